@@ -1,0 +1,46 @@
+# Each target works alone on a bare clone of a machine with Python 3.11 or later and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint format lock ui clean help
+
+help:
+	@echo "make demo   runs the imbalance sweep and prints its verdicts (about ten minutes on two cores)"
+	@echo "make test   lint, types and tests"
+	@echo "make lint   ruff and mypy"
+	@echo "make ui     MLflow's pages on the demo's runs"
+	@echo "make lock   pins the newest versions in requirements.lock"
+
+demo: $(INSTALLED)
+	$(BIN)/gapctl sweep sweeps/imbalance.yaml
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: $(INSTALLED)
+	$(BIN)/gapctl ui sweeps/imbalance.yaml
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+lock: $(INSTALLED)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

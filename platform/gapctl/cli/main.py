@@ -1,0 +1,54 @@
+"""The `gapctl` command: its verbs, and how errors leave it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gapctl import __version__
+from gapctl.cli.plan import plan_command
+from gapctl.cli.status import status_command
+from gapctl.cli.train import train_command
+from gapctl.errors import GapctlError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="gapctl",
+    help="Test by experiment what causes the modality gap, object bias and entropy of CLIP models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("plan")(plan_command)
+app.command("status")(status_command)
+app.command("train")(train_command)
+
+
+@app.callback(invoke_without_command=True)
+def gapctl(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    """Test by experiment what causes the modality gap, object bias and entropy of CLIP models."""
+    if version:
+        typer.echo(f"gapctl {__version__}")
+        raise typer.Exit()
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: an error of ours is one message on standard error and an exit code, never a traceback."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        app(args=arguments)
+    except GapctlError as error:
+        print(f"gapctl: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("gapctl: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

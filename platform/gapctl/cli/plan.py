@@ -1,0 +1,66 @@
+"""`gapctl plan`: what a sweep would train and what that costs; runs nothing."""
+
+import json
+import os
+from typing import Any
+
+import typer
+
+from gapctl.cli.options import JsonOption, ScaleOption, SetOption, SweepFileArgument
+
+
+def plan_command(
+    file: SweepFileArgument,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Trials, samples, FLOPs, hours: what a sweep would do."""
+    from gapctl.cli.context import plan_for
+    from gapctl.plan.cost import cost_of, slots_on
+
+    plan = plan_for(file, scale, overrides)
+    cost = cost_of(plan.trials, slots_on(plan, os.cpu_count() or 1))
+    if as_json:
+        typer.echo(json.dumps(_document(plan, cost), indent=1))
+    else:
+        _print(plan, cost)
+
+
+def _document(plan: Any, cost: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    trials = [
+        {
+            "id": trial.id,
+            "label": trial.label,
+            "seed": trial.seed,
+            "factors": dict(trial.factors),
+            "config": trial.config.model_dump(mode="json"),
+        }
+        for trial in plan.trials
+    ]
+    return {"trials": trials, "totals": asdict(cost)}
+
+
+def _print(plan: Any, cost: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("trial", "treatment", "samples", box=None, pad_edge=False)
+    for trial in plan.trials:
+        table.add_row(trial.id, trial.label, f"{trial.config.train.samples:,}")
+    console = Console()
+    console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}", highlight=False)
+    console.print(table)
+    console.print(
+        f"{cost.trials} trials, {cost.samples:,} samples, {cost.flops:.2e} FLOPs: "
+        f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine",
+        highlight=False,
+    )
+    hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale or 'none'}"
+    console.print(f"{len(plan.sweep.spec.hypotheses)} hypotheses; {hashes}", highlight=False)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"

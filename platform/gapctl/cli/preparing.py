@@ -1,0 +1,26 @@
+"""Loading a trial's data while a person watches: a progress bar where variants have to be made first."""
+
+from typing import TYPE_CHECKING
+
+from gapctl.spec.trial import Data
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gapctl.data.feed import TrialData
+
+
+def load_data(data: Data, console: "Console") -> "TrialData":
+    """The data of a configuration, made and cached at first use."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gapctl.data.feed import load_trial_data
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("making MAD's variants (once; they are cached)", total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
+        return load_trial_data(data, on_progress=show)

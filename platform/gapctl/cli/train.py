@@ -1,0 +1,57 @@
+"""`gapctl train`: one trial of a sweep in this process, without Ray."""
+
+from typing import Annotated
+
+import typer
+
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+
+
+def train_command(
+    file: SweepFileArgument,
+    trial: Annotated[str, typer.Option("--trial", help="The trial's id, or the beginning of it.", metavar="ID")],
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+) -> None:
+    """One trial in this process, with the same numbers as in a sweep."""
+    from rich.console import Console
+
+    from gapctl.cli.context import plan_for
+    from gapctl.cli.preparing import load_data
+    from gapctl.ledger import Ledger
+    from gapctl.plan.choose import trial_by_id
+
+    plan = plan_for(file, scale, overrides)
+    chosen = trial_by_id(plan, trial)
+    ledger, console = Ledger(runs), Console(stderr=True)
+    if ledger.result(chosen.id) is not None:
+        console.print(f"{chosen.label} ({chosen.id}) is done; nothing to train", highlight=False)
+        return
+    ledger.declare(plan)
+    data = load_data(chosen.config.data, console)
+    _train(chosen, data, runs, plan.sweep.spec.resources.cpus, console)
+
+
+def _train(trial, data, runs, threads, console) -> None:  # type: ignore[no-untyped-def]
+    import torch
+
+    from gapctl.sweep.work import TrialWork
+
+    torch.set_num_threads(threads)
+    work = TrialWork(trial, data, runs)
+    try:
+        while True:
+            report = work.advance(seconds=2.0)
+            share = report["samples_seen"] / report["samples_total"]
+            rate = report["samples_per_second"]
+            console.print(
+                f"{trial.label}: {share:4.0%}, loss {report['loss']:.3f}, {rate:,.0f} samples/s",
+                highlight=False,
+            )
+            if report["done"]:
+                return
+    except KeyboardInterrupt:
+        work.interrupt()
+        console.print("Interrupted; a checkpoint was written, and the same command goes on from it", highlight=False)
+        raise typer.Exit(130) from None

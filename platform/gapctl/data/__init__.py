@@ -1,0 +1,1 @@
+"""Where image-caption pairs come from."""

@@ -1,0 +1,1 @@
+"""The digits that come with gapctl; LICENSE.md beside this file says whose they are."""

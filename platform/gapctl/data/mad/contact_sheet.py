@@ -1,0 +1,75 @@
+"""A sheet of MAD images with their captions, so that one sees what a trial is trained on."""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.mad.captions import Order, caption_text
+from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad.render import render
+from gapctl.data.mad.sampling import MadSampler
+from gapctl.data.mad.store import GENERATION_SEEDS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+_ENLARGED: Final = 5
+_SIDE: Final = 28 * _ENLARGED
+_MARGIN: Final = 12
+_FONT_SIZE: Final = 14
+_LINE: Final = 18
+_CAPTION_LINES: Final = 4
+_CELL_WIDTH: Final = _SIDE + 2 * _MARGIN
+_CELL_HEIGHT: Final = _SIDE + 2 * _MARGIN + _CAPTION_LINES * _LINE
+_PAPER: Final = (255, 255, 255)
+_INK: Final = (25, 25, 25)
+
+
+def contact_sheet(
+    source: str, main_factor: str, attributes: int, order: Order, columns: int, rows: int, seed: int
+) -> "Image":
+    """Return the first columns x rows training samples of a seed, enlarged, each over its caption.
+
+    Raises InputError for a wrong source, ValueError for captions that cannot be. Makes only the images shown.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    images, captions = _first_samples(source, main_factor, attributes, order, columns * rows, seed)
+    sheet = Image.new("RGB", (columns * _CELL_WIDTH, rows * _CELL_HEIGHT), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left = number % columns * _CELL_WIDTH + _MARGIN
+        top = number // columns * _CELL_HEIGHT + _MARGIN
+        picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+        sheet.paste(picture.resize((_SIDE, _SIDE), Image.Resampling.NEAREST), (left, top))
+        for line, text in enumerate(_wrapped(caption, font)):
+            draw.text((left, top + _SIDE + 4 + line * _LINE), text, font=font, fill=_INK)
+    return sheet
+
+
+def _first_samples(
+    source: str, main_factor: str, attributes: int, order: Order, count: int, seed: int
+) -> tuple[NDArray[np.uint8], list[str]]:
+    from gapctl.data.mad.shapes import draw_shapes
+
+    digits = load_digits(source, "train")
+    sampler = MadSampler(seed, digits.labels_N, main_factor, attributes, order)
+    samples = sampler.samples(np.arange(count))
+    shown, where = np.unique(samples.digit_B, return_inverse=True)
+    key = GENERATION_SEEDS["train"]
+    shapes = [draw_shapes(digits.images_NHW[index : index + 1], int(index), key)[0] for index in shown]
+    pictures = render(np.stack(shapes), where, samples.variant_B, samples.colour_B)
+    return pictures, caption_text(samples.tokens_BL)
+
+
+def _wrapped(caption: str, font: "FreeTypeFont | ImageFont") -> list[str]:
+    """Break a caption after its hyphens into lines as wide as a picture."""
+    lines = [""]
+    for piece in re.findall("[^-]+-?", caption):
+        if lines[-1] and font.getlength(lines[-1] + piece) > _CELL_WIDTH - _MARGIN:
+            lines.append("")
+        lines[-1] += piece
+    return lines

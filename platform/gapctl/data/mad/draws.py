@@ -1,0 +1,29 @@
+"""Random numbers addressed by what they are for, so that no draw depends on another.
+
+Philox (Salmon et al. 2011) is a counter-based generator: a key and a counter say which numbers come.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What numbers are drawn for; each has counters of its own, so the values are part of every result."""
+
+    DIGIT_ORDER = 1
+    VARIANT = 2
+    COLOUR = 3
+    WHICH_FACTORS = 4
+    PLACES = 5
+    GALLERY = 6
+    PROMPTS = 7
+
+
+def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
+    """Return the generator of one purpose in one epoch of one seed; raises ValueError below zero."""
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed {seed} and epoch {epoch} must not be negative")
+    key = np.array([seed, epoch], dtype=np.uint64)
+    counter = np.array([0, 0, 0, purpose], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

@@ -1,0 +1,86 @@
+"""Which digit, variant, colour and caption a training sample has: pure functions of (seed, epoch, index).
+
+Index letters: B samples of a batch, N digits, 6 factors in the order of `FACTORS`, L tokens of a caption.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.mad.captions import CaptionRule, Order, write_captions
+from gapctl.data.mad.draws import Purpose, generator
+from gapctl.data.mad.factors import COLOURS, VARIANTS, factor_labels
+
+Integers = NDArray[np.int64]
+
+
+class Samples(NamedTuple):
+    """A batch: which image (digit, variant, colour), its caption, and its label within each factor."""
+
+    digit_B: Integers
+    variant_B: Integers
+    colour_B: Integers
+    tokens_BL: Integers
+    labels_B6: Integers
+
+
+class _Epoch(NamedTuple):
+    digit_N: Integers
+    variant_N: Integers
+    colour_N: Integers
+    priority_N6: NDArray[np.float64]
+    place_N6: NDArray[np.float64]
+
+
+class MadSampler:
+    """The endless sequence of samples of one training; position p is index p mod N of epoch p // N.
+
+    An epoch shows each digit once, as one of its 24 variants, in one of 7 colours. Trials with the same seed
+    see the same images in the same order whatever their captions say, and captions with more attributes say
+    all that those with fewer say.
+    """
+
+    def __init__(self, seed: int, digit_labels_N: Integers, main_factor: str, attributes: int, order: Order) -> None:
+        """Take the digits' labels and what captions say; raises ValueError as `CaptionRule` does."""
+        self.seed = seed
+        self.rule = CaptionRule(main_factor, attributes, order)
+        self._digit_labels_N = np.asarray(digit_labels_N, dtype=np.int64)
+
+    @property
+    def epoch_length(self) -> int:
+        """How many samples an epoch has: one per digit."""
+        return len(self._digit_labels_N)
+
+    def samples(self, position_B: Integers) -> Samples:
+        """Return the samples at these positions (int64, not negative), in any number and any order."""
+        epochs, indices = np.divmod(np.asarray(position_B, dtype=np.int64), self.epoch_length)
+        parts = [(int(epoch), np.flatnonzero(epochs == epoch)) for epoch in np.unique(epochs)]
+        found = [self._in_epoch(epoch, indices[rows]) for epoch, rows in parts]
+        if len(found) == 1:
+            return found[0]
+        back = np.argsort(np.concatenate([rows for _, rows in parts]))
+        return Samples(*(np.concatenate(columns)[back] for columns in zip(*found, strict=True)))
+
+    def _in_epoch(self, epoch: int, index_B: Integers) -> Samples:
+        draws = _epoch(self.seed, epoch, self.epoch_length)
+        digit, variant, colour = draws.digit_N[index_B], draws.variant_N[index_B], draws.colour_N[index_B]
+        labels = factor_labels(self._digit_labels_N[digit], variant, colour)
+        tokens = write_captions(self.rule, labels, draws.priority_N6[index_B], draws.place_N6[index_B])
+        return Samples(digit, variant, colour, tokens, labels)
+
+
+@lru_cache(maxsize=4)
+def _epoch(seed: int, epoch: int, count: int) -> _Epoch:
+    return _Epoch(
+        generator(Purpose.DIGIT_ORDER, seed, epoch).permutation(count),
+        _below(len(VARIANTS), generator(Purpose.VARIANT, seed, epoch).random(count)),
+        _below(len(COLOURS), generator(Purpose.COLOUR, seed, epoch).random(count)),
+        generator(Purpose.WHICH_FACTORS, seed, epoch).random((count, 6)),
+        generator(Purpose.PLACES, seed, epoch).random((count, 6)),
+    )
+
+
+def _below(count: int, uniform: NDArray[np.float64]) -> Integers:
+    return (uniform * count).astype(np.int64)

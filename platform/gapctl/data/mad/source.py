@@ -1,0 +1,48 @@
+"""Where digits come from: the bundled file, or the files of a folder that follow MNIST's names."""
+
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from gapctl.errors import InputError
+
+Split = Literal["train", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "test")
+BUNDLED: Final = "bundled"
+BUNDLED_FILE: Final = Path(__file__).parent / "bundled" / "digits.npz"
+_PREFIX: Final[dict[Split, str]] = {"train": "train", "test": "t10k"}
+
+
+class IdxFiles(NamedTuple):
+    """The two files of a split."""
+
+    images: Path
+    labels: Path
+
+
+def find_files(folder: Path, split: Split) -> IdxFiles:
+    """Return a split's files; raises InputError if the folder or a file is missing, with the names sought."""
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise InputError(
+            f"{folder}: the data source {found}. Expected `bundled` or a folder with MNIST's IDX files "
+            f"({', '.join(_names(split, 'images', 3))}). Set `data.source` to one of these."
+        )
+    return IdxFiles(_find(folder, split, "images", 3), _find(folder, split, "labels", 1))
+
+
+def _names(split: Split, kind: str, dimensions: int) -> tuple[str, ...]:
+    stem = f"{_PREFIX[split]}-{kind}"
+    plain = (f"{stem}-idx{dimensions}-ubyte", f"{stem}.idx{dimensions}-ubyte")
+    return tuple(name + suffix for name in plain for suffix in ("", ".gz"))
+
+
+def _find(folder: Path, split: Split, kind: str, dimensions: int) -> Path:
+    names = _names(split, kind, dimensions)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    present = sorted(path.name for path in folder.iterdir())[:8]
+    raise InputError(
+        f"{folder}: no {split} {kind} there. Sought {', '.join(names)}; the folder holds "
+        f"{', '.join(present) or 'nothing'}. Put MNIST's four IDX files there, gzipped or not."
+    )

@@ -1,0 +1,17 @@
+"""The two ways in which gapctl gives up, each with the exit code that the command line returns."""
+
+
+class GapctlError(Exception):
+    """A message for the user: what was found, where, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class InputError(GapctlError):
+    """The input is wrong and nothing was started: exit code 2."""
+
+    exit_code = 2
+
+
+class WorkError(GapctlError):
+    """Work had begun and a part of it failed; what was computed is kept: exit code 1."""

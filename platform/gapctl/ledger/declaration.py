@@ -1,0 +1,43 @@
+"""Which hypotheses were written down, and when: before the first trial, or after results could be seen."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from gapctl.errors import WorkError
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """`runs/<sweep>.sweep.json`: the hypotheses' hash as it stood before any of the sweep's trials began.
+
+    `preregistered` is false where trials of the sweep had already begun when its hypotheses were first seen;
+    `trials` lists the trial ids by scale.
+    """
+
+    sweep: str
+    question: str
+    hypotheses_sha256: str
+    preregistered: bool
+    spec_sha256: dict[str, str]
+    trials: dict[str, list[str]]
+
+    @property
+    def declared_sha256(self) -> str | None:
+        """The hash that a confirmatory verdict must match; None where nothing was declared in time."""
+        return self.hypotheses_sha256 if self.preregistered else None
+
+
+def declaration_to_json(declaration: Declaration) -> bytes:
+    """The file's content."""
+    return (json.dumps(asdict(declaration), indent=1) + "\n").encode()
+
+
+def declaration_from_json(content: bytes, path: str) -> Declaration:
+    """Reads the file's content; raises WorkError where it is damaged."""
+    try:
+        return Declaration(**json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise WorkError(
+            f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Restore it from a backup, or move it "
+            "away and run the sweep again: trials are kept, but the verdicts will be marked exploratory"
+        ) from error

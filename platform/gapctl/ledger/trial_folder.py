@@ -1,0 +1,162 @@
+"""One trial's folder: its resolved configuration, history, checkpoints and, once it is done, its result."""
+
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gapctl.errors import WorkError
+from gapctl.ledger.files import Folder
+from gapctl.ledger.result import Result, from_json, to_json
+from gapctl.plan.identity import RECIPE_VERSION
+from gapctl.plan.trials import Trial
+
+if TYPE_CHECKING:
+    import polars
+
+CHECKPOINTS_KEPT = 2
+HEARTBEAT_SECONDS = 120.0
+"""A trial that has not reported for this long is taken to be gone (killed, or its machine lost)."""
+
+
+class TrialFolder:
+    """`runs/<trial id>/`; every file in it is written whole or not at all."""
+
+    def __init__(self, runs: Folder, trial_id: str) -> None:
+        self._runs = runs
+        self.trial_id = trial_id
+
+    def path(self, name: str = "") -> str:
+        """The address of a file of this trial."""
+        return self._runs.path(f"{self.trial_id}/{name}")
+
+    def begin(self, trial: Trial) -> None:
+        """Writes `trial.yaml` and forgets an earlier failure."""
+        if self._read("trial.yaml") is None:
+            self._write("trial.yaml", yaml.safe_dump(describe(trial), sort_keys=False).encode())
+        self._runs.remove(f"{self.trial_id}/failure.txt")
+
+    def trial_yaml(self) -> str | None:
+        """The resolved configuration as it was when the trial began, or None."""
+        content = self._read("trial.yaml")
+        return None if content is None else content.decode()
+
+    def beat(self, samples_seen: int) -> None:
+        """Says that the trial is being trained now."""
+        self._write("running.json", json.dumps({"samples_seen": samples_seen, "time": time.time()}).encode())
+
+    def samples_being_trained(self) -> int | None:
+        """How far a live training has come, or None where none has reported lately."""
+        content = self._read("running.json")
+        if content is None:
+            return None
+        beat = _json_object(content)
+        recent = time.time() - float(beat.get("time", 0)) < HEARTBEAT_SECONDS
+        return int(beat.get("samples_seen", 0)) if recent else None
+
+    def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
+        """Keeps the newest two checkpoints, so that a damaged newest one costs little."""
+        self._write(f"checkpoints/{samples_seen:012d}.pt", content)
+        for name in self._checkpoints()[:-CHECKPOINTS_KEPT]:
+            self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
+
+    def checkpoints(self) -> list[tuple[str, bytes]]:
+        """The saved checkpoints, newest first, each with its address."""
+        found = []
+        for name in reversed(self._checkpoints()):
+            content = self._read(f"checkpoints/{name}")
+            if content is not None:
+                found.append((self.path(f"checkpoints/{name}"), content))
+        return found
+
+    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes `history.parquet`: a row per evaluation, a column per metric."""
+        import polars as pl
+
+        buffer = io.BytesIO()
+        pl.DataFrame([dict(row) for row in rows], infer_schema_length=None).write_parquet(buffer)
+        self._write("history.parquet", buffer.getvalue())
+
+    def history(self) -> "polars.DataFrame | None":
+        """The evaluations over training, or None where there are none yet."""
+        import polars as pl
+
+        content = self._read("history.parquet")
+        if content is None:
+            return None
+        try:
+            return pl.read_parquet(io.BytesIO(content))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._corrupt("history.parquet", str(error)) from error
+
+    def finish(self, result: Result, weights: bytes) -> None:
+        """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""
+        self._write("checkpoints/final.pt", weights)
+        self._write("result.json", to_json(result))
+        for name in self._checkpoints():
+            self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
+        self._runs.remove(f"{self.trial_id}/running.json")
+
+    def result(self) -> Result | None:
+        """The result of a finished trial, or None; raises WorkError where the file is damaged."""
+        content = self._read("result.json")
+        if content is None:
+            return None
+        try:
+            result = from_json(content)
+        except (ValueError, TypeError) as error:
+            raise self._corrupt("result.json", str(error)) from error
+        if result.trial != self.trial_id:
+            raise self._corrupt("result.json", f"it is the result of trial {result.trial}")
+        return result
+
+    def fail(self, message: str) -> None:
+        """Keeps the traceback of a training that went wrong."""
+        self._write("failure.txt", message.encode())
+        self._runs.remove(f"{self.trial_id}/running.json")
+
+    def failure(self) -> str | None:
+        """The traceback of the last attempt, if it failed."""
+        content = self._read("failure.txt")
+        return None if content is None else content.decode(errors="replace")
+
+    def _checkpoints(self) -> list[str]:
+        return self._runs.names(
+            f"{self.trial_id}/checkpoints", keep=lambda name: name[:-3].isdigit() and name.endswith(".pt")
+        )
+
+    def _read(self, name: str) -> bytes | None:
+        return self._runs.read(f"{self.trial_id}/{name}")
+
+    def _write(self, name: str, content: bytes) -> None:
+        self._runs.write(f"{self.trial_id}/{name}", content)
+
+    def _corrupt(self, name: str, reason: str) -> WorkError:
+        return WorkError(
+            f"{self.path(name)}: damaged: {reason}; "
+            f"expected what a finished trial writes. Move the folder {self.path()} away and run the sweep again: "
+            "it trains this trial anew and no other"
+        )
+
+
+def describe(trial: Trial) -> dict[str, Any]:
+    """What `trial.yaml` says: enough to rerun the trial without the sweep file."""
+    return {
+        "trial": trial.id,
+        "label": trial.label,
+        "seed": trial.seed,
+        "data_fingerprint": trial.data_fingerprint,
+        "recipe_version": RECIPE_VERSION,
+        "config": trial.config.model_dump(mode="json"),
+    }
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,37 @@
+"""Retrieval over the gallery; every item that matches a query counts, identical captions included.
+
+Index letters: Q queries, G gallery, D embedding, B a block of queries.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+BLOCK = 1024
+
+
+def recalls(
+    query_QD: NDArray[np.floating],
+    gallery_GD: NDArray[np.floating],
+    query_key_Q: NDArray[np.int64],
+    gallery_key_G: NDArray[np.int64],
+    depths: Sequence[int] = (1, 5, 10),
+) -> dict[int, float]:
+    """The share of queries with an item of their own key among the `k` nearest, for each k in `depths`."""
+    deepest = min(max(depths), len(gallery_GD))
+    gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
+    gallery_key = torch.from_numpy(gallery_key_G)
+    found = dict.fromkeys(depths, 0)
+    blocks = zip(_split(query_QD), torch.split(torch.from_numpy(query_key_Q), BLOCK), strict=True)
+    for block_BD, key_B in blocks:
+        nearest_BK = torch.topk(block_BD @ gallery_DG, deepest, dim=1).indices
+        hit_BK = gallery_key[nearest_BK] == key_B[:, None]
+        for depth in depths:
+            found[depth] += int(hit_BK[:, :depth].any(dim=1).sum())
+    return {depth: count / len(query_QD) for depth, count in found.items()}
+
+
+def _split(rows: NDArray[np.floating]) -> tuple[torch.Tensor, ...]:
+    return torch.split(torch.from_numpy(np.ascontiguousarray(rows)), BLOCK)

@@ -1,0 +1,1 @@
+"""Model presets on open_clip, and the contrastive losses."""

@@ -1,0 +1,16 @@
+"""Finding one trial of a plan by what a person types."""
+
+from gapctl.errors import InputError
+from gapctl.plan.trials import Plan, Trial
+
+
+def trial_by_id(plan: Plan, prefix: str) -> Trial:
+    """The trial whose id begins with `prefix`; raises InputError where none or several do."""
+    found = [trial for trial in plan.trials if trial.id.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    problem = "no trial" if not found else f"{len(found)} trials"
+    raise InputError(
+        f"--trial {prefix}: {problem} of {plan.sweep.path} begin with that; expected one of the "
+        f"{len(plan.trials)} ids that `gapctl plan {plan.sweep.path}` lists (with the same --scale and --set)"
+    )

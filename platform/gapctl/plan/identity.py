@@ -1,0 +1,29 @@
+"""What makes two trials the same: a hash of everything that decides their numbers, and of nothing else."""
+
+import hashlib
+from typing import Any
+
+from gapctl.spec.canonical import canonical_json
+from gapctl.spec.trial import TrialConfig
+
+RECIPE_VERSION = 1
+"""Raised whenever the same configuration would give other numbers than before."""
+
+
+def trial_id(config: TrialConfig, seed: int, data_fingerprint: str) -> str:
+    """The first 12 hex digits of the sha256 of configuration, seed, data and recipe version.
+
+    The data's address is left out: its fingerprint stands for it, so a moved folder keeps its trials.
+    """
+    payload = {
+        "config": without_address(config),
+        "seed": seed,
+        "data": data_fingerprint,
+        "recipe": RECIPE_VERSION,
+    }
+    return hashlib.sha256(canonical_json(payload).encode()).hexdigest()[:12]
+
+
+def without_address(config: TrialConfig) -> dict[str, Any]:
+    """The configuration as plain values, less where its data lies."""
+    return config.model_dump(mode="json", exclude={"data": {"source"}})

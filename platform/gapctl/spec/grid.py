@@ -1,0 +1,38 @@
+"""The treatments: every combination of levels, and a trial's configuration under one of them."""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+from gapctl.spec.sweep import Level, SweepFile
+from gapctl.spec.trial import TrialConfig
+
+
+def arms(spec: SweepFile) -> list[dict[str, Level]]:
+    """The full factorial in the file's order; the last factor varies fastest."""
+    return [dict(zip(spec.vary, levels, strict=True)) for levels in product(*spec.vary.values())]
+
+
+def resolve(base: TrialConfig, factors: Mapping[str, Level]) -> TrialConfig:
+    """`base` with each dotted path set; raises pydantic's ValidationError where a level does not fit."""
+    document = base.model_dump()
+    for path, level in factors.items():
+        place_at(document, path, level)
+    return TrialConfig.model_validate(document)
+
+
+def place_at(document: dict[str, Any], path: str, value: Any) -> None:
+    """Sets a dotted path in nested dictionaries; a step that is not there becomes a dictionary."""
+    *parents, last = path.split(".")
+    for parent in parents:
+        document = document.setdefault(parent, {})
+    document[last] = value
+
+
+def leaves(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted paths of all values in nested dictionaries."""
+    found: list[str] = []
+    for key, value in document.items():
+        path = f"{prefix}{key}"
+        found += leaves(value, f"{path}.") if isinstance(value, dict) else [path]
+    return found

@@ -1,0 +1,69 @@
+"""The sweep file: a question, the grid of trainings that answers it, and hypotheses written down beforehand."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from gapctl.spec.trial import Frozen, TrialConfig
+
+Level = bool | int | float | str
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
+
+
+class HypothesisBase(Frozen):
+    """What every hypothesis states before any trial runs; `smallest_effect` is in the response's own unit."""
+
+    id: Slug
+    claim: Annotated[str, Field(min_length=1)]
+    source: str | None = None
+    response: str
+    factor: str
+    smallest_effect: Annotated[float, Field(ge=0.0)]
+
+
+class Trend(HypothesisBase):
+    """The response moves one way with each step of an ordered factor; the effect is the slope per unit of it."""
+
+    test: Literal["trend"]
+    direction: Literal["increasing", "decreasing"]
+
+
+class Contrast(HypothesisBase):
+    """The response differs between two levels; the effect is the paired difference `between[1] - between[0]`."""
+
+    test: Literal["contrast"]
+    between: tuple[Level, Level]
+    direction: Literal["increasing", "decreasing", "either"]
+
+
+Hypothesis = Annotated[Trend | Contrast, Field(discriminator="test")]
+
+
+class Resources(Frozen):
+    """What one trial gets: `cpus` is also its thread count; `gpus: auto` takes one where the machine has one."""
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
+    workers: Literal[1] = 1
+
+
+class Tracking(Frozen):
+    """Where MLflow keeps its runs: a database or server address."""
+
+    uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
+
+
+class SweepFile(Frozen):
+    """A whole sweep file, before a scale or an override is applied."""
+
+    name: Slug
+    question: Annotated[str, Field(min_length=1)]
+    base: TrialConfig
+    vary: Annotated[dict[str, Annotated[list[Level], Field(min_length=1)]], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    hypotheses: list[Hypothesis] = Field(default_factory=list)
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    default_scale: str | None = None
+    resources: Resources = Resources()
+    tracking: Tracking = Tracking()

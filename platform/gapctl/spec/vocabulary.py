@@ -1,0 +1,97 @@
+"""The metrics by name: what each means and in which unit; hypotheses are checked against these names."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gapctl.spec.nearest import did_you_mean
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """A metric's key (its group before the slash), one line of meaning, and its unit."""
+
+    key: str
+    meaning: str
+    unit: str
+
+    @property
+    def group(self) -> str:
+        """The part before the slash, by which MLflow groups charts."""
+        return self.key.split("/", 1)[0]
+
+
+_FACTORS: Final = ("digit", "thickness", "swelling", "fracture", "scale", "colour")
+
+
+def _quality() -> list[MetricName]:
+    directions = (("i2t", "image to text"), ("t2i", "text to image"))
+    recalls = [
+        MetricName(f"quality/{short}_recall_{k}", f"share of queries, {words}, with a match in the top {k}", "share")
+        for short, words in directions
+        for k in (1, 5, 10)
+    ]
+    factors = [MetricName(f"quality/accuracy_{name}", f"zero-shot accuracy of {name}", "percent") for name in _FACTORS]
+    return [
+        *recalls,
+        MetricName("quality/object_accuracy", "zero-shot accuracy of the main factor", "percent"),
+        MetricName("quality/attribute_accuracy", "mean zero-shot accuracy of the other factors", "percent"),
+        *factors,
+    ]
+
+
+def _bias() -> list[MetricName]:
+    found = []
+    for side in ("image", "text"):
+        found.append(MetricName(f"bias/moad_{side}", f"object bias of {side} embeddings; 0 is none", "cosine"))
+        for kind in ("object", "attribute"):
+            found += [
+                MetricName(
+                    f"bias/{kind}_{relation}_{side}",
+                    f"mean cosine of {side}s with {relation} {kind}",
+                    "cosine",
+                )
+                for relation in ("same", "different")
+            ]
+    return found
+
+
+_GAP: Final = (
+    MetricName("gap/l2m", "distance between the mean image and the mean text", "distance"),
+    MetricName("gap/l2i", "mean distance of matched pairs", "distance"),
+    MetricName("gap/rmg", "matched distance against the spread within modalities; 0 is no gap", "share"),
+    MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share"),
+    MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
+    *(
+        MetricName(f"gap/top{k}_share", f"share of the mean difference in its {k} largest dimensions", "share")
+        for k in (1, 3, 10)
+    ),
+    MetricName("gap/dims_for_half", "dimensions that carry half of the mean difference", "dimensions"),
+    MetricName("gap/dims_for_90", "dimensions that carry 90 % of the mean difference", "dimensions"),
+)
+_ENTROPY: Final = (
+    MetricName("entropy/i2t_nats", "entropy of an image's softmax over the gallery's texts", "nats"),
+    MetricName("entropy/t2i_nats", "entropy of a text's softmax over the gallery's images", "nats"),
+    MetricName("entropy/i2t_normalized", "the former over the logarithm of the gallery's size", "share"),
+    MetricName("entropy/gallery", "size of the gallery", "pairs"),
+)
+_TEMPERATURE: Final = (
+    MetricName("temperature/tau", "softmax temperature", "cosine"),
+    MetricName("temperature/logit_scale", "its inverse", "1/cosine"),
+    MetricName("temperature/bias", "SigLIP's logit bias", "logit"),
+)
+_TRAIN: Final = (
+    MetricName("train/loss", "contrastive loss since the last evaluation", "nats"),
+    MetricName("train/loss_floor", "the least that duplicate captions in a batch allow", "nats"),
+)
+
+METRICS: Final = {metric.key: metric for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_quality(), *_TRAIN)}
+
+
+def is_metric(key: str) -> bool:
+    """Whether a trial logs a metric of that name."""
+    return key in METRICS
+
+
+def nearest_metric(key: str) -> str:
+    """`; did you mean ...?` where a name is close, else nothing."""
+    return did_you_mean(key, METRICS)

@@ -1,0 +1,63 @@
+"""Ray Tune's callbacks, turned into events about our trials."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.tune import Callback
+
+from gapctl.ledger import Ledger
+from gapctl.plan.trials import Trial
+from gapctl.sweep.events import Report, Watcher
+
+
+class TuneEvents(Callback):
+    """Forwards what Tune notices, and remembers the trials that failed."""
+
+    def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher]) -> None:
+        self._trials, self._ledger, self._watchers = trials, ledger, watchers
+        self.failures: dict[str, str] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        for watcher in self._watchers:
+            watcher.started(self._trials[trial.config["trial"]])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        mine = self._trials[result["trial"]]
+        if "failure" in result:
+            self._fail(mine, result["failure"])
+            return
+        for watcher in self._watchers:
+            watcher.progressed(_report(mine, result))
+        if result["done"]:
+            self._finish(mine)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        mine = self._trials[trial.config["trial"]]
+        if trial.status == "ERROR":
+            message = trial.get_error() or "its process or machine was lost too often"
+            self._ledger.trial(mine.id).fail(str(message))
+            self._fail(mine, str(message))
+
+    def _finish(self, trial: Trial) -> None:
+        result = self._ledger.result(trial.id)
+        assert result is not None, f"trial {trial.id} reported done without a result"
+        for watcher in self._watchers:
+            watcher.finished(trial, result)
+
+    def _fail(self, trial: Trial, message: str) -> None:
+        self.failures[trial.id] = message
+        for watcher in self._watchers:
+            watcher.failed(trial, message)
+
+
+def _report(trial: Trial, result: Mapping[str, Any]) -> Report:
+    return Report(
+        trial=trial,
+        samples_seen=result["samples_seen"],
+        samples_total=result["samples_total"],
+        samples_per_second=result["samples_per_second"],
+        loss=result["loss"],
+        rows=result["rows"],
+    )

@@ -1,0 +1,32 @@
+"""What a running sweep tells whoever watches: the live table, the log, the tracker."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gapctl.ledger import Result
+from gapctl.plan.trials import Trial
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far one trial has come; `rows` are the evaluations since its last report."""
+
+    trial: Trial
+    samples_seen: int
+    samples_total: int
+    samples_per_second: float
+    loss: float
+    rows: Sequence[Mapping[str, float]]
+
+
+class Watcher(Protocol):
+    """Hears of every trial in the driver process; must return quickly."""
+
+    def started(self, trial: Trial) -> None: ...
+
+    def progressed(self, report: Report) -> None: ...
+
+    def finished(self, trial: Trial, result: Result) -> None: ...
+
+    def failed(self, trial: Trial, message: str) -> None: ...

@@ -1,0 +1,114 @@
+"""Runs what is left of a plan and tells what became of it."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gapctl.data.feed import TrialData
+from gapctl.errors import InputError
+from gapctl.ledger import Ledger
+from gapctl.ledger.ledger import damaged
+from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.sweep import Resources
+from gapctl.spec.trial import Data
+from gapctl.sweep.cluster import ray_session
+from gapctl.sweep.events import Watcher
+
+LOST_PROCESS_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """A plan's trials by what the ledger says of them; `damaged` maps an id to the reason."""
+
+    done: tuple[Trial, ...]
+    left: tuple[Trial, ...]
+    damaged: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep did: failures by trial id, and whether it was stopped before its end."""
+
+    failures: Mapping[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def remainder(plan: Plan, ledger: Ledger) -> Remainder:
+    """Sorts a plan's trials; a damaged folder is neither done nor trained over."""
+    bad = {trial.id: reason for trial in plan.trials if (reason := damaged(ledger, trial.id)) is not None}
+    sound = [trial for trial in plan.trials if trial.id not in bad]
+    finished = {trial.id for trial in sound if ledger.result(trial.id) is not None}
+    return Remainder(
+        done=tuple(trial for trial in sound if trial.id in finished),
+        left=tuple(trial for trial in sound if trial.id not in finished),
+        damaged=bad,
+    )
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    ledger: Ledger,
+    *,
+    resources: Resources,
+    load: Callable[[Data], TrialData],
+    watchers: Sequence[Watcher],
+    address: str | None,
+) -> Outcome:
+    """Trains `trials` on Ray; `load` is called once for each data source, and the result is shared by all."""
+    data = {
+        config.source: load(config)
+        for config in {trial.config.data.source: trial.config.data for trial in trials}.values()
+    }
+    with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
+        failures = _tune(trials, ledger, resources, data, watchers, scratch)
+    unfinished = [trial.id for trial in trials if ledger.result(trial.id) is None]
+    return Outcome(failures=failures, interrupted=any(trial_id not in failures for trial_id in unfinished))
+
+
+def _tune(
+    trials: Sequence[Trial],
+    ledger: Ledger,
+    resources: Resources,
+    data: Mapping[str, TrialData],
+    watchers: Sequence[Watcher],
+    scratch: str,
+) -> Mapping[str, str]:
+    from ray import tune
+
+    from gapctl.sweep.callback import TuneEvents
+    from gapctl.sweep.worker import TrialWorker
+
+    by_id = {trial.id: trial for trial in trials}
+    events = TuneEvents(by_id, ledger, watchers)
+    trainable = tune.with_parameters(TrialWorker, trials=by_id, data=data, runs=ledger.root)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _request(resources)),
+        param_space={"trial": tune.grid_search([trial.id for trial in trials])},
+        tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.config["trial"]),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=scratch,
+            verbose=0,
+            callbacks=[events],
+            failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
+        ),
+    )
+    tuner.fit()
+    return events.failures
+
+
+def _request(resources: Resources) -> dict[str, float]:
+    """What Ray must have free for one trial; refused at once where the cluster can never offer it."""
+    import ray
+
+    offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus = min(1.0, offered.get("GPU", 0.0)) if resources.gpus == "auto" else resources.gpus
+    request = {"cpu": float(resources.cpus), "gpu": float(gpus)}
+    for name, key in (("cpu", "CPU"), ("gpu", "GPU")):
+        if request[name] > offered.get(key, 0.0):
+            raise InputError(
+                f"resources.{name}s: {request[name]:g} asked for a trial, but Ray has {offered.get(key, 0.0):g}; "
+                "ask for less, or give --address of a larger cluster"
+            )
+    return request

@@ -1,0 +1,67 @@
+"""What runs inside a Ray process: one trial after another, each continued from the ledger."""
+
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from gapctl.plan.trials import Trial
+
+if TYPE_CHECKING:
+    from gapctl.data.feed import TrialData
+    from gapctl.sweep.work import TrialWork
+
+if TYPE_CHECKING:
+    pass
+
+REPORT_SECONDS = 1.0
+
+
+class TrialWorker(tune.Trainable):
+    """Advances the trial that Tune hands it; keeps its process for the next one.
+
+    The ledger, not Tune, keeps checkpoints: a trial that Tune starts again finds its own.
+    A training that raises is wrong and is reported as failed at once; a process or machine that
+    vanishes is Tune's to notice, and is tried again.
+    """
+
+    def setup(self, config: dict[str, Any], **shared: Any) -> None:
+        """Receives the plan's `trials` by id, the `data` by source and the ledger's address (`runs`)."""
+        self._trials: Mapping[str, Trial] = shared["trials"]
+        self._data: Mapping[str, TrialData] = shared["data"]
+        self._runs: str = shared["runs"]
+        self._work: TrialWork | None = None
+        self._begin(config)
+
+    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+        """Takes the next trial into this process."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """A second or so of training, and how far it came."""
+        from gapctl.sweep.work import TrialWork
+
+        try:
+            if self._work is None:
+                self._work = TrialWork(self._trial, self._data[self._trial.config.data.source], self._runs)
+            return self._work.advance(REPORT_SECONDS)
+        except Exception:
+            return self._failed(traceback.format_exc())
+
+    def cleanup(self) -> None:
+        """Saves where an interrupted trial stands."""
+        if self._work is not None:
+            self._work.interrupt()
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self.cleanup()
+        self._trial, self._work = self._trials[config["trial"]], None
+
+    def _failed(self, message: str) -> dict[str, Any]:
+        from gapctl.ledger import Ledger
+
+        self._work = None
+        Ledger(self._runs).trial(self._trial.id).fail(message)
+        return {"trial": self._trial.id, "failure": message, "done": True}

@@ -1,0 +1,65 @@
+"""The whole state of a training as bytes; reading it back continues to the last bit on a CPU."""
+
+import io
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass
+class LossSums:
+    """The loss and its floor, added up since the last evaluation."""
+
+    loss: float = 0.0
+    floor: float = 0.0
+    steps: int = 0
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands beside its weights: steps done, rows of history, sums and wall seconds."""
+
+    step: int = 0
+    seconds: float = 0.0
+    sums: LossSums = field(default_factory=LossSums)
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+def pack(model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> bytes:
+    """Weights, optimiser moments and progress in one blob of plain tensors and numbers."""
+    return _to_bytes({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)})
+
+
+def pack_weights(model: nn.Module) -> bytes:
+    """The weights alone."""
+    return _to_bytes(model.state_dict())
+
+
+def restore(saved: Iterable[tuple[str, bytes]], model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Continues from the first blob that can be read (newest first); a fresh state where none can."""
+    for _, content in saved:
+        document = _from_bytes(content)
+        if document is not None:
+            model.load_state_dict(document["model"])
+            optimizer.load_state_dict(document["optimizer"])
+            state = document["state"]
+            return TrainingState(**{**state, "sums": LossSums(**state["sums"])})
+    return TrainingState()
+
+
+def _to_bytes(document: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(document, buffer)
+    return buffer.getvalue()
+
+
+def _from_bytes(content: bytes) -> dict[str, Any] | None:
+    try:
+        document = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        return None
+    return document if isinstance(document, dict) else None

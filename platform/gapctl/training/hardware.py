@@ -1,0 +1,45 @@
+"""What a result was computed on and with; kept beside every result."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from gapctl.training.precision import Resolved
+
+PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides numbers."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware(device: torch.device, precision: Resolved) -> dict[str, str | int]:
+    """The processor or GPU, the threads and the number format."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": device.type,
+        "name": name,
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        found = []
+    return found[0] if found else platform.processor() or platform.machine()

@@ -1,0 +1,29 @@
+"""Which number format a trial computes in, and the attention kernel that is fast in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Resolved = Literal["float32", "bfloat16"]
+
+
+def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Resolved:
+    """`auto` is bfloat16 where the hardware has matrix units for it (CUDA, AMX) and float32 elsewhere."""
+    if asked != "auto":
+        return asked
+    has_units = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if has_units else "float32"
+
+
+@contextmanager
+def computing_in(precision: Resolved, device: torch.device) -> Iterator[None]:
+    """Autocast for products; plain math attention on a CPU, whose fused kernel is slow for short sequences."""
+    kernel = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    with (
+        sdpa_kernel(kernel),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+    ):
+        yield

@@ -1,0 +1,20 @@
+"""The learning rate over a training: linear warm-up, then a cosine to zero."""
+
+import math
+
+from gapctl.spec.trial import Train
+
+
+def total_steps(train: Train) -> int:
+    """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
+    return train.samples // train.batch_size
+
+
+def learning_rate(train: Train, step: int) -> float:
+    """The rate of the 0-based `step`; a pure function, so a resumed training needs no scheduler state."""
+    steps = total_steps(train)
+    warmup = round(train.warmup * steps)
+    if step < warmup:
+        return train.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return train.lr * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,213 @@
+"""Which sample comes when is a pure function of seed, epoch and index; captions say what they should."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gapctl.data.mad.captions import (
+    CONTEXT_LENGTH,
+    END_TOKEN,
+    FIRST_VALUE_TOKEN,
+    PAD_TOKEN,
+    START_TOKEN,
+    VOCAB_SIZE,
+    caption_text,
+)
+from gapctl.data.mad.factors import (
+    COLOURS,
+    FACTOR_NAMES,
+    FACTORS,
+    VALUES,
+    VARIANTS,
+    factor_labels,
+    first_value,
+)
+from gapctl.data.mad.gallery import frozen_gallery
+from gapctl.data.mad.prompts import prompts
+from gapctl.data.mad.sampling import MadSampler, Samples
+from gapctl.errors import InputError
+
+LABELS = np.arange(50) % 10
+MAIN_FACTORS = st.sampled_from(FACTOR_NAMES)
+ORDERS = st.sampled_from(["shuffled", "canonical"])
+ATTRIBUTES = st.integers(0, 5)
+
+
+def sampler(seed: int = 1, main: str = "digit", attributes: int = 3, order: str = "shuffled") -> MadSampler:
+    return MadSampler(seed, LABELS, main, attributes, order)
+
+
+def assert_equal(first: Samples, second: Samples) -> None:
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def said(tokens_L: NDArray[np.int64]) -> list[int]:
+    return [int(token) - FIRST_VALUE_TOKEN for token in tokens_L if START_TOKEN < token < END_TOKEN]
+
+
+def test_the_table_has_26_words_of_which_no_two_are_alike_and_24_shapes() -> None:
+    assert len(VALUES) == len(set(VALUES)) == 26
+    assert VOCAB_SIZE == 29
+    assert len(VARIANTS) == 24
+    assert VARIANTS[0] == (0, 0, 0, 0)
+    assert VARIANTS[-1] == (2, 1, 1, 1)
+
+
+def test_labels_follow_from_digit_variant_and_colour() -> None:
+    labels = factor_labels(np.array([7]), np.array([VARIANTS.index((2, 0, 1, 1))]), np.array([4]))
+    assert [factor.values[label] for factor, label in zip(FACTORS, labels[0], strict=True)] == [
+        "7",
+        "thinning",
+        "no swelling",
+        "fracture",
+        "small",
+        "cyan",
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**40),
+    positions=st.lists(st.integers(0, 5 * len(LABELS)), min_size=1, max_size=40),
+    attributes=ATTRIBUTES,
+    order=ORDERS,
+)
+def test_a_sample_does_not_depend_on_the_batch_it_is_drawn_in(
+    seed: int, positions: list[int], attributes: int, order: str
+) -> None:
+    drawn = sampler(seed, attributes=attributes, order=order).samples(np.array(positions))
+    for row, position in enumerate(positions):
+        alone = sampler(seed, attributes=attributes, order=order).samples(np.array([position]))
+        assert_equal(alone, Samples(*(column[row : row + 1] for column in drawn)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), main=MAIN_FACTORS, fewer=ATTRIBUTES, more=ATTRIBUTES)
+def test_arms_of_one_seed_see_the_same_images_and_nested_captions(seed: int, main: str, fewer: int, more: int) -> None:
+    fewer, more = sorted((fewer, more))
+    positions = np.arange(60)
+    poor = sampler(seed, main, fewer).samples(positions)
+    rich = sampler(seed, main, more).samples(positions)
+    assert_equal(poor._replace(tokens_BL=rich.tokens_BL), rich)
+    for poor_tokens, rich_tokens in zip(poor.tokens_BL, rich.tokens_BL, strict=True):
+        assert set(said(poor_tokens)) <= set(said(rich_tokens))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), main=MAIN_FACTORS, attributes=ATTRIBUTES, order=ORDERS)
+def test_a_caption_says_the_main_factor_and_as_many_others_as_asked_all_true(
+    seed: int, main: str, attributes: int, order: str
+) -> None:
+    drawn = sampler(seed, main, attributes, order).samples(np.arange(30))
+    starts = [first_value(name) for name in FACTOR_NAMES]
+    for tokens, labels in zip(drawn.tokens_BL, drawn.labels_B6, strict=True):
+        words = said(tokens)
+        true = [start + label for start, label in zip(starts, labels, strict=True)]
+        assert len(set(words)) == 1 + attributes
+        assert set(words) <= set(true)
+        assert true[FACTOR_NAMES.index(main)] in words
+        assert order == "shuffled" or words == sorted(words)
+
+
+def test_tokens_are_framed_and_padded() -> None:
+    tokens = sampler(attributes=2).samples(np.arange(20)).tokens_BL
+    assert tokens.shape == (20, CONTEXT_LENGTH)
+    assert tokens.dtype == np.int64
+    assert (tokens[:, 0] == START_TOKEN).all()
+    assert (tokens.argmax(axis=1) == 4).all()
+    assert (tokens[:, 4] == END_TOKEN).all()
+    assert (tokens[:, 5:] == PAD_TOKEN).all()
+
+
+def test_captions_read_as_values_joined_by_hyphens() -> None:
+    drawn = sampler(attributes=5, order="canonical").samples(np.arange(3))
+    for text, labels in zip(caption_text(drawn.tokens_BL), drawn.labels_B6, strict=True):
+        assert text == "-".join(factor.values[label] for factor, label in zip(FACTORS, labels, strict=True))
+
+
+def test_an_epoch_shows_each_digit_once_in_an_order_of_its_own() -> None:
+    count = len(LABELS)
+    first = sampler().samples(np.arange(count))
+    second = sampler().samples(np.arange(count, 2 * count))
+    assert sorted(first.digit_B) == sorted(second.digit_B) == list(range(count))
+    assert not np.array_equal(first.digit_B, second.digit_B)
+    assert not np.array_equal(first.digit_B, sampler(seed=2).samples(np.arange(count)).digit_B)
+
+
+def test_shapes_colours_factors_and_positions_are_drawn_uniformly() -> None:
+    many = np.zeros(40_000, np.int64)
+    drawn = MadSampler(3, many, "digit", 2, "shuffled").samples(np.arange(len(many)))
+    assert np.bincount(drawn.variant_B, minlength=24) == pytest.approx(len(many) / 24, rel=0.1)
+    assert np.bincount(drawn.colour_B, minlength=7) == pytest.approx(len(many) / 7, rel=0.05)
+    place_of_digit = (drawn.tokens_BL == FIRST_VALUE_TOKEN).argmax(axis=1)
+    assert np.bincount(place_of_digit, minlength=4)[1:4] == pytest.approx(len(many) / 3, rel=0.05)
+    named = [
+        np.mean([first_value(n) <= w < first_value(n) + len(f.values) for t in drawn.tokens_BL[:4000] for w in said(t)])
+        * 3
+        for n, f in zip(FACTOR_NAMES[1:], FACTORS[1:], strict=True)
+    ]
+    assert named == pytest.approx([2 / 5] * 5, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("main", "attributes", "order", "message"),
+    [
+        ("shape", 1, "shuffled", "main_factor is 'shape', expected one of digit"),
+        ("digit", 6, "shuffled", "attributes is 6, expected 0 to 5"),
+        ("digit", 1, "random", "order is 'random', expected 'shuffled' or 'canonical'"),
+    ],
+)
+def test_captions_that_cannot_be_are_refused(main: str, attributes: int, order: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sampler(main=main, attributes=attributes, order=order)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        sampler(seed=-1).samples(np.arange(2))
+
+
+@pytest.mark.parametrize("size", [1, 49, 50, 173, 50 * 168])
+def test_the_gallery_holds_different_images_with_each_digit_equally_often(size: int) -> None:
+    gallery = frozen_gallery(LABELS, size, "digit", 3, "shuffled")
+    assert len(set(zip(*(column.tolist() for column in gallery[:3]), strict=True))) == size
+    often = np.bincount(gallery.digit_B, minlength=len(LABELS))
+    assert often.max() - often.min() <= 1
+
+
+def test_the_gallery_is_the_same_for_every_trial_and_starts_the_same_for_every_size() -> None:
+    poor = frozen_gallery(LABELS, 200, "digit", 0, "shuffled")
+    rich = frozen_gallery(LABELS, 200, "colour", 5, "canonical")
+    for column in ("digit_B", "variant_B", "colour_B", "labels_B6"):
+        np.testing.assert_array_equal(getattr(poor, column), getattr(rich, column))
+    np.testing.assert_array_equal(frozen_gallery(LABELS, 60, "digit", 0, "shuffled").digit_B, poor.digit_B[:60])
+
+
+@pytest.mark.parametrize("size", [0, 50 * 168 + 1])
+def test_a_gallery_larger_than_the_test_split_is_refused(size: int) -> None:
+    with pytest.raises(InputError, match=r"evaluate\.gallery is \d+, but the test split has 50 digits and so 8400"):
+        frozen_gallery(LABELS, size, "digit", 3, "shuffled")
+
+
+@settings(max_examples=40, deadline=None)
+@given(factor=MAIN_FACTORS, main=MAIN_FACTORS, attributes=ATTRIBUTES, order=ORDERS, seed=st.integers(0, 100))
+def test_prompts_are_captions_that_name_the_value(
+    factor: str, main: str, attributes: int, order: str, seed: int
+) -> None:
+    tokens = prompts(factor, main, attributes, order, 6, seed)
+    size, start = len(FACTORS[FACTOR_NAMES.index(factor)].values), first_value(factor)
+    length = 1 + (attributes if factor == main else max(attributes, 1))
+    assert tokens.shape == (size, 6, CONTEXT_LENGTH)
+    for value in range(size):
+        for caption in tokens[value]:
+            assert start + value in said(caption)
+            assert len(said(caption)) == length
+    other = [[[word for word in said(c) if not start <= word < start + size] for c in row] for row in tokens]
+    assert all(row == other[0] for row in other)
+
+
+def test_colours_are_seven() -> None:
+    assert COLOURS == ("gray", "red", "green", "blue", "cyan", "magenta", "yellow")

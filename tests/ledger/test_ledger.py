@@ -1,0 +1,151 @@
+"""The ledger says what is true: whole files, damaged ones named, hypotheses kept as first declared."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger, Result
+from gapctl.ledger.trial_folder import TrialFolder
+
+RESULT = Result(
+    trial="0123456789ab",
+    metrics={"gap/rmg": 0.25, "bias/moad_image": 0.1},
+    samples_seen=512,
+    seconds=1.5,
+    versions={"python": "3.11"},
+    hardware={"device": "cpu", "threads": 1},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> TrialFolder:
+    return Ledger(str(tmp_path / "runs")).trial(RESULT.trial)
+
+
+def test_a_result_comes_back_as_it_was_written(folder: TrialFolder) -> None:
+    folder.finish(RESULT, weights=b"weights")
+
+    assert folder.result() == RESULT
+
+
+def test_a_trial_without_a_result_is_not_done(folder: TrialFolder) -> None:
+    folder.save_checkpoint(256, b"state")
+
+    assert folder.result() is None
+
+
+def test_equal_results_are_equal_files(tmp_path: Path) -> None:
+    shuffled = Result(**{**RESULT.__dict__, "metrics": dict(reversed(RESULT.metrics.items()))})
+    for name, result in (("a", RESULT), ("b", shuffled)):
+        Ledger(str(tmp_path / name)).trial(RESULT.trial).finish(result, weights=b"")
+
+    a, b = (tmp_path / name / RESULT.trial / "result.json" for name in ("a", "b"))
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_metric_that_is_not_a_number_is_null_in_the_file_and_nan_when_read(
+    folder: TrialFolder, tmp_path: Path
+) -> None:
+    folder.finish(Result(**{**RESULT.__dict__, "metrics": {"gap/rmg": math.nan}}), weights=b"")
+
+    document = json.loads((tmp_path / "runs" / RESULT.trial / "result.json").read_text())
+    assert document["metrics"] == {"gap/rmg": None}
+    found = folder.result()
+    assert found is not None
+    assert math.isnan(found.metrics["gap/rmg"])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"trial": "0123456789ab"}', b"\xff\xfe"])
+def test_a_damaged_result_is_named_with_what_to_do(folder: TrialFolder, tmp_path: Path, content: bytes) -> None:
+    folder.finish(RESULT, weights=b"")
+    (tmp_path / "runs" / RESULT.trial / "result.json").write_bytes(content)
+
+    with pytest.raises(WorkError, match=r"0123456789ab/result\.json: damaged: .* Move the folder .* away"):
+        folder.result()
+
+
+def test_a_result_in_the_wrong_folder_is_damage(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    ledger.trial("ffffffffffff").finish(RESULT, weights=b"")
+
+    with pytest.raises(WorkError, match="it is the result of trial 0123456789ab"):
+        ledger.result("ffffffffffff")
+
+
+def test_the_newest_two_checkpoints_are_kept_newest_first(folder: TrialFolder) -> None:
+    for samples in (256, 512, 1024):
+        folder.save_checkpoint(samples, str(samples).encode())
+
+    assert [content for _, content in folder.checkpoints()] == [b"1024", b"512"]
+
+
+def test_a_finished_trial_keeps_its_weights_and_drops_its_checkpoints(folder: TrialFolder, tmp_path: Path) -> None:
+    folder.save_checkpoint(256, b"state")
+    folder.beat(256)
+    folder.finish(RESULT, weights=b"weights")
+
+    left = sorted(path.name for path in (tmp_path / "runs" / RESULT.trial).rglob("*") if path.is_file())
+    assert left == ["final.pt", "result.json"]
+
+
+def test_history_keeps_a_column_per_metric_also_where_the_first_row_lacks_it(folder: TrialFolder) -> None:
+    folder.save_history([{"samples_seen": 0, "gap/rmg": 0.5}, {"samples_seen": 256, "gap/rmg": 0.4, "train/loss": 2.0}])
+
+    history = folder.history()
+    assert history is not None
+    assert history["train/loss"].to_list() == [None, 2.0]
+    assert history["samples_seen"].to_list() == [0, 256]
+
+
+def test_a_truncated_history_is_named(folder: TrialFolder, tmp_path: Path) -> None:
+    folder.save_history([{"samples_seen": 0}])
+    path = tmp_path / "runs" / RESULT.trial / "history.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+
+    with pytest.raises(WorkError, match=r"history\.parquet: damaged"):
+        folder.history()
+
+
+def test_a_write_that_fails_leaves_the_old_content(folder: TrialFolder, tmp_path: Path) -> None:
+    folder.finish(RESULT, weights=b"")
+    target = tmp_path / "runs" / RESULT.trial
+    before = (target / "result.json").read_bytes()
+    target.rename(tmp_path / "elsewhere")
+    target.write_text("a file where the folder should be")
+
+    with pytest.raises(WorkError, match="cannot be written"):
+        folder.finish(RESULT, weights=b"")
+    assert (tmp_path / "elsewhere" / "result.json").read_bytes() == before
+
+
+def test_a_runs_folder_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+
+    with pytest.raises(WorkError, match=r"runs/\.writable: cannot be written"):
+        Ledger(str(tmp_path / "runs")).require_writable()
+
+
+def test_a_ledger_in_an_object_store_keeps_the_same_contract() -> None:
+    folder = Ledger("memory://ledger-test/runs").trial(RESULT.trial)
+    folder.save_checkpoint(256, b"state")
+    folder.finish(RESULT, weights=b"weights")
+
+    assert folder.result() == RESULT
+    assert folder.checkpoints() == []
+
+
+def test_a_failure_is_kept_until_the_trial_begins_again(folder: TrialFolder) -> None:
+    folder.fail("Traceback ...\nRuntimeError: no")
+
+    assert folder.failure() == "Traceback ...\nRuntimeError: no"
+
+
+def test_a_trial_is_being_trained_only_while_it_reports(folder: TrialFolder, tmp_path: Path) -> None:
+    folder.beat(256)
+    assert folder.samples_being_trained() == 256
+
+    (tmp_path / "runs" / RESULT.trial / "running.json").write_text('{"samples_seen": 256, "time": 0}')
+    assert folder.samples_being_trained() is None

@@ -1,0 +1,75 @@
+"""Gap and bias from sums equal the definitions written out over all pairs, and have the known answers."""
+
+import numpy as np
+import pytest
+
+from gapctl.metrics.bias import moad, same_and_different
+from gapctl.metrics.gap import GapSums
+from gapctl.metrics.loss_floor import batch_loss_floor
+from gapctl.metrics.suite import Embeddings, measure, unit_rows
+
+
+def cloud(count: int, width: int = 8, seed: int = 0) -> np.ndarray:
+    return unit_rows(np.random.Generator(np.random.Philox(seed)).normal(size=(count, width)))
+
+
+def test_identical_clouds_have_no_gap() -> None:
+    same_ND = cloud(50)
+    found = measure(Embeddings(same_ND, same_ND))
+
+    assert found["gap/l2m"] == pytest.approx(0, abs=1e-12)
+    assert found["gap/rmg"] < 0.003
+
+
+def test_independent_clouds_have_an_rmg_of_one_half() -> None:
+    found = measure(Embeddings(cloud(4000, seed=1), cloud(4000, seed=2)))
+
+    assert found["gap/rmg"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_shuffling_the_pairs_keeps_l2m_and_raises_rmg() -> None:
+    image_ND = cloud(200)
+    text_ND = unit_rows(image_ND + 0.1 * cloud(200, seed=3))
+    before, after = measure(Embeddings(image_ND, text_ND)), measure(Embeddings(image_ND, text_ND[::-1].copy()))
+
+    assert after["gap/l2m"] == pytest.approx(before["gap/l2m"])
+    assert after["gap/rmg"] > before["gap/rmg"]
+
+
+def test_merged_sums_equal_the_whole() -> None:
+    image_ND, text_ND = cloud(100), cloud(100, seed=1)
+    parts = [GapSums.of(image_ND[rows], text_ND[rows]) for rows in (slice(0, 30), slice(30, 100))]
+
+    whole, merged = GapSums.of(image_ND, text_ND), parts[1] + parts[0]
+    assert merged.rmg() == pytest.approx(whole.rmg(), rel=1e-12)
+    assert merged.l2i() == pytest.approx(whole.l2i(), rel=1e-12)
+
+
+def test_object_bias_equals_the_mean_over_all_pairs() -> None:
+    image_ND, label_N = cloud(40), np.arange(40) % 3
+    cosine_NN = image_ND @ image_ND.T
+    upper = np.triu(np.ones((40, 40), bool), k=1)
+    same = label_N[:, None] == label_N
+
+    found = same_and_different(image_ND, label_N)
+    assert found.same == pytest.approx(cosine_NN[upper & same].mean())
+    assert found.different == pytest.approx(cosine_NN[upper & ~same].mean())
+
+
+def test_embeddings_that_hold_only_the_object_are_biased_towards_it() -> None:
+    object_N, attribute_N = np.arange(60) % 3, np.arange(60) // 3 % 2
+    image_ND = np.eye(3)[object_N]
+
+    assert moad(image_ND, object_N, attribute_N[:, None]).value > 0.9
+
+
+def test_constant_logits_have_the_entropy_of_the_gallery() -> None:
+    found = measure(Embeddings(cloud(64), np.repeat(cloud(1), 64, axis=0), logit_scale=10.0))
+
+    assert found["entropy/i2t_nats"] == pytest.approx(np.log(64))
+    assert found["entropy/i2t_normalized"] == pytest.approx(1)
+
+
+def test_the_loss_floor_is_the_logarithm_of_how_often_a_caption_repeats() -> None:
+    assert batch_loss_floor(np.array([7, 7, 7, 7])) == pytest.approx(np.log(4))
+    assert batch_loss_floor(np.array([1, 2, 3])) == 0

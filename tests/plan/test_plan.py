@@ -1,0 +1,84 @@
+"""A plan is the full factorial in a fixed order, each trial named by what decides its numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from gapctl.errors import InputError
+from gapctl.plan.choose import trial_by_id
+from gapctl.plan.cost import cost_of, trial_flops
+from gapctl.plan.identity import trial_id
+from gapctl.plan.make import make_plan, short_names
+from gapctl.plan.trials import Plan
+from gapctl.spec.load import load_sweep
+from gapctl.spec.trial import Data, TrialConfig
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def plan(*overrides: str, fingerprint: str = "abc") -> Plan:
+    return make_plan(load_sweep(REPOSITORY / "sweeps/imbalance.yaml", None, overrides), lambda data: fingerprint)
+
+
+def test_the_grid_is_whole_and_ordered_by_seed_then_level() -> None:
+    labels = [trial.label for trial in plan("seeds=2").trials]
+
+    assert labels[0] == "attributes=0 seed=0"
+    assert labels[5:7] == ["attributes=5 seed=0", "attributes=0 seed=1"]
+    assert len(labels) == 12
+
+
+def test_ids_are_twelve_hex_digits_and_all_differ() -> None:
+    ids = [trial.id for trial in plan().trials]
+
+    assert len(set(ids)) == len(ids)
+    assert all(len(item) == 12 and int(item, 16) >= 0 for item in ids)
+
+
+def test_adding_a_level_keeps_the_ids_of_the_others() -> None:
+    few = plan("vary.data.captions.attributes=[0,5]").trials
+    many = plan("vary.data.captions.attributes=[0,3,5]").trials
+
+    assert {trial.id for trial in few} < {trial.id for trial in many}
+
+
+@pytest.mark.parametrize("setting", ["tracking.uri=sqlite:///other.db", "resources.cpus=2", "alpha=0.01"])
+def test_what_does_not_decide_the_numbers_is_not_part_of_an_id(setting: str) -> None:
+    assert [trial.id for trial in plan().trials] == [trial.id for trial in plan(setting).trials]
+
+
+@pytest.mark.parametrize("setting", ["base.train.lr=0.002", "base.model.embed_dim=32", "base.temperature.init=0.1"])
+def test_what_decides_the_numbers_is_part_of_an_id(setting: str) -> None:
+    assert not {trial.id for trial in plan().trials} & {trial.id for trial in plan(setting).trials}
+
+
+def test_other_data_gives_other_trials_but_a_moved_folder_does_not() -> None:
+    here, there = (TrialConfig(data=Data(source=source)) for source in ("here", "there"))
+
+    assert trial_id(here, 0, "abc") == trial_id(there, 0, "abc")
+    assert trial_id(here, 0, "abc") != trial_id(here, 0, "abd")
+
+
+def test_factors_with_the_same_last_name_are_labelled_by_their_whole_path() -> None:
+    assert short_names(["data.captions.attributes", "train.lr"]) == {
+        "data.captions.attributes": "attributes",
+        "train.lr": "lr",
+    }
+    assert short_names(["a.kind", "b.kind"]) == {"a.kind": "a.kind", "b.kind": "b.kind"}
+
+
+def test_cost_grows_with_samples_and_is_shared_by_slots() -> None:
+    trials = plan().trials
+    one, two = cost_of(trials, 1), cost_of(trials, 2)
+
+    assert one.samples == 18 * 51_200
+    assert one.flops == sum(trial_flops(trial) for trial in trials)
+    assert two.wall_hours == pytest.approx(one.wall_hours / 2)
+
+
+def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
+    found = plan()
+
+    assert trial_by_id(found, found.trials[3].id[:10]) == found.trials[3]
+    with pytest.raises(InputError, match=r"--trial zzz: no trial of .*imbalance.yaml begin with that"):
+        trial_by_id(found, "zzz")
