@@ -2,17 +2,31 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 
-def canonical_json(value: BaseModel | dict[str, Any] | list[Any]) -> str:
-    """Sorted keys, no spaces; a model's numbers have the type of their field, so 1 and 1.0 read the same."""
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+def canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
+    """Sorted keys, no spaces; a model's numbers have the type of their field, so 1 and 1.0 read the same.
+
+    Raises ValueError for numbers that JSON lacks (infinity, not-a-number).
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def sha256_of(value: BaseModel | dict[str, Any] | list[Any]) -> str:
+def sha256_of(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
     """The sha256 of the canonical text, in hex."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(mode="json"))
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    # -0.0 equals 0.0 but prints otherwise, and equal configurations must share a hash.
+    return 0.0 if isinstance(value, float) and value == 0.0 else value

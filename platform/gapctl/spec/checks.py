@@ -1,103 +1,123 @@
 """What a sweep file must satisfy beyond the types of its values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
 
-from gapctl.spec.grid import leaves, resolve
+from gapctl.spec.grid import leaves, placed
+from gapctl.spec.messages import problems_in
 from gapctl.spec.nearest import did_you_mean
-from gapctl.spec.sweep import Contrast, Hypothesis, SweepFile
-from gapctl.spec.vocabulary import METRICS
-from gapctl.spec.yaml_source import Path_
-
-Problem = tuple[Path_, str]
-
-
-def problems_of(spec: SweepFile) -> list[Problem]:
-    """Every problem with its path in the file."""
-    return [*_factors(spec), *_hypotheses(spec), *_scales(spec)]
+from gapctl.spec.parts import Parts, parts_of, valid_parts
+from gapctl.spec.problem import KeyPath, Problem, show
+from gapctl.spec.sweep import Contrast, Hypothesis, Level, SweepFile
+from gapctl.spec.trial import TrialConfig
+from gapctl.spec.vocabulary import is_metric, nearest_metric
 
 
-def _factors(spec: SweepFile) -> Iterator[Problem]:
-    known = leaves(spec.base.model_dump())
-    for path, levels in spec.vary.items():
-        if path not in known:
-            yield (
-                ("vary", path),
-                f"no such path in base; expected one of {', '.join(known)}{did_you_mean(path, known)}",
-            )
-            continue
-        for index, level in enumerate(levels):
-            if level in levels[:index]:
-                yield ("vary", path, index), f"found {level!r} twice; expected each level once"
-            elif (reason := _misfit(spec, path, level)) is not None:
-                yield ("vary", path, index), reason
-
-
-def _misfit(spec: SweepFile, path: str, level: Any) -> str | None:
+def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
+    """The file that a document describes, None if a value has the wrong type, and all that is wrong with it."""
     try:
-        resolve(spec.base, {path: level})
+        spec = SweepFile.model_validate(document)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].replace("Input should be", "expected").replace("Value error, ", "")
-        return f"found {level!r}; {message}"
-    return None
+        found = problems_in(error, document, SweepFile)
+        return None, [*found, *_meaning(valid_parts(document, found))]
+    return spec, _meaning(parts_of(spec))
 
 
-def _hypotheses(spec: SweepFile) -> Iterator[Problem]:
-    for index, hypothesis in enumerate(spec.hypotheses):
-        at: Path_ = ("hypotheses", index)
-        if hypothesis.id in [other.id for other in spec.hypotheses[:index]]:
-            yield (*at, "id"), f"found {hypothesis.id!r} twice; expected each id once"
-        if hypothesis.response not in METRICS:
-            close = did_you_mean(hypothesis.response, METRICS)
-            yield (
-                (*at, "response"),
-                f"found {hypothesis.response!r}, which is no metric{close or '; see docs/metrics.md'}",
+def _meaning(parts: Parts) -> list[Problem]:
+    found = [*_factors(parts), *_repeated_ids(parts.hypotheses)]
+    for index, hypothesis in parts.hypotheses.items():
+        found += _hypothesis(hypothesis, ("hypotheses", index), parts.vary)
+    return list(dict.fromkeys(found))
+
+
+def _factors(parts: Parts) -> Iterator[Problem]:
+    known = leaves(parts.base.model_dump()) if parts.base else []
+    vary = parts.vary or {}
+    for path, levels in vary.items():
+        if known and path not in known:
+            yield Problem(
+                ("vary", path), f"no such value in base; expected one of {', '.join(known)}{did_you_mean(path, known)}"
             )
-        if hypothesis.factor not in spec.vary:
-            known = ", ".join(spec.vary)
-            close = did_you_mean(hypothesis.factor, spec.vary)
-            yield (
-                (*at, "factor"),
-                f"found {hypothesis.factor!r}, which does not vary; expected one of {known}{close}",
-            )
-        else:
-            yield from _levels(spec, hypothesis, at)
+        for index, level in enumerate(levels or ()):
+            if _among(level, (levels or ())[:index]):
+                yield Problem(("vary", path, index), f"found {show(level)} again; expected each level once")
+    grid = {path: levels for path, levels in vary.items() if levels and path in known}
+    if parts.base and grid:
+        yield from _misfits(parts.base, grid)
 
 
-def _levels(spec: SweepFile, hypothesis: Hypothesis, at: Path_) -> Iterator[Problem]:
-    levels = spec.vary[hypothesis.factor]
-    if isinstance(hypothesis, Contrast):
-        for side, level in enumerate(hypothesis.between):
-            if level not in levels:
-                yield (
-                    (*at, "between", side),
-                    f"found {level!r}; expected a level of {hypothesis.factor}: {levels}",
-                )
-        if hypothesis.between[0] == hypothesis.between[1]:
-            yield (*at, "between"), f"found {hypothesis.between[0]!r} twice; expected two different levels"
-    elif len(levels) < 2:
-        yield (
-            (*at, "factor"),
-            f"{hypothesis.factor} has {len(levels)} level; expected at least two for a trend",
+def _misfits(base: TrialConfig, grid: Mapping[str, Sequence[Level]]) -> Iterator[Problem]:
+    """Levels that no configuration can have, alone or in one of their combinations."""
+    plain = base.model_dump()
+    for indices in product(*(range(len(levels)) for levels in grid.values())):
+        document, chosen = plain, dict(zip(grid, indices, strict=True))
+        for path, index in chosen.items():
+            document = placed(document, path.split("."), grid[path][index])
+        try:
+            TrialConfig.model_validate(document)
+        except ValidationError as error:
+            for problem in problems_in(error, document, TrialConfig):
+                yield _blamed(problem, chosen)
+
+
+def _blamed(problem: Problem, chosen: Mapping[str, int]) -> Problem:
+    """The problem of a configuration as one of the level that brought it."""
+    at = ".".join(str(step) for step in problem.path)
+    path = next((path for path in chosen if path == at), None)
+    path = path or next(path for path in reversed(chosen) if path.startswith(f"{at}."))
+    return Problem(("vary", path, chosen[path]), problem.text)
+
+
+def _repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, hypothesis in hypotheses.items():
+        if hypothesis.id in seen:
+            yield Problem(("hypotheses", index, "id"), f"found {show(hypothesis.id)} again; expected each id once")
+        seen.add(hypothesis.id)
+
+
+def _hypothesis(
+    hypothesis: Hypothesis, at: KeyPath, vary: Mapping[str, Sequence[Level] | None] | None
+) -> Iterator[Problem]:
+    if not is_metric(hypothesis.response):
+        yield Problem(
+            (*at, "response"),
+            f"found {show(hypothesis.response)}; expected a metric such as gap/rmg or bias/moad_image"
+            f"{nearest_metric(hypothesis.response)}",
         )
-    elif any(isinstance(level, bool | str) for level in levels):
-        yield (*at, "factor"), f"{hypothesis.factor} has levels {levels}; expected numbers for a trend"
+    if vary is None:
+        return
+    if hypothesis.factor not in vary:
+        close = did_you_mean(hypothesis.factor, vary)
+        yield Problem(
+            (*at, "factor"),
+            f"found {show(hypothesis.factor)}, which does not vary; expected one of {', '.join(vary)}{close}",
+        )
+    elif (levels := vary[hypothesis.factor]) is not None:
+        yield from _contrast(hypothesis, levels, at) if isinstance(hypothesis, Contrast) else _trend(levels, at)
 
 
-def _scales(spec: SweepFile) -> Iterator[Problem]:
-    known = _settings(spec)
-    for name, recipe in spec.scales.items():
-        for setting in recipe or {}:
-            if setting not in known and not setting.startswith("base."):
-                yield ("scales", name, setting), f"no such setting{did_you_mean(setting, known)}"
-            elif setting.startswith("base.") and setting not in known:
-                yield ("scales", name, setting), f"no such path in base{did_you_mean(setting, known)}"
+def _contrast(contrast: Contrast, levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
+    for side, level in enumerate(contrast.between):
+        if not _among(level, levels):
+            yield Problem(
+                (*at, "between", side), f"found {show(level)}; expected a level of {contrast.factor}: {show(levels)}"
+            )
+    if _among(contrast.between[0], contrast.between[1:]):
+        yield Problem((*at, "between", 1), f"found {show(contrast.between[1])} again; expected two different levels")
 
 
-def _settings(spec: SweepFile) -> list[str]:
-    base = [f"base.{path}" for path in leaves(spec.base.model_dump())]
-    varied = [f"vary.{path}" for path in leaves(spec.base.model_dump())]
-    resources = [f"resources.{name}" for name in type(spec.resources).model_fields]
-    return ["seeds", "alpha", "tracking.uri", *base, *varied, *resources]
+def _trend(levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
+    """Two levels are few, yet a quick scale may leave no more: the analysis says what they can show."""
+    if any(isinstance(level, bool | str) for level in levels):
+        yield Problem((*at, "factor"), f"its levels are {show(levels)}; expected numbers for a trend")
+    elif len(levels) < 2:
+        yield Problem((*at, "factor"), f"its only level is {show(levels[0])}; expected at least two for a trend")
+
+
+def _among(level: Level, levels: Sequence[Level]) -> bool:
+    """Python holds True and 1 for equal; a sweep file does not."""
+    return any(level == other and isinstance(level, bool) == isinstance(other, bool) for other in levels)

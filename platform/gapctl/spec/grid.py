@@ -1,6 +1,6 @@
 """The treatments: every combination of levels, and a trial's configuration under one of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -14,19 +14,20 @@ def arms(spec: SweepFile) -> list[dict[str, Level]]:
 
 
 def resolve(base: TrialConfig, factors: Mapping[str, Level]) -> TrialConfig:
-    """`base` with each dotted path set; raises pydantic's ValidationError where a level does not fit."""
+    """`base` with each dotted path set; raises pydantic's ValidationError where a level or path does not fit."""
     document = base.model_dump()
     for path, level in factors.items():
-        place_at(document, path, level)
+        document = placed(document, path.split("."), level)
     return TrialConfig.model_validate(document)
 
 
-def place_at(document: dict[str, Any], path: str, value: Any) -> None:
-    """Sets a dotted path in nested dictionaries; a step that is not there becomes a dictionary."""
-    *parents, last = path.split(".")
-    for parent in parents:
-        document = document.setdefault(parent, {})
-    document[last] = value
+def placed(document: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of nested dictionaries with one path set; whatever stands in the way becomes a dictionary."""
+    head, *rest = path
+    if not rest:
+        return {**document, head: value}
+    inner = document.get(head)
+    return {**document, head: placed(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
 def leaves(document: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,19 +1,16 @@
 """From a sweep file, a scale and overrides to a checked sweep; every error says where it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from gapctl.errors import InputError
 from gapctl.spec.canonical import sha256_of
-from gapctl.spec.checks import problems_of
-from gapctl.spec.messages import explain
+from gapctl.spec.checks import examine
+from gapctl.spec.nearest import did_you_mean
+from gapctl.spec.problem import Problem, SpecError, dotted, show
+from gapctl.spec.settings import Setting, applied, override, scale_settings, unknown
 from gapctl.spec.sweep import SweepFile
-from gapctl.spec.yaml_source import Path_, YamlSource, dotted, read_yaml
+from gapctl.spec.yaml_source import YamlSource, read_yaml
 
 
 @dataclass(frozen=True)
@@ -29,69 +26,67 @@ class Sweep:
 
 
 def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """Reads and checks a sweep file; raises InputError that lists every problem, one per line."""
+    """Reads and checks a sweep file; raises SpecError, an InputError, that lists every problem, one per line."""
     source = read_yaml(path)
-    _validated(source.document, source.locate)
-    chosen = _scale(source, scale)
-    document, origin = source.document, {}
-    for setting, value in _recipe(source, chosen):
-        document = _with(document, setting, value)
-        origin[tuple(setting.split("."))] = source.locate(("scales", chosen or "", setting))
-    for text in overrides:
-        setting, value = _override(text)
-        document = _with(document, setting, value)
-        origin[tuple(setting.split("."))] = f"--set {text}"
-    spec = _validated(document, lambda at: _origin(at, origin) or source.locate(at))
+    plain = _plain(source)
+    chosen = plain.default_scale if scale is None else scale
+    if chosen is not None and chosen not in plain.scales:
+        raise SpecError(f"--scale {chosen}: {path} has no scale {show(chosen)}; {_scales(plain, chosen)}")
+    wanted = [*_recipe(plain, chosen), *map(override, overrides)]
+    spec = _changed(source, plain, wanted, chosen)
     return Sweep(path, chosen, spec, source.text, _spec_sha256(spec), _hypotheses_sha256(spec))
 
 
-def _validated(document: dict[str, Any], locate: Callable[[Path_], str]) -> SweepFile:
-    try:
-        spec = SweepFile.model_validate(document)
-    except ValidationError as error:
-        lines = [explain(problem, document, locate) for problem in error.errors()]
-        raise InputError("\n".join(dict.fromkeys(lines))) from error
-    problems = problems_of(spec)
-    if problems:
-        raise InputError("\n".join(f"{locate(at)}: {dotted(at)}: {text}" for at, text in problems))
+def _plain(source: YamlSource) -> SweepFile:
+    """The file as it stands, all its scales checked, chosen or not: a typo in one shows before it is needed."""
+    spec, problems = examine(source.document)
+    if spec is not None and spec.default_scale not in (None, *spec.scales):
+        wrong = str(spec.default_scale)
+        problems.append(Problem(("default_scale",), f"found {show(wrong)}; {_scales(spec, wrong)}"))
+    lines = [f"{source.locate(at)}: {dotted(at)}: {text}" for at, text in problems]
+    if spec is not None:
+        for name in spec.scales:
+            lines += _problems(source, spec, _recipe(spec, name), name, values=not problems)[1]
+    if spec is None or lines:
+        raise SpecError("\n".join(lines))
     return spec
 
 
-def _scale(source: YamlSource, asked: str | None) -> str | None:
-    known = source.document.get("scales") or {}
-    scale = asked or source.document.get("default_scale")
-    if scale is None or scale in known:
-        return scale
-    place = f"--scale {asked}" if asked else f"{source.locate(('default_scale',))}: default_scale"
-    raise InputError(f"{place}: {source.path} has no scale {scale!r}; expected one of {', '.join(known) or 'none'}")
+def _changed(source: YamlSource, plain: SweepFile, wanted: Sequence[Setting], scale: str | None) -> SweepFile:
+    spec, lines = _problems(source, plain, wanted, scale, values=True)
+    if spec is None or lines:
+        raise SpecError("\n".join(lines))
+    return spec
 
 
-def _recipe(source: YamlSource, scale: str | None) -> list[tuple[str, Any]]:
-    return list((source.document["scales"][scale] or {}).items()) if scale else []
+def _problems(
+    source: YamlSource, plain: SweepFile, settings: Sequence[Setting], scale: str | None, *, values: bool
+) -> tuple[SweepFile | None, list[str]]:
+    """The file with the settings made and what is wrong with them; their `values` only once all else is right."""
+    lines = [setting.report(problem, source) for setting, problem in unknown(settings, plain)]
+    if lines or not values:
+        return None, lines
+    spec, problems = examine(applied(source.document, settings))
+    return spec, list(dict.fromkeys(_line(problem, source, settings, scale) for problem in problems))
 
 
-def _override(text: str) -> tuple[str, Any]:
-    setting, found, value = text.partition("=")
-    if not found or not setting:
-        raise InputError(f"--set {text}: no value; expected PATH=VALUE such as base.train.samples=20_000")
-    try:
-        return setting, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is not YAML; expected a number, word or [list]") from error
+def _line(problem: Problem, source: YamlSource, settings: Sequence[Setting], scale: str | None) -> str:
+    cause = next((setting for setting in reversed(settings) if setting.touches(problem.path)), None)
+    if cause is not None:
+        return cause.report(problem, source)
+    # The file alone is right: what is wrong there now comes from a change elsewhere.
+    changes = [f"scale {scale}"] * (scale is not None)
+    changes += [setting.source for setting in settings if isinstance(setting.source, str)]
+    return f"{source.locate(problem.path)}: {dotted(problem.path)}: {problem.text} (with {', '.join(changes)})"
 
 
-def _with(document: dict[str, Any], setting: str, value: Any) -> dict[str, Any]:
-    """A copy with one dotted path set; what follows `vary.` is one key, itself dotted."""
-    head, _, rest = setting.partition(".")
-    if not rest:
-        return {**document, head: value}
-    inner = dict(document.get(head) or {})
-    return {**document, head: {**inner, rest: value} if head == "vary" else _with(inner, rest, value)}
+def _recipe(spec: SweepFile, scale: str | None) -> list[Setting]:
+    return [] if scale is None else scale_settings(spec.scales, scale)
 
 
-def _origin(at: Path_, origin: dict[tuple[str, ...], str]) -> str | None:
-    flat = tuple(part for step in at if isinstance(step, str) for part in step.split("."))
-    return next((place for setting, place in origin.items() if flat[: len(setting)] == setting), None)
+def _scales(spec: SweepFile, wrong: str) -> str:
+    known = ", ".join(spec.scales)
+    return f"expected one of {known}{did_you_mean(wrong, spec.scales)}" if known else "expected none, as it lists none"
 
 
 def _spec_sha256(spec: SweepFile) -> str:

@@ -1,92 +1,106 @@
-"""pydantic's findings in plain words, with the place in the file."""
+"""pydantic's findings in plain words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gapctl.spec.nearest import did_you_mean
-from gapctl.spec.sweep import Contrast, SweepFile, Trend
-from gapctl.spec.yaml_source import Path_, dotted
+from gapctl.spec.problem import KeyPath, Problem, show
+from gapctl.spec.sweep import Contrast, Trend
 
-TAGS = {"trend": Trend, "contrast": Contrast}
+TAGS: Mapping[str, type[BaseModel]] = {"trend": Trend, "contrast": Contrast}
 EXPECTED = {
-    "int_parsing": "a whole number",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
-    "float_parsing": "a number",
     "float_type": "a number",
+    "finite_number": "a finite number",
     "string_type": "text",
     "bool_type": "true or false",
     "list_type": "a list",
+    "tuple_type": "a list of two",
+    "too_long": "a list of two",
     "dict_type": "a mapping",
     "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "tuple_type": "a list of two",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+    "too_short": "at least one entry",
+    "string_too_short": "text that is not empty",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "lower-case letters, digits, - and _, with a letter or digit first",
 }
+ANY_LEVEL = {"true or false", "a whole number", "a number", "text"}
 
 
-def explain(problem: ErrorDetails, document: Mapping[str, Any], locate: Callable[[Path_], str]) -> str:
-    """`place: key: what was found; what was expected`."""
-    path = _without_tags(problem["loc"], document)
-    return f"{locate(path)}: {dotted(path) or 'the file'}: {_text(problem, path)}"
+def problems_in(error: ValidationError, document: Any, model: type[BaseModel]) -> list[Problem]:
+    """One problem per path, the alternatives of a union in one sentence; `model` is what was validated."""
+    at_path: dict[KeyPath, list[ErrorDetails]] = {}
+    for found in error.errors():
+        at_path.setdefault(_in_document(found, document), []).append(found)
+    return [Problem(path, _text(path, found, model)) for path, found in at_path.items()]
 
 
-def _text(problem: ErrorDetails, path: Path_) -> str:
-    kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
+def _text(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
+    first = errors[0]
+    kind, found = first["type"], first["input"]
     if kind == "missing":
-        return "missing; expected it in the file"
-    if kind == "extra_forbidden":
-        known = _keys_beside(path)
-        return f"unknown key; expected one of {', '.join(known)}{did_you_mean(str(path[-1]), known)}"
-    if kind in ("literal_error", "union_tag_invalid"):
-        expected = context.get("expected") or context.get("expected_tags", "")
-        words = [word.strip(" '") for word in str(expected).replace(" or ", ",").split(",")]
-        wrong = context.get("tag", found)
-        return f"found {wrong!r}; expected {' or '.join(words)}{did_you_mean(str(wrong), words)}"
+        return f"missing; expected {'two levels' if isinstance(path[-1], int) else 'it here'}"
     if kind == "union_tag_not_found":
-        return "missing `test`; expected trend or contrast"
-    if kind in EXPECTED:
-        return f"found {found!r}; expected {EXPECTED[kind]}"
-    if kind == "value_error":
-        return str(context.get("error", problem["msg"]))
-    return f"found {found!r}; {_bound(problem['msg'])}"
+        return f"missing; expected {_either(list(TAGS))}"
+    if kind == "extra_forbidden":
+        known = _keys_beside(first["loc"], model)
+        return f"unknown key; expected one of {', '.join(known)}{did_you_mean(str(path[-1]), known)}"
+    if kind in ("value_error", "assertion_error"):
+        return str(first.get("ctx", {}).get("error", first["msg"]))
+    wrong = first["ctx"]["tag"] if kind == "union_tag_invalid" else found
+    return f"found {show(wrong)}; expected {_expected(wrong, errors)}"
 
 
-def _bound(message: str) -> str:
-    return (
-        message.replace("Input should be", "expected")
-        .replace("String should", "expected it to")
-        .replace("List should", "expected it to")
-    )
+def _expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
+    phrases: list[str] = []
+    for error in errors:
+        context = error.get("ctx", {})
+        words = str(context.get("expected", context.get("expected_tags", "")))
+        if words:
+            phrases += [word.strip(" '") for word in words.replace(" or ", ",").split(",")]
+        else:
+            phrases.append(EXPECTED.get(error["type"], error["msg"]).format_map(context))
+    if set(phrases) == ANY_LEVEL:
+        return "a number, text, true or false"
+    return _either(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
 
 
-def _without_tags(location: tuple[int | str, ...], document: Mapping[str, Any]) -> Path_:
-    """pydantic's location less the names of union members, which are not in the file."""
-    path: list[int | str] = []
-    for step in location:
-        inside_hypothesis = len(path) == 2 and path[0] == "hypotheses"
-        union_member = isinstance(step, str) and step in (
-            "bool",
-            "int",
-            "float",
-            "str",
-            "literal['auto']",
-            "constrained-float",
-        )
-        if (inside_hypothesis and step in TAGS) or (union_member and path):
-            continue
-        path.append(step)
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(dict.fromkeys(words))
+
+
+def _in_document(found: ErrorDetails, document: Any) -> KeyPath:
+    """pydantic's location less the names of union members, which are not in the document."""
+    path: list[str | int] = []
+    location, missing = found["loc"], found["type"] == "missing"
+    for position, step in enumerate(location):
+        is_tag = len(path) == 2 and path[0] == "hypotheses" and step in TAGS
+        inside = isinstance(document, dict) and step in document
+        inside = inside or (isinstance(document, list) and isinstance(step, int) and step < len(document))
+        if inside and not is_tag:
+            document = document[step]
+            path.append(step)
+        elif missing and position == len(location) - 1:
+            path.append(step)
+    if found["type"].startswith("union_tag"):
+        path.append("test")
     return tuple(path)
 
 
-def _keys_beside(path: Path_) -> list[str]:
+def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
     """The keys that the model around an unknown key does have."""
-    model: Any = SweepFile
-    for step in path[:-1]:
-        if isinstance(step, int):
-            return sorted({*Trend.model_fields, *Contrast.model_fields})
-        field = model.model_fields.get(step) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field is not None else None
-    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    around: Any = model
+    for step in location[:-1]:
+        if step in TAGS:
+            around = TAGS[str(step)]
+        elif isinstance(around, type) and issubclass(around, BaseModel) and step in around.model_fields:
+            around = around.model_fields[str(step)].annotation
+    return sorted(around.model_fields) if isinstance(around, type) and issubclass(around, BaseModel) else []

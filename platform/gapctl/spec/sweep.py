@@ -32,7 +32,7 @@ class Contrast(HypothesisBase):
     """The response differs between two levels; the effect is the paired difference `between[1] - between[0]`."""
 
     test: Literal["contrast"]
-    between: tuple[Level, Level]
+    between: Annotated[tuple[Level, Level], Field(strict=False)]
     direction: Literal["increasing", "decreasing", "either"]
 
 

@@ -8,9 +8,9 @@ from gapctl.spec.presets import PRESETS
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict about unknown keys: a misspelt key is an error, not a silent default."""
+    """Immutable; a misspelt key is an error, not a silent default, and true or "5" is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
 
 
 FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]

@@ -1,13 +1,13 @@
 """A YAML file as plain values, with the line and column of every key."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from gapctl.errors import InputError
-
-Path_ = tuple[str | int, ...]
+from gapctl.spec.problem import KeyPath, Problem, SpecError, dotted, show
+from gapctl.spec.yaml_loader import parse
 
 
 class Place(NamedTuple):
@@ -23,9 +23,9 @@ class YamlSource(NamedTuple):
     path: Path
     text: str
     document: dict[str, Any]
-    places: dict[Path_, Place]
+    places: dict[KeyPath, Place]
 
-    def locate(self, path: Path_) -> str:
+    def locate(self, path: KeyPath) -> str:
         """`file:line:column` of a path, or of the nearest enclosing one that is in the file."""
         while path and path not in self.places:
             path = path[:-1]
@@ -34,21 +34,20 @@ class YamlSource(NamedTuple):
 
 
 def read_yaml(path: Path) -> YamlSource:
-    """Reads a mapping; raises InputError for a missing or unreadable file, bad YAML or a duplicate key."""
+    """Reads a mapping; raises SpecError for a missing or unreadable file, bad YAML or a key given twice."""
     text = _read(path)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        places: dict[Path_, Place] = {}
-        if isinstance(node, yaml.MappingNode):
-            _walk(node, (), places, path)
-        document = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        raise InputError(_bad_yaml(path, error)) from error
+        node, document = parse(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}; expected a sweep file") from error
+        raise SpecError(f"{path}{_not_yaml(error, text)}; expected YAML like that of sweeps/imbalance.yaml") from error
+    places: dict[KeyPath, Place] = {}
+    wrong = list(_walk(node, (), places)) if node is not None else []
+    if wrong:
+        raise SpecError("\n".join(f"{path}:{at.line}:{at.column}: {dotted(key)}: {said}" for at, (key, said) in wrong))
     if not isinstance(document, dict):
-        found = "nothing" if document is None else f"a {type(document).__name__}"
-        raise InputError(f"{path}:1:1: found {found}; expected a sweep file: a mapping with name, question, base ...")
+        raise SpecError(
+            f"{path}:1:1: found {show(document)}; expected a sweep file: a mapping with name, question, base, vary"
+        )
     return YamlSource(path, text, document, places)
 
 
@@ -56,46 +55,43 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a sweep file such as sweeps/imbalance.yaml") from error
+        raise SpecError(f"{path}: no such file; expected a sweep file such as sweeps/imbalance.yaml") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; expected a sweep file in it, such as imbalance.yaml") from error
+        raise SpecError(f"{path}: is a folder; expected a sweep file in it, such as imbalance.yaml") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; expected a text file") from error
+        raise SpecError(f"{path}: not UTF-8 at byte {error.start}; expected a text file") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
+        raise SpecError(f"{path}: cannot be read: {error.strerror}; check its path and permissions") from error
 
 
-def _walk(node: yaml.Node, path: Path_, places: dict[Path_, Place], file: Path) -> None:
+def _walk(node: yaml.Node, path: KeyPath, places: dict[KeyPath, Place]) -> Iterator[tuple[Place, Problem]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            step = (*path, _key(key))
-            if step in places:
-                first = places[step]
-                raise InputError(
-                    f"{file}:{key.start_mark.line + 1}:{key.start_mark.column + 1}: {dotted(step)}: "
-                    f"given twice, first in line {first.line}; expected it once"
-                )
-            places[step] = Place(key.start_mark.line + 1, key.start_mark.column + 1)
-            _walk(value, step, places, file)
+            step, place = (*path, str(key.value)), _place(key)
+            if key.tag != "tag:yaml.org,2002:str":
+                yield place, Problem(step, "this key is no text; expected a name, in quotes if need be")
+            elif step in places:
+                yield place, Problem(step, f"given twice, first in line {places[step].line}; expected it once")
+            else:
+                places[step] = place
+                yield from _walk(value, step, places)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            places[(*path, index)] = Place(value.start_mark.line + 1, value.start_mark.column + 1)
-            _walk(value, (*path, index), places, file)
+            places[(*path, index)] = _place(value)
+            yield from _walk(value, (*path, index), places)
 
 
-def _key(node: yaml.Node) -> str:
-    return str(node.value)
+def _place(node: yaml.Node) -> Place:
+    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _bad_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-    return f"{path}{place}: not YAML: {error.problem}; expected a mapping like the one in sweeps/imbalance.yaml"
-
-
-def dotted(path: Path_) -> str:
-    """A path as a person writes it: `hypotheses[0].factor`."""
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
+def _not_yaml(error: yaml.YAMLError, text: str) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        return f"{place}: not YAML: {error.problem}"
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        column = error.position - (before.rfind("\n") + 1) + 1
+        return f":{before.count(chr(10)) + 1}:{column}: not YAML: the character {error.character:#04x} is not allowed"
+    return f": not YAML: {error}"

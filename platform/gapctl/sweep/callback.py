@@ -17,6 +17,10 @@ class TuneEvents(Callback):
         self._trials, self._ledger, self._watchers = trials, ledger, watchers
         self.failures: dict[str, str] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks for its own resumption, which the ledger takes the place of."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for watcher in self._watchers:
             watcher.started(self._trials[trial.config["trial"]])

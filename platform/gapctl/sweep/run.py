@@ -1,5 +1,6 @@
 """Runs what is left of a plan and tells what became of it."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ def _tune(
 ) -> Mapping[str, str]:
     from ray import tune
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
     from gapctl.sweep.callback import TuneEvents
     from gapctl.sweep.worker import TrialWorker
 
@@ -91,6 +93,7 @@ def _tune(
             storage_path=scratch,
             verbose=0,
             callbacks=[events],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
         ),
     )

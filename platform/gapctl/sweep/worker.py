@@ -50,6 +50,14 @@ class TrialWorker(tune.Trainable):
         except Exception:
             return self._failed(traceback.format_exc())
 
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Saves where the trial stands in the ledger, when Tune asks at an interruption; Tune itself keeps nothing."""
+        self.cleanup()
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing: a trial finds its checkpoint in the ledger when its work begins."""
+
     def cleanup(self) -> None:
         """Saves where an interrupted trial stands."""
         if self._work is not None:

@@ -1,0 +1,44 @@
+"""What is wrong with a sweep file: a path in it and the finding in words."""
+
+from typing import Any, NamedTuple
+
+from gapctl.errors import InputError
+
+KeyPath = tuple[str | int, ...]
+LONGEST = 60
+
+
+class SpecError(InputError):
+    """A sweep file, a scale or an override is wrong; the message has one line per problem, each with its place."""
+
+
+class Problem(NamedTuple):
+    """`text` reads `what was found; what was expected` and says nothing of the place, which `path` tells."""
+
+    path: KeyPath
+    text: str
+
+
+def dotted(path: KeyPath) -> str:
+    """A path as a person writes it: `hypotheses[0].factor`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text or "the file"
+
+
+def show(value: Any) -> str:
+    """A value as the file writes it, cut where it is long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return _cut(f"[{', '.join(show(item) for item in value)}]") if value else "an empty list"
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,0 +1,54 @@
+"""The YAML that a sweep file may use: plain mappings, lists, text, true, false, null and numbers as people write them.
+
+YAML 1.1 as PyYAML reads it has surprises (`1e-3` is text, `no` is false, `010` is 8, `1:30` is 90, dates are
+objects), and aliases let a small file unfold without end. Neither has a place in a question.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+
+class PlainLoader(yaml.SafeLoader):
+    """A safe loader whose unquoted words are text unless they are null, true, false or a number."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses aliases: raises ComposerError at their place."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"found the alias *{event.anchor}; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+_WORDS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+)
+for _tag, _pattern, _first in _WORDS:
+    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first)
+
+
+def parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """A text's nodes, which know their places, and its value; raises yaml.YAMLError, also where Python gives up."""
+    loader = PlainLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    except ValueError as error:
+        raise yaml.YAMLError(f"a number or date that cannot be read ({error})") from error
+    finally:
+        loader.dispose()
