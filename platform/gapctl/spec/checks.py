@@ -28,8 +28,11 @@ def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
 
 def _meaning(parts: Parts) -> list[Problem]:
     found = [*_factors(parts), *_repeated_ids(parts.hypotheses)]
+    wrong = {problem.path[1] for problem in found if problem.path[0] == "vary"}
+    # What a hypothesis asks of levels that are wrong themselves would only be noise.
+    vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
     for index, hypothesis in parts.hypotheses.items():
-        found += _hypothesis(hypothesis, ("hypotheses", index), parts.vary)
+        found += _hypothesis(hypothesis, ("hypotheses", index), vary)
     return list(dict.fromkeys(found))
 
 
@@ -66,8 +69,7 @@ def _misfits(base: TrialConfig, grid: Mapping[str, Sequence[Level]]) -> Iterator
 def _blamed(problem: Problem, chosen: Mapping[str, int]) -> Problem:
     """The problem of a configuration as one of the level that brought it."""
     at = ".".join(str(step) for step in problem.path)
-    path = next((path for path in chosen if path == at), None)
-    path = path or next(path for path in reversed(chosen) if path.startswith(f"{at}."))
+    path = [path for path in chosen if path == at or path.startswith(f"{at}.")][-1]
     return Problem(("vary", path, chosen[path]), problem.text)
 
 

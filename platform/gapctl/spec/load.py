@@ -71,12 +71,15 @@ def _problems(
 
 
 def _line(problem: Problem, source: YamlSource, settings: Sequence[Setting], scale: str | None) -> str:
-    cause = next((setting for setting in reversed(settings) if setting.touches(problem.path)), None)
+    cause: Setting | None = next((setting for setting in reversed(settings) if setting.touches(problem.path)), None)
     if cause is not None:
         return cause.report(problem, source)
-    # The file alone is right: what is wrong there now comes from a change elsewhere.
-    changes = [f"scale {scale}"] * (scale is not None)
-    changes += [setting.source for setting in settings if isinstance(setting.source, str)]
+    # The file alone is right: a hypothesis is wrong now because of other levels, a level because of another base.
+    about = problem.path[0] == "hypotheses"
+    causes = [setting for setting in settings if (setting.path[0] == "vary") == about]
+    changes = dict.fromkeys(
+        f"{cause.source}" if isinstance(cause.source, str) else f"scale {scale}" for cause in causes
+    )
     return f"{source.locate(problem.path)}: {dotted(problem.path)}: {problem.text} (with {', '.join(changes)})"
 
 

@@ -19,14 +19,14 @@ EXPECTED = {
     "string_type": "text",
     "bool_type": "true or false",
     "list_type": "a list",
-    "tuple_type": "a list of two",
-    "too_long": "a list of two",
+    "tuple_type": "a list",
+    "too_long": "at most {max_length} entries",
     "dict_type": "a mapping",
     "model_type": "a mapping",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "too_short": "at least one entry",
     "string_too_short": "text that is not empty",
     "string_too_long": "at most {max_length} characters",
@@ -67,14 +67,16 @@ def _expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
         if words:
             phrases += [word.strip(" '") for word in words.replace(" or ", ",").split(",")]
         else:
-            phrases.append(EXPECTED.get(error["type"], error["msg"]).format_map(context))
+            template = EXPECTED.get(error["type"])
+            phrases.append(template.format_map(context) if template else error["msg"])
     if set(phrases) == ANY_LEVEL:
         return "a number, text, true or false"
     return _either(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
 
 
 def _either(words: Sequence[str]) -> str:
-    return " or ".join(dict.fromkeys(words))
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _in_document(found: ErrorDetails, document: Any) -> KeyPath:

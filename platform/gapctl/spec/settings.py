@@ -9,9 +9,11 @@ from gapctl.spec.grid import leaves, placed
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import KeyPath, Problem, SpecError, dotted
 from gapctl.spec.sweep import Resources, SweepFile, Tracking
+from gapctl.spec.trial import TrialConfig
 from gapctl.spec.yaml_loader import parse
 from gapctl.spec.yaml_source import YamlSource
 
+PLAIN = ("name", "question", "seeds", "alpha")
 IN_THE_FILE_ONLY = ("hypotheses", "scales", "default_scale")
 
 
@@ -66,32 +68,20 @@ def applied(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[st
 
 def unknown(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
     """The changes of what is not in a sweep file, or not to be changed from outside it."""
-    known = known_settings(spec)
+    known = known_paths(spec.base)
     for setting in settings:
         if setting.path[0] in IN_THE_FILE_ONLY:
             text = f"{setting.path[0]} cannot be set; expected it to be changed in the file"
             yield setting, Problem(setting.path, text)
         elif setting.written not in known:
-            text = f"no such setting; expected a path such as seeds or base.train.samples{_close(setting, known)}"
+            close = did_you_mean(setting.written, known)
+            text = f"no such setting; expected a path such as seeds or base.train.samples{close}"
             yield setting, Problem(setting.path, text)
 
 
-def known_settings(spec: SweepFile) -> list[str]:
+def known_paths(base: TrialConfig) -> list[str]:
     """Every dotted path that a scale or `--set` may change."""
-    base = leaves(spec.base.model_dump())
-    single = [f"{group}.{name}" for group, model in _GROUPS.items() for name in model.model_fields]
-    return [
-        "name",
-        "question",
-        "seeds",
-        "alpha",
-        *single,
-        *(f"{top}.{path}" for top in ("base", "vary") for path in base),
-    ]
-
-
-_GROUPS = {"resources": Resources, "tracking": Tracking}
-
-
-def _close(setting: Setting, known: Sequence[str]) -> str:
-    return did_you_mean(setting.written, known)
+    paths = leaves(base.model_dump())
+    resources = [f"resources.{name}" for name in Resources.model_fields]
+    tracking = [f"tracking.{name}" for name in Tracking.model_fields]
+    return [*PLAIN, *resources, *tracking, *(f"{top}.{path}" for top in ("base", "vary") for path in paths)]

@@ -44,7 +44,7 @@ class Resources(Frozen):
 
     cpus: Annotated[int, Field(ge=1)] = 1
     gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
-    workers: Literal[1] = 1
+    workers: Annotated[int, Field(ge=1, le=1)] = 1
 
 
 class Tracking(Frozen):

@@ -16,25 +16,21 @@ class PlainLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses aliases: raises ComposerError at their place."""
+        """Refuses aliases: raises MarkedYAMLError at their place."""
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"found the alias *{event.anchor}; write the value out", event.start_mark
-            )
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            text = f"found the alias *{event.anchor}; write the value out"
+            raise yaml.MarkedYAMLError(problem=text, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
+_FRACTION = r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
+_POWER = r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
 _WORDS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-        r"|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
-        list("-+0123456789."),
-    ),
+    ("float", rf"{_FRACTION}|{_POWER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
 )
 for _tag, _pattern, _first in _WORDS:
     PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first)
@@ -49,6 +45,6 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
     except ValueError as error:
-        raise yaml.YAMLError(f"a number or date that cannot be read ({error})") from error
+        raise yaml.YAMLError(f"a value that does not fit its type ({error})") from error
     finally:
         loader.dispose()

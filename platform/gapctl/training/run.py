@@ -91,10 +91,12 @@ class TrialRun:
         return tuple(self._state.rows)
 
     def advance(self, seconds: float) -> Progress:
-        """Trains for about `seconds` of wall time, evaluating where that is due, and reports."""
+        """Trains for about `seconds` of wall time, but at least one step or evaluation, and reports."""
         started, first_step, known = time.monotonic(), self._state.step, len(self._state.rows)
-        while not self.done and time.monotonic() - started < seconds:
+        while not self.done:
             self._train_or_evaluate()
+            if time.monotonic() - started >= seconds:
+                break
         elapsed = max(time.monotonic() - started, 1e-9)
         self._keep()
         return Progress(

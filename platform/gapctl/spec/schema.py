@@ -1,0 +1,32 @@
+"""The sweep file's JSON Schema, from which editors complete keys and underline mistakes."""
+
+import json
+from typing import Any
+
+from gapctl.spec.grid import leaves
+from gapctl.spec.settings import known_paths
+from gapctl.spec.sweep import SweepFile
+from gapctl.spec.trial import TrialConfig
+from gapctl.spec.vocabulary import METRICS
+
+
+def sweep_schema() -> dict[str, Any]:
+    """The models as JSON Schema (2020-12), with the factors, settings and metrics that only the checks know."""
+    schema = SweepFile.model_json_schema()
+    paths = leaves(TrialConfig().model_dump())
+    schema["properties"]["vary"]["propertyNames"] = {"enum": paths}
+    schema["properties"]["scales"]["additionalProperties"]["propertyNames"] = {"enum": known_paths(TrialConfig())}
+    for hypothesis in ("Trend", "Contrast"):
+        properties = schema["$defs"][hypothesis]["properties"]
+        properties["response"]["enum"] = sorted(METRICS)
+        properties["factor"]["enum"] = paths
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """What `sweeps/schema.json` holds; `python -m gapctl.spec.schema > sweeps/schema.json` writes it anew."""
+    return json.dumps(sweep_schema(), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

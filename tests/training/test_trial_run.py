@@ -1,0 +1,151 @@
+"""A training's numbers depend on configuration, seed and data alone: not on pieces, pauses or checkpoints."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+
+from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Temperature, Train, TrialConfig
+from gapctl.spec.vocabulary import METRICS
+from gapctl.training.run import TrialRun
+from mad_data import small_data
+
+CPU = torch.device("cpu")
+
+
+class MemoryStore:
+    """A trial's store in memory, with the checkpoints that a disk would have."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[str, bytes]] = []
+        self.rows: list[Mapping[str, float]] = []
+
+    def checkpoints(self) -> Sequence[tuple[str, bytes]]:
+        return list(reversed(self.saved))
+
+    def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
+        self.saved.append((str(samples_seen), content))
+
+    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        self.rows = list(rows)
+
+    def beat(self, samples_seen: int) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def config(**changes: object) -> TrialConfig:
+    parts: dict[str, object] = {
+        "data": Data(captions=Captions(attributes=5)),
+        "train": Train(samples=256, batch_size=32, precision="float32"),
+        "evaluate": Evaluate(every=96, gallery=40),
+    }
+    return TrialConfig(**{**parts, **changes})
+
+
+def begin(store: MemoryStore, seed: int = 0, **changes: object) -> TrialRun:
+    return TrialRun(config(**changes), seed, small_data(), store, CPU)
+
+
+def finish(run: TrialRun, seconds: float = 60.0) -> dict[str, float]:
+    while not run.done:
+        run.advance(seconds)
+    return run.final_metrics()
+
+
+def same(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    return a.keys() == b.keys() and all(a[key] == b[key] or math.isnan(a[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, float]:
+    torch.set_num_threads(1)
+    return finish(begin(MemoryStore()))
+
+
+def test_the_same_trial_gives_the_same_bits(whole: dict[str, float]) -> None:
+    assert same(finish(begin(MemoryStore())), whole)
+
+
+def test_a_trial_cut_into_single_steps_gives_the_same_bits(whole: dict[str, float]) -> None:
+    assert same(finish(begin(MemoryStore()), seconds=1e-9), whole)
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 4, 8])
+def test_a_trial_continued_from_its_checkpoint_gives_the_same_bits(whole: dict[str, float], pieces: int) -> None:
+    store = MemoryStore()
+    run = begin(store)
+    for _ in range(pieces):
+        run.advance(1e-9)
+    run.save()
+
+    assert same(finish(begin(store)), whole)
+
+
+def test_a_damaged_newest_checkpoint_costs_only_the_work_since_the_older_one(whole: dict[str, float]) -> None:
+    store = MemoryStore()
+    run = begin(store)
+    for _ in range(2):
+        run.advance(1e-9)
+        run.save()
+    store.saved[-1] = ("damaged", store.saved[-1][1][:1000])
+
+    continued = begin(store)
+    assert continued.samples_seen == 0 or continued.samples_seen < run.samples_seen
+    assert same(finish(continued), whole)
+
+
+def test_history_has_the_start_every_evaluation_and_the_end() -> None:
+    store = MemoryStore()
+    finish(begin(store))
+
+    assert [row["samples_seen"] for row in store.rows] == [0, 96, 192, 256]
+    assert "train/loss" not in store.rows[0]
+    assert store.rows[-1]["train/loss"] > 0
+
+
+def test_every_metric_that_a_trial_logs_has_a_meaning() -> None:
+    logged = set(finish(begin(MemoryStore(), loss=Loss(kind="siglip"))))
+
+    assert logged <= set(METRICS)
+
+
+def test_other_seeds_give_other_numbers(whole: dict[str, float]) -> None:
+    assert finish(begin(MemoryStore(), seed=1))["gap/rmg"] != whole["gap/rmg"]
+
+
+def test_arms_of_a_seed_start_from_the_same_weights() -> None:
+    few, many = (begin(MemoryStore(), data=Data(captions=Captions(attributes=count))) for count in (0, 5))
+
+    assert few.weights() == many.weights()
+
+
+def test_a_fixed_temperature_stays_and_a_learned_one_moves(whole: dict[str, float]) -> None:
+    fixed = finish(begin(MemoryStore(), temperature=Temperature(mode="fixed", init=0.07)))
+
+    assert fixed["temperature/tau"] == pytest.approx(0.07, rel=1e-6)
+    assert whole["temperature/tau"] != pytest.approx(0.07, rel=1e-6)
+
+
+def test_a_learned_temperature_never_falls_below_a_hundredth() -> None:
+    hot = Train(samples=256, batch_size=32, lr=0.5, warmup=0.0, precision="float32")
+    found = finish(begin(MemoryStore(), temperature=Temperature(init=0.01), train=hot))
+
+    assert found["temperature/tau"] >= 0.01 - 1e-6
+
+
+def test_captions_that_repeat_set_a_floor_under_the_loss() -> None:
+    digits_only = finish(begin(MemoryStore(), data=Data(captions=Captions(attributes=0))))
+
+    assert digits_only["train/loss"] >= digits_only["train/loss_floor"] > 0.5
+
+
+def test_bfloat16_gives_nearly_the_same_loss(whole: dict[str, float]) -> None:
+    half = finish(begin(MemoryStore(), train=Train(samples=256, batch_size=32, precision="bfloat16")))
+
+    assert half["train/loss"] == pytest.approx(whole["train/loss"], rel=0.05)
