@@ -1,10 +1,16 @@
 """`gapctl train`: one trial of a sweep in this process, without Ray."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gapctl.data.feed import TrialData
+    from gapctl.plan.trials import Trial
 
 
 def train_command(
@@ -33,13 +39,10 @@ def train_command(
     _train(chosen, data, runs, plan.sweep.spec.resources.cpus, console)
 
 
-def _train(trial, data, runs, threads, console) -> None:  # type: ignore[no-untyped-def]
-    import torch
-
+def _train(trial: "Trial", data: "TrialData", runs: str, threads: int, console: "Console") -> None:
     from gapctl.sweep.work import TrialWork
 
-    torch.set_num_threads(threads)
-    work = TrialWork(trial, data, runs)
+    work = TrialWork(trial, data, runs, threads)
     try:
         while True:
             report = work.advance(seconds=2.0)

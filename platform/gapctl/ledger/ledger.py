@@ -66,6 +66,12 @@ class Ledger:
         content = self._runs.read(name)
         return None if content is None else declaration_from_json(content, self._runs.path(name))
 
+    def keep_report(self, sweep_name: str, page: bytes) -> str:
+        """Keeps a sweep's newest report beside its declaration; returns its address."""
+        name = f"{sweep_name}.report.html"
+        self._runs.write(name, page)
+        return self._runs.path(name)
+
     def _begun(self, plan: Plan, earlier: Declaration | None) -> bool:
         ids = {trial.id for trial in plan.trials}
         ids.update(trial_id for listed in (earlier.trials if earlier else {}).values() for trial_id in listed)

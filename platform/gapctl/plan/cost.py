@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.presets import PRESETS
 
-FLOPS_PER_CPU = 3.0e10
+FLOPS_PER_CPU = 4.0e10
 """What one CPU core sustains on the small presets (float32, whole training step); measured, see docs/decisions.md."""
 
 

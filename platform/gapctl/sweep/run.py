@@ -1,8 +1,10 @@
 """Runs what is left of a plan and tells what became of it."""
 
 import logging
+import signal
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gapctl.data.feed import TrialData
@@ -83,7 +85,9 @@ def _tune(
 
     by_id = {trial.id: trial for trial in trials}
     events = TuneEvents(by_id, ledger, watchers)
-    trainable = tune.with_parameters(TrialWorker, trials=by_id, data=data, runs=ledger.root)
+    trainable = tune.with_parameters(
+        TrialWorker, trials=by_id, data=data, runs=ledger.root, threads=resources.cpus
+    )
     tuner = tune.Tuner(
         tune.with_resources(trainable, _request(resources)),
         param_space={"trial": tune.grid_search([trial.id for trial in trials])},
@@ -97,8 +101,19 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
         ),
     )
-    tuner.fit()
+    with _signals_restored():
+        tuner.fit()
     return events.failures
+
+
+@contextmanager
+def _signals_restored() -> Iterator[None]:
+    """Tune catches the first Ctrl-C and would go on catching it after the sweep."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _request(resources: Resources) -> dict[str, float]:

@@ -14,9 +14,13 @@ from gapctl.training.run import TrialRun
 
 
 class TrialWork:
-    """Trains a trial and writes it down: `advance` until its report says `done`."""
+    """Trains a trial and writes it down: `advance` until its report says `done`.
 
-    def __init__(self, trial: Trial, data: TrialData, runs: str) -> None:
+    `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs.
+    """
+
+    def __init__(self, trial: Trial, data: TrialData, runs: str, threads: int) -> None:
+        torch.set_num_threads(threads)
         self._trial = trial
         self._folder = Ledger(runs).trial(trial.id)
         self._folder.begin(trial)

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from gapctl.plan.trials import Trial
+from gapctl.sweep.gauges import TrialGauges
 
 if TYPE_CHECKING:
     from gapctl.data.feed import TrialData
     from gapctl.sweep.work import TrialWork
-
-if TYPE_CHECKING:
-    pass
 
 REPORT_SECONDS = 1.0
 
@@ -27,11 +25,13 @@ class TrialWorker(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Receives the plan's `trials` by id, the `data` by source and the ledger's address (`runs`)."""
+        """Receives the plan's `trials` by id, `data` by source, the ledger's address (`runs`) and `threads`."""
         self._trials: Mapping[str, Trial] = shared["trials"]
         self._data: Mapping[str, TrialData] = shared["data"]
         self._runs: str = shared["runs"]
+        self._threads: int = shared["threads"]
         self._work: TrialWork | None = None
+        self._gauges = TrialGauges()
         self._begin(config)
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
@@ -45,8 +45,11 @@ class TrialWorker(tune.Trainable):
 
         try:
             if self._work is None:
-                self._work = TrialWork(self._trial, self._data[self._trial.config.data.source], self._runs)
-            return self._work.advance(REPORT_SECONDS)
+                data = self._data[self._trial.config.data.source]
+                self._work = TrialWork(self._trial, data, self._runs, self._threads)
+            report = self._work.advance(REPORT_SECONDS)
+            self._gauges.show(self._trial, report)
+            return report
         except Exception:
             return self._failed(traceback.format_exc())
 

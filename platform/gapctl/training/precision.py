@@ -11,10 +11,10 @@ Resolved = Literal["float32", "bfloat16"]
 
 
 def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Resolved:
-    """`auto` is bfloat16 where the hardware has matrix units for it (CUDA, AMX) and float32 elsewhere."""
+    """`auto` is bfloat16 where the hardware multiplies in it (CUDA, AMX, AVX512-BF16) and float32 elsewhere."""
     if asked != "auto":
         return asked
-    has_units = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    has_units = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if has_units else "float32"
 
 

@@ -133,6 +133,7 @@ class TrialRun:
             self._state.seconds += time.monotonic() - started
             self._state.rows.append({**row, "seconds": self._state.seconds})
             self._store.save_history(self._state.rows)
+            self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
 
     def _step(self, batch: Batch) -> None:
         for group in self._optimizer.param_groups:

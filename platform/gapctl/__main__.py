@@ -1,0 +1,5 @@
+"""`python -m gapctl`: the same as the `gapctl` command."""
+
+from gapctl.cli.main import run
+
+run()
