@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.errors import WorkError
-from gapctl.ledger import Ledger, Result
+from gapctl.errors import InputError, WorkError
+from gapctl.ledger import Declaration, Ledger, Result
+from gapctl.ledger.declaration import declaration_to_json
+from gapctl.ledger.result import to_json
 from gapctl.ledger.trial_folder import TrialFolder
 
 RESULT = Result(
@@ -18,6 +20,8 @@ RESULT = Result(
     versions={"python": "3.11"},
     hardware={"device": "cpu", "threads": 1},
 )
+
+DECLARED = declaration_to_json(Declaration("imbalance", "Does it?", "00", True, {"smoke": "11"}, {"smoke": ["22"]}))
 
 
 @pytest.fixture
@@ -58,7 +62,25 @@ def test_a_metric_that_is_not_a_number_is_null_in_the_file_and_nan_when_read(
     assert math.isnan(found.metrics["gap/rmg"])
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"trial": "0123456789ab"}', b"\xff\xfe"])
+WHOLE = to_json(RESULT).decode()
+DAMAGED = {
+    "empty": b"",
+    "cut": WHOLE[:-20].encode(),
+    "a list": b"[]",
+    "a key is missing": b'{"trial": "0123456789ab"}',
+    "a key too many": WHOLE.replace('"trial"', '"also": 1, "trial"').encode(),
+    "not text": b"\xff\xfe",
+    "zeros": bytes(200),
+    "nested without end": b"[" * 100_000,
+    "a metric is text": WHOLE.replace("0.25", '"0.25"').encode(),
+    "a metric is true": WHOLE.replace("0.25", "true").encode(),
+    "metrics are a list": WHOLE.replace('"metrics": {', '"metrics": [], "m": {').encode(),
+    "seconds are text": WHOLE.replace("1.5", '"long"').encode(),
+    "no samples": WHOLE.replace("512", "null").encode(),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
 def test_a_damaged_result_is_named_with_what_to_do(folder: TrialFolder, tmp_path: Path, content: bytes) -> None:
     folder.finish(RESULT, weights=b"")
     (tmp_path / "runs" / RESULT.trial / "result.json").write_bytes(content)
@@ -122,10 +144,24 @@ def test_a_write_that_fails_leaves_the_old_content(folder: TrialFolder, tmp_path
 
 
 def test_a_runs_folder_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("a file")
+    ledger = Ledger(str(tmp_path / "runs"))
+    (tmp_path / "runs").write_text("a file that came meanwhile")
 
-    with pytest.raises(WorkError, match=r"runs/\.writable: cannot be written"):
-        Ledger(str(tmp_path / "runs")).require_writable()
+    with pytest.raises(InputError, match=r"runs/\.writable: cannot be written: .*; check rights and space, or give"):
+        ledger.require_writable()
+
+
+@pytest.mark.parametrize("below", ["", "/runs", "/deeper/runs"])
+def test_a_runs_folder_that_is_or_lies_in_a_file_is_named_at_once(tmp_path: Path, below: str) -> None:
+    (tmp_path / "taken").write_text("a file")
+
+    with pytest.raises(InputError, match="taken is a file; expected a folder, or the name of a new one"):
+        Ledger(f"{tmp_path}/taken{below}")
+
+
+def test_an_address_that_no_file_system_understands_is_named() -> None:
+    with pytest.raises(InputError, match=r"--runs nowhere://runs: .*; expected a folder, or an address"):
+        Ledger("nowhere://runs")
 
 
 def test_a_ledger_in_an_object_store_keeps_the_same_contract() -> None:
@@ -149,3 +185,29 @@ def test_a_trial_is_being_trained_only_while_it_reports(folder: TrialFolder, tmp
 
     (tmp_path / "runs" / RESULT.trial / "running.json").write_text('{"samples_seen": 256, "time": 0}')
     assert folder.samples_being_trained() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"samples_seen": "many", "time": null}', b"\xff\xfe"])
+def test_a_damaged_heartbeat_is_none(folder: TrialFolder, tmp_path: Path, content: bytes) -> None:
+    folder.beat(256)
+    (tmp_path / "runs" / RESULT.trial / "running.json").write_bytes(content)
+
+    assert folder.samples_being_trained() is None
+
+
+def test_a_trial_file_that_is_no_text_is_named(folder: TrialFolder, tmp_path: Path) -> None:
+    (tmp_path / "runs" / RESULT.trial).mkdir(parents=True)
+    (tmp_path / "runs" / RESULT.trial / "trial.yaml").write_bytes(b"label: \xff")
+
+    with pytest.raises(WorkError, match=r"trial\.yaml: damaged"):
+        folder.trial_yaml()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"sweep": "s"}', b"\xff", DECLARED.replace(b"true", b'"false"'), DECLARED[:-9]]
+)
+def test_a_damaged_declaration_is_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "imbalance.sweep.json").write_bytes(content)
+
+    with pytest.raises(WorkError, match=r"imbalance\.sweep\.json: damaged: .* Restore it from a backup"):
+        Ledger(str(tmp_path)).declaration("imbalance")

@@ -21,9 +21,10 @@ def test_identical_clouds_have_no_gap() -> None:
     assert found["gap/rmg"] < 0.003
 
 
-def test_independent_clouds_have_an_rmg_of_one_half() -> None:
+def test_independent_clouds_have_no_l2m_and_an_rmg_of_one_half() -> None:
     found = measure(Embeddings(cloud(4000, seed=1), cloud(4000, seed=2)))
 
+    assert found["gap/l2m"] == pytest.approx(0, abs=0.05)
     assert found["gap/rmg"] == pytest.approx(0.5, abs=0.02)
 
 

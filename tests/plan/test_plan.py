@@ -80,5 +80,5 @@ def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
     found = plan()
 
     assert trial_by_id(found, found.trials[3].id[:10]) == found.trials[3]
-    with pytest.raises(InputError, match=r"--trial zzz: no trial of .*imbalance.yaml begin with that"):
+    with pytest.raises(InputError, match=r"--trial zzz: no trial of .*imbalance.yaml begins with that"):
         trial_by_id(found, "zzz")

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
+from gapctl.errors import InputError
+from gapctl.plan.make import located, make_plan
+from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.load import load_sweep
 from gapctl.spec.trial import Data
 
 
 def plan_for(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:
-    """Loads a sweep file and lists its trials; raises InputError on wrong input."""
-    return make_plan(load_sweep(file, scale, tuple(overrides or ())), fingerprint_of)
+    """Loads a sweep file and lists its trials; raises InputError on wrong input, damaged data files included."""
+    plan = make_plan(load_sweep(file, scale, tuple(overrides or ())), fingerprint_of)
+    _check_folders(plan)
+    return plan
 
 
 def fingerprint_of(data: Data) -> str:
@@ -19,3 +22,35 @@ def fingerprint_of(data: Data) -> str:
     from gapctl.data.mad.fingerprint import dataset_fingerprint
 
     return dataset_fingerprint(data.source)
+
+
+def _check_folders(plan: Plan) -> None:
+    """Reads the user's own digits, so that a damaged file is found before a trial begins; ours were tested."""
+    from gapctl.data.mad.source import BUNDLED
+
+    by_source: dict[str, list[Trial]] = {}
+    for trial in plan.trials:
+        by_source.setdefault(trial.config.data.source, []).append(trial)
+    for source, trials in by_source.items():
+        if source != BUNDLED:
+            _check_galleries(plan, trials, _test_digits(plan, trials[0]))
+
+
+def _test_digits(plan: Plan, trial: Trial) -> int:
+    from gapctl.data.mad.digits import load_digits
+
+    try:
+        load_digits(trial.config.data.source, "train")
+        return len(load_digits(trial.config.data.source, "test"))
+    except InputError as error:
+        raise located(plan.sweep, trial.factors, "data.source", str(error)) from error
+
+
+def _check_galleries(plan: Plan, trials: Sequence[Trial], test_digits: int) -> None:
+    from gapctl.data.mad.gallery import check_gallery
+
+    for trial in trials:
+        try:
+            check_gallery(trial.config.evaluate.gallery, test_digits)
+        except InputError as error:
+            raise located(plan.sweep, trial.factors, "evaluate.gallery", str(error)) from error

@@ -8,9 +8,14 @@ from typing import Annotated
 import typer
 
 from gapctl import __version__
+from gapctl.cli.analyze import analyze_command
+from gapctl.cli.measure import measure_command
 from gapctl.cli.plan import plan_command
 from gapctl.cli.status import status_command
+from gapctl.cli.sweep import sweep_command
+from gapctl.cli.track import track_app
 from gapctl.cli.train import train_command
+from gapctl.cli.ui import ui_command
 from gapctl.errors import GapctlError
 
 INTERRUPTED = 130
@@ -23,9 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.command("sweep")(sweep_command)
 app.command("plan")(plan_command)
 app.command("status")(status_command)
 app.command("train")(train_command)
+app.command("analyze")(analyze_command)
+app.command("measure")(measure_command)
+app.command("ui")(ui_command)
+app.add_typer(track_app)
 
 
 @app.callback(invoke_without_command=True)

@@ -44,22 +44,23 @@ def _document(plan: Any, cost: Any) -> dict[str, Any]:
 
 
 def _print(plan: Any, cost: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from gapctl.cli.terminal import plain_console
 
     table = Table("trial", "treatment", "samples", box=None, pad_edge=False)
     for trial in plan.trials:
-        table.add_row(trial.id, trial.label, f"{trial.config.train.samples:,}")
-    console = Console()
-    console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}", highlight=False)
+        table.add_row(trial.id, Text(trial.label), f"{trial.config.train.samples:,}")
+    console = plain_console()
+    console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}")
     console.print(table)
     console.print(
         f"{cost.trials} trials, {cost.samples:,} samples, {cost.flops:.2e} FLOPs: "
-        f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine",
-        highlight=False,
+        f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine"
     )
     hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale or 'none'}"
-    console.print(f"{len(plan.sweep.spec.hypotheses)} hypotheses; {hashes}", highlight=False)
+    console.print(f"{len(plan.sweep.spec.hypotheses)} hypotheses; {hashes}")
 
 
 def _duration(hours: float) -> str:

@@ -1,5 +1,7 @@
 """Loading a trial's data while a person watches: a progress bar where variants have to be made first."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gapctl.spec.trial import Data
@@ -12,9 +14,16 @@ if TYPE_CHECKING:
 
 def load_data(data: Data, console: "Console") -> "TrialData":
     """The data of a configuration, made and cached at first use."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from gapctl.data.feed import load_trial_data
+
+    with variants_bar(console) as show:
+        return load_trial_data(data, on_progress=show)
+
+
+@contextmanager
+def variants_bar(console: "Console") -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -23,4 +32,4 @@ def load_data(data: Data, console: "Console") -> "TrialData":
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=True)
 
-        return load_trial_data(data, on_progress=show)
+        yield show

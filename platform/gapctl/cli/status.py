@@ -1,17 +1,18 @@
 """`gapctl status`: what the ledger says of each trial of a sweep."""
 
 import json
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption, SweepFileArgument
 
 if TYPE_CHECKING:
-    from gapctl.ledger import Ledger
+    from gapctl.ledger import Ledger, TrialFolder
     from gapctl.plan.trials import Trial
 
 State = Literal["done", "running", "failed", "damaged", "missing"]
+PROBLEMS: Final[tuple[State, ...]] = ("failed", "damaged")
 
 
 class TrialStatus(NamedTuple):
@@ -40,25 +41,33 @@ def status_command(
         typer.echo(json.dumps({"trials": [row._asdict() for row in rows], "totals": _totals(rows)}, indent=1))
     else:
         _print(rows)
-    if any(row.state in ("failed", "damaged") for row in rows):
+    problems = [row for row in rows if row.state in PROBLEMS]
+    for row in problems:
+        typer.echo(f"gapctl: {row.label} ({row.trial}) {row.state}: {row.detail}", err=True)
+    if problems:
         raise typer.Exit(1)
 
 
 def status_of(ledger: "Ledger", trial: "Trial") -> TrialStatus:
     """What the ledger says of one trial."""
-    from gapctl.ledger.ledger import damaged
+    from gapctl.errors import WorkError
 
-    folder = ledger.trial(trial.id)
-    if (reason := damaged(ledger, trial.id)) is not None:
-        return TrialStatus(trial.id, trial.label, "damaged", reason)
+    try:
+        state, detail = _state(ledger.trial(trial.id), trial)
+    except WorkError as error:
+        state, detail = "damaged", str(error)
+    return TrialStatus(trial.id, trial.label, state, detail)
+
+
+def _state(folder: "TrialFolder", trial: "Trial") -> tuple[State, str]:
     if (result := folder.result()) is not None:
-        return TrialStatus(trial.id, trial.label, "done", f"{result.seconds:.0f} s")
+        return "done", f"{result.seconds:.0f} s"
     if (failure := folder.failure()) is not None:
-        return TrialStatus(trial.id, trial.label, "failed", failure.strip().splitlines()[-1])
+        why = (failure.strip() or "for a reason that was not kept").splitlines()[-1]
+        return "failed", f"{why}; its traceback is in {folder.path('failure.txt')}"
     if (samples := folder.samples_being_trained()) is not None:
-        share = samples / trial.config.train.samples
-        return TrialStatus(trial.id, trial.label, "running", f"{share:.0%}")
-    return TrialStatus(trial.id, trial.label, "missing", "")
+        return "running", f"{samples / trial.config.train.samples:.0%}"
+    return "missing", ""
 
 
 def _totals(rows: list[TrialStatus]) -> dict[str, int]:
@@ -67,12 +76,14 @@ def _totals(rows: list[TrialStatus]) -> dict[str, int]:
 
 
 def _print(rows: list[TrialStatus]) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from gapctl.cli.terminal import plain_console
 
     table = Table("trial", "treatment", "state", "", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row.trial, row.label, row.state, row.detail)
-    console = Console()
+        table.add_row(row.trial, Text(row.label), row.state, "" if row.state in PROBLEMS else row.detail)
+    console = plain_console()
     console.print(table)
-    console.print(", ".join(f"{count} {state}" for state, count in _totals(rows).items() if count), highlight=False)
+    console.print(", ".join(f"{count} {state}" for state, count in _totals(rows).items() if count))

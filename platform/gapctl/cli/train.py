@@ -21,19 +21,19 @@ def train_command(
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
     """One trial in this process, with the same numbers as in a sweep."""
-    from rich.console import Console
-
     from gapctl.cli.context import plan_for
     from gapctl.cli.preparing import load_data
+    from gapctl.cli.terminal import plain_console
     from gapctl.ledger import Ledger
     from gapctl.plan.choose import trial_by_id
 
     plan = plan_for(file, scale, overrides)
     chosen = trial_by_id(plan, trial)
-    ledger, console = Ledger(runs), Console(stderr=True)
+    ledger, console = Ledger(runs), plain_console(stderr=True)
     if ledger.result(chosen.id) is not None:
-        console.print(f"{chosen.label} ({chosen.id}) is done; nothing to train", highlight=False)
+        console.print(f"{chosen.label} ({chosen.id}) is done; nothing to train")
         return
+    ledger.require_writable()
     ledger.declare(plan)
     data = load_data(chosen.config.data, console)
     _train(chosen, data, runs, plan.sweep.spec.resources.cpus, console)
@@ -48,13 +48,10 @@ def _train(trial: "Trial", data: "TrialData", runs: str, threads: int, console: 
             report = work.advance(seconds=2.0)
             share = report["samples_seen"] / report["samples_total"]
             rate = report["samples_per_second"]
-            console.print(
-                f"{trial.label}: {share:4.0%}, loss {report['loss']:.3f}, {rate:,.0f} samples/s",
-                highlight=False,
-            )
+            console.print(f"{trial.label}: {share:4.0%}, loss {report['loss']:.3f}, {rate:,.0f} samples/s")
             if report["done"]:
                 return
     except KeyboardInterrupt:
         work.interrupt()
-        console.print("Interrupted; a checkpoint was written, and the same command goes on from it", highlight=False)
+        console.print("Interrupted; a checkpoint was written, and the same command goes on from it")
         raise typer.Exit(130) from None

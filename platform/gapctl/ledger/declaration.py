@@ -2,10 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Final
+
+from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import WorkError
+from gapctl.ledger.json_document import AS_WRITTEN, parsed
 
 
+@with_config(AS_WRITTEN)
 @dataclass(frozen=True)
 class Declaration:
     """`runs/<sweep>.sweep.json`: the hypotheses' hash as it stood before any of the sweep's trials began.
@@ -27,6 +32,9 @@ class Declaration:
         return self.hypotheses_sha256 if self.preregistered else None
 
 
+_DOCUMENT: Final = TypeAdapter(Declaration)
+
+
 def declaration_to_json(declaration: Declaration) -> bytes:
     """The file's content."""
     return (json.dumps(asdict(declaration), indent=1) + "\n").encode()
@@ -35,8 +43,8 @@ def declaration_to_json(declaration: Declaration) -> bytes:
 def declaration_from_json(content: bytes, path: str) -> Declaration:
     """Reads the file's content; raises WorkError where it is damaged."""
     try:
-        return Declaration(**json.loads(content))
-    except (ValueError, TypeError) as error:
+        return parsed(_DOCUMENT, content)
+    except ValueError as error:
         raise WorkError(
             f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Restore it from a backup, or move it "
             "away and run the sweep again: trials are kept, but the verdicts will be marked exploratory"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gapctl.errors import WorkError
+from gapctl.errors import InputError, WorkError
 from gapctl.ledger.declaration import Declaration, declaration_from_json, declaration_to_json
 from gapctl.ledger.files import Folder
 from gapctl.ledger.result import Result
@@ -39,9 +39,12 @@ class Ledger:
         return self.trial(trial_id).trial_yaml()
 
     def require_writable(self) -> None:
-        """Raises WorkError where nothing can be written below the root."""
-        self._runs.write(".writable", b"")
-        self._runs.remove(".writable")
+        """Raises InputError where nothing can be written below the root; to be asked before work begins."""
+        try:
+            self._runs.write(".writable", b"")
+            self._runs.remove(".writable")
+        except WorkError as error:
+            raise InputError(f"{error}, or give another folder with --runs") from error
 
     def declare(self, plan: Plan) -> Declaration:
         """Writes down the plan's hypotheses; those of a sweep that has begun stay as they were first declared."""

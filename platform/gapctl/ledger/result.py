@@ -2,20 +2,32 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, TypeAdapter, with_config
+
+from gapctl.ledger.json_document import AS_WRITTEN, parsed
 
 
+def _number(found: Any) -> Any:
+    return math.nan if found is None else found
+
+
+@with_config(AS_WRITTEN)
 @dataclass(frozen=True)
 class Result:
     """The final metrics of a trial by name, and what produced them (`versions`, `hardware`, wall `seconds`)."""
 
     trial: str
-    metrics: dict[str, float]
+    metrics: dict[str, Annotated[float, BeforeValidator(_number)]]
     samples_seen: int
     seconds: float
     versions: dict[str, str]
     hardware: dict[str, str | int]
+
+
+_DOCUMENT: Final = TypeAdapter(Result)
 
 
 def to_json(result: Result) -> bytes:
@@ -29,13 +41,4 @@ def to_json(result: Result) -> bytes:
 
 def from_json(content: bytes) -> Result:
     """Reads what `to_json` wrote; raises ValueError where it is anything else."""
-    document = json.loads(content)
-    if not isinstance(document, dict) or set(document) != {field.name for field in fields(Result)}:
-        raise ValueError(f"expected the keys {', '.join(field.name for field in fields(Result))}")
-    return Result(**{**document, "metrics": _metrics(document["metrics"])})
-
-
-def _metrics(found: Any) -> dict[str, float]:
-    if not isinstance(found, dict):
-        raise ValueError("expected `metrics` to map names to numbers")
-    return {str(key): math.nan if value is None else float(value) for key, value in found.items()}
+    return parsed(_DOCUMENT, content)

@@ -4,12 +4,15 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import WorkError
 from gapctl.ledger.files import Folder
+from gapctl.ledger.json_document import AS_WRITTEN, parsed
 from gapctl.ledger.result import Result, from_json, to_json
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Trial
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
 CHECKPOINTS_KEPT = 2
 HEARTBEAT_SECONDS = 120.0
 """A trial that has not reported for this long is taken to be gone (killed, or its machine lost)."""
+
+
+@with_config(AS_WRITTEN)
+@dataclass(frozen=True)
+class _Beat:
+    samples_seen: int
+    time: float
+
+
+_BEAT: Final = TypeAdapter(_Beat)
 
 
 class TrialFolder:
@@ -42,20 +55,29 @@ class TrialFolder:
     def trial_yaml(self) -> str | None:
         """The resolved configuration as it was when the trial began, or None."""
         content = self._read("trial.yaml")
-        return None if content is None else content.decode()
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError as error:
+            raise self._corrupt("trial.yaml", str(error)) from error
+
+    def began(self) -> float | None:
+        """When the trial first began, in seconds since 1970, or None where it has not."""
+        return self._runs.modified(f"{self.trial_id}/trial.yaml")
 
     def beat(self, samples_seen: int) -> None:
         """Says that the trial is being trained now."""
-        self._write("running.json", json.dumps({"samples_seen": samples_seen, "time": time.time()}).encode())
+        self._write("running.json", json.dumps(asdict(_Beat(samples_seen, time.time()))).encode())
 
     def samples_being_trained(self) -> int | None:
         """How far a live training has come, or None where none has reported lately."""
         content = self._read("running.json")
         if content is None:
             return None
-        beat = _json_object(content)
-        recent = time.time() - float(beat.get("time", 0)) < HEARTBEAT_SECONDS
-        return int(beat.get("samples_seen", 0)) if recent else None
+        try:
+            beat = parsed(_BEAT, content)
+        except ValueError:
+            return None  # a damaged heartbeat is none; training goes on from the checkpoints
+        return beat.samples_seen if time.time() - beat.time < HEARTBEAT_SECONDS else None
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         """Keeps the newest two checkpoints, so that a damaged newest one costs little."""
@@ -107,7 +129,7 @@ class TrialFolder:
             return None
         try:
             result = from_json(content)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise self._corrupt("result.json", str(error)) from error
         if result.trial != self.trial_id:
             raise self._corrupt("result.json", f"it is the result of trial {result.trial}")
@@ -152,11 +174,3 @@ def describe(trial: Trial) -> dict[str, Any]:
         "recipe_version": RECIPE_VERSION,
         "config": trial.config.model_dump(mode="json"),
     }
-
-
-def _json_object(content: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -4,6 +4,7 @@ Index letters: N images, M texts, F attribute factors, D embedding.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from gapctl.metrics.bias import moad
 from gapctl.metrics.dimensions import dimensions_for, top_share
 from gapctl.metrics.entropy import mean_entropy_nats
-from gapctl.metrics.gap import Array, GapSums
+from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums
+from gapctl.metrics.neighborhood import neighborhood
 from gapctl.metrics.retrieval import recalls
+from gapctl.metrics.zeroshot import zero_shot_accuracy
 
 
 @dataclass(frozen=True)
@@ -22,28 +25,51 @@ class Embeddings:
 
     `text_to_image_M` gives each text's image (text j belongs to image j if left out); `text_group_M` numbers
     texts so that equal captions are equal; `labels_N` are objects, `attributes_NF` attribute labels by factor.
+    Where the texts are class prompts, `prompt_of_N` gives each image's; `bias_image_ND` (N, D) are the embeddings
+    whose object bias is meant, if not the images'.
     """
 
     image_ND: NDArray[np.floating]
     text_MD: NDArray[np.floating]
     text_to_image_M: NDArray[np.int64] | None = None
     text_group_M: NDArray[np.int64] | None = None
+    prompt_of_N: NDArray[np.int64] | None = None
     labels_N: NDArray[np.int64] | None = None
     attributes_NF: NDArray[np.int64] | None = None
+    bias_image_ND: NDArray[np.floating] | None = None
     logit_scale: float | None = None
 
 
 def measure(embeddings: Embeddings) -> dict[str, float]:
     """The measures by name; those that need labels or a logit scale are there where the input has them."""
     image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
-    found = gap_metrics(GapSums.of(image_ND, text_MD, embeddings.text_to_image_M))
+    found = gap_metrics(_gap_sums(embeddings, image_ND, text_MD))
     if embeddings.logit_scale is not None:
         found |= entropy_metrics(image_ND, text_MD, embeddings.logit_scale)
-    if embeddings.labels_N is not None and embeddings.attributes_NF is not None:
-        found |= bias_metrics("image", image_ND, embeddings.labels_N, embeddings.attributes_NF)
-        if embeddings.text_to_image_M is None:
-            found |= bias_metrics("text", text_MD, embeddings.labels_N, embeddings.attributes_NF)
+    found |= _bias(embeddings, image_ND, text_MD)
+    if embeddings.prompt_of_N is not None:
+        return found | class_metrics(image_ND, embeddings.prompt_of_N, text_MD)
     return found | retrieval_metrics(embeddings, image_ND, text_MD)
+
+
+def _gap_sums(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> GapSums:
+    if embeddings.prompt_of_N is None:
+        return GapSums.of(image_ND, text_MD, embeddings.text_to_image_M)
+    matched = MatchedSums.of(image_ND, text_MD[embeddings.prompt_of_N])
+    return GapSums(CloudSums.of(image_ND), CloudSums.of(text_MD), matched)
+
+
+def _bias(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> dict[str, float]:
+    """Object bias of the images, and of the texts where row i of them belongs to image i."""
+    labels_N, attributes_NF = embeddings.labels_N, embeddings.attributes_NF
+    if labels_N is None or attributes_NF is None:
+        return {}
+    if embeddings.bias_image_ND is not None:
+        return bias_metrics("image", unit_rows(embeddings.bias_image_ND), labels_N, attributes_NF)
+    found = bias_metrics("image", image_ND, labels_N, attributes_NF)
+    if embeddings.text_to_image_M is None and embeddings.prompt_of_N is None:
+        found |= bias_metrics("text", text_MD, labels_N, attributes_NF)
+    return found
 
 
 def gap_metrics(sums: GapSums) -> dict[str, float]:
@@ -69,6 +95,35 @@ def entropy_metrics(image_ND: Array, text_MD: Array, scale: float) -> dict[str, 
         "entropy/t2i_nats": mean_entropy_nats(text_MD, image_ND, scale),
         "entropy/i2t_normalized": forward / math.log(len(text_MD)),
         "entropy/gallery": float(len(text_MD)),
+    }
+
+
+def entropies_by_scale(embeddings: Embeddings, scales: Sequence[float]) -> dict[str, float]:
+    """Entropies at each logit scale; where there are several, each name but the gallery's ends in its scale."""
+    image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
+    if len(scales) == 1:
+        return entropy_metrics(image_ND, text_MD, scales[0])
+    found = {}
+    for scale, written in zip(scales, _written(scales), strict=True):
+        for key, value in entropy_metrics(image_ND, text_MD, scale).items():
+            found[key if key == "entropy/gallery" else f"{key}_scale_{written}"] = value
+    return found
+
+
+def _written(scales: Sequence[float]) -> list[str]:
+    """Six digits, or as many as it takes to tell the scales apart."""
+    short = [f"{scale:g}" for scale in scales]
+    return short if len(set(short)) == len(scales) else [repr(scale) for scale in scales]
+
+
+def class_metrics(image_ND: Array, class_N: NDArray[np.int64], prompt_CD: Array) -> dict[str, float]:
+    """Zero-shot accuracy, and how alike the two modalities order the classes."""
+    order = neighborhood(image_ND, class_N, prompt_CD)
+    return {
+        "quality/object_accuracy": zero_shot_accuracy(image_ND, class_N, prompt_CD),
+        "geometry/neighborhood_kendall": order.kendall,
+        "geometry/neighborhood_kendall_chance": order.chance,
+        "geometry/neighborhood_discordance": order.discordance,
     }
 
 

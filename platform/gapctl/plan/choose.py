@@ -9,8 +9,9 @@ def trial_by_id(plan: Plan, prefix: str) -> Trial:
     found = [trial for trial in plan.trials if trial.id.startswith(prefix)]
     if len(found) == 1:
         return found[0]
-    problem = "no trial" if not found else f"{len(found)} trials"
+    file = plan.sweep.path
+    problem = f"{len(found)} trials of {file} begin" if found else f"no trial of {file} begins"
     raise InputError(
-        f"--trial {prefix}: {problem} of {plan.sweep.path} begin with that; expected one of the "
-        f"{len(plan.trials)} ids that `gapctl plan {plan.sweep.path}` lists (with the same --scale and --set)"
+        f"--trial {prefix}: {problem} with that; expected one of the "
+        f"{len(plan.trials)} ids that `gapctl plan {file}` lists (with the same --scale and --set)"
     )

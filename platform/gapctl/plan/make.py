@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from gapctl.errors import InputError
 from gapctl.plan.identity import trial_id
 from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.grid import arms, resolve
+from gapctl.spec.grid import arms, origin, resolve
 from gapctl.spec.load import Sweep
+from gapctl.spec.problem import Problem
 from gapctl.spec.sweep import Level
 from gapctl.spec.trial import Data, TrialConfig
 
 
 def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str]) -> Plan:
-    """Lists every trial of the sweep; `fingerprint_of` is asked once for each distinct data configuration.
+    """Lists every trial of the sweep; `fingerprint_of` is asked once for each data source.
+
+    An InputError of it is raised anew with the place of the source in the sweep file.
 
     Seeds are the outer loop, so that a whole dose-response curve is there after the first one.
     """
     grid = [(arm, resolve(sweep.spec.base, arm)) for arm in arms(sweep.spec)]
-    fingerprints = _fingerprints([config.data for _, config in grid], fingerprint_of)
+    fingerprints = _fingerprints(sweep, grid, fingerprint_of)
     names = short_names(list(sweep.spec.vary))
     trials = tuple(
         _trial(arm, config, seed, fingerprints[config.data.source], names)
@@ -32,9 +36,22 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
     return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
 
 
-def _fingerprints(data: Sequence[Data], fingerprint_of: Callable[[Data], str]) -> dict[str, str]:
-    by_source = {item.source: item for item in data}
-    return {source: fingerprint_of(item) for source, item in by_source.items()}
+def located(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
+    """An error about a trial's value, with the place in the sweep file that it comes from."""
+    return InputError(sweep.located(Problem(origin(factors, sweep.spec.vary, path), text)))
+
+
+def _fingerprints(
+    sweep: Sweep, grid: Sequence[tuple[Mapping[str, Level], TrialConfig]], fingerprint_of: Callable[[Data], str]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for arm, config in grid:
+        if config.data.source not in found:
+            try:
+                found[config.data.source] = fingerprint_of(config.data)
+            except InputError as error:
+                raise located(sweep, arm, "data.source", str(error)) from error
+    return found
 
 
 def _trial(

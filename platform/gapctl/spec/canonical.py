@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 def canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
-    """Sorted keys, no spaces; a model's numbers have the type of their field, so 1 and 1.0 read the same.
+    """Sorted keys, no spaces; equal numbers read the same, so 1 and 1.0, or 0.0 and -0.0, are one text.
 
     Raises ValueError for numbers that JSON lacks (infinity, not-a-number).
     """
@@ -28,5 +28,4 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    # -0.0 equals 0.0 but prints otherwise, and equal configurations must share a hash.
-    return 0.0 if isinstance(value, float) and value == 0.0 else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,5 +1,6 @@
 """What a sweep file must satisfy beyond the types of its values."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -15,6 +16,8 @@ from gapctl.spec.sweep import Contrast, Hypothesis, Level, SweepFile
 from gapctl.spec.trial import TrialConfig
 from gapctl.spec.vocabulary import is_metric, nearest_metric
 
+MOST_TRIALS = 10_000
+
 
 def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
     """The file that a document describes, None if a value has the wrong type, and all that is wrong with it."""
@@ -23,7 +26,18 @@ def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
     except ValidationError as error:
         found = problems_in(error, document, SweepFile)
         return None, [*found, *_meaning(valid_parts(document, found))]
-    return spec, _meaning(parts_of(spec))
+    return spec, [*_size(spec), *_meaning(parts_of(spec))]
+
+
+def _size(spec: SweepFile) -> Iterator[Problem]:
+    arms = _combinations(spec.vary)
+    if arms * spec.seeds > MOST_TRIALS:
+        asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
+        yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
+
+
+def _combinations(vary: Mapping[str, Sequence[Level]]) -> int:
+    return math.prod(len(levels) for levels in vary.values())
 
 
 def _meaning(parts: Parts) -> list[Problem]:
@@ -44,11 +58,10 @@ def _factors(parts: Parts) -> Iterator[Problem]:
             yield Problem(
                 ("vary", path), f"no such value in base; expected one of {', '.join(known)}{did_you_mean(path, known)}"
             )
-        for index, level in enumerate(levels or ()):
-            if _among(level, (levels or ())[:index]):
-                yield Problem(("vary", path, index), f"found {show(level)} again; expected each level once")
+        for index in _repeated(levels or ()):
+            yield Problem(("vary", path, index), f"found {show((levels or ())[index])} again; expected each level once")
     grid = {path: levels for path, levels in vary.items() if levels and path in known}
-    if parts.base and grid:
+    if parts.base and grid and _combinations(grid) <= MOST_TRIALS:
         yield from _misfits(parts.base, grid)
 
 
@@ -120,6 +133,18 @@ def _trend(levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
         yield Problem((*at, "factor"), f"its only level is {show(levels[0])}; expected at least two for a trend")
 
 
+def _repeated(levels: Sequence[Level]) -> Iterator[int]:
+    seen: set[tuple[bool, Level]] = set()
+    for index, level in enumerate(levels):
+        if _itself(level) in seen:
+            yield index
+        seen.add(_itself(level))
+
+
 def _among(level: Level, levels: Sequence[Level]) -> bool:
-    """Python holds True and 1 for equal; a sweep file does not."""
-    return any(level == other and isinstance(level, bool) == isinstance(other, bool) for other in levels)
+    return _itself(level) in {_itself(other) for other in levels}
+
+
+def _itself(level: Level) -> tuple[bool, Level]:
+    """What levels are compared by: Python holds True and 1 for equal, a sweep file does not."""
+    return isinstance(level, bool), level

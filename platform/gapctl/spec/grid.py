@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from gapctl.spec.problem import KeyPath
 from gapctl.spec.sweep import Level, SweepFile
 from gapctl.spec.trial import TrialConfig
 
@@ -19,6 +20,13 @@ def resolve(base: TrialConfig, factors: Mapping[str, Level]) -> TrialConfig:
     for path, level in factors.items():
         document = placed(document, path.split("."), level)
     return TrialConfig.model_validate(document)
+
+
+def origin(factors: Mapping[str, Level], vary: Mapping[str, Sequence[Level]], path: str) -> KeyPath:
+    """Where in a sweep file the value of a dotted path stands that a trial with these factors has."""
+    if path in factors:
+        return ("vary", path, vary[path].index(factors[path]))
+    return ("base", *path.split("."))
 
 
 def placed(document: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from gapctl.spec.canonical import sha256_of
 from gapctl.spec.checks import examine
 from gapctl.spec.nearest import did_you_mean
-from gapctl.spec.problem import Problem, SpecError, dotted, show
+from gapctl.spec.problem import Problem, SpecError, dotted, refusal, show
 from gapctl.spec.settings import Setting, applied, override, scale_settings, unknown
 from gapctl.spec.sweep import SweepFile
 from gapctl.spec.yaml_source import YamlSource, read_yaml
@@ -15,14 +15,29 @@ from gapctl.spec.yaml_source import YamlSource, read_yaml
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file with its scale and overrides applied; `text` is the file as it was read."""
+    """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones."""
 
-    path: Path
+    source: YamlSource
     scale: str | None
+    settings: tuple[Setting, ...]
     spec: SweepFile
-    text: str
     spec_sha256: str
     hypotheses_sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return self.source.path
+
+    @property
+    def text(self) -> str:
+        """The file as it was read."""
+        return self.source.text
+
+    def located(self, problem: Problem) -> str:
+        """A problem that only the data or the machine shows, with the place of the value that brought it."""
+        cause = _cause(problem, self.settings)
+        return cause.report(problem, self.source) if cause else _in_file(problem, self.source)
 
 
 def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -32,9 +47,9 @@ def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = 
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
         raise SpecError(f"--scale {chosen}: {path} has no scale {show(chosen)}; {_scales(plain, chosen)}")
-    wanted = [*_recipe(plain, chosen), *map(override, overrides)]
+    wanted = (*_recipe(plain, chosen), *map(override, overrides))
     spec = _changed(source, plain, wanted, chosen)
-    return Sweep(path, chosen, spec, source.text, _spec_sha256(spec), _hypotheses_sha256(spec))
+    return Sweep(source, chosen, wanted, spec, _spec_sha256(spec), _hypotheses_sha256(spec))
 
 
 def _plain(source: YamlSource) -> SweepFile:
@@ -43,19 +58,19 @@ def _plain(source: YamlSource) -> SweepFile:
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
         problems.append(Problem(("default_scale",), f"found {show(wrong)}; {_scales(spec, wrong)}"))
-    lines = [f"{source.locate(at)}: {dotted(at)}: {text}" for at, text in problems]
+    lines = [_in_file(problem, source) for problem in sorted(problems, key=lambda found: source.place(found.path))]
     if spec is not None:
         for name in spec.scales:
             lines += _problems(source, spec, _recipe(spec, name), name, values=not problems)[1]
     if spec is None or lines:
-        raise SpecError("\n".join(lines))
+        raise refusal(lines)
     return spec
 
 
 def _changed(source: YamlSource, plain: SweepFile, wanted: Sequence[Setting], scale: str | None) -> SweepFile:
     spec, lines = _problems(source, plain, wanted, scale, values=True)
     if spec is None or lines:
-        raise SpecError("\n".join(lines))
+        raise refusal(lines)
     return spec
 
 
@@ -71,7 +86,7 @@ def _problems(
 
 
 def _line(problem: Problem, source: YamlSource, settings: Sequence[Setting], scale: str | None) -> str:
-    cause: Setting | None = next((setting for setting in reversed(settings) if setting.touches(problem.path)), None)
+    cause = _cause(problem, settings)
     if cause is not None:
         return cause.report(problem, source)
     # The file alone is right: a hypothesis is wrong now because of other levels, a level because of another base.
@@ -80,7 +95,15 @@ def _line(problem: Problem, source: YamlSource, settings: Sequence[Setting], sca
     changes = dict.fromkeys(
         f"{cause.source}" if isinstance(cause.source, str) else f"scale {scale}" for cause in causes
     )
-    return f"{source.locate(problem.path)}: {dotted(problem.path)}: {problem.text} (with {', '.join(changes)})"
+    return f"{_in_file(problem, source)} (with {', '.join(changes)})"
+
+
+def _cause(problem: Problem, settings: Sequence[Setting]) -> Setting | None:
+    return next((setting for setting in reversed(settings) if setting.touches(problem.path)), None)
+
+
+def _in_file(problem: Problem, source: YamlSource) -> str:
+    return f"{source.locate(problem.path)}: {dotted(problem.path)}: {problem.text}"
 
 
 def _recipe(spec: SweepFile, scale: str | None) -> list[Setting]:

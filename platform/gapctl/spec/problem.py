@@ -1,15 +1,23 @@
 """What is wrong with a sweep file: a path in it and the finding in words."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gapctl.errors import InputError
 
 KeyPath = tuple[str | int, ...]
 LONGEST = 60
+MOST_LINES = 20
 
 
 class SpecError(InputError):
     """A sweep file, a scale or an override is wrong; the message has one line per problem, each with its place."""
+
+
+def refusal(lines: Sequence[str]) -> SpecError:
+    """The error that tells all of these problems, or the first of very many."""
+    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return SpecError("\n".join([*lines[:MOST_LINES], *more]))
 
 
 class Problem(NamedTuple):
@@ -36,9 +44,10 @@ def show(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list | tuple):
-        return _cut(f"[{', '.join(show(item) for item in value)}]") if value else "an empty list"
-    return _cut(repr(value))
+        return cut(f"[{', '.join(show(item) for item in value)}]") if value else "an empty list"
+    return cut(repr(value))
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """A text that fits into a message."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

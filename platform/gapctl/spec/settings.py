@@ -7,7 +7,7 @@ import yaml
 
 from gapctl.spec.grid import leaves, placed
 from gapctl.spec.nearest import did_you_mean
-from gapctl.spec.problem import KeyPath, Problem, SpecError, dotted
+from gapctl.spec.problem import KeyPath, Problem, SpecError, cut, dotted
 from gapctl.spec.sweep import Resources, SweepFile, Tracking
 from gapctl.spec.trial import TrialConfig
 from gapctl.spec.yaml_loader import parse
@@ -50,12 +50,13 @@ def scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[S
 def override(text: str) -> Setting:
     """The change that `--set TEXT` asks for; raises SpecError where it is no PATH=VALUE."""
     written, equals, value = text.partition("=")
+    source = f"--set {cut(' '.join(text.split()))}"
     if not equals or not written.strip():
-        raise SpecError(f"--set {text}: no value; expected PATH=VALUE such as base.train.samples=20_000")
+        raise SpecError(f"{source}: no value; expected PATH=VALUE such as base.train.samples=20_000")
     try:
-        return Setting(written.strip(), parse(value)[1], f"--set {text}")
+        return Setting(written.strip(), parse(value)[1], source)
     except yaml.YAMLError as error:
-        raise SpecError(f"--set {text}: the value is not YAML; expected a number, a word or [a, list]") from error
+        raise SpecError(f"{source}: the value is not YAML; expected a number, a word or [a, list]") from error
 
 
 def applied(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def unknown(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Sett
             text = f"{setting.path[0]} cannot be set; expected it to be changed in the file"
             yield setting, Problem(setting.path, text)
         elif setting.written not in known:
-            close = did_you_mean(setting.written, known)
+            inside = f"base.{setting.written}"
+            close = did_you_mean(inside if inside in known else setting.written, known)
             text = f"no such setting; expected a path such as seeds or base.train.samples{close}"
             yield setting, Problem(setting.path, text)
 

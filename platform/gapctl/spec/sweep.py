@@ -42,8 +42,8 @@ Hypothesis = Annotated[Trend | Contrast, Field(discriminator="test")]
 class Resources(Frozen):
     """What one trial gets: `cpus` is also its thread count; `gpus: auto` takes one where the machine has one."""
 
-    cpus: Annotated[int, Field(ge=1)] = 1
-    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
+    cpus: Annotated[int, Field(ge=1, le=1024)] = 1
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0, le=1024.0)] = "auto"
     workers: Annotated[int, Field(ge=1, le=1)] = 1
 
 

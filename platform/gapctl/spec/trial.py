@@ -15,6 +15,7 @@ class Frozen(BaseModel):
 
 FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
 PresetName = Literal["mad-tiny"]
+MOST_SAMPLES = 1_000_000_000_000
 
 
 class Captions(Frozen):
@@ -61,10 +62,10 @@ class Loss(Frozen):
 class Train(Frozen):
     """AdamW with a linear warm-up and a cosine decay to zero; `samples` are pairs seen, `warmup` is a share of them."""
 
-    samples: Annotated[int, Field(ge=1)] = 51_200
-    batch_size: Annotated[int, Field(ge=2)] = 256
-    lr: Annotated[float, Field(gt=0.0)] = 1.0e-3
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 51_200
+    batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 256
+    lr: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0e-3
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
@@ -80,7 +81,7 @@ class Train(Frozen):
 class Evaluate(Frozen):
     """How often (in training samples) and on how many held-out pairs a trial is measured."""
 
-    every: Annotated[int, Field(ge=1)] = 25_600
+    every: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 25_600
     gallery: Annotated[int, Field(ge=2, le=168_000)] = 4_096
 
 

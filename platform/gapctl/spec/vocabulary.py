@@ -33,7 +33,7 @@ def _quality() -> list[MetricName]:
     factors = [MetricName(f"quality/accuracy_{name}", f"zero-shot accuracy of {name}", "percent") for name in _FACTORS]
     return [
         *recalls,
-        MetricName("quality/object_accuracy", "zero-shot accuracy of the main factor", "percent"),
+        MetricName("quality/object_accuracy", "zero-shot accuracy of the object (in MAD, the main factor)", "percent"),
         MetricName("quality/attribute_accuracy", "mean zero-shot accuracy of the other factors", "percent"),
         *factors,
     ]
@@ -62,8 +62,8 @@ _GAP: Final = (
     MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share"),
     MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
     *(
-        MetricName(f"gap/top{k}_share", f"share of the mean difference in its {k} largest dimensions", "share")
-        for k in (1, 3, 10)
+        MetricName(f"gap/top{k}_share", f"share of the mean difference in its {largest}", "share")
+        for k, largest in ((1, "largest dimension"), (3, "3 largest dimensions"), (10, "10 largest dimensions"))
     ),
     MetricName("gap/dims_for_half", "dimensions that carry half of the mean difference", "dimensions"),
     MetricName("gap/dims_for_90", "dimensions that carry 90 % of the mean difference", "dimensions"),
@@ -71,8 +71,8 @@ _GAP: Final = (
 _ENTROPY: Final = (
     MetricName("entropy/i2t_nats", "entropy of an image's softmax over the gallery's texts", "nats"),
     MetricName("entropy/t2i_nats", "entropy of a text's softmax over the gallery's images", "nats"),
-    MetricName("entropy/i2t_normalized", "the former over the logarithm of the gallery's size", "share"),
-    MetricName("entropy/gallery", "size of the gallery", "pairs"),
+    MetricName("entropy/i2t_normalized", "i2t_nats over the logarithm of the gallery's size", "share"),
+    MetricName("entropy/gallery", "texts in the gallery", "pairs"),
 )
 _TEMPERATURE: Final = (
     MetricName("temperature/tau", "softmax temperature", "cosine"),
@@ -84,7 +84,24 @@ _TRAIN: Final = (
     MetricName("train/loss_floor", "the least that duplicate captions in a batch allow", "nats"),
 )
 
+_GEOMETRY: Final = (
+    MetricName(
+        "geometry/neighborhood_kendall",
+        "how differently images and prompts rank the classes, as the paper counts it; 0 is alike",
+        "share",
+    ),
+    MetricName("geometry/neighborhood_kendall_chance", "what that is for unrelated rankings", "share"),
+    MetricName(
+        "geometry/neighborhood_discordance",
+        "share of class pairs of which images find one nearer and prompts the other; chance is 0.5",
+        "share",
+    ),
+)
+
 METRICS: Final = {metric.key: metric for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_quality(), *_TRAIN)}
+
+MEASURED_ONLY: Final = {metric.key: metric for metric in _GEOMETRY}
+"""What `gapctl measure` tells of class prompts, which no trial logs and no hypothesis can be about."""
 
 
 def is_metric(key: str) -> bool:
@@ -95,3 +112,9 @@ def is_metric(key: str) -> bool:
 def nearest_metric(key: str) -> str:
     """`; did you mean ...?` where a name is close, else nothing."""
     return did_you_mean(key, METRICS)
+
+
+def described(key: str) -> MetricName | None:
+    """A metric by its name, also one that ends in a logit scale as `gapctl measure` has them (`..._scale_100`)."""
+    known = METRICS | MEASURED_ONLY
+    return known.get(key) or known.get(key.partition("_scale_")[0])

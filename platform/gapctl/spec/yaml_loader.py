@@ -1,7 +1,8 @@
 """The YAML that a sweep file may use: plain mappings, lists, text, true, false, null and numbers as people write them.
 
 YAML 1.1 as PyYAML reads it has surprises (`1e-3` is text, `no` is false, `010` is 8, `1:30` is 90, dates are
-objects), and aliases let a small file unfold without end. Neither has a place in a question.
+objects), aliases let a small file unfold without end, and tags ask for other types than a question has. None of
+them is read.
 """
 
 import re
@@ -16,12 +17,31 @@ class PlainLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses aliases: raises MarkedYAMLError at their place."""
+        """Refuses aliases and tags: raises MarkedYAMLError at their place."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            text = f"found the alias *{event.anchor}; write the value out"
-            raise yaml.MarkedYAMLError(problem=text, problem_mark=event.start_mark)
+            raise _refused(f"found the alias *{event.anchor}; write the value out", event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            raise _refused(f"found the tag {_short(event.tag)}; write the plain value", event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """A node's value; raises MarkedYAMLError at its place where Python cannot hold or print it."""
+        try:
+            value = super().construct_object(node, deep)
+        except ValueError as error:
+            raise _refused(f"found a number of {len(node.value)} digits", node.start_mark) from error
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise _refused("found half of a character (a lone surrogate)", node.start_mark)
+        return value
+
+
+def _refused(problem: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at)
+
+
+def _short(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")
 
 
 _FRACTION = r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
@@ -43,8 +63,6 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
         node = loader.get_single_node()
         return node, None if node is None else loader.construct_document(node)
     except RecursionError as error:
-        raise yaml.YAMLError("nested too deeply") from error
-    except ValueError as error:
-        raise yaml.YAMLError(f"a value that does not fit its type ({error})") from error
+        raise _refused("nested too deeply", loader.get_mark()) from error
     finally:
         loader.dispose()

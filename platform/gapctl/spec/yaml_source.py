@@ -1,13 +1,16 @@
 """A YAML file as plain values, with the line and column of every key."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from gapctl.spec.problem import KeyPath, Problem, SpecError, dotted, show
+from gapctl.spec.problem import KeyPath, Problem, SpecError, dotted, refusal, show
 from gapctl.spec.yaml_loader import parse
+
+MOST_BYTES = 100_000
 
 
 class Place(NamedTuple):
@@ -27,10 +30,14 @@ class YamlSource(NamedTuple):
 
     def locate(self, path: KeyPath) -> str:
         """`file:line:column` of a path, or of the nearest enclosing one that is in the file."""
+        place = self.place(path)
+        return f"{self.path}:{place.line}:{place.column}"
+
+    def place(self, path: KeyPath) -> Place:
+        """The line and column that `locate` shows."""
         while path and path not in self.places:
             path = path[:-1]
-        place = self.places.get(path, Place(1, 1))
-        return f"{self.path}:{place.line}:{place.column}"
+        return self.places.get(path, Place(1, 1))
 
 
 def read_yaml(path: Path) -> YamlSource:
@@ -43,7 +50,7 @@ def read_yaml(path: Path) -> YamlSource:
     places: dict[KeyPath, Place] = {}
     wrong = list(_walk(node, (), places)) if node is not None else []
     if wrong:
-        raise SpecError("\n".join(f"{path}:{at.line}:{at.column}: {dotted(key)}: {said}" for at, (key, said) in wrong))
+        raise refusal([f"{path}:{at.line}:{at.column}: {dotted(key)}: {said}" for at, (key, said) in wrong])
     if not isinstance(document, dict):
         raise SpecError(
             f"{path}:1:1: found {show(document)}; expected a sweep file: a mapping with name, question, base, vary"
@@ -52,14 +59,27 @@ def read_yaml(path: Path) -> YamlSource:
 
 
 def _read(path: Path) -> str:
+    content = _content(path)
+    if len(content) > MOST_BYTES:
+        raise SpecError(f"{path}: longer than {MOST_BYTES:,} bytes; expected a sweep file like sweeps/imbalance.yaml")
     try:
-        return path.read_text(encoding="utf-8")
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        raise SpecError(
+            f"{path}:{line}:{column}: not UTF-8: found the byte {content[error.start]:#04x}; expected a text file"
+        ) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise SpecError(f"{path}: no such file; expected a sweep file such as sweeps/imbalance.yaml") from error
     except IsADirectoryError as error:
         raise SpecError(f"{path}: is a folder; expected a sweep file in it, such as imbalance.yaml") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: not UTF-8 at byte {error.start}; expected a text file") from error
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}; check its path and permissions") from error
 
@@ -89,7 +109,8 @@ def _not_yaml(error: yaml.YAMLError, text: str) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        return f"{place}: not YAML: {error.problem}"
+        tab = "\\t" in (error.problem or "")
+        return f"{place}: not YAML: {'found a tab; indent with spaces' if tab else error.problem}"
     if isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]
         column = error.position - (before.rfind("\n") + 1) + 1

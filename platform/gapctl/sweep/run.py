@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from gapctl.data.feed import TrialData
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.ledger.ledger import damaged
@@ -16,6 +16,9 @@ from gapctl.spec.sweep import Resources
 from gapctl.spec.trial import Data
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
+
+if TYPE_CHECKING:
+    from gapctl.data.feed import TrialData
 
 LOST_PROCESS_RETRIES = 3
 
@@ -54,7 +57,7 @@ def run_trials(
     ledger: Ledger,
     *,
     resources: Resources,
-    load: Callable[[Data], TrialData],
+    load: "Callable[[Data], TrialData]",
     watchers: Sequence[Watcher],
     address: str | None,
 ) -> Outcome:
@@ -73,7 +76,7 @@ def _tune(
     trials: Sequence[Trial],
     ledger: Ledger,
     resources: Resources,
-    data: Mapping[str, TrialData],
+    data: "Mapping[str, TrialData]",
     watchers: Sequence[Watcher],
     scratch: str,
 ) -> Mapping[str, str]:
@@ -85,9 +88,7 @@ def _tune(
 
     by_id = {trial.id: trial for trial in trials}
     events = TuneEvents(by_id, ledger, watchers)
-    trainable = tune.with_parameters(
-        TrialWorker, trials=by_id, data=data, runs=ledger.root, threads=resources.cpus
-    )
+    trainable = tune.with_parameters(TrialWorker, trials=by_id, data=data, runs=ledger.root, threads=resources.cpus)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _request(resources)),
         param_space={"trial": tune.grid_search([trial.id for trial in trials])},

@@ -21,9 +21,8 @@ _SIDE: Final = 28 * _ENLARGED
 _MARGIN: Final = 12
 _FONT_SIZE: Final = 14
 _LINE: Final = 18
-_CAPTION_LINES: Final = 4
 _CELL_WIDTH: Final = _SIDE + 2 * _MARGIN
-_CELL_HEIGHT: Final = _SIDE + 2 * _MARGIN + _CAPTION_LINES * _LINE
+_WIDEST_LINE: Final = _SIDE + _MARGIN // 2
 _PAPER: Final = (255, 255, 255)
 _INK: Final = (25, 25, 25)
 
@@ -38,15 +37,18 @@ def contact_sheet(
     from PIL import Image, ImageDraw, ImageFont
 
     images, captions = _first_samples(source, main_factor, attributes, order, columns * rows, seed)
-    sheet = Image.new("RGB", (columns * _CELL_WIDTH, rows * _CELL_HEIGHT), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+    font = ImageFont.load_default(_FONT_SIZE)
+    texts = [_wrapped(caption, font) for caption in captions]
+    cell_height = _SIDE + 2 * _MARGIN + max(map(len, texts)) * _LINE
+    sheet = Image.new("RGB", (columns * _CELL_WIDTH, rows * cell_height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (image, text) in enumerate(zip(images, texts, strict=True)):
         left = number % columns * _CELL_WIDTH + _MARGIN
-        top = number // columns * _CELL_HEIGHT + _MARGIN
+        top = number // columns * cell_height + _MARGIN
         picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
         sheet.paste(picture.resize((_SIDE, _SIDE), Image.Resampling.NEAREST), (left, top))
-        for line, text in enumerate(_wrapped(caption, font)):
-            draw.text((left, top + _SIDE + 4 + line * _LINE), text, font=font, fill=_INK)
+        for line, words in enumerate(text):
+            draw.text((left, top + _SIDE + 4 + line * _LINE), words, font=font, fill=_INK)
     return sheet
 
 
@@ -66,10 +68,10 @@ def _first_samples(
 
 
 def _wrapped(caption: str, font: "FreeTypeFont | ImageFont") -> list[str]:
-    """Break a caption after its hyphens into lines as wide as a picture."""
+    """Break a caption after its hyphens into lines about as wide as a picture."""
     lines = [""]
     for piece in re.findall("[^-]+-?", caption):
-        if lines[-1] and font.getlength(lines[-1] + piece) > _CELL_WIDTH - _MARGIN:
+        if lines[-1] and font.getlength(lines[-1] + piece) > _WIDEST_LINE:
             lines.append("")
         lines[-1] += piece
     return lines

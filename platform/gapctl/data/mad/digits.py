@@ -6,7 +6,6 @@ Index letters: N digits, H and W the 28 rows and columns.
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from gapctl.data.mad.fingerprint import source_fingerprint
 from gapctl.data.mad.idx import read_idx
-from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, IdxFiles, Split, find_files
+from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, IdxFiles, Split, find_files, source_folder
 from gapctl.errors import InputError, WorkError
 
 _SIDE: Final = 28
@@ -43,7 +42,7 @@ def load_digits(source: str, split: Split) -> Digits:
     if source == BUNDLED:
         images, labels = _read_bundled(split)
     else:
-        files = find_files(Path(source).expanduser(), split)
+        files = find_files(source_folder(source), split)
         images, labels = read_idx(files.images, 3), read_idx(files.labels, 1)
         _check(files, images, labels)
     return Digits(images, labels.astype(np.int64), fingerprint)

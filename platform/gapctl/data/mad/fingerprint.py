@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, SPLITS, find_files
+from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, SPLITS, find_files, source_folder
 from gapctl.errors import InputError, WorkError
 
 # Raise this whenever the same digits would give other images than before: caches and trial ids follow it.
@@ -25,7 +25,7 @@ def source_fingerprint(source: str) -> str:
 
     Raises InputError if the folder or one of its files is missing.
     """
-    paths = [BUNDLED_FILE] if source == BUNDLED else _source_files(Path(source).expanduser())
+    paths = [BUNDLED_FILE] if source == BUNDLED else _source_files(source_folder(source))
     digest = hashlib.sha256()
     for path in paths:
         try:

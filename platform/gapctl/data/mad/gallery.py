@@ -25,17 +25,23 @@ def frozen_gallery(digit_labels_N: Integers, size: int, main_factor: str, attrib
     are fewer than `size` different images: digits x 24 variants x 7 colours.
     """
     count = len(digit_labels_N)
-    if not 1 <= size <= count * _LOOKS:
-        raise InputError(
-            f"evaluate.gallery is {size}, but the test split has {count} digits and so {count * _LOOKS} "
-            f"different images. Set evaluate.gallery to 1 .. {count * _LOOKS}."
-        )
+    check_gallery(size, count)
     digit, variant, colour = _images(count, size)
     labels = factor_labels(np.asarray(digit_labels_N, dtype=np.int64)[digit], variant, colour)
     priority = generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
     place = generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
     tokens = write_captions(CaptionRule(main_factor, attributes, order), labels, priority, place)
     return Samples(digit, variant, colour, tokens, labels)
+
+
+def check_gallery(size: int, digits: int) -> None:
+    """Raise InputError if a test split of so many digits has fewer than `size` different images."""
+    most = digits * _LOOKS
+    if not 1 <= size <= most:
+        raise InputError(
+            f"evaluate.gallery is {size}, but the test split has {digits} digits and so {most} "
+            f"different images. Set evaluate.gallery to 1 .. {most}."
+        )
 
 
 def _images(count: int, size: int) -> tuple[Integers, Integers, Integers]:

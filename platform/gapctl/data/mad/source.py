@@ -19,15 +19,32 @@ class IdxFiles(NamedTuple):
     labels: Path
 
 
+def source_folder(source: str) -> Path:
+    """Return the folder that a source names, `~` replaced; raises InputError if that is nobody's."""
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{source}: {error} Write the folder's whole path.") from error
+
+
 def find_files(folder: Path, split: Split) -> IdxFiles:
     """Return a split's files; raises InputError if the folder or a file is missing, with the names sought."""
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
+    found = _missing(folder)
+    if found:
         raise InputError(
             f"{folder}: the data source {found}. Expected `bundled` or a folder with MNIST's IDX files "
             f"({', '.join(_names(split, 'images', 3))}). Set `data.source` to one of these."
         )
     return IdxFiles(_find(folder, split, "images", 3), _find(folder, split, "labels", 1))
+
+
+def _missing(folder: Path) -> str | None:
+    try:
+        if folder.is_dir():
+            return None
+        return "is a file" if folder.exists() else "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _names(split: Split, kind: str, dimensions: int) -> tuple[str, ...]:

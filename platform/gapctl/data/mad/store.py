@@ -39,6 +39,16 @@ def cache_folder(cache: Path | None = None) -> Path:
     return root.expanduser() / "mad"
 
 
+def variants_file(source: str, split: Split, cache: Path | None = None) -> Path:
+    """Return where a split's images are or will be; raises InputError for a wrong source."""
+    return cache_folder(cache) / dataset_fingerprint(source) / f"{split}.npy"
+
+
+def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSplit | None:
+    """Return a split's images if the cache holds them whole, else None; raises InputError for a wrong source."""
+    return _find(load_digits(source, split), variants_file(source, split, cache))
+
+
 def load_variants(
     source: str,
     split: Split,
@@ -52,16 +62,19 @@ def load_variants(
     core. Raises InputError for a wrong source or a cache that cannot be written, WorkError if making them
     fails.
     """
-    digits = load_digits(source, split)
-    fingerprint = dataset_fingerprint(source)
-    path = cache_folder(cache) / fingerprint / f"{split}.npy"
-    images = _read(path, len(digits))
-    if images is None:
+    digits, path = load_digits(source, split), variants_file(source, split, cache)
+    found = _find(digits, path)
+    if found is None:
         _make(path, digits, split, on_progress, workers or _cores())
-        images = _read(path, len(digits))
-    if images is None:
+        found = _find(digits, path)
+    if found is None:
         raise WorkError(f"{path}: the images just written cannot be read back. Check the disk, then run again.")
-    return MadSplit(images, digits.labels_N, fingerprint)
+    return found
+
+
+def _find(digits: Digits, path: Path) -> MadSplit | None:
+    images = _read(path, len(digits))
+    return None if images is None else MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
 
 
 def _cores() -> int:

@@ -1,0 +1,57 @@
+"""Dose-response curves: every metric at every level of every factor, with an interval over seeds."""
+
+import math
+from collections.abc import Sequence
+
+import polars as pl
+
+from gapctl.analysis.interval import half_width
+from gapctl.analysis.paired import FloatArray, Vary, arms_per_level, level_means
+from gapctl.analysis.table import metrics_of
+from gapctl.spec.sweep import Level
+
+SCHEMA = {
+    "factor": pl.String,
+    "level": pl.String,
+    "position": pl.Int64,
+    "metric": pl.String,
+    "mean": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "seeds": pl.Int64,
+}
+
+
+def curves(trials: pl.DataFrame, vary: Vary, alpha: float) -> pl.DataFrame:
+    """The long frame that `results.Analysis` describes; a level without a complete seed has no row.
+
+    A seed is complete at a level when its trainings with all combinations of the other factors are done.
+    """
+    metrics = metrics_of(trials, list(vary))
+    parts = [_curve(trials, vary, factor, levels, metrics, alpha) for factor, levels in vary.items() if metrics]
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *parts])
+
+
+def _curve(
+    trials: pl.DataFrame, vary: Vary, factor: str, levels: Sequence[Level], metrics: Sequence[str], alpha: float
+) -> pl.DataFrame:
+    complete = level_means(trials, vary, factor, levels, metrics).filter(
+        pl.col("trainings") == arms_per_level(vary, factor)
+    )
+    by_seed = complete.unpivot(metrics, index=["seed", "position"], variable_name="metric", value_name="value")
+    found = (
+        by_seed.filter(pl.col("value").is_finite())
+        .group_by("position", "metric", maintain_order=True)
+        .agg(mean=pl.col("value").mean(), spread=pl.col("value").std(), seeds=pl.len().cast(pl.Int64))
+        .sort("metric", "position")
+    )
+    half = pl.Series("half", _half_widths(found, alpha), pl.Float64).fill_nan(None)
+    names = pl.Series("level", [str(levels[position]) for position in found["position"]], pl.String)
+    return found.with_columns(
+        pl.lit(factor).alias("factor"), names, low=pl.col("mean") - half, high=pl.col("mean") + half
+    ).select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
+
+
+def _half_widths(found: pl.DataFrame, alpha: float) -> FloatArray:
+    spread = found["spread"].fill_null(math.nan).to_numpy()
+    return half_width(spread, found["seeds"].to_numpy(), alpha)

@@ -1,0 +1,20 @@
+"""What a sweep's own run keeps in MLflow beside its trials: the report, the verdicts and the figures."""
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gapctl.analysis.results import Analysis
+
+REPORT = "report.html"
+
+
+def artifacts_of(analysis: "Analysis") -> dict[str, bytes]:
+    """The files by name; equal analyses give equal bytes."""
+    from gapctl.cli.analyze import document
+    from gapctl.report.figures import figure_files
+    from gapctl.report.page import render_report
+
+    figures = {f"figures/{name}": content for name, content in figure_files(analysis).items()}
+    verdicts = json.dumps(document(analysis, ()), indent=1, allow_nan=False)
+    return {REPORT: render_report(analysis).encode(), "verdicts.json": verdicts.encode(), **figures}

@@ -1,0 +1,114 @@
+"""`gapctl sweep`: trains what is left of a sweep, shows how it goes, and ends in the verdicts."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gapctl.ledger import Ledger
+    from gapctl.plan.trials import Plan
+    from gapctl.sweep.run import Outcome, Remainder
+    from gapctl.tracking.tracker import Tracker
+
+INTERRUPTED = 130
+
+
+def sweep_command(
+    file: SweepFileArgument,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    address: Annotated[
+        str | None, typer.Option("--address", help="A running Ray cluster (`auto` on its head); else this machine.")
+    ] = None,
+) -> None:
+    """Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses."""
+    from rich.console import Console
+
+    from gapctl.cli.context import plan_for
+    from gapctl.ledger import Ledger
+    from gapctl.tracking.tracker import Tracker
+    from gapctl.tracking.uri import check_uri
+
+    plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), Console()
+    check_uri(plan.sweep.spec.tracking.uri)
+    ledger.require_writable()
+    ledger.declare(plan)
+    todo = _todo(plan, ledger, console)
+    with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
+        outcome = _train(plan, todo, ledger, tracker, address, console)
+        if not outcome.interrupted:
+            _judge(plan, ledger, tracker, console)
+        tracked = tracker.close()
+    _conclude(plan, todo, outcome, tracked.problem, console)
+
+
+def _todo(plan: "Plan", ledger: "Ledger", console: "Console") -> "Remainder":
+    from gapctl.sweep.run import remainder
+
+    todo = remainder(plan, ledger)
+    done, total = len(todo.done), len(plan.trials)
+    scale = f", scale {plan.sweep.scale}" if plan.sweep.scale else ""
+    left = "nothing is left to do" if done == total else f"{len(todo.left)} of {total} trials to train"
+    kept = f", {done} done before" if 0 < done < total else ""
+    console.print(f"{plan.sweep.spec.name}{scale}: {left}{kept}", highlight=False)
+    return todo
+
+
+def _train(
+    plan: "Plan", todo: "Remainder", ledger: "Ledger", tracker: "Tracker", address: str | None, console: "Console"
+) -> "Outcome":
+    from gapctl.cli.preparing import load_data
+    from gapctl.sweep.live import LiveTable
+    from gapctl.sweep.run import Outcome, run_trials
+    from gapctl.sweep.tracked import Tracked
+
+    if not todo.left:
+        return Outcome()
+    with LiveTable(todo.left, len(todo.done), console) as table:
+        return run_trials(
+            todo.left,
+            ledger,
+            resources=plan.sweep.spec.resources,
+            load=lambda data: load_data(data, console),
+            watchers=[table, Tracked(tracker)],
+            address=address,
+        )
+
+
+def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
+    from gapctl.analysis.analyze import analyze
+    from gapctl.cli.artifacts import REPORT, artifacts_of
+    from gapctl.cli.verdict_table import print_verdicts
+
+    analysis = analyze(plan, ledger)
+    if not len(analysis.trials):
+        return
+    print_verdicts(analysis, console)
+    files = artifacts_of(analysis)
+    for name, content in files.items():
+        tracker.attach(name, content)
+    console.print(f"report: {ledger.keep_report(plan.sweep.spec.name, files[REPORT])}", highlight=False, markup=False)
+
+
+def _conclude(
+    plan: "Plan", todo: "Remainder", outcome: "Outcome", tracking_problem: str | None, console: "Console"
+) -> None:
+    problems = [*todo.damaged.values(), *filter(None, [tracking_problem])]
+    labels = {trial.id: trial.label for trial in plan.trials}
+    problems += [
+        f"{labels[trial_id]} ({trial_id}) failed: {message.strip().splitlines()[-1]}; its traceback is in "
+        f"{trial_id}/failure.txt of the runs folder, and the same command tries it again"
+        for trial_id, message in outcome.failures.items()
+    ]
+    for problem in problems:
+        typer.echo(f"gapctl: {problem}", err=True)
+    if outcome.interrupted:
+        console.print("Interrupted; checkpoints were written, and the same command goes on from them", highlight=False)
+        raise typer.Exit(INTERRUPTED)
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,64 @@
+"""`gapctl track sync`: rebuilds what MLflow shows from the ledger."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gapctl.ledger import Ledger
+    from gapctl.plan.trials import Plan
+    from gapctl.tracking.sync import Synced
+
+track_app = typer.Typer(name="track", help="MLflow as a view of the ledger.", no_args_is_help=True)
+
+
+@track_app.callback()
+def track() -> None:
+    """MLflow as a view of the ledger."""
+
+
+@track_app.command("sync")
+def sync_command(
+    file: SweepFileArgument,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    uri: Annotated[
+        str | None, typer.Option("--uri", help="The store, instead of the sweep file's tracking.uri.")
+    ] = None,
+) -> None:
+    """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
+    from rich.console import Console
+
+    from gapctl.cli.context import plan_for
+    from gapctl.ledger import Ledger
+    from gapctl.tracking.sync import sync
+    from gapctl.tracking.uri import without_password
+
+    plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), Console()
+    store = uri or plan.sweep.spec.tracking.uri
+    with console.status("reading the ledger, writing MLflow"):
+        synced = sync(plan, ledger, store, lambda: tracking_artifacts(plan, ledger))
+    _print(synced, f"{plan.sweep.spec.name} at {without_password(store)}", console)
+
+
+def tracking_artifacts(plan: "Plan", ledger: "Ledger") -> dict[str, bytes]:
+    """The report and what belongs to it, as the sweep's own run keeps them; nothing before a trial is done."""
+    from gapctl.analysis.analyze import analyze
+    from gapctl.cli.artifacts import artifacts_of
+
+    analysis = analyze(plan, ledger)
+    return dict(artifacts_of(analysis)) if len(analysis.trials) else {}
+
+
+def _print(synced: "Synced", what: str, console: "Console") -> None:
+    shown = synced.created + synced.updated + synced.unchanged
+    runs = "1 run" if shown == 1 else f"{shown} runs"
+    counts = f"{synced.created} created, {synced.updated} updated, {synced.unchanged} unchanged"
+    waiting = "1 trial has" if synced.missing == 1 else f"{synced.missing} trials have"
+    missing = f"; {waiting} not begun" if synced.missing else ""
+    console.print(f"{what}: {runs}: {counts}{missing}", highlight=False, markup=False, soft_wrap=True)

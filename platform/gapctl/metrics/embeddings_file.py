@@ -1,0 +1,234 @@
+"""Embeddings in an .npz file: which arrays it may hold, how texts belong to images, and all that can be wrong.
+
+Index letters: N images, M texts, F attribute factors, D embedding, A rows of any array.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.errors import InputError
+from gapctl.metrics.suite import Embeddings
+
+CLOUDS: Final = ("image", "text", "image_with_attributes")
+NUMBERS: Final = ("labels", "attributes", "text_to_image")
+KNOWN: Final = (*CLOUDS, *NUMBERS)
+
+Pairing = Literal["rows", "text_to_image", "labels"]
+
+
+class ArrayFacts(NamedTuple):
+    """What an array of the file is, for the record."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class EmbeddingsFile:
+    """A file's checked content: `pairing` says by what texts belong to images, `unused` which arrays tell nothing."""
+
+    embeddings: Embeddings
+    pairing: Pairing
+    sha256: str
+    arrays: Mapping[str, ArrayFacts]
+    unused: tuple[str, ...]
+
+
+def read_embeddings(path: Path) -> EmbeddingsFile:
+    """Reads and checks a file; nothing in it is ever unpickled. Raises InputError on whatever is wrong with it."""
+    arrays, unknown = _read(path)
+    pairing = _Content(path, arrays).check()
+    bare_labels = ("labels",) if "labels" in arrays and pairing != "labels" and "attributes" not in arrays else ()
+    return EmbeddingsFile(
+        embeddings=_embeddings(arrays, pairing),
+        pairing=pairing,
+        sha256=_sha256(path),
+        arrays={name: ArrayFacts(array.shape, str(array.dtype)) for name, array in arrays.items()},
+        unused=(*bare_labels, *unknown),
+    )
+
+
+def _embeddings(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
+    numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
+    return Embeddings(
+        image_ND=arrays["image"],
+        text_MD=arrays["text"],
+        text_to_image_M=numbers.get("text_to_image"),
+        prompt_of_N=numbers["labels"] if pairing == "labels" else None,
+        labels_N=numbers.get("labels"),
+        attributes_NF=numbers.get("attributes"),
+        bias_image_ND=arrays.get("image_with_attributes"),
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """The known arrays of an archive, and the names of all others."""
+    _require_archive(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            _require_clouds(path, archive.files)
+            arrays = {name: _array(path, archive, name) for name in KNOWN if name in archive.files}
+            return arrays, tuple(sorted(set(archive.files) - set(KNOWN)))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: a damaged .npz archive ({error}); write it again with numpy.savez") from error
+
+
+def _require_archive(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected an .npz archive with the arrays `image` and `text`")
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; expected an .npz archive with the arrays `image` and `text`")
+    try:
+        with path.open("rb") as file:
+            archive = zipfile.is_zipfile(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if not archive:
+        raise InputError(
+            f"{path}: not an .npz archive; expected what numpy.savez(file, image=..., text=...) writes. "
+            "A single .npy array or a pickle holds no names, and pickles are never loaded"
+        )
+
+
+def _require_clouds(path: Path, present: Sequence[str]) -> None:
+    for name in ("image", "text"):
+        if name not in present:
+            found = f"the archive has {', '.join(sorted(present))}" if present else "the archive is empty"
+            raise InputError(
+                f"{path}: no array `{name}`; {found}. Name the arrays in numpy.savez(file, image=..., text=...)"
+            )
+
+
+def _array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
+    try:
+        array = archive[name]
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, OSError, RuntimeError, MemoryError) as error:
+        if "Object arrays" in str(error):
+            reason = "an object array, which could only be unpickled, and that is never done; store it as numbers"
+        else:
+            reason = f"damaged, or larger than memory ({error}); write it again with numpy.savez"
+        raise InputError(f"{path}: `{name}`: {reason}") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: `{name}`: not an array; expected what numpy.savez writes")
+    return array
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Content:
+    """The checks of a file's arrays, each of which ends in an InputError that names the file and the array."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._path = path
+        self._arrays = arrays
+
+    def check(self) -> Pairing:
+        """Checks every array alone, then how they belong together; says by what texts belong to images."""
+        for name in CLOUDS:
+            if name in self._arrays:
+                self._check_cloud(name, self._arrays[name])
+        for name in NUMBERS:
+            if name in self._arrays:
+                self._check_numbers(name, self._arrays[name])
+        self._check_bias_inputs()
+        pairing = self._pairing()
+        if pairing == "text_to_image":
+            self._check_text_to_image(self._arrays["text_to_image"])
+        elif pairing == "labels":
+            self._check_range("labels", len(self._arrays["text"]), "the row of a text, which is a class prompt")
+        return pairing
+
+    def _check_cloud(self, name: str, rows_AD: NDArray[Any]) -> None:
+        if rows_AD.dtype.kind != "f":
+            raise self._wrong(name, f"of type {rows_AD.dtype}", "floating-point embeddings", "Store them as float32")
+        if rows_AD.ndim != 2 or 0 in rows_AD.shape:
+            raise self._wrong(name, f"of shape {rows_AD.shape}", "(rows, width), neither of them zero")
+        if len(rows_AD) < 2:
+            raise self._wrong(name, "a single row", "at least 2, since the gap is measured against distances within")
+        if rows_AD.shape[1] != (width := self._arrays["image"].shape[1]):
+            raise self._wrong(name, f"{rows_AD.shape[1]} wide", f"{width}, the width of `image`", "Use one model's own")
+        self._check_rows(name, rows_AD.astype(np.float64))
+
+    def _check_rows(self, name: str, rows_AD: NDArray[np.float64]) -> None:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            norm_A = np.linalg.norm(rows_AD, axis=1)
+        bad_A = np.flatnonzero(~np.isfinite(norm_A) | (norm_A == 0))
+        if len(bad_A):
+            count = f" (the first of {len(bad_A)} such rows)" if len(bad_A) > 1 else ""
+            raise self._wrong(
+                name,
+                f"row {bad_A[0]} {_fault(rows_AD[bad_A[0]])}{count}",
+                "finite numbers that are not all zero in every row",
+                "Encode the row again, or leave it out of every array",
+            )
+
+    def _check_numbers(self, name: str, number_A: NDArray[Any]) -> None:
+        if number_A.dtype.kind not in "iu":
+            raise self._wrong(name, f"of type {number_A.dtype}", "whole numbers", "Store them as int64")
+        owner = "text" if name == "text_to_image" else "image"
+        rows = len(self._arrays[owner])
+        by_factor = name == "attributes" and number_A.ndim == 2 and number_A.shape[1] > 0
+        if not (number_A.ndim == 1 or by_factor) or len(number_A) != rows:
+            or_columns = f", or ({rows}, factors)" if name == "attributes" else ""
+            raise self._wrong(name, f"of shape {number_A.shape}", f"({rows},){or_columns}: one entry for each {owner}")
+
+    def _check_bias_inputs(self) -> None:
+        for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
+            missing = [f"`{other}`" for other in needed if other not in self._arrays]
+            if name in self._arrays and missing:
+                raise self._wrong(name, f"without {' and '.join(missing)}", "both, which object bias is measured by")
+        biased, images = self._arrays.get("image_with_attributes"), len(self._arrays["image"])
+        if biased is not None and len(biased) != images:
+            raise self._wrong("image_with_attributes", f"{len(biased)} rows", f"{images}, as many as `image` has")
+
+    def _pairing(self) -> Pairing:
+        images, texts = len(self._arrays["image"]), len(self._arrays["text"])
+        if "text_to_image" in self._arrays:
+            return "text_to_image"
+        if images == texts:
+            return "rows"
+        if "labels" in self._arrays:
+            return "labels"
+        raise self._wrong(
+            "text",
+            f"{texts} rows for {images} images",
+            "as many, row i matching row i",
+            "Add `text_to_image` (each text's image), or `labels` (each image's class) where texts are class prompts",
+        )
+
+    def _check_text_to_image(self, image_M: NDArray[Any]) -> None:
+        images = len(self._arrays["image"])
+        self._check_range("text_to_image", images, "the row of an image")
+        without = np.setdiff1d(np.arange(images), image_M)
+        if len(without):
+            found = f"no text for image {without[0]} ({len(without)} such images)"
+            raise self._wrong("text_to_image", found, "at least one text for each image")
+
+    def _check_range(self, name: str, count: int, meaning: str) -> None:
+        number_A = self._arrays[name]
+        outside_A = np.flatnonzero((number_A < 0) | (number_A >= count))
+        if len(outside_A):
+            row = outside_A[0]
+            raise self._wrong(name, f"{number_A[row]} in row {row}", f"0 to {count - 1}, {meaning}")
+
+    def _wrong(self, name: str, found: str, expected: str, do: str = "") -> InputError:
+        return InputError(f"{self._path}: `{name}`: {found}; expected {expected}" + (f". {do}" if do else ""))
+
+
+def _fault(row_D: NDArray[np.float64]) -> str:
+    if np.isnan(row_D).any():
+        return "holds NaN"
+    if not row_D.any():
+        return "is all zeros"
+    return "holds infinite or far too large numbers" if np.abs(row_D).max() > 1 else "holds numbers far too small"

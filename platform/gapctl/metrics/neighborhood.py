@@ -1,0 +1,90 @@
+"""Whether images and class prompts put the classes in the same order (arXiv 2404.07983, Table 2).
+
+Each class ranks all classes, itself included, by how similar they are to it: images by the mean cosine between
+the two classes' images, texts by the cosine of the two prompts. Two distances compare such ranks:
+
+* `kendall` is what the official code computes and the paper's table holds. It takes each list of ranks for a list
+  of classes, so it counts the pairs of ranks whose holders change sides by class number. Zero for equal orders, but
+  how far from zero it is otherwise depends on how the classes happen to be numbered.
+* `discordance` is Kendall's distance in the textbook's sense: the share of pairs of other classes of which images
+  find the one nearer and prompts the other.
+
+Index letters: N images, C prompts, K the classes that have images, D embedding.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.metrics.gap import Array
+
+Orders = NDArray[np.int64]
+
+
+class Neighborhood(NamedTuple):
+    """Shares from 0 to 1, means over classes; `chance` is what `kendall` is for unrelated orders.
+
+    For `discordance` that is exactly one half. NaN where there are too few classes to have an order.
+    """
+
+    kendall: float
+    chance: float
+    discordance: float
+
+
+def neighborhood(image_ND: Array, class_N: NDArray[np.int64], prompt_CD: Array) -> Neighborhood:
+    """Compares the two orders; rows are L2-normalised and `class_N` numbers each image's prompt.
+
+    Classes without an image take no part.
+    """
+    present_K, index_N, count_K = np.unique(class_N, return_inverse=True, return_counts=True)
+    mean_KD = np.zeros((len(present_K), image_ND.shape[1]))
+    np.add.at(mean_KD, index_N, image_ND)
+    mean_KD /= count_K[:, None]
+    image_order_KK = _nearest_last(mean_KD @ mean_KD.T)
+    text_order_KK = _nearest_last(prompt_CD[present_K] @ prompt_CD[present_K].T)
+    return Neighborhood(
+        _mean_distance(image_order_KK, text_order_KK),
+        chance_kendall(len(present_K)),
+        _mean_distance(np.argsort(_others(image_order_KK)), np.argsort(_others(text_order_KK))),
+    )
+
+
+def chance_kendall(classes: int) -> float:
+    """The mean of `kendall` where the other classes stand in unrelated orders and each class is nearest to itself.
+
+    Both orders of class k then end in k, and a uniformly drawn pair of other classes lies on opposite sides of k
+    with probability (K - 2) / (3 (K - 1)) on average over k; pairs that leave out the last rank change sides half
+    the time. Weighted by how many pairs there are of each kind: (K - 2) (3 K + 1) / (6 K (K - 1)).
+    """
+    if classes < 2:
+        return float("nan")
+    return (classes - 2) * (3 * classes + 1) / (6 * classes * (classes - 1))
+
+
+def _nearest_last(similarity_KK: Array) -> Orders:
+    return np.argsort(similarity_KK, axis=1, kind="stable")
+
+
+def _others(order_KK: Orders) -> Orders:
+    """Each class's order without the class itself, the classes after it numbered one lower: (K, L = K - 1)."""
+    own_K1 = np.arange(len(order_KK))[:, None]
+    others_KL: Orders = order_KK[order_KK != own_K1].reshape(len(order_KK), -1)
+    others_KL -= others_KL > own_K1
+    return others_KL
+
+
+def _mean_distance(one_KL: Orders, other_KL: Orders) -> float:
+    """The mean over rows of the share of positions i < j in which two permutations differ in sign."""
+    length: int = one_KL.shape[1]
+    if length < 2:
+        return float("nan")
+    relabelled_KL = np.take_along_axis(other_KL, np.argsort(one_KL, axis=1), axis=1)
+    pairs = len(one_KL) * length * (length - 1) // 2
+    return float(sum(_inversions(row_L) for row_L in relabelled_KL)) / pairs
+
+
+def _inversions(permutation_L: Orders) -> int:
+    later_smaller_LL = permutation_L[:, None] > permutation_L[None, :]
+    return int(np.triu(later_smaller_LL, k=1).sum())

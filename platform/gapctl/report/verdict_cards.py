@@ -1,0 +1,82 @@
+"""Each hypothesis in words, with its verdict, its effect and how it was tested."""
+
+import math
+from typing import Final
+
+from gapctl.analysis.results import Analysis, Finding, Verdict
+from gapctl.report.figure import Figure
+from gapctl.report.markup import Html, element, facts, fill, joined
+from gapctl.report.words import (
+    aligned,
+    as_declared,
+    capital,
+    confidence,
+    effect_kind,
+    effect_unit,
+    metric_name,
+    number,
+    p_value,
+)
+
+SYMBOLS: Final[dict[Finding, str]] = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
+_TESTS: Final = {
+    "trend": "trend: Page's test, slope over paired seeds",
+    "contrast": "contrast: paired difference of two levels",
+    "equivalence": "equivalence: two one-sided tests",
+    "correlation": "correlation: Kendall's τ, permutation test",
+    "mediation": "mediation: mediator held fixed against free",
+}
+
+
+def verdict_cards(analysis: Analysis, strips: dict[str, Figure]) -> Html:
+    """All hypotheses in the file's order; `strips` holds the small charts by hypothesis id."""
+    if not analysis.verdicts:
+        return element("p", "This sweep file states no hypotheses; the charts below are descriptive.", class_="lead")
+    return joined(_card(verdict, analysis.alpha, strips.get(verdict.id)) for verdict in analysis.verdicts)
+
+
+def _exploratory_mark(verdict: Verdict) -> Html:
+    """A word that no reader overlooks, where a verdict does not confirm."""
+    return element("span", "EXPLORATORY", class_="mark") if verdict.exploratory else Html("")
+
+
+def _card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
+    estimate, *interval = aligned([verdict.estimate, *verdict.ci])
+    return fill(
+        "verdict",
+        finding=verdict.verdict,
+        symbol=SYMBOLS[verdict.verdict],
+        mark=_exploratory_mark(verdict),
+        claim=verdict.claim,
+        reason=_reason(verdict),
+        effect_name=capital(f"{effect_kind(verdict)} {metric_name(verdict.response)}"),
+        estimate=estimate,
+        effect_unit=effect_unit(verdict),
+        confidence=confidence(alpha),
+        interval=" to ".join(interval) if all(map(math.isfinite, verdict.ci)) else "too few seeds",
+        p_holm=p_value(verdict.p_holm),
+        smallest_effect=as_declared(verdict.smallest_effect),
+        strip=Html("") if strip is None else element("div", "", class_="strip chart", data_chart=strip.name),
+        details=facts(_details(verdict, alpha)),
+    )
+
+
+def _reason(verdict: Verdict) -> str:
+    if verdict.seeds_needed is None:
+        return verdict.reason
+    return f"{verdict.reason} About {verdict.seeds_needed} seeds would probably settle it."
+
+
+def _details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
+    bootstrap = " to ".join(aligned(list(verdict.ci_bootstrap)))
+    return {
+        "test": _TESTS.get(verdict.test, verdict.test),
+        "declared direction": verdict.direction,
+        "response": element("code", verdict.response),
+        "treatment": element("code", verdict.factor),
+        "p before Holm": p_value(verdict.p),
+        f"bootstrap {confidence(alpha)} interval": bootstrap,
+        "estimate over the seeds' standard deviation": number(verdict.standardised),
+        "paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}",
+        "id": element("code", verdict.id),
+    }

@@ -1,0 +1,135 @@
+"""Numbers, metrics and effects as a reader wants them in a sentence or a table cell."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from gapctl.analysis.results import Verdict
+from gapctl.spec.vocabulary import METRICS
+
+NOT_KNOWN: Final = "–"
+_SHORT_NAMES: Final = {
+    "gap/rmg": "relative modality gap (RMG)",
+    "gap/l2m": "distance of the modality means (L2M)",
+    "gap/l2i": "distance of matched pairs (L2I)",
+    "entropy/i2t_nats": "entropy, image to text",
+    "entropy/t2i_nats": "entropy, text to image",
+    "bias/moad_image": "object bias of images (MOAD)",
+    "bias/moad_text": "object bias of texts (MOAD)",
+    "temperature/tau": "temperature τ",
+    "train/loss": "training loss",
+    "quality/object_accuracy": "object accuracy",
+    "quality/attribute_accuracy": "attribute accuracy",
+    "quality/i2t_recall_1": "recall at 1, image to text",
+    "quality/t2i_recall_1": "recall at 1, text to image",
+}
+
+_FACTOR_WORDS: Final = {
+    "data.captions.attributes": "attributes in the caption",
+    "data.captions.order": "order of the caption",
+    "data.main_factor": "main factor",
+    "model.preset": "model",
+    "model.embed_dim": "embedding size",
+    "temperature.mode": "temperature",
+    "temperature.init": "initial temperature",
+    "loss.kind": "loss",
+    "train.samples": "training samples",
+    "train.batch_size": "batch size",
+    "train.lr": "learning rate",
+    "train.weight_decay": "weight decay",
+}
+_STEP_WORDS: Final = {"data.captions.attributes": "attribute"}
+
+
+def metric_name(key: str) -> str:
+    """A metric in a few words; its key where it has no shorter name."""
+    return _SHORT_NAMES.get(key, key)
+
+
+def meaning(key: str) -> str:
+    """What a metric measures, in one line; nothing for an unknown one."""
+    return METRICS[key].meaning if key in METRICS else ""
+
+
+def unit(key: str) -> str:
+    """A metric's unit; nothing for an unknown one."""
+    return METRICS[key].unit if key in METRICS else ""
+
+
+def with_unit(key: str) -> str:
+    """An axis title: `relative modality gap (RMG), share`."""
+    name, counted = metric_name(key), unit(key)
+    return f"{name}, {counted}" if counted and counted not in name.split() else name
+
+
+def capital(text: str) -> str:
+    """The first letter made large, the others left alone."""
+    return text[:1].upper() + text[1:]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Three significant digits with a true minus sign; a dash where there is no number."""
+    if value is None or not math.isfinite(value):
+        return NOT_KNOWN
+    text = f"{value:,.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:#.{digits}g}".rstrip(".")
+    return _minus("0" if value == 0 else text)
+
+
+def as_declared(value: float) -> str:
+    """A number that a person wrote, as they may have written it."""
+    return _minus(f"{value:.10g}")
+
+
+def aligned(values: Sequence[float], digits: int = 3) -> list[str]:
+    """Numbers that are compared, with as many decimals as the largest needs for its significant digits."""
+    known = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    decimals = max(0, digits - 1 - math.floor(math.log10(max(known)))) if known else digits
+    return [_minus(f"{value:,.{decimals}f}") if math.isfinite(value) else NOT_KNOWN for value in values]
+
+
+def p_value(p: float) -> str:
+    """A p-value that never claims to be zero."""
+    if not math.isfinite(p):
+        return NOT_KNOWN
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def confidence(alpha: float) -> str:
+    """`95 %` for an alpha of 0.05."""
+    return f"{100 * (1 - alpha):.4g} %"
+
+
+def factor_words(path: str, name: str | None = None) -> str:
+    """A varied path in words; its short name, or else its last part, where there are no better ones."""
+    return _FACTOR_WORDS.get(path, (name or path.rsplit(".", 1)[-1]).replace("_", " "))
+
+
+def effect_unit(verdict: Verdict) -> str:
+    """What an estimate counts: a trend's slope is per unit of its factor, a correlation has no unit."""
+    if verdict.test == "correlation":
+        return "Kendall's τ"
+    step = _STEP_WORDS.get(verdict.factor, f"unit of {factor_words(verdict.factor)}")
+    per = f"per {step}" if verdict.test == "trend" else ""
+    return " ".join(part for part in (unit(verdict.response), per) if part)
+
+
+def effect_kind(verdict: Verdict) -> str:
+    """The beginning of an effect's name: what is done with the response."""
+    return {"trend": "slope of", "correlation": "correlation with"}.get(verdict.test, "difference in")
+
+
+def effect_name(verdict: Verdict) -> str:
+    """What an effect is of, with its unit, as an axis title."""
+    return f"{effect_kind(verdict)} {metric_name(verdict.response)}, {effect_unit(verdict)}".removesuffix(", ")
+
+
+def interval_words(verdict: Verdict, alpha: float) -> str:
+    """An estimate with its interval, or why it has none."""
+    if not (math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)):
+        return f"{number(verdict.estimate)}; too few seeds for an interval"
+    estimate, low, high = aligned([verdict.estimate, *verdict.ci])
+    return f"{estimate}; {confidence(alpha)} interval {low} to {high}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

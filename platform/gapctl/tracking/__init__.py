@@ -1,0 +1,1 @@
+"""MLflow as a view of the ledger: filled in while trials run, and rebuilt from the ledger at any time."""

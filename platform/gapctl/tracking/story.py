@@ -1,0 +1,85 @@
+"""What the ledger says of one trial, as MLflow will show it."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger, TrialFolder
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+POSITION = ("samples_seen", "seconds")
+
+
+class Row(NamedTuple):
+    """One evaluation: pairs seen, seconds of work until then, and the metrics that are numbers."""
+
+    samples_seen: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A trial that has begun: when (seconds since 1970), how long it worked, its evaluations, and what became of it."""
+
+    began: float
+    seconds: float
+    rows: tuple[Row, ...]
+    status: Status
+    failure: str | None
+    trial_yaml: str
+
+
+def story_of(ledger: Ledger, trial_id: str, *, running: bool = False) -> Story | None:
+    """Reads a trial's folder; None where the trial has not begun.
+
+    `running` says that the caller knows the trial to be at work; without that, its last sign of life decides. A
+    damaged folder is a failure whose reason is the damage.
+    """
+    folder = ledger.trial(trial_id)
+    trial_yaml = folder.trial_yaml()
+    if trial_yaml is None:
+        return None
+    began = folder.began() or time.time()
+    try:
+        return _read(folder, trial_yaml, began, running)
+    except WorkError as damage:
+        return Story(began, 0.0, (), "FAILED", str(damage), trial_yaml)
+
+
+def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool) -> Story:
+    rows, result = _rows(folder), folder.result()
+    seconds = rows[-1].seconds if rows else 0.0
+    if result is not None:
+        return Story(began, result.seconds, rows, "FINISHED", None, trial_yaml)
+    if running:
+        return Story(began, seconds, rows, "RUNNING", None, trial_yaml)
+    if (failure := folder.failure()) is not None:
+        return Story(began, seconds, rows, "FAILED", _last_line(failure), trial_yaml)
+    alive = folder.samples_being_trained() is not None
+    return Story(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml)
+
+
+def _rows(folder: TrialFolder) -> tuple[Row, ...]:
+    history = folder.history()
+    if history is None:
+        return ()
+    return tuple(
+        Row(
+            int(row["samples_seen"]),
+            float(row["seconds"]),
+            {key: float(value) for key, value in row.items() if key not in POSITION and _is_number(value)},
+        )
+        for row in history.sort("samples_seen").iter_rows(named=True)
+    )
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "failed without a message"

@@ -1,0 +1,55 @@
+"""Brings MLflow up to the ledger at once, for a whole sweep."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gapctl.errors import GapctlError, InputError, WorkError
+from gapctl.ledger import Ledger
+from gapctl.plan.trials import Plan
+from gapctl.tracking.projection import Projection
+from gapctl.tracking.reasons import in_plain_words
+from gapctl.tracking.uri import check_uri, without_password
+
+
+@dataclass(frozen=True)
+class Synced:
+    """How many of the sweep's trials got a run, had theirs changed, or were complete; `missing` have not begun."""
+
+    created: int
+    updated: int
+    unchanged: int
+    missing: int
+
+
+def sync(plan: Plan, ledger: Ledger, uri: str, files: Callable[[], Mapping[str, bytes]] = dict) -> Synced:
+    """Shows every trial of the plan in MLflow as the ledger has it, and attaches what `files` makes to the sweep's run.
+
+    Raises InputError for an impossible address or a ledger without any of the trials, WorkError where MLflow cannot
+    be reached or written.
+    """
+    check_uri(uri)
+    if all(ledger.trial_yaml(trial.id) is None for trial in plan.trials):
+        raise InputError(
+            f"{ledger.root}: none of the {len(plan.trials)} trials of {plan.sweep.path} has begun there; expected the "
+            "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"
+        )
+    attached = files()
+    try:
+        return _sync(plan, ledger, uri, attached)
+    except GapctlError:
+        raise
+    except Exception as error:
+        raise WorkError(
+            f"MLflow at {without_password(uri)} could not be brought up to date: {in_plain_words(error)}; "
+            f"nothing is lost, since {ledger.root} holds the results. Run the command again when this is mended"
+        ) from error
+
+
+def _sync(plan: Plan, ledger: Ledger, uri: str, files: Mapping[str, bytes]) -> Synced:
+    projection = Projection(plan, ledger, uri)
+    changes = Counter(projection.show(trial) for trial in plan.trials)
+    if files:
+        projection.attach(files)
+    projection.settle(closing=True)
+    return Synced(changes["created"], changes["updated"], changes["unchanged"], changes[None])

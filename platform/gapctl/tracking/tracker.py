@@ -1,0 +1,158 @@
+"""MLflow beside a running sweep: a thread shows what changed, and training never waits for it.
+
+The spool for times when a server is away is the ledger itself: what could not be shown is tried again, by the thread
+while the sweep goes on and by `gapctl track sync` after it.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from gapctl.ledger import Ledger
+from gapctl.plan.trials import Plan, Trial
+from gapctl.tracking.projection import Projection
+from gapctl.tracking.reasons import in_plain_words
+from gapctl.tracking.remedy import sync_command
+from gapctl.tracking.uri import without_password
+
+BATCH_SECONDS = 2.0
+RETRY_SECONDS = 5.0
+STALLED_SECONDS = 60.0
+"""Longer than any single step takes, the making of a database on a busy machine included."""
+
+
+@dataclass(frozen=True)
+class TrackingOutcome:
+    """Where the runs are shown, and what went wrong if MLflow does not show everything."""
+
+    uri: str
+    problem: str | None
+
+
+class Tracker:
+    """Hears in the driver what happens to trials; its thread reads the ledger and writes MLflow.
+
+    The thread starts at the first thing to show: importing MLflow earlier would compete with the import of Ray.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, uri: str) -> None:
+        self._plan, self._ledger, self._uri = plan, ledger, uri
+        # Single operations on a dictionary or set are atomic, so marks need no lock.
+        self._pending: dict[str, Trial] = {}
+        self._running: set[str] = set()
+        self._files: dict[str, bytes] = {}
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._projection: Projection | None = None
+        self._problem: str | None = None
+        self._stepped = time.monotonic()
+        self._outcome: TrackingOutcome | None = None
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None or self._thread is not None:
+            self.close()
+
+    def started(self, trial: Trial) -> None:
+        """The trial is at work."""
+        self._running.add(trial.id)
+        self._mark(trial)
+
+    def progressed(self, trial: Trial) -> None:
+        """The ledger has a new evaluation of the trial."""
+        self._mark(trial)
+
+    def finished(self, trial: Trial) -> None:
+        """The ledger has the trial's result."""
+        self._running.discard(trial.id)
+        self._mark(trial)
+
+    def failed(self, trial: Trial) -> None:
+        """The ledger has the trial's failure."""
+        self._running.discard(trial.id)
+        self._mark(trial)
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Files a report or figure under the sweep's own run."""
+        self._files[name] = content
+        self._start()
+
+    def close(self) -> TrackingOutcome:
+        """Shows what is left to show and ends the thread; a dead server ends it within seconds."""
+        if self._outcome is None:
+            self._running.clear()
+            self._mark(*self._plan.trials)
+            self._closing.set()
+            self._wait()
+            self._outcome = TrackingOutcome(self._uri, self._message())
+        return self._outcome
+
+    def _mark(self, *trials: Trial) -> None:
+        self._pending.update({trial.id: trial for trial in trials})
+        self._start()
+
+    def _start(self) -> None:
+        if self._thread is None and self._outcome is None:
+            self._pending.update({trial.id: trial for trial in self._plan.trials})
+            self._thread = threading.Thread(target=self._work, name="gapctl-tracker", daemon=True)
+            self._thread.start()
+
+    def _wait(self) -> None:
+        thread, self._stepped = self._thread, time.monotonic()
+        while thread is not None and thread.is_alive():
+            thread.join(timeout=0.5)
+            if thread.is_alive() and time.monotonic() - self._stepped > STALLED_SECONDS:
+                self._problem = f"it has not answered for {STALLED_SECONDS:.0f} seconds"
+                return
+
+    def _work(self) -> None:
+        while True:
+            closing = self._closing.is_set()
+            self._attempt(closing)
+            if closing:
+                return
+            self._closing.wait(RETRY_SECONDS if self._problem else BATCH_SECONDS)
+
+    def _attempt(self, closing: bool) -> None:
+        try:
+            self._show(closing)
+            self._problem = None
+        except Exception as error:  # MLflow, its database or the network: none of them may stop a sweep
+            self._projection = None
+            self._pending.update({trial.id: trial for trial in self._plan.trials})
+            self._problem = in_plain_words(error)
+
+    def _show(self, closing: bool) -> None:
+        if not self._pending and not self._files and not closing:
+            return
+        projection = self._projection = self._projection or Projection(self._plan, self._ledger, self._uri)
+        for trial_id in list(self._pending):
+            trial = self._pending.pop(trial_id)  # a mark from here on belongs to the next batch
+            running = trial_id in self._running
+            if projection.show(trial, running=running) is None and running:
+                self._pending.setdefault(trial_id, trial)  # its process has yet to begin it
+            self._stepped = time.monotonic()
+        self._attach(projection)
+        projection.settle(closing=closing)
+
+    def _attach(self, projection: Projection) -> None:
+        files = dict(self._files)
+        if files:
+            projection.attach(files)
+        for name, content in files.items():
+            if self._files.get(name) is content:
+                del self._files[name]
+
+    def _message(self) -> str | None:
+        if self._problem is None:
+            return None
+        return (
+            f"MLflow at {without_password(self._uri)} does not show everything: {self._problem}. The results are safe "
+            f"in the ledger ({self._ledger.root}); when this is mended, {sync_command(self._plan, self._ledger)} "
+            "shows them"
+        )

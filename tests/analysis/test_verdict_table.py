@@ -1,0 +1,125 @@
+"""The verdicts on a terminal: readable at 80 columns, without colour, and honest about exploration."""
+
+import io
+import math
+from dataclasses import replace
+
+import pytest
+from analysis_ledgers import CONTRAST, TREND, by_seed, falling, fill, plan_of, sweep_file
+from rich.console import Console
+
+from gapctl.analysis.analyze import analyze
+from gapctl.analysis.results import Analysis, Interval
+from gapctl.cli.verdict_table import print_verdicts
+from gapctl.ledger import Ledger
+
+LONG = {**CONTRAST, "id": "a-hypothesis-with-a-name-that-is-longer-than-any-sensible-one", "direction": "either"}
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    folder = tmp_path_factory.mktemp("ledger")
+    plan = plan_of(sweep_file(folder, TREND, LONG, {**CONTRAST, "id": "open", "response": "gap/l2m"}))
+    ledger = Ledger(str(folder / "runs"))
+    loose = by_seed(gap__l2m=[-0.2, -0.05, 0.01])
+    fill(ledger, plan, lambda trial: {**falling(0.05, noise=0.005)(trial), **loose(trial)})
+    return analyze(plan, ledger)
+
+
+def printed(analysis: Analysis, width: int = 80, **options: bool) -> str:
+    console = Console(file=io.StringIO(), width=width, **options)  # type: ignore[arg-type]
+    print_verdicts(analysis, console)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
+
+
+def test_question_verdicts_and_standing_are_all_said(analysis: Analysis) -> None:
+    text = printed(analysis)
+
+    assert text.startswith("made-up: Does it?\n")
+    assert rows(text)["hypothesis"] == [
+        "hypothesis",
+        "verdict",
+        "estimate",
+        "95",
+        "%",
+        "interval",
+        "p",
+        "(Holm)",
+        "seeds",
+    ]
+    assert "18 of 18 trainings done" in text
+    assert f"hypotheses sha256 {analysis.hypotheses_sha256[:12]}, declared before the first trial" in text
+
+
+def test_a_row_has_verdict_estimate_interval_p_and_seeds(analysis: Analysis) -> None:
+    open_one = analysis.verdicts[2]
+    row = rows(printed(analysis).split("\n\n")[0])["open"]
+
+    assert row[1] == "inconclusive"
+    assert [float(row[i]) for i in (2, 3, 5)] == pytest.approx([open_one.estimate, *open_one.ci], abs=5e-4)
+    assert float(row[6]) == pytest.approx(open_one.p_holm, abs=5e-4)
+    assert row[7] == "3"
+
+
+def test_each_claim_is_followed_by_its_reason_and_the_seeds_it_needs(analysis: Analysis) -> None:
+    joined = " ".join(printed(analysis).split())
+
+    for verdict in analysis.verdicts:
+        assert f"{verdict.id}: {verdict.verdict} {verdict.claim} {verdict.reason}" in joined
+    assert f"About {analysis.verdicts[2].seeds_needed} seeds would settle it" in joined
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(analysis: Analysis, width: int) -> None:
+    lines = printed(analysis, width).splitlines()
+
+    assert max(len(line) for line in lines) <= width
+    assert not any("…" in line for line in lines)
+    assert all(any(verdict.verdict in line for line in lines) for verdict in analysis.verdicts)
+
+
+def test_without_a_terminal_there_is_no_colour(analysis: Analysis) -> None:
+    assert "\x1b[" not in printed(analysis)
+
+
+def test_no_color_is_respected_on_a_terminal(analysis: Analysis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[32m" in printed(analysis, force_terminal=True)
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in printed(analysis, force_terminal=True)
+
+
+def test_hypotheses_changed_or_undeclared_are_called_exploratory(analysis: Analysis) -> None:
+    exploring = [replace(verdict, exploratory=True) for verdict in analysis.verdicts]
+    changed = replace(analysis, declared_sha256="0123456789abcdef" * 4, verdicts=tuple(exploring))
+    undeclared = replace(changed, declared_sha256=None)
+
+    assert "exploratory: those declared before the first trial were 0123456789ab" in " ".join(printed(changed).split())
+    assert "exploratory: they were not declared before the first trial" in " ".join(printed(undeclared).split())
+    assert "slope: supported (exploratory)" in printed(changed)
+
+
+def test_what_is_not_known_is_a_dash(analysis: Analysis) -> None:
+    unknown = replace(
+        analysis.verdicts[2], estimate=math.nan, ci=Interval(math.nan, math.nan), p_holm=math.nan, seeds=0
+    )
+
+    assert rows(printed(replace(analysis, verdicts=(unknown,))))["open"] == ["open", "inconclusive", "-", "-", "-", "0"]
+
+
+def test_square_brackets_in_a_claim_are_printed_as_they_are(analysis: Analysis) -> None:
+    marked = replace(analysis.verdicts[0], claim="The gap [red]falls[/red].")
+
+    assert "The gap [red]falls[/red]." in printed(replace(analysis, question="[bold]?", verdicts=(marked,)))
+
+
+def test_a_file_without_hypotheses_says_so(analysis: Analysis) -> None:
+    text = printed(replace(analysis, verdicts=()))
+
+    assert "states no hypotheses" in text
+    assert "hypothesis  " not in text

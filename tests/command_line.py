@@ -1,0 +1,49 @@
+"""Runs the `gapctl` command, in this process or as one of its own, standard output and error apart."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from gapctl.cli.main import run
+
+
+class Answer(NamedTuple):
+    """What the command line gave back."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+def gapctl(*arguments: str) -> Answer:
+    """The command in this process, its errors included."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = _exit_code(arguments)
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def gapctl_process(*arguments: str, folder: Path | None = None, **environment: str) -> Answer:
+    """The command as a user starts it, in `folder`, with these environment variables besides the usual ones."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gapctl", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def _exit_code(arguments: tuple[str, ...]) -> int:
+    try:
+        run(list(arguments))
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+    return 0

@@ -1,0 +1,91 @@
+"""Numbers and markup come out as they went in."""
+
+import json
+import math
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapctl.report.markup import element, javascript, json_in_script
+from gapctl.report.words import aligned, number, p_value, with_unit
+
+reasonable = st.floats(min_value=-1e5, max_value=1e5, allow_nan=False)
+text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
+
+
+def value_of(shown: str) -> float:
+    return float(shown.replace("−", "-").replace(",", ""))
+
+
+@given(reasonable)
+def test_a_number_is_shown_to_three_significant_digits(value: float) -> None:
+    assert value_of(number(value)) == pytest.approx(value, rel=5.1e-3, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.3, "0.300"), (-0.0531, "−0.0531"), (0, "0"), (58.52, "58.5"), (999.7, "1,000"), (51200, "51,200")],
+)
+def test_numbers_read_as_people_write_them(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_what_is_no_number_is_a_dash(value: float | None) -> None:
+    assert number(value) == "–"
+
+
+@given(st.lists(reasonable, min_size=1, max_size=4))
+def test_numbers_that_are_compared_have_equally_many_decimals(values: list[float]) -> None:
+    shown = aligned(values)
+
+    assert len({len(item.partition(".")[2]) for item in shown}) == 1
+    largest = max(map(abs, values))
+    assert [value_of(item) for item in shown] == pytest.approx(values, rel=0, abs=max(5.1e-3 * largest, 1e-300))
+
+
+def test_p_never_claims_to_be_zero() -> None:
+    assert [p_value(p) for p in (0.0, 0.0009, 0.0123, 1.0, math.nan)] == ["< 0.001", "< 0.001", "0.012", "1.000", "–"]
+
+
+def test_a_unit_is_named_once() -> None:
+    assert with_unit("gap/rmg") == "relative modality gap (RMG), share"
+    assert with_unit("gap/l2m") == "distance of the modality means (L2M)"
+    assert with_unit("no/such_metric") == "no/such_metric"
+
+
+class _Reader(HTMLParser):
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.texts: list[str] = []
+        self.feed(markup)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@given(text, text)
+def test_any_text_comes_back_from_an_element(content: str, attribute: str) -> None:
+    read = _Reader(element("p", content, data_value=attribute).text)
+
+    assert read.tags == [("p", [("data-value", attribute)])]
+    assert "".join(read.texts) == content
+
+
+@given(st.text())
+def test_any_text_comes_back_from_json_in_a_script(content: str) -> None:
+    inside = json_in_script({"x": content}).text
+
+    assert json.loads(inside) == {"x": content}
+    assert not set("<>&\u2028\u2029") & set(inside)
+
+
+def test_code_cannot_end_its_own_script() -> None:
+    assert javascript("a = '</script><!--'").text == "a = '<\\/script><\\!--'"

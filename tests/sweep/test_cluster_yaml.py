@@ -1,0 +1,158 @@
+"""`ray up` would take cluster.yaml as it is; it costs nothing idle, and needs nothing that only one machine has.
+
+No cloud is asked: Ray's own preparation and validation run on the file, and AWS is left out.
+"""
+
+import copy
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.commands import warn_about_bad_start_command
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+REPOSITORY = Path(__file__).parents[2]
+CLUSTER: dict[str, Any] = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text(encoding="utf-8"))
+HEAD = CLUSTER["available_node_types"][CLUSTER["head_node_type"]]
+WORKERS = {name: node for name, node in CLUSTER["available_node_types"].items() if name != CLUSTER["head_node_type"]}
+COMMANDS = [key for key in CLUSTER if key.endswith("_commands")]
+
+
+def commands() -> Iterator[str]:
+    """Every command that runs on a node."""
+    for key in COMMANDS:
+        yield from CLUSTER[key]
+
+
+def test_ray_takes_it() -> None:
+    prepared = prepare_config(copy.deepcopy(CLUSTER))
+    validate_config(prepared)
+
+    assert prepared["head_setup_commands"] == CLUSTER["setup_commands"]
+    assert prepared["worker_setup_commands"] == CLUSTER["setup_commands"]
+    assert prepared["available_node_types"]["head"]["max_workers"] == 0
+
+
+def misspelt(config: dict[str, Any]) -> None:
+    config["idle_timeout_minuts"] = 5
+
+
+def without_a_machine(config: dict[str, Any]) -> None:
+    del config["available_node_types"]["spot_gpu"]["node_config"]
+
+
+def with_half_a_gpu(config: dict[str, Any]) -> None:
+    config["available_node_types"]["spot_gpu"]["resources"]["GPU"] = 0.5
+
+
+def with_another_head(config: dict[str, Any]) -> None:
+    config["head_node_type"] = "absent"
+
+
+def with_more_workers_than_allowed(config: dict[str, Any]) -> None:
+    config["available_node_types"]["spot_gpu"]["min_workers"] = 9
+
+
+@pytest.mark.parametrize(
+    "spoil", [misspelt, without_a_machine, with_half_a_gpu, with_another_head, with_more_workers_than_allowed]
+)
+def test_ray_would_not_take_it(spoil: Callable[[dict[str, Any]], None]) -> None:
+    config = copy.deepcopy(CLUSTER)
+    spoil(config)
+
+    with pytest.raises((jsonschema.ValidationError, ValueError)):
+        validate_config(prepare_config(config))
+
+
+def test_the_head_is_bought_on_demand_and_the_workers_on_the_spot_market() -> None:
+    assert "InstanceMarketOptions" not in HEAD["node_config"]
+    assert WORKERS
+    assert {node["node_config"]["InstanceMarketOptions"]["MarketType"] for node in WORKERS.values()} == {"spot"}
+
+
+def test_an_idle_cluster_is_only_its_head() -> None:
+    assert 0 < CLUSTER["idle_timeout_minutes"] <= 15
+    assert [node.get("min_workers", 0) for node in WORKERS.values()] == [0] * len(WORKERS)
+    assert CLUSTER["provider"]["cache_stopped_nodes"] is False
+
+
+def test_no_kind_of_worker_may_grow_beyond_the_whole() -> None:
+    assert all(0 < node["max_workers"] <= CLUSTER["max_workers"] for node in WORKERS.values())
+    assert all(node["resources"]["GPU"] >= 1 for node in WORKERS.values())
+
+
+def test_all_nodes_have_one_python_and_it_is_new_enough() -> None:
+    images = [node["node_config"]["ImageId"] for node in CLUSTER["available_node_types"].values()]
+
+    # Ubuntu 24.04 has Python 3.12; an image by its number would suit one region only and vanish some day.
+    assert all(image.startswith("resolve:ssm:/aws/service/") and "24.04" in image for image in images)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_what_is_copied_to_a_node_is_in_every_checkout() -> None:
+    mounts = CLUSTER["file_mounts"]
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout
+
+    for remote, local in mounts.items():
+        assert not PurePosixPath(local).is_absolute()
+        assert ".." not in PurePosixPath(local).parts
+        assert remote == f"~/gapctl/{local}"
+        assert (REPOSITORY / local).exists()
+        assert not tracked or any(line == local or line.startswith(f"{local}/") for line in tracked.splitlines())
+
+
+def test_what_the_commands_use_is_copied() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = {"requirements.lock", "pyproject.toml", "platform", "sweeps", project["project"]["readme"]}
+
+    assert set(CLUSTER["file_mounts"].values()) == needed
+
+
+def test_no_key_or_address_of_one_person_is_in_it() -> None:
+    assert set(CLUSTER["auth"]) == {"ssh_user"}
+    assert not {"security_group", "subnet_id", "aws_credentials"} & set(CLUSTER["provider"])
+    for node in CLUSTER["available_node_types"].values():
+        assert not {"KeyName", "SubnetId", "SubnetIds", "SecurityGroupIds"} & set(node["node_config"])
+    assert "docker" not in CLUSTER
+
+
+def test_every_node_gets_the_locked_versions_and_the_head_can_start_others() -> None:
+    install = [command for command in CLUSTER["setup_commands"] if "-r requirements.lock" in command]
+
+    assert len(install) == 1
+    for package in ("'ray[default]'", "boto3", "s3fs"):
+        assert package in install[0].split()
+    assert CLUSTER["head_setup_commands"] == CLUSTER["worker_setup_commands"] == []
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command[:40])
+def test_a_command_is_shell(command: str) -> None:
+    checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_the_head_starts_the_autoscaler_and_keeps_its_dashboard_to_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_about_bad_start_command(["ray start --head"])
+    assert "Potential fix" in "".join(capsys.readouterr())
+    warn_about_bad_start_command(CLUSTER["head_start_ray_commands"])
+    assert "".join(capsys.readouterr()) == ""
+
+    start = CLUSTER["head_start_ray_commands"][-1]
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
+    assert "--dashboard-host=127.0.0.1" in start
+
+
+def test_workers_join_the_head_at_its_port() -> None:
+    head, worker = CLUSTER["head_start_ray_commands"][-1], CLUSTER["worker_start_ray_commands"][-1]
+
+    assert "--port=6379" in head
+    assert "--address=$RAY_HEAD_IP:6379" in worker
+    for start in (head, worker):
+        assert start.startswith("ulimit -n 65536; ~/env/bin/ray start ")

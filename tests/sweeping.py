@@ -1,0 +1,64 @@
+"""Runs `gapctl sweep` as a process of its own, and ends it the hard way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+SMOKE = Path(__file__).parents[1] / "sweeps" / "imbalance.yaml"
+LONGEST_SECONDS = 240.0
+
+
+def sweep_command(folder: Path, *more: str) -> list[str]:
+    """The smoke scale of the imbalance sweep with its ledger and MLflow store below `folder`."""
+    places = ["--runs", str(folder / "runs"), "--set", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"]
+    return [sys.executable, "-m", "gapctl", "sweep", str(SMOKE), "--scale", "smoke", *places, *more]
+
+
+def run_sweep(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """A sweep to its end."""
+    return subprocess.run(
+        sweep_command(folder, *more), capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
+    )
+
+
+def start_sweep(folder: Path, *more: str) -> subprocess.Popen[str]:
+    """A sweep that goes on by itself."""
+    return subprocess.Popen(sweep_command(folder, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Returns at the moment that `reached` tells; fails if the process ends before or time runs out."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while not reached():
+        if process.poll() is not None:
+            raise AssertionError(f"the sweep ended too early: {process.communicate()[0]}")
+        if time.monotonic() > deadline:
+            raise AssertionError("the sweep never came so far")
+        time.sleep(0.02)
+
+
+def kill_all(process: "subprocess.Popen[str]") -> None:
+    """`kill -9` of the driver and of everything that it started, Ray's processes included."""
+    victims = [process.pid, *_descendants(process.pid)]
+    for pid in victims:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.communicate(timeout=30)
+
+
+def _descendants(pid: int) -> Sequence[int]:
+    lines = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
+    children: dict[int, list[int]] = {}
+    for line in lines:
+        child, parent = (int(number) for number in line.split())
+        children.setdefault(parent, []).append(child)
+    found = list(children.get(pid, []))
+    for child in found:
+        found += children.get(child, [])
+    return found

@@ -1,0 +1,94 @@
+"""A driver that is killed while it writes MLflow leaves nothing that the next one does not complete."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from conftest import FINGERPRINT, Runs, Shown
+from gapctl.plan.trials import Plan
+from gapctl.tracking.sync import sync
+
+pytestmark = pytest.mark.timeout(240)
+
+DRIVER = f"""
+import sys
+from pathlib import Path
+from gapctl.ledger import Ledger
+from gapctl.plan.make import make_plan
+from gapctl.spec.load import load_sweep
+from gapctl.tracking.tracker import Tracker
+
+plan = make_plan(load_sweep(Path(sys.argv[1])), lambda data: {FINGERPRINT!r})
+with Tracker(plan, Ledger(sys.argv[2]), sys.argv[3]) as tracker:
+    sys.exit(tracker.close().problem)
+"""
+HALF_ROWS = "SELECT count(*) FROM (SELECT 1 FROM metrics GROUP BY run_uuid, step HAVING count(*) != 2)"
+"""Each row of these histories holds two numbers."""
+
+
+def driver(plan: Plan, runs: Runs, uri: str, scratch: Path) -> "subprocess.Popen[str]":
+    scratch.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(plan.sweep.path), runs.ledger.root, uri],
+        env={**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def kill_when(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> str:
+    """What it said until then."""
+    while not reached():
+        assert process.poll() is None, f"it ended too early: {process.communicate()[0]}"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    return process.communicate(timeout=30)[0]
+
+
+def count(database: Path, query: str) -> int:
+    if not database.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            return int(connection.execute(query).fetchone()[0])
+    except sqlite3.OperationalError:  # the driver is writing
+        return 0
+
+
+def test_a_tracker_killed_at_three_moments_is_silent_and_completed_by_the_next(
+    plan_of: Callable[..., Plan], runs: Runs, tmp_path: Path
+) -> None:
+    plan = plan_of(levels=(0, 1, 2, 3, 4, 5))
+    for trial in plan.trials:
+        runs.finish(trial)
+    database, scratch = tmp_path / "mlflow.db", tmp_path / "scratch"
+    uri = f"sqlite:///{database}"
+    moments: list[Callable[[], bool]] = [
+        lambda: bool(list(scratch.glob("gapctl-mlflow-*/mlflow.db"))),
+        lambda: count(database, "SELECT count(*) FROM metrics") >= 10,
+        lambda: count(database, "SELECT count(*) FROM runs WHERE status = 'FINISHED'") >= 8,
+    ]
+    for reached in moments:
+        assert kill_when(reached, driver(plan, runs, uri, scratch)) == ""
+        assert count(database, HALF_ROWS) == 0
+
+    sync(plan, runs.ledger, uri)
+
+    shown = Shown(MlflowClient(uri))
+    assert shown.trials().keys() == {trial.id for trial in plan.trials}
+    assert len(shown.all()) == len(plan.trials) + 1
+    for run in shown.trials().values():
+        assert shown.history(run, "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
+        assert shown.history(run, "train/loss") == {1280: 3.5}
+        assert run.info.status == "FINISHED"
+        assert run.data.params["train.samples"] == "2560"
+        assert [file.path for file in shown.client.list_artifacts(run.info.run_id)] == ["trial.yaml"]

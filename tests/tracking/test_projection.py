@@ -1,0 +1,290 @@
+"""MLflow shows what the ledger holds: each trial once, every number as it is, whatever happened in between."""
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import FINGERPRINT, ROWS, Runs, Shown
+from gapctl.errors import InputError, WorkError
+from gapctl.ledger import Ledger
+from gapctl.plan.trials import Plan
+from gapctl.spec.sweep import SweepFile
+from gapctl.tracking.projection import Projection
+from gapctl.tracking.sync import Synced, sync
+
+PlanOf = Callable[..., Plan]
+
+
+@pytest.fixture
+def finished(plan: Plan, runs: Runs) -> Plan:
+    """The plan, with every trial of it done."""
+    for trial in plan.trials:
+        runs.finish(trial)
+    return plan
+
+
+def test_each_trial_gets_one_run_named_for_its_treatment_below_the_sweep(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    assert sync(finished, runs.ledger, uri) == Synced(created=4, updated=0, unchanged=0, missing=0)
+
+    parent = shown.sweeps()["full"]
+    assert {run.info.run_name for run in shown.trials().values()} == {
+        f"attributes={level} seed={seed}" for level in (0, 5) for seed in (0, 1)
+    }
+    assert {run.data.tags["mlflow.parentRunId"] for run in shown.trials().values()} == {parent.info.run_id}
+    assert len(shown.all()) == 5
+
+
+def test_a_run_says_which_trial_sweep_seed_and_data_it_is(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    sync(finished, runs.ledger, uri)
+
+    trial = finished.trials[-1]
+    tags = shown.trials()[trial.id].data.tags
+    assert tags["gapctl.sweep"] == "small"
+    assert tags["gapctl.spec_sha256"] == finished.sweep.spec_sha256
+    assert tags["gapctl.seed"] == "1"
+    assert tags["gapctl.data_fingerprint"] == FINGERPRINT
+    parent = shown.sweeps()["full"].data.tags
+    assert parent["gapctl.hypotheses_sha256"] == finished.sweep.hypotheses_sha256
+    assert "Does it?" in parent["mlflow.note.content"]
+    assert "It closes." in parent["mlflow.note.content"]
+
+
+def test_the_whole_configuration_is_there_as_flat_parameters(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri)
+
+    params = shown.trials()[finished.trials[-1].id].data.params
+    assert params["data.captions.attributes"] == "5"
+    assert params["train.lr"] == "0.001"
+    assert params["temperature.mode"] == "learned"
+    assert params["seed"] == "1"
+
+
+def test_the_data_set_is_an_input_with_its_digest(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    sync(finished, runs.ledger, uri)
+
+    run = shown.client.get_run(shown.trials()[finished.trials[0].id].info.run_id)
+    dataset = run.inputs.dataset_inputs[0].dataset
+    assert (dataset.name, dataset.digest) == ("mad-bundled", FINGERPRINT[:36])
+
+
+def test_metrics_stand_at_the_samples_seen_and_missing_numbers_are_left_out(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri)
+
+    run = shown.trials()[finished.trials[0].id]
+    assert shown.history(run, "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
+    assert shown.history(run, "quality/i2t_recall_1") == {0: 0.1, 2560: 40.0}
+    assert shown.history(run, "train/loss") == {1280: 3.5}
+    assert set(run.data.metrics) == {"gap/rmg", "quality/i2t_recall_1", "train/loss"}
+
+
+def test_times_are_the_trials_own_and_leave_out_pauses(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    trial = finished.trials[0]
+    os.utime(Path(runs.ledger.root) / trial.id / "trial.yaml", (1_700_000_000, 1_700_000_000))
+
+    sync(finished, runs.ledger, uri)
+
+    run = shown.trials()[trial.id]
+    assert run.info.start_time == 1_700_000_000_000
+    assert run.info.end_time == 1_700_000_004_500
+    found = shown.client.get_metric_history(run.info.run_id, "gap/rmg")
+    assert [metric.timestamp - run.info.start_time for metric in found] == [500, 2250, 4000]
+    assert shown.sweeps()["full"].info.start_time == 1_700_000_000_000
+
+
+def test_files_lie_beside_the_database_and_hold_the_resolved_configuration(
+    finished: Plan, runs: Runs, uri: str, shown: Shown, tmp_path: Path
+) -> None:
+    sync(finished, runs.ledger, uri, lambda: {"report.html": b"<p>yes</p>", "figures/rmg.png": b"png"})
+
+    trial = finished.trials[0]
+    child = tmp_path / "mlartifacts" / "small" / shown.trials()[trial.id].info.run_id / "artifacts"
+    assert yaml.safe_load((child / "trial.yaml").read_text())["trial"] == trial.id
+    parent = tmp_path / "mlartifacts" / "small" / shown.sweeps()["full"].info.run_id / "artifacts"
+    assert (parent / "report.html").read_bytes() == b"<p>yes</p>"
+    assert (parent / "figures" / "rmg.png").read_bytes() == b"png"
+    resolved = yaml.safe_load((parent / "sweep.resolved.yaml").read_text())
+    assert SweepFile.model_validate(resolved) == finished.sweep.spec
+    assert (parent / "sweep.yaml").read_text() == finished.sweep.text
+
+
+def test_a_second_time_changes_nothing(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    sync(finished, runs.ledger, uri)
+    before = [run.to_dictionary() for run in shown.all()]
+
+    assert sync(finished, runs.ledger, uri) == Synced(created=0, updated=0, unchanged=4, missing=0)
+    assert [run.to_dictionary() for run in shown.all()] == before
+
+
+def test_a_further_level_adds_only_its_runs(finished: Plan, plan_of: PlanOf, runs: Runs, uri: str) -> None:
+    sync(finished, runs.ledger, uri)
+    wider = plan_of(levels=(0, 3, 5))
+    for trial in wider.trials[:3]:
+        runs.finish(trial)
+
+    synced = sync(wider, runs.ledger, uri)
+
+    assert (synced.created, synced.missing) == (1, 1)
+
+
+def test_two_sweeps_that_share_a_trial_each_have_their_own_run_of_it(
+    finished: Plan, plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
+) -> None:
+    other = plan_of("other")
+
+    sync(finished, runs.ledger, uri)
+    sync(other, runs.ledger, uri)
+
+    assert shown.trials("small").keys() == shown.trials("other").keys() == {trial.id for trial in finished.trials}
+
+
+def test_two_scales_have_a_run_each_and_share_the_runs_of_their_trials(
+    finished: Plan, plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri)
+    sync(plan_of(scale="quick"), runs.ledger, uri)
+
+    assert shown.sweeps().keys() == {"full", "quick"}
+    assert len(shown.trials()) == 4
+
+
+def test_a_failed_trial_says_why_until_it_is_at_work_again(plan: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    trial = plan.trials[0]
+    runs.begin(trial)
+    runs.ledger.trial(trial.id).fail("Traceback:\n  somewhere\nRuntimeError: out of memory\n")
+    sync(plan, runs.ledger, uri)
+
+    run = shown.trials()[trial.id]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["gapctl.failure"] == "RuntimeError: out of memory"
+    assert shown.sweeps()["full"].info.status == "FAILED"
+
+    Projection(plan, runs.ledger, uri).show(trial, running=True)
+    run = shown.trials()[trial.id]
+    assert run.info.status == "RUNNING"
+    assert "gapctl.failure" not in run.data.tags
+
+
+def test_a_trial_that_gave_no_sign_of_life_was_killed_and_one_that_did_is_running(
+    plan: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    dead, alive, *_ = plan.trials
+    runs.begin(dead, ROWS[:2])
+    runs.begin(alive, ROWS[:1])
+    runs.ledger.trial(alive.id).beat(512)
+
+    synced = sync(plan, runs.ledger, uri)
+
+    found = shown.trials()
+    assert (found[dead.id].info.status, found[alive.id].info.status) == ("KILLED", "RUNNING")
+    assert found[dead.id].info.end_time == found[dead.id].info.start_time + 2250
+    assert (synced.created, synced.missing) == (2, 2)
+
+
+def test_a_damaged_folder_is_a_failure_that_names_the_file(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    trial = finished.trials[0]
+    (Path(runs.ledger.root) / trial.id / "result.json").write_text("{")
+
+    sync(finished, runs.ledger, uri)
+
+    run = shown.trials()[trial.id]
+    assert run.info.status == "FAILED"
+    assert f"{trial.id}/result.json: damaged" in run.data.tags["gapctl.failure"]
+    assert {other.info.status for key, other in shown.trials().items() if key != trial.id} == {"FINISHED"}
+
+
+def test_a_training_done_anew_with_other_numbers_takes_the_place_of_the_old_run(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri)
+    trial = finished.trials[0]
+    old = shown.trials()[trial.id].info.run_id
+    shutil.rmtree(Path(runs.ledger.root) / trial.id)
+    runs.finish(trial, [{**row, "gap/rmg": row["gap/rmg"] / 2} for row in ROWS])
+
+    synced = sync(finished, runs.ledger, uri)
+
+    run = shown.trials()[trial.id]
+    assert synced == Synced(created=1, updated=0, unchanged=3, missing=0)
+    assert run.info.run_id != old
+    assert shown.history(run, "gap/rmg") == {0: 0.45, 1280: 0.25, 2560: 0.15000000000000002}
+
+
+def test_a_run_that_was_deleted_comes_back(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    sync(finished, runs.ledger, uri)
+    shown.client.delete_run(shown.trials()[finished.trials[0].id].info.run_id)
+
+    assert sync(finished, runs.ledger, uri).created == 1
+    assert len(shown.trials()) == 4
+
+
+def test_an_experiment_that_was_deleted_comes_back(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    sync(finished, runs.ledger, uri)
+    shown.client.delete_experiment(shown.experiment().experiment_id)
+
+    sync(finished, runs.ledger, uri)
+
+    assert shown.experiment().lifecycle_stage == "active"
+    assert len(shown.trials()) == 4
+
+
+def test_of_two_runs_that_a_late_answer_left_for_one_trial_one_stays(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri)
+    trial = finished.trials[0]
+    experiment_id = shown.experiment().experiment_id
+    shown.client.create_run(experiment_id, tags={"gapctl.trial": trial.id, "gapctl.sweep": "small"})
+
+    sync(finished, runs.ledger, uri)
+
+    assert shown.trials()[trial.id].info.run_name == trial.label
+
+
+def test_a_ledger_without_the_sweeps_trials_is_a_wrong_input(plan: Plan, runs: Runs, uri: str) -> None:
+    with pytest.raises(InputError, match=r"runs: none of the 4 trials of .*small\.yaml has begun .* --runs"):
+        sync(plan, runs.ledger, uri)
+
+
+def test_a_database_that_is_damaged_is_a_message_that_names_it(finished: Plan, runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "bad.db").write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
+
+    with pytest.raises(WorkError, match=r"bad\.db could not be brought up to date: .*(malformed|not a database)"):
+        sync(finished, runs.ledger, f"sqlite:///{tmp_path / 'bad.db'}")
+
+
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+histories = st.lists(st.dictionaries(st.sampled_from(["gap/rmg", "gap/l2m", "train/loss"]), numbers), max_size=5)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(histories=histories, cuts=st.lists(st.integers(0, 5), max_size=3))
+def test_however_a_history_arrives_mlflow_ends_with_each_number_once(
+    plan: Plan, uri: str, shown: Shown, histories: Sequence[dict[str, float]], cuts: Sequence[int]
+) -> None:
+    trial = plan.trials[0]
+    rows = [{"samples_seen": 256 * i, "seconds": i / 7, **row} for i, row in enumerate(histories)]
+    with TemporaryDirectory() as folder:
+        runs = Runs(Ledger(folder))
+        for cut in [*sorted(cuts), len(rows)]:
+            runs.begin(trial, rows[:cut])
+            Projection(plan, runs.ledger, uri).show(trial)
+
+    run = shown.trials()[trial.id]
+    for key in ("gap/rmg", "gap/l2m", "train/loss"):
+        numbers = {256 * i: row[key] for i, row in enumerate(histories) if math.isfinite(row.get(key, math.nan))}
+        assert shown.history(run, key) == numbers
+    shown.client.delete_run(run.info.run_id)  # the next example shares this database

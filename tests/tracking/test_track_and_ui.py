@@ -1,0 +1,160 @@
+"""`gapctl track sync` and `gapctl ui`, as a person calls them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from servers import answering, unused_address
+from typer.testing import CliRunner
+
+from conftest import SWEEP, Runs, Shown
+from gapctl.cli.context import plan_for
+from gapctl.cli.track import track_app
+from gapctl.cli.ui import ui_command
+from gapctl.errors import InputError, WorkError
+from gapctl.plan.trials import Plan
+from gapctl.tracking.server import free_port
+from gapctl.tracking.sync import sync
+
+UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A sweep file whose data is the bundled one, as the command line finds it."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SWEEP.format(name="small", levels=[0, 5]))
+    return path
+
+
+def test_sync_shows_the_ledger_and_files_the_report(
+    file: Path, runs: Runs, uri: str, shown: Shown, tmp_path: Path
+) -> None:
+    plan = plan_for(file, None, None)
+    for trial in plan.trials[:3]:
+        runs.finish(trial)
+    arguments = ["sync", str(file), "--runs", runs.ledger.root, "--uri", uri]
+
+    done = CliRunner().invoke(track_app, arguments)
+
+    assert done.exit_code == 0, done.output
+    assert "3 runs: 3 created, 0 updated, 0 unchanged; 1 trial has not begun" in done.output
+    parent = tmp_path / "mlartifacts" / "small" / shown.sweeps()["full"].info.run_id / "artifacts"
+    assert "Does it?" in (parent / "report.html").read_text()
+    assert [verdict["id"] for verdict in json.loads((parent / "verdicts.json").read_text())["verdicts"]] == ["closes"]
+    assert list((parent / "figures").glob("*.png"))
+
+
+def test_sync_before_any_result_shows_what_has_begun(file: Path, runs: Runs, uri: str, shown: Shown) -> None:
+    plan = plan_for(file, None, None)
+    runs.begin(plan.trials[0])
+
+    done = CliRunner().invoke(track_app, ["sync", str(file), "--runs", runs.ledger.root, "--uri", uri])
+
+    assert done.exit_code == 0, done.output
+    assert shown.trials()[plan.trials[0].id].info.status == "KILLED"
+
+
+def test_sync_to_a_dead_server_says_so(file: Path, runs: Runs) -> None:
+    runs.begin(plan_for(file, None, None).trials[0])
+
+    done = CliRunner().invoke(
+        track_app, ["sync", str(file), "--runs", runs.ledger.root, "--uri", address := unused_address()]
+    )
+
+    assert isinstance(done.exception, WorkError)
+    assert f"MLflow at {address} could not be brought up to date: nothing answers there" in str(done.exception)
+
+
+def test_ui_before_any_sweep_says_what_to_run_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InputError, match=r"mlflow\.db: there is no MLflow database yet; .* `gapctl sweep FILE`"):
+        ui_command()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ui_of_a_server_prints_its_address(capsys: pytest.CaptureFixture[str]) -> None:
+    ui_command(uri="http://head.example.org:5000/")
+
+    assert "MLflow: http://head.example.org:5000/#/experiments" in capsys.readouterr().out
+
+
+def test_ui_of_a_server_that_is_none_says_so(file: Path) -> None:
+    with answering(404) as address, pytest.raises(WorkError, match="is not an MLflow server"):
+        ui_command(file, uri=address)
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+
+        assert free_port("127.0.0.1", taken) > taken
+
+
+@pytest.mark.parametrize(
+    ("host", "finding"), [("no.such.host.invalid", "no machine"), ("192.0.2.1", "no such address")]
+)
+def test_a_host_that_is_not_this_machine_is_refused(host: str, finding: str) -> None:
+    with pytest.raises(InputError, match=rf"--host {host}: .*{finding}"):
+        free_port(host, 5000)
+
+
+def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
+    plan: Plan, runs: Runs, uri: str, shown: Shown, tmp_path: Path
+) -> None:
+    for trial in plan.trials:
+        runs.finish(trial)
+    sync(plan, runs.ledger, uri, lambda: {"report.html": b"<p>supported</p>"})
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        process = ui(str(plan.sweep.path), "--uri", uri, "--port", str(taken), cwd=tmp_path)
+        said = [process.stdout.readline() for _ in range(3)] if process.stdout else []
+    address = said[1].removeprefix("MLflow: ").partition("/#/")[0]
+    parent = shown.sweeps()["full"].info.run_id
+    try:
+        with urllib.request.urlopen(f"{address}/get-artifact?path=report.html&run_uuid={parent}") as answer:
+            report = answer.read()
+        with urllib.request.urlopen(address) as answer:
+            page = answer.read()
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[0]
+
+    assert said[0].startswith(f"port {taken} is taken; using ")
+    assert f"/#/experiments/{shown.experiment().experiment_id}/runs" in said[1]
+    assert report == b"<p>supported</p>"
+    assert b"<title>MLflow</title>" in page
+    assert (process.returncode, rest) == (0, "MLflow's pages are closed\n")
+    assert not answers(address)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def ui(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1", "COLUMNS": "200"}
+    return subprocess.Popen(
+        [sys.executable, "-c", UI, *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
