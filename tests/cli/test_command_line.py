@@ -54,7 +54,7 @@ def imported_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("--version",), ("sweep", "--help"), ("measure", "--help"), ("plan", str(SHIPPED))],
+    [("--help",), ("--version",), ("sweep", "--help"), ("data", "mad", "--help"), ("plan", str(SHIPPED))],
     ids=" ".join,
 )
 def test_the_command_answers_without_importing_what_only_trainings_need(arguments: tuple[str, ...]) -> None:

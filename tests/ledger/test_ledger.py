@@ -159,9 +159,10 @@ def test_a_runs_folder_that_is_or_lies_in_a_file_is_named_at_once(tmp_path: Path
         Ledger(f"{tmp_path}/taken{below}")
 
 
-def test_an_address_that_no_file_system_understands_is_named() -> None:
-    with pytest.raises(InputError, match=r"--runs nowhere://runs: .*; expected a folder, or an address"):
-        Ledger("nowhere://runs")
+@pytest.mark.parametrize(("address", "found"), [("nowhere://runs", " nowhere://runs: .*"), ("", ": found nothing")])
+def test_an_address_that_no_file_system_understands_is_named(address: str, found: str) -> None:
+    with pytest.raises(InputError, match=rf"--runs{found}; expected a folder, or an address"):
+        Ledger(address)
 
 
 def test_a_ledger_in_an_object_store_keeps_the_same_contract() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from sweeping import kill_all, run_sweep, start_sweep, wait_until
 
 pytestmark = pytest.mark.timeout(420)

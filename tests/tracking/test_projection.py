@@ -11,8 +11,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 
-from conftest import FINGERPRINT, ROWS, Runs, Shown
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-from servers import answering, silent, unused_address
+from unhelpful_servers import answering, silent, unused_address
 
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.store import open_store

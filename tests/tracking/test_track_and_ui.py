@@ -10,10 +10,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from servers import answering, unused_address
+from small_sweep import SWEEP, Runs, Shown
 from typer.testing import CliRunner
+from unhelpful_servers import answering, unused_address
 
-from conftest import SWEEP, Runs, Shown
 from gapctl.cli.context import plan_for
 from gapctl.cli.track import track_app
 from gapctl.cli.ui import ui_command

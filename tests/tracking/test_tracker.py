@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
-from servers import silent, unused_address
+from small_sweep import ROWS, Runs, Shown
+from unhelpful_servers import silent, unused_address
 
-from conftest import ROWS, Runs, Shown
 from gapctl.plan.trials import Plan
 from gapctl.tracking.server import serving
 from gapctl.tracking.tracker import Tracker

@@ -9,6 +9,8 @@ import typer
 
 from gapctl import __version__
 from gapctl.cli.analyze import analyze_command
+from gapctl.cli.data import data_app
+from gapctl.cli.doctor import doctor_command
 from gapctl.cli.measure import measure_command
 from gapctl.cli.plan import plan_command
 from gapctl.cli.status import status_command
@@ -34,8 +36,10 @@ app.command("status")(status_command)
 app.command("train")(train_command)
 app.command("analyze")(analyze_command)
 app.command("measure")(measure_command)
+app.add_typer(data_app)
 app.command("ui")(ui_command)
 app.add_typer(track_app)
+app.command("doctor")(doctor_command)
 
 
 @app.callback(invoke_without_command=True)

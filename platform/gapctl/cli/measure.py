@@ -59,12 +59,14 @@ def measure_command(embeddings: EmbeddingsOption, scales: ScalesOption = None, a
     ends in its scale: `entropy/i2t_nats_scale_100`. `--json` gives metrics by name, null where one is not defined
     (all objects the same, say), and under `inputs` what they were computed from.
     """
+    from gapctl.cli.terminal import plain_console
     from gapctl.metrics.embeddings_file import read_embeddings
     from gapctl.metrics.suite import entropies_by_scale, measure
 
     logit_scales = _logit_scales(scales or USUAL_SCALES)
     file = read_embeddings(embeddings)
-    found = measure(file.embeddings) | entropies_by_scale(file.embeddings, logit_scales)
+    with plain_console(stderr=True).status("measuring"):
+        found = measure(file.embeddings) | entropies_by_scale(file.embeddings, logit_scales)
     metrics = {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}
     if as_json:
         typer.echo(json.dumps(_document(embeddings, file, metrics, logit_scales), indent=1))

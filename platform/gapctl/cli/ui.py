@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from gapctl.tracking.server import Server
 
-PORT, HOST = 5000, "127.0.0.1"
-
 
 def ui_command(
     file: Annotated[
@@ -24,21 +22,20 @@ def ui_command(
     uri: Annotated[
         str | None, typer.Option("--uri", help="The store, instead of the sweep file's tracking.uri.")
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="The next free one is taken from here on.", min=1, max=65535)] = (
-        PORT
-    ),
-    host: Annotated[str, typer.Option("--host", help="0.0.0.0 lets other machines in.")] = HOST,
+    port: Annotated[int, typer.Option("--port", help="The first free one from here on.", min=1, max=65535)] = 5000,
+    host: Annotated[str, typer.Option("--host", help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
     from rich.console import Console
 
+    from gapctl.tracking.page import page_address
     from gapctl.tracking.uri import check_uri, is_server
 
     name, store = _sweep(file, scale)
     store, console = uri or store, Console()
     check_uri(store)
     if is_server(store):
-        _point_at(store.rstrip("/"), store, name, console)
+        _point_at(page_address(store.rstrip("/"), store, name), console)
     else:
         _serve(store, name, host, port, console)
 
@@ -76,15 +73,15 @@ def _serve(uri: str, name: str | None, host: str, port: int, console: "Console")
 
 
 def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Console") -> None:
+    from gapctl.tracking.page import page_address
+
     with console.status("starting MLflow's server"):
+        page = page_address(server.address, uri, name)
         server.wait_until_ready()
-    _point_at(server.address, uri, name, console)
+    _point_at(page, console)
     console.print("Ctrl-C closes it", highlight=False)
     server.wait()
 
 
-def _point_at(address: str, uri: str, name: str | None, console: "Console") -> None:
-    """Prints the address of the sweep's experiment, or of all experiments."""
-    from gapctl.tracking.page import page_address
-
-    console.print(f"MLflow: {page_address(address, uri, name)}", highlight=False, soft_wrap=True)
+def _point_at(page: str, console: "Console") -> None:
+    console.print(f"MLflow: {page}", highlight=False, markup=False, soft_wrap=True)

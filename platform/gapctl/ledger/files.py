@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
@@ -18,10 +18,12 @@ class Folder:
     def __init__(self, root: str) -> None:
         """Raises InputError for an address that no installed file system understands, and for a file."""
         self.address = root
+        expected = "expected a folder, or an address such as s3://bucket/runs"
+        if not root.strip():
+            raise InputError(f"--runs: found nothing; {expected}")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(root)
         except (ImportError, ValueError) as error:
-            expected = "expected a folder, or an address such as s3://bucket/runs"
             raise InputError(f"--runs {root}: {error}; {expected}") from error
         self._local = isinstance(self._fs, LocalFileSystem)
         if self._local:
@@ -53,7 +55,7 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Deletes a file if it is there."""
-        with self._reporting(name, "removed"):
+        with self._reporting(name, "removed"), suppress(FileNotFoundError):
             if self.exists(name):
                 self._fs.rm(self._at(name))
 

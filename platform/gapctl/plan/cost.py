@@ -6,7 +6,7 @@ from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.presets import PRESETS
 
 FLOPS_PER_CPU = 4.0e10
-"""What one CPU core sustains on the small presets (float32, whole training step); measured, see docs/decisions.md."""
+"""What one CPU core sustains on the small presets, evaluation included; see docs/decisions.md for the measurement."""
 
 
 @dataclass(frozen=True)

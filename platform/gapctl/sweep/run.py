@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.ledger.ledger import damaged
 from gapctl.plan.trials import Plan, Trial
@@ -84,13 +83,14 @@ def _tune(
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
     from gapctl.sweep.callback import TuneEvents
+    from gapctl.sweep.offer import request_of
     from gapctl.sweep.worker import TrialWorker
 
     by_id = {trial.id: trial for trial in trials}
     events = TuneEvents(by_id, ledger, watchers)
     trainable = tune.with_parameters(TrialWorker, trials=by_id, data=data, runs=ledger.root, threads=resources.cpus)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, _request(resources)),
+        tune.with_resources(trainable, request_of(resources)),
         param_space={"trial": tune.grid_search([trial.id for trial in trials])},
         tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.config["trial"]),
         run_config=tune.RunConfig(
@@ -115,19 +115,3 @@ def _signals_restored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _request(resources: Resources) -> dict[str, float]:
-    """What Ray must have free for one trial; refused at once where the cluster can never offer it."""
-    import ray
-
-    offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = min(1.0, offered.get("GPU", 0.0)) if resources.gpus == "auto" else resources.gpus
-    request = {"cpu": float(resources.cpus), "gpu": float(gpus)}
-    for name, key in (("cpu", "CPU"), ("gpu", "GPU")):
-        if request[name] > offered.get(key, 0.0):
-            raise InputError(
-                f"resources.{name}s: {request[name]:g} asked for a trial, but Ray has {offered.get(key, 0.0):g}; "
-                "ask for less, or give --address of a larger cluster"
-            )
-    return request

@@ -1,0 +1,82 @@
+"""A small sweep, a ledger that tests fill as a training would, and MLflow asked what it holds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Run
+
+from gapctl.ledger import Ledger, Result
+from gapctl.plan.trials import Trial
+
+FINGERPRINT = "d1617" * 12 + "beef"
+SWEEP = """\
+name: {name}
+question: Does it?
+base: {{train: {{samples: 2_560, batch_size: 256}}}}
+vary:
+  data.captions.attributes: {levels}
+seeds: 2
+hypotheses:
+  - {{id: closes, claim: It closes., test: trend, response: gap/rmg, factor: data.captions.attributes,
+     direction: decreasing, smallest_effect: 0.02}}
+scales: {{quick: {{seeds: 1}}, full: {{}}}}
+default_scale: full
+"""
+ROWS: list[dict[str, float]] = [
+    {"samples_seen": 0, "gap/rmg": 0.9, "quality/i2t_recall_1": 0.1, "seconds": 0.5},
+    {"samples_seen": 1280, "gap/rmg": 0.5, "quality/i2t_recall_1": math.nan, "seconds": 2.25, "train/loss": 3.5},
+    {"samples_seen": 2560, "gap/rmg": 0.30000000000000004, "quality/i2t_recall_1": 40.0, "seconds": 4.0},
+]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A ledger, and what a training does to it."""
+
+    ledger: Ledger
+
+    def begin(self, trial: Trial, rows: Sequence[Mapping[str, float]] = ()) -> None:
+        folder = self.ledger.trial(trial.id)
+        folder.begin(trial)
+        if rows:
+            folder.save_history(rows)
+
+    def finish(self, trial: Trial, rows: Sequence[Mapping[str, float]] = ROWS) -> None:
+        self.begin(trial, rows)
+        last = rows[-1]
+        metrics = {key: value for key, value in last.items() if key not in ("samples_seen", "seconds")}
+        result = Result(trial.id, metrics, int(last["samples_seen"]), float(last["seconds"]) + 0.5, {}, {})
+        self.ledger.trial(trial.id).finish(result, weights=b"")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What MLflow holds, asked through a client of its own."""
+
+    client: MlflowClient
+
+    def experiment(self, name: str = "small") -> Experiment:
+        found = self.client.get_experiment_by_name(name)
+        assert found is not None, f"MLflow has no experiment {name}"
+        return found
+
+    def all(self, name: str = "small") -> list[Run]:
+        return list(self.client.search_runs([self.experiment(name).experiment_id]))
+
+    def trials(self, name: str = "small") -> dict[str, Run]:
+        """The children by trial id; a second run of one trial would be an error."""
+        runs = [run for run in self.all(name) if "gapctl.trial" in run.data.tags]
+        by_trial = {run.data.tags["gapctl.trial"]: run for run in runs}
+        assert len(by_trial) == len(runs), "a trial has two runs"
+        return by_trial
+
+    def sweeps(self, name: str = "small") -> dict[str, Run]:
+        """The parents by scale."""
+        return {run.data.tags["gapctl.scale"]: run for run in self.all(name) if "gapctl.scale" in run.data.tags}
+
+    def history(self, run: Run, key: str) -> dict[int, float]:
+        found = self.client.get_metric_history(run.info.run_id, key)
+        assert len({metric.step for metric in found}) == len(found), "a step was logged twice"
+        return {metric.step: metric.value for metric in found}
