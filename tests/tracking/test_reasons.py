@@ -1,5 +1,6 @@
 """Whatever comes between us and MLflow is said in words that a person can act on."""
 
+import re
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -52,13 +53,11 @@ def test_a_database_that_cannot_be_opened_is_described_in_its_own_words(tmp_path
 
 def test_an_error_of_many_lines_is_cut_to_one() -> None:
     assert in_plain_words(ValueError("first\nsecond")) == "first"
-    assert in_plain_words(ValueError("x" * 500)) == "x" * 200 + "..."
+    assert in_plain_words(ValueError("x" * 500)) == "x" * 400 + "..."
     assert in_plain_words(ValueError()) == "ValueError"
 
 
 def assert_words(error: BaseException, words: str) -> None:
-    import re
-
     said = in_plain_words(error)
     assert re.match(words, said), said
     assert "Traceback" not in said

@@ -66,6 +66,7 @@ def test_what_an_interrupted_sweep_leaves_was_killed(plan: Plan, runs: Runs, uri
         runs.ledger.trial(failed.id).fail("ValueError: no")
         tracker.failed(failed)
         runs.begin(interrupted, ROWS[:2])
+        runs.ledger.trial(interrupted.id).beat(1536)  # a sign of life from a moment ago
         outcome = tracker.close()
 
     assert outcome.problem is None

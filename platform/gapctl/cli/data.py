@@ -114,7 +114,7 @@ def _print(source: str, fingerprint: str, splits: Sequence[PreparedSplit]) -> No
         table.columns[column].justify = "right"
     for split in splits:
         done = f"{'made' if split.made else 'found'} in {split.seconds:.1f} s"
-        size, name = f"{split.bytes / 1e6:,.0f} MB", Path(split.file).name
+        size, name = f"{split.bytes / 1e6:,.1f} MB", Path(split.file).name
         table.add_row(split.split, f"{split.digits:,}", f"{split.images:,}", name, size, done)
     plain_console().print(f"MAD from {source}, fingerprint {fingerprint}\nin {Path(splits[0].file).parent}")
     Console(highlight=False).print(table)

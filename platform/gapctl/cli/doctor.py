@@ -34,9 +34,10 @@ def doctor_command(
     from rich.console import Console
 
     found, console = [], Console(quiet=as_json)
-    for check in _checks(runs, tracking, thorough):
-        found.append(check)
-        _print(check, console)
+    with console.status("looking"):
+        for check in _checks(runs, tracking, thorough):
+            found.append(check)
+            _print(check, console)
     totals = {state: sum(check.state == state for check in found) for state in STYLES}
     if as_json:
         typer.echo(json.dumps({"checks": [check._asdict() for check in found], "totals": totals}, indent=1))

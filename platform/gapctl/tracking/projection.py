@@ -47,8 +47,11 @@ class Projection:
         self._find()
         self._stories: dict[str, Story] = {}
 
-    def show(self, trial: Trial, *, running: bool = False) -> Change | None:
-        """Brings a trial's run up to what the ledger says now; None where the trial has not begun."""
+    def show(self, trial: Trial, *, running: bool | None = None) -> Change | None:
+        """Brings a trial's run up to what the ledger says now; None where the trial has not begun.
+
+        `running` is whether its process is known to be at work, None where nothing is known of it.
+        """
         story = story_of(self._ledger, trial.id, running=running)
         if story is None:
             return None

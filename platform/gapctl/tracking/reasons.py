@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-LONGEST = 200
+LONGEST = 400
 WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((socket.gaierror,), "no machine of that name is known"),
     ((ConnectionRefusedError,), "nothing answers there (connection refused)"),

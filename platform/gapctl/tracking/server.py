@@ -17,9 +17,13 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from gapctl.errors import InputError, WorkError
-from gapctl.tracking.quiet import SETTINGS
 from gapctl.tracking.uri import absolute, artifact_root
 
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
 PORTS_TRIED = 100
 POLL_SECONDS = 0.2
 READY_SECONDS = 120.0
@@ -84,7 +88,7 @@ def serving(uri: str, host: str, port: int) -> Iterator[Server]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env={**os.environ, **SETTINGS},
                 start_new_session=True,
             )
         try:

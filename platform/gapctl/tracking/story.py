@@ -32,11 +32,11 @@ class Story:
     trial_yaml: str
 
 
-def story_of(ledger: Ledger, trial_id: str, *, running: bool = False) -> Story | None:
+def story_of(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> Story | None:
     """Reads a trial's folder; None where the trial has not begun.
 
-    `running` says that the caller knows the trial to be at work; without that, its last sign of life decides. A
-    damaged folder is a failure whose reason is the damage.
+    `running` is what the caller knows of the trial's process; where it knows nothing, the last sign of life decides.
+    A damaged folder is a failure whose reason is the damage.
     """
     folder = ledger.trial(trial_id)
     trial_yaml = folder.trial_yaml()
@@ -49,7 +49,7 @@ def story_of(ledger: Ledger, trial_id: str, *, running: bool = False) -> Story |
         return Story(began, 0.0, (), "FAILED", str(damage), trial_yaml)
 
 
-def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool) -> Story:
+def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> Story:
     rows, result = _rows(folder), folder.result()
     seconds = rows[-1].seconds if rows else 0.0
     if result is not None:
@@ -58,7 +58,7 @@ def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool) -> 
         return Story(began, seconds, rows, "RUNNING", None, trial_yaml)
     if (failure := folder.failure()) is not None:
         return Story(began, seconds, rows, "FAILED", _last_line(failure), trial_yaml)
-    alive = folder.samples_being_trained() is not None
+    alive = running is None and folder.samples_being_trained() is not None
     return Story(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml)
 
 

@@ -38,9 +38,9 @@ class Tracker:
 
     def __init__(self, plan: Plan, ledger: Ledger, uri: str) -> None:
         self._plan, self._ledger, self._uri = plan, ledger, uri
-        # Single operations on a dictionary or set are atomic, so marks need no lock.
+        # Single operations on a dictionary are atomic, so marks need no lock.
         self._pending: dict[str, Trial] = {}
-        self._running: set[str] = set()
+        self._running: dict[str, bool] = {}
         self._files: dict[str, bytes] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,7 +60,7 @@ class Tracker:
 
     def started(self, trial: Trial) -> None:
         """The trial is at work."""
-        self._running.add(trial.id)
+        self._running[trial.id] = True
         self._mark(trial)
 
     def progressed(self, trial: Trial) -> None:
@@ -69,12 +69,12 @@ class Tracker:
 
     def finished(self, trial: Trial) -> None:
         """The ledger has the trial's result."""
-        self._running.discard(trial.id)
+        self._running[trial.id] = False
         self._mark(trial)
 
     def failed(self, trial: Trial) -> None:
         """The ledger has the trial's failure."""
-        self._running.discard(trial.id)
+        self._running[trial.id] = False
         self._mark(trial)
 
     def attach(self, name: str, content: bytes) -> None:
@@ -85,7 +85,7 @@ class Tracker:
     def close(self) -> TrackingOutcome:
         """Shows what is left to show and ends the thread; a dead server ends it within seconds."""
         if self._outcome is None:
-            self._running.clear()
+            self._running.update(dict.fromkeys(self._running, False))
             self._mark(*self._plan.trials)
             self._closing.set()
             self._wait()
@@ -133,7 +133,7 @@ class Tracker:
         projection = self._projection = self._projection or Projection(self._plan, self._ledger, self._uri)
         for trial_id in list(self._pending):
             trial = self._pending.pop(trial_id)  # a mark from here on belongs to the next batch
-            running = trial_id in self._running
+            running = self._running.get(trial_id)
             if projection.show(trial, running=running) is None and running:
                 self._pending.setdefault(trial_id, trial)  # its process has yet to begin it
             self._stepped = time.monotonic()

@@ -61,7 +61,8 @@ def shared_memory_check(folder: Path) -> Check:
 
 def open_files_check(soft: int, hard: int) -> Check:
     """Ray opens many sockets and files; minus one stands for no limit."""
-    found = f"limit {_limit(soft)}, which Ray may raise to {_limit(hard)}"
+    raised = f", which Ray may raise to {_limit(hard)}" if soft != hard else ""
+    found = f"limit {_limit(soft)}{raised}"
     if 0 <= hard < OPEN_FILES:
         fix = f"raise it before a sweep: ulimit -Hn {OPEN_FILES} as root, or in /etc/security/limits.conf"
         return Check("open files", "warning", found, fix)

@@ -117,4 +117,4 @@ def _server_check(uri: str) -> Check:
             return Check("MLflow", "ok", f"{shown}: answers")
     except (URLError, OSError, ValueError) as error:
         fix = "start it; a sweep keeps its metrics meanwhile, and `gapctl track sync FILE` catches up"
-        return Check("MLflow", "warning", f"{shown}: does not answer ({error})", fix)
+        return Check("MLflow", "warning", f"{shown}: does not answer ({getattr(error, 'reason', error)})", fix)
