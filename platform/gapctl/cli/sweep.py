@@ -92,7 +92,9 @@ def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console
     files = artifacts_of(analysis)
     for name, content in files.items():
         tracker.attach(name, content)
-    console.print(f"report: {ledger.keep_report(plan.sweep.spec.name, files[REPORT])}", highlight=False, markup=False)
+    where = ledger.keep_report(plan.sweep.spec.name, files[REPORT])
+    lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
+    console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 
 def _conclude(
