@@ -79,6 +79,7 @@ def test_an_interrupted_sweep_saves_where_it_stands_and_says_how_to_go_on(tmp_pa
     assert "Traceback" not in output
     newest = [int(path.stem) for path in files(tmp_path, "*/checkpoints/0*.pt")]
     assert max(newest) > 0
+    assert not files(tmp_path, "*/running.json")
 
 
 def _samples(path: Path) -> int:

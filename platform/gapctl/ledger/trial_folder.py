@@ -68,6 +68,10 @@ class TrialFolder:
         """Says that the trial is being trained now."""
         self._write("running.json", json.dumps(asdict(_Beat(samples_seen, time.time()))).encode())
 
+    def rest(self) -> None:
+        """Says that nobody trains the trial now; it goes on from its checkpoint."""
+        self._runs.remove(f"{self.trial_id}/running.json")
+
     def samples_being_trained(self) -> int | None:
         """How far a live training has come, or None where none has reported lately."""
         content = self._read("running.json")

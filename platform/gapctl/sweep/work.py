@@ -39,6 +39,7 @@ class TrialWork:
         """Saves a checkpoint, unless the trial is finished."""
         if not self._finished and not self._run.done:
             self._run.save()
+            self._folder.rest()
 
     def _finish(self) -> None:
         precision = resolve_precision(self._trial.config.train.precision, self._device)
