@@ -330,3 +330,43 @@ def test_a_file_without_hypotheses_has_curves_and_no_verdicts(tmp_path: Path, le
 
     assert found.verdicts == ()
     assert len(found.curves) == 6
+
+
+def test_judging_other_levels_or_fewer_seeds_than_declared_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
+    declared = plan_of(sweep_file(tmp_path, TREND))
+    fill(ledger, declared, falling(0.05))
+    chosen = [
+        plan_of(sweep_file(tmp_path, TREND, vary={ATTRIBUTES: [0, 5]})),
+        plan_of(sweep_file(tmp_path, TREND, seeds=2)),
+    ]
+    for plan in chosen:
+        ledger.declare(plan)
+        found = analyze(plan, ledger)
+        assert found.verdicts[0].exploratory
+        assert found.deviation
+
+    assert not analyze(declared, ledger).verdicts[0].exploratory
+
+
+def test_hypotheses_edited_after_a_detour_over_other_trainings_stay_exploratory(tmp_path: Path, ledger: Ledger) -> None:
+    fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05))
+    edited = {**CONTRAST, "smallest_effect": 0.01}
+    detour = plan_of(sweep_file(tmp_path, edited, vary={ATTRIBUTES: range(6), "train.lr": [0.002]}))
+    ledger.declare(detour)
+    ledger.declare(detour)
+    back = plan_of(sweep_file(tmp_path, edited))
+    ledger.declare(back)
+
+    assert analyze(back, ledger).verdicts[0].exploratory
+
+
+def test_added_seeds_are_said_and_a_missing_seed_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
+    fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05, noise=0.005))
+    more = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
+    before = analyze(more, ledger)
+    fill(ledger, more, falling(0.05, noise=0.005))
+    after = analyze(more, ledger)
+
+    assert before.verdicts[0].exploratory
+    assert not after.verdicts[0].exploratory
+    assert "4 seeds are judged where 3 were declared" in str(after.remark)

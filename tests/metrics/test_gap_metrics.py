@@ -1,7 +1,10 @@
 """Gap and bias from sums equal the definitions written out over all pairs, and have the known answers."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
+import torch
 
 from gapctl.metrics.bias import moad, same_and_different
 from gapctl.metrics.gap import GapSums
@@ -72,5 +75,29 @@ def test_constant_logits_have_the_entropy_of_the_gallery() -> None:
 
 
 def test_the_loss_floor_is_the_logarithm_of_how_often_a_caption_repeats() -> None:
-    assert batch_loss_floor(np.array([7, 7, 7, 7])) == pytest.approx(np.log(4))
-    assert batch_loss_floor(np.array([1, 2, 3])) == 0
+    assert batch_loss_floor(np.array([7, 7, 7, 7]), "clip") == pytest.approx(np.log(4))
+    assert batch_loss_floor(np.array([1, 2, 3]), "clip") == 0
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_the_best_logits_reach_the_floor_and_none_go_below(kind: Literal["clip", "siglip"]) -> None:
+    caption_B = torch.tensor([0, 0, 0, 1, 2, 2])
+    logit_B3 = torch.zeros(6, 3, dtype=torch.float64, requires_grad=True)  # equal captions have equal logits
+    descent = torch.optim.LBFGS([logit_B3], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        logit_BB, own_BB = logit_B3[:, caption_B], torch.eye(6, dtype=torch.float64)
+        if kind == "siglip":
+            return -torch.nn.functional.logsigmoid((2 * own_BB - 1) * logit_BB).sum() / 6
+        both = [torch.nn.functional.cross_entropy(side_BB, torch.arange(6)) for side_BB in (logit_BB, logit_BB.T)]
+        return (both[0] + both[1]) / 2
+
+    def evaluated() -> torch.Tensor:
+        descent.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    descent.step(evaluated)
+    floor = batch_loss_floor(caption_B.numpy(), kind)
+    assert floor - 1e-12 <= loss().item() <= floor + 1e-3

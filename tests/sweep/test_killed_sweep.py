@@ -34,7 +34,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_sweep_ends_in_verdicts_a_report_and_a_result_per_trial(uninterrupted: Path) -> None:
     assert len(metrics(uninterrupted)) == 2
-    assert (uninterrupted / "runs" / "imbalance.report.html").is_file()
+    assert (uninterrupted / "runs" / "imbalance.smoke.report.html").is_file()
 
 
 def test_a_finished_sweep_says_that_nothing_is_left_and_judges_again(uninterrupted: Path) -> None:

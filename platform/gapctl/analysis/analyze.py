@@ -1,6 +1,9 @@
 """From a plan and its ledger to the verdicts, the curves and the trials behind them."""
 
+from dataclasses import replace
+
 from gapctl.analysis.curves import curves
+from gapctl.analysis.design import deviation, remark
 from gapctl.analysis.holm import holm
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.analysis.table import Tables, read_tables
@@ -22,6 +25,7 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None) -> 
     """The same from trials that were read already."""
     sweep, spec = plan.sweep, plan.sweep.spec
     declared = declaration.declared_sha256 if declaration else None
+    departed = deviation(plan, declaration)
     return Analysis(
         sweep=spec.name,
         question=spec.question,
@@ -31,11 +35,13 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None) -> 
         hypotheses_sha256=sweep.hypotheses_sha256,
         declared_sha256=declared,
         factors=tuple(spec.vary),
-        verdicts=_verdicts(plan, tables, exploratory=declared != sweep.hypotheses_sha256),
+        verdicts=_verdicts(plan, tables, exploratory=declared != sweep.hypotheses_sha256 or departed is not None),
         trials=tables.trials,
         curves=curves(tables.trials, spec.vary, spec.alpha),
         history=tables.history,
         planned=len(plan.trials),
+        deviation=departed,
+        remark=remark(plan, declaration),
     )
 
 
@@ -43,4 +49,6 @@ def _verdicts(plan: Plan, tables: Tables, *, exploratory: bool) -> tuple[Verdict
     spec = plan.sweep.spec
     measured = [measure(hypothesis, tables.trials, spec) for hypothesis in spec.hypotheses]
     corrected = holm([item.estimate.p for item in measured], spec.alpha)
-    return tuple(verdict(item, after, spec.alpha, exploratory) for item, after in zip(measured, corrected, strict=True))
+    found = (verdict(item, after, spec.alpha, exploratory) for item, after in zip(measured, corrected, strict=True))
+    # A seed may be missing because of what the treatment did to it; what the others say only explores.
+    return tuple(replace(one, exploratory=one.exploratory or one.seeds < spec.seeds) for one in found)

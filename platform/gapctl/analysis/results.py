@@ -54,7 +54,8 @@ class Analysis:
     metric, `samples_seen`, `seconds`. `curves`: a row per (factor, level, metric): `factor`, `level` (as text),
     `position` (0-based order of the level in the file), `metric`, `mean`, `low`, `high`, `seeds`, averaged over the
     other factors; `low` and `high` are null with one seed. `history`: a row per evaluation: `trial`, `label`, `seed`,
-    factor columns, `samples_seen`, metrics.
+    factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
+    first trial, which makes verdicts exploratory; `remark` what a reader should know though it does not.
     """
 
     sweep: str
@@ -70,3 +71,5 @@ class Analysis:
     curves: pl.DataFrame
     history: pl.DataFrame
     planned: int
+    deviation: str | None = None
+    remark: str | None = None

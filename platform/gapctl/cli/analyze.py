@@ -53,7 +53,8 @@ def analyze_command(
 
 def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
     """What `--json` prints: the verdicts and what they rest on; what is no number is null."""
-    fields = ("sweep", "question", "scale", "alpha", "spec_sha256", "hypotheses_sha256", "declared_sha256")
+    hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
+    fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation", "remark")
     found = {
         "verdicts": [vars(verdict) for verdict in analysis.verdicts],
         **{name: getattr(analysis, name) for name in fields},
@@ -80,7 +81,7 @@ def _print(analysis: "Analysis", out: Path | None) -> None:
     console = Console()
     print_verdicts(analysis, console)
     if out is not None:
-        console.print(f"report: {out}", highlight=False, markup=False)
+        console.print(f"report: {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write_report(analysis: "Analysis", out: Path) -> None:

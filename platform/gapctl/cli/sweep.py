@@ -92,7 +92,7 @@ def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console
     files = artifacts_of(analysis)
     for name, content in files.items():
         tracker.attach(name, content)
-    where = ledger.keep_report(plan.sweep.spec.name, files[REPORT])
+    where = ledger.keep_report(plan, files[REPORT])
     lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
     console.print(lines, highlight=False, markup=False, soft_wrap=True)
 

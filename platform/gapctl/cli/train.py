@@ -1,16 +1,20 @@
 """`gapctl train`: one trial of a sweep in this process, without Ray."""
 
+import traceback
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+from gapctl.errors import GapctlError, WorkError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.data.feed import TrialData
     from gapctl.plan.trials import Trial
+    from gapctl.spec.sweep import Resources
+    from gapctl.sweep.work import TrialWork
 
 
 def train_command(
@@ -36,13 +40,26 @@ def train_command(
     ledger.require_writable()
     ledger.declare(plan)
     data = load_data(chosen.config.data, console)
-    _train(chosen, data, runs, plan.sweep.spec.resources.cpus, console)
+    _train(chosen, data, runs, plan.sweep.spec.resources, console)
 
 
-def _train(trial: "Trial", data: "TrialData", runs: str, threads: int, console: "Console") -> None:
+def _train(trial: "Trial", data: "TrialData", runs: str, resources: "Resources", console: "Console") -> None:
+    from gapctl.ledger import Ledger
     from gapctl.sweep.work import TrialWork
 
-    work = TrialWork(trial, data, runs, threads)
+    folder = Ledger(runs).trial(trial.id)
+    try:
+        work = TrialWork(trial, data, runs, threads=resources.cpus, gpu=resources.gpus != 0)
+        _advance(work, trial, console)
+    except (GapctlError, typer.Exit):
+        raise
+    except Exception as error:
+        folder.fail(traceback.format_exc())
+        said = f"{trial.label} ({trial.id}) failed: {type(error).__name__}: {error}"
+        raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
+
+
+def _advance(work: "TrialWork", trial: "Trial", console: "Console") -> None:
     try:
         while True:
             report = work.advance(seconds=2.0)

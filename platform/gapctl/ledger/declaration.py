@@ -1,7 +1,7 @@
 """Which hypotheses were written down, and when: before the first trial, or after results could be seen."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from pydantic import TypeAdapter, with_config
@@ -9,14 +9,18 @@ from pydantic import TypeAdapter, with_config
 from gapctl.errors import WorkError
 from gapctl.ledger.json_document import AS_WRITTEN, parsed
 
+UNDECLARED: Final = ""
+"""The design of a scale whose trials had begun, under another name or scale, before it was declared."""
+
 
 @with_config(AS_WRITTEN)
 @dataclass(frozen=True)
 class Declaration:
     """`runs/<sweep>.sweep.json`: the hypotheses' hash as it stood before any of the sweep's trials began.
 
-    `preregistered` is false where trials of the sweep had already begun when its hypotheses were first seen;
-    `trials` lists the trial ids by scale.
+    `preregistered` is false where trials of the sweep had already begun when its hypotheses were first seen.
+    `trials` lists by scale every trial that the sweep ever asked for, so that nothing that began is forgotten;
+    `design_sha256` and `seeds` are those of each scale before its first trial, `spec_sha256` the latest.
     """
 
     sweep: str
@@ -25,6 +29,8 @@ class Declaration:
     preregistered: bool
     spec_sha256: dict[str, str]
     trials: dict[str, list[str]]
+    design_sha256: dict[str, str] = field(default_factory=dict)
+    seeds: dict[str, int] = field(default_factory=dict)
 
     @property
     def declared_sha256(self) -> str | None:

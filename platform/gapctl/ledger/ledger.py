@@ -1,12 +1,17 @@
 """A runs folder: trials by id, and one declaration per sweep."""
 
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger.declaration import Declaration, declaration_from_json, declaration_to_json
+from gapctl.ledger.declaration import UNDECLARED, Declaration, declaration_from_json, declaration_to_json
 from gapctl.ledger.files import Folder
 from gapctl.ledger.result import Result
 from gapctl.ledger.trial_folder import TrialFolder
+from gapctl.plan.identity import design_sha256
 from gapctl.plan.trials import Plan
 
 if TYPE_CHECKING:
@@ -21,6 +26,11 @@ class Ledger:
     def __init__(self, root: str) -> None:
         self.root = root
         self._runs = Folder(root)
+
+    @property
+    def everywhere(self) -> str:
+        """The same address for a process in another folder."""
+        return self.root if "://" in self.root else str(Path(self.root).expanduser().absolute())
 
     def trial(self, trial_id: str) -> TrialFolder:
         """The folder of one trial, whether it exists yet or not."""
@@ -47,20 +57,25 @@ class Ledger:
             raise InputError(f"{error}, or give another folder with --runs") from error
 
     def declare(self, plan: Plan) -> Declaration:
-        """Writes down the plan's hypotheses; those of a sweep that has begun stay as they were first declared."""
-        earlier = self.declaration(plan.sweep.spec.name)
-        begun = self._begun(plan, earlier)
-        kept = earlier if earlier is not None and begun else None
-        scale = plan.sweep.scale or DEFAULT_SCALE_NAME
-        declaration = Declaration(
-            sweep=plan.sweep.spec.name,
-            question=plan.sweep.spec.question,
-            hypotheses_sha256=kept.hypotheses_sha256 if kept else plan.sweep.hypotheses_sha256,
-            preregistered=kept.preregistered if kept else not begun,
-            spec_sha256={**(earlier.spec_sha256 if earlier else {}), scale: plan.sweep.spec_sha256},
-            trials={**(earlier.trials if earlier else {}), scale: [trial.id for trial in plan.trials]},
+        """Writes down the plan's hypotheses and design; what has begun stays as it was first declared."""
+        name, scale = plan.sweep.spec.name, scale_name(plan)
+        earlier = self.declaration(name) or _nothing_declared(plan)
+        trials = {**earlier.trials, scale: _joined(earlier.trials.get(scale, []), plan)}
+        begun = self._begun(itertools.chain.from_iterable(trials.values()))
+        kept = begun and bool(earlier.trials)
+        seen = self._begun(trials[scale])
+        fixed = seen and scale in earlier.design_sha256
+        design = UNDECLARED if seen else design_sha256(plan)
+        declaration = replace(
+            earlier,
+            hypotheses_sha256=earlier.hypotheses_sha256 if kept else plan.sweep.hypotheses_sha256,
+            preregistered=earlier.preregistered if kept else not begun,
+            spec_sha256={**earlier.spec_sha256, scale: plan.sweep.spec_sha256},
+            design_sha256=earlier.design_sha256 | ({} if fixed else {scale: design}),
+            seeds=earlier.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
+            trials=trials,
         )
-        self._runs.write(_declaration_name(plan.sweep.spec.name), declaration_to_json(declaration))
+        self._runs.write(_declaration_name(name), declaration_to_json(declaration))
         return declaration
 
     def declaration(self, sweep_name: str) -> Declaration | None:
@@ -69,16 +84,27 @@ class Ledger:
         content = self._runs.read(name)
         return None if content is None else declaration_from_json(content, self._runs.path(name))
 
-    def keep_report(self, sweep_name: str, page: bytes) -> str:
-        """Keeps a sweep's newest report beside its declaration; returns its address."""
-        name = f"{sweep_name}.report.html"
+    def keep_report(self, plan: Plan, page: bytes) -> str:
+        """Keeps the newest report of a sweep's scale beside its declaration; returns its address."""
+        name = f"{plan.sweep.spec.name}.{scale_name(plan)}.report.html"
         self._runs.write(name, page)
         return self._runs.path(name)
 
-    def _begun(self, plan: Plan, earlier: Declaration | None) -> bool:
-        ids = {trial.id for trial in plan.trials}
-        ids.update(trial_id for listed in (earlier.trials if earlier else {}).values() for trial_id in listed)
-        return any(self._runs.exists(f"{trial_id}/trial.yaml") for trial_id in sorted(ids))
+    def _begun(self, trial_ids: Iterable[str]) -> bool:
+        return any(self._runs.exists(f"{trial_id}/trial.yaml") for trial_id in dict.fromkeys(trial_ids))
+
+
+def scale_name(plan: Plan) -> str:
+    """The name under which a declaration files the plan."""
+    return plan.sweep.scale or DEFAULT_SCALE_NAME
+
+
+def _nothing_declared(plan: Plan) -> Declaration:
+    return Declaration(plan.sweep.spec.name, plan.sweep.spec.question, "", False, {}, {})
+
+
+def _joined(listed: Sequence[str], plan: Plan) -> list[str]:
+    return list(dict.fromkeys([*listed, *(trial.id for trial in plan.trials)]))
 
 
 def _declaration_name(sweep_name: str) -> str:

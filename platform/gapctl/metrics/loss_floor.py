@@ -3,13 +3,22 @@
 Identical captions have identical logits, so an image cannot prefer its own among n equal ones: at best it gives
 each 1/n, which costs ln n. In the other direction the n rows of the same text are one distribution over images
 that must serve n different targets: at best 1/n each, again ln n. Both directions average to mean ln n.
+
+SigLIP's sigmoid gives an image and n equal captions one logit for one positive and n - 1 negatives; the best
+probability is 1/n, which costs ln n + (n - 1) ln(n / (n - 1)).
 """
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def batch_loss_floor(caption_id_B: NDArray[np.int64]) -> float:
-    """Mean over the batch of ln(how many of its captions equal this one), in nats; exact for CLIP's loss."""
-    count_K = np.unique(caption_id_B, return_counts=True)[1]
-    return float((count_K * np.log(count_K)).sum() / len(caption_id_B))
+def batch_loss_floor(caption_id_B: NDArray[np.int64], kind: Literal["clip", "siglip"]) -> float:
+    """The floor of a batch's mean loss in nats, from how many of its captions equal each one."""
+    count_K = np.unique(caption_id_B, return_counts=True)[1].astype(np.float64)
+    floor_K = np.log(count_K)
+    if kind == "siglip":
+        others_K = count_K - 1
+        floor_K += others_K * np.log(count_K / np.maximum(others_K, 1))
+    return float((count_K * floor_K).sum() / len(caption_id_B))

@@ -23,7 +23,7 @@ class Vocabulary(NamedTuple):
 
 
 def build_model(config: TrialConfig, vocabulary: Vocabulary, seed: int) -> CLIP:
-    """A model for one trial; arms that share a seed share every initial weight that they have in common.
+    """A model for one trial; arms that share a seed, preset and widths start from the same weights.
 
     Its forward gives L2-normalised features (N, embed_dim) twice and the logit scale, and the bias for SigLIP.
     """

@@ -3,7 +3,8 @@
 import hashlib
 from typing import Any
 
-from gapctl.spec.canonical import canonical_json
+from gapctl.plan.trials import Plan
+from gapctl.spec.canonical import canonical_json, sha256_of
 from gapctl.spec.trial import TrialConfig
 
 RECIPE_VERSION = 1
@@ -27,3 +28,9 @@ def trial_id(config: TrialConfig, seed: int, data_fingerprint: str) -> str:
 def without_address(config: TrialConfig) -> dict[str, Any]:
     """The configuration as plain values, less where its data lies."""
     return config.model_dump(mode="json", exclude={"data": {"source"}})
+
+
+def design_sha256(plan: Plan) -> str:
+    """The hash of what is trained on which data, seeds aside: to change it after a look is to choose among results."""
+    data = sorted({trial.data_fingerprint for trial in plan.trials})
+    return sha256_of({"base": without_address(plan.sweep.spec.base), "vary": plan.sweep.spec.vary, "data": data})

@@ -40,8 +40,11 @@ def notices(analysis: Analysis) -> Html:
 def _declaration(analysis: Analysis) -> Html:
     declared, now = analysis.declared_sha256, analysis.hypotheses_sha256
     here = joined([_plain("hypotheses' sha256"), element("span", now, class_="hash")], " ")
+    if declared == now and analysis.deviation:
+        return _alert("EXPLORATORY", f"The hypotheses stand as declared, but {analysis.deviation};", here)
     if declared == now:
-        said = [element("b", "Declared before the first training;"), here]
+        more = [_plain(f"; {analysis.remark}")] if analysis.remark else []
+        said = [element("b", "Declared before the first training;"), here, *more]
         return element("p", joined(said, " "), class_="notice")
     if declared is None:
         return _alert("EXPLORATORY", "These hypotheses were not written down before the first training began;", here)

@@ -103,6 +103,9 @@ def _hypothesis(
             f"found {show(hypothesis.response)}; expected a metric such as gap/rmg or bias/moad_image"
             f"{nearest_metric(hypothesis.response)}",
         )
+    if hypothesis.direction == "either" and hypothesis.smallest_effect == 0:
+        text = "found 0 with direction either, which nothing can refute; expected the smallest effect that counts"
+        yield Problem((*at, "smallest_effect"), text)
     if vary is None:
         return
     if hypothesis.factor not in vary:

@@ -46,7 +46,9 @@ class TuneEvents(Callback):
 
     def _finish(self, trial: Trial) -> None:
         result = self._ledger.result(trial.id)
-        assert result is not None, f"trial {trial.id} reported done without a result"
+        if result is None:
+            self._fail(trial, f"it is done, but not in {self._ledger.root}; expected a folder that every node sees")
+            return
         for watcher in self._watchers:
             watcher.finished(trial, result)
 

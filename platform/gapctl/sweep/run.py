@@ -88,9 +88,17 @@ def _tune(
 
     by_id = {trial.id: trial for trial in trials}
     events = TuneEvents(by_id, ledger, watchers)
-    trainable = tune.with_parameters(TrialWorker, trials=by_id, data=data, runs=ledger.root, threads=resources.cpus)
+    request = request_of(resources)
+    shared = {
+        "trials": by_id,
+        "data": data,
+        "runs": ledger.everywhere,
+        "threads": resources.cpus,
+        "gpu": request["gpu"] > 0,
+    }
+    trainable = tune.with_parameters(TrialWorker, **shared)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, request_of(resources)),
+        tune.with_resources(trainable, request),
         param_space={"trial": tune.grid_search([trial.id for trial in trials])},
         tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.config["trial"]),
         run_config=tune.RunConfig(

@@ -1,5 +1,6 @@
 """One trial from begin to result in the ledger; the same for a Ray worker and for `gapctl train`."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -10,21 +11,21 @@ from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Trial
 from gapctl.training.hardware import hardware, versions
 from gapctl.training.precision import resolve_precision
-from gapctl.training.run import TrialRun
+from gapctl.training.run import Progress, TrialRun
 
 
 class TrialWork:
     """Trains a trial and writes it down: `advance` until its report says `done`.
 
-    `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs.
+    `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs; `gpu` allows one.
     """
 
-    def __init__(self, trial: Trial, data: TrialData, runs: str, threads: int) -> None:
+    def __init__(self, trial: Trial, data: TrialData, runs: str, *, threads: int, gpu: bool) -> None:
         torch.set_num_threads(threads)
         self._trial = trial
         self._folder = Ledger(runs).trial(trial.id)
         self._folder.begin(trial)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
         self._run = TrialRun(trial.config, trial.seed, data, self._folder, self._device)
         self._finished = False
 
@@ -53,3 +54,10 @@ class TrialWork:
         )
         self._folder.finish(result, self._run.weights())
         self._finished = True
+
+
+def finished_report(result: Result) -> dict[str, Any]:
+    """The last report of a trial whose result is in the ledger."""
+    seen, loss = result.samples_seen, result.metrics.get("train/loss", math.nan)
+    progress = Progress(seen, seen, samples_per_second=0.0, loss=loss, rows=(), done=True)
+    return {"trial": result.trial, **asdict(progress)}

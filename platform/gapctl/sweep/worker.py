@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger
 from gapctl.plan.trials import Trial
 from gapctl.sweep.gauges import TrialGauges
 
@@ -20,36 +22,46 @@ class TrialWorker(tune.Trainable):
     """Advances the trial that Tune hands it; keeps its process for the next one.
 
     The ledger, not Tune, keeps checkpoints: a trial that Tune starts again finds its own.
-    A training that raises is wrong and is reported as failed at once; a process or machine that
-    vanishes is Tune's to notice, and is tried again.
+    A training that raises is wrong and is reported as failed at once; a process or machine that vanishes, or a
+    ledger that cannot be read or written, is an accident: Tune notices it, and tries again.
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Receives the plan's `trials` by id, `data` by source, the ledger's address (`runs`) and `threads`."""
+        """Receives the plan's `trials` by id, `data` by source, the ledger's address (`runs`), `threads` and `gpu`."""
         self._trials: Mapping[str, Trial] = shared["trials"]
         self._data: Mapping[str, TrialData] = shared["data"]
         self._runs: str = shared["runs"]
         self._threads: int = shared["threads"]
+        self._gpu: bool = shared["gpu"]
         self._work: TrialWork | None = None
+        self._harmed = False
         self._gauges = TrialGauges()
         self._begin(config)
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        """Takes the next trial into this process."""
+        """Takes the next trial into this process, unless a training went wrong in it, which may have harmed it."""
+        if self._harmed:
+            return False
         self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """A second or so of training, and how far it came."""
-        from gapctl.sweep.work import TrialWork
+        from gapctl.sweep.work import TrialWork, finished_report
 
         try:
             if self._work is None:
+                # A process may vanish between the result and its last report; then Tune hands the trial out again.
+                if (result := Ledger(self._runs).result(self._trial.id)) is not None:
+                    return finished_report(result)
                 data = self._data[self._trial.config.data.source]
-                self._work = TrialWork(self._trial, data, self._runs, self._threads)
+                self._work = TrialWork(self._trial, data, self._runs, threads=self._threads, gpu=self._gpu)
             report = self._work.advance(REPORT_SECONDS)
             self._gauges.show(self._trial, report)
             return report
+        except WorkError:
+            self._work = None
+            raise
         except Exception:
             return self._failed(traceback.format_exc())
 
@@ -71,8 +83,6 @@ class TrialWorker(tune.Trainable):
         self._trial, self._work = self._trials[config["trial"]], None
 
     def _failed(self, message: str) -> dict[str, Any]:
-        from gapctl.ledger import Ledger
-
-        self._work = None
+        self._work, self._harmed = None, True
         Ledger(self._runs).trial(self._trial.id).fail(message)
         return {"trial": self._trial.id, "failure": message, "done": True}

@@ -1,5 +1,6 @@
 """The whole state of a training as bytes; reading it back continues to the last bit on a CPU."""
 
+import hashlib
 import io
 import pickle
 from collections.abc import Iterable, Mapping
@@ -8,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+DIGEST_BYTES = 32
 
 
 @dataclass
@@ -31,7 +34,8 @@ class TrainingState:
 
 def pack(model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> bytes:
     """Weights, optimiser moments and progress in one blob of plain tensors and numbers."""
-    return _to_bytes({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)})
+    document = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
+    return _sealed(_to_bytes(document))
 
 
 def pack_weights(model: nn.Module) -> bytes:
@@ -57,7 +61,20 @@ def _to_bytes(document: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _from_bytes(content: bytes) -> dict[str, Any] | None:
+def _sealed(content: bytes) -> bytes:
+    """The content behind its sha256: torch reads a file with a flipped bit without a word."""
+    return hashlib.sha256(content).digest() + content
+
+
+def _unsealed(sealed: bytes) -> bytes | None:
+    digest, content = sealed[:DIGEST_BYTES], sealed[DIGEST_BYTES:]
+    return content if hashlib.sha256(content).digest() == digest else None
+
+
+def _from_bytes(sealed: bytes) -> dict[str, Any] | None:
+    content = _unsealed(sealed)
+    if content is None:
+        return None
     try:
         document = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):

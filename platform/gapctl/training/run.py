@@ -25,6 +25,7 @@ from gapctl.training.precision import computing_in, resolve_precision
 from gapctl.training.schedule import learning_rate, total_steps
 
 CHECKPOINT_SECONDS = 10.0
+BEAT_SECONDS = 10.0
 VOCABULARY = Vocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
 
 
@@ -69,6 +70,7 @@ class TrialRun:
         self._evaluation = Evaluation(data, config, device)
         self._last_loss = math.nan
         self._saved_at = time.monotonic()
+        self._beat_at = -math.inf
 
     @property
     def samples_seen(self) -> int:
@@ -154,7 +156,7 @@ class TrialRun:
     def _count(self, batch: Batch) -> None:
         sums = self._state.sums
         sums.loss += self._last_loss
-        sums.floor += batch_loss_floor(batch.caption_ids())
+        sums.floor += batch_loss_floor(batch.caption_ids(), self._config.loss.kind)
         sums.steps += 1
         self._state.step += 1
 
@@ -178,6 +180,8 @@ class TrialRun:
         return row
 
     def _keep(self) -> None:
-        self._store.beat(self.samples_seen)
+        if time.monotonic() - self._beat_at >= BEAT_SECONDS:
+            self._store.beat(self.samples_seen)
+            self._beat_at = time.monotonic()
         if not self.done and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
             self.save()
