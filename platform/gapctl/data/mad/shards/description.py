@@ -6,7 +6,7 @@ Standard library only: `gapctl plan` asks it for the fingerprint of a trial's da
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -35,7 +35,7 @@ class Description:
 
     def shards(self) -> list[Shard]:
         """The folder's shards, in order."""
-        return shards_of(self.digits, self.request.format)
+        return shards_of(self.digits, self.request)
 
 
 class DamagedDescriptionError(InputError):
@@ -101,7 +101,7 @@ def _parsed(folder: Path, content: bytes) -> Description:
 
 
 def _from_body(body: dict[str, Any]) -> Description:
-    request = Request(body["source"], body["generator"], body["seed"], body["limit"], body["format"])
+    request = Request(**{field.name: body[field.name] for field in fields(Request)})
     digits = {split: body["digits"][split] for split in SPLITS if split in body["digits"]}
     return Description(request, digits, {name: FileRecord(**record) for name, record in body["files"].items()})
 

@@ -29,13 +29,14 @@ _SUFFIX: Final[dict[Format, str]] = {"npy": "npy", "webdataset": "tar"}
 
 @dataclass(frozen=True)
 class Request:
-    """What decides the bytes of every shard; `limit` is how many digits of a split at most, None for all."""
+    """What decides the bytes of every file; `limit` is how many digits of a split at most, None for all."""
 
     source: str
     generator: int
     seed: int
     limit: int | None
     format: Format
+    digits_per_shard: int
 
     @property
     def fingerprint(self) -> str:
@@ -61,13 +62,14 @@ class Shard:
         return f"{self.split}-{self.number:05d}.{_SUFFIX[self.format]}"
 
 
-def shards_of(digits: Mapping[Split, int], form: Format) -> list[Shard]:
+def shards_of(digits: Mapping[Split, int], request: Request) -> list[Shard]:
     """Every shard of a folder with so many digits per split, in order."""
+    size = request.digits_per_shard
     return [
-        Shard(split, number, first, min(DIGITS_PER_SHARD, digits[split] - first), form)
+        Shard(split, number, first, min(size, digits[split] - first), request.format)
         for split in SPLITS
         if split in digits
-        for number, first in enumerate(range(0, digits[split], DIGITS_PER_SHARD))
+        for number, first in enumerate(range(0, digits[split], size))
     ]
 
 

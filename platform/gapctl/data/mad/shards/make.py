@@ -20,6 +20,7 @@ from gapctl.data.mad.shards.atomic import TEMPORARY, write_whole
 from gapctl.data.mad.shards.description import Description, FileRecord, read_description, to_json
 from gapctl.data.mad.shards.layout import (
     DESCRIPTION,
+    DIGITS_PER_SHARD,
     MAKING,
     MANIFEST,
     VARIANTS_TABLE,
@@ -67,7 +68,7 @@ class _Work:
 
     @property
     def shards(self) -> list[Shard]:
-        return shards_of(self.counts, self.request.format)
+        return shards_of(self.counts, self.request)
 
     def drawn(self, shard: Shard) -> Drawn:
         digits, rows = self.digits[shard.split], slice(shard.first, shard.first + shard.count)
@@ -85,6 +86,7 @@ def make_folder(
     seed: int = 0,
     form: Format = "npy",
     workers: int | None = None,
+    digits_per_shard: int = DIGITS_PER_SHARD,
     on_progress: OnProgress = lambda task, done, total: None,
 ) -> Made:
     """Make the shards of `splits` that the folder does not hold whole, `limit` digits of each at most.
@@ -94,7 +96,11 @@ def make_folder(
     InputError for a wrong source, for a folder that holds other data, was made otherwise, is being made by another
     process or has too little room, and WorkError if making fails; what was made until then is kept.
     """
-    work = _work(source, folder, splits, limit, seed, form)
+    digits = {split: load_digits(source, split) for split in SPLITS}
+    largest = max(map(len, digits.values()))
+    cut = limit if limit is not None and limit < largest else None
+    request = Request(source_fingerprint(source), GENERATOR_VERSION, seed, cut, form, digits_per_shard)
+    work = _work(folder, request, digits, splits)
     check_output(folder, work.request, work.shards)
     kept = _kept(work, on_progress)
     whole = read_description(folder)
@@ -109,14 +115,14 @@ def make_folder(
     return Made(description, len(left))
 
 
-def _work(source: str, folder: Path, splits: Collection[Split], limit: int | None, seed: int, form: Format) -> _Work:
-    digits = {split: load_digits(source, split) for split in SPLITS}
-    largest = max(map(len, digits.values()))
-    cut = limit if limit is not None and limit < largest else None
-    request = Request(source_fingerprint(source), GENERATOR_VERSION, seed, cut, form)
+def _work(folder: Path, request: Request, digits: Mapping[Split, Digits], splits: Collection[Split]) -> _Work:
     there = existing_description(folder) if folder.is_dir() else None
     wanted = {*splits, *(there.digits if there else ())}
-    counts = {split: min(len(digits[split]), cut or largest) for split in SPLITS if split in wanted}
+    counts = {
+        split: len(digits[split]) if request.limit is None else min(len(digits[split]), request.limit)
+        for split in SPLITS
+        if split in wanted
+    }
     return _Work(folder, request, digits, counts)
 
 
@@ -179,7 +185,8 @@ def _make(
     done, total = 0, sum(shard.count for shard in left)
     on_progress("drawing MAD's images", 0, total)
     # Never more workers than shards: each costs the seconds in which its process starts.
-    with open_ray(min(workers, len(left))):
+    workers = min(workers, len(left))
+    with open_ray(workers):
         for shard, record in _on_ray(work, left, workers):
             made[shard.name] = record
             done += shard.count
@@ -191,7 +198,9 @@ def _on_ray(work: _Work, left: Sequence[Shard], workers: int) -> Iterator[tuple[
     import ray.data
     from ray.exceptions import RayError
 
-    items = [{"shard": asdict(shard), "folder": str(work.folder), **_columns(work.drawn(shard))} for shard in left]
+    # Absolute: a Ray process need not work where this one does.
+    folder = str(work.folder.absolute())
+    items = [{"shard": asdict(shard), "folder": folder, **work.drawn(shard)._asdict()} for shard in left]
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _make_row, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=workers)
     )
@@ -203,10 +212,6 @@ def _on_ray(work: _Work, left: Sequence[Shard], workers: int) -> Iterator[tuple[
             f"--out {work.folder}: a shard could not be made ({_reason(error)}). The finished ones are kept: the same "
             "command makes what is left."
         ) from error
-
-
-def _columns(drawn: Drawn) -> dict[str, Any]:
-    return drawn._asdict()
 
 
 def _make_row(row: dict[str, Any]) -> dict[str, Any]:

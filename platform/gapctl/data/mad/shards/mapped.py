@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gapctl.data.mad.shards.description import Description, read_description
-from gapctl.data.mad.shards.layout import DIGITS_PER_SHARD, MANIFEST, Shard
+from gapctl.data.mad.shards.layout import MANIFEST, Shard
 from gapctl.data.mad.source import Split
 from gapctl.errors import InputError, WorkError
 
@@ -29,7 +29,9 @@ class ShardedImages:
 
     def __init__(self, folder: Path, split: Split) -> None:
         self._folder, self._split = folder, split
-        shards = [shard for shard in _described(folder).shards() if shard.split == split]
+        description = _described(folder)
+        shards = [shard for shard in description.shards() if shard.split == split]
+        self._digits_per_shard = description.request.digits_per_shard
         self._parts_NVHW = [_mapped(folder, shard) for shard in shards]
         self.shape = (sum(map(len, self._parts_NVHW)), *_IMAGE)
 
@@ -40,7 +42,7 @@ class ShardedImages:
         digit_B, variant_B = np.broadcast_arrays(*index)
         if digit_B.size and not 0 <= digit_B.min() <= digit_B.max() < len(self):
             raise IndexError(f"digits {digit_B.min()} to {digit_B.max()} of {len(self)}")
-        part_B, row_B = np.divmod(digit_B, DIGITS_PER_SHARD)
+        part_B, row_B = np.divmod(digit_B, self._digits_per_shard)
         images_BHW = np.empty((*digit_B.shape, *_IMAGE[1:]), np.uint8)
         for part in np.unique(part_B):
             here = part_B == part

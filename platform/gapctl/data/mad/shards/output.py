@@ -22,6 +22,7 @@ _NAMED: Final = {
     "seed": "--seed",
     "limit": "--digits",
     "format": "--format",
+    "digits_per_shard": "digits per shard",
 }
 
 
