@@ -95,7 +95,10 @@ WRONG = [
     (("--seed", "1"), "--seed 1: only for a folder of shards"),
     (("--format", "npy"), "--format npy: only for a folder of shards"),
     (("--out", "mad", "--format", "tar"), "--format tar: no such format; expected one of npy, webdataset"),
-    (("--splits", "trian"), "--splits trian: no split 'trian'; expected train, test or one of them; did you mean train?"),
+    (
+        ("--splits", "trian"),
+        "--splits trian: no split 'trian'; expected train, test or one of them; did you mean train?",
+    ),
     (("--out", "mad", "--splits", "train,"), "--splits train,: no split ''; expected train, test"),
     (("--out", "mad", "--digits", "0"), "--digits"),
     (("--out", "mad", "--seed", "-1"), "--seed"),
