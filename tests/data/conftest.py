@@ -1,4 +1,4 @@
-"""Ray, once for all tests of this folder that make shards: it takes seconds to start."""
+"""Ray, once for all tests of a file that make shards: it takes seconds to start."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from gapctl.cli.local_ray import local_ray
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
     """A local Ray with two CPUs."""
     with local_ray(2):
