@@ -43,7 +43,7 @@ def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") ->
 
 def kill_all(process: "subprocess.Popen[str]") -> None:
     """`kill -9` of the driver and of everything that it started, Ray's processes included."""
-    victims = [process.pid, *_descendants(process.pid)]
+    victims = [process.pid, *descendants(process.pid)]
     for pid in victims:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -52,7 +52,8 @@ def kill_all(process: "subprocess.Popen[str]") -> None:
     process.communicate(timeout=30)
 
 
-def _descendants(pid: int) -> Sequence[int]:
+def descendants(pid: int) -> Sequence[int]:
+    """The processes that a process started, and those that they did."""
     lines = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
     children: dict[int, list[int]] = {}
     for line in lines:

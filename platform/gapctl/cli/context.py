@@ -37,11 +37,10 @@ def _check_folders(plan: Plan) -> None:
 
 
 def _test_digits(plan: Plan, trial: Trial) -> int:
-    from gapctl.data.mad.digits import load_digits
+    from gapctl.data.mad.counts import count_digits
 
     try:
-        load_digits(trial.config.data.source, "train")
-        return len(load_digits(trial.config.data.source, "test"))
+        return count_digits(trial.config.data.source)["test"]
     except InputError as error:
         raise located(plan.sweep, trial.factors, "data.source", str(error)) from error
 

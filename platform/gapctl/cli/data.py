@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
+from gapctl.cli.data_fetch import fetch_command
+from gapctl.cli.data_verify import verify_command
 from gapctl.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -37,23 +39,68 @@ class PreparedSplit(NamedTuple):
     seconds: float
 
 
+data_app.command("verify")(verify_command)
+data_app.command("fetch")(fetch_command)
+
+
 @data_app.command("mad")
-def mad_command(source: SourceOption = "bundled", as_json: JsonOption = False) -> None:
-    """Make every image of MAD and keep it, or find it in the cache.
+def mad_command(
+    source: SourceOption = "bundled",
+    out: Annotated[Path | None, typer.Option("--out", help="Make a folder of shards there.", metavar="FOLDER")] = None,
+    splits: Annotated[
+        str, typer.Option("--splits", help="`train`, `test` or both.", metavar="SPLIT,...")
+    ] = "train,test",
+    digits: Annotated[
+        int | None, typer.Option("--digits", min=1, help="Only the first digits of each split (with --out).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Other random choices (with --out).")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="`npy` or `webdataset` (with --out).", metavar="FORMAT")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one per core.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make every image of MAD and keep it, or find it: in the cache, or with --out in a folder of shards.
 
     Each digit comes in 24 shapes (thickness, swelling, fracture, scale); colours and captions are drawn later. The
     cache is `$GAPCTL_CACHE`, or `~/.cache/gapctl`. A sweep does the same at its start where this was not run.
+
+    With --out, Ray Data makes arrays to map into memory (or webdataset's tar files, coloured and captioned) with a
+    manifest and checksums. Stopped work goes on where it was; a sweep file may name the folder as `data.source`.
     """
+    from gapctl.cli.data_shards import ShardOptions, chosen_format, chosen_splits, make_shards
+
+    wanted = chosen_splits(splits)
+    if out is not None:
+        options = ShardOptions(source, out, wanted, digits, seed or 0, chosen_format(form or "npy"), workers)
+        make_shards(options, as_json)
+        return
+    _check_needs_out({"--digits": digits, "--seed": seed, "--format": form})
+    _fill_cache(source, wanted, workers, as_json)
+
+
+def _check_needs_out(given: "dict[str, object]") -> None:
+    from gapctl.errors import InputError
+
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option} {value}: only for a folder of shards; give --out FOLDER, or leave it out")
+
+
+def _fill_cache(source: str, splits: "Sequence[Split]", workers: int | None, as_json: bool) -> None:
     from rich.console import Console
 
     from gapctl.cli.preparing import variants_bar
+    from gapctl.data.mad.digits import load_digits
     from gapctl.data.mad.fingerprint import dataset_fingerprint
-    from gapctl.data.mad.source import SPLITS
 
     prepared = []
-    for split in SPLITS:
+    for split in splits:
+        load_digits(source, split)
         with variants_bar(Console(stderr=True)) as show:
-            prepared.append(_prepare(source, split, show))
+            prepared.append(_prepare(source, split, workers, show))
     if as_json:
         document = {"source": source, "fingerprint": dataset_fingerprint(source)}
         typer.echo(json.dumps({**document, "splits": [split._asdict() for split in prepared]}, indent=1))
@@ -92,12 +139,12 @@ def preview_command(
     )
 
 
-def _prepare(source: str, split: "Split", show: Callable[[int, int], None]) -> PreparedSplit:
+def _prepare(source: str, split: "Split", workers: int | None, show: Callable[[int, int], None]) -> PreparedSplit:
     from gapctl.data.mad.store import find_variants, load_variants, variants_file
 
     began = time.perf_counter()
     found = find_variants(source, split)
-    variants = load_variants(source, split, show) if found is None else found
+    variants = load_variants(source, split, show, workers=workers) if found is None else found
     file, (digits, shapes) = variants_file(source, split), variants.images_NVHW.shape[:2]
     seconds = time.perf_counter() - began
     return PreparedSplit(split, str(file), digits, digits * shapes, file.stat().st_size, found is None, seconds)

@@ -26,7 +26,7 @@ class Captions(Frozen):
 
 
 class Data(Frozen):
-    """Where image-caption pairs come from; `source` is `bundled` or a folder of MNIST's IDX files."""
+    """Where image-caption pairs come from: `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards."""
 
     dataset: Literal["mad"] = "mad"
     source: Annotated[str, Field(min_length=1)] = "bundled"

@@ -1,16 +1,18 @@
 """A sheet of MAD images with their captions, so that one sees what a trial is trained on."""
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.mad.captions import Order, caption_text
-from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.render import render
-from gapctl.data.mad.sampling import MadSampler
-from gapctl.data.mad.store import GENERATION_SEEDS
+from gapctl.data.mad.sampling import MadSampler, Samples
+from gapctl.data.mad.shards.description import shards_source
+from gapctl.data.mad.store import GENERATION_SEEDS, MadSplit, load_variants
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,16 +57,27 @@ def contact_sheet(
 def _first_samples(
     source: str, main_factor: str, attributes: int, order: Order, count: int, seed: int
 ) -> tuple[NDArray[np.uint8], list[str]]:
+    if shards_source(source) is None:
+        digits = load_digits(source, "train")
+        labels_N, draw = digits.labels_N, partial(_drawn, digits)
+    else:
+        split = load_variants(source, "train")
+        labels_N, draw = split.digit_labels_N, partial(_read, split)
+    samples = MadSampler(seed, labels_N, main_factor, attributes, order).samples(np.arange(count))
+    return draw(samples), caption_text(samples.tokens_BL)
+
+
+def _drawn(digits: Digits, samples: Samples) -> NDArray[np.uint8]:
     from gapctl.data.mad.shapes import draw_shapes
 
-    digits = load_digits(source, "train")
-    sampler = MadSampler(seed, digits.labels_N, main_factor, attributes, order)
-    samples = sampler.samples(np.arange(count))
     shown, where = np.unique(samples.digit_B, return_inverse=True)
     key = GENERATION_SEEDS["train"]
     shapes = [draw_shapes(digits.images_NHW[index : index + 1], int(index), key)[0] for index in shown]
-    pictures = render(np.stack(shapes), where, samples.variant_B, samples.colour_B)
-    return pictures, caption_text(samples.tokens_BL)
+    return render(np.stack(shapes), where, samples.variant_B, samples.colour_B)
+
+
+def _read(split: MadSplit, samples: Samples) -> NDArray[np.uint8]:
+    return render(split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
 
 
 def _wrapped(caption: str, font: "FreeTypeFont | ImageFont") -> list[str]:

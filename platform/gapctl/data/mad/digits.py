@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gapctl.data.mad.fingerprint import source_fingerprint
 from gapctl.data.mad.idx import read_idx
+from gapctl.data.mad.shards.description import shards_source
 from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, IdxFiles, Split, find_files, source_folder
 from gapctl.errors import InputError, WorkError
 
@@ -35,9 +36,14 @@ class Digits:
 def load_digits(source: str, split: Split) -> Digits:
     """Return a split's digits from `bundled` or a folder of IDX files.
 
-    Raises InputError if the folder or a file is missing, damaged, of another size than 28x28, if there are
-    not as many labels as images, and if a label is not 0 to 9.
+    Raises InputError for a folder of shards (which hold images, not digits), if the folder or a file is missing,
+    damaged, of another size than 28x28, if there are not as many labels as images, and if a label is not 0 to 9.
     """
+    if shards_source(source) is not None:
+        raise InputError(
+            f"{source}: a folder of MAD's shards, expected the digits that they were made from: `bundled` or a folder "
+            "of IDX files."
+        )
     fingerprint = source_fingerprint(source)
     if source == BUNDLED:
         images, labels = _read_bundled(split)

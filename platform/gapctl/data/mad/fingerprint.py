@@ -1,9 +1,12 @@
 """What MAD's images are made from, in a few hex digits; quick and without numpy, for `gapctl plan`."""
 
+import gzip
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Final
 
+from gapctl.data.mad.shards.description import shards_source
 from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, SPLITS, find_files, source_folder
 from gapctl.errors import InputError, WorkError
 
@@ -15,13 +18,16 @@ def dataset_fingerprint(source: str) -> str:
     """Return the name of a source's images, such as `06012fb109735539-v1`: its bytes, the generator's
     version.
 
+    A folder of shards has the name of what it was made from, and so the same one if its images are the same.
     Raises InputError as `source_fingerprint` does.
     """
+    if (shards := shards_source(source)) is not None:
+        return shards.request.fingerprint
     return f"{source_fingerprint(source)}-v{GENERATOR_VERSION}"
 
 
 def source_fingerprint(source: str) -> str:
-    """Return 16 hex digits that change when any byte of the source's files does.
+    """Return 16 hex digits that change when any byte of the source's files does, gzipped or not.
 
     Raises InputError if the folder or one of its files is missing.
     """
@@ -29,11 +35,21 @@ def source_fingerprint(source: str) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(_content_digest(path))
         except OSError as error:
             raise _unreadable(path, error) from error
     return digest.hexdigest()[:16]
+
+
+def _content_digest(path: Path) -> bytes:
+    if path.suffix == ".gz":
+        try:
+            with gzip.open(path) as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except (gzip.BadGzipFile, zlib.error, EOFError):
+            pass  # damaged, or not gzipped at all: reading the digits tells
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _source_files(folder: Path) -> list[Path]:

@@ -46,8 +46,7 @@ def fracture(stroke: Stroke, places_P: NDArray[np.int64], where_C: NDArray[np.fl
     across_C = _angles(stroke.skeleton_S2, centre_C2) + np.pi / 2
     half_C2 = reach_C[:, None] * np.stack((np.sin(across_C), np.cos(across_C)), axis=1)
     starts, ends = (centre_C2 + half_C2).astype(np.int64), (centre_C2 - half_C2).astype(np.int64)
-    lines = [_line(start, end) for start, end in zip(starts, ends, strict=True)]
-    return _erase(stroke.mask_HW, np.concatenate(lines) + _SHIFT)
+    return _erase(stroke.mask_HW, _lines(starts, ends) + _SHIFT)
 
 
 def places_to_cut(stroke: Stroke) -> NDArray[np.int64]:
@@ -69,21 +68,26 @@ def places_to_cut(stroke: Stroke) -> NDArray[np.int64]:
 
 def _angles(skeleton_S2: NDArray[np.int64], centre_C2: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the skeleton's direction around each point, from its second moments in a square window."""
-    offset_2CS = skeleton_S2.T[:, None, :] - centre_C2.T[:, :, None]
-    inside_CS = (np.abs(offset_2CS) <= _ANGLE_WINDOW).all(axis=0)
-    y_CS, x_CS = (offset_2CS * inside_CS).astype(np.float64)
-    count, y, x = np.count_nonzero(inside_CS, axis=1), y_CS.sum(axis=1), x_CS.sum(axis=1)
-    xx = (x_CS * x_CS).sum(axis=1) - x * x / count
-    yy = (y_CS * y_CS).sum(axis=1) - y * y / count
-    xy = (x_CS * y_CS).sum(axis=1) - x * y / count
+    offset_C2S = skeleton_S2.T[None] - centre_C2[:, :, None]
+    inside_CS = (np.abs(offset_C2S) <= _ANGLE_WINDOW).all(axis=1)
+    seen_C2S = (offset_C2S * inside_CS[:, None]).astype(np.float64)
+    count, (y, x) = np.count_nonzero(inside_CS, axis=1), seen_C2S.sum(axis=2).T
+    # Whole numbers far below 2^53: the products' sums are exact in whatever order they are taken.
+    products_C22 = seen_C2S @ seen_C2S.transpose(0, 2, 1)
+    xx = products_C22[:, 1, 1] - x * x / count
+    yy = products_C22[:, 0, 0] - y * y / count
+    xy = products_C22[:, 0, 1] - x * y / count
     angles: NDArray[np.float64] = 0.5 * np.arctan2(2.0 * xy, xx - yy)
     return angles
 
 
-def _line(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the pixels nearest to a straight line."""
-    steps = max(int(np.abs(end - start).max()), 1)
-    pixels: NDArray[np.int64] = start + (2 * np.arange(steps + 1)[:, None] * (end - start) + steps) // (2 * steps)
+def _lines(starts_C2: NDArray[np.int64], ends_C2: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the pixels nearest to straight lines, those of the shorter ones with their end repeated."""
+    way_C2 = ends_C2 - starts_C2
+    steps_C11 = np.maximum(np.abs(way_C2).max(axis=1), 1)[:, None, None]
+    step_CT1 = np.minimum(np.arange(int(steps_C11.max()) + 1)[:, None], steps_C11)
+    gone_CT2 = (2 * step_CT1 * way_C2[:, None] + steps_C11) // (2 * steps_C11)
+    pixels: NDArray[np.int64] = (starts_C2[:, None] + gone_CT2).reshape(-1, 2)
     return pixels
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.mad.factors import COLOURS
+from gapctl.data.mad.images import Images
 
 # Per channel: what stays of the stroke's grey level, and what every stroke pixel is filled with.
 _KEEP: Final = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -24,7 +25,7 @@ FILL_7C: Final = _masks(_FILL, default=0)
 
 
 def render(
-    images_NVHW: NDArray[np.uint8],
+    images_NVHW: Images,
     digit_B: NDArray[np.int64],
     variant_B: NDArray[np.int64],
     colour_B: NDArray[np.int64],
@@ -34,7 +35,7 @@ def render(
     On pixels above 0, red, green and blue keep one channel of the grey level; cyan, magenta and yellow set
     two channels to 255 and keep the third.
     """
-    grey = images_NVHW[digit_B, variant_B].reshape(len(digit_B), 1, -1)
+    grey: NDArray[np.uint8] = images_NVHW[digit_B, variant_B].reshape(len(digit_B), 1, -1)
     stroke = np.where(grey > 0, np.uint8(255), np.uint8(0))
     keep, fill = KEEP_7C[colour_B][:, :, None], FILL_7C[colour_B][:, :, None]
     return ((grey & keep) | (stroke & fill)).reshape(len(digit_B), 3, *images_NVHW.shape[2:])

@@ -18,7 +18,10 @@ from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.factors import VARIANTS
 from gapctl.data.mad.fingerprint import dataset_fingerprint
 from gapctl.data.mad.generate import Progress, generate_variants
-from gapctl.data.mad.source import Split
+from gapctl.data.mad.images import Images
+from gapctl.data.mad.shards.description import shards_source
+from gapctl.data.mad.shards.mapped import open_images
+from gapctl.data.mad.source import Split, source_folder
 from gapctl.errors import InputError, WorkError
 
 GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
@@ -26,11 +29,22 @@ GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
 
 @dataclass(frozen=True)
 class MadSplit:
-    """Every variant of a split's digits (a read-only memory map), and the digits' labels."""
+    """Every variant of a split's digits (read-only memory maps), and the digits' labels."""
 
-    images_NVHW: NDArray[np.uint8]
+    images_NVHW: Images
     digit_labels_N: NDArray[np.int64]
     fingerprint: str
+
+
+def generation_key(split: Split, seed: int) -> int:
+    """Return the key of a split's random choices, another for each split and seed; the cache's seed is 0."""
+    return GENERATION_SEEDS[split] + len(GENERATION_SEEDS) * seed
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    available = getattr(os, "sched_getaffinity", None)
+    return len(available(0)) if available else os.cpu_count() or 1
 
 
 def cache_folder(cache: Path | None = None) -> Path:
@@ -45,7 +59,12 @@ def variants_file(source: str, split: Split, cache: Path | None = None) -> Path:
 
 
 def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSplit | None:
-    """Return a split's images if the cache holds them whole, else None; raises InputError for a wrong source."""
+    """Return a split's images from a folder of shards or a cache that holds them whole, else None.
+
+    Raises InputError for a wrong source.
+    """
+    if (shards := _from_shards(source, split)) is not None:
+        return shards
     return _find(load_digits(source, split), variants_file(source, split, cache))
 
 
@@ -56,30 +75,34 @@ def load_variants(
     cache: Path | None = None,
     workers: int | None = None,
 ) -> MadSplit:
-    """Return a split's images, made now if the cache does not hold them whole.
+    """Return a split's images: those of a folder of shards, or the cache's, made now if it does not hold them whole.
 
     `on_progress` is called only while images are made; `workers` is by default one process per available
     core. Raises InputError for a wrong source or a cache that cannot be written, WorkError if making them
     fails.
     """
+    if (shards := _from_shards(source, split)) is not None:
+        return shards
     digits, path = load_digits(source, split), variants_file(source, split, cache)
     found = _find(digits, path)
     if found is None:
-        _make(path, digits, split, on_progress, workers or _cores())
+        _make(path, digits, split, on_progress, workers or available_cores())
         found = _find(digits, path)
     if found is None:
         raise WorkError(f"{path}: the images just written cannot be read back. Check the disk, then run again.")
     return found
 
 
+def _from_shards(source: str, split: Split) -> MadSplit | None:
+    description = shards_source(source)
+    if description is None:
+        return None
+    return MadSplit(*open_images(source_folder(source), split), description.request.fingerprint)
+
+
 def _find(digits: Digits, path: Path) -> MadSplit | None:
     images = _read(path, len(digits))
     return None if images is None else MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
-
-
-def _cores() -> int:
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count() or 1
 
 
 def _read(path: Path, count: int) -> NDArray[np.uint8] | None:

@@ -1,0 +1,43 @@
+"""Folders of shards for tests: a few digits, two to a shard."""
+
+from collections.abc import Collection
+from contextlib import nullcontext
+from pathlib import Path
+
+from gapctl.data.mad.shards.layout import Format
+from gapctl.data.mad.shards.make import Made, OnProgress, OpenRay, make_folder
+from gapctl.data.mad.source import SPLITS, Split
+
+PER_SHARD = 2
+
+
+def make(
+    source: Path | str,
+    folder: Path,
+    *,
+    splits: Collection[Split] = SPLITS,
+    limit: int | None = None,
+    seed: int = 0,
+    form: Format = "npy",
+    workers: int = 2,
+    open_ray: OpenRay = lambda workers: nullcontext(),
+    on_progress: OnProgress = lambda task, done, total: None,
+) -> Made:
+    """Make a folder on the Ray that the test has started."""
+    return make_folder(
+        str(source),
+        folder,
+        open_ray,
+        splits=splits,
+        limit=limit,
+        seed=seed,
+        form=form,
+        workers=workers,
+        digits_per_shard=PER_SHARD,
+        on_progress=on_progress,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
