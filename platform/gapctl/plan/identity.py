@@ -6,7 +6,7 @@ from typing import Any
 from gapctl.spec.canonical import canonical_json
 from gapctl.spec.trial import TrialConfig
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raised whenever the same configuration would give other numbers than before."""
 
 
