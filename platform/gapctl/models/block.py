@@ -4,13 +4,12 @@ Index letters: S samples, T tokens of a sample, R = S * T rows, P pooled rows (o
 H heads, G = H * S groups, C = D / H channels of a head, J the projections (query, key, value), K keys, Q queries.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gapctl.models.layers import Layer, Projections, attention, gelu, layer_norm, linear
+from gapctl.models.layers import Layer, Projections, attention, gelu, layer_norm, linear, residual
 from gapctl.models.weight import Weight, Weights
 
 EPSILON = 1e-5
@@ -28,14 +27,11 @@ class Layout(NamedTuple):
         split = rows_RE.view(self.samples, -1, parts, self.heads, rows_RE.shape[1] // (parts * self.heads))
         return split.permute(2, 3, 0, 1, 4).reshape(parts, self.heads * self.samples, split.shape[1], -1)
 
-    def ungrouped(self, parts_GTC: Sequence[Tensor]) -> Tensor:
+    def ungrouped(self, parts_NGTC: Tensor) -> Tensor:
         """The inverse of `grouped`: rows with the parts side by side."""
-        groups, tokens, channels = parts_GTC[0].shape
-        rows = parts_GTC[0].new_empty(self.samples, tokens, len(parts_GTC), self.heads, channels)
-        for index, part_GTC in enumerate(parts_GTC):
-            part = part_GTC.view(self.heads, self.samples, tokens, channels)
-            rows[:, :, index].copy_(part.permute(1, 2, 0, 3))
-        return rows.view(self.samples * tokens, -1)
+        parts, _, tokens, channels = parts_NGTC.shape
+        split = parts_NGTC.view(parts, self.heads, self.samples, tokens, channels)
+        return split.permute(2, 3, 0, 1, 4).reshape(self.samples * tokens, -1)
 
 
 class Pooling(NamedTuple):
@@ -65,35 +61,39 @@ class Block:
     def _attend(self, x_RD: Tensor, layout: Layout, mask_KQ: Tensor | None) -> Layer:
         normal = self._normal("ln_1", x_RD)
         joint = linear(normal.output, self._get("attn.in_proj_weight"), self._get("attn.in_proj_bias"))
-        heads = attention(Projections(*layout.grouped(joint.output, 3)), mask_KQ, x_RD.dtype)
-        out = self._linear("attn.out_proj", layout.ungrouped([heads.output_GQC]))
+        joint_3GTC = layout.grouped(joint.output, 3)
+        heads = attention(Projections(*joint_3GTC), mask_KQ, x_RD.dtype)
+        out = self._linear("attn.out_proj", layout.ungrouped(heads.output_GQC[None]))
 
         def pullback(grad_RD: Tensor) -> Tensor:
             grad_GQC = layout.grouped(out.pullback(grad_RD.to(out.output.dtype)), 1)[0]
-            grad_RE = layout.ungrouped(heads.pullback(grad_GQC))
-            return normal.pullback(joint.pullback(grad_RE)).add_(grad_RD)
+            grad_3GTC = torch.empty_like(joint_3GTC)
+            heads.pullback(grad_GQC, Projections(*grad_3GTC))
+            return normal.pullback(joint.pullback(layout.ungrouped(grad_3GTC))).add_(grad_RD)
 
-        return Layer(x_RD + out.output, pullback)
+        return Layer(residual(x_RD, out.output), pullback)
 
     def _attend_from(self, x_RD: Tensor, layout: Layout, pooling: Pooling) -> Layer:
         width = x_RD.shape[1]
         weight, bias = self._get("attn.in_proj_weight"), self._get("attn.in_proj_bias")
         normal = self._normal("ln_1", x_RD)
-        query = linear(normal.output[pooling.row_P], weight.rows(0, width), bias.rows(0, width))
+        query = linear(normal.output.index_select(0, pooling.row_P), weight.rows(0, width), bias.rows(0, width))
         rest = linear(normal.output, weight.rows(width, 3 * width), bias.rows(width, 3 * width))
-        projections = Projections(layout.grouped(query.output, 1)[0], *layout.grouped(rest.output, 2))
-        heads = attention(projections, pooling.mask_GK1, x_RD.dtype)
-        out = self._linear("attn.out_proj", layout.ungrouped([heads.output_GQC]))
+        query_1GQC, rest_2GKC = layout.grouped(query.output, 1), layout.grouped(rest.output, 2)
+        heads = attention(Projections(*query_1GQC, *rest_2GKC), pooling.mask_GK1, x_RD.dtype)
+        out = self._linear("attn.out_proj", layout.ungrouped(heads.output_GQC[None]))
 
         def pullback(grad_PD: Tensor) -> Tensor:
-            grad = heads.pullback(layout.grouped(out.pullback(grad_PD.to(out.output.dtype)), 1)[0])
-            grad_RD = rest.pullback(layout.ungrouped([grad.key_GKC, grad.value_GKC]))
-            grad_RD[pooling.row_P] += query.pullback(layout.ungrouped([grad.query_GQC]))
+            grad_GQC = layout.grouped(out.pullback(grad_PD.to(out.output.dtype)), 1)[0]
+            grad_1GQC, grad_2GKC = torch.empty_like(query_1GQC), torch.empty_like(rest_2GKC)
+            heads.pullback(grad_GQC, Projections(*grad_1GQC, *grad_2GKC))
+            grad_RD = rest.pullback(layout.ungrouped(grad_2GKC))
+            grad_RD[pooling.row_P] += query.pullback(layout.ungrouped(grad_1GQC))
             grad_x_RD = normal.pullback(grad_RD)
             grad_x_RD[pooling.row_P] += grad_PD
             return grad_x_RD
 
-        return Layer(x_RD[pooling.row_P] + out.output, pullback)
+        return Layer(residual(x_RD.index_select(0, pooling.row_P), out.output), pullback)
 
     def _think(self, x_RD: Tensor) -> Layer:
         normal = self._normal("ln_2", x_RD)
@@ -105,7 +105,7 @@ class Block:
             grad = active.pullback(narrow.pullback(grad_RD.to(narrow.output.dtype)))
             return normal.pullback(wide.pullback(grad)).add_(grad_RD)
 
-        return Layer(x_RD + narrow.output, pullback)
+        return Layer(residual(x_RD, narrow.output), pullback)
 
     def _normal(self, name: str, x_RD: Tensor) -> Layer:
         """A layer norm whose output has the format of products."""

@@ -18,6 +18,7 @@ from gapctl.models.build import Vocabulary, build_model
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.checkpoint import LossSums, pack, pack_weights, restore
 from gapctl.training.evaluate import Evaluation
+from gapctl.training.memory import keep_freed_memory
 from gapctl.training.precision import resolve_precision
 from gapctl.training.schedule import learning_rate, total_steps
 from gapctl.training.step import TrainingStep
@@ -56,6 +57,7 @@ class TrialRun:
     def __init__(self, config: TrialConfig, seed: int, data: TrialData, store: Store, device: torch.device) -> None:
         self._config = config
         self._store = store
+        keep_freed_memory()
         self._model = build_model(config, VOCABULARY, seed).to(device)
         self._step = TrainingStep(self._model, config, resolve_precision(config.train.precision, device))
         self._state = restore(store.checkpoints(), self._model, self._step.optimizer)
