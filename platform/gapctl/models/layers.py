@@ -55,7 +55,7 @@ def linear(x_RI: Tensor, weight: Weight, bias: Weight) -> Layer:
 
 def _affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
     """oneDNN adds the bias within a bfloat16 product; addmm first writes it to every row, a tenth of the time."""
-    if x_RI.dtype == torch.bfloat16 and x_RI.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if x_RI.dtype == torch.bfloat16 and x_RI.device.type == "cpu" and torch._C._has_mkldnn:
         fused: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight_OI, bias_O, "none", [], "")
         return fused
     return torch.addmm(bias_O, x_RI, weight_OI.t())
@@ -81,9 +81,10 @@ def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> Layer:
     output_RD, mean_R1, rstd_R1 = torch.native_layer_norm(x_RD, shape, gain.exact, bias.exact, eps)
 
     def pullback(grad_RD: Tensor) -> Tensor:
-        grad_x_RD, grad_gain_D, grad_bias_D = torch.ops.aten.native_layer_norm_backward(
+        gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_layer_norm_backward(
             grad_RD, x_RD, shape, mean_R1, rstd_R1, gain.exact, bias.exact, [True, True, True]
         )
+        grad_x_RD, grad_gain_D, grad_bias_D = gradients
         gain.grad.copy_(grad_gain_D)
         bias.grad.copy_(grad_bias_D)
         return grad_x_RD

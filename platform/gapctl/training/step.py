@@ -13,6 +13,7 @@ from gapctl.data.mad.captions import END_TOKEN
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.temperature import clamp_temperature
 from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions, patches
+from gapctl.models.weight import Weights
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.masters import Masters
@@ -34,6 +35,11 @@ class TrainingStep:
         self._patch_size = preset.patch_size
         self._format = dtype_of(precision)
         self._loss = contrastive_loss(config.loss.kind)
+
+    @property
+    def weights(self) -> Weights:
+        """The trainable parameters by open_clip's names, each with the gradient of the last step."""
+        return self._masters.weights
 
     def refresh(self) -> None:
         """To be called after a checkpoint was read into the model."""
