@@ -20,7 +20,7 @@ from gapctl.metrics.suite import Embeddings, measure
 from gapctl.metrics.zeroshot import zero_shot_accuracy
 from gapctl.models.temperature import temperature_metrics
 from gapctl.spec.trial import TrialConfig
-from gapctl.training.precision import computing_in
+from gapctl.training.precision import fast_attention
 
 CHUNK = 512
 TEMPLATES = 32
@@ -51,7 +51,7 @@ class Evaluation:
     @torch.no_grad()
     def measure(self, model: CLIP) -> dict[str, float]:
         """Every metric by its name."""
-        with computing_in("float32", self._device):
+        with fast_attention(self._device):
             image_ND = torch.cat([model.encode_image(images, normalize=True) for images in self._images()])
             text_ND = self._encode_text(model, self._gallery.tokens_NL)
             accuracy = self._zero_shot(model, image_ND)

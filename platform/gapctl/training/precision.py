@@ -1,4 +1,4 @@
-"""Which number format a trial computes in, and the attention kernel that is fast in it."""
+"""Which number format a trial computes in, and the attention kernel that is fast in an evaluation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,14 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: tor
     return "bfloat16" if has_units else "float32"
 
 
+def dtype_of(precision: Resolved) -> torch.dtype:
+    """The format of a trial's products; masters, statistics, softmax and loss are float32 in either."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
 @contextmanager
-def computing_in(precision: Resolved, device: torch.device) -> Iterator[None]:
-    """Autocast for products; plain math attention on a CPU, whose fused kernel is slow for short sequences."""
+def fast_attention(device: torch.device) -> Iterator[None]:
+    """Plain math attention for open_clip's model on a CPU, whose fused kernel is slow for short sequences."""
     kernel = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    with (
-        sdpa_kernel(kernel),
-        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
-    ):
+    with sdpa_kernel(kernel):
         yield

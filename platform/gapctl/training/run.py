@@ -15,14 +15,13 @@ from gapctl.data.feed import Batch, MadFeed, TrialData
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
 from gapctl.metrics.loss_floor import batch_loss_floor
 from gapctl.models.build import Vocabulary, build_model
-from gapctl.models.losses import contrastive_loss
-from gapctl.models.temperature import clamp_temperature
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.checkpoint import LossSums, pack, pack_weights, restore
 from gapctl.training.evaluate import Evaluation
-from gapctl.training.optimizer import build_optimizer
-from gapctl.training.precision import computing_in, resolve_precision
+from gapctl.training.memory import keep_freed_memory
+from gapctl.training.precision import resolve_precision
 from gapctl.training.schedule import learning_rate, total_steps
+from gapctl.training.step import TrainingStep
 
 CHECKPOINT_SECONDS = 10.0
 BEAT_SECONDS = 10.0
@@ -59,12 +58,11 @@ class TrialRun:
     def __init__(self, config: TrialConfig, seed: int, data: TrialData, store: Store, device: torch.device) -> None:
         self._config = config
         self._store = store
-        self._device = device
-        self._precision = resolve_precision(config.train.precision, device)
+        keep_freed_memory()
         self._model = build_model(config, VOCABULARY, seed).to(device)
-        self._optimizer = build_optimizer(self._model, config.train)
-        self._loss = contrastive_loss(config.loss.kind)
-        self._state = restore(store.checkpoints(), self._model, self._optimizer)
+        self._step = TrainingStep(self._model, config, resolve_precision(config.train.precision, device))
+        self._state = restore(store.checkpoints(), self._model, self._step.optimizer)
+        self._step.refresh()
         self._steps = total_steps(config.train)
         self._feed = iter(MadFeed(data, config, seed, position=self.samples_seen))
         self._evaluation = Evaluation(data, config, device)
@@ -112,7 +110,7 @@ class TrialRun:
 
     def save(self) -> None:
         """Writes a checkpoint now."""
-        self._store.save_checkpoint(self.samples_seen, pack(self._model, self._optimizer, self._state))
+        self._store.save_checkpoint(self.samples_seen, pack(self._model, self._step.optimizer, self._state))
         self._saved_at = time.monotonic()
 
     def weights(self) -> bytes:
@@ -128,7 +126,7 @@ class TrialRun:
         started = time.monotonic()
         if self._evaluated():
             batch, _ = next(self._feed)
-            self._step(batch)
+            self._train_on(batch)
             self._state.seconds += time.monotonic() - started
         else:
             row = self._evaluate()
@@ -137,20 +135,8 @@ class TrialRun:
             self._store.save_history(self._state.rows)
             self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
 
-    def _step(self, batch: Batch) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._config.train, self._state.step)
-        images = batch.images(self._device)
-        tokens = torch.from_numpy(batch.tokens_BL).to(self._device)
-        with computing_in(self._precision, self._device):
-            outputs = self._model(images, tokens)
-        features = [output.float() for output in outputs[:2]]
-        loss = self._loss(*features, *outputs[2:])
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self._optimizer.step()
-        clamp_temperature(self._model)
-        self._last_loss = float(loss.detach())
+    def _train_on(self, batch: Batch) -> None:
+        self._last_loss = float(self._step(batch, learning_rate(self._config.train, self._state.step)))
         self._count(batch)
 
     def _count(self, batch: Batch) -> None:
