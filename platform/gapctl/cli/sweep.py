@@ -110,7 +110,10 @@ def _conclude(
     for problem in problems:
         typer.echo(f"gapctl: {problem}", err=True)
     if outcome.interrupted:
-        console.print("Interrupted; checkpoints were written, and the same command goes on from them", highlight=False)
+        console.print(
+            "Interrupted; what was in training is checkpointed, and the same command goes on from there",
+            highlight=False,
+        )
         raise typer.Exit(INTERRUPTED)
     if problems:
         raise typer.Exit(1)

@@ -23,7 +23,7 @@ class Folder:
             raise InputError(f"--runs: found nothing; {expected}")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(root)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise InputError(f"--runs {root}: {error}; {expected}") from error
         self._local = isinstance(self._fs, LocalFileSystem)
         if self._local:
