@@ -1,11 +1,12 @@
 """Speed of a training step on one core, a trial of ours beside a plain open_clip loop, and both loss curves.
 
-    python benchmarks/training_step.py [--rounds 5] [--steps 10] [--json FILE] [--curves FILE.csv]
+    python benchmarks/training_step.py [--rounds 5] [--steps 10] [--json FILE]
+    python benchmarks/training_step.py --curves FILE.csv
 
 Both train the same model, batch and loss on the same samples. The peer is what one writes first: open_clip's model in
 float32, torch's default attention and AdamW. Each lives in a process of its own, as it does in use, and the two take
-turns, so that a drifting clock hits both; time is the process's own, so that neighbours count less. `--curves` trains
-both with one recipe over three seeds and says whether ours stays within what a seed changes in the peer.
+turns, so that a drifting clock hits both; time is the process's own, so that neighbours count less. `--curves` instead
+trains both with one recipe over three seeds and says whether ours stays within what a seed changes in the peer.
 """
 
 import argparse
@@ -187,6 +188,12 @@ def show(results: Sequence[Measured]) -> None:
     Console().print(table)
 
 
+def write_ratios(results: Sequence[Measured], path: Path) -> None:
+    """The table as JSON."""
+    cases = [{**r.case._asdict(), "peer": r.peer, "ours": r.ours, "ratio": r.ratio} for r in results]
+    path.write_text(json.dumps({"limit": LIMIT, "cases": cases}, indent=2) + "\n", encoding="utf-8")
+
+
 class CurvePoint(NamedTuple):
     """The mean loss of the steps up to `samples` since the last point."""
 
@@ -233,28 +240,24 @@ def write_curves(points: Sequence[CurvePoint], path: Path) -> None:
 
 
 def main() -> None:
-    """Prints the ratios and, where asked, writes them and the curves."""
+    """Prints the ratios, or what the curves say, and writes either where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--json", type=Path, help="also write the ratios here")
-    parser.add_argument("--curves", type=Path, help="also train both at three seeds and write the losses here")
+    parser.add_argument("--curves", type=Path, help="train both at three seeds and write the losses here instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = load_trial_data(Case().config().data)
-    results = [measure(case, arguments.rounds, arguments.steps) for case in CASES]
-    show(results)
-    document: dict[str, object] = {
-        "limit": LIMIT,
-        "cases": [{**r.case._asdict(), "peer": r.peer, "ours": r.ours, "ratio": r.ratio} for r in results],
-    }
     if arguments.curves:
         points = curves(data)
         write_curves(points, arguments.curves)
-        document["curves"] = statement(points)
-        print(document["curves"])
+        print(statement(points))
+        return
+    results = [measure(case, arguments.rounds, arguments.steps) for case in CASES]
+    show(results)
     if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_ratios(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -145,8 +145,8 @@ def _project(x_SD: Tensor, weights: Weights, norm: str, projection: str, pullbac
     def pullback(grad_SE: Tensor) -> Tensor:
         torch.mm(normal.output.t(), grad_SE, out=matrix.grad)
         grad = normal.pullback(grad_SE @ matrix.exact.t())
-        for back in reversed(pullbacks):
-            grad = back(grad)
+        while pullbacks:  # one that is done frees its activations, and the next one's gradients lie there, in cache
+            grad = pullbacks.pop()(grad)
         return grad
 
     return Layer(normal.output @ matrix.exact, pullback)
