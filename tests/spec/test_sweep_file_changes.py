@@ -15,7 +15,7 @@ SCALES = edited(
 )
 
 
-@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper", None])
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "hour", "paper", None])
 def test_the_shipped_sweep_loads_at_every_scale(scale: str | None) -> None:
     sweep = load_sweep(SHIPPED, scale)
 
@@ -24,7 +24,7 @@ def test_the_shipped_sweep_loads_at_every_scale(scale: str | None) -> None:
 
 
 def test_the_shipped_scales_are_all_tried() -> None:
-    assert set(load_sweep(SHIPPED).spec.scales) == {"smoke", "laptop", "paper"}
+    assert set(load_sweep(SHIPPED).spec.scales) == {"smoke", "laptop", "hour", "paper"}
 
 
 def test_a_scale_changes_what_it_lists_and_nothing_else(tmp_path: Path) -> None:

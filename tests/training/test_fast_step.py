@@ -22,14 +22,17 @@ from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import Captions as CaptionSettings
 from gapctl.spec.trial import Data, Loss, Model, Temperature, Train, TrialConfig
 from gapctl.training.masters import Masters
+from gapctl.training.member import VOCABULARY
 from gapctl.training.optimizer import BETAS, EPSILON
-from gapctl.training.run import VOCABULARY
-from gapctl.training.step import TrainingStep, normalised_patches
+from gapctl.training.pairs import joined
+from gapctl.training.precision import Resolved
+from gapctl.training.step import TrainingStep
 from mad_data import small_data
 
 CPU = torch.device("cpu")
 PRESET = PRESETS["mad-tiny"]
 Kind = Literal["clip", "siglip"]
+PRECISIONS: tuple[Resolved, ...] = ("float32", "bfloat16")
 
 
 @pytest.fixture(autouse=True)
@@ -99,10 +102,10 @@ def test_loss_and_every_gradient_are_those_of_open_clip(
     batch = batch_of(trial)
     model = livened(build_model(trial, VOCABULARY, seed=3))
     expected = by_autograd(model, trial, batch)
-    step = TrainingStep(model, trial, "float32")
+    step = TrainingStep([model], trial, "float32")
 
     captions = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
-    found = step.gradients(normalised_patches(batch, PRESET.patch_size, torch.float32, CPU), captions)
+    found = step.gradients(step.normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
 
     assert relative_error(found, expected.loss) < 1e-6
     gradients = {name: weight.grad for name, weight in step.weights.items()}
@@ -114,7 +117,7 @@ def test_loss_and_every_gradient_are_those_of_open_clip(
 
 def float64_towers(trial: TrialConfig) -> tuple[CLIP, Masters]:
     model = livened(build_model(trial, VOCABULARY, seed=5).double())
-    return model, Masters(model, torch.float64)
+    return model, Masters([model], torch.float64)
 
 
 @torch.no_grad()
@@ -218,7 +221,8 @@ def test_twelve_steps_in_float32_follow_a_plain_open_clip_loop(loss: Kind) -> No
     trial = config(loss)
     ours, theirs = (build_model(trial, VOCABULARY, seed=0) for _ in range(2))
 
-    found = trained(TrainingStep(ours, trial, "float32"), trial, 12)
+    step = TrainingStep([ours], trial, "float32")
+    found = trained(lambda batch, rate: step(joined([batch]), rate), trial, 12)
     expected = trained(plain_loop(theirs, trial), trial, 12)
 
     assert found == pytest.approx(expected, rel=2e-4)
@@ -230,9 +234,9 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
     batch = batch_of(trial)
     captions = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
     steps = {}
-    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        step = TrainingStep(livened(build_model(trial, VOCABULARY, seed=3)), trial, precision)
-        loss = step.gradients(normalised_patches(batch, PRESET.patch_size, dtype, CPU), captions)
+    for precision in PRECISIONS:
+        step = TrainingStep([livened(build_model(trial, VOCABULARY, seed=3))], trial, precision)
+        loss = step.gradients(step.normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
         gradient = torch.cat([weight.grad.flatten() for weight in step.weights.values()])
         steps[precision] = (float(loss), gradient)
 
@@ -244,12 +248,12 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
 
 def test_bfloat16_masters_keep_changes_too_small_for_bfloat16() -> None:
     trial = config()
-    step = TrainingStep(build_model(trial, VOCABULARY, seed=0), trial, "bfloat16")
-    before = step.model.visual.proj.detach().clone()
+    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], trial, "bfloat16")
+    before = step.models[0].visual.proj.detach().clone()
 
-    step(batch_of(trial), 1e-6)
+    step(joined([batch_of(trial)]), 1e-6)
 
-    change = (step.model.visual.proj.detach() - before).abs()
+    change = (step.models[0].visual.proj.detach() - before).abs()
     assert 0 < float(change.max()) < 2e-6
     weight = step.weights["visual.proj"]
     torch.testing.assert_close(weight.fast, weight.exact.to(torch.bfloat16), rtol=0, atol=0)
@@ -259,7 +263,7 @@ def test_the_model_is_a_view_of_the_masters_and_its_state_dict_is_open_clips() -
     trial = config()
     model = build_model(trial, VOCABULARY, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    masters = Masters(model, torch.bfloat16)
+    masters = Masters([model], torch.bfloat16)
 
     assert {name: value.tolist() for name, value in model.state_dict().items()} == {
         name: value.tolist() for name, value in before.items()
@@ -273,12 +277,14 @@ def test_the_model_is_a_view_of_the_masters_and_its_state_dict_is_open_clips() -
 
 def test_matrices_decay_and_vectors_do_not() -> None:
     trial = config()
-    step = TrainingStep(build_model(trial, VOCABULARY, seed=0), trial, "float32")
-    matrices, vectors = step.optimizer.param_groups
+    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], trial, "float32")
+    step(joined([batch_of(trial)]), 0.0)
+    kept = step.optimizer_state(0)
+    matrices, vectors = kept["param_groups"]
     counts = {2: 0, 1: 0}
-    for parameter in step.model.parameters():
+    for parameter in step.models[0].parameters():
         counts[2 if parameter.ndim >= 2 else 1] += parameter.numel()
 
     assert matrices["weight_decay"] == trial.train.weight_decay
     assert vectors["weight_decay"] == 0
-    assert [group["params"][0].numel() for group in (matrices, vectors)] == [counts[2], counts[1]]
+    assert [kept["state"][place]["exp_avg"].numel() for place in (0, 1)] == [counts[2], counts[1]]

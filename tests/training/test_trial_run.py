@@ -1,37 +1,19 @@
 """A training's numbers depend on configuration, seed and data alone: not on pieces, pauses or checkpoints."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
 import torch
 
 from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Temperature, Train, TrialConfig
 from gapctl.spec.vocabulary import METRICS
-from gapctl.training.run import TrialRun
+from gapctl.training.member import Member
+from gapctl.training.run import TrainingRun
 from mad_data import small_data
+from memory_store import MemoryStore
 
 CPU = torch.device("cpu")
-
-
-class MemoryStore:
-    """A trial's store in memory, with the checkpoints that a disk would have."""
-
-    def __init__(self) -> None:
-        self.saved: list[tuple[str, bytes]] = []
-        self.rows: list[Mapping[str, float]] = []
-
-    def checkpoints(self) -> Sequence[tuple[str, bytes]]:
-        return list(reversed(self.saved))
-
-    def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
-        self.saved.append((str(samples_seen), content))
-
-    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        self.rows = list(rows)
-
-    def beat(self, samples_seen: int) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +30,14 @@ def config(**changes: object) -> TrialConfig:
     return TrialConfig(**{**parts, **changes})
 
 
-def begin(store: MemoryStore, seed: int = 0, **changes: object) -> TrialRun:
-    return TrialRun(config(**changes), seed, small_data(), store, CPU)
+def begin(store: MemoryStore, seed: int = 0, **changes: object) -> TrainingRun:
+    return TrainingRun([Member(config(**changes), seed, small_data(), store, CPU)], CPU)
 
 
-def finish(run: TrialRun, seconds: float = 60.0) -> dict[str, float]:
+def finish(run: TrainingRun, seconds: float = 60.0) -> dict[str, float]:
     while not run.done:
         run.advance(seconds)
-    return run.final_metrics()
+    return run.members[0].final_metrics()
 
 
 def same(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
@@ -96,7 +78,7 @@ def test_a_damaged_newest_checkpoint_costs_only_the_work_since_the_older_one(who
     store.saved[-1] = ("damaged", store.saved[-1][1][:1000])
 
     continued = begin(store)
-    assert continued.samples_seen == 0 or continued.samples_seen < run.samples_seen
+    assert continued.members[0].samples_seen == 0 or continued.members[0].samples_seen < run.members[0].samples_seen
     assert same(finish(continued), whole)
 
 
@@ -122,7 +104,7 @@ def test_other_seeds_give_other_numbers(whole: dict[str, float]) -> None:
 def test_arms_of_a_seed_start_from_the_same_weights() -> None:
     few, many = (begin(MemoryStore(), data=Data(captions=Captions(attributes=count))) for count in (0, 5))
 
-    assert few.weights() == many.weights()
+    assert few.members[0].weights() == many.members[0].weights()
 
 
 def test_a_fixed_temperature_stays_and_a_learned_one_moves(whole: dict[str, float]) -> None:

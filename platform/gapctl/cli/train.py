@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gapctl.data.feed import TrialData
     from gapctl.plan.trials import Trial
     from gapctl.spec.sweep import Resources
-    from gapctl.sweep.work import TrialWork
+    from gapctl.sweep.work import PackWork
 
 
 def train_command(
@@ -45,11 +45,11 @@ def train_command(
 
 def _train(trial: "Trial", data: "TrialData", runs: str, resources: "Resources", console: "Console") -> None:
     from gapctl.ledger import Ledger
-    from gapctl.sweep.work import TrialWork
+    from gapctl.sweep.work import PackWork
 
     folder = Ledger(runs).trial(trial.id)
     try:
-        work = TrialWork(trial, data, runs, threads=resources.cpus, gpu=resources.gpus != 0)
+        work = PackWork([trial], data, runs, threads=resources.cpus, gpu=resources.gpus != 0)
         _advance(work, trial, console)
     except (GapctlError, typer.Exit):
         raise
@@ -59,10 +59,10 @@ def _train(trial: "Trial", data: "TrialData", runs: str, resources: "Resources",
         raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
 
 
-def _advance(work: "TrialWork", trial: "Trial", console: "Console") -> None:
+def _advance(work: "PackWork", trial: "Trial", console: "Console") -> None:
     try:
         while True:
-            report = work.advance(seconds=2.0)
+            (report,) = work.advance(seconds=2.0)
             share = report["samples_seen"] / report["samples_total"]
             rate = report["samples_per_second"]
             console.print(f"{trial.label}: {share:4.0%}, loss {report['loss']:.3f}, {rate:,.0f} samples/s")

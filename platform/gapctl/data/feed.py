@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.data.mad.render import render
-from gapctl.data.mad.sampling import MadSampler
+from gapctl.data.mad.sampling import MadSampler, Samples
 from gapctl.data.mad.store import MadSplit, load_variants
 from gapctl.spec.trial import Data, TrialConfig
 
@@ -59,14 +59,15 @@ class MadFeed:
 
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         while True:
-            yield self._batch(), self._position
+            drawn = self.draw(1)
+            images_BCHW = render(self._split.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
+            yield Batch(images_BCHW, drawn.tokens_BL), self._position
 
-    def _batch(self) -> Batch:
-        positions_B = np.arange(self._position, self._position + self._batch_size)
-        self._position += self._batch_size
-        drawn = self._sampler.samples(positions_B)
-        images_BCHW = render(self._split.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
-        return Batch(images_BCHW, drawn.tokens_BL)
+    def draw(self, batches: int) -> Samples:
+        """The samples of the next batches, one batch after another, for whoever draws images elsewhere."""
+        positions_B = np.arange(self._position, self._position + batches * self._batch_size)
+        self._position += len(positions_B)
+        return self._sampler.samples(positions_B)
 
 
 def load_trial_data(data: Data, on_progress: OnProgress | None = None) -> TrialData:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gapctl.models.layers import Layer, Projections, attention, gelu, layer_norm, linear, residual
+from gapctl.models.layer import Layer
+from gapctl.models.layers import Projections, attention, gelu, layer_norm, linear, residual
 from gapctl.models.weight import Weight, Weights
 
 EPSILON = 1e-5

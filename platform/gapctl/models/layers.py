@@ -14,16 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gapctl.models import stacked
+from gapctl.models.layer import Layer
 from gapctl.models.weight import Weight
-
-Pullback = Callable[[Tensor], Tensor]
-
-
-class Layer(NamedTuple):
-    """What a layer gave, and how a gradient goes back through it."""
-
-    output: Tensor
-    pullback: Pullback
 
 
 class Projections(NamedTuple):
@@ -43,6 +36,8 @@ class Attention(NamedTuple):
 
 def linear(x_RI: Tensor, weight: Weight, bias: Weight) -> Layer:
     """x W^T + b for `x_RI` in the format of products."""
+    if weight.stacked:
+        return stacked.linear(x_RI, weight, bias)
     output_RO = _affine(x_RI, weight.fast, bias.fast)
 
     def pullback(grad_RO: Tensor) -> Tensor:
@@ -68,6 +63,18 @@ def _outer(grad_RO: Tensor, x_RI: Tensor) -> Tensor:
     return grad_RO.t() @ x_RI
 
 
+def project(x_RI: Tensor, weight: Weight) -> Layer:
+    """x W in the master's format."""
+    if weight.stacked:
+        return stacked.project(x_RI, weight)
+
+    def pullback(grad_RO: Tensor) -> Tensor:
+        torch.mm(x_RI.t(), grad_RO, out=weight.grad)
+        return grad_RO @ weight.exact.t()
+
+    return Layer(x_RI @ weight.exact, pullback)
+
+
 def residual(x_RD: Tensor, branch_RD: Tensor) -> Tensor:
     """x + branch in the format of x; a cast and an addition in place are faster than one mixed addition."""
     if branch_RD.dtype == x_RD.dtype:
@@ -77,6 +84,8 @@ def residual(x_RD: Tensor, branch_RD: Tensor) -> Tensor:
 
 def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> Layer:
     """Normalised rows, all in the master's format."""
+    if gain.stacked:
+        return stacked.layer_norm(x_RD, gain, bias, eps)
     shape = [x_RD.shape[-1]]
     output_RD, mean_R1, rstd_R1 = torch.native_layer_norm(x_RD, shape, gain.exact, bias.exact, eps)
 

@@ -2,7 +2,8 @@
 
 They give what `encode_image` and `encode_text` give before normalisation and its gradient for every parameter,
 and leave out what cannot influence it: the rows of a tower's last block that nothing reads, and padding after a
-caption's end, which causal attention hides.
+caption's end, which causal attention hides. Where the parameters of several models are stacked, samples come model
+by model.
 
 Index letters: S samples, C colour channels, H and W pixels, P patches of an image, I values of a patch, L caption
 positions, T tokens of a sample, D width, E embedding, K keys, G groups (a head of a sample).
@@ -13,8 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gapctl.models import stacked
 from gapctl.models.block import EPSILON, Block, Layout, Pooling, causal_mask
-from gapctl.models.layers import Layer, Pullback, layer_norm
+from gapctl.models.layer import Layer, Pullback
+from gapctl.models.layers import layer_norm, project
 from gapctl.models.weight import Weights
 from gapctl.spec.presets import Preset, Tower
 
@@ -26,9 +29,11 @@ class Captions(NamedTuple):
     end_S: Tensor
 
 
-def cut_captions(token_SL: Tensor, end: int) -> Captions:
-    """Without the padding that all captions share; each must hold the token `end`."""
+def cut_captions(token_SL: Tensor, end: int, *, whole: bool = False) -> Captions:
+    """Without the padding that all captions share, or with it (`whole`); each must hold the token `end`."""
     end_S = (token_SL == end).int().argmax(dim=1)
+    if whole:
+        return Captions(token_SL, end_S)
     return Captions(token_SL[:, : int(end_S.max()) + 1], end_S)
 
 
@@ -63,6 +68,8 @@ class ImageTower:
     def _embed(self, patch_NI: Tensor, samples: int) -> Layer:
         convolution = self._weights["visual.conv1.weight"]
         first, position = self._weights["visual.class_embedding"], self._weights["visual.positional_embedding"]
+        if position.stacked:
+            return stacked.embed_patches(patch_NI, samples, convolution, first, position)
         x_STD = position.exact.expand(samples, -1, -1).clone()
         x_STD[:, 0] += first.exact
         x_STD[:, 1:] += (patch_NI @ convolution.fast.flatten(1).t()).view(samples, -1, x_STD.shape[2])
@@ -101,6 +108,8 @@ class TextTower:
 
     def _embed(self, token_ST: Tensor) -> Layer:
         table, position = self._weights["token_embedding.weight"], self._weights["positional_embedding"]
+        if position.stacked:
+            return stacked.embed_tokens(token_ST, table, position)
         tokens = token_ST.shape[1]
         x_STD = torch.nn.functional.embedding(token_ST, table.exact) + position.exact[:tokens]
 
@@ -139,14 +148,13 @@ def _through(
 
 def _project(x_SD: Tensor, weights: Weights, norm: str, projection: str, pullbacks: list[Pullback]) -> Layer:
     """The last layer norm and the projection, in the master's format, and the way back through everything."""
-    matrix = weights[projection]
     normal = layer_norm(x_SD, weights[f"{norm}.weight"], weights[f"{norm}.bias"], EPSILON)
+    projected = project(normal.output, weights[projection])
 
     def pullback(grad_SE: Tensor) -> Tensor:
-        torch.mm(normal.output.t(), grad_SE, out=matrix.grad)
-        grad = normal.pullback(grad_SE @ matrix.exact.t())
+        grad = normal.pullback(projected.pullback(grad_SE))
         while pullbacks:  # one that is done frees its activations, and the next one's gradients lie there, in cache
             grad = pullbacks.pop()(grad)
         return grad
 
-    return Layer(normal.output @ matrix.exact, pullback)
+    return Layer(projected.output, pullback)

@@ -1,4 +1,8 @@
-"""A model's parameter as a hand-written backward pass sees it: what it computes with, and where its gradient goes."""
+"""A model's parameter as a hand-written backward pass sees it: what it computes with, and where its gradient goes.
+
+A pass may run several models of one shape at once. Their parameters are stacked along a first dimension, M, and the
+rows of all their samples follow one another, model by model, so that only what multiplies by a parameter knows of it.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,16 +14,23 @@ class Weight(NamedTuple):
     """One parameter: its exact value, its value in the number format of products, and its gradient.
 
     `exact` and `grad` have the master's format; `fast` is `exact` itself where both formats are one.
-    A backward pass overwrites `grad`, it does not add.
+    A backward pass overwrites `grad`, it does not add. `stacked`: each has a first dimension of models.
     """
 
     exact: Tensor
     fast: Tensor
     grad: Tensor
+    stacked: bool = False
+
+    @property
+    def models(self) -> int:
+        """How many models' parameter this is."""
+        return len(self.exact) if self.stacked else 1
 
     def rows(self, start: int, stop: int) -> "Weight":
         """The part of the parameter in these rows, gradient included."""
-        return Weight(self.exact[start:stop], self.fast[start:stop], self.grad[start:stop])
+        part = (slice(None), slice(start, stop)) if self.stacked else (slice(start, stop),)
+        return Weight(self.exact[part], self.fast[part], self.grad[part], self.stacked)
 
 
 Weights = Mapping[str, Weight]

@@ -40,11 +40,15 @@ Hypothesis = Annotated[Trend | Contrast, Field(discriminator="test")]
 
 
 class Resources(Frozen):
-    """What one trial gets: `cpus` is also its thread count; `gpus: auto` takes one where the machine has one."""
+    """What one trial gets: `cpus` is also its thread count; `gpus: auto` takes one where the machine has one.
+
+    `pack` trials of one shape share these and train together as one batched model.
+    """
 
     cpus: Annotated[int, Field(ge=1, le=1024)] = 1
     gpus: Literal["auto"] | Annotated[float, Field(ge=0.0, le=1024.0)] = "auto"
     workers: Annotated[int, Field(ge=1, le=1)] = 1
+    pack: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class Tracking(Frozen):

@@ -22,27 +22,33 @@ class TuneEvents(Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        for watcher in self._watchers:
-            watcher.started(self._trials[trial.config["trial"]])
+        for trial_id in trial.config["pack"]:
+            for watcher in self._watchers:
+                watcher.started(self._trials[trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        mine = self._trials[result["trial"]]
-        if "failure" in result:
-            self._fail(mine, result["failure"])
-            return
-        for watcher in self._watchers:
-            watcher.progressed(_report(mine, result))
-        if result["done"]:
-            self._finish(mine)
+        for report in result["reports"]:
+            self._take(self._trials[report["trial"]], report)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        mine = self._trials[trial.config["trial"]]
-        if trial.status == "ERROR":
-            message = trial.get_error() or "its process or machine was lost too often"
-            self._ledger.trial(mine.id).fail(str(message))
-            self._fail(mine, str(message))
+        if trial.status != "ERROR":
+            return
+        message = str(trial.get_error() or "its process or machine was lost too often")
+        for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
+            if mine.id not in self.failures and self._ledger.result(mine.id) is None:
+                self._ledger.trial(mine.id).fail(message)
+                self._fail(mine, message)
+
+    def _take(self, trial: Trial, report: Mapping[str, Any]) -> None:
+        if "failure" in report:
+            self._fail(trial, report["failure"])
+            return
+        for watcher in self._watchers:
+            watcher.progressed(_report(trial, report))
+        if report["done"]:
+            self._finish(trial)
 
     def _finish(self, trial: Trial) -> None:
         result = self._ledger.result(trial.id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gapctl.ledger import Ledger
 from gapctl.ledger.ledger import damaged
+from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.sweep import Resources
 from gapctl.spec.trial import Data
@@ -86,6 +87,7 @@ def _tune(
     from gapctl.sweep.offer import request_of
     from gapctl.sweep.worker import TrialWorker
 
+    packs = packed(trials, resources.pack)
     by_id = {trial.id: trial for trial in trials}
     events = TuneEvents(by_id, ledger, watchers)
     request = request_of(resources)
@@ -99,8 +101,8 @@ def _tune(
     trainable = tune.with_parameters(TrialWorker, **shared)
     tuner = tune.Tuner(
         tune.with_resources(trainable, request),
-        param_space={"trial": tune.grid_search([trial.id for trial in trials])},
-        tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.config["trial"]),
+        param_space={"pack": tune.grid_search([[trial.id for trial in pack] for pack in packs])},
+        tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.config["pack"][0]),
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=scratch,

@@ -1,6 +1,7 @@
-"""One trial from begin to result in the ledger; the same for a Ray worker and for `gapctl train`."""
+"""One trial, or some packed together, from begin to result in the ledger; for a Ray worker and for `gapctl train`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,50 +11,66 @@ from gapctl.data.feed import TrialData
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Trial
 from gapctl.training.hardware import hardware, versions
+from gapctl.training.member import Member, Progress
 from gapctl.training.precision import resolve_precision
-from gapctl.training.run import Progress, TrialRun
+from gapctl.training.run import TrainingRun
 
 
-class TrialWork:
-    """Trains a trial and writes it down: `advance` until its report says `done`.
+class PackWork:
+    """Trains trials and writes them down: `advance` until all their reports say `done`.
 
     `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs; `gpu` allows one.
     """
 
-    def __init__(self, trial: Trial, data: TrialData, runs: str, *, threads: int, gpu: bool) -> None:
+    def __init__(self, trials: Sequence[Trial], data: TrialData, runs: str, *, threads: int, gpu: bool) -> None:
         torch.set_num_threads(threads)
-        self._trial = trial
-        self._folder = Ledger(runs).trial(trial.id)
-        self._folder.begin(trial)
         self._device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-        self._run = TrialRun(trial.config, trial.seed, data, self._folder, self._device)
-        self._finished = False
+        self._trials = trials
+        self._folders = [Ledger(runs).trial(trial.id) for trial in trials]
+        members = []
+        for trial, folder in zip(trials, self._folders, strict=True):
+            folder.begin(trial)
+            members.append(Member(trial.config, trial.seed, data, folder, self._device))
+        self._run = TrainingRun(members, self._device)
+        self._finished: set[str] = set()
 
-    def advance(self, seconds: float) -> dict[str, Any]:
-        """Trains for about `seconds` and reports; the last report comes after the result is in the ledger."""
+    def advance(self, seconds: float) -> list[dict[str, Any]]:
+        """Trains for about `seconds` and reports; a trial's last report comes after its result is in the ledger."""
         progress = self._run.advance(seconds)
-        if progress.done:
-            self._finish()
-        return {"trial": self._trial.id, **asdict(progress)}
+        reports = []
+        for place, (trial, found) in enumerate(zip(self._trials, progress, strict=True)):
+            if trial.id in self._finished:
+                continue
+            if found.done:
+                self._finish(place)
+            reports.append({"trial": trial.id, **asdict(found)})
+        return reports
+
+    @property
+    def unfinished(self) -> list[Trial]:
+        """The trials whose results are not in the ledger yet."""
+        return [trial for trial in self._trials if trial.id not in self._finished]
 
     def interrupt(self) -> None:
-        """Saves a checkpoint, unless the trial is finished."""
-        if not self._finished and not self._run.done:
-            self._run.save()
-            self._folder.rest()
+        """Saves the checkpoints of all that is not finished."""
+        self._run.save()
+        for trial, folder in zip(self._trials, self._folders, strict=True):
+            if trial.id not in self._finished:
+                folder.rest()
 
-    def _finish(self) -> None:
-        precision = resolve_precision(self._trial.config.train.precision, self._device)
+    def _finish(self, place: int) -> None:
+        trial, member = self._trials[place], self._run.members[place]
+        precision = resolve_precision(trial.config.train.precision, self._device)
         result = Result(
-            trial=self._trial.id,
-            metrics=self._run.final_metrics(),
-            samples_seen=self._run.samples_seen,
-            seconds=round(self._run.seconds, 3),
+            trial=trial.id,
+            metrics=member.final_metrics(),
+            samples_seen=member.samples_seen,
+            seconds=round(member.seconds, 3),
             versions=versions(),
-            hardware=hardware(self._device, precision),
+            hardware={**hardware(self._device, precision), "packed": len(self._trials)},
         )
-        self._folder.finish(result, self._run.weights())
-        self._finished = True
+        self._folders[place].finish(result, member.weights())
+        self._finished.add(trial.id)
 
 
 def finished_report(result: Result) -> dict[str, Any]:

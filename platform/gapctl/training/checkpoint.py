@@ -5,10 +5,12 @@ import io
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+from gapctl.training.optimizer import OptimizerState
 
 DIGEST_BYTES = 32
 
@@ -32,27 +34,33 @@ class TrainingState:
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
-def pack(model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> bytes:
+def to_blob(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:
     """Weights, optimiser moments and progress in one blob of plain tensors and numbers."""
-    document = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
+    document = {"model": model.state_dict(), "optimizer": optimizer, "state": asdict(state)}
     return _sealed(_to_bytes(document))
 
 
-def pack_weights(model: nn.Module) -> bytes:
+def weights_blob(model: nn.Module) -> bytes:
     """The weights alone."""
     return _to_bytes(model.state_dict())
 
 
-def restore(saved: Iterable[tuple[str, bytes]], model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Continues from the first blob that can be read (newest first); a fresh state where none can."""
+class Restored(NamedTuple):
+    """Where a training continues; the optimiser's state is there unless it begins."""
+
+    state: TrainingState
+    optimizer: OptimizerState | None
+
+
+def restore(saved: Iterable[tuple[str, bytes]], model: nn.Module) -> Restored:
+    """Reads the first blob that can be read (newest first) into the model; a fresh state where none can."""
     for _, content in saved:
         document = _from_bytes(content)
         if document is not None:
             model.load_state_dict(document["model"])
-            optimizer.load_state_dict(document["optimizer"])
             state = document["state"]
-            return TrainingState(**{**state, "sums": LossSums(**state["sums"])})
-    return TrainingState()
+            return Restored(TrainingState(**{**state, "sums": LossSums(**state["sums"])}), document["optimizer"])
+    return Restored(TrainingState(), None)
 
 
 def _to_bytes(document: Mapping[str, Any]) -> bytes:

@@ -1,11 +1,12 @@
-"""A model's trainable parameters in two flat arrays: the masters that an optimiser updates and a checkpoint keeps.
+"""Trainable parameters in two flat arrays: the masters that an optimiser updates and a checkpoint keeps.
 
 An optimiser's step over two long arrays costs a fraction of one over a hundred short ones. Where products run in
-another number format than the masters', one copy of each array per step replaces a cast at every use.
+another number format than the masters', one copy of each array per step replaces a cast at every use. Several models
+of one shape share the arrays, a row each.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,32 +28,40 @@ class Flat(NamedTuple):
 
 
 class Masters:
-    """Takes over the model's trainable parameters, which become views: the model always is what the masters are."""
+    """Takes over the models' trainable parameters, which become views: a model always is what the masters are."""
 
-    def __init__(self, model: nn.Module, fast: torch.dtype) -> None:
-        """Products run in `fast`; matrices and vectors go to one array each, because only matrices decay."""
-        trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        matrices = {name: value for name, value in trainable.items() if value.ndim >= 2}
-        vectors = {name: value for name, value in trainable.items() if value.ndim < 2}
+    def __init__(self, models: Sequence[nn.Module], fast: torch.dtype) -> None:
+        """Products run in `fast`; matrices and vectors go to one array each, because only matrices decay.
+
+        The models must have parameters of the same names and shapes. One model's arrays are (parameters,), those of
+        more are (models, parameters), and each weight is then stacked.
+        """
         self.weights: dict[str, Weight] = {}
-        self.matrices = self._take(matrices, fast)
-        self.vectors = self._take(vectors, fast)
+        self.matrices = self._take(models, lambda value: value.ndim >= 2, fast)
+        self.vectors = self._take(models, lambda value: value.ndim < 2, fast)
 
     def refresh(self) -> None:
         """To be called whenever the masters changed: after an optimiser's step, after a checkpoint was read."""
         self.matrices.refresh()
         self.vectors.refresh()
 
-    def _take(self, parameters: Mapping[str, nn.Parameter], fast: torch.dtype) -> Flat:
-        joint = torch.cat([parameter.detach().flatten() for parameter in parameters.values()])
+    def _take(self, models: Sequence[nn.Module], wanted: Callable[[Tensor], bool], fast: torch.dtype) -> Flat:
+        taken = [
+            {name: value for name, value in model.named_parameters() if value.requires_grad and wanted(value)}
+            for model in models
+        ]
+        rows = [torch.cat([value.detach().flatten() for value in parameters.values()]) for parameters in taken]
+        joint = rows[0] if len(rows) == 1 else torch.stack(rows)
         flat = Flat(nn.Parameter(joint), joint if fast == joint.dtype else joint.to(fast))
         gradient = torch.zeros_like(joint)
         flat.exact.grad = gradient
         start = 0
-        for name, parameter in parameters.items():
-            shape, stop = parameter.shape, start + math.prod(parameter.shape)
-            views = (array[start:stop].view(shape) for array in (joint, flat.fast, gradient))
-            self.weights[name] = Weight(*views)
-            parameter.data = self.weights[name].exact
+        for name, first in taken[0].items():
+            stop = start + math.prod(first.shape)
+            shape = (*joint.shape[:-1], *first.shape)
+            exact, quick, grad = (array[..., start:stop].view(shape) for array in (joint, flat.fast, gradient))
+            self.weights[name] = Weight(exact, quick, grad, stacked=len(models) > 1)
+            for index, parameters in enumerate(taken):
+                parameters[name].data = exact[index] if len(models) > 1 else exact
             start = stop
         return flat

@@ -1,88 +1,126 @@
 """One step of a training: features of both towers, the contrastive loss, gradients by hand, AdamW on the masters.
 
-Index letters: S samples, E embedding.
+Several trials of one shape may take their steps together ("packed"): their parameters are stacked, and one pass does
+the products of all. Numbers are the same but for the order of sums.
+
+Index letters: M models, S samples of all models, Z = S / M samples of a model, E embedding, N patches of all samples,
+I values of a patch, L caption positions, T the positions that are used.
 """
+
+from collections.abc import Sequence
 
 import torch
 from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gapctl.data.feed import Batch
 from gapctl.data.mad.captions import END_TOKEN
 from gapctl.models.losses import contrastive_loss
+from gapctl.models.stacked import by_model
 from gapctl.models.temperature import clamp_temperature
 from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions, patches
 from gapctl.models.weight import Weights
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
+from gapctl.training.captured import Captured
 from gapctl.training.masters import Masters
-from gapctl.training.optimizer import build_optimizer
+from gapctl.training.optimizer import Optimizer, OptimizerState
+from gapctl.training.pairs import Pairs
 from gapctl.training.precision import Resolved, dtype_of
 
 
 class TrainingStep:
-    """Trains a model in place; the model, for evaluations, and the optimiser, for checkpoints, are its own."""
+    """Trains models in place; they, for evaluations, and the optimiser's state, for checkpoints, are its own."""
 
-    def __init__(self, model: CLIP, config: TrialConfig, precision: Resolved) -> None:
-        self.model = model
-        self._config = config
-        self._masters = Masters(model, dtype_of(precision))
-        self.optimizer = build_optimizer(self._masters, config.train)
+    def __init__(self, models: Sequence[CLIP], config: TrialConfig, precision: Resolved) -> None:
+        """All models are trained by the model, loss and train sections of one configuration."""
+        self.models = models
+        self._format = dtype_of(precision)
+        self._masters = Masters(models, self._format)
+        self._optimizer = Optimizer(self._masters, config.train)
         preset = PRESETS[config.model.preset]
         self._image = ImageTower(self._masters.weights, preset)
         self._text = TextTower(self._masters.weights, preset)
         self._patch_size = preset.patch_size
-        self._format = dtype_of(precision)
         self._loss = contrastive_loss(config.loss.kind)
+        device = models[0].logit_scale.device
+        self._on_gpu = device.type == "cuda"
+        self._take = Captured(self._steps) if self._on_gpu else self._steps
+        self._device = device
 
     @property
     def weights(self) -> Weights:
         """The trainable parameters by open_clip's names, each with the gradient of the last step."""
         return self._masters.weights
 
-    def refresh(self) -> None:
-        """To be called after a checkpoint was read into the model."""
+    def load(self, states: Sequence[OptimizerState | None]) -> None:
+        """To be called after checkpoints were read into the models, with what each kept of the optimiser."""
+        self._optimizer.load(states)
         self._masters.refresh()
 
-    def __call__(self, batch: Batch, rate: float) -> Tensor:
-        """Takes one step at a learning rate and returns the loss before it, a scalar."""
-        device = self.model.logit_scale.device
-        patch_NI = normalised_patches(batch, self._patch_size, self._format, device)
-        token_ST, end_S = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
-        loss = self.gradients(patch_NI, Captions(token_ST.to(device), end_S.to(device)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        clamp_temperature(self.model)
+    def optimizer_state(self, index: int) -> OptimizerState:
+        """What the checkpoint of the model in this place keeps of the optimiser."""
+        return self._optimizer.state_of(index)
+
+    def __call__(self, pairs: Pairs, rate: float) -> Tensor:
+        """Takes one step at a learning rate and returns each model's loss before it (M,)."""
+        self._optimizer.set_rate(rate)
+        return self._take(pairs.image_SCHW.to(self._device), pairs.token_SL.to(self._device))
+
+    def _steps(self, image_SCHW: Tensor, token_SL: Tensor) -> Tensor:
+        loss_M = self.gradients(self.normalised_patches(image_SCHW), self.captions(token_SL))
+        self._optimizer.step()
+        for model in self.models:
+            clamp_temperature(model)
         self._masters.refresh()
-        return loss
+        return loss_M
+
+    def normalised_patches(self, image_SCHW: Tensor) -> Tensor:
+        """Patches (N, I) in [-1, 1], cut while they are bytes because those are the fewest to move."""
+        patch_NI = patches(image_SCHW, self._patch_size)
+        return patch_NI.float().div_(127.5).sub_(1.0).to(self._format)
+
+    def captions(self, token_SL: Tensor) -> Captions:
+        """The captions as the text tower takes them; a GPU's are not cut, because its steps must be of one shape."""
+        return cut_captions(token_SL, END_TOKEN, whole=self._on_gpu)
 
     @torch.no_grad()
     def gradients(self, patch_NI: Tensor, captions: Captions) -> Tensor:
-        """The loss, a scalar; every master's gradient is written on the way."""
+        """Each model's loss (M,); every master's gradient is written on the way."""
         image, text = self._image(patch_NI), self._text(captions)
-        loss, image_grad_SE, text_grad_SE = self._loss_and_gradients(image.output, text.output)
+        losses = self._stacked_losses if len(self.models) > 1 else self._one_loss
+        loss_M, image_grad_SE, text_grad_SE = losses(image.output, text.output)
         image.pullback(image_grad_SE)
         text.pullback(text_grad_SE)
-        return loss
+        return loss_M
 
     @torch.enable_grad()
-    def _loss_and_gradients(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _one_loss(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss and its gradients by both towers' outputs; those by temperature and bias are written."""
+        (model,) = self.models
         leaves = [image_SE.detach().requires_grad_(), text_SE.detach().requires_grad_()]
         scalars = [name for name in ("logit_scale", "logit_bias") if name in self._masters.weights]
-        parameters = [getattr(self.model, name) for name in scalars]
+        parameters = [getattr(model, name) for name in scalars]
         features = [normalize(leaf, dim=-1) for leaf in leaves]
-        bias = [] if self.model.logit_bias is None else [self.model.logit_bias]
-        loss = self._loss(*features, self.model.logit_scale.exp(), *bias)
+        bias = [] if model.logit_bias is None else [model.logit_bias]
+        loss = self._loss(*features, model.logit_scale.exp(), *bias)
         image_grad_SE, text_grad_SE, *rest = torch.autograd.grad(loss, [*leaves, *parameters])
         for name, gradient in zip(scalars, rest, strict=True):
             self._masters.weights[name].grad.copy_(gradient)
-        return loss.detach(), image_grad_SE, text_grad_SE
+        return loss.detach().unsqueeze(0), image_grad_SE, text_grad_SE
 
+    def _stacked_losses(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for each model by its own samples."""
+        names = ["logit_scale"] if self.models[0].logit_bias is None else ["logit_scale", "logit_bias"]
+        scalars = [torch.stack([getattr(model, name).detach() for model in self.models]) for name in names]
+        clouds = [by_model(rows_SE, len(self.models)) for rows_SE in (image_SE, text_SE)]
+        inputs = (*clouds, *scalars)
+        each = torch.func.grad_and_value(self._loss_of, argnums=tuple(range(len(inputs))))
+        gradients, loss_M = torch.func.vmap(each)(*inputs)
+        for name, gradient_M in zip(names, gradients[2:], strict=True):
+            if name in self._masters.weights:
+                self._masters.weights[name].grad.copy_(gradient_M)
+        return loss_M, gradients[0].flatten(0, 1), gradients[1].flatten(0, 1)
 
-def normalised_patches(batch: Batch, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A batch's patches in [-1, 1], cut while they are bytes because those are the fewest to move."""
-    patch_NI = patches(torch.from_numpy(batch.images_BCHW).to(device), size)
-    return patch_NI.float().div_(127.5).sub_(1.0).to(dtype)
+    def _loss_of(self, image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *bias: Tensor) -> Tensor:
+        return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *bias)

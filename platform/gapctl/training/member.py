@@ -1,0 +1,173 @@
+"""Everything of one trial but its training steps: model, samples, evaluations, and what its store must not lose."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gapctl.data.feed import MadFeed, TrialData
+from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
+from gapctl.metrics.loss_floor import batch_loss_floor
+from gapctl.models.build import Vocabulary, build_model
+from gapctl.spec.trial import TrialConfig
+from gapctl.training.checkpoint import LossSums, restore, to_blob, weights_blob
+from gapctl.training.evaluate import Evaluation
+from gapctl.training.optimizer import OptimizerState
+from gapctl.training.schedule import total_steps
+
+CHECKPOINT_SECONDS = 10.0
+BEAT_SECONDS = 10.0
+VOCABULARY = Vocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
+
+
+class Store(Protocol):
+    """Where a trial keeps what it must not lose; a ledger's trial folder is one."""
+
+    def checkpoints(self) -> Sequence[tuple[str, bytes]]: ...
+
+    def save_checkpoint(self, samples_seen: int, content: bytes) -> None: ...
+
+    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None: ...
+
+    def beat(self, samples_seen: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial has come: `rows` are the evaluations since the last report, `loss` the latest batch's."""
+
+    samples_seen: int
+    samples_total: int
+    samples_per_second: float
+    loss: float
+    rows: tuple[dict[str, float], ...]
+    done: bool
+
+
+class Member:
+    """A trial that continues from its store's newest checkpoint, and is told the losses of its steps."""
+
+    def __init__(self, config: TrialConfig, seed: int, data: TrialData, store: Store, device: torch.device) -> None:
+        self.config = config
+        self.data = data
+        self.model = build_model(config, VOCABULARY, seed).to(device)
+        self.steps_total = total_steps(config.train)
+        self._seed = seed
+        self._store = store
+        self._state, self.optimizer_state = restore(store.checkpoints(), self.model)
+        self._evaluation = Evaluation(data, config, device)
+        self._last_loss = math.nan
+        self._saved_at = time.monotonic()
+        self._beat_at = -math.inf
+        self._reported = (self.steps, len(self._state.rows))
+
+    @property
+    def steps(self) -> int:
+        """Training steps so far."""
+        return self._state.step
+
+    @property
+    def samples_seen(self) -> int:
+        """Pairs trained on so far."""
+        return self.steps * self.config.train.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of training and evaluation, earlier attempts included; packed steps count by their share."""
+        return self._state.seconds
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step and the last evaluation are behind us."""
+        return self.steps >= self.steps_total and self.evaluated
+
+    @property
+    def rows(self) -> tuple[dict[str, float], ...]:
+        """Every evaluation so far, oldest first."""
+        return tuple(self._state.rows)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the evaluation that is due at this step has been done."""
+        if not self._is_due(self.steps):
+            return True
+        return bool(self._state.rows) and self._state.rows[-1]["samples_seen"] == self.samples_seen
+
+    def feed(self) -> MadFeed:
+        """The trial's samples from here on."""
+        return MadFeed(self.data, self.config, self._seed, position=self.samples_seen)
+
+    def count(self, caption_id_B: NDArray[np.int64], seconds: float) -> None:
+        """Takes note of a step, of the captions it saw and of the time it took."""
+        self._state.sums.floor += batch_loss_floor(caption_id_B, self.config.loss.kind)
+        self._state.sums.steps += 1
+        self._state.step += 1
+        self._state.seconds += seconds
+
+    def add_losses(self, losses: Sequence[float]) -> None:
+        """Takes note of the losses of the steps since this was last told."""
+        for loss in losses:
+            self._state.sums.loss += loss
+        self._last_loss = losses[-1]
+
+    def evaluate(self) -> None:
+        """Measures the model as it is now, and keeps the row."""
+        started = time.monotonic()
+        row = {"samples_seen": self.samples_seen, **self._evaluation.measure(self.model)}
+        sums, self._state.sums = self._state.sums, LossSums()
+        if sums.steps:
+            row["train/loss"] = sums.loss / sums.steps
+            row["train/loss_floor"] = sums.floor / sums.steps
+        self._state.seconds += time.monotonic() - started
+        self._state.rows.append({**row, "seconds": self._state.seconds})
+        self._store.save_history(self._state.rows)
+        self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
+
+    def beat(self) -> None:
+        """Tells the store now and then that the trial is alive."""
+        if time.monotonic() - self._beat_at >= BEAT_SECONDS:
+            self._store.beat(self.samples_seen)
+            self._beat_at = time.monotonic()
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether enough was done since the last checkpoint."""
+        return not self.done and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+
+    def save(self, optimizer: OptimizerState) -> None:
+        """Writes a checkpoint now."""
+        self._store.save_checkpoint(self.samples_seen, to_blob(self.model, optimizer, self._state))
+        self._saved_at = time.monotonic()
+
+    def weights(self) -> bytes:
+        """The model's weights as they are now."""
+        return weights_blob(self.model)
+
+    def final_metrics(self) -> dict[str, float]:
+        """The last evaluation by metric name."""
+        last = self._state.rows[-1]
+        return {key: value for key, value in last.items() if key not in ("samples_seen", "seconds")}
+
+    def progress(self, seconds: float) -> Progress:
+        """How far the trial came in the `seconds` since this was last asked."""
+        first_step, known = self._reported
+        self._reported = (self.steps, len(self._state.rows))
+        batch = self.config.train.batch_size
+        return Progress(
+            samples_seen=self.samples_seen,
+            samples_total=self.steps_total * batch,
+            samples_per_second=(self.steps - first_step) * batch / max(seconds, 1e-9),
+            loss=self._last_loss,
+            rows=tuple(self._state.rows[known:]),
+            done=self.done,
+        )
+
+    def _is_due(self, step: int) -> bool:
+        every, batch = self.config.evaluate.every, self.config.train.batch_size
+        crossed = (step * batch) // every > ((step - 1) * batch) // every
+        return step == 0 or step == self.steps_total or crossed

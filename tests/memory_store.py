@@ -1,0 +1,23 @@
+"""A trial's store for tests that need no disk."""
+
+from collections.abc import Mapping, Sequence
+
+
+class MemoryStore:
+    """A trial's store in memory, with the checkpoints that a disk would have."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[str, bytes]] = []
+        self.rows: list[Mapping[str, float]] = []
+
+    def checkpoints(self) -> Sequence[tuple[str, bytes]]:
+        return list(reversed(self.saved))
+
+    def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
+        self.saved.append((str(samples_seen), content))
+
+    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        self.rows = list(rows)
+
+    def beat(self, samples_seen: int) -> None:
+        pass

@@ -1,0 +1,107 @@
+"""A sweep that packs its trials leaves the same ledger as one that does not, and survives a bad trial in a pack."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gapctl.cli.context import fingerprint_of
+from gapctl.data.feed import load_trial_data
+from gapctl.ledger import Ledger, Result
+from gapctl.plan.make import make_plan
+from gapctl.plan.packs import packed
+from gapctl.plan.trials import Trial
+from gapctl.spec.load import load_sweep
+from gapctl.sweep.work import PackWork
+from gapctl.sweep.worker import TrialWorker
+from gapctl.training.member import Member
+from sweeping import SMOKE, run_sweep
+
+SHORT = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
+
+
+def trials(*more: str) -> tuple[Trial, ...]:
+    sweep = load_sweep(SMOKE, "smoke", (*SHORT, *more))
+    return make_plan(sweep, fingerprint_of).trials
+
+
+def trained_alone(trial: Trial, runs: Path) -> Result:
+    work = PackWork([trial], load_trial_data(trial.config.data), str(runs), threads=1, gpu=False)
+    while work.unfinished:
+        work.advance(60.0)
+    result = Ledger(str(runs)).result(trial.id)
+    assert result is not None
+    return result
+
+
+def test_a_packed_sweep_leaves_the_same_ledger(tmp_path: Path) -> None:
+    settings = [argument for change in SHORT for argument in ("--set", change)]
+    done = run_sweep(tmp_path, *settings, "--set", "resources.pack=2")
+    assert done.returncode == 0, done.stderr
+
+    for trial in trials():
+        found, alone = Ledger(str(tmp_path / "runs")).result(trial.id), trained_alone(trial, tmp_path / "alone")
+        assert found is not None
+        assert (found.hardware["packed"], alone.hardware["packed"]) == (2, 1)
+        assert found.metrics.keys() == alone.metrics.keys()
+        assert found.samples_seen == alone.samples_seen
+        for key in ("gap/rmg", "gap/l2m", "train/loss", "bias/moad_image"):
+            assert found.metrics[key] == pytest.approx(alone.metrics[key], rel=0.05, abs=0.01), key
+        for name in ("trial.yaml", "history.parquet", "checkpoints/final.pt"):
+            assert (tmp_path / "runs" / trial.id / name).is_file()
+
+
+def reports_of(worker: TrialWorker) -> list[dict[str, Any]]:
+    reports = []
+    while True:
+        result = worker.step()
+        reports += result["reports"]
+        if result["done"]:
+            return reports
+
+
+def test_a_trial_that_raises_does_not_take_the_pack_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    good, bad = trials()
+    evaluate = Member.evaluate
+
+    def raises_for_the_bad_one(member: Member) -> None:
+        if member.config == bad.config and member.steps:
+            raise ArithmeticError("no such number")
+        evaluate(member)
+
+    monkeypatch.setattr(Member, "evaluate", raises_for_the_bad_one)
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.setup(
+        {"pack": [good.id, bad.id]},
+        trials={trial.id: trial for trial in (good, bad)},
+        data={good.config.data.source: load_trial_data(good.config.data)},
+        runs=str(tmp_path),
+        threads=1,
+        gpu=False,
+    )
+    reports = reports_of(worker)
+
+    ended = {report["trial"]: report for report in reports if report.get("done") or "failure" in report}
+    assert ended[good.id]["done"]
+    assert "ArithmeticError: no such number" in ended[bad.id]["failure"]
+    ledger = Ledger(str(tmp_path))
+    assert ledger.result(good.id) is not None
+    assert ledger.result(bad.id) is None
+    assert "ArithmeticError" in str(ledger.trial(bad.id).failure())
+    assert not worker.reset_config({"pack": [good.id]})
+
+
+def test_only_trials_of_one_shape_are_packed_and_packs_have_a_limit() -> None:
+    wide = trials("seeds=2", "vary.data.captions.attributes=[0,2,5]")
+    assert [len(pack) for pack in packed(wide, 4)] == [4, 2]
+    assert [trial for pack in packed(wide, 4) for trial in pack] == list(wide)
+    assert [len(pack) for pack in packed(wide, 1)] == [1] * 6
+
+    narrow = trials("base.model.embed_dim=32")
+    mixed = [trial for pair in zip(wide, narrow * 3, strict=True) for trial in pair]
+    assert {frozenset(trial.config.model.embed_dim for trial in pack) for pack in packed(mixed, 16)} == {
+        frozenset({64}),
+        frozenset({32}),
+    }

@@ -1,0 +1,182 @@
+"""Trials trained together as one batched model get the numbers that they get alone, but for the order of sums."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gapctl.data.feed import MadFeed
+from gapctl.data.mad.device_images import DeviceImages
+from gapctl.data.mad.render import render
+from gapctl.models.build import build_model
+from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Temperature, Train, TrialConfig
+from gapctl.training.member import VOCABULARY, Member
+from gapctl.training.pairs import AHEAD, device_pairs, host_pairs, joined
+from gapctl.training.run import TrainingRun
+from gapctl.training.step import TrainingStep
+from mad_data import small_data
+from memory_store import MemoryStore
+
+CPU = torch.device("cpu")
+TRIALS = ((0, 0), (5, 0), (3, 1))
+"""Attributes and seed of the trials that are packed."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def config(attributes: int, **changes: object) -> TrialConfig:
+    parts: dict[str, object] = {
+        "data": Data(captions=Captions(attributes=attributes)),
+        "temperature": Temperature(init=0.05 + 0.01 * attributes),
+        "train": Train(samples=256, batch_size=32, precision="float32"),
+        "evaluate": Evaluate(every=96, gallery=40),
+    }
+    return TrialConfig(**{**parts, **changes})
+
+
+def members(stores: Sequence[MemoryStore], **changes: object) -> list[Member]:
+    return [
+        Member(config(attributes, **changes), seed, small_data(), store, CPU)
+        for (attributes, seed), store in zip(TRIALS, stores, strict=True)
+    ]
+
+
+def stores() -> list[MemoryStore]:
+    return [MemoryStore() for _ in TRIALS]
+
+
+def finish(run: TrainingRun) -> list[dict[str, float]]:
+    while not run.done:
+        run.advance(60.0)
+    return [member.final_metrics() for member in run.members]
+
+
+def alone(**changes: object) -> list[dict[str, float]]:
+    return [finish(TrainingRun([member], CPU))[0] for member in members(stores(), **changes)]
+
+
+def assert_close(found: Sequence[dict[str, float]], expected: Sequence[dict[str, float]]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        smooth = [key for key in one if not key.startswith("quality/") and not key.startswith("gap/dims")]
+        for key in smooth:
+            assert one[key] == pytest.approx(other[key], rel=2e-3, abs=2e-4, nan_ok=True), key
+
+
+@pytest.fixture(scope="module")
+def unpacked() -> list[dict[str, float]]:
+    torch.set_num_threads(1)
+    return alone()
+
+
+@pytest.mark.parametrize("mode", ["learned", "fixed"])
+@pytest.mark.parametrize("loss", ["clip", "siglip"])
+def test_each_trial_of_a_pack_has_the_loss_and_gradients_that_it_has_alone(loss: str, mode: str) -> None:
+    changes = {"loss": Loss(kind=loss), "temperature": Temperature(mode=mode, init=0.1)}  # type: ignore[arg-type]
+    configs = [config(attributes, **changes) for attributes, _ in TRIALS]
+    models = [
+        [build_model(one, VOCABULARY, seed) for one, (_, seed) in zip(configs, TRIALS, strict=True)] for _ in "ab"
+    ]
+    batches = [next(iter(MadFeed(small_data(), one, seed)))[0] for one, (_, seed) in zip(configs, TRIALS, strict=True)]
+    together, pairs = TrainingStep(models[0], configs[0], "float32"), joined(batches)
+
+    loss_M = together.gradients(together.normalised_patches(pairs.image_SCHW), together.captions(pairs.token_SL))
+
+    for index, (model, batch) in enumerate(zip(models[1], batches, strict=True)):
+        step, own = TrainingStep([model], configs[index], "float32"), joined([batch])
+        (expected,) = step.gradients(step.normalised_patches(own.image_SCHW), step.captions(own.token_SL))
+        assert float(loss_M[index]) == pytest.approx(float(expected), rel=1e-6)
+        assert together.weights.keys() == step.weights.keys()
+        for name, weight in step.weights.items():
+            error = (together.weights[name].grad[index] - weight.grad).norm() / weight.grad.norm().clamp_min(1e-12)
+            assert float(error) < 1e-4, name
+
+
+def test_packed_trials_end_with_the_numbers_of_trials_alone(unpacked: list[dict[str, float]]) -> None:
+    assert_close(finish(TrainingRun(members(stores()), CPU)), unpacked)
+
+
+def test_bfloat16_is_packed_as_it_is_computed_alone() -> None:
+    half = {"train": Train(samples=128, batch_size=32, precision="bfloat16")}
+    together = finish(TrainingRun(members(stores(), **half), CPU))
+
+    losses = [metrics["train/loss"] for metrics in together]
+    assert losses == pytest.approx([metrics["train/loss"] for metrics in alone(**half)], rel=5e-3)
+
+
+def test_a_packed_trial_goes_on_alone_and_a_trial_alone_goes_on_packed(unpacked: list[dict[str, float]]) -> None:
+    kept = stores()
+    run = TrainingRun(members(kept), CPU)
+    for _ in range(6):
+        run.advance(1e-9)
+    run.save()
+    assert {member.steps for member in run.members} == {3}
+
+    singles = [TrainingRun([member], CPU) for member in members(kept)]
+    for single in singles:
+        single.advance(1e-9)
+        single.save()
+    assert all(single.members[0].steps == 4 or single.members[0].evaluated for single in singles)
+
+    assert_close(finish(TrainingRun(members(kept), CPU)), unpacked)
+
+
+def test_members_that_stand_apart_meet_and_end_the_same(unpacked: list[dict[str, float]]) -> None:
+    kept = stores()
+    ahead = TrainingRun([members(kept)[1]], CPU)
+    while ahead.members[0].steps < 5:
+        ahead.advance(1e-9)
+    ahead.save()
+    together = members(kept)
+    assert [member.steps for member in together] == [0, 5, 0]
+
+    assert_close(finish(TrainingRun(together, CPU)), unpacked)
+
+
+def test_a_pack_cut_into_pieces_and_continued_gives_the_same_bits() -> None:
+    whole = finish(TrainingRun(members(stores()), CPU))
+    kept = stores()
+    run = TrainingRun(members(kept), CPU)
+    for _ in range(7):
+        run.advance(1e-9)
+    run.save()
+
+    again = finish(TrainingRun(members(kept), CPU))
+    assert [{k: v for k, v in one.items() if v == v} for one in again] == [
+        {k: v for k, v in one.items() if v == v} for one in whole
+    ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_images_rendered_on_a_device_are_those_of_the_host_to_the_byte(seed: int) -> None:
+    images_NVHW = small_data().train.images_NVHW
+    random = np.random.default_rng(seed)
+    digit, variant, colour = (random.integers(0, high, 17) for high in (len(images_NVHW), 24, 7))
+
+    on_device = DeviceImages(images_NVHW, CPU).render(
+        *(torch.from_numpy(column) for column in (digit, variant, colour))
+    )
+
+    np.testing.assert_array_equal(on_device.numpy(), render(images_NVHW, digit, variant, colour))
+
+
+def test_pairs_drawn_on_a_device_are_those_of_the_host() -> None:
+    configs = [config(attributes) for attributes, _ in TRIALS]
+
+    def feeds() -> list[MadFeed]:
+        return [MadFeed(small_data(), one, seed) for one, (_, seed) in zip(configs, TRIALS, strict=True)]
+
+    host, device = host_pairs(feeds()), device_pairs(feeds(), DeviceImages(small_data().train.images_NVHW, CPU), CPU)
+
+    for _ in range(AHEAD + 2):
+        one, other = next(host), next(device)
+        torch.testing.assert_close(other.image_SCHW, one.image_SCHW, rtol=0, atol=0)
+        torch.testing.assert_close(other.token_SL, one.token_SL, rtol=0, atol=0)
+        np.testing.assert_array_equal(other.caption_id_MB, one.caption_id_MB)
