@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format lock ui clean help
+.PHONY: demo test lint bench format lock ui clean help
 
 help:
-	@echo "make demo   runs the imbalance sweep and prints its verdicts (about ten minutes on two cores)"
+	@echo "make demo   runs the imbalance sweep and prints its verdicts (about five minutes on two cores)"
 	@echo "make test   lint, types and tests"
 	@echo "make lint   ruff and mypy"
+	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's"
 	@echo "make ui     MLflow's pages on the demo's runs"
 	@echo "make lock   pins the newest versions in requirements.lock"
 
@@ -23,6 +24,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL))
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -44,6 +44,7 @@ def test_a_packed_sweep_leaves_the_same_ledger(tmp_path: Path) -> None:
         found, alone = Ledger(str(tmp_path / "runs")).result(trial.id), trained_alone(trial, tmp_path / "alone")
         assert found is not None
         assert (found.hardware["packed"], alone.hardware["packed"]) == (2, 1)
+        assert 100 < int(found.hardware["memory_mb"]) < 3000
         assert found.metrics.keys() == alone.metrics.keys()
         assert found.samples_seen == alone.samples_seen
         for key in ("gap/rmg", "gap/l2m", "train/loss", "bias/moad_image"):

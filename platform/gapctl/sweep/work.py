@@ -10,7 +10,7 @@ import torch
 from gapctl.data.feed import TrialData
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Trial
-from gapctl.training.hardware import hardware, versions
+from gapctl.training.hardware import hardware, memory, versions
 from gapctl.training.member import Member, Progress
 from gapctl.training.precision import resolve_precision
 from gapctl.training.run import TrainingRun
@@ -67,7 +67,7 @@ class PackWork:
             samples_seen=member.samples_seen,
             seconds=round(member.seconds, 3),
             versions=versions(),
-            hardware={**hardware(self._device, precision), "packed": len(self._trials)},
+            hardware={**hardware(self._device, precision), "packed": len(self._trials), **memory(self._device)},
         )
         self._folders[place].finish(result, member.weights())
         self._finished.add(trial.id)

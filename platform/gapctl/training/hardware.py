@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 def hardware(device: torch.device, precision: Resolved) -> dict[str, str | int]:
     """The processor or GPU, the threads and the number format."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "device": device.type,
         "name": name,
@@ -36,7 +36,24 @@ def hardware(device: torch.device, precision: Resolved) -> dict[str, str | int]:
     }
 
 
-def _processor() -> str:
+def memory(device: torch.device) -> dict[str, int]:
+    """Megabytes that the process holds for itself (shared pages of images aside), and the most it held of a GPU.
+
+    Freed memory stays with the process (`training/memory.py`), so what it holds in the end is about the most it had.
+    """
+    found = {}
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        found["memory_mb"] = next(int(line.split()[1]) for line in status.splitlines() if "RssAnon" in line) // 1024
+    except (OSError, StopIteration):
+        pass  # no Linux; the rest of the result stands
+    if device.type == "cuda":
+        found["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) // 2**20
+    return found
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,0 +1,79 @@
+"""Time and memory of `gapctl plan` for a sweep of 10,000 trials, as a whole process.
+
+python benchmarks/planning.py [--rounds 3] [--json FILE]
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from row import Row, write_rows
+
+TRIALS = 10_000
+SECONDS, MEGABYTES = 3.0, 300.0
+SWEEP = """\
+name: ten-thousand
+question: How long does a plan of 10,000 trials take?
+base: {train: {samples: 51_200}}
+vary:
+  data.captions.attributes: [0, 1, 2, 3, 4]
+  temperature.init: [0.02, 0.05, 0.07, 0.1]
+  model.embed_dim: [8, 16, 32, 64, 128]
+seeds: 100
+"""
+
+
+class Cost(NamedTuple):
+    """What one process took."""
+
+    seconds: float
+    megabytes: float
+
+
+def plan_once(file: Path) -> Cost:
+    """Runs the command and checks that it lists every trial."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "gapctl", "plan", str(file), "--json"]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - began
+        output.seek(0)
+        found = output.read().count(b'"id"')
+    if process.returncode or found != TRIALS:
+        raise SystemExit(f"gapctl plan ended with {process.returncode} and listed {found} trials")
+    return Cost(seconds, usage.ru_maxrss / 1024)
+
+
+def main() -> None:
+    """Prints the medians, and writes them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sweep.yaml"
+        file.write_text(SWEEP, encoding="utf-8")
+        costs = [plan_once(file) for _ in range(arguments.rounds)]
+    seconds, megabytes = median(cost.seconds for cost in costs), median(cost.megabytes for cost in costs)
+    why = "a configuration is resolved and hashed per trial"
+    rows = [
+        Row("plan of 10,000 trials, time", "s", seconds, why, target=SECONDS, better="lower"),
+        Row("plan of 10,000 trials, memory", "MB", megabytes, why, target=MEGABYTES, better="lower"),
+    ]
+    print(
+        f"{TRIALS:,} trials planned in {seconds:.2f} s and {megabytes:.0f} MB (limits {SECONDS} s, {MEGABYTES:.0f} MB)"
+    )
+    if arguments.json:
+        write_rows(rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
