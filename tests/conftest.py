@@ -1,6 +1,21 @@
-"""What holds for all tests: none asserts a timing, also not the single examples of a property test."""
+"""What holds for all tests: none asserts a timing, and those that wait for Ray and MLflow begin first."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
+
+SLOW_FIRST = ("sweep", "tracking", "data")
+"""Folders whose tests start Ray or MLflow: two processes share the suite, and neither should end with these alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _rank(item.path))
+
+
+def _rank(path: Path) -> int:
+    folder = path.relative_to(Path(__file__).parent).parts[0]
+    return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)

@@ -6,33 +6,20 @@ from typing import Any
 import pytest
 import torch
 
-from gapctl.cli.context import fingerprint_of
 from gapctl.data.feed import load_trial_data
-from gapctl.ledger import Ledger, Result
-from gapctl.plan.make import make_plan
+from gapctl.ledger import Ledger
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Trial
-from gapctl.spec.load import load_sweep
-from gapctl.sweep.work import PackWork
 from gapctl.sweep.worker import TrialWorker
 from gapctl.training.member import Member
-from sweeping import SMOKE, run_sweep
+from sweeping import run_sweep
+from trained_alone import plan_trials, trained_alone
 
 SHORT = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
 
 
 def trials(*more: str) -> tuple[Trial, ...]:
-    sweep = load_sweep(SMOKE, "smoke", (*SHORT, *more))
-    return make_plan(sweep, fingerprint_of).trials
-
-
-def trained_alone(trial: Trial, runs: Path) -> Result:
-    work = PackWork([trial], load_trial_data(trial.config.data), str(runs), threads=1, gpu=False)
-    while work.unfinished:
-        work.advance(60.0)
-    result = Ledger(str(runs)).result(trial.id)
-    assert result is not None
-    return result
+    return plan_trials(*SHORT, *more)
 
 
 def test_a_packed_sweep_leaves_the_same_ledger(tmp_path: Path) -> None:

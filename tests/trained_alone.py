@@ -1,0 +1,27 @@
+"""Trials of the shipped sweep's smoke scale, and one trained in this process without Ray."""
+
+from pathlib import Path
+
+from gapctl.cli.context import fingerprint_of
+from gapctl.data.feed import load_trial_data
+from gapctl.ledger import Ledger, Result
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Trial
+from gapctl.spec.load import load_sweep
+from gapctl.sweep.work import PackWork
+from sweeping import SMOKE
+
+
+def plan_trials(*changes: str) -> tuple[Trial, ...]:
+    """The trials of the smoke scale, with changes such as `seeds=2`."""
+    return make_plan(load_sweep(SMOKE, "smoke", changes), fingerprint_of).trials
+
+
+def trained_alone(trial: Trial, runs: Path) -> Result:
+    """The result of a trial that nothing disturbed."""
+    work = PackWork([trial], load_trial_data(trial.config.data), str(runs), threads=1, gpu=False)
+    while work.unfinished:
+        work.advance(60.0)
+    result = Ledger(str(runs)).result(trial.id)
+    assert result is not None
+    return result
