@@ -1,20 +1,19 @@
-"""`gapctl measure`: gap, entropy, object bias and quality of saved embeddings."""
+"""`gapctl measure`: gap, entropy, object bias and quality of whatever has embeddings."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
 from gapctl.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.metrics.embeddings_file import EmbeddingsFile
     from gapctl.spec.vocabulary import MetricName
 
 USUAL_SCALES = ("1", "1/0.07", "100")
@@ -22,11 +21,8 @@ USUAL_SCALES = ("1", "1/0.07", "100")
 
 LARGEST_SCALE = 1e6
 """Beyond it rounding alone moves an entropy in its tenth digit and soon everywhere."""
-GROUPS = ("gap", "entropy", "bias", "geometry", "quality")
+GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
-EmbeddingsOption = Annotated[
-    Path, typer.Option("--embeddings", help="The .npz archive.", metavar="FILE.npz", show_default=False)
-]
 ScalesOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,7 +34,8 @@ ScalesOption = Annotated[
 ]
 
 
-def measure_command(embeddings: EmbeddingsOption, scales: ScalesOption = None, as_json: JsonOption = False) -> None:
+@takes_inputs
+def measure_command(asked: Asked, scales: ScalesOption = None, as_json: JsonOption = False) -> None:
     """Gap, entropy, object bias and quality of saved embeddings.
 
     The archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
@@ -60,18 +57,28 @@ def measure_command(embeddings: EmbeddingsOption, scales: ScalesOption = None, a
     (all objects the same, say), and under `inputs` what they were computed from.
     """
     from gapctl.cli.terminal import plain_console
-    from gapctl.metrics.embeddings_file import read_embeddings
+
+    asked_scales = _logit_scales(scales or ())
+    inputs = load_inputs(asked)
+    own = inputs.embeddings.logit_scale
+    logit_scales = asked_scales or (_logit_scales(USUAL_SCALES) if own is None else (own,))
+    with plain_console(stderr=True).status("measuring"):
+        metrics = _measured(inputs, logit_scales)
+    if as_json:
+        typer.echo(json.dumps(_document(inputs, metrics, logit_scales), indent=1))
+    else:
+        _print(inputs, metrics)
+
+
+def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> dict[str, float]:
+    from gapctl.metrics.class_prompts import accuracies
     from gapctl.metrics.suite import entropies_by_scale, measure
 
-    logit_scales = _logit_scales(scales or USUAL_SCALES)
-    file = read_embeddings(embeddings)
-    with plain_console(stderr=True).status("measuring"):
-        found = measure(file.embeddings) | entropies_by_scale(file.embeddings, logit_scales)
-    metrics = {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}
-    if as_json:
-        typer.echo(json.dumps(_document(embeddings, file, metrics, logit_scales), indent=1))
-    else:
-        _print(embeddings, file, metrics)
+    found = {**measure(inputs.embeddings), **inputs.temperature}
+    if logit_scales != (inputs.embeddings.logit_scale,):
+        found |= entropies_by_scale(inputs.embeddings, logit_scales)
+    found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
+    return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}
 
 
 def _logit_scales(written: Sequence[str]) -> tuple[float, ...]:
@@ -94,32 +101,25 @@ def _logit_scale(text: str) -> float:
     return scale
 
 
-def _document(
-    path: Path, file: "EmbeddingsFile", metrics: Mapping[str, float], scales: Sequence[float]
-) -> dict[str, Any]:
-    bias_of = "image_with_attributes" if file.embeddings.bias_image_ND is not None else "image"
+def _document(inputs: Inputs, metrics: Mapping[str, float], scales: Sequence[float]) -> dict[str, Any]:
+    bias_of = "image_with_attributes" if inputs.embeddings.bias_image_ND is not None else "image"
     return {
         "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
         "inputs": {
-            "file": str(path),
-            "sha256": file.sha256,
-            "arrays": {name: {"shape": facts.shape, "dtype": facts.dtype} for name, facts in file.arrays.items()},
-            "unused_arrays": file.unused,
-            "pairing": file.pairing,
+            **inputs.facts,
             "logit_scales": scales,
             "bias_of": bias_of if "bias/moad_image" in metrics else None,
         },
     }
 
 
-def _print(path: Path, file: "EmbeddingsFile", metrics: Mapping[str, float]) -> None:
+def _print(inputs: Inputs, metrics: Mapping[str, float]) -> None:
     from rich.console import Console
 
     from gapctl.cli.terminal import plain_console
 
-    plain_console().print(f"{path}: {_summary(file)}")
-    if file.unused:
-        plain_console().print(f"not used: {', '.join(file.unused)}")
+    for line in (inputs.title, *inputs.notes):
+        plain_console().print(line)
     console = Console(highlight=False)
     for group, keys in groupby(metrics, key=_group):
         _print_group(console, group, {key: metrics[key] for key in keys})
@@ -152,14 +152,3 @@ def _shown(value: float, name: "MetricName | None") -> str:
     if unit == "percent":
         return f"{value:.1f} %"
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
-
-
-def _summary(file: "EmbeddingsFile") -> str:
-    images, texts = len(file.embeddings.image_ND), len(file.embeddings.text_MD)
-    belongs = {
-        "rows": "row i of one matches row i of the other",
-        "text_to_image": "`text_to_image` gives each text's image",
-        "labels": "texts are class prompts, `labels` gives each image's",
-    }
-    width = file.embeddings.image_ND.shape[1]
-    return f"{images:,} images and {texts:,} texts, {width} wide; {belongs[file.pairing]}"

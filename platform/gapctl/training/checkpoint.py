@@ -43,6 +43,17 @@ def pack_weights(model: nn.Module) -> bytes:
     return _to_bytes(model.state_dict())
 
 
+def unpack_weights(content: bytes) -> dict[str, Any]:
+    """What `pack_weights` packed, on the CPU, nothing unpickled; raises ValueError where it is anything else."""
+    try:
+        weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"no weights can be read from it ({type(error).__name__})") from error
+    if not isinstance(weights, dict):
+        raise ValueError(f"it holds a {type(weights).__name__}, not weights by name")
+    return weights
+
+
 def restore(saved: Iterable[tuple[str, bytes]], model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Continues from the first blob that can be read (newest first); a fresh state where none can."""
     for _, content in saved:

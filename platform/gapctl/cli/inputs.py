@@ -1,0 +1,143 @@
+"""What `gapctl measure` and `gapctl intervene` can be pointed at, as options that both share, and what comes of it."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption
+from gapctl.errors import InputError
+
+if TYPE_CHECKING:
+    from gapctl.data.feed import TrialData
+    from gapctl.metrics.class_prompts import ZeroShot
+    from gapctl.metrics.embeddings_file import EmbeddingsFile
+    from gapctl.metrics.suite import Embeddings
+    from gapctl.spec.trial import Data
+
+SOURCES = ("--embeddings", "--trial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The shared options as they were given; exactly one of the sources is."""
+
+    embeddings: Annotated[
+        str | None, typer.Option("--embeddings", help="Saved embeddings: an .npz archive.", metavar="PLACE")
+    ] = None
+    trial: Annotated[
+        str | None, typer.Option("--trial", help="A finished trial: its id, or the beginning of it.", metavar="ID")
+    ] = None
+    runs: RunsOption = DEFAULT_RUNS
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is to be measured.
+
+    `facts` are what `--json` tells under `inputs`, `title` says in one line what it is. `zero_shot` asks about the
+    images by class prompts, `temperature` are the model's own measures, `notes` are lines for a person to know.
+    """
+
+    embeddings: "Embeddings"
+    facts: Mapping[str, Any]
+    title: str
+    zero_shot: "ZeroShot"
+    temperature: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def takes_inputs(verb: Callable[..., None]) -> Callable[..., None]:
+    """Gives a verb the shared options in place of its first argument, `asked`."""
+    own = list(inspect.signature(verb).parameters.values())[1:]
+    shared = list(inspect.signature(Asked).parameters.values())
+    names = [option.name for option in fields(Asked)]
+
+    @wraps(verb)
+    def with_options(**given: Any) -> None:
+        verb(Asked(**{name: given.pop(name) for name in names}), **given)
+
+    parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*shared, *own)]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {option.name: option.annotation for option in parameters}
+    return with_options
+
+
+def load_inputs(asked: Asked) -> Inputs:
+    """Reads, rebuilds or encodes what was asked for; raises InputError for whatever is wrong with it."""
+    given = [name for name in SOURCES if getattr(asked, name.removeprefix("--")) is not None]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} were given together" if given else "nothing to measure was named"
+        raise InputError(f"{found}; expected one of {', '.join(SOURCES)}")
+    if asked.embeddings is not None:
+        return _of_file(asked.embeddings)
+    assert asked.trial is not None
+    return _of_trial(asked.trial, asked.runs)
+
+
+def _of_file(place: str) -> Inputs:
+    from gapctl.metrics.class_prompts import ZeroShot
+    from gapctl.metrics.embeddings_file import read_embeddings
+
+    file = read_embeddings(Path(place))
+    facts = {
+        "file": place,
+        "sha256": file.sha256,
+        "arrays": {name: {"shape": facts.shape, "dtype": facts.dtype} for name, facts in file.arrays.items()},
+        "unused_arrays": file.unused,
+        "pairing": file.pairing,
+    }
+    notes = (f"not used: {', '.join(file.unused)}",) if file.unused else ()
+    title = f"{place}: {_counted(file.embeddings)}; {_belonging(file)}"
+    return Inputs(file.embeddings, facts, title, ZeroShot(), notes=notes)
+
+
+def _of_trial(prefix: str, runs: str) -> Inputs:
+    from dataclasses import asdict
+
+    from gapctl.encoding.trial import encode_trial
+    from gapctl.ledger import Ledger
+
+    trial = encode_trial(Ledger(runs), prefix, _trial_data)
+    facts = {
+        "trial": trial.id,
+        "runs": runs,
+        **trial.described._asdict(),
+        "config": trial.described.config.model_dump(mode="json"),
+        "result": {name: value for name, value in asdict(trial.result).items() if name not in ("trial", "metrics")},
+    }
+    title = f"trial {trial.id} ({trial.described.label}): {_counted(trial.encoded.embeddings)}"
+    return Inputs(trial.encoded.embeddings, facts, title, trial.encoded.zero_shot, trial.encoded.temperature)
+
+
+def _trial_data(data: "Data", fingerprint: str) -> "TrialData":
+    """The data that a trial was trained on, and no other."""
+    from gapctl.cli.context import fingerprint_of
+    from gapctl.cli.preparing import load_data
+    from gapctl.cli.terminal import plain_console
+
+    found = fingerprint_of(data)
+    if found != fingerprint:
+        raise InputError(
+            f"{data.source}: data of fingerprint {found}; expected {fingerprint}, which the trial was trained on. "
+            "Put that data back in its place"
+        )
+    return load_data(data, plain_console(stderr=True))
+
+
+def _counted(embeddings: "Embeddings") -> str:
+    images, width = embeddings.image_ND.shape
+    return f"{images:,} images and {len(embeddings.text_MD):,} texts, {width} wide"
+
+
+def _belonging(file: "EmbeddingsFile") -> str:
+    belongs = {
+        "rows": "row i of one matches row i of the other",
+        "text_to_image": "`text_to_image` gives each text's image",
+        "labels": "texts are class prompts, `labels` gives each image's",
+    }
+    return belongs[file.pairing]
