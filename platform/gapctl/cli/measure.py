@@ -71,14 +71,14 @@ def measure_command(asked: Asked, scales: ScalesOption = None, as_json: JsonOpti
 
 
 def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> dict[str, float]:
-    from gapctl.metrics.class_prompts import accuracies, class_order
+    from gapctl.metrics.class_prompts import accuracies
+    from gapctl.metrics.effort import THOROUGH
     from gapctl.metrics.suite import entropies_by_scale, measure
 
-    found = {**measure(inputs.embeddings), **inputs.temperature}
+    found = {**measure(inputs.embeddings, inputs.effort or THOROUGH), **inputs.temperature}
     if logit_scales != (inputs.embeddings.logit_scale,):
         found |= entropies_by_scale(inputs.embeddings, logit_scales)
-    image_ND = inputs.embeddings.image_ND
-    found |= {**accuracies(image_ND, inputs.zero_shot), **class_order(image_ND, inputs.zero_shot)}
+    found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
     return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}
 
 

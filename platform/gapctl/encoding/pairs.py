@@ -55,16 +55,18 @@ def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Ask
     labels = _labels(samples, asking)
     attributes = _attributes(samples, asking)
     temperature = temperature_metrics(opened.model)
+    zero_shot = _zero_shot(opened, asking, labels, attributes)
     embeddings = Embeddings(
         image_ND=image_ND,
         text_MD=text_ND,
         text_group_M=np.unique([sample.caption for sample in samples], return_inverse=True)[1],
         labels_N=labels.label_N if labels else None,
         attributes_NF=np.stack([each.label_N for each in attributes.values()], axis=1) if attributes else None,
+        class_CD=zero_shot.questions[zero_shot.main].prompt_CD if zero_shot.main else None,
         logit_scale=temperature["temperature/logit_scale"],
     )
     skipped = Counter(reason for shard in shards for reason in shard.skipped.values())
-    return EncodedPairs(embeddings, _zero_shot(opened, asking, labels, attributes), temperature, dict(skipped))
+    return EncodedPairs(embeddings, zero_shot, temperature, dict(skipped))
 
 
 def _stacked(name: str, samples: Sequence[Described], shards: Sequence[Floats]) -> Floats:

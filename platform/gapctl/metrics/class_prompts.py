@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.neighborhood import neighborhood
 from gapctl.metrics.zeroshot import zero_shot_accuracy
 
 
@@ -40,22 +39,3 @@ def accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShot) -> dict[str,
         found["quality/object_accuracy"] = by_name[zero_shot.main]
     attributes = [value for name, value in by_name.items() if name != zero_shot.main]
     return found | ({"quality/attribute_accuracy": sum(attributes) / len(attributes)} if attributes else {})
-
-
-def class_order(image_ND: NDArray[np.floating], zero_shot: ZeroShot) -> dict[str, float]:
-    """How alike images and the main question's prompts order its classes; nothing where there is no such question."""
-    if zero_shot.main is None:
-        return {}
-    asked = zero_shot.questions[zero_shot.main]
-    order = neighborhood(_unit(image_ND), asked.class_N, _unit(asked.prompt_CD))
-    return {
-        "geometry/neighborhood_kendall": order.kendall,
-        "geometry/neighborhood_kendall_chance": order.chance,
-        "geometry/neighborhood_discordance": order.discordance,
-    }
-
-
-def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    wide = rows.astype(np.float64)
-    unit: NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return unit
