@@ -4,12 +4,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
+from gapctl.cli.measure_report import render_report, write_report
 from gapctl.cli.options import JsonOption
+from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +26,12 @@ LARGEST_SCALE = 1e6
 """Beyond it rounding alone moves an entropy in its tenth digit and soon everywhere."""
 GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
+]
+LogOption = Annotated[bool, typer.Option("--log", help="Also keep it in MLflow, as a run of `measurements`.")]
+UriOption = Annotated[str | None, typer.Option("--uri", help="MLflow's store for --log, if not sqlite:///mlflow.db.")]
 ScalesOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,10 +44,20 @@ ScalesOption = Annotated[
 
 
 @takes_inputs
-def measure_command(asked: Asked, scales: ScalesOption = None, as_json: JsonOption = False) -> None:
-    """Gap, entropy, object bias and quality of saved embeddings.
+def measure_command(
+    asked: Asked,
+    scales: ScalesOption = None,
+    as_json: JsonOption = False,
+    report: ReportOption = None,
+    log: LogOption = False,
+    uri: UriOption = None,
+) -> None:
+    """Gap, entropy, object bias and quality of embeddings, of a trial, or of any open_clip model.
 
-    The archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
+    One of three is measured: `--embeddings`, saved before; `--trial`, a finished training of the ledger; `--model`
+    with `--pretrained` and `--data`, an open_clip model shown image-text shards. docs/measure.md has all formats.
+
+    An .npz archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
     and are normalised here; everything else is whole numbers. Nothing is ever unpickled.
 
     * `image` (N, D) and `text` (M, D): needed. With M = N, row i of one matches row i of the other.
@@ -59,11 +78,17 @@ def measure_command(asked: Asked, scales: ScalesOption = None, as_json: JsonOpti
     from gapctl.cli.terminal import plain_console
 
     asked_scales = _logit_scales(scales or ())
+    _check_store(uri, log)
     inputs = load_inputs(asked)
     own = inputs.embeddings.logit_scale
     logit_scales = asked_scales or (_logit_scales(USUAL_SCALES) if own is None else (own,))
     with plain_console(stderr=True).status("measuring"):
         metrics = _measured(inputs, logit_scales)
+        page = _page(inputs, metrics) if report is not None or log else ""
+    if report is not None:
+        write_report(report, page)
+    if log:
+        _log(uri, _document(inputs, metrics, logit_scales), inputs, page)
     if as_json:
         typer.echo(json.dumps(_document(inputs, metrics, logit_scales), indent=1))
     else:
@@ -87,8 +112,6 @@ def _logit_scales(written: Sequence[str]) -> tuple[float, ...]:
 
 
 def _logit_scale(text: str) -> float:
-    from gapctl.errors import InputError
-
     numerator, slash, denominator = text.partition("/")
     try:
         scale = float(numerator) / float(denominator if slash else 1)
@@ -100,6 +123,48 @@ def _logit_scale(text: str) -> float:
             "or 1/0.07 for a temperature of 0.07"
         )
     return scale
+
+
+def _check_store(uri: str | None, log: bool) -> None:
+    if uri is not None and not log:
+        raise InputError("--uri belongs to --log; expected both or neither")
+    if log:
+        from gapctl.tracking.uri import check_uri
+
+        check_uri(_store(uri))
+
+
+def _store(uri: str | None) -> str:
+    from gapctl.spec.sweep import Tracking
+
+    return uri or Tracking().uri
+
+
+def _log(uri: str | None, document: Mapping[str, Any], inputs: Inputs, page: str) -> None:
+    from gapctl.tracking.measurement import Measurement, log_measurement
+
+    params = {key: str(value) for key, value in inputs.facts.items() if isinstance(value, str | int | float)}
+    metrics = {key: value for key, value in document["metrics"].items() if value is not None}
+    files = {"report.html": page.encode(), "measures.json": json.dumps(document, indent=1).encode()}
+    log_measurement(_store(uri), Measurement(inputs.title.partition(": ")[0], params, metrics, files))
+
+
+def _page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
+    from gapctl.report.measured.record import Line
+    from gapctl.spec.vocabulary import described
+
+    names = {key: described(key) for key in metrics}
+    lines = [Line(key, _shown(value, names[key]), _meaning(key)) for key, value in metrics.items()]
+    return render_report(inputs, lines)
+
+
+def _meaning(key: str) -> str:
+    from gapctl.spec.vocabulary import described
+
+    if (name := described(key)) is not None:
+        return name.meaning
+    group, _, rest = key.partition("/accuracy_")
+    return f"zero-shot accuracy of {rest}" if group == "quality" else ""
 
 
 def _document(inputs: Inputs, metrics: Mapping[str, float], scales: Sequence[float]) -> dict[str, Any]:
@@ -139,7 +204,7 @@ def _print_group(console: "Console", group: str, metrics: Mapping[str, float]) -
     table.columns[1].justify = "right"
     for key, value in metrics.items():
         name = described(key)
-        table.add_row("  " + key.removeprefix(f"{group}/"), _shown(value, name), name.meaning if name else "")
+        table.add_row("  " + key.removeprefix(f"{group}/"), _shown(value, name), _meaning(key))
     console.print()
     console.print(table)
 
@@ -147,7 +212,7 @@ def _print_group(console: "Console", group: str, metrics: Mapping[str, float]) -
 def _shown(value: float, name: "MetricName | None") -> str:
     if math.isnan(value):
         return "undefined"
-    unit = name.unit if name else ""
+    unit = name.unit if name else "percent"
     if unit in ("pairs", "dimensions"):
         return f"{value:.0f}"
     if unit == "percent":
