@@ -193,9 +193,7 @@ def test_a_damaged_file_of_the_cache_is_encoded_again(tmp_path: Path) -> None:
     assert kept.find("other") is None
 
 
-def test_a_tar_without_images_is_refused_and_earlier_shards_are_kept(
-    place: Path, weights: Path, shards: Path, tmp_path: Path
-) -> None:
+def test_a_tar_without_images_is_refused(place: Path, weights: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     write_shard(data / "a.tar", [("1", {"txt": b"words"}), ("2", {"txt": b"more"})])

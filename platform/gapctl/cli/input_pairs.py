@@ -54,7 +54,8 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
     with _bar() as show:
         encoded = encode_shards(paths, opened, cache, local_ray, options.workers or available_cores(), show)
     pairs = encoded_pairs(opened, encoded.shards, asking)
-    title = f"{options.model} ({options.pretrained}) on {len(paths)} shards: {_counted(pairs)}"
+    shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
+    title = f"{options.model} ({options.pretrained}) on {shards}: {_counted(pairs)}"
     return MeasuredPairs(pairs, _facts(options, opened, encoded, pairs), title, _notes(pairs))
 
 
