@@ -37,7 +37,7 @@ ScalesOption = Annotated[
     typer.Option(
         "--scale",
         help="Logit scale for the entropies: a number, or 1/T for a temperature T; may be given several times. "
-        "If left out: 1, 1/0.07 and 100.",
+        "If left out: the model's own, or 1, 1/0.07 and 100 where there is none.",
         metavar="S",
     ),
 ]
@@ -71,9 +71,9 @@ def measure_command(
 
     * `image_with_attributes` (N, D): the embeddings whose object bias is meant, if not those of `image`.
 
-    With one `--scale` the entropies are `entropy/i2t_nats` and so on; with several, or with none given, each name
-    ends in its scale: `entropy/i2t_nats_scale_100`. `--json` gives metrics by name, null where one is not defined
-    (all objects the same, say), and under `inputs` what they were computed from.
+    With one `--scale`, or a model's own, the entropies are `entropy/i2t_nats` and so on; with several, as for saved
+    embeddings if none is given, each name ends in its scale: `entropy/i2t_nats_scale_100`. `--json` gives metrics by
+    name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from.
     """
     from gapctl.cli.terminal import plain_console
 
