@@ -1,4 +1,4 @@
-"""`gapctl measure`: gap, entropy, object bias and quality of saved embeddings."""
+"""`gapctl measure`: gap, entropy, object bias and quality of whatever has embeddings."""
 
 import json
 import math
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
+from gapctl.cli.measure_report import render_report, write_report
 from gapctl.cli.options import JsonOption
+from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.metrics.embeddings_file import EmbeddingsFile
     from gapctl.spec.vocabulary import MetricName
 
 USUAL_SCALES = ("1", "1/0.07", "100")
@@ -22,26 +24,40 @@ USUAL_SCALES = ("1", "1/0.07", "100")
 
 LARGEST_SCALE = 1e6
 """Beyond it rounding alone moves an entropy in its tenth digit and soon everywhere."""
-GROUPS = ("gap", "entropy", "bias", "geometry", "quality")
+GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
-EmbeddingsOption = Annotated[
-    Path, typer.Option("--embeddings", help="The .npz archive.", metavar="FILE.npz", show_default=False)
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
 ]
+LogOption = Annotated[bool, typer.Option("--log", help="Also keep it in MLflow, as a run of `measurements`.")]
+UriOption = Annotated[str | None, typer.Option("--uri", help="MLflow's store for --log, if not sqlite:///mlflow.db.")]
 ScalesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--scale",
         help="Logit scale for the entropies: a number, or 1/T for a temperature T; may be given several times. "
-        "If left out: 1, 1/0.07 and 100.",
+        "If left out: the model's own, or 1, 1/0.07 and 100 where there is none.",
         metavar="S",
     ),
 ]
 
 
-def measure_command(embeddings: EmbeddingsOption, scales: ScalesOption = None, as_json: JsonOption = False) -> None:
-    """Gap, entropy, object bias and quality of saved embeddings.
+@takes_inputs
+def measure_command(
+    asked: Asked,
+    scales: ScalesOption = None,
+    as_json: JsonOption = False,
+    report: ReportOption = None,
+    log: LogOption = False,
+    uri: UriOption = None,
+) -> None:
+    """Gap, entropy, object bias and quality of embeddings, of a trial, or of any open_clip model.
 
-    The archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
+    One of three is measured: `--embeddings`, saved before; `--trial`, a finished training of the ledger; `--model`
+    with `--pretrained` and `--data`, an open_clip model shown image-text shards. docs/measure.md has all formats.
+
+    An .npz archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
     and are normalised here; everything else is whole numbers. Nothing is ever unpickled.
 
     * `image` (N, D) and `text` (M, D): needed. With M = N, row i of one matches row i of the other.
@@ -55,23 +71,40 @@ def measure_command(embeddings: EmbeddingsOption, scales: ScalesOption = None, a
 
     * `image_with_attributes` (N, D): the embeddings whose object bias is meant, if not those of `image`.
 
-    With one `--scale` the entropies are `entropy/i2t_nats` and so on; with several, or with none given, each name
-    ends in its scale: `entropy/i2t_nats_scale_100`. `--json` gives metrics by name, null where one is not defined
-    (all objects the same, say), and under `inputs` what they were computed from.
+    With one `--scale`, or a model's own, the entropies are `entropy/i2t_nats` and so on; with several, as for saved
+    embeddings if none is given, each name ends in its scale: `entropy/i2t_nats_scale_100`. `--json` gives metrics by
+    name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from.
     """
     from gapctl.cli.terminal import plain_console
-    from gapctl.metrics.embeddings_file import read_embeddings
+
+    asked_scales = _logit_scales(scales or ())
+    _check_store(uri, log)
+    inputs = load_inputs(asked)
+    own = inputs.embeddings.logit_scale
+    logit_scales = asked_scales or (_logit_scales(USUAL_SCALES) if own is None else (own,))
+    with plain_console(stderr=True).status("measuring"):
+        metrics = _measured(inputs, logit_scales)
+        page = _page(inputs, metrics) if report is not None or log else ""
+    if report is not None:
+        write_report(report, page)
+    if log:
+        _log(uri, _document(inputs, metrics, logit_scales), inputs, page)
+    if as_json:
+        typer.echo(json.dumps(_document(inputs, metrics, logit_scales), indent=1))
+    else:
+        _print(inputs, metrics)
+
+
+def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> dict[str, float]:
+    from gapctl.metrics.class_prompts import accuracies
+    from gapctl.metrics.effort import THOROUGH
     from gapctl.metrics.suite import entropies_by_scale, measure
 
-    logit_scales = _logit_scales(scales or USUAL_SCALES)
-    file = read_embeddings(embeddings)
-    with plain_console(stderr=True).status("measuring"):
-        found = measure(file.embeddings) | entropies_by_scale(file.embeddings, logit_scales)
-    metrics = {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}
-    if as_json:
-        typer.echo(json.dumps(_document(embeddings, file, metrics, logit_scales), indent=1))
-    else:
-        _print(embeddings, file, metrics)
+    found = {**measure(inputs.embeddings, inputs.effort or THOROUGH), **inputs.temperature}
+    if logit_scales != (inputs.embeddings.logit_scale,):
+        found |= entropies_by_scale(inputs.embeddings, logit_scales)
+    found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
+    return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}
 
 
 def _logit_scales(written: Sequence[str]) -> tuple[float, ...]:
@@ -79,8 +112,6 @@ def _logit_scales(written: Sequence[str]) -> tuple[float, ...]:
 
 
 def _logit_scale(text: str) -> float:
-    from gapctl.errors import InputError
-
     numerator, slash, denominator = text.partition("/")
     try:
         scale = float(numerator) / float(denominator if slash else 1)
@@ -94,32 +125,67 @@ def _logit_scale(text: str) -> float:
     return scale
 
 
-def _document(
-    path: Path, file: "EmbeddingsFile", metrics: Mapping[str, float], scales: Sequence[float]
-) -> dict[str, Any]:
-    bias_of = "image_with_attributes" if file.embeddings.bias_image_ND is not None else "image"
+def _check_store(uri: str | None, log: bool) -> None:
+    if uri is not None and not log:
+        raise InputError("--uri belongs to --log; expected both or neither")
+    if log:
+        from gapctl.tracking.uri import check_uri
+
+        check_uri(_store(uri))
+
+
+def _store(uri: str | None) -> str:
+    from gapctl.spec.sweep import Tracking
+
+    return uri or Tracking().uri
+
+
+def _log(uri: str | None, document: Mapping[str, Any], inputs: Inputs, page: str) -> None:
+    from gapctl.tracking.measurement import Measurement, log_measurement
+
+    params = {key: str(value) for key, value in inputs.facts.items() if isinstance(value, str | int | float)}
+    metrics = {key: value for key, value in document["metrics"].items() if value is not None}
+    files = {"report.html": page.encode(), "measures.json": json.dumps(document, indent=1).encode()}
+    log_measurement(_store(uri), Measurement(inputs.title.partition(": ")[0], params, metrics, files))
+
+
+def _page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
+    from gapctl.report.measured.record import Line
+    from gapctl.spec.vocabulary import described
+
+    names = {key: described(key) for key in metrics}
+    lines = [Line(key, _shown(value, names[key]), _meaning(key)) for key, value in metrics.items()]
+    return render_report(inputs, lines)
+
+
+def _meaning(key: str) -> str:
+    from gapctl.spec.vocabulary import described
+
+    if (name := described(key)) is not None:
+        return name.meaning
+    group, _, rest = key.partition("/accuracy_")
+    return f"zero-shot accuracy of {rest}" if group == "quality" else ""
+
+
+def _document(inputs: Inputs, metrics: Mapping[str, float], scales: Sequence[float]) -> dict[str, Any]:
+    bias_of = "image_with_attributes" if inputs.embeddings.bias_image_ND is not None else "image"
     return {
         "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
         "inputs": {
-            "file": str(path),
-            "sha256": file.sha256,
-            "arrays": {name: {"shape": facts.shape, "dtype": facts.dtype} for name, facts in file.arrays.items()},
-            "unused_arrays": file.unused,
-            "pairing": file.pairing,
+            **inputs.facts,
             "logit_scales": scales,
             "bias_of": bias_of if "bias/moad_image" in metrics else None,
         },
     }
 
 
-def _print(path: Path, file: "EmbeddingsFile", metrics: Mapping[str, float]) -> None:
+def _print(inputs: Inputs, metrics: Mapping[str, float]) -> None:
     from rich.console import Console
 
     from gapctl.cli.terminal import plain_console
 
-    plain_console().print(f"{path}: {_summary(file)}")
-    if file.unused:
-        plain_console().print(f"not used: {', '.join(file.unused)}")
+    for line in (inputs.title, *inputs.notes):
+        plain_console().print(line)
     console = Console(highlight=False)
     for group, keys in groupby(metrics, key=_group):
         _print_group(console, group, {key: metrics[key] for key in keys})
@@ -138,7 +204,7 @@ def _print_group(console: "Console", group: str, metrics: Mapping[str, float]) -
     table.columns[1].justify = "right"
     for key, value in metrics.items():
         name = described(key)
-        table.add_row("  " + key.removeprefix(f"{group}/"), _shown(value, name), name.meaning if name else "")
+        table.add_row("  " + key.removeprefix(f"{group}/"), _shown(value, name), _meaning(key))
     console.print()
     console.print(table)
 
@@ -146,20 +212,9 @@ def _print_group(console: "Console", group: str, metrics: Mapping[str, float]) -
 def _shown(value: float, name: "MetricName | None") -> str:
     if math.isnan(value):
         return "undefined"
-    unit = name.unit if name else ""
+    unit = name.unit if name else "percent"
     if unit in ("pairs", "dimensions"):
         return f"{value:.0f}"
     if unit == "percent":
         return f"{value:.1f} %"
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
-
-
-def _summary(file: "EmbeddingsFile") -> str:
-    images, texts = len(file.embeddings.image_ND), len(file.embeddings.text_MD)
-    belongs = {
-        "rows": "row i of one matches row i of the other",
-        "text_to_image": "`text_to_image` gives each text's image",
-        "labels": "texts are class prompts, `labels` gives each image's",
-    }
-    width = file.embeddings.image_ND.shape[1]
-    return f"{images:,} images and {texts:,} texts, {width} wide; {belongs[file.pairing]}"

@@ -1,6 +1,7 @@
 """A runs folder: trials by id, and one declaration per sweep."""
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import polars
 
 DEFAULT_SCALE_NAME = "base"
+TRIAL_ID = re.compile("[0-9a-f]{12}")
 
 
 class Ledger:
@@ -35,6 +37,10 @@ class Ledger:
     def trial(self, trial_id: str) -> TrialFolder:
         """The folder of one trial, whether it exists yet or not."""
         return TrialFolder(self._runs, trial_id)
+
+    def trial_ids(self) -> list[str]:
+        """The ids of all trials that have begun here, of whatever sweep, sorted."""
+        return self._runs.names("", keep=lambda name: bool(TRIAL_ID.fullmatch(name)))
 
     def result(self, trial_id: str) -> Result | None:
         """A finished trial's result, or None; raises WorkError where it is damaged."""

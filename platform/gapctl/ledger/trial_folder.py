@@ -58,7 +58,7 @@ class TrialFolder:
         try:
             return None if content is None else content.decode()
         except UnicodeDecodeError as error:
-            raise self._corrupt("trial.yaml", str(error)) from error
+            raise self.damaged("trial.yaml", str(error)) from error
 
     def began(self) -> float | None:
         """When the trial first began, in seconds since 1970, or None where it has not."""
@@ -116,7 +116,7 @@ class TrialFolder:
         try:
             return pl.read_parquet(io.BytesIO(content))
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._corrupt("history.parquet", str(error)) from error
+            raise self.damaged("history.parquet", str(error)) from error
 
     def finish(self, result: Result, weights: bytes) -> None:
         """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""
@@ -126,6 +126,10 @@ class TrialFolder:
             self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
         self._runs.remove(f"{self.trial_id}/running.json")
 
+    def weights(self) -> bytes | None:
+        """The final weights of a finished trial, or None."""
+        return self._read("checkpoints/final.pt")
+
     def result(self) -> Result | None:
         """The result of a finished trial, or None; raises WorkError where the file is damaged."""
         content = self._read("result.json")
@@ -134,9 +138,9 @@ class TrialFolder:
         try:
             result = from_json(content)
         except ValueError as error:
-            raise self._corrupt("result.json", str(error)) from error
+            raise self.damaged("result.json", str(error)) from error
         if result.trial != self.trial_id:
-            raise self._corrupt("result.json", f"it is the result of trial {result.trial}")
+            raise self.damaged("result.json", f"it is the result of trial {result.trial}")
         return result
 
     def fail(self, message: str) -> None:
@@ -149,6 +153,14 @@ class TrialFolder:
         content = self._read("failure.txt")
         return None if content is None else content.decode(errors="replace")
 
+    def damaged(self, name: str, reason: str) -> WorkError:
+        """The error that says what is wrong with one of its files, and how to get a sound one."""
+        return WorkError(
+            f"{self.path(name)}: damaged: {reason}; "
+            f"expected what a finished trial writes. Move the folder {self.path()} away and run the sweep again: "
+            "it trains this trial anew and no other"
+        )
+
     def _checkpoints(self) -> list[str]:
         return self._runs.names(
             f"{self.trial_id}/checkpoints", keep=lambda name: name[:-3].isdigit() and name.endswith(".pt")
@@ -159,13 +171,6 @@ class TrialFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         self._runs.write(f"{self.trial_id}/{name}", content)
-
-    def _corrupt(self, name: str, reason: str) -> WorkError:
-        return WorkError(
-            f"{self.path(name)}: damaged: {reason}; "
-            f"expected what a finished trial writes. Move the folder {self.path()} away and run the sweep again: "
-            "it trains this trial anew and no other"
-        )
 
 
 def describe(trial: Trial) -> dict[str, Any]:

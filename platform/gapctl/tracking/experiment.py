@@ -1,4 +1,4 @@
-"""The experiment of a sweep: found by its name, or made."""
+"""The experiment of a sweep, or of what else is kept: found by its name, or made."""
 
 from typing import TYPE_CHECKING
 
@@ -13,20 +13,25 @@ KIND = "mlflow.experimentKind"
 
 def experiment_of(client: "MlflowClient", sweep: Sweep, uri: str) -> str:
     """The id of the experiment named after the sweep; one that was deleted is restored, since its name is taken."""
-    found = client.get_experiment_by_name(sweep.spec.name)
+    return experiment_named(client, sweep.spec.name, sweep.spec.question, uri)
+
+
+def experiment_named(client: "MlflowClient", name: str, note: str, uri: str) -> str:
+    """The id of the experiment of a name, made with a note where there is none; a deleted one is restored."""
+    found = client.get_experiment_by_name(name)
     if found is None:
-        return _make(client, sweep, uri)
+        return _make(client, name, note, uri)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
 
 
-def _make(client: "MlflowClient", sweep: Sweep, uri: str) -> str:
+def _make(client: "MlflowClient", name: str, note: str, uri: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    name, root = sweep.spec.name, artifact_root(uri)
+    root = artifact_root(uri)
     # Without a kind, MLflow's pages guess or ask whether this is about language models.
-    tags = {"mlflow.note.content": sweep.spec.question, KIND: "custom_model_development"}
+    tags = {"mlflow.note.content": note, KIND: "custom_model_development"}
     try:
         return str(client.create_experiment(name, artifact_location=root and f"{root}/{name}", tags=tags))
     except MlflowException as error:

@@ -45,6 +45,17 @@ def weights_blob(model: nn.Module) -> bytes:
     return _to_bytes(model.state_dict())
 
 
+def unpack_weights(content: bytes) -> dict[str, Any]:
+    """What `weights_blob` packed, on the CPU, nothing unpickled; raises ValueError where it is anything else."""
+    try:
+        weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"no weights can be read from it ({type(error).__name__})") from error
+    if not isinstance(weights, dict):
+        raise ValueError(f"it holds a {type(weights).__name__}, not weights by name")
+    return weights
+
+
 class Restored(NamedTuple):
     """Where a training continues; the optimiser's state is there unless it begins."""
 

@@ -16,11 +16,14 @@ from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.gallery import frozen_gallery
 from gapctl.data.mad.prompts import prompts
 from gapctl.data.mad.render import render
+from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
+from gapctl.metrics.effort import TRIAL
 from gapctl.metrics.suite import Embeddings, measure
-from gapctl.metrics.zeroshot import zero_shot_accuracy
 from gapctl.models.temperature import temperature_metrics
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.precision import fast_attention
+
+Floats = NDArray[np.float32]
 
 CHUNK = 512
 TEMPLATES = 32
@@ -33,6 +36,14 @@ class Gallery(NamedTuple):
     images_NCHW: NDArray[np.uint8]
     tokens_NL: NDArray[np.int64]
     labels_NF: NDArray[np.int64]
+
+
+class Encoded(NamedTuple):
+    """A model's view of the gallery: embeddings with all labels, prompts for every factor, and the temperature."""
+
+    embeddings: Embeddings
+    zero_shot: ZeroShot
+    temperature: dict[str, float]
 
 
 class Evaluation:
@@ -48,46 +59,52 @@ class Evaluation:
             for factor in FACTOR_NAMES
         }
 
-    @torch.no_grad()
     def measure(self, model: CLIP) -> dict[str, float]:
         """Every metric by its name."""
+        encoded = self.encode(model)
+        found = measure(encoded.embeddings, TRIAL)
+        return {**found, **encoded.temperature, **accuracies(encoded.embeddings.image_ND, encoded.zero_shot)}
+
+    @torch.no_grad()
+    def encode(self, model: CLIP) -> Encoded:
+        """What the metrics are computed from."""
         with fast_attention(self._device):
             image_ND = torch.cat([model.encode_image(images, normalize=True) for images in self._images()])
             text_ND = self._encode_text(model, self._gallery.tokens_NL)
-            accuracy = self._zero_shot(model, image_ND)
+            zero_shot = self._zero_shot(model)
         temperature = temperature_metrics(model)
-        embeddings = self._embeddings(image_ND, text_ND, temperature)
-        return {**measure(embeddings), **temperature, **accuracy}
+        class_CD = zero_shot.questions[self._main].prompt_CD
+        embeddings = self._embeddings(image_ND.cpu().numpy(), text_ND.cpu().numpy(), class_CD, temperature)
+        return Encoded(embeddings, zero_shot, temperature)
 
-    def _embeddings(self, image_ND: torch.Tensor, text_ND: torch.Tensor, temperature: dict[str, float]) -> Embeddings:
+    def _embeddings(
+        self, image_ND: Floats, text_ND: Floats, class_CD: NDArray[np.floating], temperature: dict[str, float]
+    ) -> Embeddings:
         main = FACTOR_NAMES.index(self._main)
         labels_NF = self._gallery.labels_NF
         return Embeddings(
-            image_ND=image_ND.cpu().numpy(),
-            text_MD=text_ND.cpu().numpy(),
+            image_ND=image_ND,
+            text_MD=text_ND,
             text_group_M=caption_ids(self._gallery.tokens_NL),
             labels_N=labels_NF[:, main],
             attributes_NF=np.delete(labels_NF, main, axis=1),
+            class_CD=class_CD,
             logit_scale=temperature["temperature/logit_scale"],
         )
 
-    def _zero_shot(self, model: CLIP, image_ND: torch.Tensor) -> dict[str, float]:
-        found = {}
-        for column, factor in enumerate(FACTOR_NAMES):
-            class_CD = self._class_embeddings(model, self._prompts_CTL[factor])
-            labels_N = self._gallery.labels_NF[:, column]
-            found[factor] = zero_shot_accuracy(image_ND.cpu().numpy(), labels_N, class_CD)
-        attributes = [value for factor, value in found.items() if factor != self._main]
-        return {
-            **{f"quality/accuracy_{factor}": value for factor, value in found.items()},
-            "quality/object_accuracy": found[self._main],
-            "quality/attribute_accuracy": sum(attributes) / len(attributes),
+    def _zero_shot(self, model: CLIP) -> ZeroShot:
+        questions = {
+            factor: ClassPrompts(
+                self._class_embeddings(model, self._prompts_CTL[factor]), self._gallery.labels_NF[:, column]
+            )
+            for column, factor in enumerate(FACTOR_NAMES)
         }
+        return ZeroShot(questions, self._main)
 
-    def _class_embeddings(self, model: CLIP, prompts_CTL: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _class_embeddings(self, model: CLIP, prompts_CTL: NDArray[np.int64]) -> Floats:
         values, templates, length = prompts_CTL.shape
         text_PD = self._encode_text(model, prompts_CTL.reshape(values * templates, length))
-        mean_CD: NDArray[np.float32] = text_PD.reshape(values, templates, -1).mean(dim=1).cpu().numpy()
+        mean_CD: Floats = text_PD.reshape(values, templates, -1).mean(dim=1).cpu().numpy()
         return mean_CD
 
     def _encode_text(self, model: CLIP, tokens_NL: NDArray[np.int64]) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""The report of `gapctl measure`: one set of embeddings on a page."""

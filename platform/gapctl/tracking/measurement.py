@@ -1,0 +1,48 @@
+"""A measurement as a run of MLflow, beside the sweeps: experiment `measurements`."""
+
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from gapctl.errors import WorkError
+from gapctl.tracking.experiment import experiment_named
+from gapctl.tracking.mirror import Mirror
+from gapctl.tracking.reasons import in_plain_words
+from gapctl.tracking.store import open_store
+from gapctl.tracking.story import Row
+from gapctl.tracking.uri import check_uri, without_password
+
+EXPERIMENT: Final = "measurements"
+NOTE: Final = "What `gapctl measure --log` measured: gap, bias, entropy and quality of models and of saved embeddings."
+
+
+class Measurement(NamedTuple):
+    """What a run shows: its name, what was measured, the measures, and files by their name."""
+
+    name: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    files: Mapping[str, bytes]
+
+
+def log_measurement(uri: str, measurement: Measurement) -> str:
+    """Writes a finished run and returns its id; InputError for a wrong address, WorkError where MLflow fails."""
+    check_uri(uri)
+    try:
+        return _log(uri, measurement)
+    except Exception as error:
+        raise WorkError(
+            f"MLflow at {without_password(uri)} cannot be written: {in_plain_words(error)}. Run the command again"
+        ) from error
+
+
+def _log(uri: str, measurement: Measurement) -> str:
+    client = open_store(uri)
+    experiment = experiment_named(client, EXPERIMENT, NOTE, uri)
+    tags = {"mlflow.source.name": "gapctl", "gapctl.kind": "measurement"}
+    run = Mirror(client, client.create_run(experiment, round(time.time() * 1000), tags, measurement.name))
+    run.describe(tags, measurement.params)
+    run.put(measurement.files)
+    run.log([Row(0, 0.0, dict(measurement.metrics))])
+    run.settle("FINISHED", 0.0)
+    return run.run_id

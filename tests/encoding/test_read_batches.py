@@ -1,0 +1,100 @@
+"""A shard comes as batches that hold what can be used of it, and what is wrong with it is said, not raised."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gapctl.encoding.read_batches import BATCH, read_batches
+from pair_shards import pair, write_pairs, write_shard
+
+MODEL = "ViT-S-32-alt"
+SIZE = 16
+PREPROCESS: dict[str, Any] = {
+    "size": SIZE,
+    "mode": "RGB",
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
+
+
+def batches(shard: Path) -> list[dict[str, Any]]:
+    return list(read_batches({"shard": 7, "path": str(shard)}, model=MODEL, preprocess=PREPROCESS))
+
+
+def keys(batch: dict[str, Any]) -> list[str]:
+    return [key for key, _, _ in json.loads(batch["samples"])]
+
+
+def test_samples_come_in_the_order_of_the_tar_in_batches_of_one_size(tmp_path: Path) -> None:
+    found = batches(write_pairs(tmp_path / "a.tar", range(2 * BATCH + 3)))
+
+    assert [len(keys(batch)) for batch in found] == [BATCH, BATCH, 3]
+    assert [key for batch in found for key in keys(batch)] == [f"{number:06d}" for number in range(2 * BATCH + 3)]
+    assert [batch["last"] for batch in found] == [False, False, True]
+    images = np.frombuffer(found[0]["images"], np.float32).reshape(BATCH, 3, SIZE, SIZE)
+    assert images[0, 0, 4, 8] > images[0, 1, 4, 8]  # the first picture is red
+    assert len(found[0]["tokens"]) == 8 * BATCH * 77
+
+
+def test_a_shard_of_whole_batches_ends_in_an_empty_one(tmp_path: Path) -> None:
+    found = batches(write_pairs(tmp_path / "a.tar", range(BATCH)))
+
+    assert [(len(keys(batch)), batch["last"], batch["error"]) for batch in found] == [(BATCH, False, ""), (0, True, "")]
+
+
+def test_what_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> None:
+    samples = {
+        "sound": pair(0),
+        "broken": {**pair(1), "jpg": pair(1)["jpg"][:200]},
+        "noise": {**pair(2), "jpg": b"noise"},
+        "silent": {**pair(3), "txt": b"  "},
+        "blind": {"txt": b"words"},
+    }
+    (found,) = batches(write_shard(tmp_path / "a.tar", samples.items()))
+
+    assert keys(found) == ["sound"]
+    assert json.loads(found["skipped"]) == {
+        "broken": "unreadable image",
+        "noise": "unreadable image",
+        "silent": "no caption",
+        "blind": "no image",
+    }
+
+
+def test_a_member_that_could_only_be_unpickled_is_passed_over(tmp_path: Path) -> None:
+    (found,) = batches(write_shard(tmp_path / "a.tar", [("a", {**pair(0), "pyd": b"\x80\x04.", "pickle": b"cos\n"})]))
+
+    assert (keys(found), found["error"]) == (["a"], "")
+
+
+def cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:3000])
+    return path
+
+
+def test_a_tar_that_was_cut_short_is_an_error_with_its_place(tmp_path: Path) -> None:
+    found = batches(cut(write_pairs(tmp_path / "a.tar", range(4))))[-1]
+
+    assert found["error"].startswith(f"{tmp_path / 'a.tar'}: a damaged tar, after ")
+    assert found["last"]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"txt": b"words"}, "a tar without images: none of its 2 samples has a jpg, jpeg, png or webp"),
+        ({"jpg": b"noise", "txt": b"words"}, "nothing in it can be used: 2 samples, unreadable image"),
+        ({"jpg": pair(0)["jpg"]}, "nothing in it can be used: 2 samples, no caption"),
+    ],
+)
+def test_a_shard_of_which_nothing_is_left_is_an_error(tmp_path: Path, members: dict[str, bytes], message: str) -> None:
+    (found,) = batches(write_shard(tmp_path / "a.tar", [("a", members), ("b", members)]))
+
+    assert message in found["error"]
+    assert not found["images"]
