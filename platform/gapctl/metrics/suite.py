@@ -143,7 +143,7 @@ def bias_metrics(
 
 def retrieval_metrics(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> dict[str, float]:
     """Recall at 1, 5, 10 both ways; float32, whose rounding moves no rank that means anything."""
-    image_key_N, text_key_M = _match_keys(embeddings)
+    image_key_N, text_key_M = match_keys(embeddings)
     image, text = image_ND.astype(np.float32), text_MD.astype(np.float32)
     forward = recalls(image, text, image_key_N, text_key_M)
     backward = recalls(text, image, text_key_M, image_key_N)
@@ -160,7 +160,7 @@ def unit_rows(rows_ND: NDArray[np.floating]) -> Array:
     return unit_ND
 
 
-def _match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A key per image and per text, equal where they match: the caption's group, or else the image's number."""
     if embeddings.text_group_M is not None and embeddings.text_to_image_M is None:
         return embeddings.text_group_M, embeddings.text_group_M
