@@ -1,0 +1,48 @@
+"""Measures as functions of how often each held-out image is drawn, so that no resample touches embeddings again.
+
+Index letters: B resamples, N images, I items of one measure, K measures.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.metrics.gap import Array
+
+
+class Statistic(Protocol):
+    """Measures of the held-out images, each image counted as often as its weight says."""
+
+    def values(self, weight_BN: Array) -> Mapping[str, Array]:
+        """Each measure under each row of weights, (B,), by its name."""
+
+
+class Items(NamedTuple):
+    """A value per item, (I,), and the image that each item is drawn with; a query and whether it was answered, say."""
+
+    value_I: Array
+    image_I: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ItemMeans:
+    """Measures that are means over items: per image the sum of its items' values and how many it has, (N, K)."""
+
+    keys: tuple[str, ...]
+    total_NK: Array
+    count_NK: Array
+
+    @classmethod
+    def of(cls, items: Mapping[str, Items], images: int) -> "ItemMeans":
+        """From the items of each measure."""
+        total = [np.bincount(found.image_I, found.value_I, minlength=images) for found in items.values()]
+        count = [np.bincount(found.image_I, minlength=images) for found in items.values()]
+        return cls(tuple(items), np.stack(total, axis=1), np.stack(count, axis=1).astype(np.float64))
+
+    def values(self, weight_BN: Array) -> dict[str, Array]:
+        """The weighted means."""
+        mean_BK = (weight_BN @ self.total_NK) / (weight_BN @ self.count_NK)
+        return dict(zip(self.keys, mean_BK.T, strict=True))

@@ -1,0 +1,41 @@
+"""Whether a change of a measure helps, harms or does not count."""
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+Verdict = Literal["helps", "harms", "no difference that counts", "inconclusive"]
+
+LOWER_IS_BETTER: Final = "gap/"
+"""What closing the gap is after; of every quality more is better."""
+
+SMALLEST_EFFECT: Final[Mapping[str, float]] = {"gap/l2m": 0.05, "gap/rmg": 0.02}
+"""The change of a gap that counts."""
+SMALLEST_PERCENT: Final = 1.0
+SMALLEST_SHARE: Final = 0.01
+"""The change of a quality that counts: one point in a hundred."""
+
+
+class Change(NamedTuple):
+    """A measure after an intervention, its change against no intervention, and the interval of the change."""
+
+    value: float
+    change: float
+    low: float
+    high: float
+    verdict: Verdict
+
+
+def verdict_of(key: str, low: float, high: float) -> Verdict:
+    """What an interval says: it lies beyond the smallest effect on one side, within it, or across it."""
+    smallest = smallest_effect(key)
+    better = (-high, -low) if key.startswith(LOWER_IS_BETTER) else (low, high)
+    if better[0] > smallest:
+        return "helps"
+    if better[1] < -smallest:
+        return "harms"
+    return "no difference that counts" if -smallest < better[0] and better[1] < smallest else "inconclusive"
+
+
+def smallest_effect(key: str) -> float:
+    """The smallest change that counts, in the measure's own unit."""
+    return SMALLEST_EFFECT.get(key, SMALLEST_PERCENT if key.endswith("_accuracy") else SMALLEST_SHARE)
