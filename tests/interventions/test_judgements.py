@@ -111,7 +111,7 @@ def test_the_standard_error_of_a_paired_change_is_that_of_its_differences() -> N
     before_N = drawn.normal(size=400)
     after_N = before_N + 0.3 + 0.1 * drawn.normal(size=400)
     before, after = resampled([one_mean(before_N), one_mean(after_N)], 400, seed=0, resamples=4000)
-    found = simultaneous(before["quality/x"], [after["quality/x"]])[0]
+    found = simultaneous(before["quality/x"], [after["quality/x"]], np.zeros(1))[0]
 
     half = 1.96 * float((after_N - before_N).std()) / np.sqrt(400)
     assert found.change == pytest.approx(float((after_N - before_N).mean()))
@@ -125,18 +125,28 @@ def test_intervals_hold_for_all_interventions_at_once_in_about_their_share_of_sa
         difference_JN = drawn.normal(size=(6, 60))
         states = [one_mean(np.zeros(60)), *(one_mean(item_N) for item_N in difference_JN)]
         before, *after = (found["quality/x"] for found in resampled(states, 60, seed=sample, resamples=400))
-        held += all(found.low <= 0 <= found.high for found in simultaneous(before, after))
+        held += all(found.low <= 0 <= found.high for found in simultaneous(before, after, np.zeros(6)))
 
     assert 0.88 <= held / 200 <= 0.99
 
 
-def test_a_change_that_every_resample_agrees_on_has_no_width() -> None:
+def test_a_change_that_every_resample_agrees_on_is_as_uncertain_as_what_no_image_shows() -> None:
     same = Resampled(0.5, np.full(100, 0.5))
     moving = Resampled(0.6, 0.6 + 0.01 * rng(0).normal(size=100))
-    still, other = simultaneous(same, [same, moving])
+    still, other = simultaneous(same, [same, moving], np.array([0.03, 0.03]))
 
-    assert still == (0, 0, 0)
-    assert other.low < other.change < other.high
+    assert still == (0, -0.03, 0.03)
+    assert other.high - other.low == pytest.approx(2 * 2 * 0.01, rel=0.3)
+
+
+@pytest.mark.parametrize(("images", "verdict"), [(100, "inconclusive"), (1000, "no difference that counts")])
+def test_few_images_that_all_stay_right_do_not_show_that_nothing_changes(images: int, verdict: str) -> None:
+    clear = gallery(2 * images, 64, gap=0.3, noise=0.001)
+    found = judged(clear)
+
+    change = next(each for each in found.judged if each.name == "shift 1").changes["quality/i2t_recall_10"]
+    assert (change.value, change.change, change.verdict) == (1, 0, verdict)
+    assert change.high == pytest.approx(3 / images)
 
 
 VERDICTS = [

@@ -47,11 +47,13 @@ def resampled(
     ]
 
 
-def simultaneous(before: Resampled, after_J: Sequence[Resampled], level: float = LEVEL) -> list[Interval]:
+def simultaneous(
+    before: Resampled, after_J: Sequence[Resampled], least_J: Array, level: float = LEVEL
+) -> list[Interval]:
     """Intervals of all changes that hold together with the given confidence, so the best of many is not overrated.
 
     Half an interval is the bootstrap's standard error times the quantile of the largest studentised deviation over
-    the interventions (the maximum-t band). A change that is the same in every resample has no width.
+    the interventions (the maximum-t band). Where all resamples agree on a change, half of its interval is `least_J`.
     """
     if not after_J:
         return []
@@ -61,7 +63,8 @@ def simultaneous(before: Resampled, after_J: Sequence[Resampled], level: float =
     deviation_JR = change_JR - change_JR.mean(axis=1, keepdims=True)
     error_J = deviation_JR.std(axis=1, ddof=1)
     studentised_JR = np.abs(deviation_JR) / np.where(error_J > 0, error_J, np.inf)[:, None]
-    half_J = float(np.quantile(studentised_JR.max(axis=0), level)) * error_J
+    widest = float(np.quantile(studentised_JR.max(axis=0), level))
+    half_J = np.where(error_J > 0, widest * error_J, least_J)
     return [
         Interval(float(change), float(change - half), float(change + half))
         for change, half in zip(change_J, half_J, strict=True)

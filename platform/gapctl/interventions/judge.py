@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from gapctl.errors import InputError
 from gapctl.interventions.bootstrap import Resampled, resampled, simultaneous
 from gapctl.interventions.candidates import Candidate, Family
@@ -11,7 +13,7 @@ from gapctl.interventions.fitted import Clouds, Fitted, nothing
 from gapctl.interventions.measures import statistics_of
 from gapctl.interventions.split import Dealt, split_images, take, take_questions
 from gapctl.interventions.statistic import Statistic
-from gapctl.interventions.verdict import Change, verdict_of
+from gapctl.interventions.verdict import GAP, Change, unseen, verdict_of
 from gapctl.metrics.class_prompts import ZeroShot
 from gapctl.metrics.suite import Embeddings, unit_rows
 
@@ -54,7 +56,7 @@ def judge(
     states = [_state(candidate.fit(*clouds), held_out, questions) for candidate in tried]
     possible = [state for state in states if not isinstance(state, InputError)]
     before, *after = resampled([unchanged, *possible], len(split.held_out_S), seed)
-    changes = iter(_changes(before, after))
+    changes = iter(_changes(before, after, len(split.held_out_S)))
     return Judgement(
         before={key: found.value for key, found in before.items()},
         judged=tuple(_judged(candidate, state, changes) for candidate, state in zip(tried, states, strict=True)),
@@ -80,9 +82,14 @@ def _judged(
     return named({}, str(state)) if isinstance(state, InputError) else named(next(changes))
 
 
-def _changes(before: Mapping[str, Resampled], after: Sequence[Mapping[str, Resampled]]) -> list[dict[str, Change]]:
+def _changes(
+    before: Mapping[str, Resampled], after: Sequence[Mapping[str, Resampled]], images: int
+) -> list[dict[str, Change]]:
     """Each intervention's changes by measure; intervals are simultaneous over the interventions of one measure."""
-    by_key = {key: simultaneous(before[key], [found[key] for found in after]) for key in before}
+    moved_J = np.array([not np.array_equal(found[GAP].value_R, before[GAP].value_R) for found in after])
+    by_key = {
+        key: simultaneous(before[key], [found[key] for found in after], moved_J * unseen(key, images)) for key in before
+    }
     return [
         {key: Change(found[key].value, *by_key[key][place], verdict_of(key, *by_key[key][place][1:])) for key in before}
         for place, found in enumerate(after)
