@@ -39,7 +39,7 @@ IMPORTS = {
 ONLY = {
     "spec": {"pydantic", "pydantic_core", "yaml"},
     "plan": set(),
-    "metrics": {"numpy", "torch"},
+    "metrics": {"numpy", "torch", "polars", "safetensors"},
     "interventions": {"numpy", "torch"},
 }
 

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ from gapctl.errors import InputError
 if TYPE_CHECKING:
     from gapctl.data.feed import TrialData
     from gapctl.metrics.class_prompts import ZeroShot
-    from gapctl.metrics.embeddings_file import EmbeddingsFile
+    from gapctl.metrics.embeddings.content import EmbeddingsFile
     from gapctl.metrics.suite import Embeddings
     from gapctl.spec.trial import Data
 
@@ -27,7 +26,12 @@ class Asked:
     """The shared options as they were given; exactly one of the sources is."""
 
     embeddings: Annotated[
-        str | None, typer.Option("--embeddings", help="Saved embeddings: an .npz archive.", metavar="PLACE")
+        str | None,
+        typer.Option(
+            "--embeddings",
+            help="Saved: .npz, .parquet, .safetensors, image.npy,text.npy, or a folder.",
+            metavar="PLACE",
+        ),
     ] = None
     trial: Annotated[
         str | None, typer.Option("--trial", help="A finished trial: its id, or the beginning of it.", metavar="ID")
@@ -81,12 +85,12 @@ def load_inputs(asked: Asked) -> Inputs:
 
 def _of_file(place: str) -> Inputs:
     from gapctl.metrics.class_prompts import ZeroShot
-    from gapctl.metrics.embeddings_file import read_embeddings
+    from gapctl.metrics.embeddings.read import read_embeddings
 
-    file = read_embeddings(Path(place))
+    file = read_embeddings(place)
     facts = {
         "file": place,
-        "sha256": file.sha256,
+        **_hashes(file),
         "arrays": {name: {"shape": facts.shape, "dtype": facts.dtype} for name, facts in file.arrays.items()},
         "unused_arrays": file.unused,
         "pairing": file.pairing,
@@ -94,6 +98,16 @@ def _of_file(place: str) -> Inputs:
     notes = (f"not used: {', '.join(file.unused)}",) if file.unused else ()
     title = f"{place}: {_counted(file.embeddings)}; {_belonging(file)}"
     return Inputs(file.embeddings, facts, title, ZeroShot(), notes=notes)
+
+
+def _hashes(file: "EmbeddingsFile") -> dict[str, Any]:
+    """The one file's sha256, or that of the list of all of them."""
+    import hashlib
+
+    if len(file.files) == 1:
+        return {"sha256": next(iter(file.files.values()))}
+    listed = "".join(f"{sha256}  {name}\n" for name, sha256 in file.files.items())
+    return {"sha256": hashlib.sha256(listed.encode()).hexdigest(), "files": dict(file.files)}
 
 
 def _of_trial(prefix: str, runs: str) -> Inputs:

@@ -94,4 +94,5 @@ def _encode(folder: TrialFolder, described: Described, data: TrialData, result: 
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise folder.damaged("checkpoints/final.pt", reason) from error
-    return Evaluation(data, described.config, device).encode(model.eval())
+    # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
+    return Evaluation(data, described.config, device).encode(model)

@@ -1,12 +1,9 @@
-"""Embeddings in an .npz file: which arrays it may hold, how texts belong to images, and all that can be wrong.
+"""Embeddings as a file holds them, checked: which arrays there may be, and how texts belong to images.
 
 Index letters: N images, M texts, F attribute factors, D embedding, A rows of any array.
 """
 
-import hashlib
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -15,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
+from gapctl.metrics.embeddings.found import CLOUDS, NUMBERS
 from gapctl.metrics.suite import Embeddings
 
-CLOUDS: Final = ("image", "text", "image_with_attributes")
-NUMBERS: Final = ("labels", "attributes", "text_to_image")
-KNOWN: Final = (*CLOUDS, *NUMBERS)
+BLOCK: Final = 65_536
+"""Rows that are checked at a time: a mapped file need not fit into memory in double precision."""
 
 Pairing = Literal["rows", "text_to_image", "labels"]
 
@@ -33,30 +30,30 @@ class ArrayFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddingsFile:
-    """A file's checked content: `pairing` says by what texts belong to images, `unused` which arrays tell nothing."""
+    """Checked content: `pairing` says by what texts belong to images, `unused` which arrays tell nothing.
+
+    `files` has the sha256 of every file by its name, in the order in which they were read.
+    """
 
     embeddings: Embeddings
     pairing: Pairing
-    sha256: str
+    files: Mapping[str, str]
     arrays: Mapping[str, ArrayFacts]
     unused: tuple[str, ...]
 
 
-def read_embeddings(path: Path) -> EmbeddingsFile:
-    """Reads and checks a file; nothing in it is ever unpickled. Raises InputError on whatever is wrong with it."""
-    arrays, unknown = _read(path)
-    pairing = _Content(path, arrays).check()
-    bare_labels = ("labels",) if "labels" in arrays and pairing != "labels" and "attributes" not in arrays else ()
-    return EmbeddingsFile(
-        embeddings=_embeddings(arrays, pairing),
-        pairing=pairing,
-        sha256=_sha256(path),
-        arrays={name: ArrayFacts(array.shape, str(array.dtype)) for name, array in arrays.items()},
-        unused=(*bare_labels, *unknown),
-    )
+def check_shard(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
+    """Checks a file that is one of several; a shard may have a single row."""
+    return _Content(path, arrays, least=1).check()
 
 
-def _embeddings(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
+def check_whole(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
+    """Checks the arrays of a single file or folder; says by what texts belong to images."""
+    return _Content(path, arrays, least=2).check()
+
+
+def embeddings_of(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
+    """Checked arrays as the metrics take them."""
     numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
     return Embeddings(
         image_ND=arrays["image"],
@@ -69,69 +66,13 @@ def _embeddings(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddi
     )
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """The known arrays of an archive, and the names of all others."""
-    _require_archive(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            _require_clouds(path, archive.files)
-            arrays = {name: _array(path, archive, name) for name in KNOWN if name in archive.files}
-            return arrays, tuple(sorted(set(archive.files) - set(KNOWN)))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: a damaged .npz archive ({error}); write it again with numpy.savez") from error
-
-
-def _require_archive(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"{path}: no such file; expected an .npz archive with the arrays `image` and `text`")
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; expected an .npz archive with the arrays `image` and `text`")
-    try:
-        with path.open("rb") as file:
-            archive = zipfile.is_zipfile(file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if not archive:
-        raise InputError(
-            f"{path}: not an .npz archive; expected what numpy.savez(file, image=..., text=...) writes. "
-            "A single .npy array or a pickle holds no names, and pickles are never loaded"
-        )
-
-
-def _require_clouds(path: Path, present: Sequence[str]) -> None:
-    for name in ("image", "text"):
-        if name not in present:
-            found = f"the archive has {', '.join(sorted(present))}" if present else "the archive is empty"
-            raise InputError(
-                f"{path}: no array `{name}`; {found}. Name the arrays in numpy.savez(file, image=..., text=...)"
-            )
-
-
-def _array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
-    try:
-        array = archive[name]
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, OSError, RuntimeError, MemoryError) as error:
-        if "Object arrays" in str(error):
-            reason = "an object array, which could only be unpickled, and that is never done; store it as numbers"
-        else:
-            reason = f"damaged, or larger than memory ({error}); write it again with numpy.savez"
-        raise InputError(f"{path}: `{name}`: {reason}") from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path}: `{name}`: not an array; expected what numpy.savez writes")
-    return array
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class _Content:
     """The checks of a file's arrays, each of which ends in an InputError that names the file and the array."""
 
-    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]], least: int) -> None:
         self._path = path
         self._arrays = arrays
+        self._least = least
 
     def check(self) -> Pairing:
         """Checks every array alone, then how they belong together; says by what texts belong to images."""
@@ -154,21 +95,21 @@ class _Content:
             raise self._wrong(name, f"of type {rows_AD.dtype}", "floating-point embeddings", "Store them as float32")
         if rows_AD.ndim != 2 or 0 in rows_AD.shape:
             raise self._wrong(name, f"of shape {rows_AD.shape}", "(rows, width), neither of them zero")
-        if len(rows_AD) < 2:
+        if len(rows_AD) < self._least:
             raise self._wrong(name, "a single row", "at least 2, since the gap is measured against distances within")
         if rows_AD.shape[1] != (width := self._arrays["image"].shape[1]):
             raise self._wrong(name, f"{rows_AD.shape[1]} wide", f"{width}, the width of `image`", "Use one model's own")
-        self._check_rows(name, rows_AD.astype(np.float64))
+        self._check_rows(name, rows_AD)
 
-    def _check_rows(self, name: str, rows_AD: NDArray[np.float64]) -> None:
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            norm_A = np.linalg.norm(rows_AD, axis=1)
-        bad_A = np.flatnonzero(~np.isfinite(norm_A) | (norm_A == 0))
+    def _check_rows(self, name: str, rows_AD: NDArray[Any]) -> None:
+        bad_A = np.concatenate(
+            [start + _bad_rows(rows_AD[start : start + BLOCK]) for start in range(0, len(rows_AD), BLOCK)]
+        )
         if len(bad_A):
             count = f" (the first of {len(bad_A)} such rows)" if len(bad_A) > 1 else ""
             raise self._wrong(
                 name,
-                f"row {bad_A[0]} {_fault(rows_AD[bad_A[0]])}{count}",
+                f"row {bad_A[0]} {_fault(rows_AD[bad_A[0]].astype(np.float64))}{count}",
                 "finite numbers that are not all zero in every row",
                 "Encode the row again, or leave it out of every array",
             )
@@ -182,6 +123,13 @@ class _Content:
         if not (number_A.ndim == 1 or by_factor) or len(number_A) != rows:
             or_columns = f", or ({rows}, factors)" if name == "attributes" else ""
             raise self._wrong(name, f"of shape {number_A.shape}", f"({rows},){or_columns}: one entry for each {owner}")
+        self._check_overflow(name, number_A)
+
+    def _check_overflow(self, name: str, number_A: NDArray[Any]) -> None:
+        beyond = np.argwhere(number_A > np.iinfo(np.int64).max) if number_A.dtype.kind == "u" else np.empty((0, 1))
+        if len(beyond):
+            found = f"{number_A[tuple(beyond[0])]} in row {beyond[0][0]}, beyond int64"
+            raise self._wrong(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
 
     def _check_bias_inputs(self) -> None:
         for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
@@ -224,6 +172,13 @@ class _Content:
 
     def _wrong(self, name: str, found: str, expected: str, do: str = "") -> InputError:
         return InputError(f"{self._path}: `{name}`: {found}; expected {expected}" + (f". {do}" if do else ""))
+
+
+def _bad_rows(rows_AD: NDArray[Any]) -> NDArray[np.int64]:
+    """The rows without a direction; those that are too large or too small for one included."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        norm_A = np.linalg.norm(rows_AD.astype(np.float64), axis=1)
+    return np.flatnonzero(~np.isfinite(norm_A) | (norm_A == 0))
 
 
 def _fault(row_D: NDArray[np.float64]) -> str:

@@ -1,0 +1,1 @@
+"""Saved embeddings: one module per format, and the checks that all of them go through."""

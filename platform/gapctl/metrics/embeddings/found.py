@@ -1,0 +1,26 @@
+"""What a format's reader hands to the checks."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from numpy.typing import NDArray
+
+CLOUDS: Final = ("image", "text", "image_with_attributes")
+NUMBERS: Final = ("labels", "attributes", "text_to_image")
+KNOWN: Final = (*CLOUDS, *NUMBERS)
+
+
+class Found(NamedTuple):
+    """The known arrays of a file, the names of whatever else it holds, and the sha256 of each file that was read."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    unknown: tuple[str, ...]
+    files: Mapping[str, str]
+
+
+def sha256_of(path: Path) -> str:
+    """The hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,347 @@
+"""`gapctl measure --embeddings` gives the same numbers for every format, and one clear message for each wrong file."""
+
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
+
+from command_line import Answer, gapctl
+
+ROWS, WIDTH = 12, 4
+Arrays = Mapping[str, np.ndarray]
+
+
+def arrays(count: int = ROWS, width: int = WIDTH) -> dict[str, np.ndarray]:
+    draws = np.random.Generator(np.random.Philox(7))
+    image, text = draws.normal(size=(2, count, width)).astype(np.float32)
+    label_N, attribute_NF = np.arange(count) % 3, np.arange(2 * count).reshape(count, 2) % 4
+    return {"image": image, "text": text, "labels": label_N, "attributes": attribute_NF}
+
+
+def part(whole: Arrays, rows: slice) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(array[rows]) for name, array in whole.items()}
+
+
+def write_npz(path: Path, content: Arrays) -> str:
+    np.savez(path.with_suffix(".npz"), **content)
+    return str(path.with_suffix(".npz"))
+
+
+def write_parquet(path: Path, content: Arrays) -> str:
+    table = pl.DataFrame({name: pl.Series(name, list(array)) for name, array in content.items()})
+    table.write_parquet(path.with_suffix(".parquet"))
+    return str(path.with_suffix(".parquet"))
+
+
+def write_safetensors(path: Path, content: Arrays) -> str:
+    save_file(dict(content), path.with_suffix(".safetensors"))
+    return str(path.with_suffix(".safetensors"))
+
+
+def write_npy_folder(path: Path, content: Arrays) -> str:
+    path.mkdir()
+    for name, array in content.items():
+        np.save(path / f"{name}.npy", array)
+    return str(path)
+
+
+WRITERS: dict[str, Callable[[Path, Arrays], str]] = {
+    "npz": write_npz,
+    "parquet": write_parquet,
+    "safetensors": write_safetensors,
+    "npy folder": write_npy_folder,
+}
+ONE_FILE = ("npz", "parquet", "safetensors")
+
+
+def measured(place: str) -> dict[str, Any]:
+    ran = gapctl("measure", "--embeddings", place, "--json")
+    assert (ran.exit_code, ran.err) == (0, "")
+    document: dict[str, Any] = json.loads(ran.out)
+    return document
+
+
+@pytest.mark.parametrize("form", ["parquet", "safetensors", "npy folder"])
+def test_every_format_gives_the_numbers_of_an_npz_archive(tmp_path: Path, form: str) -> None:
+    expected = measured(write_npz(tmp_path / "same", arrays()))
+
+    found = measured(WRITERS[form](tmp_path / "other", arrays()))
+
+    assert "bias/moad_text" in expected["metrics"]
+    assert found["metrics"] == expected["metrics"]
+    assert found["inputs"]["arrays"] == expected["inputs"]["arrays"]
+
+
+@pytest.mark.parametrize("form", ONE_FILE)
+def test_a_folder_of_shards_is_one_set_in_the_order_of_names(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number, rows in enumerate((slice(0, 5), slice(5, 11), slice(11, None))):
+        WRITERS[form](folder / f"part-{number}", part(arrays(), rows))
+
+    found = measured(str(folder))
+
+    assert found["metrics"] == measured(write_npz(tmp_path / "whole", arrays()))["metrics"]
+    assert list(found["inputs"]["files"]) == [f"part-{number}.{form}" for number in range(3)]
+
+
+def test_npy_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number, rows in enumerate((slice(0, 4), slice(4, 8), slice(8, None))):
+        for name, array in part(arrays(), rows).items():
+            np.save(tmp_path / f"{name}_{(number + 1) * 5}.npy", array)
+
+    found = measured(str(tmp_path))
+
+    assert found["metrics"] == measured(write_npz(tmp_path / "whole", arrays()))["metrics"]
+    assert [name for name in found["inputs"]["files"] if name.startswith("image")] == [
+        "image_5.npy",
+        "image_10.npy",
+        "image_15.npy",
+    ]
+
+
+def test_two_npy_files_are_a_pair_whatever_their_names(tmp_path: Path) -> None:
+    for name, array in (("photos", arrays()["image"]), ("captions", arrays()["text"])):
+        np.save(tmp_path / f"{name}.npy", array)
+
+    found = measured(f"{tmp_path / 'photos.npy'},{tmp_path / 'captions.npy'}")
+
+    clouds = {name: array for name, array in arrays().items() if name in ("image", "text")}
+    assert found["metrics"] == measured(write_npz(tmp_path / "same", clouds))["metrics"]
+
+
+def test_in_shards_each_text_counts_the_images_of_its_own_shard(tmp_path: Path) -> None:
+    whole = {
+        "image": arrays()["image"][:4],
+        "text": arrays()["text"][:6],
+        "text_to_image": np.array([0, 0, 1, 2, 3, 3]),
+    }
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write_npz(folder / "a", {"image": whole["image"][:2], "text": whole["text"][:3], "text_to_image": [0, 0, 1]})
+    write_npz(folder / "b", {"image": whole["image"][2:], "text": whole["text"][3:], "text_to_image": [0, 1, 1]})
+
+    assert measured(str(folder))["metrics"] == measured(write_npz(tmp_path / "whole", whole))["metrics"]
+
+
+def test_bfloat16_which_numpy_lacks_is_read(tmp_path: Path) -> None:
+    rounded = {name: torch.from_numpy(arrays()[name]).bfloat16() for name in ("image", "text")}
+    save_tensors(rounded, tmp_path / "half.safetensors")
+
+    found = measured(str(tmp_path / "half.safetensors"))["metrics"]
+
+    same = {name: tensor.float().numpy() for name, tensor in rounded.items()}
+    assert found == measured(write_npz(tmp_path / "same", same))["metrics"]
+
+
+def shard_folder(folder: Path, *shards: Arrays) -> str:
+    for number, content in enumerate(shards):
+        write_npz(folder / f"{number}", content)
+    return str(folder)
+
+
+def spoilt(**changed: np.ndarray) -> dict[str, np.ndarray]:
+    return {**arrays(), **changed}
+
+
+def with_value(name: str, row: int, value: float) -> dict[str, np.ndarray]:
+    found = arrays()
+    found[name][row, 1] = value
+    return found
+
+
+def cut(path: str, rest: int = 200) -> str:
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: len(content) - rest])
+    return path
+
+
+def pickled_npy(folder: Path) -> str:
+    np.save(folder / "image.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    np.save(folder / "text.npy", arrays()["text"])
+    return str(folder)
+
+
+def plain_pickle(folder: Path) -> str:
+    (folder / "image.npy").write_bytes(pickle.dumps(Bomb()))
+    np.save(folder / "text.npy", arrays()["text"])
+    return str(folder)
+
+
+class Bomb:
+    """Leaves a file behind wherever it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("unpickled"),)
+
+
+def cut_npy(folder: Path) -> str:
+    write_npy_folder(folder / "pair", arrays())
+    cut(str(folder / "pair" / "image.npy"), 10)
+    return str(folder / "pair")
+
+
+def uneven(folder: Path) -> str:
+    pl.DataFrame({"image": [[1.0, 2.0], [1.0], [1.0, 2.0]], "text": [[1.0, 2.0]] * 3}).write_parquet(
+        folder / "a.parquet"
+    )
+    return str(folder / "a.parquet")
+
+
+def holed(folder: Path) -> str:
+    table = pl.DataFrame({"image": [[1.0, 2.0], [1.0, None], [1.0, 2.0]], "text": [[1.0, 2.0]] * 3})
+    table.write_parquet(folder / "a.parquet")
+    return str(folder / "a.parquet")
+
+
+def without_a_row(folder: Path) -> str:
+    pl.DataFrame({"image": [[1.0, 2.0], None], "text": [[1.0, 2.0]] * 2}).write_parquet(folder / "a.parquet")
+    return str(folder / "a.parquet")
+
+
+def as_words(folder: Path) -> str:
+    pl.DataFrame({"image": ["a", "b"], "text": ["a", "b"]}).write_parquet(folder / "a.parquet")
+    return str(folder / "a.parquet")
+
+
+def two_formats(folder: Path) -> str:
+    write_npz(folder / "a", arrays())
+    write_parquet(folder / "b", arrays())
+    return str(folder)
+
+
+def lonely_image(folder: Path) -> str:
+    np.save(folder / "image_3.npy", arrays()["image"])
+    return str(folder)
+
+
+def other_npys(folder: Path) -> str:
+    np.save(folder / "features.npy", arrays()["image"])
+    return str(folder)
+
+
+def prompt_shards(folder: Path) -> str:
+    prompts = {"image": arrays()["image"], "text": arrays()["text"][:3], "labels": arrays()["labels"]}
+    return shard_folder(folder, prompts, prompts)
+
+
+HUGE = np.array([0, 1, 2**63, *range(ROWS - 3)], dtype=np.uint64)
+
+# What is wrong, how to make it, and what the answer says.
+WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
+    "parquet missing": (lambda at: str(at / "no.parquet"), "no such file; expected a parquet table with the columns"),
+    "safetensors missing": (lambda at: str(at / "no.safetensors"), "no such file; expected a .safetensors file with"),
+    "npy missing": (lambda at: f"{at}/a.npy,{at}/b.npy", "a.npy: no such file; expected what numpy.save writes"),
+    "three npy files": (lambda at: "a.npy,b.npy,c.npy", "expected two .npy files, the images' and the texts'"),
+    "a pair of other files": (lambda at: "a.npz,b.npz", "expected two .npy files, the images' and the texts'"),
+    "parquet cut short": (lambda at: cut(write_parquet(at / "a", arrays())), "not a parquet table, or a damaged one"),
+    "parquet of nothing": (lambda at: cut(write_parquet(at / "a", arrays()), 10**9), "not a parquet table"),
+    "safetensors cut short": (
+        lambda at: cut(write_safetensors(at / "a", arrays())),
+        "not a .safetensors file, or a damaged one",
+    ),
+    "safetensors of nothing": (lambda at: cut(write_safetensors(at / "a", arrays()), 10**9), "not a .safetensors file"),
+    "npy cut short": (cut_npy, "image.npy: a damaged .npy file"),
+    "npz shard cut short": (
+        lambda at: str(Path(cut(write_npz(at / "a", arrays()))).parent),
+        "a.npz: not an .npz archive",
+    ),
+    "an object array": (pickled_npy, "image.npy: a pickle or an object array, which is never loaded"),
+    "a pickle": (plain_pickle, "image.npy: a pickle or an object array, which is never loaded"),
+    "no image column": (
+        lambda at: write_parquet(at / "a", {"text": arrays()["text"]}),
+        "a.parquet: no column `image`; the table has text",
+    ),
+    "no text tensor": (
+        lambda at: write_safetensors(at / "a", {"image": arrays()["image"]}),
+        "a.safetensors: no array `text`; the file has image",
+    ),
+    "lists of two lengths": (uneven, "`image`: 1 numbers in row 1; expected 2, as in row 0"),
+    "a missing number": (holed, "`image`: an entry is missing in row 1; expected 2 numbers in every row"),
+    "a missing list": (without_a_row, "`image`: nothing in row 1; expected a value in every row"),
+    "words for numbers": (as_words, "`image`: of type object; expected floating-point embeddings"),
+    "NaN in parquet": (lambda at: write_parquet(at / "a", with_value("text", 3, np.nan)), "`text`: row 3 holds NaN"),
+    "infinity in safetensors": (
+        lambda at: write_safetensors(at / "a", with_value("image", 5, np.inf)),
+        "`image`: row 5 holds infinite",
+    ),
+    "zeros in npy": (
+        lambda at: write_npy_folder(at / "a", spoilt(text=np.zeros((ROWS, WIDTH), np.float32))),
+        f"`text`: row 0 is all zeros (the first of {ROWS} such rows)",
+    ),
+    "other width in npy": (
+        lambda at: write_npy_folder(at / "a", spoilt(text=np.ones((ROWS, 3), np.float32))),
+        "`text`: 3 wide; expected 4, the width of `image`",
+    ),
+    "one row in parquet": (lambda at: write_parquet(at / "a", part(arrays(), slice(0, 1))), "`image`: a single row"),
+    "labels beyond int64": (
+        lambda at: write_npz(at / "a", spoilt(labels=HUGE)),
+        "`labels`: 9223372036854775808 in row 2, beyond int64; expected numbers up to 9223372036854775807",
+    ),
+    "attributes beyond int64": (
+        lambda at: write_safetensors(at / "a", spoilt(attributes=HUGE)),
+        "`attributes`: 9223372036854775808 in row 2, beyond int64",
+    ),
+    "an empty folder": (str, "a folder; expected an .npz archive with the arrays `image` and `text`, or in the folder"),
+    "two formats": (two_formats, "files of .npz and .parquet; expected shards of one format"),
+    "an image file alone": (lonely_image, "no file text_3.npy beside image_3.npy"),
+    "arrays of other names": (other_npys, "no image.npy and text.npy; the folder has features.npy"),
+    "class prompts in shards": (prompt_shards, "0.npz: class prompts, which no shards can share"),
+    "shards of two widths": (
+        lambda at: shard_folder(at, arrays(), arrays(width=5)),
+        "1.npz: `image`: 5 wide; expected 4 wide, as 0.npz has it",
+    ),
+    "a shard without labels": (
+        lambda at: shard_folder(at, arrays(), {name: arrays()[name] for name in ("image", "text")}),
+        "1.npz: `attributes`: missing; expected 2 wide, as 0.npz has it",
+    ),
+    "an empty shard": (
+        lambda at: shard_folder(at, arrays(), part(arrays(), slice(0, 0))),
+        "1.npz: `image`: of shape (0, 4); expected (rows, width), neither of them zero",
+    ),
+    "NaN in the second shard": (
+        lambda at: shard_folder(at, arrays(), with_value("image", 2, np.nan)),
+        "1.npz: `image`: row 2 holds NaN",
+    ),
+    "shards of one row in all": (
+        lambda at: write_npz(at / "a", part(arrays(), slice(0, 1))) and str(at),
+        "`image`: a single row",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_files_get_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    make, message = WRONG[wrong]
+
+    assert_refused(gapctl("measure", "--embeddings", make(tmp_path), "--json"), message)
+    assert not Path("unpickled").exists()
+
+
+def assert_refused(ran: Answer, message: str) -> None:
+    assert ran.exit_code == 2
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("gapctl: ")
+    assert message in ran.err
+
+
+def test_files_are_mapped_and_checked_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gapctl.metrics.embeddings import content, read
+
+    monkeypatch.setattr(content, "BLOCK", 5)
+    place = write_npy_folder(tmp_path / "pair", arrays())
+
+    assert isinstance(read.read_embeddings(place).embeddings.image_ND, np.memmap)
+
+    spoilt_place = write_npy_folder(tmp_path / "spoilt", with_value("image", 11, np.nan))
+    assert_refused(gapctl("measure", "--embeddings", spoilt_place), "`image`: row 11 holds NaN")
