@@ -1,13 +1,13 @@
 """One HTML page that answers a sweep's question; it needs no network and no other file."""
 
 import shlex
-from functools import cache
 
 from gapctl.analysis.results import Analysis
 from gapctl.report.figure import Figure
-from gapctl.report.figures import Responses, responses, strip_figures, training_figures, vega_lite_version
+from gapctl.report.figures import Responses, responses, strip_figures, training_figures
 from gapctl.report.markup import Html, asset, element, facts, fill, javascript, joined, json_in_script
-from gapctl.report.palette import PAGE_LOOK, css_variables
+from gapctl.report.page_parts import colours, panels, section, vega
+from gapctl.report.palette import PAGE_LOOK
 from gapctl.report.standing import kicker, notices, summary
 from gapctl.report.trial_table import trial_table
 from gapctl.report.verdict_cards import verdict_cards
@@ -26,7 +26,7 @@ def render_report(analysis: Analysis) -> str:
     page = fill(
         "page",
         title=f"{analysis.sweep}: {analysis.question}",
-        colours=_colours(),
+        colours=colours(),
         style=Html(asset("page.css")),
         kicker=kicker(analysis),
         question=analysis.question,
@@ -38,15 +38,10 @@ def render_report(analysis: Analysis) -> str:
         trials=trial_table(analysis),
         record=_record(analysis),
         charts=json_in_script({figure.name: figure.spec for figure in drawn}),
-        vega=javascript(_vega()),
+        vega=javascript(vega()),
         script=javascript(asset("page.js")),
     )
     return page.text
-
-
-def _colours() -> Html:
-    light, dark = css_variables("light"), css_variables("dark")
-    return Html(f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}")
 
 
 def _doses(doses: list[Responses]) -> Html:
@@ -54,26 +49,17 @@ def _doses(doses: list[Responses]) -> Html:
     drawn = [dose for dose in doses if dose.figures]
     headed = len(drawn) > 1
     parts = [part for dose in drawn for part in _dose(dose, headed)]
-    return _section("responses", "What the treatment did", f"Treatment: {lead}.", parts)
+    return section("responses", "What the treatment did", f"Treatment: {lead}.", parts)
 
 
 def _dose(dose: Responses, headed: bool) -> list[Html]:
     heading = [element("h3", f"By {dose.factor.words}")] if headed else []
-    return [*heading, _panels(dose.figures)]
+    return [*heading, panels(dose.figures)]
 
 
 def _paths(figures: list[Figure]) -> Html:
-    parts = [_panels(figures)] if figures else []
-    return _section("paths", "While training", "What each training measured on its way.", parts)
-
-
-def _section(name: str, heading: str, lead: str, parts: list[Html]) -> Html:
-    return fill("section", id=name, heading=heading, lead=lead, content=joined(parts)) if parts else Html("")
-
-
-def _panels(figures: list[Figure]) -> Html:
-    drawn = (fill("figure", name=figure.name, title=figure.title, caption=figure.caption) for figure in figures)
-    return element("div", joined(drawn), class_="panels")
+    parts = [panels(figures)] if figures else []
+    return section("paths", "While training", "What each training measured on its way.", parts)
 
 
 def _record(analysis: Analysis) -> Html:
@@ -99,10 +85,3 @@ def _what_was_run(analysis: Analysis) -> dict[str, str | Html]:
 def _command(analysis: Analysis) -> str:
     scale = ["--scale", analysis.scale] if analysis.scale else []
     return shlex.join(["gapctl", "sweep", f"sweeps/{analysis.sweep}.yaml", *scale])
-
-
-@cache
-def _vega() -> str:
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version()))
