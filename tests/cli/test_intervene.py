@@ -136,6 +136,23 @@ def test_nothing_to_work_on_is_refused() -> None:
     assert_refused(gapctl("intervene"), "nothing to measure was named")
 
 
+def test_the_report_is_written_where_asked_and_the_answer_is_in_it(tmp_path: Path) -> None:
+    out = tmp_path / "closing.html"
+    ran = intervened(saved(tmp_path), "--report", str(out))
+
+    assert f"report: {out}" in ran.out
+    answer = ran.out.splitlines()[0].removeprefix("Does closing the gap help here? ")
+    assert answer in out.read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "none" / "closing.html"
+
+    assert_refused(
+        intervened(saved(tmp_path), "--report", str(out)), f"--report {out}: cannot be written: No such file"
+    )
+
+
 def assert_refused(ran: Answer, message: str) -> None:
     assert ran.exit_code == 2
     assert ran.out == ""

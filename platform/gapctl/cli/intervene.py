@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -39,6 +40,10 @@ RemoveOption = Annotated[
         metavar="K,K,...",
     ),
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
+]
 
 
 @takes_inputs
@@ -49,6 +54,7 @@ def intervene_command(
     lambdas: LambdasOption = None,
     remove: RemoveOption = None,
     as_json: JsonOption = False,
+    report: ReportOption = None,
 ) -> None:
     """Does closing the gap help here? Interventions on the same inputs that `gapctl measure` takes.
 
@@ -68,10 +74,12 @@ def intervene_command(
     with plain_console(stderr=True).status("fitting and judging"):
         judgement = judge(inputs.embeddings, inputs.zero_shot, tried, calibration, seed)
     answer = does_closing_help(judgement)
+    if report is not None:
+        _write_report(report, judgement, answer, inputs)
     if as_json:
         typer.echo(json.dumps(_document(judgement, answer, inputs, calibration), indent=1, allow_nan=False))
     else:
-        _print(judgement, answer, inputs)
+        _print(judgement, answer, inputs, report)
 
 
 def _numbers(option: str, written: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...] | None:
@@ -94,10 +102,31 @@ def _tried(
     return candidates(LAMBDAS if shifts is None else shifts, usual_removals(width) if removals is None else removals)
 
 
-def _print(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs) -> None:
+def _print(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, report: Path | None) -> None:
     from gapctl.cli.intervene_table import print_judgement
+    from gapctl.cli.terminal import plain_console
 
     print_judgement(judgement, answer, inputs.title)
+    for line in (*inputs.notes, *([f"report: {report}"] if report is not None else [])):
+        plain_console().print(line)
+
+
+def _write_report(out: Path, judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs) -> None:
+    from gapctl.interventions.answer import main_qualities
+    from gapctl.interventions.bootstrap import LEVEL, RESAMPLES
+    from gapctl.report.closing.page import render_closing
+    from gapctl.report.closing.words import split_words
+
+    record = {name: str(value) for name, value in inputs.facts.items() if isinstance(value, str | int)}
+    record |= {"split": split_words(judgement), "intervals": f"{LEVEL:.0%} from {RESAMPLES:,} paired resamples"}
+    page = render_closing(judgement, answer, main_qualities(judgement), inputs.title, record)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"--report {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "
+            "and may be written to"
+        ) from error
 
 
 def _document(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, calibration: float) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _headed(keys: Sequence[str]) -> "Table":
     from gapctl.report.closing.words import heading
 
     table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in ("L2M", "RMG", *map(heading, keys)):
+    for name in map(heading, (*GAPS, *keys)):
         table.add_column(name, justify="right", no_wrap=True)
     return table
 

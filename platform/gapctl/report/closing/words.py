@@ -15,16 +15,17 @@ POINTS: Final = 100
 _NAMES: Final = {
     "gap/l2m": "distance of the modality means (L2M)",
     "gap/rmg": "relative modality gap (RMG)",
-    "quality/i2t_recall_1": "image-to-text recall at 1",
-    "quality/t2i_recall_1": "text-to-image recall at 1",
+    **{f"quality/i2t_recall_{depth}": f"image-to-text recall at {depth}" for depth in (1, 5, 10)},
+    **{f"quality/t2i_recall_{depth}": f"text-to-image recall at {depth}" for depth in (1, 5, 10)},
     "quality/object_accuracy": "zero-shot accuracy of the object",
     "quality/attribute_accuracy": "zero-shot accuracy of the attributes",
     "quality/mixed_ndcg_10": "mixed-gallery search (NDCG@10)",
     "quality/v_measure": "clustering (V-measure)",
 }
 _HEADINGS: Final = {
-    "quality/i2t_recall_1": "i2t R@1",
-    "quality/t2i_recall_1": "t2i R@1",
+    "gap/l2m": "L2M",
+    "gap/rmg": "RMG",
+    **{f"quality/{way}_recall_{depth}": f"{way} R@{depth}" for way in ("i2t", "t2i") for depth in (1, 5, 10)},
     "quality/object_accuracy": "object",
     "quality/attribute_accuracy": "attrib.",
     "quality/mixed_ndcg_10": "mixed",
