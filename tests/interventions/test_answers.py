@@ -79,6 +79,18 @@ def test_what_leaves_most_of_the_gap_open_has_no_say() -> None:
     assert (answer.answer, answer.closing) == ("yes", ("shift 1",))
 
 
+def test_the_best_of_a_measure_that_is_to_be_small_is_the_smallest() -> None:
+    flips = "quality/flip_rate"
+    few, many = (Change(value, value - 0.2, value - 0.21, value - 0.19, "helps") for value in (0.05, 0.1))
+    closed = Change(0.1, -0.7, -0.71, -0.69, "helps")
+    judged = [
+        Judged(name, "shift", None, {"gap/l2m": closed, flips: change}) for name, change in (("a", many), ("b", few))
+    ]
+    found = Judgement({"gap/l2m": 0.8, flips: 0.25}, tuple(judged), 50, 50, "images", 0)
+
+    assert does_closing_help(found).measures[0].best.name == "b"
+
+
 def test_deeper_recalls_are_judged_but_not_asked_for_the_answer() -> None:
     found = judgement(intervention("shift 1", 0.1, recall="helps", search="helps"))
 

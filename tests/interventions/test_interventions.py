@@ -13,7 +13,8 @@ from gapctl.interventions.centring import fit_centring, fit_standardisation
 from gapctl.interventions.fitted import nothing
 from gapctl.interventions.removal import fit_projection, fit_removal
 from gapctl.interventions.shift import fit_shift
-from gapctl.metrics.suite import Embeddings, measure
+from gapctl.metrics.gap import GapSums
+from gapctl.metrics.suite import Embeddings
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}
 
@@ -69,8 +70,8 @@ def test_centring_closes_nearly_the_whole_gap_of_images_that_it_has_not_seen() -
     seen, fresh = (Embeddings(every.image_ND[rows], every.text_MD[rows]) for rows in (slice(3000), slice(3000, None)))
     after = fit_centring(seen.image_ND, seen.text_MD).apply(fresh.image_ND, fresh.text_MD)
 
-    assert measure(fresh)["gap/l2m"] > 1
-    assert measure(Embeddings(*after))["gap/l2m"] < 0.1
+    assert GapSums.of(fresh.image_ND, fresh.text_MD).l2m() > 1
+    assert GapSums.of(*after).l2m() < 0.1
 
 
 @given(galleries())

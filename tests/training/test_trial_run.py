@@ -115,6 +115,13 @@ def test_every_metric_that_a_trial_logs_has_a_meaning() -> None:
     assert logged <= set(METRICS)
 
 
+def test_a_trial_logs_every_metric_but_entropies_over_more_pairs_than_its_gallery_has() -> None:
+    logged = set(finish(begin(MemoryStore(), loss=Loss(kind="siglip"))))
+    missing = set(METRICS) - logged
+
+    assert all("_nats_at_" in key for key in missing)
+
+
 def test_other_seeds_give_other_numbers(whole: dict[str, float]) -> None:
     assert finish(begin(MemoryStore(), seed=1))["gap/rmg"] != whole["gap/rmg"]
 

@@ -14,6 +14,7 @@ from gapctl.errors import InputError
 if TYPE_CHECKING:
     from gapctl.data.feed import TrialData
     from gapctl.metrics.class_prompts import ZeroShot
+    from gapctl.metrics.effort import Effort
     from gapctl.metrics.embeddings.content import EmbeddingsFile
     from gapctl.metrics.suite import Embeddings
     from gapctl.spec.trial import Data
@@ -44,7 +45,8 @@ class Inputs:
     """What is to be measured.
 
     `facts` are what `--json` tells under `inputs`, `title` says in one line what it is. `zero_shot` asks about the
-    images by class prompts, `temperature` are the model's own measures, `notes` are lines for a person to know.
+    images by class prompts, `temperature` are the model's own measures, `notes` are lines for a person to know;
+    `effort` is what the model's own evaluation spent on sampled measures, where it had one.
     """
 
     embeddings: "Embeddings"
@@ -53,6 +55,7 @@ class Inputs:
     zero_shot: "ZeroShot"
     temperature: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    effort: "Effort | None" = None
 
 
 def takes_inputs(verb: Callable[..., None]) -> Callable[..., None]:
@@ -115,6 +118,7 @@ def _of_trial(prefix: str, runs: str) -> Inputs:
 
     from gapctl.encoding.trial import encode_trial
     from gapctl.ledger import Ledger
+    from gapctl.metrics.effort import TRIAL
 
     trial = encode_trial(Ledger(runs), prefix, _trial_data)
     facts = {
@@ -125,7 +129,9 @@ def _of_trial(prefix: str, runs: str) -> Inputs:
         "result": {name: value for name, value in asdict(trial.result).items() if name not in ("trial", "metrics")},
     }
     title = f"trial {trial.id} ({trial.described.label}): {_counted(trial.encoded.embeddings)}"
-    return Inputs(trial.encoded.embeddings, facts, title, trial.encoded.zero_shot, trial.encoded.temperature)
+    return Inputs(
+        trial.encoded.embeddings, facts, title, trial.encoded.zero_shot, trial.encoded.temperature, effort=TRIAL
+    )
 
 
 def _trial_data(data: "Data", fingerprint: str) -> "TrialData":

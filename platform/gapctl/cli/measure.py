@@ -72,9 +72,10 @@ def measure_command(asked: Asked, scales: ScalesOption = None, as_json: JsonOpti
 
 def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> dict[str, float]:
     from gapctl.metrics.class_prompts import accuracies
+    from gapctl.metrics.effort import THOROUGH
     from gapctl.metrics.suite import entropies_by_scale, measure
 
-    found = {**measure(inputs.embeddings), **inputs.temperature}
+    found = {**measure(inputs.embeddings, inputs.effort or THOROUGH), **inputs.temperature}
     if logit_scales != (inputs.embeddings.logit_scale,):
         found |= entropies_by_scale(inputs.embeddings, logit_scales)
     found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)

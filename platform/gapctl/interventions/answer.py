@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from gapctl.interventions.judge import Judged, Judgement
-from gapctl.interventions.verdict import GAP, LOWER_IS_BETTER, Change, Verdict, smallest_effect
+from gapctl.interventions.verdict import GAP, GAPS, Change, Verdict, lower_is_better, smallest_effect
 
 CLOSED: Final = 0.5
 """An intervention closes the gap where it leaves at most this share of the distance between the means."""
@@ -51,7 +51,7 @@ def does_closing_help(judgement: Judgement) -> ClosingAnswer:
 
 def main_qualities(judgement: Judgement) -> tuple[str, ...]:
     """The qualities that an answer is made of, in the order of their judging."""
-    return tuple(key for key in judgement.before if not key.startswith(LOWER_IS_BETTER) and not _deep(key))
+    return tuple(key for key in judgement.before if not key.startswith(GAPS) and not _deep(key))
 
 
 def _deep(key: str) -> bool:
@@ -63,7 +63,8 @@ def _closes(judged: Judged, judgement: Judgement) -> bool:
 
 
 def _over(closing: Sequence[Judged], key: str) -> MeasureAnswer:
-    best = max(closing, key=lambda each: each.changes[key].change)
+    towards = -1 if lower_is_better(key) else 1
+    best = max(closing, key=lambda each: towards * each.changes[key].change)
     helping, harming = (
         tuple(each.name for each in closing if each.changes[key].verdict == verdict) for verdict in ("helps", "harms")
     )

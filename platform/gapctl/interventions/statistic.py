@@ -21,15 +21,19 @@ class Statistic(Protocol):
 
 
 class Items(NamedTuple):
-    """A value per item, (I,), and the image that each item is drawn with; a query and whether it was answered, say."""
+    """A value per item, (I,), and the image that each item is drawn with; a query and whether it was answered, say.
+
+    `share_I` is how much each item counts in the mean, where that is not equally much.
+    """
 
     value_I: Array
     image_I: NDArray[np.int64]
+    share_I: Array | None = None
 
 
 @dataclass(frozen=True)
 class ItemMeans:
-    """Measures that are means over items: per image the sum of its items' values and how many it has, (N, K)."""
+    """Measures that are means over items: per image the sum of its items' values and how much they count, (N, K)."""
 
     keys: tuple[str, ...]
     total_NK: Array
@@ -38,9 +42,11 @@ class ItemMeans:
     @classmethod
     def of(cls, items: Mapping[str, Items], images: int) -> "ItemMeans":
         """From the items of each measure."""
-        total = [np.bincount(found.image_I, found.value_I, minlength=images) for found in items.values()]
-        count = [np.bincount(found.image_I, minlength=images) for found in items.values()]
-        return cls(tuple(items), np.stack(total, axis=1), np.stack(count, axis=1).astype(np.float64))
+        shares = [np.ones(len(one.value_I)) if one.share_I is None else one.share_I for one in items.values()]
+        both = list(zip(items.values(), shares, strict=True))
+        total = [np.bincount(one.image_I, share_I * one.value_I, minlength=images) for one, share_I in both]
+        count = [np.bincount(one.image_I, share_I, minlength=images) for one, share_I in both]
+        return cls(tuple(items), np.stack(total, axis=1), np.stack(count, axis=1))
 
     def values(self, weight_BN: Array) -> dict[str, Array]:
         """The weighted means."""

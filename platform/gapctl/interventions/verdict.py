@@ -7,8 +7,10 @@ Verdict = Literal["helps", "harms", "no difference that counts", "inconclusive"]
 
 GAP: Final = "gap/l2m"
 """The gap that is meant where one is closed."""
-LOWER_IS_BETTER: Final = "gap/"
-"""What closing the gap is after; of every quality more is better."""
+GAPS: Final = "gap/"
+"""How the names of gaps begin; all other measures that judge an intervention are qualities."""
+FLIPS: Final = "quality/flip_rate"
+"""The one quality of which less is better."""
 
 SMALLEST_EFFECT: Final[Mapping[str, float]] = {"gap/l2m": 0.05, "gap/rmg": 0.02}
 """The change of a gap that counts."""
@@ -30,7 +32,7 @@ class Change(NamedTuple):
 def verdict_of(key: str, low: float, high: float) -> Verdict:
     """What an interval says: it lies beyond the smallest effect on one side, within it, or across it."""
     smallest = smallest_effect(key)
-    better = (-high, -low) if key.startswith(LOWER_IS_BETTER) else (low, high)
+    better = (-high, -low) if lower_is_better(key) else (low, high)
     if better[0] > smallest:
         return "helps"
     if better[1] < -smallest:
@@ -38,12 +40,17 @@ def verdict_of(key: str, low: float, high: float) -> Verdict:
     return "no difference that counts" if -smallest < better[0] and better[1] < smallest else "inconclusive"
 
 
+def lower_is_better(key: str) -> bool:
+    """Whether less of a measure helps: of a gap, which is to be closed, and of predictions that noise changes."""
+    return key.startswith(GAPS) or key == FLIPS
+
+
 def unseen(key: str, images: int) -> float:
     """How large a change of a quality may be of which not one of so many images shows anything.
 
     The rule of three: what happens to 3 images in `images` is seen at least once in 95 of 100 such galleries.
     """
-    if key.startswith(LOWER_IS_BETTER):
+    if key.startswith(GAPS):
         return 0.0
     return 3 / images * (100 if key.endswith("_accuracy") else 1)
 

@@ -3,6 +3,8 @@
 Index letters: N embeddings, F attribute factors, D embedding, K labels.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,28 +30,98 @@ class Moad(NamedTuple):
     attribute: SameDifferent
 
 
+@dataclass(frozen=True)
+class LabelSums:
+    """Per label of one kind, in ascending order, how many unit vectors were added and their sum, float64 (K, D).
+
+    `squares` is the sum of their squared norms. Add two to merge what two workers saw, whatever labels they met.
+    """
+
+    label_K: Labels
+    count_K: NDArray[np.int64]
+    total_KD: Array
+    squares: float
+
+    @classmethod
+    def of(cls, embedding_ND: Array, label_N: Labels) -> "LabelSums":
+        """The sums of some rows, one after the other for each label."""
+        label_K, count_K = np.unique(label_N, return_counts=True)
+        sorted_ND = embedding_ND[np.argsort(label_N, kind="stable")]
+        total_KD = np.stack([rows_KD.sum(axis=0) for rows_KD in np.split(sorted_ND, np.cumsum(count_K)[:-1])])
+        return cls(label_K, count_K, total_KD, float(np.square(embedding_ND).sum()))
+
+    @classmethod
+    def of_few(cls, unit_ND: Array, label_N: Labels) -> "LabelSums":
+        """The same sums of so few rows that one product with the labels' indicators is the fastest way."""
+        label_K, count_K = np.unique(label_N, return_counts=True)
+        return cls(label_K, count_K, (label_K[:, None] == label_N).astype(np.float64) @ unit_ND, float(len(unit_ND)))
+
+    def __add__(self, other: "LabelSums") -> "LabelSums":
+        label_K = np.union1d(self.label_K, other.label_K)
+        count_K = np.zeros(len(label_K), np.int64)
+        total_KD = np.zeros((len(label_K), self.total_KD.shape[1]))
+        for part in (self, other):
+            place_K = np.searchsorted(label_K, part.label_K)
+            count_K[place_K] += part.count_K
+            total_KD[place_K] += part.total_KD
+        return LabelSums(label_K, count_K, total_KD, self.squares + other.squares)
+
+    def same_and_different(self) -> SameDifferent:
+        """Mean cosine over pairs i < j with equal and with unequal labels."""
+        total_D = self.total_KD.sum(axis=0)
+        same = (float(np.square(self.total_KD).sum()) - self.squares) / 2
+        everything = (float(total_D @ total_D) - self.squares) / 2
+        pairs_same = int((self.count_K * (self.count_K - 1) // 2).sum())
+        count = int(self.count_K.sum())
+        pairs = count * (count - 1) // 2
+        return SameDifferent(_ratio(same, pairs_same), _ratio(everything - same, pairs - pairs_same))
+
+
+@dataclass(frozen=True)
+class BiasSums:
+    """One modality's sums by object, and by attribute for each factor; add two to merge."""
+
+    by_object: LabelSums
+    by_factor: tuple[LabelSums, ...]
+
+    @classmethod
+    def of(cls, embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> "BiasSums":
+        """The sums of some rows."""
+        return cls(LabelSums.of(embedding_ND, object_N), _by_column(LabelSums.of, embedding_ND, attribute_NF))
+
+    @classmethod
+    def of_few(cls, unit_ND: Array, object_N: Labels, attribute_NF: Labels) -> "BiasSums":
+        """The sums of a few rows, as `LabelSums.of_few` takes them."""
+        return cls(LabelSums.of_few(unit_ND, object_N), _by_column(LabelSums.of_few, unit_ND, attribute_NF))
+
+    def __add__(self, other: "BiasSums") -> "BiasSums":
+        pairs = zip(self.by_factor, other.by_factor, strict=True)
+        return BiasSums(self.by_object + other.by_object, tuple(one + another for one, another in pairs))
+
+    def moad(self) -> Moad:
+        """Object bias; attributes are compared within each factor and averaged over factors."""
+        by_object = self.by_object.same_and_different()
+        by_factor = np.array([sums.same_and_different() for sums in self.by_factor])
+        by_attribute = SameDifferent(*(float(value) for value in by_factor.mean(axis=0)))
+        value = (by_object.same - by_object.different) - (by_attribute.same - by_attribute.different)
+        return Moad(value, by_object, by_attribute)
+
+
 def same_and_different(embedding_ND: Array, label_N: Labels) -> SameDifferent:
     """Mean cosine over pairs i < j with equal and with unequal labels, of L2-normalised rows."""
-    _, index_N, count_K = np.unique(label_N, return_inverse=True, return_counts=True)
-    sum_KD = np.zeros((len(count_K), embedding_ND.shape[1]))
-    np.add.at(sum_KD, index_N, embedding_ND)
-    squares = float(np.square(embedding_ND).sum())
-    total_D = sum_KD.sum(axis=0)
-    same = (float(np.square(sum_KD).sum()) - squares) / 2
-    everything = (float(total_D @ total_D) - squares) / 2
-    pairs_same = int((count_K * (count_K - 1) // 2).sum())
-    pairs = len(label_N) * (len(label_N) - 1) // 2
-    return SameDifferent(_ratio(same, pairs_same), _ratio(everything - same, pairs - pairs_same))
+    return LabelSums.of(embedding_ND, label_N).same_and_different()
 
 
 def moad(embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> Moad:
     """Object bias; attributes are compared within each factor (column) and averaged over factors."""
-    by_object = same_and_different(embedding_ND, object_N)
+    return BiasSums.of(embedding_ND, object_N, attribute_NF).moad()
+
+
+def _by_column(
+    sums_of: Callable[[Array, Labels], LabelSums], embedding_ND: Array, attribute_NF: Labels
+) -> tuple[LabelSums, ...]:
     columns = attribute_NF.reshape(len(embedding_ND), -1).T
-    by_factor = np.array([same_and_different(embedding_ND, column) for column in columns])
-    by_attribute = SameDifferent(*(float(value) for value in by_factor.mean(axis=0)))
-    value = (by_object.same - by_object.different) - (by_attribute.same - by_attribute.different)
-    return Moad(value, by_object, by_attribute)
+    return tuple(sums_of(embedding_ND, column_N) for column_N in columns)
 
 
 def _ratio(total: float, count: int) -> float:

@@ -1,6 +1,9 @@
 """The entropy of each query's softmax over the whole gallery, in row blocks of bounded memory.
 
-Index letters: Q queries, G gallery, D embedding.
+Entropy grows with the gallery: its largest value is ln of the size. `calibrated_entropy` therefore measures it over
+galleries of a fixed size, so that models measured on galleries of different sizes compare.
+
+Index letters: Q queries, G gallery, N pairs, D embedding, B a block of queries, S rows of a block.
 """
 
 from collections.abc import Iterator
@@ -9,22 +12,57 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.draws import Draw, permutation
+from gapctl.metrics.sampled import Sampled, mean_of_sample
+
 BLOCK = 1024
+ROWS_IN_CACHE = 16
 
 
 def mean_entropy_nats(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float) -> float:
     """Mean over queries of the entropy of softmax(scale * q . gallery), in nats (arXiv 2404.07983, sec. 6)."""
-    total = sum(float(_entropies(logits).sum()) for logits in _blocks(query_QD, gallery_GD, scale))
+    total = sum(float(entropy_B.sum()) for entropy_B in _entropies(query_QD, gallery_GD, scale))
     return total / len(query_QD)
 
 
-def _entropies(logits_BG: torch.Tensor) -> torch.Tensor:
-    log_sum_B = torch.logsumexp(logits_BG, dim=1)
-    probability_BG = torch.exp(logits_BG - log_sum_B[:, None])
-    return log_sum_B - (probability_BG * logits_BG).sum(dim=1)
+def calibrated_entropy(
+    query_ND: NDArray[np.floating], gallery_ND: NDArray[np.floating], scale: float, size: int, galleries: int
+) -> Sampled:
+    """The mean entropy over galleries of `size`, in nats; row i of one side matches row i of the other.
+
+    The pairs, in a seeded order, are cut into disjoint galleries of `size` pairs each, of which the first `galleries`
+    are taken; each query sees its own gallery alone. Raises ValueError if there are fewer than `size` pairs.
+    """
+    count = len(query_ND)
+    if count < size:
+        raise ValueError(f"{count} pairs do not make a gallery of {size}")
+    taken = min(count // size, galleries)
+    rows_GS = permutation(Draw.GALLERIES, count)[: taken * size].reshape(taken, size)
+    entropies = [np.concatenate([*_numpy(query_ND[rows], gallery_ND[rows], scale)]) for rows in rows_GS]
+    return mean_of_sample(np.concatenate(entropies), count)
 
 
-def _blocks(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float) -> Iterator[torch.Tensor]:
+def _numpy(
+    query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float
+) -> Iterator[NDArray[np.floating]]:
+    for entropy_B in _entropies(query_QD, gallery_GD, scale):
+        yield entropy_B.numpy()
+
+
+def _entropies(
+    query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float
+) -> Iterator[torch.Tensor]:
+    """Each query's entropy, by blocks; products are taken for a block at once, all else where it stays in cache."""
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
-    for block_BD in torch.split(torch.from_numpy(np.ascontiguousarray(query_QD)), BLOCK):
-        yield (scale * block_BD) @ gallery_DG
+    query = torch.from_numpy(np.ascontiguousarray(query_QD))
+    room_BG = query.new_empty(min(BLOCK, len(query)), len(gallery_GD))
+    spare_SG = query.new_empty(ROWS_IN_CACHE, len(gallery_GD))
+    for block_BD in torch.split(query, BLOCK):
+        logits_BG = torch.matmul(scale * block_BD, gallery_DG, out=room_BG[: len(block_BD)])
+        yield torch.cat([_entropy(rows_SG, spare_SG) for rows_SG in torch.split(logits_BG, ROWS_IN_CACHE)])
+
+
+def _entropy(logits_SG: torch.Tensor, spare_SG: torch.Tensor) -> torch.Tensor:
+    log_sum_S = torch.logsumexp(logits_SG, dim=1)
+    weighted_SG = torch.sub(logits_SG, log_sum_S[:, None], out=spare_SG[: len(logits_SG)]).exp_().mul_(logits_SG)
+    return log_sum_S - weighted_SG.sum(dim=1)

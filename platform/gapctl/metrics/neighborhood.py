@@ -17,7 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.bias import LabelSums
 from gapctl.metrics.gap import Array
+from gapctl.metrics.inversions import inversions
 
 Orders = NDArray[np.int64]
 
@@ -38,16 +40,14 @@ def neighborhood(image_ND: Array, class_N: NDArray[np.int64], prompt_CD: Array) 
 
     Classes without an image take no part.
     """
-    present_K, index_N, count_K = np.unique(class_N, return_inverse=True, return_counts=True)
-    mean_KD = np.zeros((len(present_K), image_ND.shape[1]))
-    np.add.at(mean_KD, index_N, image_ND)
-    mean_KD /= count_K[:, None]
+    images = LabelSums.of(image_ND, class_N)
+    present_K, mean_KD = images.label_K, images.total_KD / images.count_K[:, None]
     image_order_KK = _nearest_last(mean_KD @ mean_KD.T)
     text_order_KK = _nearest_last(prompt_CD[present_K] @ prompt_CD[present_K].T)
     return Neighborhood(
         _mean_distance(image_order_KK, text_order_KK),
         chance_kendall(len(present_K)),
-        _mean_distance(np.argsort(_others(image_order_KK)), np.argsort(_others(text_order_KK))),
+        _mean_distance(_inverse(_others(image_order_KK)), _inverse(_others(text_order_KK))),
     )
 
 
@@ -80,11 +80,13 @@ def _mean_distance(one_KL: Orders, other_KL: Orders) -> float:
     length: int = one_KL.shape[1]
     if length < 2:
         return float("nan")
-    relabelled_KL = np.take_along_axis(other_KL, np.argsort(one_KL, axis=1), axis=1)
+    relabelled_KL = np.take_along_axis(other_KL, _inverse(one_KL), axis=1)
     pairs = len(one_KL) * length * (length - 1) // 2
-    return float(sum(_inversions(row_L) for row_L in relabelled_KL)) / pairs
+    return float(inversions(relabelled_KL)) / pairs
 
 
-def _inversions(permutation_L: Orders) -> int:
-    later_smaller_LL = permutation_L[:, None] > permutation_L[None, :]
-    return int(np.triu(later_smaller_LL, k=1).sum())
+def _inverse(order_KL: Orders) -> Orders:
+    """Each row's permutation the other way round: at which place a number stands."""
+    place_KL = np.empty_like(order_KL)
+    np.put_along_axis(place_KL, order_KL, np.broadcast_to(np.arange(order_KL.shape[1]), order_KL.shape), axis=1)
+    return place_KL

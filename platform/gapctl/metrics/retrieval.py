@@ -36,9 +36,11 @@ def hits(
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     gallery_key = torch.from_numpy(gallery_key_G)
     found = []
+    room_BG = gallery_DG.new_empty(min(BLOCK, len(query_QD)), len(gallery_GD))
     blocks = zip(_split(query_QD), torch.split(torch.from_numpy(query_key_Q), BLOCK), strict=True)
     for block_BD, key_B in blocks:
-        nearest_BK = torch.topk(block_BD @ gallery_DG, deepest, dim=1).indices
+        cosine_BG = torch.matmul(block_BD, gallery_DG, out=room_BG[: len(block_BD)])
+        nearest_BK = torch.topk(cosine_BG, deepest, dim=1).indices
         hit_BK = gallery_key[nearest_BK] == key_B[:, None]
         found.append(torch.stack([hit_BK[:, :depth].any(dim=1) for depth in depths], dim=1))
     hit_QK: NDArray[np.bool_] = torch.cat(found).numpy()

@@ -36,6 +36,9 @@ def _quality() -> list[MetricName]:
         MetricName("quality/object_accuracy", "zero-shot accuracy of the object (in MAD, the main factor)", "percent"),
         MetricName("quality/attribute_accuracy", "mean zero-shot accuracy of the other factors", "percent"),
         *factors,
+        MetricName("quality/mixed_ndcg_10", "search for matches among images and texts at once; 1 is best", "share"),
+        MetricName("quality/v_measure", "how well clusters of images and texts together fit the objects", "share"),
+        MetricName("quality/flip_rate", "share of zero-shot predictions that noise of length 0.1 changes", "share"),
     ]
 
 
@@ -67,12 +70,18 @@ _GAP: Final = (
     ),
     MetricName("gap/dims_for_half", "dimensions that carry half of the mean difference", "dimensions"),
     MetricName("gap/dims_for_90", "dimensions that carry 90 % of the mean difference", "dimensions"),
+    MetricName("gap/linear_separability", "held-out accuracy of a line between images and texts; 0.5 is none", "share"),
 )
 _ENTROPY: Final = (
     MetricName("entropy/i2t_nats", "entropy of an image's softmax over the gallery's texts", "nats"),
     MetricName("entropy/t2i_nats", "entropy of a text's softmax over the gallery's images", "nats"),
     MetricName("entropy/i2t_normalized", "i2t_nats over the logarithm of the gallery's size", "share"),
     MetricName("entropy/gallery", "texts in the gallery", "pairs"),
+    *(
+        MetricName(f"entropy/{short}_nats_at_{size}", f"{short}_nats over galleries of {size:,} pairs", "nats")
+        for size in (100, 1000)
+        for short in ("i2t", "t2i")
+    ),
 )
 _TEMPERATURE: Final = (
     MetricName("temperature/tau", "softmax temperature", "cosine"),
@@ -85,6 +94,15 @@ _TRAIN: Final = (
 )
 
 _GEOMETRY: Final = (
+    MetricName("geometry/alignment", "mean squared distance of matched pairs", "squared distance"),
+    MetricName("geometry/uniformity_image", "how unevenly images fill the sphere; -4 is evenly, 0 all in one", "nats"),
+    MetricName("geometry/uniformity_text", "the same of texts", "nats"),
+    MetricName("geometry/uniformity_cross", "the same between images and texts that do not match", "nats"),
+    MetricName("geometry/effective_rank_image", "directions that images use", "dimensions"),
+    MetricName("geometry/effective_rank_text", "directions that texts use", "dimensions"),
+    MetricName("geometry/principal_angle_min", "smallest angle between the modalities' subspaces", "degrees"),
+    MetricName("geometry/neighbor_overlap_10", "share of 10 nearest images whose texts are nearest too", "share"),
+    MetricName("geometry/neighbor_overlap_10_chance", "what that is for unrelated neighbors", "share"),
     MetricName(
         "geometry/neighborhood_kendall",
         "how differently images and prompts rank the classes, as the paper counts it; 0 is alike",
@@ -98,10 +116,9 @@ _GEOMETRY: Final = (
     ),
 )
 
-METRICS: Final = {metric.key: metric for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_quality(), *_TRAIN)}
-
-MEASURED_ONLY: Final = {metric.key: metric for metric in _GEOMETRY}
-"""What `gapctl measure` tells of class prompts, which no trial logs and no hypothesis can be about."""
+METRICS: Final = {
+    metric.key: metric for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_GEOMETRY, *_quality(), *_TRAIN)
+}
 
 
 def is_metric(key: str) -> bool:
@@ -116,5 +133,4 @@ def nearest_metric(key: str) -> str:
 
 def described(key: str) -> MetricName | None:
     """A metric by its name, also one that ends in a logit scale as `gapctl measure` has them (`..._scale_100`)."""
-    known = METRICS | MEASURED_ONLY
-    return known.get(key) or known.get(key.partition("_scale_")[0])
+    return METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])

@@ -17,10 +17,13 @@ from gapctl.data.mad.gallery import frozen_gallery
 from gapctl.data.mad.prompts import prompts
 from gapctl.data.mad.render import render
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
+from gapctl.metrics.effort import TRIAL
 from gapctl.metrics.suite import Embeddings, measure
 from gapctl.models.temperature import temperature_metrics
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.precision import fast_attention
+
+Floats = NDArray[np.float32]
 
 CHUNK = 512
 TEMPLATES = 32
@@ -59,7 +62,7 @@ class Evaluation:
     def measure(self, model: CLIP) -> dict[str, float]:
         """Every metric by its name."""
         encoded = self.encode(model)
-        found = measure(encoded.embeddings)
+        found = measure(encoded.embeddings, TRIAL)
         return {**found, **encoded.temperature, **accuracies(encoded.embeddings.image_ND, encoded.zero_shot)}
 
     @torch.no_grad()
@@ -70,17 +73,22 @@ class Evaluation:
             text_ND = self._encode_text(model, self._gallery.tokens_NL)
             zero_shot = self._zero_shot(model)
         temperature = temperature_metrics(model)
-        return Encoded(self._embeddings(image_ND, text_ND, temperature), zero_shot, temperature)
+        class_CD = zero_shot.questions[self._main].prompt_CD
+        embeddings = self._embeddings(image_ND.cpu().numpy(), text_ND.cpu().numpy(), class_CD, temperature)
+        return Encoded(embeddings, zero_shot, temperature)
 
-    def _embeddings(self, image_ND: torch.Tensor, text_ND: torch.Tensor, temperature: dict[str, float]) -> Embeddings:
+    def _embeddings(
+        self, image_ND: Floats, text_ND: Floats, class_CD: NDArray[np.floating], temperature: dict[str, float]
+    ) -> Embeddings:
         main = FACTOR_NAMES.index(self._main)
         labels_NF = self._gallery.labels_NF
         return Embeddings(
-            image_ND=image_ND.cpu().numpy(),
-            text_MD=text_ND.cpu().numpy(),
+            image_ND=image_ND,
+            text_MD=text_ND,
             text_group_M=caption_ids(self._gallery.tokens_NL),
             labels_N=labels_NF[:, main],
             attributes_NF=np.delete(labels_NF, main, axis=1),
+            class_CD=class_CD,
             logit_scale=temperature["temperature/logit_scale"],
         )
 
@@ -93,10 +101,10 @@ class Evaluation:
         }
         return ZeroShot(questions, self._main)
 
-    def _class_embeddings(self, model: CLIP, prompts_CTL: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _class_embeddings(self, model: CLIP, prompts_CTL: NDArray[np.int64]) -> Floats:
         values, templates, length = prompts_CTL.shape
         text_PD = self._encode_text(model, prompts_CTL.reshape(values * templates, length))
-        mean_CD: NDArray[np.float32] = text_PD.reshape(values, templates, -1).mean(dim=1).cpu().numpy()
+        mean_CD: Floats = text_PD.reshape(values, templates, -1).mean(dim=1).cpu().numpy()
         return mean_CD
 
     def _encode_text(self, model: CLIP, tokens_NL: NDArray[np.int64]) -> torch.Tensor:

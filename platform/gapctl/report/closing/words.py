@@ -21,6 +21,8 @@ _NAMES: Final = {
     "quality/attribute_accuracy": "zero-shot accuracy of the attributes",
     "quality/mixed_ndcg_10": "mixed-gallery search (NDCG@10)",
     "quality/v_measure": "clustering (V-measure)",
+    "quality/flip_rate": "robustness to noise (flip rate)",
+    "gap/linear_separability": "linear separability of the modalities",
 }
 _HEADINGS: Final = {
     "gap/l2m": "L2M",
@@ -30,6 +32,8 @@ _HEADINGS: Final = {
     "quality/attribute_accuracy": "attrib.",
     "quality/mixed_ndcg_10": "mixed",
     "quality/v_measure": "cluster",
+    "quality/flip_rate": "flips",
+    "gap/linear_separability": "separable",
 }
 _EFFECTS: Final[Sequence[tuple["Found", str]]] = (
     ("helps", "it helps {}"),

@@ -1,0 +1,161 @@
+"""A stream of blocks gives what the whole gives, in any order of blocks and workers, and does not drift."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from clouds import matched_rows, random_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gapctl.metrics.gap import GapSums
+from gapctl.metrics.stream import EmbeddingStream
+from gapctl.metrics.suite import Embeddings, measure, unit_rows
+
+TIGHT = {"rel": 1e-9, "abs": 1e-11}
+
+
+def labelled(count: int, width: int, seed: int) -> Embeddings:
+    image_ND, text_ND = matched_rows(count, width, seed, gap=0.3)
+    rng = np.random.Generator(np.random.Philox(seed))
+    return Embeddings(
+        3 * image_ND,
+        text_ND / 7,
+        labels_N=rng.integers(-1, 3, count) * 10,
+        attributes_NF=rng.integers(0, 3, (count, 2)),
+    )
+
+
+def rows_of(whole: Embeddings, rows: NDArray[np.int64]) -> Embeddings:
+    assert whole.labels_N is not None
+    assert whole.attributes_NF is not None
+    return Embeddings(
+        whole.image_ND[rows],
+        whole.text_MD[rows],
+        labels_N=whole.labels_N[rows],
+        attributes_NF=whole.attributes_NF[rows],
+        class_CD=whole.class_CD,
+    )
+
+
+def streamed(whole: Embeddings, parts: list[NDArray[np.int64]]) -> EmbeddingStream:
+    stream = EmbeddingStream()
+    for rows in parts:
+        stream.update(rows_of(whole, rows))
+    return stream
+
+
+@given(st.integers(2, 60), st.integers(2, 10), st.integers(0, 2**32), st.data())
+@settings(max_examples=60)
+def test_any_blocks_over_any_workers_in_any_order_give_what_the_whole_gives(
+    count: int, width: int, seed: int, data: st.DataObject
+) -> None:
+    whole = labelled(count, width, seed)
+    cuts = sorted(data.draw(st.sets(st.integers(1, count - 1), max_size=5)))
+    parts = np.split(np.array(data.draw(st.permutations(range(count)))), cuts)
+    split = data.draw(st.integers(0, len(parts)))
+    one, other = streamed(whole, parts[:split]), streamed(whole, parts[split:])
+    one.merge(other)
+
+    expected = measure(whole)
+    found = one.result()
+    assert {"gap/rmg", "gap/l2i", "bias/moad_image", "bias/moad_text", "geometry/effective_rank_text"} <= found.keys()
+    assert found == pytest.approx({key: expected[key] for key in found}, nan_ok=True, **TIGHT)
+
+
+def test_a_block_is_cut_to_the_cache_without_a_trace_in_the_numbers() -> None:
+    whole = labelled(3000, 64, 1)
+    stream = EmbeddingStream()
+    stream.update(whole)
+
+    expected = measure(whole)
+    assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
+
+
+def test_float32_rows_are_added_in_float64() -> None:
+    whole = labelled(2000, 32, 2)
+    narrow = Embeddings(whole.image_ND.astype(np.float32), whole.text_MD.astype(np.float32))
+    stream = EmbeddingStream()
+    stream.update(narrow)
+
+    expected = measure(narrow)
+    assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
+
+
+def test_several_captions_of_an_image_stay_with_it() -> None:
+    image_ND, first_ND = matched_rows(40, 6)
+    text_MD = np.concatenate([first_ND, random_rows(40, 6, 9)])
+    owner_M = np.tile(np.arange(40), 2)
+    stream = EmbeddingStream()
+    for rows in (np.arange(15), np.arange(15, 40)):
+        mine_M = np.isin(owner_M, rows)
+        stream.update(Embeddings(image_ND[rows], text_MD[mine_M], text_to_image_M=owner_M[mine_M] - rows[0]))
+
+    expected = measure(Embeddings(image_ND, text_MD, text_to_image_M=owner_M))
+    assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
+
+
+def test_class_prompts_give_accuracy_over_all_blocks() -> None:
+    label_N, class_CD = np.arange(90) % 3, np.eye(3, 8)
+    image_ND = unit_rows(class_CD[label_N] + 2 * random_rows(90, 8))
+    whole = Embeddings(image_ND, image_ND, labels_N=label_N, attributes_NF=label_N[:, None], class_CD=class_CD)
+
+    found = streamed(whole, np.split(np.arange(90), [20, 55])).result()["quality/object_accuracy"]
+    assert found == measure(whole)["quality/object_accuracy"]
+    assert 50 < found < 100
+
+
+def test_nearly_equal_pairs_keep_their_distance() -> None:
+    image_ND = random_rows(200, 16)
+    text_ND = unit_rows(image_ND + 1e-6 * random_rows(200, 16, 1))
+    stream = EmbeddingStream(second_moments=False)
+    stream.update(Embeddings(image_ND, text_ND))
+
+    assert stream.result()["gap/l2i"] == pytest.approx(measure(Embeddings(image_ND, text_ND))["gap/l2i"], rel=1e-8)
+
+
+def test_streams_that_know_different_things_are_not_merged() -> None:
+    whole = labelled(20, 4, 3)
+    bare, full = EmbeddingStream(), EmbeddingStream()
+    bare.update(Embeddings(whole.image_ND, whole.text_MD))
+    full.update(whole)
+
+    with pytest.raises(ValueError, match="no labels of images"):
+        bare.merge(full)
+
+
+def test_an_empty_stream_has_no_result_and_adds_nothing() -> None:
+    whole = labelled(20, 4, 3)
+    full = streamed(whole, [np.arange(20)])
+    before = full.result()
+    full.merge(EmbeddingStream())
+
+    assert full.result() == before
+    with pytest.raises(ValueError, match="nothing was added"):
+        EmbeddingStream().result()
+
+
+def test_class_prompts_are_no_stream_of_texts() -> None:
+    with pytest.raises(ValueError, match="class_CD"):
+        EmbeddingStream().update(Embeddings(np.eye(4), np.eye(4)[:2], prompt_of_N=np.array([0, 1, 0, 1])))
+
+
+def ten_million_rows() -> Iterator[NDArray[np.float32]]:
+    """Two images that alternate, ten million rows in all, whose sums are known without adding."""
+    pair_2D = np.array([[0.6, 0.8], [0.8, 0.6]], np.float32)
+    block_BD = np.tile(pair_2D, (50_000, 1))
+    for _ in range(100):
+        yield block_BD
+
+
+def test_float32_sums_would_be_off_by_a_hundredth_at_ten_million_rows_and_float64_ones_are_not() -> None:
+    narrow_D = np.zeros(2, np.float32)
+    wide_D = np.zeros(2)
+    for block_BD in ten_million_rows():
+        narrow_D = np.add.reduce(np.concatenate([narrow_D[None], block_BD]), axis=0)  # row after row, in float32
+        wide_D = wide_D + GapSums.of_few(unit_rows(block_BD), unit_rows(block_BD)).image.total_D
+
+    exact = 0.7 * 10_000_000
+    assert wide_D == pytest.approx([exact, exact], rel=1e-7)
+    assert np.abs(narrow_D / exact - 1).max() > 0.01
