@@ -58,8 +58,8 @@ def test_the_document_holds_what_each_verdict_rests_on(tmp_path: Path) -> None:
     found = document(saved(tmp_path), "--lambdas", "0,1", "--calibration", "0.25", "--seed", "3")
 
     assert (found["split"]["calibration_images"], found["split"]["held_out_images"], found["split"]["seed"]) == (
-        100,
-        300,
+        40,
+        120,
         3,
     )
     by_name = {each["name"]: each for each in found["interventions"]}

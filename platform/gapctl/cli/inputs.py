@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from gapctl.metrics.suite import Embeddings
     from gapctl.spec.trial import Data
 
-SOURCES = ("--embeddings", "--trial")
+SOURCES = ("--embeddings", "--trial", "--model")
+WITH_MODEL = ("--pretrained", "--data", "--label-key", "--classes", "--attributes", "--workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,28 @@ class Asked:
         str | None, typer.Option("--trial", help="A finished trial: its id, or the beginning of it.", metavar="ID")
     ] = None
     runs: RunsOption = DEFAULT_RUNS
+    model: Annotated[
+        str | None, typer.Option("--model", help="An open_clip architecture, with the two below.", metavar="NAME")
+    ] = None
+    pretrained: Annotated[
+        str | None, typer.Option("--pretrained", help="One of its tags, or a file of weights.", metavar="TAG|FILE")
+    ] = None
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Tar shards: files, {00..11}.tar, folders; several times.", metavar="SHARDS"),
+    ] = None
+    label_key: Annotated[
+        str | None, typer.Option("--label-key", help="The key of a sample's json that names its object.", metavar="KEY")
+    ] = None
+    classes: Annotated[
+        Path | None, typer.Option("--classes", help="The objects, one per line, and templates.", metavar="FILE")
+    ] = None
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="The same for attributes, below [key] lines.", metavar="FILE")
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that encode; one per core if left out.", min=1)
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -76,14 +100,30 @@ def takes_inputs(verb: Callable[..., None]) -> Callable[..., None]:
 
 def load_inputs(asked: Asked) -> Inputs:
     """Reads, rebuilds or encodes what was asked for; raises InputError for whatever is wrong with it."""
-    given = [name for name in SOURCES if getattr(asked, name.removeprefix("--")) is not None]
+    _check(asked)
+    if asked.embeddings is not None:
+        return _of_file(asked.embeddings)
+    if asked.trial is not None:
+        return _of_trial(asked.trial, asked.runs)
+    return _of_model(asked)
+
+
+def _check(asked: Asked) -> None:
+    """The options that contradict each other, or lack one another."""
+    given = [option for option in SOURCES if _is_given(asked, option)]
     if len(given) != 1:
         found = f"{' and '.join(given)} were given together" if given else "nothing to measure was named"
         raise InputError(f"{found}; expected one of {', '.join(SOURCES)}")
-    if asked.embeddings is not None:
-        return _of_file(asked.embeddings)
-    assert asked.trial is not None
-    return _of_trial(asked.trial, asked.runs)
+    alone = [option for option in WITH_MODEL if _is_given(asked, option)]
+    if alone and asked.model is None:
+        raise InputError(f"{alone[0]} belongs to --model; found it with {given[0]}. Leave it out")
+    missing = [option for option in ("--pretrained", "--data") if not _is_given(asked, option)]
+    if missing and asked.model is not None:
+        raise InputError(f"--model without {' and '.join(missing)}; expected its weights and the shards to show it")
+
+
+def _is_given(asked: Asked, option: str) -> bool:
+    return bool(getattr(asked, option.removeprefix("--").replace("-", "_")) is not None)
 
 
 def _of_file(place: str) -> Inputs:
@@ -132,6 +172,27 @@ def _of_trial(prefix: str, runs: str) -> Inputs:
     return Inputs(
         trial.encoded.embeddings, facts, title, trial.encoded.zero_shot, trial.encoded.temperature, effort=TRIAL
     )
+
+
+def _of_model(asked: Asked) -> Inputs:
+    from gapctl.cli.input_pairs import PairOptions, encode_pairs
+
+    assert asked.model is not None
+    assert asked.pretrained is not None
+    assert asked.data is not None
+    found = encode_pairs(
+        PairOptions(
+            asked.model,
+            asked.pretrained,
+            asked.data,
+            asked.label_key,
+            asked.classes,
+            asked.attributes,
+            asked.workers,
+        )
+    )
+    pairs = found.pairs
+    return Inputs(pairs.embeddings, found.facts, found.title, pairs.zero_shot, pairs.temperature, found.notes)
 
 
 def _trial_data(data: "Data", fingerprint: str) -> "TrialData":

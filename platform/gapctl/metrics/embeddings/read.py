@@ -122,11 +122,10 @@ def _stacked(name: str, shards: Sequence[Found]) -> NDArray[Any]:
 
 def _whole(path: Path, found: Found) -> EmbeddingsFile:
     pairing = check_whole(path, found.arrays)
-    alone = "labels" in found.arrays and pairing != "labels" and "attributes" not in found.arrays
     return EmbeddingsFile(
         embeddings=embeddings_of(found.arrays, pairing),
         pairing=pairing,
         files=found.files,
         arrays={name: ArrayFacts(array.shape, str(array.dtype)) for name, array in found.arrays.items()},
-        unused=(*(("labels",) if alone else ()), *found.unknown),
+        unused=found.unknown,
     )

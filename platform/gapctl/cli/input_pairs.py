@@ -1,0 +1,119 @@
+"""`--model` with its companions: an open_clip model shown image-text shards while a person watches."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gapctl.errors import InputError
+
+if TYPE_CHECKING:
+    from gapctl.encoding.open_model import OpenModel
+    from gapctl.encoding.pairs import Asking, EncodedPairs
+    from gapctl.encoding.shards import Encoded
+
+
+class PairOptions(NamedTuple):
+    """What the command line asks for."""
+
+    model: str
+    pretrained: str
+    data: Sequence[str]
+    label_key: str | None
+    classes: Path | None
+    attributes: Path | None
+    workers: int | None
+
+
+class MeasuredPairs(NamedTuple):
+    """The pairs, and what `--json` and a person are told of them."""
+
+    pairs: "EncodedPairs"
+    facts: dict[str, Any]
+    title: str
+    notes: tuple[str, ...]
+
+
+def encode_pairs(options: PairOptions) -> MeasuredPairs:
+    """Checks all that can be checked at once, then encodes; raises InputError for whatever is wrong."""
+    from gapctl.cli.local_ray import local_ray
+    from gapctl.data.mad.store import available_cores, cache_folder
+    from gapctl.data.pairs.places import shard_files
+    from gapctl.encoding.open_model import open_model, require_known
+    from gapctl.encoding.pairs import check_first, encoded_pairs
+    from gapctl.encoding.shard_cache import ShardCache
+    from gapctl.encoding.shards import encode_shards
+    from gapctl.encoding.weights import find_weights
+
+    require_known(options.model)
+    asking, paths = _asking(options), shard_files(options.data)
+    check_first(paths[0], asking)
+    opened = open_model(options.model, find_weights(options.model, options.pretrained))
+    cache = ShardCache(cache_folder().parent / "embeddings")
+    with _bar() as show:
+        encoded = encode_shards(paths, opened, cache, local_ray, options.workers or available_cores(), show)
+    pairs = encoded_pairs(opened, encoded.shards, asking)
+    title = f"{options.model} ({options.pretrained}) on {len(paths)} shards: {_counted(pairs)}"
+    return MeasuredPairs(pairs, _facts(options, opened, encoded, pairs), title, _notes(pairs))
+
+
+def _asking(options: PairOptions) -> "Asking":
+    from gapctl.encoding.pairs import Asking
+    from gapctl.encoding.questions import read_attributes, read_classes
+
+    for option, given in (("--classes", options.classes), ("--attributes", options.attributes)):
+        if given is not None and options.label_key is None:
+            raise InputError(
+                f"{option} without --label-key; expected the key of the samples' json that names the object"
+            )
+    return Asking(
+        options.label_key,
+        read_classes(options.classes) if options.classes else None,
+        read_attributes(options.attributes) if options.attributes else {},
+    )
+
+
+def _counted(pairs: "EncodedPairs") -> str:
+    count, width = pairs.embeddings.image_ND.shape
+    return f"{count:,} images and {count:,} texts, {width} wide"
+
+
+def _notes(pairs: "EncodedPairs") -> tuple[str, ...]:
+    if not pairs.skipped:
+        return ()
+    listed = ", ".join(f"{count} with {reason}" for reason, count in sorted(pairs.skipped.items()))
+    return (f"skipped: {listed}".replace("with no ", "without "),)
+
+
+def _facts(options: PairOptions, opened: "OpenModel", encoded: "Encoded", pairs: "EncodedPairs") -> dict[str, Any]:
+    files = {"classes": options.classes, "attributes": options.attributes}
+    return {
+        "model": options.model,
+        "pretrained": options.pretrained,
+        "weights": {"file": str(opened.weights.path), "sha256": opened.weights.sha256},
+        "preprocess": dict(opened.preprocess),
+        "shards": encoded.sha256s,
+        "pairs": len(pairs.embeddings.image_ND),
+        "skipped": pairs.skipped,
+        "label_key": options.label_key,
+        **{name: None if path is None else _file(path) for name, path in files.items()},
+    }
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over shards on standard error, gone in the end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gapctl.cli.terminal import plain_console
+
+    console = plain_console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("encoding shards", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

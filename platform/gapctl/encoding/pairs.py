@@ -1,0 +1,118 @@
+"""Any open_clip model on any image-text shards, with labels and prompts where they are known.
+
+Index letters: N samples, C classes, P prompts, D embedding.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.pairs.samples import samples_of
+from gapctl.encoding.labels import Labels, labels_of
+from gapctl.encoding.open_model import OpenModel, encode_texts
+from gapctl.encoding.questions import Question
+from gapctl.encoding.shard_cache import Described, EncodedShard, Floats
+from gapctl.errors import InputError
+from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
+from gapctl.metrics.suite import Embeddings
+from gapctl.models.temperature import temperature_metrics
+
+
+class Asking(NamedTuple):
+    """What is known of the samples: the key of their label, the classes, and attributes by key."""
+
+    label_key: str | None
+    classes: Question | None
+    attributes: Mapping[str, Question]
+
+
+class EncodedPairs(NamedTuple):
+    """The pairs of all shards as the metrics take them; `skipped` counts what was left out, by reason."""
+
+    embeddings: Embeddings
+    zero_shot: ZeroShot
+    temperature: dict[str, float]
+    skipped: dict[str, int]
+
+
+def check_first(shard: Path, asking: Asking) -> None:
+    """Looks for the labels in one sample, before hours are spent on all; raises InputError as `encoded_pairs` does."""
+    first = next(samples_of(shard))
+    sample = [Described(first.key, first.caption or "", first.about)]
+    _labels(sample, asking)
+    _attributes(sample, asking)
+
+
+def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Asking) -> EncodedPairs:
+    """Puts shards together and asks the model about them; raises InputError where labels are needed and missing."""
+    samples = [sample for shard in shards for sample in shard.samples]
+    image_ND = _stacked("image", samples, [shard.image_ND for shard in shards])
+    text_ND = _stacked("text", samples, [shard.text_ND for shard in shards])
+    labels = _labels(samples, asking)
+    attributes = _attributes(samples, asking)
+    temperature = temperature_metrics(opened.model)
+    zero_shot = _zero_shot(opened, asking, labels, attributes)
+    embeddings = Embeddings(
+        image_ND=image_ND,
+        text_MD=text_ND,
+        text_group_M=np.unique([sample.caption for sample in samples], return_inverse=True)[1],
+        labels_N=labels.label_N if labels else None,
+        attributes_NF=np.stack([each.label_N for each in attributes.values()], axis=1) if attributes else None,
+        class_CD=zero_shot.questions[zero_shot.main].prompt_CD if zero_shot.main else None,
+        logit_scale=temperature["temperature/logit_scale"],
+    )
+    skipped = Counter(reason for shard in shards for reason in shard.skipped.values())
+    return EncodedPairs(embeddings, zero_shot, temperature, dict(skipped))
+
+
+def _stacked(name: str, samples: Sequence[Described], shards: Sequence[Floats]) -> Floats:
+    rows_ND = np.concatenate(shards)
+    wrong_N = np.flatnonzero(~np.isfinite(rows_ND).all(axis=1))
+    if len(wrong_N):
+        raise InputError(
+            f"sample {samples[wrong_N[0]].key}: the model's {name} embedding is not finite ({len(wrong_N)} such); "
+            "expected numbers. The weights are damaged, or from another architecture of the same shapes"
+        )
+    if len(rows_ND) < 2:
+        raise InputError(
+            f"a single pair, {samples[0].key}; expected at least 2, since the gap is measured between pairs"
+        )
+    return rows_ND
+
+
+def _labels(samples: Sequence[Described], asking: Asking) -> Labels | None:
+    if asking.label_key is None:
+        return None
+    return labels_of(
+        "--label-key", samples, asking.label_key, tuple(asking.classes.prompts) if asking.classes else None
+    )
+
+
+def _attributes(samples: Sequence[Described], asking: Asking) -> dict[str, Labels]:
+    return {
+        key: labels_of("--attributes", samples, key, tuple(question.prompts))
+        for key, question in asking.attributes.items()
+    }
+
+
+def _zero_shot(opened: OpenModel, asking: Asking, labels: Labels | None, attributes: Mapping[str, Labels]) -> ZeroShot:
+    questions = {
+        key: ClassPrompts(_prompt_embeddings(opened, question), attributes[key].label_N)
+        for key, question in asking.attributes.items()
+    }
+    if asking.classes is None or labels is None or asking.label_key is None:
+        return ZeroShot(questions)
+    main = ClassPrompts(_prompt_embeddings(opened, asking.classes), labels.label_N)
+    return ZeroShot({asking.label_key: main, **questions}, asking.label_key)
+
+
+def _prompt_embeddings(opened: OpenModel, question: Question) -> NDArray[np.float32]:
+    """A mean over templates for each class (C, D)."""
+    prompts = list(question.prompts.values())
+    text_PD = encode_texts(opened, [prompt for each in prompts for prompt in each])
+    mean_CD: NDArray[np.float32] = text_PD.reshape(len(prompts), len(prompts[0]), -1).mean(axis=1)
+    return mean_CD

@@ -1,0 +1,90 @@
+"""A tar shard as batches that a model can take: runs in Ray's reading tasks.
+
+Index letters: B batch, C channels, H and W pixels, L caption positions.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from gapctl.data.pairs.samples import Sample, picture_of, samples_of
+from gapctl.encoding.open_model import tokenizer_of, transform_of
+from gapctl.encoding.shard_cache import Described
+from gapctl.errors import InputError
+
+BATCH: Final = 32
+"""Fixed, and never across shards, so that sums are taken in the same order however many processes share the work."""
+
+Row = dict[str, Any]
+tokenizer = cache(tokenizer_of)
+
+
+@dataclass
+class _Pending:
+    """What has been read of a shard and not been handed on."""
+
+    pictures: list[torch.Tensor] = field(default_factory=list)
+    samples: list[Described] = field(default_factory=list)
+
+
+def read_batches(row: Row, *, model: str, preprocess: Mapping[str, Any]) -> Iterator[Row]:
+    """The batches of a row's shard, the last one marked; a row with an `error` in place of a shard that is wrong.
+
+    Images are float32 (B, C, H, W) and tokens int64 (B, L), as bytes: their shapes follow from the model.
+    """
+    transform, pending, skipped, count = transform_of(preprocess), _Pending(), {}, 0
+    try:
+        for sample in samples_of(Path(row["path"])):
+            why = _unusable(sample) or _take(sample, transform, pending)
+            if why:
+                skipped[sample.key] = why
+            elif len(pending.samples) == BATCH:
+                count += BATCH
+                yield _row(row, model, pending)
+                pending = _Pending()
+        _require_some(row["path"], count + len(pending.samples), skipped)
+    except InputError as error:
+        yield {**_row(row, model, _Pending()), "error": str(error), "last": True}
+        return
+    yield {**_row(row, model, pending), "skipped": json.dumps(skipped), "last": True}
+
+
+def _unusable(sample: Sample) -> str | None:
+    if sample.image is None:
+        return "no image"
+    return None if sample.caption else "no caption"
+
+
+def _take(sample: Sample, transform: Any, pending: _Pending) -> str | None:
+    """Adds a sample; says why where its image cannot be read."""
+    try:
+        picture = transform(picture_of(sample))
+    except ValueError:
+        return "unreadable image"
+    pending.pictures.append(picture)
+    pending.samples.append(Described(sample.key, str(sample.caption), sample.about))
+    return None
+
+
+def _require_some(path: str, count: int, skipped: Mapping[str, str]) -> None:
+    if count:
+        return
+    reasons = sorted(set(skipped.values()))
+    if reasons == ["no image"]:
+        found = f"a tar without images: none of its {len(skipped)} samples has a jpg, jpeg, png or webp"
+    else:
+        found = f"nothing in it can be used: {len(skipped)} samples, {', '.join(reasons)}"
+    raise InputError(f"{path}: {found}; expected samples of key.jpg, key.txt, key.json")
+
+
+def _row(row: Row, model: str, pending: _Pending) -> Row:
+    images_BCHW = torch.stack(pending.pictures).numpy().tobytes() if pending.pictures else b""
+    captions = [sample.caption for sample in pending.samples]
+    tokens_BL = tokenizer(model)(captions).numpy().tobytes() if captions else b""
+    batch = {"images": images_BCHW, "tokens": tokens_BL, "samples": json.dumps(pending.samples)}
+    return {"shard": row["shard"], **batch, "skipped": "{}", "error": "", "last": False}

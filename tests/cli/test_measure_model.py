@@ -1,0 +1,407 @@
+"""`gapctl measure --model` encodes shards as open_clip itself would, keeps what is done, and answers wrong input."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from command_line import Answer, gapctl, gapctl_process
+from gapctl.cli.local_ray import local_ray
+from gapctl.encoding.open_model import OpenModel, open_model
+from gapctl.encoding.shard_cache import Described, EncodedShard, ShardCache
+from gapctl.encoding.shards import encode_shards
+from gapctl.encoding.weights import find_weights
+from pair_shards import pair, write_pairs, write_shard
+
+MODEL = "ViT-S-32-alt"
+CLASSES = "a photo of a {}\n# the shapes\nsquare\nbar = bar or stripe\n"
+ATTRIBUTES = "[colour]\nred\ngreen\nblue\n"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest architecture that open_clip has, with random weights."""
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    logging.disable(logging.WARNING)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        torch.save(open_clip.create_model(MODEL).state_dict(), path)
+    logging.disable(logging.NOTSET)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three shards, 38 samples of which two cannot be used; one is larger than a batch."""
+    folder = tmp_path_factory.mktemp("shards")
+    write_pairs(folder / "00000.tar", range(34))
+    broken = {**pair(34), "jpg": b"no picture"}
+    silent = {ending: content for ending, content in pair(35).items() if ending != "txt"}
+    write_shard(folder / "00001.tar", [("000034", broken), ("000035", silent), ("000036", pair(36))])
+    write_pairs(folder / "00002.tar", [37])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def ray_started() -> Iterator[None]:
+    """Ray for all tests of this file: starting it takes seconds."""
+    with local_ray(3):
+        yield
+
+
+@pytest.fixture
+def place(ray_started: None, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to work in, Ray running and the file's cache in use."""
+    monkeypatch.setattr("gapctl.cli.local_ray.local_ray", lambda workers: nullcontext())
+    monkeypatch.setenv("GAPCTL_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+    Path("classes.txt").write_text(CLASSES, encoding="utf-8")
+    Path("attributes.txt").write_text(ATTRIBUTES, encoding="utf-8")
+    return tmp_path
+
+
+def measure(weights: Path, data: Path | str, *more: str, model: str = MODEL) -> Answer:
+    return gapctl("measure", "--model", model, "--pretrained", str(weights), "--data", str(data), *more)
+
+
+def assert_refused(ran: Answer, message: str) -> None:
+    assert ran.exit_code == 2, ran.err
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("gapctl: ")
+    assert message in ran.err
+
+
+ASKING = ("--label-key", "shape", "--classes", "classes.txt", "--attributes", "attributes.txt")
+
+
+def test_shards_are_encoded_as_open_clip_encodes_them(place: Path, weights: Path, shards: Path, cache: Path) -> None:
+    ran = measure(weights, shards, *ASKING, "--workers", "2", "--json")
+
+    assert (ran.exit_code, ran.err) == (0, "")
+    document = json.loads(ran.out)
+    image_ND, text_ND = by_open_clip(weights)
+    np.savez("same.npz", image=image_ND, text=text_ND)
+    expected = json.loads(gapctl("measure", "--embeddings", "same.npz", "--json").out)["metrics"]
+    gap = {key: value for key, value in expected.items() if key.startswith("gap/")}
+    assert {key: document["metrics"][key] for key in gap} == pytest.approx(gap, rel=1e-4)
+    assert document["inputs"]["pairs"] == 36
+    assert document["inputs"]["skipped"] == {"unreadable image": 1, "no caption": 1}
+    assert len(list((cache / "embeddings").glob("*.npz"))) == 3
+
+
+def by_open_clip(weights: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The usable samples in order, encoded in one batch by open_clip's own functions."""
+    model, _, preprocess = open_clip.create_model_and_transforms(MODEL, pretrained=str(weights))
+    numbers = [*range(34), 36, 37]
+    images = torch.stack([preprocess(Image.open(io.BytesIO(pair(number)["jpg"]))) for number in numbers])
+    tokens = open_clip.get_tokenizer(MODEL)([pair(number)["txt"].decode() for number in numbers])
+    with torch.no_grad():
+        return model.eval().encode_image(images).numpy(), model.encode_text(tokens).numpy()
+
+
+def test_what_is_in_the_cache_is_not_encoded_again(
+    place: Path, weights: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measure(weights, shards, *ASKING, "--json")
+    monkeypatch.setattr("gapctl.cli.local_ray.local_ray", no_ray)
+
+    again = measure(weights, f"{shards}/{{00000..00002}}.tar", *ASKING, "--json")
+
+    assert first.exit_code == 0
+    assert again == first
+    metrics = json.loads(again.out)["metrics"]
+    assert {"quality/object_accuracy", "quality/accuracy_colour", "bias/moad_image", "bias/moad_text"} <= set(metrics)
+    assert {"geometry/neighborhood_kendall", "temperature/tau", "entropy/i2t_nats"} <= set(metrics)
+
+
+def no_ray(workers: int) -> nullcontext[None]:
+    raise AssertionError("Ray was started")
+
+
+def test_the_table_counts_what_was_skipped(place: Path, weights: Path, shards: Path) -> None:
+    lines = measure(weights, shards).out.splitlines()
+
+    assert lines[0] == f"{MODEL} ({weights}) on 3 shards: 36 images and 36 texts, 256 wide"
+    assert lines[1] == "skipped: 1 without caption, 1 with unreadable image"
+
+
+def opened(weights: Path) -> OpenModel:
+    return open_model(MODEL, find_weights(MODEL, str(weights)))
+
+
+class StoppedError(Exception):
+    """In place of a kill at this moment."""
+
+
+def test_a_stopped_run_goes_on_with_the_same_embeddings_for_any_number_of_workers(
+    place: Path, weights: Path, shards: Path, cache: Path, tmp_path: Path
+) -> None:
+    paths, model = sorted(shards.glob("*.tar")), opened(weights)
+    whole = encode_shards(paths, model, ShardCache(cache / "embeddings"), nullcontext_ray, workers=2)
+
+    def stop(done: int, total: int) -> None:
+        if done == 1:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        encode_shards(paths, model, ShardCache(tmp_path / "cut"), nullcontext_ray, workers=1, on_progress=stop)
+    resumed = encode_shards(paths, model, ShardCache(tmp_path / "cut"), nullcontext_ray, workers=1)
+
+    assert resumed.made == 2
+    for one, other in zip(resumed.shards, whole.shards, strict=True):
+        assert_same(one, other)
+
+
+def nullcontext_ray(workers: int) -> nullcontext[None]:
+    return nullcontext()
+
+
+def assert_same(one: EncodedShard, other: EncodedShard) -> None:
+    np.testing.assert_array_equal(one.image_ND, other.image_ND)
+    np.testing.assert_array_equal(one.text_ND, other.text_ND)
+    assert list(one.samples) == list(other.samples)
+
+
+def test_a_damaged_file_of_the_cache_is_encoded_again(tmp_path: Path) -> None:
+    kept = ShardCache(tmp_path)
+    rows = np.ones((2, 3), np.float32)
+    samples = [Described("a", "a cat", {}), Described("b", "a dog", {"legs": 4})]
+    shard = EncodedShard(rows, rows, samples, {"c": "no image"})
+    kept.keep("key", shard)
+    found = kept.find("key")
+    assert found is not None
+    assert_same(found, shard)
+    assert found.skipped == {"c": "no image"}
+    (tmp_path / "key.npz").write_bytes((tmp_path / "key.npz").read_bytes()[:-50])
+
+    assert kept.find("key") is None
+    assert kept.find("other") is None
+
+
+def test_a_tar_without_images_is_refused_and_earlier_shards_are_kept(
+    place: Path, weights: Path, shards: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_shard(data / "a.tar", [("1", {"txt": b"words"}), ("2", {"txt": b"more"})])
+
+    assert_refused(measure(weights, data), "a.tar: a tar without images: none of its 2 samples has a jpg, jpeg, png")
+
+
+def other_architecture(place: Path) -> Path:
+    logging.disable(logging.WARNING)
+    torch.save(open_clip.create_model("ViT-S-16-alt").state_dict(), place / "other.pt")
+    logging.disable(logging.NOTSET)
+    return place / "other.pt"
+
+
+def half_a_model(place: Path, weights: Path) -> Path:
+    state = torch.load(weights, weights_only=True)
+    torch.save({key: value for key, value in state.items() if not key.startswith("visual.")}, place / "half.pt")
+    return place / "half.pt"
+
+
+def test_a_checkpoint_of_another_architecture_names_the_parameters(place: Path, weights: Path, shards: Path) -> None:
+    ran = measure(other_architecture(place), shards)
+
+    assert_refused(ran, f"a checkpoint of another architecture than {MODEL}; of another shape: ")
+    assert "visual.conv1.weight (384, 3, 16, 16) for (384, 3, 32, 32)" in ran.err
+    assert_refused(
+        measure(half_a_model(place, weights), shards),
+        "; missing: visual.class_embedding, visual.positional_embedding, visual.proj, visual.conv1.weight and",
+    )
+
+
+def test_a_training_checkpoint_of_several_processes_is_taken_for_its_weights(
+    place: Path, weights: Path, shards: Path
+) -> None:
+    state = {f"module.{key}": value for key, value in torch.load(weights, weights_only=True).items()}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 1e-3}}, place / "epoch_3.pt")
+
+    model = opened(place / "epoch_3.pt").model
+
+    for key, value in torch.load(weights, weights_only=True).items():
+        torch.testing.assert_close(model.state_dict()[key], value, rtol=0, atol=0)
+
+
+class Bomb:
+    """Leaves a file behind wherever it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("unpickled"),)
+
+
+def weights_file(place: Path, content: Any) -> Path:
+    torch.save(content, place / "made.pt")
+    return place / "made.pt"
+
+
+def cut_weights(place: Path) -> Path:
+    path = weights_file(place, {"a": torch.ones(1000)})
+    path.write_bytes(path.read_bytes()[:-800])
+    return path
+
+
+def words(place: Path) -> Path:
+    (place / "made.safetensors").write_text("no tensors", encoding="utf-8")
+    return place / "made.safetensors"
+
+
+WRONG_WEIGHTS: dict[str, tuple[Callable[[Path], Path | str], str]] = {
+    "a pickle": (lambda at: weights_file(at, {"model": Bomb()}), "pickled objects, which are never loaded"),
+    "cut short": (cut_weights, "made.pt: damaged, or no checkpoint ("),
+    "a list": (lambda at: weights_file(at, [1, 2]), "made.pt: no weights by name in it"),
+    "nothing": (lambda at: weights_file(at, {}), "made.pt: damaged, or no checkpoint (StopIteration)"),
+    "numbers": (lambda at: weights_file(at, {"a": 1}), "made.pt: values that are no tensors"),
+    "no safetensors": (words, "made.safetensors: damaged, or no checkpoint ("),
+    "no tag": (lambda at: "openay", f"--pretrained openay: neither a file nor a tag; expected a file ({MODEL} has no"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_WEIGHTS)
+def test_wrong_weights_get_one_message(place: Path, shards: Path, wrong: str) -> None:
+    make, message = WRONG_WEIGHTS[wrong]
+
+    assert_refused(measure(Path(make(place)), shards), message)
+    assert not Path("unpickled").exists()
+
+
+def test_an_unknown_tag_is_answered_with_the_nearest(place: Path, shards: Path) -> None:
+    ran = measure(Path("opennai"), shards, model="ViT-B-32")
+
+    assert_refused(ran, "neither a file nor a tag; expected a file, or one of the tags of ViT-B-32: openai, laion400m")
+    assert "did you mean openai?" in ran.err
+
+
+def test_without_a_network_the_message_names_the_file_to_bring(place: Path, shards: Path) -> None:
+    ran = gapctl_process(
+        *("measure", "--model", "ViT-B-32", "--pretrained", "laion2b_s34b_b79k", "--data", str(shards)),
+        folder=place,
+        HF_HUB_OFFLINE="1",
+        HF_HOME=str(place / "empty"),
+    )
+
+    assert_refused(ran, "the weights of ViT-B-32 are not on this machine and cannot be downloaded")
+    assert "huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K" in ran.err
+    assert "--pretrained FILE" in ran.err
+
+
+def empty_file(place: Path) -> str:
+    (place / "empty.tar").touch()
+    return str(place / "empty.tar")
+
+
+def no_samples(place: Path) -> str:
+    return str(write_shard(place / "none.tar", []))
+
+
+def no_tar(place: Path) -> str:
+    (place / "words.tar").write_text("words " * 200, encoding="utf-8")
+    return str(place / "words.tar")
+
+
+def unlabeled(place: Path) -> str:
+    members = {ending: content for ending, content in pair(0).items() if ending != "json"}
+    return str(write_shard(place / "bare.tar", [("0", members), ("1", members)]))
+
+
+def labelled(value: Any) -> Callable[[Path], str]:
+    return lambda place: str(write_shard(place / "a.tar", [("0", pair(0, shape=value)), ("1", pair(1))]))
+
+
+WRONG_DATA: dict[str, tuple[Callable[[Path], str], tuple[str, ...], str]] = {
+    "missing": (lambda at: f"{at}/no.tar", (), "no.tar: no such file or folder; expected tar shards"),
+    "one of the braces": (lambda at: f"{at}/{{0..1}}.tar", (), "0.tar: no such file or folder"),
+    "an address": (lambda at: "s3://bucket/a.tar", (), "an address; expected files or folders on this machine"),
+    "no tar in it": (str, (), "no .tar file in this folder"),
+    "no bytes": (empty_file, (), "empty.tar: an empty shard (0 bytes)"),
+    "no samples": (no_samples, (), "none.tar: an empty shard; expected samples of key.jpg"),
+    "no tar": (no_tar, (), "words.tar: a damaged tar, after 0 samples ("),
+    "no labels": (unlabeled, ASKING, "sample 0 has no label `shape` in its json; it has no json, or an empty one"),
+    "a list of labels": (labelled(["a", "b"]), ASKING, "sample 0: `shape` is ['a', 'b']; expected a single word"),
+    "another class": (labelled("squares"), ASKING, "shape is 'squares', which is none of the 2 classes; did you mean"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_DATA)
+def test_wrong_data_is_refused_before_the_model_is_built(place: Path, weights: Path, wrong: str) -> None:
+    make, more, message = WRONG_DATA[wrong]
+    data = place / "data"
+    data.mkdir()
+
+    assert_refused(measure(weights, make(data), *more), message)
+
+
+def test_another_label_key_is_answered_with_the_nearest(place: Path, weights: Path, shards: Path) -> None:
+    ran = measure(weights, shards, "--label-key", "shap")
+
+    assert_refused(
+        ran, "sample 000000 has no label `shap` in its json; it has colour, number, shape; did you mean shape?"
+    )
+
+
+def test_an_unknown_model_is_answered_with_the_nearest(place: Path, weights: Path, shards: Path) -> None:
+    assert_refused(measure(weights, shards, model="ViT-B32"), "did you mean ViT-B-32?")
+
+
+WRONG_FILES: dict[str, tuple[str, str, str]] = {
+    "no classes": ("--classes", "# nothing\n", "nothing in it; expected one class per line"),
+    "one class": ("--classes", "cat\n", "1 class; expected at least 2 to tell apart"),
+    "a class twice": ("--classes", "cat\ndog\ncat\n", "cat given twice; expected each class once"),
+    "templates alone": ("--classes", "a {}\n", "0 classes; expected at least 2"),
+    "a section of classes": ("--classes", "[colour]\nred\nblue\n", "a section [colour]; expected one class per line"),
+    "no section": ("--attributes", "red\nblue\n", "'red' before any section; expected [key] lines"),
+    "a section twice": ("--attributes", "[a]\nx\ny\n[a]\nz\n", "a section [a] given twice; expected each key once"),
+    "a section without a key": ("--attributes", "[]\nx\n", "a section [] without a key"),
+    "an empty section": ("--attributes", "[a]\n[b]\nx\ny\n", "[a]: 0 classes; expected at least 2"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_FILES)
+def test_wrong_files_of_prompts_get_one_message(place: Path, weights: Path, shards: Path, wrong: str) -> None:
+    option, text, message = WRONG_FILES[wrong]
+    Path("wrong.txt").write_text(text, encoding="utf-8")
+
+    assert_refused(
+        measure(weights, shards, "--label-key", "shape", option, "wrong.txt"), f"{option} wrong.txt: {message}"
+    )
+
+
+CONTRADICTIONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "nothing": ((), "nothing to measure was named; expected one of --embeddings, --trial, --model"),
+    "two sources": (("--embeddings", "a.npz", "--trial", "abc"), "--embeddings and --trial were given together"),
+    "data of a trial": (("--trial", "abc", "--data", "x"), "--data belongs to --model; found it with --trial"),
+    "classes of a file": (("--embeddings", "a", "--classes", "c"), "--classes belongs to --model; found it with"),
+    "no weights": (("--model", MODEL, "--data", "x"), "--model without --pretrained; expected"),
+    "neither": (("--model", MODEL), "--model without --pretrained and --data; expected"),
+    "classes without labels": (
+        ("--model", MODEL, "--pretrained", "a", "--data", "b", "--classes", "c"),
+        "--classes without --label-key",
+    ),
+    "attributes without labels": (
+        ("--model", MODEL, "--pretrained", "a", "--data", "b", "--attributes", "c"),
+        "--attributes without --label-key",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", CONTRADICTIONS)
+def test_options_that_contradict_are_refused(wrong: str) -> None:
+    options, message = CONTRADICTIONS[wrong]
+
+    assert_refused(gapctl("measure", *options), message)
