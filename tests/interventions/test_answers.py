@@ -23,7 +23,7 @@ def intervention(name: str, gap: float, **found: Verdict) -> Judged:
 
 def judgement(*judged: Judged, gap: float = 0.8) -> Judgement:
     before = {"gap/l2m": gap, RECALL: 0.5, "quality/i2t_recall_5": 0.7, SEARCH: 0.5}
-    return Judgement(before, judged, 50, 50, "images", 0)
+    return Judgement(before, judged, 50, 50, 0, "images", 0)
 
 
 CASES: list[tuple[str, str, Verdict, Verdict]] = [
@@ -86,7 +86,7 @@ def test_the_best_of_a_measure_that_is_to_be_small_is_the_smallest() -> None:
     judged = [
         Judged(name, "shift", None, {"gap/l2m": closed, flips: change}) for name, change in (("a", many), ("b", few))
     ]
-    found = Judgement({"gap/l2m": 0.8, flips: 0.25}, tuple(judged), 50, 50, "images", 0)
+    found = Judgement({"gap/l2m": 0.8, flips: 0.25}, tuple(judged), 50, 50, 0, "images", 0)
 
     assert does_closing_help(found).measures[0].best.name == "b"
 

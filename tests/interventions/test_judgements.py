@@ -17,6 +17,7 @@ from gapctl.interventions.judge import Judgement, judge
 from gapctl.interventions.measures import statistics_of
 from gapctl.interventions.split import split_images
 from gapctl.interventions.statistic import ItemMeans, Items
+from gapctl.interventions.units import units_of
 from gapctl.interventions.verdict import verdict_of
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
 from gapctl.metrics.clustering import v_measure
@@ -28,8 +29,8 @@ NO_QUESTIONS = ZeroShot()
 
 def values(embeddings: Embeddings, asked: ZeroShot = NO_QUESTIONS) -> dict[str, float]:
     statistics = statistics_of(embeddings, asked, nothing(embeddings.image_ND.shape[1]))
-    ones_BN = np.ones((1, len(embeddings.image_ND)))
-    return {key: float(value_B[0]) for each in statistics for key, value_B in each.values(ones_BN).items()}
+    ones_BU = np.ones((1, units_of(embeddings).total))
+    return {key: float(value_B[0]) for each in statistics for key, value_B in each.values(ones_BU).items()}
 
 
 def several_captions(images: int = 30, texts: int = 80) -> Embeddings:
@@ -131,7 +132,7 @@ def test_the_standard_error_of_a_paired_change_is_that_of_its_differences() -> N
     drawn = rng(1)
     before_N = drawn.normal(size=400)
     after_N = before_N + 0.3 + 0.1 * drawn.normal(size=400)
-    before, after = resampled([one_mean(before_N), one_mean(after_N)], 400, seed=0, resamples=4000)
+    before, after = resampled([one_mean(before_N), one_mean(after_N)], 400, 0, seed=0, resamples=4000)
     found = simultaneous(before["quality/x"], [after["quality/x"]], np.zeros(1))[0]
 
     half = 1.96 * float((after_N - before_N).std()) / np.sqrt(400)
@@ -145,7 +146,7 @@ def test_intervals_hold_for_all_interventions_at_once_in_about_their_share_of_sa
     for sample in range(200):
         difference_JN = drawn.normal(size=(6, 60))
         states = [one_mean(np.zeros(60)), *(one_mean(item_N) for item_N in difference_JN)]
-        before, *after = (found["quality/x"] for found in resampled(states, 60, seed=sample, resamples=400))
+        before, *after = (found["quality/x"] for found in resampled(states, 60, 0, seed=sample, resamples=400))
         held += all(found.low <= 0 <= found.high for found in simultaneous(before, after, np.zeros(6)))
 
     assert 0.88 <= held / 200 <= 0.99
@@ -168,6 +169,25 @@ def test_few_images_that_all_stay_right_do_not_show_that_nothing_changes(images:
     change = next(each for each in found.judged if each.name == "shift 1").changes["quality/i2t_recall_10"]
     assert (change.value, change.change, change.verdict) == (1, 0, verdict)
     assert change.high == pytest.approx(3 / images)
+
+
+def test_a_few_captions_that_many_images_share_count_as_few_queries() -> None:
+    found = gallery(400, noise=0.3)
+    caption_M = np.arange(400) % 8
+    shared = replace(found, text_MD=found.text_MD[caption_M], text_group_M=caption_M)
+    change = next(each for each in judged(shared).judged if each.name == "remove 1").changes["quality/t2i_recall_1"]
+
+    assert judged(shared).held_out_captions == 8
+    assert change.high - change.change > 3 / 8 - 0.01
+    assert change.verdict == "inconclusive"
+
+
+def test_captions_that_no_two_images_share_are_drawn_with_their_images() -> None:
+    own = units_of(replace(gallery(40), text_group_M=np.arange(40)[::-1].copy()))
+    shared = units_of(replace(gallery(40), text_group_M=np.arange(40) // 2))
+
+    assert (own.captions, own.unit_of_text_M.tolist()) == (0, list(range(40)))
+    assert (shared.captions, shared.unit_of_text_M[:4].tolist()) == (20, [40, 40, 41, 41])
 
 
 VERDICTS = [

@@ -160,6 +160,7 @@ def _document(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, c
             "calibration": calibration,
             "calibration_images": judgement.calibration_images,
             "held_out_images": judgement.held_out_images,
+            "held_out_captions": judgement.held_out_captions or None,
             "dealt": judgement.dealt,
             "seed": judgement.seed,
         },

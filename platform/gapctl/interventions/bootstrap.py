@@ -1,6 +1,6 @@
-"""Paired resampling of held-out images, and intervals that hold for all compared interventions at once.
+"""Paired resampling of held-out images and captions, and intervals that hold for all compared interventions at once.
 
-Index letters: R resamples, B a block of them, N images, J interventions.
+Index letters: R resamples, B a block of them, N things of one kind, U units (images, then captions), J interventions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,12 +33,15 @@ class Interval(NamedTuple):
 
 
 def resampled(
-    judged: Sequence[Sequence[Statistic]], images: int, seed: int, resamples: int = RESAMPLES
+    judged: Sequence[Sequence[Statistic]], images: int, captions: int, seed: int, resamples: int = RESAMPLES
 ) -> list[dict[str, Resampled]]:
-    """Every measure of every state of the same images; all states see the same resamples, so they are paired."""
-    whole = [_values(statistics, np.ones((1, images))) for statistics in judged]
+    """Every measure of every state of the same units; all states see the same resamples, so they are paired.
+
+    Images are drawn as often as there are images, and shared captions as often as there are such.
+    """
+    whole = [_values(statistics, np.ones((1, images + captions))) for statistics in judged]
     blocks: list[list[dict[str, Array]]] = [[] for _ in judged]
-    for weight_BN in _weights(images, seed, resamples):
+    for weight_BN in _weights(images, captions, seed, resamples):
         for found, statistics in zip(blocks, judged, strict=True):
             found.append(_values(statistics, weight_BN))
     return [
@@ -71,14 +74,19 @@ def simultaneous(
     ]
 
 
-def _weights(images: int, seed: int, resamples: int) -> Iterator[Array]:
-    """How often each image is drawn, a row per resample, in blocks of bounded size."""
+def _weights(images: int, captions: int, seed: int, resamples: int) -> Iterator[Array]:
+    """How often each unit is drawn, (B, U), in blocks of bounded size."""
     rng = np.random.Generator(np.random.Philox(seed))
-    most = max(1, BLOCK_NUMBERS // images)
+    most = max(1, BLOCK_NUMBERS // (images + captions))
     for start in range(0, resamples, most):
         rows = min(most, resamples - start)
-        drawn_BN = rng.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]
-        yield np.bincount(drawn_BN.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)
+        yield np.hstack([_drawn(rng, rows, count) for count in (images, captions) if count])
+
+
+def _drawn(rng: np.random.Generator, rows: int, count: int) -> Array:
+    """How often each of `count` things is among as many draws, (rows, N)."""
+    drawn_BN = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+    return np.bincount(drawn_BN.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
 def _values(statistics: Sequence[Statistic], weight_BN: Array) -> dict[str, Array]:

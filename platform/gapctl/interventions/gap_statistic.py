@@ -1,6 +1,6 @@
 """The gap of a weighted gallery: what gapctl.metrics.gap computes, for many ways of drawing images at once.
 
-Index letters: B resamples, N images, M texts, R rows of either, D embedding.
+Index letters: B resamples, U units of which the first N are the images, M texts, R rows of either, D embedding.
 """
 
 from dataclasses import dataclass
@@ -50,8 +50,9 @@ class GapStatistic:
         matched = ItemMeans.of({_MATCHED: Items(cosine_P, drawn_P)}, len(image_ND))
         return cls(clouds, None if prompt_of_N is not None else drawn_P, matched)
 
-    def values(self, weight_BN: Array) -> dict[str, Array]:
-        """Both measures."""
+    def values(self, weight_BU: Array) -> dict[str, Array]:
+        """Both measures; texts are drawn with their images, also where they share a caption."""
+        weight_BN = weight_BU[:, : len(self.clouds.image_ND)]
         image, text = _centre(self.clouds.image_ND, weight_BN), _centre(self.clouds.text_MD, self._texts(weight_BN))
         between_B = (1 - self.matched.values(weight_BN)[_MATCHED]) / 2
         between_B = np.where(between_B > 0, between_B, LEAST_MATCHED_DISTANCE)
@@ -60,6 +61,10 @@ class GapStatistic:
             "gap/l2m": np.linalg.norm(image.mean_BD - text.mean_BD, axis=1),
             "gap/rmg": between_B / (between_B + within_B),
         }
+
+    def drawn(self) -> dict[str, int]:
+        """All images."""
+        return dict.fromkeys(("gap/l2m", "gap/rmg"), len(self.clouds.image_ND))
 
     def _texts(self, weight_BN: Array) -> Array:
         if self.image_of_text_M is None:

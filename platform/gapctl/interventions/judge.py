@@ -13,6 +13,7 @@ from gapctl.interventions.fitted import Clouds, Fitted, nothing
 from gapctl.interventions.measures import statistics_of
 from gapctl.interventions.split import Dealt, split_images, take, take_questions
 from gapctl.interventions.statistic import Statistic
+from gapctl.interventions.units import units_of
 from gapctl.interventions.verdict import GAP, Change, unseen, verdict_of
 from gapctl.metrics.class_prompts import ZeroShot
 from gapctl.metrics.suite import Embeddings, unit_rows
@@ -31,12 +32,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All interventions on one held-out half; `before` are its measures with nothing done to it."""
+    """All interventions on one held-out half; `before` are its measures with nothing done to it.
+
+    `held_out_captions` counts different captions where images share some; else it is 0.
+    """
 
     before: Mapping[str, float]
     judged: tuple[Judged, ...]
     calibration_images: int
     held_out_images: int
+    held_out_captions: int
     dealt: Dealt
     seed: int
 
@@ -55,13 +60,16 @@ def judge(
     unchanged = statistics_of(held_out, questions, nothing(clouds.image_ND.shape[1]))
     states = [_state(candidate.fit(*clouds), held_out, questions) for candidate in tried]
     possible = [state for state in states if not isinstance(state, InputError)]
-    before, *after = resampled([unchanged, *possible], len(split.held_out_S), seed)
-    changes = iter(_changes(before, after, len(split.held_out_S)))
+    units = units_of(held_out)
+    before, *after = resampled([unchanged, *possible], units.images, units.captions, seed)
+    drawn = {key: count for statistic in unchanged for key, count in statistic.drawn().items()}
+    changes = iter(_changes(before, after, drawn))
     return Judgement(
         before={key: found.value for key, found in before.items()},
         judged=tuple(_judged(candidate, state, changes) for candidate, state in zip(tried, states, strict=True)),
         calibration_images=len(split.calibration_S),
         held_out_images=len(split.held_out_S),
+        held_out_captions=units.captions,
         dealt=split.dealt,
         seed=seed,
     )
@@ -83,12 +91,13 @@ def _judged(
 
 
 def _changes(
-    before: Mapping[str, Resampled], after: Sequence[Mapping[str, Resampled]], images: int
+    before: Mapping[str, Resampled], after: Sequence[Mapping[str, Resampled]], drawn: Mapping[str, int]
 ) -> list[dict[str, Change]]:
     """Each intervention's changes by measure; intervals are simultaneous over the interventions of one measure."""
     moved_J = np.array([not np.array_equal(found[GAP].value_R, before[GAP].value_R) for found in after])
     by_key = {
-        key: simultaneous(before[key], [found[key] for found in after], moved_J * unseen(key, images)) for key in before
+        key: simultaneous(before[key], [found[key] for found in after], moved_J * unseen(key, drawn[key]))
+        for key in before
     }
     return [
         {key: Change(found[key].value, *by_key[key][place], verdict_of(key, *by_key[key][place][1:])) for key in before}

@@ -14,6 +14,7 @@ from gapctl.interventions.cluster_statistic import ClusterStatistic
 from gapctl.interventions.fitted import Clouds, Fitted
 from gapctl.interventions.gap_statistic import GapStatistic
 from gapctl.interventions.statistic import ItemMeans, Items, Statistic
+from gapctl.interventions.units import Numbers, Units, units_of
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
 from gapctl.metrics.clustering import k_means
 from gapctl.metrics.draws import Draw, some_rows
@@ -24,8 +25,6 @@ from gapctl.metrics.retrieval import hits
 from gapctl.metrics.separability import told_apart
 from gapctl.metrics.suite import Embeddings, match_keys, unit_rows
 from gapctl.metrics.zeroshot import flips
-
-Numbers = NDArray[np.int64]
 
 DEPTHS: Final = (1, 5, 10)
 MIXED_DEPTH: Final = 10
@@ -40,66 +39,57 @@ def statistics_of(held_out: Embeddings, zero_shot: ZeroShot, fitted: Fitted) -> 
     clouds = fitted.apply(unit_rows(held_out.image_ND), unit_rows(held_out.text_MD))
     gap = GapStatistic.of(clouds, held_out.text_to_image_M, held_out.prompt_of_N)
     items = dict(_zero_shot(clouds, _questions(held_out, zero_shot), fitted))
+    units = units_of(held_out)
     if held_out.prompt_of_N is not None:
-        return gap, ItemMeans.of(items, len(clouds.image_ND))
-    image_of_text_M = _image_of_text(held_out)
-    items = _separability(clouds, image_of_text_M) | _retrieval(held_out, clouds) | items
-    statistics = (gap, ItemMeans.of(items, len(clouds.image_ND)))
+        return gap, ItemMeans.of(items, units.total)
+    items = _separability(clouds, units) | _retrieval(held_out, clouds, units) | items
+    statistics = (gap, ItemMeans.of(items, units.total))
     if held_out.labels_N is None or len(np.unique(held_out.labels_N)) < 2:
         return statistics
-    return *statistics, _clusters(clouds, held_out.labels_N, image_of_text_M)
+    return *statistics, _clusters(clouds, held_out.labels_N, units)
 
 
-def _image_of_text(held_out: Embeddings) -> Numbers:
-    """The image that each text is drawn with."""
-    image_M = held_out.text_to_image_M
-    return np.arange(len(held_out.text_MD)) if image_M is None else image_M
-
-
-def _separability(clouds: Clouds, image_of_text_M: Numbers) -> dict[str, Items]:
+def _separability(clouds: Clouds, units: Units) -> dict[str, Items]:
     """Whether the probe was right about each row that judges it; both modalities count the same."""
     told = told_apart(*clouds, THOROUGH.pairs)
     right_J = np.concatenate([told.image_right_J, told.text_right_J]).astype(np.float64)
-    image_J = np.concatenate([told.image_J, image_of_text_M[told.text_J]])
+    unit_J = np.concatenate([told.image_J, units.unit_of_text_M[told.text_J]])
     share_J = np.concatenate([np.full(len(each_J), 1 / len(each_J)) for each_J in (told.image_J, told.text_J)])
-    return {"gap/linear_separability": Items(right_J, image_J, share_J)}
+    return {"gap/linear_separability": Items(right_J, unit_J, share_J)}
 
 
-def _clusters(clouds: Clouds, label_N: Numbers, image_of_text_M: Numbers) -> ClusterStatistic:
+def _clusters(clouds: Clouds, label_N: Numbers, units: Units) -> ClusterStatistic:
     """k-means over both modalities, as many clusters as there are objects."""
     image_S, text_S = (some_rows(Draw.PAIRS, len(cloud), THOROUGH.pairs) for cloud in clouds)
-    image_R = np.concatenate([image_S, image_of_text_M[text_S]])
     row_RD = np.concatenate([clouds.image_ND[image_S], clouds.text_MD[text_S]])
-    found = k_means(row_RD, len(np.unique(label_N[image_R])))
-    return ClusterStatistic.of(found.cluster_R, label_N[image_R], image_R)
+    label_R = label_N[np.concatenate([image_S, units.image_of_text_M[text_S]])]
+    found = k_means(row_RD, len(np.unique(label_R)))
+    return ClusterStatistic.of(found.cluster_R, label_R, np.concatenate([image_S, units.unit_of_text_M[text_S]]))
 
 
-def _retrieval(held_out: Embeddings, clouds: Clouds) -> dict[str, Items]:
+def _retrieval(held_out: Embeddings, clouds: Clouds, units: Units) -> dict[str, Items]:
     """Recall both ways in float32, whose rounding moves no rank that means anything; equal captions match."""
     image_key_N, text_key_M = match_keys(held_out)
     image, text = clouds.image_ND.astype(np.float32), clouds.text_MD.astype(np.float32)
-    image_of_text_M, every_N = _image_of_text(held_out), np.arange(len(image))
     forward_NK = hits(image, text, image_key_N, text_key_M, DEPTHS)
     backward_MK = hits(text, image, text_key_M, image_key_N, DEPTHS)
     return {
-        **_recalls("i2t", forward_NK, every_N),
-        **_recalls("t2i", backward_MK, image_of_text_M),
-        "quality/mixed_ndcg_10": _mixed(
-            Keyed(clouds.image_ND, image_key_N), Keyed(clouds.text_MD, text_key_M), image_of_text_M
-        ),
+        **_recalls("i2t", forward_NK, np.arange(len(image))),
+        **_recalls("t2i", backward_MK, units.unit_of_text_M),
+        "quality/mixed_ndcg_10": _mixed(Keyed(clouds.image_ND, image_key_N), Keyed(clouds.text_MD, text_key_M), units),
     }
 
 
-def _mixed(image: Keyed, text: Keyed, image_of_text_M: Numbers) -> Items:
+def _mixed(image: Keyed, text: Keyed, units: Units) -> Items:
     """The gain of each query for its matches among images and texts at once; every query has a match."""
     image_Q, text_Q = (some_rows(Draw.QUERIES, len(each.key_N), THOROUGH.queries // 2) for each in (image, text))
     gains = [query_gains(image, image_Q, text, MIXED_DEPTH), query_gains(text, text_Q, image, MIXED_DEPTH)]
-    return Items(np.concatenate(gains), np.concatenate([image_Q, image_of_text_M[text_Q]]))
+    return Items(np.concatenate(gains), np.concatenate([image_Q, units.unit_of_text_M[text_Q]]))
 
 
-def _recalls(direction: str, hit_QK: NDArray[np.bool_], image_Q: Numbers) -> dict[str, Items]:
+def _recalls(direction: str, hit_QK: NDArray[np.bool_], unit_Q: Numbers) -> dict[str, Items]:
     columns = zip(DEPTHS, hit_QK.T.astype(np.float64), strict=True)
-    return {f"quality/{direction}_recall_{depth}": Items(hit_Q, image_Q) for depth, hit_Q in columns}
+    return {f"quality/{direction}_recall_{depth}": Items(hit_Q, unit_Q) for depth, hit_Q in columns}
 
 
 def _questions(held_out: Embeddings, zero_shot: ZeroShot) -> ZeroShot:

@@ -45,14 +45,14 @@ def lower_is_better(key: str) -> bool:
     return key.startswith(GAPS) or key == FLIPS
 
 
-def unseen(key: str, images: int) -> float:
-    """How large a change of a quality may be of which not one of so many images shows anything.
+def unseen(key: str, units: int) -> float:
+    """How large a change of a quality may be of which not one of so many images or captions shows anything.
 
-    The rule of three: what happens to 3 images in `images` is seen at least once in 95 of 100 such galleries.
+    The rule of three: what happens to 3 in `units` of them is seen at least once in 95 of 100 such galleries.
     """
     if key.startswith(GAPS):
         return 0.0
-    return 3 / images * (100 if key.endswith("_accuracy") else 1)
+    return 3 / units * (100 if key.endswith("_accuracy") else 1)
 
 
 def smallest_effect(key: str) -> float:

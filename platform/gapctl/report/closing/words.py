@@ -89,9 +89,11 @@ def measure_line(measure: "MeasureAnswer") -> str:
 
 def split_words(judgement: "Judgement") -> str:
     """How the images were split."""
+    captions = f" with {judgement.held_out_captions:,} different captions" if judgement.held_out_captions else ""
     dealt = "; images of one caption stay together" if judgement.dealt == "captions" else ""
     return (
-        f"fitted on {judgement.calibration_images:,} images, judged on {judgement.held_out_images:,} others "
+        f"fitted on {judgement.calibration_images:,} images, judged on {judgement.held_out_images:,} others"
+        f"{captions} "
         f"(seed {judgement.seed}{dealt})"
     )
 
