@@ -17,24 +17,25 @@ if TYPE_CHECKING:
     from gapctl.interventions.judge import Judgement
 
 HEIGHT: Final = 300
-CAPTION: Final = (
-    "Dashed: with nothing done; grey: changes that do not count. "
+MARKS: Final = (
+    "Where each intervention takes the held-out images. Dashed: with nothing done; grey: changes that do not count. "
     "Bars: 95 % interval of the change, for all interventions at once."
 )
+"""What the marks of every chart mean."""
 
 
 def closing_figures(
     judgement: "Judgement", keys: Sequence[str], measures: Sequence["MeasureAnswer"], look: Look
 ) -> list[Figure]:
     """A chart for each of the qualities; its words begin with what closing the gap does to it, where that is known."""
-    found = {measure.key: f"Closing the gap: {measure.found}. " for measure in measures}
+    found = {measure.key: f"Closing the gap: {measure.found}." for measure in measures}
     return [_quality_figure(judgement, key, found.get(key, ""), look) for key in keys]
 
 
 def _quality_figure(judgement: "Judgement", key: str, found: str, look: Look) -> Figure:
     name = key.partition("/")[2].replace("_", "-")
     chart = _chart(judgement, key, look)
-    return figure(f"closing-{name}", capital(measure_words(key)), f"{found}{CAPTION}", chart, look)
+    return figure(f"closing-{name}", capital(measure_words(key)), found, chart, look)
 
 
 def _chart(judgement: "Judgement", key: str, look: Look) -> "alt.LayerChart":

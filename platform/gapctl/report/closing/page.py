@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gapctl.report.closing.charts import closing_figures
+from gapctl.report.closing.charts import MARKS, closing_figures
 from gapctl.report.closing.table import closing_table
 from gapctl.report.closing.words import QUESTION, measure_line, sentence, split_words
 from gapctl.report.markup import Html, asset, element, facts, fill, javascript, joined, json_in_script
@@ -29,9 +29,7 @@ def render_closing(
         answer=sentence(answer, judgement),
         split=split_words(judgement),
         measures=_measures(answer),
-        figures=section(
-            "paths", "Quality against gap", "Where each intervention takes the held-out images.", [panels(figures)]
-        ),
+        figures=section("paths", "Quality against gap", MARKS, [panels(figures)]),
         table=closing_table(judgement),
         facts=facts(dict(record)),
         charts=json_in_script({figure.name: figure.spec for figure in figures}),
