@@ -29,7 +29,7 @@ IMPORTS = {
     "tracking": {"ledger"},
     "sweep": {"training", "tracking"},
     "analysis": {"ledger"},
-    "report": {"analysis"},
+    "report": {"analysis", "interventions"},
     "cluster": {"spec", "plan"},
     "encoding": {"ledger", "training"},
     "cli": {"sweep", "encoding", "report", "cluster", "interventions"},

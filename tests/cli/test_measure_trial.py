@@ -10,7 +10,7 @@ import torch
 
 from command_line import Answer, gapctl
 from gapctl.ledger import Ledger
-from gapctl.training.checkpoint import pack_weights
+from gapctl.training.checkpoint import weights_blob
 from idx_files import write_digits
 from sweep_texts import edited
 
@@ -149,7 +149,7 @@ class Bomb:
 
 def test_weights_of_another_architecture_are_damage(own_runs: str) -> None:
     trial = a_trial(own_runs)
-    (Path(own_runs) / trial / "checkpoints" / "final.pt").write_bytes(pack_weights(torch.nn.Linear(2, 2)))
+    (Path(own_runs) / trial / "checkpoints" / "final.pt").write_bytes(weights_blob(torch.nn.Linear(2, 2)))
 
     assert_refused(measured(trial, own_runs), "final.pt: damaged: Error(s) in loading state_dict for CLIP", 1)
 

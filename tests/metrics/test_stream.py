@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gapctl.metrics.gap import GapSums
 from gapctl.metrics.stream import EmbeddingStream
 from gapctl.metrics.suite import Embeddings, measure, unit_rows
 
@@ -71,6 +70,17 @@ def test_a_block_is_cut_to_the_cache_without_a_trace_in_the_numbers() -> None:
 
     expected = measure(whole)
     assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
+
+
+def test_a_thousand_objects_are_summed_as_a_few_are() -> None:
+    whole = labelled(3000, 8, 4)
+    many = Embeddings(
+        whole.image_ND, whole.text_MD, labels_N=np.arange(3000) * 7 % 1000, attributes_NF=whole.attributes_NF
+    )
+    found = streamed(many, np.split(np.random.Generator(np.random.Philox(1)).permutation(3000), [900, 1000])).result()
+
+    expected = measure(many)
+    assert found == pytest.approx({key: expected[key] for key in found}, **TIGHT)
 
 
 def test_float32_rows_are_added_in_float64() -> None:
@@ -151,11 +161,11 @@ def ten_million_rows() -> Iterator[NDArray[np.float32]]:
 
 def test_float32_sums_would_be_off_by_a_hundredth_at_ten_million_rows_and_float64_ones_are_not() -> None:
     narrow_D = np.zeros(2, np.float32)
-    wide_D = np.zeros(2)
+    stream = EmbeddingStream(second_moments=False)
     for block_BD in ten_million_rows():
         narrow_D = np.add.reduce(np.concatenate([narrow_D[None], block_BD]), axis=0)  # row after row, in float32
-        wide_D = wide_D + GapSums.of_few(unit_rows(block_BD), unit_rows(block_BD)).image.total_D
+        stream.update(Embeddings(block_BD, block_BD))
 
     exact = 0.7 * 10_000_000
-    assert wide_D == pytest.approx([exact, exact], rel=1e-7)
+    assert stream.sums().gap.image.total_D == pytest.approx([exact, exact], rel=1e-7)
     assert np.abs(narrow_D / exact - 1).max() > 0.01

@@ -11,6 +11,7 @@ from gapctl import __version__
 from gapctl.cli.analyze import analyze_command
 from gapctl.cli.data import data_app
 from gapctl.cli.doctor import doctor_command
+from gapctl.cli.intervene import intervene_command
 from gapctl.cli.measure import measure_command
 from gapctl.cli.plan import plan_command
 from gapctl.cli.status import status_command
@@ -36,6 +37,7 @@ app.command("status")(status_command)
 app.command("train")(train_command)
 app.command("analyze")(analyze_command)
 app.command("measure")(measure_command)
+app.command("intervene")(intervene_command)
 app.add_typer(data_app)
 app.command("ui")(ui_command)
 app.add_typer(track_app)

@@ -13,7 +13,7 @@ from gapctl.models.build import build_model
 from gapctl.spec.trial import Data, TrialConfig
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluate import Encoded, Evaluation
-from gapctl.training.run import VOCABULARY
+from gapctl.training.member import VOCABULARY
 
 LISTED = 8
 """Ids that a message names."""

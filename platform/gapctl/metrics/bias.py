@@ -3,7 +3,6 @@
 Index letters: N embeddings, F attribute factors, D embedding, K labels.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,13 +49,10 @@ class LabelSums:
         total_KD = np.stack([rows_KD.sum(axis=0) for rows_KD in np.split(sorted_ND, np.cumsum(count_K)[:-1])])
         return cls(label_K, count_K, total_KD, float(np.square(embedding_ND).sum()))
 
-    @classmethod
-    def of_few(cls, unit_ND: Array, label_N: Labels) -> "LabelSums":
-        """The same sums of so few rows that one product with the labels' indicators is the fastest way."""
-        label_K, count_K = np.unique(label_N, return_counts=True)
-        return cls(label_K, count_K, (label_K[:, None] == label_N).astype(np.float64) @ unit_ND, float(len(unit_ND)))
-
     def __add__(self, other: "LabelSums") -> "LabelSums":
+        squares = self.squares + other.squares
+        if np.array_equal(self.label_K, other.label_K):
+            return LabelSums(self.label_K, self.count_K + other.count_K, self.total_KD + other.total_KD, squares)
         label_K = np.union1d(self.label_K, other.label_K)
         count_K = np.zeros(len(label_K), np.int64)
         total_KD = np.zeros((len(label_K), self.total_KD.shape[1]))
@@ -64,7 +60,7 @@ class LabelSums:
             place_K = np.searchsorted(label_K, part.label_K)
             count_K[place_K] += part.count_K
             total_KD[place_K] += part.total_KD
-        return LabelSums(label_K, count_K, total_KD, self.squares + other.squares)
+        return LabelSums(label_K, count_K, total_KD, squares)
 
     def same_and_different(self) -> SameDifferent:
         """Mean cosine over pairs i < j with equal and with unequal labels."""
@@ -87,12 +83,9 @@ class BiasSums:
     @classmethod
     def of(cls, embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> "BiasSums":
         """The sums of some rows."""
-        return cls(LabelSums.of(embedding_ND, object_N), _by_column(LabelSums.of, embedding_ND, attribute_NF))
-
-    @classmethod
-    def of_few(cls, unit_ND: Array, object_N: Labels, attribute_NF: Labels) -> "BiasSums":
-        """The sums of a few rows, as `LabelSums.of_few` takes them."""
-        return cls(LabelSums.of_few(unit_ND, object_N), _by_column(LabelSums.of_few, unit_ND, attribute_NF))
+        columns = attribute_NF.reshape(len(embedding_ND), -1).T
+        by_factor = tuple(LabelSums.of(embedding_ND, column_N) for column_N in columns)
+        return cls(LabelSums.of(embedding_ND, object_N), by_factor)
 
     def __add__(self, other: "BiasSums") -> "BiasSums":
         pairs = zip(self.by_factor, other.by_factor, strict=True)
@@ -115,13 +108,6 @@ def same_and_different(embedding_ND: Array, label_N: Labels) -> SameDifferent:
 def moad(embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> Moad:
     """Object bias; attributes are compared within each factor (column) and averaged over factors."""
     return BiasSums.of(embedding_ND, object_N, attribute_NF).moad()
-
-
-def _by_column(
-    sums_of: Callable[[Array, Labels], LabelSums], embedding_ND: Array, attribute_NF: Labels
-) -> tuple[LabelSums, ...]:
-    columns = attribute_NF.reshape(len(embedding_ND), -1).T
-    return tuple(sums_of(embedding_ND, column_N) for column_N in columns)
 
 
 def _ratio(total: float, count: int) -> float:

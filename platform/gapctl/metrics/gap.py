@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-CLOSE = 1e-4
-"""A squared distance below this is not taken from a cosine, where it would be the difference of two near equals."""
 LEAST_MATCHED_DISTANCE = 1e-3
 """What the official code takes for a matched distance that is not positive."""
 
@@ -28,11 +26,6 @@ class CloudSums:
     def of(cls, cloud_ND: Array) -> "CloudSums":
         """The sums of some rows."""
         return cls(len(cloud_ND), cloud_ND.sum(axis=0), float(np.square(cloud_ND).sum()))
-
-    @classmethod
-    def of_few(cls, unit_ND: Array) -> "CloudSums":
-        """The sums of a few unit rows."""
-        return cls(len(unit_ND), np.ones(len(unit_ND)) @ unit_ND, float(len(unit_ND)))
 
     def __add__(self, other: "CloudSums") -> "CloudSums":
         return CloudSums(self.count + other.count, self.total_D + other.total_D, self.squares + other.squares)
@@ -67,15 +60,6 @@ class MatchedSums:
         cosine = float(np.einsum("pd,pd->", image_PD, text_PD))
         return cls(len(image_PD), cosine, float(np.linalg.norm(image_PD - text_PD, axis=1).sum()))
 
-    @classmethod
-    def of_few(cls, image_PD: Array, text_PD: Array) -> "MatchedSums":
-        """The sums over a few unit rows; a distance comes from its cosine unless that leaves too few digits."""
-        cosine_P = np.einsum("pd,pd->p", image_PD, text_PD)
-        squared_P = 2 - 2 * cosine_P
-        close_P = np.flatnonzero(squared_P < CLOSE)
-        squared_P[close_P] = np.square(image_PD[close_P] - text_PD[close_P]).sum(axis=1)
-        return cls(len(image_PD), float(cosine_P.sum()), float(np.sqrt(squared_P).sum()))
-
     def __add__(self, other: "MatchedSums") -> "MatchedSums":
         return MatchedSums(self.count + other.count, self.cosine + other.cosine, self.distance + other.distance)
 
@@ -93,12 +77,6 @@ class GapSums:
         """The sums of L2-normalised embeddings; text j matches image `text_to_image_M[j]`, or image j."""
         partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
         return cls(CloudSums.of(image_ND), CloudSums.of(text_MD), MatchedSums.of(partner_MD, text_MD))
-
-    @classmethod
-    def of_few(cls, image_ND: Array, text_MD: Array, text_to_image_M: NDArray[np.int64] | None = None) -> "GapSums":
-        """The same sums of so few unit rows that they stay in the cache, mostly as matrix products."""
-        partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
-        return cls(CloudSums.of_few(image_ND), CloudSums.of_few(text_MD), MatchedSums.of_few(partner_MD, text_MD))
 
     def __add__(self, other: "GapSums") -> "GapSums":
         return GapSums(self.image + other.image, self.text + other.text, self.matched + other.matched)

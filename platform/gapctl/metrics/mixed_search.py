@@ -34,11 +34,11 @@ def mixed_ndcg(image: Keyed, text: Keyed, depth: int, queries: int) -> Sampled:
     total = len(image.row_ND) + len(text.row_ND)
     drawn = np.sort(some_rows(Draw.QUERIES, total, queries))
     image_rows, text_rows = drawn[drawn < len(image.row_ND)], drawn[drawn >= len(image.row_ND)] - len(image.row_ND)
-    gains = [_gains(image, image_rows, text, depth), _gains(text, text_rows, image, depth)]
+    gains = [query_gains(image, image_rows, text, depth), query_gains(text, text_rows, image, depth)]
     return mean_of_sample(np.concatenate(gains), total)
 
 
-def _gains(own: Keyed, rows_Q: NDArray[np.int64], other: Keyed, depth: int) -> NDArray[np.float64]:
+def query_gains(own: Keyed, rows_Q: NDArray[np.int64], other: Keyed, depth: int) -> NDArray[np.float64]:
     """The gain of each query that something matches, for queries of one modality."""
     gallery_DA = torch.from_numpy(np.concatenate([other.row_ND, own.row_ND])).T
     other_key_A, own_key_A = torch.from_numpy(other.key_N), torch.from_numpy(own.key_N)

@@ -1,6 +1,6 @@
 """Retrieval over the gallery; every item that matches a query counts, identical captions included.
 
-Index letters: Q queries, G gallery, D embedding, B a block of queries.
+Index letters: Q queries, G gallery, D embedding, B a block of queries, K depths or nearest items.
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,31 @@ def recalls(
     depths: Sequence[int] = (1, 5, 10),
 ) -> dict[int, float]:
     """The share of queries with an item of their own key among the `k` nearest, for each k in `depths`."""
+    hit_QK = hits(query_QD, gallery_GD, query_key_Q, gallery_key_G, depths)
+    return {depth: int(hit_Q.sum()) / len(query_QD) for depth, hit_Q in zip(depths, hit_QK.T, strict=True)}
+
+
+def hits(
+    query_QD: NDArray[np.floating],
+    gallery_GD: NDArray[np.floating],
+    query_key_Q: NDArray[np.int64],
+    gallery_key_G: NDArray[np.int64],
+    depths: Sequence[int] = (1, 5, 10),
+) -> NDArray[np.bool_]:
+    """Whether each query has an item of its own key among the `k` nearest, a column for each k in `depths`."""
     deepest = min(max(depths), len(gallery_GD))
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     gallery_key = torch.from_numpy(gallery_key_G)
-    found = dict.fromkeys(depths, 0)
+    found = []
     room_BG = gallery_DG.new_empty(min(BLOCK, len(query_QD)), len(gallery_GD))
     blocks = zip(_split(query_QD), torch.split(torch.from_numpy(query_key_Q), BLOCK), strict=True)
     for block_BD, key_B in blocks:
         cosine_BG = torch.matmul(block_BD, gallery_DG, out=room_BG[: len(block_BD)])
         nearest_BK = torch.topk(cosine_BG, deepest, dim=1).indices
         hit_BK = gallery_key[nearest_BK] == key_B[:, None]
-        for depth in depths:
-            found[depth] += int(hit_BK[:, :depth].any(dim=1).sum())
-    return {depth: count / len(query_QD) for depth, count in found.items()}
+        found.append(torch.stack([hit_BK[:, :depth].any(dim=1) for depth in depths], dim=1))
+    hit_QK: NDArray[np.bool_] = torch.cat(found).numpy()
+    return hit_QK
 
 
 def _split(rows: NDArray[np.floating]) -> tuple[torch.Tensor, ...]:

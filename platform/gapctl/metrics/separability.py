@@ -1,6 +1,6 @@
 """Whether a line tells images from texts: a logistic probe, judged on rows that it has not seen.
 
-Index letters: N images, M texts, R rows of either, E embedding and a one for the intercept.
+Index letters: N images, M texts, R rows of either, J rows that judge, E embedding and a one for the intercept.
 """
 
 import math
@@ -26,6 +26,15 @@ class _Rows(NamedTuple):
     weight_R: Array
 
 
+class Told(NamedTuple):
+    """The rows that judged a probe, by their numbers, and whether each was taken for what it is."""
+
+    image_J: NDArray[np.int64]
+    image_right_J: NDArray[np.bool_]
+    text_J: NDArray[np.int64]
+    text_right_J: NDArray[np.bool_]
+
+
 def linear_separability(image_ND: NDArray[np.floating], text_MD: NDArray[np.floating], most: int) -> Sampled:
     """Held-out accuracy of a logistic probe that tells images from texts, 0.5 to 1 (arXiv 2203.02053; 2411.14517).
 
@@ -33,24 +42,35 @@ def linear_separability(image_ND: NDArray[np.floating], text_MD: NDArray[np.floa
     modalities count the same however many rows they have. Of each modality at most `most` rows are drawn. Its ridge
     is 1 against the summed loss of the unit rows. The interval is binomial, over the rows that judge.
     """
-    image_seen, image_unseen = _halves(image_ND, most)
-    text_seen, text_unseen = _halves(text_MD, most)
-    weight_E = _fitted(_labelled(image_seen, text_seen))
-    image_right = (image_unseen @ weight_E > 0).mean()
-    text_right = (text_unseen @ weight_E < 0).mean()
-    accuracy = float(image_right + text_right) / 2
-    judged = len(image_unseen) + len(text_unseen)
+    told = told_apart(image_ND, text_MD, most)
+    accuracy = float(told.image_right_J.mean() + told.text_right_J.mean()) / 2
+    judged = len(told.image_J) + len(told.text_J)
     half = NORMAL_95 * math.sqrt(accuracy * (1 - accuracy) / judged)
     return Sampled(accuracy, accuracy - half, accuracy + half, judged, len(image_ND) + len(text_MD))
 
 
-def _halves(cloud_ND: NDArray[np.floating], most: int) -> tuple[Array, Array]:
-    """The rows that train and those that judge, each with a one at its end."""
-    drawn_ND = cloud_ND[some_rows(Draw.PAIRS, len(cloud_ND), most)].astype(np.float64)
-    row_NE = np.column_stack([drawn_ND, np.ones(len(drawn_ND))])
-    order_N = permutation(Draw.HELD_OUT, len(row_NE))
-    half = len(row_NE) // 2
-    return row_NE[order_N[:half]], row_NE[order_N[half:]]
+def told_apart(image_ND: NDArray[np.floating], text_MD: NDArray[np.floating], most: int) -> Told:
+    """What the probe of `linear_separability` says of each row that it was not trained on."""
+    image, text = _halves(image_ND, most), _halves(text_MD, most)
+    weight_E = _fitted(_labelled(image.seen_RE, text.seen_RE))
+    image_right_J, text_right_J = image.unseen_JE @ weight_E > 0, text.unseen_JE @ weight_E < 0
+    return Told(image.unseen_J, image_right_J, text.unseen_J, text_right_J)
+
+
+class _Halves(NamedTuple):
+    """The rows that train and those that judge, each with a one at its end, and the numbers of the latter."""
+
+    seen_RE: Array
+    unseen_JE: Array
+    unseen_J: NDArray[np.int64]
+
+
+def _halves(cloud_ND: NDArray[np.floating], most: int) -> _Halves:
+    drawn_R = some_rows(Draw.PAIRS, len(cloud_ND), most)
+    row_RE = np.column_stack([cloud_ND[drawn_R].astype(np.float64), np.ones(len(drawn_R))])
+    order_R = permutation(Draw.HELD_OUT, len(row_RE))
+    half = len(row_RE) // 2
+    return _Halves(row_RE[order_R[:half]], row_RE[order_R[half:]], drawn_R[order_R[half:]])
 
 
 def _labelled(image_NE: Array, text_ME: Array) -> _Rows:

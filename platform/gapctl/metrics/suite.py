@@ -179,7 +179,7 @@ def _pair_measures(
     text_ND = _one_text_each(embeddings, text)
     if text_ND is None:
         return {}
-    image_key_N, text_key_M = _match_keys(embeddings)
+    image_key_N, text_key_M = match_keys(embeddings)
     mixed = mixed_ndcg(Keyed(image, image_key_N), Keyed(text, text_key_M), DEPTH, effort.queries)
     found = {f"quality/mixed_ndcg_{DEPTH}": mixed}
     if len(image) > NEIGHBORS:
@@ -242,7 +242,7 @@ def _endings(scales: Sequence[float]) -> list[str]:
 
 def retrieval_metrics(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> dict[str, float]:
     """Recall at 1, 5, 10 both ways; float32, whose rounding moves no rank that means anything."""
-    image_key_N, text_key_M = _match_keys(embeddings)
+    image_key_N, text_key_M = match_keys(embeddings)
     image, text = image_ND.astype(np.float32), text_MD.astype(np.float32)
     forward = recalls(image, text, image_key_N, text_key_M)
     backward = recalls(text, image, text_key_M, image_key_N)
@@ -259,7 +259,7 @@ def unit_rows(rows_ND: NDArray[np.floating]) -> Array:
     return unit_ND
 
 
-def _match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A key per image and per text, equal where they match: the caption's group, or else the image's number."""
     if embeddings.text_group_M is not None and embeddings.text_to_image_M is None:
         return embeddings.text_group_M, embeddings.text_group_M

@@ -4,7 +4,7 @@ Index letters: N images, C classes, D embedding, S images that are looked at.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,13 @@ def zero_shot_accuracy(
     return AccuracyCount.of(image_ND, label_N, class_CD).percent()
 
 
+class Flips(NamedTuple):
+    """The images that were looked at, by their numbers, and the share of draws that changed each one's class."""
+
+    image_S: NDArray[np.int64]
+    share_S: NDArray[np.float64]
+
+
 def flip_rate(
     image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE
 ) -> Sampled:
@@ -54,6 +61,11 @@ def flip_rate(
     Rows are L2-normalised, and the noise is of standard deviation `noise` / sqrt(D) in each dimension, so `noise` is
     its length against the embedding's; four seeded draws an image. Above `most` images, that many are drawn.
     """
+    return mean_of_sample(flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
+
+
+def flips(image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE) -> Flips:
+    """What `flip_rate` is the mean of, image by image."""
     row_S = some_rows(Draw.QUERIES, len(image_ND), most)
     image_SD, unit_CD = image_ND[row_S], _unit(class_CD)
     before_S = _nearest(image_SD, unit_CD)
@@ -63,7 +75,7 @@ def flip_rate(
     for _ in range(NOISE_DRAWS):
         noise_SD = rng.standard_normal(image_SD.shape, dtype=np.float32)
         flips_S += _nearest(image_SD + deviation.astype(np.float32) * noise_SD, unit_CD) != before_S
-    return mean_of_sample(flips_S / NOISE_DRAWS, len(image_ND))
+    return Flips(row_S, flips_S / NOISE_DRAWS)
 
 
 def _unit(class_CD: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -1,0 +1,90 @@
+"""Whether closing the gap helps, from the verdicts on those interventions that do close it."""
+
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+from gapctl.interventions.judge import Judged, Judgement
+from gapctl.interventions.verdict import GAP, GAPS, Change, Verdict, lower_is_better, smallest_effect
+
+CLOSED: Final = 0.5
+"""An intervention closes the gap where it leaves at most this share of the distance between the means."""
+
+Answer = Literal["yes", "no", "it depends", "not decided", "nothing to close", "not closed"]
+Found = Verdict | Literal["depends on how"]
+
+
+class Best(NamedTuple):
+    """The closing intervention after which a measure is best."""
+
+    name: str
+    change: Change
+
+
+class MeasureAnswer(NamedTuple):
+    """What closing the gap does to one quality, over all interventions that close it; which help and which harm."""
+
+    key: str
+    found: Found
+    best: Best
+    helping: tuple[str, ...]
+    harming: tuple[str, ...]
+
+
+class ClosingAnswer(NamedTuple):
+    """The answer, the interventions that it rests on, and the qualities one by one."""
+
+    answer: Answer
+    closing: tuple[str, ...]
+    measures: tuple[MeasureAnswer, ...]
+
+
+def does_closing_help(judgement: Judgement) -> ClosingAnswer:
+    """Reads the verdicts together; recalls deeper than 1 say little of their own and are left out."""
+    if judgement.before[GAP] < smallest_effect(GAP):
+        return ClosingAnswer("nothing to close", (), ())
+    closing = [each for each in judgement.judged if each.changes and _closes(each, judgement)]
+    if not closing:
+        return ClosingAnswer("not closed", (), ())
+    measures = tuple(_over(closing, key) for key in main_qualities(judgement))
+    return ClosingAnswer(_together(measures), tuple(each.name for each in closing), measures)
+
+
+def main_qualities(judgement: Judgement) -> tuple[str, ...]:
+    """The qualities that an answer is made of, in the order of their judging."""
+    return tuple(key for key in judgement.before if not key.startswith(GAPS) and not _deep(key))
+
+
+def _deep(key: str) -> bool:
+    return key.endswith(("_recall_5", "_recall_10"))
+
+
+def _closes(judged: Judged, judgement: Judgement) -> bool:
+    return judged.changes[GAP].value <= CLOSED * judgement.before[GAP]
+
+
+def _over(closing: Sequence[Judged], key: str) -> MeasureAnswer:
+    towards = -1 if lower_is_better(key) else 1
+    best = max(closing, key=lambda each: towards * each.changes[key].change)
+    helping, harming = (
+        tuple(each.name for each in closing if each.changes[key].verdict == verdict) for verdict in ("helps", "harms")
+    )
+    found = _found({each.changes[key].verdict for each in closing})
+    return MeasureAnswer(key, found, Best(best.name, best.changes[key]), helping, harming)
+
+
+def _found(verdicts: set[Verdict]) -> Found:
+    if {"helps", "harms"} <= verdicts:
+        return "depends on how"
+    for decisive in ("helps", "harms", "inconclusive"):
+        if decisive in verdicts:
+            return decisive
+    return "no difference that counts"
+
+
+def _together(measures: Sequence[MeasureAnswer]) -> Answer:
+    found = {measure.found for measure in measures}
+    if "depends on how" in found or {"helps", "harms"} <= found:
+        return "it depends"
+    if "helps" in found:
+        return "yes"
+    return "no" if "harms" in found or found == {"no difference that counts"} else "not decided"

@@ -1,0 +1,55 @@
+"""Which interventions are tried, and what each is called.
+
+Index letters: N images, M texts, D embedding.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Literal, NamedTuple
+
+from gapctl.errors import InputError
+from gapctl.interventions.centring import fit_centring, fit_standardisation
+from gapctl.interventions.fitted import Fitted
+from gapctl.interventions.removal import fit_projection, fit_removal
+from gapctl.interventions.shift import fit_shift
+from gapctl.metrics.gap import Array
+
+Family = Literal["shift", "centre", "standardise", "remove", "orthogonal"]
+Fit = Callable[[Array, Array], Fitted]
+
+LAMBDAS: Final = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""From a wider gap to means that have changed places."""
+REMOVED: Final = (1, 3, 10, 30)
+
+
+class Candidate(NamedTuple):
+    """An intervention that is still to be fitted; `amount` is its lambda, or how many dimensions it removes."""
+
+    family: Family
+    amount: float | None
+    fit: Fit
+
+    @property
+    def name(self) -> str:
+        """`shift 0.5`, `centre`."""
+        return self.family if self.amount is None else f"{self.family} {self.amount:g}"
+
+
+def candidates(lambdas: Sequence[float], removed: Sequence[int]) -> tuple[Candidate, ...]:
+    """Every intervention once, sweeps in rising order; raises InputError for a lambda that is no finite number."""
+    for amount in lambdas:
+        if not math.isfinite(amount):
+            raise InputError(f"lambda {amount}: expected a finite number; 0 changes nothing and 1 closes the gap")
+    return (
+        *(Candidate("shift", amount, partial(fit_shift, amount=amount)) for amount in sorted(set(lambdas))),
+        Candidate("centre", None, fit_centring),
+        Candidate("standardise", None, fit_standardisation),
+        Candidate("orthogonal", None, fit_projection),
+        *(Candidate("remove", count, partial(fit_removal, count=count)) for count in sorted(set(removed))),
+    )
+
+
+def usual_removals(width: int) -> tuple[int, ...]:
+    """How many dimensions are removed where nobody says: at most half of them."""
+    return tuple(count for count in REMOVED if count <= width // 2)

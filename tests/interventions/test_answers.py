@@ -1,0 +1,106 @@
+"""Whether closing the gap helps is read from those interventions that close it, quality by quality."""
+
+import pytest
+
+from gapctl.interventions.answer import does_closing_help
+from gapctl.interventions.judge import Judged, Judgement
+from gapctl.interventions.verdict import Change, Verdict
+from gapctl.report.closing.words import measure_line, sentence
+
+RECALL, SEARCH = "quality/i2t_recall_1", "quality/mixed_ndcg_10"
+AMOUNTS: dict[str, float] = {"helps": 0.1, "harms": -0.1, "no difference that counts": 0.001, "inconclusive": 0.02}
+
+
+def intervention(name: str, gap: float, **found: Verdict) -> Judged:
+    keys = {"recall": RECALL, "search": SEARCH}
+    changes = {
+        keys[short]: Change(0.5 + AMOUNTS[verdict], AMOUNTS[verdict], AMOUNTS[verdict] - 0.005, 0.2, verdict)
+        for short, verdict in found.items()
+    }
+    closed = Change(gap, gap - 0.8, gap - 0.81, gap - 0.79, "helps")
+    return Judged(name, "shift", None, {"gap/l2m": closed, **changes})
+
+
+def judgement(*judged: Judged, gap: float = 0.8) -> Judgement:
+    before = {"gap/l2m": gap, RECALL: 0.5, "quality/i2t_recall_5": 0.7, SEARCH: 0.5}
+    return Judgement(before, judged, 50, 50, 0, "images", 0)
+
+
+CASES: list[tuple[str, str, Verdict, Verdict]] = [
+    ("yes", "helps", "helps", "no difference that counts"),
+    ("yes", "helps", "inconclusive", "helps"),
+    ("no", "harms", "harms", "inconclusive"),
+    ("no", "no difference that counts", "no difference that counts", "no difference that counts"),
+    ("not decided", "no difference that counts", "inconclusive", "no difference that counts"),
+]
+
+
+@pytest.mark.parametrize(("answer", "first", "second", "search"), CASES)
+def test_the_answer_follows_from_the_verdicts(answer: str, first: Verdict, second: Verdict, search: Verdict) -> None:
+    closing = (
+        intervention("a", 0.1, recall=first, search=search),
+        intervention("b", 0.2, recall=second, search=search),
+    )
+    found = judgement(*closing)
+
+    assert does_closing_help(found).answer == answer
+    assert sentence(does_closing_help(found), found).startswith(answer.capitalize() + ": it ")
+
+
+def test_help_for_one_quality_and_harm_to_another_is_no_plain_answer() -> None:
+    found = judgement(intervention("centre", 0.1, recall="harms", search="helps"))
+
+    assert sentence(does_closing_help(found), found) == (
+        "It depends: it helps mixed-gallery search (NDCG@10); it harms image-to-text recall at 1."
+    )
+
+
+def test_a_quality_that_one_way_of_closing_helps_and_another_harms_depends_on_how() -> None:
+    found = judgement(
+        intervention("centre", 0.1, recall="helps", search="helps"),
+        intervention("remove 30", 0.3, recall="harms", search="helps"),
+    )
+    recall = does_closing_help(found).measures[0]
+
+    assert does_closing_help(found).answer == "it depends"
+    assert (recall.found, recall.helping, recall.harming) == ("depends on how", ("centre",), ("remove 30",))
+    assert measure_line(recall) == (
+        "image-to-text recall at 1: depends on how; best with centre, +10.0 points (+9.5 to +20.0)"
+    )
+
+
+def test_what_leaves_most_of_the_gap_open_has_no_say() -> None:
+    found = judgement(
+        intervention("shift 0.25", 0.6, recall="harms", search="harms"),
+        intervention("shift 1", 0.1, recall="helps", search="helps"),
+    )
+    answer = does_closing_help(found)
+
+    assert (answer.answer, answer.closing) == ("yes", ("shift 1",))
+
+
+def test_the_best_of_a_measure_that_is_to_be_small_is_the_smallest() -> None:
+    flips = "quality/flip_rate"
+    few, many = (Change(value, value - 0.2, value - 0.21, value - 0.19, "helps") for value in (0.05, 0.1))
+    closed = Change(0.1, -0.7, -0.71, -0.69, "helps")
+    judged = [
+        Judged(name, "shift", None, {"gap/l2m": closed, flips: change}) for name, change in (("a", many), ("b", few))
+    ]
+    found = Judgement({"gap/l2m": 0.8, flips: 0.25}, tuple(judged), 50, 50, 0, "images", 0)
+
+    assert does_closing_help(found).measures[0].best.name == "b"
+
+
+def test_deeper_recalls_are_judged_but_not_asked_for_the_answer() -> None:
+    found = judgement(intervention("shift 1", 0.1, recall="helps", search="helps"))
+
+    assert [measure.key for measure in does_closing_help(found).measures] == [RECALL, SEARCH]
+
+
+def test_without_a_gap_or_with_nothing_that_closes_it_there_is_no_answer() -> None:
+    none = judgement(gap=0.03)
+    open_still = judgement(intervention("remove 1", 0.7, recall="helps", search="helps"))
+
+    assert sentence(does_closing_help(none), none).startswith("There is no gap to close: the means are 0.030 apart")
+    assert does_closing_help(open_still).answer == "not closed"
+    assert sentence(does_closing_help(open_still), open_still).startswith("Not answered: ")

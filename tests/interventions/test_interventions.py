@@ -1,0 +1,171 @@
+"""Each intervention does to the clouds it was fitted on what its definition says, and nothing else."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gap_galleries import galleries, gallery
+from gapctl.errors import InputError
+from gapctl.interventions.candidates import LAMBDAS, candidates, usual_removals
+from gapctl.interventions.centring import fit_centring, fit_standardisation
+from gapctl.interventions.fitted import nothing
+from gapctl.interventions.removal import fit_projection, fit_removal
+from gapctl.interventions.shift import fit_shift
+from gapctl.metrics.gap import GapSums
+from gapctl.metrics.suite import Embeddings
+
+TIGHT = {"rel": 1e-9, "abs": 1e-12}
+
+
+def mean_difference(image_ND: NDArray[np.float64], text_ND: NDArray[np.float64]) -> NDArray[np.float64]:
+    difference_D: NDArray[np.float64] = image_ND.mean(axis=0) - text_ND.mean(axis=0)
+    return difference_D
+
+
+@given(galleries())
+def test_after_a_shift_by_one_the_means_meet_before_rows_are_normalised_again(found: Embeddings) -> None:
+    moved = fit_shift(found.image_ND, found.text_MD, 1).moved(found.image_ND, found.text_MD)
+
+    assert mean_difference(*moved) == pytest.approx(0, abs=1e-12)
+
+
+@given(galleries(), st.floats(-2, 3))
+def test_a_shift_leaves_the_part_of_the_gap_that_its_amount_says(found: Embeddings, amount: float) -> None:
+    moved = fit_shift(found.image_ND, found.text_MD, amount).moved(found.image_ND, found.text_MD)
+
+    expected = (1 - amount) * mean_difference(found.image_ND, found.text_MD)
+    assert mean_difference(*moved) == pytest.approx(expected, **TIGHT)
+
+
+@given(galleries(), st.floats(-2, 3))
+def test_a_shift_moves_both_modalities_equally_far_and_neither_of_them_apart(found: Embeddings, amount: float) -> None:
+    moved = fit_shift(found.image_ND, found.text_MD, amount).moved(found.image_ND, found.text_MD)
+
+    steps_ND = np.concatenate([found.image_ND - moved.image_ND, moved.text_MD - found.text_MD])
+    half_D = amount / 2 * mean_difference(found.image_ND, found.text_MD)
+    assert steps_ND == pytest.approx(np.tile(half_D, (len(steps_ND), 1)), **TIGHT)
+
+
+@given(galleries())
+def test_a_shift_by_zero_and_the_identity_change_nothing_at_all(found: Embeddings) -> None:
+    for fitted in (fit_shift(found.image_ND, found.text_MD, 0), nothing(found.image_ND.shape[1])):
+        moved = fitted.moved(found.image_ND, found.text_MD)
+
+        assert np.array_equal(moved.image_ND, found.image_ND)
+        assert np.array_equal(moved.text_MD, found.text_MD)
+
+
+@given(galleries())
+def test_centring_leaves_each_modality_without_a_mean(found: Embeddings) -> None:
+    moved = fit_centring(found.image_ND, found.text_MD).moved(found.image_ND, found.text_MD)
+
+    assert moved.image_ND.mean(axis=0) == pytest.approx(0, abs=1e-12)
+    assert moved.text_MD.mean(axis=0) == pytest.approx(0, abs=1e-12)
+
+
+def test_centring_closes_nearly_the_whole_gap_of_images_that_it_has_not_seen() -> None:
+    every = gallery(6000, gap=2.0)
+    seen, fresh = (Embeddings(every.image_ND[rows], every.text_MD[rows]) for rows in (slice(3000), slice(3000, None)))
+    after = fit_centring(seen.image_ND, seen.text_MD).apply(fresh.image_ND, fresh.text_MD)
+
+    assert GapSums.of(fresh.image_ND, fresh.text_MD).l2m() > 1
+    assert GapSums.of(*after).l2m() < 0.1
+
+
+@given(galleries())
+def test_standardising_gives_every_dimension_of_each_modality_the_same_spread(found: Embeddings) -> None:
+    moved = fit_standardisation(found.image_ND, found.text_MD).moved(found.image_ND, found.text_MD)
+
+    for cloud_ND in moved:
+        assert cloud_ND.mean(axis=0) == pytest.approx(0, abs=1e-9)
+        assert cloud_ND.std(axis=0) == pytest.approx(1)
+
+
+def test_standardising_takes_a_dimension_without_spread_to_zero_instead_of_dividing_by_it() -> None:
+    found = gallery()
+    image_ND = found.image_ND.copy()
+    image_ND[:, 4] = 0.25
+
+    moved = fit_standardisation(image_ND, found.text_MD).moved(image_ND, found.text_MD)
+    assert moved.image_ND[:, 4] == pytest.approx(0, abs=1e-12)
+    assert np.isfinite(moved.image_ND).all()
+
+
+@given(galleries(), st.data())
+def test_removal_takes_the_dimensions_that_carry_most_and_leaves_the_others_alone(
+    found: Embeddings, data: st.DataObject
+) -> None:
+    width = found.image_ND.shape[1]
+    count = data.draw(st.integers(1, width - 1))
+    moved = fit_removal(found.image_ND, found.text_MD, count).moved(found.image_ND, found.text_MD)
+
+    gone_D = ~moved.image_ND.any(axis=0)
+    carried_D = np.abs(mean_difference(found.image_ND, found.text_MD))
+    assert gone_D.sum() == count
+    assert carried_D[gone_D].min() >= carried_D[~gone_D].max()
+    assert np.array_equal(moved.text_MD[:, ~gone_D], found.text_MD[:, ~gone_D])
+    assert not moved.text_MD[:, gone_D].any()
+
+
+@pytest.mark.parametrize("count", [0, -1, 12, 13])
+def test_removing_all_dimensions_or_none_is_refused(count: int) -> None:
+    found = gallery(width=12)
+
+    with pytest.raises(InputError, match=f"^{count} dimensions to remove of 12; expected 1 to 11"):
+        fit_removal(found.image_ND, found.text_MD, count)
+
+
+@given(galleries())
+def test_the_projection_leaves_nothing_along_the_mean_difference_and_all_that_lies_across_it(found: Embeddings) -> None:
+    moved = fit_projection(found.image_ND, found.text_MD).moved(found.image_ND, found.text_MD)
+
+    difference_D = mean_difference(found.image_ND, found.text_MD)
+    for before_ND, after_ND in zip((found.image_ND, found.text_MD), moved, strict=True):
+        assert after_ND @ difference_D == pytest.approx(0, abs=1e-12)
+        taken_ND = before_ND - after_ND
+        along_N = before_ND @ difference_D / (difference_D @ difference_D)
+        assert taken_ND == pytest.approx(np.outer(along_N, difference_D), **TIGHT)
+    assert mean_difference(*moved) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_projection_changes_nothing_where_there_is_no_gap() -> None:
+    image_ND = gallery().image_ND
+    moved = fit_projection(image_ND, image_ND).moved(image_ND, image_ND)
+
+    assert np.array_equal(moved.image_ND, image_ND)
+
+
+@given(galleries())
+def test_every_intervention_gives_rows_of_length_one(found: Embeddings) -> None:
+    for candidate in candidates(LAMBDAS, usual_removals(found.image_ND.shape[1])):
+        applied = candidate.fit(found.image_ND, found.text_MD).apply(found.image_ND, found.text_MD)
+
+        assert [np.linalg.norm(cloud_ND, axis=1) for cloud_ND in applied] == [pytest.approx(1)] * 2
+
+
+def test_a_row_that_an_intervention_takes_to_zero_is_named() -> None:
+    image_ND = gallery().image_ND
+    text_ND = np.tile(image_ND[:1], (len(image_ND), 1))
+
+    with pytest.raises(InputError, match=r"^text row 0 has no length left \(200 of 200 such rows\)"):
+        fit_centring(image_ND, text_ND).apply(image_ND, text_ND)
+
+
+def test_candidates_are_named_by_what_they_do_and_each_is_there_once() -> None:
+    names = [candidate.name for candidate in candidates((1.0, 0.5, 1.0), (3, 1, 3))]
+
+    assert names == ["shift 0.5", "shift 1", "centre", "standardise", "orthogonal", "remove 1", "remove 3"]
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf")])
+def test_a_lambda_that_is_no_finite_number_is_refused(amount: float) -> None:
+    with pytest.raises(InputError, match="expected a finite number"):
+        candidates((0.5, amount), ())
+
+
+def test_where_nobody_says_at_most_half_of_the_dimensions_are_removed() -> None:
+    assert usual_removals(64) == (1, 3, 10, 30)
+    assert usual_removals(8) == (1, 3)
+    assert usual_removals(1) == ()
