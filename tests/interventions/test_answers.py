@@ -44,7 +44,8 @@ def test_the_answer_follows_from_the_verdicts(answer: str, first: Verdict, secon
     found = judgement(*closing)
 
     assert does_closing_help(found).answer == answer
-    assert sentence(does_closing_help(found), found).startswith(answer.capitalize() + ": it ")
+    with_which = ", with a" if answer == "yes" else ""
+    assert sentence(does_closing_help(found), found).startswith(answer.capitalize() + with_which)
 
 
 def test_help_for_one_quality_and_harm_to_another_is_no_plain_answer() -> None:
@@ -62,11 +63,25 @@ def test_a_quality_that_one_way_of_closing_helps_and_another_harms_depends_on_ho
     )
     recall = does_closing_help(found).measures[0]
 
-    assert does_closing_help(found).answer == "it depends"
+    assert (does_closing_help(found).answer, does_closing_help(found).helping) == ("yes", ("centre",))
     assert (recall.found, recall.helping, recall.harming) == ("depends on how", ("centre",), ("remove 30",))
     assert measure_line(recall) == (
         "image-to-text recall at 1: depends on how; best with centre, +10.0 points (+9.5 to +20.0)"
     )
+
+
+def test_a_quality_that_only_some_ways_harm_is_told_with_these_ways() -> None:
+    found = judgement(
+        intervention("shift 1", 0.1, recall="inconclusive", search="helps"),
+        intervention("remove 30", 0.3, recall="harms", search="helps"),
+    )
+    recall = does_closing_help(found).measures[0]
+
+    assert sentence(does_closing_help(found), found) == (
+        "Yes, with shift 1: it helps mixed-gallery search (NDCG@10); "
+        "some ways of closing it harm image-to-text recall at 1."
+    )
+    assert measure_line(recall).startswith("image-to-text recall at 1: some ways harm (remove 30); best with shift 1")
 
 
 def test_what_leaves_most_of_the_gap_open_has_no_say() -> None:

@@ -10,7 +10,7 @@ CLOSED: Final = 0.5
 """An intervention closes the gap where it leaves at most this share of the distance between the means."""
 
 Answer = Literal["yes", "no", "it depends", "not decided", "nothing to close", "not closed"]
-Found = Verdict | Literal["depends on how"]
+Found = Verdict | Literal["depends on how", "some ways harm"]
 
 
 class Best(NamedTuple):
@@ -31,11 +31,15 @@ class MeasureAnswer(NamedTuple):
 
 
 class ClosingAnswer(NamedTuple):
-    """The answer, the interventions that it rests on, and the qualities one by one."""
+    """The answer, the interventions that close the gap, the qualities one by one, and what helps without harm.
+
+    It is yes where an intervention that closes the gap helps a quality and harms none.
+    """
 
     answer: Answer
     closing: tuple[str, ...]
     measures: tuple[MeasureAnswer, ...]
+    helping: tuple[str, ...] = ()
 
 
 def does_closing_help(judgement: Judgement) -> ClosingAnswer:
@@ -46,7 +50,8 @@ def does_closing_help(judgement: Judgement) -> ClosingAnswer:
     if not closing:
         return ClosingAnswer("not closed", (), ())
     measures = tuple(_over(closing, key) for key in main_qualities(judgement))
-    return ClosingAnswer(_together(measures), tuple(each.name for each in closing), measures)
+    helping = tuple(each.name for each in closing if _helps_without_harm(each, measures))
+    return ClosingAnswer(_together(measures, helping), tuple(each.name for each in closing), measures, helping)
 
 
 def main_qualities(judgement: Judgement) -> tuple[str, ...]:
@@ -72,19 +77,25 @@ def _over(closing: Sequence[Judged], key: str) -> MeasureAnswer:
     return MeasureAnswer(key, found, Best(best.name, best.changes[key]), helping, harming)
 
 
+def _helps_without_harm(judged: Judged, measures: Sequence[MeasureAnswer]) -> bool:
+    verdicts = {judged.changes[measure.key].verdict for measure in measures}
+    return "helps" in verdicts and "harms" not in verdicts
+
+
 def _found(verdicts: set[Verdict]) -> Found:
     if {"helps", "harms"} <= verdicts:
         return "depends on how"
-    for decisive in ("helps", "harms", "inconclusive"):
-        if decisive in verdicts:
-            return decisive
-    return "no difference that counts"
+    if "helps" in verdicts:
+        return "helps"
+    if "harms" in verdicts:
+        return "harms" if verdicts == {"harms"} else "some ways harm"
+    return "inconclusive" if "inconclusive" in verdicts else "no difference that counts"
 
 
-def _together(measures: Sequence[MeasureAnswer]) -> Answer:
-    found = {measure.found for measure in measures}
-    if "depends on how" in found or {"helps", "harms"} <= found:
-        return "it depends"
-    if "helps" in found:
+def _together(measures: Sequence[MeasureAnswer], helping: Sequence[str]) -> Answer:
+    if helping:
         return "yes"
-    return "no" if "harms" in found or found == {"no difference that counts"} else "not decided"
+    found = {measure.found for measure in measures}
+    if found & {"helps", "depends on how"}:
+        return "it depends"
+    return "no" if "harms" in found or "inconclusive" not in found else "not decided"

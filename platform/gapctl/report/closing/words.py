@@ -38,6 +38,7 @@ _HEADINGS: Final = {
 _EFFECTS: Final[Sequence[tuple["Found", str]]] = (
     ("helps", "it helps {}"),
     ("harms", "it harms {}"),
+    ("some ways harm", "some ways of closing it harm {}"),
     ("depends on how", "it depends on how for {}"),
     ("no difference that counts", "it makes no difference that counts to {}"),
     ("inconclusive", "it is not decided for {}"),
@@ -78,13 +79,15 @@ def sentence(answer: "ClosingAnswer", judgement: "Judgement") -> str:
     if answer.answer == "not closed":
         return "Not answered: nothing that was tried leaves at most half of the distance between the means."
     said = [words.format(_listed(keys)) for found, words in _EFFECTS if (keys := _keys(answer, found))]
-    return f"{answer.answer.capitalize()}: {'; '.join(said)}."
+    by = f", with {joined_words(answer.helping)}" if answer.helping else ""
+    return f"{answer.answer.capitalize()}{by}: {'; '.join(said)}."
 
 
 def measure_line(measure: "MeasureAnswer") -> str:
     """What closing does to one quality, with the best that it came to."""
     name, change = measure.best
-    return f"{measure_words(measure.key)}: {measure.found}; best with {name}, {change_words(measure.key, change)}"
+    found = f"{measure.found} ({', '.join(measure.harming)})" if measure.found == "some ways harm" else measure.found
+    return f"{measure_words(measure.key)}: {found}; best with {name}, {change_words(measure.key, change)}"
 
 
 def split_words(judgement: "Judgement") -> str:
@@ -103,5 +106,10 @@ def _keys(answer: "ClosingAnswer", found: "Found") -> list[str]:
 
 
 def _listed(keys: Sequence[str]) -> str:
-    *first, last = map(measure_words, keys)
+    return joined_words([measure_words(key) for key in keys])
+
+
+def joined_words(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
