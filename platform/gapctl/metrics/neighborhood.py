@@ -45,9 +45,9 @@ def neighborhood(image_ND: Array, class_N: NDArray[np.int64], prompt_CD: Array) 
     image_order_KK = _nearest_last(mean_KD @ mean_KD.T)
     text_order_KK = _nearest_last(prompt_CD[present_K] @ prompt_CD[present_K].T)
     return Neighborhood(
-        _mean_distance(image_order_KK, text_order_KK),
+        _mean_inverted(_composed(text_order_KK, _inverse(image_order_KK))),
         chance_kendall(len(present_K)),
-        _mean_distance(_inverse(_others(image_order_KK)), _inverse(_others(text_order_KK))),
+        _mean_inverted(_composed(_inverse(_others(text_order_KK)), _others(image_order_KK))),
     )
 
 
@@ -64,7 +64,11 @@ def chance_kendall(classes: int) -> float:
 
 
 def _nearest_last(similarity_KK: Array) -> Orders:
-    return np.argsort(similarity_KK, axis=1, kind="stable")
+    """Of equally near classes the later one counts as nearer; only where there are such is the slow sort needed."""
+    order_KK: Orders = np.argsort(similarity_KK, axis=1)
+    sorted_KK = np.take_along_axis(similarity_KK, order_KK, axis=1)
+    ties = (sorted_KK[:, 1:] == sorted_KK[:, :-1]).any()
+    return np.argsort(similarity_KK, axis=1, kind="stable") if ties else order_KK
 
 
 def _others(order_KK: Orders) -> Orders:
@@ -75,14 +79,18 @@ def _others(order_KK: Orders) -> Orders:
     return others_KL
 
 
-def _mean_distance(one_KL: Orders, other_KL: Orders) -> float:
-    """The mean over rows of the share of positions i < j in which two permutations differ in sign."""
-    length: int = one_KL.shape[1]
+def _mean_inverted(permutation_KL: Orders) -> float:
+    """The mean over rows of the share of places i < j with the larger number at i."""
+    length = permutation_KL.shape[1]
     if length < 2:
         return float("nan")
-    relabelled_KL = np.take_along_axis(other_KL, _inverse(one_KL), axis=1)
-    pairs = len(one_KL) * length * (length - 1) // 2
-    return float(inversions(relabelled_KL)) / pairs
+    pairs: int = len(permutation_KL) * length * (length - 1) // 2
+    return inversions(permutation_KL) / pairs
+
+
+def _composed(outer_KL: Orders, inner_KL: Orders) -> Orders:
+    """Row by row, what stands in `outer` at the places that `inner` names."""
+    return np.take_along_axis(outer_KL, inner_KL, axis=1)
 
 
 def _inverse(order_KL: Orders) -> Orders:
