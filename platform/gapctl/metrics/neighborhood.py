@@ -45,9 +45,9 @@ def neighborhood(image_ND: Array, class_N: NDArray[np.int64], prompt_CD: Array) 
     image_order_KK = _nearest_last(mean_KD @ mean_KD.T)
     text_order_KK = _nearest_last(prompt_CD[present_K] @ prompt_CD[present_K].T)
     return Neighborhood(
-        _mean_inverted(_composed(text_order_KK, _inverse(image_order_KK))),
+        _mean_inverted(_relabelled(image_order_KK, text_order_KK)),
         chance_kendall(len(present_K)),
-        _mean_inverted(_composed(_inverse(_others(text_order_KK)), _others(image_order_KK))),
+        _mean_inverted(_relabelled(_places(_others(image_order_KK)), _places(_others(text_order_KK)))),
     )
 
 
@@ -88,13 +88,13 @@ def _mean_inverted(permutation_KL: Orders) -> float:
     return inversions(permutation_KL) / pairs
 
 
-def _composed(outer_KL: Orders, inner_KL: Orders) -> Orders:
-    """Row by row, what stands in `outer` at the places that `inner` names."""
-    return np.take_along_axis(outer_KL, inner_KL, axis=1)
+def _places(order_KL: Orders) -> Orders:
+    """At which place of its row a number stands: each row's permutation the other way round."""
+    return _relabelled(order_KL, np.broadcast_to(np.arange(order_KL.shape[1]), order_KL.shape))
 
 
-def _inverse(order_KL: Orders) -> Orders:
-    """Each row's permutation the other way round: at which place a number stands."""
-    place_KL = np.empty_like(order_KL)
-    np.put_along_axis(place_KL, order_KL, np.broadcast_to(np.arange(order_KL.shape[1]), order_KL.shape), axis=1)
-    return place_KL
+def _relabelled(one_KL: Orders, other_KL: Orders) -> Orders:
+    """The second permutation in the order of the first: where that has n, this stands at place n."""
+    found_KL = np.empty_like(one_KL)
+    np.put_along_axis(found_KL, one_KL, other_KL, axis=1)
+    return found_KL
