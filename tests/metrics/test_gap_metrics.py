@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gapctl.metrics.bias import moad, same_and_different
+from gapctl.metrics.effort import TRIAL
 from gapctl.metrics.gap import GapSums
 from gapctl.metrics.loss_floor import batch_loss_floor
 from gapctl.metrics.suite import Embeddings, measure, unit_rows
@@ -25,7 +26,7 @@ def test_identical_clouds_have_no_gap() -> None:
 
 
 def test_independent_clouds_have_no_l2m_and_an_rmg_of_one_half() -> None:
-    found = measure(Embeddings(cloud(4000, seed=1), cloud(4000, seed=2)))
+    found = measure(Embeddings(cloud(4000, seed=1), cloud(4000, seed=2)), TRIAL)
 
     assert found["gap/l2m"] == pytest.approx(0, abs=0.05)
     assert found["gap/rmg"] == pytest.approx(0.5, abs=0.02)

@@ -112,7 +112,7 @@ def _piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, second_mo
 
 def _wide(rows_BD: NDArray[np.floating]) -> _Rows:
     wide_BD = rows_BD.astype(np.float64)
-    return _Rows(wide_BD, 1 / np.sqrt(np.einsum("bd,bd->b", wide_BD, wide_BD)))
+    return _Rows(wide_BD, 1 / np.sqrt(_products(wide_BD, wide_BD)))
 
 
 def _clouds(rows: _Rows, kinds: list[_LabelKind]) -> tuple[CloudSums, tuple[LabelSums, ...]]:
@@ -131,11 +131,17 @@ def _clouds(rows: _Rows, kinds: list[_LabelKind]) -> tuple[CloudSums, tuple[Labe
 def _matched(image: _Rows, text: _Rows, text_to_image_M: Labels | None) -> MatchedSums:
     if text_to_image_M is not None:
         image = _Rows(image.wide_BD[text_to_image_M], image.inverse_B[text_to_image_M])
-    cosine_P = np.einsum("pd,pd->p", image.wide_BD, text.wide_BD) * image.inverse_B * text.inverse_B
+    cosine_P = _products(image.wide_BD, text.wide_BD) * image.inverse_B * text.inverse_B
     squared_P = 2 - 2 * cosine_P
     close_P = np.flatnonzero(squared_P < CLOSE)
     squared_P[close_P] = np.square(_unit(image, close_P) - _unit(text, close_P)).sum(axis=1)
     return MatchedSums(len(cosine_P), float(cosine_P.sum()), float(np.sqrt(squared_P).sum()))
+
+
+def _products(one_PD: Array, other_PD: Array) -> Array:
+    """Row by row inner products; as matrix products, which are three times as fast as einsum."""
+    product_P11: Array = one_PD[:, None, :] @ other_PD[:, :, None]
+    return product_P11[:, 0, 0]
 
 
 def _unit(rows: _Rows, some: NDArray[np.int64] | slice) -> Array:

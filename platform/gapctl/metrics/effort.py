@@ -21,7 +21,7 @@ class Effort:
     """Whether they compute in float32; sums over rows are float64 anyway."""
 
 
-TRIAL: Final = Effort(queries=512, pairs=1024, galleries=1, single=True)
+TRIAL: Final = Effort(queries=256, pairs=1024, galleries=1, single=True)
 """Fits a trial's evaluations."""
 
 THOROUGH: Final = Effort(queries=8192, pairs=8192, galleries=64, single=False)

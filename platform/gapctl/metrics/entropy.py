@@ -16,7 +16,7 @@ from gapctl.metrics.draws import Draw, permutation
 from gapctl.metrics.sampled import Sampled, mean_of_sample
 
 BLOCK = 1024
-ROWS_IN_CACHE = 16
+ROWS_IN_CACHE = 32
 
 
 def mean_entropy_nats(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float) -> float:
@@ -52,14 +52,16 @@ def _numpy(
 def _entropies(
     query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float
 ) -> Iterator[torch.Tensor]:
-    """Each query's entropy, by blocks; products are taken for a block at once, all else where it stays in cache."""
+    """Each query's entropy, by blocks (B,), each of which is worked on by pieces that stay in the cache."""
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     query = torch.from_numpy(np.ascontiguousarray(query_QD))
-    room_BG = query.new_empty(min(BLOCK, len(query)), len(gallery_GD))
-    spare_SG = query.new_empty(ROWS_IN_CACHE, len(gallery_GD))
+    logits_SG, spare_SG = query.new_empty(2, ROWS_IN_CACHE, len(gallery_GD))
     for block_BD in torch.split(query, BLOCK):
-        logits_BG = torch.matmul(scale * block_BD, gallery_DG, out=room_BG[: len(block_BD)])
-        yield torch.cat([_entropy(rows_SG, spare_SG) for rows_SG in torch.split(logits_BG, ROWS_IN_CACHE)])
+        pieces = (
+            torch.matmul(scale * rows_SD, gallery_DG, out=logits_SG[: len(rows_SD)])
+            for rows_SD in torch.split(block_BD, ROWS_IN_CACHE)
+        )
+        yield torch.cat([_entropy(piece_SG, spare_SG) for piece_SG in pieces])
 
 
 def _entropy(logits_SG: torch.Tensor, spare_SG: torch.Tensor) -> torch.Tensor:

@@ -45,9 +45,9 @@ def neighborhood(image_ND: Array, class_N: NDArray[np.int64], prompt_CD: Array) 
     image_order_KK = _nearest_last(mean_KD @ mean_KD.T)
     text_order_KK = _nearest_last(prompt_CD[present_K] @ prompt_CD[present_K].T)
     return Neighborhood(
-        _mean_distance(image_order_KK, text_order_KK),
+        _mean_inverted(_relabelled(image_order_KK, text_order_KK)),
         chance_kendall(len(present_K)),
-        _mean_distance(_inverse(_others(image_order_KK)), _inverse(_others(text_order_KK))),
+        _mean_inverted(_relabelled(_places(_others(image_order_KK)), _places(_others(text_order_KK)))),
     )
 
 
@@ -64,7 +64,11 @@ def chance_kendall(classes: int) -> float:
 
 
 def _nearest_last(similarity_KK: Array) -> Orders:
-    return np.argsort(similarity_KK, axis=1, kind="stable")
+    """Of equally near classes the later one counts as nearer; only where there are such is the slow sort needed."""
+    order_KK: Orders = np.argsort(similarity_KK, axis=1)
+    sorted_KK = np.take_along_axis(similarity_KK, order_KK, axis=1)
+    ties = (sorted_KK[:, 1:] == sorted_KK[:, :-1]).any()
+    return np.argsort(similarity_KK, axis=1, kind="stable") if ties else order_KK
 
 
 def _others(order_KK: Orders) -> Orders:
@@ -75,18 +79,22 @@ def _others(order_KK: Orders) -> Orders:
     return others_KL
 
 
-def _mean_distance(one_KL: Orders, other_KL: Orders) -> float:
-    """The mean over rows of the share of positions i < j in which two permutations differ in sign."""
-    length: int = one_KL.shape[1]
+def _mean_inverted(permutation_KL: Orders) -> float:
+    """The mean over rows of the share of places i < j with the larger number at i."""
+    length = permutation_KL.shape[1]
     if length < 2:
         return float("nan")
-    relabelled_KL = np.take_along_axis(other_KL, _inverse(one_KL), axis=1)
-    pairs = len(one_KL) * length * (length - 1) // 2
-    return float(inversions(relabelled_KL)) / pairs
+    pairs: int = len(permutation_KL) * length * (length - 1) // 2
+    return inversions(permutation_KL) / pairs
 
 
-def _inverse(order_KL: Orders) -> Orders:
-    """Each row's permutation the other way round: at which place a number stands."""
-    place_KL = np.empty_like(order_KL)
-    np.put_along_axis(place_KL, order_KL, np.broadcast_to(np.arange(order_KL.shape[1]), order_KL.shape), axis=1)
-    return place_KL
+def _places(order_KL: Orders) -> Orders:
+    """At which place of its row a number stands: each row's permutation the other way round."""
+    return _relabelled(order_KL, np.broadcast_to(np.arange(order_KL.shape[1]), order_KL.shape))
+
+
+def _relabelled(one_KL: Orders, other_KL: Orders) -> Orders:
+    """The second permutation in the order of the first: where that has n, this stands at place n."""
+    found_KL = np.empty_like(one_KL)
+    np.put_along_axis(found_KL, one_KL, other_KL, axis=1)
+    return found_KL

@@ -26,7 +26,7 @@ class NpyRows(NamedTuple):
         """Rows `start` to `stop` (B, D), read as they are used; the map is gone when the array is."""
         offset = self.offset + start * self.width * self.dtype.itemsize
         shape = (min(stop, self.rows) - start, self.width)
-        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=offset, shape=shape)
+        return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", offset=offset, shape=shape))
 
     def blocks(self, rows: int) -> Iterator[NDArray[np.floating]]:
         """All rows in order, `rows` at a time."""

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-BLOCK = 1024
+BLOCK = 128
+"""Queries at a time: few enough that their cosines are still in the cache when the nearest are looked for."""
 
 
 def recalls(
