@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,9 +50,11 @@ def run(name: str, official: Path | None) -> Ran:
 
 
 def _formats() -> str:
-    """Which bfloat16 products the processor has: they decide the training step's ratios."""
+    """Which bfloat16 products the processor has, which decide the training step's ratios, and the GPU's name."""
     import torch
 
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     if torch.cpu._is_amx_tile_supported():
         return "AMX"
     return "AVX512-BF16, no AMX" if torch.cpu._is_avx512_bf16_supported() else "no bfloat16 units"
@@ -115,18 +117,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     runs = read(arguments.out / "bench.json")
+    failed: list[str] = []
     for name in arguments.only:
         print(f"\n{name}", flush=True)
-        found = run(name, arguments.official)
-        if name in runs and name == "mad_generation" and arguments.official is None:
-            print("without --official there is no peer: the last ratio is kept", flush=True)
+        if name == "mad_generation" and arguments.official is None and name in runs:
+            print("left out: without --official there is no peer, and the last ratio is kept", flush=True)
             continue
-        runs[name] = found
-    ordered = [runs[name] for name in NAMES if name in runs]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "bench.json").write_text(json.dumps([asdict(ran) for ran in ordered], indent=1) + "\n")
-    (arguments.out / "bench.md").write_text(markdown(ordered), encoding="utf-8")
-    show(ordered)
+        try:
+            runs[name] = run(name, arguments.official)
+        except subprocess.CalledProcessError as error:
+            failed.append(f"{name} ended with {error.returncode}; its last rows are kept")
+        write(_ordered(runs), arguments.out)
+    show(_ordered(runs))
+    if failed:
+        raise SystemExit("\n".join(failed))
+
+
+def _ordered(runs: Mapping[str, Ran]) -> list[Ran]:
+    return [runs[name] for name in NAMES if name in runs]
+
+
+def write(runs: Sequence[Ran], folder: Path) -> None:
+    """Both files, after each benchmark, so that one that fails takes nothing with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps([asdict(ran) for ran in runs], indent=1) + "\n", encoding="utf-8")
+    (folder / "bench.md").write_text(markdown(runs), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -121,19 +121,25 @@ class Running:
             self._pipes.append(ours)
             self._processes.append(context.Process(target=serve, args=(side, setting, index * side.trials, theirs)))
             self._processes[-1].start()
-        for pipe in self._pipes:
-            pipe.recv()
+            theirs.close()  # so that a process that dies is noticed
+        self._answers()
 
     def rate(self, seconds: float) -> float:
         """Samples per second of all its trials."""
         began = time.perf_counter()
         for pipe in self._pipes:
             pipe.send(seconds)
-        turns: list[Turn] = [pipe.recv() for pipe in self._pipes]
+        turns = self._answers()
         elapsed = time.perf_counter() - began
         if self._setting.device == "cpu":
             elapsed = sum(turn.own_seconds for turn in turns)
         return sum(turn.steps for turn in turns) * self._side.trials * self._setting.batch / elapsed
+
+    def _answers(self) -> list[Turn]:
+        try:
+            return [pipe.recv() for pipe in self._pipes]
+        except EOFError:
+            raise SystemExit(f"{self._side.name}: a process died; what it said stands above") from None
 
     def end(self) -> None:
         """Lets the processes go."""

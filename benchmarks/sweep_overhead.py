@@ -3,7 +3,8 @@
     python benchmarks/sweep_overhead.py [--json FILE]
 
 The sweep is `gapctl sweep` as a user starts it, MLflow included. A trial's own time is what its result says it spent
-on training and evaluation. The rest, from the moment the second trial of each slot could begin, is overhead: handing
+on training and evaluation; what the driver, Ray and MLflow take from a trial's core meanwhile lengthens it, and so is
+no part of the figure. The rest, from the moment the second trial of each slot could begin, is overhead: handing
 out the trial, building its model and gallery, writing its files, and Tune's loop.
 """
 

@@ -35,6 +35,10 @@ from gapctl.training.schedule import learning_rate
 from row import Row, write_rows
 
 TARGET, WANTED = 2.5, 4.0
+LIMITS = {
+    "auto": "in bfloat16: products at about two thirds of the peak; GELU, norms and softmax, a pass over memory each",
+    "float32": "float32 products, which the peer has as well: only what lies between them can be saved",
+}
 SEEDS = (0, 1, 2)
 CURVE_SAMPLES = 51_200
 CURVE_POINTS = 16
@@ -143,6 +147,7 @@ def rates(case: Case, rounds: int, steps: int) -> list[dict[Side, float]]:
         pipes[side], theirs = context.Pipe()
         processes.append(context.Process(target=serve, args=(side, case, theirs)))
         processes[-1].start()
+        theirs.close()  # so that a process that dies is noticed
 
     def turn(side: Side, steps: int) -> float:
         pipes[side].send(steps)
@@ -169,7 +174,7 @@ def measure(case: Case, rounds: int, steps: int) -> Row:
         ratio=median(pair["gapctl"] / pair["plain open_clip"] for pair in found),
         target=TARGET,
         wanted=WANTED,
-        limited_by="products at two thirds of the core's peak; GELU, layer norms and softmax, each a pass over memory",
+        limited_by=LIMITS[case.precision],
     )
 
 

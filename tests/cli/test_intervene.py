@@ -37,7 +37,7 @@ def test_the_command_itself_answers_first_then_shows_every_intervention(tmp_path
 
     assert (ran.exit_code, ran.err) == (0, "")
     lines = ran.out.splitlines()
-    assert lines[0].startswith("Does closing the gap help here? Yes: it helps ")
+    assert lines[0].startswith("Does closing the gap help here? Yes, with ")
     assert "fitted on 80 images, judged on 80 others" in lines[1]
     first_words = [line[:12].strip() for line in lines[2:]]
     names = ("nothing", "shift 0", "shift 1", "centre", "standardise", "orthogonal", "remove 1", "remove 3")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.presets import PRESETS
 
@@ -35,5 +36,6 @@ def trial_flops(trial: Trial) -> int:
 
 
 def slots_on(plan: Plan, cpus: int) -> int:
-    """How many trials of this plan run at once on `cpus` cores."""
-    return max(1, cpus // plan.sweep.spec.resources.cpus)
+    """How many trials, or packs of trials, run at once on `cpus` cores; a pack is as fast as its trials one by one."""
+    resources = plan.sweep.spec.resources
+    return max(1, min(cpus // resources.cpus, len(packed(plan.trials, resources.pack))))

@@ -16,13 +16,14 @@ class TuneEvents(Callback):
     def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher]) -> None:
         self._trials, self._ledger, self._watchers = trials, ledger, watchers
         self.failures: dict[str, str] = {}
+        self._finished: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for its own resumption, which the ledger takes the place of."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        for trial_id in trial.config["pack"]:
+        for trial_id in set(trial.config["pack"]) - self._finished:
             for watcher in self._watchers:
                 watcher.started(self._trials[trial_id])
 
@@ -42,6 +43,8 @@ class TuneEvents(Callback):
                 self._fail(mine, message)
 
     def _take(self, trial: Trial, report: Mapping[str, Any]) -> None:
+        if trial.id in self._finished:
+            return  # a pack that lost its process tells of its finished trials once more
         if "failure" in report:
             self._fail(trial, report["failure"])
             return
@@ -55,6 +58,8 @@ class TuneEvents(Callback):
         if result is None:
             self._fail(trial, f"it is done, but not in {self._ledger.root}; expected a folder that every node sees")
             return
+        self._finished.add(trial.id)
+        self.failures.pop(trial.id, None)
         for watcher in self._watchers:
             watcher.finished(trial, result)
 

@@ -25,6 +25,8 @@ class PackWork:
     def __init__(self, trials: Sequence[Trial], data: TrialData, runs: str, *, threads: int, gpu: bool) -> None:
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
         self._trials = trials
         self._folders = [Ledger(runs).trial(trial.id) for trial in trials]
         members = []
@@ -67,7 +69,7 @@ class PackWork:
             samples_seen=member.samples_seen,
             seconds=round(member.seconds, 3),
             versions=versions(),
-            hardware={**hardware(self._device, precision), "packed": len(self._trials), **memory(self._device)},
+            hardware={**hardware(self._device, precision), "packed": member.packed, **memory(self._device)},
         )
         self._folders[place].finish(result, member.weights())
         self._finished.add(trial.id)

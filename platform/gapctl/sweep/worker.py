@@ -110,6 +110,8 @@ class TrialWorker(tune.Trainable):
         left = [trial for trial in self._packs.pop(0) if trial.id not in self._told]
         self._work, self._harmed = None, True
         if len(left) > 1:
+            for trial in left:
+                Ledger(self._runs).trial(trial.id).rest()
             self._packs = [[trial] for trial in left]
             return []
         (trial,) = left

@@ -1,5 +1,6 @@
 """A step recorded once as a CUDA graph and replayed: a small model's step is mostly the time to launch its kernels."""
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -46,6 +47,7 @@ class Captured:
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         """Records without running; the recorded step then runs by replay."""
+        gc.collect()  # a step that was replaced may still hold a graph, which must not be freed while one is recorded
         self._inputs = tuple(value.clone() for value in inputs)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):

@@ -26,23 +26,32 @@ class LossSums:
 
 @dataclass
 class TrainingState:
-    """Where a training stands beside its weights: steps done, rows of history, sums and wall seconds."""
+    """Where a training stands beside its weights: steps done, rows of history, sums and wall seconds.
+
+    `packed` is the most trials that took a step together with this one, itself included.
+    """
 
     step: int = 0
     seconds: float = 0.0
     sums: LossSums = field(default_factory=LossSums)
     rows: list[dict[str, float]] = field(default_factory=list)
+    packed: int = 1
 
 
 def to_blob(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:
     """Weights, optimiser moments and progress in one blob of plain tensors and numbers."""
-    document = {"model": model.state_dict(), "optimizer": optimizer, "state": asdict(state)}
+    document = {"model": _own_weights(model), "optimizer": optimizer, "state": asdict(state)}
     return _sealed(_to_bytes(document))
 
 
 def weights_blob(model: nn.Module) -> bytes:
     """The weights alone."""
-    return _to_bytes(model.state_dict())
+    return _to_bytes(_own_weights(model))
+
+
+def _own_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies, because a packed model's weights are views of all its pack's, which torch would save with them."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def unpack_weights(content: bytes) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class Member:
         return self._state.seconds
 
     @property
+    def packed(self) -> int:
+        """The most trials that took a step together with this one, itself included."""
+        return self._state.packed
+
+    @property
     def done(self) -> bool:
         """Whether the last step and the last evaluation are behind us."""
         return self.steps >= self.steps_total and self.evaluated
@@ -102,11 +107,15 @@ class Member:
         """The trial's samples from here on."""
         return MadFeed(self.data, self.config, self._seed, position=self.samples_seen)
 
-    def count(self, caption_id_B: NDArray[np.int64], seconds: float) -> None:
-        """Takes note of a step, of the captions it saw and of the time it took."""
+    def count(self, caption_id_B: NDArray[np.int64], team: int) -> None:
+        """Takes note of a step, of the captions it saw and of how many trials took it together."""
         self._state.sums.floor += batch_loss_floor(caption_id_B, self.config.loss.kind)
         self._state.sums.steps += 1
         self._state.step += 1
+        self._state.packed = max(self._state.packed, team)
+
+    def spend(self, seconds: float) -> None:
+        """Takes note of time that went into steps."""
         self._state.seconds += seconds
 
     def add_losses(self, losses: Sequence[float]) -> None:

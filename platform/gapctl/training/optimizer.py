@@ -80,6 +80,6 @@ class Optimizer:
             device = group["params"][0].device
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
-            for state in (self._adamw.state[parameter] for parameter in group["params"]):
+            for state in (self._adamw.state.get(parameter, {}) for parameter in group["params"]):
                 if "step" in state:
                     state["step"] = state["step"].to(device)

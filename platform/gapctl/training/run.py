@@ -43,7 +43,7 @@ class TrainingRun:
         return tuple(member.progress(elapsed) for member in self.members)
 
     def save(self) -> None:
-        """Writes the checkpoints of the members that have changed since their last ones."""
+        """Writes the checkpoints of the members that train now; those ahead of them stand where theirs were written."""
         if self._hindmost():
             self._team_of(self._hindmost()).save()
         elif self._team and not self.done:
@@ -78,5 +78,10 @@ class TrainingRun:
         for member in self.members:
             if not member.done:
                 member.beat()
-        if any(member.wants_checkpoint for member in self.members):
-            self.save()
+        team = self._team
+        if (
+            team
+            and all(member.evaluated for member in team.members)
+            and any(member.wants_checkpoint for member in team.members)
+        ):
+            team.save()

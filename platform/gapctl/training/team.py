@@ -36,20 +36,27 @@ class Team:
         started = time.monotonic()
         pairs = next(self._pairs)
         self._unread.append(self._step(pairs, learning_rate(self._train, self.members[0].steps)))
+        for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
+            member.count(caption_id_B, len(self.members))
+        self._spent_since(started)
         if len(self._unread) >= UNREAD_LOSSES:
             self.read_losses()
-        share = (time.monotonic() - started) / len(self.members)
-        for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
-            member.count(caption_id_B, share)
 
     def read_losses(self) -> None:
         """Tells the members the losses of the steps since this was last called."""
         if not self._unread:
             return
+        started = time.monotonic()
         losses = torch.stack(self._unread, dim=1).tolist()
         self._unread.clear()
         for member, own in zip(self.members, losses, strict=True):
             member.add_losses(own)
+        self._spent_since(started)
+
+    def _spent_since(self, started: float) -> None:
+        share = (time.monotonic() - started) / len(self.members)
+        for member in self.members:
+            member.spend(share)
 
     def save(self) -> None:
         """Writes a checkpoint of each that is not done."""
@@ -69,10 +76,10 @@ def _pairs(members: Sequence[Member], device: torch.device) -> Iterator[Pairs]:
     feeds = [member.feed() for member in members]
     if device.type == "cpu":
         return host_pairs(feeds)
-    return device_pairs(feeds, _on_device(members[0].data.train, device), device)
+    return device_pairs(feeds, on_device(members[0].data.train, device), device)
 
 
 @lru_cache(maxsize=1)
-def _on_device(split: MadSplit, device: torch.device) -> DeviceImages:
+def on_device(split: MadSplit, device: torch.device) -> DeviceImages:
     """A process's trials share one copy."""
     return DeviceImages(split.images_NVHW, device)

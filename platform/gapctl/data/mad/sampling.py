@@ -26,6 +26,12 @@ class Samples(NamedTuple):
     labels_B6: Integers
 
 
+EPOCHS_KEPT = 2
+"""By each sampler: a batch may lie across the border between two epochs."""
+EPOCHS_SHARED = 4
+"""Between samplers of one seed, such as a sweep's arms."""
+
+
 class _Epoch(NamedTuple):
     digit_N: Integers
     variant_N: Integers
@@ -47,6 +53,7 @@ class MadSampler:
         self.seed = seed
         self.rule = CaptionRule(main_factor, attributes, order)
         self._digit_labels_N = np.asarray(digit_labels_N, dtype=np.int64)
+        self._kept: dict[int, _Epoch] = {}
 
     @property
     def epoch_length(self) -> int:
@@ -63,15 +70,23 @@ class MadSampler:
         back = np.argsort(np.concatenate([rows for _, rows in parts]))
         return Samples(*(np.concatenate(columns)[back] for columns in zip(*found, strict=True)))
 
+    def _draws(self, epoch: int) -> _Epoch:
+        """An epoch's draws, kept: as many trials with as many seeds may take turns in one process."""
+        if epoch not in self._kept:
+            while len(self._kept) >= EPOCHS_KEPT:
+                del self._kept[min(self._kept)]
+            self._kept[epoch] = _epoch(self.seed, epoch, self.epoch_length)
+        return self._kept[epoch]
+
     def _in_epoch(self, epoch: int, index_B: Integers) -> Samples:
-        draws = _epoch(self.seed, epoch, self.epoch_length)
+        draws = self._draws(epoch)
         digit, variant, colour = draws.digit_N[index_B], draws.variant_N[index_B], draws.colour_N[index_B]
         labels = factor_labels(self._digit_labels_N[digit], variant, colour)
         tokens = write_captions(self.rule, labels, draws.priority_N6[index_B], draws.place_N6[index_B])
         return Samples(digit, variant, colour, tokens, labels)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=EPOCHS_SHARED)
 def _epoch(seed: int, epoch: int, count: int) -> _Epoch:
     return _Epoch(
         generator(Purpose.DIGIT_ORDER, seed, epoch).permutation(count),

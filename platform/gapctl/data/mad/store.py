@@ -27,9 +27,9 @@ from gapctl.errors import InputError, WorkError
 GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MadSplit:
-    """Every variant of a split's digits (read-only memory maps), and the digits' labels."""
+    """Every variant of a split's digits (read-only memory maps), and the digits' labels; equal to itself alone."""
 
     images_NVHW: Images
     digit_labels_N: NDArray[np.int64]
