@@ -1,10 +1,12 @@
 """What holds for all tests: none asserts a timing, and those that wait for Ray and MLflow begin first."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; its 15 lets trials starve beside the tests
 settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
 

@@ -32,7 +32,7 @@ def test_the_answer_comes_first_and_every_intervention_is_in_the_table(judgement
     read = PageReader(rendered(judgement))
     answer = sentence(does_closing_help(judgement), judgement)
 
-    assert answer.startswith("Yes: ")
+    assert answer.startswith("Yes, with ")
     assert read.words.index(answer) < read.words.index("Quality against gap") < read.words.index("Every intervention")
     for judged in judgement.judged:
         assert re.search(rf"\b{judged.name} [▲▼=?] ", read.words)
