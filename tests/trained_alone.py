@@ -17,9 +17,9 @@ def plan_trials(*changes: str) -> tuple[Trial, ...]:
     return make_plan(load_sweep(SMOKE, "smoke", changes), fingerprint_of).trials
 
 
-def trained_alone(trial: Trial, runs: Path) -> Result:
+def trained_alone(trial: Trial, runs: Path, threads: int = 1) -> Result:
     """The result of a trial that nothing disturbed."""
-    work = PackWork([trial], load_trial_data(trial.config.data), str(runs), threads=1, gpu=False)
+    work = PackWork([trial], load_trial_data(trial.config.data), str(runs), threads=threads, gpu=False)
     while work.unfinished:
         work.advance(60.0)
     result = Ledger(str(runs)).result(trial.id)

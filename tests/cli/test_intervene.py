@@ -103,6 +103,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "a lambda in words": (("--lambdas", "0,half"), "--lambdas 0,half: expected numbers such as 0,0.5,1, with commas"),
     "an empty lambda": (("--lambdas", "0,,1"), "--lambdas 0,,1: expected numbers"),
     "an infinite lambda": (("--lambdas", "0,inf"), "lambda inf: expected a finite number"),
+    "a lambda beyond all use": (("--lambdas", "1e308"), "lambda 1e+308: expected a finite number, at most 100"),
     "a lambda that is no number": (("--lambdas", "nan"), "lambda nan: expected a finite number"),
     "half a dimension": (("--remove", "1.5"), "--remove 1.5: expected whole numbers such as 1,3,10"),
     "all dimensions": (("--remove", "3,12"), "12 dimensions to remove of 12; expected 1 to 11"),

@@ -76,6 +76,17 @@ def test_one_scale_gives_the_official_entropy_by_its_plain_name(written: str, su
         assert not any("_scale_" in key for key in metrics)
 
 
+def test_measures_of_a_part_of_the_rows_say_of_how_many(tmp_path: Path) -> None:
+    rows = np.random.Generator(np.random.Philox(3)).normal(size=(2, 8_300, 4)).astype(np.float32)
+    np.savez(tmp_path / "many.npz", image=rows[0], text=rows[1])
+    ran = gapctl("measure", "--embeddings", str(tmp_path / "many.npz"), "--json", "--scale", "1")
+    samples = json.loads(ran.out)["inputs"]["samples"]
+
+    assert samples["geometry/uniformity_image"]["population"] == 8_300
+    for key, each in samples.items():
+        assert each["sample"] < each["population"], key
+
+
 def test_the_command_itself_prints_one_json_document_and_nothing_else(tmp_path: Path) -> None:
     ran = gapctl_process("measure", "--embeddings", str(GOLDEN / "classes.npz"), "--json", folder=tmp_path)
 

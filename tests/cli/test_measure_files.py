@@ -142,6 +142,15 @@ def test_bfloat16_which_numpy_lacks_is_read(tmp_path: Path) -> None:
     assert found == measured(write_npz(tmp_path / "same", same))["metrics"]
 
 
+def test_texts_that_are_the_same_are_one_caption(tmp_path: Path) -> None:
+    whole = arrays()
+    whole["text"] = whole["text"][np.arange(ROWS) % 3]
+    whole["image"] = whole["text"] + 0.01 * whole["image"]
+    found = measured(write_npz(tmp_path / "a", whole))["metrics"]
+
+    assert found["quality/i2t_recall_1"] == found["quality/t2i_recall_1"] == 1.0
+
+
 def shard_folder(folder: Path, *shards: Arrays) -> str:
     for number, content in enumerate(shards):
         write_npz(folder / f"{number}", content)
@@ -181,6 +190,13 @@ class Bomb:
 
     def __reduce__(self) -> tuple[object, ...]:
         return Path.touch, (Path("unpickled"),)
+
+
+def spoilt_header(folder: Path) -> str:
+    place = write_npy_folder(folder / "spoilt", arrays())
+    image = folder / "spoilt" / "image.npy"
+    image.write_bytes(image.read_bytes().replace(b"}", b"(", 1))
+    return place
 
 
 def cut_npy(folder: Path) -> str:
@@ -249,6 +265,7 @@ WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
         "not a .safetensors file, or a damaged one",
     ),
     "safetensors of nothing": (lambda at: cut(write_safetensors(at / "a", arrays()), 10**9), "not a .safetensors file"),
+    "npy with a spoilt header": (spoilt_header, "image.npy: a damaged .npy file"),
     "npy cut short": (cut_npy, "image.npy: a damaged .npy file"),
     "npz shard cut short": (
         lambda at: str(Path(cut(write_npz(at / "a", arrays()))).parent),

@@ -1,6 +1,8 @@
 """A shard comes as batches that hold what can be used of it, and what is wrong with it is said, not raised."""
 
 import json
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,37 @@ def test_a_tar_that_was_cut_short_is_an_error_with_its_place(tmp_path: Path) -> 
 
     assert found["error"].startswith(f"{tmp_path / 'a.tar'}: a damaged tar, after ")
     assert found["last"]
+
+
+def cut_between_members(path: Path) -> Path:
+    with tarfile.open(path) as archive:
+        third = archive.getmembers()[6]
+    path.write_bytes(path.read_bytes()[: third.offset])
+    return path
+
+
+def spoil_a_header(path: Path) -> Path:
+    with tarfile.open(path) as archive:
+        third = archive.getmembers()[6]
+    content = bytearray(path.read_bytes())
+    content[third.offset + 150] ^= 0xFF
+    path.write_bytes(bytes(content))
+    return path
+
+
+@pytest.mark.parametrize("spoil", [cut_between_members, spoil_a_header])
+def test_a_tar_that_ends_before_its_end_is_an_error(tmp_path: Path, spoil: Callable[[Path], Path]) -> None:
+    found = batches(spoil(write_pairs(tmp_path / "a.tar", range(4))))[-1]
+
+    assert "a damaged tar, after 2 samples" in found["error"]
+
+
+def test_only_the_decoders_of_the_named_formats_see_an_image(tmp_path: Path) -> None:
+    postscript = {**pair(0), "jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"}
+    (found,) = batches(write_shard(tmp_path / "a.tar", [("eps", postscript), ("sound", pair(1))]))
+
+    assert keys(found) == ["sound"]
+    assert json.loads(found["skipped"]) == {"eps": "unreadable image"}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from gapctl.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gapctl.metrics.sampled import Sampled
     from gapctl.spec.vocabulary import MetricName
 
 USUAL_SCALES = ("1", "1/0.07", "100")
@@ -73,7 +74,8 @@ def measure_command(
 
     With one `--scale`, or a model's own, the entropies are `entropy/i2t_nats` and so on; with several, as for saved
     embeddings if none is given, each name ends in its scale: `entropy/i2t_nats_scale_100`. `--json` gives metrics by
-    name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from.
+    name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from;
+    `samples` there says how many rows a measure looked at where that was a part of them, with its interval.
     """
     from gapctl.cli.terminal import plain_console
 
@@ -83,28 +85,31 @@ def measure_command(
     own = inputs.embeddings.logit_scale
     logit_scales = asked_scales or (_logit_scales(USUAL_SCALES) if own is None else (own,))
     with plain_console(stderr=True).status("measuring"):
-        metrics = _measured(inputs, logit_scales)
+        metrics, samples = _measured(inputs, logit_scales)
         page = _page(inputs, metrics) if report is not None or log else ""
     if report is not None:
         write_report(report, page)
     if log:
-        _log(uri, _document(inputs, metrics, logit_scales), inputs, page)
+        _log(uri, _document(inputs, metrics, samples, logit_scales), inputs, page)
     if as_json:
-        typer.echo(json.dumps(_document(inputs, metrics, logit_scales), indent=1))
+        typer.echo(json.dumps(_document(inputs, metrics, samples, logit_scales), indent=1))
     else:
-        _print(inputs, metrics)
+        _print(inputs, metrics, samples)
 
 
-def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> dict[str, float]:
+def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> tuple[dict[str, float], dict[str, "Sampled"]]:
+    """The measures in the order of their groups, and what those that looked at a part of the rows looked at."""
     from gapctl.metrics.class_prompts import accuracies
     from gapctl.metrics.effort import THOROUGH
-    from gapctl.metrics.suite import entropies_by_scale, measure
+    from gapctl.metrics.suite import entropies_by_scale, measured
 
-    found = {**measure(inputs.embeddings, inputs.effort or THOROUGH), **inputs.temperature}
+    values, sampled = measured(inputs.embeddings, inputs.effort or THOROUGH)
+    found = {**values, **inputs.temperature}
     if logit_scales != (inputs.embeddings.logit_scale,):
         found |= entropies_by_scale(inputs.embeddings, logit_scales)
     found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
-    return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}
+    samples = {key: each for key, each in sampled.items() if not each.whole and found.get(key) == each.value}
+    return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}, samples
 
 
 def _logit_scales(written: Sequence[str]) -> tuple[float, ...]:
@@ -167,19 +172,28 @@ def _meaning(key: str) -> str:
     return f"zero-shot accuracy of {rest}" if group == "quality" else ""
 
 
-def _document(inputs: Inputs, metrics: Mapping[str, float], scales: Sequence[float]) -> dict[str, Any]:
+def _document(
+    inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "Sampled"], scales: Sequence[float]
+) -> dict[str, Any]:
     bias_of = "image_with_attributes" if inputs.embeddings.bias_image_ND is not None else "image"
     return {
         "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
         "inputs": {
             **inputs.facts,
+            "samples": {key: _sample(each) for key, each in samples.items()},
             "logit_scales": scales,
             "bias_of": bias_of if "bias/moad_image" in metrics else None,
         },
     }
 
 
-def _print(inputs: Inputs, metrics: Mapping[str, float]) -> None:
+def _sample(sampled: "Sampled") -> dict[str, Any]:
+    ends = {"low": sampled.low, "high": sampled.high}
+    known = {end: value if math.isfinite(value) else None for end, value in ends.items()}
+    return {"sample": sampled.sample, "population": sampled.population, **known}
+
+
+def _print(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "Sampled"]) -> None:
     from rich.console import Console
 
     from gapctl.cli.terminal import plain_console
@@ -189,6 +203,10 @@ def _print(inputs: Inputs, metrics: Mapping[str, float]) -> None:
     console = Console(highlight=False)
     for group, keys in groupby(metrics, key=_group):
         _print_group(console, group, {key: metrics[key] for key in keys})
+    if samples:
+        console.print("\nTaken from a part of the rows, drawn by a fixed seed; --json has their intervals:")
+    for key, each in samples.items():
+        console.print(f"  {key}: {each.sample:,} of {each.population:,}")
 
 
 def _group(key: str) -> str:

@@ -23,12 +23,21 @@ if TYPE_CHECKING:
 
 
 class OpenModel(NamedTuple):
-    """A model in eval mode, and `preprocess`, open_clip's settings for images."""
+    """A model in eval mode, and `preprocess`, open_clip's settings for images.
+
+    `quick_gelu` is what its tag's settings ask for beyond the architecture.
+    """
 
     name: str
     weights: Weights
     model: Any
     preprocess: Mapping[str, Any]
+    quick_gelu: bool
+
+    @property
+    def architecture(self) -> str:
+        """What decides, beside weights, what the model computes."""
+        return f"{self.name}, quick GELU" if self.quick_gelu else self.name
 
 
 def require_known(name: str) -> None:
@@ -58,7 +67,7 @@ def open_model(name: str, weights: Weights) -> OpenModel:
             raise InputError(f"--model {name}: open_clip cannot build it here: {reason}") from error
     load_weights(model, name, weights.path)
     preprocess = merge_preprocess_dict(model.visual.preprocess_cfg, dict(weights.preprocess))
-    return OpenModel(name, weights, model.eval(), preprocess)
+    return OpenModel(name, weights, model.eval(), preprocess, quick)
 
 
 def tokenizer_of(name: str) -> Callable[[Sequence[str]], torch.Tensor]:

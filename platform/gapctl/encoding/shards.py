@@ -49,7 +49,8 @@ def encode_shards(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sha256s = {str(path): sha256_of(path) for path in paths}
     keys = [
-        shard_key(opened.name, opened.weights.sha256, opened.preprocess, device, sha256) for sha256 in sha256s.values()
+        shard_key(opened.architecture, opened.weights.sha256, opened.preprocess, device, sha256)
+        for sha256 in sha256s.values()
     ]
     left = [index for index, key in enumerate(keys) if cache.find(key) is None]
     on_progress(len(paths) - len(left), len(paths))

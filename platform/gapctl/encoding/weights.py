@@ -58,8 +58,18 @@ def _downloaded(model: str, tag: str, settings: Mapping[str, Any]) -> Path:
         raise InputError(
             f"--pretrained {tag}: the weights of {model} are not on this machine and cannot be downloaded ({reason}). "
             f"Where there is a network, download {_source(settings)}; copy the file here and give its path: "
-            "--pretrained FILE"
+            f"--pretrained FILE{_by_file(model, settings)}"
         ) from error
+
+
+def _by_file(model: str, settings: Mapping[str, Any]) -> str:
+    """What a file of a tag's weights cannot say of itself: the tag's own activation and image settings."""
+    quick = settings.get("quick_gelu") and not model.endswith("-quickgelu")
+    name = f" with --model {model}-quickgelu, which these weights were trained as" if quick else ""
+    own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
+    return name + (
+        f". A file is shown images by the architecture's {', '.join(own)}; this tag has its own" if own else ""
+    )
 
 
 def _source(settings: Mapping[str, Any]) -> str:

@@ -9,6 +9,10 @@ from gapctl.interventions.verdict import GAP, GAPS, Change, Verdict, lower_is_be
 CLOSED: Final = 0.5
 """An intervention closes the gap where it leaves at most this share of the distance between the means."""
 
+CLUSTERS: Final = "quality/v_measure"
+"""Judged and shown, but no part of the answer: k-means may end in another optimum after the smallest move, which no
+interval over images knows of."""
+
 Answer = Literal["yes", "no", "it depends", "not decided", "nothing to close", "not closed"]
 Found = Verdict | Literal["depends on how", "some ways harm"]
 
@@ -43,13 +47,13 @@ class ClosingAnswer(NamedTuple):
 
 
 def does_closing_help(judgement: Judgement) -> ClosingAnswer:
-    """Reads the verdicts together; recalls deeper than 1 say little of their own and are left out."""
+    """Reads the verdicts together; recalls deeper than 1, which say little of their own, and clusters are left out."""
     if judgement.before[GAP] < smallest_effect(GAP):
         return ClosingAnswer("nothing to close", (), ())
     closing = [each for each in judgement.judged if each.changes and _closes(each, judgement)]
     if not closing:
         return ClosingAnswer("not closed", (), ())
-    measures = tuple(_over(closing, key) for key in main_qualities(judgement))
+    measures = tuple(_over(closing, key) for key in main_qualities(judgement) if key != CLUSTERS)
     helping = tuple(each.name for each in closing if _helps_without_harm(each, measures))
     return ClosingAnswer(_together(measures, helping), tuple(each.name for each in closing), measures, helping)
 

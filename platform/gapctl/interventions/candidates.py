@@ -3,7 +3,6 @@
 Index letters: N images, M texts, D embedding.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Literal, NamedTuple
@@ -36,11 +35,18 @@ class Candidate(NamedTuple):
         return self.family if self.amount is None else f"{self.family} {self.amount:g}"
 
 
+LARGEST_SHIFT: Final = 100.0
+"""Beyond it nothing is left of the rows but the shift."""
+
+
 def candidates(lambdas: Sequence[float], removed: Sequence[int]) -> tuple[Candidate, ...]:
     """Every intervention once, sweeps in rising order; raises InputError for a lambda that is no finite number."""
     for amount in lambdas:
-        if not math.isfinite(amount):
-            raise InputError(f"lambda {amount}: expected a finite number; 0 changes nothing and 1 closes the gap")
+        if not abs(amount) <= LARGEST_SHIFT:
+            raise InputError(
+                f"lambda {amount}: expected a finite number, at most {LARGEST_SHIFT:g} either way; 0 changes nothing "
+                "and 1 closes the gap"
+            )
     return (
         *(Candidate("shift", amount, partial(fit_shift, amount=amount)) for amount in sorted(set(lambdas))),
         Candidate("centre", None, fit_centring),

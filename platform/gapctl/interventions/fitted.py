@@ -70,7 +70,7 @@ def unchanged(width: int) -> Affine:
 
 def _unit(name: str, row_RD: Array) -> Array:
     norm_R = np.linalg.norm(row_RD, axis=1)
-    gone_R = np.flatnonzero(norm_R < VANISHED)
+    gone_R = np.flatnonzero(~np.isfinite(norm_R) | (norm_R < VANISHED))
     if len(gone_R):
         raise InputError(
             f"{name} row {gone_R[0]} has no length left ({len(gone_R)} of {len(row_RD)} such rows), so it has no "

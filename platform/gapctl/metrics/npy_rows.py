@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
+from gapctl.metrics.embeddings.found import DAMAGE
 
 
 class NpyRows(NamedTuple):
@@ -45,7 +46,7 @@ def npy_rows(path: Path) -> NpyRows:
             read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, by_column, dtype = read_header[version](file)
             offset = file.tell()
-    except (OSError, ValueError, KeyError) as error:
+    except (*DAMAGE, KeyError) as error:
         raise InputError(f"{path}: not a readable .npy file ({error}); write it with numpy.save") from error
     if dtype.kind != "f" or len(shape) != 2 or by_column or 0 in shape:
         order = ", by columns" if by_column else ""

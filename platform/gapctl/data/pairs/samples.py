@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGES: Final = ("jpg", "jpeg", "png", "webp")
+FORMATS: Final = ("JPEG", "PNG", "WEBP")
+"""No other decoder sees a shard's bytes: some of Pillow's start other programs."""
+BLOCK: Final = 512
 
 
 class Sample(NamedTuple):
@@ -35,11 +38,28 @@ def samples_of(shard: Path) -> Iterator[Sample]:
             for members_by_ending in group_by_keys(members):
                 yield _sample(members_by_ending)
                 count += 1
+        _require_end(shard)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         reason = str(error).split(" @ ")[0]
         raise InputError(f"{shard}: a damaged tar, after {count} samples ({reason}); fetch it again") from error
     if not count:
         raise InputError(f"{shard}: an empty shard; expected samples of key.jpg, key.txt, key.json")
+
+
+def _require_end(shard: Path) -> None:
+    """Raises ReadError where the members do not end in the block of zeros that ends a tar.
+
+    To `tarfile` a header that it cannot read, and a file cut between two members, are the end.
+    """
+    with tarfile.open(shard) as opened:
+        for _ in opened:
+            pass
+        assert opened.fileobj is not None
+        opened.fileobj.seek(opened.offset)
+        if opened.fileobj.read(BLOCK) != bytes(BLOCK):
+            raise tarfile.ReadError(f"what stands at byte {opened.offset} is neither a member nor the end")
+        while opened.fileobj.read(1 << 20):
+            pass  # a compressed tar is checked when its last byte is read
 
 
 def picture_of(sample: Sample) -> "Image.Image":
@@ -48,7 +68,7 @@ def picture_of(sample: Sample) -> "Image.Image":
 
     assert sample.image is not None
     try:
-        with Image.open(io.BytesIO(sample.image)) as opened:
+        with Image.open(io.BytesIO(sample.image), formats=FORMATS) as opened:
             return opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"unreadable image: {error}") from error

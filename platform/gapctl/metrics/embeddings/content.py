@@ -3,6 +3,7 @@
 Index letters: N images, M texts, F attribute factors, D embedding, A rows of any array.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +60,21 @@ def embeddings_of(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embed
         image_ND=arrays["image"],
         text_MD=arrays["text"],
         text_to_image_M=numbers.get("text_to_image"),
+        text_group_M=equal_rows(arrays["text"]) if pairing == "rows" else None,
         prompt_of_N=numbers["labels"] if pairing == "labels" else None,
         labels_N=numbers.get("labels"),
         attributes_NF=numbers.get("attributes"),
         bias_image_ND=arrays.get("image_with_attributes"),
     )
+
+
+def equal_rows(text_MD: NDArray[Any]) -> NDArray[np.int64] | None:
+    """A number per text, the same where rows are the same to the last bit, as those of one caption are; None where no
+    two are."""
+    first: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
+    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
+    return group_M if len(first) < len(group_M) else None
 
 
 class _Content:

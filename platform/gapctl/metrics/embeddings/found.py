@@ -1,6 +1,7 @@
 """What a format's reader hands to the checks."""
 
 import hashlib
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 CLOUDS: Final = ("image", "text", "image_with_attributes")
 NUMBERS: Final = ("labels", "attributes", "text_to_image")
+DAMAGE: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
+"""What numpy raises for a damaged .npy file; its header is read as Python's text."""
+
 KNOWN: Final = (*CLOUDS, *NUMBERS)
 
 

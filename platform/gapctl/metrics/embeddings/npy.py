@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
-from gapctl.metrics.embeddings.found import KNOWN, Found, sha256_of
+from gapctl.metrics.embeddings.found import DAMAGE, KNOWN, Found, sha256_of
 
 NAME: Final = re.compile(rf"(?P<array>{'|'.join(sorted(KNOWN, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy")
 """`image.npy`, or `image_00012.npy` where there are several shards."""
@@ -44,7 +44,7 @@ def _mapped(path: Path) -> NDArray[Any]:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected what numpy.save writes") from error
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: {_reason(path, error)}") from error
     if not isinstance(found, np.ndarray):
         raise InputError(f"{path}: an archive of several arrays; give it alone, as --embeddings {path}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
-from gapctl.metrics.embeddings.found import KNOWN, Found, sha256_of
+from gapctl.metrics.embeddings.found import DAMAGE, KNOWN, Found, sha256_of
 
 
 def read_npz(path: Path) -> Found:
@@ -21,7 +21,7 @@ def read_npz(path: Path) -> Found:
             _require_clouds(path, archive.files)
             arrays = {name: _array(path, archive, name) for name in KNOWN if name in archive.files}
             unknown = tuple(sorted(set(archive.files) - set(KNOWN)))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: a damaged .npz archive ({error}); write it again with numpy.savez") from error
     return Found(arrays, unknown, {path.name: sha256_of(path)})
 
@@ -55,7 +55,7 @@ def _require_clouds(path: Path, present: Sequence[str]) -> None:
 def _array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
     try:
         array = archive[name]
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, OSError, RuntimeError, MemoryError) as error:
+    except (*DAMAGE, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError) as error:
         if "Object arrays" in str(error):
             reason = "an object array, which could only be unpickled, and that is never done; store it as numbers"
         else:

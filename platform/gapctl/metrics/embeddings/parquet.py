@@ -26,7 +26,7 @@ def read_parquet(path: Path) -> Found:
             table = pl.read_parquet(file, columns=known)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a parquet table with the columns image and text") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not a parquet table, or a damaged one ({reason}); write it again") from error
     arrays = {name: _array(path, table.get_column(name)) for name in table.columns}
