@@ -48,6 +48,7 @@ def _print(plan: Any, cost: Any) -> None:
     from rich.text import Text
 
     from gapctl.cli.terminal import plain_console
+    from gapctl.plan.packs import packed
 
     table = Table("trial", "treatment", "samples", box=None, pad_edge=False)
     for trial in plan.trials:
@@ -59,6 +60,11 @@ def _print(plan: Any, cost: Any) -> None:
         f"{cost.trials} trials, {cost.samples:,} samples, {cost.flops:.2e} FLOPs: "
         f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine"
     )
+    if (most := plan.sweep.spec.resources.pack) > 1:
+        count = len(packed(plan.trials, most))
+        console.print(
+            f"in {count} packs of at most {most} trials that train together; hours are those of trials one by one"
+        )
     hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale or 'none'}"
     console.print(f"{len(plan.sweep.spec.hypotheses)} hypotheses; {hashes}")
 

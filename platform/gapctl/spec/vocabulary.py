@@ -97,12 +97,14 @@ _GEOMETRY: Final = (
     MetricName("geometry/alignment", "mean squared distance of matched pairs", "squared distance"),
     MetricName("geometry/uniformity_image", "how unevenly images fill the sphere; -4 is evenly, 0 all in one", "nats"),
     MetricName("geometry/uniformity_text", "the same of texts", "nats"),
-    MetricName("geometry/uniformity_cross", "the same between images and texts that do not match", "nats"),
+    MetricName(
+        "geometry/uniformity_cross", "the same between unmatched images and texts; a gap takes it below -4", "nats"
+    ),
     MetricName("geometry/effective_rank_image", "directions that images use", "dimensions"),
     MetricName("geometry/effective_rank_text", "directions that texts use", "dimensions"),
     MetricName("geometry/principal_angle_min", "smallest angle between the modalities' subspaces", "degrees"),
     MetricName("geometry/neighbor_overlap_10", "share of 10 nearest images whose texts are nearest too", "share"),
-    MetricName("geometry/neighbor_overlap_10_chance", "what that is for unrelated neighbors", "share"),
+    MetricName("geometry/neighbor_overlap_10_chance", "the overlap that unrelated neighbors have", "share"),
     MetricName(
         "geometry/neighborhood_kendall",
         "how differently images and prompts rank the classes, as the paper counts it; 0 is alike",

@@ -33,9 +33,9 @@ def find_files(folder: Path, split: Split) -> IdxFiles:
     if found:
         raise InputError(
             f"{folder}: the data source {found}. Expected `bundled` or a folder with MNIST's IDX files "
-            f"({', '.join(_names(split, 'images', 3))}) or MAD's shards. Set `data.source` to one of these; "
-            "`gapctl data fetch mnist --out mnist` brings MNIST, and "
-            f"`gapctl data mad --source mnist --out {folder}` makes the shards."
+            f"({', '.join(_names(split, 'images', 3))}) . "
+            "`gapctl data fetch mnist --out mnist` brings these; a sweep also takes the shards that "
+            "`gapctl data mad --source mnist --out SHARDS` makes of them."
         )
     return IdxFiles(_find(folder, split, "images", 3), _find(folder, split, "labels", 1))
 
