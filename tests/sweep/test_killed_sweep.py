@@ -9,7 +9,7 @@ import pytest
 from sweeping import kill_all, run_sweep, start_sweep, wait_until
 from trained_alone import plan_trials, trained_alone
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(900)
 ONE_AT_A_TIME = ("--set", "resources.cpus=2")
 """Half the processes to start: each takes seconds."""
 

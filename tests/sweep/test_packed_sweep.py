@@ -1,5 +1,9 @@
-"""A sweep that packs its trials leaves the same ledger as one that does not, and survives a bad trial in a pack."""
+"""A pack of trials leaves the same ledger as trials alone, and survives a bad one among them.
 
+The worker is driven here as Tune drives it; `test_interrupted_sweep.py` runs a packed sweep on Ray.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,6 @@ from gapctl.plan.packs import packed
 from gapctl.plan.trials import Trial
 from gapctl.sweep.worker import TrialWorker
 from gapctl.training.member import Member
-from sweeping import run_sweep
 from trained_alone import plan_trials, trained_alone
 
 SHORT = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
@@ -22,12 +25,34 @@ def trials(*more: str) -> tuple[Trial, ...]:
     return plan_trials(*SHORT, *more)
 
 
-def test_a_packed_sweep_leaves_the_same_ledger(tmp_path: Path) -> None:
-    settings = [argument for change in SHORT for argument in ("--set", change)]
-    done = run_sweep(tmp_path, *settings, "--set", "resources.pack=2")
-    assert done.returncode == 0, done.stderr
+def worker_for(pack: Sequence[Trial], runs: Path) -> TrialWorker:
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.setup(
+        {"pack": [trial.id for trial in pack]},
+        trials={trial.id: trial for trial in pack},
+        data={pack[0].config.data.source: load_trial_data(pack[0].config.data)},
+        runs=str(runs),
+        threads=1,
+        gpu=False,
+    )
+    return worker
 
-    for trial in trials():
+
+def reports_of(worker: TrialWorker) -> list[dict[str, Any]]:
+    reports = []
+    while True:
+        result = worker.step()
+        reports += result["reports"]
+        if result["done"]:
+            return reports
+
+
+def test_a_worker_that_trains_a_pack_leaves_the_same_ledger(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    both = trials()
+    reports_of(worker_for(both, tmp_path / "runs"))
+
+    for trial in both:
         found, alone = Ledger(str(tmp_path / "runs")).result(trial.id), trained_alone(trial, tmp_path / "alone")
         assert found is not None
         assert (found.hardware["packed"], alone.hardware["packed"]) == (2, 1)
@@ -38,15 +63,6 @@ def test_a_packed_sweep_leaves_the_same_ledger(tmp_path: Path) -> None:
             assert found.metrics[key] == pytest.approx(alone.metrics[key], rel=0.05, abs=0.01), key
         for name in ("trial.yaml", "history.parquet", "checkpoints/final.pt"):
             assert (tmp_path / "runs" / trial.id / name).is_file()
-
-
-def reports_of(worker: TrialWorker) -> list[dict[str, Any]]:
-    reports = []
-    while True:
-        result = worker.step()
-        reports += result["reports"]
-        if result["done"]:
-            return reports
 
 
 def test_a_trial_that_raises_does_not_take_the_pack_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,15 +76,7 @@ def test_a_trial_that_raises_does_not_take_the_pack_with_it(tmp_path: Path, monk
         evaluate(member)
 
     monkeypatch.setattr(Member, "evaluate", raises_for_the_bad_one)
-    worker = TrialWorker.__new__(TrialWorker)
-    worker.setup(
-        {"pack": [good.id, bad.id]},
-        trials={trial.id: trial for trial in (good, bad)},
-        data={good.config.data.source: load_trial_data(good.config.data)},
-        runs=str(tmp_path),
-        threads=1,
-        gpu=False,
-    )
+    worker = worker_for((good, bad), tmp_path)
     reports = reports_of(worker)
 
     ended = {report["trial"]: report for report in reports if report.get("done") or "failure" in report}
