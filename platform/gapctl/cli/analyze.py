@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption, SweepFileArgument
+from gapctl.cli.page_file import write_page
 from gapctl.errors import InputError, WorkError
 
 if TYPE_CHECKING:
@@ -87,14 +88,7 @@ def _print(analysis: "Analysis", out: Path | None) -> None:
 def _write_report(analysis: "Analysis", out: Path) -> None:
     from gapctl.report.page import render_report
 
-    page = render_report(analysis)
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"--out {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "
-            "and may be written to"
-        ) from error
+    write_page("--out", out, render_report(analysis))
 
 
 def _nothing(command: str, runs: str, damaged: tuple[str, ...]) -> Exception:

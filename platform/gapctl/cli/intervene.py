@@ -9,6 +9,7 @@ import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
 from gapctl.cli.options import JsonOption
+from gapctl.cli.page_file import write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,13 +121,7 @@ def _write_report(out: Path, judgement: "Judgement", answer: "ClosingAnswer", in
     record = {name: str(value) for name, value in inputs.facts.items() if isinstance(value, str | int)}
     record |= {"split": split_words(judgement), "intervals": f"{LEVEL:.0%} from {RESAMPLES:,} paired resamples"}
     page = render_closing(judgement, answer, main_qualities(judgement), inputs.title, record)
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"--report {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "
-            "and may be written to"
-        ) from error
+    write_page("--report", out, page)
 
 
 def _document(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, calibration: float) -> dict[str, Any]:

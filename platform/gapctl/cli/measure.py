@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
-from gapctl.cli.measure_report import render_report, write_report
+from gapctl.cli.measure_report import render_report
 from gapctl.cli.options import JsonOption
+from gapctl.cli.page_file import write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def measure_command(
         metrics, samples = _measured(inputs, logit_scales)
         page = _page(inputs, metrics) if report is not None or log else ""
     if report is not None:
-        write_report(report, page)
+        write_page("--report", report, page)
     if log:
         _log(uri, _document(inputs, metrics, samples, logit_scales), inputs, page)
     if as_json:

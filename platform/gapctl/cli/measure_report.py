@@ -1,11 +1,9 @@
 """`gapctl measure --report`: from what was measured to the page's record."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapctl.cli.inputs import Inputs
-from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from gapctl.metrics.picture import Picture
@@ -21,17 +19,6 @@ def render_report(inputs: Inputs, lines: "list[Line]") -> str:
     from gapctl.report.measured.page import render_measured
 
     return render_measured(_record(inputs, lines))
-
-
-def write_report(out: Path, page: str) -> None:
-    """Raises InputError where the file cannot be written."""
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"--report {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "
-            "and may be written to"
-        ) from error
 
 
 def _record(inputs: Inputs, lines: "list[Line]") -> "Measured":

@@ -5,8 +5,8 @@ import shlex
 from gapctl.analysis.results import Analysis
 from gapctl.report.figure import Figure
 from gapctl.report.figures import Responses, responses, strip_figures, training_figures
-from gapctl.report.markup import Html, asset, element, facts, fill, javascript, joined, json_in_script
-from gapctl.report.page_parts import colours, panels, section, vega
+from gapctl.report.markup import Html, element, facts, fill, joined
+from gapctl.report.page_parts import document, panels, section
 from gapctl.report.palette import PAGE_LOOK
 from gapctl.report.standing import kicker, notices, summary
 from gapctl.report.trial_table import trial_table
@@ -23,11 +23,8 @@ def render_report(analysis: Analysis) -> str:
     strips = strip_figures(analysis, PAGE_LOOK)
     doses, paths = responses(analysis, PAGE_LOOK), training_figures(analysis, PAGE_LOOK)
     drawn = [*strips.values(), *(figure for dose in doses for figure in dose.figures), *paths]
-    page = fill(
+    content = fill(
         "page",
-        title=f"{analysis.sweep}: {analysis.question}",
-        colours=colours(),
-        style=Html(asset("page.css")),
         kicker=kicker(analysis),
         question=analysis.question,
         summary=summary(analysis),
@@ -37,11 +34,8 @@ def render_report(analysis: Analysis) -> str:
         figures=joined([_doses(doses), _paths(paths)]),
         trials=trial_table(analysis),
         record=_record(analysis),
-        charts=json_in_script({figure.name: figure.spec for figure in drawn}),
-        vega=javascript(vega()),
-        script=javascript(asset("page.js")),
     )
-    return page.text
+    return document(f"{analysis.sweep}: {analysis.question}", content, drawn)
 
 
 def _doses(doses: list[Responses]) -> Html:

@@ -5,8 +5,23 @@ from functools import cache
 
 from gapctl.report.figure import Figure
 from gapctl.report.figures import vega_lite_version
-from gapctl.report.markup import Html, element, fill, joined
+from gapctl.report.markup import Html, asset, element, fill, javascript, joined, json_in_script
 from gapctl.report.palette import css_variables
+
+
+def document(title: str, content: Html, figures: Sequence[Figure]) -> str:
+    """A complete HTML page around its content, with the specifications of its charts and what draws them."""
+    page = fill(
+        "document",
+        title=title,
+        colours=colours(),
+        style=Html(asset("page.css")),
+        content=content,
+        charts=json_in_script({figure.name: figure.spec for figure in figures}),
+        vega=javascript(vega()),
+        script=javascript(asset("page.js")),
+    )
+    return page.text
 
 
 def colours() -> Html:

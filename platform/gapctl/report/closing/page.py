@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from gapctl.report.closing.charts import MARKS, closing_figures
 from gapctl.report.closing.table import closing_table
 from gapctl.report.closing.words import QUESTION, measure_line, sentence, split_words
-from gapctl.report.markup import Html, asset, element, facts, fill, javascript, joined, json_in_script
-from gapctl.report.page_parts import colours, panels, section, vega
+from gapctl.report.markup import Html, element, facts, fill, joined
+from gapctl.report.page_parts import document, panels, section
 from gapctl.report.palette import PAGE_LOOK
 
 if TYPE_CHECKING:
@@ -20,23 +20,18 @@ def render_closing(
 ) -> str:
     """A complete HTML document with a chart for each quality in `keys`; equal arguments give equal text."""
     figures = closing_figures(judgement, keys, answer.measures, PAGE_LOOK)
-    page = fill(
+    content = fill(
         "closing",
         question=QUESTION,
         title=title,
-        colours=colours(),
-        style=Html(asset("page.css")),
         answer=sentence(answer, judgement),
         split=split_words(judgement),
         measures=_measures(answer),
         figures=section("paths", "Quality against gap", MARKS, [panels(figures)]),
         table=closing_table(judgement),
         facts=facts(dict(record)),
-        charts=json_in_script({figure.name: figure.spec for figure in figures}),
-        vega=javascript(vega()),
-        script=javascript(asset("page.js")),
     )
-    return page.text
+    return document(f"{QUESTION} {title}", content, figures)
 
 
 def _measures(answer: "ClosingAnswer") -> Html:

@@ -2,10 +2,10 @@
 
 from itertools import groupby
 
-from gapctl.report.markup import Html, asset, element, facts, fill, javascript, joined, json_in_script
+from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.measured.charts import measured_figures
 from gapctl.report.measured.record import Line, Measured
-from gapctl.report.page_parts import colours, panels, section, vega
+from gapctl.report.page_parts import document, panels, section
 from gapctl.report.palette import PAGE_LOOK
 
 
@@ -13,20 +13,15 @@ def render_measured(measured: Measured) -> str:
     """A complete HTML document; equal records give equal text. Texts of the user's are escaped."""
     figures = measured_figures(measured, PAGE_LOOK)
     lead = "Rows are normalised; points and unmatched pairs are samples, the same each time."
-    page = fill(
+    content = fill(
         "measured",
         title=measured.title,
-        colours=colours(),
-        style=Html(asset("page.css")),
         notes=joined(element("p", note, class_="notice") for note in measured.notes),
         figures=section("pictures", "Pictures", lead, [panels(figures)]),
         measures=joined(_group(name, list(lines)) for name, lines in groupby(measured.lines, _group_of)),
         facts=facts(dict(measured.facts)),
-        charts=json_in_script({figure.name: figure.spec for figure in figures}),
-        vega=javascript(vega()),
-        script=javascript(asset("page.js")),
     )
-    return page.text
+    return document(measured.title, content, figures)
 
 
 def _group_of(line: Line) -> str:

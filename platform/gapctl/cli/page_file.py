@@ -1,0 +1,16 @@
+"""A page written to where a person asked for it."""
+
+from pathlib import Path
+
+from gapctl.errors import InputError
+
+
+def write_page(option: str, out: Path, page: str) -> None:
+    """Raises InputError, which names the option, where the file cannot be written."""
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{option} {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "
+            "and may be written to"
+        ) from error
