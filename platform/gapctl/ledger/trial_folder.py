@@ -110,13 +110,17 @@ class TrialFolder:
         """The evaluations over training, or None where there are none yet."""
         import polars as pl
 
-        content = self._read("history.parquet")
+        content = self.history_file()
         if content is None:
             return None
         try:
             return pl.read_parquet(io.BytesIO(content))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self.damaged("history.parquet", str(error)) from error
+
+    def history_file(self) -> bytes | None:
+        """`history.parquet` as it lies there, or None."""
+        return self._read("history.parquet")
 
     def finish(self, result: Result, weights: bytes) -> None:
         """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""

@@ -1,0 +1,73 @@
+"""The evaluations over training of many trials as one frame, read side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import polars as pl
+
+from gapctl.analysis.levels import identity
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger
+from gapctl.plan.trials import Trial
+from gapctl.spec.sweep import Level
+
+AT_ONCE = 200
+"""Histories whose files are in memory at a time; more of them together are not read faster."""
+_NUMBERS = pl.exclude("trial", "samples_seen", "seconds").cast(pl.Float64)
+
+
+class Histories(NamedTuple):
+    """`frame` as `results.Analysis` describes it, and why what is damaged was left out."""
+
+    frame: pl.DataFrame
+    damaged: tuple[str, ...]
+
+
+def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, Sequence[Level]]) -> Histories:
+    """The evaluations of these trials, in their order; a trial without a history has no rows."""
+    parts: list[pl.DataFrame] = []
+    damaged: list[str] = []
+    for some in _portions(trials):
+        contents = {trial.id: content for trial in some if (content := ledger.trial(trial.id).history_file())}
+        try:
+            parts += pl.collect_all([_rows(trial_id, content) for trial_id, content in contents.items()])
+        except (pl.exceptions.PolarsError, OSError):
+            found = [_alone(ledger, trial_id, content) for trial_id, content in contents.items()]
+            parts += [part for part in found if isinstance(part, pl.DataFrame)]
+            damaged += [part for part in found if isinstance(part, str)]
+    return Histories(_labelled(parts, trials, vary), tuple(damaged))
+
+
+def _portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+    left = iter(trials)
+    while some := list(islice(left, AT_ONCE)):
+        yield some
+
+
+def _rows(trial_id: str, content: bytes) -> pl.LazyFrame:
+    return pl.scan_parquet(content).select(
+        pl.lit(trial_id).alias("trial"), pl.col("samples_seen").cast(pl.Int64), _NUMBERS
+    )
+
+
+def _alone(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
+    """One trial's evaluations, or what is wrong with its file."""
+    try:
+        return _rows(trial_id, content).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        problem: WorkError = ledger.trial(trial_id).damaged("history.parquet", reason)
+        return str(problem)
+
+
+def _labelled(
+    parts: Sequence[pl.DataFrame], trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]
+) -> pl.DataFrame:
+    known = pl.DataFrame(identity(trials, vary))
+    if not parts:
+        return known.clear().with_columns(pl.Series("samples_seen", [], pl.Int64))
+    rows = pl.concat(parts, how="diagonal")
+    metrics = [name for name in rows.columns if name not in ("trial", "samples_seen")]
+    joined = rows.join(known, on="trial", how="left", maintain_order="left")
+    return joined.select(*known.columns, "samples_seen", *metrics)
