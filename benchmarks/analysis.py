@@ -8,7 +8,6 @@ write in a notebook: each trial's files read one after another, its configuratio
 Files come from the system's cache for both; a page that opens a cold disk waits for the disk as well.
 """
 
-import argparse
 import io
 import json
 import os
@@ -16,9 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +29,6 @@ from gapctl.ledger.result import to_json
 from gapctl.ledger.trial_folder import describe
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.vocabulary import METRICS
-from row import Row, write_rows
 
 TRIALS, EVALUATIONS, HISTORIES = 10_000, 200, 16
 SECONDS, MEGABYTES, REPORT_SECONDS = 5.0, 600.0, 60.0
@@ -108,9 +104,10 @@ def analyze_once(file: Path, runs: Path, *options: str) -> Cost:
 
 
 if __name__ == "__main__":
-    f=Path("/tmp/verb/bench"); f.mkdir(exist_ok=True)
-    (f/"sweep.yaml").write_text(SWEEP)
-    t=time.time()
-    fill(f/"runs", plan_for(f/"sweep.yaml", None, None))
-    print("filled", time.time()-t)
-    print(analyze_once(f/"sweep.yaml", f/"runs"))
+    f = Path("/tmp/verb/bench")
+    f.mkdir(exist_ok=True)
+    (f / "sweep.yaml").write_text(SWEEP)
+    t = time.time()
+    fill(f / "runs", plan_for(f / "sweep.yaml", None, None))
+    print("filled", time.time() - t)
+    print(analyze_once(f / "sweep.yaml", f / "runs"))

@@ -53,9 +53,7 @@ def metrics_of(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
 
 def _tables(plan: Plan, finished: Sequence[Finished], histories: Histories, damaged: Sequence[str]) -> Tables:
     trials = _trials(finished, plan.sweep.spec.vary)
-    return Tables(
-        trials, histories.frame, (*damaged, *histories.damaged), provenance(finished, plan.recipe_version)
-    )
+    return Tables(trials, histories.frame, (*damaged, *histories.damaged), provenance(finished, plan.recipe_version))
 
 
 def _trials(finished: Sequence[Finished], vary: Mapping[str, Sequence[Level]]) -> pl.DataFrame:

@@ -22,6 +22,15 @@ class Responses(NamedTuple):
     figures: list[Figure]
 
 
+class Picture(NamedTuple):
+    """A figure as PNG, with the name of its file and its words."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
 def responses(analysis: Analysis, look: Look) -> list[Responses]:
     """The dose-response charts of every factor; a metric that no trial has gets none."""
     factors = factors_of(analysis)
@@ -47,15 +56,26 @@ def figure_files(analysis: Analysis) -> dict[str, bytes]:
 
     Equal analyses give equal bytes.
     """
-    forest = forest_figure(analysis, FILE_LOOK)
-    doses = [figure for response in responses(analysis, FILE_LOOK) for figure in response.figures]
-    figures = [*([forest] if forest else []), *doses, *training_figures(analysis, FILE_LOOK)]
     files = {}
-    for figure in figures:
+    for figure in _figures(analysis):
         svg = _svg(figure)
         files[f"{_slug(figure.name)}.png"] = _png(svg)
         files[f"{_slug(figure.name)}.svg"] = svg.encode()
     return files
+
+
+def pictures(analysis: Analysis) -> list[Picture]:
+    """The same figures for a text that brings its own captions."""
+    return [
+        Picture(f"{_slug(figure.name)}.png", figure.title, figure.caption, _png(_svg(figure)))
+        for figure in _figures(analysis)
+    ]
+
+
+def _figures(analysis: Analysis) -> list[Figure]:
+    forest = forest_figure(analysis, FILE_LOOK)
+    doses = [figure for response in responses(analysis, FILE_LOOK) for figure in response.figures]
+    return [*([forest] if forest else []), *doses, *training_figures(analysis, FILE_LOOK)]
 
 
 def vega_lite_version() -> str:
