@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from gapctl.analysis.agreement import leaf_values
+from gapctl.analysis.histories import label_of
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.levels import level_type
 from gapctl.analysis.table import metrics_of
@@ -49,24 +50,23 @@ def _history(judged: Judged) -> pl.DataFrame:
 
 
 def _with_sweep(judged: Judged, rows: pl.DataFrame, treatments: Sequence[str]) -> pl.DataFrame:
-    scale = pl.Series("scale", [scale_name(judged.plan)], pl.String)
-    sweep = pl.DataFrame([pl.Series("sweep", [judged.analysis.sweep], pl.String), scale])
-    levels = _levels(judged, treatments)
-    joined = rows.join(levels, on="trial", how="left", maintain_order="left")
-    ordered = joined.select("trial", "label", "seed", *treatments, pl.exclude("trial", "label", "seed", *treatments))
-    return sweep.join(ordered, how="cross")
+    first = ["sweep", "scale", "trial", "label", "seed", *treatments]
+    ids, *levels = _levels(judged, treatments)
+    names = [pl.lit(judged.analysis.sweep).alias("sweep"), pl.lit(scale_name(judged.plan)).alias("scale")]
+    added = rows.with_columns(*names, *(label_of(pl.col("trial"), ids, column) for column in levels))
+    return added.select(*first, pl.exclude(first))
 
 
 def _treatments(sweeps: Sequence[Judged]) -> list[str]:
     return list(dict.fromkeys(path for judged in sweeps for path in judged.analysis.factors))
 
 
-def _levels(judged: Judged, treatments: Sequence[str]) -> pl.DataFrame:
-    """Each planned trial's value of each treatment, null where its configuration has none."""
+def _levels(judged: Judged, treatments: Sequence[str]) -> list[pl.Series]:
+    """The ids of the planned trials, then their values of each treatment, null where the configuration has none."""
     trials = judged.plan.trials
     configured = [leaf_values(trial.config.model_dump(mode="json")) for trial in trials]
     columns = [_column(path, [values.get(path) for values in configured]) for path in treatments]
-    return pl.DataFrame([pl.Series("trial", [trial.id for trial in trials], pl.String), *columns])
+    return [pl.Series("trial", [trial.id for trial in trials], pl.String), *columns]
 
 
 def _column(path: str, values: Sequence[Level | None]) -> pl.Series:

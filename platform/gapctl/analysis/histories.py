@@ -64,10 +64,15 @@ def _alone(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
 def _labelled(
     parts: Sequence[pl.DataFrame], trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]
 ) -> pl.DataFrame:
-    known = pl.DataFrame(identity(trials, vary))
+    ids, *labels = identity(trials, vary)
     if not parts:
-        return known.clear().with_columns(pl.Series("samples_seen", [], pl.Int64))
-    rows = pl.concat(parts, how="diagonal")
-    metrics = [name for name in rows.columns if name not in ("trial", "samples_seen")]
-    joined = rows.join(known, on="trial", how="left", maintain_order="left")
-    return joined.select(*known.columns, "samples_seen", *metrics)
+        return pl.DataFrame([*(column.clear() for column in (ids, *labels)), pl.Series("samples_seen", [], pl.Int64)])
+    # Added columns leave the others where they are; a join would copy them, and they are most of a ledger.
+    rows = pl.concat(parts, how="diagonal").with_columns(label_of(pl.col("trial"), ids, column) for column in labels)
+    names = ["trial", *(column.name for column in labels)]
+    return rows.select(*names, pl.exclude(names))
+
+
+def label_of(key: pl.Expr, ids: pl.Series, values: pl.Series) -> pl.Expr:
+    """The value that belongs to each id, as a column of the values' name and type."""
+    return key.replace_strict(ids, values, return_dtype=values.dtype).alias(values.name)

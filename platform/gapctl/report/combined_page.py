@@ -6,6 +6,7 @@ from gapctl.analysis.combined import Combined
 from gapctl.analysis.comparison import Comparison
 from gapctl.analysis.judged import Judged
 from gapctl.report.comparison_words import (
+    comparison_title,
     difference_lines,
     finding_cells,
     heading,
@@ -24,7 +25,7 @@ WORDS = 3
 
 def render_combined(combined: Combined, runs: str) -> str:
     """A complete HTML document; texts from the sweep files are escaped."""
-    title = f"{len(combined.sweeps)} sweeps compared"
+    title = comparison_title(combined)
     first = [element("p", "gapctl · comparison", class_="kicker"), element("h1", title), _lead(combined)]
     parts = [
         _compared(combined),
@@ -42,7 +43,11 @@ def _lead(combined: Combined) -> Html:
 
 
 def _not_judged(combined: Combined) -> list[Html]:
-    return [element("p", f"NOT JUDGED: {said}", class_="notice alert") for said in combined.not_judged]
+    return [_alert("NOT JUDGED", said) for said in combined.not_judged]
+
+
+def _alert(word: str, said: str) -> Html:
+    return element("p", joined([element("strong", f"{word}:"), element("span", said)], " "), class_="notice alert")
 
 
 def _compared(combined: Combined) -> Html:
@@ -83,6 +88,7 @@ def _sweep(judged: Judged, runs: str) -> Html:
     parts = [
         element("p", summary(analysis), class_="summary"),
         notices(analysis),
+        *(_alert("LEFT OUT", said) for said in judged.damaged),
         verdict_cards(analysis, {}),
         element("dl", facts(record), class_="facts"),
     ]

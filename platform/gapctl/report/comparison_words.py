@@ -17,6 +17,13 @@ _NAMES: Final = {
 }
 
 
+def comparison_title(combined: Combined) -> str:
+    """What the whole comparison is called."""
+    if len(combined.sweeps) == 1:
+        return f"{combined.sweeps[0].name}, the only sweep that could be judged"
+    return f"{len(combined.sweeps)} sweeps compared"
+
+
 def heading(comparison: Comparison) -> str:
     """What is compared."""
     name = metric_name(comparison.response)
@@ -71,7 +78,7 @@ def _difference(difference: Difference) -> str:
     plainer = difference.what.replace("hardware.", "hardware, ").replace("versions.", "version of ")
     name = _NAMES.get(difference.what, plainer)
     values = [f"{sweep}: {_listed(found)}" for sweep, found in difference.values.items()]
-    return f"{name} differs: {'; '.join(values)}"
+    return f"different {name}: {'; '.join(values)}"
 
 
 def _listed(values: Sequence[str]) -> str:

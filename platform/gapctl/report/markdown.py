@@ -7,7 +7,15 @@ from urllib.parse import quote
 from gapctl.analysis.combined import Combined
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Analysis, Verdict
-from gapctl.report.comparison_words import difference_lines, finding_cells, heading, headings, level_note, shared_lines
+from gapctl.report.comparison_words import (
+    comparison_title,
+    difference_lines,
+    finding_cells,
+    heading,
+    headings,
+    level_note,
+    shared_lines,
+)
 from gapctl.report.figures import Picture, pictures
 from gapctl.report.markdown_text import code, plain, table
 from gapctl.report.record import Fact, run_record
@@ -41,7 +49,7 @@ def render_markdown(judged: Judged, runs: str, folder: str, declared: str) -> Pa
 def render_comparison(combined: Combined, runs: str, folder: str, declared: Sequence[str]) -> Pages:
     """Several sweeps: what they share and where they differ, then each by itself."""
     blocks = [
-        f"# {len(combined.sweeps)} sweeps compared",
+        f"# {plain(comparison_title(combined))}",
         "Each sweep is judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled.",
         *_not_judged(combined),
         "## The same question in several sweeps",
@@ -100,7 +108,8 @@ def _reason(verdict: Verdict) -> str:
 
 
 def _figure(picture: Picture, folder: str) -> str:
-    return f"![{plain(picture.title)}]({quote(f'{folder}/{picture.name}')})\n\n*{plain(picture.title)}.* {plain(picture.caption)}"
+    title, address = plain(picture.title), quote(f"{folder}/{picture.name}")
+    return f"![{title}]({address})\n\n*{title}.* {plain(picture.caption)}"
 
 
 def _trainings(analysis: Analysis) -> list[str]:
@@ -122,11 +131,8 @@ def _comparison(combined: Combined) -> list[str]:
     for comparison in combined.comparisons:
         if len(comparison.sweeps) > 1:
             rows = [[plain(cell) for cell in finding_cells(finding)] for finding in comparison.findings]
-            blocks += [
-                f"**{plain(heading(comparison))}**",
-                table(headings(comparison), rows, numbers_from=3),
-                plain(level_note(comparison)),
-            ]
+            shown = table(headings(comparison), rows, numbers_from=3)
+            blocks += [f"**{plain(heading(comparison))}**", shown, plain(level_note(comparison))]
     return blocks
 
 
