@@ -29,14 +29,23 @@ def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, S
     parts: list[pl.DataFrame] = []
     damaged: list[str] = []
     for some in _portions(trials):
-        contents = {trial.id: content for trial in some if (content := ledger.trial(trial.id).history_file())}
-        try:
-            parts += pl.collect_all([_rows(trial_id, content) for trial_id, content in contents.items()])
-        except (pl.exceptions.PolarsError, OSError):
-            found = [_alone(ledger, trial_id, content) for trial_id, content in contents.items()]
-            parts += [part for part in found if isinstance(part, pl.DataFrame)]
-            damaged += [part for part in found if isinstance(part, str)]
+        rows, wrong = _together(some, ledger)
+        if rows:
+            # Thousands of small frames take twice the memory of what is in them.
+            parts.append(pl.concat(rows, how="diagonal", rechunk=True))
+        damaged += wrong
     return Histories(_labelled(parts, trials, vary), tuple(damaged))
+
+
+def _together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
+    """Each trial's evaluations; where one file is damaged, all of them one by one, to find it."""
+    contents = {trial.id: content for trial in trials if (content := ledger.trial(trial.id).history_file())}
+    try:
+        return pl.collect_all([_rows(trial_id, content) for trial_id, content in contents.items()]), []
+    except (pl.exceptions.PolarsError, OSError):
+        found = [_alone(ledger, trial_id, content) for trial_id, content in contents.items()]
+        whole = [part for part in found if isinstance(part, pl.DataFrame)]
+        return whole, [part for part in found if isinstance(part, str)]
 
 
 def _portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
@@ -68,7 +77,8 @@ def _labelled(
     if not parts:
         return pl.DataFrame([*(column.clear() for column in (ids, *labels)), pl.Series("samples_seen", [], pl.Int64)])
     # Added columns leave the others where they are; a join would copy them, and they are most of a ledger.
-    rows = pl.concat(parts, how="diagonal").with_columns(label_of(pl.col("trial"), ids, column) for column in labels)
+    rows = pl.concat(parts, how="diagonal", rechunk=False)
+    rows = rows.with_columns(label_of(pl.col("trial"), ids, column) for column in labels)
     names = ["trial", *(column.name for column in labels)]
     return rows.select(*names, pl.exclude(names))
 

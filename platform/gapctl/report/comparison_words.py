@@ -7,7 +7,7 @@ from typing import Final
 from gapctl.analysis.agreement import Difference, Shared
 from gapctl.analysis.combined import Combined
 from gapctl.analysis.comparison import Comparison, Finding
-from gapctl.report.words import aligned, confidence, metric_name, p_value
+from gapctl.report.words import aligned, confidence, counted, metric_name, p_value
 
 MOST_VALUES: Final = 12
 _NAMES: Final = {
@@ -67,9 +67,9 @@ def difference_lines(combined: Combined) -> list[str]:
 
 
 def _shared(shared: Shared) -> str:
-    (one, other), (of_one, of_other) = shared.sweeps, shared.of
+    (one, other), (of_one, of_other), common = shared.sweeps, shared.of, len(shared.trials)
     return (
-        f"{one} and {other} share {len(shared.trials)} trainings ({len(shared.trials)} of {of_one} and of {of_other}); "
+        f"{one} and {other} share {counted(common, 'training')} ({common} of {of_one} and of {of_other}); "
         "what both find in these is found once"
     )
 

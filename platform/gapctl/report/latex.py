@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Verdict
 from gapctl.report.latex_text import typeset
-from gapctl.report.words import aligned, capital, confidence, effect_name, p_value
+from gapctl.report.words import aligned, capital, confidence, counted, effect_name, p_value
 
 COLUMNS = r"p{0.34\linewidth}p{0.22\linewidth}rrrl"
 
@@ -42,10 +42,11 @@ def _table(judged: Judged, declared: str) -> str:
 def _caption(judged: Judged, declared: str) -> str:
     analysis, spec = judged.analysis, judged.plan.sweep.spec
     done, planned = len(analysis.trials), len(judged.plan.trials)
+    family = counted(len(analysis.verdicts), "hypothesis", "hypotheses")
     return (
         f"{typeset(analysis.question)} "
-        rf"Sweep {typeset(judged.name)}: {done} of {planned} trainings, {spec.seeds} seeds, paired, "
-        rf"$\alpha = {analysis.alpha:g}$, Holm's correction over {len(analysis.verdicts)} hypotheses. "
+        rf"Sweep {typeset(judged.name)}: {done} of {planned} trainings, {counted(spec.seeds, 'seed')}, paired, "
+        rf"$\alpha = {analysis.alpha:g}$, Holm's correction over {family}. "
         f"{typeset(capital(declared))}."
     )
 

@@ -21,7 +21,7 @@ from gapctl.report.markdown_text import code, plain, table
 from gapctl.report.record import Fact, run_record
 from gapctl.report.trial_table import main_metrics
 from gapctl.report.verdict_cards import SYMBOLS
-from gapctl.report.words import aligned, as_declared, capital, confidence, effect_name, number, p_value
+from gapctl.report.words import aligned, as_declared, capital, confidence, counted, effect_name, number, p_value
 
 MOST_ROWS: Final = 500
 """Trainings in a table; a page with more of them is read by nobody, and an export has them all."""
@@ -89,7 +89,8 @@ def _verdicts(analysis: Analysis) -> list[str]:
         return ["The sweep file states no hypotheses; the figures are descriptive."]
     head = ["", "claim", "effect", "estimate", f"{confidence(analysis.alpha)} interval", "p (Holm)", "seeds"]
     rows = [_verdict_cells(verdict) for verdict in analysis.verdicts]
-    tested = f"Alpha {analysis.alpha:g}, Holm over {len(analysis.verdicts)} hypotheses; seeds are paired. {_MEANING}"
+    family = counted(len(analysis.verdicts), "hypothesis", "hypotheses")
+    tested = f"Alpha {analysis.alpha:g}, Holm over {family}; seeds are paired. {_MEANING}"
     return [table(head, rows, numbers_from=3), tested, "\n".join(map(_reason, analysis.verdicts))]
 
 

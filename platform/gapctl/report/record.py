@@ -9,7 +9,7 @@ import polars as pl
 from gapctl.analysis.agreement import NOT_RECORDED
 from gapctl.analysis.judged import Judged, arms_words
 from gapctl.plan.trials import Plan
-from gapctl.report.words import number
+from gapctl.report.words import counted, number
 
 DEFAULT_RUNS: Final = "runs"
 _HARDWARE: Final = ("device", "name", "threads", "precision", "packed")
@@ -29,7 +29,7 @@ def run_record(judged: Judged, runs: str) -> list[Fact]:
     done, planned = len(analysis.trials), len(judged.plan.trials)
     command = sweep_command(judged.plan, runs)
     return [
-        Fact("trainings", f"{done} of {planned} done; {spec.seeds} seeds; {_varied(judged)}"),
+        Fact("trainings", f"{done} of {planned} done; {counted(spec.seeds, 'seed')}; {_varied(judged)}"),
         *_missing(judged, command),
         Fact("time", _time(analysis.trials)),
         *_made(analysis.provenance),
@@ -58,7 +58,7 @@ def _missing(judged: Judged, command: str) -> list[Fact]:
     if not judged.missing:
         return []
     which = arms_words(judged.missing, judged.plan.trials)
-    return [Fact("missing", f"{len(judged.missing)} trainings: {which}; `{command}` finishes them")]
+    return [Fact("missing", f"{counted(len(judged.missing), 'training')}: {which}; `{command}` finishes them")]
 
 
 def _time(trials: pl.DataFrame) -> str:
