@@ -2,34 +2,39 @@
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Verdict
 from gapctl.report.latex_text import typeset
 from gapctl.report.words import aligned, capital, confidence, counted, effect_name, p_value
 
-COLUMNS = r"p{0.34\linewidth}p{0.22\linewidth}rrrl"
+_WORDS: Final = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
+COLUMNS: Final = f"{_WORDS % 0.25}{_WORDS % 0.19}{_WORDS % 0.21}rr{_WORDS % 0.14}"
+"""Wide enough for a paper's single column of ten-point text, where texts may wrap."""
 
 
 def render_latex(sweeps: Sequence[Judged], declared: Sequence[str]) -> str:
     """A file to `\\input`; `declared` says of each sweep when its hypotheses were declared."""
     tables = [_table(judged, when) for judged, when in zip(sweeps, declared, strict=True)]
-    return "% \\usepackage{booktabs}\n" + "\n".join(tables)
+    return "% \\usepackage{array,booktabs}\n" + "\n".join(tables)
 
 
 def _table(judged: Judged, declared: str) -> str:
     analysis = judged.analysis
+    if not analysis.verdicts:
+        return f"% {' '.join(judged.name.split())}: the sweep file states no hypotheses\n"
     head = ["claim", "effect", f"estimate ({typeset(confidence(analysis.alpha))} interval)", r"$p$ (Holm)"]
     lines = [
         f"% hypotheses' sha256 {analysis.hypotheses_sha256}",
         f"% sweep file's sha256 {analysis.spec_sha256}",
         r"\begin{table}",
-        r"\centering\small",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{_caption(judged, declared)}}}",
         rf"\label{{tab:{judged.file_name.replace('.', '-').replace('_', '-')}}}",
         rf"\begin{{tabular}}{{{COLUMNS}}}",
         r"\toprule",
-        _row([*head, "seeds", "verdict"]),
+        _row([*head, "$n$", "verdict"]),
         r"\midrule",
         *(_row(_cells(verdict)) for verdict in analysis.verdicts),
         r"\bottomrule",
@@ -43,9 +48,10 @@ def _caption(judged: Judged, declared: str) -> str:
     analysis, spec = judged.analysis, judged.plan.sweep.spec
     done, planned = len(analysis.trials), len(judged.plan.trials)
     family = counted(len(analysis.verdicts), "hypothesis", "hypotheses")
+    seeds = f"{counted(spec.seeds, 'seed')}, paired ($n$: those with every training that a hypothesis needs)"
     return (
         f"{typeset(analysis.question)} "
-        rf"Sweep {typeset(judged.name)}: {done} of {planned} trainings, {counted(spec.seeds, 'seed')}, paired, "
+        rf"Sweep {typeset(judged.name)}: {done} of {planned} trainings, {seeds}, "
         rf"$\alpha = {analysis.alpha:g}$, Holm's correction over {family}. "
         f"{typeset(capital(declared))}."
     )
