@@ -50,8 +50,8 @@ def test_the_same_effect_of_two_sweeps_stands_side_by_side(combined: Combined) -
     assert (comparison.response, comparison.factor, comparison.sweeps) == (RMG, ATTRIBUTES, (LEVELS, RATES))
     assert [(found.sweep, found.effect, found.alpha, found.verdict.id) for found in comparison.findings] == [
         (LEVELS, "trend", 0.05, "slope"),
-        (LEVELS, "contrast, between 0, 5", 0.05, "difference"),
-        (RATES, "contrast, between 0, 5", 0.01, "ends"),
+        (LEVELS, "contrast, between 0 and 5", 0.05, "difference"),
+        (RATES, "contrast, between 0 and 5", 0.01, "ends"),
     ]
 
 

@@ -12,7 +12,7 @@ _NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "response", "factor", "tes
 
 
 class Finding(NamedTuple):
-    """One sweep's verdict; `effect` says what its estimate is of: `trend`, or `contrast, between 0, 5`."""
+    """One sweep's verdict; `effect` says what its estimate is of: `trend`, or `contrast, between 0 and 5`."""
 
     sweep: str
     effect: str
@@ -58,4 +58,4 @@ def _effect(hypothesis: Hypothesis) -> str:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gapctl.cli.analysis_document import combined_document
-from gapctl.cli.analysis_document import document as document
+from gapctl.cli.analysis_document import combined_document, document
 from gapctl.cli.judging import Wanted, judge
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption
 from gapctl.cli.report_file import Format, report_asked, write_report

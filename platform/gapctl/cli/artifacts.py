@@ -11,7 +11,7 @@ REPORT = "report.html"
 
 def artifacts_of(analysis: "Analysis") -> dict[str, bytes]:
     """The files by name; equal analyses give equal bytes."""
-    from gapctl.cli.analyze import document
+    from gapctl.cli.analysis_document import document
     from gapctl.report.figures import figure_files
     from gapctl.report.page import render_report
 
