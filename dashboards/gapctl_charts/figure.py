@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from gapctl.report.palette import Look
+from gapctl_charts.look import Look
 
 if TYPE_CHECKING:
     import altair as alt
@@ -27,7 +27,7 @@ class Figure:
 
 def figure(name: str, title: str, caption: str, chart: "alt.TopLevelMixin", look: Look) -> Figure:
     """Completes a chart: the look's configuration instead of altair's theme, a title where no page gives it one."""
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)
     spec |= {"config": look.config(), "description": f"{title}. {caption}"}
     if look.in_page:
         spec["autosize"] = {"type": "fit-x", "contains": "padding"}
