@@ -1,25 +1,48 @@
-"""Frames inside charts, so that a page or a file needs nothing else."""
+"""Frames beside charts: Altair copies and checks every value that passes through it, so rows go round it."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
 if TYPE_CHECKING:
     import altair as alt
 
+Rows = Sequence[Mapping[str, Any]]
 
-def chart_of(frame: pl.DataFrame, shows: str) -> "alt.Chart":
-    """A chart of a frame's rows, in their order; what is no number is null.
 
-    `shows` says in a word what a row is. Rows that have it are the chart's data to whoever downloads them.
+class Drawing(NamedTuple):
+    """A chart, the rows that it names, and the channels whose axes zoom in a page."""
+
+    chart: "alt.TopLevelMixin"
+    rows: Mapping[str, Rows]
+    zooms: Sequence[str] = ()
+
+
+class Datasets:
+    """The frames of one chart, each under the word that says what a row of it shows.
+
+    Whoever downloads the chart's data gets these rows.
     """
-    import polars.selectors as cs
 
-    return values_chart(frame.with_columns(cs.float().fill_nan(None), shows=pl.lit(shows)).to_dicts())
+    def __init__(self) -> None:
+        self._rows: dict[str, Rows] = {}
+
+    def chart(self, frame: pl.DataFrame, shows: str) -> "alt.Chart":
+        """A chart of the frame's rows, in their order; what is no number is null."""
+        import altair as alt
+        import polars.selectors as cs
+
+        self._rows[shows] = frame.with_columns(cs.float().fill_nan(None)).to_dicts()
+        return alt.Chart(alt.NamedData(shows))
+
+    def drawing(self, chart: "alt.TopLevelMixin", *zooms: str) -> Drawing:
+        """The finished chart with everything that was put here."""
+        return Drawing(chart, dict(self._rows), zooms)
 
 
-def values_chart(rows: list[dict[str, Any]]) -> "alt.Chart":
-    """A chart of a few constants: zero lines, bands."""
+def values_chart(rows: Sequence[Mapping[str, Any]]) -> "alt.Chart":
+    """A chart of a few constants that are no data: zero lines, bands."""
     import altair as alt
 
-    return alt.Chart(alt.InlineData(values=rows))
+    return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from gapctl_charts.data import Drawing
 from gapctl_charts.look import Look
 from gapctl_charts.verdict_strip import Strip, strip_chart
 
@@ -20,13 +21,12 @@ class Headed(NamedTuple):
     strip: Strip
 
 
-def forest_chart(rows: Sequence[Headed], look: Look) -> "alt.VConcatChart":
+def forest_chart(rows: Sequence[Headed], look: Look) -> Drawing:
     """A strip for each verdict, with its heading in the verdict's colour."""
     import altair as alt
 
     strips = [strip_chart(row.strip, look).properties(title=_title(row, look)) for row in rows]
-    chart: alt.VConcatChart = alt.vconcat(*strips, spacing=SPACING)
-    return chart
+    return Drawing(alt.vconcat(*strips, spacing=SPACING), {})
 
 
 def _title(row: Headed, look: Look) -> "alt.TitleParams":

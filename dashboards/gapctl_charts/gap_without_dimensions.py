@@ -5,25 +5,30 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from gapctl_charts.axes import series_colours
-from gapctl_charts.data import chart_of
+from gapctl_charts.data import Datasets, Drawing
 from gapctl_charts.look import Look
 from gapctl_charts.tooltips import value_tooltip
 
 if TYPE_CHECKING:
-    import altair as alt
+    pass
 
 HEIGHT: Final = 300
 GAPS: Final = ("relative gap (RMG)", "distance of means (L2M)")
 
 
-def removal_chart(removals: pl.DataFrame, look: Look) -> "alt.Chart":
+def removal_chart(removals: pl.DataFrame, look: Look) -> Drawing:
     """Lines of `value` over how many dimensions were `removed`, coloured by `series` (one of `GAPS`)."""
     import altair as alt
 
-    chart: alt.Chart = chart_of(removals, "removal").mark_line(strokeWidth=2).encode(
-        x=alt.X("removed:Q", title="dimensions removed", axis=alt.Axis(grid=False, format="~d")),
-        y=alt.Y("value:Q", title="gap that is left"),
-        color=series_colours(GAPS, look.categories(2), None),
-        tooltip=["series:N", "removed:Q", value_tooltip("gap")],
+    data = Datasets()
+    chart: alt.Chart = (
+        data.chart(removals, "removal")
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=alt.X("removed:Q", title="dimensions removed", axis=alt.Axis(grid=False, format="~d")),
+            y=alt.Y("value:Q", title="gap that is left"),
+            color=series_colours(GAPS, look.categories(2), None),
+            tooltip=["series:N", "removed:Q", value_tooltip("gap")],
+        )
     )
-    return chart.properties(width=look.width, height=HEIGHT)
+    return data.drawing(chart.properties(width=look.width, height=HEIGHT))

@@ -35,13 +35,13 @@ def strip_chart(strip: Strip, look: Look) -> "alt.LayerChart":
     point = base.mark_point(shape=_MARK[strip.finding], size=200, filled=True, opacity=1, color=colour)
     tooltip = _tooltip(strip)
     parts = [
-        base.mark_rect(color=look.colour("negligible")).encode(x=_x("band_low", strip, row), x2="band_high:Q"),
+        base.mark_rect(color=look.colour("negligible")).encode(x=_x("band_low", strip, row), x2=alt.X2("band_high:Q")),
         base.mark_rule(color=look.colour("muted"), strokeDash=[4, 3]).encode(x=alt.XDatum(0)),
         point.encode(stroke=alt.value(look.colour("surface")), x=_x("estimate", strip, row), tooltip=tooltip),
     ]
     if strip.low is not None and strip.high is not None:
         bar = base.mark_rule(strokeWidth=3, color=colour)
-        parts.insert(2, bar.encode(x=_x("low", strip, row), x2="high:Q", tooltip=tooltip))
+        parts.insert(2, bar.encode(x=_x("low", strip, row), x2=alt.X2("high:Q"), tooltip=tooltip))
     return alt.LayerChart(layer=parts, width=look.width, height=HEIGHT)
 
 

@@ -1,24 +1,19 @@
 """Zooming that leaves a page's own scrolling alone: dragging moves, Ctrl and the wheel zoom, a double click resets."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from gapctl_charts.look import Look
 
-if TYPE_CHECKING:
-    import altair as alt
-
-NAME = "zoom"
-_DRAG = "[mousedown, window:mouseup] > window:mousemove!"
-_WHEEL = "wheel![event.ctrlKey || event.metaKey]"
+NAME: Final = "zoom"
+# Mouse events, since a finger that drags means to scroll the page.
+_DRAG: Final = "[mousedown, window:mouseup] > window:mousemove!"
+_WHEEL: Final = "wheel![event.ctrlKey || event.metaKey]"
 
 
-def zoomable(chart: "alt.LayerChart", look: Look, *channels: str) -> "alt.LayerChart":
-    """The chart with zoom on its number axes (`x`, `y`) where a page shows it; on paper there is nothing to zoom."""
-    import altair as alt
-
+def zoom_of(channels: Sequence[str], look: Look) -> list[dict[str, Any]]:
+    """The parameter that zooms a chart's number axes (`x`, `y`) in a page; on paper there is nothing to zoom."""
     if not look.in_page or not channels:
-        return chart
-    encodings: Any = list(channels)
-    zoom = alt.selection_interval(NAME, bind="scales", encodings=encodings, translate=_DRAG, zoom=_WHEEL)
-    zoomed: alt.LayerChart = chart.add_params(zoom)
-    return zoomed
+        return []
+    interval = {"type": "interval", "encodings": list(channels), "translate": _DRAG, "zoom": _WHEEL}
+    return [{"name": NAME, "select": interval, "bind": "scales"}]

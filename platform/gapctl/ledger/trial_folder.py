@@ -118,18 +118,6 @@ class TrialFolder:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self.damaged("history.parquet", str(error)) from error
 
-    def dimensions(self) -> "polars.DataFrame | None":
-        """Both modalities' mean embedding by dimension, or None where the trial did not keep them."""
-        import polars as pl
-
-        content = self._read("dimensions.parquet")
-        if content is None:
-            return None
-        try:
-            return pl.read_parquet(io.BytesIO(content))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self.damaged("dimensions.parquet", str(error)) from error
-
     def finish(self, result: Result, weights: bytes) -> None:
         """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""
         self._write("checkpoints/final.pt", weights)

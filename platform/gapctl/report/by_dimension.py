@@ -27,7 +27,7 @@ def dimension_figures(analysis: Analysis, factor: Factor, dimensions: pl.DataFra
         return []
     profiles = _profiles(analysis, factor, dimensions)
     squared = "The squared difference of the modality means in each dimension, largest first; their sum is L2M squared."
-    carried = "The share of it that the largest dimensions carry together."
+    carried = "The share of it that the largest dimensions carry together; dashed: if all carried the same."
     return [
         _figure(profiles, "squared", "Gap by dimension", "Squared mean difference", squared, factor, look),
         _figure(profiles, "carried", "Share the largest dimensions carry", "Share carried", carried, factor, look),

@@ -1,4 +1,4 @@
-"""What was claimed of a curve, as a chart draws it: where a change is too small to count, and where the effect begins."""
+"""What was claimed of a curve, as a chart draws it: where a change is too small to count, where the effect begins."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -72,7 +72,7 @@ def _rows(
 
 
 def _shares(factor: Factor, first: str, last: str, *, per_unit: bool) -> Iterator[tuple[str, float]]:
-    """How much of the smallest effect each level is due: a trend's grows with each unit, a difference's is at its end."""
+    """How much of the smallest effect each level is due: a trend's grows by unit, a difference is due at its end."""
     if not factor.ordered:
         yield last, 1.0
         return
@@ -103,4 +103,6 @@ def _words(drawn: Sequence[Verdict]) -> str:
 def _beyond(verdict: Verdict) -> str:
     if verdict.test == "equivalence":
         return "between these lines"
-    return {"decreasing": "below this line", "increasing": "above this line"}.get(verdict.direction, "beyond these lines")
+    return {"decreasing": "below this line", "increasing": "above this line"}.get(
+        verdict.direction, "beyond these lines"
+    )

@@ -134,9 +134,12 @@ def _marks(response: Response, level: str) -> str:
     other = response.other
     if response.lonely and other is None:
         return "One seed, so no interval."
-    line, bars = ("line", "band and bars") if response.factor.ordered else ("tick", "bar")
     means = response.means
     known = not means.is_empty() and means["low"].is_not_null().any()
-    mean = "" if means.is_empty() else f"Heavy {line}: mean{f'; {bars}: its {level} interval' if known else ''}. "
-    points = f"Open marks: single trainings, coloured by {other.words}." if other else "Open marks: single seeds."
-    return f"{mean}{points}"
+    line = "Heavy line" if response.factor.ordered else "Heavy tick"
+    mean = "" if means.is_empty() else f"{line}: mean{f' with its {level} interval' if known else ''}; "
+    return (
+        f"{mean}open marks: single trainings, coloured by {other.words}."
+        if other
+        else f"{mean}open marks: single seeds."
+    )

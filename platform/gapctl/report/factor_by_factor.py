@@ -20,14 +20,22 @@ _PARTS: Final = {
     "attribute_different": "different attribute",
 }
 
+_TOGETHER: Final = Panel(
+    "accuracies",
+    "Object and attribute accuracy",
+    "Zero-shot accuracy, percent",
+    (Series("quality/object_accuracy", "object"), Series("quality/attribute_accuracy", "attributes")),
+    "The object is the main factor; attributes are the mean over the others.",
+)
+
 
 def factor_figures(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
-    """One figure for the accuracy of all factors and one for each modality's similarities; with a second treatment,
-    whose levels then have the colours, one for each factor's accuracy."""
+    """Accuracies of all factors together, and similarities by modality; with a second treatment, whose levels then have
+    the colours, a figure for each factor's accuracy."""
     accuracy = [f"{ACCURACY}{name}" for name in VALUES]
     panels: Sequence[Panel] = [single(f"accuracy-{key.removeprefix(ACCURACY)}", key) for key in accuracy]
     if not others:
-        panels = [_accuracy(accuracy), *(_bias_parts(side) for side in ("image", "text"))]
+        panels = [_accuracy(accuracy), _TOGETHER, *(_bias_parts(side) for side in ("image", "text"))]
     return panel_figures(analysis, panels, factor, others, {}, look)
 
 
@@ -41,7 +49,7 @@ def _accuracy(metrics: Sequence[str]) -> Panel:
 def _bias_parts(side: str) -> Panel:
     series = tuple(Series(f"bias/{part}_{side}", words) for part, words in _PARTS.items())
     said = (
-        f"Mean cosine of two {side}s that share their object, or an attribute, or do not. MOAD is the difference of the "
-        "first two less that of the last two."
+        f"Mean cosine of two {side}s that share their object, or an attribute, or do not. MOAD is the difference of "
+        "the first two less that of the last two."
     )
     return Panel(f"similarity-{side}s", f"Similarity of {side}s by what they share", "Mean cosine", series, said)

@@ -7,7 +7,7 @@ import numpy as np
 
 from gapctl.analysis.results import Analysis
 from gapctl.report.rows import Row, frame, identity, measured
-from gapctl.report.words import NOT_KNOWN, capital, metric_name, number, with_unit
+from gapctl.report.words import NOT_KNOWN, capital, metric_name, with_unit
 from gapctl_charts.factor import Factor
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.look import Look
@@ -50,11 +50,14 @@ def _words(quality: str, rows: Sequence[Row], factors: Sequence[Factor]) -> str:
     gap, found = np.array([row[GAP] for row in rows]), np.array([row[quality] for row in rows])
     same_arm = np.array([[one == other for other in arms] for one in arms])
     every, within = tau(gap, found, np.ones_like(same_arm)), tau(gap, found, same_arm)
-    inside = NOT_KNOWN if within is None else number(within)
     return (
-        f"Kendall's τ over all {len(rows)} trainings: {NOT_KNOWN if every is None else number(every)}; "
-        f"between trainings of equal treatment: {inside}."
+        f"Kendall's τ over all {len(rows)} trainings: {_told(every)}; "
+        f"between trainings of equal treatment: {_told(within)}."
     )
+
+
+def _told(value: float | None) -> str:
+    return NOT_KNOWN if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def tau(one: np.ndarray, other: np.ndarray, counted: np.ndarray) -> float | None:

@@ -1,6 +1,6 @@
 """One HTML page that answers a sweep's question; it needs no network and no other file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gapctl.analysis.results import Analysis
@@ -14,20 +14,30 @@ from gapctl.report.figures import (
     together_figures,
     training_figures,
 )
-from gapctl.report.markup import Html, element, fill, joined
+from gapctl.report.markup import Html, asset, element, fill, joined
 from gapctl.report.page_parts import document, panels, section
 from gapctl.report.run_record import RunRecord
 from gapctl.report.standing import kicker, notices, summary
 from gapctl.report.trial_table import trial_table
 from gapctl.report.verdict_cards import verdict_cards
 from gapctl.report.what_was_run import what_was_run
-from gapctl_charts.figure import Figure
+from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import PAGE_LOOK
 
 DESCRIPTIVE: Final = (
     "Descriptive: the treatment moves both, so that what goes together here need not cause one another. "
     "Trainings of equal treatment differ by their seed alone."
 )
+
+CONTENTS: Final = {
+    "responses": "What the treatment did",
+    "paths": "While training",
+    "kept": "Factor by factor",
+    "dimensions": "Dimensions",
+    "together": "Gap and quality",
+    "trainings": "Every training",
+    "record": "What was run, and how to run it again",
+}
 
 
 def render_report(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> str:
@@ -36,11 +46,23 @@ def render_report(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> str:
     The same arguments give the same text: it holds no time and nothing random. Vega is in it once, scripts and
     styles are inline, and its security policy forbids loading anything. Texts from the sweep file are escaped.
     """
+    with trusted():
+        return _render(analysis, record)
+
+
+def _render(analysis: Analysis, record: RunRecord) -> str:
     strips = strip_figures(analysis, PAGE_LOOK)
     doses, kept = responses(analysis, PAGE_LOOK, record), kept_figures(analysis, PAGE_LOOK)
     paths, dimensions = training_figures(analysis, PAGE_LOOK), gap_figures(analysis, PAGE_LOOK, record)
     together = together_figures(analysis, PAGE_LOOK)
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
+    shown = {
+        "responses": _by_factor("responses", "What the treatment did", _treatment(doses), doses),
+        "paths": _plain("paths", "While training", "What each training measured on its way.", paths),
+        "kept": _by_factor("kept", "Factor by factor", "What embeddings keep of each factor of the images.", kept),
+        "dimensions": _plain("dimensions", "Which dimensions carry the gap", "At the end of training.", dimensions),
+        "together": _plain("together", "Gap and quality", DESCRIPTIVE, together),
+    }
     content = fill(
         "page",
         kicker=kicker(analysis),
@@ -49,20 +71,20 @@ def render_report(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> str:
         notices=notices(analysis, record),
         verdicts=verdict_cards(analysis, strips, record.asked),
         meaning=fill("meaning", alpha=f"{analysis.alpha:g}") if analysis.verdicts else Html(""),
-        figures=joined(
-            [
-                _by_factor("responses", "What the treatment did", _treatment(doses), doses),
-                _plain("paths", "While training", "What each training measured on its way.", paths),
-                _by_factor("kept", "Factor by factor", "What embeddings keep of each factor of the images.", kept),
-                _plain("dimensions", "Which dimensions carry the gap", "At the end of training.", dimensions),
-                _plain("together", "Gap and quality", DESCRIPTIVE, together),
-            ]
-        ),
+        contents=_contents(shown),
+        hint=Html(asset("hint.html")) if by_factor else Html(""),
+        figures=joined(shown.values()),
         trials=trial_table(analysis, record.run_pages),
         record=what_was_run(analysis, record),
     )
     drawn = [*strips.values(), *by_factor, *paths, *dimensions, *together]
     return document(f"{analysis.sweep}: {analysis.question}", content, drawn, record.run_pages)
+
+
+def _contents(shown: Mapping[str, Html]) -> Html:
+    present = {name: words for name, words in CONTENTS.items() if name not in shown or shown[name].text}
+    links = (element("a", words, href=f"#{name}") for name, words in present.items())
+    return element("nav", joined(links), class_="contents", aria_label="Contents")
 
 
 def _treatment(doses: Sequence[Responses]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from gapctl.report.drawing import vega_code
 from gapctl.report.markup import Html, asset, element, fill, javascript, joined, json_in_script
+from gapctl.report.packed import packed
 from gapctl.report.run_record import RunPages
 from gapctl_charts.figure import Figure
 from gapctl_charts.look import SHADES, css_variables
@@ -18,7 +19,7 @@ def document(title: str, content: Html, figures: Sequence[Figure], run_pages: Ru
         colours=colours(),
         style=Html(asset("page.css")),
         content=content,
-        charts=json_in_script({figure.name: figure.spec for figure in figures}),
+        charts=json_in_script(packed(figures)),
         facts=json_in_script(_facts(run_pages)),
         vega=javascript(vega_code()),
         script=javascript("\n".join(asset(name) for name in ("charts.js", "runs.js", "page.js"))),

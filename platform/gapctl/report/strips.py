@@ -6,6 +6,7 @@ from typing import Final
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.report.rows import finite
 from gapctl.report.words import capital, confidence, effect_name, interval_words
+from gapctl_charts.data import Drawing
 from gapctl_charts.figure import LINE_LENGTH, Figure, figure
 from gapctl_charts.forest import Headed, forest_chart
 from gapctl_charts.look import Look
@@ -19,7 +20,7 @@ def strip_figure(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
     """One hypothesis as a strip; None where nothing could be estimated."""
     if finite(verdict.estimate) is None:
         return None
-    chart = strip_chart(_strip(verdict, look), look)
+    chart = Drawing(strip_chart(_strip(verdict, look), look), {})
     return figure(f"{STRIP}{verdict.id}", effect_name(verdict), interval_words(verdict, alpha), chart, look)
 
 
