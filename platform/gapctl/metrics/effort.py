@@ -18,7 +18,7 @@ class Effort:
     """Galleries of a fixed size for the calibrated entropies."""
 
     single: bool
-    """Whether they compute in float32; sums over rows are float64 anyway."""
+    """Whether they and the entropies compute in float32; sums over rows are float64 anyway."""
 
 
 TRIAL: Final = Effort(queries=256, pairs=1024, galleries=1, single=True)

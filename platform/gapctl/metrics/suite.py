@@ -80,7 +80,8 @@ def measured(embeddings: Embeddings, effort: Effort = THOROUGH) -> Measured:
     image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
     values = sums_of(embeddings, image_ND, text_MD).metrics()
     if embeddings.logit_scale is not None:
-        values |= entropy_metrics(image_ND, text_MD, embeddings.logit_scale)
+        numbers = (_numbers(rows_ND, effort) for rows_ND in (image_ND, text_MD))
+        values |= entropy_metrics(*numbers, embeddings.logit_scale)
     if embeddings.prompt_of_N is None:
         values |= retrieval_metrics(embeddings, image_ND, text_MD)
     if (text_ND := _one_text_each(embeddings, text_MD)) is not None and len(text_ND) > NEIGHBORS:
@@ -190,7 +191,7 @@ def _pair_measures(
     return found
 
 
-def entropy_metrics(image_ND: Array, text_MD: Array, scale: float) -> dict[str, float]:
+def entropy_metrics(image_ND: NDArray[np.floating], text_MD: NDArray[np.floating], scale: float) -> dict[str, float]:
     """Entropies both ways at one logit scale."""
     forward = mean_entropy_nats(image_ND, text_MD, scale)
     return {
