@@ -104,10 +104,12 @@ def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> tuple[dict[str, 
     from gapctl.metrics.effort import THOROUGH
     from gapctl.metrics.suite import entropies_by_scale, measured
 
-    values, sampled = measured(inputs.embeddings, inputs.effort or THOROUGH)
+    effort = inputs.effort or THOROUGH
+    values, sampled = measured(inputs.embeddings, effort)
     found = {**values, **inputs.temperature}
     if logit_scales != (inputs.embeddings.logit_scale,):
-        found |= entropies_by_scale(inputs.embeddings, logit_scales)
+        by_scale = entropies_by_scale(inputs.embeddings, logit_scales, effort)
+        found, sampled = found | by_scale.values, sampled | by_scale.samples
     found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
     samples = {key: each for key, each in sampled.items() if not each.whole and found.get(key) == each.value}
     return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}, samples

@@ -21,7 +21,8 @@ from gapctl.data.mad.prompts import prompts
 from gapctl.data.mad.render import render
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
 from gapctl.metrics.effort import TRIAL
-from gapctl.metrics.suite import Embeddings, measure, unit_rows
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
+from gapctl.metrics.suite import measure
 from gapctl.models.temperature import temperature_metrics
 from gapctl.models.towers import ImageTower, TextTower, cut_captions, patches
 from gapctl.models.weight import weights_for_reading
