@@ -103,10 +103,11 @@ def _sampled(embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, effort: Ef
 
 def _uniformities(embeddings: Embeddings, image: Cloud, text: Cloud, effort: Effort) -> dict[str, Sampled]:
     image_key_N, text_key_M = partner_keys(embeddings)
+    queries = effort.some_against(max(len(image), len(text)))
     return {
-        "geometry/uniformity_image": uniformity(image, effort.queries),
-        "geometry/uniformity_text": uniformity(text, effort.queries),
-        "geometry/uniformity_cross": cross_uniformity(image, image_key_N, text, text_key_M, effort.queries),
+        "geometry/uniformity_image": uniformity(image, queries),
+        "geometry/uniformity_text": uniformity(text, queries),
+        "geometry/uniformity_cross": cross_uniformity(image, image_key_N, text, text_key_M, queries),
     }
 
 
@@ -116,10 +117,11 @@ def _pair_measures(embeddings: Embeddings, image: Cloud, text: Cloud, effort: Ef
     if text_ND is None:
         return {}
     image_key_N, text_key_M = match_keys(embeddings)
-    mixed = mixed_ndcg(Keyed(image, image_key_N), Keyed(text, text_key_M), DEPTH, effort.queries)
+    queries = effort.some_against(len(image) + len(text))
+    mixed = mixed_ndcg(Keyed(image, image_key_N), Keyed(text, text_key_M), DEPTH, queries)
     found = {f"quality/mixed_ndcg_{DEPTH}": mixed, **_recalls(embeddings, image, text, effort)}
     if len(image) > NEIGHBORS:
-        overlap = neighbor_overlap(image, text_ND, NEIGHBORS, effort.queries)
+        overlap = neighbor_overlap(image, text_ND, NEIGHBORS, queries)
         found[f"geometry/neighbor_overlap_{NEIGHBORS}"] = overlap
     return found
 
