@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from gapctl.cli.inputs import Inputs
 
 if TYPE_CHECKING:
+    from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.picture import Picture
-    from gapctl.metrics.suite import Embeddings
     from gapctl.report.measured.record import Line, Measured, Removal
 
 LONGEST_FACT = 300
@@ -48,8 +48,8 @@ def _removals(embeddings: "Embeddings", picture: "Picture") -> "list[Removal]":
     """The gap as dimensions go, but for the last one, in which only signs are left; none for class prompts."""
     import numpy as np
 
+    from gapctl.metrics.embedding_set import unit_rows
     from gapctl.metrics.removal import gap_after_removal
-    from gapctl.metrics.suite import unit_rows
     from gapctl.report.measured.record import Removal
 
     if embeddings.prompt_of_N is not None:
