@@ -3,8 +3,8 @@
     python benchmarks/metrics.py [--json FILE] [--details FILE] [--folder DIR] [--rows 1000000] [--part gap ...]
 
 Parts: `gap` (RMG and object bias at N = 20,000, D = 512), `neighborhood` (1,000 classes), `stream` (N x 512 float32
-from disk; writes two files of `--rows` rows into `--folder` and removes them), `drift` (float32 sums over ten million
-rows) and `suite` (each measure at a trial's size). The peers are the official definitions written out here in plain
+from disk; writes two files of `--rows` rows into `--folder` and removes them) and `drift` (float32 sums over ten
+million rows). The peers are the official definitions written out here in plain
 torch and numpy: all pairs in N x N matrices, and a comparison of all pairs of classes for each class.
 
 Times are CPU seconds of this process, the least of three for anything short; wall time stands beside them where files
@@ -28,17 +28,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.metrics import suite
-from gapctl.metrics.clustering import clustered_by_label
-from gapctl.metrics.effort import TRIAL
-from gapctl.metrics.mixed_search import Keyed, mixed_ndcg
-from gapctl.metrics.neighbor_overlap import neighbor_overlap
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.neighborhood import neighborhood
 from gapctl.metrics.npy_rows import npy_rows
-from gapctl.metrics.separability import linear_separability
 from gapctl.metrics.stream import EmbeddingStream
-from gapctl.metrics.suite import Embeddings, measure, unit_rows
-from gapctl.metrics.zeroshot import flip_rate
 from row import Row, write_rows
 
 Answer = TypeVar("Answer")
@@ -242,41 +235,6 @@ def drift_part() -> Found:
     }
 
 
-def suite_part() -> Found:
-    """Milliseconds of each group of measures on 4,096 pairs, D = 64, ten objects and five attributes."""
-    whole = labelled(4096, 64)
-    rng = np.random.Generator(np.random.Philox(5))
-    trial = Embeddings(
-        whole.image_ND,
-        whole.text_MD,
-        text_group_M=rng.integers(0, 2500, 4096),
-        labels_N=whole.labels_N,
-        attributes_NF=rng.integers(0, 3, (4096, 5)),
-        class_CD=rows(10, 64, 6),
-        logit_scale=30.0,
-    )
-    image, text = unit_rows(trial.image_ND), unit_rows(trial.text_MD)
-    narrow_image, narrow_text = image.astype(np.float32), text.astype(np.float32)
-    assert trial.labels_N is not None
-    assert trial.text_group_M is not None
-    labels_N, key_N, class_CD = trial.labels_N, trial.text_group_M, unit_rows(rows(10, 64, 6))
-    calls: dict[str, Callable[[], object]] = {
-        "everything": lambda: measure(trial, TRIAL),
-        "entropies": lambda: suite.entropy_metrics(image, text, 30.0),
-        "recalls": lambda: suite.retrieval_metrics(trial, image, text),
-        "sums and their measures": lambda: suite.sums_of(trial, image, text).metrics(),
-        "linear_separability": lambda: linear_separability(image, text, TRIAL.pairs),
-        "uniformities": lambda: suite._uniformities(trial, narrow_image, narrow_text, TRIAL),
-        "neighbor_overlap": lambda: neighbor_overlap(narrow_image, narrow_text, 10, TRIAL.queries),
-        "mixed_ndcg": lambda: mixed_ndcg(Keyed(narrow_image, key_N), Keyed(narrow_text, key_N), 10, TRIAL.queries),
-        "v_measure": lambda: clustered_by_label(narrow_image, labels_N, narrow_text, labels_N, TRIAL.pairs),
-        "flip_rate": lambda: flip_rate(narrow_image, class_CD.astype(np.float32), TRIAL.queries),
-        "calibrated entropies": lambda: suite._calibrated(narrow_image, narrow_text, 30.0, TRIAL),
-        "neighborhood": lambda: neighborhood(image, labels_N, class_CD),
-    }
-    return {name: 1000 * timed(call, 3).seconds for name, call in calls.items()}
-
-
 def beside(ours: float, peer: float) -> Found:
     """Both times and their ratio."""
     return {"seconds": ours, "peer_seconds": peer, "times_faster": peer / ours}
@@ -294,7 +252,6 @@ def main() -> None:
         "gap": gap_part,
         "neighborhood": neighborhood_part,
         "drift": drift_part,
-        "suite": suite_part,
     }
     parser.add_argument("--part", choices=tuple(parts), action="append")
     arguments = parser.parse_args()

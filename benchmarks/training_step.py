@@ -88,6 +88,9 @@ class Nowhere:
     def save_history(self, rows: object) -> None:
         pass
 
+    def save_dimensions(self, image_mean_D: object, text_mean_D: object) -> None:
+        pass
+
     def beat(self, samples_seen: int) -> None:
         pass
 

@@ -6,7 +6,7 @@ Index letters: N images, D embedding.
 import numpy as np
 from hypothesis import strategies as st
 
-from gapctl.metrics.suite import Embeddings, unit_rows
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
 
 
 def rng(seed: int) -> np.random.Generator:

@@ -9,6 +9,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.saved: list[tuple[str, bytes]] = []
         self.rows: list[Mapping[str, float]] = []
+        self.centroids: tuple[Sequence[float], Sequence[float]] | None = None
 
     def checkpoints(self) -> Sequence[tuple[str, bytes]]:
         return list(reversed(self.saved))
@@ -18,6 +19,9 @@ class MemoryStore:
 
     def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         self.rows = list(rows)
+
+    def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
+        self.centroids = (image_mean_D, text_mean_D)
 
     def beat(self, samples_seen: int) -> None:
         pass

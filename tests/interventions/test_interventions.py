@@ -13,8 +13,8 @@ from gapctl.interventions.centring import fit_centring, fit_standardisation
 from gapctl.interventions.fitted import nothing
 from gapctl.interventions.removal import fit_projection, fit_removal
 from gapctl.interventions.shift import fit_shift
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.gap import GapSums
-from gapctl.metrics.suite import Embeddings
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}
 

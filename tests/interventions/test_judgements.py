@@ -21,8 +21,9 @@ from gapctl.interventions.units import units_of
 from gapctl.interventions.verdict import verdict_of
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
 from gapctl.metrics.clustering import v_measure
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.gap import Array
-from gapctl.metrics.suite import Embeddings, measure
+from gapctl.metrics.suite import measure
 
 NO_QUESTIONS = ZeroShot()
 

@@ -11,7 +11,7 @@ from gap_galleries import gallery, rng
 from gapctl.errors import InputError
 from gapctl.interventions.split import caption_units, split_images, take, take_questions
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
-from gapctl.metrics.suite import Embeddings
+from gapctl.metrics.embedding_set import Embeddings
 
 
 @given(st.integers(20, 300), st.floats(0.4, 0.6), st.integers(0, 2**32))

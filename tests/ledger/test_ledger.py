@@ -122,6 +122,17 @@ def test_history_keeps_a_column_per_metric_also_where_the_first_row_lacks_it(fol
     assert history["samples_seen"].to_list() == [0, 256]
 
 
+def test_both_centroids_come_back_by_dimension(folder: TrialFolder) -> None:
+    assert folder.dimensions() is None
+
+    folder.save_dimensions([0.5, 0.25], [0.0, -1.0])
+
+    found = folder.dimensions()
+    assert found is not None
+    assert found.rows() == [(0, 0.5, 0.0), (1, 0.25, -1.0)]
+    assert found.columns == ["dimension", "image_mean", "text_mean"]
+
+
 def test_a_truncated_history_is_named(folder: TrialFolder, tmp_path: Path) -> None:
     folder.save_history([{"samples_seen": 0}])
     path = tmp_path / "runs" / RESULT.trial / "history.parquet"

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.suite import unit_rows
+from gapctl.metrics.embedding_set import unit_rows
 
 Rows = NDArray[np.float64]
 

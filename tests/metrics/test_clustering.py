@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.metrics.clustering import clustered_by_label, k_means, v_measure
-from gapctl.metrics.suite import unit_rows
+from gapctl.metrics.embedding_set import unit_rows
 
 ALL = 10_000
 Labels = st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2)), min_size=2, max_size=40)

@@ -8,9 +8,10 @@ import torch
 
 from gapctl.metrics.bias import moad, same_and_different
 from gapctl.metrics.effort import TRIAL
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import GapSums
 from gapctl.metrics.loss_floor import batch_loss_floor
-from gapctl.metrics.suite import Embeddings, measure, unit_rows
+from gapctl.metrics.suite import measure
 
 
 def cloud(count: int, width: int = 8, seed: int = 0) -> np.ndarray:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gapctl.metrics.embedding_set import unit_rows
 from gapctl.metrics.neighborhood import Neighborhood, chance_kendall, neighborhood
-from gapctl.metrics.suite import unit_rows
 
 Rows = NDArray[np.float64]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.picture import POINTS, picture_of
-from gapctl.metrics.suite import Embeddings
 
 
 def clouds(count: int = 200, width: int = 6, apart: float = 3.0) -> Embeddings:

@@ -10,7 +10,7 @@ from analysis_examples import ATTRIBUTES, METRICS, REFUTED, SUPPORTED, Levels, a
 
 from gapctl.analysis.results import Analysis, Interval
 from gapctl.report.figures import figure_files, responses, strip_figures, training_figures
-from gapctl.report.palette import FILE_LOOK, PAGE_LOOK, SHADES
+from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, SHADES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MODES = {"temperature.mode": ["learned", "fixed"]}

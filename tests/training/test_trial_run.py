@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +57,18 @@ def test_the_same_trial_gives_the_same_bits(whole: dict[str, float]) -> None:
 
 def test_a_trial_cut_into_single_steps_gives_the_same_bits(whole: dict[str, float]) -> None:
     assert same(finish(begin(MemoryStore()), seconds=1e-9), whole)
+
+
+def test_a_finished_trial_keeps_the_centroids_whose_difference_is_its_gap() -> None:
+    store = MemoryStore()
+    run = begin(store)
+    run.advance(1e-9)
+    assert store.centroids is None
+    metrics = finish(run)
+
+    assert store.centroids is not None
+    difference_D = np.subtract(*store.centroids)
+    assert math.isclose(float(np.linalg.norm(difference_D)), metrics["gap/l2m"], rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 4, 8])

@@ -15,6 +15,7 @@ from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from gapctl.analysis.combined import Combined
+    from gapctl.ledger import Ledger
 
 FilesArgument = Annotated[
     list[Path] | None, typer.Argument(help="Sweep files.", show_default=False, metavar="[FILE]...")
@@ -68,7 +69,7 @@ def analyze_command(
     if as_json:
         typer.echo(json.dumps(_document(found, several=several), indent=1, allow_nan=False))
     else:
-        _print(found, runs, written)
+        _print(found, ledger, written)
     _conclude(found)
 
 
@@ -98,16 +99,16 @@ def _export(option: str, path: Path, found: "Combined") -> str:
     return f"{len(table):,} rows: {path}"
 
 
-def _print(found: "Combined", runs: str, written: list[str]) -> None:
+def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
     from rich.console import Console
 
     from gapctl.cli.comparison_table import print_comparison, print_sweep
 
     console = Console()
     if len(found.sweeps) == 1:
-        print_sweep(found.sweeps[0], runs, console)
+        print_sweep(found.sweeps[0], ledger, console)
     else:
-        print_comparison(found, runs, console)
+        print_comparison(found, ledger, console)
     for line in written:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -13,28 +13,29 @@ if TYPE_CHECKING:
     from gapctl.analysis.combined import Combined
     from gapctl.analysis.comparison import Comparison, Finding
     from gapctl.analysis.judged import Judged
+    from gapctl.ledger import Ledger
 
 MARK: Final = "*"
 
 
-def print_sweep(judged: "Judged", runs: str, console: "Console") -> None:
+def print_sweep(judged: "Judged", ledger: "Ledger", console: "Console") -> None:
     """A sweep's verdicts and what was run for them."""
     from rich.table import Table
     from rich.text import Text
 
-    from gapctl.report.record import run_record
+    from gapctl.report.run_facts import run_facts
 
     print_verdicts(judged.analysis, console)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for fact in run_record(judged, runs)[1:]:
+    for fact in run_facts(judged, ledger)[1:]:
         table.add_row(fact.term, Text(fact.said.translate(ASCII)))
     console.print()
     console.print(table)
 
 
-def print_comparison(combined: "Combined", runs: str, console: "Console") -> None:
+def print_comparison(combined: "Combined", ledger: "Ledger", console: "Console") -> None:
     """Every sweep, then the comparison."""
     from rich.text import Text
 
@@ -42,7 +43,7 @@ def print_comparison(combined: "Combined", runs: str, console: "Console") -> Non
 
     for judged in combined.sweeps:
         console.print(Text(f"--- {judged.name} ---", style="bold"))
-        print_sweep(judged, runs, console)
+        print_sweep(judged, ledger, console)
         console.print()
     console.print(Text(f"--- {len(combined.sweeps)} sweeps compared, each by its own hypotheses ---", style="bold"))
     _print_tables([found for found in combined.comparisons if len(found.sweeps) > 1], console)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from gapctl.data.feed import TrialData
     from gapctl.metrics.class_prompts import ZeroShot
     from gapctl.metrics.effort import Effort
+    from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.embeddings.content import EmbeddingsFile
-    from gapctl.metrics.suite import Embeddings
     from gapctl.spec.trial import Data
 
 SOURCES = ("--embeddings", "--trial", "--model")

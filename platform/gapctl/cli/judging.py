@@ -98,16 +98,16 @@ def _judged(plan: "Plan", ledger: "Ledger", *, with_history: bool) -> "Judged":
 
     tables = read_tables(plan, ledger, with_history=with_history)
     if tables.trials.is_empty():
-        raise _nothing(plan, ledger.root, tables.damaged)
+        raise _nothing(plan, ledger, tables.damaged)
     return Judged(plan, analysis_of(plan, tables, ledger.declaration(plan.sweep.spec.name)), tables.damaged)
 
 
-def _nothing(plan: "Plan", runs: str, damaged: Sequence[str]) -> GapctlError:
-    from gapctl.report.record import sweep_command
+def _nothing(plan: "Plan", ledger: "Ledger", damaged: Sequence[str]) -> GapctlError:
+    from gapctl.report.commands import commands_of
 
     if damaged:
         return WorkError("\n".join(damaged))
     return InputError(
-        f"{runs}: no finished trial of {plan.sweep.spec.name}, so there is nothing to judge; run "
-        f"`{sweep_command(plan, runs)}` first"
+        f"{ledger.root}: no finished trial of {plan.sweep.spec.name}, so there is nothing to judge; run "
+        f"`{commands_of(plan, ledger).sweep}` first"
     )

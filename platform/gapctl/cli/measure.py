@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
+from gapctl.cli.measure_against import against_document, check_against, load_against, print_against
 from gapctl.cli.measure_report import render_report
 from gapctl.cli.options import JsonOption
 from gapctl.cli.page_file import write_page
@@ -32,6 +33,14 @@ ReportOption = Annotated[
     Path | None,
     typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
 ]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        help="Another model of the same width, given as the first is: do the same dimensions carry its gap?",
+        metavar="PLACE|ID",
+    ),
+]
 LogOption = Annotated[bool, typer.Option("--log", help="Also keep it in MLflow, as a run of `measurements`.")]
 UriOption = Annotated[str | None, typer.Option("--uri", help="MLflow's store for --log, if not sqlite:///mlflow.db.")]
 ScalesOption = Annotated[
@@ -49,6 +58,7 @@ ScalesOption = Annotated[
 def measure_command(
     asked: Asked,
     scales: ScalesOption = None,
+    against: AgainstOption = None,
     as_json: JsonOption = False,
     report: ReportOption = None,
     log: LogOption = False,
@@ -82,20 +92,27 @@ def measure_command(
 
     asked_scales = _logit_scales(scales or ())
     _check_store(uri, log)
+    check_against(asked, against)
     inputs = load_inputs(asked)
     own = inputs.embeddings.logit_scale
     logit_scales = asked_scales or (_logit_scales(USUAL_SCALES) if own is None else (own,))
     with plain_console(stderr=True).status("measuring"):
+        other = load_against(asked, against, inputs) if against is not None else None
         metrics, samples = _measured(inputs, logit_scales)
         page = _page(inputs, metrics) if report is not None or log else ""
     if report is not None:
         write_page("--report", report, page)
+    document = _document(inputs, metrics, samples, logit_scales)
+    if other is not None:
+        document["against"] = against_document(other)
     if log:
-        _log(uri, _document(inputs, metrics, samples, logit_scales), inputs, page)
+        _log(uri, document, inputs, page)
     if as_json:
-        typer.echo(json.dumps(_document(inputs, metrics, samples, logit_scales), indent=1))
-    else:
-        _print(inputs, metrics, samples)
+        typer.echo(json.dumps(document, indent=1))
+        return
+    _print(inputs, metrics, samples)
+    if other is not None:
+        print_against(other)
 
 
 def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> tuple[dict[str, float], dict[str, "Sampled"]]:
@@ -104,10 +121,12 @@ def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> tuple[dict[str, 
     from gapctl.metrics.effort import THOROUGH
     from gapctl.metrics.suite import entropies_by_scale, measured
 
-    values, sampled = measured(inputs.embeddings, inputs.effort or THOROUGH)
+    effort = inputs.effort or THOROUGH
+    values, sampled = measured(inputs.embeddings, effort)
     found = {**values, **inputs.temperature}
     if logit_scales != (inputs.embeddings.logit_scale,):
-        found |= entropies_by_scale(inputs.embeddings, logit_scales)
+        by_scale = entropies_by_scale(inputs.embeddings, logit_scales, effort)
+        found, sampled = found | by_scale.values, sampled | by_scale.samples
     found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
     samples = {key: each for key, each in sampled.items() if not each.whole and found.get(key) == each.value}
     return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}, samples

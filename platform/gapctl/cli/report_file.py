@@ -49,7 +49,7 @@ def report_asked(form: Format | None, out: Path | None) -> Report | None:
 def write_report(report: Report, found: "Combined", ledger: "Ledger") -> str:
     """Writes the report and its figures; returns where it lies."""
     name = _default_name(found, report.format) if report.out is None else report.out.name
-    files = _files(report.format, found, ledger.root, name)
+    files = _files(report.format, found, ledger, name)
     if report.out is None:
         return [ledger.keep(path, content) for path, content in files.items()][-1]
     for path, content in files.items():
@@ -62,32 +62,34 @@ def _default_name(found: "Combined", form: Format) -> str:
     return f"{stem}.report{_ENDINGS[form]}"
 
 
-def _files(form: Format, found: "Combined", runs: str, name: str) -> dict[str, bytes]:
+def _files(form: Format, found: "Combined", ledger: "Ledger", name: str) -> dict[str, bytes]:
     """The files by their path beside the report, which is the last: it is there once all that it shows is."""
     if form is Format.MARKDOWN:
-        return _markdown(found, runs, name)
-    page = _latex(found) if form is Format.LATEX else _html(found, runs)
+        return _markdown(found, ledger, name)
+    page = _latex(found) if form is Format.LATEX else _html(found, ledger)
     return {name: page.encode()}
 
 
-def _html(found: "Combined", runs: str) -> str:
+def _html(found: "Combined", ledger: "Ledger") -> str:
     if len(found.sweeps) == 1 and not found.not_judged:
         from gapctl.report.page import render_report
+        from gapctl.report.run_record import read_record
 
-        return render_report(found.sweeps[0].analysis)
+        (judged,) = found.sweeps
+        return render_report(judged.analysis, read_record(judged.plan, ledger))
     from gapctl.report.combined_page import render_combined
 
-    return render_combined(found, runs)
+    return render_combined(found, ledger)
 
 
-def _markdown(found: "Combined", runs: str, name: str) -> dict[str, bytes]:
+def _markdown(found: "Combined", ledger: "Ledger", name: str) -> dict[str, bytes]:
     from gapctl.report.markdown import render_comparison, render_markdown
 
     folder, declared = f"{Path(name).stem}-figures", _declared(found)
     if len(found.sweeps) == 1 and not found.not_judged:
-        pages = render_markdown(found.sweeps[0], runs, folder, declared[0])
+        pages = render_markdown(found.sweeps[0], ledger, folder, declared[0])
     else:
-        pages = render_comparison(found, runs, folder, declared)
+        pages = render_comparison(found, ledger, folder, declared)
     return {**pages.figures, name: pages.text.encode()}
 
 

@@ -18,7 +18,7 @@ from gapctl.encoding.questions import Question
 from gapctl.encoding.shard_cache import Described, EncodedShard, Floats
 from gapctl.errors import InputError
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
-from gapctl.metrics.suite import Embeddings
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.models.temperature import temperature_metrics
 
 

@@ -16,7 +16,7 @@ from gapctl.interventions.statistic import Statistic
 from gapctl.interventions.units import units_of
 from gapctl.interventions.verdict import GAP, Change, unseen, verdict_of
 from gapctl.metrics.class_prompts import ZeroShot
-from gapctl.metrics.suite import Embeddings, unit_rows
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
 from gapctl.metrics.clustering import k_means
 from gapctl.metrics.draws import Draw, some_rows
 from gapctl.metrics.effort import THOROUGH
+from gapctl.metrics.embedding_set import Embeddings, match_keys, unit_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.mixed_search import Keyed, query_gains
 from gapctl.metrics.retrieval import hits
 from gapctl.metrics.separability import told_apart
-from gapctl.metrics.suite import Embeddings, match_keys, unit_rows
 from gapctl.metrics.zeroshot import flips
 
 DEPTHS: Final = (1, 5, 10)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gapctl.errors import InputError
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
-from gapctl.metrics.suite import Embeddings
+from gapctl.metrics.embedding_set import Embeddings
 
 LEAST_IMAGES = 8
 """Fewer on a side say nothing: neither a mean nor an interval."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.suite import Embeddings
+from gapctl.metrics.embedding_set import Embeddings
 
 Numbers = NDArray[np.int64]
 

@@ -102,25 +102,29 @@ class TrialFolder:
         """Writes `history.parquet`: a row per evaluation, a column per metric."""
         import polars as pl
 
-        buffer = io.BytesIO()
-        pl.DataFrame([dict(row) for row in rows], infer_schema_length=None).write_parquet(buffer)
-        self._write("history.parquet", buffer.getvalue())
+        self._write_table("history.parquet", pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
 
     def history(self) -> "polars.DataFrame | None":
         """The evaluations over training, or None where there are none yet."""
-        import polars as pl
-
-        content = self.history_file()
-        if content is None:
-            return None
-        try:
-            return pl.read_parquet(io.BytesIO(content))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self.damaged("history.parquet", str(error)) from error
+        return self._read_table("history.parquet")
 
     def history_file(self) -> bytes | None:
         """`history.parquet` as it lies there, or None."""
         return self._read("history.parquet")
+
+    def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
+        """Writes `dimensions.parquet`: a row per embedding dimension with both modalities' mean coordinates there."""
+        import polars as pl
+
+        columns = {"image_mean": list(image_mean_D), "text_mean": list(text_mean_D)}
+        self._write_table("dimensions.parquet", pl.DataFrame(columns).with_row_index("dimension"))
+
+    def dimensions(self) -> "polars.DataFrame | None":
+        """`dimension`, `image_mean` and `text_mean` by embedding dimension at the end, or None where there are none.
+
+        Their difference is the gap's vector. Trials of recipe 2 and before kept none.
+        """
+        return self._read_table("dimensions.parquet")
 
     def finish(self, result: Result, weights: bytes) -> None:
         """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""
@@ -169,6 +173,22 @@ class TrialFolder:
         return self._runs.names(
             f"{self.trial_id}/checkpoints", keep=lambda name: name[:-3].isdigit() and name.endswith(".pt")
         )
+
+    def _write_table(self, name: str, table: "polars.DataFrame") -> None:
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        self._write(name, buffer.getvalue())
+
+    def _read_table(self, name: str) -> "polars.DataFrame | None":
+        import polars as pl
+
+        content = self._read(name)
+        if content is None:
+            return None
+        try:
+            return pl.read_parquet(io.BytesIO(content))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self.damaged(name, str(error)) from error
 
     def _read(self, name: str) -> bytes | None:
         return self._runs.read(f"{self.trial_id}/{name}")

@@ -42,12 +42,14 @@ class LabelSums:
     squares: float
 
     @classmethod
-    def of(cls, embedding_ND: Array, label_N: Labels) -> "LabelSums":
-        """The sums of some rows, one after the other for each label."""
+    def of(cls, embedding_ND: NDArray[np.floating], label_N: Labels) -> "LabelSums":
+        """The sums of some rows, one after the other for each label, in float64."""
         label_K, count_K = np.unique(label_N, return_counts=True)
         sorted_ND = embedding_ND[np.argsort(label_N, kind="stable")]
-        total_KD = np.stack([rows_KD.sum(axis=0) for rows_KD in np.split(sorted_ND, np.cumsum(count_K)[:-1])])
-        return cls(label_K, count_K, total_KD, float(np.square(embedding_ND).sum()))
+        total_KD = np.stack(
+            [rows_KD.sum(axis=0, dtype=np.float64) for rows_KD in np.split(sorted_ND, np.cumsum(count_K)[:-1])]
+        )
+        return cls(label_K, count_K, total_KD, float(np.square(embedding_ND).sum(dtype=np.float64)))
 
     def __add__(self, other: "LabelSums") -> "LabelSums":
         squares = self.squares + other.squares

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.bias import BiasSums, Labels, LabelSums
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums
 from gapctl.metrics.subspace import SecondMoments
-from gapctl.metrics.suite import Embeddings, unit_rows
 from gapctl.metrics.sums import EmbeddingSums
 from gapctl.metrics.zeroshot import AccuracyCount
 

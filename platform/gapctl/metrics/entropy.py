@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.metrics.draws import Draw, permutation
+from gapctl.metrics.draws import Draw, permutation, some_rows
 from gapctl.metrics.sampled import Sampled, mean_of_sample
 
 BLOCK = 1024
@@ -21,8 +21,13 @@ ROWS_IN_CACHE = 32
 
 def mean_entropy_nats(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float) -> float:
     """Mean over queries of the entropy of softmax(scale * q . gallery), in nats (arXiv 2404.07983, sec. 6)."""
-    total = sum(float(entropy_B.sum()) for entropy_B in _entropies(query_QD, gallery_GD, scale))
-    return total / len(query_QD)
+    return mean_entropy(query_QD, gallery_GD, scale, most=len(query_QD)).value
+
+
+def mean_entropy(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float, most: int) -> Sampled:
+    """The same over at most `most` of the queries, each against the whole gallery."""
+    rows_Q = some_rows(Draw.QUERIES, len(query_QD), most)
+    return mean_of_sample(np.concatenate([*_numpy(query_QD[rows_Q], gallery_GD, scale)]), len(query_QD))
 
 
 def calibrated_entropy(

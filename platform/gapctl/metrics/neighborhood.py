@@ -35,7 +35,7 @@ class Neighborhood(NamedTuple):
     discordance: float
 
 
-def neighborhood(image_ND: Array, class_N: NDArray[np.int64], prompt_CD: Array) -> Neighborhood:
+def neighborhood(image_ND: NDArray[np.floating], class_N: NDArray[np.int64], prompt_CD: Array) -> Neighborhood:
     """Compares the two orders; rows are L2-normalised and `class_N` numbers each image's prompt.
 
     Classes without an image take no part.

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.suite import Embeddings, unit_rows
 
 SEED: Final = 2404_07983
 POINTS: Final = 1000

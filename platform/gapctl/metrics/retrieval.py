@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.draws import Draw, some_rows
+from gapctl.metrics.sampled import Sampled, mean_of_sample
+
 BLOCK = 128
 """Queries at a time: few enough that their cosines are still in the cache when the nearest are looked for."""
 
@@ -18,11 +21,17 @@ def recalls(
     gallery_GD: NDArray[np.floating],
     query_key_Q: NDArray[np.int64],
     gallery_key_G: NDArray[np.int64],
+    most: int,
     depths: Sequence[int] = (1, 5, 10),
-) -> dict[int, float]:
-    """The share of queries with an item of their own key among the `k` nearest, for each k in `depths`."""
-    hit_QK = hits(query_QD, gallery_GD, query_key_Q, gallery_key_G, depths)
-    return {depth: int(hit_Q.sum()) / len(query_QD) for depth, hit_Q in zip(depths, hit_QK.T, strict=True)}
+) -> dict[int, Sampled]:
+    """The share of queries with an item of their own key among the `k` nearest, for each k in `depths`.
+
+    Of more than `most` queries that many are drawn, and each is compared with the whole gallery.
+    """
+    rows_Q = some_rows(Draw.QUERIES, len(query_QD), most)
+    hit_QK = hits(query_QD[rows_Q], gallery_GD, query_key_Q[rows_Q], gallery_key_G, depths)
+    shares = (mean_of_sample(hit_Q.astype(np.float64), len(query_QD)) for hit_Q in hit_QK.T)
+    return dict(zip(depths, shares, strict=True))
 
 
 def hits(

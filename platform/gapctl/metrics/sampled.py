@@ -29,6 +29,10 @@ class Sampled(NamedTuple):
         """Whether every row was taken."""
         return self.sample >= self.population
 
+    def scaled(self, factor: float) -> "Sampled":
+        """The same in another unit, for a positive factor."""
+        return self._replace(value=self.value * factor, low=self.low * factor, high=self.high * factor)
+
 
 def mean_of_sample(value_S: NDArray[np.floating], population: int) -> Sampled:
     """The mean of rows drawn without replacement; NaN for the interval of a single row of several."""

@@ -6,7 +6,7 @@ fits in memory and `suite.measured`.
 """
 
 from gapctl.metrics.block import sums_of_block
-from gapctl.metrics.suite import Embeddings
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.sums import EmbeddingSums
 
 

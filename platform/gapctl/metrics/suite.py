@@ -5,55 +5,41 @@ Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.bias import BiasSums
 from gapctl.metrics.clustering import clustered_by_label
 from gapctl.metrics.effort import THOROUGH, Effort
-from gapctl.metrics.entropy import calibrated_entropy, mean_entropy_nats
-from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums
+from gapctl.metrics.embedding_set import (
+    Embeddings,
+    match_keys,
+    one_text_each,
+    partner_keys,
+    single_unit_rows,
+    text_labels,
+    unit_rows,
+)
+from gapctl.metrics.entropy import calibrated_entropy, mean_entropy
 from gapctl.metrics.mixed_search import Keyed, mixed_ndcg
 from gapctl.metrics.neighbor_overlap import chance_overlap, neighbor_overlap
 from gapctl.metrics.neighborhood import neighborhood
 from gapctl.metrics.retrieval import recalls
 from gapctl.metrics.sampled import Sampled
 from gapctl.metrics.separability import linear_separability
-from gapctl.metrics.subspace import SecondMoments
-from gapctl.metrics.sums import EmbeddingSums
+from gapctl.metrics.set_sums import Classes, classes_of, sums_of
 from gapctl.metrics.uniformity import cross_uniformity, uniformity
-from gapctl.metrics.zeroshot import AccuracyCount, flip_rate
+from gapctl.metrics.zeroshot import flip_rate
 
 GALLERY_SIZES: Final = (100, 1000)
 """Sizes at which entropies are measured whatever the gallery's own size is."""
 NEIGHBORS: Final = 10
 DEPTH: Final = 10
+MOST_DOUBLES: Final = 1 << 28
+"""Coordinates of both modalities (2 GiB in float64) above which rows are compared in float32."""
 
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Images (N, D) and texts (M, D), normalised here, and whatever else is known of them.
-
-    `text_to_image_M` gives each text's image (text j belongs to image j if left out); `text_group_M` numbers
-    texts so that equal captions are equal; `labels_N` are objects, `attributes_NF` attribute labels by factor.
-    Where the texts are class prompts, `prompt_of_N` gives each image's; where they are captions, `class_CD` may give
-    a prompt embedding for each object label. `bias_image_ND` (N, D) are the embeddings whose object bias is meant, if
-    not the images'.
-    """
-
-    image_ND: NDArray[np.floating]
-    text_MD: NDArray[np.floating]
-    text_to_image_M: NDArray[np.int64] | None = None
-    text_group_M: NDArray[np.int64] | None = None
-    prompt_of_N: NDArray[np.int64] | None = None
-    labels_N: NDArray[np.int64] | None = None
-    attributes_NF: NDArray[np.int64] | None = None
-    class_CD: NDArray[np.floating] | None = None
-    bias_image_ND: NDArray[np.floating] | None = None
-    logit_scale: float | None = None
+Cloud = NDArray[np.floating]
 
 
 class Measured(NamedTuple):
@@ -63,13 +49,6 @@ class Measured(NamedTuple):
     samples: dict[str, Sampled]
 
 
-class _Classes(NamedTuple):
-    """Each image's class (N,) and each class's unit prompt embedding (C, D)."""
-
-    class_N: NDArray[np.int64]
-    prompt_CD: Array
-
-
 def measure(embeddings: Embeddings, effort: Effort = THOROUGH) -> dict[str, float]:
     """The measures by name; those that need labels, classes or a logit scale are there where the input has them."""
     return measured(embeddings, effort).values
@@ -77,63 +56,28 @@ def measure(embeddings: Embeddings, effort: Effort = THOROUGH) -> dict[str, floa
 
 def measured(embeddings: Embeddings, effort: Effort = THOROUGH) -> Measured:
     """The measures by name, and the samples that some of them are taken from."""
-    image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
-    values = sums_of(embeddings, image_ND, text_MD).metrics()
-    if embeddings.logit_scale is not None:
-        values |= entropy_metrics(image_ND, text_MD, embeddings.logit_scale)
-    if embeddings.prompt_of_N is None:
-        values |= retrieval_metrics(embeddings, image_ND, text_MD)
-    if (text_ND := _one_text_each(embeddings, text_MD)) is not None and len(text_ND) > NEIGHBORS:
+    image_ND, text_MD = clouds_of(embeddings, effort)
+    values = sums_of(embeddings).metrics()
+    if (text_ND := one_text_each(embeddings, text_MD)) is not None and len(text_ND) > NEIGHBORS:
         values[f"geometry/neighbor_overlap_{NEIGHBORS}_chance"] = chance_overlap(len(text_ND), NEIGHBORS)
-    if (classes := _classes(embeddings, text_MD)) is not None:
+    if (classes := classes_of(embeddings)) is not None:
         values |= _class_order_metrics(image_ND, classes)
     samples = _sampled(embeddings, image_ND, text_MD, effort)
+    if embeddings.logit_scale is not None:
+        values["entropy/gallery"] = float(len(text_MD))
+        samples |= _entropies(embeddings, image_ND, text_MD, embeddings.logit_scale, effort)
     return Measured(values | {key: sampled.value for key, sampled in samples.items()}, samples)
 
 
-def sums_of(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> EmbeddingSums:
-    """The sums over unit rows (N, D) and (M, D), by all that is known of them."""
-    image_bias, text_bias = _bias(embeddings, image_ND, text_MD)
-    classes = _classes(embeddings, text_MD)
-    return EmbeddingSums(
-        gap=_gap_sums(embeddings, image_ND, text_MD),
-        image_moments=SecondMoments.of(image_ND),
-        text_moments=SecondMoments.of(text_MD),
-        image_bias=image_bias,
-        text_bias=text_bias,
-        accuracy=AccuracyCount.of(image_ND, classes.class_N, classes.prompt_CD) if classes else None,
-    )
+def clouds_of(embeddings: Embeddings, effort: Effort) -> tuple[Cloud, Cloud]:
+    """Unit rows of both modalities, as what compares rows with each other takes them."""
+    clouds = (embeddings.image_ND, embeddings.text_MD)
+    single = effort.single or sum(cloud_ND.size for cloud_ND in clouds) > MOST_DOUBLES
+    image_ND, text_MD = (single_unit_rows(cloud_ND) if single else unit_rows(cloud_ND) for cloud_ND in clouds)
+    return image_ND, text_MD
 
 
-def _gap_sums(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> GapSums:
-    if embeddings.prompt_of_N is None:
-        return GapSums.of(image_ND, text_MD, embeddings.text_to_image_M)
-    matched = MatchedSums.of(image_ND, text_MD[embeddings.prompt_of_N])
-    return GapSums(CloudSums.of(image_ND), CloudSums.of(text_MD), matched)
-
-
-def _bias(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> tuple[BiasSums | None, BiasSums | None]:
-    """The images' sums by label, and the texts' where row i of them belongs to image i."""
-    labels_N, attributes_NF = embeddings.labels_N, embeddings.attributes_NF
-    if labels_N is None or attributes_NF is None:
-        return None, None
-    if embeddings.bias_image_ND is not None:
-        return BiasSums.of(unit_rows(embeddings.bias_image_ND), labels_N, attributes_NF), None
-    image = BiasSums.of(image_ND, labels_N, attributes_NF)
-    if embeddings.text_to_image_M is None and embeddings.prompt_of_N is None:
-        return image, BiasSums.of(text_MD, labels_N, attributes_NF)
-    return image, None
-
-
-def _classes(embeddings: Embeddings, text_MD: Array) -> _Classes | None:
-    if embeddings.prompt_of_N is not None:
-        return _Classes(embeddings.prompt_of_N, text_MD)
-    if embeddings.class_CD is not None and embeddings.labels_N is not None:
-        return _Classes(embeddings.labels_N, unit_rows(embeddings.class_CD))
-    return None
-
-
-def _class_order_metrics(image_ND: Array, classes: _Classes) -> dict[str, float]:
+def _class_order_metrics(image_ND: Cloud, classes: Classes) -> dict[str, float]:
     """How alike the two modalities order the classes."""
     order = neighborhood(image_ND, classes.class_N, classes.prompt_CD)
     return {
@@ -143,67 +87,72 @@ def _class_order_metrics(image_ND: Array, classes: _Classes) -> dict[str, float]
     }
 
 
-def _sampled(embeddings: Embeddings, image_ND: Array, text_MD: Array, effort: Effort) -> dict[str, Sampled]:
-    """The measures that look at no more than the effort allows."""
-    image, text = _numbers(image_ND, effort), _numbers(text_MD, effort)
+def _sampled(embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, effort: Effort) -> dict[str, Sampled]:
+    """The measures that look at no more than the effort allows, entropies apart."""
     found = {"gap/linear_separability": linear_separability(image_ND, text_MD, effort.pairs)}
-    found |= _uniformities(embeddings, image, text, effort)
-    found |= _pair_measures(embeddings, image, text, effort)
+    found |= _uniformities(embeddings, image_ND, text_MD, effort)
+    found |= _pair_measures(embeddings, image_ND, text_MD, effort)
     if embeddings.labels_N is not None:
-        label_M = _text_labels(embeddings, embeddings.labels_N)
-        found["quality/v_measure"] = clustered_by_label(image, embeddings.labels_N, text, label_M, effort.pairs)
-    if (classes := _classes(embeddings, text_MD)) is not None:
-        found["quality/flip_rate"] = flip_rate(image, _numbers(classes.prompt_CD, effort), effort.queries)
+        label_M = text_labels(embeddings, embeddings.labels_N)
+        found["quality/v_measure"] = clustered_by_label(image_ND, embeddings.labels_N, text_MD, label_M, effort.pairs)
+    if (classes := classes_of(embeddings)) is not None:
+        prompt_CD = classes.prompt_CD.astype(image_ND.dtype)
+        found["quality/flip_rate"] = flip_rate(image_ND, prompt_CD, effort.queries)
     return found
 
 
-def _numbers(rows_ND: Array, effort: Effort) -> NDArray[np.floating]:
-    return rows_ND.astype(np.float32) if effort.single else rows_ND
-
-
-def _uniformities(
-    embeddings: Embeddings, image: NDArray[np.floating], text: NDArray[np.floating], effort: Effort
-) -> dict[str, Sampled]:
-    image_key_N, text_key_M = _partner_keys(embeddings)
+def _uniformities(embeddings: Embeddings, image: Cloud, text: Cloud, effort: Effort) -> dict[str, Sampled]:
+    image_key_N, text_key_M = partner_keys(embeddings)
+    queries = effort.some_against(max(len(image), len(text)))
     return {
-        "geometry/uniformity_image": uniformity(image, effort.queries),
-        "geometry/uniformity_text": uniformity(text, effort.queries),
-        "geometry/uniformity_cross": cross_uniformity(image, image_key_N, text, text_key_M, effort.queries),
+        "geometry/uniformity_image": uniformity(image, queries),
+        "geometry/uniformity_text": uniformity(text, queries),
+        "geometry/uniformity_cross": cross_uniformity(image, image_key_N, text, text_key_M, queries),
     }
 
 
-def _pair_measures(
-    embeddings: Embeddings, image: NDArray[np.floating], text: NDArray[np.floating], effort: Effort
-) -> dict[str, Sampled]:
+def _pair_measures(embeddings: Embeddings, image: Cloud, text: Cloud, effort: Effort) -> dict[str, Sampled]:
     """What needs a text for each image rather than class prompts."""
-    text_ND = _one_text_each(embeddings, text)
+    text_ND = one_text_each(embeddings, text)
     if text_ND is None:
         return {}
     image_key_N, text_key_M = match_keys(embeddings)
-    mixed = mixed_ndcg(Keyed(image, image_key_N), Keyed(text, text_key_M), DEPTH, effort.queries)
-    found = {f"quality/mixed_ndcg_{DEPTH}": mixed}
+    queries = effort.some_against(len(image) + len(text))
+    mixed = mixed_ndcg(Keyed(image, image_key_N), Keyed(text, text_key_M), DEPTH, queries)
+    found = {f"quality/mixed_ndcg_{DEPTH}": mixed, **_recalls(embeddings, image, text, effort)}
     if len(image) > NEIGHBORS:
-        overlap = neighbor_overlap(image, text_ND, NEIGHBORS, effort.queries)
+        overlap = neighbor_overlap(image, text_ND, NEIGHBORS, queries)
         found[f"geometry/neighbor_overlap_{NEIGHBORS}"] = overlap
-    if embeddings.logit_scale is not None:
-        found |= _calibrated(image, text_ND, embeddings.logit_scale, effort)
     return found
 
 
-def entropy_metrics(image_ND: Array, text_MD: Array, scale: float) -> dict[str, float]:
-    """Entropies both ways at one logit scale."""
-    forward = mean_entropy_nats(image_ND, text_MD, scale)
+def _recalls(embeddings: Embeddings, image: Cloud, text: Cloud, effort: Effort) -> dict[str, Sampled]:
+    """Recall at 1, 5, 10 both ways; float32, whose rounding moves no rank that means anything."""
+    image_key_N, text_key_M = match_keys(embeddings)
+    image, text = (rows_ND.astype(np.float32, copy=False) for rows_ND in (image, text))
+    forward = recalls(image, text, image_key_N, text_key_M, effort.against(len(text)))
+    backward = recalls(text, image, text_key_M, image_key_N, effort.against(len(image)))
     return {
-        "entropy/i2t_nats": forward,
-        "entropy/t2i_nats": mean_entropy_nats(text_MD, image_ND, scale),
-        "entropy/i2t_normalized": forward / math.log(len(text_MD)),
-        "entropy/gallery": float(len(text_MD)),
+        **{f"quality/i2t_recall_{depth}": value for depth, value in forward.items()},
+        **{f"quality/t2i_recall_{depth}": value for depth, value in backward.items()},
     }
 
 
-def _calibrated(
-    image_ND: NDArray[np.floating], text_ND: NDArray[np.floating], scale: float, effort: Effort
+def _entropies(
+    embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, scale: float, effort: Effort
 ) -> dict[str, Sampled]:
+    """Entropies both ways at one logit scale: over the whole gallery, and over galleries of fixed sizes."""
+    forward = mean_entropy(image_ND, text_MD, scale, effort.against(len(text_MD)))
+    found = {
+        "entropy/i2t_nats": forward,
+        "entropy/t2i_nats": mean_entropy(text_MD, image_ND, scale, effort.against(len(image_ND))),
+        "entropy/i2t_normalized": forward.scaled(1 / math.log(len(text_MD))),
+    }
+    text_ND = one_text_each(embeddings, text_MD)
+    return found if text_ND is None else found | _calibrated(image_ND, text_ND, scale, effort)
+
+
+def _calibrated(image_ND: Cloud, text_ND: Cloud, scale: float, effort: Effort) -> dict[str, Sampled]:
     """Entropies both ways over galleries of each fixed size that there are enough pairs for."""
     found = {}
     for size in (size for size in GALLERY_SIZES if size <= len(image_ND)):
@@ -213,23 +162,15 @@ def _calibrated(
     return found
 
 
-def entropies_by_scale(embeddings: Embeddings, scales: Sequence[float], effort: Effort = THOROUGH) -> dict[str, float]:
+def entropies_by_scale(embeddings: Embeddings, scales: Sequence[float], effort: Effort = THOROUGH) -> Measured:
     """Entropies at each logit scale; where there are several, each name but the gallery's ends in its scale."""
-    image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
-    found = {}
+    clouds = clouds_of(embeddings, effort)
+    samples = {}
     for scale, ending in zip(scales, _endings(scales), strict=True):
-        for key, value in _all_entropies(embeddings, image_ND, text_MD, scale, effort).items():
-            found[key if key == "entropy/gallery" else key + ending] = value
-    return found
-
-
-def _all_entropies(
-    embeddings: Embeddings, image_ND: Array, text_MD: Array, scale: float, effort: Effort
-) -> dict[str, float]:
-    found = entropy_metrics(image_ND, text_MD, scale)
-    if (text_ND := _one_text_each(embeddings, text_MD)) is not None:
-        found |= {key: each.value for key, each in _calibrated(image_ND, text_ND, scale, effort).items()}
-    return found
+        for key, sampled in _entropies(embeddings, *clouds, scale, effort).items():
+            samples[key + ending] = sampled
+    gallery = {"entropy/gallery": float(len(embeddings.text_MD))}
+    return Measured(gallery | {key: sampled.value for key, sampled in samples.items()}, samples)
 
 
 def _endings(scales: Sequence[float]) -> list[str]:
@@ -238,53 +179,3 @@ def _endings(scales: Sequence[float]) -> list[str]:
         return [""]
     short = [f"_scale_{scale:g}" for scale in scales]
     return short if len(set(short)) == len(scales) else [f"_scale_{scale!r}" for scale in scales]
-
-
-def retrieval_metrics(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> dict[str, float]:
-    """Recall at 1, 5, 10 both ways; float32, whose rounding moves no rank that means anything."""
-    image_key_N, text_key_M = match_keys(embeddings)
-    image, text = image_ND.astype(np.float32), text_MD.astype(np.float32)
-    forward = recalls(image, text, image_key_N, text_key_M)
-    backward = recalls(text, image, text_key_M, image_key_N)
-    return {
-        **{f"quality/i2t_recall_{depth}": value for depth, value in forward.items()},
-        **{f"quality/t2i_recall_{depth}": value for depth, value in backward.items()},
-    }
-
-
-def unit_rows(rows_ND: NDArray[np.floating]) -> Array:
-    """Float64 rows of norm one."""
-    wide_ND = rows_ND.astype(np.float64)
-    unit_ND: Array = wide_ND / np.linalg.norm(wide_ND, axis=1, keepdims=True)
-    return unit_ND
-
-
-def match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A key per image and per text, equal where they match: the caption's group, or else the image's number."""
-    if embeddings.text_group_M is not None and embeddings.text_to_image_M is None:
-        return embeddings.text_group_M, embeddings.text_group_M
-    return _partner_keys(embeddings)
-
-
-def _partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A key per image and per text, equal where one was given for the other, whatever other captions say."""
-    if embeddings.prompt_of_N is not None:
-        return embeddings.prompt_of_N, np.arange(len(embeddings.text_MD))
-    image_key_N = np.arange(len(embeddings.image_ND))
-    return image_key_N, image_key_N if embeddings.text_to_image_M is None else embeddings.text_to_image_M
-
-
-def _text_labels(embeddings: Embeddings, labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each text's label: its own class where it is a prompt, else its image's."""
-    if embeddings.prompt_of_N is not None:
-        return np.arange(len(embeddings.text_MD))
-    return labels_N if embeddings.text_to_image_M is None else labels_N[embeddings.text_to_image_M]
-
-
-def _one_text_each(embeddings: Embeddings, text_MD: NDArray[np.floating]) -> NDArray[np.floating] | None:
-    """A text for each image, row by row: the first of several; None where texts are class prompts."""
-    if embeddings.prompt_of_N is not None:
-        return None
-    if embeddings.text_to_image_M is None:
-        return text_MD
-    return text_MD[np.unique(embeddings.text_to_image_M, return_index=True)[1]]

@@ -1,6 +1,6 @@
 """Zero-shot classification: the class whose prompt embedding is nearest, and how firmly it is.
 
-Index letters: N images, C classes, D embedding, S images that are looked at.
+Index letters: N images, C classes, D embedding, S images that are looked at, B a block of images.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from gapctl.metrics.sampled import Sampled, mean_of_sample
 NOISE: Final = 0.1
 """How long the noise of the flip rate is on average (root mean square), where an embedding's length is 1."""
 NOISE_DRAWS: Final = 4
+BLOCK: Final = 8192
+"""Images at a time."""
 
 
 @dataclass(frozen=True)
@@ -84,5 +86,6 @@ def _unit(class_CD: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _nearest(image_ND: NDArray[np.floating], unit_CD: NDArray[np.floating]) -> NDArray[np.int64]:
-    nearest_N: NDArray[np.int64] = np.argmax(image_ND @ unit_CD.T, axis=1)
+    blocks = (image_ND[start : start + BLOCK] for start in range(0, len(image_ND), BLOCK))
+    nearest_N: NDArray[np.int64] = np.concatenate([np.argmax(block_BD @ unit_CD.T, axis=1) for block_BD in blocks])
     return nearest_N

@@ -7,7 +7,7 @@ rows of all their samples follow one another, model by model, so that only what 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, empty_like, nn
 
 
 class Weight(NamedTuple):
@@ -34,3 +34,9 @@ class Weight(NamedTuple):
 
 
 Weights = Mapping[str, Weight]
+
+
+def weights_for_reading(model: nn.Module) -> Weights:
+    """A model's parameters for forward passes alone, in their own format; gradients have room and no meaning."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {name: Weight(exact=value, fast=value, grad=empty_like(value)) for name, value in parameters.items()}

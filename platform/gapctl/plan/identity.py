@@ -7,7 +7,7 @@ from gapctl.plan.trials import Plan
 from gapctl.spec.canonical import canonical_json, sha256_of
 from gapctl.spec.trial import TrialConfig
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Raised whenever the same configuration would give other numbers than before."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gapctl.analysis.combined import Combined
 from gapctl.analysis.comparison import Comparison
 from gapctl.analysis.judged import Judged
+from gapctl.ledger import Ledger
 from gapctl.report.comparison_words import (
     comparison_title,
     difference_lines,
@@ -16,21 +17,22 @@ from gapctl.report.comparison_words import (
 )
 from gapctl.report.markup import Html, element, facts, joined
 from gapctl.report.page_parts import document, section
-from gapctl.report.record import Fact, run_record
+from gapctl.report.run_facts import Fact, run_facts
+from gapctl.report.run_record import read_record
 from gapctl.report.standing import notices, summary
 from gapctl.report.verdict_cards import verdict_cards
 
 WORDS = 3
 
 
-def render_combined(combined: Combined, runs: str) -> str:
+def render_combined(combined: Combined, ledger: Ledger) -> str:
     """A complete HTML document; texts from the sweep files are escaped."""
     title = comparison_title(combined)
     first = [element("p", "gapctl · comparison", class_="kicker"), element("h1", title), _lead(combined)]
     parts = [
         _compared(combined),
         _agreement(combined),
-        *(_sweep(judged, runs) for judged in combined.sweeps),
+        *(_sweep(judged, ledger) for judged in combined.sweeps),
     ]
     page = [element("header", joined([*first, *_not_judged(combined)])), element("main", joined(parts))]
     return document(title, joined(page), [])
@@ -82,14 +84,14 @@ def _list(lines: Sequence[str]) -> Html:
     return element("ul", joined(element("li", line) for line in lines))
 
 
-def _sweep(judged: Judged, runs: str) -> Html:
-    analysis = judged.analysis
-    record = {fact.term: _said(fact) for fact in run_record(judged, runs)}
+def _sweep(judged: Judged, ledger: Ledger) -> Html:
+    analysis, told = judged.analysis, read_record(judged.plan, ledger)
+    record = {fact.term: _said(fact) for fact in run_facts(judged, ledger)}
     parts = [
         element("p", summary(analysis), class_="summary"),
-        notices(analysis),
+        notices(analysis, told),
         *(_alert("LEFT OUT", said) for said in judged.damaged),
-        verdict_cards(analysis, {}),
+        verdict_cards(analysis, {}, told.asked),
         element("dl", facts(record), class_="facts"),
     ]
     return section(f"sweep-{judged.file_name}", judged.name, analysis.question, parts)

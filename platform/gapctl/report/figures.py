@@ -1,22 +1,27 @@
 """All figures of an analysis, for a page or as PNG and SVG files."""
 
-import json
 import re
 from typing import Final, NamedTuple
 
 from gapctl.analysis.results import Analysis
+from gapctl.report.by_dimension import dimension_figures
 from gapctl.report.dose import dose_figures
-from gapctl.report.figure import Figure
-from gapctl.report.forest import forest_figure, strip_figure
-from gapctl.report.levels import Factor, factors_of
-from gapctl.report.palette import FILE_LOOK, Look
+from gapctl.report.drawing import png_of, svg_of
+from gapctl.report.factor_by_factor import factor_figures
+from gapctl.report.gap_and_quality import quality_figures
+from gapctl.report.levels import factors_of
 from gapctl.report.paths import path_figures
+from gapctl.report.run_record import RunRecord
+from gapctl.report.strips import forest_figure, strip_figure
+from gapctl_charts.factor import Factor
+from gapctl_charts.figure import Figure, trusted
+from gapctl_charts.look import FILE_LOOK, Look
 
-PIXELS_PER_POINT: Final = 2.0
+NOTHING_MORE: Final = RunRecord()
 
 
 class Responses(NamedTuple):
-    """The dose-response charts of one factor."""
+    """The dose-response figures of one factor."""
 
     factor: Factor
     figures: list[Figure]
@@ -31,18 +36,35 @@ class Picture(NamedTuple):
     png: bytes
 
 
-def responses(analysis: Analysis, look: Look) -> list[Responses]:
-    """The dose-response charts of every factor; a metric that no trial has gets none."""
+def responses(analysis: Analysis, look: Look, record: RunRecord = NOTHING_MORE) -> list[Responses]:
+    """The dose-response figures of every factor; a metric that no trial has gets none."""
     factors = factors_of(analysis)
     return [
-        Responses(factor, dose_figures(analysis, factor, [other for other in factors if other is not factor], look))
+        Responses(factor, dose_figures(analysis, factor, _others(factors, factor), record.between, look))
         for factor in factors
     ]
 
 
+def kept_figures(analysis: Analysis, look: Look) -> list[Responses]:
+    """What embeddings keep of each factor of the images, by every factor of the sweep."""
+    factors = factors_of(analysis)
+    return [Responses(factor, factor_figures(analysis, factor, _others(factors, factor), look)) for factor in factors]
+
+
 def training_figures(analysis: Analysis, look: Look) -> list[Figure]:
-    """The training paths of the gap and the temperature."""
+    """The training paths of gap, temperature, entropy and loss."""
     return path_figures(analysis, factors_of(analysis), look)
+
+
+def gap_figures(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
+    """The gap by dimension, coloured by the first factor."""
+    factors = factors_of(analysis)
+    return dimension_figures(analysis, factors[0], record.dimensions, look) if factors else []
+
+
+def together_figures(analysis: Analysis, look: Look) -> list[Figure]:
+    """The gap against qualities."""
+    return quality_figures(analysis, factors_of(analysis), look)
 
 
 def strip_figures(analysis: Analysis, look: Look) -> dict[str, Figure]:
@@ -51,51 +73,45 @@ def strip_figures(analysis: Analysis, look: Look) -> dict[str, Figure]:
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def figure_files(analysis: Analysis) -> dict[str, bytes]:
+def all_figures(analysis: Analysis, look: Look, record: RunRecord = NOTHING_MORE) -> list[Figure]:
+    """Every figure that a file can hold, in the page's order; the verdicts are one."""
+    forest = forest_figure(analysis, look)
+    by_factor = [*responses(analysis, look, record), *kept_figures(analysis, look)]
+    return [
+        *([forest] if forest else []),
+        *(figure for group in by_factor for figure in group.figures),
+        *training_figures(analysis, look),
+        *gap_figures(analysis, look, record),
+        *together_figures(analysis, look),
+    ]
+
+
+def figure_files(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> dict[str, bytes]:
     """File name to content: each figure as PNG, twice its nominal size, and as SVG; drawn without a network.
 
     Equal analyses give equal bytes.
     """
     files = {}
-    for figure in _figures(analysis):
-        svg = _svg(figure)
-        files[f"{_slug(figure.name)}.png"] = _png(svg)
+    with trusted():
+        figures = all_figures(analysis, FILE_LOOK, record)
+    for figure in figures:
+        svg = svg_of(figure)
+        files[f"{_slug(figure.name)}.png"] = png_of(svg)
         files[f"{_slug(figure.name)}.svg"] = svg.encode()
     return files
 
 
-def pictures(analysis: Analysis) -> list[Picture]:
+def pictures(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> list[Picture]:
     """The same figures for a text that brings its own captions."""
+    with trusted():
+        figures = all_figures(analysis, FILE_LOOK, record)
     return [
-        Picture(f"{_slug(figure.name)}.png", figure.title, figure.caption, _png(_svg(figure)))
-        for figure in _figures(analysis)
+        Picture(f"{_slug(figure.name)}.png", figure.title, figure.caption, png_of(svg_of(figure))) for figure in figures
     ]
 
 
-def _figures(analysis: Analysis) -> list[Figure]:
-    forest = forest_figure(analysis, FILE_LOOK)
-    doses = [figure for response in responses(analysis, FILE_LOOK) for figure in response.figures]
-    return [*([forest] if forest else []), *doses, *training_figures(analysis, FILE_LOOK)]
-
-
-def vega_lite_version() -> str:
-    """The Vega-Lite that the charts are written in, as vl_convert names it."""
-    import altair as alt
-
-    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
-def _svg(figure: Figure) -> str:
-    import vl_convert
-
-    svg = vl_convert.vegalite_to_svg(json.dumps(figure.spec), vl_version=vega_lite_version(), allowed_base_urls=[])
-    return str(svg)
-
-
-def _png(svg: str) -> bytes:
-    import vl_convert
-
-    return bytes(vl_convert.svg_to_png(svg, scale=PIXELS_PER_POINT))
+def _others(factors: tuple[Factor, ...], factor: Factor) -> list[Factor]:
+    return [other for other in factors if other is not factor]
 
 
 def _slug(name: str) -> str:

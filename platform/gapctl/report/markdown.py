@@ -7,6 +7,7 @@ from urllib.parse import quote
 from gapctl.analysis.combined import Combined
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Analysis, Verdict
+from gapctl.ledger import Ledger
 from gapctl.report.comparison_words import (
     comparison_title,
     difference_lines,
@@ -18,7 +19,8 @@ from gapctl.report.comparison_words import (
 )
 from gapctl.report.figures import Picture, pictures
 from gapctl.report.markdown_text import code, plain, table
-from gapctl.report.record import Fact, run_record
+from gapctl.report.run_facts import Fact, run_facts
+from gapctl.report.run_record import read_record
 from gapctl.report.trial_table import main_metrics
 from gapctl.report.verdict_cards import SYMBOLS
 from gapctl.report.words import aligned, as_declared, capital, confidence, counted, effect_name, number, p_value
@@ -39,14 +41,14 @@ class Pages(NamedTuple):
     figures: dict[str, bytes]
 
 
-def render_markdown(judged: Judged, runs: str, folder: str, declared: str) -> Pages:
+def render_markdown(judged: Judged, ledger: Ledger, folder: str, declared: str) -> Pages:
     """One sweep's report; `folder` is where its figures will lie beside it, `declared` says when hypotheses were."""
-    shown = pictures(judged.analysis)
-    blocks = [f"# {plain(judged.analysis.question)}", *_sweep(judged, runs, folder, declared, shown, level=2)]
+    shown = pictures(judged.analysis, read_record(judged.plan, ledger))
+    blocks = [f"# {plain(judged.analysis.question)}", *_sweep(judged, ledger, folder, declared, shown, level=2)]
     return Pages(_joined(blocks), {f"{folder}/{picture.name}": picture.png for picture in shown})
 
 
-def render_comparison(combined: Combined, runs: str, folder: str, declared: Sequence[str]) -> Pages:
+def render_comparison(combined: Combined, ledger: Ledger, folder: str, declared: Sequence[str]) -> Pages:
     """Several sweeps: what they share and where they differ, then each by itself."""
     blocks = [
         f"# {plain(comparison_title(combined))}",
@@ -61,14 +63,16 @@ def render_comparison(combined: Combined, runs: str, folder: str, declared: Sequ
     figures: dict[str, bytes] = {}
     for judged, when in zip(combined.sweeps, declared, strict=True):
         below = f"{folder}/{judged.file_name}"
-        shown = pictures(judged.analysis)
+        shown = pictures(judged.analysis, read_record(judged.plan, ledger))
         figures |= {f"{below}/{picture.name}": picture.png for picture in shown}
         blocks += [f"## {plain(judged.name)}", plain(judged.analysis.question)]
-        blocks += _sweep(judged, runs, below, when, shown, level=3)
+        blocks += _sweep(judged, ledger, below, when, shown, level=3)
     return Pages(_joined(blocks), figures)
 
 
-def _sweep(judged: Judged, runs: str, folder: str, declared: str, shown: Sequence[Picture], level: int) -> list[str]:
+def _sweep(
+    judged: Judged, ledger: Ledger, folder: str, declared: str, shown: Sequence[Picture], level: int
+) -> list[str]:
     mark, analysis = "#" * level, judged.analysis
     return [
         f"gapctl, sweep {plain(judged.name)}. {plain(capital(declared))}.",
@@ -80,7 +84,7 @@ def _sweep(judged: Judged, runs: str, folder: str, declared: str, shown: Sequenc
         f"{mark} Trainings",
         *_trainings(analysis),
         f"{mark} What was run",
-        "\n".join(f"* {plain(fact.term)}: {_said(fact)}" for fact in run_record(judged, runs)),
+        "\n".join(f"* {plain(fact.term)}: {_said(fact)}" for fact in run_facts(judged, ledger)),
     ]
 
 

@@ -1,81 +1,107 @@
 """One HTML page that answers a sweep's question; it needs no network and no other file."""
 
-import shlex
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from gapctl.analysis.results import Analysis
-from gapctl.report.figure import Figure
-from gapctl.report.figures import Responses, responses, strip_figures, training_figures
-from gapctl.report.markup import Html, element, facts, fill, joined
+from gapctl.report.figures import (
+    NOTHING_MORE,
+    Responses,
+    gap_figures,
+    kept_figures,
+    responses,
+    strip_figures,
+    together_figures,
+    training_figures,
+)
+from gapctl.report.markup import Html, asset, element, fill, joined
 from gapctl.report.page_parts import document, panels, section
-from gapctl.report.palette import PAGE_LOOK
+from gapctl.report.run_record import RunRecord
 from gapctl.report.standing import kicker, notices, summary
 from gapctl.report.trial_table import trial_table
 from gapctl.report.verdict_cards import verdict_cards
-from gapctl.report.words import factor_words, number
+from gapctl.report.what_was_run import what_was_run
+from gapctl_charts.figure import Figure, trusted
+from gapctl_charts.look import PAGE_LOOK
+
+DESCRIPTIVE: Final = (
+    "Descriptive: the treatment moves both, so that what goes together here need not cause one another. "
+    "Trainings of equal treatment differ by their seed alone."
+)
+
+CONTENTS: Final = {
+    "responses": "What the treatment did",
+    "paths": "While training",
+    "kept": "Factor by factor",
+    "dimensions": "Dimensions",
+    "together": "Gap and quality",
+    "trainings": "Every training",
+    "record": "What was run, and how to run it again",
+}
 
 
-def render_report(analysis: Analysis) -> str:
+def render_report(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> str:
     """A complete HTML document.
 
-    The same analysis gives the same text: it holds no time and nothing random. Vega is in it once, scripts and
+    The same arguments give the same text: it holds no time and nothing random. Vega is in it once, scripts and
     styles are inline, and its security policy forbids loading anything. Texts from the sweep file are escaped.
     """
+    with trusted():
+        return _render(analysis, record)
+
+
+def _render(analysis: Analysis, record: RunRecord) -> str:
     strips = strip_figures(analysis, PAGE_LOOK)
-    doses, paths = responses(analysis, PAGE_LOOK), training_figures(analysis, PAGE_LOOK)
-    drawn = [*strips.values(), *(figure for dose in doses for figure in dose.figures), *paths]
+    doses, kept = responses(analysis, PAGE_LOOK, record), kept_figures(analysis, PAGE_LOOK)
+    paths, dimensions = training_figures(analysis, PAGE_LOOK), gap_figures(analysis, PAGE_LOOK, record)
+    together = together_figures(analysis, PAGE_LOOK)
+    by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
+    shown = {
+        "responses": _by_factor("responses", "What the treatment did", _treatment(doses), doses),
+        "paths": _plain("paths", "While training", "What each training measured on its way.", paths),
+        "kept": _by_factor("kept", "Factor by factor", "What embeddings keep of each factor of the images.", kept),
+        "dimensions": _plain("dimensions", "Which dimensions carry the gap", "At the end of training.", dimensions),
+        "together": _plain("together", "Gap and quality", DESCRIPTIVE, together),
+    }
     content = fill(
         "page",
         kicker=kicker(analysis),
         question=analysis.question,
         summary=summary(analysis),
-        notices=notices(analysis),
-        verdicts=verdict_cards(analysis, strips),
+        notices=notices(analysis, record),
+        verdicts=verdict_cards(analysis, strips, record.asked),
         meaning=fill("meaning", alpha=f"{analysis.alpha:g}") if analysis.verdicts else Html(""),
-        figures=joined([_doses(doses), _paths(paths)]),
-        trials=trial_table(analysis),
-        record=_record(analysis),
+        contents=_contents(shown),
+        hint=Html(asset("hint.html")) if by_factor else Html(""),
+        figures=joined(shown.values()),
+        trials=trial_table(analysis, record.run_pages),
+        record=what_was_run(analysis, record),
     )
-    return document(f"{analysis.sweep}: {analysis.question}", content, drawn)
+    drawn = [*strips.values(), *by_factor, *paths, *dimensions, *together]
+    return document(f"{analysis.sweep}: {analysis.question}", content, drawn, record.run_pages)
 
 
-def _doses(doses: list[Responses]) -> Html:
-    lead = "; ".join(f"{dose.factor.words}: {', '.join(dose.factor.levels)}" for dose in doses)
-    drawn = [dose for dose in doses if dose.figures]
+def _contents(shown: Mapping[str, Html]) -> Html:
+    present = {name: words for name, words in CONTENTS.items() if name not in shown or shown[name].text}
+    links = (element("a", words, href=f"#{name}") for name, words in present.items())
+    return element("nav", joined(links), class_="contents", aria_label="Contents")
+
+
+def _treatment(doses: Sequence[Responses]) -> str:
+    listed = "; ".join(f"{dose.factor.words}: {', '.join(dose.factor.levels)}" for dose in doses)
+    return f"Treatment: {listed}."
+
+
+def _by_factor(name: str, heading: str, lead: str, groups: Sequence[Responses]) -> Html:
+    drawn = [group for group in groups if group.figures]
     headed = len(drawn) > 1
-    parts = [part for dose in drawn for part in _dose(dose, headed)]
-    return section("responses", "What the treatment did", f"Treatment: {lead}.", parts)
+    return section(name, heading, lead, [part for group in drawn for part in _group(group, headed)])
 
 
-def _dose(dose: Responses, headed: bool) -> list[Html]:
-    heading = [element("h3", f"By {dose.factor.words}")] if headed else []
-    return [*heading, panels(dose.figures)]
+def _group(group: Responses, headed: bool) -> list[Html]:
+    heading = [element("h3", f"By {group.factor.words}")] if headed else []
+    return [*heading, panels(group.figures)]
 
 
-def _paths(figures: list[Figure]) -> Html:
-    parts = [panels(figures)] if figures else []
-    return section("paths", "While training", "What each training measured on its way.", parts)
-
-
-def _record(analysis: Analysis) -> Html:
-    return fill("record", facts=facts(_what_was_run(analysis)), command=_command(analysis))
-
-
-def _what_was_run(analysis: Analysis) -> dict[str, str | Html]:
-    trials = analysis.trials
-    seconds = float(trials.get_column("seconds").sum()) if "seconds" in trials.columns else 0.0
-    seeds = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
-    return {
-        "trainings": f"{len(trials)} done of {analysis.planned} planned",
-        "scale": analysis.scale or "none",
-        "seeds": str(seeds),
-        "varied": ", ".join(f"{factor_words(path)} ({path})" for path in analysis.factors),
-        "time in training": f"{number(seconds / 60)} minutes in all",
-        "alpha": f"{analysis.alpha:g}, Holm over {len(analysis.verdicts)} hypotheses",
-        "sweep file's sha256": element("span", analysis.spec_sha256, class_="hash"),
-        "hypotheses' sha256": element("span", analysis.hypotheses_sha256, class_="hash"),
-    }
-
-
-def _command(analysis: Analysis) -> str:
-    scale = ["--scale", analysis.scale] if analysis.scale else []
-    return shlex.join(["gapctl", "sweep", f"sweeps/{analysis.sweep}.yaml", *scale])
+def _plain(name: str, heading: str, lead: str, figures: Sequence[Figure]) -> Html:
+    return section(name, heading, lead, [panels(figures)] if figures else [])

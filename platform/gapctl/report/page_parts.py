@@ -1,15 +1,17 @@
 """What every page is made of: its colours, its sections with charts, and the library that draws them."""
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from gapctl.report.figure import Figure
-from gapctl.report.figures import vega_lite_version
+from gapctl.report.drawing import vega_code
 from gapctl.report.markup import Html, asset, element, fill, javascript, joined, json_in_script
-from gapctl.report.palette import css_variables
+from gapctl.report.packed import packed
+from gapctl.report.run_record import RunPages
+from gapctl_charts.figure import Figure
+from gapctl_charts.look import SHADES, css_variables
 
 
-def document(title: str, content: Html, figures: Sequence[Figure]) -> str:
+def document(title: str, content: Html, figures: Sequence[Figure], run_pages: RunPages | None = None) -> str:
     """A complete HTML page around its content, with the specifications of its charts and what draws them."""
     page = fill(
         "document",
@@ -17,9 +19,10 @@ def document(title: str, content: Html, figures: Sequence[Figure]) -> str:
         colours=colours(),
         style=Html(asset("page.css")),
         content=content,
-        charts=json_in_script({figure.name: figure.spec for figure in figures}),
-        vega=javascript(vega()),
-        script=javascript(asset("page.js")),
+        charts=json_in_script(packed(figures)),
+        facts=json_in_script(_facts(run_pages)),
+        vega=javascript(vega_code()),
+        script=javascript("\n".join(asset(name) for name in ("charts.js", "runs.js", "page.js"))),
     )
     return page.text
 
@@ -41,9 +44,10 @@ def panels(figures: Iterable[Figure]) -> Html:
     return element("div", joined(drawn), class_="panels")
 
 
-@cache
-def vega() -> str:
-    """The chart library's code, which a page needs once."""
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version()))
+def _facts(run_pages: RunPages | None) -> Mapping[str, Any]:
+    """What the page's script needs beside the charts: colours for files, and where MLflow shows each trial."""
+    return {
+        "paper": {name: shade.light for name, shade in SHADES.items()},
+        "mlflow": None if run_pages is None else run_pages.address,
+        "pages": {} if run_pages is None else dict(run_pages.pages),
+    }

@@ -1,10 +1,19 @@
-"""What a reader must know first: how it ended, how much of it is done, and whether it was declared beforehand."""
+"""What a reader must know first: how it ended, how much of it is done, and what stands in the way of trusting it."""
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
 
 from gapctl.analysis.results import Analysis
 from gapctl.report.markup import Html, element, joined
+from gapctl.report.run_record import RunRecord
+from gapctl.report.trial_table import main_metrics
 from gapctl.report.verdict_cards import SYMBOLS
+
+LISTED: Final = 6
+"""Trainings that a notice names."""
 
 
 def kicker(analysis: Analysis) -> str:
@@ -23,18 +32,10 @@ def summary(analysis: Analysis) -> Html:
     )
 
 
-def notices(analysis: Analysis) -> Html:
-    """Whether the hypotheses were declared in time, and whether trainings are missing."""
-    missing = analysis.planned - len(analysis.trials)
-    parts = [_declaration(analysis)] if analysis.verdicts else []
-    if missing > 0:
-        parts.append(
-            _alert(
-                "INCOMPLETE",
-                f"{missing} of {analysis.planned} trainings have not finished; verdicts use those that have.",
-            )
-        )
-    return joined(parts)
+def notices(analysis: Analysis, record: RunRecord) -> Html:
+    """Whether the hypotheses were declared in time, whether trainings or seeds are missing, and what is no number."""
+    declared = [_declaration(analysis)] if analysis.verdicts else []
+    return joined([*declared, *_incomplete(analysis, record), *_one_seed(analysis), *_not_a_number(analysis)])
 
 
 def _declaration(analysis: Analysis) -> Html:
@@ -50,6 +51,44 @@ def _declaration(analysis: Analysis) -> Html:
         return _alert("EXPLORATORY", "These hypotheses were not written down before the first training began;", here)
     before = joined([_plain("declared was"), element("span", declared, class_="hash")], " ")
     return _alert("EXPLORATORY", "The hypotheses were changed after the first training began;", here, before)
+
+
+def _incomplete(analysis: Analysis, record: RunRecord) -> list[Html]:
+    missing = analysis.planned - len(analysis.trials)
+    if missing <= 0:
+        return []
+    named = [f"{waiting.label} ({waiting.why})" for waiting in record.waiting]
+    which = f" {_listed(named)}." if named else ""
+    said = f"{missing} of {analysis.planned} trainings have not finished; verdicts use those that have.{which}"
+    if record.commands is None:
+        return [_alert("INCOMPLETE", said)]
+    how = joined([_plain("This finishes them:"), element("code", record.commands.sweep)], " ")
+    return [_alert("INCOMPLETE", said, how)]
+
+
+def _one_seed(analysis: Analysis) -> list[Html]:
+    if not analysis.verdicts or "seed" not in analysis.trials.columns or analysis.trials["seed"].n_unique() != 1:
+        return []
+    said = "Seeds are the replicates, and one gives neither an interval nor a verdict: what follows is estimates alone."
+    return [_alert("ONE SEED", said)]
+
+
+def _not_a_number(analysis: Analysis) -> list[Html]:
+    """A metric that a training could not compute; the charts and tests do without that training."""
+    asked = [verdict.response for verdict in analysis.verdicts if verdict.response in analysis.trials.columns]
+    found = []
+    for metric in dict.fromkeys([*asked, *main_metrics(analysis)]):
+        broken = analysis.trials.filter(pl.col(metric).cast(pl.Float64).is_nan())
+        if len(broken):
+            found.append(f"{metric} in {_listed(list(broken['label']))}")
+    if not found:
+        return []
+    return [_alert("NOT A NUMBER", f"{'; '.join(found)}. Charts and verdicts leave these values out.")]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _alert(word: str, said: str, *more: Html) -> Html:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from gapctl.analysis.results import Analysis
 from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.rows import has_metric
+from gapctl.report.run_record import RunPages
 from gapctl.report.words import NOT_KNOWN, meaning, metric_name, number, unit
 
 _MAIN_METRICS: Final = (
@@ -22,16 +23,19 @@ _MAIN_METRICS: Final = (
 )
 
 
-def trial_table(analysis: Analysis) -> Html:
-    """A row per finished training, in the plan's order: label, seed, id, main metrics, seconds."""
+def trial_table(analysis: Analysis, run_pages: RunPages | None = None) -> Html:
+    """A row per finished training, in the plan's order: label, seed, id, main metrics, seconds.
+
+    An id links to the training's page in MLflow where that is known.
+    """
     if analysis.trials.is_empty():
         return element("p", "No training has finished yet.", class_="lead")
     metrics = main_metrics(analysis)
     return fill(
         "trials",
-        lead="Each training with its final metrics. Press a heading to sort.",
+        lead=_lead(run_pages),
         head=_head(metrics),
-        rows=joined(_row(row, metrics) for row in analysis.trials.iter_rows(named=True)),
+        rows=joined(_row(row, metrics, run_pages) for row in analysis.trials.iter_rows(named=True)),
         glossary=facts({key: _glossary(key) for key in metrics}),
     )
 
@@ -59,15 +63,33 @@ def _breakable(name: str) -> Html:
     return joined((element("span", part) for part in name.split("_")), "_<wbr>")
 
 
-def _row(row: dict[str, Any], metrics: Sequence[str]) -> Html:
+def _row(row: dict[str, Any], metrics: Sequence[str], run_pages: RunPages | None) -> Html:
     cells = [
         element("th", str(row["label"]), scope="row", class_="text"),
         _number(row["seed"], str(row["seed"])),
-        element("td", element("code", str(row["trial"])), class_="text"),
+        element("td", _id(str(row["trial"]), run_pages), class_="text"),
         *(_number(row[key], number(row[key])) for key in metrics),
         _number(row["seconds"], NOT_KNOWN if row["seconds"] is None else f"{row['seconds']:,.0f}"),
     ]
-    return element("tr", joined(cells, ""))
+    return element("tr", joined(cells, ""), id=f"trial-{row['trial']}")
+
+
+def _lead(run_pages: RunPages | None) -> Html:
+    parts: list[Html] = [element("span", "Each training with its final metrics. Press a heading to sort.")]
+    if run_pages is not None:
+        address = element("span", run_pages.address, data_mlflow="")
+        parts += [element("span", "Ids open the run in MLflow at"), address]
+        if run_pages.started_by is not None:
+            parts += [element("span", "while"), element("code", run_pages.started_by), element("span", "runs.")]
+    return joined(parts, " ")
+
+
+def _id(trial: str, run_pages: RunPages | None) -> Html:
+    shown = element("code", trial)
+    if run_pages is None or trial not in run_pages.pages:
+        return shown
+    address = f"{run_pages.address}/{run_pages.pages[trial]}"
+    return element("a", shown, href=address, target="_blank", rel="noopener", data_trial=trial)
 
 
 def _number(value: float | None, text: str) -> Html:

@@ -1,12 +1,14 @@
 """Each hypothesis in words, with its verdict, its effect and how it was tested."""
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from gapctl.analysis.results import Analysis, Finding, Verdict
-from gapctl.report.figure import Figure
 from gapctl.report.markup import Html, element, facts, fill, joined
+from gapctl.report.run_record import Asked
 from gapctl.report.words import (
+    NOT_KNOWN,
     aligned,
     as_declared,
     capital,
@@ -17,6 +19,8 @@ from gapctl.report.words import (
     number,
     p_value,
 )
+from gapctl.spec.sweep import Level
+from gapctl_charts.figure import Figure
 
 SYMBOLS: Final[dict[Finding, str]] = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
 _TESTS: Final = {
@@ -28,11 +32,13 @@ _TESTS: Final = {
 }
 
 
-def verdict_cards(analysis: Analysis, strips: dict[str, Figure]) -> Html:
-    """All hypotheses in the file's order; `strips` holds the small charts by hypothesis id."""
+def verdict_cards(analysis: Analysis, strips: Mapping[str, Figure], asked: Mapping[str, Asked]) -> Html:
+    """All hypotheses in the file's order; `strips` has the small charts and `asked` the sources, by hypothesis id."""
     if not analysis.verdicts:
         return element("p", "This sweep file states no hypotheses; the charts below are descriptive.", class_="lead")
-    return joined(_card(verdict, analysis.alpha, strips.get(verdict.id)) for verdict in analysis.verdicts)
+    return joined(
+        _card(verdict, analysis.alpha, strips.get(verdict.id), asked.get(verdict.id)) for verdict in analysis.verdicts
+    )
 
 
 def _exploratory_mark(verdict: Verdict) -> Html:
@@ -40,7 +46,7 @@ def _exploratory_mark(verdict: Verdict) -> Html:
     return element("span", "EXPLORATORY", class_="mark") if verdict.exploratory else Html("")
 
 
-def _card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
+def _card(verdict: Verdict, alpha: float, strip: Figure | None, asked: Asked | None) -> Html:
     estimate, *interval = aligned([verdict.estimate, *verdict.ci])
     return fill(
         "verdict",
@@ -54,11 +60,16 @@ def _card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
         effect_unit=effect_unit(verdict),
         confidence=confidence(alpha),
         interval=" to ".join(interval) if all(map(math.isfinite, verdict.ci)) else "too few seeds",
+        standardised=_standardised(verdict),
         p_holm=p_value(verdict.p_holm),
         smallest_effect=as_declared(verdict.smallest_effect),
         strip=Html("") if strip is None else element("div", "", class_="strip chart", data_chart=strip.name),
-        details=facts(_details(verdict, alpha)),
+        details=facts(_details(verdict, alpha, asked)),
     )
+
+
+def _standardised(verdict: Verdict) -> str:
+    return f"{number(verdict.standardised)} SD" if math.isfinite(verdict.standardised) else NOT_KNOWN
 
 
 def _reason(verdict: Verdict) -> str:
@@ -67,16 +78,23 @@ def _reason(verdict: Verdict) -> str:
     return f"{verdict.reason} About {verdict.seeds_needed} seeds would probably settle it."
 
 
-def _details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
+def _details(verdict: Verdict, alpha: float, asked: Asked | None) -> dict[str, str | Html]:
     bootstrap = " to ".join(aligned(list(verdict.ci_bootstrap)))
+    source = {} if asked is None or asked.source is None else {"source of the claim": asked.source}
+    between = {} if asked is None or asked.between is None else {"levels compared": _levels(asked.between)}
     return {
+        **source,
         "test": _TESTS.get(verdict.test, verdict.test),
         "declared direction": verdict.direction,
         "response": element("code", verdict.response),
         "treatment": element("code", verdict.factor),
+        **between,
         "p before Holm": p_value(verdict.p),
         f"bootstrap {confidence(alpha)} interval": bootstrap,
-        "estimate over the seeds' standard deviation": number(verdict.standardised),
         "paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}",
         "id": element("code", verdict.id),
     }
+
+
+def _levels(between: tuple[Level, Level]) -> str:
+    return f"{between[1]} against {between[0]}"

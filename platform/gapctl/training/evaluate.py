@@ -1,31 +1,38 @@
 """What a model is measured on: a frozen gallery of held-out pairs and zero-shot prompts, the same at every step.
 
+The towers are those that train, in float32: the same numbers as open_clip's own pass but for rounding, in less time.
+
 Index letters: N gallery pairs, L caption positions, C values of a factor, T prompt templates, D embedding.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from open_clip.model import CLIP
+from torch.nn.functional import normalize
 
 from gapctl.data.feed import TrialData, caption_ids, normalised
+from gapctl.data.mad.captions import END_TOKEN
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.gallery import frozen_gallery
 from gapctl.data.mad.prompts import prompts
 from gapctl.data.mad.render import render
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
 from gapctl.metrics.effort import TRIAL
-from gapctl.metrics.suite import Embeddings, measure
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
+from gapctl.metrics.suite import measure
 from gapctl.models.temperature import temperature_metrics
+from gapctl.models.towers import ImageTower, TextTower, cut_captions, patches
+from gapctl.models.weight import weights_for_reading
+from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
-from gapctl.training.precision import fast_attention
 
 Floats = NDArray[np.float32]
 
-CHUNK = 512
+CHUNK = 128
+"""Samples at a time: few enough that a layer's rows are still in the cache for the next."""
 TEMPLATES = 32
 PROMPT_SEED = 2404_07983
 
@@ -46,10 +53,46 @@ class Encoded(NamedTuple):
     temperature: dict[str, float]
 
 
+class Evaluated(NamedTuple):
+    """Every metric by its name, and the centroids of both modalities (D,), whose difference is the gap's vector."""
+
+    metrics: dict[str, float]
+    image_mean_D: NDArray[np.float64]
+    text_mean_D: NDArray[np.float64]
+
+
+class _Towers:
+    """A model's two encoders; embeddings are L2-normalised."""
+
+    def __init__(self, model: CLIP, config: TrialConfig, device: torch.device) -> None:
+        weights, preset = weights_for_reading(model), PRESETS[config.model.preset]
+        self._image, self._text = ImageTower(weights, preset), TextTower(weights, preset)
+        self._patch_size = preset.patch_size
+        self._device = device
+
+    def images(self, image_NCHW: NDArray[np.uint8]) -> Floats:
+        """Embeddings (N, D)."""
+        parts = torch.split(torch.from_numpy(image_NCHW), CHUNK)
+        return self._joined([self._image(patches(self._scaled(part), self._patch_size)).output for part in parts])
+
+    def texts(self, token_NL: NDArray[np.int64]) -> Floats:
+        """Embeddings (N, D)."""
+        parts = torch.split(torch.from_numpy(token_NL).to(self._device), CHUNK)
+        return self._joined([self._text(cut_captions(part, END_TOKEN)).output for part in parts])
+
+    def _scaled(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        return normalised(image_BCHW.to(self._device))
+
+    def _joined(self, parts: list[torch.Tensor]) -> Floats:
+        unit_ND: Floats = normalize(torch.cat(parts), dim=-1).cpu().numpy()
+        return unit_ND
+
+
 class Evaluation:
     """Measures a model by every metric that a trial logs; float32 whatever the training computes in."""
 
     def __init__(self, data: TrialData, config: TrialConfig, device: torch.device) -> None:
+        self._config = config
         self._device = device
         self._main = config.data.main_factor
         self._gallery = gallery_of(data, config)
@@ -59,22 +102,23 @@ class Evaluation:
             for factor in FACTOR_NAMES
         }
 
-    def measure(self, model: CLIP) -> dict[str, float]:
-        """Every metric by its name."""
+    def measure(self, model: CLIP) -> Evaluated:
+        """What a trial logs of the model as it is."""
         encoded = self.encode(model)
-        found = measure(encoded.embeddings, TRIAL)
-        return {**found, **encoded.temperature, **accuracies(encoded.embeddings.image_ND, encoded.zero_shot)}
+        embeddings = encoded.embeddings
+        found = measure(embeddings, TRIAL) | encoded.temperature | accuracies(embeddings.image_ND, encoded.zero_shot)
+        means = (unit_rows(cloud_ND).mean(axis=0) for cloud_ND in (embeddings.image_ND, embeddings.text_MD))
+        return Evaluated(found, *means)
 
     @torch.no_grad()
     def encode(self, model: CLIP) -> Encoded:
         """What the metrics are computed from."""
-        with fast_attention(self._device):
-            image_ND = torch.cat([model.encode_image(images, normalize=True) for images in self._images()])
-            text_ND = self._encode_text(model, self._gallery.tokens_NL)
-            zero_shot = self._zero_shot(model)
+        towers = _Towers(model, self._config, self._device)
+        image_ND, text_ND = towers.images(self._gallery.images_NCHW), towers.texts(self._gallery.tokens_NL)
+        zero_shot = self._zero_shot(towers)
         temperature = temperature_metrics(model)
         class_CD = zero_shot.questions[self._main].prompt_CD
-        embeddings = self._embeddings(image_ND.cpu().numpy(), text_ND.cpu().numpy(), class_CD, temperature)
+        embeddings = self._embeddings(image_ND, text_ND, class_CD, temperature)
         return Encoded(embeddings, zero_shot, temperature)
 
     def _embeddings(
@@ -92,28 +136,20 @@ class Evaluation:
             logit_scale=temperature["temperature/logit_scale"],
         )
 
-    def _zero_shot(self, model: CLIP) -> ZeroShot:
+    def _zero_shot(self, towers: _Towers) -> ZeroShot:
         questions = {
-            factor: ClassPrompts(
-                self._class_embeddings(model, self._prompts_CTL[factor]), self._gallery.labels_NF[:, column]
-            )
+            factor: ClassPrompts(_class_means(towers, self._prompts_CTL[factor]), self._gallery.labels_NF[:, column])
             for column, factor in enumerate(FACTOR_NAMES)
         }
         return ZeroShot(questions, self._main)
 
-    def _class_embeddings(self, model: CLIP, prompts_CTL: NDArray[np.int64]) -> Floats:
-        values, templates, length = prompts_CTL.shape
-        text_PD = self._encode_text(model, prompts_CTL.reshape(values * templates, length))
-        mean_CD: Floats = text_PD.reshape(values, templates, -1).mean(dim=1).cpu().numpy()
-        return mean_CD
 
-    def _encode_text(self, model: CLIP, tokens_NL: NDArray[np.int64]) -> torch.Tensor:
-        chunks = torch.split(torch.from_numpy(tokens_NL).to(self._device), CHUNK)
-        return torch.cat([model.encode_text(chunk, normalize=True) for chunk in chunks])
-
-    def _images(self) -> Iterator[torch.Tensor]:
-        for chunk in torch.split(torch.from_numpy(self._gallery.images_NCHW), CHUNK):
-            yield normalised(chunk.to(self._device))
+def _class_means(towers: _Towers, prompts_CTL: NDArray[np.int64]) -> Floats:
+    """Each value's mean prompt embedding (C, D)."""
+    values, templates, length = prompts_CTL.shape
+    text_PD = towers.texts(prompts_CTL.reshape(values * templates, length))
+    mean_CD: Floats = text_PD.reshape(values, templates, -1).mean(axis=1)
+    return mean_CD
 
 
 def gallery_of(data: TrialData, config: TrialConfig) -> Gallery:

@@ -34,6 +34,8 @@ class Store(Protocol):
 
     def save_history(self, rows: Sequence[Mapping[str, float]]) -> None: ...
 
+    def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None: ...
+
     def beat(self, samples_seen: int) -> None: ...
 
 
@@ -127,7 +129,8 @@ class Member:
     def evaluate(self) -> None:
         """Measures the model as it is now, and keeps the row."""
         started = time.monotonic()
-        row = {"samples_seen": self.samples_seen, **self._evaluation.measure(self.model)}
+        found = self._evaluation.measure(self.model)
+        row = {"samples_seen": self.samples_seen, **found.metrics}
         sums, self._state.sums = self._state.sums, LossSums()
         if sums.steps:
             row["train/loss"] = sums.loss / sums.steps
@@ -135,6 +138,8 @@ class Member:
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
         self._store.save_history(self._state.rows)
+        if self.steps == self.steps_total:
+            self._store.save_dimensions(found.image_mean_D.tolist(), found.text_mean_D.tolist())
         self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
 
     def beat(self) -> None:

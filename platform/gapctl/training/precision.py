@@ -1,11 +1,8 @@
-"""Which number format a trial computes in, and the attention kernel that is fast in an evaluation."""
+"""Which number format a trial computes in."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Resolved = Literal["float32", "bfloat16"]
 
@@ -21,11 +18,3 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: tor
 def dtype_of(precision: Resolved) -> torch.dtype:
     """The format of a trial's products; masters, statistics, softmax and loss are float32 in either."""
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-@contextmanager
-def fast_attention(device: torch.device) -> Iterator[None]:
-    """Plain math attention for open_clip's model on a CPU, whose fused kernel is slow for short sequences."""
-    kernel = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    with sdpa_kernel(kernel):
-        yield

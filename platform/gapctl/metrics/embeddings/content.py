@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.embeddings.found import CLOUDS, NUMBERS
-from gapctl.metrics.suite import Embeddings
 
 BLOCK: Final = 65_536
 """Rows that are checked at a time: a mapped file need not fit into memory in double precision."""

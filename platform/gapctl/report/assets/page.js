@@ -1,20 +1,74 @@
-"use strict";
-
 (() => {
-  const charts = JSON.parse(document.getElementById("charts").textContent);
-  const options = {
-    mode: "vega-lite",
-    renderer: "svg",
-    actions: false,
-    defaultStyle: false,
-    ast: true, // expressions are interpreted: no eval, which the page's own security policy forbids
-    tooltip: { disableDefaultStyle: true, theme: "page" },
+  // Whatever is pinned can be read, followed and copied, also where there is no mouse to hover with.
+  const pinned = document.createElement("div");
+  pinned.id = "pinned";
+  pinned.hidden = true;
+  pinned.setAttribute("role", "dialog");
+  pinned.setAttribute("aria-label", "Training");
+  document.body.append(pinned);
+
+  const rowOf = (trial) => document.getElementById(`trial-${trial}`);
+  const showRow = (row) => {
+    for (const other of document.querySelectorAll("tr.found")) other.classList.remove("found");
+    row.classList.add("found");
+    row.scrollIntoView({ block: "center" });
+    unpin();
   };
-  for (const place of document.querySelectorAll("[data-chart]")) {
-    vegaEmbed(place, charts[place.dataset.chart], options).catch((error) => {
-      place.textContent = `This chart could not be drawn: ${error.message}`;
-    });
-  }
+  const button = (words, label, onClick) => {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.textContent = words;
+    if (label) made.setAttribute("aria-label", label);
+    made.addEventListener("click", onClick);
+    return made;
+  };
+  const told = (tooltip) => {
+    const list = document.createElement("dl");
+    for (const [term, value] of Object.entries(tooltip)) {
+      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+      dt.textContent = term;
+      dd.textContent = value;
+      list.append(dt, dd);
+    }
+    return list;
+  };
+  const unpin = () => { pinned.hidden = true; };
+  const place = (event) => {
+    const width = pinned.offsetWidth, height = pinned.offsetHeight, edge = 8;
+    const room = document.documentElement;
+    const fit = (at, size, whole) => Math.max(edge, Math.min(at + edge, whole - size - edge));
+    pinned.style.left = `${fit(event.clientX, width, room.clientWidth)}px`;
+    pinned.style.top = `${fit(event.clientY, height, room.clientHeight)}px`;
+  };
+  const pin = (event, item) => {
+    const trial = item && item.datum && item.datum.trial;
+    if (!trial || typeof item.tooltip !== "object") { unpin(); return; }
+    const actions = document.createElement("p");
+    if (Runs.pageOf(trial)) actions.append(Runs.link(trial, "Open the run in MLflow"));
+    if (rowOf(trial)) actions.append(button("Show in the table", "", () => showRow(rowOf(trial))));
+    pinned.replaceChildren(button("×", "Close", unpin), told(item.tooltip), actions);
+    pinned.hidden = false;
+    place(event);
+  };
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") unpin(); });
+  document.addEventListener("scroll", unpin, { passive: true });
+
+  const tools = (panel) => {
+    const name = panel.querySelector("[data-chart]").dataset.chart;
+    const title = panel.querySelector("figcaption b").textContent;
+    const caption = panel.querySelector("figcaption span").textContent;
+    const kinds = {
+      SVG: async () => Runs.save(`${name}.svg`, "image/svg+xml", await Charts.asSvg(name, title, caption)),
+      PNG: async () => Runs.save(`${name}.png`, "image/png", await Charts.asPng(name, title, caption)),
+      CSV: async () => Runs.save(`${name}.csv`, "text/csv", Charts.asCsv(name)),
+    };
+    const bar = document.createElement("p");
+    bar.className = "tools";
+    bar.append(...Object.entries(kinds).map(([kind, save]) => button(kind, `Download ${title} as ${kind}`, save)));
+    panel.prepend(bar);
+  };
+  for (const panel of document.querySelectorAll(".panel")) tools(panel);
+  Charts.drawAll(pin);
 
   const meaning = document.querySelector("details.meaning");
   let opened = false;

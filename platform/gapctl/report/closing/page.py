@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gapctl.report.closing.charts import MARKS, closing_figures
+from gapctl.report.closing.figures import MARKS, closing_figures
 from gapctl.report.closing.table import closing_table
 from gapctl.report.closing.words import QUESTION, measure_line, sentence, split_words
 from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.page_parts import document, panels, section
-from gapctl.report.palette import PAGE_LOOK
+from gapctl_charts.look import PAGE_LOOK
 
 if TYPE_CHECKING:
     from gapctl.interventions.answer import ClosingAnswer

@@ -3,10 +3,10 @@
 from itertools import groupby
 
 from gapctl.report.markup import Html, element, facts, fill, joined
-from gapctl.report.measured.charts import measured_figures
+from gapctl.report.measured.figures import measured_figures
 from gapctl.report.measured.record import Line, Measured
 from gapctl.report.page_parts import document, panels, section
-from gapctl.report.palette import PAGE_LOOK
+from gapctl_charts.look import PAGE_LOOK
 
 
 def render_measured(measured: Measured) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gapctl.report.levels import Factor
-from gapctl.report.palette import Look
+from gapctl_charts.factor import Factor
+from gapctl_charts.look import Look
 
 if TYPE_CHECKING:
     import altair as alt

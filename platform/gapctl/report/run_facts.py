@@ -1,6 +1,5 @@
 """What was run, in terms and facts: trainings, hours, data, hardware, versions, hashes, and how to run it again."""
 
-import shlex
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -8,10 +7,10 @@ import polars as pl
 
 from gapctl.analysis.agreement import NOT_RECORDED
 from gapctl.analysis.judged import Judged, arms_words
-from gapctl.plan.trials import Plan
+from gapctl.ledger import Ledger
+from gapctl.report.commands import commands_of
 from gapctl.report.words import counted, number
 
-DEFAULT_RUNS: Final = "runs"
 _HARDWARE: Final = ("device", "name", "threads", "precision", "packed")
 
 
@@ -23,11 +22,11 @@ class Fact(NamedTuple):
     code: bool = False
 
 
-def run_record(judged: Judged, runs: str) -> list[Fact]:
-    """The facts of one sweep, from `runs`, the ledger's address."""
+def run_facts(judged: Judged, ledger: Ledger) -> list[Fact]:
+    """The facts of one sweep of a ledger."""
     analysis, spec = judged.analysis, judged.plan.sweep.spec
     done, planned = len(analysis.trials), len(judged.plan.trials)
-    command = sweep_command(judged.plan, runs)
+    command = commands_of(judged.plan, ledger).sweep
     return [
         Fact("trainings", f"{done} of {planned} done; {counted(spec.seeds, 'seed')}; {_varied(judged)}"),
         *_missing(judged, command),
@@ -37,16 +36,6 @@ def run_record(judged: Judged, runs: str) -> list[Fact]:
         Fact("hypotheses' sha256", analysis.hypotheses_sha256, code=True),
         Fact("run it again", command, code=True),
     ]
-
-
-def sweep_command(plan: Plan, runs: str) -> str:
-    """What trains the plan, or what is left of it."""
-    sweep = plan.sweep
-    options = [["--scale", sweep.scale]] if sweep.scale not in (None, sweep.spec.default_scale) else []
-    options += [["--set", text] for text in sweep.overrides]
-    options += [["--runs", runs]] if runs != DEFAULT_RUNS else []
-    words = ["gapctl", "sweep", str(sweep.path), *(word for option in options for word in option if word)]
-    return shlex.join(words)
 
 
 def _varied(judged: Judged) -> str:

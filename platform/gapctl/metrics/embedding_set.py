@@ -1,0 +1,83 @@
+"""A set of embeddings and what is known of it: how texts belong to images, labels, prompts, the logit scale.
+
+Index letters: N images, M texts, C classes, F attribute factors, D embedding.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.metrics.gap import Array
+
+BLOCK: Final = 65_536
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Images (N, D) and texts (M, D), of any norm, and whatever else is known of them.
+
+    `text_to_image_M` gives each text's image (text j belongs to image j if left out); `text_group_M` numbers
+    texts so that equal captions are equal; `labels_N` are objects, `attributes_NF` attribute labels by factor.
+    Where the texts are class prompts, `prompt_of_N` gives each image's; where they are captions, `class_CD` may give
+    a prompt embedding for each object label. `bias_image_ND` (N, D) are the embeddings whose object bias is meant, if
+    not the images'.
+    """
+
+    image_ND: NDArray[np.floating]
+    text_MD: NDArray[np.floating]
+    text_to_image_M: NDArray[np.int64] | None = None
+    text_group_M: NDArray[np.int64] | None = None
+    prompt_of_N: NDArray[np.int64] | None = None
+    labels_N: NDArray[np.int64] | None = None
+    attributes_NF: NDArray[np.int64] | None = None
+    class_CD: NDArray[np.floating] | None = None
+    bias_image_ND: NDArray[np.floating] | None = None
+    logit_scale: float | None = None
+
+
+def unit_rows(rows_ND: NDArray[np.floating]) -> Array:
+    """Float64 rows of norm one."""
+    wide_ND = rows_ND.astype(np.float64)
+    unit_ND: Array = wide_ND / np.linalg.norm(wide_ND, axis=1, keepdims=True)
+    return unit_ND
+
+
+def single_unit_rows(rows_ND: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The same in float32, normalised in float64 block by block."""
+    unit_ND = np.empty(rows_ND.shape, np.float32)
+    for start in range(0, len(rows_ND), BLOCK):
+        unit_ND[start : start + BLOCK] = unit_rows(rows_ND[start : start + BLOCK])
+    return unit_ND
+
+
+def match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A key per image and per text, equal where they match: the caption's group, or else the image's number."""
+    if embeddings.text_group_M is not None and embeddings.text_to_image_M is None:
+        return embeddings.text_group_M, embeddings.text_group_M
+    return partner_keys(embeddings)
+
+
+def partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A key per image and per text, equal where one was given for the other, whatever other captions say."""
+    if embeddings.prompt_of_N is not None:
+        return embeddings.prompt_of_N, np.arange(len(embeddings.text_MD))
+    image_key_N = np.arange(len(embeddings.image_ND))
+    return image_key_N, image_key_N if embeddings.text_to_image_M is None else embeddings.text_to_image_M
+
+
+def text_labels(embeddings: Embeddings, labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each text's label: its own class where it is a prompt, else its image's."""
+    if embeddings.prompt_of_N is not None:
+        return np.arange(len(embeddings.text_MD))
+    return labels_N if embeddings.text_to_image_M is None else labels_N[embeddings.text_to_image_M]
+
+
+def one_text_each(embeddings: Embeddings, text_MD: NDArray[np.floating]) -> NDArray[np.floating] | None:
+    """A text for each image, row by row: the first of several; None where texts are class prompts."""
+    if embeddings.prompt_of_N is not None:
+        return None
+    if embeddings.text_to_image_M is None:
+        return text_MD
+    return text_MD[np.unique(embeddings.text_to_image_M, return_index=True)[1]]

@@ -1,0 +1,119 @@
+"use strict";
+
+// Draws the charts one after another, so that the page answers while it grows, and hands them out as files.
+const Charts = (() => {
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const { charts: specs, tables } = read("charts");
+  const { paper } = read("facts");
+  const PAPER_WIDTH = 560;
+  const SUBTITLE_LENGTH = 88;
+  const options = {
+    mode: "vega-lite",
+    renderer: "svg",
+    actions: false,
+    defaultStyle: false,
+    ast: true, // expressions are interpreted: no eval, which the page's own security policy forbids
+    tooltip: { disableDefaultStyle: true, theme: "page" },
+  };
+
+  // Tables come by columns; a column that is no list has one value in all rows.
+  const rowsOf = ({ length, columns }) =>
+    Array.from({ length }, (_, index) =>
+      Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, Array.isArray(values) ? values[index] : values])));
+  const unpacked = tables.map(rowsOf);
+  for (const spec of Object.values(specs)) {
+    for (const [name, number] of Object.entries(spec.datasets)) spec.datasets[name] = unpacked[number];
+  }
+
+  const LEGEND_MARK = 28, LEGEND_LETTER = 7, LEGEND_MARGIN = 40;
+  const legendColumns = (spec, width) => {
+    const domains = (spec.layer || [spec]).map((layer) => layer.encoding?.color?.scale?.domain || []);
+    const letters = Math.max(1, ...domains.flat().map((name) => String(name).length));
+    return Math.max(1, Math.floor((width - LEGEND_MARGIN) / (LEGEND_MARK + LEGEND_LETTER * letters)));
+  };
+
+  const forScreen = (spec, width) => {
+    const config = { ...spec.config, legend: { ...spec.config.legend, columns: legendColumns(spec, width) } };
+    // Vega would keep every wheel event to itself; only those that zoom are kept from the page, below.
+    return { ...spec, config: { ...config, events: { defaults: { prevent: false } } } };
+  };
+
+  const zooms = (spec) => (spec.layer || []).some((layer) => layer.params);
+
+  const draw = async (place, onClick) => {
+    const spec = forScreen(specs[place.dataset.chart], place.clientWidth);
+    try {
+      const { view } = await vegaEmbed(place, spec, options);
+      view.addEventListener("click", (event, item) => onClick(event, item));
+      if (zooms(spec)) {
+        const keep = (event) => { if (event.ctrlKey || event.metaKey) event.preventDefault(); };
+        place.addEventListener("wheel", keep, { passive: false });
+      }
+    } catch (error) {
+      place.textContent = `This chart could not be drawn: ${error.message}`;
+    }
+  };
+
+  const drawAll = async (onClick) => {
+    for (const place of document.querySelectorAll("[data-chart]")) await draw(place, onClick);
+    document.documentElement.dataset.drawn = "true";
+  };
+
+  const wrapped = (text) => {
+    const lines = [];
+    for (const part of text.split("\n")) {
+      let line = "";
+      for (const word of part.split(" ")) {
+        if (line && line.length + word.length >= SUBTITLE_LENGTH) { lines.push(line); line = ""; }
+        line += (line ? " " : "") + word;
+      }
+      lines.push(line);
+    }
+    return lines;
+  };
+
+  // A file has the colours of paper, a fixed width, and the words that the page has above the chart.
+  const forFile = (name, title, caption) => {
+    const coloured = JSON.stringify(specs[name]).replace(/var\(--([a-z0-9-]+)\)/g, (_, colour) => paper[colour]);
+    const { autosize, ...spec } = JSON.parse(coloured);
+    for (const layer of spec.layer || []) delete layer.params;
+    return {
+      ...spec,
+      width: PAPER_WIDTH,
+      background: paper.surface,
+      padding: 12,
+      config: { ...spec.config, background: paper.surface },
+      title: { text: title, subtitle: wrapped(caption), offset: 12 },
+    };
+  };
+
+  const drawn = async (name, title, caption, render) => {
+    const { view, finalize } = await vegaEmbed(document.createElement("div"), forFile(name, title, caption), options);
+    try { return await render(view); } finally { finalize(); }
+  };
+
+  const asSvg = (name, title, caption) => drawn(name, title, caption, (view) => view.toSVG());
+  const asPng = (name, title, caption) =>
+    drawn(name, title, caption, async (view) => {
+      const address = await view.toImageURL("png", 2);
+      const bytes = Uint8Array.from(atob(address.split(",")[1]), (letter) => letter.charCodeAt(0));
+      return new Blob([bytes], { type: "image/png" });
+    });
+
+  // A place on an axis is only that of the level beside it.
+  const shownBy = (name) =>
+    Object.entries(specs[name].datasets).flatMap(([shows, rows]) => rows.map((row) => ({ shows, ...row })));
+  const cell = (value) => {
+    const text = value === null || value === undefined ? "" : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const asCsv = (name) => {
+    const rows = shownBy(name);
+    const columns = new Set(rows.flatMap(Object.keys));
+    columns.delete("place");
+    const lines = rows.map((row) => [...columns].map((column) => cell(row[column])).join(","));
+    return [[...columns].join(","), ...lines].join("\r\n") + "\r\n";
+  };
+
+  return { drawAll, asSvg, asPng, asCsv };
+})();

@@ -1,0 +1,126 @@
+"""What was run, beside what was found: what a page tells so that a reader can trust a number, and get it again."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import polars as pl
+
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger, Result
+from gapctl.plan.trials import Plan, Trial
+from gapctl.report.commands import Commands, commands_of
+from gapctl.spec.sweep import Level
+
+
+class Asked(NamedTuple):
+    """What a hypothesis says in the sweep file beyond its verdict: its source, and the levels that it compares."""
+
+    source: str | None
+    between: tuple[Level, Level] | None
+
+
+class Waiting(NamedTuple):
+    """A planned training without a usable result, and why as far as that is known."""
+
+    trial: str
+    label: str
+    why: str
+
+
+class RunPages(NamedTuple):
+    """Where MLflow shows the trainings: its address, and each trial's page below that.
+
+    `started_by` is the command that must be running for the address to answer, None where a server always does.
+    """
+
+    address: str
+    started_by: str | None
+    pages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Any part may be missing: an analysis alone gives a page, too.
+
+    `machines` and `versions` count trainings by what made them. `dimensions` has a row per trial and dimension
+    (`trial`, `dimension`, `image_mean`, `text_mean`).
+    """
+
+    asked: Mapping[str, Asked] = field(default_factory=dict)
+    waiting: tuple[Waiting, ...] = ()
+    machines: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    recipe: int | None = None
+    data: tuple[str, ...] = ()
+    dimensions: pl.DataFrame = field(default_factory=pl.DataFrame)
+    commands: Commands | None = None
+    run_pages: RunPages | None = None
+
+    @property
+    def between(self) -> dict[str, tuple[Level, Level]]:
+        """The levels that contrasts compare, by the hypothesis' id."""
+        return {name: asked.between for name, asked in self.asked.items() if asked.between is not None}
+
+
+def read_record(plan: Plan, ledger: Ledger, run_pages: RunPages | None = None) -> RunRecord:
+    """Reads what the ledger knows of the plan's trials; damaged ones are listed as waiting."""
+    results, waiting = _results(plan, ledger)
+    return RunRecord(
+        asked={item.id: Asked(item.source, getattr(item, "between", None)) for item in plan.sweep.spec.hypotheses},
+        waiting=tuple(waiting),
+        machines=Counter(map(_machine, results)),
+        versions=_versions(results),
+        recipe=plan.recipe_version,
+        data=tuple(dict.fromkeys(trial.data_fingerprint for trial in plan.trials)),
+        dimensions=_dimensions(ledger, results),
+        commands=commands_of(plan, ledger),
+        run_pages=run_pages,
+    )
+
+
+def _results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[Waiting]]:
+    results: list[Result] = []
+    waiting: list[Waiting] = []
+    for trial in plan.trials:
+        try:
+            found = ledger.result(trial.id)
+        except WorkError:
+            waiting.append(Waiting(trial.id, trial.label, "its result is damaged"))
+        else:
+            if found is None:
+                waiting.append(Waiting(trial.id, trial.label, _why(trial, ledger)))
+            else:
+                results.append(found)
+    return results, waiting
+
+
+def _why(trial: Trial, ledger: Ledger) -> str:
+    folder = ledger.trial(trial.id)
+    if folder.began() is None:
+        return "not begun"
+    return "failed" if folder.failure() is not None else "not finished"
+
+
+def _machine(result: Result) -> str:
+    """A training's hardware in a line, for however little a result knows of it."""
+    known = result.hardware
+    counted = [f"{known[key]} {key}" for key in ("cores", "threads") if key in known]
+    named = [str(known[key]) for key in ("device", "name", "precision") if key in known]
+    return ", ".join([*named[:2], *counted, *named[2:]]) or "not recorded"
+
+
+def _versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
+    names = dict.fromkeys(name for result in results for name in result.versions)
+    return {name: Counter(result.versions.get(name, "not recorded") for result in results) for name in names}
+
+
+def _dimensions(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
+    """The mean embeddings of the trials that kept them."""
+    found = []
+    for result in results:
+        means = ledger.trial(result.trial).dimensions()
+        if means is not None:
+            found.append(means.select(pl.lit(result.trial).alias("trial"), "dimension", "image_mean", "text_mean"))
+    return pl.concat(found) if found else pl.DataFrame()

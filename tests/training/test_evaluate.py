@@ -1,0 +1,41 @@
+"""An evaluation sees what the model of open_clip itself sees."""
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from gapctl.data.feed import normalised
+from gapctl.models.build import build_model
+from gapctl.spec.trial import Captions, Data, Evaluate, Model, TrialConfig
+from gapctl.training.evaluate import Evaluation, gallery_of
+from gapctl.training.member import VOCABULARY
+from mad_data import small_data
+
+CPU = torch.device("cpu")
+
+
+@torch.no_grad()
+def test_embeddings_are_those_of_open_clip_s_own_pass_in_float32() -> None:
+    config = TrialConfig(
+        data=Data(captions=Captions(attributes=3)), model=Model(embed_dim=24), evaluate=Evaluate(gallery=300)
+    )
+    model = build_model(config, VOCABULARY, seed=4)
+    gallery = gallery_of(small_data(), config)
+
+    embeddings = Evaluation(small_data(), config, CPU).encode(model).embeddings
+
+    image_ND = model.encode_image(normalised(torch.from_numpy(gallery.images_NCHW)), normalize=True)
+    text_ND = normalize(model.encode_text(torch.from_numpy(gallery.tokens_NL)), dim=-1)
+    np.testing.assert_allclose(embeddings.image_ND, image_ND, atol=2e-6)
+    np.testing.assert_allclose(embeddings.text_MD, text_ND, atol=2e-6)
+
+
+def test_evaluating_leaves_the_model_as_it_was() -> None:
+    config = TrialConfig(evaluate=Evaluate(gallery=40))
+    model = build_model(config, VOCABULARY, seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    Evaluation(small_data(), config, CPU).measure(model)
+
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
