@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gapctl.spec.trial import Data
 
@@ -20,16 +20,24 @@ def load_data(data: Data, console: "Console") -> "TrialData":
         return load_trial_data(data, on_progress=show)
 
 
+MAKING: Final = "making MAD's variants (once; they are cached)"
+
+
 @contextmanager
 def variants_bar(console: "Console") -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end."""
+    """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end.
+
+    Where there is no terminal, one line says what takes so long.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("making MAD's variants (once; they are cached)", total=None, visible=False)
+        task = progress.add_task(MAKING, total=None, visible=False)
 
         def show(done: int, total: int) -> None:
+            if not console.is_terminal and not progress.tasks[task].visible:
+                console.print(MAKING, highlight=False, markup=False, soft_wrap=True)
             progress.update(task, completed=done, total=total, visible=True)
 
         yield show

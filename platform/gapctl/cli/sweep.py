@@ -63,19 +63,23 @@ def _train(
     plan: "Plan", todo: "Remainder", ledger: "Ledger", tracker: "Tracker", address: str | None, console: "Console"
 ) -> "Outcome":
     from gapctl.cli.preparing import load_data
+    from gapctl.sweep.sweep_gauges import SweepGauges
     from gapctl.sweep.live import LiveTable
+    from gapctl.sweep.log_lines import LogLines
     from gapctl.sweep.run import Outcome, run_trials
     from gapctl.sweep.tracked import Tracked
 
     if not todo.left:
         return Outcome()
-    with LiveTable(todo.left, len(todo.done), console) as table:
+    gauges = SweepGauges(plan.sweep.spec.name, todo.left, len(todo.done))
+    shown = LiveTable if console.is_terminal else LogLines
+    with shown(todo.left, len(todo.done), console) as display:
         return run_trials(
             todo.left,
             ledger,
             resources=plan.sweep.spec.resources,
             load=lambda data: load_data(data, console),
-            watchers=[table, Tracked(tracker)],
+            watchers=[display, Tracked(tracker), gauges],
             address=address,
         )
 
