@@ -78,7 +78,7 @@ def what_is_missing() -> str | None:
 def watched_sweep(folder: Path) -> list[Answer]:
     """Runs the smoke scale under Ray and Prometheus, and asks every query while trials run and once they are done."""
     with ray_head(folder / "ray"), prometheus(folder) as address:
-        sweep = subprocess.Popen(sweep_command(folder), stdout=subprocess.DEVNULL, cwd=folder)
+        sweep = subprocess.Popen(sweep_command(folder), cwd=folder)
         found: dict[tuple[str, str], tuple[float, ...]] = {}
         deadline = time.monotonic() + LONGEST_SECONDS
         while sweep.poll() is None and time.monotonic() < deadline:
@@ -118,6 +118,7 @@ def sweep_command(folder: Path) -> list[str]:
 def ray_head(folder: Path) -> Iterator[None]:
     """Ray as on a cluster's head, its files below `folder`; stops the processes that it started, and no others."""
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 - Ray reads it so; trials here take seconds
     command = ["start", "--head", "--port=0", "--dashboard-host=127.0.0.1", "--dashboard-port=0", "--block"]
     arguments = [*command, f"--temp-dir={folder}", "--disable-usage-stats"]
     process = subprocess.Popen(

@@ -63,10 +63,10 @@ def _train(
     plan: "Plan", todo: "Remainder", ledger: "Ledger", tracker: "Tracker", address: str | None, console: "Console"
 ) -> "Outcome":
     from gapctl.cli.preparing import load_data
-    from gapctl.sweep.sweep_gauges import SweepGauges
     from gapctl.sweep.live import LiveTable
     from gapctl.sweep.log_lines import LogLines
     from gapctl.sweep.run import Outcome, run_trials
+    from gapctl.sweep.sweep_gauges import SweepGauges
     from gapctl.sweep.tracked import Tracked
 
     if not todo.left:
@@ -86,17 +86,16 @@ def _train(
 
 def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
     from gapctl.analysis.analyze import analyze
-    from gapctl.cli.artifacts import REPORT, artifacts_of
+    from gapctl.cli.artifacts import REPORT, findings_of
     from gapctl.cli.verdict_table import print_verdicts
 
     analysis = analyze(plan, ledger)
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
-    files = artifacts_of(analysis)
-    for name, content in files.items():
-        tracker.attach(name, content)
-    where = ledger.keep_report(plan, files[REPORT])
+    findings = findings_of(analysis)
+    tracker.tell(findings)
+    where = ledger.keep_report(plan, findings.files[REPORT])
     lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
     console.print(lines, highlight=False, markup=False, soft_wrap=True)
 

@@ -74,7 +74,7 @@ class SweepGauges:
         import ray
 
         self._looked_at = time.monotonic()
-        nodes = ray.nodes()
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
         dead = frozenset(node["NodeID"] for node in nodes if not node["Alive"])
         self._dead_before = dead if self._dead_before is None else self._dead_before
         self._set("gapctl_nodes", len(nodes) - len(dead), {STATE: "alive"})
