@@ -45,6 +45,8 @@ def views(plan: Plan) -> dict[str, str]:
     }
     curves = {
         **table,
+        # The pages load a hundred runs at first: by seed, these are of all treatments.
+        "orderByKey": "params.`seed`",
         "searchFilter": IS_TRIAL,
         "groupBy": {
             "aggregateFunction": "average",
