@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gapctl.cli.preparing import variants_bar
 from gapctl.ledger import Result
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan, Trial
@@ -108,6 +109,16 @@ def test_a_log_has_lines_with_times_and_no_control_codes(plan: Plan, monkeypatch
         f"[1/16] {done.label}: done in 19 s, RMG 0.123",
         f"[2/16] {failed.label}: failed: ValueError: loss is not finite",
     ]
+
+
+def test_a_log_is_told_once_that_images_are_being_made() -> None:
+    console = Console(file=io.StringIO())
+    with variants_bar(console, announce=True) as show:
+        show(1, 10)
+        show(2, 10)
+
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "making MAD's variants (once; they are cached)\n"
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def _train(
             todo.left,
             ledger,
             resources=plan.sweep.spec.resources,
-            load=lambda data: load_data(data, console),
+            load=lambda data: load_data(data, console, announce=True),
             watchers=[display, Tracked(tracker), gauges],
             address=address,
         )
