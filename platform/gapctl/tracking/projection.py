@@ -25,6 +25,7 @@ from gapctl.tracking.experiment import experiment_of
 from gapctl.tracking.findings import NOTE, REPORT, VERDICTS, Findings, sweep_note
 from gapctl.tracking.logged_model import RunPlace, make_model, weights_address
 from gapctl.tracking.mirror import Mirror
+from gapctl.tracking.page import TRAININGS
 from gapctl.tracking.store import open_store
 from gapctl.tracking.story import Status, Story, story_of
 from gapctl.tracking.views import views
@@ -76,7 +77,7 @@ class Projection:
         """Says in the sweep's own run how the hypotheses fared, and puts the report's files there."""
         parent = self._sweep_run()
         parent.put(findings.files)
-        address = f"#/experiments/{self.experiment_id}/runs/{parent.run_id}/artifacts/{REPORT}"
+        address = f"#/experiments/{self.experiment_id}/runs/{parent.run_id}/artifacts/{REPORT}?{TRAININGS}"
         parent.describe({VERDICTS: findings.verdicts, NOTE: sweep_note(self._plan.sweep, findings, address)})
 
     def settle(self, *, closing: bool) -> None:
