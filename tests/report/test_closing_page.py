@@ -52,7 +52,7 @@ def test_nothing_is_loaded_and_text_from_outside_stays_text(judgement: Judgement
     read = PageReader(rendered(judgement, hostile))
 
     assert read.attributes("img") == []
-    assert len(read.scripts) == 3
+    assert len(read.scripts) == 4
     assert hostile in read.words
     addresses = [value for _, found in read.elements for name, value in found.items() if name in ("src", "href")]
     assert addresses == ["data:,"]

@@ -14,6 +14,8 @@ from gapctl.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis
+    from gapctl.ledger import Ledger
+    from gapctl.plan.trials import Plan
 
 
 def analyze_command(
@@ -41,7 +43,7 @@ def analyze_command(
         raise _nothing(_sweep_command(file, scale, overrides, runs), runs, tables.damaged)
     analysis = analysis_of(plan, tables, declaration)
     if out is not None:
-        _write_report(analysis, out)
+        _write_report(analysis, plan, ledger, out)
     if as_json:
         typer.echo(json.dumps(document(analysis, tables.damaged), indent=1, allow_nan=False))
     else:
@@ -85,10 +87,11 @@ def _print(analysis: "Analysis", out: Path | None) -> None:
         console.print(f"report: {out}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _write_report(analysis: "Analysis", out: Path) -> None:
+def _write_report(analysis: "Analysis", plan: "Plan", ledger: "Ledger", out: Path) -> None:
+    from gapctl.cli.background import background_of
     from gapctl.report.page import render_report
 
-    write_page("--out", out, render_report(analysis))
+    write_page("--out", out, render_report(analysis, background_of(plan, ledger)))
 
 
 def _nothing(command: str, runs: str, damaged: tuple[str, ...]) -> Exception:

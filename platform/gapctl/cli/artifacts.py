@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis
+    from gapctl.report.run_record import RunRecord
 
 REPORT = "report.html"
 
 
-def artifacts_of(analysis: "Analysis") -> dict[str, bytes]:
-    """The files by name; equal analyses give equal bytes."""
+def artifacts_of(analysis: "Analysis", record: "RunRecord") -> dict[str, bytes]:
+    """The files by name; equal arguments give equal bytes."""
     from gapctl.cli.analyze import document
     from gapctl.report.figures import figure_files
     from gapctl.report.page import render_report
 
-    figures = {f"figures/{name}": content for name, content in figure_files(analysis).items()}
+    figures = {f"figures/{name}": content for name, content in figure_files(analysis, record).items()}
     verdicts = json.dumps(document(analysis, ()), indent=1, allow_nan=False)
-    return {REPORT: render_report(analysis).encode(), "verdicts.json": verdicts.encode(), **figures}
+    return {REPORT: render_report(analysis, record).encode(), "verdicts.json": verdicts.encode(), **figures}

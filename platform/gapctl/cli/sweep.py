@@ -83,13 +83,14 @@ def _train(
 def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
     from gapctl.analysis.analyze import analyze
     from gapctl.cli.artifacts import REPORT, artifacts_of
+    from gapctl.cli.background import background_of
     from gapctl.cli.verdict_table import print_verdicts
 
     analysis = analyze(plan, ledger)
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
-    files = artifacts_of(analysis)
+    files = artifacts_of(analysis, background_of(plan, ledger))
     for name, content in files.items():
         tracker.attach(name, content)
     where = ledger.keep_report(plan, files[REPORT])

@@ -50,9 +50,10 @@ def tracking_artifacts(plan: "Plan", ledger: "Ledger") -> dict[str, bytes]:
     """The report and what belongs to it, as the sweep's own run keeps them; nothing before a trial is done."""
     from gapctl.analysis.analyze import analyze
     from gapctl.cli.artifacts import artifacts_of
+    from gapctl.cli.background import background_of
 
     analysis = analyze(plan, ledger)
-    return dict(artifacts_of(analysis)) if len(analysis.trials) else {}
+    return artifacts_of(analysis, background_of(plan, ledger)) if len(analysis.trials) else {}
 
 
 def _print(synced: "Synced", what: str, console: "Console") -> None:

@@ -96,6 +96,14 @@ class Ledger:
         self._runs.write(name, page)
         return self._runs.path(name)
 
+    def keep_shown(self, sweep_name: str, content: bytes) -> None:
+        """Notes where MLflow shows a sweep's trials, for whoever links to them without asking MLflow."""
+        self._runs.write(f"{sweep_name}.mlflow.json", content)
+
+    def shown(self, sweep_name: str) -> bytes | None:
+        """What was noted of where MLflow shows a sweep's trials, or None."""
+        return self._runs.read(f"{sweep_name}.mlflow.json")
+
     def _begun(self, trial_ids: Iterable[str]) -> bool:
         return any(self._runs.exists(f"{trial_id}/trial.yaml") for trial_id in dict.fromkeys(trial_ids))
 

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from gapctl.analysis.results import Analysis
+from gapctl.report.words import listed
 from gapctl_charts.dimension_profile import Shown, profile_chart
 from gapctl_charts.factor import Factor
 from gapctl_charts.figure import Figure, figure
@@ -61,7 +62,7 @@ def _profiles(analysis: Analysis, factor: Factor, dimensions: pl.DataFrame) -> P
 
 def _left_out(analysis: Analysis, known: pl.DataFrame, drawn: pl.DataFrame) -> str:
     lacking = analysis.trials.filter(~pl.col("trial").is_in(known["trial"].unique()))
-    parts = [f"Not kept by {', '.join(lacking['label'])}."] if len(lacking) else []
+    parts = [f"Not kept by {listed(list(lacking['label']))}."] if len(lacking) else []
     if len(drawn) < len(known):
         parts.append(f"Drawn: seed {drawn['seed'][0]} alone, of {known['seed'].n_unique()}.")
     return " ".join(parts)

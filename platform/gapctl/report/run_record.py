@@ -117,11 +117,19 @@ def _versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
     return {name: Counter(result.versions.get(name, "not recorded") for result in results) for name in names}
 
 
+def _means(ledger: Ledger, result: Result) -> pl.DataFrame | None:
+    """A damaged file is one more that is not there: the figure names its training."""
+    try:
+        return ledger.trial(result.trial).dimensions()
+    except WorkError:
+        return None
+
+
 def _dimensions(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
     """The mean embeddings of the trials that kept them."""
     found = []
     for result in results:
-        means = ledger.trial(result.trial).dimensions()
+        means, trial = _means(ledger, result), pl.lit(result.trial).alias("trial")
         if means is not None:
-            found.append(means.select(pl.lit(result.trial).alias("trial"), "dimension", "image_mean", "text_mean"))
+            found.append(means.select(trial, pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean"))
     return pl.concat(found) if found else pl.DataFrame()
