@@ -107,9 +107,14 @@ def _why(trial: Trial, ledger: Ledger) -> str:
 def _machine(result: Result) -> str:
     """A training's hardware in a line, for however little a result knows of it."""
     known = result.hardware
-    counted = [f"{known[key]} {key}" for key in ("cores", "threads") if key in known]
-    named = [str(known[key]) for key in ("device", "name", "precision") if key in known]
-    return ", ".join([*named[:2], *counted, *named[2:]]) or "not recorded"
+    named = [str(known[key]) for key in ("device", "name") if key in known]
+    counted = [_counted(known[f"{name}s"], name) for name in ("core", "thread") if f"{name}s" in known]
+    exact = [str(known["precision"])] if "precision" in known else []
+    return ", ".join([*named, *counted, *exact]) or "not recorded"
+
+
+def _counted(count: str | int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _versions(results: Sequence[Result]) -> dict[str, Counter[str]]:

@@ -40,10 +40,23 @@ const Charts = (() => {
 
   const zooms = (spec) => (spec.layer || []).some((layer) => layer.params);
 
+  // On paper two charts share a line; drawn anew for that width, they keep the size of their letters.
+  const PAPER_COLUMN = 318, PAPER_HEIGHT = 180;
+  const views = new Map();
+  const fit = (sizeOf) => {
+    for (const [place, { view, height }] of views) {
+      const size = sizeOf(place, height);
+      if (place.closest(".panel")) view.width(size.width).height(size.height).run();
+    }
+  };
+  const onPaper = () => fit(() => ({ width: PAPER_COLUMN, height: PAPER_HEIGHT }));
+  const onScreen = () => fit((place, height) => ({ width: place.clientWidth, height }));
+
   const draw = async (place, onClick) => {
     const spec = forScreen(specs[place.dataset.chart], place.clientWidth);
     try {
       const { view } = await vegaEmbed(place, spec, options);
+      views.set(place, { view, height: view.height() });
       view.addEventListener("click", (event, item) => onClick(event, item));
       if (zooms(spec)) {
         const keep = (event) => { if (event.ctrlKey || event.metaKey) event.preventDefault(); };
@@ -115,5 +128,5 @@ const Charts = (() => {
     return [[...columns].join(","), ...lines].join("\r\n") + "\r\n";
   };
 
-  return { drawAll, asSvg, asPng, asCsv };
+  return { drawAll, onPaper, onScreen, asSvg, asPng, asCsv };
 })();

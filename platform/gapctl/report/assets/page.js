@@ -75,9 +75,11 @@
   window.addEventListener("beforeprint", () => {
     opened = meaning !== null && !meaning.open;
     if (opened) meaning.open = true;
+    Charts.onPaper();
   });
   window.addEventListener("afterprint", () => {
     if (opened) meaning.open = false;
+    Charts.onScreen();
   });
 
   const keyOf = (row, column) => {
