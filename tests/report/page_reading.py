@@ -37,10 +37,9 @@ class PageReader(HTMLParser):
     def charts(self) -> dict[str, Any]:
         """The Vega-Lite specifications by name."""
         packed = json.loads(self.scripts[0])
-        tables = [_rows(table) for table in packed["tables"]]
         charts = {}
         for name, spec in packed["charts"].items():
-            datasets = {shows: tables[number] for shows, number in spec["datasets"].items()}
+            datasets = {shows: _rows(table, packed["columns"]) for shows, table in spec["datasets"].items()}
             charts[name] = {**spec, "datasets": datasets}
         return charts
 
@@ -66,9 +65,10 @@ class PageReader(HTMLParser):
         target.append(data)
 
 
-def _rows(table: dict[str, Any]) -> list[dict[str, Any]]:
-    """A table as the page's script unpacks it: a column that is no list has one value in all rows."""
+def _rows(table: dict[str, Any], columns: list[Any]) -> list[dict[str, Any]]:
+    """A table as the page's script unpacks it."""
+    named = {name: columns[number] for name, number in table["columns"].items()}
     return [
-        {name: values[index] if isinstance(values, list) else values for name, values in table["columns"].items()}
+        {name: values[index] if isinstance(values, list) else values["all"] for name, values in named.items()}
         for index in range(table["length"])
     ]
