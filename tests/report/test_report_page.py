@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pytest
 from analysis_examples import ATTRIBUTES, INCONCLUSIVE, REFUTED, SUPPORTED, VERDICTS, analysis
-from page_reading import PageReader
 
 from gapctl.analysis.results import Analysis, Interval
+from gapctl.report.drawing import vega_code
 from gapctl.report.page import render_report
+from page_reading import PageReader
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'so' ${x} $question"
 MODES = {"temperature.mode": ["learned", "fixed"]}
@@ -208,3 +210,15 @@ def test_a_sweep_without_hypotheses_is_called_descriptive() -> None:
     assert "This sweep file states no hypotheses" in words
     assert "What the verdicts mean" not in words
     assert "Declared before" not in words
+
+
+def test_a_damaged_bundle_in_the_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path))
+    vega_code.cache_clear()
+    whole = vega_code()
+    (kept,) = (tmp_path / "vega").glob("*.js")
+    kept.write_text(kept.read_text(encoding="utf-8")[:-1], encoding="utf-8")
+    vega_code.cache_clear()
+
+    assert vega_code() == whole
+    assert kept.read_text(encoding="utf-8").endswith(whole)
