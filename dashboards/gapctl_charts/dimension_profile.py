@@ -33,14 +33,14 @@ def profile_chart(profiles: pl.DataFrame, shown: Shown, axis: str, factor: Facto
         color=level_colours(factor, look),
         detail=alt.Detail("trial:N"),
     )
-    lines = base.mark_line(strokeWidth=1.4, opacity=0.8, clip=True)
+    lines = base.mark_line(strokeWidth=1.4, opacity=0.8)
     tooltip = training_tooltip(
         alt.Tooltip("dimension:Q"),
         alt.Tooltip("rank:Q"),
         value_tooltip("squared difference", "squared"),
         value_tooltip("carried up to here", "carried", ".1%"),
     )
-    points = base.mark_point(size=16, filled=True, opacity=0.75, clip=True).encode(tooltip=tooltip)
+    points = base.mark_point(size=16, filled=True, opacity=0.75).encode(tooltip=tooltip)
     layers = [*(_even(profiles, look) if share else []), lines, points]
     return data.drawing(alt.LayerChart(layer=layers, width=look.width, height=HEIGHT), "x", "y")
 

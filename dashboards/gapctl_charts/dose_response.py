@@ -91,7 +91,7 @@ def _claims(response: Response, data: Datasets, look: Look) -> list["alt.Chart"]
     edge = data.chart(response.claimed.rename({"value": "claimed"}), "claimed effect begins")
     grey, muted = look.colour("negligible"), look.colour("muted")
     if response.factor.ordered:
-        small, begins = band.mark_area(color=grey, clip=True), edge.mark_line(color=muted, strokeDash=[5, 3], clip=True)
+        small, begins = band.mark_area(color=grey), edge.mark_line(color=muted, strokeDash=[5, 3])
     else:
         small = band.mark_rule(color=grey, strokeWidth=CLAIM_WIDTH)
         begins = edge.mark_tick(color=muted, orient="horizontal", size=CLAIM_WIDTH)
@@ -145,8 +145,8 @@ def _intervals(response: Response, data: Datasets, colour: Any) -> list["alt.Cha
         .transform_filter("isValid(datum.low) && isValid(datum.high)")
         .encode(x=treatment_axis(response.factor), y=_y(response, "low"), y2=alt.Y2("high:Q"), color=colour)
     )
-    bars = base.mark_rule(strokeWidth=1.5, opacity=0.7, clip=True)
-    return [base.mark_area(opacity=0.16, line=False, clip=True), bars] if response.factor.ordered else [bars]
+    bars = base.mark_rule(strokeWidth=1.5, opacity=0.7)
+    return [base.mark_area(opacity=0.16, line=False), bars] if response.factor.ordered else [bars]
 
 
 def _arms(response: Response, data: Datasets, colour: Any) -> list["alt.Chart"]:
@@ -168,11 +168,11 @@ def _means(response: Response, data: Datasets, colour: Any) -> list["alt.Chart"]
 def _lines(response: Response, base: "alt.Chart", width: float, told: Sequence[str]) -> list["alt.Chart"]:
     """A line between levels that are numbers, and a tick at each that tells of itself, if there is anything to tell."""
     placed = base.encode(x=treatment_axis(response.factor), y=_y(response))
-    lines = [placed.mark_line(strokeWidth=width, clip=True)] if response.factor.ordered else []
+    lines = [placed.mark_line(strokeWidth=width)] if response.factor.ordered else []
     if not told:
         return lines
     more = [value_tooltip(name, name) for name in told]
-    ticks = placed.mark_tick(thickness=width, size=16, orient="horizontal", opacity=1, clip=True)
+    ticks = placed.mark_tick(thickness=width, size=16, orient="horizontal", opacity=1)
     return [*lines, ticks.encode(tooltip=[*_value_tooltip(response, "mean"), *more])]
 
 
@@ -180,7 +180,7 @@ def _seeds(response: Response, data: Datasets, colour: "alt.Color", shape: "alt.
     tooltip = training_tooltip(*_value_tooltip(response, response.axis))
     aside = 0 if response.lonely else SEEDS_ASIDE
     base = data.chart(response.seeds, "training")
-    points: alt.Chart = base.mark_point(size=44, filled=False, strokeWidth=1.6, opacity=0.85, xOffset=aside, clip=True)
+    points: alt.Chart = base.mark_point(size=44, filled=False, strokeWidth=1.6, opacity=0.85, xOffset=aside)
     return points.encode(x=treatment_axis(response.factor), y=_y(response), color=colour, shape=shape, tooltip=tooltip)
 
 

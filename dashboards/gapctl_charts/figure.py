@@ -30,6 +30,7 @@ def figure(name: str, title: str, caption: str, drawing: Drawing, look: Look) ->
     spec |= {"config": look.config(), "description": f"{title}. {caption}"}
     spec["datasets"] = spec.get("datasets", {}) | dict(drawing.rows)
     if zoom := zoom_of(drawing.zooms, look):
+        spec["layer"] = [_clipped(layer) for layer in spec["layer"]]
         spec["layer"][-1]["params"] = zoom
     if look.in_page:
         spec["autosize"] = {"type": "fit-x", "contains": "padding"}
@@ -40,6 +41,11 @@ def figure(name: str, title: str, caption: str, drawing: Drawing, look: Look) ->
             "offset": 12,
         }
     return Figure(name, title, caption, spec)
+
+
+def _clipped(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """What zooming takes beyond the axes is not drawn; in files, which cannot zoom, clips would only be numbered."""
+    return {**layer, "mark": {**layer["mark"], "clip": True}}
 
 
 @contextmanager

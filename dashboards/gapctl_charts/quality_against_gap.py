@@ -49,6 +49,8 @@ def intervention_chart(
 
 def _untouched(untouched: Untouched, look: Look) -> list["alt.Chart"]:
     """What the quality is with nothing done, and the band of changes that do not count."""
+    import altair as alt
+
     value, smallest = untouched
     base = values_chart([{"low": value - smallest, "high": value + smallest, "value": value}])
     return [

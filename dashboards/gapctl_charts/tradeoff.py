@@ -26,7 +26,7 @@ def tradeoff_chart(trainings: pl.DataFrame, gap: str, quality: str, factor: Fact
     import altair as alt
 
     data = Datasets()
-    points = data.chart(trainings, "training").mark_point(size=60, filled=True, opacity=0.85, clip=True)
+    points = data.chart(trainings, "training").mark_point(size=60, filled=True, opacity=0.85)
     chart = points.encode(
         x=alt.X("gap:Q", title=gap, scale=alt.Scale(zero=False, padding=EDGE), axis=alt.Axis(tickCount=6)),
         y=alt.Y("quality:Q", title=quality, scale=alt.Scale(zero=False, padding=EDGE)),

@@ -36,15 +36,15 @@ def path_chart(
     data = Datasets()
     base = data.chart(paths, "evaluation").encode(
         x=alt.X("samples:Q", title="samples seen", axis=_thousands(), scale=alt.Scale(nice=False, padding=EDGE)),
-        y=alt.Y("value:Q", title=axis, scale=alt.Scale(zero=from_zero, **({} if from_zero else {"padding": EDGE}))),
+        y=alt.Y("value:Q", title=axis, scale=alt.Scale(zero=from_zero, padding=0 if from_zero else EDGE)),
         color=level_colours(factor, look),
         detail=alt.Detail("trial:N"),
     )
-    lines = base.mark_line(strokeWidth=1.6, opacity=0.85, clip=True)
+    lines = base.mark_line(strokeWidth=1.6, opacity=0.85)
     if other is not None and is_dashed(other):
         lines = lines.encode(strokeDash=_dashes(other))
     tooltip = training_tooltip(alt.Tooltip("samples:Q", title="samples seen", format=","), value_tooltip(axis))
-    points = base.mark_point(size=22, filled=True, opacity=0.9, clip=True).encode(tooltip=tooltip)
+    points = base.mark_point(size=22, filled=True, opacity=0.9).encode(tooltip=tooltip)
     return data.drawing(alt.LayerChart(layer=[lines, points], width=look.width, height=HEIGHT), "x", "y")
 
 

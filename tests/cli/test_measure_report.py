@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from command_line import gapctl
+from page_reading import PageReader
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAIRS = str(GOLDEN / "pairs_small.npz")
@@ -23,10 +24,7 @@ def page_of(folder: Path, embeddings: str = PAIRS) -> str:
 
 
 def charts_of(page: str) -> dict[str, dict[str, Any]]:
-    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    charts: dict[str, dict[str, Any]] = json.loads(found[1])
-    return charts
+    return PageReader(page).charts()
 
 
 def without_scripts(page: str) -> str:

@@ -109,7 +109,14 @@ def test_what_is_copied_to_a_node_is_in_every_checkout() -> None:
 
 def test_what_the_commands_use_is_copied() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    needed = {"requirements.lock", "pyproject.toml", "platform", "sweeps", project["project"]["readme"]}
+    needed = {
+        "requirements.lock",
+        "pyproject.toml",
+        "platform",
+        "dashboards/gapctl_charts",
+        "sweeps",
+        project["project"]["readme"],
+    }
 
     assert set(CLUSTER["file_mounts"].values()) == needed
 

@@ -72,11 +72,11 @@ def _files(form: Format, found: "Combined", ledger: "Ledger", name: str) -> dict
 
 def _html(found: "Combined", ledger: "Ledger") -> str:
     if len(found.sweeps) == 1 and not found.not_judged:
+        from gapctl.cli.background import background_of
         from gapctl.report.page import render_report
-        from gapctl.report.run_record import read_record
 
         (judged,) = found.sweeps
-        return render_report(judged.analysis, read_record(judged.plan, ledger))
+        return render_report(judged.analysis, background_of(judged.plan, ledger))
     from gapctl.report.combined_page import render_combined
 
     return render_combined(found, ledger)

@@ -87,13 +87,14 @@ def _train(
 def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
     from gapctl.analysis.analyze import analyze
     from gapctl.cli.artifacts import REPORT, findings_of
+    from gapctl.cli.background import background_of
     from gapctl.cli.verdict_table import print_verdicts
 
     analysis = analyze(plan, ledger)
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
-    findings = findings_of(analysis)
+    findings = findings_of(analysis, background_of(plan, ledger))
     tracker.tell(findings)
     where = ledger.keep_report(plan, findings.files[REPORT])
     lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"

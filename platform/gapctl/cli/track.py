@@ -51,9 +51,10 @@ def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":
     """The verdicts and the report, as the sweep's own run shows them; None before a trial is done."""
     from gapctl.analysis.analyze import analyze
     from gapctl.cli.artifacts import findings_of
+    from gapctl.cli.background import background_of
 
     analysis = analyze(plan, ledger)
-    return findings_of(analysis) if len(analysis.trials) else None
+    return findings_of(analysis, background_of(plan, ledger)) if len(analysis.trials) else None
 
 
 def _print(synced: "Synced", what: str, console: "Console") -> None:

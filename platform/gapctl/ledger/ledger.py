@@ -111,6 +111,14 @@ class Ledger:
         """Keeps the newest report of a sweep's scale beside its declaration; returns its address."""
         return self.keep(f"{plan.sweep.spec.name}.{scale_name(plan)}.report.html", page)
 
+    def keep_shown(self, sweep_name: str, content: bytes) -> None:
+        """Notes where MLflow shows a sweep's trials, for whoever links to them without asking MLflow."""
+        self._runs.write(f"{sweep_name}.mlflow.json", content)
+
+    def shown(self, sweep_name: str) -> bytes | None:
+        """What was noted of where MLflow shows a sweep's trials, or None."""
+        return self._runs.read(f"{sweep_name}.mlflow.json")
+
     def _begun(self, trial_ids: Iterable[str]) -> bool:
         return any(self._runs.exists(f"{trial_id}/trial.yaml") for trial_id in dict.fromkeys(trial_ids))
 

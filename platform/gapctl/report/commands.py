@@ -35,6 +35,11 @@ def commands_of(plan: Plan, ledger: Ledger) -> Commands:
     )
 
 
+def default_sweep_command(sweep: str, scale: str | None) -> str:
+    """The command for a file where sweeps usually are, when nothing but its name is known."""
+    return shlex.join(["gapctl", "sweep", f"sweeps/{sweep}.yaml", *(["--scale", scale] if scale else [])])
+
+
 def _set(setting: Setting) -> list[str]:
     """JSON is YAML, and unlike what was typed it is never cut short."""
     return ["--set", f"{setting.written}={json.dumps(setting.value)}"]

@@ -32,11 +32,19 @@ _TOGETHER: Final = Panel(
 def factor_figures(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
     """Accuracies of all factors together, and similarities by modality; with a second treatment, whose levels then have
     the colours, a figure for each factor's accuracy."""
-    accuracy = [f"{ACCURACY}{name}" for name in VALUES]
-    panels: Sequence[Panel] = [single(f"accuracy-{key.removeprefix(ACCURACY)}", key) for key in accuracy]
+    panels: Sequence[Panel] = [_alone(name) for name in VALUES]
     if not others:
-        panels = [_accuracy(accuracy), _TOGETHER, *(_bias_parts(side) for side in ("image", "text"))]
+        panels = [
+            _accuracy([f"{ACCURACY}{name}" for name in VALUES]),
+            _TOGETHER,
+            *(_bias_parts(side) for side in ("image", "text")),
+        ]
     return panel_figures(analysis, panels, factor, others, {}, look)
+
+
+def _alone(name: str) -> Panel:
+    panel = single(f"accuracy-{name}", f"{ACCURACY}{name}")
+    return panel._replace(heading=f"Zero-shot accuracy of {name}", axis="Zero-shot accuracy, percent")
 
 
 def _accuracy(metrics: Sequence[str]) -> Panel:

@@ -1,4 +1,4 @@
-"""Figures for a page, small: every table once, by columns, and what a column repeats but once."""
+"""Figures for a page, small: tables by columns, and every column once, as charts of the same trainings share most."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,26 @@ from gapctl_charts.figure import Figure
 
 
 def packed(figures: Sequence[Figure]) -> dict[str, Any]:
-    """`charts`: specifications by name, whose datasets are numbers of `tables`; the page's script unpacks them."""
-    tables: dict[str, int] = {}
-    charts = {figure.name: _numbered(figure.spec, tables) for figure in figures}
-    return {"charts": charts, "tables": [json.loads(table) for table in tables]}
+    """`charts`: specifications by name, whose datasets name their columns as numbers of `columns`.
+
+    A column is a list, or `{"all": value}` where all rows have the same. The page's script unpacks them.
+    """
+    columns: dict[str, int] = {}
+    charts = {figure.name: _with_numbers(figure.spec, columns) for figure in figures}
+    return {"charts": charts, "columns": [json.loads(column) for column in columns]}
 
 
-def _numbered(spec: Mapping[str, Any], tables: dict[str, int]) -> dict[str, Any]:
-    numbers = {
-        name: tables.setdefault(json.dumps(_by_column(rows)), len(tables)) for name, rows in spec["datasets"].items()
-    }
-    return {**spec, "datasets": numbers}
+def _with_numbers(spec: Mapping[str, Any], columns: dict[str, int]) -> dict[str, Any]:
+    return {**spec, "datasets": {name: _by_column(rows, columns) for name, rows in spec["datasets"].items()}}
 
 
-def _by_column(rows: Rows) -> dict[str, Any]:
-    """`length`, and each column as a list, or as its value where all rows have the same."""
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    return {"length": len(rows), "columns": {name: _short(values) for name, values in columns.items()}}
+def _by_column(rows: Rows, columns: dict[str, int]) -> dict[str, Any]:
+    names = list(rows[0]) if rows else []
+    written = [json.dumps(_short([row[name] for row in rows])) for name in names]
+    numbers = [columns.setdefault(text, len(columns)) for text in written]
+    return {"length": len(rows), "columns": dict(zip(names, numbers, strict=True))}
 
 
 def _short(values: Sequence[Any]) -> Any:
     first = values[0]
-    return first if all(type(value) is type(first) and value == first for value in values) else list(values)
+    return {"all": first} if all(type(value) is type(first) and value == first for value in values) else values

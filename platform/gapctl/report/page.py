@@ -29,14 +29,16 @@ DESCRIPTIVE: Final = (
     "Trainings of equal treatment differ by their seed alone."
 )
 
+NOT_KEPT: Final = "None of these trainings kept its mean embeddings, so there is nothing to show here."
 CONTENTS: Final = {
-    "responses": "What the treatment did",
-    "paths": "While training",
-    "kept": "Factor by factor",
+    "responses": "Treatment",
+    "paths": "Training",
+    "kept": "Factors",
     "dimensions": "Dimensions",
-    "together": "Gap and quality",
+    "together": "Quality",
     "trainings": "Every training",
-    "record": "What was run, and how to run it again",
+    "record": "What was run",
+    "again": "Running it again",
 }
 
 
@@ -60,7 +62,7 @@ def _render(analysis: Analysis, record: RunRecord) -> str:
         "responses": _by_factor("responses", "What the treatment did", _treatment(doses), doses),
         "paths": _plain("paths", "While training", "What each training measured on its way.", paths),
         "kept": _by_factor("kept", "Factor by factor", "What embeddings keep of each factor of the images.", kept),
-        "dimensions": _plain("dimensions", "Which dimensions carry the gap", "At the end of training.", dimensions),
+        "dimensions": _dimensions(dimensions, record),
         "together": _plain("together", "Gap and quality", DESCRIPTIVE, together),
     }
     content = fill(
@@ -85,6 +87,13 @@ def _contents(shown: Mapping[str, Html]) -> Html:
     present = {name: words for name, words in CONTENTS.items() if name not in shown or shown[name].text}
     links = (element("a", words, href=f"#{name}") for name, words in present.items())
     return element("nav", joined(links), class_="contents", aria_label="Contents")
+
+
+def _dimensions(figures: Sequence[Figure], record: RunRecord) -> Html:
+    heading = "Which dimensions carry the gap"
+    if figures or record.recipe is None:
+        return _plain("dimensions", heading, "At the end of training.", figures)
+    return section("dimensions", heading, NOT_KEPT, [Html("")])
 
 
 def _treatment(doses: Sequence[Responses]) -> str:

@@ -106,9 +106,14 @@ def _why(trial: Trial, ledger: Ledger) -> str:
 def _machine(result: Result) -> str:
     """A training's hardware in a line, for however little a result knows of it."""
     known = result.hardware
-    counted = [f"{known[key]} {key}" for key in ("cores", "threads") if key in known]
-    named = [str(known[key]) for key in ("device", "name", "precision") if key in known]
-    return ", ".join([*named[:2], *counted, *named[2:]]) or "not recorded"
+    named = [str(known[key]) for key in ("device", "name") if key in known]
+    counted = [_counted(known[f"{name}s"], name) for name in ("core", "thread") if f"{name}s" in known]
+    exact = [str(known["precision"])] if "precision" in known else []
+    return ", ".join([*named, *counted, *exact]) or "not recorded"
+
+
+def _counted(count: str | int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
@@ -116,11 +121,19 @@ def _versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
     return {name: Counter(result.versions.get(name, "not recorded") for result in results) for name in names}
 
 
+def _means(ledger: Ledger, result: Result) -> pl.DataFrame | None:
+    """A damaged file is one more that is not there: the figure names its training."""
+    try:
+        return ledger.trial(result.trial).dimensions()
+    except WorkError:
+        return None
+
+
 def _dimensions(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
     """The mean embeddings of the trials that kept them."""
     found = []
     for result in results:
-        means = ledger.trial(result.trial).dimensions()
+        means, trial = _means(ledger, result), pl.lit(result.trial).alias("trial")
         if means is not None:
-            found.append(means.select(pl.lit(result.trial).alias("trial"), "dimension", "image_mean", "text_mean"))
+            found.append(means.select(trial, pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean"))
     return pl.concat(found) if found else pl.DataFrame()

@@ -1,8 +1,6 @@
 """What a reader must know first: how it ended, how much of it is done, and what stands in the way of trusting it."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final
 
 import polars as pl
 
@@ -11,9 +9,7 @@ from gapctl.report.markup import Html, element, joined
 from gapctl.report.run_record import RunRecord
 from gapctl.report.trial_table import main_metrics
 from gapctl.report.verdict_cards import SYMBOLS
-
-LISTED: Final = 6
-"""Trainings that a notice names."""
+from gapctl.report.words import listed
 
 
 def kicker(analysis: Analysis) -> str:
@@ -58,7 +54,7 @@ def _incomplete(analysis: Analysis, record: RunRecord) -> list[Html]:
     if missing <= 0:
         return []
     named = [f"{waiting.label} ({waiting.why})" for waiting in record.waiting]
-    which = f" {_listed(named)}." if named else ""
+    which = f" {listed(named)}." if named else ""
     said = f"{missing} of {analysis.planned} trainings have not finished; verdicts use those that have.{which}"
     if record.commands is None:
         return [_alert("INCOMPLETE", said)]
@@ -80,15 +76,10 @@ def _not_a_number(analysis: Analysis) -> list[Html]:
     for metric in dict.fromkeys([*asked, *main_metrics(analysis)]):
         broken = analysis.trials.filter(pl.col(metric).cast(pl.Float64).is_nan())
         if len(broken):
-            found.append(f"{metric} in {_listed(list(broken['label']))}")
+            found.append(f"{metric} in {listed(list(broken['label']))}")
     if not found:
         return []
     return [_alert("NOT A NUMBER", f"{'; '.join(found)}. Charts and verdicts leave these values out.")]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 def _alert(word: str, said: str, *more: Html) -> Html:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from gapctl.analysis.results import Analysis
+from gapctl.report.commands import default_sweep_command
 from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.run_record import RunRecord
 from gapctl.report.words import factor_words, number
@@ -13,7 +14,7 @@ MINUTE, HOUR = 60.0, 3600.0
 def what_was_run(analysis: Analysis, record: RunRecord) -> Html:
     """Facts, then commands as far as they are known."""
     known = {**_counted(analysis), **_recorded(analysis, record)}
-    return fill("record", facts=facts(known), again=_again(record))
+    return fill("record", facts=facts(known), again=_again(analysis, record))
 
 
 def _counted(analysis: Analysis) -> dict[str, str | Html]:
@@ -70,16 +71,17 @@ def _versions(versions: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [f"{name} {' and '.join(_counts(found))}" for name, found in versions.items()]
 
 
-def _again(record: RunRecord) -> Html:
-    if record.commands is None:
-        return Html("")
-    commands = record.commands
-    done = {
-        "Train what is missing, and judge again": commands.sweep,
-        "Judge again, train nothing": commands.analyze,
-        "Train one trial alone (put its id)": commands.train,
-        "Look at the runs in MLflow": commands.ui,
-    }
+def _again(analysis: Analysis, record: RunRecord) -> Html:
+    commands, sweep = record.commands, "Train what is missing, and judge again"
+    if commands is None:
+        done = {sweep: default_sweep_command(analysis.sweep, analysis.scale)}
+    else:
+        done = {
+            sweep: commands.sweep,
+            "Judge again, train nothing": commands.analyze,
+            "Train one trial alone (put its id)": commands.train,
+            "Look at the runs in MLflow": commands.ui,
+        }
     listed = joined(
         element("div", joined([element("dt", what), element("dd", element("code", command))], ""))
         for what, command in done.items()

@@ -136,5 +136,11 @@ def interval_words(verdict: Verdict, alpha: float) -> str:
     return f"{estimate}; {confidence(alpha)} interval {low} to {high}"
 
 
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names one after another, as many as a reader wants to read."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def _minus(text: str) -> str:
     return text.replace("-", "−")

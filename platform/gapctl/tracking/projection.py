@@ -26,6 +26,7 @@ from gapctl.tracking.findings import NOTE, REPORT, VERDICTS, Findings, sweep_not
 from gapctl.tracking.logged_model import RunPlace, make_model, weights_address
 from gapctl.tracking.mirror import Mirror
 from gapctl.tracking.page import TRAININGS
+from gapctl.tracking.shown import note_shown
 from gapctl.tracking.store import open_store
 from gapctl.tracking.story import Status, Story, story_of
 from gapctl.tracking.views import views
@@ -45,7 +46,7 @@ class Projection:
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, uri: str) -> None:
-        self._plan, self._ledger = plan, ledger
+        self._plan, self._ledger, self._uri = plan, ledger, uri
         self._client = open_store(uri)
         self.experiment_id = experiment_of(self._client, plan.sweep, uri)
         self._trials: dict[str, Mirror] = {}
@@ -84,6 +85,8 @@ class Projection:
         """Says how the sweep stands: at work until `closing`, then by what became of its trials."""
         states = {story.status for story in self._stories.values()}
         parent = self._sweep_run()
+        runs = {trial_id: mirror.run_id for trial_id, mirror in self._trials.items()}
+        note_shown(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
         ends = [story.began + story.seconds for story in self._stories.values()]
         parent.settle(self._status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000))
 

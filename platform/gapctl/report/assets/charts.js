@@ -3,7 +3,7 @@
 // Draws the charts one after another, so that the page answers while it grows, and hands them out as files.
 const Charts = (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const { charts: specs, tables } = read("charts");
+  const { charts: specs, columns } = read("charts");
   const { paper } = read("facts");
   const PAPER_WIDTH = 560;
   const SUBTITLE_LENGTH = 88;
@@ -16,20 +16,35 @@ const Charts = (() => {
     tooltip: { disableDefaultStyle: true, theme: "page" },
   };
 
-  // Tables come by columns; a column that is no list has one value in all rows.
-  const rowsOf = ({ length, columns }) =>
-    Array.from({ length }, (_, index) =>
-      Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, Array.isArray(values) ? values[index] : values])));
-  const unpacked = tables.map(rowsOf);
+  const column = (number) => {
+    const values = columns[number];
+    return Array.isArray(values) ? (index) => values[index] : () => values.all;
+  };
+  const rowsOf = (table) => {
+    const readers = Object.entries(table.columns).map(([name, number]) => [name, column(number)]);
+    return Array.from({ length: table.length }, (_, index) =>
+      Object.fromEntries(readers.map(([name, read]) => [name, read(index)])));
+  };
   for (const spec of Object.values(specs)) {
-    for (const [name, number] of Object.entries(spec.datasets)) spec.datasets[name] = unpacked[number];
+    for (const [name, table] of Object.entries(spec.datasets)) spec.datasets[name] = rowsOf(table);
   }
 
+  // Thousands of marks are drawn as one picture, which cannot follow the colours of the screen: it has those of paper.
+  const MANY_MARKS = 1200;
+  const isLarge = (spec) => Object.values(spec.datasets).reduce((sum, rows) => sum + rows.length, 0) > MANY_MARKS;
+  const onWhite = (spec) => ({
+    ...JSON.parse(JSON.stringify(spec).replace(/var\(--([a-z0-9-]+)\)/g, (_, name) => paper[name])),
+    background: paper.surface,
+  });
+
+  // On paper two charts share a line; drawn anew for that width, they keep the size of their letters.
+  const PAPER_COLUMN = 318, PAPER_HEIGHT = 180;
+  // A legend stays as it is drawn, so that it must fit on paper too.
   const LEGEND_MARK = 28, LEGEND_LETTER = 7, LEGEND_MARGIN = 40;
   const legendColumns = (spec, width) => {
     const domains = (spec.layer || [spec]).map((layer) => layer.encoding?.color?.scale?.domain || []);
     const letters = Math.max(1, ...domains.flat().map((name) => String(name).length));
-    return Math.max(1, Math.floor((width - LEGEND_MARGIN) / (LEGEND_MARK + LEGEND_LETTER * letters)));
+    return Math.max(1, Math.floor((Math.min(width, PAPER_COLUMN) - LEGEND_MARGIN) / (LEGEND_MARK + LEGEND_LETTER * letters)));
   };
 
   const forScreen = (spec, width) => {
@@ -40,10 +55,22 @@ const Charts = (() => {
 
   const zooms = (spec) => (spec.layer || []).some((layer) => layer.params);
 
+  const views = new Map();
+  const fit = (sizeOf) => {
+    for (const [place, { view, height }] of views) {
+      const size = sizeOf(place, height);
+      if (place.closest(".panel")) view.width(size.width).height(size.height).run();
+    }
+  };
+  const onPaper = () => fit(() => ({ width: PAPER_COLUMN, height: PAPER_HEIGHT }));
+  const onScreen = () => fit((place, height) => ({ width: place.clientWidth, height }));
+
   const draw = async (place, onClick) => {
-    const spec = forScreen(specs[place.dataset.chart], place.clientWidth);
+    const own = specs[place.dataset.chart];
+    const spec = forScreen(isLarge(own) ? onWhite(own) : own, place.clientWidth);
     try {
-      const { view } = await vegaEmbed(place, spec, options);
+      const { view } = await vegaEmbed(place, spec, { ...options, renderer: isLarge(own) ? "canvas" : "svg" });
+      views.set(place, { view, height: view.height() });
       view.addEventListener("click", (event, item) => onClick(event, item));
       if (zooms(spec)) {
         const keep = (event) => { if (event.ctrlKey || event.metaKey) event.preventDefault(); };
@@ -55,7 +82,10 @@ const Charts = (() => {
   };
 
   const drawAll = async (onClick) => {
-    for (const place of document.querySelectorAll("[data-chart]")) await draw(place, onClick);
+    for (const place of document.querySelectorAll("[data-chart]")) {
+      await draw(place, onClick);
+      await new Promise((next) => setTimeout(next)); // lets the browser show it and answer its reader
+    }
     document.documentElement.dataset.drawn = "true";
   };
 
@@ -74,13 +104,11 @@ const Charts = (() => {
 
   // A file has the colours of paper, a fixed width, and the words that the page has above the chart.
   const forFile = (name, title, caption) => {
-    const coloured = JSON.stringify(specs[name]).replace(/var\(--([a-z0-9-]+)\)/g, (_, colour) => paper[colour]);
-    const { autosize, ...spec } = JSON.parse(coloured);
+    const { autosize, ...spec } = onWhite(specs[name]);
     for (const layer of spec.layer || []) delete layer.params;
     return {
       ...spec,
       width: PAPER_WIDTH,
-      background: paper.surface,
       padding: 12,
       config: { ...spec.config, background: paper.surface },
       title: { text: title, subtitle: wrapped(caption), offset: 12 },
@@ -115,5 +143,5 @@ const Charts = (() => {
     return [[...columns].join(","), ...lines].join("\r\n") + "\r\n";
   };
 
-  return { drawAll, asSvg, asPng, asCsv };
+  return { drawAll, onPaper, onScreen, asSvg, asPng, asCsv };
 })();

@@ -48,6 +48,7 @@
     if (rowOf(trial)) actions.append(button("Show in the table", "", () => showRow(rowOf(trial))));
     pinned.replaceChildren(button("×", "Close", unpin), told(item.tooltip), actions);
     pinned.hidden = false;
+    document.getElementById("vg-tooltip-element")?.classList.remove("visible");
     place(event);
   };
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") unpin(); });
@@ -75,9 +76,11 @@
   window.addEventListener("beforeprint", () => {
     opened = meaning !== null && !meaning.open;
     if (opened) meaning.open = true;
+    Charts.onPaper();
   });
   window.addEventListener("afterprint", () => {
     if (opened) meaning.open = false;
+    Charts.onScreen();
   });
 
   const keyOf = (row, column) => {

@@ -36,7 +36,16 @@ class PageReader(HTMLParser):
 
     def charts(self) -> dict[str, Any]:
         """The Vega-Lite specifications by name."""
-        return dict(json.loads(self.scripts[0]))
+        packed = json.loads(self.scripts[0])
+        charts = {}
+        for name, spec in packed["charts"].items():
+            datasets = {shows: _rows(table, packed["columns"]) for shows, table in spec["datasets"].items()}
+            charts[name] = {**spec, "datasets": datasets}
+        return charts
+
+    def facts(self) -> dict[str, Any]:
+        """What the page's script knows beside the charts."""
+        return dict(json.loads(self.scripts[1]))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
@@ -54,3 +63,12 @@ class PageReader(HTMLParser):
         inside = self._open[-1] if self._open else ""
         target = {"script": self.scripts, "style": self.styles}.get(inside, self._texts)
         target.append(data)
+
+
+def _rows(table: dict[str, Any], columns: list[Any]) -> list[dict[str, Any]]:
+    """A table as the page's script unpacks it."""
+    named = {name: columns[number] for name, number in table["columns"].items()}
+    return [
+        {name: values[index] if isinstance(values, list) else values["all"] for name, values in named.items()}
+        for index in range(table["length"])
+    ]
