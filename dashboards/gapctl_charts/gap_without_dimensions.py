@@ -1,6 +1,6 @@
-"""What is left of the gap when dimensions are removed."""
+"""What is left of gap and recall when dimensions are removed."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
@@ -9,15 +9,12 @@ from gapctl_charts.data import Datasets, Drawing
 from gapctl_charts.look import Look
 from gapctl_charts.tooltips import value_tooltip
 
-if TYPE_CHECKING:
-    pass
-
 HEIGHT: Final = 300
-GAPS: Final = ("relative gap (RMG)", "distance of means (L2M)")
+SERIES: Final = ("relative gap (RMG)", "distance of means (L2M)", "recall at 1, image to text")
 
 
 def removal_chart(removals: pl.DataFrame, look: Look) -> Drawing:
-    """Lines of `value` over how many dimensions were `removed`, coloured by `series` (one of `GAPS`)."""
+    """Lines of `value` over how many dimensions were `removed`, coloured by `series` (one of `SERIES`)."""
     import altair as alt
 
     data = Datasets()
@@ -26,9 +23,9 @@ def removal_chart(removals: pl.DataFrame, look: Look) -> Drawing:
         .mark_line(strokeWidth=2)
         .encode(
             x=alt.X("removed:Q", title="dimensions removed", axis=alt.Axis(grid=False, format="~d")),
-            y=alt.Y("value:Q", title="gap that is left"),
-            color=series_colours(GAPS, look.categories(2), None),
-            tooltip=["series:N", "removed:Q", value_tooltip("gap")],
+            y=alt.Y("value:Q", title="what is left"),
+            color=series_colours(SERIES, look.categories(3), None),
+            tooltip=["series:N", "removed:Q", value_tooltip("value")],
         )
     )
     return data.drawing(chart.properties(width=look.width, height=HEIGHT))

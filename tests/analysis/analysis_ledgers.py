@@ -42,18 +42,20 @@ def sweep_file(
     vary: Mapping[str, Sequence[Any]] | None = None,
     seeds: int = 3,
     alpha: float = 0.05,
+    name: str = "made-up",
+    train: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A sweep file (JSON, which is YAML) over caption attributes, or over `vary`."""
+    """A sweep file (JSON, which is YAML) over caption attributes, or over `vary`; `train` changes its base."""
     document = {
-        "name": "made-up",
+        "name": name,
         "question": "Does it?",
-        "base": {"train": {"samples": 256, "batch_size": 256}},
+        "base": {"train": {"samples": 256, "batch_size": 256, **(train or {})}},
         "vary": {path: list(levels) for path, levels in (vary or {ATTRIBUTES: range(6)}).items()},
         "seeds": seeds,
         "hypotheses": [dict(hypothesis) for hypothesis in hypotheses],
         "alpha": alpha,
     }
-    path = folder / "made-up.yaml"
+    path = folder / f"{name}.yaml"
     path.write_text(json.dumps(document, indent=1))
     return path
 

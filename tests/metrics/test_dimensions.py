@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gapctl.metrics.dimensions import dimension_overlap, leading_dimensions
 from gapctl.metrics.gap import GapSums
-from gapctl.metrics.removal import gap_after_removal, nearest_after_removal
+from gapctl.metrics.removal import gap_after_removal, nearest_after_removal, recall_after_removal
 
 TIGHT = {"rel": 1e-9, "abs": 1e-11}
 
@@ -106,6 +106,19 @@ def test_every_step_of_removal_has_the_neighbors_that_searching_anew_would_find(
         )
         found_Q = cosine_QG[np.arange(count), step.nearest_Q]
         assert found_Q == pytest.approx(cosine_QG.max(axis=1), **TIGHT)
+
+
+def test_recall_survives_the_removal_of_what_carries_the_gap_and_dies_with_the_rest() -> None:
+    image_ND, text_ND = matched_rows(200, 16, gap=1.0)
+    order_D = leading_dimensions(GapSums.of(image_ND, text_ND).mean_difference_D, 16)
+    key_N = np.arange(200)
+
+    recall_T = recall_after_removal(image_ND, text_ND, key_N, key_N, order_D)
+
+    anew = (image_ND @ text_ND.T).argmax(axis=1)
+    assert recall_T[0] == pytest.approx(np.mean(anew == key_N))
+    assert recall_T[1] >= recall_T[0] - 0.05
+    assert recall_T[-1] < 0.05
 
 
 def test_removing_the_dimension_that_carries_the_gap_removes_it() -> None:

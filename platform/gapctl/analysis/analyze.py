@@ -42,6 +42,7 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None) -> 
         planned=len(plan.trials),
         deviation=departed,
         remark=remark(plan, declaration),
+        provenance=tables.provenance,
     )
 
 

@@ -1,10 +1,21 @@
-"""A factor's levels as a column: one type for all of them, and their order."""
+"""What a trial is and which treatment it had, as columns: one type for all levels of a factor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from gapctl.plan.trials import Trial
 from gapctl.spec.sweep import Level
+
+
+def identity(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
+    """`trial`, `label`, `seed` and a column per factor, a row per trial."""
+    return [
+        pl.Series("trial", [trial.id for trial in trials], pl.String),
+        pl.Series("label", [trial.label for trial in trials], pl.String),
+        pl.Series("seed", [trial.seed for trial in trials], pl.Int64),
+        *(level_column(path, [trial.factors[path] for trial in trials], levels) for path, levels in vary.items()),
+    ]
 
 
 def level_column(factor: str, values: Sequence[Level], levels: Sequence[Level]) -> pl.Series:

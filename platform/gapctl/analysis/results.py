@@ -1,6 +1,6 @@
 """What an analysis ends in: a verdict per hypothesis, the dose-response curves, and the trials behind them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -56,6 +56,8 @@ class Analysis:
     other factors; `low` and `high` are null with one seed. `history`: a row per evaluation: `trial`, `label`, `seed`,
     factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
     first trial, which makes verdicts exploratory; `remark` what a reader should know though it does not.
+    `provenance`: a row per finished trial, what it was computed from and on, as `provenance.py` describes it. `history`
+    has no rows where nobody asked for it.
     """
 
     sweep: str
@@ -73,3 +75,4 @@ class Analysis:
     planned: int
     deviation: str | None = None
     remark: str | None = None
+    provenance: pl.DataFrame = field(default_factory=pl.DataFrame)

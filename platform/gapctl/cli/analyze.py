@@ -1,107 +1,122 @@
-"""`gapctl analyze`: the verdicts of a sweep from its ledger, and its report; trains nothing."""
+"""`gapctl analyze`: the verdicts of sweeps from their ledger, side by side where there are several; trains nothing."""
 
 import json
-import math
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption, SweepFileArgument
-from gapctl.cli.page_file import write_page
-from gapctl.errors import InputError, WorkError
+from gapctl.cli.analysis_document import combined_document, document
+from gapctl.cli.judging import Wanted, judge
+from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption
+from gapctl.cli.report_file import Format, report_asked, write_report
+from gapctl.cli.table_file import check_table_file, write_table
+from gapctl.errors import InputError
 
 if TYPE_CHECKING:
-    from gapctl.analysis.results import Analysis
+    from gapctl.analysis.combined import Combined
     from gapctl.ledger import Ledger
-    from gapctl.plan.trials import Plan
+
+FilesArgument = Annotated[
+    list[Path] | None, typer.Argument(help="Sweep files.", show_default=False, metavar="[FILE]...")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every sweep that the ledger keeps, without its files.")]
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="Of the report; `latex` is the verdict table alone.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the report: one HTML file that needs no network, or what its ending says."),
+]
+ExportOption = Annotated[
+    Path | None, typer.Option("--export", help="Write a row per trial.", metavar="FILE.parquet|FILE.csv")
+]
+ExportHistoryOption = Annotated[
+    Path | None, typer.Option("--export-history", help="Write a row per evaluation.", metavar="FILE.parquet|FILE.csv")
+]
 
 
 def analyze_command(
-    file: SweepFileArgument,
+    files: FilesArgument = None,
+    every: AllOption = False,
     scale: ScaleOption = None,
     overrides: SetOption = None,
     runs: RunsOption = DEFAULT_RUNS,
     as_json: JsonOption = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Also write the report: one HTML file that needs no network.")
-    ] = None,
+    form: FormatOption = None,
+    out: OutOption = None,
+    export: ExportOption = None,
+    export_history: ExportHistoryOption = None,
 ) -> None:
-    """Judge a sweep's hypotheses by the trials that are done."""
-    from gapctl.cli.context import plan_for
+    """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
+    _check(files, scale, overrides, every=every)
+    report = report_asked(form, out)
+    tables = {"--export": export, "--export-history": export_history}
+    for option, path in tables.items():
+        if path is not None:
+            check_table_file(option, path)
     from gapctl.ledger import Ledger
 
-    plan, ledger = plan_for(file, scale, overrides), Ledger(runs)
-    # The statistics take a second to import, and a wrong file should not wait for them.
-    from gapctl.analysis.analyze import analysis_of
-    from gapctl.analysis.table import read_tables
+    with_history = export_history is not None or (report is not None and report.format is not Format.LATEX)
+    ledger = Ledger(runs)
+    judged = judge(Wanted(tuple(files or ()), scale, tuple(overrides or ()), with_history), ledger)
+    from gapctl.analysis.combined import combine
 
-    declaration = ledger.declaration(plan.sweep.spec.name)
-    tables = read_tables(plan, ledger)
-    if tables.trials.is_empty():
-        raise _nothing(_sweep_command(file, scale, overrides, runs), runs, tables.damaged)
-    analysis = analysis_of(plan, tables, declaration)
-    if out is not None:
-        _write_report(analysis, plan, ledger, out)
+    found = combine(*judged)
+    written = [] if report is None else [f"report: {write_report(report, found, ledger)}"]
+    written += [_export(option, path, found) for option, path in tables.items() if path is not None]
+    several = every or len(files or ()) > 1
     if as_json:
-        typer.echo(json.dumps(document(analysis, tables.damaged), indent=1, allow_nan=False))
+        typer.echo(json.dumps(_document(found, several=several), indent=1, allow_nan=False))
     else:
-        _print(analysis, out)
-    for problem in tables.damaged:
-        typer.echo(f"gapctl: {problem}", err=True)
-    if tables.damaged:
-        raise typer.Exit(1)
+        _print(found, ledger, written)
+    _conclude(found)
 
 
-def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
-    """What `--json` prints: the verdicts and what they rest on; what is no number is null."""
-    hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
-    fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation", "remark")
-    found = {
-        "verdicts": [vars(verdict) for verdict in analysis.verdicts],
-        **{name: getattr(analysis, name) for name in fields},
-        "trials_done": len(analysis.trials),
-        "trials_planned": analysis.planned,
-        "damaged": damaged,
-    }
-    return {name: _plain(value) for name, value in found.items()}
+def _check(files: list[Path] | None, scale: str | None, overrides: list[str] | None, *, every: bool) -> None:
+    """The arguments that contradict each other, or are missing."""
+    given = [*map(str, files or ()), *(["--scale"] if scale else []), *(["--set"] if overrides else [])]
+    if every and given:
+        raise InputError(
+            f"--all: found {', '.join(given)} beside it; expected it alone, as it judges every sweep and scale as the "
+            "ledger keeps them. Leave either out"
+        )
+    if not every and not files:
+        raise InputError("gapctl analyze: found no sweep file; expected one or more, or --all for the whole ledger")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _document(found: "Combined", *, several: bool) -> dict[str, object]:
+    if several:
+        return combined_document(found)
+    return document(found.sweeps[0].analysis, found.sweeps[0].damaged)
 
 
-def _print(analysis: "Analysis", out: Path | None) -> None:
+def _export(option: str, path: Path, found: "Combined") -> str:
+    from gapctl.analysis.export import history_table, trials_table
+
+    table = (trials_table if option == "--export" else history_table)(found.sweeps)
+    write_table(option, path, table)
+    return f"{len(table):,} rows: {path}"
+
+
+def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
     from rich.console import Console
 
-    from gapctl.cli.verdict_table import print_verdicts
+    from gapctl.cli.comparison_table import print_comparison, print_sweep
 
     console = Console()
-    print_verdicts(analysis, console)
-    if out is not None:
-        console.print(f"report: {out}", highlight=False, markup=False, soft_wrap=True)
+    if len(found.sweeps) == 1:
+        print_sweep(found.sweeps[0], ledger, console)
+    else:
+        print_comparison(found, ledger, console)
+    for line in written:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _write_report(analysis: "Analysis", plan: "Plan", ledger: "Ledger", out: Path) -> None:
-    from gapctl.cli.background import background_of
-    from gapctl.report.page import render_report
-
-    write_page("--out", out, render_report(analysis, background_of(plan, ledger)))
-
-
-def _nothing(command: str, runs: str, damaged: tuple[str, ...]) -> Exception:
-    if damaged:
-        return WorkError("\n".join(damaged))
-    return InputError(f"{runs}: no finished trial of this sweep, so there is nothing to judge; run `{command}` first")
-
-
-def _sweep_command(file: Path, scale: str | None, overrides: list[str] | None, runs: str) -> str:
-    options = [["--scale", scale]] if scale is not None else []
-    options += [["--set", text] for text in overrides or ()]
-    options += [["--runs", runs]] if runs != DEFAULT_RUNS else []
-    return shlex.join(["gapctl", "sweep", str(file), *(word for option in options for word in option)])
+def _conclude(found: "Combined") -> None:
+    """What is damaged or could not be judged is said last, where nobody overlooks it."""
+    problems = [*(line for judged in found.sweeps for line in judged.damaged), *found.not_judged]
+    for problem in dict.fromkeys(problems):
+        typer.echo(f"gapctl: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)

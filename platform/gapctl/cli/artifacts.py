@@ -12,7 +12,7 @@ REPORT = "report.html"
 
 def artifacts_of(analysis: "Analysis", record: "RunRecord") -> dict[str, bytes]:
     """The files by name; equal arguments give equal bytes."""
-    from gapctl.cli.analyze import document
+    from gapctl.cli.analysis_document import document
     from gapctl.report.figures import figure_files
     from gapctl.report.page import render_report
 

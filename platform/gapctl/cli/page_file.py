@@ -5,10 +5,10 @@ from pathlib import Path
 from gapctl.errors import InputError
 
 
-def write_page(option: str, out: Path, page: str) -> None:
+def write_page(option: str, out: Path, page: str | bytes) -> None:
     """Raises InputError, which names the option, where the file cannot be written."""
     try:
-        out.write_text(page, encoding="utf-8")
+        out.write_bytes(page.encode() if isinstance(page, str) else page)
     except OSError as error:
         raise InputError(
             f"{option} {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "

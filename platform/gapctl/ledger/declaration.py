@@ -15,12 +15,30 @@ UNDECLARED: Final = ""
 
 @with_config(AS_WRITTEN)
 @dataclass(frozen=True)
+class Asked:
+    """The sweep file as one of its scales was last asked for, so that its plan can be made again without the file.
+
+    `file` is its path as typed, `text` its content, `scale` and `overrides` the options. `fingerprints` are those of
+    the data by their source, `recipe_version` that of the code.
+    """
+
+    file: str
+    text: str
+    scale: str | None
+    overrides: list[str]
+    recipe_version: int
+    fingerprints: dict[str, str]
+
+
+@with_config(AS_WRITTEN)
+@dataclass(frozen=True)
 class Declaration:
     """`runs/<sweep>.sweep.json`: the hypotheses' hash as it stood before any of the sweep's trials began.
 
     `preregistered` is false where trials of the sweep had already begun when its hypotheses were first seen.
     `trials` lists by scale every trial that the sweep ever asked for, so that nothing that began is forgotten;
-    `design_sha256` and `seeds` are those of each scale before its first trial, `spec_sha256` the latest.
+    `design_sha256` and `seeds` are those of each scale before its first trial, `spec_sha256` and `asked` the latest;
+    ledgers of older versions have no `asked`.
     """
 
     sweep: str
@@ -31,6 +49,7 @@ class Declaration:
     trials: dict[str, list[str]]
     design_sha256: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, Asked] = field(default_factory=dict)
 
     @property
     def declared_sha256(self) -> str | None:

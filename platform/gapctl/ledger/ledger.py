@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger.declaration import UNDECLARED, Declaration, declaration_from_json, declaration_to_json
 from gapctl.ledger.files import Folder
+from gapctl.ledger.recall import asked_for
 from gapctl.ledger.result import Result
 from gapctl.ledger.trial_folder import TrialFolder
 from gapctl.plan.identity import design_sha256
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import polars
 
 DEFAULT_SCALE_NAME = "base"
+DECLARATION = ".sweep.json"
 TRIAL_ID = re.compile("[0-9a-f]{12}")
 
 
@@ -80,6 +82,7 @@ class Ledger:
             design_sha256=earlier.design_sha256 | ({} if fixed else {scale: design}),
             seeds=earlier.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
             trials=trials,
+            asked={**earlier.asked, scale: asked_for(plan)},
         )
         self._runs.write(_declaration_name(name), declaration_to_json(declaration))
         return declaration
@@ -90,11 +93,23 @@ class Ledger:
         content = self._runs.read(name)
         return None if content is None else declaration_from_json(content, self._runs.path(name))
 
+    def sweep_names(self) -> list[str]:
+        """The sweeps that were declared here, sorted."""
+        files = self._runs.names("", keep=lambda name: name.endswith(DECLARATION))
+        return [name.removesuffix(DECLARATION) for name in files]
+
+    def path(self, name: str) -> str:
+        """The address of a file that lies directly below the root."""
+        return self._runs.path(name)
+
+    def keep(self, name: str, content: bytes) -> str:
+        """Writes a file that is made from the ledger directly below its root; returns its address."""
+        self._runs.write(name, content)
+        return self._runs.path(name)
+
     def keep_report(self, plan: Plan, page: bytes) -> str:
         """Keeps the newest report of a sweep's scale beside its declaration; returns its address."""
-        name = f"{plan.sweep.spec.name}.{scale_name(plan)}.report.html"
-        self._runs.write(name, page)
-        return self._runs.path(name)
+        return self.keep(f"{plan.sweep.spec.name}.{scale_name(plan)}.report.html", page)
 
     def keep_shown(self, sweep_name: str, content: bytes) -> None:
         """Notes where MLflow shows a sweep's trials, for whoever links to them without asking MLflow."""
@@ -122,7 +137,7 @@ def _joined(listed: Sequence[str], plan: Plan) -> list[str]:
 
 
 def _declaration_name(sweep_name: str) -> str:
-    return f"{sweep_name}.sweep.json"
+    return f"{sweep_name}{DECLARATION}"
 
 
 def damaged(ledger: Ledger, trial_id: str) -> str | None:

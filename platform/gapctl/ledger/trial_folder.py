@@ -108,6 +108,10 @@ class TrialFolder:
         """The evaluations over training, or None where there are none yet."""
         return self._read_table("history.parquet")
 
+    def history_file(self) -> bytes | None:
+        """`history.parquet` as it lies there, or None."""
+        return self._read("history.parquet")
+
     def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
         """Writes `dimensions.parquet`: a row per embedding dimension with both modalities' mean coordinates there."""
         import polars as pl

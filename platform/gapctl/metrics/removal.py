@@ -59,6 +59,20 @@ def nearest_after_removal(query_QD: Array, gallery_GD: Array, order_D: NDArray[n
         yield NearestAfter(removed, (product_QG * inverse_G).argmax(dim=1).numpy())
 
 
+def recall_after_removal(
+    query_QD: Array,
+    gallery_GD: Array,
+    query_key_Q: NDArray[np.int64],
+    gallery_key_G: NDArray[np.int64],
+    order_D: NDArray[np.int64],
+) -> Array:
+    """Recall at 1 after 0, 1, ... D - 1 dimensions were removed (T,); items of a query's own key match it."""
+    recall_T = np.empty(len(order_D))
+    for step in nearest_after_removal(query_QD, gallery_GD, order_D):
+        recall_T[step.removed] = np.mean(gallery_key_G[step.nearest_Q] == query_key_Q)
+    return recall_T
+
+
 def _cloud_sums(cloud_ND: Array, order_D: NDArray[np.int64]) -> list[CloudSums]:
     width = len(order_D)
     total_TD, squares_T = np.zeros((width, width)), np.zeros(width)

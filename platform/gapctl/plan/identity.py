@@ -11,7 +11,7 @@ RECIPE_VERSION = 3
 """Raised whenever the same configuration would give other numbers than before."""
 
 
-def trial_id(config: TrialConfig, seed: int, data_fingerprint: str) -> str:
+def trial_id(config: TrialConfig, seed: int, data_fingerprint: str, recipe_version: int = RECIPE_VERSION) -> str:
     """The first 12 hex digits of the sha256 of configuration, seed, data and recipe version.
 
     The data's address is left out: its fingerprint stands for it, so a moved folder keeps its trials.
@@ -20,7 +20,7 @@ def trial_id(config: TrialConfig, seed: int, data_fingerprint: str) -> str:
         "config": without_address(config),
         "seed": seed,
         "data": data_fingerprint,
-        "recipe": RECIPE_VERSION,
+        "recipe": recipe_version,
     }
     return hashlib.sha256(canonical_json(payload).encode()).hexdigest()[:12]
 

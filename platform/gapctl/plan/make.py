@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from gapctl.errors import InputError
-from gapctl.plan.identity import trial_id
+from gapctl.plan.identity import RECIPE_VERSION, trial_id
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.grid import arms, origin, resolve
 from gapctl.spec.load import Sweep
@@ -12,22 +12,23 @@ from gapctl.spec.sweep import Level
 from gapctl.spec.trial import Data, TrialConfig
 
 
-def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str]) -> Plan:
+def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
     """Lists every trial of the sweep; `fingerprint_of` is asked once for each data source.
 
     An InputError of it is raised anew with the place of the source in the sweep file.
 
-    Seeds are the outer loop, so that a whole dose-response curve is there after the first one.
+    Seeds are the outer loop, so that a whole dose-response curve is there after the first one. Another recipe version
+    than that of this code gives the trials that an earlier one made.
     """
     grid = [(arm, resolve(sweep.spec.base, arm)) for arm in arms(sweep.spec)]
     fingerprints = _fingerprints(sweep, grid, fingerprint_of)
     names = short_names(list(sweep.spec.vary))
     trials = tuple(
-        _trial(arm, config, seed, fingerprints[config.data.source], names)
+        _trial(arm, config, seed, fingerprints[config.data.source], names, recipe_version)
         for seed in range(sweep.spec.seeds)
         for arm, config in grid
     )
-    return Plan(sweep=sweep, trials=trials)
+    return Plan(sweep=sweep, trials=trials, recipe_version=recipe_version)
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
@@ -55,11 +56,16 @@ def _fingerprints(
 
 
 def _trial(
-    arm: Mapping[str, Level], config: TrialConfig, seed: int, fingerprint: str, names: Mapping[str, str]
+    arm: Mapping[str, Level],
+    config: TrialConfig,
+    seed: int,
+    fingerprint: str,
+    names: Mapping[str, str],
+    recipe_version: int,
 ) -> Trial:
     treatment = " ".join(f"{names[path]}={level}" for path, level in arm.items())
     return Trial(
-        id=trial_id(config, seed, fingerprint),
+        id=trial_id(config, seed, fingerprint, recipe_version),
         label=f"{treatment} seed={seed}",
         seed=seed,
         factors=dict(arm),

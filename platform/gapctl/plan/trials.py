@@ -22,7 +22,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved sweep and its trials: every arm at the first seed, then every arm at the next."""
+    """A resolved sweep and its trials: every arm at the first seed, then every arm at the next.
+
+    `recipe_version` is that of the code which gives the trials their numbers.
+    """
 
     sweep: Sweep
     trials: tuple[Trial, ...]
+    recipe_version: int

@@ -27,6 +27,15 @@ class Responses(NamedTuple):
     figures: list[Figure]
 
 
+class Picture(NamedTuple):
+    """A figure as PNG, with the name of its file and its words."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
 def responses(analysis: Analysis, look: Look, record: RunRecord = NOTHING_MORE) -> list[Responses]:
     """The dose-response figures of every factor; a metric that no trial has gets none."""
     factors = factors_of(analysis)
@@ -90,6 +99,15 @@ def figure_files(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> dict[s
         files[f"{_slug(figure.name)}.png"] = png_of(svg)
         files[f"{_slug(figure.name)}.svg"] = svg.encode()
     return files
+
+
+def pictures(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> list[Picture]:
+    """The same figures for a text that brings its own captions."""
+    with trusted():
+        figures = all_figures(analysis, FILE_LOOK, record)
+    return [
+        Picture(f"{_slug(figure.name)}.png", figure.title, figure.caption, png_of(svg_of(figure))) for figure in figures
+    ]
 
 
 def _others(factors: tuple[Factor, ...], factor: Factor) -> list[Factor]:

@@ -9,7 +9,6 @@ import polars as pl
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan, Trial
 from gapctl.report.commands import Commands, commands_of
 from gapctl.spec.sweep import Level
@@ -73,7 +72,7 @@ def read_record(plan: Plan, ledger: Ledger, run_pages: RunPages | None = None) -
         waiting=tuple(waiting),
         machines=Counter(map(_machine, results)),
         versions=_versions(results),
-        recipe=RECIPE_VERSION,
+        recipe=plan.recipe_version,
         data=tuple(dict.fromkeys(trial.data_fingerprint for trial in plan.trials)),
         dimensions=_dimensions(ledger, results),
         commands=commands_of(plan, ledger),

@@ -99,6 +99,11 @@ def confidence(alpha: float) -> str:
     return f"{100 * (1 - alpha):.4g} %"
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """`1 training`, `2 trainings`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def factor_words(path: str, name: str | None = None) -> str:
     """A varied path in words; its short name, or else its last part, where there are no better ones."""
     return _FACTOR_WORDS.get(path, (name or path.rsplit(".", 1)[-1]).replace("_", " "))

@@ -10,12 +10,15 @@ from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import Problem, SpecError, dotted, refusal, show
 from gapctl.spec.settings import Setting, applied, override, scale_settings, unknown
 from gapctl.spec.sweep import SweepFile
-from gapctl.spec.yaml_source import YamlSource, read_yaml
+from gapctl.spec.yaml_source import YamlSource, parse_yaml, read_yaml
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones."""
+    """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
+
+    `overrides` are the texts of `--set`.
+    """
 
     source: YamlSource
     scale: str | None
@@ -23,6 +26,7 @@ class Sweep:
     spec: SweepFile
     spec_sha256: str
     hypotheses_sha256: str
+    overrides: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -42,14 +46,22 @@ class Sweep:
 
 def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """Reads and checks a sweep file; raises SpecError, an InputError, that lists every problem, one per line."""
-    source = read_yaml(path)
-    plain = _plain(source)
+    return _sweep(read_yaml(path), scale, overrides)
+
+
+def load_text(text: str, path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
+    """The same from a text that was kept; `path` is what messages call it."""
+    return _sweep(parse_yaml(path, text), scale, overrides)
+
+
+def _sweep(source: YamlSource, scale: str | None, overrides: Sequence[str]) -> Sweep:
+    path, plain = source.path, _plain(source)
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
         raise SpecError(f"--scale {chosen}: {path} has no scale {show(chosen)}; {_scales(plain, chosen)}")
     wanted = (*_recipe(plain, chosen), *map(override, overrides))
     spec = _changed(source, plain, wanted, chosen)
-    return Sweep(source, chosen, wanted, spec, _spec_sha256(spec), _hypotheses_sha256(spec))
+    return Sweep(source, chosen, wanted, spec, _spec_sha256(spec), _hypotheses_sha256(spec), tuple(overrides))
 
 
 def _plain(source: YamlSource) -> SweepFile:

@@ -42,7 +42,11 @@ class YamlSource(NamedTuple):
 
 def read_yaml(path: Path) -> YamlSource:
     """Reads a mapping; raises SpecError for a missing or unreadable file, bad YAML or a key given twice."""
-    text = _read(path)
+    return parse_yaml(path, _read(path))
+
+
+def parse_yaml(path: Path, text: str) -> YamlSource:
+    """The mapping in a text that was read from `path`; raises SpecError for bad YAML or a key given twice."""
     try:
         node, document = parse(text)
     except yaml.YAMLError as error:

@@ -7,7 +7,7 @@ import polars as pl
 from gapctl.report.measured.record import Measured
 from gapctl_charts.embedding_plane import MODALITIES, plane_chart
 from gapctl_charts.figure import Figure, figure
-from gapctl_charts.gap_without_dimensions import GAPS, removal_chart
+from gapctl_charts.gap_without_dimensions import SERIES, removal_chart
 from gapctl_charts.look import Look
 from gapctl_charts.mean_difference import difference_chart
 from gapctl_charts.similarity_bins import PAIRS, similarity_chart
@@ -65,8 +65,11 @@ def _removals(measured: Measured, look: Look) -> Figure:
     rows = [
         {"series": name, "removed": each.removed, "value": round(value, DIGITS)}
         for each in measured.removals
-        for name, value in zip(GAPS, (each.rmg, each.l2m), strict=True)
+        for name, value in zip(SERIES, (each.rmg, each.l2m, each.recall), strict=True)
     ]
-    caption = "Dimensions are removed from the largest difference on, and rows are normalised again."
+    caption = (
+        "Dimensions are removed from the largest difference on, and rows are normalised again. "
+        f"Recall is of each image's own caption among {measured.removal_pairs:,} pairs."
+    )
     chart = removal_chart(pl.DataFrame(rows), look)
-    return figure("removals", "The gap without its dimensions", caption, chart, look)
+    return figure("removals", "Gap and recall without the gap's dimensions", caption, chart, look)

@@ -22,11 +22,12 @@ class Bin(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """The gap after so many of the dimensions that carry most of it were removed."""
+    """Gap and recall at 1 (image to text) after so many of the dimensions that carry most of the gap were removed."""
 
     removed: int
     rmg: float
     l2m: float
+    recall: float
 
 
 class Line(NamedTuple):
@@ -42,7 +43,7 @@ class Measured:
     """One set of embeddings.
 
     `shares` are those of the plane's two directions in the variance of both modalities together; `difference` has an
-    entry per dimension, mean image minus mean text.
+    entry per dimension, mean image minus mean text. The recall of `removals` is among `removal_pairs` pairs.
     """
 
     title: str
@@ -55,3 +56,4 @@ class Measured:
     bins: Sequence[Bin]
     difference: Sequence[float]
     removals: Sequence[Removal]
+    removal_pairs: int

@@ -1,0 +1,60 @@
+"""A declaration keeps what its plan is made from, so that a ledger can be judged without the sweep's files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gapctl.errors import InputError, WorkError
+from gapctl.ledger import Declaration, Ledger
+from gapctl.ledger.recall import recalled
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Plan
+from sweep_texts import TINY, loaded
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return make_plan(loaded(tmp_path, TINY, "quick", "seeds=2"), lambda data: "fingerprint")
+
+
+@pytest.fixture
+def declared(plan: Plan, tmp_path: Path) -> Declaration:
+    return Ledger(str(tmp_path / "runs")).declare(plan)
+
+
+def test_the_plan_comes_back_whole_without_its_file(plan: Plan, declared: Declaration, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").unlink()
+    kept = Ledger(str(tmp_path / "runs")).declaration("tiny")
+
+    assert kept == declared
+    assert recalled(declared, "quick", "P") == plan
+
+
+def test_what_a_newer_recipe_would_train_is_not_taken_for_what_was_trained(declared: Declaration) -> None:
+    asked = declared.asked["quick"]
+    other = replace(declared, asked={"quick": replace(asked, recipe_version=asked.recipe_version + 1)})
+
+    with pytest.raises(InputError, match="P: this gapctl makes 4 other trials of the sweep file kept for scale quick"):
+        recalled(other, "quick", "P")
+
+
+def test_an_older_declaration_is_read_and_says_what_it_lacks(declared: Declaration, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "tiny.sweep.json"
+    document = json.loads(path.read_text())
+    del document["asked"]
+    path.write_text(json.dumps(document))
+    older = Ledger(str(tmp_path / "runs")).declaration("tiny")
+
+    assert older is not None
+    assert older == replace(declared, asked={})
+    with pytest.raises(InputError, match="keeps no sweep file for scale quick"):
+        recalled(older, "quick", "P")
+
+
+def test_a_kept_file_whose_data_have_no_fingerprint_is_damaged(declared: Declaration) -> None:
+    broken = replace(declared, asked={"quick": replace(declared.asked["quick"], fingerprints={})})
+
+    with pytest.raises(WorkError, match="P: damaged: its sweep file trains on bundled"):
+        recalled(broken, "quick", "P")
