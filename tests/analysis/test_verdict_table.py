@@ -37,32 +37,32 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def test_question_verdicts_and_standing_are_all_said(analysis: Analysis) -> None:
-    text = printed(analysis)
+    text = printed(analysis, width=160)
 
     assert text.startswith("made-up: Does it?\n")
-    assert rows(text)["hypothesis"] == [
-        "hypothesis",
-        "verdict",
-        "estimate",
-        "95",
-        "%",
-        "interval",
-        "p",
-        "(Holm)",
-        "seeds",
-    ]
+    header = text.splitlines()[1]
+    assert header.split() == ["hypothesis", "verdict", "estimate", "95", "%", "interval", "p", "(Holm)", "seeds"]
     assert "18 of 18 trainings done" in text
     assert f"hypotheses sha256 {analysis.hypotheses_sha256[:12]}, declared before the first trial" in text
 
 
 def test_a_row_has_verdict_estimate_interval_p_and_seeds(analysis: Analysis) -> None:
     open_one = analysis.verdicts[2]
-    row = rows(printed(analysis).split("\n\n")[0])["open"]
+    row = rows(printed(analysis, width=160).split("\n\n")[0])["open"]
 
     assert row[1] == "inconclusive"
     assert [float(row[i]) for i in (2, 3, 5)] == pytest.approx([open_one.estimate, *open_one.ci], abs=5e-4)
     assert float(row[6]) == pytest.approx(open_one.p_holm, abs=5e-4)
     assert row[7] == "3"
+
+
+def test_where_names_leave_no_room_for_numbers_these_stand_below_them(analysis: Analysis) -> None:
+    wide, narrow = (printed(analysis, width).split("\n\n")[0].splitlines()[1:] for width in (160, 80))
+
+    assert narrow[0::2] == ["hypothesis", *(verdict.id for verdict in analysis.verdicts)]
+    below = [line.split() for line in narrow[1::2]]
+    assert below == [line.split()[1:] for line in wide]
+    assert len({len(line) for line in narrow[1::2]}) == 1
 
 
 def test_each_claim_is_followed_by_its_reason_and_the_seeds_it_needs(analysis: Analysis) -> None:
@@ -109,7 +109,8 @@ def test_what_is_not_known_is_a_dash(analysis: Analysis) -> None:
         analysis.verdicts[2], estimate=math.nan, ci=Interval(math.nan, math.nan), p_holm=math.nan, seeds=0
     )
 
-    assert rows(printed(replace(analysis, verdicts=(unknown,))))["open"] == ["open", "inconclusive", "-", "-", "-", "0"]
+    row = rows(printed(replace(analysis, verdicts=(unknown,))).split("\n\n")[0])["open"]
+    assert row == ["open", "inconclusive", "-", "-", "-", "0"]
 
 
 def test_square_brackets_in_a_claim_are_printed_as_they_are(analysis: Analysis) -> None:

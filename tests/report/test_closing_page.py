@@ -4,7 +4,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from page_reading import PageReader
 
 from gap_galleries import gallery
 from gapctl.interventions.answer import does_closing_help, main_qualities
@@ -14,6 +13,7 @@ from gapctl.metrics.class_prompts import ZeroShot
 from gapctl.report.closing.page import render_closing
 from gapctl.report.closing.rows import quality_rows
 from gapctl.report.closing.words import sentence
+from page_reading import PageReader
 
 CHARTED = ("i2t-recall-1", "mixed-ndcg-10", "t2i-recall-1")
 RECALL = "quality/i2t_recall_1"

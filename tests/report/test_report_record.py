@@ -6,7 +6,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 from analysis_examples import ATTRIBUTES, SUPPORTED, analysis
-from page_reading import PageReader
 
 from gapctl.analysis.analyze import analyze
 from gapctl.cli.background import background_of
@@ -17,6 +16,7 @@ from gapctl.report.page import render_report
 from gapctl.report.run_record import RunPages, RunRecord
 from gapctl.spec.load import load_sweep
 from gapctl.tracking.shown import note_shown, shown_in
+from page_reading import PageReader
 
 SWEEP = """\
 name: small

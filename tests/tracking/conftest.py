@@ -42,10 +42,16 @@ def runs(tmp_path: Path) -> Runs:
 def plan_of(tmp_path: Path) -> Callable[..., Plan]:
     """Makes the plan of a sweep file that is written for it."""
 
-    def make(name: str = "small", scale: str | None = None, levels: Sequence[int] = (0, 5), more: str = "") -> Plan:
+    def make(
+        name: str = "small",
+        scale: str | None = None,
+        levels: Sequence[int] = (0, 5),
+        vary: str = "",
+        overrides: Sequence[str] = (),
+    ) -> Plan:
         file = tmp_path / f"{name}.yaml"
-        file.write_text(SWEEP.format(name=name, levels=list(levels)) + more)
-        return make_plan(load_sweep(file, scale), lambda data: FINGERPRINT)
+        file.write_text(SWEEP.format(name=name, levels=f"{list(levels)}\n{vary}".rstrip()))
+        return make_plan(load_sweep(file, scale, overrides), lambda data: FINGERPRINT)
 
     return make
 

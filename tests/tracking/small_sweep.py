@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
+from mlflow.entities import Experiment, LoggedModel, Run
 
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Trial
@@ -47,7 +47,8 @@ class Runs:
         self.begin(trial, rows)
         last = rows[-1]
         metrics = {key: value for key, value in last.items() if key not in ("samples_seen", "seconds")}
-        result = Result(trial.id, metrics, int(last["samples_seen"]), float(last["seconds"]) + 0.5, {}, {})
+        seen, seconds = int(last["samples_seen"]), float(last["seconds"]) + 0.5
+        result = Result(trial.id, metrics, seen, seconds, {}, {"memory_mb": 765})
         self.ledger.trial(trial.id).finish(result, weights=b"")
 
 
@@ -73,8 +74,16 @@ class Shown:
         return by_trial
 
     def sweeps(self, name: str = "small") -> dict[str, Run]:
-        """The parents by scale."""
-        return {run.data.tags["gapctl.scale"]: run for run in self.all(name) if "gapctl.scale" in run.data.tags}
+        """The parents by scale and overrides."""
+        parents = [run for run in self.all(name) if run.data.tags["gapctl.kind"] == "sweep"]
+        return {run.data.tags["mlflow.runName"].removeprefix("Sweep "): run for run in parents}
+
+    def models(self, name: str = "small") -> dict[str, LoggedModel]:
+        """The logged models by trial id; a second one of a trial would be an error."""
+        models = self.client.search_logged_models([self.experiment(name).experiment_id])
+        by_trial = {model.tags["gapctl.trial"]: model for model in models}
+        assert len(by_trial) == len(models), "a trial has two models"
+        return by_trial
 
     def history(self, run: Run, key: str) -> dict[int, float]:
         found = self.client.get_metric_history(run.info.run_id, key)

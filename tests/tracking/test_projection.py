@@ -1,5 +1,6 @@
 """MLflow shows what the ledger holds: each trial once, every number as it is, whatever happened in between."""
 
+import json
 import math
 import os
 import shutil
@@ -15,8 +16,10 @@ from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
+from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan
 from gapctl.spec.sweep import SweepFile
+from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.sync import Synced, sync
 
@@ -52,6 +55,9 @@ def test_a_run_says_which_trial_sweep_seed_and_data_it_is(finished: Plan, runs: 
     assert tags["gapctl.sweep"] == "small"
     assert tags["gapctl.spec_sha256"] == finished.sweep.spec_sha256
     assert tags["gapctl.seed"] == "1"
+    assert (tags["gapctl.kind"], tags["gapctl.scale"]) == ("trial", "full")
+    assert tags["gapctl.hypotheses_sha256"] == finished.sweep.hypotheses_sha256
+    assert tags["gapctl.recipe_version"] == str(RECIPE_VERSION)
     assert tags["gapctl.data_fingerprint"] == FINGERPRINT
     parent = shown.sweeps()["full"].data.tags
     assert parent["gapctl.hypotheses_sha256"] == finished.sweep.hypotheses_sha256
@@ -71,6 +77,118 @@ def test_the_whole_configuration_is_there_as_flat_parameters(
     assert params["seed"] == "1"
 
 
+def test_treatments_are_columns_whose_text_sorts_as_their_numbers(
+    plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
+) -> None:
+    plan = plan_of(levels=(0, 5, 1), vary="  temperature.init: [0.1, 0.07, 0.5]\n")
+    for trial in plan.trials:
+        runs.begin(trial)
+
+    sync(plan, runs.ledger, uri)
+
+    found = shown.trials()
+    params = [found[trial.id].data.params for trial in plan.trials]
+    assert {one["init"] for one in params} == {"0.10", "0.07", "0.50"}
+    assert {one["attributes"] for one in params} == {"0", "1", "5"}
+    named = sorted(found[trial.id].info.run_name for trial in plan.trials)
+    assert named[:4] == [f"attributes=0 init={init} seed={seed}" for init in ("0.07", "0.10") for seed in (0, 1)]
+
+
+def test_a_finished_trial_is_a_logged_model_with_its_last_metrics_and_where_its_weights_lie(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri)
+
+    trial = finished.trials[-1]
+    model, run = shown.models()[trial.id], shown.trials()[trial.id]
+    assert (model.name, model.status.name, model.source_run_id) == ("attributes=5 seed=1", "READY", run.info.run_id)
+    assert {metric.key: (metric.step, metric.value) for metric in model.metrics or ()} == {
+        "gap/rmg": (2560, 0.30000000000000004),
+        "quality/i2t_recall_1": (2560, 40.0),
+    }
+    assert model.params == {"model.preset": "mad-tiny", "attributes": "5", "seed": "1"}
+    assert Path(model.tags["gapctl.weights"]).is_file()
+    outputs = shown.client.get_run(run.info.run_id).outputs
+    assert [output.model_id for output in outputs.model_outputs] == [model.model_id]
+
+
+def test_a_model_that_a_kill_left_halfway_is_made_anew(
+    finished: Plan, runs: Runs, uri: str, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gapctl.tracking.mirror.Mirror.complete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sync(finished, runs.ledger, uri)
+    assert len(shown.models()) == 1
+
+    sync(finished, runs.ledger, uri)
+
+    found = shown.trials()
+    assert {key: model.source_run_id for key, model in shown.models().items()} == {
+        key: run.info.run_id for key, run in found.items()
+    }
+    assert shown.history(found[finished.trials[0].id], "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
+
+
+def test_speed_and_memory_are_system_metrics(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    sync(finished, runs.ledger, uri)
+
+    run = shown.trials()[finished.trials[0].id]
+    speeds = shown.history(run, "system/samples_per_second")
+    assert speeds == pytest.approx({1280: 1280 / 1.75, 2560: 1280 / 1.75})
+    assert shown.history(run, "system/memory_usage_megabytes") == {2560: 765.0}
+
+
+def test_the_experiment_offers_a_table_and_curves_of_what_the_hypotheses_are_about(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri)
+
+    tags = shown.experiment().tags
+    states = {
+        key.rpartition(".")[2]: json.loads(json.loads(value)["state"])
+        for key, value in tags.items()
+        if key.startswith("mlflow.sharedViewState.")
+    }
+    assert states["gapctl-table"]["selectedColumns"][:4] == [
+        "tags.`gapctl.verdicts`",
+        "params.`attributes`",
+        "params.`seed`",
+        "metrics.`gap/rmg`",
+    ]
+    by_treatment, over_training, *_ = states["gapctl-curves"]["compareRunCharts"]
+    assert (by_treatment["xaxis"]["key"], by_treatment["yaxis"]["key"]) == ("attributes", "gap/rmg")
+    assert over_training["metricKey"] == "gap/rmg"
+    chosen = shown.client.search_runs(
+        [shown.experiment().experiment_id],
+        filter_string=states["gapctl-curves"]["searchFilter"],
+        order_by=[f"{states['gapctl-curves']['orderByKey']} ASC"],
+    )
+    assert [run.data.params["seed"] for run in chosen] == ["0", "0", "1", "1"]
+
+
+def test_other_overrides_are_another_sweep_beside_the_first(
+    finished: Plan, plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri, lambda: Findings("1 supported", "", {"report.html": b"two seeds"}))
+    fewer = plan_of(overrides=["seeds=1", "resources.cpus=2"])
+    sync(fewer, runs.ledger, uri, lambda: Findings("1 inconclusive", "", {"report.html": b"one seed"}))
+
+    found = shown.sweeps()
+    assert {name: run.data.tags["gapctl.verdicts"] for name, run in found.items()} == {
+        "full": "1 supported",
+        "full seeds=1": "1 inconclusive",
+    }
+    files = {name: shown.client.download_artifacts(run.info.run_id, "report.html") for name, run in found.items()}
+    assert {name: Path(file).read_bytes() for name, file in files.items()} == {
+        "full": b"two seeds",
+        "full seeds=1": b"one seed",
+    }
+
+
 def test_the_data_set_is_an_input_with_its_digest(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
     sync(finished, runs.ledger, uri)
 
@@ -88,7 +206,8 @@ def test_metrics_stand_at_the_samples_seen_and_missing_numbers_are_left_out(
     assert shown.history(run, "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
     assert shown.history(run, "quality/i2t_recall_1") == {0: 0.1, 2560: 40.0}
     assert shown.history(run, "train/loss") == {1280: 3.5}
-    assert set(run.data.metrics) == {"gap/rmg", "quality/i2t_recall_1", "train/loss"}
+    of_the_model = {key for key in run.data.metrics if not key.startswith("system/")}
+    assert of_the_model == {"gap/rmg", "quality/i2t_recall_1", "train/loss"}
 
 
 def test_times_are_the_trials_own_and_leave_out_pauses(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
@@ -108,7 +227,9 @@ def test_times_are_the_trials_own_and_leave_out_pauses(finished: Plan, runs: Run
 def test_files_lie_beside_the_database_and_hold_the_resolved_configuration(
     finished: Plan, runs: Runs, uri: str, shown: Shown, tmp_path: Path
 ) -> None:
-    sync(finished, runs.ledger, uri, lambda: {"report.html": b"<p>yes</p>", "figures/rmg.png": b"png"})
+    sync(
+        finished, runs.ledger, uri, lambda: Findings("", "", {"report.html": b"<p>yes</p>", "figures/rmg.png": b"png"})
+    )
 
     trial = finished.trials[0]
     child = tmp_path / "mlartifacts" / "small" / shown.trials()[trial.id].info.run_id / "artifacts"

@@ -1,5 +1,6 @@
 """`gapctl track sync` and `gapctl ui`, as a person calls them."""
 
+import io
 import json
 import os
 import signal
@@ -10,15 +11,17 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from small_sweep import SWEEP, Runs, Shown
 from typer.testing import CliRunner
 from unhelpful_servers import answering, unused_address
 
 from gapctl.cli.context import plan_for
 from gapctl.cli.track import track_app
-from gapctl.cli.ui import ui_command
+from gapctl.cli.ui import _point_at, ui_command
 from gapctl.errors import InputError, WorkError
 from gapctl.plan.trials import Plan
+from gapctl.tracking.findings import Findings
 from gapctl.tracking.server import free_port
 from gapctl.tracking.sync import sync
 
@@ -50,6 +53,10 @@ def test_sync_shows_the_ledger_and_files_the_report(
     assert "Does it?" in (parent / "report.html").read_text()
     assert [verdict["id"] for verdict in json.loads((parent / "verdicts.json").read_text())["verdicts"]] == ["closes"]
     assert list((parent / "figures").glob("*.png"))
+    note = shown.sweeps()["full"].data.tags["mlflow.note.content"]
+    assert f"/runs/{shown.sweeps()['full'].info.run_id}/artifacts/report.html" in note
+    assert "| It closes. (`closes`) | **" in note
+    assert shown.sweeps()["full"].data.tags["gapctl.verdicts"].startswith("1 ")
 
 
 def test_sync_before_any_result_shows_what_has_begun(file: Path, runs: Runs, uri: str, shown: Shown) -> None:
@@ -87,6 +94,29 @@ def test_ui_of_a_server_prints_its_address(capsys: pytest.CaptureFixture[str]) -
     assert "MLflow: http://head.example.org:5000/#/experiments" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("terminal", "display", "wanted", "opened"),
+    [
+        (True, ":0", True, ["http://page"]),
+        (True, ":0", False, []),
+        (True, "", True, []),
+        (False, ":0", True, []),
+    ],
+)
+def test_the_page_opens_where_a_person_at_a_desktop_wants_it(
+    terminal: bool, display: str, wanted: bool, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", asked.append)  # no machine that runs tests has a desktop
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    _point_at("http://page", Console(file=io.StringIO(), force_terminal=terminal), browser=wanted)
+
+    assert asked == opened
+
+
 def test_ui_of_a_server_that_is_none_says_so(file: Path) -> None:
     with answering(404) as address, pytest.raises(WorkError, match="is not an MLflow server"):
         ui_command(file, uri=address)
@@ -114,7 +144,7 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
 ) -> None:
     for trial in plan.trials:
         runs.finish(trial)
-    sync(plan, runs.ledger, uri, lambda: {"report.html": b"<p>supported</p>"})
+    sync(plan, runs.ledger, uri, lambda: Findings("1 supported", "", {"report.html": b"<p>supported</p>"}))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -134,6 +164,7 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
 
     assert said[0].startswith(f"port {taken} is taken; using ")
     assert f"/#/experiments/{shown.experiment().experiment_id}/runs" in said[1]
+    assert said[1].rstrip().endswith("&viewStateShareKey=gapctl-table")
     assert report == b"<p>supported</p>"
     assert b"<title>MLflow</title>" in page
     assert (process.returncode, rest) == (0, "MLflow's pages are closed\n")

@@ -10,6 +10,7 @@ from small_sweep import ROWS, Runs, Shown
 from unhelpful_servers import silent, unused_address
 
 from gapctl.plan.trials import Plan
+from gapctl.tracking.findings import Findings
 from gapctl.tracking.server import serving
 from gapctl.tracking.tracker import Tracker
 
@@ -45,7 +46,7 @@ def test_a_sweep_shows_while_it_runs_and_is_complete_when_it_ends(
             tracker.started(trial)
             runs.finish(trial)
             tracker.finished(trial)
-        tracker.attach("report.html", b"<p>supported</p>")
+        tracker.tell(Findings("1 supported", "", {"report.html": b"<p>supported</p>"}))
         outcome = tracker.close()
 
     assert outcome.problem is None
@@ -145,7 +146,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(plan: Plan, runs: Runs, ur
             for trial in plan.trials[2:]:
                 runs.finish(trial)
                 tracker.finished(trial)
-            tracker.attach("figures/rmg.png", b"png")
+            tracker.tell(Findings("1 supported", "", {"figures/rmg.png": b"png"}))
             outcome = tracker.close()
             parent = through_server.sweeps()["full"].info.run_id
             files = [file.path for file in through_server.client.list_artifacts(parent, "figures")]

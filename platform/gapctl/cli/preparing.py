@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gapctl.spec.trial import Data
 
@@ -12,24 +12,32 @@ if TYPE_CHECKING:
     from gapctl.data.feed import TrialData
 
 
-def load_data(data: Data, console: "Console") -> "TrialData":
-    """The data of a configuration, made and cached at first use."""
+MAKING: Final = "making MAD's variants (once; they are cached)"
+
+
+def load_data(data: Data, console: "Console", *, announce: bool = False) -> "TrialData":
+    """The data of a configuration, made and cached at first use; `announce` as in `variants_bar`."""
     from gapctl.data.feed import load_trial_data
 
-    with variants_bar(console) as show:
+    with variants_bar(console, announce=announce) as show:
         return load_trial_data(data, on_progress=show)
 
 
 @contextmanager
-def variants_bar(console: "Console") -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end."""
+def variants_bar(console: "Console", *, announce: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end.
+
+    Without a terminal there is none; there, `announce` has one line say what takes so long.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("making MAD's variants (once; they are cached)", total=None, visible=False)
+        task = progress.add_task(MAKING, total=None, visible=False)
 
         def show(done: int, total: int) -> None:
+            if announce and not console.is_terminal and not progress.tasks[task].visible:
+                console.print(MAKING, highlight=False, markup=False, soft_wrap=True)
             progress.update(task, completed=done, total=total, visible=True)
 
         yield show

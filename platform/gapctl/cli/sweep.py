@@ -64,25 +64,29 @@ def _train(
 ) -> "Outcome":
     from gapctl.cli.preparing import load_data
     from gapctl.sweep.live import LiveTable
+    from gapctl.sweep.log_lines import LogLines
     from gapctl.sweep.run import Outcome, run_trials
+    from gapctl.sweep.sweep_gauges import SweepGauges
     from gapctl.sweep.tracked import Tracked
 
     if not todo.left:
         return Outcome()
-    with LiveTable(todo.left, len(todo.done), console) as table:
+    gauges = SweepGauges(plan.sweep.spec.name, todo.left, len(todo.done))
+    shown = LiveTable if console.is_terminal else LogLines
+    with shown(todo.left, len(todo.done), console) as display:
         return run_trials(
             todo.left,
             ledger,
             resources=plan.sweep.spec.resources,
-            load=lambda data: load_data(data, console),
-            watchers=[table, Tracked(tracker)],
+            load=lambda data: load_data(data, console, announce=True),
+            watchers=[display, Tracked(tracker), gauges],
             address=address,
         )
 
 
 def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
     from gapctl.analysis.analyze import analyze
-    from gapctl.cli.artifacts import REPORT, artifacts_of
+    from gapctl.cli.artifacts import REPORT, findings_of
     from gapctl.cli.background import background_of
     from gapctl.cli.verdict_table import print_verdicts
 
@@ -90,10 +94,9 @@ def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
-    files = artifacts_of(analysis, background_of(plan, ledger))
-    for name, content in files.items():
-        tracker.attach(name, content)
-    where = ledger.keep_report(plan, files[REPORT])
+    findings = findings_of(analysis, background_of(plan, ledger))
+    tracker.tell(findings)
+    where = ledger.keep_report(plan, findings.files[REPORT])
     lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
     console.print(lines, highlight=False, markup=False, soft_wrap=True)
 

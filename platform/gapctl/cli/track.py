@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from gapctl.ledger import Ledger
     from gapctl.plan.trials import Plan
+    from gapctl.tracking.findings import Findings
     from gapctl.tracking.sync import Synced
 
 track_app = typer.Typer(name="track", help="MLflow as a view of the ledger.", no_args_is_help=True)
@@ -42,18 +43,18 @@ def sync_command(
     plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), Console()
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
-        synced = sync(plan, ledger, store, lambda: tracking_artifacts(plan, ledger))
+        synced = sync(plan, ledger, store, lambda: tracking_findings(plan, ledger))
     _print(synced, f"{plan.sweep.spec.name} at {without_password(store)}", console)
 
 
-def tracking_artifacts(plan: "Plan", ledger: "Ledger") -> dict[str, bytes]:
-    """The report and what belongs to it, as the sweep's own run keeps them; nothing before a trial is done."""
+def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":
+    """The verdicts and the report, as the sweep's own run shows them; None before a trial is done."""
     from gapctl.analysis.analyze import analyze
-    from gapctl.cli.artifacts import artifacts_of
+    from gapctl.cli.artifacts import findings_of
     from gapctl.cli.background import background_of
 
     analysis = analyze(plan, ledger)
-    return artifacts_of(analysis, background_of(plan, ledger)) if len(analysis.trials) else {}
+    return findings_of(analysis, background_of(plan, ledger)) if len(analysis.trials) else None
 
 
 def _print(synced: "Synced", what: str, console: "Console") -> None:

@@ -1,7 +1,9 @@
 """`gapctl ui`: MLflow's pages on the store that a sweep writes to."""
 
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.tracking.server import Server
+
+DESKTOPS: Final = ("darwin", "win32")
 
 
 def ui_command(
@@ -24,6 +28,9 @@ def ui_command(
     ] = None,
     port: Annotated[int, typer.Option("--port", help="The first free one from here on.", min=1, max=65535)] = 5000,
     host: Annotated[str, typer.Option("--host", help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser, where there is a desktop.")
+    ] = True,
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
     from rich.console import Console
@@ -35,9 +42,9 @@ def ui_command(
     store, console = uri or store, Console()
     check_uri(store)
     if is_server(store):
-        _point_at(page_address(store.rstrip("/"), store, name), console)
+        _point_at(page_address(store.rstrip("/"), store, name), console, browser=browser)
     else:
-        _serve(store, name, host, port, console)
+        _serve(store, name, host, port, console, browser=browser)
 
 
 def _sweep(file: Path | None, scale: str | None) -> tuple[str | None, str]:
@@ -51,7 +58,7 @@ def _sweep(file: Path | None, scale: str | None) -> tuple[str | None, str]:
     return spec.name, spec.tracking.uri
 
 
-def _serve(uri: str, name: str | None, host: str, port: int, console: "Console") -> None:
+def _serve(uri: str, name: str | None, host: str, port: int, console: "Console", *, browser: bool) -> None:
     from gapctl.errors import InputError
     from gapctl.tracking.server import free_port, serving
     from gapctl.tracking.uri import database_file
@@ -67,21 +74,30 @@ def _serve(uri: str, name: str | None, host: str, port: int, console: "Console")
         console.print(f"port {port} is taken; using {chosen}", highlight=False)
     try:
         with serving(uri, host, chosen) as server:
-            _open_to_visitors(server, uri, name, console)
+            _open_to_visitors(server, uri, name, console, browser=browser)
     except KeyboardInterrupt:
         console.print("MLflow's pages are closed", highlight=False)
 
 
-def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Console") -> None:
+def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
     from gapctl.tracking.page import page_address
 
     with console.status("starting MLflow's server"):
         page = page_address(server.address, uri, name)
         server.wait_until_ready()
-    _point_at(page, console)
+    _point_at(page, console, browser=browser)
     console.print("Ctrl-C closes it", highlight=False)
     server.wait()
 
 
-def _point_at(page: str, console: "Console") -> None:
+def _point_at(page: str, console: "Console", *, browser: bool) -> None:
+    import webbrowser
+
     console.print(f"MLflow: {page}", highlight=False, markup=False, soft_wrap=True)
+    if browser and console.is_terminal and _has_desktop():
+        webbrowser.open(page)
+
+
+def _has_desktop() -> bool:
+    """A browser for text alone would take the terminal over."""
+    return sys.platform in DESKTOPS or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -2,11 +2,11 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from gapctl.analysis.results import Analysis, Finding, Verdict
@@ -15,6 +15,7 @@ STYLES: Final[dict["Finding", str]] = {"supported": "green", "refuted": "red", "
 ASCII: Final = str.maketrans("−–", "--")
 HASH_DIGITS = 12
 NARROWEST = 20
+GAP: Final = "  "
 
 
 def print_verdicts(analysis: "Analysis", console: "Console") -> None:
@@ -23,7 +24,7 @@ def print_verdicts(analysis: "Analysis", console: "Console") -> None:
 
     console.print(Text(f"{analysis.sweep}: {analysis.question}"))
     if analysis.verdicts:
-        console.print(_table(analysis))
+        _print_table(analysis, console)
         for verdict in analysis.verdicts:
             console.print(_explained(verdict, console.width))
         console.print(Text(f"\n{declared_when(analysis)}"))
@@ -44,21 +45,34 @@ def declared_when(analysis: "Analysis") -> str:
     return f"{here}, exploratory: those declared before the first trial were {declared[:HASH_DIGITS]}"
 
 
-def _table(analysis: "Analysis") -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
+def _print_table(analysis: "Analysis", console: "Console") -> None:
+    """One row for each hypothesis; where that is too wide, its name on one line and the numbers below."""
     from gapctl.report.words import confidence
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("hypothesis", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    for name in ("estimate", f"{confidence(analysis.alpha)} interval", "p (Holm)", "seeds"):
-        table.add_column(name, no_wrap=True, justify="right")
-    for verdict in analysis.verdicts:
-        word = Text(verdict.verdict, style=STYLES[verdict.verdict])
-        table.add_row(Text(verdict.id), word, *_numbers(verdict), str(verdict.seeds))
-    return table
+    header = ["verdict", "estimate", f"{confidence(analysis.alpha)} interval", "p (Holm)", "seeds"]
+    cells = [header, *(_cells(verdict) for verdict in analysis.verdicts)]
+    columns = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    names = ["hypothesis", *(verdict.id for verdict in analysis.verdicts)]
+    longest = max(map(len, names))
+    beside = longest + sum(len(GAP) + column for column in columns) <= console.width
+    styles = ["bold", *(STYLES[verdict.verdict] for verdict in analysis.verdicts)]
+    for name, row, style in zip(names, cells, styles, strict=True):
+        start = name.ljust(longest) if beside else f"{name}\n"
+        console.print(_row(start, row, columns, style, "bold" if row is header else ""))
+
+
+def _row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, others: str) -> "Text":
+    from rich.text import Text
+
+    word, *numbers = (
+        cell.rjust(width) if place else cell.ljust(width)
+        for place, (cell, width) in enumerate(zip(cells, columns, strict=True))
+    )
+    return Text.assemble((start, others), GAP, (word, first), (GAP + GAP.join(numbers), others))
+
+
+def _cells(verdict: "Verdict") -> list[str]:
+    return [verdict.verdict, *_numbers(verdict), str(verdict.seeds)]
 
 
 def _explained(verdict: "Verdict", width: int) -> "Text":

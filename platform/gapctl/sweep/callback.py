@@ -33,6 +33,11 @@ class TuneEvents(Callback):
         for report in result["reports"]:
             self._take(self._trials[report["trial"]], report)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        for trial_id in set(trial.config["pack"]) - self._finished:
+            for watcher in self._watchers:
+                watcher.lost(self._trials[trial_id])
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.status != "ERROR":
             return

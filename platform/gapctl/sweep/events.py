@@ -1,4 +1,4 @@
-"""What a running sweep tells whoever watches: the live table, the log, the tracker."""
+"""What a running sweep tells whoever watches: the live table, the log, the tracker, the gauges."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,3 +30,6 @@ class Watcher(Protocol):
     def finished(self, trial: Trial, result: Result) -> None: ...
 
     def failed(self, trial: Trial, message: str) -> None: ...
+
+    def lost(self, trial: Trial) -> None:
+        """Its process or machine vanished; it is tried again."""

@@ -1,16 +1,17 @@
 """How fast and how far the running trials are, as Prometheus metrics that Ray exports (`ray_gapctl_...`).
 
-`dashboards/grafana.json` is a board that shows them beside Ray's own.
+`dashboards/grafana.json` is a board that shows them beside Ray's own and those of the sweep (`sweep_gauges.py`).
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ray.util.metrics import Gauge
 
 from gapctl.plan.trials import Trial
 
-TAGS = ("gapctl_trial", "treatment")
+TAGS: Final = ("gapctl_trial", "treatment")
 
 
 class TrialGauges:
@@ -24,10 +25,18 @@ class TrialGauges:
 
     def show(self, trial: Trial, report: Mapping[str, Any]) -> None:
         """Takes over what a report says."""
-        tags = {"gapctl_trial": trial.id, "treatment": trial.label}
+        tags = _tags(trial)
         self._samples.set(report["samples_seen"], tags)
         self._rate.set(0.0 if report["done"] else report["samples_per_second"], tags)
-        if report["loss"] == report["loss"]:
+        if math.isfinite(report["loss"]):
             self._loss.set(report["loss"], tags)
         if report["rows"]:
             self._rmg.set(report["rows"][-1]["gap/rmg"], tags)
+
+    def rest(self, trial: Trial) -> None:
+        """The trial is not trained here any more."""
+        self._rate.set(0.0, _tags(trial))
+
+
+def _tags(trial: Trial) -> dict[str, str]:
+    return {"gapctl_trial": trial.id, "treatment": trial.label}

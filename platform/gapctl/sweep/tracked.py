@@ -41,3 +41,6 @@ class Tracked:
     def failed(self, trial: Trial, message: str) -> None:
         """A trial went wrong."""
         self._tracker.failed(trial)
+
+    def lost(self, trial: Trial) -> None:
+        """Nothing to show: the trial goes on as the same run."""

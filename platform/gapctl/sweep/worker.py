@@ -109,6 +109,8 @@ class TrialWorker(tune.Trainable):
         """A trial alone has failed; of several, each goes on alone from its checkpoint."""
         left = [trial for trial in self._packs.pop(0) if trial.id not in self._told]
         self._work, self._harmed = None, True
+        for trial in left:
+            self._gauges.rest(trial)
         if len(left) > 1:
             for trial in left:
                 Ledger(self._runs).trial(trial.id).rest()

@@ -1,4 +1,4 @@
-"""What MLflow's runs say about themselves: names, tags, parameters, notes and the data set."""
+"""What MLflow's runs say about themselves: names, tags, parameters and the data set."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gapctl.ledger.ledger import DEFAULT_SCALE_NAME
+from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.load import Sweep
 from gapctl.spec.trial import Data
+from gapctl.tracking.treatments import Treatments
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 TRIAL = "gapctl.trial"
+KIND = "gapctl.kind"
 SCALE = "gapctl.scale"
+OVERRIDES = "gapctl.overrides"
 FAILURE = "gapctl.failure"
+MODEL = "gapctl.model"
+RUN_NAME = "mlflow.runName"
+NOT_TRAINED = ("resources", "tracking")
+"""What `--set` may change without making other trials."""
 DIGEST_LENGTH = 36
 """The longest digest of a data set that MLflow takes."""
 
@@ -27,18 +35,29 @@ def scale_of(sweep: Sweep) -> str:
     return sweep.scale or DEFAULT_SCALE_NAME
 
 
+def overrides_of(sweep: Sweep) -> str:
+    """The `--set` options that decide which trials there are, as they were typed; none is the empty text."""
+    typed = [setting for setting in sweep.settings if isinstance(setting.source, str)]
+    told = [str(setting.source).removeprefix("--set ") for setting in typed if setting.path[0] not in NOT_TRAINED]
+    return " ".join(dict.fromkeys(told))
+
+
 def sweep_name(sweep: Sweep) -> str:
-    """The parent run's name."""
-    return f"{sweep.spec.name} ({scale_of(sweep)})"
+    """The parent run's name; the capital letter sorts it before the trials, which are named for treatments."""
+    return " ".join(filter(None, ["Sweep", scale_of(sweep), overrides_of(sweep)]))
 
 
 def sweep_tags(sweep: Sweep) -> dict[str, str]:
-    """The parent run's tags, its note among them."""
+    """The parent run's tags."""
+    overrides = overrides_of(sweep)
     return {
-        "mlflow.note.content": _note(sweep),
+        RUN_NAME: sweep_name(sweep),
         "mlflow.source.name": "gapctl",
+        KIND: "sweep",
         "gapctl.sweep": sweep.spec.name,
         SCALE: scale_of(sweep),
+        **({OVERRIDES: overrides} if overrides else {}),
+        "gapctl.question": sweep.spec.question,
         "gapctl.spec_sha256": sweep.spec_sha256,
         "gapctl.hypotheses_sha256": sweep.hypotheses_sha256,
     }
@@ -53,19 +72,31 @@ def sweep_files(sweep: Sweep) -> dict[str, bytes]:
 def trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, str]:
     """A trial's tags in its sweep."""
     return {
+        RUN_NAME: Treatments(plan).run_name(trial),
         "mlflow.parentRunId": parent_run_id,
         "mlflow.source.name": "gapctl",
+        KIND: "trial",
         TRIAL: trial.id,
         "gapctl.sweep": plan.sweep.spec.name,
+        SCALE: scale_of(plan.sweep),
         "gapctl.spec_sha256": plan.sweep.spec_sha256,
+        "gapctl.hypotheses_sha256": plan.sweep.hypotheses_sha256,
         "gapctl.seed": str(trial.seed),
+        "gapctl.recipe_version": str(RECIPE_VERSION),
         "gapctl.data_fingerprint": trial.data_fingerprint,
     }
 
 
-def trial_params(trial: Trial) -> dict[str, str]:
-    """A trial's configuration by dotted path, and its seed."""
-    return {**dict(_flat(trial.config.model_dump(mode="json"))), "seed": str(trial.seed)}
+def trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
+    """A trial's configuration by dotted path, and the columns to sort and group by: its treatments and its seed."""
+    configuration = dict(_flat(trial.config.model_dump(mode="json")))
+    return {**configuration, **columns(plan, trial)}
+
+
+def columns(plan: Plan, trial: Trial) -> dict[str, str]:
+    """A trial's treatments by their short names, and its seed."""
+    treatments = Treatments(plan)
+    return {**treatments.params(trial), "seed": treatments.seed(trial)}
 
 
 def dataset_input(trial: Trial) -> "DatasetInput":
@@ -92,9 +123,3 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)
-
-
-def _note(sweep: Sweep) -> str:
-    hypotheses = [f"* **{item.id}**: {item.claim}" for item in sweep.spec.hypotheses]
-    listed = ["", "Hypotheses:", "", *hypotheses] if hypotheses else []
-    return "\n".join([sweep.spec.question, *listed])

@@ -1,7 +1,7 @@
 """One run in MLflow that knows what it holds already and writes only what is missing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,10 +10,13 @@ from gapctl.tracking.story import Row, Status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
 LOGGED = "gapctl.samples_logged"
 """The tag that says up to which evaluation a run's metrics are complete."""
+
+METRICS_IN_A_REQUEST = 1000
+"""More are refused."""
 
 
 class Mirror:
@@ -72,23 +75,64 @@ class Mirror:
             self._client.log_artifacts(self.run_id, folder)
 
     def log(self, rows: Sequence[Row]) -> None:
-        """Logs the evaluations that are not there yet, each in one request.
+        """Logs the evaluations that are not there yet.
 
         An evaluation's time is the run's start plus the work until then. So it is the same at every attempt, MLflow
         recognises what it has, and charts over time leave out pauses.
         """
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import RunTag
 
+        for batch in _batches([row for row in rows if row.samples_seen > self._logged]):
+            metrics = [metric for row in batch for metric in self._metrics_of(row)]
+            self._client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(LOGGED, str(batch[-1].samples_seen))])
+            self._remember(batch)
+
+    def complete(
+        self,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        rows: Sequence[Row],
+        work: Sequence[Row],
+        model_id: str,
+    ) -> None:
+        """Writes all that a finished run lacks in one request, or few: databases take as long to begin as to write.
+
+        The last evaluation is the model's too. `work` is about the machine, and `contradicts` knows nothing of it.
+        Tags come last: whoever finds them finds the rest.
+        """
+        from mlflow.entities import Param, RunTag
+
+        fresh = [row for row in rows[:-1] if row.samples_seen > self._logged]
+        metrics = [metric for row in (*fresh, *work) for metric in self._metrics_of(row)]
+        metrics += [metric for row in rows[-1:] for metric in self._metrics_of(row, model_id)]
+        *before, last = [
+            metrics[i : i + METRICS_IN_A_REQUEST] for i in range(0, len(metrics), METRICS_IN_A_REQUEST)
+        ] or [[]]
+        for part in before:
+            self._client.log_batch(self.run_id, metrics=part)
+        logged = {LOGGED: str(rows[-1].samples_seen)} if rows else {}
+        new_params = {key: value for key, value in params.items() if key not in self._params}
+        self._client.log_batch(
+            self.run_id,
+            metrics=last,
+            params=[Param(key, value) for key, value in new_params.items()],
+            tags=[RunTag(key, value) for key, value in {**tags, **logged}.items() if self._tags.get(key) != value],
+        )
+        self._params.update(new_params)
+        self._tags.update(tags)
+        self._remember(rows)
+
+    def _remember(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            if row.samples_seen <= self._logged:
-                continue
-            time_ms = self.began_ms + round(row.seconds * 1000)
-            metrics = [Metric(key, value, time_ms, row.samples_seen) for key, value in row.metrics.items()]
-            mark = str(row.samples_seen)
-            self._client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(LOGGED, mark)])
-            self._tags[LOGGED] = mark
+            self._tags[LOGGED] = str(row.samples_seen)
             self._metrics.update(row.metrics)
-            self.changed = True
+        self.changed = True
+
+    def _metrics_of(self, row: Row, model_id: str | None = None) -> "list[Metric]":
+        from mlflow.entities import Metric
+
+        time_ms = self.began_ms + round(row.seconds * 1000)
+        return [Metric(key, value, time_ms, row.samples_seen, model_id) for key, value in row.metrics.items()]
 
     def contradicts(self, rows: Sequence[Row], *, complete: bool) -> bool:
         """Whether it shows other numbers than the ledger, or more of them than a `complete` history has.
@@ -115,10 +159,28 @@ class Mirror:
         self._ended = (status, end_ms)
         self.changed = True
 
-    def remove(self) -> None:
-        """Moves the run to MLflow's deleted ones."""
+    def tag(self, key: str) -> str | None:
+        """A tag's value, or None."""
+        return self._tags.get(key)
+
+    def remove(self, model_id: str | None = None) -> None:
+        """Moves the run, and its model if it has one, to MLflow's deleted ones."""
+        if model_id is not None:
+            self._client.delete_logged_model(model_id)
         self._client.delete_run(self.run_id)
 
     @property
     def _logged(self) -> int:
         return int(self._tags.get(LOGGED, -1))
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """The rows in as few requests as MLflow takes."""
+    batch: list[Row] = []
+    for row in rows:
+        if batch and sum(len(held.metrics) for held in batch) + len(row.metrics) > METRICS_IN_A_REQUEST:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

@@ -4,9 +4,12 @@ from gapctl.errors import WorkError
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.store import open_store
 from gapctl.tracking.uri import without_password
+from gapctl.tracking.views import PREFIX, TABLE
 
 TRAININGS = "workflowType=machine_learning"
 """Without it MLflow's pages open on what they have for language models."""
+
+SHARE_KEY = "viewStateShareKey"
 
 
 def page_address(address: str, uri: str, sweep_name: str | None) -> str:
@@ -23,4 +26,5 @@ def page_address(address: str, uri: str, sweep_name: str | None) -> str:
         raise WorkError(f"MLflow at {without_password(uri)} cannot be read: {in_plain_words(error)}") from error
     if experiment is None:
         return everything
-    return f"{address}/#/experiments/{experiment.experiment_id}/runs?{TRAININGS}"
+    view = f"&{SHARE_KEY}={TABLE}" if f"{PREFIX}{TABLE}" in experiment.tags else ""
+    return f"{address}/#/experiments/{experiment.experiment_id}/runs?{TRAININGS}{view}"

@@ -8,21 +8,28 @@ from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan, Trial
 from gapctl.tracking.description import (
     FAILURE,
+    MODEL,
+    OVERRIDES,
     SCALE,
     TRIAL,
+    columns,
     dataset_input,
+    overrides_of,
     scale_of,
     sweep_files,
-    sweep_name,
     sweep_tags,
     trial_params,
     trial_tags,
 )
 from gapctl.tracking.experiment import experiment_of
+from gapctl.tracking.findings import NOTE, REPORT, VERDICTS, Findings, sweep_note
+from gapctl.tracking.logged_model import RunPlace, make_model, weights_address
 from gapctl.tracking.mirror import Mirror
+from gapctl.tracking.page import TRAININGS
 from gapctl.tracking.shown import note_shown
 from gapctl.tracking.store import open_store
 from gapctl.tracking.story import Status, Story, story_of
+from gapctl.tracking.views import views
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,7 +39,7 @@ PAGE = 1000
 
 
 class Projection:
-    """An experiment with a parent run for the sweep's scale and a child run per trial, found again by their tags.
+    """An experiment with a parent run for the sweep's scale and `--set` and a child run per trial, found by their tags.
 
     Opening it takes seconds, and anything that MLflow, its database or the network raise may come out of each method;
     a new projection then goes on from whatever was reached.
@@ -59,17 +66,20 @@ class Projection:
         self._stories[trial.id] = story
         mirror = self._trials.get(trial.id)
         if mirror is not None and mirror.contradicts(story.rows, complete=story.status == "FINISHED"):
-            mirror.remove()
+            mirror.remove(mirror.tag(MODEL))
             mirror = None
         created = mirror is None
         mirror = mirror or self._create(trial, story)
-        self._bring_up(mirror, trial, story)
+        self._bring_up(mirror, trial, story, anew=created)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
 
-    def attach(self, files: Mapping[str, bytes]) -> None:
-        """Puts files into the sweep's own run."""
-        self._sweep_run().put(files)
+    def tell(self, findings: Findings) -> None:
+        """Says in the sweep's own run how the hypotheses fared, and puts the report's files there."""
+        parent = self._sweep_run()
+        parent.put(findings.files)
+        address = f"#/experiments/{self.experiment_id}/runs/{parent.run_id}/artifacts/{REPORT}?{TRAININGS}"
+        parent.describe({VERDICTS: findings.verdicts, NOTE: sweep_note(self._plan.sweep, findings, address)})
 
     def settle(self, *, closing: bool) -> None:
         """Says how the sweep stands: at work until `closing`, then by what became of its trials."""
@@ -94,8 +104,12 @@ class Projection:
             if TRIAL in tags:
                 if self._trials.setdefault(tags[TRIAL], mirror) is not mirror:
                     mirror.remove()
-            elif tags.get(SCALE) == scale_of(self._plan.sweep) and self._parent is None:
+            elif self._parent is None and self._is_of_this_sweep(tags):
                 self._parent = mirror
+
+    def _is_of_this_sweep(self, tags: Mapping[str, str]) -> bool:
+        sweep = self._plan.sweep
+        return (tags.get(SCALE), tags.get(OVERRIDES, "")) == (scale_of(sweep), overrides_of(sweep))
 
     def _runs(self) -> "Iterator[Run]":
         token: Any = None
@@ -113,36 +127,55 @@ class Projection:
     def _sweep_run(self) -> Mirror:
         sweep = self._plan.sweep
         if self._parent is None:
-            self._parent = self._new_run(sweep_name(sweep), self._began(), sweep_tags(sweep))
+            self._parent = self._new_run(self._began(), sweep_tags(sweep))
         if not self._parent_is_current:
             self._parent.put(sweep_files(sweep))
-            self._parent.describe(sweep_tags(sweep))
+            note = {} if self._parent.tag(VERDICTS) else {NOTE: sweep_note(sweep, None, "")}
+            self._parent.describe({**sweep_tags(sweep), **note})
+            self._offer_views()
             self._parent_is_current = True
         return self._parent
+
+    def _offer_views(self) -> None:
+        there = self._client.get_experiment(self.experiment_id).tags
+        for key, value in views(self._plan).items():
+            if there.get(key) != value:
+                self._client.set_experiment_tag(self.experiment_id, key, value)
 
     def _began(self) -> float:
         times = [self._ledger.trial(trial.id).began() for trial in self._plan.trials]
         return min((began for began in times if began is not None), default=time.time())
 
     def _create(self, trial: Trial, story: Story) -> Mirror:
-        self._trials[trial.id] = self._new_run(trial.label, story.began, self._tags(trial))
+        self._trials[trial.id] = self._new_run(story.began, self._tags(trial))
         return self._trials[trial.id]
 
     def _tags(self, trial: Trial) -> dict[str, str]:
         """A trial that two scales share has one run, below the sweep that showed it last."""
         return trial_tags(self._plan, trial, self._sweep_run().run_id)
 
-    def _new_run(self, name: str, began: float, tags: Mapping[str, str]) -> Mirror:
-        run = self._client.create_run(self.experiment_id, round(began * 1000), dict(tags), name)
+    def _new_run(self, began: float, tags: Mapping[str, str]) -> Mirror:
+        run = self._client.create_run(self.experiment_id, round(began * 1000), dict(tags))
         return Mirror(self._client, run)
 
-    def _bring_up(self, mirror: Mirror, trial: Trial, story: Story) -> None:
+    def _bring_up(self, mirror: Mirror, trial: Trial, story: Story, *, anew: bool) -> None:
         if not mirror.described:
             mirror.put({"trial.yaml": story.trial_yaml.encode()})
             mirror.take_input(dataset_input(trial))
-        failure = {} if story.failure is None else {FAILURE: story.failure}
-        mirror.describe({**self._tags(trial), **failure}, trial_params(trial))
         if story.failure is None:
             mirror.untag(FAILURE)
-        mirror.log(story.rows)
+        tags, params = self._tags(trial), trial_params(self._plan, trial)
+        if story.status == "FINISHED" and mirror.tag(MODEL) is None:
+            model_id = self._model(mirror, trial, anew=anew)
+            mirror.complete(params, {**tags, MODEL: model_id}, story.rows, story.work, model_id)
+        else:
+            failure = {} if story.failure is None else {FAILURE: story.failure}
+            mirror.describe({**tags, **failure}, params)
+            mirror.log(story.rows)
         mirror.settle(story.status, story.seconds)
+
+    def _model(self, mirror: Mirror, trial: Trial, *, anew: bool) -> str:
+        """The run's tag that names the model comes later: without it, a model is half-made and goes."""
+        place = RunPlace(self.experiment_id, mirror.run_id)
+        weights = weights_address(self._ledger, trial)
+        return make_model(self._client, place, trial, columns(self._plan, trial), weights, anew=anew)

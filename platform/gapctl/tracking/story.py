@@ -2,14 +2,19 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from gapctl.errors import WorkError
-from gapctl.ledger import Ledger, TrialFolder
+from gapctl.ledger import Ledger, Result, TrialFolder
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 POSITION = ("samples_seen", "seconds")
+SPEED = "system/samples_per_second"
+MEMORY = {"memory_mb": "system/memory_usage_megabytes", "gpu_memory_mb": "system/gpu_memory_usage_megabytes"}
+"""A result's hardware, and what it is called among the metrics that MLflow's pages show as those of the system."""
 
 
 class Row(NamedTuple):
@@ -22,7 +27,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Story:
-    """A trial that has begun: when (seconds since 1970), how long it worked, its evaluations, and what became of it."""
+    """A trial that has begun: when (seconds since 1970), how long it worked, its evaluations, and what became of it.
+
+    `work` has, once it is done, how fast it was trained and how much memory its process held.
+    """
 
     began: float
     seconds: float
@@ -30,6 +38,7 @@ class Story:
     status: Status
     failure: str | None
     trial_yaml: str
+    work: tuple[Row, ...] = ()
 
 
 def story_of(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> Story | None:
@@ -53,7 +62,7 @@ def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool | No
     rows, result = _rows(folder), folder.result()
     seconds = rows[-1].seconds if rows else 0.0
     if result is not None:
-        return Story(began, result.seconds, rows, "FINISHED", None, trial_yaml)
+        return Story(began, result.seconds, rows, "FINISHED", None, trial_yaml, _work(rows, result))
     if running:
         return Story(began, seconds, rows, "RUNNING", None, trial_yaml)
     if (failure := folder.failure()) is not None:
@@ -74,6 +83,17 @@ def _rows(folder: TrialFolder) -> tuple[Row, ...]:
         )
         for row in history.sort("samples_seen").iter_rows(named=True)
     )
+
+
+def _work(rows: Sequence[Row], result: Result) -> tuple[Row, ...]:
+    """Pairs trained on per second of work, evaluation included, between evaluations; memory in the end."""
+    speeds = [
+        Row(after.samples_seen, after.seconds, {SPEED: (after.samples_seen - before.samples_seen) / seconds})
+        for before, after in pairwise(rows)
+        if (seconds := after.seconds - before.seconds) > 0
+    ]
+    memory = {name: float(result.hardware[key]) for key, name in MEMORY.items() if key in result.hardware}
+    return (*speeds, *([Row(result.samples_seen, result.seconds, memory)] if memory else []))
 
 
 def _is_number(value: float | None) -> bool:

@@ -1,12 +1,13 @@
 """Brings MLflow up to the ledger at once, for a whole sweep."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan
+from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.uri import check_uri, without_password
@@ -22,8 +23,8 @@ class Synced:
     missing: int
 
 
-def sync(plan: Plan, ledger: Ledger, uri: str, files: Callable[[], Mapping[str, bytes]] = dict) -> Synced:
-    """Shows every trial of the plan in MLflow as the ledger has it, and attaches what `files` makes to the sweep's run.
+def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | None] = lambda: None) -> Synced:
+    """Shows every trial of the plan in MLflow as the ledger has it, and in the sweep's own run what `find` finds.
 
     Raises InputError for an impossible address or a ledger without any of the trials, WorkError where MLflow cannot
     be reached or written.
@@ -34,9 +35,9 @@ def sync(plan: Plan, ledger: Ledger, uri: str, files: Callable[[], Mapping[str, 
             f"{ledger.root}: none of the {len(plan.trials)} trials of {plan.sweep.path} has begun there; expected the "
             "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"
         )
-    attached = files()
+    findings = find()
     try:
-        return _sync(plan, ledger, uri, attached)
+        return _sync(plan, ledger, uri, findings)
     except GapctlError:
         raise
     except Exception as error:
@@ -46,10 +47,10 @@ def sync(plan: Plan, ledger: Ledger, uri: str, files: Callable[[], Mapping[str, 
         ) from error
 
 
-def _sync(plan: Plan, ledger: Ledger, uri: str, files: Mapping[str, bytes]) -> Synced:
+def _sync(plan: Plan, ledger: Ledger, uri: str, findings: Findings | None) -> Synced:
     projection = Projection(plan, ledger, uri)
     changes = Counter(projection.show(trial) for trial in plan.trials)
-    if files:
-        projection.attach(files)
+    if findings is not None:
+        projection.tell(findings)
     projection.settle(closing=True)
     return Synced(changes["created"], changes["updated"], changes["unchanged"], changes[None])

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan, Trial
+from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.remedy import sync_command
@@ -41,7 +42,7 @@ class Tracker:
         # Single operations on a dictionary are atomic, so marks need no lock.
         self._pending: dict[str, Trial] = {}
         self._running: dict[str, bool] = {}
-        self._files: dict[str, bytes] = {}
+        self._findings: Findings | None = None
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._projection: Projection | None = None
@@ -77,9 +78,9 @@ class Tracker:
         self._running[trial.id] = False
         self._mark(trial)
 
-    def attach(self, name: str, content: bytes) -> None:
-        """Files a report or figure under the sweep's own run."""
-        self._files[name] = content
+    def tell(self, findings: Findings) -> None:
+        """The sweep's own run is to show how the hypotheses fared, and the report."""
+        self._findings = findings
         self._start()
 
     def close(self) -> TrackingOutcome:
@@ -128,7 +129,7 @@ class Tracker:
             self._problem = in_plain_words(error)
 
     def _show(self, closing: bool) -> None:
-        if not self._pending and not self._files and not closing:
+        if not self._pending and self._findings is None and not closing:
             return
         projection = self._projection = self._projection or Projection(self._plan, self._ledger, self._uri)
         for trial_id in list(self._pending):
@@ -137,16 +138,16 @@ class Tracker:
             if projection.show(trial, running=running) is None and running:
                 self._pending.setdefault(trial_id, trial)  # its process has yet to begin it
             self._stepped = time.monotonic()
-        self._attach(projection)
+        self._tell(projection)
         projection.settle(closing=closing)
 
-    def _attach(self, projection: Projection) -> None:
-        files = dict(self._files)
-        if files:
-            projection.attach(files)
-        for name, content in files.items():
-            if self._files.get(name) is content:
-                del self._files[name]
+    def _tell(self, projection: Projection) -> None:
+        findings = self._findings
+        if findings is None:
+            return
+        projection.tell(findings)
+        if self._findings is findings:
+            self._findings = None
 
     def _message(self) -> str | None:
         if self._problem is None:

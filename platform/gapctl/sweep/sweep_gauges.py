@@ -1,0 +1,88 @@
+"""How a sweep stands, as Prometheus metrics that Ray exports from the driver: trials by state, losses, nodes."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from gapctl.ledger import Result
+from gapctl.plan.trials import Trial
+from gapctl.sweep.events import Report
+from gapctl.sweep.progress import Progress
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Gauge
+
+SWEEP: Final = "gapctl_sweep"
+STATE: Final = "state"
+GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "gapctl_trials": ("Trials of the sweep by state: done, running, failed or waiting", (SWEEP, STATE)),
+    "gapctl_lost_processes": ("Processes of trials that vanished and were begun anew", (SWEEP,)),
+    "gapctl_nodes": ("Nodes: alive now, or lost since the sweep began", (SWEEP, STATE)),
+}
+"""Each metric's description and tags."""
+NODES_SECONDS: Final = 5.0
+
+
+class SweepGauges:
+    """A `Watcher`; its metrics begin with the first event, since Ray has to run by then."""
+
+    def __init__(self, sweep: str, trials: Sequence[Trial], done_before: int) -> None:
+        self._progress = Progress(trials, done_before)
+        self._sweep = sweep
+        self._gauges: dict[str, Gauge] = {}
+        self._lost_processes = 0
+        self._dead_before: frozenset[str] | None = None
+        self._looked_at = -math.inf
+
+    def started(self, trial: Trial) -> None:
+        """A trial got its process."""
+        self._progress.started(trial)
+        self._show()
+
+    def progressed(self, report: Report) -> None:
+        """A trial told how far it is."""
+        self._progress.progressed(report)
+        self._look_at_nodes()
+
+    def finished(self, trial: Trial, result: Result) -> None:
+        """A trial's result is in the ledger."""
+        self._progress.finished(trial)
+        self._show()
+
+    def failed(self, trial: Trial, message: str) -> None:
+        """A trial went wrong."""
+        self._progress.fail(trial)
+        self._show()
+
+    def lost(self, trial: Trial) -> None:
+        """A trial's process vanished; Tune starts another."""
+        self._lost_processes += 1
+        self._show()
+
+    def _show(self) -> None:
+        now = self._progress
+        states = {"done": now.done, "running": len(now.running), "failed": now.failed, "waiting": now.waiting}
+        for state, count in states.items():
+            self._set("gapctl_trials", count, {STATE: state})
+        self._set("gapctl_lost_processes", self._lost_processes, {})
+        self._look_at_nodes()
+
+    def _look_at_nodes(self) -> None:
+        if time.monotonic() - self._looked_at < NODES_SECONDS:
+            return
+        import ray
+
+        self._looked_at = time.monotonic()
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        dead = frozenset(node["NodeID"] for node in nodes if not node["Alive"])
+        self._dead_before = dead if self._dead_before is None else self._dead_before
+        self._set("gapctl_nodes", len(nodes) - len(dead), {STATE: "alive"})
+        self._set("gapctl_nodes", len(dead - self._dead_before), {STATE: "lost"})
+
+    def _set(self, name: str, value: float, tags: Mapping[str, str]) -> None:
+        from ray.util.metrics import Gauge
+
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, *GAUGES[name])
+        self._gauges[name].set(value, {SWEEP: self._sweep, **tags})
