@@ -1,15 +1,12 @@
 """Both modalities in the plane of the two directions in which embeddings vary most."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
 from gapctl_charts.axes import series_colours, series_shapes
 from gapctl_charts.data import Datasets, Drawing
 from gapctl_charts.look import Look
-
-if TYPE_CHECKING:
-    pass
 
 HEIGHT: Final = 300
 MODALITIES: Final = ("image", "text")

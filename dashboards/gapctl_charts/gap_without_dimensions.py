@@ -1,6 +1,6 @@
 """What is left of gap and recall when dimensions are removed."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
@@ -8,9 +8,6 @@ from gapctl_charts.axes import series_colours
 from gapctl_charts.data import Datasets, Drawing
 from gapctl_charts.look import Look
 from gapctl_charts.tooltips import value_tooltip
-
-if TYPE_CHECKING:
-    pass
 
 HEIGHT: Final = 300
 SERIES: Final = ("relative gap (RMG)", "distance of means (L2M)", "recall at 1, image to text")

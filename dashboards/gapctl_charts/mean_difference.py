@@ -1,15 +1,12 @@
 """The difference of the modality means, dimension by dimension."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
 from gapctl_charts.data import Datasets, Drawing
 from gapctl_charts.look import Look
 from gapctl_charts.tooltips import value_tooltip
-
-if TYPE_CHECKING:
-    pass
 
 HEIGHT: Final = 300
 

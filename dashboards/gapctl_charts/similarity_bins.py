@@ -1,15 +1,12 @@
 """How similar images are to their own texts, and to others'."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
 from gapctl_charts.axes import series_colours
 from gapctl_charts.data import Datasets, Drawing
 from gapctl_charts.look import Look
-
-if TYPE_CHECKING:
-    pass
 
 HEIGHT: Final = 300
 PAIRS: Final = ("matched", "other")

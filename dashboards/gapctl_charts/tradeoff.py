@@ -1,7 +1,5 @@
 """A quality against the gap, a point per training."""
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from gapctl_charts.axes import level_colours, series_shapes
@@ -9,9 +7,6 @@ from gapctl_charts.data import Datasets, Drawing
 from gapctl_charts.factor import Factor
 from gapctl_charts.look import Look
 from gapctl_charts.tooltips import training_tooltip, value_tooltip
-
-if TYPE_CHECKING:
-    pass
 
 HEIGHT = 240
 EDGE = 10
