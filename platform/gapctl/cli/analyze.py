@@ -39,7 +39,7 @@ def analyze_command(
     tables = read_tables(plan, ledger)
     if tables.trials.is_empty():
         raise _nothing(_sweep_command(file, scale, overrides, runs), runs, tables.damaged)
-    analysis = analysis_of(plan, tables, declaration)
+    analysis = analysis_of(plan, tables, declaration, runs)
     if out is not None:
         _write_report(analysis, out)
     if as_json:
@@ -55,7 +55,7 @@ def analyze_command(
 def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
     """What `--json` prints: the verdicts and what they rest on; what is no number is null."""
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
-    fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation", "remark")
+    fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
     found = {
         "verdicts": [vars(verdict) for verdict in analysis.verdicts],
         **{name: getattr(analysis, name) for name in fields},

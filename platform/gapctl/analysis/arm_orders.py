@@ -1,0 +1,122 @@
+"""How often arms that are dealt anew give a correlation as strong: the same deal in every seed, within strata."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain, permutations, product
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from gapctl.analysis.flips import RESAMPLES, RESAMPLING_SEED
+from gapctl.analysis.kendall import norms, sign_matrices
+from gapctl.analysis.paired import FloatArray
+
+MOST_DEALT = 30
+"""With more arms tau is so nearly normal that its exact variance over all orders does as well."""
+CHUNK = 500
+IntArray = npt.NDArray[np.int64]
+
+
+class Tails(NamedTuple):
+    """The shares of orders with a mean tau as high as found and as low as found."""
+
+    above: float
+    below: float
+
+
+def tails(x_SA: FloatArray, y_SA: FloatArray, strata: Sequence[Sequence[int]], makers_SAA: FloatArray | None) -> Tails:
+    """Deals the arms' y anew, the whole row of all seeds at once, so that an arm's seeds are never taken apart.
+
+    All orders up to 5,040 (exact), else 9,999 random ones, and beyond 30 arms the normal distribution with the
+    variance that tau has over all orders. `makers_SAA` take given metrics away again after each deal (Freedman and
+    Lane 1983, J Bus Econ Stat 1:292-298).
+    """
+    x_SII, y_SII = sign_matrices(x_SA, strata), sign_matrices(y_SA, strata)
+    if x_SA.shape[1] > MOST_DEALT:
+        return _normal_tails(x_SII, y_SII, strata)
+    found = float(_mean_tau(x_SII, y_SII))
+    orders_NA, exact = _orders(strata)
+    dealt_N = np.concatenate(list(_dealt(x_SII, y_SA, orders_NA, strata, makers_SAA)))
+    own = 0 if exact else 1
+    count = len(orders_NA) + own
+    above, below = np.count_nonzero(dealt_N >= found - 1e-6), np.count_nonzero(dealt_N <= found + 1e-6)
+    return Tails((above + own) / count, (below + own) / count)
+
+
+def orders_of(strata: Sequence[Sequence[int]]) -> int:
+    """How many orders there are."""
+    return math.prod(math.factorial(len(arms)) for arms in strata)
+
+
+def _orders(strata: Sequence[Sequence[int]]) -> tuple[IntArray, bool]:
+    places = list(chain.from_iterable(strata))
+    if orders_of(strata) <= math.factorial(7):
+        every = product(*(permutations(arms) for arms in strata))
+        dealt = np.array([list(chain.from_iterable(order)) for order in every])
+    else:
+        rng = np.random.default_rng(RESAMPLING_SEED)
+        dealt = np.hstack([rng.permuted(np.tile(arms, (RESAMPLES, 1)), axis=1) for arms in strata])
+    return np.asarray(dealt[:, np.argsort(places)]), len(dealt) == orders_of(strata)
+
+
+def _dealt(
+    x_SII: FloatArray,
+    y_SA: FloatArray,
+    orders_NA: IntArray,
+    strata: Sequence[Sequence[int]],
+    makers_SAA: FloatArray | None,
+) -> Iterator[FloatArray]:
+    """The mean tau of each order, a few hundred orders at a time."""
+    first_P, second_P = np.nonzero(np.triu(_mask(strata, y_SA.shape[1]), 1))
+    x_SP = x_SII[:, first_P, second_P]
+    for start in range(0, len(orders_NA), CHUNK):
+        y_SNA = y_SA[:, orders_NA[start : start + CHUNK]]
+        if makers_SAA is not None:
+            y_SNA = np.round(y_SNA @ makers_SAA.transpose(0, 2, 1), 9)
+        y_SNP = np.sign(y_SNA[:, :, first_P] - y_SNA[:, :, second_P])
+        untied_SN = (y_SNP != 0).sum(axis=2) * (x_SP != 0).sum(axis=1)[:, None]
+        agreement_SN = np.einsum("sp,snp->sn", x_SP, y_SNP)
+        yield (agreement_SN / np.sqrt(np.maximum(untied_SN, 1))).mean(axis=0)
+
+
+def _mask(strata: Sequence[Sequence[int]], arms: int) -> npt.NDArray[np.bool_]:
+    same_AA = np.zeros((arms, arms), dtype=bool)
+    for members in strata:
+        same_AA[np.ix_(members, members)] = True
+    return same_AA
+
+
+def _mean_tau(x_SII: FloatArray, y_SII: FloatArray) -> FloatArray:
+    return np.asarray((np.einsum("sij,sij->s", x_SII, y_SII, dtype=float) / norms(x_SII, y_SII)).mean())
+
+
+def _normal_tails(x_SII: FloatArray, y_SII: FloatArray, strata: Sequence[Sequence[int]]) -> Tails:
+    norms_S = norms(x_SII, y_SII)
+    variance = sum(_variance(x_SII, y_SII, norms_S, arms) for arms in strata) / len(norms_S) ** 2
+    z = float(_mean_tau(x_SII, y_SII)) / math.sqrt(variance)
+    return Tails(float(stats.norm.sf(z)), float(stats.norm.cdf(z)))
+
+
+def _variance(x_SII: FloatArray, y_SII: FloatArray, norms_S: FloatArray, arms: Sequence[int]) -> float:
+    """The variance over all orders of one stratum of the seeds' summed taus.
+
+    Kendall (Rank Correlation Methods, ch. 5) has it for one seed; here a seed's squares become products of seeds.
+    """
+    count = len(arms)
+    if count < 2:
+        return 0.0
+    inside = np.ix_(range(len(x_SII)), arms, arms)
+    (x_rows_SS, x_cells_SS), (y_rows_SS, y_cells_SS) = (_products(signs[inside]) for signs in (x_SII, y_SII))
+    moments_SS = 2 * x_cells_SS * y_cells_SS / (count * (count - 1))
+    if count > 2:
+        moments_SS += 4 * (x_rows_SS - x_cells_SS) * (y_rows_SS - y_cells_SS) / (count * (count - 1) * (count - 2))
+    return float((moments_SS / np.outer(norms_S, norms_S)).sum())
+
+
+def _products(signs_SII: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Products of two seeds' row sums, and of their cells, summed."""
+    rows_SI = signs_SII.sum(axis=2, dtype=float)
+    cells = signs_SII.reshape(len(signs_SII), -1)
+    return rows_SI @ rows_SI.T, (cells @ cells.T).astype(float)
