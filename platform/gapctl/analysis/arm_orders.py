@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, permutations, product
 from typing import NamedTuple
 
@@ -9,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from gapctl.analysis.flips import RESAMPLES, RESAMPLING_SEED
+from gapctl.analysis.flips import RESAMPLING_SEED
 from gapctl.analysis.kendall import norms, sign_matrices
 from gapctl.analysis.paired import FloatArray
 
-MOST_DEALT = 30
+MOST_DEALT = 12
 """With more arms tau is so nearly normal that its exact variance over all orders does as well."""
+DEALS = 2_999
 CHUNK = 500
 IntArray = npt.NDArray[np.int64]
 
@@ -29,7 +31,7 @@ class Tails(NamedTuple):
 def tails(x_SA: FloatArray, y_SA: FloatArray, strata: Sequence[Sequence[int]], makers_SAA: FloatArray | None) -> Tails:
     """Deals the arms' y anew, the whole row of all seeds at once, so that an arm's seeds are never taken apart.
 
-    All orders up to 5,040 (exact), else 9,999 random ones, and beyond 30 arms the normal distribution with the
+    All orders up to 5,040 (exact), else 2,999 random ones, and beyond 12 arms the normal distribution with the
     variance that tau has over all orders. `makers_SAA` take given metrics away again after each deal (Freedman and
     Lane 1983, J Bus Econ Stat 1:292-298).
     """
@@ -37,7 +39,7 @@ def tails(x_SA: FloatArray, y_SA: FloatArray, strata: Sequence[Sequence[int]], m
     if x_SA.shape[1] > MOST_DEALT:
         return _normal_tails(x_SII, y_SII, strata)
     found = float(_mean_tau(x_SII, y_SII))
-    orders_NA, exact = _orders(strata)
+    orders_NA, exact = _orders(tuple(map(tuple, strata)))
     dealt_N = np.concatenate(list(_dealt(x_SII, y_SA, orders_NA, strata, makers_SAA)))
     own = 0 if exact else 1
     count = len(orders_NA) + own
@@ -50,14 +52,15 @@ def orders_of(strata: Sequence[Sequence[int]]) -> int:
     return math.prod(math.factorial(len(arms)) for arms in strata)
 
 
-def _orders(strata: Sequence[Sequence[int]]) -> tuple[IntArray, bool]:
+@lru_cache(maxsize=8)
+def _orders(strata: tuple[tuple[int, ...], ...]) -> tuple[IntArray, bool]:
     places = list(chain.from_iterable(strata))
     if orders_of(strata) <= math.factorial(7):
         every = product(*(permutations(arms) for arms in strata))
         dealt = np.array([list(chain.from_iterable(order)) for order in every])
     else:
         rng = np.random.default_rng(RESAMPLING_SEED)
-        dealt = np.hstack([rng.permuted(np.tile(arms, (RESAMPLES, 1)), axis=1) for arms in strata])
+        dealt = np.hstack([rng.permuted(np.tile(arms, (DEALS, 1)), axis=1) for arms in strata])
     return np.asarray(dealt[:, np.argsort(places)]), len(dealt) == orders_of(strata)
 
 
@@ -95,8 +98,10 @@ def _mean_tau(x_SII: FloatArray, y_SII: FloatArray) -> FloatArray:
 def _normal_tails(x_SII: FloatArray, y_SII: FloatArray, strata: Sequence[Sequence[int]]) -> Tails:
     norms_S = norms(x_SII, y_SII)
     variance = sum(_variance(x_SII, y_SII, norms_S, arms) for arms in strata) / len(norms_S) ** 2
-    z = float(_mean_tau(x_SII, y_SII)) / math.sqrt(variance)
-    return Tails(float(stats.norm.sf(z)), float(stats.norm.cdf(z)))
+    pairs = sum(math.comb(len(arms), 2) for arms in strata)
+    tau, error = float(_mean_tau(x_SII, y_SII)), math.sqrt(variance)
+    # tau moves in steps of 2 / pairs, of which half a step belongs to what was found.
+    return Tails(float(stats.norm.sf((tau - 1 / pairs) / error)), float(stats.norm.cdf((tau + 1 / pairs) / error)))
 
 
 def _variance(x_SII: FloatArray, y_SII: FloatArray, norms_S: FloatArray, arms: Sequence[int]) -> float:

@@ -13,7 +13,7 @@ from gapctl.analysis.estimate import NOTHING, Estimate
 from gapctl.analysis.interval import bootstrap_interval, half_width
 from gapctl.analysis.kendall import sign_matrices, taus
 from gapctl.analysis.paired import FloatArray, Paired
-from gapctl.analysis.residuals import centred_ranks, freedom, residual_makers
+from gapctl.analysis.residuals import freedom, residual_makers, residuals
 from gapctl.analysis.results import UNKNOWN, Interval
 
 FEWEST_FREE = 2
@@ -68,14 +68,12 @@ def correlation(
 
 
 def _freed(values_RSA: FloatArray, strata: Sequence[Sequence[int]]) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Both metrics, as they are or what is left of their ranks without the given metrics."""
+    """Both metrics, as they are or what is left of them without the given metrics."""
     x_SA, y_SA, *given = values_RSA
     if not given:
         return x_SA, y_SA, None
     makers_SAA = residual_makers(np.array(given), strata)
-    x_SA, y_SA = (
-        np.round(np.einsum("sij,sj->si", makers_SAA, centred_ranks(metric_SA, strata)), 9) for metric_SA in (x_SA, y_SA)
-    )
+    x_SA, y_SA = (residuals(makers_SAA, metric_SA, strata) for metric_SA in (x_SA, y_SA))
     return x_SA, y_SA, makers_SAA
 
 
