@@ -15,9 +15,9 @@ import numpy as np
 
 from gapctl.analysis.effect_test import effect_test
 from gapctl.analysis.estimate import Estimate
-from gapctl.analysis.interval import UNKNOWN, bootstrap_interval, t_interval
+from gapctl.analysis.interval import bootstrap_interval, t_interval
 from gapctl.analysis.paired import FloatArray
-from gapctl.analysis.results import Interval
+from gapctl.analysis.results import UNKNOWN, Interval
 from gapctl.analysis.rule import finding
 from gapctl.analysis.seeds_needed import seeds_needed
 
@@ -63,7 +63,7 @@ def wrongly_supported(true: float, smallest: float, seeds: int, rounds: int, *, 
 
 def judged(effects: FloatArray, smallest: float) -> tuple[str, int | None]:
     """The verdict on a declared rise, and how many seeds an inconclusive one asks for."""
-    tested = effect_test(effects, "increasing")
+    tested = effect_test(effects, "increasing", smallest)
     ci = t_interval(effects, ALPHA)
     verdict = finding(ci, smallest, "increasing", tested.p, ALPHA)
     found = Estimate(effects, float(effects.mean()), ci, UNKNOWN, tested.p, tested.by)

@@ -1,8 +1,10 @@
 """The distribution-free companions of the t tests: signs flipped over seeds, levels shuffled within seeds."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from gapctl.analysis.effect_test import Direction, directed
@@ -26,12 +28,20 @@ def shuffled_levels_p(values_SL: FloatArray, weights_L: FloatArray, direction: D
     """p of the mean slope where, within each seed, the responses might as well belong to any of the levels."""
     if len(values_SL) < 2:
         return math.nan
-    rng = np.random.default_rng(RESAMPLING_SEED)
-    shuffled_NSL = rng.permuted(np.broadcast_to(values_SL, (RESAMPLES, *values_SL.shape)), axis=-1)
-    sign = -1.0 if direction == "decreasing" else 1.0
-    slopes_N, slope = sign * (shuffled_NSL @ weights_L).mean(axis=1), sign * (values_SL @ weights_L).mean()
+    rng, orders_NL = np.random.default_rng(RESAMPLING_SEED), _orders(len(weights_L))
+    # Every seed gets the same random orders, in a random order of its own: independent, and drawn once.
+    slopes_N = sum((values_L[orders_NL] @ weights_L)[rng.permutation(RESAMPLES)] for values_L in values_SL)
+    sign = (-1.0 if direction == "decreasing" else 1.0) / len(values_SL)
+    slopes_N, slope = sign * slopes_N, sign * float((values_SL @ weights_L).sum())
     as_steep = np.count_nonzero(slopes_N >= slope - 1e-9 * abs(slope))
     return float((1 + as_steep) / (1 + RESAMPLES))
+
+
+@lru_cache(maxsize=8)
+def _orders(levels: int) -> npt.NDArray[np.int64]:
+    """Random orders of that many levels, the same in every process."""
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    return rng.permuted(np.tile(np.arange(levels), (RESAMPLES, 1)), axis=1)
 
 
 def _above(effects_S: FloatArray) -> float:

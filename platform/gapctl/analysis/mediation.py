@@ -52,9 +52,10 @@ def fieller(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
 
     NaN where the whole's own interval holds zero, as the interval is then unbounded, and for fewer than two seeds.
     """
-    seeds = len(part_S)
-    if seeds < 2:
+    seeds, largest = len(part_S), float(np.abs([part_S, whole_S]).max())
+    if seeds < 2 or largest == 0:
         return UNKNOWN
+    part_S, whole_S = part_S / largest, whole_S / largest
     bound = stats.t.ppf(1 - alpha / 2, seeds - 1) ** 2 / seeds
     (part_var, both), (_, whole_var) = np.cov(part_S, whole_S)
     part, whole = float(part_S.mean()), float(whole_S.mean())
