@@ -14,7 +14,7 @@ from scipy import stats
 
 from gapctl.analysis import arm_orders
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.arm_orders import tails
+from gapctl.analysis.arm_orders import Tails, tails
 from gapctl.analysis.correlation import correlation, tau_interval
 from gapctl.analysis.kendall import sign_matrices, taus
 from gapctl.analysis.paired import FloatArray, Paired
@@ -37,6 +37,11 @@ CORRELATION: Mapping[str, Any] = {
 
 def every(arms: int) -> list[list[int]]:
     return [list(range(arms))]
+
+
+def dealt_anew(x_SA: FloatArray, y_SA: FloatArray) -> Tails:
+    arms = every(x_SA.shape[1])
+    return tails(sign_matrices(x_SA, arms), sign_matrices(y_SA, arms), y_SA, arms)
 
 
 def responses(*values_SA: FloatArray) -> Paired:
@@ -80,15 +85,15 @@ def test_p_counts_the_orders_of_whole_arms_that_are_as_good() -> None:
         for order in permutations(range(5))
     ]
 
-    assert tails(x, y, every(5), None).above == pytest.approx(np.mean(np.array(dealt) >= found - 1e-9))
+    assert dealt_anew(x, y).above == pytest.approx(np.mean(np.array(dealt) >= found - 1e-9))
 
 
 def test_beyond_twelve_arms_the_normal_p_agrees_with_dealt_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     x, y = rng.standard_normal((2, 3, 16)) + rng.standard_normal((2, 1, 16))
-    normal = tails(x, y, every(16), None)
+    normal = dealt_anew(x, y)
     monkeypatch.setattr(arm_orders, "MOST_DEALT", 16)
-    dealt = tails(x, y, every(16), None)
+    dealt = dealt_anew(x, y)
 
     assert normal == pytest.approx(dealt, abs=0.02)
 
@@ -99,7 +104,7 @@ def test_seeds_of_one_arm_are_not_counted_as_so_many_arms() -> None:
     p_values = []
     for _ in range(200):
         x, y = rng.standard_normal((2, 1, 6)) + 0.1 * rng.standard_normal((2, 5, 6))
-        p_values.append(tails(x, y, every(6), None).above)
+        p_values.append(dealt_anew(x, y).above)
 
     assert np.mean(np.array(p_values) < 0.05) < 0.09
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from gapctl.analysis.flips import RESAMPLING_SEED
-from gapctl.analysis.kendall import norms, sign_matrices
+from gapctl.analysis.kendall import norms, taus
 from gapctl.analysis.paired import FloatArray
 
 MOST_DEALT = 12
@@ -28,17 +28,23 @@ class Tails(NamedTuple):
     below: float
 
 
-def tails(x_SA: FloatArray, y_SA: FloatArray, strata: Sequence[Sequence[int]], makers_SAA: FloatArray | None) -> Tails:
-    """Deals the arms' y anew, the whole row of all seeds at once, so that an arm's seeds are never taken apart.
+def tails(
+    x_SII: FloatArray,
+    y_SII: FloatArray,
+    y_SA: FloatArray,
+    strata: Sequence[Sequence[int]],
+    makers_SAA: FloatArray | None = None,
+) -> Tails:
+    """Deals the arms' y anew: the whole row of all seeds at once, so that an arm's seeds are never taken apart.
 
+    `x_SII` and `y_SII` are the sign matrices of x and of this y.
     All orders up to 5,040 (exact), else 2,999 random ones, and beyond 12 arms the normal distribution with the
     variance that tau has over all orders. `makers_SAA` take given metrics away again after each deal (Freedman and
     Lane 1983, J Bus Econ Stat 1:292-298).
     """
-    x_SII, y_SII = sign_matrices(x_SA, strata), sign_matrices(y_SA, strata)
-    if x_SA.shape[1] > MOST_DEALT:
+    if y_SA.shape[1] > MOST_DEALT:
         return _normal_tails(x_SII, y_SII, strata)
-    found = float(_mean_tau(x_SII, y_SII))
+    found = float(taus(x_SII, y_SII).mean())
     orders_NA, exact = _orders(tuple(map(tuple, strata)))
     dealt_N = np.concatenate(list(_dealt(x_SII, y_SA, orders_NA, strata, makers_SAA)))
     own = 0 if exact else 1
@@ -91,15 +97,11 @@ def _mask(strata: Sequence[Sequence[int]], arms: int) -> npt.NDArray[np.bool_]:
     return same_AA
 
 
-def _mean_tau(x_SII: FloatArray, y_SII: FloatArray) -> FloatArray:
-    return np.asarray((np.einsum("sij,sij->s", x_SII, y_SII, dtype=float) / norms(x_SII, y_SII)).mean())
-
-
 def _normal_tails(x_SII: FloatArray, y_SII: FloatArray, strata: Sequence[Sequence[int]]) -> Tails:
     norms_S = norms(x_SII, y_SII)
     variance = sum(_variance(x_SII, y_SII, norms_S, arms) for arms in strata) / len(norms_S) ** 2
     pairs = sum(math.comb(len(arms), 2) for arms in strata)
-    tau, error = float(_mean_tau(x_SII, y_SII)), math.sqrt(variance)
+    tau, error = float(taus(x_SII, y_SII).mean()), math.sqrt(variance)
     # tau moves in steps of 2 / pairs, of which half a step belongs to what was found.
     return Tails(float(stats.norm.sf((tau - 1 / pairs) / error)), float(stats.norm.cdf((tau + 1 / pairs) / error)))
 
@@ -112,8 +114,10 @@ def _variance(x_SII: FloatArray, y_SII: FloatArray, norms_S: FloatArray, arms: S
     count = len(arms)
     if count < 2:
         return 0.0
+    whole = count == x_SII.shape[1]
     inside = np.ix_(range(len(x_SII)), arms, arms)
-    (x_rows_SS, x_cells_SS), (y_rows_SS, y_cells_SS) = (_products(signs[inside]) for signs in (x_SII, y_SII))
+    both = (x_SII, y_SII) if whole else (x_SII[inside], y_SII[inside])
+    (x_rows_SS, x_cells_SS), (y_rows_SS, y_cells_SS) = map(_products, both)
     moments_SS = 2 * x_cells_SS * y_cells_SS / (count * (count - 1))
     if count > 2:
         moments_SS += 4 * (x_rows_SS - x_cells_SS) * (y_rows_SS - y_cells_SS) / (count * (count - 1) * (count - 2))

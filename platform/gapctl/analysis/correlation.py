@@ -55,13 +55,14 @@ def correlation(
     if given and freedom(strata, given) < FEWEST_FREE:
         return replace(empty, too_few=True)
     x_SA, y_SA, makers_SAA = _freed(values_RSA, strata)
-    taus_S = taus(sign_matrices(x_SA, strata), sign_matrices(y_SA, strata))
+    x_SII, y_SII = sign_matrices(x_SA, strata), sign_matrices(y_SA, strata)
+    taus_S = taus(x_SII, y_SII)
     known_S = np.isfinite(taus_S)
     constant = tuple(seed for seed, known in zip(responses.seeds, known_S, strict=True) if not known)
     if not known_S.any():
         return replace(empty, constant=constant)
     makers = None if makers_SAA is None else makers_SAA[known_S]
-    found = tails(x_SA[known_S], y_SA[known_S], strata, makers)
+    found = tails(x_SII[known_S], y_SII[known_S], y_SA[known_S], strata, makers)
     return replace(
         empty, estimate=_estimate(taus_S[known_S], found, sizes, direction, smallest, alpha), constant=constant
     )

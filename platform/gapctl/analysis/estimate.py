@@ -54,7 +54,7 @@ class Estimate:
 
 
 def hedges(seeds: int) -> float:
-    """Hedges' exact correction for a standard deviation of that many seeds; 0.80 for four, NaN for two.
+    """Hedges' exact correction for a standard deviation of that many seeds: 0.72 for four, NaN for two.
 
     Two seeds leave the expectation of the ratio infinite, so that nothing corrects it.
     """
@@ -83,10 +83,11 @@ def estimate(
     values_SC: FloatArray | None = None,
 ) -> Estimate:
     """The mean effect with its intervals at level 1 - alpha, and p-values; `tested` takes the place of the t test."""
-    own = effect_test(effects_S, direction, smallest if direction == "neither" else 0.0)
-    tested = tested or own
+    nearest = smallest if direction == "neither" else 0.0
+    tested = tested or effect_test(effects_S, direction, nearest)
     claim = effect_test(effects_S, direction, smallest).p
-    flips = sign_flip_p(effects_S, direction, smallest if direction == "neither" else 0.0)
+    if p_permutation is None:
+        p_permutation = sign_flip_p(effects_S, direction, nearest)
     return Estimate(
         effects_S,
         float(effects_S.mean()) if len(effects_S) else math.nan,
@@ -95,7 +96,7 @@ def estimate(
         tested.p,
         tested.by,
         float(np.maximum(tested.p, claim)),
-        flips if p_permutation is None else p_permutation,
+        p_permutation,
         pooled_spread(values_SC),
     )
 

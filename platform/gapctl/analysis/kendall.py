@@ -12,8 +12,10 @@ DIGITS = 12
 
 def sign_matrices(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
     """Per seed, the sign of each arm's value less each other arm's; 0 where two arms may not be compared."""
-    rounded_SA = rounded(values_SA)
-    signs_SAA = np.sign(rounded_SA[:, :, None] - rounded_SA[:, None, :]).astype(np.float32)
+    small_SA = rounded(values_SA)
+    signs_SAA = np.empty((*small_SA.shape, small_SA.shape[1]), dtype=np.float32)
+    for row_A, signs_AA in zip(small_SA, signs_SAA, strict=True):
+        np.subtract(row_A[:, None] > row_A, row_A[:, None] < row_A, out=signs_AA, dtype=np.float32)
     if len(strata) > 1:
         of_A = np.empty(values_SA.shape[1], dtype=int)
         for place, arms in enumerate(strata):
@@ -31,12 +33,11 @@ def rounded(values_SA: FloatArray) -> FloatArray:
 
 def taus(x_SAA: FloatArray, y_SAA: FloatArray) -> FloatArray:
     """tau-b of each seed from two metrics' sign matrices; NaN where one of them is the same in all arms."""
-    agreement_S = np.einsum("sij,sij->s", x_SAA, y_SAA, dtype=float)
     with np.errstate(invalid="ignore"):
-        return np.asarray(agreement_S / norms(x_SAA, y_SAA))
+        return np.asarray((x_SAA * y_SAA).sum(axis=(1, 2), dtype=float) / norms(x_SAA, y_SAA))
 
 
 def norms(x_SAA: FloatArray, y_SAA: FloatArray) -> FloatArray:
     """What the sum of agreeing less disagreeing pairs (each counted twice) is divided by to give tau-b."""
-    untied_S, others_S = ((signs_SAA != 0).sum(axis=(1, 2), dtype=float) for signs_SAA in (x_SAA, y_SAA))
+    untied_S, others_S = (np.count_nonzero(signs_SAA, axis=(1, 2)).astype(float) for signs_SAA in (x_SAA, y_SAA))
     return np.asarray(np.sqrt(untied_S * others_S))
