@@ -15,6 +15,7 @@ TWELVE: Mapping[str, Sequence[Any]] = {**SIX, MODE: ["learned", "fixed"]}
 BAND = 2.0
 """The band of the equivalence cases, in standard deviations of a training's noise."""
 FEWER_NOISES = ("normal", "skewed", "skewed and unequal")
+DOWN = "skewed down and unequal"
 Draw = Callable[[np.random.Generator, int], Mapping[str, FloatArray]]
 
 
@@ -77,7 +78,7 @@ def _levels() -> Iterator[Case]:
     for noise in FEWER_NOISES:
         edge = _one(np.linspace(0, BAND, 6), noise)
         yield Case("level", "equivalence", noise, SIX, (equivalence(),), edge, BAND)
-    for noise in FEWER_NOISES:
+    for noise in (*FEWER_NOISES, DOWN):
         yield Case("level", "mediation", noise, TWO_BY_TWO, (mediation(),), _one(np.zeros(4), noise), 0.0)
 
 

@@ -45,6 +45,7 @@ NOISES: Mapping[str, Noise] = {
     "heavy-tailed": lambda rng, shape: rng.standard_t(3, size=shape) / np.sqrt(3.0),
     "unequal": lambda rng, shape: _growing(rng.standard_normal(shape)),
     "skewed and unequal": lambda rng, shape: _growing(rng.exponential(size=shape) - 1.0),
+    "skewed down and unequal": lambda rng, shape: _growing(1.0 - rng.exponential(size=shape)),
 }
 
 
