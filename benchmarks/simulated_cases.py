@@ -84,7 +84,7 @@ def _levels() -> Iterator[Case]:
 
 def _correlation_levels() -> Iterator[Case]:
     """Each arm has its own x and its own y, drawn anew in each round, which have nothing to do with each other."""
-    for noise in ("normal", "skewed and unequal"):
+    for noise in ("normal", "skewed"):
         for vary, name in ((SIX, "6 arms"), (TWELVE, "12 arms")):
             draw = partial(_metrics, noise=noise, arms=_count(vary), link=0.0)
             yield Case("level", "correlation", f"{name}, {noise}", vary, (correlation(),), draw)

@@ -34,10 +34,10 @@ SEEDS = (2, 3, 5, 10)
 
 @dataclass(frozen=True)
 class Found:
-    """Shares of `rounds`: verdicts by kind, p below alpha, intervals that hold the truth (None where it varies).
+    """Shares of `rounds`: supported verdicts, p below alpha, intervals that hold the truth (None where it varies).
 
     Of a file with several hypotheses a share counts rounds in which it is so for any of them; `by_p_alone` is what
-    `supported` would be if only p of the direction went through Holm.
+    `supported` would be there if only p of the direction went through Holm.
     """
 
     kind: str
@@ -46,9 +46,8 @@ class Found:
     seeds: int
     rounds: int
     supported: float
-    refuted: float
     p_below_alpha: float
-    by_p_alone: float
+    by_p_alone: float | None
     covered: float | None
 
     @property
@@ -61,6 +60,7 @@ def simulate(case: Case, seeds: int, rounds: int) -> Found:
     """All rounds of a case at a number of seeds; the same whatever ran before."""
     world = World(case.vary, case.hypotheses, seeds)
     rng = np.random.default_rng([seeds, zlib.crc32(f"{case.kind} {case.test} {case.world}".encode())])
+    family = case.kind == "family"
     judged = [world.judged(case.draw(rng, seeds)) for _ in range(rounds)]
     return Found(
         case.kind,
@@ -69,9 +69,8 @@ def simulate(case: Case, seeds: int, rounds: int) -> Found:
         seeds,
         rounds,
         _share(any(one.verdict == "supported" for one in found) for found in judged),
-        _share(any(one.verdict == "refuted" for one in found) for found in judged),
         _share(any(one.p_holm < world.alpha for one in found) for found in judged),
-        _share(any(_by_p_alone(one, world.alpha) for one in found) for found in judged),
+        _share(any(_by_p_alone(one, world.alpha) for one in found) for found in judged) if family else None,
         None if case.truth is None else _share(_holds(found[0], case.truth) for found in judged),
     )
 

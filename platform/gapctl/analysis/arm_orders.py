@@ -19,6 +19,7 @@ MOST_DEALT = 12
 DEALS = 2_999
 CHUNK = 500
 IntArray = npt.NDArray[np.int64]
+Strata = tuple[tuple[int, ...], ...]
 
 
 class Tails(NamedTuple):
@@ -45,10 +46,14 @@ def tails(
     if y_SA.shape[1] > MOST_DEALT:
         return _normal_tails(x_SII, y_SII, strata)
     found = float(taus(x_SII, y_SII).mean())
-    orders_NA, exact = _orders(tuple(map(tuple, strata)))
-    dealt_N = np.concatenate(list(_dealt(x_SII, y_SA, orders_NA, strata, makers_SAA)))
+    own_strata = tuple(map(tuple, strata))
+    if makers_SAA is None:
+        dealt_N = _dealt(x_SII, y_SII, own_strata)
+    else:
+        dealt_N = np.concatenate(list(_dealt_and_fitted(x_SII, y_SA, own_strata, makers_SAA)))
+    exact = len(dealt_N) == orders_of(strata)
     own = 0 if exact else 1
-    count = len(orders_NA) + own
+    count = len(dealt_N) + own
     above, below = np.count_nonzero(dealt_N >= found - 1e-6), np.count_nonzero(dealt_N <= found + 1e-6)
     return Tails((above + own) / count, (below + own) / count)
 
@@ -59,7 +64,7 @@ def orders_of(strata: Sequence[Sequence[int]]) -> int:
 
 
 @lru_cache(maxsize=8)
-def _orders(strata: tuple[tuple[int, ...], ...]) -> tuple[IntArray, bool]:
+def _orders(strata: Strata) -> IntArray:
     places = list(chain.from_iterable(strata))
     if orders_of(strata) <= math.factorial(7):
         every = product(*(permutations(arms) for arms in strata))
@@ -67,25 +72,44 @@ def _orders(strata: tuple[tuple[int, ...], ...]) -> tuple[IntArray, bool]:
     else:
         rng = np.random.default_rng(RESAMPLING_SEED)
         dealt = np.hstack([rng.permuted(np.tile(arms, (DEALS, 1)), axis=1) for arms in strata])
-    return np.asarray(dealt[:, np.argsort(places)]), len(dealt) == orders_of(strata)
+    return np.asarray(dealt[:, np.argsort(places)])
 
 
-def _dealt(
-    x_SII: FloatArray,
-    y_SA: FloatArray,
-    orders_NA: IntArray,
-    strata: Sequence[Sequence[int]],
-    makers_SAA: FloatArray | None,
+@lru_cache(maxsize=8)
+def _pairs(strata: Strata) -> tuple[IntArray, IntArray]:
+    """The arms of each pair that may be compared."""
+    arms = 1 + max(chain.from_iterable(strata))
+    first_P, second_P = np.nonzero(np.triu(_mask(strata, arms), 1))
+    return first_P, second_P
+
+
+@lru_cache(maxsize=8)
+def _dealt_cells(strata: Strata) -> IntArray:
+    """Where in a flat sign matrix each order finds each pair."""
+    orders_NA, (first_P, second_P) = _orders(strata), _pairs(strata)
+    return np.asarray(orders_NA[:, first_P] * orders_NA.shape[1] + orders_NA[:, second_P])
+
+
+def _dealt(x_SII: FloatArray, y_SII: FloatArray, strata: Strata) -> FloatArray:
+    """The mean tau of each order; which pairs are tied does not depend on it."""
+    first_P, second_P = _pairs(strata)
+    weights_SP = 2 * x_SII[:, first_P, second_P] / norms(x_SII, y_SII)[:, None]
+    cells_NP, flat_SK = _dealt_cells(strata), y_SII.reshape(len(y_SII), -1)
+    taus_N = sum(signs[cells_NP] @ weights_P for signs, weights_P in zip(flat_SK, weights_SP, strict=True))
+    return np.asarray(taus_N / len(x_SII))
+
+
+def _dealt_and_fitted(
+    x_SII: FloatArray, y_SA: FloatArray, strata: Strata, makers_SAA: FloatArray
 ) -> Iterator[FloatArray]:
-    """The mean tau of each order, a few hundred orders at a time."""
-    first_P, second_P = np.nonzero(np.triu(_mask(strata, y_SA.shape[1]), 1))
+    """The mean tau of each order once the given metrics are taken away again, a few hundred orders at a time."""
+    orders_NA, (first_P, second_P) = _orders(strata), _pairs(strata)
     x_SP = x_SII[:, first_P, second_P]
     for start in range(0, len(orders_NA), CHUNK):
         y_SNA = y_SA[:, orders_NA[start : start + CHUNK]]
-        if makers_SAA is not None:
-            y_SNA = np.round(y_SNA @ makers_SAA.transpose(0, 2, 1), 9)
+        y_SNA = np.round(y_SNA @ makers_SAA.transpose(0, 2, 1), 9)
         y_SNP = np.sign(y_SNA[:, :, first_P] - y_SNA[:, :, second_P])
-        untied_SN = (y_SNP != 0).sum(axis=2) * (x_SP != 0).sum(axis=1)[:, None]
+        untied_SN = np.count_nonzero(y_SNP, axis=2) * np.count_nonzero(x_SP, axis=1)[:, None]
         agreement_SN = np.einsum("sp,snp->sn", x_SP, y_SNP)
         yield (agreement_SN / np.sqrt(np.maximum(untied_SN, 1))).mean(axis=0)
 
