@@ -16,6 +16,7 @@ from gapctl.analysis import arm_orders
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.arm_orders import Tails, tails
 from gapctl.analysis.correlation import correlation, tau_interval
+from gapctl.analysis.interval import t_interval
 from gapctl.analysis.kendall import sign_matrices, taus
 from gapctl.analysis.paired import FloatArray, Paired
 from gapctl.analysis.results import Verdict
@@ -114,6 +115,24 @@ def test_seeds_that_all_agree_by_few_arms_still_have_an_interval_with_a_width() 
     low, high = tau_interval(np.ones(3), 1 / 15, 0.05)
 
     assert (low, high) == (pytest.approx(1 - 4.302653 / 15 / np.sqrt(3)), 1.0)
+
+
+def test_the_least_spread_makes_intervals_hold_a_tau_near_one() -> None:
+    """Four arms almost in order: in most rounds all three seeds agree, and an interval of no width misses 0.98."""
+    rng = np.random.default_rng(12)
+    means = np.linspace(0, 1, 4)
+
+    def draw(seeds: int) -> FloatArray:
+        x, y = means + 0.1 * rng.standard_normal((2, seeds, 4))
+        return taus(sign_matrices(x, every(4)), sign_matrices(y, every(4)))
+
+    true = draw(20_000).mean()
+    rounds = [draw(3) for _ in range(300)]
+    held = [low <= true <= high for low, high in (tau_interval(found, 1 / 6, 0.05) for found in rounds)]
+    held_without = [low <= true <= high for low, high in (t_interval(found, 0.05) for found in rounds)]
+
+    assert np.mean(held) > 0.93
+    assert np.mean(held_without) < 0.4
 
 
 def test_metrics_that_go_opposite_ways_in_every_seed_are_supported(tmp_path: Path) -> None:

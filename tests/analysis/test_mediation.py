@@ -86,3 +86,16 @@ def test_fiellers_interval_holds_the_ratios_that_the_paired_t_test_does_not_reje
         assert t == pytest.approx(2.570581835636314)
     assert low < 0.4 < high
     assert math.isnan(fieller(part, whole - 1.0, 0.05).low)
+
+
+def test_fiellers_interval_holds_the_true_share_as_often_as_it_says() -> None:
+    """400 rounds of five seeds: one standard error is 1.1 points at 95 %."""
+    rng = np.random.default_rng(7)
+    held = []
+    for _ in range(400):
+        shared = rng.standard_normal(5)
+        part, whole = 1.0 + 0.3 * shared + 0.2 * rng.standard_normal(5), 2.0 + 0.4 * shared
+        low, high = fieller(part, whole, 0.05)
+        held.append(low <= 0.5 <= high)
+
+    assert 0.92 < np.mean(held) < 0.98
