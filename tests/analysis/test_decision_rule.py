@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.analysis.effect_test import effect_test
-from gapctl.analysis.estimate import Direction, Estimate, estimate
-from gapctl.analysis.interval import UNKNOWN, t_interval
-from gapctl.analysis.results import Interval
+from gapctl.analysis.effect_test import Direction, effect_test
+from gapctl.analysis.estimate import Estimate, estimate
+from gapctl.analysis.interval import t_interval
+from gapctl.analysis.results import UNKNOWN, Interval
 from gapctl.analysis.rule import finding
 from gapctl.analysis.seeds_needed import seeds_needed
 
@@ -75,9 +75,7 @@ def test_opposite_hypotheses_are_never_both_supported(low: float, width: float, 
 
 
 def of(effects: list[float], direction: Direction = "decreasing") -> Estimate:
-    found = np.array(effects)
-    tested = effect_test(found, direction)
-    return estimate(found, tested.p, tested.by, 0.05)
+    return estimate(np.array(effects), direction, SMALLEST, 0.05)
 
 
 def needed(
@@ -98,7 +96,7 @@ def test_the_seeds_asked_for_are_the_fewest_that_settle_it(mean: float) -> None:
 
     def settled(seeds: int) -> bool:
         effects = with_moments(mean, spread, seeds)
-        p = effect_test(effects, "decreasing").p
+        p = effect_test(effects, "decreasing", SMALLEST).p
         return finding(t_interval(effects, 0.05), SMALLEST, "decreasing", p, 0.05) != "inconclusive"
 
     assert asked is not None

@@ -13,21 +13,24 @@ from gapctl.analysis.contrast import contrast
 from gapctl.analysis.effect_test import effect_test
 from gapctl.analysis.holm import holm
 from gapctl.analysis.paired import FloatArray, Paired
-from gapctl.analysis.trend import page_test, slopes, trend
+from gapctl.analysis.trend import page_test, slope_weights, trend
 
 
 def responses(values_SL: FloatArray) -> Paired:
     seeds = tuple(range(len(values_SL)))
-    return Paired(seeds, values_SL, 1, (), (), values_SL.size, values_SL.size)
+    return Paired(seeds, values_SL[None], 1, (), (), values_SL.size, values_SL.size)
 
 
 def test_a_contrast_is_scipys_paired_test() -> None:
     values = np.array([[0.50, 0.26], [0.47, 0.20], [0.52, 0.29]])
-    found = contrast(responses(values), "decreasing", 0.05)
+    found = contrast(responses(values), "decreasing", 0.02, 0.05)
 
     assert found.value == pytest.approx(-(0.24 + 0.27 + 0.23) / 3)
     assert found.p == pytest.approx(stats.ttest_rel(values[:, 1], values[:, 0], alternative="less").pvalue)
-    assert found.standardised == pytest.approx(found.value / np.std([0.24, 0.27, 0.23], ddof=1))
+    pooled = math.sqrt(values.var(axis=0, ddof=1).mean())
+    correction = math.gamma(1) / (math.gamma(0.5) * math.sqrt(1))
+    assert found.standardised == pytest.approx(correction * found.value / np.std([0.24, 0.27, 0.23], ddof=1))
+    assert found.standardised_pooled == pytest.approx(correction * found.value / pooled)
 
 
 def test_what_arms_of_a_seed_share_does_not_widen_a_contrast() -> None:
@@ -35,7 +38,7 @@ def test_what_arms_of_a_seed_share_does_not_widen_a_contrast() -> None:
     of_seeds = np.array([0.1, 5.0, -3.0])
     values = np.column_stack([of_seeds, of_seeds + differences])
 
-    assert contrast(responses(values), "decreasing", 0.05).spread == pytest.approx(differences.std(ddof=1))
+    assert contrast(responses(values), "decreasing", 0.02, 0.05).spread == pytest.approx(differences.std(ddof=1))
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=6).filter(lambda found: np.ptp(found) > 1e-3))
@@ -71,7 +74,7 @@ def test_slopes_are_those_of_a_fitted_line() -> None:
     rng = np.random.default_rng(3)
     values, levels = rng.standard_normal((4, 5)), np.array([0.0, 1.0, 2.5, 4.0, 10.0])
 
-    assert slopes(values, levels) == pytest.approx([np.polyfit(levels, row, 1)[0] for row in values])
+    assert values @ slope_weights(levels) == pytest.approx([np.polyfit(levels, row, 1)[0] for row in values])
 
 
 def test_pages_test_agrees_with_its_published_example() -> None:
@@ -108,8 +111,8 @@ def test_one_seed_with_many_levels_still_has_a_p() -> None:
 def test_a_decreasing_trend_is_an_increasing_one_turned_over() -> None:
     rng = np.random.default_rng(5)
     values, levels = rng.standard_normal((3, 4)), [0.0, 1.0, 2.0, 3.0]
-    down = trend(responses(values), levels, "decreasing", 0.05)
-    up = trend(responses(-values), levels, "increasing", 0.05)
+    down = trend(responses(values), levels, "decreasing", 0.02, 0.05)
+    up = trend(responses(-values), levels, "increasing", 0.02, 0.05)
 
     assert down.p == pytest.approx(up.p)
     assert down.ci == pytest.approx((-up.ci.high, -up.ci.low))
@@ -117,10 +120,10 @@ def test_a_decreasing_trend_is_an_increasing_one_turned_over() -> None:
 
 def test_with_two_levels_a_trend_is_the_t_test_of_its_slopes() -> None:
     values = np.array([[0.50, 0.26], [0.47, 0.20], [0.52, 0.29]])
-    found = trend(responses(values), [0.0, 5.0], "decreasing", 0.05)
+    found = trend(responses(values), [0.0, 5.0], "decreasing", 0.02, 0.05)
 
     assert found.p_test == "t"
-    assert found.p == pytest.approx(contrast(responses(values), "decreasing", 0.05).p)
+    assert found.p == pytest.approx(contrast(responses(values), "decreasing", 0.02, 0.05).p)
     assert found.value == pytest.approx((values[:, 1] - values[:, 0]).mean() / 5)
 
 

@@ -174,8 +174,14 @@ def test_a_seed_without_all_its_trainings_is_left_out_and_counted(tmp_path: Path
     slope, difference = analyze(plan, ledger).verdicts
 
     assert (slope.seeds, slope.trials, difference.seeds, difference.trials) == (2, 12, 2, 4)
-    assert slope.reason.endswith("; seed 2 is left out as 16 of 18 trainings are done.")
-    assert difference.reason.endswith("; seed 2 is left out as 5 of 6 trainings are done.")
+    command = f"`gapctl sweep {tmp_path}/made-up.yaml --runs {tmp_path}/runs`"
+    assert slope.reason.endswith(
+        f"; seed 2 is left out as 16 of 18 trainings are done; {command} trains the other 2 "
+        "(attributes=4 seed=2, attributes=5 seed=2)."
+    )
+    assert difference.reason.endswith(
+        f"; seed 2 is left out as 5 of 6 trainings are done; {command} trains the other 1 (attributes=5 seed=2)."
+    )
 
 
 def test_trainings_that_a_contrast_does_not_need_are_not_missed(tmp_path: Path, ledger: Ledger) -> None:
@@ -194,7 +200,7 @@ def test_a_seed_whose_response_is_no_number_is_left_out_by_name(tmp_path: Path, 
     found = analyze(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds) == ("supported", 3)
-    assert found.reason.endswith("; seed 1 is left out as gap/rmg is not a number there.")
+    assert found.reason.endswith("; seed 1 is left out as gap/rmg is not a finite number there.")
 
 
 def test_a_metric_that_no_training_has_leaves_its_hypothesis_open(tmp_path: Path, ledger: Ledger) -> None:
@@ -205,7 +211,7 @@ def test_a_metric_that_no_training_has_leaves_its_hypothesis_open(tmp_path: Path
     assert (found.verdict, found.seeds, found.trials) == ("inconclusive", 0, 0)
     assert math.isnan(found.estimate)
     assert found.reason == (
-        "No seed can be judged yet; seeds 0, 1 and 2 are left out as temperature/bias is not a number there."
+        "No seed can be judged yet; seeds 0, 1 and 2 are left out as no training recorded temperature/bias."
     )
 
 
@@ -256,9 +262,8 @@ def test_adding_a_seed_uses_it_and_keeps_the_others(tmp_path: Path, ledger: Ledg
     before, after = analyze(three, ledger).verdicts[0], analyze(four, ledger).verdicts[0]
 
     assert waiting.estimate == before.estimate
-    assert waiting.reason.endswith("seed 3 is left out as 6 of 8 trainings are done.")
+    assert "seed 3 is left out as 6 of 8 trainings are done" in waiting.reason
     assert (before.seeds, after.seeds) == (3, 4)
-    assert not after.exploratory
 
 
 def test_hypotheses_declared_before_the_first_trial_are_confirmed(tmp_path: Path, ledger: Ledger) -> None:
@@ -360,13 +365,18 @@ def test_hypotheses_edited_after_a_detour_over_other_trainings_stay_exploratory(
     assert analyze(back, ledger).verdicts[0].exploratory
 
 
-def test_added_seeds_are_said_and_a_missing_seed_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
+def test_seeds_added_after_a_look_are_a_stopping_rule_and_explore(tmp_path: Path, ledger: Ledger) -> None:
     fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05, noise=0.005))
     more = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
-    before = analyze(more, ledger)
     fill(ledger, more, falling(0.05, noise=0.005))
     after = analyze(more, ledger)
 
-    assert before.verdicts[0].exploratory
-    assert not after.verdicts[0].exploratory
-    assert "4 seeds are judged where 3 were declared" in str(after.remark)
+    assert after.verdicts[0].exploratory
+    assert str(after.deviation).startswith("4 seeds are judged where 3 were declared")
+
+
+def test_a_missing_seed_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
+    plan = plan_of(sweep_file(tmp_path, CONTRAST))
+    fill(ledger, plan, falling(0.05, noise=0.005), trials=plan.trials[:-1])
+
+    assert analyze(plan, ledger).verdicts[0].exploratory

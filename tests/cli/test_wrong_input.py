@@ -95,7 +95,7 @@ WRONG_FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "an unknown test": (
         edited(("test: trend", "test: vibes")),
-        "F:10:5: hypotheses[0].test: found 'vibes'; expected trend or contrast",
+        "F:10:5: hypotheses[0].test: found 'vibes'; expected trend, contrast, equivalence, correlation or mediation",
     ),
     "an id twice": (
         edited(("id: ends", "id: gap")),

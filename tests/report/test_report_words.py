@@ -2,14 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from analysis_examples import SUPPORTED
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.report.markup import element, javascript, json_in_script
-from gapctl.report.words import aligned, number, p_value, with_unit
+from gapctl.report.words import aligned, effect_name, number, p_value, with_unit
 
 reasonable = st.floats(min_value=-1e5, max_value=1e5, allow_nan=False)
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
@@ -89,3 +91,20 @@ def test_any_text_comes_back_from_json_in_a_script(content: str) -> None:
 
 def test_code_cannot_end_its_own_script() -> None:
     assert javascript("a = '</script><!--'").text == "a = '<\\/script><\\!--'"
+
+
+def test_a_correlation_names_both_metrics_and_what_is_accounted_for() -> None:
+    plain = replace(SUPPORTED, test="correlation", response="quality/object_accuracy", factor="gap/rmg")
+    partial = replace(plain, given=("gap/l2m", "temperature.mode"))
+
+    assert effect_name(plain) == "correlation of object accuracy with relative modality gap (RMG), Kendall's τ"
+    assert (
+        "with relative modality gap (RMG) given distance of the modality means (L2M) and temperature,"
+        in effect_name(partial)
+    )
+
+
+def test_a_mediations_effect_is_named_in_the_responses_unit() -> None:
+    assert effect_name(replace(SUPPORTED, test="mediation")) == (
+        "mediated difference in relative modality gap (RMG), share"
+    )

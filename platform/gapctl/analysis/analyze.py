@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from gapctl.analysis.curves import curves
-from gapctl.analysis.design import deviation, remark
+from gapctl.analysis.design import deviation
 from gapctl.analysis.holm import holm
+from gapctl.analysis.measured import measure
+from gapctl.analysis.remaining import remaining
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.analysis.table import Tables, read_tables
-from gapctl.analysis.verdict import measure, verdict
+from gapctl.analysis.verdict import verdict
 from gapctl.ledger import Declaration, Ledger
+from gapctl.plan.as_typed import DEFAULT_RUNS
 from gapctl.plan.trials import Plan
 
 
@@ -18,11 +23,11 @@ def analyze(plan: Plan, ledger: Ledger) -> Analysis:
     Raises WorkError where the ledger cannot be read or the sweep's declaration is damaged.
     """
     declaration = ledger.declaration(plan.sweep.spec.name)
-    return analysis_of(plan, read_tables(plan, ledger), declaration)
+    return analysis_of(plan, read_tables(plan, ledger), declaration, ledger.root)
 
 
-def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None) -> Analysis:
-    """The same from trials that were read already."""
+def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None, runs: str = DEFAULT_RUNS) -> Analysis:
+    """The same from trials that were read already; `runs` is where the command that trains the rest should look."""
     sweep, spec = plan.sweep, plan.sweep.spec
     declared = declaration.declared_sha256 if declaration else None
     departed = deviation(plan, declaration)
@@ -35,21 +40,25 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None) -> 
         hypotheses_sha256=sweep.hypotheses_sha256,
         declared_sha256=declared,
         factors=tuple(spec.vary),
-        verdicts=_verdicts(plan, tables, exploratory=declared != sweep.hypotheses_sha256 or departed is not None),
+        verdicts=verdicts(plan, tables, declared != sweep.hypotheses_sha256 or departed is not None, runs),
         trials=tables.trials,
         curves=curves(tables.trials, spec.vary, spec.alpha),
         history=tables.history,
         planned=len(plan.trials),
         deviation=departed,
-        remark=remark(plan, declaration),
         provenance=tables.provenance,
     )
 
 
-def _verdicts(plan: Plan, tables: Tables, *, exploratory: bool) -> tuple[Verdict, ...]:
-    spec = plan.sweep.spec
-    measured = [measure(hypothesis, tables.trials, spec) for hypothesis in spec.hypotheses]
-    corrected = holm([item.estimate.p for item in measured], spec.alpha)
-    found = (verdict(item, after, spec.alpha, exploratory) for item, after in zip(measured, corrected, strict=True))
+def verdicts(plan: Plan, tables: Tables, exploratory: bool, runs: str = DEFAULT_RUNS) -> tuple[Verdict, ...]:
+    """All hypotheses of the plan's file against its trials, corrected together."""
+    spec, trials = plan.sweep.spec, tables.trials
+    left = remaining(plan, trials["trial"], tables.damaged, runs)
+    with np.errstate(all="ignore"):  # a metric of 1e300 overflows somewhere and is told as the NaN that it becomes
+        measured = [measure(hypothesis, trials, spec) for hypothesis in spec.hypotheses]
+        corrected = holm([item.estimate.p for item in measured], spec.alpha)
+        claims = holm([item.estimate.p_claim for item in measured], spec.alpha)
+        each = zip(measured, corrected, claims, strict=True)
+        found = [verdict(item, p, claim, spec.alpha, exploratory, left) for item, p, claim in each]
     # A seed may be missing because of what the treatment did to it; what the others say only explores.
     return tuple(replace(one, exploratory=one.exploratory or one.seeds < spec.seeds) for one in found)

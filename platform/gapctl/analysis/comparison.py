@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Verdict
-from gapctl.spec.sweep import Hypothesis
+from gapctl.spec.hypotheses import Hypothesis
 
 _NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "response", "factor", "test", "direction", "smallest_effect"}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from gapctl.analysis.interval import half_width
-from gapctl.analysis.paired import FloatArray, Vary, arms_per_level, level_means
+from gapctl.analysis.paired import FloatArray, Vary, arms_per_cell, cell_means
 from gapctl.analysis.table import metrics_of
 from gapctl.spec.sweep import Level
 
@@ -35,9 +35,8 @@ def curves(trials: pl.DataFrame, vary: Vary, alpha: float) -> pl.DataFrame:
 def _curve(
     trials: pl.DataFrame, vary: Vary, factor: str, levels: Sequence[Level], metrics: Sequence[str], alpha: float
 ) -> pl.DataFrame:
-    complete = level_means(trials, vary, factor, levels, metrics).filter(
-        pl.col("trainings") == arms_per_level(vary, factor)
-    )
+    cells = [{factor: level} for level in levels]
+    complete = cell_means(trials, vary, cells, metrics).filter(pl.col("trainings") == arms_per_cell(vary, cells[0]))
     by_seed = complete.unpivot(metrics, index=["seed", "position"], variable_name="metric", value_name="value")
     found = (
         by_seed.filter(pl.col("value").is_finite())

@@ -10,7 +10,8 @@ from gapctl.plan.trials import Plan
 def deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     """How the plan departs from the declared design so that verdicts only explore; None where it does not.
 
-    Judging other levels, another recipe or fewer seeds than declared chooses among results that could be seen.
+    Judging other levels, another recipe or fewer seeds than declared chooses among results that could be seen, and
+    adding seeds until a verdict falls gives chance several tries (docs/statistics.md has how much that costs).
     """
     declared = None if declaration is None else declaration.design_sha256.get(scale_name(plan))
     if declaration is None or declared is None:
@@ -20,15 +21,11 @@ def deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     if declared != design_sha256(plan):
         return "what is trained, or at which levels, was changed after the first training began"
     seeds = declaration.seeds[scale_name(plan)]
-    if plan.sweep.spec.seeds < seeds:
-        return f"{plan.sweep.spec.seeds} of the {seeds} declared seeds are judged"
+    judged = plan.sweep.spec.seeds
+    if judged < seeds:
+        return f"{judged} of the {seeds} declared seeds are judged"
+    if judged > seeds:
+        return (
+            f"{judged} seeds are judged where {seeds} were declared, and seeds added after a look are a stopping rule"
+        )
     return None
-
-
-def remark(plan: Plan, declaration: Declaration | None) -> str | None:
-    """That seeds were added, which is allowed and said: stopping at the first verdict raises the rate of false ones."""
-    seeds = None if declaration is None else declaration.seeds.get(scale_name(plan))
-    if seeds is None or plan.sweep.spec.seeds <= seeds:
-        return None
-    more = plan.sweep.spec.seeds
-    return f"{more} seeds are judged where {seeds} were declared; docs/statistics.md has what adding seeds does"

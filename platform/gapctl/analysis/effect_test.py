@@ -1,19 +1,18 @@
-"""Whether effects of seeds have the declared sign: the t test, or the sign test where seeds agree exactly."""
+"""Whether effects of seeds lie where a hypothesis says: the t test, or the sign test where seeds agree exactly."""
 
 import math
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from gapctl.analysis.estimate import Direction, PTest
 from gapctl.analysis.paired import FloatArray
 
-ALTERNATIVES: Final[dict[Direction, Literal["greater", "less", "two-sided"]]] = {
-    "increasing": "greater",
-    "decreasing": "less",
-    "either": "two-sided",
-}
+Direction = Literal["increasing", "decreasing", "either", "neither"]
+"""Where an effect is claimed: above the smallest effect, below its negative, on either side of both, or between."""
+PTest = Literal["t", "sign", "page", "permutation", "none"]
+OneSided = Callable[[FloatArray], float]
 ROUNDING = 1e-12
 """Effects that differ by no more than this share of the largest are taken to be equal."""
 
@@ -25,8 +24,8 @@ class Tested(NamedTuple):
     by: PTest
 
 
-def effect_test(effects_S: FloatArray, direction: Direction) -> Tested:
-    """p of a mean effect of zero, one-sided in the declared direction; needs two seeds.
+def effect_test(effects_S: FloatArray, direction: Direction, smallest: float = 0.0) -> Tested:
+    """p that the mean effect is not beyond `smallest` in the declared direction; needs two seeds.
 
     Seeds that agree exactly leave the t test nothing to judge the mean by: it would call any two equal numbers
     certain. The sign test then says what so few seeds can say.
@@ -34,8 +33,17 @@ def effect_test(effects_S: FloatArray, direction: Direction) -> Tested:
     if len(effects_S) < 2:
         return Tested(math.nan, "none")
     if agree(effects_S):
-        return Tested(_sign_p(effects_S, direction), "sign")
-    return Tested(float(stats.ttest_1samp(effects_S, 0.0, alternative=ALTERNATIVES[direction]).pvalue), "t")
+        return Tested(directed(_sign_p, effects_S, direction, smallest), "sign")
+    return Tested(directed(_t_p, effects_S, direction, smallest), "t")
+
+
+def directed(above: OneSided, effects_S: FloatArray, direction: Direction, smallest: float) -> float:
+    """p of a direction from a test of effects above zero: twice the smaller for `either`, the larger for `neither`."""
+    if direction == "neither":
+        return max(above(effects_S + smallest), above(smallest - effects_S))
+    if direction == "either":
+        return min(1.0, 2 * min(above(effects_S - smallest), above(-effects_S - smallest)))
+    return above((effects_S if direction == "increasing" else -effects_S) - smallest)
 
 
 def agree(effects_S: FloatArray) -> bool:
@@ -43,8 +51,9 @@ def agree(effects_S: FloatArray) -> bool:
     return bool(np.ptp(effects_S) <= ROUNDING * np.abs(effects_S).max())
 
 
-def _sign_p(effects_S: FloatArray, direction: Direction) -> float:
-    if not effects_S.any():
-        return 1.0
-    risen = int(np.count_nonzero(effects_S > 0))
-    return float(stats.binomtest(risen, len(effects_S), alternative=ALTERNATIVES[direction]).pvalue)
+def _t_p(effects_S: FloatArray) -> float:
+    return float(stats.ttest_1samp(effects_S, 0.0, alternative="greater").pvalue)
+
+
+def _sign_p(effects_S: FloatArray) -> float:
+    return float(0.5 ** len(effects_S)) if effects_S.mean() > 0 else 1.0

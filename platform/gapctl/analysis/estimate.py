@@ -1,20 +1,27 @@
-"""What a test estimates: one effect per seed, their mean, and a p-value of the declared direction."""
+"""What a test estimates: one effect per seed, their mean, and p-values of what is declared."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
+import numpy as np
+from scipy import special
+
+from gapctl.analysis.effect_test import ROUNDING, Direction, PTest, Tested, effect_test
+from gapctl.analysis.flips import sign_flip_p
 from gapctl.analysis.interval import bootstrap_interval, t_interval
 from gapctl.analysis.paired import FloatArray
-from gapctl.analysis.results import Interval
-
-Direction = Literal["increasing", "decreasing", "either"]
-PTest = Literal["t", "sign", "page", "none"]
+from gapctl.analysis.results import UNKNOWN, Interval
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`effects_S` are the seeds' own effects, `p_test` the test that gave `p`; NaN for what too few seeds allow."""
+    """`effects_S` are the seeds' own effects; NaN stands for what too few seeds allow.
+
+    `p` is of an effect in the declared direction, however small, and `p_test` what gave it; `p_claim` is of the whole
+    claim, an effect beyond the smallest that counts; `p_permutation` is p without a distribution. `spread_of_seeds`
+    is the responses' standard deviation over seeds within a cell, pooled over cells;
+    `least_spread` the least spread of effects that the interval assumes.
+    """
 
     effects_S: FloatArray
     value: float
@@ -22,6 +29,10 @@ class Estimate:
     ci_bootstrap: Interval
     p: float
     p_test: PTest
+    p_claim: float = math.nan
+    p_permutation: float = math.nan
+    spread_of_seeds: float = math.nan
+    least_spread: float = 0.0
 
     @property
     def spread(self) -> float:
@@ -30,12 +41,71 @@ class Estimate:
 
     @property
     def standardised(self) -> float:
-        """The estimate over the spread; NaN without spread."""
-        return self.value / self.spread if self.spread > 0 else math.nan
+        """The estimate over the spread of the seeds' effects (d_z), corrected for few seeds; NaN without spread."""
+        return self._over(self.spread)
+
+    @property
+    def standardised_pooled(self) -> float:
+        """The estimate over the responses' own spread between seeds, corrected likewise; NaN without spread."""
+        return self._over(self.spread_of_seeds)
+
+    def _over(self, spread: float) -> float:
+        return hedges(len(self.effects_S)) * self.value / spread if spread > 0 else math.nan
 
 
-def estimate(effects_S: FloatArray, p: float, p_test: PTest, alpha: float) -> Estimate:
-    """The mean effect with its intervals at level 1 - alpha."""
-    value = float(effects_S.mean()) if len(effects_S) else math.nan
-    ci, bootstrap = t_interval(effects_S, alpha), bootstrap_interval(effects_S, alpha)
-    return Estimate(effects_S, value, ci, bootstrap, p, p_test)
+def hedges(seeds: int) -> float:
+    """Hedges' exact correction for a standard deviation of that many seeds: 0.72 for four, NaN for two.
+
+    Two seeds leave the expectation of the ratio infinite, so that nothing corrects it.
+    """
+    free = seeds - 1
+    if free < 2:
+        return math.nan
+    log = special.gammaln(free / 2) - special.gammaln((free - 1) / 2) - 0.5 * math.log(free / 2)
+    return float(math.exp(log))
+
+
+def effects_of(values_SC: FloatArray, weights_C: FloatArray) -> FloatArray:
+    """Each seed's weighted sum over cells; what is within rounding of the responses is no effect."""
+    effects_S = values_SC @ weights_C
+    size_S = np.abs(values_SC) @ np.abs(weights_C)
+    return np.asarray(np.where(np.abs(effects_S) <= ROUNDING * size_S, 0.0, effects_S))
+
+
+def estimate(
+    effects_S: FloatArray,
+    direction: Direction,
+    smallest: float,
+    alpha: float,
+    *,
+    tested: Tested | None = None,
+    p_permutation: float | None = None,
+    values_SC: FloatArray | None = None,
+) -> Estimate:
+    """The mean effect with its intervals at level 1 - alpha, and p-values; `tested` takes the place of the t test."""
+    nearest = smallest if direction == "neither" else 0.0
+    tested = tested or effect_test(effects_S, direction, nearest)
+    claim = effect_test(effects_S, direction, smallest).p
+    if p_permutation is None:
+        p_permutation = sign_flip_p(effects_S, direction, nearest)
+    return Estimate(
+        effects_S,
+        float(effects_S.mean()) if len(effects_S) else math.nan,
+        t_interval(effects_S, alpha),
+        bootstrap_interval(effects_S, alpha),
+        tested.p,
+        tested.by,
+        float(np.maximum(tested.p, claim)),
+        p_permutation,
+        pooled_spread(values_SC),
+    )
+
+
+def pooled_spread(values_SC: FloatArray | None) -> float:
+    """The standard deviation over seeds within a cell, pooled over cells; NaN with fewer than two seeds."""
+    if values_SC is None or len(values_SC) < 2:
+        return math.nan
+    return math.sqrt(float(values_SC.var(axis=0, ddof=1).mean()))
+
+
+NOTHING = Estimate(np.empty(0), math.nan, UNKNOWN, UNKNOWN, math.nan, "none")

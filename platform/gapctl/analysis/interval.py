@@ -8,11 +8,10 @@ import numpy as np
 from scipy import stats
 
 from gapctl.analysis.paired import FloatArray
-from gapctl.analysis.results import Interval
+from gapctl.analysis.results import UNKNOWN, Interval
 
 RESAMPLES = 9_999
 BOOTSTRAP_SEED = 20_240_407
-UNKNOWN = Interval(math.nan, math.nan)
 
 
 def t_interval(effects_S: FloatArray, alpha: float) -> Interval:

@@ -1,118 +1,103 @@
 """A verdict's reason in one sentence: what the seeds did, what that means, and what was missing."""
 
-import math
-from collections.abc import Sequence
-
-import numpy as np
-
 from gapctl.analysis.effect_test import agree
-from gapctl.analysis.estimate import Estimate
 from gapctl.analysis.holm import Corrected
-from gapctl.analysis.paired import Paired
+from gapctl.analysis.left_out import left_out
+from gapctl.analysis.measured import Measured
+from gapctl.analysis.mediation import Mediated
+from gapctl.analysis.remaining import Remaining
 from gapctl.analysis.results import Finding, Interval
 from gapctl.analysis.rule import beyond, declared
-from gapctl.spec.sweep import Contrast, Hypothesis
-
-VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do not change")}
+from gapctl.analysis.seed_words import number, numbers, seeds_did, short
+from gapctl.spec.hypotheses import Correlation, Mediation
 
 
 def reason(
-    hypothesis: Hypothesis, verdict: Finding, responses: Paired, found: Estimate, corrected: Corrected, alpha: float
+    measured: Measured, verdict: Finding, p: Corrected, claim: Corrected, alpha: float, remaining: Remaining
 ) -> str:
     """One sentence for a researcher who sees the numbers beside it."""
-    clauses = _left_out(hypothesis, responses)
-    if len(found.effects_S):
-        meaning = _meaning(hypothesis, verdict, found, corrected, alpha)
-        clauses = [_seeds(hypothesis, found), meaning, *_p_test(hypothesis, found), *clauses]
+    clauses = left_out(measured, remaining)
+    if len(measured.estimate.effects_S):
+        meaning = _meaning(measured, verdict, p, claim, alpha)
+        clauses = [*seeds_did(measured), meaning, *_share(measured), *_p_test(measured, claim), *clauses]
     else:
-        clauses = ["No seed can be judged yet", *clauses]
-    return "; ".join(clauses) + "."
+        clauses = [_nothing(measured), *clauses]
+    if measured.hypothesis.where:
+        held = ", ".join(f"{short(path)}={level}" for path, level in measured.hypothesis.where.items())
+        clauses[0] = f"among trainings with {held}, {_small(clauses[0])}"
+    text = "; ".join(clauses)
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def _seeds(hypothesis: Hypothesis, found: Estimate) -> str:
-    effects = [float(effect) for effect in found.effects_S]
-    unit = "" if isinstance(hypothesis, Contrast) else f" per unit of {hypothesis.factor.rsplit('.', 1)[-1]}"
-    signs = [int(np.sign(effect)) for effect in effects]
-    if len(set(signs)) == 1:
-        return f"{_subject(len(effects))} {VERBS[signs[0]][len(effects) > 1]}{_amount(effects)}{unit}"
-    wanted = -1 if hypothesis.direction == "decreasing" else 1
-    count = signs.count(wanted)
-    low, high = numbers([min(effects), max(effects)])
-    verb = VERBS[wanted][count != 1]
-    return f"{count or 'None'} of {len(effects)} seeds {verb}, the effects running from {low} to {high}{unit}"
+def _small(clause: str) -> str:
+    return f"{clause[0].lower()}{clause[1:]}"
 
 
-def _subject(seeds: int) -> str:
-    return {1: "The only complete seed", 2: "Both seeds"}.get(seeds, f"All {seeds} seeds")
+def _nothing(measured: Measured) -> str:
+    if measured.correlated and measured.correlated.too_few and measured.responses.seeds:
+        arms = measured.correlated.arms
+        return f"nothing can be told apart: the given metrics leave no order among {arms} arms"
+    return "No seed can be judged yet"
 
 
-def _amount(effects: Sequence[float]) -> str:
-    sizes = sorted(abs(effect) for effect in effects)
-    low, high = numbers([sizes[0], sizes[-1]])
-    if sizes[-1] == 0:
-        return ""
-    if len(sizes) > 1 and agree(np.asarray(effects)):
-        return f" by exactly {low}"
-    return f" by {low}" if low == high else f" by {low} to {high}"
-
-
-def _meaning(hypothesis: Hypothesis, verdict: Finding, found: Estimate, corrected: Corrected, alpha: float) -> str:
+def _meaning(measured: Measured, verdict: Finding, p: Corrected, claim: Corrected, alpha: float) -> str:
+    found, hypothesis, direction = measured.estimate, measured.hypothesis, measured.direction
     if len(found.effects_S) < 2:
         return "an interval needs at least two seeds"
     smallest = f"the smallest effect of {number(hypothesis.smallest_effect)}"
+    inside = f"the interval lies within {smallest} on both sides"
     if verdict == "supported":
-        return f"the interval lies beyond {smallest}"
+        return inside if direction == "neither" else f"the interval lies beyond {smallest}"
     if verdict == "refuted":
-        return _against(declared(found.ci, hypothesis.direction), hypothesis, smallest)
-    if beyond(found.ci, hypothesis.smallest_effect, hypothesis.direction):
-        return (
-            f"the interval lies beyond {smallest}, but p after Holm is {number(corrected.p)}, not below {number(alpha)}"
-        )
-    if agree(found.effects_S):
+        if direction == "neither":
+            return f"the whole interval lies beyond {smallest}"
+        return _against(declared(found.ci, direction), hypothesis.smallest_effect, smallest)
+    if beyond(found.ci, hypothesis.smallest_effect, direction):
+        where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
+        return f"{where}, but {_failed(measured, p, claim, alpha)}, not below {number(alpha)}"
+    if agree(found.effects_S) and not measured.correlated:
         return f"that is {smallest} itself, neither beyond nor short of it"
     return f"the interval reaches from effects short of {smallest} to effects beyond it"
 
 
-def _against(ci: Interval, hypothesis: Hypothesis, smallest: str) -> str:
-    if ci.low > -hypothesis.smallest_effect:
+def _failed(measured: Measured, p: Corrected, claim: Corrected, alpha: float) -> str:
+    """Which p it was; that of an effect as large as claimed counts as well."""
+    if measured.direction == "neither" or p.p >= alpha:
+        return f"p after Holm is {number(p.p)}"
+    return f"p of an effect beyond it, after Holm, is {number(claim.p)}"
+
+
+def _against(ci: Interval, size: float, smallest: str) -> str:
+    if ci.low > -size:
         return f"every effect in the interval is smaller than {smallest}"
     if ci.high < 0:
         return "the whole interval lies on the other side of zero"
     return f"no effect in the interval reaches {smallest} in the declared direction"
 
 
-def _p_test(hypothesis: Hypothesis, found: Estimate) -> list[str]:
-    if found.p_test == "sign":
+def _share(measured: Measured) -> list[str]:
+    hypothesis, mediated = measured.hypothesis, measured.mediated
+    if not isinstance(hypothesis, Mediation) or mediated is None or len(mediated.free.effects_S) < 2:
+        return []
+    if mediated.share_ci.low != mediated.share_ci.low:
+        return [f"with {short(hypothesis.mediator)}={hypothesis.free} there may be no effect, so it has no share"]
+    return [_share_words(mediated)]
+
+
+def _share_words(mediated: Mediated) -> str:
+    share, low, high = numbers([100 * value for value in (mediated.share, *mediated.share_ci)])
+    return f"the share of the effect that is mediated is {share} % ({low} % to {high} %)"
+
+
+def _p_test(measured: Measured, claim: Corrected) -> list[str]:
+    by, hypothesis = measured.estimate.p_test, measured.hypothesis
+    if by == "sign":
         return ["as the seeds agree exactly, p is the sign test's"]
-    if hypothesis.test == "trend" and found.p_test == "t":
+    if hypothesis.test == "trend" and by == "t":
         return ["as Page's test needs three levels, p is that of the slopes' t test"]
+    if isinstance(hypothesis, Correlation) and measured.correlated:
+        sides = 2 if hypothesis.direction == "either" else 1
+        rarest = sides / measured.correlated.orders
+        if rarest >= claim.level:
+            return [f"p cannot fall below {number(min(1.0, rarest))} with {measured.correlated.arms} arms to compare"]
     return []
-
-
-def _left_out(hypothesis: Hypothesis, responses: Paired) -> list[str]:
-    clauses = []
-    if responses.missing:
-        done = f"{responses.found} of {responses.planned} trainings are done"
-        clauses.append(f"{_list(responses.missing)} left out as {done}")
-    if responses.not_finite:
-        clauses.append(f"{_list(responses.not_finite)} left out as {hypothesis.response} is not a number there")
-    return clauses
-
-
-def _list(seeds: Sequence[int]) -> str:
-    names = [str(seed) for seed in seeds]
-    if len(names) == 1:
-        return f"seed {names[0]} is"
-    return f"seeds {', '.join(names[:-1])} and {names[-1]} are"
-
-
-def number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}"
-
-
-def numbers(values: Sequence[float]) -> list[str]:
-    """Numbers to compare: as many decimals for each as the largest needs for three significant digits."""
-    largest = max(abs(value) for value in values)
-    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
-    return [f"{value:.{decimals}f}" for value in values]

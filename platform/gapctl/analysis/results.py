@@ -1,9 +1,13 @@
 """What an analysis ends in: a verdict per hypothesis, the dose-response curves, and the trials behind them."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import polars as pl
+
+from gapctl.spec.sweep import Level
 
 Finding = Literal["supported", "refuted", "inconclusive"]
 
@@ -15,14 +19,22 @@ class Interval(NamedTuple):
     high: float
 
 
+UNKNOWN: Final = Interval(math.nan, math.nan)
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """One hypothesis against what was measured.
+    """One hypothesis against what was measured; NaN, None or nothing stands for what a test does not have.
 
-    `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor), `standardised` is the
-    estimate over the standard deviation of the seeds' own estimates. `p` is of the declared direction, `p_holm`
-    after Holm over the file. `seeds` counts the paired seeds, `trials` the trainings used. `seeds_needed` is how
-    many seeds would probably settle it, None where it is settled or where no number would. `reason` is one sentence.
+    `factor` is the treatment; of a correlation, the metric that the response is held against. `direction` of an
+    equivalence is `neither`. `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor; a
+    correlation's: Kendall's tau). `standardised` is the estimate over the standard deviation of the seeds' own
+    estimates (d_z), `standardised_pooled` over that of the responses between seeds within a cell, both with Hedges'
+    correction. `p` is of the declared direction by `p_test`, `p_claim` of the whole claim, an effect beyond
+    `smallest_effect`; `_holm` is after Holm over the file. `p_permutation` assumes no distribution. `seeds` counts the
+    paired seeds, `trials` the trainings used. `seeds_needed` is how many seeds in all would probably settle it, None
+    where it is settled or where no number would. `reason` is one sentence. A mediation has the treatment's effect
+    with the mediator free and fixed, and the share that it carries.
     """
 
     id: str
@@ -44,6 +56,23 @@ class Verdict:
     seeds_needed: int | None
     exploratory: bool
     reason: str
+    p_test: str = "none"
+    p_claim: float = math.nan
+    p_claim_holm: float = math.nan
+    p_permutation: float = math.nan
+    standardised_pooled: float = math.nan
+    source: str | None = None
+    where: Mapping[str, Level] = field(default_factory=dict)
+    between: tuple[Level, ...] = ()
+    given: tuple[str, ...] = ()
+    mediator: str | None = None
+    mediator_levels: tuple[Level, ...] = ()
+    effect_free: float = math.nan
+    effect_free_ci: Interval = UNKNOWN
+    effect_fixed: float = math.nan
+    effect_fixed_ci: Interval = UNKNOWN
+    share_mediated: float = math.nan
+    share_mediated_ci: Interval = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -55,9 +84,8 @@ class Analysis:
     `position` (0-based order of the level in the file), `metric`, `mean`, `low`, `high`, `seeds`, averaged over the
     other factors; `low` and `high` are null with one seed. `history`: a row per evaluation: `trial`, `label`, `seed`,
     factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
-    first trial, which makes verdicts exploratory; `remark` what a reader should know though it does not.
-    `provenance`: a row per finished trial, what it was computed from and on, as `provenance.py` describes it. `history`
-    has no rows where nobody asked for it.
+    first trial, which makes verdicts exploratory. `provenance`: a row per finished trial, what it was computed from
+    and on, as `provenance.py` describes it. `history` has no rows where nobody asked for it.
     """
 
     sweep: str
@@ -74,5 +102,4 @@ class Analysis:
     history: pl.DataFrame
     planned: int
     deviation: str | None = None
-    remark: str | None = None
     provenance: pl.DataFrame = field(default_factory=pl.DataFrame)

@@ -2,15 +2,16 @@
 
 import math
 
-from gapctl.analysis.estimate import Direction
+from gapctl.analysis.effect_test import Direction
 from gapctl.analysis.results import Finding, Interval
 
 
 def finding(ci: Interval, smallest_effect: float, direction: Direction, p_holm: float, alpha: float) -> Finding:
-    """Supported where every effect in the interval counts and p is small, refuted where none counts.
+    """Supported where every effect in the interval is as claimed and p is small, refuted where none is.
 
     An effect counts when it lies beyond the smallest effect in the declared direction, so an interval is against a
     hypothesis wherever it lies short of that: in the negligible band, on the other side of zero, or across both.
+    `neither` claims the band itself, so that `either` is supported where it is refuted, and the other way round.
     """
     if beyond(ci, smallest_effect, direction) and p_holm < alpha:
         return "supported"
@@ -18,16 +19,20 @@ def finding(ci: Interval, smallest_effect: float, direction: Direction, p_holm: 
 
 
 def beyond(ci: Interval, smallest_effect: float, direction: Direction) -> bool:
-    """Whether the whole interval lies beyond the smallest effect; for `either`, on one side."""
+    """Whether the whole interval lies beyond the smallest effect: on one side for `either`, inside for `neither`."""
     if direction == "either":
         return ci.low > smallest_effect or ci.high < -smallest_effect
+    if direction == "neither":
+        return short_of(ci, smallest_effect, "either")
     return declared(ci, direction).low > smallest_effect
 
 
 def short_of(ci: Interval, smallest_effect: float, direction: Direction) -> bool:
-    """Whether no effect in the interval reaches the smallest effect in the declared direction."""
+    """Whether no effect in the interval is as claimed."""
     if direction == "either":
         return ci.low > -smallest_effect and ci.high < smallest_effect
+    if direction == "neither":
+        return beyond(ci, smallest_effect, "either")
     return declared(ci, direction).high < smallest_effect
 
 
@@ -37,6 +42,8 @@ def declared(ci: Interval, direction: Direction) -> Interval:
 
 
 def margin(value: float, smallest_effect: float, direction: Direction) -> float:
-    """How far an estimate lies beyond the smallest effect; negative where it lies short of it."""
+    """How far an estimate lies beyond the smallest effect, to where it is claimed; negative where short of it."""
+    if direction == "neither":
+        return smallest_effect - math.fabs(value)
     towards = math.fabs(value) if direction == "either" else declared(Interval(value, value), direction).low
     return towards - smallest_effect

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from gapctl.analysis.effect_test import Tested, effect_test
-from gapctl.analysis.estimate import Estimate, estimate
+from gapctl.analysis.effect_test import Tested
+from gapctl.analysis.estimate import Estimate, effects_of, estimate
+from gapctl.analysis.flips import shuffled_levels_p
 from gapctl.analysis.paired import FloatArray, Paired
 
 FEWEST_LEVELS_OF_PAGE = 3
@@ -17,24 +18,29 @@ PERMUTATIONS = 50_000
 
 
 def trend(
-    responses: Paired, levels: Sequence[float], direction: Literal["increasing", "decreasing"], alpha: float
+    responses: Paired,
+    levels: Sequence[float],
+    direction: Literal["increasing", "decreasing"],
+    smallest: float,
+    alpha: float,
 ) -> Estimate:
     """The mean over seeds of the least-squares slope per unit of the factor; `levels` ascend.
 
     p is Page's (JASA 58:216-230, 1963); with two levels, where Page's test does not exist, that of the slopes' t test.
     """
-    slopes_S = slopes(responses.values_SL, np.asarray(levels, dtype=float))
+    values_SL, weights_L = responses.values_SC, slope_weights(np.asarray(levels, dtype=float))
+    slopes_S = effects_of(values_SL, weights_L)
     if len(levels) < FEWEST_LEVELS_OF_PAGE:
-        tested = effect_test(slopes_S, direction)
-    else:
-        tested = page_test(responses.values_SL if direction == "increasing" else -responses.values_SL)
-    return estimate(slopes_S, tested.p, tested.by, alpha)
+        return estimate(slopes_S, direction, smallest, alpha, values_SC=values_SL)
+    page = page_test(values_SL if direction == "increasing" else -values_SL)
+    shuffled = shuffled_levels_p(values_SL, weights_L, direction)
+    return estimate(slopes_S, direction, smallest, alpha, tested=page, p_permutation=shuffled, values_SC=values_SL)
 
 
-def slopes(values_SL: FloatArray, levels_L: FloatArray) -> FloatArray:
-    """Each seed's least-squares slope."""
+def slope_weights(levels_L: FloatArray) -> FloatArray:
+    """What responses are weighted with to give the least-squares slope."""
     centred_L = levels_L - levels_L.mean()
-    return np.asarray(values_SL @ centred_L / (centred_L @ centred_L))
+    return np.asarray(centred_L / (centred_L @ centred_L))
 
 
 def page_test(values_SL: FloatArray) -> Tested:

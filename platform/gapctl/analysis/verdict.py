@@ -1,68 +1,82 @@
-"""One hypothesis against the trials: its estimate first, its verdict once all hypotheses' p-values are known."""
+"""The verdict on a hypothesis, once the p-values of all hypotheses of its file are known."""
 
-from dataclasses import dataclass
+from typing import Any
 
-import polars as pl
-
-from gapctl.analysis.contrast import contrast
 from gapctl.analysis.estimate import Estimate
 from gapctl.analysis.holm import Corrected
-from gapctl.analysis.paired import Paired, paired
+from gapctl.analysis.measured import Measured
+from gapctl.analysis.mediation import Mediated
 from gapctl.analysis.reason import reason
+from gapctl.analysis.remaining import Remaining
 from gapctl.analysis.results import Verdict
 from gapctl.analysis.rule import finding
 from gapctl.analysis.seeds_needed import seeds_needed
-from gapctl.analysis.trend import trend
-from gapctl.spec.sweep import Contrast, Hypothesis, SweepFile
+from gapctl.spec.hypotheses import Correlation, Hypothesis, Mediation
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A hypothesis with the responses that bear on it and what they give."""
-
-    hypothesis: Hypothesis
-    responses: Paired
-    estimate: Estimate
-
-
-def measure(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> Measured:
-    """Pairs the responses by seed and estimates the effect."""
-    if isinstance(hypothesis, Contrast):
-        levels = list(hypothesis.between)
-    else:
-        levels = sorted(spec.vary[hypothesis.factor], key=float)
-    responses = paired(trials, spec.vary, spec.seeds, hypothesis.factor, levels, hypothesis.response)
-    if isinstance(hypothesis, Contrast):
-        found = contrast(responses, hypothesis.direction, spec.alpha)
-    else:
-        found = trend(responses, [float(level) for level in levels], hypothesis.direction, spec.alpha)
-    return Measured(hypothesis, responses, found)
-
-
-def verdict(measured: Measured, corrected: Corrected, alpha: float, exploratory: bool) -> Verdict:
-    """Applies the decision rule."""
-    hypothesis, responses, found = measured.hypothesis, measured.responses, measured.estimate
-    smallest, direction = hypothesis.smallest_effect, hypothesis.direction
-    outcome = finding(found.ci, smallest, direction, corrected.p, alpha)
-    needed = seeds_needed(found, smallest, direction, alpha, corrected.level) if outcome == "inconclusive" else None
+def verdict(
+    measured: Measured, p: Corrected, claim: Corrected, alpha: float, exploratory: bool, remaining: Remaining
+) -> Verdict:
+    """Applies the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
+    hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
+    smallest = hypothesis.smallest_effect
+    outcome = finding(found.ci, smallest, direction, claim.p, alpha)
+    needed = seeds_needed(found, smallest, direction, alpha, claim.level) if outcome == "inconclusive" else None
     return Verdict(
         id=hypothesis.id,
         claim=hypothesis.claim,
         test=hypothesis.test,
         response=hypothesis.response,
-        factor=hypothesis.factor,
+        factor=hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor,
         direction=direction,
         smallest_effect=smallest,
         verdict=outcome,
-        estimate=found.value,
-        ci=found.ci,
-        ci_bootstrap=found.ci_bootstrap,
-        standardised=found.standardised,
-        p=found.p,
-        p_holm=corrected.p,
-        seeds=len(responses.seeds),
-        trials=responses.trials,
+        seeds=len(found.effects_S),
+        trials=measured.trials,
         seeds_needed=needed,
         exploratory=exploratory,
-        reason=reason(hypothesis, outcome, responses, found, corrected, alpha),
+        reason=reason(measured, outcome, p, claim, alpha, remaining),
+        p_holm=p.p,
+        p_claim_holm=claim.p,
+        source=hypothesis.source,
+        where=dict(hypothesis.where),
+        **_figures(found),
+        **_compared(hypothesis),
+        **_carried(measured.mediated),
     )
+
+
+def _figures(found: Estimate) -> dict[str, Any]:
+    return {
+        "estimate": found.value,
+        "ci": found.ci,
+        "ci_bootstrap": found.ci_bootstrap,
+        "standardised": found.standardised,
+        "standardised_pooled": found.standardised_pooled,
+        "p": found.p,
+        "p_test": found.p_test,
+        "p_claim": found.p_claim,
+        "p_permutation": found.p_permutation,
+    }
+
+
+def _compared(hypothesis: Hypothesis) -> dict[str, Any]:
+    found: dict[str, Any] = {"between": getattr(hypothesis, "between", ())}
+    if isinstance(hypothesis, Correlation):
+        found["given"] = tuple(hypothesis.given)
+    if isinstance(hypothesis, Mediation):
+        found |= {"mediator": hypothesis.mediator, "mediator_levels": (hypothesis.free, hypothesis.fixed)}
+    return found
+
+
+def _carried(mediated: Mediated | None) -> dict[str, Any]:
+    if mediated is None:
+        return {}
+    return {
+        "effect_free": mediated.free.value,
+        "effect_free_ci": mediated.free.ci,
+        "effect_fixed": mediated.fixed.value,
+        "effect_fixed_ci": mediated.fixed.ci,
+        "share_mediated": mediated.share,
+        "share_mediated_ci": mediated.share_ci,
+    }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
     """One sweep: the verdicts and what they rest on; what is no number is null."""
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
-    fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation", "remark")
+    fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
     found = {
         "verdicts": [vars(verdict) for verdict in analysis.verdicts],
         **{name: getattr(analysis, name) for name in fields},

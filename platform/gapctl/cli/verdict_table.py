@@ -39,7 +39,7 @@ def declared_when(analysis: "Analysis") -> str:
     here = f"hypotheses sha256 {now[:HASH_DIGITS]}"
     if declared == now:
         late = f"; exploratory: {analysis.deviation}" if analysis.deviation else ""
-        return f"{here}, declared before the first trial{late}" + (f"; {analysis.remark}" if analysis.remark else "")
+        return f"{here}, declared before the first trial{late}"
     if declared is None:
         return f"{here}, exploratory: they were not declared before the first trial"
     return f"{here}, exploratory: those declared before the first trial were {declared[:HASH_DIGITS]}"

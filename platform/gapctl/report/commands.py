@@ -1,14 +1,11 @@
 """The commands that give a page's numbers again, as they are to be typed."""
 
-import json
 import shlex
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gapctl.ledger import Ledger
+from gapctl.plan.as_typed import as_typed, file_and_scale
 from gapctl.plan.trials import Plan
-from gapctl.spec.settings import Setting
-
-DEFAULT_RUNS: Final = "runs"
 
 
 class Commands(NamedTuple):
@@ -22,24 +19,15 @@ class Commands(NamedTuple):
 
 def commands_of(plan: Plan, ledger: Ledger) -> Commands:
     """The commands with this plan's file, scale and `--set` options, and this ledger's folder."""
-    sweep, file = plan.sweep, str(plan.sweep.path)
-    scale = ["--scale", sweep.scale] if sweep.scale else []
-    changes = [word for setting in sweep.settings if isinstance(setting.source, str) for word in _set(setting)]
-    runs = [] if ledger.root == DEFAULT_RUNS else ["--runs", ledger.root]
-    same = [file, *scale, *changes, *runs]
+    same = as_typed(plan, ledger.root)
     return Commands(
         sweep=shlex.join(["gapctl", "sweep", *same]),
         analyze=shlex.join(["gapctl", "analyze", *same, "--out", "report.html"]),
         train=shlex.join(["gapctl", "train", *same, "--trial", "TRIAL"]),
-        ui=shlex.join(["gapctl", "ui", file, *scale]),
+        ui=shlex.join(["gapctl", "ui", *file_and_scale(plan)]),
     )
 
 
 def default_sweep_command(sweep: str, scale: str | None) -> str:
     """The command for a file where sweeps usually are, when nothing but its name is known."""
     return shlex.join(["gapctl", "sweep", f"sweeps/{sweep}.yaml", *(["--scale", scale] if scale else [])])
-
-
-def _set(setting: Setting) -> list[str]:
-    """JSON is YAML, and unlike what was typed it is never cut short."""
-    return ["--set", f"{setting.written}={json.dumps(setting.value)}"]

@@ -40,8 +40,7 @@ def _declaration(analysis: Analysis) -> Html:
     if declared == now and analysis.deviation:
         return _alert("EXPLORATORY", f"The hypotheses stand as declared, but {analysis.deviation};", here)
     if declared == now:
-        more = [_plain(f"; {analysis.remark}")] if analysis.remark else []
-        said = [element("b", "Declared before the first training;"), here, *more]
+        said = [element("b", "Declared before the first training;"), here]
         return element("p", joined(said, " "), class_="notice")
     if declared is None:
         return _alert("EXPLORATORY", "These hypotheses were not written down before the first training began;", here)

@@ -120,12 +120,22 @@ def effect_unit(verdict: Verdict) -> str:
 
 def effect_kind(verdict: Verdict) -> str:
     """The beginning of an effect's name: what is done with the response."""
-    return {"trend": "slope of", "correlation": "correlation with"}.get(verdict.test, "difference in")
+    kinds = {"trend": "slope of", "correlation": "correlation of", "mediation": "mediated difference in"}
+    return kinds.get(verdict.test, "difference in")
 
 
 def effect_name(verdict: Verdict) -> str:
     """What an effect is of, with its unit, as an axis title."""
-    return f"{effect_kind(verdict)} {metric_name(verdict.response)}, {effect_unit(verdict)}".removesuffix(", ")
+    of = metric_name(verdict.response)
+    if verdict.test == "correlation":
+        of += f" with {metric_name(verdict.factor)}{_given(verdict)}"
+    return f"{effect_kind(verdict)} {of}, {effect_unit(verdict)}".removesuffix(", ")
+
+
+def _given(verdict: Verdict) -> str:
+    """What a partial correlation accounts for."""
+    names = [metric_name(name) if name in METRICS else factor_words(name) for name in verdict.given]
+    return f" given {' and '.join(names)}" if names else ""
 
 
 def interval_words(verdict: Verdict, alpha: float) -> str:

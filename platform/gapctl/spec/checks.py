@@ -8,13 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from gapctl.spec.grid import leaves, placed
+from gapctl.spec.hypotheses import Hypothesis
+from gapctl.spec.hypothesis_checks import hypothesis_problems, itself
 from gapctl.spec.messages import problems_in
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.parts import Parts, parts_of, valid_parts
-from gapctl.spec.problem import KeyPath, Problem, show
-from gapctl.spec.sweep import Contrast, Hypothesis, Level, SweepFile
+from gapctl.spec.problem import Problem, show
+from gapctl.spec.sweep import Level, SweepFile
 from gapctl.spec.trial import TrialConfig
-from gapctl.spec.vocabulary import is_metric, nearest_metric
 
 MOST_TRIALS = 10_000
 
@@ -46,7 +47,7 @@ def _meaning(parts: Parts) -> list[Problem]:
     # What a hypothesis asks of levels that are wrong themselves would only be noise.
     vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
     for index, hypothesis in parts.hypotheses.items():
-        found += _hypothesis(hypothesis, ("hypotheses", index), vary)
+        found += hypothesis_problems(hypothesis, ("hypotheses", index), vary)
     return list(dict.fromkeys(found))
 
 
@@ -94,60 +95,9 @@ def _repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem]:
         seen.add(hypothesis.id)
 
 
-def _hypothesis(
-    hypothesis: Hypothesis, at: KeyPath, vary: Mapping[str, Sequence[Level] | None] | None
-) -> Iterator[Problem]:
-    if not is_metric(hypothesis.response):
-        yield Problem(
-            (*at, "response"),
-            f"found {show(hypothesis.response)}; expected a metric such as gap/rmg or bias/moad_image"
-            f"{nearest_metric(hypothesis.response)}",
-        )
-    if hypothesis.direction == "either" and hypothesis.smallest_effect == 0:
-        text = "found 0 with direction either, which nothing can refute; expected the smallest effect that counts"
-        yield Problem((*at, "smallest_effect"), text)
-    if vary is None:
-        return
-    if hypothesis.factor not in vary:
-        close = did_you_mean(hypothesis.factor, vary)
-        yield Problem(
-            (*at, "factor"),
-            f"found {show(hypothesis.factor)}, which does not vary; expected one of {', '.join(vary)}{close}",
-        )
-    elif (levels := vary[hypothesis.factor]) is not None:
-        yield from _contrast(hypothesis, levels, at) if isinstance(hypothesis, Contrast) else _trend(levels, at)
-
-
-def _contrast(contrast: Contrast, levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
-    for side, level in enumerate(contrast.between):
-        if not _among(level, levels):
-            yield Problem(
-                (*at, "between", side), f"found {show(level)}; expected a level of {contrast.factor}: {show(levels)}"
-            )
-    if _among(contrast.between[0], contrast.between[1:]):
-        yield Problem((*at, "between", 1), f"found {show(contrast.between[1])} again; expected two different levels")
-
-
-def _trend(levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
-    """Two levels are few, yet a quick scale may leave no more: the analysis says what they can show."""
-    if any(isinstance(level, bool | str) for level in levels):
-        yield Problem((*at, "factor"), f"its levels are {show(levels)}; expected numbers for a trend")
-    elif len(levels) < 2:
-        yield Problem((*at, "factor"), f"its only level is {show(levels[0])}; expected at least two for a trend")
-
-
 def _repeated(levels: Sequence[Level]) -> Iterator[int]:
     seen: set[tuple[bool, Level]] = set()
     for index, level in enumerate(levels):
-        if _itself(level) in seen:
+        if itself(level) in seen:
             yield index
-        seen.add(_itself(level))
-
-
-def _among(level: Level, levels: Sequence[Level]) -> bool:
-    return _itself(level) in {_itself(other) for other in levels}
-
-
-def _itself(level: Level) -> tuple[bool, Level]:
-    """What levels are compared by: Python holds True and 1 for equal, a sweep file does not."""
-    return isinstance(level, bool), level
+        seen.add(itself(level))

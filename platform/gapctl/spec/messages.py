@@ -1,16 +1,15 @@
 """pydantic's findings in plain words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gapctl.spec.hypotheses import TESTS
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import KeyPath, Problem, show
-from gapctl.spec.sweep import Contrast, Trend
 
-TAGS: Mapping[str, type[BaseModel]] = {"trend": Trend, "contrast": Contrast}
 EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -49,7 +48,7 @@ def _text(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel])
     if kind == "missing":
         return f"missing; expected {'two levels' if isinstance(path[-1], int) else 'it here'}"
     if kind == "union_tag_not_found":
-        return f"missing; expected {_either(list(TAGS))}"
+        return f"missing; expected {_either(list(TESTS))}"
     if kind == "extra_forbidden":
         known = _keys_beside(first["loc"], model)
         return f"unknown key; expected one of {', '.join(known)}{did_you_mean(str(path[-1]), known)}"
@@ -84,7 +83,7 @@ def _in_document(found: ErrorDetails, document: Any) -> KeyPath:
     path: list[str | int] = []
     location, missing = found["loc"], found["type"] == "missing"
     for position, step in enumerate(location):
-        is_tag = len(path) == 2 and path[0] == "hypotheses" and step in TAGS
+        is_tag = len(path) == 2 and path[0] == "hypotheses" and step in TESTS
         inside = isinstance(document, dict) and step in document
         inside = inside or (isinstance(document, list) and isinstance(step, int) and step < len(document))
         if inside and not is_tag:
@@ -101,8 +100,8 @@ def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> list[
     """The keys that the model around an unknown key does have."""
     around: Any = model
     for step in location[:-1]:
-        if step in TAGS:
-            around = TAGS[str(step)]
+        if step in TESTS:
+            around = TESTS[str(step)]
         elif isinstance(around, type) and issubclass(around, BaseModel) and step in around.model_fields:
             around = around.model_fields[str(step)].annotation
     return sorted(around.model_fields) if isinstance(around, type) and issubclass(around, BaseModel) else []

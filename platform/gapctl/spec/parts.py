@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
+from gapctl.spec.hypotheses import Hypothesis
 from gapctl.spec.problem import KeyPath, Problem
-from gapctl.spec.sweep import Hypothesis, Level, SweepFile
+from gapctl.spec.sweep import Level, SweepFile
 from gapctl.spec.trial import TrialConfig
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from gapctl.spec.grid import leaves
+from gapctl.spec.hypotheses import TESTS
 from gapctl.spec.settings import known_paths
 from gapctl.spec.sweep import SweepFile
 from gapctl.spec.trial import TrialConfig
@@ -16,11 +17,23 @@ def sweep_schema() -> dict[str, Any]:
     paths = leaves(TrialConfig().model_dump())
     schema["properties"]["vary"]["propertyNames"] = {"enum": paths}
     schema["properties"]["scales"]["additionalProperties"]["propertyNames"] = {"enum": known_paths(TrialConfig())}
-    for hypothesis in ("Trend", "Contrast"):
-        properties = schema["$defs"][hypothesis]["properties"]
-        properties["response"]["enum"] = sorted(METRICS)
-        properties["factor"]["enum"] = paths
+    for hypothesis in TESTS.values():
+        for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
+            _complete(name, known, paths)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _complete(name: str, known: dict[str, Any], paths: list[str]) -> None:
+    """Adds to one key of a hypothesis the metrics or factors that it may name."""
+    metrics = sorted(METRICS)
+    if name in ("response", "against"):
+        known["enum"] = metrics
+    elif name in ("factor", "mediator"):
+        known["enum"] = paths
+    elif name == "given":
+        known["items"]["enum"] = [*paths, *metrics]
+    elif name == "where":
+        known["propertyNames"] = {"enum": paths}
 
 
 def schema_text() -> str:

@@ -2,41 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
+from gapctl.spec.hypotheses import Hypothesis, Slug
+from gapctl.spec.hypotheses import Level as Level
 from gapctl.spec.trial import Frozen, TrialConfig
-
-Level = bool | int | float | str
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
-
-
-class HypothesisBase(Frozen):
-    """What every hypothesis states before any trial runs; `smallest_effect` is in the response's own unit."""
-
-    id: Slug
-    claim: Annotated[str, Field(min_length=1)]
-    source: str | None = None
-    response: str
-    factor: str
-    smallest_effect: Annotated[float, Field(ge=0.0)]
-
-
-class Trend(HypothesisBase):
-    """The response moves one way with each step of an ordered factor; the effect is the slope per unit of it."""
-
-    test: Literal["trend"]
-    direction: Literal["increasing", "decreasing"]
-
-
-class Contrast(HypothesisBase):
-    """The response differs between two levels; the effect is the paired difference `between[1] - between[0]`."""
-
-    test: Literal["contrast"]
-    between: Annotated[tuple[Level, Level], Field(strict=False)]
-    direction: Literal["increasing", "decreasing", "either"]
-
-
-Hypothesis = Annotated[Trend | Contrast, Field(discriminator="test")]
 
 
 class Resources(Frozen):

@@ -1,0 +1,100 @@
+"""Finished trials whose true effects are known, as the table that an analysis of a ledger begins with.
+
+A response is arm's mean + seed's own shift (shared by all its arms) + the training's own noise, whose standard
+deviation is 1. Every function that draws takes its generator, so that the same seed gives the same trials.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from gapctl.analysis.analyze import verdicts
+from gapctl.analysis.results import Verdict
+from gapctl.analysis.table import Tables
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Plan
+from gapctl.spec.load import load_sweep
+
+FloatArray = npt.NDArray[np.float64]
+"""Shapes are in the names: S seeds, A arms."""
+ATTRIBUTES, MODE, ORDER = "data.captions.attributes", "temperature.mode", "data.captions.order"
+SIX: Mapping[str, Sequence[Any]] = {ATTRIBUTES: list(range(6))}
+TWO_BY_TWO: Mapping[str, Sequence[Any]] = {ATTRIBUTES: [0, 5], MODE: ["learned", "fixed"]}
+TWENTY_FOUR: Mapping[str, Sequence[Any]] = {**SIX, MODE: ["learned", "fixed"], ORDER: ["shuffled", "canonical"]}
+SEED_SHIFT = 1.0
+
+Noise = Callable[[np.random.Generator, tuple[int, int]], FloatArray]
+
+
+def _growing(noise_SA: FloatArray) -> FloatArray:
+    """The last arm's noise is four times as large as the first's."""
+    return noise_SA * np.geomspace(1.0, 4.0, noise_SA.shape[1])
+
+
+NOISES: Mapping[str, Noise] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "skewed": lambda rng, shape: rng.exponential(size=shape) - 1.0,
+    "heavy-tailed": lambda rng, shape: rng.standard_t(3, size=shape) / np.sqrt(3.0),
+    "unequal": lambda rng, shape: _growing(rng.standard_normal(shape)),
+    "skewed and unequal": lambda rng, shape: _growing(rng.exponential(size=shape) - 1.0),
+    "skewed down and unequal": lambda rng, shape: _growing(1.0 - rng.exponential(size=shape)),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A sweep file's grid and hypotheses, with as many seeds as will be simulated."""
+
+    vary: Mapping[str, Sequence[Any]]
+    hypotheses: tuple[Mapping[str, Any], ...]
+    seeds: int
+    alpha: float = 0.05
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of such a file, read by the same calls as any other."""
+        document = {
+            "name": "simulated",
+            "question": "Does it?",
+            "base": {"train": {"samples": 256, "batch_size": 256}},
+            "vary": {path: list(levels) for path, levels in self.vary.items()},
+            "seeds": self.seeds,
+            "hypotheses": [{"id": f"h{place}", "claim": "It.", **item} for place, item in enumerate(self.hypotheses)],
+            "alpha": self.alpha,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "simulated.yaml"
+            path.write_text(json.dumps(document), encoding="utf-8")
+            return make_plan(load_sweep(path), lambda data: "simulated")
+
+    @cached_property
+    def _frame(self) -> pl.DataFrame:
+        trials = self.plan.trials
+        factors = {path: [trial.factors[path] for trial in trials] for path in self.vary}
+        told = {"trial": [trial.id for trial in trials], "label": [trial.label for trial in trials]}
+        return pl.DataFrame({**told, "seed": [trial.seed for trial in trials], **factors})
+
+    @property
+    def arms(self) -> int:
+        """How many combinations of levels there are."""
+        return len(self.plan.trials) // self.seeds
+
+    def judged(self, responses: Mapping[str, FloatArray]) -> tuple[Verdict, ...]:
+        """The verdicts on responses of shape (S, A), arms in the plan's order."""
+        metrics = [pl.Series(name, values_SA.ravel()) for name, values_SA in responses.items()]
+        trials = self._frame.with_columns(*metrics, samples_seen=pl.lit(256), seconds=pl.lit(1.0))
+        return verdicts(self.plan, Tables(trials, trials.clear(), ()), exploratory=False)
+
+
+def drawn(rng: np.random.Generator, means_A: FloatArray, seeds: int, noise: str) -> FloatArray:
+    """One response of every training, of shape (S, A)."""
+    own_SA = NOISES[noise](rng, (seeds, len(means_A)))
+    return np.asarray(means_A + SEED_SHIFT * rng.standard_normal((seeds, 1)) + own_SA)

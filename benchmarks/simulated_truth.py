@@ -1,0 +1,150 @@
+"""How often verdicts are wrong, intervals hold the truth, and true effects are found, on ledgers made up for it.
+
+    python benchmarks/simulated_truth.py [--rounds 1000] [--seeds 2 3 5 10] [--only TEXT ...] [--out benchmarks/results]
+    python benchmarks/simulated_truth.py --tables        # only writes the tables of the last run anew, also in the docs
+
+Each round draws the trials of a sweep whose true effects are known and takes the whole way from the table of trials
+to the verdicts. Writes `simulated_truth.json` and `simulated_truth.md`, and the tables in docs/statistics.md. Runs in
+one process, about half an hour for everything.
+"""
+
+import argparse
+import gc
+import json
+import math
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gapctl.analysis.results import Verdict
+from simulated_cases import Case, cases
+from simulated_ledgers import World
+from simulated_tables import tables
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+DOCS = HERE.parent / "docs" / "statistics.md"
+BEGIN, END = "<!-- simulated truth: begin -->", "<!-- simulated truth: end -->"
+SEEDS = (2, 3, 5, 10)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Shares of `rounds`: supported verdicts, p below alpha, intervals that hold the truth (None where it varies).
+
+    Of a file with several hypotheses a share counts rounds in which it is so for any of them; `by_p_alone` is what
+    `supported` would be there if only p of the direction went through Holm.
+    """
+
+    kind: str
+    test: str
+    world: str
+    seeds: int
+    rounds: int
+    supported: float
+    p_below_alpha: float
+    by_p_alone: float | None
+    covered: float | None
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Which case this is, and at how many seeds."""
+        return (self.kind, self.test, self.world, self.seeds)
+
+
+def simulate(case: Case, seeds: int, rounds: int) -> Found:
+    """All rounds of a case at a number of seeds; the same whatever ran before."""
+    world = World(case.vary, case.hypotheses, seeds)
+    rng = np.random.default_rng([seeds, zlib.crc32(f"{case.kind} {case.test} {case.world}".encode())])
+    family = case.kind == "family"
+    judged = [world.judged(case.draw(rng, seeds)) for _ in range(rounds)]
+    return Found(
+        case.kind,
+        case.test,
+        case.world,
+        seeds,
+        rounds,
+        _share(any(one.verdict == "supported" for one in found) for found in judged),
+        _share(any(one.p_holm < world.alpha for one in found) for found in judged),
+        _share(any(_by_p_alone(one, world.alpha) for one in found) for found in judged) if family else None,
+        None if case.truth is None else _share(_holds(found[0], case.truth) for found in judged),
+    )
+
+
+def _by_p_alone(one: Verdict, alpha: float) -> bool:
+    low, high = one.ci
+    inside = -one.smallest_effect < low and high < one.smallest_effect
+    return (inside if one.direction == "neither" else low > one.smallest_effect) and one.p_holm < alpha
+
+
+def _holds(one: Verdict, truth: float) -> bool:
+    slack = 1e-9
+    return one.ci.low - slack <= truth <= one.ci.high + slack
+
+
+def _share(found: Iterable[bool]) -> float:
+    values = list(found)
+    return sum(values) / len(values)
+
+
+def run(rounds: int, seeds: Sequence[int], only: Sequence[str]) -> list[Found]:
+    """Every case at every number of seeds, telling how far it is."""
+    found = []
+    for case in cases():
+        name = f"{case.kind}: {case.test}, {case.world}"
+        if only and not any(text in name for text in only):
+            continue
+        start = time.perf_counter()
+        gc.collect()
+        gc.freeze()  # statsmodels collects garbage at each call
+        found += [simulate(case, count, rounds) for count in seeds]
+        shares = "  ".join(
+            f"{item.seeds}: {100 * item.supported:.1f}/{100 * item.p_below_alpha:.1f}"
+            f"/{math.nan if item.covered is None else 100 * item.covered:.1f}"
+            for item in found[-len(seeds) :]
+        )
+        print(f"{name:70s} {shares}  {time.perf_counter() - start:.0f} s", flush=True)
+    return found
+
+
+def write(found: Sequence[Found], out: Path) -> None:
+    """The figures as JSON, in the order of the cases; those that were not simulated now keep their last figures."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "simulated_truth.json"
+    before = [Found(**row) for row in json.loads(path.read_text())] if path.exists() else []
+    newest = {item.key: item for item in (*before, *found)}
+    place = {(case.kind, case.test, case.world): index for index, case in enumerate(cases())}
+    kept = sorted((item for item in newest.values() if item.key[:3] in place), key=lambda item: place[item.key[:3]])
+    path.write_text(json.dumps([asdict(item) for item in kept], indent=1) + "\n")
+
+
+def write_tables(out: Path, docs: Path) -> None:
+    """The tables beside the figures and in the documentation."""
+    text = tables(json.loads((out / "simulated_truth.json").read_text()))
+    (out / "simulated_truth.md").write_text(f"# Verdicts against simulated truth\n\n{text}", encoding="utf-8")
+    page = docs.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    docs.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Simulates what is asked for and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--only", nargs="+", default=[], help="cases whose name holds one of these; others keep theirs")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--tables", action="store_true")
+    options = parser.parse_args()
+    if not options.tables:
+        write(run(options.rounds, options.seeds, options.only), options.out)
+    write_tables(options.out, DOCS)
+
+
+if __name__ == "__main__":
+    main()

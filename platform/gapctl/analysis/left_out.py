@@ -1,0 +1,61 @@
+"""Which seeds were left out of an estimate, why, and which command brings them back."""
+
+from collections.abc import Sequence
+
+from gapctl.analysis.measured import Measured
+from gapctl.analysis.remaining import Remaining
+from gapctl.plan.trials import Trial
+from gapctl.spec.hypotheses import Correlation
+
+MOST_NAMED = 3
+
+
+def left_out(measured: Measured, remaining: Remaining) -> list[str]:
+    """A clause per reason; none where every planned seed counts."""
+    responses = measured.responses
+    clauses = _missing(measured, remaining) if responses.missing else []
+    if responses.not_finite:
+        metrics = either(responses.odd)
+        why = f"{metrics} is not a finite number there"
+        if responses.absent:
+            why = f"no training recorded {either(responses.absent)}"
+        clauses.append(f"{_list(responses.not_finite)} left out as {why}")
+    if measured.correlated and measured.correlated.constant:
+        clauses.append(f"{_list(measured.correlated.constant)} left out as {_constant(measured.hypothesis)}")
+    return clauses
+
+
+def _missing(measured: Measured, remaining: Remaining) -> list[str]:
+    responses = measured.responses
+    clauses = [f"{_list(responses.missing)} left out as {responses.found} of {responses.planned} trainings are done"]
+    untrained, damaged = remaining.of(measured.cells, measured.hypothesis.where)
+    if untrained:
+        clauses.append(f"`{remaining.command}` trains the other {len(untrained)} ({_names(untrained)})")
+    if damaged:
+        clauses.append(f"{len(damaged)} cannot be read ({_names(damaged)}): move their folders away first")
+    return clauses
+
+
+def _names(trials: Sequence[Trial]) -> str:
+    named = ", ".join(trial.label for trial in trials[:MOST_NAMED])
+    more = len(trials) - MOST_NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _constant(hypothesis: object) -> str:
+    assert isinstance(hypothesis, Correlation)
+    same = f"{either([hypothesis.response, hypothesis.against])} is the same in all arms compared"
+    return f"{same}, or nothing of it is left beside the given metrics" if hypothesis.given else same
+
+
+def either(names: Sequence[str]) -> str:
+    """`a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _list(seeds: Sequence[int]) -> str:
+    names = [str(seed) for seed in seeds]
+    if len(names) == 1:
+        return f"seed {names[0]} is"
+    return f"seeds {', '.join(names[:-1])} and {names[-1]} are"

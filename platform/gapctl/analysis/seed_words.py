@@ -1,0 +1,86 @@
+"""What the seeds did, as the first clause of a verdict's reason."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gapctl.analysis.effect_test import agree
+from gapctl.analysis.measured import Measured
+from gapctl.spec.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Trend
+
+VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do not change")}
+
+
+def seeds_did(measured: Measured) -> list[str]:
+    """The seeds' own effects in words; for a mediation also the treatment's effect with the mediator free and fixed."""
+    hypothesis, effects = measured.hypothesis, [float(effect) for effect in measured.estimate.effects_S]
+    if isinstance(hypothesis, Correlation):
+        return [_ran("tau", effects)]
+    if isinstance(hypothesis, Equivalence):
+        return [_ran("the difference", effects)]
+    if isinstance(hypothesis, Mediation) and measured.mediated:
+        return [_in_both_arms(measured, hypothesis), _ran("the difference between these", effects)]
+    return [_moved(hypothesis, effects)]
+
+
+def subject(seeds: int) -> str:
+    """`All 3 seeds`, in few words where there are one or two."""
+    return {1: "The only complete seed", 2: "Both seeds"}.get(seeds, f"All {seeds} seeds")
+
+
+def _moved(hypothesis: Hypothesis, effects: Sequence[float]) -> str:
+    unit = f" per unit of {short(hypothesis.factor)}" if isinstance(hypothesis, Trend) else ""
+    signs = [int(np.sign(effect)) for effect in effects]
+    if len(set(signs)) == 1:
+        return f"{subject(len(effects))} {VERBS[signs[0]][len(effects) > 1]}{_amount(effects)}{unit}"
+    wanted = -1 if getattr(hypothesis, "direction", "") == "decreasing" else 1
+    count = signs.count(wanted)
+    low, high = numbers([min(effects), max(effects)])
+    verb = VERBS[wanted][count != 1]
+    return f"{count or 'None'} of {len(effects)} seeds {verb}, the effects running from {low} to {high}{unit}"
+
+
+def _amount(effects: Sequence[float]) -> str:
+    sizes = sorted(abs(effect) for effect in effects)
+    low, high = numbers([sizes[0], sizes[-1]])
+    if sizes[-1] == 0:
+        return ""
+    if len(sizes) > 1 and agree(np.asarray(effects)):
+        return f" by exactly {low}"
+    return f" by {low}" if low == high else f" by {low} to {high}"
+
+
+def _ran(what: str, effects: Sequence[float]) -> str:
+    low, high = numbers([min(effects), max(effects)])
+    if len(effects) == 1:
+        return f"in the only complete seed {what} is {low}"
+    where = "in both seeds" if len(effects) == 2 else f"in all {len(effects)} seeds"
+    if agree(np.asarray(effects)):
+        return f"{where} {what} is exactly {low}"
+    return f"{where} {what} is {low}" if low == high else f"over {len(effects)} seeds {what} runs from {low} to {high}"
+
+
+def _in_both_arms(measured: Measured, hypothesis: Mediation) -> str:
+    assert measured.mediated is not None
+    mediator, treatment = short(hypothesis.mediator), short(hypothesis.factor)
+    free, fixed = numbers([measured.mediated.free.value, measured.mediated.fixed.value])
+    at_free, at_fixed = f"{mediator}={hypothesis.free}", f"{mediator}={hypothesis.fixed}"
+    return f"the effect of {treatment} is {free} with {at_free} and {fixed} with {at_fixed}"
+
+
+def short(path: str) -> str:
+    """The last part of a dotted path."""
+    return path.rsplit(".", 1)[-1]
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}"
+
+
+def numbers(values: Sequence[float]) -> list[str]:
+    """Numbers to compare: as many decimals for each as the largest needs for three significant digits."""
+    largest = max(abs(value) for value in values)
+    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
+    return [f"{value:.{decimals}f}" for value in values]
