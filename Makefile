@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test lint bench format lock ui clean help
 
 help:
-	@echo "make demo   runs the imbalance sweep and prints its verdicts (about five minutes on two cores)"
+	@echo "make demo   runs the imbalance sweep and prints its verdicts (about four minutes on two cores)"
 	@echo "make test   lint, types and tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's"
