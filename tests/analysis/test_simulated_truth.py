@@ -3,7 +3,9 @@
 80 rounds a case: by chance alone, more than 9 false verdicts at a true rate of 5 % come once in 200 times.
 """
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ ROUNDS = 80
 MOST_FALSE, LEAST_COVERED = 9 / ROUNDS, 0.88
 LEVELS = [("trend", "normal"), ("contrast", "normal"), ("equivalence", "normal"), ("mediation", "normal")]
 CORRELATIONS = [("correlation", "6 arms, normal"), ("correlation given a metric", "6 arms, normal")]
+
+
+@pytest.fixture(autouse=True)
+def _little_to_collect() -> Iterator[None]:
+    """statsmodels collects garbage at each call, which takes longer the more a process has loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def case(kind: str, test: str, world: str) -> Case:
