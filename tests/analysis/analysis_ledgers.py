@@ -41,6 +41,7 @@ def sweep_file(
     *hypotheses: Mapping[str, Any],
     vary: Mapping[str, Sequence[Any]] | None = None,
     seeds: int = 3,
+    first_seed: int = 0,
     alpha: float = 0.05,
     name: str = "made-up",
     train: Mapping[str, Any] | None = None,
@@ -52,6 +53,7 @@ def sweep_file(
         "base": {"train": {"samples": 256, "batch_size": 256, **(train or {})}},
         "vary": {path: list(levels) for path, levels in (vary or {ATTRIBUTES: range(6)}).items()},
         "seeds": seeds,
+        **({"first_seed": first_seed} if first_seed else {}),
         "hypotheses": [dict(hypothesis) for hypothesis in hypotheses],
         "alpha": alpha,
     }

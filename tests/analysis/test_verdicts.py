@@ -375,6 +375,30 @@ def test_seeds_added_after_a_look_are_a_stopping_rule_and_explore(tmp_path: Path
     assert str(after.deviation).startswith("4 seeds are judged where 3 were declared")
 
 
+def test_a_question_asked_anew_with_seeds_of_its_own_is_confirmatory(tmp_path: Path, ledger: Ledger) -> None:
+    fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05, noise=0.005))
+
+    same, fresh = (
+        plan_of(sweep_file(tmp_path, CONTRAST, seeds=5, name=name, first_seed=first))
+        for name, first in (("again", 0), ("anew", 10))
+    )
+    for plan in (same, fresh):
+        fill(ledger, plan, falling(0.05, noise=0.005))
+
+    assert [trial.seed for trial in fresh.trials[::6]] == [10, 11, 12, 13, 14]
+    assert analyze(same, ledger).verdicts[0].exploratory, "three of its seeds had been seen"
+    found = analyze(fresh, ledger).verdicts[0]
+    assert (found.verdict, found.seeds, found.exploratory) == ("supported", 5, False)
+
+
+def test_other_seeds_under_the_same_name_are_exploratory(tmp_path: Path, ledger: Ledger) -> None:
+    fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05, noise=0.005))
+    moved = plan_of(sweep_file(tmp_path, CONTRAST, first_seed=3))
+    fill(ledger, moved, falling(0.05, noise=0.005))
+
+    assert analyze(moved, ledger).verdicts[0].exploratory
+
+
 def test_a_missing_seed_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     fill(ledger, plan, falling(0.05, noise=0.005), trials=plan.trials[:-1])

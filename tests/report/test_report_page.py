@@ -86,7 +86,7 @@ def test_the_outcome_comes_before_everything_else() -> None:
 
 def test_an_unsettled_verdict_says_how_many_seeds_would_settle_it() -> None:
     assert "About 8 seeds would probably settle it" in page(analysis(verdicts=[INCONCLUSIVE])).words
-    assert "would probably settle it." not in page(analysis(verdicts=[REFUTED])).words.replace("Where more", "")
+    assert "would probably settle it:" not in page(analysis(verdicts=[REFUTED])).words.replace("Where more", "")
 
 
 def test_hypotheses_declared_in_time_are_confirmed_with_their_hash() -> None:

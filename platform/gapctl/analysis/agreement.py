@@ -65,7 +65,7 @@ def _settings(judged: Judged) -> dict[str, tuple[str, ...]]:
     spec = judged.plan.sweep.spec
     base = {path: (str(value),) for path, value in leaf_values(spec.base.model_dump(mode="json")).items()}
     varied = {path: tuple(str(level) for level in sorted(levels, key=_order)) for path, levels in spec.vary.items()}
-    settings = {**base, **varied, "seeds": (str(spec.seeds),)}
+    settings = {**base, **varied, "seeds": (str(spec.seeds),), "first_seed": (str(spec.first_seed),)}
     settings.pop("data.source", None)
     return settings
 

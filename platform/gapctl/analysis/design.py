@@ -19,7 +19,7 @@ def deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     if declared == UNDECLARED:
         return "its trainings had begun before this scale was declared"
     if declared != design_sha256(plan):
-        return "what is trained, or at which levels, was changed after the first training began"
+        return "what is trained, at which levels or from which seed on, was changed after the first training began"
     seeds = declaration.seeds[scale_name(plan)]
     judged = plan.sweep.spec.seeds
     if judged < seeds:

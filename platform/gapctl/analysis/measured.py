@@ -49,7 +49,7 @@ def measure(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> Me
         names += [hypothesis.against, *(name for name in hypothesis.given if name not in spec.vary)]
     # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
     kept = _at(trials, spec, hypothesis.where)
-    responses = paired(kept, vary, spec.seeds, cells, names)
+    responses = paired(kept, vary, spec.replicates, cells, names)
     return _tested(hypothesis, cells, responses, spec)
 
 

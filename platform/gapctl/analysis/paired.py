@@ -48,7 +48,7 @@ class Paired:
         return self.values_SC.size * self.arms
 
 
-def paired(trials: pl.DataFrame, vary: Vary, seeds: int, cells: Sequence[Arm], responses: Sequence[str]) -> Paired:
+def paired(trials: pl.DataFrame, vary: Vary, seeds: range, cells: Sequence[Arm], responses: Sequence[str]) -> Paired:
     """A seed counts only when all its trainings in `cells` are done and have finite responses."""
     arms = arms_per_cell(vary, cells[0])
     means = cell_means(trials, vary, cells, responses)
@@ -62,10 +62,10 @@ def paired(trials: pl.DataFrame, vary: Vary, seeds: int, cells: Sequence[Arm], r
         seeds=tuple(whole["seed"]),
         values_RSC=values.reshape(len(responses), len(whole), len(cells)),
         arms=arms,
-        missing=_without(range(seeds), done["seed"]),
+        missing=_without(seeds, done["seed"]),
         not_finite=_without(done["seed"], whole["seed"]),
         found=int(by_seed["trainings"].sum()),
-        planned=arms * len(cells) * seeds,
+        planned=arms * len(cells) * len(seeds),
         odd=tuple(name for name in responses if not means[name].is_finite().all()),
         absent=tuple(name for name in responses if name not in trials.columns),
     )

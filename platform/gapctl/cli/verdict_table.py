@@ -78,9 +78,11 @@ def _cells(verdict: "Verdict") -> list[str]:
 def _explained(verdict: "Verdict", width: int) -> "Text":
     from rich.text import Text
 
+    from gapctl.report.words import settling
+
     lines = [verdict.claim, verdict.reason]
     if verdict.seeds_needed is not None:
-        lines.append(f"About {verdict.seeds_needed} seeds would settle it, if estimate and spread stay as they are.")
+        lines.append(settling(verdict.seeds_needed))
     mark = " (exploratory)" if verdict.exploratory else ""
     said = "".join(f"\n{_indented(line, width)}" for line in lines)
     return Text.assemble("\n", verdict.id, ": ", (verdict.verdict, STYLES[verdict.verdict]), mark, said)

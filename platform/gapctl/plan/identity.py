@@ -31,6 +31,11 @@ def without_address(config: TrialConfig) -> dict[str, Any]:
 
 
 def design_sha256(plan: Plan) -> str:
-    """The hash of what is trained on which data, seeds aside: to change it after a look is to choose among results."""
+    """The hash of what is trained on which data from which seed on: to change it after a look is to choose.
+
+    How many seeds there are is declared beside it. A first seed of 0 is left out, as it was before it could be set.
+    """
+    spec = plan.sweep.spec
     data = sorted({trial.data_fingerprint for trial in plan.trials})
-    return sha256_of({"base": without_address(plan.sweep.spec.base), "vary": plan.sweep.spec.vary, "data": data})
+    first = {"first_seed": spec.first_seed} if spec.first_seed else {}
+    return sha256_of({"base": without_address(spec.base), "vary": spec.vary, "data": data, **first})

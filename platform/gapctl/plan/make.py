@@ -25,7 +25,7 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     names = short_names(list(sweep.spec.vary))
     trials = tuple(
         _trial(arm, config, seed, fingerprints[config.data.source], names, recipe_version)
-        for seed in range(sweep.spec.seeds)
+        for seed in sweep.spec.replicates
         for arm, config in grid
     )
     return Plan(sweep=sweep, trials=trials, recipe_version=recipe_version)

@@ -23,7 +23,17 @@ from gapctl.report.run_facts import Fact, run_facts
 from gapctl.report.run_record import read_record
 from gapctl.report.trial_table import main_metrics
 from gapctl.report.verdict_cards import SYMBOLS
-from gapctl.report.words import aligned, as_declared, capital, confidence, counted, effect_name, number, p_value
+from gapctl.report.words import (
+    aligned,
+    as_declared,
+    capital,
+    confidence,
+    counted,
+    effect_name,
+    number,
+    p_value,
+    settling,
+)
 
 MOST_ROWS: Final = 500
 """Trainings in a table; a page with more of them is read by nobody, and an export has them all."""
@@ -107,7 +117,7 @@ def _verdict_cells(verdict: Verdict) -> list[str]:
 
 
 def _reason(verdict: Verdict) -> str:
-    needed = f" About {verdict.seeds_needed} seeds would probably settle it." if verdict.seeds_needed else ""
+    needed = f" {settling(verdict.seeds_needed)}" if verdict.seeds_needed else ""
     declared = f"{verdict.direction}, smallest effect {as_declared(verdict.smallest_effect)}"
     return f"* {code(verdict.id)} ({plain(verdict.test)}, {plain(declared)}): {plain(verdict.reason)}{needed}"
 

@@ -18,6 +18,7 @@ from gapctl.report.words import (
     metric_name,
     number,
     p_value,
+    settling,
 )
 from gapctl.spec.sweep import Level
 from gapctl_charts.figure import Figure
@@ -75,7 +76,7 @@ def _standardised(verdict: Verdict) -> str:
 def _reason(verdict: Verdict) -> str:
     if verdict.seeds_needed is None:
         return verdict.reason
-    return f"{verdict.reason} About {verdict.seeds_needed} seeds would probably settle it."
+    return f"{verdict.reason} {settling(verdict.seeds_needed)}"
 
 
 def _details(verdict: Verdict, alpha: float, asked: Asked | None) -> dict[str, str | Html]:

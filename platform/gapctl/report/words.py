@@ -154,3 +154,11 @@ def listed(names: Sequence[str], most: int = 6) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")
+
+
+def settling(seeds: int) -> str:
+    """What an inconclusive verdict asks for; seeds added to the same sweep would be a stopping rule."""
+    return (
+        f"About {seeds} seeds would probably settle it: ask anew under another name, with a first_seed that no "
+        "training has had yet; seeds added here only explore."
+    )

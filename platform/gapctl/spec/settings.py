@@ -13,7 +13,7 @@ from gapctl.spec.trial import TrialConfig
 from gapctl.spec.yaml_loader import parse
 from gapctl.spec.yaml_source import YamlSource
 
-PLAIN = ("name", "question", "seeds", "alpha")
+PLAIN = ("name", "question", "seeds", "first_seed", "alpha")
 IN_THE_FILE_ONLY = ("hypotheses", "scales", "default_scale")
 
 

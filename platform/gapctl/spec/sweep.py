@@ -28,16 +28,26 @@ class Tracking(Frozen):
 
 
 class SweepFile(Frozen):
-    """A whole sweep file, before a scale or an override is applied."""
+    """A whole sweep file, before a scale or an override is applied.
+
+    Trials are replicated over `seeds` seeds from `first_seed` on: a question that is asked anew begins where the
+    trainings that it was asked of end.
+    """
 
     name: Slug
     question: Annotated[str, Field(min_length=1)]
     base: TrialConfig
     vary: Annotated[dict[str, Annotated[list[Level], Field(min_length=1)]], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    first_seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
     default_scale: str | None = None
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
+
+    @property
+    def replicates(self) -> range:
+        """The seeds of every arm."""
+        return range(self.first_seed, self.first_seed + self.seeds)

@@ -15,7 +15,7 @@ class Treatments:
         vary = plan.sweep.spec.vary
         self._names = short_names(list(vary))
         self._texts = {path: dict(zip(levels, padded(levels), strict=True)) for path, levels in vary.items()}
-        self._seeds = padded(range(plan.sweep.spec.seeds))
+        self._seeds = dict(zip(plan.sweep.spec.replicates, padded(plan.sweep.spec.replicates), strict=True))
 
     @property
     def names(self) -> list[str]:
