@@ -9,6 +9,7 @@ from hypothesis import settings
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; its 15 lets trials starve beside the tests
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # two processes of tests have two cores; numpy's threads would wait for each other there
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and a trial's two threads would wait there by keeping the cores busy
 settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
 
