@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 import typer
 
 from gapctl.cli.data_fetch import fetch_command
+from gapctl.cli.data_index import index_command
 from gapctl.cli.data_verify import verify_command
 from gapctl.cli.options import JsonOption
 
@@ -41,6 +42,7 @@ class PreparedSplit(NamedTuple):
 
 data_app.command("verify")(verify_command)
 data_app.command("fetch")(fetch_command)
+data_app.command("index")(index_command)
 
 
 @data_app.command("mad")
