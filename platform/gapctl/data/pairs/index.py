@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from gapctl.data.mad.shards.atomic import TEMPORARY, write_whole
-from gapctl.data.pairs.index_shard import as_columns, index_shard
+from gapctl.data.pairs.index_shard import ShardContent, as_columns, index_shard
 from gapctl.data.pairs.manifest import (
     SCHEMA,
     VERSION,
@@ -88,14 +88,18 @@ def piece_of(stored: Stored) -> bytes:
             found = index_shard(content)
     except OSError as error:
         raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
-    usable = sum(sample.problem is None for sample in found.samples)
+    return indexed_piece(stored, found)
+
+
+def indexed_piece(stored: Stored, found: ShardContent) -> bytes:
+    """The part of a manifest that this content of a shard makes."""
     record = ShardRecord(
         stored.address,
         stored.bytes,
         stored.modified,
         found.fingerprint,
         len(found.samples),
-        usable,
+        sum(sample.problem is None for sample in found.samples),
         found.damage,
         found.ignored,
     )
@@ -105,7 +109,7 @@ def piece_of(stored: Stored) -> bytes:
 
 def joined(pieces: Sequence[Manifest]) -> Manifest:
     """One manifest of many; a sample whose key and image an earlier one has is marked as a duplicate."""
-    samples = pl.concat([piece.samples for piece in pieces])
+    samples = pl.concat([pl.DataFrame(schema=SCHEMA), *(piece.samples for piece in pieces)])
     again = (
         pl.col("problem").is_null()
         & pl.col("image_mark").is_duplicated()

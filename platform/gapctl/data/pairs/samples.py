@@ -78,12 +78,13 @@ def _sample(members: dict[str, Any]) -> Sample:
     image = next((members[ending] for ending in IMAGES if ending in members), None)
     caption = members.get("txt")
     words = None if caption is None else caption.decode("utf-8", errors="replace").strip()
-    return Sample(members["__key__"], image, words or None, _about(members.get("json")))
+    return Sample(members["__key__"], image, words or None, about_of(members.get("json")))
 
 
-def _about(content: bytes | None) -> dict[str, Any]:
+def about_of(content: bytes | None) -> dict[str, Any]:
+    """What a sample's JSON member says; nothing where it is missing, damaged, or no object."""
     try:
         found = json.loads(content or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,12 +1,14 @@
 """Shards where they are stored: on this machine, or in an object store by an fsspec address."""
 
+import errno
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from gapctl.data.pairs.members import Content
 from gapctl.errors import InputError, WorkError
@@ -14,6 +16,9 @@ from gapctl.errors import InputError, WorkError
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
 READ_WHOLE: Final = 64 << 20
 """Bytes of a shard that is read rather than mapped; a mapped file that shrinks meanwhile ends the process."""
+
+MOST_OPEN: Final = 256
+"""Files at a time; systems allow 1,024 to a process."""
 
 
 @dataclass(frozen=True)
@@ -139,3 +144,37 @@ def _remote(file_system: Any, address: str, info: dict[str, Any]) -> Stored:
 def _local(path: Path) -> Stored:
     facts = path.stat()
     return Stored(str(path), facts.st_size, str(facts.st_mtime_ns))
+
+
+class OpenShards:
+    """Parts of many shards in any order; files of this machine stay open, the last used ones."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for file in self._files.values():
+            os.close(file)
+
+    def read(self, address: str, start: int, size: int) -> bytes:
+        """So many bytes from `start` on; raises OSError where the shard is gone or has grown short."""
+        if not size:
+            return b""
+        if "://" in address:
+            file_system, path = _file_system(address)
+            content = bytes(file_system.cat_file(path, start=start, end=start + size))
+        else:
+            content = os.pread(self._open(address), size, start)
+        if len(content) != size:
+            raise OSError(errno.EIO, f"{address} has grown short since it was indexed")
+        return content
+
+    def _open(self, address: str) -> int:
+        known = self._files.pop(address, None)
+        self._files[address] = os.open(address, os.O_RDONLY) if known is None else known
+        if len(self._files) > MOST_OPEN:
+            os.close(self._files.pop(next(iter(self._files))))
+        return self._files[address]
