@@ -24,9 +24,8 @@ from gapctl.errors import InputError, WorkError
 REQUEST_FILE: Final = ".resharding.json"
 QUALITY: Final = 95
 ENDINGS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
-NEEDED: Final = (
-    "shard", "key", "form", "image_offset", "image_bytes", "caption_offset", "caption_bytes", "json_offset", "json_bytes",
-)  # fmt: skip
+PARTS: Final = ("image", "caption", "json")
+NEEDED: Final = ("shard", "key", "form", *(f"{part}_{what}" for part in PARTS for what in ("offset", "bytes")))
 OnProgress = Callable[[int, int], None]
 
 
@@ -135,8 +134,8 @@ def _begin(out: Path, request: ReshardRequest, tasks: Sequence[ShardToWrite]) ->
             raise InputError(f"--out {out}: holds other data; expected a new or empty folder. Nothing was written")
         if marked not in (None, wanted):
             raise InputError(
-                f"--out {out}: was begun otherwise ({marked.decode() if marked else ''}). Give another folder, or delete "
-                "this one. Nothing was written"
+                f"--out {out}: was begun otherwise ({marked.decode() if marked else ''}). Give another folder, or "
+                "delete this one. Nothing was written"
             )
         write_whole(out / REQUEST_FILE, wanted, out)
         for folder in {Path(task.address).parent for task in tasks}:
@@ -177,8 +176,7 @@ def _write(file: BinaryIO, task: ShardToWrite, opened: OpenShards, dropped: list
 def _read(rows: Sequence[dict[str, Any]], opened: OpenShards) -> Iterator[tuple[int, Sample, dict[str, Any]]]:
     for place, row in enumerate(rows):
         image, caption, about = (
-            opened.read(row["shard"], row[f"{part}_offset"], row[f"{part}_bytes"])
-            for part in ("image", "caption", "json")
+            opened.read(row["shard"], row[f"{part}_offset"], row[f"{part}_bytes"]) for part in PARTS
         )
         yield place, Sample(row["key"], image, caption.decode("utf-8", "replace").strip(), about_of(about)), row
 

@@ -67,7 +67,7 @@ def _not_whole(folder: Path) -> Verification:
         return Verification(None, 0, 0, (Problem(MAKING, what),))
     found = "a folder without mad.json" if folder.is_dir() else "a file" if folder.exists() else "does not exist"
     raise InputError(
-        f"{folder}: {found}; expected a folder that `gapctl data mad --out` made, or shards of pairs (.tar), or their manifest."
+        f"{folder}: {found}; expected a folder that `gapctl data mad --out` made, tar shards, or their manifest."
     )
 
 
