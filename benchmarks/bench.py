@@ -25,7 +25,17 @@ from gapctl.training.hardware import processor
 from row import Row, read_rows
 
 HERE = Path(__file__).parent
-NAMES = ("mad_generation", "training_step", "evaluation", "packing", "sweep_overhead", "planning", "metrics")
+NAMES = (
+    "mad_generation",
+    "training_step",
+    "evaluation",
+    "packing",
+    "sweep_overhead",
+    "planning",
+    "metrics",
+    "indexing",
+    "shard_fuzz",
+)
 
 
 @dataclass(frozen=True)

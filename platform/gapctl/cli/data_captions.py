@@ -53,8 +53,14 @@ def _rules(keep: str | None, rate: float, sentences: int, field: str | None) -> 
     try:
         return [KeepRule(name, rate, sentences, field or "") for name in names]
     except ValueError as error:
-        option = {"keep": "--keep", "rate": "--rate", "sent": "--sentences"}[str(error)[:4]]
-        raise InputError(f"{option}: {error}") from error
+        raise InputError(f"{_option(str(error))}: {error}") from error
+
+
+def _option(message: str) -> str:
+    """The option that a rule complains of."""
+    if message.endswith("second caption"):
+        return "--field"
+    return f"--{message.split(' ', 1)[0]}"
 
 
 def _usable(name: str, field: str | None) -> bool:

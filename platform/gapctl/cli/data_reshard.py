@@ -52,6 +52,8 @@ def reshard_command(
         raise InputError(f"--validation {validation:g}: expected a share from 0 to below 1")
     began, who = time.perf_counter(), workers_of(workers, address)
     manifest = manifest_at(places, who)
+    if not len(manifest.usable):
+        raise InputError(f"{places[0]}: no sample that can be used; `gapctl data verify` says why")
     request = ReshardRequest(manifest.fingerprint, per_shard, seed if shuffle else None, resize, validation, seed)
     with _bar() as show:
         done = reshard(manifest, request, out, who, show)
@@ -80,10 +82,12 @@ def _print(out: Path, done: "Resharded", left_out: int, seconds: float) -> None:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from gapctl.cli.terminal import plain_console
+
     columns = (TextColumn("writing samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = plain_console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("writing", total=None, visible=False)
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

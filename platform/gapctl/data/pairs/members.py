@@ -116,11 +116,13 @@ class _Walking:
 
 def _size(header: bytes, at: int) -> int:
     try:
-        return int(header[124:136].rstrip(b"\0 ") or b"0", 8)
+        size = int(header[124:136].rstrip(b"\0 ") or b"0", 8)
     except ValueError:
-        if header[124] == 0x80:  # GNU's base 256, for members beyond 8 GiB
-            return int.from_bytes(header[125:136])
-        raise _Damage(f"what stands at byte {at:,} is not a tar header") from None
+        # GNU's base 256, for members beyond 8 GiB; a negative size would lead back and around for ever.
+        size = int.from_bytes(header[125:136]) if header[124] == 0x80 else -1
+    if size < 0:
+        raise _Damage(f"what stands at byte {at:,} is not a tar header")
+    return size
 
 
 def _name(header: bytes) -> bytes:

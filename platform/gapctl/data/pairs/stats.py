@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import polars as pl
 
@@ -18,7 +18,8 @@ SHOWN_WORDS: Final = 30
 _WORD: Final = re.compile(r"\w[\w'’-]*")
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """The mean of a column, its values at `QUANTILES`, and how often each rounded value occurs."""
 
     mean: float
@@ -26,15 +27,17 @@ class Spread(NamedTuple):
     counts: Mapping[int, int]
 
 
-class Repeated(NamedTuple):
+@dataclass(frozen=True)
+class Repeated:
     """How many distinct values stand more than once, and how many samples they are beyond the first of each."""
 
     values: int
     beyond_first: int
 
 
-class Vocabulary(NamedTuple):
-    """Distinct words (case folded), their occurrences, how many make 90 % of them, how many occur once, the commonest."""
+@dataclass(frozen=True)
+class Vocabulary:
+    """Distinct words (case folded), their occurrences, how many make 90 %, how many occur once, the commonest."""
 
     words: int
     occurrences: int
