@@ -11,7 +11,7 @@ from gapctl.data.pairs.problems import MOST_CAPTION_BYTES, Problem
 
 IMAGE_ENDINGS: Final = (b"jpg", b"jpeg", b"png", b"webp")
 READ_ENDINGS: Final = frozenset({*IMAGE_ENDINGS, b"txt", b"json"})
-MARKED: Final = 1024
+MARKED: Final = 512
 """Bytes of each end of an image that its mark covers: reading all of them would halve the speed."""
 _NOWHERE: Final = (0, 0)
 

@@ -17,6 +17,7 @@ MOST_EXTENDED: Final = 1 << 20
 _ZEROS: Final = bytes(BLOCK)
 _GZIP: Final = b"\x1f\x8b"
 _CHECKSUM: Final = slice(148, 156)
+_DIGITS: Final = b"01234567"
 
 
 class Content(Protocol):
@@ -154,14 +155,17 @@ def _sound_headers(content: Content, headers: list[int]) -> int:
     whole = len(content) // BLOCK * BLOCK
     blocks: NDArray[np.uint8] = np.frombuffer(content, np.uint8, whole).reshape(-1, BLOCK)  # type: ignore[call-overload]
     rows = blocks[np.asarray(headers) // BLOCK]
-    stated = [_octal(bytes(field)) for field in rows[:, _CHECKSUM]]
-    sums = rows.sum(axis=1, dtype=np.int64) - rows[:, _CHECKSUM].sum(axis=1, dtype=np.int64) + 8 * 0x20
-    wrong = np.flatnonzero(sums != np.asarray(stated))
+    field = rows[:, _CHECKSUM]
+    sums = rows.sum(axis=1, dtype=np.uint32) - field.sum(axis=1, dtype=np.uint32) + 8 * 0x20
+    wrong = np.flatnonzero(sums != _octal(field))
     return int(wrong[0]) if len(wrong) else len(headers)
 
 
-def _octal(field: bytes) -> int:
-    try:
-        return int(field.split(b"\0", 1)[0].strip() or b"-1", 8)
-    except ValueError:
-        return -1
+def _octal(field_N8: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Checksums as tars state them: six octal digits and NUL, or up to seven with spaces before and after; else -1."""
+    usual = field_N8[:, :6].astype(np.int64) - 0x30
+    stated = usual @ 8 ** np.arange(5, -1, -1)
+    for row in np.flatnonzero((usual < 0).any(axis=1) | (usual > 7).any(axis=1) | (field_N8[:, 6] != 0)):
+        text = bytes(field_N8[row]).split(b"\0", 1)[0].strip(b" ")
+        stated[row] = int(text, 8) if text and not text.strip(_DIGITS) else -1
+    return stated

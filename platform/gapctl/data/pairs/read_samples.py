@@ -1,6 +1,6 @@
 """Samples by their places in a manifest, without a walk through the tar."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +8,9 @@ import polars as pl
 
 from gapctl.data.pairs.index import look_at
 from gapctl.data.pairs.manifest import Manifest, read_manifest, require_current
-from gapctl.data.pairs.members import Content
-from gapctl.data.pairs.samples import Sample, about_of
+from gapctl.data.pairs.samples import Sample, sample_at
 from gapctl.data.pairs.spread import Workers
 from gapctl.data.pairs.stored import content_of, stored_shards
-
-
-def sample_at(content: Content, row: Mapping[str, Any]) -> Sample:
-    """The sample of a manifest's row in its shard's content; parts that are missing or wrong are None."""
-
-    def part(name: str) -> bytes:
-        start = row[f"{name}_offset"]
-        return content[start : start + row[f"{name}_bytes"]]
-
-    caption = part("caption").decode("utf-8", errors="replace").strip()
-    return Sample(row["key"], part("image") or None, caption or None, about_of(part("json")))
 
 
 def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:

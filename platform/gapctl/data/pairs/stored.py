@@ -78,7 +78,7 @@ def _mapped(path: Path) -> Iterator[Content]:
         yield path.read_bytes()
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        content.madvise(mmap.MADV_SEQUENTIAL)
+        content.madvise(mmap.MADV_WILLNEED)  # all of it, while its beginning is looked at
         yield content
 
 
