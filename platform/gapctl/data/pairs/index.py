@@ -30,8 +30,8 @@ from gapctl.errors import InputError, WorkError
 
 OnProgress = Callable[[int, int], None]
 
-SMALL: Final = 64 << 20
-"""Bytes that one process has indexed before another has started."""
+EACH: Final = 1 << 30
+"""Bytes that a process indexes in the time in which another starts; fewer are not worth one."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def joined(pieces: Sequence[Manifest]) -> Manifest:
 
 
 def _few(workers: Workers, shards: Sequence[Stored]) -> Workers:
-    small = workers.open_ray is None and sum(shard.bytes for shard in shards) <= SMALL
-    return replace(workers, processes=1) if small else workers
+    worth = 1 + sum(shard.bytes for shard in shards) // EACH
+    return replace(workers, processes=min(workers.processes, worth))
 
 
 def _before(out: Path) -> Mapping[Stored, Manifest]:

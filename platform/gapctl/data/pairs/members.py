@@ -1,7 +1,7 @@
 """Where the members of a tar lie, from its headers alone; nothing is extracted, and links are not followed.
 
-`tarfile` needs about 60 microseconds a member, which would make indexing slower than reading; this needs two, and holds
-to the same formats: ustar, GNU's long names and base-256 sizes, and the extended headers of pax.
+`tarfile` takes fourteen times as long, which would make indexing slower than reading; this holds to the same
+formats: ustar, GNU's long names and base-256 sizes, and the extended headers of pax.
 """
 
 from typing import Final, NamedTuple, Protocol

@@ -4,6 +4,7 @@ A pool starts in half a second and Ray in five, in which a machine indexes ten g
 are more machines than one.
 """
 
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -77,8 +78,8 @@ def _on_ray(work: Callable[[Task], Done], tasks: Sequence[Task], open_ray: OpenR
         import ray.data
         from ray.exceptions import RayError
 
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a failure reaches the user as one message
+        ray.data.DataContext.get_current().enable_progress_bars = False
         items = [{"place": place, "task": _Boxed(task)} for place, task in enumerate(tasks)]
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_Row(work), num_cpus=1)
         try:
