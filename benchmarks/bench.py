@@ -34,6 +34,8 @@ NAMES = (
     "planning",
     "analysis",
     "metrics",
+    "indexing",
+    "shard_fuzz",
 )
 
 

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
+from gapctl.cli.data_captions import captions_command
 from gapctl.cli.data_fetch import fetch_command
+from gapctl.cli.data_index import index_command
+from gapctl.cli.data_reshard import reshard_command
+from gapctl.cli.data_stats import stats_command
 from gapctl.cli.data_verify import verify_command
 from gapctl.cli.options import JsonOption
 
@@ -41,6 +45,10 @@ class PreparedSplit(NamedTuple):
 
 data_app.command("verify")(verify_command)
 data_app.command("fetch")(fetch_command)
+data_app.command("index")(index_command)
+data_app.command("captions")(captions_command)
+data_app.command("reshard")(reshard_command)
+data_app.command("stats")(stats_command)
 
 
 @data_app.command("mad")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gapctl.cli.data_index import AddressOption, WorkersOption
+from gapctl.cli.data_verify_pairs import verify_pairs
 from gapctl.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -15,13 +17,40 @@ if TYPE_CHECKING:
 
 
 def verify_command(
-    folder: Annotated[Path, typer.Argument(help="A folder that `gapctl data mad --out` made.", metavar="FOLDER")],
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            help="A folder that `gapctl data mad --out` made; or tar shards of pairs, or their manifest.",
+            metavar="FOLDER|SHARDS|MANIFEST",
+            show_default=False,
+        ),
+    ],
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every byte of a folder of shards with its checksums; the exit code is 1 if anything is wrong.
+    """Read data whole and name all that is wrong with it; the exit code is 1 if anything is.
 
-    Named are a missing, short, changed or foreign file, and a manifest that does not match.
+    Of MAD's shards every byte is compared with its checksum: named are a missing, short, changed or foreign file, and
+    a manifest that does not match. Of image-text shards every image is decoded: named are shards that are missing, cut
+    short or unlike their manifest, and samples that are undecodable, duplicated, or without a caption.
     """
+    if is_pairs(places):
+        verify_pairs(places, workers, address, as_json)
+    else:
+        _verify_mad(Path(places[0]), as_json)
+
+
+def is_pairs(places: list[str]) -> bool:
+    """Whether these name image-text shards or a manifest of them, and not a folder of MAD's shards."""
+    path = Path(places[0])
+    if len(places) > 1 or "://" in places[0] or "{" in path.name or path.suffix in (".tar", ".parquet"):
+        return True
+    marks = (path / "mad.json", path / ".making")
+    return not any(mark.exists() for mark in marks) and any(path.glob("*.tar"))
+
+
+def _verify_mad(folder: Path, as_json: bool) -> None:
     from gapctl.data.mad.shards.verify import verify_folder
 
     with _bar() as show:

@@ -18,6 +18,9 @@ class Purpose(IntEnum):
     PLACES = 5
     GALLERY = 6
     PROMPTS = 7
+    CAPTION = 8
+    DEGRADATION = 9
+    SHARDS = 10
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:

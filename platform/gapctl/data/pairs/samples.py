@@ -2,20 +2,20 @@
 
 import io
 import json
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gapctl.data.pairs.index_shard import index_shard
+from gapctl.data.pairs.members import Content
+from gapctl.data.pairs.stored import content_of
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGES: Final = ("jpg", "jpeg", "png", "webp")
 FORMATS: Final = ("JPEG", "PNG", "WEBP")
 """No other decoder sees a shard's bytes: some of Pillow's start other programs."""
-BLOCK: Final = 512
 
 
 class Sample(NamedTuple):
@@ -29,37 +29,27 @@ class Sample(NamedTuple):
 
 def samples_of(shard: Path) -> Iterator[Sample]:
     """The samples in the order of the tar; raises InputError where it is damaged, or holds no sample at all."""
-    from webdataset.tariterators import group_by_keys, tar_file_iterator
-
-    count = 0
     try:
-        with shard.open("rb") as opened:
-            members = ({**member, "__url__": str(shard)} for member in tar_file_iterator(opened))
-            for members_by_ending in group_by_keys(members):
-                yield _sample(members_by_ending)
-                count += 1
-        _require_end(shard)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        reason = str(error).split(" @ ")[0]
-        raise InputError(f"{shard}: a damaged tar, after {count} samples ({reason}); fetch it again") from error
-    if not count:
+        with content_of(str(shard)) as content:
+            found = index_shard(content)
+            yield from (sample_at(content, row._asdict()) for row in found.samples)
+    except OSError as error:
+        raise InputError(f"{shard}: cannot be read ({error.strerror}); expected a tar shard") from error
+    if found.damage:
+        raise InputError(f"{shard}: a damaged tar, after {len(found.samples)} samples ({found.damage}); fetch it again")
+    if not found.samples:
         raise InputError(f"{shard}: an empty shard; expected samples of key.jpg, key.txt, key.json")
 
 
-def _require_end(shard: Path) -> None:
-    """Raises ReadError where the members do not end in the block of zeros that ends a tar.
+def sample_at(content: Content, row: Mapping[str, Any]) -> Sample:
+    """The sample of a manifest's row in its shard's content; parts that are missing are None."""
 
-    To `tarfile` a header that it cannot read, and a file cut between two members, are the end.
-    """
-    with tarfile.open(shard) as opened:
-        for _ in opened:
-            pass
-        assert opened.fileobj is not None
-        opened.fileobj.seek(opened.offset)
-        if opened.fileobj.read(BLOCK) != bytes(BLOCK):
-            raise tarfile.ReadError(f"what stands at byte {opened.offset} is neither a member nor the end")
-        while opened.fileobj.read(1 << 20):
-            pass  # a compressed tar is checked when its last byte is read
+    def part(name: str) -> bytes:
+        start = row[f"{name}_offset"]
+        return content[start : start + row[f"{name}_bytes"]]
+
+    caption = part("caption").decode("utf-8", errors="replace").strip()
+    return Sample(row["key"], part("image") or None, caption or None, about_of(part("json")))
 
 
 def picture_of(sample: Sample) -> "Image.Image":
@@ -74,16 +64,10 @@ def picture_of(sample: Sample) -> "Image.Image":
         raise ValueError(f"unreadable image: {error}") from error
 
 
-def _sample(members: dict[str, Any]) -> Sample:
-    image = next((members[ending] for ending in IMAGES if ending in members), None)
-    caption = members.get("txt")
-    words = None if caption is None else caption.decode("utf-8", errors="replace").strip()
-    return Sample(members["__key__"], image, words or None, _about(members.get("json")))
-
-
-def _about(content: bytes | None) -> dict[str, Any]:
+def about_of(content: bytes | None) -> dict[str, Any]:
+    """What a sample's JSON member says; nothing where it is missing, damaged, or no object."""
     try:
         found = json.loads(content or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

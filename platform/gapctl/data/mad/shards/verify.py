@@ -66,7 +66,9 @@ def _not_whole(folder: Path) -> Verification:
         what = f"not finished, or being made now; run the `gapctl data mad --out {folder}` that began it again"
         return Verification(None, 0, 0, (Problem(MAKING, what),))
     found = "a folder without mad.json" if folder.is_dir() else "a file" if folder.exists() else "does not exist"
-    raise InputError(f"{folder}: {found}; expected a folder that `gapctl data mad --out` made.")
+    raise InputError(
+        f"{folder}: {found}; expected a folder that `gapctl data mad --out` made, tar shards, or their manifest."
+    )
 
 
 def _check_files(folder: Path, files: Mapping[str, FileRecord], on_progress: OnProgress) -> dict[str, str | None]:

@@ -1,0 +1,180 @@
+"""Shards where they are stored: on this machine, or in an object store by an fsspec address."""
+
+import errno
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from gapctl.data.pairs.members import Content
+from gapctl.errors import InputError, WorkError
+
+EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
+READ_WHOLE: Final = 64 << 20
+"""Bytes of a shard that is read rather than mapped; a mapped file that shrinks meanwhile ends the process."""
+
+MOST_OPEN: Final = 256
+"""Files at a time; systems allow 1,024 to a process."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A shard's address, its size, and what tells that it was written again: a time, or an object's tag."""
+
+    address: str
+    bytes: int
+    modified: str
+
+
+def stored_shards(places: Sequence[str]) -> list[Stored]:
+    """The shards that files, folders, braces and addresses name; folders in the order of names, each shard once.
+
+    Raises InputError for a place without shards, and for an address that cannot be listed.
+    """
+    found = [shard for place in places for name in _names(place) for shard in _at(name)]
+    if not found:
+        raise InputError(f"no shards were named; {EXPECTED}")
+    return list({shard.address: shard for shard in found}.values())
+
+
+def stored_now(address: str) -> Stored | None:
+    """What lies at an address now; None where nothing does."""
+    if "://" not in address:
+        return _local(Path(address)) if Path(address).is_file() else None
+    file_system, path = _file_system(address)
+    try:
+        return _remote(file_system, address, file_system.info(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{address}: cannot be asked for ({error}); check the address and your rights") from error
+
+
+@contextmanager
+def content_of(address: str) -> Iterator[Content]:
+    """The bytes of a shard; one from an object store lies in a temporary file meanwhile."""
+    if "://" not in address:
+        with _mapped(Path(address)) as content:
+            yield content
+        return
+    file_system, path = _file_system(address)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "shard.tar"
+        try:
+            file_system.get_file(path, str(copy))
+        except OSError as error:
+            raise WorkError(f"{address}: cannot be fetched ({error}); run the same command again") from error
+        with _mapped(copy) as content:
+            yield content
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[Content]:
+    if path.stat().st_size <= READ_WHOLE:
+        yield path.read_bytes()
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        content.madvise(mmap.MADV_WILLNEED)  # all of it, while its beginning is looked at
+        yield content
+
+
+def _names(place: str) -> list[str]:
+    # Not webdataset's own function, which is this one and brings torch, three seconds that indexing does not need.
+    from braceexpand import braceexpand
+
+    try:
+        return list(braceexpand(place))
+    except ValueError as error:
+        raise InputError(f"{place}: braces that do not match; expected such as {{00000..00011}}.tar") from error
+
+
+def _at(name: str) -> list[Stored]:
+    if "://" in name:
+        return _at_address(name)
+    path = Path(name).expanduser().absolute()
+    if path.is_file():
+        return [_local(path)]
+    if not path.is_dir():
+        raise InputError(f"{name}: no such file or folder; {EXPECTED}")
+    shards = sorted(path.glob("*.tar"))
+    if not shards:
+        raise InputError(f"{name}: no .tar file in this folder; {EXPECTED}")
+    return [_local(shard) for shard in shards]
+
+
+def _at_address(address: str) -> list[Stored]:
+    file_system, path = _file_system(address)
+    protocol = address.split("://", 1)[0]
+    try:
+        info = file_system.info(path)
+        if info["type"] == "file":
+            return [_remote(file_system, address, info)]
+        listed = sorted(file_system.ls(path, detail=True), key=lambda entry: str(entry["name"]))
+    except FileNotFoundError as error:
+        raise InputError(f"{address}: nothing is there; {EXPECTED}") from error
+    except OSError as error:
+        raise InputError(f"{address}: cannot be listed ({error}); check the address and your rights") from error
+    shards = [entry for entry in listed if str(entry["name"]).endswith(".tar")]
+    if not shards:
+        raise InputError(f"{address}: no .tar in this folder; {EXPECTED}")
+    return [_remote(file_system, f"{protocol}://{each['name']}", each) for each in shards]
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        file_system, path = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError, OSError) as error:
+        raise InputError(f"{address}: {error}; s3:// needs the package s3fs, gs:// needs gcsfs") from error
+    return file_system, str(path)
+
+
+def _remote(file_system: Any, address: str, info: dict[str, Any]) -> Stored:
+    tag = next(
+        (info[name] for name in ("ETag", "etag", "LastModified", "updated", "mtime", "created") if info.get(name)), ""
+    )
+    return Stored(address, int(info["size"] or 0), str(tag).strip('"'))
+
+
+def _local(path: Path) -> Stored:
+    facts = path.stat()
+    return Stored(str(path), facts.st_size, str(facts.st_mtime_ns))
+
+
+class OpenShards:
+    """Parts of many shards in any order; files of this machine stay open, the last used ones."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for file in self._files.values():
+            os.close(file)
+
+    def read(self, address: str, start: int, size: int) -> bytes:
+        """So many bytes from `start` on; raises OSError where the shard is gone or has grown short."""
+        if not size:
+            return b""
+        if "://" in address:
+            file_system, path = _file_system(address)
+            content = bytes(file_system.cat_file(path, start=start, end=start + size))
+        else:
+            content = os.pread(self._open(address), size, start)
+        if len(content) != size:
+            raise OSError(errno.EIO, f"{address} has grown short since it was indexed")
+        return content
+
+    def _open(self, address: str) -> int:
+        known = self._files.pop(address, None)
+        self._files[address] = os.open(address, os.O_RDONLY) if known is None else known
+        if len(self._files) > MOST_OPEN:
+            os.close(self._files.pop(next(iter(self._files))))
+        return self._files[address]

@@ -1,0 +1,54 @@
+"""Whatever stands in a shard, reading it ends soon, runs nothing, and gives samples that lie within it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from gapctl.data.captions import TREATMENTS, KeepRule, treat
+from gapctl.data.pairs.index import piece_of
+from gapctl.data.pairs.manifest import Manifest, from_parquet
+from gapctl.data.pairs.read_samples import read_rows
+from gapctl.data.pairs.samples import samples_of
+from gapctl.data.pairs.stored import stored_shards
+from gapctl.data.pairs.verify import checked_piece
+from gapctl.errors import InputError
+from shard_mutations import mutated_shard
+
+SHARDS = 60
+"""`benchmarks/shard_fuzz.py` does the same with 2,000."""
+
+
+@pytest.mark.timeout(120)
+def test_no_mutated_shard_crashes_or_hangs_what_reads_it(tmp_path: Path) -> None:
+    for seed in range(SHARDS):
+        content, done = mutated_shard(seed)
+        path = tmp_path / "00000.tar"
+        path.write_bytes(content)
+        try:
+            read_in_every_way(path)
+        except Exception as error:
+            error.add_note(f"seed {seed}: {done}")
+            raise
+
+
+def read_in_every_way(path: Path) -> None:
+    (stored,) = stored_shards([str(path)])
+    indexed, checked = from_parquet(piece_of(stored)), from_parquet(checked_piece(stored))
+    assert indexed.shards[0].fingerprint
+    assert len(indexed.samples) == len(checked.samples)
+    require_within(indexed, path.stat().st_size)
+    for row, sample in read_rows(checked.usable):
+        assert sample.image
+        assert sample.caption
+        for keep in TREATMENTS:
+            treat(KeepRule(keep, field="name"), sample.caption, sample.about, 0, 0, row["offset"])
+    with suppress(InputError):
+        list(samples_of(path))
+
+
+def require_within(manifest: Manifest, size: int) -> None:
+    for part in ("image", "caption", "json"):
+        ends = manifest.samples[f"{part}_offset"] + manifest.samples[f"{part}_bytes"]
+        assert (ends <= size).all()
+        assert (manifest.samples[f"{part}_bytes"] >= 0).all()
