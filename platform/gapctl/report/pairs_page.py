@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from gapctl.report.figure import Figure, figure
+import polars as pl
+
 from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.page_parts import document, panels, section
-from gapctl.report.palette import PAGE_LOOK, Look
+from gapctl_charts.figure import Figure, figure
+from gapctl_charts.look import PAGE_LOOK, Look
+from gapctl_charts.value_counts import histogram, word_bars
 
-if TYPE_CHECKING:
-    import altair as alt
-
-HEIGHT: Final = 260
 MOST_BARS: Final = 60
-ROW_HEIGHT: Final = 16
 
 
 class Bar(NamedTuple):
@@ -74,37 +72,12 @@ def _row(row: Sequence[str]) -> Html:
 
 
 def _histogram(name: str, title: str, axis: str, counts: Mapping[int, int], look: Look) -> Figure:
-    import altair as alt
-
-    rows = [bar._asdict() for bar in bars(counts)]
-    marks = alt.Chart(alt.InlineData(values=rows)).mark_rect(color=look.categories(1)[0])
-    chart = marks.encode(
-        x=alt.X("low:Q", title=axis, axis=alt.Axis(grid=False), scale=alt.Scale(zero=False)),
-        x2="high:Q",
-        y=_samples("samples"),
-        y2=alt.datum(0),
-        tooltip=[alt.Tooltip("low:Q", title="from"), alt.Tooltip("high:Q", title="to below"), "samples:Q"],
-    )
+    rows = pl.DataFrame(bars(counts), schema={"low": pl.Float64, "high": pl.Float64, "samples": pl.Int64}, orient="row")
     total = sum(counts.values())
-    return figure(name, title, f"{total:,} samples.", chart.properties(width=look.width, height=HEIGHT), look)
+    return figure(name, title, f"{total:,} samples.", histogram(rows, axis, look), look)
 
 
 def _commonest(words: Sequence[tuple[str, int]], look: Look) -> Figure:
-    import altair as alt
-
-    rows = [{"word": word, "times": count} for word, count in words]
-    marks = alt.Chart(alt.InlineData(values=rows)).mark_bar(color=look.categories(1)[0])
-    chart = marks.encode(
-        y=alt.Y("word:N", sort=[word for word, _ in words], title=None),
-        x=alt.X("times:Q", title="occurrences", axis=alt.Axis(format="~s")),
-        tooltip=["word:N", "times:Q"],
-    )
-    height = ROW_HEIGHT * max(1, len(words))
+    rows = pl.DataFrame(list(words), schema={"word": pl.String, "times": pl.Int64}, orient="row")
     caption = "Case is folded, and a word that stands twice in a caption counts twice."
-    return figure("vocabulary", "The commonest words", caption, chart.properties(width=look.width, height=height), look)
-
-
-def _samples(field: str) -> "alt.Y":
-    import altair as alt
-
-    return alt.Y(f"{field}:Q", title="samples", axis=alt.Axis(format="~s"))
+    return figure("vocabulary", "The commonest words", caption, word_bars(rows, look), look)
