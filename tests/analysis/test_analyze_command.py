@@ -94,9 +94,10 @@ def test_json_stays_alone_on_standard_output_when_a_report_is_written(file: Path
     assert (tmp_path / "r.html").exists()
 
 
-@pytest.mark.parametrize("place", ["missing/report.html", "."])
+@pytest.mark.parametrize("place", ["missing/report.html", "folder.html"])
 def test_a_report_that_cannot_be_written_is_wrong_input(file: Path, plan: Plan, tmp_path: Path, place: str) -> None:
     filled(file, plan)
+    (tmp_path / "folder.html").mkdir()
     done = analyzed(file, "--out", str(tmp_path / place))
 
     assert isinstance(done.exception, InputError)

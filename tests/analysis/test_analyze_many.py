@@ -186,7 +186,9 @@ def test_two_sweeps_of_one_name_are_refused(made: TwoSweeps, tmp_path: Path) -> 
         (("--all", "--export", "gone/t.csv"), "--export gone/t.csv: cannot be written: there is no folder gone"),
         (("--all", "--export-history", "gone/t.csv"), "--export-history gone/t.csv: cannot be written"),
         (("--all", "--out", "gone/r.md"), "--out gone/r.md: cannot be written: there is no folder gone"),
-        (("--all", "--out", "r.html", "--format", "md"), "--out r.html: expected a name that ends in .md"),
+        (("--all", "--out", "r.html", "--format", "md"), "a name that ends in .html; expected .md, for --format md"),
+        (("--all", "--out", "r.pdf"), "a name that ends in .pdf; expected .html, .md, .tex"),
+        (("--all", "--out", "report"), "a name that ends in nothing; expected .html, .md, .tex"),
         (("missing.yaml",), "missing.yaml: no such file"),
     ],
 )

@@ -14,6 +14,7 @@ from gapctl.analysis.analyze import analyze
 from gapctl.analysis.results import Verdict
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
+from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Trial
 from gapctl.spec.load import load_sweep
 
@@ -351,6 +352,22 @@ def test_judging_other_levels_or_fewer_seeds_than_declared_is_exploratory(tmp_pa
         assert found.deviation
 
     assert not analyze(declared, ledger).verdicts[0].exploratory
+
+
+def test_a_scale_that_was_never_declared_is_exploratory_over_trainings_that_were_seen(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    seen = plan_of(sweep_file(tmp_path, CONTRAST, name="seen"))
+    fill(ledger, seen, falling(0.05, noise=0.005))
+    file = sweep_file(tmp_path, CONTRAST, name="desk")
+    small = make_plan(load_sweep(file, None, ["base.train.samples=512"]), lambda data: "fingerprint")
+    other_scale = replace(small, sweep=replace(small.sweep, scale="small"))
+    fill(ledger, other_scale, falling(0.05, noise=0.005))
+
+    found = analyze(plan_of(file), ledger)
+
+    assert found.verdicts[0].exploratory
+    assert found.deviation == "trainings of this scale had begun before it was declared"
 
 
 def test_hypotheses_edited_after_a_detour_over_other_trainings_stay_exploratory(tmp_path: Path, ledger: Ledger) -> None:

@@ -57,4 +57,4 @@ def test_a_model_has_nothing_to_be_compared_with() -> None:
     ran = gapctl("measure", "--model", "ViT-B-32", "--pretrained", "x", "--data", "y", "--against", "z")
 
     assert ran.exit_code == 2
-    assert "found it with --model" in ran.err
+    assert "found it without either" in ran.err

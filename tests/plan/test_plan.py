@@ -9,6 +9,7 @@ from gapctl.plan.choose import trial_by_id
 from gapctl.plan.cost import cost_of, trial_flops
 from gapctl.plan.identity import trial_id
 from gapctl.plan.make import make_plan, short_names
+from gapctl.plan.reach import out_of_reach
 from gapctl.plan.trials import Plan
 from gapctl.spec.load import load_sweep
 from gapctl.spec.trial import Data, TrialConfig
@@ -82,3 +83,25 @@ def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
     assert trial_by_id(found, found.trials[3].id[:10]) == found.trials[3]
     with pytest.raises(InputError, match=r"--trial zzz: no trial of .*imbalance.yaml begins with that"):
         trial_by_id(found, "zzz")
+
+
+def test_what_no_result_can_decide_is_said_before_anything_is_trained() -> None:
+    assert out_of_reach(plan().sweep.spec) == []
+    (line,) = out_of_reach(plan("seeds=1").sweep.spec)
+    assert "a verdict needs at least 2 seeds" in line
+
+
+def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:
+    text = (REPOSITORY / "sweeps/imbalance.yaml").read_text(encoding="utf-8")
+    blocks = text[: text.index("hypotheses:")], text[text.index("\nalpha:") :]
+    stated = "{id: c, claim: c, test: correlation, response: gap/rmg, against: gap/l2m, direction: increasing}"
+    correlation = f"hypotheses: [{stated[:-1]}, smallest_effect: 0.1}}]"
+    file = tmp_path / "few.yaml"
+    file.write_text(correlation.join(blocks), encoding="utf-8")
+
+    def said(*overrides: str) -> list[str]:
+        return out_of_reach(make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec)
+
+    assert said() == []
+    (line,) = said("vary.data.captions.attributes=[0, 1, 5]")
+    assert "over 3 arms cannot fall below 0.17" in line

@@ -38,6 +38,7 @@ SUPPORTED = Verdict(
     standardised=-9.4,
     p=0.00012,
     p_holm=0.00048,
+    p_claim_holm=0.00048,
     seeds=3,
     trials=18,
     seeds_needed=None,
@@ -58,6 +59,7 @@ REFUTED = replace(
     standardised=0.9,
     p=0.61,
     p_holm=0.61,
+    p_claim_holm=0.61,
     trials=6,
     reason="The interval lies wholly inside the band of effects that are too small to count.",
 )
@@ -74,6 +76,7 @@ INCONCLUSIVE = replace(
     standardised=-1.6,
     p=0.11,
     p_holm=0.33,
+    p_claim_holm=0.33,
     seeds_needed=8,
     reason="The interval reaches from beyond the smallest effect to the other side of zero.",
 )

@@ -54,7 +54,8 @@ def _by_effect(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def _effect(hypothesis: Hypothesis) -> str:
     details = hypothesis.model_dump(mode="json", exclude=_NOT_OF_THE_EFFECT, exclude_none=True)
-    return ", ".join([hypothesis.test, *(f"{name} {_text(value)}" for name, value in details.items())])
+    told = (f"{name} {_text(value)}" for name, value in details.items() if value not in ([], {}))
+    return ", ".join([hypothesis.test, *told])
 
 
 def _text(value: Any) -> str:

@@ -13,11 +13,11 @@ def deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     Judging other levels, another recipe or fewer seeds than declared chooses among results that could be seen, and
     adding seeds until a verdict falls gives chance several tries (docs/statistics.md has how much that costs).
     """
-    declared = None if declaration is None else declaration.design_sha256.get(scale_name(plan))
-    if declaration is None or declared is None:
+    if declaration is None:
         return None
+    declared = declaration.design_sha256.get(scale_name(plan), UNDECLARED)
     if declared == UNDECLARED:
-        return "its trainings had begun before this scale was declared"
+        return "trainings of this scale had begun before it was declared"
     if declared != design_sha256(plan):
         return "what is trained, at which levels or from which seed on, was changed after the first training began"
     seeds = declaration.seeds[scale_name(plan)]

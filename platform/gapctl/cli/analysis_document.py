@@ -49,7 +49,7 @@ def _comparison(found: "Comparison") -> dict[str, Any]:
 
 
 def _finding(finding: "Finding") -> dict[str, Any]:
-    fields = ("id", "verdict", "estimate", "ci", "p_holm", "seeds", "exploratory")
+    fields = ("id", "verdict", "estimate", "ci", "p_holm", "p_claim_holm", "seeds", "exploratory")
     told = {name: _plain(getattr(finding.verdict, name)) for name in fields}
     return {"sweep": finding.sweep, "effect": finding.effect, "alpha": finding.alpha, **told}
 

@@ -30,12 +30,13 @@ def stats_command(
     as_json: JsonOption = False,
 ) -> None:
     """Say how long captions are, how large images, how much repeats, and how many words there are."""
-    from gapctl.cli.page_file import write_page
+    from gapctl.cli.page_file import check_page, write_page
     from gapctl.data.pairs.read_samples import manifest_at
     from gapctl.data.pairs.spread import Workers
     from gapctl.data.pairs.stats import stats_of
     from gapctl.errors import InputError
 
+    check_page("--report", report)
     who = workers_of(workers, address)
     manifest = manifest_at(places, who)
     if not len(manifest.usable):

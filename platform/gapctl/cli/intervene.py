@@ -9,7 +9,7 @@ import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
 from gapctl.cli.options import JsonOption
-from gapctl.cli.page_file import write_page
+from gapctl.cli.page_file import check_page, write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def intervene_command(
     from gapctl.cli.terminal import plain_console
 
     shifts, removals = _numbers("--lambdas", lambdas, float), _numbers("--remove", remove, int)
+    check_page("--report", report)
     inputs = load_inputs(asked)
     tried = _tried(inputs, shifts, removals)
     from gapctl.interventions.answer import does_closing_help

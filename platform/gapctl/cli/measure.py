@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
-from gapctl.cli.measure_against import against_document, check_against, load_against, print_against
+from gapctl.cli.measure_against import against_document, compare, print_against, read_other
 from gapctl.cli.measure_report import render_report
 from gapctl.cli.options import JsonOption
-from gapctl.cli.page_file import write_page
+from gapctl.cli.page_file import check_page, write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,27 +92,28 @@ def measure_command(
 
     asked_scales = _logit_scales(scales or ())
     _check_store(uri, log)
-    check_against(asked, against)
+    check_page("--report", report)
+    other = read_other(asked, against)
     inputs = load_inputs(asked)
+    shared = compare(against, inputs, other) if against is not None and other is not None else None
     own = inputs.embeddings.logit_scale
     logit_scales = asked_scales or (_logit_scales(USUAL_SCALES) if own is None else (own,))
     with plain_console(stderr=True).status("measuring"):
-        other = load_against(asked, against, inputs) if against is not None else None
         metrics, samples = _measured(inputs, logit_scales)
         page = _page(inputs, metrics) if report is not None or log else ""
     if report is not None:
         write_page("--report", report, page)
     document = _document(inputs, metrics, samples, logit_scales)
-    if other is not None:
-        document["against"] = against_document(other)
+    if shared is not None:
+        document["against"] = against_document(shared)
     if log:
         _log(uri, document, inputs, page)
     if as_json:
         typer.echo(json.dumps(document, indent=1))
         return
     _print(inputs, metrics, samples)
-    if other is not None:
-        print_against(other)
+    if shared is not None:
+        print_against(shared)
 
 
 def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> tuple[dict[str, float], dict[str, "Sampled"]]:

@@ -19,22 +19,27 @@ class Against(NamedTuple):
     overlaps: "dict[int, DimensionOverlap]"
 
 
-def check_against(asked: Asked, against: str | None) -> None:
-    """Raises InputError where there is nothing of the same kind to compare with."""
-    if against is not None and asked.model is not None:
+def read_other(asked: Asked, against: str | None) -> Inputs | None:
+    """Reads the second model as the first is read; raises InputError for whatever is wrong with it."""
+    if against is None:
+        return None
+    if asked.embeddings is None and asked.trial is None:
         raise InputError(
             "--against belongs to --embeddings, with other saved embeddings, or to --trial, with another trial's id; "
-            "found it with --model. Save both models' embeddings and give these"
+            "found it without either. Of a --model's embeddings it takes the saved ones"
         )
+    saved = asked.embeddings is not None
+    try:
+        return load_inputs(replace(asked, embeddings=against) if saved else replace(asked, trial=against))
+    except InputError as error:
+        raise InputError(str(error).replace(f"--trial {against}", f"--against {against}")) from error
 
 
-def load_against(asked: Asked, against: str, inputs: Inputs) -> Against:
-    """Reads the second model as the first was read; raises InputError where the widths differ."""
+def compare(against: str, inputs: Inputs, other: Inputs) -> Against:
+    """What both models share; raises InputError where the widths differ."""
     from gapctl.metrics.dimensions import dimension_overlap
     from gapctl.metrics.set_sums import sums_of
 
-    saved = asked.embeddings is not None
-    other = load_inputs(replace(asked, embeddings=against) if saved else replace(asked, trial=against))
     one_D, other_D = (sums_of(each.embeddings).gap.mean_difference_D for each in (inputs, other))
     if len(one_D) != len(other_D):
         raise InputError(

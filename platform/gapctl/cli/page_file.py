@@ -5,6 +5,12 @@ from pathlib import Path
 from gapctl.errors import InputError
 
 
+def check_page(option: str, out: Path | None) -> None:
+    """Raises InputError where no page can be asked for there; to be called before anything is computed."""
+    if out is not None and out.suffix != ".html":
+        raise InputError(f"{option} {out}: found a name that ends in {out.suffix or 'nothing'}; expected .html")
+
+
 def write_page(option: str, out: Path, page: str | bytes) -> None:
     """Raises InputError, which names the option, where the file cannot be written."""
     try:

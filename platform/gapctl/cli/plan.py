@@ -49,6 +49,7 @@ def _print(plan: Any, cost: Any) -> None:
 
     from gapctl.cli.terminal import plain_console
     from gapctl.plan.packs import packed
+    from gapctl.plan.reach import out_of_reach
 
     table = Table("trial", "treatment", "samples", box=None, pad_edge=False)
     for trial in plan.trials:
@@ -67,6 +68,8 @@ def _print(plan: Any, cost: Any) -> None:
         )
     hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale or 'none'}"
     console.print(f"{len(plan.sweep.spec.hypotheses)} hypotheses; {hashes}")
+    for line in out_of_reach(plan.sweep.spec):
+        console.print(line)
 
 
 def _duration(hours: float) -> str:

@@ -41,9 +41,10 @@ def report_asked(form: Format | None, out: Path | None) -> Report | None:
             "and may be written to"
         )
     by_name = {ending: known for known, ending in _ENDINGS.items()}.get(out.suffix)
-    if form is not None and by_name not in (None, form):
-        raise InputError(f"--out {out}: expected a name that ends in {_ENDINGS[form]}, for --format {form}")
-    return Report(form or by_name or Format.HTML, out)
+    if by_name is None or form not in (None, by_name):
+        expected = ", ".join(_ENDINGS.values()) if form is None else f"{_ENDINGS[form]}, for --format {form}"
+        raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {expected}")
+    return Report(by_name, out)
 
 
 def write_report(report: Report, found: "Combined", ledger: "Ledger") -> str:

@@ -22,7 +22,8 @@ def print_verdicts(analysis: "Analysis", console: "Console") -> None:
     """Prints question, verdicts, reasons, and whether the hypotheses were declared in time."""
     from rich.text import Text
 
-    console.print(Text(f"{analysis.sweep}: {analysis.question}"))
+    scale = f", scale {analysis.scale}" if analysis.scale else ""
+    console.print(Text(f"{analysis.sweep}{scale}: {analysis.question}"))
     if analysis.verdicts:
         _print_table(analysis, console)
         for verdict in analysis.verdicts:
@@ -38,7 +39,7 @@ def declared_when(analysis: "Analysis") -> str:
     declared, now = analysis.declared_sha256, analysis.hypotheses_sha256
     here = f"hypotheses sha256 {now[:HASH_DIGITS]}"
     if declared == now:
-        late = f"; exploratory: {analysis.deviation}" if analysis.deviation else ""
+        late = f", but exploratory: {analysis.deviation}" if analysis.deviation else ""
         return f"{here}, declared before the first trial{late}"
     if declared is None:
         return f"{here}, exploratory: they were not declared before the first trial"
@@ -98,4 +99,4 @@ def _numbers(verdict: "Verdict") -> list[str]:
 
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
     interval = f"{low} to {high}" if math.isfinite(verdict.ci.low) else low
-    return [text.translate(ASCII) for text in (estimate, interval, p_value(verdict.p_holm))]
+    return [text.translate(ASCII) for text in (estimate, interval, p_value(verdict.p_claim_holm))]

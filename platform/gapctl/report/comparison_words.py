@@ -45,7 +45,7 @@ def finding_cells(finding: Finding) -> list[str]:
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
     word = verdict.verdict + (" (exploratory)" if verdict.exploratory else "")
     interval = f"{low} to {high}" if known else "too few seeds"
-    return [finding.sweep, finding.effect, word, estimate, interval, p_value(verdict.p_holm), str(verdict.seeds)]
+    return [finding.sweep, finding.effect, word, estimate, interval, p_value(verdict.p_claim_holm), str(verdict.seeds)]
 
 
 def level_note(comparison: Comparison) -> str:

@@ -62,7 +62,7 @@ def _cells(verdict: Verdict) -> list[str]:
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
     word = verdict.verdict + (" (exploratory)" if verdict.exploratory else "")
     numbers = f"{estimate} ({low} to {high})" if known else f"{estimate} (too few seeds)"
-    texts = [verdict.claim, effect_name(verdict), numbers, p_value(verdict.p_holm), str(verdict.seeds), word]
+    texts = [verdict.claim, effect_name(verdict), numbers, p_value(verdict.p_claim_holm), str(verdict.seeds), word]
     return [typeset(text) for text in texts]
 
 

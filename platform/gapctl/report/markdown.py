@@ -113,7 +113,7 @@ def _verdict_cells(verdict: Verdict) -> list[str]:
     word = f"{SYMBOLS[verdict.verdict]} **{verdict.verdict}**" + (" (exploratory)" if verdict.exploratory else "")
     effect = f"{plain(effect_name(verdict))}"
     interval = f"{low} to {high}" if low != high else low
-    return [word, plain(verdict.claim), effect, estimate, interval, p_value(verdict.p_holm), str(verdict.seeds)]
+    return [word, plain(verdict.claim), effect, estimate, interval, p_value(verdict.p_claim_holm), str(verdict.seeds)]
 
 
 def _reason(verdict: Verdict) -> str:

@@ -62,7 +62,7 @@ def _card(verdict: Verdict, alpha: float, strip: Figure | None, asked: Asked | N
         confidence=confidence(alpha),
         interval=" to ".join(interval) if all(map(math.isfinite, verdict.ci)) else "too few seeds",
         standardised=_standardised(verdict),
-        p_holm=p_value(verdict.p_holm),
+        p_holm=p_value(verdict.p_claim_holm),
         smallest_effect=as_declared(verdict.smallest_effect),
         strip=Html("") if strip is None else element("div", "", class_="strip chart", data_chart=strip.name),
         details=facts(_details(verdict, alpha, asked)),

@@ -31,6 +31,5 @@ def _row(verdict: Verdict) -> str:
     interval = f"{low} to {high}" if math.isfinite(verdict.ci.low) else low
     word = f"**{verdict.verdict}**" + (" (exploratory)" if verdict.exploratory else "")
     claim = " ".join(verdict.claim.split()).replace("|", "\\|")
-    return (
-        f"| {claim} (`{verdict.id}`) | {word} | {estimate} | {interval} | {p_value(verdict.p_holm)} | {verdict.seeds} |"
-    )
+    p = p_value(verdict.p_claim_holm)
+    return f"| {claim} (`{verdict.id}`) | {word} | {estimate} | {interval} | {p} | {verdict.seeds} |"

@@ -1,0 +1,33 @@
+"""What docs/hypotheses.md shows to copy is a sweep file, and its metrics are those that trials log."""
+
+import re
+from pathlib import Path
+from textwrap import dedent, indent
+
+from gapctl.spec.hypotheses import TESTS
+from gapctl.spec.load import load_sweep
+from gapctl.spec.vocabulary import METRICS
+
+REPOSITORY = Path(__file__).parents[2]
+PAGE = (REPOSITORY / "docs/hypotheses.md").read_text(encoding="utf-8")
+
+
+def indented(page: str) -> list[str]:
+    """The page's indented blocks, without what they are indented by."""
+    return [dedent(block) for block in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE)]
+
+
+def test_the_blocks_to_copy_are_one_sweep_file_with_all_five_tests(tmp_path: Path) -> None:
+    shipped = (REPOSITORY / "sweeps/imbalance.yaml").read_text(encoding="utf-8")
+    head, _, rest = shipped.partition("\nvary:")
+    seeds = rest[rest.index("\nseeds:") : rest.index("\nhypotheses:")]
+    vary, *hypotheses = indented(PAGE)
+    file = tmp_path / "copied.yaml"
+    file.write_text(f"{head}\n{vary}{seeds}\nhypotheses:\n{indent(''.join(hypotheses), '  ')}", encoding="utf-8")
+
+    assert [item.test for item in load_sweep(file).spec.hypotheses] == list(TESTS)
+
+
+def test_the_page_lists_every_metric_with_its_unit_and_meaning() -> None:
+    for metric in METRICS.values():
+        assert f"| `{metric.key}` | {metric.unit} | {metric.meaning} |" in PAGE
