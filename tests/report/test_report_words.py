@@ -105,6 +105,6 @@ def test_a_correlation_names_both_metrics_and_what_is_accounted_for() -> None:
 
 
 def test_a_mediations_effect_is_named_in_the_responses_unit() -> None:
-    assert effect_name(replace(SUPPORTED, test="mediation")) == (
-        "mediated difference in relative modality gap (RMG), share"
+    assert effect_name(replace(SUPPORTED, test="mediation", mediator="temperature.mode")) == (
+        "mediated difference in relative modality gap (RMG) by attributes in the caption, through temperature, share"
     )

@@ -45,14 +45,22 @@ def _figure(quality: str, rows: Sequence[Row], factors: Sequence[Factor], look: 
     return figure(f"gap-and-{name}", title, _words(quality, rows, factors), chart, look)
 
 
+_OWN_CAPTIONS: Final = (
+    " Evaluation captions follow the treatment, and equal captions count as matches, so that recalls of different "
+    "levels are of different tasks."
+)
+
+
 def _words(quality: str, rows: Sequence[Row], factors: Sequence[Factor]) -> str:
     arms = [tuple(str(row[factor.path]) for factor in factors) for row in rows]
     gap, found = np.array([row[GAP] for row in rows]), np.array([row[quality] for row in rows])
     same_arm = np.array([[one == other for other in arms] for one in arms])
     every, within = tau(gap, found, np.ones_like(same_arm)), tau(gap, found, same_arm)
+    captions = any(factor.path.startswith("data.captions.") for factor in factors)
+    caution = _OWN_CAPTIONS if captions and "_recall_" in quality else ""
     return (
         f"Kendall's τ over all {len(rows)} trainings: {_told(every)}; "
-        f"between trainings of equal treatment: {_told(within)}."
+        f"between trainings of equal treatment: {_told(within)}.{caution}"
     )
 
 

@@ -9,7 +9,7 @@ from gapctl.analysis.agreement import NOT_RECORDED
 from gapctl.analysis.judged import Judged, arms_words
 from gapctl.ledger import Ledger
 from gapctl.report.commands import commands_of
-from gapctl.report.words import counted, number
+from gapctl.report.words import counted, duration, number
 
 _HARDWARE: Final = ("device", "name", "threads", "precision", "packed")
 
@@ -53,7 +53,7 @@ def _missing(judged: Judged, command: str) -> list[Fact]:
 def _time(trials: pl.DataFrame) -> str:
     seconds = float(trials["seconds"].sum())
     each = f"{number(seconds / len(trials))} s each on average" if len(trials) else "none done"
-    return f"{number(seconds / 3600)} hours of training in all, {each}"
+    return f"{duration(seconds)} of training in all, {each}"
 
 
 def _made(provenance: pl.DataFrame) -> list[Fact]:

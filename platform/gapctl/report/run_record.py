@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from gapctl.analysis.agreement import leaf_values
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Plan, Trial
@@ -45,7 +46,7 @@ class RunRecord:
     """Any part may be missing: an analysis alone gives a page, too.
 
     `machines` and `versions` count trainings by what made them. `dimensions` has a row per trial and dimension
-    (`trial`, `dimension`, `image_mean`, `text_mean`).
+    (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before treatments, by dotted path.
     """
 
     asked: Mapping[str, Asked] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class RunRecord:
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     recipe: int | None = None
     data: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
     dimensions: pl.DataFrame = field(default_factory=pl.DataFrame)
     commands: Commands | None = None
     run_pages: RunPages | None = None
@@ -74,6 +76,9 @@ def read_record(plan: Plan, ledger: Ledger, run_pages: RunPages | None = None) -
         versions=_versions(results),
         recipe=plan.recipe_version,
         data=tuple(dict.fromkeys(trial.data_fingerprint for trial in plan.trials)),
+        settings={
+            path: str(value) for path, value in leaf_values(plan.sweep.spec.base.model_dump(mode="json")).items()
+        },
         dimensions=_dimensions(ledger, results),
         commands=commands_of(plan, ledger),
         run_pages=run_pages,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from gapctl.analysis.results import Analysis, Finding, Verdict
+from gapctl.analysis.results import Analysis, Finding, Interval, Verdict
 from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.run_record import Asked
 from gapctl.report.words import (
@@ -13,9 +13,8 @@ from gapctl.report.words import (
     as_declared,
     capital,
     confidence,
-    effect_kind,
+    effect_of,
     effect_unit,
-    metric_name,
     number,
     p_value,
     settling,
@@ -31,6 +30,10 @@ _TESTS: Final = {
     "correlation": "correlation: Kendall's τ, permutation test",
     "mediation": "mediation: mediator held fixed against free",
 }
+
+
+_DIRECTIONS: Final = {"neither": "none: less than the smallest effect, either way", "either": "either way"}
+_FACTORS: Final = {"correlation": "other metric"}
 
 
 def verdict_cards(analysis: Analysis, strips: Mapping[str, Figure], asked: Mapping[str, Asked]) -> Html:
@@ -56,7 +59,7 @@ def _card(verdict: Verdict, alpha: float, strip: Figure | None, asked: Asked | N
         mark=_exploratory_mark(verdict),
         claim=verdict.claim,
         reason=_reason(verdict),
-        effect_name=capital(f"{effect_kind(verdict)} {metric_name(verdict.response)}"),
+        effect_name=capital(effect_of(verdict)),
         estimate=estimate,
         effect_unit=effect_unit(verdict),
         confidence=confidence(alpha),
@@ -86,15 +89,34 @@ def _details(verdict: Verdict, alpha: float, asked: Asked | None) -> dict[str, s
     return {
         **source,
         "test": _TESTS.get(verdict.test, verdict.test),
-        "declared direction": verdict.direction,
+        "declared direction": _DIRECTIONS.get(verdict.direction, verdict.direction),
         "response": element("code", verdict.response),
-        "treatment": element("code", verdict.factor),
+        _FACTORS.get(verdict.test, "treatment"): element("code", verdict.factor),
         **between,
+        **_mediated(verdict),
         "p before Holm": p_value(verdict.p),
         f"bootstrap {confidence(alpha)} interval": bootstrap,
         "paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}",
         "id": element("code", verdict.id),
     }
+
+
+def _mediated(verdict: Verdict) -> dict[str, str | Html]:
+    """The mediator, and the treatment's effect with it free and held fixed."""
+    if verdict.test != "mediation" or verdict.mediator is None:
+        return {}
+    free, fixed = verdict.mediator_levels
+    return {
+        "mediator": element("code", verdict.mediator),
+        f"effect at {free} (free)": _with_interval(verdict.effect_free, verdict.effect_free_ci),
+        f"effect at {fixed} (held)": _with_interval(verdict.effect_fixed, verdict.effect_fixed_ci),
+        "part that is mediated": _with_interval(verdict.share_mediated, verdict.share_mediated_ci),
+    }
+
+
+def _with_interval(value: float, ci: Interval) -> str:
+    shown = aligned([value, *ci])
+    return f"{shown[0]} ({shown[1]} to {shown[2]})" if math.isfinite(value) else NOT_KNOWN
 
 
 def _levels(between: tuple[Level, Level]) -> str:

@@ -6,15 +6,41 @@ from gapctl.analysis.results import Analysis
 from gapctl.report.commands import default_sweep_command
 from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.run_record import RunRecord
-from gapctl.report.words import factor_words, number
+from gapctl.report.words import duration, factor_words
 
-MINUTE, HOUR = 60.0, 3600.0
+_DATA_SETS = {
+    "mad": "MAD: MNIST digits with thickness, swelling, fracture, scale and colour drawn; captions name the digit and "
+    "some of these",
+}
+_TOLD = {
+    "data.dataset", "data.source", "model.preset", "model.embed_dim", "temperature.mode", "temperature.init",
+    "loss.kind", "train.batch_size", "train.lr", "evaluate.gallery", "evaluate.every",
+}  # fmt: skip
 
 
 def what_was_run(analysis: Analysis, record: RunRecord) -> Html:
     """Facts, then commands as far as they are known."""
-    known = {**_counted(analysis), **_recorded(analysis, record)}
+    known = {**_trained(analysis, record), **_counted(analysis), **_recorded(analysis, record)}
     return fill("record", facts=facts(known), again=_again(analysis, record))
+
+
+def _trained(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
+    """What one training is: data, model, recipe; what the sweep varies is marked as varied."""
+    if not record.settings:
+        return {}
+    told = {path: "varied" if path in analysis.factors else value for path, value in record.settings.items()}
+    data = _DATA_SETS.get(told["data.dataset"], told["data.dataset"])
+    rest = ", ".join(f"{path} {value}" for path, value in told.items() if path not in _TOLD)
+    return {
+        "data": f"{data}; source {told['data.source']}",
+        "model": f"preset {told['model.preset']}, embeddings {told['model.embed_dim']} wide",
+        "temperature and loss": (
+            f"{told['temperature.mode']}, from {told['temperature.init']}; {told['loss.kind']} loss"
+        ),
+        "training": f"batches of {told['train.batch_size']}, learning rate {told['train.lr']}",
+        "evaluation": f"{told['evaluate.gallery']} held-out pairs, every {told['evaluate.every']} samples",
+        "all other settings": rest,
+    }
 
 
 def _counted(analysis: Analysis) -> dict[str, str | Html]:
@@ -27,7 +53,7 @@ def _counted(analysis: Analysis) -> dict[str, str | Html]:
         "seeds": str(seeds),
         "varied": ", ".join(f"{factor_words(path)} ({path})" for path in analysis.factors),
         "samples seen by each": _samples(analysis),
-        "time in training": _duration(seconds),
+        "time in training": f"{duration(seconds)} in all",
         "alpha": f"{analysis.alpha:g}, Holm over {len(analysis.verdicts)} hypotheses",
     }
 
@@ -52,12 +78,6 @@ def _samples(analysis: Analysis) -> str:
         return "–"
     seen = sorted(analysis.trials.get_column("samples_seen").drop_nulls().unique())
     return " to ".join(f"{count:,}" for count in dict.fromkeys([seen[0], seen[-1]])) if seen else "–"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < HOUR:
-        return f"{number(seconds / MINUTE)} minutes in all"
-    return f"{number(seconds / HOUR)} hours in all"
 
 
 def _counts(counted: Mapping[str, int]) -> list[str]:

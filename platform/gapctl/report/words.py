@@ -124,12 +124,19 @@ def effect_kind(verdict: Verdict) -> str:
     return kinds.get(verdict.test, "difference in")
 
 
-def effect_name(verdict: Verdict) -> str:
-    """What an effect is of, with its unit, as an axis title."""
+def effect_of(verdict: Verdict) -> str:
+    """What an effect is of, in words and without its unit."""
     of = metric_name(verdict.response)
     if verdict.test == "correlation":
         of += f" with {metric_name(verdict.factor)}{_given(verdict)}"
-    return f"{effect_kind(verdict)} {of}, {effect_unit(verdict)}".removesuffix(", ")
+    if verdict.test == "mediation":
+        of += f" by {factor_words(verdict.factor)}, through {factor_words(str(verdict.mediator))}"
+    return f"{effect_kind(verdict)} {of}"
+
+
+def effect_name(verdict: Verdict) -> str:
+    """The same with its unit, as an axis title."""
+    return f"{effect_of(verdict)}, {effect_unit(verdict)}".removesuffix(", ")
 
 
 def _given(verdict: Verdict) -> str:
@@ -144,6 +151,11 @@ def interval_words(verdict: Verdict, alpha: float) -> str:
         return f"{number(verdict.estimate)}; too few seeds for an interval"
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
     return f"{estimate}; {confidence(alpha)} interval {low} to {high}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as minutes, or from an hour on as hours."""
+    return f"{number(seconds / 60)} minutes" if seconds < 3600 else f"{number(seconds / 3600)} hours"
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
