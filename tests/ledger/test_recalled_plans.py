@@ -58,3 +58,15 @@ def test_a_kept_file_whose_data_have_no_fingerprint_is_damaged(declared: Declara
 
     with pytest.raises(WorkError, match="P: damaged: its sweep file trains on bundled"):
         recalled(broken, "quick", "P")
+
+
+@pytest.mark.parametrize("password", ["hunter2", "p@ss/w0rd:x"])
+def test_no_password_of_an_address_reaches_the_ledger(tmp_path: Path, password: str) -> None:
+    text = f'{TINY}tracking: {{uri: "postgresql://me:{password}@host/runs"}} # or mysql://me:{password}@host\n'
+    plan = make_plan(loaded(tmp_path, text, "quick"), lambda data: "fingerprint")
+    declared = Ledger(str(tmp_path / "runs")).declare(plan)
+
+    kept = (tmp_path / "runs" / "tiny.sweep.json").read_text()
+    assert password not in kept
+    assert "postgresql://me:***@host/runs" in kept
+    assert recalled(declared, "quick", "P").trials == plan.trials
