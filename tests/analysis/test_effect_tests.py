@@ -30,7 +30,8 @@ def test_a_contrast_is_scipys_paired_test() -> None:
     pooled = math.sqrt(values.var(axis=0, ddof=1).mean())
     correction = math.gamma(1) / (math.gamma(0.5) * math.sqrt(1))
     assert found.standardised == pytest.approx(correction * found.value / np.std([0.24, 0.27, 0.23], ddof=1))
-    assert found.standardised_pooled == pytest.approx(correction * found.value / pooled)
+    of_both_cells = math.gamma(2) / (math.gamma(1.5) * math.sqrt(2))
+    assert found.standardised_pooled == pytest.approx(of_both_cells * found.value / pooled)
 
 
 def test_what_arms_of_a_seed_share_does_not_widen_a_contrast() -> None:

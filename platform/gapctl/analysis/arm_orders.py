@@ -14,6 +14,8 @@ from gapctl.analysis.flips import RESAMPLING_SEED
 from gapctl.analysis.kendall import norms, taus
 from gapctl.analysis.paired import FloatArray
 
+MOST_FITTED = 100
+"""Arms up to which residuals are dealt: their order has less freedom than the normal variance counts on."""
 MOST_DEALT = 12
 """With more arms tau is so nearly normal that its exact variance over all orders does as well."""
 DEALS = 2_999
@@ -43,7 +45,7 @@ def tails(
     variance that tau has over all orders. `makers_SAA` take given metrics away again after each deal (Freedman and
     Lane 1983, J Bus Econ Stat 1:292-298).
     """
-    if y_SA.shape[1] > MOST_DEALT:
+    if y_SA.shape[1] > (MOST_DEALT if makers_SAA is None else MOST_FITTED):
         return _normal_tails(x_SII, y_SII, strata)
     found = float(taus(x_SII, y_SII).mean())
     own_strata = tuple(map(tuple, strata))

@@ -32,6 +32,7 @@ class Estimate:
     p_claim: float = math.nan
     p_permutation: float = math.nan
     spread_of_seeds: float = math.nan
+    cells: int = 1
     least_spread: float = 0.0
 
     @property
@@ -47,10 +48,12 @@ class Estimate:
     @property
     def standardised_pooled(self) -> float:
         """The estimate over the responses' own spread between seeds, corrected likewise; NaN without spread."""
-        return self._over(self.spread_of_seeds)
+        cells = max(1, self.cells)
+        return self._over(self.spread_of_seeds, 1 + cells * (len(self.effects_S) - 1))
 
-    def _over(self, spread: float) -> float:
-        return hedges(len(self.effects_S)) * self.value / spread if spread > 0 else math.nan
+    def _over(self, spread: float, numbers: int | None = None) -> float:
+        """Over a spread that is estimated from so many numbers; from one for each seed if left out."""
+        return hedges(numbers or len(self.effects_S)) * self.value / spread if spread > 0 else math.nan
 
 
 def hedges(seeds: int) -> float:
@@ -98,6 +101,7 @@ def estimate(
         float(np.maximum(tested.p, claim)),
         p_permutation,
         pooled_spread(values_SC),
+        cells=1 if values_SC is None else values_SC.shape[1],
     )
 
 

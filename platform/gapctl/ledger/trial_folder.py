@@ -124,7 +124,10 @@ class TrialFolder:
 
         Their difference is the gap's vector. Trials of recipe 2 and before kept none.
         """
-        return self._read_table("dimensions.parquet")
+        found = self._read_table("dimensions.parquet")
+        if found is not None and not {"dimension", "image_mean", "text_mean"} <= set(found.columns):
+            raise self.damaged("dimensions.parquet", f"its columns are {', '.join(found.columns)}")
+        return found
 
     def finish(self, result: Result, weights: bytes) -> None:
         """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""

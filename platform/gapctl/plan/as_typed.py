@@ -3,25 +3,37 @@
 import json
 
 from gapctl.plan.trials import Plan
+from gapctl.spec.load import Sweep
 from gapctl.spec.settings import Setting
 
 DEFAULT_RUNS = "runs"
+PRIVATE = "tracking"
+"""What is left out: a store's address may hold a password, and no number depends on it."""
 
 
 def as_typed(plan: Plan, runs: str) -> list[str]:
     """The words that give this plan again; what is the default anyway is left out."""
-    return [*file_and_scale(plan), *_changes(plan), *(["--runs", runs] if runs != DEFAULT_RUNS else [])]
+    return [*sweep_as_typed(plan.sweep), *(["--runs", runs] if runs != DEFAULT_RUNS else [])]
+
+
+def sweep_as_typed(sweep: Sweep) -> list[str]:
+    """The words for a sweep without its ledger."""
+    return [*_file_and_scale(sweep), *_changes(sweep)]
 
 
 def file_and_scale(plan: Plan) -> list[str]:
     """The words for what takes no `--set`."""
-    sweep = plan.sweep
+    return _file_and_scale(plan.sweep)
+
+
+def _file_and_scale(sweep: Sweep) -> list[str]:
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
     return [str(sweep.path), *scale]
 
 
-def _changes(plan: Plan) -> list[str]:
-    typed = (setting for setting in plan.sweep.settings if isinstance(setting.source, str))
+def _changes(sweep: Sweep) -> list[str]:
+    typed = (setting for setting in sweep.settings if isinstance(setting.source, str))
+    typed = (setting for setting in typed if setting.path[0] != PRIVATE)
     return [word for setting in typed for word in ("--set", _as_set(setting))]
 
 

@@ -1,6 +1,7 @@
 """The verdicts as LaTeX tables in the booktabs style, one table for each sweep and its own Holm correction."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,7 +32,7 @@ def _table(judged: Judged, declared: str) -> str:
         r"\begin{table}",
         r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{_caption(judged, declared)}}}",
-        rf"\label{{tab:{judged.file_name.replace('.', '-').replace('_', '-')}}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', judged.file_name)}}}",
         rf"\begin{{tabular}}{{{COLUMNS}}}",
         r"\toprule",
         _row([*head, "$n$", "verdict"]),

@@ -6,12 +6,14 @@ from typing import Final
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
 _LIST_MARK: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")
+_RULE: Final = re.compile(r"^(?=[-=\s]+$)")
 
 
 def plain(text: str) -> str:
     """A text on one line that reads as it was written."""
     line = _MARKUP.sub(r"\\\1", " ".join(text.split()))
-    return _LIST_MARK.sub(lambda mark: mark[0][:-1] + "\\" + mark[0][-1], line)
+    marked = _LIST_MARK.sub(lambda mark: mark[0][:-1] + "\\" + mark[0][-1], line)
+    return _RULE.sub(r"\\", marked) if line else line
 
 
 def code(text: str) -> str:

@@ -37,9 +37,8 @@ def scale_of(sweep: Sweep) -> str:
 
 def overrides_of(sweep: Sweep) -> str:
     """The `--set` options that decide which trials there are, as they were typed; none is the empty text."""
-    typed = [setting for setting in sweep.settings if isinstance(setting.source, str)]
-    told = [str(setting.source).removeprefix("--set ") for setting in typed if setting.path[0] not in NOT_TRAINED]
-    return " ".join(dict.fromkeys(told))
+    typed = (" ".join(text.split()) for text in sweep.overrides)
+    return " ".join(dict.fromkeys(text for text in typed if text.partition(".")[0] not in NOT_TRAINED))
 
 
 def sweep_name(sweep: Sweep) -> str:

@@ -1,9 +1,11 @@
 """What a sweep's own run shows beside its trials: how the hypotheses fared, and the report's files."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gapctl.plan.as_typed import sweep_as_typed
 from gapctl.spec.load import Sweep
 
 REPORT: Final = "report.html"
@@ -37,9 +39,7 @@ def sweep_note(sweep: Sweep, findings: Findings | None, report_address: str) -> 
 
 def rerun_command(sweep: Sweep) -> str:
     """`gapctl sweep` with the scale and the overrides that the sweep had."""
-    scale = [f"--scale {sweep.scale}"] if sweep.scale else []
-    overrides = [setting.source for setting in sweep.settings if isinstance(setting.source, str)]
-    return " ".join(["gapctl", "sweep", sweep.path.name, *scale, *overrides])
+    return shlex.join(["gapctl", "sweep", *sweep_as_typed(sweep)])
 
 
 def _fitting(parts: list[str]) -> str:
