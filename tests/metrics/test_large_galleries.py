@@ -9,6 +9,7 @@ from clouds import matched_rows
 from gapctl.metrics import suite
 from gapctl.metrics.effort import LEAST_QUERIES, THOROUGH
 from gapctl.metrics.embedding_set import Embeddings
+from gapctl.metrics.sampled import share_of_sample
 from gapctl.metrics.suite import entropies_by_scale, measured
 
 
@@ -45,3 +46,14 @@ def test_rows_compared_in_single_precision_give_the_same_to_five_digits(
     assert narrow["gap/rmg"] == whole["gap/rmg"], "sums over rows stay in double precision"
     for key, value in whole.items():
         assert narrow[key] == pytest.approx(value, rel=1e-5, abs=1e-3), key
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.998])
+def test_a_rare_hits_interval_holds_the_share_as_often_as_it_says(share: float) -> None:
+    rng, rounds, population = np.random.default_rng(5), 2000, 200_000
+    hits = rng.hypergeometric(round(share * population), round((1 - share) * population), 1500, rounds)
+
+    found = [share_of_sample(np.arange(1500) < count, population) for count in hits]
+
+    assert 0.93 < np.mean([each.low <= share <= each.high for each in found]) < 0.98
+    assert all(0 <= each.low < each.high <= 1 for each in found)

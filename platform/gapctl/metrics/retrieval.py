@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.draws import Draw, some_rows
-from gapctl.metrics.sampled import Sampled, mean_of_sample
+from gapctl.metrics.sampled import Sampled, share_of_sample
 
 BLOCK = 128
 """Queries at a time: few enough that their cosines are still in the cache when the nearest are looked for."""
@@ -30,7 +30,7 @@ def recalls(
     """
     rows_Q = some_rows(Draw.QUERIES, len(query_QD), most)
     hit_QK = hits(query_QD[rows_Q], gallery_GD, query_key_Q[rows_Q], gallery_key_G, depths)
-    shares = (mean_of_sample(hit_Q.astype(np.float64), len(query_QD)) for hit_Q in hit_QK.T)
+    shares = (share_of_sample(hit_Q, len(query_QD)) for hit_Q in hit_QK.T)
     return dict(zip(depths, shares, strict=True))
 
 

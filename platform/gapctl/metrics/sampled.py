@@ -42,6 +42,21 @@ def mean_of_sample(value_S: NDArray[np.floating], population: int) -> Sampled:
     return Sampled(mean, mean - half, mean + half, count, population)
 
 
+def share_of_sample(hit_S: NDArray[np.bool_], population: int) -> Sampled:
+    """The share of rows that hit, drawn without replacement, with Wilson's interval (1927, JASA 22:209-212).
+
+    It stays within 0 and 1 and keeps a width where none or all of the sample hit.
+    """
+    count, share = len(hit_S), float(np.mean(hit_S))
+    if count >= population:
+        return Sampled(share, share, share, count, population)
+    numbers = count / (1 - count / population)
+    shrink = 1 + NORMAL_95**2 / numbers
+    centre = (share + NORMAL_95**2 / (2 * numbers)) / shrink
+    half = NORMAL_95 * math.sqrt(share * (1 - share) / numbers + (NORMAL_95 / (2 * numbers)) ** 2) / shrink
+    return Sampled(share, max(0.0, centre - half), min(1.0, centre + half), count, population)
+
+
 def _standard_error(value_S: NDArray[np.floating], population: int) -> float:
     count = len(value_S)
     if count >= population:
