@@ -11,15 +11,11 @@ tables; it judges nothing. Both read from the system's cache.
 import argparse
 import io
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,6 +27,7 @@ from gapctl.ledger.result import to_json
 from gapctl.ledger.trial_folder import describe
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.vocabulary import METRICS
+from process_cost import Cost, measured
 from row import Row, write_rows
 
 TRIALS, EVALUATIONS, HISTORIES = 10_000, 200, 16
@@ -65,13 +62,6 @@ for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
 trials, history = pd.DataFrame(rows), pd.concat(histories, ignore_index=True)
 print(len(trials), len(history))
 """
-
-
-class Cost(NamedTuple):
-    """What one process took."""
-
-    seconds: float
-    megabytes: float
 
 
 def fill(runs: Path, plan: Plan) -> None:
@@ -120,21 +110,6 @@ def notebook_once(runs: Path) -> Cost:
     if output.split() != [str(TRIALS).encode(), str(TRIALS * EVALUATIONS).encode()]:
         raise SystemExit(f"the notebook's loop read {output.decode()}")
     return cost
-
-
-def measured(command: Sequence[str]) -> tuple[Cost, bytes]:
-    """A process to its end: its cost and what it printed."""
-    began = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - began
-        output.seek(0)
-        printed = output.read()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command[:4])} ended with {process.returncode}")
-    return Cost(seconds, usage.ru_maxrss / 1024), printed
 
 
 def middle(costs: Sequence[Cost]) -> Cost:

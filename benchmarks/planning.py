@@ -4,15 +4,12 @@ python benchmarks/planning.py [--rounds 3] [--json FILE]
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
+from process_cost import Cost, measured
 from row import Row, write_rows
 
 TRIALS = 10_000
@@ -29,27 +26,12 @@ seeds: 100
 """
 
 
-class Cost(NamedTuple):
-    """What one process took."""
-
-    seconds: float
-    megabytes: float
-
-
 def plan_once(file: Path) -> Cost:
     """Runs the command and checks that it lists every trial."""
-    began = time.monotonic()
-    command = [sys.executable, "-m", "gapctl", "plan", str(file), "--json"]
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - began
-        output.seek(0)
-        found = output.read().count(b'"id"')
-    if process.returncode or found != TRIALS:
-        raise SystemExit(f"gapctl plan ended with {process.returncode} and listed {found} trials")
-    return Cost(seconds, usage.ru_maxrss / 1024)
+    cost, output = measured([sys.executable, "-m", "gapctl", "plan", str(file), "--json"])
+    if (found := output.count(b'"id"')) != TRIALS:
+        raise SystemExit(f"gapctl plan listed {found} trials")
+    return cost
 
 
 def main() -> None:

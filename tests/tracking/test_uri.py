@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gapctl.errors import InputError
-from gapctl.tracking.uri import absolute, artifact_root, check_uri, database_file, without_password
+from gapctl.spec.secrets import without_passwords
+from gapctl.tracking.uri import absolute, artifact_root, check_uri, database_file
 
 
 @pytest.mark.parametrize(
@@ -70,5 +71,5 @@ def test_a_relative_database_is_below_the_current_folder_and_its_files_are_besid
 
 
 def test_a_password_is_never_shown() -> None:
-    assert without_password("https://me:p%40ss@host:1/x") == "https://me:***@host:1/x"
-    assert without_password("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+    assert without_passwords("https://me:p%40ss@host:1/x") == "https://me:***@host:1/x"
+    assert without_passwords("sqlite:///mlflow.db") == "sqlite:///mlflow.db"

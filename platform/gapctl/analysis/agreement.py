@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 from gapctl.analysis.judged import Judged
+from gapctl.spec.grid import leaf_values
 
 NOT_RECORDED: Final = "not recorded"
 _OF_NO_EFFECT: Final = ("trial", "hardware.memory_mb", "hardware.gpu_memory_mb", "hardware.cores")
@@ -77,14 +78,6 @@ def _made(judged: Judged) -> dict[str, tuple[str, ...]]:
         name: tuple(NOT_RECORDED if value is None else str(value) for value in sorted(set(table[name]), key=_order))
         for name in names
     }
-
-
-def leaf_values(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values in nested dictionaries by their dotted path."""
-    found: dict[str, Any] = {}
-    for key, value in document.items():
-        found |= leaf_values(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _order(value: Any) -> tuple[bool, float, str]:

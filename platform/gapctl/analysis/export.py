@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from gapctl.analysis.agreement import leaf_values
 from gapctl.analysis.histories import label_of
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.levels import level_type
 from gapctl.analysis.table import metrics_of
 from gapctl.ledger.ledger import scale_name
+from gapctl.spec.grid import leaf_values
 from gapctl.spec.sweep import Level
 
 

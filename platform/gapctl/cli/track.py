@@ -37,14 +37,14 @@ def sync_command(
 
     from gapctl.cli.context import plan_for
     from gapctl.ledger import Ledger
+    from gapctl.spec.secrets import without_passwords
     from gapctl.tracking.sync import sync
-    from gapctl.tracking.uri import without_password
 
     plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), Console()
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
         synced = sync(plan, ledger, store, lambda: tracking_findings(plan, ledger))
-    _print(synced, f"{plan.sweep.spec.name} at {without_password(store)}", console)
+    _print(synced, f"{plan.sweep.spec.name} at {without_passwords(store)}", console)
 
 
 def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":

@@ -1,21 +1,14 @@
 """A sweep's plan from what its declaration keeps: no sweep file, no data, and the recipe that it ran with."""
 
-import re
 from pathlib import Path
-from typing import Final
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger.declaration import Asked, Declaration
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan
 from gapctl.spec.load import load_text
+from gapctl.spec.secrets import is_private, without_passwords
 from gapctl.spec.trial import Data
-
-PRIVATE: Final = "tracking."
-"""Overrides that begin so are not kept: a store's address may hold a password, and nothing is computed from it."""
-
-_PASSWORD: Final = re.compile(r"(://[^\s:/@\"']*:)[^\s\"']+@")
-"""What stands between a user's name and the host of an address, wherever in a file it is written."""
 
 
 def asked_for(plan: Plan) -> Asked:
@@ -23,9 +16,9 @@ def asked_for(plan: Plan) -> Asked:
     sweep = plan.sweep
     return Asked(
         file=str(sweep.path),
-        text=_PASSWORD.sub(r"\1***@", sweep.text),
+        text=without_passwords(sweep.text),
         scale=sweep.scale,
-        overrides=[text for text in sweep.overrides if not text.strip().startswith(PRIVATE)],
+        overrides=[text for text in sweep.overrides if not is_private(text)],
         recipe_version=plan.recipe_version,
         fingerprints={trial.config.data.source: trial.data_fingerprint for trial in plan.trials},
     )

@@ -1,14 +1,13 @@
-"""A plan's file, scale, `--set` options and ledger, as they are typed after a verb."""
+"""A sweep's file, scale, `--set` options and ledger, as they are typed after a verb."""
 
 import json
 
 from gapctl.plan.trials import Plan
 from gapctl.spec.load import Sweep
+from gapctl.spec.secrets import is_private
 from gapctl.spec.settings import Setting
 
 DEFAULT_RUNS = "runs"
-PRIVATE = "tracking"
-"""What is left out: a store's address may hold a password, and no number depends on it."""
 
 
 def as_typed(plan: Plan, runs: str) -> list[str]:
@@ -17,24 +16,16 @@ def as_typed(plan: Plan, runs: str) -> list[str]:
 
 
 def sweep_as_typed(sweep: Sweep) -> list[str]:
-    """The words for a sweep without its ledger."""
-    return [*_file_and_scale(sweep), *_changes(sweep)]
+    """The words for a sweep without its ledger; options that may hold a password are left out."""
+    typed = (setting for setting in sweep.settings if isinstance(setting.source, str))
+    shown = (setting for setting in typed if not is_private(setting.written))
+    return [*file_and_scale(sweep), *(word for setting in shown for word in ("--set", _as_set(setting)))]
 
 
-def file_and_scale(plan: Plan) -> list[str]:
+def file_and_scale(sweep: Sweep) -> list[str]:
     """The words for what takes no `--set`."""
-    return _file_and_scale(plan.sweep)
-
-
-def _file_and_scale(sweep: Sweep) -> list[str]:
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
     return [str(sweep.path), *scale]
-
-
-def _changes(sweep: Sweep) -> list[str]:
-    typed = (setting for setting in sweep.settings if isinstance(setting.source, str))
-    typed = (setting for setting in typed if setting.path[0] != PRIVATE)
-    return [word for setting in typed for word in ("--set", _as_set(setting))]
 
 
 def _as_set(setting: Setting) -> str:

@@ -24,7 +24,7 @@ def commands_of(plan: Plan, ledger: Ledger) -> Commands:
         sweep=shlex.join(["gapctl", "sweep", *same]),
         analyze=shlex.join(["gapctl", "analyze", *same, "--out", "report.html"]),
         train=shlex.join(["gapctl", "train", *same, "--trial", "TRIAL"]),
-        ui=shlex.join(["gapctl", "ui", *file_and_scale(plan)]),
+        ui=shlex.join(["gapctl", "ui", *file_and_scale(plan.sweep)]),
     )
 
 

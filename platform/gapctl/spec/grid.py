@@ -38,10 +38,14 @@ def placed(document: Mapping[str, Any], path: Sequence[str], value: Any) -> dict
     return {**document, head: placed(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
-def leaves(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+def leaves(document: Mapping[str, Any]) -> list[str]:
     """The dotted paths of all values in nested dictionaries."""
-    found: list[str] = []
+    return list(leaf_values(document))
+
+
+def leaf_values(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values in nested dictionaries by their dotted path."""
+    found: dict[str, Any] = {}
     for key, value in document.items():
-        path = f"{prefix}{key}"
-        found += leaves(value, f"{path}.") if isinstance(value, dict) else [path]
+        found |= leaf_values(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found

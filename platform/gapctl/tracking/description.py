@@ -11,6 +11,7 @@ from gapctl.ledger.ledger import DEFAULT_SCALE_NAME
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.load import Sweep
+from gapctl.spec.secrets import without_passwords
 from gapctl.spec.trial import Data
 from gapctl.tracking.treatments import Treatments
 
@@ -63,9 +64,10 @@ def sweep_tags(sweep: Sweep) -> dict[str, str]:
 
 
 def sweep_files(sweep: Sweep) -> dict[str, bytes]:
-    """The sweep as it was written, and as scale and overrides made it."""
+    """The sweep as it was written, and as scale and overrides made it; passwords of addresses aside."""
     resolved = yaml.safe_dump(sweep.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return {"sweep.yaml": sweep.text.encode(), "sweep.resolved.yaml": resolved.encode()}
+    files = {"sweep.yaml": sweep.text, "sweep.resolved.yaml": resolved}
+    return {name: without_passwords(text).encode() for name, text in files.items()}
 
 
 def trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, str]:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from gapctl.errors import WorkError
+from gapctl.spec.secrets import without_passwords
 from gapctl.tracking.experiment import experiment_named
 from gapctl.tracking.mirror import Mirror
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.store import open_store
 from gapctl.tracking.story import Row
-from gapctl.tracking.uri import check_uri, without_password
+from gapctl.tracking.uri import check_uri
 
 EXPERIMENT: Final = "measurements"
 NOTE: Final = "What `gapctl measure --log` measured: gap, bias, entropy and quality of models and of saved embeddings."
@@ -32,7 +33,7 @@ def log_measurement(uri: str, measurement: Measurement) -> str:
         return _log(uri, measurement)
     except Exception as error:
         raise WorkError(
-            f"MLflow at {without_password(uri)} cannot be written: {in_plain_words(error)}. Run the command again"
+            f"MLflow at {without_passwords(uri)} cannot be written: {in_plain_words(error)}. Run the command again"
         ) from error
 
 

@@ -1,9 +1,9 @@
 """Where a browser finds a sweep in MLflow's pages."""
 
 from gapctl.errors import WorkError
+from gapctl.spec.secrets import without_passwords
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.store import open_store
-from gapctl.tracking.uri import without_password
 from gapctl.tracking.views import PREFIX, TABLE
 
 TRAININGS = "workflowType=machine_learning"
@@ -23,7 +23,7 @@ def page_address(address: str, uri: str, sweep_name: str | None) -> str:
     try:
         experiment = open_store(uri).get_experiment_by_name(sweep_name)
     except Exception as error:
-        raise WorkError(f"MLflow at {without_password(uri)} cannot be read: {in_plain_words(error)}") from error
+        raise WorkError(f"MLflow at {without_passwords(uri)} cannot be read: {in_plain_words(error)}") from error
     if experiment is None:
         return everything
     view = f"&{SHARE_KEY}={TABLE}" if f"{PREFIX}{TABLE}" in experiment.tags else ""

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.tracking.uri import database_file, is_server, without_password
+from gapctl.spec.secrets import without_passwords
+from gapctl.tracking.uri import database_file, is_server
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ _NOTE: Final = TypeAdapter(Shown)
 def note_shown(ledger: Ledger, sweep_name: str, uri: str, experiment: str, runs: Mapping[str, str]) -> None:
     """Adds to the note, or begins it anew where MLflow is another; a ledger that cannot be written goes without."""
     before = shown_in(ledger, sweep_name)
-    here = without_password(uri)
+    here = without_passwords(uri)
     kept = before.runs if before is not None and (before.uri, before.experiment) == (here, experiment) else {}
     found = Shown(here, experiment, {**kept, **runs})
     if found == before:

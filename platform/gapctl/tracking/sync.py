@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan
+from gapctl.spec.secrets import without_passwords
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.reasons import in_plain_words
-from gapctl.tracking.uri import check_uri, without_password
+from gapctl.tracking.uri import check_uri
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | Non
         raise
     except Exception as error:
         raise WorkError(
-            f"MLflow at {without_password(uri)} could not be brought up to date: {in_plain_words(error)}; "
+            f"MLflow at {without_passwords(uri)} could not be brought up to date: {in_plain_words(error)}; "
             f"nothing is lost, since {ledger.root} holds the results. Run the command again when this is mended"
         ) from error
 

@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from gapctl.errors import InputError
+from gapctl.spec.secrets import without_passwords
 
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -61,14 +62,6 @@ def artifact_root(uri: str) -> str | None:
     return (folder / ARTIFACTS).as_uri()
 
 
-def without_password(uri: str) -> str:
-    """The address as a message may show it."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)))
-
-
 def _scheme(uri: str) -> str:
     return uri.partition(":")[0].partition("+")[0] if ":" in uri else ""
 
@@ -113,7 +106,7 @@ def _check_driver(uri: str) -> None:
 
 def _wrong(uri: str, finding: str) -> InputError:
     return InputError(
-        f"tracking.uri: found {without_password(uri)!r}, {finding}; expected sqlite:///FILE, http(s)://HOST:PORT of "
+        f"tracking.uri: found {without_passwords(uri)!r}, {finding}; expected sqlite:///FILE, http(s)://HOST:PORT of "
         "an MLflow server, or the address of a PostgreSQL, MySQL or SQL Server database. Change it in the sweep file "
         "or with --set tracking.uri=..."
     )
