@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gapctl.data.feed import TrialData, load_trial_data
-from gapctl.spec.trial import Captions, Data, Evaluate, Train, TrialConfig
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.trial import Evaluate, Train, TrialConfig
 from gapctl.training.member import Member
 from gapctl.training.run import TrainingRun
 from row import Row, write_rows
@@ -60,7 +61,7 @@ class Setting(NamedTuple):
     def config(self, index: int) -> TrialConfig:
         """Trials differ in their captions; each is evaluated at its start and end alone."""
         return TrialConfig(
-            data=Data(captions=Captions(attributes=index % ATTRIBUTES)),
+            data=MadData(captions=MadCaptions(attributes=index % ATTRIBUTES)),
             train=Train(samples=10**9, batch_size=self.batch),
             evaluate=Evaluate(every=10**9, gallery=2),
         )

@@ -27,7 +27,8 @@ from gapctl.data.feed import Batch, MadFeed, TrialData, load_trial_data
 from gapctl.models.build import build_model
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.temperature import clamp_temperature
-from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Train, TrialConfig
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.trial import Evaluate, Loss, Train, TrialConfig
 from gapctl.training.member import VOCABULARY, Member
 from gapctl.training.optimizer import BETAS, EPSILON
 from gapctl.training.run import TrainingRun
@@ -59,7 +60,7 @@ class Case(NamedTuple):
     def config(self, samples: int = 10**9) -> TrialConfig:
         """The trial that a step is taken from; it is evaluated at its start and end alone."""
         return TrialConfig(
-            data=Data(captions=Captions(attributes=self.attributes)),
+            data=MadData(captions=MadCaptions(attributes=self.attributes)),
             loss=Loss(kind=self.loss),
             train=Train(samples=samples, batch_size=self.batch, precision=self.precision),
             evaluate=Evaluate(every=10**9, gallery=2),

@@ -11,8 +11,9 @@ from gapctl.plan.identity import trial_id
 from gapctl.plan.make import make_plan, short_names
 from gapctl.plan.reach import out_of_reach
 from gapctl.plan.trials import Plan
+from gapctl.spec.data import MadData
 from gapctl.spec.load import load_sweep
-from gapctl.spec.trial import Data, TrialConfig
+from gapctl.spec.trial import TrialConfig
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ def test_what_decides_the_numbers_is_part_of_an_id(setting: str) -> None:
 
 
 def test_other_data_gives_other_trials_but_a_moved_folder_does_not() -> None:
-    here, there = (TrialConfig(data=Data(source=source)) for source in ("here", "there"))
+    here, there = (TrialConfig(data=MadData(source=source)) for source in ("here", "there"))
 
     assert trial_id(here, 0, "abc") == trial_id(there, 0, "abc")
     assert trial_id(here, 0, "abc") != trial_id(here, 0, "abd")

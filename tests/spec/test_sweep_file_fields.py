@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gapctl.spec.grid import leaves, placed
+from gapctl.spec.paths import leaves, placed
 from gapctl.spec.trial import TrialConfig
 from sweep_texts import complaints, document, edited, loaded
 

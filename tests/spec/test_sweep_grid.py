@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gapctl.spec.grid import arms, leaves, origin, placed, resolve
+from gapctl.spec.grid import arms, origin, resolve
+from gapctl.spec.paths import leaves, placed
 from gapctl.spec.trial import TrialConfig
 from sweep_texts import edited, loaded
 

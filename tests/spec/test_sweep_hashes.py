@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.spec.canonical import canonical_json, sha256_of
-from gapctl.spec.grid import placed
+from gapctl.spec.paths import placed
 from gapctl.spec.trial import Temperature, Train, TrialConfig
 from sweep_texts import SHIPPED, TINY, document, edited, loaded
 

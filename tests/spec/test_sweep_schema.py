@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from gapctl.spec.grid import placed
+from gapctl.spec.paths import placed
 from gapctl.spec.schema import schema_text, sweep_schema
 from gapctl.spec.vocabulary import METRICS
 from sweep_texts import REPOSITORY, SHIPPED, document

@@ -6,7 +6,8 @@ from torch.nn.functional import normalize
 
 from gapctl.data.feed import normalised
 from gapctl.models.build import build_model
-from gapctl.spec.trial import Captions, Data, Evaluate, Model, TrialConfig
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.trial import Evaluate, Model, TrialConfig
 from gapctl.training.evaluate import Evaluation, gallery_of
 from gapctl.training.member import VOCABULARY
 from mad_data import small_data
@@ -17,7 +18,7 @@ CPU = torch.device("cpu")
 @torch.no_grad()
 def test_embeddings_are_those_of_open_clip_s_own_pass_in_float32() -> None:
     config = TrialConfig(
-        data=Data(captions=Captions(attributes=3)), model=Model(embed_dim=24), evaluate=Evaluate(gallery=300)
+        data=MadData(captions=MadCaptions(attributes=3)), model=Model(embed_dim=24), evaluate=Evaluate(gallery=300)
     )
     model = build_model(config, VOCABULARY, seed=4)
     gallery = gallery_of(small_data(), config)

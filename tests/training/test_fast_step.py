@@ -18,9 +18,10 @@ from gapctl.models.build import build_model
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.temperature import clamp_temperature
 from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions, patches
+from gapctl.spec.data import MadCaptions as CaptionSettings
+from gapctl.spec.data import MadData
 from gapctl.spec.presets import PRESETS
-from gapctl.spec.trial import Captions as CaptionSettings
-from gapctl.spec.trial import Data, Loss, Model, Temperature, Train, TrialConfig
+from gapctl.spec.trial import Loss, Model, Temperature, Train, TrialConfig
 from gapctl.training.masters import Masters
 from gapctl.training.member import VOCABULARY
 from gapctl.training.optimizer import BETAS, EPSILON
@@ -44,7 +45,7 @@ def config(
     loss: Kind = "clip", attributes: int = 3, mode: Literal["learned", "fixed"] = "learned", embed_dim: int = 24
 ) -> TrialConfig:
     return TrialConfig(
-        data=Data(captions=CaptionSettings(attributes=attributes)),
+        data=MadData(captions=CaptionSettings(attributes=attributes)),
         model=Model(embed_dim=embed_dim),
         temperature=Temperature(mode=mode),
         loss=Loss(kind=loss),

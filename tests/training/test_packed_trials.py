@@ -13,7 +13,8 @@ from gapctl.data.mad import sampling
 from gapctl.data.mad.device_images import DeviceImages
 from gapctl.data.mad.render import render
 from gapctl.models.build import build_model
-from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Temperature, Train, TrialConfig
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.trial import Evaluate, Loss, Temperature, Train, TrialConfig
 from gapctl.training.member import VOCABULARY, Member
 from gapctl.training.pairs import AHEAD, device_pairs, host_pairs, joined
 from gapctl.training.run import TrainingRun
@@ -34,7 +35,7 @@ def one_thread() -> None:
 
 def config(attributes: int, **changes: object) -> TrialConfig:
     parts: dict[str, object] = {
-        "data": Data(captions=Captions(attributes=attributes)),
+        "data": MadData(captions=MadCaptions(attributes=attributes)),
         "temperature": Temperature(init=0.05 + 0.01 * attributes),
         "train": Train(samples=256, batch_size=32, precision="float32"),
         "evaluate": Evaluate(every=96, gallery=40),

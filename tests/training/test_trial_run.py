@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Temperature, Train, TrialConfig
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.trial import Evaluate, Loss, Temperature, Train, TrialConfig
 from gapctl.spec.vocabulary import METRICS
 from gapctl.training.member import Member
 from gapctl.training.run import TrainingRun
@@ -24,7 +25,7 @@ def one_thread() -> None:
 
 def config(**changes: object) -> TrialConfig:
     parts: dict[str, object] = {
-        "data": Data(captions=Captions(attributes=5)),
+        "data": MadData(captions=MadCaptions(attributes=5)),
         "train": Train(samples=256, batch_size=32, precision="float32"),
         "evaluate": Evaluate(every=96, gallery=40),
     }
@@ -122,7 +123,7 @@ def test_other_seeds_give_other_numbers(whole: dict[str, float]) -> None:
 
 
 def test_arms_of_a_seed_start_from_the_same_weights() -> None:
-    few, many = (begin(MemoryStore(), data=Data(captions=Captions(attributes=count))) for count in (0, 5))
+    few, many = (begin(MemoryStore(), data=MadData(captions=MadCaptions(attributes=count))) for count in (0, 5))
 
     assert few.members[0].weights() == many.members[0].weights()
 
@@ -142,7 +143,7 @@ def test_a_learned_temperature_never_falls_below_a_hundredth() -> None:
 
 
 def test_captions_that_repeat_set_a_floor_under_the_loss() -> None:
-    digits_only = finish(begin(MemoryStore(), data=Data(captions=Captions(attributes=0))))
+    digits_only = finish(begin(MemoryStore(), data=MadData(captions=MadCaptions(attributes=0))))
 
     assert digits_only["train/loss"] >= digits_only["train/loss_floor"] > 0.5
 

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 from gapctl.analysis.judged import Judged
-from gapctl.spec.grid import leaf_values
+from gapctl.spec.paths import leaf_values
 
 NOT_RECORDED: Final = "not recorded"
 _OF_NO_EFFECT: Final = ("trial", "hardware.memory_mb", "hardware.gpu_memory_mb", "hardware.cores")

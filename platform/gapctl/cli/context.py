@@ -6,8 +6,8 @@ from pathlib import Path
 from gapctl.errors import InputError
 from gapctl.plan.make import located, make_plan
 from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.data import Data
 from gapctl.spec.load import load_sweep
-from gapctl.spec.trial import Data
 
 
 def plan_for(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gapctl.metrics.effort import Effort
     from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.embeddings.content import EmbeddingsFile
-    from gapctl.spec.trial import Data
+    from gapctl.spec.data import Data
 
 SOURCES = ("--embeddings", "--trial", "--model")
 WITH_MODEL = ("--pretrained", "--data", "--label-key", "--classes", "--attributes", "--workers")

@@ -20,7 +20,7 @@ def plan_command(
     from gapctl.plan.cost import cost_of, slots_on
 
     plan = plan_for(file, scale, overrides)
-    cost = cost_of(plan.trials, slots_on(plan, os.cpu_count() or 1))
+    cost = cost_of(plan.trainings, slots_on(plan, os.cpu_count() or 1))
     if as_json:
         typer.echo(json.dumps(_document(plan, cost), indent=1))
     else:
@@ -52,7 +52,7 @@ def _print(plan: Any, cost: Any) -> None:
     from gapctl.plan.reach import out_of_reach
 
     table = Table("trial", "treatment", "samples", box=None, pad_edge=False)
-    for trial in plan.trials:
+    for trial in plan.trainings:
         table.add_row(trial.id, Text(trial.label), f"{trial.config.train.samples:,}")
     console = plain_console()
     console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}")

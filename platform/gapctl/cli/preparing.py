@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from gapctl.spec.trial import Data
+from gapctl.spec.data import Data
 
 if TYPE_CHECKING:
     from rich.console import Console

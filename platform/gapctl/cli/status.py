@@ -36,7 +36,7 @@ def status_command(
     from gapctl.ledger import Ledger
 
     plan, ledger = plan_for(file, scale, overrides), Ledger(runs)
-    rows = [status_of(ledger, trial) for trial in plan.trials]
+    rows = [status_of(ledger, trial) for trial in plan.trainings]
     if as_json:
         typer.echo(json.dumps({"trials": [row._asdict() for row in rows], "totals": _totals(rows)}, indent=1))
     else:

@@ -51,7 +51,7 @@ def _todo(plan: "Plan", ledger: "Ledger", console: "Console") -> "Remainder":
     from gapctl.sweep.run import remainder
 
     todo = remainder(plan, ledger)
-    done, total = len(todo.done), len(plan.trials)
+    done, total = len(todo.done), len(todo.done) + len(todo.left) + len(todo.damaged)
     scale = f", scale {plan.sweep.scale}" if plan.sweep.scale else ""
     left = "nothing is left to do" if done == total else f"{len(todo.left)} of {total} trials to train"
     kept = f", {done} done before" if 0 < done < total else ""
@@ -105,7 +105,7 @@ def _conclude(
     plan: "Plan", todo: "Remainder", outcome: "Outcome", tracking_problem: str | None, console: "Console"
 ) -> None:
     problems = [*todo.damaged.values(), *filter(None, [tracking_problem])]
-    labels = {trial.id: trial.label for trial in plan.trials}
+    labels = {trial.id: trial.label for trial in plan.trainings}
     problems += [
         f"{labels[trial_id]} ({trial_id}) failed: {message.strip().splitlines()[-1]}; its traceback is in "
         f"{trial_id}/failure.txt of the runs folder, and the same command tries it again"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from gapctl.data.mad.render import render
 from gapctl.data.mad.sampling import MadSampler, Samples
 from gapctl.data.mad.store import MadSplit, load_variants
-from gapctl.spec.trial import Data, TrialConfig
+from gapctl.spec.data import Data
+from gapctl.spec.trial import TrialConfig
 
 OnProgress = Callable[[int, int], None]
 

@@ -10,7 +10,8 @@ from gapctl.data.feed import TrialData
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.models.build import build_model
-from gapctl.spec.trial import Data, TrialConfig
+from gapctl.spec.data import Data
+from gapctl.spec.trial import TrialConfig
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluate import Encoded, Evaluation
 from gapctl.training.member import VOCABULARY

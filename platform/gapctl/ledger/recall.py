@@ -6,9 +6,9 @@ from gapctl.errors import InputError, WorkError
 from gapctl.ledger.declaration import Asked, Declaration
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan
+from gapctl.spec.data import Data
 from gapctl.spec.load import load_text
 from gapctl.spec.secrets import is_private, without_passwords
-from gapctl.spec.trial import Data
 
 
 def asked_for(plan: Plan) -> Asked:
@@ -20,7 +20,7 @@ def asked_for(plan: Plan) -> Asked:
         scale=sweep.scale,
         overrides=[text for text in sweep.overrides if not is_private(text)],
         recipe_version=plan.recipe_version,
-        fingerprints={trial.config.data.source: trial.data_fingerprint for trial in plan.trials},
+        fingerprints={trial.config.data.address: trial.data_fingerprint for trial in plan.trainings},
     )
 
 
@@ -50,7 +50,7 @@ def recalled(declaration: Declaration, scale: str, path: str) -> Plan:
 
 def _fingerprint(asked: Asked, data: Data, path: str) -> str:
     try:
-        return asked.fingerprints[data.source]
+        return asked.fingerprints[data.address]
     except KeyError as error:
         raise WorkError(
             f"{path}: damaged: its sweep file trains on {data.source}, of which it keeps no fingerprint. Restore it "

@@ -11,23 +11,33 @@ RECIPE_VERSION = 3
 """Raised whenever the same configuration would give other numbers than before."""
 
 
-def trial_id(config: TrialConfig, seed: int, data_fingerprint: str, recipe_version: int = RECIPE_VERSION) -> str:
-    """The first 12 hex digits of the sha256 of configuration, seed, data and recipe version.
+def trial_id(
+    config: TrialConfig,
+    seed: int,
+    data_fingerprint: str,
+    recipe_version: int = RECIPE_VERSION,
+    parent: str | None = None,
+) -> str:
+    """The first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
-    The data's address is left out: its fingerprint stands for it, so a moved folder keeps its trials.
+    The data's address is left out: its fingerprint stands for it, so a moved folder keeps its trials. So is how a
+    parent was described, as its id stands for that.
     """
+    described = without_address(config)
+    described.pop("init_from", None)
     payload = {
-        "config": without_address(config),
+        "config": described,
         "seed": seed,
         "data": data_fingerprint,
         "recipe": recipe_version,
+        **({"parent": parent} if parent else {}),
     }
     return hashlib.sha256(canonical_json(payload).encode()).hexdigest()[:12]
 
 
 def without_address(config: TrialConfig) -> dict[str, Any]:
     """The configuration as plain values, less where its data lies."""
-    return config.model_dump(mode="json", exclude={"data": {"source"}})
+    return config.model_dump(mode="json", exclude={"data": {"source", "held_out", "classes"}})
 
 
 def design_sha256(plan: Plan) -> str:
@@ -36,6 +46,6 @@ def design_sha256(plan: Plan) -> str:
     How many seeds there are is declared beside it. A first seed of 0 is left out, as it was before it could be set.
     """
     spec = plan.sweep.spec
-    data = sorted({trial.data_fingerprint for trial in plan.trials})
+    data = sorted({trial.data_fingerprint for trial in plan.trainings})
     first = {"first_seed": spec.first_seed} if spec.first_seed else {}
     return sha256_of({"base": without_address(spec.base), "vary": spec.vary, "data": data, **first})

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from gapctl.errors import InputError
 from gapctl.plan.identity import RECIPE_VERSION, trial_id
 from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.data import Data
 from gapctl.spec.grid import arms, origin, resolve
 from gapctl.spec.load import Sweep
 from gapctl.spec.problem import Problem
 from gapctl.spec.sweep import Level
-from gapctl.spec.trial import Data, TrialConfig
+from gapctl.spec.trial import TrialConfig
 
 
 def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
@@ -17,18 +18,21 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
 
     An InputError of it is raised anew with the place of the source in the sweep file.
 
-    Seeds are the outer loop, so that a whole dose-response curve is there after the first one. Another recipe version
+    Trainings that others begin with are listed once, as preparations. Seeds are the outer loop, so that a whole dose-response curve is there after the first one. Another recipe version
     than that of this code gives the trials that an earlier one made.
     """
     grid = [(arm, resolve(sweep.spec.base, arm)) for arm in arms(sweep.spec)]
     fingerprints = _fingerprints(sweep, grid, fingerprint_of)
     names = short_names(list(sweep.spec.vary))
-    trials = tuple(
-        _trial(arm, config, seed, fingerprints[config.data.source], names, recipe_version)
+    made = [
+        _trial(arm, config, seed, fingerprints, names, recipe_version)
         for seed in sweep.spec.replicates
         for arm, config in grid
-    )
-    return Plan(sweep=sweep, trials=trials, recipe_version=recipe_version)
+    ]
+    trials = tuple(trial for trial, _ in made)
+    arms_too = {trial.id for trial in trials}
+    parents = {parent.id: parent for _, parent in made if parent and parent.id not in arms_too}
+    return Plan(sweep, trials, recipe_version, tuple(parents.values()))
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
@@ -47,11 +51,12 @@ def _fingerprints(
 ) -> dict[str, str]:
     found: dict[str, str] = {}
     for arm, config in grid:
-        if config.data.source not in found:
-            try:
-                found[config.data.source] = fingerprint_of(config.data)
-            except InputError as error:
-                raise located(sweep, arm, "data.source", str(error)) from error
+        for data in [config.data, *([config.parent.data] if config.parent else [])]:
+            if data.address not in found:
+                try:
+                    found[data.address] = fingerprint_of(data)
+                except InputError as error:
+                    raise located(sweep, arm, "data.source", str(error)) from error
     return found
 
 
@@ -59,16 +64,38 @@ def _trial(
     arm: Mapping[str, Level],
     config: TrialConfig,
     seed: int,
-    fingerprint: str,
+    fingerprints: Mapping[str, str],
     names: Mapping[str, str],
     recipe_version: int,
-) -> Trial:
+) -> tuple[Trial, Trial | None]:
+    """An arm's trial, and the training that it begins with."""
     treatment = " ".join(f"{names[path]}={level}" for path, level in arm.items())
-    return Trial(
-        id=trial_id(config, seed, fingerprint, recipe_version),
+    fingerprint = fingerprints[config.data.address]
+    parent = _parent(config, seed, fingerprints, recipe_version)
+    parent_id = parent.id if parent else None
+    trial = Trial(
+        id=trial_id(config, seed, fingerprint, recipe_version, parent_id),
         label=f"{treatment} seed={seed}",
         seed=seed,
         factors=dict(arm),
         config=config,
+        data_fingerprint=fingerprint,
+        parent=parent_id,
+    )
+    return trial, parent
+
+
+def _parent(config: TrialConfig, seed: int, fingerprints: Mapping[str, str], recipe_version: int) -> Trial | None:
+    first = config.parent
+    if first is None:
+        return None
+    fingerprint = fingerprints[first.data.address]
+    changes = " ".join(f"{path.rsplit('.', 1)[-1]}={level}" for path, level in config.init_from.items())
+    return Trial(
+        id=trial_id(first, seed, fingerprint, recipe_version),
+        label=f"preparation {changes} seed={seed}",
+        seed=seed,
+        factors={},
+        config=first,
         data_fingerprint=fingerprint,
     )

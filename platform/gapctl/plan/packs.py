@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 
 from gapctl.plan.trials import Trial
-from gapctl.spec.trial import Captions, Data, TrialConfig
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.trial import TrialConfig
 
 Pack = tuple[Trial, ...]
 
 
 def packed(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
-    """Groups of at most `size` trials of one shape; trials keep their order, packs that of their first trials."""
+    """Groups of at most `size` trials of one shape; trials keep their order, packs that of their first trials.
+
+    Trials on image-text pairs are trained alone.
+    """
     waiting: dict[str, list[Trial]] = {}
     packs: list[list[Trial]] = []
     for trial in trials:
-        shape = shape_of(trial.config).model_dump_json()
+        shape = shape_of(trial.config).model_dump_json() if trial.config.data.dataset == "mad" else trial.id
         pack = waiting.get(shape)
         if pack is None or len(pack) == size:
             pack = waiting[shape] = []
@@ -24,6 +28,6 @@ def packed(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
 
 def shape_of(config: TrialConfig) -> TrialConfig:
     """A configuration without what packed trials may differ in: captions, main factor, where a temperature begins."""
-    data = Data(dataset=config.data.dataset, source=config.data.source, captions=Captions())
+    data = MadData(source=config.data.source, captions=MadCaptions())
     temperature = config.temperature.model_copy(update={"init": 0.07})
     return config.model_copy(update={"data": data, "temperature": temperature})

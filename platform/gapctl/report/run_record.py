@@ -11,7 +11,7 @@ from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Plan, Trial
 from gapctl.report.commands import Commands, commands_of
-from gapctl.spec.grid import leaf_values
+from gapctl.spec.paths import leaf_values
 from gapctl.spec.sweep import Level
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gapctl.spec.grid import leaves, placed
 from gapctl.spec.hypotheses import Hypothesis
 from gapctl.spec.hypothesis_checks import hypothesis_problems, itself
 from gapctl.spec.messages import problems_in
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.parts import Parts, parts_of, valid_parts
+from gapctl.spec.paths import leaves, placed
 from gapctl.spec.problem import Problem, show
 from gapctl.spec.sweep import Level, SweepFile
 from gapctl.spec.trial import TrialConfig
@@ -83,7 +83,8 @@ def _misfits(base: TrialConfig, grid: Mapping[str, Sequence[Level]]) -> Iterator
 def _blamed(problem: Problem, chosen: Mapping[str, int]) -> Problem:
     """The problem of a configuration as one of the level that brought it."""
     at = ".".join(str(step) for step in problem.path)
-    path = [path for path in chosen if path == at or path.startswith(f"{at}.")][-1]
+    inside = [path for path in chosen if path == at or path.startswith(f"{at}.")]
+    path = (inside or list(chosen))[-1]
     return Problem(("vary", path, chosen[path]), problem.text)
 
 

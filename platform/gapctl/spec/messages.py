@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gapctl.spec.data import DATASETS
 from gapctl.spec.hypotheses import TESTS
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import KeyPath, Problem, show
@@ -92,7 +93,7 @@ def _in_document(found: ErrorDetails, document: Any) -> KeyPath:
         elif missing and position == len(location) - 1:
             path.append(step)
     if found["type"].startswith("union_tag"):
-        path.append("test")
+        path.append("dataset" if path[-1] == "data" else "test")
     return tuple(path)
 
 
@@ -100,8 +101,8 @@ def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> list[
     """The keys that the model around an unknown key does have."""
     around: Any = model
     for step in location[:-1]:
-        if step in TESTS:
-            around = TESTS[str(step)]
+        if step in TESTS or step in DATASETS:
+            around = {**TESTS, **DATASETS}[str(step)]
         elif isinstance(around, type) and issubclass(around, BaseModel) and step in around.model_fields:
             around = around.model_fields[str(step)].annotation
     return sorted(around.model_fields) if isinstance(around, type) and issubclass(around, BaseModel) else []

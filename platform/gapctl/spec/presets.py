@@ -25,6 +25,7 @@ class Preset(NamedTuple):
     text: Tower
     image_size: int
     patch_size: int
+    dataset: str
 
     def training_flops(self, embed_dim: int) -> int:
         """Floating-point operations of training on one pair: forward once, backward twice that."""
@@ -39,5 +40,13 @@ PRESETS: dict[str, Preset] = {
         text=Tower(width=64, layers=2, heads=2, tokens=8),
         image_size=28,
         patch_size=7,
+        dataset="mad",
+    ),
+    "pairs-small": Preset(
+        image=Tower(width=128, layers=4, heads=2, tokens=65),
+        text=Tower(width=128, layers=3, heads=2, tokens=77),
+        image_size=64,
+        patch_size=8,
+        dataset="cc12m",
     ),
 }

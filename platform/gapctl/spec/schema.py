@@ -1,26 +1,40 @@
 """The sweep file's JSON Schema, from which editors complete keys and underline mistakes."""
 
 import json
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
-from gapctl.spec.grid import leaves
+from gapctl.spec.data import PairData
 from gapctl.spec.hypotheses import TESTS
+from gapctl.spec.paths import leaves
 from gapctl.spec.settings import known_paths
 from gapctl.spec.sweep import SweepFile
-from gapctl.spec.trial import TrialConfig
+from gapctl.spec.trial import Model, TrialConfig
 from gapctl.spec.vocabulary import METRICS
 
 
 def sweep_schema() -> dict[str, Any]:
     """The models as JSON Schema (2020-12), with the factors, settings and metrics that only the checks know."""
     schema = SweepFile.model_json_schema()
-    paths = leaves(TrialConfig().model_dump())
+    paths = _union(leaves(base.model_dump()) for base in _bases())
     schema["properties"]["vary"]["propertyNames"] = {"enum": paths}
-    schema["properties"]["scales"]["additionalProperties"]["propertyNames"] = {"enum": known_paths(TrialConfig())}
+    schema["properties"]["scales"]["additionalProperties"]["propertyNames"] = {
+        "enum": _union(map(known_paths, _bases()))
+    }
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
             _complete(name, known, paths)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _bases() -> list[TrialConfig]:
+    """A configuration of each dataset."""
+    return [TrialConfig(), TrialConfig(data=PairData(dataset="cc12m"), model=Model(preset="pairs-small"))]
+
+
+def _union(lists: Iterable[list[str]]) -> list[str]:
+    return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
 def _complete(name: str, known: dict[str, Any], paths: list[str]) -> None:

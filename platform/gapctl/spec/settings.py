@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from gapctl.spec.grid import leaves, placed
 from gapctl.spec.nearest import did_you_mean
+from gapctl.spec.paths import leaves, placed
 from gapctl.spec.problem import KeyPath, Problem, SpecError, cut, dotted
 from gapctl.spec.sweep import Resources, SweepFile, Tracking
 from gapctl.spec.trial import TrialConfig

@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from gapctl.spec.frozen import Frozen
 from gapctl.spec.hypotheses import Hypothesis, Slug
 from gapctl.spec.hypotheses import Level as Level
-from gapctl.spec.trial import Frozen, TrialConfig
+from gapctl.spec.trial import TrialConfig
 
 
 class Resources(Frozen):

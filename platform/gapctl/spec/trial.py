@@ -1,37 +1,19 @@
 """One CLIP training, completely described: the `base` of a sweep file and the resolved configuration of a trial."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from gapctl.spec.data import DATASETS, AnyData, MadData
+from gapctl.spec.frozen import Frozen
+from gapctl.spec.hypotheses import Level
+from gapctl.spec.nearest import did_you_mean
+from gapctl.spec.paths import leaf_values, placed
 from gapctl.spec.presets import PRESETS
 
-
-class Frozen(BaseModel):
-    """Immutable; a misspelt key is an error, not a silent default, and true or "5" is no number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
-
-
-FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
-PresetName = Literal["mad-tiny"]
+PresetName = Literal["mad-tiny", "pairs-small", "vit-b-32", "rn50-cc12m"]
 MOST_SAMPLES = 1_000_000_000_000
-
-
-class Captions(Frozen):
-    """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access."""
-
-    attributes: Annotated[int, Field(ge=0, le=5)] = 5
-    order: Literal["shuffled", "canonical"] = "shuffled"
-
-
-class Data(Frozen):
-    """Where image-caption pairs come from: `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards."""
-
-    dataset: Literal["mad"] = "mad"
-    source: Annotated[str, Field(min_length=1)] = "bundled"
-    main_factor: FactorName = "digit"
-    captions: Captions = Captions()
 
 
 class Model(Frozen):
@@ -40,17 +22,25 @@ class Model(Frozen):
     preset: PresetName = "mad-tiny"
     embed_dim: Annotated[int, Field(ge=2, le=4096)] = 64
 
-    @model_validator(mode="after")
-    def _preset_is_known(self) -> "Model":
-        assert self.preset in PRESETS
-        return self
-
 
 class Temperature(Frozen):
-    """The softmax temperature: `learned` starts at `init` and is clamped at 1/100; `fixed` stays there."""
+    """The softmax temperature: `learned` starts at `init` and is clamped at 1/100; `fixed` stays there.
 
-    mode: Literal["learned", "fixed"] = "learned"
+    `schedule` goes from `init` to `final` by equal factors, whatever the gradient says. `frozen` stays where the
+    weights of `init_from` have it; there, `learned` goes on from theirs too.
+    """
+
+    mode: Literal["learned", "fixed", "schedule", "frozen"] = "learned"
     init: Annotated[float, Field(ge=0.01, le=10.0)] = 0.07
+    final: Annotated[float, Field(ge=0.01, le=10.0)] | None = None
+
+    @model_validator(mode="after")
+    def _final_of_a_schedule(self) -> "Temperature":
+        if self.mode == "schedule" and self.final is None:
+            raise ValueError("mode is schedule and final is missing; expected the temperature of the last step")
+        if self.mode != "schedule" and self.final is not None:
+            raise ValueError(f"final is {self.final:g} and mode {self.mode}; expected it with mode schedule only")
+        return self
 
 
 class Loss(Frozen):
@@ -60,7 +50,10 @@ class Loss(Frozen):
 
 
 class Train(Frozen):
-    """AdamW with a linear warm-up and a cosine decay to zero; `samples` are pairs seen, `warmup` is a share of them."""
+    """AdamW with a linear warm-up and a cosine decay to zero; `samples` are pairs seen, `warmup` is a share of them.
+
+    With `micro_batches` a batch goes through the towers in so many parts, for the gradient of the whole batch's loss.
+    """
 
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 51_200
     batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 256
@@ -68,6 +61,8 @@ class Train(Frozen):
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    micro_batches: Annotated[int, Field(ge=1, le=65_536)] = 1
+    compile: bool = False
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> "Train":
@@ -75,6 +70,8 @@ class Train(Frozen):
             raise ValueError(
                 f"samples ({self.samples}) is smaller than batch_size ({self.batch_size}): not one step would run"
             )
+        if self.batch_size % self.micro_batches:
+            raise ValueError(f"batch_size ({self.batch_size}) cannot be cut into {self.micro_batches} micro_batches")
         return self
 
 
@@ -86,11 +83,80 @@ class Evaluate(Frozen):
 
 
 class TrialConfig(Frozen):
-    """Everything that decides a trial's numbers, except its seed and its data's content."""
+    """Everything that decides a trial's numbers, except its seed and its data's content.
 
-    data: Data = Data()
+    `init_from` are changes to this configuration by dotted path: with them it describes another training of the same
+    seed, which is trained first, and whose last weights this one begins with. Its schedules begin anew.
+    """
+
+    data: AnyData = MadData()
     model: Model = Model()
     temperature: Temperature = Temperature()
     loss: Loss = Loss()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    init_from: dict[str, Level] = Field(default_factory=dict)
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _reads_these_captions(cls, model: Model, info: ValidationInfo) -> Model:
+        data = info.data.get("data")
+        if data is not None and PRESETS[model.preset].dataset != data.dataset:
+            fitting = ", ".join(name for name, preset in PRESETS.items() if preset.dataset == data.dataset)
+            raise ValueError(f"preset {model.preset} does not read data.dataset {data.dataset}; expected {fitting}")
+        return model
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _one_pass_on_mad(cls, train: Train, info: ValidationInfo) -> Train:
+        data = info.data.get("data")
+        if data is not None and data.dataset == "mad" and (train.micro_batches > 1 or train.compile):
+            raise ValueError(
+                "micro_batches and compile are for image-text pairs; expected 1 and false with dataset mad"
+            )
+        return train
+
+    @field_validator("init_from", mode="before")
+    @classmethod
+    def _by_dotted_path(cls, changes: Any) -> Any:
+        return leaf_values(changes) if isinstance(changes, Mapping) else changes
+
+    @field_validator("init_from", mode="after")
+    @classmethod
+    def _describes_a_training(cls, changes: dict[str, Level], info: ValidationInfo) -> dict[str, Level]:
+        if {"data", "model", "temperature", "loss", "train", "evaluate"} <= info.data.keys():
+            own = cls.model_construct(**info.data)
+            if not changes and own.temperature.mode == "frozen":
+                raise ValueError(
+                    "temperature.mode is frozen; expected init_from, the training whose temperature it keeps"
+                )
+            if changes:
+                _check_parent(own, _changed(own, changes))
+        return changes
+
+    @property
+    def parent(self) -> "TrialConfig | None":
+        """The training whose last weights this one begins with; None for one that begins with a seed's."""
+        return _changed(self, self.init_from) if self.init_from else None
+
+
+def _changed(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
+    """The configuration with these values; raises ValueError where they do not fit."""
+    document = config.model_dump(exclude={"init_from"})
+    known = leaf_values(document)
+    for path, value in changes.items():
+        if path not in known:
+            raise ValueError(f"{path}: no such value; expected one of {', '.join(known)}{did_you_mean(path, known)}")
+        document = placed(document, path.split("."), value)
+    try:
+        return TrialConfig.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"] if step not in DATASETS)
+        raise ValueError(f"{where}: {first.get('ctx', {}).get('error', first['msg'])}") from error
+
+
+def _check_parent(own: TrialConfig, parent: TrialConfig) -> None:
+    for name in ("model", "loss"):
+        if getattr(own, name) != getattr(parent, name):
+            raise ValueError(f"changes {name}; expected the {name} of this training, whose weights these become")

@@ -12,8 +12,8 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.ledger import damaged
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.data import Data
 from gapctl.spec.sweep import Resources
-from gapctl.spec.trial import Data
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
 
@@ -41,13 +41,18 @@ class Outcome:
 
 
 def remainder(plan: Plan, ledger: Ledger) -> Remainder:
-    """Sorts a plan's trials; a damaged folder is neither done nor trained over."""
-    bad = {trial.id: reason for trial in plan.trials if (reason := damaged(ledger, trial.id)) is not None}
-    sound = [trial for trial in plan.trials if trial.id not in bad]
+    """Sorts a plan's trainings; a damaged folder is neither done nor trained over.
+
+    Preparations of trials that are done are not asked for.
+    """
+    bad = {trial.id: reason for trial in plan.trainings if (reason := damaged(ledger, trial.id)) is not None}
+    sound = [trial for trial in plan.trainings if trial.id not in bad]
     finished = {trial.id for trial in sound if ledger.result(trial.id) is not None}
+    needed = {trial.parent for trial in plan.trials if trial.id not in finished}
+    left = [trial for trial in sound if trial.id not in finished]
     return Remainder(
         done=tuple(trial for trial in sound if trial.id in finished),
-        left=tuple(trial for trial in sound if trial.id not in finished),
+        left=tuple(trial for trial in left if trial not in plan.preparations or trial.id in needed),
         damaged=bad,
     )
 
@@ -61,15 +66,41 @@ def run_trials(
     watchers: Sequence[Watcher],
     address: str | None,
 ) -> Outcome:
-    """Trains `trials` on Ray; `load` is called once for each data source, and the result is shared by all."""
+    """Trains `trials` on Ray, those that others begin with before them.
+
+    `load` is called once for each data source, and the result is shared by all.
+    """
     data = {
-        config.source: load(config)
-        for config in {trial.config.data.source: trial.config.data for trial in trials}.values()
+        place: load(config)
+        for place, config in {trial.config.data.address: trial.config.data for trial in trials}.items()
     }
+    failures: dict[str, str] = {}
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        failures = _tune(trials, ledger, resources, data, watchers, scratch)
-    unfinished = [trial.id for trial in trials if ledger.result(trial.id) is None]
-    return Outcome(failures=failures, interrupted=any(trial_id not in failures for trial_id in unfinished))
+        for wave in waves(trials):
+            ready = [trial for trial in wave if _can_begin(trial, ledger)]
+            for trial in wave:
+                if trial not in ready:
+                    failures[trial.id] = f"it begins with the weights of {trial.parent}, which was not trained"
+            if ready:
+                failures |= _tune(ready, ledger, resources, data, watchers, scratch)
+            if _interrupted(ready, ledger, failures):
+                return Outcome(failures=failures, interrupted=True)
+    return Outcome(failures=failures, interrupted=False)
+
+
+def waves(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """The trials in the order in which they can be trained: first those that begin with none of the others."""
+    listed = {trial.id for trial in trials}
+    first = [trial for trial in trials if trial.parent not in listed]
+    return [wave for wave in (first, [trial for trial in trials if trial.parent in listed]) if wave]
+
+
+def _can_begin(trial: Trial, ledger: Ledger) -> bool:
+    return trial.parent is None or ledger.result(trial.parent) is not None
+
+
+def _interrupted(trials: Sequence[Trial], ledger: Ledger, failures: Mapping[str, str]) -> bool:
+    return any(trial.id not in failures and ledger.result(trial.id) is None for trial in trials)
 
 
 def _tune(

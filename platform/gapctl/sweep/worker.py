@@ -28,7 +28,7 @@ class TrialWorker(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Receives the plan's `trials` by id, `data` by source, the ledger's address (`runs`), `threads` and `gpu`."""
+        """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), `threads` and `gpu`."""
         self._trials: Mapping[str, Trial] = shared["trials"]
         self._data: Mapping[str, TrialData] = shared["data"]
         self._runs: str = shared["runs"]
@@ -81,7 +81,7 @@ class TrialWorker(tune.Trainable):
             if self._work is None and (found := self._finished_before()):
                 return found
             if self._work is None:
-                data = self._data[self._packs[0][0].config.data.source]
+                data = self._data[self._packs[0][0].config.data.address]
                 self._work = PackWork(self._packs[0], data, self._runs, threads=self._threads, gpu=self._gpu)
             reports = self._work.advance(REPORT_SECONDS)
         except WorkError:

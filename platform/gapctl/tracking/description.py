@@ -10,9 +10,9 @@ import yaml
 from gapctl.ledger.ledger import DEFAULT_SCALE_NAME
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.data import Data
 from gapctl.spec.load import Sweep
 from gapctl.spec.secrets import without_passwords
-from gapctl.spec.trial import Data
 from gapctl.tracking.treatments import Treatments
 
 if TYPE_CHECKING:

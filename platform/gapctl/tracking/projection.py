@@ -91,7 +91,7 @@ class Projection:
         parent.settle(self._status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000))
 
     def _status(self, states: set[Status], closing: bool) -> Status:
-        if len(self._stories) == len(self._plan.trials) and states == {"FINISHED"}:
+        if len(self._stories) == len(self._plan.trainings) and states == {"FINISHED"}:
             return "FINISHED"
         if not closing or "RUNNING" in states:
             return "RUNNING"
@@ -143,7 +143,7 @@ class Projection:
                 self._client.set_experiment_tag(self.experiment_id, key, value)
 
     def _began(self) -> float:
-        times = [self._ledger.trial(trial.id).began() for trial in self._plan.trials]
+        times = [self._ledger.trial(trial.id).began() for trial in self._plan.trainings]
         return min((began for began in times if began is not None), default=time.time())
 
     def _create(self, trial: Trial, story: Story) -> Mirror:

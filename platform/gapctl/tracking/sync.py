@@ -31,7 +31,7 @@ def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | Non
     be reached or written.
     """
     check_uri(uri)
-    if all(ledger.trial_yaml(trial.id) is None for trial in plan.trials):
+    if all(ledger.trial_yaml(trial.id) is None for trial in plan.trainings):
         raise InputError(
             f"{ledger.root}: none of the {len(plan.trials)} trials of {plan.sweep.path} has begun there; expected the "
             "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"
@@ -50,7 +50,7 @@ def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | Non
 
 def _sync(plan: Plan, ledger: Ledger, uri: str, findings: Findings | None) -> Synced:
     projection = Projection(plan, ledger, uri)
-    changes = Counter(projection.show(trial) for trial in plan.trials)
+    changes = Counter(projection.show(trial) for trial in plan.trainings)
     if findings is not None:
         projection.tell(findings)
     projection.settle(closing=True)

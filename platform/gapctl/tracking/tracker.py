@@ -87,7 +87,7 @@ class Tracker:
         """Shows what is left to show and ends the thread; a dead server ends it within seconds."""
         if self._outcome is None:
             self._running.update(dict.fromkeys(self._running, False))
-            self._mark(*self._plan.trials)
+            self._mark(*self._plan.trainings)
             self._closing.set()
             self._wait()
             self._outcome = TrackingOutcome(self._uri, self._message())
@@ -99,7 +99,7 @@ class Tracker:
 
     def _start(self) -> None:
         if self._thread is None and self._outcome is None:
-            self._pending.update({trial.id: trial for trial in self._plan.trials})
+            self._pending.update({trial.id: trial for trial in self._plan.trainings})
             self._thread = threading.Thread(target=self._work, name="gapctl-tracker", daemon=True)
             self._thread.start()
 
@@ -125,7 +125,7 @@ class Tracker:
             self._problem = None
         except Exception as error:  # MLflow, its database or the network: none of them may stop a sweep
             self._projection = None
-            self._pending.update({trial.id: trial for trial in self._plan.trials})
+            self._pending.update({trial.id: trial for trial in self._plan.trainings})
             self._problem = in_plain_words(error)
 
     def _show(self, closing: bool) -> None:

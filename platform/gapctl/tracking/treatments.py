@@ -35,7 +35,9 @@ class Treatments:
         return self._seeds[trial.seed]
 
     def run_name(self, trial: Trial) -> str:
-        """`attributes=05 seed=1`: sorted as text, runs stand by treatment and then by seed."""
+        """`attributes=05 seed=1`: sorted as text, runs stand by treatment and then by seed; a preparation's label."""
+        if not trial.factors:
+            return trial.label
         return " ".join(f"{name}={value}" for name, value in {**self.params(trial), "seed": self.seed(trial)}.items())
 
 

@@ -3,18 +3,20 @@
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import polars as pl
 
 from gapctl.data.mad.shards.atomic import write_whole
 from gapctl.data.pairs.stored import Stored, stored_now
 from gapctl.errors import InputError
+
+Found = TypeVar("Found")
 
 VERSION: Final = 1
 """Raised whenever the same shards would give other rows than before; then nothing kept is used again."""
@@ -72,13 +74,18 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """Stands for the content of the shards in their order, wherever they lie."""
-        listed = "\n".join(shard.fingerprint for shard in self.shards)
-        return hashlib.sha256(f"pairs-v{VERSION}\n{listed}".encode()).hexdigest()[:16]
+        return fingerprint_of(self.shards)
 
     @property
     def usable(self) -> pl.DataFrame:
         """The samples without a problem."""
         return self.samples.filter(pl.col("problem").is_null())
+
+
+def fingerprint_of(shards: Sequence[ShardRecord]) -> str:
+    """Stands for the content of these shards in their order."""
+    listed = "\n".join(shard.fingerprint for shard in shards)
+    return hashlib.sha256(f"pairs-v{VERSION}\n{listed}".encode()).hexdigest()[:16]
 
 
 def to_parquet(manifest: Manifest, folder: Path | None = None) -> bytes:
@@ -94,24 +101,49 @@ def to_parquet(manifest: Manifest, folder: Path | None = None) -> bytes:
 
 def from_parquet(content: bytes, folder: Path | None = None) -> Manifest:
     """Reads what `to_parquet` wrote; raises ValueError for anything else."""
+    shards = records_of(content)
     try:
-        document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[SHARDS])
         samples = pl.read_parquet(io.BytesIO(content))
-        shards = [ShardRecord(**fields) for fields in document["shards"]]
-    except (pl.exceptions.PolarsError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not a manifest of shards ({type(error).__name__}: {str(error).splitlines()[0]})") from error
-    if document["version"] != VERSION or samples.schema != pl.Schema(SCHEMA):
-        raise ValueError(f"of version {document['version']}; expected version {VERSION}")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _foreign(error) from error
+    if samples.schema != pl.Schema(SCHEMA):
+        raise ValueError(f"of other columns than version {VERSION} has")
     whole = {shard.address: _joined(shard.address, folder) for shard in shards}
     if folder:
         samples = samples.with_columns(pl.col("shard").replace(whole))
     return Manifest([replace(shard, address=whole[shard.address]) for shard in shards], samples)
 
 
+def records_of(content: bytes) -> list[ShardRecord]:
+    """The shards of a manifest alone, quick however many samples there are; raises ValueError as `from_parquet`."""
+    try:
+        document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[SHARDS])
+        if document["version"] != VERSION:
+            raise ValueError(f"of version {document['version']}; expected version {VERSION}")
+        return [ShardRecord(**fields) for fields in document["shards"]]
+    except (pl.exceptions.PolarsError, OSError, KeyError, TypeError) as error:
+        raise _foreign(error) from error
+    except ValueError as error:
+        raise error if str(error).startswith("of version") else _foreign(error) from error
+
+
+def _foreign(error: Exception) -> ValueError:
+    return ValueError(f"not a manifest of shards ({type(error).__name__}: {str(error).splitlines()[0]})")
+
+
 def read_manifest(path: Path) -> Manifest:
     """A manifest from its file; raises InputError where there is none, or another file."""
+    return _read(path, lambda content: from_parquet(content, path.absolute().parent))
+
+
+def read_records(path: Path) -> list[ShardRecord]:
+    """The shards of a manifest as they are written there; raises InputError as `read_manifest`."""
+    return _read(path, records_of)
+
+
+def _read(path: Path, of: Callable[[bytes], Found]) -> Found:
     try:
-        return from_parquet(path.read_bytes(), path.absolute().parent)
+        return of(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; `gapctl data index SHARDS --out {path}` makes it") from error
     except OSError as error:

@@ -1,0 +1,124 @@
+"""Image-text pairs as a sweep file names them: where their manifest lies, what stands for them, what is held out."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gapctl.data.pairs.bundled_shards import BUNDLED, QUESTIONS, bundle_fingerprint, bundled_manifest
+from gapctl.errors import InputError
+from gapctl.spec.data import PairData
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gapctl.data.pairs.manifest import Manifest
+
+MANIFEST = "manifest.parquet"
+EXPECTED = (
+    "expected `bundled`, or a folder of shards with their manifest.parquet, or that file; "
+    "`gapctl data index SHARDS` makes it"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The manifests that a trial trains on and is measured on, with the numbers of the rows that it uses."""
+
+    train: "Manifest"
+    train_rows: "NDArray[np.int64]"
+    held_out: "Manifest"
+    held_out_rows: "NDArray[np.int64]"
+
+
+def manifest_path(source: str) -> Path:
+    """The manifest's file; raises InputError where there is none."""
+    if source == BUNDLED:
+        return bundled_manifest()
+    try:
+        path = Path(source).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(f"{source}: {error} Write the folder's whole path.") from error
+    found = path / MANIFEST if path.is_dir() else path
+    if not found.is_file():
+        problem = "no manifest.parquet in this folder" if path.is_dir() else "no such file or folder"
+        raise InputError(f"{source}: {problem}; {EXPECTED}")
+    return found
+
+
+def questions_path(data: PairData) -> Path | None:
+    """The file of zero-shot questions; the bundled pairs bring their own."""
+    if data.classes:
+        return Path(data.classes).expanduser().absolute()
+    return QUESTIONS if data.source == BUNDLED and not data.held_out else None
+
+
+def pairs_fingerprint(data: PairData) -> str:
+    """Stands for all that a trial reads: pairs, held-out pairs, questions; quick. Raises InputError for what is missing.
+
+    Pairs without further files have their manifest's fingerprint.
+    """
+    parts = [_manifest_fingerprint(data.source)]
+    if data.held_out:
+        parts.append(_manifest_fingerprint(data.held_out))
+    if data.classes:
+        parts.append(_content(data))
+    if len(parts) == 1:
+        return parts[0]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _manifest_fingerprint(source: str) -> str:
+    from gapctl.data.pairs.manifest import fingerprint_of, read_records
+
+    return bundle_fingerprint() if source == BUNDLED else fingerprint_of(read_records(manifest_path(source)))
+
+
+def _content(data: PairData) -> str:
+    try:
+        return hashlib.sha256(Path(data.classes).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"data.classes {data.classes}: cannot be read ({error.strerror}); expected a file of questions"
+        ) from error
+
+
+def open_pairs(data: PairData) -> Pairs:
+    """The manifests, kept for the trials of this process that share them.
+
+    Raises InputError where a manifest is missing or older than its shards, or nothing is left to train or measure on.
+    """
+    return _opened(data.source, data.held_out, data.held_out_share)
+
+
+@lru_cache(maxsize=2)
+def _opened(source: str, held_out: str, share: float) -> Pairs:
+    from gapctl.data.pairs.split import split_rows
+
+    train = _current(source)
+    if held_out:
+        other = _current(held_out)
+        rows, other_rows = _usable(train), _usable(other)
+    else:
+        other = train
+        rows, other_rows = split_rows(train, share)
+    for place, found in ((source, rows), (held_out or source, other_rows)):
+        if not len(found):
+            raise InputError(f"{place}: no pair is left to {'train' if found is rows else 'measure'} on; {EXPECTED}")
+    return Pairs(train, rows, other, other_rows)
+
+
+def _current(source: str) -> "Manifest":
+    from gapctl.data.pairs.manifest import read_manifest, require_current
+
+    path = manifest_path(source)
+    manifest = read_manifest(path)
+    require_current(path, manifest)
+    return manifest
+
+
+def _usable(manifest: "Manifest") -> "NDArray[np.int64]":
+    found: NDArray[np.int64] = (manifest.samples["problem"].is_null()).arg_true().cast(int).to_numpy()
+    return found

@@ -1,0 +1,129 @@
+"""What a trial is trained on: MAD, whose captions are made, or image-text pairs, whose captions are treated."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from gapctl.spec.frozen import Frozen
+
+FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
+Keep = Literal[
+    "full",
+    "half",
+    "quarter",
+    "words",
+    "sentences",
+    "keywords",
+    "objects",
+    "attributes",
+    "shuffled",
+    "length_matched",
+    "enriched",
+]
+Degrade = Literal["none", "blur", "downscale", "grey", "patches"]
+AMOUNTS: Final[Mapping[str, tuple[float, float]]] = {
+    "none": (0, 0),
+    "blur": (0, 64),
+    "downscale": (1, 64),
+    "grey": (0, 0),
+    "patches": (0, 1),
+}
+"""The range of `amount` for each degradation of images."""
+
+
+class MadCaptions(Frozen):
+    """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access."""
+
+    attributes: Annotated[int, Field(ge=0, le=5)] = 5
+    order: Literal["shuffled", "canonical"] = "shuffled"
+
+
+class MadData(Frozen):
+    """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards."""
+
+    dataset: Literal["mad"] = "mad"
+    source: Annotated[str, Field(min_length=1)] = "bundled"
+    main_factor: FactorName = "digit"
+    captions: MadCaptions = MadCaptions()
+
+    @property
+    def address(self) -> str:
+        """Where it lies; equal for trials that can share what is loaded."""
+        return self.source
+
+
+class PairCaptions(Frozen):
+    """What training reads of a caption: `keep` names a treatment, the others are settings of those that have any.
+
+    `rate` is the share of words that `words` and `length_matched` keep, `sentences` how many of them `sentences`
+    keeps, `field` the key of a sample's json that `enriched` adds. Held-out captions are read `full`, as in
+    arXiv 2404.07983, or `treated` like those of training.
+    """
+
+    keep: Keep = "full"
+    rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
+    sentences: Annotated[int, Field(ge=1, le=1000)] = 1
+    field: str = ""
+    held_out: Literal["full", "treated"] = "full"
+
+    @model_validator(mode="after")
+    def _enriched_by_something(self) -> "PairCaptions":
+        if self.keep == "enriched" and not self.field:
+            raise ValueError("keep is enriched and field is empty; expected the json key of the second caption")
+        return self
+
+
+class PairImages(Frozen):
+    """How images are impoverished, and by how much (`amount`: pixels of blur, a factor, or a share of patches)."""
+
+    degrade: Degrade = "none"
+    amount: Annotated[float, Field(ge=0.0, le=64.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _amount_fits(self) -> "PairImages":
+        low, high = AMOUNTS[self.degrade]
+        if not low <= self.amount <= high:
+            raise ValueError(f"amount is {self.amount:g}; expected {low:g} to {high:g} for {self.degrade}")
+        return self
+
+
+class PairData(Frozen):
+    """Image-text pairs in img2dataset's layout: `bundled`, or a folder or file with the manifest of their shards.
+
+    Pairs to measure on come from `held_out`, another such place; without one they are a share of the source's, by
+    their images. `classes` is a file of zero-shot questions. A training stops where more than `bad_share` of its
+    samples cannot be read.
+    """
+
+    dataset: Literal["cc12m"]
+    source: Annotated[str, Field(min_length=1)] = "bundled"
+    held_out: str = ""
+    held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    captions: PairCaptions = PairCaptions()
+    images: PairImages = PairImages()
+    classes: str = ""
+    bad_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+
+    @property
+    def address(self) -> str:
+        """Where it lies; equal for trials that can share what is loaded."""
+        return "\n".join([self.source, self.held_out or f"{self.held_out_share!r}", self.classes])
+
+
+Data = MadData | PairData
+
+DATASETS: Final[Mapping[str, type[MadData] | type[PairData]]] = {"mad": MadData, "cc12m": PairData}
+"""The models by the name that `data.dataset` takes; without it, MAD."""
+
+
+def _dataset(found: Any) -> Any:
+    if isinstance(found, MadData | PairData):
+        return found.dataset
+    return found.get("dataset", "mad") if isinstance(found, Mapping) else "mad"
+
+
+AnyData = Annotated[
+    Annotated[MadData, Tag("mad")] | Annotated[PairData, Tag("cc12m")],
+    Discriminator(_dataset),
+]
