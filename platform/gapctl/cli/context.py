@@ -6,7 +6,7 @@ from pathlib import Path
 from gapctl.errors import InputError
 from gapctl.plan.make import located, make_plan
 from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.data import Data
+from gapctl.spec.data import Data, MadData, PairData
 from gapctl.spec.load import load_sweep
 
 
@@ -14,11 +14,16 @@ def plan_for(file: Path, scale: str | None, overrides: Sequence[str] | None) -> 
     """Loads a sweep file and lists its trials; raises InputError on wrong input, damaged data files included."""
     plan = make_plan(load_sweep(file, scale, tuple(overrides or ())), fingerprint_of)
     _check_folders(plan)
+    _check_held_out(plan)
     return plan
 
 
 def fingerprint_of(data: Data) -> str:
     """The fingerprint of a trial's data, quick enough for `gapctl plan`."""
+    if isinstance(data, PairData):
+        from gapctl.data.pairs.source import pairs_fingerprint
+
+        return pairs_fingerprint(data)
     from gapctl.data.mad.fingerprint import dataset_fingerprint
 
     return dataset_fingerprint(data.source)
@@ -30,10 +35,22 @@ def _check_folders(plan: Plan) -> None:
 
     by_source: dict[str, list[Trial]] = {}
     for trial in plan.trials:
-        by_source.setdefault(trial.config.data.source, []).append(trial)
+        if isinstance(trial.config.data, MadData):
+            by_source.setdefault(trial.config.data.source, []).append(trial)
     for source, trials in by_source.items():
         if source != BUNDLED:
             _check_galleries(plan, trials, _test_digits(plan, trials[0]))
+
+
+def _check_held_out(plan: Plan) -> None:
+    """Refuses a gallery larger than what is held out: entropies and recalls depend on its size."""
+    from gapctl.data.pairs.source import held_out_at_most
+
+    for trial in plan.trials:
+        data, asked = trial.config.data, trial.config.evaluate.gallery
+        if isinstance(data, PairData) and (most := held_out_at_most(data, asked)) is not None:
+            text = f"evaluate.gallery is {asked:,}, but {most:,} pairs are held out; expected at most so many"
+            raise located(plan.sweep, trial.factors, "evaluate.gallery", text)
 
 
 def _test_digits(plan: Plan, trial: Trial) -> int:

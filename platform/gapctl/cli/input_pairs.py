@@ -61,7 +61,7 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
 
 def _asking(options: PairOptions) -> "Asking":
     from gapctl.encoding.pairs import Asking
-    from gapctl.encoding.questions import read_attributes, read_classes
+    from gapctl.data.pairs.questions import read_attributes, read_classes
 
     for option, given in (("--classes", options.classes), ("--attributes", options.attributes)):
         if given is not None and options.label_key is None:

@@ -13,7 +13,7 @@ from gapctl.cli.options import DEFAULT_RUNS, RunsOption
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
-    from gapctl.data.feed import TrialData
+    from gapctl.data.load import Material
     from gapctl.metrics.class_prompts import ZeroShot
     from gapctl.metrics.effort import Effort
     from gapctl.metrics.embedding_set import Embeddings
@@ -195,7 +195,7 @@ def _of_model(asked: Asked) -> Inputs:
     return Inputs(pairs.embeddings, found.facts, found.title, pairs.zero_shot, pairs.temperature, found.notes)
 
 
-def _trial_data(data: "Data", fingerprint: str) -> "TrialData":
+def _trial_data(data: "Data", fingerprint: str) -> "Material":
     """The data that a trial was trained on, and no other."""
     from gapctl.cli.context import fingerprint_of
     from gapctl.cli.preparing import load_data

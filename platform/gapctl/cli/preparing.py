@@ -9,18 +9,18 @@ from gapctl.spec.data import Data
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.data.feed import TrialData
+    from gapctl.data.load import Material
 
 
 MAKING: Final = "making MAD's variants (once; they are cached)"
 
 
-def load_data(data: Data, console: "Console", *, announce: bool = False) -> "TrialData":
+def load_data(data: Data, console: "Console", *, announce: bool = False) -> "Material":
     """The data of a configuration, made and cached at first use; `announce` as in `variants_bar`."""
-    from gapctl.data.feed import load_trial_data
+    from gapctl.data.load import load_material
 
     with variants_bar(console, announce=announce) as show:
-        return load_trial_data(data, on_progress=show)
+        return load_material(data, on_progress=show)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from gapctl.errors import GapctlError, WorkError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.data.feed import TrialData
+    from gapctl.data.load import Material
     from gapctl.plan.trials import Trial
     from gapctl.spec.sweep import Resources
     from gapctl.sweep.work import PackWork

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gapctl.data.mad.render import render
 from gapctl.data.mad.sampling import MadSampler, Samples
 from gapctl.data.mad.store import MadSplit, load_variants
-from gapctl.spec.data import Data
+from gapctl.spec.data import MadData
 from gapctl.spec.trial import TrialConfig
 
 OnProgress = Callable[[int, int], None]
@@ -53,9 +53,10 @@ class MadFeed:
         self._split = data.train
         self._batch_size = config.train.batch_size
         self._position = position
-        captions = config.data.captions
+        about = mad_data(config)
+        captions = about.captions
         self._sampler = MadSampler(
-            seed, data.train.digit_labels_N, config.data.main_factor, captions.attributes, captions.order
+            seed, data.train.digit_labels_N, about.main_factor, captions.attributes, captions.order
         )
 
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
@@ -71,7 +72,13 @@ class MadFeed:
         return self._sampler.samples(positions_B)
 
 
-def load_trial_data(data: Data, on_progress: OnProgress | None = None) -> TrialData:
+def mad_data(config: TrialConfig) -> MadData:
+    """The data of a configuration that is known to be MAD."""
+    assert isinstance(config.data, MadData)
+    return config.data
+
+
+def load_trial_data(data: MadData, on_progress: OnProgress | None = None) -> TrialData:
     """The shared arrays of a data configuration, made and cached at first use."""
     return TrialData(
         train=load_variants(data.source, "train", on_progress),

@@ -6,20 +6,20 @@ from typing import NamedTuple
 import torch
 import yaml
 
-from gapctl.data.feed import TrialData
+from gapctl.data.load import Material
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.models.build import build_model
 from gapctl.spec.data import Data
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.checkpoint import unpack_weights
-from gapctl.training.evaluate import Encoded, Evaluation
-from gapctl.training.member import VOCABULARY
+from gapctl.training.evaluated import Encoded
+from gapctl.training.material import evaluation_of, vocabulary_of
 
 LISTED = 8
 """Ids that a message names."""
 
-LoadData = Callable[[Data, str], TrialData]
+LoadData = Callable[[Data, str], Material]
 
 
 class Described(NamedTuple):
@@ -82,11 +82,11 @@ def _described(folder: TrialFolder) -> Described:
         raise folder.damaged("trial.yaml", reason) from error
 
 
-def _encode(folder: TrialFolder, described: Described, data: TrialData, result: Result) -> Encoded:
+def _encode(folder: TrialFolder, described: Described, data: Material, result: Result) -> Encoded:
     torch.set_num_threads(int(result.hardware.get("threads", 1)))
     on_gpu = result.hardware.get("device") == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    model = build_model(described.config, VOCABULARY, described.seed).to(device)
+    model = build_model(described.config, vocabulary_of(described.config), described.seed).to(device)
     content = folder.weights()
     try:
         if content is None:
@@ -96,4 +96,4 @@ def _encode(folder: TrialFolder, described: Described, data: TrialData, result: 
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise folder.damaged("checkpoints/final.pt", reason) from error
     # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
-    return Evaluation(data, described.config, device).encode(model)
+    return evaluation_of(data, described.config, device).encode(model)

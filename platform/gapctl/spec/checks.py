@@ -14,6 +14,7 @@ from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.parts import Parts, parts_of, valid_parts
 from gapctl.spec.paths import leaves, placed
 from gapctl.spec.problem import Problem, show
+from gapctl.spec.resource_checks import resource_problems
 from gapctl.spec.sweep import Level, SweepFile
 from gapctl.spec.trial import TrialConfig
 
@@ -27,7 +28,7 @@ def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
     except ValidationError as error:
         found = problems_in(error, document, SweepFile)
         return None, [*found, *_meaning(valid_parts(document, found))]
-    return spec, [*_size(spec), *_meaning(parts_of(spec))]
+    return spec, [*_size(spec), *resource_problems(spec), *_meaning(parts_of(spec))]
 
 
 def _size(spec: SweepFile) -> Iterator[Problem]:

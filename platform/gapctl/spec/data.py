@@ -75,10 +75,14 @@ class PairCaptions(Frozen):
 
 
 class PairImages(Frozen):
-    """How images are impoverished, and by how much (`amount`: pixels of blur, a factor, or a share of patches)."""
+    """How images are impoverished, and by how much (`amount`: pixels of blur, a factor, or a share of patches).
+
+    Held-out images are shown `plain`, or `degraded` like those of training.
+    """
 
     degrade: Degrade = "none"
     amount: Annotated[float, Field(ge=0.0, le=64.0)] = 0.0
+    held_out: Literal["plain", "degraded"] = "plain"
 
     @model_validator(mode="after")
     def _amount_fits(self) -> "PairImages":

@@ -13,13 +13,16 @@ from gapctl.spec.trial import TrialConfig
 class Resources(Frozen):
     """What one trial gets: `cpus` is also its thread count; `gpus: auto` takes one where the machine has one.
 
-    `pack` trials of one shape share these and train together as one batched model.
+    `pack` trials of one shape share these and train together as one batched model. Each of `workers` that train one
+    trial on image-text pairs gets them for itself. `readers` are CPUs with which Ray Data reads the pairs of each of
+    them; 0 leaves that to a thread beside its training.
     """
 
     cpus: Annotated[int, Field(ge=1, le=1024)] = 1
     gpus: Literal["auto"] | Annotated[float, Field(ge=0.0, le=1024.0)] = "auto"
-    workers: Annotated[int, Field(ge=1, le=1)] = 1
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
     pack: Annotated[int, Field(ge=1, le=256)] = 1
+    readers: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
 class Tracking(Frozen):

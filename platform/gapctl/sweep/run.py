@@ -18,7 +18,7 @@ from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
 
 if TYPE_CHECKING:
-    from gapctl.data.feed import TrialData
+    from gapctl.data.load import Material
 
 LOST_PROCESS_RETRIES = 3
 
@@ -62,7 +62,7 @@ def run_trials(
     ledger: Ledger,
     *,
     resources: Resources,
-    load: "Callable[[Data], TrialData]",
+    load: "Callable[[Data], Material]",
     watchers: Sequence[Watcher],
     address: str | None,
 ) -> Outcome:
@@ -107,7 +107,7 @@ def _tune(
     trials: Sequence[Trial],
     ledger: Ledger,
     resources: Resources,
-    data: "Mapping[str, TrialData]",
+    data: "Mapping[str, Material]",
     watchers: Sequence[Watcher],
     scratch: str,
 ) -> Mapping[str, str]:

@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
-from gapctl.data.feed import TrialData
+from gapctl.data.load import Material
+from gapctl.data.pairs.feed import Reader
+from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Trial
+from gapctl.training.group import ALONE, Group
 from gapctl.training.hardware import hardware, memory, versions
 from gapctl.training.member import Member, Progress
 from gapctl.training.precision import resolve_precision
@@ -20,25 +23,44 @@ class PackWork:
     """Trains trials and writes them down: `advance` until all their reports say `done`.
 
     `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs; `gpu` allows one.
+    `readers` are the CPUs with which Ray Data reads pairs, 0 for a thread of this process. Of the workers in `group`,
+    which train one trial together, the first writes.
     """
 
-    def __init__(self, trials: Sequence[Trial], data: TrialData, runs: str, *, threads: int, gpu: bool) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        data: Material,
+        runs: str,
+        *,
+        threads: int,
+        gpu: bool,
+        readers: int = 0,
+        group: Group = ALONE,
+    ) -> None:
         torch.set_num_threads(threads)
-        self._device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        self._trials = trials
-        self._folders = [Ledger(runs).trial(trial.id) for trial in trials]
+        self.device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._trials, self._group = trials, group
+        ledger = Ledger(runs)
+        self._folders = [ledger.trial(trial.id) for trial in trials]
         members = []
         for trial, folder in zip(trials, self._folders, strict=True):
-            folder.begin(trial)
-            members.append(Member(trial.config, trial.seed, data, folder, self._device))
-        self._run = TrainingRun(members, self._device)
+            if group.rank == 0:
+                folder.begin(trial)
+            initial = None if trial.parent is None else _weights_of(ledger, trial.parent)
+            member = Member(trial.config, trial.seed, data, folder, self.device, initial=initial, leads=group.rank == 0)
+            members.append(member)
+        self._run = TrainingRun(members, self.device, group, _reader(readers))
         self._finished: set[str] = set()
 
-    def advance(self, seconds: float) -> list[dict[str, Any]]:
-        """Trains for about `seconds` and reports; a trial's last report comes after its result is in the ledger."""
-        progress = self._run.advance(seconds)
+    def advance(self, seconds: float, steps: int = 1) -> list[dict[str, Any]]:
+        """Trains for about `seconds`, at least so many steps, and reports.
+
+        A trial's last report comes after its result is in the ledger.
+        """
+        progress = self._run.advance(seconds, steps)
         reports = []
         for place, (trial, found) in enumerate(zip(self._trials, progress, strict=True)):
             if trial.id in self._finished:
@@ -62,17 +84,43 @@ class PackWork:
 
     def _finish(self, place: int) -> None:
         trial, member = self._trials[place], self._run.members[place]
-        precision = resolve_precision(trial.config.train.precision, self._device)
+        self._finished.add(trial.id)
+        if not member.leads:
+            return
+        precision = resolve_precision(trial.config.train.precision, self.device)
         result = Result(
             trial=trial.id,
             metrics=member.final_metrics(),
             samples_seen=member.samples_seen,
             seconds=round(member.seconds, 3),
             versions=versions(),
-            hardware={**hardware(self._device, precision), "packed": member.packed, **memory(self._device)},
+            hardware={
+                **hardware(self.device, precision),
+                "packed": member.packed,
+                "workers": self._group.size,
+                **memory(self.device),
+            },
         )
         self._folders[place].finish(result, member.weights())
-        self._finished.add(trial.id)
+
+
+def _weights_of(ledger: Ledger, trial_id: str) -> bytes:
+    """What a training begins with; raises WorkError where its parent is not done."""
+    content = ledger.trial(trial_id).weights()
+    if content is None:
+        raise WorkError(
+            f"{ledger.trial(trial_id).path('checkpoints/final.pt')}: missing; expected the weights that a trial begins "
+            "with. `gapctl sweep` trains what is missing first"
+        )
+    return content
+
+
+def _reader(readers: int) -> Reader | None:
+    if not readers:
+        return None
+    from gapctl.data.pairs.read_ray import RayTasks
+
+    return RayTasks(readers)
 
 
 def finished_report(result: Result) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class LossSums:
 class TrainingState:
     """Where a training stands beside its weights: steps done, rows of history, sums and wall seconds.
 
-    `packed` is the most trials that took a step together with this one, itself included.
+    `packed` is the most trials that took a step together with this one, itself included, `feed` what a feed of pairs
+    counted.
     """
 
     step: int = 0
@@ -36,6 +37,7 @@ class TrainingState:
     sums: LossSums = field(default_factory=LossSums)
     rows: list[dict[str, float]] = field(default_factory=list)
     packed: int = 1
+    feed: dict[str, Any] = field(default_factory=dict)
 
 
 def to_blob(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:

@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
-from gapctl.data.feed import TrialData, caption_ids, normalised
+from gapctl.data.feed import TrialData, caption_ids, mad_data, normalised
 from gapctl.data.mad.captions import END_TOKEN
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.gallery import frozen_gallery
 from gapctl.data.mad.prompts import prompts
 from gapctl.data.mad.render import render
-from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
-from gapctl.metrics.effort import TRIAL
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
-from gapctl.metrics.suite import measure
+from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.models.temperature import temperature_metrics
 from gapctl.models.towers import ImageTower, TextTower, cut_captions, patches
 from gapctl.models.weight import weights_for_reading
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
+from gapctl.training.evaluated import Encoded
 
 Floats = NDArray[np.float32]
 
@@ -43,22 +42,6 @@ class Gallery(NamedTuple):
     images_NCHW: NDArray[np.uint8]
     tokens_NL: NDArray[np.int64]
     labels_NF: NDArray[np.int64]
-
-
-class Encoded(NamedTuple):
-    """A model's view of the gallery: embeddings with all labels, prompts for every factor, and the temperature."""
-
-    embeddings: Embeddings
-    zero_shot: ZeroShot
-    temperature: dict[str, float]
-
-
-class Evaluated(NamedTuple):
-    """Every metric by its name, and the centroids of both modalities (D,), whose difference is the gap's vector."""
-
-    metrics: dict[str, float]
-    image_mean_D: NDArray[np.float64]
-    text_mean_D: NDArray[np.float64]
 
 
 class _Towers:
@@ -88,27 +71,20 @@ class _Towers:
         return unit_ND
 
 
-class Evaluation:
-    """Measures a model by every metric that a trial logs; float32 whatever the training computes in."""
+class MadEvaluation:
+    """Shows a model MAD's frozen gallery; float32 whatever the training computes in."""
 
     def __init__(self, data: TrialData, config: TrialConfig, device: torch.device) -> None:
         self._config = config
         self._device = device
-        self._main = config.data.main_factor
+        about = mad_data(config)
+        self._main = about.main_factor
         self._gallery = gallery_of(data, config)
-        captions = config.data.captions
+        captions = about.captions
         self._prompts_CTL = {
             factor: prompts(factor, self._main, captions.attributes, captions.order, TEMPLATES, PROMPT_SEED)
             for factor in FACTOR_NAMES
         }
-
-    def measure(self, model: CLIP) -> Evaluated:
-        """What a trial logs of the model as it is."""
-        encoded = self.encode(model)
-        embeddings = encoded.embeddings
-        found = measure(embeddings, TRIAL) | encoded.temperature | accuracies(embeddings.image_ND, encoded.zero_shot)
-        means = (unit_rows(cloud_ND).mean(axis=0) for cloud_ND in (embeddings.image_ND, embeddings.text_MD))
-        return Evaluated(found, *means)
 
     @torch.no_grad()
     def encode(self, model: CLIP) -> Encoded:
@@ -154,11 +130,12 @@ def _class_means(towers: _Towers, prompts_CTL: NDArray[np.int64]) -> Floats:
 
 def gallery_of(data: TrialData, config: TrialConfig) -> Gallery:
     """The frozen gallery of a configuration: the same pairs for every seed, captions by the arm's own rule."""
-    captions = config.data.captions
+    about = mad_data(config)
+    captions = about.captions
     drawn = frozen_gallery(
         data.test.digit_labels_N,
         config.evaluate.gallery,
-        config.data.main_factor,
+        about.main_factor,
         captions.attributes,
         captions.order,
     )

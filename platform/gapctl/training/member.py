@@ -10,19 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.data.feed import MadFeed, TrialData
-from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
+from gapctl.data.load import Material
+from gapctl.data.pairs.counts import FeedCounts
 from gapctl.metrics.loss_floor import batch_loss_floor
-from gapctl.models.build import Vocabulary, build_model
+from gapctl.models.build import build_model
+from gapctl.models.temperature import set_temperature
 from gapctl.spec.trial import TrialConfig
-from gapctl.training.checkpoint import LossSums, restore, to_blob, weights_blob
-from gapctl.training.evaluate import Evaluation
+from gapctl.training.checkpoint import LossSums, restore, to_blob, unpack_weights, weights_blob
+from gapctl.training.evaluated import measured
+from gapctl.training.material import evaluation_of, vocabulary_of
 from gapctl.training.optimizer import OptimizerState
-from gapctl.training.schedule import total_steps
+from gapctl.training.schedule import temperature_at, total_steps
 
 CHECKPOINT_SECONDS = 10.0
 BEAT_SECONDS = 10.0
-VOCABULARY = Vocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
+NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
+"""Columns of a history that say how a training went, not what came of it."""
 
 
 class Store(Protocol):
@@ -52,17 +55,37 @@ class Progress:
 
 
 class Member:
-    """A trial that continues from its store's newest checkpoint, and is told the losses of its steps."""
+    """A trial that continues from its store's newest checkpoint, and is told the losses of its steps.
 
-    def __init__(self, config: TrialConfig, seed: int, data: TrialData, store: Store, device: torch.device) -> None:
+    Without one it begins with the weights in `initial`, or else with its seed's. One that does not lead takes the
+    steps with the worker that does, and leaves evaluations and writing to it.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        seed: int,
+        data: Material,
+        store: Store,
+        device: torch.device,
+        *,
+        initial: bytes | None = None,
+        leads: bool = True,
+    ) -> None:
         self.config = config
         self.data = data
-        self.model = build_model(config, VOCABULARY, seed).to(device)
+        self.seed = seed
+        self.leads = leads
+        self.model = build_model(config, vocabulary_of(config), seed).to(device)
         self.steps_total = total_steps(config.train)
-        self._seed = seed
         self._store = store
+        if initial is not None:
+            self.model.load_state_dict(unpack_weights(initial))
+            if config.temperature.mode == "fixed":
+                set_temperature(self.model, config.temperature.init)
         self._state, self.optimizer_state = restore(store.checkpoints(), self.model)
-        self._evaluation = Evaluation(data, config, device)
+        self.counts = FeedCounts(**self._state.feed)
+        self._evaluation = evaluation_of(data, config, device) if leads else None
         self._last_loss = math.nan
         self._saved_at = time.monotonic()
         self._beat_at = -math.inf
@@ -105,9 +128,10 @@ class Member:
             return True
         return bool(self._state.rows) and self._state.rows[-1]["samples_seen"] == self.samples_seen
 
-    def feed(self) -> MadFeed:
-        """The trial's samples from here on."""
-        return MadFeed(self.data, self.config, self._seed, position=self.samples_seen)
+    @property
+    def scheduled_temperature(self) -> float | None:
+        """The temperature of the next step, where it follows a schedule."""
+        return temperature_at(self.config.temperature, self.steps, self.steps_total)
 
     def count(self, caption_id_B: NDArray[np.int64], team: int) -> None:
         """Takes note of a step, of the captions it saw and of how many trials took it together."""
@@ -128,9 +152,14 @@ class Member:
 
     def evaluate(self) -> None:
         """Measures the model as it is now, and keeps the row."""
+        if self._evaluation is None:
+            self._state.rows.append({"samples_seen": self.samples_seen})
+            return
         started = time.monotonic()
-        found = self._evaluation.measure(self.model)
+        found = measured(self._evaluation.encode(self.model))
         row = {"samples_seen": self.samples_seen, **found.metrics}
+        if self.counts.samples:
+            row |= self.counts.metrics()
         sums, self._state.sums = self._state.sums, LossSums()
         if sums.steps:
             row["train/loss"] = sums.loss / sums.steps
@@ -144,17 +173,18 @@ class Member:
 
     def beat(self) -> None:
         """Tells the store now and then that the trial is alive."""
-        if time.monotonic() - self._beat_at >= BEAT_SECONDS:
+        if self.leads and time.monotonic() - self._beat_at >= BEAT_SECONDS:
             self._store.beat(self.samples_seen)
             self._beat_at = time.monotonic()
 
     @property
     def wants_checkpoint(self) -> bool:
         """Whether enough was done since the last checkpoint."""
-        return not self.done and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        return self.leads and not self.done and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def save(self, optimizer: OptimizerState) -> None:
         """Writes a checkpoint now."""
+        self._state.feed = self.counts.state() if self.counts.samples else {}
         self._store.save_checkpoint(self.samples_seen, to_blob(self.model, optimizer, self._state))
         self._saved_at = time.monotonic()
 
@@ -165,7 +195,7 @@ class Member:
     def final_metrics(self) -> dict[str, float]:
         """The last evaluation by metric name."""
         last = self._state.rows[-1]
-        return {key: value for key, value in last.items() if key not in ("samples_seen", "seconds")}
+        return {key: value for key, value in last.items() if key not in NOT_METRICS}
 
     def progress(self, seconds: float) -> Progress:
         """How far the trial came in the `seconds` since this was last asked."""

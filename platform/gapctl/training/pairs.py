@@ -5,6 +5,7 @@ rows and columns, L caption positions.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -46,14 +47,25 @@ def host_pairs(feeds: Sequence[MadFeed]) -> Iterator[Pairs]:
 
 
 def device_pairs(feeds: Sequence[MadFeed], images: DeviceImages, device: torch.device) -> Iterator[Pairs]:
-    """The same pairs, drawn by number on the host, many batches at once, and rendered on the device."""
-    while True:
-        drawn = [feed.draw(AHEAD) for feed in feeds]
-        ids_MAB = np.stack([caption_ids(samples.tokens_BL).reshape(AHEAD, -1) for samples in drawn])
-        digit_AS, variant_AS, colour_AS, token_ASL = (_by_step(drawn, name, device) for name in _DRAWN)
-        for step in range(AHEAD):
-            image_SCHW = images.render(digit_AS[step], variant_AS[step], colour_AS[step])
-            yield Pairs(image_SCHW, token_ASL[step], ids_MAB[:, step])
+    """The same pairs, drawn by number on the host, many batches at once, and rendered on the device.
+
+    The next batches are drawn while the device is at work.
+    """
+    with ThreadPoolExecutor(1, "gapctl-draw") as drawer:
+        ahead = drawer.submit(_drawn, feeds)
+        while True:
+            drawn, ids_MAB = ahead.result()
+            ahead = drawer.submit(_drawn, feeds)
+            digit_AS, variant_AS, colour_AS, token_ASL = (_by_step(drawn, name, device) for name in _DRAWN)
+            for step in range(AHEAD):
+                image_SCHW = images.render(digit_AS[step], variant_AS[step], colour_AS[step])
+                yield Pairs(image_SCHW, token_ASL[step], ids_MAB[:, step])
+
+
+def _drawn(feeds: Sequence[MadFeed]) -> tuple[list[Samples], NDArray[np.int64]]:
+    """All trials' next samples, and a number per caption by trial and step (M, AHEAD, B)."""
+    drawn = [feed.draw(AHEAD) for feed in feeds]
+    return drawn, np.stack([caption_ids(samples.tokens_BL).reshape(AHEAD, -1) for samples in drawn])
 
 
 _DRAWN = ("digit_B", "variant_B", "colour_B", "tokens_BL")

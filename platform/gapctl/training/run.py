@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
+from gapctl.data.pairs.feed import Reader
+from gapctl.training.group import ALONE, Group
 from gapctl.training.member import Member, Progress
 from gapctl.training.memory import keep_freed_memory
 from gapctl.training.team import Team
@@ -17,11 +19,16 @@ from gapctl.training.team import Team
 class TrainingRun:
     """Trains its members to their ends: those that have come less far first, and together from where they meet."""
 
-    def __init__(self, members: Sequence[Member], device: torch.device) -> None:
-        """The members' configurations must agree in all that `gapctl.plan.packs.shape_of` compares."""
+    def __init__(
+        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: Reader | None = None
+    ) -> None:
+        """The members' configurations must agree in all that `gapctl.plan.packs.shape_of` compares.
+
+        `group` are the workers that train one member together, `reader` reads its pairs, by default a thread.
+        """
         keep_freed_memory()
         self.members = members
-        self._device = device
+        self._device, self._group, self._reader = device, group, reader
         self._team: Team | None = None
 
     @property
@@ -29,12 +36,16 @@ class TrainingRun:
         """Whether all members are."""
         return all(member.done for member in self.members)
 
-    def advance(self, seconds: float) -> tuple[Progress, ...]:
-        """Trains for about `seconds` of wall time, but at least one step or evaluation; a report of each member."""
-        started = time.monotonic()
+    def advance(self, seconds: float, steps: int = 1) -> tuple[Progress, ...]:
+        """Trains for about `seconds` of wall time, but at least so many steps or evaluations; a report of each member.
+
+        Workers that train together need the same number: with 0 seconds, all take exactly `steps`.
+        """
+        started, taken = time.monotonic(), 0
         while not self.done:
             self._train_or_evaluate()
-            if time.monotonic() - started >= seconds:
+            taken += 1
+            if taken >= steps and time.monotonic() - started >= seconds:
                 break
         if self._team:
             self._team.read_losses()
@@ -71,7 +82,7 @@ class TrainingRun:
         if self._team is None or self._team.members != members:
             if self._team:
                 self._team.disband()
-            self._team = Team(members, self._device)
+            self._team = Team(members, self._device, self._group, self._reader)
         return self._team
 
     def _keep(self) -> None:

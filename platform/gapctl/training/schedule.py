@@ -2,7 +2,7 @@
 
 import math
 
-from gapctl.spec.trial import Train
+from gapctl.spec.trial import Temperature, Train
 
 
 def total_steps(train: Train) -> int:
@@ -18,3 +18,11 @@ def learning_rate(train: Train, step: int) -> float:
         return train.lr * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
     return train.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def temperature_at(temperature: Temperature, step: int, steps: int) -> float | None:
+    """The temperature of a step (from 0) of so many, by equal factors from `init` to `final`; None without a schedule."""
+    if temperature.mode != "schedule" or temperature.final is None:
+        return None
+    share = step / max(1, steps - 1)
+    return temperature.init ** (1 - share) * temperature.final**share

@@ -10,12 +10,19 @@ from torch import Tensor
 from gapctl.data.mad.images import Images
 from gapctl.data.mad.render import FILL_7C, KEEP_7C
 
+AT_ONCE = 4_096
+"""Digits that are copied together, 77 MB with all their variants."""
+
 
 class DeviceImages:
     """A split's grey images uint8 (N, V, H, W) on a device: 1.1 GB for MNIST's training digits."""
 
     def __init__(self, images_NVHW: Images, device: torch.device) -> None:
-        self._grey_NVHW = torch.from_numpy(np.ascontiguousarray(images_NVHW)).to(device)
+        self._grey_NVHW = torch.empty(images_NVHW.shape, dtype=torch.uint8, device=device)
+        for first in range(0, len(images_NVHW), AT_ONCE):
+            # A copy, as torch warns of memory that cannot be written to, such as a mapped file's.
+            part_NVHW = np.array(images_NVHW[first : first + AT_ONCE])
+            self._grey_NVHW[first : first + AT_ONCE] = torch.from_numpy(part_NVHW).to(device)
         self._keep_7C, self._fill_7C = (torch.from_numpy(table).to(device) for table in (KEEP_7C, FILL_7C))
 
     def render(self, digit_B: Tensor, variant_B: Tensor, colour_B: Tensor) -> Tensor:

@@ -85,6 +85,22 @@ def _content(data: PairData) -> str:
         ) from error
 
 
+def held_out_at_most(data: PairData, asked: int) -> int | None:
+    """How many pairs are held out where they are fewer than asked for, else None; quick.
+
+    Where a share of very many is held out it is not counted, as so few are never asked for.
+    """
+    from gapctl.data.pairs.manifest import read_records
+
+    place = data.held_out or data.source
+    usable = sum(record.usable for record in read_records(manifest_path(place)))
+    if not data.held_out:
+        if usable * data.held_out_share > 4 * asked:
+            return None
+        usable = len(open_pairs(data).held_out_rows)
+    return usable if usable < asked else None
+
+
 def open_pairs(data: PairData) -> Pairs:
     """The manifests, kept for the trials of this process that share them.
 

@@ -3,18 +3,27 @@
 Index letters: N samples.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.encoding.shard_cache import Described
 from gapctl.errors import InputError
 from gapctl.spec.nearest import did_you_mean
 
 NAMED: Final = 12
 """Keys that a message names."""
+
+
+class Described(Protocol):
+    """A sample by its key, and what its JSON says."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def about(self) -> Mapping[str, Any]: ...
 
 
 class Labels(NamedTuple):

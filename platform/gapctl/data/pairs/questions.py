@@ -29,13 +29,13 @@ def read_classes(path: Path) -> Question:
     return _question("--classes", path, "", sections[""])
 
 
-def read_attributes(path: Path) -> dict[str, Question]:
-    """A file of sections; raises InputError for whatever is wrong with it."""
-    sections = _sections("--attributes", path)
+def read_attributes(path: Path, option: str = "--attributes") -> dict[str, Question]:
+    """A file of sections; raises InputError for whatever is wrong with it, with the option or key that named it."""
+    sections = _sections(option, path)
     if "" in sections:
         first = sections[""][0]
-        raise InputError(f"--attributes {path}: {first!r} before any section; expected [key] lines, the json's keys")
-    return {key: _question("--attributes", path, key, lines) for key, lines in sections.items()}
+        raise InputError(f"{option} {path}: {first!r} before any section; expected [key] lines, the json's keys")
+    return {key: _question(option, path, key, lines) for key, lines in sections.items()}
 
 
 def _sections(option: str, path: Path) -> dict[str, list[str]]:

@@ -1,0 +1,31 @@
+"""What a sweep's resources must satisfy: what shares a training, and what a dataset can make use of."""
+
+from collections.abc import Iterator
+
+from gapctl.spec.problem import Problem
+from gapctl.spec.sweep import SweepFile
+
+ON_PAIRS = ("workers", "readers")
+
+
+def resource_problems(spec: SweepFile) -> Iterator[Problem]:
+    """Resources that no training of the sweep could use, and batches that workers cannot share evenly."""
+    resources, dataset = spec.resources, spec.base.data.dataset
+    if dataset == "mad":
+        for name in ON_PAIRS:
+            if (asked := getattr(resources, name)) > type(resources).model_fields[name].default:
+                expected = (
+                    f"expected {type(resources).model_fields[name].default} with dataset mad, whose models are small"
+                )
+                yield Problem(("resources", name), f"found {asked}; {expected}: resources.pack trains many at once")
+    elif resources.pack > 1:
+        text = f"found {resources.pack}; expected 1 with image-text pairs, whose models are trained one by one"
+        yield Problem(("resources", "pack"), text)
+    for batch in spec.vary.get("train.batch_size", [spec.base.train.batch_size]):
+        parts = resources.workers * spec.base.train.micro_batches
+        if isinstance(batch, int) and batch % parts:
+            text = (
+                f"found {resources.workers}; a batch of {batch:,} cannot be dealt evenly to so many, in "
+                f"{spec.base.train.micro_batches} micro_batches each"
+            )
+            yield Problem(("resources", "workers"), text)

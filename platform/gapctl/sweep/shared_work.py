@@ -1,0 +1,142 @@
+"""One trial on several workers: Ray Train starts them, and they tell this process how far they come.
+
+The trial's own process only waits: the first worker writes to the ledger, as a trial alone does.
+"""
+
+import tempfile
+import threading
+from typing import Any, Final, NamedTuple
+
+import ray
+
+from gapctl.data.load import Material
+from gapctl.errors import WorkError
+from gapctl.plan.trials import Trial
+
+STEPS: Final = 16
+"""Training steps between two looks at whether to stop, which all workers take together."""
+WAIT_SECONDS: Final = 0.2
+GRACE_SECONDS: Final = 60.0
+
+
+class Asked(NamedTuple):
+    """What each worker is told."""
+
+    trial: Trial
+    material: Material
+    runs: str
+    threads: int
+    gpu: bool
+    readers: int
+
+
+@ray.remote(num_cpus=0)
+class Mailbox:
+    """Passes reports from the first worker to the trial's process, and the wish to stop back."""
+
+    def __init__(self) -> None:
+        self._reports: list[dict[str, Any]] = []
+        self._stop = False
+
+    def tell(self, report: dict[str, Any]) -> bool:
+        """Leaves a report; whether the workers are to save and stop."""
+        self._reports.append(report)
+        return self._stop
+
+    def collect(self) -> list[dict[str, Any]]:
+        """The reports since this was last called."""
+        found, self._reports = self._reports, []
+        return found
+
+    def stop(self) -> None:
+        """Asks the workers to save and stop."""
+        self._stop = True
+
+
+class SharedWork:
+    """Has what `PackWork` has, for one trial that `workers` processes train."""
+
+    def __init__(self, asked: Asked, workers: int) -> None:
+        self._asked = asked
+        self._mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+        self._error: BaseException | None = None
+        self._done = False
+        self._thread = threading.Thread(target=self._run, args=(workers,), daemon=True)
+        self._thread.start()
+
+    def advance(self, seconds: float) -> list[dict[str, Any]]:
+        """Waits for about `seconds`; the reports that came meanwhile. Raises what ended the training."""
+        self._thread.join(timeout=seconds)
+        alive = self._thread.is_alive()
+        reports: list[dict[str, Any]] = ray.get(self._mailbox.collect.remote())
+        self._done = any(report["done"] for report in reports)
+        if not alive and not self._done:
+            raise self._error or WorkError(f"the workers of {self._asked.trial.label} ended before it was done")
+        return _together(reports)
+
+    @property
+    def unfinished(self) -> list[Trial]:
+        """The trial, as long as its result is not in the ledger."""
+        return [] if self._done else [self._asked.trial]
+
+    def interrupt(self) -> None:
+        """Has the workers save where they stand, and waits for it."""
+        if self._thread.is_alive():
+            ray.get(self._mailbox.stop.remote())
+            self._thread.join(timeout=GRACE_SECONDS)
+
+    def _run(self, workers: int) -> None:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        asked = self._asked
+        resources = {"CPU": float(asked.threads), **({"GPU": 1.0} if asked.gpu else {})}
+        scaling = ScalingConfig(num_workers=workers, use_gpu=asked.gpu, resources_per_worker=resources)
+        try:
+            with tempfile.TemporaryDirectory(prefix="gapctl-train-") as scratch:
+                TorchTrainer(
+                    work_together,
+                    train_loop_config={"asked": asked, "mailbox": self._mailbox},
+                    scaling_config=scaling,
+                    run_config=RunConfig(
+                        name=asked.trial.id, storage_path=scratch, failure_config=FailureConfig(max_failures=0)
+                    ),
+                ).fit()
+        except BaseException as error:
+            self._error = error
+
+
+def work_together(told: dict[str, Any]) -> None:
+    """What each worker does: steps with the others; the first one evaluates, saves and reports."""
+    import torch
+
+    from gapctl.sweep.work import PackWork
+    from gapctl.training.group import current_group
+
+    asked: Asked = told["asked"]
+    group = current_group()
+    work = PackWork(
+        [asked.trial],
+        asked.material,
+        asked.runs,
+        threads=asked.threads,
+        gpu=asked.gpu,
+        readers=asked.readers,
+        group=group,
+    )
+    stop = False
+    while work.unfinished and not stop:
+        (report,) = work.advance(0.0, steps=STEPS)
+        wish = group.rank == 0 and ray.get(told["mailbox"].tell.remote(report))
+        flag = torch.tensor([float(wish)], device=work.device)
+        stop = bool(group.mean(flag).item() > 0)
+    if stop and group.rank == 0:
+        work.interrupt()
+
+
+def _together(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One report that stands for several: the last, with all their evaluations."""
+    if not reports:
+        return []
+    rows = tuple(row for report in reports for row in report["rows"])
+    return [{**reports[-1], "rows": rows}]
