@@ -19,9 +19,10 @@ class DeviceImages:
 
     def __init__(self, images_NVHW: Images, device: torch.device) -> None:
         self._grey_NVHW = torch.empty(images_NVHW.shape, dtype=torch.uint8, device=device)
-        for first in range(0, len(images_NVHW), AT_ONCE):
-            # A copy, as torch warns of memory that cannot be written to, such as a mapped file's.
-            part_NVHW = np.array(images_NVHW[first : first + AT_ONCE])
+        digits, variants = images_NVHW.shape[:2]
+        for first in range(0, digits, AT_ONCE):
+            some = np.arange(first, min(digits, first + AT_ONCE))
+            part_NVHW = images_NVHW[np.ix_(some, np.arange(variants))]
             self._grey_NVHW[first : first + AT_ONCE] = torch.from_numpy(part_NVHW).to(device)
         self._keep_7C, self._fill_7C = (torch.from_numpy(table).to(device) for table in (KEEP_7C, FILL_7C))
 
