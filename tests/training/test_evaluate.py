@@ -9,7 +9,7 @@ from gapctl.models.build import build_model
 from gapctl.spec.data import MadCaptions, MadData
 from gapctl.spec.trial import Evaluate, Model, TrialConfig
 from gapctl.training.evaluate import Evaluation, gallery_of
-from gapctl.training.member import VOCABULARY
+from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
 from mad_data import small_data
 
 CPU = torch.device("cpu")

@@ -60,8 +60,8 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
 
 
 def _asking(options: PairOptions) -> "Asking":
-    from gapctl.encoding.pairs import Asking
     from gapctl.data.pairs.questions import read_attributes, read_classes
+    from gapctl.encoding.pairs import Asking
 
     for option, given in (("--classes", options.classes), ("--attributes", options.attributes)):
         if given is not None and options.label_key is None:

@@ -11,7 +11,6 @@ from gapctl.errors import GapctlError, WorkError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.data.load import Material
     from gapctl.plan.trials import Trial
     from gapctl.spec.sweep import Resources
     from gapctl.sweep.work import PackWork
@@ -43,7 +42,7 @@ def train_command(
     _train(chosen, data, runs, plan.sweep.spec.resources, console)
 
 
-def _train(trial: "Trial", data: "TrialData", runs: str, resources: "Resources", console: "Console") -> None:
+def _train(trial: "Trial", data: "Material", runs: str, resources: "Resources", console: "Console") -> None:
     from gapctl.ledger import Ledger
     from gapctl.sweep.work import PackWork
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.pairs.samples import samples_of
 from gapctl.data.pairs.labels import Labels, labels_of
-from gapctl.encoding.open_model import OpenModel, encode_texts
 from gapctl.data.pairs.questions import Question
+from gapctl.data.pairs.samples import samples_of
+from gapctl.encoding.open_model import OpenModel, encode_texts
 from gapctl.encoding.shard_cache import Described, EncodedShard, Floats
 from gapctl.errors import InputError
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot

@@ -18,8 +18,9 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
 
     An InputError of it is raised anew with the place of the source in the sweep file.
 
-    Trainings that others begin with are listed once, as preparations. Seeds are the outer loop, so that a whole dose-response curve is there after the first one. Another recipe version
-    than that of this code gives the trials that an earlier one made.
+    Trainings that others begin with are listed once, as preparations. Seeds are the outer loop, so that a whole
+    dose-response curve is there after the first one. Another recipe version than that of this code gives the trials
+    that an earlier one made.
     """
     grid = [(arm, resolve(sweep.spec.base, arm)) for arm in arms(sweep.spec)]
     fingerprints = _fingerprints(sweep, grid, fingerprint_of)

@@ -97,7 +97,7 @@ class PairEvaluation:
             texts.append(self._texts(model, batch.tokens_BL))
             ids.append(batch.text_id_B)
             rows.append(batch.sample_B)
-        return _Gallery(*(np.concatenate(parts) for parts in (images, texts, ids, rows)))
+        return _Gallery(np.concatenate(images), np.concatenate(texts), np.concatenate(ids), np.concatenate(rows))
 
     def _batches(self) -> Iterator[PairBatch]:
         if self._kept is not None:

@@ -21,7 +21,10 @@ def learning_rate(train: Train, step: int) -> float:
 
 
 def temperature_at(temperature: Temperature, step: int, steps: int) -> float | None:
-    """The temperature of a step (from 0) of so many, by equal factors from `init` to `final`; None without a schedule."""
+    """The temperature of the 0-based `step` of so many, None where it follows no schedule.
+
+    It goes from `init` to `final` by equal factors.
+    """
     if temperature.mode != "schedule" or temperature.final is None:
         return None
     share = step / max(1, steps - 1)

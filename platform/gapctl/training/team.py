@@ -1,19 +1,17 @@
 """Members that stand at the same step and take the next ones together."""
 
 import time
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from gapctl.data.mad.device_images import DeviceImages
-from gapctl.data.mad.store import MadSplit
+from gapctl.data.pairs.feed import Reader
+from gapctl.training.feeding import pairs_of
+from gapctl.training.group import ALONE, Group
 from gapctl.training.member import Member
-from gapctl.training.pairs import Pairs, device_pairs, host_pairs
-from gapctl.training.precision import resolve_precision
 from gapctl.training.schedule import learning_rate
-from gapctl.training.step import TrainingStep
+from gapctl.training.steps import step_of
 
 UNREAD_LOSSES = 64
 """Losses left on the device before they are read: each reading waits for all the work before it."""
@@ -22,20 +20,24 @@ UNREAD_LOSSES = 64
 class Team:
     """Takes over the members' models and what they kept of the optimiser."""
 
-    def __init__(self, members: Sequence[Member], device: torch.device) -> None:
+    def __init__(
+        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: Reader | None = None
+    ) -> None:
         self.members = members
-        self._train = members[0].config.train
-        precision = resolve_precision(self._train.precision, device)
-        self._step = TrainingStep([member.model for member in members], members[0].config, precision)
+        config = members[0].config
+        self._train = config.train
+        self._step = step_of([member.model for member in members], config, device, group)
         self._step.load([member.optimizer_state for member in members])
-        self._pairs = _pairs(members, device)
+        self._pairs = pairs_of(members, device, group, reader)
         self._unread: list[Tensor] = []
 
     def step(self) -> None:
         """One step of all."""
         started = time.monotonic()
         pairs = next(self._pairs)
-        self._unread.append(self._step(pairs, learning_rate(self._train, self.members[0].steps)))
+        rate = learning_rate(self._train, self.members[0].steps)
+        temperatures = [member.scheduled_temperature for member in self.members]
+        self._unread.append(self._step(pairs.image_SCHW, pairs.token_SL, rate, temperatures))
         for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
             member.count(caption_id_B, len(self.members))
         self._spent_since(started)
@@ -70,16 +72,3 @@ class Team:
         self.read_losses()
         for index, member in enumerate(self.members):
             member.optimizer_state = self._step.optimizer_state(index)
-
-
-def _pairs(members: Sequence[Member], device: torch.device) -> Iterator[Pairs]:
-    feeds = [member.feed() for member in members]
-    if device.type == "cpu":
-        return host_pairs(feeds)
-    return device_pairs(feeds, on_device(members[0].data.train, device), device)
-
-
-@lru_cache(maxsize=1)
-def on_device(split: MadSplit, device: torch.device) -> DeviceImages:
-    """A process's trials share one copy."""
-    return DeviceImages(split.images_NVHW, device)

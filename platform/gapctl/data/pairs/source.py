@@ -56,9 +56,9 @@ def questions_path(data: PairData) -> Path | None:
 
 
 def pairs_fingerprint(data: PairData) -> str:
-    """Stands for all that a trial reads: pairs, held-out pairs, questions; quick. Raises InputError for what is missing.
+    """Stands for all that a trial reads: pairs, held-out pairs, questions; quick.
 
-    Pairs without further files have their manifest's fingerprint.
+    Pairs without further files have their manifest's fingerprint. Raises InputError for what is missing.
     """
     parts = [_manifest_fingerprint(data.source)]
     if data.held_out:

@@ -1,0 +1,62 @@
+"""What members train on, step by step, by their dataset."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import torch
+
+from gapctl.data.feed import MadFeed, TrialData
+from gapctl.data.mad.device_images import DeviceImages
+from gapctl.data.mad.store import MadSplit
+from gapctl.data.pairs.feed import PairFeed, Reader
+from gapctl.data.pairs.rules import training_rule
+from gapctl.data.pairs.source import open_pairs
+from gapctl.spec.data import PairData
+from gapctl.spec.presets import PRESETS
+from gapctl.training.group import Group
+from gapctl.training.member import Member
+from gapctl.training.pairs import Pairs, device_pairs, host_pairs
+
+
+def pairs_of(members: Sequence[Member], device: torch.device, group: Group, reader: Reader | None) -> Iterator[Pairs]:
+    """The members' next pairs, again and again; of the workers in a group, each gets its part of the batch."""
+    if isinstance(members[0].data, PairData):
+        (member,) = members
+        return _read_pairs(member, members[0].data, group, reader)
+    feeds = [MadFeed(_images(member), member.config, member.seed, position=member.samples_seen) for member in members]
+    if device.type == "cpu":
+        return host_pairs(feeds)
+    return device_pairs(feeds, on_device(_images(members[0]).train, device), device)
+
+
+def _images(member: Member) -> TrialData:
+    assert isinstance(member.data, TrialData)
+    return member.data
+
+
+def _read_pairs(member: Member, data: PairData, group: Group, reader: Reader | None) -> Iterator[Pairs]:
+    pairs, config = open_pairs(data), member.config
+    feed = PairFeed(
+        pairs.train,
+        pairs.train_rows,
+        training_rule(data, PRESETS[config.model.preset].image_size),
+        member.seed,
+        config.train.batch_size,
+        position=member.samples_seen,
+        rank=group.rank,
+        world=group.size,
+        reader=reader,
+        stop=member.steps_total * config.train.batch_size,
+        bad_share=data.bad_share,
+        counts=member.counts,
+    )
+    for batch, _ in feed:
+        id_B1 = torch.from_numpy(batch.text_id_B).unsqueeze(1)
+        id_1A = group.gathered(id_B1).view(1, -1).numpy()
+        yield Pairs(torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL), id_1A)
+
+
+@lru_cache(maxsize=1)
+def on_device(split: MadSplit, device: torch.device) -> DeviceImages:
+    """A process's trials share one copy."""
+    return DeviceImages(split.images_NVHW, device)
