@@ -11,6 +11,7 @@ from gapctl.errors import GapctlError, WorkError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gapctl.data.load import Material
     from gapctl.plan.trials import Trial
     from gapctl.spec.sweep import Resources
     from gapctl.sweep.work import PackWork
@@ -23,7 +24,10 @@ def train_command(
     overrides: SetOption = None,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """One trial in this process, with the same numbers as in a sweep."""
+    """One trial in this process, with the same numbers as in a sweep; before it, what it begins with.
+
+    Where the sweep would use several workers, one takes their steps here, and numbers agree but for rounding.
+    """
     from gapctl.cli.context import plan_for
     from gapctl.cli.preparing import load_data
     from gapctl.cli.terminal import plain_console
@@ -38,8 +42,9 @@ def train_command(
         return
     ledger.require_writable()
     ledger.declare(plan)
-    data = load_data(chosen.config.data, console)
-    _train(chosen, data, runs, plan.sweep.spec.resources, console)
+    preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
+    for each in (*preparations, chosen):
+        _train(each, load_data(each.config.data, console), runs, plan.sweep.spec.resources, console)
 
 
 def _train(trial: "Trial", data: "Material", runs: str, resources: "Resources", console: "Console") -> None:

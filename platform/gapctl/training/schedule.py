@@ -28,4 +28,4 @@ def temperature_at(temperature: Temperature, step: int, steps: int) -> float | N
     if temperature.mode != "schedule" or temperature.final is None:
         return None
     share = step / max(1, steps - 1)
-    return temperature.init ** (1 - share) * temperature.final**share
+    return math.exp((1 - share) * math.log(temperature.init) + share * math.log(temperature.final))

@@ -22,7 +22,7 @@ class DeviceImages:
         digits, variants = images_NVHW.shape[:2]
         for first in range(0, digits, AT_ONCE):
             some = np.arange(first, min(digits, first + AT_ONCE))
-            part_NVHW = images_NVHW[np.ix_(some, np.arange(variants))]
+            part_NVHW = images_NVHW[some[:, None], np.arange(variants)[None]]
             self._grey_NVHW[first : first + AT_ONCE] = torch.from_numpy(part_NVHW).to(device)
         self._keep_7C, self._fill_7C = (torch.from_numpy(table).to(device) for table in (KEEP_7C, FILL_7C))
 

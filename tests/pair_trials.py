@@ -1,0 +1,41 @@
+"""Short trainings on the bundled pairs, in this process."""
+
+from typing import Any
+
+import torch
+
+from gapctl.data.load import load_material
+from gapctl.spec.trial import TrialConfig
+from gapctl.training.member import Member, Store
+from gapctl.training.run import TrainingRun
+
+STEPS, BATCH = 6, 16
+CPU = torch.device("cpu")
+
+
+def pair_config(**changes: Any) -> TrialConfig:
+    """Six steps of the small model, measured in the middle and at the end; changes by section."""
+    document: dict[str, Any] = {
+        "data": {"dataset": "cc12m", "captions": {"keep": "half"}},
+        "model": {"preset": "pairs-small", "embed_dim": 32},
+        "train": {"samples": STEPS * BATCH, "batch_size": BATCH, "precision": "float32"},
+        "evaluate": {"every": 3 * BATCH, "gallery": 40},
+    }
+    for section, values in changes.items():
+        document[section] = {**document.get(section, {}), **values}
+    return TrialConfig.model_validate(document)
+
+
+def begun(config: TrialConfig, store: Store, seed: int = 0, initial: bytes | None = None) -> TrainingRun:
+    """The training of a configuration from where its store says."""
+    member = Member(config, seed, load_material(config.data), store, CPU, initial=initial)
+    return TrainingRun([member], CPU)
+
+
+def finished(config: TrialConfig, store: Store, seed: int = 0, initial: bytes | None = None) -> Member:
+    """The same, done."""
+    run = begun(config, store, seed, initial)
+    while not run.done:
+        run.advance(60.0)
+    (member,) = run.members
+    return member

@@ -1,0 +1,107 @@
+"""Trainings on image-text pairs: they learn from what their captions keep, and go on where they were stopped."""
+
+import math
+
+import pytest
+import torch
+
+from gapctl.training.checkpoint import unpack_weights
+from gapctl.training.member import NOT_METRICS
+from memory_store import MemoryStore
+from pair_trials import BATCH, STEPS, begun, finished, pair_config
+
+
+def weights(content: bytes) -> dict[str, torch.Tensor]:
+    return unpack_weights(content)
+
+
+def same(first: bytes, second: bytes) -> bool:
+    ours, theirs = weights(first), weights(second)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def trained() -> bytes:
+    """The weights of an uninterrupted training."""
+    return finished(pair_config(), MemoryStore()).weights()
+
+
+def test_a_training_logs_what_its_captions_kept_and_what_held_out_pairs_show() -> None:
+    store = MemoryStore()
+    found = finished(pair_config(), store).final_metrics()
+
+    assert 0.3 < found["captions/share_kept"] < 0.6
+    assert found["data/substituted"] == 0
+    assert found["entropy/gallery"] == 40
+    assert {"gap/rmg", "quality/i2t_recall_10", "quality/object_accuracy", "train/loss"} <= found.keys()
+    assert not found.keys() & set(NOT_METRICS)
+    assert 0 <= store.rows[-1]["data/wait_share"] <= 1
+    assert [row["samples_seen"] for row in store.rows] == [0, 3 * BATCH, STEPS * BATCH]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_a_training_that_was_stopped_ends_with_the_same_weights(trained: bytes, stop_after: int) -> None:
+    store = MemoryStore()
+    run = begun(pair_config(), store)
+    while run.members[0].steps < stop_after:
+        run.advance(0.0)
+    run.save()
+
+    assert same(finished(pair_config(), store).weights(), trained)
+
+
+def test_a_training_begins_with_its_parents_weights_and_may_keep_its_temperature() -> None:
+    parent = finished(pair_config(temperature={"init": 0.05}), MemoryStore())
+    changes = {"data.captions.keep": "half"}
+    frozen = pair_config(
+        data={"captions": {"keep": "quarter"}},
+        temperature={"mode": "frozen"},
+        init_from=changes | {"temperature.mode": "learned"},
+    )
+    run = begun(frozen, MemoryStore(), initial=parent.weights())
+
+    assert same(run.members[0].weights(), parent.weights())
+    run.advance(60.0)
+    after = weights(run.members[0].weights())
+    before = weights(parent.weights())
+    assert torch.equal(after["logit_scale"], before["logit_scale"])
+    assert not torch.equal(after["visual.proj"], before["visual.proj"])
+
+
+def test_a_fixed_temperature_is_set_whatever_the_parent_had() -> None:
+    parent = finished(pair_config(), MemoryStore())
+    fixed = pair_config(
+        temperature={"mode": "fixed", "init": 0.2}, init_from={"temperature.mode": "learned", "temperature.init": 0.07}
+    )
+
+    assert math.isclose(
+        finished(fixed, MemoryStore(), initial=parent.weights()).final_metrics()["temperature/tau"], 0.2, rel_tol=1e-6
+    )
+
+
+def test_a_scheduled_temperature_ends_where_it_should() -> None:
+    store = MemoryStore()
+    finished(pair_config(temperature={"mode": "schedule", "init": 0.1, "final": 0.05}), store)
+
+    assert math.isclose(store.rows[0]["temperature/tau"], 0.1, rel_tol=1e-6)
+    assert math.isclose(store.rows[-1]["temperature/tau"], 0.05, rel_tol=1e-6)
+
+
+def test_seeds_and_treatments_see_other_things() -> None:
+    losses = {
+        finished(config, MemoryStore(), seed).final_metrics()["train/loss"]
+        for config in (pair_config(), pair_config(data={"captions": {"keep": "full"}}))
+        for seed in (0, 1)
+    }
+
+    assert len(losses) == 4
+
+
+@pytest.mark.parametrize("changes", [{"micro_batches": 4}, {"precision": "bfloat16"}])
+def test_other_steps_train_alike(changes: dict[str, object]) -> None:
+    plain, other = (
+        finished(pair_config(train={"precision": "float32", **more}), MemoryStore()).final_metrics()["train/loss"]
+        for more in ({}, changes)
+    )
+
+    assert math.isclose(plain, other, rel_tol=1e-4 if "micro_batches" in changes else 2e-2)
