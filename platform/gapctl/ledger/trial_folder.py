@@ -207,6 +207,7 @@ def describe(trial: Trial) -> dict[str, Any]:
         "label": trial.label,
         "seed": trial.seed,
         "data_fingerprint": trial.data_fingerprint,
+        **({"parent": trial.parent} if trial.parent else {}),
         "recipe_version": RECIPE_VERSION,
         "config": trial.config.model_dump(mode="json"),
     }

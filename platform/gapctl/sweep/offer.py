@@ -1,26 +1,55 @@
 """What one trial asks of Ray, and whether Ray can ever give it."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from gapctl.errors import InputError
 from gapctl.spec.sweep import Resources
 
-RAY_NAMES = {"cpu": "CPU", "gpu": "GPU"}
+NAMES = ("CPU", "GPU")
+WAITING_CPU = 0.01
+"""Of the process that waits for workers; Tune reserves nothing that is empty."""
 
 
-def request_of(resources: Resources) -> dict[str, float]:
-    """Tune's resources for one trial; raises InputError where the cluster can never offer them.
+class Request(NamedTuple):
+    """What Tune reserves for each trial, bundle by bundle, and how many trials may run at once, if that is limited."""
 
-    `gpus: auto` is one GPU where there is one, or where the autoscaler may start a machine that has one.
+    bundles: list[dict[str, float]]
+    gpu: bool
+    at_once: int | None = None
+
+
+def request_of(resources: Resources) -> Request:
+    """What a trial asks for; raises InputError where the cluster can never offer it.
+
+    `gpus: auto` is one GPU where there is one, or where the autoscaler may start a machine that has one. Workers that
+    train one trial together are reserved by Ray Train, so only as many such trials run as there is room for.
     """
     offered = _offered()
-    gpus = min(1.0, offered["gpu"]) if resources.gpus == "auto" else resources.gpus
-    request = {"cpu": float(resources.cpus), "gpu": float(gpus)}
-    for name, asked in request.items():
+    gpus = min(1.0, offered["GPU"]) if resources.gpus == "auto" else float(resources.gpus)
+    training = {"CPU": float(resources.cpus), "GPU": gpus}
+    whole = {"CPU": resources.workers * (training["CPU"] + resources.readers), "GPU": resources.workers * gpus}
+    _check(resources, whole, offered)
+    if resources.workers > 1:
+        rooms = [int(offered[name] // asked) for name, asked in whole.items() if asked]
+        return Request([{"CPU": WAITING_CPU}], gpus > 0, max(1, min(rooms)))
+    bundles = [training] if not resources.readers else [training, {"CPU": float(resources.readers)}]
+    return Request(bundles, gpus > 0)
+
+
+def _check(resources: Resources, whole: Mapping[str, float], offered: Mapping[str, float]) -> None:
+    names = {"CPU": [name for name in ("cpus", "readers", "workers") if name == "cpus" or _asked(resources, name)]}
+    for name, asked in whole.items():
         if asked > offered[name]:
+            keys = ", ".join(f"resources.{key}" for key in names.get(name, ["gpus"]))
             raise InputError(
-                f"resources.{name}s: {asked:g} asked for a trial, but Ray has {offered[name]:g}; "
+                f"{keys}: {asked:g} {name}s asked for a trial, but Ray has {offered[name]:g}; "
                 "ask for less, or give --address of a larger cluster"
             )
-    return request
+
+
+def _asked(resources: Resources, name: str) -> bool:
+    return bool(getattr(resources, name) != type(resources).model_fields[name].default)
 
 
 def _offered() -> dict[str, float]:
@@ -30,4 +59,4 @@ def _offered() -> dict[str, float]:
 
     living: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     possible = state.get_max_resources_from_cluster_config() or {}
-    return {name: max(float(living.get(key, 0.0)), float(possible.get(key, 0.0))) for name, key in RAY_NAMES.items()}
+    return {name: max(float(living.get(name, 0.0)), float(possible.get(name, 0.0))) for name in NAMES}

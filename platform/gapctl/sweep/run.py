@@ -127,13 +127,19 @@ def _tune(
         "data": data,
         "runs": ledger.everywhere,
         "threads": resources.cpus,
-        "gpu": request["gpu"] > 0,
+        "gpu": request.gpu,
+        "readers": resources.readers,
+        "workers": resources.workers,
     }
     trainable = tune.with_parameters(TrialWorker, **shared)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, request),
+        tune.with_resources(trainable, tune.PlacementGroupFactory(request.bundles)),
         param_space={"pack": tune.grid_search([[trial.id for trial in pack] for pack in packs])},
-        tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.config["pack"][0]),
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config["pack"][0],
+            max_concurrent_trials=request.at_once,
+        ),
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=scratch,

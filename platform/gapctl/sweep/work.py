@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,6 +17,23 @@ from gapctl.training.hardware import hardware, memory, versions
 from gapctl.training.member import Member, Progress
 from gapctl.training.precision import resolve_precision
 from gapctl.training.run import TrainingRun
+
+
+class Work(Protocol):
+    """Trials that are being trained, here or elsewhere."""
+
+    @property
+    def unfinished(self) -> list[Trial]:
+        """The trials whose results are not in the ledger yet."""
+        ...
+
+    def advance(self, seconds: float) -> list[dict[str, Any]]:
+        """Trains for about `seconds` and reports."""
+        ...
+
+    def interrupt(self) -> None:
+        """Saves the checkpoints of all that is not finished."""
+        ...
 
 
 class PackWork:

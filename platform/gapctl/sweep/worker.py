@@ -12,8 +12,8 @@ from gapctl.plan.trials import Trial
 from gapctl.sweep.gauges import TrialGauges
 
 if TYPE_CHECKING:
-    from gapctl.data.feed import TrialData
-    from gapctl.sweep.work import PackWork
+    from gapctl.data.load import Material
+    from gapctl.sweep.work import Work
 
 REPORT_SECONDS = 1.0
 
@@ -28,15 +28,18 @@ class TrialWorker(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), `threads` and `gpu`."""
+        """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), and each trial's
+        `threads`, `gpu`, `readers` and `workers`."""
         self._trials: Mapping[str, Trial] = shared["trials"]
-        self._data: Mapping[str, TrialData] = shared["data"]
+        self._data: Mapping[str, Material] = shared["data"]
         self._runs: str = shared["runs"]
         self._threads: int = shared["threads"]
         self._gpu: bool = shared["gpu"]
+        self._readers: int = shared["readers"]
+        self._workers: int = shared["workers"]
         self._packs: list[list[Trial]] = []
         self._told: set[str] = set()
-        self._work: PackWork | None = None
+        self._work: Work | None = None
         self._harmed = False
         self._gauges = TrialGauges()
         self._begin(config)
@@ -75,14 +78,11 @@ class TrialWorker(tune.Trainable):
         self._packs, self._work = [[self._trials[trial_id] for trial_id in config["pack"]]], None
 
     def _reports(self) -> list[dict[str, Any]]:
-        from gapctl.sweep.work import PackWork
-
         try:
             if self._work is None and (found := self._finished_before()):
                 return found
             if self._work is None:
-                data = self._data[self._packs[0][0].config.data.address]
-                self._work = PackWork(self._packs[0], data, self._runs, threads=self._threads, gpu=self._gpu)
+                self._work = self._begun(self._packs[0])
             reports = self._work.advance(REPORT_SECONDS)
         except WorkError:
             self._work = None
@@ -92,6 +92,18 @@ class TrialWorker(tune.Trainable):
         for report in reports:
             self._gauges.show(self._trials[report["trial"]], report)
         return reports
+
+    def _begun(self, pack: list[Trial]) -> "Work":
+        """The work on a pack, in this process, or on workers that Ray Train starts."""
+        from gapctl.sweep.shared_work import Asked, SharedWork
+        from gapctl.sweep.work import PackWork
+
+        data = self._data[pack[0].config.data.address]
+        if self._workers == 1:
+            return PackWork(pack, data, self._runs, threads=self._threads, gpu=self._gpu, readers=self._readers)
+        (trial,) = pack
+        asked = Asked(trial, data, self._runs, self._threads, self._gpu, self._readers)
+        return SharedWork(asked, self._workers)
 
     def _finished_before(self) -> list[dict[str, Any]]:
         """Takes trials with a result out of the pack: a process may vanish between a result and its last report."""
