@@ -93,6 +93,13 @@ _TRAIN: Final = (
     MetricName("train/loss_floor", "the least that duplicate captions in a batch allow", "nats"),
 )
 
+_CAPTIONS: Final = (
+    MetricName("captions/words_kept", "words of a caption that training read, on average", "words"),
+    MetricName("captions/share_kept", "share of all words of captions that training read", "share"),
+    MetricName("captions/empty", "share of captions of which training read nothing", "share"),
+    MetricName("data/substituted", "share of pairs that could not be read, for which others stood in", "share"),
+)
+
 _GEOMETRY: Final = (
     MetricName("geometry/alignment", "mean squared distance of matched pairs", "squared distance"),
     MetricName("geometry/uniformity_image", "how unevenly images fill the sphere; -4 is evenly, 0 all in one", "nats"),
@@ -119,7 +126,7 @@ _GEOMETRY: Final = (
 )
 
 METRICS: Final = {
-    metric.key: metric for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_GEOMETRY, *_quality(), *_TRAIN)
+    metric.key: metric for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_GEOMETRY, *_quality(), *_TRAIN, *_CAPTIONS)
 }
 
 
