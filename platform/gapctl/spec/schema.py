@@ -6,7 +6,7 @@ from typing import Any
 from gapctl.spec.grid import leaves
 from gapctl.spec.hypotheses import TESTS
 from gapctl.spec.settings import known_paths
-from gapctl.spec.sweep import SweepFile
+from gapctl.spec.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
 from gapctl.spec.trial import TrialConfig
 from gapctl.spec.vocabulary import METRICS
 
@@ -16,7 +16,9 @@ def sweep_schema() -> dict[str, Any]:
     schema = SweepFile.model_json_schema()
     paths = leaves(TrialConfig().model_dump())
     schema["properties"]["vary"]["propertyNames"] = {"enum": paths}
-    schema["properties"]["scales"]["additionalProperties"]["propertyNames"] = {"enum": known_paths(TrialConfig())}
+    scales = schema["properties"]["scales"]
+    scales["propertyNames"] = {"pattern": SCALE_NAME, "maxLength": LONGEST_SCALE_NAME}
+    scales["additionalProperties"]["propertyNames"] = {"enum": known_paths(TrialConfig())}
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
             _complete(name, known, paths)
