@@ -1,4 +1,4 @@
-"""The verdicts on a terminal: a table to compare them by, then each claim with its reason."""
+"""The verdicts on a terminal: a table to compare them by, then each claim with its effect and its reason."""
 
 import math
 import textwrap
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis, Finding, Verdict
 
 STYLES: Final[dict["Finding", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
-ASCII: Final = str.maketrans("−–", "--")
+ASCII: Final = str.maketrans({"−": "-", "–": "-", "τ": "tau"})
 HASH_DIGITS = 12
 NARROWEST = 20
 GAP: Final = "  "
@@ -79,9 +79,10 @@ def _cells(verdict: "Verdict") -> list[str]:
 def _explained(verdict: "Verdict", width: int) -> "Text":
     from rich.text import Text
 
+    from gapctl.report.effect_words import effect_name
     from gapctl.report.words import settling
 
-    lines = [verdict.claim, verdict.reason]
+    lines = [verdict.claim, f"Effect: {effect_name(verdict).translate(ASCII)}.", verdict.reason]
     if verdict.seeds_needed is not None:
         lines.append(settling(verdict.seeds_needed))
     mark = " (exploratory)" if verdict.exploratory else ""

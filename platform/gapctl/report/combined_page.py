@@ -91,7 +91,7 @@ def _sweep(judged: Judged, ledger: Ledger) -> Html:
         element("p", summary(analysis), class_="summary"),
         notices(analysis, told),
         *(_alert("LEFT OUT", said) for said in judged.damaged),
-        verdict_cards(analysis, {}, told.asked),
+        verdict_cards(analysis, {}),
         element("dl", facts(record), class_="facts"),
     ]
     return section(f"sweep-{judged.file_name}", judged.name, analysis.question, parts)

@@ -17,6 +17,7 @@ from gapctl.report.comparison_words import (
     level_note,
     shared_lines,
 )
+from gapctl.report.effect_words import effect_name
 from gapctl.report.figures import Picture, pictures
 from gapctl.report.markdown_text import code, plain, table
 from gapctl.report.run_facts import Fact, run_facts
@@ -29,7 +30,6 @@ from gapctl.report.words import (
     capital,
     confidence,
     counted,
-    effect_name,
     number,
     p_value,
     settling,
@@ -111,7 +111,7 @@ def _verdicts(analysis: Analysis) -> list[str]:
 def _verdict_cells(verdict: Verdict) -> list[str]:
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
     word = f"{SYMBOLS[verdict.verdict]} **{verdict.verdict}**" + (" (exploratory)" if verdict.exploratory else "")
-    effect = f"{plain(effect_name(verdict))}"
+    effect = plain(effect_name(verdict))
     interval = f"{low} to {high}" if low != high else low
     return [word, plain(verdict.claim), effect, estimate, interval, p_value(verdict.p_claim_holm), str(verdict.seeds)]
 

@@ -12,14 +12,6 @@ from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Plan, Trial
 from gapctl.report.commands import Commands, commands_of
 from gapctl.spec.grid import leaf_values
-from gapctl.spec.sweep import Level
-
-
-class Asked(NamedTuple):
-    """What a hypothesis says in the sweep file beyond its verdict: its source, and the levels that it compares."""
-
-    source: str | None
-    between: tuple[Level, Level] | None
 
 
 class Waiting(NamedTuple):
@@ -49,7 +41,6 @@ class RunRecord:
     (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before treatments, by dotted path.
     """
 
-    asked: Mapping[str, Asked] = field(default_factory=dict)
     waiting: tuple[Waiting, ...] = ()
     machines: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -60,17 +51,11 @@ class RunRecord:
     commands: Commands | None = None
     run_pages: RunPages | None = None
 
-    @property
-    def between(self) -> dict[str, tuple[Level, Level]]:
-        """The levels that contrasts compare, by the hypothesis' id."""
-        return {name: asked.between for name, asked in self.asked.items() if asked.between is not None}
-
 
 def read_record(plan: Plan, ledger: Ledger, run_pages: RunPages | None = None) -> RunRecord:
     """Reads what the ledger knows of the plan's trials; damaged ones are listed as waiting."""
     results, waiting = _results(plan, ledger)
     return RunRecord(
-        asked={item.id: Asked(item.source, getattr(item, "between", None)) for item in plan.sweep.spec.hypotheses},
         waiting=tuple(waiting),
         machines=Counter(map(_machine, results)),
         versions=_versions(results),
