@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 from gapctl.plan.trials import Plan
+from gapctl.spec.added_later import lasting
 from gapctl.spec.canonical import canonical_json, sha256_of
 from gapctl.spec.trial import TrialConfig
 
@@ -26,8 +27,10 @@ def trial_id(config: TrialConfig, seed: int, data_fingerprint: str, recipe_versi
 
 
 def without_address(config: TrialConfig) -> dict[str, Any]:
-    """The configuration as plain values, less where its data lies."""
-    return config.model_dump(mode="json", exclude={"data": {"source"}})
+    """The configuration as plain values, less where its data lies and what later fields leave as it was."""
+    values = lasting(config)
+    del values["data"]["source"]
+    return values
 
 
 def design_sha256(plan: Plan) -> str:

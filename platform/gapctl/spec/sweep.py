@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from gapctl.spec.added_later import AddedLater
 from gapctl.spec.hypotheses import Hypothesis, Slug
 from gapctl.spec.hypotheses import Level as Level
 from gapctl.spec.problem import show
@@ -57,7 +58,7 @@ class SweepFile(Frozen):
     base: TrialConfig
     vary: Annotated[dict[str, Annotated[list[Level], Field(min_length=1)]], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    first_seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    first_seed: Annotated[int, Field(ge=0, le=1_000_000), AddedLater(before=0)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     scales: dict[ScaleName, dict[str, Any]] = Field(default_factory=dict)
