@@ -21,6 +21,7 @@ from gapctl.plan.trials import Plan
 from gapctl.spec.sweep import SweepFile
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
+from gapctl.tracking.shown import shown_in
 from gapctl.tracking.sync import Synced, sync
 
 PlanOf = Callable[..., Plan]
@@ -45,6 +46,19 @@ def test_each_trial_gets_one_run_named_for_its_treatment_below_the_sweep(
     }
     assert {run.data.tags["mlflow.parentRunId"] for run in shown.trials().values()} == {parent.info.run_id}
     assert len(shown.all()) == 5
+
+
+def test_what_is_found_for_a_sweep_is_found_once_its_runs_are_known(finished: Plan, runs: Runs, uri: str) -> None:
+    known: list[set[str]] = []
+
+    def find() -> Findings:
+        noted = shown_in(runs.ledger, "small")
+        known.append(set(noted.runs) if noted else set())
+        return Findings("1 supported", "", {})
+
+    sync(finished, runs.ledger, uri, find)
+
+    assert known == [{trial.id for trial in finished.trials}]
 
 
 def test_a_run_says_which_trial_sweep_seed_and_data_it_is(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:

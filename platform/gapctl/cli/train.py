@@ -40,7 +40,10 @@ def train_command(
     ledger.require_writable()
     ledger.declare(plan)
     data = load_data(chosen.config.data, console)
-    _train(chosen, data, runs, plan.sweep.spec.resources, console)
+    try:
+        _train(chosen, data, runs, plan.sweep.spec.resources, console)
+    finally:
+        ledger.note_begun(plan.sweep.spec.name)
 
 
 def _train(trial: "Trial", data: "TrialData", runs: str, resources: "Resources", console: "Console") -> None:

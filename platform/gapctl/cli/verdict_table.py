@@ -28,9 +28,12 @@ def print_verdicts(analysis: "Analysis", console: "Console") -> None:
         _print_table(analysis, console)
         for verdict in analysis.verdicts:
             console.print(_explained(verdict, console.width))
-        console.print(Text(f"\n{declared_when(analysis)}"))
     else:
         console.print("The sweep file states no hypotheses, so there is nothing to judge.", highlight=False)
+    if analysis.verdicts or analysis.declared:
+        console.print(Text(f"\n{declared_when(analysis)}"))
+    if analysis.declared is not None and analysis.declared.command is not None:
+        console.print(Text(f"what was declared: {analysis.declared.command}"), soft_wrap=True)
     console.print(Text(f"{len(analysis.trials)} of {analysis.planned} trainings done"))
 
 
@@ -43,7 +46,10 @@ def declared_when(analysis: "Analysis") -> str:
         return f"{here}, declared before the first trial{late}"
     if declared is None:
         return f"{here}, exploratory: they were not declared before the first trial"
-    return f"{here}, exploratory: those declared before the first trial were {declared[:HASH_DIGITS]}"
+    changes = ["their text is not in the ledger"] if analysis.declared is None else analysis.declared.changes
+    before = f"those declared before the first trial were {declared[:HASH_DIGITS]}"
+    also = [analysis.deviation] if analysis.deviation else []
+    return f"{here}, exploratory: {before}; {'; '.join([*changes, *also])}"
 
 
 def _print_table(analysis: "Analysis", console: "Console") -> None:

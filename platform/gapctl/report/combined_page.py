@@ -85,7 +85,7 @@ def _list(lines: Sequence[str]) -> Html:
 
 
 def _sweep(judged: Judged, ledger: Ledger) -> Html:
-    analysis, told = judged.analysis, read_record(judged.plan, ledger)
+    analysis, told = judged.analysis, read_record(judged.plan, ledger, with_dimensions=False)
     record = {fact.term: _said(fact) for fact in run_facts(judged, ledger)}
     parts = [
         element("p", summary(analysis), class_="summary"),

@@ -19,7 +19,7 @@ from gapctl.report.comparison_words import (
 )
 from gapctl.report.effect_words import effect_name
 from gapctl.report.figures import Picture, pictures
-from gapctl.report.markdown_text import code, plain, table
+from gapctl.report.markdown_text import block, code, plain, table
 from gapctl.report.run_facts import Fact, run_facts
 from gapctl.report.run_record import read_record
 from gapctl.report.trial_table import main_metrics
@@ -95,7 +95,16 @@ def _sweep(
         *_trainings(analysis),
         f"{mark} What was run",
         "\n".join(f"* {plain(fact.term)}: {_said(fact)}" for fact in run_facts(judged, ledger)),
+        *_as_declared(analysis, mark),
     ]
+
+
+def _as_declared(analysis: Analysis, mark: str) -> list[str]:
+    """The sweep file that was declared, where another one is judged."""
+    declared = analysis.declared
+    if declared is None:
+        return []
+    return [f"{mark} What was declared before the first training", code(declared.asked_with), block(declared.text)]
 
 
 def _verdicts(analysis: Analysis) -> list[str]:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gapctl.ledger import Ledger
-from gapctl.ledger.ledger import damaged
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger, Result
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.sweep import Resources
@@ -42,13 +42,11 @@ class Outcome:
 
 def remainder(plan: Plan, ledger: Ledger) -> Remainder:
     """Sorts a plan's trials; a damaged folder is neither done nor trained over."""
-    bad = {trial.id: reason for trial in plan.trials if (reason := damaged(ledger, trial.id)) is not None}
-    sound = [trial for trial in plan.trials if trial.id not in bad]
-    finished = {trial.id for trial in sound if ledger.result(trial.id) is not None}
+    found = list(zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True))
     return Remainder(
-        done=tuple(trial for trial in sound if trial.id in finished),
-        left=tuple(trial for trial in sound if trial.id not in finished),
-        damaged=bad,
+        done=tuple(trial for trial, result in found if isinstance(result, Result)),
+        left=tuple(trial for trial, result in found if result is None),
+        damaged={trial.id: str(result) for trial, result in found if isinstance(result, WorkError)},
     )
 
 
@@ -68,7 +66,8 @@ def run_trials(
     }
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         failures = _tune(trials, ledger, resources, data, watchers, scratch)
-    unfinished = [trial.id for trial in trials if ledger.result(trial.id) is None]
+    results = ledger.results([trial.id for trial in trials])
+    unfinished = [trial.id for trial, result in zip(trials, results, strict=True) if result is None]
     return Outcome(failures=failures, interrupted=any(trial_id not in failures for trial_id in unfinished))
 
 

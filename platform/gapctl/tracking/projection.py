@@ -81,12 +81,16 @@ class Projection:
         address = f"#/experiments/{self.experiment_id}/runs/{parent.run_id}/artifacts/{REPORT}?{TRAININGS}"
         parent.describe({VERDICTS: findings.verdicts, NOTE: sweep_note(self._plan.sweep, findings, address)})
 
+    def note(self) -> None:
+        """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
+        runs = {trial_id: mirror.run_id for trial_id, mirror in self._trials.items()}
+        note_shown(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+
     def settle(self, *, closing: bool) -> None:
         """Says how the sweep stands: at work until `closing`, then by what became of its trials."""
         states = {story.status for story in self._stories.values()}
         parent = self._sweep_run()
-        runs = {trial_id: mirror.run_id for trial_id, mirror in self._trials.items()}
-        note_shown(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+        self.note()
         ends = [story.began + story.seconds for story in self._stories.values()]
         parent.settle(self._status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000))
 
