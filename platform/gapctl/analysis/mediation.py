@@ -37,12 +37,12 @@ def mediation(responses: Paired, direction: Direction, smallest: float, alpha: f
     through, free, fixed = (effects_of(values_SC, weights_C) for weights_C in (FREE_C - FIXED_C, FREE_C, FIXED_C))
     if not len(values_SC):
         return Mediated(NOTHING, NOTHING, NOTHING, math.nan, UNKNOWN)
-    share = fieller(through, free, alpha)
+    share = fieller(through.effects_S, free.effects_S, alpha)
     return Mediated(
         estimate(through, direction, smallest, alpha, values_SC=values_SC),
         estimate(free, "either", 0.0, alpha),
         estimate(fixed, "either", 0.0, alpha),
-        math.nan if math.isnan(share.low) else float(through.mean() / free.mean()),
+        math.nan if math.isnan(share.low) else float(through.effects_S.mean() / free.effects_S.mean()),
         share,
     )
 
