@@ -128,21 +128,23 @@ def _shared_levels() -> Iterator[Case]:
 def _edges() -> Iterator[Case]:
     """The true effect is the smallest that counts."""
     line = _one(np.arange(6.0), "normal")
-    yield Case("edge", "trend", "slope 1", SIX, (trend(1.0),), line, 1.0)
+    yield Case("edge", "trend", "at a slope of 1", SIX, (trend(1.0),), line, 1.0)
     for size in (1.0, 5.0):
         ends = _ends(size)
-        yield Case("edge", "contrast", f"{size:g}", SIX, (contrast(size),), ends, size)
-        yield Case("edge", "contrast", f"{size:g}, either way", SIX, (contrast(size, "either"),), ends, size)
+        yield Case("edge", "contrast", f"at {size:g}", SIX, (contrast(size),), ends, size)
+        yield Case("edge", "contrast", f"at {size:g}, either way", SIX, (contrast(size, "either"),), ends, size)
     for noise in ("skewed", "unequal"):
-        yield Case("edge", "contrast", f"5, {noise}", SIX, (contrast(5.0),), _one(np.arange(6.0), noise), 5.0)
-    yield Case("edge", "equivalence", f"{BAND:g}", SIX, (equivalence(),), _ends(BAND), BAND)
+        yield Case("edge", "contrast", f"at 5, {noise}", SIX, (contrast(5.0),), _one(np.arange(6.0), noise), 5.0)
+    yield Case("edge", "equivalence", f"at {BAND:g}", SIX, (equivalence(),), _ends(BAND), BAND)
     both = _one(np.array([0.0, 0.0, 2.0, 0.0]), "normal")
-    yield Case("edge", "mediation", "2", TWO_BY_TWO, (mediation(2.0),), both, 2.0)
+    yield Case("edge", "mediation", "at 2", TWO_BY_TWO, (mediation(2.0),), both, 2.0)
     for arms, vary in ((6, SIX), (12, TWELVE), (40, MANY[40])):
         means_A = np.linspace(0, 1, arms)
         truth = true_tau(tuple(means_A), 0.5)
         draw = partial(_along, means_A=means_A, noise=0.5)
-        yield Case("edge", "correlation", f"{arms} arms", vary, (correlation(smallest=truth),), draw, truth)
+        yield Case(
+            "edge", "correlation", f"{arms} arms, at {truth:.2f}", vary, (correlation(smallest=truth),), draw, truth
+        )
 
 
 def _coverages() -> Iterator[Case]:

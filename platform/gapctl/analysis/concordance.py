@@ -4,10 +4,14 @@ Index letters: N rankings, A what is ranked.
 """
 
 import math
+from typing import Final
 
 import numpy as np
 
 from gapctl.analysis.ties import IntArray
+
+BLOCK: Final = 8
+"""Ranks that are compared pair by pair, which is faster than to sort so few."""
 
 
 def agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
@@ -44,20 +48,30 @@ def _repeats(sorted_NA: IntArray) -> IntArray:
 
 
 def _inversions(rank_NA: IntArray) -> IntArray:
-    """Pairs of each row whose earlier rank is the larger, counted while sorted halves are merged."""
+    """Pairs of each row whose earlier rank is the larger, counted in blocks, then while sorted blocks are merged."""
     rows, count = rank_NA.shape
-    length = 1 << max(0, count - 1).bit_length()
-    merged_NA = np.full((rows, length), rank_NA.max(initial=0), dtype=np.int32)
+    blocks = 1 << (-(-count // BLOCK) - 1).bit_length()
+    merged_NA = np.full((rows, blocks * BLOCK), rank_NA.max(initial=0), dtype=np.int32)
     merged_NA[:, :count] = rank_NA
-    found_N, width = np.zeros(rows, dtype=np.int64), 1
-    while width < length:
-        halves_NBW = 2 * merged_NA.reshape(rows, -1, 2 * width)
+    block_NBW = merged_NA.reshape(rows, blocks, BLOCK)
+    found_N, width = _compared(block_NBW), BLOCK
+    block_NBW.sort(axis=-1)
+    while blocks > 1:
+        blocks //= 2
+        halves_NBW = 2 * merged_NA.reshape(rows, blocks, 2 * width)
         halves_NBW[..., width:] += 1  # odd: from the later half, behind its equals of the earlier
         halves_NBW.sort(axis=-1)
-        merged_NA, blocks = (halves_NBW >> 1).reshape(rows, length), length // (2 * width)
-        later_NA = (halves_NBW & 1).astype(np.float64).reshape(rows, length)
+        merged_NA = (halves_NBW >> 1).reshape(rows, -1)
+        later_NA = (halves_NBW & 1).astype(np.float64).reshape(rows, -1)
         places_N = later_NA @ np.tile(np.arange(2.0 * width), blocks)
         # Where nothing is inverted, the later half stands at the last places of its merged block.
         found_N += blocks * (width * width + math.comb(width, 2)) - places_N.astype(np.int64)
         width *= 2
     return found_N
+
+
+def _compared(block_NBW: IntArray) -> IntArray:
+    """The same within short blocks, pair by pair."""
+    gaps = range(1, block_NBW.shape[2])
+    later = (block_NBW[..., :-gap] > block_NBW[..., gap:] for gap in gaps)
+    return np.asarray(np.sum([np.count_nonzero(larger, axis=(1, 2)) for larger in later], axis=0, dtype=np.int64))
