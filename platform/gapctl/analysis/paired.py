@@ -70,15 +70,16 @@ def paired(trials: pl.DataFrame, vary: Vary, seeds: range, cells: Sequence[Arm],
     done = by_seed.filter(pl.col("trainings") == arms * len(cells)).sort("seed")
     whole = done.filter("finite")
     values = np.array([whole[name].to_list() for name in responses], dtype=float)
+    not_finite = _without(done["seed"], whole["seed"])
     return Paired(
         seeds=tuple(whole["seed"]),
         values_RSC=values.reshape(len(responses), len(whole), len(cells)),
         arms=arms,
         missing=_without(seeds, done["seed"]),
-        not_finite=_without(done["seed"], whole["seed"]),
+        not_finite=not_finite,
         found=int(by_seed["trainings"].sum()),
         planned=arms * len(cells) * len(seeds),
-        odd=_odd(_in_cells(trials, vary, cells), done["seed"].to_list(), responses),
+        odd=_odd(_in_cells(trials, vary, cells), not_finite, responses) if not_finite else (),
         absent=tuple(name for name in responses if name not in trials.columns),
     )
 
