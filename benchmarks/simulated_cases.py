@@ -96,10 +96,9 @@ def _correlation_levels() -> Iterator[Case]:
             draw = partial(_metrics, noise=noise, arms=_count(vary), link=0.0)
             yield Case("level", "correlation", f"{name}, {noise}", vary, (correlation(),), draw)
     for vary, name in ((SIX, "6 arms"), (TWELVE, "12 arms")):
-        draw = partial(_confounded, arms=_count(vary), own=1.0)
+        draw = partial(_confounded, arms=_count(vary))
         yield Case("level", "correlation given a metric", f"{name}, normal", vary, (correlation(Z),), draw)
-    draw = partial(_confounded, arms=12, own=0.0)
-    yield Case("level", "correlation given a factor", "12 arms, normal", TWELVE, (correlation(ATTRIBUTES),), draw)
+    yield Case("level", "correlation given a factor", "12 arms, normal", TWELVE, (correlation(MODE),), _divided)
 
 
 def _many_arms() -> Iterator[Case]:
@@ -207,13 +206,19 @@ def _metrics(rng: np.random.Generator, seeds: int, noise: str, arms: int, link: 
     return {X: drawn(rng, 2 * first_A, seeds, noise), Y: drawn(rng, 2 * second_A, seeds, noise)}
 
 
-def _confounded(rng: np.random.Generator, seeds: int, arms: int, own: float) -> Mapping[str, FloatArray]:
+def _confounded(rng: np.random.Generator, seeds: int, arms: int) -> Mapping[str, FloatArray]:
     """x and y both follow z and have nothing else in common; z is the number of attributes and something of its own."""
     steps_A = np.linspace(-1, 1, 6).repeat(arms // 6)
-    cause_A = 3 * steps_A + own * rng.standard_normal(arms)
+    cause_A = 3 * steps_A + rng.standard_normal(arms)
     means = {name: cause_A + 2 * rng.standard_normal(arms) for name in (X, Y)}
     found = {name: means_A + 0.3 * rng.standard_normal((seeds, arms)) for name, means_A in means.items()}
     return {**found, Z: cause_A + 0.3 * rng.standard_normal((seeds, arms))}
+
+
+def _divided(rng: np.random.Generator, seeds: int) -> Mapping[str, FloatArray]:
+    """x and y are both larger where the temperature is held fixed, and have nothing else in common."""
+    mode_A = np.tile([0.0, 1.0], 6)
+    return {name: drawn(rng, 3 * mode_A + 2 * rng.standard_normal(12), seeds, "normal") for name in (X, Y)}
 
 
 def _caused(
