@@ -25,7 +25,7 @@ def port_of(address: str) -> str:
 def test_a_closed_port_is_refused_at_once_with_what_to_do() -> None:
     address = port_of(unused_address())
 
-    with pytest.raises(InputError, match="no Ray cluster answers there: .*refused.*`ray status`.*`ray up") as refused:
+    with pytest.raises(InputError, match=r"no Ray cluster answers there: .*refused.*`ray status`.*`ray up") as refused:
         check_address(address)
 
     assert f"--address {address}: " in str(refused.value)

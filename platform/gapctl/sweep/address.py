@@ -25,8 +25,8 @@ FRAME_TYPE: Final = 3
 SETTINGS: Final = 4
 REMEDY: Final = (
     "Ask `ray status` on its head whether it runs, start one with `ray start --head` or `ray up cluster.yaml`, or "
-    "leave --address out to use this machine. Ray listens on port 6379 of the head (`auto` there, HOST:6379 on its nodes), "
-    "and for other machines on port 10001 (ray://HOST:10001)"
+    "leave --address out to use this machine. Ray listens on port 6379 of the head (`auto` there, HOST:6379 on its "
+    "nodes), and for other machines on port 10001 (ray://HOST:10001)"
 )
 
 
