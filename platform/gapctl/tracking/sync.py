@@ -11,6 +11,7 @@ from gapctl.spec.secrets import without_passwords
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.reasons import in_plain_words
+from gapctl.tracking.store import filled_aside
 from gapctl.tracking.uri import check_uri
 
 
@@ -49,7 +50,14 @@ def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | Non
 
 
 def _sync(plan: Plan, ledger: Ledger, uri: str, findings: Findings | None) -> Synced:
-    projection = Projection(plan, ledger, uri)
+    try:
+        with filled_aside(uri) as store:
+            return _show(Projection(plan, ledger, uri, store), plan, findings)
+    except FileExistsError:
+        return _show(Projection(plan, ledger, uri), plan, findings)
+
+
+def _show(projection: Projection, plan: Plan, findings: Findings | None) -> Synced:
     changes = Counter(projection.show(trial) for trial in plan.trials)
     if findings is not None:
         projection.tell(findings)
