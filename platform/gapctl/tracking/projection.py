@@ -172,7 +172,7 @@ class Projection:
         else:
             failure = {} if story.failure is None else {FAILURE: story.failure}
             mirror.describe({**tags, **failure}, params)
-            mirror.log(story.rows)
+            mirror.log(story.rows, story.work)
         mirror.settle(story.status, story.seconds)
 
     def _model(self, mirror: Mirror, trial: Trial, *, anew: bool) -> str:
