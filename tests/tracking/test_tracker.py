@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 from small_sweep import ROWS, Runs, Shown
-from unhelpful_servers import silent, unused_address
 
 from gapctl.plan.trials import Plan
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.server import serving
 from gapctl.tracking.shown import shown_in
 from gapctl.tracking.tracker import Tracker
+from unhelpful_servers import silent, unused_address
 
 LONGEST_SECONDS = 90.0
 

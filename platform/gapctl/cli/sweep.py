@@ -31,6 +31,7 @@ def sweep_command(
 
     from gapctl.cli.context import plan_for
     from gapctl.ledger import Ledger
+    from gapctl.sweep.address import check_address
     from gapctl.tracking.tracker import Tracker
     from gapctl.tracking.uri import check_uri
 
@@ -39,6 +40,9 @@ def sweep_command(
     ledger.require_writable()
     ledger.declare(plan)
     todo = _todo(plan, ledger, console)
+    if todo.left and address is not None:
+        with console.status(f"looking for a Ray cluster at {address}"):
+            check_address(address)
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
         outcome = _train(plan, todo, ledger, tracker, address, console)
         ledger.note_begun(plan.sweep.spec.name)

@@ -115,6 +115,25 @@ class TrialFolder:
         """`history.parquet` as it lies there, or None."""
         return self._read(HISTORY)
 
+    def save_machine(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes `machine.parquet`: what the process asked of its machine, by `samples_seen` and `seconds` of work.
+
+        No two runs of a trial write the same, and nothing is computed from it.
+        """
+        import polars as pl
+
+        self._write_table("machine.parquet", pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
+
+    def machine_rows(self) -> list[dict[str, float]]:
+        """The rows of `machine.parquet`, each with what was measured; none where it is missing or damaged."""
+        try:
+            found = self._read_table("machine.parquet")
+        except WorkError:
+            return []
+        if found is None or not {"samples_seen", "seconds"} <= set(found.columns):
+            return []
+        return [{key: value for key, value in row.items() if value is not None} for row in found.iter_rows(named=True)]
+
     def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
         """Writes `dimensions.parquet`: a row per embedding dimension with both modalities' mean coordinates there."""
         import polars as pl

@@ -45,9 +45,10 @@ class Projection:
     a new projection then goes on from whatever was reached.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, uri: str) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, uri: str, filled_at: str | None = None) -> None:
+        """`filled_at` is where the store lies until it is moved to `uri`."""
         self._plan, self._ledger, self._uri = plan, ledger, uri
-        self._client = open_store(uri)
+        self._client = open_store(filled_at or uri)
         self.experiment_id = experiment_of(self._client, plan.sweep, uri)
         self._trials: dict[str, Mirror] = {}
         self._parent: Mirror | None = None
@@ -175,7 +176,7 @@ class Projection:
         else:
             failure = {} if story.failure is None else {FAILURE: story.failure}
             mirror.describe({**tags, **failure}, params)
-            mirror.log(story.rows)
+            mirror.log(story.rows, story.work)
         mirror.settle(story.status, story.seconds)
 
     def _model(self, mirror: Mirror, trial: Trial, *, anew: bool) -> str:

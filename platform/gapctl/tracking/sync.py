@@ -12,6 +12,7 @@ from gapctl.spec.secrets import without_passwords
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.reasons import in_plain_words
+from gapctl.tracking.store import filled_aside
 from gapctl.tracking.uri import check_uri
 
 
@@ -38,14 +39,24 @@ def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | Non
             "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"
         )
     with _explained(ledger, uri):
-        projection = Projection(plan, ledger, uri)
-        changes = Counter(projection.show(trial) for trial in plan.trials)
-        projection.note()
+        return _sync(plan, ledger, uri, find)
+
+
+def _sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | None]) -> Synced:
+    try:
+        with filled_aside(uri) as store:
+            return _show(Projection(plan, ledger, uri, store), plan, find)
+    except FileExistsError:
+        return _show(Projection(plan, ledger, uri), plan, find)
+
+
+def _show(projection: Projection, plan: Plan, find: Callable[[], Findings | None]) -> Synced:
+    changes = Counter(projection.show(trial) for trial in plan.trials)
+    projection.note()
     findings = find()
-    with _explained(ledger, uri):
-        if findings is not None:
-            projection.tell(findings)
-        projection.settle(closing=True)
+    if findings is not None:
+        projection.tell(findings)
+    projection.settle(closing=True)
     return Synced(changes["created"], changes["updated"], changes["unchanged"], changes[None])
 
 
