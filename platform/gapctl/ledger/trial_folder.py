@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONFIGURATION: Final = "trial.yaml"
 HISTORY: Final = "history.parquet"
+MACHINE: Final = "machine.parquet"
 DIMENSIONS: Final = "dimensions.parquet"
 RUNNING: Final = "running.json"
 FAILURE: Final = "failure.txt"
@@ -122,12 +123,13 @@ class TrialFolder:
         """
         import polars as pl
 
-        self._write_table("machine.parquet", pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
+        self._write_table(MACHINE, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
 
     def machine_rows(self) -> list[dict[str, float]]:
         """The rows of `machine.parquet`, each with what was measured; none where it is missing or damaged."""
+        content = self._read(MACHINE)
         try:
-            found = self._read_table("machine.parquet")
+            found = None if content is None else self._table_in(MACHINE, content)
         except WorkError:
             return []
         if found is None or not {"samples_seen", "seconds"} <= set(found.columns):
