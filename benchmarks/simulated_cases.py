@@ -7,11 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gapctl.analysis.kendall import sign_matrices, taus
-from simulated_ledgers import ATTRIBUTES, MODE, NOISES, SIX, TWO_BY_TWO, FloatArray, drawn
+from gapctl.analysis.kendall import ranks, taus
+from simulated_ledgers import ATTRIBUTES, MODE, NOISES, ORDER, SIX, TWENTY_FOUR, TWO_BY_TWO, FloatArray, drawn
 
 X, Y, Z = "gap/rmg", "quality/object_accuracy", "gap/l2m"
+MORE_Z = (Z, "gap/l2i", "gap/centroid_share")
 TWELVE: Mapping[str, Sequence[Any]] = {**SIX, MODE: ["learned", "fixed"]}
+EIGHT: Mapping[str, Sequence[Any]] = {**TWO_BY_TWO, ORDER: ["shuffled", "canonical"]}
+MANY: Mapping[int, Mapping[str, Sequence[Any]]] = {
+    count: {"train.lr": [round(1e-5 * (place + 1), 5) for place in range(count)]} for count in (13, 40, 150)
+}
 BAND = 2.0
 """The band of the equivalence cases, in standard deviations of a training's noise."""
 FEWER_NOISES = ("normal", "skewed", "skewed and unequal")
@@ -23,10 +28,11 @@ Draw = Callable[[np.random.Generator, int], Mapping[str, FloatArray]]
 class Case:
     """`truth` is the true effect where there is one for all rounds; `kind` says which table the case belongs to.
 
-    In `level` the claim is false by a hair, so that every `supported` is an error; in `power` it is true.
+    In `level` the claim is false by a hair, so that every `supported` is an error: there is no effect, or, in `edge`,
+    one that is exactly the smallest which counts. In `power` it is true.
     """
 
-    kind: Literal["level", "coverage", "power", "family"]
+    kind: Literal["level", "edge", "coverage", "power", "family"]
     test: str
     world: str
     vary: Mapping[str, Sequence[Any]]
@@ -37,7 +43,8 @@ class Case:
 
 def cases() -> list[Case]:
     """All of them, in the order of the tables."""
-    return [*_levels(), *_correlation_levels(), *_coverages(), *_powers(), *_correlation_powers(), *_families()]
+    levels = [*_levels(), *_correlation_levels(), *_many_arms(), *_shared_levels(), *_edges()]
+    return [*levels, *_coverages(), *_powers(), *_correlation_powers(), *_families()]
 
 
 def trend(smallest: float = 0.0) -> Mapping[str, Any]:
@@ -46,10 +53,10 @@ def trend(smallest: float = 0.0) -> Mapping[str, Any]:
     return {**own, "direction": "increasing", "smallest_effect": smallest}
 
 
-def contrast(smallest: float = 0.0) -> Mapping[str, Any]:
+def contrast(smallest: float = 0.0, direction: str = "increasing") -> Mapping[str, Any]:
     """A rise between the ends."""
     own = {"test": "contrast", "response": X, "factor": ATTRIBUTES, "between": [0, 5]}
-    return {**own, "direction": "increasing", "smallest_effect": smallest}
+    return {**own, "direction": direction, "smallest_effect": smallest}
 
 
 def equivalence() -> Mapping[str, Any]:
@@ -64,10 +71,10 @@ def mediation(smallest: float = 0.0) -> Mapping[str, Any]:
     return {**own, **arms, "direction": "increasing", "smallest_effect": smallest}
 
 
-def correlation(*given: str) -> Mapping[str, Any]:
+def correlation(*given: str, smallest: float = 0.0) -> Mapping[str, Any]:
     """Two metrics that rise together."""
     own = {"test": "correlation", "response": X, "against": Y, "given": list(given)}
-    return {**own, "direction": "increasing", "smallest_effect": 0.0}
+    return {**own, "direction": "increasing", "smallest_effect": smallest}
 
 
 def _levels() -> Iterator[Case]:
@@ -89,10 +96,54 @@ def _correlation_levels() -> Iterator[Case]:
             draw = partial(_metrics, noise=noise, arms=_count(vary), link=0.0)
             yield Case("level", "correlation", f"{name}, {noise}", vary, (correlation(),), draw)
     for vary, name in ((SIX, "6 arms"), (TWELVE, "12 arms")):
-        draw = partial(_confounded, arms=_count(vary), own=1.0)
+        draw = partial(_confounded, arms=_count(vary))
         yield Case("level", "correlation given a metric", f"{name}, normal", vary, (correlation(Z),), draw)
-    draw = partial(_confounded, arms=12, own=0.0)
-    yield Case("level", "correlation given a factor", "12 arms, normal", TWELVE, (correlation(ATTRIBUTES),), draw)
+    yield Case("level", "correlation given a factor", "12 arms, normal", TWELVE, (correlation(MODE),), _divided)
+
+
+def _many_arms() -> Iterator[Case]:
+    """More arms than can be dealt in all ways, and several given metrics; one that is measured badly."""
+    for count, vary in MANY.items():
+        draw = partial(_metrics, noise="normal", arms=count, link=0.0)
+        yield Case("level", "correlation", f"{count} arms, normal", vary, (correlation(),), draw)
+        for causes in (1, 3):
+            given, draw = MORE_Z[:causes], partial(_caused, arms=count, causes=causes)
+            name = "correlation given a metric" if causes == 1 else f"correlation given {causes} metrics"
+            yield Case("level", name, f"{count} arms, normal", vary, (correlation(*given),), draw)
+    draw = partial(_caused, arms=40, causes=1, error=1.0)
+    name = "correlation given a metric"
+    yield Case("level", name, "40 arms, half of it noise", MANY[40], (correlation(Z),), draw)
+
+
+def _shared_levels() -> Iterator[Case]:
+    """What each level does to x and to y is drawn anew and unrelated, and arms that share a level share it."""
+    for vary in (EIGHT, TWELVE, TWENTY_FOUR):
+        sizes = tuple(len(levels) for levels in vary.values())
+        draw = partial(_by_level, sizes=sizes)
+        world = f"{_count(vary)} arms, the sum of what their levels do"
+        yield Case("level", "correlation", world, vary, (correlation(),), draw)
+
+
+def _edges() -> Iterator[Case]:
+    """The true effect is the smallest that counts."""
+    line = _one(np.arange(6.0), "normal")
+    yield Case("edge", "trend", "at a slope of 1", SIX, (trend(1.0),), line, 1.0)
+    for size in (1.0, 5.0):
+        ends = _ends(size)
+        yield Case("edge", "contrast", f"at {size:g}", SIX, (contrast(size),), ends, size)
+        yield Case("edge", "contrast", f"at {size:g}, either way", SIX, (contrast(size, "either"),), ends, size)
+    for noise in ("skewed", "unequal"):
+        yield Case("edge", "contrast", f"at 5, {noise}", SIX, (contrast(5.0),), _one(np.arange(6.0), noise), 5.0)
+    yield Case("edge", "equivalence", f"at {BAND:g}", SIX, (equivalence(),), _ends(BAND), BAND)
+    both = _one(np.array([0.0, 0.0, 2.0, 0.0]), "normal")
+    yield Case("edge", "mediation", "at 2", TWO_BY_TWO, (mediation(2.0),), both, 2.0)
+    for arms, vary in ((6, SIX), (12, TWELVE), (40, MANY[40])):
+        means_A = np.linspace(0, 1, arms)
+        truth = true_tau(tuple(means_A), 0.5)
+        draw = partial(_along, means_A=means_A, noise=0.5)
+        yield Case(
+            "edge", "correlation", f"{arms} arms, at {truth:.2f}", vary, (correlation(smallest=truth),), draw, truth
+        )
 
 
 def _coverages() -> Iterator[Case]:
@@ -136,7 +187,7 @@ def _families() -> Iterator[Case]:
         "family", "one of each test", "at the edge of its claim", TWELVE, each, partial(_family, names=responses)
     )
     small = tuple({**contrast(1.0), "response": response} for response in responses)
-    draw = partial(_edges, names=responses)
+    draw = partial(_five_lines, names=responses)
     yield Case("family", "five contrasts", "true effect is the smallest that counts", SIX, small, draw)
 
 
@@ -155,13 +206,44 @@ def _metrics(rng: np.random.Generator, seeds: int, noise: str, arms: int, link: 
     return {X: drawn(rng, 2 * first_A, seeds, noise), Y: drawn(rng, 2 * second_A, seeds, noise)}
 
 
-def _confounded(rng: np.random.Generator, seeds: int, arms: int, own: float) -> Mapping[str, FloatArray]:
+def _confounded(rng: np.random.Generator, seeds: int, arms: int) -> Mapping[str, FloatArray]:
     """x and y both follow z and have nothing else in common; z is the number of attributes and something of its own."""
     steps_A = np.linspace(-1, 1, 6).repeat(arms // 6)
-    cause_A = 3 * steps_A + own * rng.standard_normal(arms)
+    cause_A = 3 * steps_A + rng.standard_normal(arms)
     means = {name: cause_A + 2 * rng.standard_normal(arms) for name in (X, Y)}
     found = {name: means_A + 0.3 * rng.standard_normal((seeds, arms)) for name, means_A in means.items()}
     return {**found, Z: cause_A + 0.3 * rng.standard_normal((seeds, arms))}
+
+
+def _divided(rng: np.random.Generator, seeds: int) -> Mapping[str, FloatArray]:
+    """x and y are both larger where the temperature is held fixed, and have nothing else in common."""
+    mode_A = np.tile([0.0, 1.0], 6)
+    return {name: drawn(rng, 3 * mode_A + 2 * rng.standard_normal(12), seeds, "normal") for name in (X, Y)}
+
+
+def _caused(
+    rng: np.random.Generator, seeds: int, arms: int, causes: int, error: float = 0.1
+) -> Mapping[str, FloatArray]:
+    """x and y both follow the sum of some causes and have nothing else in common; each cause is measured with error."""
+    cause_QA = rng.standard_normal((causes, arms))
+    means = {name: 2 * cause_QA.sum(axis=0) + 2 * rng.standard_normal(arms) for name in (X, Y)}
+    found = {name: means_A + 0.3 * rng.standard_normal((seeds, arms)) for name, means_A in means.items()}
+    measured = {
+        name: cause_A + error * rng.standard_normal((seeds, arms))
+        for name, cause_A in zip(MORE_Z, cause_QA, strict=False)
+    }
+    return {**found, **measured}
+
+
+def _by_level(rng: np.random.Generator, seeds: int, sizes: Sequence[int]) -> Mapping[str, FloatArray]:
+    """The sum over factors of what each level does; half as much noise in each training as between levels."""
+    level_FA = np.indices(sizes).reshape(len(sizes), -1)
+
+    def means() -> FloatArray:
+        parts = [rng.standard_normal(size)[level_A] for size, level_A in zip(sizes, level_FA, strict=True)]
+        return 2 * np.sum(parts, axis=0)
+
+    return {name: drawn(rng, means(), seeds, "normal") for name in (X, Y)}
 
 
 def _along(rng: np.random.Generator, seeds: int, means_A: FloatArray, noise: float) -> Mapping[str, FloatArray]:
@@ -173,8 +255,8 @@ def true_tau(means_A: tuple[float, ...], noise: float) -> float:
     """The mean tau over 50,000 seeds."""
     rng = np.random.default_rng(0)
     found = _along(rng, 50_000, np.array(means_A), noise)
-    every = [list(range(len(means_A)))]
-    return float(taus(sign_matrices(found[X], every), sign_matrices(found[Y], every)).mean())
+    every = [range(len(means_A))]
+    return float(taus(ranks(found[X], every), ranks(found[Y], every), every).mean())
 
 
 def _family(rng: np.random.Generator, seeds: int, names: Sequence[str]) -> Mapping[str, FloatArray]:
@@ -190,5 +272,5 @@ def _paired_metrics(rng: np.random.Generator, seeds: int, name: str) -> Mapping[
     return {name: found[X], Y: found[Y]}
 
 
-def _edges(rng: np.random.Generator, seeds: int, names: Sequence[str]) -> Mapping[str, FloatArray]:
+def _five_lines(rng: np.random.Generator, seeds: int, names: Sequence[str]) -> Mapping[str, FloatArray]:
     return {name: drawn(rng, np.linspace(0, 1, 6), seeds, "normal") for name in names}

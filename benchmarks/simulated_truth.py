@@ -1,11 +1,13 @@
 """How often verdicts are wrong, intervals hold the truth, and true effects are found, on ledgers made up for it.
 
     python benchmarks/simulated_truth.py [--rounds 1000] [--seeds 2 3 5 10] [--only TEXT ...] [--out benchmarks/results]
-    python benchmarks/simulated_truth.py --tables        # only writes the tables of the last run anew, also in the docs
+    python benchmarks/simulated_truth.py --tables [--merge FOLDER ...]      # only writes the tables of what is there
 
 Each round draws the trials of a sweep whose true effects are known and takes the whole way from the table of trials
-to the verdicts. Writes `simulated_truth.json` and `simulated_truth.md`, and the tables in docs/statistics.md. Runs in
-one process, about half an hour for everything.
+to the verdicts. Writes `simulated_truth.json` and `simulated_truth.md`, and the tables in docs/statistics.md. Cases
+that were not simulated keep their last figures, and `--merge` takes those of other folders, so that a part can be run
+anew, or several parts at once. A figure depends on its case, its number of seeds and the rounds alone: the random
+numbers are seeded by the case's name. Runs in one process, some hours for everything, an hour without 150 arms.
 """
 
 import argparse
@@ -25,11 +27,12 @@ from simulated_cases import Case, cases
 from simulated_ledgers import World
 from simulated_tables import tables
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs" / "statistics.md"
 BEGIN, END = "<!-- simulated truth: begin -->", "<!-- simulated truth: end -->"
 SEEDS = (2, 3, 5, 10)
+FIGURES = "simulated_truth.json"
 
 
 @dataclass(frozen=True)
@@ -114,18 +117,25 @@ def run(rounds: int, seeds: Sequence[int], only: Sequence[str]) -> list[Found]:
 def write(found: Sequence[Found], out: Path) -> None:
     """The figures as JSON, in the order of the cases; those that were not simulated now keep their last figures."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "simulated_truth.json"
-    before = [Found(**row) for row in json.loads(path.read_text())] if path.exists() else []
-    newest = {item.key: item for item in (*before, *found)}
+    newest = {item.key: item for item in (*read(out), *found)}
     place = {(case.kind, case.test, case.world): index for index, case in enumerate(cases())}
-    kept = sorted((item for item in newest.values() if item.key[:3] in place), key=lambda item: place[item.key[:3]])
-    path.write_text(json.dumps([asdict(item) for item in kept], indent=1) + "\n")
+    kept = [item for item in newest.values() if item.key[:3] in place]
+    kept.sort(key=lambda item: (place[item.key[:3]], item.seeds))
+    (out / FIGURES).write_text(json.dumps([asdict(item) for item in kept], indent=1) + "\n")
+
+
+def read(folder: Path) -> list[Found]:
+    """The figures of a folder; none where there are none yet."""
+    path = folder / FIGURES
+    return [Found(**row) for row in json.loads(path.read_text())] if path.exists() else []
 
 
 def write_tables(out: Path, docs: Path) -> None:
-    """The tables beside the figures and in the documentation."""
-    text = tables(json.loads((out / "simulated_truth.json").read_text()))
+    """The tables beside the figures, and in the documentation where these are the figures that are kept."""
+    text = tables(json.loads((out / FIGURES).read_text()))
     (out / "simulated_truth.md").write_text(f"# Verdicts against simulated truth\n\n{text}", encoding="utf-8")
+    if out.resolve() != RESULTS:
+        return
     page = docs.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
@@ -139,10 +149,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--only", nargs="+", default=[], help="cases whose name holds one of these; others keep theirs")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", default=[], help="folders whose figures replace those of --out"
+    )
     parser.add_argument("--tables", action="store_true")
     options = parser.parse_args()
-    if not options.tables:
-        write(run(options.rounds, options.seeds, options.only), options.out)
+    found = [item for folder in options.merge for item in read(folder)]
+    write([*found, *([] if options.tables else run(options.rounds, options.seeds, options.only))], options.out)
     write_tables(options.out, DOCS)
 
 

@@ -39,7 +39,7 @@ IMPORTS = {
 ONLY = {
     "spec": {"pydantic", "pydantic_core", "yaml"},
     "plan": set(),
-    "metrics": {"numpy", "torch", "polars", "safetensors"},
+    "metrics": {"numpy", "torch", "polars", "safetensors", "scipy"},
     "interventions": {"numpy", "torch"},
 }
 

@@ -33,7 +33,7 @@ def profile_chart(profiles: pl.DataFrame, shown: Shown, axis: str, factor: Facto
         color=level_colours(factor, look),
         detail=alt.Detail("trial:N"),
     )
-    lines = base.mark_line(strokeWidth=1.4, opacity=0.8)
+    lines = base.mark_line(strokeWidth=1.4, strokeOpacity=0.8)
     tooltip = training_tooltip(
         alt.Tooltip("dimension:Q"),
         alt.Tooltip("rank:Q"),

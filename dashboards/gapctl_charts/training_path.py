@@ -40,7 +40,7 @@ def path_chart(
         color=level_colours(factor, look),
         detail=alt.Detail("trial:N"),
     )
-    lines = base.mark_line(strokeWidth=1.6, opacity=0.85)
+    lines = base.mark_line(strokeWidth=1.6, strokeOpacity=0.85)
     if other is not None and is_dashed(other):
         lines = lines.encode(strokeDash=_dashes(other))
     tooltip = training_tooltip(alt.Tooltip("samples:Q", title="samples seen", format=","), value_tooltip(axis))

@@ -15,11 +15,11 @@ _MARK: Final = {"supported": "circle", "refuted": "cross", "inconclusive": "diam
 
 
 class Strip(NamedTuple):
-    """One verdict: `low` and `high` are None where too few seeds give no interval."""
+    """One verdict: `low` and `high` are None where too few seeds give no interval; `axis` is the axis title's lines."""
 
     finding: Literal["supported", "refuted", "inconclusive"]
     effect: str
-    axis: str | None
+    axis: list[str] | None
     estimate: float
     low: float | None
     high: float | None

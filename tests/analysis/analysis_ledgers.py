@@ -44,12 +44,13 @@ def sweep_file(
     first_seed: int = 0,
     alpha: float = 0.05,
     name: str = "made-up",
+    question: str = "Does it?",
     train: Mapping[str, Any] | None = None,
 ) -> Path:
     """A sweep file (JSON, which is YAML) over caption attributes, or over `vary`; `train` changes its base."""
     document = {
         "name": name,
-        "question": "Does it?",
+        "question": question,
         "base": {"train": {"samples": 256, "batch_size": 256, **(train or {})}},
         "vary": {path: list(levels) for path, levels in (vary or {ATTRIBUTES: range(6)}).items()},
         "seeds": seeds,

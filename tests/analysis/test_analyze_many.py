@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from analysis_ledgers import ATTRIBUTES, TREND, falling, fill, sweep_file
+from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, fill, sweep_file
 from two_sweeps import TwoSweeps, two_sweeps
 
 from command_line import Answer, gapctl
@@ -147,6 +147,21 @@ def test_latex_has_one_table_for_each_family_of_hypotheses(made: TwoSweeps, tmp_
     assert r"$\alpha = 0.05$, Holm's correction over 2 hypotheses" in text
     assert r"$\alpha = 0.01$, Holm's correction over 1 hypothesis." in text
     assert made.levels.sweep.hypotheses_sha256 in text
+
+
+def test_an_effect_within_some_trainings_says_which_in_every_format(tmp_path: Path) -> None:
+    vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
+    file = sweep_file(tmp_path, {**CONTRAST, "where": {"temperature.mode": "learned"}}, vary=vary)
+    runs = str(tmp_path / "runs")
+    fill(Ledger(runs), plan_for(file, None, None), falling(0.05))
+    said = [gapctl("analyze", str(file), "--runs", runs).out]
+    for ending in ("html", "md", "tex"):
+        out = tmp_path / f"report.{ending}"
+        gapctl("analyze", str(file), "--runs", runs, "--out", str(out))
+        said.append(out.read_text(encoding="utf-8"))
+
+    assert ["5 against 0" in " ".join(text.split()) for text in said] == [True] * 4
+    assert [", where temperature is learned" in " ".join(text.split()) for text in said] == [True] * 4
 
 
 def test_a_format_without_a_place_goes_beside_the_ledgers_own_report(made: TwoSweeps, own: Path) -> None:

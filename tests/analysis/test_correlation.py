@@ -1,7 +1,7 @@
 """Correlation: Kendall's tau over arms within a seed, its p by dealing whole arms, its interval over seeds."""
 
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from gapctl.analysis.analyze import analyze
 from gapctl.analysis.arm_orders import Tails, tails
 from gapctl.analysis.correlation import correlation, tau_interval
 from gapctl.analysis.interval import t_interval
-from gapctl.analysis.kendall import sign_matrices, taus
+from gapctl.analysis.kendall import ranks, taus
 from gapctl.analysis.paired import FloatArray, Paired
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Trial
+from gapctl.spec import arms
+from gapctl.spec.arms import ArmGrid
 
 QUALITY, L2M, MODE = "quality/object_accuracy", "gap/l2m", "temperature.mode"
 TWO_FACTORS = {ATTRIBUTES: [0, 1, 2, 3, 4, 5], MODE: ["learned", "fixed"]}
@@ -36,13 +38,17 @@ CORRELATION: Mapping[str, Any] = {
 }
 
 
-def every(arms: int) -> list[list[int]]:
-    return [list(range(arms))]
+def every(arms: int) -> ArmGrid:
+    return ArmGrid((arms,), (False,))
 
 
 def dealt_anew(x_SA: FloatArray, y_SA: FloatArray) -> Tails:
-    arms = every(x_SA.shape[1])
-    return tails(sign_matrices(x_SA, arms), sign_matrices(y_SA, arms), y_SA, arms)
+    return tails(x_SA, y_SA, every(x_SA.shape[1]))
+
+
+def own_taus(x_SA: FloatArray, y_SA: FloatArray) -> FloatArray:
+    strata = every(x_SA.shape[1]).strata
+    return taus(ranks(x_SA, strata), ranks(y_SA, strata), strata)
 
 
 def responses(*values_SA: FloatArray) -> Paired:
@@ -72,7 +78,7 @@ def opposite(trial: Trial) -> dict[str, float]:
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=9))
 def test_a_seeds_tau_is_scipys_ties_included(pairs: list[tuple[int, int]]) -> None:
     x, y = np.array(pairs, dtype=float).T
-    own = taus(sign_matrices(x[None], every(len(x))), sign_matrices(y[None], every(len(x))))[0]
+    own = own_taus(x[None], y[None])[0]
 
     assert own == pytest.approx(stats.kendalltau(x, y).statistic, nan_ok=True)
 
@@ -89,14 +95,46 @@ def test_p_counts_the_orders_of_whole_arms_that_are_as_good() -> None:
     assert dealt_anew(x, y).above == pytest.approx(np.mean(np.array(dealt) >= found - 1e-9))
 
 
-def test_beyond_twelve_arms_the_normal_p_agrees_with_dealt_orders(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(6)
-    x, y = rng.standard_normal((2, 3, 16)) + rng.standard_normal((2, 1, 16))
-    normal = dealt_anew(x, y)
-    monkeypatch.setattr(arm_orders, "MOST_DEALT", 16)
-    dealt = dealt_anew(x, y)
+def test_p_deals_the_levels_of_each_factor_and_all_their_arms_with_them() -> None:
+    """Two factors of two and three levels: 2! 3! deals, each of which takes whole rows and whole columns along."""
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((2, 3, 6))
 
-    assert normal == pytest.approx(dealt, abs=0.02)
+    def tau_of(rows: Sequence[int], columns: Sequence[int]) -> float:
+        dealt = y.reshape(3, 2, 3)[:, rows][:, :, columns].reshape(3, 6)
+        return float(np.mean([stats.kendalltau(*pair).statistic for pair in zip(x, dealt, strict=True)]))
+
+    dealt = [tau_of(rows, columns) for rows, columns in product(permutations(range(2)), permutations(range(3)))]
+    found = tails(x, y, ArmGrid((2, 3), (False, False)))
+
+    assert len(dealt) == 12
+    assert found.above == pytest.approx(np.mean(np.array(dealt) >= dealt[0] - 1e-9))
+    assert found.below == pytest.approx(np.mean(np.array(dealt) <= dealt[0] + 1e-9))
+
+
+def test_random_deals_agree_with_all_deals(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.standard_normal((2, 3, 6)) + rng.standard_normal((2, 1, 6))
+    every = tails(x, y, ArmGrid((6,), (False,)))
+    arm_orders._orders.cache_clear()
+    for module in (arms, arm_orders):
+        monkeypatch.setattr(module, "MOST_COUNTED", 100)
+    some = tails(x, y, ArmGrid((6,), (False,)))
+    arm_orders._orders.cache_clear()
+
+    assert some == pytest.approx(every, abs=0.03)
+
+
+def test_what_levels_do_to_both_metrics_is_not_counted_once_per_arm() -> None:
+    """Dealt one by one, 24 such arms give p below 0.05 in 1 round of 5. Of 150 rounds more than 17 come once in 500."""
+    rng, grid = np.random.default_rng(10), ArmGrid((6, 2, 2), (False, False, False))
+    levels = np.indices(grid.levels).reshape(3, -1)
+
+    def metric() -> FloatArray:
+        effects = sum(rng.standard_normal(size)[level] for size, level in zip(grid.levels, levels, strict=True))
+        return effects + 0.2 * rng.standard_normal((2, grid.arms))
+
+    assert sum(tails(metric(), metric(), grid).above < 0.05 for _ in range(150)) <= 17
 
 
 def test_seeds_of_one_arm_are_not_counted_as_so_many_arms() -> None:
@@ -124,7 +162,7 @@ def test_the_least_spread_makes_intervals_hold_a_tau_near_one() -> None:
 
     def draw(seeds: int) -> FloatArray:
         x, y = means + 0.1 * rng.standard_normal((2, seeds, 4))
-        return taus(sign_matrices(x, every(4)), sign_matrices(y, every(4)))
+        return own_taus(x, y)
 
     true = draw(20_000).mean()
     rounds = [draw(3) for _ in range(300)]
@@ -147,7 +185,9 @@ def test_too_few_arms_say_that_no_seed_helps(tmp_path: Path) -> None:
     found = judged(tmp_path, opposite, vary={ATTRIBUTES: [0, 2, 5]}, seeds=5)
 
     assert (found.verdict, found.p, found.seeds_needed) == ("inconclusive", pytest.approx(1 / 6), None)
-    assert found.reason.endswith("p cannot fall below 0.167 with 3 arms to compare.")
+    assert found.reason.endswith(
+        "p cannot fall below 0.167, as it is counted over 6 ways to deal the levels of 3 arms."
+    )
 
 
 def confounded(rng: np.random.Generator, arms: int) -> FloatArray:
@@ -169,6 +209,60 @@ def test_what_two_metrics_owe_to_a_third_is_taken_away() -> None:
 
     assert plainly > 0.13
     assert partially < 0.09
+
+
+@pytest.mark.parametrize("arms", [13, 40])
+def test_what_several_metrics_explain_is_taken_away_among_many_arms_too(arms: int) -> None:
+    """Of 60 rounds at 5 %, more than 10 come once in 2,000."""
+    rng, grid = np.random.default_rng(11), every(arms)
+    found = []
+    for _ in range(60):
+        causes = rng.standard_normal((3, 1, arms))
+        x, y = 2 * causes.sum(axis=0) + rng.standard_normal((2, 1, arms))
+        found.append(
+            [
+                correlation(responses(*rows), grid, "increasing", 0.0, 0.05).estimate.p
+                for rows in ((x, y), (x, y, *causes))
+            ]
+        )
+    plainly, partially = (np.array(found) < 0.05).sum(axis=0)
+
+    assert plainly > 48
+    assert partially <= 10
+
+
+def test_a_residual_is_fitted_again_after_each_deal() -> None:
+    """Against residuals by numpy's least squares, over all 720 orders."""
+    rng = np.random.default_rng(12)
+    x, y, z = rng.standard_normal((3, 1, 6)) + 2 * rng.standard_normal((1, 1, 6))
+
+    def left(values_A: FloatArray) -> FloatArray:
+        return values_A - np.polyval(np.polyfit(z[0], values_A, 1), z[0])
+
+    kept, own = left(x[0]), left(y[0])
+    dealt = [stats.kendalltau(kept, left(own[list(order)])).statistic for order in permutations(range(6))]
+    found = correlation(responses(x, y, z), every(6), "increasing", 0.0, 0.05).estimate
+
+    assert found.value == pytest.approx(dealt[0])
+    assert found.p == pytest.approx(np.mean(np.array(dealt) >= dealt[0] - 1e-9))
+
+
+def test_a_given_metric_said_twice_or_from_another_zero_is_taken_away_once() -> None:
+    x, y, z = np.random.default_rng(13).standard_normal((3, 2, 8))
+    once = correlation(responses(x, y, z), every(8), "either", 0.0, 0.05).estimate
+    twice = correlation(responses(x, y, z, 1e4 + z / 3), every(8), "either", 0.0, 0.05).estimate
+    elsewhere = correlation(responses(x + 1e4, y, z - 1e5), every(8), "either", 0.0, 0.05).estimate
+
+    assert (once.value, once.p) == (twice.value, twice.p) == (elsewhere.value, elsewhere.p)
+
+
+def test_ties_widen_the_least_interval_as_fewer_pairs_can_turn_over() -> None:
+    """Of 15 pairs of six arms, a metric of two values tells nine apart."""
+    order, two = np.tile(np.arange(6.0), (3, 1)), np.tile([0.0, 0, 0, 1, 1, 1], (3, 1))
+
+    assert correlation(responses(order, order), every(6), "increasing", 0.0, 0.05).estimate.least_spread == 1 / 15
+    tied = correlation(responses(order, two), every(6), "increasing", 0.0, 0.05).estimate
+    assert tied.least_spread == pytest.approx(1 / np.sqrt(15 * 9))
 
 
 def test_a_given_factor_lets_only_arms_of_one_level_be_compared(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.analysis.effect_test import Direction, effect_test
-from gapctl.analysis.estimate import Estimate, estimate
+from gapctl.analysis.estimate import Effects, Estimate, estimate
 from gapctl.analysis.interval import t_interval
 from gapctl.analysis.results import UNKNOWN, Interval
 from gapctl.analysis.rule import finding
@@ -75,7 +75,7 @@ def test_opposite_hypotheses_are_never_both_supported(low: float, width: float, 
 
 
 def of(effects: list[float], direction: Direction = "decreasing") -> Estimate:
-    return estimate(np.array(effects), direction, SMALLEST, 0.05)
+    return estimate(Effects(np.array(effects), 0.0), direction, SMALLEST, 0.05)
 
 
 def needed(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from gapctl.analysis.effect_test import effect_test
 from gapctl.analysis.interval import bootstrap_interval, half_width, t_interval
 
 
@@ -66,3 +67,11 @@ def test_at_three_seeds_t_covers_what_it_says_and_the_bootstrap_does_not() -> No
 
     assert 0.93 < np.mean([found.low <= 0 <= found.high for found in by_t]) < 0.97
     assert 0.70 < np.mean([found.low <= 0 <= found.high for found in by_bootstrap]) < 0.80
+
+
+def test_effects_too_small_to_square_still_have_a_spread() -> None:
+    """A spread of 0 would make the interval of any two such effects certain."""
+    effects = np.array([0.3, -0.1, 0.25])
+
+    assert t_interval(1e-200 * effects, 0.05) == pytest.approx([1e-200 * end for end in t_interval(effects, 0.05)])
+    assert effect_test(1e-200 * effects, "increasing").p == pytest.approx(effect_test(effects, "increasing").p)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from analysis_ledgers import ATTRIBUTES, RMG, TREND, falling, fill, finish, plan_of, sweep_file
+from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, finish, plan_of, sweep_file
 from two_sweeps import LR, TwoSweeps, two_sweeps
 
 from gapctl.analysis.analyze import analyze
@@ -52,6 +52,19 @@ def test_the_same_effect_of_two_sweeps_stands_side_by_side(combined: Combined) -
         (LEVELS, "trend", 0.05, "slope"),
         (LEVELS, "contrast, between 0 and 5", 0.05, "difference"),
         (RATES, "contrast, between 0 and 5", 0.01, "ends"),
+    ]
+
+
+def test_effects_within_different_trainings_are_different_effects(tmp_path: Path) -> None:
+    mode = {"where": {"temperature.mode": "learned"}}
+    vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
+    plan = plan_of(sweep_file(tmp_path, CONTRAST, {**CONTRAST, "id": "held", **mode}, vary=vary))
+    fill(Ledger(str(tmp_path / "runs")), plan, falling(0.05))
+    (comparison,) = combine([judged(plan, str(tmp_path / "runs"))]).comparisons
+
+    assert [found.effect for found in comparison.findings] == [
+        "contrast, between 0 and 5",
+        "contrast, between 0 and 5, where temperature.mode is learned",
     ]
 
 

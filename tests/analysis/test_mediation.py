@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, fill, plan_of, sweep_file
+from scipy import stats
 
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.mediation import fieller
@@ -86,6 +88,15 @@ def test_fiellers_interval_holds_the_ratios_that_the_paired_t_test_does_not_reje
         assert t == pytest.approx(2.570581835636314)
     assert low < 0.4 < high
     assert math.isnan(fieller(part, whole - 1.0, 0.05).low)
+
+
+def test_a_whole_whose_interval_ends_on_zero_has_no_share_in_any_order() -> None:
+    """Three effects around 1 with just the spread whose interval reaches down to zero, but for the last bit."""
+    spread = math.sqrt(3) / stats.t.ppf(0.975, 2)
+    whole = 1.0 + spread * np.array([-1.0, 0.0, 1.0])
+    shares = [fieller(0.3 * whole[list(order)] + 0.1, whole[list(order)], 0.05) for order in permutations(range(3))]
+
+    assert all(math.isnan(share.low) for share in shares)
 
 
 def test_fiellers_interval_holds_the_true_share_as_often_as_it_says() -> None:

@@ -15,6 +15,8 @@ from gapctl.ledger import Ledger
 
 LONG = {**CONTRAST, "id": "a-hypothesis-with-a-name-that-is-longer-than-any-sensible-one", "direction": "either"}
 
+BETWEEN = "difference in %s by attributes in the caption (5 against 0)"
+
 
 @pytest.fixture(scope="module")
 def analysis(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
@@ -65,11 +67,14 @@ def test_where_names_leave_no_room_for_numbers_these_stand_below_them(analysis: 
     assert len({len(line) for line in narrow[1::2]}) == 1
 
 
-def test_each_claim_is_followed_by_its_reason_and_the_seeds_it_needs(analysis: Analysis) -> None:
+def test_each_claim_is_followed_by_its_effect_its_reason_and_the_seeds_it_needs(analysis: Analysis) -> None:
     joined = " ".join(printed(analysis).split())
+    effects = ["slope of relative modality gap (RMG), per attribute", BETWEEN % "relative modality gap (RMG)"]
+    effects.append(f"{BETWEEN % 'distance of the modality means (L2M)'}, distance")
 
-    for verdict in analysis.verdicts:
-        assert f"{verdict.id}: {verdict.verdict} {verdict.claim} {verdict.reason}" in joined
+    for verdict, effect in zip(analysis.verdicts, effects, strict=True):
+        said = f"{verdict.claim} Effect: {effect}. {verdict.reason}"
+        assert f"{verdict.id}: {verdict.verdict} {said}" in joined
     assert f"About {analysis.verdicts[2].seeds_needed} seeds would probably settle it" in joined
 
 
@@ -102,6 +107,21 @@ def test_hypotheses_changed_or_undeclared_are_called_exploratory(analysis: Analy
     assert "exploratory: those declared before the first trial were 0123456789ab" in " ".join(printed(changed).split())
     assert "exploratory: they were not declared before the first trial" in " ".join(printed(undeclared).split())
     assert "slope: supported (exploratory)" in printed(changed)
+
+
+def test_an_effect_within_some_trainings_says_which(analysis: Analysis) -> None:
+    held = replace(analysis.verdicts[0], where={"temperature.mode": "learned", "train.lr": 0.001})
+    joined = " ".join(printed(replace(analysis, verdicts=(held,))).split())
+
+    assert "(RMG), where temperature is learned and learning rate is 0.001, per attribute." in joined
+
+
+def test_a_correlation_is_printed_in_plain_letters(analysis: Analysis) -> None:
+    tau = replace(analysis.verdicts[0], test="correlation", factor="temperature/tau", given=("temperature.mode",))
+
+    assert "(RMG) with temperature tau given temperature, Kendall's tau." in " ".join(
+        printed(replace(analysis, verdicts=(tau,))).split()
+    )
 
 
 def test_what_is_not_known_is_a_dash(analysis: Analysis) -> None:

@@ -137,7 +137,8 @@ def test_seeds_that_agree_to_the_last_bit_do_not_make_three_numbers_certain(tmp_
     assert found.seeds_needed == 5
     assert found.reason == (
         "All 3 seeds fall by exactly 0.250; the interval lies beyond the smallest effect of 0.05, but p after Holm is "
-        "0.125, not below 0.05; as the seeds agree exactly, p is the sign test's."
+        "0.125, not below 0.05; as the seeds agree exactly, p is the sign test's, which cannot fall below 0.05 with "
+        "fewer than 5 seeds."
     )
 
 
@@ -201,7 +202,10 @@ def test_a_seed_whose_response_is_no_number_is_left_out_by_name(tmp_path: Path, 
     found = analyze(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds) == ("supported", 3)
-    assert found.reason.endswith("; seed 1 is left out as gap/rmg is not a finite number there.")
+    assert found.reason.endswith(
+        "; seed 1 is left out as gap/rmg is not a finite number (nan in attributes=0 seed=1, nan in attributes=5 "
+        "seed=1)."
+    )
 
 
 def test_a_metric_that_no_training_has_leaves_its_hypothesis_open(tmp_path: Path, ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """What is wrong with a ledger is said in the verdicts' reasons, by every test, without a warning from below."""
 
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_what_is_no_finite_number_leaves_its_seed_out_and_says_so(tmp_path: Path
     for one in judged(tmp_path, lambda trial: sound(trial) | (odd if trial.seed == 1 else {})):
         assert one.seeds == 2
         assert one.exploratory
-        assert "seed 1 is left out as gap/rmg is not a finite number there" in one.reason
+        told = "seed 1 is left out as gap/rmg is not a finite number (nan in attributes="
+        assert told in one.reason
 
 
 def test_a_metric_that_nothing_recorded_is_named(tmp_path: Path) -> None:
@@ -102,8 +104,22 @@ def test_a_damaged_training_is_to_be_moved_away_and_not_trained(tmp_path: Path) 
     assert "`gapctl sweep" not in reason
 
 
-def test_numbers_too_large_to_square_are_told_and_not_warned_of(tmp_path: Path) -> None:
-    judged(tmp_path, lambda trial: {name: value * 1e300 for name, value in sound(trial).items()})
+def test_numbers_too_large_to_calculate_with_are_told_and_give_no_verdict(tmp_path: Path) -> None:
+    """Differences of 1e308 are infinite, and an infinite effect once read as no change."""
+    ends = {0: -1e308, 1: 1e308, 5: 1e308}
+    for one in judged(tmp_path, lambda trial: {RMG: ends[int(trial.factors[ATTRIBUTES])], QUALITY: 1.0}):
+        assert (one.verdict, one.seeds) == ("inconclusive", 0)
+        assert math.isnan(one.estimate)
+        assert re.search(r"left out as gap/rmg is beyond 1e\+100 \(-?1e\+308 in attributes=. mode=", one.reason)
+
+
+def test_a_training_that_lacks_a_metric_which_others_have_is_named(tmp_path: Path) -> None:
+    plan = plan_of(sweep_file(tmp_path, CONTRAST, vary={ATTRIBUTES: [0, 5]}))
+    ledger = Ledger(str(tmp_path / "runs"))
+    fill(ledger, plan, lambda trial: {QUALITY: 1.0} if trial.label == "attributes=5 seed=2" else {RMG: trial.seed / 7})
+    reason = analyze(plan, ledger).verdicts[0].reason
+
+    assert reason.endswith("; seed 2 is left out as gap/rmg was not recorded in attributes=5 seed=2.")
 
 
 def test_responses_that_differ_by_rounding_alone_do_not_differ(tmp_path: Path) -> None:

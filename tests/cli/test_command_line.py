@@ -32,6 +32,7 @@ HEAVY = {
     "statsmodels",
     "numpy",
     "skimage",
+    "fsspec",
 }
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
 PROBE = """
@@ -54,7 +55,7 @@ def imported_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("--version",), ("sweep", "--help"), ("data", "mad", "--help"), ("plan", str(SHIPPED))],
+    [("--help",), ("--version",), ("sweep", "--help"), ("data", "mad", "--help"), ("plan", str(SHIPPED), "--runs=.")],
     ids=" ".join,
 )
 def test_the_command_answers_without_importing_what_only_trainings_need(arguments: tuple[str, ...]) -> None:
@@ -96,13 +97,37 @@ def test_a_plan_in_json_has_its_trials_and_totals_and_nothing_else(tiny: Path) -
         "attributes=5 seed=1",
     ]
     for trial in document["trials"]:
-        assert list(trial) == ["id", "label", "seed", "factors", "config"]
+        assert list(trial) == ["id", "label", "seed", "factors", "config", "finished"]
         assert trial["factors"] == {"data.captions.attributes": trial["config"]["data"]["captions"]["attributes"]}
         assert trial["config"]["train"]["samples"] == 512
-    assert set(document["totals"]) == {field.name for field in fields(Cost)}
+    costs = {field.name for field in fields(Cost)}
+    assert set(document["totals"]) == {*costs, "finished", *(f"left_{name}" for name in costs)}
     assert document["totals"]["trials"] == 4
     assert document["totals"]["samples"] == 4 * 512
     assert document["totals"]["flops"] > 0
+
+
+def test_a_plan_says_what_of_it_is_finished_and_what_the_rest_costs(in_every_state: Path) -> None:
+    runs = str(in_every_state.parent / "runs")
+    document = json.loads(gapctl("plan", str(in_every_state), "--runs", runs, "--json").out)
+    totals = document["totals"]
+    people = gapctl("plan", str(in_every_state), "--runs", runs).out
+
+    assert [trial["finished"] for trial in document["trials"]] == [True, False, False, True, False]
+    assert (totals["trials"], totals["finished"], totals["left_trials"]) == (5, 2, 3)
+    assert totals["left_cpu_hours"] == pytest.approx(totals["cpu_hours"] * 3 / 5)
+    assert totals["samples"] - totals["left_samples"] == 2 * 512
+    assert f"2 of them finished in {runs}; 3 left, 1,536 samples" in people
+    assert people.count("  finished") == 2
+
+
+def test_a_plan_of_which_all_is_finished_says_that_nothing_is_left(tiny: Path) -> None:
+    ledger = Ledger(str(tiny.parent / "runs"))
+    for trial in plan_for(tiny, None, None).trials:
+        ledger.trial(trial.id).finish(Result(trial.id, {}, 512, 1.0, {}, {}), b"")
+
+    out = gapctl("plan", str(tiny), "--runs", ledger.root).out
+    assert f"2 of them finished in {ledger.root}; nothing is left to train" in out
 
 
 def test_a_plan_in_json_gives_the_ids_that_the_ledger_uses(tiny: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Declaration, Ledger
-from gapctl.ledger.recall import recalled
+from gapctl.ledger.recall import recalled, recalled_as_declared
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan
-from sweep_texts import TINY, loaded
+from sweep_texts import TINY, edited, loaded
 
 
 @pytest.fixture
@@ -58,6 +58,38 @@ def test_a_kept_file_whose_data_have_no_fingerprint_is_damaged(declared: Declara
 
     with pytest.raises(WorkError, match="P: damaged: its sweep file trains on bundled"):
         recalled(broken, "quick", "P")
+
+
+def test_a_kept_file_that_cannot_be_read_is_damage_of_the_ledger_and_not_of_the_file(
+    declared: Declaration, tmp_path: Path
+) -> None:
+    broken = replace(declared, asked={"quick": replace(declared.asked["quick"], text="name: [")})
+
+    with pytest.raises(WorkError) as said:
+        recalled(broken, "quick", "P")
+    assert str(said.value).startswith("P: damaged: the sweep file kept there for scale quick cannot be read: ")
+    assert f"{tmp_path / 'sweep.yaml'}:" in str(said.value), "where in the kept text"
+    assert "Restore it from a backup" in str(said.value)
+
+
+def test_what_was_declared_is_recalled_beside_what_was_asked_last(declared: Declaration, tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "runs"))
+    begun = recalled(declared, "quick", "P").trials[0]
+    ledger.trial(begun.id).begin(begun)
+    text = edited(("claim: It closes.", "claim: It opens."))
+    now = ledger.declare(make_plan(loaded(tmp_path, text, "quick", "seeds=2"), lambda data: "fingerprint"))
+
+    assert recalled(now, "quick", "P").sweep.text == text
+    assert recalled_as_declared(now, "quick", "P").sweep.text == TINY
+
+
+def test_what_was_not_declared_in_time_is_not_recalled_as_declared(plan: Plan, tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "runs"))
+    ledger.trial(plan.trials[0].id).begin(plan.trials[0])
+    late = ledger.declare(plan)
+
+    with pytest.raises(InputError, match="P: --declared: keeps no sweep file for scale quick whose hypotheses were"):
+        recalled_as_declared(late, "quick", "P")
 
 
 @pytest.mark.parametrize("password", ["hunter2", "p@ss/w0rd:x"])

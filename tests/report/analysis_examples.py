@@ -51,6 +51,7 @@ REFUTED = replace(
     claim="Captions that say everything give image embeddings with less object bias.",
     test="contrast",
     response="bias/moad_image",
+    between=(0, 5),
     smallest_effect=0.05,
     verdict="refuted",
     estimate=0.012,
@@ -81,6 +82,33 @@ INCONCLUSIVE = replace(
     reason="The interval reaches from beyond the smallest effect to the other side of zero.",
 )
 VERDICTS = (SUPPORTED, REFUTED, INCONCLUSIVE)
+CONDITIONAL = replace(
+    REFUTED,
+    id="a-fixed-order-closes-the-gap-too",
+    claim="Captions in a fixed order that say everything give a smaller gap than those that say nothing.",
+    response="gap/rmg",
+    where={"data.captions.order": "canonical", "model.shared": True},
+    reason="Among trainings with order=canonical, shared=True, every effect is smaller than what counts.",
+)
+MEDIATED = replace(
+    INCONCLUSIVE,
+    id="temperature-carries-it",
+    claim="Caption information closes the gap because the temperature follows it.",
+    test="mediation",
+    response="quality/object_accuracy",
+    direction="decreasing",
+    mediator="temperature.mode",
+    mediator_levels=("learned", "fixed"),
+    where={"data.captions.order": "canonical"},
+    smallest_effect=2.0,
+    estimate=-3.1,
+    ci=Interval(-7.9, 1.7),
+    ci_bootstrap=Interval(-6.1, -0.4),
+    effect_free=12.5,
+    effect_free_ci=Interval(9.0, 16.0),
+    effect_fixed=15.6,
+    effect_fixed_ci=Interval(12.0, 19.2),
+)
 
 
 def analysis(

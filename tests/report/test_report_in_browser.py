@@ -8,7 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from analysis_examples import analysis
+from analysis_examples import ATTRIBUTES, METRICS, analysis
 from browser import Browser, Tab, browser_program, browsing
 
 from gapctl.report.page import render_report
@@ -43,13 +43,18 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server's address, with the report as `report.html` and as MLflow shows it; runs link to this server."""
+    """A server's address, with the report as `report.html` and as MLflow shows it; runs link to this server.
+
+    `two.html` is the report of a sweep with two factors and all metrics that its table has.
+    """
     folder = tmp_path_factory.mktemp("site")
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     address = f"http://127.0.0.1:{server.server_port}"
     pages = {trial: f"#/experiments/1/runs/{trial[::-1]}a" for trial in analysis().trials["trial"]}
     (folder / "report.html").write_text(render_report(analysis(), RunRecord(run_pages=RunPages(address, None, pages))))
     (folder / "frame.html").write_text(FRAME)
+    two_factors = {ATTRIBUTES: [0, 5], "data.captions.order": ["shuffled", "canonical"]}
+    (folder / "two.html").write_text(render_report(analysis(two_factors, metrics=[*METRICS, "train/loss"])))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield address
     server.shutdown()
@@ -150,6 +155,39 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, site: str) -> None:
         "[...document.querySelectorAll('.chart svg')].filter((svg) => svg.getBoundingClientRect().right > 360).length"
     )
     assert tab.value(wide) == 0
+
+
+def test_the_table_of_trainings_is_whole_on_a_laptop(browser: Browser, site: str) -> None:
+    tab = browser.open(f"{site}/two.html", 1280, 800)
+    tab.wait_for(DRAWN)
+
+    assert (
+        tab.value("(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)(document.querySelector('.scroll'))") == 0
+    )
+
+
+def test_on_paper_nothing_is_folded_and_on_the_screen_all_is_as_before(browser: Browser, site: str) -> None:
+    tab = browser.open(f"{site}/report.html")
+    tab.wait_for(DRAWN)
+    tab.value("document.querySelector('details.meaning').open = true")
+    opened = "[...document.querySelectorAll('details')].filter((details) => details.open).length"
+    places = tab.value("document.querySelectorAll('details').length")
+
+    tab.value("window.dispatchEvent(new Event('beforeprint'))")
+    assert tab.value(opened) == places > 3
+
+    tab.value("window.dispatchEvent(new Event('afterprint'))")
+    assert tab.value(opened) == 1
+
+
+def test_what_is_folded_is_printed_also_where_no_script_runs(browser: Browser, site: str) -> None:
+    tab = browser.open(f"{site}/report.html")
+    tab.wait_for(DRAWN)
+    hidden = "[...document.querySelectorAll('details dl')].filter((list) => !list.checkVisibility()).length"
+    assert tab.value(hidden) > 3
+
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    assert tab.value(hidden) == 0
 
 
 def test_in_mlflows_frame_addresses_and_rows_are_offered_to_be_copied(browser: Browser, site: str) -> None:

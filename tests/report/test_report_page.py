@@ -11,7 +11,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from analysis_examples import ATTRIBUTES, INCONCLUSIVE, REFUTED, SUPPORTED, VERDICTS, analysis
+from analysis_examples import (
+    ATTRIBUTES,
+    CONDITIONAL,
+    INCONCLUSIVE,
+    MEDIATED,
+    REFUTED,
+    SUPPORTED,
+    VERDICTS,
+    analysis,
+)
 
 from gapctl.analysis.results import Analysis, Interval
 from gapctl.report.drawing import vega_code
@@ -70,7 +79,7 @@ def test_every_hypothesis_is_shown_with_its_verdict_effect_interval_and_p() -> N
     assert "✓ supported Each further" in words
     assert "✗ refuted Captions" in words
     assert "? inconclusive The object bias" in words
-    assert "−0.0531 share per attribute" in words
+    assert "−0.0531 per attribute" in words
     assert "95 % interval −0.0612 to −0.0450" in words
     assert "p after Holm < 0.001" in words
     assert "p after Holm 0.330" in words
@@ -82,6 +91,15 @@ def test_the_outcome_comes_before_everything_else() -> None:
 
     assert "✓ 1 supported, ✗ 1 refuted, ? 1 inconclusive · alpha 0.05, Holm over 3 · 18 of 18 trainings done" in words
     assert words.index("1 supported") < words.index(SUPPORTED.claim) < words.index("What the treatment did")
+
+
+def test_a_verdict_within_some_trainings_says_which_in_words_and_by_their_paths() -> None:
+    words = page(analysis(verdicts=[CONDITIONAL, MEDIATED])).words
+
+    assert "(5 against 0), where order of the caption is canonical and shared is true 0.012" in words
+    assert "levels compared 5 against 0" in words
+    assert "only trainings with data.captions.order: canonical, model.shared: true" in words
+    assert "effect at learned (free) 12.5 (9.0 to 16.0)" in words
 
 
 def test_an_unsettled_verdict_says_how_many_seeds_would_settle_it() -> None:

@@ -1,11 +1,13 @@
 """A report says what was run, what is missing and why, and links to runs where it knows them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from analysis_examples import ATTRIBUTES, SUPPORTED, analysis
+from analysis_examples import ATTRIBUTES, CONDITIONAL, REFUTED, SUPPORTED, analysis
 
 from gapctl.analysis.analyze import analyze
 from gapctl.cli.background import background_of
@@ -187,3 +189,37 @@ def test_claims_are_drawn_as_declared() -> None:
         [0.04 * level for level in range(6)]
     )
     assert [row["claimed"] for row in begins] == pytest.approx([start - 0.02 * level for level in range(6)])
+
+
+def test_a_claim_about_some_trainings_is_named_and_not_drawn_on_the_curve_of_all() -> None:
+    alone = PageReader(render_report(analysis(verdicts=[CONDITIONAL])))
+    both = PageReader(render_report(analysis(verdicts=[CONDITIONAL, SUPPORTED])))
+    held = f"Claims not drawn: {CONDITIONAL.id} (where order of the caption is canonical and shared is true)."
+
+    assert "too small to count" not in alone.charts()["rmg-by-attributes"]["datasets"]
+    assert held in alone.words
+    assert {row["hypothesis"] for row in drawn_small(both)} == {SUPPORTED.id}
+    assert f"dashed: the claimed effect lies below this line ({SUPPORTED.id}). {held}" in both.words
+
+
+def test_of_several_claims_about_one_curve_the_first_is_drawn_and_the_others_are_named() -> None:
+    second = replace(SUPPORTED, id="second", test="contrast", between=(0, 5))
+    read = PageReader(render_report(analysis(verdicts=[SUPPORTED, second])))
+
+    assert {row["hypothesis"] for row in drawn_small(read)} == {SUPPORTED.id}
+    assert f"({SUPPORTED.id}). Claims not drawn: second." in read.words
+
+
+def test_a_contrast_is_drawn_between_its_own_levels() -> None:
+    inner = replace(REFUTED, response="gap/rmg", between=(1, 3))
+    read = PageReader(render_report(analysis(verdicts=[inner])))
+
+    assert [(row["level"], row["says"]) for row in drawn_small(read)] == [
+        ("1", "± 0"),
+        ("2", "± 0.025"),
+        ("3", "± 0.05"),
+    ]
+
+
+def drawn_small(read: PageReader) -> list[dict[str, Any]]:
+    return list(read.charts()["rmg-by-attributes"]["datasets"]["too small to count"])

@@ -6,12 +6,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from analysis_examples import SUPPORTED
+from analysis_examples import CONDITIONAL, MEDIATED, REFUTED, SUPPORTED, analysis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapctl.report.effect_words import effect_name
 from gapctl.report.markup import element, javascript, json_in_script
-from gapctl.report.words import aligned, effect_name, number, p_value, with_unit
+from gapctl.report.verdict_note import verdict_markdown
+from gapctl.report.words import aligned, number, p_value, with_unit
 
 reasonable = st.floats(min_value=-1e5, max_value=1e5, allow_nan=False)
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
@@ -104,7 +106,39 @@ def test_a_correlation_names_both_metrics_and_what_is_accounted_for() -> None:
     )
 
 
-def test_a_mediations_effect_is_named_in_the_responses_unit() -> None:
-    assert effect_name(replace(SUPPORTED, test="mediation", mediator="temperature.mode")) == (
-        "mediated difference in relative modality gap (RMG) by attributes in the caption, through temperature, share"
+def test_a_contrast_names_its_levels_in_the_order_in_which_they_are_subtracted() -> None:
+    assert effect_name(REFUTED) == (
+        "difference in object bias of images (MOAD) by attributes in the caption (5 against 0), cosine"
     )
+
+
+def test_an_effect_within_some_trainings_says_which() -> None:
+    assert effect_name(CONDITIONAL) == (
+        "difference in relative modality gap (RMG) by attributes in the caption (5 against 0), "
+        "where order of the caption is canonical and shared is true"
+    )
+
+
+def test_a_mediations_effect_names_its_mediator_and_the_levels_of_both() -> None:
+    assert effect_name(MEDIATED) == (
+        "mediated difference in object accuracy by attributes in the caption (5 against 0), "
+        "through temperature (learned against fixed), where order of the caption is canonical, percentage points"
+    )
+
+
+@pytest.mark.parametrize(
+    ("response", "unit"),
+    [
+        ("gap/rmg", "per attribute"),
+        ("quality/object_accuracy", "percentage points per attribute"),
+        ("entropy/i2t_nats", "nats per attribute"),
+    ],
+)
+def test_what_a_share_or_a_percentage_changes_by_is_no_share_and_no_percentage(response: str, unit: str) -> None:
+    assert effect_name(replace(SUPPORTED, response=response)).endswith(f", {unit}")
+
+
+def test_the_note_of_a_run_in_mlflow_says_what_each_estimate_is_of() -> None:
+    row = verdict_markdown(analysis(verdicts=[CONDITIONAL])).splitlines()[2]
+
+    assert [cell.strip() for cell in row.split("|")[2:4]] == [effect_name(CONDITIONAL), "**refuted**"]

@@ -17,7 +17,7 @@ def indented(page: str) -> list[str]:
     return [dedent(block) for block in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE)]
 
 
-def test_the_blocks_to_copy_are_one_sweep_file_with_all_five_tests(tmp_path: Path) -> None:
+def test_the_blocks_to_copy_are_one_sweep_file_with_all_five_tests_and_one_of_some_trainings(tmp_path: Path) -> None:
     shipped = (REPOSITORY / "sweeps/imbalance.yaml").read_text(encoding="utf-8")
     head, _, rest = shipped.partition("\nvary:")
     seeds = rest[rest.index("\nseeds:") : rest.index("\nhypotheses:")]
@@ -25,7 +25,9 @@ def test_the_blocks_to_copy_are_one_sweep_file_with_all_five_tests(tmp_path: Pat
     file = tmp_path / "copied.yaml"
     file.write_text(f"{head}\n{vary}{seeds}\nhypotheses:\n{indent(''.join(hypotheses), '  ')}", encoding="utf-8")
 
-    assert [item.test for item in load_sweep(file).spec.hypotheses] == list(TESTS)
+    *tests, within = load_sweep(file).spec.hypotheses
+    assert [item.test for item in tests] == list(TESTS)
+    assert within.where == {"temperature.mode": "learned"}
 
 
 def test_the_page_lists_every_metric_with_its_unit_and_meaning() -> None:

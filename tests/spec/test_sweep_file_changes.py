@@ -126,6 +126,27 @@ def test_a_wrong_scale_is_answered_also_where_it_is_not_asked_for(tmp_path: Path
     assert found.startswith(WRONG_SCALES[scale]), found
 
 
+@pytest.mark.parametrize("name", ["../up", "two words", "-x", ".hidden", "a/b", "größer"])
+def test_a_scale_whose_name_is_no_part_of_a_file_name_is_answered_at_its_key(tmp_path: Path, name: str) -> None:
+    (found,) = complaints(tmp_path, edited(("quick: {", f"'{name}': {{")))
+
+    assert found == (
+        f"F:24:3: scales.{name}: found '{name}'; expected letters, digits, ., - and _, with a letter or digit first"
+    )
+
+
+def test_a_scale_whose_name_is_too_long_is_answered(tmp_path: Path) -> None:
+    (found,) = complaints(tmp_path, edited(("quick: {", f"{'a' * 81}: {{")))
+
+    assert found.startswith("F:24:3: scales.aaa")
+    assert found.endswith("; expected at most 80 characters")
+
+
+@pytest.mark.parametrize("name", ["7", "v1.2", "Two_words-and-more", "a" * 80])
+def test_a_scale_takes_a_name_that_can_be_part_of_a_file_name(tmp_path: Path, name: str) -> None:
+    assert loaded(tmp_path, edited(("quick: {", f"'{name}': {{")), name).scale == name
+
+
 def test_an_unknown_scale_is_answered_with_those_there_are(tmp_path: Path) -> None:
     (found,) = complaints(tmp_path, SCALES, "quik")
     (none,) = complaints(tmp_path, edited(("scales:\n  quick: {seeds: 1}\n", "")), "quick")

@@ -41,6 +41,8 @@ MISTAKES: list[tuple[str, Any]] = [
     ("vary", {"train.lr": []}),
     ("vary", {"train.lr": [None]}),
     ("scales.quick", {"base.train.smaples": 3}),
+    ("scales", {"../up": {}}),
+    ("scales", {"a" * 81: {}}),
     ("resources.workers", 2),
     ("hypotheses", [{**document()["hypotheses"][0], "response": "gap/rgm"}]),
     ("hypotheses", [{**document()["hypotheses"][0], "test": "trnd"}]),

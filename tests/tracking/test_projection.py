@@ -21,6 +21,7 @@ from gapctl.plan.trials import Plan
 from gapctl.spec.sweep import SweepFile
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
+from gapctl.tracking.shown import shown_in
 from gapctl.tracking.sync import Synced, sync
 
 PlanOf = Callable[..., Plan]
@@ -45,6 +46,19 @@ def test_each_trial_gets_one_run_named_for_its_treatment_below_the_sweep(
     }
     assert {run.data.tags["mlflow.parentRunId"] for run in shown.trials().values()} == {parent.info.run_id}
     assert len(shown.all()) == 5
+
+
+def test_what_is_found_for_a_sweep_is_found_once_its_runs_are_known(finished: Plan, runs: Runs, uri: str) -> None:
+    known: list[set[str]] = []
+
+    def find() -> Findings:
+        noted = shown_in(runs.ledger, "small")
+        known.append(set(noted.runs) if noted else set())
+        return Findings("1 supported", "", {})
+
+    sync(finished, runs.ledger, uri, find)
+
+    assert known == [{trial.id for trial in finished.trials}]
 
 
 def test_a_run_says_which_trial_sweep_seed_and_data_it_is(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
@@ -131,6 +145,31 @@ def test_a_model_that_a_kill_left_halfway_is_made_anew(
         key: run.info.run_id for key, run in found.items()
     }
     assert shown.history(found[finished.trials[0].id], "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
+
+
+def test_what_a_trial_notes_of_its_machine_comes_with_its_evaluations_and_once(
+    plan: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    trial, share = plan.trials[0], "cpu_utilization_percentage"
+    noted = [
+        {"samples_seen": seen, "seconds": seen / 640, share: 90.0 + seen / 1280} for seen in (640, 1280, 1920, 2560)
+    ]
+    projection = Projection(plan, runs.ledger, uri)
+
+    runs.begin(trial, ROWS[:2])
+    runs.ledger.trial(trial.id).save_machine(noted[:3])
+    projection.show(trial, running=True)
+    run = shown.trials()[trial.id]
+    assert shown.history(run, f"system/{share}") == {640: 90.5, 1280: 91.0}
+
+    runs.ledger.trial(trial.id).save_machine(noted)
+    runs.finish(trial)
+    projection.show(trial)
+    whole = {640: 90.5, 1280: 91.0, 1920: 91.5, 2560: 92.0}
+    assert shown.history(run, f"system/{share}") == whole
+
+    sync(plan, runs.ledger, uri)
+    assert shown.history(run, f"system/{share}") == whole
 
 
 def test_speed_and_memory_are_system_metrics(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-from unhelpful_servers import answering, silent, unused_address
 
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.store import open_store
+from unhelpful_servers import answering, silent, unused_address
 
 Place = Callable[[], AbstractContextManager[str]]
 

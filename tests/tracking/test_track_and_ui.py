@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -14,16 +16,17 @@ import pytest
 from rich.console import Console
 from small_sweep import SWEEP, Runs, Shown
 from typer.testing import CliRunner
-from unhelpful_servers import answering, unused_address
 
 from gapctl.cli.context import plan_for
 from gapctl.cli.track import track_app
 from gapctl.cli.ui import _point_at, ui_command
 from gapctl.errors import InputError, WorkError
 from gapctl.plan.trials import Plan
+from gapctl.tracking import server
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.server import free_port
 from gapctl.tracking.sync import sync
+from unhelpful_servers import answering, unused_address
 
 UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"
 pytestmark = pytest.mark.timeout(180)
@@ -150,8 +153,8 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
         listener.listen()
         taken = listener.getsockname()[1]
         process = ui(str(plan.sweep.path), "--uri", uri, "--port", str(taken), cwd=tmp_path)
-        said = [process.stdout.readline() for _ in range(3)] if process.stdout else []
-    address = said[1].removeprefix("MLflow: ").partition("/#/")[0]
+        said = [process.stdout.readline() for _ in range(4)] if process.stdout else []
+    address = said[2].removeprefix("MLflow: ").partition("/#/")[0]
     parent = shown.sweeps()["full"].info.run_id
     try:
         with urllib.request.urlopen(f"{address}/get-artifact?path=report.html&run_uuid={parent}") as answer:
@@ -163,12 +166,38 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
         rest = process.communicate(timeout=60)[0]
 
     assert said[0].startswith(f"port {taken} is taken; using ")
-    assert f"/#/experiments/{shown.experiment().experiment_id}/runs" in said[1]
-    assert said[1].rstrip().endswith("&viewStateShareKey=gapctl-table")
+    assert said[1] == f"starting MLflow's server on {uri} at {address}; this takes some seconds\n"
+    assert f"/#/experiments/{shown.experiment().experiment_id}/runs" in said[2]
+    assert re.fullmatch(r"ready after \d+ s; Ctrl-C closes it\n", said[3])
+    assert said[2].rstrip().endswith("&viewStateShareKey=gapctl-table")
     assert report == b"<p>supported</p>"
     assert b"<title>MLflow</title>" in page
     assert (process.returncode, rest) == (0, "MLflow's pages are closed\n")
     assert not answers(address)
+
+
+def test_a_store_of_another_version_of_mlflow_is_named_before_a_page_opens(
+    file: Path, uri: str, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+
+    port = unused_address().rpartition(":")[2]
+    process = ui(str(file), "--uri", uri, "--port", port, cwd=tmp_path)
+    said = process.communicate(timeout=120)[0]
+
+    assert process.returncode == 1
+    assert "MLflow's store cannot be read: Detected out-of-date database schema" in said
+    assert "MLflow: http" not in said
+
+
+def test_mlflow_reads_what_to_serve_by_the_names_that_we_write() -> None:
+    from mlflow.server import constants
+
+    assert constants.BACKEND_STORE_URI_ENV_VAR == server.STORE
+    assert constants.ARTIFACT_ROOT_ENV_VAR == server.ARTIFACT_ROOT
+    assert constants.SERVE_ARTIFACTS_ENV_VAR == server.ARTIFACTS_SERVED
+    assert constants.ARTIFACTS_DESTINATION_ENV_VAR == server.ARTIFACTS_AT
 
 
 def answers(address: str) -> bool:

@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 from small_sweep import ROWS, Runs, Shown
-from unhelpful_servers import silent, unused_address
 
 from gapctl.plan.trials import Plan
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.server import serving
+from gapctl.tracking.shown import shown_in
 from gapctl.tracking.tracker import Tracker
+from unhelpful_servers import silent, unused_address
 
 LONGEST_SECONDS = 90.0
 
@@ -98,6 +99,31 @@ def test_a_sweep_that_never_began_leaves_mlflow_alone(plan: Plan, runs: Runs, ur
         raise KeyboardInterrupt
 
     assert shown.client.get_experiment_by_name("small") is None
+
+
+def test_a_report_that_is_made_after_catching_up_can_link_to_every_run(
+    plan: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    with Tracker(plan, runs.ledger, uri) as tracker:
+        for trial in plan.trials:
+            tracker.started(trial)
+            runs.finish(trial)
+            tracker.finished(trial)
+        tracker.catch_up()
+        noted = shown_in(runs.ledger, "small")
+        tracker.close()
+
+    assert noted is not None
+    assert noted.runs == {trial_id: run.info.run_id for trial_id, run in shown.trials().items()}
+    assert set(noted.runs) == {trial.id for trial in plan.trials}
+
+
+def test_a_dead_server_is_not_waited_for_to_catch_up(plan: Plan, runs: Runs) -> None:
+    with Tracker(plan, runs.ledger, unused_address()) as tracker:
+        tracker.started(plan.trials[0])
+        tracker.catch_up()
+        assert shown_in(runs.ledger, "small") is None
+        assert tracker.close().problem is not None
 
 
 def test_an_unreachable_server_is_one_message_at_the_end_with_what_to_do(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from gapctl.analysis.curves import curves
+from gapctl.analysis.declared import declared_otherwise
 from gapctl.analysis.design import deviation
 from gapctl.analysis.holm import holm
 from gapctl.analysis.measured import measure
@@ -31,6 +32,7 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None, run
     sweep, spec = plan.sweep, plan.sweep.spec
     declared = declaration.declared_sha256 if declaration else None
     departed = deviation(plan, declaration)
+    confirms = declared == sweep.hypotheses_sha256 and departed is None
     return Analysis(
         sweep=spec.name,
         question=spec.question,
@@ -40,13 +42,14 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None, run
         hypotheses_sha256=sweep.hypotheses_sha256,
         declared_sha256=declared,
         factors=tuple(spec.vary),
-        verdicts=verdicts(plan, tables, declared != sweep.hypotheses_sha256 or departed is not None, runs),
+        verdicts=verdicts(plan, tables, not confirms, runs),
         trials=tables.trials,
         curves=curves(tables.trials, spec.vary, spec.alpha),
         history=tables.history,
         planned=len(plan.trials),
         deviation=departed,
         provenance=tables.provenance,
+        declared=None if confirms or declaration is None else declared_otherwise(plan, declaration, runs),
     )
 
 

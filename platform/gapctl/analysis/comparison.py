@@ -8,11 +8,15 @@ from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Verdict
 from gapctl.spec.hypotheses import Hypothesis
 
-_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "response", "factor", "test", "direction", "smallest_effect"}
+_SAID_APART: Final = {"response", "factor", "test", "where"}
+_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "smallest_effect"}
 
 
 class Finding(NamedTuple):
-    """One sweep's verdict; `effect` says what its estimate is of: `trend`, or `contrast, between 0 and 5`."""
+    """One sweep's verdict; `effect` says what its estimate is of.
+
+    As `trend`, or `contrast, between 0 and 5, where temperature.mode is learned`.
+    """
 
     sweep: str
     effect: str
@@ -53,9 +57,10 @@ def _by_effect(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def _effect(hypothesis: Hypothesis) -> str:
-    details = hypothesis.model_dump(mode="json", exclude=_NOT_OF_THE_EFFECT, exclude_none=True)
-    told = (f"{name} {_text(value)}" for name, value in details.items() if value not in ([], {}))
-    return ", ".join([hypothesis.test, *told])
+    details = hypothesis.model_dump(mode="json", exclude=_NOT_OF_THE_EFFECT | _SAID_APART, exclude_none=True)
+    told = [f"{name} {_text(value)}" for name, value in details.items() if value != []]
+    held = [f"{path} is {level}" for path, level in sorted(hypothesis.where.items())]
+    return ", ".join([hypothesis.test, *told, *([f"where {' and '.join(held)}"] if held else [])])
 
 
 def _text(value: Any) -> str:

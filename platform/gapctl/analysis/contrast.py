@@ -15,5 +15,5 @@ def contrast(responses: Paired, direction: Direction, smallest: float, alpha: fl
     With direction `neither` it is the test of equivalence: p is the larger of two one-sided t tests against
     -smallest and smallest (Schuirmann 1987, J Pharmacokinet Biopharm 15:657-680).
     """
-    effects_S = effects_of(responses.values_SC, WEIGHTS_C)
-    return estimate(effects_S, direction, smallest, alpha, values_SC=responses.values_SC)
+    effects = effects_of(responses.values_SC, WEIGHTS_C)
+    return estimate(effects, direction, smallest, alpha, values_SC=responses.values_SC)

@@ -2,15 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
-from gapctl.analysis.effect_test import ROUNDING, Direction, PTest, Tested, effect_test
+from gapctl.analysis.effect_test import Direction, PTest, Tested, agree, effect_test, rounding_of
 from gapctl.analysis.flips import sign_flip_p
-from gapctl.analysis.interval import bootstrap_interval, t_interval
+from gapctl.analysis.interval import bootstrap_interval, spread_of, t_interval
 from gapctl.analysis.paired import FloatArray
 from gapctl.analysis.results import UNKNOWN, Interval
+from gapctl.analysis.ties import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Estimate:
     `p` is of an effect in the declared direction, however small, and `p_test` what gave it; `p_claim` is of the whole
     claim, an effect beyond the smallest that counts; `p_permutation` is p without a distribution. `spread_of_seeds`
     is the responses' standard deviation over seeds within a cell, pooled over cells;
-    `least_spread` the least spread of effects that the interval assumes.
+    `least_spread` the least spread of effects that the interval assumes; `rounding` is how far two numbers in the
+    effect's unit may lie apart and still be equal.
     """
 
     effects_S: FloatArray
@@ -34,11 +37,17 @@ class Estimate:
     spread_of_seeds: float = math.nan
     cells: int = 1
     least_spread: float = 0.0
+    rounding: float = 0.0
 
     @property
     def spread(self) -> float:
         """The standard deviation of the seeds' effects; NaN with fewer than two."""
-        return float(self.effects_S.std(ddof=1)) if len(self.effects_S) > 1 else math.nan
+        return spread_of(self.effects_S)
+
+    @property
+    def agree(self) -> bool:
+        """Whether there are several seeds and all have the same effect, up to rounding."""
+        return len(self.effects_S) > 1 and agree(self.effects_S, self.rounding)
 
     @property
     def standardised(self) -> float:
@@ -53,7 +62,7 @@ class Estimate:
 
     def _over(self, spread: float, numbers: int | None = None) -> float:
         """Over a spread that is estimated from so many numbers; from one for each seed if left out."""
-        return hedges(numbers or len(self.effects_S)) * self.value / spread if spread > 0 else math.nan
+        return hedges(numbers or len(self.effects_S)) * self.value / spread if spread > self.rounding else math.nan
 
 
 def hedges(seeds: int) -> float:
@@ -68,15 +77,22 @@ def hedges(seeds: int) -> float:
     return float(math.exp(log))
 
 
-def effects_of(values_SC: FloatArray, weights_C: FloatArray) -> FloatArray:
+class Effects(NamedTuple):
+    """Each seed's effect, and how far two of them may lie apart by the rounding of the responses alone."""
+
+    effects_S: FloatArray
+    rounding: float
+
+
+def effects_of(values_SC: FloatArray, weights_C: FloatArray) -> Effects:
     """Each seed's weighted sum over cells; what is within rounding of the responses is no effect."""
     effects_S = values_SC @ weights_C
-    size_S = np.abs(values_SC) @ np.abs(weights_C)
-    return np.asarray(np.where(np.abs(effects_S) <= ROUNDING * size_S, 0.0, effects_S))
+    rounding_S = ROUNDING * (np.abs(values_SC) @ np.abs(weights_C))
+    return Effects(np.where(np.abs(effects_S) <= rounding_S, 0.0, effects_S), float(rounding_S.max(initial=0.0)))
 
 
 def estimate(
-    effects_S: FloatArray,
+    effects: Effects,
     direction: Direction,
     smallest: float,
     alpha: float,
@@ -86,11 +102,12 @@ def estimate(
     values_SC: FloatArray | None = None,
 ) -> Estimate:
     """The mean effect with its intervals at level 1 - alpha, and p-values; `tested` takes the place of the t test."""
+    effects_S, rounding = effects.effects_S, max(effects.rounding, rounding_of(effects.effects_S, smallest))
     nearest = smallest if direction == "neither" else 0.0
-    tested = tested or effect_test(effects_S, direction, nearest)
-    claim = effect_test(effects_S, direction, smallest).p
+    tested = tested or effect_test(effects_S, direction, nearest, rounding)
+    claim = effect_test(effects_S, direction, smallest, rounding).p
     if p_permutation is None:
-        p_permutation = sign_flip_p(effects_S, direction, nearest)
+        p_permutation = sign_flip_p(effects_S, direction, nearest, rounding)
     return Estimate(
         effects_S,
         float(effects_S.mean()) if len(effects_S) else math.nan,
@@ -102,6 +119,7 @@ def estimate(
         p_permutation,
         pooled_spread(values_SC),
         cells=1 if values_SC is None else values_SC.shape[1],
+        rounding=rounding,
     )
 
 

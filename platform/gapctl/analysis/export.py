@@ -11,7 +11,7 @@ from gapctl.analysis.histories import label_of
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.levels import level_type
 from gapctl.analysis.table import metrics_of
-from gapctl.ledger.ledger import scale_name
+from gapctl.ledger.declaring import scale_name
 from gapctl.spec.paths import leaf_values
 from gapctl.spec.sweep import Level
 

@@ -9,6 +9,7 @@ import polars as pl
 from gapctl.analysis.levels import identity
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
+from gapctl.ledger.trial_folder import HISTORY
 from gapctl.plan.trials import Trial
 from gapctl.spec.sweep import Level
 
@@ -39,13 +40,16 @@ def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, S
 
 def _together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
     """Each trial's evaluations; where one file is damaged, all of them one by one, to find it."""
-    contents = {trial.id: content for trial in trials if (content := ledger.trial(trial.id).history_file())}
+    files = zip(trials, ledger.contents([trial.id for trial in trials], HISTORY), strict=True)
+    contents = {trial.id: content for trial, content in files if content}
+    unread = [str(content) for content in contents.values() if isinstance(content, WorkError)]
+    read = {trial_id: content for trial_id, content in contents.items() if isinstance(content, bytes)}
     try:
-        return pl.collect_all([_rows(trial_id, content) for trial_id, content in contents.items()]), []
+        return pl.collect_all([_rows(trial_id, content) for trial_id, content in read.items()]), unread
     except (pl.exceptions.PolarsError, OSError):
-        found = [_alone(ledger, trial_id, content) for trial_id, content in contents.items()]
+        found = [_alone(ledger, trial_id, content) for trial_id, content in read.items()]
         whole = [part for part in found if isinstance(part, pl.DataFrame)]
-        return whole, [part for part in found if isinstance(part, str)]
+        return whole, [*unread, *(part for part in found if isinstance(part, str))]
 
 
 def _portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:

@@ -18,8 +18,16 @@ def t_interval(effects_S: FloatArray, alpha: float) -> Interval:
     """Student's interval of the mean at level 1 - alpha; NaN for fewer than two seeds."""
     if len(effects_S) < 2:
         return UNKNOWN
-    centre, half = float(effects_S.mean()), float(half_width(float(effects_S.std(ddof=1)), len(effects_S), alpha))
+    centre, half = float(effects_S.mean()), float(half_width(spread_of(effects_S), len(effects_S), alpha))
     return Interval(centre - half, centre + half)
+
+
+def spread_of(effects_S: FloatArray) -> float:
+    """The standard deviation of seeds' effects; NaN with fewer than two, and never 0 because squares underflow."""
+    if len(effects_S) < 2:
+        return math.nan
+    _, exponent = np.frexp(np.abs(effects_S).max())
+    return float(np.ldexp(np.ldexp(effects_S, -exponent).std(ddof=1), exponent))
 
 
 def half_width(spread: float | FloatArray, seeds: int | FloatArray, alpha: float) -> FloatArray:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapctl.analysis.results import Analysis
-from gapctl.ledger.ledger import scale_name
+from gapctl.ledger.declaring import scale_name
 from gapctl.plan.trials import Plan, Trial
 
 

@@ -1,43 +1,42 @@
-"""Kendall's tau-b within each seed, over the pairs of arms that may be compared."""
+"""Kendall's tau-b within each seed, over the pairs of arms that may be compared.
 
+Index letters: S seeds, A arms.
+"""
+
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from gapctl.analysis.concordance import agreement, tied
 from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.ties import IntArray, dense_ranks, slack_of
 
-DIGITS = 12
-"""Values that agree to so many digits are tied: residuals of tied values differ by rounding."""
-
-
-def sign_matrices(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
-    """Per seed, the sign of each arm's value less each other arm's; 0 where two arms may not be compared."""
-    small_SA = rounded(values_SA)
-    signs_SAA = np.empty((*small_SA.shape, small_SA.shape[1]), dtype=np.float32)
-    for row_A, signs_AA in zip(small_SA, signs_SAA, strict=True):
-        np.subtract(row_A[:, None] > row_A, row_A[:, None] < row_A, out=signs_AA, dtype=np.float32)
-    if len(strata) > 1:
-        of_A = np.empty(values_SA.shape[1], dtype=int)
-        for place, arms in enumerate(strata):
-            of_A[list(arms)] = place
-        signs_SAA *= of_A[:, None] == of_A
-    return np.asarray(signs_SAA)
+Strata = Sequence[Sequence[int]]
+"""The places of arms that may be compared with each other."""
 
 
-def rounded(values_SA: FloatArray) -> FloatArray:
-    """The values to 12 digits of the largest of each seed."""
-    largest_S1 = np.abs(values_SA).max(axis=-1, keepdims=True, initial=0.0)
-    unit_S1 = np.where(largest_S1 > 0, largest_S1, 1.0)
-    return np.asarray(np.round(values_SA / unit_S1, DIGITS))
+def ranks(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
+    """Whole numbers in the order of each seed's values, all of a later stratum above all of an earlier one.
+
+    Values no further apart than `slack_S1` are tied; without it, those that differ by rounding.
+    """
+    stratum_A = np.empty(values_SA.shape[-1], dtype=np.int64)
+    for place, arms in enumerate(strata):
+        stratum_A[list(arms)] = place
+    slack_S1 = slack_of(values_SA) if slack_S1 is None else slack_S1
+    return np.asarray(dense_ranks(values_SA, slack_S1) + len(stratum_A) * stratum_A)
 
 
-def taus(x_SAA: FloatArray, y_SAA: FloatArray) -> FloatArray:
-    """tau-b of each seed from two metrics' sign matrices; NaN where one of them is the same in all arms."""
+def taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+    """tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
+    # Arms of different strata stand in the same order in both, so that they agree; that is taken away.
+    apart = math.comb(x_SA.shape[1], 2) - sum(math.comb(len(arms), 2) for arms in strata)
     with np.errstate(invalid="ignore"):
-        return np.asarray((x_SAA * y_SAA).sum(axis=(1, 2), dtype=float) / norms(x_SAA, y_SAA))
+        return np.asarray((agreement(x_SA, y_SA) - apart) / untied_pairs(x_SA, y_SA, strata))
 
 
-def norms(x_SAA: FloatArray, y_SAA: FloatArray) -> FloatArray:
-    """What the sum of agreeing less disagreeing pairs (each counted twice) is divided by to give tau-b."""
-    untied_S, others_S = (np.count_nonzero(signs_SAA, axis=(1, 2)).astype(float) for signs_SAA in (x_SAA, y_SAA))
-    return np.asarray(np.sqrt(untied_S * others_S))
+def untied_pairs(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+    """What tau-b divides by: the geometric mean of the pairs, among those compared, that x and that y tell apart."""
+    pairs = sum(math.comb(len(arms), 2) for arms in strata)
+    return np.asarray(np.sqrt((pairs - tied(x_SA)).astype(float) * (pairs - tied(y_SA))))

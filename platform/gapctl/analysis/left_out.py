@@ -1,8 +1,10 @@
 """Which seeds were left out of an estimate, why, and which command brings them back."""
 
+import math
 from collections.abc import Sequence
 
 from gapctl.analysis.measured import Measured
+from gapctl.analysis.paired import LARGEST, Odd
 from gapctl.analysis.remaining import Remaining
 from gapctl.plan.trials import Trial
 from gapctl.spec.hypotheses import Correlation
@@ -15,11 +17,8 @@ def left_out(measured: Measured, remaining: Remaining) -> list[str]:
     responses = measured.responses
     clauses = _missing(measured, remaining) if responses.missing else []
     if responses.not_finite:
-        metrics = either(responses.odd)
-        why = f"{metrics} is not a finite number there"
-        if responses.absent:
-            why = f"no training recorded {either(responses.absent)}"
-        clauses.append(f"{_list(responses.not_finite)} left out as {why}")
+        why = [f"no training recorded {either(responses.absent)}"] if responses.absent else _odd(responses.odd)
+        clauses.append(f"{_list(responses.not_finite)} left out as {' and '.join(why)}")
     if measured.correlated and measured.correlated.constant:
         clauses.append(f"{_list(measured.correlated.constant)} left out as {_constant(measured.hypothesis)}")
     return clauses
@@ -34,6 +33,27 @@ def _missing(measured: Measured, remaining: Remaining) -> list[str]:
     if damaged:
         clauses.append(f"{len(damaged)} cannot be read ({_names(damaged)}): move their folders away first")
     return clauses
+
+
+def _odd(odd: Sequence[Odd]) -> list[str]:
+    """For each metric what is wrong with it, and in which trainings."""
+    by_fault: dict[tuple[str, str], list[Odd]] = {}
+    for one in odd:
+        by_fault.setdefault((one.metric, _fault(one.value)), []).append(one)
+    return [f"{metric} {fault} {_where(found)}" for (metric, fault), found in by_fault.items()]
+
+
+def _fault(value: float | None) -> str:
+    if value is None:
+        return "was not recorded"
+    return f"is beyond {LARGEST:g}" if math.isfinite(value) else "is not a finite number"
+
+
+def _where(odd: Sequence[Odd]) -> str:
+    named = [one.label if one.value is None else f"{one.value:g} in {one.label}" for one in odd[:MOST_NAMED]]
+    more = len(odd) - MOST_NAMED
+    listed = ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
+    return f"in {listed}" if odd[0].value is None else f"({listed})"
 
 
 def _names(trials: Sequence[Trial]) -> str:

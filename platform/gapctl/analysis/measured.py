@@ -13,7 +13,7 @@ from gapctl.analysis.levels import level_column
 from gapctl.analysis.mediation import Mediated, mediation
 from gapctl.analysis.paired import Paired, paired
 from gapctl.analysis.trend import trend
-from gapctl.spec.arms import Arm, arms_left, strata
+from gapctl.spec.arms import Arm, arm_grid, arms_left
 from gapctl.spec.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend
 from gapctl.spec.sweep import Level, SweepFile
 
@@ -74,7 +74,8 @@ def _tested(hypothesis: Hypothesis, cells: tuple[Arm, ...], responses: Paired, s
     smallest, alpha = hypothesis.smallest_effect, spec.alpha
     direction = direction_of(hypothesis)
     if isinstance(hypothesis, Correlation):
-        related = correlation(responses, strata(cells, hypothesis.given), direction, smallest, alpha)
+        grid = arm_grid(spec.vary, hypothesis.where, hypothesis.given)
+        related = correlation(responses, grid, direction, smallest, alpha)
         return Measured(hypothesis, cells, responses, related.estimate, correlated=related)
     if isinstance(hypothesis, Mediation):
         carried = mediation(responses, direction, smallest, alpha)

@@ -10,6 +10,7 @@ from gapctl.analysis.effect_test import Direction
 from gapctl.analysis.estimate import NOTHING, Estimate, effects_of, estimate
 from gapctl.analysis.paired import FloatArray, Paired
 from gapctl.analysis.results import UNKNOWN, Interval
+from gapctl.analysis.ties import ROUNDING
 
 FREE_C = np.array([-1.0, 1.0, 0.0, 0.0])
 FIXED_C = np.array([0.0, 0.0, -1.0, 1.0])
@@ -37,12 +38,12 @@ def mediation(responses: Paired, direction: Direction, smallest: float, alpha: f
     through, free, fixed = (effects_of(values_SC, weights_C) for weights_C in (FREE_C - FIXED_C, FREE_C, FIXED_C))
     if not len(values_SC):
         return Mediated(NOTHING, NOTHING, NOTHING, math.nan, UNKNOWN)
-    share = fieller(through, free, alpha)
+    share = fieller(through.effects_S, free.effects_S, alpha)
     return Mediated(
         estimate(through, direction, smallest, alpha, values_SC=values_SC),
         estimate(free, "either", 0.0, alpha),
         estimate(fixed, "either", 0.0, alpha),
-        math.nan if math.isnan(share.low) else float(through.mean() / free.mean()),
+        math.nan if math.isnan(share.low) else float(through.effects_S.mean() / free.effects_S.mean()),
         share,
     )
 
@@ -50,7 +51,8 @@ def mediation(responses: Paired, direction: Direction, smallest: float, alpha: f
 def fieller(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
     """Fieller's interval of mean(part) / mean(whole), paired (1954, J R Stat Soc B 16:175-185).
 
-    NaN where the whole's own interval holds zero, as the interval is then unbounded, and for fewer than two seeds.
+    NaN where the whole's own interval holds zero or ends on it, as the interval is then unbounded, and for fewer than
+    two seeds.
     """
     seeds, largest = len(part_S), float(np.abs([part_S, whole_S]).max())
     if seeds < 2 or largest == 0:
@@ -60,7 +62,7 @@ def fieller(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
     (part_var, both), (_, whole_var) = np.cov(part_S, whole_S)
     part, whole = float(part_S.mean()), float(whole_S.mean())
     a, b, c = whole**2 - bound * whole_var, part * whole - bound * both, part**2 - bound * part_var
-    if a <= 0:
+    if a <= ROUNDING * whole**2:
         return UNKNOWN
     root = math.sqrt(max(0.0, b * b - a * c))
     return Interval(float((b - root) / a), float((b + root) / a))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,17 @@ FloatArray = npt.NDArray[np.float64]
 """Shapes are in the names: R responses, S seeds, C cells, L levels, P pairs of arms."""
 
 Vary = Mapping[str, Sequence[Level]]
+LARGEST: Final = 1e100
+"""Responses beyond this are not calculated with, so that no sum of squares or cubes overflows."""
+
+
+class Odd(NamedTuple):
+    """A training whose response is not there (None), no finite number, or larger than `LARGEST`."""
+
+    metric: str
+    label: str
+    seed: int
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class Paired:
     """Responses in the cells of a comparison, of the seeds that have all of it.
 
     Each value is averaged over `arms` trainings. `missing` are planned seeds with trainings still to do, `not_finite`
-    those with a response that is no finite number; `odd` are these responses, `absent` those that no training
+    those with a response that cannot be calculated with; `odd` are these responses, `absent` those that no training
     recorded. `found` of `planned` trainings are done.
     """
 
@@ -34,7 +46,7 @@ class Paired:
     not_finite: tuple[int, ...]
     found: int
     planned: int
-    odd: tuple[str, ...] = ()
+    odd: tuple[Odd, ...] = ()
     absent: tuple[str, ...] = ()
 
     @property
@@ -49,7 +61,7 @@ class Paired:
 
 
 def paired(trials: pl.DataFrame, vary: Vary, seeds: range, cells: Sequence[Arm], responses: Sequence[str]) -> Paired:
-    """A seed counts only when all its trainings in `cells` are done and have finite responses."""
+    """A seed counts only when all its trainings in `cells` are done and have responses to calculate with."""
     arms = arms_per_cell(vary, cells[0])
     means = cell_means(trials, vary, cells, responses)
     rows = [pl.col(name).sort_by("position").alias(name) for name in responses]
@@ -58,15 +70,16 @@ def paired(trials: pl.DataFrame, vary: Vary, seeds: range, cells: Sequence[Arm],
     done = by_seed.filter(pl.col("trainings") == arms * len(cells)).sort("seed")
     whole = done.filter("finite")
     values = np.array([whole[name].to_list() for name in responses], dtype=float)
+    not_finite = _without(done["seed"], whole["seed"])
     return Paired(
         seeds=tuple(whole["seed"]),
         values_RSC=values.reshape(len(responses), len(whole), len(cells)),
         arms=arms,
         missing=_without(seeds, done["seed"]),
-        not_finite=_without(done["seed"], whole["seed"]),
+        not_finite=not_finite,
         found=int(by_seed["trainings"].sum()),
         planned=arms * len(cells) * len(seeds),
-        odd=tuple(name for name in responses if not means[name].is_finite().all()),
+        odd=_odd(_in_cells(trials, vary, cells), not_finite, responses) if not_finite else (),
         absent=tuple(name for name in responses if name not in trials.columns),
     )
 
@@ -74,15 +87,38 @@ def paired(trials: pl.DataFrame, vary: Vary, seeds: range, cells: Sequence[Arm],
 def cell_means(trials: pl.DataFrame, vary: Vary, cells: Sequence[Arm], metrics: Sequence[str]) -> pl.DataFrame:
     """A row per seed and cell: `seed`, `position` in `cells`, `trainings`, and each metric's mean.
 
-    A mean is NaN where a training lacks the metric or has no number for it.
+    A mean is NaN where a training lacks the metric or has no number for it that can be calculated with.
     """
+    rows = _in_cells(trials, vary, cells)
+    means = [_values(trials, metric).mean().alias(metric) for metric in metrics]
+    return rows.group_by("seed", "position", maintain_order=True).agg(pl.len().alias("trainings"), *means)
+
+
+def _in_cells(trials: pl.DataFrame, vary: Vary, cells: Sequence[Arm]) -> pl.DataFrame:
+    """The trainings that a comparison needs, each with the `position` of its cell."""
     factors = list(cells[0])
     columns = [level_column(factor, [cell[factor] for cell in cells], vary[factor]) for factor in factors]
     positions = pl.DataFrame([*columns, pl.Series("position", range(len(cells)), pl.Int64)])
     # Sums of floats depend on their order, and a verdict must not depend on that of a ledger.
-    rows = trials.join(positions, on=factors, how="inner").sort("seed", "position", "trial")
-    means = [_values(trials, metric).mean().alias(metric) for metric in metrics]
-    return rows.group_by("seed", "position", maintain_order=True).agg(pl.len().alias("trainings"), *means)
+    return trials.join(positions, on=factors, how="inner").sort("seed", "position", "trial")
+
+
+def _odd(rows: pl.DataFrame, seeds: Sequence[int], metrics: Sequence[str]) -> tuple[Odd, ...]:
+    """The responses of whole seeds that cannot be calculated with, of metrics that some training recorded."""
+    known = [metric for metric in metrics if metric in rows.columns]
+    return tuple(
+        Odd(metric, *row)
+        for metric in known
+        for row in rows.filter(pl.col("seed").is_in(seeds) & ~usable(pl.col(metric)))
+        .sort("seed", "position", "label")
+        .select("label", "seed", metric)
+        .iter_rows()
+    )
+
+
+def usable(value: pl.Expr) -> pl.Expr:
+    """Whether a response is there, finite, and small enough to be calculated with."""
+    return (value.is_finite() & (value.abs() <= LARGEST)).fill_null(False)
 
 
 def arms_per_cell(vary: Vary, cell: Arm) -> int:
@@ -91,7 +127,9 @@ def arms_per_cell(vary: Vary, cell: Arm) -> int:
 
 
 def _values(trials: pl.DataFrame, metric: str) -> pl.Expr:
-    return pl.col(metric).fill_null(math.nan) if metric in trials.columns else pl.lit(math.nan)
+    if metric not in trials.columns:
+        return pl.lit(math.nan)
+    return pl.when(usable(pl.col(metric))).then(pl.col(metric)).otherwise(math.nan)
 
 
 def _without(seeds: Iterable[int], others: Iterable[int]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """A verdict's reason in one sentence: what the seeds did, what that means, and what was missing."""
 
-from gapctl.analysis.effect_test import agree
+from gapctl.analysis.effect_test import fewest_of_sign_test, sides_of, significant
 from gapctl.analysis.holm import Corrected
 from gapctl.analysis.left_out import left_out
 from gapctl.analysis.measured import Measured
@@ -19,7 +19,7 @@ def reason(
     clauses = left_out(measured, remaining)
     if len(measured.estimate.effects_S):
         meaning = _meaning(measured, verdict, p, claim, alpha)
-        clauses = [*seeds_did(measured), meaning, *_share(measured), *_p_test(measured, claim), *clauses]
+        clauses = [*seeds_did(measured), meaning, *_share(measured), *_p_test(measured, verdict, claim), *clauses]
     else:
         clauses = [_nothing(measured), *clauses]
     if measured.hypothesis.where:
@@ -35,7 +35,7 @@ def _small(clause: str) -> str:
 
 def _nothing(measured: Measured) -> str:
     if measured.correlated and measured.correlated.too_few and measured.responses.seeds:
-        arms = measured.correlated.arms
+        arms = measured.correlated.grid.arms
         return f"nothing can be told apart: the given metrics leave no order among {arms} arms"
     return "No seed can be judged yet"
 
@@ -52,17 +52,17 @@ def _meaning(measured: Measured, verdict: Finding, p: Corrected, claim: Correcte
         if direction == "neither":
             return f"the whole interval lies beyond {smallest}"
         return _against(declared(found.ci, direction), hypothesis.smallest_effect, smallest)
-    if beyond(found.ci, hypothesis.smallest_effect, direction):
+    if beyond(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
         return f"{where}, but {_failed(measured, p, claim, alpha)}, not below {number(alpha)}"
-    if agree(found.effects_S) and not measured.correlated:
+    if found.agree and not measured.correlated:
         return f"that is {smallest} itself, neither beyond nor short of it"
     return f"the interval reaches from effects short of {smallest} to effects beyond it"
 
 
 def _failed(measured: Measured, p: Corrected, claim: Corrected, alpha: float) -> str:
     """Which p it was; that of an effect as large as claimed counts as well."""
-    if measured.direction == "neither" or p.p >= alpha:
+    if measured.direction == "neither" or not significant(p.p, alpha):
         return f"p after Holm is {number(p.p)}"
     return f"p of an effect beyond it, after Holm, is {number(claim.p)}"
 
@@ -89,15 +89,36 @@ def _share_words(mediated: Mediated) -> str:
     return f"the share of the effect that is mediated is {share} % ({low} % to {high} %)"
 
 
-def _p_test(measured: Measured, claim: Corrected) -> list[str]:
-    by, hypothesis = measured.estimate.p_test, measured.hypothesis
-    if by == "sign":
-        return ["as the seeds agree exactly, p is the sign test's"]
-    if hypothesis.test == "trend" and by == "t":
+def _p_test(measured: Measured, verdict: Finding, claim: Corrected) -> list[str]:
+    found, hypothesis = measured.estimate, measured.hypothesis
+    if isinstance(hypothesis, Correlation):
+        return _dealt(measured, claim)
+    if found.agree:
+        return [_signs(measured, verdict, claim)]
+    if hypothesis.test == "trend" and found.p_test == "t":
         return ["as Page's test needs three levels, p is that of the slopes' t test"]
-    if isinstance(hypothesis, Correlation) and measured.correlated:
-        sides = 2 if hypothesis.direction == "either" else 1
-        rarest = sides / measured.correlated.orders
-        if rarest >= claim.level:
-            return [f"p cannot fall below {number(min(1.0, rarest))} with {measured.correlated.arms} arms to compare"]
     return []
+
+
+def _signs(measured: Measured, verdict: Finding, claim: Corrected) -> str:
+    """The sign test decides, and whether so few seeds can satisfy it at all."""
+    found, direction, smallest = measured.estimate, measured.direction, measured.hypothesis.smallest_effect
+    which = "p of the claim" if found.p_test == "page" else "p"
+    said = f"as the seeds agree exactly, {which} is the sign test's"
+    fewest = fewest_of_sign_test(direction, claim.level)
+    waits = verdict == "inconclusive" and beyond(found.ci, smallest, direction, found.rounding)
+    if waits and len(found.effects_S) < fewest:
+        return f"{said}, which cannot fall below {number(claim.level)} with fewer than {fewest} seeds"
+    return said
+
+
+def _dealt(measured: Measured, claim: Corrected) -> list[str]:
+    """Where no result over these arms could have been significant."""
+    if measured.correlated is None:
+        return []
+    grid = measured.correlated.grid
+    least = grid.least_p(sides_of(measured.direction))
+    if significant(least, claim.level):
+        return []
+    ways = f"{grid.counted:,} ways to deal the levels of {grid.arms} arms"
+    return [f"p cannot fall below {number(least)}, as it is counted over {ways}"]

@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
+from gapctl.analysis.declared import Declared
 from gapctl.spec.sweep import Level
 
 Finding = Literal["supported", "refuted", "inconclusive"]
@@ -85,7 +86,8 @@ class Analysis:
     other factors; `low` and `high` are null with one seed. `history`: a row per evaluation: `trial`, `label`, `seed`,
     factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
     first trial, which makes verdicts exploratory. `provenance`: a row per finished trial, what it was computed from
-    and on, as `provenance.py` describes it. `history` has no rows where nobody asked for it.
+    and on, as `provenance.py` describes it. `history` has no rows where nobody asked for it. `declared` is what was
+    declared where that is not what is judged, as far as the ledger kept it.
     """
 
     sweep: str
@@ -103,3 +105,4 @@ class Analysis:
     planned: int
     deviation: str | None = None
     provenance: pl.DataFrame = field(default_factory=pl.DataFrame)
+    declared: Declared | None = None

@@ -2,38 +2,43 @@
 
 import math
 
-from gapctl.analysis.effect_test import Direction
+from gapctl.analysis.effect_test import Direction, significant
 from gapctl.analysis.results import Finding, Interval
 
 
-def finding(ci: Interval, smallest_effect: float, direction: Direction, p_holm: float, alpha: float) -> Finding:
+def finding(
+    ci: Interval, smallest_effect: float, direction: Direction, p_holm: float, alpha: float, rounding: float = 0.0
+) -> Finding:
     """Supported where every effect in the interval is as claimed and p is small, refuted where none is.
 
     An effect counts when it lies beyond the smallest effect in the declared direction, so an interval is against a
     hypothesis wherever it lies short of that: in the negligible band, on the other side of zero, or across both.
     `neither` claims the band itself, so that `either` is supported where it is refuted, and the other way round.
+    An interval that ends on the smallest effect, or within `rounding` of it, is neither beyond it nor short of it.
     """
-    if beyond(ci, smallest_effect, direction) and p_holm < alpha:
+    if beyond(ci, smallest_effect, direction, rounding) and significant(p_holm, alpha):
         return "supported"
-    return "refuted" if short_of(ci, smallest_effect, direction) else "inconclusive"
+    return "refuted" if short_of(ci, smallest_effect, direction, rounding) else "inconclusive"
 
 
-def beyond(ci: Interval, smallest_effect: float, direction: Direction) -> bool:
+def beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
     """Whether the whole interval lies beyond the smallest effect: on one side for `either`, inside for `neither`."""
-    if direction == "either":
-        return ci.low > smallest_effect or ci.high < -smallest_effect
     if direction == "neither":
-        return short_of(ci, smallest_effect, "either")
-    return declared(ci, direction).low > smallest_effect
+        return short_of(ci, smallest_effect, "either", rounding)
+    edge = smallest_effect + rounding
+    if direction == "either":
+        return ci.low > edge or ci.high < -edge
+    return declared(ci, direction).low > edge
 
 
-def short_of(ci: Interval, smallest_effect: float, direction: Direction) -> bool:
+def short_of(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
     """Whether no effect in the interval is as claimed."""
-    if direction == "either":
-        return ci.low > -smallest_effect and ci.high < smallest_effect
     if direction == "neither":
-        return beyond(ci, smallest_effect, "either")
-    return declared(ci, direction).high < smallest_effect
+        return beyond(ci, smallest_effect, "either", rounding)
+    edge = smallest_effect - rounding
+    if direction == "either":
+        return ci.low > -edge and ci.high < edge
+    return declared(ci, direction).high < edge
 
 
 def declared(ci: Interval, direction: Direction) -> Interval:

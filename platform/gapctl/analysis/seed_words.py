@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gapctl.analysis.effect_test import agree
+from gapctl.analysis.estimate import Estimate
 from gapctl.analysis.measured import Measured
 from gapctl.spec.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Trend
 
@@ -14,14 +14,14 @@ VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do
 
 def seeds_did(measured: Measured) -> list[str]:
     """The seeds' own effects in words; for a mediation also the treatment's effect with the mediator free and fixed."""
-    hypothesis, effects = measured.hypothesis, [float(effect) for effect in measured.estimate.effects_S]
+    hypothesis, found = measured.hypothesis, measured.estimate
     if isinstance(hypothesis, Correlation):
-        return [_ran("tau", effects)]
+        return [_ran("tau", found)]
     if isinstance(hypothesis, Equivalence):
-        return [_ran("the difference", effects)]
+        return [_ran("the difference", found)]
     if isinstance(hypothesis, Mediation) and measured.mediated:
-        return [_in_both_arms(measured, hypothesis), _ran("the difference between these", effects)]
-    return [_moved(hypothesis, effects)]
+        return [_in_both_arms(measured, hypothesis), _ran("the difference between these", found)]
+    return [_moved(hypothesis, found)]
 
 
 def subject(seeds: int) -> str:
@@ -29,11 +29,12 @@ def subject(seeds: int) -> str:
     return {1: "The only complete seed", 2: "Both seeds"}.get(seeds, f"All {seeds} seeds")
 
 
-def _moved(hypothesis: Hypothesis, effects: Sequence[float]) -> str:
+def _moved(hypothesis: Hypothesis, found: Estimate) -> str:
+    effects = found.effects_S.tolist()
     unit = f" per unit of {short(hypothesis.factor)}" if isinstance(hypothesis, Trend) else ""
     signs = [int(np.sign(effect)) for effect in effects]
     if len(set(signs)) == 1:
-        return f"{subject(len(effects))} {VERBS[signs[0]][len(effects) > 1]}{_amount(effects)}{unit}"
+        return f"{subject(len(effects))} {VERBS[signs[0]][len(effects) > 1]}{_amount(found)}{unit}"
     wanted = -1 if getattr(hypothesis, "direction", "") == "decreasing" else 1
     count = signs.count(wanted)
     low, high = numbers([min(effects), max(effects)])
@@ -41,22 +42,23 @@ def _moved(hypothesis: Hypothesis, effects: Sequence[float]) -> str:
     return f"{count or 'None'} of {len(effects)} seeds {verb}, the effects running from {low} to {high}{unit}"
 
 
-def _amount(effects: Sequence[float]) -> str:
-    sizes = sorted(abs(effect) for effect in effects)
+def _amount(found: Estimate) -> str:
+    sizes = np.sort(np.abs(found.effects_S))
     low, high = numbers([sizes[0], sizes[-1]])
     if sizes[-1] == 0:
         return ""
-    if len(sizes) > 1 and agree(np.asarray(effects)):
+    if found.agree:
         return f" by exactly {low}"
     return f" by {low}" if low == high else f" by {low} to {high}"
 
 
-def _ran(what: str, effects: Sequence[float]) -> str:
+def _ran(what: str, found: Estimate) -> str:
+    effects = found.effects_S.tolist()
     low, high = numbers([min(effects), max(effects)])
     if len(effects) == 1:
         return f"in the only complete seed {what} is {low}"
     where = "in both seeds" if len(effects) == 2 else f"in all {len(effects)} seeds"
-    if agree(np.asarray(effects)):
+    if found.agree:
         return f"{where} {what} is exactly {low}"
     return f"{where} {what} is {low}" if low == high else f"over {len(effects)} seeds {what} runs from {low} to {high}"
 

@@ -33,13 +33,10 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tab
     """
     finished: list[Finished] = []
     damaged: list[str] = []
-    for trial in plan.trials:
-        try:
-            result = ledger.result(trial.id)
-        except WorkError as error:
-            damaged.append(str(error))
-            continue
-        if result is not None:
+    for trial, result in zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True):
+        if isinstance(result, WorkError):
+            damaged.append(str(result))
+        elif result is not None:
             finished.append(Finished(trial, result))
     vary = plan.sweep.spec.vary
     histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)

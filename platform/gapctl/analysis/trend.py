@@ -11,6 +11,7 @@ from gapctl.analysis.effect_test import Tested
 from gapctl.analysis.estimate import Estimate, effects_of, estimate
 from gapctl.analysis.flips import shuffled_levels_p
 from gapctl.analysis.paired import FloatArray, Paired
+from gapctl.analysis.ties import IntArray, dense_ranks, slack_of
 
 FEWEST_LEVELS_OF_PAGE = 3
 PERMUTATIONS = 50_000
@@ -29,12 +30,12 @@ def trend(
     p is Page's (JASA 58:216-230, 1963); with two levels, where Page's test does not exist, that of the slopes' t test.
     """
     values_SL, weights_L = responses.values_SC, slope_weights(np.asarray(levels, dtype=float))
-    slopes_S = effects_of(values_SL, weights_L)
+    slopes = effects_of(values_SL, weights_L)
     if len(levels) < FEWEST_LEVELS_OF_PAGE:
-        return estimate(slopes_S, direction, smallest, alpha, values_SC=values_SL)
+        return estimate(slopes, direction, smallest, alpha, values_SC=values_SL)
     page = page_test(values_SL if direction == "increasing" else -values_SL)
     shuffled = shuffled_levels_p(values_SL, weights_L, direction)
-    return estimate(slopes_S, direction, smallest, alpha, tested=page, p_permutation=shuffled, values_SC=values_SL)
+    return estimate(slopes, direction, smallest, alpha, tested=page, p_permutation=shuffled, values_SC=values_SL)
 
 
 def slope_weights(levels_L: FloatArray) -> FloatArray:
@@ -44,15 +45,19 @@ def slope_weights(levels_L: FloatArray) -> FloatArray:
 
 
 def page_test(values_SL: FloatArray) -> Tested:
-    """Page's p that responses increase from left to right; a single seed is compared with its own orders."""
+    """Page's p that responses increase from left to right; a single seed is compared with its own orders.
+
+    Responses of a seed that differ by rounding share their rank.
+    """
     seeds = len(values_SL)
     if not seeds:
         return Tested(math.nan, "none")
-    p = _one_seed_p(values_SL[0]) if seeds == 1 else float(stats.page_trend_test(values_SL).pvalue)
+    rank_SL = dense_ranks(values_SL, slack_of(values_SL))
+    p = _one_seed_p(rank_SL[0]) if seeds == 1 else float(stats.page_trend_test(rank_SL).pvalue)
     return Tested(min(1.0, p), "page")
 
 
-def _one_seed_p(values_L: FloatArray) -> float:
+def _one_seed_p(values_L: IntArray) -> float:
     """Page's statistic of one row, which scipy's function does not take, over all orders or many random ones."""
     predicted_L = np.arange(1, len(values_L) + 1)
 

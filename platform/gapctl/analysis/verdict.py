@@ -20,7 +20,7 @@ def verdict(
     """Applies the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
     hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
     smallest = hypothesis.smallest_effect
-    outcome = finding(found.ci, smallest, direction, claim.p, alpha)
+    outcome = finding(found.ci, smallest, direction, claim.p, alpha, found.rounding)
     needed = seeds_needed(found, smallest, direction, alpha, claim.level) if outcome == "inconclusive" else None
     return Verdict(
         id=hypothesis.id,

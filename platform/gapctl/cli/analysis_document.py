@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gapctl.analysis.combined import Combined
     from gapctl.analysis.comparison import Comparison, Finding
+    from gapctl.analysis.declared import Declared
     from gapctl.analysis.judged import Judged
     from gapctl.analysis.results import Analysis
 
@@ -20,6 +21,7 @@ def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
         "trials_done": len(analysis.trials),
         "trials_planned": analysis.planned,
         "damaged": damaged,
+        "declared": None if analysis.declared is None else _declared(analysis.declared),
     }
     return {name: _plain(value) for name, value in found.items()}
 
@@ -36,6 +38,10 @@ def combined_document(combined: "Combined") -> dict[str, Any]:
         ],
         "not_judged": list(combined.not_judged),
     }
+
+
+def _declared(declared: "Declared") -> dict[str, Any]:
+    return {**vars(declared), "changed": [change._asdict() for change in declared.changed]}
 
 
 def _sweep(judged: "Judged") -> dict[str, Any]:

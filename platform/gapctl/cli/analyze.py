@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gapctl.cli.analysis_document import combined_document, document
-from gapctl.cli.judging import Wanted, judge
+from gapctl.cli.judging import Histories, Wanted, judge
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption
-from gapctl.cli.report_file import Format, report_asked, write_report
+from gapctl.cli.report_file import Format, Report, report_asked, write_report
 from gapctl.cli.table_file import check_table_file, write_table
 from gapctl.errors import InputError
 
@@ -21,6 +21,9 @@ FilesArgument = Annotated[
     list[Path] | None, typer.Argument(help="Sweep files.", show_default=False, metavar="[FILE]...")
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every sweep that the ledger keeps, without its files.")]
+DeclaredOption = Annotated[
+    bool, typer.Option("--declared", help="Judge sweeps as they stood before their first trials began.")
+]
 FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Of the report; `latex` is the verdict table alone.")
 ]
@@ -39,6 +42,7 @@ ExportHistoryOption = Annotated[
 def analyze_command(
     files: FilesArgument = None,
     every: AllOption = False,
+    declared: DeclaredOption = False,
     scale: ScaleOption = None,
     overrides: SetOption = None,
     runs: RunsOption = DEFAULT_RUNS,
@@ -49,17 +53,16 @@ def analyze_command(
     export_history: ExportHistoryOption = None,
 ) -> None:
     """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
-    _check(files, scale, overrides, every=every)
+    _check(files, scale, overrides, every=every, declared=declared)
     report = report_asked(form, out)
     tables = {"--export": export, "--export-history": export_history}
     for option, path in tables.items():
         if path is not None:
             check_table_file(option, path)
-    from gapctl.ledger import Ledger
+    from gapctl.ledger import AsRead
 
-    with_history = export_history is not None or (report is not None and report.format is not Format.LATEX)
-    ledger = Ledger(runs)
-    judged = judge(Wanted(tuple(files or ()), scale, tuple(overrides or ()), with_history), ledger)
+    ledger, histories = AsRead(runs), _histories(report, export_history)
+    judged = judge(Wanted(tuple(files or ()), scale, tuple(overrides or ()), histories, declared), ledger)
     from gapctl.analysis.combined import combine
 
     found = combine(*judged)
@@ -73,7 +76,9 @@ def analyze_command(
     _conclude(found)
 
 
-def _check(files: list[Path] | None, scale: str | None, overrides: list[str] | None, *, every: bool) -> None:
+def _check(
+    files: list[Path] | None, scale: str | None, overrides: list[str] | None, *, every: bool, declared: bool
+) -> None:
     """The arguments that contradict each other, or are missing."""
     given = [*map(str, files or ()), *(["--scale"] if scale else []), *(["--set"] if overrides else [])]
     if every and given:
@@ -81,8 +86,20 @@ def _check(files: list[Path] | None, scale: str | None, overrides: list[str] | N
             f"--all: found {', '.join(given)} beside it; expected it alone, as it judges every sweep and scale as the "
             "ledger keeps them. Leave either out"
         )
+    if declared and overrides:
+        raise InputError(
+            f"--declared: found --set {overrides[0]} beside it; expected it without, as what was declared has the "
+            "options of then. Leave either out"
+        )
     if not every and not files:
         raise InputError("gapctl analyze: found no sweep file; expected one or more, or --all for the whole ledger")
+
+
+def _histories(report: Report | None, export: Path | None) -> Histories:
+    """The page of several sweeps shows verdicts alone, that of one also how trainings went."""
+    if export is not None or (report is not None and report.format is Format.MARKDOWN):
+        return "always"
+    return "never" if report is None or report.format is Format.LATEX else "of one sweep"
 
 
 def _document(found: "Combined", *, several: bool) -> dict[str, object]:

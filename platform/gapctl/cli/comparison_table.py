@@ -61,7 +61,7 @@ def _print_tables(comparisons: "Sequence[Comparison]", console: "Console") -> No
         console.print("No response and factor is judged by more than one sweep.", highlight=False)
     for comparison in comparisons:
         for effect in dict.fromkeys(finding.effect for finding in comparison.findings):
-            console.print(Text(f"\n{heading(comparison)}; {effect}"))
+            console.print(Text(f"\n{heading(comparison)}; {effect}".translate(ASCII)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
             console.print(_table(findings, headings(comparison)))
         notes = [level_note(comparison), _footnote(comparison)]

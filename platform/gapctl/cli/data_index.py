@@ -84,8 +84,10 @@ def workers_of(processes: int | None, address: str | None) -> "Workers":
 
     from gapctl.data.mad.store import available_cores
     from gapctl.data.pairs.spread import Workers
+    from gapctl.sweep.address import check_address
     from gapctl.sweep.cluster import ray_session
 
+    check_address(address)
     return Workers(processes or available_cores(), partial(ray_session, address) if address else None)
 
 

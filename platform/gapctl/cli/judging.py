@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gapctl.errors import GapctlError, InputError, WorkError
 
@@ -12,13 +12,21 @@ if TYPE_CHECKING:
     from gapctl.plan.trials import Plan
 
 
+Histories = Literal["never", "of one sweep", "always"]
+"""Evaluations over training, which are most of a ledger: when they are read."""
+
+
 class Wanted(NamedTuple):
-    """The sweeps to judge, as they were asked for; no files stand for all that the ledger keeps."""
+    """The sweeps to judge, as they were asked for; no files stand for all that the ledger keeps.
+
+    `declared` asks for them as they stood before their first trials.
+    """
 
     files: tuple[Path, ...]
     scale: str | None
     overrides: tuple[str, ...]
-    with_history: bool
+    histories: Histories
+    declared: bool = False
 
 
 class JudgedSweeps(NamedTuple):
@@ -30,11 +38,13 @@ class JudgedSweeps(NamedTuple):
 
 def judge(wanted: Wanted, ledger: "Ledger") -> JudgedSweeps:
     """Judges each sweep by itself; raises InputError or WorkError where none is left that can be judged."""
-    plans, problems = _of_files(wanted) if wanted.files else _of_ledger(ledger)
+    plans, problems = _of_files(wanted, ledger) if wanted.files else _of_ledger(wanted, ledger)
+    alone = len(plans) == 1 and not problems
+    with_history = wanted.histories == "always" or (wanted.histories == "of one sweep" and alone)
     sweeps: list[Judged] = []
     for plan in plans:
         try:
-            sweeps.append(_judged(plan, ledger, with_history=wanted.with_history))
+            sweeps.append(_judged(plan, ledger, with_history=with_history))
         except GapctlError as error:
             problems.append(error)
     if not sweeps:
@@ -43,7 +53,7 @@ def judge(wanted: Wanted, ledger: "Ledger") -> JudgedSweeps:
     return JudgedSweeps(tuple(sweeps), tuple(map(str, problems)))
 
 
-def _of_files(wanted: Wanted) -> "tuple[list[Plan], list[GapctlError]]":
+def _of_files(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
     from gapctl.cli.context import plan_for
 
     plans = [plan_for(file, wanted.scale, wanted.overrides) for file in wanted.files]
@@ -57,12 +67,27 @@ def _of_files(wanted: Wanted) -> "tuple[list[Plan], list[GapctlError]]":
                 "trials that are done are kept"
             )
         first[name] = path
-    return plans, []
+    return ([_as_declared(plan, ledger) for plan in plans] if wanted.declared else plans), []
 
 
-def _of_ledger(ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
-    from gapctl.ledger.recall import recalled
+def _as_declared(plan: "Plan", ledger: "Ledger") -> "Plan":
+    from gapctl.ledger.declaring import scale_name
+    from gapctl.ledger.recall import recalled_as_declared
 
+    name = plan.sweep.spec.name
+    declaration = ledger.declaration(name)
+    if declaration is None:
+        raise InputError(
+            f"--declared: {ledger.root} has no declaration of {name}; expected {ledger.declaration_path(name)}, as "
+            "`gapctl sweep` writes it. Name the ledger with --runs"
+        )
+    return recalled_as_declared(declaration, scale_name(plan), ledger.declaration_path(name))
+
+
+def _of_ledger(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
+    from gapctl.ledger.recall import recalled, recalled_as_declared
+
+    recall = recalled_as_declared if wanted.declared else recalled
     names = ledger.sweep_names()
     if not names:
         raise InputError(
@@ -74,7 +99,7 @@ def _of_ledger(ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
     for name in names:
         for declaration, scale in _scales(ledger, name, problems):
             try:
-                plans.append(recalled(declaration, scale, ledger.path(f"{name}.sweep.json")))
+                plans.append(recall(declaration, scale, ledger.declaration_path(name)))
             except GapctlError as error:
                 problems.append(error)
     return plans, problems

@@ -211,7 +211,8 @@ def _document(
 def _sample(sampled: "Sampled") -> dict[str, Any]:
     ends = {"low": sampled.low, "high": sampled.high}
     known = {end: value if math.isfinite(value) else None for end, value in ends.items()}
-    return {"sample": sampled.sample, "population": sampled.population, **known}
+    dealt = {"galleries": sampled.galleries} if sampled.galleries else {}
+    return {"sample": sampled.sample, "population": sampled.population, **dealt, **known}
 
 
 def _print(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "Sampled"]) -> None:
@@ -225,9 +226,10 @@ def _print(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "
     for group, keys in groupby(metrics, key=_group):
         _print_group(console, group, {key: metrics[key] for key in keys})
     if samples:
-        console.print("\nTaken from a part of the rows, drawn by a fixed seed; --json has their intervals:")
+        console.print("\nTaken from rows that were drawn or dealt by a fixed seed; --json has their intervals:")
     for key, each in samples.items():
-        console.print(f"  {key}: {each.sample:,} of {each.population:,}")
+        dealt = f" in {each.galleries} galleries" if each.galleries else ""
+        console.print(f"  {key}: {each.sample:,} of {each.population:,}{dealt}")
 
 
 def _group(key: str) -> str:

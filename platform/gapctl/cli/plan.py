@@ -1,66 +1,96 @@
-"""`gapctl plan`: what a sweep would train and what that costs; runs nothing."""
+"""`gapctl plan`: what a sweep would train, what of it is done, and what the rest costs; runs nothing."""
 
 import json
 import os
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gapctl.cli.options import JsonOption, ScaleOption, SetOption, SweepFileArgument
+from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption, SweepFileArgument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gapctl.plan.cost import Cost
+    from gapctl.plan.trials import Plan, Trial
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, the ids of its trials that a ledger has finished, and what all of it and what is left of it costs."""
+
+    plan: "Plan"
+    runs: str
+    finished: frozenset[str]
+    cost: "Cost"
+    left: "Cost"
 
 
 def plan_command(
     file: SweepFileArgument,
     scale: ScaleOption = None,
     overrides: SetOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Trials, samples, FLOPs, hours: what a sweep would do."""
+    """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
     from gapctl.cli.context import plan_for
+
+    planned = _planned(plan_for(file, scale, overrides), runs)
+    if as_json:
+        typer.echo(json.dumps(_document(planned), indent=1))
+    else:
+        _print(planned)
+
+
+def _planned(plan: "Plan", runs: str) -> Planned:
+    from gapctl.ledger import Ledger
     from gapctl.plan.cost import cost_of, slots_on
 
-    plan = plan_for(file, scale, overrides)
-    cost = cost_of(plan.trainings, slots_on(plan, os.cpu_count() or 1))
-    if as_json:
-        typer.echo(json.dumps(_document(plan, cost), indent=1))
-    else:
-        _print(plan, cost)
+    trainings = plan.trainings
+    finished = frozenset(Ledger(runs).finished([trial.id for trial in trainings]))
+    needed = {trial.parent for trial in plan.trials if trial.id not in finished}
+    left = tuple(
+        trial
+        for trial in trainings
+        if trial.id not in finished and (trial.id in needed or trial not in plan.preparations)
+    )
+    slots = slots_on(plan, os.cpu_count() or 1)
+    return Planned(plan, runs, finished, cost_of(trainings, slots), cost_of(left, slots))
 
 
-def _document(plan: Any, cost: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    trials = [
-        {
-            "id": trial.id,
-            "label": trial.label,
-            "seed": trial.seed,
-            "factors": dict(trial.factors),
-            "config": trial.config.model_dump(mode="json"),
-        }
-        for trial in plan.trials
-    ]
-    return {"trials": trials, "totals": asdict(cost)}
+def _document(planned: Planned) -> dict[str, Any]:
+    trials, preparations = (
+        [_entry(trial, planned) for trial in listed] for listed in (planned.plan.trials, planned.plan.preparations)
+    )
+    left = {f"left_{name}": value for name, value in asdict(planned.left).items()}
+    totals = {**asdict(planned.cost), "finished": len(planned.finished), **left}
+    return {"trials": trials, "totals": totals, **({"preparations": preparations} if preparations else {})}
 
 
-def _print(plan: Any, cost: Any) -> None:
-    from rich.table import Table
-    from rich.text import Text
+def _entry(trial: "Trial", planned: Planned) -> dict[str, Any]:
+    return {
+        "id": trial.id,
+        "label": trial.label,
+        "seed": trial.seed,
+        "factors": dict(trial.factors),
+        "config": trial.config.model_dump(mode="json"),
+        "finished": trial.id in planned.finished,
+    }
 
+
+def _print(planned: Planned) -> None:
     from gapctl.cli.terminal import plain_console
     from gapctl.plan.packs import packed
     from gapctl.plan.reach import out_of_reach
 
-    table = Table("trial", "treatment", "samples", box=None, pad_edge=False)
-    for trial in plan.trainings:
-        table.add_row(trial.id, Text(trial.label), f"{trial.config.train.samples:,}")
-    console = plain_console()
+    plan, console = planned.plan, plain_console()
     console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}")
-    console.print(table)
-    console.print(
-        f"{cost.trials} trials, {cost.samples:,} samples, {cost.flops:.2e} FLOPs: "
-        f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine"
-    )
+    _print_trials(planned, console)
+    console.print(f"{planned.cost.trials} trials, {_costs(planned.cost)}")
+    if planned.finished:
+        console.print(_left(planned))
     if (most := plan.sweep.spec.resources.pack) > 1:
         count = len(packed(plan.trials, most))
         console.print(
@@ -70,6 +100,30 @@ def _print(plan: Any, cost: Any) -> None:
     console.print(f"{len(plan.sweep.spec.hypotheses)} hypotheses; {hashes}")
     for line in out_of_reach(plan.sweep.spec):
         console.print(line)
+
+
+def _print_trials(planned: Planned, console: "Console") -> None:
+    """The trials, and which are finished where any is."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = ["trial", "treatment", "samples", *(["state"] if planned.finished else [])]
+    table = Table(*columns, box=None, pad_edge=False)
+    for trial in planned.plan.trainings:
+        state = ["finished" if trial.id in planned.finished else ""] if planned.finished else []
+        table.add_row(trial.id, Text(trial.label), f"{trial.config.train.samples:,}", *state)
+    console.print(table)
+
+
+def _left(planned: Planned) -> str:
+    done = f"{len(planned.finished)} of them finished in {planned.runs}"
+    left = planned.left
+    return f"{done}; {left.trials} left, {_costs(left)}" if left.trials else f"{done}; nothing is left to train"
+
+
+def _costs(cost: "Cost") -> str:
+    hours = f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine"
+    return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
 
 
 def _duration(hours: float) -> str:

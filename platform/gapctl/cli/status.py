@@ -1,14 +1,16 @@
 """`gapctl status`: what the ledger says of each trial of a sweep."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption, SweepFileArgument
+from gapctl.errors import WorkError
 
 if TYPE_CHECKING:
-    from gapctl.ledger import Ledger, TrialFolder
+    from gapctl.ledger import Ledger, Result
     from gapctl.plan.trials import Trial
 
 State = Literal["done", "running", "failed", "damaged", "missing"]
@@ -36,7 +38,7 @@ def status_command(
     from gapctl.ledger import Ledger
 
     plan, ledger = plan_for(file, scale, overrides), Ledger(runs)
-    rows = [status_of(ledger, trial) for trial in plan.trainings]
+    rows = statuses(ledger, plan.trainings)
     if as_json:
         typer.echo(json.dumps({"trials": [row._asdict() for row in rows], "totals": _totals(rows)}, indent=1))
     else:
@@ -48,26 +50,44 @@ def status_command(
         raise typer.Exit(1)
 
 
-def status_of(ledger: "Ledger", trial: "Trial") -> TrialStatus:
-    """What the ledger says of one trial."""
-    from gapctl.errors import WorkError
+def statuses(ledger: "Ledger", trials: Sequence["Trial"]) -> list[TrialStatus]:
+    """What the ledger says of each trial."""
+    from gapctl.ledger.trial_folder import FAILURE, RUNNING
 
-    try:
-        state, detail = _state(ledger.trial(trial.id), trial)
-    except WorkError as error:
-        state, detail = "damaged", str(error)
-    return TrialStatus(trial.id, trial.label, state, detail)
+    results = ledger.results([trial.id for trial in trials])
+    unfinished = [trial.id for trial, result in zip(trials, results, strict=True) if result is None]
+    failures = dict(zip(unfinished, ledger.contents(unfinished, FAILURE), strict=True))
+    beats = dict(zip(unfinished, ledger.contents(unfinished, RUNNING), strict=True))
+
+    def status(trial: "Trial", result: "Result | WorkError | None") -> TrialStatus:
+        state = _ended(result) or _failed(ledger, trial, failures[trial.id]) or _going_on(trial, beats[trial.id])
+        return TrialStatus(trial.id, trial.label, *state)
+
+    return [status(trial, result) for trial, result in zip(trials, results, strict=True)]
 
 
-def _state(folder: "TrialFolder", trial: "Trial") -> tuple[State, str]:
-    if (result := folder.result()) is not None:
-        return "done", f"{result.seconds:.0f} s"
-    if (failure := folder.failure()) is not None:
-        why = (failure.strip() or "for a reason that was not kept").splitlines()[-1]
-        return "failed", f"{why}; its traceback is in {folder.path('failure.txt')}"
-    if (samples := folder.samples_being_trained()) is not None:
-        return "running", f"{samples / trial.config.train.samples:.0%}"
-    return "missing", ""
+def _ended(result: "Result | WorkError | None") -> tuple[State, str] | None:
+    if result is None:
+        return None
+    return ("damaged", str(result)) if isinstance(result, WorkError) else ("done", f"{result.seconds:.0f} s")
+
+
+def _failed(ledger: "Ledger", trial: "Trial", content: bytes | WorkError | None) -> tuple[State, str] | None:
+    from gapctl.ledger.trial_folder import FAILURE, failure_in
+
+    if not isinstance(content, bytes):
+        return None if content is None else ("damaged", str(content))
+    why = (failure_in(content).strip() or "for a reason that was not kept").splitlines()[-1]
+    return "failed", f"{why}; its traceback is in {ledger.trial(trial.id).path(FAILURE)}"
+
+
+def _going_on(trial: "Trial", content: bytes | WorkError | None) -> tuple[State, str]:
+    from gapctl.ledger.trial_folder import samples_in
+
+    if isinstance(content, WorkError):
+        return "damaged", str(content)
+    samples = None if content is None else samples_in(content)
+    return ("missing", "") if samples is None else ("running", f"{samples / trial.config.train.samples:.0%}")
 
 
 def _totals(rows: list[TrialStatus]) -> dict[str, int]:

@@ -31,6 +31,7 @@ def sweep_command(
 
     from gapctl.cli.context import plan_for
     from gapctl.ledger import Ledger
+    from gapctl.sweep.address import check_address
     from gapctl.tracking.tracker import Tracker
     from gapctl.tracking.uri import check_uri
 
@@ -39,8 +40,12 @@ def sweep_command(
     ledger.require_writable()
     ledger.declare(plan)
     todo = _todo(plan, ledger, console)
+    if todo.left and address is not None:
+        with console.status(f"looking for a Ray cluster at {address}"):
+            check_address(address)
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
         outcome = _train(plan, todo, ledger, tracker, address, console)
+        ledger.note_begun(plan.sweep.spec.name)
         if not outcome.interrupted:
             _judge(plan, ledger, tracker, console)
         tracked = tracker.close()
@@ -89,12 +94,15 @@ def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console
     from gapctl.cli.artifacts import REPORT, findings_of
     from gapctl.cli.background import background_of
     from gapctl.cli.verdict_table import print_verdicts
+    from gapctl.ledger import AsRead
 
-    analysis = analyze(plan, ledger)
+    as_read = AsRead(ledger.root)
+    analysis = analyze(plan, as_read)
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
-    findings = findings_of(analysis, background_of(plan, ledger))
+    tracker.catch_up()  # so that the report links to every run
+    findings = findings_of(analysis, background_of(plan, as_read))
     tracker.tell(findings)
     where = ledger.keep_report(plan, findings.files[REPORT])
     lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"

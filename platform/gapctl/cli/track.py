@@ -52,9 +52,11 @@ def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":
     from gapctl.analysis.analyze import analyze
     from gapctl.cli.artifacts import findings_of
     from gapctl.cli.background import background_of
+    from gapctl.ledger import AsRead
 
-    analysis = analyze(plan, ledger)
-    return findings_of(analysis, background_of(plan, ledger)) if len(analysis.trials) else None
+    as_read = AsRead(ledger.root)
+    analysis = analyze(plan, as_read)
+    return findings_of(analysis, background_of(plan, as_read)) if len(analysis.trials) else None
 
 
 def _print(synced: "Synced", what: str, console: "Console") -> None:

@@ -43,8 +43,11 @@ def train_command(
     ledger.require_writable()
     ledger.declare(plan)
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
-    for each in (*preparations, chosen):
-        _train(each, load_data(each.config.data, console), runs, plan.sweep.spec.resources, console)
+    try:
+        for each in (*preparations, chosen):
+            _train(each, load_data(each.config.data, console), runs, plan.sweep.spec.resources, console)
+    finally:
+        ledger.note_begun(plan.sweep.spec.name)
 
 
 def _train(trial: "Trial", data: "Material", runs: str, resources: "Resources", console: "Console") -> None:

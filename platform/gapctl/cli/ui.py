@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from gapctl.tracking.server import Server
 
 DESKTOPS: Final = ("darwin", "win32")
+DEFAULT_EXPERIMENT: Final = "Default"
+"""Every store has it."""
 
 
 def ui_command(
@@ -35,6 +38,7 @@ def ui_command(
     """Show the runs in MLflow's pages, until Ctrl-C."""
     from rich.console import Console
 
+    from gapctl.spec.secrets import without_passwords
     from gapctl.tracking.page import page_address
     from gapctl.tracking.uri import check_uri, is_server
 
@@ -42,7 +46,9 @@ def ui_command(
     store, console = uri or store, Console()
     check_uri(store)
     if is_server(store):
-        _point_at(page_address(store.rstrip("/"), store, name), console, browser=browser)
+        with console.status(f"asking {without_passwords(store)} for the sweep's page"):
+            page = page_address(store.rstrip("/"), store, name)
+        _point_at(page, console, browser=browser)
     else:
         _serve(store, name, host, port, console, browser=browser)
 
@@ -80,14 +86,27 @@ def _serve(uri: str, name: str | None, host: str, port: int, console: "Console",
 
 
 def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
-    from gapctl.tracking.page import page_address
+    from gapctl.spec.secrets import without_passwords
 
-    with console.status("starting MLflow's server"):
-        page = page_address(server.address, uri, name)
+    starting = f"starting MLflow's server on {without_passwords(uri)} at {server.address}; this takes some seconds"
+    console.print(starting, highlight=False, markup=False, soft_wrap=True)
+    began = time.monotonic()
+    with console.status("starting"):
         server.wait_until_ready()
+        page = _page_on(server, name)
     _point_at(page, console, browser=browser)
-    console.print("Ctrl-C closes it", highlight=False)
+    console.print(f"ready after {time.monotonic() - began:.0f} s; Ctrl-C closes it", highlight=False)
     server.wait()
+
+
+def _page_on(server: "Server", name: str | None) -> str:
+    from gapctl.tracking.page import every_page, sweep_page
+
+    # Also asked without a name, so that a store that cannot be read is found before a browser opens.
+    experiment = server.experiment(name or DEFAULT_EXPERIMENT)
+    if name is None or experiment is None:
+        return every_page(server.address)
+    return sweep_page(server.address, experiment.id, experiment.tags)
 
 
 def _point_at(page: str, console: "Console", *, browser: bool) -> None:

@@ -1,4 +1,4 @@
-"""The verdicts on a terminal: a table to compare them by, then each claim with its reason."""
+"""The verdicts on a terminal: a table to compare them by, then each claim with its effect and its reason."""
 
 import math
 import textwrap
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis, Finding, Verdict
 
 STYLES: Final[dict["Finding", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
-ASCII: Final = str.maketrans("−–", "--")
+ASCII: Final = str.maketrans({"−": "-", "–": "-", "τ": "tau"})
 HASH_DIGITS = 12
 NARROWEST = 20
 GAP: Final = "  "
@@ -28,9 +28,12 @@ def print_verdicts(analysis: "Analysis", console: "Console") -> None:
         _print_table(analysis, console)
         for verdict in analysis.verdicts:
             console.print(_explained(verdict, console.width))
-        console.print(Text(f"\n{declared_when(analysis)}"))
     else:
         console.print("The sweep file states no hypotheses, so there is nothing to judge.", highlight=False)
+    if analysis.verdicts or analysis.declared:
+        console.print(Text(f"\n{declared_when(analysis)}"))
+    if analysis.declared is not None and analysis.declared.command is not None:
+        console.print(Text(f"what was declared: {analysis.declared.command}"), soft_wrap=True)
     console.print(Text(f"{len(analysis.trials)} of {analysis.planned} trainings done"))
 
 
@@ -43,7 +46,10 @@ def declared_when(analysis: "Analysis") -> str:
         return f"{here}, declared before the first trial{late}"
     if declared is None:
         return f"{here}, exploratory: they were not declared before the first trial"
-    return f"{here}, exploratory: those declared before the first trial were {declared[:HASH_DIGITS]}"
+    changes = ["their text is not in the ledger"] if analysis.declared is None else analysis.declared.changes
+    before = f"those declared before the first trial were {declared[:HASH_DIGITS]}"
+    also = [analysis.deviation] if analysis.deviation else []
+    return f"{here}, exploratory: {before}; {'; '.join([*changes, *also])}"
 
 
 def _print_table(analysis: "Analysis", console: "Console") -> None:
@@ -79,9 +85,10 @@ def _cells(verdict: "Verdict") -> list[str]:
 def _explained(verdict: "Verdict", width: int) -> "Text":
     from rich.text import Text
 
+    from gapctl.report.effect_words import effect_name
     from gapctl.report.words import settling
 
-    lines = [verdict.claim, verdict.reason]
+    lines = [verdict.claim, f"Effect: {effect_name(verdict).translate(ASCII)}.", verdict.reason]
     if verdict.seeds_needed is not None:
         lines.append(settling(verdict.seeds_needed))
     mark = " (exploratory)" if verdict.exploratory else ""

@@ -16,7 +16,7 @@ UNDECLARED: Final = ""
 @with_config(AS_WRITTEN)
 @dataclass(frozen=True)
 class Asked:
-    """The sweep file as one of its scales was last asked for, so that its plan can be made again without the file.
+    """The sweep file as it was asked for at one of its scales, so that its plan can be made again without the file.
 
     `file` is its path as typed, `text` its content, `scale` and `overrides` the options. `fingerprints` are those of
     the data by their source, `recipe_version` that of the code.
@@ -33,12 +33,13 @@ class Asked:
 @with_config(AS_WRITTEN)
 @dataclass(frozen=True)
 class Declaration:
-    """`runs/<sweep>.sweep.json`: the hypotheses' hash as it stood before any of the sweep's trials began.
+    """`runs/<sweep>.sweep.json`: the question and the hypotheses' hash as they stood before any of its trials began.
 
     `preregistered` is false where trials of the sweep had already begun when its hypotheses were first seen.
-    `trials` lists by scale every trial that the sweep ever asked for, so that nothing that began is forgotten;
-    `design_sha256` and `seeds` are those of each scale before its first trial, `spec_sha256` and `asked` the latest;
-    ledgers of older versions have no `asked`.
+    `trials` lists by scale every trial that the sweep ever asked for, and `begun` the scales of which one was ever seen
+    to have begun, so that nothing that began is forgotten. `design_sha256`, `seeds` and `declared` are those of each
+    scale before its first trial, `spec_sha256` and `asked` the latest. Ledgers of older versions lack `declared` and
+    `begun`, still older ones `asked`.
     """
 
     sweep: str
@@ -50,6 +51,8 @@ class Declaration:
     design_sha256: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
+    declared: dict[str, Asked] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
 
     @property
     def declared_sha256(self) -> str | None:

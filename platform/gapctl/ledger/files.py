@@ -1,15 +1,16 @@
 """A folder on a disk or in an object store whose files appear whole or not at all."""
 
-import os
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from typing import TypeVar
 
 from gapctl.errors import InputError, WorkError
+from gapctl.ledger.disk import Disk
+from gapctl.ledger.object_store import ObjectStore
+
+Answer = TypeVar("Answer")
 
 
 class Folder:
@@ -18,16 +19,9 @@ class Folder:
     def __init__(self, root: str) -> None:
         """Raises InputError for an address that no installed file system understands, and for a file."""
         self.address = root
-        expected = "expected a folder, or an address such as s3://bucket/runs"
-        if not root.strip():
-            raise InputError(f"--runs: found nothing; {expected}")
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(root)
-        except (ImportError, ValueError, OSError) as error:
-            raise InputError(f"--runs {root}: {error}; {expected}") from error
-        self._local = isinstance(self._fs, LocalFileSystem)
-        if self._local:
-            self._require_folder()
+        self._files = _files_at(root)
+        if isinstance(self._files, Disk):
+            self._require_folder(self._files.root)
 
     def path(self, name: str) -> str:
         """The address of a file, as an error message should show it."""
@@ -35,34 +29,38 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
-        return bool(self._fs.exists(self._at(name)))
+        return self._files.exists(name)
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Those of the files that are there."""
+        return [name for name, there in zip(names, self._each(self.exists, names), strict=True) if there]
 
     def read(self, name: str) -> bytes | None:
         """The file's content, or None where there is no such file."""
         with self._reporting(name, "read"):
             try:
-                return bytes(self._fs.cat_file(self._at(name)))
+                return self._files.read(name)
             except FileNotFoundError:
                 return None
+
+    def read_all(self, names: Sequence[str]) -> list[bytes | WorkError | None]:
+        """Each file's content, None where there is none, or why it cannot be read; side by side in an object store."""
+        return self._each(self._content, names)
 
     def write(self, name: str, content: bytes) -> None:
         """Puts a file in place so that a reader sees the old content or the new, also after a power cut."""
         with self._reporting(name, "written"):
-            if self._local:
-                self._replace(Path(self._at(name)), content)
-            else:
-                self._fs.pipe_file(self._at(name), content)
+            self._files.write(name, content)
 
     def remove(self, name: str) -> None:
         """Deletes a file if it is there."""
         with self._reporting(name, "removed"), suppress(FileNotFoundError):
-            if self.exists(name):
-                self._fs.rm(self._at(name))
+            self._files.remove(name)
 
     def modified(self, name: str) -> float | None:
         """When the file was last written, in seconds since 1970, or None where it or that is not known."""
         try:
-            return float(self._fs.modified(self._at(name)).timestamp())
+            return self._files.modified(name)
         except (OSError, NotImplementedError):
             return None
 
@@ -70,10 +68,21 @@ class Folder:
         """The sorted names of what lies directly in a folder, without its path."""
         if not self.exists(under):
             return []
-        self._fs.invalidate_cache()
         with self._reporting(under, "listed"):
-            found = [str(entry).rsplit("/", 1)[-1] for entry in self._fs.ls(self._at(under), detail=False)]
-        return sorted(name for name in found if keep(name))
+            return sorted(filter(keep, self._files.names(under)))
+
+    def _each(self, ask: Callable[[str], Answer], names: Sequence[str]) -> list[Answer]:
+        at_once = min(self._files.at_once, len(names))
+        if at_once < 2:
+            return [ask(name) for name in names]
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(ask, names))
+
+    def _content(self, name: str) -> bytes | WorkError | None:
+        try:
+            return self.read(name)
+        except WorkError as error:
+            return error
 
     @contextmanager
     def _reporting(self, name: str, done: str) -> Iterator[None]:
@@ -82,8 +91,7 @@ class Folder:
         except OSError as error:
             raise WorkError(f"{self.path(name)}: cannot be {done}: {error}; check rights and space") from error
 
-    def _require_folder(self) -> None:
-        root = Path(self._root)
+    def _require_folder(self, root: Path) -> None:
         try:
             nearest = next(path for path in (root, *root.parents) if path.exists())
         except OSError:
@@ -91,18 +99,21 @@ class Folder:
         if not nearest.is_dir():
             raise InputError(f"--runs {self.address}: {nearest} is a file; expected a folder, or the name of a new one")
 
-    def _at(self, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{name}" if name else self._root
 
-    @staticmethod
-    def _replace(target: Path, content: bytes) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+def _files_at(root: str) -> Disk | ObjectStore:
+    """A path does without fsspec, whose import takes as long as a plan."""
+    expected = "expected a folder, or an address such as s3://bucket/runs"
+    if not root.strip():
+        raise InputError(f"--runs: found nothing; {expected}")
+    try:
+        return _store_at(root) if "://" in root else Disk(Path(root).expanduser())
+    except (ImportError, ValueError, OSError, RuntimeError) as error:
+        raise InputError(f"--runs {root}: {error}; {expected}") from error
+
+
+def _store_at(address: str) -> Disk | ObjectStore:
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    files, path = fsspec.core.url_to_fs(address)
+    return Disk(Path(path)) if isinstance(files, LocalFileSystem) else ObjectStore(files, path)

@@ -1,27 +1,26 @@
 """A runs folder: trials by id, and one declaration per sweep."""
 
-import itertools
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger.declaration import UNDECLARED, Declaration, declaration_from_json, declaration_to_json
+from gapctl.ledger.declaration import Declaration, declaration_from_json, declaration_to_json
+from gapctl.ledger.declaring import HasBegun, declared, scale_name, with_begun
 from gapctl.ledger.files import Folder
-from gapctl.ledger.recall import asked_for
 from gapctl.ledger.result import Result
-from gapctl.ledger.trial_folder import TrialFolder
-from gapctl.plan.identity import design_sha256
+from gapctl.ledger.trial_folder import CONFIGURATION, DIMENSIONS, HISTORY, RESULT, TrialFolder
 from gapctl.plan.trials import Plan
 
 if TYPE_CHECKING:
     import polars
 
-DEFAULT_SCALE_NAME = "base"
-DECLARATION = ".sweep.json"
-TRIAL_ID = re.compile("[0-9a-f]{12}")
+DECLARATION: Final = ".sweep.json"
+TRIAL_ID: Final = re.compile("[0-9a-f]{12}")
+_TRACES: Final = (CONFIGURATION, HISTORY, RESULT)
+"""What a trial leaves of itself. A failure before it begins leaves none of these."""
+Document = TypeVar("Document")
 
 
 class Ledger:
@@ -48,6 +47,28 @@ class Ledger:
         """A finished trial's result, or None; raises WorkError where it is damaged."""
         return self.trial(trial_id).result()
 
+    def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
+        """Many trials' results in this order: None where one is not finished, an error where it is damaged."""
+        return self._documents(trial_ids, RESULT, TrialFolder.result_in)
+
+    def dimensions(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
+        """Many trials' mean embeddings in this order: None where one kept none, an error where they are damaged."""
+        return self._documents(trial_ids, DIMENSIONS, TrialFolder.dimensions_in)
+
+    def contents(self, trial_ids: Sequence[str], name: str) -> list[bytes | WorkError | None]:
+        """One file of many trials, read at once where that saves time: None where it is not there."""
+        return self._runs.read_all([f"{trial_id}/{name}" for trial_id in trial_ids])
+
+    def finished(self, trial_ids: Sequence[str]) -> set[str]:
+        """Which of the trials have a result; whether it is sound is not looked at."""
+        here = set(self.trial_ids()) if trial_ids else set()
+        return self.having([trial_id for trial_id in trial_ids if trial_id in here], RESULT)
+
+    def having(self, trial_ids: Sequence[str], name: str) -> set[str]:
+        """Which of the trials have a file of this name."""
+        found = self._runs.present([f"{trial_id}/{name}" for trial_id in trial_ids])
+        return {path.partition("/")[0] for path in found}
+
     def history(self, trial_id: str) -> "polars.DataFrame | None":
         """A trial's evaluations over training, or None."""
         return self.trial(trial_id).history()
@@ -66,41 +87,30 @@ class Ledger:
 
     def declare(self, plan: Plan) -> Declaration:
         """Writes down the plan's hypotheses and design; what has begun stays as it was first declared."""
-        name, scale = plan.sweep.spec.name, scale_name(plan)
-        earlier = self.declaration(name) or _nothing_declared(plan)
-        trials = {**earlier.trials, scale: _joined(earlier.trials.get(scale, []), plan)}
-        begun = self._begun(itertools.chain.from_iterable(trials.values()))
-        kept = begun and bool(earlier.trials)
-        seen = self._begun(trials[scale])
-        fixed = seen and scale in earlier.design_sha256
-        design = UNDECLARED if seen else design_sha256(plan)
-        declaration = replace(
-            earlier,
-            hypotheses_sha256=earlier.hypotheses_sha256 if kept else plan.sweep.hypotheses_sha256,
-            preregistered=earlier.preregistered if kept else not begun,
-            spec_sha256={**earlier.spec_sha256, scale: plan.sweep.spec_sha256},
-            design_sha256=earlier.design_sha256 | ({} if fixed else {scale: design}),
-            seeds=earlier.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
-            trials=trials,
-            asked={**earlier.asked, scale: asked_for(plan)},
-        )
-        self._runs.write(_declaration_name(name), declaration_to_json(declaration))
+        declaration = declared(self.declaration(plan.sweep.spec.name), plan, self._has_begun())
+        self._keep_declaration(declaration)
         return declaration
+
+    def note_begun(self, sweep_name: str) -> None:
+        """Keeps in a sweep's declaration that it has begun, so that it has even once its trials are moved away."""
+        earlier = self.declaration(sweep_name)
+        if earlier is not None and (now := with_begun(earlier, self._has_begun())) != earlier:
+            self._keep_declaration(now)
 
     def declaration(self, sweep_name: str) -> Declaration | None:
         """What was declared for a sweep, or None where it never ran here."""
         name = _declaration_name(sweep_name)
         content = self._runs.read(name)
-        return None if content is None else declaration_from_json(content, self._runs.path(name))
+        return None if content is None else declaration_from_json(content, self.declaration_path(sweep_name))
 
     def sweep_names(self) -> list[str]:
         """The sweeps that were declared here, sorted."""
         files = self._runs.names("", keep=lambda name: name.endswith(DECLARATION))
         return [name.removesuffix(DECLARATION) for name in files]
 
-    def path(self, name: str) -> str:
-        """The address of a file that lies directly below the root."""
-        return self._runs.path(name)
+    def declaration_path(self, sweep_name: str) -> str:
+        """The address of a sweep's declaration."""
+        return self._runs.path(_declaration_name(sweep_name))
 
     def keep(self, name: str, content: bytes) -> str:
         """Writes a file that is made from the ledger directly below its root; returns its address."""
@@ -119,31 +129,37 @@ class Ledger:
         """What was noted of where MLflow shows a sweep's trials, or None."""
         return self._runs.read(f"{sweep_name}.mlflow.json")
 
-    def _begun(self, trial_ids: Iterable[str]) -> bool:
-        return any(self._runs.exists(f"{trial_id}/trial.yaml") for trial_id in dict.fromkeys(trial_ids))
+    def _has_begun(self) -> HasBegun:
+        """A question about trials that costs one listing for all times that it is asked, and a look at one or two."""
+        here = set(self.trial_ids())
+
+        def has_begun(trial_ids: Sequence[str]) -> bool:
+            candidates = (trial_id for trial_id in trial_ids if trial_id in here)
+            return any(self._runs.exists(f"{trial_id}/{name}") for trial_id in candidates for name in _TRACES)
+
+        return has_begun
+
+    def _keep_declaration(self, declaration: Declaration) -> None:
+        self._runs.write(_declaration_name(declaration.sweep), declaration_to_json(declaration))
+
+    def _documents(
+        self, trial_ids: Sequence[str], name: str, read: Callable[[TrialFolder, bytes], Document]
+    ) -> list[Document | WorkError | None]:
+        contents = self.contents(trial_ids, name)
+        each = zip(trial_ids, contents, strict=True)
+        return [_read(read, self.trial(trial_id), content) for trial_id, content in each]
 
 
-def scale_name(plan: Plan) -> str:
-    """The name under which a declaration files the plan."""
-    return plan.sweep.scale or DEFAULT_SCALE_NAME
-
-
-def _nothing_declared(plan: Plan) -> Declaration:
-    return Declaration(plan.sweep.spec.name, plan.sweep.spec.question, "", False, {}, {})
-
-
-def _joined(listed: Sequence[str], plan: Plan) -> list[str]:
-    return list(dict.fromkeys([*listed, *(trial.id for trial in plan.trials)]))
+def _read(
+    read: Callable[[TrialFolder, bytes], Document], folder: TrialFolder, content: bytes | WorkError | None
+) -> Document | WorkError | None:
+    if not isinstance(content, bytes):
+        return content
+    try:
+        return read(folder, content)
+    except WorkError as error:
+        return error
 
 
 def _declaration_name(sweep_name: str) -> str:
     return f"{sweep_name}{DECLARATION}"
-
-
-def damaged(ledger: Ledger, trial_id: str) -> str | None:
-    """Why a trial's folder cannot be trusted, or None where it can."""
-    try:
-        ledger.result(trial_id)
-    except WorkError as error:
-        return str(error)
-    return None

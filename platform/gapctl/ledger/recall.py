@@ -1,5 +1,6 @@
 """A sweep's plan from what its declaration keeps: no sweep file, no data, and the recipe that it ran with."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from gapctl.errors import InputError, WorkError
@@ -7,21 +8,7 @@ from gapctl.ledger.declaration import Asked, Declaration
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan
 from gapctl.spec.data import Data
-from gapctl.spec.load import load_text
-from gapctl.spec.secrets import is_private, without_passwords
-
-
-def asked_for(plan: Plan) -> Asked:
-    """What is kept of a plan."""
-    sweep = plan.sweep
-    return Asked(
-        file=str(sweep.path),
-        text=without_passwords(sweep.text),
-        scale=sweep.scale,
-        overrides=[text for text in sweep.overrides if not is_private(text)],
-        recipe_version=plan.recipe_version,
-        fingerprints={trial.config.data.address: trial.data_fingerprint for trial in plan.trainings},
-    )
+from gapctl.spec.load import Sweep, load_text
 
 
 def recalled(declaration: Declaration, scale: str, path: str) -> Plan:
@@ -37,7 +24,58 @@ def recalled(declaration: Declaration, scale: str, path: str) -> Plan:
             "Name the file: `gapctl analyze FILE`, or run `gapctl sweep FILE` once more, which keeps it and trains "
             "nothing that is done"
         )
-    sweep = load_text(asked.text, Path(asked.file), asked.scale, asked.overrides)
+    return _plan(asked, declaration, scale, path)
+
+
+def recalled_as_declared(declaration: Declaration, scale: str, path: str) -> Plan:
+    """The same of a scale as it stood before its first trial; raises InputError also where that was not kept."""
+    asked = _of_declared(_own(declaration, scale), declaration)
+    if asked is None:
+        raise InputError(
+            f"{path}: --declared: keeps no sweep file for scale {scale} whose hypotheses were declared before the "
+            "first trial; expected one, as `gapctl sweep` keeps it of a sweep that has not begun. Leave --declared out"
+        )
+    return _plan(asked, declaration, scale, path)
+
+
+def declared_text(declaration: Declaration, scale: str) -> Asked | None:
+    """The kept file, this scale's before others', whose hypotheses are the declared ones; None where none is.
+
+    Their hash tells, so that a text that was changed in the ledger is not taken for what was declared.
+    """
+    return _of_declared([*_own(declaration, scale), *declaration.declared.values()], declaration)
+
+
+def sweep_of(asked: Asked) -> Sweep:
+    """The sweep that a kept file gives; raises InputError where it cannot be read."""
+    return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides)
+
+
+def _own(declaration: Declaration, scale: str) -> list[Asked]:
+    return [texts[scale] for texts in (declaration.declared, declaration.asked) if scale in texts]
+
+
+def _of_declared(texts: Iterable[Asked], declaration: Declaration) -> Asked | None:
+    wanted = declaration.declared_sha256
+    return None if wanted is None else next((asked for asked in texts if _hash(asked) == wanted), None)
+
+
+def _hash(asked: Asked) -> str | None:
+    try:
+        return sweep_of(asked).hypotheses_sha256
+    except InputError:
+        return None
+
+
+def _plan(asked: Asked, declaration: Declaration, scale: str, path: str) -> Plan:
+    try:
+        sweep = sweep_of(asked)
+    except InputError as error:
+        raise WorkError(
+            f"{path}: damaged: the sweep file kept there for scale {scale} cannot be read: {error}; expected what "
+            "`gapctl sweep` kept. Restore it from a backup, or run `gapctl sweep` once more, which trains nothing that "
+            "is done"
+        ) from error
     plan = make_plan(sweep, lambda data: _fingerprint(asked, data, path), asked.recipe_version)
     unlisted = {trial.id for trial in plan.trials} - set(declaration.trials.get(scale, ()))
     if unlisted:

@@ -20,6 +20,15 @@ from gapctl.plan.trials import Trial
 if TYPE_CHECKING:
     import polars
 
+CONFIGURATION: Final = "trial.yaml"
+HISTORY: Final = "history.parquet"
+MACHINE: Final = "machine.parquet"
+DIMENSIONS: Final = "dimensions.parquet"
+RUNNING: Final = "running.json"
+FAILURE: Final = "failure.txt"
+RESULT: Final = "result.json"
+"""Written last: it is there if and only if the trial is done."""
+
 CHECKPOINTS_KEPT = 2
 HEARTBEAT_SECONDS = 120.0
 """A trial that has not reported for this long is taken to be gone (killed, or its machine lost)."""
@@ -48,40 +57,34 @@ class TrialFolder:
 
     def begin(self, trial: Trial) -> None:
         """Writes `trial.yaml` and forgets an earlier failure."""
-        if self._read("trial.yaml") is None:
-            self._write("trial.yaml", yaml.safe_dump(describe(trial), sort_keys=False).encode())
-        self._runs.remove(f"{self.trial_id}/failure.txt")
+        if self._read(CONFIGURATION) is None:
+            self._write(CONFIGURATION, yaml.safe_dump(describe(trial), sort_keys=False).encode())
+        self._runs.remove(f"{self.trial_id}/{FAILURE}")
 
     def trial_yaml(self) -> str | None:
         """The resolved configuration as it was when the trial began, or None."""
-        content = self._read("trial.yaml")
+        content = self._read(CONFIGURATION)
         try:
             return None if content is None else content.decode()
         except UnicodeDecodeError as error:
-            raise self.damaged("trial.yaml", str(error)) from error
+            raise self.damaged(CONFIGURATION, str(error)) from error
 
     def began(self) -> float | None:
         """When the trial first began, in seconds since 1970, or None where it has not."""
-        return self._runs.modified(f"{self.trial_id}/trial.yaml")
+        return self._runs.modified(f"{self.trial_id}/{CONFIGURATION}")
 
     def beat(self, samples_seen: int) -> None:
         """Says that the trial is being trained now."""
-        self._write("running.json", json.dumps(asdict(_Beat(samples_seen, time.time()))).encode())
+        self._write(RUNNING, json.dumps(asdict(_Beat(samples_seen, time.time()))).encode())
 
     def rest(self) -> None:
         """Says that nobody trains the trial now; it goes on from its checkpoint."""
-        self._runs.remove(f"{self.trial_id}/running.json")
+        self._runs.remove(f"{self.trial_id}/{RUNNING}")
 
     def samples_being_trained(self) -> int | None:
         """How far a live training has come, or None where none has reported lately."""
-        content = self._read("running.json")
-        if content is None:
-            return None
-        try:
-            beat = parsed(_BEAT, content)
-        except ValueError:
-            return None  # a damaged heartbeat is none; training goes on from the checkpoints
-        return beat.samples_seen if time.time() - beat.time < HEARTBEAT_SECONDS else None
+        content = self._read(RUNNING)
+        return None if content is None else samples_in(content)
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         """Keeps the newest two checkpoints, so that a damaged newest one costs little."""
@@ -102,40 +105,66 @@ class TrialFolder:
         """Writes `history.parquet`: a row per evaluation, a column per metric."""
         import polars as pl
 
-        self._write_table("history.parquet", pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
+        self._write_table(HISTORY, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
 
     def history(self) -> "polars.DataFrame | None":
         """The evaluations over training, or None where there are none yet."""
-        return self._read_table("history.parquet")
+        content = self.history_file()
+        return None if content is None else self._table_in(HISTORY, content)
 
     def history_file(self) -> bytes | None:
         """`history.parquet` as it lies there, or None."""
-        return self._read("history.parquet")
+        return self._read(HISTORY)
+
+    def save_machine(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes `machine.parquet`: what the process asked of its machine, by `samples_seen` and `seconds` of work.
+
+        No two runs of a trial write the same, and nothing is computed from it.
+        """
+        import polars as pl
+
+        self._write_table(MACHINE, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
+
+    def machine_rows(self) -> list[dict[str, float]]:
+        """The rows of `machine.parquet`, each with what was measured; none where it is missing or damaged."""
+        content = self._read(MACHINE)
+        try:
+            found = None if content is None else self._table_in(MACHINE, content)
+        except WorkError:
+            return []
+        if found is None or not {"samples_seen", "seconds"} <= set(found.columns):
+            return []
+        return [{key: value for key, value in row.items() if value is not None} for row in found.iter_rows(named=True)]
 
     def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
         """Writes `dimensions.parquet`: a row per embedding dimension with both modalities' mean coordinates there."""
         import polars as pl
 
         columns = {"image_mean": list(image_mean_D), "text_mean": list(text_mean_D)}
-        self._write_table("dimensions.parquet", pl.DataFrame(columns).with_row_index("dimension"))
+        self._write_table(DIMENSIONS, pl.DataFrame(columns).with_row_index("dimension"))
 
     def dimensions(self) -> "polars.DataFrame | None":
         """`dimension`, `image_mean` and `text_mean` by embedding dimension at the end, or None where there are none.
 
         Their difference is the gap's vector. Trials of recipe 2 and before kept none.
         """
-        found = self._read_table("dimensions.parquet")
-        if found is not None and not {"dimension", "image_mean", "text_mean"} <= set(found.columns):
-            raise self.damaged("dimensions.parquet", f"its columns are {', '.join(found.columns)}")
+        content = self._read(DIMENSIONS)
+        return None if content is None else self.dimensions_in(content)
+
+    def dimensions_in(self, content: bytes) -> "polars.DataFrame":
+        """The same of the file's content; raises WorkError where it is damaged."""
+        found = self._table_in(DIMENSIONS, content)
+        if not {"dimension", "image_mean", "text_mean"} <= set(found.columns):
+            raise self.damaged(DIMENSIONS, f"its columns are {', '.join(found.columns)}")
         return found
 
     def finish(self, result: Result, weights: bytes) -> None:
         """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""
         self._write("checkpoints/final.pt", weights)
-        self._write("result.json", to_json(result))
+        self._write(RESULT, to_json(result))
         for name in self._checkpoints():
             self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
-        self._runs.remove(f"{self.trial_id}/running.json")
+        self._runs.remove(f"{self.trial_id}/{RUNNING}")
 
     def weights(self) -> bytes | None:
         """The final weights of a finished trial, or None."""
@@ -143,26 +172,28 @@ class TrialFolder:
 
     def result(self) -> Result | None:
         """The result of a finished trial, or None; raises WorkError where the file is damaged."""
-        content = self._read("result.json")
-        if content is None:
-            return None
+        content = self._read(RESULT)
+        return None if content is None else self.result_in(content)
+
+    def result_in(self, content: bytes) -> Result:
+        """The result in the file's content; raises WorkError where it is damaged."""
         try:
             result = from_json(content)
         except ValueError as error:
-            raise self.damaged("result.json", str(error)) from error
+            raise self.damaged(RESULT, str(error)) from error
         if result.trial != self.trial_id:
-            raise self.damaged("result.json", f"it is the result of trial {result.trial}")
+            raise self.damaged(RESULT, f"it is the result of trial {result.trial}")
         return result
 
     def fail(self, message: str) -> None:
         """Keeps the traceback of a training that went wrong."""
-        self._write("failure.txt", message.encode())
-        self._runs.remove(f"{self.trial_id}/running.json")
+        self._write(FAILURE, message.encode())
+        self._runs.remove(f"{self.trial_id}/{RUNNING}")
 
     def failure(self) -> str | None:
         """The traceback of the last attempt, if it failed."""
-        content = self._read("failure.txt")
-        return None if content is None else content.decode(errors="replace")
+        content = self._read(FAILURE)
+        return None if content is None else failure_in(content)
 
     def damaged(self, name: str, reason: str) -> WorkError:
         """The error that says what is wrong with one of its files, and how to get a sound one."""
@@ -182,12 +213,9 @@ class TrialFolder:
         table.write_parquet(buffer)
         self._write(name, buffer.getvalue())
 
-    def _read_table(self, name: str) -> "polars.DataFrame | None":
+    def _table_in(self, name: str, content: bytes) -> "polars.DataFrame":
         import polars as pl
 
-        content = self._read(name)
-        if content is None:
-            return None
         try:
             return pl.read_parquet(io.BytesIO(content))
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -198,6 +226,20 @@ class TrialFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         self._runs.write(f"{self.trial_id}/{name}", content)
+
+
+def samples_in(beat: bytes) -> int | None:
+    """How far the training has come whose heartbeat this is, or None where it is not of late, or damaged."""
+    try:
+        found = parsed(_BEAT, beat)
+    except ValueError:
+        return None
+    return found.samples_seen if time.time() - found.time < HEARTBEAT_SECONDS else None
+
+
+def failure_in(content: bytes) -> str:
+    """The traceback in a failure's file."""
+    return content.decode(errors="replace")
 
 
 def describe(trial: Trial) -> dict[str, Any]:

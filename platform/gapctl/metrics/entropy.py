@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.draws import Draw, permutation, some_rows
-from gapctl.metrics.sampled import Sampled, mean_of_sample
+from gapctl.metrics.sampled import Sampled, mean_of_galleries, mean_of_sample
 
 BLOCK = 1024
 ROWS_IN_CACHE = 32
@@ -36,7 +36,8 @@ def calibrated_entropy(
     """The mean entropy over galleries of `size`, in nats; row i of one side matches row i of the other.
 
     The pairs, in a seeded order, are cut into disjoint galleries of `size` pairs each, of which the first `galleries`
-    are taken; each query sees its own gallery alone. Raises ValueError if there are fewer than `size` pairs.
+    are taken; each query sees its own gallery alone. The interval is over galleries. Raises ValueError if there are
+    fewer than `size` pairs.
     """
     count = len(query_ND)
     if count < size:
@@ -44,7 +45,7 @@ def calibrated_entropy(
     taken = min(count // size, galleries)
     rows_GS = permutation(Draw.GALLERIES, count)[: taken * size].reshape(taken, size)
     entropies = [np.concatenate([*_numpy(query_ND[rows], gallery_ND[rows], scale)]) for rows in rows_GS]
-    return mean_of_sample(np.concatenate(entropies), count)
+    return mean_of_galleries(np.stack(entropies), count)
 
 
 def _numpy(

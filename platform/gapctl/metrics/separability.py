@@ -3,7 +3,6 @@
 Index letters: N images, M texts, R rows of either, J rows that judge, E embedding and a one for the intercept.
 """
 
-import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from gapctl.metrics.draws import Draw, permutation, some_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampled import NORMAL_95, Sampled
+from gapctl.metrics.sampled import Sampled, wilson
 
 RIDGE: Final = 1.0
 STEPS: Final = 30
@@ -40,13 +39,14 @@ def linear_separability(image_ND: NDArray[np.floating], text_MD: NDArray[np.floa
 
     Half of the rows train it and the other half judges, by a seeded draw that keeps matched pairs together. Both
     modalities count the same however many rows they have. Of each modality at most `most` rows are drawn. Its ridge
-    is 1 against the summed loss of the unit rows. The interval is binomial, over the rows that judge.
+    is 1 against the summed loss of the unit rows. The interval is Wilson's, over the rows that judge.
     """
     told = told_apart(image_ND, text_MD, most)
     accuracy = float(told.image_right_J.mean() + told.text_right_J.mean()) / 2
-    judged = len(told.image_J) + len(told.text_J)
-    half = NORMAL_95 * math.sqrt(accuracy * (1 - accuracy) / judged)
-    return Sampled(accuracy, accuracy - half, accuracy + half, judged, len(image_ND) + len(text_MD))
+    images, texts = len(told.image_J), len(told.text_J)
+    # As many draws as give the mean of both modalities' shares its variance.
+    numbers = 4 / (1 / images + 1 / texts)
+    return Sampled(accuracy, *wilson(accuracy, numbers), images + texts, len(image_ND) + len(text_MD))
 
 
 def told_apart(image_ND: NDArray[np.floating], text_MD: NDArray[np.floating], most: int) -> Told:

@@ -12,7 +12,12 @@ DEFAULT_RUNS = "runs"
 
 def as_typed(plan: Plan, runs: str) -> list[str]:
     """The words that give this plan again; what is the default anyway is left out."""
-    return [*sweep_as_typed(plan.sweep), *(["--runs", runs] if runs != DEFAULT_RUNS else [])]
+    return [*sweep_as_typed(plan.sweep), *ledger_as_typed(runs)]
+
+
+def ledger_as_typed(runs: str) -> list[str]:
+    """The words for a ledger."""
+    return ["--runs", runs] if runs != DEFAULT_RUNS else []
 
 
 def sweep_as_typed(sweep: Sweep) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 from gapctl.plan.trials import Plan
+from gapctl.spec.added_later import lasting
 from gapctl.spec.canonical import canonical_json, sha256_of
 from gapctl.spec.trial import TrialConfig
 
@@ -36,8 +37,11 @@ def trial_id(
 
 
 def without_address(config: TrialConfig) -> dict[str, Any]:
-    """The configuration as plain values, less where its data lies."""
-    return config.model_dump(mode="json", exclude={"data": {"source", "held_out", "classes"}})
+    """The configuration as plain values, less where its data lies and what later fields leave as it was."""
+    values = lasting(config)
+    for name in ("source", "held_out", "classes"):
+        values["data"].pop(name, None)
+    return values
 
 
 def design_sha256(plan: Plan) -> str:

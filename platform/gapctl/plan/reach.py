@@ -1,7 +1,6 @@
 """What a design cannot decide however its trainings come out, said while it can still be changed."""
 
-import math
-
+from gapctl.spec.arms import arm_grid
 from gapctl.spec.hypotheses import Correlation
 from gapctl.spec.sweep import SweepFile
 
@@ -16,16 +15,13 @@ def out_of_reach(spec: SweepFile) -> list[str]:
 
 
 def _too_few_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
-    """A correlation's p is a share of the orders of its arms, and Holm may ask for alpha over all hypotheses."""
-    levels = {path: 1 if path in hypothesis.where else len(found) for path, found in spec.vary.items()}
-    strata = math.prod(levels[path] for path in hypothesis.given if path in levels)
-    arms = math.prod(levels.values())
-    orders = math.factorial(arms // strata) ** strata
-    least = (2 if hypothesis.direction == "either" else 1) / orders
+    """A correlation's p is a share of the ways to deal its arms, and Holm may ask for alpha over all hypotheses."""
+    grid = arm_grid(spec.vary, hypothesis.where, hypothesis.given)
+    least = grid.least_p(2 if hypothesis.direction == "either" else 1)
     wanted = spec.alpha / len(spec.hypotheses)
     if least < wanted:
         return None
     return (
-        f"{hypothesis.id}: p of a correlation over {arms} arms cannot fall below {least:.2g}, and Holm over "
+        f"{hypothesis.id}: p of a correlation over {grid.arms} arms cannot fall below {least:.2g}, and Holm over "
         f"{len(spec.hypotheses)} hypotheses may ask for {wanted:.2g}: vary more levels"
     )

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from gapctl.analysis.results import Analysis, Verdict
+from gapctl.report.effect_words import where_words
 from gapctl.report.rows import Row, Series, frame
-from gapctl.report.words import as_declared
-from gapctl.spec.sweep import Level
+from gapctl.report.words import as_declared, listed
 from gapctl_charts.factor import Factor
 
 DRAWN: Final = ("trend", "contrast", "equivalence")
@@ -25,35 +25,36 @@ class Claims(NamedTuple):
     words: str
 
 
-def claims_of(
-    analysis: Analysis,
-    series: Sequence[Series],
-    factor: Factor,
-    means: pl.DataFrame,
-    between: Mapping[str, tuple[Level, Level]],
-) -> Claims:
-    """The first hypothesis of each series about this factor; `between` are the levels that contrasts compare, by id."""
-    drawn = []
-    for metric, name in series:
-        verdict = _about(analysis, metric, factor)
-        if verdict is not None and not means.is_empty():
-            drawn.append((verdict, _rows(verdict, name, factor, means, between.get(verdict.id))))
-    small = [row for _, rows in drawn for row in rows]
-    begins = chain.from_iterable(_begins(verdict, rows) for verdict, rows in drawn)
-    return Claims(frame(small), frame(begins), _words([verdict for verdict, rows in drawn if rows]))
+def claims_of(analysis: Analysis, series: Sequence[Series], factor: Factor, means: pl.DataFrame) -> Claims:
+    """For each series the first hypothesis about this factor and all trainings; the words name those not drawn.
+
+    The curve is of all trainings, so a hypothesis with `where` has no place on it.
+    """
+    names, drawn, left = dict(series), dict[str, tuple[Verdict, list[Row]]](), list[Verdict]()
+    for verdict in _about(analysis, factor):
+        name = names.get(verdict.response)
+        if name is None:
+            continue
+        general = not verdict.where and name not in drawn
+        rows = _rows(verdict, name, factor, means) if general else []
+        if rows:
+            drawn[name] = verdict, rows
+        else:
+            left.append(verdict)
+    small = [row for _, rows in drawn.values() for row in rows]
+    begins = chain.from_iterable(_begins(verdict, rows) for verdict, rows in drawn.values())
+    return Claims(frame(small), frame(begins), _words([verdict for verdict, _ in drawn.values()], left))
 
 
-def _about(analysis: Analysis, metric: str, factor: Factor) -> Verdict | None:
-    asked = (verdict for verdict in analysis.verdicts if verdict.response == metric and verdict.factor == factor.path)
-    return next((verdict for verdict in asked if verdict.test in DRAWN), None)
+def _about(analysis: Analysis, factor: Factor) -> list[Verdict]:
+    return [verdict for verdict in analysis.verdicts if verdict.factor == factor.path and verdict.test in DRAWN]
 
 
-def _rows(
-    verdict: Verdict, name: str, factor: Factor, means: pl.DataFrame, between: tuple[Level, Level] | None
-) -> list[Row]:
-    """A row per level from the first to the last that the hypothesis compares."""
-    by_level = {row["level"]: row["value"] for row in means.filter(pl.col("series") == name).to_dicts()}
-    first, last = [factor.text(level) for level in between] if between else (factor.levels[0], factor.levels[-1])
+def _rows(verdict: Verdict, name: str, factor: Factor, means: pl.DataFrame) -> list[Row]:
+    """A row per level from the first to the last that the hypothesis compares; none where the first has no mean."""
+    by_level = {row["level"]: row["value"] for row in means.iter_rows(named=True) if row["series"] == name}
+    compared = verdict.between or (factor.levels[0], factor.levels[-1])
+    first, last = map(factor.text, compared)
     if first not in by_level or last not in factor.levels:
         return []
     start, per_unit = by_level[first], verdict.test == "trend"
@@ -92,12 +93,21 @@ def _begins(verdict: Verdict, rows: Sequence[Row]) -> Iterator[Row]:
             }
 
 
-def _words(drawn: Sequence[Verdict]) -> str:
-    if not drawn:
-        return ""
+def _words(drawn: Sequence[Verdict], left: Sequence[Verdict]) -> str:
+    names = listed([" ".join([verdict.id, *_held(verdict)]) for verdict in left])
+    parts = [*([_meaning(drawn)] if drawn else []), *([f"Claims not drawn: {names}."] if left else [])]
+    return " ".join(parts)
+
+
+def _meaning(drawn: Sequence[Verdict]) -> str:
     sides = {_beyond(verdict) for verdict in drawn}
     where = f"the claimed effect lies {sides.pop()}" if len(sides) == 1 else "where the claimed effect begins"
-    return f"Grey: changes too small to count; dashed: {where}."
+    claimed = listed([verdict.id for verdict in drawn])
+    return f"Grey: changes too small to count; dashed: {where} ({claimed})."
+
+
+def _held(verdict: Verdict) -> list[str]:
+    return [f"({where_words(verdict)})"] if verdict.where else []
 
 
 def _beyond(verdict: Verdict) -> str:

@@ -85,13 +85,13 @@ def _list(lines: Sequence[str]) -> Html:
 
 
 def _sweep(judged: Judged, ledger: Ledger) -> Html:
-    analysis, told = judged.analysis, read_record(judged.plan, ledger)
+    analysis, told = judged.analysis, read_record(judged.plan, ledger, with_dimensions=False)
     record = {fact.term: _said(fact) for fact in run_facts(judged, ledger)}
     parts = [
         element("p", summary(analysis), class_="summary"),
         notices(analysis, told),
         *(_alert("LEFT OUT", said) for said in judged.damaged),
-        verdict_cards(analysis, {}, told.asked),
+        verdict_cards(analysis, {}),
         element("dl", facts(record), class_="facts"),
     ]
     return section(f"sweep-{judged.file_name}", judged.name, analysis.question, parts)

@@ -10,14 +10,12 @@ from gapctl.analysis.results import Analysis
 from gapctl.report.claims import claims_of
 from gapctl.report.rows import Series, arm_rows, frame, has_metric, mean_rows, seed_rows
 from gapctl.report.words import capital, confidence, meaning, metric_name, unit, with_unit
-from gapctl.spec.sweep import Level
 from gapctl_charts.dose_response import Response, response_chart
 from gapctl_charts.factor import Factor
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.look import Look
 
 _ZERO_IS_NONE: Final = {"gap/rmg", "gap/l2m", "bias/moad_image", "bias/moad_text"}
-Between = Mapping[str, tuple[Level, Level]]
 
 
 class Panel(NamedTuple):
@@ -51,24 +49,17 @@ _GAP: Final = (single("rmg", "gap/rmg"), single("l2m", "gap/l2m"))
 _ENTROPY: Final = (single("entropy", "entropy/i2t_nats"),)
 
 
-def dose_figures(
-    analysis: Analysis, factor: Factor, others: Sequence[Factor], between: Between, look: Look
-) -> list[Figure]:
+def dose_figures(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
     """A figure per metric that was measured, the usual ones and those that hypotheses about this factor ask for."""
     usual = (*_GAP, *(_BIAS_APART if others else (_BIAS_TOGETHER,)), *_ENTROPY)
     shown = {series.metric for panel in usual for series in panel.series}
     asked = dict.fromkeys(item.response for item in analysis.verdicts if item.factor == factor.path)
     more = [single(metric.partition("/")[2], metric) for metric in asked if metric not in shown]
-    return panel_figures(analysis, (*usual, *more), factor, others, between, look)
+    return panel_figures(analysis, (*usual, *more), factor, others, look)
 
 
 def panel_figures(
-    analysis: Analysis,
-    panels: Sequence[Panel],
-    factor: Factor,
-    others: Sequence[Factor],
-    between: Between,
-    look: Look,
+    analysis: Analysis, panels: Sequence[Panel], factor: Factor, others: Sequence[Factor], look: Look
 ) -> list[Figure]:
     """The panels that have anything to show; colours are metrics, or the first other factor's levels."""
     other = others[0] if others else None
@@ -76,15 +67,13 @@ def panel_figures(
     for panel in panels:
         present = tuple(series for series in panel.series if has_metric(analysis.trials, series.metric))
         if present:
-            found.append(_dose_figure(analysis, panel._replace(series=present), factor, other, between, look))
+            found.append(_dose_figure(analysis, panel._replace(series=present), factor, other, look))
     return found
 
 
-def _dose_figure(
-    analysis: Analysis, panel: Panel, factor: Factor, other: Factor | None, between: Between, look: Look
-) -> Figure:
+def _dose_figure(analysis: Analysis, panel: Panel, factor: Factor, other: Factor | None, look: Look) -> Figure:
     means = mean_rows(analysis, panel.series, factor)
-    claims = claims_of(analysis, panel.series, factor, means, between)
+    claims = claims_of(analysis, panel.series, factor, means)
     response = Response(
         axis=panel.axis,
         names=tuple(series.name for series in panel.series),

@@ -39,7 +39,7 @@ def factor_figures(analysis: Analysis, factor: Factor, others: Sequence[Factor],
             _TOGETHER,
             *(_bias_parts(side) for side in ("image", "text")),
         ]
-    return panel_figures(analysis, panels, factor, others, {}, look)
+    return panel_figures(analysis, panels, factor, others, look)
 
 
 def _alone(name: str) -> Panel:

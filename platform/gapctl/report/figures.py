@@ -36,13 +36,10 @@ class Picture(NamedTuple):
     png: bytes
 
 
-def responses(analysis: Analysis, look: Look, record: RunRecord = NOTHING_MORE) -> list[Responses]:
+def responses(analysis: Analysis, look: Look) -> list[Responses]:
     """The dose-response figures of every factor; a metric that no trial has gets none."""
     factors = factors_of(analysis)
-    return [
-        Responses(factor, dose_figures(analysis, factor, _others(factors, factor), record.between, look))
-        for factor in factors
-    ]
+    return [Responses(factor, dose_figures(analysis, factor, _others(factors, factor), look)) for factor in factors]
 
 
 def kept_figures(analysis: Analysis, look: Look) -> list[Responses]:
@@ -76,7 +73,7 @@ def strip_figures(analysis: Analysis, look: Look) -> dict[str, Figure]:
 def all_figures(analysis: Analysis, look: Look, record: RunRecord = NOTHING_MORE) -> list[Figure]:
     """Every figure that a file can hold, in the page's order; the verdicts are one."""
     forest = forest_figure(analysis, look)
-    by_factor = [*responses(analysis, look, record), *kept_figures(analysis, look)]
+    by_factor = [*responses(analysis, look), *kept_figures(analysis, look)]
     return [
         *([forest] if forest else []),
         *(figure for group in by_factor for figure in group.figures),

@@ -7,11 +7,12 @@ from typing import Final
 
 from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Verdict
+from gapctl.report.effect_words import effect_name
 from gapctl.report.latex_text import typeset
-from gapctl.report.words import aligned, capital, confidence, counted, effect_name, p_value
+from gapctl.report.words import aligned, capital, confidence, counted, p_value
 
 _WORDS: Final = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
-COLUMNS: Final = f"{_WORDS % 0.25}{_WORDS % 0.19}{_WORDS % 0.21}rr{_WORDS % 0.14}"
+COLUMNS: Final = f"{_WORDS % 0.23}{_WORDS % 0.22}{_WORDS % 0.20}rr{_WORDS % 0.14}"
 """Wide enough for a paper's single column of ten-point text, where texts may wrap."""
 
 

@@ -17,8 +17,9 @@ from gapctl.report.comparison_words import (
     level_note,
     shared_lines,
 )
+from gapctl.report.effect_words import effect_name
 from gapctl.report.figures import Picture, pictures
-from gapctl.report.markdown_text import code, plain, table
+from gapctl.report.markdown_text import block, code, plain, table
 from gapctl.report.run_facts import Fact, run_facts
 from gapctl.report.run_record import read_record
 from gapctl.report.trial_table import main_metrics
@@ -29,7 +30,6 @@ from gapctl.report.words import (
     capital,
     confidence,
     counted,
-    effect_name,
     number,
     p_value,
     settling,
@@ -95,7 +95,16 @@ def _sweep(
         *_trainings(analysis),
         f"{mark} What was run",
         "\n".join(f"* {plain(fact.term)}: {_said(fact)}" for fact in run_facts(judged, ledger)),
+        *_as_declared(analysis, mark),
     ]
+
+
+def _as_declared(analysis: Analysis, mark: str) -> list[str]:
+    """The sweep file that was declared, where another one is judged."""
+    declared = analysis.declared
+    if declared is None:
+        return []
+    return [f"{mark} What was declared before the first training", code(declared.asked_with), block(declared.text)]
 
 
 def _verdicts(analysis: Analysis) -> list[str]:
@@ -111,7 +120,7 @@ def _verdicts(analysis: Analysis) -> list[str]:
 def _verdict_cells(verdict: Verdict) -> list[str]:
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
     word = f"{SYMBOLS[verdict.verdict]} **{verdict.verdict}**" + (" (exploratory)" if verdict.exploratory else "")
-    effect = f"{plain(effect_name(verdict))}"
+    effect = plain(effect_name(verdict))
     interval = f"{low} to {high}" if low != high else low
     return [word, plain(verdict.claim), effect, estimate, interval, p_value(verdict.p_claim_holm), str(verdict.seeds)]
 

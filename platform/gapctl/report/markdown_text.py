@@ -24,6 +24,11 @@ def code(text: str) -> str:
     return f"{fence}{padded}{fence}".replace("|", r"\|")
 
 
+def block(text: str) -> str:
+    """A text of several lines as code: indented, which no text in it can end."""
+    return "\n".join(f"    {line}" for line in text.expandtabs().splitlines())
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> str:
     """A table of cells that are Markdown already; columns from `numbers_from` on are set right."""
     marks = ["---" if index < numbers_from else "---:" for index in range(len(headings))]

@@ -54,7 +54,7 @@ def render_report(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> str:
 
 def _render(analysis: Analysis, record: RunRecord) -> str:
     strips = strip_figures(analysis, PAGE_LOOK)
-    doses, kept = responses(analysis, PAGE_LOOK, record), kept_figures(analysis, PAGE_LOOK)
+    doses, kept = responses(analysis, PAGE_LOOK), kept_figures(analysis, PAGE_LOOK)
     paths, dimensions = training_figures(analysis, PAGE_LOOK), gap_figures(analysis, PAGE_LOOK, record)
     together = together_figures(analysis, PAGE_LOOK)
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
@@ -71,7 +71,7 @@ def _render(analysis: Analysis, record: RunRecord) -> str:
         question=analysis.question,
         summary=summary(analysis),
         notices=notices(analysis, record),
-        verdicts=verdict_cards(analysis, strips, record.asked),
+        verdicts=verdict_cards(analysis, strips),
         meaning=fill("meaning", alpha=f"{analysis.alpha:g}") if analysis.verdicts else Html(""),
         contents=_contents(shown),
         hint=Html(asset("hint.html")) if by_factor else Html(""),

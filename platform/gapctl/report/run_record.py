@@ -9,17 +9,10 @@ import polars as pl
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
+from gapctl.ledger.trial_folder import CONFIGURATION, FAILURE
 from gapctl.plan.trials import Plan, Trial
 from gapctl.report.commands import Commands, commands_of
 from gapctl.spec.paths import leaf_values
-from gapctl.spec.sweep import Level
-
-
-class Asked(NamedTuple):
-    """What a hypothesis says in the sweep file beyond its verdict: its source, and the levels that it compares."""
-
-    source: str | None
-    between: tuple[Level, Level] | None
 
 
 class Waiting(NamedTuple):
@@ -49,7 +42,6 @@ class RunRecord:
     (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before treatments, by dotted path.
     """
 
-    asked: Mapping[str, Asked] = field(default_factory=dict)
     waiting: tuple[Waiting, ...] = ()
     machines: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -60,17 +52,16 @@ class RunRecord:
     commands: Commands | None = None
     run_pages: RunPages | None = None
 
-    @property
-    def between(self) -> dict[str, tuple[Level, Level]]:
-        """The levels that contrasts compare, by the hypothesis' id."""
-        return {name: asked.between for name, asked in self.asked.items() if asked.between is not None}
 
+def read_record(
+    plan: Plan, ledger: Ledger, run_pages: RunPages | None = None, *, with_dimensions: bool = True
+) -> RunRecord:
+    """Reads what the ledger knows of the plan's trials; damaged ones are listed as waiting.
 
-def read_record(plan: Plan, ledger: Ledger, run_pages: RunPages | None = None) -> RunRecord:
-    """Reads what the ledger knows of the plan's trials; damaged ones are listed as waiting."""
+    `dimensions` are read for a page that draws them, and empty otherwise.
+    """
     results, waiting = _results(plan, ledger)
     return RunRecord(
-        asked={item.id: Asked(item.source, getattr(item, "between", None)) for item in plan.sweep.spec.hypotheses},
         waiting=tuple(waiting),
         machines=Counter(map(_machine, results)),
         versions=_versions(results),
@@ -79,33 +70,28 @@ def read_record(plan: Plan, ledger: Ledger, run_pages: RunPages | None = None) -
         settings={
             path: str(value) for path, value in leaf_values(plan.sweep.spec.base.model_dump(mode="json")).items()
         },
-        dimensions=_dimensions(ledger, results),
+        dimensions=_dimensions(ledger, results) if with_dimensions else pl.DataFrame(),
         commands=commands_of(plan, ledger),
         run_pages=run_pages,
     )
 
 
 def _results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[Waiting]]:
-    results: list[Result] = []
-    waiting: list[Waiting] = []
-    for trial in plan.trials:
-        try:
-            found = ledger.result(trial.id)
-        except WorkError:
-            waiting.append(Waiting(trial.id, trial.label, "its result is damaged"))
-        else:
-            if found is None:
-                waiting.append(Waiting(trial.id, trial.label, _why(trial, ledger)))
-            else:
-                results.append(found)
-    return results, waiting
+    found = list(zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True))
+    unfinished = [trial.id for trial, result in found if result is None]
+    begun, failed = ledger.having(unfinished, CONFIGURATION), ledger.having(unfinished, FAILURE)
 
+    def why(trial: Trial, result: WorkError | None) -> str:
+        if result is not None:
+            return "its result is damaged"
+        if trial.id not in begun:
+            return "not begun"
+        return "failed" if trial.id in failed else "not finished"
 
-def _why(trial: Trial, ledger: Ledger) -> str:
-    folder = ledger.trial(trial.id)
-    if folder.began() is None:
-        return "not begun"
-    return "failed" if folder.failure() is not None else "not finished"
+    waiting = [
+        Waiting(trial.id, trial.label, why(trial, result)) for trial, result in found if not isinstance(result, Result)
+    ]
+    return [result for _, result in found if isinstance(result, Result)], waiting
 
 
 def _machine(result: Result) -> str:
@@ -126,19 +112,12 @@ def _versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
     return {name: Counter(result.versions.get(name, "not recorded") for result in results) for name in names}
 
 
-def _means(ledger: Ledger, result: Result) -> pl.DataFrame | None:
-    """A damaged file is one more that is not there: the figure names its training."""
-    try:
-        return ledger.trial(result.trial).dimensions()
-    except WorkError:
-        return None
-
-
 def _dimensions(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
-    """The mean embeddings of the trials that kept them."""
-    found = []
-    for result in results:
-        means, trial = _means(ledger, result), pl.lit(result.trial).alias("trial")
-        if means is not None:
-            found.append(means.select(trial, pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean"))
+    """The mean embeddings of the trials that kept them; the figure names trainings whose file is damaged or gone."""
+    trials = [result.trial for result in results]
+    found = [
+        means.select(pl.lit(trial).alias("trial"), pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean")
+        for trial, means in zip(trials, ledger.dimensions(trials), strict=True)
+        if isinstance(means, pl.DataFrame)
+    ]
     return pl.concat(found) if found else pl.DataFrame()

@@ -30,8 +30,16 @@ def summary(analysis: Analysis) -> Html:
 
 def notices(analysis: Analysis, record: RunRecord) -> Html:
     """Whether the hypotheses were declared in time, whether trainings or seeds are missing, and what is no number."""
-    declared = [_declaration(analysis)] if analysis.verdicts else []
-    return joined([*declared, *_incomplete(analysis, record), *_one_seed(analysis), *_not_a_number(analysis)])
+    declared = [_declaration(analysis)] if analysis.verdicts or analysis.declared else []
+    return joined(
+        [
+            *declared,
+            *_as_declared(analysis),
+            *_incomplete(analysis, record),
+            *_one_seed(analysis),
+            *_not_a_number(analysis),
+        ]
+    )
 
 
 def _declaration(analysis: Analysis) -> Html:
@@ -45,7 +53,28 @@ def _declaration(analysis: Analysis) -> Html:
     if declared is None:
         return _alert("EXPLORATORY", "These hypotheses were not written down before the first training began;", here)
     before = joined([_plain("declared was"), element("span", declared, class_="hash")], " ")
-    return _alert("EXPLORATORY", "The hypotheses were changed after the first training began;", here, before)
+    since = ["its text is not in the ledger"] if analysis.declared is None else analysis.declared.changes
+    also = [analysis.deviation] if analysis.deviation else []
+    changes = (_plain(said) for said in (*since, *also))
+    return _alert("EXPLORATORY", "The hypotheses were changed after the first training began;", here, before, *changes)
+
+
+def _as_declared(analysis: Analysis) -> list[Html]:
+    """The sweep file that was declared, folded, where another one is judged."""
+    declared = analysis.declared
+    if declared is None:
+        return []
+    how = (
+        [] if declared.command is None else [element("p", joined([_plain("Judge it:"), _code(declared.command)], " "))]
+    )
+    heading = element(
+        "summary", joined([_plain("What was declared before the first training:"), _code(declared.asked_with)], " ")
+    )
+    return [element("details", joined([heading, *how, element("pre", declared.text)]), class_="declared")]
+
+
+def _code(text: str) -> Html:
+    return element("code", text)
 
 
 def _incomplete(analysis: Analysis, record: RunRecord) -> list[Html]:

@@ -4,8 +4,9 @@ from textwrap import wrap
 from typing import Final
 
 from gapctl.analysis.results import Analysis, Verdict
+from gapctl.report.effect_words import effect_name, interval_words
 from gapctl.report.rows import finite
-from gapctl.report.words import capital, confidence, effect_name, interval_words
+from gapctl.report.words import capital, confidence
 from gapctl_charts.data import Drawing
 from gapctl_charts.figure import LINE_LENGTH, Figure, figure
 from gapctl_charts.forest import Headed, forest_chart
@@ -44,7 +45,7 @@ def _strip(verdict: Verdict, look: Look) -> Strip:
     return Strip(
         finding=verdict.verdict,
         effect=effect_name(verdict),
-        axis=None if look.in_page else capital(effect_name(verdict)),
+        axis=None if look.in_page else wrap(capital(effect_name(verdict)), LINE_LENGTH),
         estimate=verdict.estimate,
         low=finite(verdict.ci.low),
         high=finite(verdict.ci.high),

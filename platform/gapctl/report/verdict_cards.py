@@ -5,21 +5,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from gapctl.analysis.results import Analysis, Finding, Interval, Verdict
+from gapctl.report.effect_words import effect_of, effect_unit, levels_words
 from gapctl.report.markup import Html, element, facts, fill, joined
-from gapctl.report.run_record import Asked
-from gapctl.report.words import (
-    NOT_KNOWN,
-    aligned,
-    as_declared,
-    capital,
-    confidence,
-    effect_of,
-    effect_unit,
-    number,
-    p_value,
-    settling,
-)
-from gapctl.spec.sweep import Level
+from gapctl.report.words import NOT_KNOWN, aligned, as_declared, capital, confidence, number, p_value, settling
+from gapctl_charts.factor import plain
 from gapctl_charts.figure import Figure
 
 SYMBOLS: Final[dict[Finding, str]] = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
@@ -36,13 +25,11 @@ _DIRECTIONS: Final = {"neither": "none: less than the smallest effect, either wa
 _FACTORS: Final = {"correlation": "other metric"}
 
 
-def verdict_cards(analysis: Analysis, strips: Mapping[str, Figure], asked: Mapping[str, Asked]) -> Html:
-    """All hypotheses in the file's order; `strips` has the small charts and `asked` the sources, by hypothesis id."""
+def verdict_cards(analysis: Analysis, strips: Mapping[str, Figure]) -> Html:
+    """All hypotheses in the file's order; `strips` has the small charts by hypothesis id."""
     if not analysis.verdicts:
         return element("p", "This sweep file states no hypotheses; the charts below are descriptive.", class_="lead")
-    return joined(
-        _card(verdict, analysis.alpha, strips.get(verdict.id), asked.get(verdict.id)) for verdict in analysis.verdicts
-    )
+    return joined(_card(verdict, analysis.alpha, strips.get(verdict.id)) for verdict in analysis.verdicts)
 
 
 def _exploratory_mark(verdict: Verdict) -> Html:
@@ -50,7 +37,7 @@ def _exploratory_mark(verdict: Verdict) -> Html:
     return element("span", "EXPLORATORY", class_="mark") if verdict.exploratory else Html("")
 
 
-def _card(verdict: Verdict, alpha: float, strip: Figure | None, asked: Asked | None) -> Html:
+def _card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
     estimate, *interval = aligned([verdict.estimate, *verdict.ci])
     return fill(
         "verdict",
@@ -68,7 +55,7 @@ def _card(verdict: Verdict, alpha: float, strip: Figure | None, asked: Asked | N
         p_holm=p_value(verdict.p_claim_holm),
         smallest_effect=as_declared(verdict.smallest_effect),
         strip=Html("") if strip is None else element("div", "", class_="strip chart", data_chart=strip.name),
-        details=facts(_details(verdict, alpha, asked)),
+        details=facts(_details(verdict, alpha)),
     )
 
 
@@ -82,17 +69,16 @@ def _reason(verdict: Verdict) -> str:
     return f"{verdict.reason} {settling(verdict.seeds_needed)}"
 
 
-def _details(verdict: Verdict, alpha: float, asked: Asked | None) -> dict[str, str | Html]:
+def _details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
     bootstrap = " to ".join(aligned(list(verdict.ci_bootstrap)))
-    source = {} if asked is None or asked.source is None else {"source of the claim": asked.source}
-    between = {} if asked is None or asked.between is None else {"levels compared": _levels(asked.between)}
     return {
-        **source,
+        **({"source of the claim": verdict.source} if verdict.source is not None else {}),
         "test": _TESTS.get(verdict.test, verdict.test),
         "declared direction": _DIRECTIONS.get(verdict.direction, verdict.direction),
         "response": element("code", verdict.response),
         _FACTORS.get(verdict.test, "treatment"): element("code", verdict.factor),
-        **between,
+        **({"levels compared": levels_words(verdict.between[::-1])} if verdict.between else {}),
+        **({"only trainings with": _held(verdict)} if verdict.where else {}),
         **_mediated(verdict),
         "p before Holm": p_value(verdict.p),
         f"bootstrap {confidence(alpha)} interval": bootstrap,
@@ -101,11 +87,15 @@ def _details(verdict: Verdict, alpha: float, asked: Asked | None) -> dict[str, s
     }
 
 
+def _held(verdict: Verdict) -> Html:
+    return joined((element("code", f"{path}: {plain(level)}") for path, level in verdict.where.items()), ", ")
+
+
 def _mediated(verdict: Verdict) -> dict[str, str | Html]:
     """The mediator, and the treatment's effect with it free and held fixed."""
     if verdict.test != "mediation" or verdict.mediator is None:
         return {}
-    free, fixed = verdict.mediator_levels
+    free, fixed = map(plain, verdict.mediator_levels)
     return {
         "mediator": element("code", verdict.mediator),
         f"effect at {free} (free)": _with_interval(verdict.effect_free, verdict.effect_free_ci),
@@ -117,7 +107,3 @@ def _mediated(verdict: Verdict) -> dict[str, str | Html]:
 def _with_interval(value: float, ci: Interval) -> str:
     shown = aligned([value, *ci])
     return f"{shown[0]} ({shown[1]} to {shown[2]})" if math.isfinite(value) else NOT_KNOWN
-
-
-def _levels(between: tuple[Level, Level]) -> str:
-    return f"{between[1]} against {between[0]}"

@@ -1,10 +1,9 @@
-"""Numbers, metrics and effects as a reader wants them in a sentence or a table cell."""
+"""Numbers, metrics and factors as a reader wants them in a sentence or a table cell."""
 
 import math
 from collections.abc import Sequence
 from typing import Final
 
-from gapctl.analysis.results import Verdict
 from gapctl.spec.vocabulary import METRICS
 
 NOT_KNOWN: Final = "–"
@@ -38,7 +37,6 @@ _FACTOR_WORDS: Final = {
     "train.lr": "learning rate",
     "train.weight_decay": "weight decay",
 }
-_STEP_WORDS: Final = {"data.captions.attributes": "attribute"}
 
 
 def metric_name(key: str) -> str:
@@ -107,50 +105,6 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 def factor_words(path: str, name: str | None = None) -> str:
     """A varied path in words; its short name, or else its last part, where there are no better ones."""
     return _FACTOR_WORDS.get(path, (name or path.rsplit(".", 1)[-1]).replace("_", " "))
-
-
-def effect_unit(verdict: Verdict) -> str:
-    """What an estimate counts: a trend's slope is per unit of its factor, a correlation has no unit."""
-    if verdict.test == "correlation":
-        return "Kendall's τ"
-    step = _STEP_WORDS.get(verdict.factor, f"unit of {factor_words(verdict.factor)}")
-    per = f"per {step}" if verdict.test == "trend" else ""
-    return " ".join(part for part in (unit(verdict.response), per) if part)
-
-
-def effect_kind(verdict: Verdict) -> str:
-    """The beginning of an effect's name: what is done with the response."""
-    kinds = {"trend": "slope of", "correlation": "correlation of", "mediation": "mediated difference in"}
-    return kinds.get(verdict.test, "difference in")
-
-
-def effect_of(verdict: Verdict) -> str:
-    """What an effect is of, in words and without its unit."""
-    of = metric_name(verdict.response)
-    if verdict.test == "correlation":
-        of += f" with {metric_name(verdict.factor)}{_given(verdict)}"
-    if verdict.test == "mediation":
-        of += f" by {factor_words(verdict.factor)}, through {factor_words(str(verdict.mediator))}"
-    return f"{effect_kind(verdict)} {of}"
-
-
-def effect_name(verdict: Verdict) -> str:
-    """The same with its unit, as an axis title."""
-    return f"{effect_of(verdict)}, {effect_unit(verdict)}".removesuffix(", ")
-
-
-def _given(verdict: Verdict) -> str:
-    """What a partial correlation accounts for."""
-    names = [metric_name(name) if name in METRICS else factor_words(name) for name in verdict.given]
-    return f" given {' and '.join(names)}" if names else ""
-
-
-def interval_words(verdict: Verdict, alpha: float) -> str:
-    """An estimate with its interval, or why it has none."""
-    if not (math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)):
-        return f"{number(verdict.estimate)}; too few seeds for an interval"
-    estimate, low, high = aligned([verdict.estimate, *verdict.ci])
-    return f"{estimate}; {confidence(alpha)} interval {low} to {high}"
 
 
 def duration(seconds: float) -> str:

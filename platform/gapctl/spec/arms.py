@@ -1,11 +1,19 @@
-"""Which arms of a grid a hypothesis looks at, and which of them it may compare with each other."""
+"""Which arms of a grid a hypothesis looks at, which of them it may compare, and in how many ways they can be dealt."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from typing import Final
 
 from gapctl.spec.hypotheses import Level
 
 Arm = Mapping[str, Level]
+MOST_COUNTED: Final = 5_040
+"""Deals up to which a correlation's p counts them all."""
+RANDOM_DEALS: Final = 2_999
+"""How many it draws where there are more."""
 
 
 def arms_left(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level]) -> list[Arm]:
@@ -14,9 +22,52 @@ def arms_left(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level]) -
     return [dict(zip(vary, levels, strict=True)) for levels in product(*kept)]
 
 
-def strata(arms: Sequence[Arm], given: Sequence[str]) -> list[list[int]]:
-    """The places of the arms that share the levels of all given factors; names that are no factor are ignored."""
-    found: dict[tuple[Level, ...], list[int]] = {}
-    for place, arm in enumerate(arms):
-        found.setdefault(tuple(arm[name] for name in given if name in arm), []).append(place)
-    return list(found.values())
+@dataclass(frozen=True)
+class ArmGrid:
+    """The arms of a correlation: a full grid with so many levels of each factor, the last factor's moving fastest.
+
+    Arms that differ in a factor that is `given` are not compared.
+    """
+
+    levels: tuple[int, ...]
+    given: tuple[bool, ...]
+
+    @property
+    def arms(self) -> int:
+        """How many there are."""
+        return math.prod(self.levels)
+
+    @cached_property
+    def strata(self) -> tuple[tuple[int, ...], ...]:
+        """The places of the arms that share the levels of all given factors."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for place, arm in enumerate(product(*map(range, self.levels))):
+            held = tuple(level for level, given in zip(arm, self.given, strict=True) if given)
+            found.setdefault(held, []).append(place)
+        return tuple(map(tuple, found.values()))
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of arms may be compared."""
+        return sum(math.comb(len(arms), 2) for arms in self.strata)
+
+    @property
+    def orders(self) -> int:
+        """In how many ways the levels of the factors that are not given can be dealt anew."""
+        free = (count for count, given in zip(self.levels, self.given, strict=True) if not given)
+        return math.prod(map(math.factorial, free))
+
+    @property
+    def counted(self) -> int:
+        """How many of them p is counted over, the one that was found among them."""
+        return self.orders if self.orders <= MOST_COUNTED else RANDOM_DEALS + 1
+
+    def least_p(self, sides: int) -> float:
+        """The smallest p of one or two sides that so many deals can give, whatever the trainings say."""
+        return min(1.0, sides / self.counted)
+
+
+def arm_grid(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level], given: Collection[str]) -> ArmGrid:
+    """The grid that is left of `vary` at the levels of `where`; names that are no factor are ignored."""
+    kept = {path: [level for level in vary[path] if path not in where or level == where[path]] for path in vary}
+    return ArmGrid(tuple(map(len, kept.values())), tuple(path in given for path in vary))

@@ -1,9 +1,10 @@
 """Hypotheses as they are written down beforehand: what every one states, and what each of the five tests adds."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
+from pydantic import Field, StringConstraints
 
+from gapctl.spec.added_later import AddedLater
 from gapctl.spec.frozen import Frozen
 
 Level = bool | int | float | str
@@ -21,14 +22,8 @@ class HypothesisBase(Frozen):
     claim: Annotated[str, Field(min_length=1)]
     source: str | None = None
     response: str
-    where: dict[str, Level] = Field(default_factory=dict)
+    where: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
     smallest_effect: Annotated[float, Field(ge=0.0)]
-
-    @model_serializer(mode="wrap")
-    def _as_declared(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without an empty `where`, so that hypotheses declared before it existed keep their hash."""
-        found: dict[str, Any] = plain(self)
-        return {key: value for key, value in found.items() if key != "where" or value}
 
 
 class Trend(HypothesisBase):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from gapctl.spec.arms import arms_left, strata
+from gapctl.spec.arms import arm_grid
 from gapctl.spec.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Trend
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import KeyPath, Problem, show
@@ -120,8 +120,7 @@ def _given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[Problem
 
 
 def _comparable(hypothesis: Correlation, at: KeyPath, vary: Mapping[str, Sequence[Level]]) -> Iterator[Problem]:
-    arms = arms_left(vary, hypothesis.where)
-    if max(map(len, strata(arms, hypothesis.given)), default=0) < 2:
+    if not arm_grid(vary, hypothesis.where, hypothesis.given).pairs:
         held = [name for name in (*hypothesis.where, *hypothesis.given) if name in vary]
         left = f"with {', '.join(held)} held, no two arms are left" if held else "the sweep has one arm"
         key = "given" if hypothesis.given else "test"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gapctl.spec.canonical import sha256_of
 from gapctl.spec.checks import examine
+from gapctl.spec.hashes import hypotheses_sha256, spec_sha256
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import Problem, SpecError, dotted, refusal, show
 from gapctl.spec.settings import Setting, applied, override, scale_settings, unknown
@@ -61,7 +61,7 @@ def _sweep(source: YamlSource, scale: str | None, overrides: Sequence[str]) -> S
         raise SpecError(f"--scale {chosen}: {path} has no scale {show(chosen)}; {_scales(plain, chosen)}")
     wanted = (*_recipe(plain, chosen), *map(override, overrides))
     spec = _changed(source, plain, wanted, chosen)
-    return Sweep(source, chosen, wanted, spec, _spec_sha256(spec), _hypotheses_sha256(spec), tuple(overrides))
+    return Sweep(source, chosen, wanted, spec, spec_sha256(spec), hypotheses_sha256(spec), tuple(overrides))
 
 
 def _plain(source: YamlSource) -> SweepFile:
@@ -125,11 +125,3 @@ def _recipe(spec: SweepFile, scale: str | None) -> list[Setting]:
 def _scales(spec: SweepFile, wrong: str) -> str:
     known = ", ".join(spec.scales)
     return f"expected one of {known}{did_you_mean(wrong, spec.scales)}" if known else "expected none, as it lists none"
-
-
-def _spec_sha256(spec: SweepFile) -> str:
-    return sha256_of(spec.model_dump(mode="json", exclude={"resources", "tracking", "scales", "default_scale"}))
-
-
-def _hypotheses_sha256(spec: SweepFile) -> str:
-    return sha256_of({"hypotheses": [item.model_dump(mode="json") for item in spec.hypotheses], "alpha": spec.alpha})

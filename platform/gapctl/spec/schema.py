@@ -9,7 +9,7 @@ from gapctl.spec.data import PairData
 from gapctl.spec.hypotheses import TESTS
 from gapctl.spec.paths import leaves
 from gapctl.spec.settings import known_paths
-from gapctl.spec.sweep import SweepFile
+from gapctl.spec.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
 from gapctl.spec.trial import Model, TrialConfig
 from gapctl.spec.vocabulary import METRICS
 
@@ -19,9 +19,9 @@ def sweep_schema() -> dict[str, Any]:
     schema = SweepFile.model_json_schema()
     paths = _union(leaves(base.model_dump()) for base in _bases())
     schema["properties"]["vary"]["propertyNames"] = {"enum": paths}
-    schema["properties"]["scales"]["additionalProperties"]["propertyNames"] = {
-        "enum": _union(map(known_paths, _bases()))
-    }
+    scales = schema["properties"]["scales"]
+    scales["propertyNames"] = {"pattern": SCALE_NAME, "maxLength": LONGEST_SCALE_NAME}
+    scales["additionalProperties"]["propertyNames"] = {"enum": _union(map(known_paths, _bases()))}
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
             _complete(name, known, paths)

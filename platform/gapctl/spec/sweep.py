@@ -1,13 +1,32 @@
 """The sweep file: a question, the grid of trainings that answers it, and hypotheses written down beforehand."""
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from gapctl.spec.added_later import AddedLater
 from gapctl.spec.frozen import Frozen
 from gapctl.spec.hypotheses import Hypothesis, Slug
 from gapctl.spec.hypotheses import Level as Level
+from gapctl.spec.problem import show
 from gapctl.spec.trial import TrialConfig
+
+SCALE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+LONGEST_SCALE_NAME: Final = 80
+
+
+def _scale_name(name: str) -> str:
+    """A scale's name, which becomes part of file names, as it is; raises ValueError where it could not."""
+    if len(name) > LONGEST_SCALE_NAME:
+        raise ValueError(f"found {show(name)}; expected at most {LONGEST_SCALE_NAME} characters")
+    if not re.fullmatch(SCALE_NAME, name):
+        raise ValueError(f"found {show(name)}; expected letters, digits, ., - and _, with a letter or digit first")
+    return name
+
+
+ScaleName = Annotated[str, AfterValidator(_scale_name)]
+"""Checked by a function, not by a pattern, so that its schema leaves room for what a scale may hold."""
 
 
 class Resources(Frozen):
@@ -43,10 +62,10 @@ class SweepFile(Frozen):
     base: TrialConfig
     vary: Annotated[dict[str, Annotated[list[Level], Field(min_length=1)]], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    first_seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    first_seed: Annotated[int, Field(ge=0, le=1_000_000), AddedLater(before=0)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
-    scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    scales: dict[ScaleName, dict[str, Any]] = Field(default_factory=dict)
     default_scale: str | None = None
     resources: Resources = Resources()
     tracking: Tracking = Tracking()

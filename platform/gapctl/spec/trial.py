@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from gapctl.spec.added_later import AddedLater
 from gapctl.spec.data import DATASETS, AnyData, MadData
 from gapctl.spec.frozen import Frozen
 from gapctl.spec.hypotheses import Level
@@ -32,7 +33,7 @@ class Temperature(Frozen):
 
     mode: Literal["learned", "fixed", "schedule", "frozen"] = "learned"
     init: Annotated[float, Field(ge=0.01, le=10.0)] = 0.07
-    final: Annotated[float, Field(ge=0.01, le=10.0)] | None = None
+    final: Annotated[Annotated[float, Field(ge=0.01, le=10.0)] | None, AddedLater(before=None)] = None
 
     @model_validator(mode="after")
     def _final_of_a_schedule(self) -> "Temperature":
@@ -61,8 +62,8 @@ class Train(Frozen):
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    micro_batches: Annotated[int, Field(ge=1, le=65_536)] = 1
-    compile: bool = False
+    micro_batches: Annotated[int, Field(ge=1, le=65_536), AddedLater(before=1)] = 1
+    compile: Annotated[bool, AddedLater(before=False)] = False
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> "Train":
@@ -95,7 +96,7 @@ class TrialConfig(Frozen):
     loss: Loss = Loss()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
-    init_from: dict[str, Level] = Field(default_factory=dict)
+    init_from: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
 
     @field_validator("model", mode="after")
     @classmethod

@@ -126,7 +126,8 @@ _GEOMETRY: Final = (
 )
 
 METRICS: Final = {
-    metric.key: metric for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_GEOMETRY, *_quality(), *_TRAIN, *_CAPTIONS)
+    metric.key: metric
+    for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_GEOMETRY, *_quality(), *_TRAIN, *_CAPTIONS)
 }
 
 

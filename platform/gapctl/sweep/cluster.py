@@ -5,6 +5,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gapctl.errors import InputError
+from gapctl.sweep.address import REMEDY
+
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -17,12 +20,13 @@ QUIET = {
 
 @contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
-    """Starts or joins Ray, and lets go of it in the end; an unreachable address raises InputError."""
+    """Starts or joins Ray, and lets go of it in the end; a cluster that cannot be joined raises InputError.
+
+    Ray waits minutes for one that does not answer: `check_address` asks first.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
-
-    from gapctl.errors import InputError
 
     try:
         ray.init(
@@ -31,12 +35,17 @@ def ray_session(address: str | None) -> Iterator[None]:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    except ConnectionError as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address is None:
+            raise
         raise InputError(
-            f"--address {address}: no Ray cluster answers there: {error}; "
-            "start one with `ray start --head` or `ray up cluster.yaml`, or leave --address out"
+            f"--address {address}: Ray cannot join a cluster there: {_first_line(error)}. {REMEDY}"
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gapctl.ledger import Ledger
-from gapctl.ledger.ledger import damaged
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger, Result
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.data import Data
@@ -45,15 +45,17 @@ def remainder(plan: Plan, ledger: Ledger) -> Remainder:
 
     Preparations of trials that are done are not asked for.
     """
-    bad = {trial.id: reason for trial in plan.trainings if (reason := damaged(ledger, trial.id)) is not None}
-    sound = [trial for trial in plan.trainings if trial.id not in bad]
-    finished = {trial.id for trial in sound if ledger.result(trial.id) is not None}
-    needed = {trial.parent for trial in plan.trials if trial.id not in finished}
-    left = [trial for trial in sound if trial.id not in finished]
+    found = list(zip(plan.trainings, ledger.results([trial.id for trial in plan.trainings]), strict=True))
+    done = [trial for trial, result in found if isinstance(result, Result)]
+    needed = {trial.parent for trial in plan.trials if trial not in done}
     return Remainder(
-        done=tuple(trial for trial in sound if trial.id in finished),
-        left=tuple(trial for trial in left if trial not in plan.preparations or trial.id in needed),
-        damaged=bad,
+        done=tuple(done),
+        left=tuple(
+            trial
+            for trial, result in found
+            if result is None and (trial.id in needed or trial not in plan.preparations)
+        ),
+        damaged={trial.id: str(result) for trial, result in found if isinstance(result, WorkError)},
     )
 
 

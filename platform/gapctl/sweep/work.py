@@ -12,8 +12,10 @@ from gapctl.data.pairs.feed import Reader
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Trial
+from gapctl.sweep.machine_log import MachineLog
 from gapctl.training.group import ALONE, Group
 from gapctl.training.hardware import hardware, memory, versions
+from gapctl.training.machine import Machine
 from gapctl.training.member import Member, Progress
 from gapctl.training.precision import resolve_precision
 from gapctl.training.run import TrainingRun
@@ -70,6 +72,10 @@ class PackWork:
             member = Member(trial.config, trial.seed, data, folder, self.device, initial=initial, leads=group.rank == 0)
             members.append(member)
         self._run = TrainingRun(members, self.device, group, _reader(readers))
+        self._machine = Machine(self.device, threads)
+        self._machine_logs = [
+            MachineLog(folder, member.samples_seen) for folder, member in zip(self._folders, members, strict=True)
+        ]
         self._finished: set[str] = set()
 
     def advance(self, seconds: float, steps: int = 1) -> list[dict[str, Any]]:
@@ -78,6 +84,8 @@ class PackWork:
         A trial's last report comes after its result is in the ledger.
         """
         progress = self._run.advance(seconds, steps)
+        if self._group.rank == 0:
+            self._log_machine(progress)
         reports = []
         for place, (trial, found) in enumerate(zip(self._trials, progress, strict=True)):
             if trial.id in self._finished:
@@ -98,6 +106,17 @@ class PackWork:
         for trial, folder in zip(self._trials, self._folders, strict=True):
             if trial.id not in self._finished:
                 folder.rest()
+
+    def _log_machine(self, progress: Sequence[Progress]) -> None:
+        """Written down with evaluations only, so that a ledger far away is not written to every few seconds."""
+        beside = zip(self._trials, self._run.members, self._machine_logs, progress, strict=True)
+        in_training = [(member, log, found) for trial, member, log, found in beside if trial.id not in self._finished]
+        measures = self._machine.look(at_once=any(found.done for _, _, found in in_training))
+        for member, log, found in in_training:
+            if measures is not None:
+                log.add(found.samples_seen, member.seconds, measures)
+            if found.rows or found.done:
+                log.keep()
 
     def _finish(self, place: int) -> None:
         trial, member = self._trials[place], self._run.members[place]

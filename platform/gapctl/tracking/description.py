@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from gapctl.ledger.ledger import DEFAULT_SCALE_NAME
+from gapctl.ledger.declaring import DEFAULT_SCALE_NAME
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.data import Data

@@ -30,6 +30,7 @@ class Mirror:
         self._params = dict(run.data.params)
         self._metrics: dict[str, float] = dict(run.data.metrics)
         self._ended = (run.info.status, run.info.end_time)
+        self._work_logged = -1
         self.changed = False
 
     @property
@@ -74,18 +75,23 @@ class Mirror:
                 target.write_bytes(content)
             self._client.log_artifacts(self.run_id, folder)
 
-    def log(self, rows: Sequence[Row]) -> None:
-        """Logs the evaluations that are not there yet.
+    def log(self, rows: Sequence[Row], work: Sequence[Row] = ()) -> None:
+        """Logs the evaluations that are not there yet, and of `work` what was measured until the last of them.
 
         An evaluation's time is the run's start plus the work until then. So it is the same at every attempt, MLflow
         recognises what it has, and charts over time leave out pauses.
         """
         from mlflow.entities import RunTag
 
-        for batch in _batches([row for row in rows if row.samples_seen > self._logged]):
+        fresh = [row for row in rows if row.samples_seen > self._logged]
+        until = fresh[-1].samples_seen if fresh else self._logged
+        beside = [row for row in self._unlogged(work) if row.samples_seen <= until] if fresh else []
+        for batch in _batches([*fresh, *beside]):
             metrics = [metric for row in batch for metric in self._metrics_of(row)]
-            self._client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(LOGGED, str(batch[-1].samples_seen))])
+            reached = max(self._logged, *(row.samples_seen for row in batch))
+            self._client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(LOGGED, str(reached))])
             self._remember(batch)
+        self._work_logged = max([self._work_logged, *(row.samples_seen for row in beside)])
 
     def complete(
         self,
@@ -103,7 +109,7 @@ class Mirror:
         from mlflow.entities import Param, RunTag
 
         fresh = [row for row in rows[:-1] if row.samples_seen > self._logged]
-        metrics = [metric for row in (*fresh, *work) for metric in self._metrics_of(row)]
+        metrics = [metric for row in (*fresh, *self._unlogged(work)) for metric in self._metrics_of(row)]
         metrics += [metric for row in rows[-1:] for metric in self._metrics_of(row, model_id)]
         *before, last = [
             metrics[i : i + METRICS_IN_A_REQUEST] for i in range(0, len(metrics), METRICS_IN_A_REQUEST)
@@ -124,9 +130,13 @@ class Mirror:
 
     def _remember(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            self._tags[LOGGED] = str(row.samples_seen)
+            self._tags[LOGGED] = str(max(self._logged, row.samples_seen))
             self._metrics.update(row.metrics)
         self.changed = True
+
+    def _unlogged(self, work: Sequence[Row]) -> list[Row]:
+        """What this process has not sent; what an earlier one sent, MLflow recognises."""
+        return [row for row in work if row.samples_seen > self._work_logged]
 
     def _metrics_of(self, row: Row, model_id: str | None = None) -> "list[Metric]":
         from mlflow.entities import Metric

@@ -1,5 +1,7 @@
 """Where a browser finds a sweep in MLflow's pages."""
 
+from collections.abc import Mapping
+
 from gapctl.errors import WorkError
 from gapctl.spec.secrets import without_passwords
 from gapctl.tracking.reasons import in_plain_words
@@ -17,14 +19,21 @@ def page_address(address: str, uri: str, sweep_name: str | None) -> str:
 
     Raises WorkError where the store cannot be asked.
     """
-    everything = f"{address}/#/experiments?{TRAININGS}"
     if sweep_name is None:
-        return everything
+        return every_page(address)
     try:
         experiment = open_store(uri).get_experiment_by_name(sweep_name)
     except Exception as error:
         raise WorkError(f"MLflow at {without_passwords(uri)} cannot be read: {in_plain_words(error)}") from error
-    if experiment is None:
-        return everything
-    view = f"&{SHARE_KEY}={TABLE}" if f"{PREFIX}{TABLE}" in experiment.tags else ""
-    return f"{address}/#/experiments/{experiment.experiment_id}/runs?{TRAININGS}{view}"
+    return every_page(address) if experiment is None else sweep_page(address, experiment.experiment_id, experiment.tags)
+
+
+def every_page(address: str) -> str:
+    """The page of all experiments."""
+    return f"{address}/#/experiments?{TRAININGS}"
+
+
+def sweep_page(address: str, experiment_id: str, tags: Mapping[str, str]) -> str:
+    """The page of an experiment, as the sweep's own view shows it where there is one."""
+    view = f"&{SHARE_KEY}={TABLE}" if f"{PREFIX}{TABLE}" in tags else ""
+    return f"{address}/#/experiments/{experiment_id}/runs?{TRAININGS}{view}"

@@ -45,9 +45,10 @@ class Projection:
     a new projection then goes on from whatever was reached.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, uri: str) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, uri: str, filled_at: str | None = None) -> None:
+        """`filled_at` is where the store lies until it is moved to `uri`."""
         self._plan, self._ledger, self._uri = plan, ledger, uri
-        self._client = open_store(uri)
+        self._client = open_store(filled_at or uri)
         self.experiment_id = experiment_of(self._client, plan.sweep, uri)
         self._trials: dict[str, Mirror] = {}
         self._parent: Mirror | None = None
@@ -81,17 +82,21 @@ class Projection:
         address = f"#/experiments/{self.experiment_id}/runs/{parent.run_id}/artifacts/{REPORT}?{TRAININGS}"
         parent.describe({VERDICTS: findings.verdicts, NOTE: sweep_note(self._plan.sweep, findings, address)})
 
+    def note(self) -> None:
+        """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
+        runs = {trial_id: mirror.run_id for trial_id, mirror in self._trials.items()}
+        note_shown(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+
     def settle(self, *, closing: bool) -> None:
         """Says how the sweep stands: at work until `closing`, then by what became of its trials."""
         states = {story.status for story in self._stories.values()}
         parent = self._sweep_run()
-        runs = {trial_id: mirror.run_id for trial_id, mirror in self._trials.items()}
-        note_shown(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+        self.note()
         ends = [story.began + story.seconds for story in self._stories.values()]
         parent.settle(self._status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000))
 
     def _status(self, states: set[Status], closing: bool) -> Status:
-        if len(self._stories) == len(self._plan.trainings) and states == {"FINISHED"}:
+        if all(trial.id in self._stories for trial in self._plan.trials) and states == {"FINISHED"}:
             return "FINISHED"
         if not closing or "RUNNING" in states:
             return "RUNNING"
@@ -171,7 +176,7 @@ class Projection:
         else:
             failure = {} if story.failure is None else {FAILURE: story.failure}
             mirror.describe({**tags, **failure}, params)
-            mirror.log(story.rows)
+            mirror.log(story.rows, story.work)
         mirror.settle(story.status, story.seconds)
 
     def _model(self, mirror: Mirror, trial: Trial, *, anew: bool) -> str:

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import sqlite3
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,12 +22,74 @@ def open_store(uri: str) -> "MlflowClient":
     hush()
     from mlflow import MlflowClient
 
-    file = database_file(uri)
-    if file is not None and not (file.exists() and file.stat().st_size):
-        _make_database(file)
+    file = _missing_database(uri)
+    if file is not None:
+        with suppress(FileExistsError), database_aside(file):
+            pass
     if not is_server(uri):
         _try_database(absolute(uri))
     return MlflowClient(absolute(uri))
+
+
+@contextmanager
+def filled_aside(uri: str) -> Iterator[str]:
+    """The address to fill a store at: `uri`, or a database aside where there is none yet, which is moved there.
+
+    SQLite waits for the disk several times at each of MLflow's transactions, of which a trial has ten. A database that
+    nobody sees before it is whole needs none of that. What was written before an error is kept. Raises FileExistsError
+    where another process has made the database in the meantime; it has nothing of ours then.
+    """
+    file = _missing_database(uri)
+    if file is None:
+        yield uri
+    else:
+        with database_aside(file) as made:
+            yield f"sqlite:///{made}"
+
+
+@contextmanager
+def database_aside(file: Path) -> Iterator[Path]:
+    """MLflow's empty tables in another place, moved to `file` in the end, as a whole.
+
+    MLflow cannot repair a database that a kill left halfway through the making of its tables.
+    """
+    hush()
+    from mlflow import MlflowClient
+
+    with TemporaryDirectory(prefix="gapctl-mlflow-") as folder:
+        made = Path(folder).resolve() / "mlflow.db"
+        with _not_waiting_for_the_disk(made):
+            MlflowClient(f"sqlite:///{made}").search_experiments()
+            try:
+                yield made
+            finally:
+                _move(made, file)
+
+
+def _missing_database(uri: str) -> Path | None:
+    """The file of an SQLite address where there is no database yet."""
+    file = database_file(uri)
+    return None if file is None or (file.exists() and file.stat().st_size) else file
+
+
+@contextmanager
+def _not_waiting_for_the_disk(database: Path) -> Iterator[None]:
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def relax(connection: object, record: object) -> None:
+        if isinstance(connection, sqlite3.Connection) and _file_of(connection) == str(database):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", relax)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", relax)
+
+
+def _file_of(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA database_list").fetchone()[2])
 
 
 def _try_database(uri: str) -> None:
@@ -38,19 +103,15 @@ def _try_database(uri: str) -> None:
         engine.dispose()
 
 
-def _make_database(file: Path) -> None:
-    """Lets MLflow make its tables elsewhere first: killed halfway, it would leave a database that it cannot repair."""
-    from mlflow import MlflowClient
-
-    with TemporaryDirectory(prefix="gapctl-mlflow-") as folder:
-        made = Path(folder) / "mlflow.db"
-        MlflowClient(f"sqlite:///{made}").search_experiments()
-        part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            shutil.copyfile(made, part)
-            _put(part, file)
-        finally:
-            part.unlink(missing_ok=True)
+def _move(made: Path, file: Path) -> None:
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        shutil.copyfile(made, part)
+        with part.open("rb") as copied:
+            os.fsync(copied.fileno())
+        _put(part, file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _put(part: Path, file: Path) -> None:
@@ -60,6 +121,6 @@ def _put(part: Path, file: Path) -> None:
     try:
         os.link(part, file)
     except FileExistsError:
-        return
+        raise
     except OSError:  # a file system without links
         part.rename(file)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -12,9 +12,11 @@ from gapctl.ledger import Ledger, Result, TrialFolder
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 POSITION = ("samples_seen", "seconds")
-SPEED = "system/samples_per_second"
+SYSTEM = "system/"
+"""What MLflow's pages show as metrics of the system."""
+SPEED = f"{SYSTEM}samples_per_second"
 MEMORY = {"memory_mb": "system/memory_usage_megabytes", "gpu_memory_mb": "system/gpu_memory_usage_megabytes"}
-"""A result's hardware, and what it is called among the metrics that MLflow's pages show as those of the system."""
+"""A result's hardware, and what it is called there."""
 
 
 class Row(NamedTuple):
@@ -29,7 +31,8 @@ class Row(NamedTuple):
 class Story:
     """A trial that has begun: when (seconds since 1970), how long it worked, its evaluations, and what became of it.
 
-    `work` has, once it is done, how fast it was trained and how much memory its process held.
+    `work` has how fast it was trained and what it asked of its machine; the ledger may know less of that than of the
+    rest.
     """
 
     began: float
@@ -61,39 +64,49 @@ def story_of(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> S
 def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> Story:
     rows, result = _rows(folder), folder.result()
     seconds = rows[-1].seconds if rows else 0.0
+    work = (*_speeds(rows), *_machine(folder, result))
     if result is not None:
-        return Story(began, result.seconds, rows, "FINISHED", None, trial_yaml, _work(rows, result))
+        return Story(began, result.seconds, rows, "FINISHED", None, trial_yaml, work)
     if running:
-        return Story(began, seconds, rows, "RUNNING", None, trial_yaml)
+        return Story(began, seconds, rows, "RUNNING", None, trial_yaml, work)
     if (failure := folder.failure()) is not None:
-        return Story(began, seconds, rows, "FAILED", _last_line(failure), trial_yaml)
+        return Story(began, seconds, rows, "FAILED", _last_line(failure), trial_yaml, work)
     alive = running is None and folder.samples_being_trained() is not None
-    return Story(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml)
+    return Story(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml, work)
 
 
 def _rows(folder: TrialFolder) -> tuple[Row, ...]:
     history = folder.history()
     if history is None:
         return ()
-    return tuple(
-        Row(
-            int(row["samples_seen"]),
-            float(row["seconds"]),
-            {key: float(value) for key, value in row.items() if key not in POSITION and _is_number(value)},
-        )
-        for row in history.sort("samples_seen").iter_rows(named=True)
+    return tuple(_row(row) for row in history.sort("samples_seen").iter_rows(named=True))
+
+
+def _row(found: Mapping[str, float], prefix: str = "") -> Row:
+    measured = {key: value for key, value in found.items() if key not in POSITION and _is_number(value)}
+    return Row(
+        int(found["samples_seen"]),
+        float(found["seconds"]),
+        {f"{prefix}{key}": float(value) for key, value in measured.items()},
     )
 
 
-def _work(rows: Sequence[Row], result: Result) -> tuple[Row, ...]:
-    """Pairs trained on per second of work, evaluation included, between evaluations; memory in the end."""
-    speeds = [
+def _speeds(rows: Sequence[Row]) -> list[Row]:
+    """Pairs trained on per second of work, evaluation included, between evaluations."""
+    return [
         Row(after.samples_seen, after.seconds, {SPEED: (after.samples_seen - before.samples_seen) / seconds})
         for before, after in pairwise(rows)
         if (seconds := after.seconds - before.seconds) > 0
     ]
+
+
+def _machine(folder: TrialFolder, result: Result | None) -> list[Row]:
+    """What the trial noted of its machine; where it noted nothing, the memory that its process held in the end."""
+    noted = [_row(row, SYSTEM) for row in folder.machine_rows()]
+    if noted or result is None:
+        return noted
     memory = {name: float(result.hardware[key]) for key, name in MEMORY.items() if key in result.hardware}
-    return (*speeds, *([Row(result.samples_seen, result.seconds, memory)] if memory else []))
+    return [Row(result.samples_seen, result.seconds, memory)] if memory else []
 
 
 def _is_number(value: float | None) -> bool:

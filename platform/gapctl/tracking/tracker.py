@@ -6,6 +6,7 @@ while the sweep goes on and by `gapctl track sync` after it.
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -43,7 +44,8 @@ class Tracker:
         self._pending: dict[str, Trial] = {}
         self._running: dict[str, bool] = {}
         self._findings: Findings | None = None
-        self._closing = threading.Event()
+        self._closing, self._wake = threading.Event(), threading.Event()
+        self._rounds_begun = self._rounds_done = 0
         self._thread: threading.Thread | None = None
         self._projection: Projection | None = None
         self._problem: str | None = None
@@ -83,13 +85,25 @@ class Tracker:
         self._findings = findings
         self._start()
 
+    def catch_up(self) -> None:
+        """Waits until MLflow shows what happened so far and a note beside the ledger says where.
+
+        Waits no longer where MLflow did not take what it was last given.
+        """
+        self._start()
+        if self._problem is None:
+            wanted = self._rounds_begun + 1
+            self._wake.set()
+            self._wait(lambda: self._rounds_done >= wanted)
+
     def close(self) -> TrackingOutcome:
         """Shows what is left to show and ends the thread; a dead server ends it within seconds."""
         if self._outcome is None:
             self._running.update(dict.fromkeys(self._running, False))
             self._mark(*self._plan.trainings)
             self._closing.set()
-            self._wait()
+            self._wake.set()
+            self._wait(lambda: False)
             self._outcome = TrackingOutcome(self._uri, self._message())
         return self._outcome
 
@@ -103,10 +117,11 @@ class Tracker:
             self._thread = threading.Thread(target=self._work, name="gapctl-tracker", daemon=True)
             self._thread.start()
 
-    def _wait(self) -> None:
+    def _wait(self, enough: Callable[[], bool]) -> None:
+        """Until it is enough, the thread ends, or takes too long over a step."""
         thread, self._stepped = self._thread, time.monotonic()
-        while thread is not None and thread.is_alive():
-            thread.join(timeout=0.5)
+        while thread is not None and thread.is_alive() and not enough():
+            thread.join(timeout=0.1)
             if thread.is_alive() and time.monotonic() - self._stepped > STALLED_SECONDS:
                 self._problem = f"it has not answered for {STALLED_SECONDS:.0f} seconds"
                 return
@@ -114,10 +129,13 @@ class Tracker:
     def _work(self) -> None:
         while True:
             closing = self._closing.is_set()
+            self._wake.clear()
+            self._rounds_begun += 1
             self._attempt(closing)
+            self._rounds_done += 1
             if closing:
                 return
-            self._closing.wait(RETRY_SECONDS if self._problem else BATCH_SECONDS)
+            self._wake.wait(RETRY_SECONDS if self._problem else BATCH_SECONDS)
 
     def _attempt(self, closing: bool) -> None:
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from gapctl.training.machine import held_kilobytes
 from gapctl.training.precision import Resolved
 
 PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
@@ -41,12 +42,8 @@ def memory(device: torch.device) -> dict[str, int]:
 
     Freed memory stays with the process (`training/memory.py`), so what it holds in the end is about the most it had.
     """
-    found = {}
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        found["memory_mb"] = next(int(line.split()[1]) for line in status.splitlines() if "RssAnon" in line) // 1024
-    except (OSError, StopIteration):
-        pass  # no Linux; the rest of the result stands
+    held = held_kilobytes()
+    found = {} if held is None else {"memory_mb": held // 1024}
     if device.type == "cuda":
         found["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) // 2**20
     return found

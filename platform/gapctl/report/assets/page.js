@@ -71,15 +71,15 @@
   for (const panel of document.querySelectorAll(".panel")) tools(panel);
   Charts.drawAll(pin);
 
-  const meaning = document.querySelector("details.meaning");
-  let opened = false;
+  // Paper cannot be unfolded.
+  let folded = [];
   window.addEventListener("beforeprint", () => {
-    opened = meaning !== null && !meaning.open;
-    if (opened) meaning.open = true;
+    folded = [...document.querySelectorAll("details:not([open])")];
+    for (const details of folded) details.open = true;
     Charts.onPaper();
   });
   window.addEventListener("afterprint", () => {
-    if (opened) meaning.open = false;
+    for (const details of folded) details.open = false;
     Charts.onScreen();
   });
 

@@ -1,0 +1,130 @@
+"""Time to show a ledger of 500 finished trials in MLflow, as a whole process: `gapctl track sync` on a new database.
+
+python benchmarks/tracking.py [--rounds 3] [--json FILE]
+
+Trials have six evaluations of every metric that a trial of MAD has. The peer is a script that logs the same numbers,
+parameters, tags and `trial.yaml` by MLflow's usual calls, one `log_metrics` an evaluation; it makes no models, no
+report and no verdicts. Beside it stands how long the same command takes again, when nothing is left to write.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import polars as pl
+import yaml
+
+from gapctl.cli.context import plan_for
+from gapctl.ledger import Ledger, Result
+from gapctl.ledger.result import to_json
+from gapctl.ledger.trial_folder import describe
+from gapctl.plan.trials import Plan
+from gapctl.spec.vocabulary import METRICS
+from process_cost import measured
+from row import Row, write_rows
+
+TRIALS, EVALUATIONS = 500, 6
+LIMIT = 60.0
+SWEEP = """\
+name: five-hundred
+question: How long does it take to show 500 trials?
+base: {train: {samples: 51_200}}
+vary:
+  data.captions.attributes: [0, 1, 2, 3, 4]
+  temperature.init: [0.02, 0.05, 0.07, 0.1]
+seeds: 25
+hypotheses:
+  - {id: gap, claim: It closes., test: trend, response: gap/rmg, factor: data.captions.attributes,
+     direction: decreasing, smallest_effect: 0.02}
+"""
+SCRIPT = """
+import json, pathlib, sys
+import mlflow, pandas as pd, yaml
+runs, store = sys.argv[1:]
+mlflow.set_tracking_uri(store)
+mlflow.set_experiment("five-hundred")
+for folder in sorted(pathlib.Path(runs).iterdir()):
+    if folder.is_dir():
+        trial = yaml.safe_load((folder / "trial.yaml").read_text())
+        history = pd.read_parquet(folder / "history.parquet")
+        with mlflow.start_run(run_name=trial["label"]):
+            mlflow.set_tags({"trial": trial["trial"], "seed": trial["seed"]})
+            mlflow.log_params(pd.json_normalize(trial["config"]).iloc[0].to_dict())
+            for row in history.to_dict("records"):
+                mlflow.log_metrics(row, step=int(row["samples_seen"]))
+            mlflow.log_artifact(str(folder / "trial.yaml"))
+print(sum(1 for _ in pathlib.Path(runs).glob("*/trial.yaml")))
+"""
+
+
+def fill(runs: Path, plan: Plan) -> None:
+    """A finished ledger whose numbers are drawn, without the ledger's wait for the disk after each file."""
+    rng = np.random.default_rng(0)
+    Ledger(str(runs)).declare(plan)
+    samples = np.linspace(0, 51_200, EVALUATIONS).astype(int)
+    hardware: dict[str, str | int] = {"device": "cpu", "precision": "float32", "memory_mb": 800}
+    for trial in plan.trials:
+        folder = runs / trial.id
+        folder.mkdir()
+        (folder / "trial.yaml").write_text(yaml.safe_dump(describe(trial), sort_keys=False), encoding="utf-8")
+        columns = {name: rng.normal(0.4, 0.05, EVALUATIONS) for name in METRICS}
+        history = pl.DataFrame({"samples_seen": samples, "seconds": samples / 2_500.0, **columns})
+        history.write_parquet(folder / "history.parquet")
+        last = {name: float(values[-1]) for name, values in columns.items()}
+        result = Result(trial.id, last, 51_200, 20.6, {"python": "3.11"}, hardware)
+        (folder / "result.json").write_bytes(to_json(result))
+
+
+def sync_once(file: Path, runs: Path, store: str, expected: str) -> float:
+    """Runs the command and checks what it says; seconds."""
+    sync = ("track", "sync", str(file), "--runs", str(runs), "--uri", store)
+    cost, output = measured([sys.executable, "-m", "gapctl", *sync])
+    if expected not in output.decode():
+        raise SystemExit(f"expected {expected!r}, found {output.decode()!r}")
+    return cost.seconds
+
+
+def script_once(runs: Path, store: str) -> float:
+    """The peer; seconds."""
+    cost, output = measured([sys.executable, "-W", "ignore", "-c", SCRIPT, str(runs), store])
+    if output.split()[-1:] != [str(TRIALS).encode()]:
+        raise SystemExit(f"the script logged {output.decode()}")
+    return cost.seconds
+
+
+def main() -> None:
+    """Prints the rows, and writes them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    first, again, script = [], [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file, runs = folder / "sweep.yaml", folder / "runs"
+        file.write_text(SWEEP, encoding="utf-8")
+        fill(runs, plan_for(file, None, None))
+        for place in range(arguments.rounds):
+            store = f"sqlite:///{folder / f'ours{place}.db'}"
+            first.append(sync_once(file, runs, store, f"{TRIALS} created"))
+            again.append(sync_once(file, runs, store, f"{TRIALS} unchanged"))
+            script.append(script_once(runs, f"sqlite:///{folder / f'script{place}.db'}"))
+            print(f"round {place}: {first[-1]:.1f} s, again {again[-1]:.1f} s, script {script[-1]:.1f} s", flush=True)
+    ours, peer = median(first), median(script)
+    print(json.dumps({"sync": ours, "again": median(again), "script": peer}))
+    if arguments.json:
+        what, why = f"{TRIALS} trials shown in MLflow", "MLflow's own handling of each metric"
+        rows = [
+            Row(what, "s", ours, why, "a script's own MLflow calls", peer, peer / ours, better="lower"),
+            Row(f"{what}, limit", "s", ours, why, target=LIMIT, better="lower"),
+            Row("the same again, nothing to write", "s", median(again), why, better="lower"),
+        ]
+        write_rows(rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
