@@ -71,7 +71,7 @@ class PackWork:
             initial = None if trial.parent is None else _weights_of(ledger, trial.parent)
             member = Member(trial.config, trial.seed, data, folder, self.device, initial=initial, leads=group.rank == 0)
             members.append(member)
-        self._run = TrainingRun(members, self.device, group, _reader(readers))
+        self._run = TrainingRun(members, self.device, group, _reader(readers, group))
         self._machine = Machine(self.device, threads)
         self._machine_logs = [
             MachineLog(folder, member.samples_seen) for folder, member in zip(self._folders, members, strict=True)
@@ -151,12 +151,12 @@ def _weights_of(ledger: Ledger, trial_id: str) -> bytes:
     return content
 
 
-def _reader(readers: int) -> Reader | None:
+def _reader(readers: int, group: Group) -> Reader | None:
     if not readers:
         return None
     from gapctl.data.pairs.read_ray import RayTasks
 
-    return RayTasks(readers)
+    return RayTasks(readers, reserved=group.size == 1)
 
 
 def finished_report(result: Result) -> dict[str, Any]:

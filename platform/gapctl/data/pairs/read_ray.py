@@ -31,10 +31,15 @@ FAILED: Final = "failed"
 @dataclass(frozen=True)
 class RayTasks:
     """So many tasks at a time, each on one CPU; what they are ahead of the training takes up to `store_bytes` of Ray's
-    object store."""
+    object store.
+
+    They run inside the trial's reservation, or beside it where that is not `reserved` for them: the workers of one
+    trial fill theirs, and a sweep then starts no more trials than there are CPUs for.
+    """
 
     cpus: int = 1
     store_bytes: int = STORE_BYTES
+    reserved: bool = True
 
     def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
         """A worker's samples in their order, from the share's origin on.
@@ -45,7 +50,7 @@ class RayTasks:
         import ray
         from ray.exceptions import RayError
 
-        room = _room(self.cpus)
+        room = _room(self.cpus) if self.reserved else {}
         held = ray.put(_Held(reading, order, share))
         first = order.chunk_at(share.origin)
         number = first.epoch * order.chunks + first.number
