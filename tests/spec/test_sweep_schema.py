@@ -43,7 +43,7 @@ MISTAKES: list[tuple[str, Any]] = [
     ("scales.quick", {"base.train.smaples": 3}),
     ("scales", {"../up": {}}),
     ("scales", {"a" * 81: {}}),
-    ("resources.workers", 2),
+    ("resources.workers", 0),
     ("hypotheses", [{**document()["hypotheses"][0], "response": "gap/rgm"}]),
     ("hypotheses", [{**document()["hypotheses"][0], "test": "trnd"}]),
     ("hypotheses", [{**document()["hypotheses"][1], "factor": "data.captions"}]),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from gapctl.spec.frozen import Frozen
+from gapctl.spec.frozen import Frozen, WrongValueError
 
 FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
 Keep = Literal[
@@ -70,7 +70,7 @@ class PairCaptions(Frozen):
     @model_validator(mode="after")
     def _enriched_by_something(self) -> "PairCaptions":
         if self.keep == "enriched" and not self.field:
-            raise ValueError("keep is enriched and field is empty; expected the json key of the second caption")
+            raise WrongValueError("field", "found '' with keep enriched; expected the json key of the second caption")
         return self
 
 
@@ -88,7 +88,7 @@ class PairImages(Frozen):
     def _amount_fits(self) -> "PairImages":
         low, high = AMOUNTS[self.degrade]
         if not low <= self.amount <= high:
-            raise ValueError(f"amount is {self.amount:g}; expected {low:g} to {high:g} for {self.degrade}")
+            raise WrongValueError("amount", f"found {self.amount:g}; expected {low:g} to {high:g} for {self.degrade}")
         return self
 
 

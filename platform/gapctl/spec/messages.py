@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gapctl.spec.data import DATASETS
+from gapctl.spec.frozen import WrongValueError
 from gapctl.spec.hypotheses import TESTS
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import KeyPath, Problem, show
@@ -39,8 +40,14 @@ def problems_in(error: ValidationError, document: Any, model: type[BaseModel]) -
     """One problem per path, the alternatives of a union in one sentence; `model` is what was validated."""
     at_path: dict[KeyPath, list[ErrorDetails]] = {}
     for found in error.errors():
-        at_path.setdefault(_in_document(found, document), []).append(found)
+        at_path.setdefault((*_in_document(found, document), *_key_of(found)), []).append(found)
     return [Problem(path, _text(path, found, model)) for path, found in at_path.items()]
+
+
+def _key_of(found: ErrorDetails) -> KeyPath:
+    """The key that a check of a whole model is about, where it says so."""
+    error = found.get("ctx", {}).get("error")
+    return (error.key,) if isinstance(error, WrongValueError) else ()
 
 
 def _text(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:

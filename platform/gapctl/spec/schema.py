@@ -17,11 +17,14 @@ from gapctl.spec.vocabulary import METRICS
 def sweep_schema() -> dict[str, Any]:
     """The models as JSON Schema (2020-12), with the factors, settings and metrics that only the checks know."""
     schema = SweepFile.model_json_schema()
-    paths = _union(leaves(base.model_dump()) for base in _bases())
+    known = _union(leaves(base.model_dump()) for base in _bases())
+    paths = [*known, *(f"init_from.{path}" for path in known)]
     schema["properties"]["vary"]["propertyNames"] = {"enum": paths}
     scales = schema["properties"]["scales"]
     scales["propertyNames"] = {"pattern": SCALE_NAME, "maxLength": LONGEST_SCALE_NAME}
-    scales["additionalProperties"]["propertyNames"] = {"enum": _union(map(known_paths, _bases()))}
+    scales["additionalProperties"]["propertyNames"] = {
+        "enum": _union([*map(known_paths, _bases()), [f"vary.{path}" for path in paths]])
+    }
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
             _complete(name, known, paths)

@@ -86,4 +86,6 @@ def known_paths(base: TrialConfig) -> list[str]:
     paths = leaves(base.model_dump())
     resources = [f"resources.{name}" for name in Resources.model_fields]
     tracking = [f"tracking.{name}" for name in Tracking.model_fields]
-    return [*PLAIN, *resources, *tracking, *(f"{top}.{path}" for top in ("base", "vary") for path in paths)]
+    inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
+    settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
+    return list(dict.fromkeys([*PLAIN, *resources, *tracking, *settings, *inits]))

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from gapctl.spec.added_later import AddedLater
 from gapctl.spec.data import DATASETS, AnyData, MadData
-from gapctl.spec.frozen import Frozen
+from gapctl.spec.frozen import Frozen, WrongValueError
 from gapctl.spec.hypotheses import Level
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.paths import leaf_values, placed
@@ -38,9 +38,11 @@ class Temperature(Frozen):
     @model_validator(mode="after")
     def _final_of_a_schedule(self) -> "Temperature":
         if self.mode == "schedule" and self.final is None:
-            raise ValueError("mode is schedule and final is missing; expected the temperature of the last step")
+            raise WrongValueError("mode", "found 'schedule' without final; expected final, the last step's temperature")
         if self.mode != "schedule" and self.final is not None:
-            raise ValueError(f"final is {self.final:g} and mode {self.mode}; expected it with mode schedule only")
+            raise WrongValueError(
+                "final", f"found {self.final:g} with mode {self.mode}; expected it with mode schedule only"
+            )
         return self
 
 
@@ -92,48 +94,51 @@ class TrialConfig(Frozen):
 
     data: AnyData = MadData()
     model: Model = Model()
+    init_from: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
     temperature: Temperature = Temperature()
     loss: Loss = Loss()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
-    init_from: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
-
-    @field_validator("model", mode="after")
-    @classmethod
-    def _reads_these_captions(cls, model: Model, info: ValidationInfo) -> Model:
-        data = info.data.get("data")
-        if data is not None and PRESETS[model.preset].dataset != data.dataset:
-            fitting = ", ".join(name for name, preset in PRESETS.items() if preset.dataset == data.dataset)
-            raise ValueError(f"preset {model.preset} does not read data.dataset {data.dataset}; expected {fitting}")
-        return model
-
-    @field_validator("train", mode="after")
-    @classmethod
-    def _one_pass_on_mad(cls, train: Train, info: ValidationInfo) -> Train:
-        data = info.data.get("data")
-        if data is not None and data.dataset == "mad" and (train.micro_batches > 1 or train.compile):
-            raise ValueError(
-                "micro_batches and compile are for image-text pairs; expected 1 and false with dataset mad"
-            )
-        return train
 
     @field_validator("init_from", mode="before")
     @classmethod
     def _by_dotted_path(cls, changes: Any) -> Any:
         return leaf_values(changes) if isinstance(changes, Mapping) else changes
 
-    @field_validator("init_from", mode="after")
+    @field_validator("model", mode="after")
     @classmethod
-    def _describes_a_training(cls, changes: dict[str, Level], info: ValidationInfo) -> dict[str, Level]:
-        if {"data", "model", "temperature", "loss", "train", "evaluate"} <= info.data.keys():
-            own = cls.model_construct(**info.data)
-            if not changes and own.temperature.mode == "frozen":
-                raise ValueError(
-                    "temperature.mode is frozen; expected init_from, the training whose temperature it keeps"
-                )
-            if changes:
-                _check_parent(own, _changed(own, changes))
-        return changes
+    def _reads_these_captions(cls, model: Model, info: ValidationInfo) -> Model:
+        data = info.data.get("data")
+        if data is not None and PRESETS[model.preset].dataset != data.dataset:
+            fitting = " or ".join(name for name, preset in PRESETS.items() if preset.dataset == data.dataset)
+            raise WrongValueError("preset", f"found {model.preset!r} with dataset {data.dataset}; expected {fitting}")
+        return model
+
+    @field_validator("temperature", mode="after")
+    @classmethod
+    def _frozen_where_it_was(cls, temperature: Temperature, info: ValidationInfo) -> Temperature:
+        if temperature.mode == "frozen" and not info.data.get("init_from"):
+            raise WrongValueError("mode", "found 'frozen' without init_from; expected learned, fixed or schedule there")
+        return temperature
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _one_pass_on_mad(cls, train: Train, info: ValidationInfo) -> Train:
+        data = info.data.get("data")
+        for name, plain in (("micro_batches", 1), ("compile", False)):
+            found = getattr(train, name)
+            if data is not None and data.dataset == "mad" and found != plain:
+                expected = f"expected {str(plain).lower()} with dataset mad, whose steps are one pass"
+                raise WrongValueError(name, f"found {str(found).lower()}; {expected}")
+        return train
+
+    @model_validator(mode="after")
+    def _init_from_describes_a_training(self) -> "TrialConfig":
+        for name in ("model", "loss") if self.init_from else ():
+            if getattr(self.parent, name) != getattr(self, name):
+                text = f"changes {name}; expected this training's {name}, as the weights become its own"
+                raise WrongValueError("init_from", text)
+        return self
 
     @property
     def parent(self) -> "TrialConfig | None":
@@ -147,17 +152,13 @@ def _changed(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
     known = leaf_values(document)
     for path, value in changes.items():
         if path not in known:
-            raise ValueError(f"{path}: no such value; expected one of {', '.join(known)}{did_you_mean(path, known)}")
+            raise WrongValueError(
+                "init_from", f"{path}: no such value; expected one of {', '.join(known)}{did_you_mean(path, known)}"
+            )
         document = placed(document, path.split("."), value)
     try:
         return TrialConfig.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"] if step not in DATASETS)
-        raise ValueError(f"{where}: {first.get('ctx', {}).get('error', first['msg'])}") from error
-
-
-def _check_parent(own: TrialConfig, parent: TrialConfig) -> None:
-    for name in ("model", "loss"):
-        if getattr(own, name) != getattr(parent, name):
-            raise ValueError(f"changes {name}; expected the {name} of this training, whose weights these become")
+        raise WrongValueError("init_from", f"{where}: {first.get('ctx', {}).get('error', first['msg'])}") from error
