@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -58,14 +59,22 @@ class Treated(NamedTuple):
     words: int
 
 
-class _Given(NamedTuple):
+@dataclass(frozen=True)
+class _Given:
     """What a treatment looks at: the words, the sample's json, its settings and its random numbers."""
 
     caption: str
     words: Sequence[str]
     about: Mapping[str, Any]
     rule: KeepRule
-    draws: np.random.Generator
+    seed: int
+    epoch: int
+    sample: int
+
+    @cached_property
+    def draws(self) -> np.random.Generator:
+        """Made where it is used: it takes longer than a treatment that draws nothing."""
+        return sample_generator(Purpose.CAPTION, self.seed, self.epoch, self.sample)
 
 
 class Treatment(NamedTuple):
@@ -87,10 +96,9 @@ def treat(rule: KeepRule, caption: str, about: Mapping[str, Any], seed: int, epo
     """The caption as a training reads it; None where the sample lacks what the treatment needs.
 
     `about` is the sample's json, `sample` its number in the data. Words are what single spaces separate, as in the
-    paper's code. Raises ValueError for a negative seed, epoch or sample.
+    paper's code. Raises ValueError for a negative seed, epoch or sample where the treatment draws.
     """
-    draws = sample_generator(Purpose.CAPTION, seed, epoch, sample)
-    return TREATMENTS[rule.keep].apply(_Given(caption, caption.split(" "), about, rule, draws))
+    return TREATMENTS[rule.keep].apply(_Given(caption, caption.split(" "), about, rule, seed, epoch, sample))
 
 
 def _full(given: _Given) -> Treated:

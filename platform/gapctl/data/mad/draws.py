@@ -21,6 +21,9 @@ class Purpose(IntEnum):
     CAPTION = 8
     DEGRADATION = 9
     SHARDS = 10
+    SPAN_ORDER = 11
+    CHUNK_ORDER = 12
+    CROP = 13
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:

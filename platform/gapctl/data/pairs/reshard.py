@@ -3,7 +3,6 @@
 The files depend on the samples and the request alone, to the last byte (resized images also on Pillow's version).
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from gapctl.data.mad.draws import Purpose, generator
 from gapctl.data.mad.shards.atomic import appearing, write_whole
 from gapctl.data.pairs.manifest import Manifest
 from gapctl.data.pairs.samples import Sample, about_of, picture_of
+from gapctl.data.pairs.split import held_out
 from gapctl.data.pairs.spread import Workers
 from gapctl.data.pairs.stored import OpenShards
 from gapctl.errors import InputError, WorkError
@@ -104,15 +104,9 @@ def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.D
         usable = usable[generator(Purpose.SHARDS, request.shuffle).permutation(len(usable))]
     if not request.validation:
         return {"train": usable}
-    chosen = [_lot(mark, request.split_seed) < request.validation for mark in usable["image_mark"]]
-    held_out = pl.Series(chosen, dtype=pl.Boolean)
-    return {"train": usable.filter(~held_out), "validation": usable.filter(held_out)}
-
-
-def _lot(mark: int, seed: int) -> float:
-    """A number in [0, 1) for each image and seed."""
-    digest = hashlib.blake2b(mark.to_bytes(8) + seed.to_bytes(8), digest_size=8).digest()
-    return float(int.from_bytes(digest) / 2**64)
+    chosen = [held_out(mark, request.validation, request.split_seed) for mark in usable["image_mark"]]
+    validation = pl.Series(chosen, dtype=pl.Boolean)
+    return {"train": usable.filter(~validation), "validation": usable.filter(validation)}
 
 
 def _tasks(out: Path, split: str, rows: pl.DataFrame, request: ReshardRequest, several: bool) -> list[ShardToWrite]:

@@ -1,0 +1,65 @@
+"""Captions as the token ids of open_clip's SimpleTokenizer, of which every word is worked out once."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_WORDS: Final = 1 << 18
+"""Words that are remembered, about 50 MB; then it begins anew."""
+
+
+class ClipTokens:
+    """Gives what open_clip gives, five to fifty times as fast; captions are cut to `context` tokens as there.
+
+    A token never spans a space, so captions are the tokens of their words. Mending of broken encodings and HTML, half
+    of open_clip's time, leaves printable ASCII without "&" as it is.
+    """
+
+    def __init__(self, context: int) -> None:
+        from open_clip.tokenizer import SimpleTokenizer
+
+        self._open_clip: Any = SimpleTokenizer(context_length=context)
+        self._context = context
+        self._ids: dict[str, Sequence[int]] = {}
+
+    def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
+        """The ids of each caption, (N, context); 0 stands behind the end."""
+        tokens_NL = np.zeros((len(captions), self._context), dtype=np.int64)
+        for place, caption in enumerate(captions):
+            ids = self.ids(caption)
+            tokens_NL[place, : len(ids)] = ids
+        return tokens_NL
+
+    def ids(self, caption: str) -> list[int]:
+        """Those of one caption, start and end included."""
+        ids = [self._open_clip.sot_token_id]
+        for word in self._words(caption):
+            ids += self._ids_of(word)
+            if len(ids) >= self._context:
+                break
+        return [*ids[: self._context - 1], self._open_clip.eot_token_id]
+
+    def _words(self, caption: str) -> Iterable[str]:
+        if caption.isascii() and caption.isprintable() and "&" not in caption:
+            return caption.lower().split()
+        cleaned: str = self._open_clip.clean_fn(caption)
+        return cleaned.split(" ")
+
+    def _ids_of(self, word: str) -> Sequence[int]:
+        known = self._ids.get(word)
+        if known is None:
+            if len(self._ids) >= MOST_WORDS:
+                self._ids.clear()
+            whole, byte_of = self._open_clip, self._open_clip.byte_encoder
+            pieces = ("".join(byte_of[byte] for byte in found.encode()) for found in whole.pat.findall(word))
+            known = self._ids[word] = [whole.encoder[part] for piece in pieces for part in whole.bpe(piece).split(" ")]
+        return known
+
+
+@cache
+def clip_tokens(context: int) -> ClipTokens:
+    """This process's."""
+    return ClipTokens(context)

@@ -1,0 +1,125 @@
+"""An image's bytes become pixels of the size that a model takes.
+
+libjpeg-turbo and the resizing through torch, which has it for bytes with the processor's vector units: Pillow takes
+almost twice as long to decode a JPEG of 256 pixels, and five times as long to resize it. Its filter is the same, with
+its antialiasing; pixels differ by one or two steps of 255.
+
+Index letters: H and W rows and columns, C colours.
+"""
+
+import io
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.pairs.crop import Box
+from gapctl.data.pairs.picture_header import picture_header
+from gapctl.data.pairs.samples import FORMATS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+SPARE: Final = 2
+"""A scaled JPEG keeps this many times the wanted pixels a side, so that the filter still decides how it looks."""
+MOST_OBLONG: Final = 4
+"""An evaluation's picture is first cut to this ratio of its sides: resized whole, a strip would be endless."""
+WHITE: Final = (255, 255, 255)
+
+
+class OtherPicture(Exception):  # noqa: N818 - a reason to leave a sample out, no failure
+    """The bytes hold no picture of the form and size that the index found."""
+
+
+def cropped(content: bytes, size: tuple[int, int], box: Box, side: int) -> Pixels:
+    """The part `box` of a picture of this width and height, resized to `side` x `side` pixels, as (H, W, C).
+
+    Raises OtherPicture where the header says another size, and ValueError where it cannot be decoded.
+    """
+    picture_HWC, scale = _decoded(content, size, min(box.right - box.left, box.bottom - box.top), side)
+    return _resized(_cut(picture_HWC, box, scale), (side, side))
+
+
+def centred(content: bytes, size: tuple[int, int], side: int) -> Pixels:
+    """The middle of a picture whose shorter side is made `side`, as evaluations see it; raises as `cropped` does."""
+    shorter = min(size)
+    width, height = (min(length, MOST_OBLONG * shorter) for length in size)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    picture_HWC, scale = _decoded(content, size, shorter, side)
+    part_HWC = _cut(picture_HWC, Box(left, top, left + width, top + height), scale)
+    rows, columns = side * height // shorter, side * width // shorter
+    whole_HWC = _resized(part_HWC, (rows, columns))
+    top, left = round((rows - side) / 2), round((columns - side) / 2)
+    return whole_HWC[top : top + side, left : left + side]
+
+
+def _decoded(content: bytes, size: tuple[int, int], shorter: int, side: int) -> tuple[Pixels, int]:
+    """The picture, and by how much a scaled decoding has divided its sides."""
+    found = picture_header(content, 0, len(content))
+    if found.problem or (found.width, found.height) != size:
+        raise OtherPicture(f"{found.form} of {found.width} x {found.height}, expected {size[0]} x {size[1]}")
+    scale = next((scale for scale in (8, 4, 2) if shorter >= scale * SPARE * side), 1)
+    if found.form == "jpeg" and scale == 1:
+        picture_HWC = _whole_jpeg(content)
+        if picture_HWC is not None:
+            return picture_HWC, 1
+    return _by_pillow(content, size, scale), scale if found.form == "jpeg" else 1
+
+
+def _whole_jpeg(content: bytes) -> Pixels | None:
+    """None where torchvision refuses it; Pillow then says whether it can be read."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    try:
+        decoded_CHW = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    except RuntimeError:
+        return None
+    picture_HWC: Pixels = decoded_CHW.permute(1, 2, 0).numpy()
+    return picture_HWC
+
+
+def _by_pillow(content: bytes, size: tuple[int, int], scale: int) -> Pixels:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                opened.draft("RGB", (size[0] // scale, size[1] // scale))
+                return np.array(_on_white(opened))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"unreadable image: {error}") from error
+
+
+def _on_white(picture: "Image.Image") -> "Image.Image":
+    """In RGB; what is transparent shows white, as a page does, and not the colours that the file hides there."""
+    from PIL import Image
+
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    layered = picture.convert("RGBA")
+    page = Image.new("RGB", picture.size, WHITE)
+    page.paste(layered, mask=layered.getchannel("A"))
+    return page
+
+
+def _cut(picture_HWC: Pixels, box: Box, scale: int) -> Pixels:
+    """The part of a picture whose sides were divided by `scale`; it has a pixel at least."""
+    rows, columns = picture_HWC.shape[:2]
+    left, top = min(box.left // scale, columns - 1), min(box.top // scale, rows - 1)
+    return picture_HWC[top : max(top + 1, -(-box.bottom // scale)), left : max(left + 1, -(-box.right // scale))]
+
+
+def _resized(picture_HWC: Pixels, size: tuple[int, int]) -> Pixels:
+    import torch
+
+    if picture_HWC.shape[:2] == size:
+        return picture_HWC
+    picture_1CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)[None]
+    resized: Any = torch.ops.aten._upsample_bicubic2d_aa(picture_1CHW, list(size), False)
+    resized_HWC: Pixels = resized[0].permute(1, 2, 0).numpy()
+    return resized_HWC
