@@ -1,7 +1,10 @@
 """Captions as the token ids of open_clip's SimpleTokenizer, of which every word is worked out once."""
 
+import importlib.util
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,9 +22,7 @@ class ClipTokens:
     """
 
     def __init__(self, context: int) -> None:
-        from open_clip.tokenizer import SimpleTokenizer
-
-        self._open_clip: Any = SimpleTokenizer(context_length=context)
+        self._open_clip: Any = _tokenizer_module().SimpleTokenizer(context_length=context)
         self._context = context
         self._ids: dict[str, Sequence[int]] = {}
 
@@ -57,6 +58,22 @@ class ClipTokens:
             pieces = ("".join(byte_of[byte] for byte in found.encode()) for found in whole.pat.findall(word))
             known = self._ids[word] = [whole.encoder[part] for piece in pieces for part in whole.bpe(piece).split(" ")]
         return known
+
+
+def _tokenizer_module() -> Any:
+    """That file of open_clip alone: its package takes seconds to import, in each process that reads."""
+    if "open_clip" in sys.modules:
+        return importlib.import_module("open_clip.tokenizer")
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    file = Path(package.submodule_search_locations[0]) / "tokenizer.py"
+    spec = importlib.util.spec_from_file_location("gapctl_open_clip_tokenizer", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache

@@ -9,6 +9,8 @@ Index letters: H and W rows and columns, C colours.
 
 import io
 import warnings
+from collections.abc import Callable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,6 +22,7 @@ from gapctl.data.pairs.samples import FORMATS
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 
@@ -70,16 +73,29 @@ def _decoded(content: bytes, size: tuple[int, int], shorter: int, side: int) -> 
 
 
 def _whole_jpeg(content: bytes) -> Pixels | None:
-    """None where torchvision refuses it; Pillow then says whether it can be read."""
+    """None where torchvision refuses it, or no longer decodes; Pillow, which gives the same pixels, has the word."""
     import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
 
+    decode = _jpeg_decoder()
+    if decode is None:
+        return None
     try:
-        decoded_CHW = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        picture_CHW = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
     except RuntimeError:
         return None
-    picture_HWC: Pixels = decoded_CHW.permute(1, 2, 0).numpy()
+    picture_HWC: Pixels = picture_CHW.permute(1, 2, 0).numpy()
     return picture_HWC
+
+
+@cache
+def _jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
+    """torchvision's, which its makers have announced to take out."""
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg
+    except ImportError:
+        return None
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torchvision\.io")
+    return partial(decode_jpeg, mode=ImageReadMode.RGB)
 
 
 def _by_pillow(content: bytes, size: tuple[int, int], scale: int) -> Pixels:

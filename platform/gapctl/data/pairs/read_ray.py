@@ -1,0 +1,152 @@
+"""Reads pairs by Ray Data: a task per chunk on CPUs of their own, its output in the order of the chunks.
+
+A trial reserves these CPUs beside its training's (`trial_bundles`). Tasks run inside that reservation, so that trials
+which fill a machine can never wait for each other's CPUs.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.pairs.decoded import Decoded
+from gapctl.data.pairs.order import PairOrder, Share
+from gapctl.data.pairs.read_part import ChunkBytes, Reading, read_part
+from gapctl.data.pairs.read_threads import parts_of
+from gapctl.errors import GapctlError, InputError, WorkError
+
+WINDOW: Final = 1_024
+"""Chunks of one plan of Ray Data, about two million samples; an endless training makes one after the other."""
+BLOCK_BYTES: Final = 1 << 25
+STORE_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class RayTasks:
+    """So many tasks at a time, each on one CPU; what they are ahead of the training takes up to `store_bytes` of Ray's
+    object store."""
+
+    cpus: int = 1
+    store_bytes: int = STORE_BYTES
+
+    def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
+        """A worker's samples in their order, from the share's origin on.
+
+        Raises WorkError for shards that are gone and where Ray loses a task for good, InputError where Ray has no CPU
+        for reading.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        room = _room(self.cpus)
+        held = ray.put(_Held(reading, order, share))
+        first = order.chunk_at(share.origin)
+        number = first.epoch * order.chunks + first.number
+        last = None
+        if share.stop is not None:
+            end = order.chunk_at(max(share.origin, share.stop - 1))
+            last = end.epoch * order.chunks + end.number + 1
+        try:
+            while last is None or number < last:
+                chunks = WINDOW if last is None else min(WINDOW, last - number)
+                yield from self._window(held, number, chunks, room)
+                number += chunks
+        except RayError as error:
+            raise _ours(error) from error
+
+    def _window(self, held: Any, first: int, chunks: int, room: dict[str, Any]) -> Iterator[Decoded]:
+        import ray.data
+        from ray.data import ExecutionResources
+
+        tasks = ray.data.range(chunks, override_num_blocks=chunks)
+        context = tasks.context
+        context.target_max_block_size = BLOCK_BYTES
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        context.execution_options.verbose_progress = False
+        context.execution_options.resource_limits = ExecutionResources.for_limits(
+            cpu=self.cpus, object_store_memory=self.store_bytes
+        )
+        read = tasks.map_batches(_ChunkTask(held, first), batch_size=1, num_cpus=1, **room)
+        for block in read.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+            yield Decoded(**block)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What every task needs, once in the object store of each node."""
+
+    reading: Reading
+    order: PairOrder
+    share: Share
+
+
+@dataclass(frozen=True)
+class _ChunkTask:
+    held: Any
+    first: int
+
+    def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[Any]]]:
+        reading, order, share = _taken(self.held)
+        chunk = order.chunk(*divmod(self.first + int(row["id"][0]), order.chunks))
+        number_N = share.of(chunk)
+        if not len(number_N):
+            return
+        content = ChunkBytes(reading, chunk, number_N)
+        for part_N in parts_of(number_N, reading.rule.image_size):
+            yield read_part(reading, chunk, part_N, content)._asdict()
+
+
+@lru_cache(maxsize=2)
+def _taken(held: Any) -> tuple[Reading, PairOrder, Share]:
+    import ray
+
+    found: _Held = ray.get(held)
+    return found.reading, found.order, found.share
+
+
+def trial_bundles(training: Mapping[str, float], reading_cpus: int) -> list[dict[str, float]]:
+    """What a trial reserves that reads by `RayTasks(reading_cpus)`: for the training, and beside it for the reading."""
+    return [dict(training), {"CPU": float(reading_cpus)}]
+
+
+def require_cpus(training: float, reading: int, there: float) -> None:
+    """Raises InputError where a machine or cluster of `there` CPUs cannot train and read at once."""
+    if training + reading > there:
+        raise InputError(
+            f"a training on {training:g} CPUs that reads through Ray Data on {reading} more needs "
+            f"{training + reading:g}, and Ray has {there:g}. Give it more, train on fewer (`resources.cpus`), or read in "
+            "the training's own process"
+        )
+
+
+def _room(cpus: int) -> dict[str, Any]:
+    """Options that put tasks into the trial's reservation, or beside it where nothing is reserved for them."""
+    import ray
+    from ray.util.placement_group import get_current_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    runtime = ray.get_runtime_context()
+    mine = float(runtime.get_assigned_resources().get("CPU", 0)) if runtime.get_actor_id() else 0.0
+    group = get_current_placement_group()
+    if group is None:
+        require_cpus(mine, cpus, float(ray.cluster_resources().get("CPU", 0)))
+        return {}
+    require_cpus(mine, cpus, sum(float(bundle.get("CPU", 0)) for bundle in group.bundle_specs))
+    return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group)}
+
+
+def _ours(error: Exception) -> GapctlError:
+    """What a task raised, out of what Ray wraps it in."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, GapctlError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return WorkError(
+        f"a task of Ray Data failed: {str(error).strip().splitlines()[-1]}. What is trained is kept: the same command "
+        "goes on from the last checkpoint"
+    )
