@@ -48,9 +48,7 @@ TARGET, WANTED = 2.0, 4.0
 SHARDS, PER_SHARD = 8, 500
 SIDE, QUALITY = 256, 95
 PHOTOGRAPHS: Final = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field")
-WORDS: Final = (
-    "a man woman child dog cat red blue old wooden bicycle boat street beach window house sky holds near in on of"
-)
+WORDS: Final = "a man woman child dog cat red blue old wooden bicycle boat street beach window sky holds near in on of"
 
 
 def make_shards(folder: Path) -> None:

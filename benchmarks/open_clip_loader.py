@@ -2,7 +2,8 @@
 
     python open_clip_loader.py SHARDS SIZE BATCH BATCHES
 
-Prints samples per second of processor time, of this process and the one that reads, after a first few batches. Its `get_wds_dataset` needs webdataset before 0.2.90.
+Prints samples per second of processor time, of this process and the one that reads, after a first few batches. Its
+`get_wds_dataset` needs webdataset before 0.2.90.
 """
 
 import multiprocessing

@@ -4,6 +4,7 @@ A trial reserves these CPUs beside its training's (`trial_bundles`). Tasks run i
 which fill a machine can never wait for each other's CPUs.
 """
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,16 +13,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.pairs.decoded import Decoded
+from gapctl.data.pairs.decoded import Decoded, room_for
 from gapctl.data.pairs.order import PairOrder, Share
 from gapctl.data.pairs.read_part import ChunkBytes, Reading, read_part
 from gapctl.data.pairs.read_threads import parts_of
-from gapctl.errors import GapctlError, InputError, WorkError
+from gapctl.errors import InputError, WorkError
 
 WINDOW: Final = 1_024
 """Chunks of one plan of Ray Data, about two million samples; an endless training makes one after the other."""
 BLOCK_BYTES: Final = 1 << 25
 STORE_BYTES: Final = 1 << 30
+CHUNK: Final = "chunk"
+FAILED: Final = "failed"
+"""The column that brings a task's WorkError back, which Ray would wrap in advice about transient failures."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,18 @@ class RayTasks:
                 yield from self._window(held, number, chunks, room)
                 number += chunks
         except RayError as error:
-            raise _ours(error) from error
+            raise WorkError(
+                f"a task of Ray Data failed: {str(error).strip().splitlines()[-1]}. What is trained is kept: the same "
+                "command goes on from the last checkpoint"
+            ) from error
 
     def _window(self, held: Any, first: int, chunks: int, room: dict[str, Any]) -> Iterator[Decoded]:
         import ray.data
         from ray.data import ExecutionResources
 
-        tasks = ray.data.range(chunks, override_num_blocks=chunks)
+        # Not range or from_arrow, which start tasks of their own outside of the trial's reservation, and wait for them.
+        numbers = [{CHUNK: number} for number in range(first, first + chunks)]
+        tasks = ray.data.from_items(numbers, override_num_blocks=chunks)
         context = tasks.context
         context.target_max_block_size = BLOCK_BYTES
         context.enable_progress_bars = False
@@ -70,8 +79,11 @@ class RayTasks:
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             cpu=self.cpus, object_store_memory=self.store_bytes
         )
-        read = tasks.map_batches(_ChunkTask(held, first), batch_size=1, num_cpus=1, **room)
+        read = tasks.map_batches(_ChunkTask(held), batch_size=1, num_cpus=1, **room)
         for block in read.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+            failed = [message for message in block.pop(FAILED) if message]
+            if failed:
+                raise WorkError(failed[0])
             yield Decoded(**block)
 
 
@@ -87,17 +99,24 @@ class _Held:
 @dataclass(frozen=True)
 class _ChunkTask:
     held: Any
-    first: int
 
     def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[Any]]]:
         reading, order, share = _taken(self.held)
-        chunk = order.chunk(*divmod(self.first + int(row["id"][0]), order.chunks))
+        chunk = order.chunk(*divmod(int(row[CHUNK][0]), order.chunks))
         number_N = share.of(chunk)
         if not len(number_N):
             return
-        content = ChunkBytes(reading, chunk, number_N)
-        for part_N in parts_of(number_N, reading.rule.image_size):
-            yield read_part(reading, chunk, part_N, content)._asdict()
+        side, context = reading.rule.image_size, reading.rule.context
+        try:
+            content = ChunkBytes(reading, chunk, number_N)
+            for part_N in parts_of(number_N, side):
+                yield _columns(read_part(reading, chunk, part_N, content))
+        except WorkError as error:
+            yield _columns(room_for(1, side, context), str(error))
+
+
+def _columns(read: Decoded, failed: str = "") -> dict[str, NDArray[Any]]:
+    return {**read._asdict(), FAILED: np.full(len(read.sample_N), failed)}
 
 
 @lru_cache(maxsize=2)
@@ -118,17 +137,17 @@ def require_cpus(training: float, reading: int, there: float) -> None:
     if training + reading > there:
         raise InputError(
             f"a training on {training:g} CPUs that reads through Ray Data on {reading} more needs "
-            f"{training + reading:g}, and Ray has {there:g}. Give it more, train on fewer (`resources.cpus`), or read in "
-            "the training's own process"
+            f"{training + reading:g}, and Ray has {there:g}. Give it more, train on fewer (`resources.cpus`) or "
+            "read in the training's own process"
         )
 
 
 def _room(cpus: int) -> dict[str, Any]:
     """Options that put tasks into the trial's reservation, or beside it where nothing is reserved for them."""
-    import ray
     from ray.util.placement_group import get_current_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+    ray: Any = importlib.import_module("ray")
     runtime = ray.get_runtime_context()
     mine = float(runtime.get_assigned_resources().get("CPU", 0)) if runtime.get_actor_id() else 0.0
     group = get_current_placement_group()
@@ -137,16 +156,3 @@ def _room(cpus: int) -> dict[str, Any]:
         return {}
     require_cpus(mine, cpus, sum(float(bundle.get("CPU", 0)) for bundle in group.bundle_specs))
     return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group)}
-
-
-def _ours(error: Exception) -> GapctlError:
-    """What a task raised, out of what Ray wraps it in."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, GapctlError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return WorkError(
-        f"a task of Ray Data failed: {str(error).strip().splitlines()[-1]}. What is trained is kept: the same command "
-        "goes on from the last checkpoint"
-    )

@@ -1,0 +1,86 @@
+"""Ray Data reads the same pairs as threads do, also in a trial on a machine that is full."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gapctl.data.captions import KeepRule
+from gapctl.data.degrade import DegradeRule
+from gapctl.data.pairs import read_ray
+from gapctl.data.pairs.feed import PairFeed
+from gapctl.data.pairs.index import look_at
+from gapctl.data.pairs.manifest import Manifest
+from gapctl.data.pairs.read_ray import RayTasks, require_cpus, trial_bundles
+from gapctl.data.pairs.recipe import ReadRule
+from gapctl.data.pairs.spread import Workers
+from gapctl.data.pairs.stored import stored_shards
+from gapctl.errors import InputError, WorkError
+from pair_shards import write_pairs
+
+RULE = ReadRule(16, KeepRule("half"), DegradeRule("none"))
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    write_pairs(tmp_path / "a.tar", range(17))
+    write_pairs(tmp_path / "b.tar", range(17, 30))
+    return look_at(stored_shards([str(tmp_path)]), Workers(1))
+
+
+def feed(manifest: Manifest, reader: RayTasks | None, **options: Any) -> PairFeed:
+    return PairFeed(manifest, range(30), RULE, 1, 4, reader=reader, **options)
+
+
+def test_ray_data_reads_the_same_pairs_in_the_same_order(
+    ray_session: None, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_ray, "WINDOW", 2)
+    for options in ({"stop": 100}, {"position": 20, "stop": 60, "rank": 1, "world": 2}):
+        by_ray, by_threads = (list(feed(manifest, reader, **options)) for reader in (RayTasks(), None))
+        assert len(by_ray) == len(by_threads) > 5
+        for (one, position), (other, expected) in zip(by_ray, by_threads, strict=True):
+            assert position == expected
+            assert all(np.array_equal(mine, its) for mine, its in zip(one, other, strict=True))
+
+
+def test_a_trial_reads_on_a_machine_that_is_full(ray_session: None, manifest: Manifest) -> None:
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    @ray.remote(num_cpus=1)
+    class Trial:
+        def positions(self, tasks: int) -> list[int]:
+            found = PairFeed(manifest, range(30), RULE, 1, 4, reader=RayTasks(tasks), stop=12)
+            return [position for _, position in found]
+
+    reserved = placement_group(trial_bundles({"CPU": 1}, reading_cpus=1))
+    try:
+        assert reserved.wait(60)
+        strategy = PlacementGroupSchedulingStrategy(reserved, 0, placement_group_capture_child_tasks=True)
+        trial = Trial.options(scheduling_strategy=strategy).remote()
+
+        assert ray.get(trial.positions.remote(1)) == [4, 8, 12]
+        with pytest.raises(InputError, match="a training on 1 CPUs that reads through Ray Data on 2 more needs 3"):
+            ray.get(trial.positions.remote(2))
+    finally:
+        remove_placement_group(reserved)
+
+
+def test_a_shard_that_is_gone_is_named_as_without_ray(ray_session: None, manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "b.tar").unlink()
+    messages = set()
+    for reader in (RayTasks(), None):
+        with pytest.raises(WorkError, match=r"b\.tar: is gone") as raised:
+            list(feed(manifest, reader, stop=20))
+        assert type(raised.value) is WorkError
+        messages.add(str(raised.value))
+    assert len(messages) == 1
+
+
+def test_a_machine_that_is_too_small_is_told() -> None:
+    require_cpus(1, 1, 2)
+    with pytest.raises(InputError, match="needs 3, and Ray has 2"):
+        require_cpus(2, 1, 2)
