@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
+SCALES: Final = (8, 4)
+"""What libjpeg can divide a side by; by 2 it saves less than Pillow, through which it is reached, takes."""
 SPARE: Final = 2
 """A scaled JPEG keeps this many times the wanted pixels a side, so that the filter still decides how it looks."""
 MOST_OBLONG: Final = 4
@@ -64,7 +66,7 @@ def _decoded(content: bytes, size: tuple[int, int], shorter: int, side: int) -> 
     found = picture_header(content, 0, len(content))
     if found.problem or (found.width, found.height) != size:
         raise OtherPicture(f"{found.form} of {found.width} x {found.height}, expected {size[0]} x {size[1]}")
-    scale = next((scale for scale in (8, 4, 2) if shorter >= scale * SPARE * side), 1)
+    scale = next((scale for scale in SCALES if shorter >= scale * SPARE * side), 1)
     if found.form == "jpeg" and scale == 1:
         picture_HWC = _whole_jpeg(content)
         if picture_HWC is not None:
