@@ -10,7 +10,8 @@ help:
 	@echo "make demo   runs the imbalance sweep and prints its verdicts (about four minutes on two cores)"
 	@echo "make test   lint, types and tests"
 	@echo "make lint   ruff and mypy"
-	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's"
+	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's,"
+	@echo "             LOADER=PYTHON of an environment with open_clip's loader the feed's (see benchmarks/feed.py)"
 	@echo "make ui     MLflow's pages on the demo's runs"
 	@echo "make lock   pins the newest versions in requirements.lock"
 
@@ -26,7 +27,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL))
+	$(BIN)/python benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) $(if $(LOADER),--loader $(LOADER))
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """Every benchmark, one table: peer, ours, their ratio, the target, and what limits it now (`make bench`).
 
-    python benchmarks/bench.py [--official CHECKOUT] [--only NAME ...] [--out benchmarks/results]
+    python benchmarks/bench.py [--official CHECKOUT] [--loader PYTHON] [--only NAME ...] [--out benchmarks/results]
 
 Each runs as a process of its own, one after another: leave the machine alone meanwhile. The rows go to `bench.json`
 and `bench.md` in the results folder. A benchmark that was left out keeps the rows of its last run there, with the day
@@ -36,7 +36,10 @@ NAMES = (
     "metrics",
     "indexing",
     "shard_fuzz",
+    "feed",
 )
+OPTIONS = {"mad_generation": "--official", "feed": "--peer"}
+"""Benchmarks whose peer must be named, and the option that does."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Ran:
     rows: tuple[Row, ...]
 
 
-def run(name: str, official: Path | None) -> Ran:
+def run(name: str, peer: Path | None) -> Ran:
     """Runs a benchmark to its end; raises CalledProcessError where it fails."""
-    more = ["--official", str(official)] if name == "mad_generation" and official else []
+    more = [OPTIONS[name], str(peer)] if peer else []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
         subprocess.run([sys.executable, str(HERE / f"{name}.py"), "--json", str(out), *more], check=True)
@@ -124,18 +127,20 @@ def main() -> None:
     """Runs what was asked for, keeps the rest, writes and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--official", type=Path, help="a checkout of the paper's code, the generator's peer")
+    parser.add_argument("--loader", type=Path, help="the Python of an environment with open_clip's loader (feed.py)")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
+    peers = {"mad_generation": arguments.official, "feed": arguments.loader}
     runs = read(arguments.out / "bench.json")
     failed: list[str] = []
     for name in arguments.only:
         print(f"\n{name}", flush=True)
-        if name == "mad_generation" and arguments.official is None and name in runs:
-            print("left out: without --official there is no peer, and the last ratio is kept", flush=True)
+        if name in OPTIONS and peers[name] is None and name in runs:
+            print("left out: no peer was named, and the last ratio is kept", flush=True)
             continue
         try:
-            runs[name] = run(name, arguments.official)
+            runs[name] = run(name, peers.get(name))
         except subprocess.CalledProcessError as error:
             failed.append(f"{name} ended with {error.returncode}; its last rows are kept")
         write(_ordered(runs), arguments.out)

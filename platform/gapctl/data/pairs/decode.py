@@ -9,7 +9,8 @@ Index letters: H and W rows and columns, C colours.
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
+SCALES: Final = (8, 4)
+"""What libjpeg can divide a side by; by 2 it saves less than Pillow, through which it is reached, takes."""
 SPARE: Final = 2
 """A scaled JPEG keeps this many times the wanted pixels a side, so that the filter still decides how it looks."""
 MOST_OBLONG: Final = 4
@@ -42,34 +45,63 @@ def cropped(content: bytes, size: tuple[int, int], box: Box, side: int) -> Pixel
 
     Raises OtherPicture where the header says another size, and ValueError where it cannot be decoded.
     """
-    picture_HWC, scale = _decoded(content, size, min(box.right - box.left, box.bottom - box.top), side)
-    return _resized(_cut(picture_HWC, box, scale), (side, side))
+    form = _form(content, size)
+    scale = _scale(form, min(box.right - box.left, box.bottom - box.top), side)
+    if scale > 1:
+        return _from_small(content, size, scale, box, side)
+    return _resized(_whole(content, form)[box.top : box.bottom, box.left : box.right], (side, side))
 
 
 def centred(content: bytes, size: tuple[int, int], side: int) -> Pixels:
     """The middle of a picture whose shorter side is made `side`, as evaluations see it; raises as `cropped` does."""
-    shorter = min(size)
+    form, shorter = _form(content, size), min(size)
     width, height = (min(length, MOST_OBLONG * shorter) for length in size)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    picture_HWC, scale = _decoded(content, size, shorter, side)
-    part_HWC = _cut(picture_HWC, Box(left, top, left + width, top + height), scale)
-    rows, columns = side * height // shorter, side * width // shorter
-    whole_HWC = _resized(part_HWC, (rows, columns))
-    top, left = round((rows - side) / 2), round((columns - side) / 2)
-    return whole_HWC[top : top + side, left : left + side]
+    columns, rows = side * width // shorter, side * height // shorter
+    right_of, below = round((columns - side) / 2), round((rows - side) / 2)
+    scale = _scale(form, shorter, side)
+    if scale > 1:
+        across, down = width / columns, height / rows
+        corner = left + right_of * across, top + below * down
+        return _from_small(content, size, scale, (*corner, corner[0] + side * across, corner[1] + side * down), side)
+    part_HWC = _whole(content, form)[top : top + height, left : left + width]
+    return _resized(part_HWC, (rows, columns))[below : below + side, right_of : right_of + side]
 
 
-def _decoded(content: bytes, size: tuple[int, int], shorter: int, side: int) -> tuple[Pixels, int]:
-    """The picture, and by how much a scaled decoding has divided its sides."""
+def _form(content: bytes, size: tuple[int, int]) -> str:
+    """What the header says that it is, where it is what the index saw; a bomb is told before it is decoded."""
     found = picture_header(content, 0, len(content))
     if found.problem or (found.width, found.height) != size:
         raise OtherPicture(f"{found.form} of {found.width} x {found.height}, expected {size[0]} x {size[1]}")
-    scale = next((scale for scale in (8, 4, 2) if shorter >= scale * SPARE * side), 1)
-    if found.form == "jpeg" and scale == 1:
-        picture_HWC = _whole_jpeg(content)
-        if picture_HWC is not None:
-            return picture_HWC, 1
-    return _by_pillow(content, size, scale), scale if found.form == "jpeg" else 1
+    return found.form
+
+
+def _scale(form: str, shorter: int, side: int) -> int:
+    """By how much the sides are divided while decoding."""
+    if form != "jpeg":
+        return 1
+    return next((scale for scale in SCALES if shorter >= scale * SPARE * side), 1)
+
+
+def _from_small(
+    content: bytes, size: tuple[int, int], scale: int, box: tuple[float, float, float, float], side: int
+) -> Pixels:
+    """A part of a JPEG that is decoded at a part of its size, whose sides need not be whole numbers then."""
+    from PIL import Image
+
+    with _opened(content) as opened:
+        drafted = opened.draft("RGB", (size[0] // scale, size[1] // scale))
+        factor = drafted[1][2] / size[0] if drafted else 1.0
+        part = (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor)
+        return np.array(opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, part))
+
+
+def _whole(content: bytes, form: str) -> Pixels:
+    picture_HWC = _whole_jpeg(content) if form == "jpeg" else None
+    if picture_HWC is not None:
+        return picture_HWC
+    with _opened(content) as opened:
+        return np.array(_on_white(opened))
 
 
 def _whole_jpeg(content: bytes) -> Pixels | None:
@@ -98,17 +130,23 @@ def _jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
     return partial(decode_jpeg, mode=ImageReadMode.RGB)
 
 
-def _by_pillow(content: bytes, size: tuple[int, int], scale: int) -> Pixels:
+@contextmanager
+def _opened(content: bytes) -> "Iterator[Image.Image]":
+    """By Pillow; raises ValueError where that, or what is done with it, fails."""
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                opened.draft("RGB", (size[0] // scale, size[1] // scale))
-                return np.array(_on_white(opened))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"unreadable image: {error}") from error
+    _hush_pillow()
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            yield opened
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"unreadable image: {error}") from error
+
+
+@cache
+def _hush_pillow() -> None:
+    """Once for the process: filters that come and go with each picture are not safe with several threads."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _on_white(picture: "Image.Image") -> "Image.Image":
@@ -121,13 +159,6 @@ def _on_white(picture: "Image.Image") -> "Image.Image":
     page = Image.new("RGB", picture.size, WHITE)
     page.paste(layered, mask=layered.getchannel("A"))
     return page
-
-
-def _cut(picture_HWC: Pixels, box: Box, scale: int) -> Pixels:
-    """The part of a picture whose sides were divided by `scale`; it has a pixel at least."""
-    rows, columns = picture_HWC.shape[:2]
-    left, top = min(box.left // scale, columns - 1), min(box.top // scale, rows - 1)
-    return picture_HWC[top : max(top + 1, -(-box.bottom // scale)), left : max(left + 1, -(-box.right // scale))]
 
 
 def _resized(picture_HWC: Pixels, size: tuple[int, int]) -> Pixels:

@@ -55,7 +55,7 @@ def room_for(samples: int, side: int, context: int) -> Decoded:
     """Arrays to be filled."""
     numbers = (np.zeros(samples, dtype=np.int64) for _ in range(6))
     return Decoded(
-        np.zeros((samples, side, side, 3), dtype=np.uint8), np.zeros((samples, context), dtype=np.int64), *numbers
+        np.empty((samples, side, side, 3), dtype=np.uint8), np.zeros((samples, context), dtype=np.int64), *numbers
     )
 
 
