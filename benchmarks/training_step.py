@@ -27,9 +27,9 @@ from gapctl.data.feed import Batch, MadFeed, TrialData, load_trial_data
 from gapctl.models.build import build_model
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.temperature import clamp_temperature
+from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Train, TrialConfig
 from gapctl.training.member import VOCABULARY, Member
-from gapctl.training.optimizer import BETAS, EPSILON
 from gapctl.training.run import TrainingRun
 from gapctl.training.schedule import learning_rate
 from row import Row, write_rows
@@ -109,7 +109,8 @@ def plain_open_clip(config: TrialConfig, data: TrialData, seed: int = 0, device:
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": config.train.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON)
+    preset = PRESETS[config.model.preset]
+    optimizer = torch.optim.AdamW(groups, betas=preset.betas, eps=preset.epsilon)
     batches: Iterator[tuple[Batch, int]] = iter(MadFeed(data, config, seed))
 
     def step() -> float:

@@ -18,19 +18,20 @@ from gapctl.models.build import build_model
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.temperature import clamp_temperature
 from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions, patches
-from gapctl.spec.presets import PRESETS
+from gapctl.spec.presets import PRESETS, PatchTower
 from gapctl.spec.trial import Captions as CaptionSettings
 from gapctl.spec.trial import Data, Loss, Model, Temperature, Train, TrialConfig
 from gapctl.training.masters import Masters
 from gapctl.training.member import VOCABULARY
-from gapctl.training.optimizer import BETAS, EPSILON
-from gapctl.training.pairs import joined
 from gapctl.training.precision import Resolved
+from gapctl.training.rule import rule_of
 from gapctl.training.step import TrainingStep
 from mad_data import small_data
 
 CPU = torch.device("cpu")
 PRESET = PRESETS["mad-tiny"]
+IMAGE = PRESET.image
+assert isinstance(IMAGE, PatchTower)
 Kind = Literal["clip", "siglip"]
 PRECISIONS: tuple[Resolved, ...] = ("float32", "bfloat16")
 
@@ -55,6 +56,10 @@ def config(
 def batch_of(trial: TrialConfig, position: int = 0) -> Batch:
     batch, _ = next(iter(MadFeed(small_data(), trial, 0, position)))
     return batch
+
+
+def tensors(batch: Batch) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL)
 
 
 class Reference(NamedTuple):
@@ -102,7 +107,7 @@ def test_loss_and_every_gradient_are_those_of_open_clip(
     batch = batch_of(trial)
     model = livened(build_model(trial, VOCABULARY, seed=3))
     expected = by_autograd(model, trial, batch)
-    step = TrainingStep([model], trial, "float32")
+    step = TrainingStep([model], PRESET, rule_of(trial, "float32"))
 
     captions = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
     found = step.gradients(step.normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
@@ -137,9 +142,9 @@ def test_in_float64_both_towers_and_their_gradients_agree_to_rounding() -> None:
     images, tokens = batch.images(CPU).double(), torch.from_numpy(batch.tokens_BL)
 
     image_SE, text_SE = pulled_back(
-        ImageTower(masters.weights, PRESET),
-        TextTower(masters.weights, PRESET),
-        patches(images, PRESET.patch_size),
+        ImageTower(masters.weights, IMAGE),
+        TextTower(masters.weights, PRESET.text),
+        patches(images, IMAGE.patch_size),
         cut_captions(tokens, END_TOKEN),
     )
     expected_image, expected_text = reference.encode_image(images), reference.encode_text(tokens)
@@ -163,7 +168,7 @@ def test_captions_of_unequal_lengths_each_end_where_they_end(ends: list[int], se
         tokens[row, end], tokens[row, end + 1 :] = END_TOKEN, 0
 
     with torch.no_grad():
-        layer = TextTower(masters.weights, PRESET)(cut_captions(tokens, END_TOKEN))
+        layer = TextTower(masters.weights, PRESET.text)(cut_captions(tokens, END_TOKEN))
         layer.pullback(layer.output)
     expected = reference.encode_text(tokens)
     torch.autograd.backward(expected.square().sum() / 2)
@@ -202,7 +207,7 @@ def plain_loop(model: CLIP, trial: TrialConfig) -> Callable[[Batch, float], Tens
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": trial.train.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=trial.train.lr, betas=BETAS, eps=EPSILON)
+    optimizer = torch.optim.AdamW(groups, lr=trial.train.lr, betas=PRESET.betas, eps=PRESET.epsilon)
     loss_of = contrastive_loss(trial.loss.kind)
 
     def step(batch: Batch, rate: float) -> Tensor:
@@ -221,8 +226,8 @@ def test_twelve_steps_in_float32_follow_a_plain_open_clip_loop(loss: Kind) -> No
     trial = config(loss)
     ours, theirs = (build_model(trial, VOCABULARY, seed=0) for _ in range(2))
 
-    step = TrainingStep([ours], trial, "float32")
-    found = trained(lambda batch, rate: step(joined([batch]), rate), trial, 12)
+    step = TrainingStep([ours], PRESET, rule_of(trial, "float32"))
+    found = trained(lambda batch, rate: step(*tensors(batch), rate), trial, 12)
     expected = trained(plain_loop(theirs, trial), trial, 12)
 
     assert found == pytest.approx(expected, rel=2e-4)
@@ -235,7 +240,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
     captions = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
     steps = {}
     for precision in PRECISIONS:
-        step = TrainingStep([livened(build_model(trial, VOCABULARY, seed=3))], trial, precision)
+        step = TrainingStep([livened(build_model(trial, VOCABULARY, seed=3))], PRESET, rule_of(trial, precision))
         loss = step.gradients(step.normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
         gradient = torch.cat([weight.grad.flatten() for weight in step.weights.values()])
         steps[precision] = (float(loss), gradient)
@@ -248,10 +253,10 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
 
 def test_bfloat16_masters_keep_changes_too_small_for_bfloat16() -> None:
     trial = config()
-    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], trial, "bfloat16")
+    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], PRESET, rule_of(trial, "bfloat16"))
     before = step.models[0].visual.proj.detach().clone()
 
-    step(joined([batch_of(trial)]), 1e-6)
+    step(*tensors(batch_of(trial)), 1e-6)
 
     change = (step.models[0].visual.proj.detach() - before).abs()
     assert 0 < float(change.max()) < 2e-6
@@ -277,8 +282,8 @@ def test_the_model_is_a_view_of_the_masters_and_its_state_dict_is_open_clips() -
 
 def test_matrices_decay_and_vectors_do_not() -> None:
     trial = config()
-    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], trial, "float32")
-    step(joined([batch_of(trial)]), 0.0)
+    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], PRESET, rule_of(trial, "float32"))
+    step(*tensors(batch_of(trial)), 0.0)
     kept = step.optimizer_state(0)
     matrices, vectors = kept["param_groups"]
     counts = {2: 0, 1: 0}

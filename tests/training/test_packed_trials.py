@@ -13,9 +13,11 @@ from gapctl.data.mad import sampling
 from gapctl.data.mad.device_images import DeviceImages
 from gapctl.data.mad.render import render
 from gapctl.models.build import build_model
+from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import Captions, Data, Evaluate, Loss, Temperature, Train, TrialConfig
 from gapctl.training.member import VOCABULARY, Member
 from gapctl.training.pairs import AHEAD, device_pairs, host_pairs, joined
+from gapctl.training.rule import rule_of
 from gapctl.training.run import TrainingRun
 from gapctl.training.step import TrainingStep
 from gapctl.training.team import on_device
@@ -23,6 +25,7 @@ from mad_data import small_data
 from memory_store import MemoryStore
 
 CPU = torch.device("cpu")
+PRESET = PRESETS["mad-tiny"]
 TRIALS = ((0, 0), (5, 0), (3, 1))
 """Attributes and seed of the trials that are packed."""
 
@@ -86,12 +89,12 @@ def test_each_trial_of_a_pack_has_the_loss_and_gradients_that_it_has_alone(loss:
         [build_model(one, VOCABULARY, seed) for one, (_, seed) in zip(configs, TRIALS, strict=True)] for _ in "ab"
     ]
     batches = [next(iter(MadFeed(small_data(), one, seed)))[0] for one, (_, seed) in zip(configs, TRIALS, strict=True)]
-    together, pairs = TrainingStep(models[0], configs[0], "float32"), joined(batches)
+    together, pairs = TrainingStep(models[0], PRESET, rule_of(configs[0], "float32")), joined(batches)
 
     loss_M = together.gradients(together.normalised_patches(pairs.image_SCHW), together.captions(pairs.token_SL))
 
     for index, (model, batch) in enumerate(zip(models[1], batches, strict=True)):
-        step, own = TrainingStep([model], configs[index], "float32"), joined([batch])
+        step, own = TrainingStep([model], PRESET, rule_of(configs[index], "float32")), joined([batch])
         (expected,) = step.gradients(step.normalised_patches(own.image_SCHW), step.captions(own.token_SL))
         assert float(loss_M[index]) == pytest.approx(float(expected), rel=1e-6)
         assert together.weights.keys() == step.weights.keys()

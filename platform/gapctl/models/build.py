@@ -1,12 +1,14 @@
 """A two-tower contrastive model on open_clip, initialised by a seed and nothing else."""
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
-from gapctl.spec.presets import PRESETS, Preset
+from gapctl.models.losses import LossKind
+from gapctl.spec.presets import PRESETS, PatchTower, Preset, ResNet
 from gapctl.spec.trial import TrialConfig
 
 SIGLIP_INITIAL_BIAS = -10.0
@@ -22,32 +24,54 @@ class Vocabulary(NamedTuple):
     end: int
 
 
+CLIP_VOCABULARY = Vocabulary(size=49_408, context=77, pad=0, end=49_407)
+"""Of open_clip's SimpleTokenizer."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where both towers meet: the embedding's width, the temperature it starts with, and what its loss needs."""
+
+    embed_dim: int
+    temperature: float = 0.07
+    learned: bool = True
+    loss: LossKind = "clip"
+
+
 def build_model(config: TrialConfig, vocabulary: Vocabulary, seed: int) -> CLIP:
-    """A model for one trial; arms that share a seed, preset and widths start from the same weights.
+    """A model for one trial; arms that share a seed, preset and widths start from the same weights."""
+    learned = config.temperature.mode == "learned"
+    head = Head(config.model.embed_dim, config.temperature.init, learned, config.loss.kind)
+    return build_clip(PRESETS[config.model.preset], head, vocabulary, seed)
+
+
+def build_clip(preset: Preset, head: Head, vocabulary: Vocabulary, seed: int) -> CLIP:
+    """open_clip's own class; a temperature that is not learned has no gradient.
 
     Its forward gives L2-normalised features (N, embed_dim) twice and the logit scale, and the bias for SigLIP.
     """
-    preset = PRESETS[config.model.preset]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIP(
-            embed_dim=config.model.embed_dim,
-            vision_cfg=_vision(preset),
+            embed_dim=head.embed_dim,
+            vision_cfg=_vision(preset.image),
             text_cfg=_text(preset, vocabulary),
-            init_logit_scale=math.log(1 / config.temperature.init),
-            init_logit_bias=SIGLIP_INITIAL_BIAS if config.loss.kind == "siglip" else None,
+            init_logit_scale=math.log(1 / head.temperature),
+            init_logit_bias=SIGLIP_INITIAL_BIAS if head.loss == "siglip" else None,
         )
-    model.logit_scale.requires_grad_(config.temperature.mode == "learned")
+    model.logit_scale.requires_grad_(head.learned)
     return model
 
 
-def _vision(preset: Preset) -> CLIPVisionCfg:
+def _vision(image: PatchTower | ResNet) -> CLIPVisionCfg:
+    if isinstance(image, ResNet):
+        return CLIPVisionCfg(layers=image.layers, width=image.width, image_size=image.image_size)
     return CLIPVisionCfg(
-        layers=preset.image.layers,
-        width=preset.image.width,
-        head_width=preset.image.width // preset.image.heads,
-        patch_size=preset.patch_size,
-        image_size=preset.image_size,
+        layers=image.layers,
+        width=image.width,
+        head_width=image.width // image.heads,
+        patch_size=image.patch_size,
+        image_size=image.image_size,
     )
 
 

@@ -10,6 +10,14 @@ MAX_LOG_SCALE = math.log(100.0)
 
 
 @torch.no_grad()
+def set_temperature(model: CLIP, temperature: float) -> None:
+    """For one that is scheduled; ValueError where it is learned, since the optimiser would move it from there."""
+    if model.logit_scale.requires_grad:
+        raise ValueError("a learned temperature cannot be set: build the model with one that is not learned")
+    model.logit_scale.fill_(-math.log(temperature))
+
+
+@torch.no_grad()
 def clamp_temperature(model: CLIP) -> None:
     """Keeps a learned logit scale within [1, 100]; a fixed one is left as it is."""
     if model.logit_scale.requires_grad:

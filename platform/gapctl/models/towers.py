@@ -19,7 +19,7 @@ from gapctl.models.block import EPSILON, Block, Layout, Pooling, causal_mask
 from gapctl.models.layer import Layer, Pullback
 from gapctl.models.layers import layer_norm, project
 from gapctl.models.weight import Weights
-from gapctl.spec.presets import Preset, Tower
+from gapctl.spec.presets import PatchTower, Tower
 
 
 class Captions(NamedTuple):
@@ -47,10 +47,10 @@ def patches(image_SCHW: Tensor, size: int) -> Tensor:
 class ImageTower:
     """open_clip's VisionTransformer with a class token, pooled there."""
 
-    def __init__(self, weights: Weights, preset: Preset) -> None:
+    def __init__(self, weights: Weights, tower: PatchTower) -> None:
         self._weights = weights
-        self._tower = preset.image
-        self._blocks = _blocks(weights, "visual.transformer", preset.image)
+        self._tower = tower
+        self._blocks = _blocks(weights, "visual.transformer", tower.layers)
 
     def __call__(self, patch_NI: Tensor) -> Layer:
         """Embeddings (S, E) of the images whose patches these are, in the format of products."""
@@ -88,10 +88,10 @@ class ImageTower:
 class TextTower:
     """open_clip's causal text transformer, pooled where a caption ends."""
 
-    def __init__(self, weights: Weights, preset: Preset) -> None:
+    def __init__(self, weights: Weights, tower: Tower) -> None:
         self._weights = weights
-        self._tower = preset.text
-        self._blocks = _blocks(weights, "transformer", preset.text)
+        self._tower = tower
+        self._blocks = _blocks(weights, "transformer", tower.layers)
 
     def __call__(self, captions: Captions) -> Layer:
         """Embeddings (S, E) of captions, in the master's format."""
@@ -124,8 +124,8 @@ class TextTower:
         return Layer(x_STD.view(-1, x_STD.shape[2]), pullback)
 
 
-def _blocks(weights: Weights, prefix: str, tower: Tower) -> list[Block]:
-    return [Block(weights, f"{prefix}.resblocks.{index}") for index in range(tower.layers)]
+def _blocks(weights: Weights, prefix: str, layers: int) -> list[Block]:
+    return [Block(weights, f"{prefix}.resblocks.{index}") for index in range(layers)]
 
 
 def _through(

@@ -1,6 +1,19 @@
-"""Model presets as plain numbers, so that a plan can count their cost without importing torch."""
+"""Model presets as plain numbers, so that a plan can count their cost without importing torch.
 
-from typing import NamedTuple
+Where a preset is also one of open_clip's models, its parameters have the same names and shapes as there.
+"""
+
+from typing import Literal, NamedTuple
+
+VocabularyName = Literal["mad", "clip"]
+Colour = tuple[float, float, float]
+
+OPENAI_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
+"""Of the pictures that CLIP was trained on (arXiv 2103.00020), which open_clip keeps for all its models."""
+
+CLIP_CONTEXT = 77
+"""Tokens of a caption as CLIP's tokenizer gives them."""
 
 
 class Tower(NamedTuple):
@@ -18,26 +31,127 @@ class Tower(NamedTuple):
         return self.layers * (products + attention)
 
 
-class Preset(NamedTuple):
-    """An image tower on square images of `image_size` cut into `patch_size` patches, and a text tower."""
+class PatchTower(NamedTuple):
+    """A vision transformer with a class token on square images of `image_size`, cut into `patch_size` patches."""
 
-    image: Tower
-    text: Tower
+    width: int
+    layers: int
+    heads: int
     image_size: int
     patch_size: int
 
+    @property
+    def tokens(self) -> int:
+        """Positions: a patch each, and the class token."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+    def forward_flops(self, embed_dim: int) -> int:
+        """Floating-point operations of one image's forward pass, projection included."""
+        blocks = Tower(self.width, self.layers, self.heads, self.tokens).forward_flops()
+        return blocks + 2 * 3 * self.image_size**2 * self.width + 2 * embed_dim * self.width
+
+
+class ResNet(NamedTuple):
+    """CLIP's ResNet (arXiv 2103.00020, sec. 2.4): a stem of three convolutions, four groups of `layers` bottlenecks
+    that begin with `width` channels, and pooling by attention."""
+
+    width: int
+    layers: tuple[int, int, int, int]
+    image_size: int
+
+    @property
+    def heads(self) -> int:
+        """Of the attention that pools: 64 channels each."""
+        return self.width * 32 // 64
+
+    def forward_flops(self, embed_dim: int) -> int:
+        """Floating-point operations of one image's products: convolutions and the pooling attention."""
+        groups = sum(self._group_flops(index) for index in range(4))
+        return self._stem_flops() + groups + self._pooling_flops(embed_dim)
+
+    def _stem_flops(self) -> int:
+        half = self.width // 2
+        side = self.image_size // 2
+        return 2 * 9 * side**2 * (3 * half + half * half + half * self.width)
+
+    def _group_flops(self, index: int) -> int:
+        """Of one group; its first bottleneck still has the size of the group before in its first two convolutions."""
+        narrow = self.width << index
+        wide = 4 * narrow
+        side = self.image_size // (4 << index)
+        before, entering = (self.width, side) if index == 0 else (wide // 2, 2 * side)
+        first = entering**2 * (before * narrow + 9 * narrow**2) + side**2 * (narrow * wide + before * wide)
+        other = side**2 * (2 * narrow * wide + 9 * narrow**2)
+        return 2 * (first + (self.layers[index] - 1) * other)
+
+    def _pooling_flops(self, embed_dim: int) -> int:
+        wide, tokens = self.width * 32, (self.image_size // 32) ** 2 + 1
+        return 2 * tokens * wide * (3 * wide + embed_dim) + 2 * 2 * tokens**2 * wide
+
+
+class Preset(NamedTuple):
+    """Two towers, and what belongs to them: captions' vocabulary, pixels' mean and deviation (of values from 0 to 1),
+    the shared embedding's usual width, and AdamW's betas and epsilon."""
+
+    vocabulary: VocabularyName
+    image: PatchTower | ResNet
+    text: Tower
+    embed_dim: int
+    mean: Colour
+    std: Colour
+    betas: tuple[float, float]
+    epsilon: float
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of an image's side."""
+        return self.image.image_size
+
     def training_flops(self, embed_dim: int) -> int:
         """Floating-point operations of training on one pair: forward once, backward twice that."""
-        patches = 2 * 3 * self.image_size**2 * self.image.width
-        heads = 2 * embed_dim * (self.image.width + self.text.width)
-        return 3 * (self.image.forward_flops() + self.text.forward_flops() + patches + heads)
+        text = self.text.forward_flops() + 2 * embed_dim * self.text.width
+        return 3 * (self.image.forward_flops(embed_dim) + text)
 
 
 PRESETS: dict[str, Preset] = {
     "mad-tiny": Preset(
-        image=Tower(width=64, layers=4, heads=2, tokens=17),
+        vocabulary="mad",
+        image=PatchTower(width=64, layers=4, heads=2, image_size=28, patch_size=7),
         text=Tower(width=64, layers=2, heads=2, tokens=8),
-        image_size=28,
-        patch_size=7,
+        embed_dim=64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        betas=(0.9, 0.98),
+        epsilon=1e-6,
+    ),
+    "pairs-small": Preset(
+        vocabulary="clip",
+        image=PatchTower(width=128, layers=4, heads=2, image_size=64, patch_size=8),
+        text=Tower(width=128, layers=3, heads=2, tokens=CLIP_CONTEXT),
+        embed_dim=128,
+        mean=OPENAI_MEAN,
+        std=OPENAI_STD,
+        betas=(0.9, 0.98),
+        epsilon=1e-6,
+    ),
+    "rn50-cc12m": Preset(
+        vocabulary="clip",
+        image=ResNet(width=64, layers=(3, 4, 6, 3), image_size=224),
+        text=Tower(width=512, layers=12, heads=8, tokens=CLIP_CONTEXT),
+        embed_dim=1024,
+        mean=OPENAI_MEAN,
+        std=OPENAI_STD,
+        betas=(0.9, 0.999),
+        epsilon=1e-8,
+    ),
+    "vit-b-32": Preset(
+        vocabulary="clip",
+        image=PatchTower(width=768, layers=12, heads=12, image_size=224, patch_size=32),
+        text=Tower(width=512, layers=12, heads=8, tokens=CLIP_CONTEXT),
+        embed_dim=512,
+        mean=OPENAI_MEAN,
+        std=OPENAI_STD,
+        betas=(0.9, 0.98),
+        epsilon=1e-6,
     ),
 }

@@ -26,7 +26,7 @@ from gapctl.metrics.suite import measure
 from gapctl.models.temperature import temperature_metrics
 from gapctl.models.towers import ImageTower, TextTower, cut_captions, patches
 from gapctl.models.weight import weights_for_reading
-from gapctl.spec.presets import PRESETS
+from gapctl.spec.presets import PRESETS, PatchTower
 from gapctl.spec.trial import TrialConfig
 
 Floats = NDArray[np.float32]
@@ -66,8 +66,9 @@ class _Towers:
 
     def __init__(self, model: CLIP, config: TrialConfig, device: torch.device) -> None:
         weights, preset = weights_for_reading(model), PRESETS[config.model.preset]
-        self._image, self._text = ImageTower(weights, preset), TextTower(weights, preset)
-        self._patch_size = preset.patch_size
+        assert isinstance(preset.image, PatchTower)  # as every preset with MAD's vocabulary has
+        self._image, self._text = ImageTower(weights, preset.image), TextTower(weights, preset.text)
+        self._patch_size = preset.image.patch_size
         self._device = device
 
     def images(self, image_NCHW: NDArray[np.uint8]) -> Floats:

@@ -6,11 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gapctl.spec.trial import Train
 from gapctl.training.masters import Masters
+from gapctl.training.rule import StepRule
 
-BETAS = (0.9, 0.98)
-EPSILON = 1e-6
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 OptimizerState = Mapping[str, Any]
@@ -20,14 +18,14 @@ OptimizerState = Mapping[str, Any]
 class Optimizer:
     """Updates the masters of one or several models, which have taken the same number of steps."""
 
-    def __init__(self, masters: Masters, train: Train) -> None:
+    def __init__(self, masters: Masters, rule: StepRule) -> None:
         self._stacked = masters.matrices.exact.ndim > 1
         self._on_gpu = masters.matrices.exact.is_cuda
         groups = [
-            {"params": [masters.matrices.exact], "weight_decay": train.weight_decay},
+            {"params": [masters.matrices.exact], "weight_decay": rule.weight_decay},
             {"params": [masters.vectors.exact], "weight_decay": 0.0},
         ]
-        self._adamw = torch.optim.AdamW(groups, lr=train.lr, betas=BETAS, eps=EPSILON, fused=True)
+        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, fused=True)
         self._make_capturable()
 
     def set_rate(self, rate: float) -> None:

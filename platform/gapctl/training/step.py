@@ -14,36 +14,38 @@ from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gapctl.data.mad.captions import END_TOKEN
 from gapctl.models.losses import contrastive_loss
+from gapctl.models.pixels import Pixels
 from gapctl.models.stacked import by_model
-from gapctl.models.temperature import clamp_temperature
-from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions, patches
+from gapctl.models.temperature import clamp_temperature, set_temperature
+from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions
 from gapctl.models.weight import Weights
-from gapctl.spec.presets import PRESETS
-from gapctl.spec.trial import TrialConfig
+from gapctl.spec.presets import PatchTower, Preset
 from gapctl.training.captured import Captured
 from gapctl.training.masters import Masters
 from gapctl.training.optimizer import Optimizer, OptimizerState
-from gapctl.training.pairs import Pairs
-from gapctl.training.precision import Resolved, dtype_of
+from gapctl.training.precision import dtype_of
+from gapctl.training.rule import StepRule
 
 
 class TrainingStep:
     """Trains models in place; they, for evaluations, and the optimiser's state, for checkpoints, are its own."""
 
-    def __init__(self, models: Sequence[CLIP], config: TrialConfig, precision: Resolved) -> None:
-        """All models are trained by the model, loss and train sections of one configuration."""
+    def __init__(self, models: Sequence[CLIP], preset: Preset, rule: StepRule) -> None:
+        """All models were built from one preset and are trained by one rule, whole batches at a time."""
+        if not isinstance(preset.image, PatchTower):
+            raise ValueError("the hand-written pass is for vision transformers; OpenStep trains all models")
         self.models = models
-        self._format = dtype_of(precision)
+        self._format = dtype_of(rule.precision)
         self._masters = Masters(models, self._format)
-        self._optimizer = Optimizer(self._masters, config.train)
-        preset = PRESETS[config.model.preset]
-        self._image = ImageTower(self._masters.weights, preset)
-        self._text = TextTower(self._masters.weights, preset)
-        self._patch_size = preset.patch_size
-        self._loss = contrastive_loss(config.loss.kind)
+        self._optimizer = Optimizer(self._masters, rule)
+        self._image = ImageTower(self._masters.weights, preset.image)
+        self._text = TextTower(self._masters.weights, preset.text)
+        self._patch_size = preset.image.patch_size
+        self._end = models[0].text_eos_id
+        self._loss = contrastive_loss(rule.loss)
         device = models[0].logit_scale.device
+        self._pixels = Pixels(rule.mean, rule.std, device)
         self._on_gpu = device.type == "cuda"
         self._take = Captured(self._steps) if self._on_gpu else self._steps
         self._device = device
@@ -62,10 +64,16 @@ class TrainingStep:
         """What the checkpoint of the model in this place keeps of the optimiser."""
         return self._optimizer.state_of(index)
 
-    def __call__(self, pairs: Pairs, rate: float) -> Tensor:
-        """Takes one step at a learning rate and returns each model's loss before it (M,)."""
+    def __call__(self, image_SCHW: Tensor, token_SL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
+        """Takes one step on images, uint8, and tokens, int64, and returns each model's loss before it (M,).
+
+        `temperature` is set before the step where it follows a schedule.
+        """
+        if temperature is not None:
+            for model in self.models:
+                set_temperature(model, temperature)
         self._optimizer.set_rate(rate)
-        return self._take(pairs.image_SCHW.to(self._device), pairs.token_SL.to(self._device))
+        return self._take(image_SCHW.to(self._device), token_SL.to(self._device))
 
     def _steps(self, image_SCHW: Tensor, token_SL: Tensor) -> Tensor:
         loss_M = self.gradients(self.normalised_patches(image_SCHW), self.captions(token_SL))
@@ -76,13 +84,12 @@ class TrainingStep:
         return loss_M
 
     def normalised_patches(self, image_SCHW: Tensor) -> Tensor:
-        """Patches (N, I) in [-1, 1], cut while they are bytes because those are the fewest to move."""
-        patch_NI = patches(image_SCHW, self._patch_size)
-        return patch_NI.float().div_(127.5).sub_(1.0).to(self._format)
+        """Patches (N, I) as the image tower takes them, in the format of products."""
+        return self._pixels.patches(image_SCHW, self._patch_size).to(self._format)
 
     def captions(self, token_SL: Tensor) -> Captions:
         """The captions as the text tower takes them; a GPU's are not cut, because its steps must be of one shape."""
-        return cut_captions(token_SL, END_TOKEN, whole=self._on_gpu)
+        return cut_captions(token_SL, self._end, whole=self._on_gpu)
 
     @torch.no_grad()
     def gradients(self, patch_NI: Tensor, captions: Captions) -> Tensor:

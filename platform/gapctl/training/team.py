@@ -9,9 +9,11 @@ from torch import Tensor
 
 from gapctl.data.mad.device_images import DeviceImages
 from gapctl.data.mad.store import MadSplit
+from gapctl.spec.presets import PRESETS
 from gapctl.training.member import Member
 from gapctl.training.pairs import Pairs, device_pairs, host_pairs
 from gapctl.training.precision import resolve_precision
+from gapctl.training.rule import rule_of
 from gapctl.training.schedule import learning_rate
 from gapctl.training.step import TrainingStep
 
@@ -24,9 +26,10 @@ class Team:
 
     def __init__(self, members: Sequence[Member], device: torch.device) -> None:
         self.members = members
-        self._train = members[0].config.train
-        precision = resolve_precision(self._train.precision, device)
-        self._step = TrainingStep([member.model for member in members], members[0].config, precision)
+        config = members[0].config
+        self._train = config.train
+        rule = rule_of(config, resolve_precision(config.train.precision, device))
+        self._step = TrainingStep([member.model for member in members], PRESETS[config.model.preset], rule)
         self._step.load([member.optimizer_state for member in members])
         self._pairs = _pairs(members, device)
         self._unread: list[Tensor] = []
@@ -35,7 +38,8 @@ class Team:
         """One step of all."""
         started = time.monotonic()
         pairs = next(self._pairs)
-        self._unread.append(self._step(pairs, learning_rate(self._train, self.members[0].steps)))
+        rate = learning_rate(self._train, self.members[0].steps)
+        self._unread.append(self._step(pairs.image_SCHW, pairs.token_SL, rate))
         for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
             member.count(caption_id_B, len(self.members))
         self._spent_since(started)

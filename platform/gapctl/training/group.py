@@ -1,0 +1,51 @@
+"""The workers that train one model together: what they tell each other beside the gradients of parameters.
+
+Index letters: B rows of one worker, A = size * B rows of all in the order of ranks, F columns.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, distributed
+from torch.distributed import ProcessGroup
+
+
+class Group(NamedTuple):
+    """`size` workers, of which this is number `rank`; `handle` None is torch's default process group."""
+
+    rank: int = 0
+    size: int = 1
+    handle: ProcessGroup | None = None
+
+    def gathered(self, rows_BF: Tensor) -> Tensor:
+        """All workers' rows (A, F); each must have as many."""
+        if self.size == 1:
+            return rows_BF
+        rows_AF = rows_BF.new_empty(self.size * rows_BF.shape[0], rows_BF.shape[1])
+        distributed.all_gather_into_tensor(rows_AF, rows_BF.contiguous(), group=self.handle)
+        return rows_AF
+
+    def own_sums(self, rows_AF: Tensor) -> Tensor:
+        """This worker's rows (B, F) of the sum of what every worker has for all rows."""
+        if self.size == 1:
+            return rows_AF
+        rows_BF = rows_AF.new_empty(rows_AF.shape[0] // self.size, rows_AF.shape[1])
+        distributed.reduce_scatter_tensor(rows_BF, rows_AF.contiguous(), group=self.handle)
+        return rows_BF
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over workers, the same on each."""
+        if self.size == 1:
+            return value
+        total = value.clone()
+        distributed.all_reduce(total, group=self.handle)
+        return total / self.size
+
+
+ALONE = Group()
+
+
+def current_group() -> Group:
+    """torch's default process group, as Ray Train sets it up, or this process alone where there is none."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return ALONE
+    return Group(distributed.get_rank(), distributed.get_world_size())

@@ -1,0 +1,47 @@
+"""What a training step is told beside the model: loss, pixels, number format, gradient accumulation and optimiser."""
+
+from dataclasses import dataclass
+
+from gapctl.models.losses import LossKind
+from gapctl.spec.presets import PRESETS, Colour, Preset
+from gapctl.spec.trial import TrialConfig
+from gapctl.training.precision import Resolved
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRule:
+    """How a model takes a step; the same on every worker.
+
+    `mean` and `std` are of pixels from 0 to 1. `micro_batches`: in how many parts a worker's pairs go through the
+    towers; the loss is of the whole batch all the same. `compile` has torch.compile fuse the towers. `betas` and `eps`
+    are AdamW's, and its `weight_decay` is on matrices alone.
+    """
+
+    loss: LossKind
+    precision: Resolved
+    mean: Colour
+    std: Colour
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    micro_batches: int = 1
+    compile: bool = False
+
+
+def preset_rule(preset: Preset, loss: LossKind, precision: Resolved, weight_decay: float) -> StepRule:
+    """A rule with what belongs to a preset's models: pixels, betas and epsilon."""
+    return StepRule(
+        loss=loss,
+        precision=precision,
+        mean=preset.mean,
+        std=preset.std,
+        betas=preset.betas,
+        eps=preset.epsilon,
+        weight_decay=weight_decay,
+    )
+
+
+def rule_of(config: TrialConfig, precision: Resolved) -> StepRule:
+    """A trial's."""
+    preset = PRESETS[config.model.preset]
+    return preset_rule(preset, config.loss.kind, precision, config.train.weight_decay)

@@ -1,0 +1,87 @@
+"""Two workers with half of each batch take the steps that one takes with all of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from open_clip.model import CLIP
+from torch import Tensor, distributed, multiprocessing
+
+from gapctl.models.losses import LossKind
+from gapctl.training.group import ALONE, Group, current_group
+from gapctl.training.open_step import OpenStep
+from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
+
+BATCH, STEPS, WORKERS = 12, 3, 2
+CASES: list[tuple[LossKind, int]] = [("clip", 1), ("clip", 2), ("siglip", 1), ("siglip", 3)]
+
+Found = dict[str, Tensor]
+
+
+def steps(model: CLIP, loss: LossKind, micro_batches: int, group: Group, rate: float) -> Found:
+    """Some steps on this worker's part of each batch: their losses, and what the last left behind."""
+    step = OpenStep(model, tiny_rule(TINY, loss, micro_batches), CPU, group)
+    own = BATCH // group.size
+    losses = []
+    for index in range(STEPS):
+        image_BCHW, token_BL = (part[group.rank * own :][:own] for part in pairs(TINY, BATCH, seed=index))
+        losses.append(step(image_BCHW, token_BL, rate))
+    moments = [kept["exp_avg"] for kept in step.optimizer_state()["state"].values()]
+    return {
+        "losses": torch.cat(losses),
+        "gradients": torch.cat([value.grad.flatten() for value in model.parameters() if value.grad is not None]),
+        "moments": torch.cat(moments),
+        "parameters": torch.cat([value.detach().flatten() for value in model.parameters()]),
+        "scalars": torch.stack([value.grad for name, value in model.named_parameters() if name.startswith("logit_")]),
+    }
+
+
+def work(rank: int, folder: Path) -> None:
+    """One worker, through every case; its own first weights are others than the first worker's."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=WORKERS)
+    group = current_group()
+    found = {
+        f"{loss}-{parts}": steps(tiny_model(TINY, loss, seed=rank), loss, parts, group, 1e-3) for loss, parts in CASES
+    }
+    resnet = tiny_model(TINY_RESNET, seed=rank)
+    step = OpenStep(resnet, tiny_rule(TINY_RESNET, micro_batches=2), CPU, group)
+    for index in range(STEPS):
+        step(*pairs(TINY_RESNET, BATCH, seed=WORKERS * index + rank), 1e-3)
+    found["resnet"] = {name: value.detach() for name, value in resnet.named_parameters()}
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def of_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Found]]:
+    """What both found, case by case."""
+    folder = tmp_path_factory.mktemp("workers")
+    multiprocessing.spawn(work, (folder,), nprocs=WORKERS)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORKERS)]
+
+
+@pytest.mark.parametrize(("loss", "micro_batches"), CASES)
+def test_workers_find_the_loss_gradients_and_parameters_of_one(
+    of_workers: list[dict[str, Found]], loss: LossKind, micro_batches: int
+) -> None:
+    torch.set_num_threads(1)
+    expected = steps(tiny_model(TINY, loss), loss, 1, ALONE, 1e-3)
+
+    for found in of_workers:
+        for name, value in found[f"{loss}-{micro_batches}"].items():
+            error = float((value - expected[name]).norm() / expected[name].norm())
+            assert error < (1e-3 if name == "parameters" else 1e-4), f"{name}: {error}"
+    assert float(expected["losses"].std()) > 1e-3
+
+
+@pytest.mark.parametrize("case", [f"{loss}-{parts}" for loss, parts in CASES] + ["resnet"])
+def test_workers_end_with_the_same_parameters_to_the_last_bit(of_workers: list[dict[str, Found]], case: str) -> None:
+    first, second = (found[case] for found in of_workers)
+
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_process_that_trains_by_itself_is_a_group_of_one() -> None:
+    assert current_group() == ALONE
