@@ -6,7 +6,8 @@ caption's end, which causal attention hides. Where the parameters of several mod
 by model.
 
 Index letters: S samples, C colour channels, H and W pixels, P patches of an image, I values of a patch, L caption
-positions, T tokens of a sample, D width, E embedding, K keys, G groups (a head of a sample).
+positions, T tokens of a sample, R = S * T rows, V tokens of the vocabulary, D width, E embedding, K keys, G groups (a
+head of a sample).
 """
 
 from typing import NamedTuple
@@ -116,12 +117,18 @@ class TextTower:
         def pullback(grad_RD: Tensor) -> Tensor:
             torch.sum(grad_RD.view(x_STD.shape), dim=0, out=position.grad[:tokens])
             position.grad[tokens:].zero_()
-            table.grad.copy_(
-                torch.ops.aten.embedding_dense_backward(grad_RD, token_ST.flatten(), len(table.grad), -1, False)
-            )
+            _sum_by_token(grad_RD, token_ST.flatten(), table.grad)
             return grad_RD
 
         return Layer(x_STD.view(-1, x_STD.shape[2]), pullback)
+
+
+def _sum_by_token(grad_RD: Tensor, token_R: Tensor, into_VD: Tensor) -> None:
+    """Each token's rows added up; index_add_ takes a CPU a sixth of the time, but sums in any order on a GPU."""
+    if into_VD.is_cuda:
+        into_VD.copy_(torch.ops.aten.embedding_dense_backward(grad_RD, token_R, len(into_VD), -1, False))
+    else:
+        into_VD.zero_().index_add_(0, token_R, grad_RD)
 
 
 def _blocks(weights: Weights, prefix: str, layers: int) -> list[Block]:

@@ -131,8 +131,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "pairs-small": Preset(
         vocabulary="clip",
-        image=PatchTower(width=128, layers=4, heads=2, image_size=64, patch_size=8),
-        text=Tower(width=128, layers=3, heads=2, tokens=CLIP_CONTEXT),
+        image=PatchTower(width=128, layers=3, heads=2, image_size=64, patch_size=8),
+        text=Tower(width=128, layers=2, heads=2, tokens=CLIP_CONTEXT),
         embed_dim=128,
         mean=OPENAI_MEAN,
         std=OPENAI_STD,

@@ -7,8 +7,8 @@ from gapctl.errors import InputError
 from gapctl.spec.sweep import Resources
 
 NAMES = ("CPU", "GPU")
-WAITING_CPU = 0.01
-"""Of the process that waits for workers; Tune reserves nothing that is empty."""
+WAITING = {"node:__internal_head__": 0.001}
+"""Of the process that waits for workers: no CPU that they may need, on the node where the driver is."""
 
 
 class Request(NamedTuple):
@@ -32,7 +32,7 @@ def request_of(resources: Resources) -> Request:
     _check(resources, whole, offered)
     if resources.workers > 1:
         rooms = [int(offered[name] // asked) for name, asked in whole.items() if asked]
-        return Request([{"CPU": WAITING_CPU}], gpus > 0, max(1, min(rooms)))
+        return Request([WAITING], gpus > 0, max(1, min(rooms)))
     bundles = [training] if not resources.readers else [training, {"CPU": float(resources.readers)}]
     return Request(bundles, gpus > 0)
 

@@ -1,4 +1,7 @@
-"""The learning rate over a training: linear warm-up, then a cosine to zero."""
+"""The learning rate over a training: linear warm-up, then a cosine to zero.
+
+Warm-up is a share of all steps: the 10,000 of 316,000 in arXiv 2404.07983's CC12M trainings are 0.0317.
+"""
 
 import math
 

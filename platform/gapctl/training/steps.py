@@ -1,28 +1,25 @@
-"""Which step trains a configuration: the one by hand where it is there and faster, or open_clip's model by autograd."""
+"""The steps that a team of trials takes together: packed by hand, or one trial's whichever way is faster."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
 from gapctl.models.temperature import set_temperature
-from gapctl.spec.presets import PRESETS, PatchTower
+from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.group import Group
-from gapctl.training.open_step import OpenStep
 from gapctl.training.optimizer import OptimizerState
 from gapctl.training.precision import resolve_precision
 from gapctl.training.rule import rule_of
 from gapctl.training.step import TrainingStep
-
-WIDEST_BY_HAND: Final = 128
-"""Channels of an image tower up to which the hand-written step is the faster one on a CPU."""
+from gapctl.training.step_for import Step, step_for
 
 
-class Step(Protocol):
-    """Trains models in place."""
+class Steps(Protocol):
+    """Trains the models of one or several trials in place."""
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
         """To be called after checkpoints were read into the models, with what each kept of the optimiser."""
@@ -39,22 +36,16 @@ class Step(Protocol):
         ...
 
 
-def step_of(models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: Group) -> Step:
+def step_of(models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: Group) -> Steps:
     """The step of a configuration; several models, or MAD's, are trained by hand."""
-    rule = rule_of(config, resolve_precision(config.train.precision, device))
-    if config.data.dataset == "mad" or _by_hand(config, device, group):
-        return _ByHand(models, TrainingStep(models, PRESETS[config.model.preset], rule))
+    rule, preset = rule_of(config, resolve_precision(config.train.precision, device)), PRESETS[config.model.preset]
+    if config.data.dataset == "mad":
+        return _Packed(models, TrainingStep(models, preset, rule))
     (model,) = models
-    return _ByAutograd(OpenStep(model, rule, device, group))
+    return _Alone(step_for(model, preset, rule, device, group))
 
 
-def _by_hand(config: TrialConfig, device: torch.device, group: Group) -> bool:
-    image, train = PRESETS[config.model.preset].image, config.train
-    small = isinstance(image, PatchTower) and image.width <= WIDEST_BY_HAND
-    return small and device.type == "cpu" and group.size == 1 and train.micro_batches == 1 and not train.compile
-
-
-class _ByHand:
+class _Packed:
     def __init__(self, models: Sequence[CLIP], step: TrainingStep) -> None:
         self._models, self._step = models, step
         self.load, self.optimizer_state = step.load, step.optimizer_state
@@ -68,8 +59,8 @@ class _ByHand:
         return self._step(image_SCHW, token_SL, rate)
 
 
-class _ByAutograd:
-    def __init__(self, step: OpenStep) -> None:
+class _Alone:
+    def __init__(self, step: Step) -> None:
         self._step = step
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
