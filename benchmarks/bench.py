@@ -32,6 +32,7 @@ NAMES = (
     "packing",
     "sweep_overhead",
     "planning",
+    "tracking",
     "analysis",
     "metrics",
     "indexing",

@@ -1,6 +1,6 @@
 """Time to show a ledger of 500 finished trials in MLflow, as a whole process: `gapctl track sync` on a new database.
 
-python benchmarks/tracking.py [--rounds 3] [--json FILE]
+python benchmarks/tracking.py [--rounds 1] [--json FILE]
 
 Trials have six evaluations of every metric that a trial of MAD has. The peer is a script that logs the same numbers,
 parameters, tags and `trial.yaml` by MLflow's usual calls, one `log_metrics` an evaluation; it makes no models, no
@@ -99,7 +99,7 @@ def script_once(runs: Path, store: str) -> float:
 def main() -> None:
     """Prints the rows, and writes them where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     first, again, script = [], [], []

@@ -161,7 +161,7 @@ def test_what_mlflow_shows_is_noted_beside_the_ledger_and_forgotten_with_its_dat
     shown = shown_in(ledger, "small")
 
     assert shown is not None
-    assert shown.pages[plan.trials[0].id] == "#/experiments/7/runs/aaa"
+    assert shown.pages[plan.trials[0].id] == "#/experiments/7/runs/aaa?workflowType=machine_learning"
     assert set(shown.runs.values()) == {"aaa", "bbb"}
     pages = background_of(plan, ledger).run_pages
     assert pages is not None

@@ -58,6 +58,7 @@ def test_sync_shows_the_ledger_and_files_the_report(
     assert list((parent / "figures").glob("*.png"))
     note = shown.sweeps()["full"].data.tags["mlflow.note.content"]
     assert f"/runs/{shown.sweeps()['full'].info.run_id}/artifacts/report.html" in note
+    assert "/runs?workflowType=machine_learning&viewStateShareKey=gapctl-curves&compareRunsMode=CHART" in note
     assert "| It closes. (`closes`) | **" in note
     assert shown.sweeps()["full"].data.tags["gapctl.verdicts"].startswith("1 ")
 
@@ -153,7 +154,7 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
         listener.listen()
         taken = listener.getsockname()[1]
         process = ui(str(plan.sweep.path), "--uri", uri, "--port", str(taken), cwd=tmp_path)
-        said = [process.stdout.readline() for _ in range(4)] if process.stdout else []
+        said = [process.stdout.readline() for _ in range(5)] if process.stdout else []
     address = said[2].removeprefix("MLflow: ").partition("/#/")[0]
     parent = shown.sweeps()["full"].info.run_id
     try:
@@ -168,7 +169,9 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
     assert said[0].startswith(f"port {taken} is taken; using ")
     assert said[1] == f"starting MLflow's server on {uri} at {address}; this takes some seconds\n"
     assert f"/#/experiments/{shown.experiment().experiment_id}/runs" in said[2]
-    assert re.fullmatch(r"ready after \d+ s; Ctrl-C closes it\n", said[3])
+    assert re.fullmatch(r"ready after \d+ s; Ctrl-C closes it\n", said[4])
+    assert said[3].startswith(f"curves: {address}/#/experiments/")
+    assert said[3].rstrip().endswith("&viewStateShareKey=gapctl-curves&compareRunsMode=CHART")
     assert said[2].rstrip().endswith("&viewStateShareKey=gapctl-table")
     assert report == b"<p>supported</p>"
     assert b"<title>MLflow</title>" in page

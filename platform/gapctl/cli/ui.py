@@ -93,20 +93,24 @@ def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Co
     began = time.monotonic()
     with console.status("starting"):
         server.wait_until_ready()
-        page = _page_on(server, name)
+        page, curves = _pages_on(server, name)
     _point_at(page, console, browser=browser)
+    if curves:
+        console.print(f"curves: {curves}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"ready after {time.monotonic() - began:.0f} s; Ctrl-C closes it", highlight=False)
     server.wait()
 
 
-def _page_on(server: "Server", name: str | None) -> str:
-    from gapctl.tracking.page import every_page, sweep_page
+def _pages_on(server: "Server", name: str | None) -> tuple[str, str | None]:
+    """The page to open, and a sweep's curves if it has some."""
+    from gapctl.tracking.page import curves_page, every_page, sweep_page
 
     # Also asked without a name, so that a store that cannot be read is found before a browser opens.
     experiment = server.experiment(name or DEFAULT_EXPERIMENT)
     if name is None or experiment is None:
-        return every_page(server.address)
-    return sweep_page(server.address, experiment.id, experiment.tags)
+        return every_page(server.address), None
+    where = (server.address, experiment.id, experiment.tags)
+    return sweep_page(*where), curves_page(*where)
 
 
 def _point_at(page: str, console: "Console", *, browser: bool) -> None:

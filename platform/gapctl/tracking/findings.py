@@ -24,8 +24,8 @@ class Findings:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def sweep_note(sweep: Sweep, findings: Findings | None, report_address: str) -> str:
-    """The run's description: the question, then the verdicts and where the report is, or else the hypotheses.
+def sweep_note(sweep: Sweep, findings: Findings | None, report: str, curves: str) -> str:
+    """The run's description: the question, then the verdicts and the ways to `report` and `curves`, or the hypotheses.
 
     MLflow's page shows its first lines and unfolds the rest, so the answer and the way to the report come first.
     """
@@ -33,7 +33,7 @@ def sweep_note(sweep: Sweep, findings: Findings | None, report_address: str) -> 
         claims = [f"* **{item.id}**: {item.claim}" for item in sweep.spec.hypotheses]
         parts = ["Hypotheses, to be judged when trials are done:", "\n".join(claims)] if claims else []
     else:
-        parts = [f"**{findings.verdicts}** · [open the report]({report_address})", findings.table]
+        parts = [f"**{findings.verdicts}** · [open the report]({report}) · [see the curves]({curves})", findings.table]
     return _fitting([sweep.spec.question, *parts, f"Run it again: `{rerun_command(sweep)}`"])
 
 

@@ -25,7 +25,7 @@ from gapctl.tracking.experiment import experiment_of
 from gapctl.tracking.findings import NOTE, REPORT, VERDICTS, Findings, sweep_note
 from gapctl.tracking.logged_model import RunPlace, make_model, weights_address
 from gapctl.tracking.mirror import Mirror
-from gapctl.tracking.page import TRAININGS
+from gapctl.tracking.page import curves_address, file_address
 from gapctl.tracking.shown import note_shown
 from gapctl.tracking.store import open_store
 from gapctl.tracking.story import Status, Story, story_of
@@ -79,8 +79,9 @@ class Projection:
         """Says in the sweep's own run how the hypotheses fared, and puts the report's files there."""
         parent = self._sweep_run()
         parent.put(findings.files)
-        address = f"#/experiments/{self.experiment_id}/runs/{parent.run_id}/artifacts/{REPORT}?{TRAININGS}"
-        parent.describe({VERDICTS: findings.verdicts, NOTE: sweep_note(self._plan.sweep, findings, address)})
+        report = file_address(self.experiment_id, parent.run_id, REPORT)
+        note = sweep_note(self._plan.sweep, findings, report, curves_address(self.experiment_id))
+        parent.describe({VERDICTS: findings.verdicts, NOTE: note})
 
     def note(self) -> None:
         """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
@@ -135,7 +136,7 @@ class Projection:
             self._parent = self._new_run(self._began(), sweep_tags(sweep))
         if not self._parent_is_current:
             self._parent.put(sweep_files(sweep))
-            note = {} if self._parent.tag(VERDICTS) else {NOTE: sweep_note(sweep, None, "")}
+            note = {} if self._parent.tag(VERDICTS) else {NOTE: sweep_note(sweep, None, "", "")}
             self._parent.describe({**sweep_tags(sweep), **note})
             self._offer_views()
             self._parent_is_current = True

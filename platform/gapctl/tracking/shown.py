@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.spec.secrets import without_passwords
+from gapctl.tracking.page import run_address
 from gapctl.tracking.uri import database_file, is_server
 
 
@@ -27,7 +28,7 @@ class Shown:
     @property
     def pages(self) -> dict[str, str]:
         """Each trial's page, below MLflow's address."""
-        return {trial: f"#/experiments/{self.experiment}/runs/{run}" for trial, run in self.runs.items()}
+        return {trial: run_address(self.experiment, run) for trial, run in self.runs.items()}
 
 
 _NOTE: Final = TypeAdapter(Shown)

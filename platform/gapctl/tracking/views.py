@@ -22,9 +22,13 @@ ALSO_SHOWN: Final = ("quality/object_accuracy", "temperature/tau", "train/loss")
 NARROWEST: Final = 110
 WIDTH_OF_A_LETTER: Final = 7
 """Pixels."""
+RUN_NAME: Final = "attributes.`Run Name`"
+BESIDE_A_NAME: Final = 80
+WIDEST_NAME: Final = 420
+"""Pixels: what stands before a run's name, and how wide the column may be."""
 MADE_AT: Final = 0
-LONGEST_TAG: Final = 20_000
 """The same time at each writing, so that a second one changes nothing."""
+LONGEST_TAG: Final = 20_000
 
 
 def views(plan: Plan) -> dict[str, str]:
@@ -41,8 +45,11 @@ def views(plan: Plan) -> dict[str, str]:
         "orderByKey": "tags.`mlflow.runName`",
         "orderByAsc": True,
         "selectedColumns": columns,
-        "columnOrder": columns,
-        "columnWidths": {column: max(NARROWEST, WIDTH_OF_A_LETTER * len(column)) for column in columns},
+        "columnOrder": [RUN_NAME, *columns],
+        "columnWidths": {
+            RUN_NAME: _width_of_names([treatments.run_name(trial) for trial in plan.trials]),
+            **{column: max(NARROWEST, WIDTH_OF_A_LETTER * len(column)) for column in columns},
+        },
     }
     curves = {
         **table,
@@ -60,6 +67,11 @@ def views(plan: Plan) -> dict[str, str]:
     made = {f"{PREFIX}{TABLE}": _envelope("Table", table), f"{PREFIX}{CURVES}": _envelope("Curves", curves)}
     # A view is a convenience, and MLflow refuses the whole sweep for a tag that is too long.
     return {key: view for key, view in made.items() if len(view) <= LONGEST_TAG}
+
+
+def _width_of_names(names: Sequence[str]) -> int:
+    longest = max(len(name) for name in names)
+    return min(WIDEST_NAME, max(NARROWEST, BESIDE_A_NAME + WIDTH_OF_A_LETTER * longest))
 
 
 def _columns(kind: str, names: Sequence[str]) -> list[str]:
