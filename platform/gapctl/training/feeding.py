@@ -2,23 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 
 from gapctl.data.feed import MadFeed, TrialData
 from gapctl.data.mad.device_images import DeviceImages
 from gapctl.data.mad.store import MadSplit
-from gapctl.data.pairs.feed import PairFeed, Reader
-from gapctl.data.pairs.rules import training_rule
-from gapctl.data.pairs.source import open_pairs
 from gapctl.spec.data import PairData
 from gapctl.spec.presets import PRESETS
 from gapctl.training.group import Group
 from gapctl.training.member import Member
 from gapctl.training.pairs import Pairs, device_pairs, host_pairs
 
+if TYPE_CHECKING:
+    from gapctl.data.pairs.feed import Reader
 
-def pairs_of(members: Sequence[Member], device: torch.device, group: Group, reader: Reader | None) -> Iterator[Pairs]:
+
+def pairs_of(members: Sequence[Member], device: torch.device, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
     """The members' next pairs, again and again; of the workers in a group, each gets its part of the batch."""
     if isinstance(members[0].data, PairData):
         (member,) = members
@@ -34,7 +35,11 @@ def _images(member: Member) -> TrialData:
     return member.data
 
 
-def _read_pairs(member: Member, data: PairData, group: Group, reader: Reader | None) -> Iterator[Pairs]:
+def _read_pairs(member: Member, data: PairData, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
+    from gapctl.data.pairs.feed import PairFeed
+    from gapctl.data.pairs.rules import training_rule
+    from gapctl.data.pairs.source import open_pairs
+
     pairs, config = open_pairs(data), member.config
     feed = PairFeed(
         pairs.train,

@@ -9,7 +9,6 @@ from gapctl.spec.data import PairData
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.evaluate import MadEvaluation
-from gapctl.training.evaluate_pairs import PairEvaluation
 from gapctl.training.evaluated import Evaluation
 
 MAD_VOCABULARY = Vocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
@@ -23,5 +22,7 @@ def vocabulary_of(config: TrialConfig) -> Vocabulary:
 def evaluation_of(material: Material, config: TrialConfig, device: torch.device) -> Evaluation:
     """The gallery of a configuration."""
     if isinstance(material, PairData):
+        from gapctl.training.evaluate_pairs import PairEvaluation
+
         return PairEvaluation(material, config, device)
     return MadEvaluation(material, config, device)

@@ -6,21 +6,24 @@ Trained beside others they are the same but for the order of sums.
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from gapctl.data.pairs.feed import Reader
 from gapctl.training.group import ALONE, Group
 from gapctl.training.member import Member, Progress
 from gapctl.training.memory import keep_freed_memory
 from gapctl.training.team import Team
+
+if TYPE_CHECKING:
+    from gapctl.data.pairs.feed import Reader
 
 
 class TrainingRun:
     """Trains its members to their ends: those that have come less far first, and together from where they meet."""
 
     def __init__(
-        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: Reader | None = None
+        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: "Reader | None" = None
     ) -> None:
         """The members' configurations must agree in all that `gapctl.plan.packs.shape_of` compares.
 

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from gapctl.data.pairs.feed import Reader
 from gapctl.training.feeding import pairs_of
 from gapctl.training.group import ALONE, Group
 from gapctl.training.member import Member
 from gapctl.training.schedule import learning_rate
 from gapctl.training.steps import step_of
+
+if TYPE_CHECKING:
+    from gapctl.data.pairs.feed import Reader
 
 UNREAD_LOSSES = 64
 """Losses left on the device before they are read: each reading waits for all the work before it."""
@@ -21,7 +24,7 @@ class Team:
     """Takes over the members' models and what they kept of the optimiser."""
 
     def __init__(
-        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: Reader | None = None
+        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: "Reader | None" = None
     ) -> None:
         self.members = members
         config = members[0].config
