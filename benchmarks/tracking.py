@@ -5,6 +5,9 @@ python benchmarks/tracking.py [--rounds 1] [--json FILE]
 Trials have six evaluations of every metric that a trial of MAD has. The peer is a script that logs the same numbers,
 parameters, tags and `trial.yaml` by MLflow's usual calls, one `log_metrics` an evaluation; it makes no models, no
 report and no verdicts. Beside it stands how long the same command takes again, when nothing is left to write.
+
+On two cores that other work shared (a load of 3 to 5): 97 s, of which the process computed 65; the script 107 s; the
+command again 19 s. MLflow handles a number in some 0.1 ms, and there are 220,000.
 """
 
 import argparse

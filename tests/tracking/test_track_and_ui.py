@@ -59,7 +59,8 @@ def test_sync_shows_the_ledger_and_files_the_report(
     note = shown.sweeps()["full"].data.tags["mlflow.note.content"]
     assert f"/runs/{shown.sweeps()['full'].info.run_id}/artifacts/report.html" in note
     assert "/runs?workflowType=machine_learning&viewStateShareKey=gapctl-curves&compareRunsMode=CHART" in note
-    assert "| It closes. (`closes`) | **" in note
+    assert "| It closes. (`closes`) | " in note
+    assert "| **inconclusive** " in note
     assert shown.sweeps()["full"].data.tags["gapctl.verdicts"].startswith("1 ")
 
 
