@@ -34,6 +34,8 @@ def worker_for(pack: Sequence[Trial], runs: Path) -> TrialWorker:
         runs=str(runs),
         threads=1,
         gpu=False,
+        readers=0,
+        workers=1,
     )
     return worker
 

@@ -113,7 +113,7 @@ def test_every_metric_that_a_trial_logs_has_a_meaning() -> None:
 
 def test_a_trial_logs_every_metric_but_entropies_over_more_pairs_than_its_gallery_has() -> None:
     logged = set(finish(begin(MemoryStore(), loss=Loss(kind="siglip"))))
-    missing = set(METRICS) - logged
+    missing = {key for key in set(METRICS) - logged if not key.startswith(("captions/", "data/"))}  # of pairs alone
 
     assert all("_nats_at_" in key for key in missing)
 
