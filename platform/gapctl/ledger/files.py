@@ -9,6 +9,7 @@ from typing import TypeVar
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger.disk import Disk
 from gapctl.ledger.object_store import ObjectStore
+from gapctl.spec.secrets import without_passwords
 
 Answer = TypeVar("Answer")
 
@@ -105,6 +106,11 @@ def _files_at(root: str) -> Disk | ObjectStore:
     expected = "expected a folder, or an address such as s3://bucket/runs"
     if not root.strip():
         raise InputError(f"--runs: found nothing; {expected}")
+    if without_passwords(root) != root:
+        raise InputError(
+            f"--runs {without_passwords(root)}: an address with a password, which reports and MLflow would show; "
+            "expected it without, and the password in the environment"
+        )
     try:
         return _store_at(root) if "://" in root else Disk(Path(root).expanduser())
     except (ImportError, ValueError, OSError, RuntimeError) as error:

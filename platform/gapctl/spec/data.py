@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from gapctl.spec.address import Address
 from gapctl.spec.frozen import Frozen, WrongValueError
 
 FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
@@ -43,7 +44,7 @@ class MadData(Frozen):
     """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards."""
 
     dataset: Literal["mad"] = "mad"
-    source: Annotated[str, Field(min_length=1)] = "bundled"
+    source: Annotated[Address, Field(min_length=1)] = "bundled"
     main_factor: FactorName = "digit"
     captions: MadCaptions = MadCaptions()
 
@@ -101,12 +102,12 @@ class PairData(Frozen):
     """
 
     dataset: Literal["cc12m"]
-    source: Annotated[str, Field(min_length=1)] = "bundled"
-    held_out: str = ""
+    source: Annotated[Address, Field(min_length=1)] = "bundled"
+    held_out: Address = ""
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     captions: PairCaptions = PairCaptions()
     images: PairImages = PairImages()
-    classes: str = ""
+    classes: Address = ""
     bad_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
 
     @property

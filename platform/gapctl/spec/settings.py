@@ -8,6 +8,7 @@ import yaml
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.paths import leaves, placed
 from gapctl.spec.problem import KeyPath, Problem, SpecError, cut, dotted
+from gapctl.spec.secrets import without_passwords
 from gapctl.spec.sweep import Resources, SweepFile, Tracking
 from gapctl.spec.trial import TrialConfig
 from gapctl.spec.yaml_loader import parse
@@ -50,7 +51,7 @@ def scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[S
 def override(text: str) -> Setting:
     """The change that `--set TEXT` asks for; raises SpecError where it is no PATH=VALUE."""
     written, equals, value = text.partition("=")
-    source = f"--set {cut(' '.join(text.split()))}"
+    source = f"--set {cut(without_passwords(' '.join(text.split())))}"
     if not equals or not written.strip():
         raise SpecError(f"{source}: no value; expected PATH=VALUE such as base.train.samples=20_000")
     try:

@@ -1,0 +1,20 @@
+"""An address in a trial's configuration, which its ledger keeps and reports show."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from gapctl.spec.secrets import without_passwords
+
+
+def _without_password(address: str) -> str:
+    if without_passwords(address) != address:
+        raise ValueError(
+            f"found {without_passwords(address)}, an address with a password, which would be written into the ledger; "
+            "expected it without, and the password in the environment"
+        )
+    return address
+
+
+Address = Annotated[str, AfterValidator(_without_password)]
+"""A path or address as it is; one that holds a password is refused."""
