@@ -9,6 +9,7 @@ import typer
 
 from gapctl import __version__
 from gapctl.cli.analyze import analyze_command
+from gapctl.cli.cluster import cluster_app
 from gapctl.cli.data import data_app
 from gapctl.cli.doctor import doctor_command
 from gapctl.cli.intervene import intervene_command
@@ -41,6 +42,7 @@ app.command("intervene")(intervene_command)
 app.add_typer(data_app)
 app.command("ui")(ui_command)
 app.add_typer(track_app)
+app.add_typer(cluster_app)
 app.command("doctor")(doctor_command)
 
 

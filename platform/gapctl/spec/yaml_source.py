@@ -20,6 +20,17 @@ class Place(NamedTuple):
     column: int
 
 
+class Kind(NamedTuple):
+    """What a file should be, in the words of messages: a noun, an example of it, and the keys that it begins with."""
+
+    noun: str
+    example: str
+    keys: str
+
+
+SWEEP = Kind("a sweep file", "sweeps/imbalance.yaml", "name, question, base, vary")
+
+
 class YamlSource(NamedTuple):
     """A file's text, its values, and where each path in them begins."""
 
@@ -40,32 +51,31 @@ class YamlSource(NamedTuple):
         return self.places.get(path, Place(1, 1))
 
 
-def read_yaml(path: Path) -> YamlSource:
+def read_yaml(path: Path, kind: Kind = SWEEP) -> YamlSource:
     """Reads a mapping; raises SpecError for a missing or unreadable file, bad YAML or a key given twice."""
-    return parse_yaml(path, _read(path))
+    return parse_yaml(path, read_text(path, kind), kind)
 
 
-def parse_yaml(path: Path, text: str) -> YamlSource:
+def parse_yaml(path: Path, text: str, kind: Kind = SWEEP) -> YamlSource:
     """The mapping in a text that was read from `path`; raises SpecError for bad YAML or a key given twice."""
     try:
         node, document = parse(text)
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}{_not_yaml(error, text)}; expected YAML like that of sweeps/imbalance.yaml") from error
+        raise SpecError(f"{path}{_not_yaml(error, text)}; expected YAML like that of {kind.example}") from error
     places: dict[KeyPath, Place] = {}
     wrong = list(_walk(node, (), places)) if node is not None else []
     if wrong:
         raise refusal([f"{path}:{at.line}:{at.column}: {dotted(key)}: {said}" for at, (key, said) in wrong])
     if not isinstance(document, dict):
-        raise SpecError(
-            f"{path}:1:1: found {show(document)}; expected a sweep file: a mapping with name, question, base, vary"
-        )
+        raise SpecError(f"{path}:1:1: found {show(document)}; expected {kind.noun}: a mapping with {kind.keys}")
     return YamlSource(path, text, document, places)
 
 
-def _read(path: Path) -> str:
-    content = _content(path)
+def read_text(path: Path, kind: Kind = SWEEP) -> str:
+    """A small text file; raises SpecError where there is none, or another thing than text."""
+    content = _content(path, kind)
     if len(content) > MOST_BYTES:
-        raise SpecError(f"{path}: longer than {MOST_BYTES:,} bytes; expected a sweep file like sweeps/imbalance.yaml")
+        raise SpecError(f"{path}: longer than {MOST_BYTES:,} bytes; expected {kind.noun} like {kind.example}")
     try:
         return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()
     except UnicodeDecodeError as error:
@@ -76,14 +86,15 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, kind: Kind) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise SpecError(f"{path}: no such file; expected a sweep file such as sweeps/imbalance.yaml") from error
+        raise SpecError(f"{path}: no such file; expected {kind.noun} such as {kind.example}") from error
     except IsADirectoryError as error:
-        raise SpecError(f"{path}: is a folder; expected a sweep file in it, such as imbalance.yaml") from error
+        name = Path(kind.example).name
+        raise SpecError(f"{path}: is a folder; expected {kind.noun} in it, such as {name}") from error
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}; check its path and permissions") from error
 

@@ -1,0 +1,96 @@
+"""A sweep as a job of a cluster: the command that the head runs, with the sweep file beside it."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from gapctl.errors import InputError
+from gapctl.spec.grid import arms, resolve
+from gapctl.spec.load import Sweep, load_sweep
+from gapctl.spec.secrets import without_passwords
+
+MLFLOW_OF_THE_HEAD: Final = "http://127.0.0.1:5000"
+RELATIVE_SQLITE: Final = "sqlite:///"
+ABSOLUTE_SQLITE: Final = "sqlite:////"
+BUNDLED: Final = "bundled"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is sent: the sweep file, the words of the command, and whether MLflow's address was put in."""
+
+    file: Path
+    command: tuple[str, ...]
+    tracking: str
+
+    @property
+    def entrypoint(self) -> str:
+        """The command as a shell reads it."""
+        return shlex.join(self.command)
+
+
+def job_of(file: Path, scale: str | None, overrides: Sequence[str], runs: str) -> Job:
+    """The job that runs a sweep; raises InputError for what would be lost or missing on the head.
+
+    Ray gives a job a folder of its own and deletes it: a ledger, an MLflow database or data at a relative path would
+    vanish with it or never be there. The default SQLite file becomes MLflow's server of the head.
+    """
+    sweep = load_sweep(file, scale, tuple(overrides))
+    _check_ledger(runs)
+    _check_data(sweep)
+    tracking = sweep.spec.tracking.uri
+    _check_secrets(sweep, overrides)
+    if _is_relative_sqlite(tracking):
+        tracking = MLFLOW_OF_THE_HEAD
+        overrides = [*overrides, f"tracking.uri={tracking}"]
+    words = ["gapctl", "sweep", file.name, "--address", "auto", "--runs", runs]
+    words += ["--scale", scale] if scale is not None else []
+    words += [word for override in overrides for word in ("--set", override)]
+    return Job(file, tuple(words), tracking)
+
+
+def _check_ledger(runs: str) -> None:
+    if "://" not in runs and not PurePosixPath(runs).is_absolute():
+        raise InputError(
+            f"--runs {runs}: a folder of the job, which Ray deletes, and which the workers do not see; "
+            "expected an object store such as s3://BUCKET/runs, or an absolute path that all nodes share"
+        )
+    if without_passwords(runs) != runs:
+        raise InputError(
+            f"--runs {without_passwords(runs)}: a password in a job's command is shown on Ray's dashboard; "
+            "give the nodes the right to the bucket instead"
+        )
+
+
+def _check_data(sweep: Sweep) -> None:
+    for source in dict.fromkeys(_sources(sweep)):
+        if source != BUNDLED and "://" not in source and not PurePosixPath(source).is_absolute():
+            raise InputError(
+                f"{sweep.path}: data.source: found {source}, a path below the current folder, which the nodes do not "
+                f"have; expected {BUNDLED}, or an address or absolute path that they all see. "
+                "Say so with --set base.data.source=..."
+            )
+
+
+def _sources(sweep: Sweep) -> Iterator[str]:
+    for arm in arms(sweep.spec):
+        yield resolve(sweep.spec.base, arm).data.source
+
+
+def _check_secrets(sweep: Sweep, overrides: Sequence[str]) -> None:
+    if any(without_passwords(override) != override for override in overrides):
+        raise InputError(
+            "--set: a password in a job's command is shown on Ray's dashboard and kept in its logs; "
+            f"start MLflow's server on the head and name it: --set tracking.uri={MLFLOW_OF_THE_HEAD}"
+        )
+    if without_passwords(sweep.text) != sweep.text:
+        raise InputError(
+            f"{sweep.path}: found a password in an address, which the head would keep with the job; "
+            f"start MLflow's server on the head and name it: --set tracking.uri={MLFLOW_OF_THE_HEAD}"
+        )
+
+
+def _is_relative_sqlite(uri: str) -> bool:
+    return uri.startswith(RELATIVE_SQLITE) and not uri.startswith(ABSOLUTE_SQLITE)

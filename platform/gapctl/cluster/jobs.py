@@ -1,0 +1,200 @@
+"""Jobs of a running cluster, through the same door as Ray's dashboard."""
+
+import asyncio
+import contextlib
+import http.client
+import logging
+import os
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from gapctl.cluster.job import Job
+from gapctl.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
+ANSWER_SECONDS: Final = 5.0
+WANTS_A_TOKEN: Final = (401, 403)
+PIN: Final = {"head": 0.01}
+"""A little of the head's custom resource: a driver starts there and nowhere else, and many do."""
+
+STOP_SECONDS: Final = 60
+"""How long a stopped sweep may take to save its checkpoints before Ray kills it."""
+
+POLL_SECONDS: Final = 1.0
+INTERRUPTED: Final = 130
+ENDED: Final = ("SUCCEEDED", "FAILED", "STOPPED")
+CHATTY: Final = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+RAY_ADDRESSES: Final = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+
+class JobState(NamedTuple):
+    """A job as Ray tells it; `exit_code` is that of its command, `began` in UTC."""
+
+    id: str
+    status: str
+    command: str
+    began: datetime | None
+    seconds: float | None
+    exit_code: int | None
+    message: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in ENDED
+
+    @property
+    def outcome(self) -> int:
+        """The exit code that stands for an ended job: 0 done, 2 wrong input, 130 stopped, 1 anything else."""
+        if self.status == "SUCCEEDED":
+            return 0
+        if self.status == "STOPPED":
+            return INTERRUPTED
+        return self.exit_code if self.exit_code in (2, INTERRUPTED) else 1
+
+
+class JobServer:
+    """The job server of a running cluster; everything raises InputError where it does not answer."""
+
+    def __init__(self, address: str) -> None:
+        """Asks within seconds whether anything answers there."""
+        self.address = address.rstrip("/")
+        _require_address(self.address)
+        _require_answer(self.address)
+        with self._reporting():
+            self._client: JobSubmissionClient = _client(self.address)
+
+    def submit(self, job: Job) -> str:
+        """Sends the sweep file and starts the job, which needs this process no more; returns its id."""
+        with tempfile.TemporaryDirectory(prefix="gapctl-job-") as folder, self._reporting():
+            shutil.copy(job.file, folder)
+            environment = {"working_dir": folder, "env_vars": _variables()}
+            job_id = self._client.submit_job(
+                entrypoint=job.entrypoint, runtime_env=environment, entrypoint_resources=PIN
+            )
+        return str(job_id)
+
+    def jobs(self) -> list[JobState]:
+        """All jobs that were submitted, the latest last."""
+        with self._reporting():
+            found = [_state(each) for each in self._client.list_jobs() if each.submission_id]
+        return sorted(found, key=lambda job: job.began or datetime.max.replace(tzinfo=UTC))
+
+    def job(self, job_id: str) -> JobState:
+        """One job; raises InputError where there is none of that id."""
+        with self._reporting(job_id):
+            return _state(self._client.get_job_info(job_id))
+
+    def stop(self, job_id: str) -> bool:
+        """Asks a job to save its checkpoints and end; False where it had ended."""
+        self.job(job_id)
+        with self._reporting(job_id):
+            return bool(self._client.stop_job(job_id))
+
+    def follow(self, job_id: str, show: Callable[[str], Any]) -> JobState:
+        """Hands on what a job prints until it ends; raises WorkError where the cluster falls silent."""
+        self.job(job_id)
+        with self._reporting(job_id):
+            asyncio.run(self._tail(job_id, show))
+        while not (state := self.job(job_id)).ended:
+            time.sleep(POLL_SECONDS)
+        return state
+
+    async def _tail(self, job_id: str, show: Callable[[str], Any]) -> None:
+        async for lines in self._client.tail_job_logs(job_id):
+            show(lines)
+
+    @contextlib.contextmanager
+    def _reporting(self, job_id: str | None = None) -> Iterator[None]:
+        from ray.exceptions import AuthenticationError
+
+        try:
+            yield
+        except AuthenticationError as error:
+            raise InputError(
+                f"--address {self.address}: the cluster asks for a token; set RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its head"
+            ) from error
+        except OSError as error:
+            raise WorkError(f"--address {self.address}: the cluster no longer answers: {error}") from error
+        except RuntimeError as error:
+            if job_id is not None and "404" in str(error):
+                raise InputError(
+                    f"{job_id}: no such job at {self.address}; expected an id that `gapctl cluster status` lists"
+                ) from error
+            raise WorkError(f"--address {self.address}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _variables() -> dict[str, str]:
+    """A stopped sweep is asked like by Ctrl-C, on which it saves its checkpoints, and is given time for that."""
+    return {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+
+
+def _require_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise InputError(
+            f"--address {address}: expected that of Ray's dashboard, such as {DEFAULT_ADDRESS}; "
+            "`ray dashboard cluster.yaml` brings it to this machine"
+        )
+
+
+def _require_answer(address: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{address}/api/version", timeout=ANSWER_SECONDS):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code in WANTS_A_TOKEN:
+            return
+        reason: object = f"something else does, with status {error.code}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+    raise InputError(
+        f"--address {address}: no Ray dashboard answers there: {reason}; start the cluster with `ray up cluster.yaml` and "
+        "bring its dashboard here with `ray dashboard cluster.yaml`"
+    )
+
+
+def _client(address: str) -> "JobSubmissionClient":
+    """Ray's own client, which would take the address of these variables over the one that it is given."""
+    from ray.job_submission import JobSubmissionClient
+
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    hidden = {name: os.environ.pop(name) for name in RAY_ADDRESSES if name in os.environ}
+    try:
+        return JobSubmissionClient(address)
+    finally:
+        os.environ.update(hidden)
+
+
+def _state(details: Any) -> JobState:
+    began, ended = details.start_time, details.end_time
+    now = time.time() * 1000
+    return JobState(
+        id=str(details.submission_id),
+        status=str(getattr(details.status, "value", details.status)),
+        command=str(details.entrypoint),
+        began=datetime.fromtimestamp(began / 1000, UTC) if began else None,
+        seconds=((ended or now) - began) / 1000 if began else None,
+        exit_code=details.driver_exit_code,
+        message=str(details.message or ""),
+    )

@@ -1,0 +1,1 @@
+"""What gapctl looks for in a cluster file, one concern per module."""
