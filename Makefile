@@ -13,7 +13,7 @@ help:
 	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's,"
 	@echo "             LOADER=PYTHON of an environment with open_clip's loader the feed's (see benchmarks/feed.py)"
 	@echo "make ui     MLflow's pages on the demo's runs"
-	@echo "make lock   pins the newest versions in requirements.lock"
+	@echo "make lock   pins the newest versions in requirements.lock, and what cluster nodes need beside it"
 
 demo: $(INSTALLED)
 	$(BIN)/gapctl sweep sweeps/imbalance.yaml
@@ -46,6 +46,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group cluster --constraint requirements.lock \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml \
+	  | grep -vxFf requirements.lock > requirements-cluster.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -41,7 +41,11 @@ ONLY = {
     "plan": set(),
     "metrics": {"numpy", "torch", "polars", "safetensors", "scipy"},
     "interventions": {"numpy", "torch"},
+    "cluster": {"pydantic", "yaml", "ray"},
 }
+
+# Libraries that a package may import only within a function.
+LATER = {"cluster": {"ray"}}
 
 # Libraries that a package must do without.
 NEVER = {
@@ -136,6 +140,15 @@ def test_a_package_does_without(package: str) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("package", LATER)
+def test_a_package_begins_without(package: str) -> None:
+    at_once = {found.module.split(".")[0]: found.where for found in imports_of(package) if found.at_once}
+    wrong = {top: where for top, where in at_once.items() if top in LATER[package]}
+
+    assert at_once
+    assert not wrong
+
+
 def test_verbs_import_libraries_only_when_they_run() -> None:
     at_once = {found.where: found.module for found in imports_of("cli") if found.at_once}
     wrong = {
@@ -172,6 +185,7 @@ def test_the_source_root_is_no_package() -> None:
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines()
+NODES_LOCK = (REPOSITORY / "requirements-cluster.lock").read_text(encoding="utf-8").splitlines()
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[0-9][0-9a-z.+!-]*)(?P<marker> ; .+)?$")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -185,14 +199,15 @@ def normal(requirement: str) -> str:
 
 DEPENDENCIES = {normal(requirement) for requirement in PROJECT["project"]["dependencies"]}
 DEVELOPMENT = {normal(requirement) for requirement in PROJECT["dependency-groups"]["dev"]}
+NODES = {normal(requirement) for requirement in PROJECT["dependency-groups"]["cluster"]}
 
 
 def test_every_line_of_the_lock_is_an_exact_pin() -> None:
-    assert [line for line in LOCK if not PIN.match(line)] == []
+    assert [line for line in [*LOCK, *NODES_LOCK] if not PIN.match(line)] == []
 
 
 def test_the_lock_names_no_index_and_no_file() -> None:
-    text = "\n".join(LOCK)
+    text = "\n".join([*LOCK, *NODES_LOCK])
 
     assert not re.search(r"://|--|@ |\bindex\b|\bfile:", text)
 
@@ -201,6 +216,13 @@ def test_everything_that_the_project_needs_is_locked() -> None:
     locked = {normal(line) for line in LOCK}
 
     assert (DEPENDENCIES | DEVELOPMENT) - locked == set()
+
+
+def test_what_nodes_need_beside_it_is_locked_once() -> None:
+    locked, beside = {normal(line) for line in LOCK}, {normal(line) for line in NODES_LOCK}
+
+    assert NODES - locked - beside == set()
+    assert locked & beside == set()
 
 
 def test_every_dependency_has_its_reason_and_every_reason_its_dependency() -> None:

@@ -168,8 +168,8 @@ def _require_answer(address: str) -> None:
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
     raise InputError(
-        f"--address {address}: no Ray dashboard answers there: {reason}; start the cluster with `ray up cluster.yaml` and "
-        "bring its dashboard here with `ray dashboard cluster.yaml`"
+        f"--address {address}: no Ray dashboard answers there: {reason}; start the cluster with `ray up cluster.yaml` "
+        "and bring its dashboard here with `ray dashboard cluster.yaml`"
     )
 
 

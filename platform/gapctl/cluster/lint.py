@@ -1,14 +1,12 @@
 """All that is wrong with a cluster file, in the order of its lines."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from gapctl.cluster.description import Cluster
 from gapctl.cluster.finding import Finding
 from gapctl.cluster.prices import Prices, shipped_prices
 from gapctl.cluster.ray_schema import what_ray_refuses
 from gapctl.cluster.read import clusters_in, read_documents
-from gapctl.cluster.rules.access import store_access
+from gapctl.cluster.rules.access import names_a_store, store_access
 from gapctl.cluster.rules.commands import node_commands
 from gapctl.cluster.rules.fit import fit
 from gapctl.cluster.rules.kubernetes import pods
@@ -28,14 +26,7 @@ def lint(path: Path, plan: Plan | None = None, prices: Prices | None = None) -> 
     sources = read_documents(path)
     found = [finding for source in sources for finding in plain_secrets(source)]
     for cluster in clusters_in(sources):
-        found += _of(cluster, plan, prices or shipped_prices())
+        found += (finding for rule in RULES for finding in rule(cluster))
+        found += store_access(cluster, names_a_store(sources, plan))
+        found += fit(cluster, plan, prices or shipped_prices()) if plan else ()
     return sorted(set(found), key=lambda finding: (finding.line, finding.severity, finding.rule))
-
-
-def _of(cluster: Cluster, plan: Plan | None, prices: Prices) -> Iterator[Finding]:
-    for rule in RULES:
-        yield from rule(cluster)
-    configs = tuple(trial.config for trial in plan.trials) if plan else ()
-    yield from store_access(cluster, configs)
-    if plan is not None:
-        yield from fit(cluster, plan, prices)

@@ -72,7 +72,8 @@ def _is_spot(machine: Mapping[str, Any]) -> bool:
 
 
 def _has_tags(machine: Mapping[str, Any]) -> bool:
-    tags = [tag for each in items(machine.get("TagSpecifications")) for tag in items(mapping(each).get("Tags"))]
+    specifications = map(mapping, items(machine.get("TagSpecifications")))
+    tags = [tag for each in specifications if each.get("ResourceType") == "instance" for tag in items(each.get("Tags"))]
     return any(mapping(tag).get("Key") not in (None, "Name") for tag in tags)
 
 

@@ -1,12 +1,13 @@
 """The right to read and write the object store."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gapctl.cluster.description import Cluster
 from gapctl.cluster.finding import Finding
-from gapctl.spec.trial import TrialConfig
+from gapctl.plan.trials import Plan
+from gapctl.spec.yaml_source import YamlSource
 
 STORE: Final = re.compile(r"\b(?:s3|gs)://")
 FIXES: Final = {
@@ -16,10 +17,14 @@ FIXES: Final = {
 }
 
 
-def store_access(cluster: Cluster, trials: tuple[TrialConfig, ...] = ()) -> Iterator[Finding]:
-    """Nodes without a right to the bucket that the file or the sweep names."""
-    named = bool(STORE.search(cluster.source.text))
-    named = named or any(STORE.search(config.data.source) for config in trials)
+def names_a_store(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
+    """Whether a bucket is named anywhere in a file, or as data of the sweep."""
+    data = [trial.config.data.source for trial in plan.trials] if plan else []
+    return any(STORE.search(text) for text in [*(source.text for source in sources), *data])
+
+
+def store_access(cluster: Cluster, named: bool) -> Iterator[Finding]:
+    """Nodes without a right to an object store: an error where a bucket is named, for a ledger may lie in one anyway."""
     for node in cluster.nodes if cluster.cloud in FIXES else ():
         if not node.access:
             tell = cluster.error if named else cluster.warning

@@ -17,6 +17,8 @@ from ray.autoscaler._private.commands import warn_about_bad_start_command
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 REPOSITORY = Path(__file__).parents[2]
+GCP: dict[str, Any] = yaml.safe_load((REPOSITORY / "docs" / "cluster" / "gcp.yaml").read_text(encoding="utf-8"))
+SERVICES = REPOSITORY / "docs" / "cluster" / "head-services.sh"
 CLUSTER: dict[str, Any] = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text(encoding="utf-8"))
 HEAD = CLUSTER["available_node_types"][CLUSTER["head_node_type"]]
 WORKERS = {name: node for name, node in CLUSTER["available_node_types"].items() if name != CLUSTER["head_node_type"]}
@@ -29,12 +31,13 @@ def commands() -> Iterator[str]:
         yield from CLUSTER[key]
 
 
-def test_ray_takes_it() -> None:
-    prepared = prepare_config(copy.deepcopy(CLUSTER))
+@pytest.mark.parametrize("config", [CLUSTER, GCP], ids=["aws", "gcp"])
+def test_ray_takes_it(config: dict[str, Any]) -> None:
+    prepared = prepare_config(copy.deepcopy(config))
     validate_config(prepared)
 
-    assert prepared["head_setup_commands"] == CLUSTER["setup_commands"]
-    assert prepared["worker_setup_commands"] == CLUSTER["setup_commands"]
+    assert prepared["head_setup_commands"] == config["setup_commands"] + config["head_setup_commands"]
+    assert prepared["worker_setup_commands"] == config["setup_commands"]
     assert prepared["available_node_types"]["head"]["max_workers"] == 0
 
 
@@ -43,11 +46,11 @@ def misspelt(config: dict[str, Any]) -> None:
 
 
 def without_a_machine(config: dict[str, Any]) -> None:
-    del config["available_node_types"]["spot_gpu"]["node_config"]
+    del config["available_node_types"]["spot_l4"]["node_config"]
 
 
 def with_half_a_gpu(config: dict[str, Any]) -> None:
-    config["available_node_types"]["spot_gpu"]["resources"]["GPU"] = 0.5
+    config["available_node_types"]["spot_l4"]["resources"]["GPU"] = 0.5
 
 
 def with_another_head(config: dict[str, Any]) -> None:
@@ -55,7 +58,7 @@ def with_another_head(config: dict[str, Any]) -> None:
 
 
 def with_more_workers_than_allowed(config: dict[str, Any]) -> None:
-    config["available_node_types"]["spot_gpu"]["min_workers"] = 9
+    config["available_node_types"]["spot_l4"]["min_workers"] = 9
 
 
 @pytest.mark.parametrize(
@@ -69,10 +72,22 @@ def test_ray_would_not_take_it(spoil: Callable[[dict[str, Any]], None]) -> None:
         validate_config(prepare_config(config))
 
 
-def test_the_head_is_bought_on_demand_and_the_workers_on_the_spot_market() -> None:
+def test_the_head_is_bought_on_demand_and_the_workers_on_the_spot_market_in_two_kinds() -> None:
+    spot = {
+        name: node["node_config"]["InstanceType"]
+        for name, node in WORKERS.items()
+        if "InstanceMarketOptions" in node["node_config"]
+    }
+
     assert "InstanceMarketOptions" not in HEAD["node_config"]
-    assert WORKERS
-    assert {node["node_config"]["InstanceMarketOptions"]["MarketType"] for node in WORKERS.values()} == {"spot"}
+    assert len(set(spot.values())) == 2
+    assert [node["max_workers"] for name, node in WORKERS.items() if name not in spot] == [0]
+
+
+def test_the_fallback_is_the_last_choice() -> None:
+    fallback = min(WORKERS, key=lambda name: WORKERS[name]["priority"])
+
+    assert "InstanceMarketOptions" not in WORKERS[fallback]["node_config"]
 
 
 def test_an_idle_cluster_is_only_its_head() -> None:
@@ -82,7 +97,7 @@ def test_an_idle_cluster_is_only_its_head() -> None:
 
 
 def test_no_kind_of_worker_may_grow_beyond_the_whole() -> None:
-    assert all(0 < node["max_workers"] <= CLUSTER["max_workers"] for node in WORKERS.values())
+    assert all(node["max_workers"] <= CLUSTER["max_workers"] for node in WORKERS.values())
     assert all(node["resources"]["GPU"] >= 1 for node in WORKERS.values())
 
 
@@ -111,9 +126,11 @@ def test_what_the_commands_use_is_copied() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     needed = {
         "requirements.lock",
+        "requirements-cluster.lock",
         "pyproject.toml",
         "platform",
-        "dashboards/gapctl_charts",
+        "dashboards",
+        "docs/cluster",
         "sweeps",
         project["project"]["readme"],
     }
@@ -123,19 +140,21 @@ def test_what_the_commands_use_is_copied() -> None:
 
 def test_no_key_or_address_of_one_person_is_in_it() -> None:
     assert set(CLUSTER["auth"]) == {"ssh_user"}
-    assert not {"security_group", "subnet_id", "aws_credentials"} & set(CLUSTER["provider"])
+    assert CLUSTER["provider"]["security_group"] == {"GroupName": "gapctl"}
+    assert not {"subnet_id", "aws_credentials"} & set(CLUSTER["provider"])
     for node in CLUSTER["available_node_types"].values():
         assert not {"KeyName", "SubnetId", "SubnetIds", "SecurityGroupIds"} & set(node["node_config"])
     assert "docker" not in CLUSTER
 
 
 def test_every_node_gets_the_locked_versions_and_the_head_can_start_others() -> None:
-    install = [command for command in CLUSTER["setup_commands"] if "-r requirements.lock" in command]
+    (install,) = [command for command in CLUSTER["setup_commands"] if "-r requirements.lock" in command]
+    locked = (REPOSITORY / "requirements-cluster.lock").read_text(encoding="utf-8")
 
-    assert len(install) == 1
-    for package in ("'ray[default]'", "boto3", "s3fs"):
-        assert package in install[0].split()
-    assert CLUSTER["head_setup_commands"] == CLUSTER["worker_setup_commands"] == []
+    assert "-r requirements-cluster.lock" in install
+    for package in ("boto3", "google-api-python-client", "psycopg2-binary", "s3fs", "gcsfs"):
+        assert f"\n{package}==" in f"\n{locked}"
+    assert CLUSTER["worker_setup_commands"] == []
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[:40])
@@ -151,15 +170,48 @@ def test_the_head_starts_the_autoscaler_and_keeps_its_dashboard_to_itself(capsys
     warn_about_bad_start_command(CLUSTER["head_start_ray_commands"])
     assert "".join(capsys.readouterr()) == ""
 
-    start = CLUSTER["head_start_ray_commands"][-1]
+    start = start_of("head_start_ray_commands")
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
     assert "--dashboard-host=127.0.0.1" in start
 
 
+def start_of(key: str) -> str:
+    """The command of a list that starts Ray."""
+    (start,) = [command for command in CLUSTER[key] if "ray start" in command]
+    return str(start)
+
+
 def test_workers_join_the_head_at_its_port() -> None:
-    head, worker = CLUSTER["head_start_ray_commands"][-1], CLUSTER["worker_start_ray_commands"][-1]
+    head, worker = start_of("head_start_ray_commands"), start_of("worker_start_ray_commands")
 
     assert "--port=6379" in head
     assert "--address=$RAY_HEAD_IP:6379" in worker
     for start in (head, worker):
-        assert start.startswith("ulimit -n 65536; ~/env/bin/ray start ")
+        assert start.startswith("ulimit -n 65536; export PATH=~/env/bin:$PATH RAY_AUTH_MODE=token")
+
+
+def test_nodes_share_a_token_that_the_head_makes() -> None:
+    (made,) = CLUSTER["head_setup_commands"]
+
+    assert "~/.ray/auth_token" in made
+    assert "get-auth-token --generate" in made
+    assert CLUSTER["cluster_synced_files"] == ["~/.ray/auth_token"]
+
+
+def test_services_of_the_head_are_shell_and_listen_to_the_head_alone() -> None:
+    text = SERVICES.read_text(encoding="utf-8")
+    checked = subprocess.run(["bash", "-n", str(SERVICES)], capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stderr
+    for listening in ("--host 127.0.0.1", "--web.listen-address=127.0.0.1", "GF_SERVER_HTTP_ADDR=127.0.0.1"):
+        assert listening in text
+    assert "0.0.0.0" not in text
+
+
+@pytest.mark.parametrize("key", [key for key in CLUSTER if key != "provider"])
+def test_the_twin_differs_in_what_the_clouds_differ_in(key: str) -> None:
+    if key not in ("available_node_types", "head_start_ray_commands"):
+        assert GCP[key] == CLUSTER[key]
+    assert [command.replace("gs://", "s3://") for command in GCP["head_start_ray_commands"]] == CLUSTER[
+        "head_start_ray_commands"
+    ]
