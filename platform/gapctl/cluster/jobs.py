@@ -72,8 +72,8 @@ class JobServer:
 
     def __init__(self, address: str) -> None:
         """Asks within seconds whether anything answers there."""
+        _require_address(address)
         self.address = address.rstrip("/")
-        _require_address(self.address)
         _require_answer(self.address)
         with self._reporting():
             self._client: JobSubmissionClient = _client(self.address)

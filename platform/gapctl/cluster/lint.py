@@ -29,4 +29,4 @@ def lint(path: Path, plan: Plan | None = None, prices: Prices | None = None) -> 
         found += (finding for rule in RULES for finding in rule(cluster))
         found += store_access(cluster, names_a_store(sources, plan))
         found += fit(cluster, plan, prices or shipped_prices()) if plan else ()
-    return sorted(set(found), key=lambda finding: (finding.line, finding.severity, finding.rule))
+    return sorted(set(found), key=lambda finding: (finding.line, finding.severity, finding.rule, finding.risk))

@@ -108,7 +108,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(
             f"{path}: no weights, or pickled objects, which are never loaded; expected tensors by name: {expected}"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, SafetensorError, StopIteration) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, SafetensorError, StopIteration) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: damaged, or no checkpoint ({reason}); expected {expected}") from error
     except (AttributeError, TypeError) as error:

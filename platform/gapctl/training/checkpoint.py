@@ -13,6 +13,8 @@ from torch import nn
 from gapctl.training.optimizer import OptimizerState
 
 DIGEST_BYTES = 32
+UNREADABLE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
+"""What torch's reader of plain tensors raises on bytes that hold something else."""
 
 
 @dataclass
@@ -60,7 +62,7 @@ def unpack_weights(content: bytes) -> dict[str, Any]:
     """What `weights_blob` packed, on the CPU, nothing unpickled; raises ValueError where it is anything else."""
     try:
         weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"no weights can be read from it ({type(error).__name__})") from error
     if not isinstance(weights, dict):
         raise ValueError(f"it holds a {type(weights).__name__}, not weights by name")
@@ -107,6 +109,6 @@ def _from_bytes(sealed: bytes) -> dict[str, Any] | None:
         return None
     try:
         document = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+    except UNREADABLE:
         return None
     return document if isinstance(document, dict) else None

@@ -24,7 +24,7 @@ def names_a_store(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
 
 
 def store_access(cluster: Cluster, named: bool) -> Iterator[Finding]:
-    """Nodes without a right to an object store: an error where a bucket is named, for a ledger may lie in one anyway."""
+    """Nodes without a right to an object store: an error where a bucket is named, a warning elsewhere."""
     for node in cluster.nodes if cluster.cloud in FIXES else ():
         if not node.access:
             tell = cluster.error if named else cluster.warning

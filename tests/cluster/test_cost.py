@@ -1,0 +1,199 @@
+"""What a sweep costs: formulas held to numbers worked out by hand, and wrong tables told with their place."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from cluster.cluster_texts import AWS, GCP, KUBERAY, SWEEP, planted
+from command_line import gapctl
+from gapctl.cluster.cost import stretch
+from gapctl.cluster.memory import GIB, parameters, trial_memory
+from gapctl.cluster.prices import SHIPPED, Assumptions, shipped_prices
+from gapctl.errors import InputError
+from gapctl.spec.presets import PRESETS
+from gapctl.spec.trial import TrialConfig
+
+ROUND = """\
+as_of: 2026-01-31
+checked: true
+currency: EUR
+region: {aws: eu-central-1}
+assumptions: {gpu_mfu: 0.5, checkpoint_seconds: 3600, start_minutes: 30, preemptions_per_hour: 0.5}
+gpus: {Round: {memory_gib: 10, peak_tflops: 1}}
+instances:
+  m6i.xlarge: {cloud: aws, cpus: 4, on_demand: 1, spot: 0.5}
+  g6.2xlarge: {cloud: aws, cpus: 8, gpu: Round, gpus: 1, on_demand: 10, spot: 4}
+  g5.2xlarge: {cloud: aws, cpus: 8, gpu: Round, gpus: 1, on_demand: 20, spot: 8}
+"""
+
+
+def estimates(file: Path, *more: str, sweep: Path = SWEEP) -> list[dict[str, object]]:
+    """What `gapctl cluster cost --json` says."""
+    code, out, err = gapctl("cluster", "cost", str(file), "--sweep", str(sweep), "--json", *more)
+    assert code == 0, err
+    rows: list[dict[str, object]] = json.loads(out)["estimates"]
+    return rows
+
+
+def table(folder: Path, old: str = "", new: str = "") -> Path:
+    """A table of round numbers, with one text replaced."""
+    path = folder / "prices.yaml"
+    assert old in ROUND
+    path.write_text(ROUND.replace(old, new, 1))
+    return path
+
+
+def test_hours_and_money_are_what_the_formulas_give(tmp_path: Path) -> None:
+    flops = PRESETS["mad-tiny"].training_flops(64) * 51_200
+    work = 3 * flops / (1e12 * 0.5) / 3600  # 18 trials on 8 machines: the longest train three
+    lost = 0.5 + 0.5  # half an hour's work and half an hour's start, per preemption
+    longer = 1 / (1 - 0.5 * lost)
+    spot, on_demand, *_ = estimates(AWS, "--prices", str(table(tmp_path)))
+
+    assert spot["machines"] == on_demand["machines"] == 8
+    assert on_demand["hours"] == pytest.approx(0.5 + work, rel=5e-3)
+    assert spot["hours"] == pytest.approx(0.5 + longer * work, rel=5e-3)
+    paid = 8 * (0.5 + 5 / 60) + 18 / 3 * work
+    assert on_demand["workers"] == pytest.approx(10 * paid, rel=5e-3)
+    assert on_demand["total"] == pytest.approx(10 * paid + 0.5 + work, rel=5e-3)
+    assert spot["lost"] == pytest.approx(4 * (longer - 1) * 18 / 3 * work, rel=5e-3)
+    assert on_demand["lost"] == on_demand["preemptions"] == 0
+
+
+def test_an_hour_of_work_takes_as_long_as_a_simulation_says() -> None:
+    import random
+
+    assumed = Assumptions(gpu_mfu=0.1, checkpoint_seconds=1800, start_minutes=15, preemptions_per_hour=0.6)
+    drawn, done, paid = random.Random(0), 0.0, 0.0
+    while done < 20_000:
+        alive = drawn.expovariate(assumed.preemptions_per_hour)
+        useful = max(0.0, alive - 0.25)  # the start is paid for, and counts as the loss of the preemption before it
+        done += max(0.0, useful - drawn.uniform(0, 0.5))
+        paid += max(alive, 0.25)
+
+    assert stretch(assumed) == pytest.approx(paid / done, rel=0.15)
+
+
+def test_work_that_would_never_end_is_refused(tmp_path: Path) -> None:
+    prices = table(tmp_path, "preemptions_per_hour: 0.5", "preemptions_per_hour: 1.0")
+    found = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--prices", str(prices))
+
+    assert found.exit_code == 2
+    assert "no work would ever be done" in found.err
+
+
+@pytest.mark.parametrize("file", [AWS, GCP, KUBERAY], ids=["aws", "gcp", "kuberay"])
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_all_numbers_are_finite_and_the_market_of_the_file_is_marked(file: Path, scale: str) -> None:
+    rows = estimates(file, "--scale", scale)
+    numbers = [value for row in rows for value in row.values() if isinstance(value, float)]
+
+    assert numbers
+    assert all(math.isfinite(value) and value >= 0 for value in numbers)
+    assert sum(bool(row["chosen"]) for row in rows) == len({str(row["node"]) for row in rows}) == len(rows) / 2
+
+
+def test_a_ledger_takes_its_finished_trials_out(tmp_path: Path) -> None:
+    (everything, *_), (left, *_) = estimates(AWS), estimates(AWS, "--runs", str(tmp_path))
+
+    assert left == everything
+
+
+def test_more_than_a_gpu_can_do_at_once_takes_longer_not_less(tmp_path: Path) -> None:
+    path, _ = planted(tmp_path, AWS, "max_workers: 8 # EDIT: the most", "max_workers: 2 # EDIT: the most")
+    few, many = estimates(path)[0], estimates(AWS)[0]
+
+    assert float(str(few["hours"])) > float(str(many["hours"]))
+    assert few["machines"] == 2
+
+
+def test_a_cpu_trains_by_what_a_core_sustains(tmp_path: Path) -> None:
+    on_gpu, on_cpu = estimates(AWS)[1], estimates(AWS, "--set", "resources.gpus=0.0")[1]
+
+    assert float(str(on_cpu["hours"])) > float(str(on_gpu["hours"]))
+    assert on_cpu["machines"] == 3  # eight cores each
+
+
+def test_the_table_says_when_prices_were_typed_in_and_that_nobody_checked_them() -> None:
+    out = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP)).out
+
+    assert f"Prices in USD of {shipped_prices().as_of}" in out
+    assert "not checked" in out
+    assert "nan" not in out.lower()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("checked: true", "checked: perhaps", ":2:1: checked: found 'perhaps'; expected true or false"),
+        ("gpu_mfu: 0.5", "gpu_mfu: 1.5", ":5:15: assumptions.gpu_mfu: found 1.5; expected at most 1"),
+        ("spot: 0.5", "spots: 0.5", "instances.m6i.xlarge.spots: unknown key"),
+        ("gpu: Round", "gpu: Square", "instances.g6.2xlarge: found the GPU 'Square'; expected one of gpus"),
+        ("gpus: 1, on_demand: 10", "on_demand: 10", "found gpu without gpus"),
+        ("on_demand: 10", "on_demand: -1", "expected a number above 0"),
+        ("  g6.2xlarge", "  g7.2xlarge", "spot_l4: found the machine 'g6.2xlarge', of which no price is known"),
+        (
+            "  m6i.xlarge",
+            "  m6.xlarge",
+            "head: found the machine 'm6i.xlarge', of which no price is known",
+        ),
+    ],
+)
+def test_a_wrong_table_is_told_with_its_place(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    prices = table(tmp_path, old, new)
+    found = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--prices", str(prices))
+
+    assert found.exit_code == 2
+    assert expected in found.err
+    assert found.out == ""
+
+
+def test_a_manifest_that_names_no_machine_has_no_price(tmp_path: Path) -> None:
+    path, _ = planted(
+        tmp_path, KUBERAY, "node.kubernetes.io/instance-type: g2-standard-8 # EDIT\n", "disk: ssd\n", "        disk"
+    )
+    found = gapctl("cluster", "cost", str(path), "--sweep", str(SWEEP))
+
+    assert found.exit_code == 2
+    assert "spot-l4: found no machine; expected its nodeSelector with node.kubernetes.io/instance-type" in found.err
+
+
+def test_workers_too_small_for_a_trial_are_told(tmp_path: Path) -> None:
+    found = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--set", "resources.cpus=64")
+
+    assert found.exit_code == 2
+    assert "found no worker on which a trial of 64 CPUs fits" in found.err
+
+
+def test_every_shipped_file_has_prices_for_its_machines() -> None:
+    assert SHIPPED.name == "prices.yaml"
+    for file in (AWS, GCP, KUBERAY):
+        assert estimates(file)
+
+
+def test_parameters_are_those_of_the_model_but_for_biases_norms_and_vocabulary() -> None:
+    from gapctl.cluster.memory import VOCABULARY
+    from gapctl.models.build import Vocabulary, build_model
+
+    model = build_model(TrialConfig(), Vocabulary(size=1, context=8, pad=0, end=0), seed=0)
+    built = sum(weight.numel() for weight in model.parameters())
+    preset = PRESETS["mad-tiny"]
+    estimated = parameters(preset, 64) - VOCABULARY * preset.text.width
+
+    assert estimated == pytest.approx(built, rel=0.05)
+
+
+@pytest.mark.parametrize(("batch", "precision"), [(128, "bfloat16"), (4096, "bfloat16"), (4096, "float32")])
+def test_memory_grows_with_batch_precision_and_pack(batch: int, precision: str) -> None:
+    config = TrialConfig.model_validate({"train": {"samples": 8192, "batch_size": batch, "precision": precision}})
+    smaller = TrialConfig.model_validate({"train": {"samples": 8192, "batch_size": batch // 2, "precision": precision}})
+
+    assert 1 * GIB < trial_memory(smaller) < trial_memory(config) < trial_memory(config, pack=2)
+    assert trial_memory(config) - trial_memory(smaller) > 0
+
+
+def test_the_loss_rate_must_be_below_one() -> None:
+    with pytest.raises(InputError, match="expected fewer"):
+        stretch(Assumptions(gpu_mfu=0.1, checkpoint_seconds=7200, start_minutes=0, preemptions_per_hour=1))
