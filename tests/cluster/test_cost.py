@@ -5,22 +5,29 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from cluster.cluster_texts import AWS, GCP, KUBERAY, SWEEP, planted
 from command_line import gapctl
 from gapctl.cluster.cost import stretch
-from gapctl.cluster.memory import GIB, parameters, trial_memory
+from gapctl.cluster.memory import GIB, trial_memory
 from gapctl.cluster.prices import SHIPPED, Assumptions, shipped_prices
+from gapctl.cluster.weights import TOKENS, parameters
 from gapctl.errors import InputError
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
 
+SHARES = dict.fromkeys(PRESETS, 0.1)
 ROUND = """\
 as_of: 2026-01-31
 checked: true
 currency: EUR
 region: {aws: eu-central-1}
-assumptions: {gpu_mfu: 0.5, checkpoint_seconds: 3600, start_minutes: 30, preemptions_per_hour: 0.5}
+assumptions:
+  gpu_mfu: {mad-tiny: 0.5, pairs-small: 1, rn50-cc12m: 1, vit-b-32: 1}
+  checkpoint_seconds: 3600
+  start_minutes: 30
+  preemptions_per_hour: 0.5
 gpus: {Round: {memory_gib: 10, peak_tflops: 1}}
 instances:
   m6i.xlarge: {cloud: aws, cpus: 4, on_demand: 1, spot: 0.5}
@@ -65,7 +72,7 @@ def test_hours_and_money_are_what_the_formulas_give(tmp_path: Path) -> None:
 def test_an_hour_of_work_takes_as_long_as_a_simulation_says() -> None:
     import random
 
-    assumed = Assumptions(gpu_mfu=0.1, checkpoint_seconds=1800, start_minutes=15, preemptions_per_hour=0.6)
+    assumed = Assumptions(gpu_mfu=SHARES, checkpoint_seconds=1800, start_minutes=15, preemptions_per_hour=0.6)
     drawn, done, paid = random.Random(0), 0.0, 0.0
     while done < 20_000:
         alive = drawn.expovariate(assumed.preemptions_per_hour)
@@ -116,6 +123,25 @@ def test_a_cpu_trains_by_what_a_core_sustains(tmp_path: Path) -> None:
     assert on_cpu["machines"] == 3  # eight cores each
 
 
+def test_workers_on_several_machines_are_faster_and_lose_more_to_each_preemption() -> None:
+    pairs = (SWEEP.with_name("cc12m_captions.yaml"), "--set", "resources.gpus=1.0")
+    alone = estimates(AWS, *pairs[1:], sweep=pairs[0])[0]
+    together = estimates(AWS, *pairs[1:], "--set", "resources.workers=4", sweep=pairs[0])[0]
+
+    assert together["machines"] == 8
+    assert float(str(together["lost_hours"])) > 3 * float(str(alone["lost_hours"]))
+    assumed = shipped_prices().assumptions
+    assert 1 < stretch(assumed) < stretch(assumed, 4)
+
+
+def test_more_workers_than_machines_are_told_by_lint() -> None:
+    pairs = str(SWEEP.with_name("cc12m_captions.yaml"))
+    found = gapctl("cluster", "lint", str(AWS), "--sweep", pairs, "--set", "resources.workers=16")
+
+    assert found.exit_code == 1
+    assert "a trial asks for 16 times 1 CPUs and 1 GPUs, which no kind of worker has" in found.out
+
+
 def test_the_table_says_when_prices_were_typed_in_and_that_nobody_checked_them() -> None:
     out = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP)).out
 
@@ -128,7 +154,8 @@ def test_the_table_says_when_prices_were_typed_in_and_that_nobody_checked_them()
     ("old", "new", "expected"),
     [
         ("checked: true", "checked: perhaps", ":2:1: checked: found 'perhaps'; expected true or false"),
-        ("gpu_mfu: 0.5", "gpu_mfu: 1.5", ":5:15: assumptions.gpu_mfu: found 1.5; expected at most 1"),
+        ("mad-tiny: 0.5", "mad-tiny: 1.5", ":6:13: assumptions.gpu_mfu.mad-tiny: found 1.5; expected at most 1"),
+        ("mad-tiny: 0.5, ", "", "assumptions.gpu_mfu: found no share for mad-tiny; expected one for every preset"),
         ("spot: 0.5", "spots: 0.5", "instances.m6i.xlarge.spots: unknown key"),
         ("gpu: Round", "gpu: Square", "instances.g6.2xlarge: found the GPU 'Square'; expected one of gpus"),
         ("gpus: 1, on_demand: 10", "on_demand: 10", "found gpu without gpus"),
@@ -173,16 +200,20 @@ def test_every_shipped_file_has_prices_for_its_machines() -> None:
         assert estimates(file)
 
 
-def test_parameters_are_those_of_the_model_but_for_biases_norms_and_vocabulary() -> None:
-    from gapctl.cluster.memory import VOCABULARY
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_are_those_of_the_model_but_for_biases_norms_and_vocabulary(name: str) -> None:
     from gapctl.models.build import Vocabulary, build_model
 
-    model = build_model(TrialConfig(), Vocabulary(size=1, context=8, pad=0, end=0), seed=0)
+    preset = PRESETS[name]
+    config = {"model": {"preset": name, "embed_dim": preset.embed_dim}, "data": {"dataset": preset.dataset}}
+    tokens = TOKENS[preset.vocabulary]
+    with torch.device("meta"):
+        model = build_model(
+            TrialConfig.model_validate(config), Vocabulary(tokens, preset.text.tokens, pad=0, end=0), seed=0
+        )
     built = sum(weight.numel() for weight in model.parameters())
-    preset = PRESETS["mad-tiny"]
-    estimated = parameters(preset, 64) - VOCABULARY * preset.text.width
 
-    assert estimated == pytest.approx(built, rel=0.05)
+    assert parameters(preset, preset.embed_dim) == pytest.approx(built, rel=0.05)
 
 
 @pytest.mark.parametrize(("batch", "precision"), [(128, "bfloat16"), (4096, "bfloat16"), (4096, "float32")])
@@ -196,4 +227,4 @@ def test_memory_grows_with_batch_precision_and_pack(batch: int, precision: str) 
 
 def test_the_loss_rate_must_be_below_one() -> None:
     with pytest.raises(InputError, match="expected fewer"):
-        stretch(Assumptions(gpu_mfu=0.1, checkpoint_seconds=7200, start_minutes=0, preemptions_per_hour=1))
+        stretch(Assumptions(gpu_mfu=SHARES, checkpoint_seconds=7200, start_minutes=0, preemptions_per_hour=1))

@@ -52,13 +52,13 @@ def _trials(
     """A plan and the trials to pay for; only a ledger needs their true ids, and so their data."""
     if runs is None:
         plan = plan_to_size(sweep, scale, overrides)
-        return plan, plan.trials
+        return plan, plan.trainings
     from gapctl.cli.context import plan_for
     from gapctl.ledger import Ledger
-    from gapctl.sweep.run import remainder
+    from gapctl.plan.left import left_of
 
     plan = plan_for(sweep, scale, overrides)
-    return plan, remainder(plan, Ledger(runs)).left
+    return plan, left_of(plan, frozenset(Ledger(runs).finished([trial.id for trial in plan.trainings])))
 
 
 def _document(trials: "Sequence[Trial]", found: "Sequence[Estimate]", table: "Prices") -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _print(plan: "Plan", trials: "Sequence[Trial]", found: "Sequence[Estimate]",
     console = plain_console()
     scale = f", scale {plan.sweep.scale}" if plan.sweep.scale else ""
     flops = sum(map(trial_flops, trials))
-    console.print(f"{plan.sweep.spec.name}{scale}: {len(trials)} trials to train, {flops:.1e} FLOPs")
+    console.print(f"{plan.sweep.spec.name}{scale}: {len(trials)} trainings, {flops:.1e} FLOPs")
     columns = ("", "machine", "market", "at once", "hours", "workers", "of it lost", "head", "total")
     shown = Table(*columns, box=None, pad_edge=False)
     for each in found:
@@ -97,16 +97,17 @@ def _print(plan: "Plan", trials: "Sequence[Trial]", found: "Sequence[Estimate]",
             *(_money(amount) for amount in (each.workers, each.lost, each.head, each.total)),
         )
     console.print(shown)
-    for line in _notes(table):
+    for line in _notes(table, {trial.config.model.preset for trial in trials}):
         console.print(line)
 
 
-def _notes(table: "Prices") -> list[str]:
+def _notes(table: "Prices", presets: set[str]) -> list[str]:
     assumed = table.assumptions
+    reached = ", ".join(f"{assumed.gpu_mfu[name]:.0%} ({name})" for name in sorted(presets)) or "some"
     state = "checked" if table.checked else "typed in and not checked: compare them with the clouds' lists"
     regions = ", ".join(f"{region} ({cloud})" for cloud, region in table.region.items())
     assumptions = (
-        f"Assumed: GPUs reach {assumed.gpu_mfu:.1%} of their peak, a machine takes {assumed.start_minutes:g} min to "
+        f"Assumed: GPUs reach {reached} of their peak, a machine takes {assumed.start_minutes:g} min to "
         f"start, a spot machine is taken away {assumed.preemptions_per_hour:g} times an hour."
     )
     return [

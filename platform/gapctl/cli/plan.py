@@ -47,15 +47,11 @@ def plan_command(
 def _planned(plan: "Plan", runs: str) -> Planned:
     from gapctl.ledger import Ledger
     from gapctl.plan.cost import cost_of, slots_on
+    from gapctl.plan.left import left_of
 
     trainings = plan.trainings
     finished = frozenset(Ledger(runs).finished([trial.id for trial in trainings]))
-    needed = {trial.parent for trial in plan.trials if trial.id not in finished}
-    left = tuple(
-        trial
-        for trial in trainings
-        if trial.id not in finished and (trial.id in needed or trial not in plan.preparations)
-    )
+    left = left_of(plan, finished)
     slots = slots_on(plan, os.cpu_count() or 1)
     return Planned(plan, runs, finished, cost_of(trainings, slots), cost_of(left, slots))
 

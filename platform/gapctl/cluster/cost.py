@@ -8,7 +8,7 @@ from typing import Final, Literal
 from gapctl.cluster.description import Cluster, NodeType
 from gapctl.cluster.kuberay import INSTANCE
 from gapctl.cluster.prices import Assumptions, Instance, Prices, unknown_instance
-from gapctl.cluster.slots import gpus_per_trial, slots_of
+from gapctl.cluster.slots import Slots, gpus_per_worker, slots_of
 from gapctl.errors import InputError
 from gapctl.plan.cost import FLOPS_PER_CPU, trial_flops
 from gapctl.plan.packs import packed
@@ -46,15 +46,16 @@ class Estimate:
 
 
 def estimates(cluster: Cluster, trials: Sequence[Trial], resources: Resources, prices: Prices) -> list[Estimate]:
-    """One estimate per kind of worker and market, each as if it alone trained everything.
+    """One estimate per kind of worker and market, each as if it alone trained everything, and no training waited for
+    the one that it begins with.
 
     Raises InputError for a machine without a price, and where no trial fits on any worker.
     """
     head = _price_of_head(cluster, prices)
     found = [
-        _estimate(cluster, node, market, trials, resources, prices, head)
+        _estimate(cluster, node, slots, market, trials, resources, prices, head)
         for node in cluster.workers
-        if slots_of(node, resources) > 0
+        if (slots := slots_of(node, resources)) is not None
         for market in MARKETS
     ]
     if not found:
@@ -65,15 +66,16 @@ def estimates(cluster: Cluster, trials: Sequence[Trial], resources: Resources, p
     return found
 
 
-def stretch(assumed: Assumptions) -> float:
-    """How many hours of a spot machine an hour of work takes.
+def stretch(assumed: Assumptions, machines: int = 1) -> float:
+    """How many hours of spot machines an hour of work takes, where `machines` of them train one trial.
 
     A preemption loses L = half a checkpoint's interval, which has to be trained anew, and the start of another machine,
-    which is paid for. x hours of a machine meet r x preemptions at rate r, so that x = 1 + r x L and x = 1 / (1 - r L).
-    Raises InputError where r L is 1 or more: the work would never end.
+    which is paid for; the other machines of the trial wait meanwhile. x hours meet r x preemptions, with r the rate of
+    one machine times their number, so that x = 1 + r x L and x = 1 / (1 - r L). Raises InputError where r L is 1 or
+    more: the work would never end.
     """
     lost = assumed.checkpoint_seconds / 2 / 3600 + assumed.start_minutes / 60
-    share = assumed.preemptions_per_hour * lost
+    share = machines * assumed.preemptions_per_hour * lost
     if share >= 1:
         raise InputError(
             f"assumptions: found {assumed.preemptions_per_hour:g} preemptions an hour that lose {lost:.2g} h each, so "
@@ -85,6 +87,7 @@ def stretch(assumed: Assumptions) -> float:
 def _estimate(
     cluster: Cluster,
     node: NodeType,
+    slots: Slots,
     market: Market,
     trials: Sequence[Trial],
     resources: Resources,
@@ -93,10 +96,12 @@ def _estimate(
 ) -> Estimate:
     machine, assumed = _instance(cluster, node, prices), prices.assumptions
     rate = machine.spot if market == "spot" else machine.on_demand
-    longer = stretch(assumed) if market == "spot" else 1.0
-    speed = _speed(node, machine, resources, prices)
-    durations = [sum(map(trial_flops, pack)) / speed / 3600 for pack in packed(trials, resources.pack)]
-    busy = _busy(durations, slots_of(node, resources), _most_of(cluster, node))
+    longer = stretch(assumed, slots.machines) if market == "spot" else 1.0
+    durations = [
+        sum(trial_flops(trial) / _speed(node, machine, trial, resources, prices) for trial in pack) / 3600
+        for pack in packed(trials, resources.pack)
+    ]
+    busy = slots.machines * _busy(durations, slots.trials, max(1, _most_of(cluster, node) // slots.machines))
     start = assumed.start_minutes / 60
     idle = (USUAL_IDLE if cluster.idle_minutes is None else cluster.idle_minutes) / 60
     paid = sum(start + longer * hours + idle for hours in busy)
@@ -136,12 +141,13 @@ def _busy(durations: Sequence[float], slots: int, most: int) -> list[float]:
     return busy
 
 
-def _speed(node: NodeType, machine: Instance, resources: Resources, prices: Prices) -> float:
-    """Floating-point operations a second of one trial, or of a pack, whose trials are counted one by one."""
-    share = gpus_per_trial(node, resources)
+def _speed(node: NodeType, machine: Instance, trial: Trial, resources: Resources, prices: Prices) -> float:
+    """Floating-point operations a second of one training by itself; those of a pack are counted one by one."""
+    share = gpus_per_worker(node, resources)
     if share > 0 and machine.gpu is not None:
-        return share * prices.gpus[machine.gpu].peak_tflops * 1e12 * prices.assumptions.gpu_mfu
-    return resources.cpus * FLOPS_PER_CPU
+        peak = prices.gpus[machine.gpu].peak_tflops * 1e12
+        return resources.workers * share * peak * prices.assumptions.gpu_mfu[trial.config.model.preset]
+    return resources.workers * resources.cpus * FLOPS_PER_CPU
 
 
 def _instance(cluster: Cluster, node: NodeType, prices: Prices) -> Instance:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from gapctl.errors import InputError
+from gapctl.spec.data import PairData
 from gapctl.spec.grid import arms, resolve
 from gapctl.spec.load import Sweep, load_sweep
 from gapctl.spec.secrets import without_passwords
@@ -65,18 +66,22 @@ def _check_ledger(runs: str) -> None:
 
 
 def _check_data(sweep: Sweep) -> None:
-    for source in dict.fromkeys(_sources(sweep)):
-        if source != BUNDLED and "://" not in source and not PurePosixPath(source).is_absolute():
+    for key, place in dict.fromkeys(_places(sweep)):
+        if place and place != BUNDLED and "://" not in place and not PurePosixPath(place).is_absolute():
             raise InputError(
-                f"{sweep.path}: data.source: found {source}, a path below the current folder, which the nodes do not "
-                f"have; expected {BUNDLED}, or an address or absolute path that they all see. "
-                "Say so with --set base.data.source=..."
+                f"{sweep.path}: {key}: found {place}, a path below the current folder, which the nodes do not have; "
+                f"expected an address or absolute path that they all see. Say so with --set base.{key}=..."
             )
 
 
-def _sources(sweep: Sweep) -> Iterator[str]:
+def _places(sweep: Sweep) -> Iterator[tuple[str, str]]:
+    """Where each arm's data lie, by their keys."""
     for arm in arms(sweep.spec):
-        yield resolve(sweep.spec.base, arm).data.source
+        data = resolve(sweep.spec.base, arm).data
+        yield "data.source", data.source
+        if isinstance(data, PairData):
+            yield "data.held_out", data.held_out
+            yield "data.classes", data.classes
 
 
 def _check_secrets(sweep: Sweep, overrides: Sequence[str]) -> None:

@@ -4,11 +4,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gapctl.spec.frozen import Frozen
 from gapctl.spec.messages import problems_in
+from gapctl.spec.presets import PRESETS
 from gapctl.spec.problem import SpecError, dotted, refusal
-from gapctl.spec.trial import Frozen
 from gapctl.spec.yaml_source import Kind, read_yaml
 
 SHIPPED: Final = Path(__file__).parent / "prices.yaml"
@@ -37,12 +38,21 @@ class Instance(Frozen):
 
 
 class Assumptions(Frozen):
-    """What no list says: how fast GPUs train here, how often spot machines vanish, how long a new one takes."""
+    """What no list says: the share of a GPU's peak by preset, how often spot machines vanish, how long a new one takes
+    to start."""
 
-    gpu_mfu: Annotated[float, Field(gt=0.0, le=1.0)]
+    gpu_mfu: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]]
     checkpoint_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)]
     start_minutes: Minutes
     preemptions_per_hour: Annotated[float, Field(ge=0.0, le=60.0)]
+
+    @field_validator("gpu_mfu")
+    @classmethod
+    def _for_every_preset(cls, shares: dict[str, float]) -> dict[str, float]:
+        missing = [name for name in PRESETS if name not in shares]
+        if missing:
+            raise ValueError(f"found no share for {', '.join(missing)}; expected one for every preset")
+        return shares
 
 
 class Prices(Frozen):

@@ -1,6 +1,6 @@
 """An address in a trial's configuration, which its ledger keeps and reports show."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
@@ -16,5 +16,7 @@ def _without_password(address: str) -> str:
     return address
 
 
-Address = Annotated[str, AfterValidator(_without_password)]
-"""A path or address as it is; one that holds a password is refused."""
+NO_PASSWORD: Final = AfterValidator(_without_password)
+"""Of a path or address: one that holds a password is refused."""
+
+Address = Annotated[str, NO_PASSWORD]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from gapctl.spec.address import Address
+from gapctl.spec.address import NO_PASSWORD, Address
 from gapctl.spec.frozen import Frozen, WrongValueError
 
 FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
@@ -44,7 +44,7 @@ class MadData(Frozen):
     """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards."""
 
     dataset: Literal["mad"] = "mad"
-    source: Annotated[Address, Field(min_length=1)] = "bundled"
+    source: Annotated[str, Field(min_length=1), NO_PASSWORD] = "bundled"
     main_factor: FactorName = "digit"
     captions: MadCaptions = MadCaptions()
 
@@ -102,7 +102,7 @@ class PairData(Frozen):
     """
 
     dataset: Literal["cc12m"]
-    source: Annotated[Address, Field(min_length=1)] = "bundled"
+    source: Annotated[str, Field(min_length=1), NO_PASSWORD] = "bundled"
     held_out: Address = ""
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     captions: PairCaptions = PairCaptions()

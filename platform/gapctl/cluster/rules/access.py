@@ -19,7 +19,7 @@ FIXES: Final = {
 
 def names_a_store(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
     """Whether a bucket is named anywhere in a file, or as data of the sweep."""
-    data = [trial.config.data.source for trial in plan.trials] if plan else []
+    data = [trial.config.data.address for trial in plan.trainings] if plan else []
     return any(STORE.search(text) for text in [*(source.text for source in sources), *data])
 
 
