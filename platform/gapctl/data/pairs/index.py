@@ -170,7 +170,7 @@ def _being_made(out: Path) -> Iterator[Path]:
     """A folder beside the manifest for what is finished, for this process alone; it goes when the manifest is there."""
     parts = out.with_name(f".{out.name}.making")
     try:
-        parts.mkdir(exist_ok=True)
+        parts.mkdir(parents=True, exist_ok=True)
         lock = (parts / "lock").open("w")
     except OSError as error:
         raise InputError(
