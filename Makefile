@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench format lock ui clean help
+.PHONY: demo test slow lint bench format lock ui clean help
 
 help:
 	@echo "make demo   runs the imbalance sweep and prints its verdicts (about four minutes on two cores)"
 	@echo "make test   lint, types and tests"
+	@echo "make slow   tests that need minutes: Ray heads, ten kills of one training"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's,"
 	@echo "             LOADER=PYTHON of an environment with open_clip's loader the feed's (see benchmarks/feed.py)"
@@ -20,6 +21,9 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest
+
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -27,7 +27,10 @@ WRONG_FILES: dict[str, tuple[str | bytes, str]] = {
     "a key twice": (TINY + "name: x\n", "F:25:1: name: given twice, first in line 1; expected it once"),
     "a missing key": (edited(("name: tiny\n", "")), "F:1:1: name: missing; expected it here"),
     "an unknown key": (edited(("base:", "extra: 1\nbase:")), "F:3:1: extra: unknown key; expected one of alpha, base"),
-    "a misspelt key": (edited(("batch_size", "batchsize")), "batchsize: unknown key; expected one of batch_size, compile, lr"),
+    "a misspelt key": (
+        edited(("batch_size", "batchsize")),
+        "batchsize: unknown key; expected one of batch_size, compile, lr",
+    ),
     "its suggestion": (edited(("batch_size", "batchsize")), "did you mean batch_size?"),
     "a word for a number": (
         edited(("samples: 512", "samples: many")),

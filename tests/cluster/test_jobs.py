@@ -140,6 +140,7 @@ def waiting(head: Head) -> str:
     raise AssertionError(f"{job_id} does not begin")
 
 
+@pytest.mark.slow
 def test_a_submitted_sweep_finishes_without_its_client(head: Head, tmp_path: Path) -> None:
     sweep, runs = tmp_path / "small.yaml", tmp_path / "runs"
     sweep.write_text(SWEEP)
@@ -157,6 +158,7 @@ def test_a_submitted_sweep_finishes_without_its_client(head: Head, tmp_path: Pat
     assert len(Ledger(str(runs)).trial_ids()) == 2
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_the_sweep_is_that_of_the_follower(head: Head, tmp_path: Path) -> None:
     sweep, runs = tmp_path / "small.yaml", tmp_path / "runs"
     sweep.write_text(SWEEP)
@@ -168,6 +170,7 @@ def test_the_exit_code_of_the_sweep_is_that_of_the_follower(head: Head, tmp_path
     assert "failed with exit code 2" in found.err
 
 
+@pytest.mark.slow
 def test_a_follower_that_leaves_leaves_the_job_running(head: Head, waiting: str) -> None:
     follower = subprocess.Popen(
         [sys.executable, "-m", "gapctl", "cluster", "status", waiting, "--follow", "--address", head.address],
@@ -186,6 +189,7 @@ def test_a_follower_that_leaves_leaves_the_job_running(head: Head, waiting: str)
     assert cluster(head, "status", waiting).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_job_is_asked_as_by_ctrl_c_and_ends_interrupted(head: Head, waiting: str) -> None:
     stopped = cluster(head, "stop", waiting)
     followed = cluster(head, "status", waiting, "--follow")
@@ -196,6 +200,7 @@ def test_a_stopped_job_is_asked_as_by_ctrl_c_and_ends_interrupted(head: Head, wa
     assert "had ended before" in cluster(head, "stop", waiting).out
 
 
+@pytest.mark.slow
 def test_a_job_that_is_not_there_is_told(head: Head) -> None:
     for words in (("status", "raysubmit_none"), ("stop", "raysubmit_none"), ("status", "raysubmit_none", "--follow")):
         found = cluster(head, *words)
@@ -204,6 +209,7 @@ def test_a_job_that_is_not_there_is_told(head: Head) -> None:
         assert "raysubmit_none: no such job" in found.err
 
 
+@pytest.mark.slow
 def test_a_client_without_the_token_is_told_how_to_get_it(head: Head) -> None:
     found = cluster(Head(head.address, {}), "status")
 
@@ -211,6 +217,7 @@ def test_a_client_without_the_token_is_told_how_to_get_it(head: Head) -> None:
     assert "the cluster asks for a token; set RAY_AUTH_MODE=token" in found.err
 
 
+@pytest.mark.slow
 def test_an_address_in_the_environment_does_not_replace_the_one_that_was_typed(head: Head) -> None:
     assert cluster(head, "status", RAY_ADDRESS="http://127.0.0.1:1").exit_code == 0
 

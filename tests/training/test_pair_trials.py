@@ -39,7 +39,7 @@ def test_a_training_logs_what_its_captions_kept_and_what_held_out_pairs_show() -
     assert [row["samples_seen"] for row in store.rows] == [0, 3 * BATCH, STEPS * BATCH]
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
+@pytest.mark.parametrize("stop_after", [2, 5])
 def test_a_training_that_was_stopped_ends_with_the_same_weights(trained: bytes, stop_after: int) -> None:
     store = MemoryStore()
     run = begun(pair_config(), store)
@@ -85,16 +85,6 @@ def test_a_scheduled_temperature_ends_where_it_should() -> None:
 
     assert math.isclose(store.rows[0]["temperature/tau"], 0.1, rel_tol=1e-6)
     assert math.isclose(store.rows[-1]["temperature/tau"], 0.05, rel_tol=1e-6)
-
-
-def test_seeds_and_treatments_see_other_things() -> None:
-    losses = {
-        finished(config, MemoryStore(), seed).final_metrics()["train/loss"]
-        for config in (pair_config(), pair_config(data={"captions": {"keep": "full"}}))
-        for seed in (0, 1)
-    }
-
-    assert len(losses) == 4
 
 
 @pytest.mark.parametrize("changes", [{"micro_batches": 4}, {"precision": "bfloat16"}])
