@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gapctl.spec.hypotheses import Hypothesis
 from gapctl.spec.hypothesis_checks import hypothesis_problems, itself
+from gapctl.spec.logged import unlogged
 from gapctl.spec.messages import problems_in
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.parts import Parts, parts_of, valid_parts
@@ -49,6 +50,8 @@ def _meaning(parts: Parts) -> list[Problem]:
     vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
     for index, hypothesis in parts.hypotheses.items():
         found += hypothesis_problems(hypothesis, ("hypotheses", index), vary)
+        if parts.base and vary:
+            found += unlogged(hypothesis, ("hypotheses", index), parts.base, vary)
     return list(dict.fromkeys(found))
 
 

@@ -1,0 +1,57 @@
+"""Hypotheses about metrics that no training of their sweep logs are refused before anything is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep_texts import complaints, document
+
+ON_PAIRS: dict[str, Any] = {
+    "data": {"dataset": "cc12m"},
+    "model": {"preset": "pairs-small"},
+    "train": {"samples": 512, "batch_size": 64},
+    "evaluate": {"every": 512, "gallery": 100},
+}
+
+
+def about(response: str, *, pairs: bool = False, **base: Any) -> dict[str, Any]:
+    """A sweep with one hypothesis, about this metric."""
+    content = document()
+    content["hypotheses"] = [{**content["hypotheses"][1], "response": response}]
+    if pairs:
+        content["base"] = ON_PAIRS
+        content["vary"] = {"train.lr": [1.0e-3, 2.0e-3]}
+        content["hypotheses"][0] |= {"factor": "train.lr", "between": [1.0e-3, 2.0e-3]}
+    content["base"] = {**content["base"], **base}
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (about("captions/empty"), "of image-text pairs"),
+        (about("temperature/bias"), "only loss.kind siglip"),
+        (about("bias/moad_image", pairs=True), "expected data.classes"),
+        (about("quality/accuracy_colour", pairs=True), "of a factor of MAD"),
+        (about("entropy/i2t_nats_at_1000", pairs=True), "galleries have 1,000 pairs"),
+    ],
+)
+def test_a_metric_that_is_never_there_is_refused(tmp_path: Path, content: dict[str, Any], expected: str) -> None:
+    (line,) = complaints(tmp_path, content)
+
+    assert "hypotheses[0].response" in line or "hypotheses.0.response" in line
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        about("temperature/bias", loss={"kind": "siglip"}),
+        about("captions/empty", pairs=True),
+        about("entropy/i2t_nats_at_100", pairs=True),
+        about("bias/moad_image", pairs=True, data={"dataset": "cc12m", "classes": "questions.txt"}),
+    ],
+)
+def test_one_that_may_be_there_is_not(tmp_path: Path, content: dict[str, Any]) -> None:
+    assert complaints(tmp_path, content) == []
