@@ -1,14 +1,30 @@
 """Trainings on image-text pairs: they learn from what their captions keep, and go on where they were stopped."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from gapctl.cli.context import plan_for
+from gapctl.data.load import load_material
+from gapctl.ledger import Ledger
+from gapctl.sweep.work import PackWork
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.member import NOT_METRICS
 from memory_store import MemoryStore
 from pair_trials import BATCH, STEPS, begun, finished, pair_config
+
+ARMS = """\
+name: arms
+question: Does each arm read its own captions?
+base:
+  data: {dataset: cc12m}
+  model: {preset: pairs-small, embed_dim: 32}
+  train: {samples: 32, batch_size: 16, precision: float32}
+  evaluate: {every: 32, gallery: 20}
+vary: {data.captions.keep: [full, quarter]}
+"""
 
 
 def weights(content: bytes) -> dict[str, torch.Tensor]:
@@ -95,3 +111,34 @@ def test_other_steps_train_alike(changes: dict[str, object]) -> None:
     )
 
     assert math.isclose(plain, other, rel_tol=1e-4 if "micro_batches" in changes else 2e-2)
+
+
+def test_what_captions_kept_is_counted_on_over_an_interruption() -> None:
+    whole, store = finished(pair_config(), MemoryStore()).final_metrics(), MemoryStore()
+    run = begun(pair_config(), store)
+    while run.members[0].steps < 2:
+        run.advance(0.0)
+    run.save()
+    found = finished(pair_config(), store).final_metrics()
+
+    assert {key: found[key] for key in whole if key.startswith("captions/")} == {
+        key: whole[key] for key in whole if key.startswith("captions/")
+    }
+
+
+def test_arms_that_share_their_pairs_read_them_each_in_its_own_way(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(ARMS)
+    plan = plan_for(tmp_path / "sweep.yaml", None, None)
+    shared = {trial.config.data.address: load_material(trial.config.data) for trial in plan.trainings}
+    kept = {}
+    for trial in plan.trials:
+        work = PackWork([trial], shared[trial.config.data.address], str(tmp_path / "runs"), threads=1, gpu=False)
+        while work.unfinished:
+            work.advance(60.0)
+        result = Ledger(str(tmp_path / "runs")).result(trial.id)
+        assert result is not None
+        kept[trial.factors["data.captions.keep"]] = result.metrics["captions/share_kept"]
+
+    assert len(shared) == 1
+    assert kept["full"] == 1.0
+    assert 0.1 < kept["quarter"] < 0.4

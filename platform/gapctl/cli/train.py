@@ -26,7 +26,8 @@ def train_command(
 ) -> None:
     """One trial in this process, with the same numbers as in a sweep; before it, what it begins with.
 
-    Where the sweep would use several workers, one takes their steps here, and numbers agree but for rounding.
+    Where the sweep would use several workers, one takes their steps here. Numbers then agree but for rounding, a
+    ResNet's excepted, which normalises by what one worker sees.
     """
     from gapctl.cli.context import plan_for
     from gapctl.cli.preparing import load_data

@@ -12,6 +12,10 @@ RECIPE_VERSION = 3
 """Raised whenever the same configuration would give other numbers than before."""
 
 
+USED_BY = {"rate": ("words", "length_matched"), "sentences": ("sentences",), "field": ("enriched",)}
+"""Which caption treatments have a setting; it decides nothing with any other."""
+
+
 def trial_id(
     config: TrialConfig,
     seed: int,
@@ -39,8 +43,14 @@ def trial_id(
 def without_address(config: TrialConfig) -> dict[str, Any]:
     """The configuration as plain values, less where its data lies and what later fields leave as it was."""
     values = lasting(config)
-    for name in ("source", "held_out", "classes"):
-        values["data"].pop(name, None)
+    data = values["data"]
+    if config.data.dataset == "cc12m" and data["held_out"]:
+        del data["held_out_share"]
+    for name in ("source", "held_out", "classes", "bad_share"):
+        data.pop(name, None)
+    for setting, keeps in USED_BY.items():
+        if setting in data["captions"] and data["captions"]["keep"] not in keeps:
+            del data["captions"][setting]
     return values
 
 

@@ -21,9 +21,12 @@ def resource_problems(spec: SweepFile) -> Iterator[Problem]:
     elif resources.pack > 1:
         text = f"found {resources.pack}; expected 1 with image-text pairs, whose models are trained one by one"
         yield Problem(("resources", "pack"), text)
-    for batch in spec.vary.get("train.batch_size", [spec.base.train.batch_size]):
-        parts = resources.workers * spec.base.train.micro_batches
-        if isinstance(batch, int) and batch % parts:
+    batches = set(spec.vary.get("train.batch_size", [spec.base.train.batch_size]))
+    if spec.base.parent is not None:
+        batches.add(spec.base.parent.train.batch_size)
+    parts = resources.workers * spec.base.train.micro_batches
+    for batch in sorted(batch for batch in batches if isinstance(batch, int)):
+        if batch % parts:
             text = (
                 f"found {resources.workers}; a batch of {batch:,} cannot be dealt evenly to so many, in "
                 f"{spec.base.train.micro_batches} micro_batches each"

@@ -15,6 +15,8 @@ from gapctl.spec.presets import PRESETS
 
 PresetName = Literal["mad-tiny", "pairs-small", "vit-b-32", "rn50-cc12m"]
 MOST_SAMPLES = 1_000_000_000_000
+SPLIT = ("data.source", "data.held_out", "data.dataset")
+"""Beginnings of the paths that decide which pairs are trained on and which are held out."""
 
 
 class Model(Frozen):
@@ -138,6 +140,9 @@ class TrialConfig(Frozen):
             if getattr(self.parent, name) != getattr(self, name):
                 text = f"changes {name}; expected this training's {name}, as the weights become its own"
                 raise WrongValueError("init_from", text)
+        if any(path.startswith(SPLIT) for path in self.init_from) and self.data.dataset == "cc12m":
+            text = f"changes one of {', '.join(SPLIT)}; expected the same pairs, so that none held out was trained on"
+            raise WrongValueError("init_from", text)
         return self
 
     @property
@@ -156,6 +161,8 @@ def _changed(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
                 "init_from", f"{path}: no such value; expected one of {', '.join(known)}{did_you_mean(path, known)}"
             )
         document = placed(document, path.split("."), value)
+    if document["temperature"]["mode"] != "schedule" and "temperature.final" not in changes:
+        document["temperature"]["final"] = None
     try:
         return TrialConfig.model_validate(document)
     except ValidationError as error:

@@ -79,10 +79,11 @@ def run_trials(
     failures: dict[str, str] = {}
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         for wave in waves(trials):
-            ready = [trial for trial in wave if _can_begin(trial, ledger)]
-            for trial in wave:
-                if trial not in ready:
-                    failures[trial.id] = f"it begins with the weights of {trial.parent}, which was not trained"
+            hindrances = {trial.id: why for trial in wave if (why := _hindrance(trial, ledger))}
+            ready = [trial for trial in wave if trial.id not in hindrances]
+            for trial_id, why in hindrances.items():
+                ledger.trial(trial_id).fail(why)
+            failures |= hindrances
             if ready:
                 failures |= _tune(ready, ledger, resources, data, watchers, scratch)
             if _interrupted(ready, ledger, failures):
@@ -97,8 +98,22 @@ def waves(trials: Sequence[Trial]) -> list[list[Trial]]:
     return [wave for wave in (first, [trial for trial in trials if trial.parent in listed]) if wave]
 
 
-def _can_begin(trial: Trial, ledger: Ledger) -> bool:
-    return trial.parent is None or ledger.result(trial.parent) is not None
+def _hindrance(trial: Trial, ledger: Ledger) -> str:
+    """Why a trial cannot begin with its parent's weights; nothing where it can, or has no parent."""
+    if trial.parent is None:
+        return ""
+    folder = ledger.trial(trial.parent)
+    try:
+        if folder.result() is None:
+            return f"it begins with the weights of {trial.parent}, which was not trained"
+    except WorkError as error:
+        return f"it begins with the weights of {trial.parent}: {error}"
+    if folder.weights() is None:
+        return (
+            f"it begins with the weights of {trial.parent}, which are gone. Move {folder.path()} away and run the "
+            "sweep again: it trains that one anew"
+        )
+    return ""
 
 
 def _interrupted(trials: Sequence[Trial], ledger: Ledger, failures: Mapping[str, str]) -> bool:

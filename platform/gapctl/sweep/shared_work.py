@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import ray
 
 from gapctl.data.load import Material
-from gapctl.errors import WorkError
+from gapctl.errors import GapctlError, WorkError
 from gapctl.plan.trials import Trial
 
 STEPS: Final = 16
@@ -71,7 +71,7 @@ class SharedWork:
         reports: list[dict[str, Any]] = ray.get(self._mailbox.collect.remote())
         self._done = any(report["done"] for report in reports)
         if not alive and not self._done:
-            raise self._error or WorkError(f"the workers of {self._asked.trial.label} ended before it was done")
+            raise _ours(self._error, self._asked.trial)
         return _together(reports)
 
     @property
@@ -87,7 +87,7 @@ class SharedWork:
 
     def _run(self, workers: int) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
 
         asked = self._asked
         resources = {"CPU": float(asked.threads), **({"GPU": 1.0} if asked.gpu else {})}
@@ -98,6 +98,8 @@ class SharedWork:
                     work_together,
                     train_loop_config={"asked": asked, "mailbox": self._mailbox},
                     scaling_config=scaling,
+                    # Features and gradients meet on GPUs, a batch's caption numbers on the host.
+                    torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if asked.gpu else "gloo"),
                     run_config=RunConfig(
                         name=asked.trial.id, storage_path=scratch, failure_config=FailureConfig(max_failures=0)
                     ),
@@ -132,6 +134,29 @@ def work_together(told: dict[str, Any]) -> None:
         stop = bool(group.mean(flag).item() > 0)
     if stop and group.rank == 0:
         work.interrupt()
+
+
+def _ours(error: BaseException | None, trial: Trial) -> BaseException:
+    """What ended a training: an error of its own, or WorkError where workers or their machines were lost."""
+    from ray.exceptions import RayActorError, RayError
+
+    causes = list(getattr(error, "worker_failures", {}).values()) or [error]
+    own = [cause for cause in map(_unwrapped, causes) if cause is not None and not isinstance(cause, RayError)]
+    if any(isinstance(cause, RayActorError) for cause in causes) or not own:
+        return WorkError(f"workers of {trial.label} were lost ({error}); it goes on from its last checkpoint")
+    return own[0]
+
+
+def _unwrapped(error: BaseException | None) -> BaseException | None:
+    """What a worker raised, out of what Ray wraps it in."""
+    while error is not None:
+        if isinstance(error, GapctlError):
+            return error
+        inner = getattr(error, "cause", None) or error.__cause__
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+    return None
 
 
 def _together(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:

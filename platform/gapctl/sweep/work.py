@@ -146,7 +146,7 @@ def _weights_of(ledger: Ledger, trial_id: str) -> bytes:
     if content is None:
         raise WorkError(
             f"{ledger.trial(trial_id).path('checkpoints/final.pt')}: missing; expected the weights that a trial begins "
-            "with. `gapctl sweep` trains what is missing first"
+            "with. Move that folder away and run the sweep again: it trains this one anew"
         )
     return content
 

@@ -15,16 +15,17 @@ from torch.nn.functional import normalize
 
 from gapctl.data.pairs.batch import PairBatch
 from gapctl.data.pairs.clip_tokens import clip_tokens
-from gapctl.data.pairs.gallery import read_rows_decoded
+from gapctl.data.pairs.decoded import Bad
+from gapctl.data.pairs.gallery import GalleryPart, read_rows_decoded
 from gapctl.data.pairs.held_out import answers, gallery_rows
 from gapctl.data.pairs.questions import Question, read_attributes
-from gapctl.data.pairs.rules import gallery_rule
-from gapctl.data.pairs.source import Pairs, open_pairs, questions_path
+from gapctl.data.pairs.rules import gallery_rule, pair_data
+from gapctl.data.pairs.source import PairPlaces, Pairs, open_pairs, questions_path
+from gapctl.errors import InputError
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.models.pixels import Pixels
 from gapctl.models.temperature import temperature_metrics
-from gapctl.spec.data import PairData
 from gapctl.spec.presets import CLIP_CONTEXT, PRESETS
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.evaluated import Encoded
@@ -52,13 +53,13 @@ class PairEvaluation:
     Zero-shot questions come from the file that the configuration names; the first is about the object.
     """
 
-    def __init__(self, data: PairData, config: TrialConfig, device: torch.device) -> None:
+    def __init__(self, places: PairPlaces, config: TrialConfig, device: torch.device) -> None:
         """Raises InputError for a file of questions that does not fit the held-out pairs."""
-        self._pairs: Pairs = open_pairs(data)
+        self._pairs: Pairs = open_pairs(places)
         preset = PRESETS[config.model.preset]
-        self._rule = gallery_rule(data, preset.image_size)
+        self._rule = gallery_rule(pair_data(config), preset.image_size)
         self._row_N = gallery_rows(self._pairs, config.evaluate.gallery)
-        path = questions_path(data)
+        path = questions_path(places)
         self._questions: Mapping[str, Question] = read_attributes(path, "data.classes") if path else {}
         self._answers = answers(self._pairs.held_out, self._row_N, self._questions)
         self._pixels = Pixels(preset.mean, preset.std, device)
@@ -107,12 +108,23 @@ class PairEvaluation:
         kept: list[PairBatch] = []
         small = len(self._row_N) * 3 * self._rule.image_size**2 <= KEPT_BYTES
         for part in parts:
+            self._check(part)
             if small:
                 kept.append(part.pairs)
             if len(part.pairs.sample_B):
                 yield part.pairs
         if small:
             self._kept = [batch for batch in kept if len(batch.sample_B)]
+
+    def _check(self, part: GalleryPart) -> None:
+        """A treatment that held-out pairs lack something for would make another gallery than other arms have."""
+        lacking = [left for left in part.left_out if left.why == Bad.LACKING.words]
+        if lacking:
+            first = lacking[0]
+            raise InputError(
+                f"data.captions.held_out: treated, but {first.shard} {first.key} lacks what the treatment needs; "
+                "expected held-out pairs that have it, or held_out: full"
+            )
 
     def _images(self, model: CLIP, batch: PairBatch) -> Floats:
         image_BCHW = self._pixels.images(torch.from_numpy(batch.images_BCHW).to(self._device))

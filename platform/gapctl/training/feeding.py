@@ -9,7 +9,7 @@ import torch
 from gapctl.data.feed import MadFeed, TrialData
 from gapctl.data.mad.device_images import DeviceImages
 from gapctl.data.mad.store import MadSplit
-from gapctl.spec.data import PairData
+from gapctl.data.pairs.source import PairPlaces, open_pairs
 from gapctl.spec.presets import PRESETS
 from gapctl.training.group import Group
 from gapctl.training.member import Member
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def pairs_of(members: Sequence[Member], device: torch.device, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
     """The members' next pairs, again and again; of the workers in a group, each gets its part of the batch."""
-    if isinstance(members[0].data, PairData):
+    if isinstance(members[0].data, PairPlaces):
         (member,) = members
         return _read_pairs(member, members[0].data, group, reader)
     feeds = [MadFeed(_images(member), member.config, member.seed, position=member.samples_seen) for member in members]
@@ -35,12 +35,12 @@ def _images(member: Member) -> TrialData:
     return member.data
 
 
-def _read_pairs(member: Member, data: PairData, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
+def _read_pairs(member: Member, places: PairPlaces, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
     from gapctl.data.pairs.feed import PairFeed
-    from gapctl.data.pairs.rules import training_rule
-    from gapctl.data.pairs.source import open_pairs
+    from gapctl.data.pairs.rules import pair_data, training_rule
 
-    pairs, config = open_pairs(data), member.config
+    pairs, config = open_pairs(places), member.config
+    data = pair_data(config)
     feed = PairFeed(
         pairs.train,
         pairs.train_rows,

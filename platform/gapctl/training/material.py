@@ -4,8 +4,8 @@ import torch
 
 from gapctl.data.load import Material
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
+from gapctl.data.pairs.source import PairPlaces
 from gapctl.models.build import CLIP_VOCABULARY, Vocabulary
-from gapctl.spec.data import PairData
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.evaluate import MadEvaluation
@@ -21,7 +21,7 @@ def vocabulary_of(config: TrialConfig) -> Vocabulary:
 
 def evaluation_of(material: Material, config: TrialConfig, device: torch.device) -> Evaluation:
     """The gallery of a configuration."""
-    if isinstance(material, PairData):
+    if isinstance(material, PairPlaces):
         from gapctl.training.evaluate_pairs import PairEvaluation
 
         return PairEvaluation(material, config, device)

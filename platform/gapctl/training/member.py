@@ -18,12 +18,15 @@ from gapctl.models.temperature import set_temperature
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.checkpoint import LossSums, restore, to_blob, unpack_weights, weights_blob
 from gapctl.training.evaluated import measured
+from gapctl.training.group import Group
 from gapctl.training.material import evaluation_of, vocabulary_of
 from gapctl.training.optimizer import OptimizerState
 from gapctl.training.schedule import temperature_at, total_steps
 
 CHECKPOINT_SECONDS = 10.0
 BEAT_SECONDS = 10.0
+COSTLY = 20
+"""Times as long as a checkpoint took to write, a training goes on before the next."""
 NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
 """Columns of a history that say how a training went, not what came of it."""
 
@@ -84,10 +87,13 @@ class Member:
             if config.temperature.mode == "fixed":
                 set_temperature(self.model, config.temperature.init)
         self._state, self.optimizer_state = restore(store.checkpoints(), self.model)
-        self.counts = FeedCounts(**self._state.feed)
+        self.counts = FeedCounts()
+        self._counted_before = FeedCounts(**self._state.feed)
+        self._counted = self._counted_before
         self._evaluation = evaluation_of(data, config, device) if leads else None
         self._last_loss = math.nan
         self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
         self._beat_at = -math.inf
         self._reported = (self.steps, len(self._state.rows))
 
@@ -150,6 +156,15 @@ class Member:
             self._state.sums.loss += loss
         self._last_loss = losses[-1]
 
+    def add_counts(self, group: Group) -> None:
+        """Adds up what the feeds of all workers counted; each has to call it at the same step."""
+        if not self.counts.samples:
+            return
+        device = self.model.logit_scale.device
+        numbers = torch.tensor(self.counts.numbers(), dtype=torch.float64, device=device)
+        total = (group.mean(numbers) * group.size).tolist()
+        self._counted = self._counted_before.plus(self.counts.with_numbers(total))
+
     def evaluate(self) -> None:
         """Measures the model as it is now, and keeps the row."""
         if self._evaluation is None:
@@ -158,8 +173,8 @@ class Member:
         started = time.monotonic()
         found = measured(self._evaluation.encode(self.model))
         row = {"samples_seen": self.samples_seen, **found.metrics}
-        if self.counts.samples:
-            row |= self.counts.metrics()
+        if self._counted.samples:
+            row |= self._counted.metrics()
         sums, self._state.sums = self._state.sums, LossSums()
         if sums.steps:
             row["train/loss"] = sums.loss / sums.steps
@@ -169,7 +184,8 @@ class Member:
         self._store.save_history(self._state.rows)
         if self.steps == self.steps_total:
             self._store.save_dimensions(found.image_mean_D.tolist(), found.text_mean_D.tolist())
-        self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
+        if self._save_seconds * COSTLY < max(self._state.seconds, time.monotonic() - self._saved_at):
+            self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
 
     def beat(self) -> None:
         """Tells the store now and then that the trial is alive."""
@@ -180,13 +196,16 @@ class Member:
     @property
     def wants_checkpoint(self) -> bool:
         """Whether enough was done since the last checkpoint."""
-        return self.leads and not self.done and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        apart = max(CHECKPOINT_SECONDS, COSTLY * self._save_seconds)
+        return self.leads and not self.done and time.monotonic() - self._saved_at >= apart
 
     def save(self, optimizer: OptimizerState) -> None:
         """Writes a checkpoint now."""
-        self._state.feed = self.counts.state() if self.counts.samples else {}
+        self._state.feed = self._counted.state() if self._counted.samples else {}
+        started = time.monotonic()
         self._store.save_checkpoint(self.samples_seen, to_blob(self.model, optimizer, self._state))
         self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
 
     def weights(self) -> bytes:
         """The model's weights as they are now."""

@@ -52,6 +52,8 @@ class TrainingRun:
                 break
         if self._team:
             self._team.read_losses()
+        for member in self.members:
+            member.add_counts(self._group)
         self._keep()
         elapsed = time.monotonic() - started
         return tuple(member.progress(elapsed) for member in self.members)
@@ -68,6 +70,7 @@ class TrainingRun:
             if not member.evaluated and member.steps == self._least_steps():
                 if self._team:
                     self._team.read_losses()
+                member.add_counts(self._group)
                 member.evaluate()
                 return
         self._team_of(self._hindmost()).step()

@@ -19,7 +19,7 @@ QUESTIONS: Final = FOLDER / "questions.txt"
 def bundle_fingerprint() -> str:
     """16 hex digits that stand for the packed files; raises WorkError where the installation is damaged."""
     digest = hashlib.sha256()
-    for path in _packed():
+    for path in (*_packed(), QUESTIONS):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

@@ -48,6 +48,31 @@ class FeedCounts:
             "captions/empty": self.empty / samples,
         }
 
+    def plus(self, other: "FeedCounts") -> "FeedCounts":
+        """Both together."""
+        reasons = self.substituted.keys() | other.substituted.keys()
+        return FeedCounts(
+            self.samples + other.samples,
+            self.words + other.words,
+            self.kept + other.kept,
+            self.empty + other.empty,
+            {why: self.substituted.get(why, 0) + other.substituted.get(why, 0) for why in sorted(reasons)},
+            self.waited_s + other.waited_s,
+            self.total_s + other.total_s,
+        )
+
+    def numbers(self) -> list[float]:
+        """What was counted of samples, as a list that can be added up over workers; seconds are each worker's own."""
+        reasons = [self.substituted.get(bad.words, 0) for bad in Bad if bad != Bad.SOUND]
+        return [self.samples, self.words, self.kept, self.empty, *reasons]
+
+    def with_numbers(self, numbers: list[float]) -> "FeedCounts":
+        """These seconds with other counts."""
+        samples, words, kept, empty, *reasons = (round(number) for number in numbers)
+        named = zip((bad.words for bad in Bad if bad != Bad.SOUND), reasons, strict=True)
+        substituted = {why: count for why, count in named if count}
+        return FeedCounts(samples, words, kept, empty, substituted, self.waited_s, self.total_s)
+
     def state(self) -> dict[str, Any]:
         """For a checkpoint; `FeedCounts(**state)` is the same again."""
         return asdict(self)

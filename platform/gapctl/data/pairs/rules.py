@@ -4,9 +4,16 @@ from gapctl.data.captions import KeepRule
 from gapctl.data.degrade import DegradeRule
 from gapctl.data.pairs.recipe import ReadRule
 from gapctl.spec.data import PairData
+from gapctl.spec.trial import TrialConfig
 
 WHOLE = KeepRule("full")
 SHARP = DegradeRule("none")
+
+
+def pair_data(config: TrialConfig) -> PairData:
+    """The data of a configuration that is known to be image-text pairs."""
+    assert isinstance(config.data, PairData)
+    return config.data
 
 
 def training_rule(data: PairData, image_size: int) -> ReadRule:

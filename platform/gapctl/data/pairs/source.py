@@ -23,6 +23,17 @@ EXPECTED = (
 )
 
 
+@dataclass(frozen=True)
+class PairPlaces:
+    """Where a trial's pairs, held-out pairs and questions lie, as `PairData` names them; how they are read is the
+    trial's own matter, as trials that read them otherwise share these."""
+
+    source: str
+    held_out: str
+    held_out_share: float
+    classes: str
+
+
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """The manifests that a trial trains on and is measured on, with the numbers of the rows that it uses."""
@@ -31,6 +42,17 @@ class Pairs:
     train_rows: "NDArray[np.int64]"
     held_out: "Manifest"
     held_out_rows: "NDArray[np.int64]"
+
+
+def places_of(data: PairData) -> PairPlaces:
+    """The places of a configuration, for a process in any folder."""
+    return PairPlaces(_absolute(data.source), _absolute(data.held_out), data.held_out_share, _absolute(data.classes))
+
+
+def _absolute(place: str) -> str:
+    if place in ("", BUNDLED) or "://" in place:
+        return place
+    return str(Path(place).expanduser().absolute())
 
 
 def manifest_path(source: str) -> Path:
@@ -48,11 +70,11 @@ def manifest_path(source: str) -> Path:
     return found
 
 
-def questions_path(data: PairData) -> Path | None:
+def questions_path(places: PairPlaces) -> Path | None:
     """The file of zero-shot questions; the bundled pairs bring their own."""
-    if data.classes:
-        return Path(data.classes).expanduser().absolute()
-    return QUESTIONS if data.source == BUNDLED and not data.held_out else None
+    if places.classes:
+        return Path(places.classes)
+    return QUESTIONS if BUNDLED in (places.held_out or places.source,) else None
 
 
 def pairs_fingerprint(data: PairData) -> str:
@@ -97,33 +119,42 @@ def held_out_at_most(data: PairData, asked: int) -> int | None:
     if not data.held_out:
         if usable * data.held_out_share > 4 * asked:
             return None
-        usable = len(open_pairs(data).held_out_rows)
+        usable = len(open_pairs(places_of(data)).held_out_rows)
     return usable if usable < asked else None
 
 
-def open_pairs(data: PairData) -> Pairs:
+@lru_cache(maxsize=2)
+def open_pairs(places: PairPlaces) -> Pairs:
     """The manifests, kept for the trials of this process that share them.
 
-    Raises InputError where a manifest is missing or older than its shards, or nothing is left to train or measure on.
+    Raises InputError where a manifest is missing or older than its shards, where nothing is left to train or measure
+    on, and where an image is both trained and measured on.
     """
-    return _opened(data.source, data.held_out, data.held_out_share)
-
-
-@lru_cache(maxsize=2)
-def _opened(source: str, held_out: str, share: float) -> Pairs:
     from gapctl.data.pairs.split import split_rows
 
-    train = _current(source)
-    if held_out:
-        other = _current(held_out)
+    train = _current(places.source)
+    if places.held_out:
+        other = _current(places.held_out)
         rows, other_rows = _usable(train), _usable(other)
+        _check_apart(places, train, other)
     else:
         other = train
-        rows, other_rows = split_rows(train, share)
-    for place, found in ((source, rows), (held_out or source, other_rows)):
+        rows, other_rows = split_rows(train, places.held_out_share)
+    for place, found in ((places.source, rows), (places.held_out or places.source, other_rows)):
         if not len(found):
             raise InputError(f"{place}: no pair is left to {'train' if found is rows else 'measure'} on; {EXPECTED}")
     return Pairs(train, rows, other, other_rows)
+
+
+def _check_apart(places: PairPlaces, train: "Manifest", held_out: "Manifest") -> None:
+    """Refuses held-out images that are trained on."""
+    shared = held_out.usable["image_mark"].is_in(train.usable["image_mark"].implode()).sum()
+    if shared:
+        raise InputError(
+            f"data.held_out {places.held_out}: {shared:,} of its {len(held_out.usable):,} images are among those of "
+            f"{places.source}, which are trained on. `gapctl data reshard --validation` makes shards that share none; "
+            "without held_out, held_out_share takes a part of the source"
+        )
 
 
 def _current(source: str) -> "Manifest":
