@@ -72,6 +72,7 @@ def _print(out: Path, done: "Resharded", left_out: int, seconds: float) -> None:
     for split, shards in done.shards.items():
         folder = out / split if len(done.shards) > 1 else out
         console.print(f"{folder}: {done.samples[split]:,} samples in {shards:,} shards")
+        console.print(f"  `gapctl data index {folder}` makes it a source for sweeps", highlight=False)
     console.print(f"{done.made:,} shards written in {seconds:.1f} s, {sum(done.shards.values()) - done.made:,} kept")
     if left_out:
         console.print(f"{left_out:,} samples with a problem were left out; `gapctl data verify` names them")

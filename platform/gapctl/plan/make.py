@@ -57,7 +57,7 @@ def _fingerprints(
                 try:
                     found[data.address] = fingerprint_of(data)
                 except InputError as error:
-                    raise located(sweep, arm, "data.source", str(error)) from error
+                    raise located(sweep, arm, getattr(error, "key", "data.source"), str(error)) from error
     return found
 
 

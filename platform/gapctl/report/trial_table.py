@@ -19,6 +19,7 @@ _MAIN_METRICS: Final = (
     "temperature/tau",
     "quality/object_accuracy",
     "quality/attribute_accuracy",
+    "captions/share_kept",
     "train/loss",
 )
 

@@ -17,6 +17,7 @@ _SHORT_NAMES: Final = {
     "bias/moad_text": "object bias of texts (MOAD)",
     "temperature/tau": "temperature τ",
     "train/loss": "training loss",
+    "captions/share_kept": "share of captions' words kept",
     "quality/object_accuracy": "object accuracy",
     "quality/attribute_accuracy": "attribute accuracy",
     "quality/i2t_recall_1": "recall at 1, image to text",

@@ -1,6 +1,7 @@
 """Image-text pairs as a sweep file names them: where their manifest lies, what stands for them, what is held out."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,16 +81,31 @@ def questions_path(places: PairPlaces) -> Path | None:
 def pairs_fingerprint(data: PairData) -> str:
     """Stands for all that a trial reads: pairs, held-out pairs, questions; quick.
 
-    Pairs without further files have their manifest's fingerprint. Raises InputError for what is missing.
+    Pairs without further files have their manifest's fingerprint. Raises MissingDataError for what is missing.
     """
-    parts = [_manifest_fingerprint(data.source)]
+    parts = [_of_key("data.source", lambda: _manifest_fingerprint(data.source))]
     if data.held_out:
-        parts.append(_manifest_fingerprint(data.held_out))
+        parts.append(_of_key("data.held_out", lambda: _manifest_fingerprint(data.held_out)))
     if data.classes:
-        parts.append(_content(data))
+        parts.append(_of_key("data.classes", lambda: _content(data)))
     if len(parts) == 1:
         return parts[0]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+class MissingDataError(InputError):
+    """What one key of a configuration names is not there, or not what it should be."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def _of_key(key: str, ask: Callable[[], str]) -> str:
+    try:
+        return ask()
+    except InputError as error:
+        raise MissingDataError(key, str(error)) from error
 
 
 def _manifest_fingerprint(source: str) -> str:
@@ -102,9 +118,7 @@ def _content(data: PairData) -> str:
     try:
         return hashlib.sha256(Path(data.classes).expanduser().read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(
-            f"data.classes {data.classes}: cannot be read ({error.strerror}); expected a file of questions"
-        ) from error
+        raise InputError(f"{data.classes}: cannot be read ({error.strerror}); expected a file of questions") from error
 
 
 def held_out_at_most(data: PairData, asked: int) -> int | None:
