@@ -222,9 +222,13 @@ def _divided(rng: np.random.Generator, seeds: int) -> Mapping[str, FloatArray]:
 
 
 def _caused(
-    rng: np.random.Generator, seeds: int, arms: int, causes: int, error: float = 0.1
+    rng: np.random.Generator, seeds: int, arms: int, causes: int, error: float = 0.0
 ) -> Mapping[str, FloatArray]:
-    """x and y both follow the sum of some causes and have nothing else in common; each cause is measured with error."""
+    """x and y both follow the sum of some causes, measured with error, and have nothing else in common.
+
+    Any error is part of what is left of both, and relates them a little: with a tenth of a cause's spread, three causes
+    of 40 arms took p below 0.05 in 6.8 % of 2,000 rounds.
+    """
     cause_QA = rng.standard_normal((causes, arms))
     means = {name: 2 * cause_QA.sum(axis=0) + 2 * rng.standard_normal(arms) for name in (X, Y)}
     found = {name: means_A + 0.3 * rng.standard_normal((seeds, arms)) for name, means_A in means.items()}

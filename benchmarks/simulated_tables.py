@@ -18,7 +18,11 @@ def _parts(found: Sequence[Row]) -> Iterator[tuple[str, str]]:
         [row for row in found if row["kind"] == kind] for kind in ("level", "edge", "power", "family")
     )
     coverage = [row for row in found if row["covered"] is not None]
-    error = f"{rounds:,} rounds each: one standard error is {100 * (0.05 * 0.95 / rounds) ** 0.5:.1f} points near 5 %"
+    of_most, of_few = (f"{100 * (0.05 * 0.95 / count) ** 0.5:.1f}" for count in (rounds, 200))
+    error = (
+        f"{rounds:,} rounds unless a row says fewer: one standard error is {of_most} points near 5 %, and {of_few} "
+        "with 200 rounds"
+    )
     yield (
         f"**False verdicts of `supported`**, in %, where the claim is false by a hair ({error}):",
         _table(level, "supported", rounds),

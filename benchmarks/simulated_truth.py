@@ -16,7 +16,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -94,9 +94,8 @@ def _share(found: Iterable[bool]) -> float:
     return sum(values) / len(values)
 
 
-def run(rounds: int, seeds: Sequence[int], only: Sequence[str]) -> list[Found]:
-    """Every case at every number of seeds, telling how far it is."""
-    found = []
+def run(rounds: int, seeds: Sequence[int], only: Sequence[str]) -> Iterator[list[Found]]:
+    """Case by case at every number of seeds, telling how far it is."""
     for case in cases():
         name = f"{case.kind}: {case.test}, {case.world}"
         if only and not any(text in name for text in only):
@@ -104,14 +103,14 @@ def run(rounds: int, seeds: Sequence[int], only: Sequence[str]) -> list[Found]:
         start = time.perf_counter()
         gc.collect()
         gc.freeze()  # statsmodels collects garbage at each call
-        found += [simulate(case, count, rounds) for count in seeds]
+        found = [simulate(case, count, rounds) for count in seeds]
         shares = "  ".join(
             f"{item.seeds}: {100 * item.supported:.1f}/{100 * item.p_below_alpha:.1f}"
             f"/{math.nan if item.covered is None else 100 * item.covered:.1f}"
-            for item in found[-len(seeds) :]
+            for item in found
         )
         print(f"{name:70s} {shares}  {time.perf_counter() - start:.0f} s", flush=True)
-    return found
+        yield found
 
 
 def write(found: Sequence[Found], out: Path) -> None:
@@ -154,8 +153,9 @@ def main() -> None:
     )
     parser.add_argument("--tables", action="store_true")
     options = parser.parse_args()
-    found = [item for folder in options.merge for item in read(folder)]
-    write([*found, *([] if options.tables else run(options.rounds, options.seeds, options.only))], options.out)
+    write([item for folder in options.merge for item in read(folder)], options.out)
+    for found in [] if options.tables else run(options.rounds, options.seeds, options.only):
+        write(found, options.out)  # after each case, so that what is interrupted keeps what is done
     write_tables(options.out, DOCS)
 
 
