@@ -27,7 +27,7 @@ from gapctl.data.feed import load_trial_data, normalised
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Trial
 from gapctl.spec.load import load_sweep
-from gapctl.training.evaluate import Evaluation, gallery_of
+from gapctl.training.evaluate import MadEvaluation, gallery_of
 from gapctl.training.member import Member
 from gapctl.training.memory import keep_freed_memory
 from gapctl.training.team import Team
@@ -75,7 +75,7 @@ def encoding(trial: Trial) -> tuple[float, float]:
     """CPU seconds of encoding the gallery: the peer's and ours, medians of rounds in turns."""
     data = load_trial_data(trial.config.data)
     model = Member(trial.config, trial.seed, data, Nowhere(), CPU).model
-    gallery, evaluation = gallery_of(data, trial.config), Evaluation(data, trial.config, CPU)
+    gallery, evaluation = gallery_of(data, trial.config), MadEvaluation(data, trial.config, CPU)
     asked = [prompts_CTL.reshape(-1, prompts_CTL.shape[-1]) for prompts_CTL in evaluation._prompts_CTL.values()]
     token_NL = torch.from_numpy(np.concatenate([gallery.tokens_NL, *asked]))
 

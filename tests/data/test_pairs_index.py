@@ -242,7 +242,7 @@ def test_a_manifest_older_than_its_shards_is_refused(shards: Path, change: str) 
         (("empty",), "no .tar file in this folder"),
         (("memory:///nothing",), "nothing is there"),
         (("foo://bucket/a.tar",), "s3:// needs the package s3fs"),
-        (("shards", "--out", "nowhere/m.parquet"), "cannot be written"),
+        (("shards", "--out", "page.tar/m.parquet"), "cannot be written"),
         (("shards", "--out", "m.csv"), "expected a name that ends in .parquet"),
         (("shards", "--out", "foreign.parquet"), "is not a manifest of shards. Nothing was written"),
         (("page.tar",), "none of its samples can be used"),

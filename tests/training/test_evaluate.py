@@ -8,7 +8,8 @@ from gapctl.data.feed import normalised
 from gapctl.models.build import build_model
 from gapctl.spec.data import MadCaptions, MadData
 from gapctl.spec.trial import Evaluate, Model, TrialConfig
-from gapctl.training.evaluate import Evaluation, gallery_of
+from gapctl.training.evaluate import MadEvaluation, gallery_of
+from gapctl.training.evaluated import measured
 from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
 from mad_data import small_data
 
@@ -23,7 +24,7 @@ def test_embeddings_are_those_of_open_clip_s_own_pass_in_float32() -> None:
     model = build_model(config, VOCABULARY, seed=4)
     gallery = gallery_of(small_data(), config)
 
-    embeddings = Evaluation(small_data(), config, CPU).encode(model).embeddings
+    embeddings = MadEvaluation(small_data(), config, CPU).encode(model).embeddings
 
     image_ND = model.encode_image(normalised(torch.from_numpy(gallery.images_NCHW)), normalize=True)
     text_ND = normalize(model.encode_text(torch.from_numpy(gallery.tokens_NL)), dim=-1)
@@ -36,7 +37,7 @@ def test_evaluating_leaves_the_model_as_it_was() -> None:
     model = build_model(config, VOCABULARY, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
-    Evaluation(small_data(), config, CPU).measure(model)
+    measured(MadEvaluation(small_data(), config, CPU).encode(model))
 
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

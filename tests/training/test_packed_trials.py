@@ -16,13 +16,13 @@ from gapctl.models.build import build_model
 from gapctl.spec.data import MadCaptions, MadData
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import Evaluate, Loss, Temperature, Train, TrialConfig
+from gapctl.training.feeding import on_device
 from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
 from gapctl.training.member import Member
 from gapctl.training.pairs import AHEAD, device_pairs, host_pairs, joined
 from gapctl.training.rule import rule_of
 from gapctl.training.run import TrainingRun
 from gapctl.training.step import TrainingStep
-from gapctl.training.team import on_device
 from mad_data import small_data
 from memory_store import MemoryStore
 
