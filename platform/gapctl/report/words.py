@@ -22,11 +22,14 @@ _SHORT_NAMES: Final = {
     "quality/attribute_accuracy": "attribute accuracy",
     "quality/i2t_recall_1": "recall at 1, image to text",
     "quality/t2i_recall_1": "recall at 1, text to image",
+    "quality/i2t_recall_10": "recall at 10, image to text",
+    "quality/t2i_recall_10": "recall at 10, text to image",
 }
 
 _FACTOR_WORDS: Final = {
     "data.captions.attributes": "attributes in the caption",
     "data.captions.order": "order of the caption",
+    "data.captions.keep": "caption treatment",
     "data.main_factor": "main factor",
     "model.preset": "model",
     "model.embed_dim": "embedding size",
