@@ -31,7 +31,7 @@ from gapctl.training.evaluate import MadEvaluation, gallery_of
 from gapctl.training.member import Member
 from gapctl.training.memory import keep_freed_memory
 from gapctl.training.team import Team
-from row import Row, write_rows
+from row import Row, report
 from training_step import Nowhere
 
 CPU: Final = torch.device("cpu")
@@ -110,10 +110,7 @@ def main() -> None:
     theirs, ours = encoding(trials[-1])
     why = "products at the core's float32 peak"
     rows.append(Row("encoding the gallery and prompts", "s", ours, why, "open_clip in float32", theirs, theirs / ours))
-    for row in rows:
-        print(row)
-    if arguments.json:
-        write_rows(rows, arguments.json)
+    report(rows, arguments.json)
 
 
 if __name__ == "__main__":

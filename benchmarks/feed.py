@@ -38,7 +38,7 @@ from gapctl.data.pairs.index import look_at
 from gapctl.data.pairs.recipe import ReadRule
 from gapctl.data.pairs.spread import Workers
 from gapctl.data.pairs.stored import stored_shards
-from row import Row, write_rows
+from row import Row, report
 
 SIZES: Final = (224, 64)
 BATCH: Final = 128
@@ -141,10 +141,7 @@ def main() -> None:
             make_shards(Path(scratch))
         folder = arguments.data or Path(scratch)
         rows = [row_of(size, list(rates(folder, size, arguments.peer, arguments.rounds))) for size in SIZES]
-    for row in rows:
-        print(row)
-    if arguments.json:
-        write_rows(rows, arguments.json)
+    report(rows, arguments.json)
 
 
 if __name__ == "__main__":

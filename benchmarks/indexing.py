@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from gapctl.data.mad.store import available_cores
-from row import Row, write_rows
+from row import Row, report
 
 TARGET: Final = 0.7
 IMAGE_BYTES: Final = 20_000
@@ -122,10 +122,7 @@ def main() -> None:
                 print(f"from {place}: cat {size / pair[0]:,.0f} MB/s, index {size / pair[1]:,.0f} MB/s", flush=True)
             rates[place] = [size / median(column) for column in zip(*rounds, strict=True)]
     rows = [row_of(place, size, *rate) for place, rate in rates.items()]
-    for row in rows:
-        print(row)
-    if arguments.json:
-        write_rows(rows, arguments.json)
+    report(rows, arguments.json)
 
 
 if __name__ == "__main__":

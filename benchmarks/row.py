@@ -35,6 +35,14 @@ class Row:
         return found >= self.target if self.better == "higher" or self.ratio is not None else found <= self.target
 
 
+def report(rows: Sequence[Row], path: Path | None) -> None:
+    """Prints the rows, and writes them where asked."""
+    for row in rows:
+        print(row)
+    if path:
+        write_rows(rows, path)
+
+
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """The rows as JSON."""
     path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")

@@ -1,11 +1,16 @@
 """The reverse imbalance: what degraded images lose, and that they stay images of their size."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapctl.data.captions import TREATMENTS
 from gapctl.data.degrade import DEGRADATIONS, GREY, DegradeRule, Pixels, degrade
+from gapctl.spec.data import AMOUNTS as RANGES
+from gapctl.spec.data import Degrade, Keep
 
 AMOUNTS = {"none": 0.0, "blur": 2.0, "downscale": 4.0, "grey": 0.0, "patches": 0.5}
 
@@ -46,3 +51,8 @@ def test_grey_has_no_colour_and_smoothing_takes_detail() -> None:
 def test_a_wrong_rule_is_refused(name: str, amount: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         DegradeRule(name, amount)
+
+
+def test_a_sweep_file_takes_what_can_be_done_to_captions_and_images() -> None:
+    assert set(get_args(Keep)) == set(TREATMENTS)
+    assert set(get_args(Degrade)) == set(DEGRADATIONS) == set(RANGES)

@@ -46,8 +46,9 @@ def _check_held_out(plan: Plan) -> None:
     """Refuses a gallery larger than what is held out: entropies and recalls depend on its size."""
     from gapctl.data.pairs.source import held_out_at_most
 
-    for trial in plan.trials:
-        data, asked = trial.config.data, trial.config.evaluate.gallery
+    first_of = {(trial.config.data.address, trial.config.evaluate.gallery): trial for trial in reversed(plan.trials)}
+    for (_, asked), trial in first_of.items():
+        data = trial.config.data
         if isinstance(data, PairData) and (most := held_out_at_most(data, asked)) is not None:
             text = f"evaluate.gallery is {asked:,}, but {most:,} pairs are held out; expected at most so many"
             raise located(plan.sweep, trial.factors, "evaluate.gallery", text)

@@ -48,9 +48,9 @@ def fetch_command(
 
 
 def _usual_folder() -> Path:
-    from gapctl.data.mad.store import cache_folder
+    from gapctl.data.cache import cache_root
 
-    return cache_folder().parent / "mnist"
+    return cache_root() / "mnist"
 
 
 def _by_hand(folder: Path) -> str:

@@ -38,7 +38,8 @@ class MeasuredPairs(NamedTuple):
 def encode_pairs(options: PairOptions) -> MeasuredPairs:
     """Checks all that can be checked at once, then encodes; raises InputError for whatever is wrong."""
     from gapctl.cli.local_ray import local_ray
-    from gapctl.data.mad.store import available_cores, cache_folder
+    from gapctl.data.cache import cache_root
+    from gapctl.data.mad.store import available_cores
     from gapctl.data.pairs.places import shard_files
     from gapctl.encoding.open_model import open_model, require_known
     from gapctl.encoding.pairs import check_first, encoded_pairs
@@ -50,7 +51,7 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
     asking, paths = _asking(options), shard_files(options.data)
     check_first(paths[0], asking)
     opened = open_model(options.model, find_weights(options.model, options.pretrained))
-    cache = ShardCache(cache_folder().parent / "embeddings")
+    cache = ShardCache(cache_root() / "embeddings")
     with _bar() as show:
         encoded = encode_shards(paths, opened, cache, local_ray, options.workers or available_cores(), show)
     pairs = encoded_pairs(opened, encoded.shards, asking)

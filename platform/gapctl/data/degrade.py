@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gapctl.data.mad.draws import Purpose
 from gapctl.data.sample_draws import sample_generator
+from gapctl.spec.data import AMOUNTS
 from gapctl.spec.nearest import did_you_mean
 
 Pixels = NDArray[np.uint8]
@@ -32,17 +33,16 @@ class DegradeRule:
         if self.degrade not in DEGRADATIONS:
             close = did_you_mean(self.degrade, DEGRADATIONS)
             raise ValueError(f"degrade is {self.degrade!r}, expected one of {', '.join(DEGRADATIONS)}{close}")
-        low, high = DEGRADATIONS[self.degrade].amounts
+        low, high = AMOUNTS[self.degrade]
         if not low <= self.amount <= high:
             raise ValueError(f"amount is {self.amount}, expected {low:g} to {high:g} for {self.degrade}")
 
 
 class Degradation(NamedTuple):
-    """A line of the table: what is removed, what `amount` means, its range, and whether each access draws anew."""
+    """A line of the table: what is removed, what `amount` means, and whether each access draws anew."""
 
     removes: str
     amount: str
-    amounts: tuple[float, float]
     per_access: bool
     apply: Callable[[Pixels, float, np.random.Generator], Pixels]
 
@@ -85,10 +85,10 @@ def _drop_patches(image_HWC: Pixels, amount: float, draws: np.random.Generator) 
 
 
 DEGRADATIONS: Final[Mapping[str, Degradation]] = {
-    "none": Degradation("nothing", "", (0, 0), False, lambda image_HWC, amount, draws: image_HWC),
-    "blur": Degradation("detail finer than the blur", "standard deviation, pixels", (0, 64), False, _blur),
-    "downscale": Degradation("all but 1 / amount^2 of the pixels", "factor of each side", (1, 64), False, _downscale),
-    "grey": Degradation("colour", "", (0, 0), False, _grey),
-    "patches": Degradation(f"patches of {PATCH} x {PATCH} pixels", "share of them", (0, 1), True, _drop_patches),
+    "none": Degradation("nothing", "", False, lambda image_HWC, amount, draws: image_HWC),
+    "blur": Degradation("detail finer than the blur", "standard deviation, pixels", False, _blur),
+    "downscale": Degradation("all but 1 / amount^2 of the pixels", "factor of each side", False, _downscale),
+    "grey": Degradation("colour", "", False, _grey),
+    "patches": Degradation(f"patches of {PATCH} x {PATCH} pixels", "share of them", True, _drop_patches),
 }
 """Every degradation by its name."""

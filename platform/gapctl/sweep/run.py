@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
+from gapctl.plan.left import left_of
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.data import Data
@@ -41,22 +42,12 @@ class Outcome:
 
 
 def remainder(plan: Plan, ledger: Ledger) -> Remainder:
-    """Sorts a plan's trainings; a damaged folder is neither done nor trained over.
-
-    Preparations of trials that are done are not asked for.
-    """
+    """Sorts a plan's trainings; a damaged folder is neither done nor trained over."""
     found = list(zip(plan.trainings, ledger.results([trial.id for trial in plan.trainings]), strict=True))
-    done = [trial for trial, result in found if isinstance(result, Result)]
-    needed = {trial.parent for trial in plan.trials if trial not in done}
-    return Remainder(
-        done=tuple(done),
-        left=tuple(
-            trial
-            for trial, result in found
-            if result is None and (trial.id in needed or trial not in plan.preparations)
-        ),
-        damaged={trial.id: str(result) for trial, result in found if isinstance(result, WorkError)},
-    )
+    done = tuple(trial for trial, result in found if isinstance(result, Result))
+    bad = {trial.id: str(result) for trial, result in found if isinstance(result, WorkError)}
+    left = left_of(plan, {trial.id for trial in done})
+    return Remainder(done, tuple(trial for trial in left if trial.id not in bad), bad)
 
 
 def run_trials(

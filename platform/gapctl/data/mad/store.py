@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from gapctl.data.cache import cache_root
 from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.factors import VARIANTS
 from gapctl.data.mad.fingerprint import dataset_fingerprint
@@ -49,8 +50,7 @@ def available_cores() -> int:
 
 def cache_folder(cache: Path | None = None) -> Path:
     """Return where images are kept: `cache`, or `$GAPCTL_CACHE`, or `~/.cache/gapctl`; below it, `mad`."""
-    root = cache or Path(os.environ.get("GAPCTL_CACHE") or Path.home() / ".cache" / "gapctl")
-    return root.expanduser() / "mad"
+    return cache_root(cache) / "mad"
 
 
 def variants_file(source: str, split: Split, cache: Path | None = None) -> Path:

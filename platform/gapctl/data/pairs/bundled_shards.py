@@ -2,12 +2,12 @@
 
 import hashlib
 import lzma
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
 
+from gapctl.data.cache import cache_root
 from gapctl.errors import InputError, WorkError
 
 BUNDLED: Final = "bundled"
@@ -26,7 +26,7 @@ def bundle_fingerprint() -> str:
 
 def bundled_manifest() -> Path:
     """The manifest of the unpacked pairs; raises InputError where the cache cannot be written."""
-    folder = _cache() / f"openmoji-{bundle_fingerprint()}"
+    folder = cache_root() / "pairs" / f"openmoji-{bundle_fingerprint()}"
     manifest = folder / "manifest.parquet"
     if not manifest.exists():
         _unpack(folder)
@@ -38,11 +38,6 @@ def _packed() -> list[Path]:
     if not found:
         raise WorkError(f"{FOLDER}: the bundled pairs are missing. Install gapctl again")
     return found
-
-
-def _cache() -> Path:
-    root = Path(os.environ.get("GAPCTL_CACHE") or Path.home() / ".cache" / "gapctl")
-    return root.expanduser() / "pairs"
 
 
 def _unpack(folder: Path) -> None:

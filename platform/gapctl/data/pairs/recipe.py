@@ -1,13 +1,10 @@
 """How a sample of a shard becomes the arrays that a training reads."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from gapctl.data.captions import TREATMENTS, KeepRule
 from gapctl.data.degrade import DegradeRule
-
-CONTEXT: Final = 77
-"""Tokens of a caption, start and end included, as all of open_clip's models of that vocabulary have."""
+from gapctl.spec.presets import CLIP_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class ReadRule:
     keep: KeepRule
     degrade: DegradeRule
     crop_scale: tuple[float, float] = (0.9, 1.0)
-    context: int = CONTEXT
+    context: int = CLIP_CONTEXT
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
