@@ -1,8 +1,8 @@
 """Whether the Grafana board shows a real sweep: Ray, a small sweep and Prometheus on this machine, then every query.
 
-Needs `ray[default]`, whose agents export metrics, and `prometheus` (Debian: `apt-get install prometheus`):
+Needs `prometheus` (Debian: `apt-get install prometheus`) beside what is locked:
 
-    pip install 'ray[default]' && python benchmarks/board.py
+    python benchmarks/board.py
 
 Takes about two minutes. Exit code 1 where a query of the board returns nothing.
 """
