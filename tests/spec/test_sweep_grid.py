@@ -13,6 +13,7 @@ from gapctl.spec.paths import leaves, placed
 from gapctl.spec.trial import TrialConfig
 from sweep_texts import edited, loaded
 
+LEARNING_RATES = "data.captions.attributes: [0, 5]\n  train.lr: [0.1, 0.2]"
 FACTORS = {
     "train.lr": st.floats(1e-6, 1.0),
     "data.captions.attributes": st.integers(0, 5),
@@ -74,8 +75,8 @@ def test_placing_a_value_leaves_the_original_alone() -> None:
     assert original == {"a": {"b": 1}, "c": 2}
 
 
-def test_a_value_comes_from_its_level_or_from_base() -> None:
-    vary = {"train.lr": [0.1, 0.2]}
+def test_a_value_comes_from_its_level_or_from_base(tmp_path: Path) -> None:
+    spec = loaded(tmp_path, edited(("data.captions.attributes: [0, 5]", LEARNING_RATES))).spec
 
-    assert origin({"train.lr": 0.2}, vary, "train.lr") == ("vary", "train.lr", 1)
-    assert origin({"train.lr": 0.2}, vary, "train.samples") == ("base", "train", "samples")
+    assert origin(spec, {"train.lr": 0.2}, "train.lr") == ("vary", "train.lr", 1)
+    assert origin(spec, {"train.lr": 0.2}, "train.samples") == ("base", "train", "samples")

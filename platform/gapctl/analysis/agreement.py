@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 from gapctl.analysis.judged import Judged
+from gapctl.spec.parts import parts_of, values_by_path
 from gapctl.spec.paths import leaf_values
 
 NOT_RECORDED: Final = "not recorded"
@@ -65,7 +66,10 @@ def _settings(judged: Judged) -> dict[str, tuple[str, ...]]:
     """Every setting's values by dotted path; where the data lies is said of the trainings."""
     spec = judged.plan.sweep.spec
     base = {path: (str(value),) for path, value in leaf_values(spec.base.model_dump(mode="json")).items()}
-    varied = {path: tuple(str(level) for level in sorted(levels, key=_order)) for path, levels in spec.vary.items()}
+    varied = {
+        path: tuple(str(level) for level in sorted(levels or (), key=_order))
+        for path, levels in values_by_path(parts_of(spec)).items()
+    }
     settings = {**base, **varied, "seeds": (str(spec.seeds),), "first_seed": (str(spec.first_seed),)}
     settings.pop("data.source", None)
     return settings

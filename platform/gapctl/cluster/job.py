@@ -8,7 +8,7 @@ from typing import Final
 
 from gapctl.errors import InputError
 from gapctl.spec.data import PairData
-from gapctl.spec.grid import arms, resolve
+from gapctl.spec.grid import arms, resolved
 from gapctl.spec.load import Sweep, load_sweep
 from gapctl.spec.secrets import without_passwords
 
@@ -77,7 +77,7 @@ def _check_data(sweep: Sweep) -> None:
 def _places(sweep: Sweep) -> Iterator[tuple[str, str]]:
     """Where each arm's data lie, by their keys."""
     for arm in arms(sweep.spec):
-        data = resolve(sweep.spec.base, arm).data
+        data = resolved(sweep.spec, arm).data
         yield "data.source", data.source
         if isinstance(data, PairData):
             yield "data.held_out", data.held_out

@@ -62,4 +62,5 @@ def design_sha256(plan: Plan) -> str:
     spec = plan.sweep.spec
     data = sorted({trial.data_fingerprint for trial in plan.trainings})
     first = {"first_seed": spec.first_seed} if spec.first_seed else {}
-    return sha256_of({"base": without_address(spec.base), "vary": spec.vary, "data": data, **first})
+    named = {"treatments": spec.treatments} if spec.treatments else {}
+    return sha256_of({"base": without_address(spec.base), "vary": spec.vary, "data": data, **named, **first})

@@ -6,7 +6,7 @@ from gapctl.errors import InputError
 from gapctl.plan.identity import RECIPE_VERSION, trial_id
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.data import Data
-from gapctl.spec.grid import arms, origin, resolve
+from gapctl.spec.grid import arms, origin, resolved
 from gapctl.spec.load import Sweep
 from gapctl.spec.problem import Problem
 from gapctl.spec.sweep import Level
@@ -22,7 +22,7 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     dose-response curve is there after the first one. Another recipe version than that of this code gives the trials
     that an earlier one made.
     """
-    grid = [(arm, resolve(sweep.spec.base, arm)) for arm in arms(sweep.spec)]
+    grid = [(arm, resolved(sweep.spec, arm)) for arm in arms(sweep.spec)]
     fingerprints = _fingerprints(sweep, grid, fingerprint_of)
     names = short_names(list(sweep.spec.vary))
     made = [
@@ -44,7 +44,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 def located(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
     """An error about a trial's value, with the place in the sweep file that it comes from."""
-    return InputError(sweep.located(Problem(origin(factors, sweep.spec.vary, path), text)))
+    return InputError(sweep.located(Problem(origin(sweep.spec, factors, path), text)))
 
 
 def _fingerprints(

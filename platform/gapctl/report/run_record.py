@@ -13,6 +13,7 @@ from gapctl.ledger.trial_folder import CONFIGURATION, FAILURE
 from gapctl.plan.trials import Plan, Trial
 from gapctl.report.commands import Commands, commands_of
 from gapctl.spec.paths import leaf_values
+from gapctl.spec.sweep import Level, SweepFile
 
 
 class Waiting(NamedTuple):
@@ -39,7 +40,8 @@ class RunRecord:
     """Any part may be missing: an analysis alone gives a page, too.
 
     `machines` and `versions` count trainings by what made them. `dimensions` has a row per trial and dimension
-    (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before treatments, by dotted path.
+    (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before treatments, by dotted path;
+    `treatments` say what the levels of each named one change in it.
     """
 
     waiting: tuple[Waiting, ...] = ()
@@ -48,6 +50,7 @@ class RunRecord:
     recipe: int | None = None
     data: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    treatments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dimensions: pl.DataFrame = field(default_factory=pl.DataFrame)
     commands: Commands | None = None
     run_pages: RunPages | None = None
@@ -67,13 +70,30 @@ def read_record(
         versions=_versions(results),
         recipe=plan.recipe_version,
         data=tuple(dict.fromkeys(trial.data_fingerprint for trial in plan.trials)),
-        settings={
-            path: str(value) for path, value in leaf_values(plan.sweep.spec.base.model_dump(mode="json")).items()
+        settings=_settings(plan.sweep.spec),
+        treatments={
+            name: {level: _changes(changes) for level, changes in levels.items()}
+            for name, levels in plan.sweep.spec.treatments.items()
         },
         dimensions=_dimensions(ledger, results) if with_dimensions else pl.DataFrame(),
         commands=commands_of(plan, ledger),
         run_pages=run_pages,
     )
+
+
+def _settings(spec: SweepFile) -> dict[str, str]:
+    plain = {path: str(value) for path, value in leaf_values(spec.base.model_dump(mode="json")).items()}
+    treated = {
+        path: f"set by {name}"
+        for name, levels in spec.treatments.items()
+        for changes in levels.values()
+        for path in changes
+    }
+    return plain | treated
+
+
+def _changes(changes: Mapping[str, Level]) -> str:
+    return ", ".join(f"{path} {level}" for path, level in changes.items()) or "nothing"
 
 
 def _results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[Waiting]]:

@@ -20,7 +20,7 @@ _TOLD = {
 
 def what_was_run(analysis: Analysis, record: RunRecord) -> Html:
     """Facts, then commands as far as they are known."""
-    known = {**_trained(analysis, record), **_counted(analysis), **_recorded(analysis, record)}
+    known = {**_trained(analysis, record), **_counted(analysis), **_treatments(record), **_recorded(analysis, record)}
     return fill("record", facts=facts(known), again=_again(analysis, record))
 
 
@@ -40,6 +40,14 @@ def _trained(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
         "training": f"batches of {told['train.batch_size']}, learning rate {told['train.lr']}",
         "evaluation": f"{told['evaluate.gallery']} held-out pairs, every {told['evaluate.every']} samples",
         "all other settings": rest,
+    }
+
+
+def _treatments(record: RunRecord) -> dict[str, str | Html]:
+    """What each level of a named treatment changes."""
+    return {
+        factor_words(name): "; ".join(f"{level} changes {changes}" for level, changes in levels.items())
+        for name, levels in record.treatments.items()
     }
 
 

@@ -1,6 +1,6 @@
 """The treatments: every combination of levels, and a trial's configuration under one of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 
 from gapctl.spec.paths import placed
@@ -14,16 +14,28 @@ def arms(spec: SweepFile) -> list[dict[str, Level]]:
     return [dict(zip(spec.vary, levels, strict=True)) for levels in product(*spec.vary.values())]
 
 
-def resolve(base: TrialConfig, factors: Mapping[str, Level]) -> TrialConfig:
+def resolved(spec: SweepFile, arm: Mapping[str, Level]) -> TrialConfig:
+    """The configuration of an arm; raises pydantic's ValidationError where its levels do not fit."""
+    return resolve(spec.base, {path: level for factor in arm for path, level in changes(spec, factor, arm[factor])})
+
+
+def resolve(base: TrialConfig, values: Mapping[str, Level]) -> TrialConfig:
     """`base` with each dotted path set; raises pydantic's ValidationError where a level or path does not fit."""
     document = base.model_dump()
-    for path, level in factors.items():
+    for path, level in values.items():
         document = placed(document, path.split("."), level)
     return TrialConfig.model_validate(document)
 
 
-def origin(factors: Mapping[str, Level], vary: Mapping[str, Sequence[Level]], path: str) -> KeyPath:
-    """Where in a sweep file the value of a dotted path stands that a trial with these factors has."""
-    if path in factors:
-        return ("vary", path, vary[path].index(factors[path]))
+def changes(spec: SweepFile, factor: str, level: Level) -> list[tuple[str, Level]]:
+    """What a factor at this level sets, by dotted path: itself, or all that its treatment of this name lists."""
+    return list(spec.treatments[factor][str(level)].items()) if factor in spec.treatments else [(factor, level)]
+
+
+def origin(spec: SweepFile, arm: Mapping[str, Level], path: str) -> KeyPath:
+    """Where in a sweep file the value of a dotted path stands that a trial of this arm has."""
+    for factor, level in arm.items():
+        if any(path == changed for changed, _ in changes(spec, factor, level)):
+            listed = ("vary", factor, spec.vary[factor].index(level))
+            return ("treatments", factor, str(level), path) if factor in spec.treatments else listed
     return ("base", *path.split("."))

@@ -8,7 +8,8 @@ from gapctl.spec.added_later import AddedLater
 from gapctl.spec.frozen import Frozen
 
 Level = bool | int | float | str
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
+SLUG = r"^[a-z0-9][a-z0-9_-]*$"
+Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=80)]
 TwoLevels = Annotated[tuple[Level, Level], Field(strict=False)]
 
 

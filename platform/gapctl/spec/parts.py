@@ -6,29 +6,52 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from gapctl.spec.hypotheses import Hypothesis
+from gapctl.spec.paths import leaf_values
 from gapctl.spec.problem import KeyPath, Problem
 from gapctl.spec.sweep import Level, SweepFile
 from gapctl.spec.trial import TrialConfig
+
+Treatments = Mapping[str, Mapping[str, Mapping[str, Level]]]
+"""Sets of changes to `base`, by the name of a factor and of its level."""
 
 
 class Parts(NamedTuple):
     """The valid parts of a document: None stands for what is not, `hypotheses` are by their place in the file."""
 
     base: TrialConfig | None
+    treatments: Treatments | None
     vary: Mapping[str, Sequence[Level] | None] | None
     hypotheses: Mapping[int, Hypothesis]
 
 
 def parts_of(spec: SweepFile) -> Parts:
     """All of a valid file."""
-    return Parts(spec.base, spec.vary, dict(enumerate(spec.hypotheses)))
+    return Parts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)))
+
+
+def values_by_path(parts: Parts) -> Mapping[str, Sequence[Level] | None]:
+    """Every value that some training of the sweep has, by dotted path, where it differs between trainings."""
+    known = leaf_values(parts.base.model_dump()) if parts.base else {}
+    found: dict[str, Sequence[Level] | None] = dict(parts.vary or {})
+    for levels in (parts.treatments or {}).values():
+        for path in {path for changes in levels.values() for path in changes}:
+            found[path] = [changes.get(path, known.get(path, "")) for changes in levels.values()]
+    return found
 
 
 def valid_parts(document: Mapping[str, Any], problems: Sequence[Problem]) -> Parts:
     """The parts of a document that none of its problems lies in."""
     wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
     base = None if ("base",) in wrong else TrialConfig.model_validate(document.get("base"))
-    return Parts(base, _vary(document.get("vary"), wrong), _hypotheses(document.get("hypotheses"), wrong))
+    treatments = None if ("treatments",) in wrong else _treatments(document.get("treatments", {}))
+    return Parts(base, treatments, _vary(document.get("vary"), wrong), _hypotheses(document.get("hypotheses"), wrong))
+
+
+def _treatments(treatments: Any) -> Treatments:
+    return {
+        name: {str(level): leaf_values(changes) for level, changes in levels.items()}
+        for name, levels in treatments.items()
+    }
 
 
 def _vary(vary: Any, wrong: set[KeyPath]) -> Mapping[str, Sequence[Level] | None] | None:

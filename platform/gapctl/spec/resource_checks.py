@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from gapctl.spec.parts import parts_of, values_by_path
 from gapctl.spec.problem import Problem
 from gapctl.spec.sweep import SweepFile
 
@@ -21,7 +22,7 @@ def resource_problems(spec: SweepFile) -> Iterator[Problem]:
     elif resources.pack > 1:
         text = f"found {resources.pack}; expected 1 with image-text pairs, whose models are trained one by one"
         yield Problem(("resources", "pack"), text)
-    batches = set(spec.vary.get("train.batch_size", [spec.base.train.batch_size]))
+    batches = set(values_by_path(parts_of(spec)).get("train.batch_size") or [spec.base.train.batch_size])
     if spec.base.parent is not None:
         batches.add(spec.base.parent.train.batch_size)
     parts = resources.workers * spec.base.train.micro_batches

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from gapctl.spec.data import PairData
-from gapctl.spec.hypotheses import TESTS
+from gapctl.spec.hypotheses import SLUG, TESTS
 from gapctl.spec.paths import leaves
 from gapctl.spec.settings import known_paths
 from gapctl.spec.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
@@ -19,11 +19,15 @@ def sweep_schema() -> dict[str, Any]:
     schema = SweepFile.model_json_schema()
     known = _union(leaves(base.model_dump()) for base in _bases())
     paths = [*known, *(f"init_from.{path}" for path in known)]
-    schema["properties"]["vary"]["propertyNames"] = {"enum": paths}
+    schema["properties"]["vary"]["propertyNames"] = _factor(paths)
+    schema["properties"]["treatments"]["propertyNames"] = {"pattern": SLUG}
     scales = schema["properties"]["scales"]
     scales["propertyNames"] = {"pattern": SCALE_NAME, "maxLength": LONGEST_SCALE_NAME}
     scales["additionalProperties"]["propertyNames"] = {
-        "enum": _union([*map(known_paths, _bases()), [f"vary.{path}" for path in paths]])
+        "anyOf": [
+            {"enum": _union([*map(known_paths, _bases()), [f"vary.{path}" for path in paths]])},
+            {"pattern": SLUG.replace("^", r"^vary\.")},
+        ]
     }
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
@@ -46,11 +50,16 @@ def _complete(name: str, known: dict[str, Any], paths: list[str]) -> None:
     if name in ("response", "against"):
         known["enum"] = metrics
     elif name in ("factor", "mediator"):
-        known["enum"] = paths
+        known.update(_factor(paths))
     elif name == "given":
-        known["items"]["enum"] = [*paths, *metrics]
+        known["items"].update(_factor([*paths, *metrics]))
     elif name == "where":
-        known["propertyNames"] = {"enum": paths}
+        known["propertyNames"] = _factor(paths)
+
+
+def _factor(paths: list[str]) -> dict[str, Any]:
+    """One of the paths, or the name of a treatment."""
+    return {"anyOf": [{"enum": paths}, {"pattern": SLUG}]}
 
 
 def schema_text() -> str:

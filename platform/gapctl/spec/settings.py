@@ -15,7 +15,7 @@ from gapctl.spec.yaml_loader import parse
 from gapctl.spec.yaml_source import YamlSource
 
 PLAIN = ("name", "question", "seeds", "first_seed", "alpha")
-IN_THE_FILE_ONLY = ("hypotheses", "scales", "default_scale")
+IN_THE_FILE_ONLY = ("hypotheses", "treatments", "scales", "default_scale")
 
 
 class Setting(NamedTuple):
@@ -70,7 +70,7 @@ def applied(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[st
 
 def unknown(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
     """The changes of what is not in a sweep file, or not to be changed from outside it."""
-    known = known_paths(spec.base)
+    known = [*known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
     for setting in settings:
         if setting.path[0] in IN_THE_FILE_ONLY:
             text = f"{setting.path[0]} cannot be set; expected it to be changed in the file"

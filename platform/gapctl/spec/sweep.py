@@ -1,14 +1,16 @@
 """The sweep file: a question, the grid of trainings that answers it, and hypotheses written down beforehand."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gapctl.spec.added_later import AddedLater
 from gapctl.spec.frozen import Frozen
 from gapctl.spec.hypotheses import Hypothesis, Slug
 from gapctl.spec.hypotheses import Level as Level
+from gapctl.spec.paths import leaf_values
 from gapctl.spec.problem import show
 from gapctl.spec.trial import TrialConfig
 
@@ -24,6 +26,13 @@ def _scale_name(name: str) -> str:
         raise ValueError(f"found {show(name)}; expected letters, digits, ., - and _, with a letter or digit first")
     return name
 
+
+def _by_dotted_path(changes: Any) -> Any:
+    return leaf_values(changes) if isinstance(changes, Mapping) else changes
+
+
+Changes = Annotated[dict[str, Level], BeforeValidator(_by_dotted_path)]
+"""Values of a training by their dotted path into `base`."""
 
 ScaleName = Annotated[str, AfterValidator(_scale_name)]
 """Checked by a function, not by a pattern, so that its schema leaves room for what a scale may hold."""
@@ -53,6 +62,9 @@ class Tracking(Frozen):
 class SweepFile(Frozen):
     """A whole sweep file, before a scale or an override is applied.
 
+    `vary` lists the levels of factors, which are dotted paths into `base` or names of `treatments`. The levels of those
+    have names too, and each is a set of changes to `base`: so what cannot be varied by one value alone can be.
+
     Trials are replicated over `seeds` seeds from `first_seed` on: a question that is asked anew begins where the
     trainings that it was asked of end.
     """
@@ -60,6 +72,7 @@ class SweepFile(Frozen):
     name: Slug
     question: Annotated[str, Field(min_length=1)]
     base: TrialConfig
+    treatments: Annotated[dict[Slug, dict[str, Changes]], AddedLater(before={})] = Field(default_factory=dict)
     vary: Annotated[dict[str, Annotated[list[Level], Field(min_length=1)]], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     first_seed: Annotated[int, Field(ge=0, le=1_000_000), AddedLater(before=0)] = 0
