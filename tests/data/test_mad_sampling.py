@@ -186,6 +186,34 @@ def test_the_gallery_is_the_same_for_every_trial_and_starts_the_same_for_every_s
     np.testing.assert_array_equal(frozen_gallery(LABELS, 60, "digit", 0, "shuffled").digit_B, poor.digit_B[:60])
 
 
+def words_of(samples: Samples) -> NDArray[np.int64]:
+    """The values that complete captions say, in the order of the factors (B, 6)."""
+    starts = [first_value(name) for name in FACTOR_NAMES]
+    return np.array([sorted(said(tokens)) for tokens in samples.tokens_BL]) - starts
+
+
+def noisy(noise: float) -> Samples:
+    return MadSampler(1, np.arange(5000) % 10, "digit", 5, "shuffled", noise).samples(np.arange(5000))
+
+
+def test_noise_says_other_values_of_the_same_factor_as_often_as_asked() -> None:
+    wrong = words_of(noisy(0.3)) != noisy(0.3).labels_B6
+
+    assert np.all(np.abs(wrong.mean(axis=0) - 0.3) < 0.02)
+    assert np.all(words_of(noisy(1.0)) != noisy(1.0).labels_B6)
+    assert all(len(set(column)) == len(FACTORS[place].values) for place, column in enumerate(words_of(noisy(1.0)).T))
+
+
+def test_noise_changes_captions_alone_and_more_of_it_keeps_what_less_changed() -> None:
+    none, some, more = noisy(0.0), noisy(0.1), noisy(0.4)
+    for column in ("digit_B", "variant_B", "colour_B", "labels_B6"):
+        np.testing.assert_array_equal(getattr(none, column), getattr(more, column))
+    np.testing.assert_array_equal(words_of(none), none.labels_B6)
+
+    changed = words_of(some) != words_of(none)
+    np.testing.assert_array_equal(words_of(some)[changed], words_of(more)[changed])
+
+
 @pytest.mark.parametrize("size", [0, 50 * 168 + 1])
 def test_a_gallery_larger_than_the_test_split_is_refused(size: int) -> None:
     with pytest.raises(InputError, match=r"evaluate\.gallery is \d+, but the test split has 50 digits and so 8400"):

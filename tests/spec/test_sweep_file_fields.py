@@ -25,6 +25,8 @@ TAKES: list[tuple[str, Any]] = [
     ("base.data.main_factor", "colour"),
     ("base.data.captions.attributes", 0),
     ("base.data.captions.order", "canonical"),
+    ("base.data.captions.noise", 0.25),
+    ("base.data.share", 0.5),
     ("base.model.preset", "mad-tiny"),
     ("base.model.embed_dim", 128),
     ("base.temperature.mode", "fixed"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from gapctl.data.feed import MadFeed
 from gapctl.spec.data import MadCaptions, MadData
 from gapctl.spec.trial import Evaluate, Loss, Temperature, Train, TrialConfig
 from gapctl.spec.vocabulary import METRICS
@@ -140,6 +141,12 @@ def test_a_learned_temperature_never_falls_below_a_hundredth() -> None:
     found = finish(begin(MemoryStore(), temperature=Temperature(init=0.01), train=hot))
 
     assert found["temperature/tau"] >= 0.01 - 1e-6
+
+
+def test_a_share_of_the_digits_is_all_that_training_shows() -> None:
+    shown = MadFeed(small_data(60), config(data=MadData(share=0.25)), seed=0).draw(20).digit_B
+
+    assert set(shown) == set(range(15))
 
 
 def test_captions_that_repeat_set_a_floor_under_the_loss() -> None:

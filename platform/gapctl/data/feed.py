@@ -55,8 +55,14 @@ class MadFeed:
         self._position = position
         about = mad_data(config)
         captions = about.captions
+        shown = max(1, round(len(data.train.digit_labels_N) * about.share))
         self._sampler = MadSampler(
-            seed, data.train.digit_labels_N, about.main_factor, captions.attributes, captions.order
+            seed,
+            data.train.digit_labels_N[:shown],
+            about.main_factor,
+            captions.attributes,
+            captions.order,
+            captions.noise,
         )
 
     def __iter__(self) -> Iterator[tuple[Batch, int]]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from gapctl.spec.added_later import AddedLater
 from gapctl.spec.address import NO_PASSWORD, Address
 from gapctl.spec.frozen import Frozen, WrongValueError
 
@@ -34,19 +35,28 @@ AMOUNTS: Final[Mapping[str, tuple[float, float]]] = {
 
 
 class MadCaptions(Frozen):
-    """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access."""
+    """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access.
+
+    In training, each value that is said is with probability `noise` another value of its factor; captions that are
+    held out say what is so.
+    """
 
     attributes: Annotated[int, Field(ge=0, le=5)] = 5
     order: Literal["shuffled", "canonical"] = "shuffled"
+    noise: Annotated[float, Field(ge=0.0, le=1.0), AddedLater(before=0.0)] = 0.0
 
 
 class MadData(Frozen):
-    """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards."""
+    """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards.
+
+    Training sees the first `share` of the source's digits.
+    """
 
     dataset: Literal["mad"] = "mad"
     source: Annotated[str, Field(min_length=1), NO_PASSWORD] = "bundled"
     main_factor: FactorName = "digit"
     captions: MadCaptions = MadCaptions()
+    share: Annotated[float, Field(gt=0.0, le=1.0), AddedLater(before=1.0)] = 1.0
 
     @property
     def address(self) -> str:

@@ -24,6 +24,8 @@ class Purpose(IntEnum):
     SPAN_ORDER = 11
     CHUNK_ORDER = 12
     CROP = 13
+    NOISE = 14
+    OTHER_VALUE = 15
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
