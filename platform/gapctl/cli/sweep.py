@@ -30,13 +30,17 @@ def sweep_command(
     from rich.console import Console
 
     from gapctl.cli.context import plan_for
+    from gapctl.data.mad.store import available_cores
     from gapctl.ledger import Ledger
     from gapctl.sweep.address import check_address
+    from gapctl.sweep.offer import check_this_machine
     from gapctl.tracking.tracker import Tracker
     from gapctl.tracking.uri import check_uri
 
     plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), Console()
     check_uri(plan.sweep.spec.tracking.uri)
+    if address is None:
+        check_this_machine(plan.sweep.spec.resources, available_cores())
     ledger.require_writable()
     ledger.declare(plan)
     todo = _todo(plan, ledger, console)

@@ -37,13 +37,21 @@ def request_of(resources: Resources) -> Request:
     return Request(bundles, gpus > 0)
 
 
-def _check(resources: Resources, whole: Mapping[str, float], offered: Mapping[str, float]) -> None:
+def check_this_machine(resources: Resources, cores: int) -> None:
+    """Raises InputError where so many cores cannot hold one trial, which Ray would say only once it has started."""
+    whole = {"CPU": float(resources.workers * (resources.cpus + resources.readers))}
+    _check(resources, whole, {"CPU": float(cores)}, "this machine")
+
+
+def _check(
+    resources: Resources, whole: Mapping[str, float], offered: Mapping[str, float], whose: str = "Ray"
+) -> None:
     names = {"CPU": [name for name in ("cpus", "readers", "workers") if name == "cpus" or _asked(resources, name)]}
     for name, asked in whole.items():
         if asked > offered[name]:
             keys = ", ".join(f"resources.{key}" for key in names.get(name, ["gpus"]))
             raise InputError(
-                f"{keys}: {asked:g} {name}s asked for a trial, but Ray has {offered[name]:g}; "
+                f"{keys}: {asked:g} {name}s asked for a trial, but {whose} has {offered[name]:g}; "
                 "ask for less, or give --address of a larger cluster"
             )
 
