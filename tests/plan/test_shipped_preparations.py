@@ -13,7 +13,7 @@ def planned(name: str, scale: str) -> Plan:
 
 
 def test_at_each_scale_its_models_are_arms_of_imbalance() -> None:
-    for scale in ("smoke", "laptop", "paper"):
+    for scale in ("smoke", "laptop", "hour", "paper"):
         arms = {trial.id for trial in planned("imbalance", scale).trials}
         posthoc = planned("posthoc", scale)
 

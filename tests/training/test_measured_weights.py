@@ -8,9 +8,8 @@ import torch
 
 from gapctl.metrics.embedding_set import unit_rows
 from gapctl.spec.trial import TrialConfig
-from gapctl.training import evaluate_pairs
+from gapctl.training import evaluate, evaluate_pairs
 from gapctl.training.evaluate import MadEvaluation
-from gapctl.training.evaluated import FITTED_ON
 from gapctl.training.member import Member
 from gapctl.training.run import TrainingRun
 from mad_data import small_data
@@ -19,7 +18,15 @@ from pair_trials import finished as finished_pairs
 from pair_trials import pair_config
 
 CPU = torch.device("cpu")
+FEW = 300
 TRAINED_ONLY = ("train/loss", "train/loss_floor")
+
+
+@pytest.fixture(autouse=True)
+def fitted_on_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for a mean, in a moment."""
+    for module in (evaluate, evaluate_pairs):
+        monkeypatch.setattr(module, "FITTED_ON", FEW)
 
 
 def config(samples: int, intervention: str = "none", attributes: int = 0, strength: float = 1.0) -> TrialConfig:
@@ -93,7 +100,7 @@ def test_an_intervention_is_fitted_on_training_pairs_alone(parent: Member) -> No
     fitted_on = evaluation.training_pairs(parent.model)
     other_gallery = MadEvaluation(small_data(60, 10), config(0, "centre"), CPU).training_pairs(parent.model)
 
-    assert fitted_on.image_ND.shape == fitted_on.text_ND.shape == (FITTED_ON, 64)
+    assert fitted_on.image_ND.shape == fitted_on.text_ND.shape == (FEW, 64)
     assert np.array_equal(fitted_on.image_ND, other_gallery.image_ND)
     shown = evaluation.encode(parent.model).embeddings
     clouds = zip((shown.image_ND, shown.text_MD), fitted_on, strict=True)
@@ -117,8 +124,7 @@ def test_packs_of_such_trials_give_the_numbers_that_each_has_alone(parent: Membe
     assert packed[1].final_metrics()["gap/l2m"] != packed[0].final_metrics()["gap/l2m"]
 
 
-def test_pairs_are_moved_by_what_was_fitted_on_those_that_are_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate_pairs, "FITTED_ON", 300)
+def test_pairs_are_moved_by_what_was_fitted_on_those_that_are_trained_on() -> None:
     parent = finished_pairs(pair_config(), MemoryStore())
     changes = {"train": {"samples": 0}, "init_from": {"train.samples": 96}}
     plain, closed = (

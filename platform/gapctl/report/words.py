@@ -24,9 +24,9 @@ _SHORT_NAMES: Final = {
     "quality/t2i_recall_1": "recall at 1, text to image",
     "quality/i2t_recall_10": "recall at 10, image to text",
     "quality/t2i_recall_10": "recall at 10, text to image",
-    "quality/mixed_ndcg_10": "search among images and texts (nDCG at 10)",
-    "quality/v_measure": "clusters that fit the objects (V-measure)",
-    "quality/flip_rate": "predictions that noise changes",
+    "quality/mixed_ndcg_10": "mixed-gallery search (nDCG at 10)",
+    "quality/v_measure": "clustering by object (V-measure)",
+    "quality/flip_rate": "flip rate under noise",
 }
 
 _FACTOR_WORDS: Final = {
