@@ -25,7 +25,7 @@ IMPORTS = {
     "models": {"spec"},
     "metrics": set(),
     "interventions": {"metrics"},
-    "training": {"data", "models", "metrics"},
+    "training": {"data", "models", "interventions"},
     "tracking": {"ledger"},
     "sweep": {"training", "tracking"},
     "analysis": {"ledger"},

@@ -1,5 +1,7 @@
 """Each intervention does to the clouds it was fitted on what its definition says, and nothing else."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,13 +10,16 @@ from numpy.typing import NDArray
 
 from gap_galleries import galleries, gallery
 from gapctl.errors import InputError
-from gapctl.interventions.candidates import LAMBDAS, candidates, usual_removals
+from gapctl.interventions.applied import embeddings_after, questions_after
+from gapctl.interventions.candidates import LAMBDAS, candidates, named, usual_removals
 from gapctl.interventions.centring import fit_centring, fit_standardisation
 from gapctl.interventions.fitted import nothing
 from gapctl.interventions.removal import fit_projection, fit_removal
 from gapctl.interventions.shift import fit_shift
-from gapctl.metrics.embedding_set import Embeddings
+from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
+from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import GapSums
+from gapctl.spec.trial import Evaluate
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}
 
@@ -169,3 +174,56 @@ def test_where_nobody_says_at_most_half_of_the_dimensions_are_removed() -> None:
     assert usual_removals(64) == (1, 3, 10, 30)
     assert usual_removals(8) == (1, 3)
     assert usual_removals(1) == ()
+
+
+WORDS = [word for word in get_args(Evaluate.model_fields["intervention"].annotation) if word != "none"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_intervention_that_a_sweep_file_may_name_is_known(word: str) -> None:
+    found = gallery(width=40)
+    whole = named(word).fit(found.image_ND, found.text_MD)
+
+    assert named(word).name == {"shift": "shift 1"}.get(word, word.replace("_", " "))
+    moved = whole.partly(0).moved(found.image_ND, found.text_MD)
+    assert moved.image_ND == pytest.approx(found.image_ND, abs=1e-15)
+    assert whole.partly(1).moved(found.image_ND, found.text_MD).text_MD == pytest.approx(
+        whole.moved(found.image_ND, found.text_MD).text_MD
+    )
+    assert not np.allclose(whole.texts(found.text_MD), found.text_MD)
+
+
+@given(galleries(), st.floats(-2, 3))
+def test_a_part_of_the_whole_shift_is_the_shift_of_that_amount(found: Embeddings, share: float) -> None:
+    part = named("shift").fit(found.image_ND, found.text_MD).partly(share)
+    expected = fit_shift(found.image_ND, found.text_MD, share)
+
+    for ours, theirs in zip(
+        part.moved(found.image_ND, found.text_MD), expected.moved(found.image_ND, found.text_MD), strict=True
+    ):
+        assert ours == pytest.approx(theirs, **TIGHT)
+
+
+@given(galleries(), st.floats(0, 1))
+def test_centring_a_part_of_the_way_leaves_the_rest_of_the_gap(found: Embeddings, share: float) -> None:
+    part = named("centre").fit(found.image_ND, found.text_MD).partly(share)
+
+    expected = (1 - share) * mean_difference(found.image_ND, found.text_MD)
+    assert mean_difference(*part.moved(found.image_ND, found.text_MD)) == pytest.approx(expected, **TIGHT)
+
+
+def test_prompts_move_as_texts_do_and_numbers_keep_their_format() -> None:
+    found = gallery()
+    single = Embeddings(
+        found.image_ND.astype(np.float32), 3 * found.text_MD.astype(np.float32), class_CD=found.text_MD[:5]
+    )
+    fitted = named("centre").fit(found.image_ND, found.text_MD)
+
+    after = embeddings_after(fitted, single)
+    asked = questions_after(fitted, ZeroShot({"digit": ClassPrompts(2 * found.text_MD[:5], np.arange(5))}, "digit"))
+
+    assert after.image_ND.dtype == after.text_MD.dtype == np.float32
+    assert after.class_CD is not None
+    assert after.text_MD[:5] == pytest.approx(after.class_CD, abs=1e-6)
+    assert asked.questions["digit"].prompt_CD == pytest.approx(after.class_CD)
+    assert np.linalg.norm(unit_rows(after.image_ND) - fitted.images(found.image_ND)) < 1e-4

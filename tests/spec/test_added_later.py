@@ -125,7 +125,13 @@ def test_everything_else_of_a_model_is_kept() -> None:
     config = TrialConfig()
     plain = config.model_dump(mode="json", exclude={"init_from": True})
     del plain["data"]["captions"]["noise"], plain["data"]["share"]
-    for section, later in (("temperature", "final"), ("train", "micro_batches"), ("train", "compile")):
+    for section, later in (
+        ("temperature", "final"),
+        ("train", "micro_batches"),
+        ("train", "compile"),
+        ("evaluate", "intervention"),
+        ("evaluate", "strength"),
+    ):
         del plain[section][later]
 
     assert lasting(config) == plain

@@ -31,6 +31,7 @@ def about(response: str, *, pairs: bool = False, **base: Any) -> dict[str, Any]:
     ("content", "expected"),
     [
         (about("captions/empty"), "of image-text pairs"),
+        (about("train/loss", train={"samples": 0}, init_from={"train.samples": 512}), "train.samples is 0"),
         (about("temperature/bias"), "only loss.kind siglip"),
         (about("bias/moad_image", pairs=True), "expected data.classes"),
         (about("quality/accuracy_colour", pairs=True), "of a factor of MAD"),

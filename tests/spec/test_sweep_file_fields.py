@@ -40,6 +40,7 @@ TAKES: list[tuple[str, Any]] = [
     ("base.train.precision", "bfloat16"),
     ("base.evaluate.every", 1),
     ("base.evaluate.gallery", 168_000),
+    ("base.evaluate.intervention", "remove_30"),
 ]
 
 REFUSES: list[tuple[str, Any, str]] = [
@@ -83,6 +84,9 @@ REFUSES: list[tuple[str, Any, str]] = [
     ),
     ("base.model.embed_dim", 1, "found 1; expected at least 2"),
     ("base.temperature.mode", "frozn", "expected learned, fixed, schedule or frozen; did you mean frozen?"),
+    ("base.train.samples", 0, "found 0 without init_from; expected at least a batch"),
+    ("base.evaluate.strength", 0.5, "found 0.5 with intervention none; expected an intervention"),
+    ("base.evaluate.intervention", "center", "found 'center'; expected none, shift, centre"),
     ("base.temperature.mode", "frozen", "found 'frozen' without init_from; expected learned, fixed or schedule"),
     ("base.temperature.mode", "schedule", "found 'schedule' without final"),
     ("base.temperature.final", 0.05, "found 0.05 with mode learned; expected it with mode schedule only"),
@@ -95,7 +99,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("base.temperature.init", 0.009, "found 0.009; expected at least 0.01"),
     ("base.temperature.init", 11, "found 11; expected at most 10"),
     ("base.loss.kind", "cliip", "found 'cliip'; expected clip or siglip; did you mean clip?"),
-    ("base.train.samples", 0, "found 0; expected at least 1"),
+    ("base.train.samples", -1, "found -1; expected at least 0"),
     ("base.train.samples", 10**13, "found 10000000000000; expected at most 1e+12"),
     ("base.train.batch_size", 1, "found 1; expected at least 2"),
     ("base.train.batch_size", 1024, "samples (512) is smaller than batch_size (1024): not one step would run"),
@@ -132,8 +136,9 @@ def test_a_field_takes(tmp_path: Path, path: str, value: Any) -> None:
 def test_every_value_of_a_training_is_among_these() -> None:
     tried = {path.removeprefix("base.") for path, _ in TAKES if path.startswith("base.")}
 
-    on_pairs = {"temperature.final", "train.micro_batches", "train.compile"}  # what MAD refuses, or a schedule needs
-    assert tried | on_pairs == set(leaves(TrialConfig().model_dump()))
+    refused = {"train.micro_batches", "train.compile"}  # by MAD
+    needed = {"temperature.final", "evaluate.strength"}  # by a schedule, by an intervention
+    assert tried | refused | needed == set(leaves(TrialConfig().model_dump()))
 
 
 @pytest.mark.parametrize(("path", "value", "expected"), REFUSES)

@@ -87,7 +87,7 @@ def _going_on(trial: "Trial", content: bytes | WorkError | None) -> tuple[State,
     if isinstance(content, WorkError):
         return "damaged", str(content)
     samples = None if content is None else samples_in(content)
-    return ("missing", "") if samples is None else ("running", f"{samples / trial.config.train.samples:.0%}")
+    return ("missing", "") if samples is None else ("running", f"{samples / max(1, trial.config.train.samples):.0%}")
 
 
 def _totals(rows: list[TrialStatus]) -> dict[str, int]:

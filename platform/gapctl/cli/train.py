@@ -1,7 +1,7 @@
 """`gapctl train`: one trial of a sweep in this process, without Ray."""
 
 import traceback
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,13 +67,18 @@ def _train(trial: "Trial", data: "Material", runs: str, resources: "Resources", 
         raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
 
 
+def _so_far(report: dict[str, Any]) -> str:
+    if not report["samples_total"]:
+        return "measured, nothing to train"
+    share = report["samples_seen"] / report["samples_total"]
+    return f"{share:4.0%}, loss {report['loss']:.3f}, {report['samples_per_second']:,.0f} samples/s"
+
+
 def _advance(work: "PackWork", trial: "Trial", console: "Console") -> None:
     try:
         while True:
             (report,) = work.advance(seconds=2.0)
-            share = report["samples_seen"] / report["samples_total"]
-            rate = report["samples_per_second"]
-            console.print(f"{trial.label}: {share:4.0%}, loss {report['loss']:.3f}, {rate:,.0f} samples/s")
+            console.print(f"{trial.label}: {_so_far(report)}")
             if report["done"]:
                 return
     except KeyboardInterrupt:

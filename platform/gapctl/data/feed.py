@@ -53,17 +53,7 @@ class MadFeed:
         self._split = data.train
         self._batch_size = config.train.batch_size
         self._position = position
-        about = mad_data(config)
-        captions = about.captions
-        shown = max(1, round(len(data.train.digit_labels_N) * about.share))
-        self._sampler = MadSampler(
-            seed,
-            data.train.digit_labels_N[:shown],
-            about.main_factor,
-            captions.attributes,
-            captions.order,
-            captions.noise,
-        )
+        self._sampler = training_sampler(data, config, seed)
 
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         while True:
@@ -76,6 +66,21 @@ class MadFeed:
         positions_B = np.arange(self._position, self._position + batches * self._batch_size)
         self._position += len(positions_B)
         return self._sampler.samples(positions_B)
+
+
+def training_sampler(data: TrialData, config: TrialConfig, seed: int) -> MadSampler:
+    """What a training draws its samples with: the digits that it is shown, captions by its own rule."""
+    about = mad_data(config)
+    captions = about.captions
+    shown = max(1, round(len(data.train.digit_labels_N) * about.share))
+    return MadSampler(
+        seed,
+        data.train.digit_labels_N[:shown],
+        about.main_factor,
+        captions.attributes,
+        captions.order,
+        captions.noise,
+    )
 
 
 def mad_data(config: TrialConfig) -> MadData:

@@ -56,6 +56,13 @@ def candidates(lambdas: Sequence[float], removed: Sequence[int]) -> tuple[Candid
     )
 
 
+def named(name: str) -> Candidate:
+    """The intervention that a sweep file calls by one word: `shift` (all the way), `centre`, `remove_3`."""
+    kind, _, count = name.partition("_")
+    whole = candidates([1.0], [int(count)] if count else [])
+    return next(each for each in whole if each.family == kind)
+
+
 def usual_removals(width: int) -> tuple[int, ...]:
     """How many dimensions are removed where nobody says: at most half of them."""
     return tuple(count for count in REMOVED if count <= width // 2)

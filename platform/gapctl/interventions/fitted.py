@@ -3,7 +3,7 @@
 Index letters: N images, M texts, R rows of either, D embedding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,18 +24,22 @@ class Clouds(NamedTuple):
 
 @dataclass(frozen=True)
 class Affine:
-    """Takes a row x to (x - offset) * scale, less its component along `without`, a unit vector, if there is one."""
+    """Takes a row x to (x - offset) * scale, less its component along `without`, a unit vector, if there is one.
+
+    With another `share` than 1 a row goes only so much of the way there.
+    """
 
     offset_D: Array
     scale_D: Array
     without_D: Array | None = None
+    share: float = 1.0
 
     def moved(self, row_RD: Array) -> Array:
         """The rows after the map, (R, D)."""
         moved_RD: Array = (row_RD - self.offset_D) * self.scale_D
         if self.without_D is not None:
             moved_RD -= np.outer(moved_RD @ self.without_D, self.without_D)
-        return moved_RD
+        return moved_RD if self.share == 1 else row_RD + self.share * (moved_RD - row_RD)
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,21 @@ class Fitted:
     image: Affine
     text: Affine
 
+    def partly(self, share: float) -> "Fitted":
+        """The same, going only so much of the way: 0 changes nothing, and half of `shift 1` is `shift 0.5`."""
+        return Fitted(replace(self.image, share=share), replace(self.text, share=share))
+
     def moved(self, image_ND: Array, text_MD: Array) -> Clouds:
         """L2-normalised embeddings after the maps, not normalised again."""
         return Clouds(self.image.moved(image_ND), self.text.moved(text_MD))
 
     def apply(self, image_ND: Array, text_MD: Array) -> Clouds:
         """L2-normalised embeddings after the maps, normalised; raises InputError where a row is left without length."""
-        return Clouds(_unit("image", self.image.moved(image_ND)), self.texts(text_MD))
+        return Clouds(self.images(image_ND), self.texts(text_MD))
+
+    def images(self, image_ND: Array) -> Array:
+        """Images alone."""
+        return _unit("image", self.image.moved(image_ND))
 
     def texts(self, text_MD: Array) -> Array:
         """Texts alone, class prompts for one."""

@@ -24,6 +24,9 @@ _SHORT_NAMES: Final = {
     "quality/t2i_recall_1": "recall at 1, text to image",
     "quality/i2t_recall_10": "recall at 10, image to text",
     "quality/t2i_recall_10": "recall at 10, text to image",
+    "quality/mixed_ndcg_10": "mixed-gallery search (nDCG at 10)",
+    "quality/v_measure": "clustering by object (V-measure)",
+    "quality/flip_rate": "flip rate under noise",
 }
 
 _FACTOR_WORDS: Final = {
@@ -40,6 +43,8 @@ _FACTOR_WORDS: Final = {
     "train.batch_size": "batch size",
     "train.lr": "learning rate",
     "train.weight_decay": "weight decay",
+    "evaluate.intervention": "intervention",
+    "evaluate.strength": "strength of the intervention",
 }
 
 

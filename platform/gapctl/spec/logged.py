@@ -11,6 +11,7 @@ from gapctl.spec.trial import TrialConfig
 from gapctl.spec.vocabulary import is_metric
 
 OF_PAIRS = ("captions/", "data/")
+OF_TRAINING = ("train/", *OF_PAIRS)
 NEEDS_ATTRIBUTES = ("bias/", "quality/attribute_accuracy")
 OF_FACTORS = tuple(f"quality/accuracy_{name}" for name in get_args(FactorName))
 
@@ -29,6 +30,8 @@ def unlogged(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig, vary: Vary)
 
 
 def _why_not(key: str, base: TrialConfig, vary: Vary) -> str:
+    if key.startswith(OF_TRAINING) and not any(_values("train.samples", base.train.samples, vary)):
+        return "it is of what is trained on, and train.samples is 0"
     if not isinstance(base.data, PairData):
         if key.startswith(OF_PAIRS):
             return "it is of image-text pairs, and data.dataset is mad"

@@ -14,9 +14,15 @@ from gapctl.spec.paths import leaf_values, placed
 from gapctl.spec.presets import PRESETS
 
 PresetName = Literal["mad-tiny", "pairs-small", "vit-b-32", "rn50-cc12m"]
+Intervention = Literal[
+    "none", "shift", "centre", "standardise", "orthogonal", "remove_1", "remove_3", "remove_10", "remove_30"
+]
 MOST_SAMPLES = 1_000_000_000_000
 SPLIT = ("data.source", "data.held_out", "data.dataset")
 """Beginnings of the paths that decide which pairs are trained on and which are held out."""
+
+PLAINLY: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
+"""How a training is measured that others begin with."""
 
 
 class Model(Frozen):
@@ -58,9 +64,10 @@ class Train(Frozen):
     """AdamW with a linear warm-up and a cosine decay to zero; `samples` are pairs seen, `warmup` is a share of them.
 
     With `micro_batches` a batch goes through the towers in so many parts, for the gradient of the whole batch's loss.
+    0 samples leave the weights of `init_from` as they are: they are measured once.
     """
 
-    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 51_200
+    samples: Annotated[int, Field(ge=0, le=MOST_SAMPLES)] = 51_200
     batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 256
     lr: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0e-3
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
@@ -71,7 +78,7 @@ class Train(Frozen):
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> "Train":
-        if self.samples < self.batch_size:
+        if 0 < self.samples < self.batch_size:
             raise ValueError(
                 f"samples ({self.samples}) is smaller than batch_size ({self.batch_size}): not one step would run"
             )
@@ -81,17 +88,37 @@ class Train(Frozen):
 
 
 class Evaluate(Frozen):
-    """How often (in training samples) and on how many held-out pairs a trial is measured."""
+    """How often (in training samples) and on how many held-out pairs a trial is measured.
+
+    Before it is measured, `intervention` moves all that was encoded, `strength` of the way to where it would put it:
+    0 changes nothing, 1 is all of it, and beyond 1 `shift` and `centre` go past each other's means.
+    """
 
     every: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 25_600
     gallery: Annotated[int, Field(ge=2, le=168_000)] = 4_096
+    intervention: Annotated[Intervention, AddedLater(before="none")] = "none"
+    strength: Annotated[float, Field(ge=-10.0, le=10.0), AddedLater(before=1.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _strength_of_something(self) -> "Evaluate":
+        if self.intervention == "none" and self.strength != 1.0:
+            expected = "expected an intervention, or strength 0 of one for doing nothing"
+            raise WrongValueError("strength", f"found {self.strength:g} with intervention none; {expected}")
+        return self
+
+    @property
+    def removed(self) -> int | None:
+        """How many dimensions the intervention removes; None where it removes no dimensions."""
+        kind, _, count = self.intervention.partition("_")
+        return int(count) if kind == "remove" else None
 
 
 class TrialConfig(Frozen):
     """Everything that decides a trial's numbers, except its seed and its data's content.
 
     `init_from` are changes to this configuration by dotted path: with them it describes another training of the same
-    seed, which is trained first, and whose last weights this one begins with. Its schedules begin anew.
+    seed, which is trained first, and whose last weights this one begins with. Its schedules begin anew. That training
+    is measured without an intervention unless the changes name one, since none changes its weights.
     """
 
     data: AnyData = MadData()
@@ -134,6 +161,23 @@ class TrialConfig(Frozen):
                 raise WrongValueError(name, f"found {str(found).lower()}; {expected}")
         return train
 
+    @field_validator("train", mode="after")
+    @classmethod
+    def _something_is_trained(cls, train: Train, info: ValidationInfo) -> Train:
+        if train.samples == 0 and not info.data.get("init_from"):
+            expected = "expected at least a batch; with init_from, 0 measures the weights of another training"
+            raise WrongValueError("samples", f"found 0 without init_from; {expected}")
+        return train
+
+    @field_validator("evaluate", mode="after")
+    @classmethod
+    def _some_dimensions_are_left(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        model = info.data.get("model")
+        if model is not None and evaluate.removed is not None and evaluate.removed >= model.embed_dim:
+            found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"
+            raise WrongValueError("intervention", f"{found}; expected fewer dimensions to be removed than there are")
+        return evaluate
+
     @model_validator(mode="after")
     def _init_from_describes_a_training(self) -> "TrialConfig":
         for name in ("model", "loss") if self.init_from else ():
@@ -163,6 +207,7 @@ def _changed(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
         document = placed(document, path.split("."), value)
     if document["temperature"]["mode"] != "schedule" and "temperature.final" not in changes:
         document["temperature"]["final"] = None
+    document["evaluate"] |= {name: value for name, value in PLAINLY.items() if f"evaluate.{name}" not in changes}
     try:
         return TrialConfig.model_validate(document)
     except ValidationError as error:

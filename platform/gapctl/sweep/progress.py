@@ -28,7 +28,7 @@ class RunningTrial:
     @property
     def share(self) -> float:
         """How much of it is trained, 0 to 1."""
-        return self.samples_seen / self.samples_total
+        return self.samples_seen / max(1, self.samples_total)
 
     @property
     def seconds_left(self) -> float:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
-from gapctl.data.feed import TrialData, caption_ids, mad_data, normalised
+from gapctl.data.feed import TrialData, caption_ids, mad_data, normalised, training_sampler
 from gapctl.data.mad.captions import END_TOKEN
 from gapctl.data.mad.factors import FACTOR_NAMES
-from gapctl.data.mad.gallery import frozen_gallery
+from gapctl.data.mad.gallery import GALLERY_SEED, frozen_gallery
 from gapctl.data.mad.prompts import prompts
 from gapctl.data.mad.render import render
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
@@ -26,9 +26,7 @@ from gapctl.models.towers import ImageTower, TextTower, cut_captions, patches
 from gapctl.models.weight import weights_for_reading
 from gapctl.spec.presets import PRESETS, PatchTower
 from gapctl.spec.trial import TrialConfig
-from gapctl.training.evaluated import Encoded
-
-Floats = NDArray[np.float32]
+from gapctl.training.evaluated import FITTED_ON, Encoded, Floats, TrainingPairs
 
 CHUNK = 128
 """Samples at a time: few enough that a layer's rows are still in the cache for the next."""
@@ -76,6 +74,7 @@ class MadEvaluation:
     """Shows a model MAD's frozen gallery; float32 whatever the training computes in."""
 
     def __init__(self, data: TrialData, config: TrialConfig, device: torch.device) -> None:
+        self._data = data
         self._config = config
         self._device = device
         about = mad_data(config)
@@ -97,6 +96,14 @@ class MadEvaluation:
         class_CD = zero_shot.questions[self._main].prompt_CD
         embeddings = self._embeddings(image_ND, text_ND, class_CD, temperature)
         return Encoded(embeddings, zero_shot, temperature)
+
+    @torch.no_grad()
+    def training_pairs(self, model: CLIP) -> TrainingPairs:
+        """Drawn as training draws, with a seed that no trial has."""
+        drawn = training_sampler(self._data, self._config, GALLERY_SEED).samples(np.arange(FITTED_ON))
+        towers = _Towers(model, self._config, self._device)
+        image_NCHW = render(self._data.train.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
+        return TrainingPairs(towers.images(image_NCHW), towers.texts(drawn.tokens_BL))
 
     def _embeddings(
         self, image_ND: Floats, text_ND: Floats, class_CD: NDArray[np.floating], temperature: dict[str, float]

@@ -3,7 +3,7 @@
 Index letters: N gallery pairs, B pairs of a part, L caption positions, C classes, P prompts, D embedding.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -17,9 +17,9 @@ from gapctl.data.pairs.batch import PairBatch
 from gapctl.data.pairs.clip_tokens import clip_tokens
 from gapctl.data.pairs.decoded import Bad
 from gapctl.data.pairs.gallery import GalleryPart, read_rows_decoded
-from gapctl.data.pairs.held_out import answers, gallery_rows
+from gapctl.data.pairs.held_out import answers, gallery_rows, some_rows
 from gapctl.data.pairs.questions import Question, read_attributes
-from gapctl.data.pairs.rules import gallery_rule, pair_data
+from gapctl.data.pairs.rules import gallery_rule, pair_data, training_rule
 from gapctl.data.pairs.source import PairPlaces, Pairs, open_pairs, questions_path
 from gapctl.errors import InputError
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
@@ -28,14 +28,12 @@ from gapctl.models.pixels import Pixels
 from gapctl.models.temperature import temperature_metrics
 from gapctl.spec.presets import CLIP_CONTEXT, PRESETS
 from gapctl.spec.trial import TrialConfig
-from gapctl.training.evaluated import Encoded
+from gapctl.training.evaluated import FITTED_ON, Encoded, Floats, TrainingPairs
 
 TREATMENT_SEED: Final = 0
 """Of a gallery whose captions are treated as well: the same words for all seeds."""
 KEPT_BYTES: Final = 1 << 28
 """Pixels of a gallery that stay in memory; those of a larger one are decoded at each evaluation."""
-
-Floats = NDArray[np.float32]
 
 
 class _Gallery(NamedTuple):
@@ -58,6 +56,7 @@ class PairEvaluation:
         self._pairs: Pairs = open_pairs(places)
         preset = PRESETS[config.model.preset]
         self._rule = gallery_rule(pair_data(config), preset.image_size)
+        self._training_rule = training_rule(pair_data(config), preset.image_size)
         self._row_N = gallery_rows(self._pairs, config.evaluate.gallery)
         path = questions_path(places)
         self._questions: Mapping[str, Question] = read_attributes(path, "data.classes") if path else {}
@@ -70,7 +69,7 @@ class PairEvaluation:
     def encode(self, model: CLIP) -> Encoded:
         """What the metrics are computed from."""
         with _measuring(model):
-            gallery = self._embedded(model)
+            gallery = self._embedded(model, self._batches())
             place_N = np.searchsorted(self._row_N, gallery.row_N)
             questions = {
                 key: ClassPrompts(self._class_means(model, question), self._answers[key][place_N])
@@ -91,9 +90,18 @@ class PairEvaluation:
         )
         return Encoded(embeddings, zero_shot, temperature)
 
-    def _embedded(self, model: CLIP) -> _Gallery:
+    @torch.no_grad()
+    def training_pairs(self, model: CLIP) -> TrainingPairs:
+        """Treated as in training, but not augmented; those that cannot be read are left out."""
+        row_N = some_rows(self._pairs.train_rows, FITTED_ON)
+        parts = read_rows_decoded(self._pairs.train, row_N, self._training_rule, seed=TREATMENT_SEED)
+        with _measuring(model):
+            found = self._embedded(model, (part.pairs for part in parts if len(part.pairs.sample_B)))
+        return TrainingPairs(found.image_ND, found.text_ND)
+
+    def _embedded(self, model: CLIP, batches: Iterable[PairBatch]) -> _Gallery:
         images, texts, ids, rows = [], [], [], []
-        for batch in self._batches():
+        for batch in batches:
             images.append(self._images(model, batch))
             texts.append(self._texts(model, batch.tokens_BL))
             ids.append(batch.text_id_B)

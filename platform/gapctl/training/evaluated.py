@@ -1,6 +1,9 @@
-"""What an evaluation gives, whatever a trial is trained on."""
+"""What an evaluation gives, whatever a trial is trained on.
 
-from typing import NamedTuple, Protocol
+Index letters: N pairs, D embedding.
+"""
+
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +13,18 @@ from gapctl.metrics.class_prompts import ZeroShot, accuracies
 from gapctl.metrics.effort import TRIAL
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.suite import measure
+
+Floats = NDArray[np.float32]
+
+FITTED_ON: Final = 4_096
+"""Training pairs that an intervention is fitted on; so many give a mean of unit rows to about 1/64."""
+
+
+class TrainingPairs(NamedTuple):
+    """Embeddings of matched training images and texts, both (N, D) and L2-normalised."""
+
+    image_ND: Floats
+    text_ND: Floats
 
 
 class Encoded(NamedTuple):
@@ -33,6 +48,14 @@ class Evaluation(Protocol):
 
     def encode(self, model: CLIP) -> Encoded:
         """What the metrics are computed from."""
+        ...
+
+
+class FittingEvaluation(Evaluation, Protocol):
+    """One that also shows models a frozen draw of the pairs that are trained on."""
+
+    def training_pairs(self, model: CLIP) -> TrainingPairs:
+        """`FITTED_ON` of them: the same for every seed, captions as training reads them."""
         ...
 
 

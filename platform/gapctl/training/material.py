@@ -9,7 +9,8 @@ from gapctl.models.build import CLIP_VOCABULARY, Vocabulary
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
 from gapctl.training.evaluate import MadEvaluation
-from gapctl.training.evaluated import Evaluation
+from gapctl.training.evaluated import Evaluation, FittingEvaluation
+from gapctl.training.intervened import Intervened
 
 MAD_VOCABULARY = Vocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
 
@@ -20,7 +21,12 @@ def vocabulary_of(config: TrialConfig) -> Vocabulary:
 
 
 def evaluation_of(material: Material, config: TrialConfig, device: torch.device) -> Evaluation:
-    """The gallery of a configuration."""
+    """The gallery of a configuration, after its intervention if it has one."""
+    gallery = _gallery_of(material, config, device)
+    return gallery if config.evaluate.intervention == "none" else Intervened(gallery, config.evaluate)
+
+
+def _gallery_of(material: Material, config: TrialConfig, device: torch.device) -> FittingEvaluation:
     if isinstance(material, PairPlaces):
         from gapctl.training.evaluate_pairs import PairEvaluation
 

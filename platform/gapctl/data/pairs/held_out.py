@@ -27,9 +27,14 @@ class Told(NamedTuple):
 
 def gallery_rows(pairs: Pairs, size: int) -> NDArray[np.int64]:
     """`size` of the held-out rows, or all where there are fewer: the same for every seed, in the manifest's order."""
-    order_N = generator(Purpose.GALLERY, GALLERY_SEED).permutation(len(pairs.held_out_rows))
-    rows_N: NDArray[np.int64] = np.sort(pairs.held_out_rows[order_N[:size]])
-    return rows_N
+    return some_rows(pairs.held_out_rows, size)
+
+
+def some_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """`size` of these rows, or all where there are fewer, in rising order: always the same ones."""
+    order_N = generator(Purpose.GALLERY, GALLERY_SEED).permutation(len(row_N))
+    chosen_S: NDArray[np.int64] = np.sort(row_N[order_N[:size]])
+    return chosen_S
 
 
 def answers(

@@ -1,0 +1,42 @@
+"""The shipped sweep of interventions measures the very models that the sweep of imbalance trains."""
+
+from gapctl.plan.cost import cost_of
+from gapctl.plan.left import left_of
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Plan
+from gapctl.spec.load import load_sweep
+from sweep_texts import REPOSITORY
+
+
+def planned(name: str, scale: str) -> Plan:
+    return make_plan(load_sweep(REPOSITORY / f"sweeps/{name}.yaml", scale), lambda data: data.source)
+
+
+def test_at_each_scale_its_models_are_arms_of_imbalance() -> None:
+    for scale in ("smoke", "laptop", "hour", "paper"):
+        arms = {trial.id for trial in planned("imbalance", scale).trials}
+        posthoc = planned("posthoc", scale)
+
+        assert len(posthoc.preparations) == len(posthoc.trials) / 6
+        assert {trial.id for trial in posthoc.preparations} <= arms
+
+
+def test_where_imbalance_was_swept_nothing_is_trained_anew() -> None:
+    done = {trial.id for trial in planned("imbalance", "laptop").trials}
+    posthoc = planned("posthoc", "laptop")
+    left = left_of(posthoc, done)
+
+    assert left == posthoc.trials
+    assert {trial.config.train.samples for trial in left} == {0}
+    assert cost_of(left, slots=2).samples == cost_of(left, slots=2).flops == 0
+    assert not {trial.id for trial in left} & done
+
+
+def test_a_preparation_says_of_which_arm_it_is_and_not_how_that_is_measured() -> None:
+    labels = [trial.label for trial in planned("posthoc", "smoke").preparations]
+
+    assert labels == [f"preparation attributes={count} samples=5120 seed=0" for count in (0, 5)]
+
+
+def test_an_intervention_needs_no_word_in_init_from() -> None:
+    assert {trial.config.evaluate.intervention for trial in planned("posthoc", "paper").preparations} == {"none"}
