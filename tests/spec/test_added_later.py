@@ -23,6 +23,16 @@ HYPOTHESES = "f7f2fffde0dbdcb822e0f0d89281dc4fcc4275c96d072aa5e63d28de4d6058ba"
 DESIGN = "17ebbde936cfb99afdb78a4b5c696c80de95a75ea7d323e9efe492ae92e5a123"
 
 
+ADDED = (
+    ("temperature", "final"),
+    ("train", "micro_batches"),
+    ("train", "compile"),
+    ("evaluate", "intervention"),
+    ("evaluate", "strength"),
+    ("model", "shared"),
+)
+
+
 def test_what_is_in_ledgers_keeps_its_ids_and_hashes(tmp_path: Path) -> None:
     plan = make_plan(loaded(tmp_path, TINY), lambda data: "fingerprint", recipe_version=3)
 
@@ -125,13 +135,7 @@ def test_everything_else_of_a_model_is_kept() -> None:
     config = TrialConfig()
     plain = config.model_dump(mode="json", exclude={"init_from": True})
     del plain["data"]["captions"]["noise"], plain["data"]["share"]
-    for section, later in (
-        ("temperature", "final"),
-        ("train", "micro_batches"),
-        ("train", "compile"),
-        ("evaluate", "intervention"),
-        ("evaluate", "strength"),
-    ):
+    for section, later in ADDED:
         del plain[section][later]
 
     assert lasting(config) == plain

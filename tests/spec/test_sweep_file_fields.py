@@ -29,6 +29,7 @@ TAKES: list[tuple[str, Any]] = [
     ("base.data.share", 0.5),
     ("base.model.preset", "mad-tiny"),
     ("base.model.embed_dim", 128),
+    ("base.model.shared", "blocks"),
     ("base.temperature.mode", "fixed"),
     ("base.temperature.init", 0.01),
     ("base.loss.kind", "siglip"),

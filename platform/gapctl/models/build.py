@@ -8,6 +8,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 from gapctl.models.losses import LossKind
+from gapctl.models.sharing import share_blocks
 from gapctl.spec.presets import PRESETS, PatchTower, Preset, ResNet
 from gapctl.spec.trial import TrialConfig
 
@@ -30,18 +31,23 @@ CLIP_VOCABULARY = Vocabulary(size=49_408, context=77, pad=0, end=49_407)
 
 @dataclass(frozen=True)
 class Head:
-    """Where both towers meet: the embedding's width, the temperature it starts with, and what its loss needs."""
+    """Where both towers meet: the embedding's width, the temperature it starts with, and what its loss needs.
+
+    `shared` towers have one set of blocks, last norm and projection.
+    """
 
     embed_dim: int
     temperature: float = 0.07
     learned: bool = True
     loss: LossKind = "clip"
+    shared: bool = False
 
 
 def build_model(config: TrialConfig, vocabulary: Vocabulary, seed: int) -> CLIP:
     """A model for one trial; arms that share a seed, preset and widths start from the same weights."""
     learned = config.temperature.mode == "learned"
-    head = Head(config.model.embed_dim, config.temperature.init, learned, config.loss.kind)
+    shared = config.model.shared == "blocks"
+    head = Head(config.model.embed_dim, config.temperature.init, learned, config.loss.kind, shared)
     return build_clip(PRESETS[config.model.preset], head, vocabulary, seed)
 
 
@@ -60,6 +66,8 @@ def build_clip(preset: Preset, head: Head, vocabulary: Vocabulary, seed: int) ->
             init_logit_bias=SIGLIP_INITIAL_BIAS if head.loss == "siglip" else None,
         )
     model.logit_scale.requires_grad_(head.learned)
+    if head.shared:
+        share_blocks(model)
     return model
 
 

@@ -38,5 +38,6 @@ Weights = Mapping[str, Weight]
 
 def weights_for_reading(model: nn.Module) -> Weights:
     """A model's parameters for forward passes alone, in their own format; gradients have room and no meaning."""
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    parameters = {name: parameter.detach() for name, parameter in every}
     return {name: Weight(exact=value, fast=value, grad=empty_like(value)) for name, value in parameters.items()}

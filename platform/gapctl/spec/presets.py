@@ -112,6 +112,14 @@ class Preset(NamedTuple):
         """The data whose captions it reads, as `data.dataset` names it."""
         return "mad" if self.vocabulary == "mad" else "cc12m"
 
+    @property
+    def has_like_blocks(self) -> bool:
+        """Whether the text encoder could do with the image encoder's last blocks."""
+        image, text = self.image, self.text
+        if not isinstance(image, PatchTower):
+            return False
+        return (image.width, image.heads) == (text.width, text.heads) and image.layers >= text.layers
+
     def training_flops(self, embed_dim: int) -> int:
         """Floating-point operations of training on one pair: forward once, backward twice that."""
         text = self.text.forward_flops() + 2 * embed_dim * self.text.width

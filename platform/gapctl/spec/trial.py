@@ -26,10 +26,24 @@ PLAINLY: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
 
 
 class Model(Frozen):
-    """An architecture by the name of its preset, and the width of the shared embedding."""
+    """An architecture by the name of its preset, the width of the shared embedding, and what its encoders share.
+
+    With `shared: blocks` (arXiv 2406.17639) the second encoder has no blocks of its own: its blocks, last norm and
+    projection are the image encoder's last ones, so that both end in one and the same map. Patches and tokens keep
+    their own embeddings, and an image encoder with more blocks has its first ones to itself, as part of its embedding.
+    """
 
     preset: PresetName = "mad-tiny"
     embed_dim: Annotated[int, Field(ge=2, le=4096)] = 64
+    shared: Annotated[Literal["nothing", "blocks"], AddedLater(before="nothing")] = "nothing"
+
+    @model_validator(mode="after")
+    def _blocks_fit_both(self) -> "Model":
+        if self.shared == "blocks" and not PRESETS[self.preset].has_like_blocks:
+            fitting = " or ".join(name for name, preset in PRESETS.items() if preset.has_like_blocks)
+            text = f"found 'blocks' with preset {self.preset}, whose encoders differ in width or kind"
+            raise WrongValueError("shared", f"{text}; expected nothing, or preset {fitting}")
+        return self
 
 
 class Temperature(Frozen):

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.pixels import Pixels
+from gapctl.models.sharing import SecondUses, second_names
 from gapctl.models.stacked import by_model
 from gapctl.models.temperature import clamp_temperature, set_temperature
 from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions
@@ -39,8 +40,10 @@ class TrainingStep:
         self._format = dtype_of(rule.precision)
         self._masters = Masters(models, self._format)
         self._optimizer = Optimizer(self._masters, rule)
-        self._image = ImageTower(self._masters.weights, preset.image)
-        self._text = TextTower(self._masters.weights, preset.text)
+        self._second = SecondUses(self._masters.weights, second_names(models[0]))
+        weights = {**self._masters.weights, **self._second.weights}
+        self._image = ImageTower(weights, preset.image)
+        self._text = TextTower(weights, preset.text)
         self._patch_size = preset.image.patch_size
         self._end = models[0].text_eos_id
         self._loss = contrastive_loss(rule.loss)
@@ -99,6 +102,7 @@ class TrainingStep:
         loss_M, image_grad_SE, text_grad_SE = losses(image.output, text.output)
         image.pullback(image_grad_SE)
         text.pullback(text_grad_SE)
+        self._second.add()
         return loss_M
 
     @torch.enable_grad()
