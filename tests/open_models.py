@@ -7,6 +7,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from gapctl.models.build import Head, Vocabulary, build_clip
+from gapctl.models.loss_terms import NO_TERMS, LossTerms
 from gapctl.models.losses import LossKind
 from gapctl.spec.presets import PRESETS, PatchTower, Preset, ResNet, Tower
 from gapctl.training.precision import Resolved
@@ -36,9 +37,14 @@ def tiny_model(preset: Preset, loss: LossKind = "clip", *, learned: bool = True,
 
 
 def tiny_rule(
-    preset: Preset, loss: LossKind = "clip", micro_batches: int = 1, precision: Resolved = "float32"
+    preset: Preset,
+    loss: LossKind = "clip",
+    micro_batches: int = 1,
+    precision: Resolved = "float32",
+    terms: LossTerms = NO_TERMS,
 ) -> StepRule:
-    return replace(preset_rule(preset, loss, precision, weight_decay=0.1), micro_batches=micro_batches)
+    rule = preset_rule(preset, loss, precision, weight_decay=0.1)
+    return replace(rule, micro_batches=micro_batches, terms=terms)
 
 
 def pairs(preset: Preset, number: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,11 @@ ADDED = (
     ("train", "compile"),
     ("evaluate", "intervention"),
     ("evaluate", "strength"),
+    ("train", "mismatched"),
     ("model", "shared"),
+    ("loss", "alignment"),
+    ("loss", "uniformity"),
+    ("loss", "cross_uniformity"),
 )
 
 

@@ -1,26 +1,44 @@
 """Two workers with half of each batch take the steps that one takes with all of it."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from open_clip.model import CLIP
 from torch import Tensor, distributed, multiprocessing
 
+from gapctl.models.loss_terms import NO_TERMS, LossTerms
 from gapctl.models.losses import LossKind
 from gapctl.training.group import ALONE, Group, current_group
 from gapctl.training.open_step import OpenStep
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 BATCH, STEPS, WORKERS = 12, 3, 2
-CASES: list[tuple[LossKind, int]] = [("clip", 1), ("clip", 2), ("siglip", 1), ("siglip", 3)]
+
+
+class Case(NamedTuple):
+    """A loss, what is added to it, and in how many parts a batch goes through the towers."""
+
+    loss: LossKind
+    micro_batches: int
+    terms: LossTerms = NO_TERMS
+
+    @property
+    def name(self) -> str:
+        return "-".join(str(part) for part in (self.loss, self.micro_batches, *self.terms))
+
+
+ALL_TERMS = LossTerms(alignment=0.7, uniformity=0.5, cross_uniformity=0.3)
+CASES = [Case("clip", 1), Case("clip", 2), Case("siglip", 1), Case("siglip", 3), Case("clip", 2, ALL_TERMS)]
 
 Found = dict[str, Tensor]
 
 
-def steps(model: CLIP, loss: LossKind, micro_batches: int, group: Group, rate: float) -> Found:
+def steps(case: Case, group: Group, rate: float, *, seed: int = 0, parts: int | None = None) -> Found:
     """Some steps on this worker's part of each batch: their losses, and what the last left behind."""
-    step = OpenStep(model, tiny_rule(TINY, loss, micro_batches), CPU, group)
+    model = tiny_model(TINY, case.loss, seed=seed)
+    rule = tiny_rule(TINY, case.loss, parts or case.micro_batches, terms=case.terms)
+    step = OpenStep(model, rule, CPU, group)
     own = BATCH // group.size
     losses = []
     for index in range(STEPS):
@@ -41,9 +59,7 @@ def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=WORKERS)
     group = current_group()
-    found = {
-        f"{loss}-{parts}": steps(tiny_model(TINY, loss, seed=rank), loss, parts, group, 1e-3) for loss, parts in CASES
-    }
+    found = {case.name: steps(case, group, 1e-3, seed=rank) for case in CASES}
     resnet = tiny_model(TINY_RESNET, seed=rank)
     step = OpenStep(resnet, tiny_rule(TINY_RESNET, micro_batches=2), CPU, group)
     for index in range(STEPS):
@@ -61,21 +77,19 @@ def of_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Found
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORKERS)]
 
 
-@pytest.mark.parametrize(("loss", "micro_batches"), CASES)
-def test_workers_find_the_loss_gradients_and_parameters_of_one(
-    of_workers: list[dict[str, Found]], loss: LossKind, micro_batches: int
-) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_workers_find_the_loss_gradients_and_parameters_of_one(of_workers: list[dict[str, Found]], case: Case) -> None:
     torch.set_num_threads(1)
-    expected = steps(tiny_model(TINY, loss), loss, 1, ALONE, 1e-3)
+    expected = steps(case, ALONE, 1e-3, parts=1)
 
     for found in of_workers:
-        for name, value in found[f"{loss}-{micro_batches}"].items():
+        for name, value in found[case.name].items():
             error = float((value - expected[name]).norm() / expected[name].norm())
             assert error < (1e-3 if name == "parameters" else 1e-4), f"{name}: {error}"
     assert float(expected["losses"].std()) > 1e-3
 
 
-@pytest.mark.parametrize("case", [f"{loss}-{parts}" for loss, parts in CASES] + ["resnet"])
+@pytest.mark.parametrize("case", [*(case.name for case in CASES), "resnet"])
 def test_workers_end_with_the_same_parameters_to_the_last_bit(of_workers: list[dict[str, Found]], case: str) -> None:
     first, second = (found[case] for found in of_workers)
 

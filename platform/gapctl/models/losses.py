@@ -12,14 +12,24 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
+from gapctl.models.loss_terms import NO_TERMS, LossTerms, added
+
 LossKind = Literal["clip", "siglip"]
 ContrastiveLoss = Callable[..., Tensor]
 
 
-def contrastive_loss(kind: LossKind) -> ContrastiveLoss:
+def contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS) -> ContrastiveLoss:
     """A function of (image_ND, text_ND, logit_scale[, logit_bias]) that gives a scalar."""
     loss: ContrastiveLoss = ClipLoss() if kind == "clip" else SigLipLoss()
-    return loss
+    return loss if terms == NO_TERMS else _with(terms, loss)
+
+
+def _with(terms: LossTerms, loss: ContrastiveLoss) -> ContrastiveLoss:
+    def both(image_ND: Tensor, text_ND: Tensor, *scalars: Tensor) -> Tensor:
+        contrasted: Tensor = loss(image_ND, text_ND, *scalars)
+        return contrasted + added(terms, image_ND, text_ND)
+
+    return both
 
 
 class Rows(NamedTuple):

@@ -1,7 +1,7 @@
 """One CLIP training, completely described: the `base` of a sweep file and the resolved configuration of a trial."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -18,11 +18,17 @@ Intervention = Literal[
     "none", "shift", "centre", "standardise", "orthogonal", "remove_1", "remove_3", "remove_10", "remove_30"
 ]
 MOST_SAMPLES = 1_000_000_000_000
+Weight = Annotated[float, Field(ge=0.0, le=1000.0), AddedLater(before=0.0)]
 SPLIT = ("data.source", "data.held_out", "data.dataset")
 """Beginnings of the paths that decide which pairs are trained on and which are held out."""
 
 PLAINLY: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
 """How a training is measured that others begin with."""
+LEFT_PLAIN: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] = {
+    "mad": [(name, plain, "whose steps are one pass") for name, plain in (("micro_batches", 1), ("compile", False))],
+    "cc12m": [("mismatched", 0.0, "whose batches may be dealt to several workers")],
+}
+"""Fields of `train` that a dataset's trainings do without: the one value that each may have, and why."""
 
 
 class Model(Frozen):
@@ -69,9 +75,18 @@ class Temperature(Frozen):
 
 
 class Loss(Frozen):
-    """The contrastive loss: CLIP's softmax both ways, or SigLIP's pairwise sigmoid."""
+    """The contrastive loss: CLIP's softmax both ways, or SigLIP's pairwise sigmoid; and weights of what is added to it.
+
+    `alignment` adds the mean of |x_i - y_i|^2 over a batch's pairs, `uniformity` the log of the mean of
+    exp(-2 |x_i - x_j|^2) over different samples, images and texts averaged (arXiv 2005.10242), and `cross_uniformity`
+    the log of the mean of exp(-2 |x_i - y_j|^2) over unmatched images and texts (arXiv 2405.18570, which adds all
+    three). `train/loss` is of the whole sum, `train/loss_floor` of the contrastive loss alone.
+    """
 
     kind: Literal["clip", "siglip"] = "clip"
+    alignment: Weight = 0.0
+    uniformity: Weight = 0.0
+    cross_uniformity: Weight = 0.0
 
 
 class Train(Frozen):
@@ -79,6 +94,8 @@ class Train(Frozen):
 
     With `micro_batches` a batch goes through the towers in so many parts, for the gradient of the whole batch's loss.
     0 samples leave the weights of `init_from` as they are: they are measured once.
+    `mismatched` is the share of the steps, the first ones, in which each text goes with another image of its batch
+    (arXiv 2412.07909); it may still be true of that image, as one caption in ten is where captions name a digit alone.
     """
 
     samples: Annotated[int, Field(ge=0, le=MOST_SAMPLES)] = 51_200
@@ -89,6 +106,7 @@ class Train(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     micro_batches: Annotated[int, Field(ge=1, le=65_536), AddedLater(before=1)] = 1
     compile: Annotated[bool, AddedLater(before=False)] = False
+    mismatched: Annotated[float, Field(ge=0.0, le=1.0), AddedLater(before=0.0)] = 0.0
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> "Train":
@@ -166,12 +184,13 @@ class TrialConfig(Frozen):
 
     @field_validator("train", mode="after")
     @classmethod
-    def _one_pass_on_mad(cls, train: Train, info: ValidationInfo) -> Train:
+    def _known_to_the_datasets_step(cls, train: Train, info: ValidationInfo) -> Train:
         data = info.data.get("data")
-        for name, plain in (("micro_batches", 1), ("compile", False)):
+        dataset = "" if data is None else data.dataset
+        for name, plain, reason in LEFT_PLAIN.get(dataset, ()):
             found = getattr(train, name)
-            if data is not None and data.dataset == "mad" and found != plain:
-                expected = f"expected {str(plain).lower()} with dataset mad, whose steps are one pass"
+            if found != plain:
+                expected = f"expected {str(plain).lower()} with dataset {dataset}, {reason}"
                 raise WrongValueError(name, f"found {str(found).lower()}; {expected}")
         return train
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gapctl.models.loss_terms import NO_TERMS, LossTerms, added
 from gapctl.models.losses import OWN_LOSS, LossKind, Rows
 from gapctl.training.group import Group
 
@@ -31,10 +32,11 @@ class FeatureGradients(NamedTuple):
 
 
 class FeatureLoss:
-    """A contrastive loss over the workers of a group."""
+    """A contrastive loss over the workers of a group, and what is added to it."""
 
-    def __init__(self, kind: LossKind, group: Group) -> None:
+    def __init__(self, kind: LossKind, group: Group, terms: LossTerms = NO_TERMS) -> None:
         self._loss = OWN_LOSS[kind]
+        self._terms = terms
         self._group = group
 
     @torch.enable_grad()
@@ -45,6 +47,8 @@ class FeatureLoss:
         leaves = [_leaf(value) for value in scalars]
         rows = Rows.of(own_BF, all_AF, first=self._group.rank * len(image_BE))
         loss = self._loss(rows, leaves[0].exp(), *leaves[1:])
+        if self._terms != NO_TERMS:  # of all pairs on every worker, as a log of a mean is no mean of the workers'
+            loss = loss + added(self._terms, rows.image_AE, rows.text_AE)
         own_grad_BF, all_grad_AF, *rest = torch.autograd.grad(loss, [own_BF, all_AF, *leaves], materialize_grads=True)
         image_grad_BE, text_grad_BE = (own_grad_BF + self._group.own_sums(all_grad_AF)).chunk(2, dim=1)
         return FeatureGradients(self._group.mean(loss.detach().view(1)), image_grad_BE, text_grad_BE, tuple(rest))

@@ -13,7 +13,9 @@ from gapctl.data.pairs.source import PairPlaces, open_pairs
 from gapctl.spec.presets import PRESETS
 from gapctl.training.group import Group
 from gapctl.training.member import Member
+from gapctl.training.mismatch import mismatched
 from gapctl.training.pairs import Pairs, device_pairs, host_pairs
+from gapctl.training.schedule import mismatched_steps
 
 if TYPE_CHECKING:
     from gapctl.data.pairs.feed import Reader
@@ -25,9 +27,10 @@ def pairs_of(members: Sequence[Member], device: torch.device, group: Group, read
         (member,) = members
         return _read_pairs(member, members[0].data, group, reader)
     feeds = [MadFeed(_images(member), member.config, member.seed, position=member.samples_seen) for member in members]
-    if device.type == "cpu":
-        return host_pairs(feeds)
-    return device_pairs(feeds, on_device(_images(members[0]).train, device), device)
+    on_host = device.type == "cpu"
+    pairs = host_pairs(feeds) if on_host else device_pairs(feeds, on_device(_images(members[0]).train, device), device)
+    first, last = members[0].steps, mismatched_steps(members[0].config.train)
+    return mismatched(pairs, [member.seed for member in members], first, last) if first < last else pairs
 
 
 def _images(member: Member) -> TrialData:

@@ -55,7 +55,7 @@ class OpenStep:
             torch.backends.cudnn.benchmark = True
         self._towers = OpenTowers(model, rule.precision, compiled=rule.compile)
         self._shared = _shared(self._towers, device, group)
-        self._loss = FeatureLoss(rule.loss, group)
+        self._loss = FeatureLoss(rule.loss, group, rule.terms)
         self._pixels = Pixels(rule.mean, rule.std, device)
         self._optimizer = OpenOptimizer(model, rule)
         self._norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from gapctl.models.loss_terms import NO_TERMS, LossTerms
 from gapctl.models.losses import LossKind
 from gapctl.spec.presets import PRESETS, Colour, Preset
 from gapctl.spec.trial import TrialConfig
@@ -14,7 +15,7 @@ class StepRule:
 
     `mean` and `std` are of pixels from 0 to 1. `micro_batches`: in how many parts a worker's pairs go through the
     towers; the loss is of the whole batch all the same. `compile` has torch.compile fuse the towers. `betas` and `eps`
-    are AdamW's, and its `weight_decay` is on matrices alone.
+    are AdamW's, and its `weight_decay` is on matrices alone. `terms` are added to the contrastive loss.
     """
 
     loss: LossKind
@@ -26,6 +27,7 @@ class StepRule:
     weight_decay: float
     micro_batches: int = 1
     compile: bool = False
+    terms: LossTerms = NO_TERMS
 
 
 def preset_rule(preset: Preset, loss: LossKind, precision: Resolved, weight_decay: float) -> StepRule:
@@ -44,6 +46,7 @@ def preset_rule(preset: Preset, loss: LossKind, precision: Resolved, weight_deca
 def rule_of(config: TrialConfig, precision: Resolved) -> StepRule:
     """A trial's."""
     preset = PRESETS[config.model.preset]
-    train = config.train
-    rule = preset_rule(preset, config.loss.kind, precision, train.weight_decay)
-    return replace(rule, micro_batches=train.micro_batches, compile=train.compile)
+    train, loss = config.train, config.loss
+    rule = preset_rule(preset, loss.kind, precision, train.weight_decay)
+    terms = LossTerms(loss.alignment, loss.uniformity, loss.cross_uniformity)
+    return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms)

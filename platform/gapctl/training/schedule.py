@@ -8,6 +8,11 @@ import math
 from gapctl.spec.trial import Temperature, Train
 
 
+def mismatched_steps(train: Train) -> int:
+    """The first steps, whose texts go with other images."""
+    return round(train.mismatched * total_steps(train))
+
+
 def total_steps(train: Train) -> int:
     """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
     return train.samples // train.batch_size

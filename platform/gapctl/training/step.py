@@ -46,7 +46,7 @@ class TrainingStep:
         self._text = TextTower(weights, preset.text)
         self._patch_size = preset.image.patch_size
         self._end = models[0].text_eos_id
-        self._loss = contrastive_loss(rule.loss)
+        self._loss = contrastive_loss(rule.loss, rule.terms)
         device = models[0].logit_scale.device
         self._pixels = Pixels(rule.mean, rule.std, device)
         self._on_gpu = device.type == "cuda"

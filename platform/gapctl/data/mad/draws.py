@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     CROP = 13
     NOISE = 14
     OTHER_VALUE = 15
+    MISMATCH = 16
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
