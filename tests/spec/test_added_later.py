@@ -30,6 +30,7 @@ ADDED = (
     ("evaluate", "intervention"),
     ("evaluate", "strength"),
     ("train", "mismatched"),
+    ("data", "sides"),
     ("model", "shared"),
     ("loss", "alignment"),
     ("loss", "uniformity"),

@@ -24,6 +24,7 @@ TAKES: list[tuple[str, Any]] = [
     ("base.data.source", "folder/of/digits"),
     ("base.data.main_factor", "colour"),
     ("base.data.captions.attributes", 0),
+    ("base.data.sides", "image_image"),
     ("base.data.captions.order", "canonical"),
     ("base.data.captions.noise", 0.25),
     ("base.data.share", 0.5),

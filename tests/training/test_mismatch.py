@@ -65,9 +65,9 @@ def test_texts_are_dealt_within_each_trials_batch_until_the_last_step() -> None:
     for step in range(4):
         one, other = next(plain), next(found)
         order = torch.cat([torch.from_numpy(partners(seed, step, 32)) + 32 * m for m, seed in enumerate(seeds)])
-        expected = one.token_SL[order] if step < 2 else one.token_SL
+        expected = one.second[order] if step < 2 else one.second
         assert torch.equal(other.image_SCHW, one.image_SCHW)
-        assert torch.equal(other.token_SL, expected)
+        assert torch.equal(other.second, expected)
         assert [sorted(ids) for ids in other.caption_id_MB.tolist()] == [sorted(i) for i in one.caption_id_MB.tolist()]
 
 
@@ -89,7 +89,7 @@ def test_a_training_that_goes_on_knows_which_step_it_is_at() -> None:
 
     for step in range(3, 6):
         order = torch.from_numpy(partners(0, step, 32)) if step < 4 else torch.arange(32)
-        assert torch.equal(next(found).token_SL, next(plain).token_SL[order])
+        assert torch.equal(next(found).second, next(plain).second[order])
 
 
 def test_nothing_can_be_learned_from_pairs_that_never_match() -> None:

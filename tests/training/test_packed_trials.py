@@ -93,11 +93,11 @@ def test_each_trial_of_a_pack_has_the_loss_and_gradients_that_it_has_alone(loss:
     batches = [next(iter(MadFeed(small_data(), one, seed)))[0] for one, (_, seed) in zip(configs, TRIALS, strict=True)]
     together, pairs = TrainingStep(models[0], PRESET, rule_of(configs[0], "float32")), joined(batches)
 
-    loss_M = together.gradients(together.normalised_patches(pairs.image_SCHW), together.captions(pairs.token_SL))
+    loss_M = together.gradients(together.normalised_patches(pairs.image_SCHW), together.captions(pairs.second))
 
     for index, (model, batch) in enumerate(zip(models[1], batches, strict=True)):
         step, own = TrainingStep([model], PRESET, rule_of(configs[index], "float32")), joined([batch])
-        (expected,) = step.gradients(step.normalised_patches(own.image_SCHW), step.captions(own.token_SL))
+        (expected,) = step.gradients(step.normalised_patches(own.image_SCHW), step.captions(own.second))
         assert float(loss_M[index]) == pytest.approx(float(expected), rel=1e-6)
         assert together.weights.keys() == step.weights.keys()
         for name, weight in step.weights.items():
@@ -239,5 +239,5 @@ def test_pairs_drawn_on_a_device_are_those_of_the_host() -> None:
     for _ in range(AHEAD + 2):
         one, other = next(host), next(device)
         torch.testing.assert_close(other.image_SCHW, one.image_SCHW, rtol=0, atol=0)
-        torch.testing.assert_close(other.token_SL, one.token_SL, rtol=0, atol=0)
+        torch.testing.assert_close(other.second, one.second, rtol=0, atol=0)
         np.testing.assert_array_equal(other.caption_id_MB, one.caption_id_MB)

@@ -5,12 +5,13 @@ Index letters: B batch, N images, C channels, H and W rows and columns, L captio
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.data.mad.pictures import Pictures, PictureSampler
 from gapctl.data.mad.render import render
 from gapctl.data.mad.sampling import MadSampler, Samples
 from gapctl.data.mad.store import MadSplit, load_variants
@@ -28,19 +29,65 @@ class TrialData:
     test: MadSplit
 
 
+class Drawn(NamedTuple):
+    """Samples, and pictures of their captions where those take the captions' place."""
+
+    samples: Samples
+    pictures: Pictures | None
+
+
 class Batch(NamedTuple):
-    """Pairs in a row: images uint8 (B, 3, 28, 28), captions int64 (B, L)."""
+    """Pairs in a row: images uint8 (B, 3, 28, 28), captions int64 (B, L), and pictures like the images, if any."""
 
     images_BCHW: NDArray[np.uint8]
     tokens_BL: NDArray[np.int64]
+    pictures_BCHW: NDArray[np.uint8] | None = None
+
+    @property
+    def second(self) -> NDArray[Any]:
+        """What the second encoder sees: captions, or pictures where there are any."""
+        return self.tokens_BL if self.pictures_BCHW is None else self.pictures_BCHW
 
     def images(self, device: torch.device) -> torch.Tensor:
         """The images on a device, normalised there by mean 0.5 and deviation 0.5."""
         return normalised(torch.from_numpy(self.images_BCHW).to(device))
 
     def caption_ids(self) -> NDArray[np.int64]:
-        """A number per pair, equal where the captions are equal."""
-        return caption_ids(self.tokens_BL)
+        """A number per pair, equal where the captions are equal; no two pictures are."""
+        return caption_ids(self.tokens_BL) if self.pictures_BCHW is None else np.arange(len(self.tokens_BL))
+
+
+class TrainingDraws:
+    """What a training is shown at any position: its share of the digits, captions by its own rule, or their pictures."""
+
+    def __init__(self, data: TrialData, config: TrialConfig, seed: int) -> None:
+        about = mad_data(config)
+        captions = about.captions
+        shown = max(1, round(len(data.train.digit_labels_N) * about.share))
+        labels_N = data.train.digit_labels_N[:shown]
+        self._split = data.train
+        self._sampler = MadSampler(
+            seed,
+            labels_N,
+            about.main_factor,
+            captions.attributes,
+            captions.order,
+            captions.noise,
+        )
+        self._pictures = PictureSampler(seed, labels_N) if about.sides == "image_image" else None
+
+    def at(self, position_B: NDArray[np.int64]) -> Drawn:
+        """Which samples, for whoever draws images elsewhere."""
+        samples = self._sampler.samples(position_B)
+        pictures = None if self._pictures is None else self._pictures.pictures(position_B, samples.tokens_BL)
+        return Drawn(samples, pictures)
+
+    def batch(self, position_B: NDArray[np.int64]) -> Batch:
+        """The samples' images and captions."""
+        samples, pictures = self.at(position_B)
+        images_BCHW = render(self._split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
+        pictures_BCHW = None if pictures is None else render(self._split.images_NVHW, *pictures)
+        return Batch(images_BCHW, samples.tokens_BL, pictures_BCHW)
 
 
 class MadFeed:
@@ -50,37 +97,23 @@ class MadFeed:
     """
 
     def __init__(self, data: TrialData, config: TrialConfig, seed: int, position: int = 0) -> None:
-        self._split = data.train
+        self._draws = TrainingDraws(data, config, seed)
         self._batch_size = config.train.batch_size
         self._position = position
-        self._sampler = training_sampler(data, config, seed)
 
     def __iter__(self) -> Iterator[tuple[Batch, int]]:
         while True:
-            drawn = self.draw(1)
-            images_BCHW = render(self._split.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
-            yield Batch(images_BCHW, drawn.tokens_BL), self._position
+            batch = self._draws.batch(self._next(1))
+            yield batch, self._position
 
-    def draw(self, batches: int) -> Samples:
-        """The samples of the next batches, one batch after another, for whoever draws images elsewhere."""
-        positions_B = np.arange(self._position, self._position + batches * self._batch_size)
-        self._position += len(positions_B)
-        return self._sampler.samples(positions_B)
+    def draw(self, batches: int) -> Drawn:
+        """What the next batches are, one batch after another."""
+        return self._draws.at(self._next(batches))
 
-
-def training_sampler(data: TrialData, config: TrialConfig, seed: int) -> MadSampler:
-    """What a training draws its samples with: the digits that it is shown, captions by its own rule."""
-    about = mad_data(config)
-    captions = about.captions
-    shown = max(1, round(len(data.train.digit_labels_N) * about.share))
-    return MadSampler(
-        seed,
-        data.train.digit_labels_N[:shown],
-        about.main_factor,
-        captions.attributes,
-        captions.order,
-        captions.noise,
-    )
+    def _next(self, batches: int) -> NDArray[np.int64]:
+        position_B = np.arange(self._position, self._position + batches * self._batch_size)
+        self._position += len(position_B)
+        return position_B
 
 
 def mad_data(config: TrialConfig) -> MadData:

@@ -9,6 +9,8 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 from gapctl.models.losses import LossKind
 from gapctl.models.sharing import share_blocks
+from gapctl.models.two_images import with_second_images
+from gapctl.spec.data import MadData
 from gapctl.spec.presets import PRESETS, PatchTower, Preset, ResNet
 from gapctl.spec.trial import TrialConfig
 
@@ -33,7 +35,7 @@ CLIP_VOCABULARY = Vocabulary(size=49_408, context=77, pad=0, end=49_407)
 class Head:
     """Where both towers meet: the embedding's width, the temperature it starts with, and what its loss needs.
 
-    `shared` towers have one set of blocks, last norm and projection.
+    `shared` towers have one set of blocks, last norm and projection. `images` says that both are image towers.
     """
 
     embed_dim: int
@@ -41,13 +43,15 @@ class Head:
     learned: bool = True
     loss: LossKind = "clip"
     shared: bool = False
+    images: bool = False
 
 
 def build_model(config: TrialConfig, vocabulary: Vocabulary, seed: int) -> CLIP:
     """A model for one trial; arms that share a seed, preset and widths start from the same weights."""
     learned = config.temperature.mode == "learned"
     shared = config.model.shared == "blocks"
-    head = Head(config.model.embed_dim, config.temperature.init, learned, config.loss.kind, shared)
+    images = isinstance(config.data, MadData) and config.data.sides == "image_image"
+    head = Head(config.model.embed_dim, config.temperature.init, learned, config.loss.kind, shared, images)
     return build_clip(PRESETS[config.model.preset], head, vocabulary, seed)
 
 
@@ -58,17 +62,23 @@ def build_clip(preset: Preset, head: Head, vocabulary: Vocabulary, seed: int) ->
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CLIP(
-            embed_dim=head.embed_dim,
-            vision_cfg=_vision(preset.image),
-            text_cfg=_text(preset, vocabulary),
-            init_logit_scale=math.log(1 / head.temperature),
-            init_logit_bias=SIGLIP_INITIAL_BIAS if head.loss == "siglip" else None,
-        )
+        model = _initial(preset, head, vocabulary)
+        if head.images:  # the first encoder starts as it does beside texts, the second from the numbers after that
+            with_second_images(model, _initial(preset, head, vocabulary))
     model.logit_scale.requires_grad_(head.learned)
     if head.shared:
         share_blocks(model)
     return model
+
+
+def _initial(preset: Preset, head: Head, vocabulary: Vocabulary) -> CLIP:
+    return CLIP(
+        embed_dim=head.embed_dim,
+        vision_cfg=_vision(preset.image),
+        text_cfg=_text(preset, vocabulary),
+        init_logit_scale=math.log(1 / head.temperature),
+        init_logit_bias=SIGLIP_INITIAL_BIAS if head.loss == "siglip" else None,
+    )
 
 
 def _vision(image: PatchTower | ResNet) -> CLIPVisionCfg:

@@ -5,12 +5,18 @@ from collections.abc import Mapping
 from open_clip.model import CLIP
 from torch import empty_like, nn
 
+from gapctl.models.two_images import SECOND, sees_images_twice
 from gapctl.models.weight import Weights
 
 
 def share_blocks(model: CLIP) -> None:
-    """The text encoder's blocks, last norm and projection become the image encoder's last ones, as they are now."""
-    own, text = model.visual.transformer.resblocks, model.transformer
+    """The second encoder's blocks, last norm and projection become the image encoder's last ones, as they are now."""
+    own = model.visual.transformer.resblocks
+    if sees_images_twice(model):
+        second = model.get_submodule(SECOND)
+        second.transformer.resblocks, second.ln_post, second.proj = own, model.visual.ln_post, model.visual.proj
+        return
+    text = model.transformer
     text.resblocks = nn.ModuleList(list(own)[len(own) - len(text.resblocks) :])
     model.ln_final = model.visual.ln_post
     model.text_projection = model.visual.proj

@@ -46,29 +46,30 @@ def patches(image_SCHW: Tensor, size: int) -> Tensor:
 
 
 class ImageTower:
-    """open_clip's VisionTransformer with a class token, pooled there."""
+    """open_clip's VisionTransformer with a class token, pooled there; `name` is what a model calls it."""
 
-    def __init__(self, weights: Weights, tower: PatchTower) -> None:
-        self._weights = weights
+    def __init__(self, weights: Weights, tower: PatchTower, name: str = "visual") -> None:
+        start = f"{name}."
+        self._weights = {key.removeprefix(start): found for key, found in weights.items() if key.startswith(start)}
         self._tower = tower
-        self._blocks = _blocks(weights, "visual.transformer", tower.layers)
+        self._blocks = _blocks(self._weights, "transformer", tower.layers)
 
     def __call__(self, patch_NI: Tensor) -> Layer:
         """Embeddings (S, E) of the images whose patches these are, in the format of products."""
         tokens = self._tower.tokens
         samples = len(patch_NI) // (tokens - 1)
         embedded = self._embed(patch_NI, samples)
-        gain, bias = self._weights["visual.ln_pre.weight"], self._weights["visual.ln_pre.bias"]
+        gain, bias = self._weights["ln_pre.weight"], self._weights["ln_pre.bias"]
         normal = layer_norm(embedded.output, gain, bias, EPSILON)
         row_S = torch.arange(0, samples * tokens, tokens, device=patch_NI.device)
         pullbacks = [embedded.pullback, normal.pullback]
         layout = Layout(samples, self._tower.heads)
         x_SD = _through(self._blocks, normal.output, layout, None, Pooling(row_S, None), pullbacks)
-        return _project(x_SD, self._weights, "visual.ln_post", "visual.proj", pullbacks)
+        return _project(x_SD, self._weights, "ln_post", "proj", pullbacks)
 
     def _embed(self, patch_NI: Tensor, samples: int) -> Layer:
-        convolution = self._weights["visual.conv1.weight"]
-        first, position = self._weights["visual.class_embedding"], self._weights["visual.positional_embedding"]
+        convolution = self._weights["conv1.weight"]
+        first, position = self._weights["class_embedding"], self._weights["positional_embedding"]
         if position.stacked:
             return stacked.embed_patches(patch_NI, samples, convolution, first, position)
         x_STD = position.exact.expand(samples, -1, -1).clone()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.data import MadData
 from gapctl.spec.presets import PRESETS
 
 FLOPS_PER_CPU = 4.0e10
@@ -31,8 +32,9 @@ def cost_of(trials: tuple[Trial, ...], slots: int) -> Cost:
 
 def trial_flops(trial: Trial) -> int:
     """Floating-point operations of one training, evaluation left out."""
-    model = trial.config.model
-    return trial.config.train.samples * PRESETS[model.preset].training_flops(model.embed_dim)
+    model, data = trial.config.model, trial.config.data
+    images_twice = isinstance(data, MadData) and data.sides == "image_image"
+    return trial.config.train.samples * PRESETS[model.preset].training_flops(model.embed_dim, images_twice=images_twice)
 
 
 def slots_on(plan: Plan, cpus: int) -> int:

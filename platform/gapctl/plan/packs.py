@@ -28,6 +28,7 @@ def packed(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
 
 def shape_of(config: TrialConfig) -> TrialConfig:
     """A configuration without what packed trials may differ in: captions, main factor, where a temperature begins."""
-    data = MadData(source=config.data.source, captions=MadCaptions())
+    assert isinstance(config.data, MadData)  # others are trained alone
+    data = MadData(source=config.data.source, captions=MadCaptions(), sides=config.data.sides)
     temperature = config.temperature.model_copy(update={"init": 0.07})
     return config.model_copy(update={"data": data, "temperature": temperature})

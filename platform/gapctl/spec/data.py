@@ -50,6 +50,11 @@ class MadData(Frozen):
     """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards.
 
     Training sees the first `share` of the source's digits.
+
+    With `sides: image_image` (arXiv 2405.18570) the second encoder is another image encoder, and in a caption's place
+    it sees a picture of it: an image with the values that the caption would have named, all else drawn anew. Both
+    sides then share what image and caption share, and each has as much to itself. What is logged of texts is of these
+    images: zero-shot classes are 32 pictures each, and only the own partner is a match.
     """
 
     dataset: Literal["mad"] = "mad"
@@ -57,6 +62,14 @@ class MadData(Frozen):
     main_factor: FactorName = "digit"
     captions: MadCaptions = MadCaptions()
     share: Annotated[float, Field(gt=0.0, le=1.0), AddedLater(before=1.0)] = 1.0
+    sides: Annotated[Literal["image_text", "image_image"], AddedLater(before="image_text")] = "image_text"
+
+    @model_validator(mode="after")
+    def _order_of_captions(self) -> "MadData":
+        if self.sides == "image_image" and self.captions.order == "canonical":
+            text = "found image_image with captions.order canonical; pictures have no order; expected shuffled there"
+            raise WrongValueError("sides", text)
+        return self
 
     @property
     def address(self) -> str:

@@ -120,10 +120,11 @@ class Preset(NamedTuple):
             return False
         return (image.width, image.heads) == (text.width, text.heads) and image.layers >= text.layers
 
-    def training_flops(self, embed_dim: int) -> int:
+    def training_flops(self, embed_dim: int, *, images_twice: bool = False) -> int:
         """Floating-point operations of training on one pair: forward once, backward twice that."""
+        image = self.image.forward_flops(embed_dim)
         text = self.text.forward_flops() + 2 * embed_dim * self.text.width
-        return 3 * (self.image.forward_flops(embed_dim) + text)
+        return 3 * (image + (image if images_twice else text))
 
 
 PRESETS: dict[str, Preset] = {

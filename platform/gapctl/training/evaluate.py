@@ -5,7 +5,7 @@ The towers are those that train, in float32: the same numbers as open_clip's own
 Index letters: N gallery pairs, L caption positions, C values of a factor, T prompt templates, D embedding.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
-from gapctl.data.feed import TrialData, caption_ids, mad_data, normalised, training_sampler
+from gapctl.data.feed import TrainingDraws, TrialData, caption_ids, mad_data, normalised
 from gapctl.data.mad.captions import END_TOKEN
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.gallery import GALLERY_SEED, frozen_gallery
+from gapctl.data.mad.pictures import frozen_pictures
 from gapctl.data.mad.prompts import prompts
 from gapctl.data.mad.render import render
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.models.temperature import temperature_metrics
 from gapctl.models.towers import ImageTower, TextTower, cut_captions, patches
+from gapctl.models.two_images import SECOND, sees_images_twice
 from gapctl.models.weight import weights_for_reading
 from gapctl.spec.presets import PRESETS, PatchTower
 from gapctl.spec.trial import TrialConfig
@@ -42,25 +44,56 @@ class Gallery(NamedTuple):
     labels_NF: NDArray[np.int64]
 
 
+class SecondSide:
+    """What second encoders are shown of captions: their tokens, or pictures of them from the test split."""
+
+    def __init__(self, data: TrialData, config: TrialConfig) -> None:
+        self.images = mad_data(config).sides == "image_image"
+        self._split = data.test
+
+    def of_gallery(self, tokens_NL: NDArray[np.int64]) -> NDArray[Any]:
+        """Of a frozen gallery's captions (N, L): (N, L) or (N, 3, 28, 28)."""
+        return self._pictures(tokens_NL, GALLERY_SEED) if self.images else tokens_NL
+
+    def of_prompts(self, tokens_CTL: NDArray[np.int64]) -> NDArray[Any]:
+        """Of each class's prompts: (C, T, L) or (C, T, 3, 28, 28), the same chance for each class."""
+        if not self.images:
+            return tokens_CTL
+        return np.stack([self._pictures(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL])
+
+    def _pictures(self, tokens_BL: NDArray[np.int64], seed: int) -> NDArray[np.uint8]:
+        return render(self._split.images_NVHW, *frozen_pictures(self._split.digit_labels_N, tokens_BL, seed))
+
+
 class _Towers:
     """A model's two encoders; embeddings are L2-normalised."""
 
     def __init__(self, model: CLIP, config: TrialConfig, device: torch.device) -> None:
         weights, preset = weights_for_reading(model), PRESETS[config.model.preset]
         assert isinstance(preset.image, PatchTower)  # as every preset with MAD's vocabulary has
-        self._image, self._text = ImageTower(weights, preset.image), TextTower(weights, preset.text)
+        self._image = ImageTower(weights, preset.image)
+        images_twice = sees_images_twice(model)
+        self._text = None if images_twice else TextTower(weights, preset.text)
+        self._pictured = ImageTower(weights, preset.image, SECOND) if images_twice else None
         self._patch_size = preset.image.patch_size
         self._device = device
 
     def images(self, image_NCHW: NDArray[np.uint8]) -> Floats:
         """Embeddings (N, D)."""
-        parts = torch.split(torch.from_numpy(image_NCHW), CHUNK)
-        return self._joined([self._image(patches(self._scaled(part), self._patch_size)).output for part in parts])
+        return self._seen_by(self._image, image_NCHW)
 
-    def texts(self, token_NL: NDArray[np.int64]) -> Floats:
-        """Embeddings (N, D)."""
-        parts = torch.split(torch.from_numpy(token_NL).to(self._device), CHUNK)
-        return self._joined([self._text(cut_captions(part, END_TOKEN)).output for part in parts])
+    def second(self, shown_N: NDArray[Any]) -> Floats:
+        """Embeddings (N, D) of captions (N, L), or of images where that is what the model's second side sees."""
+        if self._pictured is not None:
+            return self._seen_by(self._pictured, shown_N)
+        assert self._text is not None
+        text = self._text
+        parts = torch.split(torch.from_numpy(shown_N).to(self._device), CHUNK)
+        return self._joined([text(cut_captions(part, END_TOKEN)).output for part in parts])
+
+    def _seen_by(self, tower: ImageTower, image_NCHW: NDArray[np.uint8]) -> Floats:
+        parts = torch.split(torch.from_numpy(image_NCHW), CHUNK)
+        return self._joined([tower(patches(self._scaled(part), self._patch_size)).output for part in parts])
 
     def _scaled(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         return normalised(image_BCHW.to(self._device))
@@ -80,9 +113,13 @@ class MadEvaluation:
         about = mad_data(config)
         self._main = about.main_factor
         self._gallery = gallery_of(data, config)
+        self._side = SecondSide(data, config)
+        self._second_N = self._side.of_gallery(self._gallery.tokens_NL)
         captions = about.captions
-        self._prompts_CTL = {
-            factor: prompts(factor, self._main, captions.attributes, captions.order, TEMPLATES, PROMPT_SEED)
+        self._prompts_CT = {
+            factor: self._side.of_prompts(
+                prompts(factor, self._main, captions.attributes, captions.order, TEMPLATES, PROMPT_SEED)
+            )
             for factor in FACTOR_NAMES
         }
 
@@ -90,7 +127,7 @@ class MadEvaluation:
     def encode(self, model: CLIP) -> Encoded:
         """What the metrics are computed from."""
         towers = _Towers(model, self._config, self._device)
-        image_ND, text_ND = towers.images(self._gallery.images_NCHW), towers.texts(self._gallery.tokens_NL)
+        image_ND, text_ND = towers.images(self._gallery.images_NCHW), towers.second(self._second_N)
         zero_shot = self._zero_shot(towers)
         temperature = temperature_metrics(model)
         class_CD = zero_shot.questions[self._main].prompt_CD
@@ -100,10 +137,9 @@ class MadEvaluation:
     @torch.no_grad()
     def training_pairs(self, model: CLIP) -> TrainingPairs:
         """Drawn as training draws, with a seed that no trial has."""
-        drawn = training_sampler(self._data, self._config, GALLERY_SEED).samples(np.arange(FITTED_ON))
+        batch = TrainingDraws(self._data, self._config, GALLERY_SEED).batch(np.arange(FITTED_ON))
         towers = _Towers(model, self._config, self._device)
-        image_NCHW = render(self._data.train.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
-        return TrainingPairs(towers.images(image_NCHW), towers.texts(drawn.tokens_BL))
+        return TrainingPairs(towers.images(batch.images_BCHW), towers.second(batch.second))
 
     def _embeddings(
         self, image_ND: Floats, text_ND: Floats, class_CD: NDArray[np.floating], temperature: dict[str, float]
@@ -113,7 +149,7 @@ class MadEvaluation:
         return Embeddings(
             image_ND=image_ND,
             text_MD=text_ND,
-            text_group_M=caption_ids(self._gallery.tokens_NL),
+            text_group_M=None if self._side.images else caption_ids(self._gallery.tokens_NL),
             labels_N=labels_NF[:, main],
             attributes_NF=np.delete(labels_NF, main, axis=1),
             class_CD=class_CD,
@@ -122,16 +158,16 @@ class MadEvaluation:
 
     def _zero_shot(self, towers: _Towers) -> ZeroShot:
         questions = {
-            factor: ClassPrompts(_class_means(towers, self._prompts_CTL[factor]), self._gallery.labels_NF[:, column])
+            factor: ClassPrompts(_class_means(towers, self._prompts_CT[factor]), self._gallery.labels_NF[:, column])
             for column, factor in enumerate(FACTOR_NAMES)
         }
         return ZeroShot(questions, self._main)
 
 
-def _class_means(towers: _Towers, prompts_CTL: NDArray[np.int64]) -> Floats:
-    """Each value's mean prompt embedding (C, D)."""
-    values, templates, length = prompts_CTL.shape
-    text_PD = towers.texts(prompts_CTL.reshape(values * templates, length))
+def _class_means(towers: _Towers, prompts_CT: NDArray[Any]) -> Floats:
+    """Each value's mean prompt embedding (C, D); prompts have the shape of what second encoders see."""
+    values, templates, *shape = prompts_CT.shape
+    text_PD = towers.second(prompts_CT.reshape(values * templates, *shape))
     mean_CD: Floats = text_PD.reshape(values, templates, -1).mean(axis=1)
     return mean_CD
 

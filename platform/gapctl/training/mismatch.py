@@ -30,7 +30,7 @@ def _dealt(pairs: Pairs, seeds: Sequence[int], step: int) -> Pairs:
     partner_MB = np.stack([partners(seed, step, number) for seed in seeds])
     place_S = torch.from_numpy((partner_MB + number * np.arange(len(seeds))[:, None]).ravel())
     return pairs._replace(
-        token_SL=pairs.token_SL[place_S.to(pairs.token_SL.device)],
+        second=pairs.second[place_S.to(pairs.second.device)],
         caption_id_MB=np.take_along_axis(pairs.caption_id_MB, partner_MB, axis=1),
     )
 

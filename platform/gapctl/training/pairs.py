@@ -4,7 +4,7 @@ Index letters: M trials trained at once, B pairs of a trial's batch, S = M * B (
 rows and columns, L caption positions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -13,30 +13,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.data.feed import Batch, MadFeed, caption_ids
+from gapctl.data.feed import Batch, Drawn, MadFeed, caption_ids
 from gapctl.data.mad.device_images import DeviceImages
-from gapctl.data.mad.sampling import Samples
+from gapctl.data.mad.pictures import Pictures
 
 AHEAD = 64
 """Batches that are drawn at once where a device would otherwise wait for them one by one."""
 
 
 class Pairs(NamedTuple):
-    """One step's pairs: images uint8 (S, C, H, W), tokens int64 (S, L), and on the host a number per caption (M, B)."""
+    """One step's pairs: images uint8 (S, C, H, W) and what the second encoder sees; on the host, numbers of captions.
+
+    `second` are tokens int64 (S, L), or images like the first where both sides are images; of captions (M, B) equal
+    ones have equal numbers.
+    """
 
     image_SCHW: Tensor
-    token_SL: Tensor
+    second: Tensor
     caption_id_MB: NDArray[np.int64]
 
 
 def joined(batches: Sequence[Batch]) -> Pairs:
     """The batches of several trials, of one size, as one step's pairs in the host's memory."""
     images = [torch.from_numpy(batch.images_BCHW) for batch in batches]
-    tokens = [torch.from_numpy(batch.tokens_BL) for batch in batches]
+    seconds = [torch.from_numpy(batch.second) for batch in batches]
     ids_MB = np.stack([batch.caption_ids() for batch in batches])
     if len(batches) == 1:
-        return Pairs(images[0], tokens[0], ids_MB)
-    return Pairs(torch.cat(images), torch.cat(tokens), ids_MB)
+        return Pairs(images[0], seconds[0], ids_MB)
+    return Pairs(torch.cat(images), torch.cat(seconds), ids_MB)
 
 
 def host_pairs(feeds: Sequence[MadFeed]) -> Iterator[Pairs]:
@@ -56,23 +60,35 @@ def device_pairs(feeds: Sequence[MadFeed], images: DeviceImages, device: torch.d
         while True:
             drawn, ids_MAB = ahead.result()
             ahead = drawer.submit(_drawn, feeds)
-            digit_AS, variant_AS, colour_AS, token_ASL = (_by_step(drawn, name, device) for name in _DRAWN)
+            looks = [_by_step([getattr(each.samples, name) for each in drawn], device) for name in Pictures._fields]
+            second = _seconds(drawn, images, device)
             for step in range(AHEAD):
-                image_SCHW = images.render(digit_AS[step], variant_AS[step], colour_AS[step])
-                yield Pairs(image_SCHW, token_ASL[step], ids_MAB[:, step])
+                image_SCHW = images.render(*(look_AS[step] for look_AS in looks))
+                yield Pairs(image_SCHW, second(step), ids_MAB[:, step])
 
 
-def _drawn(feeds: Sequence[MadFeed]) -> tuple[list[Samples], NDArray[np.int64]]:
+def _seconds(drawn: Sequence[Drawn], images: DeviceImages, device: torch.device) -> Callable[[int], Tensor]:
+    """What the second encoder sees at each of the steps: tokens, or pictures that are rendered when they are due."""
+    pictures = [each.pictures for each in drawn if each.pictures is not None]
+    if not pictures:
+        token_ASL = _by_step([each.samples.tokens_BL for each in drawn], device)
+        return lambda step: token_ASL[step]
+    looks = [_by_step(column, device) for column in zip(*pictures, strict=True)]
+    return lambda step: images.render(*(look_AS[step] for look_AS in looks))
+
+
+def _drawn(feeds: Sequence[MadFeed]) -> tuple[list[Drawn], NDArray[np.int64]]:
     """All trials' next samples, and a number per caption by trial and step (M, AHEAD, B)."""
     drawn = [feed.draw(AHEAD) for feed in feeds]
-    return drawn, np.stack([caption_ids(samples.tokens_BL).reshape(AHEAD, -1) for samples in drawn])
+    return drawn, np.stack([_caption_ids(each).reshape(AHEAD, -1) for each in drawn])
 
 
-_DRAWN = ("digit_B", "variant_B", "colour_B", "tokens_BL")
+def _caption_ids(drawn: Drawn) -> NDArray[np.int64]:
+    tokens_BL = drawn.samples.tokens_BL
+    return caption_ids(tokens_BL) if drawn.pictures is None else np.arange(len(tokens_BL))
 
 
-def _by_step(drawn: Sequence[Samples], name: str, device: torch.device) -> Tensor:
-    """One column of all trials' samples as (AHEAD, S, ...) on the device."""
-    parts = [getattr(samples, name) for samples in drawn]
+def _by_step(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Tensor:
+    """A column of all trials' samples as (AHEAD, S, ...) on the device."""
     by_trial = [part.reshape(AHEAD, -1, *part.shape[1:]) for part in parts]
     return torch.from_numpy(np.concatenate(by_trial, axis=1)).to(device)

@@ -7,19 +7,22 @@ Index letters: M models, S samples of all models, Z = S / M samples of a model, 
 I values of a patch, L caption positions, T the positions that are used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from gapctl.models.layer import Layer
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.pixels import Pixels
 from gapctl.models.sharing import SecondUses, second_names
 from gapctl.models.stacked import by_model
 from gapctl.models.temperature import clamp_temperature, set_temperature
 from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions
+from gapctl.models.two_images import SECOND, sees_images_twice
 from gapctl.models.weight import Weights
 from gapctl.spec.presets import PatchTower, Preset
 from gapctl.training.captured import Captured
@@ -40,10 +43,13 @@ class TrainingStep:
         self._format = dtype_of(rule.precision)
         self._masters = Masters(models, self._format)
         self._optimizer = Optimizer(self._masters, rule)
-        self._second = SecondUses(self._masters.weights, second_names(models[0]))
-        weights = {**self._masters.weights, **self._second.weights}
+        self._second_uses = SecondUses(self._masters.weights, second_names(models[0]))
+        weights = {**self._masters.weights, **self._second_uses.weights}
+        self._images_twice = sees_images_twice(models[0])
         self._image = ImageTower(weights, preset.image)
-        self._text = TextTower(weights, preset.text)
+        self._second: Callable[[Any], Layer] = (
+            ImageTower(weights, preset.image, SECOND) if self._images_twice else TextTower(weights, preset.text)
+        )
         self._patch_size = preset.image.patch_size
         self._end = models[0].text_eos_id
         self._loss = contrastive_loss(rule.loss, rule.terms)
@@ -67,19 +73,21 @@ class TrainingStep:
         """What the checkpoint of the model in this place keeps of the optimiser."""
         return self._optimizer.state_of(index)
 
-    def __call__(self, image_SCHW: Tensor, token_SL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
+    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperature: float | None = None) -> Tensor:
         """Takes one step on images, uint8, and tokens, int64, and returns each model's loss before it (M,).
 
+        Models whose second side is images see images like the first in place of tokens.
         `temperature` is set before the step where it follows a schedule.
         """
         if temperature is not None:
             for model in self.models:
                 set_temperature(model, temperature)
         self._optimizer.set_rate(rate)
-        return self._take(image_SCHW.to(self._device), token_SL.to(self._device))
+        return self._take(image_SCHW.to(self._device), second.to(self._device))
 
-    def _steps(self, image_SCHW: Tensor, token_SL: Tensor) -> Tensor:
-        loss_M = self.gradients(self.normalised_patches(image_SCHW), self.captions(token_SL))
+    def _steps(self, image_SCHW: Tensor, second: Tensor) -> Tensor:
+        seen = self.normalised_patches(second) if self._images_twice else self.captions(second)
+        loss_M = self.gradients(self.normalised_patches(image_SCHW), seen)
         self._optimizer.step()
         for model in self.models:
             clamp_temperature(model)
@@ -95,14 +103,17 @@ class TrainingStep:
         return cut_captions(token_SL, self._end, whole=self._on_gpu)
 
     @torch.no_grad()
-    def gradients(self, patch_NI: Tensor, captions: Captions) -> Tensor:
-        """Each model's loss (M,); every master's gradient is written on the way."""
-        image, text = self._image(patch_NI), self._text(captions)
+    def gradients(self, patch_NI: Tensor, second: Captions | Tensor) -> Tensor:
+        """Each model's loss (M,); every master's gradient is written on the way.
+
+        `second` are captions, or patches like the first where models see images twice.
+        """
+        image, text = self._image(patch_NI), self._second(second)
         losses = self._stacked_losses if len(self.models) > 1 else self._one_loss
         loss_M, image_grad_SE, text_grad_SE = losses(image.output, text.output)
         image.pullback(image_grad_SE)
         text.pullback(text_grad_SE)
-        self._second.add()
+        self._second_uses.add()
         return loss_M
 
     @torch.enable_grad()

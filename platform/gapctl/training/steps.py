@@ -29,10 +29,11 @@ class Steps(Protocol):
         """What the checkpoint of the model in this place keeps of the optimiser."""
         ...
 
-    def __call__(
-        self, image_SCHW: Tensor, token_SL: Tensor, rate: float, temperatures: Sequence[float | None]
-    ) -> Tensor:
-        """Takes one step, scheduled temperatures set before it, and returns each model's loss before it (M,)."""
+    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
+        """Takes one step, scheduled temperatures set before it, and returns each model's loss before it (M,).
+
+        `second` are tokens, or images where both sides are images.
+        """
         ...
 
 
@@ -50,13 +51,11 @@ class _Packed:
         self._models, self._step = models, step
         self.load, self.optimizer_state = step.load, step.optimizer_state
 
-    def __call__(
-        self, image_SCHW: Tensor, token_SL: Tensor, rate: float, temperatures: Sequence[float | None]
-    ) -> Tensor:
+    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
         for model, temperature in zip(self._models, temperatures, strict=True):
             if temperature is not None:
                 set_temperature(model, temperature)
-        return self._step(image_SCHW, token_SL, rate)
+        return self._step(image_SCHW, second, rate)
 
 
 class _Alone:
@@ -70,8 +69,6 @@ class _Alone:
     def optimizer_state(self, index: int) -> OptimizerState:
         return self._step.optimizer_state()
 
-    def __call__(
-        self, image_SCHW: Tensor, token_SL: Tensor, rate: float, temperatures: Sequence[float | None]
-    ) -> Tensor:
+    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
         (temperature,) = temperatures
-        return self._step(image_SCHW, token_SL, rate, temperature)
+        return self._step(image_SCHW, second, rate, temperature)

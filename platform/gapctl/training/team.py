@@ -40,7 +40,7 @@ class Team:
         pairs = next(self._pairs)
         rate = learning_rate(self._train, self.members[0].steps)
         temperatures = [member.scheduled_temperature for member in self.members]
-        self._unread.append(self._step(pairs.image_SCHW, pairs.token_SL, rate, temperatures))
+        self._unread.append(self._step(pairs.image_SCHW, pairs.second, rate, temperatures))
         for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
             member.count(caption_id_B, len(self.members))
         self._spent_since(started)

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     NOISE = 14
     OTHER_VALUE = 15
     MISMATCH = 16
+    PICTURE = 17
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:

@@ -1,0 +1,192 @@
+"""Trials with images on both sides: two image encoders, of which the second sees pictures of captions."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from open_clip.model import CLIP
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gapctl.data.feed import Batch, MadFeed, normalised
+from gapctl.models.build import build_model
+from gapctl.models.losses import contrastive_loss
+from gapctl.models.sharing import second_names
+from gapctl.plan.cost import trial_flops
+from gapctl.plan.packs import packed, shape_of
+from gapctl.plan.trials import Trial
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.presets import PRESETS
+from gapctl.spec.trial import Evaluate, Model, Train, TrialConfig
+from gapctl.training.evaluate import MadEvaluation, SecondSide, gallery_of
+from gapctl.training.feeding import on_device
+from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
+from gapctl.training.member import Member
+from gapctl.training.pairs import device_pairs, host_pairs, joined
+from gapctl.training.rule import rule_of
+from gapctl.training.run import TrainingRun
+from gapctl.training.step import TrainingStep
+from mad_data import small_data
+from memory_store import MemoryStore
+
+CPU = torch.device("cpu")
+PRESET = PRESETS["mad-tiny"]
+DATA = small_data(test=80)
+"""With digits of each class, of which zero-shot prompts are pictures."""
+Shared = Literal["nothing", "blocks"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def config(attributes: int = 2, shared: Shared = "nothing", **changes: object) -> TrialConfig:
+    parts: dict[str, object] = {
+        "data": MadData(captions=MadCaptions(attributes=attributes), sides="image_image"),
+        "model": Model(shared=shared),
+        "train": Train(samples=256, batch_size=32, precision="float32"),
+        "evaluate": Evaluate(every=128, gallery=60),
+    }
+    return TrialConfig(**{**parts, **changes})
+
+
+def batch_of(trial: TrialConfig, seed: int = 0) -> Batch:
+    return next(iter(MadFeed(DATA, trial, seed)))[0]
+
+
+def encoded(model: CLIP, batch: Batch) -> tuple[Tensor, Tensor]:
+    """By open_clip's own encoders."""
+    assert batch.pictures_BCHW is not None
+    first, second = (normalised(torch.from_numpy(each)) for each in (batch.images_BCHW, batch.pictures_BCHW))
+    return model.encode_image(first), model.get_submodule("second")(second)
+
+
+def finish(members: Sequence[Member]) -> list[dict[str, float]]:
+    run = TrainingRun(members, CPU)
+    while not run.done:
+        run.advance(60.0)
+    return [member.final_metrics() for member in members]
+
+
+def test_the_first_encoder_starts_as_it_does_beside_texts_and_the_second_otherwise() -> None:
+    twice, beside = build_model(config(), VOCABULARY, 3), build_model(TrialConfig(), VOCABULARY, 3)
+    first = {name: value for name, value in twice.named_parameters() if name.startswith("visual.")}
+    known = dict(beside.named_parameters())
+
+    assert all(torch.equal(value, known[name]) for name, value in first.items())
+    second = dict(twice.get_submodule("second").named_parameters())
+    assert second.keys() == {name.removeprefix("visual.") for name in first}
+    assert not torch.equal(second["conv1.weight"], first["visual.conv1.weight"])
+    assert not any(
+        name.startswith(("transformer", "token_embedding", "text_projection"))
+        for name in dict(twice.named_parameters())
+    )
+
+
+@pytest.mark.parametrize("shared", ["nothing", "blocks"])
+def test_gradients_by_hand_are_autograds(shared: Shared) -> None:
+    trial = config(shared=shared)
+    batch, pairs = batch_of(trial), joined([batch_of(trial)])
+    model, reference = (build_model(trial, VOCABULARY, 3) for _ in "ab")
+    features = [normalize(feature, dim=-1) for feature in encoded(reference, batch)]
+    loss = contrastive_loss("clip")(*features, reference.logit_scale.exp())
+    torch.autograd.backward(loss)
+    step = TrainingStep([model], PRESET, rule_of(trial, "float32"))
+
+    found = step.gradients(step.normalised_patches(pairs.image_SCHW), step.normalised_patches(pairs.second))
+
+    assert float(found) == pytest.approx(float(loss.detach()), rel=1e-6)
+    expected = {name: value.grad for name, value in reference.named_parameters()}
+    assert step.weights.keys() == expected.keys()
+    for name, weight in step.weights.items():
+        torch.testing.assert_close(weight.grad, expected[name], rtol=5e-4, atol=1e-6, msg=name)
+
+
+def test_all_but_patch_embeddings_may_be_shared() -> None:
+    names = second_names(build_model(config(shared="blocks"), VOCABULARY, 0))
+    own = {name for name, _ in build_model(config(), VOCABULARY, 0).named_parameters() if name.startswith("second.")}
+
+    embedding = {"class_embedding", "positional_embedding", "conv1.weight", "ln_pre.weight", "ln_pre.bias"}
+    assert own - names.keys() == {f"second.{name}" for name in embedding}
+
+
+@torch.no_grad()
+def test_an_evaluation_sees_what_open_clips_encoders_see() -> None:
+    trial = config()
+    model = build_model(trial, VOCABULARY, 4)
+    gallery, side = gallery_of(DATA, trial), SecondSide(DATA, trial)
+
+    embeddings = MadEvaluation(DATA, trial, CPU).encode(model).embeddings
+
+    batch = Batch(gallery.images_NCHW, gallery.tokens_NL, side.of_gallery(gallery.tokens_NL))
+    for found, expected in zip((embeddings.image_ND, embeddings.text_MD), encoded(model, batch), strict=True):
+        np.testing.assert_allclose(found, normalize(expected, dim=-1), atol=2e-6)
+    assert embeddings.text_group_M is None
+
+
+def test_a_trial_logs_what_trials_with_captions_log() -> None:
+    texts = config(data=MadData(captions=MadCaptions(attributes=2)))
+    (twice,), (beside,) = (finish([Member(each, 0, DATA, MemoryStore(), CPU)]) for each in (config(), texts))
+
+    assert twice.keys() == beside.keys()
+    assert twice["train/loss_floor"] == 0
+    assert np.isfinite([twice[key] for key in ("gap/rmg", "bias/moad_text", "quality/object_accuracy")]).all()
+
+
+@pytest.mark.parametrize("shared", ["nothing", "blocks"])
+def test_trials_of_a_pack_end_as_they_end_alone(shared: Shared) -> None:
+    trials = [config(0, shared), config(5, shared)]
+
+    def members() -> list[Member]:
+        return [Member(trial, seed, DATA, MemoryStore(), CPU) for seed, trial in enumerate(trials)]
+
+    together, alone = finish(members()), [finish([member])[0] for member in members()]
+
+    for one, other in zip(together, alone, strict=True):
+        for key in ("train/loss", "gap/rmg", "gap/l2m", "bias/moad_text"):
+            assert one[key] == pytest.approx(other[key], rel=2e-3, abs=2e-4), key
+
+
+def test_a_training_cut_into_pieces_gives_the_same_bits() -> None:
+    store = MemoryStore()
+    begun = TrainingRun([Member(config(shared="blocks"), 0, DATA, store, CPU)], CPU)
+    while begun.members[0].steps < 5:
+        begun.advance(1e-9)
+    begun.save()
+
+    resumed, whole = (Member(config(shared="blocks"), 0, DATA, kept, CPU) for kept in (store, MemoryStore()))
+
+    assert resumed.steps == 5
+    np.testing.assert_equal(finish([resumed]), finish([whole]))
+
+
+def test_a_device_draws_the_pairs_that_the_host_makes() -> None:
+    def feeds() -> list[MadFeed]:
+        return [MadFeed(DATA, config(2), seed) for seed in range(2)]
+
+    images = on_device(DATA.train, CPU)
+    for one, other, _ in zip(device_pairs(feeds(), images, CPU), host_pairs(feeds()), range(3), strict=False):
+        assert torch.equal(one.second, other.second)
+        assert torch.equal(one.image_SCHW, other.image_SCHW)
+        assert np.array_equal(one.caption_id_MB % 32, other.caption_id_MB)
+
+
+def trial(config: TrialConfig) -> Trial:
+    return Trial("", "", 0, {}, config, "")
+
+
+def test_they_are_packed_with_their_like_and_cost_two_image_encoders() -> None:
+    texts = TrialConfig(model=Model(), train=config().train, evaluate=config().evaluate)
+
+    assert len(packed([trial(config(0)), trial(texts), trial(config(5))], 8)) == 2
+    assert shape_of(config(0)) != shape_of(texts)
+    assert trial_flops(trial(config())) == 256 * 6 * PRESET.image.forward_flops(64)
+
+
+def test_pictures_have_no_order() -> None:
+    with pytest.raises(ValidationError, match="pictures have no order; expected shuffled"):
+        MadData(sides="image_image", captions=MadCaptions(order="canonical"))
