@@ -1,4 +1,4 @@
-"""Trials of the shipped sweep's smoke scale, and one trained in this process without Ray."""
+"""Trials of a shipped sweep's smoke scale, and one trained in this process without Ray."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from gapctl.sweep.work import PackWork
 from sweeping import SMOKE
 
 
-def plan_trials(*changes: str) -> tuple[Trial, ...]:
-    """The trials of the smoke scale, with changes such as `seeds=2`."""
-    return make_plan(load_sweep(SMOKE, "smoke", changes), fingerprint_of).trials
+def plan_trials(*changes: str, file: Path = SMOKE, scale: str = "smoke") -> tuple[Trial, ...]:
+    """The trials of a scale, with changes such as `seeds=2`."""
+    return make_plan(load_sweep(file, scale, changes), fingerprint_of).trials
 
 
 def trained_alone(trial: Trial, runs: Path, threads: int = 1) -> Result:

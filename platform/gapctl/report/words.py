@@ -36,6 +36,8 @@ _FACTOR_WORDS: Final = {
     "data.main_factor": "main factor",
     "model.preset": "model",
     "model.embed_dim": "embedding size",
+    "model.shared": "parts that encoders share",
+    "data.sides": "sides of a pair",
     "temperature.mode": "temperature",
     "temperature.init": "initial temperature",
     "loss.kind": "loss",
@@ -45,6 +47,10 @@ _FACTOR_WORDS: Final = {
     "train.weight_decay": "weight decay",
     "evaluate.intervention": "intervention",
     "evaluate.strength": "strength of the intervention",
+    "train.mismatched": "share of mismatched steps",
+    "loss.alignment": "weight of alignment",
+    "loss.uniformity": "weight of uniformity",
+    "loss.cross_uniformity": "weight of cross-modal uniformity",
 }
 
 
