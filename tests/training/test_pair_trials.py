@@ -66,6 +66,22 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(trained: bytes, 
     assert same(finished(pair_config(), store).weights(), trained)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"model": {"shared": "blocks"}}, {"loss": {"alignment": 1.0, "uniformity": 1.0, "cross_uniformity": 1.0}}],
+    ids=["shared blocks", "terms of the loss"],
+)
+def test_rival_explanations_train_on_pairs(trained: bytes, changes: dict[str, dict[str, object]]) -> None:
+    member = finished(pair_config(**changes), MemoryStore())
+    found, plain = weights(member.weights()), weights(trained)
+
+    assert found.keys() == plain.keys()
+    assert not torch.equal(found["token_embedding.weight"], plain["token_embedding.weight"])
+    tied = torch.equal(found["text_projection"], found["visual.proj"])
+    assert tied == ("model" in changes)
+    assert 0 < member.final_metrics()["gap/rmg"] < 1
+
+
 def test_a_training_begins_with_its_parents_weights_and_may_keep_its_temperature() -> None:
     parent = finished(pair_config(temperature={"init": 0.05}), MemoryStore())
     changes = {"data.captions.keep": "half"}
