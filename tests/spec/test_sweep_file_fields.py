@@ -100,6 +100,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("base.train.compile", True, "found true; expected false with dataset mad"),
     ("base.model.preset", "vit-b-32", "found 'vit-b-32' with dataset mad; expected mad-tiny"),
     ("base.init_from", {"model.embed_dim": 8}, "changes model; expected this training's model"),
+    ("base.init_from", {"data.sides": "image_image"}, "changes data.sides; expected this training's sides"),
     ("base.init_from", {"train": {"lr": "fast"}}, "train.lr: Input should be a valid number"),
     ("base.init_from", {"train.l": 1}, "train.l: no such value; expected one of"),
     ("base.temperature.init", 0.009, "found 0.009; expected at least 0.01"),

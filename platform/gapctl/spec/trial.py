@@ -217,6 +217,9 @@ class TrialConfig(Frozen):
             if getattr(self.parent, name) != getattr(self, name):
                 text = f"changes {name}; expected this training's {name}, as the weights become its own"
                 raise WrongValueError("init_from", text)
+        if isinstance(self.data, MadData) and self.init_from.get("data.sides", self.data.sides) != self.data.sides:
+            text = "changes data.sides; expected this training's sides, as the weights become its own"
+            raise WrongValueError("init_from", text)
         if any(path.startswith(SPLIT) for path in self.init_from) and self.data.dataset == "cc12m":
             text = f"changes one of {', '.join(SPLIT)}; expected the same pairs, so that none held out was trained on"
             raise WrongValueError("init_from", text)

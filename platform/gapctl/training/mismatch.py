@@ -4,7 +4,6 @@ Index letters: M trials trained at once, B pairs of a trial's batch, S = M * B.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import count
 
 import numpy as np
 import torch
@@ -19,10 +18,9 @@ def mismatched(pairs: Iterator[Pairs], seeds: Sequence[int], first: int, last: i
 
     `seeds` are the trials', one for each M.
     """
-    for step in count(first):
-        if step >= last:
-            yield from pairs
+    for step in range(first, last):
         yield _dealt(next(pairs), seeds, step)
+    yield from pairs
 
 
 def _dealt(pairs: Pairs, seeds: Sequence[int], step: int) -> Pairs:
