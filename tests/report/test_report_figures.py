@@ -109,7 +109,7 @@ def test_categories_keep_the_order_of_the_file_and_are_not_joined() -> None:
 
 
 def test_truth_values_are_categories() -> None:
-    spec = spec_of(analysis({"model.shared": [True, False]}), "rmg-by-shared")
+    spec = spec_of(analysis({"model.tied": [True, False]}), "rmg-by-tied")
 
     assert layers(spec, "point")[0]["encoding"]["x"]["sort"] == ["true", "false"]
     assert {row["place"] for row in rows(spec, layers(spec, "tick")[0])} == {"true", "false"}

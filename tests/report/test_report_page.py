@@ -96,9 +96,9 @@ def test_the_outcome_comes_before_everything_else() -> None:
 def test_a_verdict_within_some_trainings_says_which_in_words_and_by_their_paths() -> None:
     words = page(analysis(verdicts=[CONDITIONAL, MEDIATED])).words
 
-    assert "(5 against 0), where order of the caption is canonical and shared is true 0.012" in words
+    assert "(5 against 0), where order of the caption is canonical and tied is true 0.012" in words
     assert "levels compared 5 against 0" in words
-    assert "only trainings with data.captions.order: canonical, model.shared: true" in words
+    assert "only trainings with data.captions.order: canonical, model.tied: true" in words
     assert "effect at learned (free) 12.5 (9.0 to 16.0)" in words
 
 

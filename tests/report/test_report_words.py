@@ -115,7 +115,7 @@ def test_a_contrast_names_its_levels_in_the_order_in_which_they_are_subtracted()
 def test_an_effect_within_some_trainings_says_which() -> None:
     assert effect_name(CONDITIONAL) == (
         "difference in relative modality gap (RMG) by attributes in the caption (5 against 0), "
-        "where order of the caption is canonical and shared is true"
+        "where order of the caption is canonical and tied is true"
     )
 
 

@@ -144,7 +144,7 @@ def test_a_learned_temperature_never_falls_below_a_hundredth() -> None:
 
 
 def test_a_share_of_the_digits_is_all_that_training_shows() -> None:
-    shown = MadFeed(small_data(60), config(data=MadData(share=0.25)), seed=0).draw(20).digit_B
+    shown = MadFeed(small_data(60), config(data=MadData(share=0.25)), seed=0).draw(20).samples.digit_B
 
     assert set(shown) == set(range(15))
 
