@@ -88,7 +88,7 @@ CONDITIONAL = replace(
     claim="Captions in a fixed order that say everything give a smaller gap than those that say nothing.",
     response="gap/rmg",
     where={"data.captions.order": "canonical", "model.tied": True},
-    reason="Among trainings with order=canonical, shared=True, every effect is smaller than what counts.",
+    reason="Among trainings with order=canonical, tied=True, every effect is smaller than what counts.",
 )
 MEDIATED = replace(
     INCONCLUSIVE,

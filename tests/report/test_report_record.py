@@ -194,7 +194,7 @@ def test_claims_are_drawn_as_declared() -> None:
 def test_a_claim_about_some_trainings_is_named_and_not_drawn_on_the_curve_of_all() -> None:
     alone = PageReader(render_report(analysis(verdicts=[CONDITIONAL])))
     both = PageReader(render_report(analysis(verdicts=[CONDITIONAL, SUPPORTED])))
-    held = f"Claims not drawn: {CONDITIONAL.id} (where order of the caption is canonical and shared is true)."
+    held = f"Claims not drawn: {CONDITIONAL.id} (where order of the caption is canonical and tied is true)."
 
     assert "too small to count" not in alone.charts()["rmg-by-attributes"]["datasets"]
     assert held in alone.words

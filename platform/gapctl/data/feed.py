@@ -58,7 +58,7 @@ class Batch(NamedTuple):
 
 
 class TrainingDraws:
-    """What a training is shown at any position: its share of the digits, captions by its own rule, or their pictures."""
+    """What a training is shown at any position: its share of the digits, captions by its rule, or their pictures."""
 
     def __init__(self, data: TrialData, config: TrialConfig, seed: int) -> None:
         about = mad_data(config)
