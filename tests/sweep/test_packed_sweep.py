@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gapctl.data.feed import load_trial_data
-from gapctl.ledger import Ledger
+from gapctl.ledger import Claimant, Ledger
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Trial
 from gapctl.sweep.worker import TrialWorker
@@ -36,6 +36,8 @@ def worker_for(pack: Sequence[Trial], runs: Path) -> TrialWorker:
         gpu=False,
         readers=0,
         workers=1,
+        claimant=Claimant("run", "sweep"),
+        expired={},
     )
     return worker
 

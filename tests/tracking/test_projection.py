@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Ledger
+from gapctl.ledger import Claimant, Ledger
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan
 from gapctl.spec.sweep import SweepFile
@@ -344,7 +344,7 @@ def test_a_trial_that_gave_no_sign_of_life_was_killed_and_one_that_did_is_runnin
     dead, alive, *_ = plan.trials
     runs.begin(dead, ROWS[:2])
     runs.begin(alive, ROWS[:1])
-    runs.ledger.trial(alive.id).beat(512)
+    runs.ledger.trial(alive.id).take(Claimant("run", "sweep"))
 
     synced = sync(plan, runs.ledger, uri)
 

@@ -1,0 +1,109 @@
+"""Two commands for the same trials share the work: none is trained twice, and what a killed one held is taken over."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gapctl.ledger import Ledger
+from sweeping import LONGEST_SECONDS, kill_all, start_sweep, wait_until
+from trained_alone import plan_trials, trained_alone
+
+pytestmark = pytest.mark.timeout(900)
+SHORT = ("base.train.samples=5_120", "base.evaluate.every=5_120", "base.evaluate.gallery=64")
+PREPARED = ("base.init_from.data.captions.attributes=3", "seeds=2")
+LONG = ("base.train.samples=40_960", "base.evaluate.every=40_960", "base.evaluate.gallery=64")
+
+
+def settings(*changes: str) -> list[str]:
+    return [text for change in changes for text in ("--set", change)]
+
+
+def lease_in(path: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) -> dict[str, dict[str, str]]:
+    """Every holder that each trial ever had, with the run that it trained for."""
+    holders: dict[str, dict[str, str]] = {}
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while any(sweep.poll() is None for sweep in sweeps) and time.monotonic() < deadline:
+        for path in runs.glob("*/lease.json"):
+            if lease := lease_in(path):
+                holders.setdefault(path.parent.name, {})[lease["holder"]] = lease["run"]
+        time.sleep(0.02)
+    return holders
+
+
+def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path) -> None:
+    options = [*settings(*SHORT, *PREPARED), "--set", "resources.cpus=2"]
+    sweeps = [start_sweep(tmp_path, *options) for _ in range(2)]
+    holders = holders_until_both_end(tmp_path / "runs", sweeps)
+    outputs = [sweep.communicate(timeout=10)[0] for sweep in sweeps]
+
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], "\n".join(outputs)
+    finished = {path.parent.name for path in (tmp_path / "runs").glob("*/result.json")}
+    trials = plan_trials(*SHORT, *PREPARED)
+    assert finished == {trial.id for trial in trials} | {str(trial.parent) for trial in trials}
+    assert {trial_id: len(each) for trial_id, each in holders.items()} == dict.fromkeys(finished, 1)
+    assert len({run for each in holders.values() for run in each.values()}) == 2
+    assert not list((tmp_path / "runs").glob("*/lease.json"))
+    for output in outputs:
+        assert "report: " in output
+        assert "6 of 6 trials to train" in output
+    assert any("(another sweep)" in output for output in outputs)
+
+
+def start_training(runs: Path, trial_id: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "gapctl", "train", "sweeps/imbalance.yaml", "--scale", "smoke", *settings(*LONG)]
+    return subprocess.Popen(
+        [*command, "--runs", str(runs), "--trial", trial_id],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_killed(tmp_path: Path) -> None:
+    runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
+    lease = runs / trial.id / "lease.json"
+    first = start_training(runs, trial.id)
+    wait_until(lambda: bool(list(runs.glob("*/checkpoints/0*.pt"))), first)
+    second = start_training(runs, trial.id)
+    assert second.stdout is not None
+    said = ""
+    while "waiting for it" not in said:
+        said = second.stdout.readline()
+        assert said
+    assert f"pid {first.pid} (another sweep)" in said
+    assert lease_in(lease)["pid"] == first.pid
+
+    kill_all(first)
+    output = second.communicate(timeout=LONGEST_SECONDS)[0]
+
+    assert second.returncode == 0, output
+    found = Ledger(str(runs)).result(trial.id)
+    assert found is not None
+    assert found.metrics == trained_alone(trial, tmp_path / "alone").metrics
+    assert not lease.exists()
+
+
+def test_a_training_that_is_stopped_lets_go(tmp_path: Path) -> None:
+    runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
+    training = start_training(runs, trial.id)
+    wait_until(lambda: bool(list(runs.glob("*/lease.json"))), training)
+    time.sleep(0.5)
+    training.send_signal(signal.SIGINT)
+    training.communicate(timeout=60)
+
+    assert training.returncode == 130
+    assert not list(runs.glob("*/lease.json"))
