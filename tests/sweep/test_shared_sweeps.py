@@ -2,21 +2,56 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gapctl.errors import InputError
 from gapctl.ledger import Ledger
+from gapctl.sweep.address import check_address
 from sweeping import LONGEST_SECONDS, kill_all, start_sweep, wait_until
 from trained_alone import plan_trials, trained_alone
 
 pytestmark = pytest.mark.timeout(900)
 SHORT = ("base.train.samples=5_120", "base.evaluate.every=5_120", "base.evaluate.gallery=64")
 PREPARED = ("base.init_from.data.captions.attributes=3", "seeds=2")
-LONG = ("base.train.samples=40_960", "base.evaluate.every=40_960", "base.evaluate.gallery=64")
+LONG = ("base.train.samples=12_800", "base.evaluate.every=12_800", "base.evaluate.gallery=64")
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """The address of a Ray with two CPUs, which both sweeps join: one start takes as long as the trainings."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    options = ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    with tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen(
+            [*command, *options, f"--temp-dir={folder}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            wait_until(lambda: answers(f"127.0.0.1:{port}"), head)
+            yield f"127.0.0.1:{port}"
+        finally:
+            kill_all(head)
+
+
+def answers(address: str) -> bool:
+    try:
+        check_address(address)
+    except InputError:
+        return False
+    return True
 
 
 def settings(*changes: str) -> list[str]:
@@ -43,8 +78,8 @@ def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) ->
     return holders
 
 
-def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path) -> None:
-    options = [*settings(*SHORT, *PREPARED), "--set", "resources.cpus=2"]
+def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path, cluster: str) -> None:
+    options = [*settings(*SHORT, *PREPARED), "--address", cluster]
     sweeps = [start_sweep(tmp_path, *options) for _ in range(2)]
     holders = holders_until_both_end(tmp_path / "runs", sweeps)
     outputs = [sweep.communicate(timeout=10)[0] for sweep in sweeps]

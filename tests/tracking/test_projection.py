@@ -108,6 +108,19 @@ def test_treatments_are_columns_whose_text_sorts_as_their_numbers(
     assert named[:4] == [f"attributes=0 init={init} seed={seed}" for init in ("0.07", "0.10") for seed in (0, 1)]
 
 
+def test_two_sweeps_that_show_the_same_trials_at_once_make_one_run_of_each(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    both = [Projection(finished, runs.ledger, uri) for _ in range(2)]
+    for trial in finished.trials:
+        for projection in both:
+            projection.show(trial)
+            projection.settle(closing=False)
+
+    assert len(shown.all()) == len(finished.trials) + 1
+    assert len(shown.models()) == len(finished.trials)
+
+
 def test_a_finished_trial_is_a_logged_model_with_its_last_metrics_and_where_its_weights_lie(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:

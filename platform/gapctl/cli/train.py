@@ -52,8 +52,12 @@ def train_command(
     try:
         for each in (*preparations, chosen):
             folder = _taken(each, ledger, claimant, console)
-            if folder is not None:
+            if folder is None:
+                continue
+            try:
                 _train(each, load_data(each.config.data, console), runs, plan.sweep.spec.resources, folder, console)
+            finally:
+                folder.rest()
     finally:
         ledger.note_begun(plan.sweep.spec.name)
 
@@ -107,7 +111,6 @@ def _train(
         raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
     finally:
         renewals.close()
-        folder.rest()
 
 
 def _so_far(report: dict[str, Any]) -> str:

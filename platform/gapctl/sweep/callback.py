@@ -8,6 +8,7 @@ from ray.tune import Callback
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report, Watcher
+from gapctl.sweep.losses import Losses
 
 
 class TuneEvents(Callback):
@@ -16,6 +17,7 @@ class TuneEvents(Callback):
     def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher], run: str = "") -> None:
         """`run` is what the leases of these trials name."""
         self._trials, self._ledger, self._watchers, self._run = trials, ledger, watchers, run
+        self._losses = Losses()
         self.finished: set[str] = set()
         self.failures: dict[str, str] = {}
         self.held: dict[str, Lease] = {}
@@ -32,10 +34,12 @@ class TuneEvents(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self._losses.progressed(trial, result["reports"])
         for report in result["reports"]:
             self._take(self._trials[report["trial"]], report)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._losses.lost(trial)
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
                 watcher.lost(self._trials[trial_id])
@@ -43,7 +47,7 @@ class TuneEvents(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.status != "ERROR":
             return
-        message = str(trial.get_error() or "its process or machine was lost too often")
+        message = self._losses.explained(trial)
         for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
             if mine.id not in self.failures and self._ledger.result(mine.id) is None:
                 self._ledger.trial(mine.id).fail(message)

@@ -18,13 +18,12 @@ from gapctl.spec.data import Data
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
+from gapctl.sweep.losses import RETRIES
 from gapctl.sweep.others import Others
 from gapctl.sweep.rounds import Outcome, Rounds, Trained
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
-
-LOST_PROCESS_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _tune(asked: _Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) 
             verbose=0,
             callbacks=[events],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     )
     with _signals_restored():

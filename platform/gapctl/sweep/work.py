@@ -93,7 +93,8 @@ class PackWork:
                 continue
             if found.done:
                 self._finish(place)
-            reports.append({"trial": trial.id, **asdict(found)})
+            saved = found.samples_seen if found.done else self._run.members[place].samples_saved
+            reports.append({"trial": trial.id, "saved": saved, **asdict(found)})
         return reports
 
     @property
@@ -164,4 +165,4 @@ def finished_report(result: Result) -> dict[str, Any]:
     """The last report of a trial whose result is in the ledger."""
     seen, loss = result.samples_seen, result.metrics.get("train/loss", math.nan)
     progress = Progress(seen, seen, samples_per_second=0.0, loss=loss, rows=(), done=True)
-    return {"trial": result.trial, **asdict(progress)}
+    return {"trial": result.trial, "saved": seen, **asdict(progress)}
