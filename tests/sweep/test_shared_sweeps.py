@@ -69,7 +69,7 @@ def lease_in(path: Path) -> dict[str, str]:
 def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) -> dict[str, dict[str, str]]:
     """Every holder that each trial ever had, with the run that it trained for."""
     holders: dict[str, dict[str, str]] = {}
-    deadline = time.monotonic() + LONGEST_SECONDS
+    deadline = time.monotonic() + 2 * LONGEST_SECONDS
     while any(sweep.poll() is None for sweep in sweeps) and time.monotonic() < deadline:
         for path in runs.glob("*/lease.json"):
             if lease := lease_in(path):
@@ -81,8 +81,12 @@ def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) ->
 def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path, cluster: str) -> None:
     options = [*settings(*SHORT, *PREPARED), "--address", cluster]
     sweeps = [start_sweep(tmp_path, *options) for _ in range(2)]
-    holders = holders_until_both_end(tmp_path / "runs", sweeps)
-    outputs = [sweep.communicate(timeout=10)[0] for sweep in sweeps]
+    try:
+        holders = holders_until_both_end(tmp_path / "runs", sweeps)
+    finally:
+        for sweep in sweeps:
+            sweep.send_signal(signal.SIGINT)  # one that ended has gone its way
+    outputs = [sweep.communicate(timeout=60)[0] for sweep in sweeps]
 
     assert [sweep.returncode for sweep in sweeps] == [0, 0], "\n".join(outputs)
     finished = {path.parent.name for path in (tmp_path / "runs").glob("*/result.json")}

@@ -49,7 +49,7 @@ class TuneEvents(Callback):
             return
         message = self._losses.explained(trial)
         for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
-            if mine.id not in self.failures and self._ledger.result(mine.id) is None:
+            if mine.id not in {*self.failures, *self.held} and self._ledger.result(mine.id) is None:
                 self._ledger.trial(mine.id).fail(message)
                 self._ledger.trial(mine.id).clear_lease(self._run)
                 self._fail(mine, message)

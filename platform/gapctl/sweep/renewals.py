@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from gapctl.errors import WorkError
 from gapctl.ledger import TrialFolder
 from gapctl.ledger.lease import RENEWAL_SECONDS
 
@@ -33,6 +32,6 @@ class Renewals:
         while not self._closed.wait(self._every):
             for folder in list(self._held()):
                 hold = folder.hold
-                with suppress(WorkError):
+                with suppress(Exception):
                     if hold is not None:
                         hold.renew_where_late()

@@ -72,9 +72,9 @@ class Rounds:
 
     def _interrupted(self, ready: Sequence[Trial], trained: Trained) -> bool:
         self._failures |= trained.failures
-        self._held |= trained.held
         for trial_id in (*trained.finished, *trained.failures):
             self._left.pop(trial_id, None)
+        self._held |= {trial_id: lease for trial_id, lease in trained.held.items() if trial_id in self._left}
         untold = [trial.id for trial in ready if trial.id in self._left and trial.id not in self._held]
         return any(not isinstance(result, Result) for result in self._ledger.results(untold))
 

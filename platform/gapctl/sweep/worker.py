@@ -180,7 +180,7 @@ class TrialWorker(tune.Trainable):
             self._packs = [[trial] for trial in left]
             return []
         (trial,) = left
-        self._folders.pop(trial.id).fail(message)
+        (self._folders.pop(trial.id, None) or Ledger(self._runs).trial(trial.id)).fail(message)
         return [{"trial": trial.id, "failure": message}]
 
 
