@@ -15,12 +15,14 @@ import pytest
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.sweep.address import check_address
+from sweep_without_ray import plan_of
 from sweeping import LONGEST_SECONDS, kill_all, start_sweep, wait_until
 from trained_alone import plan_trials, trained_alone
 
 pytestmark = pytest.mark.timeout(900)
 SHORT = ("base.train.samples=5_120", "base.evaluate.every=5_120", "base.evaluate.gallery=64")
 PREPARED = ("base.init_from.data.captions.attributes=3", "seeds=2")
+TINY = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
 LONG = ("base.train.samples=12_800", "base.evaluate.every=12_800", "base.evaluate.gallery=64")
 
 
@@ -78,6 +80,33 @@ def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) ->
     return holders
 
 
+def start_without_ray(runs: Path, *changes: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweep_without_ray", str(runs), *changes],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_with_the_same_plan_train_each_trial_once_those_that_others_begin_with_too(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    both = [start_without_ray(runs, *TINY, *PREPARED) for _ in range(2)]
+    holders = holders_until_both_end(runs, both)
+    trained = [process.communicate(timeout=60)[0].split() for process in both]
+
+    finished = {path.parent.name for path in runs.glob("*/result.json")}
+    assert [process.returncode for process in both] == [0, 0]
+    assert finished == {trial.id for trial in plan_of(*TINY, *PREPARED).trainings}
+    assert sorted(trained[0] + trained[1]) == sorted(finished)
+    assert all(trained)
+    assert {len(each) for each in holders.values()} == {1}
+    assert not list(runs.glob("*/lease.json"))
+
+
+@pytest.mark.slow
 def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path, cluster: str) -> None:
     options = [*settings(*SHORT, *PREPARED), "--address", cluster]
     sweeps = [start_sweep(tmp_path, *options) for _ in range(2)]
