@@ -85,7 +85,7 @@ def test_a_status_reads_of_each_trial_what_tells_its_state_once(made: TwoSweeps)
 
     asked = results({trial.id for trial in made.rates.trials})
     missing = made.rates.trials[-1].id
-    states = {f"/bucket/runs/{missing}/{name}" for name in ("failure.txt", "running.json")}
+    states = {f"/bucket/runs/{missing}/{name}" for name in ("failure.txt", "lease.json")}
     assert CountingStore.reads() == dict.fromkeys(asked | states, 1)
     assert CountingStore.most >= AT_ONCE
 

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -15,7 +16,7 @@ import pytest
 from command_line import gapctl, gapctl_process
 from gapctl import __version__
 from gapctl.cli.context import plan_for
-from gapctl.ledger import Ledger, Result
+from gapctl.ledger import Claimant, Ledger, Result
 from gapctl.plan.cost import Cost
 from gapctl.plan.identity import trial_id
 from sweep_texts import REPOSITORY, SHIPPED, TINY, edited
@@ -167,7 +168,9 @@ def in_every_state(tiny: Path) -> Path:
     for trial in (done, damaged):
         result = Result(trial.id, {"gap/rmg": 0.5}, 512, 61.5, {"python": "3"}, {"device": "cpu"})
         ledger.trial(trial.id).finish(result, b"weights")
-    ledger.trial(running.id).beat(128)
+    in_training = ledger.trial(running.id)
+    in_training.take(Claimant("run", "tiny"))
+    in_training.beat(128)
     ledger.trial(failed.id).fail("Traceback\nValueError: [/bold] no")
     (tiny.parent / "runs" / damaged.id / "result.json").write_text("{")
     return tiny
@@ -179,12 +182,13 @@ STATES = ["done", "running", "failed", "damaged", "missing"]
 def test_a_status_in_json_has_every_trial_with_its_state(in_every_state: Path) -> None:
     code, out, err = gapctl("status", str(in_every_state), "--runs", str(in_every_state.parent / "runs"), "--json")
     document = json.loads(out)
+    holder = f"held by {socket.gethostname()} pid {os.getpid()}"
 
     assert code == 1
     assert set(document) == {"trials", "totals"}
     assert [list(trial) for trial in document["trials"]] == [["trial", "label", "state", "detail"]] * 5
     assert [trial["state"] for trial in document["trials"]] == STATES
-    assert [trial["detail"] for trial in document["trials"]][:2] == ["62 s", "25%"]
+    assert [trial["detail"] for trial in document["trials"]][:2] == ["62 s", f"25%, {holder}"]
     assert document["totals"] == dict.fromkeys(STATES, 1)
     assert [line[:7] for line in err.splitlines()] == ["gapctl:"] * 2
 
@@ -194,7 +198,8 @@ def test_a_status_for_people_has_every_trial_and_tells_problems_apart(in_every_s
     lines = out.splitlines()
 
     assert code == 1
-    assert [re.split(r" {2,}", line)[2].strip() for line in lines[1:6]] == STATES
+    rows = [line for line in lines[1:] if re.match("[0-9a-f]{12} ", line)]
+    assert [re.split(r" {2,}", line)[2].strip() for line in rows] == STATES
     assert lines[-1] == "1 done, 1 running, 1 failed, 1 damaged, 1 missing"
     assert "failed: ValueError: [/bold] no; its traceback is in " in err
 

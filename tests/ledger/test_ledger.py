@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Declaration, Ledger, Result
+from gapctl.ledger import Claimant, Declaration, Ledger, Result
 from gapctl.ledger.declaration import declaration_to_json
 from gapctl.ledger.result import to_json
 from gapctl.ledger.trial_folder import TrialFolder
@@ -20,6 +20,7 @@ RESULT = Result(
     versions={"python": "3.11"},
     hardware={"device": "cpu", "threads": 1},
 )
+CLAIMANT = Claimant("run", "sweep")
 
 DECLARED = declaration_to_json(Declaration("imbalance", "Does it?", "00", True, {"smoke": "11"}, {"smoke": ["22"]}))
 
@@ -106,7 +107,7 @@ def test_the_newest_two_checkpoints_are_kept_newest_first(folder: TrialFolder) -
 
 def test_a_finished_trial_keeps_its_weights_and_drops_its_checkpoints(folder: TrialFolder, tmp_path: Path) -> None:
     folder.save_checkpoint(256, b"state")
-    folder.beat(256)
+    folder.take(CLAIMANT)
     folder.finish(RESULT, weights=b"weights")
 
     left = sorted(path.name for path in (tmp_path / "runs" / RESULT.trial).rglob("*") if path.is_file())
@@ -192,17 +193,19 @@ def test_a_failure_is_kept_until_the_trial_begins_again(folder: TrialFolder) -> 
 
 
 def test_a_trial_is_being_trained_only_while_it_reports(folder: TrialFolder, tmp_path: Path) -> None:
+    folder.take(CLAIMANT)
     folder.beat(256)
     assert folder.samples_being_trained() == 256
 
-    (tmp_path / "runs" / RESULT.trial / "running.json").write_text('{"samples_seen": 256, "time": 0}')
+    path = tmp_path / "runs" / RESULT.trial / "lease.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"renewed": 0.0}))
     assert folder.samples_being_trained() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"samples_seen": "many", "time": null}', b"\xff\xfe"])
-def test_a_damaged_heartbeat_is_none(folder: TrialFolder, tmp_path: Path, content: bytes) -> None:
-    folder.beat(256)
-    (tmp_path / "runs" / RESULT.trial / "running.json").write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"samples_seen": "many", "renewed": null}', b"\xff\xfe"])
+def test_a_damaged_lease_shows_no_training(folder: TrialFolder, tmp_path: Path, content: bytes) -> None:
+    folder.take(CLAIMANT)
+    (tmp_path / "runs" / RESULT.trial / "lease.json").write_bytes(content)
 
     assert folder.samples_being_trained() is None
 

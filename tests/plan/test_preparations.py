@@ -1,14 +1,17 @@
 """Trainings that others begin with: planned once, trained first, and told apart by what they are."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gapctl.ledger import Ledger, Result
 from gapctl.plan.make import make_plan
 from gapctl.plan.packs import packed
-from gapctl.plan.trials import Plan
-from gapctl.sweep.run import waves
+from gapctl.plan.trials import Plan, Trial
+from gapctl.sweep.others import Others
+from gapctl.sweep.rounds import Rounds, Trained
 from sweep_texts import complaints, document, loaded
 
 FULL = {"data.captions.attributes": 5}
@@ -46,12 +49,18 @@ def test_what_a_training_begins_with_is_part_of_what_it_is(tmp_path: Path) -> No
 
 
 def test_preparations_come_first(tmp_path: Path) -> None:
-    plan = planned(tmp_path)
-    first, second = waves(plan.trainings)
+    plan, ledger, asked = planned(tmp_path), Ledger(str(tmp_path / "runs")), []
 
-    assert tuple(first) == plan.preparations
-    assert tuple(second) == plan.trials
-    assert waves(plan.trials) == [list(plan.trials)]
+    def train(trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+        asked.append(tuple(trials))
+        for trial in trials:
+            ledger.trial(trial.id).finish(Result(trial.id, {}, 0, 0.0, {}, {}), b"weights")
+        return Trained({trial.id for trial in trials}, {}, {})
+
+    outcome = Rounds(plan.trainings, ledger, [], train, Others(ledger)).run()
+
+    assert asked == [plan.preparations, plan.trials]
+    assert not outcome.failures
 
 
 def test_what_trials_begin_with_can_be_the_treatment(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def files(folder: Path, pattern: str) -> list[Path]:
 def test_an_interrupted_sweep_saves_where_it_stands_and_says_how_to_go_on(tmp_path: Path) -> None:
     longer = ["--set", "base.train.samples=40_960", "--set", "base.evaluate.every=40_960", "--set", "resources.pack=2"]
     process = start_sweep(tmp_path, *longer)
-    wait_until(lambda: any(_samples(path) > 0 for path in files(tmp_path, "*/running.json")), process)
+    wait_until(lambda: any(_samples(path) > 0 for path in files(tmp_path, "*/lease.json")), process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
 
@@ -28,7 +28,7 @@ def test_an_interrupted_sweep_saves_where_it_stands_and_says_how_to_go_on(tmp_pa
     newest = [int(path.stem) for path in files(tmp_path, "*/checkpoints/0*.pt")]
     assert max(newest) > 0
     assert len({path.parent.parent for path in files(tmp_path, "*/checkpoints/0*.pt")}) == 2
-    assert not files(tmp_path, "*/running.json")
+    assert not files(tmp_path, "*/lease.json")
 
 
 def _samples(path: Path) -> int:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gapctl.data.feed import load_trial_data
-from gapctl.ledger import Ledger
+from gapctl.ledger import Claimant, Ledger
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Trial
 from gapctl.sweep.worker import TrialWorker
@@ -36,6 +36,8 @@ def worker_for(pack: Sequence[Trial], runs: Path) -> TrialWorker:
         gpu=False,
         readers=0,
         workers=1,
+        claimant=Claimant("run", "sweep"),
+        expired={},
     )
     return worker
 
@@ -103,3 +105,37 @@ def test_only_trials_of_one_shape_are_packed_and_packs_have_a_limit() -> None:
         frozenset({64}),
         frozenset({32}),
     }
+
+
+def test_a_trial_that_another_sweep_holds_is_left_to_it_and_its_pack_goes_on(tmp_path: Path) -> None:
+    theirs, ours = trials()
+    other = Ledger(str(tmp_path)).trial(theirs.id)
+    other.take(Claimant("theirs", "another"))
+    reports = reports_of(worker_for((theirs, ours), tmp_path))
+
+    assert [report["trial"] for report in reports if "held" in report] == [theirs.id]
+    assert [report["trial"] for report in reports if report.get("done")] == [ours.id]
+    assert other.result() is None
+    assert other.lease() == (other.hold and other.hold.lease)
+
+
+def test_a_training_that_is_taken_over_stops_unwritten_and_its_pack_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr("gapctl.training.member.BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("gapctl.sweep.worker.REPORT_SECONDS", 0.05)
+    taken, ours = trials()
+    worker, ledger = worker_for((taken, ours), tmp_path), Ledger(str(tmp_path))
+    worker.step()
+    (lease,) = ledger.contents([taken.id], "lease.json")
+    assert isinstance(lease, bytes)
+    other = ledger.trial(taken.id)
+    assert other.take(Claimant("theirs", "another"), expired=lease) is None
+    reports = reports_of(worker)
+
+    assert [report["trial"] for report in reports if "held" in report] == [taken.id]
+    assert [report["trial"] for report in reports if report.get("done")] == [ours.id]
+    assert other.result() is None
+    assert other.lease() == (other.hold and other.hold.lease)
+    assert ledger.trial(ours.id).lease() is None

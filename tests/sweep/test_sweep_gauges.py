@@ -55,7 +55,9 @@ def test_trials_are_done_running_failed_or_waiting(plan: Plan) -> None:
 def test_a_pack_that_lost_its_process_counts_the_trials_that_begin_anew(plan: Plan, tmp_path: Path) -> None:
     gauges, pack = Exported(plan, done_before=0), plan.trials[:2]
     events = TuneEvents({trial.id: trial for trial in plan.trials}, Ledger(str(tmp_path)), [gauges])
-    tune_trial = SimpleNamespace(config={"pack": [trial.id for trial in pack]})
+    tune_trial = SimpleNamespace(
+        trial_id="0", config={"pack": [trial.id for trial in pack]}, num_failures=1, get_error=lambda: None
+    )
 
     events.on_trial_recover(0, [], tune_trial)
 

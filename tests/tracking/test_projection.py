@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Ledger
+from gapctl.ledger import Claimant, Ledger
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan
 from gapctl.spec.sweep import SweepFile
@@ -106,6 +106,19 @@ def test_treatments_are_columns_whose_text_sorts_as_their_numbers(
     assert {one["attributes"] for one in params} == {"0", "1", "5"}
     named = sorted(found[trial.id].info.run_name for trial in plan.trials)
     assert named[:4] == [f"attributes=0 init={init} seed={seed}" for init in ("0.07", "0.10") for seed in (0, 1)]
+
+
+def test_two_sweeps_that_show_the_same_trials_at_once_make_one_run_of_each(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    both = [Projection(finished, runs.ledger, uri) for _ in range(2)]
+    for trial in finished.trials:
+        for projection in both:
+            projection.show(trial)
+            projection.settle(closing=False)
+
+    assert len(shown.all()) == len(finished.trials) + 1
+    assert len(shown.models()) == len(finished.trials)
 
 
 def test_a_finished_trial_is_a_logged_model_with_its_last_metrics_and_where_its_weights_lie(
@@ -344,7 +357,7 @@ def test_a_trial_that_gave_no_sign_of_life_was_killed_and_one_that_did_is_runnin
     dead, alive, *_ = plan.trials
     runs.begin(dead, ROWS[:2])
     runs.begin(alive, ROWS[:1])
-    runs.ledger.trial(alive.id).beat(512)
+    runs.ledger.trial(alive.id).take(Claimant("run", "sweep"))
 
     synced = sync(plan, runs.ledger, uri)
 

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from small_sweep import ROWS, Runs, Shown
 
+from gapctl.ledger import Claimant
 from gapctl.plan.trials import Plan
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.server import serving
@@ -68,7 +69,7 @@ def test_what_an_interrupted_sweep_leaves_was_killed(plan: Plan, runs: Runs, uri
         runs.ledger.trial(failed.id).fail("ValueError: no")
         tracker.failed(failed)
         runs.begin(interrupted, ROWS[:2])
-        runs.ledger.trial(interrupted.id).beat(1536)  # a sign of life from a moment ago
+        runs.ledger.trial(interrupted.id).take(Claimant("run", "sweep"))  # a sign of life from a moment ago
         outcome = tracker.close()
 
     assert outcome.problem is None

@@ -52,15 +52,16 @@ def status_command(
 
 def statuses(ledger: "Ledger", trials: Sequence["Trial"]) -> list[TrialStatus]:
     """What the ledger says of each trial."""
-    from gapctl.ledger.trial_folder import FAILURE, RUNNING
+    from gapctl.ledger.lease import LEASE
+    from gapctl.ledger.trial_folder import FAILURE
 
     results = ledger.results([trial.id for trial in trials])
     unfinished = [trial.id for trial, result in zip(trials, results, strict=True) if result is None]
     failures = dict(zip(unfinished, ledger.contents(unfinished, FAILURE), strict=True))
-    beats = dict(zip(unfinished, ledger.contents(unfinished, RUNNING), strict=True))
+    leases = dict(zip(unfinished, ledger.contents(unfinished, LEASE), strict=True))
 
     def status(trial: "Trial", result: "Result | WorkError | None") -> TrialStatus:
-        state = _ended(result) or _failed(ledger, trial, failures[trial.id]) or _going_on(trial, beats[trial.id])
+        state = _ended(result) or _failed(ledger, trial, failures[trial.id]) or _going_on(trial, leases[trial.id])
         return TrialStatus(trial.id, trial.label, *state)
 
     return [status(trial, result) for trial, result in zip(trials, results, strict=True)]
@@ -82,12 +83,14 @@ def _failed(ledger: "Ledger", trial: "Trial", content: bytes | WorkError | None)
 
 
 def _going_on(trial: "Trial", content: bytes | WorkError | None) -> tuple[State, str]:
-    from gapctl.ledger.trial_folder import samples_in
+    from gapctl.ledger.lease import lease_in
 
     if isinstance(content, WorkError):
         return "damaged", str(content)
-    samples = None if content is None else samples_in(content)
-    return ("missing", "") if samples is None else ("running", f"{samples / max(1, trial.config.train.samples):.0%}")
+    lease = lease_in(content)
+    if lease is None or not lease.seems_alive:
+        return "missing", ""
+    return "running", f"{lease.samples_seen / max(1, trial.config.train.samples):.0%}, {lease.held_by}"
 
 
 def _totals(rows: list[TrialStatus]) -> dict[str, int]:

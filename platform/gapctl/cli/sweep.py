@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from gapctl.ledger import Ledger
     from gapctl.plan.trials import Plan
-    from gapctl.sweep.run import Outcome, Remainder
+    from gapctl.sweep.rounds import Outcome
+    from gapctl.sweep.run import Remainder
     from gapctl.tracking.tracker import Tracker
 
 INTERRUPTED = 130
@@ -74,7 +75,8 @@ def _train(
     from gapctl.cli.preparing import load_data
     from gapctl.sweep.live import LiveTable
     from gapctl.sweep.log_lines import LogLines
-    from gapctl.sweep.run import Outcome, run_trials
+    from gapctl.sweep.rounds import Outcome
+    from gapctl.sweep.run import run_trials
     from gapctl.sweep.sweep_gauges import SweepGauges
     from gapctl.sweep.tracked import Tracked
 
@@ -86,6 +88,7 @@ def _train(
         return run_trials(
             todo.left,
             ledger,
+            sweep=plan.sweep.spec.name,
             resources=plan.sweep.spec.resources,
             load=lambda data: load_data(data, console, announce=True),
             watchers=[display, Tracked(tracker), gauges],

@@ -1,5 +1,6 @@
 """`gapctl train`: one trial of a sweep in this process, without Ray."""
 
+import time
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.data.load import Material
+    from gapctl.ledger import Claimant, Ledger, TrialFolder
     from gapctl.plan.trials import Trial
     from gapctl.spec.sweep import Resources
     from gapctl.sweep.work import PackWork
+
+INTERRUPTED = 130
 
 
 def train_command(
@@ -32,7 +36,7 @@ def train_command(
     from gapctl.cli.context import plan_for
     from gapctl.cli.preparing import load_data
     from gapctl.cli.terminal import plain_console
-    from gapctl.ledger import Ledger
+    from gapctl.ledger import Claimant, Ledger
     from gapctl.plan.choose import trial_by_id
 
     plan = plan_for(file, scale, overrides)
@@ -44,20 +48,60 @@ def train_command(
     ledger.require_writable()
     ledger.declare(plan)
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
+    claimant = Claimant.for_sweep(plan.sweep.spec.name)
     try:
         for each in (*preparations, chosen):
-            _train(each, load_data(each.config.data, console), runs, plan.sweep.spec.resources, console)
+            folder = _taken(each, ledger, claimant, console)
+            if folder is None:
+                continue
+            try:
+                _train(each, load_data(each.config.data, console), runs, plan.sweep.spec.resources, folder, console)
+            finally:
+                folder.rest()
     finally:
         ledger.note_begun(plan.sweep.spec.name)
 
 
-def _train(trial: "Trial", data: "Material", runs: str, resources: "Resources", console: "Console") -> None:
-    from gapctl.ledger import Ledger
+def _taken(trial: "Trial", ledger: "Ledger", claimant: "Claimant", console: "Console") -> "TrialFolder | None":
+    """The folder of a trial that is this process's to train, once no other trains it; None where another finished it.
+
+    A failure elsewhere is no reason not to try.
+    """
+    from gapctl.ledger import Result
+    from gapctl.sweep.others import LOOK_SECONDS, Free, Others
+
+    folder, others, told = ledger.trial(trial.id), Others(ledger), ""
+    expired: bytes | None = None
+    while (lease := folder.take(claimant, expired)) is not None:
+        if lease.holder != told:
+            console.print(f"{trial.label} ({trial.id}) is {lease.held_by} (another sweep); waiting for it")
+            told = lease.holder
+        try:
+            time.sleep(LOOK_SECONDS)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        standing = others.look([trial.id])[trial.id]
+        if isinstance(standing, Result):
+            break
+        expired = standing.expired if isinstance(standing, Free) else None
+    if folder.hold is not None and folder.result() is None:
+        return folder
+    folder.rest()
+    console.print(f"{trial.label} ({trial.id}) was finished by another sweep; nothing to train")
+    return None
+
+
+def _train(
+    trial: "Trial", data: "Material", runs: str, resources: "Resources", folder: "TrialFolder", console: "Console"
+) -> None:
+    from gapctl.sweep.renewals import Renewals
     from gapctl.sweep.work import PackWork
 
-    folder = Ledger(runs).trial(trial.id)
+    renewals = Renewals(lambda: [folder])
     try:
-        work = PackWork([trial], data, runs, threads=resources.cpus, gpu=resources.gpus != 0)
+        work = PackWork(
+            [trial], data, runs, threads=resources.cpus, gpu=resources.gpus != 0, folders={trial.id: folder}
+        )
         _advance(work, trial, console)
     except (GapctlError, typer.Exit):
         raise
@@ -65,6 +109,8 @@ def _train(trial: "Trial", data: "Material", runs: str, resources: "Resources", 
         folder.fail(traceback.format_exc())
         said = f"{trial.label} ({trial.id}) failed: {type(error).__name__}: {error}"
         raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
+    finally:
+        renewals.close()
 
 
 def _so_far(report: dict[str, Any]) -> str:
@@ -84,4 +130,4 @@ def _advance(work: "PackWork", trial: "Trial", console: "Console") -> None:
     except KeyboardInterrupt:
         work.interrupt()
         console.print("Interrupted; a checkpoint was written, and the same command goes on from it")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None

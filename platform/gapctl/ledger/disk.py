@@ -1,9 +1,14 @@
 """Small files below a folder of this machine."""
 
+import errno
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What file systems answer that know no second name for a file."""
 
 
 class Disk:
@@ -27,7 +32,7 @@ class Disk:
         """Puts the file in place, whole, also after a power cut."""
         target = self._at(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+        temporary = _beside(target)
         try:
             with temporary.open("wb") as file:
                 file.write(content)
@@ -36,6 +41,17 @@ class Disk:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Puts `new` where `old` lies, or nothing where it is None; whether it did. Of several that try, one does."""
+        target = self._at(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        ready = _beside(target)
+        try:
+            ready.write_bytes(new)
+            return (old is None or _took_away(target, old)) and _linked(ready, target)
+        finally:
+            ready.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Deletes the file."""
@@ -51,3 +67,45 @@ class Disk:
 
     def _at(self, name: str) -> Path:
         return self.root / name
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+def _took_away(target: Path, old: bytes) -> bool:
+    """Whether this process, and no other, took the file away while it was still `old`."""
+    away = _beside(target)
+    try:
+        if target.read_bytes() != old:
+            return False
+        target.rename(away)
+    except FileNotFoundError:
+        return False
+    try:
+        if away.read_bytes() == old:
+            return True
+        _linked(away, target)  # another process put its own there between the look and the taking
+        return False
+    finally:
+        away.unlink(missing_ok=True)
+
+
+def _linked(ready: Path, target: Path) -> bool:
+    """Whether the file got the target's name, which nothing had."""
+    try:
+        os.link(ready, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _copied(ready, target)
+    return True
+
+
+def _copied(ready: Path, target: Path) -> bool:
+    with suppress(FileExistsError), target.open("xb") as file:
+        file.write(ready.read_bytes())
+        return True
+    return False

@@ -53,6 +53,11 @@ class Folder:
         with self._reporting(name, "written"):
             self._files.write(name, content)
 
+    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Puts a file in place of `old`, or of none where that is None; whether it did, as one at most of several."""
+        with self._reporting(name, "written"):
+            return self._files.swap(name, old, new)
+
     def remove(self, name: str) -> None:
         """Deletes a file if it is there."""
         with self._reporting(name, "removed"), suppress(FileNotFoundError):

@@ -87,7 +87,8 @@ class Ledger:
 
     def declare(self, plan: Plan) -> Declaration:
         """Writes down the plan's hypotheses and design; what has begun stays as it was first declared."""
-        declaration = declared(self.declaration(plan.sweep.spec.name), plan, self._has_begun())
+        has_begun = self._has_begun()  # first, as another sweep declares before it begins
+        declaration = declared(self.declaration(plan.sweep.spec.name), plan, has_begun)
         self._keep_declaration(declaration)
         return declaration
 

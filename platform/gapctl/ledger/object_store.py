@@ -1,9 +1,16 @@
 """Small files below an address of an object store, or of whatever else fsspec knows."""
 
-from typing import TYPE_CHECKING, Final
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+CREATING: Final = frozenset({"s3", "gs", "memory"})
+"""Protocols whose file system writes a file only where there is none, if asked to."""
+MATCHING: Final = frozenset({"s3"})
+"""Those that write only in place of what the caller saw."""
+SETTLE_SECONDS: Final = 1.0
 
 
 class ObjectStore:
@@ -27,6 +34,25 @@ class ObjectStore:
         """Puts the file in place, whole."""
         self._files.pipe_file(self._at(name), content)
 
+    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Puts `new` where `old` lies, or nothing where it is None; whether it did.
+
+        Of several that try, one does where the store has conditional writes (S3; a new file also at Google); elsewhere
+        the last one, if the others write within `SETTLE_SECONDS` of it.
+        """
+        path = self._at(name)
+        condition = self._condition(path, old)
+        if self._content(path) != old:
+            return False
+        try:
+            self._files.pipe_file(path, new, **condition)
+        except Exception:  # each file system has its own for a condition that did not hold
+            if self._content(path) == old:
+                raise
+        if not self._is_conditional(old):
+            time.sleep(SETTLE_SECONDS)
+        return self._content(path) == new
+
     def remove(self, name: str) -> None:
         """Deletes the file."""
         if not self.exists(name):
@@ -41,6 +67,28 @@ class ObjectStore:
         """What lies directly in a folder."""
         self._files.invalidate_cache()
         return [str(entry).rsplit("/", 1)[-1] for entry in self._files.ls(self._at(under), detail=False)]
+
+    def _condition(self, path: str, old: bytes | None) -> dict[str, Any]:
+        """What tells the store to write only in place of what lies there now, which the caller then compares."""
+        if not self._is_conditional(old):
+            return {}
+        if old is None:
+            return {"mode": "create"}
+        try:
+            return {"IfMatch": self._files.info(path, refresh=True)["ETag"]}
+        except FileNotFoundError:
+            return {}
+
+    def _is_conditional(self, old: bytes | None) -> bool:
+        spoken = self._files.protocol
+        protocols = {spoken} if isinstance(spoken, str) else set(spoken)
+        return bool(protocols & (CREATING if old is None else MATCHING))
+
+    def _content(self, path: str) -> bytes | None:
+        try:
+            return bytes(self._files.cat_file(path))
+        except FileNotFoundError:
+            return None
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root

@@ -1,18 +1,14 @@
 """One trial's folder: its resolved configuration, history, checkpoints and, once it is done, its result."""
 
 import io
-import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import WorkError
 from gapctl.ledger.files import Folder
-from gapctl.ledger.json_document import AS_WRITTEN, parsed
+from gapctl.ledger.lease import LEASE, Claimant, Hold, Lease, lease_in, take
 from gapctl.ledger.result import Result, from_json, to_json
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Trial
@@ -24,36 +20,52 @@ CONFIGURATION: Final = "trial.yaml"
 HISTORY: Final = "history.parquet"
 MACHINE: Final = "machine.parquet"
 DIMENSIONS: Final = "dimensions.parquet"
-RUNNING: Final = "running.json"
 FAILURE: Final = "failure.txt"
 RESULT: Final = "result.json"
 """Written last: it is there if and only if the trial is done."""
 
 CHECKPOINTS_KEPT = 2
-HEARTBEAT_SECONDS = 120.0
-"""A trial that has not reported for this long is taken to be gone (killed, or its machine lost)."""
-
-
-@with_config(AS_WRITTEN)
-@dataclass(frozen=True)
-class _Beat:
-    samples_seen: int
-    time: float
-
-
-_BEAT: Final = TypeAdapter(_Beat)
 
 
 class TrialFolder:
-    """`runs/<trial id>/`; every file in it is written whole or not at all."""
+    """`runs/<trial id>/`; every file in it is written whole or not at all.
+
+    Who trains the trial takes its lease first, and what it then writes says whose it is.
+    """
 
     def __init__(self, runs: Folder, trial_id: str) -> None:
         self._runs = runs
         self.trial_id = trial_id
+        self.hold: Hold | None = None
 
     def path(self, name: str = "") -> str:
         """The address of a file of this trial."""
         return self._runs.path(f"{self.trial_id}/{name}")
+
+    def take(self, claimant: Claimant, expired: bytes | None = None) -> Lease | None:
+        """Makes the trial this process's to train, or returns the lease of the one that has it.
+
+        `expired` is the content of a lease that the caller saw go without renewal for its time.
+        """
+        found = take(self._runs, self.trial_id, claimant, expired)
+        if isinstance(found, Lease):
+            return found
+        self.hold = found
+        return None
+
+    def share(self, lease: Lease) -> None:
+        """Takes part in the training whose lease another process took: renews it, and writes in its name."""
+        self.hold = Hold(self._runs, self.trial_id, lease)
+
+    def lease(self) -> Lease | None:
+        """Whose the trial is, or None."""
+        return lease_in(self._read(LEASE))
+
+    def clear_lease(self, run: str) -> None:
+        """Removes what a process of this run, which has ended, left."""
+        found = self.lease()
+        if found is not None and found.run == run:
+            self._runs.remove(f"{self.trial_id}/{LEASE}")
 
     def begin(self, trial: Trial) -> None:
         """Writes `trial.yaml` and forgets an earlier failure."""
@@ -74,17 +86,20 @@ class TrialFolder:
         return self._runs.modified(f"{self.trial_id}/{CONFIGURATION}")
 
     def beat(self, samples_seen: int) -> None:
-        """Says that the trial is being trained now."""
-        self._write(RUNNING, json.dumps(asdict(_Beat(samples_seen, time.time()))).encode())
+        """Says that the trial is being trained now; raises LeaseLostError where another process took it over."""
+        if self.hold is not None:
+            self.hold.renew(samples_seen)
 
     def rest(self) -> None:
-        """Says that nobody trains the trial now; it goes on from its checkpoint."""
-        self._runs.remove(f"{self.trial_id}/{RUNNING}")
+        """Says that this process trains the trial no more; it goes on from its checkpoint."""
+        if self.hold is not None:
+            self.hold.release()
+            self.hold = None
 
     def samples_being_trained(self) -> int | None:
         """How far a live training has come, or None where none has reported lately."""
-        content = self._read(RUNNING)
-        return None if content is None else samples_in(content)
+        lease = self.lease()
+        return lease.samples_seen if lease is not None and lease.seems_alive else None
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         """Keeps the newest two checkpoints, so that a damaged newest one costs little."""
@@ -159,12 +174,17 @@ class TrialFolder:
         return found
 
     def finish(self, result: Result, weights: bytes) -> None:
-        """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`."""
+        """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`.
+
+        Raises LeaseLostError, and writes nothing, where another process took the trial over.
+        """
+        if self.hold is not None:
+            self.hold.require()
         self._write("checkpoints/final.pt", weights)
         self._write(RESULT, to_json(result))
         for name in self._checkpoints():
             self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
-        self._runs.remove(f"{self.trial_id}/{RUNNING}")
+        self.rest()
 
     def weights(self) -> bytes | None:
         """The final weights of a finished trial, or None."""
@@ -188,7 +208,7 @@ class TrialFolder:
     def fail(self, message: str) -> None:
         """Keeps the traceback of a training that went wrong."""
         self._write(FAILURE, message.encode())
-        self._runs.remove(f"{self.trial_id}/{RUNNING}")
+        self.rest()
 
     def failure(self) -> str | None:
         """The traceback of the last attempt, if it failed."""
@@ -226,15 +246,6 @@ class TrialFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         self._runs.write(f"{self.trial_id}/{name}", content)
-
-
-def samples_in(beat: bytes) -> int | None:
-    """How far the training has come whose heartbeat this is, or None where it is not of late, or damaged."""
-    try:
-        found = parsed(_BEAT, beat)
-    except ValueError:
-        return None
-    return found.samples_seen if time.time() - found.time < HEARTBEAT_SECONDS else None
 
 
 def failure_in(content: bytes) -> str:

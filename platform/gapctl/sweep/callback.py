@@ -5,53 +5,63 @@ from typing import Any
 
 from ray.tune import Callback
 
-from gapctl.ledger import Ledger
+from gapctl.ledger import Lease, Ledger
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report, Watcher
+from gapctl.sweep.losses import Losses
 
 
 class TuneEvents(Callback):
-    """Forwards what Tune notices, and remembers the trials that failed."""
+    """Forwards what Tune notices, and remembers the trials that failed and those that others hold."""
 
-    def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher]) -> None:
-        self._trials, self._ledger, self._watchers = trials, ledger, watchers
+    def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher], run: str = "") -> None:
+        """`run` is what the leases of these trials name."""
+        self._trials, self._ledger, self._watchers, self._run = trials, ledger, watchers, run
+        self._losses = Losses()
+        self.finished: set[str] = set()
         self.failures: dict[str, str] = {}
-        self._finished: set[str] = set()
+        self.held: dict[str, Lease] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for its own resumption, which the ledger takes the place of."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        for trial_id in set(trial.config["pack"]) - self._finished:
+        for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
                 watcher.started(self._trials[trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self._losses.progressed(trial, result["reports"])
         for report in result["reports"]:
             self._take(self._trials[report["trial"]], report)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        for trial_id in set(trial.config["pack"]) - self._finished:
+        self._losses.lost(trial)
+        for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
                 watcher.lost(self._trials[trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.status != "ERROR":
             return
-        message = str(trial.get_error() or "its process or machine was lost too often")
+        message = self._losses.explained(trial)
         for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
-            if mine.id not in self.failures and self._ledger.result(mine.id) is None:
+            if mine.id not in {*self.failures, *self.held} and self._ledger.result(mine.id) is None:
                 self._ledger.trial(mine.id).fail(message)
+                self._ledger.trial(mine.id).clear_lease(self._run)
                 self._fail(mine, message)
 
     def _take(self, trial: Trial, report: Mapping[str, Any]) -> None:
-        if trial.id in self._finished:
+        if trial.id in self.finished:
             return  # a pack that lost its process tells of its finished trials once more
         if "failure" in report:
             self._fail(trial, report["failure"])
+            return
+        if "held" in report:
+            self._leave(trial, Lease(**report["held"]))
             return
         for watcher in self._watchers:
             watcher.progressed(_report(trial, report))
@@ -63,10 +73,15 @@ class TuneEvents(Callback):
         if result is None:
             self._fail(trial, f"it is done, but not in {self._ledger.root}; expected a folder that every node sees")
             return
-        self._finished.add(trial.id)
+        self.finished.add(trial.id)
         self.failures.pop(trial.id, None)
         for watcher in self._watchers:
             watcher.finished(trial, result)
+
+    def _leave(self, trial: Trial, lease: Lease) -> None:
+        self.held[trial.id] = lease
+        for watcher in self._watchers:
+            watcher.held(trial, lease)
 
     def _fail(self, trial: Trial, message: str) -> None:
         self.failures[trial.id] = message

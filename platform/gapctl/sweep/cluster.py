@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gapctl.errors import InputError
+from gapctl.errors import InputError, WorkError
 from gapctl.sweep.address import REMEDY
 
 QUIET = {
@@ -17,34 +17,60 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
+ATTEMPTS = 2
+
 
 @contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
-    """Starts or joins Ray, and lets go of it in the end; a cluster that cannot be joined raises InputError.
+    """Starts or joins Ray, and lets go of it in the end.
 
+    A cluster that cannot be joined raises InputError, a Ray that does not start WorkError.
     Ray waits minutes for one that does not answer: `check_address` asks first.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
 
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address is None:
-            raise
-        raise InputError(
-            f"--address {address}: Ray cannot join a cluster there: {_first_line(error)}. {REMEDY}"
-        ) from error
+    if address is None:
+        _start()
+    else:
+        _join(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    """Ray waits half a minute for its own processes, which on a busy machine may be too short once."""
+    import ray
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _init("local", include_dashboard=False)
+            return
+        except Exception as error:  # Ray raises no narrower one where its processes do not come up
+            ray.shutdown()
+            if attempt == ATTEMPTS:
+                raise WorkError(
+                    f"Ray did not start on this machine in {ATTEMPTS} attempts: {_first_line(error)}. Is it very busy, "
+                    "or its disk or memory full? Nothing was begun; the same command tries again"
+                ) from error
+
+
+def _join(address: str) -> None:
+    try:
+        _init(address, include_dashboard=None)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"--address {address}: Ray cannot join a cluster there: {_first_line(error)}. {REMEDY}"
+        ) from error
+
+
+def _init(address: str, include_dashboard: bool | None) -> None:
+    import ray
+
+    ray.init(address=address, include_dashboard=include_dashboard, logging_level=logging.ERROR, log_to_driver=False)
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gapctl.ledger import Result
+from gapctl.ledger import Lease, Result
 from gapctl.plan.trials import Trial
 
 
@@ -26,6 +26,9 @@ class Watcher(Protocol):
     def started(self, trial: Trial) -> None: ...
 
     def progressed(self, report: Report) -> None: ...
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it, and is so far."""
 
     def finished(self, trial: Trial, result: Result) -> None: ...
 

@@ -10,10 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gapctl.ledger import Result
+from gapctl.ledger import Lease, Result
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report
-from gapctl.sweep.progress import Progress, RunningTrial, clock, outcome, reason
+from gapctl.sweep.progress import HeldTrial, Progress, RunningTrial, clock, outcome, reason
 
 RECENT: Final = 5
 """Ended trials that stay in sight."""
@@ -49,6 +49,10 @@ class LiveTable:
         """A trial told how far it is."""
         self._progress.progressed(report)
 
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it."""
+        self._progress.held(trial, lease)
+
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""
         self._progress.finished(trial)
@@ -67,11 +71,11 @@ class LiveTable:
         recent = self._ended[-RECENT:]
         lines = [Text(text, style="dim", no_wrap=True, overflow="ellipsis") for text in recent]
         room = max(1, self._console.height - len(recent) - OTHER_LINES)
-        rows = list(self._progress.running.values())
+        rows: list[RunningTrial | HeldTrial] = [*self._progress.running.values(), *self._progress.elsewhere.values()]
         more = [Text(f"and {len(rows) - room} more in training")] if len(rows) > room else []
         return Group(*lines, self._table(rows[:room]), *more, Text(self._progress.in_words()))
 
-    def _table(self, rows: Sequence[RunningTrial]) -> Table:
+    def _table(self, rows: Sequence[RunningTrial | HeldTrial]) -> Table:
         table = Table(box=None, pad_edge=False)
         table.add_column("trial", overflow="fold")
         for name in ("", "", "samples/s", "loss", "RMG", "left"):
@@ -79,7 +83,10 @@ class LiveTable:
         width = WIDE_BAR if self._console.width >= WIDE else NARROW_BAR
         for row in rows:
             bar = ProgressBar(total=1.0, completed=row.share, width=width)
-            table.add_row(Text(row.trial.label), bar, f"{row.share:.0%}", *_figures(row))
+            if isinstance(row, HeldTrial):
+                table.add_row(Text(f"{row.trial.label} {row.words}", style="dim"), bar, f"{row.share:.0%}")
+            else:
+                table.add_row(Text(row.trial.label), bar, f"{row.share:.0%}", *_figures(row))
         return table
 
 

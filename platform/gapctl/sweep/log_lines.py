@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.console import Console
 
-from gapctl.ledger import Result
+from gapctl.ledger import Lease, Result
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report
 from gapctl.sweep.progress import STARTING, Progress, outcome, reason
@@ -22,6 +22,7 @@ class LogLines:
         self._console = console
         self._progress = Progress(trials, done_before)
         self._said_at = time.monotonic()
+        self._holders: dict[str, str] = {}
 
     def __enter__(self) -> "LogLines":
         self._say(STARTING)
@@ -43,6 +44,13 @@ class LogLines:
         if time.monotonic() - self._said_at >= QUIET_SECONDS:
             running, rate = len(self._progress.running), self._progress.rate
             self._say(f"{self._progress.in_words()}; {running} in training at {rate:,.0f} samples/s")
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it; said once of each holder."""
+        words = self._progress.held(trial, lease).words
+        if self._holders.get(trial.id) != lease.holder:
+            self._holders[trial.id] = lease.holder
+            self._say(f"{trial.label}: {words}")
 
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""

@@ -4,9 +4,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from gapctl.ledger import Result
+from gapctl.ledger import Lease, Result
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report
 
@@ -36,6 +36,19 @@ class RunningTrial:
         return (self.samples_total - self.samples_seen) / self.rate if self.rate else math.nan
 
 
+class HeldTrial(NamedTuple):
+    """A trial that another sweep trains."""
+
+    trial: Trial
+    lease: Lease
+    share: float
+
+    @property
+    def words(self) -> str:
+        """Whose it is."""
+        return f"{self.lease.held_by} (another sweep)"
+
+
 class Progress:
     """Keeps count of a sweep's trials; `done_before` were finished when it began."""
 
@@ -44,6 +57,7 @@ class Progress:
         self._seen: dict[str, int] = dict.fromkeys(self._samples, 0)
         self._running: dict[str, RunningTrial] = {}
         self._failed: set[str] = set()
+        self._held: dict[str, HeldTrial] = {}
         self._started_at: float | None = None
         self.done, self.total = done_before, done_before + len(trials)
 
@@ -51,6 +65,11 @@ class Progress:
     def running(self) -> Mapping[str, RunningTrial]:
         """The trials in training, by id."""
         return self._running
+
+    @property
+    def elsewhere(self) -> Mapping[str, HeldTrial]:
+        """The trials that other sweeps train, by id."""
+        return self._held
 
     @property
     def failed(self) -> int:
@@ -71,6 +90,7 @@ class Progress:
         """A trial got its process."""
         self._started_at = self._started_at or time.monotonic()
         self._failed.discard(trial.id)
+        self._held.pop(trial.id, None)
         self._running[trial.id] = RunningTrial(trial, samples_total=self._samples[trial.id])
 
     def progressed(self, report: Report) -> None:
@@ -82,6 +102,12 @@ class Progress:
         for evaluated in report.rows:
             row.rmg = evaluated.get(RMG, row.rmg)
         self._seen[report.trial.id] = report.samples_seen
+
+    def held(self, trial: Trial, lease: Lease) -> HeldTrial:
+        """Another sweep trains it."""
+        self._running.pop(trial.id, None)
+        self._held[trial.id] = HeldTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
+        return self._held[trial.id]
 
     def finished(self, trial: Trial) -> None:
         """A trial's result is in the ledger."""
@@ -99,7 +125,8 @@ class Progress:
         if self._started_at is None:
             return f"{counts}; {STARTING}"
         failed = f", {self.failed} failed" if self._failed else ""
-        return f"{counts}{failed}, {clock(self.seconds_left())} left"
+        held = f", {len(self._held)} trained by other sweeps" if self._held else ""
+        return f"{counts}{failed}{held}, {clock(self.seconds_left())} left"
 
     def seconds_left(self) -> float:
         """From the speed of everything trained since the start of this run; NaN before anything is."""
@@ -111,6 +138,7 @@ class Progress:
 
     def _end(self, trial: Trial) -> None:
         self._running.pop(trial.id, None)
+        self._held.pop(trial.id, None)
         self._seen[trial.id] = self._samples[trial.id]
 
 

@@ -5,11 +5,12 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from gapctl.errors import WorkError
-from gapctl.ledger import Ledger, Result
+from gapctl.ledger import Claimant, Ledger, Result
 from gapctl.plan.left import left_of
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Plan, Trial
@@ -17,11 +18,12 @@ from gapctl.spec.data import Data
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
+from gapctl.sweep.losses import RETRIES
+from gapctl.sweep.others import Others
+from gapctl.sweep.rounds import Outcome, Rounds, Trained
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
-
-LOST_PROCESS_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,15 @@ class Remainder:
     damaged: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a sweep did: failures by trial id, and whether it was stopped before its end."""
+class _Asked(NamedTuple):
+    """What all rounds of a sweep train with."""
 
-    failures: Mapping[str, str] = field(default_factory=dict)
-    interrupted: bool = False
+    ledger: Ledger
+    claimant: Claimant
+    resources: Resources
+    data: "Mapping[str, Material]"
+    watchers: Sequence[Watcher]
+    scratch: str
 
 
 def remainder(plan: Plan, ledger: Ledger) -> Remainder:
@@ -54,71 +59,26 @@ def run_trials(
     trials: Sequence[Trial],
     ledger: Ledger,
     *,
+    sweep: str,
     resources: Resources,
     load: "Callable[[Data], Material]",
     watchers: Sequence[Watcher],
     address: str | None,
 ) -> Outcome:
-    """Trains `trials` on Ray, those that others begin with before them.
+    """Trains `trials` on Ray, those that others begin with before them, and waits for what other sweeps train of them.
 
-    `load` is called once for each data source, and the result is shared by all.
+    `load` is called once for each data source, and the result is shared by all; `sweep` is named in leases.
     """
     data = {
         place: load(config)
         for place, config in {trial.config.data.address: trial.config.data for trial in trials}.items()
     }
-    failures: dict[str, str] = {}
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        for wave in waves(trials):
-            hindrances = {trial.id: why for trial in wave if (why := _hindrance(trial, ledger))}
-            ready = [trial for trial in wave if trial.id not in hindrances]
-            for trial_id, why in hindrances.items():
-                ledger.trial(trial_id).fail(why)
-            failures |= hindrances
-            if ready:
-                failures |= _tune(ready, ledger, resources, data, watchers, scratch)
-            if _interrupted(ready, ledger, failures):
-                return Outcome(failures=failures, interrupted=True)
-    return Outcome(failures=failures, interrupted=False)
+        asked = _Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch)
+        return Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger)).run()
 
 
-def waves(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """The trials in the order in which they can be trained: first those that begin with none of the others."""
-    listed = {trial.id for trial in trials}
-    first = [trial for trial in trials if trial.parent not in listed]
-    return [wave for wave in (first, [trial for trial in trials if trial.parent in listed]) if wave]
-
-
-def _hindrance(trial: Trial, ledger: Ledger) -> str:
-    """Why a trial cannot begin with its parent's weights; nothing where it can, or has no parent."""
-    if trial.parent is None:
-        return ""
-    folder = ledger.trial(trial.parent)
-    try:
-        if folder.result() is None:
-            return f"it begins with the weights of {trial.parent}, which was not trained"
-    except WorkError as error:
-        return f"it begins with the weights of {trial.parent}: {error}"
-    if folder.weights() is None:
-        return (
-            f"it begins with the weights of {trial.parent}, which are gone. Move {folder.path()} away and run the "
-            "sweep again: it trains that one anew"
-        )
-    return ""
-
-
-def _interrupted(trials: Sequence[Trial], ledger: Ledger, failures: Mapping[str, str]) -> bool:
-    return any(trial.id not in failures and ledger.result(trial.id) is None for trial in trials)
-
-
-def _tune(
-    trials: Sequence[Trial],
-    ledger: Ledger,
-    resources: Resources,
-    data: "Mapping[str, Material]",
-    watchers: Sequence[Watcher],
-    scratch: str,
-) -> Mapping[str, str]:
+def _tune(asked: _Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
@@ -126,18 +86,21 @@ def _tune(
     from gapctl.sweep.offer import request_of
     from gapctl.sweep.worker import TrialWorker
 
+    resources = asked.resources
     packs = packed(trials, resources.pack)
     by_id = {trial.id: trial for trial in trials}
-    events = TuneEvents(by_id, ledger, watchers)
+    events = TuneEvents(by_id, asked.ledger, asked.watchers, asked.claimant.run)
     request = request_of(resources)
     shared = {
         "trials": by_id,
-        "data": data,
-        "runs": ledger.everywhere,
+        "data": asked.data,
+        "runs": asked.ledger.everywhere,
         "threads": resources.cpus,
         "gpu": request.gpu,
         "readers": resources.readers,
         "workers": resources.workers,
+        "claimant": asked.claimant,
+        "expired": expired,
     }
     trainable = tune.with_parameters(TrialWorker, **shared)
     tuner = tune.Tuner(
@@ -150,16 +113,16 @@ def _tune(
         ),
         run_config=tune.RunConfig(
             name="sweep",
-            storage_path=scratch,
+            storage_path=asked.scratch,
             verbose=0,
             callbacks=[events],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     )
     with _signals_restored():
         tuner.fit()
-    return events.failures
+    return Trained(events.finished, events.failures, events.held)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import ray
 
 from gapctl.data.load import Material
 from gapctl.errors import GapctlError, WorkError
+from gapctl.ledger import Lease, Ledger
 from gapctl.plan.trials import Trial
 
 STEPS: Final = 16
@@ -28,6 +29,7 @@ class Asked(NamedTuple):
     threads: int
     gpu: bool
     readers: int
+    lease: Lease
 
 
 @ray.remote(num_cpus=0)
@@ -117,6 +119,8 @@ def work_together(told: dict[str, Any]) -> None:
 
     asked: Asked = told["asked"]
     group = current_group()
+    folder = Ledger(asked.runs).trial(asked.trial.id)
+    folder.share(asked.lease)
     work = PackWork(
         [asked.trial],
         asked.material,
@@ -125,6 +129,7 @@ def work_together(told: dict[str, Any]) -> None:
         gpu=asked.gpu,
         readers=asked.readers,
         group=group,
+        folders={asked.trial.id: folder},
     )
     stop = False
     while work.unfinished and not stop:

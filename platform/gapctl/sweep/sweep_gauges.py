@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from gapctl.ledger import Result
+from gapctl.ledger import Lease, Result
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report
 from gapctl.sweep.progress import Progress
@@ -44,6 +44,11 @@ class SweepGauges:
         """A trial told how far it is."""
         self._progress.progressed(report)
         self._look_at_nodes()
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it: here it waits."""
+        self._progress.held(trial, lease)
+        self._show()
 
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gapctl.ledger import Result
+from gapctl.ledger import Lease, Result
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report
 
@@ -13,6 +13,8 @@ class Marks(Protocol):
     def started(self, trial: Trial) -> None: ...
 
     def progressed(self, trial: Trial) -> None: ...
+
+    def held(self, trial: Trial) -> None: ...
 
     def finished(self, trial: Trial) -> None: ...
 
@@ -33,6 +35,10 @@ class Tracked:
         """A trial was evaluated; reports without an evaluation bring nothing to show."""
         if report.rows:
             self._tracker.progressed(report.trial)
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it."""
+        self._tracker.held(trial)
 
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""

@@ -1,7 +1,7 @@
 """One trial, or some packed together, from begin to result in the ledger; for a Ray worker and for `gapctl train`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import torch
 from gapctl.data.load import Material
 from gapctl.data.pairs.feed import Reader
 from gapctl.errors import WorkError
-from gapctl.ledger import Ledger, Result
+from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.plan.trials import Trial
 from gapctl.sweep.machine_log import MachineLog
 from gapctl.training.group import ALONE, Group
@@ -43,7 +43,7 @@ class PackWork:
 
     `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs; `gpu` allows one.
     `readers` are the CPUs with which Ray Data reads pairs, 0 for a thread of this process. Of the workers in `group`,
-    which train one trial together, the first writes.
+    which train one trial together, the first writes. `folders` are those of the trials whose leases the caller has.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class PackWork:
         gpu: bool,
         readers: int = 0,
         group: Group = ALONE,
+        folders: Mapping[str, TrialFolder] | None = None,
     ) -> None:
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
@@ -63,7 +64,7 @@ class PackWork:
             torch.cuda.reset_peak_memory_stats(self.device)
         self._trials, self._group = trials, group
         ledger = Ledger(runs)
-        self._folders = [ledger.trial(trial.id) for trial in trials]
+        self._folders = [(folders or {}).get(trial.id) or ledger.trial(trial.id) for trial in trials]
         members = []
         for trial, folder in zip(trials, self._folders, strict=True):
             if group.rank == 0:
@@ -92,7 +93,8 @@ class PackWork:
                 continue
             if found.done:
                 self._finish(place)
-            reports.append({"trial": trial.id, **asdict(found)})
+            saved = found.samples_seen if found.done else self._run.members[place].samples_saved
+            reports.append({"trial": trial.id, "saved": saved, **asdict(found)})
         return reports
 
     @property
@@ -163,4 +165,4 @@ def finished_report(result: Result) -> dict[str, Any]:
     """The last report of a trial whose result is in the ledger."""
     seen, loss = result.samples_seen, result.metrics.get("train/loss", math.nan)
     progress = Progress(seen, seen, samples_per_second=0.0, loss=loss, rows=(), done=True)
-    return {"trial": result.trial, **asdict(progress)}
+    return {"trial": result.trial, "saved": seen, **asdict(progress)}

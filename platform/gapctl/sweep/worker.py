@@ -2,14 +2,16 @@
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from gapctl.errors import WorkError
-from gapctl.ledger import Ledger
+from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, TrialFolder
 from gapctl.plan.trials import Trial
 from gapctl.sweep.gauges import TrialGauges
+from gapctl.sweep.renewals import Renewals
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
@@ -21,15 +23,16 @@ REPORT_SECONDS = 1.0
 class TrialWorker(tune.Trainable):
     """Advances the pack of trials that Tune hands it (`pack`, their ids); keeps its process for the next one.
 
-    The ledger, not Tune, keeps checkpoints: a trial that Tune starts again finds its own.
+    The ledger, not Tune, keeps checkpoints: a trial that Tune starts again finds its own. A trial whose lease another
+    process has is reported as held and left to it.
     A training that raises is wrong and is reported as failed at once, after the trials that were packed with it have
     been tried alone; a process or machine that vanishes, or a ledger that cannot be read or written, is an accident:
     Tune notices it, and tries again.
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), and each trial's
-        `threads`, `gpu`, `readers` and `workers`."""
+        """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), each trial's `threads`,
+        `gpu`, `readers` and `workers`, for whom leases are taken (`claimant`), and those that `expired`, by trial."""
         self._trials: Mapping[str, Trial] = shared["trials"]
         self._data: Mapping[str, Material] = shared["data"]
         self._runs: str = shared["runs"]
@@ -37,6 +40,10 @@ class TrialWorker(tune.Trainable):
         self._gpu: bool = shared["gpu"]
         self._readers: int = shared["readers"]
         self._workers: int = shared["workers"]
+        self._claimant: Claimant = shared["claimant"]
+        self._expired: Mapping[str, bytes] = shared["expired"]
+        self._folders: dict[str, TrialFolder] = {}
+        self._renewals = Renewals(lambda: self._folders.values())
         self._packs: list[list[Trial]] = []
         self._told: set[str] = set()
         self._work: Work | None = None
@@ -57,7 +64,7 @@ class TrialWorker(tune.Trainable):
         self._told |= {report["trial"] for report in reports if report.get("done")}
         if self._work is not None and not self._work.unfinished:
             self._work = None
-            self._packs.pop(0)
+            self._let_go(self._packs.pop(0))
         return {"reports": reports, "done": not self._packs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
@@ -69,9 +76,10 @@ class TrialWorker(tune.Trainable):
         """Nothing: a trial finds its checkpoint in the ledger when its work begins."""
 
     def cleanup(self) -> None:
-        """Saves where interrupted trials stand."""
+        """Saves where interrupted trials stand, and lets others train them."""
         if self._work is not None:
             self._work.interrupt()
+        self._let_go([self._trials[trial_id] for trial_id in self._folders])
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         self.cleanup()
@@ -79,11 +87,13 @@ class TrialWorker(tune.Trainable):
 
     def _reports(self) -> list[dict[str, Any]]:
         try:
-            if self._work is None and (found := self._finished_before()):
+            if self._work is None and (found := self._not_ours()):
                 return found
             if self._work is None:
                 self._work = self._begun(self._packs[0])
             reports = self._work.advance(REPORT_SECONDS)
+        except LeaseLostError as lost:
+            return self._taken_over(lost)
         except WorkError:
             self._work = None
             raise
@@ -100,22 +110,64 @@ class TrialWorker(tune.Trainable):
 
         data = self._data[pack[0].config.data.address]
         if self._workers == 1:
-            return PackWork(pack, data, self._runs, threads=self._threads, gpu=self._gpu, readers=self._readers)
+            return PackWork(
+                pack,
+                data,
+                self._runs,
+                threads=self._threads,
+                gpu=self._gpu,
+                readers=self._readers,
+                folders=self._folders,
+            )
         (trial,) = pack
-        asked = Asked(trial, data, self._runs, self._threads, self._gpu, self._readers)
+        hold = self._folders[trial.id].hold
+        assert hold is not None
+        asked = Asked(trial, data, self._runs, self._threads, self._gpu, self._readers, hold.lease)
         return SharedWork(asked, self._workers)
 
-    def _finished_before(self) -> list[dict[str, Any]]:
-        """Takes trials with a result out of the pack: a process may vanish between a result and its last report."""
-        from gapctl.sweep.work import finished_report
+    def _not_ours(self) -> list[dict[str, Any]]:
+        """Takes the pack's leases; reports, and takes out of it, the trials that others hold and those with a result.
 
-        ledger, pack = Ledger(self._runs), self._packs[0]
-        results = [result for trial in pack if (result := ledger.result(trial.id)) is not None]
-        done = {result.trial for result in results}
-        self._packs[0] = [trial for trial in pack if trial.id not in done]
+        A result is looked for once the lease is had, as another may have finished it until then. A process of this
+        sweep may also have vanished between a result and its last report.
+        """
+        pack = self._packs[0]
+        reports = [report for trial in pack if trial.id not in self._folders and (report := self._taken(trial))]
+        self._packs[0] = [trial for trial in pack if trial.id in self._folders]
         if not self._packs[0]:
             self._packs.pop(0)
-        return [finished_report(result) for result in results]
+        return reports
+
+    def _taken(self, trial: Trial) -> dict[str, Any] | None:
+        """Nothing where the trial is ours to train, else the report that says why not."""
+        from gapctl.sweep.work import finished_report
+
+        folder = Ledger(self._runs).trial(trial.id)
+        other = folder.take(self._claimant, self._expired.get(trial.id))
+        if other is not None:
+            return held_report(trial, other)
+        self._folders[trial.id] = folder
+        result = folder.result()
+        if result is None:
+            return None
+        self._let_go([trial])
+        return finished_report(result)
+
+    def _taken_over(self, lost: LeaseLostError) -> list[dict[str, Any]]:
+        """Leaves a trial to who has it now, unwritten; those packed with it go on from their checkpoints."""
+        self._work = None
+        left = [trial for trial in self._packs.pop(0) if trial.id not in self._told]
+        self._let_go(left)
+        others = [trial for trial in left if trial.id != lost.trial_id]
+        self._packs = [others] if others else []
+        self._gauges.rest(self._trials[lost.trial_id])
+        return [held_report(self._trials[lost.trial_id], lost.lease)]
+
+    def _let_go(self, trials: list[Trial]) -> None:
+        for trial in trials:
+            folder = self._folders.pop(trial.id, None)
+            if folder is not None:
+                folder.rest()
 
     def _failed(self, message: str) -> list[dict[str, Any]]:
         """A trial alone has failed; of several, each goes on alone from its checkpoint."""
@@ -124,10 +176,14 @@ class TrialWorker(tune.Trainable):
         for trial in left:
             self._gauges.rest(trial)
         if len(left) > 1:
-            for trial in left:
-                Ledger(self._runs).trial(trial.id).rest()
+            self._let_go(left)
             self._packs = [[trial] for trial in left]
             return []
         (trial,) = left
-        Ledger(self._runs).trial(trial.id).fail(message)
+        (self._folders.pop(trial.id, None) or Ledger(self._runs).trial(trial.id)).fail(message)
         return [{"trial": trial.id, "failure": message}]
+
+
+def held_report(trial: Trial, lease: Lease) -> dict[str, Any]:
+    """The report of a trial that another process trains."""
+    return {"trial": trial.id, "held": asdict(lease)}

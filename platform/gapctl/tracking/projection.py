@@ -1,7 +1,7 @@
 """A plan's trials in MLflow: whatever the ledger has and MLflow lacks is added, and nothing twice."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapctl.ledger import Ledger
@@ -65,12 +65,12 @@ class Projection:
         if story is None:
             return None
         self._stories[trial.id] = story
-        mirror = self._trials.get(trial.id)
+        mirror = self._trials.get(trial.id) or self._made_meanwhile(TRIAL, trial.id, lambda tags: True)
         if mirror is not None and mirror.contradicts(story.rows, complete=story.status == "FINISHED"):
             mirror.remove(mirror.tag(MODEL))
             mirror = None
         created = mirror is None
-        mirror = mirror or self._create(trial, story)
+        mirror = self._trials[trial.id] = mirror or self._create(trial, story)
         self._bring_up(mirror, trial, story, anew=created)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
@@ -115,13 +115,20 @@ class Projection:
 
     def _is_of_this_sweep(self, tags: Mapping[str, str]) -> bool:
         sweep = self._plan.sweep
-        return (tags.get(SCALE), tags.get(OVERRIDES, "")) == (scale_of(sweep), overrides_of(sweep))
+        asked = scale_of(sweep), overrides_of(sweep)
+        return TRIAL not in tags and (tags.get(SCALE), tags.get(OVERRIDES, "")) == asked
 
-    def _runs(self) -> "Iterator[Run]":
+    def _made_meanwhile(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> Mirror | None:
+        """The run that another sweep over the same trials made since this was opened, if it did."""
+        runs = (run for run in self._runs(f"tags.`{tag}` = '{value}'") if wanted(run.data.tags))
+        return next((Mirror(self._client, run) for run in runs), None)
+
+    def _runs(self, where: str = "") -> "Iterator[Run]":
         token: Any = None
         while True:
             page = self._client.search_runs(
                 [self.experiment_id],
+                where,
                 max_results=PAGE,
                 order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
                 page_token=token,
@@ -133,7 +140,8 @@ class Projection:
     def _sweep_run(self) -> Mirror:
         sweep = self._plan.sweep
         if self._parent is None:
-            self._parent = self._new_run(self._began(), sweep_tags(sweep))
+            there = self._made_meanwhile(SCALE, scale_of(sweep), self._is_of_this_sweep)
+            self._parent = there or self._new_run(self._began(), sweep_tags(sweep))
         if not self._parent_is_current:
             self._parent.put(sweep_files(sweep))
             note = {} if self._parent.tag(VERDICTS) else {NOTE: sweep_note(sweep, None, "", "")}
@@ -153,8 +161,7 @@ class Projection:
         return min((began for began in times if began is not None), default=time.time())
 
     def _create(self, trial: Trial, story: Story) -> Mirror:
-        self._trials[trial.id] = self._new_run(story.began, self._tags(trial))
-        return self._trials[trial.id]
+        return self._new_run(story.began, self._tags(trial))
 
     def _tags(self, trial: Trial) -> dict[str, str]:
         """A trial that two scales share has one run, below the sweep that showed it last."""

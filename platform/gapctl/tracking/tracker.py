@@ -70,6 +70,10 @@ class Tracker:
         """The ledger has a new evaluation of the trial."""
         self._mark(trial)
 
+    def held(self, trial: Trial) -> None:
+        """Another sweep trains it, and shows it; how it stands is in its lease."""
+        self._running.pop(trial.id, None)
+
     def finished(self, trial: Trial) -> None:
         """The ledger has the trial's result."""
         self._running[trial.id] = False

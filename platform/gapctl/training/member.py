@@ -93,6 +93,8 @@ class Member:
         self._evaluation = evaluation_of(data, config, device) if leads else None
         self._last_loss = math.nan
         self._saved_at = time.monotonic()
+        self.samples_saved = self.samples_seen
+        """Pairs trained on until the newest checkpoint."""
         self._save_seconds = 0.0
         self._beat_at = -math.inf
         self._reported = (self.steps, len(self._state.rows))
@@ -204,7 +206,7 @@ class Member:
         self._state.feed = self._counted.state() if self._counted.samples else {}
         started = time.monotonic()
         self._store.save_checkpoint(self.samples_seen, to_blob(self.model, optimizer, self._state))
-        self._saved_at = time.monotonic()
+        self._saved_at, self.samples_saved = time.monotonic(), self.samples_seen
         self._save_seconds = self._saved_at - started
 
     def weights(self) -> bytes:

@@ -1,0 +1,188 @@
+"""A trial's lease: who trains it. No two processes hold one at a time, and one that is not renewed ends."""
+
+import json
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+from pydantic import TypeAdapter, with_config
+
+from gapctl.errors import WorkError
+from gapctl.ledger.files import Folder
+from gapctl.ledger.json_document import AS_WRITTEN, parsed
+from gapctl.ledger.process import Process, is_gone, this_process
+
+LEASE: Final = "lease.json"
+LEASE_SECONDS: Final = 120.0
+"""A lease that nobody renewed for so long has ended: its holder was killed or froze, or its machine was lost."""
+RENEWAL_SECONDS: Final = 10.0
+ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """On whose behalf trials are taken: one run of a command (`run`, unlike all others) for a sweep."""
+
+    run: str
+    sweep: str
+
+    @classmethod
+    def for_sweep(cls, name: str) -> "Claimant":
+        """A new run of a command."""
+        return cls(uuid.uuid4().hex, name)
+
+
+@with_config(AS_WRITTEN)
+@dataclass(frozen=True)
+class Lease:
+    """`runs/<trial>/lease.json`: its holder (one attempt), for which run and sweep, in which process, and since when.
+
+    Times are the holder's clock in seconds since 1970 and only shown: clocks of machines differ.
+    """
+
+    holder: str
+    run: str
+    sweep: str
+    host: str
+    machine: str
+    pid: int
+    started: str
+    taken: float
+    renewed: float
+    samples_seen: int
+
+    @property
+    def process(self) -> Process:
+        """The process that holds it."""
+        return Process(self.host, self.machine, self.pid, self.started)
+
+    @property
+    def held_by(self) -> str:
+        """`held by node-7 pid 4711`."""
+        return f"held by {self.host} pid {self.pid}"
+
+    @property
+    def seems_alive(self) -> bool:
+        """Whether its holder showed itself of late, as far as clocks and processes tell at one look."""
+        return time.time() - self.renewed < LEASE_SECONDS and not is_gone(self.process)
+
+
+_DOCUMENT: Final = TypeAdapter(Lease)
+UNREADABLE: Final = Lease("", "", "another version", "an unknown machine", "", 0, "", 0.0, 0.0, 0)
+"""Stands for a lease that this version cannot read; it ends like others."""
+
+
+class LeaseLostError(WorkError):
+    """Another process trains the trial now; what this one has of it must not be written any more."""
+
+    def __init__(self, trial_id: str, lease: Lease | None) -> None:
+        super().__init__(trial_id, lease)
+        self.trial_id, self.lease = trial_id, lease or UNREADABLE
+
+    def __str__(self) -> str:
+        return f"{self.trial_id} is {self.lease.held_by}, which took it over when this process did not renew its lease"
+
+
+class Hold:
+    """A process's hold on a trial, from the taking of its lease to its release."""
+
+    def __init__(self, runs: Folder, trial_id: str, lease: Lease) -> None:
+        self.lease = lease
+        self._runs, self._trial_id, self._name = runs, trial_id, _name(trial_id)
+        self._one_at_a_time, self._released, self._looked_at = threading.Lock(), False, lease.renewed
+
+    def renew(self, samples_seen: int) -> None:
+        """Says that the trial is still trained, and how far it is; raises LeaseLostError where another has it."""
+        with self._one_at_a_time:
+            self._write(replace(self._own(), renewed=time.time(), samples_seen=samples_seen))
+
+    def renew_where_late(self) -> None:
+        """Renews it if nobody has since this was last asked; raises LeaseLostError where another has it."""
+        with self._one_at_a_time:
+            if self._released:
+                return
+            found = self._own()
+            if found.renewed == self._looked_at:
+                found = replace(found, renewed=time.time())
+                self._write(found)
+            self._looked_at = found.renewed
+
+    def require(self) -> None:
+        """Raises LeaseLostError where another has the trial."""
+        with self._one_at_a_time:
+            self._own()
+
+    def release(self) -> None:
+        """Lets others take the trial at once."""
+        with self._one_at_a_time:
+            self._released = True
+            found = lease_in(self._runs.read(self._name))
+            if found is not None and found.holder == self.lease.holder:
+                self._runs.remove(self._name)
+
+    def _write(self, lease: Lease) -> None:
+        self._runs.write(self._name, _to_json(lease))
+        self.lease = lease
+
+    def _own(self) -> Lease:
+        """The lease as it lies there; put back where it is gone, as between a taker's look at it and its mistake."""
+        content = self._runs.read(self._name)
+        if content is None and self._runs.swap(self._name, None, _to_json(self.lease)):
+            return self.lease
+        found = lease_in(content if content is not None else self._runs.read(self._name))
+        if found is None or found.holder != self.lease.holder:
+            raise LeaseLostError(self._trial_id, found)
+        return found
+
+
+def take(runs: Folder, trial_id: str, claimant: Claimant, expired: bytes | None = None) -> Hold | Lease:
+    """The hold on a trial, or the lease of whoever has it.
+
+    A lease is free where its process is no more, where an earlier attempt of the same run left it (Ray has given that
+    process up), and where it still is what the caller saw expire.
+    """
+    found = runs.read(_name(trial_id))
+    for _ in range(ATTEMPTS):
+        lease = lease_in(found)
+        if found is not None and found != expired and not _is_free(lease, claimant):
+            return lease or UNREADABLE
+        mine = _new_lease(claimant)
+        if runs.swap(_name(trial_id), found, _to_json(mine)):
+            return Hold(runs, trial_id, mine)
+        found = runs.read(_name(trial_id))
+    return lease_in(found) or UNREADABLE
+
+
+def lease_in(content: bytes | None) -> Lease | None:
+    """The lease in a file's content; None where there is none, or what cannot be read."""
+    try:
+        return None if content is None else parsed(_DOCUMENT, content)
+    except ValueError:
+        return None
+
+
+def _is_free(lease: Lease | None, claimant: Claimant) -> bool:
+    return lease is not None and (lease.run == claimant.run or is_gone(lease.process))
+
+
+def _new_lease(claimant: Claimant) -> Lease:
+    now, process = time.time(), this_process()
+    return Lease(
+        holder=uuid.uuid4().hex,
+        run=claimant.run,
+        sweep=claimant.sweep,
+        **asdict(process),
+        taken=now,
+        renewed=now,
+        samples_seen=0,
+    )
+
+
+def _to_json(lease: Lease) -> bytes:
+    return (json.dumps(asdict(lease), indent=1) + "\n").encode()
+
+
+def _name(trial_id: str) -> str:
+    return f"{trial_id}/{LEASE}"

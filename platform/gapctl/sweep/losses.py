@@ -1,0 +1,91 @@
+"""Processes that vanish: forgiven as long as a trial gets on between two of them, and explained where it does not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+RETRIES: Final = 3
+"""How often a trial is tried again from one and the same checkpoint."""
+RAY_KILLED_IT: Final = ("memory usage threshold", "running low on memory")
+"""What Ray says of a process that its memory monitor ended, and of no other."""
+LESS_MEMORY: Final = (
+    "let fewer trials run at once (more resources.cpus for each) or fewer share a process (resources.pack), give "
+    "train.micro_batches, or take a machine with more memory"
+)
+
+
+@dataclass
+class _Course:
+    """Of one process's trials: where their checkpoints stand, and how often it was lost since they last moved."""
+
+    saved: int = 0
+    losses: int = 0
+    counted: int = 0
+    for_memory: int = 0
+
+
+class Losses:
+    """Tells Tune how many more losses each of its trials may have: `RETRIES` since the last checkpoint.
+
+    So a trial on spot machines may be lost any number of times, and one that ends its own process is given up soon.
+    """
+
+    def __init__(self) -> None:
+        self._courses: dict[str, _Course] = {}
+        self._saved: dict[str, int] = {}
+        self._kernel_kills = kernel_kills()
+
+    def progressed(self, tune_trial: Any, reports: list[Mapping[str, Any]]) -> None:
+        """Takes note of new checkpoints, after which all losses are forgiven."""
+        course = self._course(tune_trial)
+        for report in reports:
+            if "saved" in report:
+                self._saved[report["trial"]] = max(report["saved"], self._saved.get(report["trial"], 0))
+        saved = sum(self._saved.get(trial_id, 0) for trial_id in tune_trial.config["pack"])
+        if saved > course.saved:
+            course.saved, course.losses, course.for_memory = saved, 0, 0
+            tune_trial.max_failures = tune_trial.num_failures + RETRIES
+
+    def lost(self, tune_trial: Any) -> None:
+        """Counts a loss, unless Ray announced it beforehand (a machine that was to be taken away)."""
+        course = self._course(tune_trial)
+        if tune_trial.num_failures > course.counted:
+            course.counted = tune_trial.num_failures
+            course.losses += 1
+            course.for_memory += self._was_for_memory(str(tune_trial.get_error() or ""))
+        tune_trial.max_failures = tune_trial.num_failures + RETRIES - course.losses
+
+    def explained(self, tune_trial: Any) -> str:
+        """What became of a trial that Tune gave up, its last line in plain words."""
+        self.lost(tune_trial)
+        course, told = self._course(tune_trial), str(tune_trial.get_error() or "").strip()
+        if told.rpartition("\n")[2].startswith("gapctl."):
+            return told
+        place = f"{course.losses} times at the same place, after {course.saved:,} samples"
+        if course.for_memory:
+            why = f"its process was ended for want of memory, {place}: {LESS_MEMORY}"
+        else:
+            why = (
+                f"its process vanished {place}. Most likely its machine had too little memory (`dmesg` then says so) "
+                f"or a library crashed; against the first, {LESS_MEMORY}"
+            )
+        return f"{told}\n{why}".strip()
+
+    def _course(self, tune_trial: Any) -> _Course:
+        return self._courses.setdefault(tune_trial.trial_id, _Course())
+
+    def _was_for_memory(self, told: str) -> bool:
+        """Whether Ray says so of the latest loss, or the kernel of this machine ended a process meanwhile."""
+        before, self._kernel_kills = self._kernel_kills, kernel_kills()
+        latest = told.rpartition("Failure # ")[2]
+        return self._kernel_kills > before or any(words in latest for words in RAY_KILLED_IT)
+
+
+def kernel_kills(counts: Path = Path("/proc/vmstat")) -> int:
+    """How many processes this machine's kernel ended for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = counts.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,238 @@
+"""A trial's lease has one holder at a time, who loses it when it stops to renew it or its process ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result
+from gapctl.ledger.disk import Disk
+from gapctl.ledger.process import Process, is_gone, this_process
+from gapctl.ledger.trial_folder import TrialFolder
+
+TRIAL = "0123456789ab"
+RESULT = Result(TRIAL, {"gap/rmg": 0.25}, 512, 1.5, {}, {})
+OURS, THEIRS = Claimant("ours", "imbalance"), Claimant("theirs", "entropy")
+HOLDER = """
+import sys, time
+from gapctl.ledger import Claimant, Ledger
+assert Ledger(sys.argv[1]).trial(sys.argv[2]).take(Claimant("theirs", "entropy")) is None
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(params=["disk", "memory"])
+def runs(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new ledger's address."""
+    return str(tmp_path / "runs") if request.param == "disk" else f"memory://{tmp_path.name}-leases/runs"
+
+
+def folder_in(runs: str) -> TrialFolder:
+    return Ledger(runs).trial(TRIAL)
+
+
+def taken(runs: str, claimant: Claimant = OURS) -> TrialFolder:
+    folder = folder_in(runs)
+    assert folder.take(claimant) is None
+    return folder
+
+
+def content_of(folder: TrialFolder) -> bytes:
+    (found,) = Ledger(str(folder.path()).rsplit("/", 2)[0]).contents([TRIAL], "lease.json")
+    assert isinstance(found, bytes)
+    return found
+
+
+def held(folder: TrialFolder) -> Lease:
+    assert folder.hold is not None
+    return folder.hold.lease
+
+
+def test_a_lease_names_its_holder_and_keeps_others_away(runs: str) -> None:
+    ours = taken(runs)
+    ours.beat(256)
+
+    found = folder_in(runs).take(THEIRS)
+    assert found == held(ours)
+    assert found is not None
+    assert found.process == this_process()
+    assert (found.run, found.sweep, found.samples_seen) == ("ours", "imbalance", 256)
+    assert found.held_by == f"held by {this_process().host} pid {os.getpid()}"
+
+
+@pytest.mark.parametrize("end", ["rest", "fail", "finish"])
+def test_a_trial_that_ended_is_free(runs: str, end: str) -> None:
+    folder = taken(runs)
+    {"rest": folder.rest, "fail": lambda: folder.fail("no"), "finish": lambda: folder.finish(RESULT, b"")}[end]()
+
+    taken(runs, THEIRS)
+
+
+def test_an_attempt_that_ray_gave_up_leaves_its_trial_to_the_next_of_the_same_sweep(runs: str) -> None:
+    first, second = taken(runs), taken(runs)
+
+    assert held(first).holder != held(second).holder
+    with pytest.raises(LeaseLostError, match=f"{TRIAL} is held by .* pid .*, which took it over"):
+        first.beat(512)
+
+
+def test_who_lost_a_lease_writes_no_result_and_keeps_its_hands_off_the_new_one(runs: str) -> None:
+    lost = taken(runs, THEIRS)
+    ours = folder_in(runs)
+    assert ours.take(OURS, expired=content_of(lost)) is None
+
+    with pytest.raises(LeaseLostError):
+        lost.finish(RESULT, b"weights")
+    lost.rest()
+
+    assert ours.result() is None
+    assert ours.weights() is None
+    assert ours.lease() == held(ours)
+
+
+def test_a_lease_that_was_renewed_after_it_was_seen_to_expire_is_not_taken(runs: str) -> None:
+    theirs = taken(runs, THEIRS)
+    seen = content_of(theirs)
+    theirs.beat(256)
+
+    assert folder_in(runs).take(OURS, expired=seen) == held(theirs)
+
+
+def test_a_lease_that_is_gone_is_put_back_by_its_holder(runs: str) -> None:
+    ours = taken(runs)
+    ours.clear_lease("ours")
+    assert ours.lease() is None
+    ours.beat(256)
+
+    assert folder_in(runs).take(THEIRS) == held(ours)
+
+
+def test_a_lease_that_cannot_be_read_holds_until_it_was_seen_to_expire(runs: str) -> None:
+    Ledger(runs).keep(f"{TRIAL}/lease.json", b'{"by": "a later version"}')
+
+    found = folder_in(runs).take(OURS)
+    assert found is not None
+    assert "an unknown machine" in found.held_by
+    assert folder_in(runs).take(OURS, expired=b'{"by": "a later version"}') is None
+
+
+def test_only_a_lease_that_nobody_renewed_is_renewed_beside_the_training(runs: str) -> None:
+    ours = taken(runs)
+    assert ours.hold is not None
+    ours.beat(256)
+    ours.hold.renew_where_late()
+    as_renewed_by_the_training = content_of(ours)
+    assert held(ours).samples_seen == 256
+
+    ours.hold.renew_where_late()
+    assert content_of(ours) != as_renewed_by_the_training
+    assert held(ours).samples_seen == 256
+
+    hold = ours.hold
+    ours.rest()
+    hold.renew_where_late()
+    assert folder_in(runs).lease() is None
+
+
+def test_a_killed_holder_is_gone_at_once(tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, runs, TRIAL], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        lease = folder_in(runs).take(OURS)
+        assert lease is not None
+        assert lease.pid == holder.pid
+        assert lease.seems_alive
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie, of which nobody has asked
+
+    assert not lease.seems_alive
+    taken(runs)
+    holder.communicate()
+
+
+def test_another_process_with_the_same_number_is_another() -> None:
+    me = this_process()
+
+    assert not is_gone(me)
+    assert is_gone(replace(me, started="1"))
+    assert is_gone(Process(me.host, me.machine, 2**22 + 1, me.started))
+    assert not is_gone(Process(me.host, "another machine", 2**22 + 1, me.started))
+
+
+def test_of_many_that_take_a_trial_at_once_one_has_it(runs: str) -> None:
+    claimants = [Claimant(f"run {number}", "imbalance") for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        others = list(pool.map(lambda claimant: folder_in(runs).take(claimant), claimants))
+
+    assert sum(other is None for other in others) == 1
+
+
+def test_of_many_that_take_over_what_expired_one_has_it(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    for number in range(50):
+        name = f"{number}/lease.json"
+        assert disk.swap(name, None, b"expired")
+        with ThreadPoolExecutor(4) as pool:
+            new = [f"{number} {taker}".encode() for taker in range(4)]
+            won = list(pool.map(partial(disk.swap, name, b"expired"), new))
+        assert sum(won) == 1
+        assert disk.read(name) == new[won.index(True)]
+        assert disk.names(str(number)) == ["lease.json"]
+
+
+def _race(place: str) -> int:
+    disk = Disk(Path(place))
+    return sum(disk.swap(f"{number}/lease.json", None, str(os.getpid()).encode()) for number in range(200))
+
+
+def test_processes_that_take_the_same_trials_share_them(tmp_path: Path) -> None:
+    with get_context("fork").Pool(2) as pool:
+        shares = pool.map(_race, [str(tmp_path)] * 2)
+
+    assert sum(shares) == 200
+
+
+def test_a_file_system_without_second_names_has_one_holder_too(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    with mock.patch("os.link", side_effect=PermissionError(1, "Operation not permitted")):
+        assert disk.swap("lease.json", None, b"ours")
+        assert not disk.swap("lease.json", None, b"theirs")
+        assert not disk.swap("lease.json", b"other", b"theirs")
+        assert disk.swap("lease.json", b"ours", b"theirs")
+    assert disk.read("lease.json") == b"theirs"
+
+
+def test_what_another_put_there_between_look_and_taking_stays(tmp_path: Path) -> None:
+    disk, read = Disk(tmp_path), Path.read_bytes
+    disk.write("lease.json", b"expired")
+
+    def read_before_another_takes_it(path: Path) -> bytes:
+        content = read(path)
+        if path.name == "lease.json":
+            disk.write("lease.json", b"another's")
+        return content
+
+    with mock.patch.object(Path, "read_bytes", read_before_another_takes_it):
+        assert not disk.swap("lease.json", b"expired", b"ours")
+    assert disk.read("lease.json") == b"another's"
+    assert [path.name for path in tmp_path.iterdir()] == ["lease.json"]
+
+
+def test_a_lease_is_json_that_people_read(tmp_path: Path) -> None:
+    taken(str(tmp_path))
+
+    document = json.loads((tmp_path / TRIAL / "lease.json").read_text())
+    assert {"holder", "host", "pid", "sweep", "taken", "renewed", "samples_seen"} < set(document)

@@ -1,0 +1,170 @@
+"""Rounds of a sweep beside another one: what it holds is waited for, counted when done, and taken when it is gone."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from gapctl.ledger import Claimant, Lease, Ledger, Result
+from gapctl.ledger.lease import LEASE
+from gapctl.ledger.process import this_process
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Trial
+from gapctl.spec.load import load_sweep
+from gapctl.sweep import rounds
+from gapctl.sweep.others import FailedElsewhere, Free, Others
+from gapctl.sweep.rounds import Outcome, Rounds, Trained
+from sweep_texts import TINY, written
+
+OURS, THEIRS = Claimant("ours", "tiny"), Claimant("theirs", "tiny")
+
+
+class Sweep:
+    """A sweep over two trials without Ray: what it is asked to train it trains at once, if it gets the lease."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger(str(folder / "runs"))
+        self.trials = make_plan(load_sweep(written(folder, TINY), "quick"), lambda data: "f" * 64).trials
+        self.trained: list[str] = []
+        self.heard: list[tuple[str, str]] = []
+
+    def train(self, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+        finished, held = set[str](), dict[str, Lease]()
+        for trial in trials:
+            folder = self.ledger.trial(trial.id)
+            other = folder.take(OURS, expired.get(trial.id))
+            if other is not None:
+                held[trial.id] = other
+                continue
+            self.trained.append(trial.id)
+            folder.finish(Result(trial.id, {}, 0, 0.0, {}, {}), b"")
+            finished.add(trial.id)
+        return Trained(finished, {}, held)
+
+    def run(self, lease_seconds: float = 60.0) -> Outcome:
+        with mock.patch.object(rounds, "LOOK_SECONDS", 0.01):
+            return Rounds(self.trials, self.ledger, [self], self.train, Others(self.ledger, lease_seconds)).run()
+
+    def started(self, trial: Trial) -> None: ...
+
+    def progressed(self, report: object) -> None: ...
+
+    def lost(self, trial: Trial) -> None: ...
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        self.heard.append(("held", f"{lease.samples_seen}"))
+
+    def finished(self, trial: Trial, result: Result) -> None:
+        self.heard.append(("finished", trial.id))
+
+    def failed(self, trial: Trial, message: str) -> None:
+        self.heard.append(("failed", message))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    return Sweep(tmp_path)
+
+
+def test_what_another_sweep_finishes_is_not_trained_again(sweep: Sweep) -> None:
+    theirs, ours = sweep.trials
+    folder = sweep.ledger.trial(theirs.id)
+    folder.take(THEIRS)
+    steps = [
+        lambda: folder.beat(256),
+        lambda: folder.beat(512),
+        lambda: folder.finish(Result(theirs.id, {}, 512, 1.0, {}, {}), b""),
+    ]
+
+    with mock.patch.object(rounds.time, "sleep", side_effect=lambda seconds: steps.pop(0)()):
+        outcome = sweep.run()
+
+    assert not outcome.failures
+    assert not outcome.interrupted
+    assert sweep.trained == [ours.id]
+    assert sweep.heard == [("held", "256"), ("held", "512"), ("finished", theirs.id)]
+
+
+def test_what_another_sweep_lets_go_is_taken(sweep: Sweep) -> None:
+    theirs, ours = sweep.trials
+    folder = sweep.ledger.trial(theirs.id)
+    folder.take(THEIRS)
+    threading.Timer(0.1, folder.rest).start()
+
+    assert not sweep.run().failures
+    assert sweep.trained == [ours.id, theirs.id]
+
+
+def test_what_went_wrong_in_another_sweep_is_not_tried_again_at_once(sweep: Sweep) -> None:
+    theirs, ours = sweep.trials
+    folder = sweep.ledger.trial(theirs.id)
+    folder.take(THEIRS)
+    threading.Timer(0.1, folder.fail, ["Traceback\nValueError: no"]).start()
+
+    assert sweep.run().failures == {theirs.id: "Traceback\nValueError: no"}
+    assert sweep.trained == [ours.id]
+
+
+def test_a_lease_that_nobody_renews_is_taken_after_its_time_whatever_its_clock_says(sweep: Sweep) -> None:
+    theirs, ours = sweep.trials
+    folder = sweep.ledger.trial(theirs.id)
+    folder.take(THEIRS)
+    with mock.patch("time.time", return_value=4e9):  # a machine whose clock is far ahead
+        folder.beat(256)
+
+    assert not sweep.run(lease_seconds=0.2).failures
+    assert sweep.trained == [ours.id, theirs.id]
+
+
+def test_an_interruption_while_waiting_ends_the_sweep(sweep: Sweep) -> None:
+    sweep.ledger.trial(sweep.trials[0].id).take(THEIRS)
+
+    with mock.patch.object(rounds.time, "sleep", side_effect=KeyboardInterrupt):
+        assert sweep.run().interrupted
+
+
+def test_a_round_that_leaves_a_trial_untold_was_interrupted(sweep: Sweep) -> None:
+    with mock.patch.object(sweep, "train", return_value=Trained(set(), {}, {})):
+        assert sweep.run().interrupted
+
+
+def test_a_lease_that_changes_is_alive_and_one_that_stays_ends(tmp_path: Path) -> None:
+    sweep, now = Sweep(tmp_path), [0.0]
+    trial_id = sweep.trials[0].id
+    folder, others = sweep.ledger.trial(trial_id), Others(sweep.ledger, lease_seconds=120.0)
+    folder.take(THEIRS)
+    with mock.patch("time.monotonic", side_effect=lambda: now[0]):
+        for seconds in (0.0, 100.0):
+            now[0] = seconds
+            folder.beat(int(seconds))
+            assert isinstance(others.look([trial_id])[trial_id], Lease)
+        now[0] = 219.0
+        assert isinstance(others.look([trial_id])[trial_id], Lease)
+        now[0] = 221.0
+        (content,) = sweep.ledger.contents([trial_id], LEASE)
+        assert others.look([trial_id])[trial_id] == Free(expired=content)  # type: ignore[arg-type]
+
+
+def test_a_damaged_result_of_another_sweep_is_named(sweep: Sweep) -> None:
+    theirs, _ = sweep.trials
+    folder = sweep.ledger.trial(theirs.id)
+    folder.take(THEIRS)
+    sweep.ledger.keep(f"{theirs.id}/result.json", b"{")
+
+    found = Others(sweep.ledger).look([theirs.id])[theirs.id]
+    assert isinstance(found, FailedElsewhere)
+    assert "result.json: damaged" in found.message
+
+
+def test_a_lease_of_a_process_that_is_no_more_is_free_at_once(sweep: Sweep) -> None:
+    theirs, ours = sweep.trials
+    folder = sweep.ledger.trial(theirs.id)
+    earlier = replace(this_process(), started="long before")
+    with mock.patch("gapctl.ledger.lease.this_process", return_value=earlier):
+        folder.take(THEIRS)
+
+    sweep.run()
+    assert sweep.trained == [theirs.id, ours.id]

@@ -1,0 +1,177 @@
+"""Two commands for the same trials share the work: none is trained twice, and what a killed one held is taken over."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gapctl.errors import InputError
+from gapctl.ledger import Ledger
+from gapctl.sweep.address import check_address
+from sweep_without_ray import plan_of
+from sweeping import LONGEST_SECONDS, kill_all, start_sweep, wait_until
+from trained_alone import plan_trials, trained_alone
+
+pytestmark = pytest.mark.timeout(900)
+SHORT = ("base.train.samples=5_120", "base.evaluate.every=5_120", "base.evaluate.gallery=64")
+PREPARED = ("base.init_from.data.captions.attributes=3", "seeds=2")
+TINY = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
+LONG = ("base.train.samples=12_800", "base.evaluate.every=12_800", "base.evaluate.gallery=64")
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """The address of a Ray with two CPUs, which both sweeps join: one start takes as long as the trainings."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    options = ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    with tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen(
+            [*command, *options, f"--temp-dir={folder}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            wait_until(lambda: answers(f"127.0.0.1:{port}"), head)
+            yield f"127.0.0.1:{port}"
+        finally:
+            kill_all(head)
+
+
+def answers(address: str) -> bool:
+    try:
+        check_address(address)
+    except InputError:
+        return False
+    return True
+
+
+def settings(*changes: str) -> list[str]:
+    return [text for change in changes for text in ("--set", change)]
+
+
+def lease_in(path: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) -> dict[str, dict[str, str]]:
+    """Every holder that each trial ever had, with the run that it trained for."""
+    holders: dict[str, dict[str, str]] = {}
+    deadline = time.monotonic() + 2 * LONGEST_SECONDS
+    while any(sweep.poll() is None for sweep in sweeps) and time.monotonic() < deadline:
+        for path in runs.glob("*/lease.json"):
+            if lease := lease_in(path):
+                holders.setdefault(path.parent.name, {})[lease["holder"]] = lease["run"]
+        time.sleep(0.02)
+    return holders
+
+
+def start_without_ray(runs: Path, *changes: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweep_without_ray", str(runs), *changes],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_with_the_same_plan_train_each_trial_once_those_that_others_begin_with_too(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    both = [start_without_ray(runs, *TINY, *PREPARED) for _ in range(2)]
+    holders = holders_until_both_end(runs, both)
+    trained = [process.communicate(timeout=60)[0].split() for process in both]
+
+    finished = {path.parent.name for path in runs.glob("*/result.json")}
+    assert [process.returncode for process in both] == [0, 0]
+    assert finished == {trial.id for trial in plan_of(*TINY, *PREPARED).trainings}
+    assert sorted(trained[0] + trained[1]) == sorted(finished)
+    assert all(trained)
+    assert {len(each) for each in holders.values()} == {1}
+    assert not list(runs.glob("*/lease.json"))
+
+
+@pytest.mark.slow
+def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path, cluster: str) -> None:
+    options = [*settings(*SHORT, *PREPARED), "--address", cluster]
+    sweeps = [start_sweep(tmp_path, *options) for _ in range(2)]
+    try:
+        holders = holders_until_both_end(tmp_path / "runs", sweeps)
+    finally:
+        for sweep in sweeps:
+            sweep.send_signal(signal.SIGINT)  # one that ended has gone its way
+    outputs = [sweep.communicate(timeout=60)[0] for sweep in sweeps]
+
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], "\n".join(outputs)
+    finished = {path.parent.name for path in (tmp_path / "runs").glob("*/result.json")}
+    trials = plan_trials(*SHORT, *PREPARED)
+    assert finished == {trial.id for trial in trials} | {str(trial.parent) for trial in trials}
+    assert {trial_id: len(each) for trial_id, each in holders.items()} == dict.fromkeys(finished, 1)
+    assert len({run for each in holders.values() for run in each.values()}) == 2
+    assert not list((tmp_path / "runs").glob("*/lease.json"))
+    for output in outputs:
+        assert "report: " in output
+        assert "6 of 6 trials to train" in output
+    assert any("(another sweep)" in output for output in outputs)
+
+
+def start_training(runs: Path, trial_id: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "gapctl", "train", "sweeps/imbalance.yaml", "--scale", "smoke", *settings(*LONG)]
+    return subprocess.Popen(
+        [*command, "--runs", str(runs), "--trial", trial_id],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_killed(tmp_path: Path) -> None:
+    runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
+    lease = runs / trial.id / "lease.json"
+    first = start_training(runs, trial.id)
+    wait_until(lambda: bool(list(runs.glob("*/checkpoints/0*.pt"))), first)
+    second = start_training(runs, trial.id)
+    assert second.stdout is not None
+    said = ""
+    while "waiting for it" not in said:
+        said = second.stdout.readline()
+        assert said
+    assert f"pid {first.pid} (another sweep)" in said
+    assert lease_in(lease)["pid"] == first.pid
+
+    kill_all(first)
+    output = second.communicate(timeout=LONGEST_SECONDS)[0]
+
+    assert second.returncode == 0, output
+    found = Ledger(str(runs)).result(trial.id)
+    assert found is not None
+    assert found.metrics == trained_alone(trial, tmp_path / "alone").metrics
+    assert not lease.exists()
+
+
+def test_a_training_that_is_stopped_lets_go(tmp_path: Path) -> None:
+    runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
+    training = start_training(runs, trial.id)
+    wait_until(lambda: bool(list(runs.glob("*/lease.json"))), training)
+    time.sleep(0.5)
+    training.send_signal(signal.SIGINT)
+    training.communicate(timeout=60)
+
+    assert training.returncode == 130
+    assert not list(runs.glob("*/lease.json"))

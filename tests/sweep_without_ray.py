@@ -1,0 +1,84 @@
+"""A sweep in one process: the rounds and the worker of a real one, without Ray between them.
+
+`python -m sweep_without_ray RUNS CHANGE ...` trains the smoke scale with changes such as `seeds=2`, and prints the
+trials that it trained itself.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gapctl.cli.context import fingerprint_of
+from gapctl.data.feed import load_trial_data
+from gapctl.ledger import Claimant, Lease, Ledger
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.load import load_sweep
+from gapctl.sweep.others import Others
+from gapctl.sweep.rounds import Rounds, Trained
+from gapctl.sweep.worker import TrialWorker
+from sweeping import SMOKE
+
+
+def plan_of(*changes: str) -> Plan:
+    """The plan of the smoke scale with these changes."""
+    return make_plan(load_sweep(SMOKE, "smoke", changes), fingerprint_of)
+
+
+def main(runs: str, *changes: str) -> int:
+    """The exit code: 0 where nothing failed."""
+    torch.set_num_threads(1)
+    plan, ledger, claimant = plan_of(*changes), Ledger(runs), Claimant.for_sweep("imbalance")
+
+    def train(trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+        finished, failures, held = list[str](), dict[str, str](), dict[str, Lease]()
+        for trial in trials:
+            told = reports(worker_for(trial, ledger, claimant, expired))
+            if any(report.get("rows") for report in told):
+                print(trial.id, flush=True)
+            for report in told:
+                if "held" in report:
+                    held[trial.id] = Lease(**report["held"])
+                elif "failure" in report:
+                    failures[trial.id] = report["failure"]
+                elif report["done"]:
+                    finished.append(trial.id)
+        return Trained(finished, failures, held)
+
+    outcome = Rounds(plan.trainings, ledger, [], train, Others(ledger)).run()
+    print(dict(outcome.failures), file=sys.stderr)
+    return int(bool(outcome.failures) or outcome.interrupted)
+
+
+def worker_for(trial: Trial, ledger: Ledger, claimant: Claimant, expired: Mapping[str, bytes]) -> TrialWorker:
+    """A worker as Tune makes it, for one trial."""
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.setup(
+        {"pack": [trial.id]},
+        trials={trial.id: trial},
+        data={trial.config.data.address: load_trial_data(trial.config.data)},
+        runs=ledger.everywhere,
+        threads=1,
+        gpu=False,
+        readers=0,
+        workers=1,
+        claimant=claimant,
+        expired=expired,
+    )
+    return worker
+
+
+def reports(worker: TrialWorker) -> list[dict[str, Any]]:
+    """All that a worker reports until it is done."""
+    found: list[dict[str, Any]] = []
+    while True:
+        result = worker.step()
+        found += result["reports"]
+        if result["done"]:
+            return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
