@@ -1,16 +1,19 @@
 """A folder on a disk or in an object store whose files appear whole or not at all."""
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger.disk import Disk
 from gapctl.ledger.object_store import ObjectStore
 from gapctl.spec.secrets import without_passwords
+from gapctl.stores import Unavailable, file_system_at
 
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Answer = TypeVar("Answer")
 
 
@@ -30,7 +33,8 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
-        return self._files.exists(name)
+        with self._reporting(name, "looked for"):
+            return self._files.exists(name)
 
     def present(self, names: Sequence[str]) -> list[str]:
         """Those of the files that are there."""
@@ -95,7 +99,7 @@ class Folder:
         try:
             yield
         except OSError as error:
-            raise WorkError(f"{self.path(name)}: cannot be {done}: {error}; check rights and space") from error
+            raise WorkError(f"{self.path(name)}: cannot be {done}: {error}; {_remedy(error)}") from error
 
     def _require_folder(self, root: Path) -> None:
         try:
@@ -104,6 +108,14 @@ class Folder:
             return  # no right to look: reading and writing will say so
         if not nearest.is_dir():
             raise InputError(f"--runs {self.address}: {nearest} is a file; expected a folder, or the name of a new one")
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, Unavailable):
+        return "see whether the store can be reached from here and answers, then give the same command again"
+    if error.errno in FULL:
+        return "the disk is full: make room there, then give the same command again, which goes on"
+    return "check rights and space"
 
 
 def _files_at(root: str) -> Disk | ObjectStore:
@@ -123,8 +135,7 @@ def _files_at(root: str) -> Disk | ObjectStore:
 
 
 def _store_at(address: str) -> Disk | ObjectStore:
-    import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
-    files, path = fsspec.core.url_to_fs(address)
+    files, path = file_system_at(address)
     return Disk(Path(path)) if isinstance(files, LocalFileSystem) else ObjectStore(files, path)
