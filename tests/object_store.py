@@ -45,7 +45,9 @@ class Store:
     _mended: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
-    def failing(self, *kinds: Fault, share: float = 1.0, only: str = "", latency: float = 0.0) -> Iterator[Counter[str]]:
+    def failing(
+        self, *kinds: Fault, share: float = 1.0, only: str = "", latency: float = 0.0
+    ) -> Iterator[Counter[str]]:
         """Faults for a while; how often each kind happened."""
         self.kinds, self.latency, self.happened = kinds or PASSING, latency, Counter()
         self._mended.clear()

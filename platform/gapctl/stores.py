@@ -23,7 +23,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
         "use_listings_cache": False,
     }
 }
-"""By scheme. botocore itself tries a request three times; a listing that was kept would hide what others wrote since."""
+"""By scheme. botocore tries a request three times; a listing that was kept would hide what others wrote since."""
 
 EXTRAS: Final = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
 """What of gapctl's optional dependencies an address needs."""
@@ -50,7 +50,7 @@ NAMES: Final = frozenset(
 """Errors of libraries that need not be installed, and which are no OSError."""
 
 
-class Unavailable(OSError):
+class UnavailableError(OSError):
     """A store that was asked again and again, and neither gave nor refused what was asked."""
 
 
@@ -73,7 +73,7 @@ def file_system_at(address: str) -> "tuple[AbstractFileSystem, str]":
 def patiently(ask: Callable[[], Answer], seconds: float) -> Answer:
     """Asks, and asks again for about so many seconds while the error may pass, after growing pauses of random length.
 
-    Raises OSError: Unavailable where the time is up, else the store's own, or one that says what its library raised.
+    Raises OSError: UnavailableError where the time is up, else the store's own, or one that says what its library said.
     """
     started, pause = time.monotonic(), FIRST_PAUSE
     while True:
@@ -84,7 +84,7 @@ def patiently(ask: Callable[[], Answer], seconds: float) -> Answer:
                 raise _as_os_error(error) from error
             waited = time.monotonic() - started
             if waited + pause > seconds:
-                raise Unavailable(f"{_said(error)} (asked for {waited:.0f} s)") from error
+                raise UnavailableError(f"{_said(error)} (asked for {waited:.0f} s)") from error
         time.sleep(random.uniform(pause / 2, pause))
         pause = min(2 * pause, LONGEST_PAUSE)
 

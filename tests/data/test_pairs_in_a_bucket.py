@@ -1,4 +1,4 @@
-"""Image-text shards in a real object store: indexed, and fed to a training, the same as from a disk, also while it fails."""
+"""Image-text shards in a real object store: indexed and fed to a training as from a disk, also while it fails."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -72,5 +72,5 @@ def test_a_store_that_fails_now_and_then_gives_the_same_pairs(store: Store, monk
 
 def test_a_store_that_stays_away_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "PATIENCE_SECONDS", 0.5)
-    with store.failing("InternalError"), pytest.raises(InputError, match="cannot be listed .*InternalError"):
+    with store.failing("InternalError"), pytest.raises(InputError, match=r"cannot be listed .*InternalError"):
         stored_shards([PLACE])

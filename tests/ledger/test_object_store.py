@@ -1,4 +1,4 @@
-"""A ledger in a real object store, whose server also fails: nothing is lost, half written, or waited for without end."""
+"""A ledger in a real object store, whose server also fails: nothing is lost, half written, or waited for for ever."""
 
 import threading
 from collections.abc import Iterator
@@ -113,7 +113,7 @@ def test_what_asks_whether_a_file_is_there_says_that_it_cannot_know(store: Store
 
 def test_a_store_that_is_silent_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "REQUEST_SECONDS", 1.0)
-    with store.failing("silence"), pytest.raises(WorkError, match="cannot be written: .*asked for"):
+    with store.failing("silence"), pytest.raises(WorkError, match=r"cannot be written: .*asked for"):
         Folder(RUNS).write("a.json", b"{}")
 
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from re import Pattern
 from typing import Final, TypeVar
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger.disk import Disk
+from gapctl.ledger.disk import Disk, Entry
 from gapctl.ledger.object_store import ObjectStore
 from gapctl.spec.secrets import without_passwords
-from gapctl.stores import Unavailable, file_system_at
+from gapctl.stores import UnavailableError, file_system_at
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Answer = TypeVar("Answer")
@@ -26,6 +27,11 @@ class Folder:
         self._files = _files_at(root)
         if isinstance(self._files, Disk):
             self._require_folder(self._files.root)
+
+    @property
+    def disk(self) -> Path | None:
+        """The folder, where it is one of this machine."""
+        return self._files.root if isinstance(self._files, Disk) else None
 
     def path(self, name: str) -> str:
         """The address of a file, as an error message should show it."""
@@ -81,6 +87,14 @@ class Folder:
         with self._reporting(under, "listed"):
             return sorted(filter(keep, self._files.names(under)))
 
+    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+        """The files directly in a folder whose names the pattern matches; none where there is no such folder."""
+        with self._reporting(under, "listed"):
+            try:
+                return sorted(self._files.entries(under, pattern))
+            except FileNotFoundError:
+                return []
+
     def _each(self, ask: Callable[[str], Answer], names: Sequence[str]) -> list[Answer]:
         at_once = min(self._files.at_once, len(names))
         if at_once < 2:
@@ -111,7 +125,7 @@ class Folder:
 
 
 def _remedy(error: OSError) -> str:
-    if isinstance(error, Unavailable):
+    if isinstance(error, UnavailableError):
         return "see whether the store can be reached from here and answers, then give the same command again"
     if error.errno in FULL:
         return "the disk is full: make room there, then give the same command again, which goes on"

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable
+from re import Pattern
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from gapctl.ledger.disk import Entry
 from gapctl.stores import patiently
 
 if TYPE_CHECKING:
@@ -85,6 +87,13 @@ class ObjectStore:
         """What lies directly in a folder."""
         self._files.invalidate_cache()
         return [str(entry).rsplit("/", 1)[-1] for entry in self._ask("ls", self._at(under), detail=False)]
+
+    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+        """The files directly in a folder whose names the pattern matches, with their sizes; none is half written."""
+        self._files.invalidate_cache()
+        listed = self._ask("ls", self._at(under), detail=True)
+        named = [(str(each["name"]).rsplit("/", 1)[-1], each) for each in listed if each["type"] == "file"]
+        return [Entry(name, int(each["size"] or 0), None) for name, each in named if pattern.fullmatch(name)]
 
     def _ask(self, request: str, *told: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
         """One request, so often as it takes; one of a client that can be told to is given up after `seconds`."""
