@@ -79,16 +79,10 @@ def _document(planned: Planned) -> dict[str, Any]:
         [_entry(trial, planned) for trial in listed] for listed in (planned.plan.trials, planned.plan.preparations)
     )
     left = {f"left_{name}": value for name, value in asdict(planned.left).items()}
-    totals = {**asdict(planned.cost), "finished": len(planned.finished), **left}
-    beyond = {"beyond_limits": list(planned.beyond)} if planned.beyond else {}
-    disks = {"disks": [room._asdict() for room in planned.rooms]} if planned.rooms else {}
-    return {
-        "trials": trials,
-        "totals": totals,
-        **beyond,
-        **disks,
-        **({"preparations": preparations} if preparations else {}),
-    }
+    limits = {"beyond_limits": list(planned.beyond)} if planned.beyond else {}
+    disks = {"disks": [room._asdict() for room in planned.rooms]}
+    totals = {**asdict(planned.cost), "finished": len(planned.finished), **left, **disks, **limits}
+    return {"trials": trials, "totals": totals, **({"preparations": preparations} if preparations else {})}
 
 
 def _entry(trial: "Trial", planned: Planned) -> dict[str, Any]:
