@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from command_line import gapctl
 from gapctl.ledger import Ledger
 from gapctl.tracking import server as mlflow
 from object_store import BUCKET, Store, object_store
-from sweeping import run_sweep
+from sweeping import SMOKE, run_sweep
 from trained_alone import plan_trials, trained_alone
 
 pytestmark = pytest.mark.timeout(900)
@@ -53,6 +54,25 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 def store() -> Iterator[Store]:
     with object_store() as served:
         yield served
+
+
+def test_trainings_without_ray_lose_nothing_in_a_bucket_that_fails_now_and_then(store: Store, tmp_path: Path) -> None:
+    runs, small = f"s3://{BUCKET}/alone", ("base.train.samples=2_560", "base.evaluate.every=1_280")
+    settings = [part for change in small for part in ("--set", change)]
+    trials = plan_trials(*small)
+    with store.failing("InternalError", "SlowDown", "reset", "answer lost", share=0.1, latency=0.01) as happened:
+        for trial in trials:
+            told = gapctl("train", str(SMOKE), "--scale", "smoke", "--trial", trial.id, "--runs", runs, *settings)
+            assert told.exit_code == 0, told.err
+
+    assert sum(happened.values())
+    for trial in trials:
+        result = Ledger(runs).result(trial.id)
+        assert result is not None
+        assert result.metrics == trained_alone(trial, tmp_path).metrics
+    assert (
+        "information-closes-the-gap" in gapctl("analyze", str(SMOKE), "--scale", "smoke", "--runs", runs, *settings).out
+    )
 
 
 def test_a_sweep_in_a_bucket_that_fails_now_and_then_ends_in_the_same_verdicts(store: Store, tmp_path: Path) -> None:
