@@ -12,8 +12,8 @@ from command_line import gapctl
 from gapctl.cluster.cost import stretch
 from gapctl.cluster.memory import GIB, trial_memory
 from gapctl.cluster.prices import SHIPPED, Assumptions, shipped_prices
-from gapctl.cluster.weights import TOKENS, parameters
 from gapctl.errors import InputError
+from gapctl.plan.weights import TOKENS, parameters
 from gapctl.spec.presets import PRESETS
 from gapctl.spec.trial import TrialConfig
 

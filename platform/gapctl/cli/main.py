@@ -9,6 +9,7 @@ import typer
 
 from gapctl import __version__
 from gapctl.cli.analyze import analyze_command
+from gapctl.cli.clean import clean_command
 from gapctl.cli.cluster import cluster_app
 from gapctl.cli.data import data_app
 from gapctl.cli.doctor import doctor_command
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("sweep")(sweep_command)
 app.command("plan")(plan_command)
 app.command("status")(status_command)
+app.command("clean")(clean_command)
 app.command("train")(train_command)
 app.command("analyze")(analyze_command)
 app.command("measure")(measure_command)

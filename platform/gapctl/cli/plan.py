@@ -12,19 +12,25 @@ from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gapctl.cli.room import Room
     from gapctl.plan.cost import Cost
     from gapctl.plan.trials import Plan, Trial
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the ids of its trials that a ledger has finished, and what all of it and what is left of it costs."""
+    """A plan, the ids of its trials that a ledger has finished, and what all of it and what is left of it costs.
+
+    `beyond` says which of the file's limits that exceeds, `rooms` which disks of this machine it would write to.
+    """
 
     plan: "Plan"
     runs: str
     finished: frozenset[str]
     cost: "Cost"
     left: "Cost"
+    beyond: tuple[str, ...] = ()
+    rooms: "tuple[Room, ...]" = ()
 
 
 def plan_command(
@@ -45,15 +51,27 @@ def plan_command(
 
 
 def _planned(plan: "Plan", runs: str) -> Planned:
+    from gapctl.cli.limits import beyond_limits
+    from gapctl.cli.room import rooms_for
     from gapctl.ledger import Ledger
     from gapctl.plan.cost import cost_of, slots_on
     from gapctl.plan.left import left_of
 
     trainings = plan.trainings
-    finished = frozenset(Ledger(runs).finished([trial.id for trial in trainings]))
+    ledger = Ledger(runs)
+    finished = frozenset(ledger.finished([trial.id for trial in trainings]))
     left = left_of(plan, finished)
     slots = slots_on(plan, os.cpu_count() or 1)
-    return Planned(plan, runs, finished, cost_of(trainings, slots), cost_of(left, slots))
+    cost = cost_of(left, slots)
+    return Planned(
+        plan,
+        runs,
+        finished,
+        cost_of(trainings, slots),
+        cost,
+        tuple(beyond_limits(plan, ledger, cost)),
+        tuple(rooms_for(plan, left, ledger, None)) if left else (),
+    )
 
 
 def _document(planned: Planned) -> dict[str, Any]:
@@ -61,7 +79,9 @@ def _document(planned: Planned) -> dict[str, Any]:
         [_entry(trial, planned) for trial in listed] for listed in (planned.plan.trials, planned.plan.preparations)
     )
     left = {f"left_{name}": value for name, value in asdict(planned.left).items()}
-    totals = {**asdict(planned.cost), "finished": len(planned.finished), **left}
+    limits = {"beyond_limits": list(planned.beyond)} if planned.beyond else {}
+    disks = {"disks": [room._asdict() for room in planned.rooms]}
+    totals = {**asdict(planned.cost), "finished": len(planned.finished), **left, **disks, **limits}
     return {"trials": trials, "totals": totals, **({"preparations": preparations} if preparations else {})}
 
 
@@ -87,6 +107,8 @@ def _print(planned: Planned) -> None:
     console.print(f"{planned.cost.trials} trials, {_costs(planned.cost)}")
     if planned.finished:
         console.print(_left(planned))
+    for line in (*planned.beyond, *(f"disk: {room.state}" for room in planned.rooms)):
+        console.print(line)
     if (most := plan.sweep.spec.resources.pack) > 1:
         count = len(packed(plan.trials, most))
         console.print(

@@ -5,17 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+from gapctl.errors import WorkError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.ledger import Ledger
     from gapctl.plan.trials import Plan
+    from gapctl.sweep.allowance import Allowance
     from gapctl.sweep.rounds import Outcome
     from gapctl.sweep.run import Remainder
     from gapctl.tracking.tracker import Tracker
 
 INTERRUPTED = 130
+ACCIDENT = f"{WorkError.__module__}.{WorkError.__qualname__}: "
+"""How the last line of a traceback begins that a ledger brought about which could not be read or written."""
 
 
 def sweep_command(
@@ -31,6 +35,8 @@ def sweep_command(
     from rich.console import Console
 
     from gapctl.cli.context import plan_for
+    from gapctl.cli.limits import allowance_of, stopped_text
+    from gapctl.cli.room import check_room, rooms_for
     from gapctl.data.mad.store import available_cores
     from gapctl.ledger import Ledger
     from gapctl.sweep.address import check_address
@@ -43,18 +49,23 @@ def sweep_command(
     if address is None:
         check_this_machine(plan.sweep.spec.resources, available_cores())
     ledger.require_writable()
+    allowance = allowance_of(plan, ledger, address)
     ledger.declare(plan)
     todo = _todo(plan, ledger, console)
     if todo.left and address is not None:
         with console.status(f"looking for a Ray cluster at {address}"):
             check_address(address)
+    if todo.left:
+        _clear(plan, ledger, console)
+        check_room(rooms_for(plan, todo.left, ledger, address), console)
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
-        outcome = _train(plan, todo, ledger, tracker, address, console)
+        outcome = _train(plan, todo, ledger, tracker, allowance, address, console)
         ledger.note_begun(plan.sweep.spec.name)
-        if not outcome.interrupted:
+        if not outcome.interrupted or allowance.reached:
             _judge(plan, ledger, tracker, console)
         tracked = tracker.close()
-    _conclude(plan, todo, outcome, tracked.problem, console)
+    stopped = stopped_text(plan, ledger, allowance) if outcome.interrupted and allowance.reached else None
+    _conclude(plan, todo, outcome, stopped, [*filter(None, [tracked.problem])], console)
 
 
 def _todo(plan: "Plan", ledger: "Ledger", console: "Console") -> "Remainder":
@@ -69,8 +80,23 @@ def _todo(plan: "Plan", ledger: "Ledger", console: "Console") -> "Remainder":
     return todo
 
 
+def _clear(plan: "Plan", ledger: "Ledger", console: "Console") -> None:
+    """Deletes what killed writers left on a disk of this machine; a store leaves nothing half written."""
+    found = ledger.leftovers([trial.id for trial in plan.trainings]) if ledger.disk is not None else []
+    ledger.delete(found)
+    if found:
+        size = f"{sum(each.bytes for each in found) / 1e6:,.1f} MB"
+        console.print(f"deleted {len(found)} files ({size}) that killed processes left", highlight=False)
+
+
 def _train(
-    plan: "Plan", todo: "Remainder", ledger: "Ledger", tracker: "Tracker", address: str | None, console: "Console"
+    plan: "Plan",
+    todo: "Remainder",
+    ledger: "Ledger",
+    tracker: "Tracker",
+    allowance: "Allowance",
+    address: str | None,
+    console: "Console",
 ) -> "Outcome":
     from gapctl.cli.preparing import load_data
     from gapctl.sweep.live import LiveTable
@@ -80,20 +106,25 @@ def _train(
     from gapctl.sweep.sweep_gauges import SweepGauges
     from gapctl.sweep.tracked import Tracked
 
-    if not todo.left:
-        return Outcome()
+    if not todo.left or allowance.reached:
+        return Outcome(interrupted=bool(todo.left))
     gauges = SweepGauges(plan.sweep.spec.name, todo.left, len(todo.done))
     shown = LiveTable if console.is_terminal else LogLines
-    with shown(todo.left, len(todo.done), console) as display:
-        return run_trials(
-            todo.left,
-            ledger,
-            sweep=plan.sweep.spec.name,
-            resources=plan.sweep.spec.resources,
-            load=lambda data: load_data(data, console, announce=True),
-            watchers=[display, Tracked(tracker), gauges],
-            address=address,
-        )
+    try:
+        with allowance, shown(todo.left, len(todo.done), console) as display:
+            return run_trials(
+                todo.left,
+                ledger,
+                sweep=plan.sweep.spec.name,
+                resources=plan.sweep.spec.resources,
+                load=lambda data: load_data(data, console, announce=True),
+                watchers=[display, Tracked(tracker), gauges],
+                address=address,
+            )
+    except KeyboardInterrupt:
+        if allowance.reached:
+            return Outcome(interrupted=True)
+        raise
 
 
 def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
@@ -117,18 +148,17 @@ def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console
 
 
 def _conclude(
-    plan: "Plan", todo: "Remainder", outcome: "Outcome", tracking_problem: str | None, console: "Console"
+    plan: "Plan", todo: "Remainder", outcome: "Outcome", stopped: str | None, others: "list[str]", console: "Console"
 ) -> None:
-    problems = [*todo.damaged.values(), *filter(None, [tracking_problem])]
+    problems = [*todo.damaged.values(), *filter(None, [*others, stopped])]
     labels = {trial.id: trial.label for trial in plan.trainings}
     problems += [
-        f"{labels[trial_id]} ({trial_id}) failed: {message.strip().splitlines()[-1]}; its traceback is in "
-        f"{trial_id}/failure.txt of the runs folder, and the same command tries it again"
+        f"{labels[trial_id]} ({trial_id}) {_what_became(trial_id, message)}"
         for trial_id, message in outcome.failures.items()
     ]
     for problem in problems:
         typer.echo(f"gapctl: {problem}", err=True)
-    if outcome.interrupted:
+    if outcome.interrupted and stopped is None:
         console.print(
             "Interrupted; what was in training is checkpointed, and the same command goes on from there",
             highlight=False,
@@ -136,3 +166,12 @@ def _conclude(
         raise typer.Exit(INTERRUPTED)
     if problems:
         raise typer.Exit(1)
+
+
+def _what_became(trial_id: str, message: str) -> str:
+    """A training that was wrong has a traceback to look at; one whose ledger failed it has a reason, and goes on."""
+    last = message.strip().splitlines()[-1]
+    if last.startswith(ACCIDENT):
+        return f"was not finished: {last.removeprefix(ACCIDENT)}"
+    where = f"its traceback is in {trial_id}/failure.txt of the runs folder"
+    return f"failed: {last}; {where}, and the same command tries it again"

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gapctl.cluster.weights import parameters
+from gapctl.plan.weights import parameters
 from gapctl.spec.data import Data, MadData
 from gapctl.spec.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.spec.trial import TrialConfig

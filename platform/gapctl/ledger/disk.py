@@ -2,10 +2,20 @@
 
 import errno
 import os
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from re import Pattern
+from typing import Final, NamedTuple
+
+
+class Entry(NamedTuple):
+    """A file's name, its size, and how many seconds ago it was last written, where that is known."""
+
+    name: str
+    bytes: int
+    age: float | None
 
 NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """What file systems answer that know no second name for a file."""
@@ -64,6 +74,16 @@ class Disk:
     def names(self, under: str) -> list[str]:
         """What lies directly in a folder."""
         return [entry.name for entry in self._at(under).iterdir()]
+
+    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+        """The files directly in a folder whose names the pattern matches, with what is known of them."""
+        found, now = [], time.time()
+        for entry in os.scandir(self._at(under)):
+            if pattern.fullmatch(entry.name):
+                with suppress(FileNotFoundError):  # its writer has put it in place meanwhile
+                    facts = entry.stat()
+                    found.append(Entry(entry.name, facts.st_size, now - facts.st_mtime))
+        return found
 
     def _at(self, name: str) -> Path:
         return self.root / name

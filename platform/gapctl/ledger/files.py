@@ -1,16 +1,20 @@
 """A folder on a disk or in an object store whose files appear whole or not at all."""
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from re import Pattern
+from typing import Final, TypeVar
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger.disk import Disk
+from gapctl.ledger.disk import Disk, Entry
 from gapctl.ledger.object_store import ObjectStore
 from gapctl.spec.secrets import without_passwords
+from gapctl.stores import UnavailableError, file_system_at
 
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Answer = TypeVar("Answer")
 
 
@@ -24,13 +28,19 @@ class Folder:
         if isinstance(self._files, Disk):
             self._require_folder(self._files.root)
 
+    @property
+    def disk(self) -> Path | None:
+        """The folder, where it is one of this machine."""
+        return self._files.root if isinstance(self._files, Disk) else None
+
     def path(self, name: str) -> str:
         """The address of a file, as an error message should show it."""
         return f"{self.address.rstrip('/')}/{name}"
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
-        return self._files.exists(name)
+        with self._reporting(name, "looked for"):
+            return self._files.exists(name)
 
     def present(self, names: Sequence[str]) -> list[str]:
         """Those of the files that are there."""
@@ -77,6 +87,14 @@ class Folder:
         with self._reporting(under, "listed"):
             return sorted(filter(keep, self._files.names(under)))
 
+    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+        """The files directly in a folder whose names the pattern matches; none where there is no such folder."""
+        with self._reporting(under, "listed"):
+            try:
+                return sorted(self._files.entries(under, pattern))
+            except FileNotFoundError:
+                return []
+
     def _each(self, ask: Callable[[str], Answer], names: Sequence[str]) -> list[Answer]:
         at_once = min(self._files.at_once, len(names))
         if at_once < 2:
@@ -95,7 +113,7 @@ class Folder:
         try:
             yield
         except OSError as error:
-            raise WorkError(f"{self.path(name)}: cannot be {done}: {error}; check rights and space") from error
+            raise WorkError(f"{self.path(name)}: cannot be {done}: {error}; {_remedy(error)}") from error
 
     def _require_folder(self, root: Path) -> None:
         try:
@@ -104,6 +122,14 @@ class Folder:
             return  # no right to look: reading and writing will say so
         if not nearest.is_dir():
             raise InputError(f"--runs {self.address}: {nearest} is a file; expected a folder, or the name of a new one")
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, UnavailableError):
+        return "see whether the store can be reached from here and answers, then give the same command again"
+    if error.errno in FULL:
+        return "the disk is full: make room there, then give the same command again, which goes on"
+    return "check rights and space"
 
 
 def _files_at(root: str) -> Disk | ObjectStore:
@@ -123,8 +149,7 @@ def _files_at(root: str) -> Disk | ObjectStore:
 
 
 def _store_at(address: str) -> Disk | ObjectStore:
-    import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
-    files, path = fsspec.core.url_to_fs(address)
+    files, path = file_system_at(address)
     return Disk(Path(path)) if isinstance(files, LocalFileSystem) else ObjectStore(files, path)

@@ -9,7 +9,9 @@ from gapctl.errors import InputError, WorkError
 from gapctl.ledger.declaration import Declaration, declaration_from_json, declaration_to_json
 from gapctl.ledger.declaring import HasBegun, declared, scale_name, with_begun
 from gapctl.ledger.files import Folder
+from gapctl.ledger.leftovers import Leftover, leftovers
 from gapctl.ledger.result import Result
+from gapctl.ledger.spent import RunSpent, Spent, spent_from_json, spent_to_json, together
 from gapctl.ledger.trial_folder import CONFIGURATION, DIMENSIONS, HISTORY, RESULT, TrialFolder
 from gapctl.plan.trials import Plan
 
@@ -34,6 +36,11 @@ class Ledger:
     def everywhere(self) -> str:
         """The same address for a process in another folder."""
         return self.root if "://" in self.root else str(Path(self.root).expanduser().absolute())
+
+    @property
+    def disk(self) -> Path | None:
+        """The folder, where the ledger is one of this machine."""
+        return self._runs.disk
 
     def trial(self, trial_id: str) -> TrialFolder:
         """The folder of one trial, whether it exists yet or not."""
@@ -129,6 +136,31 @@ class Ledger:
     def shown(self, sweep_name: str) -> bytes | None:
         """What was noted of where MLflow shows a sweep's trials, or None."""
         return self._runs.read(f"{sweep_name}.mlflow.json")
+
+    def leftovers(self, trial_ids: Sequence[str], *, weights_of: Sequence[str] = ()) -> list[Leftover]:
+        """Files of these trials that nobody needs; of finished ones in `weights_of` also the final weights."""
+        here = set(self.trial_ids())
+        asked = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id in here]
+        return leftovers(self._runs, asked, self.having(asked, RESULT), weights_of=weights_of)
+
+    def delete(self, files: Sequence[Leftover]) -> None:
+        """Deletes leftovers that are still there."""
+        for file in files:
+            self._runs.remove(file.name)
+
+    def spent(self, sweep_name: str, scale: str) -> Spent:
+        """The hours and the money of all runs of a sweep's scale that had limits."""
+        return together(self._runs_of(sweep_name), scale)
+
+    def keep_spent(self, sweep_name: str, run: RunSpent) -> None:
+        """Notes what a run has spent so far, in the place of what was noted of it before."""
+        others = [each for each in self._runs_of(sweep_name) if each.run != run.run]
+        self._runs.write(f"{sweep_name}.spent.json", spent_to_json([*others, run]))
+
+    def _runs_of(self, sweep_name: str) -> list[RunSpent]:
+        name = f"{sweep_name}.spent.json"
+        content = self._runs.read(name)
+        return [] if content is None else spent_from_json(content, self._runs.path(name))
 
     def _has_begun(self) -> HasBegun:
         """A question about trials that costs one listing for all times that it is asked, and a look at one or two."""

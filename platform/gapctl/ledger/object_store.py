@@ -1,10 +1,17 @@
 """Small files below an address of an object store, or of whatever else fsspec knows."""
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from re import Pattern
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from gapctl.ledger.disk import Entry
+from gapctl.stores import patiently
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+Answer = TypeVar("Answer")
 
 CREATING: Final = frozenset({"s3", "gs", "memory"})
 """Protocols whose file system writes a file only where there is none, if asked to."""
@@ -12,27 +19,40 @@ MATCHING: Final = frozenset({"s3"})
 """Those that write only in place of what the caller saw."""
 SETTLE_SECONDS: Final = 1.0
 
+FIRST_SECONDS: Final = 15.0
+"""How long a store is asked that has never answered yet: its address may be wrong."""
+AGAIN_SECONDS: Final = 75.0
+"""How long one is asked that has. With the last request and a beat's interval less than `HEARTBEAT_SECONDS`, so that no
+other takes a trial for abandoned while its training waits."""
+REQUEST_SECONDS: Final = 30.0
+SLOWEST: Final = 1e6
+"""Bytes a second; less is taken for a connection that is stuck."""
+
 
 class ObjectStore:
-    """Every method raises OSError where the store does not give what is asked."""
+    """Every method raises OSError where the store does not give what is asked, within a bounded time.
+
+    A file is put in place by one request, or by several of which the last makes it appear.
+    """
 
     at_once: Final = 32
     """Requests under way at a time: what one takes is waiting for its answer."""
 
     def __init__(self, files: "AbstractFileSystem", root: str) -> None:
         self._files, self._root = files, root.rstrip("/")
+        self._patience = FIRST_SECONDS
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
-        return bool(self._files.exists(self._at(name)))
+        return bool(self._ask("exists", self._at(name)))
 
     def read(self, name: str) -> bytes:
         """The file's content."""
-        return bytes(self._files.cat_file(self._at(name)))
+        return bytes(self._ask("cat_file", self._at(name), seconds=10 * REQUEST_SECONDS))
 
     def write(self, name: str, content: bytes) -> None:
         """Puts the file in place, whole."""
-        self._files.pipe_file(self._at(name), content)
+        self._ask("pipe_file", self._at(name), content, seconds=REQUEST_SECONDS + len(content) / SLOWEST)
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Puts `new` where `old` lies, or nothing where it is None; whether it did.
@@ -45,8 +65,8 @@ class ObjectStore:
         if self._content(path) != old:
             return False
         try:
-            self._files.pipe_file(path, new, **condition)
-        except Exception:  # each file system has its own for a condition that did not hold
+            self._ask("pipe_file", path, new, **condition)
+        except Exception:  # each file system has its own for a condition that did not hold, if only for a second try
             if self._content(path) == old:
                 raise
         if not self._is_conditional(old):
@@ -57,16 +77,42 @@ class ObjectStore:
         """Deletes the file."""
         if not self.exists(name):
             raise FileNotFoundError(name)
-        self._files.rm(self._at(name))
+        self._ask("rm", self._at(name))
 
     def modified(self, name: str) -> float:
         """When the file was last written, in seconds since 1970; raises NotImplementedError where that is not known."""
-        return float(self._files.modified(self._at(name)).timestamp())
+        return float(self._patiently(lambda: self._files.modified(self._at(name))).timestamp())
 
     def names(self, under: str) -> list[str]:
         """What lies directly in a folder."""
         self._files.invalidate_cache()
-        return [str(entry).rsplit("/", 1)[-1] for entry in self._files.ls(self._at(under), detail=False)]
+        return [str(entry).rsplit("/", 1)[-1] for entry in self._ask("ls", self._at(under), detail=False)]
+
+    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+        """The files directly in a folder whose names the pattern matches, with their sizes; none is half written."""
+        self._files.invalidate_cache()
+        listed = self._ask("ls", self._at(under), detail=True)
+        named = [(str(each["name"]).rsplit("/", 1)[-1], each) for each in listed if each["type"] == "file"]
+        return [Entry(name, int(each["size"] or 0), None) for name, each in named if pattern.fullmatch(name)]
+
+    def _ask(self, request: str, *told: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
+        """One request, so often as it takes; one of a client that can be told to is given up after `seconds`."""
+        from fsspec.asyn import AsyncFileSystem, sync
+
+        files = self._files
+        if isinstance(files, AsyncFileSystem):
+            coroutine = getattr(files, f"_{request}")
+            return self._patiently(lambda: sync(files.loop, coroutine, *told, timeout=seconds, **options))
+        return self._patiently(lambda: getattr(files, request)(*told, **options))
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        try:
+            answer = patiently(ask, self._patience)
+        except FileNotFoundError:
+            self._patience = AGAIN_SECONDS
+            raise
+        self._patience = AGAIN_SECONDS
+        return answer
 
     def _condition(self, path: str, old: bytes | None) -> dict[str, Any]:
         """What tells the store to write only in place of what lies there now, which the caller then compares."""
@@ -75,7 +121,7 @@ class ObjectStore:
         if old is None:
             return {"mode": "create"}
         try:
-            return {"IfMatch": self._files.info(path, refresh=True)["ETag"]}
+            return {"IfMatch": self._ask("info", path, refresh=True)["ETag"]}
         except FileNotFoundError:
             return {}
 
@@ -86,7 +132,7 @@ class ObjectStore:
 
     def _content(self, path: str) -> bytes | None:
         try:
-            return bytes(self._files.cat_file(path))
+            return bytes(self._ask("cat_file", path))
         except FileNotFoundError:
             return None
 

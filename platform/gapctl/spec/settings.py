@@ -9,7 +9,7 @@ from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.paths import leaves, placed
 from gapctl.spec.problem import KeyPath, Problem, SpecError, cut, dotted
 from gapctl.spec.secrets import without_passwords
-from gapctl.spec.sweep import Resources, SweepFile, Tracking
+from gapctl.spec.sweep import Limits, Resources, SweepFile, Tracking
 from gapctl.spec.trial import TrialConfig
 from gapctl.spec.yaml_loader import parse
 from gapctl.spec.yaml_source import YamlSource
@@ -87,6 +87,7 @@ def known_paths(base: TrialConfig) -> list[str]:
     paths = leaves(base.model_dump())
     resources = [f"resources.{name}" for name in Resources.model_fields]
     tracking = [f"tracking.{name}" for name in Tracking.model_fields]
+    limits = [f"limits.{name}" for name in Limits.model_fields]
     inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
     settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
-    return list(dict.fromkeys([*PLAIN, *resources, *tracking, *settings, *inits]))
+    return list(dict.fromkeys([*PLAIN, *resources, *tracking, *limits, *settings, *inits]))

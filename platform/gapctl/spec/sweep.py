@@ -59,6 +59,30 @@ class Tracking(Frozen):
     uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
 
 
+Amount = Annotated[float, Field(gt=0.0, le=1e6)]
+
+
+class Limits(Frozen):
+    """When a sweep stops by itself, checkpoints written: after so many `hours` of its runs, or when the machines it ran
+    on have cost so much, in the currency of the table of prices (`gapctl cluster cost`).
+
+    Both are summed over all runs of the sweep's scale. `price_per_hour` is that of each machine of which no price is
+    known, such as one's own.
+    """
+
+    hours: Amount | None = None
+    cost: Amount | None = None
+    price_per_hour: Amount | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.hours is not None or self.cost is not None
+
+
+NO_LIMITS: Final = {"hours": None, "cost": None, "price_per_hour": None}
+
+
 class SweepFile(Frozen):
     """A whole sweep file, before a scale or an override is applied.
 
@@ -82,6 +106,7 @@ class SweepFile(Frozen):
     default_scale: str | None = None
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
+    limits: Annotated[Limits, AddedLater(before=NO_LIMITS)] = Limits()
 
     @property
     def replicates(self) -> range:

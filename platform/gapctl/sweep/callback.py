@@ -1,10 +1,12 @@
 """Ray Tune's callbacks, turned into events about our trials."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ray.tune import Callback
 
+from gapctl.errors import WorkError
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report, Watcher
@@ -49,10 +51,17 @@ class TuneEvents(Callback):
             return
         message = self._losses.explained(trial)
         for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
-            if mine.id not in {*self.failures, *self.held} and self._ledger.result(mine.id) is None:
-                self._ledger.trial(mine.id).fail(message)
-                self._ledger.trial(mine.id).clear_lease(self._run)
+            if mine.id not in {*self.failures, *self.held} and not self._is_done(mine):
+                with suppress(WorkError):  # the disk that ended the training is as full for this
+                    self._ledger.trial(mine.id).fail(message)
+                    self._ledger.trial(mine.id).clear_lease(self._run)
                 self._fail(mine, message)
+
+    def _is_done(self, trial: Trial) -> bool:
+        try:
+            return self._ledger.result(trial.id) is not None
+        except WorkError:
+            return False
 
     def _take(self, trial: Trial, report: Mapping[str, Any]) -> None:
         if trial.id in self.finished:

@@ -25,7 +25,7 @@ OVERRIDES = "gapctl.overrides"
 FAILURE = "gapctl.failure"
 MODEL = "gapctl.model"
 RUN_NAME = "mlflow.runName"
-NOT_TRAINED = ("resources", "tracking")
+NOT_TRAINED = ("resources", "tracking", "limits")
 """What `--set` may change without making other trials."""
 DIGEST_LENGTH = 36
 """The longest digest of a data set that MLflow takes."""

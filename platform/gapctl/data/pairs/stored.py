@@ -7,15 +7,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 from gapctl.data.pairs.members import Content
 from gapctl.errors import InputError, WorkError
+from gapctl.stores import file_system_at, patiently
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
 READ_WHOLE: Final = 64 << 20
 """Bytes of a shard that is read rather than mapped; a mapped file that shrinks meanwhile ends the process."""
+
+PATIENCE_SECONDS: Final = 30.0
+"""How long a store is asked that is busy or away."""
 
 MOST_OPEN: Final = 256
 """Files at a time; systems allow 1,024 to a process."""
@@ -47,7 +52,7 @@ def stored_now(address: str) -> Stored | None:
         return _local(Path(address)) if Path(address).is_file() else None
     file_system, path = _file_system(address)
     try:
-        return _remote(file_system, address, file_system.info(path))
+        return _remote(file_system, address, patiently(lambda: file_system.info(path), PATIENCE_SECONDS))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -65,7 +70,7 @@ def content_of(address: str) -> Iterator[Content]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "shard.tar"
         try:
-            file_system.get_file(path, str(copy))
+            patiently(lambda: file_system.get_file(path, str(copy)), PATIENCE_SECONDS)
         except OSError as error:
             raise WorkError(f"{address}: cannot be fetched ({error}); run the same command again") from error
         with _mapped(copy) as content:
@@ -110,10 +115,11 @@ def _at_address(address: str) -> list[Stored]:
     file_system, path = _file_system(address)
     protocol = address.split("://", 1)[0]
     try:
-        info = file_system.info(path)
+        info = patiently(lambda: file_system.info(path), PATIENCE_SECONDS)
         if info["type"] == "file":
             return [_remote(file_system, address, info)]
-        listed = sorted(file_system.ls(path, detail=True), key=lambda entry: str(entry["name"]))
+        entries = patiently(lambda: file_system.ls(path, detail=True), PATIENCE_SECONDS)
+        listed = sorted(entries, key=lambda entry: str(entry["name"]))
     except FileNotFoundError as error:
         raise InputError(f"{address}: nothing is there; {EXPECTED}") from error
     except OSError as error:
@@ -125,13 +131,10 @@ def _at_address(address: str) -> list[Stored]:
 
 
 def _file_system(address: str) -> tuple[Any, str]:
-    import fsspec
-
     try:
-        file_system, path = fsspec.core.url_to_fs(address)
+        return file_system_at(address)
     except (ImportError, ValueError, OSError) as error:
         raise InputError(f"{address}: {error}; s3:// needs the package s3fs, gs:// needs gcsfs") from error
-    return file_system, str(path)
 
 
 def _remote(file_system: Any, address: str, info: dict[str, Any]) -> Stored:
@@ -165,7 +168,8 @@ class OpenShards:
             return b""
         if "://" in address:
             file_system, path = _file_system(address)
-            content = bytes(file_system.cat_file(path, start=start, end=start + size))
+            ask = partial(file_system.cat_file, path, start=start, end=start + size)
+            content = bytes(patiently(ask, PATIENCE_SECONDS))
         else:
             content = os.pread(self._open(address), size, start)
         if len(content) != size:

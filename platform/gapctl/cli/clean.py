@@ -1,0 +1,57 @@
+"""`gapctl clean`: deletes what lies in a ledger and nobody needs, once it has shown it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+
+if TYPE_CHECKING:
+    from gapctl.ledger.leftovers import Kind, Leftover
+
+PLURAL: "Final[Mapping[Kind, str]]" = {
+    "half-written file": "half-written files",
+    "checkpoint of a finished training": "checkpoints of finished trainings",
+    "final weights": "final weights",
+}
+
+
+def clean_command(
+    file: SweepFileArgument,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    weights: Annotated[
+        bool,
+        typer.Option(
+            "--weights", help="Also the final weights of finished trainings, which `--trial` of other verbs needs."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it only say what would go.")] = False,
+) -> None:
+    """Delete what killed writers left of a sweep's trainings, and checkpoints of finished ones.
+
+    Results, histories and checkpoints of unfinished trainings stay, and weights that other trainings begin with.
+    """
+    from gapctl.cli.context import plan_for
+    from gapctl.cli.terminal import plain_console
+    from gapctl.ledger import Ledger
+
+    plan, ledger = plan_for(file, scale, overrides), Ledger(runs)
+    parents = {trial.parent for trial in plan.trials}
+    without = [trial.id for trial in plan.trainings if weights and trial.id not in parents]
+    found = ledger.leftovers([trial.id for trial in plan.trainings], weights_of=without)
+    if yes:
+        ledger.delete(found)
+    plain_console().print(_said(found, deleted=yes), highlight=False, markup=False, soft_wrap=True)
+
+
+def _said(found: "Sequence[Leftover]", *, deleted: bool) -> str:
+    if not found:
+        return "nothing to delete"
+    kinds = Counter(each.kind for each in found)
+    listed = ", ".join(f"{count} {PLURAL[kind] if count > 1 else kind}" for kind, count in kinds.items())
+    size = f"{sum(each.bytes for each in found) / 1e6:,.1f} MB"
+    return f"deleted {size}: {listed}" if deleted else f"{size} could go: {listed}. Delete them with --yes"

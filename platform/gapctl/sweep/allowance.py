@@ -1,0 +1,134 @@
+"""A sweep's limits: time and money are counted while it trains, over all its runs, and when they are spent it stops.
+
+It stops as Ctrl-C stops it, which saves checkpoints; so there is one way to stop, and it is well tried.
+"""
+
+import math
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol, Self
+
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger
+from gapctl.ledger.declaring import scale_name
+from gapctl.ledger.spent import RunSpent, Spent
+from gapctl.plan.trials import Plan
+from gapctl.spec.sweep import Limits
+
+TICK_SECONDS: Final = 1.0
+KEEP_SECONDS: Final = 60.0
+"""Between two notes in the ledger: what a driver that is killed does not count."""
+RATE_SECONDS: Final = 15.0
+"""Between two looks at which machines there are."""
+
+
+class Priced(Protocol):
+    """Money per hour of the machines whose price is known, and how many have one and have none."""
+
+    @property
+    def per_hour(self) -> float: ...
+
+    @property
+    def priced(self) -> int: ...
+
+    @property
+    def unpriced(self) -> int: ...
+
+
+Rate = Callable[[], Priced | None]
+"""What the machines cost now; None while there are none."""
+
+
+class Allowance:
+    """Counts while it is entered; `reached` then says which limit stopped the sweep, if one did."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, rate: Rate) -> None:
+        self._name, self._ledger, self._rate = plan.sweep.spec.name, ledger, rate
+        self._limits: Limits = plan.sweep.spec.limits
+        self._before = ledger.spent(self._name, scale_name(plan))
+        self._run = RunSpent(uuid.uuid4().hex[:12], scale_name(plan), time.time(), 0.0, 0.0)
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._count, name="gapctl-limits", daemon=True)
+        self._priced: Priced | None = None
+        self.reached = self._finding()
+
+    @property
+    def spent(self) -> Spent:
+        """By all runs, this one included once it has begun."""
+        before, run = self._before, self._run
+        return Spent(before.hours + run.hours, before.cost + run.cost, before.runs + (run.hours > 0))
+
+    def __enter__(self) -> Self:
+        if self._limits.any:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=TICK_SECONDS)
+        if self._run.hours:
+            self._keep()
+
+    def _count(self) -> None:
+        looked_at, kept_at, last = -math.inf, time.monotonic(), time.monotonic()
+        while not self._closed.wait(TICK_SECONDS):
+            now = time.monotonic()
+            if self._limits.cost is not None and (self._priced is None or now - looked_at >= RATE_SECONDS):
+                self._priced, looked_at = self._ask() or self._priced, now
+            hours, last = (now - last) / 3600, now
+            cost = hours * (self._priced.per_hour if self._priced else 0.0)
+            self._run = replace(self._run, hours=self._run.hours + hours, cost=self._run.cost + cost)
+            if now - kept_at >= KEEP_SECONDS:
+                self._keep()
+                kept_at = now
+            with self._lock:
+                if not self._closed.is_set() and (found := self._finding()):
+                    self.reached = found
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+
+    def _ask(self) -> Priced | None:
+        try:
+            return self._rate()
+        except Exception:  # Ray is starting, or its head is busy: the next look will tell
+            return None
+
+    def _keep(self) -> None:
+        """What a store that is away cannot be told now, it is told with the next note."""
+        try:
+            self._ledger.keep_spent(self._name, self._run)
+        except WorkError:
+            return
+
+    def _finding(self) -> str:
+        """Which limit is reached; nothing where none is."""
+        limits, spent = self._limits, self.spent
+        runs = f"by {spent.runs} runs of this sweep" if spent.runs > 1 else "by this sweep"
+        if limits.hours is not None and spent.hours >= limits.hours:
+            return f"limits.hours: {spent.hours:.4g} of {limits.hours:g} hours were spent {runs}"
+        if limits.cost is not None and spent.cost >= limits.cost:
+            return f"limits.cost: {spent.cost:.4g} of {limits.cost:g} were spent {runs}"
+        if self._priced is not None and self._priced.unpriced and not self._priced.priced:
+            return f"limits.cost: of none of the {self._priced.unpriced} machines a price is known"
+        return ""
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to type after `reached`."""
+        if self._priced is not None and self._priced.unpriced and not self._priced.priced:
+            return "Say what an hour of a machine costs with --set limits.price_per_hour=..., or limit hours instead"
+        name = self.reached.partition(":")[0]
+        value = 2 * float(getattr(self._limits, name.partition(".")[2]))
+        return f"The same command goes on with --set {name}={value:g}, or a higher limit in the file"
+
+    @property
+    def unpriced(self) -> int:
+        """Machines that were not counted, as nobody knows their price."""
+        return self._priced.unpriced if self._priced else 0

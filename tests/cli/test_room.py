@@ -1,0 +1,72 @@
+"""A sweep asks for room on its disks before it begins."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from rich.console import Console
+
+from command_line import gapctl
+from gapctl.cli.context import plan_for
+from gapctl.cli.room import Room, check_room, rooms_for
+from gapctl.errors import InputError
+from gapctl.ledger import Ledger
+from sweep_texts import SHIPPED
+
+GB = 10**9
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def with_free(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100 * GB, 0, int(free)))
+
+
+def test_a_disk_without_room_is_refused_with_numbers_and_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_free(monkeypatch, 0.2 * GB)
+    database = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
+    answer = gapctl("sweep", str(SHIPPED), "--scale", "smoke", "--runs", str(tmp_path / "runs"), "--set", database)
+
+    assert answer.exit_code == 2
+    assert "has 200 MB free" in answer.err
+    assert "will take about 5" in answer.err
+    assert "another ledger with --runs" in answer.err
+    assert not list((tmp_path / "runs").glob("*/trial.yaml"))
+
+
+@pytest.mark.parametrize(("free", "warned", "refused"), [(0.9, True, True), (1.9, True, False), (2.1, False, False)])
+def test_less_than_twice_the_need_is_a_warning(free: float, warned: bool, refused: bool) -> None:
+    console = Console(width=200, record=True, quiet=False)
+    room = Room(("the ledger",), "/data/runs", 1.0 * GB, free * GB)
+    if refused:
+        with pytest.raises(InputError, match=r"/data/runs has 900 MB free, and the ledger will take about 1\.0 GB"):
+            check_room([room], console)
+    else:
+        check_room([room], console)
+        assert ("little room" in console.export_text()) == warned
+
+
+def test_what_shares_a_disk_is_added_up_and_a_store_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    plan = plan_for(SHIPPED, "smoke", [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"])
+    (both,) = rooms_for(plan, plan.trainings, Ledger(str(tmp_path / "new" / "runs")), None)
+    (less,) = rooms_for(plan, plan.trainings, Ledger("memory://room/runs"), None)
+
+    assert both.users == ("the ledger", "MLflow", "Ray")
+    assert less.users == ("MLflow", "Ray")
+    assert less.needed < both.needed
+    assert rooms_for(plan, plan.trainings, Ledger("memory://room/runs"), "auto")[0].users == ("MLflow",)
+
+
+def test_a_plan_says_how_much_room_it_takes(tmp_path: Path) -> None:
+    said = gapctl("plan", str(SHIPPED), "--scale", "smoke", "--runs", str(tmp_path / "runs")).out
+
+    assert "disk: " in said
+    assert "the ledger" in said

@@ -1,0 +1,124 @@
+"""Limits are counted over all runs of a sweep, and stop it as Ctrl-C would."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger
+from gapctl.ledger.spent import RunSpent
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Plan
+from gapctl.sweep import allowance
+from gapctl.sweep.allowance import Allowance
+from sweep_texts import TINY, loaded
+
+SECOND = 1 / 3600
+LONGEST_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Price:
+    per_hour: float
+    priced: int = 1
+    unpriced: int = 0
+
+
+@pytest.fixture(autouse=True)
+def _ticking_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allowance, "TICK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(str(tmp_path / "runs"))
+
+
+def plan(folder: Path, **limits: float) -> Plan:
+    settings = [f"limits.{name}={value}" for name, value in limits.items()]
+    return make_plan(loaded(folder, TINY, None, *settings), lambda data: "d")
+
+
+def trained_until_stopped(counting: Allowance) -> None:
+    with pytest.raises(KeyboardInterrupt), counting:
+        time.sleep(LONGEST_SECONDS)
+
+
+def test_hours_that_are_up_interrupt_the_sweep_and_are_kept(tmp_path: Path, ledger: Ledger) -> None:
+    counting = Allowance(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None)
+    assert not counting.reached
+
+    trained_until_stopped(counting)
+
+    assert counting.reached.startswith("limits.hours: ")
+    assert "limits.hours=" in counting.how_to_go_on
+    spent = ledger.spent("tiny", "base")
+    assert spent.hours >= 0.1 * SECOND
+    assert spent.runs == 1
+
+
+def test_a_second_run_begins_where_the_first_ended(tmp_path: Path, ledger: Ledger) -> None:
+    trained_until_stopped(Allowance(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None))
+
+    assert Allowance(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None).reached
+    higher = Allowance(plan(tmp_path, hours=0.4 * SECOND), ledger, lambda: None)
+    assert not higher.reached
+    trained_until_stopped(higher)
+
+    assert "by 2 runs of this sweep" in higher.reached
+    assert ledger.spent("tiny", "base").runs == 2
+    assert ledger.spent("tiny", "quick").runs == 0, "another scale has its own"
+
+
+def test_money_is_hours_times_what_the_machines_cost(tmp_path: Path, ledger: Ledger) -> None:
+    counting = Allowance(plan(tmp_path, cost=1.0), ledger, lambda: Price(per_hour=3600 * 10))
+
+    trained_until_stopped(counting)
+
+    spent = ledger.spent("tiny", "base")
+    assert 1.0 <= spent.cost <= spent.hours * 3600 * 10
+    assert counting.reached.startswith("limits.cost: ")
+
+
+def test_machines_of_unknown_price_stop_a_sweep_that_limits_money(tmp_path: Path, ledger: Ledger) -> None:
+    counting = Allowance(plan(tmp_path, cost=1.0), ledger, lambda: Price(0.0, priced=0, unpriced=3))
+
+    trained_until_stopped(counting)
+
+    assert counting.reached == "limits.cost: of none of the 3 machines a price is known"
+    assert "limits.price_per_hour" in counting.how_to_go_on
+
+
+def test_a_cluster_that_does_not_answer_yet_stops_nothing(tmp_path: Path, ledger: Ledger) -> None:
+    def starting() -> Price:
+        raise RuntimeError("Ray is starting")
+
+    with Allowance(plan(tmp_path, cost=1.0), ledger, starting) as counting:
+        time.sleep(0.1)
+
+    assert not counting.reached
+
+
+def test_a_sweep_without_limits_counts_nothing(tmp_path: Path, ledger: Ledger) -> None:
+    with Allowance(plan(tmp_path), ledger, lambda: None):
+        time.sleep(0.05)
+
+    assert not (tmp_path / "runs" / "tiny.spent.json").exists()
+
+
+def test_two_runs_at_once_keep_each_others_count(ledger: Ledger) -> None:
+    one, other = RunSpent("a", "base", 0.0, 1.0, 2.0), RunSpent("b", "base", 0.0, 3.0, 4.0)
+    for run in (one, other, RunSpent("a", "base", 0.0, 5.0, 6.0)):
+        ledger.keep_spent("tiny", run)
+
+    assert ledger.spent("tiny", "base") == (8.0, 10.0, 2)
+
+
+def test_a_damaged_count_is_named(tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny.spent.json").write_text('[{"run": 1}]')
+
+    with pytest.raises(WorkError, match=r"tiny\.spent\.json: damaged"):
+        ledger.spent("tiny", "base")
