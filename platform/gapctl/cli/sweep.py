@@ -42,6 +42,11 @@ def sweep_command(
     if address is None:
         check_this_machine(plan.sweep.spec.resources, available_cores())
     ledger.require_writable()
+    if plan.sweep.spec.search is not None:
+        from gapctl.cli.search import run_search_of
+
+        run_search_of(plan, ledger, address, console)
+        return
     ledger.declare(plan)
     todo = _todo(plan, ledger, console)
     if todo.left and address is not None:

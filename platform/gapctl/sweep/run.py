@@ -1,10 +1,8 @@
 """Runs what is left of a plan and tells what became of it."""
 
 import logging
-import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from gapctl.spec.data import Data
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
+from gapctl.sweep.signals import signals_restored
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
@@ -157,16 +156,6 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
         ),
     )
-    with _signals_restored():
+    with signals_restored():
         tuner.fit()
     return events.failures
-
-
-@contextmanager
-def _signals_restored() -> Iterator[None]:
-    """Tune catches the first Ctrl-C and would go on catching it after the sweep."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
