@@ -72,9 +72,9 @@ def _each(
 
 
 def _of_files(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
-    from gapctl.cli.context import plan_for
+    from gapctl.cli.drawn import plan_in
 
-    plans = [plan_for(file, wanted.scale, wanted.overrides) for file in wanted.files]
+    plans = [plan_in(file, wanted.scale, wanted.overrides, ledger) for file in wanted.files]
     first: dict[str, Path] = {}
     for plan in plans:
         name, path = plan.sweep.spec.name, plan.sweep.path

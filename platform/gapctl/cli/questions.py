@@ -16,6 +16,8 @@ from gapctl.errors import GapctlError
 
 if TYPE_CHECKING:
     from gapctl.analysis.judged import Judged
+    from gapctl.ledger import Ledger
+    from gapctl.ledger.search_record import SearchRecord
     from gapctl.plan.scales import Priced
 
 FolderArgument = Annotated[
@@ -24,11 +26,12 @@ FolderArgument = Annotated[
 
 
 class Question(NamedTuple):
-    """A sweep file with its costs, and those of its scales that the ledger can judge, by scale."""
+    """A sweep file with its costs, and those of its scales that the ledger can judge, or has searched, by scale."""
 
     path: Path
     priced: "Priced"
     judged: "Mapping[str | None, Judged]"
+    searched: "Mapping[str | None, SearchRecord]"
 
     @property
     def sources(self) -> list[str]:
@@ -55,6 +58,7 @@ def questions_command(
 def _questions(folder: Path | None, runs: str) -> tuple[list[Question], list[str]]:
     """A file that is wrong, or a sweep that the ledger cannot judge, is told and does not hide the others."""
     from gapctl.cli.shipped import sweep_files
+    from gapctl.ledger import Ledger
     from gapctl.plan.scales import priced
 
     found: dict[Path, Priced] = {}
@@ -65,10 +69,21 @@ def _questions(folder: Path | None, runs: str) -> tuple[list[Question], list[str
         except GapctlError as error:
             problems.append(str(error))
     judged, unjudged = _verdicts(runs, [one.sweep.spec.name for one in found.values()])
-    return [Question(path, one, judged.get(one.sweep.spec.name, {})) for path, one in found.items()], [
-        *problems,
-        *unjudged,
+    ledger = Ledger(runs)
+    questions = [
+        Question(path, one, judged.get(one.sweep.spec.name, {}), _searched(one, ledger)) for path, one in found.items()
     ]
+    return questions, [*problems, *unjudged]
+
+
+def _searched(priced: "Priced", ledger: "Ledger") -> "dict[str | None, SearchRecord]":
+    from gapctl.ledger.declaring import DEFAULT_SCALE_NAME
+
+    spec = priced.sweep.spec
+    if spec.search is None:
+        return {}
+    found = {scale: ledger.search(f"{spec.name}.{scale or DEFAULT_SCALE_NAME}") for scale in priced.costs}
+    return {scale: record for scale, record in found.items() if record is not None}
 
 
 def _verdicts(runs: str, names: Sequence[str]) -> "tuple[dict[str, dict[str | None, Judged]], Sequence[str]]":
@@ -92,7 +107,9 @@ def _document(question: Question) -> dict[str, Any]:
         "sources": question.sources,
         "hypotheses": len(spec.hypotheses),
         "scales": {
-            scale or "base": asdict(cost) | _ledger_says(question.judged.get(scale))
+            scale or "base": asdict(cost)
+            | _ledger_says(question.judged.get(scale))
+            | _search_says(question.searched.get(scale))
             for scale, cost in question.priced.costs.items()
         },
     }
@@ -106,6 +123,13 @@ def _ledger_says(judged: "Judged | None") -> dict[str, Any]:
         for verdict in judged.analysis.verdicts
     ]
     return {"trials_done": len(judged.analysis.trials), "verdicts": verdicts}
+
+
+def _search_says(record: "SearchRecord | None") -> dict[str, Any]:
+    if record is None:
+        return {}
+    best = record.best
+    return {"points": len(record.drawn), "best": None if best is None else {"trial": best.trial, "value": best.value}}
 
 
 def _print(questions: Sequence[Question]) -> None:
@@ -126,7 +150,7 @@ def _print(questions: Sequence[Question]) -> None:
         table.columns[2].justify = "right"
         for scale, cost in question.priced.costs.items():
             trials = f"{cost.trials} {'trial' if cost.trials == 1 else 'trials'}"
-            said = _in_words(question.judged.get(scale))
+            said = _search_in_words(question.searched.get(scale)) or _in_words(question.judged.get(scale))
             table.add_row(f"  {scale or 'no scales'}", trials, duration(cost.wall_hours), said)
         console.print(table)
     cores = os.cpu_count() or 1
@@ -141,6 +165,14 @@ def duration(hours: float) -> str:
         return f"{hours:,.1f} h"
     days = hours / 24
     return f"{days:,.0f} days" if days < 1000 else f"{days / 365:,.0f} years"
+
+
+def _search_in_words(record: "SearchRecord | None") -> str:
+    if record is None:
+        return ""
+    from gapctl.report.search.words import standing
+
+    return standing(record)
 
 
 def _in_words(judged: "Judged | None") -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from gapctl.plan.cost import Cost, cost_of, slots_on
 from gapctl.plan.make import make_plan
+from gapctl.plan.search import to_be_trained
 from gapctl.spec.load import Sweep, load_text
 from gapctl.spec.yaml_source import read_yaml
 
@@ -30,4 +31,4 @@ def priced(path: Path, cpus: int) -> Priced:
 
 def _cost(sweep: Sweep, cpus: int) -> Cost:
     plan = make_plan(sweep, lambda data: data.address)
-    return cost_of(plan.trainings, slots_on(plan, cpus))
+    return cost_of(to_be_trained(plan), slots_on(plan, cpus))

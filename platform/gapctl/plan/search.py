@@ -49,6 +49,12 @@ def search_plan(
     return Plan(_varied(sweep, drawn), labelled, recipe_version, tuple(preparations.values()))
 
 
+def to_be_trained(plan: Plan) -> tuple[Trial, ...]:
+    """All trainings of a plan; of a search, as many like its base as it asks for, should none be stopped early."""
+    search = plan.sweep.spec.search
+    return plan.trainings if search is None else plan.trials[:1] * search.trials
+
+
 def label_of(trial: Trial, names: Mapping[str, str]) -> str:
     """A point in words: `lr=0.00137 batch_size=128`."""
     return " ".join(f"{names[path]}={level}" for path, level in trial.factors.items())

@@ -40,8 +40,8 @@ def _beside(spec: SweepFile) -> Iterator[Problem]:
         yield Problem(
             (AT,),
             "found beside hypotheses; expected one of them: a search chooses by its results which trainings there are "
-            "and which are stopped, so that a verdict on them would be about what was chosen. Search in a file of its own, "
-            "then put what it found into this file's base",
+            "and which are stopped, so that a verdict on them would be about what was chosen. Search in a file of its "
+            "own, then put what it found into this file's base",
         )
     if spec.vary:
         yield Problem(

@@ -1,4 +1,4 @@
-"""Small searches whose trainings are made up: a metric by a formula of the point, written through the ledger's calls."""
+"""Small searches whose trainings are made up: a metric by a formula, written through the ledger's own calls."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
