@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
 
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
@@ -13,6 +12,7 @@ from gapctl.ledger.search_record import SearchRecord, record_from_json, record_t
 from gapctl.plan.identity import trial_id
 from gapctl.plan.search import study_name
 from gapctl.sweep.search import alone, study_file
+from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
 
 
 def record_of(folder: Path) -> SearchRecord:

@@ -14,8 +14,6 @@ from gapctl.cli.table_file import check_table_file, write_table
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from gapctl.analysis.combined import Combined
     from gapctl.ledger import Ledger
     from gapctl.plan.trials import Plan
@@ -133,7 +131,7 @@ def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
 
     console = Console()
     if len(found.sweeps) == 1 and found.sweeps[0].plan.sweep.spec.search is not None:
-        _print_search(found.sweeps[0].plan, ledger, console)
+        _print_search(found.sweeps[0].plan, ledger)
     elif len(found.sweeps) == 1:
         print_sweep(found.sweeps[0], ledger, console)
     else:
@@ -142,12 +140,12 @@ def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_search(plan: "Plan", ledger: "Ledger", console: "Console") -> None:
+def _print_search(plan: "Plan", ledger: "Ledger") -> None:
     from gapctl.cli.drawn import record_of
     from gapctl.cli.search_table import print_search
 
     if (record := record_of(plan, ledger)) is not None:
-        print_search(plan, record, console)
+        print_search(plan, record)
 
 
 def _conclude(found: "Combined") -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan_in(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: "Ledger") -> "Plan":
-    """As `plan_for`; of a search, its points as trials. Raises InputError where none was drawn there yet."""
+    """As `plan_for`; of a search, its points as trials. Raises InputError where none was drawn yet."""
     plan = plan_for(file, scale, overrides)
     return plan if plan.sweep.spec.search is None else drawn_plan(plan, ledger)
 

@@ -96,7 +96,7 @@ def _show(plan: "Plan", record: "SearchRecord", ledger: "Ledger", tracker: "Trac
     from gapctl.cli.artifacts import REPORT, search_findings
     from gapctl.cli.search_table import print_search
 
-    print_search(plan, record, console)
+    print_search(plan, record)
     tracker.catch_up()
     findings = search_findings(plan, record, ledger)
     tracker.tell(findings)

@@ -4,22 +4,22 @@ import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from gapctl.ledger.search_record import SearchRecord
     from gapctl.plan.trials import Plan
 
 MOST_ROWS: Final = 10
 
 
-def print_search(plan: "Plan", record: "SearchRecord", console: "Console") -> None:
+def print_search(plan: "Plan", record: "SearchRecord") -> None:
     """Prints the points, best first, how much each value decides, and the best as `--set` options and as YAML."""
     from rich.table import Table
     from rich.text import Text
 
+    from gapctl.cli.terminal import plain_console
     from gapctl.plan.make import short_names
     from gapctl.report.search.words import as_options, as_yaml, standing
 
+    console = plain_console()
     console.print(Text(f"{plan.sweep.spec.question}\n{standing(record)}"))
     names = short_names(list(plan.sweep.spec.vary))
     table = Table("trial", *names.values(), "ended", box=None, pad_edge=False)
@@ -31,7 +31,7 @@ def print_search(plan: "Plan", record: "SearchRecord", console: "Console") -> No
         table.add_row(drawn.trial, *map(Text, point), drawn.state, f"{drawn.samples_seen:,}", value)
     console.print(table)
     if len(record.drawn) > MOST_ROWS:
-        console.print(f"and {len(record.drawn) - MOST_ROWS} more", highlight=False)
+        console.print(f"and {len(record.drawn) - MOST_ROWS} more")
     if record.best is not None:
         typed = f"\nbest, to be typed:\n  {as_options(record.best)}\nand to be pasted:\n{as_yaml(record.best)}"
-        console.print(typed, highlight=False, markup=False, soft_wrap=True)
+        console.print(typed)

@@ -85,7 +85,9 @@ def _failed(ledger: "Ledger", trial: "Trial", content: bytes | WorkError | None)
 
 def _stopped(content: bytes | WorkError | None) -> tuple[State, str] | None:
     """By a search, which left it where it was."""
-    return ("stopped", content.decode(errors="replace")) if isinstance(content, bytes) else None
+    if not isinstance(content, bytes):
+        return None
+    return "stopped", content.decode(errors="replace").partition(":")[0].removeprefix("stopped ")
 
 
 def _going_on(trial: "Trial", content: bytes | WorkError | None) -> tuple[State, str]:

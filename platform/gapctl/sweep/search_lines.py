@@ -49,8 +49,9 @@ class SearchLines:
         """A trial told how far it is."""
         if report.trial.id in self._rates:
             self._rates[report.trial.id] = report.samples_per_second
-        if time.monotonic() - self._said_at >= QUIET_SECONDS:
-            self._say(f"{len(self._rates)} in training at {sum(self._rates.values()):,.0f} samples/s")
+        rate = sum(self._rates.values())
+        if rate and time.monotonic() - self._said_at >= QUIET_SECONDS:
+            self._say(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
 
     def finished(self, trial: Trial, result: Result) -> None:
         """Told by `changed`."""

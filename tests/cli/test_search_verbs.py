@@ -19,7 +19,7 @@ from searches import EVERY, METRIC, run, search_file
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a search of twelve points that is over: its file, and its ledger in `runs`."""
     folder = tmp_path_factory.mktemp("searched")
-    sweep = load_sweep(search_file(folder, trials=12, stop_early={"after": EVERY, "reduce": 3}))
+    sweep = load_sweep(search_file(folder, trials=12, stop_early={"after": 2 * EVERY, "reduce": 2}))
     runs = folder / "runs"
     data = plan_for(sweep.path, None, None).trials[0].data_fingerprint
     study = Study(search_of(sweep), study_name(sweep, data), runs / "tune.study.db")
@@ -61,7 +61,9 @@ def test_status_tells_stopped_from_done_and_from_failed(searched: Path) -> None:
     assert answer.exit_code == 0
     assert document["totals"]["stopped"] > 0
     assert document["totals"]["done"] + document["totals"]["stopped"] == len(document["trials"])
-    assert "stopped by the search tune.base at" in answer.out
+    (first, *_) = [trial["detail"] for trial in document["trials"] if trial["state"] == "stopped"]
+    assert first == f"by the search tune.base at {2 * EVERY:,} of 5,120 samples"
+    assert answer.err == ""
 
 
 def test_analyze_ends_in_the_best_configuration(searched: Path) -> None:

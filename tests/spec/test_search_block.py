@@ -47,8 +47,8 @@ def test_a_search_takes_the_place_of_vary(tmp_path: Path) -> None:
     assert spec.vary == {}
     assert spec.search is not None
     assert spec.search.sampler == "tpe"
-    assert spec.levels("train.batch_size") == [64, 128]
-    assert spec.levels("train.lr") == (1e-4, 1e-2)
+    assert spec.search.space["train.batch_size"].values == [64, 128]
+    assert spec.search.space["train.lr"].values == (1e-4, 1e-2)
 
 
 def test_a_file_with_neither_needs_vary(tmp_path: Path) -> None:
