@@ -1,5 +1,6 @@
 """What a search drew and what came of it: over its course, by each value, and how much each value decides."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 Kind = Literal["log", "linear", "categories"]
 HEIGHT = 230
 SIZE = 60
+EDGE = 10
+"""Pixels between the outermost marks and the edge, which would cut them."""
 BAR = 22
 
 
@@ -33,8 +36,10 @@ def history_chart(points: pl.DataFrame, best: pl.DataFrame, axis: str, look: Loo
     return data.drawing(layers, "x", "y")
 
 
-def slice_chart(points: pl.DataFrame, value: str, axis: str, kind: Kind, look: Look) -> Drawing:
-    """The metric by one value that was drawn; `kind` is `log`, `linear` or `categories`.
+def slice_chart(
+    points: pl.DataFrame, value: str, axis: str, kind: Kind, look: Look, order: Sequence[str] = ()
+) -> Drawing:
+    """The metric by one value that was drawn; categories stand in this `order`.
 
     `points` as in `history_chart`, with the drawn value in `drawn`.
     """
@@ -43,9 +48,10 @@ def slice_chart(points: pl.DataFrame, value: str, axis: str, kind: Kind, look: L
     data = Datasets()
     marks = _marks(data.chart(points, "point"), look)
     if kind == "categories":
-        x = alt.X("drawn:N", title=value, axis=alt.Axis(labelAngle=0))
+        x = alt.X("drawn:N", title=value, sort=list(order), axis=alt.Axis(labelAngle=0))
     else:
-        x = alt.X("drawn:Q", title=value, scale=alt.Scale(type=kind, zero=False, nice=kind != "log"))
+        scale = alt.Scale(type=kind, zero=False, nice=False, padding=EDGE)
+        x = alt.X("drawn:Q", title=value, scale=scale, axis=alt.Axis(format="~r", tickCount=6, labelOverlap=True))
     y = alt.Y("value:Q", title=axis, scale=alt.Scale(zero=False))
     zooms = ("y",) if kind == "categories" else ("x", "y")
     # One layer, as what zooms is a layered chart.

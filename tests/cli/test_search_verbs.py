@@ -52,7 +52,7 @@ def test_before_the_first_point_there_is_nothing_to_tell(tmp_path: Path, verb: s
     answer = told(tmp_path, verb)
 
     assert answer.exit_code == 2
-    assert "no point of the search tune was drawn there" in answer.err
+    assert "no point of the search tune was drawn" in answer.err
 
 
 def test_status_tells_stopped_from_done_and_from_failed(searched: Path) -> None:

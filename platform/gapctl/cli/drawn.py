@@ -26,7 +26,7 @@ def drawn_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
     record = record_of(plan, ledger)
     if record is None or not record.drawn:
         raise InputError(
-            f"{ledger.root}: no point of the search {plan.sweep.spec.name} was drawn there; expected the runs folder of "
+            f"{ledger.root}: no point of the search {plan.sweep.spec.name} was drawn; expected the runs folder of "
             f"one, with the same --scale and --set. Run `gapctl sweep {plan.sweep.path}` first, or name the ledger "
             "with --runs"
         )
@@ -34,7 +34,7 @@ def drawn_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
 
 
 def record_of(plan: "Plan", ledger: "Ledger") -> "SearchRecord | None":
-    """What a ledger says of a search as it is asked for now; None where it has none, or one that asked otherwise."""
+    """What a ledger says of a search as it is asked for now; None where it has none, or another's."""
     from gapctl.ledger.declaring import scale_name
     from gapctl.plan.search import study_name
 

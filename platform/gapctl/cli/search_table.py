@@ -22,9 +22,12 @@ def print_search(plan: "Plan", record: "SearchRecord") -> None:
     console = plain_console()
     console.print(Text(f"{plan.sweep.spec.question}\n{standing(record)}"))
     names = short_names(list(plan.sweep.spec.vary))
-    table = Table("trial", *names.values(), "ended", box=None, pad_edge=False)
-    table.add_column("samples", justify="right")
-    table.add_column(record.metric, justify="right")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", no_wrap=True)
+    for name in (*names.values(), "ended"):
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for name in ("samples", "value"):
+        table.add_column(name, justify="right", no_wrap=True)
     for drawn in record.ranked[:MOST_ROWS]:
         value = f"{drawn.value:.4g}" if math.isfinite(drawn.value) else "-"
         point = [str(drawn.point[path]) for path in names]

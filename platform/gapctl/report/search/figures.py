@@ -10,7 +10,7 @@ from gapctl.ledger.search_record import Drawn, SearchRecord
 from gapctl.plan.make import short_names
 from gapctl.plan.search import Point
 from gapctl.report.drawing import png_of, svg_of
-from gapctl.report.words import capital, factor_words, with_unit
+from gapctl.report.words import capital, factor_words, metric_name, with_unit
 from gapctl.spec.search import Domain, Search
 from gapctl_charts.figure import Figure, figure, trusted
 from gapctl_charts.look import FILE_LOOK, Look
@@ -79,10 +79,11 @@ def _slice(points: Sequence[Drawn], path: str, name: str, domain: Domain, record
     words, kind = factor_words(path, name), _SCALES[domain.kind]
     values = [drawn.point[path] for drawn in points]
     shown = pl.Series("drawn", [str(value) for value in values] if kind == "categories" else values, strict=False)
+    order = [str(choice) for choice in domain.choice or ()]
     chart = slice_chart(
-        _rows(points).with_columns(shown), capital(words), capital(with_unit(record.metric)), kind, look
+        _rows(points).with_columns(shown), capital(words), capital(with_unit(record.metric)), kind, look, order
     )
-    title = f"{capital(with_unit(record.metric))} by {words}"
+    title = f"{capital(metric_name(record.metric))} by {words}"
     return figure(f"search-by-{name.replace('_', '-').replace('.', '-')}", title, _POINTS, chart, look)
 
 
