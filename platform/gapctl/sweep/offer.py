@@ -43,9 +43,7 @@ def check_this_machine(resources: Resources, cores: int) -> None:
     _check(resources, whole, {"CPU": float(cores)}, "this machine")
 
 
-def _check(
-    resources: Resources, whole: Mapping[str, float], offered: Mapping[str, float], whose: str = "Ray"
-) -> None:
+def _check(resources: Resources, whole: Mapping[str, float], offered: Mapping[str, float], whose: str = "Ray") -> None:
     names = {"CPU": [name for name in ("cpus", "readers", "workers") if name == "cpus" or _asked(resources, name)]}
     for name, asked in whole.items():
         if asked > offered[name]:
