@@ -14,20 +14,41 @@ LONGEST_SECONDS = 240.0
 
 def sweep_command(folder: Path, *more: str) -> list[str]:
     """The smoke scale of the imbalance sweep with its ledger and MLflow store below `folder`."""
+    return command_for(SMOKE, folder, "--scale", "smoke", *more)
+
+
+def command_for(file: Path, folder: Path, *more: str) -> list[str]:
+    """Any sweep with its ledger and MLflow store below `folder`."""
     places = ["--runs", str(folder / "runs"), "--set", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"]
-    return [sys.executable, "-m", "gapctl", "sweep", str(SMOKE), "--scale", "smoke", *places, *more]
+    return [sys.executable, "-m", "gapctl", "sweep", str(file), *places, *more]
 
 
 def run_sweep(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """A sweep to its end."""
-    return subprocess.run(
-        sweep_command(folder, *more), capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
-    )
+    return _to_its_end(sweep_command(folder, *more))
+
+
+def run_sweep_of(file: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Any sweep to its end."""
+    return _to_its_end(command_for(file, folder))
 
 
 def start_sweep(folder: Path, *more: str) -> subprocess.Popen[str]:
     """A sweep that goes on by itself."""
-    return subprocess.Popen(sweep_command(folder, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return _by_itself(sweep_command(folder, *more))
+
+
+def start_sweep_of(file: Path, folder: Path) -> subprocess.Popen[str]:
+    """Any sweep that goes on by itself."""
+    return _by_itself(command_for(file, folder))
+
+
+def _to_its_end(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+
+
+def _by_itself(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:

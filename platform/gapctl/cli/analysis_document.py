@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gapctl.analysis.declared import Declared
     from gapctl.analysis.judged import Judged
     from gapctl.analysis.results import Analysis
+    from gapctl.ledger.search_record import SearchRecord
 
 
 def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
@@ -38,6 +39,14 @@ def combined_document(combined: "Combined") -> dict[str, Any]:
         ],
         "not_judged": list(combined.not_judged),
     }
+
+
+def search_document(record: "SearchRecord") -> dict[str, Any]:
+    """What a search drew and found; a value that is no number is null."""
+    best = record.best
+    drawn = [vars(one) for one in record.ranked]
+    found = {**vars(record), "drawn": drawn, "best": None if best is None else vars(best)}
+    return {name: _plain(value) for name, value in found.items()}
 
 
 def _declared(declared: "Declared") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gapctl.cli.analysis_document import combined_document, document
+from gapctl.cli.analysis_document import combined_document, document, search_document
 from gapctl.cli.judging import Histories, Wanted, judge
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption
 from gapctl.cli.report_file import Format, Report, report_asked, write_report
@@ -16,6 +16,7 @@ from gapctl.errors import InputError
 if TYPE_CHECKING:
     from gapctl.analysis.combined import Combined
     from gapctl.ledger import Ledger
+    from gapctl.plan.trials import Plan
 
 FilesArgument = Annotated[
     list[Path] | None, typer.Argument(help="Sweep files.", show_default=False, metavar="[FILE]...")
@@ -70,7 +71,7 @@ def analyze_command(
     written += [_export(option, path, found) for option, path in tables.items() if path is not None]
     several = every or len(files or ()) > 1
     if as_json:
-        typer.echo(json.dumps(_document(found, several=several), indent=1, allow_nan=False))
+        typer.echo(json.dumps(_document(found, ledger, several=several), indent=1, allow_nan=False))
     else:
         _print(found, ledger, written)
     _conclude(found)
@@ -102,10 +103,17 @@ def _histories(report: Report | None, export: Path | None) -> Histories:
     return "never" if report is None or report.format is Format.LATEX else "of one sweep"
 
 
-def _document(found: "Combined", *, several: bool) -> dict[str, object]:
+def _document(found: "Combined", ledger: "Ledger", *, several: bool) -> dict[str, object]:
     if several:
         return combined_document(found)
-    return document(found.sweeps[0].analysis, found.sweeps[0].damaged)
+    judged = found.sweeps[0]
+    told = document(judged.analysis, judged.damaged)
+    if judged.plan.sweep.spec.search is None:
+        return told
+    from gapctl.cli.drawn import record_of
+
+    record = record_of(judged.plan, ledger)
+    return told | ({"search": search_document(record)} if record is not None else {})
 
 
 def _export(option: str, path: Path, found: "Combined") -> str:
@@ -122,12 +130,22 @@ def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
     from gapctl.cli.comparison_table import print_comparison, print_sweep
 
     console = Console()
-    if len(found.sweeps) == 1:
+    if len(found.sweeps) == 1 and found.sweeps[0].plan.sweep.spec.search is not None:
+        _print_search(found.sweeps[0].plan, ledger)
+    elif len(found.sweeps) == 1:
         print_sweep(found.sweeps[0], ledger, console)
     else:
         print_comparison(found, ledger, console)
     for line in written:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_search(plan: "Plan", ledger: "Ledger") -> None:
+    from gapctl.cli.drawn import record_of
+    from gapctl.cli.search_table import print_search
+
+    if (record := record_of(plan, ledger)) is not None:
+        print_search(plan, record)
 
 
 def _conclude(found: "Combined") -> None:

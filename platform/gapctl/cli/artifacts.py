@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis
+    from gapctl.ledger import Ledger
+    from gapctl.ledger.search_record import SearchRecord
+    from gapctl.plan.trials import Plan
     from gapctl.report.run_record import RunRecord
     from gapctl.tracking.findings import Findings
 
@@ -28,3 +31,29 @@ def findings_of(analysis: "Analysis", record: "RunRecord") -> "Findings":
     from gapctl.tracking.findings import Findings
 
     return Findings(in_few_words(analysis), verdict_markdown(analysis), artifacts_of(analysis, record))
+
+
+def search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> str:
+    """The page on a search; equal ledgers give the same text."""
+    from gapctl.cli.background import run_pages
+    from gapctl.plan.search import search_of
+    from gapctl.report.commands import commands_of
+    from gapctl.report.search.page import render_search
+
+    return render_search(plan, search_of(plan.sweep), record, commands_of(plan, ledger), run_pages(plan, ledger))
+
+
+def search_findings(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> "Findings":
+    """What MLflow shows in the run of a search: the best point, its page and its figures."""
+    from gapctl.plan.search import search_of
+    from gapctl.report.search.figures import search_files
+    from gapctl.report.search.words import as_options, as_yaml, search_markdown, standing
+    from gapctl.tracking.findings import Findings
+
+    figures = {f"figures/{name}": content for name, content in search_files(search_of(plan.sweep), record).items()}
+    best = {"best.yaml": f"{as_yaml(record.best)}\n".encode()} if record.best else {}
+    files = {REPORT: search_page(plan, record, ledger).encode(), **best, **figures}
+    verdict = (
+        f"best {record.metric} {record.best.value:.4g}: {as_options(record.best)}" if record.best else standing(record)
+    )
+    return Findings(verdict, search_markdown(record), files)

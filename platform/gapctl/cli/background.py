@@ -16,10 +16,11 @@ def background_of(plan: "Plan", ledger: "Ledger") -> "RunRecord":
     """Reads the record of a plan's trials."""
     from gapctl.report.run_record import read_record
 
-    return read_record(plan, ledger, _run_pages(plan, ledger))
+    return read_record(plan, ledger, run_pages(plan, ledger))
 
 
-def _run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
+def run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
+    """Where MLflow shows a plan's trials, as the ledger notes it; None where it does not."""
     from gapctl.report.run_record import RunPages
     from gapctl.tracking.shown import shown_in
     from gapctl.tracking.uri import is_server

@@ -49,15 +49,22 @@ def cost_command(
 def _trials(
     sweep: Path, scale: str | None, overrides: list[str] | None, runs: str | None
 ) -> "tuple[Plan, Sequence[Trial]]":
-    """A plan and the trials to pay for; only a ledger needs their true ids, and so their data."""
+    """A plan and the trials to pay for; only a ledger needs their true ids, and so their data.
+
+    Of a search, whose points are not known before, all.
+    """
+    from gapctl.plan.search import to_be_trained
+
     if runs is None:
         plan = plan_to_size(sweep, scale, overrides)
-        return plan, plan.trainings
+        return plan, to_be_trained(plan)
     from gapctl.cli.context import plan_for
     from gapctl.ledger import Ledger
     from gapctl.plan.left import left_of
 
     plan = plan_for(sweep, scale, overrides)
+    if plan.sweep.spec.search is not None:
+        return plan, to_be_trained(plan)
     return plan, left_of(plan, frozenset(Ledger(runs).finished([trial.id for trial in plan.trainings])))
 
 

@@ -1,6 +1,6 @@
 """Which sweeps `gapctl analyze` judges: those of the files that were named, or all that the ledger keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -39,24 +39,42 @@ class JudgedSweeps(NamedTuple):
 def judge(wanted: Wanted, ledger: "Ledger") -> JudgedSweeps:
     """Judges each sweep by itself; raises InputError or WorkError where none is left that can be judged."""
     plans, problems = _of_files(wanted, ledger) if wanted.files else _of_ledger(wanted, ledger)
-    alone = len(plans) == 1 and not problems
-    with_history = wanted.histories == "always" or (wanted.histories == "of one sweep" and alone)
-    sweeps: list[Judged] = []
-    for plan in plans:
-        try:
-            sweeps.append(_judged(plan, ledger, with_history=with_history))
-        except GapctlError as error:
-            problems.append(error)
+    sweeps = _each(plans, ledger, wanted.histories, problems)
     if not sweeps:
         kind = WorkError if any(isinstance(problem, WorkError) for problem in problems) else InputError
         raise kind("\n".join(map(str, problems)))
     return JudgedSweeps(tuple(sweeps), tuple(map(str, problems)))
 
 
-def _of_files(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
-    from gapctl.cli.context import plan_for
+def judge_kept(ledger: "Ledger", histories: Histories, names: Sequence[str] | None = None) -> JudgedSweeps:
+    """Every scale of the ledger's sweeps, or of those named, that has finished a training; none is no error."""
+    from gapctl.ledger.recall import recalled
 
-    plans = [plan_for(file, wanted.scale, wanted.overrides) for file in wanted.files]
+    known = ledger.sweep_names()
+    plans, problems = _kept(ledger, known if names is None else [name for name in names if name in known], recalled)
+    begun = [plan for plan in plans if ledger.finished([trial.id for trial in plan.trials])]
+    return JudgedSweeps(tuple(_each(begun, ledger, histories, problems)), tuple(map(str, problems)))
+
+
+def _each(
+    plans: "Sequence[Plan]", ledger: "Ledger", histories: Histories, problems: list[GapctlError]
+) -> "list[Judged]":
+    """The sweeps that can be judged; why others cannot is added to `problems`."""
+    alone = len(plans) == 1 and not problems
+    with_history = histories == "always" or (histories == "of one sweep" and alone)
+    sweeps: list[Judged] = []
+    for plan in plans:
+        try:
+            sweeps.append(_judged(plan, ledger, with_history=with_history))
+        except GapctlError as error:
+            problems.append(error)
+    return sweeps
+
+
+def _of_files(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
+    from gapctl.cli.drawn import plan_in
+
+    plans = [plan_in(file, wanted.scale, wanted.overrides, ledger) for file in wanted.files]
     first: dict[str, Path] = {}
     for plan in plans:
         name, path = plan.sweep.spec.name, plan.sweep.path
@@ -94,6 +112,13 @@ def _of_ledger(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[Gapc
             f"--all: {ledger.root} keeps no sweep; expected files that end in .sweep.json, as `gapctl sweep FILE` "
             "writes them. Name the ledger with --runs"
         )
+    return _kept(ledger, names, recall)
+
+
+def _kept(
+    ledger: "Ledger", names: Sequence[str], recall: "Callable[[Declaration, str, str], Plan]"
+) -> "tuple[list[Plan], list[GapctlError]]":
+    """The plans of all scales of these sweeps as the ledger keeps them."""
     plans: list[Plan] = []
     problems: list[GapctlError] = []
     for name in names:

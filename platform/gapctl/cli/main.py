@@ -13,9 +13,11 @@ from gapctl.cli.clean import clean_command
 from gapctl.cli.cluster import cluster_app
 from gapctl.cli.data import data_app
 from gapctl.cli.doctor import doctor_command
+from gapctl.cli.findings import findings_command
 from gapctl.cli.intervene import intervene_command
 from gapctl.cli.measure import measure_command
 from gapctl.cli.plan import plan_command
+from gapctl.cli.questions import questions_command
 from gapctl.cli.status import status_command
 from gapctl.cli.sweep import sweep_command
 from gapctl.cli.track import track_app
@@ -39,6 +41,8 @@ app.command("status")(status_command)
 app.command("clean")(clean_command)
 app.command("train")(train_command)
 app.command("analyze")(analyze_command)
+app.command("questions")(questions_command)
+app.command("findings")(findings_command)
 app.command("measure")(measure_command)
 app.command("intervene")(intervene_command)
 app.add_typer(data_app)

@@ -43,7 +43,13 @@ def plan_command(
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
     from gapctl.cli.context import plan_for
 
-    planned = _planned(plan_for(file, scale, overrides), runs)
+    plan = plan_for(file, scale, overrides)
+    if plan.sweep.spec.search is not None:
+        from gapctl.cli.search_plan import show_search
+
+        show_search(plan, runs, as_json=as_json)
+        return
+    planned = _planned(plan, runs)
     if as_json:
         typer.echo(json.dumps(_document(planned), indent=1))
     else:
@@ -104,7 +110,7 @@ def _print(planned: Planned) -> None:
     plan, console = planned.plan, plain_console()
     console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}")
     _print_trials(planned, console)
-    console.print(f"{planned.cost.trials} trials, {_costs(planned.cost)}")
+    console.print(f"{planned.cost.trials} trials, {costs_words(planned.cost)}")
     if planned.finished:
         console.print(_left(planned))
     for line in (*planned.beyond, *(f"disk: {room.state}" for room in planned.rooms)):
@@ -136,10 +142,11 @@ def _print_trials(planned: Planned, console: "Console") -> None:
 def _left(planned: Planned) -> str:
     done = f"{len(planned.finished)} of them finished in {planned.runs}"
     left = planned.left
-    return f"{done}; {left.trials} left, {_costs(left)}" if left.trials else f"{done}; nothing is left to train"
+    return f"{done}; {left.trials} left, {costs_words(left)}" if left.trials else f"{done}; nothing is left to train"
 
 
-def _costs(cost: "Cost") -> str:
+def costs_words(cost: "Cost") -> str:
+    """Samples, operations and hours in a line."""
     hours = f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine"
     return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
 

@@ -73,10 +73,14 @@ def _files(form: Format, found: "Combined", ledger: "Ledger", name: str) -> dict
 
 def _html(found: "Combined", ledger: "Ledger") -> str:
     if len(found.sweeps) == 1 and not found.not_judged:
+        from gapctl.cli.artifacts import search_page
         from gapctl.cli.background import background_of
+        from gapctl.cli.drawn import record_of
         from gapctl.report.page import render_report
 
         (judged,) = found.sweeps
+        if judged.plan.sweep.spec.search is not None and (record := record_of(judged.plan, ledger)) is not None:
+            return search_page(judged.plan, record, ledger)
         return render_report(judged.analysis, background_of(judged.plan, ledger))
     from gapctl.report.combined_page import render_combined
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gapctl.ledger import Ledger, Result
     from gapctl.plan.trials import Trial
 
-State = Literal["done", "running", "failed", "damaged", "missing"]
+State = Literal["done", "running", "stopped", "failed", "damaged", "missing"]
 PROBLEMS: Final[tuple[State, ...]] = ("failed", "damaged")
 
 
@@ -33,11 +33,12 @@ def status_command(
     runs: RunsOption = DEFAULT_RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Which trials are done, running, failed or missing."""
-    from gapctl.cli.context import plan_for
+    """Which trials are done, running, stopped by a search, failed or missing."""
+    from gapctl.cli.drawn import plan_in
     from gapctl.ledger import Ledger
 
-    plan, ledger = plan_for(file, scale, overrides), Ledger(runs)
+    ledger = Ledger(runs)
+    plan = plan_in(file, scale, overrides, ledger)
     rows = statuses(ledger, plan.trainings)
     if as_json:
         typer.echo(json.dumps({"trials": [row._asdict() for row in rows], "totals": _totals(rows)}, indent=1))
@@ -53,16 +54,17 @@ def status_command(
 def statuses(ledger: "Ledger", trials: Sequence["Trial"]) -> list[TrialStatus]:
     """What the ledger says of each trial."""
     from gapctl.ledger.lease import LEASE
-    from gapctl.ledger.trial_folder import FAILURE
+    from gapctl.ledger.trial_folder import FAILURE, STOPPED
 
     results = ledger.results([trial.id for trial in trials])
     unfinished = [trial.id for trial, result in zip(trials, results, strict=True) if result is None]
     failures = dict(zip(unfinished, ledger.contents(unfinished, FAILURE), strict=True))
     leases = dict(zip(unfinished, ledger.contents(unfinished, LEASE), strict=True))
+    stops = dict(zip(unfinished, ledger.contents(unfinished, STOPPED), strict=True))
 
     def status(trial: "Trial", result: "Result | WorkError | None") -> TrialStatus:
-        state = _ended(result) or _failed(ledger, trial, failures[trial.id]) or _going_on(trial, leases[trial.id])
-        return TrialStatus(trial.id, trial.label, *state)
+        ended = _ended(result) or _failed(ledger, trial, failures[trial.id]) or _stopped(stops[trial.id])
+        return TrialStatus(trial.id, trial.label, *(ended or _going_on(trial, leases[trial.id])))
 
     return [status(trial, result) for trial, result in zip(trials, results, strict=True)]
 
@@ -82,6 +84,13 @@ def _failed(ledger: "Ledger", trial: "Trial", content: bytes | WorkError | None)
     return "failed", f"{why}; its traceback is in {ledger.trial(trial.id).path(FAILURE)}"
 
 
+def _stopped(content: bytes | WorkError | None) -> tuple[State, str] | None:
+    """By a search, which left it where it was."""
+    if not isinstance(content, bytes):
+        return None
+    return "stopped", content.decode(errors="replace").partition(":")[0].removeprefix("stopped ")
+
+
 def _going_on(trial: "Trial", content: bytes | WorkError | None) -> tuple[State, str]:
     from gapctl.ledger.lease import lease_in
 
@@ -94,7 +103,7 @@ def _going_on(trial: "Trial", content: bytes | WorkError | None) -> tuple[State,
 
 
 def _totals(rows: list[TrialStatus]) -> dict[str, int]:
-    states: tuple[State, ...] = ("done", "running", "failed", "damaged", "missing")
+    states: tuple[State, ...] = ("done", "running", "stopped", "failed", "damaged", "missing")
     return {state: sum(row.state == state for row in rows) for state in states}
 
 

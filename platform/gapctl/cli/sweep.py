@@ -50,6 +50,11 @@ def sweep_command(
         check_this_machine(plan.sweep.spec.resources, available_cores())
     ledger.require_writable()
     allowance = allowance_of(plan, ledger, address)
+    if plan.sweep.spec.search is not None:
+        from gapctl.cli.search import run_search_of
+
+        run_search_of(plan, ledger, allowance, address, console)
+        return
     ledger.declare(plan)
     todo = _todo(plan, ledger, console)
     if todo.left and address is not None:

@@ -35,12 +35,13 @@ def sync_command(
     """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
     from rich.console import Console
 
-    from gapctl.cli.context import plan_for
+    from gapctl.cli.drawn import plan_in
     from gapctl.ledger import Ledger
     from gapctl.spec.secrets import without_passwords
     from gapctl.tracking.sync import sync
 
-    plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), Console()
+    ledger, console = Ledger(runs), Console()
+    plan = plan_in(file, scale, overrides, ledger)
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
         synced = sync(plan, ledger, store, lambda: tracking_findings(plan, ledger))
@@ -48,13 +49,18 @@ def sync_command(
 
 
 def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":
-    """The verdicts and the report, as the sweep's own run shows them; None before a trial is done."""
+    """The verdicts, or what a search found, and the report, as the sweep's own run shows them; None before a trial is
+    done."""
     from gapctl.analysis.analyze import analyze
-    from gapctl.cli.artifacts import findings_of
+    from gapctl.cli.artifacts import findings_of, search_findings
     from gapctl.cli.background import background_of
+    from gapctl.cli.drawn import record_of
     from gapctl.ledger import AsRead
 
     as_read = AsRead(ledger.root)
+    if plan.sweep.spec.search is not None:
+        record = record_of(plan, as_read)
+        return search_findings(plan, record, as_read) if record is not None else None
     analysis = analyze(plan, as_read)
     return findings_of(analysis, background_of(plan, as_read)) if len(analysis.trials) else None
 

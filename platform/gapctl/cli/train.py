@@ -33,20 +33,21 @@ def train_command(
     Where the sweep would use several workers, one takes their steps here. Numbers then agree but for rounding, a
     ResNet's excepted, which normalises by what one worker sees.
     """
-    from gapctl.cli.context import plan_for
+    from gapctl.cli.drawn import plan_in
     from gapctl.cli.preparing import load_data
     from gapctl.cli.terminal import plain_console
     from gapctl.ledger import Claimant, Ledger
     from gapctl.plan.choose import trial_by_id
 
-    plan = plan_for(file, scale, overrides)
-    chosen = trial_by_id(plan, trial)
     ledger, console = Ledger(runs), plain_console(stderr=True)
+    plan = plan_in(file, scale, overrides, ledger)
+    chosen = trial_by_id(plan, trial)
     if ledger.result(chosen.id) is not None:
         console.print(f"{chosen.label} ({chosen.id}) is done; nothing to train")
         return
     ledger.require_writable()
-    ledger.declare(plan)
+    if plan.sweep.spec.search is None:
+        ledger.declare(plan)
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
     claimant = Claimant.for_sweep(plan.sweep.spec.name)
     try:

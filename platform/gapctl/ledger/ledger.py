@@ -11,6 +11,7 @@ from gapctl.ledger.declaring import HasBegun, declared, scale_name, with_begun
 from gapctl.ledger.files import Folder
 from gapctl.ledger.leftovers import Leftover, leftovers
 from gapctl.ledger.result import Result
+from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
 from gapctl.ledger.spent import RunSpent, Spent, spent_from_json, spent_to_json, together
 from gapctl.ledger.trial_folder import CONFIGURATION, DIMENSIONS, HISTORY, RESULT, TrialFolder
 from gapctl.plan.trials import Plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import polars
 
 DECLARATION: Final = ".sweep.json"
+SEARCH: Final = ".search.json"
 TRIAL_ID: Final = re.compile("[0-9a-f]{12}")
 _TRACES: Final = (CONFIGURATION, HISTORY, RESULT)
 """What a trial leaves of itself. A failure before it begins leaves none of these."""
@@ -128,6 +130,15 @@ class Ledger:
     def keep_report(self, plan: Plan, page: bytes) -> str:
         """Keeps the newest report of a sweep's scale beside its declaration; returns its address."""
         return self.keep(f"{plan.sweep.spec.name}.{scale_name(plan)}.report.html", page)
+
+    def keep_search(self, name: str, record: SearchRecord) -> None:
+        """Writes down what a search, named `<sweep>.<scale>`, has drawn and found."""
+        self._runs.write(f"{name}{SEARCH}", record_to_json(record))
+
+    def search(self, name: str) -> SearchRecord | None:
+        """What a search, named `<sweep>.<scale>`, has drawn and found; None where it never ran here."""
+        content = self._runs.read(f"{name}{SEARCH}")
+        return None if content is None else record_from_json(content, self._runs.path(f"{name}{SEARCH}"))
 
     def keep_shown(self, sweep_name: str, content: bytes) -> None:
         """Notes where MLflow shows a sweep's trials, for whoever links to them without asking MLflow."""

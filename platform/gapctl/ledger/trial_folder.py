@@ -21,6 +21,8 @@ HISTORY: Final = "history.parquet"
 MACHINE: Final = "machine.parquet"
 DIMENSIONS: Final = "dimensions.parquet"
 FAILURE: Final = "failure.txt"
+STOPPED: Final = "stopped.txt"
+"""Why a search stopped the trial: neither failed nor done, with its checkpoint and history."""
 RESULT: Final = "result.json"
 """Written last: it is there if and only if the trial is done."""
 
@@ -68,10 +70,11 @@ class TrialFolder:
             self._runs.remove(f"{self.trial_id}/{LEASE}")
 
     def begin(self, trial: Trial) -> None:
-        """Writes `trial.yaml` and forgets an earlier failure."""
+        """Writes `trial.yaml` and forgets an earlier failure, and that a search had stopped it."""
         if self._read(CONFIGURATION) is None:
             self._write(CONFIGURATION, yaml.safe_dump(describe(trial), sort_keys=False).encode())
         self._runs.remove(f"{self.trial_id}/{FAILURE}")
+        self._runs.remove(f"{self.trial_id}/{STOPPED}")
 
     def trial_yaml(self) -> str | None:
         """The resolved configuration as it was when the trial began, or None."""
@@ -214,6 +217,15 @@ class TrialFolder:
         """The traceback of the last attempt, if it failed."""
         content = self._read(FAILURE)
         return None if content is None else failure_in(content)
+
+    def stop(self, reason: str) -> None:
+        """Says that a search stopped the trial; whoever trains it goes on from its checkpoint."""
+        self._write(STOPPED, reason.encode())
+
+    def stopped(self) -> str | None:
+        """Why a search stopped the trial, or None."""
+        content = self._read(STOPPED)
+        return None if content is None else content.decode(errors="replace")
 
     def damaged(self, name: str, reason: str) -> WorkError:
         """The error that says what is wrong with one of its files, and how to get a sound one."""

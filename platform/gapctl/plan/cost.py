@@ -39,5 +39,6 @@ def trial_flops(trial: Trial) -> int:
 
 def slots_on(plan: Plan, cpus: int) -> int:
     """How many trials, or packs of trials, run at once on `cpus` cores; a pack is as fast as its trials one by one."""
-    resources = plan.sweep.spec.resources
-    return max(1, min(cpus // resources.cpus, len(packed(plan.trials, resources.pack))))
+    resources, search = plan.sweep.spec.resources, plan.sweep.spec.search
+    at_most = len(packed(plan.trials, resources.pack)) if search is None else search.trials
+    return max(1, min(cpus // resources.cpus, at_most))

@@ -68,7 +68,7 @@ def _row(row: dict[str, Any], metrics: Sequence[str], run_pages: RunPages | None
     cells = [
         element("th", str(row["label"]), scope="row", class_="text"),
         _number(row["seed"], str(row["seed"])),
-        element("td", _id(str(row["trial"]), run_pages), class_="text"),
+        element("td", trial_link(str(row["trial"]), run_pages), class_="text"),
         *(_number(row[key], number(row[key])) for key in metrics),
         _number(row["seconds"], NOT_KNOWN if row["seconds"] is None else f"{row['seconds']:,.0f}"),
     ]
@@ -85,7 +85,8 @@ def _lead(run_pages: RunPages | None) -> Html:
     return joined(parts, " ")
 
 
-def _id(trial: str, run_pages: RunPages | None) -> Html:
+def trial_link(trial: str, run_pages: RunPages | None) -> Html:
+    """A trial's id, which opens its page in MLflow where that is known."""
     shown = element("code", trial)
     if run_pages is None or trial not in run_pages.pages:
         return shown

@@ -13,6 +13,7 @@ from gapctl.spec.messages import problems_in
 from gapctl.spec.parts import Parts, parts_of, valid_parts, values_by_path
 from gapctl.spec.problem import Problem, show
 from gapctl.spec.resource_checks import resource_problems
+from gapctl.spec.search_checks import search_problems
 from gapctl.spec.sweep import SweepFile
 
 
@@ -23,7 +24,13 @@ def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
     except ValidationError as error:
         found = problems_in(error, document, SweepFile)
         return None, [*found, *_meaning(valid_parts(document, found))]
-    return spec, [*_size(spec), *resource_problems(spec), *_meaning(parts_of(spec))]
+    return spec, [
+        *_size(spec),
+        *resource_problems(spec),
+        *search_problems(spec),
+        *_drawn(spec),
+        *_meaning(parts_of(spec)),
+    ]
 
 
 def _size(spec: SweepFile) -> Iterator[Problem]:
@@ -31,6 +38,15 @@ def _size(spec: SweepFile) -> Iterator[Problem]:
     if arms * spec.seeds > MOST_TRIALS:
         asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
         yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
+
+
+def _drawn(spec: SweepFile) -> Iterator[Problem]:
+    """Choices and ends of ranges that no configuration can have."""
+    space = {} if spec.search is None else spec.search.space
+    for problem in factor_problems(Parts(spec.base, {}, {path: domain.values for path, domain in space.items()}, {})):
+        if len(problem.path) > 2:  # a path that is not in base is told by the search's own checks
+            _, path, index = problem.path
+            yield Problem(("search", "space", path, space[str(path)].kind, index), problem.text)
 
 
 def _meaning(parts: Parts) -> list[Problem]:

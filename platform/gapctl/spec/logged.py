@@ -25,11 +25,12 @@ def unlogged(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig, vary: Vary)
         asked.append(((*at, "against"), hypothesis.against))
         asked += [((*at, "given", place), name) for place, name in enumerate(hypothesis.given)]
     for place, key in asked:
-        if is_metric(key) and (why := _why_not(key, base, vary)):
+        if is_metric(key) and (why := why_not_logged(key, base, vary)):
             yield Problem(place, f"found {show(key)}, which no training of this sweep logs: {why}")
 
 
-def _why_not(key: str, base: TrialConfig, vary: Vary) -> str:
+def why_not_logged(key: str, base: TrialConfig, vary: Vary) -> str:
+    """Why no training logs a metric; nothing where at least one does."""
     if key.startswith(OF_TRAINING) and not any(_values("train.samples", base.train.samples, vary)):
         return "it is of what is trained on, and train.samples is 0"
     if not isinstance(base.data, PairData):

@@ -22,7 +22,8 @@ def resource_problems(spec: SweepFile) -> Iterator[Problem]:
     elif resources.pack > 1:
         text = f"found {resources.pack}; expected 1 with image-text pairs, whose models are trained one by one"
         yield Problem(("resources", "pack"), text)
-    batches = set(values_by_path(parts_of(spec)).get("train.batch_size") or [spec.base.train.batch_size])
+    drawn = {} if spec.search is None else {path: domain.values for path, domain in spec.search.space.items()}
+    batches = set({**values_by_path(parts_of(spec)), **drawn}.get("train.batch_size") or [spec.base.train.batch_size])
     if spec.base.parent is not None:
         batches.add(spec.base.parent.train.batch_size)
     parts = resources.workers * spec.base.train.micro_batches

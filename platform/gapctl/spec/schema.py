@@ -29,6 +29,11 @@ def sweep_schema() -> dict[str, Any]:
             {"pattern": SLUG.replace("^", r"^vary\.")},
         ]
     }
+    schema["oneOf"] = [{"required": ["vary"]}, {"required": ["search"]}]
+    search = schema["$defs"]["Search"]["properties"]
+    search["metric"]["enum"] = sorted(METRICS)
+    search["space"]["propertyNames"] = {"enum": paths}
+    schema["$defs"]["Domain"] |= {"minProperties": 1, "maxProperties": 1}
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
             _complete(name, known, paths)

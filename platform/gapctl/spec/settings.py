@@ -8,6 +8,7 @@ import yaml
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.paths import leaves, placed
 from gapctl.spec.problem import KeyPath, Problem, SpecError, cut, dotted
+from gapctl.spec.search import Search, StopEarly
 from gapctl.spec.secrets import without_passwords
 from gapctl.spec.sweep import Limits, Resources, SweepFile, Tracking
 from gapctl.spec.trial import TrialConfig
@@ -88,6 +89,8 @@ def known_paths(base: TrialConfig) -> list[str]:
     resources = [f"resources.{name}" for name in Resources.model_fields]
     tracking = [f"tracking.{name}" for name in Tracking.model_fields]
     limits = [f"limits.{name}" for name in Limits.model_fields]
+    search = [f"search.{name}" for name in Search.model_fields]
+    stops = [f"search.stop_early.{name}" for name in StopEarly.model_fields]
     inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
     settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
-    return list(dict.fromkeys([*PLAIN, *resources, *tracking, *limits, *settings, *inits]))
+    return list(dict.fromkeys([*PLAIN, *resources, *tracking, *limits, *search, *stops, *settings, *inits]))

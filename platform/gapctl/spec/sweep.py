@@ -12,6 +12,7 @@ from gapctl.spec.hypotheses import Hypothesis, Slug
 from gapctl.spec.hypotheses import Level as Level
 from gapctl.spec.paths import leaf_values
 from gapctl.spec.problem import show
+from gapctl.spec.search import Search
 from gapctl.spec.trial import TrialConfig
 
 SCALE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -84,7 +85,7 @@ NO_LIMITS: Final = {"hours": None, "cost": None, "price_per_hour": None}
 
 
 class SweepFile(Frozen):
-    """A whole sweep file, before a scale or an override is applied.
+    """A whole sweep file, before a scale or an override is applied: a grid (`vary`), or a search and no hypotheses.
 
     `vary` lists the levels of factors, which are dotted paths into `base` or names of `treatments`. The levels of those
     have names too, and each is a set of changes to `base`: so what cannot be varied by one value alone can be.
@@ -97,7 +98,10 @@ class SweepFile(Frozen):
     question: Annotated[str, Field(min_length=1)]
     base: TrialConfig
     treatments: Annotated[dict[Slug, dict[str, Changes]], AddedLater(before={})] = Field(default_factory=dict)
-    vary: Annotated[dict[str, Annotated[list[Level], Field(min_length=1)]], Field(min_length=1)]
+    vary: dict[str, Annotated[list[Level], Field(min_length=1)]] = Field(
+        default_factory=dict, min_length=1, validate_default=False
+    )
+    search: Annotated[Search | None, AddedLater(before=None)] = None
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     first_seed: Annotated[int, Field(ge=0, le=1_000_000), AddedLater(before=0)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)

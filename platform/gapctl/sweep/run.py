@@ -1,10 +1,8 @@
 """Runs what is left of a plan and tells what became of it."""
 
 import logging
-import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +19,7 @@ from gapctl.sweep.events import Watcher
 from gapctl.sweep.losses import RETRIES
 from gapctl.sweep.others import Others
 from gapctl.sweep.rounds import Outcome, Rounds, Trained
+from gapctl.sweep.signals import signals_restored
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
@@ -120,16 +119,6 @@ def _tune(asked: _Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) 
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     )
-    with _signals_restored():
+    with signals_restored():
         tuner.fit()
     return Trained(events.finished, events.failures, events.held)
-
-
-@contextmanager
-def _signals_restored() -> Iterator[None]:
-    """Tune catches the first Ctrl-C and would go on catching it after the sweep."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -56,6 +56,10 @@ class Projection:
         self._find()
         self._stories: dict[str, Story] = {}
 
+    def replan(self, plan: Plan) -> None:
+        """The plan has other trials now; its sweep's own run stays."""
+        self._plan = plan
+
     def show(self, trial: Trial, *, running: bool | None = None) -> Change | None:
         """Brings a trial's run up to what the ledger says now; None where the trial has not begun.
 

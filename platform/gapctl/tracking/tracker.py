@@ -61,6 +61,12 @@ class Tracker:
         if kind is None or self._thread is not None:
             self.close()
 
+    def replan(self, plan: Plan) -> None:
+        """The sweep has other trials now: a search draws them one after another."""
+        self._plan = plan
+        if self._projection is not None:
+            self._projection.replan(plan)
+
     def started(self, trial: Trial) -> None:
         """The trial is at work."""
         self._running[trial.id] = True

@@ -1,0 +1,80 @@
+"""`gapctl findings`: the paper's claims beside what the ledgers' sweeps found, as a page for a repository."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gapctl.cli.options import DEFAULT_RUNS
+from gapctl.errors import InputError
+
+if TYPE_CHECKING:
+    from gapctl.analysis.judged import Judged
+
+FIGURES = "images"
+ENDING = ".md"
+
+LedgersOption = Annotated[
+    list[str],
+    typer.Option("--runs", help="The ledger; may be given more than once.", metavar="DIR", show_default=DEFAULT_RUNS),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the page there, its figures below images/ beside it; else print it."),
+]
+
+
+def findings_command(runs: LedgersOption = [DEFAULT_RUNS], out: OutOption = None) -> None:  # noqa: B006
+    """The claims of arXiv 2404.07983: our tests, effects, verdicts, and what would change them."""
+    _check(out)
+    from gapctl.report.findings.page import render_findings
+
+    sweeps, problems = _judged(runs)
+    page = render_findings(sweeps, f"{FIGURES}/{out.stem if out else 'findings'}")
+    if out is None:
+        typer.echo(page.text, nl=False)
+    else:
+        _write(out, page.text, page.figures)
+        typer.echo(f"findings of {len(sweeps)} sweeps: {out}")
+    for problem in problems:
+        typer.echo(f"gapctl: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _check(out: Path | None) -> None:
+    if out is not None and out.suffix != ENDING:
+        raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {ENDING}")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}; expected a file in a folder that exists")
+
+
+def _judged(runs: list[str]) -> "tuple[list[Judged], list[str]]":
+    """The sweeps of all ledgers; raises InputError where two of them have the same scale of one sweep."""
+    from gapctl.cli.judging import judge_kept
+    from gapctl.ledger import AsRead
+
+    found: dict[str, tuple[Judged, str]] = {}
+    problems: list[str] = []
+    for root in dict.fromkeys(runs):
+        sweeps, not_judged = judge_kept(AsRead(root), histories="never")
+        problems += not_judged
+        for judged in sweeps:
+            if judged.name in found:
+                raise InputError(
+                    f"--runs {root}: {judged.name} is in {found[judged.name][1]} as well; expected each scale of a "
+                    "sweep in one ledger, as trials of several are never pooled. Leave one out"
+                )
+            found[judged.name] = judged, root
+    return [judged for judged, _ in found.values()], problems
+
+
+def _write(out: Path, text: str, figures: dict[str, bytes]) -> None:
+    """The page comes last: it is there once all that it shows is."""
+    from gapctl.cli.page_file import write_page
+
+    for path, content in figures.items():
+        target = out.parent / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_page("--out", target, content)
+    write_page("--out", out, text)

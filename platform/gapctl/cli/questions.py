@@ -1,0 +1,186 @@
+"""`gapctl questions`: the shipped sweeps with what they ask, what they cost, and what this ledger says of them."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
+from gapctl.errors import GapctlError
+
+if TYPE_CHECKING:
+    from gapctl.analysis.judged import Judged
+    from gapctl.ledger import Ledger
+    from gapctl.ledger.search_record import SearchRecord
+    from gapctl.plan.scales import Priced
+
+FolderArgument = Annotated[
+    Path | None, typer.Argument(help="Their folder; the shipped one if left out.", show_default=False, metavar="FOLDER")
+]
+
+
+class Question(NamedTuple):
+    """A sweep file with its costs, and those of its scales that the ledger can judge, or has searched, by scale."""
+
+    path: Path
+    priced: "Priced"
+    judged: "Mapping[str | None, Judged]"
+    searched: "Mapping[str | None, SearchRecord]"
+
+    @property
+    def sources(self) -> list[str]:
+        """What its hypotheses name as their sources, each once and without what is said of it."""
+        named = (hypothesis.source or "" for hypothesis in self.priced.sweep.spec.hypotheses)
+        return list(dict.fromkeys(short for source in named if (short := re.split(r"; | \(|, which ", source)[0])))
+
+
+def questions_command(
+    folder: FolderArgument = None, runs: RunsOption = DEFAULT_RUNS, as_json: JsonOption = False
+) -> None:
+    """The shipped sweeps: what each asks, what it costs, and the verdicts so far in this ledger."""
+    questions, problems = _questions(folder, runs)
+    if as_json:
+        typer.echo(json.dumps({"questions": [_document(question) for question in questions]}, indent=1))
+    else:
+        _print(questions)
+    for problem in problems:
+        typer.echo(f"gapctl: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _questions(folder: Path | None, runs: str) -> tuple[list[Question], list[str]]:
+    """A file that is wrong, or a sweep that the ledger cannot judge, is told and does not hide the others."""
+    from gapctl.cli.shipped import sweep_files
+    from gapctl.ledger import Ledger
+    from gapctl.plan.scales import priced
+
+    found: dict[Path, Priced] = {}
+    problems: list[str] = []
+    for path in sweep_files(folder):
+        try:
+            found[path] = priced(path, os.cpu_count() or 1)
+        except GapctlError as error:
+            problems.append(str(error))
+    judged, unjudged = _verdicts(runs, [one.sweep.spec.name for one in found.values()])
+    ledger = Ledger(runs)
+    questions = [
+        Question(path, one, judged.get(one.sweep.spec.name, {}), _searched(one, ledger)) for path, one in found.items()
+    ]
+    return questions, [*problems, *unjudged]
+
+
+def _searched(priced: "Priced", ledger: "Ledger") -> "dict[str | None, SearchRecord]":
+    from gapctl.ledger.declaring import DEFAULT_SCALE_NAME
+
+    spec = priced.sweep.spec
+    if spec.search is None:
+        return {}
+    found = {scale: ledger.search(f"{spec.name}.{scale or DEFAULT_SCALE_NAME}") for scale in priced.costs}
+    return {scale: record for scale, record in found.items() if record is not None}
+
+
+def _verdicts(runs: str, names: Sequence[str]) -> "tuple[dict[str, dict[str | None, Judged]], Sequence[str]]":
+    """What the ledger says of these sweeps, by name and scale; the statistics are imported only where it has one."""
+    from gapctl.cli.judging import judge_kept
+    from gapctl.ledger import AsRead
+
+    sweeps, problems = judge_kept(AsRead(runs), "never", names)
+    found: dict[str, dict[str | None, Judged]] = {}
+    for judged in sweeps:
+        found.setdefault(judged.analysis.sweep, {})[judged.analysis.scale] = judged
+    return found, problems
+
+
+def _document(question: Question) -> dict[str, Any]:
+    spec = question.priced.sweep.spec
+    return {
+        "name": spec.name,
+        "file": str(question.path),
+        "question": spec.question,
+        "sources": question.sources,
+        "hypotheses": len(spec.hypotheses),
+        "scales": {
+            scale or "base": asdict(cost)
+            | _ledger_says(question.judged.get(scale))
+            | _search_says(question.searched.get(scale))
+            for scale, cost in question.priced.costs.items()
+        },
+    }
+
+
+def _ledger_says(judged: "Judged | None") -> dict[str, Any]:
+    if judged is None:
+        return {"trials_done": 0, "verdicts": []}
+    verdicts = [
+        {name: getattr(verdict, name) for name in ("id", "verdict", "exploratory", "seeds")}
+        for verdict in judged.analysis.verdicts
+    ]
+    return {"trials_done": len(judged.analysis.trials), "verdicts": verdicts}
+
+
+def _search_says(record: "SearchRecord | None") -> dict[str, Any]:
+    if record is None:
+        return {}
+    best = record.best
+    return {"points": len(record.drawn), "best": None if best is None else {"trial": best.trial, "value": best.value}}
+
+
+def _print(questions: Sequence[Question]) -> None:
+    from rich.table import Table
+
+    from gapctl.cli.terminal import plain_console
+
+    console = plain_console()
+    for index, question in enumerate(questions):
+        spec = question.priced.sweep.spec
+        console.print(f"{'' if index == 0 else chr(10)}{spec.name}: {spec.question}")
+        console.print(f"  gapctl sweep {question.path}")
+        if question.sources:
+            console.print(f"  sources: {'; '.join(question.sources)}")
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        for _ in range(3):
+            table.add_column(justify="left")
+        table.columns[2].justify = "right"
+        for scale, cost in question.priced.costs.items():
+            trials = f"{cost.trials} {'trial' if cost.trials == 1 else 'trials'}"
+            said = _search_in_words(question.searched.get(scale)) or _in_words(question.judged.get(scale))
+            table.add_row(f"  {scale or 'no scales'}", trials, duration(cost.wall_hours), said)
+        console.print(table)
+    cores = os.cpu_count() or 1
+    console.print(f"\nTimes are the planner's for this machine's {cores} {'core' if cores == 1 else 'cores'}.")
+
+
+def duration(hours: float) -> str:
+    """Hours of this machine as a person reads them: minutes, hours, days, or years."""
+    if hours < 1:
+        return f"{max(1, round(hours * 60))} min"
+    if hours < 100:
+        return f"{hours:,.1f} h"
+    days = hours / 24
+    return f"{days:,.0f} days" if days < 1000 else f"{days / 365:,.0f} years"
+
+
+def _search_in_words(record: "SearchRecord | None") -> str:
+    if record is None:
+        return ""
+    from gapctl.report.search.words import standing
+
+    return standing(record)
+
+
+def _in_words(judged: "Judged | None") -> str:
+    if judged is None:
+        return ""
+    analysis = judged.analysis
+    counts = Counter(verdict.verdict for verdict in analysis.verdicts)
+    told = [f"{counts[word]} {word}" for word in ("supported", "refuted", "inconclusive") if counts[word]]
+    exploratory = ["exploratory"] if any(verdict.exploratory for verdict in analysis.verdicts) else []
+    done = f"{len(analysis.trials)} of {analysis.planned} done"
+    return ", ".join([done, *told, *exploratory])

@@ -1,0 +1,152 @@
+"""`gapctl sweep` of a file with `search`: draws and trains what is left, and ends in the best configuration."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gapctl.ledger import Ledger
+    from gapctl.ledger.search_record import SearchRecord
+    from gapctl.plan.trials import Plan
+    from gapctl.sweep.allowance import Allowance
+    from gapctl.sweep.course import Course
+    from gapctl.sweep.search import SearchOutcome
+    from gapctl.sweep.search_lines import SearchLines
+    from gapctl.tracking.tracker import Tracker
+
+INTERRUPTED = 130
+
+
+def run_search_of(
+    plan: "Plan", ledger: "Ledger", allowance: "Allowance", address: str | None, console: "Console"
+) -> None:
+    """Runs the search of a plan that `plan_for` made and checked; exits as a sweep does."""
+    from gapctl.cli.context import fingerprint_of
+    from gapctl.plan.search import search_of, study_name
+    from gapctl.sweep.course import Course
+    from gapctl.sweep.search import alone, study_file
+    from gapctl.sweep.search_lines import SearchLines
+    from gapctl.sweep.study import Study
+    from gapctl.tracking.tracker import Tracker
+
+    sweep, lines = plan.sweep, SearchLines(console)
+    file = study_file(ledger, sweep.spec.name, Path.cwd())
+    with alone(file), Tracker(plan, ledger, sweep.spec.tracking.uri) as tracker:
+        name = study_name(sweep, plan.trials[0].data_fingerprint)
+
+        def changed(drawn: "Plan", record: "SearchRecord") -> None:
+            tracker.replan(drawn)
+            lines.changed(drawn, record)
+
+        course = Course(sweep, Study(search_of(sweep), name, file), ledger, fingerprint_of)
+        _say_what_is_left(course, console)
+        course.tell(changed)
+        outcome = _train(plan, course, ledger, lines, tracker, allowance, address, console)
+        record = course.close()
+        if not outcome.interrupted:
+            _show(course.plan, record, ledger, tracker, console)
+            console.print(f"study: {file}", highlight=False, markup=False, soft_wrap=True)
+        tracked = tracker.close()
+    stopped = _stopped_text(course, allowance) if outcome.interrupted and allowance.reached else None
+    _conclude(course, outcome, stopped, tracked.problem, console)
+
+
+def _stopped_text(course: "Course", allowance: "Allowance") -> str:
+    record = course.record
+    ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
+    return (
+        f"{allowance.reached}; {record.asked - ended} of {record.asked} points are left, and what was in training is "
+        f"checkpointed. {allowance.how_to_go_on}"
+    )
+
+
+def _say_what_is_left(course: "Course", console: "Console") -> None:
+    record, spec = course.record, course.plan.sweep.spec
+    scale = f", scale {course.plan.sweep.scale}" if course.plan.sweep.scale else ""
+    ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
+    going_on = sum(drawn.state == "running" for drawn in record.drawn)
+    left = (
+        "nothing is left to do"
+        if course.complete
+        else f"{max(0, record.asked - ended)} of {record.asked} points to train"
+    )
+    kept = f", {ended} ended before" if ended and not course.complete else ""
+    again = f", {going_on} of them go on" if going_on else ""
+    console.print(f"{spec.name}{scale}: {left}{kept}{again}", highlight=False)
+
+
+def _train(
+    plan: "Plan",
+    course: "Course",
+    ledger: "Ledger",
+    lines: "SearchLines",
+    tracker: "Tracker",
+    allowance: "Allowance",
+    address: str | None,
+    console: "Console",
+) -> "SearchOutcome":
+    from gapctl.cli.preparing import load_data
+    from gapctl.sweep.search import SearchOutcome, run_search
+    from gapctl.sweep.tracked import Tracked
+
+    if course.complete:
+        return SearchOutcome()
+    if allowance.reached:
+        return SearchOutcome(interrupted=True)
+    data = plan.sweep.spec.base.data
+    try:
+        with allowance:
+            return run_search(
+                course,
+                ledger,
+                resources=plan.sweep.spec.resources,
+                data={data.address: load_data(data, console, announce=True)},
+                watchers=[lines, Tracked(tracker)],
+                address=address,
+            )
+    except KeyboardInterrupt:
+        if allowance.reached:
+            return SearchOutcome(interrupted=True)
+        raise
+
+
+def _show(plan: "Plan", record: "SearchRecord", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
+    """The best point and the table, on the terminal, in MLflow and in the report."""
+    from gapctl.cli.artifacts import REPORT, search_findings
+    from gapctl.cli.search_table import print_search
+
+    print_search(plan, record)
+    tracker.catch_up()
+    findings = search_findings(plan, record, ledger)
+    tracker.tell(findings)
+    where = ledger.keep_report(plan, findings.files[REPORT])
+    lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
+    console.print(lines, highlight=False, markup=False, soft_wrap=True)
+
+
+def _conclude(
+    course: "Course",
+    outcome: "SearchOutcome",
+    stopped: str | None,
+    tracking_problem: str | None,
+    console: "Console",
+) -> None:
+    problems = [*course.damaged.values(), *course.elsewhere.values(), *filter(None, [tracking_problem, stopped])]
+    problems += [
+        f"{course.trials[trial_id].label} ({trial_id}) failed: {message.strip().splitlines()[-1]}; its traceback is in "
+        f"{trial_id}/failure.txt of the runs folder, and the same command tries it again"
+        for trial_id, message in outcome.failures.items()
+    ]
+    for problem in problems:
+        typer.echo(f"gapctl: {problem}", err=True)
+    if outcome.interrupted and stopped is None and not course.elsewhere:
+        console.print(
+            "Interrupted; what was in training is checkpointed, and the same command goes on from there",
+            highlight=False,
+        )
+        raise typer.Exit(INTERRUPTED)
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,35 @@
+"""What the page of findings says whatever was found."""
+
+from typing import Final
+
+INTRODUCTION: Final = (
+    "What the sweeps of this repository found about the claims of arXiv 2404.07983 (Schrodi and others, *Two Effects, "
+    "One Trigger*), and about what it left open. A hypothesis states its direction and the smallest effect that "
+    "counts before its first training, or its verdict is marked exploratory; verdicts go by the whole interval and by "
+    "p after Holm over the sweep's file, with seeds as replicates ([statistics](statistics.md)). `gapctl findings` "
+    "makes this page from the ledger; nothing in it is written by hand but this paragraph, the next section and the "
+    "wording of the claims."
+)
+REACH: Final = (
+    "Not far, and each verdict is about less than the claim above it. On MAD, models of a few hundred thousand "
+    "parameters see 28-pixel digits whose factors are independent and uniform, and captions made of 26 words in which "
+    "nothing is misspelt, implied or wrong. That is what makes the imbalance a number of bits, and an intervention on "
+    "it clean: a supported verdict shows that the imbalance is enough to cause the effect in such models, and by how "
+    "much. It does not show that the imbalance causes the gap of a CLIP that was trained on 400 million pairs, where "
+    "captions differ from images in many ways at once, factors go together, encoders start elsewhere and training is "
+    "longer by five orders of magnitude. A refuted verdict is worth as much here and as little there: it shows that "
+    "the claim does not hold everywhere, in particular not in small models early in training. Three things in these "
+    "trainings are known to move results and are not the paper's: the recipe, as the paper's MAD recipe is not "
+    "public; the length of training, since laptop scales end where the loss still falls, and [an hour's "
+    "training](results/imbalance-hour/README.md) has changed one answer already; and the gallery, as entropies and "
+    "recalls depend on its size. Seeds change the initialisation and the order of samples, not the data: intervals "
+    "hold for other trainings of the same kind, not for other data sets. The sweeps on real pictures (`cc12m_*`) take "
+    "2,237 pictograms with lists of keywords and are no large step towards CLIP. Each file's `paper` scale is stated "
+    "and priced; where no verdict of that scale stands below, nobody has run it."
+)
+READING: Final = (
+    "An effect is in the response's own unit, with its interval; *what would change it* names the seeds that would "
+    "probably settle an inconclusive verdict, and for the others the next longer scale that was not run."
+)
+UNTESTED: Final = "No sweep of this ledger tests it yet."
+OTHER: Final = "Other hypotheses"

@@ -1,0 +1,273 @@
+"""A search's points and what came of them, in an Optuna study on a disk: each step is kept before the next is taken.
+
+Ray Tune's own OptunaSearch names Optuna's trials by Tune's, and what it has in hand is in Tune's experiment folder:
+after a kill it would leave these as running for ever and draw others. Here a point that is not told stays in hand.
+"""
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gapctl.ledger.search_record import Drawn, SearchRecord, State
+from gapctl.plan.search import Point, written
+from gapctl.spec.search import Domain, Search
+from gapctl.spec.sweep import Level
+
+if TYPE_CHECKING:
+    import optuna
+
+STARTUP_POINTS: Final = 10
+"""Points that are drawn at random before the sampler looks at what came of them, as Optuna has it."""
+REPEATS: Final = "gapctl.repeats"
+"""Which failed point another one is drawn for once more."""
+
+
+class InHand(NamedTuple):
+    """A point that is drawn and not told yet."""
+
+    number: int
+    point: Point
+
+
+class Study:
+    """One search: `ask` for a point, `measure` it, `tell` how it ended. Every call is in the file when it returns."""
+
+    def __init__(self, search: Search, name: str, file: Path) -> None:
+        """Opens the study, or begins it where the file has none of this name."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._search, self._name = search, name
+        self._distributions = {path: _distribution(domain) for path, domain in search.space.items()}
+        _make(file)
+        self._study = optuna.create_study(
+            storage=_storage(file),
+            study_name=name,
+            direction=search.direction,
+            sampler=_sampler(search, 0),
+            pruner=_pruner(search),
+            load_if_exists=True,
+        )
+
+    @property
+    def name(self) -> str:
+        """What it is called in its file."""
+        return self._name
+
+    def ask(self) -> InHand:
+        """The next point: what was to be drawn once more, else what the sampler draws."""
+        self._study.sampler = _sampler(self._search, len(self._trials()))
+        return self._completed(self._study.ask())
+
+    def in_hand(self) -> list[InHand]:
+        """The points that were drawn and not told, in their order; what a kill left half drawn is drawn to its end."""
+        import optuna
+
+        open_trials = [trial for trial in self._trials() if trial.state == optuna.trial.TrialState.RUNNING]
+        found = []
+        for trial in open_trials:
+            self._study.sampler = _sampler(self._search, trial.number)
+            found.append(self._completed(optuna.trial.Trial(self._study, trial._trial_id)))
+        return found
+
+    def told(self) -> list[InHand]:
+        """The points that ended, however they did."""
+        return [
+            InHand(trial.number, self._point(trial.params)) for trial in self._trials() if trial.state.is_finished()
+        ]
+
+    def counted(self) -> int:
+        """How many points there are or are to be drawn once more, each counted once however often it failed."""
+        repeats = sum(REPEATS in trial.user_attrs for trial in self._trials())
+        return len(self._trials()) - repeats
+
+    def waiting(self) -> int:
+        """How many failed points are to be drawn once more."""
+        import optuna
+
+        return sum(trial.state == optuna.trial.TrialState.WAITING for trial in self._trials())
+
+    def repeat_failed(self) -> None:
+        """Has failed points drawn once more, each once for its last failure."""
+        import optuna
+
+        repeated = {trial.user_attrs.get(REPEATS) for trial in self._trials()}
+        for trial in self._trials():
+            if trial.state == optuna.trial.TrialState.FAIL and trial.number not in repeated:
+                self._study.enqueue_trial(dict(trial.params), user_attrs={REPEATS: trial.number})
+
+    def measure(self, number: int, value: float, samples_seen: int) -> bool:
+        """Keeps a measure of a point in training; whether it is to be stopped.
+
+        A measure that was kept before stays as it is.
+        """
+        trial = self._open(number)
+        if samples_seen in self._trials()[number].intermediate_values:
+            return False
+        trial.report(value, samples_seen)
+        return trial.should_prune()
+
+    def tell(self, number: int, value: float) -> None:
+        """A point was trained to its end; one that is no number then is kept as worse than all that are."""
+        import optuna
+
+        state = optuna.trial.TrialState
+        if math.isfinite(value):
+            self._study.tell(number, value)
+        else:
+            self._study.tell(number, state=state.PRUNED)
+
+    def tell_stopped(self, number: int, like: int | None = None) -> None:
+        """A point was stopped; one that is the same as an earlier one has the measures of that."""
+        import optuna
+
+        if like is not None:
+            for samples_seen, value in self._trials()[like].intermediate_values.items():
+                self._open(number).report(value, samples_seen)
+        self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+
+    def tell_failed(self, number: int) -> None:
+        """A point's training went wrong."""
+        import optuna
+
+        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    def fill(self, record: SearchRecord) -> None:
+        """Takes over what a ledger says of this study, if the file was lost or lies on another machine.
+
+        Points that were in training are drawn again, and so go on from their checkpoints.
+        """
+        import optuna
+
+        if record.study != self._name or self._trials():
+            return
+        states = {"done": optuna.trial.TrialState.COMPLETE, "stopped": optuna.trial.TrialState.PRUNED}
+        for drawn in record.drawn:
+            if drawn.state not in states:
+                self._study.enqueue_trial(dict(drawn.point))
+                continue
+            known = math.isfinite(drawn.value)
+            done = drawn.state == "done" and known
+            trial = optuna.trial.create_trial(
+                state=states["done" if done else "stopped"],
+                value=drawn.value if done else None,
+                params=dict(drawn.point),
+                distributions=self._distributions,
+                intermediate_values={drawn.samples_seen: drawn.value} if known else {},
+            )
+            self._study.add_trial(trial)
+
+    def record(self, trial_ids: Mapping[int, str], finished: Mapping[int, float], samples: int) -> SearchRecord:
+        """The study as the ledger keeps it: `trial_ids` by number, and the values of points that were trained to their
+        ends, of `samples` each. A point that failed and was drawn once more is told by the latter.
+
+        `importance` is empty: it takes longer than all the rest.
+        """
+        trials = {trial.number: trial for trial in self._trials() if trial.number in trial_ids}
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials.values()}
+        drawn = [
+            self._drawn(trial, trial_ids[number], finished, samples)
+            for number, trial in trials.items()
+            if number not in repeated
+        ]
+        search = self._search
+        return SearchRecord(self._name, search.metric, search.direction, search.trials, drawn)
+
+    def _drawn(
+        self, trial: "optuna.trial.FrozenTrial", trial_id: str, finished: Mapping[int, float], samples: int
+    ) -> Drawn:
+        measured = trial.intermediate_values
+        last = max(measured, default=0)
+        point = self._point(trial.params)
+        if trial.number in finished:
+            return Drawn(trial.number, trial_id, dict(point), "done", finished[trial.number], samples)
+        value = trial.value if trial.value is not None else measured.get(last, math.nan)
+        state = _STATES[trial.state.name]
+        return Drawn(trial.number, trial_id, dict(point), state, value, samples if state == "done" else last)
+
+    def importance(self) -> dict[str, float]:
+        """The share of the metric's variation that each path decides (PED-ANOVA, arXiv 2304.10255); empty at first."""
+        import optuna
+
+        done = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        if len(done) <= len(self._distributions) or len({trial.value for trial in done}) < 2:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        found = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        return {path: round(float(share), 6) for path, share in found.items()}
+
+    def _completed(self, trial: "optuna.Trial") -> InHand:
+        """Draws each value that is not drawn yet."""
+        for path, domain in self._search.space.items():
+            if domain.choice is not None:
+                trial.suggest_categorical(path, list(domain.choice))
+            else:
+                trial.suggest_float(path, *domain.ends, log=domain.kind == "log")
+        return InHand(trial.number, self._point(trial.params))
+
+    def _point(self, params: Mapping[str, Level]) -> Point:
+        return {path: written(params[path], domain) for path, domain in self._search.space.items() if path in params}
+
+    def _open(self, number: int) -> "optuna.Trial":
+        import optuna
+
+        return optuna.trial.Trial(self._study, self._trials()[number]._trial_id)
+
+    def _trials(self) -> "Sequence[optuna.trial.FrozenTrial]":
+        return self._study.get_trials(deepcopy=False)
+
+
+_STATES: Final[Mapping[str, State]] = {
+    "COMPLETE": "done",
+    "PRUNED": "stopped",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "running",
+}
+
+
+def _sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
+    """A sampler for the point of this number alone, so that a search that goes on draws what it would have drawn."""
+    import optuna
+
+    seed = search.seed * 10_007 + number
+    if search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_POINTS, constant_liar=True)
+
+
+def _pruner(search: Search) -> "optuna.pruners.BasePruner":
+    import optuna
+
+    if search.stop_early is None:
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.SuccessiveHalvingPruner(search.stop_early.after, search.stop_early.reduce)
+
+
+def _distribution(domain: Domain) -> "optuna.distributions.BaseDistribution":
+    import optuna
+
+    if domain.choice is not None:
+        return optuna.distributions.CategoricalDistribution(list(domain.choice))
+    return optuna.distributions.FloatDistribution(*domain.ends, log=domain.kind == "log")
+
+
+def _storage(file: Path) -> "optuna.storages.RDBStorage":
+    import optuna
+
+    return optuna.storages.RDBStorage(f"sqlite:///{file.absolute()}")
+
+
+def _make(file: Path) -> None:
+    """Makes the database aside and moves it into place: a kill meanwhile leaves none, and not half of one."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
+        made = Path(folder) / file.name
+        storage = _storage(made)
+        storage.remove_session()
+        storage.engine.dispose()
+        made.replace(file)

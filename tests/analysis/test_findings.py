@@ -1,0 +1,176 @@
+"""`gapctl findings` and `gapctl questions`: claims beside verdicts, the same bytes from the same ledger."""
+
+import json
+from pathlib import Path
+
+import pytest
+from analysis_ledgers import CONTRAST, TREND, falling, fill, plan_of, sweep_file
+
+from command_line import gapctl
+from gapctl.cli.context import plan_for
+from gapctl.ledger import Ledger
+from gapctl.report.findings.claims import claims, claims_tested
+
+
+def asked_and_answered(folder: Path, source: str | None = None, name: str = "made-up") -> Path:
+    """A sweep whose hypotheses name `source`, finished in `folder/runs`; returns its file."""
+    named = {"source": source} if source else {}
+    path = sweep_file(folder, {**TREND, **named}, {**CONTRAST, **named}, name=name)
+    fill(Ledger(str(folder / "runs")), plan_for(path, None, None), falling(0.05, noise=0.005))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "sweep", "numbers"),
+    [
+        ("arXiv 2404.07983, claim 1", "any", ["claim 1"]),
+        ("arXiv 2404.07983, claims 1 and 2; reviews", "any", ["claim 1", "claim 2"]),
+        ("arXiv 2404.07983, claims 1, 2 and 5", "any", ["claim 1", "claim 2", "claim 5"]),
+        ("arXiv 2404.07983, section 6 (learned against frozen)", "any", ["claim 5"]),
+        ("further check 2", "any", ["further check 2"]),
+        ("arXiv 2412.14384, claim 1", "posthoc", ["claim 3"]),
+        (None, "next_confounds", ["further check 3"]),
+        ("arXiv 2404.07983, claim 1", "posthoc", ["claim 1"]),
+        ("another paper", "another sweep", []),
+    ],
+)
+def test_a_hypothesis_tests_what_its_source_names_or_what_lists_its_sweep(
+    source: str | None, sweep: str, numbers: list[str]
+) -> None:
+    assert [claim.number for claim in claims_tested(source, sweep)] == numbers
+
+
+def test_there_are_six_claims_and_three_checks() -> None:
+    assert [claim.number for claim in claims()] == [
+        *(f"claim {number}" for number in range(1, 7)),
+        *(f"further check {number}" for number in range(1, 4)),
+    ]
+
+
+def test_the_page_has_the_verdict_below_its_claim_and_is_the_same_each_time(tmp_path: Path) -> None:
+    asked_and_answered(tmp_path, "arXiv 2404.07983, claim 2")
+    out, runs = tmp_path / "findings.md", str(tmp_path / "runs")
+    figure = tmp_path / "images" / "findings" / "made-up.base.svg"
+
+    answer = gapctl("findings", "--runs", runs, "--out", str(out))
+    text, drawn = out.read_text(), figure.read_bytes()
+    again = gapctl("findings", "--runs", runs, "--out", str(out))
+
+    assert (answer.exit_code, again.exit_code) == (0, 0)
+    first, second = text.split("### Claim 2")[0].split("### Claim 1")[1], text.split("### Claim 2")[1]
+    assert "No sweep of this ledger tests it yet" in first
+    assert "**supported**" in second.split("### Claim 3")[0]
+    assert "images/findings/made-up.base.svg" in second
+    assert drawn.startswith(b"<svg")
+    assert (out.read_text(), figure.read_bytes()) == (text, drawn)
+    assert str(tmp_path) not in text
+
+
+def test_a_hypothesis_of_no_claim_is_told_all_the_same(tmp_path: Path) -> None:
+    asked_and_answered(tmp_path)
+
+    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+
+    assert "`slope`" in page.split("### Other hypotheses")[1]
+
+
+def test_an_undecided_verdict_asks_for_seeds_and_a_settled_one_for_the_next_scale(tmp_path: Path) -> None:
+    document = json.loads(sweep_file(tmp_path, TREND, CONTRAST, name="scaled").read_text())
+    document["scales"] = {"short": {}, "long": {"base.train.samples": 2_560}, "longer": {"base.train.samples": 25_600}}
+    document["default_scale"] = "short"
+    path = tmp_path / "scaled.yaml"
+    path.write_text(json.dumps(document))
+    fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), falling(0.05, noise=0.005))
+    fill(Ledger(str(tmp_path / "runs2")), plan_for(path, None, None), falling(0.02, noise=0.02))
+
+    settled = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    undecided = gapctl("findings", "--runs", str(tmp_path / "runs2")).out
+
+    assert "scale `long`: 2,560 pairs a training" in settled
+    assert "`longer`" not in settled
+    assert " seeds |" in undecided
+
+
+def test_the_same_scale_in_two_ledgers_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        asked_and_answered(tmp_path / name)
+
+    answer = gapctl("findings", "--runs", str(tmp_path / "one/runs"), "--runs", str(tmp_path / "two/runs"))
+
+    assert answer.exit_code == 2
+    assert "made-up (base) is in" in answer.err
+
+
+def test_an_empty_ledger_gives_a_page_without_verdicts(tmp_path: Path) -> None:
+    answer = gapctl("findings", "--runs", str(tmp_path / "none"))
+
+    assert answer.exit_code == 0
+    assert answer.out.count("No sweep of this ledger tests it yet") == len(claims())
+
+
+@pytest.mark.parametrize(("out", "said"), [("findings.html", "expected .md"), ("none/findings.md", "no folder")])
+def test_a_page_that_cannot_be_written_is_refused_at_once(tmp_path: Path, out: str, said: str) -> None:
+    answer = gapctl("findings", "--out", str(tmp_path / out))
+
+    assert answer.exit_code == 2
+    assert said in answer.err
+
+
+def test_questions_lists_a_folder_with_costs_and_verdicts(tmp_path: Path) -> None:
+    asked_and_answered(tmp_path, "arXiv 2404.07983, claim 2; disputed")
+    sweep_file(tmp_path, TREND, name="not-run")
+
+    told = gapctl("questions", str(tmp_path), "--runs", str(tmp_path / "runs"))
+    found = json.loads(gapctl("questions", str(tmp_path), "--runs", str(tmp_path / "runs"), "--json").out)["questions"]
+
+    assert told.exit_code == 0
+    assert "18 of 18 done, 2 supported" in told.out
+    assert "sources: arXiv 2404.07983, claim 2\n" in told.out
+    assert [(one["name"], one["scales"]["base"]["trials"]) for one in found] == [("made-up", 18), ("not-run", 18)]
+    assert [one["scales"]["base"]["trials_done"] for one in found] == [18, 0]
+    assert found[0]["scales"]["base"]["verdicts"][0] == {
+        "id": "slope",
+        "verdict": "supported",
+        "exploratory": False,
+        "seeds": 3,
+    }
+
+
+def test_questions_needs_no_data_and_names_a_wrong_file(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, TREND, name="elsewhere")
+    document = json.loads(path.read_text())
+    document["base"]["data"] = {"dataset": "mad", "source": "nowhere"}
+    path.write_text(json.dumps(document))
+    (tmp_path / "wrong.yaml").write_text("name: wrong\n")
+
+    answer = gapctl("questions", str(tmp_path), "--runs", str(tmp_path / "runs"))
+
+    assert answer.exit_code == 1
+    assert "elsewhere: Does it?" in answer.out
+    assert "wrong.yaml" in answer.err
+
+
+def test_the_shipped_sweeps_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    found = json.loads(gapctl("questions", "--json").out)["questions"]
+
+    assert "imbalance" in [one["name"] for one in found]
+    assert all(Path(one["file"]).is_absolute() for one in found)
+
+
+def test_a_folder_without_sweeps_is_refused(tmp_path: Path) -> None:
+    answer = gapctl("questions", str(tmp_path))
+
+    assert answer.exit_code == 2
+    assert "no sweep file in" in answer.err
+
+
+def test_plans_on_data_that_is_not_there_have_the_same_cost(tmp_path: Path) -> None:
+    from gapctl.plan.cost import cost_of
+    from gapctl.plan.scales import priced
+
+    path = sweep_file(tmp_path, TREND)
+
+    assert priced(path, 1).costs[None] == cost_of(plan_of(path).trainings, 1)

@@ -1,0 +1,253 @@
+"""A search hands out each point once, whatever interrupts it, and ends with as many as were asked for."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gapctl.errors import InputError
+from gapctl.ledger import Ledger
+from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
+from gapctl.plan.identity import trial_id
+from gapctl.plan.search import study_name
+from gapctl.sweep.search import alone, study_file
+from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
+
+
+def record_of(folder: Path) -> SearchRecord:
+    record = Ledger(str(folder)).search("tune.base")
+    assert record is not None
+    return record
+
+
+def test_it_draws_as_many_points_as_were_asked_for_and_finds_the_best(tmp_path: Path) -> None:
+    course, ledger = course_of(loaded(tmp_path, trials=25), tmp_path), Ledger(str(tmp_path))
+    trained = run(course, ledger)
+    record = course.close()
+
+    assert course.complete
+    assert len(record.drawn) == len({drawn.number for drawn in record.drawn}) == 25
+    assert set(ids(trained)) == {drawn.trial for drawn in record.drawn}
+    assert record.best is not None
+    assert record.best.value == max(distance(trial) for trial in trained) > 0.8
+    assert record.importance["train.lr"] > record.importance["train.batch_size"]
+
+
+def test_a_point_is_an_ordinary_trial_whose_numbers_can_be_typed(tmp_path: Path) -> None:
+    sweep = loaded(tmp_path)
+    trained = run(course_of(sweep, tmp_path), Ledger(str(tmp_path)))
+
+    for trial in trained:
+        lr = trial.config.train.lr
+        assert float(f"{lr:.3g}") == lr
+        assert 1e-4 <= lr <= 1e-2
+        assert trial.factors == {"train.lr": lr, "train.batch_size": trial.config.train.batch_size}
+        assert trial.id == trial_id(trial.config, 0, "fingerprint")
+
+
+def test_the_same_seed_draws_the_same_points_and_another_seed_others(tmp_path: Path) -> None:
+    drawn = []
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        (tmp_path / name).mkdir()
+        sweep = loaded(tmp_path / name, seed=seed, trials=14)
+        drawn.append(ids(run(course_of(sweep, tmp_path / name), Ledger(str(tmp_path / name)))))
+
+    assert drawn[0] == drawn[1]
+    assert not set(drawn[0]) & set(drawn[2])
+
+
+@pytest.mark.parametrize("interruption", range(0, 14, 3))
+def test_a_search_that_ends_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, interruption: int) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    sweep = loaded(tmp_path, trials=14)
+    whole = run(course_of(sweep, tmp_path / "whole"), Ledger(str(tmp_path / "whole")))
+
+    ledger, first = Ledger(str(tmp_path / "parts")), course_of(sweep, tmp_path / "parts")
+    before = run(first, ledger, most=interruption)
+    left = first.next()  # drawn, and killed in its middle
+    assert left is not None
+    train(first, ledger, left, until=EVERY)
+    after = run(course_of(sweep, tmp_path / "parts"), ledger)
+
+    assert ids(after)[0] == left.id
+    assert ids(before) + ids(after) == ids(whole)
+    assert record_of(tmp_path / "parts").drawn == record_of(tmp_path / "whole").drawn
+
+
+def test_a_result_that_was_not_told_before_the_kill_counts(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
+    killed = course_of(sweep, tmp_path)
+    trial = killed.next()
+    assert trial is not None
+    deaf = replace(trial)
+    killed.finished = lambda trial, result: None  # type: ignore[method-assign]
+    train(killed, ledger, deaf)
+
+    trained = run(course_of(sweep, tmp_path), ledger)
+
+    assert trial.id not in ids(trained)
+    assert [drawn.state for drawn in record_of(tmp_path).drawn] == ["done", "done"]
+
+
+def test_a_point_that_was_drawn_twice_is_trained_once(tmp_path: Path) -> None:
+    space = {"train.batch_size": {"choice": [64, 128]}}
+    course, ledger = course_of(loaded(tmp_path, space=space, trials=6), tmp_path), Ledger(str(tmp_path))
+
+    trained = run(course, ledger, lambda trial: trial.config.train.batch_size / 128)
+
+    assert len(trained) == len(set(ids(trained))) == 2
+    assert [drawn.state for drawn in record_of(tmp_path).drawn] == ["done"] * 6
+    assert course.complete
+
+
+def test_twins_that_are_drawn_at_the_same_time_end_together(tmp_path: Path) -> None:
+    space = {"train.batch_size": {"choice": [64, 128]}}
+    course, ledger = course_of(loaded(tmp_path, space=space, trials=5), tmp_path), Ledger(str(tmp_path))
+    both = [course.next(), course.next()]
+
+    assert course.next() is None  # the others are twins of these
+    assert not course.complete
+    for trial in both:
+        assert trial is not None
+        train(course, ledger, trial)
+    assert course.complete
+    assert len(record_of(tmp_path).drawn) == 5
+
+
+def test_more_points_go_on_with_the_same_study_and_another_space_begins_another(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    first = run(course_of(loaded(tmp_path, trials=3), tmp_path), ledger)
+    more = run(course_of(loaded(tmp_path, trials=5), tmp_path), ledger)
+
+    assert len(first) == 3
+    assert len(more) == 2
+    assert len(record_of(tmp_path).drawn) == 5
+    other = loaded(tmp_path, trials=2, space={"train.lr": {"log": [1e-4, 1e-3]}})
+    assert study_name(other, "fingerprint") != study_name(loaded(tmp_path), "fingerprint")
+    assert len(run(course_of(other, tmp_path), ledger)) == 2
+    assert len(record_of(tmp_path).drawn) == 2
+
+
+def test_the_worst_are_stopped_with_their_measures_and_marked(tmp_path: Path) -> None:
+    course = course_of(loaded(tmp_path, trials=12, stop_early={"after": EVERY, "reduce": 3}), tmp_path)
+    ledger = Ledger(str(tmp_path))
+
+    run(course, ledger)
+    record = course.close()
+    stopped = [drawn for drawn in record.drawn if drawn.state == "stopped"]
+
+    assert {drawn.state for drawn in record.drawn} == {"done", "stopped"}
+    assert len(stopped) >= 4
+    for drawn in stopped:
+        folder = ledger.trial(drawn.trial)
+        assert EVERY <= drawn.samples_seen < SAMPLES
+        assert math.isfinite(drawn.value)
+        assert f"stopped by the search tune.base at {drawn.samples_seen:,} of 5,120 samples" in (folder.stopped() or "")
+        assert folder.result() is None
+        assert folder.failure() is None
+    assert record.best is not None
+    assert record.best.state == "done"
+
+
+def test_a_stopped_point_is_not_trained_again_by_the_same_search(tmp_path: Path) -> None:
+    sweep = loaded(tmp_path, trials=9, stop_early={"after": EVERY, "reduce": 3})
+    run(course_of(sweep, tmp_path), Ledger(str(tmp_path)))
+
+    assert course_of(sweep, tmp_path).next() is None
+
+
+def test_a_stopped_trial_that_begins_elsewhere_is_no_longer_marked(tmp_path: Path) -> None:
+    course = course_of(loaded(tmp_path, trials=9, stop_early={"after": EVERY, "reduce": 3}), tmp_path)
+    ledger = Ledger(str(tmp_path))
+    run(course, ledger)
+    stopped = next(drawn.trial for drawn in course.record.drawn if drawn.state == "stopped")
+
+    ledger.trial(stopped).begin(course.trials[stopped])
+
+    assert ledger.trial(stopped).stopped() is None
+
+
+def test_a_value_that_is_no_number_is_worse_than_all_that_are(tmp_path: Path) -> None:
+    course = course_of(loaded(tmp_path, trials=6), tmp_path)
+
+    run(course, Ledger(str(tmp_path)), lambda trial: math.nan if trial.config.train.lr > 1e-3 else distance(trial))
+    record = course.close()
+
+    assert course.complete
+    assert any(math.isnan(drawn.value) for drawn in record.drawn)
+    assert record.best is not None
+    assert math.isfinite(record.best.value)
+
+
+def test_what_failed_is_tried_once_more_by_the_next_command(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=3), Ledger(str(tmp_path))
+    course = course_of(sweep, tmp_path)
+    failing = course.next()
+    assert failing is not None
+    course.failed(failing, "it broke")
+    run(course, ledger)
+    assert [drawn.state for drawn in record_of(tmp_path).drawn] == ["failed", "done", "done"]
+
+    again = run(course_of(sweep, tmp_path), ledger)
+
+    assert ids(again) == [failing.id]
+    assert sorted(drawn.state for drawn in record_of(tmp_path).drawn) == ["done"] * 3
+
+
+def test_a_study_that_was_lost_is_filled_from_the_ledger(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=6, stop_early={"after": EVERY, "reduce": 3}), Ledger(str(tmp_path))
+    course = course_of(sweep, tmp_path)
+    before = run(course, ledger, most=4)
+    known = {drawn.trial: (drawn.state, drawn.value) for drawn in record_of(tmp_path).drawn}
+    (tmp_path / "tune.study.db").unlink()
+
+    after = run(course_of(sweep, tmp_path), ledger)
+
+    assert not set(ids(before)) & set(ids(after))
+    found = {drawn.trial: (drawn.state, drawn.value) for drawn in record_of(tmp_path).drawn}
+    assert len(found) == 6
+    assert known.items() <= found.items()
+
+
+def test_a_damaged_result_is_told_and_not_trained_over(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
+    first = course_of(sweep, tmp_path).next()
+    assert first is not None
+    (tmp_path / first.id).mkdir()
+    (tmp_path / first.id / "result.json").write_text("{")
+
+    course = course_of(sweep, tmp_path)
+    trained = run(course, ledger)
+
+    assert first.id not in ids(trained)
+    assert "damaged" in course.damaged[first.id]
+    assert (tmp_path / first.id / "result.json").read_text() == "{"
+
+
+def test_one_process_at_a_time_runs_a_study(tmp_path: Path) -> None:
+    file = tmp_path / "tune.study.db"
+
+    with alone(file), pytest.raises(InputError, match="another gapctl runs a search"), alone(file):
+        pass
+    with alone(file):
+        pass
+
+
+def test_a_study_lies_beside_the_ledger_or_in_the_working_folder(tmp_path: Path) -> None:
+    assert study_file(Ledger(str(tmp_path / "runs")), "tune", Path("here")) == tmp_path / "runs" / "tune.study.db"
+    assert study_file(Ledger("memory://runs"), "tune", Path("here")) == Path("here/tune.study.db")
+
+
+def test_a_record_reads_back(tmp_path: Path) -> None:
+    course = course_of(loaded(tmp_path, trials=3), tmp_path)
+    run(course, Ledger(str(tmp_path)), most=2)
+    assert course.next() is not None
+    record = course.record
+
+    read = record_from_json(record_to_json(record), "F")
+
+    assert [replace(drawn, value=0.0) for drawn in read.drawn] == [replace(drawn, value=0.0) for drawn in record.drawn]
+    assert math.isnan(read.drawn[-1].value)
+    assert read.metric == METRIC
