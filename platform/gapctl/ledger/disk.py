@@ -17,6 +17,7 @@ class Entry(NamedTuple):
     bytes: int
     age: float | None
 
+
 NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """What file systems answer that know no second name for a file."""
 
