@@ -37,8 +37,10 @@ def test_each_is_trained_and_measured_again(rival: str, tmp_path: Path) -> None:
     assert metrics["gap/rmg"] > 0
 
 
-def test_without_a_rival_they_are_the_trials_of_the_question_itself() -> None:
-    rivals = [trial for trial in plan_trials(file=RIVALS, scale="laptop") if trial.factors["rival"] == "none"]
+def test_without_a_rival_and_with_its_seeds_they_are_the_trials_of_the_question_itself() -> None:
+    rivals = [
+        trial for trial in plan_trials("first_seed=0", file=RIVALS, scale="laptop") if trial.factors["rival"] == "none"
+    ]
     known = {trial.id for trial in plan_trials(file=SHIPPED, scale="laptop")}
 
     assert len(rivals) == 6

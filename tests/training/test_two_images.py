@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gapctl.data.feed import Batch, MadFeed, normalised
+from gapctl.data.feed import Batch, MadFeed, TrainingDraws, normalised
+from gapctl.data.mad.gallery import GALLERY_SEED
 from gapctl.models.build import build_model
 from gapctl.models.losses import contrastive_loss
 from gapctl.models.sharing import second_names
@@ -126,6 +127,18 @@ def test_an_evaluation_sees_what_open_clips_encoders_see() -> None:
     for found, expected in zip((embeddings.image_ND, embeddings.text_MD), encoded(model, batch), strict=True):
         np.testing.assert_allclose(found, normalize(expected, dim=-1), atol=2e-6)
     assert embeddings.text_group_M is None
+
+
+@torch.no_grad()
+def test_interventions_are_fitted_on_training_images_and_pictures() -> None:
+    trial = config()
+    model = build_model(trial, VOCABULARY, 4)
+    batch = TrainingDraws(DATA, trial, GALLERY_SEED).batch(np.arange(40))
+
+    fitted_on = MadEvaluation(DATA, trial, CPU).training_pairs(model)
+
+    for found, expected in zip(fitted_on, encoded(model, batch), strict=True):
+        np.testing.assert_allclose(found[:40], normalize(expected, dim=-1), atol=2e-6)
 
 
 def test_a_trial_logs_what_trials_with_captions_log() -> None:
