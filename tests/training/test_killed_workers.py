@@ -20,9 +20,9 @@ from gapctl.ledger import Ledger
 from gapctl.plan.trials import Trial
 from pair_trials import pair_config
 
-BATCH, SAMPLES = 16, 1_280
+BATCH, SAMPLES = 16, 960
 KILLS = 10
-LONGEST_SECONDS = 300.0
+LONGEST_SECONDS = 900.0
 PROCESSES = get_context("forkserver")
 PROCESSES.set_forkserver_preload(["gapctl.sweep.work", "gapctl.training.open_step", "gapctl.training.evaluate_pairs"])
 
@@ -144,7 +144,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_kills_of_two_workers_change_no_bit(quiet: Path, tmp_path: Path) -> None:
     killed = kill_again_and_again([2] * KILLS, tmp_path / "killed")
     finish(2, tmp_path / "killed")
@@ -155,10 +155,10 @@ def test_kills_of_two_workers_change_no_bit(quiet: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_kills_after_which_others_go_on_change_no_sample(quiet: Path, tmp_path: Path) -> None:
     killed = kill_again_and_again([1, 4, 2, 1, 2, 4, 1, 2, 4, 1], tmp_path / "killed")
-    finish(4, tmp_path / "killed")
+    finish(1, tmp_path / "killed")
 
     assert killed >= KILLS // 2
     assert seen(tmp_path / "killed") == seen(quiet)
