@@ -85,8 +85,9 @@ class Store:
                 return application(environ, start_response)
             self.happened[fault] += 1
             if fault in STATUS:
-                start_response(STATUS[fault], [("Content-Type", "application/xml")])
-                return [f"<Error><Code>{fault}</Code><Message>{fault}, says the test</Message></Error>".encode()]
+                said = f"<Error><Code>{fault}</Code><Message>{fault}, says the test</Message></Error>".encode()
+                start_response(STATUS[fault], [("Content-Type", "application/xml"), ("Content-Length", str(len(said)))])
+                return [] if environ["REQUEST_METHOD"] == "HEAD" else [said]
             if fault == "answer lost":
                 list(application(environ, lambda *_: None))
             elif fault == "silence":

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,14 +11,13 @@ from gapctl import stores
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger, Result, object_store
 from gapctl.ledger.files import Folder
-from gapctl.ledger.trial_folder import HEARTBEAT_SECONDS
-from gapctl.training.member import BEAT_SECONDS
+from gapctl.ledger.lease import LEASE_SECONDS, RENEWAL_SECONDS
 from object_store import BUCKET, PASSING, Fault, Store
 from object_store import object_store as served
 
 RUNS = f"s3://{BUCKET}/runs"
-ONCE = {"connect_timeout": 2, "read_timeout": 2, "retries": {"mode": "standard", "total_max_attempts": 1}}
-"""botocore tries nothing again, so that all that goes wrong reaches gapctl, and soon."""
+ONCE = {"connect_timeout": 5, "read_timeout": 20, "retries": {"mode": "standard", "total_max_attempts": 1}}
+"""botocore tries nothing again, so that all that goes wrong reaches gapctl."""
 RESULT = Result("0123456789ab", {"gap/rmg": 0.25}, 512, 1.5, {}, {})
 
 
@@ -43,9 +43,7 @@ def test_a_trial_is_kept_as_on_a_disk(store: Store) -> None:
     folder = Ledger(RUNS).trial(RESULT.trial)
     for samples in (256, 512, 1024):
         folder.save_checkpoint(samples, str(samples).encode())
-    folder.beat(1024)
     assert [content for _, content in folder.checkpoints()] == [b"1024", b"512"]
-    assert Ledger(RUNS).trial(RESULT.trial).samples_being_trained() == 1024
 
     folder.finish(RESULT, weights=b"weights")
 
@@ -129,10 +127,25 @@ def test_a_store_that_answered_once_is_waited_for(store: Store) -> None:
     assert folder.read("a.json") == b"2"
 
 
-def test_a_training_waits_no_longer_than_its_heartbeat_lasts() -> None:
-    longest = object_store.AGAIN_SECONDS + object_store.REQUEST_SECONDS + BEAT_SECONDS
+def test_a_training_waits_no_longer_than_its_lease_lasts() -> None:
+    longest = object_store.AGAIN_SECONDS + object_store.REQUEST_SECONDS + RENEWAL_SECONDS
 
-    assert longest < HEARTBEAT_SECONDS
+    assert longest < LEASE_SECONDS
+
+
+@pytest.mark.parametrize("old", [None, b"theirs"])
+def test_of_several_that_take_a_file_at_once_one_does_also_while_the_store_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch, old: bytes | None
+) -> None:
+    monkeypatch.setattr(object_store, "FIRST_SECONDS", 30.0)
+    if old is not None:
+        Folder(RUNS).write("lease.json", old)
+    takers = [b"one", b"two", b"three", b"four"]
+    with store.failing(share=0.2), ThreadPoolExecutor(len(takers)) as pool:
+        took = list(pool.map(lambda mine: Folder(RUNS).swap("lease.json", old, mine), takers))
+
+    assert took.count(True) == 1
+    assert Folder(RUNS).read("lease.json") == takers[took.index(True)]
 
 
 def test_an_upload_in_parts_that_breaks_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

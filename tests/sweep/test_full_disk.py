@@ -21,6 +21,7 @@ from gapctl.training import member
 from small_disk import SmallDisk, small_disk
 from trained_alone import plan_trials, trained_alone
 
+TOLD = "Traceback of a worker ...\ngapctl.errors.WorkError: runs/a/trial.yaml: cannot be written: the disk is full"
 SAMPLES = ("base.train.samples=2_560", "base.evaluate.every=1_280")
 
 
@@ -67,18 +68,18 @@ def test_a_training_whose_disk_fills_goes_on_to_the_same_numbers_once_there_is_r
 
 def test_a_failure_that_the_full_disk_cannot_keep_is_told_all_the_same(trial: Trial, disk: SmallDisk) -> None:
     class Failed(SimpleNamespace):
-        def get_error(self) -> WorkError:
-            return WorkError("the disk is full")
+        def get_error(self) -> str:
+            return TOLD
 
     ledger = Ledger(str(disk.folder / "runs"))
     events = TuneEvents({trial.id: trial}, ledger, [])
     ledger.trial(trial.id).begin(trial)
     disk.fill()
 
-    failed: Any = Failed(status="ERROR", config={"pack": [trial.id]})
+    failed: Any = Failed(trial_id="a", status="ERROR", config={"pack": [trial.id]}, num_failures=1, max_failures=0)
     events.on_trial_error(0, [], failed)
 
-    assert events.failures == {trial.id: "the disk is full"}
+    assert events.failures == {trial.id: TOLD}
 
 
 def test_the_room_that_a_plan_asks_for_is_what_a_training_takes(trial: Trial, tmp_path: Path) -> None:

@@ -93,4 +93,4 @@ def test_a_sweep_in_a_bucket_that_fails_now_and_then_ends_in_the_same_verdicts(s
     names = store.names()
     assert "runs/imbalance.smoke.report.html" in names
     assert any(name.startswith("mlflow/") and name.endswith(".html") for name in names), "MLflow keeps the report there"
-    assert not [name for name in names if "unfinished" in name or name.endswith("running.json")]
+    assert not [name for name in names if "unfinished" in name or name.endswith("lease.json")]

@@ -22,8 +22,8 @@ SETTLE_SECONDS: Final = 1.0
 FIRST_SECONDS: Final = 15.0
 """How long a store is asked that has never answered yet: its address may be wrong."""
 AGAIN_SECONDS: Final = 75.0
-"""How long one is asked that has. With the last request and a beat's interval less than `HEARTBEAT_SECONDS`, so that no
-other takes a trial for abandoned while its training waits."""
+"""How long one is asked that has. With the last request and the time between two renewals it is less than a lease
+lasts, so that no other takes a trial over whose training waits for the store."""
 REQUEST_SECONDS: Final = 30.0
 SLOWEST: Final = 1e6
 """Bytes a second; less is taken for a connection that is stuck."""
