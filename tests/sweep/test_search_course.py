@@ -22,12 +22,12 @@ def record_of(folder: Path) -> SearchRecord:
 
 
 def test_it_draws_as_many_points_as_were_asked_for_and_finds_the_best(tmp_path: Path) -> None:
-    course, ledger = course_of(loaded(tmp_path, trials=25), tmp_path), Ledger(str(tmp_path))
+    course, ledger = course_of(loaded(tmp_path, trials=20), tmp_path), Ledger(str(tmp_path))
     trained = run(course, ledger)
     record = course.close()
 
     assert course.complete
-    assert len(record.drawn) == len({drawn.number for drawn in record.drawn}) == 25
+    assert len(record.drawn) == len({drawn.number for drawn in record.drawn}) == 20
     assert set(ids(trained)) == {drawn.trial for drawn in record.drawn}
     assert record.best is not None
     assert record.best.value == max(distance(trial) for trial in trained) > 0.8
@@ -57,7 +57,7 @@ def test_the_same_seed_draws_the_same_points_and_another_seed_others(tmp_path: P
     assert not set(drawn[0]) & set(drawn[2])
 
 
-@pytest.mark.parametrize("interruption", range(0, 14, 3))
+@pytest.mark.parametrize("interruption", [0, 6, 12])
 def test_a_search_that_ends_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, interruption: int) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
