@@ -78,6 +78,14 @@ def test_a_possible_cause_is_not_taken_for_the_cause() -> None:
     assert "vanished" in losses.explained(trial)
 
 
+def test_an_error_is_not_taken_for_a_process_that_vanished() -> None:
+    losses, trial = Losses(), TuneTrial()
+    while trial.lose(losses, "ray.exceptions.RayTaskError(KeyError): ray::reset()\nKeyError: 'abc'"):
+        pass
+
+    assert losses.explained(trial).splitlines()[-1] == "an error outside its training ended it: KeyError: 'abc'"
+
+
 def test_the_kernel_s_own_count_tells_too(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = iter(range(3, 20))
     monkeypatch.setattr("gapctl.sweep.losses.kernel_kills", lambda: next(kills))

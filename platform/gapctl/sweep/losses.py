@@ -9,6 +9,8 @@ RETRIES: Final = 3
 """How often a trial is tried again from one and the same checkpoint."""
 RAY_KILLED_IT: Final = ("memory usage threshold", "running low on memory")
 """What Ray says of a process that its memory monitor ended, and of no other."""
+RAISED: Final = "RayTaskError("
+"""What it says of a process that is well, in which something raised."""
 LESS_MEMORY: Final = (
     "let fewer trials run at once (more resources.cpus for each) or fewer share a process (resources.pack), give "
     "train.micro_batches, or take a machine with more memory"
@@ -62,7 +64,10 @@ class Losses:
         course, told = self._course(tune_trial), str(tune_trial.get_error() or "").strip()
         if told.rpartition("\n")[2].startswith("gapctl."):
             return told
-        place = f"{course.losses} times at the same place, after {course.saved:,} samples"
+        if RAISED in _latest(told):
+            return f"{told}\nan error outside its training ended it: {told.splitlines()[-1]}"
+        times = "once" if course.losses == 1 else f"{course.losses} times"
+        place = f"{times} at the same place, after {course.saved:,} samples"
         if course.for_memory:
             why = f"its process was ended for want of memory, {place}: {LESS_MEMORY}"
         else:
@@ -78,8 +83,12 @@ class Losses:
     def _was_for_memory(self, told: str) -> bool:
         """Whether Ray says so of the latest loss, or the kernel of this machine ended a process meanwhile."""
         before, self._kernel_kills = self._kernel_kills, kernel_kills()
-        latest = told.rpartition("Failure # ")[2]
-        return self._kernel_kills > before or any(words in latest for words in RAY_KILLED_IT)
+        return self._kernel_kills > before or any(words in _latest(told) for words in RAY_KILLED_IT)
+
+
+def _latest(told: str) -> str:
+    """What Tune tells of a trial's last failure, out of all of them."""
+    return told.rpartition("Failure # ")[2]
 
 
 def kernel_kills(counts: Path = Path("/proc/vmstat")) -> int:

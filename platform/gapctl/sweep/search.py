@@ -94,6 +94,8 @@ class PointWorker(TrialWorker):
     """A trial worker whose trials come with what Tune hands it, as points are drawn while others are trained."""
 
     def _begin(self, config: Mapping[str, Any]) -> None:
+        self.cleanup()  # of the trial before, which these trials do not name
+        self._work = None
         self._trials = {trial.id: trial for trial in config["drawn"]}
         super()._begin(config)
 
