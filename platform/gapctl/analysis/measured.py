@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from gapctl.analysis.at_level import at_level
 from gapctl.analysis.contrast import contrast
 from gapctl.analysis.correlation import Correlated, correlation
 from gapctl.analysis.effect_test import Direction
@@ -12,9 +13,10 @@ from gapctl.analysis.estimate import Estimate
 from gapctl.analysis.levels import level_column
 from gapctl.analysis.mediation import Mediated, mediation
 from gapctl.analysis.paired import Paired, paired
+from gapctl.analysis.replicates import replicates_of
 from gapctl.analysis.trend import trend
 from gapctl.spec.arms import Arm, arm_grid, arms_left
-from gapctl.spec.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend
+from gapctl.spec.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend, named_by
 from gapctl.spec.sweep import Level, SweepFile
 
 
@@ -35,26 +37,34 @@ class Measured:
         return direction_of(self.hypothesis)
 
     @property
+    def complete(self) -> bool:
+        """Whether every planned seed counts."""
+        return len(self.estimate.effects_S) == self.responses.replicates
+
+    @property
     def trials(self) -> int:
         """How many trainings the estimate rests on."""
         return len(self.estimate.effects_S) * len(self.cells) * self.responses.arms
 
 
 def measure(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> Measured:
-    """Pairs the responses by seed and estimates the effect."""
+    """Pairs the responses by seed, or by pair of seeds, and estimates the effect."""
     cells = cells_of(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
-    names = [hypothesis.response]
-    if isinstance(hypothesis, Correlation):
-        names += [hypothesis.against, *(name for name in hypothesis.given if name not in spec.vary)]
+    names = [name for name in named_by(hypothesis) if name not in spec.vary]
     # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
     kept = _at(trials, spec, hypothesis.where)
-    responses = paired(kept, vary, spec.replicates, cells, names)
+    responses = paired(kept, vary, replicates_of(hypothesis, spec.replicates), cells, names)
     return _tested(hypothesis, cells, responses, spec)
 
 
 def cells_of(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
-    """What a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms."""
+    """What a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
+
+    A level's one cell holds all trainings.
+    """
+    if isinstance(hypothesis, AtLevel):
+        return ({},)
     if isinstance(hypothesis, Correlation):
         return tuple(arms_left(spec.vary, hypothesis.where))
     if isinstance(hypothesis, Mediation):
@@ -80,6 +90,8 @@ def _tested(hypothesis: Hypothesis, cells: tuple[Arm, ...], responses: Paired, s
     if isinstance(hypothesis, Mediation):
         carried = mediation(responses, direction, smallest, alpha)
         return Measured(hypothesis, cells, responses, carried.through, mediated=carried)
+    if isinstance(hypothesis, AtLevel):
+        return Measured(hypothesis, cells, responses, at_level(responses, hypothesis.value, direction, smallest, alpha))
     if isinstance(hypothesis, Contrast | Equivalence):
         return Measured(hypothesis, cells, responses, contrast(responses, direction, smallest, alpha))
     levels = [float(level) for level in _ordered(hypothesis, spec)]

@@ -11,7 +11,7 @@ from gapctl.analysis.remaining import Remaining
 from gapctl.analysis.results import Verdict
 from gapctl.analysis.rule import finding
 from gapctl.analysis.seeds_needed import seeds_needed
-from gapctl.spec.hypotheses import Correlation, Hypothesis, Mediation
+from gapctl.spec.hypotheses import AtLevel, Correlation, Hypothesis, Mediation
 
 
 def verdict(
@@ -22,18 +22,19 @@ def verdict(
     smallest = hypothesis.smallest_effect
     outcome = finding(found.ci, smallest, direction, claim.p, alpha, found.rounding)
     needed = seeds_needed(found, smallest, direction, alpha, claim.level) if outcome == "inconclusive" else None
+    each = measured.responses.each
     return Verdict(
         id=hypothesis.id,
         claim=hypothesis.claim,
         test=hypothesis.test,
         response=hypothesis.response,
-        factor=hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor,
+        factor=_treatment(hypothesis),
         direction=direction,
         smallest_effect=smallest,
         verdict=outcome,
-        seeds=len(found.effects_S),
+        seeds=len(found.effects_S) * each,
         trials=measured.trials,
-        seeds_needed=needed,
+        seeds_needed=None if needed is None else needed * each,
         exploratory=exploratory,
         reason=reason(measured, outcome, p, claim, alpha, remaining),
         p_holm=p.p,
@@ -44,6 +45,12 @@ def verdict(
         **_compared(hypothesis),
         **_carried(measured.mediated),
     )
+
+
+def _treatment(hypothesis: Hypothesis) -> str:
+    if isinstance(hypothesis, AtLevel):
+        return ""
+    return hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor
 
 
 def _figures(found: Estimate) -> dict[str, Any]:
@@ -64,6 +71,8 @@ def _compared(hypothesis: Hypothesis) -> dict[str, Any]:
     found: dict[str, Any] = {"between": getattr(hypothesis, "between", ())}
     if isinstance(hypothesis, Correlation):
         found["given"] = tuple(hypothesis.given)
+    if isinstance(hypothesis, AtLevel):
+        found["value"] = hypothesis.value
     if isinstance(hypothesis, Mediation):
         found |= {"mediator": hypothesis.mediator, "mediator_levels": (hypothesis.free, hypothesis.fixed)}
     return found
