@@ -110,6 +110,18 @@ MEDIATED = replace(
     effect_fixed_ci=Interval(12.0, 19.2),
 )
 
+LEVEL = replace(
+    INCONCLUSIVE,
+    id="a-gap-is-left",
+    claim="Whatever the captions say, a gap is left.",
+    test="level",
+    response="gap/rmg",
+    factor="",
+    between=(),
+    value=0.1,
+    direction="increasing",
+)
+
 
 def analysis(
     levels: Levels | None = None,

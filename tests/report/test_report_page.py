@@ -15,6 +15,7 @@ from analysis_examples import (
     ATTRIBUTES,
     CONDITIONAL,
     INCONCLUSIVE,
+    LEVEL,
     MEDIATED,
     REFUTED,
     SUPPORTED,
@@ -51,6 +52,14 @@ def test_the_page_forbids_itself_to_load_anything_and_to_evaluate_text() -> None
     assert policy.startswith("default-src 'none';")
     assert "unsafe-eval" not in policy
     assert "http" not in policy
+
+
+def test_a_level_is_shown_with_its_value_and_no_treatment() -> None:
+    words = page(analysis(verdicts=[LEVEL])).words
+
+    assert "Difference of relative modality gap (RMG) from 0.1" in words
+    assert "test level: response against a value" in words
+    assert "response gap/rmg value 0.1" in words
 
 
 def test_the_chart_library_is_on_the_page_once() -> None:

@@ -1,4 +1,4 @@
-"""The five tests of a hypothesis in a sweep file: what each takes, and what is answered where it is wrong."""
+"""The six tests of a hypothesis in a sweep file: what each takes, and what is answered where it is wrong."""
 
 import json
 from pathlib import Path
@@ -28,6 +28,7 @@ SOUND: dict[str, dict[str, Any]] = {
         "fixed": "fixed",
         "direction": "increasing",
     },
+    "level": {"value": 0.1, "direction": "increasing"},
 }
 
 
@@ -74,6 +75,7 @@ REQUIRED = {
     "equivalence": ("factor", "between"),
     "correlation": ("against", "direction"),
     "mediation": ("factor", "between", "mediator", "free", "fixed", "direction"),
+    "level": ("value", "direction"),
 }
 
 
@@ -114,6 +116,9 @@ WRONG: list[tuple[str, str, Any, str, str]] = [
     ("mediation", "free", "lerned", "free", f"found 'lerned'; {LEVELS}"),
     ("mediation", "fixed", "frozen", "fixed", f"found 'frozen'; {LEVELS}"),
     ("mediation", "fixed", "learned", "fixed", "found 'learned' again; expected another level than free's"),
+    ("level", "value", "high", "value", "found 'high'; expected a number"),
+    ("level", "factor", "temperature.mode", "factor", "unknown key; expected one of claim, direction, id"),
+    ("level", "where", {"temperature.mode": "frozen"}, "where.temperature.mode", f"found 'frozen'; {LEVELS}"),
     ("contrast", "where", {"temperature.mod": "learned"}, "where.temperature.mod", "did you mean temperature.mode?"),
     ("contrast", "where", {"temperature.mode": "frozen"}, "where.temperature.mode", f"found 'frozen'; {LEVELS}"),
     (

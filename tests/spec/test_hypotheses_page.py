@@ -17,7 +17,7 @@ def indented(page: str) -> list[str]:
     return [dedent(block) for block in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE)]
 
 
-def test_the_blocks_to_copy_are_one_sweep_file_with_all_five_tests_and_one_of_some_trainings(tmp_path: Path) -> None:
+def test_the_blocks_to_copy_are_one_sweep_file_with_all_six_tests_and_one_of_some_trainings(tmp_path: Path) -> None:
     shipped = (REPOSITORY / "sweeps/imbalance.yaml").read_text(encoding="utf-8")
     head, _, rest = shipped.partition("\nvary:")
     seeds = rest[rest.index("\nseeds:") : rest.index("\nhypotheses:")]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from gapctl.analysis.at_level import at_level
 from gapctl.analysis.contrast import contrast
 from gapctl.analysis.correlation import Correlated, correlation
 from gapctl.analysis.effect_test import Direction
@@ -14,7 +15,7 @@ from gapctl.analysis.mediation import Mediated, mediation
 from gapctl.analysis.paired import Paired, paired
 from gapctl.analysis.trend import trend
 from gapctl.spec.arms import Arm, arm_grid, arms_left
-from gapctl.spec.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend
+from gapctl.spec.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend
 from gapctl.spec.sweep import Level, SweepFile
 
 
@@ -54,7 +55,12 @@ def measure(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> Me
 
 
 def cells_of(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
-    """What a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms."""
+    """What a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
+
+    A level's one cell holds all trainings.
+    """
+    if isinstance(hypothesis, AtLevel):
+        return ({},)
     if isinstance(hypothesis, Correlation):
         return tuple(arms_left(spec.vary, hypothesis.where))
     if isinstance(hypothesis, Mediation):
@@ -80,6 +86,8 @@ def _tested(hypothesis: Hypothesis, cells: tuple[Arm, ...], responses: Paired, s
     if isinstance(hypothesis, Mediation):
         carried = mediation(responses, direction, smallest, alpha)
         return Measured(hypothesis, cells, responses, carried.through, mediated=carried)
+    if isinstance(hypothesis, AtLevel):
+        return Measured(hypothesis, cells, responses, at_level(responses, hypothesis.value, direction, smallest, alpha))
     if isinstance(hypothesis, Contrast | Equivalence):
         return Measured(hypothesis, cells, responses, contrast(responses, direction, smallest, alpha))
     levels = [float(level) for level in _ordered(hypothesis, spec)]

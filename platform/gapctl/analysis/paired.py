@@ -99,8 +99,9 @@ def _in_cells(trials: pl.DataFrame, vary: Vary, cells: Sequence[Arm]) -> pl.Data
     factors = list(cells[0])
     columns = [level_column(factor, [cell[factor] for cell in cells], vary[factor]) for factor in factors]
     positions = pl.DataFrame([*columns, pl.Series("position", range(len(cells)), pl.Int64)])
+    placed = trials.join(positions, on=factors, how="inner") if factors else trials.join(positions, how="cross")
     # Sums of floats depend on their order, and a verdict must not depend on that of a ledger.
-    return trials.join(positions, on=factors, how="inner").sort("seed", "position", "trial")
+    return placed.sort("seed", "position", "trial")
 
 
 def _odd(rows: pl.DataFrame, seeds: Sequence[int], metrics: Sequence[str]) -> tuple[Odd, ...]:

@@ -9,7 +9,7 @@ from gapctl.analysis.remaining import Remaining
 from gapctl.analysis.results import Finding, Interval
 from gapctl.analysis.rule import beyond, declared
 from gapctl.analysis.seed_words import number, numbers, seeds_did, short
-from gapctl.spec.hypotheses import Correlation, Mediation
+from gapctl.spec.hypotheses import AtLevel, Correlation, Mediation
 
 
 def reason(
@@ -51,7 +51,8 @@ def _meaning(measured: Measured, verdict: Finding, p: Corrected, claim: Correcte
     if verdict == "refuted":
         if direction == "neither":
             return f"the whole interval lies beyond {smallest}"
-        return _against(declared(found.ci, direction), hypothesis.smallest_effect, smallest)
+        zero = number(hypothesis.value) if isinstance(hypothesis, AtLevel) else "zero"
+        return _against(declared(found.ci, direction), hypothesis.smallest_effect, smallest, zero)
     if beyond(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
         return f"{where}, but {_failed(measured, p, claim, alpha)}, not below {number(alpha)}"
@@ -67,11 +68,11 @@ def _failed(measured: Measured, p: Corrected, claim: Corrected, alpha: float) ->
     return f"p of an effect beyond it, after Holm, is {number(claim.p)}"
 
 
-def _against(ci: Interval, size: float, smallest: str) -> str:
+def _against(ci: Interval, size: float, smallest: str, zero: str) -> str:
     if ci.low > -size:
         return f"every effect in the interval is smaller than {smallest}"
     if ci.high < 0:
-        return "the whole interval lies on the other side of zero"
+        return f"the whole interval lies on the other side of {zero}"
     return f"no effect in the interval reaches {smallest} in the declared direction"
 
 

@@ -27,7 +27,8 @@ UNKNOWN: Final = Interval(math.nan, math.nan)
 class Verdict:
     """One hypothesis against what was measured; NaN, None or nothing stands for what a test does not have.
 
-    `factor` is the treatment; of a correlation, the metric that the response is held against. `direction` of an
+    `factor` is the treatment; of a correlation, the metric that the response is held against; of a level, nothing, and
+    `value` is what the response is held against. `direction` of an
     equivalence is `neither`. `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor; a
     correlation's: Kendall's tau). `standardised` is the estimate over the standard deviation of the seeds' own
     estimates (d_z), `standardised_pooled` over that of the responses between seeds within a cell, both with Hedges'
@@ -66,6 +67,7 @@ class Verdict:
     where: Mapping[str, Level] = field(default_factory=dict)
     between: tuple[Level, ...] = ()
     given: tuple[str, ...] = ()
+    value: float = math.nan
     mediator: str | None = None
     mediator_levels: tuple[Level, ...] = ()
     effect_free: float = math.nan

@@ -7,7 +7,7 @@ import numpy as np
 
 from gapctl.analysis.estimate import Estimate
 from gapctl.analysis.measured import Measured
-from gapctl.spec.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Trend
+from gapctl.spec.hypotheses import AtLevel, Correlation, Equivalence, Hypothesis, Mediation, Trend
 
 VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do not change")}
 
@@ -19,6 +19,8 @@ def seeds_did(measured: Measured) -> list[str]:
         return [_ran("tau", found)]
     if isinstance(hypothesis, Equivalence):
         return [_ran("the difference", found)]
+    if isinstance(hypothesis, AtLevel):
+        return [_stood(hypothesis, found)]
     if isinstance(hypothesis, Mediation) and measured.mediated:
         return [_in_both_arms(measured, hypothesis), _ran("the difference between these", found)]
     return [_moved(hypothesis, found)]
@@ -40,6 +42,21 @@ def _moved(hypothesis: Hypothesis, found: Estimate) -> str:
     low, high = numbers([min(effects), max(effects)])
     verb = VERBS[wanted][count != 1]
     return f"{count or 'None'} of {len(effects)} seeds {verb}, the effects running from {low} to {high}{unit}"
+
+
+def _stood(hypothesis: AtLevel, found: Estimate) -> str:
+    """On which side of the value the seeds lie, and how far from it."""
+    effects, value = found.effects_S.tolist(), number(hypothesis.value)
+    verb = "lies" if len(effects) == 1 else "lie"
+    signs = [int(np.sign(effect)) for effect in effects]
+    if len(set(signs)) == 1:
+        where = {1: f"above {value},", -1: f"below {value},", 0: f"at {value} itself"}[signs[0]]
+        return f"{subject(len(effects))} {verb} {where}{_amount(found)}"
+    side, wanted = ("below", -1) if hypothesis.direction == "decreasing" else ("above", 1)
+    count = signs.count(wanted)
+    low, high = numbers([min(effects), max(effects)])
+    lying = f"{count or 'None'} of {len(effects)} seeds {'lies' if count == 1 else 'lie'} {side} {value}"
+    return f"{lying}, the distances running from {low} to {high}"
 
 
 def _amount(found: Estimate) -> str:

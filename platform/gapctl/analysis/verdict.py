@@ -11,7 +11,7 @@ from gapctl.analysis.remaining import Remaining
 from gapctl.analysis.results import Verdict
 from gapctl.analysis.rule import finding
 from gapctl.analysis.seeds_needed import seeds_needed
-from gapctl.spec.hypotheses import Correlation, Hypothesis, Mediation
+from gapctl.spec.hypotheses import AtLevel, Correlation, Hypothesis, Mediation
 
 
 def verdict(
@@ -27,7 +27,7 @@ def verdict(
         claim=hypothesis.claim,
         test=hypothesis.test,
         response=hypothesis.response,
-        factor=hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor,
+        factor=_treatment(hypothesis),
         direction=direction,
         smallest_effect=smallest,
         verdict=outcome,
@@ -44,6 +44,12 @@ def verdict(
         **_compared(hypothesis),
         **_carried(measured.mediated),
     )
+
+
+def _treatment(hypothesis: Hypothesis) -> str:
+    if isinstance(hypothesis, AtLevel):
+        return ""
+    return hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor
 
 
 def _figures(found: Estimate) -> dict[str, Any]:
@@ -64,6 +70,8 @@ def _compared(hypothesis: Hypothesis) -> dict[str, Any]:
     found: dict[str, Any] = {"between": getattr(hypothesis, "between", ())}
     if isinstance(hypothesis, Correlation):
         found["given"] = tuple(hypothesis.given)
+    if isinstance(hypothesis, AtLevel):
+        found["value"] = hypothesis.value
     if isinstance(hypothesis, Mediation):
         found |= {"mediator": hypothesis.mediator, "mediator_levels": (hypothesis.free, hypothesis.fixed)}
     return found

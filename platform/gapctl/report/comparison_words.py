@@ -28,7 +28,7 @@ def heading(comparison: Comparison) -> str:
     """What is compared."""
     name = metric_name(comparison.response)
     key = "" if name == comparison.response else f" ({comparison.response})"
-    return f"{name}{key} by {comparison.factor}"
+    return f"{name}{key} by {comparison.factor}" if comparison.factor else f"{name}{key} itself"
 
 
 def headings(comparison: Comparison) -> list[str]:

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from typing import Final
 
 from gapctl.analysis.results import Verdict
-from gapctl.report.words import aligned, confidence, factor_words, metric_name, number, unit
+from gapctl.report.words import aligned, as_declared, confidence, factor_words, metric_name, number, unit
 from gapctl.spec.sweep import Level
 from gapctl.spec.vocabulary import METRICS
 from gapctl_charts.factor import plain
 
 _STEP_WORDS: Final = {"data.captions.attributes": "attribute"}
 _DIFFERENCE_UNITS: Final = {"share": "", "percent": "percentage points"}
-_KINDS: Final = {"trend": "slope of", "correlation": "correlation of", "mediation": "mediated difference in"}
+_KINDS: Final = {
+    "trend": "slope of",
+    "correlation": "correlation of",
+    "mediation": "mediated difference in",
+    "level": "difference of",
+}
 
 
 def effect_unit(verdict: Verdict) -> str:
@@ -57,7 +62,9 @@ def interval_words(verdict: Verdict, alpha: float) -> str:
 
 
 def _against(verdict: Verdict) -> str:
-    """What the response is held against: another metric, or two levels of the treatment and of its mediator."""
+    """What the response is held against: a value, another metric, two levels of the treatment and of its mediator."""
+    if verdict.test == "level":
+        return f" from {as_declared(verdict.value)}"
     if verdict.test == "correlation":
         return f" with {metric_name(verdict.factor)}{_given(verdict)}"
     if not verdict.between:

@@ -18,6 +18,7 @@ _TESTS: Final = {
     "equivalence": "equivalence: two one-sided tests",
     "correlation": "correlation: Kendall's τ, permutation test",
     "mediation": "mediation: mediator held fixed against free",
+    "level": "level: response against a value",
 }
 
 
@@ -76,7 +77,7 @@ def _details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
         "test": _TESTS.get(verdict.test, verdict.test),
         "declared direction": _DIRECTIONS.get(verdict.direction, verdict.direction),
         "response": element("code", verdict.response),
-        _FACTORS.get(verdict.test, "treatment"): element("code", verdict.factor),
+        **_held_against(verdict),
         **({"levels compared": levels_words(verdict.between[::-1])} if verdict.between else {}),
         **({"only trainings with": _held(verdict)} if verdict.where else {}),
         **_mediated(verdict),
@@ -85,6 +86,12 @@ def _details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
         "paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}",
         "id": element("code", verdict.id),
     }
+
+
+def _held_against(verdict: Verdict) -> dict[str, str | Html]:
+    if verdict.test == "level":
+        return {"value": as_declared(verdict.value)}
+    return {_FACTORS.get(verdict.test, "treatment"): element("code", verdict.factor)}
 
 
 def _held(verdict: Verdict) -> Html:

@@ -1,4 +1,4 @@
-"""Hypotheses as they are written down beforehand: what every one states, and what each of the five tests adds."""
+"""Hypotheses as they are written down beforehand: what every one states, and what each of the six tests adds."""
 
 from typing import Annotated, Literal
 
@@ -81,11 +81,20 @@ class Mediation(HypothesisBase):
     direction: Literal["increasing", "decreasing", "either"]
 
 
-Hypothesis = Annotated[Trend | Contrast | Equivalence | Correlation | Mediation, Field(discriminator="test")]
+class AtLevel(HypothesisBase):
+    """The response itself lies above or below a value; the effect is the mean over all trainings less `value`."""
+
+    test: Literal["level"]
+    value: float
+    direction: Literal["increasing", "decreasing", "either"]
+
+
+Hypothesis = Annotated[Trend | Contrast | Equivalence | Correlation | Mediation | AtLevel, Field(discriminator="test")]
 TESTS: dict[str, type[HypothesisBase]] = {
     "trend": Trend,
     "contrast": Contrast,
     "equivalence": Equivalence,
     "correlation": Correlation,
     "mediation": Mediation,
+    "level": AtLevel,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from gapctl.spec.arms import arm_grid
-from gapctl.spec.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Trend
+from gapctl.spec.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Trend
 from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import KeyPath, Problem, show
 from gapctl.spec.vocabulary import METRICS, is_metric, nearest_metric
@@ -24,6 +24,8 @@ def hypothesis_problems(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) 
     yield from _where(hypothesis, at, vary)
     if isinstance(hypothesis, Correlation):
         yield from _given(hypothesis, at, vary)
+        return
+    if isinstance(hypothesis, AtLevel):
         return
     yield from _factor(hypothesis.factor, (*at, "factor"), vary)
     if (levels := vary.get(hypothesis.factor)) is not None:
