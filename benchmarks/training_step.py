@@ -93,6 +93,9 @@ class Nowhere:
     def save_dimensions(self, image_mean_D: object, text_mean_D: object) -> None:
         pass
 
+    def save_axis(self, image_N: object, text_N: object) -> None:
+        pass
+
     def beat(self, samples_seen: int) -> None:
         pass
 

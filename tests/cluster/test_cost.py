@@ -24,7 +24,7 @@ checked: true
 currency: EUR
 region: {aws: eu-central-1}
 assumptions:
-  gpu_mfu: {mad-tiny: 0.5, pairs-small: 1, rn50-cc12m: 1, vit-b-32: 1}
+  gpu_mfu: {mad-tiny: 0.5, mad-patch4: 0.5, pairs-small: 1, rn50-cc12m: 1, vit-b-32: 1}
   checkpoint_seconds: 3600
   start_minutes: 30
   preemptions_per_hour: 0.5

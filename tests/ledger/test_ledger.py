@@ -134,6 +134,26 @@ def test_both_centroids_come_back_by_dimension(folder: TrialFolder) -> None:
     assert found.columns == ["dimension", "image_mean", "text_mean"]
 
 
+def test_the_gallery_along_the_gap_comes_back_in_single_precision(folder: TrialFolder) -> None:
+    assert folder.axis() is None
+
+    folder.save_axis([0.5, 0.1], [0.0, -1.0])
+
+    found = folder.axis()
+    assert found is not None
+    assert found["image"].to_list() == pytest.approx([0.5, 0.1])
+    assert found["text"].to_list() == [0.0, -1.0]
+    assert set(map(str, found.dtypes)) == {"Float32"}
+
+
+def test_a_gallery_along_the_gap_with_other_columns_is_named(folder: TrialFolder, tmp_path: Path) -> None:
+    folder.save_dimensions([0.5], [0.0])
+    (tmp_path / "runs" / RESULT.trial / "dimensions.parquet").rename(tmp_path / "runs" / RESULT.trial / "axis.parquet")
+
+    with pytest.raises(WorkError, match=r"axis\.parquet: damaged: its columns are dimension, image_mean, text_mean"):
+        folder.axis()
+
+
 def test_a_truncated_history_is_named(folder: TrialFolder, tmp_path: Path) -> None:
     folder.save_history([{"samples_seen": 0}])
     path = tmp_path / "runs" / RESULT.trial / "history.parquet"

@@ -86,7 +86,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     (
         "base.model.preset",
         "mad-tinny",
-        "found 'mad-tinny'; expected mad-tiny, pairs-small, vit-b-32 or rn50-cc12m; did you mean",
+        "found 'mad-tinny'; expected mad-tiny, mad-patch4, pairs-small, vit-b-32 or rn50-cc12m; did you mean",
     ),
     ("base.model.embed_dim", 1, "found 1; expected at least 2"),
     ("base.temperature.mode", "frozn", "expected learned, fixed, schedule or frozen; did you mean frozen?"),
@@ -98,7 +98,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("base.temperature.final", 0.05, "found 0.05 with mode learned; expected it with mode schedule only"),
     ("base.train.micro_batches", 2, "found 2; expected 1 with dataset mad"),
     ("base.train.compile", True, "found true; expected false with dataset mad"),
-    ("base.model.preset", "vit-b-32", "found 'vit-b-32' with dataset mad; expected mad-tiny"),
+    ("base.model.preset", "vit-b-32", "found 'vit-b-32' with dataset mad; expected mad-tiny or mad-patch4"),
     ("base.init_from", {"model.embed_dim": 8}, "changes model; expected this training's model"),
     ("base.init_from", {"data.sides": "image_image"}, "changes data.sides; expected this training's sides"),
     ("base.init_from", {"train": {"lr": "fast"}}, "train.lr: Input should be a valid number"),

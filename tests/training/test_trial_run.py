@@ -73,6 +73,16 @@ def test_a_finished_trial_keeps_the_centroids_whose_difference_is_its_gap() -> N
     assert math.isclose(float(np.linalg.norm(difference_D)), metrics["gap/l2m"], rel_tol=1e-12)
 
 
+def test_a_finished_trial_keeps_where_its_gap_puts_the_gallery_which_lies_a_gap_apart_on_average() -> None:
+    store = MemoryStore()
+    metrics = finish(begin(store))
+
+    assert store.axis is not None
+    image_N, text_N = store.axis
+    assert len(image_N) == len(text_N) == config().evaluate.gallery
+    assert math.isclose(float(np.mean(image_N) - np.mean(text_N)), metrics["gap/l2m"], rel_tol=1e-12)
+
+
 @pytest.mark.parametrize("pieces", [1, 3, 4, 8])
 def test_a_trial_continued_from_its_checkpoint_gives_the_same_bits(whole: dict[str, float], pieces: int) -> None:
     store = MemoryStore()
@@ -113,8 +123,9 @@ def test_every_metric_that_a_trial_logs_has_a_meaning() -> None:
 
 
 def test_a_trial_logs_every_metric_but_entropies_over_more_pairs_than_its_gallery_has() -> None:
+    """Less those of image-text pairs alone, and those that compare trainings."""
     logged = set(finish(begin(MemoryStore(), loss=Loss(kind="siglip"))))
-    missing = {key for key in set(METRICS) - logged if not key.startswith(("captions/", "data/"))}  # of pairs alone
+    missing = {key for key in set(METRICS) - logged if not key.startswith(("captions/", "data/", "agreement/"))}
 
     assert all("_nats_at_" in key for key in missing)
 

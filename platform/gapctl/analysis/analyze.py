@@ -1,7 +1,5 @@
 """From a plan and its ledger to the verdicts, the curves and the trials behind them."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from gapctl.analysis.curves import curves
@@ -62,6 +60,7 @@ def verdicts(plan: Plan, tables: Tables, exploratory: bool, runs: str = DEFAULT_
         corrected = holm([item.estimate.p for item in measured], spec.alpha)
         claims = holm([item.estimate.p_claim for item in measured], spec.alpha)
         each = zip(measured, corrected, claims, strict=True)
-        found = [verdict(item, p, claim, spec.alpha, exploratory, left) for item, p, claim in each]
-    # A seed may be missing because of what the treatment did to it; what the others say only explores.
-    return tuple(replace(one, exploratory=one.exploratory or one.seeds < spec.seeds) for one in found)
+        # A seed may be missing because of what the treatment did to it; what the others say only explores.
+        return tuple(
+            verdict(item, p, claim, spec.alpha, exploratory or not item.complete, left) for item, p, claim in each
+        )

@@ -18,15 +18,17 @@ def left_out(measured: Measured, remaining: Remaining) -> list[str]:
     clauses = _missing(measured, remaining) if responses.missing else []
     if responses.not_finite:
         why = [f"no training recorded {either(responses.absent)}"] if responses.absent else _odd(responses.odd)
-        clauses.append(f"{_list(responses.not_finite)} left out as {' and '.join(why)}")
+        clauses.append(f"{_list(responses.not_finite, responses.each)} left out as {' and '.join(why)}")
     if measured.correlated and measured.correlated.constant:
-        clauses.append(f"{_list(measured.correlated.constant)} left out as {_constant(measured.hypothesis)}")
+        seeds = _list(measured.correlated.constant, responses.each)
+        clauses.append(f"{seeds} left out as {_constant(measured.hypothesis)}")
     return clauses
 
 
 def _missing(measured: Measured, remaining: Remaining) -> list[str]:
     responses = measured.responses
-    clauses = [f"{_list(responses.missing)} left out as {responses.found} of {responses.planned} trainings are done"]
+    done = f"{responses.found} of {responses.planned} trainings are done"
+    clauses = [f"{_list(responses.missing, responses.each)} left out as {done}"]
     untrained, damaged = remaining.of(measured.cells, measured.hypothesis.where)
     if untrained:
         clauses.append(f"`{remaining.command}` trains the other {len(untrained)} ({_names(untrained)})")
@@ -74,8 +76,9 @@ def either(names: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _list(seeds: Sequence[int]) -> str:
-    names = [str(seed) for seed in seeds]
+def _list(first: Sequence[int], each: int) -> str:
+    """The seeds of replicates that are so many seeds each."""
+    names = [str(seed + more) for seed in first for more in range(each)]
     if len(names) == 1:
         return f"seed {names[0]} is"
     return f"seeds {', '.join(names[:-1])} and {names[-1]} are"

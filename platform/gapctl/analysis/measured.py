@@ -13,9 +13,10 @@ from gapctl.analysis.estimate import Estimate
 from gapctl.analysis.levels import level_column
 from gapctl.analysis.mediation import Mediated, mediation
 from gapctl.analysis.paired import Paired, paired
+from gapctl.analysis.replicates import replicates_of
 from gapctl.analysis.trend import trend
 from gapctl.spec.arms import Arm, arm_grid, arms_left
-from gapctl.spec.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend
+from gapctl.spec.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend, named_by
 from gapctl.spec.sweep import Level, SweepFile
 
 
@@ -36,21 +37,24 @@ class Measured:
         return direction_of(self.hypothesis)
 
     @property
+    def complete(self) -> bool:
+        """Whether every planned seed counts."""
+        return len(self.estimate.effects_S) == self.responses.replicates
+
+    @property
     def trials(self) -> int:
         """How many trainings the estimate rests on."""
         return len(self.estimate.effects_S) * len(self.cells) * self.responses.arms
 
 
 def measure(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> Measured:
-    """Pairs the responses by seed and estimates the effect."""
+    """Pairs the responses by seed, or by pair of seeds, and estimates the effect."""
     cells = cells_of(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
-    names = [hypothesis.response]
-    if isinstance(hypothesis, Correlation):
-        names += [hypothesis.against, *(name for name in hypothesis.given if name not in spec.vary)]
+    names = [name for name in named_by(hypothesis) if name not in spec.vary]
     # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
     kept = _at(trials, spec, hypothesis.where)
-    responses = paired(kept, vary, spec.replicates, cells, names)
+    responses = paired(kept, vary, replicates_of(hypothesis, spec.replicates), cells, names)
     return _tested(hypothesis, cells, responses, spec)
 
 

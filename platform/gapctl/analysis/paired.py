@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from gapctl.analysis.levels import level_column
+from gapctl.analysis.replicates import Replicates
 from gapctl.spec.arms import Arm
 from gapctl.spec.sweep import Level
 
@@ -36,7 +37,8 @@ class Paired:
 
     Each value is averaged over `arms` trainings. `missing` are planned seeds with trainings still to do, `not_finite`
     those with a response that cannot be calculated with; `odd` are these responses, `absent` those that no training
-    recorded. `found` of `planned` trainings are done.
+    recorded. `found` of `planned` trainings are done. Where a replicate is a pair of seeds, `each` is 2, and `seeds`,
+    `missing` and `not_finite` name the first of a pair.
     """
 
     seeds: tuple[int, ...]
@@ -48,6 +50,7 @@ class Paired:
     planned: int
     odd: tuple[Odd, ...] = ()
     absent: tuple[str, ...] = ()
+    each: int = 1
 
     @property
     def values_SC(self) -> FloatArray:
@@ -55,14 +58,23 @@ class Paired:
         return np.asarray(self.values_RSC[0])
 
     @property
+    def replicates(self) -> int:
+        """How many were planned."""
+        cells = int(self.values_RSC.shape[2])
+        return self.planned // (self.arms * cells)
+
+    @property
     def trials(self) -> int:
         """How many trainings the values are of."""
         return self.values_SC.size * self.arms
 
 
-def paired(trials: pl.DataFrame, vary: Vary, seeds: range, cells: Sequence[Arm], responses: Sequence[str]) -> Paired:
-    """A seed counts only when all its trainings in `cells` are done and have responses to calculate with."""
-    arms = arms_per_cell(vary, cells[0])
+def paired(
+    trials: pl.DataFrame, vary: Vary, replicates: Replicates, cells: Sequence[Arm], responses: Sequence[str]
+) -> Paired:
+    """A replicate counts only when all its trainings in `cells` are done and have responses to calculate with."""
+    trials, seeds = replicates.of(trials), replicates.first
+    arms = arms_per_cell(vary, cells[0]) * replicates.each
     means = cell_means(trials, vary, cells, responses)
     rows = [pl.col(name).sort_by("position").alias(name) for name in responses]
     finite = pl.all_horizontal(pl.col(name).is_finite() for name in responses).all()
@@ -81,6 +93,7 @@ def paired(trials: pl.DataFrame, vary: Vary, seeds: range, cells: Sequence[Arm],
         planned=arms * len(cells) * len(seeds),
         odd=_odd(_in_cells(trials, vary, cells), not_finite, responses) if not_finite else (),
         absent=tuple(name for name in responses if name not in trials.columns),
+        each=replicates.each,
     )
 
 

@@ -8,7 +8,7 @@ from gapctl.analysis.mediation import Mediated
 from gapctl.analysis.remaining import Remaining
 from gapctl.analysis.results import Finding, Interval
 from gapctl.analysis.rule import beyond, declared
-from gapctl.analysis.seed_words import number, numbers, seeds_did, short
+from gapctl.analysis.seed_words import number, numbers, replicate, seeds_did, short
 from gapctl.spec.hypotheses import AtLevel, Correlation, Mediation
 
 
@@ -37,13 +37,13 @@ def _nothing(measured: Measured) -> str:
     if measured.correlated and measured.correlated.too_few and measured.responses.seeds:
         arms = measured.correlated.grid.arms
         return f"nothing can be told apart: the given metrics leave no order among {arms} arms"
-    return "No seed can be judged yet"
+    return f"No {replicate(measured).one} can be judged yet"
 
 
 def _meaning(measured: Measured, verdict: Finding, p: Corrected, claim: Corrected, alpha: float) -> str:
     found, hypothesis, direction = measured.estimate, measured.hypothesis, measured.direction
     if len(found.effects_S) < 2:
-        return "an interval needs at least two seeds"
+        return f"an interval needs at least two {replicate(measured).many}"
     smallest = f"the smallest effect of {number(hypothesis.smallest_effect)}"
     inside = f"the interval lies within {smallest} on both sides"
     if verdict == "supported":
@@ -105,11 +105,12 @@ def _signs(measured: Measured, verdict: Finding, claim: Corrected) -> str:
     """The sign test decides, and whether so few seeds can satisfy it at all."""
     found, direction, smallest = measured.estimate, measured.direction, measured.hypothesis.smallest_effect
     which = "p of the claim" if found.p_test == "page" else "p"
-    said = f"as the seeds agree exactly, {which} is the sign test's"
+    name = replicate(measured)
+    said = f"as the {name.many} agree exactly, {which} is the sign test's"
     fewest = fewest_of_sign_test(direction, claim.level)
     waits = verdict == "inconclusive" and beyond(found.ci, smallest, direction, found.rounding)
     if waits and len(found.effects_S) < fewest:
-        return f"{said}, which cannot fall below {number(claim.level)} with fewer than {fewest} seeds"
+        return f"{said}, which cannot fall below {number(claim.level)} with fewer than {fewest} {name.many}"
     return said
 
 

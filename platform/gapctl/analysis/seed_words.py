@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,48 +15,60 @@ VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do
 
 def seeds_did(measured: Measured) -> list[str]:
     """The seeds' own effects in words; for a mediation also the treatment's effect with the mediator free and fixed."""
-    hypothesis, found = measured.hypothesis, measured.estimate
+    hypothesis, found, name = measured.hypothesis, measured.estimate, replicate(measured)
     if isinstance(hypothesis, Correlation):
-        return [_ran("tau", found)]
+        return [_ran("tau", found, name)]
     if isinstance(hypothesis, Equivalence):
-        return [_ran("the difference", found)]
+        return [_ran("the difference", found, name)]
     if isinstance(hypothesis, AtLevel):
-        return [_stood(hypothesis, found)]
+        return [_stood(hypothesis, found, name)]
     if isinstance(hypothesis, Mediation) and measured.mediated:
-        return [_in_both_arms(measured, hypothesis), _ran("the difference between these", found)]
-    return [_moved(hypothesis, found)]
+        return [_in_both_arms(measured, hypothesis), _ran("the difference between these", found, name)]
+    return [_moved(hypothesis, found, name)]
 
 
-def subject(seeds: int) -> str:
+class Name(NamedTuple):
+    """What a replicate is called."""
+
+    one: str
+    many: str
+
+
+def replicate(measured: Measured) -> Name:
+    """A seed, or a pair of seeds where two are compared."""
+    return Name("seed", "seeds") if measured.responses.each == 1 else Name("pair of seeds", "pairs of seeds")
+
+
+def subject(count: int, name: Name) -> str:
     """`All 3 seeds`, in few words where there are one or two."""
-    return {1: "The only complete seed", 2: "Both seeds"}.get(seeds, f"All {seeds} seeds")
+    return {1: f"The only complete {name.one}", 2: f"Both {name.many}"}.get(count, f"All {count} {name.many}")
 
 
-def _moved(hypothesis: Hypothesis, found: Estimate) -> str:
+def _moved(hypothesis: Hypothesis, found: Estimate, name: Name) -> str:
     effects = found.effects_S.tolist()
     unit = f" per unit of {short(hypothesis.factor)}" if isinstance(hypothesis, Trend) else ""
     signs = [int(np.sign(effect)) for effect in effects]
     if len(set(signs)) == 1:
-        return f"{subject(len(effects))} {VERBS[signs[0]][len(effects) > 1]}{_amount(found)}{unit}"
+        return f"{subject(len(effects), name)} {VERBS[signs[0]][len(effects) > 1]}{_amount(found)}{unit}"
     wanted = -1 if getattr(hypothesis, "direction", "") == "decreasing" else 1
     count = signs.count(wanted)
     low, high = numbers([min(effects), max(effects)])
     verb = VERBS[wanted][count != 1]
-    return f"{count or 'None'} of {len(effects)} seeds {verb}, the effects running from {low} to {high}{unit}"
+    return f"{count or 'None'} of {len(effects)} {name.many} {verb}, the effects running from {low} to {high}{unit}"
 
 
-def _stood(hypothesis: AtLevel, found: Estimate) -> str:
+def _stood(hypothesis: AtLevel, found: Estimate, name: Name) -> str:
     """On which side of the value the seeds lie, and how far from it."""
     effects, value = found.effects_S.tolist(), number(hypothesis.value)
     verb = "lies" if len(effects) == 1 else "lie"
     signs = [int(np.sign(effect)) for effect in effects]
     if len(set(signs)) == 1:
         where = {1: f"above {value},", -1: f"below {value},", 0: f"at {value} itself"}[signs[0]]
-        return f"{subject(len(effects))} {verb} {where}{_amount(found)}"
+        return f"{subject(len(effects), name)} {verb} {where}{_amount(found)}"
     side, wanted = ("below", -1) if hypothesis.direction == "decreasing" else ("above", 1)
     count = signs.count(wanted)
     low, high = numbers([min(effects), max(effects)])
-    lying = f"{count or 'None'} of {len(effects)} seeds {'lies' if count == 1 else 'lie'} {side} {value}"
+    lying = f"{count or 'None'} of {len(effects)} {name.many} {'lies' if count == 1 else 'lie'} {side} {value}"
     return f"{lying}, the distances running from {low} to {high}"
 
 
@@ -69,15 +82,17 @@ def _amount(found: Estimate) -> str:
     return f" by {low}" if low == high else f" by {low} to {high}"
 
 
-def _ran(what: str, found: Estimate) -> str:
+def _ran(what: str, found: Estimate, name: Name) -> str:
     effects = found.effects_S.tolist()
     low, high = numbers([min(effects), max(effects)])
     if len(effects) == 1:
-        return f"in the only complete seed {what} is {low}"
-    where = "in both seeds" if len(effects) == 2 else f"in all {len(effects)} seeds"
+        return f"in the only complete {name.one} {what} is {low}"
+    where = f"in both {name.many}" if len(effects) == 2 else f"in all {len(effects)} {name.many}"
     if found.agree:
         return f"{where} {what} is exactly {low}"
-    return f"{where} {what} is {low}" if low == high else f"over {len(effects)} seeds {what} runs from {low} to {high}"
+    if low == high:
+        return f"{where} {what} is {low}"
+    return f"over {len(effects)} {name.many} {what} runs from {low} to {high}"
 
 
 def _in_both_arms(measured: Measured, hypothesis: Mediation) -> str:

@@ -5,13 +5,16 @@ from typing import NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.histories import Histories, read_histories
+from gapctl.analysis.between_trainings import Values, between_trainings
+from gapctl.analysis.histories import read_histories
 from gapctl.analysis.levels import identity
 from gapctl.analysis.provenance import Finished, provenance
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan
+from gapctl.spec.hypotheses import named_by
 from gapctl.spec.sweep import Level
+from gapctl.spec.vocabulary import is_of_several
 
 NO_METRIC = ("trial", "label", "seed", "samples_seen", "seconds")
 
@@ -29,7 +32,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tab
     """Reads every finished trial of the plan; histories, which are most of a ledger, only where they are asked for.
 
     A trial with a damaged result is left out of all frames, one with a damaged history only of `history`: its
-    result is whole.
+    result is whole. What no trial knows alone is computed where a hypothesis asks for it.
     """
     finished: list[Finished] = []
     damaged: list[str] = []
@@ -39,8 +42,12 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tab
         elif result is not None:
             finished.append(Finished(trial, result))
     vary = plan.sweep.spec.vary
+    named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in named_by(item))
+    between = between_trainings(plan, [trial.id for trial, _ in finished], ledger, list(filter(is_of_several, named)))
     histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
-    return _tables(plan, finished, histories, damaged)
+    damaged += [*histories.damaged, *between.damaged]
+    trials = _trials(finished, vary, between.metrics)
+    return Tables(trials, histories.frame, tuple(damaged), provenance(finished, plan.recipe_version))
 
 
 def metrics_of(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -48,16 +55,15 @@ def metrics_of(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
     return [name for name in trials.columns if name not in (*NO_METRIC, *factors)]
 
 
-def _tables(plan: Plan, finished: Sequence[Finished], histories: Histories, damaged: Sequence[str]) -> Tables:
-    trials = _trials(finished, plan.sweep.spec.vary)
-    return Tables(trials, histories.frame, (*damaged, *histories.damaged), provenance(finished, plan.recipe_version))
-
-
-def _trials(finished: Sequence[Finished], vary: Mapping[str, Sequence[Level]]) -> pl.DataFrame:
+def _trials(
+    finished: Sequence[Finished], vary: Mapping[str, Sequence[Level]], between: Mapping[str, Values]
+) -> pl.DataFrame:
+    ids = [trial.id for trial, _ in finished]
     metrics = sorted({name for _, result in finished for name in result.metrics})
     columns = [
         *identity([trial for trial, _ in finished], vary),
         *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
+        *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in between.items()),
         pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),
         pl.Series("seconds", [result.seconds for _, result in finished], pl.Float64),
     ]

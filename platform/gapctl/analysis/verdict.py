@@ -22,6 +22,7 @@ def verdict(
     smallest = hypothesis.smallest_effect
     outcome = finding(found.ci, smallest, direction, claim.p, alpha, found.rounding)
     needed = seeds_needed(found, smallest, direction, alpha, claim.level) if outcome == "inconclusive" else None
+    each = measured.responses.each
     return Verdict(
         id=hypothesis.id,
         claim=hypothesis.claim,
@@ -31,9 +32,9 @@ def verdict(
         direction=direction,
         smallest_effect=smallest,
         verdict=outcome,
-        seeds=len(found.effects_S),
+        seeds=len(found.effects_S) * each,
         trials=measured.trials,
-        seeds_needed=needed,
+        seeds_needed=None if needed is None else needed * each,
         exploratory=exploratory,
         reason=reason(measured, outcome, p, claim, alpha, remaining),
         p_holm=p.p,

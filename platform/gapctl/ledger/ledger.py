@@ -13,7 +13,7 @@ from gapctl.ledger.leftovers import Leftover, leftovers
 from gapctl.ledger.result import Result
 from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
 from gapctl.ledger.spent import RunSpent, Spent, spent_from_json, spent_to_json, together
-from gapctl.ledger.trial_folder import CONFIGURATION, DIMENSIONS, HISTORY, RESULT, TrialFolder
+from gapctl.ledger.trial_folder import AXIS, CONFIGURATION, DIMENSIONS, HISTORY, RESULT, TrialFolder
 from gapctl.plan.trials import Plan
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ class Ledger:
     def dimensions(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
         """Many trials' mean embeddings in this order: None where one kept none, an error where they are damaged."""
         return self._documents(trial_ids, DIMENSIONS, TrialFolder.dimensions_in)
+
+    def axes(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
+        """Many trials' galleries along their gaps in this order: None where one kept none, an error where damaged."""
+        return self._documents(trial_ids, AXIS, TrialFolder.axis_in)
 
     def contents(self, trial_ids: Sequence[str], name: str) -> list[bytes | WorkError | None]:
         """One file of many trials, read at once where that saves time: None where it is not there."""

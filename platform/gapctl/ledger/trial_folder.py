@@ -20,6 +20,7 @@ CONFIGURATION: Final = "trial.yaml"
 HISTORY: Final = "history.parquet"
 MACHINE: Final = "machine.parquet"
 DIMENSIONS: Final = "dimensions.parquet"
+AXIS: Final = "axis.parquet"
 FAILURE: Final = "failure.txt"
 STOPPED: Final = "stopped.txt"
 """Why a search stopped the trial: neither failed nor done, with its checkpoint and history."""
@@ -174,6 +175,28 @@ class TrialFolder:
         found = self._table_in(DIMENSIONS, content)
         if not {"dimension", "image_mean", "text_mean"} <= set(found.columns):
             raise self.damaged(DIMENSIONS, f"its columns are {', '.join(found.columns)}")
+        return found
+
+    def save_axis(self, image_N: Sequence[float], text_N: Sequence[float]) -> None:
+        """Writes `axis.parquet`: a row per pair of the gallery, with where its image and text lie along the gap."""
+        import polars as pl
+
+        columns = {name: pl.Series(values, dtype=pl.Float32) for name, values in (("image", image_N), ("text", text_N))}
+        self._write_table(AXIS, pl.DataFrame(columns))
+
+    def axis(self) -> "polars.DataFrame | None":
+        """`image` and `text` by pair of the gallery: projections on the unit vector from mean text to mean image.
+
+        None where there are none: not every trial kept them.
+        """
+        content = self._read(AXIS)
+        return None if content is None else self.axis_in(content)
+
+    def axis_in(self, content: bytes) -> "polars.DataFrame":
+        """The same of the file's content; raises WorkError where it is damaged."""
+        found = self._table_in(AXIS, content)
+        if found.columns != ["image", "text"] or not all(kind.is_float() for kind in found.dtypes):
+            raise self.damaged(AXIS, f"its columns are {', '.join(found.columns)}")
         return found
 
     def finish(self, result: Result, weights: bytes) -> None:

@@ -1,8 +1,9 @@
 """What a design cannot decide however its trainings come out, said while it can still be changed."""
 
 from gapctl.spec.arms import arm_grid
-from gapctl.spec.hypotheses import Correlation
+from gapctl.spec.hypotheses import Correlation, named_by
 from gapctl.spec.sweep import SweepFile
+from gapctl.spec.vocabulary import is_of_seed_pairs
 
 
 def out_of_reach(spec: SweepFile) -> list[str]:
@@ -11,7 +12,19 @@ def out_of_reach(spec: SweepFile) -> list[str]:
         return []
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
     few = (_too_few_arms(item, spec) for item in spec.hypotheses if isinstance(item, Correlation))
-    return [*([one] if spec.seeds == 1 else []), *(line for line in few if line)]
+    return [*([one] if spec.seeds == 1 else []), *_too_few_pairs(spec), *(line for line in few if line)]
+
+
+def _too_few_pairs(spec: SweepFile) -> list[str]:
+    """Metrics that compare two seeds have half as many replicates as there are seeds."""
+    asking = [item.id for item in spec.hypotheses if any(map(is_of_seed_pairs, named_by(item)))]
+    seeds = spec.replicates
+    pairs = sum(seed % 2 == 0 and seed + 1 in seeds for seed in seeds)
+    if not asking or (pairs > 1 and 2 * pairs == spec.seeds):
+        return []
+    made = f"{spec.seeds} from {spec.first_seed} on make {pairs} pair{'' if pairs == 1 else 's'}"
+    wanted = "expected an even first_seed and an even number of seeds, at least 4, for a verdict"
+    return [f"{', '.join(asking)}: seeds are compared two by two (0 with 1, 2 with 3), and {made}: {wanted}"]
 
 
 def _too_few_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:

@@ -98,3 +98,10 @@ TESTS: dict[str, type[HypothesisBase]] = {
     "mediation": Mediation,
     "level": AtLevel,
 }
+
+
+def named_by(hypothesis: Hypothesis) -> tuple[str, ...]:
+    """The metrics that a hypothesis is judged by; of a correlation also the factors that it is given."""
+    if isinstance(hypothesis, Correlation):
+        return (hypothesis.response, hypothesis.against, *hypothesis.given)
+    return (hypothesis.response,)

@@ -1,5 +1,6 @@
 """Metrics that no training of a sweep logs, although there are such metrics."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
@@ -8,7 +9,7 @@ from gapctl.spec.data import FactorName, PairData
 from gapctl.spec.hypotheses import Correlation, Hypothesis, Level
 from gapctl.spec.problem import KeyPath, Problem, show
 from gapctl.spec.trial import TrialConfig
-from gapctl.spec.vocabulary import is_metric
+from gapctl.spec.vocabulary import is_metric, is_of_seed_pairs, is_of_several
 
 OF_PAIRS = ("captions/", "data/")
 OF_TRAINING = ("train/", *OF_PAIRS)
@@ -40,12 +41,28 @@ def why_not_logged(key: str, base: TrialConfig, vary: Vary) -> str:
         return "it is of a factor of MAD, and data.dataset is cc12m"
     elif key.startswith(NEEDS_ATTRIBUTES) and not base.data.classes:
         return "it needs questions about attributes; expected data.classes, a file with several"
+    if is_of_several(key):
+        return _nothing_to_compare(key, base, vary)
     if key == "temperature/bias" and "siglip" not in _values("loss.kind", base.loss.kind, vary):
         return "only loss.kind siglip has a bias"
     size = re.search(r"_nats_at_(\d+)$", key)
     galleries = _values("evaluate.gallery", base.evaluate.gallery, vary)
     if size and max(int(gallery) for gallery in galleries if isinstance(gallery, int)) < int(size[1]):
         return f"its galleries have {int(size[1]):,} pairs, and evaluate.gallery is smaller"
+    return ""
+
+
+def _nothing_to_compare(key: str, base: TrialConfig, vary: Vary) -> str:
+    path = {"agreement/axis_architectures": "model.preset", "agreement/axis_widths": "model.embed_dim"}.get(key)
+    if path and (levels := vary.get(path, ())) is not None and len(set(levels)) < 2:
+        return f"it compares trainings that differ in {path} alone, and that does not vary"
+    if key == "agreement/axis_arms" and math.prod(len(levels or ()) for levels in vary.values()) == 1:
+        return "it compares arms, and the sweep has one"
+    if not is_of_seed_pairs(key) and len(_values("evaluate.gallery", "", vary)) > 1:
+        return "trainings compare on one gallery, and evaluate.gallery varies"
+    widths = _values("model.embed_dim", base.model.embed_dim, vary)
+    if key == "agreement/leading_dims_seeds" and max(int(width) for width in widths) <= 10:
+        return "of ten dimensions, all are leading"
     return ""
 
 

@@ -138,6 +138,16 @@ PRESETS: dict[str, Preset] = {
         betas=(0.9, 0.98),
         epsilon=1e-6,
     ),
+    "mad-patch4": Preset(
+        vocabulary="mad",
+        image=PatchTower(width=64, layers=2, heads=2, image_size=28, patch_size=4),
+        text=Tower(width=64, layers=1, heads=2, tokens=8),
+        embed_dim=64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        betas=(0.9, 0.98),
+        epsilon=1e-6,
+    ),
     "pairs-small": Preset(
         vocabulary="clip",
         image=PatchTower(width=128, layers=3, heads=2, image_size=64, patch_size=8),

@@ -13,7 +13,7 @@ from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.paths import leaf_values, placed
 from gapctl.spec.presets import PRESETS
 
-PresetName = Literal["mad-tiny", "pairs-small", "vit-b-32", "rn50-cc12m"]
+PresetName = Literal["mad-tiny", "mad-patch4", "pairs-small", "vit-b-32", "rn50-cc12m"]
 Intervention = Literal[
     "none", "shift", "centre", "standardise", "orthogonal", "remove_1", "remove_3", "remove_10", "remove_30"
 ]

@@ -125,15 +125,48 @@ _GEOMETRY: Final = (
     ),
 )
 
+_AGREEMENT: Final = (
+    MetricName(
+        "agreement/leading_dims_seeds",
+        "share of the ten leading dimensions of the gap that a pair of seeds has in common, less that of chance",
+        "share",
+    ),
+    MetricName("agreement/axis_seeds", "agreement of the gap's direction within a pair of seeds", "correlation"),
+    MetricName("agreement/axis_arms", "the same with the other arms of the seed", "correlation"),
+    MetricName("agreement/axis_architectures", "the same with arms that differ in model.preset alone", "correlation"),
+    MetricName("agreement/axis_widths", "the same with arms that differ in model.embed_dim alone", "correlation"),
+)
+"""What no training knows alone: the analysis computes these from what several left behind."""
+
 METRICS: Final = {
     metric.key: metric
-    for metric in (*_GAP, *_ENTROPY, *_TEMPERATURE, *_bias(), *_GEOMETRY, *_quality(), *_TRAIN, *_CAPTIONS)
+    for metric in (
+        *_GAP,
+        *_ENTROPY,
+        *_TEMPERATURE,
+        *_bias(),
+        *_GEOMETRY,
+        *_quality(),
+        *_TRAIN,
+        *_CAPTIONS,
+        *_AGREEMENT,
+    )
 }
 
 
 def is_metric(key: str) -> bool:
-    """Whether a trial logs a metric of that name."""
+    """Whether there is a metric of that name."""
     return key in METRICS
+
+
+def is_of_several(key: str) -> bool:
+    """Whether a metric is of several trainings, so that none of them logs it."""
+    return key.startswith("agreement/")
+
+
+def is_of_seed_pairs(key: str) -> bool:
+    """Whether a metric compares two seeds, so that pairs of seeds are its replicates."""
+    return is_of_several(key) and key.endswith("_seeds")
 
 
 def nearest_metric(key: str) -> str:

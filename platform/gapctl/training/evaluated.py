@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from open_clip.model import CLIP
 
+from gapctl.metrics.axis import axis_of
 from gapctl.metrics.class_prompts import ZeroShot, accuracies
 from gapctl.metrics.effort import TRIAL
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
@@ -36,11 +37,16 @@ class Encoded(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """Every metric by its name, and the centroids of both modalities (D,), whose difference is the gap's vector."""
+    """Every metric by its name, and the centroids of both modalities (D,), whose difference is the gap's vector.
+
+    Each pair's image and text projected on that vector, at unit length (N,), say how it lies to what is shown.
+    """
 
     metrics: dict[str, float]
     image_mean_D: NDArray[np.float64]
     text_mean_D: NDArray[np.float64]
+    image_on_axis_N: NDArray[np.float64]
+    text_on_axis_N: NDArray[np.float64]
 
 
 class Evaluation(Protocol):
@@ -63,5 +69,7 @@ def measured(encoded: Encoded) -> Evaluated:
     """What a trial logs of a model."""
     embeddings = encoded.embeddings
     found = measure(embeddings, TRIAL) | encoded.temperature | accuracies(embeddings.image_ND, encoded.zero_shot)
-    means = (unit_rows(cloud_ND).mean(axis=0) for cloud_ND in (embeddings.image_ND, embeddings.text_MD))
-    return Evaluated(found, *means)
+    image_ND, text_ND = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
+    image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
+    axis_D = axis_of(image_mean_D, text_mean_D)
+    return Evaluated(found, image_mean_D, text_mean_D, image_ND @ axis_D, text_ND @ axis_D)

@@ -1,0 +1,124 @@
+"""Metrics that no training knows alone, computed from what several of a sweep left behind."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from gapctl.analysis.gap_agreement import LEADING, axis_agreement, leading_agreement
+from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.replicates import pair_of
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger
+from gapctl.plan.trials import Plan, Trial
+from gapctl.spec.canonical import canonical_json
+from gapctl.spec.paths import leaf_values
+
+Values = Mapping[str, float]
+"""A metric by the ids of the trials that have it."""
+
+
+class Between(NamedTuple):
+    """Metrics by name, and why files were left out."""
+
+    metrics: Mapping[str, Values]
+    damaged: tuple[str, ...]
+
+
+def between_trainings(plan: Plan, finished: Iterable[str], ledger: Ledger, asked: Sequence[str]) -> Between:
+    """The metrics that are asked for, of the trials with the ids `finished`.
+
+    A trial has none where one that it is compared with is not finished, kept no such file, or saw another gallery.
+    """
+    done = set(finished)
+    trials = [trial for trial in plan.trials if trial.id in done]
+    found: dict[str, Values] = {}
+    damaged: list[str] = []
+    for rows, metrics in ((_places, _AXIS), (_differences, _LEADING)):
+        names = [name for name in asked if name in metrics]
+        if names:
+            kept, wrong = rows(trials, ledger)
+            found |= {name: _values(plan.trials, kept, metrics[name]) for name in names}
+            damaged += wrong
+    return Between(found, tuple(damaged))
+
+
+class _Compared(NamedTuple):
+    """Which trials are compared: those of one key, of which there is more than one; and by what."""
+
+    key: Callable[[Trial], Hashable]
+    agreement: Callable[[FloatArray], FloatArray]
+
+
+def _values(trials: Sequence[Trial], kept: Mapping[str, FloatArray], compared: _Compared) -> Values:
+    groups: dict[Hashable, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(compared.key(trial), []).append(trial)
+    found: dict[str, float] = {}
+    for group in groups.values():
+        ids = [trial.id for trial in group]
+        if len(group) > 1 and all(name in kept for name in ids) and len(set(map(_gallery, group))) == 1:
+            agreement_K = compared.agreement(np.stack([kept[name] for name in ids]))
+            found |= dict(zip(ids, agreement_K.tolist(), strict=True))
+    return found
+
+
+def _gallery(trial: Trial) -> Hashable:
+    """What decides which pairs a trial is measured on."""
+    return trial.data_fingerprint, trial.config.evaluate.gallery
+
+
+def _seed_pair(trial: Trial) -> Hashable:
+    return pair_of(trial.seed), _arm(trial)
+
+
+def _arm(trial: Trial, without: str = "") -> Hashable:
+    values = leaf_values(trial.config.model_dump(mode="json"))
+    return canonical_json({path: value for path, value in values.items() if path != without})
+
+
+def _differing_in(path: str) -> Callable[[Trial], Hashable]:
+    return lambda trial: (trial.seed, _arm(trial, without=path))
+
+
+_AXIS: Final = {
+    "agreement/axis_seeds": _Compared(_seed_pair, axis_agreement),
+    "agreement/axis_arms": _Compared(lambda trial: trial.seed, axis_agreement),
+    "agreement/axis_architectures": _Compared(_differing_in("model.preset"), axis_agreement),
+    "agreement/axis_widths": _Compared(_differing_in("model.embed_dim"), axis_agreement),
+}
+_LEADING: Final = {"agreement/leading_dims_seeds": _Compared(_seed_pair, leading_agreement)}
+
+
+class _Rows(NamedTuple):
+    """A row of numbers by trial id, and why files were left out."""
+
+    kept: Mapping[str, FloatArray]
+    damaged: list[str]
+
+
+def _places(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
+    """Where a trial's gap puts the gallery's images (N,)."""
+    return _read(trials, ledger.axes, lambda table: table["image"].cast(pl.Float64).to_numpy())
+
+
+def _differences(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
+    """A trial's gap by dimension (D,), where there are enough dimensions to lead."""
+    wide = [trial for trial in trials if trial.config.model.embed_dim >= LEADING]
+    return _read(wide, ledger.dimensions, lambda table: (table["image_mean"] - table["text_mean"]).to_numpy())
+
+
+def _read(
+    trials: Sequence[Trial],
+    files: Callable[[Sequence[str]], list[pl.DataFrame | WorkError | None]],
+    row: Callable[[pl.DataFrame], FloatArray],
+) -> _Rows:
+    kept: dict[str, FloatArray] = {}
+    damaged: list[str] = []
+    for trial, content in zip(trials, files([trial.id for trial in trials]), strict=True):
+        if isinstance(content, WorkError):
+            damaged.append(str(content))
+        elif content is not None:
+            kept[trial.id] = row(content)
+    return _Rows(kept, damaged)
