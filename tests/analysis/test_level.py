@@ -57,9 +57,7 @@ def test_where_keeps_some_trainings(tmp_path: Path) -> None:
     found = judged(tmp_path, [0.21, 0.19, 0.22], where={ATTRIBUTES: 5})
 
     assert (found.estimate, found.trials) == (pytest.approx(0.0767, abs=1e-4), 6)
-    assert effect_name(found) == (
-        "difference of relative modality gap (RMG) from 0.1, where attributes in the caption is 5"
-    )
+    assert effect_name(found) == ("mean of relative modality gap (RMG), less 0.1, where attributes in the caption is 5")
 
 
 def test_a_response_on_the_other_side_refutes(tmp_path: Path) -> None:

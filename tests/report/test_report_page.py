@@ -57,7 +57,7 @@ def test_the_page_forbids_itself_to_load_anything_and_to_evaluate_text() -> None
 def test_a_level_is_shown_with_its_value_and_no_treatment() -> None:
     words = page(analysis(verdicts=[LEVEL])).words
 
-    assert "Difference of relative modality gap (RMG) from 0.1" in words
+    assert "Mean of relative modality gap (RMG), less 0.1" in words
     assert "test level: response against a value" in words
     assert "response gap/rmg value 0.1" in words
 

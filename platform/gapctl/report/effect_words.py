@@ -11,17 +11,18 @@ from gapctl.spec.vocabulary import METRICS
 from gapctl_charts.factor import plain
 
 _STEP_WORDS: Final = {"data.captions.attributes": "attribute"}
-_DIFFERENCE_UNITS: Final = {"share": "", "percent": "percentage points"}
+_DIFFERENCE_UNITS: Final = {"share": "", "correlation": "", "percent": "percentage points"}
 _KINDS: Final = {
     "trend": "slope of",
     "correlation": "correlation of",
     "mediation": "mediated difference in",
-    "level": "difference of",
+    "level": "mean of",
 }
 
 
 def effect_unit(verdict: Verdict) -> str:
-    """What an estimate counts: a trend's slope is per unit of its factor; two shares differ by a plain number."""
+    """What an estimate counts: a trend's slope is per unit of its factor; two shares, or two correlations, differ by a
+    plain number."""
     if verdict.test == "correlation":
         return "Kendall's τ"
     step = _STEP_WORDS.get(verdict.factor, f"unit of {factor_words(verdict.factor)}")
@@ -64,7 +65,7 @@ def interval_words(verdict: Verdict, alpha: float) -> str:
 def _against(verdict: Verdict) -> str:
     """What the response is held against: a value, another metric, two levels of the treatment and of its mediator."""
     if verdict.test == "level":
-        return f" from {as_declared(verdict.value)}"
+        return f", less {as_declared(verdict.value)}" if verdict.value else ""
     if verdict.test == "correlation":
         return f" with {metric_name(verdict.factor)}{_given(verdict)}"
     if not verdict.between:

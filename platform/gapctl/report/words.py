@@ -27,6 +27,11 @@ _SHORT_NAMES: Final = {
     "quality/mixed_ndcg_10": "mixed-gallery search (nDCG at 10)",
     "quality/v_measure": "clustering by object (V-measure)",
     "quality/flip_rate": "flip rate under noise",
+    "agreement/leading_dims_seeds": "leading dimensions that seeds share beyond chance",
+    "agreement/axis_seeds": "agreement of gap directions between seeds",
+    "agreement/axis_arms": "agreement of gap directions between arms",
+    "agreement/axis_architectures": "agreement of gap directions between architectures",
+    "agreement/axis_widths": "agreement of gap directions between widths",
 }
 
 _FACTOR_WORDS: Final = {
