@@ -10,6 +10,8 @@ from command_line import gapctl
 from gapctl.cli.context import plan_for
 from gapctl.ledger import Ledger
 from gapctl.report.findings.claims import claims, claims_tested
+from gapctl.spec.load import load_sweep
+from sweep_texts import REPOSITORY
 
 
 def asked_and_answered(folder: Path, source: str | None = None, name: str = "made-up") -> Path:
@@ -174,3 +176,19 @@ def test_plans_on_data_that_is_not_there_have_the_same_cost(tmp_path: Path) -> N
     path = sweep_file(tmp_path, TREND)
 
     assert priced(path, 1).costs[None] == cost_of(plan_of(path).trainings, 1)
+
+
+def test_a_refuted_denial_speaks_for_the_claim() -> None:
+    (claim,) = [claim for claim in claims() if claim.number == "claim 4"]
+    paper, denial = "arXiv 2404.07983, claim 4", "object-bias-costs-attribute-accuracy"
+
+    assert claim.spoken_for(denial, paper, "refuted") == claim.spoken_for("rise-together", paper, "supported") == "yes"
+    assert claim.spoken_for(denial, paper, "supported") == claim.spoken_for("rise-together", paper, "refuted") == "no"
+    assert claim.spoken_for("rise-together", paper, "inconclusive") == "open"
+    assert claim.spoken_for("rise-together", "someone else", "supported") == "–"
+
+
+def test_what_speaks_against_a_claim_or_beside_it_is_in_a_shipped_file() -> None:
+    shipped = {item.id for path in (REPOSITORY / "sweeps").glob("*.yaml") for item in load_sweep(path).spec.hypotheses}
+
+    assert {name for claim in claims() for name in (*claim.against, *claim.beside)} <= shipped

@@ -40,3 +40,15 @@ def test_a_preparation_says_of_which_arm_it_is_and_not_how_that_is_measured() ->
 
 def test_an_intervention_needs_no_word_in_init_from() -> None:
     assert {trial.config.evaluate.intervention for trial in planned("posthoc", "paper").preparations} == {"none"}
+
+
+def test_no_two_files_look_at_one_training() -> None:
+    """Else the hypotheses of the second would have been written after a look."""
+    looked_at: dict[str, str] = {}
+    for path in sorted((REPOSITORY / "sweeps").glob("*.yaml")):
+        for scale in load_sweep(path).spec.scales:
+            sweep = load_sweep(path, scale)
+            if scale == "smoke" or not sweep.spec.hypotheses:
+                continue
+            for trial in make_plan(sweep, lambda data: data.source).trials:
+                assert looked_at.setdefault(trial.id, path.name) == path.name

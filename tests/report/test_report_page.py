@@ -62,6 +62,16 @@ def test_a_level_is_shown_with_its_value_and_no_treatment() -> None:
     assert "response gap/rmg value 0.1" in words
 
 
+def test_the_response_of_a_level_is_drawn_by_every_treatment() -> None:
+    levels = {ATTRIBUTES: [0, 1, 2], **MODES}
+    without, shown = (
+        page(analysis(levels, verdicts=[replace(LEVEL, response=response)])).charts()
+        for response in ("gap/rmg", "quality/object_accuracy")
+    )
+
+    assert len([name for name in shown if name not in without and "object_accuracy" in name]) == len(levels)
+
+
 def test_the_chart_library_is_on_the_page_once() -> None:
     read = page(analysis({ATTRIBUTES: [0, 1, 2], **MODES}))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gapctl.errors import InputError
 from gapctl.plan.identity import design_sha256
 from gapctl.plan.make import located, make_plan
 from gapctl.plan.trials import Plan
@@ -102,3 +103,9 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, content: dict[str
 
 def test_a_setting_cannot_change_it_from_outside(tmp_path: Path) -> None:
     assert "treatments cannot be set" in complaints(tmp_path, treated(), None, ["treatments.path.cold=1"])[0]
+
+
+def test_levels_that_are_one_training_are_refused(tmp_path: Path) -> None:
+    same = {**PATHS, "cold": {"temperature.mode": "learned"}}
+    with pytest.raises(InputError, match=r"vary\.path\[1\]: attributes=0 path=cold seed=0 is the same training as"):
+        plan_of(loaded(tmp_path, treated(paths=same)))

@@ -27,6 +27,7 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     fingerprints = _fingerprints(sweep, grid, fingerprint_of)
     made = [_trial(arm, seed, fingerprints, recipe_version) for seed in sweep.spec.replicates for arm in grid]
     trials = tuple(trial for trial, _ in made)
+    _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
     parents = {parent.id: parent for _, parent in made if parent and parent.id not in arms_too}
     return Plan(sweep, trials, recipe_version, tuple(parents.values()))
@@ -41,6 +42,18 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 def located(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
     """An error about a trial's value, with the place in the sweep file that it comes from."""
     return InputError(sweep.located(Problem(origin(sweep.spec, factors, path), text)))
+
+
+def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
+    """Raises InputError where two arms are one training, whose difference is nothing, whatever comes of them."""
+    seen: dict[str, Trial] = {}
+    for trial in trials:
+        other = seen.setdefault(trial.id, trial)
+        if other is not trial:
+            factor = next(name for name, level in trial.factors.items() if other.factors[name] != level)
+            place = ("vary", factor, sweep.spec.vary[factor].index(trial.factors[factor]))
+            text = f"{trial.label} is the same training as {other.label}; expected levels that train otherwise"
+            raise InputError(sweep.located(Problem(place, text)))
 
 
 class _Arm(NamedTuple):

@@ -50,10 +50,10 @@ _ENTROPY: Final = (single("entropy", "entropy/i2t_nats"),)
 
 
 def dose_figures(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
-    """A figure per metric that was measured, the usual ones and those that hypotheses about this factor ask for."""
+    """A figure per metric that was measured: usual ones, and those that hypotheses on this factor or none ask for."""
     usual = (*_GAP, *(_BIAS_APART if others else (_BIAS_TOGETHER,)), *_ENTROPY)
     shown = {series.metric for panel in usual for series in panel.series}
-    asked = dict.fromkeys(item.response for item in analysis.verdicts if item.factor == factor.path)
+    asked = dict.fromkeys(item.response for item in analysis.verdicts if item.factor in (factor.path, ""))
     more = [single(metric.partition("/")[2], metric) for metric in asked if metric not in shown]
     return panel_figures(analysis, (*usual, *more), factor, others, look)
 

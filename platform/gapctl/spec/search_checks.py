@@ -13,12 +13,16 @@ from gapctl.spec.vocabulary import is_metric, nearest_metric
 
 AT: Final = "search"
 _HELD: Final = {
+    "data.": "points are compared on the same pairs and the same gallery",
     "evaluate.": "points are compared by the same evaluation",
     "train.samples": "what is trained longer is better for that alone",
 }
 _LOSS: Final = "train/loss"
-_DECIDES_THE_LOSS: Final = ("train.batch_size", "loss.kind", "temperature.", "data.")
+_DECIDES_THE_LOSS: Final = ("train.batch_size", "loss.", "temperature.")
 """What moves the loss itself: it is a logarithm of the batch's size, of captions that repeat, of the temperature."""
+
+_ENTROPIES: Final = ("entropy/", "temperature/")
+_DECIDES_ENTROPY: Final = ("temperature.",)
 
 
 def search_problems(spec: SweepFile) -> Iterator[Problem]:
@@ -66,8 +70,9 @@ def _metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
     levels = {path: list(domain.values) for path, domain in search.space.items()}
     if why := why_not_logged(key, spec.base, levels):
         yield Problem(at, f"found {show(key)}, which no training of this sweep logs: {why}")
-    moved = [path for path in search.space if path.startswith(_DECIDES_THE_LOSS)]
-    if key == _LOSS and moved:
+    moves = _DECIDES_THE_LOSS if key == _LOSS else _DECIDES_ENTROPY if key.startswith(_ENTROPIES) else ()
+    moved = [path for path in search.space if path.startswith(moves)] if moves else []
+    if moved:
         text = f"found {show(key)} with {', '.join(moved)} in space, which moves it by itself; expected one of quality"
         yield Problem(at, text)
 

@@ -65,7 +65,7 @@ class Others:
     def _held(self, trial_id: str, content: bytes) -> Standing:
         lease, now = lease_in(content), time.monotonic()
         if lease is not None and is_gone(lease.process):
-            return Free()
+            return Free(expired=content)  # a worker on another machine cannot see that, and goes by the bytes
         known, since = self._seen.get(trial_id, (b"", now))
         if content != known:
             since = now

@@ -9,6 +9,8 @@ from typing import Final
 import yaml
 from pydantic import ConfigDict, TypeAdapter, with_config
 
+from gapctl.analysis.results import Finding
+
 SHIPPED: Final = Path(__file__).parent / "claims.yaml"
 PAPER: Final = "2404.07983"
 _LISTED: Final = r"s? (\d+(?:(?:, | and |, and )\d+)*)"
@@ -17,12 +19,24 @@ _LISTED: Final = r"s? (\d+(?:(?:, | and |, and )\d+)*)"
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Claim:
-    """`number` is what a source calls it, `sections` those of the paper that state it, `sweeps` who tests it."""
+    """`number` is what a source calls it, `sections` those of the paper that state it, `sweeps` who tests it.
+
+    Of the hypotheses that test it, those in `against` deny it, and those in `beside` speak neither for nor against it.
+    """
 
     number: str
     claim: str
     sweeps: tuple[str, ...]
     sections: tuple[int, ...] = ()
+    against: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    def spoken_for(self, hypothesis: str, source: str | None, verdict: Finding) -> str:
+        """Whether a verdict speaks for this claim: `yes`, `no`, `open`, or a dash where it says nothing of it."""
+        denies = hypothesis in self.against
+        if hypothesis in self.beside or not (denies or _names(source or "", self)):
+            return "–"
+        return "open" if verdict == "inconclusive" else "yes" if (verdict == "supported") != denies else "no"
 
 
 @cache

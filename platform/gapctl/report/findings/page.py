@@ -18,6 +18,7 @@ from gapctl.report.words import aligned, capital, confidence, counted
 
 HASH_DIGITS: Final = 12
 _TESTS: Final = ("our test", "effect", "estimate", "interval", "verdict", "sweep, scale, seeds", "what would change it")
+_AFTER_VERDICT: Final = _TESTS.index("verdict") + 1
 
 
 class Page(NamedTuple):
@@ -95,12 +96,18 @@ def _claim(
     if not tested:
         files = ", ".join(code(f"sweeps/{name}.yaml") for name in claim.sweeps)
         return [heading, said, f"{UNTESTED} It is asked by {files}."]
-    return [heading, said, _tests(tested, scales), *_figures(tested, left)]
+    return [heading, said, _tests(tested, scales, claim), *_figures(tested, left)]
 
 
-def _tests(tested: Sequence[Found], scales: Mapping[str, set[str]]) -> str:
+def _tests(tested: Sequence[Found], scales: Mapping[str, set[str]], claim: Claim | None = None) -> str:
+    """The rows of a table; under a claim, each says whether its verdict speaks for it."""
     rows = [_cells(verdict, judged, scales[judged.analysis.sweep]) for verdict, judged in tested]
-    return table(list(_TESTS), rows, numbers_from=len(_TESTS))
+    if claim is None:
+        return table(list(_TESTS), rows, numbers_from=len(_TESTS))
+    spoken = [claim.spoken_for(verdict.id, verdict.source, verdict.verdict) for verdict, _ in tested]
+    head = [*_TESTS[:_AFTER_VERDICT], "for the claim", *_TESTS[_AFTER_VERDICT:]]
+    longer = [[*row[:_AFTER_VERDICT], word, *row[_AFTER_VERDICT:]] for row, word in zip(rows, spoken, strict=True)]
+    return table(head, longer, numbers_from=len(head))
 
 
 def _cells(verdict: Verdict, judged: Judged, scales: set[str]) -> list[str]:
