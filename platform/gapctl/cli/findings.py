@@ -43,6 +43,8 @@ def findings_command(runs: LedgersOption = [DEFAULT_RUNS], out: OutOption = None
 
 
 def _check(out: Path | None) -> None:
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out}: is a folder; expected a file that ends in {ENDING}")
     if out is not None and out.suffix != ENDING:
         raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {ENDING}")
     if out is not None and not out.parent.is_dir():
@@ -51,13 +53,15 @@ def _check(out: Path | None) -> None:
 
 def _judged(runs: list[str]) -> "tuple[list[Judged], list[str]]":
     """The sweeps of all ledgers; raises InputError where two of them have the same scale of one sweep."""
-    from gapctl.cli.judging import judge_kept
+    from gapctl.cli.judging import judge_kept, require_sweeps
     from gapctl.ledger import AsRead
 
     found: dict[str, tuple[Judged, str]] = {}
     problems: list[str] = []
     for root in dict.fromkeys(runs):
-        sweeps, not_judged = judge_kept(AsRead(root), histories="never")
+        ledger = AsRead(root)
+        require_sweeps(ledger)
+        sweeps, not_judged = judge_kept(ledger, histories="never")
         problems += not_judged
         for judged in sweeps:
             if judged.name in found:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from gapctl.cli.options import DEFAULT_RUNS
 from gapctl.errors import GapctlError, InputError, WorkError
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ def judge(wanted: Wanted, ledger: "Ledger") -> JudgedSweeps:
         kind = WorkError if any(isinstance(problem, WorkError) for problem in problems) else InputError
         raise kind("\n".join(map(str, problems)))
     return JudgedSweeps(tuple(sweeps), tuple(map(str, problems)))
+
+
+def require_sweeps(ledger: "Ledger") -> None:
+    """Raises InputError for a ledger that was named and keeps no sweep: most often a slip of the pen."""
+    if ledger.root != DEFAULT_RUNS and not ledger.sweep_names():
+        expected = "expected a folder that `gapctl sweep FILE --runs` filled"
+        raise InputError(f"--runs {ledger.root}: keeps no sweep; {expected}")
 
 
 def judge_kept(ledger: "Ledger", histories: Histories, names: Sequence[str] | None = None) -> JudgedSweeps:

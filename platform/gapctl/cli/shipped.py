@@ -21,7 +21,7 @@ def sweep_files(folder: Path | None) -> list[Path]:
         if found := sorted(place.glob(PATTERN)):
             return [_as_seen(path) for path in found]
     looked = ", ".join(map(str, places))
-    raise InputError(f"gapctl questions: no sweep file in {looked}; expected a folder with files that end in .yaml")
+    raise InputError(f"no sweep file in {looked}; expected a folder with files that end in .yaml")
 
 
 def _places() -> list[Path]:

@@ -59,7 +59,8 @@ def _text(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel])
         return f"missing; expected {_either(list(TESTS))}"
     if kind == "extra_forbidden":
         known = _keys_beside(first["loc"], model)
-        return f"unknown key; expected one of {', '.join(known)}{did_you_mean(str(path[-1]), known)}"
+        expected = f"expected one of {', '.join(known)}" if known else "expected none of that name here"
+        return f"unknown key; {expected}{did_you_mean(str(path[-1]), known)}"
     if kind in ("value_error", "assertion_error"):
         return str(first.get("ctx", {}).get("error", first["msg"]))
     wrong = first["ctx"]["tag"] if kind == "union_tag_invalid" else found
