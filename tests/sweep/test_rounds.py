@@ -127,6 +127,18 @@ def test_an_interruption_while_waiting_ends_the_sweep(sweep: Sweep) -> None:
         assert sweep.run().interrupted
 
 
+def test_a_sweep_whose_interruption_was_not_heard_ends_before_its_next_round(sweep: Sweep) -> None:
+    theirs, ours = sweep.trials
+    sweep.ledger.trial(theirs.id).take(THEIRS)
+
+    rounds_of_ours = Rounds(
+        sweep.trials, sweep.ledger, [], sweep.train, Others(sweep.ledger), lambda: ours.id in sweep.trained
+    )
+
+    assert rounds_of_ours.run() == Outcome(interrupted=True)
+    assert sweep.trained == [ours.id]
+
+
 def test_a_round_that_leaves_a_trial_untold_was_interrupted(sweep: Sweep) -> None:
     with mock.patch.object(sweep, "train", return_value=Trained(set(), {}, {})):
         assert sweep.run().interrupted

@@ -125,6 +125,7 @@ def _train(
                 load=lambda data: load_data(data, console, announce=True),
                 watchers=[display, Tracked(tracker), gauges],
                 address=address,
+                stopped=lambda: bool(allowance.reached),
             )
     except KeyboardInterrupt:
         if allowance.reached:
