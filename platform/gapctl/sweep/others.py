@@ -59,14 +59,15 @@ class Others:
         if isinstance(result, Result):
             return result
         if _out_of_reach(result) or _out_of_reach(lease):
-            return self._not_known(trial_id)
+            self._age_anew(trial_id)
+            return None
         if isinstance(result, WorkError) or isinstance(lease, WorkError):
             return FailedElsewhere(str(result or lease))
         if lease is None:
             return self._let_go(trial_id)
         return self._held(trial_id, lease)
 
-    def _not_known(self, trial_id: str) -> None:
+    def _age_anew(self, trial_id: str) -> None:
         if trial_id in self._seen:
             content, _ = self._seen[trial_id]
             self._seen[trial_id] = (content, time.monotonic())
@@ -74,7 +75,8 @@ class Others:
     def _let_go(self, trial_id: str) -> Standing | None:
         (failure,) = self._ledger.contents([trial_id], FAILURE)
         if _out_of_reach(failure):
-            return self._not_known(trial_id)
+            self._age_anew(trial_id)
+            return None
         self._seen.pop(trial_id, None)
         return FailedElsewhere(failure_in(failure)) if isinstance(failure, bytes) else Free()
 
