@@ -12,6 +12,7 @@ from gapctl.cli.context import plan_for
 from gapctl.cli.room import Room, check_room, rooms_for
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
+from searches import search_file
 from sweep_texts import SHIPPED
 
 GB = 10**9
@@ -51,6 +52,24 @@ def test_less_than_twice_the_need_is_a_warning(free: float, warned: bool, refuse
     else:
         check_room([room], console)
         assert ("little room" in console.export_text()) == warned
+
+
+def test_a_need_that_is_estimated_high_refuses_nothing() -> None:
+    console = Console(width=200, record=True)
+
+    check_room([Room(("the ledger",), "/data/runs", 1.0 * GB, 0.1 * GB)], console, estimated_high=True)
+
+    assert "little room" in console.export_text()
+
+
+def test_a_search_without_room_is_refused_before_it_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_free(monkeypatch, 0.2 * GB)
+    database = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
+    answer = gapctl("sweep", str(search_file(tmp_path)), "--runs", str(tmp_path / "runs"), "--set", database)
+
+    assert answer.exit_code == 2, answer.err
+    assert "has 200 MB free" in answer.err
+    assert not list((tmp_path / "runs").glob("*.study.db"))
 
 
 def test_what_shares_a_disk_is_added_up_and_a_store_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -118,6 +118,17 @@ def test_mlflow_shows_points_the_best_and_the_figures(searched: Path) -> None:
     assert "best.yaml" in {file.path for file in client.list_artifacts(parent.info.run_id)}
 
 
+def test_clean_looks_at_the_points_that_were_drawn(searched: Path) -> None:
+    ledger = Ledger(str(searched / "runs"))
+    record = ledger.search("tune.base")
+    assert record is not None
+    done = next(drawn.trial for drawn in record.drawn if drawn.state == "done")
+    ledger.trial(done).save_checkpoint(EVERY, b"c" * 100)
+
+    assert "1 checkpoint of a finished training" in told(searched, "clean", "--yes").out
+    assert ledger.trial(done).checkpoints() == []
+
+
 def test_another_space_has_no_points_yet(searched: Path) -> None:
     answer = told(searched, "analyze", "--set", "search.seed=5")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result
+from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result, process
 from gapctl.ledger.disk import Disk
 from gapctl.ledger.process import Process, is_gone, this_process
 from gapctl.ledger.trial_folder import TrialFolder
@@ -170,6 +171,17 @@ def test_another_process_with_the_same_number_is_another() -> None:
     assert is_gone(replace(me, started="1"))
     assert is_gone(Process(me.host, me.machine, 2**22 + 1, me.started))
     assert not is_gone(Process(me.host, "another machine", 2**22 + 1, me.started))
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="this machine has no ps")
+def test_when_a_process_began_is_the_same_in_any_time_zone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(process, "PROC", tmp_path)  # as where there is no /proc
+    monkeypatch.setenv("TZ", "UTC")
+    here = process._started(os.getpid())
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+
+    assert here
+    assert process._started(os.getpid()) == here
 
 
 def test_of_many_that_take_a_trial_at_once_one_has_it(runs: str) -> None:

@@ -1,5 +1,6 @@
 """Limits are counted over all runs of a sweep, and stop it as Ctrl-C would."""
 
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.ledger.spent import RunSpent
+from gapctl.ledger.spent import RunSpent, spent_to_json
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan
 from gapctl.sweep import allowance
@@ -105,7 +106,7 @@ def test_a_sweep_without_limits_counts_nothing(tmp_path: Path, ledger: Ledger) -
     with Allowance(plan(tmp_path), ledger, lambda: None):
         time.sleep(0.05)
 
-    assert not (tmp_path / "runs" / "tiny.spent.json").exists()
+    assert not (tmp_path / "runs" / "tiny.spent").exists()
 
 
 def test_two_runs_at_once_keep_each_others_count(ledger: Ledger) -> None:
@@ -116,9 +117,43 @@ def test_two_runs_at_once_keep_each_others_count(ledger: Ledger) -> None:
     assert ledger.spent("tiny", "base") == (8.0, 10.0, 2)
 
 
-def test_a_damaged_count_is_named(tmp_path: Path, ledger: Ledger) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "tiny.spent.json").write_text('[{"run": 1}]')
+def test_what_a_run_noted_in_one_file_with_others_still_counts(ledger: Ledger) -> None:
+    ledger.keep("tiny.spent.json", spent_to_json([RunSpent("a", "base", 0.0, 1.0, 2.0)]))
+    ledger.keep_spent("tiny", RunSpent("b", "base", 0.0, 3.0, 4.0))
 
-    with pytest.raises(WorkError, match=r"tiny\.spent\.json: damaged"):
+    assert ledger.spent("tiny", "base") == (4.0, 6.0, 2)
+
+
+def test_what_another_run_spends_meanwhile_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+) -> None:
+    monkeypatch.setattr(allowance, "KEEP_SECONDS", 0.02)
+    counting = Allowance(plan(tmp_path, hours=2.0), ledger, lambda: None)
+    ledger.keep_spent("tiny", RunSpent("other", "base", 0.0, 50.0, 0.0))
+
+    trained_until_stopped(counting)
+
+    assert counting.reached == "limits.hours: 50 of 2 hours were spent by 2 runs of this sweep"
+    assert "--set limits.hours=76, " in counting.how_to_go_on
+
+
+def test_a_signal_that_nobody_heeds_is_sent_once_and_counting_goes_on(tmp_path: Path, ledger: Ledger) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        with Allowance(plan(tmp_path, hours=0.05 * SECOND), ledger, lambda: None) as counting:
+            time.sleep(0.5)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert counting.reached
+    assert heard == [signal.SIGINT]
+    assert ledger.spent("tiny", "base").hours > 0.3 * SECOND
+
+
+def test_a_damaged_count_is_named(tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "runs" / "tiny.spent").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny.spent" / "a.json").write_text('[{"run": 1}]')
+
+    with pytest.raises(WorkError, match=r"tiny\.spent/a\.json: damaged"):
         ledger.spent("tiny", "base")

@@ -1,5 +1,6 @@
 """Rounds of a sweep beside another one: what it holds is waited for, counted when done, and taken when it is gone."""
 
+import errno
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -126,6 +127,18 @@ def test_an_interruption_while_waiting_ends_the_sweep(sweep: Sweep) -> None:
         assert sweep.run().interrupted
 
 
+def test_a_sweep_whose_interruption_was_not_heard_ends_before_its_next_round(sweep: Sweep) -> None:
+    theirs, ours = sweep.trials
+    sweep.ledger.trial(theirs.id).take(THEIRS)
+
+    rounds_of_ours = Rounds(
+        sweep.trials, sweep.ledger, [], sweep.train, Others(sweep.ledger), lambda: ours.id in sweep.trained
+    )
+
+    assert rounds_of_ours.run() == Outcome(interrupted=True)
+    assert sweep.trained == [ours.id]
+
+
 def test_a_round_that_leaves_a_trial_untold_was_interrupted(sweep: Sweep) -> None:
     with mock.patch.object(sweep, "train", return_value=Trained(set(), {}, {})):
         assert sweep.run().interrupted
@@ -157,6 +170,23 @@ def test_a_damaged_result_of_another_sweep_is_named(sweep: Sweep) -> None:
     found = Others(sweep.ledger).look([theirs.id])[theirs.id]
     assert isinstance(found, FailedElsewhere)
     assert "result.json: damaged" in found.message
+
+
+def test_a_ledger_that_cannot_be_read_for_a_while_says_nothing_of_a_trial_and_ages_no_lease(sweep: Sweep) -> None:
+    theirs, now = sweep.trials[0], [0.0]
+    folder, others = sweep.ledger.trial(theirs.id), Others(sweep.ledger, lease_seconds=120.0)
+    folder.take(THEIRS)
+
+    def look_at(seconds: float) -> Mapping[str, object]:
+        now[0] = seconds
+        return others.look([theirs.id])
+
+    with mock.patch("time.monotonic", side_effect=lambda: now[0]):
+        assert isinstance(look_at(0.0)[theirs.id], Lease)
+        with mock.patch("gapctl.ledger.disk.Disk.read", side_effect=OSError(errno.EIO, "the store is away")):
+            assert look_at(110.0) == {}
+        assert isinstance(look_at(200.0)[theirs.id], Lease)
+        assert isinstance(look_at(231.0)[theirs.id], Free)
 
 
 def test_a_lease_of_a_process_that_is_no_more_is_free_at_once(sweep: Sweep) -> None:

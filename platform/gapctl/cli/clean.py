@@ -35,11 +35,12 @@ def clean_command(
 
     Results, histories and checkpoints of unfinished trainings stay, and weights that other trainings begin with.
     """
-    from gapctl.cli.context import plan_for
+    from gapctl.cli.drawn import plan_in
     from gapctl.cli.terminal import plain_console
     from gapctl.ledger import Ledger
 
-    plan, ledger = plan_for(file, scale, overrides), Ledger(runs)
+    ledger = Ledger(runs)
+    plan = plan_in(file, scale, overrides, ledger)
     parents = {trial.parent for trial in plan.trials}
     without = [trial.id for trial in plan.trainings if weights and trial.id not in parents]
     found = ledger.leftovers([trial.id for trial in plan.trainings], weights_of=without)

@@ -64,10 +64,22 @@ def rooms_for(plan: "Plan", left: "Sequence[Trial]", ledger: "Ledger", address: 
     return list(by_disk.values())
 
 
-def check_room(rooms: Sequence[Room], console: "Console") -> None:
-    """Warns where a disk has less than twice what is needed; raises InputError where it has less than that."""
+def clear_leftovers(plan: "Plan", ledger: "Ledger", console: "Console") -> None:
+    """Deletes what killed writers left on a disk of this machine; a store leaves nothing half written."""
+    found = ledger.leftovers([trial.id for trial in plan.trainings]) if ledger.disk is not None else []
+    ledger.delete(found)
+    if found:
+        size = f"{sum(each.bytes for each in found) / 1e6:,.1f} MB"
+        console.print(f"deleted {len(found)} files ({size}) that killed processes left", highlight=False)
+
+
+def check_room(rooms: Sequence[Room], console: "Console", *, estimated_high: bool = False) -> None:
+    """Warns where a disk has less than twice what is needed; raises InputError where it has less than that.
+
+    It only warns where the need is `estimated_high`: of a cluster it is not known how many trainings run at a time.
+    """
     for room in rooms:
-        if room.free < room.needed:
+        if room.free < room.needed and not estimated_high:
             others = " or ".join(ELSEWHERE[user] for user in room.users)
             raise InputError(f"{room.state}; make room, or give {others}. Nothing was started")
         if room.free < AMPLE * room.needed:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gapctl.plan.trials import Plan
     from gapctl.sweep.allowance import Allowance
     from gapctl.sweep.course import Course
-    from gapctl.sweep.search import SearchOutcome
     from gapctl.sweep.search_lines import SearchLines
+    from gapctl.sweep.search_rounds import SearchOutcome
     from gapctl.tracking.tracker import Tracker
 
 INTERRUPTED = 130
@@ -33,6 +33,7 @@ def run_search_of(
     from gapctl.tracking.tracker import Tracker
 
     sweep, lines = plan.sweep, SearchLines(console)
+    _make_room(plan, ledger, address, console)
     file = study_file(ledger, sweep.spec.name, Path.cwd())
     with alone(file), Tracker(plan, ledger, sweep.spec.tracking.uri) as tracker:
         name = study_name(sweep, plan.trials[0].data_fingerprint)
@@ -52,6 +53,22 @@ def run_search_of(
         tracked = tracker.close()
     stopped = _stopped_text(course, allowance) if outcome.interrupted and allowance.reached else None
     _conclude(course, outcome, stopped, tracked.problem, console)
+
+
+def _make_room(plan: "Plan", ledger: "Ledger", address: str | None, console: "Console") -> None:
+    """Deletes what killed writers left of its points, and asks whether the disks have room for those that are left."""
+    from gapctl.cli.drawn import drawn_plan, record_of
+    from gapctl.cli.room import check_room, clear_leftovers, rooms_for
+    from gapctl.plan.search import search_of, to_be_trained
+
+    record = record_of(plan, ledger)
+    drawn = [] if record is None else record.drawn
+    ended = sum(each.state in ("done", "stopped") for each in drawn)
+    left = to_be_trained(plan)[: max(0, search_of(plan.sweep).trials - ended)]
+    if drawn and left:
+        clear_leftovers(drawn_plan(plan, ledger), ledger, console)
+    if left:
+        check_room(rooms_for(plan, left, ledger, address), console, estimated_high=address is not None)
 
 
 def _stopped_text(course: "Course", allowance: "Allowance") -> str:
@@ -89,7 +106,8 @@ def _train(
     console: "Console",
 ) -> "SearchOutcome":
     from gapctl.cli.preparing import load_data
-    from gapctl.sweep.search import SearchOutcome, run_search
+    from gapctl.sweep.search import run_search
+    from gapctl.sweep.search_rounds import SearchOutcome
     from gapctl.sweep.tracked import Tracked
 
     if course.complete:
@@ -106,6 +124,7 @@ def _train(
                 data={data.address: load_data(data, console, announce=True)},
                 watchers=[lines, Tracked(tracker)],
                 address=address,
+                stopped=lambda: bool(allowance.reached),
             )
     except KeyboardInterrupt:
         if allowance.reached:
@@ -142,7 +161,7 @@ def _conclude(
     ]
     for problem in problems:
         typer.echo(f"gapctl: {problem}", err=True)
-    if outcome.interrupted and stopped is None and not course.elsewhere:
+    if outcome.interrupted and stopped is None:
         console.print(
             "Interrupted; what was in training is checkpointed, and the same command goes on from there",
             highlight=False,

@@ -36,7 +36,7 @@ def sweep_command(
 
     from gapctl.cli.context import plan_for
     from gapctl.cli.limits import allowance_of, stopped_text
-    from gapctl.cli.room import check_room, rooms_for
+    from gapctl.cli.room import check_room, clear_leftovers, rooms_for
     from gapctl.data.mad.store import available_cores
     from gapctl.ledger import Ledger
     from gapctl.sweep.address import check_address
@@ -61,8 +61,8 @@ def sweep_command(
         with console.status(f"looking for a Ray cluster at {address}"):
             check_address(address)
     if todo.left:
-        _clear(plan, ledger, console)
-        check_room(rooms_for(plan, todo.left, ledger, address), console)
+        clear_leftovers(plan, ledger, console)
+        check_room(rooms_for(plan, todo.left, ledger, address), console, estimated_high=address is not None)
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
         outcome = _train(plan, todo, ledger, tracker, allowance, address, console)
         ledger.note_begun(plan.sweep.spec.name)
@@ -83,15 +83,6 @@ def _todo(plan: "Plan", ledger: "Ledger", console: "Console") -> "Remainder":
     kept = f", {done} done before" if 0 < done < total else ""
     console.print(f"{plan.sweep.spec.name}{scale}: {left}{kept}", highlight=False)
     return todo
-
-
-def _clear(plan: "Plan", ledger: "Ledger", console: "Console") -> None:
-    """Deletes what killed writers left on a disk of this machine; a store leaves nothing half written."""
-    found = ledger.leftovers([trial.id for trial in plan.trainings]) if ledger.disk is not None else []
-    ledger.delete(found)
-    if found:
-        size = f"{sum(each.bytes for each in found) / 1e6:,.1f} MB"
-        console.print(f"deleted {len(found)} files ({size}) that killed processes left", highlight=False)
 
 
 def _train(
@@ -125,6 +116,7 @@ def _train(
                 load=lambda data: load_data(data, console, announce=True),
                 watchers=[display, Tracked(tracker), gauges],
                 address=address,
+                stopped=lambda: bool(allowance.reached),
             )
     except KeyboardInterrupt:
         if allowance.reached:

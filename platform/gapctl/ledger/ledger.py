@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DECLARATION: Final = ".sweep.json"
 SEARCH: Final = ".search.json"
+SPENT: Final = ".spent"
+"""A folder with a file for each run; before it was one, all runs were in a file of that name and `.json`."""
 TRIAL_ID: Final = re.compile("[0-9a-f]{12}")
 _TRACES: Final = (CONFIGURATION, HISTORY, RESULT)
 """What a trial leaves of itself. A failure before it begins leaves none of these."""
@@ -163,19 +165,23 @@ class Ledger:
         for file in files:
             self._runs.remove(file.name)
 
-    def spent(self, sweep_name: str, scale: str) -> Spent:
-        """The hours and the money of all runs of a sweep's scale that had limits."""
-        return together(self._runs_of(sweep_name), scale)
+    def spent(self, sweep_name: str, scale: str, besides: str = "") -> Spent:
+        """The hours and the money of all runs of a sweep's scale that had limits, but for the run `besides`."""
+        return together([run for run in self._runs_of(sweep_name) if run.run != besides], scale)
 
     def keep_spent(self, sweep_name: str, run: RunSpent) -> None:
         """Notes what a run has spent so far, in the place of what was noted of it before."""
-        others = [each for each in self._runs_of(sweep_name) if each.run != run.run]
-        self._runs.write(f"{sweep_name}.spent.json", spent_to_json([*others, run]))
+        self._runs.write(f"{sweep_name}{SPENT}/{run.run}.json", spent_to_json([run]))
 
     def _runs_of(self, sweep_name: str) -> list[RunSpent]:
-        name = f"{sweep_name}.spent.json"
-        content = self._runs.read(name)
-        return [] if content is None else spent_from_json(content, self._runs.path(name))
+        folder = f"{sweep_name}{SPENT}"
+        names = [f"{folder}.json", *(f"{folder}/{name}" for name in self._runs.names(folder, keep=_is_document))]
+        runs: list[RunSpent] = []
+        for name, content in zip(names, self._runs.read_all(names), strict=True):
+            if isinstance(content, WorkError):
+                raise content
+            runs += [] if content is None else spent_from_json(content, self._runs.path(name))
+        return runs
 
     def _has_begun(self) -> HasBegun:
         """A question about trials that costs one listing for all times that it is asked, and a look at one or two."""
@@ -207,6 +213,10 @@ def _read(
         return read(folder, content)
     except WorkError as error:
         return error
+
+
+def _is_document(name: str) -> bool:
+    return name.endswith(".json") and not name.startswith(".")
 
 
 def _declaration_name(sweep_name: str) -> str:

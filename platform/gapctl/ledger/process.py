@@ -7,8 +7,11 @@ import uuid
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
-PROC = Path("/proc")
+PROC: Final = Path("/proc")
+PLAINLY: Final = {"LC_ALL": "C", "TZ": "UTC"}
+"""So that `ps` writes one time alike for all who ask, whatever their time zones and languages."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def _started(pid: int) -> str:
     """When it began; nothing where there is no such process, or only what its parent has yet to hear of."""
     if (PROC / "self/stat").exists():
         return _started_by_proc(pid)
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **PLAINLY})
     return told.stdout.strip()
 
 

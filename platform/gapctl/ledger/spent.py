@@ -1,4 +1,7 @@
-"""`runs/<sweep>.spent.json`: the time and money that each run of a sweep took, for limits that outlast a restart."""
+"""`runs/<sweep>.spent/<run>.json`: the time and money that each run of a sweep took, for limits that outlast a restart.
+
+Each run writes a file of its own, so that none takes another's away.
+"""
 
 import json
 from collections.abc import Sequence

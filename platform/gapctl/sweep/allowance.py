@@ -1,6 +1,7 @@
 """A sweep's limits: time and money are counted while it trains, over all its runs, and when they are spent it stops.
 
-It stops as Ctrl-C stops it, which saves checkpoints; so there is one way to stop, and it is well tried.
+It stops as Ctrl-C stops it, which saves checkpoints; so there is one way to stop, and it is well tried. The signal is
+sent once, and may come when nobody heeds it: who trains asks for `reached` too.
 """
 
 import math
@@ -22,7 +23,7 @@ from gapctl.spec.sweep import Limits
 
 TICK_SECONDS: Final = 1.0
 KEEP_SECONDS: Final = 60.0
-"""Between two notes in the ledger: what a driver that is killed does not count."""
+"""Between two notes in the ledger, each with a look at those of others: what a driver that is killed does not count."""
 RATE_SECONDS: Final = 15.0
 """Between two looks at which machines there are."""
 
@@ -89,10 +90,9 @@ class Allowance:
                 self._keep()
                 kept_at = now
             with self._lock:
-                if not self._closed.is_set() and (found := self._finding()):
+                if not self._closed.is_set() and not self.reached and (found := self._finding()):
                     self.reached = found
                     os.kill(os.getpid(), signal.SIGINT)
-                    return
 
     def _ask(self) -> Priced | None:
         try:
@@ -101,9 +101,13 @@ class Allowance:
             return None
 
     def _keep(self) -> None:
-        """What a store that is away cannot be told now, it is told with the next note."""
+        """Notes what this run spent, and counts what others did meanwhile.
+
+        What a store that is away cannot be told now, it is told with the next note.
+        """
         try:
             self._ledger.keep_spent(self._name, self._run)
+            self._before = self._ledger.spent(self._name, self._run.scale, besides=self._run.run)
         except WorkError:
             return
 
@@ -125,10 +129,20 @@ class Allowance:
         if self._priced is not None and self._priced.unpriced and not self._priced.priced:
             return "Say what an hour of a machine costs with --set limits.price_per_hour=..., or limit hours instead"
         name = self.reached.partition(":")[0]
-        value = 2 * float(getattr(self._limits, name.partition(".")[2]))
+        kind = name.partition(".")[2]
+        value = _ample(float(getattr(self._limits, kind)), float(getattr(self.spent, kind)))
         return f"The same command goes on with --set {name}={value:g}, or a higher limit in the file"
 
     @property
     def unpriced(self) -> int:
         """Machines that were not counted, as nobody knows their price."""
         return self._priced.unpriced if self._priced else 0
+
+
+def _ample(limit: float, spent: float) -> float:
+    """Twice the limit, or, where more is gone already than that leaves room for, half as much again to two digits."""
+    wanted = 1.5 * spent
+    if wanted <= 2 * limit:
+        return 2 * limit
+    unit = 10.0 ** (math.floor(math.log10(wanted)) - 1)
+    return math.ceil(wanted / unit) * unit

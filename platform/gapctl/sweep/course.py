@@ -77,13 +77,16 @@ class Course:
     @property
     def complete(self) -> bool:
         """Whether every point that was asked for is drawn, and none is in training, here or by another sweep."""
-        return (
-            not self.elsewhere
-            and not self._left
-            and not self._training
-            and not self._study.waiting()
-            and not self._wanted
-        )
+        return not self.elsewhere and self._all_handed_out
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether all that is left is in training by another sweep."""
+        return bool(self.elsewhere) and self._all_handed_out
+
+    @property
+    def _all_handed_out(self) -> bool:
+        return not self._left and not self._training and not self._study.waiting() and not self._wanted
 
     @property
     def _wanted(self) -> bool:
@@ -117,12 +120,16 @@ class Course:
         """Nothing to keep: `stops` is asked of its measures."""
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it: the point stays in hand until this search is run again."""
-        self._end(trial.id)
+        """Another sweep trains it: the point stays in hand until that has ended it or let go of it."""
+        self._training.discard(trial.id)
         self.elsewhere[trial.id] = (
             f"{trial.label} ({trial.id}) is trained by another sweep on {lease.host}; once it is done, the same "
             "command takes its result"
         )
+
+    def let_go(self, trial_id: str) -> None:
+        """No other sweep trains it any more: its points are handed out before all others."""
+        self._left[:0] = [InHand(number, self._points[number]) for number in self._end(trial_id)]
 
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""
@@ -163,7 +170,7 @@ class Course:
 
     def _known(self, trial: Trial, number: int) -> bool:
         """Whether a point needs no training: its end is told, or will be with that of its twin."""
-        if trial.id in self._training:
+        if trial.id in self._training or trial.id in self.elsewhere:
             self._numbers[trial.id].append(number)
             return True
         try:
@@ -200,9 +207,10 @@ class Course:
 
     def _end(self, trial_id: str) -> list[int]:
         """The numbers of a trial that is trained no more; none where that was told already."""
-        if trial_id not in self._training:
+        if trial_id not in self._training and trial_id not in self.elsewhere:
             return []
-        self._training.remove(trial_id)
+        self._training.discard(trial_id)
+        self.elsewhere.pop(trial_id, None)
         return self._numbers.pop(trial_id)
 
     def _write(self) -> None:

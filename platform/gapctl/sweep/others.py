@@ -40,26 +40,44 @@ class Others:
         self._seen: dict[str, tuple[bytes, float]] = {}
 
     def look(self, trial_ids: Sequence[str]) -> Mapping[str, Standing]:
-        """How each trial stands that another process was seen to hold."""
+        """How each trial stands that another process was seen to hold.
+
+        Left out are those of which the ledger cannot be read now: they stand as they did, and their leases do not age
+        meanwhile, as their holders cannot renew them either.
+        """
         leases = self._ledger.contents(trial_ids, LEASE)  # before results: a holder writes its result, then lets go
         results = self._ledger.results(trial_ids)
-        return {
+        found = {
             trial_id: self._standing(trial_id, lease, result)
             for trial_id, lease, result in zip(trial_ids, leases, results, strict=True)
         }
+        return {trial_id: standing for trial_id, standing in found.items() if standing is not None}
 
-    def _standing(self, trial_id: str, lease: bytes | WorkError | None, result: Result | WorkError | None) -> Standing:
+    def _standing(
+        self, trial_id: str, lease: bytes | WorkError | None, result: Result | WorkError | None
+    ) -> Standing | None:
         if isinstance(result, Result):
             return result
+        if _out_of_reach(result) or _out_of_reach(lease):
+            self._age_anew(trial_id)
+            return None
         if isinstance(result, WorkError) or isinstance(lease, WorkError):
             return FailedElsewhere(str(result or lease))
         if lease is None:
             return self._let_go(trial_id)
         return self._held(trial_id, lease)
 
-    def _let_go(self, trial_id: str) -> Standing:
-        self._seen.pop(trial_id, None)
+    def _age_anew(self, trial_id: str) -> None:
+        if trial_id in self._seen:
+            content, _ = self._seen[trial_id]
+            self._seen[trial_id] = (content, time.monotonic())
+
+    def _let_go(self, trial_id: str) -> Standing | None:
         (failure,) = self._ledger.contents([trial_id], FAILURE)
+        if _out_of_reach(failure):
+            self._age_anew(trial_id)
+            return None
+        self._seen.pop(trial_id, None)
         return FailedElsewhere(failure_in(failure)) if isinstance(failure, bytes) else Free()
 
     def _held(self, trial_id: str, content: bytes) -> Standing:
@@ -73,3 +91,8 @@ class Others:
         if now - since >= self._lease_seconds:
             return Free(expired=content)
         return lease or UNREADABLE
+
+
+def _out_of_reach(found: object) -> bool:
+    """Whether a document was not read at all: the store is away, or the disk; a damaged one was."""
+    return isinstance(found, WorkError) and isinstance(found.__cause__, OSError)

@@ -36,10 +36,18 @@ class Rounds:
     """Trains all that is left, with `train`, and waits for what others hold until they have finished or let go."""
 
     def __init__(
-        self, trials: Sequence[Trial], ledger: Ledger, watchers: Sequence[Watcher], train: Train, others: Others
+        self,
+        trials: Sequence[Trial],
+        ledger: Ledger,
+        watchers: Sequence[Watcher],
+        train: Train,
+        others: Others,
+        stopped: Callable[[], bool] = bool,
     ) -> None:
+        """`stopped` is asked before each round whether the sweep is to end, as an interruption ends it."""
         self._left = {trial.id: trial for trial in trials}
         self._ledger, self._watchers, self._train, self._others = ledger, watchers, train, others
+        self._stopped = stopped
         self._held: dict[str, Lease] = {}
         self._expired: dict[str, bytes] = {}
         self._failures: dict[str, str] = {}
@@ -47,6 +55,8 @@ class Rounds:
     def run(self) -> Outcome:
         """Until nothing is left, or the sweep is interrupted."""
         while self._left:
+            if self._stopped():
+                return Outcome(self._failures, interrupted=True)
             self._look()
             ready = self._ready()
             if ready:

@@ -63,10 +63,12 @@ def run_trials(
     load: "Callable[[Data], Material]",
     watchers: Sequence[Watcher],
     address: str | None,
+    stopped: Callable[[], bool] = bool,
 ) -> Outcome:
     """Trains `trials` on Ray, those that others begin with before them, and waits for what other sweeps train of them.
 
     `load` is called once for each data source, and the result is shared by all; `sweep` is named in leases.
+    Once `stopped` says so no round begins, and what is left counts as interrupted.
     """
     data = {
         place: load(config)
@@ -74,7 +76,7 @@ def run_trials(
     }
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         asked = _Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch)
-        return Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger)).run()
+        return Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), stopped).run()
 
 
 def _tune(asked: _Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:

@@ -4,11 +4,11 @@ import fcntl
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
@@ -23,6 +23,8 @@ from gapctl.sweep.course import Course
 from gapctl.sweep.events import Watcher
 from gapctl.sweep.losses import RETRIES
 from gapctl.sweep.offer import request_of
+from gapctl.sweep.others import Others
+from gapctl.sweep.search_rounds import SearchOutcome, SearchRounds
 from gapctl.sweep.signals import signals_restored
 from gapctl.sweep.worker import TrialWorker
 
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
     from gapctl.data.load import Material
 
 
-@dataclass(frozen=True)
-class SearchOutcome:
-    """What a search did: failures by trial id, and whether it was stopped before its end."""
+class _Asked(NamedTuple):
+    """What all rounds of a search train with."""
 
-    failures: Mapping[str, str] = field(default_factory=dict)
-    interrupted: bool = False
+    course: Course
+    ledger: Ledger
+    claimant: Claimant
+    resources: Resources
+    data: "Mapping[str, Material]"
+    watchers: Sequence[Watcher]
+    scratch: str
 
 
 def run_search(
@@ -46,48 +52,55 @@ def run_search(
     data: "Mapping[str, Material]",
     watchers: Sequence[Watcher],
     address: str | None,
+    stopped: Callable[[], bool] = bool,
 ) -> SearchOutcome:
-    """Trains the points of a course on Ray until it has no more; `data` is by address, and shared by all."""
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
-    claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
-    events = TuneEvents(course.trials, ledger, [course, *watchers], claimant.run)
+    """Trains the points of a course on Ray until it has no more, and waits for what other sweeps train of them.
+
+    `data` is by address, and shared by all. Once `stopped` says so no round begins.
+    """
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        request = request_of(resources)
-        shared = {
-            "trials": {},
-            "data": data,
-            "runs": ledger.everywhere,
-            "threads": resources.cpus,
-            "gpu": request.gpu,
-            "readers": resources.readers,
-            "workers": resources.workers,
-            "claimant": claimant,
-            "expired": {},
-        }
-        tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(PointWorker, **shared), tune.PlacementGroupFactory(request.bundles)
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=Points(course),
-                scheduler=Stops(course),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.config["pack"][0],
-                max_concurrent_trials=request.at_once,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=scratch,
-                verbose=0,
-                callbacks=[events],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-            ),
-        )
-        with signals_restored():
-            tuner.fit()
-    return SearchOutcome(events.failures, interrupted=not course.complete)
+        claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
+        asked = _Asked(course, ledger, claimant, resources, data, watchers, scratch)
+        return SearchRounds(course, watchers, partial(_tune, asked), Others(ledger), stopped).run()
+
+
+def _tune(asked: _Asked, expired: Mapping[str, bytes]) -> Mapping[str, str]:
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
+    course, request = asked.course, request_of(asked.resources)
+    events = TuneEvents(course.trials, asked.ledger, [course, *asked.watchers], asked.claimant.run)
+    shared = {
+        "trials": {},
+        "data": asked.data,
+        "runs": asked.ledger.everywhere,
+        "threads": asked.resources.cpus,
+        "gpu": request.gpu,
+        "readers": asked.resources.readers,
+        "workers": asked.resources.workers,
+        "claimant": asked.claimant,
+        "expired": expired,
+    }
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(PointWorker, **shared), tune.PlacementGroupFactory(request.bundles)),
+        tune_config=tune.TuneConfig(
+            search_alg=Points(course),
+            scheduler=Stops(course),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config["pack"][0],
+            max_concurrent_trials=request.at_once,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=asked.scratch,
+            verbose=0,
+            callbacks=[events],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+        ),
+    )
+    with signals_restored():
+        tuner.fit()
+    return events.failures
 
 
 class PointWorker(TrialWorker):
