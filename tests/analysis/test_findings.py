@@ -104,11 +104,19 @@ def test_the_same_scale_in_two_ledgers_is_refused(tmp_path: Path) -> None:
     assert "made-up (base) is in" in answer.err
 
 
-def test_an_empty_ledger_gives_a_page_without_verdicts(tmp_path: Path) -> None:
+def test_a_ledger_that_keeps_no_sweep_is_refused_where_it_is_named(tmp_path: Path) -> None:
     answer = gapctl("findings", "--runs", str(tmp_path / "none"))
 
-    assert answer.exit_code == 0
-    assert answer.out.count("No sweep of this ledger tests it yet") == len(claims())
+    assert answer.exit_code == 2
+    assert "keeps no sweep" in answer.err
+
+
+def test_before_anything_ran_the_page_says_what_would_be_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert gapctl("findings").out.count("No sweep of this ledger tests it yet") == len(claims())
 
 
 @pytest.mark.parametrize(("out", "said"), [("findings.html", "expected .md"), ("none/findings.md", "no folder")])

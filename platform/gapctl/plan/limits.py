@@ -19,11 +19,8 @@ def beyond(
     if limits.cost is None:
         return lines
     if price_per_hour is None:
-        return [
-            *lines,
-            "limits.cost: of this machine no price is known, so a sweep is refused here without limits.price_per_hour; "
-            "`gapctl cluster cost` estimates a cluster's",
-        ]
+        unknown = "limits.cost: of this machine no price is known, so a sweep is refused here"
+        return [*lines, f"{unknown} without limits.price_per_hour; `gapctl cluster cost` estimates a cluster's"]
     cost = wall_hours * price_per_hour
     if spent_cost + cost > limits.cost:
         lines.append(
