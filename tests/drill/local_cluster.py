@@ -1,0 +1,132 @@
+"""A Ray cluster of this machine: a head without CPUs, and nodes that each have one CPU and a GPU that does not exist.
+
+It has its own ports, folder and token, so that other Rays of the machine are neither found nor disturbed.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from drill.processes import below, came_true, family, runs, signalled
+from gapctl.errors import InputError
+from gapctl.sweep.address import check_address
+
+PATIENCE_SECONDS: Final = 300.0
+HOST: Final = "127.0.0.1"
+RAY: Final = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats")
+PORTS: Final = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
+"""Free ones: nodes of one machine would otherwise take the same."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class LocalCluster:
+    """`folder` must have a short path: Ray's sockets lie below it."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.address = f"{HOST}:{self._port}"
+        token = folder / "token"
+        token.write_text(secrets.token_hex(32))
+        token.chmod(0o600)
+        self.environment: Mapping[str, str] = {
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_worker_niceness": "0",
+            "NO_PROXY": HOST,
+            **environment,
+        }
+        self.head: subprocess.Popen[bytes] | None = None
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def start_head(self, *more: str) -> None:
+        """Starts it and waits until it answers; again on the same port where one was lost."""
+        self.head = self._start(
+            "head",
+            "--head",
+            f"--port={self._port}",
+            f"--temp-dir={self._folder / 'ray'}",
+            f"--ray-client-server-port={free_port()}",
+            "--include-dashboard=false",
+            "--num-cpus=0",
+            '--resources={"head": 1}',
+            *more,
+        )
+        if not came_true(self.answers, PATIENCE_SECONDS):
+            raise AssertionError(f"the head did not start within {PATIENCE_SECONDS:.0f} s, see {self._folder}/head.log")
+
+    def add_node(self) -> "subprocess.Popen[bytes]":
+        """Starts another node; it joins when it is ready."""
+        node = self._start("node", f"--address={self.address}", "--num-cpus=1", "--num-gpus=1")
+        self.nodes.append(node)
+        return node
+
+    def answers(self) -> bool:
+        """Whether the head does."""
+        try:
+            check_address(self.address)
+        except InputError:
+            return False
+        return True
+
+    def node_of(self, pid: int) -> "subprocess.Popen[bytes] | None":
+        """The node on which a process runs."""
+        return next((node for node in self.nodes if pid in family(node.pid)), None)
+
+    def drop(self, node: "subprocess.Popen[bytes]") -> None:
+        """The machine vanishes, with everything that runs on it."""
+        self.nodes.remove(node)
+        _kill(node)
+
+    def drop_head(self) -> None:
+        """The head's machine vanishes."""
+        assert self.head is not None
+        _kill(self.head)
+
+    def drop_lost_nodes(self) -> int:
+        """Takes those off the list that ended by themselves, as nodes do that their head gave up; how many."""
+        lost = [node for node in self.nodes if node.poll() is not None or raylet_of(node) is None]
+        for node in lost:
+            self.drop(node)
+        return len(lost)
+
+    def stop(self) -> None:
+        """Ends everything as a person would, who takes a minute at most."""
+        started = [*self.nodes, *([self.head] if self.head else [])]
+        signalled([process.pid for process in started], signal.SIGTERM)
+        came_true(lambda: not any(runs(process.pid) for process in started), 60.0)
+        for process in started:
+            _kill(process)
+
+    def _start(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
+        with (self._folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*RAY, f"--node-ip-address={HOST}", "--object-store-memory=100000000", *PORTS, *options],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
+            )
+
+
+def raylet_of(node: "subprocess.Popen[bytes]") -> int | None:
+    """The number of a node's raylet, once it runs."""
+    return next((each.pid for each in below(node.pid) if "/raylet/raylet " in each.command), None)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    signalled(family(process.pid), signal.SIGKILL)
+    process.wait(timeout=30)
