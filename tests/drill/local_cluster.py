@@ -9,15 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from drill.processes import below, came_true, family, runs, signalled
-from gapctl.errors import InputError
-from gapctl.sweep.address import check_address
 
-PATIENCE_SECONDS: Final = 300.0
+PATIENCE_SECONDS: Final = 600.0
+UP: Final = "Ray runtime started."
+"""What `ray start` says then."""
 HOST: Final = "127.0.0.1"
 RAY: Final = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats")
 PORTS: Final = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
@@ -51,36 +52,37 @@ class LocalCluster:
         }
         self.head: subprocess.Popen[bytes] | None = None
         self.nodes: list[subprocess.Popen[bytes]] = []
+        self._started, self._logs = 0, dict[int, Path]()
 
     def start_head(self, *more: str) -> None:
-        """Starts it and waits until it answers; again on the same port where one was lost."""
-        self.head = self._start(
-            "head",
-            "--head",
-            f"--port={self._port}",
-            f"--temp-dir={self._folder / 'ray'}",
-            f"--ray-client-server-port={free_port()}",
-            "--include-dashboard=false",
-            "--num-cpus=0",
-            '--resources={"head": 1}',
-            *more,
-        )
-        if not came_true(self.answers, PATIENCE_SECONDS):
-            raise AssertionError(f"the head did not start within {PATIENCE_SECONDS:.0f} s, see {self._folder}/head.log")
+        """Starts it and waits until it runs; again on the same port where one was lost.
+
+        Ray gives a node half a minute to come up, which is too short on a busy machine: it is tried again then.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            self.head = self._start(
+                "head",
+                "--head",
+                f"--port={self._port}",
+                f"--temp-dir={self._folder / 'ray'}",
+                f"--ray-client-server-port={free_port()}",
+                "--include-dashboard=false",
+                "--num-cpus=0",
+                '--resources={"head": 1}',
+                *more,
+            )
+            came_true(lambda: self._is_up(self.head) or self.head.poll() is not None, PATIENCE_SECONDS)
+            if self._is_up(self.head):
+                return
+            self.drop_head()
+        raise AssertionError(f"the head did not start within {PATIENCE_SECONDS:.0f} s, see {self._folder}/head.*.log")
 
     def add_node(self) -> "subprocess.Popen[bytes]":
         """Starts another node; it joins when it is ready."""
         node = self._start("node", f"--address={self.address}", "--num-cpus=1", "--num-gpus=1")
         self.nodes.append(node)
         return node
-
-    def answers(self) -> bool:
-        """Whether the head does."""
-        try:
-            check_address(self.address)
-        except InputError:
-            return False
-        return True
 
     def node_of(self, pid: int) -> "subprocess.Popen[bytes] | None":
         """The node on which a process runs."""
@@ -96,12 +98,12 @@ class LocalCluster:
         assert self.head is not None
         _kill(self.head)
 
-    def drop_lost_nodes(self) -> int:
-        """Takes those off the list that ended by themselves, as nodes do that their head gave up; how many."""
-        lost = [node for node in self.nodes if node.poll() is not None or raylet_of(node) is None]
-        for node in lost:
+    def replace_lost_nodes(self, wanted: int) -> None:
+        """Starts new ones for those that ended by themselves, as nodes do whose raylet was killed or given up."""
+        for node in [node for node in self.nodes if node.poll() is not None]:
             self.drop(node)
-        return len(lost)
+        while len(self.nodes) < wanted:
+            self.add_node()
 
     def stop(self) -> None:
         """Ends everything as a person would, who takes a minute at most."""
@@ -112,14 +114,21 @@ class LocalCluster:
             _kill(process)
 
     def _start(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
-        with (self._folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
+        self._started += 1
+        log = self._folder / f"{name}.{self._started}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
                 [*RAY, f"--node-ip-address={HOST}", "--object-store-memory=100000000", *PORTS, *options],
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 env=self.environment,
                 start_new_session=True,
             )
+        self._logs[process.pid] = log
+        return process
+
+    def _is_up(self, process: "subprocess.Popen[bytes]") -> bool:
+        return process.poll() is None and UP in self._logs[process.pid].read_text(errors="replace")
 
 
 def raylet_of(node: "subprocess.Popen[bytes]") -> int | None:

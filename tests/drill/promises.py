@@ -11,9 +11,8 @@ from drill.local_cluster import LocalCluster
 from gapctl.ledger import Ledger
 from gapctl.ledger.lease import LEASE
 from gapctl.ledger.trial_folder import FAILURE, RESULT
-from gapctl.training.member import NOT_METRICS
 
-MEASURED: Final = frozenset(NOT_METRICS) - {"samples_seen"}
+MEASURED: Final = frozenset({"seconds", "data/wait_share"})
 """Columns of a history that no two runs of a trial have alike."""
 
 RESERVED: Final = """

@@ -27,7 +27,8 @@ NODES: Final = 2
 SPARE: Final = 1
 """Trials at the end that no fault waits for, so that the last one still finds something in training."""
 END_SECONDS: Final = 60.0
-MEGABYTES: Final = 160
+MEGABYTES_A_TRIAL: Final = 20
+"""Of the small disk: a sweep on a cluster asks for room for the checkpoints of all trials at once."""
 Tell = Callable[[str], None]
 
 
@@ -53,7 +54,7 @@ def drill(folder: Path, faults: Sequence[Fault], size: Size, tell: Tell = print)
     with (
         pytest.MonkeyPatch.context() as patch,
         object_store() as store,
-        small_disk(folder / "disk", patch, MEGABYTES) as disk,
+        small_disk(folder / "disk", patch, 100 + MEGABYTES_A_TRIAL * size.trials) as disk,
     ):
         tracking = TrackingServer(disk.folder if size.in_bucket else folder)
         cluster = LocalCluster(folder)
@@ -65,8 +66,7 @@ def drill(folder: Path, faults: Sequence[Fault], size: Size, tell: Tell = print)
         try:
             tracking.start()
             cluster.start_head()
-            for _ in range(NODES):
-                cluster.add_node()
+            cluster.replace_lost_nodes(NODES)
             outcome = Outcome(size.trials, _quietly(quiet, cluster, size.longest))
             tell(f"the quiet sweep took {outcome.quiet_seconds:.0f} s")
             attended = _Attended(cluster, drilled, size, outcome, tell)
@@ -92,7 +92,12 @@ def _quietly(sweep: DrilledSweep, cluster: LocalCluster, longest: float) -> floa
     """Seconds that it takes without a fault."""
     began = time.monotonic()
     sweep.start(cluster.address, cluster.environment)
-    if not came_true(lambda: sweep.code() is not None, longest) or sweep.code() != 0:
+
+    def ended() -> bool:
+        cluster.replace_lost_nodes(NODES)
+        return sweep.code() is not None
+
+    if not came_true(ended, longest) or sweep.code() != 0:
         raise AssertionError(f"the quiet sweep did not end well: {sweep.log.read_text()}")
     return time.monotonic() - began
 
@@ -175,9 +180,7 @@ class _Attended:
         return self._sweep.code() == 0
 
     def _attend(self) -> None:
-        self._cluster.drop_lost_nodes()
-        while len(self._cluster.nodes) < NODES:
-            self._cluster.add_node()
+        self._cluster.replace_lost_nodes(NODES)
         if self._sweep.code() not in (None, 0):
             self._sweep.start(self._cluster.address, self._cluster.environment)
 
