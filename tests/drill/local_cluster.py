@@ -21,8 +21,15 @@ UP: Final = "Ray runtime started."
 """What `ray start` says then."""
 HOST: Final = "127.0.0.1"
 RAY: Final = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats")
-PORTS: Final = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
+WORKERS_PORTS: Final = ("--min-worker-port=0", "--max-worker-port=0")
 """Free ones: nodes of one machine would otherwise take the same."""
+AGENTS_PORTS: Final = (
+    "--dashboard-agent-grpc-port",
+    "--dashboard-agent-listen-port",
+    "--metrics-export-port",
+    "--runtime-env-agent-port",
+)
+"""Where they are not said, a raylet waits for its agents to choose them, and crashes if they need more than 15 s."""
 
 
 def free_port() -> int:
@@ -54,10 +61,11 @@ class LocalCluster:
         self.nodes: list[subprocess.Popen[bytes]] = []
         self._started, self._logs = 0, dict[int, Path]()
 
-    def start_head(self, *more: str) -> None:
+    def start_head(self, *more: str, cpus: int = 0) -> None:
         """Starts it and waits until it runs; again on the same port where one was lost.
 
-        Ray gives a node half a minute to come up, which is too short on a busy machine: it is tried again then.
+        Ray gives a node half a minute to come up, which is too short on a busy machine: it is tried again then. Without
+        `more`, which may have it scale, it has no process that would.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
@@ -68,9 +76,9 @@ class LocalCluster:
                 f"--temp-dir={self._folder / 'ray'}",
                 f"--ray-client-server-port={free_port()}",
                 "--include-dashboard=false",
-                "--num-cpus=0",
+                f"--num-cpus={cpus}",
                 '--resources={"head": 1}',
-                *more,
+                *(more or ["--no-monitor"]),
             )
             came_true(lambda: self._is_up(self.head) or self.head.poll() is not None, PATIENCE_SECONDS)
             if self._is_up(self.head):
@@ -116,9 +124,10 @@ class LocalCluster:
     def _start(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
         self._started += 1
         log = self._folder / f"{name}.{self._started}.log"
+        ports = [*WORKERS_PORTS, *(f"{option}={free_port()}" for option in AGENTS_PORTS)]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*RAY, f"--node-ip-address={HOST}", "--object-store-memory=100000000", *PORTS, *options],
+                [*RAY, f"--node-ip-address={HOST}", "--object-store-memory=100000000", *ports, *options],
                 stdout=output,
                 stderr=output,
                 env=self.environment,
