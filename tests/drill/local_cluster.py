@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from drill.processes import below, came_true, family, runs, signalled
+from drill.processes import LOOK_SECONDS, below, came_true, family, runs, signalled
 
 PATIENCE_SECONDS: Final = 600.0
 UP: Final = "Ray runtime started."
@@ -30,6 +31,10 @@ AGENTS_PORTS: Final = (
     "--runtime-env-agent-port",
 )
 """Where they are not said, a raylet waits for its agents to choose them, and crashes if they need more than 15 s."""
+LISTEN_OPTION: Final = "--dashboard-agent-listen-port"
+LISTEN_PORT: Final = "dashboard_agent_listen_port"
+"""The file, by node, in which a raylet looks for this one although it is said."""
+NODE_ID: Final = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"
 
 
 def free_port() -> int:
@@ -124,17 +129,29 @@ class LocalCluster:
     def _start(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
         self._started += 1
         log = self._folder / f"{name}.{self._started}.log"
-        ports = [*WORKERS_PORTS, *(f"{option}={free_port()}" for option in AGENTS_PORTS)]
+        chosen = {option: free_port() for option in AGENTS_PORTS}
+        ports = [*WORKERS_PORTS, *(f"{option}={port}" for option, port in chosen.items())]
+        environment = {NODE_ID: secrets.token_hex(28), **self.environment}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*RAY, f"--node-ip-address={HOST}", "--object-store-memory=100000000", *ports, *options],
                 stdout=output,
                 stderr=output,
-                env=self.environment,
+                env=environment,
                 start_new_session=True,
             )
         self._logs[process.pid] = log
+        said = (process, f"{LISTEN_PORT}_{environment[NODE_ID]}", str(chosen[LISTEN_OPTION]))
+        threading.Thread(target=self._say_port, args=said, daemon=True).start()
         return process
+
+    def _say_port(self, process: "subprocess.Popen[bytes]", name: str, port: str) -> None:
+        """Says in the agent's place on which port it will listen, until the node is up."""
+        while process.poll() is None and not self._is_up(process):
+            for session in (self._folder / "ray").glob("session_2*"):
+                if not (session / name).exists():
+                    (session / name).write_text(port)
+            time.sleep(LOOK_SECONDS)
 
     def _is_up(self, process: "subprocess.Popen[bytes]") -> bool:
         return process.poll() is None and UP in self._logs[process.pid].read_text(errors="replace")
