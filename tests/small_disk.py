@@ -37,10 +37,10 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, megabytes: int = MEGABYTES) -> Iterator[SmallDisk]:
     """The disk, empty."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     made = SmallDisk(folder, subprocess.run(mount, capture_output=True, check=False).returncode == 0)
     if not made.real:
         monkeypatch.setattr(disk.os, "fsync", lambda file: _refuse() if made.full else None)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.errors import InputError
+from drill.local_cluster import LocalCluster
 from gapctl.ledger import Ledger
-from gapctl.sweep.address import check_address
 from sweep_without_ray import plan_of
 from sweeping import LONGEST_SECONDS, kill_all, start_sweep, wait_until
 from trained_alone import plan_trials, trained_alone
@@ -27,33 +25,17 @@ LONG = ("base.train.samples=12_800", "base.evaluate.every=12_800", "base.evaluat
 
 
 @pytest.fixture
-def cluster() -> Iterator[str]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a Ray with two CPUs, which both sweeps join: one start takes as long as the trainings."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
-    options = ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     with tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        head = subprocess.Popen(
-            [*command, *options, f"--temp-dir={folder}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        made = LocalCluster(Path(folder))
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
         try:
-            wait_until(lambda: answers(f"127.0.0.1:{port}"), head)
-            yield f"127.0.0.1:{port}"
+            made.start_head(cpus=2)
+            yield made.address
         finally:
-            kill_all(head)
-
-
-def answers(address: str) -> bool:
-    try:
-        check_address(address)
-    except InputError:
-        return False
-    return True
+            made.stop()
 
 
 def settings(*changes: str) -> list[str]:
@@ -107,6 +89,7 @@ def test_two_processes_with_the_same_plan_train_each_trial_once_those_that_other
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2_400)
 def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path, cluster: str) -> None:
     options = [*settings(*SHORT, *PREPARED), "--address", cluster]
     sweeps = [start_sweep(tmp_path, *options) for _ in range(2)]

@@ -1,0 +1,71 @@
+"""The sweep of the drill: its file, its plan, and its command, which is given again whenever it ended too early."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from gapctl.cli.context import fingerprint_of
+from gapctl.plan.make import make_plan
+from gapctl.plan.trials import Plan
+from gapctl.spec.load import load_sweep
+
+SWEEP = """\
+name: {name}
+question: Does a sweep keep its numbers whatever happens to its cluster?
+base:
+  model: {{preset: mad-tiny, embed_dim: 64}}
+  train: {{samples: {samples}, batch_size: 128}}
+  evaluate: {{every: {every}, gallery: 64}}
+vary:
+  data.captions.attributes: [0, 5]
+seeds: {seeds}
+hypotheses:
+  - id: gap
+    claim: Captions that say everything give another gap than captions that name the digit alone.
+    test: contrast
+    response: gap/rmg
+    factor: data.captions.attributes
+    between: [0, 5]
+    direction: either
+    smallest_effect: 0.02
+"""
+EVALUATIONS = 2
+
+
+class DrilledSweep:
+    """A sweep of `trials` trainings, an even number, with its ledger at `runs`; `log` has what its commands say."""
+
+    def __init__(self, folder: Path, name: str, runs: str, tracking: str, trials: int, samples: int) -> None:
+        self.name, self.file, self.log = name, folder / f"{name}.yaml", folder / f"{name}.log"
+        self.file.write_text(SWEEP.format(name=name, samples=samples, every=samples // EVALUATIONS, seeds=trials // 2))
+        self.runs, self._tracking = runs, tracking
+        self.plan: Plan = make_plan(load_sweep(self.file, None, ()), fingerprint_of)
+        self.ids = [trial.id for trial in self.plan.trials]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.commands = 0
+
+    def start(self, address: str, environment: Mapping[str, str]) -> None:
+        """Gives the command."""
+        self.commands += 1
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*self._command("sweep"), "--address", address],
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def code(self) -> int | None:
+        """The exit code of the last command, or None while it runs."""
+        return None if self.process is None else self.process.poll()
+
+    def sync(self) -> str:
+        """What `gapctl track sync` answers."""
+        done = subprocess.run(self._command("track", "sync"), capture_output=True, text=True, timeout=600, check=False)
+        return (done.stdout + done.stderr).strip()
+
+    def _command(self, *verb: str) -> list[str]:
+        places = ["--runs", self.runs, "--set", f"tracking.uri={self._tracking}"]
+        return [sys.executable, "-m", "gapctl", *verb, str(self.file), *places]

@@ -1,0 +1,47 @@
+"""The services that a sweep leans on, as they are taken away and brought back: MLflow's server and the object store."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from drill.local_cluster import HOST, free_port
+from drill.processes import family, signalled
+from gapctl.tracking import server as mlflow
+from object_store import BUCKET
+
+
+class TrackingServer:
+    """MLflow on an SQLite database in `folder`, its files in the bucket, always on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self.uri = f"http://{HOST}:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        told = {
+            mlflow.STORE: f"sqlite:///{self._folder / 'mlflow.db'}",
+            mlflow.ARTIFACT_ROOT: "mlflow-artifacts:/",
+            mlflow.ARTIFACTS_SERVED: "true",
+            mlflow.ARTIFACTS_AT: f"s3://{BUCKET}/mlflow",
+        }
+        command = ["uvicorn", "--host", HOST, "--port", str(self._port), "--log-level", "error", mlflow.APPLICATION]
+        log = self._folder / "mlflow.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **mlflow.SETTINGS, **told},
+                start_new_session=True,
+            )
+        mlflow.Server(self.uri, self._process, log).wait_until_ready()
+
+    def kill(self) -> None:
+        """Takes it away in the middle of whatever it does."""
+        if self._process is not None:
+            signalled(family(self._process.pid), signal.SIGKILL)
+            self._process.wait(timeout=30)
