@@ -189,7 +189,7 @@ def test_a_status_in_json_has_every_trial_with_its_state(in_every_state: Path) -
     assert [list(trial) for trial in document["trials"]] == [["trial", "label", "state", "detail"]] * 5
     assert [trial["state"] for trial in document["trials"]] == STATES
     assert [trial["detail"] for trial in document["trials"]][:2] == ["62 s", f"25%, {holder}"]
-    assert document["totals"] == dict.fromkeys(STATES, 1)
+    assert document["totals"] == {**dict.fromkeys(STATES, 1), "stopped": 0}
     assert [line[:7] for line in err.splitlines()] == ["gapctl:"] * 2
 
 

@@ -149,7 +149,8 @@ def test_no_key_or_address_of_one_person_is_in_it() -> None:
 
 def test_every_node_gets_the_locked_versions_and_the_head_can_start_others() -> None:
     (install,) = [command for command in CLUSTER["setup_commands"] if "-r requirements.lock" in command]
-    locked = (REPOSITORY / "requirements-cluster.lock").read_text(encoding="utf-8")
+    names = ("requirements.lock", "requirements-cluster.lock")
+    locked = "\n".join((REPOSITORY / name).read_text(encoding="utf-8") for name in names)
 
     assert "-r requirements-cluster.lock" in install
     for package in ("boto3", "google-api-python-client", "psycopg2-binary", "s3fs", "gcsfs"):

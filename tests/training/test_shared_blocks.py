@@ -99,7 +99,7 @@ def test_a_shared_parameters_gradient_is_the_difference_that_a_small_change_make
 
 
 def test_encoders_of_other_widths_or_kinds_are_refused_with_those_that_fit() -> None:
-    with pytest.raises(ValidationError, match=r"whose encoders differ .* preset mad-tiny or pairs-small"):
+    with pytest.raises(ValidationError, match=r"whose encoders differ .* preset mad-tiny or mad-patch4 or pairs-small"):
         Model(preset="vit-b-32", shared="blocks")
     assert not DEEPER._replace(image=TINY_RESNET.image).has_like_blocks
 

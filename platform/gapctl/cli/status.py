@@ -39,7 +39,7 @@ def status_command(
 
     ledger = Ledger(runs)
     plan = plan_in(file, scale, overrides, ledger)
-    rows = statuses(ledger, plan.trainings)
+    rows = statuses(ledger, plan.trainings, searched=plan.sweep.spec.search is not None)
     if as_json:
         typer.echo(json.dumps({"trials": [row._asdict() for row in rows], "totals": _totals(rows)}, indent=1))
     else:
@@ -51,8 +51,8 @@ def status_command(
         raise typer.Exit(1)
 
 
-def statuses(ledger: "Ledger", trials: Sequence["Trial"]) -> list[TrialStatus]:
-    """What the ledger says of each trial."""
+def statuses(ledger: "Ledger", trials: Sequence["Trial"], *, searched: bool) -> list[TrialStatus]:
+    """What the ledger says of each trial; only a search stops any."""
     from gapctl.ledger.lease import LEASE
     from gapctl.ledger.trial_folder import FAILURE, STOPPED
 
@@ -60,10 +60,10 @@ def statuses(ledger: "Ledger", trials: Sequence["Trial"]) -> list[TrialStatus]:
     unfinished = [trial.id for trial, result in zip(trials, results, strict=True) if result is None]
     failures = dict(zip(unfinished, ledger.contents(unfinished, FAILURE), strict=True))
     leases = dict(zip(unfinished, ledger.contents(unfinished, LEASE), strict=True))
-    stops = dict(zip(unfinished, ledger.contents(unfinished, STOPPED), strict=True))
+    stops = dict(zip(unfinished, ledger.contents(unfinished, STOPPED), strict=True)) if searched else {}
 
     def status(trial: "Trial", result: "Result | WorkError | None") -> TrialStatus:
-        ended = _ended(result) or _failed(ledger, trial, failures[trial.id]) or _stopped(stops[trial.id])
+        ended = _ended(result) or _failed(ledger, trial, failures[trial.id]) or _stopped(stops.get(trial.id))
         return TrialStatus(trial.id, trial.label, *(ended or _going_on(trial, leases[trial.id])))
 
     return [status(trial, result) for trial, result in zip(trials, results, strict=True)]
