@@ -104,12 +104,10 @@ def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_pa
     trials = plan_trials(*SHORT, *PREPARED)
     assert finished == {trial.id for trial in trials} | {str(trial.parent) for trial in trials}
     assert {trial_id: len(each) for trial_id, each in holders.items()} == dict.fromkeys(finished, 1)
-    assert len({run for each in holders.values() for run in each.values()}) == 2
     assert not list((tmp_path / "runs").glob("*/lease.json"))
     for output in outputs:
         assert "report: " in output
         assert "6 of 6 trials to train" in output
-    assert any("(another sweep)" in output for output in outputs)
 
 
 def start_training(runs: Path, trial_id: str) -> "subprocess.Popen[str]":
