@@ -10,7 +10,8 @@ import pytest
 from gapctl.ledger import Claimant, Lease, Ledger, Result
 from gapctl.sweep import search_rounds
 from gapctl.sweep.others import Others
-from gapctl.sweep.search_rounds import SearchOutcome, SearchRounds
+from gapctl.sweep.rounds import Outcome as SearchOutcome
+from gapctl.sweep.search_rounds import SearchRounds
 from searches import METRIC, course_of, loaded, train
 
 OURS, THEIRS = Claimant("ours", "tune"), Claimant("theirs", "tune")

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -13,11 +11,9 @@ if TYPE_CHECKING:
     from gapctl.plan.trials import Plan
     from gapctl.sweep.allowance import Allowance
     from gapctl.sweep.course import Course
+    from gapctl.sweep.rounds import Outcome
     from gapctl.sweep.search_lines import SearchLines
-    from gapctl.sweep.search_rounds import SearchOutcome
     from gapctl.tracking.tracker import Tracker
-
-INTERRUPTED = 130
 
 
 def run_search_of(
@@ -25,6 +21,7 @@ def run_search_of(
 ) -> None:
     """Runs the search of a plan that `plan_for` made and checked; exits as a sweep does."""
     from gapctl.cli.context import fingerprint_of
+    from gapctl.cli.ending import conclude
     from gapctl.plan.search import search_of, study_name
     from gapctl.sweep.course import Course
     from gapctl.sweep.search import alone, study_file
@@ -52,7 +49,9 @@ def run_search_of(
             console.print(f"study: {file}", highlight=False, markup=False, soft_wrap=True)
         tracked = tracker.close()
     stopped = _stopped_text(course, allowance) if outcome.interrupted and allowance.reached else None
-    _conclude(course, outcome, stopped, tracked.problem, console)
+    problems = [*course.damaged.values(), *course.elsewhere.values(), tracked.problem]
+    labels = {trial.id: trial.label for trial in course.trials.values()}
+    conclude(problems, outcome, labels, stopped, console)
 
 
 def _make_room(plan: "Plan", ledger: "Ledger", address: str | None, console: "Console") -> None:
@@ -104,68 +103,41 @@ def _train(
     allowance: "Allowance",
     address: str | None,
     console: "Console",
-) -> "SearchOutcome":
+) -> "Outcome":
+    from gapctl.cli.ending import within
+    from gapctl.cli.find_cluster import find_cluster
     from gapctl.cli.preparing import load_data
+    from gapctl.sweep.rounds import Outcome
     from gapctl.sweep.search import run_search
-    from gapctl.sweep.search_rounds import SearchOutcome
     from gapctl.sweep.tracked import Tracked
 
     if course.complete:
-        return SearchOutcome()
-    if allowance.reached:
-        return SearchOutcome(interrupted=True)
+        return Outcome()
+    find_cluster(address, console)
     data = plan.sweep.spec.base.data
-    try:
-        with allowance:
-            return run_search(
-                course,
-                ledger,
-                resources=plan.sweep.spec.resources,
-                data={data.address: load_data(data, console, announce=True)},
-                watchers=[lines, Tracked(tracker)],
-                address=address,
-                stopped=lambda: bool(allowance.reached),
-            )
-    except KeyboardInterrupt:
-        if allowance.reached:
-            return SearchOutcome(interrupted=True)
-        raise
+
+    def train() -> "Outcome":
+        return run_search(
+            course,
+            ledger,
+            resources=plan.sweep.spec.resources,
+            data={data.address: load_data(data, console, announce=True)},
+            watchers=[lines, Tracked(tracker)],
+            address=address,
+            stopped=lambda: bool(allowance.reached),
+        )
+
+    return within(allowance, train)
 
 
 def _show(plan: "Plan", record: "SearchRecord", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
     """The best point and the table, on the terminal, in MLflow and in the report."""
     from gapctl.cli.artifacts import REPORT, search_findings
+    from gapctl.cli.ending import keep_report
     from gapctl.cli.search_table import print_search
 
     print_search(plan, record)
     tracker.catch_up()
     findings = search_findings(plan, record, ledger)
     tracker.tell(findings)
-    where = ledger.keep_report(plan, findings.files[REPORT])
-    lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
-    console.print(lines, highlight=False, markup=False, soft_wrap=True)
-
-
-def _conclude(
-    course: "Course",
-    outcome: "SearchOutcome",
-    stopped: str | None,
-    tracking_problem: str | None,
-    console: "Console",
-) -> None:
-    problems = [*course.damaged.values(), *course.elsewhere.values(), *filter(None, [tracking_problem, stopped])]
-    problems += [
-        f"{course.trials[trial_id].label} ({trial_id}) failed: {message.strip().splitlines()[-1]}; its traceback is in "
-        f"{trial_id}/failure.txt of the runs folder, and the same command tries it again"
-        for trial_id, message in outcome.failures.items()
-    ]
-    for problem in problems:
-        typer.echo(f"gapctl: {problem}", err=True)
-    if outcome.interrupted and stopped is None:
-        console.print(
-            "Interrupted; what was in training is checkpointed, and the same command goes on from there",
-            highlight=False,
-        )
-        raise typer.Exit(INTERRUPTED)
-    if problems:
-        raise typer.Exit(1)
+    keep_report(plan, findings.files[REPORT], ledger, console)

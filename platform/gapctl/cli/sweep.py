@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
-from gapctl.errors import WorkError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from gapctl.sweep.rounds import Outcome
     from gapctl.sweep.run import Remainder
     from gapctl.tracking.tracker import Tracker
-
-INTERRUPTED = 130
-ACCIDENT = f"{WorkError.__module__}.{WorkError.__qualname__}: "
-"""How the last line of a traceback begins that a ledger brought about which could not be read or written."""
 
 
 def sweep_command(
@@ -35,11 +30,12 @@ def sweep_command(
     from rich.console import Console
 
     from gapctl.cli.context import plan_for
+    from gapctl.cli.ending import conclude
+    from gapctl.cli.find_cluster import find_cluster
     from gapctl.cli.limits import allowance_of, stopped_text
     from gapctl.cli.room import check_room, clear_leftovers, rooms_for
     from gapctl.data.mad.store import available_cores
     from gapctl.ledger import Ledger
-    from gapctl.sweep.address import check_address
     from gapctl.sweep.offer import check_this_machine
     from gapctl.tracking.tracker import Tracker
     from gapctl.tracking.uri import check_uri
@@ -57,10 +53,8 @@ def sweep_command(
         return
     ledger.declare(plan)
     todo = _todo(plan, ledger, console)
-    if todo.left and address is not None:
-        with console.status(f"looking for a Ray cluster at {address}"):
-            check_address(address)
     if todo.left:
+        find_cluster(address, console)
         clear_leftovers(plan, ledger, console)
         check_room(rooms_for(plan, todo.left, ledger, address), console, estimated_high=address is not None)
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
@@ -70,7 +64,8 @@ def sweep_command(
             _judge(plan, ledger, tracker, console)
         tracked = tracker.close()
     stopped = stopped_text(plan, ledger, allowance) if outcome.interrupted and allowance.reached else None
-    _conclude(plan, todo, outcome, stopped, [*filter(None, [tracked.problem])], console)
+    labels = {trial.id: trial.label for trial in plan.trainings}
+    conclude([*todo.damaged.values(), tracked.problem], outcome, labels, stopped, console)
 
 
 def _todo(plan: "Plan", ledger: "Ledger", console: "Console") -> "Remainder":
@@ -94,6 +89,7 @@ def _train(
     address: str | None,
     console: "Console",
 ) -> "Outcome":
+    from gapctl.cli.ending import within
     from gapctl.cli.preparing import load_data
     from gapctl.sweep.live import LiveTable
     from gapctl.sweep.log_lines import LogLines
@@ -102,12 +98,13 @@ def _train(
     from gapctl.sweep.sweep_gauges import SweepGauges
     from gapctl.sweep.tracked import Tracked
 
-    if not todo.left or allowance.reached:
-        return Outcome(interrupted=bool(todo.left))
+    if not todo.left:
+        return Outcome()
     gauges = SweepGauges(plan.sweep.spec.name, todo.left, len(todo.done))
     shown = LiveTable if console.is_terminal else LogLines
-    try:
-        with allowance, shown(todo.left, len(todo.done), console) as display:
+
+    def train() -> "Outcome":
+        with shown(todo.left, len(todo.done), console) as display:
             return run_trials(
                 todo.left,
                 ledger,
@@ -118,16 +115,15 @@ def _train(
                 address=address,
                 stopped=lambda: bool(allowance.reached),
             )
-    except KeyboardInterrupt:
-        if allowance.reached:
-            return Outcome(interrupted=True)
-        raise
+
+    return within(allowance, train)
 
 
 def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
     from gapctl.analysis.analyze import analyze
     from gapctl.cli.artifacts import REPORT, findings_of
     from gapctl.cli.background import background_of
+    from gapctl.cli.ending import keep_report
     from gapctl.cli.verdict_table import print_verdicts
     from gapctl.ledger import AsRead
 
@@ -139,36 +135,4 @@ def _judge(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console
     tracker.catch_up()  # so that the report links to every run
     findings = findings_of(analysis, background_of(plan, as_read))
     tracker.tell(findings)
-    where = ledger.keep_report(plan, findings.files[REPORT])
-    lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
-    console.print(lines, highlight=False, markup=False, soft_wrap=True)
-
-
-def _conclude(
-    plan: "Plan", todo: "Remainder", outcome: "Outcome", stopped: str | None, others: "list[str]", console: "Console"
-) -> None:
-    problems = [*todo.damaged.values(), *filter(None, [*others, stopped])]
-    labels = {trial.id: trial.label for trial in plan.trainings}
-    problems += [
-        f"{labels[trial_id]} ({trial_id}) {_what_became(trial_id, message)}"
-        for trial_id, message in outcome.failures.items()
-    ]
-    for problem in problems:
-        typer.echo(f"gapctl: {problem}", err=True)
-    if outcome.interrupted and stopped is None:
-        console.print(
-            "Interrupted; what was in training is checkpointed, and the same command goes on from there",
-            highlight=False,
-        )
-        raise typer.Exit(INTERRUPTED)
-    if problems:
-        raise typer.Exit(1)
-
-
-def _what_became(trial_id: str, message: str) -> str:
-    """A training that was wrong has a traceback to look at; one whose ledger failed it has a reason, and goes on."""
-    last = message.strip().splitlines()[-1]
-    if last.startswith(ACCIDENT):
-        return f"was not finished: {last.removeprefix(ACCIDENT)}"
-    where = f"its traceback is in {trial_id}/failure.txt of the runs folder"
-    return f"failed: {last}; {where}, and the same command tries it again"
+    keep_report(plan, findings.files[REPORT], ledger, console)

@@ -1,11 +1,10 @@
 """Runs what is left of a plan and tells what became of it."""
 
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Claimant, Ledger, Result
@@ -16,10 +15,9 @@ from gapctl.spec.data import Data
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
-from gapctl.sweep.losses import RETRIES
 from gapctl.sweep.others import Others
 from gapctl.sweep.rounds import Outcome, Rounds, Trained
-from gapctl.sweep.signals import signals_restored
+from gapctl.sweep.tuning import Asked, fit
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
@@ -32,17 +30,6 @@ class Remainder:
     done: tuple[Trial, ...]
     left: tuple[Trial, ...]
     damaged: Mapping[str, str]
-
-
-class _Asked(NamedTuple):
-    """What all rounds of a sweep train with."""
-
-    ledger: Ledger
-    claimant: Claimant
-    resources: Resources
-    data: "Mapping[str, Material]"
-    watchers: Sequence[Watcher]
-    scratch: str
 
 
 def remainder(plan: Plan, ledger: Ledger) -> Remainder:
@@ -75,52 +62,16 @@ def run_trials(
         for place, config in {trial.config.data.address: trial.config.data for trial in trials}.items()
     }
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        asked = _Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch)
+        asked = Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch)
         return Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), stopped).run()
 
 
-def _tune(asked: _Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+def _tune(asked: Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
     from ray import tune
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
-    from gapctl.sweep.callback import TuneEvents
-    from gapctl.sweep.offer import request_of
     from gapctl.sweep.worker import TrialWorker
 
-    resources = asked.resources
-    packs = packed(trials, resources.pack)
     by_id = {trial.id: trial for trial in trials}
-    events = TuneEvents(by_id, asked.ledger, asked.watchers, asked.claimant.run)
-    request = request_of(resources)
-    shared = {
-        "trials": by_id,
-        "data": asked.data,
-        "runs": asked.ledger.everywhere,
-        "threads": resources.cpus,
-        "gpu": request.gpu,
-        "readers": resources.readers,
-        "workers": resources.workers,
-        "claimant": asked.claimant,
-        "expired": expired,
-    }
-    trainable = tune.with_parameters(TrialWorker, **shared)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory(request.bundles)),
-        param_space={"pack": tune.grid_search([[trial.id for trial in pack] for pack in packs])},
-        tune_config=tune.TuneConfig(
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: trial.config["pack"][0],
-            max_concurrent_trials=request.at_once,
-        ),
-        run_config=tune.RunConfig(
-            name="sweep",
-            storage_path=asked.scratch,
-            verbose=0,
-            callbacks=[events],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-        ),
-    )
-    with signals_restored():
-        tuner.fit()
+    packs = [[trial.id for trial in pack] for pack in packed(trials, asked.resources.pack)]
+    events = fit(asked, TrialWorker, by_id, expired, told=by_id, param_space={"pack": tune.grid_search(packs)})
     return Trained(events.finished, events.failures, events.held)

@@ -1,47 +1,31 @@
 """Runs what is left of a search on Ray Tune: points are drawn as there is room, and the worst are stopped early."""
 
 import fcntl
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from gapctl.errors import InputError
 from gapctl.ledger import Claimant, Ledger
 from gapctl.spec.sweep import Resources
-from gapctl.sweep.callback import TuneEvents
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.course import Course
 from gapctl.sweep.events import Watcher
-from gapctl.sweep.losses import RETRIES
-from gapctl.sweep.offer import request_of
 from gapctl.sweep.others import Others
-from gapctl.sweep.search_rounds import SearchOutcome, SearchRounds
-from gapctl.sweep.signals import signals_restored
+from gapctl.sweep.rounds import Outcome
+from gapctl.sweep.search_rounds import SearchRounds
+from gapctl.sweep.tuning import Asked, fit
 from gapctl.sweep.worker import TrialWorker
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
-
-
-class _Asked(NamedTuple):
-    """What all rounds of a search train with."""
-
-    course: Course
-    ledger: Ledger
-    claimant: Claimant
-    resources: Resources
-    data: "Mapping[str, Material]"
-    watchers: Sequence[Watcher]
-    scratch: str
 
 
 def run_search(
@@ -53,54 +37,20 @@ def run_search(
     watchers: Sequence[Watcher],
     address: str | None,
     stopped: Callable[[], bool] = bool,
-) -> SearchOutcome:
+) -> Outcome:
     """Trains the points of a course on Ray until it has no more, and waits for what other sweeps train of them.
 
     `data` is by address, and shared by all. Once `stopped` says so no round begins.
     """
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
-        asked = _Asked(course, ledger, claimant, resources, data, watchers, scratch)
-        return SearchRounds(course, watchers, partial(_tune, asked), Others(ledger), stopped).run()
+        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch)
+        return SearchRounds(course, watchers, partial(_tune, course, asked), Others(ledger), stopped).run()
 
 
-def _tune(asked: _Asked, expired: Mapping[str, bytes]) -> Mapping[str, str]:
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
-    course, request = asked.course, request_of(asked.resources)
-    events = TuneEvents(course.trials, asked.ledger, [course, *asked.watchers], asked.claimant.run)
-    shared = {
-        "trials": {},
-        "data": asked.data,
-        "runs": asked.ledger.everywhere,
-        "threads": asked.resources.cpus,
-        "gpu": request.gpu,
-        "readers": asked.resources.readers,
-        "workers": asked.resources.workers,
-        "claimant": asked.claimant,
-        "expired": expired,
-    }
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(PointWorker, **shared), tune.PlacementGroupFactory(request.bundles)),
-        tune_config=tune.TuneConfig(
-            search_alg=Points(course),
-            scheduler=Stops(course),
-            num_samples=-1,
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: trial.config["pack"][0],
-            max_concurrent_trials=request.at_once,
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=asked.scratch,
-            verbose=0,
-            callbacks=[events],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-        ),
-    )
-    with signals_restored():
-        tuner.fit()
-    return events.failures
+def _tune(course: Course, asked: Asked, expired: Mapping[str, bytes]) -> Mapping[str, str]:
+    choosing: dict[str, Any] = {"search_alg": Points(course), "scheduler": Stops(course), "num_samples": -1}
+    return fit(asked, PointWorker, course.trials, expired, told={}, **choosing).failures
 
 
 class PointWorker(TrialWorker):

@@ -2,21 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from gapctl.ledger import Lease
 from gapctl.sweep.course import Course
 from gapctl.sweep.events import Watcher
 from gapctl.sweep.others import LOOK_SECONDS, FailedElsewhere, Free, Others, Standing
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """What a search did: failures by trial id, and whether it was stopped before its end."""
-
-    failures: Mapping[str, str] = field(default_factory=dict)
-    interrupted: bool = False
-
+from gapctl.sweep.rounds import Outcome
 
 TrainPoints = Callable[[Mapping[str, bytes]], Mapping[str, str]]
 """Trains what a course hands out; takes leases that expired, by trial, which it may take over, and returns failures."""
@@ -40,13 +31,13 @@ class SearchRounds:
         self._expired: dict[str, bytes] = {}
         self._failures: dict[str, str] = {}
 
-    def run(self) -> SearchOutcome:
+    def run(self) -> Outcome:
         """Until every point has ended, or the search is interrupted."""
         going_on = not self._stopped()
         while going_on:
             self._failures |= self._train(self._expired)
             going_on = self._more_to_train()
-        return SearchOutcome(self._failures, interrupted=not self._course.complete)
+        return Outcome(self._failures, interrupted=not self._course.complete)
 
     def _more_to_train(self) -> bool:
         """Waits while all that is left is held by others; whether they let go of any of it."""
