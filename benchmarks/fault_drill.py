@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from drill.run import Size, drill
 from drill.schedule import LONG, SHORT, schedule
 
-SAMPLES: Final = 2_560
+SAMPLES: Final = 81_920
 
 
 def main() -> None:

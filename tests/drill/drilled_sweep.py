@@ -30,7 +30,7 @@ hypotheses:
     direction: either
     smallest_effect: 0.02
 """
-EVALUATIONS = 2
+EVALUATIONS = 4
 
 
 class DrilledSweep:
