@@ -21,6 +21,7 @@ def background_of(plan: "Plan", ledger: "Ledger") -> "RunRecord":
 
 def run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
     """Where MLflow shows a plan's trials, as the ledger notes it; None where it does not."""
+    from gapctl.plan.as_typed import for_ui
     from gapctl.report.run_record import RunPages
     from gapctl.tracking.shown import shown_in
     from gapctl.tracking.uri import is_server
@@ -30,5 +31,5 @@ def run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
         return None
     if is_server(shown.uri):
         return RunPages(shown.uri.rstrip("/"), None, shown.pages)
-    served = shlex.join(["gapctl", "ui", str(plan.sweep.path)])
+    served = shlex.join(["gapctl", "ui", *for_ui(plan.sweep)])
     return RunPages(LOCAL_MLFLOW, served, shown.pages)

@@ -1,5 +1,6 @@
 """How a command that trains ends: within its limits, with its report kept, its problems told, and its exit code."""
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,10 @@ def within(allowance: "Allowance", train: "Callable[[], Outcome]") -> "Outcome":
 
 def keep_report(plan: "Plan", page: bytes, ledger: "Ledger", console: "Console") -> None:
     """Keeps the page in the ledger, and says where it and the runs are to be seen."""
+    from gapctl.plan.as_typed import for_ui
+
     where = ledger.keep_report(plan, page)
-    lines = f"report: {where}\nruns in MLflow: gapctl ui {plan.sweep.path}"
+    lines = f"report: {where}\nruns in MLflow: {shlex.join(['gapctl', 'ui', *for_ui(plan.sweep)])}"
     console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 

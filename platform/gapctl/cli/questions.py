@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 FolderArgument = Annotated[
     Path | None, typer.Argument(help="Their folder; the shipped one if left out.", show_default=False, metavar="FOLDER")
 ]
+
+
+FOR_A_CLUSTER: Final = 48.0
+"""Hours of this machine from which nobody would wait for it."""
 
 
 class Question(NamedTuple):
@@ -155,6 +159,11 @@ def _print(questions: Sequence[Question]) -> None:
         console.print(table)
     cores = os.cpu_count() or 1
     console.print(f"\nTimes are the planner's for this machine's {cores} {'core' if cores == 1 else 'cores'}.")
+    if any(cost.wall_hours >= FOR_A_CLUSTER for question in questions for cost in question.priced.costs.values()):
+        console.print(
+            "What takes days here is for GPUs: `gapctl cluster cost cluster.yaml --sweep FILE --scale SCALE` gives its "
+            "hours and money there."
+        )
 
 
 def duration(hours: float) -> str:

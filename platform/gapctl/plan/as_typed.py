@@ -4,7 +4,7 @@ import json
 
 from gapctl.plan.trials import Plan
 from gapctl.spec.load import Sweep
-from gapctl.spec.secrets import is_private
+from gapctl.spec.secrets import is_private, without_passwords
 from gapctl.spec.settings import Setting
 
 DEFAULT_RUNS = "runs"
@@ -31,6 +31,14 @@ def file_and_scale(sweep: Sweep) -> list[str]:
     """The words for what takes no `--set`."""
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
     return [str(sweep.path), *scale]
+
+
+def for_ui(sweep: Sweep) -> list[str]:
+    """The words for `gapctl ui`: with the store's address where the file has another, unless it holds a password."""
+    uri = sweep.spec.tracking.uri
+    overridden = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
+    plain = overridden and without_passwords(uri) == uri
+    return [*file_and_scale(sweep), *(["--uri", uri] if plain else [])]
 
 
 def _as_set(setting: Setting) -> str:

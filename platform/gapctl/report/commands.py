@@ -4,7 +4,7 @@ import shlex
 from typing import NamedTuple
 
 from gapctl.ledger import Ledger
-from gapctl.plan.as_typed import as_typed, file_and_scale
+from gapctl.plan.as_typed import as_typed, for_ui
 from gapctl.plan.trials import Plan
 
 
@@ -24,7 +24,7 @@ def commands_of(plan: Plan, ledger: Ledger) -> Commands:
         sweep=shlex.join(["gapctl", "sweep", *same]),
         analyze=shlex.join(["gapctl", "analyze", *same, "--out", "report.html"]),
         train=shlex.join(["gapctl", "train", *same, "--trial", "TRIAL"]),
-        ui=shlex.join(["gapctl", "ui", *file_and_scale(plan.sweep)]),
+        ui=shlex.join(["gapctl", "ui", *for_ui(plan.sweep)]),
     )
 
 

@@ -1,0 +1,25 @@
+"""Commands that are printed to be typed again."""
+
+from pathlib import Path
+
+import pytest
+
+from gapctl.plan.as_typed import for_ui
+from gapctl.spec.load import load_sweep
+
+FILE = Path(__file__).parents[2] / "sweeps" / "imbalance.yaml"
+
+
+@pytest.mark.parametrize(
+    ("scale", "overrides", "words"),
+    [
+        (None, [], []),
+        ("smoke", [], ["--scale", "smoke"]),
+        (None, ["tracking.uri=http://mlflow.lab:5000"], ["--uri", "http://mlflow.lab:5000"]),
+        (None, ["tracking.uri=postgresql://me:secret@host/db"], []),
+    ],
+)
+def test_ui_is_told_the_store_that_was_typed_but_no_password(
+    scale: str | None, overrides: list[str], words: list[str]
+) -> None:
+    assert for_ui(load_sweep(FILE, scale, overrides)) == [str(FILE), *words]
