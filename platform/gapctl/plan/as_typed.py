@@ -36,8 +36,8 @@ def file_and_scale(sweep: Sweep) -> list[str]:
 def for_ui(sweep: Sweep) -> list[str]:
     """The words for `gapctl ui`: with the store's address where the file has another, unless it holds a password."""
     uri = sweep.spec.tracking.uri
-    overridden = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
-    plain = overridden and without_passwords(uri) == uri
+    typed = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
+    plain = typed and without_passwords(uri) == uri
     return [*file_and_scale(sweep), *(["--uri", uri] if plain else [])]
 
 
