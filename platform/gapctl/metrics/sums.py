@@ -47,6 +47,8 @@ class EmbeddingSums:
             found |= bias_metrics("image", self.image_bias)
         if self.text_bias is not None:
             found |= bias_metrics("text", self.text_bias)
+        if self.image_bias is not None and self.text_bias is not None:
+            found["bias/moad_image_less_text"] = found["bias/moad_image"] - found["bias/moad_text"]
         if self.accuracy is not None:
             found["quality/object_accuracy"] = self.accuracy.percent()
         return found

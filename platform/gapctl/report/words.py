@@ -15,6 +15,7 @@ _SHORT_NAMES: Final = {
     "entropy/t2i_nats": "entropy, text to image",
     "bias/moad_image": "object bias of images (MOAD)",
     "bias/moad_text": "object bias of texts (MOAD)",
+    "bias/moad_image_less_text": "object bias of images less that of texts (MOAD)",
     "temperature/tau": "temperature τ",
     "train/loss": "training loss",
     "captions/share_kept": "share of captions' words kept",

@@ -55,7 +55,7 @@ def _bias() -> list[MetricName]:
                 )
                 for relation in ("same", "different")
             ]
-    return found
+    return [*found, MetricName("bias/moad_image_less_text", "object bias of images less that of texts", "cosine")]
 
 
 _GAP: Final = (
