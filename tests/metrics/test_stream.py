@@ -64,6 +64,12 @@ def test_any_blocks_over_any_workers_in_any_order_give_what_the_whole_gives(
     assert found == pytest.approx({key: expected[key] for key in found}, nan_ok=True, **TIGHT)
 
 
+def test_the_bias_of_texts_is_taken_from_that_of_images() -> None:
+    found = measure(labelled(300, 16, 1))
+
+    assert found["bias/moad_image_less_text"] == found["bias/moad_image"] - found["bias/moad_text"] != 0
+
+
 def test_a_block_is_cut_to_the_cache_without_a_trace_in_the_numbers() -> None:
     whole = labelled(3000, 64, 1)
     stream = EmbeddingStream()
