@@ -1,13 +1,12 @@
 """The drill from its quiet run to its last question: is everything done once, the same, shown, and let go?"""
 
-import math
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -105,6 +104,14 @@ def _quietly(sweep: DrilledSweep, cluster: LocalCluster, longest: float) -> floa
     return time.monotonic() - began
 
 
+class _AtRisk(NamedTuple):
+    """What a fault may cost a trial: how many had held it when it struck, and seconds of its training not saved."""
+
+    fault_number: int
+    holders: int
+    unsaved: float
+
+
 class _Attended:
     """A sweep and whoever looks after it: gives its command again, and puts new machines in the place of lost ones."""
 
@@ -112,7 +119,7 @@ class _Attended:
         self._cluster, self._sweep, self._size, self._outcome, self._tell = cluster, sweep, size, outcome, tell
         self._watch = Watch(sweep.runs, sweep.ids)
         self._began = time.time()
-        self._at_risk: dict[str, tuple[int, float]] = {}
+        self._at_risk: dict[str, _AtRisk] = {}
 
     def run(self, faults: Sequence[Fault], accidents: Accidents) -> None:
         """Until the sweep has ended by itself, or the time is over."""
@@ -152,8 +159,10 @@ class _Attended:
         if not training:
             return self._strike(fault, accidents)
         self._settle()
-        self._at_risk = {
-            trial: (len(self._watch.trials[trial].holders), self._watch.unsaved_seconds(trial)) for trial in training
+        fault_number = len(self._outcome.happened)
+        self._at_risk |= {
+            trial: _AtRisk(fault_number, len(self._watch.trials[trial].holders), self._watch.unsaved_seconds(trial))
+            for trial in training
         }
         victim = sorted(training)[int(fault.choice * len(training))]
         struck = time.time()
@@ -172,11 +181,15 @@ class _Attended:
         return True
 
     def _goes_on(self, victim: str, holders: int, since: float) -> bool:
-        """Whether the trial that was hit is done, or trained by another process, or again by its own."""
+        """Whether the trial that was hit is done, or in training again, or another one has begun in its place.
+
+        Ray Tune puts a trial whose process vanished behind those that have not begun.
+        """
         self._attend()
         seen = self._watch.trials[victim]
         renewed = seen.lease is not None and seen.lease.renewed > since
-        return seen.result is not None or len(seen.holders) > holders or renewed
+        taken_up = len(seen.holders) > holders or self._watch.begun_since(since)
+        return seen.result is not None or renewed or taken_up
 
     def _ended(self) -> bool:
         self._attend()
@@ -188,13 +201,13 @@ class _Attended:
             self._sweep.start(self._cluster.address, self._cluster.environment)
 
     def _settle(self) -> None:
-        """Counts what the last fault cost: the unsaved work of the trials that another process took up since."""
-        lost = [
-            seconds for trial, (held, seconds) in self._at_risk.items() if len(self._watch.trials[trial].holders) > held
-        ]
-        if self._outcome.happened and lost:
-            self._outcome.happened[-1] = self._outcome.happened[-1]._replace(lost=math.fsum(lost))
-        self._at_risk = {}
+        """Counts what each fault cost: the unsaved work of the trials that another process took up since."""
+        happened = self._outcome.happened
+        for trial, (fault_number, holders, unsaved) in list(self._at_risk.items()):
+            if len(self._watch.trials[trial].holders) > holders:
+                struck = happened[fault_number]
+                happened[fault_number] = struck._replace(lost=struck.lost + unsaved)
+                del self._at_risk[trial]
 
 
 def _trainings() -> list[Running]:

@@ -31,7 +31,6 @@ class Watch:
     def __init__(self, root: str, trial_ids: Sequence[str]) -> None:
         self._ledger, self._folder = Ledger(root), Folder(root)
         self.trials = {trial_id: Seen() for trial_id in trial_ids}
-        self.last_progress = time.time()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
         self._thread.start()
@@ -45,6 +44,11 @@ class Watch:
         """The leases of living processes, by trial."""
         found = {trial_id: seen.lease for trial_id, seen in self.trials.items() if seen.result is None}
         return {trial_id: lease for trial_id, lease in found.items() if lease is not None and runs(lease.pid)}
+
+    def begun_since(self, moment: float) -> bool:
+        """Whether any trial was taken up, for the first time or again, after that second."""
+        leases = [seen.lease for seen in self.trials.values()]
+        return any(lease is not None and lease.taken > moment for lease in leases)
 
     def unsaved_seconds(self, trial_id: str) -> float:
         """How long ago a trial's last checkpoint was written, or its training begun: what would be lost now."""
@@ -78,11 +82,10 @@ class Watch:
     def _note_lease(self, seen: Seen, lease: Lease | None) -> None:
         if lease is not None and lease.holder not in seen.holders:
             seen.holders.append(lease.holder)
-            self.last_progress = time.time()
             seen.finished_twice |= seen.result is not None and lease.samples_seen > 0
         seen.lease = lease
 
     def _note_result(self, seen: Seen, content: bytes) -> None:
         if seen.result is None:
-            seen.result, self.last_progress = content, time.time()
+            seen.result = content
         seen.finished_twice |= content != seen.result
