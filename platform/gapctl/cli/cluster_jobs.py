@@ -44,7 +44,7 @@ def stop_command(job_id: JobArgument, address: DashboardOption = DEFAULT_ADDRESS
     from gapctl.cluster.jobs import JobServer
 
     stopped = JobServer(address).stop(job_id)
-    said = "asked to stop; what is in training is checkpointed" if stopped else "had ended before"
+    said = "asked to stop; what is in training writes its checkpoint" if stopped else "had ended before"
     plain_console().print(f"{job_id}: {said}")
 
 

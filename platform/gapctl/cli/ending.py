@@ -62,7 +62,7 @@ def conclude(
         typer.echo(f"gapctl: {problem}", err=True)
     if outcome.interrupted and stopped is None:
         console.print(
-            "Interrupted; what was in training is checkpointed, and the same command goes on from there",
+            "Interrupted; the same command goes on from the checkpoints of what was in training",
             highlight=False,
         )
         raise typer.Exit(INTERRUPTED)

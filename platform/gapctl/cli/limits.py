@@ -60,6 +60,6 @@ def stopped_text(plan: "Plan", ledger: "Ledger", allowance: "Allowance") -> str:
     few = f" ({allowance.unpriced} machines of unknown price were not counted)" if allowance.unpriced else ""
     left, all_ = len(remainder(plan, ledger).left), len(plan.trainings)
     return (
-        f"{allowance.reached}{few}; {left} of {all_} trainings are left, what was in training is checkpointed, and the "
+        f"{allowance.reached}{few}; {left} of {all_} trainings are left, those in training with checkpoints, and the "
         f"verdicts are about what is there. {allowance.how_to_go_on}"
     )

@@ -74,8 +74,8 @@ def _stopped_text(course: "Course", allowance: "Allowance") -> str:
     record = course.record
     ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
     return (
-        f"{allowance.reached}; {record.asked - ended} of {record.asked} points are left, and what was in training is "
-        f"checkpointed. {allowance.how_to_go_on}"
+        f"{allowance.reached}; {record.asked - ended} of {record.asked} points are left, those in training with "
+        f"checkpoints. {allowance.how_to_go_on}"
     )
 
 

@@ -24,6 +24,12 @@ class TuneEvents(Callback):
         self.failures: dict[str, str] = {}
         self.held: dict[str, Lease] = {}
 
+    @property
+    def untold(self) -> list[str]:
+        """The trials of which nothing was heard in the end."""
+        told = {*self.finished, *self.failures, *self.held}
+        return [trial_id for trial_id in self._trials if trial_id not in told]
+
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for its own resumption, which the ledger takes the place of."""
         return {}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from gapctl.errors import InputError, WorkError
 from gapctl.sweep.address import REMEDY
+from gapctl.sweep.letting_go import let_go
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -29,8 +30,6 @@ def ray_session(address: str | None) -> Iterator[None]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    import ray
-
     if address is None:
         _start()
     else:
@@ -38,7 +37,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        let_go()
 
 
 def _start() -> None:

@@ -19,6 +19,7 @@ from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.course import Course
 from gapctl.sweep.events import Watcher
 from gapctl.sweep.others import Others
+from gapctl.sweep.patience import PatientScheduler
 from gapctl.sweep.rounds import Outcome
 from gapctl.sweep.search_rounds import SearchRounds
 from gapctl.sweep.tuning import Asked, fit
@@ -90,11 +91,11 @@ class Points(Searcher):
         """Nothing: the study has it all."""
 
 
-class Stops(FIFOScheduler):
+class Stops(PatientScheduler):
     """Stops the trainings of which a course says so."""
 
     def __init__(self, course: Course) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._course = course
 
     def __getstate__(self) -> dict[str, Any]:

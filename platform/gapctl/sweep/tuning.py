@@ -49,6 +49,7 @@ def fit(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
     from gapctl.sweep.callback import TuneEvents
     from gapctl.sweep.offer import request_of
+    from gapctl.sweep.patience import PatientScheduler, free_what_was_killed
 
     resources, request = asked.resources, request_of(asked.resources)
     events = TuneEvents(trials, asked.ledger, asked.watchers, asked.claimant.run)
@@ -70,7 +71,7 @@ def fit(
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.config["pack"][0],
             max_concurrent_trials=request.at_once,
-            **choosing,
+            **{"scheduler": PatientScheduler(), **choosing},
         ),
         run_config=tune.RunConfig(
             name="sweep",
@@ -83,4 +84,5 @@ def fit(
     )
     with signals_restored():
         tuner.fit()
+    free_what_was_killed(asked.ledger, events.untold, asked.claimant.run)
     return events

@@ -1,0 +1,30 @@
+"""A sweep that is stopped gives its processes time for checkpoints; the leases of those that had too little go."""
+
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+
+from ray.tune.execution.tune_controller import TuneController
+
+from gapctl.ledger import Claimant, Ledger
+from gapctl.sweep.patience import STOP_SECONDS, PatientScheduler, free_what_was_killed
+
+
+def test_tune_waits_longer_than_its_ten_seconds() -> None:
+    controller = SimpleNamespace(_actor_force_cleanup_timeout=10)
+
+    PatientScheduler().on_trial_add(controller, object())
+
+    assert controller._actor_force_cleanup_timeout == STOP_SECONDS
+    assert "self._actor_force_cleanup_timeout: int = 10" in inspect.getsource(TuneController.__init__)
+
+
+def test_only_leases_of_the_run_that_ended_are_taken_away(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    for trial_id, run in (("a", "ours"), ("b", "theirs")):
+        assert ledger.trial(trial_id).take(Claimant(run, "sweep")) is None
+
+    free_what_was_killed(ledger, ["a", "b", "never-begun"], "ours")
+
+    assert ledger.trial("a").lease() is None
+    assert ledger.trial("b").lease() is not None
