@@ -32,3 +32,24 @@ def test_a_finished_trial_is_judged_by_retrieval_and_by_its_own_prompts(
     trained = Ledger(runs).trial(trial).result()
     assert trained is not None
     assert found["before"]["gap/rmg"] == pytest.approx(trained.metrics["gap/rmg"], abs=0.1)
+
+
+def test_a_trial_with_full_held_out_captions_is_judged_on_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
+    runs, said = str(tmp_path / "runs"), {}
+    base = f"base:\n  data: {{source: {write_digits(tmp_path / 'digits')}}}\n  evaluate: {{gallery: 64}}\n"
+    vary = edited(("base:\n", base), ("vary:\n", "vary:\n  data.captions.held_out: [own, full]\n"))
+    (tmp_path / "sweep.yaml").write_text(vary, encoding="utf-8")
+    sweep = (str(tmp_path / "sweep.yaml"), "--scale", "quick")
+    for trial in json.loads(gapctl("plan", *sweep, "--json").out)["trials"]:
+        if trial["factors"]["data.captions.attributes"] == 0:
+            assert gapctl("train", *sweep, "--trial", trial["id"], "--runs", runs).exit_code == 0
+            ran = gapctl("intervene", "--trial", trial["id"], "--runs", runs, "--json", "--lambdas", "0,1")
+            assert (ran.exit_code, ran.err) == (0, "")
+            captions = json.loads(ran.out)["split"]["held_out_captions"]
+            said[trial["factors"]["data.captions.held_out"]] = captions
+
+    assert said["own"] <= 10
+    assert said["full"] is None  # no two images share one

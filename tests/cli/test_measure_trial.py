@@ -19,11 +19,12 @@ TRAINED_ONLY = ("train/loss", "train/loss_floor")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a ledger below `runs` that holds two tiny finished trials, on digits of its own."""
+    """A folder with a ledger below `runs` that holds four tiny finished trials, on digits of its own."""
     folder = tmp_path_factory.mktemp("trained")
     digits = write_digits(folder / "digits")
     base = f"base:\n  data: {{source: {digits}}}\n  evaluate: {{gallery: 64}}\n"
-    (folder / "sweep.yaml").write_text(edited(("base:\n", base)), encoding="utf-8")
+    vary = "vary:\n  data.captions.held_out: [own, full]\n"
+    (folder / "sweep.yaml").write_text(edited(("base:\n", base), ("vary:\n", vary)), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPCTL_CACHE", str(folder / "cache"))
         planned = json.loads(gapctl("plan", str(folder / "sweep.yaml"), "--scale", "quick", "--json").out)
@@ -58,7 +59,7 @@ def a_trial(runs: str) -> str:
 
 def test_every_number_of_the_result_is_found_again(runs: str) -> None:
     trials = Ledger(runs).trial_ids()
-    assert len(trials) == 2
+    assert len(trials) == 4
     for trial in trials:
         result = Ledger(runs).result(trial)
         assert result is not None
@@ -71,8 +72,8 @@ def test_every_number_of_the_result_is_found_again(runs: str) -> None:
 
 
 def test_the_beginning_of_an_id_is_enough(runs: str) -> None:
-    first, second = Ledger(runs).trial_ids()
-    length = next(count for count in range(1, 13) if first[:count] != second[:count])
+    first, *others = Ledger(runs).trial_ids()
+    length = next(count for count in range(1, 13) if not any(other.startswith(first[:count]) for other in others))
 
     document = json.loads(measured(first[:length], runs, "--json").out)
 

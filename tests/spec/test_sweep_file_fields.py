@@ -27,6 +27,7 @@ TAKES: list[tuple[str, Any]] = [
     ("base.data.sides", "image_image"),
     ("base.data.captions.order", "canonical"),
     ("base.data.captions.noise", 0.25),
+    ("base.data.captions.held_out", "full"),
     ("base.data.share", 0.5),
     ("base.model.preset", "mad-tiny"),
     ("base.model.embed_dim", 128),
@@ -83,6 +84,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("base.data.captions.attributes", 6, "found 6; expected at most 5"),
     ("base.data.captions.attributes", -1, "found -1; expected at least 0"),
     ("base.data.captions.order", "random", "found 'random'; expected shuffled or canonical"),
+    ("base.data.captions.held_out", "treated", "found 'treated'; expected own or full"),
     (
         "base.model.preset",
         "mad-tinny",

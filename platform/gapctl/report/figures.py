@@ -59,9 +59,9 @@ def gap_figures(analysis: Analysis, look: Look, record: RunRecord) -> list[Figur
     return dimension_figures(analysis, factors[0], record.dimensions, look) if factors else []
 
 
-def together_figures(analysis: Analysis, look: Look) -> list[Figure]:
+def together_figures(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
     """The gap against qualities."""
-    return quality_figures(analysis, factors_of(analysis), look)
+    return quality_figures(analysis, factors_of(analysis), look, record.settings)
 
 
 def strip_figures(analysis: Analysis, look: Look) -> dict[str, Figure]:
@@ -79,7 +79,7 @@ def all_figures(analysis: Analysis, look: Look, record: RunRecord = NOTHING_MORE
         *(figure for group in by_factor for figure in group.figures),
         *training_figures(analysis, look),
         *gap_figures(analysis, look, record),
-        *together_figures(analysis, look),
+        *together_figures(analysis, look, record),
     ]
 
 

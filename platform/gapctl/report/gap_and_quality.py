@@ -1,6 +1,6 @@
 """The gap against quality, across all trainings: what goes together, which does not say what causes what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,9 @@ from gapctl_charts.look import Look
 from gapctl_charts.tradeoff import tradeoff_chart
 
 GAP: Final = "gap/rmg"
+CAPTIONS: Final = "data.captions."
+HELD_OUT: Final = f"{CAPTIONS}held_out"
+OF_FULL_ONES_TOO: Final = (HELD_OUT, f"{CAPTIONS}order")
 QUALITIES: Final = (
     "quality/object_accuracy",
     "quality/attribute_accuracy",
@@ -22,13 +25,31 @@ QUALITIES: Final = (
 )
 
 
-def quality_figures(analysis: Analysis, factors: Sequence[Factor], look: Look) -> list[Figure]:
-    """A figure for each quality, with Kendall's tau over all trainings and over those of one arm."""
+def quality_figures(
+    analysis: Analysis, factors: Sequence[Factor], look: Look, settings: Mapping[str, str]
+) -> list[Figure]:
+    """A figure for each quality, with Kendall's tau over all trainings and over those of one arm.
+
+    `settings` are one trial's before treatments, by dotted path; they may be unknown.
+    """
     drawn = [(quality, measured(analysis.trials, GAP, quality)) for quality in QUALITIES]
-    return [_figure(quality, rows, factors, look) for quality, rows in drawn if len(rows) > 1 and factors]
+    own = _own_captions(factors, settings)
+    return [
+        _figure(quality, rows, factors, look, _OWN_CAPTIONS if own and "_recall_" in quality else "")
+        for quality, rows in drawn
+        if len(rows) > 1 and factors
+    ]
 
 
-def _figure(quality: str, rows: Sequence[Row], factors: Sequence[Factor], look: Look) -> Figure:
+def _own_captions(factors: Sequence[Factor], settings: Mapping[str, str]) -> bool:
+    """Whether levels may be measured on galleries with other captions."""
+    varied = {factor.path for factor in factors if factor.path.startswith(CAPTIONS)}
+    if settings.get(HELD_OUT) == "full":
+        return not varied.isdisjoint(OF_FULL_ONES_TOO)
+    return bool(varied)
+
+
+def _figure(quality: str, rows: Sequence[Row], factors: Sequence[Factor], look: Look, caution: str) -> Figure:
     factor = factors[0]
     points = frame(
         {
@@ -42,7 +63,7 @@ def _figure(quality: str, rows: Sequence[Row], factors: Sequence[Factor], look: 
     chart = tradeoff_chart(points, capital(with_unit(GAP)), capital(with_unit(quality)), factor, look)
     title = f"Gap and {metric_name(quality)}"
     name = quality.partition("/")[2].replace("_", "-")
-    return figure(f"gap-and-{name}", title, _words(quality, rows, factors), chart, look)
+    return figure(f"gap-and-{name}", title, _words(quality, rows, factors) + caution, chart, look)
 
 
 _OWN_CAPTIONS: Final = (
@@ -56,11 +77,9 @@ def _words(quality: str, rows: Sequence[Row], factors: Sequence[Factor]) -> str:
     gap, found = np.array([row[GAP] for row in rows]), np.array([row[quality] for row in rows])
     same_arm = np.array([[one == other for other in arms] for one in arms])
     every, within = tau(gap, found, np.ones_like(same_arm)), tau(gap, found, same_arm)
-    captions = any(factor.path.startswith("data.captions.") for factor in factors)
-    caution = _OWN_CAPTIONS if captions and "_recall_" in quality else ""
     return (
         f"Kendall's τ over all {len(rows)} trainings: {_told(every)}; "
-        f"between trainings of equal treatment: {_told(within)}.{caution}"
+        f"between trainings of equal treatment: {_told(within)}."
     )
 
 

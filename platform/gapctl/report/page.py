@@ -56,7 +56,7 @@ def _render(analysis: Analysis, record: RunRecord) -> str:
     strips = strip_figures(analysis, PAGE_LOOK)
     doses, kept = responses(analysis, PAGE_LOOK), kept_figures(analysis, PAGE_LOOK)
     paths, dimensions = training_figures(analysis, PAGE_LOOK), gap_figures(analysis, PAGE_LOOK, record)
-    together = together_figures(analysis, PAGE_LOOK)
+    together = together_figures(analysis, PAGE_LOOK, record)
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
     shown = {
         "responses": _by_factor("responses", "What the treatment did", _treatment(doses), doses),

@@ -39,6 +39,7 @@ _FACTOR_WORDS: Final = {
     "data.captions.attributes": "attributes in the caption",
     "data.captions.order": "order of the caption",
     "data.captions.keep": "caption treatment",
+    "data.captions.held_out": "held-out captions",
     "data.main_factor": "main factor",
     "model.preset": "model",
     "model.embed_dim": "embedding size",

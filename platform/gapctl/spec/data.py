@@ -38,12 +38,14 @@ class MadCaptions(Frozen):
     """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access.
 
     In training, each value that is said is with probability `noise` another value of its factor; captions that are
-    held out say what is so.
+    held out say what is so. These are the arm's `own`, with as many attributes, or `full` with all five, in the same
+    `order`; zero-shot prompts are the arm's own either way.
     """
 
     attributes: Annotated[int, Field(ge=0, le=5)] = 5
     order: Literal["shuffled", "canonical"] = "shuffled"
     noise: Annotated[float, Field(ge=0.0, le=1.0), AddedLater(before=0.0)] = 0.0
+    held_out: Annotated[Literal["own", "full"], AddedLater(before="own")] = "own"
 
 
 class MadData(Frozen):

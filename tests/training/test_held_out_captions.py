@@ -1,0 +1,163 @@
+"""`data.captions.held_out`: galleries whose captions say all, measured on trainings that it leaves as they are."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from gapctl.data.feed import MadFeed
+from gapctl.data.mad.factors import FACTOR_NAMES
+from gapctl.data.mad.pictures import UNSAID, said
+from gapctl.models.build import build_model
+from gapctl.plan.identity import trial_id
+from gapctl.plan.packs import shape_of
+from gapctl.spec.data import MadCaptions, MadData
+from gapctl.spec.trial import Evaluate, Train, TrialConfig
+from gapctl.training import evaluate
+from gapctl.training.evaluate import MadEvaluation, SecondSide, gallery_of
+from gapctl.training.material import MAD_VOCABULARY
+from gapctl.training.member import Member
+from gapctl.training.run import TrainingRun
+from mad_data import small_data
+from memory_store import MemoryStore
+
+CPU = torch.device("cpu")
+DATA = small_data(test=80)
+FITTED_ON = 300
+HeldOut = Literal["own", "full"]
+BEFORE = "46a4ef3da326"
+"""The id that the plain trial had before there was the setting."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr(evaluate, "FITTED_ON", FITTED_ON)
+
+
+def config(held_out: HeldOut, data: dict[str, Any] | None = None, **captions: Any) -> TrialConfig:
+    about = MadCaptions(**{"attributes": 0, "held_out": held_out, **captions})
+    return TrialConfig(
+        data=MadData(captions=about, **(data or {})),
+        train=Train(samples=128, batch_size=32, precision="float32"),
+        evaluate=Evaluate(every=64, gallery=120),
+    )
+
+
+def finished(configs: Sequence[TrialConfig], initial: bytes | None = None) -> tuple[Member, ...]:
+    """The trials, done, in one pack."""
+    run = TrainingRun([Member(each, 0, DATA, MemoryStore(), CPU, initial=initial) for each in configs], CPU)
+    while not run.done:
+        run.advance(60.0)
+    return tuple(run.members)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "canonical"])
+def test_full_captions_are_those_of_an_arm_that_says_all(order: str) -> None:
+    own, full = (gallery_of(DATA, config(held_out, order=order)) for held_out in ("own", "full"))
+    of_all = gallery_of(DATA, config("own", order=order, attributes=5))
+
+    np.testing.assert_array_equal(full.tokens_NL, of_all.tokens_NL)
+    np.testing.assert_array_equal(full.images_NCHW, own.images_NCHW)
+    assert (said(own.tokens_NL)[:, 1:] == UNSAID).all()
+    assert len(np.unique(own.tokens_NL, axis=0)) == 10
+    assert len(np.unique(full.tokens_NL, axis=0)) > 100
+
+
+@pytest.mark.parametrize("held_out", ["own", "full"])
+def test_held_out_captions_are_right_where_those_of_training_are_wrong(held_out: HeldOut) -> None:
+    gallery = gallery_of(DATA, config(held_out, noise=1.0))
+    said_N6 = said(gallery.tokens_NL)
+
+    np.testing.assert_array_equal(said_N6[said_N6 != UNSAID], gallery.labels_NF[said_N6 != UNSAID])
+    assert (said_N6 != UNSAID).sum(axis=1).tolist() == [len(FACTOR_NAMES) if held_out == "full" else 1] * 120
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_training_batches_and_zero_shot_questions_stay(noise: float) -> None:
+    pair = [config(held_out, noise=noise) for held_out in ("own", "full")]
+    (own, _), (full, _) = (next(iter(MadFeed(DATA, each, seed=3))) for each in pair)
+
+    assert own.images_BCHW.tobytes() == full.images_BCHW.tobytes()
+    assert own.tokens_BL.tobytes() == full.tokens_BL.tobytes()
+    model = build_model(pair[0], MAD_VOCABULARY, 4)
+    ours, theirs = (MadEvaluation(DATA, each, CPU) for each in pair)
+    for rows, others in zip(ours.training_pairs(model), theirs.training_pairs(model), strict=True):
+        assert rows.tobytes() == others.tobytes()
+    questions, of_full = (each.encode(model).zero_shot.questions for each in (ours, theirs))
+    for factor in FACTOR_NAMES:
+        assert questions[factor].prompt_CD.tobytes() == of_full[factor].prompt_CD.tobytes()
+
+
+def test_a_training_ends_with_the_same_weights_and_other_numbers_of_texts() -> None:
+    (own,), (full,) = (finished([config(held_out)]) for held_out in ("own", "full"))
+    before, after = own.final_metrics(), full.final_metrics()
+
+    assert own.weights() == full.weights()
+    for key in ("train/loss", "quality/object_accuracy", "bias/moad_image", "geometry/uniformity_image"):
+        assert before[key] == after[key]
+    assert before["quality/t2i_recall_1"] != after["quality/t2i_recall_1"]
+    assert before["gap/l2m"] != after["gap/l2m"]
+
+
+def test_trainings_side_by_side_may_differ_in_it() -> None:
+    pair = [config("own"), config("full")]
+    assert shape_of(pair[0]) == shape_of(pair[1])
+
+    own, full = finished(pair)
+    twins = finished([pair[0], pair[0]])
+
+    assert own.weights() == full.weights() == twins[0].weights()
+    assert own.final_metrics() == pytest.approx(twins[0].final_metrics(), rel=0, abs=0, nan_ok=True)
+    assert own.final_metrics()["gap/l2m"] != full.final_metrics()["gap/l2m"]
+
+
+@pytest.mark.parametrize("intervention", ["none", "centre"])
+def test_weights_that_exist_may_be_measured_by_it(intervention: str) -> None:
+    parent = finished([config("own")])[0]
+    measured = TrialConfig.model_validate(
+        {
+            **config("full").model_dump(),
+            "train": {"samples": 0, "batch_size": 32, "precision": "float32"},
+            "evaluate": {"every": 64, "gallery": 120, "intervention": intervention},
+            "init_from": {"train.samples": 128, "data.captions.held_out": "own"},
+        }
+    )
+    assert measured.parent is not None
+    assert trial_id(measured.parent, 0, "f") == trial_id(config("own"), 0, "f")
+
+    found = finished([measured], parent.weights())[0].final_metrics()
+
+    full = finished([config("full")])[0].final_metrics()
+    if intervention == "none":
+        assert found == {key: value for key, value in full.items() if not key.startswith("train/")}
+    else:
+        assert found["gap/l2m"] < 0.6 * full["gap/l2m"]
+
+
+def test_what_was_trained_before_keeps_its_id_and_a_full_gallery_has_another() -> None:
+    written_out, left_out = (
+        config("own"),
+        TrialConfig.model_validate(
+            {
+                "data": {"captions": {"attributes": 0}},
+                "train": {"samples": 128, "batch_size": 32, "precision": "float32"},
+                "evaluate": {"every": 64, "gallery": 120},
+            }
+        ),
+    )
+
+    assert trial_id(written_out, 0, "f") == trial_id(left_out, 0, "f") == BEFORE
+    assert trial_id(config("full"), 0, "f") != BEFORE
+
+
+def test_pictures_of_held_out_captions_are_full_too() -> None:
+    sides = {"sides": "image_image"}
+    own, full = (config(held_out, sides, attributes=0) for held_out in ("own", "full"))
+    shown = [SecondSide(DATA, each).of_gallery(gallery_of(DATA, each).tokens_NL) for each in (own, full)]
+    of_all = config("own", sides, attributes=5)
+
+    assert not np.array_equal(*shown)
+    np.testing.assert_array_equal(shown[1], SecondSide(DATA, of_all).of_gallery(gallery_of(DATA, of_all).tokens_NL))
