@@ -61,7 +61,12 @@ def _bias() -> list[MetricName]:
 _GAP: Final = (
     MetricName("gap/l2m", "distance between the mean image and the mean text", "distance"),
     MetricName("gap/l2i", "mean distance of matched pairs", "distance"),
-    MetricName("gap/rmg", "matched distance against the spread within modalities; 0 is no gap", "share"),
+    MetricName(
+        "gap/rmg",
+        "matched distance against the spread within modalities; a gap raises it, and so do pairs that cannot match, "
+        "near 0.5 without any gap",
+        "share",
+    ),
     MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share"),
     MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
     *(
