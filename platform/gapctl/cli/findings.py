@@ -10,6 +10,7 @@ from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from gapctl.analysis.judged import Judged
+    from gapctl.report.findings.notes import Notes
 
 FIGURES = "images"
 ENDING = ".md"
@@ -22,15 +23,24 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Write the page there, its figures below images/ beside it; else print it."),
 ]
+NotesOption = Annotated[
+    Path | None,
+    typer.Option("--notes", help="YAML with a text in Markdown for some claims, shown below them.", metavar="FILE"),
+]
 
 
-def findings_command(runs: LedgersOption = [DEFAULT_RUNS], out: OutOption = None) -> None:  # noqa: B006
+def findings_command(
+    runs: LedgersOption = [DEFAULT_RUNS],  # noqa: B006
+    out: OutOption = None,
+    notes: NotesOption = None,
+) -> None:
     """The claims of arXiv 2404.07983: our tests, effects, verdicts, and what would change them."""
     _check(out)
     from gapctl.report.findings.page import render_findings
 
+    noted = _notes(notes)
     sweeps, problems = _judged(runs)
-    page = render_findings(sweeps, f"{FIGURES}/{out.stem if out else 'findings'}")
+    page = render_findings(sweeps, f"{FIGURES}/{out.stem if out else 'findings'}", noted)
     if out is None:
         typer.echo(page.text, nl=False)
     else:
@@ -49,6 +59,18 @@ def _check(out: Path | None) -> None:
         raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {ENDING}")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; expected a file in a folder that exists")
+
+
+def _notes(path: Path | None) -> "Notes | None":
+    from gapctl.report.findings.notes import notes_of
+
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--notes {path}: cannot be read as text ({error}); expected a YAML file") from error
+    return notes_of(text, f"--notes {path}")
 
 
 def _judged(runs: list[str]) -> "tuple[list[Judged], list[str]]":

@@ -26,7 +26,7 @@ def sizes_of(judged: Judged) -> dict[str, Size]:
 
 
 def what_would_change(verdict: Verdict, judged: Judged, scales_judged: Collection[str]) -> str:
-    """Seeds where they would settle it, else the next longer scale that is not judged yet, else other data.
+    """Seeds where they would settle it, else the next longer scale that the ledger does not hold, else other data.
 
     In Markdown.
     """

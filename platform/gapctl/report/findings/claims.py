@@ -1,15 +1,14 @@
-"""The paper's claims and the further checks, and which of them a hypothesis tests by what its source names."""
+"""The paper's claims and the further checks, which of them a hypothesis tests, and what it leans on."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, with_config
-
-from gapctl.analysis.results import Finding
 
 SHIPPED: Final = Path(__file__).parent / "claims.yaml"
 PAPER: Final = "2404.07983"
@@ -21,34 +20,61 @@ _LISTED: Final = r"s? (\d+(?:(?:, | and |, and )\d+)*)"
 class Claim:
     """`number` is what a source calls it, `sections` those of the paper that state it, `sweeps` who tests it.
 
-    Of the hypotheses that test it, those in `against` deny it, and those in `beside` speak neither for nor against it.
+    Hypotheses in `also` test it though their source does not name it. Of those that test it, those in `against` deny
+    it, and those in `beside` speak neither for nor against it. `responses` are the families of metrics that it is
+    about, such as `gap`; of all where there are none.
     """
 
     number: str
     claim: str
     sweeps: tuple[str, ...]
     sections: tuple[int, ...] = ()
+    responses: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
-    def spoken_for(self, hypothesis: str, source: str | None, verdict: Finding) -> str:
-        """Whether a verdict speaks for this claim: `yes`, `no`, `open`, or a dash where it says nothing of it."""
-        denies = hypothesis in self.against
-        if hypothesis in self.beside or not (denies or _names(source or "", self)):
-            return "–"
-        return "open" if verdict == "inconclusive" else "yes" if (verdict == "supported") != denies else "no"
+    def tested_by(self, hypothesis: str, source: str | None) -> bool:
+        """Whether the hypothesis tests it by itself, and not only by its sweep."""
+        return hypothesis in self.also or _names(source or "", self)
+
+    def spoken_to(self, hypothesis: str, source: str | None, response: str) -> bool:
+        """Whether the hypothesis' verdict, whatever it is, bears on the claim."""
+        if hypothesis in self.beside or (self.responses and response.partition("/")[0] not in self.responses):
+            return False
+        return hypothesis in self.against or self.tested_by(hypothesis, source)
+
+
+Checks = Mapping[str, Mapping[str, tuple[str, ...] | Literal["all"]]]
+"""By sweep and the id of a check: the ids of the hypotheses that lean on it."""
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class _File:
+    claims: tuple[Claim, ...]
+    checks: Checks
+
+
+def claims() -> tuple[Claim, ...]:
+    """All of them, in the order of the page."""
+    return _shipped().claims
+
+
+def checks() -> Checks:
+    """The checks of all sweeps that have any."""
+    return _shipped().checks
+
+
+def claims_tested(hypothesis: str, source: str | None, sweep: str) -> tuple[Claim, ...]:
+    """The claims that a hypothesis tests: by what its source names or they list, else those that list its sweep."""
+    tested = tuple(claim for claim in claims() if claim.tested_by(hypothesis, source))
+    return tested or tuple(claim for claim in claims() if sweep in claim.sweeps)
 
 
 @cache
-def claims() -> tuple[Claim, ...]:
-    """All of them, in the order of the page."""
-    return TypeAdapter(tuple[Claim, ...]).validate_python(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")))
-
-
-def claims_tested(source: str | None, sweep: str) -> tuple[Claim, ...]:
-    """The claims that a hypothesis tests: those that its source names, else those that list its sweep."""
-    named = tuple(claim for claim in claims() if _names(source or "", claim))
-    return named or tuple(claim for claim in claims() if sweep in claim.sweeps)
+def _shipped() -> _File:
+    return TypeAdapter(_File).validate_python(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")))
 
 
 def _names(source: str, claim: Claim) -> bool:

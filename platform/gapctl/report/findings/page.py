@@ -1,24 +1,20 @@
 """The page of findings as Markdown: each claim with its tests, a figure for each question, and what they rest on."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from gapctl.analysis.judged import Judged
-from gapctl.analysis.results import Verdict
-from gapctl.report.effect_words import effect_name
-from gapctl.report.findings.change import what_would_change
-from gapctl.report.findings.claims import Claim, claims, claims_tested
+from gapctl.report.findings.claims import Claim, checks, claims, claims_tested
 from gapctl.report.findings.figure import Illustration, illustration
-from gapctl.report.findings.prose import INTRODUCTION, OTHER, REACH, READING, UNTESTED
+from gapctl.report.findings.notes import Notes
+from gapctl.report.findings.prose import INTRODUCTION, NEITHER, OTHER, REACH, READING, UNTESTED
+from gapctl.report.findings.spoken import SPEAKING, spoken_for
+from gapctl.report.findings.verdicts_table import Found, verdicts_table
 from gapctl.report.markdown_text import code, plain, table
-from gapctl.report.verdict_cards import SYMBOLS
-from gapctl.report.words import aligned, capital, confidence, counted
+from gapctl.report.words import capital
 
 HASH_DIGITS: Final = 12
-_TESTS: Final = ("our test", "effect", "estimate", "interval", "verdict", "sweep, scale, seeds", "what would change it")
-_AFTER_VERDICT: Final = _TESTS.index("verdict") + 1
 
 
 class Page(NamedTuple):
@@ -28,26 +24,22 @@ class Page(NamedTuple):
     figures: dict[str, bytes]
 
 
-class Found(NamedTuple):
-    """A verdict and the sweep that it is of."""
-
-    verdict: Verdict
-    judged: Judged
-
-
-def render_findings(sweeps: Sequence[Judged], folder: str) -> Page:
+def render_findings(sweeps: Sequence[Judged], folder: str, notes: Notes | None = None) -> Page:
     """The page of sweeps that were each judged by themselves; `folder` is where its figures will lie beside it.
 
-    Equal sweeps give equal bytes, in whatever order they come.
+    `notes` are shown below the claims that they are of. Equal sweeps give equal bytes, in whatever order they come.
     """
     shown = sorted(_with_verdicts(sweeps), key=_by_name_and_size)
     drawn = {judged.name: illustration(judged, folder) for judged in shown}
     left = dict(drawn)
     blocks = ["# Findings", INTRODUCTION, "## How far this speaks for CLIP", REACH, "## The claims", READING]
     for claim in claims():
-        blocks += _claim(claim, _tested(shown, claim), _scales(shown), left)
+        heading = [f"### {capital(claim.number)}", f"*{plain(claim.claim)}*"]
+        noted = [f"**Note.** {notes[claim.number]}"] if notes and claim.number in notes else []
+        tested = _tested(shown, claim)
+        blocks += [*heading, *noted, *_rows(claim, tested, _scales(shown)), *_figures(tested, left)]
     if others := _untold(shown):
-        blocks += [f"### {OTHER}", _tests(others, _scales(shown)), *_figures(others, left)]
+        blocks += [f"### {OTHER}", *verdicts_table(others, _scales(shown)), *_figures(others, left)]
     blocks += ["## What it rests on", *_rests_on(shown)]
     figures = {found.path: found.content for found in drawn.values() if found is not None}
     return Page("\n\n".join(blocks) + "\n", figures)
@@ -85,41 +77,18 @@ def _all(shown: Sequence[Judged]) -> list[Found]:
 
 
 def _claims_of(found: Found) -> tuple[Claim, ...]:
-    return claims_tested(found.verdict.source, found.judged.analysis.sweep)
+    return claims_tested(found.verdict.id, found.verdict.source, found.judged.analysis.sweep)
 
 
-def _claim(
-    claim: Claim, tested: Sequence[Found], scales: Mapping[str, set[str]], left: dict[str, Illustration | None]
-) -> list[str]:
-    heading = f"### {capital(claim.number)}"
-    said = f"*{plain(claim.claim)}*"
-    if not tested:
-        files = ", ".join(code(f"sweeps/{name}.yaml") for name in claim.sweeps)
-        return [heading, said, f"{UNTESTED} It is asked by {files}."]
-    return [heading, said, _tests(tested, scales, claim), *_figures(tested, left)]
-
-
-def _tests(tested: Sequence[Found], scales: Mapping[str, set[str]], claim: Claim | None = None) -> str:
-    """The rows of a table; under a claim, each says whether its verdict speaks for it."""
-    rows = [_cells(verdict, judged, scales[judged.analysis.sweep]) for verdict, judged in tested]
-    if claim is None:
-        return table(list(_TESTS), rows, numbers_from=len(_TESTS))
-    spoken = [claim.spoken_for(verdict.id, verdict.source, verdict.verdict) for verdict, _ in tested]
-    head = [*_TESTS[:_AFTER_VERDICT], "for the claim", *_TESTS[_AFTER_VERDICT:]]
-    longer = [[*row[:_AFTER_VERDICT], word, *row[_AFTER_VERDICT:]] for row, word in zip(rows, spoken, strict=True)]
-    return table(head, longer, numbers_from=len(head))
-
-
-def _cells(verdict: Verdict, judged: Judged, scales: set[str]) -> list[str]:
-    analysis = judged.analysis
-    estimate, low, high = aligned([verdict.estimate, *verdict.ci])
-    known = math.isfinite(verdict.ci.low)
-    interval = f"{low} to {high} ({confidence(analysis.alpha)})" if known else "too few seeds"
-    word = f"{SYMBOLS[verdict.verdict]} **{verdict.verdict}**" + (" (exploratory)" if verdict.exploratory else "")
-    where = f"{plain(judged.name)}, {counted(verdict.seeds, 'seed')}"
-    change = what_would_change(verdict, judged, scales)
-    test = f"{plain(verdict.claim)} ({code(verdict.id)})"
-    return [test, plain(effect_name(verdict)), estimate, interval, word, where, change]
+def _rows(claim: Claim, tested: Sequence[Found], scales: Mapping[str, set[str]]) -> list[str]:
+    """The claim's table, after the words that it is untested where no row speaks for it or against it."""
+    spoken = [spoken_for(claim, verdict, judged, checks()) for verdict, judged in tested]
+    rows = verdicts_table(tested, scales, spoken) if tested else []
+    if any(said.word in SPEAKING for said in spoken):
+        return rows
+    asking = ", ".join(code(f"sweeps/{name}.yaml") for name in claim.sweeps if name not in scales)
+    said = [UNTESTED, *([f"It is asked by {asking}."] if asking else []), *([NEITHER] if tested else [])]
+    return [" ".join(said), *rows]
 
 
 def _figures(tested: Sequence[Found], left: dict[str, Illustration | None]) -> list[str]:

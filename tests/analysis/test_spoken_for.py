@@ -1,0 +1,117 @@
+"""What a verdict says of a claim, and when it cannot say anything."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from analysis_ledgers import CONTRAST, TREND, falling, fill, plan_of, sweep_file
+
+from gapctl.analysis.analyze import analyze
+from gapctl.analysis.judged import Judged
+from gapctl.ledger import Ledger
+from gapctl.report.findings.claims import Checks, claims
+from gapctl.report.findings.spoken import Spoken, spoken_for
+
+CLAIM = {claim.number: claim for claim in claims()}
+CLAIM_1 = "arXiv 2404.07983, claim 1"
+Judge = Callable[[float], Judged]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    """Judges `slope` and `difference`, both of claim 1, where each attribute closes the gap by so much."""
+
+    def judged(per_attribute: float) -> Judged:
+        path = sweep_file(tmp_path, {**TREND, "source": CLAIM_1}, {**CONTRAST, "source": CLAIM_1})
+        plan, ledger = plan_of(path), Ledger(str(tmp_path / "runs"))
+        fill(ledger, plan, falling(per_attribute, noise=0.001))
+        return Judged(plan, analyze(plan, ledger))
+
+    return judged
+
+
+def spoken(judged: Judged, number: str, hypothesis: str, checks: Checks | None = None, **changed: Any) -> Spoken:
+    found = next(verdict for verdict in judged.analysis.verdicts if verdict.id == hypothesis)
+    return spoken_for(CLAIM[number], replace(found, **changed), judged, checks or {})
+
+
+def test_a_verdict_speaks_for_the_claim_that_its_source_names(judge: Judge) -> None:
+    judged = judge(0.05)
+
+    assert spoken(judged, "claim 1", "difference").word == "yes"
+    assert spoken(judged, "claim 1", "difference", verdict="refuted").word == "no"
+    assert spoken(judged, "claim 1", "difference", verdict="inconclusive").word == "open"
+    assert spoken(judged, "claim 1", "difference", source="someone else").word == "–"
+
+
+def test_a_refuted_denial_speaks_for_the_claim(judge: Judge) -> None:
+    denial: dict[str, Any] = {"id": "object-bias-costs-attribute-accuracy", "source": "arXiv 2404.07983, claim 4"}
+    judged = judge(0.05)
+
+    assert spoken(judged, "claim 4", "difference", verdict="refuted", **denial).word == "yes"
+    assert spoken(judged, "claim 4", "difference", verdict="supported", **denial).word == "no"
+
+
+@pytest.mark.parametrize(
+    ("number", "response", "word"),
+    [
+        ("claim 1", "gap/l2m", "yes"),
+        ("claim 1", "entropy/i2t_nats", "–"),
+        ("claim 5", "entropy/i2t_nats", "yes"),
+        ("claim 5", "temperature/tau", "–"),
+        ("claim 3", "quality/i2t_recall_1", "yes"),
+    ],
+)
+def test_what_a_source_of_several_claims_finds_is_for_those_that_are_about_its_response(
+    judge: Judge, number: str, response: str, word: str
+) -> None:
+    source = "arXiv 2404.07983, claims 1, 3 and 5"
+
+    assert spoken(judge(0.05), number, "difference", source=source, response=response).word == word
+
+
+@pytest.mark.parametrize(
+    ("number", "hypothesis"),
+    [
+        ("claim 3", "removing-dimensions-harms-retrieval"),
+        ("claim 5", "centring-takes-entropy-away"),
+        ("claim 5", "most-is-taken-where-captions-say-least"),
+    ],
+)
+def test_what_other_explanations_account_for_stands_beside_the_claim(
+    judge: Judge, number: str, hypothesis: str
+) -> None:
+    named = {"id": hypothesis, "source": f"arXiv 2404.07983, {number}"}
+
+    assert spoken(judge(0.05), number, "difference", **named).word == "–"
+
+
+@pytest.mark.parametrize("leaning", [("difference",), "all"])
+def test_what_leans_on_a_check_that_is_not_supported_cannot_say(judge: Judge, leaning: Any) -> None:
+    checks: Checks = {"made-up": {"slope": leaning}}
+
+    assert spoken(judge(0.05), "claim 1", "difference", checks) == Spoken("yes")
+    assert spoken(judge(0.0), "claim 1", "difference", checks) == Spoken("cannot say", (("slope", "refuted"),))
+
+
+def test_what_leans_on_a_check_that_was_not_judged_cannot_say(judge: Judge) -> None:
+    checks: Checks = {"made-up": {"the-learned-temperature-moves": ("difference",)}}
+    failed = (("the-learned-temperature-moves", "not judged"),)
+
+    assert spoken(judge(0.05), "claim 1", "difference", checks) == Spoken("cannot say", failed)
+    assert spoken(judge(0.05), "claim 1", "slope", checks) == Spoken("yes")
+
+
+def test_a_check_speaks_neither_for_nor_against_and_those_of_other_sweeps_do_not_count(judge: Judge) -> None:
+    judged = judge(0.05)
+
+    assert spoken(judged, "claim 1", "slope", {"made-up": {"slope": "all"}}) == Spoken("–")
+    assert spoken(judged, "claim 1", "slope", {"another": {"missing": "all"}}) == Spoken("yes")
+
+
+def test_what_stands_beside_a_claim_does_so_whatever_its_check_says(judge: Judge) -> None:
+    checks: Checks = {"made-up": {"missing": "all"}}
+
+    assert spoken(judge(0.05), "claim 1", "difference", checks, source="someone else") == Spoken("–")
