@@ -6,7 +6,6 @@ section 3.4). So no Ray needs to be imported, and a port that accepts and is sil
 
 import os
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ ANSWER_SECONDS: Final = 15.0
 """A head that is busy answers within one."""
 
 CLIENT: Final = "ray://"
+"""Ray's client is no driver: it never learns what the cluster may grow to, which a sweep asks first."""
 GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """What a client of HTTP/2 sends first: the preface, and its own settings, of which there are none."""
 FRAME_HEADER: Final = 9
@@ -26,7 +26,7 @@ SETTINGS: Final = 4
 REMEDY: Final = (
     "Ask `ray status` on its head whether it runs, start one with `ray start --head` or `ray up cluster.yaml`, or "
     "leave --address out to use this machine. Ray listens on port 6379 of the head (`auto` there, HOST:6379 on its "
-    "nodes), and for other machines on port 10001 (ray://HOST:10001)"
+    "nodes); from any other machine use `gapctl cluster submit`"
 )
 
 
@@ -47,14 +47,15 @@ def check_address(address: str | None) -> None:
     named = _started_here() if address == "auto" else address
     if named is None:
         return
-    if named.startswith(CLIENT) and find_spec("grpc") is None:
+    beside = f" (that is {named})" if named != address else ""
+    if named.startswith(CLIENT):
         raise InputError(
-            f"--address {address}: Ray's client is not installed; expected it for ray:// addresses. Install it with "
-            "`pip install 'ray[client]'`, or call gapctl on a machine of the cluster with --address auto"
+            f"--address {address}{beside}: an address of Ray's client, which gapctl cannot use; expected auto or "
+            "HOST:6379 on a machine of the cluster. Use `gapctl cluster submit` from here, or `--address auto` on the "
+            "head"
         )
     finding = _wrong_with(_port(named, address))
     if finding:
-        beside = f" (that is {named})" if named != address else ""
         raise InputError(f"--address {address}{beside}: no Ray cluster answers there: {finding}. {REMEDY}")
 
 
@@ -72,14 +73,12 @@ def _started_here() -> str | None:
 
 def _port(named: str, address: str) -> Port:
     try:
-        parts = urlsplit(f"//{named.removeprefix(CLIENT)}")
+        parts = urlsplit(f"//{named}")
         host, number = parts.hostname, parts.port
     except ValueError:
         host, number = None, None
     if not host or not number:
-        raise InputError(
-            f"--address {address}: this names no host and port; expected auto, HOST:6379 or ray://HOST:10001"
-        )
+        raise InputError(f"--address {address}: this names no host and port; expected auto or HOST:6379")
     return Port(host, number)
 
 
