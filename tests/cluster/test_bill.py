@@ -1,13 +1,20 @@
-"""What machines cost: each says its kind by its cloud's metadata service, here a server of this test."""
+"""What machines cost: each says its kind by its cloud's metadata service, here a server of this test.
+
+A cluster of several machines is what no test has: Ray's own calls are made up here, and its errors are real.
+"""
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import RayTaskError, WorkerCrashedError
 
-from gapctl.cluster.bill import price_of
+from gapctl.cluster import node_kinds
+from gapctl.cluster.bill import Bill, Priced, price_of
 from gapctl.cluster.machine_kind import MachineKind, this_machine
 from gapctl.cluster.prices import shipped_prices
 from unhelpful_servers import answering, unused_address
@@ -78,3 +85,90 @@ def test_a_price_is_the_tables_or_else_what_the_user_says(
     kind: MachineKind | None, otherwise: float | None, price: float | None
 ) -> None:
     assert price_of(kind, shipped_prices(), otherwise) == price
+
+
+LARGE, SMALL = MachineKind("g6.2xlarge", spot=True), MachineKind("g6.xlarge", spot=False)
+FAILING = RayTaskError("this_machine", "ModuleNotFoundError: gapctl", ModuleNotFoundError("gapctl"))
+LOST = WorkerCrashedError()
+LATE = "late"
+
+
+class Cluster:
+    """Nodes by what each answers: its kind, an error, or nothing (`LATE`)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> None:
+        self.answers, self.asked, self.cancelled = answers, list[str](), list[str]()
+        self.runs = True
+        calls = {
+            "is_initialized": lambda: self.runs,
+            "nodes": lambda: [{"NodeID": node, "Alive": True} for node in self.answers],
+            "remote": lambda **_: lambda function: self,
+            "wait": self.wait,
+            "get": self.get,
+            "cancel": lambda task: self.cancelled.append(task[0]),
+        }
+        for name, call in calls.items():
+            monkeypatch.setattr(ray, name, call)
+        there = "ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy"
+        monkeypatch.setattr(there, lambda node, soft: node)
+
+    def options(self, scheduling_strategy: str) -> "Cluster":
+        self.asked.append(scheduling_strategy)
+        return self
+
+    def remote(self) -> tuple[str, int]:
+        return self.asked[-1], len(self.asked)
+
+    def wait(self, tasks: list[tuple[str, int]], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        assert timeout <= 2
+        late = [task for task in tasks if self.answers[task[0]] == LATE]
+        return [task for task in tasks if task not in late], late
+
+    def get(self, task: tuple[str, int], timeout: float) -> MachineKind | None:
+        answer = self.answers[task[0]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+
+def per_hour(*kinds: MachineKind) -> float:
+    return sum(price_of(kind, shipped_prices(), None) or 0.0 for kind in kinds)
+
+
+def open_gate() -> nullcontext[bool]:
+    return nullcontext(True)
+
+
+@pytest.mark.parametrize(("answer", "unanswered"), [(FAILING, 0), (LOST, 1), (LATE, 1), (None, 0)])
+def test_a_node_that_cannot_say_what_it_is_leaves_the_prices_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, unanswered: int
+) -> None:
+    Cluster(monkeypatch, {"head": LARGE, "worker": SMALL, "odd": answer})
+
+    assert Bill(None, open_gate)() == Priced(per_hour(LARGE, SMALL), 2, 1, unanswered)
+    assert Bill(9.0, open_gate)() == Priced(per_hour(LARGE, SMALL) + 9.0, 3, 0, unanswered)
+
+
+def test_a_node_is_asked_once_and_again_where_it_was_lost_or_is_late_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(monkeypatch, {"head": LARGE, "odd": FAILING, "lost": LOST, "late": LATE})
+    bill = Bill(None, open_gate)
+    bill()
+    bill()
+    assert cluster.asked == ["head", "odd", "lost", "late", "lost"]
+
+    monkeypatch.setattr(node_kinds, "GIVE_UP_SECONDS", 0.0)
+    bill()
+    cluster.answers["late"] = SMALL
+    found = bill()
+
+    assert cluster.cancelled == ["late"]
+    assert found == Priced(per_hour(LARGE, SMALL), 2, 2, 1)
+
+
+def test_a_ray_that_ends_or_has_not_begun_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(monkeypatch, {"head": LARGE})
+
+    assert Bill(None, lambda: nullcontext(False))() is None
+    cluster.runs = False
+    assert Bill(None, open_gate)() is None
+    assert cluster.asked == []

@@ -1,8 +1,9 @@
 """Limits are counted over all runs of a sweep, and stop it as Ctrl-C would."""
 
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.spent import RunSpent, spent_to_json
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan
-from gapctl.sweep import allowance
+from gapctl.sweep import allowance, price_watch
 from gapctl.sweep.allowance import Allowance
 from sweep_texts import TINY, loaded
 
@@ -26,6 +27,7 @@ class Price:
     per_hour: float
     priced: int = 1
     unpriced: int = 0
+    unanswered: int = 0
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,7 @@ def _heard() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _ticking_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allowance, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(price_watch, "SOON_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -110,6 +113,53 @@ def test_a_cluster_that_does_not_answer_yet_stops_nothing(tmp_path: Path, ledger
         time.sleep(0.1)
 
     assert not counting.reached
+
+
+def not_asked() -> Price:
+    raise RuntimeError("the head is busy")
+
+
+@pytest.mark.parametrize(
+    ("rate", "whose"),
+    [(lambda: Price(0.0, 0, unpriced=2, unanswered=2), "none of the 2 machines"), (not_asked, "no machine")],
+)
+def test_machines_that_do_not_say_what_they_are_stop_a_sweep_that_limits_money_in_the_end(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, rate: Callable[[], Price], whose: str
+) -> None:
+    with Allowance(plan(tmp_path, cost=1.0), ledger, rate) as patient:
+        time.sleep(0.1)
+    assert not patient.reached
+
+    monkeypatch.setattr(price_watch, "PATIENCE_SECONDS", 0.2)
+    counting = Allowance(plan(tmp_path, cost=1.0), ledger, rate)
+    trained_until_stopped(counting)
+
+    assert counting.reached == f"limits.cost: of {whose} a price is known"
+    assert "limits.price_per_hour" in counting.how_to_go_on
+
+
+def test_a_machine_that_does_not_answer_leaves_the_prices_of_the_others(tmp_path: Path, ledger: Ledger) -> None:
+    counting = Allowance(plan(tmp_path, cost=1.0), ledger, lambda: Price(3600 * 10, 1, unpriced=1, unanswered=1))
+
+    trained_until_stopped(counting)
+
+    assert counting.reached.startswith("limits.cost: 1")
+    assert counting.unpriced == 1
+
+
+def test_hours_are_up_while_the_machines_are_asked_what_they_are(tmp_path: Path, ledger: Ledger) -> None:
+    asked = threading.Event()
+
+    def slow() -> None:
+        asked.wait(60)
+
+    counting = Allowance(plan(tmp_path, hours=0.1 * SECOND, cost=1.0), ledger, slow)
+    try:
+        trained_until_stopped(counting)
+    finally:
+        asked.set()
+
+    assert counting.reached.startswith("limits.hours: ")
 
 
 def test_a_sweep_without_limits_counts_nothing(tmp_path: Path, ledger: Ledger) -> None:

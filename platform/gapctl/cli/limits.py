@@ -20,6 +20,7 @@ def allowance_of(plan: "Plan", ledger: "Ledger", address: str | None) -> "Allowa
     from gapctl.cluster.bill import Bill
     from gapctl.spec.problem import Problem
     from gapctl.sweep.allowance import Allowance
+    from gapctl.sweep.ray_gate import asking
 
     limits = plan.sweep.spec.limits
     if limits.cost is not None and address is None and price_here(limits) is None:
@@ -28,7 +29,7 @@ def allowance_of(plan: "Plan", ledger: "Ledger", address: str | None) -> "Allowa
             "(what an hour of this machine costs you), or limits.hours instead"
         )
         raise InputError(plan.sweep.located(Problem(("limits", "cost"), text)))
-    return Allowance(plan, ledger, Bill(limits.price_per_hour))
+    return Allowance(plan, ledger, Bill(limits.price_per_hour, asking))
 
 
 def price_here(limits: "Limits") -> float | None:

@@ -10,9 +10,8 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
@@ -20,42 +19,26 @@ from gapctl.ledger.declaring import scale_name
 from gapctl.ledger.spent import RunSpent, Spent
 from gapctl.plan.trials import Plan
 from gapctl.spec.sweep import Limits
+from gapctl.sweep.price_watch import PriceWatch, Rate
 
 TICK_SECONDS: Final = 1.0
 KEEP_SECONDS: Final = 60.0
 """Between two notes in the ledger, each with a look at those of others: what a driver that is killed does not count."""
-RATE_SECONDS: Final = 15.0
-"""Between two looks at which machines there are."""
-
-
-class Priced(Protocol):
-    """Money per hour of the machines whose price is known, and how many have one and have none."""
-
-    @property
-    def per_hour(self) -> float: ...
-
-    @property
-    def priced(self) -> int: ...
-
-    @property
-    def unpriced(self) -> int: ...
-
-
-Rate = Callable[[], Priced | None]
-"""What the machines cost now; None while there are none."""
+NO_PRICE: Final = "a price is known"
+"""How `reached` ends where the cost could not be counted."""
 
 
 class Allowance:
     """Counts while it is entered; `reached` then says which limit stopped the sweep, if one did."""
 
     def __init__(self, plan: Plan, ledger: Ledger, rate: Rate) -> None:
-        self._name, self._ledger, self._rate = plan.sweep.spec.name, ledger, rate
+        self._name, self._ledger = plan.sweep.spec.name, ledger
         self._limits: Limits = plan.sweep.spec.limits
         self._before = ledger.spent(self._name, scale_name(plan))
         self._run = RunSpent(uuid.uuid4().hex[:12], scale_name(plan), time.time(), 0.0, 0.0)
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._count, name="gapctl-limits", daemon=True)
-        self._priced: Priced | None = None
+        self._prices = PriceWatch(rate, self._closed)
         self.reached = self._finding()
 
     @property
@@ -67,6 +50,8 @@ class Allowance:
     def __enter__(self) -> Self:
         if self._limits.any:
             self._thread.start()
+        if self._limits.cost is not None:
+            self._prices.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,14 +63,12 @@ class Allowance:
             self._keep()
 
     def _count(self) -> None:
-        looked_at, kept_at, last = -math.inf, time.monotonic(), time.monotonic()
+        kept_at = last = time.monotonic()
         while not self._closed.wait(TICK_SECONDS):
             now = time.monotonic()
-            if self._limits.cost is not None and (self._priced is None or now - looked_at >= RATE_SECONDS):
-                self._priced, looked_at = self._ask() or self._priced, now
             hours, last = (now - last) / 3600, now
-            cost = hours * (self._priced.per_hour if self._priced else 0.0)
-            self._run = replace(self._run, hours=self._run.hours + hours, cost=self._run.cost + cost)
+            cost = self._run.cost + hours * self._prices.per_hour
+            self._run = replace(self._run, hours=self._run.hours + hours, cost=cost)
             if now - kept_at >= KEEP_SECONDS:
                 self._keep()
                 kept_at = now
@@ -93,12 +76,6 @@ class Allowance:
                 if not self._closed.is_set() and not self.reached and (found := self._finding()):
                     self.reached = found
                     os.kill(os.getpid(), signal.SIGINT)
-
-    def _ask(self) -> Priced | None:
-        try:
-            return self._rate()
-        except Exception:  # Ray is starting, or its head is busy: the next look will tell
-            return None
 
     def _keep(self) -> None:
         """Notes what this run spent, and counts what others did meanwhile.
@@ -119,14 +96,15 @@ class Allowance:
             return f"limits.hours: {spent.hours:.4g} of {limits.hours:g} hours were spent {runs}"
         if limits.cost is not None and spent.cost >= limits.cost:
             return f"limits.cost: {spent.cost:.4g} of {limits.cost:g} were spent {runs}"
-        if self._priced is not None and self._priced.unpriced and not self._priced.priced:
-            return f"limits.cost: of none of the {self._priced.unpriced} machines a price is known"
+        if self._prices.none_known:
+            machines = f"none of the {self.unpriced} machines" if self.unpriced else "no machine"
+            return f"limits.cost: of {machines} {NO_PRICE}"
         return ""
 
     @property
     def how_to_go_on(self) -> str:
         """What to type after `reached`."""
-        if self._priced is not None and self._priced.unpriced and not self._priced.priced:
+        if self.reached.endswith(NO_PRICE):
             return "Say what an hour of a machine costs with --set limits.price_per_hour=..., or limit hours instead"
         name = self.reached.partition(":")[0]
         kind = name.partition(".")[2]
@@ -136,7 +114,7 @@ class Allowance:
     @property
     def unpriced(self) -> int:
         """Machines that were not counted, as nobody knows their price."""
-        return self._priced.unpriced if self._priced else 0
+        return self._prices.unpriced
 
 
 def _ample(limit: float, spent: float) -> float:
