@@ -43,10 +43,12 @@ def loaded(folder: Path, **changes: Any) -> Sweep:
     return load_sweep(search_file(folder, **changes))
 
 
-def course_of(sweep: Sweep, folder: Path) -> Course:
-    """The course of a search as a new process finds it: ledger and study lie in `folder`."""
-    study = Study(search_of(sweep), study_name(sweep, FINGERPRINT), folder / "tune.study.db")
-    return Course(sweep, study, Ledger(str(folder)), lambda data: FINGERPRINT)
+def course_of(
+    sweep: Sweep, folder: Path, study_in: Path | None = None, *, require: Callable[[], None] = lambda: None
+) -> Course:
+    """The course of a search as a new process finds it: ledger and, if nothing else is said, study lie in `folder`."""
+    study = Study(search_of(sweep), study_name(sweep, FINGERPRINT), (study_in or folder) / "tune.study.db")
+    return Course(sweep, study, Ledger(str(folder)), lambda data: FINGERPRINT, require)
 
 
 def distance(trial: Trial) -> float:

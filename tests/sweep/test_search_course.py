@@ -1,17 +1,21 @@
 """A search hands out each point once, whatever interrupts it, and ends with as many as were asked for."""
 
+import errno
 import math
+import os
+import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gapctl.errors import InputError
-from gapctl.ledger import Ledger
+from gapctl.errors import InputError, WorkError
+from gapctl.ledger import LeaseLostError, Ledger
 from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
 from gapctl.plan.identity import trial_id
 from gapctl.plan.search import study_name
-from gapctl.sweep.search import alone, study_file
+from gapctl.sweep.study_file import alone, study_file
 from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
 
 
@@ -19,6 +23,14 @@ def record_of(folder: Path) -> SearchRecord:
     record = Ledger(str(folder)).search("tune.base")
     assert record is not None
     return record
+
+
+def standing(record: SearchRecord) -> list[tuple[str, str, str]]:
+    return sorted((drawn.trial, drawn.state, str(drawn.value)) for drawn in record.drawn)
+
+
+def fail_as_lost() -> None:
+    raise LeaseLostError("tune.base.search", None)
 
 
 def test_it_draws_as_many_points_as_were_asked_for_and_finds_the_best(tmp_path: Path) -> None:
@@ -211,6 +223,113 @@ def test_a_study_that_was_lost_is_filled_from_the_ledger(tmp_path: Path) -> None
     assert known.items() <= found.items()
 
 
+def test_what_another_machine_went_on_with_is_taken_over_by_the_study_that_was_behind(tmp_path: Path) -> None:
+    ledger, studies = Ledger(str(tmp_path)), [tmp_path / "laptop", tmp_path / "cluster"]
+    sweep = loaded(tmp_path, trials=8, stop_early={"after": EVERY, "reduce": 3})
+    laptop = course_of(sweep, tmp_path, studies[0])
+    run(laptop, ledger, most=3)
+    left = laptop.next()  # in training when the laptop was closed
+    assert left is not None
+    cluster = course_of(sweep, tmp_path, studies[1])
+    trained = run(cluster, ledger, most=3)
+    begun = cluster.next()
+    assert begun is not None
+    known = record_of(tmp_path)
+
+    again = course_of(sweep, tmp_path, studies[0])
+    assert standing(record_of(tmp_path)) == standing(known)
+    after = run(again, ledger)
+
+    assert left.id == ids(trained)[0]
+    assert ids(after)[0] == begun.id
+    assert not {*ids(trained)} & {*ids(after)}
+    assert again.complete
+    assert len(record_of(tmp_path).drawn) == 8
+    assert {one for one in standing(known) if one[1] != "running"} <= {*standing(record_of(tmp_path))}
+
+
+def test_what_failed_here_and_was_done_elsewhere_is_one_point_and_not_tried_again(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
+    course = course_of(sweep, tmp_path, tmp_path / "laptop")
+    failing = course.next()
+    assert failing is not None
+    course.failed(failing, "it broke")
+    run(course_of(sweep, tmp_path, tmp_path / "cluster"), ledger)
+
+    again = course_of(sweep, tmp_path, tmp_path / "laptop")
+
+    assert again.next() is None
+    assert [drawn.state for drawn in again.record.drawn] == ["done", "done"]
+
+
+def test_twins_are_points_of_their_own_in_a_study_that_is_filled(tmp_path: Path) -> None:
+    space = {"train.batch_size": {"choice": [64, 128]}}
+    sweep, ledger = loaded(tmp_path, space=space, trials=6), Ledger(str(tmp_path))
+    run(course_of(sweep, tmp_path, tmp_path / "laptop"), ledger, most=1)
+    run(course_of(sweep, tmp_path, tmp_path / "cluster"), ledger)
+
+    again = course_of(sweep, tmp_path, tmp_path / "laptop")
+
+    assert again.next() is None
+    assert len(record_of(tmp_path).drawn) == 6
+
+
+def test_points_in_training_stay_in_the_record_of_a_search_that_begins_again(tmp_path: Path) -> None:
+    sweep = loaded(tmp_path, trials=3)
+    first = course_of(sweep, tmp_path)
+    begun = [first.next(), first.next()]
+
+    course_of(sweep, tmp_path)
+
+    assert [drawn.trial for drawn in record_of(tmp_path).drawn] == [trial.id for trial in begun if trial]
+
+
+def test_the_record_of_a_space_that_was_changed_is_kept_and_found_again(tmp_path: Path) -> None:
+    ledger, other = Ledger(str(tmp_path)), {"train.lr": {"log": [1e-4, 1e-3]}}
+    first, changed = loaded(tmp_path, trials=3), loaded(tmp_path, trials=2, space=other)
+    trained = run(course_of(first, tmp_path, tmp_path / "job 1"), ledger)
+    known = record_of(tmp_path)
+    run(course_of(changed, tmp_path, tmp_path / "job 2"), ledger)
+
+    assert record_of(tmp_path).study == study_name(changed, "fingerprint")
+    assert ledger.search_of_study("tune.base", known.study) == known
+    back = course_of(first, tmp_path, tmp_path / "job 3")
+    assert back.next() is None
+    assert {drawn.trial for drawn in record_of(tmp_path).drawn} == {*ids(trained)}
+    assert ledger.search_of_study("tune.base", study_name(changed, "fingerprint")) is not None
+
+
+def test_who_lost_the_search_to_another_process_leaves_its_record_alone(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=3), Ledger(str(tmp_path))
+
+    with pytest.raises(LeaseLostError):
+        course_of(sweep, tmp_path, require=fail_as_lost)
+
+    assert ledger.search("tune.base") is None
+
+
+def test_a_damaged_study_is_named_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "tune.study.db"
+    file.write_bytes(b"no database " * 1_000)
+
+    with pytest.raises(WorkError, match=r"tune\.study\.db: .*not a database.*move it away: it is filled again") as told:
+        course_of(loaded(tmp_path), tmp_path)
+    file.unlink()
+    course = course_of(loaded(tmp_path, trials=2), tmp_path)
+
+    assert "\n" not in str(told.value)
+    assert course.next() is not None
+
+
+def test_a_study_that_cannot_be_written_any_more_is_named(tmp_path: Path) -> None:
+    course = course_of(loaded(tmp_path), tmp_path)
+    with sqlite3.connect(tmp_path / "tune.study.db") as database:
+        database.execute("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+
+    with pytest.raises(WorkError, match=r"tune\.study\.db: .*disk full.*make room"):
+        course.next()
+
+
 def test_a_damaged_result_is_told_and_not_trained_over(tmp_path: Path) -> None:
     sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
     first = course_of(sweep, tmp_path).next()
@@ -233,6 +352,41 @@ def test_one_process_at_a_time_runs_a_study(tmp_path: Path) -> None:
         pass
     with alone(file):
         pass
+
+
+def refusing(number: int) -> Callable[[int, int], None]:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return flock
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_keeps_no_search_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("gapctl.sweep.study_file.fcntl.flock", refusing(number))
+
+    with alone(tmp_path / "tune.study.db"):
+        pass
+
+
+def test_a_lock_that_fails_otherwise_is_not_told_as_another_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gapctl.sweep.study_file.fcntl.flock", refusing(errno.EIO))
+
+    with pytest.raises(InputError, match=r"tune\.study\.db: cannot be locked: Input/output error"):
+        alone(tmp_path / "tune.study.db").__enter__()
+
+
+def test_a_folder_that_cannot_hold_the_study_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / ".tune.study.db.lock").mkdir()
+
+    for file in (tmp_path / "file" / "tune.study.db", tmp_path / "tune.study.db"):
+        with pytest.raises(InputError, match=r"\.tune\.study\.db\.lock: cannot be written: .*where gapctl is called"):
+            alone(file).__enter__()
 
 
 def test_a_study_lies_beside_the_ledger_or_in_the_working_folder(tmp_path: Path) -> None:

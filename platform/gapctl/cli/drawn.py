@@ -39,6 +39,5 @@ def record_of(plan: "Plan", ledger: "Ledger") -> "SearchRecord | None":
     from gapctl.plan.search import study_name
 
     spec = plan.sweep.spec
-    record = ledger.search(f"{spec.name}.{scale_name(plan)}")
-    data = fingerprint_of(spec.base.data)
-    return record if record is not None and record.study == study_name(plan.sweep, data) else None
+    study = study_name(plan.sweep, fingerprint_of(spec.base.data))
+    return ledger.search_of_study(f"{spec.name}.{scale_name(plan)}", study)

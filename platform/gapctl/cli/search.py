@@ -1,5 +1,6 @@
 """`gapctl sweep` of a file with `search`: draws and trains what is left, and ends in the best configuration."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,23 +24,28 @@ def run_search_of(
     from gapctl.cli.context import fingerprint_of
     from gapctl.cli.ending import conclude
     from gapctl.plan.search import search_of, study_name
-    from gapctl.sweep.course import Course
-    from gapctl.sweep.search import alone, study_file
+    from gapctl.sweep.course import Course, search_name
+    from gapctl.sweep.search_lease import alone_in_ledger
     from gapctl.sweep.search_lines import SearchLines
     from gapctl.sweep.study import Study
+    from gapctl.sweep.study_file import alone, study_file
     from gapctl.tracking.tracker import Tracker
 
     sweep, lines = plan.sweep, SearchLines(console)
     _make_room(plan, ledger, address, console)
     file = study_file(ledger, sweep.spec.name, Path.cwd())
-    with alone(file), Tracker(plan, ledger, sweep.spec.tracking.uri) as tracker:
+    with (
+        alone(file),
+        alone_in_ledger(ledger, search_name(sweep), partial(console.print, highlight=False, markup=False)) as require,
+        Tracker(plan, ledger, sweep.spec.tracking.uri) as tracker,
+    ):
         name = study_name(sweep, plan.trials[0].data_fingerprint)
 
         def changed(drawn: "Plan", record: "SearchRecord") -> None:
             tracker.replan(drawn)
             lines.changed(drawn, record)
 
-        course = Course(sweep, Study(search_of(sweep), name, file), ledger, fingerprint_of)
+        course = Course(sweep, Study(search_of(sweep), name, file), ledger, fingerprint_of, require)
         _say_what_is_left(course, console)
         course.tell(changed)
         outcome = _train(plan, course, ledger, lines, tracker, allowance, address, console)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DECLARATION: Final = ".sweep.json"
 SEARCH: Final = ".search.json"
+SEARCH_FOLDER: Final = ".search"
 SPENT: Final = ".spent"
 """A folder with a file for each run; before it was one, all runs were in a file of that name and `.json`."""
 TRIAL_ID: Final = re.compile("[0-9a-f]{12}")
@@ -146,6 +147,21 @@ class Ledger:
         content = self._runs.read(f"{name}{SEARCH}")
         return None if content is None else record_from_json(content, self._runs.path(f"{name}{SEARCH}"))
 
+    def search_of_study(self, name: str, study: str) -> SearchRecord | None:
+        """The same of one study of that search: of the current one, or of one that gave way to another."""
+        current = self.search(name)
+        return current if current is not None and current.study == study else self.search(_set_aside(name, study))
+
+    def set_aside_search(self, name: str, besides: str) -> None:
+        """Keeps the record of a search under the name of its study, unless that is `besides`, which follows it."""
+        current = self.search(name)
+        if current is not None and current.study != besides:
+            self.keep_search(_set_aside(name, current.study), current)
+
+    def search_folder(self, name: str) -> TrialFolder:
+        """Where the lease of a search lies, named `<sweep>.<scale>`, as those of trials do in theirs."""
+        return self.trial(f"{name}{SEARCH_FOLDER}")
+
     def keep_shown(self, sweep_name: str, content: bytes) -> None:
         """Notes where MLflow shows a sweep's trials, for whoever links to them without asking MLflow."""
         self._runs.write(f"{sweep_name}.mlflow.json", content)
@@ -221,3 +237,7 @@ def _is_document(name: str) -> bool:
 
 def _declaration_name(sweep_name: str) -> str:
     return f"{sweep_name}{DECLARATION}"
+
+
+def _set_aside(name: str, study: str) -> str:
+    return f"{name}.{study.replace('/', '_')}"

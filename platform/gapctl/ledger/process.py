@@ -37,6 +37,11 @@ def is_gone(process: Process) -> bool:
     return process.machine == _machine() and _started(process.pid) != process.started
 
 
+def runs_here(process: Process) -> bool:
+    """Whether it is one of this machine that has not ended."""
+    return process.machine == _machine() and not is_gone(process)
+
+
 @cache
 def _process(pid: int) -> Process:
     return Process(socket.gethostname(), _machine(), pid, _started(pid))

@@ -30,11 +30,19 @@ class Course:
     does.
     """
 
-    def __init__(self, sweep: Sweep, study: Study, ledger: Ledger, fingerprint_of: Callable[[Data], str]) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        study: Study,
+        ledger: Ledger,
+        fingerprint_of: Callable[[Data], str],
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`require` raises, before the ledger's record is written, where another process runs the search by now."""
         self._sweep, self._study, self._ledger = sweep, study, ledger
         self._search = search_of(sweep)
         self._fingerprints: dict[str, str] = {}
-        self._read = fingerprint_of
+        self._read, self._require = fingerprint_of, require
         self._changed: Callable[[Plan, SearchRecord], None] = lambda plan, record: None
         self._numbers: dict[str, list[int]] = {}
         self._points: dict[int, Point] = {}
@@ -45,12 +53,16 @@ class Course:
         self.trials: dict[str, Trial] = {}
         self.damaged: dict[str, str] = {}
         self.elsewhere: dict[str, str] = {}
-        earlier = ledger.search(search_name(sweep))
+        earlier = ledger.search_of_study(search_name(sweep), study.name)
         if earlier is not None:
             study.fill(earlier)
         self._remember()
         study.repeat_failed()
         self._left: list[InHand] = study.in_hand()
+        for number, point in self._left:
+            self._drawn(number, point)
+        self._require()
+        ledger.set_aside_search(search_name(sweep), besides=study.name)
         self._write()
 
     def tell(self, changed: Callable[[Plan, SearchRecord], None]) -> None:
@@ -61,6 +73,7 @@ class Course:
     def close(self) -> SearchRecord:
         """The search as it stands, with how much each path decides; the ledger keeps it."""
         record = replace(self.record, importance=self._study.importance())
+        self._require()
         self._ledger.keep_search(search_name(self._sweep), record)
         return record
 
@@ -215,5 +228,6 @@ class Course:
 
     def _write(self) -> None:
         record = self.record
+        self._require()
         self._ledger.keep_search(search_name(self._sweep), record)
         self._changed(self.plan, record)

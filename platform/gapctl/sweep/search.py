@@ -1,10 +1,7 @@
 """Runs what is left of a search on Ray Tune: points are drawn as there is room, and the worst are stopped early."""
 
-import fcntl
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from gapctl.errors import InputError
 from gapctl.ledger import Claimant, Ledger
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
@@ -107,31 +103,3 @@ class Stops(PatientScheduler):
         told = (report for report in result["reports"] if "rows" in report)
         stops = [self._course.stops(report["trial"], report["rows"]) for report in told]
         return str(FIFOScheduler.STOP if any(stops) else FIFOScheduler.CONTINUE)
-
-
-@contextmanager
-def alone(study_file: Path) -> Iterator[None]:
-    """Keeps other processes of this machine from running a search whose study lies in this file; ends with the process.
-
-    Raises InputError where one does.
-    """
-    study_file.parent.mkdir(parents=True, exist_ok=True)
-    lock = study_file.with_name(f".{study_file.name}.lock")
-    with lock.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"{study_file}: another gapctl runs a search of this study; expected one at a time, as each would draw "
-                "the other's points. Wait for it, or end it: the same command then goes on"
-            ) from error
-        held.write(f"{os.getpid()}\n")
-        held.flush()
-        yield
-
-
-def study_file(ledger: Ledger, sweep: str, working_folder: Path) -> Path:
-    """Where a search's study lies: beside the ledger, or in the working folder where that is an object store."""
-    far = "://" in ledger.everywhere and not ledger.everywhere.startswith("file://")
-    folder = working_folder if far else Path(ledger.everywhere.removeprefix("file://"))
-    return folder / f"{sweep}.study.db"

@@ -14,14 +14,16 @@ from gapctl.ledger.search_record import Drawn, SearchRecord, State
 from gapctl.plan.search import Point, written
 from gapctl.spec.search import Domain, Search
 from gapctl.spec.sweep import Level
+from gapctl.sweep.study_file import in_study
+from gapctl.sweep.study_points import REPEATS, STANDINGS, Here
 
 if TYPE_CHECKING:
     import optuna
 
 STARTUP_POINTS: Final = 10
 """Points that are drawn at random before the sampler looks at what came of them, as Optuna has it."""
-REPEATS: Final = "gapctl.repeats"
-"""Which failed point another one is drawn for once more."""
+
+ENDED: Final = ("done", "stopped")
 
 
 class InHand(NamedTuple):
@@ -35,19 +37,28 @@ class Study:
     """One search: `ask` for a point, `measure` it, `tell` how it ended. Every call is in the file when it returns."""
 
     def __init__(self, search: Search, name: str, file: Path) -> None:
-        """Opens the study, or begins it where the file has none of this name."""
+        """Opens the study, or begins it where the file has none of this name.
+
+        This and all that follows raise WorkError where the file cannot be read or written.
+        """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._search, self._name = search, name
+        self._search, self._name, self.file = search, name, file
         self._distributions = {path: _distribution(domain) for path, domain in search.space.items()}
-        _make(file)
-        self._study = optuna.create_study(
-            storage=_storage(file),
-            study_name=name,
-            direction=search.direction,
-            sampler=_sampler(search, 0),
-            pruner=_pruner(search),
+        self._study = self._opened()
+
+    @in_study
+    def _opened(self) -> "optuna.Study":
+        import optuna
+
+        _make(self.file)
+        return optuna.create_study(
+            storage=_storage(self.file),
+            study_name=self._name,
+            direction=self._search.direction,
+            sampler=_sampler(self._search, 0),
+            pruner=_pruner(self._search),
             load_if_exists=True,
         )
 
@@ -56,11 +67,13 @@ class Study:
         """What it is called in its file."""
         return self._name
 
+    @in_study
     def ask(self) -> InHand:
         """The next point: what was to be drawn once more, else what the sampler draws."""
         self._study.sampler = _sampler(self._search, len(self._trials()))
         return self._completed(self._study.ask())
 
+    @in_study
     def in_hand(self) -> list[InHand]:
         """The points that were drawn and not told, in their order; what a kill left half drawn is drawn to its end."""
         import optuna
@@ -72,23 +85,27 @@ class Study:
             found.append(self._completed(optuna.trial.Trial(self._study, trial._trial_id)))
         return found
 
+    @in_study
     def told(self) -> list[InHand]:
         """The points that ended, however they did."""
         return [
             InHand(trial.number, self._point(trial.params)) for trial in self._trials() if trial.state.is_finished()
         ]
 
+    @in_study
     def counted(self) -> int:
         """How many points there are or are to be drawn once more, each counted once however often it failed."""
         repeats = sum(REPEATS in trial.user_attrs for trial in self._trials())
         return len(self._trials()) - repeats
 
+    @in_study
     def waiting(self) -> int:
         """How many failed points are to be drawn once more."""
         import optuna
 
         return sum(trial.state == optuna.trial.TrialState.WAITING for trial in self._trials())
 
+    @in_study
     def repeat_failed(self) -> None:
         """Has failed points drawn once more, each once for its last failure."""
         import optuna
@@ -98,6 +115,7 @@ class Study:
             if trial.state == optuna.trial.TrialState.FAIL and trial.number not in repeated:
                 self._study.enqueue_trial(dict(trial.params), user_attrs={REPEATS: trial.number})
 
+    @in_study
     def measure(self, number: int, value: float, samples_seen: int) -> bool:
         """Keeps a measure of a point in training; whether it is to be stopped.
 
@@ -109,6 +127,7 @@ class Study:
         trial.report(value, samples_seen)
         return trial.should_prune()
 
+    @in_study
     def tell(self, number: int, value: float) -> None:
         """A point was trained to its end; one that is no number then is kept as worse than all that are."""
         import optuna
@@ -119,6 +138,7 @@ class Study:
         else:
             self._study.tell(number, state=state.PRUNED)
 
+    @in_study
     def tell_stopped(self, number: int, like: int | None = None) -> None:
         """A point was stopped; one that is the same as an earlier one has the measures of that."""
         import optuna
@@ -128,37 +148,69 @@ class Study:
                 self._open(number).report(value, samples_seen)
         self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
+    @in_study
     def tell_failed(self, number: int) -> None:
         """A point's training went wrong."""
         import optuna
 
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
+    @in_study
     def fill(self, record: SearchRecord) -> None:
-        """Takes over what a ledger says of this study, if the file was lost or lies on another machine.
+        """Takes over what a ledger says of this study and the file does not: it was lost, or went on elsewhere.
 
         Points that were in training are drawn again, and so go on from their checkpoints.
         """
+        if record.study != self._name:
+            return
+        here = Here(self._trials(), self._key)
+        for drawn in record.drawn:
+            if drawn.state in ENDED and not here.take(drawn.point, "ended"):
+                self._end(drawn, here)
+        for drawn in record.drawn:
+            if drawn.state not in ENDED and not here.take(drawn.point, *STANDINGS):
+                self._study.enqueue_trial(dict(drawn.point))
+                self._begin(self._trials()[-1])
+
+    def _end(self, drawn: Drawn, here: Here) -> None:
+        """Has a point ended as it did elsewhere: the one that is open here, or one more."""
         import optuna
 
-        if record.study != self._name or self._trials():
+        known = math.isfinite(drawn.value)
+        done = drawn.state == "done" and known
+        state = optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED
+        if found := here.take(drawn.point, "running", "waiting"):
+            trial = self._begin(found)
+            if known and drawn.samples_seen not in found.intermediate_values:
+                trial.report(drawn.value, drawn.samples_seen)
+            self._study.tell(trial, drawn.value if done else None, state)
             return
-        states = {"done": optuna.trial.TrialState.COMPLETE, "stopped": optuna.trial.TrialState.PRUNED}
-        for drawn in record.drawn:
-            if drawn.state not in states:
-                self._study.enqueue_trial(dict(drawn.point))
-                continue
-            known = math.isfinite(drawn.value)
-            done = drawn.state == "done" and known
-            trial = optuna.trial.create_trial(
-                state=states["done" if done else "stopped"],
-                value=drawn.value if done else None,
-                params=dict(drawn.point),
-                distributions=self._distributions,
-                intermediate_values={drawn.samples_seen: drawn.value} if known else {},
-            )
-            self._study.add_trial(trial)
+        failed = here.take(drawn.point, "failed")
+        ended = optuna.trial.create_trial(
+            state=state,
+            value=drawn.value if done else None,
+            params=dict(drawn.point),
+            distributions=self._distributions,
+            intermediate_values={drawn.samples_seen: drawn.value} if known else {},
+            user_attrs={} if failed is None else {REPEATS: failed.number},
+        )
+        self._study.add_trial(ended)
 
+    def _begin(self, trial: "optuna.trial.FrozenTrial") -> "optuna.Trial":
+        """Takes a point in hand that may be waiting to be drawn."""
+        import optuna
+
+        if trial.state == optuna.trial.TrialState.WAITING:
+            self._study._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.RUNNING)
+        begun = optuna.trial.Trial(self._study, trial._trial_id)
+        self._completed(begun)
+        return begun
+
+    def _key(self, trial: "optuna.trial.FrozenTrial") -> Point:
+        """A point as it is trained, also of one that waits to be drawn."""
+        return self._point({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+
+    @in_study
     def record(self, trial_ids: Mapping[int, str], finished: Mapping[int, float], samples: int) -> SearchRecord:
         """The study as the ledger keeps it: `trial_ids` by number, and the values of points that were trained to their
         ends, of `samples` each. A point that failed and was drawn once more is told by the latter.
@@ -187,6 +239,7 @@ class Study:
         state = _STATES[trial.state.name]
         return Drawn(trial.number, trial_id, dict(point), state, value, samples if state == "done" else last)
 
+    @in_study
     def importance(self) -> dict[str, float]:
         """The share of the metric's variation that each path decides (PED-ANOVA, arXiv 2304.10255); empty at first."""
         import optuna

@@ -1,9 +1,11 @@
 """One call of Ray Tune: what every trial's process is told, and how Tune is set up whoever says which trial is next."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gapctl.errors import GapctlError
 from gapctl.ledger import Claimant, Ledger
 from gapctl.plan.trials import Trial
 from gapctl.spec.sweep import Resources
@@ -82,7 +84,23 @@ def fit(
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     )
-    with signals_restored():
+    with signals_restored(), own_errors():
         tuner.fit()
     free_what_was_killed(asked.ledger, events.untold, asked.claimant.run)
     return events
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Raises an error of ours as itself, where Tune has made it a traceback within one of its own."""
+    from ray.tune.error import TuneError
+
+    try:
+        yield
+    except TuneError as error:
+        inner: BaseException | None = error
+        while inner is not None:
+            if isinstance(inner, GapctlError):
+                raise inner from error
+            inner = inner.__cause__ or inner.__context__
+        raise
