@@ -270,8 +270,8 @@ def test_twins_are_points_of_their_own_in_a_study_that_is_filled(tmp_path: Path)
 
     again = course_of(sweep, tmp_path, tmp_path / "laptop")
 
-    assert again.next() is None
     assert len(record_of(tmp_path).drawn) == 6
+    assert again.next() is None
 
 
 def test_points_in_training_stay_in_the_record_of_a_search_that_begins_again(tmp_path: Path) -> None:
