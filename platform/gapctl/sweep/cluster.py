@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from gapctl.errors import InputError, WorkError
 from gapctl.sweep.address import REMEDY
 from gapctl.sweep.letting_go import let_go
+from gapctl.sweep.ray_gate import close_gate, open_gate
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -30,13 +31,16 @@ def ray_session(address: str | None) -> Iterator[None]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    close_gate()
     if address is None:
         _start()
     else:
         _join(address)
     try:
+        open_gate()
         yield
     finally:
+        close_gate()
         let_go()
 
 
