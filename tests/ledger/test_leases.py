@@ -11,12 +11,14 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result, process
 from gapctl.ledger.disk import Disk
+from gapctl.ledger.files import Folder
 from gapctl.ledger.process import Process, is_gone, this_process
 from gapctl.ledger.trial_folder import TrialFolder
 
@@ -98,6 +100,56 @@ def test_who_lost_a_lease_writes_no_result_and_keeps_its_hands_off_the_new_one(r
 
     assert ours.result() is None
     assert ours.weights() is None
+    assert ours.lease() == held(ours)
+
+
+@pytest.mark.parametrize("act", ["beat", "finish", "fail"])
+def test_who_wakes_when_the_other_has_finished_leaves_its_result_alone(runs: str, act: str) -> None:
+    woken, other = taken(runs, THEIRS), folder_in(runs)
+    assert other.take(OURS, expired=content_of(woken)) is None
+    other.finish(RESULT, b"the other's")
+
+    late = replace(RESULT, seconds=999.0)
+    acts = {
+        "beat": lambda: woken.beat(512),
+        "finish": lambda: woken.finish(late, b""),
+        "fail": lambda: woken.fail("no"),
+    }
+    with pytest.raises(LeaseLostError, match=f"{TRIAL} was finished by another process, which took it over"):
+        acts[act]()
+
+    assert (other.result(), other.weights(), other.failure()) == (RESULT, b"the other's", None)
+    assert other.lease() is None
+
+
+def test_a_result_that_comes_between_the_look_and_the_putting_back_is_seen_too(
+    runs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken, other = taken(runs, THEIRS), folder_in(runs)
+    woken.clear_lease("theirs")
+    swap = Folder.swap
+
+    def after_the_other_finished(folder: Folder, *words: Any) -> bool:
+        monkeypatch.setattr(Folder, "swap", swap)
+        assert other.take(OURS) is None
+        other.finish(RESULT, b"the other's")
+        return swap(folder, *words)
+
+    monkeypatch.setattr(Folder, "swap", after_the_other_finished)
+    with pytest.raises(LeaseLostError, match="was finished by another process"):
+        woken.beat(512)
+
+    assert other.lease() is None
+
+
+def test_who_lost_a_lease_marks_no_trial_failed_that_another_trains(runs: str) -> None:
+    lost, ours = taken(runs, THEIRS), folder_in(runs)
+    assert ours.take(OURS, expired=content_of(lost)) is None
+
+    with pytest.raises(LeaseLostError, match=f"{TRIAL} is held by"):
+        lost.fail("Traceback")
+
+    assert ours.failure() is None
     assert ours.lease() == held(ours)
 
 

@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gapctl.ledger import Claimant, Ledger, TrialFolder
     from gapctl.plan.trials import Trial
     from gapctl.spec.sweep import Resources
+    from gapctl.sweep.others import Others, Standing
     from gapctl.sweep.work import PackWork
 
 INTERRUPTED = 130
@@ -34,7 +36,6 @@ def train_command(
     ResNet's excepted, which normalises by what one worker sees.
     """
     from gapctl.cli.drawn import plan_in
-    from gapctl.cli.preparing import load_data
     from gapctl.cli.terminal import plain_console
     from gapctl.ledger import Claimant, Ledger
     from gapctl.plan.choose import trial_by_id
@@ -53,12 +54,8 @@ def train_command(
     try:
         for each in (*preparations, chosen):
             folder = _taken(each, ledger, claimant, console)
-            if folder is None:
-                continue
-            try:
-                _train(each, load_data(each.config.data, console), runs, plan.sweep.spec.resources, folder, console)
-            finally:
-                folder.rest()
+            if folder is not None:
+                _train_taken(each, folder, runs, plan.sweep.spec.resources, console)
     finally:
         ledger.note_begun(plan.sweep.spec.name)
 
@@ -69,7 +66,7 @@ def _taken(trial: "Trial", ledger: "Ledger", claimant: "Claimant", console: "Con
     A failure elsewhere is no reason not to try.
     """
     from gapctl.ledger import Result
-    from gapctl.sweep.others import LOOK_SECONDS, Free, Others
+    from gapctl.sweep.others import Free, Others
 
     folder, others, told = ledger.trial(trial.id), Others(ledger), ""
     expired: bytes | None = None
@@ -77,28 +74,57 @@ def _taken(trial: "Trial", ledger: "Ledger", claimant: "Claimant", console: "Con
         if lease.holder != told:
             console.print(f"{trial.label} ({trial.id}) is {lease.held_by} (another sweep); waiting for it")
             told = lease.holder
-        try:
-            time.sleep(LOOK_SECONDS)
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        standing = others.look([trial.id])[trial.id]
+        standing = _standing(trial, others)
         if isinstance(standing, Result):
             break
         expired = standing.expired if isinstance(standing, Free) else None
     if folder.hold is not None and folder.result() is None:
         return folder
     folder.rest()
-    console.print(f"{trial.label} ({trial.id}) was finished by another sweep; nothing to train")
+    _say_finished(trial, console)
     return None
+
+
+def _standing(trial: "Trial", others: "Others") -> "Standing":
+    """How a trial stands that another trains, after a while; where the ledger cannot be read, once it can."""
+    from gapctl.sweep.others import LOOK_SECONDS
+
+    standing: Standing | None = None
+    while standing is None:
+        try:
+            time.sleep(LOOK_SECONDS)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        standing = others.look([trial.id]).get(trial.id)
+    return standing
+
+
+def _say_finished(trial: "Trial", console: "Console") -> None:
+    console.print(f"{trial.label} ({trial.id}) was finished by another sweep; nothing to train")
+
+
+def _train_taken(trial: "Trial", folder: "TrialFolder", runs: str, resources: "Resources", console: "Console") -> None:
+    """Trains a trial that is this process's, whose lease is renewed while its data are read and made too."""
+    from gapctl.cli.preparing import load_data
+    from gapctl.ledger import LeaseLostError
+    from gapctl.sweep.renewals import Renewals
+
+    with closing(Renewals(lambda: [folder])):
+        try:
+            _train(trial, load_data(trial.config.data, console), runs, resources, folder, console)
+        except LeaseLostError:
+            if folder.result() is None:
+                raise
+            _say_finished(trial, console)
+        finally:
+            folder.rest()
 
 
 def _train(
     trial: "Trial", data: "Material", runs: str, resources: "Resources", folder: "TrialFolder", console: "Console"
 ) -> None:
-    from gapctl.sweep.renewals import Renewals
     from gapctl.sweep.work import PackWork
 
-    renewals = Renewals(lambda: [folder])
     try:
         work = PackWork(
             [trial], data, runs, threads=resources.cpus, gpu=resources.gpus != 0, folders={trial.id: folder}
@@ -110,8 +136,6 @@ def _train(
         folder.fail(traceback.format_exc())
         said = f"{trial.label} ({trial.id}) failed: {type(error).__name__}: {error}"
         raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
-    finally:
-        renewals.close()
 
 
 def _so_far(report: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from gapctl.errors import WorkError
 from gapctl.ledger.files import Folder
 from gapctl.ledger.json_document import AS_WRITTEN, parsed
 from gapctl.ledger.process import Process, is_gone, this_process
+from gapctl.ledger.result import RESULT
 
 LEASE: Final = "lease.json"
 LEASE_SECONDS: Final = 120.0
@@ -75,14 +76,18 @@ UNREADABLE: Final = Lease("", "", "another version", "an unknown machine", "", 0
 
 
 class LeaseLostError(WorkError):
-    """Another process trains the trial now; what this one has of it must not be written any more."""
+    """Another process trains the trial now, or has finished it; what this one has of it must not be written any more.
+
+    `lease` is the other's; given as None, the trial is done and nobody holds it.
+    """
 
     def __init__(self, trial_id: str, lease: Lease | None) -> None:
         super().__init__(trial_id, lease)
-        self.trial_id, self.lease = trial_id, lease or UNREADABLE
+        self.trial_id, self.lease, self._done = trial_id, lease or UNREADABLE, lease is None
 
     def __str__(self) -> str:
-        return f"{self.trial_id} is {self.lease.held_by}, which took it over when this process did not renew its lease"
+        found = "was finished by another process" if self._done else f"is {self.lease.held_by}"
+        return f"{self.trial_id} {found}, which took it over when this process did not renew its lease"
 
 
 class Hold:
@@ -118,9 +123,12 @@ class Hold:
         """Lets others take the trial at once."""
         with self._one_at_a_time:
             self._released = True
-            found = lease_in(self._runs.read(self._name))
-            if found is not None and found.holder == self.lease.holder:
-                self._runs.remove(self._name)
+            self._remove()
+
+    def _remove(self) -> None:
+        found = lease_in(self._runs.read(self._name))
+        if found is not None and found.holder == self.lease.holder:
+            self._runs.remove(self._name)
 
     def _write(self, lease: Lease) -> None:
         self._runs.write(self._name, _to_json(lease))
@@ -129,12 +137,31 @@ class Hold:
     def _own(self) -> Lease:
         """The lease as it lies there; put back where it is gone, as between a taker's look at it and its mistake."""
         content = self._runs.read(self._name)
-        if content is None and self._runs.swap(self._name, None, _to_json(self.lease)):
+        if content is None and self._put_back():
             return self.lease
         found = lease_in(content if content is not None else self._runs.read(self._name))
         if found is None or found.holder != self.lease.holder:
-            raise LeaseLostError(self._trial_id, found)
+            raise LeaseLostError(self._trial_id, found or UNREADABLE)
         return found
+
+    def _put_back(self) -> bool:
+        """Whether the lease lies there again, and not another's.
+
+        A result is looked for once more afterwards: another may have taken the trial and finished it between.
+        """
+        self._require_unfinished()
+        if not self._runs.swap(self._name, None, _to_json(self.lease)):
+            return False
+        try:
+            self._require_unfinished()
+        except LeaseLostError:
+            self._remove()
+            raise
+        return True
+
+    def _require_unfinished(self) -> None:
+        if self._runs.exists(f"{self._trial_id}/{RESULT}"):
+            raise LeaseLostError(self._trial_id, None)
 
 
 def take(runs: Folder, trial_id: str, claimant: Claimant, expired: bytes | None = None) -> Hold | Lease:

@@ -10,10 +10,10 @@ from gapctl.ledger.declaration import Declaration, declaration_from_json, declar
 from gapctl.ledger.declaring import HasBegun, declared, scale_name, with_begun
 from gapctl.ledger.files import Folder
 from gapctl.ledger.leftovers import Leftover, leftovers
-from gapctl.ledger.result import Result
+from gapctl.ledger.result import RESULT, Result
 from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
 from gapctl.ledger.spent import RunSpent, Spent, spent_from_json, spent_to_json, together
-from gapctl.ledger.trial_folder import AXIS, CONFIGURATION, DIMENSIONS, HISTORY, RESULT, TrialFolder
+from gapctl.ledger.trial_folder import AXIS, CONFIGURATION, DIMENSIONS, HISTORY, TrialFolder
 from gapctl.plan.trials import Plan
 
 if TYPE_CHECKING:

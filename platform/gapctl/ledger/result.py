@@ -9,6 +9,9 @@ from pydantic import BeforeValidator, TypeAdapter, with_config
 
 from gapctl.ledger.json_document import AS_WRITTEN, parsed
 
+RESULT: Final = "result.json"
+"""Written last: it is there if and only if the trial is done."""
+
 
 def _number(found: Any) -> Any:
     return math.nan if found is None else found

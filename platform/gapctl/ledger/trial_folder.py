@@ -9,7 +9,7 @@ import yaml
 from gapctl.errors import WorkError
 from gapctl.ledger.files import Folder
 from gapctl.ledger.lease import LEASE, Claimant, Hold, Lease, lease_in, take
-from gapctl.ledger.result import Result, from_json, to_json
+from gapctl.ledger.result import RESULT, Result, from_json, to_json
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Trial
 
@@ -24,8 +24,6 @@ AXIS: Final = "axis.parquet"
 FAILURE: Final = "failure.txt"
 STOPPED: Final = "stopped.txt"
 """Why a search stopped the trial: neither failed nor done, with its checkpoint and history."""
-RESULT: Final = "result.json"
-"""Written last: it is there if and only if the trial is done."""
 
 CHECKPOINTS_KEPT = 2
 
@@ -232,7 +230,12 @@ class TrialFolder:
         return result
 
     def fail(self, message: str) -> None:
-        """Keeps the traceback of a training that went wrong."""
+        """Keeps the traceback of a training that went wrong.
+
+        Raises LeaseLostError, and writes nothing, where another process took the trial over.
+        """
+        if self.hold is not None:
+            self.hold.require()
         self._write(FAILURE, message.encode())
         self.rest()
 

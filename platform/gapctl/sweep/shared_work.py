@@ -147,6 +147,7 @@ def _ours(error: BaseException | None, trial: Trial) -> BaseException:
 
     causes = list(getattr(error, "worker_failures", {}).values()) or [error]
     own = [cause for cause in map(_unwrapped, causes) if cause is not None and not isinstance(cause, RayError)]
+    own.sort(key=lambda cause: not isinstance(cause, GapctlError))  # the others only noticed that one stopped
     if any(isinstance(cause, RayActorError) for cause in causes) or not own:
         return WorkError(f"workers of {trial.label} were lost ({error}); it goes on from its last checkpoint")
     return own[0]

@@ -160,8 +160,16 @@ class TrialWorker(tune.Trainable):
         self._let_go(left)
         others = [trial for trial in left if trial.id != lost.trial_id]
         self._packs = [others] if others else []
-        self._gauges.rest(self._trials[lost.trial_id])
-        return [held_report(self._trials[lost.trial_id], lost.lease)]
+        return [self._of_another(lost)]
+
+    def _of_another(self, lost: LeaseLostError) -> dict[str, Any]:
+        """The report of a trial that was lost to another process, which trains it or has finished it."""
+        from gapctl.sweep.work import finished_report
+
+        trial = self._trials[lost.trial_id]
+        self._gauges.rest(trial)
+        result = Ledger(self._runs).trial(trial.id).result()
+        return held_report(trial, lost.lease) if result is None else finished_report(result)
 
     def _let_go(self, trials: list[Trial]) -> None:
         for trial in trials:
@@ -180,7 +188,10 @@ class TrialWorker(tune.Trainable):
             self._packs = [[trial] for trial in left]
             return []
         (trial,) = left
-        (self._folders.pop(trial.id, None) or Ledger(self._runs).trial(trial.id)).fail(message)
+        try:
+            (self._folders.pop(trial.id, None) or Ledger(self._runs).trial(trial.id)).fail(message)
+        except LeaseLostError as lost:
+            return [self._of_another(lost)]
         return [{"trial": trial.id, "failure": message}]
 
 
