@@ -56,7 +56,9 @@ def test_data_that_all_nodes_see_are_taken(sweep: Path) -> None:
     assert "s3://bucket/mad" in job_of(sweep, None, ["base.data.source=s3://bucket/mad"], RUNS).entrypoint
 
 
-@pytest.mark.parametrize("override", ["tracking.uri=postgresql://me:hunter2@db/mlflow"])
+@pytest.mark.parametrize(
+    "override", ["tracking.uri=postgresql://me:hunter2@db/mlflow", "tracking.uri=mysql://me@srv:hunter2@srv/x"]
+)
 def test_no_password_reaches_a_command_that_the_dashboard_shows(sweep: Path, override: str) -> None:
     with pytest.raises(InputError) as said:
         job_of(sweep, None, [override], RUNS)

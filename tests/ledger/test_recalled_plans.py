@@ -92,7 +92,7 @@ def test_what_was_not_declared_in_time_is_not_recalled_as_declared(plan: Plan, t
         recalled_as_declared(late, "quick", "P")
 
 
-@pytest.mark.parametrize("password", ["hunter2", "p@ss/w0rd:x"])
+@pytest.mark.parametrize("password", ["hunter2", "p@ss/w0rd:x", "hun'ter2"])
 def test_no_password_of_an_address_reaches_the_ledger(tmp_path: Path, password: str) -> None:
     text = f'{TINY}tracking: {{uri: "postgresql://me:{password}@host/runs"}} # or mysql://me:{password}@host\n'
     plan = make_plan(loaded(tmp_path, text, "quick"), lambda data: "fingerprint")

@@ -17,6 +17,7 @@ FILE = Path(__file__).parents[2] / "sweeps" / "imbalance.yaml"
         ("smoke", [], ["--scale", "smoke"]),
         (None, ["tracking.uri=http://mlflow.lab:5000"], ["--uri", "http://mlflow.lab:5000"]),
         (None, ["tracking.uri=postgresql://me:secret@host/db"], []),
+        (None, ["tracking.uri=postgresql://me@srv:secret@host/db"], []),
     ],
 )
 def test_ui_is_told_the_store_that_was_typed_but_no_password(

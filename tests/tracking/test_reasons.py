@@ -57,6 +57,12 @@ def test_an_error_of_many_lines_is_cut_to_one() -> None:
     assert in_plain_words(ValueError()) == "ValueError"
 
 
+def test_an_error_that_repeats_the_address_is_told_without_its_password() -> None:
+    said = in_plain_words(ValueError("cannot connect to postgresql://me@srv:hunter2@srv.example.org/db"))
+
+    assert said == "cannot connect to postgresql://me@srv:***@srv.example.org/db"
+
+
 def assert_words(error: BaseException, words: str) -> None:
     said = in_plain_words(error)
     assert re.match(words, said), said

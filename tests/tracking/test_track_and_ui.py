@@ -99,6 +99,12 @@ def test_ui_of_a_server_prints_its_address(capsys: pytest.CaptureFixture[str]) -
     assert "MLflow: http://head.example.org:5000/#/experiments" in capsys.readouterr().out
 
 
+def test_ui_of_a_server_prints_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    ui_command(uri="http://me:hunter2@head.example.org:5000/")
+
+    assert "MLflow: http://me:***@head.example.org:5000/#/experiments" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("terminal", "display", "wanted", "opened"),
     [

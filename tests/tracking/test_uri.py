@@ -1,11 +1,14 @@
 """A tracking address that could never work is refused before anything starts."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gapctl.errors import InputError
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import holds_password, without_password, without_passwords
 from gapctl.tracking.uri import absolute, artifact_root, check_uri, database_file
 
 
@@ -23,6 +26,10 @@ from gapctl.tracking.uri import absolute, artifact_root, check_uri, database_fil
         ("sqlite:///folder", "but .*/folder is a folder"),
         ("sqlite:///text.db", "but .*/text.db is not an SQLite database; move it away"),
         ("postgresql+nodriver://host/db", "which cannot be read: .*nodriver"),
+        ("postgresql://host:port/db", "whose host and port cannot be read"),
+        ("mysql://me:x@:x/db", r"'mysql://me:\*\*\*@:x/db', whose host and port cannot be read"),
+        ("postgresql://me:s@[::1/db", r"'postgresql://me:\*\*\*@\[::1/db', whose host and port cannot be read"),
+        (f"sqlite:///{'x' * 300}.db", "but that file cannot be looked at: File name too long"),
         (
             "postgresql://me:secret@host/db",
             r"'postgresql://me:\*\*\*@host/db', whose driver psycopg2? is not installed",
@@ -38,6 +45,13 @@ def test_an_impossible_address_is_named_with_what_was_expected(
 
     with pytest.raises(InputError, match=rf"tracking\.uri: found .*{finding}.*; expected sqlite:///FILE, http"):
         check_uri(uri)
+
+
+def test_a_part_of_a_password_that_reads_as_a_port_is_not_repeated() -> None:
+    with pytest.raises(InputError, match="whose host and port cannot be read; write a : / or @ of a password") as said:
+        check_uri("postgresql://me:pa@ss:word@host/db")
+
+    assert "word@" not in str(said.value)
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "http://head:5000", "https://mlflow.example.org/path"])
@@ -70,6 +84,53 @@ def test_a_relative_database_is_below_the_current_folder_and_its_files_are_besid
     assert artifact_root("http://head:5000") is None
 
 
-def test_a_password_is_never_shown() -> None:
-    assert without_passwords("https://me:p%40ss@host:1/x") == "https://me:***@host:1/x"
-    assert without_passwords("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+PASSWORDS = {
+    "https://me:p%40ss@host:1/x": "https://me:***@host:1/x",
+    "postgresql://me@srv:secret@srv.postgres.database.azure.com/db": "postgresql://me@srv:***@srv.postgres.database.azure.com/db",
+    "postgresql://me:sec'ret@h/db": "postgresql://me:***@h/db",
+    'postgresql://me:sec"ret@h/db': "postgresql://me:***@h/db",
+    "postgresql://me:s@c/r:t@h/db": "postgresql://me:***@h/db",
+    "postgresql://:secret@h/db": "postgresql://:***@h/db",
+}
+
+
+@pytest.mark.parametrize(("address", "shown"), PASSWORDS.items())
+def test_a_password_is_never_shown(address: str, shown: str) -> None:
+    assert without_password(address) == shown
+    assert without_password(f"tracking.uri={address}") == f"tracking.uri={shown}"
+    assert holds_password(address)
+    assert without_passwords(f"uri: {address} # {address}") == f"uri: {shown} # {shown}"
+    assert without_passwords(f"cannot reach {address} now") == f"cannot reach {shown} now"
+
+
+@pytest.mark.parametrize("address", [*PASSWORDS, "postgresql://me:two words@h/db", "mysql://me:a,'}b@h/db"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda document: yaml.safe_dump(document, width=1000),
+        lambda document: yaml.safe_dump(document, width=1000, default_flow_style=True),
+        lambda document: yaml.safe_dump(document, width=1000, default_style='"'),
+        lambda document: yaml.safe_dump(document, width=1000, default_style="'"),
+        lambda document: json.dumps(document, separators=(",", ":")),
+    ],
+    ids=["block", "flow", "double quotes", "single quotes", "JSON"],
+)
+def test_a_document_is_the_same_but_for_its_passwords(address: str, written: Callable[[object], str]) -> None:
+    document = {"question": "Ask me@host?", "tracking": {"uri": address}, "seeds": "http://head:5000", "who": "a@b"}
+    kept = yaml.safe_load(without_passwords(written(document)))
+
+    assert kept == {**document, "tracking": {"uri": without_password(address)}}
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:///mlflow.db", "http://head:5000", "s3://bucket/a:b@c", "postgresql:///db"]
+)
+def test_an_address_without_a_password_stays(address: str) -> None:
+    assert without_password(address) == without_passwords(address) == address
+    assert not holds_password(address)
+
+
+def test_a_word_without_spaces_ends_with_the_quote_that_ends_its_value() -> None:
+    text = '{"question":"see http://head:5000","who":"a@b"}'
+
+    assert without_passwords(text) == text

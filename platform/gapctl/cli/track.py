@@ -37,7 +37,7 @@ def sync_command(
 
     from gapctl.cli.drawn import plan_in
     from gapctl.ledger import Ledger
-    from gapctl.spec.secrets import without_passwords
+    from gapctl.spec.secrets import without_password
     from gapctl.tracking.sync import sync
 
     ledger, console = Ledger(runs), Console()
@@ -45,7 +45,7 @@ def sync_command(
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
         synced = sync(plan, ledger, store, lambda: tracking_findings(plan, ledger))
-    _print(synced, f"{plan.sweep.spec.name} at {without_passwords(store)}", console)
+    _print(synced, f"{plan.sweep.spec.name} at {without_password(store)}", console)
 
 
 def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":

@@ -38,7 +38,7 @@ def ui_command(
     """Show the runs in MLflow's pages, until Ctrl-C."""
     from rich.console import Console
 
-    from gapctl.spec.secrets import without_passwords
+    from gapctl.spec.secrets import without_password
     from gapctl.tracking.page import page_address
     from gapctl.tracking.uri import check_uri, is_server
 
@@ -46,7 +46,7 @@ def ui_command(
     store, console = uri or store, Console()
     check_uri(store)
     if is_server(store):
-        with console.status(f"asking {without_passwords(store)} for the sweep's page"):
+        with console.status(f"asking {without_password(store)} for the sweep's page"):
             page = page_address(store.rstrip("/"), store, name)
         _point_at(page, console, browser=browser)
     else:
@@ -86,9 +86,9 @@ def _serve(uri: str, name: str | None, host: str, port: int, console: "Console",
 
 
 def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
-    from gapctl.spec.secrets import without_passwords
+    from gapctl.spec.secrets import without_password
 
-    starting = f"starting MLflow's server on {without_passwords(uri)} at {server.address}; this takes some seconds"
+    starting = f"starting MLflow's server on {without_password(uri)} at {server.address}; this takes some seconds"
     console.print(starting, highlight=False, markup=False, soft_wrap=True)
     began = time.monotonic()
     with console.status("starting"):
@@ -116,7 +116,9 @@ def _pages_on(server: "Server", name: str | None) -> tuple[str, str | None]:
 def _point_at(page: str, console: "Console", *, browser: bool) -> None:
     import webbrowser
 
-    console.print(f"MLflow: {page}", highlight=False, markup=False, soft_wrap=True)
+    from gapctl.spec.secrets import without_password
+
+    console.print(f"MLflow: {without_password(page)}", highlight=False, markup=False, soft_wrap=True)
     if browser and console.is_terminal and _has_desktop():
         webbrowser.open(page)
 

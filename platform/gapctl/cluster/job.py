@@ -10,7 +10,7 @@ from gapctl.errors import InputError
 from gapctl.spec.data import PairData
 from gapctl.spec.grid import arms, resolved
 from gapctl.spec.load import Sweep, load_sweep
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import holds_password, without_password, without_passwords
 
 MLFLOW_OF_THE_HEAD: Final = "http://127.0.0.1:5000"
 RELATIVE_SQLITE: Final = "sqlite:///"
@@ -58,9 +58,9 @@ def _check_ledger(runs: str) -> None:
             f"--runs {runs}: a folder of the job, which Ray deletes, and which the workers do not see; "
             "expected an object store such as s3://BUCKET/runs, or an absolute path that all nodes share"
         )
-    if without_passwords(runs) != runs:
+    if holds_password(runs):
         raise InputError(
-            f"--runs {without_passwords(runs)}: a password in a job's command is shown on Ray's dashboard; "
+            f"--runs {without_password(runs)}: a password in a job's command is shown on Ray's dashboard; "
             "give the nodes the right to the bucket instead"
         )
 
@@ -85,7 +85,7 @@ def _places(sweep: Sweep) -> Iterator[tuple[str, str]]:
 
 
 def _check_secrets(sweep: Sweep, overrides: Sequence[str]) -> None:
-    if any(without_passwords(override) != override for override in overrides):
+    if any(holds_password(override) for override in overrides):
         raise InputError(
             "--set: a password in a job's command is shown on Ray's dashboard and kept in its logs; "
             f"start MLflow's server on the head and name it: --set tracking.uri={MLFLOW_OF_THE_HEAD}"

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger.disk import Disk, Entry
 from gapctl.ledger.object_store import ObjectStore
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import holds_password, without_password
 from gapctl.stores import UnavailableError, file_system_at
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -137,9 +137,9 @@ def _files_at(root: str) -> Disk | ObjectStore:
     expected = "expected a folder, or an address such as s3://bucket/runs"
     if not root.strip():
         raise InputError(f"--runs: found nothing; {expected}")
-    if without_passwords(root) != root:
+    if holds_password(root):
         raise InputError(
-            f"--runs {without_passwords(root)}: an address with a password, which reports and MLflow would show; "
+            f"--runs {without_password(root)}: an address with a password, which reports and MLflow would show; "
             "expected it without, and the password in the environment"
         )
     try:

@@ -4,7 +4,7 @@ import json
 
 from gapctl.plan.trials import Plan
 from gapctl.spec.load import Sweep
-from gapctl.spec.secrets import is_private, without_passwords
+from gapctl.spec.secrets import holds_password, is_private
 from gapctl.spec.settings import Setting
 
 DEFAULT_RUNS = "runs"
@@ -37,7 +37,7 @@ def for_ui(sweep: Sweep) -> list[str]:
     """The words for `gapctl ui`: with the store's address where the file has another, unless it holds a password."""
     uri = sweep.spec.tracking.uri
     typed = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
-    plain = typed and without_passwords(uri) == uri
+    plain = typed and not holds_password(uri)
     return [*file_and_scale(sweep), *(["--uri", uri] if plain else [])]
 
 

@@ -4,13 +4,13 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import holds_password, without_password
 
 
 def _without_password(address: str) -> str:
-    if without_passwords(address) != address:
+    if holds_password(address):
         raise ValueError(
-            f"found {without_passwords(address)}, an address with a password, which would be written into the ledger; "
+            f"found {without_password(address)}, an address with a password, which would be written into the ledger; "
             "expected it without, and the password in the environment"
         )
     return address

@@ -9,7 +9,7 @@ from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.paths import leaves, placed
 from gapctl.spec.problem import KeyPath, Problem, SpecError, cut, dotted
 from gapctl.spec.search import Search, StopEarly
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password
 from gapctl.spec.sweep import Limits, Resources, SweepFile, Tracking
 from gapctl.spec.trial import TrialConfig
 from gapctl.spec.yaml_loader import parse
@@ -52,7 +52,7 @@ def scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[S
 def override(text: str) -> Setting:
     """The change that `--set TEXT` asks for; raises SpecError where it is no PATH=VALUE."""
     written, equals, value = text.partition("=")
-    source = f"--set {cut(without_passwords(' '.join(text.split())))}"
+    source = f"--set {cut(without_password(' '.join(text.split())))}"
     if not equals or not written.strip():
         raise SpecError(f"{source}: no value; expected PATH=VALUE such as base.train.samples=20_000")
     try:

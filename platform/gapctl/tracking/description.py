@@ -12,7 +12,7 @@ from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.data import Data
 from gapctl.spec.load import Sweep
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password, without_passwords
 from gapctl.tracking.treatments import Treatments
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def sweep_tags(sweep: Sweep) -> dict[str, str]:
 
 def sweep_files(sweep: Sweep) -> dict[str, bytes]:
     """The sweep as it was written, and as scale and overrides made it; passwords of addresses aside."""
-    resolved = yaml.safe_dump(sweep.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    document = sweep.spec.model_dump(mode="json")
+    document["tracking"]["uri"] = without_password(sweep.spec.tracking.uri)
+    resolved = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     files = {"sweep.yaml": sweep.text, "sweep.resolved.yaml": resolved}
     return {name: without_passwords(text).encode() for name, text in files.items()}
 

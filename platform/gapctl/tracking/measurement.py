@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from gapctl.errors import WorkError
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password
 from gapctl.tracking.experiment import experiment_named
 from gapctl.tracking.mirror import Mirror
 from gapctl.tracking.reasons import in_plain_words
@@ -33,7 +33,7 @@ def log_measurement(uri: str, measurement: Measurement) -> str:
         return _log(uri, measurement)
     except Exception as error:
         raise WorkError(
-            f"MLflow at {without_passwords(uri)} cannot be written: {in_plain_words(error)}. Run the command again"
+            f"MLflow at {without_password(uri)} cannot be written: {in_plain_words(error)}. Run the command again"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gapctl.errors import WorkError
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password
 from gapctl.tracking.reasons import in_plain_words
 from gapctl.tracking.store import open_store
 from gapctl.tracking.views import CURVES, PREFIX, TABLE
@@ -25,7 +25,7 @@ def page_address(address: str, uri: str, sweep_name: str | None) -> str:
     try:
         experiment = open_store(uri).get_experiment_by_name(sweep_name)
     except Exception as error:
-        raise WorkError(f"MLflow at {without_passwords(uri)} cannot be read: {in_plain_words(error)}") from error
+        raise WorkError(f"MLflow at {without_password(uri)} cannot be read: {in_plain_words(error)}") from error
     return every_page(address) if experiment is None else sweep_page(address, experiment.experiment_id, experiment.tags)
 
 

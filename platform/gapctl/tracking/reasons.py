@@ -5,6 +5,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from gapctl.spec.secrets import without_passwords
+
 LONGEST = 400
 WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((socket.gaierror,), "no machine of that name is known"),
@@ -19,7 +21,7 @@ REFUSED = {"401", "403"}
 
 
 def in_plain_words(error: BaseException) -> str:
-    """One line without a class name, found by following the error to its causes."""
+    """One line without a class name or a password, found by following the error to its causes."""
     causes = list(_causes(error))
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
@@ -62,5 +64,5 @@ def _innermost(causes: list[BaseException]) -> str:
     """SQLite's own words where there are some, else the first line of what was said."""
     original = [getattr(cause, "orig", None) for cause in causes]
     said = next((str(cause) for cause in original if cause), "") or str(causes[0]) or type(causes[0]).__name__
-    line = said.strip().splitlines()[0]
+    line = without_passwords(said.strip().splitlines()[0])
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

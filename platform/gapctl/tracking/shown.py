@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password
 from gapctl.tracking.page import run_address
 from gapctl.tracking.uri import database_file, is_server
 
@@ -37,7 +37,7 @@ _NOTE: Final = TypeAdapter(Shown)
 def note_shown(ledger: Ledger, sweep_name: str, uri: str, experiment: str, runs: Mapping[str, str]) -> None:
     """Adds to the note, or begins it anew where MLflow is another; a ledger that cannot be written goes without."""
     before = shown_in(ledger, sweep_name)
-    here = without_passwords(uri)
+    here = without_password(uri)
     kept = before.runs if before is not None and (before.uri, before.experiment) == (here, experiment) else {}
     found = Shown(here, experiment, {**kept, **runs})
     if found == before:

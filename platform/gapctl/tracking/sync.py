@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.reasons import in_plain_words
@@ -68,6 +68,6 @@ def _explained(ledger: Ledger, uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise WorkError(
-            f"MLflow at {without_passwords(uri)} could not be brought up to date: {in_plain_words(error)}; "
+            f"MLflow at {without_password(uri)} could not be brought up to date: {in_plain_words(error)}; "
             f"nothing is lost, since {ledger.root} holds the results. Run the command again when this is mended"
         ) from error

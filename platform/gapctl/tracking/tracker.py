@@ -12,7 +12,7 @@ from types import TracebackType
 
 from gapctl.ledger import Ledger
 from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password
 from gapctl.tracking.findings import Findings
 from gapctl.tracking.projection import Projection
 from gapctl.tracking.reasons import in_plain_words
@@ -181,7 +181,7 @@ class Tracker:
         if self._problem is None:
             return None
         return (
-            f"MLflow at {without_passwords(self._uri)} does not show everything: {self._problem}. The results are safe "
+            f"MLflow at {without_password(self._uri)} does not show everything: {self._problem}. The results are safe "
             f"in the ledger ({self._ledger.root}); when this is mended, {sync_command(self._plan, self._ledger)} "
             "shows them"
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gapctl.errors import InputError
-from gapctl.spec.secrets import without_passwords
+from gapctl.spec.secrets import without_password, without_passwords
 
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -77,6 +77,13 @@ def _check_server(uri: str) -> None:
 
 def _check_database_file(uri: str, file: Path | None) -> None:
     assert file is not None
+    try:
+        _require_database(uri, file)
+    except OSError as error:
+        raise _wrong(uri, f"but that file cannot be looked at: {error.strerror}") from error
+
+
+def _require_database(uri: str, file: Path) -> None:
     if not file.parent.is_dir():
         raise _wrong(uri, f"but there is no folder {file.parent}; make it")
     if file.is_dir():
@@ -99,14 +106,17 @@ def _check_driver(uri: str) -> None:
     try:
         make_url(uri).get_dialect().import_dbapi()
     except (ArgumentError, NoSuchModuleError) as error:
-        raise _wrong(uri, f"which cannot be read: {error}") from error
+        raise _wrong(uri, f"which cannot be read: {without_passwords(str(error))}") from error
+    except ValueError as error:  # its words may repeat a part of the password
+        finding = "whose host and port cannot be read; write a : / or @ of a password as %3A, %2F or %40"
+        raise _wrong(uri, finding) from error
     except ImportError as error:
         raise _wrong(uri, f"whose driver {error.name} is not installed; install it") from error
 
 
 def _wrong(uri: str, finding: str) -> InputError:
     return InputError(
-        f"tracking.uri: found {without_passwords(uri)!r}, {finding}; expected sqlite:///FILE, http(s)://HOST:PORT of "
+        f"tracking.uri: found {without_password(uri)!r}, {finding}; expected sqlite:///FILE, http(s)://HOST:PORT of "
         "an MLflow server, or the address of a PostgreSQL, MySQL or SQL Server database. Change it in the sweep file "
         "or with --set tracking.uri=..."
     )

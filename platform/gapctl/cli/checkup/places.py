@@ -109,9 +109,9 @@ def _database_check(file: Path) -> Check:
 
 
 def _server_check(uri: str) -> Check:
-    from gapctl.spec.secrets import without_passwords
+    from gapctl.spec.secrets import without_password
 
-    shown = without_passwords(uri)
+    shown = without_password(uri)
     try:
         with urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
             return Check("MLflow", "ok", f"{shown}: answers")

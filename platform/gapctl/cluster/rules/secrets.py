@@ -40,7 +40,7 @@ def _secret_in(line: str) -> str | None:
     for kind, pattern in KEYS.items():
         if pattern.search(line):
             return kind
-    if without_passwords(line) != line and not re.search(r"://[^\s:/@]*:\$", line):
+    if without_passwords(line) != line and not re.search(r"://[^\s:/]*:\$", line):
         return "a password in an address"
     named = NAMED.search(line)
     return "a password or key" if named and not REFERENCE.match(named["value"]) else None
