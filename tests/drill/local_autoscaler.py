@@ -39,7 +39,8 @@ def localised(document: dict[str, Any], gcs_address: str, idle_minutes: float) -
         "idle_timeout_minutes": idle_minutes,
         "upscaling_speed": document.get("upscaling_speed", 1.0),
         "provider": {
-            "type": "fake_multinode",
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": gcs_address,
             "head_node_id": HEAD_ID,
             "launch_multiple": True,

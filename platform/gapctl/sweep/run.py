@@ -62,7 +62,9 @@ def run_trials(
         for place, config in {trial.config.data.address: trial.config.data for trial in trials}.items()
     }
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        asked = Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch)
+        asked = Asked(
+            ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch, elastic=address is not None
+        )
         return Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), stopped).run()
 
 

@@ -41,7 +41,7 @@ def run_search(
     """
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
-        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch)
+        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch, address is not None)
         return SearchRounds(course, watchers, partial(_tune, course, asked), Others(ledger), stopped).run()
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """What all rounds train with; `data` is by address, `scratch` a folder for what Tune keeps for itself."""
+    """What all rounds train with; `data` is by address, `scratch` a folder for what Tune keeps for itself;
+    whether Ray is a cluster that was joined, and may grow."""
 
     ledger: Ledger
     claimant: Claimant
@@ -28,6 +29,7 @@ class Asked(NamedTuple):
     data: "Mapping[str, Material]"
     watchers: Sequence[Watcher]
     scratch: str
+    elastic: bool
 
 
 def fit(
@@ -53,7 +55,7 @@ def fit(
     from gapctl.sweep.offer import request_of
     from gapctl.sweep.patience import PatientScheduler, free_what_was_killed
 
-    resources, request = asked.resources, request_of(asked.resources)
+    resources, request = asked.resources, request_of(asked.resources, elastic=asked.elastic)
     events = TuneEvents(trials, asked.ledger, asked.watchers, asked.claimant.run)
     shared = {
         "trials": told,
