@@ -105,6 +105,26 @@ def test_a_setting_cannot_change_it_from_outside(tmp_path: Path) -> None:
     assert "treatments cannot be set" in complaints(tmp_path, treated(), None, ["treatments.path.cold=1"])[0]
 
 
+def with_scale(changes: dict[str, Any]) -> dict[str, Any]:
+    """A sweep whose scale `long` says anew what the levels do, `cold` by other changes."""
+    levels = {name: dict(values) for name, values in PATHS.items()} | {"cold": changes}
+    return {**treated(), "scales": {"long": {"treatments.path": levels}}}
+
+
+def test_a_scale_may_change_what_its_levels_do(tmp_path: Path) -> None:
+    content = with_scale({**PATHS["cold"], "train.samples": 9_000})
+
+    trials = plan_of(loaded(tmp_path, content, "long")).trials
+
+    assert {trial.config.train.samples for trial in trials if "path=cold" in trial.label} == {9_000}
+
+
+def test_a_scale_s_wrong_level_is_named_where_it_is_written(tmp_path: Path) -> None:
+    found = complaints(tmp_path, with_scale({"train.sample": 1}), "long")
+
+    assert any("scales.long.treatments.path.cold.train.sample" in line for line in found), found
+
+
 def test_levels_that_are_one_training_are_refused(tmp_path: Path) -> None:
     same = {**PATHS, "cold": {"temperature.mode": "learned"}}
     with pytest.raises(InputError, match=r"vary\.path\[1\]: attributes=0 path=cold seed=0 is the same training as"):

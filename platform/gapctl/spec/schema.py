@@ -26,7 +26,7 @@ def sweep_schema() -> dict[str, Any]:
     scales["additionalProperties"]["propertyNames"] = {
         "anyOf": [
             {"enum": _union([*map(known_paths, _bases()), [f"vary.{path}" for path in paths]])},
-            {"pattern": SLUG.replace("^", r"^vary\.")},
+            {"pattern": SLUG.replace("^", r"^(vary|treatments)\.")},
         ]
     }
     schema["oneOf"] = [{"required": ["vary"]}, {"required": ["search"]}]

@@ -28,8 +28,13 @@ class Setting(NamedTuple):
 
     @property
     def path(self) -> KeyPath:
-        """The path in the document; what follows `vary.` is one key, itself dotted."""
-        return tuple(self.written.split(".", 1 if self.written.startswith("vary.") else -1))
+        """The path in the document; what follows `vary.` or `treatments.` is one key, itself dotted."""
+        return tuple(self.written.split(".", 1 if self.written.startswith(("vary.", "treatments.")) else -1))
+
+    @property
+    def in_the_file(self) -> bool:
+        """Whether a scale makes the change."""
+        return not isinstance(self.source, str)
 
     def touches(self, path: KeyPath) -> bool:
         """Whether a problem at `path` may come from this change: it lies in it, or around it."""
@@ -72,7 +77,10 @@ def applied(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[st
 def unknown(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
     """The changes of what is not in a sweep file, or not to be changed from outside it."""
     known = [*known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
+    treatments = [f"treatments.{name}" for name in spec.treatments]
     for setting in settings:
+        if setting.in_the_file and setting.written in treatments:
+            continue
         if setting.path[0] in IN_THE_FILE_ONLY:
             text = f"{setting.path[0]} cannot be set; expected it to be changed in the file"
             yield setting, Problem(setting.path, text)

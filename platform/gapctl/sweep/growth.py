@@ -7,6 +7,7 @@ machine, calls the request infeasible, or says nothing because there is none.
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 Bundle = Mapping[str, float]
@@ -19,6 +20,7 @@ SILENT_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 1.0
 STATUS_OF_THE_OLDER_ONE: Final = b"__autoscaling_status"
 """Where the autoscaler of Ray before 2.50 writes what it does."""
+ANSWER_SECONDS: Final = 5
 NODE_THAT_IS_COUNTED: Final = "node_"
 
 
@@ -84,13 +86,16 @@ def _needed(bundle: Bundle) -> dict[str, float]:
 
 
 def _status() -> Any:
+    """The autoscaler's reply, empty where the head did not answer in time."""
     import ray
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+    from ray.exceptions import RaySystemError, RpcError
 
     reply = GetClusterStatusReply()
-    client = GcsClient(address=ray.get_runtime_context().gcs_address)
-    reply.ParseFromString(client.get_cluster_status(timeout_s=10))
+    with suppress(RaySystemError, RpcError):
+        client = GcsClient(address=ray.get_runtime_context().gcs_address)
+        reply.ParseFromString(client.get_cluster_status(timeout_s=ANSWER_SECONDS))
     return reply
 
 

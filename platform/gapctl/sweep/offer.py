@@ -39,8 +39,10 @@ def request_of(resources: Resources, *, elastic: bool) -> Request:
         _check(resources, whole, living, "Ray", NOR_WILL_GROW if elastic else "")
     if resources.workers == 1:
         return Request(_bundles(resources, gpus), gpus > 0)
-    rooms = [int(living[name] // asked) for name, asked in whole.items() if asked]
-    return Request([WAITING], gpus > 0, max(1, min(rooms), WAITING_FOR_MACHINES if grows else 0))
+    rooms = min(int(living[name] // asked) for name, asked in whole.items() if asked)
+    if elastic and not grows and rooms < WAITING_FOR_MACHINES:
+        grows = grows_to(_bundles(resources, gpus) * (rooms + 1))
+    return Request([WAITING], gpus > 0, max(1, rooms, WAITING_FOR_MACHINES if grows else 0))
 
 
 def check_this_machine(resources: Resources, cores: int) -> None:

@@ -15,6 +15,7 @@ from gapctl.spec.data import Data
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
+from gapctl.sweep.offer import request_of
 from gapctl.sweep.others import Others
 from gapctl.sweep.rounds import Outcome, Rounds, Trained
 from gapctl.sweep.tuning import Asked, fit
@@ -55,6 +56,7 @@ def run_trials(
     """Trains `trials` on Ray, those that others begin with before them, and waits for what other sweeps train of them.
 
     `load` is called once for each data source, and the result is shared by all; `sweep` is named in leases.
+    Raises InputError where Ray cannot offer what a trial asks for, nor will grow to.
     Once `stopped` says so no round begins, and what is left counts as interrupted.
     """
     data = {
@@ -62,9 +64,8 @@ def run_trials(
         for place, config in {trial.config.data.address: trial.config.data for trial in trials}.items()
     }
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        asked = Asked(
-            ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch, elastic=address is not None
-        )
+        request = request_of(resources, elastic=address is not None)
+        asked = Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch, request)
         return Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), stopped).run()
 
 

@@ -14,6 +14,7 @@ from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.course import Course
 from gapctl.sweep.events import Watcher
+from gapctl.sweep.offer import request_of
 from gapctl.sweep.others import Others
 from gapctl.sweep.patience import PatientScheduler
 from gapctl.sweep.rounds import Outcome
@@ -41,7 +42,8 @@ def run_search(
     """
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
-        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch, address is not None)
+        request = request_of(resources, elastic=address is not None)
+        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch, request)
         return SearchRounds(course, watchers, partial(_tune, course, asked), Others(ledger), stopped).run()
 
 

@@ -16,12 +16,13 @@ from gapctl.sweep.signals import signals_restored
 if TYPE_CHECKING:
     from gapctl.data.load import Material
     from gapctl.sweep.callback import TuneEvents
+    from gapctl.sweep.offer import Request
     from gapctl.sweep.worker import TrialWorker
 
 
 class Asked(NamedTuple):
     """What all rounds train with; `data` is by address, `scratch` a folder for what Tune keeps for itself;
-    whether Ray is a cluster that was joined, and may grow."""
+    `request` is what each trial asks of Ray."""
 
     ledger: Ledger
     claimant: Claimant
@@ -29,7 +30,7 @@ class Asked(NamedTuple):
     data: "Mapping[str, Material]"
     watchers: Sequence[Watcher]
     scratch: str
-    elastic: bool
+    request: "Request"
 
 
 def fit(
@@ -45,17 +46,15 @@ def fit(
     """Has Tune train until it has no more, and gives what it noticed of `trials`, by id.
 
     `told` are those that processes of `worker` know from the beginning; leases in `expired` they may take over.
-    `param_space` or `choosing`, more of Tune's configuration, say which pack of trials comes next. Raises InputError
-    where Ray can never offer what a trial asks for.
+    `param_space` or `choosing`, more of Tune's configuration, say which pack of trials comes next.
     """
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
     from gapctl.sweep.callback import TuneEvents
-    from gapctl.sweep.offer import request_of
     from gapctl.sweep.patience import PatientScheduler, free_what_was_killed
 
-    resources, request = asked.resources, request_of(asked.resources, elastic=asked.elastic)
+    resources, request = asked.resources, asked.request
     events = TuneEvents(trials, asked.ledger, asked.watchers, asked.claimant.run)
     shared = {
         "trials": told,

@@ -54,6 +54,7 @@ Checks = Mapping[str, Mapping[str, tuple[str, ...] | Literal["all"]]]
 class _File:
     claims: tuple[Claim, ...]
     checks: Checks
+    retired: tuple[str, ...]
 
 
 def claims() -> tuple[Claim, ...]:
@@ -64,6 +65,11 @@ def claims() -> tuple[Claim, ...]:
 def checks() -> Checks:
     """The checks of all sweeps that have any."""
     return _shipped().checks
+
+
+def retired() -> tuple[str, ...]:
+    """Hypotheses that no shipped file has any more; ledgers of earlier versions do."""
+    return _shipped().retired
 
 
 def claims_tested(hypothesis: str, source: str | None, sweep: str) -> tuple[Claim, ...]:
