@@ -10,7 +10,9 @@ from gapctl.sweep.ray_gate import asking, close_gate, open_gate
 
 
 @pytest.fixture(autouse=True)
-def _open_again() -> Iterator[None]:
+def _open() -> Iterator[None]:
+    """As in a process that has not begun with Ray; tests of sweeps before these have ended theirs."""
+    open_gate()
     yield
     open_gate()
 
