@@ -51,6 +51,9 @@ def train_command(
         ledger.declare(plan)
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
     claimant = Claimant.for_sweep(plan.sweep.spec.name)
+    # Before a lease is held: Ctrl-C in the middle of torch's import ends the process at once.
+    import gapctl.sweep.work  # noqa: F401
+
     try:
         for each in (*preparations, chosen):
             folder = _taken(each, ledger, claimant, console)
