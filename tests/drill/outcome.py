@@ -37,10 +37,7 @@ class Outcome:
         """The faults by kind, then the whole."""
         kinds = list(dict.fromkeys(each.kind for each in self.happened))
         rows = [_row(kind, [each for each in self.happened if each.kind == kind]) for kind in sorted(kinds)]
-        head = (
-            "| fault | times | went on | median s until then | longest | training lost, s |\n|---|---|---|---|---|---|"
-        )
-        return "\n".join([head, *rows, _row("all", self.happened), "", self.summary()])
+        return "\n".join([*HEAD, *rows, _row("all", self.happened), "", self.summary()])
 
     def summary(self) -> str:
         """What is not by kind."""

@@ -12,8 +12,6 @@ WAITING: Final = {"node:__internal_head__": 0.001}
 """Of the process that waits for workers: no CPU that they may need, on the node where the driver is."""
 WAITING_FOR_MACHINES: Final = 8
 """Trials of several workers that wait on the driver's node while a cluster grows; each takes half a GiB there."""
-
-
 NOR_WILL_GROW: Final = ", and no autoscaler starts a machine that would hold it"
 
 
