@@ -126,6 +126,7 @@ def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_
     lease = runs / trial.id / "lease.json"
     first = start_training(runs, trial.id)
     wait_until(lambda: bool(list(runs.glob("*/checkpoints/0*.pt"))), first)
+    first.send_signal(signal.SIGSTOP)  # or it may end while the second still starts
     second = start_training(runs, trial.id)
     assert second.stdout is not None
     said = ""
