@@ -42,9 +42,10 @@ def tiny_rule(
     micro_batches: int = 1,
     precision: Resolved = "float32",
     terms: LossTerms = NO_TERMS,
+    temperature_speed: float = 1.0,
 ) -> StepRule:
     rule = preset_rule(preset, loss, precision, weight_decay=0.1)
-    return replace(rule, micro_batches=micro_batches, terms=terms)
+    return replace(rule, micro_batches=micro_batches, terms=terms, temperature_speed=temperature_speed)
 
 
 def pairs(preset: Preset, number: int, seed: int = 0) -> tuple[Tensor, Tensor]:

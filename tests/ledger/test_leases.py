@@ -153,6 +153,22 @@ def test_who_lost_a_lease_marks_no_trial_failed_that_another_trains(runs: str) -
     assert ours.lease() == held(ours)
 
 
+def test_a_run_gives_up_what_its_ended_process_held(runs: str) -> None:
+    taken(runs)
+
+    assert folder_in(runs).give_up("ours", "it vanished") is None
+    assert folder_in(runs).failure() == "it vanished"
+    assert folder_in(runs).lease() is None
+
+
+def test_a_run_gives_up_nothing_that_another_trains_by_now(runs: str) -> None:
+    theirs = taken(runs, THEIRS)
+
+    assert folder_in(runs).give_up("ours", "it vanished") == held(theirs)
+    assert folder_in(runs).failure() is None
+    assert folder_in(runs).lease() == held(theirs)
+
+
 def test_a_lease_that_was_renewed_after_it_was_seen_to_expire_is_not_taken(runs: str) -> None:
     theirs = taken(runs, THEIRS)
     seen = content_of(theirs)

@@ -54,6 +54,13 @@ def test_what_decides_the_numbers_is_part_of_an_id(setting: str) -> None:
     assert not {trial.id for trial in plan().trials} & {trial.id for trial in plan(setting).trials}
 
 
+def test_the_temperatures_learning_rate_is_part_of_the_ids_of_those_that_learn_it() -> None:
+    both = [plan("vary.temperature.mode=[learned, fixed]", f"base.temperature.lr={rate}") for rate in (0.001, 0.01)]
+
+    same = [one.id == other.id for one, other in zip(*(each.trials for each in both), strict=True)]
+    assert same == [trial.config.temperature.mode == "fixed" for trial in both[0].trials]
+
+
 def test_other_data_gives_other_trials_but_a_moved_folder_does_not() -> None:
     here, there = (TrialConfig(data=MadData(source=source)) for source in ("here", "there"))
 

@@ -25,6 +25,7 @@ DESIGN = "17ebbde936cfb99afdb78a4b5c696c80de95a75ea7d323e9efe492ae92e5a123"
 
 ADDED = (
     ("temperature", "final"),
+    ("temperature", "lr"),
     ("train", "micro_batches"),
     ("train", "compile"),
     ("evaluate", "intervention"),

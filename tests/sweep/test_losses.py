@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gapctl.ledger import Ledger
+from gapctl.ledger import Claimant, Ledger
 from gapctl.plan.make import make_plan
 from gapctl.plan.trials import Plan
 from gapctl.spec.load import load_sweep
@@ -20,6 +20,7 @@ class TuneTrial:
     """What Tune knows of a trial, as far as losses go."""
 
     trial_id = "tune-0"
+    status = "RUNNING"
 
     def __init__(self) -> None:
         self.config = {"pack": ["a", "b"]}
@@ -176,3 +177,20 @@ def test_tune_heeds_it(plan: Plan, tmp_path: Path) -> None:
     assert events.failures[getting_on] == "the end of this test"
     assert "4 times at the same place, after 0 samples" in events.failures[stuck].splitlines()[-1]
     assert ledger.trial(stuck).failure() == events.failures[stuck]
+
+
+def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_left_to_it(
+    plan: Plan, tmp_path: Path
+) -> None:
+    from gapctl.sweep.callback import TuneEvents
+
+    ledger, (theirs, ours) = Ledger(str(tmp_path / "runs")), plan.trials
+    ledger.trial(theirs.id).take(Claimant("another run", "another"))
+    events, lost = TuneEvents({trial.id: trial for trial in plan.trials}, ledger, [], "this run"), TuneTrial()
+    lost.config, lost.status, lost.told = {"pack": [theirs.id, ours.id]}, "ERROR", ["The actor died."]
+
+    events.on_trial_error(0, [], lost)
+
+    assert events.held == {theirs.id: ledger.trial(theirs.id).lease()}
+    assert list(events.failures) == [ours.id]
+    assert [ledger.trial(trial.id).failure() is None for trial in plan.trials] == [True, False]

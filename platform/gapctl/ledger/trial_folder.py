@@ -68,6 +68,18 @@ class TrialFolder:
         if found is not None and found.run == run:
             self._runs.remove(f"{self.trial_id}/{LEASE}")
 
+    def give_up(self, run: str, message: str) -> Lease | None:
+        """Keeps why this run's process, which has ended, did not finish the trial, and removes the lease that it left.
+
+        Does neither where another run trains the trial by now, whose lease it returns.
+        """
+        found = self.lease()
+        if found is not None and found.run != run and found.seems_alive:
+            return found
+        self._write(FAILURE, message.encode())
+        self.clear_lease(run)
+        return None
+
     def begin(self, trial: Trial) -> None:
         """Writes `trial.yaml` and forgets an earlier failure, and that a search had stopped it."""
         if self._read(CONFIGURATION) is None:

@@ -51,6 +51,8 @@ def without_address(config: TrialConfig) -> dict[str, Any]:
     for setting, keeps in USED_BY.items():
         if setting in data["captions"] and data["captions"]["keep"] not in keeps:
             del data["captions"][setting]
+    if config.temperature.mode != "learned":
+        values["temperature"].pop("lr", None)
     return values
 
 

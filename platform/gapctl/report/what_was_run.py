@@ -14,7 +14,7 @@ _DATA_SETS = {
 }
 _TOLD = {
     "data.dataset", "data.source", "model.preset", "model.embed_dim", "temperature.mode", "temperature.init",
-    "loss.kind", "train.batch_size", "train.lr", "evaluate.gallery", "evaluate.every",
+    "temperature.lr", "loss.kind", "train.batch_size", "train.lr", "evaluate.gallery", "evaluate.every",
 }  # fmt: skip
 
 
@@ -35,12 +35,17 @@ def _trained(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
         "data": f"{data}; source {told['data.source']}",
         "model": f"preset {told['model.preset']}, embeddings {told['model.embed_dim']} wide",
         "temperature and loss": (
-            f"{told['temperature.mode']}, from {told['temperature.init']}; {told['loss.kind']} loss"
+            f"{told['temperature.mode']}, from {told['temperature.init']}{_own_rate(told)}; {told['loss.kind']} loss"
         ),
         "training": f"batches of {told['train.batch_size']}, learning rate {told['train.lr']}",
         "evaluation": f"{told['evaluate.gallery']} held-out pairs, every {told['evaluate.every']} samples",
         "all other settings": rest,
     }
+
+
+def _own_rate(told: Mapping[str, str]) -> str:
+    rate = told.get("temperature.lr", "None")
+    return "" if rate == "None" else f", at a learning rate of its own ({rate})"
 
 
 def _treatments(record: RunRecord) -> dict[str, str | Html]:

@@ -56,12 +56,14 @@ class Temperature(Frozen):
     """The softmax temperature: `learned` starts at `init` and is clamped at 1/100; `fixed` stays there.
 
     `schedule` goes from `init` to `final` by equal factors, whatever the gradient says. `frozen` stays where the
-    weights of `init_from` have it; there, `learned` goes on from theirs too.
+    weights of `init_from` have it; there, `learned` goes on from theirs too. A learned temperature's logarithm moves at
+    `lr`, warmed up and decayed as train.lr is; without it, at train.lr. Other modes leave `lr` unused.
     """
 
     mode: Literal["learned", "fixed", "schedule", "frozen"] = "learned"
     init: Annotated[float, Field(ge=0.01, le=10.0)] = 0.07
     final: Annotated[Annotated[float, Field(ge=0.01, le=10.0)] | None, AddedLater(before=None)] = None
+    lr: Annotated[Annotated[float, Field(gt=0.0, le=10.0)] | None, AddedLater(before=None)] = None
 
     @model_validator(mode="after")
     def _final_of_a_schedule(self) -> "Temperature":

@@ -58,10 +58,15 @@ class TuneEvents(Callback):
         message = self._losses.explained(trial)
         for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
             if mine.id not in {*self.failures, *self.held} and not self._is_done(mine):
-                with suppress(WorkError):  # the disk that ended the training is as full for this
-                    self._ledger.trial(mine.id).fail(message)
-                    self._ledger.trial(mine.id).clear_lease(self._run)
-                self._fail(mine, message)
+                self._give_up(mine, message)
+
+    def _give_up(self, trial: Trial, message: str) -> None:
+        with suppress(WorkError):  # the disk that ended the training is as full for this
+            other = self._ledger.trial(trial.id).give_up(self._run, message)
+            if other is not None:
+                self._leave(trial, other)
+                return
+        self._fail(trial, message)
 
     def _is_done(self, trial: Trial) -> bool:
         try:

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gapctl.errors import InputError
 from gapctl.models.pixels import Pixels
-from gapctl.models.temperature import clamp_temperature, set_temperature
+from gapctl.models.temperature import set_temperature
 from gapctl.training.compiling import compile_errors_in_words
 from gapctl.training.feature_loss import FeatureGradients, FeatureLoss
 from gapctl.training.group import ALONE, Group
@@ -23,6 +23,7 @@ from gapctl.training.open_optimizer import OpenOptimizer
 from gapctl.training.open_towers import OpenTowers, TowerOutputs
 from gapctl.training.optimizer import OptimizerState
 from gapctl.training.rule import StepRule
+from gapctl.training.temperature_rate import TemperatureRate
 
 
 class Part(NamedTuple):
@@ -58,6 +59,7 @@ class OpenStep:
         self._loss = FeatureLoss(rule.loss, group, rule.terms)
         self._pixels = Pixels(rule.mean, rule.std, device)
         self._optimizer = OpenOptimizer(model, rule)
+        self._temperature = TemperatureRate([model], rule)
         self._norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def load(self, state: OptimizerState | None) -> None:
@@ -79,8 +81,7 @@ class OpenStep:
         if not self.model.training:
             self.model.train()
         loss = self.gradients(image_BCHW, token_BL)
-        self._optimizer.step(rate)
-        clamp_temperature(self.model)
+        self._temperature.move(lambda: self._optimizer.step(rate))
         return loss
 
     def gradients(self, image_BCHW: Tensor, token_BL: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ class StepRule:
 
     `mean` and `std` are of pixels from 0 to 1. `micro_batches`: in how many parts a worker's pairs go through the
     towers; the loss is of the whole batch all the same. `compile` has torch.compile fuse the towers. `betas` and `eps`
-    are AdamW's, and its `weight_decay` is on matrices alone. `terms` are added to the contrastive loss.
+    are AdamW's, and its `weight_decay` is on matrices alone. `terms` are added to the contrastive loss. A learned
+    temperature's rate is `temperature_speed` times that of all else.
     """
 
     loss: LossKind
@@ -28,6 +29,7 @@ class StepRule:
     micro_batches: int = 1
     compile: bool = False
     terms: LossTerms = NO_TERMS
+    temperature_speed: float = 1.0
 
 
 def preset_rule(preset: Preset, loss: LossKind, precision: Resolved, weight_decay: float) -> StepRule:
@@ -49,4 +51,5 @@ def rule_of(config: TrialConfig, precision: Resolved) -> StepRule:
     train, loss = config.train, config.loss
     rule = preset_rule(preset, loss.kind, precision, train.weight_decay)
     terms = LossTerms(loss.alignment, loss.uniformity, loss.cross_uniformity)
-    return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms)
+    speed = 1.0 if config.temperature.lr is None else config.temperature.lr / train.lr
+    return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms, temperature_speed=speed)

@@ -20,7 +20,7 @@ from gapctl.models.losses import contrastive_loss
 from gapctl.models.pixels import Pixels
 from gapctl.models.sharing import SecondUses, second_names
 from gapctl.models.stacked import by_model
-from gapctl.models.temperature import clamp_temperature, set_temperature
+from gapctl.models.temperature import set_temperature
 from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions
 from gapctl.models.two_images import SECOND, sees_images_twice
 from gapctl.models.weight import Weights
@@ -30,6 +30,7 @@ from gapctl.training.masters import Masters
 from gapctl.training.optimizer import Optimizer, OptimizerState
 from gapctl.training.precision import dtype_of
 from gapctl.training.rule import StepRule
+from gapctl.training.temperature_rate import TemperatureRate
 
 
 class TrainingStep:
@@ -43,6 +44,7 @@ class TrainingStep:
         self._format = dtype_of(rule.precision)
         self._masters = Masters(models, self._format)
         self._optimizer = Optimizer(self._masters, rule)
+        self._temperatures = TemperatureRate(models, rule)
         self._second_uses = SecondUses(self._masters.weights, second_names(models[0]))
         weights = {**self._masters.weights, **self._second_uses.weights}
         self._images_twice = sees_images_twice(models[0])
@@ -88,9 +90,7 @@ class TrainingStep:
     def _steps(self, image_SCHW: Tensor, second: Tensor) -> Tensor:
         seen = self.normalised_patches(second) if self._images_twice else self.captions(second)
         loss_M = self.gradients(self.normalised_patches(image_SCHW), seen)
-        self._optimizer.step()
-        for model in self.models:
-            clamp_temperature(model)
+        self._temperatures.move(self._optimizer.step)
         self._masters.refresh()
         return loss_M
 
