@@ -10,8 +10,10 @@ from gapctl_charts.data import Drawing
 from gapctl_charts.look import Look
 from gapctl_charts.zoom import zoom_of
 
-LINE_LENGTH = 84
-"""Characters of a caption that fit above a chart in a file."""
+LINE_LENGTH = 72
+"""Characters of a caption that fit above a chart in a file, in a wider font than ours where the reader lacks that."""
+BOLD_LENGTH = 60
+"""The same of a heading."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ SPACING = 18
 
 
 class Headed(NamedTuple):
-    """A strip with its heading and the lines below it."""
+    """A strip with its heading's lines and those below it."""
 
-    heading: str
+    heading: Sequence[str]
     lines: Sequence[str]
     strip: Strip
 
@@ -33,4 +33,4 @@ def _title(row: Headed, look: Look) -> "alt.TitleParams":
     import altair as alt
 
     colour = look.colour(row.strip.finding)
-    return alt.TitleParams(row.heading, color=colour, subtitle=list(row.lines), fontSize=13)
+    return alt.TitleParams(list(row.heading), color=colour, subtitle=list(row.lines), fontSize=13)

@@ -10,6 +10,8 @@ from analysis_examples import ATTRIBUTES, METRICS, REFUTED, SUPPORTED, Levels, a
 
 from gapctl.analysis.results import Analysis, Interval
 from gapctl.report.figures import figure_files, responses, strip_figures, training_figures
+from gapctl.report.strips import forest_figure
+from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH
 from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, SHADES
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -279,3 +281,15 @@ def luminance(colour: str) -> float:
     parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_a_files_lines_leave_room_for_a_wider_font() -> None:
+    verdict = replace(SUPPORTED, id="-".join(["long"] * 25), claim="A claim of many words. " * 20, exploratory=True)
+    drawn = forest_figure(replace(analysis(), verdicts=(verdict,)), FILE_LOOK)
+    assert drawn is not None
+    (strip,) = drawn.spec["vconcat"]
+    title = strip["title"]
+
+    assert max(len(line) for line in [*title["subtitle"], *drawn.spec["title"]["subtitle"]]) <= LINE_LENGTH
+    assert max(len(line) for line in title["text"]) <= BOLD_LENGTH
+    assert len(title["text"]) > 1

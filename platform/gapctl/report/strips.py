@@ -8,7 +8,7 @@ from gapctl.report.effect_words import effect_name, interval_words
 from gapctl.report.rows import finite
 from gapctl.report.words import capital, confidence
 from gapctl_charts.data import Drawing
-from gapctl_charts.figure import LINE_LENGTH, Figure, figure
+from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH, Figure, figure
 from gapctl_charts.forest import Headed, forest_chart
 from gapctl_charts.look import Look
 from gapctl_charts.verdict_strip import Strip, strip_chart
@@ -38,7 +38,8 @@ def forest_figure(analysis: Analysis, look: Look) -> Figure | None:
 
 def _headed(verdict: Verdict, alpha: float, look: Look) -> Headed:
     heading = f"{verdict.verdict.upper()}{' (exploratory)' if verdict.exploratory else ''}: {verdict.id}"
-    return Headed(heading, [*wrap(verdict.claim, LINE_LENGTH), interval_words(verdict, alpha)], _strip(verdict, look))
+    lines = [line for text in (verdict.claim, interval_words(verdict, alpha)) for line in wrap(text, LINE_LENGTH)]
+    return Headed(wrap(heading, BOLD_LENGTH), lines, _strip(verdict, look))
 
 
 def _strip(verdict: Verdict, look: Look) -> Strip:
