@@ -120,7 +120,7 @@ def middle(costs: Sequence[Cost]) -> Cost:
 def rows_of(verdicts: Cost, histories: Cost, notebook: Cost) -> list[Row]:
     """The lines of the table."""
     what = f"{TRIALS:,} trials with {EVALUATIONS} evaluations"
-    packages = "importing scipy, polars, and statsmodels with its pandas, takes more than half of the time"
+    packages = "importing scipy and polars takes much of the time"
     numbers = "every metric of every evaluation is unpacked: 1 GB of numbers"
     loop = "a notebook's loop with pandas, no verdicts"
     faster, leaner = notebook.seconds / histories.seconds, notebook.megabytes / histories.megabytes

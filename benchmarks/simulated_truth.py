@@ -11,7 +11,6 @@ numbers are seeded by the case's name. Runs in one process, some hours for every
 """
 
 import argparse
-import gc
 import json
 import math
 import time
@@ -101,8 +100,6 @@ def run(rounds: int, seeds: Sequence[int], only: Sequence[str]) -> Iterator[list
         if only and not any(text in name for text in only):
             continue
         start = time.perf_counter()
-        gc.collect()
-        gc.freeze()  # statsmodels collects garbage at each call
         found = [simulate(case, count, rounds) for count in seeds]
         shares = "  ".join(
             f"{item.seeds}: {100 * item.supported:.1f}/{100 * item.p_below_alpha:.1f}"

@@ -1,5 +1,6 @@
 """What holds for all tests: none asserts a timing, and those that wait for Ray and MLflow begin first."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -24,3 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _rank(path: Path) -> int:
     folder = path.relative_to(Path(__file__).parent).parts[0]
     return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for among what tests make, no more among all that was imported for them."""
+    gc.collect()
+    gc.freeze()

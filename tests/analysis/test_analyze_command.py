@@ -148,7 +148,7 @@ def test_parsing_loads_no_tables_and_analysing_loads_no_training() -> None:
     code = (
         "import sys, gapctl.cli.analyze, gapctl.cli.verdict_table; before = set(sys.modules);"
         "import gapctl.analysis.analyze; after = set(sys.modules);"
-        "print(*({'polars', 'scipy', 'statsmodels', 'altair'} & before | {'torch', 'ray', 'mlflow'} & after))"
+        "print(*({'polars', 'scipy', 'altair'} & before | {'torch', 'ray', 'mlflow', 'pandas', 'statsmodels'} & after))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

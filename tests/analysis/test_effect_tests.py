@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from gapctl.analysis.contrast import contrast
 from gapctl.analysis.effect_test import effect_test
@@ -162,9 +163,6 @@ def test_holm_of_no_hypotheses_is_nothing() -> None:
 
 
 @settings(max_examples=15, deadline=None)  # statsmodels collects garbage at each call
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_never_makes_p_smaller_and_keeps_the_order(p_values: list[float]) -> None:
-    found = [item.p for item in holm(p_values, 0.05)]
-
-    assert all(after >= before or after == pytest.approx(before) for before, after in zip(p_values, found, strict=True))
-    assert sorted(found) == pytest.approx([found[i] for i in np.argsort(p_values, kind="stable")])
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.01, 0.02]), min_size=1, max_size=8))
+def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
+    assert [item.p for item in holm(p_values, 0.05)] == list(multipletests(p_values, 0.05, "holm")[1])

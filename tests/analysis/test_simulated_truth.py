@@ -4,9 +4,7 @@ Each bound is binomial: at the claimed rate it is broken by chance once in a tho
 numbers from its name, so that a test which passes does so always.
 """
 
-import gc
 import json
-from collections.abc import Iterator
 
 import pytest
 from scipy.stats import binom
@@ -36,15 +34,6 @@ def most_false(rounds: int, rate: float = 0.05) -> float:
 def least_held(rounds: int, rate: float = 0.95) -> float:
     """The smallest share of intervals that hold the truth."""
     return float(binom.ppf(CHANCE, rounds, rate)) / rounds
-
-
-@pytest.fixture(autouse=True)
-def _little_to_collect() -> Iterator[None]:
-    """statsmodels collects garbage at each call, which takes longer the more a process has loaded."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def case(kind: str, test: str, world: str) -> Case:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from statsmodels.stats.multitest import multipletests
+import numpy as np
 
 
 class Corrected(NamedTuple):
@@ -23,9 +23,17 @@ def holm(p_values: Sequence[float], alpha: float) -> list[Corrected]:
     if not p_values:
         return []
     known = [1.0 if math.isnan(p) else p for p in p_values]
-    corrected = multipletests(known, alpha=alpha, method="holm")[1]
     levels = [alpha / (len(known) - sum(other < p for other in known)) for p in known]
     return [
-        Corrected(math.nan if math.isnan(p) else float(after), level)
-        for p, after, level in zip(p_values, corrected, levels, strict=True)
+        Corrected(math.nan if math.isnan(p) else after, level)
+        for p, after, level in zip(p_values, _adjusted(known), levels, strict=True)
     ]
+
+
+def _adjusted(p_values: Sequence[float]) -> list[float]:
+    """The k-th smallest of n, times n - k + 1, never below a smaller one's and at most 1."""
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return [float(p) for p in adjusted]

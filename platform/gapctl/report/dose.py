@@ -51,11 +51,21 @@ _ENTROPY: Final = (single("entropy", "entropy/i2t_nats"),)
 
 def dose_figures(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
     """A figure per metric that was measured: usual ones, and those that hypotheses on this factor or none ask for."""
+    return panel_figures(analysis, _panels(analysis, factor, others), factor, others, look)
+
+
+def dose_figure(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look, metric: str) -> Figure | None:
+    """The one of these that bears a metric's name; None where there is none."""
+    panels = [panel for panel in _panels(analysis, factor, others) if panel.name == metric.partition("/")[2]]
+    return next(iter(panel_figures(analysis, panels, factor, others, look)), None)
+
+
+def _panels(analysis: Analysis, factor: Factor, others: Sequence[Factor]) -> list[Panel]:
     usual = (*_GAP, *(_BIAS_APART if others else (_BIAS_TOGETHER,)), *_ENTROPY)
     shown = {series.metric for panel in usual for series in panel.series}
     asked = dict.fromkeys(item.response for item in analysis.verdicts if item.factor in (factor.path, ""))
     more = [single(metric.partition("/")[2], metric) for metric in asked if metric not in shown]
-    return panel_figures(analysis, (*usual, *more), factor, others, look)
+    return [*usual, *more]
 
 
 def panel_figures(

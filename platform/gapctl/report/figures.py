@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from gapctl.analysis.results import Analysis
 from gapctl.report.by_dimension import dimension_figures
-from gapctl.report.dose import dose_figures
+from gapctl.report.dose import dose_figure, dose_figures
 from gapctl.report.drawing import png_of, svg_of
 from gapctl.report.factor_by_factor import factor_figures
 from gapctl.report.gap_and_quality import quality_figures
@@ -40,6 +40,14 @@ def responses(analysis: Analysis, look: Look) -> list[Responses]:
     """The dose-response figures of every factor; a metric that no trial has gets none."""
     factors = factors_of(analysis)
     return [Responses(factor, dose_figures(analysis, factor, _others(factors, factor), look)) for factor in factors]
+
+
+def response_figure(analysis: Analysis, factor: str, metric: str, look: Look) -> Figure | None:
+    """The figure of one metric alone by the factor of this path; None where it has none, or shares one with others."""
+    factors = factors_of(analysis)
+    asked = [each for each in factors if each.path == factor]
+    drawn = [dose_figure(analysis, each, _others(factors, each), look, metric) for each in asked]
+    return next(iter(drawn), None)
 
 
 def kept_figures(analysis: Analysis, look: Look) -> list[Responses]:

@@ -25,7 +25,7 @@ MODULES = {
     "vl-convert-python": "vl_convert",
 }
 """What to import of a package that is not named like its module, or whose module alone loads no machine code."""
-SLOW = ("torchvision", "open_clip", "ray.tune", "scipy.stats", "statsmodels.api")
+SLOW = ("torchvision", "open_clip", "ray.tune", "scipy.stats")
 """Modules that take seconds each, and that only a thorough look imports."""
 WITH_TORCH = frozenset({"torch", "torchvision", "open_clip", "webdataset"})
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}

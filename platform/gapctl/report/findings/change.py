@@ -1,6 +1,8 @@
 """What would change a verdict: more seeds, or a longer scale of the same sweep."""
 
 from collections.abc import Collection
+from functools import cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from gapctl.analysis.judged import Judged
@@ -22,7 +24,7 @@ class Size(NamedTuple):
 def sizes_of(judged: Judged) -> dict[str, Size]:
     """Each scale of a judged sweep's file by its name; the options of `--set` are left out."""
     sweep = judged.plan.sweep
-    return {scale: _size(judged, scale) for scale in sweep.spec.scales}
+    return {scale: _size(sweep.text, sweep.path, scale) for scale in sweep.spec.scales}
 
 
 def what_would_change(verdict: Verdict, judged: Judged, scales_judged: Collection[str]) -> str:
@@ -50,8 +52,8 @@ def _next_scale(judged: Judged, scales_judged: Collection[str]) -> str:
     return f"scale {code(name)}: {longer[name].each:,} pairs a training"
 
 
-def _size(judged: Judged, scale: str) -> Size:
-    sweep = judged.plan.sweep
-    plan = make_plan(load_text(sweep.text, sweep.path, scale), lambda data: _UNKNOWN_DATA)
+@cache
+def _size(text: str, path: Path, scale: str) -> Size:
+    plan = make_plan(load_text(text, path, scale), lambda data: _UNKNOWN_DATA)
     samples = [trial.config.train.samples for trial in plan.trainings]
     return Size(sum(samples), max(samples))

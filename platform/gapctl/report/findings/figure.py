@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from gapctl.analysis.judged import Judged
 from gapctl.report.drawing import svg_of
-from gapctl.report.figures import responses
+from gapctl.report.figures import response_figure
 from gapctl.report.strips import forest_figure
 from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import FILE_LOOK
@@ -31,11 +31,4 @@ def illustration(judged: Judged, folder: str) -> Illustration | None:
 
 def _by_treatment(judged: Judged) -> Figure | None:
     first = judged.analysis.verdicts[0]
-    wanted = f"{_file_name_of(first.response)}-by-"
-    groups = [group for group in responses(judged.analysis, FILE_LOOK) if group.factor.path == first.factor]
-    figures = [figure for group in groups for figure in group.figures]
-    return next((figure for figure in figures if figure.name.startswith(wanted)), None)
-
-
-def _file_name_of(metric: str) -> str:
-    return metric.partition("/")[2]
+    return response_figure(judged.analysis, first.factor, first.response, FILE_LOOK)
