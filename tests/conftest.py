@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; its 1
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # two processes of tests have two cores; numpy's threads would wait for each other there
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and a trial's two threads would wait there by keeping the cores busy
+MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4_000_000_000
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # where waiting for a disk to be sure takes no time
 settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
 
@@ -31,3 +35,8 @@ def pytest_collection_finish() -> None:
     """Garbage is looked for among what tests make, no more among all that was imported for them."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """What ends with the process is looked through again, which some libraries wait for."""
+    gc.unfreeze()

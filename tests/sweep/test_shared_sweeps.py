@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 SHORT = ("base.train.samples=5_120", "base.evaluate.every=5_120", "base.evaluate.gallery=64")
 PREPARED = ("base.init_from.data.captions.attributes=3", "seeds=2")
 TINY = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
+SOME = ("base.train.samples=3_840", "base.evaluate.every=640", "base.evaluate.gallery=64")
 LONG = ("base.train.samples=12_800", "base.evaluate.every=12_800", "base.evaluate.gallery=64")
 
 
@@ -110,8 +111,9 @@ def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_pa
         assert "6 of 6 trials to train" in output
 
 
-def start_training(runs: Path, trial_id: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "gapctl", "train", "sweeps/imbalance.yaml", "--scale", "smoke", *settings(*LONG)]
+def start_training(runs: Path, trial_id: str, *changes: str) -> "subprocess.Popen[str]":
+    file = ["sweeps/imbalance.yaml", "--scale", "smoke", *settings(*changes)]
+    command = [sys.executable, "-m", "gapctl", "train", *file]
     return subprocess.Popen(
         [*command, "--runs", str(runs), "--trial", trial_id],
         cwd=Path(__file__).parents[2],
@@ -122,12 +124,12 @@ def start_training(runs: Path, trial_id: str) -> "subprocess.Popen[str]":
 
 
 def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_killed(tmp_path: Path) -> None:
-    runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
+    runs, trial = tmp_path / "runs", plan_trials(*SOME)[0]
     lease = runs / trial.id / "lease.json"
-    first = start_training(runs, trial.id)
-    wait_until(lambda: bool(list(runs.glob("*/checkpoints/0*.pt"))), first)
+    first = start_training(runs, trial.id, *SOME)
+    wait_until(lambda: any(int(path.stem) > 0 for path in runs.glob("*/checkpoints/0*.pt")), first)
     first.send_signal(signal.SIGSTOP)  # or it may end while the second still starts
-    second = start_training(runs, trial.id)
+    second = start_training(runs, trial.id, *SOME)
     assert second.stdout is not None
     said = ""
     while "waiting for it" not in said:
@@ -148,7 +150,7 @@ def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_
 
 def test_a_training_that_is_stopped_lets_go(tmp_path: Path) -> None:
     runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
-    training = start_training(runs, trial.id)
+    training = start_training(runs, trial.id, *LONG)
     wait_until(lambda: bool(list(runs.glob("*/lease.json"))), training)
     time.sleep(0.5)
     training.send_signal(signal.SIGINT)

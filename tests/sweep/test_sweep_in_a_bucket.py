@@ -21,6 +21,7 @@ from trained_alone import plan_trials, trained_alone
 pytestmark = pytest.mark.timeout(900)
 RUNS = f"s3://{BUCKET}/runs"
 FILES = f"s3://{BUCKET}/mlflow"
+SMALL = ("base.train.samples=2_560", "base.evaluate.every=1_280")
 
 
 @contextmanager
@@ -57,9 +58,8 @@ def store() -> Iterator[Store]:
 
 
 def test_trainings_without_ray_lose_nothing_in_a_bucket_that_fails_now_and_then(store: Store, tmp_path: Path) -> None:
-    runs, small = f"s3://{BUCKET}/alone", ("base.train.samples=2_560", "base.evaluate.every=1_280")
-    settings = [part for change in small for part in ("--set", change)]
-    trials = plan_trials(*small)
+    runs, settings = f"s3://{BUCKET}/alone", [part for change in SMALL for part in ("--set", change)]
+    trials = plan_trials(*SMALL)
     with store.failing("InternalError", "SlowDown", "reset", "answer lost", share=0.1, latency=0.01) as happened:
         for trial in trials:
             told = gapctl("train", str(SMOKE), "--scale", "smoke", "--trial", trial.id, "--runs", runs, *settings)
@@ -78,7 +78,8 @@ def test_trainings_without_ray_lose_nothing_in_a_bucket_that_fails_now_and_then(
 def test_a_sweep_in_a_bucket_that_fails_now_and_then_ends_in_the_same_verdicts(store: Store, tmp_path: Path) -> None:
     with mlflow_server(tmp_path) as tracking:
         with store.failing("InternalError", "SlowDown", "reset", "answer lost", share=0.05, latency=0.01) as happened:
-            done = run_sweep(tmp_path, "--runs", RUNS, "--set", f"tracking.uri={tracking}")
+            settings = [part for change in (*SMALL, f"tracking.uri={tracking}") for part in ("--set", change)]
+            done = run_sweep(tmp_path, "--runs", RUNS, *settings)
         assert done.returncode == 0, done.stdout + done.stderr
         experiment = f"{tracking}/api/2.0/mlflow/experiments/get-by-name?experiment_name=imbalance"
         with urllib.request.urlopen(experiment, timeout=30) as answer:
@@ -86,7 +87,7 @@ def test_a_sweep_in_a_bucket_that_fails_now_and_then_ends_in_the_same_verdicts(s
 
     assert "information-closes-the-gap" in done.stdout
     assert sum(happened.values())
-    for trial in plan_trials():
+    for trial in plan_trials(*SMALL):
         result = Ledger(RUNS).result(trial.id)
         assert result is not None
         assert result.metrics == trained_alone(trial, tmp_path / "alone").metrics
