@@ -87,8 +87,8 @@ class Look(NamedTuple):
             | {"titleFontWeight": "normal", "domainColor": muted, "tickColor": muted, "gridColor": rule}
             | {"labelColor": muted, "gridOpacity": 0.8, "titlePadding": 8},
             "legend": text
-            | {"orient": "top", "titleFontWeight": "normal", "symbolStrokeWidth": 2, "columns": 6, "labelLimit": 260}
-            | {"symbolOpacity": 1},
+            | {"orient": "top", "titleFontWeight": "normal", "symbolStrokeWidth": 2, "symbolOpacity": 1}
+            | {"columns": 4, "columnPadding": 18, "labelLimit": 260},
             "title": {"color": ink, "subtitleColor": muted, "anchor": "start", "fontSize": 14, "subtitleFontSize": 12},
         }
 
