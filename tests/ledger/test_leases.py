@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -167,6 +167,15 @@ def test_a_run_gives_up_nothing_that_another_trains_by_now(runs: str) -> None:
     assert folder_in(runs).give_up("ours", "it vanished") == held(theirs)
     assert folder_in(runs).failure() is None
     assert folder_in(runs).lease() == held(theirs)
+
+
+def test_a_lease_of_another_machine_is_left_alone_however_old_it_looks(runs: str) -> None:
+    theirs = taken(runs, THEIRS)
+    old = replace(held(theirs), machine="another", taken=0.0, renewed=0.0)
+    Ledger(runs).keep(f"{TRIAL}/lease.json", json.dumps(asdict(old)).encode())
+
+    assert folder_in(runs).give_up("ours", "it vanished") == old
+    assert folder_in(runs).failure() is None
 
 
 def test_a_lease_that_was_renewed_after_it_was_seen_to_expire_is_not_taken(runs: str) -> None:

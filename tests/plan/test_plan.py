@@ -7,7 +7,7 @@ import pytest
 from gapctl.errors import InputError
 from gapctl.plan.choose import trial_by_id
 from gapctl.plan.cost import cost_of, trial_flops
-from gapctl.plan.identity import trial_id
+from gapctl.plan.identity import design_sha256, trial_id
 from gapctl.plan.make import make_plan, short_names
 from gapctl.plan.reach import out_of_reach
 from gapctl.plan.trials import Plan
@@ -59,6 +59,13 @@ def test_the_temperatures_learning_rate_is_part_of_the_ids_of_those_that_learn_i
 
     same = [one.id == other.id for one, other in zip(*(each.trials for each in both), strict=True)]
     assert same == [trial.config.temperature.mode == "fixed" for trial in both[0].trials]
+
+
+def test_the_rate_of_a_temperature_that_some_arms_learn_is_part_of_the_design() -> None:
+    modes = ("base.temperature.mode=fixed", "vary.temperature.mode=[learned, fixed]")
+    designs = [design_sha256(plan(*modes, f"base.temperature.lr={rate}")) for rate in (0.001, 0.01)]
+
+    assert designs[0] != designs[1]
 
 
 def test_other_data_gives_other_trials_but_a_moved_folder_does_not() -> None:

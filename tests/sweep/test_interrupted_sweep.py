@@ -15,16 +15,17 @@ def files(folder: Path, pattern: str) -> list[Path]:
 
 
 def test_an_interrupted_sweep_saves_where_it_stands_and_says_how_to_go_on(tmp_path: Path) -> None:
-    longer = ["--set", "base.train.samples=40_960", "--set", "base.evaluate.every=1_280", "--set", "resources.pack=2"]
+    longer = ["--set", "base.train.samples=102_400", "--set", "base.evaluate.every=2_560", "--set", "resources.pack=2"]
     process = start_sweep(tmp_path, *longer)
     wait_until(lambda: max(_saved(tmp_path), default=0) > 0, process)
+    before = max(_saved(tmp_path))
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
 
     assert process.returncode == 130, output
     assert "the same command goes on" in output
     assert "Traceback" not in output
-    assert max(_saved(tmp_path)) > 0
+    assert max(_saved(tmp_path)) > before, "it saved where it stood, beyond what its last evaluation had left"
     assert len({path.parent.parent for path in files(tmp_path, "*/checkpoints/0*.pt")}) == 2
     assert not files(tmp_path, "*/lease.json")
 

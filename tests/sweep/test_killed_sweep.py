@@ -1,4 +1,4 @@
-"""A sweep that is killed at any moment ends as if nothing had been, and once it is done there is nothing left to do."""
+"""A sweep that is killed in a training and between two ends as if nothing had been, and then has nothing left to do."""
 
 import json
 from functools import partial

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from open_clip.model import CLIP
+from pydantic import ValidationError
 from torch import Tensor
 
 from gapctl.models.losses import contrastive_loss
@@ -89,3 +90,10 @@ def test_a_trial_s_rule_has_the_speed_of_its_file() -> None:
 
     assert rule_of(config, "float32").temperature_speed == pytest.approx(20.0)
     assert rule_of(TrialConfig(), "float32").temperature_speed == 1.0
+
+
+def test_a_rate_beyond_what_a_step_in_float32_holds_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"found 1e-06 with temperature.lr 0.02; expected at least 2e-05"):
+        TrialConfig(temperature=Temperature(lr=0.02), train=Train(lr=1e-6))
+
+    assert TrialConfig(temperature=Temperature(mode="fixed", lr=0.02), train=Train(lr=1e-6))

@@ -9,6 +9,7 @@ import yaml
 from gapctl.errors import WorkError
 from gapctl.ledger.files import Folder
 from gapctl.ledger.lease import LEASE, Claimant, Hold, Lease, lease_in, take
+from gapctl.ledger.process import is_gone
 from gapctl.ledger.result import RESULT, Result, from_json, to_json
 from gapctl.plan.identity import RECIPE_VERSION
 from gapctl.plan.trials import Trial
@@ -71,10 +72,11 @@ class TrialFolder:
     def give_up(self, run: str, message: str) -> Lease | None:
         """Keeps why this run's process, which has ended, did not finish the trial, and removes the lease that it left.
 
-        Does neither where another run trains the trial by now, whose lease it returns.
+        Does neither where another run took the trial since, whose lease it returns: clocks of machines differ, so
+        whether that one still trains is for its renewals to show.
         """
         found = self.lease()
-        if found is not None and found.run != run and found.seems_alive:
+        if found is not None and found.run != run and not is_gone(found.process):
             return found
         self._write(FAILURE, message.encode())
         self.clear_lease(run)

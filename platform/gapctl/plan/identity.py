@@ -26,10 +26,12 @@ def trial_id(
     """The first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
     The data's address is left out: its fingerprint stands for it, so a moved folder keeps its trials. So is how a
-    parent was described, as its id stands for that.
+    parent was described, as its id stands for that, and the learning rate of a temperature that is not learned.
     """
     described = without_address(config)
     described.pop("init_from", None)
+    if config.temperature.mode != "learned":
+        described["temperature"].pop("lr", None)
     payload = {
         "config": described,
         "seed": seed,
@@ -51,8 +53,6 @@ def without_address(config: TrialConfig) -> dict[str, Any]:
     for setting, keeps in USED_BY.items():
         if setting in data["captions"] and data["captions"]["keep"] not in keeps:
             del data["captions"][setting]
-    if config.temperature.mode != "learned":
-        values["temperature"].pop("lr", None)
     return values
 
 

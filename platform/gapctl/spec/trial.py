@@ -18,6 +18,8 @@ Intervention = Literal[
     "none", "shift", "centre", "standardise", "orthogonal", "remove_1", "remove_3", "remove_10", "remove_30"
 ]
 MOST_SAMPLES = 1_000_000_000_000
+MOST_SPEED = 1000.0
+"""Times as fast as the weights that a temperature may learn: its step is theirs in float32, made longer."""
 Weight = Annotated[float, Field(ge=0.0, le=1000.0), AddedLater(before=0.0)]
 SPLIT = ("data.source", "data.held_out", "data.dataset")
 """Beginnings of the paths that decide which pairs are trained on and which are held out."""
@@ -212,6 +214,17 @@ class TrialConfig(Frozen):
             found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"
             raise WrongValueError("intervention", f"{found}; expected fewer dimensions to be removed than there are")
         return evaluate
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _fast_enough_beside_the_temperature(cls, train: Train, info: ValidationInfo) -> Train:
+        temperature = info.data.get("temperature")
+        if temperature is None or temperature.mode != "learned" or temperature.lr is None:
+            return train
+        if temperature.lr > MOST_SPEED * train.lr:
+            expected = f"expected at least {temperature.lr / MOST_SPEED:g}, a thousandth of temperature.lr"
+            raise WrongValueError("lr", f"found {train.lr:g} with temperature.lr {temperature.lr:g}; {expected}")
+        return train
 
     @model_validator(mode="after")
     def _init_from_describes_a_training(self) -> "TrialConfig":
