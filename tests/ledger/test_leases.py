@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 
-from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result, process
+from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result, object_store, process
 from gapctl.ledger.disk import Disk
 from gapctl.ledger.files import Folder
 from gapctl.ledger.process import Process, is_gone, this_process
@@ -35,8 +35,9 @@ time.sleep(600)
 
 
 @pytest.fixture(params=["disk", "memory"])
-def runs(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new ledger's address."""
+def runs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new ledger's address; in memory others are waited for less long than across machines."""
+    monkeypatch.setattr(object_store, "SETTLE_SECONDS", 0.2)
     return str(tmp_path / "runs") if request.param == "disk" else f"memory://{tmp_path.name}-leases/runs"
 
 
