@@ -1,6 +1,7 @@
 """A sweep that is interrupted, its trials packed, keeps what it has and says so."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ def files(folder: Path, pattern: str) -> list[Path]:
 def test_an_interrupted_sweep_saves_where_it_stands_and_says_how_to_go_on(tmp_path: Path) -> None:
     longer = ["--set", "base.train.samples=102_400", "--set", "base.evaluate.every=2_560", "--set", "resources.pack=2"]
     process = start_sweep(tmp_path, *longer)
-    wait_until(lambda: max(_saved(tmp_path), default=0) > 0, process)
+    wait_until(lambda: sum(saved > 0 for saved in _saved(tmp_path)) == 2, process)
+    time.sleep(1.0)  # for steps that no evaluation has saved yet
     before = max(_saved(tmp_path))
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
