@@ -108,7 +108,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("base.init_from", {"train.l": 1}, "train.l: no such value; expected one of"),
     ("base.temperature.init", 0.009, "found 0.009; expected at least 0.01"),
     ("base.temperature.init", 11, "found 11; expected at most 10"),
-    ("base.temperature.lr", 0, "found 0; expected more than 0"),
+    ("base.temperature.lr", 0, "found 0; expected a number above 0"),
     ("base.loss.kind", "cliip", "found 'cliip'; expected clip or siglip; did you mean clip?"),
     ("base.train.samples", -1, "found -1; expected at least 0"),
     ("base.loss.uniformity", -1, "found -1; expected at least 0"),
