@@ -32,6 +32,7 @@ def test_a_disk_without_room_is_refused_with_numbers_and_a_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with_free(monkeypatch, 0.2 * GB)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # on the same disk
     database = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
     answer = gapctl("sweep", str(SHIPPED), "--scale", "smoke", "--runs", str(tmp_path / "runs"), "--set", database)
 

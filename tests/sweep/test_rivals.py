@@ -39,7 +39,9 @@ def test_each_is_trained_and_measured_again(rival: str, tmp_path: Path) -> None:
 
 def test_without_a_rival_and_with_its_seeds_they_are_the_trials_of_the_question_itself() -> None:
     rivals = [
-        trial for trial in plan_trials("first_seed=0", file=RIVALS, scale="laptop") if trial.factors["rival"] == "none"
+        trial
+        for trial in plan_trials("first_seed=0", "seeds=3", file=RIVALS, scale="laptop")
+        if trial.factors["rival"] == "none"
     ]
     known = {trial.id for trial in plan_trials(file=SHIPPED, scale="laptop")}
 
@@ -50,5 +52,5 @@ def test_without_a_rival_and_with_its_seeds_they_are_the_trials_of_the_question_
 def test_captions_are_packed_within_a_rival_and_no_two_rivals_together() -> None:
     packs = packed(plan_trials(*SHORT, file=RIVALS), 8)
 
-    assert len(packs) == len(LEVELS) + 1
+    assert len(packs) == len({"none", "late-start", *LEVELS})
     assert all({trial.factors["data.captions.attributes"] for trial in pack} == {0, 5} for pack in packs)

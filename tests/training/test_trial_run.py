@@ -94,6 +94,14 @@ def test_a_trial_continued_from_its_checkpoint_gives_the_same_bits(whole: dict[s
     assert same(finish(begin(store)), whole)
 
 
+def test_a_checkpoint_follows_each_evaluation_however_long_is_trained_at_once(whole: dict[str, float]) -> None:
+    store = MemoryStore()
+    finish(begin(store))
+    assert [name for name, _ in store.saved] == ["96", "192"]
+
+    assert same(finish(begin(store)), whole)
+
+
 def test_a_damaged_newest_checkpoint_costs_only_the_work_since_the_older_one(whole: dict[str, float]) -> None:
     store = MemoryStore()
     run = begin(store)

@@ -46,7 +46,8 @@ class TrainingRun:
         """
         started, taken = time.monotonic(), 0
         while not self.done:
-            self._train_or_evaluate()
+            if self._train_or_evaluate():
+                self._keep()
             taken += 1
             if taken >= steps and time.monotonic() - started >= seconds:
                 break
@@ -65,15 +66,17 @@ class TrainingRun:
         elif self._team and not self.done:
             self._team.save()
 
-    def _train_or_evaluate(self) -> None:
+    def _train_or_evaluate(self) -> bool:
+        """Whether it was an evaluation, after which a checkpoint is due: no later kill may cost it."""
         for member in self.members:
             if not member.evaluated and member.steps == self._least_steps():
                 if self._team:
                     self._team.read_losses()
                 member.add_counts(self._group)
                 member.evaluate()
-                return
+                return True
         self._team_of(self._hindmost()).step()
+        return False
 
     def _least_steps(self) -> int:
         return min(member.steps for member in self.members if not member.done)
