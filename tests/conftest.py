@@ -10,7 +10,7 @@ from hypothesis import settings
 
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; its 15 lets trials starve beside the tests
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"  # two processes of tests have two cores; numpy's threads would wait for each other there
+    os.environ[name] = "1"  # processes of tests share the cores; numpy's threads would wait for each other there
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and a trial's two threads would wait there by keeping the cores busy
 MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4_000_000_000
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
@@ -19,7 +19,8 @@ settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
 
 SLOW_FIRST = ("sweep", "tracking", "data")
-"""Folders whose tests start Ray or MLflow: two processes share the suite, and neither should end with these alone."""
+"""Folders whose tests start Ray or MLflow, and wait for them a third of their time: so there are more processes than
+cores, and none should end with these alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

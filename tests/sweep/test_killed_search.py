@@ -9,7 +9,7 @@ from searches import search_file
 from sweeping import kill_all, run_sweep_of, start_sweep_of, wait_until
 
 pytestmark = pytest.mark.timeout(900)
-TRIALS = 4
+TRIALS = 3
 
 
 def ended(folder: Path) -> dict[str, str]:
