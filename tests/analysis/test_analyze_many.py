@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, fill, sweep_file
+from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, sweep_file
 from two_sweeps import TwoSweeps, two_sweeps
 
 from command_line import Answer, gapctl
@@ -111,6 +111,19 @@ def test_trials_and_their_evaluations_are_written_as_tables(made: TwoSweeps, tmp
     assert (len(read(trials)), len(read(history))) == (29, 58)
     assert read(trials).schema[ATTRIBUTES] == pl.Int64
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"history.{ending}", f"trials.{ending}"]
+
+
+def test_a_named_treatment_has_its_levels_in_the_table(tmp_path: Path) -> None:
+    document = json.loads(sweep_file(tmp_path, vary={"path": ["learned", "cold"]}).read_text())
+    document["treatments"] = {"path": {"learned": {}, "cold": {"temperature.mode": "fixed"}}}
+    file, runs, table = tmp_path / "made-up.yaml", tmp_path / "runs", tmp_path / "trials.csv"
+    file.write_text(json.dumps(document))
+    fill(Ledger(str(runs)), plan_for(file, None, ()), lambda trial: {RMG: 0.5})
+
+    answer = gapctl("analyze", str(file), "--runs", str(runs), "--export", str(table))
+
+    assert answer.exit_code == 0, answer.err
+    assert pl.read_csv(table)["path"].to_list() == ["learned", "cold"] * 3
 
 
 def test_a_damaged_history_is_named_only_where_histories_are_read(made: TwoSweeps, own: Path, tmp_path: Path) -> None:

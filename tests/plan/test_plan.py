@@ -61,6 +61,11 @@ def test_the_temperatures_learning_rate_is_part_of_the_ids_of_those_that_learn_i
     assert same == [trial.config.temperature.mode == "fixed" for trial in both[0].trials]
 
 
+def test_a_rate_of_a_temperature_that_no_arm_learns_is_refused() -> None:
+    with pytest.raises(InputError, match=r"base.temperature.lr: found 0.01, which no training uses; expected"):
+        plan("base.temperature.mode=fixed", "base.temperature.lr=0.01")
+
+
 def test_the_rate_of_a_temperature_that_some_arms_learn_is_part_of_the_design() -> None:
     modes = ("base.temperature.mode=fixed", "vary.temperature.mode=[learned, fixed]")
     designs = [design_sha256(plan(*modes, f"base.temperature.lr={rate}")) for rate in (0.001, 0.01)]

@@ -93,7 +93,9 @@ def test_a_trial_s_rule_has_the_speed_of_its_file() -> None:
 
 
 def test_a_rate_beyond_what_a_step_in_float32_holds_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"found 1e-06 with temperature.lr 0.02; expected at least 2e-05"):
+    with pytest.raises(
+        ValidationError, match=r"found 0.02 with train.lr 1e-06; expected at most 0.001, a thousand times"
+    ):
         TrialConfig(temperature=Temperature(lr=0.02), train=Train(lr=1e-6))
 
     assert TrialConfig(temperature=Temperature(mode="fixed", lr=0.02), train=Train(lr=1e-6))

@@ -64,7 +64,7 @@ def _treatments(sweeps: Sequence[Judged]) -> list[str]:
 def _levels(judged: Judged, treatments: Sequence[str]) -> list[pl.Series]:
     """The ids of the planned trials, then their values of each treatment, null where the configuration has none."""
     trials = judged.plan.trials
-    configured = [leaf_values(trial.config.model_dump(mode="json")) for trial in trials]
+    configured = [{**trial.factors, **leaf_values(trial.config.model_dump(mode="json"))} for trial in trials]
     columns = [_column(path, [values.get(path) for values in configured]) for path in treatments]
     return [pl.Series("trial", [trial.id for trial in trials], pl.String), *columns]
 

@@ -15,6 +15,7 @@ from gapctl.spec.problem import Problem, show
 from gapctl.spec.resource_checks import resource_problems
 from gapctl.spec.search_checks import search_problems
 from gapctl.spec.sweep import SweepFile
+from gapctl.spec.unused import unused
 
 
 def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
@@ -58,6 +59,7 @@ def _meaning(parts: Parts) -> list[Problem]:
         found += hypothesis_problems(hypothesis, ("hypotheses", index), vary)
         if parts.base and vary:
             found += unlogged(hypothesis, ("hypotheses", index), parts.base, values_by_path(parts))
+    found += unused(parts)
     return list(dict.fromkeys(found))
 
 

@@ -10,7 +10,7 @@ class Frozen(BaseModel):
 
 
 class WrongValueError(ValueError):
-    """What a check of a whole model finds wrong with one of its keys."""
+    """What a check of a whole model finds wrong with one of its keys, or with one below it by its dotted path."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)

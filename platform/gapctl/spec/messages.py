@@ -45,9 +45,9 @@ def problems_in(error: ValidationError, document: Any, model: type[BaseModel]) -
 
 
 def _key_of(found: ErrorDetails) -> KeyPath:
-    """The key that a check of a whole model is about, where it says so."""
+    """The key that a check of a whole model is about, where it says so; dotted where it lies deeper."""
     error = found.get("ctx", {}).get("error")
-    return (error.key,) if isinstance(error, WrongValueError) else ()
+    return tuple(error.key.split(".")) if isinstance(error, WrongValueError) else ()
 
 
 def _text(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:

@@ -215,16 +215,13 @@ class TrialConfig(Frozen):
             raise WrongValueError("intervention", f"{found}; expected fewer dimensions to be removed than there are")
         return evaluate
 
-    @field_validator("train", mode="after")
-    @classmethod
-    def _fast_enough_beside_the_temperature(cls, train: Train, info: ValidationInfo) -> Train:
-        temperature = info.data.get("temperature")
-        if temperature is None or temperature.mode != "learned" or temperature.lr is None:
-            return train
-        if temperature.lr > MOST_SPEED * train.lr:
-            expected = f"expected at least {temperature.lr / MOST_SPEED:g}, a thousandth of temperature.lr"
-            raise WrongValueError("lr", f"found {train.lr:g} with temperature.lr {temperature.lr:g}; {expected}")
-        return train
+    @model_validator(mode="after")
+    def _a_temperature_no_faster_than_a_step_in_float32(self) -> "TrialConfig":
+        found, most = self.temperature.lr, MOST_SPEED * self.train.lr
+        if self.temperature.mode == "learned" and found is not None and found > most:
+            text = f"found {found:g} with train.lr {self.train.lr:g}; expected at most {most:g}, a thousand times that"
+            raise WrongValueError("temperature.lr", text)
+        return self
 
     @model_validator(mode="after")
     def _init_from_describes_a_training(self) -> "TrialConfig":
@@ -263,5 +260,7 @@ def _changed(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
         return TrialConfig.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"] if step not in DATASETS)
-        raise WrongValueError("init_from", f"{where}: {first.get('ctx', {}).get('error', first['msg'])}") from error
+        wrong = first.get("ctx", {}).get("error", first["msg"])
+        key = [wrong.key] if isinstance(wrong, WrongValueError) else []
+        where = ".".join(str(step) for step in (*first["loc"], *key) if step not in DATASETS)
+        raise WrongValueError("init_from", f"{where}: {wrong}") from error
