@@ -19,8 +19,10 @@ settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
 
 SLOW_FIRST = ("sweep", "tracking", "data")
-"""Folders whose tests start Ray or MLflow, and wait for them a third of their time: so there are more processes than
-cores, and none should end with these alone."""
+"""Folders whose tests start Ray or MLflow: two processes share the suite, and neither should end with these alone.
+
+They wait a third of their time; a third process gains half a minute of eight and has others run into their patience.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -75,4 +75,4 @@ def test_weights_that_are_to_be_measured_have_to_be_trained_by_something(folder:
     ran = gapctl("plan", str(file))
 
     assert ran.exit_code == 2
-    assert "base.init_from: train: found 0 without init_from; expected at least a batch" in ran.err
+    assert "base.init_from: train.samples: found 0 without init_from; expected at least a batch" in ran.err

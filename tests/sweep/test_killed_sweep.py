@@ -11,9 +11,9 @@ from sweeping import kill_all, run_sweep, start_sweep, sweep_command, wait_until
 from trained_alone import plan_trials, trained_alone
 
 pytestmark = pytest.mark.timeout(900)
-EVERY = "base.evaluate.every=1_280"
-"""A checkpoint follows each evaluation."""
-SETTINGS = ("--set", EVERY, "--set", "resources.cpus=2")
+LONGER = ("base.train.samples=10_240", "base.evaluate.every=1_280")
+"""A checkpoint follows each evaluation, unless to write one takes a twentieth of the training so far."""
+SETTINGS = tuple(part for change in (*LONGER, "resources.cpus=2") for part in ("--set", change))
 """One trial at a time: half the processes to start, each of which takes seconds."""
 
 
@@ -52,7 +52,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sweep_that_is_killed_twice_finishes_with_the_same_numbers(killed: Path, tmp_path: Path) -> None:
-    for trial in plan_trials(EVERY):
+    for trial in plan_trials(*LONGER):
         trained_alone(trial, tmp_path, threads=2)
 
     assert len(metrics(killed / "runs")) == 2

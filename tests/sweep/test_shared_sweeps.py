@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 SHORT = ("base.train.samples=5_120", "base.evaluate.every=5_120", "base.evaluate.gallery=64")
 PREPARED = ("base.init_from.data.captions.attributes=3", "seeds=2")
 TINY = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
-SOME = ("base.train.samples=3_840", "base.evaluate.every=640", "base.evaluate.gallery=64")
+SOME = ("base.train.samples=7_680", "base.evaluate.every=1_280", "base.evaluate.gallery=64")
 LONG = ("base.train.samples=12_800", "base.evaluate.every=12_800", "base.evaluate.gallery=64")
 
 

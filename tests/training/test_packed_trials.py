@@ -130,7 +130,8 @@ def test_what_a_packed_trial_writes_is_its_own_alone() -> None:
     assert len(members(together)[0].weights()) == pytest.approx(len(members([single] * 3)[0].weights()), rel=0.01)
 
 
-def test_an_evaluation_of_each_member_is_followed_by_one_checkpoint_of_each() -> None:
+def test_an_evaluation_of_each_member_is_followed_by_one_checkpoint_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gapctl.training.member.COSTLY", 0)  # however long the machine takes to write one
     kept = stores()
     run = TrainingRun(members(kept), CPU)
     while not all(member.steps > 3 for member in run.members):
