@@ -50,6 +50,16 @@ NAMES: Final = frozenset(
 """Errors of libraries that need not be installed, and which are no OSError."""
 
 
+FOREIGN_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", ".appledouble", "@eadir"})
+"""Files and folders that Windows, macOS and network drives leave behind, in lower case."""
+
+
+def is_foreign(path: str) -> bool:
+    """Whether a path's file is one that other systems leave: its name begins with a dot, or it is one of theirs."""
+    *folders, name = path.split("/")
+    return name.startswith(".") or any(part.lower() in FOREIGN_NAMES for part in (*folders, name))
+
+
 class UnavailableError(OSError):
     """A store that was asked again and again, and neither gave nor refused what was asked."""
 

@@ -43,11 +43,13 @@ def verify_command(
 
 def is_pairs(places: list[str]) -> bool:
     """Whether these name image-text shards or a manifest of them, and not a folder of MAD's shards."""
+    from gapctl.data.pairs.stored import shards_in
+
     path = Path(places[0])
     if len(places) > 1 or "://" in places[0] or "{" in path.name or path.suffix in (".tar", ".parquet"):
         return True
     marks = (path / "mad.json", path / ".making")
-    return not any(mark.exists() for mark in marks) and any(path.glob("*.tar"))
+    return not any(mark.exists() for mark in marks) and bool(shards_in(path))
 
 
 def _verify_mad(folder: Path, as_json: bool) -> None:

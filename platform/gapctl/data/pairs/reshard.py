@@ -20,6 +20,7 @@ from gapctl.data.pairs.split import held_out
 from gapctl.data.pairs.spread import Workers
 from gapctl.data.pairs.stored import OpenShards
 from gapctl.errors import InputError, WorkError
+from gapctl.stores import is_foreign
 
 REQUEST_FILE: Final = ".resharding.json"
 QUALITY: Final = 95
@@ -124,7 +125,7 @@ def _begin(out: Path, request: ReshardRequest, tasks: Sequence[ShardToWrite]) ->
     try:
         out.mkdir(parents=True, exist_ok=True)
         marked = (out / REQUEST_FILE).read_bytes() if (out / REQUEST_FILE).exists() else None
-        if marked is None and any(out.iterdir()):
+        if marked is None and any(not is_foreign(path.name) for path in out.iterdir()):
             raise InputError(f"--out {out}: holds other data; expected a new or empty folder. Nothing was written")
         if marked not in (None, wanted):
             raise InputError(

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from gapctl.data.pairs.members import Content
 from gapctl.errors import InputError, WorkError
-from gapctl.stores import file_system_at, patiently
+from gapctl.stores import file_system_at, is_foreign, patiently
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
 READ_WHOLE: Final = 64 << 20
@@ -38,6 +38,7 @@ class Stored:
 def stored_shards(places: Sequence[str]) -> list[Stored]:
     """The shards that files, folders, braces and addresses name; folders in the order of names, each shard once.
 
+    Of a folder, files that other systems leave there are passed over (`is_foreign`).
     Raises InputError for a place without shards, and for an address that cannot be listed.
     """
     found = [shard for place in places for name in _names(place) for shard in _at(name)]
@@ -105,10 +106,15 @@ def _at(name: str) -> list[Stored]:
         return [_local(path)]
     if not path.is_dir():
         raise InputError(f"{name}: no such file or folder; {EXPECTED}")
-    shards = sorted(path.glob("*.tar"))
+    shards = shards_in(path)
     if not shards:
         raise InputError(f"{name}: no .tar file in this folder; {EXPECTED}")
     return [_local(shard) for shard in shards]
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The tar files of a folder in the order of their names, without what other systems leave there."""
+    return sorted(path for path in folder.glob("*.tar") if not is_foreign(path.name))
 
 
 def _at_address(address: str) -> list[Stored]:
@@ -124,7 +130,8 @@ def _at_address(address: str) -> list[Stored]:
         raise InputError(f"{address}: nothing is there; {EXPECTED}") from error
     except OSError as error:
         raise InputError(f"{address}: cannot be listed ({error}); check the address and your rights") from error
-    shards = [entry for entry in listed if str(entry["name"]).endswith(".tar")]
+    names = [str(entry["name"]).rpartition("/")[2] for entry in listed]
+    shards = [each for each, name in zip(listed, names, strict=True) if name.endswith(".tar") and not is_foreign(name)]
     if not shards:
         raise InputError(f"{address}: no .tar in this folder; {EXPECTED}")
     return [_remote(file_system, f"{protocol}://{each['name']}", each) for each in shards]

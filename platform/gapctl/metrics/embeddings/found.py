@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
 
+from gapctl.stores import is_foreign
+
 CLOUDS: Final = ("image", "text", "image_with_attributes")
 NUMBERS: Final = ("labels", "attributes", "text_to_image")
 DAMAGE: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
@@ -22,6 +24,11 @@ class Found(NamedTuple):
     arrays: Mapping[str, NDArray[Any]]
     unknown: tuple[str, ...]
     files: Mapping[str, str]
+
+
+def files_in(folder: Path, ending: str) -> list[Path]:
+    """The files of a folder with this ending in the order of their names, without what other systems leave there."""
+    return sorted(path for path in folder.glob(f"*{ending}") if not is_foreign(path.name))
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
-from gapctl.metrics.embeddings.found import DAMAGE, KNOWN, Found, sha256_of
+from gapctl.metrics.embeddings.found import DAMAGE, KNOWN, Found, files_in, sha256_of
 
 NAME: Final = re.compile(rf"(?P<array>{'|'.join(sorted(KNOWN, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy")
 """`image.npy`, or `image_00012.npy` where there are several shards."""
@@ -25,7 +25,7 @@ def npy_shards(folder: Path) -> tuple[dict[str, dict[str, Path]], tuple[str, ...
     """The files of a folder by shard and array, shards in the order of their numbers, and all other .npy names."""
     shards: dict[str, dict[str, Path]] = {}
     unknown = []
-    for path in sorted(folder.glob("*.npy")):
+    for path in files_in(folder, ".npy"):
         named = NAME.fullmatch(path.name)
         if named is None:
             unknown.append(path.name)

@@ -16,7 +16,7 @@ from gapctl.metrics.embeddings.content import (
     check_whole,
     embeddings_of,
 )
-from gapctl.metrics.embeddings.found import Found
+from gapctl.metrics.embeddings.found import Found, files_in
 from gapctl.metrics.embeddings.npy import npy_shards, read_npy
 from gapctl.metrics.embeddings.npz import read_npz
 from gapctl.metrics.embeddings.parquet import read_parquet
@@ -52,7 +52,7 @@ def _pair(place: str) -> Found:
 
 
 def _folder(folder: Path) -> EmbeddingsFile:
-    by_format = {ending: sorted(folder.glob(f"*{ending}")) for ending in (*READERS, ".npy")}
+    by_format = {ending: files_in(folder, ending) for ending in (*READERS, ".npy")}
     present = [ending for ending, paths in by_format.items() if paths]
     if not present:
         raise InputError(

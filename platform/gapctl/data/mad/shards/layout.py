@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from gapctl.data.mad.source import SPLITS, Split
+from gapctl.stores import is_foreign
 
 Format = Literal["npy", "webdataset"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
@@ -74,6 +75,9 @@ def shards_of(digits: Mapping[Split, int], request: Request) -> list[Shard]:
 
 
 def foreign_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
-    """Names in the folder that are not of the layout of these shards; without shards, all but what marks the making."""
+    """Names in the folder that are not of the layout of these shards; without shards, all but what marks the making.
+
+    What other systems leave in any folder is passed over.
+    """
     own = {MAKING, *((DESCRIPTION, *TABLES) if shards else ()), *(shard.name for shard in shards)}
-    return sorted(path.name for path in folder.iterdir() if path.name not in own)
+    return sorted(path.name for path in folder.iterdir() if path.name not in own and not is_foreign(path.name))

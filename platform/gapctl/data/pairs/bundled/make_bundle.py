@@ -15,6 +15,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from gapctl.data.pairs.samples import Sample, picture_of, samples_of
+from gapctl.data.pairs.stored import shards_in
 
 SIDE: Final = 72
 QUALITY: Final = 85
@@ -25,7 +26,7 @@ CREDIT: Final = {"author": "OpenMoji contributors", "license": "CC BY-SA 4.0", "
 
 def write_bundle(folder: Path, destination: Path = Path(__file__).parent) -> None:
     """Writes the pairs of all shards in the folder, in their order."""
-    samples = [sample for shard in sorted(folder.glob("*.tar")) for sample in samples_of(shard)]
+    samples = [sample for shard in shards_in(folder) for sample in samples_of(shard)]
     for number, start in enumerate(range(0, len(samples), PER_SHARD)):
         content = _shard(samples[start : start + PER_SHARD], start)
         (destination / f"openmoji-{number:02d}.tar.xz").write_bytes(lzma.compress(content, preset=9))
