@@ -100,7 +100,8 @@ def test_shards_are_encoded_as_open_clip_encodes_them(place: Path, weights: Path
     gap = {key: value for key, value in expected.items() if key.startswith("gap/")}
     assert {key: document["metrics"][key] for key in gap} == pytest.approx(gap, rel=1e-4)
     assert document["inputs"]["pairs"] == 36
-    assert document["inputs"]["skipped"] == {"unreadable image": 1, "no caption": 1}
+    assert document["inputs"]["skipped"] == {"no caption": 1, "not a JPEG, PNG or WebP": 1}
+    assert document["inputs"]["samples_in_shards"] == 38
     assert len(list((cache / "embeddings").glob("*.npz"))) == 3
 
 
@@ -137,7 +138,7 @@ def test_the_table_counts_what_was_skipped(place: Path, weights: Path, shards: P
     lines = measure(weights, shards).out.splitlines()
 
     assert lines[0] == f"{MODEL} ({weights}) on 3 shards: 36 images and 36 texts, 256 wide"
-    assert lines[1] == "skipped: 1 without caption, 1 with unreadable image"
+    assert lines[1] == "left out: 1 no caption, 1 not a JPEG, PNG or WebP"
 
 
 def opened(weights: Path) -> OpenModel:
@@ -198,7 +199,7 @@ def test_a_tar_without_images_is_refused(place: Path, weights: Path, tmp_path: P
     data.mkdir()
     write_shard(data / "a.tar", [("1", {"txt": b"words"}), ("2", {"txt": b"more"})])
 
-    assert_refused(measure(weights, data), "a.tar: a tar without images: none of its 2 samples has a jpg, jpeg, png")
+    assert_refused(measure(weights, data), "none of its samples can be used; found 2 samples: 2 no image; expected")
 
 
 def other_architecture(place: Path) -> Path:
@@ -328,7 +329,7 @@ WRONG_DATA: dict[str, tuple[Callable[[Path], str], tuple[str, ...], str]] = {
     "an address": (lambda at: "s3://bucket/a.tar", (), "an address; expected files or folders on this machine"),
     "no tar in it": (str, (), "no .tar file in this folder"),
     "no bytes": (empty_file, (), "empty.tar: an empty shard (0 bytes)"),
-    "no samples": (no_samples, (), "none.tar: an empty shard; expected samples of key.jpg"),
+    "no samples": (no_samples, (), "none.tar: none of its samples can be used; found no samples; expected"),
     "no tar": (no_tar, (), "words.tar: a damaged tar, after 0 samples ("),
     "no labels": (unlabeled, ASKING, "sample 0 has no label `shape` in its json; it has no json, or an empty one"),
     "a list of labels": (labelled(["a", "b"]), ASKING, "sample 0: `shape` is ['a', 'b']; expected a single word"),

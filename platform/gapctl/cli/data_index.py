@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from gapctl.data.pairs.spread import Workers
     from gapctl.data.pairs.stored import Stored
 
-NAMED = 5
-"""Damaged shards that a person is told of by name; `--json` and `verify` have all."""
-
 ShardsArgument = Annotated[
     list[str],
     typer.Argument(
@@ -53,6 +50,7 @@ def index_command(
     """
     from gapctl.data.pairs.index import index_shards
     from gapctl.data.pairs.stored import stored_shards
+    from gapctl.data.pairs.tally import tally_of
     from gapctl.errors import InputError
 
     began = time.perf_counter()
@@ -67,8 +65,7 @@ def index_command(
         typer.echo(json.dumps(_document(target, indexed, seconds), indent=1))
     else:
         _print(target, indexed, seconds)
-    if not len(indexed.manifest.usable):
-        raise InputError(f"{target}: none of its samples can be used; {_problems_text(indexed.manifest)}")
+    tally_of(indexed.manifest).require_usable(str(target))
 
 
 def usual_manifest(shards: "Sequence[Stored]") -> Path:
@@ -91,12 +88,6 @@ def workers_of(processes: int | None, address: str | None) -> "Workers":
     return Workers(processes or available_cores(), partial(ray_session, address) if address else None)
 
 
-def problem_counts(manifest: "Manifest") -> dict[str, int]:
-    """How many samples have each problem, the most frequent first."""
-    counts = manifest.samples["problem"].drop_nulls().value_counts(sort=True)
-    return dict(sorted(counts.iter_rows(), key=lambda row: (-row[1], row[0])))
-
-
 def shared_keys(manifest: "Manifest") -> int:
     """How many keys name samples of more than one shard; each is told apart by its shard."""
     import polars as pl
@@ -106,49 +97,46 @@ def shared_keys(manifest: "Manifest") -> int:
 
 
 def _document(target: Path, indexed: "Indexed", seconds: float) -> dict[str, Any]:
+    from gapctl.data.pairs.tally import tally_of
+
     found = indexed.manifest
+    tally = tally_of(found)
     return {
         "manifest": str(target),
         "fingerprint": found.fingerprint,
         "shards": len(found.shards),
         "read": indexed.read,
         "bytes": sum(shard.bytes for shard in found.shards),
-        "samples": len(found.samples),
-        "usable": len(found.usable),
-        "problems": problem_counts(found),
+        "samples": tally.samples,
+        "usable": tally.usable,
+        "problems": dict(tally.problems),
+        "ignored": dict(tally.ignored),
+        "unused_shards": dict(tally.unused),
         "shared_keys": shared_keys(found),
-        "damaged": {shard.address: shard.damage for shard in found.shards if shard.damage},
+        "damaged": {address: why for address, (_, why) in tally.damaged.items()},
         "seconds": round(seconds, 3),
     }
 
 
 def _print(target: Path, indexed: "Indexed", seconds: float) -> None:
     from gapctl.cli.terminal import plain_console
+    from gapctl.data.pairs.tally import tally_of
 
     found, console = indexed.manifest, plain_console()
+    tally = tally_of(found)
     size = sum(shard.bytes for shard in found.shards)
     console.print(
-        f"{target}: {len(found.usable):,} usable of {len(found.samples):,} samples in {len(found.shards):,} shards, "
+        f"{target}: {tally.usable:,} usable of {tally.samples:,} samples in {len(found.shards):,} shards, "
         f"{size / 1e6:,.0f} MB, fingerprint {found.fingerprint}"
     )
     kept = len(found.shards) - indexed.read
     console.print(f"{indexed.read:,} shards read and {kept:,} kept in {seconds:.1f} s")
-    if problem_counts(found):
-        console.print(f"left out: {_problems_text(found)}")
-    damaged = [shard for shard in found.shards if shard.damage]
-    for shard in damaged[:NAMED]:
-        console.print(f"{shard.address}: damaged after {shard.samples:,} samples: {shard.damage}")
-    if len(damaged) > NAMED:
-        console.print(f"and {len(damaged) - NAMED:,} more damaged shards")
-    if damaged or problem_counts(found):
+    for line in tally.lines:
+        console.print(line)
+    if tally.damaged or tally.problems:
         console.print(f"`gapctl data verify {target}` names each of them, and decodes every image")
     if again := shared_keys(found):
         console.print(f"{again:,} keys stand in more than one shard; such samples are told apart by their shard")
-
-
-def _problems_text(manifest: "Manifest") -> str:
-    counts = problem_counts(manifest)
-    return ", ".join(f"{count:,} {problem}" for problem, count in counts.items()) or "they hold none"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from gapctl.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from gapctl.data.pairs.reshard import Resharded
+    from gapctl.data.pairs.tally import Tally
 
 DROPPED_NAMED = 5
 SeedType = typer.Option("--seed", min=0, max=2**31 - 1, help="Another shuffle, and another split.")
@@ -46,6 +47,7 @@ def reshard_command(
     """
     from gapctl.data.pairs.read_samples import manifest_at
     from gapctl.data.pairs.reshard import ReshardRequest, reshard
+    from gapctl.data.pairs.tally import tally_of
     from gapctl.errors import InputError
 
     if not 0 <= validation < 1:
@@ -57,15 +59,16 @@ def reshard_command(
     request = ReshardRequest(manifest.fingerprint, per_shard, seed if shuffle else None, resize, validation, seed)
     with _bar() as show:
         done = reshard(manifest, request, out, who, show)
-    left_out = len(manifest.samples) - len(manifest.usable)
+    tally = tally_of(manifest)
     if as_json:
-        document = {"folder": str(out), "left_out": left_out, **vars(done), "seconds": time.perf_counter() - began}
+        problems = {"left_out": tally.samples - tally.usable, "problems": dict(tally.problems)}
+        document = {"folder": str(out), **problems, **vars(done), "seconds": time.perf_counter() - began}
         typer.echo(json.dumps(document, indent=1))
     else:
-        _print(out, done, left_out, time.perf_counter() - began)
+        _print(out, done, tally, time.perf_counter() - began)
 
 
-def _print(out: Path, done: "Resharded", left_out: int, seconds: float) -> None:
+def _print(out: Path, done: "Resharded", tally: "Tally", seconds: float) -> None:
     from gapctl.cli.terminal import plain_console
 
     console = plain_console()
@@ -74,8 +77,11 @@ def _print(out: Path, done: "Resharded", left_out: int, seconds: float) -> None:
         console.print(f"{folder}: {done.samples[split]:,} samples in {shards:,} shards")
         console.print(f"  `gapctl data index {folder}` makes it a source for sweeps", highlight=False)
     console.print(f"{done.made:,} shards written in {seconds:.1f} s, {sum(done.shards.values()) - done.made:,} kept")
-    if left_out:
+    if tally.problems:
+        left_out = tally.samples - tally.usable
         console.print(f"{left_out:,} samples with a problem were left out; `gapctl data verify` names them")
+    for line in tally.lines:
+        console.print(line)
     if done.dropped:
         names = ", ".join(done.dropped[:DROPPED_NAMED])
         console.print(f"{len(done.dropped):,} images could not be decoded and were left out: {names}")

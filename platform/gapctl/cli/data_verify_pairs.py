@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gapctl.cli.data_index import bytes_bar, problem_counts, shared_keys, workers_of
+from gapctl.cli.data_index import bytes_bar, shared_keys, workers_of
 
 if TYPE_CHECKING:
     from gapctl.data.pairs.spread import Workers
@@ -42,13 +42,17 @@ def _verified(places: list[str], workers: "Workers") -> "PairsVerified":
 
 
 def _document(verified: "PairsVerified", seconds: float) -> dict[str, Any]:
+    from gapctl.data.pairs.tally import tally_of
+
     found = verified.found
+    tally = tally_of(found)
     return {
         "ok": verified.sound,
         "shards": len(found.shards),
-        "samples": len(found.samples),
-        "usable": len(found.usable),
-        "problems": problem_counts(found),
+        "samples": tally.samples,
+        "usable": tally.usable,
+        "problems": dict(tally.problems),
+        "unused_shards": dict(tally.unused),
         "wrong_shards": [wrong._asdict() for wrong in verified.wrong],
         "wrong_samples": verified.problems.to_dicts(),
         "repeated_images": verified.repeated,
@@ -60,20 +64,26 @@ def _document(verified: "PairsVerified", seconds: float) -> dict[str, Any]:
 
 def _print(verified: "PairsVerified", seconds: float) -> None:
     from gapctl.cli.terminal import plain_console
+    from gapctl.data.pairs.tally import NO_SAMPLES, tally_of
 
     found, console = verified.found, plain_console()
     for wrong in verified.wrong:
         console.print(f"{wrong.address}: {wrong.what}")
     for line in _wrong_samples(verified):
         console.print(line)
+    tally = tally_of(found)
     for shard in found.shards:
+        if tally.unused.get(shard.address) == NO_SAMPLES and not shard.damage:
+            console.print(f"{shard.address}: {NO_SAMPLES}")
         if shard.ignored:
             kinds = ", ".join(f"{count:,} {ending}" for ending, count in shard.ignored.items())
             console.print(f"{shard.address}: members of other kinds, which are never read: {kinds}")
     console.print(
-        f"{len(found.usable):,} of {len(found.samples):,} samples in {len(found.shards):,} shards can be used; "
+        f"{tally.usable:,} of {tally.samples:,} samples in {len(found.shards):,} shards can be used; "
         f"all images decoded in {seconds:.1f} s"
     )
+    if tally.problems:
+        console.print(f"left out: {tally.reasons}")
     if verified.repeated:
         console.print(f"{verified.repeated:,} images stand under another key as well; they are kept")
     if again := shared_keys(found):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
+    from gapctl.data.pairs.manifest import Manifest
+    from gapctl.data.pairs.tally import Tally
     from gapctl.encoding.open_model import OpenModel
     from gapctl.encoding.pairs import Asking, EncodedPairs
     from gapctl.encoding.shards import Encoded
@@ -40,7 +42,10 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
     from gapctl.cli.local_ray import local_ray
     from gapctl.data.cache import cache_root
     from gapctl.data.mad.store import available_cores
-    from gapctl.data.pairs.places import shard_files
+    from gapctl.data.pairs.index import look_at
+    from gapctl.data.pairs.places import local_shards
+    from gapctl.data.pairs.spread import Workers
+    from gapctl.data.pairs.tally import tally_of
     from gapctl.encoding.open_model import open_model, require_known
     from gapctl.encoding.pairs import check_first, encoded_pairs
     from gapctl.encoding.shard_cache import ShardCache
@@ -48,16 +53,40 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
     from gapctl.encoding.weights import find_weights
 
     require_known(options.model)
-    asking, paths = _asking(options), shard_files(options.data)
-    check_first(paths[0], asking)
+    asking, workers = _asking(options), options.workers or available_cores()
+    manifest = look_at(local_shards(options.data), Workers(workers))
+    _require_whole(manifest)
+    tally = tally_of(manifest)
+    tally.require_usable(f"--data {' '.join(options.data)}")
+    check_first(manifest, asking)
+    paths = [Path(shard.address) for shard in manifest.shards if shard.usable]
     opened = open_model(options.model, find_weights(options.model, options.pretrained))
     cache = ShardCache(cache_root() / "embeddings")
     with _bar() as show:
-        encoded = encode_shards(paths, opened, cache, local_ray, options.workers or available_cores(), show)
+        encoded = encode_shards(paths, opened, cache, local_ray, workers, show, _left_out(manifest))
+    tally = tally.with_undecodable(tally.usable - sum(len(shard.samples) for shard in encoded.shards))
+    tally.require_usable(f"--data {' '.join(options.data)}")
     pairs = encoded_pairs(opened, encoded.shards, asking)
     shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
     title = f"{options.model} ({options.pretrained}) on {shards}: {_counted(pairs)}"
-    return MeasuredPairs(pairs, _facts(options, opened, encoded, pairs), title, _notes(pairs))
+    return MeasuredPairs(pairs, _facts(options, opened, encoded, tally), title, tuple(tally.lines))
+
+
+def _require_whole(manifest: "Manifest") -> None:
+    """Refuses a shard that ends early: what it lacks could be most of it."""
+    from gapctl.data.pairs.samples import damaged_shard
+
+    for shard in manifest.shards:
+        if shard.damage is not None:
+            raise damaged_shard(shard.address, shard.samples, shard.damage)
+
+
+def _left_out(manifest: "Manifest") -> dict[Path, dict[int, str]]:
+    """The problems of each shard's samples by their place in it."""
+    return {
+        Path(str(shard)): {place: why for place, why in enumerate(rows["problem"]) if why is not None}
+        for (shard,), rows in manifest.samples.partition_by("shard", as_dict=True, maintain_order=True).items()
+    }
 
 
 def _asking(options: PairOptions) -> "Asking":
@@ -81,14 +110,7 @@ def _counted(pairs: "EncodedPairs") -> str:
     return f"{count:,} images and {count:,} texts, {width} wide"
 
 
-def _notes(pairs: "EncodedPairs") -> tuple[str, ...]:
-    if not pairs.skipped:
-        return ()
-    listed = ", ".join(f"{count} with {reason}" for reason, count in sorted(pairs.skipped.items()))
-    return (f"skipped: {listed}".replace("with no ", "without "),)
-
-
-def _facts(options: PairOptions, opened: "OpenModel", encoded: "Encoded", pairs: "EncodedPairs") -> dict[str, Any]:
+def _facts(options: PairOptions, opened: "OpenModel", encoded: "Encoded", tally: "Tally") -> dict[str, Any]:
     files = {"classes": options.classes, "attributes": options.attributes}
     return {
         "model": options.model,
@@ -96,8 +118,11 @@ def _facts(options: PairOptions, opened: "OpenModel", encoded: "Encoded", pairs:
         "weights": {"file": str(opened.weights.path), "sha256": opened.weights.sha256},
         "preprocess": dict(opened.preprocess),
         "shards": encoded.sha256s,
-        "pairs": len(pairs.embeddings.image_ND),
-        "skipped": pairs.skipped,
+        "samples_in_shards": tally.samples,
+        "pairs": tally.usable,
+        "skipped": dict(tally.problems),
+        "unused_shards": dict(tally.unused),
+        "ignored": dict(tally.ignored),
         "label_key": options.label_key,
         **{name: None if path is None else _file(path) for name, path in files.items()},
     }

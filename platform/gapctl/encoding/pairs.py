@@ -3,17 +3,16 @@
 Index letters: N samples, C classes, P prompts, D embedding.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.pairs.labels import Labels, labels_of
+from gapctl.data.pairs.manifest import Manifest
 from gapctl.data.pairs.questions import Question
-from gapctl.data.pairs.samples import samples_of
+from gapctl.data.pairs.read_samples import read_rows
 from gapctl.encoding.open_model import OpenModel, encode_texts
 from gapctl.encoding.shard_cache import Described, EncodedShard, Floats
 from gapctl.errors import InputError
@@ -31,17 +30,16 @@ class Asking(NamedTuple):
 
 
 class EncodedPairs(NamedTuple):
-    """The pairs of all shards as the metrics take them; `skipped` counts what was left out, by reason."""
+    """The pairs of all shards as the metrics take them."""
 
     embeddings: Embeddings
     zero_shot: ZeroShot
     temperature: dict[str, float]
-    skipped: dict[str, int]
 
 
-def check_first(shard: Path, asking: Asking) -> None:
+def check_first(manifest: Manifest, asking: Asking) -> None:
     """Looks for the labels in one sample, before hours are spent on all; raises InputError as `encoded_pairs` does."""
-    first = next(samples_of(shard))
+    _, first = next(read_rows(manifest.usable[:1]))
     sample = [Described(first.key, first.caption or "", first.about)]
     _labels(sample, asking)
     _attributes(sample, asking)
@@ -50,8 +48,8 @@ def check_first(shard: Path, asking: Asking) -> None:
 def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Asking) -> EncodedPairs:
     """Puts shards together and asks the model about them; raises InputError where labels are needed and missing."""
     samples = [sample for shard in shards for sample in shard.samples]
-    image_ND = _stacked("image", samples, [shard.image_ND for shard in shards])
-    text_ND = _stacked("text", samples, [shard.text_ND for shard in shards])
+    image_ND = _stacked("image", samples, [shard.image_ND for shard in shards if shard.samples])
+    text_ND = _stacked("text", samples, [shard.text_ND for shard in shards if shard.samples])
     labels = _labels(samples, asking)
     attributes = _attributes(samples, asking)
     temperature = temperature_metrics(opened.model)
@@ -65,8 +63,7 @@ def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Ask
         class_CD=zero_shot.questions[zero_shot.main].prompt_CD if zero_shot.main else None,
         logit_scale=temperature["temperature/logit_scale"],
     )
-    skipped = Counter(reason for shard in shards for reason in shard.skipped.values())
-    return EncodedPairs(embeddings, zero_shot, temperature, dict(skipped))
+    return EncodedPairs(embeddings, zero_shot, temperature)
 
 
 def _stacked(name: str, samples: Sequence[Described], shards: Sequence[Floats]) -> Floats:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 
+from gapctl.data.pairs.problems import Problem
 from gapctl.data.pairs.samples import Sample, picture_of, samples_of
 from gapctl.encoding.open_model import tokenizer_of, transform_of
 from gapctl.encoding.shard_cache import Described
@@ -35,19 +36,18 @@ class _Pending:
 def read_batches(row: Row, *, model: str, preprocess: Mapping[str, Any]) -> Iterator[Row]:
     """The batches of a row's shard, the last one marked; a row with an `error` in place of a shard that is wrong.
 
-    Images are float32 (B, C, H, W) and tokens int64 (B, L), as bytes: their shapes follow from the model.
+    The row's `left_out`, if it has any, are the places of samples that are not read. Images are float32 (B, C, H, W)
+    and tokens int64 (B, L), as bytes: their shapes follow from the model.
     """
-    transform, pending, skipped, count = transform_of(preprocess), _Pending(), {}, 0
+    transform, pending, skipped = transform_of(preprocess), _Pending(), {}
     try:
-        for sample in samples_of(Path(row["path"])):
+        for sample in samples_of(Path(row["path"]), frozenset(json.loads(row.get("left_out", "[]")))):
             why = _unusable(sample) or _take(sample, transform, pending)
             if why:
                 skipped[sample.key] = why
             elif len(pending.samples) == BATCH:
-                count += BATCH
                 yield _row(row, model, pending)
                 pending = _Pending()
-        _require_some(row["path"], count + len(pending.samples), skipped)
     except InputError as error:
         yield {**_row(row, model, _Pending()), "error": str(error), "last": True}
         return
@@ -56,8 +56,8 @@ def read_batches(row: Row, *, model: str, preprocess: Mapping[str, Any]) -> Iter
 
 def _unusable(sample: Sample) -> str | None:
     if sample.image is None:
-        return "no image"
-    return None if sample.caption else "no caption"
+        return Problem.NO_IMAGE.value
+    return None if sample.caption else Problem.NO_CAPTION.value
 
 
 def _take(sample: Sample, transform: Any, pending: _Pending) -> str | None:
@@ -65,21 +65,10 @@ def _take(sample: Sample, transform: Any, pending: _Pending) -> str | None:
     try:
         picture = transform(picture_of(sample))
     except ValueError:
-        return "unreadable image"
+        return Problem.UNREADABLE.value
     pending.pictures.append(picture)
     pending.samples.append(Described(sample.key, str(sample.caption), sample.about))
     return None
-
-
-def _require_some(path: str, count: int, skipped: Mapping[str, str]) -> None:
-    if count:
-        return
-    reasons = sorted(set(skipped.values()))
-    if reasons == ["no image"]:
-        found = f"a tar without images: none of its {len(skipped)} samples has a jpg, jpeg, png or webp"
-    else:
-        found = f"nothing in it can be used: {len(skipped)} samples, {', '.join(reasons)}"
-    raise InputError(f"{path}: {found}; expected samples of key.jpg, key.txt, key.json")
 
 
 def _row(row: Row, model: str, pending: _Pending) -> Row:

@@ -6,7 +6,7 @@ Index letters: N samples, D embedding.
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -40,10 +40,23 @@ class EncodedShard(NamedTuple):
     skipped: Mapping[str, str]
 
 
-def shard_key(model: str, weights_sha256: str, preprocess: Mapping[str, Any], device: str, shard_sha256: str) -> str:
-    """The address of a shard's embeddings."""
-    decides = {"weights": weights_sha256, "preprocess": preprocess, "device": device, "shard": shard_sha256}
-    return sha256_of({"version": VERSION, "model": model, **decides})
+def shard_key(
+    model: str,
+    weights_sha256: str,
+    preprocess: Mapping[str, Any],
+    device: str,
+    shard_sha256: str,
+    left_out: Collection[int] = (),
+) -> str:
+    """The address of a shard's embeddings; `left_out` are the places of samples that could be encoded and were not."""
+    decides = {
+        "weights": weights_sha256,
+        "preprocess": preprocess,
+        "device": device,
+        "shard": shard_sha256,
+    }
+    left = {"left_out": sorted(left_out)} if left_out else {}
+    return sha256_of({"version": VERSION, "model": model, **decides, **left})
 
 
 class ShardCache:

@@ -1,16 +1,18 @@
 """Every shard's embeddings: those that the cache has, and the rest by Ray Data, kept as soon as a shard is done."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from gapctl.data.mad.shards.atomic import sha256_of
+from gapctl.data.pairs.problems import Problem
 from gapctl.encoding.embedder import Embedder
 from gapctl.encoding.open_model import OpenModel
 from gapctl.encoding.read_batches import read_batches
@@ -19,6 +21,10 @@ from gapctl.errors import InputError, WorkError
 
 MOST_WORKERS: Final = 8
 """Each holds the whole model."""
+NEVER_ENCODED: Final = frozenset(
+    {Problem.NO_IMAGE, Problem.NO_CAPTION, Problem.HTML, Problem.APART, Problem.NOT_A_FILE}
+)
+"""Problems of samples that cannot be encoded; leaving them out decides nothing."""
 
 OnProgress = Callable[[int, int], None]
 OpenRay = Callable[[int], AbstractContextManager[None]]
@@ -39,9 +45,11 @@ def encode_shards(
     open_ray: OpenRay,
     workers: int,
     on_progress: OnProgress = lambda done, total: None,
+    left_out: Mapping[Path, Mapping[int, str]] = MappingProxyType({}),
 ) -> Encoded:
     """The shards' embeddings, the same for any number of workers and however often the work was stopped.
 
+    `left_out` names, for each shard, the places of samples that are not encoded, and why: a manifest's problems.
     `open_ray` starts Ray with so many CPUs, and is called only if the cache lacks a shard; a GPU is used if there is
     one. `on_progress` is told of shards done, and of how many. Raises InputError for a wrong shard, WorkError if
     encoding fails; finished shards are kept.
@@ -49,15 +57,17 @@ def encode_shards(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sha256s = {str(path): sha256_of(path) for path in paths}
     keys = [
-        shard_key(opened.architecture, opened.weights.sha256, opened.preprocess, device, sha256)
-        for sha256 in sha256s.values()
+        shard_key(opened.architecture, opened.weights.sha256, opened.preprocess, device, sha256s[str(path)], decided)
+        for path in paths
+        for decided in [[place for place, why in left_out.get(path, {}).items() if why not in NEVER_ENCODED]]
     ]
     left = [index for index, key in enumerate(keys) if cache.find(key) is None]
     on_progress(len(paths) - len(left), len(paths))
     if left:
         workers = min(workers, len(left), MOST_WORKERS)
         with open_ray(_cpus(workers, device)):
-            for done, (index, shard) in enumerate(_on_ray(paths, left, opened, workers, device), 1):
+            tasks = [_Task(index, str(paths[index]), list(left_out.get(paths[index], {}))) for index in left]
+            for done, (index, shard) in enumerate(_on_ray(tasks, opened, workers, device), 1):
                 cache.keep(keys[index], shard)
                 on_progress(len(paths) - len(left) + done, len(paths))
     return Encoded([_kept(cache, key, path) for key, path in zip(keys, paths, strict=True)], sha256s, len(left))
@@ -83,14 +93,18 @@ def _cpus(workers: int, device: str) -> int:
     return _actors(workers, device) + _readers(workers, device)
 
 
-def _on_ray(
-    paths: Sequence[Path], left: Sequence[int], opened: OpenModel, workers: int, device: str
-) -> Iterator[tuple[int, EncodedShard]]:
+class _Task(NamedTuple):
+    shard: int
+    path: str
+    left_out: list[int]
+
+
+def _on_ray(tasks: Sequence[_Task], opened: OpenModel, workers: int, device: str) -> Iterator[tuple[int, EncodedShard]]:
     import ray.data
     from ray.exceptions import RayError
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    items = [{"shard": index, "path": str(paths[index])} for index in left]
+    items = [{"shard": task.shard, "path": task.path, "left_out": json.dumps(task.left_out)} for task in tasks]
     reading = partial(read_batches, model=opened.name, preprocess=dict(opened.preprocess))
     readers = ray.data.TaskPoolStrategy(size=_readers(workers, device))
     dataset = (
@@ -135,7 +149,7 @@ def _shard(batches: Sequence[dict[str, Any]]) -> EncodedShard:
 
 def _stacked(batches: Sequence[dict[str, Any]], name: str, count: int) -> Floats:
     joined = b"".join(batch[name] for batch in batches)
-    return np.frombuffer(joined, np.float32).reshape(count, -1)
+    return np.frombuffer(joined, np.float32).reshape(count, -1 if count else 0)
 
 
 def _reason(error: BaseException) -> str:

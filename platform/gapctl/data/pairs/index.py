@@ -14,11 +14,13 @@ import polars as pl
 from gapctl.data.mad.shards.atomic import TEMPORARY, write_whole
 from gapctl.data.pairs.index_shard import ShardContent, as_columns, index_shard
 from gapctl.data.pairs.manifest import (
+    READING,
     SCHEMA,
     VERSION,
     Manifest,
     ShardRecord,
     from_parquet,
+    is_current_reading,
     read_manifest,
     to_parquet,
     write_manifest,
@@ -140,6 +142,8 @@ def _before(out: Path) -> Mapping[Stored, Manifest]:
             f"--out {out}: is there, and is not a manifest of shards. Nothing was written; give another name, or take "
             "that file away"
         ) from error
+    if not is_current_reading(out):
+        return {}
     unmarked = found.samples.with_columns(
         pl.when(pl.col("problem") != Problem.DUPLICATE.value).then("problem").alias("problem")
     )
@@ -162,7 +166,7 @@ def _kept(shard: Stored, before: Mapping[Stored, Manifest], parts: Path) -> Mani
 
 
 def _name(shard: Stored) -> str:
-    return hashlib.sha256(f"{VERSION}\n{shard}".encode()).hexdigest()[:32] + ".parquet"
+    return hashlib.sha256(f"{VERSION}.{READING}\n{shard}".encode()).hexdigest()[:32] + ".parquet"
 
 
 @contextmanager

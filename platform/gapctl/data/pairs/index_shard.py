@@ -2,15 +2,18 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from gapctl.data.pairs.members import BLOCK, Content, Member, walk
+from gapctl.data.pairs.members import BLOCK, Content, Member, Unreadable, walk
 from gapctl.data.pairs.picture_header import Picture, picture_header
 from gapctl.data.pairs.problems import MOST_CAPTION_BYTES, Problem
+from gapctl.stores import is_foreign
 
 IMAGE_ENDINGS: Final = (b"jpg", b"jpeg", b"png", b"webp")
 READ_ENDINGS: Final = frozenset({*IMAGE_ENDINGS, b"txt", b"json"})
+NO_ENDING: Final = b"(no ending)"
+FOREIGN: Final = b"(left by another system)"
 MARKED: Final = 512
 """Bytes of each end of an image that its mark covers: reading all of them would halve the speed."""
 _NOWHERE: Final = (0, 0)
@@ -49,7 +52,7 @@ class ShardContent(NamedTuple):
     """A shard's samples, and what is wrong with the shard itself.
 
     `fingerprint` is the sha256 of all that is not an image, and of the images' marks. `ignored` counts members of
-    other kinds by their ending: nothing of them is read.
+    other kinds by their ending, or by what they are: nothing of them is read.
     """
 
     samples: list[Found]
@@ -65,45 +68,64 @@ class _Grouped(NamedTuple):
     parts: dict[bytes, Place]
     problem: Problem | None
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has an image and a caption."""
+        return b"txt" in self.parts and any(ending in self.parts for ending in IMAGE_ENDINGS)
+
 
 def index_shard(content: Content) -> ShardContent:
     """The samples up to the end of the tar, or up to its first damage."""
     walked = walk(content)
     ignored: Counter[bytes] = Counter()
-    digest = hashlib.sha256()
-    samples, at = [], 0
-    for group in _grouped(walked.members, ignored):
-        found = _found(content, group)
-        samples.append(found)
+    grouped, at_odds = _grouped(walked.members, ignored)
+    groups = _with_unreadable(_gathered(grouped), walked.unreadable)
+    samples = [_found(content, group) for group in groups]
+    digest, at = hashlib.sha256(), 0
+    # In the order of their images, which is that of the samples unless members stand apart: each byte is read once.
+    for found in sorted(samples, key=lambda sample: sample.image_offset):
         if found.image_bytes:
             digest.update(content[at : found.image_offset])
             digest.update(found.image_mark.to_bytes(8))
             at = found.image_offset + found.image_bytes
     last = walked.members[-1] if walked.members else Member(b"", 0, 0, 0)
     digest.update(content[at : max(at, last.start + last.size)])
+    if at_odds or groups != grouped:
+        # Such shards were counted otherwise before: their rows had other numbers, by which trainings draw.
+        digest.update(b"counted by key")
     named = {name.decode("utf-8", "replace"): count for name, count in sorted(ignored.items())}
     if walked.others:
         named["(links, folders and devices)"] = walked.others
     return ShardContent(samples, digest.hexdigest(), walked.damage, named)
 
 
-def _grouped(members: list[Member], ignored: Counter[bytes]) -> Iterator[_Grouped]:
-    """Samples are members in a row that share a key: what comes before the first dot of a name."""
+def _grouped(members: list[Member], ignored: Counter[bytes]) -> tuple[list[_Grouped], bool]:
+    """Samples are members in a row that share a key: what comes before the first dot of a name.
+
+    Second, whether files that other systems leave stood where they would have been taken for samples, or within one.
+    """
+    groups: list[_Grouped] = []
     key: bytes | None = None
     offset, end, parts, problem = 0, 0, dict[bytes, Place](), None
+    passed_over, at_odds = False, False
     for name, header, start, size in members:
         slash = name.rfind(b"/") + 1
         dot = name.find(b".", slash)
         if dot <= slash:
-            ignored[b"(no ending)"] += 1
+            ignored[FOREIGN if dot == slash else NO_ENDING] += 1
             continue
+        ending = name[dot + 1 :].lower()
         if name[:dot] != key:
+            if is_foreign(name.decode("utf-8", "replace")):
+                ignored[FOREIGN] += 1
+                passed_over, at_odds = True, at_odds or ending in READ_ENDINGS
+                continue
             if key is not None and parts:
-                yield _Grouped(key, offset, end, parts, problem)
-            key, offset, parts, problem = name[:dot], header, {}, None
+                groups.append(_Grouped(key, offset, end, parts, problem))
+            key, offset, parts, problem, passed_over = name[:dot], header, {}, None, False
             if key[:1] == b"/" or b".." in key.split(b"/") or b"\\" in key:
                 problem = Problem.ODD_NAME
-        ending = name[dot + 1 :].lower()
+        at_odds = at_odds or passed_over
         end = start + (size + BLOCK - 1 & -BLOCK)
         if ending not in READ_ENDINGS:
             ignored[ending] += 1
@@ -112,7 +134,56 @@ def _grouped(members: list[Member], ignored: Counter[bytes]) -> Iterator[_Groupe
         else:
             parts[ending] = (start, size)
     if key is not None and parts:
-        yield _Grouped(key, offset, end, parts, problem)
+        groups.append(_Grouped(key, offset, end, parts, problem))
+    return groups, at_odds
+
+
+def _gathered(groups: list[_Grouped]) -> list[_Grouped]:
+    """Puts the parts of a key that stand apart together, where its first one stands.
+
+    Only parts that lack an image or a caption: a key whose samples are complete may stand several times.
+    """
+    times = Counter(group.key for group in groups)
+    if len(times) == len(groups):
+        return groups
+    whole = {group.key for group in groups if group.complete}
+    gathered: dict[bytes | int, _Grouped] = {}
+    for place, group in enumerate(groups):
+        first = gathered.get(group.key)
+        if group.complete or times[group.key] == 1 or (first and first.parts.keys() & group.parts.keys()):
+            gathered[place] = group
+        elif first:
+            parts, end = first.parts | group.parts, max(first.end, group.end)
+            gathered[group.key] = _Grouped(group.key, first.offset, end, parts, first.problem or group.problem)
+        else:
+            gathered[group.key] = group
+    return [
+        group._replace(problem=group.problem or Problem.APART)
+        if isinstance(place, bytes) and (group.complete or group.key in whole)
+        else group
+        for place, group in gathered.items()
+    ]
+
+
+def _with_unreadable(groups: list[_Grouped], unreadable: list[Unreadable]) -> list[_Grouped]:
+    """Names links and sparse files as what is wrong with the samples that have one for an image or a caption."""
+    others: dict[bytes, dict[bytes, Place]] = {}
+    for name, header in unreadable:
+        dot = name.find(b".", name.rfind(b"/") + 1)
+        ending = name[dot + 1 :].lower()
+        if ending in READ_ENDINGS and not is_foreign(name.decode("utf-8", "replace")):
+            others.setdefault(name[:dot], {})[ending] = (header, 0)
+    if not others:
+        return groups
+    named = []
+    for group in groups:
+        whole = group._replace(parts=others.get(group.key, {}) | group.parts)
+        wrong = whole.complete and not group.complete
+        named.append(group._replace(problem=group.problem or Problem.NOT_A_FILE) if wrong else group)
+    for key in others.keys() - {group.key for group in groups}:
+        header = min(header for header, _ in others[key].values())
+        named.append(_Grouped(key, header, header + BLOCK, {}, Problem.NOT_A_FILE))
+    return sorted(named, key=lambda group: group.offset)
 
 
 def _found(content: Content, group: _Grouped) -> Found:

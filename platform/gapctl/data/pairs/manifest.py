@@ -20,6 +20,8 @@ Found = TypeVar("Found")
 
 VERSION: Final = 1
 """Raised whenever the same shards would give other rows than before; then nothing kept is used again."""
+READING: Final = 2
+"""Raised whenever shards are looked at more closely, sound ones giving the same rows: then all are read again once."""
 SHARDS: Final = "gapctl.shards"
 SCHEMA: Final = {
     "shard": pl.String,
@@ -91,7 +93,7 @@ def fingerprint_of(shards: Sequence[ShardRecord]) -> str:
 def to_parquet(manifest: Manifest, folder: Path | None = None) -> bytes:
     """The file's bytes; addresses below `folder` are written without it, so that it can be moved with its shards."""
     shards = [asdict(replace(shard, address=_within(shard.address, folder))) for shard in manifest.shards]
-    metadata = {SHARDS: json.dumps({"version": VERSION, "shards": shards})}
+    metadata = {SHARDS: json.dumps({"version": VERSION, "reading": READING, "shards": shards})}
     names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
     samples = manifest.samples.with_columns(pl.col("shard").replace(names)) if folder else manifest.samples
     file = io.BytesIO()
@@ -116,11 +118,20 @@ def from_parquet(content: bytes, folder: Path | None = None) -> Manifest:
 
 def records_of(content: bytes) -> list[ShardRecord]:
     """The shards of a manifest alone, quick however many samples there are; raises ValueError as `from_parquet`."""
+    return _described(content)[1]
+
+
+def is_current_reading(path: Path) -> bool:
+    """Whether a manifest's shards were looked at as closely as today; raises InputError as `read_manifest`."""
+    return _read(path, _described)[0] == READING
+
+
+def _described(content: bytes) -> tuple[int, list[ShardRecord]]:
     try:
         document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[SHARDS])
         if document["version"] != VERSION:
             raise ValueError(f"of version {document['version']}; expected version {VERSION}")
-        return [ShardRecord(**fields) for fields in document["shards"]]
+        return document.get("reading", 1), [ShardRecord(**fields) for fields in document["shards"]]
     except (pl.exceptions.PolarsError, OSError, KeyError, TypeError) as error:
         raise _foreign(error) from error
     except ValueError as error:

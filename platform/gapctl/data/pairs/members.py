@@ -4,6 +4,7 @@
 formats: ustar, GNU's long names and base-256 sizes, and the extended headers of pax.
 """
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -12,8 +13,16 @@ from numpy.typing import NDArray
 BLOCK: Final = 512
 REGULAR: Final = (0x30, 0x00, 0x37)  # "0", NUL, "7"
 PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = 0x78, 0x67, 0x4C, 0x4B  # "x", "g", "L", "K"
+HARD_LINK, SYMBOLIC_LINK, SPARSE = 0x31, 0x32, 0x53  # "1", "2", "S"
 MOST_EXTENDED: Final = 1 << 20
 """Bytes of an extended header; a longer one is an attack or damage."""
+MOST_DIGITS: Final = 20
+"""Decimal digits of a size; Python takes quadratic time for more, and refuses more than 4,300."""
+CLOSING_BLOCKS: Final = 2
+USUAL_RECORD: Final = 20
+"""Blocks to which tars are filled up with zeros, unless `tar -b` names another number."""
+OTHER_RECORDS: Final = (32, 64, 128, 256, 512, 1024, 2048)
+_CHUNK: Final = 1 << 20
 _ZEROS: Final = bytes(BLOCK)
 _GZIP: Final = b"\x1f\x8b"
 _CHECKSUM: Final = slice(148, 156)
@@ -36,12 +45,23 @@ class Member(NamedTuple):
     size: int
 
 
+class Unreadable(NamedTuple):
+    """A member that stands for a file whose bytes are elsewhere or in pieces: a link, or a sparse file."""
+
+    name: bytes
+    header: int
+
+
 class Walk(NamedTuple):
-    """A shard's regular files in order, how many other members it has, and why it ends early, if it does."""
+    """A shard's regular files in order, how many other members it has, and why it ends early, if it does.
+
+    `unreadable` are those of the other members that have a file's name.
+    """
 
     members: list[Member]
     others: int
     damage: str | None
+    unreadable: list[Unreadable]
 
 
 class _Damage(Exception):  # noqa: N818 - it never leaves this module
@@ -57,13 +77,15 @@ def walk(content: Content) -> Walk:
     except _Damage as error:
         damage = str(error)
     sound = _sound_headers(content, found.headers)
-    if sound < len(found.headers):
-        broken = found.headers[sound]
-        members = [member for member in found.members if member.start <= broken]
-        return Walk(
-            members, found.others, f"what stands at byte {broken:,} is not a tar header (its checksum is wrong)"
-        )
-    return Walk(found.members, found.others, damage)
+    if sound == len(found.headers):
+        return Walk(found.members, found.others, damage, found.unreadable)
+    broken = found.headers[sound]
+    return Walk(
+        [member for member in found.members if member.start <= broken],
+        found.others,
+        f"what stands at byte {broken:,} is not a tar header (its checksum is wrong)",
+        [member for member in found.unreadable if member.header < broken],
+    )
 
 
 class _Walking:
@@ -74,12 +96,13 @@ class _Walking:
         self.end = len(content)
         self.headers: list[int] = []
         self.members: list[Member] = []
+        self.unreadable: list[Unreadable] = []
         self.others = 0
 
     def run(self) -> None:
         """One loop, without calls for a plain member: it runs forty million times on CC12M."""
         content, end, headers, members = self.content, self.end, self.headers, self.members
-        at, first, name, length = 0, 0, b"", -1
+        at, first, extended = 0, 0, _NOTHING
         if content[0:2] == _GZIP:
             raise _Damage("it is compressed, and samples in it cannot be found by their place; decompress it")
         while True:
@@ -87,41 +110,130 @@ class _Walking:
             if len(header) < BLOCK:
                 raise _Damage(f"it ends at byte {end:,} without the blocks of zeros that close a tar")
             if not header[0] and header == _ZEROS:
+                self._require_end(at, first)
                 return
             size, kind = _size(header, at), header[156]
             headers.append(at)
             start = at + BLOCK
+            if kind == SPARSE and header[482]:
+                start = self._after_map(start)
             if start + size > end:
                 raise _Damage(f"cut short: a member at byte {at:,} has {size:,} bytes, and the file ends at {end:,}")
             at = start + (size + 511 & -512)
-            if kind in REGULAR:
-                if length >= 0 and length != size:
-                    raise _Damage(f"the member at byte {start - BLOCK:,} has two sizes, {size:,} and {length:,}")
-                members.append(Member(name or _name(header), first, start, size))
+            if kind in REGULAR and not extended.sparse:
+                if extended.size >= 0 and extended.size != size:
+                    raise _Damage(f"the member at byte {start - BLOCK:,} has two sizes, {size:,} and {extended.size:,}")
+                members.append(Member(extended.name or _name(header), first, start, size))
             elif kind in (PAX, LONG_NAME):
-                name, length = self._extended(kind, start, size, name, length)
+                extended = self._extended(kind, start, size, extended)
                 continue
-            elif kind not in (PAX_GLOBAL, LONG_LINK):
+            elif kind == LONG_LINK:
+                continue
+            elif kind != PAX_GLOBAL:
                 self.others += 1
-            first, name, length = at, b"", -1
+                if kind in (HARD_LINK, SYMBOLIC_LINK, SPARSE) or extended.sparse:
+                    self.unreadable.append(Unreadable(extended.name or _name(header), first))
+            first, extended = at, _NOTHING
 
-    def _extended(self, kind: int, start: int, size: int, name: bytes, length: int) -> tuple[bytes, int]:
+    def _after_map(self, start: int) -> int:
+        """Where the content of GNU's sparse file begins: behind the blocks that continue the map of its pieces."""
+        while True:
+            block = self.content[start : start + BLOCK]
+            start += BLOCK
+            if len(block) < BLOCK or not block[504]:
+                return start
+
+    def _extended(self, kind: int, start: int, size: int, before: "_Extended") -> "_Extended":
         if size > MOST_EXTENDED:
             raise _Damage(f"an extended header of {size:,} bytes at byte {start - BLOCK:,}")
         content = self.content[start : start + size]
         if kind == LONG_NAME:
-            return content.rstrip(b"\0"), length
-        records = _pax(content, start)
-        return records.get(b"path", name), int(records[b"size"]) if b"size" in records else length
+            return before._replace(name=content.rstrip(b"\0"))
+        records = dict(_pax_records(content, start - BLOCK))
+        stated = records.get(b"size")
+        if stated is not None and not (stated.isdigit() and len(stated) <= MOST_DIGITS):
+            shown = ascii(stated[:MOST_DIGITS].decode("latin-1"))
+            more = f"... ({len(stated):,} characters)" if len(stated) > MOST_DIGITS else ""
+            raise _Damage(
+                f"an extended header at byte {start - BLOCK:,} with the size {shown}{more}, which is no number"
+            )
+        sparse = before.sparse or any(key.startswith(b"GNU.sparse.") for key in records)
+        name = records.get(b"GNU.sparse.name") or records.get(b"path", before.name)
+        return _Extended(name, before.size if stated is None else int(stated), sparse)
+
+    def _require_end(self, at: int, first: int) -> None:
+        """Raises for a tar that does not end at the block of zeros at byte `at`, so that no sample is lost unseen.
+
+        Zeros may also be a hole, the joint of two tars, or the part of a copy that did not arrive.
+        """
+        if first != at:
+            raise _Damage(f"the extended header at byte {first:,} belongs to no member")
+        after = _past_zeros(self.content, at)
+        if after < self.end:
+            raise _Damage(
+                f"zeros stand at byte {at:,}, where a tar ends, but more follows from byte {after:,} on: tars that "
+                "were joined, or a hole. `tar --ignore-zeros -xf` takes out all there is, to pack it again"
+            )
+        last = self.members[-1] if self.members else None
+        if last is not None and _begins_zeros(self.content, last):
+            self.members.pop()
+            raise _Damage(
+                f"the member at byte {last.start - BLOCK:,} ends in zeros, as does all that follows it: the rest of "
+                "the file did not arrive"
+            )
+        if not _fills_record(self.end // BLOCK, (self.end - at) // BLOCK):
+            raise _Damage(
+                f"its last {self.end - at:,} bytes, from byte {at:,} on, are zeros, more than close a tar: the rest of "
+                "the file did not arrive"
+            )
+
+
+class _Extended(NamedTuple):
+    """What extended headers say of the member that follows them; a size of -1 where they say none."""
+
+    name: bytes
+    size: int
+    sparse: bool
+
+
+_NOTHING: Final = _Extended(b"", -1, False)
+
+
+def _past_zeros(content: Content, at: int) -> int:
+    """Where the first byte from `at` on stands that is not zero; the end of the file where there is none."""
+    while chunk := content[at : at + _CHUNK]:
+        if rest := chunk.lstrip(b"\0"):
+            return at + len(chunk) - len(rest)
+        at += len(chunk)
+    return at
+
+
+def _begins_zeros(content: Content, last: Member) -> bool:
+    """Whether the zeros at the end of a tar begin within its last member: a text that ends so, or a picture's block."""
+    end = last.start + last.size
+    tail = content[max(last.start, end - (last.size - 1) % BLOCK - 1) : end]
+    ending = last.name.rpartition(b".")[2].lower()
+    if ending in (b"txt", b"json"):
+        return tail[-1:] == b"\0"
+    return ending in (b"jpg", b"jpeg", b"png", b"webp") and last.size > 0 and not tail.strip(b"\0")
+
+
+def _fills_record(blocks: int, zeros: int) -> bool:
+    """Whether a tar of so many blocks can end in so many of zeros: two close it, and more fill up its last record."""
+    if zeros < CLOSING_BLOCKS + USUAL_RECORD:
+        return True
+    return any(not blocks % record and zeros < CLOSING_BLOCKS + record for record in OTHER_RECORDS)
 
 
 def _size(header: bytes, at: int) -> int:
+    stated = header[124:136].rstrip(b"\0 ").lstrip(b" ")
     try:
-        size = int(header[124:136].rstrip(b"\0 ") or b"0", 8)
+        size = int(stated, 8) if stated.isdigit() else -1 if stated else 0
     except ValueError:
-        # GNU's base 256, for members beyond 8 GiB; a negative size would lead back and around for ever.
-        size = int.from_bytes(header[125:136]) if header[124] == 0x80 else -1
-    if size < 0:
+        size = -1
+    if size < 0 and header[124] == 0x80:
+        size = int.from_bytes(header[125:136])  # GNU's base 256, for members beyond 8 GiB
+    if size < 0:  # a negative size would lead back and around for ever
         raise _Damage(f"what stands at byte {at:,} is not a tar header")
     return size
 
@@ -133,19 +245,17 @@ def _name(header: bytes) -> bytes:
     return name
 
 
-def _pax(content: bytes, start: int) -> dict[bytes, bytes]:
+def _pax_records(content: bytes, header: int) -> Iterator[tuple[bytes, bytes]]:
     """The records of an extended header: `length key=value` and a newline, the length counted whole."""
-    records, at = {}, 0
+    at = 0
     while at < len(content):
-        length, _, rest = content[at : at + 20].partition(b" ")
-        if not rest or not length.isdigit() or not int(length):
-            raise _Damage(f"an extended header at byte {start - BLOCK:,} that cannot be read")
-        key, _, value = content[at + len(length) + 1 : at + int(length) - 1].partition(b"=")
-        records[key] = value
-        at += int(length)
-    if not records.get(b"size", b"0").isdigit():
-        raise _Damage(f"an extended header at byte {start - BLOCK:,} with a size that is no number")
-    return records
+        stated, space, _ = content[at : at + MOST_DIGITS].partition(b" ")
+        length = int(stated) if space and stated.isdigit() else 0
+        key, equals, value = content[at + len(stated) + 1 : at + length].partition(b"=")
+        if at + length > len(content) or not equals or value[-1:] != b"\n":
+            raise _Damage(f"an extended header at byte {header:,} that cannot be read")
+        yield key, value[:-1]
+        at += length
 
 
 def _sound_headers(content: Content, headers: list[int]) -> int:

@@ -1,13 +1,12 @@
 """Which shards of this machine `--data` means: files, folders of them, and braces such as `{00000..00011}.tar`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from gapctl.data.pairs.stored import stored_shards
+from gapctl.data.pairs.stored import Stored, stored_shards
 from gapctl.errors import InputError
 
 
-def shard_files(places: Sequence[str]) -> list[Path]:
+def local_shards(places: Sequence[str]) -> list[Stored]:
     """The tar files that these places name, folders in the order of names, each file once.
 
     Raises InputError for a place that is not there, a folder without shards, and a file of no bytes.
@@ -26,4 +25,4 @@ def shard_files(places: Sequence[str]) -> list[Path]:
             raise InputError(
                 f"--data {shard.address}: an empty shard (0 bytes); expected a tar of key.jpg, key.txt, key.json"
             )
-    return [Path(shard.address) for shard in found]
+    return found

@@ -20,6 +20,8 @@ class Problem(StrEnum):
     UNREADABLE = "undecodable image"
     ODD_NAME = "member name that leaves the folder"
     TWICE = "member twice"
+    APART = "members of one key apart"
+    NOT_A_FILE = "link or sparse file in place of a member"
     DUPLICATE = "the same key and image as an earlier sample"
 
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,18 +27,28 @@ class Sample(NamedTuple):
     about: dict[str, Any]
 
 
-def samples_of(shard: Path) -> Iterator[Sample]:
-    """The samples in the order of the tar; raises InputError where it is damaged, or holds no sample at all."""
+def samples_of(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
+    """The samples in the order of the tar, but those at the places `left_out`, counted from 0.
+
+    Raises InputError where the tar is damaged, or holds no sample at all.
+    """
     try:
         with content_of(str(shard)) as content:
             found = index_shard(content)
-            yield from (sample_at(content, row._asdict()) for row in found.samples)
+            for place, row in enumerate(found.samples):
+                if place not in left_out:
+                    yield sample_at(content, row._asdict())
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror}); expected a tar shard") from error
     if found.damage:
-        raise InputError(f"{shard}: a damaged tar, after {len(found.samples)} samples ({found.damage}); fetch it again")
+        raise damaged_shard(str(shard), len(found.samples), found.damage)
     if not found.samples:
         raise InputError(f"{shard}: an empty shard; expected samples of key.jpg, key.txt, key.json")
+
+
+def damaged_shard(address: str, samples: int, damage: str) -> InputError:
+    """The error for a shard that ends early, after so many samples."""
+    return InputError(f"{address}: a damaged tar, after {samples} samples ({damage}); fetch it again")
 
 
 def sample_at(content: Content, row: Mapping[str, Any]) -> Sample:
