@@ -98,11 +98,13 @@ def _member(ending: str, content: bytes) -> Callable[[dict[str, bytes], Draws], 
 
 
 def _spoilt_image(members: dict[str, bytes], draws: Draws) -> None:
-    members["jpg"] = _flip(members["jpg"], draws)
+    if members.get("jpg"):
+        members["jpg"] = _flip(members["jpg"], draws)
 
 
 def _short_image(members: dict[str, bytes], draws: Draws) -> None:
-    members["jpg"] = members["jpg"][: int(draws.integers(0, len(members["jpg"])))]
+    if members.get("jpg"):
+        members["jpg"] = members["jpg"][: int(draws.integers(0, len(members["jpg"])))]
 
 
 SAMPLE_CHANGES: Final[Mapping[str, Callable[[dict[str, bytes], Draws], None]]] = {

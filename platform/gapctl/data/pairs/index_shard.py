@@ -16,6 +16,10 @@ NO_ENDING: Final = b"(no ending)"
 FOREIGN: Final = b"(left by another system)"
 MARKED: Final = 512
 """Bytes of each end of an image that its mark covers: reading all of them would halve the speed."""
+MOST: Final = (1 << 31) - 1
+"""What the manifest's columns of sizes hold; a PNG states larger sides only where it lies."""
+HASHED: Final = 16 << 20
+"""Bytes that are hashed at a time."""
 _NOWHERE: Final = (0, 0)
 
 Place = tuple[int, int]
@@ -85,11 +89,11 @@ def index_shard(content: Content) -> ShardContent:
     # In the order of their images, which is that of the samples unless members stand apart: each byte is read once.
     for found in sorted(samples, key=lambda sample: sample.image_offset):
         if found.image_bytes:
-            digest.update(content[at : found.image_offset])
+            _update(digest, content, at, found.image_offset)
             digest.update(found.image_mark.to_bytes(8))
             at = found.image_offset + found.image_bytes
     last = walked.members[-1] if walked.members else Member(b"", 0, 0, 0)
-    digest.update(content[at : max(at, last.start + last.size)])
+    _update(digest, content, at, last.start + last.size)
     if at_odds or groups != grouped:
         # Such shards were counted otherwise before: their rows had other numbers, by which trainings draw.
         digest.update(b"counted by key")
@@ -97,6 +101,12 @@ def index_shard(content: Content) -> ShardContent:
     if walked.others:
         named["(links, folders and devices)"] = walked.others
     return ShardContent(samples, digest.hexdigest(), walked.damage, named)
+
+
+def _update(digest: "hashlib._Hash", content: Content, start: int, stop: int) -> None:
+    """Add these bytes piece by piece: a mapped shard may have members that memory has no room for."""
+    for piece in range(start, stop, HASHED):
+        digest.update(content[piece : min(stop, piece + HASHED)])
 
 
 def _grouped(members: list[Member], ignored: Counter[bytes]) -> tuple[list[_Grouped], bool]:
@@ -195,6 +205,10 @@ def _found(content: Content, group: _Grouped) -> Found:
     if size:
         picture, mark = picture_header(content, start, start + size), _image_mark(content, start, size)
     words, characters, caption_mark, wrong = _caption(content, *caption)
+    if about[1] > MOST:
+        about, wrong = _NOWHERE, wrong or Problem.JSON_HUGE
+    if caption[1] > MOST:
+        caption = _NOWHERE
     problem = group.problem or picture.problem or wrong
     return Found(
         group.key.decode("utf-8", "replace"),
@@ -203,8 +217,8 @@ def _found(content: Content, group: _Grouped) -> Found:
         start,
         size,
         picture.form,
-        picture.width,
-        picture.height,
+        min(picture.width, MOST),
+        min(picture.height, MOST),
         *caption,
         characters,
         words,

@@ -155,7 +155,8 @@ class _Walking:
             shown = ascii(stated[:MOST_DIGITS].decode("latin-1"))
             more = f"... ({len(stated):,} characters)" if len(stated) > MOST_DIGITS else ""
             raise _Damage(
-                f"an extended header at byte {start - BLOCK:,} with the size {shown}{more}, which is no number"
+                f"an extended header at byte {start - BLOCK:,} with the size {shown}{more}; expected a number of at "
+                f"most {MOST_DIGITS} digits"
             )
         sparse = before.sparse or any(key.startswith(b"GNU.sparse.") for key in records)
         name = records.get(b"GNU.sparse.name") or records.get(b"path", before.name)

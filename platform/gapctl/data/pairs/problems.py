@@ -11,6 +11,7 @@ class Problem(StrEnum):
     NO_CAPTION = "no caption"
     CAPTION_NOT_UTF8 = "caption not UTF-8"
     CAPTION_HUGE = "caption beyond 64 KiB"
+    JSON_HUGE = "json beyond 2 GiB"
     HTML = "HTML in place of an image"
     NOT_AN_IMAGE = "not a JPEG, PNG or WebP"
     BOMB = "image beyond 89 megapixels"
