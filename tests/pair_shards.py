@@ -50,3 +50,35 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Members]]) -> Path:
 def write_pairs(path: Path, numbers: Iterable[int]) -> Path:
     """A sound shard of these samples."""
     return write_shard(path, ((f"{number:06d}", pair(number)) for number in numbers))
+
+
+def write_mixed(folder: Path) -> dict[str, int]:
+    """Two sound samples of 12 in four shards, with how many of the others are left out for which reason."""
+    gif = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(gif, format="GIF")
+    broken = pair(2)["jpg"][:400]
+    first = [
+        ("sound", pair(1)),
+        ("silent", {"jpg": pair(3)["jpg"]}),
+        ("blind", {"txt": b"words"}),
+        ("page", {**pair(4), "jpg": b"<html>gone"}),
+        ("gif", {**pair(5), "jpg": gif.getvalue()}),
+        ("latin", {**pair(6), "txt": b"caf\xe9"}),
+        ("apart", {"jpg": pair(7)["jpg"]}),
+        ("broken", {**pair(2), "jpg": broken}),
+        ("apart", {"txt": b"words", "cls": b"3"}),
+    ]
+    write_shard(folder / "00000.tar", first)
+    write_shard(folder / "00001.tar", [])
+    write_shard(folder / "00002.tar", [("one", {"json": b"{}"}), ("two", {"json": b"{}"})])
+    write_shard(folder / "00003.tar", [("sound", pair(1)), ("other", pair(9))])
+    return {
+        "no caption": 1,
+        "no image": 3,
+        "HTML in place of an image": 1,
+        "not a JPEG, PNG or WebP": 1,
+        "caption not UTF-8": 1,
+        "members of one key apart": 1,
+        "the same key and image as an earlier sample": 1,
+        "undecodable image": 1,
+    }

@@ -20,7 +20,7 @@ from gapctl.encoding.open_model import OpenModel, open_model
 from gapctl.encoding.shard_cache import Described, EncodedShard, ShardCache
 from gapctl.encoding.shards import encode_shards
 from gapctl.encoding.weights import find_weights
-from pair_shards import pair, write_pairs, write_shard
+from pair_shards import pair, write_mixed, write_pairs, write_shard
 
 MODEL = "ViT-S-32-alt"
 CLASSES = "a photo of a {}\n# the shapes\nsquare\nbar = bar or stripe\n"
@@ -200,6 +200,23 @@ def test_a_tar_without_images_is_refused(place: Path, weights: Path, tmp_path: P
     write_shard(data / "a.tar", [("1", {"txt": b"words"}), ("2", {"txt": b"more"})])
 
     assert_refused(measure(weights, data), "none of its samples can be used; found 2 samples: 2 no image; expected")
+
+
+def test_what_is_left_out_is_counted_as_index_and_verify_count_it(place: Path, weights: Path) -> None:
+    data = place / "mixed"
+    data.mkdir()
+    reasons = write_mixed(data)
+
+    ran = measure(weights, data, "--workers", "2", "--json")
+
+    assert ran.exit_code == 0, ran.err
+    inputs = json.loads(ran.out)["inputs"]
+    assert (inputs["skipped"], inputs["pairs"]) == (reasons, 2)
+    assert inputs["pairs"] + sum(reasons.values()) == inputs["samples_in_shards"]
+    assert inputs["unused_shards"] == {f"{data}/00001.tar": "no samples", f"{data}/00002.tar": "2 no image"}
+    lines = measure(weights, data).out.splitlines()
+    assert lines[0].endswith("on 2 shards: 2 images and 2 texts, 256 wide")
+    assert f"{data}/00001.tar: nothing of it is used: no samples" in lines
 
 
 def other_architecture(place: Path) -> Path:
