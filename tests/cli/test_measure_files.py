@@ -93,6 +93,24 @@ def test_a_folder_of_shards_is_one_set_in_the_order_of_names(tmp_path: Path, for
     assert list(found["inputs"]["files"]) == [f"part-{number}.{form}" for number in range(3)]
 
 
+@pytest.mark.parametrize("form", [*ONE_FILE, "npy folder"])
+@pytest.mark.parametrize("left", ["._part-0", ".part-1", "Thumbs.db", ".DS_Store"])
+def test_what_other_systems_leave_in_a_folder_is_passed_over(tmp_path: Path, form: str, left: str) -> None:
+    folder = tmp_path / "shards"
+    if form == "npy folder":
+        write_npy_folder(folder, arrays())
+    else:
+        folder.mkdir()
+        WRITERS[form](folder / "part-0", arrays())
+    ending = {"npy folder": "npy"}.get(form, form)
+    (folder / (f"{left}.{ending}" if left.endswith(("0", "1")) else left)).write_bytes(b"\0\5\x16\7")
+
+    found = measured(str(folder))
+
+    assert found["metrics"] == measured(write_npz(tmp_path / "same", arrays()))["metrics"]
+    assert not found["inputs"]["unused_arrays"]
+
+
 def test_npy_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for number, rows in enumerate((slice(0, 4), slice(4, 8), slice(8, None))):
         for name, array in part(arrays(), rows).items():

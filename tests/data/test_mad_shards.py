@@ -177,6 +177,13 @@ def test_a_foreign_file_is_named_and_nothing_is_written_beside_it(copy: Shared) 
         make(copy.source, copy.folder, open_ray=never)
 
 
+def test_what_other_systems_leave_in_a_folder_is_no_foreign_file(copy: Shared) -> None:
+    for name in (".DS_Store", "._train-00000.npy", "Thumbs.db"):
+        (copy.folder / name).touch()
+    assert verify_folder(copy.folder).problems == []
+    make(copy.source, copy.folder, open_ray=never)
+
+
 def test_a_folder_with_other_data_is_refused(shared: Shared, tmp_path: Path) -> None:
     (tmp_path / "train-00000.npy").write_bytes(b"my own")
     with pytest.raises(InputError, match="holds other data"):
