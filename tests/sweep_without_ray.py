@@ -18,7 +18,7 @@ from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.load import load_sweep
 from gapctl.sweep.others import Others
 from gapctl.sweep.rounds import Rounds, Trained
-from gapctl.sweep.worker import TrialWorker
+from gapctl.sweep.worker import HARMED, TrialWorker
 from sweeping import SMOKE
 
 
@@ -76,7 +76,7 @@ def reports(worker: TrialWorker) -> list[dict[str, Any]]:
     while True:
         result = worker.step()
         found += result["reports"]
-        if result["done"]:
+        if result["done"] or result[HARMED]:
             return found
 
 

@@ -14,7 +14,7 @@ from gapctl.data.feed import load_trial_data
 from gapctl.ledger import Claimant, Ledger
 from gapctl.plan.packs import packed
 from gapctl.plan.trials import Trial
-from gapctl.sweep.worker import TrialWorker
+from gapctl.sweep.worker import HARMED, HarmedProcessError, TrialWorker
 from gapctl.training.member import Member
 from trained_alone import plan_trials, trained_alone
 
@@ -47,7 +47,7 @@ def reports_of(worker: TrialWorker) -> list[dict[str, Any]]:
     while True:
         result = worker.step()
         reports += result["reports"]
-        if result["done"]:
+        if result["done"] or result[HARMED]:
             return reports
 
 
@@ -90,7 +90,19 @@ def test_a_trial_that_raises_does_not_take_the_pack_with_it(tmp_path: Path, monk
     assert ledger.result(good.id) is not None
     assert ledger.result(bad.id) is None
     assert "ArithmeticError" in str(ledger.trial(bad.id).failure())
-    assert not worker.reset_config({"pack": [good.id]})
+    with pytest.raises(HarmedProcessError):
+        worker.step()
+
+
+def test_a_sound_process_takes_the_next_pack_and_one_that_cannot_begin_it_says_so_at_its_step(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    first, second = trials()
+    worker = worker_for((first,), tmp_path)
+    reports_of(worker)
+
+    assert worker.reset_config({"pack": [second.id]}), "Tune would give up the next trial for good"
+    with pytest.raises(KeyError):
+        worker.step()
 
 
 def test_only_trials_of_one_shape_are_packed_and_packs_have_a_limit() -> None:

@@ -11,6 +11,7 @@ from gapctl.ledger import Lease, Ledger
 from gapctl.plan.trials import Trial
 from gapctl.sweep.events import Report, Watcher
 from gapctl.sweep.losses import Losses
+from gapctl.sweep.worker import HARMED
 
 
 class TuneEvents(Callback):
@@ -45,6 +46,8 @@ class TuneEvents(Callback):
         self._losses.progressed(trial, result["reports"])
         for report in result["reports"]:
             self._take(self._trials[report["trial"]], report)
+        if result.get(HARMED):
+            trial.max_failures = trial.num_failures  # its process now ends itself, and nothing is left to retry
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._losses.lost(trial)

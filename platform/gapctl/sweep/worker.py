@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ray import tune
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from gapctl.sweep.work import Work
 
 REPORT_SECONDS = 1.0
+HARMED: Final = "harmed"
+"""Key of a result of Tune: whether this was the last of a process that must not be given another pack."""
+
+
+class HarmedProcessError(Exception):
+    """Ends a process in which a training went wrong, once it has reported that."""
 
 
 class TrialWorker(tune.Trainable):
@@ -26,8 +32,9 @@ class TrialWorker(tune.Trainable):
     The ledger, not Tune, keeps checkpoints: a trial that Tune starts again finds its own. A trial whose lease another
     process has is reported as held and left to it.
     A training that raises is wrong and is reported as failed at once, after the trials that were packed with it have
-    been tried alone; a process or machine that vanishes, or a ledger that cannot be read or written, is an accident:
-    Tune notices it, and tries again.
+    been tried alone. It may have harmed its process, which then ends itself and is never given another pack. A process
+    or machine that vanishes, or a ledger that cannot be read or written, is an accident: Tune notices it, and tries
+    again.
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
@@ -49,23 +56,37 @@ class TrialWorker(tune.Trainable):
         self._work: Work | None = None
         self._harmed = False
         self._gauges = TrialGauges()
-        self._begin(config)
+        self._next_config: Mapping[str, Any] | None = config
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        """Takes the next pack into this process, unless a training went wrong in it, which may have harmed it."""
-        if self._harmed:
-            return False
-        self._begin(new_config)
+        """Take the next pack into this process; it begins with the next step.
+
+        Tune gives up the next trial at once, without a retry, where this returns False or raises.
+        """
+        self._next_config = new_config
         return True
 
     def step(self) -> dict[str, Any]:
-        """A second or so of training, and how far each trial came."""
+        """A second or so of training, and how far each trial came.
+
+        The last report of a harmed process says so and is not `done`: Tune would keep the process for another pack.
+        The step after it raises, and Tune removes the process.
+        """
+        if self._next_config is not None:
+            config, self._next_config = self._next_config, None
+            self._begin(config)
+        if self._ends_itself:
+            raise HarmedProcessError("a training went wrong in this process, so no other trial is trained in it")
         reports = self._reports()
         self._told |= {report["trial"] for report in reports if report.get("done")}
         if self._work is not None and not self._work.unfinished:
             self._work = None
             self._let_go(self._packs.pop(0))
-        return {"reports": reports, "done": not self._packs}
+        return {"reports": reports, "done": not self._packs and not self._harmed, HARMED: self._ends_itself}
+
+    @property
+    def _ends_itself(self) -> bool:
+        return self._harmed and not self._packs
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Saves where the trials stand in the ledger, when Tune asks at an interruption; Tune itself keeps nothing."""
