@@ -5,19 +5,23 @@ The trial's own process only waits: the first worker writes to the ledger, as a 
 
 import tempfile
 import threading
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import ray
+from ray.exceptions import RayActorError, RayError
 
 from gapctl.data.load import Material
 from gapctl.errors import GapctlError, WorkError
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.trials import Trial
+from gapctl.training.group import current_group, is_peer_loss
 
 STEPS: Final = 16
 """Training steps between two looks at whether to stop, which all workers take together."""
-WAIT_SECONDS: Final = 0.2
 GRACE_SECONDS: Final = 60.0
+WRAPPED: Final = ("cause", "health_check_failure", "controller_failure", "__cause__")
+"""Where errors of Ray Core, Ray Train and Python keep the error that they were made of."""
 
 
 class Asked(NamedTuple):
@@ -38,7 +42,11 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._reports: list[dict[str, Any]] = []
-        self._stop = False
+        self._begun = self._stop = False
+
+    def begin(self) -> None:
+        """Takes note that the workers are there."""
+        self._begun = True
 
     def tell(self, report: dict[str, Any]) -> bool:
         """Leaves a report; whether the workers are to save and stop."""
@@ -50,9 +58,10 @@ class Mailbox:
         found, self._reports = self._reports, []
         return found
 
-    def stop(self) -> None:
-        """Asks the workers to save and stop."""
+    def stop(self) -> bool:
+        """Asks the workers to save and stop; whether there are any yet."""
         self._stop = True
+        return self._begun
 
 
 class SharedWork:
@@ -70,10 +79,13 @@ class SharedWork:
         """Waits for about `seconds`; the reports that came meanwhile. Raises what ended the training."""
         self._thread.join(timeout=seconds)
         alive = self._thread.is_alive()
-        reports: list[dict[str, Any]] = ray.get(self._mailbox.collect.remote())
+        try:
+            reports: list[dict[str, Any]] = ray.get(self._mailbox.collect.remote())
+        except RayError as lost:
+            raise what_ended(lost, self._asked.trial) from lost
         self._done = any(report["done"] for report in reports)
         if not alive and not self._done:
-            raise _ours(self._error, self._asked.trial)
+            raise what_ended(self._error, self._asked.trial)
         return _together(reports)
 
     @property
@@ -82,10 +94,10 @@ class SharedWork:
         return [] if self._done else [self._asked.trial]
 
     def interrupt(self) -> None:
-        """Has the workers save where they stand, and waits for it."""
-        if self._thread.is_alive():
-            ray.get(self._mailbox.stop.remote())
-            self._thread.join(timeout=GRACE_SECONDS)
+        """Has the workers save where they stand, and waits for it; those that never came have nothing to save."""
+        with suppress(RayError):
+            if self._thread.is_alive() and ray.get(self._mailbox.stop.remote()):
+                self._thread.join(timeout=GRACE_SECONDS)
 
     def _run(self, workers: int) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -115,10 +127,11 @@ def work_together(told: dict[str, Any]) -> None:
     import torch
 
     from gapctl.sweep.work import PackWork
-    from gapctl.training.group import current_group
 
     asked: Asked = told["asked"]
     group = current_group()
+    if group.rank == 0:
+        ray.get(told["mailbox"].begin.remote())
     folder = Ledger(asked.runs).trial(asked.trial.id)
     folder.share(asked.lease)
     work = PackWork(
@@ -141,16 +154,22 @@ def work_together(told: dict[str, Any]) -> None:
         work.interrupt()
 
 
-def _ours(error: BaseException | None, trial: Trial) -> BaseException:
-    """What ended a training: an error of its own, or WorkError where workers or their machines were lost."""
-    from ray.exceptions import RayActorError, RayError
+def what_ended(error: BaseException | None, trial: Trial) -> BaseException:
+    """What ended a training: an error of its own, or WorkError where workers or their machines were lost.
 
-    causes = list(getattr(error, "worker_failures", {}).values()) or [error]
-    own = [cause for cause in map(_unwrapped, causes) if cause is not None and not isinstance(cause, RayError)]
+    One worker's loss is told in several ways at once: by Ray, and by the others' collectives.
+    """
+    causes = [_unwrapped(cause) for cause in list(getattr(error, "worker_failures", {}).values()) or [error]]
+    own = [cause for cause in causes if cause is not None and not _is_accident(cause)]
     own.sort(key=lambda cause: not isinstance(cause, GapctlError))  # the others only noticed that one stopped
     if any(isinstance(cause, RayActorError) for cause in causes) or not own:
         return WorkError(f"workers of {trial.label} were lost ({error}); it goes on from its last checkpoint")
     return own[0]
+
+
+def _is_accident(error: BaseException) -> bool:
+    """Whether Ray says it of a process or machine, or a collective of a worker that has gone."""
+    return type(error).__module__.partition(".")[0] == ray.__name__ or is_peer_loss(error)
 
 
 def _unwrapped(error: BaseException | None) -> BaseException | None:
@@ -158,8 +177,9 @@ def _unwrapped(error: BaseException | None) -> BaseException | None:
     while error is not None:
         if isinstance(error, GapctlError):
             return error
-        inner = getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException):
+        wrapped = [getattr(error, name, None) for name in WRAPPED]
+        inner = next((found for found in wrapped if isinstance(found, BaseException)), None)
+        if inner is None:
             return error
         error = inner
     return None

@@ -3,7 +3,7 @@
 Index letters: B rows of one worker, A = size * B rows of all in the order of ranks, F columns.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
@@ -49,3 +49,50 @@ def current_group() -> Group:
     if not (distributed.is_available() and distributed.is_initialized()):
         return ALONE
     return Group(distributed.get_rank(), distributed.get_world_size())
+
+
+PEER_LOST: Final = (
+    # gloo
+    "connection reset by peer",
+    "connection closed by peer",
+    "connection refused",
+    "connect timeout",
+    "broken pipe",
+    "socket closed",
+    "timed out waiting",
+    "application timeout caused pair closure",
+    "gloo connectfullmesh failed",
+    # NCCL
+    "nccl communicator was aborted",
+    "nccl watchdog",
+    "nccl error",
+    "remote process exit",
+    "unhandled system error",
+    "ncclremoteerror",
+    "ncclsystemerror",
+    # the store by which workers meet
+    "tcpstore",
+    "failed to recv, got 0 bytes",
+    "socket timeout",
+)
+"""What a RuntimeError of torch's collectives says when another worker has gone, in lower case.
+
+torch raises a class of its own only where NCCL or the store notices; gloo's errors are RuntimeErrors with these words.
+"""
+
+
+def is_peer_loss(error: BaseException) -> bool:
+    """Whether an error says that another worker has gone, rather than that this one went wrong.
+
+    An error that was raised from another is a loss where that one is.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if isinstance(found, distributed.DistError):
+            return True
+        if isinstance(found, RuntimeError) and any(words in str(found).lower() for words in PEER_LOST):
+            return True
+        seen.add(id(found))
+        found = found.__cause__
+    return False
