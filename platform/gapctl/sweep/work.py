@@ -14,7 +14,7 @@ from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.plan.trials import Trial
 from gapctl.sweep.machine_log import MachineLog
 from gapctl.training.group import ALONE, Group
-from gapctl.training.hardware import hardware, memory, versions
+from gapctl.training.hardware import describe_workers, hardware, memory, versions
 from gapctl.training.machine import Machine
 from gapctl.training.member import Member, Progress
 from gapctl.training.precision import resolve_precision
@@ -71,6 +71,7 @@ class PackWork:
                 folder.begin(trial)
             initial = None if trial.parent is None else _weights_of(ledger, trial.parent)
             member = Member(trial.config, trial.seed, data, folder, self.device, initial=initial, leads=group.rank == 0)
+            member.begin_stretch(describe_workers(self.device, group.size))
             members.append(member)
         self._run = TrainingRun(members, self.device, group, _reader(readers, group))
         self._machine = Machine(self.device, threads)
@@ -136,6 +137,7 @@ class PackWork:
                 **hardware(self.device, precision),
                 "packed": member.packed,
                 "workers": self._group.size,
+                "stretches": member.stretches,
                 **memory(self.device),
             },
         )

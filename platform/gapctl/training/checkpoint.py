@@ -31,7 +31,8 @@ class TrainingState:
     """Where a training stands beside its weights: steps done, rows of history, sums and wall seconds.
 
     `packed` is the most trials that took a step together with this one, itself included, `feed` what a feed of pairs
-    counted.
+    counted. `stretches` has, by the step from which on it was so, what the training ran on; checkpoints of earlier
+    versions lack it.
     """
 
     step: int = 0
@@ -40,6 +41,7 @@ class TrainingState:
     rows: list[dict[str, float]] = field(default_factory=list)
     packed: int = 1
     feed: dict[str, Any] = field(default_factory=dict)
+    stretches: dict[int, str] = field(default_factory=dict)
 
 
 def to_blob(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:

@@ -27,14 +27,22 @@ def versions() -> dict[str, str]:
 
 def hardware(device: torch.device, precision: Resolved) -> dict[str, str | int]:
     """The processor or GPU, the threads and the number format."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "device": device.type,
-        "name": name,
+        "name": _name(device),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "precision": precision,
     }
+
+
+def describe_workers(device: torch.device, workers: int) -> str:
+    """So many workers on such devices, in words."""
+    return f"{workers} {'worker' if workers == 1 else 'workers'} on {_name(device)}"
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def memory(device: torch.device) -> dict[str, int]:

@@ -27,6 +27,8 @@ CHECKPOINT_SECONDS = 10.0
 BEAT_SECONDS = 10.0
 COSTLY = 20
 """Times as long as a checkpoint took to write, a training goes on before the next."""
+UNKNOWN = "unknown"
+"""What an earlier version's checkpoint says of what its training ran on."""
 NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
 """Columns of a history that say how a training went, not what came of it."""
 
@@ -120,6 +122,22 @@ class Member:
     def packed(self) -> int:
         """The most trials that took a step together with this one, itself included."""
         return self._state.packed
+
+    def begin_stretch(self, runs_on: str) -> None:
+        """Note what the training runs on from this step on; one that ended where it began is forgotten."""
+        before = {step: known for step, known in self._state.stretches.items() if step < self.steps}
+        if self.steps and not before:
+            before = {0: UNKNOWN}
+        self._state.stretches = before if [*before.values()][-1:] == [runs_on] else {**before, self.steps: runs_on}
+
+    @property
+    def stretches(self) -> str:
+        """What the training ran on and until which sample: `2 workers on A to 1280, 1 worker on B to 2560`."""
+        ends = [*list(self._state.stretches)[1:], self.steps]
+        batch = self.config.train.batch_size
+        return ", ".join(
+            f"{runs_on} to {end * batch}" for runs_on, end in zip(self._state.stretches.values(), ends, strict=True)
+        )
 
     @property
     def done(self) -> bool:
