@@ -1,6 +1,6 @@
 """A sweep's limits on the command line: what its machines cost, what the limits leave, and what is said at the end."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gapctl.errors import InputError
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from gapctl.plan.trials import Plan
     from gapctl.spec.sweep import Limits
     from gapctl.sweep.allowance import Allowance
+
+
+WITH_MACHINES: Final = "The same command goes on once there is such a machine, or with smaller `resources`."
 
 
 def allowance_of(plan: "Plan", ledger: "Ledger", address: str | None) -> "Allowance":
@@ -54,13 +57,14 @@ def beyond_limits(plan: "Plan", ledger: "Ledger", left: "Cost") -> list[str]:
     return beyond(limits, left.wall_hours, price, spent.hours, spent.cost)
 
 
-def stopped_text(plan: "Plan", ledger: "Ledger", allowance: "Allowance") -> str:
-    """Why the sweep stopped, what is left, and how to go on."""
+def stopped_text(plan: "Plan", ledger: "Ledger", allowance: "Allowance", reason: str) -> str:
+    """Why the sweep stopped, what is left, and how to go on; `reason` is the cluster's, where no limit was reached."""
     from gapctl.sweep.run import remainder
 
     few = f" ({allowance.unpriced} machines of unknown price were not counted)" if allowance.unpriced else ""
     left, all_ = len(remainder(plan, ledger).left), len(plan.trainings)
+    why, how = (f"{allowance.reached}{few}", allowance.how_to_go_on) if allowance.reached else (reason, WITH_MACHINES)
     return (
-        f"{allowance.reached}{few}; {left} of {all_} trainings are left, those in training with checkpoints, and the "
-        f"verdicts are about what is there. {allowance.how_to_go_on}"
+        f"{why}; {left} of {all_} trainings are left, those in training with checkpoints, and the "
+        f"verdicts are about what is there. {how}"
     )

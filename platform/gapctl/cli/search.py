@@ -54,7 +54,8 @@ def run_search_of(
             _show(course.plan, record, ledger, tracker, console)
             console.print(f"study: {file}", highlight=False, markup=False, soft_wrap=True)
         tracked = tracker.close()
-    stopped = _stopped_text(course, allowance) if outcome.interrupted and allowance.reached else None
+    ended_early = outcome.interrupted and bool(allowance.reached or outcome.reason)
+    stopped = _stopped_text(course, allowance, outcome.reason) if ended_early else None
     problems = [*course.damaged.values(), *course.elsewhere.values(), tracked.problem]
     labels = {trial.id: trial.label for trial in course.trials.values()}
     conclude(problems, outcome, labels, stopped, console)
@@ -76,13 +77,13 @@ def _make_room(plan: "Plan", ledger: "Ledger", address: str | None, console: "Co
         check_room(rooms_for(plan, left, ledger, address), console, estimated_high=address is not None)
 
 
-def _stopped_text(course: "Course", allowance: "Allowance") -> str:
+def _stopped_text(course: "Course", allowance: "Allowance", reason: str) -> str:
+    from gapctl.cli.limits import WITH_MACHINES
+
     record = course.record
+    why, how = (allowance.reached, allowance.how_to_go_on) if allowance.reached else (reason, WITH_MACHINES)
     ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
-    return (
-        f"{allowance.reached}; {record.asked - ended} of {record.asked} points are left, those in training with "
-        f"checkpoints. {allowance.how_to_go_on}"
-    )
+    return f"{why}; {record.asked - ended} of {record.asked} points are left, those in training with checkpoints. {how}"
 
 
 def _say_what_is_left(course: "Course", console: "Console") -> None:

@@ -60,10 +60,11 @@ def sweep_command(
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
         outcome = _train(plan, todo, ledger, tracker, allowance, address, console)
         ledger.note_begun(plan.sweep.spec.name)
-        if not outcome.interrupted or allowance.reached:
+        ended_early = outcome.interrupted and bool(allowance.reached or outcome.reason)
+        if not outcome.interrupted or ended_early:
             _judge(plan, ledger, tracker, console)
         tracked = tracker.close()
-    stopped = stopped_text(plan, ledger, allowance) if outcome.interrupted and allowance.reached else None
+    stopped = stopped_text(plan, ledger, allowance, outcome.reason) if ended_early else None
     labels = {trial.id: trial.label for trial in plan.trainings}
     conclude([*todo.damaged.values(), tracked.problem], outcome, labels, stopped, console)
 

@@ -26,6 +26,11 @@ NODE_THAT_IS_COUNTED: Final = "node_"
 
 def grows_to(bundles: Sequence[Bundle]) -> bool:
     """Whether the cluster that this process has joined can hold all bundles, or is about to."""
+    return bool(answer_growth(bundles))
+
+
+def answer_growth(bundles: Sequence[Bundle]) -> bool | None:
+    """The same, and None where an autoscaler is there that neither starts a machine nor refuses to."""
     from ray.util import placement_group, remove_placement_group
 
     before = _status()
@@ -43,7 +48,7 @@ def grows_to(bundles: Sequence[Bundle]) -> bool:
                 return answer
             if not (is_there(status) or starts_machines(report)) and time.monotonic() > began + SILENT_SECONDS:
                 return False
-        return False
+        return None
     finally:
         remove_placement_group(wanted)
 

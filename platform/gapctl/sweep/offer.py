@@ -43,6 +43,12 @@ def request_of(resources: Resources, *, elastic: bool) -> Request:
     return Request([WAITING], gpus > 0, max(1, rooms, WAITING_FOR_MACHINES if grows else 0))
 
 
+def trial_bundles(resources: Resources, request: Request) -> list[dict[str, float]]:
+    """Return what one trial reserves in all, each on one node, those that Ray Train asks for included."""
+    gpus = float(request.gpu) if resources.gpus == "auto" else float(resources.gpus)
+    return _bundles(resources, gpus)
+
+
 def check_this_machine(resources: Resources, cores: int) -> None:
     """Raises InputError where so many cores cannot hold one trial, which Ray would say only once it has started."""
     _check(resources, {"CPU": _whole(resources, 0.0)["CPU"]}, {"CPU": float(cores)}, "this machine")

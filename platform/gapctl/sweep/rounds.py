@@ -14,10 +14,11 @@ from gapctl.sweep.others import LOOK_SECONDS, FailedElsewhere, Free, Others, Sta
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep did: failures by trial id, and whether it was stopped before its end."""
+    """What a sweep did: failures by trial id, whether it was stopped before its end, and why if the cluster did it."""
 
     failures: Mapping[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    reason: str = ""
 
 
 class Trained(NamedTuple):

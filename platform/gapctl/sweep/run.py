@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from gapctl.spec.data import Data
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
 from gapctl.sweep.events import Watcher
-from gapctl.sweep.offer import request_of
+from gapctl.sweep.offer import request_of, trial_bundles
 from gapctl.sweep.others import Others
 from gapctl.sweep.rounds import Outcome, Rounds, Trained
 from gapctl.sweep.tuning import Asked, fit
@@ -57,16 +57,21 @@ def run_trials(
 
     `load` is called once for each data source, and the result is shared by all; `sweep` is named in leases.
     Raises InputError where Ray cannot offer what a trial asks for, nor will grow to.
-    Once `stopped` says so no round begins, and what is left counts as interrupted.
+    Once `stopped` says so, or no machine can hold a trial any more, no round begins, and what is left counts as
+    interrupted.
     """
     data = {
         place: load(config)
         for place, config in {trial.config.data.address: trial.config.data for trial in trials}.items()
     }
+    from gapctl.sweep.cluster_watch import ClusterWatch
+
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         request = request_of(resources, elastic=address is not None)
-        asked = Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch, request)
-        return Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), stopped).run()
+        watch = ClusterWatch(trial_bundles(resources, request), elastic=address is not None)
+        asked = Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch, request, watch)
+        rounds = Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), watch.or_when(stopped))
+        return replace(rounds.run(), reason=watch.reason)
 
 
 def _tune(asked: Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:

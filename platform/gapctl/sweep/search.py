@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from ray.tune.search import Searcher
 from gapctl.ledger import Claimant, Ledger
 from gapctl.spec.sweep import Resources
 from gapctl.sweep.cluster import ray_session
+from gapctl.sweep.cluster_watch import ClusterWatch
 from gapctl.sweep.course import Course
 from gapctl.sweep.events import Watcher
-from gapctl.sweep.offer import request_of
+from gapctl.sweep.offer import request_of, trial_bundles
 from gapctl.sweep.others import Others
 from gapctl.sweep.patience import PatientScheduler
 from gapctl.sweep.rounds import Outcome
@@ -38,13 +40,16 @@ def run_search(
 ) -> Outcome:
     """Trains the points of a course on Ray until it has no more, and waits for what other sweeps train of them.
 
-    `data` is by address, and shared by all. Once `stopped` says so no round begins.
+    `data` is by address, and shared by all. Once `stopped` says so, or no machine can hold a trial any more, no round
+    begins.
     """
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
         request = request_of(resources, elastic=address is not None)
-        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch, request)
-        return SearchRounds(course, watchers, partial(_tune, course, asked), Others(ledger), stopped).run()
+        watch = ClusterWatch(trial_bundles(resources, request), elastic=address is not None)
+        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch, request, watch)
+        train, ends = partial(_tune, course, asked), watch.or_when(stopped)
+        return replace(SearchRounds(course, watchers, train, Others(ledger), ends).run(), reason=watch.reason)
 
 
 def _tune(course: Course, asked: Asked, expired: Mapping[str, bytes]) -> Mapping[str, str]:

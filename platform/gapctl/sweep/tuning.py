@@ -16,13 +16,14 @@ from gapctl.sweep.signals import signals_restored
 if TYPE_CHECKING:
     from gapctl.data.load import Material
     from gapctl.sweep.callback import TuneEvents
+    from gapctl.sweep.cluster_watch import ClusterWatch
     from gapctl.sweep.offer import Request
     from gapctl.sweep.worker import TrialWorker
 
 
 class Asked(NamedTuple):
     """What all rounds train with; `data` is by address, `scratch` a folder for what Tune keeps for itself;
-    `request` is what each trial asks of Ray."""
+    `request` is what each trial asks of Ray, `watch` ends all rounds where nothing can hold that any more."""
 
     ledger: Ledger
     claimant: Claimant
@@ -31,6 +32,7 @@ class Asked(NamedTuple):
     watchers: Sequence[Watcher]
     scratch: str
     request: "Request"
+    watch: "ClusterWatch"
 
 
 def fit(
@@ -80,6 +82,7 @@ def fit(
             name="sweep",
             storage_path=asked.scratch,
             verbose=0,
+            stop=asked.watch,
             callbacks=[events],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
