@@ -5,6 +5,7 @@ The trial's own process only waits: the first worker writes to the ledger, as a 
 
 import tempfile
 import threading
+import traceback
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from gapctl.data.load import Material
 from gapctl.errors import GapctlError, WorkError
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.trials import Trial
-from gapctl.training.group import current_group, is_peer_loss
+from gapctl.training.group import Group, current_group, is_peer_loss
 
 STEPS: Final = 16
 """Training steps between two looks at whether to stop, which all workers take together."""
@@ -123,15 +124,26 @@ class SharedWork:
 
 
 def work_together(told: dict[str, Any]) -> None:
-    """What each worker does: steps with the others; the first one evaluates, saves and reports."""
+    """What each worker does: steps with the others; the first one evaluates, saves and reports.
+
+    Ray Train passes on what a worker raises without its traceback, which is therefore added as a note.
+    """
+    try:
+        _work_together(told["asked"], told["mailbox"], current_group())
+    except GapctlError:
+        raise
+    except Exception as error:
+        error.add_note(traceback.format_exc().rstrip())
+        raise
+
+
+def _work_together(asked: Asked, mailbox: Any, group: Group) -> None:
     import torch
 
     from gapctl.sweep.work import PackWork
 
-    asked: Asked = told["asked"]
-    group = current_group()
     if group.rank == 0:
-        ray.get(told["mailbox"].begin.remote())
+        ray.get(mailbox.begin.remote())
     folder = Ledger(asked.runs).trial(asked.trial.id)
     folder.share(asked.lease)
     work = PackWork(
@@ -147,7 +159,7 @@ def work_together(told: dict[str, Any]) -> None:
     stop = False
     while work.unfinished and not stop:
         (report,) = work.advance(0.0, steps=STEPS)
-        wish = group.rank == 0 and ray.get(told["mailbox"].tell.remote(report))
+        wish = group.rank == 0 and ray.get(mailbox.tell.remote(report))
         flag = torch.tensor([float(wish)], device=work.device)
         stop = bool(group.mean(flag).item() > 0)
     if stop and group.rank == 0:
