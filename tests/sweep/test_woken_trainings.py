@@ -69,7 +69,7 @@ def reports_of(ours: TrialWorker) -> list[dict[str, Any]]:
     while not done:
         result = ours.step()
         reports += result["reports"]
-        done = result["done"]
+        done = result["done"] or result[worker.HARMED]
     return reports
 
 
