@@ -19,7 +19,7 @@ from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
 from gapctl.metrics.clustering import k_means
 from gapctl.metrics.draws import Draw, some_rows
 from gapctl.metrics.effort import THOROUGH
-from gapctl.metrics.embedding_set import Embeddings, match_keys, unit_rows
+from gapctl.metrics.embedding_set import Embeddings, match_keys, partner_keys, unit_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.mixed_search import Keyed, query_gains
 from gapctl.metrics.retrieval import hits
@@ -42,16 +42,17 @@ def statistics_of(held_out: Embeddings, zero_shot: ZeroShot, fitted: Fitted) -> 
     units = units_of(held_out)
     if held_out.prompt_of_N is not None:
         return gap, ItemMeans.of(items, units.total)
-    items = _separability(clouds, units) | _retrieval(held_out, clouds, units) | items
+    items = _separability(held_out, clouds, units) | _retrieval(held_out, clouds, units) | items
     statistics = (gap, ItemMeans.of(items, units.total))
     if held_out.labels_N is None or len(np.unique(held_out.labels_N)) < 2:
         return statistics
     return *statistics, _clusters(clouds, held_out.labels_N, units)
 
 
-def _separability(clouds: Clouds, units: Units) -> dict[str, Items]:
+def _separability(held_out: Embeddings, clouds: Clouds, units: Units) -> dict[str, Items]:
     """Whether the probe was right about each row that judges it; both modalities count the same."""
-    told = told_apart(*clouds, THOROUGH.pairs)
+    image_key_N, text_key_M = partner_keys(held_out)
+    told = told_apart(clouds.image_ND, image_key_N, clouds.text_MD, text_key_M, THOROUGH.pairs)
     right_J = np.concatenate([told.image_right_J, told.text_right_J]).astype(np.float64)
     unit_J = np.concatenate([told.image_J, units.unit_of_text_M[told.text_J]])
     share_J = np.concatenate([np.full(len(each_J), 1 / len(each_J)) for each_J in (told.image_J, told.text_J)])

@@ -1,8 +1,10 @@
 """Whether a line tells images from texts: a logistic probe, judged on rows that it has not seen.
 
-Index letters: N images, M texts, R rows of either, J rows that judge, E embedding and a one for the intercept.
+Index letters: N images, M texts, R rows of either, U keys, J rows that judge, E embedding and a one for the
+intercept.
 """
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -34,24 +36,47 @@ class Told(NamedTuple):
     text_right_J: NDArray[np.bool_]
 
 
-def linear_separability(image_ND: NDArray[np.floating], text_MD: NDArray[np.floating], most: int) -> Sampled:
+def linear_separability(
+    image_ND: NDArray[np.floating],
+    image_key_N: NDArray[np.int64],
+    text_MD: NDArray[np.floating],
+    text_key_M: NDArray[np.int64],
+    most: int,
+) -> Sampled:
     """Held-out accuracy of a logistic probe that tells images from texts, 0.5 to 1 (arXiv 2203.02053; 2411.14517).
 
-    Half of the rows train it and the other half judges, by a seeded draw that keeps matched pairs together. Both
-    modalities count the same however many rows they have. Of each modality at most `most` rows are drawn. Its ridge
-    is 1 against the summed loss of the unit rows. The interval is Wilson's, over the rows that judge.
+    A seeded draw deals out keys: half of them train the probe and the other half judges. Rows of one key stay on one
+    side, so an image, all of its captions and, with class prompts, its class are never seen before they are judged.
+    Both modalities count the same however many rows they have. Of each modality at most `most` rows are drawn, texts
+    from those of the drawn images. The ridge is 1 against the summed loss of the unit rows. The interval is Wilson's,
+    over the keys that judge. NaN where all images have one key.
     """
-    told = told_apart(image_ND, text_MD, most)
+    total = len(image_ND) + len(text_MD)
+    if len(np.unique(image_key_N)) < 2:
+        return Sampled(math.nan, math.nan, math.nan, total, total)
+    told = told_apart(image_ND, image_key_N, text_MD, text_key_M, most)
     accuracy = float(told.image_right_J.mean() + told.text_right_J.mean()) / 2
-    images, texts = len(told.image_J), len(told.text_J)
+    images, texts = (
+        len(np.unique(key_A[row_J])) for key_A, row_J in ((image_key_N, told.image_J), (text_key_M, told.text_J))
+    )
     # As many draws as give the mean of both modalities' shares its variance.
     numbers = 4 / (1 / images + 1 / texts)
-    return Sampled(accuracy, *wilson(accuracy, numbers), images + texts, len(image_ND) + len(text_MD))
+    return Sampled(accuracy, *wilson(accuracy, numbers), len(told.image_J) + len(told.text_J), total)
 
 
-def told_apart(image_ND: NDArray[np.floating], text_MD: NDArray[np.floating], most: int) -> Told:
+def told_apart(
+    image_ND: NDArray[np.floating],
+    image_key_N: NDArray[np.int64],
+    text_MD: NDArray[np.floating],
+    text_key_M: NDArray[np.int64],
+    most: int,
+) -> Told:
     """What the probe of `linear_separability` says of each row that it was not trained on."""
-    image, text = _halves(image_ND, most), _halves(text_MD, most)
+    image_R = some_rows(Draw.PAIRS, len(image_ND), most)
+    text_R = np.flatnonzero(np.isin(text_key_M, image_key_N[image_R]))
+    text_R = text_R[some_rows(Draw.PAIRS, len(text_R), most)]
+    key_U = np.unique(image_key_N[image_R])
+    image, text = _halves(image_ND, image_R, image_key_N, key_U), _halves(text_MD, text_R, text_key_M, key_U)
     weight_E = _fitted(_labelled(image.seen_RE, text.seen_RE))
     image_right_J, text_right_J = image.unseen_JE @ weight_E > 0, text.unseen_JE @ weight_E < 0
     return Told(image.unseen_J, image_right_J, text.unseen_J, text_right_J)
@@ -65,12 +90,16 @@ class _Halves(NamedTuple):
     unseen_J: NDArray[np.int64]
 
 
-def _halves(cloud_ND: NDArray[np.floating], most: int) -> _Halves:
-    drawn_R = some_rows(Draw.PAIRS, len(cloud_ND), most)
+def _halves(
+    cloud_ND: NDArray[np.floating], drawn_R: NDArray[np.int64], key_N: NDArray[np.int64], key_U: NDArray[np.int64]
+) -> _Halves:
+    """Drawn rows in the random order of their keys, cut where half of the keys have come."""
+    place_U = np.argsort(permutation(Draw.HELD_OUT, len(key_U)))
+    place_R = place_U[np.searchsorted(key_U, key_N[drawn_R])]
+    order_R = np.argsort(place_R, kind="stable")
     row_RE = np.column_stack([cloud_ND[drawn_R].astype(np.float64), np.ones(len(drawn_R))])
-    order_R = permutation(Draw.HELD_OUT, len(row_RE))
-    half = len(row_RE) // 2
-    return _Halves(row_RE[order_R[:half]], row_RE[order_R[half:]], drawn_R[order_R[half:]])
+    seen = int((place_R < len(key_U) // 2).sum())
+    return _Halves(row_RE[order_R[:seen]], row_RE[order_R[seen:]], drawn_R[order_R[seen:]])
 
 
 def _labelled(image_NE: Array, text_ME: Array) -> _Rows:

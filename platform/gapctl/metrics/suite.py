@@ -89,7 +89,9 @@ def _class_order_metrics(image_ND: Cloud, classes: Classes) -> dict[str, float]:
 
 def _sampled(embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, effort: Effort) -> dict[str, Sampled]:
     """The measures that look at no more than the effort allows, entropies apart."""
-    found = {"gap/linear_separability": linear_separability(image_ND, text_MD, effort.pairs)}
+    image_key_N, text_key_M = partner_keys(embeddings)
+    separability = linear_separability(image_ND, image_key_N, text_MD, text_key_M, effort.pairs)
+    found = {"gap/linear_separability": separability}
     found |= _uniformities(embeddings, image_ND, text_MD, effort)
     found |= _pair_measures(embeddings, image_ND, text_MD, effort)
     if embeddings.labels_N is not None:
