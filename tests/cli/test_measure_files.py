@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,41 @@ def as_words(folder: Path) -> str:
     return str(folder / "a.parquet")
 
 
+def as_column(name: str, kind: Any) -> Callable[[Path], str]:
+    """A table whose column of that name is of another type."""
+
+    def write(folder: Path) -> str:
+        value: Any = 1
+        if isinstance(kind, pl.List | pl.Array):
+            value = {"a": 1.0} if isinstance(kind.inner, pl.Struct) else [1.0, 2.0]
+            value = [value, value]
+        elif kind == pl.Categorical:
+            value = "cat"
+        whole: dict[str, Any] = {"image": [[1.0, 2.0], [2.0, 1.0]], "text": [[1.0, 2.0], [2.0, 1.0]], "labels": [0, 1]}
+        table = pl.DataFrame({**whole, name: pl.Series([value, value], dtype=kind)})
+        table.write_parquet(folder / "a.parquet")
+        return str(folder / "a.parquet")
+
+    return write
+
+
+def packed(kind: str, width: float) -> Callable[[Path], str]:
+    """A .safetensors file of numbers that are `width` bytes wide, written by hand as other programs write them."""
+
+    def write(folder: Path) -> str:
+        size = int(ROWS * WIDTH * width)
+        header = {
+            name: {"dtype": kind, "shape": [ROWS, WIDTH], "data_offsets": [place * size, (place + 1) * size]}
+            for place, name in enumerate(("image", "text"))
+        }
+        written = json.dumps(header).encode()
+        content = struct.pack("<Q", len(written)) + written + bytes(1 + place % 99 for place in range(2 * size))
+        (folder / "packed.safetensors").write_bytes(content)
+        return str(folder / "packed.safetensors")
+
+    return write
+
+
 def two_formats(folder: Path) -> str:
     write_npz(folder / "a", arrays())
     write_parquet(folder / "b", arrays())
@@ -302,7 +338,25 @@ WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
     "lists of two lengths": (uneven, "`image`: 1 numbers in row 1; expected 2, as in row 0"),
     "a missing number": (holed, "`image`: an entry is missing in row 1; expected 2 numbers in every row"),
     "a missing list": (without_a_row, "`image`: nothing in row 1; expected a value in every row"),
-    "words for numbers": (as_words, "`image`: of type object; expected floating-point embeddings"),
+    "words for numbers": (as_words, "`image`: of type String; expected lists of floats"),
+    **{
+        f"parquet of {kind}": (as_column(name, kind), f"`{name}`: of type {kind}; expected {expected}")
+        for name, kind, expected in (
+            ("image", pl.List(pl.List(pl.Float64)), "lists of floats"),
+            ("text", pl.Array(pl.Float32, (2, 2)), "lists of floats"),
+            ("image", pl.List(pl.Struct({"a": pl.Float64})), "lists of floats"),
+            ("labels", pl.Int128, "whole numbers of at most 64 bits"),
+            ("labels", pl.Decimal(38, 2), "whole numbers of at most 64 bits"),
+            ("labels", pl.Categorical, "whole numbers of at most 64 bits"),
+        )
+    },
+    **{
+        f"safetensors of {kind}": (packed(kind, width), f"`image`: of type {kind}, several numbers in a byte")
+        for kind, width in (("F4", 0.5), ("F6_E2M3", 0.75), ("F6_E3M2", 0.75))
+    },
+    "safetensors of complex numbers": (packed("C64", 8), "`image`: of type complex64; expected floating-point"),
+    "safetensors of whole numbers": (packed("U16", 2), "`image`: of type uint16; expected floating-point"),
+    "safetensors of an unknown kind": (packed("F3", 0.5), "not a .safetensors file, or a damaged one ("),
     "NaN in parquet": (lambda at: write_parquet(at / "a", with_value("text", 3, np.nan)), "`text`: row 3 holds NaN"),
     "infinity in safetensors": (
         lambda at: write_safetensors(at / "a", with_value("image", 5, np.inf)),
@@ -358,7 +412,9 @@ def test_wrong_files_get_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     make, message = WRONG[wrong]
 
-    assert_refused(gapctl("measure", "--embeddings", make(tmp_path), "--json"), message)
+    place = make(tmp_path)
+    for verb in ("measure", "intervene"):
+        assert_refused(gapctl(verb, "--embeddings", place, "--json"), message)
     assert not Path("unpickled").exists()
 
 

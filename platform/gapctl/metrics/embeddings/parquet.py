@@ -5,14 +5,16 @@ Index letters: A rows, W entries of a row's list.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
-from gapctl.metrics.embeddings.found import KNOWN, Found, sha256_of
+from gapctl.metrics.embeddings.found import CLOUDS, KNOWN, Found, sha256_of
+
+WHOLE: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 
 
 def read_parquet(path: Path) -> Found:
@@ -42,6 +44,7 @@ def _require_clouds(path: Path, present: Sequence[str]) -> None:
 
 def _array(path: Path, column: pl.Series) -> NDArray[Any]:
     _require_values(path, column)
+    _require_numbers(path, column)
     if not isinstance(column.dtype, pl.List | pl.Array):
         return column.to_numpy()
     lists = column.cast(pl.List(column.dtype.inner))
@@ -61,6 +64,15 @@ def _require_values(path: Path, column: pl.Series) -> None:
     if column.null_count():
         row = column.is_null().arg_max()
         raise InputError(f"{path}: `{column.name}`: nothing in row {row}; expected a value in every row")
+
+
+def _require_numbers(path: Path, column: pl.Series) -> None:
+    """Refuses what numpy has no numbers for, and lists in lists, which would be taken for one long row."""
+    number = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
+    nested = isinstance(column.dtype, pl.Array) and len(column.dtype.shape) > 1
+    if nested or not (number.is_float() or number in WHOLE):
+        expected = "lists of floats" if column.name in CLOUDS else "whole numbers of at most 64 bits"
+        raise InputError(f"{path}: `{column.name}`: of type {column.dtype}; expected {expected}. Store them as such")
 
 
 def _require_entries(path: Path, name: str, entries_AW: pl.Series, width: int) -> None:
