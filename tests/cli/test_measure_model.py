@@ -262,6 +262,18 @@ class Bomb:
         return Path.touch, (Path("unpickled"),)
 
 
+@pytest.mark.parametrize("kind", [torch.float4_e2m1fn_x2, torch.complex64, torch.int8])
+def test_packed_complex_and_quantised_weights_are_refused(
+    place: Path, weights: Path, shards: Path, kind: torch.dtype
+) -> None:
+    state = torch.load(weights, weights_only=True)
+    raw = torch.zeros(*state["text_projection"].shape, kind.itemsize, dtype=torch.uint8)
+    state["text_projection"] = raw.view(kind).squeeze(-1)
+
+    expected = f"text_projection is of type {str(kind).removeprefix('torch.')}; expected float32, or another float"
+    assert_refused(measure(weights_file(place, state), shards), expected)
+
+
 def weights_file(place: Path, content: Any) -> Path:
     torch.save(content, place / "made.pt")
     return place / "made.pt"

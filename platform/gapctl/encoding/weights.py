@@ -14,6 +14,9 @@ from gapctl.spec.nearest import did_you_mean
 NAMED: Final = 4
 """Parameters that a message names of each kind."""
 
+PACKED: Final = (torch.float4_e2m1fn_x2,)
+"""Several numbers in a byte, which mean nothing without scales."""
+
 IGNORED: Final = ("position_ids",)
 """Buffers of older text towers that hold 0, 1, 2, ... and nothing learned."""
 
@@ -94,6 +97,7 @@ def load_weights(model: torch.nn.Module, name: str, path: Path) -> None:
         if key in fitted and key in expected and fitted[key].numel() == 1:
             fitted[key] = fitted[key].reshape(expected[key].shape)
     _require_fit(name, path, fitted, expected)
+    _require_numbers(path, fitted, expected)
     model.load_state_dict({**expected, **fitted})
 
 
@@ -135,6 +139,17 @@ def _require_fit(
             f"{path}: a checkpoint of another architecture than {name}; {'; '.join(said)}. "
             "Give --model the name that it was trained under"
         )
+
+
+def _require_numbers(path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    """Refuses numbers that could not be copied, or would lose their meaning: packed, complex and quantised ones."""
+    for key, value in found.items():
+        if value.dtype in PACKED or value.is_floating_point() != expected[key].is_floating_point():
+            raise InputError(
+                f"{path}: {key} is of type {str(value.dtype).removeprefix('torch.')}; expected "
+                f"{str(expected[key].dtype).removeprefix('torch.')}, or another float that it can be read from. "
+                "Save the weights as they are before they are packed or quantised"
+            )
 
 
 def _listed(keys: list[str]) -> str:
