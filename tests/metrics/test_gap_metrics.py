@@ -12,6 +12,7 @@ from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import GapSums
 from gapctl.metrics.loss_floor import batch_loss_floor
 from gapctl.metrics.suite import measure
+from gapctl.spec.vocabulary import METRICS
 
 
 def cloud(count: int, width: int = 8, seed: int = 0) -> np.ndarray:
@@ -79,6 +80,13 @@ def test_constant_logits_have_the_entropy_of_the_gallery() -> None:
 def test_the_loss_floor_is_the_logarithm_of_how_often_a_caption_repeats() -> None:
     assert batch_loss_floor(np.array([7, 7, 7, 7]), "clip") == pytest.approx(np.log(4))
     assert batch_loss_floor(np.array([1, 2, 3]), "clip") == 0
+
+
+def test_captions_that_overlap_without_being_equal_raise_no_floor_and_the_floor_says_so() -> None:
+    captions = ["3-red", "3-small", "red", "3", "small"]
+
+    assert batch_loss_floor(np.unique(captions, return_inverse=True)[1], "clip") == 0
+    assert METRICS["train/loss_floor"].meaning == "floor of the loss from equal captions alone; not the Bayes loss"
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])

@@ -1,4 +1,7 @@
-"""The least contrastive loss that a batch with identical captions allows.
+"""The least contrastive loss that identical captions in a batch allow: a floor, but not the Bayes loss.
+
+Captions that overlap without being identical ("3-red" and "3-small", both right for one image) raise the least loss
+that any model can reach further; they are not counted here.
 
 Identical captions have identical logits, so an image cannot prefer its own among n equal ones: at best it gives
 each 1/n, which costs ln n. In the other direction the n rows of the same text are one distribution over images

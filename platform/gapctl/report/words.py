@@ -18,6 +18,7 @@ _SHORT_NAMES: Final = {
     "bias/moad_image_less_text": "object bias of images less that of texts (MOAD)",
     "temperature/tau": "temperature τ",
     "train/loss": "training loss",
+    "train/loss_floor": "floor of the training loss from equal captions alone",
     "captions/share_kept": "share of captions' words kept",
     "quality/object_accuracy": "object accuracy",
     "quality/attribute_accuracy": "attribute accuracy",

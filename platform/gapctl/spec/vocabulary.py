@@ -95,7 +95,7 @@ _TEMPERATURE: Final = (
 )
 _TRAIN: Final = (
     MetricName("train/loss", "contrastive loss since the last evaluation", "nats"),
-    MetricName("train/loss_floor", "the least that duplicate captions in a batch allow", "nats"),
+    MetricName("train/loss_floor", "floor of the loss from equal captions alone; not the Bayes loss", "nats"),
 )
 
 _CAPTIONS: Final = (
