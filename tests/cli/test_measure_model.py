@@ -141,6 +141,102 @@ def test_the_table_counts_what_was_skipped(place: Path, weights: Path, shards: P
     assert lines[1] == "left out: 1 no caption, 1 not a JPEG, PNG or WebP"
 
 
+def several(number: int) -> dict[str, bytes]:
+    """A sample as CLIP_benchmark's retrieval shards have it: five captions, and a blank line at the end."""
+    caption = pair(number)["txt"].decode()
+    lines = (caption, f"there is {caption}", f"{caption} on noise", "a picture", f"number {number}")
+    return {**pair(number), "txt": "\n".join((*lines, "")).encode()}
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards of 20 images, of which all but two have five captions."""
+    folder = tmp_path_factory.mktemp("captioned")
+    samples = [(f"{number:06d}", several(number)) for number in range(18)]
+    write_shard(folder / "00000.tar", samples[:11])
+    write_shard(folder / "00001.tar", [*samples[11:], ("000018", pair(18)), ("000019", pair(19))])
+    return folder
+
+
+def lines_by_open_clip(weights: Path) -> dict[str, np.ndarray]:
+    """Every line of the captioned shards, and its image, encoded by open_clip's own functions."""
+    model, _, preprocess = open_clip.create_model_and_transforms(MODEL, pretrained=str(weights))
+    samples = [several(number) if number < 18 else pair(number) for number in range(20)]
+    lines = [sample["txt"].decode().split("\n")[:5] for sample in samples]
+    images = torch.stack([preprocess(Image.open(io.BytesIO(sample["jpg"]))) for sample in samples])
+    tokens = open_clip.get_tokenizer(MODEL)([line for each in lines for line in each])
+    with torch.no_grad():
+        image_ND, text_MD = model.eval().encode_image(images).numpy(), model.encode_text(tokens).numpy()
+    return {
+        "image": image_ND,
+        "text": text_MD,
+        "text_to_image": np.repeat(np.arange(20), [len(each) for each in lines]),
+    }
+
+
+def test_each_line_of_a_text_is_a_caption_of_its_image(place: Path, weights: Path, captioned: Path) -> None:
+    document = json.loads(measure(weights, captioned, "--json").out)
+
+    np.savez("same.npz", **lines_by_open_clip(weights))
+    expected = json.loads(gapctl("measure", "--embeddings", "same.npz", "--json").out)["metrics"]
+    compared = {key: expected[key] for key in expected if key.startswith(("gap/", "geometry/align", "geometry/unif"))}
+    assert {key: document["metrics"][key] for key in compared} == pytest.approx(compared, rel=1e-3)
+    assert document["inputs"]["pairs"] == 20
+    assert document["inputs"]["captions"] == {"rule": "lines", "texts": 92, "samples_of_several_lines": 18}
+
+
+def test_what_was_read_of_several_lines_is_said(place: Path, weights: Path, captioned: Path) -> None:
+    lines, whole = (measure(weights, captioned, *more).out.splitlines() for more in ((), ("--captions", "whole")))
+
+    assert lines[0].endswith(" on 2 shards: 20 images and 92 texts, 256 wide")
+    several = "18 of 20 samples have several lines"
+    assert lines[1] == f"92 captions of 20 images, one caption per line: {several}, and --captions whole joins them"
+    assert whole[0].endswith(" on 2 shards: 20 images and 20 texts, 256 wide")
+    assert whole[1] == (
+        f"20 captions of 20 images, lines joined: {several}, and --captions lines reads one caption per line"
+    )
+
+
+def test_embeddings_of_one_rule_are_not_taken_for_those_of_the_other(
+    place: Path, weights: Path, captioned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, whole = (json.loads(measure(weights, captioned, *more, "--json").out) for more in ((), WHOLE))
+    monkeypatch.setattr("gapctl.cli.local_ray.local_ray", no_ray)
+
+    assert whole["inputs"]["captions"] == {"rule": "whole", "texts": 20, "samples_of_several_lines": 18}
+    assert whole["metrics"]["gap/rmg"] != lines["metrics"]["gap/rmg"]
+    assert json.loads(measure(weights, captioned, "--captions", "lines", "--json").out) == lines
+    assert json.loads(measure(weights, captioned, *WHOLE, "--json").out) == whole
+
+
+WHOLE = ("--captions", "whole")
+
+
+def test_texts_of_a_single_line_are_read_alike_by_both_rules(place: Path, weights: Path, shards: Path) -> None:
+    lines, whole = (json.loads(measure(weights, shards, *more, "--json").out) for more in ((), WHOLE))
+
+    assert lines["metrics"] == whole["metrics"]
+    assert lines["inputs"]["captions"] == {"rule": "lines", "texts": 36, "samples_of_several_lines": 0}
+
+
+def test_interventions_are_judged_on_images_with_all_of_their_captions(
+    place: Path, weights: Path, captioned: Path
+) -> None:
+    ran = gapctl("intervene", "--model", MODEL, "--pretrained", str(weights), "--data", str(captioned), "--json")
+
+    document = json.loads(ran.out)
+    assert document["inputs"]["captions"]["texts"] == 92
+    assert document["split"]["calibration_images"] + document["split"]["held_out_images"] == 20
+
+
+def test_an_unknown_rule_for_captions_is_refused(place: Path, weights: Path, shards: Path) -> None:
+    ran = measure(weights, shards, "--captions", "first")
+
+    assert ran.exit_code == 2
+    assert "--captions" in ran.err
+    assert "Traceback" not in ran.err
+
+
 def opened(weights: Path) -> OpenModel:
     return open_model(MODEL, find_weights(MODEL, str(weights)))
 
@@ -174,15 +270,14 @@ def nullcontext_ray(workers: int) -> nullcontext[None]:
 
 def assert_same(one: EncodedShard, other: EncodedShard) -> None:
     np.testing.assert_array_equal(one.image_ND, other.image_ND)
-    np.testing.assert_array_equal(one.text_ND, other.text_ND)
+    np.testing.assert_array_equal(one.text_MD, other.text_MD)
     assert list(one.samples) == list(other.samples)
 
 
 def test_a_damaged_file_of_the_cache_is_encoded_again(tmp_path: Path) -> None:
     kept = ShardCache(tmp_path)
-    rows = np.ones((2, 3), np.float32)
-    samples = [Described("a", "a cat", {}), Described("b", "a dog", {"legs": 4})]
-    shard = EncodedShard(rows, rows, samples, {"c": "no image"})
+    samples = [Described("a", ["a cat", "a pet"], {}), Described("b", ["a dog"], {"legs": 4})]
+    shard = EncodedShard(np.ones((2, 3), np.float32), np.ones((3, 3), np.float32), samples, {"c": "no image"})
     kept.keep("key", shard)
     found = kept.find("key")
     assert found is not None
@@ -414,6 +509,7 @@ CONTRADICTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "nothing": ((), "nothing to measure was named; expected one of --embeddings, --trial, --model"),
     "two sources": (("--embeddings", "a.npz", "--trial", "abc"), "--embeddings and --trial were given together"),
     "data of a trial": (("--trial", "abc", "--data", "x"), "--data belongs to --model; found it with --trial"),
+    "captions of a file": (("--embeddings", "a", "--captions", "lines"), "--captions belongs to --model; found it"),
     "classes of a file": (("--embeddings", "a", "--classes", "c"), "--classes belongs to --model; found it with"),
     "no weights": (("--model", MODEL, "--data", "x"), "--model without --pretrained; expected"),
     "neither": (("--model", MODEL), "--model without --pretrained and --data; expected"),

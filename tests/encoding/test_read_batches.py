@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gapctl.data.pairs.caption_lines import CaptionRule
 from gapctl.encoding.read_batches import BATCH, read_batches
 from pair_shards import pair, write_pairs, write_shard
 
@@ -25,8 +26,9 @@ PREPROCESS: dict[str, Any] = {
 }
 
 
-def batches(shard: Path) -> list[dict[str, Any]]:
-    return list(read_batches({"shard": 7, "path": str(shard)}, model=MODEL, preprocess=PREPROCESS))
+def batches(shard: Path, captions: CaptionRule = CaptionRule.LINES) -> list[dict[str, Any]]:
+    row = {"shard": 7, "path": str(shard)}
+    return list(read_batches(row, model=MODEL, preprocess=PREPROCESS, captions=captions))
 
 
 def keys(batch: dict[str, Any]) -> list[str]:
@@ -67,6 +69,42 @@ def test_what_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> None:
         "silent": "no caption",
         "blind": "no image",
     }
+
+
+COCO = b"a red square\n\n  one square \r\na thing, red\n \n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (CaptionRule.LINES, ["a red square", "one square", "a thing, red"]),
+        (CaptionRule.WHOLE, ["a red square\n\n  one square \r\na thing, red"]),
+    ],
+)
+def test_lines_are_captions_or_one_caption_and_blank_ones_are_none(
+    tmp_path: Path, rule: CaptionRule, expected: list[str]
+) -> None:
+    samples = {"a": {**pair(0), "txt": COCO}, "b": pair(1), "c": {**pair(2), "txt": b"\n \r\n\t\n"}}
+    (found,) = batches(write_shard(tmp_path / "a.tar", samples.items()), rule)
+
+    assert [captions for _, captions, _ in json.loads(found["samples"])] == [expected, ["a green bar"]]
+    assert found["texts"] == len(expected) + 1
+    assert len(found["tokens"]) == 8 * 77 * found["texts"]
+    assert json.loads(found["skipped"]) == {"c": "no caption"}
+
+
+@pytest.mark.parametrize("text", [b"one\x0bline", "one\u2028line".encode(), b"one\x0cline\x1cindeed", b"one line\n"])
+def test_only_line_ends_part_captions(tmp_path: Path, text: bytes) -> None:
+    (found,) = batches(write_shard(tmp_path / "a.tar", [("a", {**pair(0), "txt": text})]))
+
+    assert found["texts"] == 1
+
+
+def test_a_text_of_thousands_of_lines_is_no_list_of_captions(tmp_path: Path) -> None:
+    book = {**pair(0), "txt": b"word\n" * 1001}
+    (found,) = batches(write_shard(tmp_path / "a.tar", [("book", book), ("sound", pair(1))]))
+
+    assert (keys(found), json.loads(found["skipped"])) == (["sound"], {"book": "over 1,000 captions"})
 
 
 def test_a_member_that_could_only_be_unpickled_is_passed_over(tmp_path: Path) -> None:

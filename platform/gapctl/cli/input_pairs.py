@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gapctl.data.pairs.caption_lines import CaptionRule
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class PairOptions(NamedTuple):
     classes: Path | None
     attributes: Path | None
     workers: int | None
+    captions: CaptionRule
 
 
 class MeasuredPairs(NamedTuple):
@@ -63,13 +65,14 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
     opened = open_model(options.model, find_weights(options.model, options.pretrained))
     cache = ShardCache(cache_root() / "embeddings")
     with _bar() as show:
-        encoded = encode_shards(paths, opened, cache, local_ray, workers, show, _left_out(manifest))
+        encoded = encode_shards(paths, opened, cache, local_ray, workers, show, _left_out(manifest), options.captions)
     tally = tally.with_undecodable(tally.usable - sum(len(shard.samples) for shard in encoded.shards))
     tally.require_usable(f"--data {' '.join(options.data)}")
     pairs = encoded_pairs(opened, encoded.shards, asking)
     shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
     title = f"{options.model} ({options.pretrained}) on {shards}: {_counted(pairs)}"
-    return MeasuredPairs(pairs, _facts(options, opened, encoded, tally), title, tuple(tally.lines))
+    notes = (*_notes(pairs, options.captions), *tally.lines)
+    return MeasuredPairs(pairs, _facts(options, opened, encoded, tally, pairs), title, notes)
 
 
 def _require_whole(manifest: "Manifest") -> None:
@@ -107,10 +110,22 @@ def _asking(options: PairOptions) -> "Asking":
 
 def _counted(pairs: "EncodedPairs") -> str:
     count, width = pairs.embeddings.image_ND.shape
-    return f"{count:,} images and {count:,} texts, {width} wide"
+    return f"{count:,} images and {len(pairs.embeddings.text_MD):,} texts, {width} wide"
 
 
-def _facts(options: PairOptions, opened: "OpenModel", encoded: "Encoded", tally: "Tally") -> dict[str, Any]:
+def _notes(pairs: "EncodedPairs", rule: CaptionRule) -> tuple[str, ...]:
+    if not pairs.several_lines:
+        return ()
+    images, texts = len(pairs.embeddings.image_ND), len(pairs.embeddings.text_MD)
+    read, other = ("one caption per line", "whole") if rule is CaptionRule.LINES else ("lines joined", "lines")
+    effect = "joins them" if other == "whole" else "reads one caption per line"
+    several = f"{pairs.several_lines:,} of {images:,} samples have several lines"
+    return (f"{texts:,} captions of {images:,} images, {read}: {several}, and --captions {other} {effect}",)
+
+
+def _facts(
+    options: PairOptions, opened: "OpenModel", encoded: "Encoded", tally: "Tally", pairs: "EncodedPairs"
+) -> dict[str, Any]:
     files = {"classes": options.classes, "attributes": options.attributes}
     return {
         "model": options.model,
@@ -120,6 +135,11 @@ def _facts(options: PairOptions, opened: "OpenModel", encoded: "Encoded", tally:
         "shards": encoded.sha256s,
         "samples_in_shards": tally.samples,
         "pairs": tally.usable,
+        "captions": {
+            "rule": str(options.captions),
+            "texts": len(pairs.embeddings.text_MD),
+            "samples_of_several_lines": pairs.several_lines,
+        },
         "skipped": dict(tally.problems),
         "unused_shards": dict(tally.unused),
         "ignored": dict(tally.ignored),

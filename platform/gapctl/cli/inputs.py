@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption
+from gapctl.data.pairs.caption_lines import CaptionRule
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gapctl.spec.data import Data
 
 SOURCES = ("--embeddings", "--trial", "--model")
-WITH_MODEL = ("--pretrained", "--data", "--label-key", "--classes", "--attributes", "--workers")
+WITH_MODEL = ("--pretrained", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,14 @@ class Asked:
     data: Annotated[
         list[str] | None,
         typer.Option("--data", help="Tar shards: files, {00..11}.tar, folders; several times.", metavar="SHARDS"),
+    ] = None
+    captions: Annotated[
+        CaptionRule | None,
+        typer.Option(
+            "--captions",
+            help="What several lines of a sample's .txt are: `lines` takes each for a caption of the image, `whole` "
+            "all for one. If left out: lines.",
+        ),
     ] = None
     label_key: Annotated[
         str | None, typer.Option("--label-key", help="The key of a sample's json that names its object.", metavar="KEY")
@@ -189,6 +198,7 @@ def _of_model(asked: Asked) -> Inputs:
             asked.classes,
             asked.attributes,
             asked.workers,
+            asked.captions or CaptionRule.LINES,
         )
     )
     pairs = found.pairs

@@ -1,6 +1,6 @@
 """Any open_clip model on any image-text shards, with labels and prompts where they are known.
 
-Index letters: N samples, C classes, P prompts, D embedding.
+Index letters: N samples, M captions of theirs, C classes, P prompts, D embedding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.data.pairs.caption_lines import caption_lines
 from gapctl.data.pairs.labels import Labels, labels_of
 from gapctl.data.pairs.manifest import Manifest
 from gapctl.data.pairs.questions import Question
@@ -30,17 +31,21 @@ class Asking(NamedTuple):
 
 
 class EncodedPairs(NamedTuple):
-    """The pairs of all shards as the metrics take them."""
+    """The pairs of all shards as the metrics take them.
+
+    `several_lines` counts the samples whose text has more than one line that holds anything.
+    """
 
     embeddings: Embeddings
     zero_shot: ZeroShot
     temperature: dict[str, float]
+    several_lines: int
 
 
 def check_first(manifest: Manifest, asking: Asking) -> None:
     """Looks for the labels in one sample, before hours are spent on all; raises InputError as `encoded_pairs` does."""
     _, first = next(read_rows(manifest.usable[:1]))
-    sample = [Described(first.key, first.caption or "", first.about)]
+    sample = [Described(first.key, [], first.about)]
     _labels(sample, asking)
     _attributes(sample, asking)
 
@@ -48,37 +53,42 @@ def check_first(manifest: Manifest, asking: Asking) -> None:
 def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Asking) -> EncodedPairs:
     """Puts shards together and asks the model about them; raises InputError where labels are needed and missing."""
     samples = [sample for shard in shards for sample in shard.samples]
-    image_ND = _stacked("image", samples, [shard.image_ND for shard in shards if shard.samples])
-    text_ND = _stacked("text", samples, [shard.text_ND for shard in shards if shard.samples])
+    captions = [caption for sample in samples for caption in sample.captions]
+    text_to_image_M = np.repeat(np.arange(len(samples)), [len(sample.captions) for sample in samples])
+    image_ND = np.concatenate([shard.image_ND for shard in shards if shard.samples])
+    text_MD = np.concatenate([shard.text_MD for shard in shards if shard.samples])
+    _require_finite("image", image_ND, samples, np.arange(len(samples)))
+    _require_finite("text", text_MD, samples, text_to_image_M)
+    if len(samples) < 2:
+        raise InputError(
+            f"a single pair, {samples[0].key}; expected at least 2, since the gap is measured between pairs"
+        )
     labels = _labels(samples, asking)
     attributes = _attributes(samples, asking)
     temperature = temperature_metrics(opened.model)
     zero_shot = _zero_shot(opened, asking, labels, attributes)
     embeddings = Embeddings(
         image_ND=image_ND,
-        text_MD=text_ND,
-        text_group_M=np.unique([sample.caption for sample in samples], return_inverse=True)[1],
+        text_MD=text_MD,
+        text_to_image_M=text_to_image_M if len(captions) > len(samples) else None,
+        text_group_M=np.unique(captions, return_inverse=True)[1],
         labels_N=labels.label_N if labels else None,
         attributes_NF=np.stack([each.label_N for each in attributes.values()], axis=1) if attributes else None,
         class_CD=zero_shot.questions[zero_shot.main].prompt_CD if zero_shot.main else None,
         logit_scale=temperature["temperature/logit_scale"],
     )
-    return EncodedPairs(embeddings, zero_shot, temperature)
+    several = sum(len(sample.captions) > 1 or len(caption_lines(sample.captions[0])) > 1 for sample in samples)
+    return EncodedPairs(embeddings, zero_shot, temperature, several)
 
 
-def _stacked(name: str, samples: Sequence[Described], shards: Sequence[Floats]) -> Floats:
-    rows_ND = np.concatenate(shards)
-    wrong_N = np.flatnonzero(~np.isfinite(rows_ND).all(axis=1))
-    if len(wrong_N):
+def _require_finite(name: str, rows_AD: Floats, samples: Sequence[Described], sample_of_A: NDArray[np.int64]) -> None:
+    wrong_A = np.flatnonzero(~np.isfinite(rows_AD).all(axis=1))
+    if len(wrong_A):
         raise InputError(
-            f"sample {samples[wrong_N[0]].key}: the model's {name} embedding is not finite ({len(wrong_N)} such); "
-            "expected numbers. The weights are damaged, or from another architecture of the same shapes"
+            f"sample {samples[sample_of_A[wrong_A[0]]].key}: the model's {name} embedding is not finite "
+            f"({len(wrong_A)} such); expected numbers. The weights are damaged, or from another architecture of the "
+            "same shapes"
         )
-    if len(rows_ND) < 2:
-        raise InputError(
-            f"a single pair, {samples[0].key}; expected at least 2, since the gap is measured between pairs"
-        )
-    return rows_ND
 
 
 def _labels(samples: Sequence[Described], asking: Asking) -> Labels | None:

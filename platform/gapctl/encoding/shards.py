@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gapctl.data.mad.shards.atomic import sha256_of
+from gapctl.data.pairs.caption_lines import CaptionRule
 from gapctl.data.pairs.problems import Problem
 from gapctl.encoding.embedder import Embedder
 from gapctl.encoding.open_model import OpenModel
@@ -46,6 +47,7 @@ def encode_shards(
     workers: int,
     on_progress: OnProgress = lambda done, total: None,
     left_out: Mapping[Path, Mapping[int, str]] = MappingProxyType({}),
+    captions: CaptionRule = CaptionRule.LINES,
 ) -> Encoded:
     """The shards' embeddings, the same for any number of workers and however often the work was stopped.
 
@@ -57,7 +59,9 @@ def encode_shards(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sha256s = {str(path): sha256_of(path) for path in paths}
     keys = [
-        shard_key(opened.architecture, opened.weights.sha256, opened.preprocess, device, sha256s[str(path)], decided)
+        shard_key(
+            opened.architecture, opened.weights.sha256, opened.preprocess, device, sha256s[str(path)], captions, decided
+        )
         for path in paths
         for decided in [[place for place, why in left_out.get(path, {}).items() if why not in NEVER_ENCODED]]
     ]
@@ -67,7 +71,7 @@ def encode_shards(
         workers = min(workers, len(left), MOST_WORKERS)
         with open_ray(_cpus(workers, device)):
             tasks = [_Task(index, str(paths[index]), list(left_out.get(paths[index], {}))) for index in left]
-            for done, (index, shard) in enumerate(_on_ray(tasks, opened, workers, device), 1):
+            for done, (index, shard) in enumerate(_on_ray(tasks, opened, workers, device, captions), 1):
                 cache.keep(keys[index], shard)
                 on_progress(len(paths) - len(left) + done, len(paths))
     return Encoded([_kept(cache, key, path) for key, path in zip(keys, paths, strict=True)], sha256s, len(left))
@@ -99,13 +103,15 @@ class _Task(NamedTuple):
     left_out: list[int]
 
 
-def _on_ray(tasks: Sequence[_Task], opened: OpenModel, workers: int, device: str) -> Iterator[tuple[int, EncodedShard]]:
+def _on_ray(
+    tasks: Sequence[_Task], opened: OpenModel, workers: int, device: str, captions: CaptionRule
+) -> Iterator[tuple[int, EncodedShard]]:
     import ray.data
     from ray.exceptions import RayError
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     items = [{"shard": task.shard, "path": task.path, "left_out": json.dumps(task.left_out)} for task in tasks]
-    reading = partial(read_batches, model=opened.name, preprocess=dict(opened.preprocess))
+    reading = partial(read_batches, model=opened.name, preprocess=dict(opened.preprocess), captions=captions)
     readers = ray.data.TaskPoolStrategy(size=_readers(workers, device))
     dataset = (
         ray.data.from_items(items, override_num_blocks=len(items))
@@ -143,8 +149,9 @@ def _collected(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, EncodedSha
 
 def _shard(batches: Sequence[dict[str, Any]]) -> EncodedShard:
     samples = [Described(*each) for batch in batches for each in json.loads(batch["samples"])]
-    image_ND, text_ND = (_stacked(batches, name, len(samples)) for name in ("image", "text"))
-    return EncodedShard(image_ND, text_ND, samples, json.loads(batches[-1]["skipped"]))
+    image_ND = _stacked(batches, "image", len(samples))
+    text_MD = _stacked(batches, "text", sum(len(sample.captions) for sample in samples))
+    return EncodedShard(image_ND, text_MD, samples, json.loads(batches[-1]["skipped"]))
 
 
 def _stacked(batches: Sequence[dict[str, Any]], name: str, count: int) -> Floats:
