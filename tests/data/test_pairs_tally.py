@@ -8,6 +8,8 @@ from rich.console import Console
 
 from command_line import gapctl
 from gapctl.cli.preparing import load_data
+from gapctl.data.pairs.bundled_shards import bundled_manifest
+from gapctl.data.pairs.manifest import read_manifest
 from gapctl.data.pairs.source import open_pairs, places_of
 from gapctl.spec.data import PairData
 from pair_shards import write_mixed, write_pairs, write_shard
@@ -67,6 +69,11 @@ def test_the_parts_of_a_manifest_that_was_made_less_closely_are_read_again(tmp_p
     again = json.loads(gapctl("data", "index", str(tmp_path), "--json").out)
     assert (first["read"], again["read"]) == (1, 1)
     assert again["fingerprint"] == first["fingerprint"]
+
+
+def test_the_bundled_pairs_keep_the_fingerprint_that_trials_are_known_by() -> None:
+    manifest = read_manifest(bundled_manifest())
+    assert (manifest.fingerprint, len(manifest.samples), len(manifest.usable)) == ("551443040015c001", 2_237, 2_237)
 
 
 def test_many_unused_shards_are_counted_and_not_all_named(tmp_path: Path) -> None:
