@@ -7,10 +7,8 @@ its antialiasing; pixels differ by one or two steps of 255.
 Index letters: H and W rows and columns, C colours.
 """
 
-import io
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,10 +17,9 @@ from numpy.typing import NDArray
 
 from gapctl.data.pairs.crop import Box
 from gapctl.data.pairs.picture_header import picture_header
-from gapctl.data.pairs.samples import FORMATS
+from gapctl.data.pairs.read_image import convert_to_rgb, open_image, read_image
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +30,6 @@ SPARE: Final = 2
 """A scaled JPEG keeps this many times the wanted pixels a side, so that the filter still decides how it looks."""
 MOST_OBLONG: Final = 4
 """An evaluation's picture is first cut to this ratio of its sides: resized whole, a strip would be endless."""
-WHITE: Final = (255, 255, 255)
 
 
 class OtherPicture(Exception):  # noqa: N818 - a reason to leave a sample out, no failure
@@ -89,19 +85,18 @@ def _from_small(
     """A part of a JPEG that is decoded at a part of its size, whose sides need not be whole numbers then."""
     from PIL import Image
 
-    with _opened(content) as opened:
+    with open_image(content) as opened:
         drafted = opened.draft("RGB", (size[0] // scale, size[1] // scale))
         factor = drafted[1][2] / size[0] if drafted else 1.0
         part = (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor)
-        return np.array(opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, part))
+        return np.array(convert_to_rgb(opened).resize((side, side), Image.Resampling.BICUBIC, part))
 
 
 def _whole(content: bytes, form: str) -> Pixels:
     picture_HWC = _whole_jpeg(content) if form == "jpeg" else None
     if picture_HWC is not None:
         return picture_HWC
-    with _opened(content) as opened:
-        return np.array(_on_white(opened))
+    return np.array(read_image(content))
 
 
 def _whole_jpeg(content: bytes) -> Pixels | None:
@@ -128,37 +123,6 @@ def _jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
         return None
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torchvision\.io")
     return partial(decode_jpeg, mode=ImageReadMode.RGB)
-
-
-@contextmanager
-def _opened(content: bytes) -> "Iterator[Image.Image]":
-    """By Pillow; raises ValueError where that, or what is done with it, fails."""
-    from PIL import Image
-
-    _hush_pillow()
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            yield opened
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"unreadable image: {error}") from error
-
-
-@cache
-def _hush_pillow() -> None:
-    """Once for the process: filters that come and go with each picture are not safe with several threads."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-def _on_white(picture: "Image.Image") -> "Image.Image":
-    """In RGB; what is transparent shows white, as a page does, and not the colours that the file hides there."""
-    from PIL import Image
-
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("RGB")
-    layered = picture.convert("RGBA")
-    page = Image.new("RGB", picture.size, WHITE)
-    page.paste(layered, mask=layered.getchannel("A"))
-    return page
 
 
 def _resized(picture_HWC: Pixels, size: tuple[int, int]) -> Pixels:

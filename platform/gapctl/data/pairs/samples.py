@@ -1,21 +1,18 @@
 """The samples of one tar shard; of untrusted members only images, texts and JSON are looked at."""
 
-import io
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gapctl.data.pairs.index_shard import index_shard
 from gapctl.data.pairs.members import Content
+from gapctl.data.pairs.read_image import read_image
 from gapctl.data.pairs.stored import content_of
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-FORMATS: Final = ("JPEG", "PNG", "WEBP")
-"""No other decoder sees a shard's bytes: some of Pillow's start other programs."""
 
 
 class Sample(NamedTuple):
@@ -64,14 +61,8 @@ def sample_at(content: Content, row: Mapping[str, Any]) -> Sample:
 
 def picture_of(sample: Sample) -> "Image.Image":
     """The decoded image in RGB; raises ValueError where it cannot be read."""
-    from PIL import Image
-
     assert sample.image is not None
-    try:
-        with Image.open(io.BytesIO(sample.image), formats=FORMATS) as opened:
-            return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"unreadable image: {error}") from error
+    return read_image(sample.image)
 
 
 def about_of(content: bytes | None) -> dict[str, Any]:
