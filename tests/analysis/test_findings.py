@@ -152,7 +152,7 @@ def test_notes_stand_below_their_claims(tmp_path: Path) -> None:
         ("claim 1: 3\n", "claim 1: found 3; expected a text"),
         ("- claim 1\n", "found no mapping"),
         ("claim 1: [\n", "is not YAML"),
-        (None, "cannot be read"),
+        (None, "no such file"),
     ],
 )
 def test_notes_that_are_no_texts_by_claim_are_refused(tmp_path: Path, text: str | None, said: str) -> None:

@@ -63,13 +63,11 @@ def _check(out: Path | None) -> None:
 
 def _notes(path: Path | None) -> "Notes | None":
     from gapctl.report.findings.notes import notes_of
+    from gapctl.spec.text_file import read_text_file
 
     if path is None:
         return None
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--notes {path}: cannot be read as text ({error}); expected a YAML file") from error
+    text = read_text_file(path, f"--notes {path}", "a YAML file")
     return notes_of(text, f"--notes {path}")
 
 

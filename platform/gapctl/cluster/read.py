@@ -44,7 +44,7 @@ def _clusters(sources: list[YamlSource]) -> Iterator[Cluster]:
 def _documents(text: str) -> Iterator[str]:
     """The parts between lines of `---`, each behind as many empty lines as stand before it."""
     before, part = 0, list[str]()
-    for number, line in enumerate([*text.splitlines(), "---"], start=1):
+    for number, line in enumerate([*text.split("\n"), "---"], start=1):
         if line.rstrip() == "---" or line.startswith("--- "):
             if any(each.strip() and not each.lstrip().startswith("#") for each in part):
                 yield "\n" * before + "\n".join(part) + "\n"

@@ -1,6 +1,5 @@
 """A YAML file as plain values, with the line and column of every key."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from gapctl.spec.problem import KeyPath, Problem, SpecError, dotted, refusal, show
+from gapctl.spec.text_file import decode_text
 from gapctl.spec.yaml_loader import parse
 
 MOST_BYTES = 100_000
@@ -76,14 +76,7 @@ def read_text(path: Path, kind: Kind = SWEEP) -> str:
     content = _content(path, kind)
     if len(content) > MOST_BYTES:
         raise SpecError(f"{path}: longer than {MOST_BYTES:,} bytes; expected {kind.noun} like {kind.example}")
-    try:
-        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
-        raise SpecError(
-            f"{path}:{line}:{column}: not UTF-8: found the byte {content[error.start]:#04x}; expected a text file"
-        ) from error
+    return decode_text(content, str(path))
 
 
 def _content(path: Path, kind: Kind) -> bytes:

@@ -10,7 +10,9 @@ from gapctl.cluster.description import Cluster, NodeType
 from gapctl.cluster.finding import Finding
 from gapctl.cluster.ray_up import python_of_image, ray_of_image
 from gapctl.cluster.values import at, mapping, text
+from gapctl.errors import InputError
 from gapctl.spec.problem import KeyPath
+from gapctl.spec.text_file import read_text_file
 
 COMPARED: Final = ("ray", "torch")
 LOCK: Final = "requirements.lock"
@@ -78,8 +80,8 @@ def _drift(cluster: Cluster, path: KeyPath) -> Iterator[Finding]:
 
 def _pins(file: Path) -> Mapping[str, str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = read_text_file(file, str(file), "a lock file").split("\n")
+    except InputError:
         return {}
     return {pin[1]: pin[2] for line in lines if (pin := re.match(r"([\w.-]+)==([^\s;]+)", line))}
 

@@ -243,7 +243,7 @@ def _caption(content: Content, start: int, size: int) -> tuple[int, int, int, Pr
     if size > MOST_CAPTION_BYTES:
         return 0, 0, 0, Problem.CAPTION_HUGE
     try:
-        words = content[start : start + size].decode().split()
+        words = content[start : start + size].decode("utf-8-sig").split()
     except UnicodeDecodeError:
         return 0, 0, 0, Problem.CAPTION_NOT_UTF8
     if not words:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gapctl.errors import InputError
+from gapctl.spec.text_file import read_text_file
 
 PLAIN: Final = "{}"
 
@@ -56,13 +57,8 @@ def _sections(option: str, path: Path) -> dict[str, list[str]]:
 
 
 def _lines(option: str, path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"{option} {path}: no such file; expected a text file with one class per line") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{option} {path}: cannot be read as text ({error}); expected UTF-8") from error
-    stripped = (line.strip() for line in text.splitlines())
+    text = read_text_file(path, f"{option} {path}", "a text file with one class per line")
+    stripped = (line.strip() for line in text.split("\n"))
     return [line for line in stripped if line and not line.startswith("#")]
 
 

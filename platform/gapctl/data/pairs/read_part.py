@@ -207,7 +207,7 @@ def _read_sample(
 
 
 def _treated(reading: Reading, parts: _Parts, epoch: int, row: int) -> Treated | None:
-    caption = parts.caption.decode("utf-8", errors="replace").strip()
+    caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
     return treat(reading.rule.keep, caption, about_of(parts.about), reading.seed, epoch, row)
 
 

@@ -173,7 +173,7 @@ def _read(rows: Sequence[dict[str, Any]], opened: OpenShards) -> Iterator[tuple[
         image, caption, about = (
             opened.read(row["shard"], row[f"{part}_offset"], row[f"{part}_bytes"]) for part in PARTS
         )
-        yield place, Sample(row["key"], image, caption.decode("utf-8", "replace").strip(), about_of(about)), row
+        yield place, Sample(row["key"], image, caption.decode("utf-8-sig", "replace").strip(), about_of(about)), row
 
 
 def _members(sample: Sample, row: dict[str, Any], task: ShardToWrite, place: int) -> dict[str, Any] | None:

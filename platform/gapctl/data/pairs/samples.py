@@ -55,7 +55,7 @@ def sample_at(content: Content, row: Mapping[str, Any]) -> Sample:
         start = row[f"{name}_offset"]
         return content[start : start + row[f"{name}_bytes"]]
 
-    caption = part("caption").decode("utf-8", errors="replace").strip()
+    caption = part("caption").decode("utf-8-sig", errors="replace").strip()
     return Sample(row["key"], part("image") or None, caption or None, about_of(part("json")))
 
 

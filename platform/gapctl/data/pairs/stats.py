@@ -125,7 +125,7 @@ def words_of(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
     try:
         with OpenShards() as opened:
             for shard, start, size in captions:
-                counts.update(_WORD.findall(opened.read(shard, start, size).decode("utf-8", "replace").casefold()))
+                counts.update(_WORD.findall(opened.read(shard, start, size).decode("utf-8-sig", "replace").casefold()))
     except OSError as error:
         raise WorkError(f"{error}; run `gapctl data index` again") from error
     return counts
