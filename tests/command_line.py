@@ -34,7 +34,8 @@ def gapctl_process(*arguments: str, folder: Path | None = None, **environment: s
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=60,
         check=False,
     )

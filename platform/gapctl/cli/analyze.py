@@ -125,11 +125,10 @@ def _export(option: str, path: Path, found: "Combined") -> str:
 
 
 def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
-    from rich.console import Console
-
     from gapctl.cli.comparison_table import print_comparison, print_sweep
+    from gapctl.cli.safe_console import SafeConsole
 
-    console = Console()
+    console = SafeConsole()
     if len(found.sweeps) == 1 and found.sweeps[0].plan.sweep.spec.search is not None:
         _print_search(found.sweeps[0].plan, ledger)
     elif len(found.sweeps) == 1:

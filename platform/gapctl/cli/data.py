@@ -98,16 +98,15 @@ def _check_needs_out(given: "dict[str, object]") -> None:
 
 
 def _fill_cache(source: str, splits: "Sequence[Split]", workers: int | None, as_json: bool) -> None:
-    from rich.console import Console
-
     from gapctl.cli.preparing import variants_bar
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.data.mad.digits import load_digits
     from gapctl.data.mad.fingerprint import dataset_fingerprint
 
     prepared = []
     for split in splits:
         load_digits(source, split)
-        with variants_bar(Console(stderr=True)) as show:
+        with variants_bar(SafeConsole(stderr=True)) as show:
             prepared.append(_prepare(source, split, workers, show))
     if as_json:
         document = {"source": source, "fingerprint": dataset_fingerprint(source)}
@@ -159,9 +158,9 @@ def _prepare(source: str, split: "Split", workers: int | None, show: Callable[[i
 
 
 def _print(source: str, fingerprint: str, splits: Sequence[PreparedSplit]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.cli.terminal import plain_console
 
     table = Table("split", "digits", "images", "file", "size", "", box=None, pad_edge=False)
@@ -172,7 +171,7 @@ def _print(source: str, fingerprint: str, splits: Sequence[PreparedSplit]) -> No
         size, name = f"{split.bytes / 1e6:,.1f} MB", Path(split.file).name
         table.add_row(split.split, f"{split.digits:,}", f"{split.images:,}", name, size, done)
     plain_console().print(f"MAD from {source}, fingerprint {fingerprint}\nin {Path(splits[0].file).parent}")
-    Console(highlight=False).print(table)
+    SafeConsole().print(table)
 
 
 def _caption_rule(main_factor: str, attributes: int, order: str) -> "CaptionRule":

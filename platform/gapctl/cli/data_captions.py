@@ -107,9 +107,9 @@ def _table(rules: "Sequence[KeepRule]") -> list[dict[str, Any]]:
 
 
 def _print(rules: "Sequence[KeepRule]", samples: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.cli.terminal import plain_console
 
     table = Table("keep", "removes", "anew each time", "bits of chance", "needs", box=None, pad_edge=False)
@@ -117,7 +117,7 @@ def _print(rules: "Sequence[KeepRule]", samples: list[dict[str, Any]]) -> None:
         bits = line["private_bits_of_12_words"]
         shown = "by caption" if bits is None else f"{bits:g}"
         table.add_row(line["keep"], line["removes"], "yes" if line["random_per_access"] else "no", shown, line["needs"])
-    Console(highlight=False, markup=False).print(table)
+    SafeConsole().print(table)
     console = plain_console()
     console.print("bits of chance: what only the text has, by which words and in which order, for twelve words\n")
     for sample in samples:

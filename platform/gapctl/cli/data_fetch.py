@@ -82,11 +82,12 @@ def _print(folder: Path, fetched: "Sequence[Fetched]") -> None:
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int | None], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+    from gapctl.cli.safe_console import SafeConsole
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=SafeConsole(stderr=True), transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int | None) -> None:

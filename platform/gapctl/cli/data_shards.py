@@ -112,11 +112,12 @@ def _print(options: ShardOptions, made: "Made", seconds: float) -> None:
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars, one per task, that appear at a task's first call and are gone in the end."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+    from gapctl.cli.safe_console import SafeConsole
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=SafeConsole(stderr=True), transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int) -> None:

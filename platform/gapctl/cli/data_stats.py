@@ -52,9 +52,9 @@ def stats_command(
 
 
 def _print(stats: "PairStats") -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.cli.terminal import plain_console
 
     console = plain_console()
@@ -68,7 +68,7 @@ def _print(stats: "PairStats") -> None:
         column.justify = "right"
     for name, spread, digits in _rows(stats):
         table.add_row(*_cells(name, spread, digits))
-    Console(highlight=False).print(table)
+    SafeConsole().print(table)
     for line in _sentences(stats):
         console.print(line)
 

@@ -97,10 +97,11 @@ def _print(folder: Path, found: "Verification") -> None:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from gapctl.cli.safe_console import SafeConsole
+
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=SafeConsole(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None, visible=False)
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

@@ -31,9 +31,9 @@ def doctor_command(
     Starts nothing and changes nothing. A warning costs time or comfort; a problem stops a sweep, and makes the exit
     code 1.
     """
-    from rich.console import Console
+    from gapctl.cli.safe_console import SafeConsole
 
-    found, console = [], Console(quiet=as_json)
+    found, console = [], SafeConsole(quiet=as_json)
     with console.status("looking"):
         for check in _checks(runs, tracking, thorough):
             found.append(check)

@@ -27,15 +27,14 @@ LEGEND: Final = (
 
 def print_judgement(judgement: "Judgement", answer: "ClosingAnswer", title: str) -> None:
     """Prints answer, table, intervals, and what could not be done."""
-    from rich.console import Console
-
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.cli.terminal import plain_console
     from gapctl.report.closing.words import QUESTION, measure_line, sentence, split_words
 
     plain = plain_console()
     plain.print(f"{QUESTION} {sentence(answer, judgement)}")
     plain.print(f"{title}; {split_words(judgement)}\n")
-    _print_table(Console(highlight=False), judgement)
+    _print_table(SafeConsole(), judgement)
     plain.print(LEGEND)
     if answer.closing:
         plain.print(f"\nThe gap is at most half as wide after {', '.join(answer.closing)}:")

@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from gapctl import __version__
 from gapctl.cli.analyze import analyze_command
@@ -20,6 +21,7 @@ from gapctl.cli.plan import plan_command
 from gapctl.cli.questions import questions_command
 from gapctl.cli.status import status_command
 from gapctl.cli.sweep import sweep_command
+from gapctl.cli.terminal import escape_controls, guard_output
 from gapctl.cli.track import track_app
 from gapctl.cli.train import train_command
 from gapctl.cli.ui import ui_command
@@ -27,8 +29,22 @@ from gapctl.errors import GapctlError
 
 INTERRUPTED = 130
 
+
+class Verbs(TyperGroup):
+    """Escapes what usage errors quote from the command line: Typer prints them in colours, past the guard."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb that the command line names."""
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:
+            error.message = escape_controls(error.message)
+            raise
+
+
 app = typer.Typer(
     name="gapctl",
+    cls=Verbs,
     help="Test by experiment what causes the modality gap, object bias and entropy of CLIP models.",
     no_args_is_help=True,
     add_completion=False,
@@ -65,6 +81,7 @@ def gapctl(
 def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point: an error of ours is one message on standard error and an exit code, never a traceback."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    guard_output()
     try:
         app(args=arguments)
     except GapctlError as error:

@@ -216,13 +216,12 @@ def _sample(sampled: "Sampled") -> dict[str, Any]:
 
 
 def _print(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "Sampled"]) -> None:
-    from rich.console import Console
-
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.cli.terminal import plain_console
 
     for line in (inputs.title, *inputs.notes):
         plain_console().print(line)
-    console = Console(highlight=False)
+    console = SafeConsole()
     for group, keys in groupby(metrics, key=_group):
         _print_group(console, group, {key: metrics[key] for key in keys})
     if samples:

@@ -57,9 +57,9 @@ def against_document(found: Against) -> dict[str, Any]:
 
 def print_against(found: Against) -> None:
     """Prints it as a table."""
-    from rich.console import Console
     from rich.table import Table
 
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.cli.terminal import plain_console
 
     plain_console().print(f"\nDimensions that carry most of the gap, shared with {found.title}:")
@@ -68,4 +68,4 @@ def print_against(found: Against) -> None:
         column.justify = "right"
     for count, overlap in found.overlaps.items():
         table.add_row(str(count), f"{count * overlap.share:.0f}", f"{count * overlap.chance:.2f}", f"{overlap.p:.2g}")
-    Console(highlight=False).print(table)
+    SafeConsole().print(table)

@@ -27,20 +27,19 @@ def sweep_command(
     ] = None,
 ) -> None:
     """Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses."""
-    from rich.console import Console
-
     from gapctl.cli.context import plan_for
     from gapctl.cli.ending import conclude
     from gapctl.cli.find_cluster import find_cluster
     from gapctl.cli.limits import allowance_of, stopped_text
     from gapctl.cli.room import check_room, clear_leftovers, rooms_for
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.data.mad.store import available_cores
     from gapctl.ledger import Ledger
     from gapctl.sweep.offer import check_this_machine
     from gapctl.tracking.tracker import Tracker
     from gapctl.tracking.uri import check_uri
 
-    plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), Console()
+    plan, ledger, console = plan_for(file, scale, overrides), Ledger(runs), SafeConsole()
     check_uri(plan.sweep.spec.tracking.uri)
     if address is None:
         check_this_machine(plan.sweep.spec.resources, available_cores())

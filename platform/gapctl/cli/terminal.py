@@ -1,13 +1,100 @@
-"""How verbs print: text as it is, whole lines, colours only where a terminal wants them."""
+"""What reaches the terminal: no control character that a file, a key or a name brought, and no character it lacks.
 
-from typing import TYPE_CHECKING
+`guard_output` puts `GuardedStream` before both standard streams, so that `print`, `typer.echo` and libraries' warnings
+pass it. Rich's colours and cursor movements must not be escaped: consoles write past the guard, and
+`safe_console.SafeConsole` escapes the texts that it is given instead.
+"""
+
+import io
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from gapctl.cli.safe_console import SafeConsole
+
+_UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters but for tab and line ends, and C1
+    "\u2028\u2029"  # line and paragraph separator
+    "\u202a-\u202e\u2066-\u2069"  # embeddings, overrides and isolates of writing direction
+    "\ud800-\udfff]"  # halves of characters, which no encoding has
+    "|\r(?!\n)"
+)
 
 
-def plain_console(*, stderr: bool = False) -> "Console":
-    """A rich console that takes `[bold]` and `:smile:` in a user's text for text, and cuts or wraps no line."""
-    from rich.console import Console
+def escape_controls(text: str) -> str:
+    r"""Show control characters as `\x1b` or `\u202e`; other text stays as it is."""
+    return _UNSAFE.sub(_escaped, text)
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+class GuardedStream(io.TextIOBase):
+    """A text stream that escapes control characters; it has no `buffer` through which bytes could pass it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Guard `stream`, which Rich's consoles reach by `rich_proxied_file`."""
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        """Write a text with its control characters escaped."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self.rich_proxied_file.write(escape_controls(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.rich_proxied_file.flush()
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self.rich_proxied_file.isatty()
+
+    def fileno(self) -> int:
+        """The stream's file descriptor."""
+        return self.rich_proxied_file.fileno()
+
+    def writable(self) -> bool:
+        """Whether it can be written to: it can."""
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's encoding."""
+        return self.rich_proxied_file.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """What the stream does with characters that its encoding lacks."""
+        return self.rich_proxied_file.errors
+
+
+def guard_output() -> None:
+    """Guard both standard streams, and let them escape what the terminal's encoding lacks instead of failing."""
+    sys.stdout, sys.stderr = _guarded(sys.stdout), _guarded(sys.stderr)
+
+
+def _guarded(stream: Any) -> Any:
+    if stream is None or isinstance(stream, GuardedStream):
+        return stream
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return GuardedStream(stream)
+
+
+def unguarded(stream: TextIO) -> TextIO:
+    """The stream behind all guards, such as ours and that of a progress bar that is shown."""
+    while (behind := getattr(stream, "rich_proxied_file", None)) is not None:
+        stream = cast(TextIO, behind)
+    return stream
+
+
+def plain_console(*, stderr: bool = False) -> "SafeConsole":
+    """A console that cuts or wraps no line."""
+    from gapctl.cli.safe_console import SafeConsole
+
+    return SafeConsole(stderr=stderr, soft_wrap=True)

@@ -33,14 +33,13 @@ def sync_command(
     ] = None,
 ) -> None:
     """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
-    from rich.console import Console
-
     from gapctl.cli.drawn import plan_in
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.ledger import Ledger
     from gapctl.spec.secrets import without_password
     from gapctl.tracking.sync import sync
 
-    ledger, console = Ledger(runs), Console()
+    ledger, console = Ledger(runs), SafeConsole()
     plan = plan_in(file, scale, overrides, ledger)
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):

@@ -36,14 +36,13 @@ def ui_command(
     ] = True,
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
-    from rich.console import Console
-
+    from gapctl.cli.safe_console import SafeConsole
     from gapctl.spec.secrets import without_password
     from gapctl.tracking.page import page_address
     from gapctl.tracking.uri import check_uri, is_server
 
     name, store = _sweep(file, scale)
-    store, console = uri or store, Console()
+    store, console = uri or store, SafeConsole()
     check_uri(store)
     if is_server(store):
         with console.status(f"asking {without_password(store)} for the sweep's page"):
