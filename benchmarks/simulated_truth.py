@@ -71,7 +71,7 @@ def simulate(case: Case, seeds: int, rounds: int) -> Found:
         seeds,
         rounds,
         _share(any(one.verdict == "supported" for one in found) for found in judged),
-        _share(any(one.p_holm < world.alpha for one in found) for found in judged),
+        _share(any(one.p_direction < world.alpha for one in found) for found in judged),
         _share(any(_by_p_alone(one, world.alpha) for one in found) for found in judged) if family else None,
         None if case.truth is None else _share(_holds(found[0], case.truth) for found in judged),
     )
@@ -80,7 +80,7 @@ def simulate(case: Case, seeds: int, rounds: int) -> Found:
 def _by_p_alone(one: Verdict, alpha: float) -> bool:
     low, high = one.ci
     inside = -one.smallest_effect < low and high < one.smallest_effect
-    return (inside if one.direction == "neither" else low > one.smallest_effect) and one.p_holm < alpha
+    return (inside if one.direction == "neither" else low > one.smallest_effect) and one.p_direction < alpha
 
 
 def _holds(one: Verdict, truth: float) -> bool:

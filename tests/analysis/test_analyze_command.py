@@ -58,10 +58,25 @@ def test_json_is_one_document_with_the_agreed_keys(file: Path, plan: Plan) -> No
     assert done.exit_code == 0
     assert set(document) == {
         *("verdicts", "sweep", "question", "scale", "alpha", "spec_sha256", "hypotheses_sha256", "declared_sha256"),
-        *("deviation", "trials_done", "trials_planned", "damaged", "declared"),
+        *("deviation", "trials_done", "trials_planned", "damaged", "declared", "learning"),
     }
-    assert {"id", "verdict", "estimate", "ci", "p", "p_holm", "seeds", "trials", "exploratory"} <= set(first)
+    assert {
+        "id",
+        "verdict",
+        "estimate",
+        "ci",
+        "p",
+        "p_direction",
+        "replicates",
+        "seeds",
+        "trials",
+        "marks",
+        "exploratory",
+    } <= set(first)
     assert (first["id"], first["verdict"], first["seeds"], first["exploratory"]) == ("slope", "supported", 3, False)
+    assert (first["replicates"], first["marks"], first["not_learned"], first["refuted_as"]) == (3, [], [], None)
+    assert first["p"] == pytest.approx(2 * first["p_claim"]), "two hypotheses: the p that decides is after Holm"
+    assert "p_holm" not in first
     assert first["ci"][0] < first["estimate"] < first["ci"][1] < -0.02
     assert (document["trials_done"], document["trials_planned"], document["damaged"]) == (18, 18, [])
     assert document["hypotheses_sha256"] == document["declared_sha256"] == plan.sweep.hypotheses_sha256

@@ -147,7 +147,7 @@ def test_pairs_of_seeds_are_the_replicates(tmp_path: Path) -> None:
 
     assert (found.verdict, found.seeds, found.trials, found.exploratory) == ("supported", 6, 12, False)
     assert found.estimate == pytest.approx(by_pair.mean())
-    assert found.p == pytest.approx(stats.ttest_1samp(by_pair, 0.0, alternative="greater").pvalue)
+    assert found.p_direction == pytest.approx(stats.ttest_1samp(by_pair, 0.0, alternative="greater").pvalue)
     assert found.reason.startswith("All 3 pairs of seeds lie above 0, by 0.")
 
 

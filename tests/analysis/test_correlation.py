@@ -177,14 +177,14 @@ def test_metrics_that_go_opposite_ways_in_every_seed_are_supported(tmp_path: Pat
     found = judged(tmp_path, opposite)
 
     assert (found.verdict, found.estimate, found.seeds, found.trials) == ("supported", -1.0, 3, 18)
-    assert (found.factor, found.p) == (RMG, pytest.approx(1 / 720))
+    assert (found.factor, found.p_direction) == (RMG, pytest.approx(1 / 720))
     assert found.reason == ("In all 3 seeds tau is exactly -1.00; the interval lies beyond the smallest effect of 0.3.")
 
 
 def test_too_few_arms_say_that_no_seed_helps(tmp_path: Path) -> None:
     found = judged(tmp_path, opposite, vary={ATTRIBUTES: [0, 2, 5]}, seeds=5)
 
-    assert (found.verdict, found.p, found.seeds_needed) == ("inconclusive", pytest.approx(1 / 6), None)
+    assert (found.verdict, found.p_direction, found.seeds_needed) == ("inconclusive", pytest.approx(1 / 6), None)
     assert found.reason.endswith(
         "p cannot fall below 0.167, as it is counted over 6 ways to deal the levels of 3 arms."
     )

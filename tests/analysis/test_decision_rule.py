@@ -11,7 +11,7 @@ from gapctl.analysis.effect_test import Direction, effect_test
 from gapctl.analysis.estimate import Effects, Estimate, estimate
 from gapctl.analysis.interval import t_interval
 from gapctl.analysis.results import UNKNOWN, Interval
-from gapctl.analysis.rule import finding
+from gapctl.analysis.rule import finding, refuted_as
 from gapctl.analysis.seeds_needed import seeds_needed
 
 SMALLEST = 0.05
@@ -41,6 +41,28 @@ SMALLEST = 0.05
 )
 def test_an_interval_against_the_smallest_effect(low: float, high: float, direction: Direction, verdict: str) -> None:
     assert finding(Interval(low, high), SMALLEST, direction, p_holm=0.001, alpha=0.05) == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "direction", "how"),
+    [
+        (-0.04, 0.04, "decreasing", "negligible"),
+        (0.01, 0.04, "decreasing", "negligible"),
+        (-0.04, 0.04, "either", "negligible"),
+        (0.20, 0.30, "decreasing", "opposite"),
+        (0.01, 0.30, "decreasing", "opposite"),
+        (-0.30, -0.01, "increasing", "opposite"),
+        (-0.04, 0.30, "decreasing", "short"),
+        (-0.30, 0.04, "increasing", "short"),
+        (0.06, 0.30, "neither", "different"),
+        (-0.30, -0.06, "neither", "different"),
+    ],
+)
+def test_a_refutation_says_whether_there_is_no_effect_or_another(
+    low: float, high: float, direction: Direction, how: str
+) -> None:
+    assert finding(Interval(low, high), SMALLEST, direction, p_holm=0.001, alpha=0.05) == "refuted"
+    assert refuted_as(Interval(low, high), SMALLEST, direction) == how
 
 
 @pytest.mark.parametrize("p_holm", [0.05, 0.2, math.nan])

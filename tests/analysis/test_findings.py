@@ -219,6 +219,7 @@ def test_questions_lists_a_folder_with_costs_and_verdicts(tmp_path: Path) -> Non
         "verdict": "supported",
         "exploratory": False,
         "seeds": 3,
+        "marks": [],
     }
 
 

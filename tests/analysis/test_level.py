@@ -43,7 +43,7 @@ def test_the_effect_is_the_mean_of_all_trainings_less_the_value(tmp_path: Path) 
 
     assert (found.verdict, found.factor, found.value, found.seeds, found.trials) == ("supported", "", 0.1, 4, 16)
     assert found.estimate == pytest.approx(0.105)
-    assert found.p == pytest.approx(stats.ttest_1samp(means, 0.1, alternative="greater").pvalue)
+    assert found.p_direction == pytest.approx(stats.ttest_1samp(means, 0.1, alternative="greater").pvalue)
     assert found.p_claim == pytest.approx(stats.ttest_1samp(means, 0.12, alternative="greater").pvalue)
     low, high = stats.ttest_1samp(means, 0.1).confidence_interval()
     assert tuple(found.ci) == pytest.approx((low - 0.1, high - 0.1))

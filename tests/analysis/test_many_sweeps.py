@@ -41,7 +41,7 @@ def test_holm_counts_the_hypotheses_of_one_file_only(combined: Combined) -> None
     alone = combined.sweeps[1].analysis.verdicts[0]
 
     assert len(combined.sweeps[1].analysis.verdicts) == 1
-    assert alone.p_holm == alone.p
+    assert alone.p_direction == alone.p_direction_before_holm
 
 
 def test_the_same_effect_of_two_sweeps_stands_side_by_side(combined: Combined) -> None:

@@ -54,7 +54,7 @@ def test_a_row_has_verdict_estimate_interval_p_and_seeds(analysis: Analysis) -> 
 
     assert row[1] == "inconclusive"
     assert [float(row[i]) for i in (2, 3, 5)] == pytest.approx([open_one.estimate, *open_one.ci], abs=5e-4)
-    assert float(row[6]) == pytest.approx(open_one.p_claim_holm, abs=5e-4)
+    assert float(row[6]) == pytest.approx(open_one.p, abs=5e-4)
     assert row[7] == "3"
 
 
@@ -129,8 +129,8 @@ def test_what_is_not_known_is_a_dash(analysis: Analysis) -> None:
         analysis.verdicts[2],
         estimate=math.nan,
         ci=Interval(math.nan, math.nan),
-        p_holm=math.nan,
-        p_claim_holm=math.nan,
+        p=math.nan,
+        p_direction=math.nan,
         seeds=0,
     )
 

@@ -51,8 +51,8 @@ def test_a_rise_refutes_a_declared_fall(tmp_path: Path) -> None:
 def test_an_effect_too_small_to_count_is_refuted_however_significant(tmp_path: Path) -> None:
     found = judged(tmp_path, [-0.020, -0.021, -0.0205])
 
-    assert found.verdict == "refuted"
-    assert found.p_holm < 0.001
+    assert (found.verdict, found.refuted_as) == ("refuted", "negligible")
+    assert found.p_direction < 0.001
     assert found.reason.endswith("every effect in the interval is smaller than the smallest effect of 0.05.")
 
 
@@ -93,7 +93,7 @@ def test_a_trend_is_judged_by_its_slope_per_unit(tmp_path: Path, ledger: Ledger)
 
     assert (found.verdict, found.seeds, found.trials) == ("supported", 3, 18)
     assert found.estimate == pytest.approx(-0.05, abs=0.005)
-    assert found.p == pytest.approx((1 / 720) ** 3)
+    assert found.p_direction == pytest.approx((1 / 720) ** 3)
     assert "per unit of attributes" in found.reason
 
 
@@ -123,7 +123,7 @@ def test_one_seed_gives_an_estimate_and_no_verdict(tmp_path: Path, ledger: Ledge
     assert slope.verdict == difference.verdict == "inconclusive"
     assert difference.estimate == pytest.approx(-0.25)
     assert all(map(math.isnan, (*difference.ci, *difference.ci_bootstrap, difference.p, difference.standardised)))
-    assert slope.p == pytest.approx(1 / 720)
+    assert slope.p_direction_before_holm == pytest.approx(1 / 720)
     assert slope.seeds_needed is None
     assert difference.reason == "The only complete seed falls by 0.250; an interval needs at least two seeds."
 
@@ -164,8 +164,8 @@ def test_holm_can_leave_open_what_a_single_hypothesis_would_support(tmp_path: Pa
     single, first = analyze(alone, ledger).verdicts[0], analyze(among, ledger).verdicts[0]
 
     assert (single.verdict, first.verdict) == ("supported", "inconclusive")
-    assert first.p_holm == pytest.approx(5 * first.p)
-    assert single.p == first.p
+    assert first.p_direction == pytest.approx(5 * first.p_direction_before_holm)
+    assert single.p_claim == first.p_claim == pytest.approx(first.p / 5)
     assert "but p after Holm is" in first.reason
     assert first.seeds_needed == 4
 

@@ -215,7 +215,7 @@ def test_it_says_how_to_run_it_again() -> None:
 
 def test_one_seed_gives_a_page_without_intervals() -> None:
     judged = replace(
-        INCONCLUSIVE, ci=NOTHING, ci_bootstrap=NOTHING, p=math.nan, p_holm=math.nan, p_claim_holm=math.nan, seeds=1
+        INCONCLUSIVE, ci=NOTHING, ci_bootstrap=NOTHING, p=math.nan, p_direction=math.nan, p_claim=math.nan, seeds=1
     )
     words = page(analysis(seeds=1, verdicts=[judged])).words
 

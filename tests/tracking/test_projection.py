@@ -241,6 +241,18 @@ def test_other_overrides_are_another_sweep_beside_the_first(
     }
 
 
+def test_marks_stand_in_the_sweep_s_run_as_long_as_they_hold(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync(finished, runs.ledger, uri, lambda: Findings("1 supported (not learned)", "", {}, marks="slope: not learned"))
+    (marked,) = shown.sweeps().values()
+    sync(finished, runs.ledger, uri, lambda: Findings("1 supported", "", {}))
+    (unmarked,) = shown.sweeps().values()
+
+    assert marked.data.tags["gapctl.marks"] == "slope: not learned"
+    assert "gapctl.marks" not in unmarked.data.tags
+
+
 def test_the_data_set_is_an_input_with_its_digest(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
     sync(finished, runs.ledger, uri)
 

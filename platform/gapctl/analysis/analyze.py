@@ -6,6 +6,7 @@ from gapctl.analysis.curves import curves
 from gapctl.analysis.declared import declared_otherwise
 from gapctl.analysis.design import deviation
 from gapctl.analysis.holm import holm
+from gapctl.analysis.learning import failed_checks
 from gapctl.analysis.measured import measure
 from gapctl.analysis.remaining import remaining
 from gapctl.analysis.results import Analysis, Verdict
@@ -14,6 +15,7 @@ from gapctl.analysis.verdict import verdict
 from gapctl.ledger import Declaration, Ledger
 from gapctl.plan.as_typed import DEFAULT_RUNS
 from gapctl.plan.trials import Plan
+from gapctl.spec.hypotheses import named_by
 
 
 def analyze(plan: Plan, ledger: Ledger) -> Analysis:
@@ -47,6 +49,7 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None, run
         planned=len(plan.trials),
         deviation=departed,
         provenance=tables.provenance,
+        learning=tables.learning,
         declared=None if confirms or declaration is None else declared_otherwise(plan, declaration, runs),
     )
 
@@ -62,5 +65,16 @@ def verdicts(plan: Plan, tables: Tables, exploratory: bool, runs: str = DEFAULT_
         each = zip(measured, corrected, claims, strict=True)
         # A seed may be missing because of what the treatment did to it; what the others say only explores.
         return tuple(
-            verdict(item, p, claim, spec.alpha, exploratory or not item.complete, left) for item, p, claim in each
+            verdict(
+                item,
+                p,
+                claim,
+                spec.alpha,
+                left,
+                exploratory=exploratory or not item.complete,
+                not_learned=failed_checks(
+                    tables.learning, item.cells, item.hypothesis.where, named_by(item.hypothesis)
+                ),
+            )
+            for item, p, claim in each
         )

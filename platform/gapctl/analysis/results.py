@@ -8,9 +8,14 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from gapctl.analysis.declared import Declared
+from gapctl.analysis.learning import ArmCheck
 from gapctl.spec.sweep import Level
 
 Finding = Literal["supported", "refuted", "inconclusive"]
+RefutedAs = Literal["negligible", "opposite", "short", "different"]
+"""Of a refuted verdict, where its interval lies: inside the band of effects too small to count (`negligible`), on the
+other side of zero (`opposite`), across both but short of what was claimed (`short`), or beyond the band where none was
+claimed (`different`)."""
 
 
 class Interval(NamedTuple):
@@ -32,11 +37,13 @@ class Verdict:
     equivalence is `neither`. `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor; a
     correlation's: Kendall's tau). `standardised` is the estimate over the standard deviation of the seeds' own
     estimates (d_z), `standardised_pooled` over that of the responses between seeds within a cell, both with Hedges'
-    correction. `p` is of the declared direction by `p_test`, `p_claim` of the whole claim, an effect beyond
-    `smallest_effect`; `_holm` is after Holm over the file. `p_permutation` assumes no distribution. `seeds` counts the
-    paired seeds, `trials` the trainings used. `seeds_needed` is how many seeds in all would probably settle it, None
-    where it is settled or where no number would. `reason` is one sentence. A mediation has the treatment's effect
-    with the mediator free and fixed, and the share that it carries.
+    correction. `p` decides: it is of the whole claim, an effect beyond `smallest_effect`, after Holm over the file, and
+    `p_claim` is the same before Holm. `p_direction` is of the declared direction alone, by `p_test`, after Holm.
+    `p_permutation` assumes no distribution. `replicates` counts the effects that the estimate is a mean of, `seeds` the
+    paired seeds behind them, `trials` the trainings used. `refuted_as` says where a refuted verdict's interval lies.
+    `not_learned` are the checks of learning that arms compared failed (`learning.py`). `seeds_needed` is how many
+    seeds in all would probably settle it, None where it is settled or where no number would. `reason` is one sentence.
+    A mediation has the treatment's effect with the mediator free and fixed, and the share that it carries.
     """
 
     id: str
@@ -52,7 +59,7 @@ class Verdict:
     ci_bootstrap: Interval
     standardised: float
     p: float
-    p_holm: float
+    p_direction: float
     seeds: int
     trials: int
     seeds_needed: int | None
@@ -60,7 +67,7 @@ class Verdict:
     reason: str
     p_test: str = "none"
     p_claim: float = math.nan
-    p_claim_holm: float = math.nan
+    p_direction_before_holm: float = math.nan
     p_permutation: float = math.nan
     standardised_pooled: float = math.nan
     source: str | None = None
@@ -76,6 +83,15 @@ class Verdict:
     effect_fixed_ci: Interval = UNKNOWN
     share_mediated: float = math.nan
     share_mediated_ci: Interval = UNKNOWN
+    replicates: int = 0
+    refuted_as: RefutedAs | None = None
+    not_learned: tuple[ArmCheck, ...] = ()
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must stand beside the verdict wherever it is shown."""
+        marks = {"exploratory": self.exploratory, "not learned": bool(self.not_learned)}
+        return tuple(mark for mark, stands in marks.items() if stands)
 
 
 @dataclass(frozen=True)
@@ -88,8 +104,9 @@ class Analysis:
     other factors; `low` and `high` are null with one seed. `history`: a row per evaluation: `trial`, `label`, `seed`,
     factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
     first trial, which makes verdicts exploratory. `provenance`: a row per finished trial, what it was computed from
-    and on, as `provenance.py` describes it. `history` has no rows where nobody asked for it. `declared` is what was
-    declared where that is not what is judged, as far as the ledger kept it.
+    and on, as `provenance.py` describes it. `learning`: what each check of learning found of each arm. `history` has no
+    rows where nobody asked for it. `declared` is what was declared where that is not what is judged, as far as the
+    ledger kept it.
     """
 
     sweep: str
@@ -108,3 +125,4 @@ class Analysis:
     deviation: str | None = None
     provenance: pl.DataFrame = field(default_factory=pl.DataFrame)
     declared: Declared | None = None
+    learning: tuple[ArmCheck, ...] = ()

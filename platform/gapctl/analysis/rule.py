@@ -3,7 +3,7 @@
 import math
 
 from gapctl.analysis.effect_test import Direction, significant
-from gapctl.analysis.results import Finding, Interval
+from gapctl.analysis.results import Finding, Interval, RefutedAs
 
 
 def finding(
@@ -39,6 +39,15 @@ def short_of(ci: Interval, smallest_effect: float, direction: Direction, roundin
     if direction == "either":
         return ci.low > -edge and ci.high < edge
     return declared(ci, direction).high < edge
+
+
+def refuted_as(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> RefutedAs:
+    """Where the interval of a refuted verdict lies; only `negligible` says that there is no effect that counts."""
+    if direction == "neither":
+        return "different"
+    if short_of(ci, smallest_effect, "either", rounding):
+        return "negligible"
+    return "opposite" if declared(ci, direction).high < 0 else "short"
 
 
 def declared(ci: Interval, direction: Direction) -> Interval:

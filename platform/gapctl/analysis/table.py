@@ -7,10 +7,11 @@ import polars as pl
 
 from gapctl.analysis.between_trainings import Values, between_trainings
 from gapctl.analysis.histories import read_histories
+from gapctl.analysis.learning import ArmCheck, learning_checks
 from gapctl.analysis.levels import identity
 from gapctl.analysis.provenance import Finished, provenance
 from gapctl.errors import WorkError
-from gapctl.ledger import Ledger
+from gapctl.ledger import Ledger, Result
 from gapctl.plan.trials import Plan
 from gapctl.spec.hypotheses import named_by
 from gapctl.spec.sweep import Level
@@ -20,12 +21,14 @@ NO_METRIC = ("trial", "label", "seed", "samples_seen", "seconds")
 
 
 class Tables(NamedTuple):
-    """`trials`, `history` and `provenance` as `results.Analysis` describes them; why what is damaged was left out."""
+    """`trials`, `history`, `provenance` and `learning` as `results.Analysis` describes them; why what is damaged was
+    left out."""
 
     trials: pl.DataFrame
     history: pl.DataFrame
     damaged: tuple[str, ...]
     provenance: pl.DataFrame = pl.DataFrame()
+    learning: tuple[ArmCheck, ...] = ()
 
 
 def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tables:
@@ -47,7 +50,24 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tab
     histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
     damaged += [*histories.damaged, *between.damaged]
     trials = _trials(finished, vary, between.metrics)
-    return Tables(trials, histories.frame, tuple(damaged), provenance(finished, plan.recipe_version))
+    return Tables(
+        trials,
+        histories.frame,
+        tuple(damaged),
+        provenance(finished, plan.recipe_version),
+        learning_checks(plan, _metrics(finished) | _metrics(_preparations(plan, ledger))),
+    )
+
+
+def _preparations(plan: Plan, ledger: Ledger) -> list[Finished]:
+    """The trainings that others begin with; a damaged one counts as not there, since no verdict is of it."""
+    results = ledger.results([trial.id for trial in plan.preparations])
+    each = zip(plan.preparations, results, strict=True)
+    return [Finished(trial, result) for trial, result in each if isinstance(result, Result)]
+
+
+def _metrics(finished: Sequence[Finished]) -> dict[str, Mapping[str, float]]:
+    return {trial.id: result.metrics for trial, result in finished}
 
 
 def metrics_of(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:

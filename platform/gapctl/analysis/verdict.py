@@ -4,18 +4,26 @@ from typing import Any
 
 from gapctl.analysis.estimate import Estimate
 from gapctl.analysis.holm import Corrected
+from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.measured import Measured
 from gapctl.analysis.mediation import Mediated
 from gapctl.analysis.reason import reason
 from gapctl.analysis.remaining import Remaining
 from gapctl.analysis.results import Verdict
-from gapctl.analysis.rule import finding
+from gapctl.analysis.rule import finding, refuted_as
 from gapctl.analysis.seeds_needed import seeds_needed
 from gapctl.spec.hypotheses import AtLevel, Correlation, Hypothesis, Mediation
 
 
 def verdict(
-    measured: Measured, p: Corrected, claim: Corrected, alpha: float, exploratory: bool, remaining: Remaining
+    measured: Measured,
+    p: Corrected,
+    claim: Corrected,
+    alpha: float,
+    remaining: Remaining,
+    *,
+    exploratory: bool,
+    not_learned: tuple[ArmCheck, ...] = (),
 ) -> Verdict:
     """Applies the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
     hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
@@ -37,8 +45,11 @@ def verdict(
         seeds_needed=None if needed is None else needed * each,
         exploratory=exploratory,
         reason=reason(measured, outcome, p, claim, alpha, remaining),
-        p_holm=p.p,
-        p_claim_holm=claim.p,
+        p=claim.p,
+        p_direction=p.p,
+        replicates=len(found.effects_S),
+        refuted_as=refuted_as(found.ci, smallest, direction, found.rounding) if outcome == "refuted" else None,
+        not_learned=not_learned,
         source=hypothesis.source,
         where=dict(hypothesis.where),
         **_figures(found),
@@ -60,7 +71,7 @@ def _figures(found: Estimate) -> dict[str, Any]:
         "ci_bootstrap": found.ci_bootstrap,
         "standardised": found.standardised,
         "standardised_pooled": found.standardised_pooled,
-        "p": found.p,
+        "p_direction_before_holm": found.p,
         "p_test": found.p_test,
         "p_claim": found.p_claim,
         "p_permutation": found.p_permutation,

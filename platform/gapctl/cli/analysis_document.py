@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gapctl.analysis.comparison import Comparison, Finding
     from gapctl.analysis.declared import Declared
     from gapctl.analysis.judged import Judged
-    from gapctl.analysis.results import Analysis
+    from gapctl.analysis.results import Analysis, Verdict
     from gapctl.ledger.search_record import SearchRecord
 
 
@@ -17,12 +17,13 @@ def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
     fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
     found = {
-        "verdicts": [vars(verdict) for verdict in analysis.verdicts],
+        "verdicts": [_verdict(verdict) for verdict in analysis.verdicts],
         **{name: getattr(analysis, name) for name in fields},
         "trials_done": len(analysis.trials),
         "trials_planned": analysis.planned,
         "damaged": damaged,
         "declared": None if analysis.declared is None else _declared(analysis.declared),
+        "learning": [vars(check) for check in analysis.learning],
     }
     return {name: _plain(value) for name, value in found.items()}
 
@@ -49,6 +50,11 @@ def search_document(record: "SearchRecord") -> dict[str, Any]:
     return {name: _plain(value) for name, value in found.items()}
 
 
+def _verdict(verdict: "Verdict") -> dict[str, Any]:
+    not_learned = [vars(check) for check in verdict.not_learned]
+    return {**vars(verdict), "marks": list(verdict.marks), "not_learned": not_learned}
+
+
 def _declared(declared: "Declared") -> dict[str, Any]:
     return {**vars(declared), "changed": [change._asdict() for change in declared.changed]}
 
@@ -64,7 +70,7 @@ def _comparison(found: "Comparison") -> dict[str, Any]:
 
 
 def _finding(finding: "Finding") -> dict[str, Any]:
-    fields = ("id", "verdict", "estimate", "ci", "p_holm", "p_claim_holm", "seeds", "exploratory")
+    fields = ("id", "verdict", "estimate", "ci", "p", "p_direction", "replicates", "seeds", "exploratory", "marks")
     told = {name: _plain(getattr(finding.verdict, name)) for name in fields}
     return {"sweep": finding.sweep, "effect": finding.effect, "alpha": finding.alpha, **told}
 

@@ -30,7 +30,9 @@ def findings_of(analysis: "Analysis", record: "RunRecord") -> "Findings":
     from gapctl.report.verdict_note import in_few_words, verdict_markdown
     from gapctl.tracking.findings import Findings
 
-    return Findings(in_few_words(analysis), verdict_markdown(analysis), artifacts_of(analysis, record))
+    marked = (f"{verdict.id}: {', '.join(verdict.marks)}" for verdict in analysis.verdicts if verdict.marks)
+    files = artifacts_of(analysis, record)
+    return Findings(in_few_words(analysis), verdict_markdown(analysis), files, marks="; ".join(marked))
 
 
 def search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> str:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from gapctl.analysis.judged import Judged
     from gapctl.ledger import Ledger
 
-MARK: Final = "*"
+MARKS: Final = {"exploratory": "*", "not learned": "!"}
+"""Signs that a narrow column has room for."""
 
 
 def print_sweep(judged: "Judged", ledger: "Ledger", console: "Console") -> None:
@@ -80,14 +81,14 @@ def _table(findings: "Sequence[Finding]", headings: Sequence[str]) -> "Table":
         table.add_column(name, overflow="fold", no_wrap=index > 0, justify="right" if index > 1 else "left")
     for finding in findings:
         sweep, _, _, *numbers = (cell.translate(ASCII) for cell in finding_cells(finding))
-        word = finding.verdict.verdict + (MARK if finding.verdict.exploratory else "")
+        word = finding.verdict.verdict + "".join(MARKS[mark] for mark in finding.verdict.marks)
         table.add_row(Text(sweep), Text(word, style=STYLES[finding.verdict.verdict]), *numbers)
     return table
 
 
 def _footnote(comparison: "Comparison") -> str:
-    marked = any(finding.verdict.exploratory for finding in comparison.findings)
-    return f"{MARK} exploratory" if marked else ""
+    marked = {mark for finding in comparison.findings for mark in finding.verdict.marks}
+    return ", ".join(f"{sign} {mark}" for mark, sign in MARKS.items() if mark in marked)
 
 
 def _print_lines(lines: Sequence[str], console: "Console") -> None:

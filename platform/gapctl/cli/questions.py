@@ -124,6 +124,7 @@ def _ledger_says(judged: "Judged | None") -> dict[str, Any]:
         return {"trials_done": 0, "verdicts": []}
     verdicts = [
         {name: getattr(verdict, name) for name in ("id", "verdict", "exploratory", "seeds")}
+        | {"marks": list(verdict.marks)}
         for verdict in judged.analysis.verdicts
     ]
     return {"trials_done": len(judged.analysis.trials), "verdicts": verdicts}
@@ -188,8 +189,9 @@ def _in_words(judged: "Judged | None") -> str:
     if judged is None:
         return ""
     analysis = judged.analysis
+    from gapctl.report.verdict_note import counted_marks
+
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
     told = [f"{counts[word]} {word}" for word in ("supported", "refuted", "inconclusive") if counts[word]]
-    exploratory = ["exploratory"] if any(verdict.exploratory for verdict in analysis.verdicts) else []
     done = f"{len(analysis.trials)} of {analysis.planned} done"
-    return ", ".join([done, *told, *exploratory])
+    return ", ".join([done, *told, *counted_marks(analysis)])

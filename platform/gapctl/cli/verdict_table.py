@@ -86,12 +86,14 @@ def _explained(verdict: "Verdict", width: int) -> "Text":
     from rich.text import Text
 
     from gapctl.report.effect_words import effect_name
-    from gapctl.report.words import settling
+    from gapctl.report.mark_words import mark_lines
+    from gapctl.report.words import in_brackets, settling
 
     lines = [verdict.claim, f"Effect: {effect_name(verdict).translate(ASCII)}.", verdict.reason]
     if verdict.seeds_needed is not None:
         lines.append(settling(verdict.seeds_needed))
-    mark = " (exploratory)" if verdict.exploratory else ""
+    lines += mark_lines(verdict)
+    mark = in_brackets(verdict.marks)
     said = "".join(f"\n{_indented(line, width)}" for line in lines)
     return Text.assemble("\n", verdict.id, ": ", (verdict.verdict, STYLES[verdict.verdict]), mark, said)
 
@@ -106,4 +108,4 @@ def _numbers(verdict: "Verdict") -> list[str]:
 
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
     interval = f"{low} to {high}" if math.isfinite(verdict.ci.low) else low
-    return [text.translate(ASCII) for text in (estimate, interval, p_value(verdict.p_claim_holm))]
+    return [text.translate(ASCII) for text in (estimate, interval, p_value(verdict.p))]

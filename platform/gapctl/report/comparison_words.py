@@ -7,7 +7,7 @@ from typing import Final
 from gapctl.analysis.agreement import Difference, Shared
 from gapctl.analysis.combined import Combined
 from gapctl.analysis.comparison import Comparison, Finding
-from gapctl.report.words import aligned, confidence, counted, metric_name, p_value
+from gapctl.report.words import aligned, confidence, counted, in_brackets, metric_name, p_value
 
 MOST_VALUES: Final = 12
 _NAMES: Final = {
@@ -43,9 +43,9 @@ def finding_cells(finding: Finding) -> list[str]:
     verdict = finding.verdict
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
-    word = verdict.verdict + (" (exploratory)" if verdict.exploratory else "")
+    word = verdict.verdict + in_brackets(verdict.marks)
     interval = f"{low} to {high}" if known else "too few seeds"
-    return [finding.sweep, finding.effect, word, estimate, interval, p_value(verdict.p_claim_holm), str(verdict.seeds)]
+    return [finding.sweep, finding.effect, word, estimate, interval, p_value(verdict.p), str(verdict.seeds)]
 
 
 def level_note(comparison: Comparison) -> str:

@@ -9,7 +9,7 @@ from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Verdict
 from gapctl.report.effect_words import effect_name
 from gapctl.report.latex_text import typeset
-from gapctl.report.words import aligned, capital, confidence, counted, p_value
+from gapctl.report.words import aligned, capital, confidence, counted, in_brackets, p_value
 
 _WORDS: Final = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
 COLUMNS: Final = f"{_WORDS % 0.23}{_WORDS % 0.22}{_WORDS % 0.20}rr{_WORDS % 0.14}"
@@ -62,9 +62,9 @@ def _caption(judged: Judged, declared: str) -> str:
 def _cells(verdict: Verdict) -> list[str]:
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
-    word = verdict.verdict + (" (exploratory)" if verdict.exploratory else "")
+    word = verdict.verdict + in_brackets(verdict.marks)
     numbers = f"{estimate} ({low} to {high})" if known else f"{estimate} (too few seeds)"
-    texts = [verdict.claim, effect_name(verdict), numbers, p_value(verdict.p_claim_holm), str(verdict.seeds), word]
+    texts = [verdict.claim, effect_name(verdict), numbers, p_value(verdict.p), str(verdict.seeds), word]
     return [typeset(text) for text in texts]
 
 

@@ -19,6 +19,7 @@ from gapctl.report.comparison_words import (
 )
 from gapctl.report.effect_words import effect_name
 from gapctl.report.figures import Picture, pictures
+from gapctl.report.mark_words import mark_lines
 from gapctl.report.markdown_text import block, code, plain, table
 from gapctl.report.run_facts import Fact, run_facts
 from gapctl.report.run_record import read_record
@@ -30,6 +31,7 @@ from gapctl.report.words import (
     capital,
     confidence,
     counted,
+    in_brackets,
     number,
     p_value,
     settling,
@@ -119,16 +121,17 @@ def _verdicts(analysis: Analysis) -> list[str]:
 
 def _verdict_cells(verdict: Verdict) -> list[str]:
     estimate, low, high = aligned([verdict.estimate, *verdict.ci])
-    word = f"{SYMBOLS[verdict.verdict]} **{verdict.verdict}**" + (" (exploratory)" if verdict.exploratory else "")
+    word = f"{SYMBOLS[verdict.verdict]} **{verdict.verdict}**" + in_brackets(verdict.marks)
     effect = plain(effect_name(verdict))
     interval = f"{low} to {high}" if low != high else low
-    return [word, plain(verdict.claim), effect, estimate, interval, p_value(verdict.p_claim_holm), str(verdict.seeds)]
+    return [word, plain(verdict.claim), effect, estimate, interval, p_value(verdict.p), str(verdict.seeds)]
 
 
 def _reason(verdict: Verdict) -> str:
     needed = f" {settling(verdict.seeds_needed)}" if verdict.seeds_needed else ""
     declared = f"{verdict.direction}, smallest effect {as_declared(verdict.smallest_effect)}"
-    return f"* {code(verdict.id)} ({plain(verdict.test)}, {plain(declared)}): {plain(verdict.reason)}{needed}"
+    marks = "".join(f" {plain(line)}" for line in mark_lines(verdict))
+    return f"* {code(verdict.id)} ({plain(verdict.test)}, {plain(declared)}): {plain(verdict.reason)}{needed}{marks}"
 
 
 def _figure(picture: Picture, folder: str) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.report.effect_words import effect_name, interval_words
 from gapctl.report.rows import finite
-from gapctl.report.words import capital, confidence
+from gapctl.report.words import capital, confidence, in_brackets
 from gapctl_charts.data import Drawing
 from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH, Figure, figure
 from gapctl_charts.forest import Headed, forest_chart
@@ -37,7 +37,7 @@ def forest_figure(analysis: Analysis, look: Look) -> Figure | None:
 
 
 def _headed(verdict: Verdict, alpha: float, look: Look) -> Headed:
-    heading = f"{verdict.verdict.upper()}{' (exploratory)' if verdict.exploratory else ''}: {verdict.id}"
+    heading = f"{verdict.verdict.upper()}{in_brackets(verdict.marks)}: {verdict.id}"
     lines = [line for text in (verdict.claim, interval_words(verdict, alpha)) for line in wrap(text, LINE_LENGTH)]
     return Headed(wrap(heading, BOLD_LENGTH), lines, _strip(verdict, look))
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from gapctl.analysis.results import Analysis, Finding, Interval, Verdict
 from gapctl.report.effect_words import effect_of, effect_unit, levels_words
+from gapctl.report.mark_words import mark_lines
 from gapctl.report.markup import Html, element, facts, fill, joined
 from gapctl.report.words import NOT_KNOWN, aligned, as_declared, capital, confidence, number, p_value, settling
 from gapctl_charts.factor import plain
@@ -33,9 +34,9 @@ def verdict_cards(analysis: Analysis, strips: Mapping[str, Figure]) -> Html:
     return joined(_card(verdict, analysis.alpha, strips.get(verdict.id)) for verdict in analysis.verdicts)
 
 
-def _exploratory_mark(verdict: Verdict) -> Html:
-    """A word that no reader overlooks, where a verdict does not confirm."""
-    return element("span", "EXPLORATORY", class_="mark") if verdict.exploratory else Html("")
+def _marks(verdict: Verdict) -> Html:
+    """Words that no reader overlooks."""
+    return joined((element("span", mark.upper(), class_="mark") for mark in verdict.marks), "")
 
 
 def _card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
@@ -44,16 +45,17 @@ def _card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
         "verdict",
         finding=verdict.verdict,
         symbol=SYMBOLS[verdict.verdict],
-        mark=_exploratory_mark(verdict),
+        mark=_marks(verdict),
         claim=verdict.claim,
         reason=_reason(verdict),
+        notes=joined((element("p", line, class_="reason") for line in mark_lines(verdict)), ""),
         effect_name=capital(effect_of(verdict)),
         estimate=estimate,
         effect_unit=effect_unit(verdict),
         confidence=confidence(alpha),
         interval=" to ".join(interval) if all(map(math.isfinite, verdict.ci)) else "too few seeds",
         standardised=_standardised(verdict),
-        p_holm=p_value(verdict.p_claim_holm),
+        p=p_value(verdict.p),
         smallest_effect=as_declared(verdict.smallest_effect),
         strip=Html("") if strip is None else element("div", "", class_="strip chart", data_chart=strip.name),
         details=facts(_details(verdict, alpha)),
@@ -81,7 +83,8 @@ def _details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
         **({"levels compared": levels_words(verdict.between[::-1])} if verdict.between else {}),
         **({"only trainings with": _held(verdict)} if verdict.where else {}),
         **_mediated(verdict),
-        "p before Holm": p_value(verdict.p),
+        "p before Holm": p_value(verdict.p_claim),
+        "p of the direction alone": p_value(verdict.p_direction),
         f"bootstrap {confidence(alpha)} interval": bootstrap,
         "paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}",
         "id": element("code", verdict.id),

@@ -115,6 +115,11 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def in_brackets(marks: Sequence[str]) -> str:
+    """A verdict's marks as they follow its word: ` (exploratory, not learned)`; nothing where it has none."""
+    return f" ({', '.join(marks)})" if marks else ""
+
+
 def confidence(alpha: float) -> str:
     """`95 %` for an alpha of 0.05."""
     return f"{100 * (1 - alpha):.4g} %"

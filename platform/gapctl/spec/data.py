@@ -10,6 +10,15 @@ from gapctl.spec.address import NO_PASSWORD, Address
 from gapctl.spec.frozen import Frozen, WrongValueError
 
 FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
+FACTOR_VALUES: Final[Mapping[str, int]] = {
+    "digit": 10,
+    "thickness": 3,
+    "swelling": 2,
+    "fracture": 2,
+    "scale": 2,
+    "colour": 7,
+}
+"""How many values each factor of a MAD image has, which makes the chance of guessing one."""
 Keep = Literal[
     "full",
     "half",

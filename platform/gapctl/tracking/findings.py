@@ -11,17 +11,22 @@ from gapctl.spec.load import Sweep
 REPORT: Final = "report.html"
 NOTE: Final = "mlflow.note.content"
 VERDICTS: Final = "gapctl.verdicts"
+MARKS: Final = "gapctl.marks"
 LONGEST_NOTE: Final = 7_900
 """MLflow cuts a tag's text after 8,000 characters, whatever it cuts through."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """`verdicts` in a few words, `table` of them in Markdown, and files by name, the report among them."""
+    """`verdicts` in a few words, `table` of them in Markdown, and files by name, the report among them.
+
+    `marks` name the verdicts that carry any: `slope: not learned; difference: exploratory, not learned`.
+    """
 
     verdicts: str
     table: str
     files: Mapping[str, bytes] = field(default_factory=dict)
+    marks: str = ""
 
 
 def sweep_note(sweep: Sweep, findings: Findings | None, report: str, curves: str) -> str:

@@ -22,7 +22,7 @@ from gapctl.tracking.description import (
     trial_tags,
 )
 from gapctl.tracking.experiment import experiment_of
-from gapctl.tracking.findings import NOTE, REPORT, VERDICTS, Findings, sweep_note
+from gapctl.tracking.findings import LONGEST_NOTE, MARKS, NOTE, REPORT, VERDICTS, Findings, sweep_note
 from gapctl.tracking.logged_model import RunPlace, make_model, weights_address
 from gapctl.tracking.mirror import Mirror
 from gapctl.tracking.page import curves_address, file_address
@@ -85,7 +85,10 @@ class Projection:
         parent.put(findings.files)
         report = file_address(self.experiment_id, parent.run_id, REPORT)
         note = sweep_note(self._plan.sweep, findings, report, curves_address(self.experiment_id))
-        parent.describe({VERDICTS: findings.verdicts, NOTE: note})
+        if not findings.marks:
+            parent.untag(MARKS)
+        marks = {MARKS: findings.marks[:LONGEST_NOTE]} if findings.marks else {}
+        parent.describe({VERDICTS: findings.verdicts, NOTE: note, **marks})
 
     def note(self) -> None:
         """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
