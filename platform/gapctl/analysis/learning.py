@@ -103,14 +103,19 @@ def _arm_checks(
     first = trials[0]
     looked = [(trial, *_whose_weights(trial, trainings)) for trial in trials]
     config = looked[0][2].config
-    steps = config.train.samples // config.train.batch_size
     for name in (LOSS, OBJECT, *_named_always(config)):
         looks = [_look(name, trial.seed, of.config, metrics.get(of.id), after) for trial, after, of in looked]
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
         reason = _failed_words(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar
         yield ArmCheck(
-            arm_of(first), dict(first.factors), name, seeds, tuple(look.seed for look in failed), reason, steps
+            arm_of(first),
+            dict(first.factors),
+            name,
+            seeds,
+            tuple(look.seed for look in failed),
+            reason,
+            config.train.steps,
         )
 
 

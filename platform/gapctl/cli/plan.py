@@ -81,13 +81,17 @@ def _planned(plan: "Plan", runs: str) -> Planned:
 
 
 def _document(planned: Planned) -> dict[str, Any]:
+    from gapctl.plan.few_steps import few_steps
+
     trials, preparations = (
         [_entry(trial, planned) for trial in listed] for listed in (planned.plan.trials, planned.plan.preparations)
     )
     left = {f"left_{name}": value for name, value in asdict(planned.left).items()}
     limits = {"beyond_limits": list(planned.beyond)} if planned.beyond else {}
+    few = few_steps(planned.plan)
+    steps = {"few_steps": few} if few else {}
     disks = {"disks": [room._asdict() for room in planned.rooms]}
-    totals = {**asdict(planned.cost), "finished": len(planned.finished), **left, **disks, **limits}
+    totals = {**asdict(planned.cost), "finished": len(planned.finished), **left, **disks, **limits, **steps}
     return {"trials": trials, "totals": totals, **({"preparations": preparations} if preparations else {})}
 
 
@@ -98,12 +102,14 @@ def _entry(trial: "Trial", planned: Planned) -> dict[str, Any]:
         "seed": trial.seed,
         "factors": dict(trial.factors),
         "config": trial.config.model_dump(mode="json"),
+        "steps": trial.config.train.steps,
         "finished": trial.id in planned.finished,
     }
 
 
 def _print(planned: Planned) -> None:
     from gapctl.cli.terminal import plain_console
+    from gapctl.plan.few_steps import few_steps
     from gapctl.plan.packs import packed
     from gapctl.plan.reach import out_of_reach
 
@@ -113,7 +119,7 @@ def _print(planned: Planned) -> None:
     console.print(f"{planned.cost.trials} trials, {costs_words(planned.cost)}")
     if planned.finished:
         console.print(_left(planned))
-    for line in (*planned.beyond, *(f"disk: {room.state}" for room in planned.rooms)):
+    for line in (*few_steps(plan), *planned.beyond, *(f"disk: {room.state}" for room in planned.rooms)):
         console.print(line)
     if (most := plan.sweep.spec.resources.pack) > 1:
         count = len(packed(plan.trials, most))
@@ -131,11 +137,13 @@ def _print_trials(planned: Planned, console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    columns = ["trial", "treatment", "samples", *(["state"] if planned.finished else [])]
+    columns = ["trial", "treatment", "samples", "steps", *(["state"] if planned.finished else [])]
     table = Table(*columns, box=None, pad_edge=False)
     for trial in planned.plan.trainings:
         state = ["finished" if trial.id in planned.finished else ""] if planned.finished else []
-        table.add_row(trial.id, Text(trial.label), f"{trial.config.train.samples:,}", *state)
+        table.add_row(
+            trial.id, Text(trial.label), f"{trial.config.train.samples:,}", f"{trial.config.train.steps:,}", *state
+        )
     console.print(table)
 
 

@@ -122,6 +122,16 @@ class Train(Frozen):
             raise ValueError(f"batch_size ({self.batch_size}) cannot be cut into {self.micro_batches} micro_batches")
         return self
 
+    @property
+    def steps(self) -> int:
+        """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
+        return self.samples // self.batch_size
+
+    @property
+    def warmup_steps(self) -> int:
+        """The steps over which the learning rate rises."""
+        return round(self.warmup * self.steps)
+
 
 class Evaluate(Frozen):
     """How often (in training samples) and on how many held-out pairs a trial is measured.

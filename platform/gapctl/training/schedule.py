@@ -15,13 +15,13 @@ def mismatched_steps(train: Train) -> int:
 
 def total_steps(train: Train) -> int:
     """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
-    return train.samples // train.batch_size
+    return train.steps
 
 
 def learning_rate(train: Train, step: int) -> float:
     """The rate of the 0-based `step`; a pure function, so a resumed training needs no scheduler state."""
     steps = total_steps(train)
-    warmup = round(train.warmup * steps)
+    warmup = train.warmup_steps
     if step < warmup:
         return train.lr * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
