@@ -7,12 +7,15 @@ from gapctl.analysis.declared import declared_otherwise
 from gapctl.analysis.design import deviation
 from gapctl.analysis.holm import holm
 from gapctl.analysis.learning import failed_checks
+from gapctl.analysis.lineage import beside, recalled_first
 from gapctl.analysis.measured import measure
 from gapctl.analysis.remaining import remaining
-from gapctl.analysis.results import Analysis, Verdict
+from gapctl.analysis.results import Analysis, FirstQuestion, Verdict
 from gapctl.analysis.table import Tables, read_tables
 from gapctl.analysis.verdict import verdict
-from gapctl.ledger import Declaration, Ledger
+from gapctl.errors import GapctlError
+from gapctl.ledger import Ledger
+from gapctl.ledger.declaring import scale_name
 from gapctl.plan.as_typed import DEFAULT_RUNS
 from gapctl.plan.trials import Plan
 from gapctl.spec.hypotheses import named_by
@@ -23,12 +26,13 @@ def analyze(plan: Plan, ledger: Ledger) -> Analysis:
 
     Raises WorkError where the ledger cannot be read or the sweep's declaration is damaged.
     """
-    declaration = ledger.declaration(plan.sweep.spec.name)
-    return analysis_of(plan, read_tables(plan, ledger), declaration, ledger.root)
+    return analysis_of(plan, read_tables(plan, ledger), ledger)
 
 
-def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None, runs: str = DEFAULT_RUNS) -> Analysis:
-    """The same from trials that were read already; `runs` is where the command that trains the rest should look."""
+def analysis_of(plan: Plan, tables: Tables, ledger: Ledger, *, with_first: bool = True) -> Analysis:
+    """The same from trials that were read already; `with_first` also judges the question that the sweep asks again."""
+    runs, declaration = ledger.root, ledger.declaration(plan.sweep.spec.name)
+    first = first_question(plan, ledger) if with_first else None
     sweep, spec = plan.sweep, plan.sweep.spec
     declared = declaration.declared_sha256 if declaration else None
     departed = deviation(plan, declaration)
@@ -42,7 +46,7 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None, run
         hypotheses_sha256=sweep.hypotheses_sha256,
         declared_sha256=declared,
         factors=tuple(spec.vary),
-        verdicts=verdicts(plan, tables, not confirms, runs),
+        verdicts=tuple(beside(first, one) for one in verdicts(plan, tables, not confirms, runs)),
         trials=tables.trials,
         curves=curves(tables.trials, spec.vary, spec.alpha),
         history=tables.history,
@@ -50,8 +54,28 @@ def analysis_of(plan: Plan, tables: Tables, declaration: Declaration | None, run
         deviation=departed,
         provenance=tables.provenance,
         learning=tables.learning,
+        first_question=first,
         declared=None if confirms or declaration is None else declared_otherwise(plan, declaration, runs),
     )
+
+
+def first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
+    """The question that the plan's sweep asks again with its answers, as this ledger declared and trained it.
+
+    None where the sweep asks nothing again; a note where the ledger cannot answer.
+    """
+    asked = plan.sweep.spec.asks_again
+    if asked is None:
+        return None
+    try:
+        first = recalled_first(plan, ledger)
+        tables = read_tables(first, ledger, with_history=False)
+    except GapctlError as error:
+        return FirstQuestion(asked, note=str(error))
+    name = f"{first.sweep.spec.name} ({scale_name(first)})"
+    if tables.trials.is_empty():
+        return FirstQuestion(asked, name, note=f"{ledger.root} has no finished training of {name}")
+    return FirstQuestion(asked, name, analysis_of(first, tables, ledger, with_first=False).verdicts)
 
 
 def verdicts(plan: Plan, tables: Tables, exploratory: bool, runs: str = DEFAULT_RUNS) -> tuple[Verdict, ...]:
@@ -72,6 +96,7 @@ def verdicts(plan: Plan, tables: Tables, exploratory: bool, runs: str = DEFAULT_
                 spec.alpha,
                 left,
                 exploratory=exploratory or not item.complete,
+                redesigned=spec.asks_again is not None,
                 not_learned=failed_checks(
                     tables.learning, item.cells, item.hypothesis.where, named_by(item.hypothesis)
                 ),

@@ -28,6 +28,33 @@ class Interval(NamedTuple):
 UNKNOWN: Final = Interval(math.nan, math.nan)
 
 
+class FirstAnswer(NamedTuple):
+    """What the question that this one replaces was answered; fields as `Verdict` has them."""
+
+    sweep: str
+    id: str
+    claim: str
+    verdict: Finding
+    estimate: float
+    ci: Interval
+    p: float
+    replicates: int
+    marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FirstQuestion:
+    """The question that a sweep asks again: `asked` is its name there, `sweep` its name in this ledger with its scale.
+
+    `note` says why there are no answers.
+    """
+
+    asked: str
+    sweep: str = ""
+    answers: tuple["Verdict", ...] = ()
+    note: str | None = None
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One hypothesis against what was measured; NaN, None or nothing stands for what a test does not have.
@@ -41,6 +68,7 @@ class Verdict:
     `p_claim` is the same before Holm. `p_direction` is of the declared direction alone, by `p_test`, after Holm.
     `p_permutation` assumes no distribution. `replicates` counts the effects that the estimate is a mean of, `seeds` the
     paired seeds behind them, `trials` the trainings used. `refuted_as` says where a refuted verdict's interval lies.
+    `redesigned` says that the sweep asks again what had been answered, `first_answer` what that answer was.
     `not_learned` are the checks of learning that arms compared failed (`learning.py`). `seeds_needed` is how many
     seeds in all would probably settle it, None where it is settled or where no number would. `reason` is one sentence.
     A mediation has the treatment's effect with the mediator free and fixed, and the share that it carries.
@@ -86,11 +114,17 @@ class Verdict:
     replicates: int = 0
     refuted_as: RefutedAs | None = None
     not_learned: tuple[ArmCheck, ...] = ()
+    redesigned: bool = False
+    first_answer: FirstAnswer | None = None
 
     @property
     def marks(self) -> tuple[str, ...]:
         """What must stand beside the verdict wherever it is shown."""
-        marks = {"exploratory": self.exploratory, "not learned": bool(self.not_learned)}
+        marks = {
+            "exploratory": self.exploratory,
+            "redesigned": self.redesigned,
+            "not learned": bool(self.not_learned),
+        }
         return tuple(mark for mark, stands in marks.items() if stands)
 
 
@@ -105,7 +139,8 @@ class Analysis:
     factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
     first trial, which makes verdicts exploratory. `provenance`: a row per finished trial, what it was computed from
     and on, as `provenance.py` describes it. `learning`: what each check of learning found of each arm. `history` has no
-    rows where nobody asked for it. `declared` is what was declared where that is not what is judged, as far as the
+    rows where nobody asked for it. `first_question` is
+    what the sweep asks again. `declared` is what was declared where that is not what is judged, as far as the
     ledger kept it.
     """
 
@@ -126,3 +161,4 @@ class Analysis:
     provenance: pl.DataFrame = field(default_factory=pl.DataFrame)
     declared: Declared | None = None
     learning: tuple[ArmCheck, ...] = ()
+    first_question: FirstQuestion | None = None

@@ -23,6 +23,7 @@ def verdict(
     remaining: Remaining,
     *,
     exploratory: bool,
+    redesigned: bool = False,
     not_learned: tuple[ArmCheck, ...] = (),
 ) -> Verdict:
     """Applies the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
@@ -49,6 +50,7 @@ def verdict(
         p_direction=p.p,
         replicates=len(found.effects_S),
         refuted_as=refuted_as(found.ci, smallest, direction, found.rounding) if outcome == "refuted" else None,
+        redesigned=redesigned,
         not_learned=not_learned,
         source=hypothesis.source,
         where=dict(hypothesis.where),

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gapctl.analysis.comparison import Comparison, Finding
     from gapctl.analysis.declared import Declared
     from gapctl.analysis.judged import Judged
-    from gapctl.analysis.results import Analysis, Verdict
+    from gapctl.analysis.results import Analysis, FirstQuestion, Verdict
     from gapctl.ledger.search_record import SearchRecord
 
 
@@ -23,6 +23,7 @@ def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
         "trials_planned": analysis.planned,
         "damaged": damaged,
         "declared": None if analysis.declared is None else _declared(analysis.declared),
+        "first_question": None if analysis.first_question is None else _first_question(analysis.first_question),
         "learning": [vars(check) for check in analysis.learning],
     }
     return {name: _plain(value) for name, value in found.items()}
@@ -52,7 +53,12 @@ def search_document(record: "SearchRecord") -> dict[str, Any]:
 
 def _verdict(verdict: "Verdict") -> dict[str, Any]:
     not_learned = [vars(check) for check in verdict.not_learned]
-    return {**vars(verdict), "marks": list(verdict.marks), "not_learned": not_learned}
+    first = None if verdict.first_answer is None else verdict.first_answer._asdict()
+    return {**vars(verdict), "marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first}
+
+
+def _first_question(first: "FirstQuestion") -> dict[str, Any]:
+    return {**vars(first), "answers": [_verdict(one) for one in first.answers]}
 
 
 def _declared(declared: "Declared") -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gapctl.analysis.judged import Judged
     from gapctl.ledger import Ledger
 
-MARKS: Final = {"exploratory": "*", "not learned": "!"}
+MARKS: Final = {"exploratory": "*", "redesigned": "'", "not learned": "!"}
 """Signs that a narrow column has room for."""
 
 

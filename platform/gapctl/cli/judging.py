@@ -157,8 +157,7 @@ def _judged(plan: "Plan", ledger: "Ledger", *, with_history: bool) -> "Judged":
     tables = read_tables(plan, ledger, with_history=with_history)
     if tables.trials.is_empty():
         raise _nothing(plan, ledger, tables.damaged)
-    declaration = ledger.declaration(plan.sweep.spec.name)
-    return Judged(plan, analysis_of(plan, tables, declaration, ledger.root), tables.damaged)
+    return Judged(plan, analysis_of(plan, tables, ledger), tables.damaged)
 
 
 def _nothing(plan: "Plan", ledger: "Ledger", damaged: Sequence[str]) -> GapctlError:

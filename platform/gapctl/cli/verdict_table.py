@@ -22,6 +22,8 @@ def print_verdicts(analysis: "Analysis", console: "Console") -> None:
     """Prints question, verdicts, reasons, and whether the hypotheses were declared in time."""
     from rich.text import Text
 
+    from gapctl.report.mark_words import redesign_lines
+
     scale = f", scale {analysis.scale}" if analysis.scale else ""
     console.print(Text(f"{analysis.sweep}{scale}: {analysis.question}"))
     if analysis.verdicts:
@@ -34,6 +36,8 @@ def print_verdicts(analysis: "Analysis", console: "Console") -> None:
         console.print(Text(f"\n{declared_when(analysis)}"))
     if analysis.declared is not None and analysis.declared.command is not None:
         console.print(Text(f"what was declared: {analysis.declared.command}"), soft_wrap=True)
+    for line in redesign_lines(analysis):
+        console.print(Text(line.translate(ASCII)))
     console.print(Text(f"{len(analysis.trials)} of {analysis.planned} trainings done"))
 
 
@@ -92,7 +96,7 @@ def _explained(verdict: "Verdict", width: int) -> "Text":
     lines = [verdict.claim, f"Effect: {effect_name(verdict).translate(ASCII)}.", verdict.reason]
     if verdict.seeds_needed is not None:
         lines.append(settling(verdict.seeds_needed))
-    lines += mark_lines(verdict)
+    lines += [line.translate(ASCII) for line in mark_lines(verdict)]
     mark = in_brackets(verdict.marks)
     said = "".join(f"\n{_indented(line, width)}" for line in lines)
     return Text.assemble("\n", verdict.id, ": ", (verdict.verdict, STYLES[verdict.verdict]), mark, said)

@@ -21,8 +21,8 @@ def few_steps(plan: Plan) -> list[str]:
         if reason := _too_few(trial):
             by_words.setdefault((trial.config.train.steps, reason), []).append(trial)
     return [
-        f"few steps: {steps:,} in {_which(trials, len(plan.trainings))}, {reason}; models that learn nothing have their "
-        "verdicts marked *not learned*"
+        f"few steps: {steps:,} in {_which(trials, len(plan.trainings))}, {reason}; verdicts on models that learn "
+        "nothing are marked *not learned*"
         for (steps, reason), trials in by_words.items()
     ]
 

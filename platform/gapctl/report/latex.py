@@ -9,6 +9,7 @@ from gapctl.analysis.judged import Judged
 from gapctl.analysis.results import Verdict
 from gapctl.report.effect_words import effect_name
 from gapctl.report.latex_text import typeset
+from gapctl.report.mark_words import mark_lines, redesign_lines
 from gapctl.report.words import aligned, capital, confidence, counted, in_brackets, p_value
 
 _WORDS: Final = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
@@ -56,7 +57,15 @@ def _caption(judged: Judged, declared: str) -> str:
         rf"Sweep {typeset(judged.name)}: {done} of {planned} trainings, {seeds}, "
         rf"$\alpha = {analysis.alpha:g}$, Holm's correction over {family}. "
         f"{typeset(capital(declared))}."
+        f"{''.join(f' {typeset(line)}' for line in _notes(judged))}"
     )
+
+
+def _notes(judged: Judged) -> list[str]:
+    """What a reader of the table alone must know of its marks."""
+    analysis = judged.analysis
+    named = (f"{one.claim.rstrip('.')}: {line}" for one in analysis.verdicts for line in mark_lines(one))
+    return [*redesign_lines(analysis), *named]
 
 
 def _cells(verdict: Verdict) -> list[str]:

@@ -19,7 +19,7 @@ from gapctl.report.comparison_words import (
 )
 from gapctl.report.effect_words import effect_name
 from gapctl.report.figures import Picture, pictures
-from gapctl.report.mark_words import mark_lines
+from gapctl.report.mark_words import mark_lines, redesign_lines
 from gapctl.report.markdown_text import block, code, plain, table
 from gapctl.report.run_facts import Fact, run_facts
 from gapctl.report.run_record import read_record
@@ -88,6 +88,7 @@ def _sweep(
     mark, analysis = "#" * level, judged.analysis
     return [
         f"gapctl, sweep {plain(judged.name)}. {plain(capital(declared))}.",
+        *map(plain, redesign_lines(analysis)),
         *_bullets(judged.damaged),
         f"{mark} Verdicts",
         *_verdicts(analysis),

@@ -5,6 +5,7 @@ from collections import Counter
 import polars as pl
 
 from gapctl.analysis.results import Analysis
+from gapctl.report.mark_words import redesign_lines
 from gapctl.report.markup import Html, element, joined
 from gapctl.report.run_record import RunRecord
 from gapctl.report.trial_table import main_metrics
@@ -34,6 +35,7 @@ def notices(analysis: Analysis, record: RunRecord) -> Html:
     return joined(
         [
             *declared,
+            *(_alert("REDESIGNED", line) for line in redesign_lines(analysis)),
             *_as_declared(analysis),
             *_incomplete(analysis, record),
             *_one_seed(analysis),

@@ -6,7 +6,7 @@ from typing import Final
 
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.report.effect_words import effect_name
-from gapctl.report.mark_words import mark_lines
+from gapctl.report.mark_words import mark_lines, redesign_lines
 from gapctl.report.words import aligned, confidence, in_brackets, p_value
 
 ORDER: Final = ("supported", "refuted", "inconclusive")
@@ -32,6 +32,7 @@ def verdict_markdown(analysis: Analysis) -> str:
     rows = [head, "|:--|:--|:--|--:|--:|--:|--:|", *(_row(verdict) for verdict in analysis.verdicts)]
     done = f"{len(analysis.trials)} of {analysis.planned} trainings done."
     marks = [f"* `{verdict.id}`: {_cell(line)}" for verdict in analysis.verdicts for line in mark_lines(verdict)]
+    marks = [*(f"* {_cell(line)}" for line in redesign_lines(analysis)), *marks]
     return "\n".join([*rows, "", *marks, *([""] if marks else []), done] if analysis.verdicts else [done])
 
 

@@ -6,7 +6,7 @@ from gapctl.spec.added_later import lasting
 from gapctl.spec.canonical import sha256_of
 from gapctl.spec.sweep import SweepFile
 
-_NOT_ASKED: Final = ("resources", "tracking", "limits", "scales", "default_scale")
+_NOT_ASKED: Final = ("asks_again", "resources", "tracking", "limits", "scales", "default_scale")
 
 
 def spec_sha256(spec: SweepFile) -> str:

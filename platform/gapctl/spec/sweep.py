@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gapctl.spec.added_later import AddedLater
 from gapctl.spec.frozen import Frozen
-from gapctl.spec.hypotheses import Hypothesis, Slug
+from gapctl.spec.hypotheses import SLUG, Hypothesis, Slug
 from gapctl.spec.hypotheses import Level as Level
 from gapctl.spec.paths import leaf_values
 from gapctl.spec.problem import show
@@ -17,6 +18,7 @@ from gapctl.spec.trial import TrialConfig
 
 SCALE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 LONGEST_SCALE_NAME: Final = 80
+HYPOTHESES_HASH: Final = r"^[0-9a-f]{8,64}$"
 
 
 def _scale_name(name: str) -> str:
@@ -37,6 +39,27 @@ Changes = Annotated[dict[str, Level], BeforeValidator(_by_dotted_path)]
 
 ScaleName = Annotated[str, AfterValidator(_scale_name)]
 """Checked by a function, not by a pattern, so that its schema leaves room for what a scale may hold."""
+
+
+def _first_question(asked: str) -> str:
+    """A sweep's name and what tells its question from others of that name, as it is; raises ValueError else."""
+    name, _, when = asked.partition("@")
+    if re.fullmatch(SLUG, name) and (re.fullmatch(HYPOTHESES_HASH, when) or _is_date(when)):
+        return asked
+    raise ValueError(
+        f"found {show(asked)}; expected the sweep that it replaces and the day it was asked, or the beginning of its "
+        "hypotheses' sha256: object_attribute@2026-11-25, or object_attribute@0123456789ab"
+    )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+FirstQuestionName = Annotated[str, AfterValidator(_first_question)]
 
 
 class Resources(Frozen):
@@ -92,10 +115,14 @@ class SweepFile(Frozen):
 
     Trials are replicated over `seeds` seeds from `first_seed` on: a question that is asked anew begins where the
     trainings that it was asked of end.
+
+    `asks_again` names the question that this one replaces, whose answer had been seen: its sweep, and the day it was
+    asked or its hypotheses' hash. Verdicts are then marked *redesigned*.
     """
 
     name: Slug
     question: Annotated[str, Field(min_length=1)]
+    asks_again: Annotated[FirstQuestionName | None, AddedLater(before=None)] = None
     base: TrialConfig
     treatments: Annotated[dict[Slug, dict[str, Changes]], AddedLater(before={})] = Field(default_factory=dict)
     vary: dict[str, Annotated[list[Level], Field(min_length=1)]] = Field(

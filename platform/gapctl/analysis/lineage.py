@@ -1,0 +1,67 @@
+"""The question that a sweep asks again, as the ledger keeps it, and its answers beside the new ones."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from gapctl.analysis.results import FirstAnswer, FirstQuestion, Verdict
+from gapctl.errors import InputError
+from gapctl.ledger import Declaration, Ledger
+from gapctl.ledger.declaring import scale_name
+from gapctl.ledger.recall import recalled, recalled_as_declared
+from gapctl.plan.trials import Plan
+
+
+def recalled_first(plan: Plan, ledger: Ledger) -> Plan:
+    """The plan of the question that this plan's sweep asks again, as it was declared where that was kept.
+
+    It has the scale of this plan where it was asked at that, or the only scale that it was asked at.
+    Raises InputError, or WorkError for a damaged ledger, which say why the ledger has no such plan.
+    """
+    asked = str(plan.sweep.spec.asks_again)
+    name, _, when = asked.partition("@")
+    declaration = ledger.declaration(name)
+    if declaration is None:
+        raise InputError(f"{ledger.root} holds no sweep {name}")
+    first = _recalled(declaration, _scale(plan, declaration, ledger), ledger.declaration_path(name))
+    found = first.sweep.hypotheses_sha256
+    if "-" not in when and not found.startswith(when):
+        raise InputError(f"{name} in {ledger.root} has the hypotheses {found[: len(when)]}, not {when}")
+    if found == plan.sweep.hypotheses_sha256:
+        raise InputError(f"{name} in {ledger.root} asks the same as this sweep, with the same hypotheses")
+    return first
+
+
+def _scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
+    scales = list(declaration.trials)
+    if scale_name(plan) in scales:
+        return scale_name(plan)
+    if len(scales) == 1:
+        return scales[0]
+    raise InputError(f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {scale_name(plan)}")
+
+
+def _recalled(declaration: Declaration, scale: str, path: str) -> Plan:
+    recall: Callable[[Declaration, str, str], Plan] = recalled_as_declared
+    try:
+        return recall(declaration, scale, path)
+    except InputError:
+        return recalled(declaration, scale, path)
+
+
+def beside(first: FirstQuestion | None, verdict: Verdict) -> Verdict:
+    """The verdict with the first answer to its hypothesis: that of the same id, else the only one to the same test of
+    the same response by the same factor."""
+    if first is None:
+        return verdict
+    same = [one for one in first.answers if one.id == verdict.id]
+    alike = [one for one in first.answers if _asks(one) == _asks(verdict)]
+    found = same or (alike if len(alike) == 1 else [])
+    return replace(verdict, first_answer=_answer(first.sweep, found[0])) if found else verdict
+
+
+def _asks(verdict: Verdict) -> tuple[str, str, str]:
+    return verdict.test, verdict.response, verdict.factor
+
+
+def _answer(sweep: str, one: Verdict) -> FirstAnswer:
+    return FirstAnswer(sweep, one.id, one.claim, one.verdict, one.estimate, one.ci, one.p, one.replicates, one.marks)
