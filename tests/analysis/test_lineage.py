@@ -1,0 +1,144 @@
+"""A question that replaces another says so, and shows what was answered first where the ledger holds it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from analysis_ledgers import CONTRAST, TREND, falling, fill, sweep_file
+
+from command_line import gapctl
+from gapctl.analysis.analyze import analyze
+from gapctl.analysis.results import Analysis
+from gapctl.cli.context import plan_for
+from gapctl.ledger import Ledger
+from gapctl.plan.trials import Plan
+from gapctl.report.verdict_note import in_few_words, verdict_markdown
+
+AGAIN = "first-try@2026-11-25"
+
+
+def asked(
+    folder: Path, *hypotheses: Mapping[str, Any], name: str, asks_again: str | None = None, first_seed: int = 0
+) -> Path:
+    path = sweep_file(folder, *hypotheses, name=name, first_seed=first_seed)
+    if asks_again is not None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"asks_again": asks_again}, indent=1))
+    return path
+
+
+def answered(folder: Path, path: Path, per_level: float) -> Plan:
+    plan = plan_for(path, None, None)
+    fill(Ledger(str(folder / "runs")), plan, falling(per_level, noise=0.005))
+    return plan
+
+
+def both(folder: Path, *again: Mapping[str, Any], asks_again: str = AGAIN) -> Analysis:
+    """A first question, refuted, and the one that replaces it, supported."""
+    answered(folder, asked(folder, TREND, CONTRAST, name="first-try"), 0.001)
+    second = asked(folder, *(again or (TREND,)), name="again", asks_again=asks_again, first_seed=100)
+    return analyze(answered(folder, second, 0.05), Ledger(str(folder / "runs")))
+
+
+def note(found: Analysis) -> str:
+    assert found.first_question is not None
+    return found.first_question.note or ""
+
+
+def test_a_question_asked_again_is_marked_and_its_first_answer_stands_beside_it(tmp_path: Path) -> None:
+    found = both(tmp_path)
+    (verdict,) = found.verdicts
+
+    assert (verdict.verdict, verdict.marks) == ("supported", ("redesigned",))
+    assert verdict.first_answer is not None
+    assert verdict.first_answer[:2] == ("first-try (base)", "slope")
+    assert (verdict.first_answer.verdict, verdict.first_answer.marks) == ("refuted", ())
+    assert not note(found)
+
+
+def test_an_answer_of_another_id_is_taken_where_only_one_asked_the_same(tmp_path: Path) -> None:
+    (verdict,) = both(tmp_path, {**CONTRAST, "id": "renamed"}).verdicts
+
+    assert verdict.first_answer is not None
+    assert verdict.first_answer.id == "difference"
+
+
+def test_what_was_not_asked_before_has_no_first_answer(tmp_path: Path) -> None:
+    (verdict,) = both(tmp_path, {**CONTRAST, "id": "other", "response": "gap/l2m"}).verdicts
+
+    assert (verdict.marks[-1], verdict.first_answer) == ("redesigned", None)
+
+
+def test_a_hash_must_be_that_of_the_first_hypotheses(tmp_path: Path) -> None:
+    first = plan_for(asked(tmp_path, TREND, CONTRAST, name="first-try"), None, None).sweep.hypotheses_sha256
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.mkdir()
+    wrong.mkdir()
+
+    assert both(right, asks_again=f"first-try@{first[:12]}").verdicts[0].first_answer is not None
+    refused = both(wrong, asks_again="first-try@0123456789ab")
+    assert refused.verdicts[0].marks == ("redesigned",)
+    assert refused.verdicts[0].first_answer is None
+    assert f"has the hypotheses {first[:12]}, not 0123456789ab" in note(refused)
+
+
+def test_a_sweep_that_the_ledger_does_not_hold_is_said_and_the_mark_stays(tmp_path: Path) -> None:
+    found = both(tmp_path, asks_again="elsewhere@2026-11-25")
+
+    assert "holds no sweep elsewhere" in note(found)
+    assert found.verdicts[0].marks == ("redesigned",)
+
+
+def test_a_first_question_without_results_is_said(tmp_path: Path) -> None:
+    runs = Ledger(str(tmp_path / "runs"))
+    runs.declare(plan_for(asked(tmp_path, TREND, name="first-try"), None, None))
+    second = asked(tmp_path, TREND, CONTRAST, name="again", asks_again=AGAIN, first_seed=100)
+
+    assert "no finished training of first-try (base)" in note(analyze(answered(tmp_path, second, 0.05), runs))
+
+
+def test_a_sweep_cannot_be_its_own_first_question(tmp_path: Path) -> None:
+    path = asked(tmp_path, TREND, name="again", asks_again="again@2026-11-25")
+
+    assert "asks the same as this sweep" in note(
+        analyze(answered(tmp_path, path, 0.05), Ledger(str(tmp_path / "runs")))
+    )
+
+
+def test_it_is_shown_wherever_the_verdict_is(tmp_path: Path) -> None:
+    found = both(tmp_path)
+    path, runs = str(tmp_path / "again.yaml"), str(tmp_path / "runs")
+    pages = [tmp_path / f"report.{ending}" for ending in ("html", "md", "tex")]
+    for page in pages:
+        assert gapctl("analyze", path, "--runs", runs, "--out", str(page)).exit_code == 0
+    told = gapctl("analyze", path, "--runs", runs).out
+    document = json.loads(gapctl("analyze", path, "--runs", runs, "--json").out)
+
+    assert "slope: supported (redesigned)" in told
+    for text in (told, *(page.read_text() for page in pages), verdict_markdown(found)):
+        said = " ".join(text.split()).replace("\\", "")
+        assert f"It asks again what {AGAIN} asked; the first answer, of first-try (base): 2 refuted." in said
+        assert "First answer, first-try (base), slope: refuted, " in said
+    assert "REDESIGNED</span>" in pages[0].read_text()
+    assert in_few_words(found) == "1 supported (redesigned)"
+    assert document["verdicts"][0]["first_answer"]["verdict"] == "refuted"
+    assert [one["id"] for one in document["first_question"]["answers"]] == ["slope", "difference"]
+
+
+def test_lineage_changes_no_trial_and_no_hash(tmp_path: Path) -> None:
+    plain = plan_for(asked(tmp_path, TREND, name="again"), None, None)
+    again = plan_for(asked(tmp_path, TREND, name="again", asks_again=AGAIN), None, None)
+
+    assert [trial.id for trial in again.trials] == [trial.id for trial in plain.trials]
+    assert again.sweep.hypotheses_sha256 == plain.sweep.hypotheses_sha256
+    assert again.sweep.spec_sha256 == plain.sweep.spec_sha256
+
+
+@pytest.mark.parametrize("wrong", ["first-try", "first-try@", "@2026-11-25", "first-try@2026-13-40", "a b@2026-11-25"])
+def test_a_name_that_cannot_be_one_is_refused_with_its_place(tmp_path: Path, wrong: str) -> None:
+    answer = gapctl("plan", str(asked(tmp_path, TREND, name="again", asks_again=wrong)))
+
+    assert answer.exit_code == 2
+    assert "asks_again" in answer.err
+    assert "object_attribute@2026-11-25" in answer.err
