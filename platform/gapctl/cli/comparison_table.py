@@ -2,9 +2,9 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from gapctl.cli.verdict_table import ASCII, NARROWEST, STYLES, print_verdicts
+from gapctl.cli.verdict_table import ASCII, NARROWEST, STYLES, footnote, print_verdicts, signs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from gapctl.analysis.comparison import Comparison, Finding
     from gapctl.analysis.judged import Judged
     from gapctl.ledger import Ledger
-
-MARKS: Final = {"exploratory": "*", "redesigned": "'", "not learned": "!"}
-"""Signs that a narrow column has room for."""
 
 
 def print_sweep(judged: "Judged", ledger: "Ledger", console: "Console") -> None:
@@ -65,7 +62,7 @@ def _print_tables(comparisons: "Sequence[Comparison]", console: "Console") -> No
             console.print(Text(f"\n{heading(comparison)}; {effect}".translate(ASCII)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
             console.print(_table(findings, headings(comparison)))
-        notes = [level_note(comparison), _footnote(comparison)]
+        notes = [level_note(comparison), footnote([finding.verdict for finding in comparison.findings])]
         _print_lines([note for note in notes if note], console)
 
 
@@ -81,14 +78,9 @@ def _table(findings: "Sequence[Finding]", headings: Sequence[str]) -> "Table":
         table.add_column(name, overflow="fold", no_wrap=index > 0, justify="right" if index > 1 else "left")
     for finding in findings:
         sweep, _, _, *numbers = (cell.translate(ASCII) for cell in finding_cells(finding))
-        word = finding.verdict.verdict + "".join(MARKS[mark] for mark in finding.verdict.marks)
+        word = finding.verdict.verdict + signs(finding.verdict)
         table.add_row(Text(sweep), Text(word, style=STYLES[finding.verdict.verdict]), *numbers)
     return table
-
-
-def _footnote(comparison: "Comparison") -> str:
-    marked = {mark for finding in comparison.findings for mark in finding.verdict.marks}
-    return ", ".join(f"{sign} {mark}" for mark, sign in MARKS.items() if mark in marked)
 
 
 def _print_lines(lines: Sequence[str], console: "Console") -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 STYLES: Final[dict["Finding", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
 ASCII: Final = str.maketrans({"−": "-", "–": "-", "τ": "tau"})
+SIGNS: Final = {"exploratory": "*", "redesigned": "^", "not learned": "!"}
+"""Marks in a column that has no room for words."""
 HASH_DIGITS = 12
 NARROWEST = 20
 GAP: Final = "  "
@@ -70,6 +72,19 @@ def _print_table(analysis: "Analysis", console: "Console") -> None:
     for name, row, style in zip(names, cells, styles, strict=True):
         start = name.ljust(longest) if beside else f"{name}\n"
         console.print(_row(start, row, columns, style, "bold" if row is header else ""))
+    if note := footnote(analysis.verdicts):
+        console.print(note, highlight=False)
+
+
+def signs(verdict: "Verdict") -> str:
+    """A sign for each mark."""
+    return "".join(SIGNS[mark] for mark in verdict.marks)
+
+
+def footnote(verdicts: Sequence["Verdict"]) -> str:
+    """What the signs of these verdicts mean; nothing where there are none."""
+    marked = {mark for verdict in verdicts for mark in verdict.marks}
+    return ", ".join(f"{sign} {mark}" for mark, sign in SIGNS.items() if mark in marked)
 
 
 def _row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, others: str) -> "Text":
@@ -83,7 +98,7 @@ def _row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, o
 
 
 def _cells(verdict: "Verdict") -> list[str]:
-    return [verdict.verdict, *_numbers(verdict), str(verdict.seeds)]
+    return [f"{verdict.verdict}{signs(verdict)}", *_numbers(verdict), str(verdict.seeds)]
 
 
 def _explained(verdict: "Verdict", width: int) -> "Text":
