@@ -123,7 +123,6 @@ def test_what_is_copied_to_a_node_is_in_every_checkout() -> None:
 
 
 def test_what_the_commands_use_is_copied() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     needed = {
         "requirements.lock",
         "requirements-cluster.lock",
@@ -132,7 +131,6 @@ def test_what_the_commands_use_is_copied() -> None:
         "dashboards",
         "docs/cluster",
         "sweeps",
-        project["project"]["readme"],
     }
 
     assert set(CLUSTER["file_mounts"].values()) == needed

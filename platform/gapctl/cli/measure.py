@@ -67,7 +67,7 @@ def measure_command(
     """Gap, entropy, object bias and quality of embeddings, of a trial, or of any open_clip model.
 
     One of three is measured: `--embeddings`, saved before; `--trial`, a finished training of the ledger; `--model`
-    with `--pretrained` and `--data`, an open_clip model shown image-text shards. docs/measure.md has all formats.
+    with `--pretrained` and `--data`, an open_clip model shown image-text shards.
 
     An .npz archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
     and are normalised here; everything else is whole numbers. Nothing is ever unpickled.
