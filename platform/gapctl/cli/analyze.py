@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from gapctl.plan.trials import Plan
 
 FilesArgument = Annotated[
-    list[Path] | None, typer.Argument(help="Sweep files.", show_default=False, metavar="[FILE]...")
+    list[Path] | None,
+    typer.Argument(help="Sweeps: files, or names such as imbalance.", show_default=False, metavar="[FILE]..."),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every sweep that the ledger keeps, without its files.")]
 DeclaredOption = Annotated[

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def cost_command(
     file: ClusterFileArgument,
-    sweep: Annotated[Path, typer.Option("--sweep", help="The sweep file.", metavar="SWEEP")],
+    sweep: Annotated[
+        Path, typer.Option("--sweep", help="The sweep: a file, or a name such as imbalance.", metavar="SWEEP")
+    ],
     scale: ScaleOption = None,
     overrides: SetOption = None,
     runs: Annotated[

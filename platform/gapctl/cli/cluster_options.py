@@ -29,7 +29,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 def plan_to_size(file: Path, scale: str | None, overrides: Sequence[str] | None) -> "Plan":
     """The trials of a sweep whose data may lie elsewhere: how many and how large, under ids that are not theirs."""
+    from gapctl.cli.context import open_sweep
     from gapctl.plan.make import make_plan
-    from gapctl.spec.load import load_sweep
 
-    return make_plan(load_sweep(file, scale, tuple(overrides or ())), lambda data: data.source)
+    return make_plan(open_sweep(file, scale, overrides), lambda data: data.source)

@@ -18,11 +18,13 @@ def submit_command(
     The sweep file is sent along; data and ledger must lie where all nodes see them. Without a tracking server in the
     file, runs go to MLflow on the head. With --follow the exit code is the sweep's.
     """
+    from gapctl.cli.context import tell_shipped
     from gapctl.cli.terminal import plain_console
     from gapctl.cluster.job import job_of
     from gapctl.cluster.jobs import JobServer
 
     job, console = job_of(file, scale, overrides or [], runs), plain_console()
+    tell_shipped(file, job.file)
     server = JobServer(address)
     job_id = server.submit(job)
     at = "" if server.address == DEFAULT_ADDRESS else f" --address {server.address}"

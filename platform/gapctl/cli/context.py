@@ -3,19 +3,35 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
 from gapctl.errors import InputError
 from gapctl.plan.make import located, make_plan
 from gapctl.plan.trials import Plan, Trial
 from gapctl.spec.data import Data, MadData, PairData
-from gapctl.spec.load import load_sweep
+from gapctl.spec.load import Sweep, load_sweep
+from gapctl.spec.sweep_files import is_shipped
 
 
 def plan_for(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:
     """Loads a sweep file and lists its trials; raises InputError on wrong input, damaged data files included."""
-    plan = make_plan(load_sweep(file, scale, tuple(overrides or ())), fingerprint_of)
+    plan = make_plan(open_sweep(file, scale, overrides), fingerprint_of)
     _check_folders(plan)
     _check_held_out(plan)
     return plan
+
+
+def open_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Sweep:
+    """Load a sweep by its path or name, and say so where it is one that comes with gapctl."""
+    sweep = load_sweep(file, scale, tuple(overrides or ()))
+    tell_shipped(file, sweep.source.path)
+    return sweep
+
+
+def tell_shipped(typed: Path, read: Path) -> None:
+    """Say on standard error which file was read where a name meant one that comes with gapctl."""
+    if read != typed and is_shipped(read):
+        typer.echo(f"{typed}: the sweep that comes with gapctl, {read}", err=True)
 
 
 def fingerprint_of(data: Data) -> str:

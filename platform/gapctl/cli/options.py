@@ -7,7 +7,14 @@ import typer
 
 DEFAULT_RUNS = "runs"
 
-SweepFileArgument = Annotated[Path, typer.Argument(help="The sweep file.", show_default=False, metavar="FILE")]
+SweepFileArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The sweep: a file, or a name such as imbalance, which is looked for in sweeps/ and in gapctl.",
+        show_default=False,
+        metavar="FILE",
+    ),
+]
 ScaleOption = Annotated[
     str | None, typer.Option("--scale", help="A named recipe of the file; its default_scale if left out.")
 ]

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from gapctl.ledger.search_record import SearchRecord
     from gapctl.plan.scales import Priced
 
-FolderArgument = Annotated[
-    Path | None, typer.Argument(help="Their folder; the shipped one if left out.", show_default=False, metavar="FOLDER")
+PlaceArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Their folder, or one sweep; sweeps/ if left out, or gapctl's own.",
+        show_default=False,
+        metavar="FOLDER|FILE",
+    ),
 ]
 
 
@@ -45,10 +50,10 @@ class Question(NamedTuple):
 
 
 def questions_command(
-    folder: FolderArgument = None, runs: RunsOption = DEFAULT_RUNS, as_json: JsonOption = False
+    place: PlaceArgument = None, runs: RunsOption = DEFAULT_RUNS, as_json: JsonOption = False
 ) -> None:
     """The shipped sweeps: what each asks, what it costs, and the verdicts so far in this ledger."""
-    questions, problems = _questions(folder, runs)
+    questions, problems = _questions(place, runs)
     if as_json:
         typer.echo(json.dumps({"questions": [_document(question) for question in questions]}, indent=1))
     else:
@@ -59,15 +64,15 @@ def questions_command(
         raise typer.Exit(1)
 
 
-def _questions(folder: Path | None, runs: str) -> tuple[list[Question], list[str]]:
+def _questions(place: Path | None, runs: str) -> tuple[list[Question], list[str]]:
     """A file that is wrong, or a sweep that the ledger cannot judge, is told and does not hide the others."""
-    from gapctl.cli.shipped import sweep_files
     from gapctl.ledger import Ledger
     from gapctl.plan.scales import priced
+    from gapctl.spec.sweep_files import list_sweep_files
 
     found: dict[Path, Priced] = {}
     problems: list[str] = []
-    for path in sweep_files(folder):
+    for path in list_sweep_files(place):
         try:
             found[path] = priced(path, os.cpu_count() or 1)
         except GapctlError as error:
@@ -141,12 +146,13 @@ def _print(questions: Sequence[Question]) -> None:
     from rich.table import Table
 
     from gapctl.cli.terminal import plain_console
+    from gapctl.spec.sweep_files import is_shipped
 
     console = plain_console()
     for index, question in enumerate(questions):
         spec = question.priced.sweep.spec
         console.print(f"{'' if index == 0 else chr(10)}{spec.name}: {spec.question}")
-        console.print(f"  gapctl sweep {question.path}")
+        console.print(f"  gapctl sweep {question.path.stem if is_shipped(question.path) else question.path}")
         if question.sources:
             console.print(f"  sources: {'; '.join(question.sources)}")
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
@@ -162,8 +168,8 @@ def _print(questions: Sequence[Question]) -> None:
     console.print(f"\nTimes are the planner's for this machine's {cores} {'core' if cores == 1 else 'cores'}.")
     if any(cost.wall_hours >= FOR_A_CLUSTER for question in questions for cost in question.priced.costs.values()):
         console.print(
-            "What takes days here is for GPUs: `gapctl cluster cost cluster.yaml --sweep FILE --scale SCALE` gives its "
-            "hours and money there."
+            "What takes days here is for GPUs: `gapctl cluster cost CLUSTER_FILE --sweep FILE --scale SCALE` gives its "
+            "hours and money there, for a cluster file such as the repository's cluster.yaml."
         )
 
 

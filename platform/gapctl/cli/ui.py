@@ -23,7 +23,7 @@ DEFAULT_EXPERIMENT: Final = "Default"
 def ui_command(
     file: Annotated[
         Path | None,
-        typer.Argument(help="A sweep file, whose store and experiment are shown.", show_default=False, metavar="FILE"),
+        typer.Argument(help="A sweep, whose store and experiment are shown.", show_default=False, metavar="FILE"),
     ] = None,
     scale: ScaleOption = None,
     uri: Annotated[
@@ -54,12 +54,12 @@ def ui_command(
 
 def _sweep(file: Path | None, scale: str | None) -> tuple[str | None, str]:
     """The sweep's name, if there is a file, and its store."""
-    from gapctl.spec.load import load_sweep
+    from gapctl.cli.context import open_sweep
     from gapctl.spec.sweep import Tracking
 
     if file is None:
         return None, Tracking().uri
-    spec = load_sweep(file, scale).spec
+    spec = open_sweep(file, scale, None).spec
     return spec.name, spec.tracking.uri
 
 

@@ -46,10 +46,10 @@ def job_of(file: Path, scale: str | None, overrides: Sequence[str], runs: str) -
     if _is_relative_sqlite(tracking):
         tracking = MLFLOW_OF_THE_HEAD
         overrides = [*overrides, f"tracking.uri={tracking}"]
-    words = ["gapctl", "sweep", file.name, "--address", "auto", "--runs", runs]
+    words = ["gapctl", "sweep", sweep.source.path.name, "--address", "auto", "--runs", runs]
     words += ["--scale", scale] if scale is not None else []
     words += [word for override in overrides for word in ("--set", override)]
-    return Job(file, tuple(words), tracking)
+    return Job(sweep.source.path, tuple(words), tracking)
 
 
 def _check_ledger(runs: str) -> None:

@@ -10,6 +10,7 @@ from gapctl.spec.nearest import did_you_mean
 from gapctl.spec.problem import Problem, SpecError, dotted, refusal, show
 from gapctl.spec.settings import Setting, applied, override, scale_settings, unknown
 from gapctl.spec.sweep import SweepFile
+from gapctl.spec.sweep_files import find_sweep_file
 from gapctl.spec.yaml_source import YamlSource, parse_yaml, read_yaml
 
 
@@ -17,9 +18,11 @@ from gapctl.spec.yaml_source import YamlSource, parse_yaml, read_yaml
 class Sweep:
     """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
 
+    `path` is the file or the name that was typed, which every verb takes again; `source` knows the file that was read.
     `overrides` are the texts of `--set`.
     """
 
+    path: Path
     source: YamlSource
     scale: str | None
     settings: tuple[Setting, ...]
@@ -27,11 +30,6 @@ class Sweep:
     spec_sha256: str
     hypotheses_sha256: str
     overrides: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> Path:
-        """Where the file lies."""
-        return self.source.path
 
     @property
     def text(self) -> str:
@@ -45,23 +43,23 @@ class Sweep:
 
 
 def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """Reads and checks a sweep file; raises SpecError, an InputError, that lists every problem, one per line."""
-    return _sweep(read_yaml(path), scale, overrides)
+    """Reads and checks the sweep file of a path or name; raises SpecError, an InputError, with a line per problem."""
+    return _sweep(path, read_yaml(find_sweep_file(path)), scale, overrides)
 
 
 def load_text(text: str, path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """The same from a text that was kept; `path` is what messages call it."""
-    return _sweep(parse_yaml(path, text), scale, overrides)
+    return _sweep(path, parse_yaml(path, text), scale, overrides)
 
 
-def _sweep(source: YamlSource, scale: str | None, overrides: Sequence[str]) -> Sweep:
-    path, plain = source.path, _plain(source)
+def _sweep(path: Path, source: YamlSource, scale: str | None, overrides: Sequence[str]) -> Sweep:
+    plain = _plain(source)
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
         raise SpecError(f"--scale {chosen}: {path} has no scale {show(chosen)}; {_scales(plain, chosen)}")
     wanted = (*_recipe(plain, chosen), *map(override, overrides))
     spec = _changed(source, plain, wanted, chosen)
-    return Sweep(source, chosen, wanted, spec, spec_sha256(spec), hypotheses_sha256(spec), tuple(overrides))
+    return Sweep(path, source, chosen, wanted, spec, spec_sha256(spec), hypotheses_sha256(spec), tuple(overrides))
 
 
 def _plain(source: YamlSource) -> SweepFile:

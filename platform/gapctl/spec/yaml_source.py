@@ -79,12 +79,17 @@ def read_text(path: Path, kind: Kind = SWEEP) -> str:
     return decode_text(content, str(path))
 
 
+def missing_file(path: Path, kind: Kind) -> str:
+    """Say that there is no file at a path."""
+    return f"{path}: no such file; expected {kind.noun} such as {kind.example}"
+
+
 def _content(path: Path, kind: Kind) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise SpecError(f"{path}: no such file; expected {kind.noun} such as {kind.example}") from error
+        raise SpecError(missing_file(path, kind)) from error
     except IsADirectoryError as error:
         name = Path(kind.example).name
         raise SpecError(f"{path}: is a folder; expected {kind.noun} in it, such as {name}") from error
