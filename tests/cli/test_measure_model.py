@@ -389,7 +389,7 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[Path], Path | str], str]] = {
     "a pickle": (lambda at: weights_file(at, {"model": Bomb()}), "pickled objects, which are never loaded"),
     "cut short": (cut_weights, "made.pt: damaged, or no checkpoint ("),
     "a list": (lambda at: weights_file(at, [1, 2]), "made.pt: no weights by name in it"),
-    "nothing": (lambda at: weights_file(at, {}), "made.pt: damaged, or no checkpoint (StopIteration)"),
+    "nothing": (lambda at: weights_file(at, {}), "made.pt: values that are no tensors; expected"),
     "numbers": (lambda at: weights_file(at, {"a": 1}), "made.pt: values that are no tensors"),
     "no safetensors": (words, "made.safetensors: damaged, or no checkpoint ("),
     "no tag": (lambda at: "openay", f"--pretrained openay: neither a file nor a tag; expected a file ({MODEL} has no"),

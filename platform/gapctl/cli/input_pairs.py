@@ -71,7 +71,7 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
     pairs = encoded_pairs(opened, encoded.shards, asking)
     shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
     title = f"{options.model} ({options.pretrained}) on {shards}: {_counted(pairs)}"
-    notes = (*_notes(pairs, options.captions), *tally.lines)
+    notes = (*_notes(opened, pairs, options.captions), *tally.lines)
     return MeasuredPairs(pairs, _facts(options, opened, encoded, tally, pairs), title, notes)
 
 
@@ -113,14 +113,15 @@ def _counted(pairs: "EncodedPairs") -> str:
     return f"{count:,} images and {len(pairs.embeddings.text_MD):,} texts, {width} wide"
 
 
-def _notes(pairs: "EncodedPairs", rule: CaptionRule) -> tuple[str, ...]:
+def _notes(opened: "OpenModel", pairs: "EncodedPairs", rule: CaptionRule) -> tuple[str, ...]:
+    origin = (f"weights of {opened.weights.path.name}: {opened.origin}",) if opened.origin else ()
     if not pairs.several_lines:
-        return ()
+        return origin
     images, texts = len(pairs.embeddings.image_ND), len(pairs.embeddings.text_MD)
     read, other = ("one caption per line", "whole") if rule is CaptionRule.LINES else ("lines joined", "lines")
     effect = "joins them" if other == "whole" else "reads one caption per line"
     several = f"{pairs.several_lines:,} of {images:,} samples have several lines"
-    return (f"{texts:,} captions of {images:,} images, {read}: {several}, and --captions {other} {effect}",)
+    return (*origin, f"{texts:,} captions of {images:,} images, {read}: {several}, and --captions {other} {effect}")
 
 
 def _facts(
@@ -130,7 +131,7 @@ def _facts(
     return {
         "model": options.model,
         "pretrained": options.pretrained,
-        "weights": {"file": str(opened.weights.path), "sha256": opened.weights.sha256},
+        "weights": {"file": str(opened.weights.path), "sha256": opened.weights.sha256, "part": opened.origin},
         "preprocess": dict(opened.preprocess),
         "shards": encoded.sha256s,
         "samples_in_shards": tally.samples,

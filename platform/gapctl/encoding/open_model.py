@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class OpenModel(NamedTuple):
     """A model in eval mode, and `preprocess`, open_clip's settings for images.
 
-    `quick_gelu` is what its tag's settings ask for beyond the architecture.
+    `quick_gelu` is what its tag's settings ask for beyond the architecture, `origin` the part of the file that the
+    weights are, empty for all of it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class OpenModel(NamedTuple):
     model: Any
     preprocess: Mapping[str, Any]
     quick_gelu: bool
+    origin: str = ""
 
     @property
     def architecture(self) -> str:
@@ -65,9 +67,9 @@ def open_model(name: str, weights: Weights) -> OpenModel:
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"--model {name}: open_clip cannot build it here: {reason}") from error
-    load_weights(model, name, weights.path)
+    origin = load_weights(model, name, weights.path)
     preprocess = merge_preprocess_dict(model.visual.preprocess_cfg, dict(weights.preprocess))
-    return OpenModel(name, weights, model.eval(), preprocess, quick)
+    return OpenModel(name, weights, model.eval(), preprocess, quick, origin)
 
 
 def tokenizer_of(name: str) -> Callable[[Sequence[str]], torch.Tensor]:

@@ -1,13 +1,13 @@
 """The weights of an open_clip model: found by tag or file, read without unpickling, fitted to the architecture."""
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
 
+from gapctl.encoding.weights_file import read_weights
 from gapctl.errors import InputError
 from gapctl.spec.nearest import did_you_mean
 
@@ -17,8 +17,18 @@ NAMED: Final = 4
 PACKED: Final = (torch.float4_e2m1fn_x2,)
 """Several numbers in a byte, which mean nothing without scales."""
 
-IGNORED: Final = ("position_ids",)
-"""Buffers of older text towers that hold 0, 1, 2, ... and nothing learned."""
+FOREIGN: Final = {
+    ".lora_": ("adapters (LoRA), which stand beside a model's weights", "merge them into it where they were trained"),
+    ".vision_model.": (
+        "a model of Hugging Face's transformers",
+        "convert it, or give the tag under which open_clip has these weights",
+    ),
+    ".text_model.": (
+        "a model of Hugging Face's transformers",
+        "convert it, or give the tag under which open_clip has these weights",
+    ),
+}
+"""Whose names these are, by what only they have in them, and what to do."""
 
 
 class Weights(NamedTuple):
@@ -36,6 +46,10 @@ def find_weights(model: str, pretrained: str) -> Weights:
     path = Path(pretrained).expanduser()
     if path.is_file():
         return _weights(path, {})
+    if path.is_dir():
+        held = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".bin", ".pt", ".pth"))
+        inside = f"one of the files in it ({_listed(held)})" if held else "a file of weights, and it holds none"
+        raise InputError(f"--pretrained {pretrained}: a folder; expected {inside}")
     settings = open_clip.get_pretrained_cfg(model, pretrained)
     if settings:
         return _weights(_downloaded(model, pretrained, settings), settings)
@@ -83,48 +97,41 @@ def _source(settings: Mapping[str, Any]) -> str:
     return str(settings["url"])
 
 
-def load_weights(model: torch.nn.Module, name: str, path: Path) -> None:
-    """Puts a file's weights into a model; raises InputError for pickles, damage and another architecture."""
+def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
+    """Put a file's weights into a model; return which part of the file they are, empty for all of it.
+
+    Raises InputError for pickles, damage and another architecture.
+    """
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
-    found = convert_state_dict(model, _read(path))
+    expected = model.state_dict()
+    read = read_weights(path, _names_of(expected))
+    found = convert_state_dict(model, read.tensors)
     if "positional_embedding" in found and not hasattr(model, "positional_embedding"):
         found = convert_to_custom_text_state_dict(found)
-    expected = model.state_dict()
-    fitted = {key: value for key, value in found.items() if not key.endswith(IGNORED)}
+    fitted = dict(found)
     for key in ("logit_scale", "logit_bias"):
         if key in fitted and key in expected and fitted[key].numel() == 1:
             fitted[key] = fitted[key].reshape(expected[key].shape)
-    _require_fit(name, path, fitted, expected)
+    _require_fit(name, path, read.origin, fitted, expected)
     _require_numbers(path, fitted, expected)
     model.load_state_dict({**expected, **fitted})
+    return read.origin
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    from open_clip.factory import load_state_dict
-    from safetensors import SafetensorError
-
-    expected = "what torch.save(model.state_dict(), file) or safetensors writes"
-    try:
-        found = load_state_dict(str(path), weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: no weights, or pickled objects, which are never loaded; expected tensors by name: {expected}"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, SafetensorError, StopIteration) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: damaged, or no checkpoint ({reason}); expected {expected}") from error
-    except (AttributeError, TypeError) as error:
-        raise InputError(f"{path}: no weights by name in it; expected {expected}") from error
-    if not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise InputError(f"{path}: values that are no tensors; expected {expected}")
-    return dict(found)
+def _names_of(expected: Mapping[str, torch.Tensor]) -> set[str]:
+    """The names of a model's parameters, with those that models without a text tower of its own have for it."""
+    return {*expected, *(name.removeprefix("text.") for name in expected)}
 
 
 def _require_fit(
-    name: str, path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+    name: str, path: Path, origin: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
+    part = f" ({origin})" if origin else ""
+    for mark, (whose, remedy) in FOREIGN.items():
+        if any(mark in f".{key}" for key in found):
+            raise InputError(f"{path}{part}: {whose}, not a model of open_clip; {remedy}")
     missing = [key for key in expected if key not in found and not key.endswith("attn_mask")]
     unknown = [key for key in found if key not in expected]
     reshaped = [
@@ -136,7 +143,7 @@ def _require_fit(
     said = [f"{what}: {_listed(keys)}" for what, keys in parts.items() if keys]
     if said:
         raise InputError(
-            f"{path}: a checkpoint of another architecture than {name}; {'; '.join(said)}. "
+            f"{path}{part}: a checkpoint of another architecture than {name}; {'; '.join(said)}. "
             "Give --model the name that it was trained under"
         )
 
