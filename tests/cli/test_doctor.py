@@ -319,20 +319,22 @@ def test_a_module_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def seen(**changes: Any) -> dict[str, Any]:
-    return {"units": ["AVX512"], "precision": "float32", "gpus": [], "cuda": None} | changes
+    return {"units": ["AVX512"], "precision": "float32", "gpus": [], "cuda": None, "torch": "2.9"} | changes
 
 
 def test_the_number_format_and_the_gpu_are_what_torch_sees() -> None:
-    precision, gpu = importing.torch_checks(seen(gpus=["NVIDIA H100 (85 GB)"], precision="bfloat16"), driver=True)
+    precision, gpu = importing.torch_checks(
+        seen(gpus=["NVIDIA H100 (85 GB)"], precision="bfloat16"), driver="550.54.15"
+    )
 
     assert precision.found == "AVX512: precision auto trains in bfloat16"
     assert gpu == Check("GPU", "ok", "NVIDIA H100 (85 GB)")
-    assert importing.torch_checks(seen(), driver=False)[1].state == "ok"
+    assert importing.torch_checks(seen(), driver=None)[1].state == "ok"
 
 
 @pytest.mark.parametrize(("cuda", "fix"), [(None, "install torch's CUDA build"), ("13.2", "nvidia-smi")])
 def test_a_gpu_that_torch_cannot_use_is_a_warning(cuda: str | None, fix: str) -> None:
-    gpu = importing.torch_checks(seen(cuda=cuda), driver=True)[1]
+    gpu = importing.torch_checks(seen(cuda=cuda), driver="550.54.15")[1]
 
     assert gpu.state == "warning"
     assert fix in gpu.fix

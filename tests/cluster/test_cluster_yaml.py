@@ -5,6 +5,7 @@ No cloud is asked: Ray's own preparation and validation run on the file, and AWS
 
 import copy
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 import yaml
 from ray.autoscaler._private.commands import warn_about_bad_start_command
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -153,7 +155,15 @@ def test_every_node_gets_the_locked_versions_and_the_head_can_start_others() -> 
     assert "-r requirements-cluster.lock" in install
     for package in ("boto3", "google-api-python-client", "psycopg2-binary", "s3fs", "gcsfs"):
         assert f"\n{package}==" in f"\n{locked}"
-    assert CLUSTER["worker_setup_commands"] == []
+
+
+def test_a_node_whose_gpu_torch_cannot_use_joins_no_cluster() -> None:
+    (check,) = CLUSTER["worker_setup_commands"]
+    here = check.replace("~/env/bin/python", sys.executable)
+    ran = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=False)
+
+    assert (ran.returncode == 0) == torch.cuda.is_available()
+    assert torch.cuda.is_available() or f"torch {torch.__version__} for CUDA {torch.version.cuda} cannot" in ran.stderr
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[:40])

@@ -49,6 +49,7 @@ def doctor_command(
 def _checks(runs: str, tracking: str | None, thorough: bool) -> "Iterator[Check]":
     """Quick answers first; the imports, which take seconds, run meanwhile."""
     from gapctl.cli.checkup import importing, machine, packages, places
+    from gapctl.training.gpu_load import nvidia_driver
 
     running = importing.Importing(importing.modules_of(_required_packages(), thorough=thorough))
     yield from _guarded("Python", lambda: [packages.python_check()])
@@ -59,7 +60,7 @@ def _checks(runs: str, tracking: str | None, thorough: bool) -> "Iterator[Check]
     yield from _guarded("MLflow", lambda: [places.tracking_check(tracking or places.usual_tracking())])
     imported = running.result()
     yield from importing.import_checks(imported, thorough=thorough)
-    yield from importing.torch_checks(imported.torch, importing.nvidia_driver())
+    yield from importing.torch_checks(imported.torch, nvidia_driver())
 
 
 def _required_packages() -> list[str]:

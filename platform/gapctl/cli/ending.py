@@ -1,5 +1,6 @@
 """How a command that trains ends: within its limits, with its report kept, its problems told, and its exit code."""
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from gapctl.sweep.rounds import Outcome
 
 INTERRUPTED = 130
+OURS = re.compile(r"^gapctl\.[\w.]+Error: ")
+"""How the last line of a traceback begins that says in words what is wrong."""
 ACCIDENT = f"{WorkError.__module__}.{WorkError.__qualname__}: "
 """How the last line of a traceback begins that a ledger brought about which could not be read or written."""
 
@@ -75,5 +78,6 @@ def _what_became(trial_id: str, message: str) -> str:
     last = message.strip().splitlines()[-1]
     if last.startswith(ACCIDENT):
         return f"was not finished: {last.removeprefix(ACCIDENT)}"
+    last = OURS.sub("", last)
     where = f"its traceback is in {trial_id}/failure.txt of the runs folder"
     return f"failed: {last}; {where}, and the same command tries it again"

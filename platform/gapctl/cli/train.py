@@ -126,12 +126,13 @@ def _train_taken(trial: "Trial", folder: "TrialFolder", runs: str, resources: "R
 def _train(
     trial: "Trial", data: "Material", runs: str, resources: "Resources", folder: "TrialFolder", console: "Console"
 ) -> None:
+    import torch
+
     from gapctl.sweep.work import PackWork
 
+    gpu = torch.cuda.is_available() if resources.gpus == "auto" else resources.gpus > 0
     try:
-        work = PackWork(
-            [trial], data, runs, threads=resources.cpus, gpu=resources.gpus != 0, folders={trial.id: folder}
-        )
+        work = PackWork([trial], data, runs, threads=resources.cpus, gpu=gpu, folders={trial.id: folder})
         _advance(work, trial, console)
     except (GapctlError, typer.Exit):
         raise

@@ -19,6 +19,7 @@ from gapctl.sweep.offer import request_of, trial_bundles
 from gapctl.sweep.others import Others
 from gapctl.sweep.rounds import Outcome, Rounds, Trained
 from gapctl.sweep.tuning import Asked, fit
+from gapctl.training.hardware import training_device
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
@@ -68,6 +69,8 @@ def run_trials(
 
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         request = request_of(resources, elastic=address is not None)
+        if address is None:
+            training_device(gpu=request.gpu)  # here, before a trial begins; on a cluster each worker asks for its own
         watch = ClusterWatch(trial_bundles(resources, request), elastic=address is not None)
         asked = Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch, request, watch)
         rounds = Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), watch.or_when(stopped))

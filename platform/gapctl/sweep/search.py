@@ -23,6 +23,7 @@ from gapctl.sweep.rounds import Outcome
 from gapctl.sweep.search_rounds import SearchRounds
 from gapctl.sweep.tuning import Asked, fit
 from gapctl.sweep.worker import TrialWorker
+from gapctl.training.hardware import training_device
 
 if TYPE_CHECKING:
     from gapctl.data.load import Material
@@ -46,6 +47,8 @@ def run_search(
     with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
         claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
         request = request_of(resources, elastic=address is not None)
+        if address is None:
+            training_device(gpu=request.gpu)
         watch = ClusterWatch(trial_bundles(resources, request), elastic=address is not None)
         asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch, request, watch)
         train, ends = partial(_tune, course, asked), watch.or_when(stopped)

@@ -14,7 +14,7 @@ from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.plan.trials import Trial
 from gapctl.sweep.machine_log import MachineLog
 from gapctl.training.group import ALONE, Group
-from gapctl.training.hardware import describe_workers, hardware, memory, versions
+from gapctl.training.hardware import describe_workers, hardware, memory, training_device, versions
 from gapctl.training.machine import Machine
 from gapctl.training.member import Member, Progress
 from gapctl.training.precision import resolve_precision
@@ -41,7 +41,8 @@ class Work(Protocol):
 class PackWork:
     """Trains trials and writes them down: `advance` until all their reports say `done`.
 
-    `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs; `gpu` allows one.
+    `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs; `gpu` says that one is
+    reserved, and InputError that torch cannot use it.
     `readers` are the CPUs with which Ray Data reads pairs, 0 for a thread of this process. Of the workers in `group`,
     which train one trial together, the first writes. `folders` are those of the trials whose leases the caller has.
     """
@@ -59,7 +60,7 @@ class PackWork:
         folders: Mapping[str, TrialFolder] | None = None,
     ) -> None:
         torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+        self.device = training_device(gpu=gpu)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self._trials, self._group = trials, group

@@ -4,10 +4,22 @@ torch asks it too, through a package that gapctl does without for this one numbe
 """
 
 import ctypes
+import re
+from pathlib import Path
 from typing import Final
 
 LIBRARY: Final = "libnvidia-ml.so.1"
 DONE: Final = 0
+
+
+def nvidia_driver() -> str | None:
+    """Return the version of NVIDIA's driver that the system has loaded, or None."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
+    return found[0] if found else "of unknown version"
 
 
 class _Utilization(ctypes.Structure):

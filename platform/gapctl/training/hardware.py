@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from gapctl.errors import InputError
+from gapctl.training.gpu_load import nvidia_driver
 from gapctl.training.machine import held_kilobytes
 from gapctl.training.precision import Resolved
 
@@ -43,6 +45,32 @@ def describe_workers(device: torch.device, workers: int) -> str:
 
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def training_device(*, gpu: bool) -> torch.device:
+    """Return the device for a trial; `gpu` says that one is reserved for it.
+
+    Raises InputError where torch cannot use that GPU: on the processor the trial would take days in its place.
+    """
+    if gpu and not torch.cuda.is_available():
+        raise InputError(
+            f"resources.gpus: a GPU is reserved for the trial, but torch cannot use it ({_cuda_problem()}). Found "
+            f"torch {torch.__version__} built for CUDA {torch.version.cuda or 'none'}, NVIDIA driver "
+            f"{nvidia_driver() or 'not loaded'}; expected torch.cuda.is_available(). Compare nvidia-smi: install a "
+            "driver that is new enough for that CUDA, or a torch for the driver's, or train on the processor with "
+            "--set resources.gpus=0"
+        )
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def _cuda_problem() -> str:
+    """Why CUDA does not start, in torch's words."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().splitlines()[0].rstrip(".")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "it finds no GPU" if visible is None else f"it finds no GPU; CUDA_VISIBLE_DEVICES is {visible!r}"
 
 
 def memory(device: torch.device) -> dict[str, int]:

@@ -86,8 +86,8 @@ def import_checks(imported: Imported, *, thorough: bool) -> list[Check]:
     return [*fine, *wrong]
 
 
-def torch_checks(seen: dict[str, Any], driver: bool) -> list[Check]:
-    """The number format of `precision: auto` and the GPUs; `driver` says whether the machine has NVIDIA's."""
+def torch_checks(seen: dict[str, Any], driver: str | None) -> list[Check]:
+    """The number format of `precision: auto` and the GPUs; `driver` is the version of NVIDIA's, if any."""
     if not seen:
         return []
     units = ", ".join(seen["units"]) or "no AVX512, AMX or bfloat16 units"
@@ -95,20 +95,19 @@ def torch_checks(seen: dict[str, Any], driver: bool) -> list[Check]:
     return [precision, _gpu_check(seen, driver)]
 
 
-def nvidia_driver() -> bool:
-    """Whether NVIDIA's driver is loaded."""
-    return Path("/proc/driver/nvidia/version").exists()
-
-
-def _gpu_check(seen: dict[str, Any], driver: bool) -> Check:
+def _gpu_check(seen: dict[str, Any], driver: str | None) -> Check:
     if seen["gpus"]:
         return Check("GPU", "ok", ", ".join(seen["gpus"]))
-    if not driver:
+    if driver is None:
         return Check("GPU", "ok", "none: trials train on the processor")
+    found = f"NVIDIA driver {driver} is loaded, but torch {seen['torch']} cannot use a GPU"
+    otherwise = "Until then a trial for which a GPU is reserved fails; --set resources.gpus=0 trains on the processor"
     if seen["cuda"] is None:
-        return Check("GPU", "warning", "there, but this torch was built without CUDA", "install torch's CUDA build")
-    fix = "see whether nvidia-smi shows it, and whether the driver is new enough for that CUDA"
-    return Check("GPU", "warning", f"there, but torch (CUDA {seen['cuda']}) cannot use it", fix)
+        return Check(
+            "GPU", "warning", f"{found}: it was built without CUDA", f"install torch's CUDA build. {otherwise}"
+        )
+    fix = f"see whether nvidia-smi shows one, and whether the driver is new enough for that CUDA. {otherwise}"
+    return Check("GPU", "warning", f"{found}: torch.cuda.is_available() is false with CUDA {seen['cuda']}", fix)
 
 
 def _start(modules: Sequence[str]) -> "subprocess.Popen[str]":
@@ -168,6 +167,7 @@ def _torch_sees() -> dict[str, Any]:
         "precision": resolve_precision("auto", torch.device("cuda" if gpus else "cpu")),
         "gpus": [f"{gpu.name} ({gpu.total_memory / 1e9:.0f} GB)" for gpu in gpus],
         "cuda": torch.version.cuda,
+        "torch": torch.__version__,
     }
 
 
