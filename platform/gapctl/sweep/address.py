@@ -23,6 +23,9 @@ GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0,
 FRAME_HEADER: Final = 9
 FRAME_TYPE: Final = 3
 SETTINGS: Final = 4
+MODE: Final = "RAY_AUTH_MODE"
+CLUSTER_ID: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""What every client of Ray asks first, and what needs no more than the right token."""
 REMEDY: Final = (
     "Ask `ray status` on its head whether it runs, start one with `ray start --head` or `ray up cluster.yaml`, or "
     "leave --address out to use this machine. Ray listens on port 6379 of the head (`auto` there, HOST:6379 on its "
@@ -54,9 +57,12 @@ def check_address(address: str | None) -> None:
             "HOST:6379 on a machine of the cluster. Use `gapctl cluster submit` from here, or `--address auto` on the "
             "head"
         )
-    finding = _wrong_with(_port(named, address))
+    port = _port(named, address)
+    finding = _wrong_with(port)
     if finding:
         raise InputError(f"--address {address}{beside}: no Ray cluster answers there: {finding}. {REMEDY}")
+    if not _is_encrypted():
+        _present_token(port, f"--address {address}{beside}")
 
 
 def _started_here() -> str | None:
@@ -94,6 +100,56 @@ def _wrong_with(port: Port) -> str | None:
         return f"port {port.number} of {port.host}: {error.strerror or error}"
     with connection:
         return None if _is_encrypted() else _wrong_with_answer(connection)
+
+
+def _present_token(port: Port, where: str) -> None:
+    """Have Ray present this user's token where the cluster asks for one, as Ray does by itself for `auto` alone.
+
+    `ray start` asks for a token on every machine that has one, and each `ray.init` without an address makes one. Raises
+    InputError where there is none, or another.
+    """
+    if _admits(port, None):
+        return
+    token, place = _token()
+    mode = os.environ.get(MODE)
+    if mode not in (None, "token"):
+        problem = f"{MODE}={mode} keeps this process from presenting one"
+    elif token is None:
+        problem = f"there is none in {place}"
+    elif not _admits(port, token):
+        problem = f"that in {place} is another"
+    else:
+        os.environ[MODE] = "token"
+        return
+    raise InputError(
+        f"{where}: the cluster asks for Ray's token, and {problem}; expected that of the machine of `ray start`. "
+        f"Set {MODE}=token and RAY_AUTH_TOKEN to what `ray get-auth-token` prints there"
+    )
+
+
+def _token() -> tuple[str | None, str]:
+    """The token that Ray would present, and where it looks for it."""
+    if found := os.environ.get("RAY_AUTH_TOKEN"):
+        return found.strip(), "RAY_AUTH_TOKEN"
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    place = Path(named) if named else Path("~/.ray/auth_token").expanduser()
+    try:
+        return place.read_text(encoding="utf-8").strip() or None, str(place)
+    except (OSError, UnicodeDecodeError):
+        return None, str(place)
+
+
+def _admits(port: Port, token: str | None) -> bool:
+    """Whether a cluster answers with this token, or without one; True where it answers anything but a refusal."""
+    import grpc
+
+    metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+    with grpc.insecure_channel(f"{port.host}:{port.number}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(CLUSTER_ID)(b"", timeout=ANSWER_SECONDS, metadata=metadata)
+        except grpc.RpcError as error:
+            return bool(error.code() != grpc.StatusCode.UNAUTHENTICATED)
+    return True
 
 
 def _is_encrypted() -> bool:
