@@ -48,7 +48,7 @@ def fetch_command(
 
 
 def _usual_folder() -> Path:
-    from gapctl.data.cache import cache_root
+    from gapctl.folders import cache_root
 
     return cache_root() / "mnist"
 

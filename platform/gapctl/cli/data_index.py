@@ -52,10 +52,11 @@ def index_command(
     from gapctl.data.pairs.stored import stored_shards
     from gapctl.data.pairs.tally import tally_of
     from gapctl.errors import InputError
+    from gapctl.folders import expand_home
 
     began = time.perf_counter()
     stored = stored_shards(shards)
-    target = (out or usual_manifest(stored)).expanduser()
+    target = expand_home(out or usual_manifest(stored))
     if target.suffix != ".parquet":
         raise InputError(f"--out {target}: expected a name that ends in .parquet")
     with bytes_bar("indexing") as show:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -34,10 +33,11 @@ def _verified(places: list[str], workers: "Workers") -> "PairsVerified":
     from gapctl.data.pairs.manifest import read_manifest
     from gapctl.data.pairs.stored import stored_shards
     from gapctl.data.pairs.verify import verify_manifest, verify_shards
+    from gapctl.folders import expand_home
 
     with bytes_bar("decoding") as show:
         if len(places) == 1 and places[0].endswith(".parquet"):
-            return verify_manifest(read_manifest(Path(places[0]).expanduser()), workers, show)
+            return verify_manifest(read_manifest(expand_home(places[0])), workers, show)
         return verify_shards(stored_shards(places), workers, show)
 
 

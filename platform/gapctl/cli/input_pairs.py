@@ -42,7 +42,6 @@ class MeasuredPairs(NamedTuple):
 def encode_pairs(options: PairOptions) -> MeasuredPairs:
     """Checks all that can be checked at once, then encodes; raises InputError for whatever is wrong."""
     from gapctl.cli.local_ray import local_ray
-    from gapctl.data.cache import cache_root
     from gapctl.data.mad.store import available_cores
     from gapctl.data.pairs.index import look_at
     from gapctl.data.pairs.places import local_shards
@@ -53,6 +52,7 @@ def encode_pairs(options: PairOptions) -> MeasuredPairs:
     from gapctl.encoding.shard_cache import ShardCache
     from gapctl.encoding.shards import encode_shards
     from gapctl.encoding.weights import find_weights
+    from gapctl.folders import cache_root
 
     require_known(options.model)
     asking, workers = _asking(options), options.workers or available_cores()

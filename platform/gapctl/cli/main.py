@@ -26,6 +26,7 @@ from gapctl.cli.track import track_app
 from gapctl.cli.train import train_command
 from gapctl.cli.ui import ui_command
 from gapctl.errors import GapctlError
+from gapctl.folders import provide_home, require_working_folder
 
 INTERRUPTED = 130
 
@@ -76,6 +77,8 @@ def gapctl(
     if version:
         typer.echo(f"gapctl {__version__}")
         raise typer.Exit()
+    require_working_folder()
+    provide_home()
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

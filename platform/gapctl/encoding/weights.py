@@ -9,6 +9,7 @@ import torch
 
 from gapctl.encoding.weights_file import read_weights
 from gapctl.errors import InputError
+from gapctl.folders import expand_home
 from gapctl.spec.nearest import did_you_mean
 
 NAMED: Final = 4
@@ -43,7 +44,7 @@ def find_weights(model: str, pretrained: str) -> Weights:
     """The weights of a model's tag, downloaded if need be, or a file; raises InputError where there are none."""
     import open_clip
 
-    path = Path(pretrained).expanduser()
+    path = expand_home(pretrained)
     if path.is_file():
         return _weights(path, {})
     if path.is_dir():

@@ -9,6 +9,7 @@ from re import Pattern
 from typing import Final, TypeVar
 
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import expand_home
 from gapctl.ledger.disk import Disk, Entry
 from gapctl.ledger.object_store import ObjectStore
 from gapctl.spec.secrets import holds_password, without_password
@@ -143,7 +144,7 @@ def _files_at(root: str) -> Disk | ObjectStore:
             "expected it without, and the password in the environment"
         )
     try:
-        return _store_at(root) if "://" in root else Disk(Path(root).expanduser())
+        return _store_at(root) if "://" in root else Disk(expand_home(root))
     except (ImportError, ValueError, OSError, RuntimeError) as error:
         raise InputError(f"--runs {root}: {error}; {expected}") from error
 

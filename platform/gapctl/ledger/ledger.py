@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import expand_home
 from gapctl.ledger.declaration import Declaration, declaration_from_json, declaration_to_json
 from gapctl.ledger.declaring import HasBegun, declared, scale_name, with_begun
 from gapctl.ledger.files import Folder
@@ -40,7 +41,7 @@ class Ledger:
     @property
     def everywhere(self) -> str:
         """The same address for a process in another folder."""
-        return self.root if "://" in self.root else str(Path(self.root).expanduser().absolute())
+        return self.root if "://" in self.root else str(expand_home(self.root).absolute())
 
     @property
     def disk(self) -> Path | None:

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-import os
 import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from gapctl.errors import InputError
+from gapctl.folders import cache_root
 from gapctl_charts.figure import Figure
 
 PIXELS_PER_POINT: Final = 2.0
@@ -36,7 +37,10 @@ def vega_code() -> str:
 
     Bundling it takes longer than everything else that a page needs, so the bundle is kept in the cache folder.
     """
-    kept = _cache_file()
+    try:
+        kept = _cache_file()
+    except InputError:  # no cache folder is known
+        return _bundled()
     with suppress(OSError, ValueError):
         digest, _, code = kept.read_text(encoding="utf-8").partition("\n")
         if digest == _digest(code):
@@ -62,8 +66,7 @@ def _bundled() -> str:
 def _cache_file() -> Path:
     from importlib.metadata import version
 
-    root = Path(os.environ.get("GAPCTL_CACHE") or Path.home() / ".cache" / "gapctl").expanduser()
-    return root / "vega" / f"{version('vl-convert-python')}-{vega_lite_version()}.js"
+    return cache_root() / "vega" / f"{version('vl-convert-python')}-{vega_lite_version()}.js"
 
 
 def _keep(file: Path, code: str) -> None:

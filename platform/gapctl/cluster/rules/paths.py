@@ -8,6 +8,7 @@ from typing import Final
 from gapctl.cluster.description import Cluster
 from gapctl.cluster.finding import Finding
 from gapctl.cluster.values import at, items, mapping, text
+from gapctl.folders import expand_home
 from gapctl.spec.problem import KeyPath
 
 SOMEBODYS: Final = re.compile(r"(?<![\w.~:/$}])/(?:home|Users)/[^\s/'\"]+")
@@ -38,7 +39,7 @@ def local_paths(cluster: Cluster) -> Iterator[Finding]:
 
 def _mount(cluster: Cluster, remote: str, local: str) -> Finding | None:
     where = ("file_mounts", remote)
-    if not Path(local).expanduser().exists():
+    if not expand_home(local).exists():
         return cluster.error(
             "local-path",
             where,

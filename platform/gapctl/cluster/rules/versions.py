@@ -11,6 +11,7 @@ from gapctl.cluster.finding import Finding
 from gapctl.cluster.ray_up import python_of_image, ray_of_image
 from gapctl.cluster.values import at, mapping, text
 from gapctl.errors import InputError
+from gapctl.folders import expand_home
 from gapctl.spec.problem import KeyPath
 from gapctl.spec.text_file import read_text_file
 
@@ -63,7 +64,7 @@ def _loose(command: str) -> list[str]:
 
 def _drift(cluster: Cluster, path: KeyPath) -> Iterator[Finding]:
     mounts = mapping(cluster.source.document.get("file_mounts")).values()
-    files = [Path(local).expanduser() for local in mounts if isinstance(local, str) and local.endswith(LOCK)]
+    files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK)]
     for file in files:
         pins = _pins(file)
         for package in COMPARED:

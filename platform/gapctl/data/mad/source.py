@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from gapctl.errors import InputError
+from gapctl.folders import expand_home
 
 Split = Literal["train", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "test")
@@ -21,10 +22,7 @@ class IdxFiles(NamedTuple):
 
 def source_folder(source: str) -> Path:
     """Return the folder that a source names, `~` replaced; raises InputError if that is nobody's."""
-    try:
-        return Path(source).expanduser()
-    except RuntimeError as error:
-        raise InputError(f"{source}: {error} Write the folder's whole path.") from error
+    return expand_home(source)
 
 
 def find_files(folder: Path, split: Split) -> IdxFiles:

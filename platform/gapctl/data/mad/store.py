@@ -14,7 +14,6 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from gapctl.data.cache import cache_root
 from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.factors import VARIANTS
 from gapctl.data.mad.fingerprint import dataset_fingerprint
@@ -24,6 +23,7 @@ from gapctl.data.mad.shards.description import shards_source
 from gapctl.data.mad.shards.mapped import open_images
 from gapctl.data.mad.source import Split, source_folder
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import cache_root
 
 GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
 

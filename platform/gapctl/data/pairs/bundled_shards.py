@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from gapctl.data.cache import cache_root
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import cache_root
 
 BUNDLED: Final = "bundled"
 FOLDER: Final = Path(__file__).parent / "bundled"

@@ -1,7 +1,6 @@
 """Samples by their places in a manifest, without a walk through the tar."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,6 +10,7 @@ from gapctl.data.pairs.manifest import Manifest, read_manifest, require_current
 from gapctl.data.pairs.samples import Sample, sample_at
 from gapctl.data.pairs.spread import Workers
 from gapctl.data.pairs.stored import content_of, stored_shards
+from gapctl.folders import expand_home
 
 
 def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
@@ -24,7 +24,7 @@ def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
 def manifest_at(places: list[str], workers: Workers) -> Manifest:
     """The manifest of a file that ends in .parquet, refused if its shards changed; else of shards, looked at now."""
     if len(places) == 1 and places[0].endswith(".parquet"):
-        path = Path(places[0]).expanduser()
+        path = expand_home(places[0])
         manifest = read_manifest(path)
         require_current(path, manifest)
         return manifest

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gapctl.data.pairs.bundled_shards import BUNDLED, QUESTIONS, bundle_fingerprint, bundled_manifest
 from gapctl.errors import InputError
+from gapctl.folders import expand_home
 from gapctl.spec.data import PairData
 
 if TYPE_CHECKING:
@@ -53,17 +54,14 @@ def places_of(data: PairData) -> PairPlaces:
 def _absolute(place: str) -> str:
     if place in ("", BUNDLED) or "://" in place:
         return place
-    return str(Path(place).expanduser().absolute())
+    return str(expand_home(place).absolute())
 
 
 def manifest_path(source: str) -> Path:
     """The manifest's file; raises InputError where there is none."""
     if source == BUNDLED:
         return bundled_manifest()
-    try:
-        path = Path(source).expanduser().absolute()
-    except RuntimeError as error:
-        raise InputError(f"{source}: {error} Write the folder's whole path.") from error
+    path = expand_home(source).absolute()
     found = path / MANIFEST if path.is_dir() else path
     if not found.is_file():
         problem = "no manifest.parquet in this folder" if path.is_dir() else "no such file or folder"
@@ -116,7 +114,7 @@ def _manifest_fingerprint(source: str) -> str:
 
 def _content(data: PairData) -> str:
     try:
-        return hashlib.sha256(Path(data.classes).expanduser().read_bytes()).hexdigest()
+        return hashlib.sha256(expand_home(data.classes).read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{data.classes}: cannot be read ({error.strerror}); expected a file of questions") from error
 

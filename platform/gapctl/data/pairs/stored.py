@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from gapctl.data.pairs.members import Content
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import expand_home
 from gapctl.stores import file_system_at, is_foreign, patiently
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
@@ -101,7 +102,7 @@ def _names(place: str) -> list[str]:
 def _at(name: str) -> list[Stored]:
     if "://" in name:
         return _at_address(name)
-    path = Path(name).expanduser().absolute()
+    path = expand_home(name).absolute()
     if path.is_file():
         return [_local(path)]
     if not path.is_dir():
