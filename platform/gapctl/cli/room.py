@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gapctl.errors import InputError
@@ -43,6 +41,7 @@ def rooms_for(plan: "Plan", left: "Sequence[Trial]", ledger: "Ledger", address: 
     """The disks of this machine that training what is left will write to; object stores and servers have none."""
     from gapctl.plan.cost import slots_on
     from gapctl.plan.space import space_of
+    from gapctl.sweep.ray_folder import default_ray_folder
     from gapctl.tracking.uri import database_file
 
     resources = plan.sweep.spec.resources
@@ -52,7 +51,7 @@ def rooms_for(plan: "Plan", left: "Sequence[Trial]", ledger: "Ledger", address: 
     wanted = [
         ("the ledger", ledger.disk, space.ledger),
         ("MLflow", None if database is None else database.parent, space.mlflow),
-        ("Ray", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) if address is None else None, space.ray),
+        ("Ray", default_ray_folder() if address is None else None, space.ray),
     ]
     by_disk: dict[int, Room] = {}
     for user, folder, needed in wanted:

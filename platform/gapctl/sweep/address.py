@@ -6,11 +6,11 @@ section 3.4). So no Ray needs to be imported, and a port that accepts and is sil
 
 import os
 import socket
-from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gapctl.errors import InputError
+from gapctl.sweep.ray_folder import default_ray_folder
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 15.0
@@ -71,7 +71,7 @@ def _started_here() -> str | None:
     if named and named != "auto":
         return named
     try:
-        noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text(encoding="utf-8")
+        noted = (default_ray_folder() / "ray" / "ray_current_cluster").read_text(encoding="utf-8")
     except OSError:
         return None
     return noted.strip() or None

@@ -3,11 +3,14 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import cache_root
 from gapctl.sweep.address import REMEDY
 from gapctl.sweep.letting_go import let_go
+from gapctl.sweep.ray_folder import ray_folder
 from gapctl.sweep.ray_gate import close_gate, open_gate
 
 QUIET = {
@@ -29,36 +32,52 @@ def ray_session(address: str | None) -> Iterator[None]:
     A cluster that cannot be joined raises InputError, a Ray that does not start WorkError.
     Ray waits minutes for one that does not answer: `check_address` asks first.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     close_gate()
-    if address is None:
-        _start()
-    else:
-        _join(address)
-    try:
-        open_gate()
-        yield
-    finally:
-        close_gate()
-        let_go()
+    with ExitStack() as opened:
+        if address is None:
+            opened.enter_context(started_ray())
+        else:
+            _join(address)
+        try:
+            open_gate()
+            yield
+        finally:
+            close_gate()
+            let_go()
 
 
-def _start() -> None:
-    """Ray waits half a minute for its own processes, which on a busy machine may be too short once."""
+def prepare_environment(**more: str) -> None:
+    """Set what keeps Ray quiet; what the environment says already stays.
+
+    Raises InputError where there is neither a home folder, in which Ray keeps its token, nor a cache folder.
+    """
+    cache_root()
+    for name, value in {**QUIET, **more}.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def started_ray(**options: Any) -> Iterator[None]:
+    """Starts a Ray of this machine with these options of `ray.init`; whoever uses it shuts it down.
+
+    Ray waits half a minute for its own processes, which on a busy machine may be too short once.
+    """
     import ray
 
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            _init("local", include_dashboard=False)
-            return
-        except Exception as error:  # Ray raises no narrower one where its processes do not come up
-            ray.shutdown()
-            if attempt == ATTEMPTS:
-                raise WorkError(
-                    f"Ray did not start on this machine in {ATTEMPTS} attempts: {_first_line(error)}. Is it very busy, "
-                    "or its disk or memory full? Nothing was begun; the same command tries again"
-                ) from error
+    with ray_folder() as folder:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _init("local", include_dashboard=False, **folder.as_arguments(), **options)
+                break
+            except Exception as error:  # Ray raises no narrower one where its processes do not come up
+                ray.shutdown()
+                if attempt == ATTEMPTS:
+                    raise WorkError(
+                        f"Ray did not start on this machine in {ATTEMPTS} attempts: {_first_line(error)}. Is it very "
+                        "busy, or its disk or memory full? Nothing was begun; the same command tries again"
+                    ) from error
+        yield
 
 
 def _join(address: str) -> None:
@@ -70,10 +89,10 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _init(address: str, include_dashboard: bool | None) -> None:
+def _init(address: str, **options: Any) -> None:
     import ray
 
-    ray.init(address=address, include_dashboard=include_dashboard, logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
 
 
 def _first_line(error: Exception) -> str:
