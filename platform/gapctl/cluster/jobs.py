@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from gapctl.cluster.job import Job
 from gapctl.errors import InputError, WorkError
+from gapctl.proxies import bypass_proxies
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -73,6 +74,7 @@ class JobServer:
     def __init__(self, address: str) -> None:
         """Asks within seconds whether anything answers there."""
         _require_address(address)
+        bypass_proxies(address)
         self.address = address.rstrip("/")
         _require_answer(self.address)
         with self._reporting():

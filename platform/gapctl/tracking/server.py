@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from gapctl.errors import InputError, WorkError
+from gapctl.proxies import bypass_proxies
 from gapctl.tracking.uri import absolute, artifact_root
 
 APPLICATION: Final = "mlflow.server.fastapi_app:app"
@@ -138,8 +139,10 @@ def serving(uri: str, host: str, port: int) -> Iterator[Server]:
                 env={**os.environ, **SETTINGS, **_what_to_serve(uri)},
                 start_new_session=True,
             )
+        address = f"http://{f'[{name}]' if ':' in name else name}:{port}"
+        bypass_proxies(address)
         try:
-            yield Server(f"http://{f'[{name}]' if ':' in name else name}:{port}", process, log)
+            yield Server(address, process, log)
         finally:
             _stop(process)
 
