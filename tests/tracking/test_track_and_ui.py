@@ -196,8 +196,8 @@ def test_a_store_of_another_version_of_mlflow_is_named_before_a_page_opens(
     process = ui(str(file), "--uri", uri, "--port", port, cwd=tmp_path)
     said = process.communicate(timeout=120)[0]
 
-    assert process.returncode == 1
-    assert "MLflow's store cannot be read: Detected out-of-date database schema" in said
+    assert process.returncode != 0
+    assert "written by an older MLflow (revision 451aebb31d03" in said
     assert "MLflow: http" not in said
 
 

@@ -16,6 +16,7 @@ from gapctl.spec.search import Domain, Search
 from gapctl.spec.sweep import Level
 from gapctl.sweep.study_file import in_study
 from gapctl.sweep.study_points import REPEATS, STANDINGS, Here
+from gapctl.tracking.uri import sqlite_address
 
 if TYPE_CHECKING:
     import optuna
@@ -310,7 +311,8 @@ def _distribution(domain: Domain) -> "optuna.distributions.BaseDistribution":
 def _storage(file: Path) -> "optuna.storages.RDBStorage":
     import optuna
 
-    return optuna.storages.RDBStorage(f"sqlite:///{file.absolute()}")
+    # Optuna fills in `{...}` of an address, of which SQLAlchemy leaves none.
+    return optuna.storages.RDBStorage(sqlite_address(file.absolute()))
 
 
 def _make(file: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from gapctl.proxies import bypass_proxies
 from gapctl.tracking.quiet import hush
-from gapctl.tracking.uri import absolute, database_file, is_server
+from gapctl.tracking.uri import absolute, artifact_root, database_file, is_server, sqlite_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,8 +27,10 @@ def open_store(uri: str) -> "MlflowClient":
     if file is not None:
         with suppress(FileExistsError), database_aside(file):
             pass
+    bypass_proxies(uri)
     if not is_server(uri):
         _try_database(absolute(uri))
+        _require_default_experiment(absolute(uri), uri)
     return MlflowClient(absolute(uri))
 
 
@@ -44,7 +47,7 @@ def filled_aside(uri: str) -> Iterator[str]:
         yield uri
     else:
         with database_aside(file) as made:
-            yield f"sqlite:///{made}"
+            yield sqlite_address(made)
 
 
 @contextmanager
@@ -54,12 +57,10 @@ def database_aside(file: Path) -> Iterator[Path]:
     MLflow cannot repair a database that a kill left halfway through the making of its tables.
     """
     hush()
-    from mlflow import MlflowClient
-
     with TemporaryDirectory(prefix="gapctl-mlflow-") as folder:
         made = Path(folder).resolve() / "mlflow.db"
         with _not_waiting_for_the_disk(made):
-            MlflowClient(f"sqlite:///{made}").search_experiments()
+            _require_default_experiment(sqlite_address(made), sqlite_address(file))
             try:
                 yield made
             finally:
@@ -101,6 +102,16 @@ def _try_database(uri: str) -> None:
         inspect(engine).get_table_names()
     finally:
         engine.dispose()
+
+
+def _require_default_experiment(address: str, uri: str) -> None:
+    """Make MLflow's tables and its experiment `Default` where there are none, its files beside the others' of `uri`.
+
+    MLflow's client would name the working folder in SQL that it puts together from text, which quotes break.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(address, artifact_root(uri))
 
 
 def _move(made: Path, file: Path) -> None:

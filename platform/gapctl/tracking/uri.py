@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from gapctl.errors import InputError
 from gapctl.spec.secrets import without_password, without_passwords
+from gapctl.tracking.revision import check_revision
 
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -14,7 +15,8 @@ ARTIFACTS = "mlartifacts"
 
 
 def check_uri(uri: str) -> None:
-    """Raises InputError where MLflow could never be written to: an unknown scheme, no such folder, no right to write.
+    """Raises InputError where MLflow could never be written to: an unknown scheme, no such folder, no right to write,
+    a database of another MLflow.
 
     A server is not asked anything: it may be away now and back before the sweep ends.
     """
@@ -24,7 +26,10 @@ def check_uri(uri: str) -> None:
     if scheme in SERVERS:
         _check_server(uri)
     elif scheme == "sqlite":
-        _check_database_file(uri, database_file(uri))
+        file = database_file(uri)
+        _check_database_file(uri, file)
+        if file is not None and file.exists():
+            check_revision(file, absolute(uri))
     else:
         _check_driver(uri)
 
@@ -41,16 +46,39 @@ def database_file(uri: str) -> Path | None:
     """
     if _scheme(uri) != "sqlite":
         return None
-    name = uri.partition(":///")[2].partition("?")[0]
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parts = make_url(uri)
+    except (ArgumentError, ValueError) as error:
+        raise _wrong(uri, "which cannot be read") from error
+    name = None if parts.host else parts.database
     if not name or name == ":memory:":
         raise _wrong(uri, "which names no file, so that its runs would be lost at the end")
+    options = uri.partition("?")[2]
+    if options and ("/" in options or "=" not in options):
+        raise _wrong(uri, "whose `?` begins options rather than a part of the name; write %3F for it, and %25 for a %")
     return Path(name).absolute()
+
+
+def sqlite_address(file: Path) -> str:
+    """The address of an SQLite database, whatever characters its folder's name has.
+
+    With the driver's name, as MLflow takes what follows a plain `sqlite:///` for a path, escapes and all, and makes
+    its folders.
+    """
+    from sqlalchemy.engine import URL
+
+    plain = f"sqlite:///{file}"
+    address = URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+    return address if address == plain else address.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def absolute(uri: str) -> str:
     """The same address, independent of the current folder."""
     file = database_file(uri)
-    return uri if file is None else f"{uri.partition(':///')[0]}:///{file}"
+    return uri if file is None else sqlite_address(file)
 
 
 def artifact_root(uri: str) -> str | None:
@@ -88,8 +116,12 @@ def _require_database(uri: str, file: Path) -> None:
         raise _wrong(uri, f"but there is no folder {file.parent}; make it")
     if file.is_dir():
         raise _wrong(uri, f"but {file} is a folder")
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
+    if file.exists() and not os.access(file, os.W_OK):
         raise _wrong(uri, f"but {file} cannot be written; change its rights")
+    if not os.access(file.parent, os.W_OK):
+        raise _wrong(
+            uri, f"but {file.parent}, where SQLite keeps a journal beside it, cannot be written; change its rights"
+        )
     if file.exists() and not _is_sqlite(file):
         raise _wrong(uri, f"but {file} is not an SQLite database; move it away")
 
