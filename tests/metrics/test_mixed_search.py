@@ -6,6 +6,7 @@ from clouds import Rows, matched_rows, random_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapctl.metrics.embedding_set import unit_rows
 from gapctl.metrics.mixed_search import Keyed, mixed_ndcg
 
 ALL = 10_000
@@ -37,8 +38,8 @@ def test_the_gain_equals_its_definition_query_by_query(count: int, keys: int, de
 
 def test_equal_clouds_are_searched_perfectly_and_a_gap_hides_all() -> None:
     rows_ND, key_N = random_rows(100, 8), np.arange(100)
-    far_ND = np.hstack([rows_ND, np.full((100, 1), 3.0)])
-    opposite_ND = np.hstack([rows_ND, np.full((100, 1), -3.0)])
+    far_ND = unit_rows(np.hstack([rows_ND, np.full((100, 1), 3.0)]))
+    opposite_ND = unit_rows(np.hstack([rows_ND, np.full((100, 1), -3.0)]))
 
     assert mixed_ndcg(Keyed(rows_ND, key_N), Keyed(rows_ND, key_N), 10, ALL).value == pytest.approx(1)
     assert mixed_ndcg(Keyed(far_ND, key_N), Keyed(opposite_ND, key_N), 10, ALL).value == 0

@@ -69,15 +69,18 @@ def caption_units(embeddings: Embeddings) -> Rows:
 
 def take(embeddings: Embeddings, image_S: Rows) -> Embeddings:
     """Some images with their texts, in the given order; class prompts belong to no image and all stay."""
-    taken = replace(
+    text_T, text_to_image_T = _their_texts(embeddings, image_S)
+    return replace(
         embeddings,
         image_ND=embeddings.image_ND[image_S],
+        text_MD=embeddings.text_MD[text_T],
+        text_to_image_M=text_to_image_T,
+        text_group_M=_rows(embeddings.text_group_M, text_T),
         prompt_of_N=_rows(embeddings.prompt_of_N, image_S),
         labels_N=_rows(embeddings.labels_N, image_S),
         attributes_NF=_rows(embeddings.attributes_NF, image_S),
         bias_image_ND=_rows(embeddings.bias_image_ND, image_S),
     )
-    return taken if embeddings.prompt_of_N is not None else _with_their_texts(taken, embeddings, image_S)
 
 
 def take_questions(zero_shot: ZeroShot, image_S: Rows) -> ZeroShot:
@@ -89,17 +92,17 @@ def take_questions(zero_shot: ZeroShot, image_S: Rows) -> ZeroShot:
     return ZeroShot(taken, zero_shot.main)
 
 
-def _with_their_texts(taken: Embeddings, embeddings: Embeddings, image_S: Rows) -> Embeddings:
+def _their_texts(embeddings: Embeddings, image_S: Rows) -> tuple[Rows, Rows | None]:
+    """The rows of the images' texts, and which of these images each belongs to, where that is not row by row."""
+    if embeddings.prompt_of_N is not None:
+        return np.arange(len(embeddings.text_MD)), embeddings.text_to_image_M
+    if embeddings.text_to_image_M is None:
+        return image_S, None
     place_N = np.full(len(embeddings.image_ND), -1)
     place_N[image_S] = np.arange(len(image_S))
-    place_M = place_N[_image_of_text(embeddings)]
-    text_T = np.flatnonzero(place_M >= 0) if embeddings.text_to_image_M is not None else image_S
-    return replace(
-        taken,
-        text_MD=embeddings.text_MD[text_T],
-        text_to_image_M=None if embeddings.text_to_image_M is None else place_M[text_T],
-        text_group_M=_rows(embeddings.text_group_M, text_T),
-    )
+    place_M = place_N[embeddings.text_to_image_M]
+    text_T = np.flatnonzero(place_M >= 0)
+    return text_T, place_M[text_T]
 
 
 def _image_of_text(embeddings: Embeddings) -> Rows:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_keys, check_numbers, check_unit_rows
 from gapctl.metrics.gap import Array
 
 Labels = NDArray[np.int64]
@@ -104,11 +105,16 @@ class BiasSums:
 
 def same_and_different(embedding_ND: Array, label_N: Labels) -> SameDifferent:
     """Mean cosine over pairs i < j with equal and with unequal labels, of L2-normalised rows."""
+    check_unit_rows(embedding=embedding_ND)
+    check_keys(embedding=(embedding_ND, label_N))
     return LabelSums.of(embedding_ND, label_N).same_and_different()
 
 
 def moad(embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> Moad:
     """Object bias; attributes are compared within each factor (column) and averaged over factors."""
+    check_unit_rows(embedding=embedding_ND)
+    check_keys(embedding=(embedding_ND, object_N))
+    check_numbers("attributes", attribute_NF, len(embedding_ND), "embedding", columns=True)
     return BiasSums.of(embedding_ND, object_N, attribute_NF).moad()
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.bias import BiasSums, Labels, LabelSums
+from gapctl.metrics.checks import check_values
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums
 from gapctl.metrics.subspace import SecondMoments
@@ -97,7 +98,8 @@ def _slices(block: Embeddings) -> Iterator[slice]:
 
 def _piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, second_moments: bool) -> _Piece:
     one_to_one = block.text_to_image_M is None
-    image, text = _wide(block.image_ND[rows]), _wide(block.text_MD[rows] if one_to_one else block.text_MD)
+    image = _wide("image", block.image_ND, rows)
+    text = _wide("text", block.text_MD, rows if one_to_one else slice(None))
     mine = [_LabelKind(kind.label_K, kind.label_B[rows]) for kind in kinds]
     image_cloud, image_labels = _clouds(image, mine)
     text_cloud, text_labels = _clouds(text, mine if one_to_one else [])
@@ -110,9 +112,12 @@ def _piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, second_mo
     return _Piece(sums, image_labels, text_labels)
 
 
-def _wide(rows_BD: NDArray[np.floating]) -> _Rows:
-    wide_BD = rows_BD.astype(np.float64)
-    return _Rows(wide_BD, 1 / np.sqrt(_products(wide_BD, wide_BD)))
+def _wide(name: str, cloud_ND: NDArray[np.floating], rows: slice) -> _Rows:
+    wide_BD = cloud_ND[rows].astype(np.float64)
+    squared_B = _products(wide_BD, wide_BD)
+    if not (np.isfinite(squared_B) & (squared_B > 0)).all():
+        check_values(name, cloud_ND)
+    return _Rows(wide_BD, 1 / np.sqrt(squared_B))
 
 
 def _clouds(rows: _Rows, kinds: list[_LabelKind]) -> tuple[CloudSums, tuple[LabelSums, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.draws import Draw, generator, some_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.sampled import Sampled
@@ -36,6 +37,8 @@ def clustered_by_label(
 
     Of each modality at most `most` rows are drawn. It has no interval.
     """
+    check_unit_rows(image=image_ND, text=text_MD)
+    check_keys(image=(image_ND, image_label_N), text=(text_MD, text_label_M))
     image_rows, text_rows = (some_rows(Draw.PAIRS, len(cloud), most) for cloud in (image_ND, text_MD))
     row_RD = np.concatenate([image_ND[image_rows], text_MD[text_rows]])
     label_R = np.concatenate([image_label_N[image_rows], text_label_M[text_rows]])

@@ -9,6 +9,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import (
+    check_cloud,
+    check_numbers,
+    check_range,
+    check_text_to_image,
+    check_values,
+    unpaired,
+    wrong,
+)
 from gapctl.metrics.gap import Array
 
 BLOCK: Final = 65_536
@@ -36,19 +45,53 @@ class Embeddings:
     bias_image_ND: NDArray[np.floating] | None = None
     logit_scale: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises InputError for arrays of a wrong type or shape, and for numbers that belong to no row.
 
-def unit_rows(rows_ND: NDArray[np.floating]) -> Array:
-    """Float64 rows of norm one."""
+        Values of embeddings are looked at where they are normalised.
+        """
+        images, texts = self.image_ND, self.text_MD
+        check_cloud("image", images)
+        for name, cloud in (("text", texts), ("class", self.class_CD), ("image_with_attributes", self.bias_image_ND)):
+            if cloud is not None:
+                check_cloud(name, cloud, images.shape[1])
+        if self.bias_image_ND is not None and len(self.bias_image_ND) != len(images):
+            raise wrong("image_with_attributes", f"{len(self.bias_image_ND)} rows", f"{len(images)}, as `image` has")
+        for name, numbers in (("labels", self.labels_N), ("attributes", self.attributes_NF)):
+            if numbers is not None:
+                check_numbers(name, numbers, len(images), "image", columns=name == "attributes")
+        if self.text_group_M is not None:
+            check_numbers("text_group", self.text_group_M, len(texts), "text")
+        self._check_pairing()
+
+    def _check_pairing(self) -> None:
+        images, texts = len(self.image_ND), len(self.text_MD)
+        if self.prompt_of_N is not None:
+            check_numbers("prompt_of", self.prompt_of_N, images, "image")
+            check_range("prompt_of", self.prompt_of_N, texts, "the row of a text, which is a class prompt")
+        elif self.text_to_image_M is not None:
+            check_numbers("text_to_image", self.text_to_image_M, texts, "text")
+            check_text_to_image(self.text_to_image_M, images)
+        elif images != texts:
+            raise unpaired(images, texts)
+
+
+def unit_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int = 0) -> Array:
+    """Float64 rows of norm one; raises InputError for a row that has no direction, counted from `first`."""
     wide_ND = rows_ND.astype(np.float64)
-    unit_ND: Array = wide_ND / np.linalg.norm(wide_ND, axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
+    if not (np.isfinite(norm_N1) & (norm_N1 > 0)).all():
+        check_values(name, rows_ND, first)
+    unit_ND: Array = wide_ND / norm_N1
     return unit_ND
 
 
-def single_unit_rows(rows_ND: NDArray[np.floating]) -> NDArray[np.float32]:
+def single_unit_rows(rows_ND: NDArray[np.floating], name: str = "rows") -> NDArray[np.float32]:
     """The same in float32, normalised in float64 block by block."""
     unit_ND = np.empty(rows_ND.shape, np.float32)
     for start in range(0, len(rows_ND), BLOCK):
-        unit_ND[start : start + BLOCK] = unit_rows(rows_ND[start : start + BLOCK])
+        unit_ND[start : start + BLOCK] = unit_rows(rows_ND[start : start + BLOCK], name, start)
     return unit_ND
 
 

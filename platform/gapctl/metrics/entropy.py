@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_unit_rows
 from gapctl.metrics.draws import Draw, permutation, some_rows
 from gapctl.metrics.sampled import Sampled, mean_of_galleries, mean_of_sample
 
@@ -26,6 +27,7 @@ def mean_entropy_nats(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.flo
 
 def mean_entropy(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float, most: int) -> Sampled:
     """The same over at most `most` of the queries, each against the whole gallery."""
+    check_unit_rows(query=query_QD, gallery=gallery_GD)
     rows_Q = some_rows(Draw.QUERIES, len(query_QD), most)
     return mean_of_sample(np.concatenate([*_numpy(query_QD[rows_Q], gallery_GD, scale)]), len(query_QD))
 
@@ -39,6 +41,7 @@ def calibrated_entropy(
     are taken; each query sees its own gallery alone. The interval is over galleries. Raises ValueError if there are
     fewer than `size` pairs.
     """
+    check_unit_rows(query=query_ND, gallery=gallery_ND)
     count = len(query_ND)
     if count < size:
         raise ValueError(f"{count} pairs do not make a gallery of {size}")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_numbers, check_range, check_unit_rows, unpaired
+
 Array = NDArray[np.float64]
 LEAST_MATCHED_DISTANCE = 1e-3
 """What the official code takes for a matched distance that is not positive."""
@@ -74,7 +76,16 @@ class GapSums:
 
     @classmethod
     def of(cls, image_ND: Array, text_MD: Array, text_to_image_M: NDArray[np.int64] | None = None) -> "GapSums":
-        """The sums of L2-normalised embeddings; text j matches image `text_to_image_M[j]`, or image j."""
+        """The sums of L2-normalised embeddings; text j matches image `text_to_image_M[j]`, or image j.
+
+        Raises InputError for rows of another length than one, and for numbers that are no image's.
+        """
+        check_unit_rows(image=image_ND, text=text_MD)
+        if text_to_image_M is not None:
+            check_numbers("text_to_image", text_to_image_M, len(text_MD), "text")
+            check_range("text_to_image", text_to_image_M, len(image_ND), "the row of an image")
+        elif len(image_ND) != len(text_MD):
+            raise unpaired(len(image_ND), len(text_MD))
         partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
         return cls(CloudSums.of(image_ND), CloudSums.of(text_MD), MatchedSums.of(partner_MD, text_MD))
 

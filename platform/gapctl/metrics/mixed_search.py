@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.draws import Draw, some_rows
 from gapctl.metrics.sampled import Sampled, mean_of_sample
 
@@ -31,6 +32,8 @@ def mixed_ndcg(image: Keyed, text: Keyed, depth: int, queries: int) -> Sampled:
     the query's own modality crowd the first places. Above `queries` items in all, that many are drawn, of either
     modality in proportion. Queries that nothing matches do not count.
     """
+    check_unit_rows(image=image.row_ND, text=text.row_ND)
+    check_keys(image=image, text=text)
     total = len(image.row_ND) + len(text.row_ND)
     drawn = np.sort(some_rows(Draw.QUERIES, total, queries))
     image_rows, text_rows = drawn[drawn < len(image.row_ND)], drawn[drawn >= len(image.row_ND)] - len(image.row_ND)

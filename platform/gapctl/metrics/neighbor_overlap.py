@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_unit_rows, unpaired
 from gapctl.metrics.draws import Draw, some_rows
 from gapctl.metrics.sampled import Sampled, mean_of_sample
 
@@ -24,7 +25,10 @@ def neighbor_overlap(
     do), it is the mean over all ways to choose. Above `queries` pairs, that many are drawn and compared with all.
     Raises ValueError where a pair has fewer than `neighbors` others.
     """
+    check_unit_rows(image=image_ND, text=text_ND)
     count = len(image_ND)
+    if count != len(text_ND):
+        raise unpaired(count, len(text_ND))
     if count <= neighbors:
         raise ValueError(f"{count} pairs do not have {neighbors} neighbors each")
     rows_Q = torch.from_numpy(some_rows(Draw.QUERIES, count, queries))

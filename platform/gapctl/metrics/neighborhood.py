@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.bias import LabelSums
+from gapctl.metrics.checks import check_keys, check_range, check_unit_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.inversions import inversions
 
@@ -40,6 +41,9 @@ def neighborhood(image_ND: NDArray[np.floating], class_N: NDArray[np.int64], pro
 
     Classes without an image take no part.
     """
+    check_unit_rows(image=image_ND, prompt=prompt_CD)
+    check_keys(image=(image_ND, class_N))
+    check_range("class", class_N, len(prompt_CD), "the row of a prompt")
     images = LabelSums.of(image_ND, class_N)
     present_K, mean_KD = images.label_K, images.total_KD / images.count_K[:, None]
     image_order_KK = _nearest_last(mean_KD @ mean_KD.T)

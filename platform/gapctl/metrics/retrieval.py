@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.draws import Draw, some_rows
 from gapctl.metrics.sampled import Sampled, share_of_sample
 
@@ -28,6 +29,8 @@ def recalls(
 
     Of more than `most` queries that many are drawn, and each is compared with the whole gallery.
     """
+    check_unit_rows(query=query_QD, gallery=gallery_GD)
+    check_keys(query=(query_QD, query_key_Q), gallery=(gallery_GD, gallery_key_G))
     rows_Q = some_rows(Draw.QUERIES, len(query_QD), most)
     hit_QK = hits(query_QD[rows_Q], gallery_GD, query_key_Q[rows_Q], gallery_key_G, depths)
     shares = (share_of_sample(hit_Q, len(query_QD)) for hit_Q in hit_QK.T)

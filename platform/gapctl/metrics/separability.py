@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.draws import Draw, permutation, some_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.sampled import Sampled, wilson
@@ -51,6 +52,8 @@ def linear_separability(
     from those of the drawn images. The ridge is 1 against the summed loss of the unit rows. The interval is Wilson's,
     over the keys that judge. NaN where all images have one key.
     """
+    check_unit_rows(image=image_ND, text=text_MD)
+    check_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
     total = len(image_ND) + len(text_MD)
     if len(np.unique(image_key_N)) < 2:
         return Sampled(math.nan, math.nan, math.nan, total, total)

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import wrong
 from gapctl.metrics.clustering import clustered_by_label
 from gapctl.metrics.effort import THOROUGH, Effort
 from gapctl.metrics.embedding_set import (
@@ -38,6 +39,8 @@ NEIGHBORS: Final = 10
 DEPTH: Final = 10
 MOST_DOUBLES: Final = 1 << 28
 """Coordinates of both modalities (2 GiB in float64) above which rows are compared in float32."""
+
+NAMES: Final = ("image", "text")
 
 Cloud = NDArray[np.floating]
 
@@ -72,8 +75,12 @@ def measured(embeddings: Embeddings, effort: Effort = THOROUGH) -> Measured:
 def clouds_of(embeddings: Embeddings, effort: Effort) -> tuple[Cloud, Cloud]:
     """Unit rows of both modalities, as what compares rows with each other takes them."""
     clouds = (embeddings.image_ND, embeddings.text_MD)
+    for name, cloud_ND in zip(NAMES, clouds, strict=True):
+        if len(cloud_ND) < 2:
+            raise wrong(name, "a single row", "at least 2, since the gap is measured against distances within")
     single = effort.single or sum(cloud_ND.size for cloud_ND in clouds) > MOST_DOUBLES
-    image_ND, text_MD = (single_unit_rows(cloud_ND) if single else unit_rows(cloud_ND) for cloud_ND in clouds)
+    normalise = single_unit_rows if single else unit_rows
+    image_ND, text_MD = (normalise(cloud_ND, name) for name, cloud_ND in zip(NAMES, clouds, strict=True))
     return image_ND, text_MD
 
 

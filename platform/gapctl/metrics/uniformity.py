@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.draws import Draw, some_rows
 from gapctl.metrics.sampled import Sampled, mean_of_sample
 
@@ -23,6 +24,7 @@ def uniformity(cloud_ND: NDArray[np.floating], queries: int) -> Sampled:
 
     Of larger clouds that many rows are drawn and compared with all others.
     """
+    check_unit_rows(cloud=cloud_ND)
     own_N = np.arange(len(cloud_ND))
     return _uniformity(cloud_ND, own_N, cloud_ND, own_N, queries)
 
@@ -38,6 +40,8 @@ def cross_uniformity(
 
     Exact for up to `queries` images; of more that many are drawn and compared with all texts.
     """
+    check_unit_rows(image=image_ND, text=text_MD)
+    check_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
     return _uniformity(image_ND, image_key_N, text_MD, text_key_M, queries)
 
 

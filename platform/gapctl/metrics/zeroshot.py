@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.metrics.checks import check_cloud, check_keys, check_unit_rows, check_values
 from gapctl.metrics.draws import Draw, generator, some_rows
 from gapctl.metrics.sampled import Sampled, mean_of_sample
 
@@ -45,6 +46,11 @@ def zero_shot_accuracy(
     image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
 ) -> float:
     """Percent of images whose nearest class embedding (normalised here) is their label's."""
+    check_cloud("image", image_ND)
+    check_values("image", image_ND)
+    check_cloud("class", class_CD, image_ND.shape[1])
+    check_values("class", class_CD)
+    check_keys(image=(image_ND, label_N))
     return AccuracyCount.of(image_ND, label_N, class_CD).percent()
 
 
@@ -63,6 +69,9 @@ def flip_rate(
     Rows are L2-normalised, and the noise is of standard deviation `noise` / sqrt(D) in each dimension, so `noise` is
     its length against the embedding's; four seeded draws an image. Above `most` images, that many are drawn.
     """
+    check_unit_rows(image=image_ND)
+    check_cloud("class", class_CD, image_ND.shape[1])
+    check_values("class", class_CD)
     return mean_of_sample(flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
 
 

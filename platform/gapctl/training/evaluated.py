@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from open_clip.model import CLIP
 
+from gapctl.errors import InputError
 from gapctl.metrics.axis import axis_of
 from gapctl.metrics.class_prompts import ZeroShot, accuracies
 from gapctl.metrics.effort import TRIAL
@@ -66,9 +67,13 @@ class FittingEvaluation(Evaluation, Protocol):
 
 
 def measured(encoded: Encoded) -> Evaluated:
-    """What a trial logs of a model."""
+    """What a trial logs of a model. Raises ArithmeticError where the model's embeddings have no direction any more."""
     embeddings = encoded.embeddings
-    found = measure(embeddings, TRIAL) | encoded.temperature | accuracies(embeddings.image_ND, encoded.zero_shot)
+    try:
+        measures = measure(embeddings, TRIAL)
+    except InputError as error:
+        raise ArithmeticError(f"the model's embeddings cannot be measured: {error}") from error
+    found = measures | encoded.temperature | accuracies(embeddings.image_ND, encoded.zero_shot)
     image_ND, text_ND = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
     image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
     axis_D = axis_of(image_mean_D, text_mean_D)
