@@ -51,9 +51,9 @@ def _by_itself(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = LONGEST_SECONDS) -> None:
     """Returns at the moment that `reached` tells; fails if the process ends before or time runs out."""
-    deadline = time.monotonic() + LONGEST_SECONDS
+    deadline = time.monotonic() + seconds
     while not reached():
         if process.poll() is not None:
             raise AssertionError(f"the sweep ended too early: {process.communicate()[0]}")

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from gapctl.ledger import Ledger
 from gapctl.models.build import build_model
 from gapctl.training.checkpoint import TrainingState, to_blob
 from gapctl.training.material import vocabulary_of
-from sweeping import command_for
+from sweeping import command_for, wait_until
 
 pytestmark = pytest.mark.timeout(2400)
 LONGEST_SECONDS = 1200.0
@@ -114,14 +112,6 @@ def newest(folder: Path) -> str:
     return max((path.name for path in (folder / "runs").glob("*/checkpoints/0*.pt")), default="")
 
 
-def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + LONGEST_SECONDS
-    while not reached():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def kill_one(process: "subprocess.Popen[str]", name: str) -> None:
     """`kill -9` of one of a sweep's processes, once the trial in training has a new checkpoint."""
     os.kill(next(each.pid for each in below(process.pid) if f"ray::{name}" in each.command), signal.SIGKILL)
@@ -140,7 +130,7 @@ def test_a_trial_whose_worker_controller_and_waiting_process_are_killed_has_the_
     process = subprocess.Popen(command_for(file, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     before = "000000000000.pt"
     for name in (WORKER, CONTROLLER, WAITING):
-        wait_until(lambda before=before: newest(folder) > before, process)  # type: ignore[misc]
+        wait_until(lambda before=before: newest(folder) > before, process, LONGEST_SECONDS)  # type: ignore[misc]
         before = newest(folder)
         kill_one(process, name)
     output = process.communicate(timeout=LONGEST_SECONDS)[0]
