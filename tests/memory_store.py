@@ -10,7 +10,7 @@ class MemoryStore:
         self.saved: list[tuple[str, bytes]] = []
         self.rows: list[Mapping[str, float]] = []
         self.centroids: tuple[Sequence[float], Sequence[float]] | None = None
-        self.axis: tuple[Sequence[float], Sequence[float]] | None = None
+        self.axis: tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[int]] | None = None
 
     def checkpoints(self) -> Sequence[tuple[str, bytes]]:
         return list(reversed(self.saved))
@@ -24,8 +24,10 @@ class MemoryStore:
     def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
         self.centroids = (image_mean_D, text_mean_D)
 
-    def save_axis(self, image_N: Sequence[float], text_N: Sequence[float]) -> None:
-        self.axis = (image_N, text_N)
+    def save_axis(
+        self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
+    ) -> None:
+        self.axis = (image_N, text_N, on_mean_N, label_N)
 
     def beat(self, samples_seen: int) -> None:
         pass

@@ -13,7 +13,8 @@ from scipy.stats import ortho_group
 
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.curves import curves
-from gapctl.analysis.gap_agreement import axis_agreement, leading_agreement
+from gapctl.analysis.gap_agreement import axis_agreement, excess_agreement, leading_agreement
+from gapctl.analysis.paired import FloatArray
 from gapctl.analysis.table import read_tables
 from gapctl.ledger import Ledger
 from gapctl.metrics.axis import axis_of
@@ -25,6 +26,7 @@ from sweep_texts import complaints, document
 
 SEEDS, ARMS = "agreement/axis_seeds", "agreement/axis_arms"
 PRESETS, WIDTHS, LEADING = "agreement/axis_architectures", "agreement/axis_widths", "agreement/leading_dims_seeds"
+EXCESS = "agreement/axis_excess_seeds"
 AGREES: Mapping[str, Any] = {
     "id": "it-agrees",
     "claim": "Gaps agree.",
@@ -54,12 +56,15 @@ def planned(
     return plan_of(sweep_file(folder, *hypotheses, vary=vary, seeds=seeds, first_seed=first_seed))
 
 
-def filled(folder: Path, plan: Plan, row: Rows = images, trials: Sequence[Trial] | None = None) -> Ledger:
+def filled(
+    folder: Path, plan: Plan, row: Rows = images, trials: Sequence[Trial] | None = None, mean: Rows | None = None
+) -> Ledger:
     ledger = Ledger(str(folder / "runs"))
     ledger.declare(plan)
+    mean = mean or row
     for trial in plan.trials if trials is None else trials:
         places = row(trial)
-        ledger.trial(trial.id).save_axis(places, places)
+        ledger.trial(trial.id).save_axis(places, places, mean(trial), [image % 4 for image in range(len(places))])
         finish(ledger, trial, {RMG: 0.1})
     return ledger
 
@@ -103,6 +108,54 @@ def test_unrelated_axes_agree_by_nothing_on_average_also_where_images_have_few_d
 
 def test_images_in_one_place_have_no_direction_to_agree_on() -> None:
     assert np.isnan(axis_agreement(np.stack([np.ones(5), np.arange(5.0)]))).all()
+
+
+def along(rng: np.random.Generator, *shared: np.ndarray[Any, np.dtype[np.float64]]) -> FloatArray:
+    """Two models' places of images: what they share, and as much again of their own."""
+    return np.stack([sum(shared) + rng.normal(size=len(shared[0])) for _ in range(2)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gaps_that_agree_by_the_mean_image_alone_have_no_agreement_beyond_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    common_N, label_N = rng.normal(size=1_000), rng.integers(0, 10, 1_000)
+    gap_KN, mean_KN = along(rng, common_N), along(rng, common_N)
+
+    assert (axis_agreement(gap_KN) > 0.4).all()
+    assert np.abs(excess_agreement(gap_KN, mean_KN, label_N)).max() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gaps_that_agree_by_what_labels_say_have_no_agreement_beyond_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    label_N = rng.integers(0, 10, 1_000)
+    gap_KN, mean_KN = along(rng, np.linspace(-1.5, 1.5, 10)[label_N]), rng.normal(size=(2, 1_000))
+
+    assert (axis_agreement(gap_KN) > 0.3).all()
+    assert np.abs(excess_agreement(gap_KN, mean_KN, label_N)).max() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gaps_that_order_images_of_one_label_alike_agree_beyond_labels_and_mean(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    common_N, label_N = rng.normal(size=1_000), rng.integers(0, 10, 1_000)
+    gap_KN, mean_KN = along(rng, common_N), rng.normal(size=(2, 1_000))
+    found_K = excess_agreement(gap_KN, mean_KN, label_N)
+
+    assert (found_K > 0.3).all()
+    assert (found_K < axis_agreement(gap_KN)).all()
+
+
+def test_an_excess_is_computed_from_what_trainings_kept_and_not_from_those_of_earlier_versions(tmp_path: Path) -> None:
+    plan = planned(tmp_path, EXCESS, vary=LEVELS)
+    ledger = filled(tmp_path, plan, mean=lambda trial: np.random.default_rng(int(trial.id, 16)).normal(size=IMAGES))
+    whole = table(plan, ledger)[EXCESS]
+    old = tmp_path / "runs" / plan.trials[0].id / "axis.parquet"
+    pl.read_parquet(old).select("image", "text").write_parquet(old)
+
+    assert whole.null_count() == 0
+    assert (whole > 0.2).all()
+    assert table(plan, ledger)[EXCESS].null_count() == 2
 
 
 def test_leading_dimensions_are_those_of_gapctl_measure_less_chance() -> None:
@@ -215,6 +268,7 @@ def test_pairs_of_seeds_compare_whatever_gallery_their_arm_has(tmp_path: Path) -
         (PRESETS, WIDE | {"model.preset": ["mad-tiny"]}, "differ in model.preset alone, and that does not vary"),
         (ARMS, {ATTRIBUTES: [0]}, "it compares arms, and the sweep has one"),
         (ARMS, {"evaluate.gallery": [64, 128]}, "on one gallery, and evaluate.gallery varies"),
+        ("agreement/axis_excess_widths", LEVELS, "differ in model.embed_dim alone, and that does not vary"),
         (LEADING, {"model.embed_dim": [4, 8]}, "of ten dimensions, all are leading"),
     ],
 )

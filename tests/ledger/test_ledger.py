@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from gapctl.errors import InputError, WorkError
@@ -137,13 +138,26 @@ def test_both_centroids_come_back_by_dimension(folder: TrialFolder) -> None:
 def test_the_gallery_along_the_gap_comes_back_in_single_precision(folder: TrialFolder) -> None:
     assert folder.axis() is None
 
-    folder.save_axis([0.5, 0.1], [0.0, -1.0])
+    folder.save_axis([0.5, 0.1], [0.0, -1.0], [0.9, 0.8], [3, 7])
 
     found = folder.axis()
     assert found is not None
     assert found["image"].to_list() == pytest.approx([0.5, 0.1])
     assert found["text"].to_list() == [0.0, -1.0]
-    assert set(map(str, found.dtypes)) == {"Float32"}
+    assert found["image_on_mean"].to_list() == pytest.approx([0.9, 0.8])
+    assert found["label"].to_list() == [3, 7]
+    assert list(map(str, found.dtypes)) == ["Float32"] * 3 + ["Int32"]
+
+
+def test_a_gallery_of_an_earlier_version_has_its_places_alone(folder: TrialFolder, tmp_path: Path) -> None:
+    folder.save_axis([0.5, 0.1], [0.0, -1.0], [0.9, 0.8], [3, 7])
+    path = tmp_path / "runs" / RESULT.trial / "axis.parquet"
+    pl.read_parquet(path).select("image", "text").write_parquet(path)
+
+    found = folder.axis()
+
+    assert found is not None
+    assert found.columns == ["image", "text"]
 
 
 def test_a_gallery_along_the_gap_with_other_columns_is_named(folder: TrialFolder, tmp_path: Path) -> None:

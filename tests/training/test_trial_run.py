@@ -78,9 +78,12 @@ def test_a_finished_trial_keeps_where_its_gap_puts_the_gallery_which_lies_a_gap_
     metrics = finish(begin(store))
 
     assert store.axis is not None
-    image_N, text_N = store.axis
-    assert len(image_N) == len(text_N) == config().evaluate.gallery
+    image_N, text_N, on_mean_N, label_N = store.axis
+    assert store.centroids is not None
+    assert {len(row_N) for row_N in store.axis} == {config().evaluate.gallery}
+    assert set(label_N) <= set(range(10))
     assert math.isclose(float(np.mean(image_N) - np.mean(text_N)), metrics["gap/l2m"], rel_tol=1e-12)
+    assert math.isclose(float(np.mean(on_mean_N)), float(np.linalg.norm(store.centroids[0])), rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 4, 8])

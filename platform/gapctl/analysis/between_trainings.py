@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from gapctl.analysis.gap_agreement import LEADING, axis_agreement, leading_agreement
+from gapctl.analysis.gap_agreement import LEADING, axis_agreement, excess_agreement, leading_agreement
 from gapctl.analysis.paired import FloatArray
 from gapctl.analysis.replicates import pair_of
 from gapctl.errors import WorkError
@@ -35,7 +35,7 @@ def between_trainings(plan: Plan, finished: Iterable[str], ledger: Ledger, asked
     trials = [trial for trial in plan.trials if trial.id in done]
     found: dict[str, Values] = {}
     damaged: list[str] = []
-    for rows, metrics in ((_places, _AXIS), (_differences, _LEADING)):
+    for rows, metrics in ((_places, _AXIS), (_places_and_means, _EXCESS), (_differences, _LEADING)):
         names = [name for name in asked if name in metrics]
         if names:
             kept, wrong = rows(trials, ledger)
@@ -88,6 +88,17 @@ _AXIS: Final = {
     "agreement/axis_architectures": _Compared(_differing_in("model.preset"), axis_agreement),
     "agreement/axis_widths": _Compared(_differing_in("model.embed_dim"), axis_agreement),
 }
+
+
+def _excess(found_K3N: FloatArray) -> FloatArray:
+    gap_KN, mean_KN, label_KN = found_K3N.swapaxes(0, 1)
+    return excess_agreement(gap_KN, mean_KN, label_KN[0].astype(np.int64))
+
+
+_EXCESS: Final = {
+    f"agreement/axis_excess_{name}": _Compared(_AXIS[f"agreement/axis_{name}"].key, _excess)
+    for name in ("seeds", "architectures", "widths")
+}
 _LEADING: Final = {"agreement/leading_dims_seeds": _Compared(_seed_pair, leading_agreement)}
 
 
@@ -103,6 +114,19 @@ def _places(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
     return _read(trials, ledger.axes, lambda table: table["image"].cast(pl.Float64).to_numpy())
 
 
+def _places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
+    """Where a trial's gap, and where its mean image, puts the gallery's images, and their labels (3, N).
+
+    Trials of earlier versions kept the first of these alone, and are left out.
+    """
+    names = ["image", "image_on_mean", "label"]
+    return _read(
+        trials,
+        ledger.axes,
+        lambda table: table.select(pl.col(names).cast(pl.Float64)).to_numpy().T if names[2] in table.columns else None,
+    )
+
+
 def _differences(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
     """A trial's gap by dimension (D,), where there are enough dimensions to lead."""
     wide = [trial for trial in trials if trial.config.model.embed_dim >= LEADING]
@@ -112,13 +136,13 @@ def _differences(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
 def _read(
     trials: Sequence[Trial],
     files: Callable[[Sequence[str]], list[pl.DataFrame | WorkError | None]],
-    row: Callable[[pl.DataFrame], FloatArray],
+    row: Callable[[pl.DataFrame], FloatArray | None],
 ) -> _Rows:
     kept: dict[str, FloatArray] = {}
     damaged: list[str] = []
     for trial, content in zip(trials, files([trial.id for trial in trials]), strict=True):
         if isinstance(content, WorkError):
             damaged.append(str(content))
-        elif content is not None:
-            kept[trial.id] = row(content)
+        elif content is not None and (numbers := row(content)) is not None:
+            kept[trial.id] = numbers
     return _Rows(kept, damaged)

@@ -6,7 +6,11 @@ Index letters: K models, N samples of a gallery, D embedding.
 import numpy as np
 
 from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.ties import IntArray
 
+PERMUTATIONS = 200
+"""Of images within labels; the null's 95th percentile then lies between the 93rd and the 97th."""
+NULL_SHARE = 0.95
 LEADING = 10
 """Dimensions of a gap that are compared with those of another."""
 
@@ -22,6 +26,28 @@ def axis_agreement(places_KN: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore"):
         unit_KN = centred_KN / np.linalg.norm(centred_KN, axis=1, keepdims=True)
     return _mean_of_others(unit_KN @ unit_KN.T)
+
+
+def excess_agreement(gap_KN: FloatArray, mean_KN: FloatArray, label_N: IntArray) -> FloatArray:
+    """Each model's agreement of gap directions less what needs no gap (K,).
+
+    What needs no gap is the larger of two: the agreement of the same images along the mean image (`mean_KN`), which no
+    text enters, and the 95th percentile of agreements after images were permuted within their labels in each model by
+    itself, where only what labels say is left. Permutations are the same for the same gallery.
+    """
+    null_PK = np.stack([axis_agreement(_permuted(gap_KN, label_N, seed)) for seed in range(PERMUTATIONS)])
+    needs_no_gap_K = np.maximum(axis_agreement(mean_KN), np.quantile(null_PK, NULL_SHARE, axis=0))
+    return np.asarray(axis_agreement(gap_KN) - needs_no_gap_K)
+
+
+def _permuted(places_KN: FloatArray, label_N: IntArray, seed: int) -> FloatArray:
+    rng = np.random.default_rng(seed)
+    by_label_N = np.argsort(label_N, kind="stable")
+    permuted_KN = np.empty_like(places_KN)
+    for model, places_N in enumerate(places_KN):
+        shuffled_N = np.lexsort((rng.random(len(label_N)), label_N))
+        permuted_KN[model, by_label_N] = places_N[shuffled_N]
+    return permuted_KN
 
 
 def leading_agreement(differences_KD: FloatArray) -> FloatArray:

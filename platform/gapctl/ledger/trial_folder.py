@@ -189,17 +189,24 @@ class TrialFolder:
             raise self.damaged(DIMENSIONS, f"its columns are {', '.join(found.columns)}")
         return found
 
-    def save_axis(self, image_N: Sequence[float], text_N: Sequence[float]) -> None:
-        """Writes `axis.parquet`: a row per pair of the gallery, with where its image and text lie along the gap."""
+    def save_axis(
+        self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
+    ) -> None:
+        """Writes `axis.parquet`: a row per pair of the gallery, with where its image and text lie along the gap.
+
+        `on_mean_N` is where the image lies along the mean image, and `label_N` what it shows.
+        """
         import polars as pl
 
-        columns = {name: pl.Series(values, dtype=pl.Float32) for name, values in (("image", image_N), ("text", text_N))}
-        self._write_table(AXIS, pl.DataFrame(columns))
+        places = {"image": image_N, "text": text_N, "image_on_mean": on_mean_N}
+        columns = {name: pl.Series(values, dtype=pl.Float32) for name, values in places.items()}
+        self._write_table(AXIS, pl.DataFrame({**columns, "label": pl.Series(label_N, dtype=pl.Int32)}))
 
     def axis(self) -> "polars.DataFrame | None":
         """`image` and `text` by pair of the gallery: projections on the unit vector from mean text to mean image.
 
-        None where there are none: not every trial kept them.
+        `image_on_mean` and `label` stand beside them, but in trials of earlier versions. None where there is no such
+        file: not every trial kept it.
         """
         content = self._read(AXIS)
         return None if content is None else self.axis_in(content)
@@ -207,7 +214,8 @@ class TrialFolder:
     def axis_in(self, content: bytes) -> "polars.DataFrame":
         """The same of the file's content; raises WorkError where it is damaged."""
         found = self._table_in(AXIS, content)
-        if found.columns != ["image", "text"] or not all(kind.is_float() for kind in found.dtypes):
+        numbers = all(kind.is_numeric() for kind in found.dtypes)
+        if not numbers or found.columns not in (["image", "text"], ["image", "text", "image_on_mean", "label"]):
             raise self.damaged(AXIS, f"its columns are {', '.join(found.columns)}")
         return found
 

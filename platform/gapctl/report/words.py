@@ -34,6 +34,9 @@ _SHORT_NAMES: Final = {
     "agreement/axis_arms": "agreement of gap directions between arms",
     "agreement/axis_architectures": "agreement of gap directions between architectures",
     "agreement/axis_widths": "agreement of gap directions between widths",
+    "agreement/axis_excess_seeds": "agreement of gap directions between seeds beyond the image mean's",
+    "agreement/axis_excess_architectures": "agreement of gap directions between architectures beyond the image mean's",
+    "agreement/axis_excess_widths": "agreement of gap directions between widths beyond the image mean's",
 }
 
 _FACTOR_WORDS: Final = {

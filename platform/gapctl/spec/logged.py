@@ -53,7 +53,7 @@ def why_not_logged(key: str, base: TrialConfig, vary: Vary) -> str:
 
 
 def _nothing_to_compare(key: str, base: TrialConfig, vary: Vary) -> str:
-    path = {"agreement/axis_architectures": "model.preset", "agreement/axis_widths": "model.embed_dim"}.get(key)
+    path = {"architectures": "model.preset", "widths": "model.embed_dim"}.get(key.rpartition("_")[2])
     if path and (levels := vary.get(path, ())) is not None and len(set(levels)) < 2:
         return f"it compares trainings that differ in {path} alone, and that does not vary"
     if key == "agreement/axis_arms" and math.prod(len(levels or ()) for levels in vary.values()) == 1:

@@ -140,6 +140,20 @@ _AGREEMENT: Final = (
     MetricName("agreement/axis_arms", "the same with the other arms of the seed", "correlation"),
     MetricName("agreement/axis_architectures", "the same with arms that differ in model.preset alone", "correlation"),
     MetricName("agreement/axis_widths", "the same with arms that differ in model.embed_dim alone", "correlation"),
+    MetricName(
+        "agreement/axis_excess_seeds",
+        "agreement of the gap's direction within a pair of seeds, less that of the image mean's or, where more, what "
+        "images permuted within labels reach",
+        "correlation",
+    ),
+    MetricName(
+        "agreement/axis_excess_architectures",
+        "the same with arms that differ in model.preset alone",
+        "correlation",
+    ),
+    MetricName(
+        "agreement/axis_excess_widths", "the same with arms that differ in model.embed_dim alone", "correlation"
+    ),
 )
 """What no training knows alone: the analysis computes these from what several left behind."""
 

@@ -40,7 +40,8 @@ class Encoded(NamedTuple):
 class Evaluated(NamedTuple):
     """Every metric by its name, and the centroids of both modalities (D,), whose difference is the gap's vector.
 
-    Each pair's image and text projected on that vector, at unit length (N,), say how it lies to what is shown.
+    Each pair's image and text projected on that vector, at unit length (N,), say how it lies to what is shown. So do
+    images projected on their own mean, which knows no text. `label_N` is what each image shows, 0 where nobody says.
     """
 
     metrics: dict[str, float]
@@ -48,6 +49,8 @@ class Evaluated(NamedTuple):
     text_mean_D: NDArray[np.float64]
     image_on_axis_N: NDArray[np.float64]
     text_on_axis_N: NDArray[np.float64]
+    image_on_mean_N: NDArray[np.float64]
+    label_N: NDArray[np.int64]
 
 
 class Evaluation(Protocol):
@@ -77,4 +80,13 @@ def measured(encoded: Encoded) -> Evaluated:
     image_ND, text_ND = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
     image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
     axis_D = axis_of(image_mean_D, text_mean_D)
-    return Evaluated(found, image_mean_D, text_mean_D, image_ND @ axis_D, text_ND @ axis_D)
+    mean_axis_D = axis_of(image_mean_D, np.zeros_like(image_mean_D))
+    return Evaluated(
+        found,
+        image_mean_D,
+        text_mean_D,
+        image_on_axis_N=image_ND @ axis_D,
+        text_on_axis_N=text_ND @ axis_D,
+        image_on_mean_N=image_ND @ mean_axis_D,
+        label_N=np.zeros(len(image_ND), np.int64) if embeddings.labels_N is None else embeddings.labels_N,
+    )

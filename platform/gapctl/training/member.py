@@ -44,7 +44,9 @@ class Store(Protocol):
 
     def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None: ...
 
-    def save_axis(self, image_N: Sequence[float], text_N: Sequence[float]) -> None: ...
+    def save_axis(
+        self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
+    ) -> None: ...
 
     def beat(self, samples_seen: int) -> None: ...
 
@@ -206,7 +208,12 @@ class Member:
         self._store.save_history(self._state.rows)
         if self.steps == self.steps_total:
             self._store.save_dimensions(found.image_mean_D.tolist(), found.text_mean_D.tolist())
-            self._store.save_axis(found.image_on_axis_N.tolist(), found.text_on_axis_N.tolist())
+            self._store.save_axis(
+                found.image_on_axis_N.tolist(),
+                found.text_on_axis_N.tolist(),
+                found.image_on_mean_N.tolist(),
+                found.label_N.tolist(),
+            )
         if self._save_seconds * COSTLY < max(self._state.seconds, time.monotonic() - self._saved_at):
             self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
 
