@@ -148,7 +148,7 @@ def test_gaps_that_order_images_of_one_label_alike_agree_beyond_labels_and_mean(
 
 def test_an_excess_is_computed_from_what_trainings_kept_and_not_from_those_of_earlier_versions(tmp_path: Path) -> None:
     plan = planned(tmp_path, EXCESS, vary=LEVELS)
-    ledger = filled(tmp_path, plan, mean=lambda trial: np.random.default_rng(int(trial.id, 16)).normal(size=IMAGES))
+    ledger = filled(tmp_path, plan, mean=lambda trial: images(trial, noise=100.0))
     whole = table(plan, ledger)[EXCESS]
     old = tmp_path / "runs" / plan.trials[0].id / "axis.parquet"
     pl.read_parquet(old).select("image", "text").write_parquet(old)
