@@ -1,0 +1,50 @@
+"""Two questions that one correlation of accuracies can mean: what quality does, and what the content of captions does.
+
+Richer captions teach attributes at the cost of the object, so trainings that differ in content trade one accuracy for
+the other. Trainings that differ in quality (noise, data, width) are better or worse at both. Pooled, or with the wrong
+one held, one relation hides the other, which is Simpson's paradox.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from gapctl.analysis.measured import measure
+from gapctl.analysis.results import Interval
+from gapctl.spec.hypotheses import Correlation
+from gapctl.spec.sweep import SweepFile
+
+CONTENT: Final = ("data.captions.attributes", "data.captions.keep")
+"""Factors that decide what captions say; all others make a training better or worse at all of it."""
+
+
+class Tau(NamedTuple):
+    """Kendall's τ, the mean over seeds, with its interval over seeds."""
+
+    value: float
+    ci: Interval
+    seeds: int
+
+
+class Estimands(NamedTuple):
+    """The same two metrics with content held, where quality varies, and with quality held, where content varies."""
+
+    content_held: Tau
+    quality_held: Tau
+
+
+def both_estimands(hypothesis: Correlation, trials: pl.DataFrame, spec: SweepFile) -> Estimands | None:
+    """Correlate within each content over quality, and within each quality over content; None unless both vary."""
+    varied = [path for path, levels in spec.vary.items() if path not in hypothesis.where and len(levels) > 1]
+    content = tuple(path for path in varied if path in CONTENT)
+    quality = tuple(path for path in varied if path not in CONTENT)
+    if not (content and quality):
+        return None
+    return Estimands(_tau(hypothesis, content, trials, spec), _tau(hypothesis, quality, trials, spec))
+
+
+def _tau(hypothesis: Correlation, held: tuple[str, ...], trials: pl.DataFrame, spec: SweepFile) -> Tau:
+    with np.errstate(all="ignore"):
+        found = measure(hypothesis.model_copy(update={"given": held}), trials, spec).estimate
+    return Tau(found.value, found.ci, len(found.effects_S))
