@@ -16,6 +16,7 @@ from gapctl.interventions.centring import fit_centring, fit_standardisation
 from gapctl.interventions.fitted import nothing
 from gapctl.interventions.removal import fit_projection, fit_removal
 from gapctl.interventions.shift import fit_shift
+from gapctl.interventions.translation import HELD, fit_translation
 from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import GapSums
@@ -51,6 +52,38 @@ def test_a_shift_moves_both_modalities_equally_far_and_neither_of_them_apart(fou
     steps_ND = np.concatenate([found.image_ND - moved.image_ND, moved.text_MD - found.text_MD])
     half_D = amount / 2 * mean_difference(found.image_ND, found.text_MD)
     assert steps_ND == pytest.approx(np.tile(half_D, (len(steps_ND), 1)), **TIGHT)
+
+
+@given(galleries())
+def test_a_translation_moves_images_alone_and_hardly_along_what_tells_texts_apart(found: Embeddings) -> None:
+    moved = fit_translation(found.image_ND, found.text_MD).moved(found.image_ND, found.text_MD)
+    step_ND = found.image_ND - moved.image_ND
+    centred_MD = found.text_MD - found.text_MD.mean(axis=0)
+    across_M = centred_MD @ step_ND[0]
+    size_Q = np.linalg.svd(centred_MD, compute_uv=False)
+
+    assert moved.text_MD == pytest.approx(found.text_MD, **TIGHT)
+    assert step_ND == pytest.approx(np.tile(step_ND[0], (len(step_ND), 1)), **TIGHT)
+    # The directions that are left to it hold at most a tenth of the texts' variance.
+    assert (across_M**2).sum() <= (1 - HELD) * (size_Q**2).sum() * (step_ND[0] ** 2).sum() + 1e-9
+
+
+def test_texts_in_a_plane_let_images_move_by_all_of_a_gap_that_lies_across_it() -> None:
+    rng = np.random.default_rng(0)
+    plane_MD = np.pad(rng.normal(size=(50, 2)), ((0, 0), (0, 3)))
+    gap_D = np.array([0.0, 0.0, 1.0, 2.0, 0.0])
+
+    moved = fit_translation(plane_MD + gap_D, plane_MD).moved(plane_MD + gap_D, plane_MD)
+
+    assert moved.image_ND == pytest.approx(plane_MD, abs=1e-9)
+
+
+def test_texts_that_are_all_alike_let_images_move_by_all_of_the_gap() -> None:
+    text_MD, image_ND = np.tile([1.0, 0.0], (4, 1)), np.tile([0.0, 1.0], (3, 1))
+
+    moved = fit_translation(image_ND, text_MD).moved(image_ND, text_MD)
+
+    assert moved.image_ND == pytest.approx(np.tile([1.0, 0.0], (3, 1)))
 
 
 @given(galleries())
@@ -190,7 +223,7 @@ def test_every_intervention_that_a_sweep_file_may_name_is_known(word: str) -> No
     assert whole.partly(1).moved(found.image_ND, found.text_MD).text_MD == pytest.approx(
         whole.moved(found.image_ND, found.text_MD).text_MD
     )
-    assert not np.allclose(whole.texts(found.text_MD), found.text_MD)
+    assert not np.allclose(whole.images(found.image_ND), found.image_ND)
 
 
 @given(galleries(), st.floats(-2, 3))

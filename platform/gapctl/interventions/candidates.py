@@ -12,9 +12,10 @@ from gapctl.interventions.centring import fit_centring, fit_standardisation
 from gapctl.interventions.fitted import Fitted
 from gapctl.interventions.removal import fit_projection, fit_removal
 from gapctl.interventions.shift import fit_shift
+from gapctl.interventions.translation import fit_translation
 from gapctl.metrics.gap import Array
 
-Family = Literal["shift", "centre", "standardise", "remove", "orthogonal"]
+Family = Literal["shift", "centre", "standardise", "remove", "orthogonal", "translate"]
 Fit = Callable[[Array, Array], Fitted]
 
 LAMBDAS: Final = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -60,7 +61,8 @@ def named(name: str) -> Candidate:
     """The intervention that a sweep file calls by one word: `shift` (all the way), `centre`, `remove_3`."""
     kind, _, count = name.partition("_")
     whole = candidates([1.0], [int(count)] if count else [])
-    return next(each for each in whole if each.family == kind)
+    # Of sweeps alone: intervals of `gapctl intervene` hold for all its interventions at once, and one more widens them.
+    return next(each for each in (*whole, Candidate("translate", None, fit_translation)) if each.family == kind)
 
 
 def usual_removals(width: int) -> tuple[int, ...]:

@@ -15,7 +15,16 @@ from gapctl.spec.presets import PRESETS
 
 PresetName = Literal["mad-tiny", "mad-patch4", "pairs-small", "vit-b-32", "rn50-cc12m"]
 Intervention = Literal[
-    "none", "shift", "centre", "standardise", "orthogonal", "remove_1", "remove_3", "remove_10", "remove_30"
+    "none",
+    "shift",
+    "centre",
+    "standardise",
+    "orthogonal",
+    "translate",
+    "remove_1",
+    "remove_3",
+    "remove_10",
+    "remove_30",
 ]
 MOST_SAMPLES = 1_000_000_000_000
 MOST_SPEED = 1000.0
