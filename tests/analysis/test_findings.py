@@ -1,7 +1,9 @@
 """`gapctl findings` and `gapctl questions`: claims beside verdicts, the same bytes from the same ledger."""
 
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, pl
 
 from command_line import gapctl
 from gapctl.cli.context import plan_for
-from gapctl.ledger import Ledger
+from gapctl.cli.judging import judge_kept
+from gapctl.ledger import AsRead, Ledger
 from gapctl.plan.trials import Trial
-from gapctl.report.findings.claims import checks, claims, claims_tested, retired
+from gapctl.report.findings.claims import checks, claims, claims_tested, redesigned, retired, withdrawn
+from gapctl.report.findings.verdicts_table import Found, p_over_page
 from gapctl.spec.load import load_sweep
 from gapctl.spec.vocabulary import METRICS
 from sweep_texts import REPOSITORY
@@ -70,7 +74,8 @@ def test_the_page_has_the_verdict_below_its_claim_and_is_the_same_each_time(tmp_
     again = gapctl("findings", "--runs", runs, "--out", str(out))
 
     assert (answer.exit_code, again.exit_code) == (0, 0)
-    first, second = text.split("### Claim 2")[0].split("### Claim 1")[1], text.split("### Claim 2")[1]
+    rows = text.split("## The rows")[1]
+    first, second = rows.split("### Claim 2")[0].split("### Claim 1")[1], rows.split("### Claim 2")[1]
     assert "No sweep of this ledger tests it yet" in first
     assert "**supported**" in second.split("### Claim 3")[0]
     assert "images/findings/made-up.base.svg" in second
@@ -112,7 +117,7 @@ def test_a_claim_whose_rows_all_stand_beside_it_is_untested(tmp_path: Path) -> N
 
     asked = "It is asked by `sweeps/imbalance.yaml`, `sweeps/presence_bias.yaml`."
     assert f"No sweep of this ledger tests it yet. {asked} The rows below do not decide it." in claim
-    assert "| ✓ **supported** | – |" in claim
+    assert "| ✓ **supported** (redesigned) | – |" in claim
 
 
 def test_an_average_of_opposite_effects_is_marked_and_told(tmp_path: Path) -> None:
@@ -141,8 +146,124 @@ def test_notes_stand_below_their_claims(tmp_path: Path) -> None:
 
     page = gapctl("findings", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
 
-    assert "**Note.** Another ledger, [elsewhere](x.md), found less.\n\n| our test" in page.split("### Claim 1")[1]
+    assert "**Note.** Another ledger, [elsewhere](x.md), found less.\n\n<details>" in page.split("### Claim 1")[1]
     assert page.count("**Note.**") == 1
+
+
+def test_the_answer_stands_first_and_each_claim_has_a_row_with_what_other_ledgers_say(tmp_path: Path) -> None:
+    asked_and_answered(tmp_path, "arXiv 2404.07983, claim 1")
+    notes = tmp_path / "notes.yaml"
+    notes.write_text(
+        "ledger: short runs\nanswer: It closes.\nhad wrong before: Much.\nwould change our mind: A longer run.\n"
+        "claim 1: {answer: It does., number: made-up/difference, elsewhere: {long runs: not so}}\n"
+        "claim 2: {elsewhere: {public models: some}}\n"
+    )
+
+    page = gapctl("findings", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
+    head, first, second = (
+        line for line in page.splitlines() if line.startswith(("| claim", "| **Claim 1", "| **Claim 2"))
+    )
+
+    assert (
+        page.index("It closes.") < page.index("## Claim by claim") < page.index("A longer run.") < page.index("Much.")
+    )
+    assert page.index("Much.") < page.index("## The rows")
+    assert head == "| claim | answer | key number | short runs | long runs | public models | asked |"
+    assert re.search(
+        r"\| It does\. \| −0\.2\d+, .* \(95 %\) \(`difference`\) \| 2 for \| not so \| untested \| 1 \|", first
+    )
+    assert second.endswith("| – | – | untested | untested | some | – |")
+
+
+def test_rows_and_figures_are_folded_below_their_claims(tmp_path: Path) -> None:
+    asked_and_answered(tmp_path, "arXiv 2404.07983, claim 1")
+
+    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    folded = "".join(re.findall(r"<details>.*?</details>", page, flags=re.S))
+
+    assert "<details><summary>2 rows: 2 for</summary>\n\n| our test" in page
+    assert "`slope`" in folded
+    assert "![" in folded
+    assert "| our test" not in page.replace(folded, "").split("<details>")[0]
+
+
+def test_p_is_corrected_over_all_rows_of_the_page(tmp_path: Path) -> None:
+    for name, first_seed in (("one", 0), ("other", 10)):
+        path = sweep_file(tmp_path, TREND, CONTRAST, name=name, first_seed=first_seed)
+        fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), falling(0.05, noise=0.005))
+    sweeps, _ = judge_kept(AsRead(str(tmp_path / "runs")), "never")
+    rows = [Found(verdict, judged) for judged in sweeps for verdict in judged.analysis.verdicts]
+    explored = [Found(replace(row.verdict, exploratory=True), row.judged) for row in rows[:1]]
+
+    found = p_over_page(rows)
+    smallest = min(rows, key=lambda row: row.verdict.p_claim)
+
+    assert found[smallest.key] == pytest.approx(4 * smallest.verdict.p_claim)
+    assert len(p_over_page([*explored, *rows[1:]])) == 3
+    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    assert "have p below 0.05 over all 4 confirmatory rows of the page" in page
+
+
+def test_a_row_whose_arms_learned_nothing_is_struck_through_with_the_reason(tmp_path: Path) -> None:
+    source = {"source": "arXiv 2404.07983, claim 1"}
+    path = sweep_file(tmp_path, {**CONTRAST, **source})
+    fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), guessing)
+
+    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    claim = page.split("### Claim 1")[1].split("### Claim 2")[0]
+
+    assert re.search(
+        r"\| ~~−0\.\d+~~ \| ~~.* to .*~~ \| ~~✓ \*\*supported\*\*~~ \(not learned\) \| not learned \|", claim
+    )
+    assert "No sweep of this ledger tests it yet" in claim
+    assert "`difference`. Not learned: " in claim
+
+
+def guessing(trial: Trial) -> dict[str, float]:
+    """The gap closes as claimed, and the loss is that of guessing where captions say nothing."""
+    said = float(trial.factors[ATTRIBUTES])
+    return {**falling(0.05, noise=0.005)(trial), "train/loss": math.log(256) * (1 - 0.1 * said)}
+
+
+def test_a_sweep_that_asks_again_is_marked_with_how_often_and_its_first_answer(tmp_path: Path) -> None:
+    asked_and_answered(tmp_path, "arXiv 2404.07983, claim 1", name="initial_gap")
+
+    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+
+    assert "✓ **supported** (redesigned)" in page
+    assert "| 2 for | 2 |" in page
+    assert "| initial\\_gap (base) | Does it? | 2 | closed |" in page
+
+
+def test_claims_about_correlated_accuracies_show_both_estimands(tmp_path: Path) -> None:
+    both = {
+        "id": "together",
+        "claim": "Both rise.",
+        "test": "correlation",
+        "response": "quality/attribute_accuracy",
+        "against": "quality/object_accuracy",
+        "direction": "increasing",
+        "smallest_effect": 0.2,
+        "source": "arXiv 2404.07983, claim 4",
+    }
+    vary = {ATTRIBUTES: [1, 3, 5], "data.captions.noise": [0.0, 0.1, 0.3]}
+    path = sweep_file(tmp_path, both, vary=vary)
+    fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), trading)
+    notes = tmp_path / "notes.yaml"
+    notes.write_text("claim 4: {number: made-up/content-held}\n")
+
+    page = gapctl("findings", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
+    (row,) = [line for line in page.splitlines() if line.startswith("| made-up (base) |") and "seeds) |" in line]
+
+    assert row.startswith("| made-up (base) | 1.00")
+    assert "| −1.00" in row
+    assert "τ 1.00" in page.split("## The rows")[0]
+
+
+def trading(trial: Trial) -> dict[str, float]:
+    """Richer captions trade objects for attributes, and noise harms both."""
+    said, noise = float(trial.factors[ATTRIBUTES]), float(trial.factors["data.captions.noise"])
+    return {"quality/attribute_accuracy": 60 + said - 9 * noise, "quality/object_accuracy": 60 - said - 9 * noise}
 
 
 @pytest.mark.parametrize(
@@ -152,6 +273,10 @@ def test_notes_stand_below_their_claims(tmp_path: Path) -> None:
         ("claim 1: 3\n", "claim 1: found 3; expected a text"),
         ("- claim 1\n", "found no mapping"),
         ("claim 1: [\n", "is not YAML"),
+        ("answer: [1]\n", "answer: found [1]; expected a text"),
+        ("claim 1: {anwser: x}\n", "claim 1: anwser: is no key; expected some of answer, number, elsewhere, note"),
+        ("claim 1: {elsewhere: {long: 3}}\n", "claim 1: elsewhere: long: found 3; expected a text"),
+        ("claim 1: {number: made-up/nothing}\n", "claim 1: number: found 'made-up/nothing'; expected SWEEP/HYPOTHESIS"),
         (None, "no such file"),
     ],
 )
@@ -191,7 +316,10 @@ def test_before_anything_ran_the_page_says_what_would_be_tested(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert gapctl("findings").out.count("No sweep of this ledger tests it yet") == len(claims())
+    page = gapctl("findings").out
+
+    assert page.count("No sweep of this ledger tests it yet") == len(claims()) - 1
+    assert "no sweep here measures any" in page.split("### Claim 6")[1].split("### ")[0]
 
 
 @pytest.mark.parametrize(("out", "said"), [("findings.html", "expected .md"), ("none/findings.md", "no folder")])
@@ -273,6 +401,9 @@ def test_what_claims_and_checks_name_is_in_the_shipped_files() -> None:
         assert {*claim.also, *claim.against, *claim.beside} <= shipped | set(retired()), claim.number
         assert set(claim.sweeps) <= set(by_sweep), claim.number
         assert set(claim.responses) <= families, claim.number
+    for sweep, of_sweep in withdrawn().items():
+        assert set(of_sweep) <= by_sweep[sweep], sweep
+    assert set(redesigned()) <= set(by_sweep)
     for sweep, of_sweep in checks().items():
         for check, leaning in of_sweep.items():
             named = [] if leaning == "all" else leaning

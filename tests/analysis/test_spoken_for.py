@@ -10,6 +10,7 @@ from analysis_ledgers import CONTRAST, TREND, falling, fill, plan_of, sweep_file
 
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.judged import Judged
+from gapctl.analysis.learning import ArmCheck
 from gapctl.ledger import Ledger
 from gapctl.report.findings.claims import Checks, claims
 from gapctl.report.findings.spoken import Spoken, spoken_for
@@ -47,11 +48,60 @@ def test_a_verdict_speaks_for_the_claim_that_its_source_names(judge: Judge) -> N
 
 
 def test_a_refuted_denial_speaks_for_the_claim(judge: Judge) -> None:
-    denial: dict[str, Any] = {"id": "object-bias-costs-attribute-accuracy", "source": "arXiv 2404.07983, claim 4"}
+    denial: dict[str, Any] = {"id": "closing-changes-zero-shot", "source": "arXiv 2203.02053, section 4"}
     judged = judge(0.05)
 
-    assert spoken(judged, "claim 4", "difference", verdict="refuted", **denial).word == "yes"
-    assert spoken(judged, "claim 4", "difference", verdict="supported", **denial).word == "no"
+    assert spoken(judged, "claim 3", "difference", verdict="refuted", refuted_as="negligible", **denial).word == "yes"
+    assert spoken(judged, "claim 3", "difference", verdict="supported", **denial).word == "no"
+
+
+@pytest.mark.parametrize("as_what", ["opposite", "short", "different"])
+def test_a_denial_refuted_by_an_effect_that_is_not_small_leaves_the_claim_open(judge: Judge, as_what: str) -> None:
+    denial: dict[str, Any] = {"id": "closing-helps-mixed-search", "source": "arXiv 2507.19054; 2404.07983, claim 3"}
+    judged = judge(0.05)
+
+    assert spoken(judged, "claim 3", "difference", verdict="refuted", refuted_as=as_what, **denial).word == "open"
+
+
+def test_a_claim_refuted_by_the_opposite_effect_is_refuted_all_the_same(judge: Judge) -> None:
+    judged = judge(0.05)
+
+    assert spoken(judged, "claim 1", "difference", verdict="refuted", refuted_as="opposite").word == "no"
+
+
+def test_a_row_whose_arm_learned_nothing_counts_for_nothing_whatever_it_says(judge: Judge) -> None:
+    judged = judge(0.05)
+    failed = (ArmCheck("attributes=0", {}, "train/loss", (0,), (0,), "loss of guessing", 400),)
+
+    for verdict in ("supported", "refuted", "inconclusive"):
+        said = spoken(judged, "claim 1", "difference", verdict=verdict, not_learned=failed)
+        assert said == Spoken("not learned")
+
+
+def test_a_row_that_a_review_withdrew_counts_for_nothing(judge: Judge) -> None:
+    judged = judge(0.05)
+    of_posthoc = replace(judged, analysis=replace(judged.analysis, sweep="posthoc"))
+    row = {"id": "closing-buys-robustness", "source": "arXiv 2404.07983, claim 3", "response": "quality/flip_rate"}
+
+    assert spoken(of_posthoc, "claim 3", "difference", **row) == Spoken("withdrawn")
+    assert spoken(judged, "claim 3", "difference", **row) != Spoken("withdrawn")
+
+
+@pytest.mark.parametrize("word", ["supported", "refuted", "inconclusive"])
+@pytest.mark.parametrize(
+    ("number", "hypothesis"),
+    [
+        ("claim 4", "object-bias-costs-attribute-accuracy"),
+        ("claim 6", "a-small-gap-goes-with-object-accuracy"),
+        ("further check 3", "accuracies-rise-together-on-equal-data"),
+    ],
+)
+def test_what_varies_the_content_of_captions_or_measures_no_public_model_decides_nothing(
+    judge: Judge, number: str, hypothesis: str, word: str
+) -> None:
+    named = {"id": hypothesis, "source": f"arXiv 2404.07983, {number}", "refuted_as": "negligible"}
+
+    assert spoken(judge(0.05), number, "difference", verdict=word, **named).word == "–"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ WRONG_FILES: dict[str, tuple[str | bytes, str]] = {
     "not UTF-8": (b"name: caf\xe9\n", "F:1:10: not UTF-8: found the byte 0xe9; expected a text file"),
     "a key twice": (TINY + "name: x\n", "F:25:1: name: given twice, first in line 1; expected it once"),
     "a missing key": (edited(("name: tiny\n", "")), "F:1:1: name: missing; expected it here"),
-    "an unknown key": (edited(("base:", "extra: 1\nbase:")), "F:3:1: extra: unknown key; expected one of alpha, asks_again, base"),
+    "an unknown key": (
+        edited(("base:", "extra: 1\nbase:")),
+        "F:3:1: extra: unknown key; expected one of alpha, asks_again, base",
+    ),
     "a misspelt key": (
         edited(("batch_size", "batchsize")),
         "batchsize: unknown key; expected one of batch_size, compile, lr",

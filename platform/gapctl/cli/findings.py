@@ -25,7 +25,11 @@ OutOption = Annotated[
 ]
 NotesOption = Annotated[
     Path | None,
-    typer.Option("--notes", help="YAML with a text in Markdown for some claims, shown below them.", metavar="FILE"),
+    typer.Option(
+        "--notes",
+        help="YAML with the answer, and what each claim comes to elsewhere (docs/analysis.md).",
+        metavar="FILE",
+    ),
 ]
 
 

@@ -22,10 +22,12 @@ class Claim:
 
     Hypotheses in `also` test it though their source does not name it. Of those that test it, those in `against` deny
     it, and those in `beside` speak neither for nor against it. `responses` are the families of metrics that it is
-    about, such as `gap`; of all where there are none.
+    about, such as `gap`; of all where there are none. `untested` says why no row here can decide it,
+    and `content_held` that it is about correlations with the content of captions held. `title` is the claim in brief.
     """
 
     number: str
+    title: str
     claim: str
     sweeps: tuple[str, ...]
     sections: tuple[int, ...] = ()
@@ -33,6 +35,8 @@ class Claim:
     also: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    untested: str = ""
+    content_held: bool = False
 
     def tested_by(self, hypothesis: str, source: str | None) -> bool:
         """Whether the hypothesis tests it by itself, and not only by its sweep."""
@@ -51,9 +55,20 @@ Checks = Mapping[str, Mapping[str, tuple[str, ...] | Literal["all"]]]
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
+class Redesigned:
+    """How often a sweep's question was asked `before` it was designed again, and the first answer."""
+
+    before: int
+    first_answer: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
 class _File:
     claims: tuple[Claim, ...]
     checks: Checks
+    withdrawn: Mapping[str, Mapping[str, str]]
+    redesigned: Mapping[str, Redesigned]
     retired: tuple[str, ...]
 
 
@@ -65,6 +80,16 @@ def claims() -> tuple[Claim, ...]:
 def checks() -> Checks:
     """The checks of all sweeps that have any."""
     return _shipped().checks
+
+
+def withdrawn() -> Mapping[str, Mapping[str, str]]:
+    """By sweep and hypothesis: why a review withdrew the row."""
+    return _shipped().withdrawn
+
+
+def redesigned() -> Mapping[str, Redesigned]:
+    """The sweeps that ask a question again, by name."""
+    return _shipped().redesigned
 
 
 def retired() -> tuple[str, ...]:
