@@ -6,6 +6,7 @@ section 3.4). So no Ray needs to be imported, and a port that accepts and is sil
 
 import os
 import socket
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 

@@ -111,7 +111,7 @@ def _require_default_experiment(address: str, uri: str) -> None:
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(address, artifact_root(uri))
+    SqlAlchemyStore(address, artifact_root(uri))  # type: ignore[no-untyped-call]
 
 
 def _move(made: Path, file: Path) -> None:
