@@ -225,4 +225,4 @@ def test_the_readme_says_beside_the_demo_s_verdict_what_the_longer_run_makes_of_
 
     assert f"**{trend['verdict']}** (p {trend['p_holm']:.3f})" in readme
     assert f"{rmg[0]:.2f} with the digit alone, {rmg[1]:.2f} with one attribute" in readme
-    assert readme.index("**inconclusive** (p") < readme.index("## What a verdict means")
+    assert readme.index("**inconclusive** (p") < readme.index("## A question of your own")
