@@ -427,9 +427,10 @@ def assert_refused(ran: Answer, message: str) -> None:
 
 
 def test_files_are_mapped_and_checked_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gapctl.metrics.embeddings import content, read
+    from gapctl.metrics import checks
+    from gapctl.metrics.embeddings import read
 
-    monkeypatch.setattr(content, "BLOCK", 5)
+    monkeypatch.setattr(checks, "BLOCK", 5)
     place = write_npy_folder(tmp_path / "pair", arrays())
 
     assert isinstance(read.read_embeddings(place).embeddings.image_ND, np.memmap)
