@@ -21,12 +21,12 @@ import numpy as np
 import polars as pl
 import yaml
 
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
+from gapctl.config.metrics import METRICS
 from gapctl.ledger import Ledger, Result
-from gapctl.ledger.result import to_json
-from gapctl.ledger.trial_folder import describe
-from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.vocabulary import METRICS
+from gapctl.ledger.documents import to_json
+from gapctl.ledger.trial import describe
+from gapctl.plan.plan import Plan, Trial
 from process_cost import Cost, measured
 from row import Row, write_rows
 

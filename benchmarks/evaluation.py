@@ -22,15 +22,14 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gapctl.cli.context import fingerprint_of
+from gapctl.cli.options import fingerprint_of
+from gapctl.config.load import load_sweep
 from gapctl.data.feed import load_trial_data, normalised
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Trial
-from gapctl.spec.load import load_sweep
-from gapctl.training.evaluate import MadEvaluation, gallery_of
-from gapctl.training.member import Member
-from gapctl.training.memory import keep_freed_memory
-from gapctl.training.team import Team
+from gapctl.plan.plan import Trial, make_plan
+from gapctl.training.evaluation import MadEvaluation, gallery_of
+from gapctl.training.fused_step import keep_freed_memory
+from gapctl.training.trainer import Team
+from gapctl.training.trial_state import Member
 from row import Row, report
 from training_step import Nowhere
 

@@ -31,13 +31,11 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from gapctl.data.captions import KeepRule
-from gapctl.data.degrade import DegradeRule
-from gapctl.data.pairs.feed import PairFeed
-from gapctl.data.pairs.index import look_at
-from gapctl.data.pairs.recipe import ReadRule
-from gapctl.data.pairs.spread import Workers
-from gapctl.data.pairs.stored import stored_shards
+from gapctl.data.image_text.feed import PairFeed
+from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.read import ReadRule
+from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.treatments import DegradeRule, KeepRule
 from row import Row, report
 
 SIZES: Final = (224, 64)

@@ -11,22 +11,18 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from finding import Finding
+from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
+from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import TrialData
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.generate import generate_variants
+from gapctl.data.mad.images import MadSplit, generate_variants
 from gapctl.data.mad.source import Split
-from gapctl.data.mad.store import MadSplit
-from gapctl.models.build import CLIP_VOCABULARY, Head, build_clip
+from gapctl.models.build import CLIP_VOCABULARY, Head, Pixels, build_clip
 from gapctl.models.losses import LossKind, contrastive_loss
-from gapctl.models.pixels import Pixels
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.presets import PRESETS, PatchTower, Preset, ResNet, Tower
-from gapctl.spec.trial import Evaluate, Train, TrialConfig
-from gapctl.training.member import Member
-from gapctl.training.open_step import OpenStep
-from gapctl.training.precision import Resolved
-from gapctl.training.rule import StepRule, preset_rule
-from gapctl.training.run import TrainingRun
+from gapctl.training.autograd_step import OpenStep
+from gapctl.training.step_options import Resolved, StepRule, preset_rule
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import Member
 from training_step import Nowhere
 
 CPU = torch.device("cpu")

@@ -16,14 +16,12 @@ import torch
 from torch import Tensor
 
 from finding import Finding
-from gapctl.models.build import CLIP_VOCABULARY, Head, build_clip
+from gapctl.config.presets import PRESETS, Preset
+from gapctl.models.build import CLIP_VOCABULARY, Head, Pixels, build_clip, clamp_temperature
 from gapctl.models.losses import contrastive_loss
-from gapctl.models.pixels import Pixels
-from gapctl.models.temperature import clamp_temperature
-from gapctl.spec.presets import PRESETS, Preset
-from gapctl.training.open_step import OpenStep
-from gapctl.training.rule import StepRule, preset_rule
-from gapctl.training.step import TrainingStep
+from gapctl.training.autograd_step import OpenStep
+from gapctl.training.fused_step import TrainingStep
+from gapctl.training.step_options import StepRule, preset_rule
 from gpu_exact import SMALL, pairs
 
 WARM_UP_STEPS = 6

@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from gapctl.data.mad.store import available_cores
+from gapctl.data.mad.images import available_cores
 from row import Row, report
 
 TARGET: Final = 0.7

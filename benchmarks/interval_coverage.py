@@ -14,13 +14,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from gapctl.analysis.effect_test import effect_test
-from gapctl.analysis.estimate import Estimate
-from gapctl.analysis.interval import bootstrap_interval, t_interval
+from gapctl.analysis.estimates import Estimate, bootstrap_interval, effect_test, t_interval
+from gapctl.analysis.measured import finding, seeds_needed
 from gapctl.analysis.paired import FloatArray
 from gapctl.analysis.results import UNKNOWN, Interval
-from gapctl.analysis.rule import finding
-from gapctl.analysis.seeds_needed import seeds_needed
 
 ALPHA = 0.05
 SEEDS = (2, 3, 5, 10)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.shapes import draw_shapes
+from gapctl.data.mad.morphology import draw_shapes
 from row import Row, write_rows
 
 VARIANTS = 24

@@ -29,9 +29,9 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
-from gapctl.metrics.neighborhood import neighborhood
-from gapctl.metrics.npy_rows import npy_rows
-from gapctl.metrics.stream import EmbeddingStream
+from gapctl.metrics.formats import npy_rows
+from gapctl.metrics.geometry import neighborhood
+from gapctl.metrics.streaming import EmbeddingStream
 from row import Row, write_rows
 
 Answer = TypeVar("Answer")

@@ -21,11 +21,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import TrialData, load_trial_data
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.trial import Evaluate, Train, TrialConfig
-from gapctl.training.member import Member
-from gapctl.training.run import TrainingRun
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import Member
 from row import Row, write_rows
 from training_step import Nowhere, plain_open_clip
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gapctl.analysis.kendall import ranks, taus
+from gapctl.analysis.correlation import ranks, taus
 from simulated_ledgers import ATTRIBUTES, MODE, NOISES, ORDER, SIX, TWENTY_FOUR, TWO_BY_TWO, FloatArray, drawn
 
 X, Y, Z = "gap/rmg", "quality/object_accuracy", "gap/l2m"

@@ -18,10 +18,9 @@ import polars as pl
 
 from gapctl.analysis.analyze import verdicts
 from gapctl.analysis.results import Verdict
-from gapctl.analysis.table import Tables
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
-from gapctl.spec.load import load_sweep
+from gapctl.analysis.tables import Tables
+from gapctl.config.load import load_sweep
+from gapctl.plan.plan import Plan, make_plan
 
 FloatArray = npt.NDArray[np.float64]
 """Shapes are in the names: S seeds, A arms."""

@@ -23,17 +23,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from gapctl.config.presets import PRESETS
+from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import Batch, MadFeed, TrialData, load_trial_data
-from gapctl.models.build import build_model
+from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.losses import contrastive_loss
-from gapctl.models.temperature import clamp_temperature
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.presets import PRESETS
-from gapctl.spec.trial import Evaluate, Loss, Train, TrialConfig
-from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.member import Member
-from gapctl.training.run import TrainingRun
 from gapctl.training.schedule import learning_rate
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
+from gapctl.training.trial_state import Member
 from row import Row, write_rows
 
 TARGET, WANTED = 2.5, 4.0

@@ -6,9 +6,8 @@ import numpy as np
 
 from gapctl.data.feed import TrialData
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.generate import generate_variants
+from gapctl.data.mad.images import MadSplit, generate_variants
 from gapctl.data.mad.source import Split
-from gapctl.data.mad.store import MadSplit
 
 
 @cache

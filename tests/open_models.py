@@ -6,12 +6,10 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
+from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
 from gapctl.models.build import Head, Vocabulary, build_clip
-from gapctl.models.loss_terms import NO_TERMS, LossTerms
-from gapctl.models.losses import LossKind
-from gapctl.spec.presets import PRESETS, PatchTower, Preset, ResNet, Tower
-from gapctl.training.precision import Resolved
-from gapctl.training.rule import StepRule, preset_rule
+from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
+from gapctl.training.step_options import Resolved, StepRule, preset_rule
 
 CPU = torch.device("cpu")
 VOCABULARY = Vocabulary(size=60, context=12, pad=0, end=59)

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from gapctl.config.trial import TrialConfig
 from gapctl.data.load import load_material
-from gapctl.spec.trial import TrialConfig
-from gapctl.training.member import Member, Store
-from gapctl.training.run import TrainingRun
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import Member, Store
 
 STEPS, BATCH = 6, 16
 CPU = torch.device("cpu")

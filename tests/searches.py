@@ -6,11 +6,10 @@ from typing import Any
 
 import yaml
 
+from gapctl.config.load import Sweep, load_sweep
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.search import search_of, study_name
-from gapctl.plan.trials import Trial
-from gapctl.spec.load import Sweep, load_sweep
-from gapctl.sweep.course import Course
+from gapctl.plan.plan import Trial, search_of, study_name
+from gapctl.sweep.search import Course
 from gapctl.sweep.study import Study
 
 METRIC = "quality/i2t_recall_10"

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 
-from gapctl.data.mad.shards.layout import Format
-from gapctl.data.mad.shards.make import Made, OnProgress, OpenRay, make_folder
+from gapctl.data.mad.shard_writer import Made, OnProgress, OpenRay, make_folder
+from gapctl.data.mad.shards import Format
 from gapctl.data.mad.source import SPLITS, Split
 
 PER_SHARD = 2

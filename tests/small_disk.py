@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.ledger import disk
+from gapctl.io import files as disk
 
 MEGABYTES = 16
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from gapctl.spec.load import Sweep, load_sweep
-from gapctl.spec.problem import SpecError
+from gapctl.config.base import SpecError
+from gapctl.config.load import Sweep, load_sweep
 
 REPOSITORY = Path(__file__).parents[1]
 SHIPPED = REPOSITORY / "sweeps" / "imbalance.yaml"

@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
-from gapctl.cli.context import fingerprint_of
+from gapctl.cli.options import fingerprint_of
+from gapctl.config.load import load_sweep
 from gapctl.data.feed import load_trial_data
 from gapctl.ledger import Claimant, Lease, Ledger
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.load import load_sweep
-from gapctl.sweep.others import Others
-from gapctl.sweep.rounds import Rounds, Trained
+from gapctl.plan.plan import Plan, Trial, make_plan
+from gapctl.sweep.driver import Rounds, Trained
+from gapctl.sweep.lease_watch import Others
 from gapctl.sweep.worker import HARMED, TrialWorker
 from sweeping import SMOKE
 

@@ -16,10 +16,10 @@ import yaml
 
 from command_line import gapctl
 from gapctl.cli.ui import ui_command
+from gapctl.config.base import SpecError
+from gapctl.config.load import load_text
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
-from gapctl.spec.load import load_text
-from gapctl.spec.problem import SpecError
 from gapctl.training.checkpoint import unpack_weights
 from sweep_texts import TINY, written
 
@@ -137,7 +137,7 @@ def test_pages_are_served_to_this_machine_alone_unless_one_says_otherwise() -> N
 
 LOCAL_RAY = """
 import json
-from gapctl.sweep.cluster import ray_session
+from gapctl.sweep.ray_session import ray_session
 with ray_session(None):
     import ray
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
@@ -186,6 +186,6 @@ def test_a_wrong_override_is_repeated_without_its_password(tmp_path: Path) -> No
 
 
 def test_the_plain_loader_is_a_safe_one() -> None:
-    from gapctl.spec.yaml_loader import PlainLoader
+    from gapctl.config.yaml_file import PlainLoader
 
     assert issubclass(PlainLoader, yaml.SafeLoader)

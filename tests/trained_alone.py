@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from gapctl.cli.context import fingerprint_of
+from gapctl.cli.options import fingerprint_of
+from gapctl.config.load import load_sweep
 from gapctl.data.feed import load_trial_data
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Trial
-from gapctl.spec.load import load_sweep
-from gapctl.sweep.work import PackWork
+from gapctl.plan.plan import Trial, make_plan
+from gapctl.sweep.worker import PackWork
 from sweeping import SMOKE
 
 

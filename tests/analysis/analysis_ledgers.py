@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.load import load_sweep
+from gapctl.plan.plan import Plan, Trial, make_plan
 
 ATTRIBUTES = "data.captions.attributes"
 RMG = "gap/rmg"

@@ -13,10 +13,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gapctl.cli.analyze import analyze_command
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Plan
+from gapctl.plan.plan import Plan
 
 APP = typer.Typer()
 APP.command()(analyze_command)

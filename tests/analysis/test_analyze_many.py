@@ -10,7 +10,7 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, sw
 from two_sweeps import TwoSweeps, two_sweeps
 
 from command_line import Answer, gapctl
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger
 
 
@@ -86,9 +86,8 @@ def test_a_ledger_of_an_older_version_says_how_to_name_its_file(made: TwoSweeps,
 
 
 def test_trials_of_an_earlier_recipe_are_judged_as_what_they_are(tmp_path: Path) -> None:
-    from gapctl.plan.identity import RECIPE_VERSION
-    from gapctl.plan.make import make_plan
-    from gapctl.spec.load import load_sweep
+    from gapctl.config.load import load_sweep
+    from gapctl.plan.plan import RECIPE_VERSION, make_plan
 
     file = sweep_file(tmp_path, TREND)
     earlier = make_plan(load_sweep(file), lambda data: "fingerprint", recipe_version=RECIPE_VERSION - 1)

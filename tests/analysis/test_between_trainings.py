@@ -11,17 +11,15 @@ from analysis_ledgers import ATTRIBUTES, RMG, finish, plan_of, sweep_file
 from scipy import stats
 from scipy.stats import ortho_group
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.curves import curves
-from gapctl.analysis.gap_agreement import axis_agreement, excess_agreement, leading_agreement
+from gapctl.analysis.analyze import analyze, curves
+from gapctl.analysis.between_trainings import axis_agreement, excess_agreement, leading_agreement
 from gapctl.analysis.paired import FloatArray
-from gapctl.analysis.table import read_tables
+from gapctl.analysis.tables import read_tables
 from gapctl.ledger import Ledger
-from gapctl.metrics.axis import axis_of
-from gapctl.metrics.dimensions import dimension_overlap
 from gapctl.metrics.embedding_set import unit_rows
-from gapctl.plan.reach import out_of_reach
-from gapctl.plan.trials import Plan, Trial
+from gapctl.metrics.gap import axis_of, dimension_overlap
+from gapctl.plan.plan import Plan, Trial
+from gapctl.plan.power import out_of_reach
 from sweep_texts import complaints, document
 
 SEEDS, ARMS = "agreement/axis_seeds", "agreement/axis_arms"

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapctl.analysis.concordance import agreement, tied
-from gapctl.analysis.kendall import ranks, taus
-from gapctl.analysis.ties import IntArray
-from gapctl.spec.arms import ArmGrid
+from gapctl.analysis.correlation import agreement, ranks, taus, tied
+from gapctl.analysis.estimates import IntArray
+from gapctl.config.arms import ArmGrid
 
 
 def counted(first_A: IntArray, second_A: IntArray) -> int:

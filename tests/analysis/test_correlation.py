@@ -12,18 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapctl.analysis import arm_orders
+from gapctl.analysis import correlation as arm_orders
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.arm_orders import Tails, tails
-from gapctl.analysis.correlation import correlation, tau_interval
-from gapctl.analysis.interval import t_interval
-from gapctl.analysis.kendall import ranks, taus
+from gapctl.analysis.correlation import Tails, correlation, ranks, tails, tau_interval, taus
+from gapctl.analysis.estimates import t_interval
 from gapctl.analysis.paired import FloatArray, Paired
 from gapctl.analysis.results import Verdict
+from gapctl.config import arms
+from gapctl.config.arms import ArmGrid
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
-from gapctl.spec import arms
-from gapctl.spec.arms import ArmGrid
+from gapctl.plan.plan import Trial
 
 QUALITY, L2M, MODE = "quality/object_accuracy", "gap/l2m", "temperature.mode"
 TWO_FACTORS = {ATTRIBUTES: [0, 1, 2, 3, 4, 5], MODE: ["learned", "fixed"]}

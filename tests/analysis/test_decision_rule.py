@@ -7,12 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.analysis.effect_test import Direction, effect_test
-from gapctl.analysis.estimate import Effects, Estimate, estimate
-from gapctl.analysis.interval import t_interval
+from gapctl.analysis.estimates import Direction, Effects, Estimate, effect_test, estimate, t_interval
+from gapctl.analysis.measured import finding, refuted_as, seeds_needed
 from gapctl.analysis.results import UNKNOWN, Interval
-from gapctl.analysis.rule import finding, refuted_as
-from gapctl.analysis.seeds_needed import seeds_needed
 
 SMALLEST = 0.05
 

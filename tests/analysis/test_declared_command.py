@@ -9,7 +9,7 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, sweep_file
 
 from command_line import Answer, gapctl
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger
 
 CHANGES = "added since: late; removed since: slope; changed since: difference (smallest_effect was 0.05, is 0.01)"

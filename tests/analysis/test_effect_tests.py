@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from gapctl.analysis.contrast import contrast
-from gapctl.analysis.effect_test import effect_test
-from gapctl.analysis.holm import holm
+from gapctl.analysis.estimates import contrast, effect_test, page_test, slope_weights, trend
+from gapctl.analysis.measured import holm
 from gapctl.analysis.paired import FloatArray, Paired
-from gapctl.analysis.trend import page_test, slope_weights, trend
 
 
 def responses(values_SL: FloatArray) -> Paired:

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from statsmodels.stats.weightstats import DescrStatsW
 
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.effect_test import effect_test
-from gapctl.analysis.interval import t_interval
+from gapctl.analysis.estimates import effect_test, t_interval
+from gapctl.analysis.measured import finding
 from gapctl.analysis.results import Interval, Verdict
-from gapctl.analysis.rule import finding
 from gapctl.ledger import Ledger
 
 EQUIVALENCE = {key: value for key, value in CONTRAST.items() if key != "direction"} | {

@@ -10,10 +10,10 @@ from analysis_ledgers import ATTRIBUTES, Measure, fill, plan_of, sweep_file
 from scipy import stats
 
 from gapctl.analysis.estimands import Estimands, both_estimands
-from gapctl.analysis.table import read_tables
+from gapctl.analysis.tables import read_tables
+from gapctl.config.hypotheses import Correlation
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
-from gapctl.spec.hypotheses import Correlation
+from gapctl.plan.plan import Trial
 
 OBJECT, ATTRIBUTE = "quality/object_accuracy", "quality/attribute_accuracy"
 NOISE = "data.captions.noise"

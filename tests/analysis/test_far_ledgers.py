@@ -7,7 +7,7 @@ from two_sweeps import TwoSweeps, two_sweeps
 
 from command_line import gapctl
 from counting_store import CountingStore
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger
 
 RUNS = "counted://bucket/runs"

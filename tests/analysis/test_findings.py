@@ -10,14 +10,13 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, plan_of, sweep_file
 
 from command_line import gapctl
-from gapctl.cli.context import plan_for
-from gapctl.cli.judging import judge_kept
+from gapctl.cli.analyze import judge_kept
+from gapctl.cli.options import plan_for
+from gapctl.config.load import load_sweep
+from gapctl.config.metrics import METRICS
 from gapctl.ledger import AsRead, Ledger
-from gapctl.plan.trials import Trial
-from gapctl.report.findings.claims import checks, claims, claims_tested, redesigned, retired, withdrawn
-from gapctl.report.findings.verdicts_table import Found, p_over_page
-from gapctl.spec.load import load_sweep
-from gapctl.spec.vocabulary import METRICS
+from gapctl.plan.plan import Trial
+from gapctl.report.claims_page import Found, checks, claims, claims_tested, p_over_page, redesigned, retired, withdrawn
 from sweep_texts import REPOSITORY
 
 
@@ -382,8 +381,7 @@ def test_a_folder_without_sweeps_is_refused(tmp_path: Path) -> None:
 
 
 def test_plans_on_data_that_is_not_there_have_the_same_cost(tmp_path: Path) -> None:
-    from gapctl.plan.cost import cost_of
-    from gapctl.plan.scales import priced
+    from gapctl.plan.estimate import cost_of, priced
 
     path = sweep_file(tmp_path, TREND)
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapctl.analysis.effect_test import effect_test
-from gapctl.analysis.interval import bootstrap_interval, half_width, t_interval
+from gapctl.analysis.estimates import bootstrap_interval, effect_test, half_width, t_interval
 
 
 def test_the_t_interval_agrees_with_a_table() -> None:

@@ -16,13 +16,12 @@ from command_line import gapctl
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.learning import CHANCE_P, loss_of_guessing
 from gapctl.analysis.results import Analysis
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
+from gapctl.config.trial import FACTOR_VALUES, Loss
 from gapctl.data.mad.factors import FACTORS
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
-from gapctl.report.verdict_note import in_few_words, verdict_markdown
-from gapctl.spec.data import FACTOR_VALUES
-from gapctl.spec.trial import Loss
+from gapctl.plan.plan import Trial
+from gapctl.report.markdown import in_few_words, verdict_markdown
 
 WIDTH = "model.embed_dim"
 GUESSING = math.log(256)  # the batch of `sweep_file`

@@ -10,8 +10,8 @@ from scipy import stats
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
-from gapctl.report.effect_words import effect_name
+from gapctl.plan.plan import Trial
+from gapctl.report.text import effect_name
 
 LEVEL = {
     "id": "a-gap-is-left",

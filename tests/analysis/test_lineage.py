@@ -11,10 +11,10 @@ from analysis_ledgers import CONTRAST, TREND, falling, fill, sweep_file
 from command_line import gapctl
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.results import Analysis
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Plan
-from gapctl.report.verdict_note import in_few_words, verdict_markdown
+from gapctl.plan.plan import Plan
+from gapctl.report.markdown import in_few_words, verdict_markdown
 
 AGAIN = "first-try@2026-11-25"
 

@@ -9,11 +9,9 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, fi
 from two_sweeps import LR, TwoSweeps, two_sweeps
 
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.combined import Combined, combine
-from gapctl.analysis.export import history_table, trials_table
-from gapctl.analysis.judged import Judged, arms_words
+from gapctl.analysis.compare import Combined, Judged, arms_words, combine, history_table, trials_table
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.trials import Plan
+from gapctl.plan.plan import Plan
 
 LEVELS, RATES = "levels (base)", "rates (base)"
 

@@ -12,10 +12,10 @@ from analysis_ledgers import ATTRIBUTES, RMG, fill, plan_of, sweep_file
 from scipy import stats
 
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.mediation import fieller
+from gapctl.analysis.estimates import fieller
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
+from gapctl.plan.plan import Trial
 
 MODE = "temperature.mode"
 GRID = {ATTRIBUTES: [0, 5], MODE: ["learned", "fixed"]}

@@ -5,8 +5,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from gapctl.analysis.flips import shuffled_levels_p, sign_flip_p
-from gapctl.analysis.trend import slope_weights
+from gapctl.analysis.estimates import shuffled_levels_p, sign_flip_p, slope_weights
 
 
 @pytest.mark.parametrize(("direction", "p"), [("decreasing", 1 / 8), ("increasing", 1.0), ("either", 1 / 4)])

@@ -11,10 +11,10 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, finish, plan_of, sweep_file
 
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.declared import Change
+from gapctl.analysis.preregistration import Change
 from gapctl.analysis.results import Analysis
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Plan
+from gapctl.plan.plan import Plan
 
 TWO: Mapping[str, list[Any]] = {ATTRIBUTES: [0, 1, 5], "temperature.mode": ["learned", "fixed"]}
 WEAKER = {**CONTRAST, "smallest_effect": 0.01}

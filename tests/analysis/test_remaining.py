@@ -4,9 +4,9 @@ from pathlib import Path
 
 from analysis_ledgers import CONTRAST, sweep_file
 
-from gapctl.analysis.remaining import finishing_command
-from gapctl.plan.make import make_plan
-from gapctl.spec.load import load_sweep
+from gapctl.analysis.results import finishing_command
+from gapctl.config.load import load_sweep
+from gapctl.plan.plan import make_plan
 
 
 def command(path: Path, *overrides: str, runs: str = "runs") -> str:

@@ -9,11 +9,10 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, plan_of, sweep_file
 
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.judged import Judged
+from gapctl.analysis.compare import Judged
 from gapctl.analysis.learning import ArmCheck
 from gapctl.ledger import Ledger
-from gapctl.report.findings.claims import Checks, claims
-from gapctl.report.findings.spoken import Spoken, spoken_for
+from gapctl.report.claims_page import Checks, Spoken, claims, spoken_for
 
 CLAIM = {claim.number: claim for claim in claims()}
 CLAIM_1 = "arXiv 2404.07983, claim 1"

@@ -8,15 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.analysis.contrast import contrast
-from gapctl.analysis.effect_test import Direction, fewest_of_sign_test, significant
-from gapctl.analysis.estimate import Estimate
-from gapctl.analysis.flips import shuffled_levels_p, sign_flip_p
+from gapctl.analysis.estimates import (
+    Direction,
+    Estimate,
+    contrast,
+    dense_ranks,
+    fewest_of_sign_test,
+    page_test,
+    shuffled_levels_p,
+    sign_flip_p,
+    significant,
+    slack_of,
+    slope_weights,
+    trend,
+)
+from gapctl.analysis.measured import finding, seeds_needed
 from gapctl.analysis.paired import FloatArray, Paired
-from gapctl.analysis.rule import finding
-from gapctl.analysis.seeds_needed import seeds_needed
-from gapctl.analysis.ties import dense_ranks, slack_of
-from gapctl.analysis.trend import page_test, slope_weights, trend
 
 DIRECTIONS: Sequence[Direction] = ("increasing", "decreasing", "either", "neither")
 

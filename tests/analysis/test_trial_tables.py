@@ -8,9 +8,8 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, falling, fill, finish, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.curves import curves
-from gapctl.analysis.table import read_tables
+from gapctl.analysis.analyze import analyze, curves
+from gapctl.analysis.tables import read_tables
 from gapctl.ledger import Ledger
 
 

@@ -8,9 +8,9 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, Measure, fill, plan_of, sweep_file
 
 from gapctl.analysis.analyze import analyze
-from gapctl.analysis.turning import Turning, turning
+from gapctl.analysis.verdict import Turning, turning
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
+from gapctl.plan.plan import Trial
 
 WIDTH, LR, BATCH = "model.embed_dim", "train.lr", "train.batch_size"
 TWO: Mapping[str, Sequence[Any]] = {ATTRIBUTES: [0, 5], WIDTH: [32, 64, 128]}

@@ -12,11 +12,10 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, by_seed, falling,
 
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.results import Verdict
+from gapctl.config.load import load_sweep
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Trial
-from gapctl.spec.load import load_sweep
+from gapctl.plan.plan import Trial, make_plan
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from test_mediation import GRID, MEDIATION, MODE
 from gapctl.analysis.analyze import analyze
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
+from gapctl.plan.plan import Trial
 
 ALL = [TREND, CONTRAST, EQUIVALENCE, CORRELATION, MEDIATION]
 VARY = {**GRID, ATTRIBUTES: [0, 1, 5]}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, fill, finish, sweep_file
 
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Plan
+from gapctl.plan.plan import Plan
 
 LR = "train.lr"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger, Result
-from gapctl.ledger.leftovers import ABANDONED_SECONDS
-from gapctl.plan.trials import Plan
+from gapctl.ledger.ledger import ABANDONED_SECONDS
+from gapctl.plan.plan import Plan
 from sweep_texts import SHIPPED
 
 SMOKE = (str(SHIPPED), "--scale", "smoke", "--runs")

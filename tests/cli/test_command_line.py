@@ -15,10 +15,10 @@ import pytest
 
 from command_line import gapctl, gapctl_process
 from gapctl import __version__
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Claimant, Ledger, Result
-from gapctl.plan.cost import Cost
-from gapctl.plan.identity import trial_id
+from gapctl.plan.estimate import Cost
+from gapctl.plan.plan import trial_id
 from sweep_texts import REPOSITORY, SHIPPED, TINY, edited
 
 HEAVY = {

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.cli import local_ray
-from gapctl.cli.data import data_app
-from gapctl.data.mad.fingerprint import dataset_fingerprint
+from gapctl.cli import sweep as local_ray
+from gapctl.cli.data_mad import data_app
+from gapctl.data.mad.digits import dataset_fingerprint
 from gapctl.ledger import Ledger
 from idx_files import write_digits
 from one_verb import run_verb

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from command_line import Answer
-from gapctl.cli.checkup import importing, machine, packages, places
-from gapctl.cli.checkup.check import Check
-from gapctl.cli.doctor import doctor_command
-from gapctl.data.mad.store import load_variants
+from gapctl.cli import doctor as importing
+from gapctl.cli import doctor as machine
+from gapctl.cli import doctor as packages
+from gapctl.cli import doctor as places
+from gapctl.cli.doctor import Check, doctor_command
+from gapctl.data.mad.images import load_variants
 from idx_files import write_digits
 from one_verb import run_verb
 

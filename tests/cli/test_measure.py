@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from command_line import Answer, gapctl, gapctl_process
-from gapctl.spec.vocabulary import described
+from gapctl.config.metrics import described
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))

@@ -428,7 +428,7 @@ def assert_refused(ran: Answer, message: str) -> None:
 
 def test_files_are_mapped_and_checked_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gapctl.metrics import checks
-    from gapctl.metrics.embeddings import read
+    from gapctl.metrics import formats as read
 
     monkeypatch.setattr(checks, "BLOCK", 5)
     place = write_npy_folder(tmp_path / "pair", arrays())

@@ -15,11 +15,9 @@ import torch
 from PIL import Image
 
 from command_line import Answer, gapctl, gapctl_process
-from gapctl.cli.local_ray import local_ray
-from gapctl.encoding.open_model import OpenModel, open_model
-from gapctl.encoding.shard_cache import Described, EncodedShard, ShardCache
-from gapctl.encoding.shards import encode_shards
-from gapctl.encoding.weights import find_weights
+from gapctl.cli.sweep import local_ray
+from gapctl.inference.model import OpenModel, find_weights, open_model
+from gapctl.inference.shards import Described, EncodedShard, ShardCache, encode_shards
 from pair_shards import pair, write_mixed, write_pairs, write_shard
 
 MODEL = "ViT-S-32-alt"
@@ -66,7 +64,7 @@ def ray_started() -> Iterator[None]:
 @pytest.fixture
 def place(ray_started: None, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own to work in, Ray running and the file's cache in use."""
-    monkeypatch.setattr("gapctl.cli.local_ray.local_ray", lambda workers: nullcontext())
+    monkeypatch.setattr("gapctl.cli.sweep.local_ray", lambda workers: nullcontext())
     monkeypatch.setenv("GAPCTL_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     Path("classes.txt").write_text(CLASSES, encoding="utf-8")
@@ -119,7 +117,7 @@ def test_what_is_in_the_cache_is_not_encoded_again(
     place: Path, weights: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = measure(weights, shards, *ASKING, "--json")
-    monkeypatch.setattr("gapctl.cli.local_ray.local_ray", no_ray)
+    monkeypatch.setattr("gapctl.cli.sweep.local_ray", no_ray)
 
     again = measure(weights, f"{shards}/{{00000..00002}}.tar", *ASKING, "--json")
 
@@ -201,7 +199,7 @@ def test_embeddings_of_one_rule_are_not_taken_for_those_of_the_other(
     place: Path, weights: Path, captioned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, whole = (json.loads(measure(weights, captioned, *more, "--json").out) for more in ((), WHOLE))
-    monkeypatch.setattr("gapctl.cli.local_ray.local_ray", no_ray)
+    monkeypatch.setattr("gapctl.cli.sweep.local_ray", no_ray)
 
     assert whole["inputs"]["captions"] == {"rule": "whole", "texts": 20, "samples_of_several_lines": 18}
     assert whole["metrics"]["gap/rmg"] != lines["metrics"]["gap/rmg"]

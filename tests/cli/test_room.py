@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from command_line import gapctl
-from gapctl.cli.context import plan_for
-from gapctl.cli.room import Room, check_room, rooms_for
+from gapctl.cli.options import plan_for
+from gapctl.cli.sweep import Room, check_room, rooms_for
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from searches import search_file

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from command_line import Answer, gapctl
-from gapctl.cli.context import fingerprint_of, plan_for
+from gapctl.cli.options import fingerprint_of, plan_for
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
-from gapctl.plan.search import search_of, study_name
-from gapctl.plan.trials import Trial
-from gapctl.spec.load import load_sweep
-from gapctl.sweep.course import Course
+from gapctl.plan.plan import Trial, search_of, study_name
+from gapctl.sweep.search import Course
 from gapctl.sweep.study import Study
 from searches import EVERY, METRIC, run, search_file
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from command_line import gapctl, gapctl_process
-from gapctl.cli.safe_console import SafeConsole
-from gapctl.cli.terminal import escape_controls, guard_output
+from gapctl.cli.console import SafeConsole
+from gapctl.cli.output import escape_controls, guard_output
 from pair_shards import pair, write_shard
 from sweep_texts import TINY, written
 

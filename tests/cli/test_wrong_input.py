@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl, gapctl_process
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.trials import Plan
+from gapctl.plan.plan import Plan
 from idx_files import idx, write_digits
 from sweep_texts import TINY, edited
 

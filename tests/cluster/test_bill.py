@@ -13,10 +13,9 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
-from gapctl.cluster import node_kinds
-from gapctl.cluster.bill import Bill, Priced, price_of
-from gapctl.cluster.machine_kind import MachineKind, this_machine
-from gapctl.cluster.prices import shipped_prices
+from gapctl.cluster import running_cost as node_kinds
+from gapctl.cluster.cost import shipped_prices
+from gapctl.cluster.running_cost import Bill, MachineKind, Priced, price_of, this_machine
 from unhelpful_servers import answering, unused_address
 
 AMAZON = {

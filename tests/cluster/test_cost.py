@@ -9,13 +9,11 @@ import torch
 
 from cluster.cluster_texts import AWS, GCP, KUBERAY, SWEEP, planted
 from command_line import gapctl
-from gapctl.cluster.cost import stretch
-from gapctl.cluster.memory import GIB, trial_memory
-from gapctl.cluster.prices import SHIPPED, Assumptions, shipped_prices
+from gapctl.cluster.cost import GIB, SHIPPED, Assumptions, shipped_prices, stretch, trial_memory
+from gapctl.config.presets import PRESETS
+from gapctl.config.trial import TrialConfig
 from gapctl.errors import InputError
-from gapctl.plan.weights import TOKENS, parameters
-from gapctl.spec.presets import PRESETS
-from gapctl.spec.trial import TrialConfig
+from gapctl.plan.estimate import TOKENS, parameters
 
 SHARES = dict.fromkeys(PRESETS, 0.1)
 ROUND = """\

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.cluster.job import job_of
+from gapctl.cluster.jobs import job_of
 from gapctl.errors import InputError
 from sweep_texts import TINY, written
 

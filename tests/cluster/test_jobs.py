@@ -126,7 +126,7 @@ def cluster(head: Head, *words: str, **more: str) -> Answer:
 def waiting(head: Head) -> str:
     """A job that waits to be stopped."""
     sent = (
-        "from pathlib import Path; from gapctl.cluster.job import Job; from gapctl.cluster.jobs import JobServer;"
+        "from pathlib import Path; from gapctl.cluster.jobs import Job; from gapctl.cluster.jobs import JobServer;"
         f"job = Job(Path({__file__!r}), ('python', '-c', {WAITS_FOR_CTRL_C!r}), '');"
         f"print(JobServer({head.address!r}).submit(job))"
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gapctl.cli.local_ray import local_ray
+from gapctl.cli.sweep import local_ray
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.data.caption_tally import CaptionTally
-from gapctl.data.captions import TREATMENTS, KeepRule, Treated, treat
+from gapctl.data.treatments import TREATMENTS, CaptionTally, KeepRule, Treated, treat
 
 WORDS = st.lists(st.text("abcdefg.,!-é", min_size=1, max_size=6), min_size=1, max_size=40)
 PLACES = st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 50), st.integers(0, 2**40))

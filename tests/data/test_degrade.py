@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.data.captions import TREATMENTS
-from gapctl.data.degrade import DEGRADATIONS, GREY, DegradeRule, Pixels, degrade
-from gapctl.spec.data import AMOUNTS as RANGES
-from gapctl.spec.data import Degrade, Keep
+from gapctl.config.trial import AMOUNTS as RANGES
+from gapctl.config.trial import Degrade, Keep
+from gapctl.data.treatments import DEGRADATIONS, GREY, TREATMENTS, DegradeRule, Pixels, degrade
 
 AMOUNTS = {"none": 0.0, "blur": 2.0, "downscale": 4.0, "grey": 0.0, "patches": 0.5}
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.cli.data import data_app
-from gapctl.data.fetch import download
-from gapctl.data.fetch.download import fetch_files
-from gapctl.data.fetch.mnist import FILES, MIRRORS, Published
+from gapctl.cli.data_mad import data_app
+from gapctl.data import download
+from gapctl.data.download import FILES, MIRRORS, Published, fetch_files
 from gapctl.errors import InputError, WorkError
 from one_verb import run_verb
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.fingerprint import dataset_fingerprint
+from gapctl.data.mad.digits import dataset_fingerprint, load_digits
 from gapctl.data.mad.source import BUNDLED_FILE
 from gapctl.errors import InputError, WorkError
 

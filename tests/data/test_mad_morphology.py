@@ -12,10 +12,20 @@ from scipy import ndimage
 from skimage import morphology, transform
 
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
-from gapctl.data.mad.morphology import change_radius, measure_stroke, thicken, thin
-from gapctl.data.mad.resample import enlarge, reduce, shrink
-from gapctl.data.mad.shapes import draw_shapes
-from gapctl.data.mad.skeleton import keep_table, medial_axis, peel_in_order, set_pixels
+from gapctl.data.mad.morphology import (
+    change_radius,
+    draw_shapes,
+    enlarge,
+    keep_table,
+    measure_stroke,
+    medial_axis,
+    peel_in_order,
+    reduce,
+    set_pixels,
+    shrink,
+    thicken,
+    thin,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -5,8 +5,16 @@ import pytest
 
 from gapctl.data.mad.captions import CaptionRule
 from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, factor_labels
-from gapctl.data.mad.pictures import UNSAID, Painter, Pictures, PictureSampler, frozen_pictures, said
-from gapctl.data.mad.sampling import MadSampler, Samples
+from gapctl.data.mad.sampler import (
+    UNSAID,
+    MadSampler,
+    Painter,
+    Pictures,
+    PictureSampler,
+    Samples,
+    frozen_pictures,
+    said,
+)
 from gapctl.errors import InputError
 
 DIGITS = np.random.default_rng(0).integers(0, 10, 500)

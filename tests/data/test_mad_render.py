@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gapctl.data.mad.captions import information_table
 from gapctl.data.mad.contact_sheet import contact_sheet
 from gapctl.data.mad.factors import COLOURS
-from gapctl.data.mad.information import information_table
-from gapctl.data.mad.render import render
+from gapctl.data.mad.images import render
 
 LOOKS = {
     "gray": (100, 100, 100),

@@ -14,6 +14,7 @@ from gapctl.data.mad.captions import (
     START_TOKEN,
     VOCAB_SIZE,
     caption_text,
+    prompts,
 )
 from gapctl.data.mad.factors import (
     COLOURS,
@@ -24,9 +25,7 @@ from gapctl.data.mad.factors import (
     factor_labels,
     first_value,
 )
-from gapctl.data.mad.gallery import frozen_gallery
-from gapctl.data.mad.prompts import prompts
-from gapctl.data.mad.sampling import MadSampler, Samples
+from gapctl.data.mad.sampler import MadSampler, Samples, frozen_gallery
 from gapctl.errors import InputError
 
 LABELS = np.arange(50) % 10

@@ -15,16 +15,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gapctl.data.mad.counts import count_digits
-from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad import shard_writer as output
+from gapctl.data.mad.digits import count_digits, dataset_fingerprint, load_digits
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
-from gapctl.data.mad.fingerprint import dataset_fingerprint
-from gapctl.data.mad.generate import generate_variants
-from gapctl.data.mad.shards import output
-from gapctl.data.mad.shards.make import make_folder
-from gapctl.data.mad.shards.mapped import ShardedImages
-from gapctl.data.mad.shards.verify import verify_folder
-from gapctl.data.mad.store import find_variants, generation_key, load_variants
+from gapctl.data.mad.images import find_variants, generate_variants, generation_key, load_variants
+from gapctl.data.mad.shard_verify import verify_folder
+from gapctl.data.mad.shard_writer import make_folder
+from gapctl.data.mad.shards import ShardedImages
 from gapctl.errors import InputError, WorkError
 from idx_files import idx, write_digits
 from shard_folders import PER_SHARD, contents, make
@@ -163,7 +160,7 @@ def test_a_manifest_of_another_folder_is_found_although_it_is_sound(
     description = json.loads((copy.folder / "mad.json").read_text())
     other = json.loads((tmp_path / "other" / "mad.json").read_text())
     description["files"]["manifest.parquet"] = other["files"]["manifest.parquet"]
-    monkeypatch.setattr("gapctl.data.mad.shards.description._checksum", lambda body: "taken")
+    monkeypatch.setattr("gapctl.data.mad.shards._checksum", lambda body: "taken")
     (copy.folder / "mad.json").write_text(json.dumps({**description, "checksum": "taken"}))
     (problem,) = verify_folder(copy.folder).problems
     assert problem.file == "manifest.parquet"
@@ -213,7 +210,7 @@ def test_a_changed_source_and_a_new_generator_are_refused(
     other = write_digits(tmp_path / "other", TRAIN, TEST + 1)
     with pytest.raises(InputError, match=r"was made otherwise: the source's digits [0-9a-f]{16} there, "):
         make(other, copy.folder, open_ray=never)
-    monkeypatch.setattr("gapctl.data.mad.shards.make.GENERATOR_VERSION", 99)
+    monkeypatch.setattr("gapctl.data.mad.shard_writer.GENERATOR_VERSION", 99)
     with pytest.raises(InputError, match="the generator's version 1 there, 99 now"):
         make(copy.source, copy.folder, open_ray=never)
 

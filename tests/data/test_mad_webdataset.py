@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad.digits import dataset_fingerprint, load_digits
 from gapctl.data.mad.factors import COLOURS, FACTOR_NAMES, FACTORS, VARIANTS
-from gapctl.data.mad.fingerprint import dataset_fingerprint
-from gapctl.data.mad.generate import generate_variants
-from gapctl.data.mad.render import render
-from gapctl.data.mad.shards.tables import read_manifest
-from gapctl.data.mad.shards.verify import verify_folder
-from gapctl.data.mad.store import load_variants
+from gapctl.data.mad.images import generate_variants, load_variants, render
+from gapctl.data.mad.shard_verify import verify_folder
+from gapctl.data.mad.shard_writer import read_manifest
 from gapctl.errors import InputError
 from idx_files import write_digits
 from shard_folders import contents, make

@@ -15,10 +15,9 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as transforms
 
-from gapctl.data.pairs import decode
-from gapctl.data.pairs.clip_tokens import ClipTokens, clip_tokens
-from gapctl.data.pairs.crop import Box, crop_boxes
-from gapctl.data.pairs.decode import OtherPicture, centred, cropped
+from gapctl.data.image_text import image as decode
+from gapctl.data.image_text.image import Box, OtherPicture, centred, crop_boxes, cropped
+from gapctl.data.image_text.tokens import ClipTokens, clip_tokens
 
 SCALE = (0.9, 1.0)
 
@@ -192,7 +191,7 @@ def test_any_caption_does(caption: str) -> None:
 
 
 def test_words_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gapctl.data.pairs import clip_tokens as module
+    from gapctl.data.image_text import tokens as module
 
     monkeypatch.setattr(module, "MOST_WORDS", 3)
     tokens = ClipTokens(77)

@@ -9,22 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gapctl.data.captions import KeepRule
-from gapctl.data.degrade import DegradeRule
-from gapctl.data.pairs.batch import PairBatch
-from gapctl.data.pairs.counts import FeedCounts
-from gapctl.data.pairs.feed import PairFeed
-from gapctl.data.pairs.gallery import read_rows_decoded
-from gapctl.data.pairs.index import look_at
-from gapctl.data.pairs.manifest import Manifest
-from gapctl.data.pairs.order import Chunk, PairOrder, Share, spans_of
-from gapctl.data.pairs.read_part import ChunkBytes, Reading, read_part
-from gapctl.data.pairs.read_threads import Threads
-from gapctl.data.pairs.recipe import ReadRule
-from gapctl.data.pairs.split import split_rows
-from gapctl.data.pairs.spread import Workers
-from gapctl.data.pairs.stored import stored_shards
-from gapctl.data.pairs.table import table_of
+from gapctl.data.image_text.feed import PairFeed, read_rows_decoded
+from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.manifest import Manifest, split_rows, table_of
+from gapctl.data.image_text.order import Chunk, PairOrder, Share, spans_of
+from gapctl.data.image_text.read import ChunkBytes, FeedCounts, PairBatch, Reading, ReadRule, read_part
+from gapctl.data.image_text.readers import Threads
+from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError, WorkError
 from pair_shards import pair, write_pairs, write_shard
 

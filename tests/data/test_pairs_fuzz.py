@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.data.captions import TREATMENTS, KeepRule, treat
-from gapctl.data.pairs.index import piece_of
-from gapctl.data.pairs.manifest import Manifest, from_parquet
-from gapctl.data.pairs.read_samples import read_rows
-from gapctl.data.pairs.samples import samples_of
-from gapctl.data.pairs.stored import stored_shards
-from gapctl.data.pairs.verify import checked_piece
+from gapctl.data.image_text.index import piece_of, samples_of
+from gapctl.data.image_text.manifest import Manifest, from_parquet
+from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.storage import stored_shards
+from gapctl.data.image_text.tools import checked_piece
+from gapctl.data.treatments import TREATMENTS, KeepRule, treat
 from gapctl.errors import InputError
 from shard_mutations import mutated_shard
 

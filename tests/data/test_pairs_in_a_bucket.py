@@ -8,18 +8,15 @@ import numpy as np
 import pytest
 
 from command_line import gapctl
-from gapctl import stores
-from gapctl.data.captions import KeepRule
-from gapctl.data.degrade import DegradeRule
-from gapctl.data.pairs import stored
-from gapctl.data.pairs.batch import PairBatch
-from gapctl.data.pairs.feed import PairFeed
-from gapctl.data.pairs.index import look_at
-from gapctl.data.pairs.manifest import Manifest, read_manifest
-from gapctl.data.pairs.recipe import ReadRule
-from gapctl.data.pairs.spread import Workers
-from gapctl.data.pairs.stored import stored_shards
+from gapctl.data.image_text import storage as stored
+from gapctl.data.image_text.feed import PairFeed
+from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.manifest import Manifest, read_manifest
+from gapctl.data.image_text.read import PairBatch, ReadRule
+from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError
+from gapctl.io import retry as stores
 from object_store import BUCKET, Store, object_store
 from pair_shards import write_pairs
 

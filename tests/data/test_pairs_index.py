@@ -12,15 +12,12 @@ import polars as pl
 import pytest
 
 from command_line import gapctl
-from gapctl.cli.local_ray import local_ray
-from gapctl.data.pairs.index import index_shards, look_at, piece_of
-from gapctl.data.pairs.index_shard import index_shard
-from gapctl.data.pairs.manifest import read_manifest, require_current
-from gapctl.data.pairs.members import walk
-from gapctl.data.pairs.problems import Problem
-from gapctl.data.pairs.read_samples import read_rows
-from gapctl.data.pairs.spread import Workers
-from gapctl.data.pairs.stored import stored_shards
+from gapctl.cli.sweep import local_ray
+from gapctl.data.image_text.index import index_shard, index_shards, look_at, piece_of
+from gapctl.data.image_text.manifest import read_manifest, require_current
+from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.image_text.tar import Problem, walk
 from gapctl.errors import InputError
 from pair_shards import pair, write_pairs, write_shard
 from shard_mutations import Exploding, animated, bomb, picture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.data.pairs.order import CHUNK, SPAN, PairOrder, Share, Span, spans_of
+from gapctl.data.image_text.order import CHUNK, SPAN, PairOrder, Share, Span, spans_of
 
 shard_sizes = st.lists(st.integers(1, 700), min_size=1, max_size=12)
 

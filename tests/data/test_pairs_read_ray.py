@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapctl.data.captions import KeepRule
-from gapctl.data.degrade import DegradeRule
-from gapctl.data.pairs import read_ray
-from gapctl.data.pairs.feed import PairFeed
-from gapctl.data.pairs.index import look_at
-from gapctl.data.pairs.manifest import Manifest
-from gapctl.data.pairs.read_ray import RayTasks, require_cpus, trial_bundles
-from gapctl.data.pairs.recipe import ReadRule
-from gapctl.data.pairs.spread import Workers
-from gapctl.data.pairs.stored import stored_shards
+from gapctl.data.image_text import readers as read_ray
+from gapctl.data.image_text.feed import PairFeed
+from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.manifest import Manifest
+from gapctl.data.image_text.read import ReadRule
+from gapctl.data.image_text.readers import RayTasks, require_cpus, trial_bundles
+from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError, WorkError
 from pair_shards import write_pairs
 

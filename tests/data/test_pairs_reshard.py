@@ -7,12 +7,11 @@ import polars as pl
 import pytest
 
 from command_line import gapctl
-from gapctl.data.pairs.index import look_at
-from gapctl.data.pairs.manifest import Manifest
-from gapctl.data.pairs.read_samples import read_rows
-from gapctl.data.pairs.reshard import ReshardRequest, reshard
-from gapctl.data.pairs.spread import Workers
-from gapctl.data.pairs.stored import stored_shards
+from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.manifest import Manifest
+from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.image_text.tools import ReshardRequest, reshard
 from pair_shards import pair, write_pairs, write_shard
 
 HERE = Workers(1)

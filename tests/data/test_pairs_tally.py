@@ -7,11 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from command_line import gapctl
-from gapctl.cli.preparing import load_data
-from gapctl.data.pairs.bundled_shards import bundled_manifest
-from gapctl.data.pairs.manifest import read_manifest
-from gapctl.data.pairs.source import open_pairs, places_of
-from gapctl.spec.data import PairData
+from gapctl.cli.data_mad import load_data
+from gapctl.config.trial import PairData
+from gapctl.data.image_text.manifest import read_manifest
+from gapctl.data.image_text.source import bundled_manifest, open_pairs, places_of
 from pair_shards import write_mixed, write_pairs, write_shard
 
 SAMPLES = 12

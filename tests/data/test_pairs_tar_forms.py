@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.data.pairs.index_shard import ShardContent, index_shard
-from gapctl.data.pairs.problems import Problem
-from gapctl.stores import is_foreign
+from gapctl.data.image_text.index import ShardContent, index_shard
+from gapctl.data.image_text.tar import Problem
+from gapctl.io.retry import is_foreign
 from pair_shards import pair
 from tar_blocks import BLOCK, END, header, member, pax_record, sample, samples, tar_of
 

@@ -12,14 +12,11 @@ import pytest
 from PIL import Image
 
 from command_line import gapctl
-from gapctl.data.pairs.decode import centred
-from gapctl.data.pairs.index import look_at
-from gapctl.data.pairs.read_image import convert_to_rgb, read_image
-from gapctl.data.pairs.reshard import ReshardRequest, reshard
-from gapctl.data.pairs.samples import samples_of
-from gapctl.data.pairs.spread import Workers
-from gapctl.data.pairs.stored import stored_shards
-from gapctl.encoding.read_batches import read_batches
+from gapctl.data.image_text.image import centred, convert_to_rgb, read_image
+from gapctl.data.image_text.index import look_at, samples_of
+from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.image_text.tools import ReshardRequest, reshard
+from gapctl.inference.shards import read_batches
 from pair_shards import write_shard
 
 HERE = Workers(1)

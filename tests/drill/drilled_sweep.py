@@ -5,10 +5,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from gapctl.cli.context import fingerprint_of
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
-from gapctl.spec.load import load_sweep
+from gapctl.cli.options import fingerprint_of
+from gapctl.config.load import load_sweep
+from gapctl.plan.plan import Plan, make_plan
 
 SWEEP = """\
 name: {name}

@@ -10,7 +10,7 @@ from drill.drilled_sweep import DrilledSweep
 from drill.local_cluster import LocalCluster
 from gapctl.ledger import Ledger
 from gapctl.ledger.lease import LEASE
-from gapctl.ledger.trial_folder import FAILURE, RESULT
+from gapctl.ledger.trial import FAILURE, RESULT
 
 MEASURED: Final = frozenset({"seconds", "data/wait_share"})
 """Columns of a history that no two runs of a trial have alike."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from drill.processes import runs
 from gapctl.errors import WorkError
+from gapctl.io.files import Folder
 from gapctl.ledger import Lease, Ledger
-from gapctl.ledger.files import Folder
 from gapctl.ledger.lease import LEASE, lease_in
-from gapctl.ledger.trial_folder import RESULT
+from gapctl.ledger.trial import RESULT
 
 LOOK_SECONDS = 0.2
 

@@ -2,10 +2,8 @@
 
 import pytest
 
-from gapctl.interventions.answer import does_closing_help
-from gapctl.interventions.judge import Judged, Judgement
-from gapctl.interventions.verdict import Change, Verdict
-from gapctl.report.closing.words import measure_line, sentence
+from gapctl.interventions.judge import Change, Judged, Judgement, Verdict, does_closing_help
+from gapctl.report.intervene_page import measure_line, sentence
 
 RECALL, SEARCH = "quality/i2t_recall_1", "quality/mixed_ndcg_10"
 AMOUNTS: dict[str, float] = {"helps": 0.1, "harms": -0.1, "no difference that counts": 0.001, "inconclusive": 0.02}

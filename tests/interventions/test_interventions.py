@@ -9,18 +9,27 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gap_galleries import galleries, gallery
+from gapctl.config.trial import Evaluate
 from gapctl.errors import InputError
-from gapctl.interventions.applied import embeddings_after, questions_after
-from gapctl.interventions.candidates import LAMBDAS, candidates, named, usual_removals
-from gapctl.interventions.centring import fit_centring, fit_standardisation
-from gapctl.interventions.fitted import nothing
-from gapctl.interventions.removal import fit_projection, fit_removal
-from gapctl.interventions.shift import fit_shift
-from gapctl.interventions.translation import HELD, fit_translation
-from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
+from gapctl.interventions.fit import (
+    HELD,
+    LAMBDAS,
+    candidates,
+    embeddings_after,
+    fit_centring,
+    fit_projection,
+    fit_removal,
+    fit_shift,
+    fit_standardisation,
+    fit_translation,
+    named,
+    nothing,
+    questions_after,
+    usual_removals,
+)
+from gapctl.metrics.classification import ClassPrompts, ZeroShot
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import GapSums
-from gapctl.spec.trial import Evaluate
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}
 

@@ -8,18 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gap_galleries import gallery, rng
-from gapctl.interventions.bootstrap import Resampled, resampled, simultaneous
-from gapctl.interventions.candidates import Candidate, candidates
-from gapctl.interventions.cluster_statistic import ClusterStatistic
-from gapctl.interventions.fitted import Fitted, nothing
-from gapctl.interventions.gap_statistic import GapStatistic
-from gapctl.interventions.judge import Judgement, judge
-from gapctl.interventions.measures import statistics_of
-from gapctl.interventions.split import split_images
-from gapctl.interventions.statistic import ItemMeans, Items
-from gapctl.interventions.units import units_of
-from gapctl.interventions.verdict import verdict_of
-from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot, accuracies
+from gapctl.interventions.bootstrap import (
+    ClusterStatistic,
+    GapStatistic,
+    ItemMeans,
+    Items,
+    Resampled,
+    resampled,
+    simultaneous,
+    units_of,
+)
+from gapctl.interventions.fit import Candidate, Fitted, candidates, nothing
+from gapctl.interventions.judge import Judgement, judge, split_images, statistics_of, verdict_of
+from gapctl.metrics.classification import ClassPrompts, ZeroShot, accuracies
 from gapctl.metrics.clustering import v_measure
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.gap import Array

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gap_galleries import gallery, rng
 from gapctl.errors import InputError
-from gapctl.interventions.split import caption_units, split_images, take, take_questions
-from gapctl.metrics.class_prompts import ClassPrompts, ZeroShot
+from gapctl.interventions.judge import caption_units, split_images, take, take_questions
+from gapctl.metrics.classification import ClassPrompts, ZeroShot
 from gapctl.metrics.embedding_set import Embeddings
 
 

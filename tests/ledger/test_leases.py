@@ -16,11 +16,12 @@ from unittest import mock
 
 import pytest
 
-from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result, object_store, process
-from gapctl.ledger.disk import Disk
-from gapctl.ledger.files import Folder
-from gapctl.ledger.process import Process, is_gone, this_process
-from gapctl.ledger.trial_folder import TrialFolder
+from gapctl.io import files as object_store
+from gapctl.io.files import Disk, Folder
+from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result
+from gapctl.ledger import lease as process
+from gapctl.ledger.lease import Process, is_gone, this_process
+from gapctl.ledger.trial import TrialFolder
 
 TRIAL = "0123456789ab"
 RESULT = Result(TRIAL, {"gap/rmg": 0.25}, 512, 1.5, {}, {})

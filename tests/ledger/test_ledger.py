@@ -9,9 +9,9 @@ import pytest
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Claimant, Declaration, Ledger, Result
-from gapctl.ledger.declaration import declaration_to_json
-from gapctl.ledger.result import to_json
-from gapctl.ledger.trial_folder import TrialFolder
+from gapctl.ledger.documents import to_json
+from gapctl.ledger.preregistration import declaration_to_json
+from gapctl.ledger.trial import TrialFolder
 
 RESULT = Result(
     trial="0123456789ab",

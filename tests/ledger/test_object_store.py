@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from command_line import gapctl
-from gapctl import stores
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Ledger, Result, object_store
-from gapctl.ledger.files import Folder
+from gapctl.io import files as object_store
+from gapctl.io import retry as stores
+from gapctl.io.files import Folder
+from gapctl.ledger import Ledger, Result
 from gapctl.ledger.lease import LEASE_SECONDS, RENEWAL_SECONDS
 from object_store import BUCKET, PASSING, Fault, Store
 from object_store import object_store as served

@@ -8,9 +8,8 @@ import pytest
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Declaration, Ledger
-from gapctl.ledger.recall import recalled, recalled_as_declared
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
+from gapctl.ledger.preregistration import recalled, recalled_as_declared
+from gapctl.plan.plan import Plan, make_plan
 from sweep_texts import TINY, edited, loaded
 
 

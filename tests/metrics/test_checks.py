@@ -10,19 +10,16 @@ from clouds import matched_rows, random_rows
 
 from gapctl.errors import InputError
 from gapctl.metrics.bias import moad, same_and_different
+from gapctl.metrics.classification import flip_rate
 from gapctl.metrics.clustering import clustered_by_label
 from gapctl.metrics.embedding_set import Embeddings, single_unit_rows, unit_rows
 from gapctl.metrics.entropy import calibrated_entropy, mean_entropy
 from gapctl.metrics.gap import GapSums
-from gapctl.metrics.mixed_search import Keyed, mixed_ndcg
-from gapctl.metrics.neighbor_overlap import neighbor_overlap
-from gapctl.metrics.neighborhood import neighborhood
-from gapctl.metrics.retrieval import recalls
+from gapctl.metrics.geometry import cross_uniformity, neighbor_overlap, neighborhood, uniformity
+from gapctl.metrics.retrieval import Keyed, mixed_ndcg, recalls
 from gapctl.metrics.separability import linear_separability
-from gapctl.metrics.stream import EmbeddingStream
+from gapctl.metrics.streaming import EmbeddingStream
 from gapctl.metrics.suite import entropies_by_scale, measure
-from gapctl.metrics.uniformity import cross_uniformity, uniformity
-from gapctl.metrics.zeroshot import flip_rate
 
 ROWS, WIDTH = 40, 8
 KEY = np.arange(ROWS)

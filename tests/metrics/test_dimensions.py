@@ -8,9 +8,8 @@ from clouds import Rows, matched_rows, random_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gapctl.metrics.dimensions import dimension_overlap, leading_dimensions
-from gapctl.metrics.gap import GapSums
-from gapctl.metrics.removal import gap_after_removal, nearest_after_removal, recall_after_removal
+from gapctl.metrics.gap import GapSums, dimension_overlap, leading_dimensions
+from gapctl.metrics.plots import gap_after_removal, nearest_after_removal, recall_after_removal
 
 TIGHT = {"rel": 1e-9, "abs": 1e-11}
 

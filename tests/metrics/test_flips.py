@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from clouds import random_rows
 
+from gapctl.metrics.classification import AccuracyCount, flip_rate, zero_shot_accuracy
 from gapctl.metrics.embedding_set import unit_rows
-from gapctl.metrics.zeroshot import AccuracyCount, flip_rate, zero_shot_accuracy
 
 ALL = 100_000
 

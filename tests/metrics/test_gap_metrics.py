@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from gapctl.config.metrics import METRICS
 from gapctl.metrics.bias import moad, same_and_different
-from gapctl.metrics.effort import TRIAL
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
 from gapctl.metrics.gap import GapSums
 from gapctl.metrics.loss_floor import batch_loss_floor
+from gapctl.metrics.sampling import TRIAL
 from gapctl.metrics.suite import measure
-from gapctl.spec.vocabulary import METRICS
 
 
 def cloud(count: int, width: int = 8, seed: int = 0) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.metrics.inversions import inversions
+from gapctl.metrics.geometry import inversions
 
 
 @given(st.integers(1, 300), st.integers(1, 6), st.integers(0, 2**32))

@@ -7,9 +7,8 @@ import pytest
 from clouds import matched_rows
 
 from gapctl.metrics import suite
-from gapctl.metrics.effort import LEAST_QUERIES, THOROUGH
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.metrics.sampled import share_of_sample
+from gapctl.metrics.sampling import LEAST_QUERIES, THOROUGH, share_of_sample
 from gapctl.metrics.suite import entropies_by_scale, measured
 
 

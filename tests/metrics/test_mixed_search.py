@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.metrics.embedding_set import unit_rows
-from gapctl.metrics.mixed_search import Keyed, mixed_ndcg
+from gapctl.metrics.retrieval import Keyed, mixed_ndcg
 
 ALL = 10_000
 

@@ -6,7 +6,7 @@ from clouds import Rows, matched_rows, random_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.metrics.neighbor_overlap import chance_overlap, neighbor_overlap
+from gapctl.metrics.geometry import chance_overlap, neighbor_overlap
 
 ALL = 10_000
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gapctl.metrics.embedding_set import unit_rows
-from gapctl.metrics.neighborhood import Neighborhood, chance_kendall, neighborhood
+from gapctl.metrics.geometry import Neighborhood, chance_kendall, neighborhood
 
 Rows = NDArray[np.float64]
 

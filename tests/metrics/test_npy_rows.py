@@ -7,7 +7,7 @@ import pytest
 from clouds import random_rows
 
 from gapctl.errors import InputError
-from gapctl.metrics.npy_rows import npy_rows
+from gapctl.metrics.formats import npy_rows
 
 
 def saved(path: Path, array: np.ndarray) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.metrics.picture import POINTS, picture_of
+from gapctl.metrics.plots import POINTS, picture_of
 
 
 def clouds(count: int = 200, width: int = 6, apart: float = 3.0) -> Embeddings:

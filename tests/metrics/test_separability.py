@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 
 from gapctl.metrics import separability
 from gapctl.metrics.embedding_set import unit_rows
-from gapctl.metrics.sampled import Sampled
+from gapctl.metrics.sampling import Sampled
 from gapctl.metrics.separability import linear_separability
 
 ALL = 10_000

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gapctl.interventions.fitted import nothing
-from gapctl.interventions.measures import statistics_of
-from gapctl.interventions.units import units_of
-from gapctl.metrics.class_prompts import ZeroShot
-from gapctl.metrics.effort import THOROUGH
+from gapctl.interventions.bootstrap import units_of
+from gapctl.interventions.fit import nothing
+from gapctl.interventions.judge import statistics_of
+from gapctl.metrics.classification import ZeroShot
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
-from gapctl.metrics.picture import picture_of
-from gapctl.metrics.removal import gap_after_removal
+from gapctl.metrics.plots import gap_after_removal, picture_of
+from gapctl.metrics.sampling import THOROUGH
 from gapctl.metrics.suite import entropies_by_scale, measure, measured
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}

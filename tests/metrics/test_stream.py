@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gapctl.metrics.embedding_set import Embeddings, unit_rows
-from gapctl.metrics.stream import EmbeddingStream
+from gapctl.metrics.streaming import EmbeddingStream
 from gapctl.metrics.suite import measure
 
 TIGHT = {"rel": 1e-9, "abs": 1e-11}

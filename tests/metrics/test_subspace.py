@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 
-from gapctl.metrics.subspace import SecondMoments, effective_rank, smallest_principal_angle
+from gapctl.metrics.geometry import SecondMoments, effective_rank, smallest_principal_angle
 
 
 def in_plane(basis_RD: Rows, count: int, seed: int) -> Rows:

@@ -6,7 +6,7 @@ from clouds import Rows, matched_rows, random_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.metrics.uniformity import cross_uniformity, uniformity
+from gapctl.metrics.geometry import cross_uniformity, uniformity
 
 ALL = 10_000
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.plan.as_typed import for_ui
-from gapctl.spec.load import load_sweep
+from gapctl.config.load import load_sweep
+from gapctl.plan.command_line import for_ui
 
 FILE = Path(__file__).parents[2] / "sweeps" / "imbalance.yaml"
 

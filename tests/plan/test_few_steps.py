@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from command_line import gapctl
-from gapctl.plan.few_steps import few_steps
-from gapctl.plan.make import make_plan
-from gapctl.spec.load import load_sweep
+from gapctl.config.load import load_sweep
+from gapctl.plan.plan import make_plan
+from gapctl.plan.power import few_steps
 
 
 def sweep_file(folder: Path, vary: dict[str, list[Any]] | None = None, **train: Any) -> Path:

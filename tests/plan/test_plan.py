@@ -4,16 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from gapctl.config.load import load_sweep
+from gapctl.config.trial import MadData, TrialConfig
 from gapctl.errors import InputError
-from gapctl.plan.choose import trial_by_id
-from gapctl.plan.cost import cost_of, trial_flops
-from gapctl.plan.identity import design_sha256, trial_id
-from gapctl.plan.make import make_plan, short_names
-from gapctl.plan.reach import out_of_reach
-from gapctl.plan.trials import Plan
-from gapctl.spec.data import MadData
-from gapctl.spec.load import load_sweep
-from gapctl.spec.trial import TrialConfig
+from gapctl.plan.estimate import cost_of, trial_flops
+from gapctl.plan.plan import Plan, design_sha256, make_plan, short_names, trial_by_id, trial_id
+from gapctl.plan.power import out_of_reach
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.make import make_plan
-from gapctl.plan.packs import packed
-from gapctl.plan.trials import Plan, Trial
-from gapctl.sweep.others import Others
-from gapctl.sweep.rounds import Rounds, Trained
+from gapctl.plan.plan import Plan, Trial, make_plan, packed
+from gapctl.sweep.driver import Rounds, Trained
+from gapctl.sweep.lease_watch import Others
 from sweep_texts import complaints, document, loaded
 
 FULL = {"data.captions.attributes": 5}

@@ -1,10 +1,8 @@
 """The shipped sweep of interventions measures the very models that the sweep of imbalance trains."""
 
-from gapctl.plan.cost import cost_of
-from gapctl.plan.left import left_of
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
-from gapctl.spec.load import load_sweep
+from gapctl.config.load import load_sweep
+from gapctl.plan.estimate import cost_of
+from gapctl.plan.plan import Plan, left_of, make_plan
 from sweep_texts import REPOSITORY
 
 

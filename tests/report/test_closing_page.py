@@ -6,13 +6,10 @@ from dataclasses import replace
 import pytest
 
 from gap_galleries import gallery
-from gapctl.interventions.answer import does_closing_help, main_qualities
-from gapctl.interventions.candidates import candidates
-from gapctl.interventions.judge import Judgement, judge
-from gapctl.metrics.class_prompts import ZeroShot
-from gapctl.report.closing.page import render_closing
-from gapctl.report.closing.rows import quality_rows
-from gapctl.report.closing.words import sentence
+from gapctl.interventions.fit import candidates
+from gapctl.interventions.judge import Judgement, does_closing_help, judge, main_qualities
+from gapctl.metrics.classification import ZeroShot
+from gapctl.report.intervene_page import quality_rows, render_closing, sentence
 from page_reading import PageReader
 
 CHARTED = ("i2t-recall-1", "mixed-ndcg-10", "t2i-recall-1")

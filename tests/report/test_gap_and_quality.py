@@ -5,9 +5,8 @@ import pytest
 from analysis_examples import ATTRIBUTES, analysis
 from scipy.stats import kendalltau
 
-from gapctl.report.figures import together_figures
-from gapctl.report.gap_and_quality import tau
-from gapctl.report.run_record import RunRecord
+from gapctl.report.figures import tau, together_figures
+from gapctl.report.page_parts import RunRecord
 from gapctl_charts.look import PAGE_LOOK
 
 HELD_OUT, ORDER = "data.captions.held_out", "data.captions.order"

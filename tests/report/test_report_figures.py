@@ -9,8 +9,7 @@ import pytest
 from analysis_examples import ATTRIBUTES, METRICS, REFUTED, SUPPORTED, Levels, analysis
 
 from gapctl.analysis.results import Analysis, Interval
-from gapctl.report.figures import figure_files, responses, strip_figures, training_figures
-from gapctl.report.strips import forest_figure
+from gapctl.report.figures import figure_files, forest_figure, responses, strip_figures, training_figures
 from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH
 from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, SHADES
 

@@ -24,8 +24,8 @@ from analysis_examples import (
 )
 
 from gapctl.analysis.results import Analysis, Interval
-from gapctl.report.drawing import vega_code
-from gapctl.report.page import render_report
+from gapctl.report.html import vega_code
+from gapctl.report.sweep_page import render_report
 from page_reading import PageReader
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'so' ${x} $question"
@@ -177,7 +177,7 @@ def test_the_page_is_well_formed() -> None:
 
 def test_the_same_analysis_gives_the_same_bytes_in_every_process() -> None:
     code = (
-        "import hashlib, analysis_examples as e; from gapctl.report.page import render_report as r;"
+        "import hashlib, analysis_examples as e; from gapctl.report.sweep_page import render_report as r;"
         "print(hashlib.sha256(r(e.analysis()).encode()).hexdigest())"
     )
     tests = Path(__file__).parents[1]

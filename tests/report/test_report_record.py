@@ -10,14 +10,13 @@ import pytest
 from analysis_examples import ATTRIBUTES, CONDITIONAL, REFUTED, SUPPORTED, analysis
 
 from gapctl.analysis.analyze import analyze
-from gapctl.cli.background import background_of
+from gapctl.cli.run_record import background_of
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan, Trial
-from gapctl.report.page import render_report
-from gapctl.report.run_record import RunPages, RunRecord
-from gapctl.spec.load import load_sweep
-from gapctl.tracking.shown import note_shown, shown_in
+from gapctl.plan.plan import Plan, Trial, make_plan
+from gapctl.report.page_parts import RunPages, RunRecord
+from gapctl.report.sweep_page import render_report
+from gapctl.tracking.mlflow_sync import note_shown, shown_in
 from page_reading import PageReader
 
 SWEEP = """\

@@ -10,10 +10,9 @@ from analysis_examples import CONDITIONAL, MEDIATED, REFUTED, SUPPORTED, analysi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.report.effect_words import effect_name
-from gapctl.report.markup import element, javascript, json_in_script
-from gapctl.report.verdict_note import verdict_markdown
-from gapctl.report.words import aligned, number, p_value, with_unit
+from gapctl.report.html import element, javascript, json_in_script
+from gapctl.report.markdown import verdict_markdown
+from gapctl.report.text import aligned, effect_name, number, p_value, with_unit
 
 reasonable = st.floats(min_value=-1e5, max_value=1e5, allow_nan=False)
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))

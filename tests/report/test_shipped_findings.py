@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from command_line import gapctl
-from gapctl.analysis.judged import Judged
-from gapctl.cli.judging import judge_kept
+from gapctl.analysis.compare import Judged
+from gapctl.cli.analyze import judge_kept
 from gapctl.ledger import AsRead
-from gapctl.report.findings.claims import withdrawn
-from gapctl.report.findings.notes import notes_of
-from gapctl.report.words import aligned
+from gapctl.report.claims_page import notes_of, withdrawn
+from gapctl.report.text import aligned
 from sweep_texts import REPOSITORY
 
 NOTES = REPOSITORY / "docs/findings.notes.yaml"
@@ -178,7 +177,7 @@ def test_reasons_for_withdrawing_have_the_ledger_s_numbers(judged: dict[str, Jud
 
 
 def test_what_is_asked_of_robustness_is_a_tenth_of_the_rate_that_was_measured(judged: dict[str, Judged]) -> None:
-    from gapctl.spec.load import load_sweep
+    from gapctl.config.load import load_sweep
 
     moved = judged["posthoc"].analysis.trials
     asked = {

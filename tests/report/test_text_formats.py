@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from gapctl.report.latex_text import typeset
-from gapctl.report.markdown_text import code, plain, table
+from gapctl.report.latex import typeset
+from gapctl.report.markdown import code, plain, table
 
 READER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 MARKED = st.text(st.sampled_from("ab1 \\`*_{}[]()<>|#~&$!-+.=\n:;/\"'@"), min_size=1, max_size=40).filter(

@@ -6,8 +6,7 @@ import pytest
 
 from command_line import gapctl
 from gapctl.errors import InputError
-from gapctl.sweep.address import check_address
-from gapctl.sweep.cluster import ray_session
+from gapctl.sweep.ray_session import check_address, ray_session
 from pair_shards import write_pairs
 from sweep_texts import TINY
 from unhelpful_servers import answering, silent, unused_address
@@ -15,7 +14,7 @@ from unhelpful_servers import answering, silent, unused_address
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapctl.sweep.address.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("gapctl.sweep.ray_session.ANSWER_SECONDS", 0.2)
 
 
 def port_of(address: str) -> str:

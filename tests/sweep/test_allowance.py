@@ -11,11 +11,11 @@ import pytest
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.ledger.spent import RunSpent, spent_to_json
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
-from gapctl.sweep import allowance, price_watch
-from gapctl.sweep.allowance import Allowance
+from gapctl.ledger.ledger import RunSpent, spent_to_json
+from gapctl.plan.plan import Plan, make_plan
+from gapctl.sweep import budget as allowance
+from gapctl.sweep import budget as price_watch
+from gapctl.sweep.budget import Allowance
 from sweep_texts import TINY, loaded
 
 SECOND = 1 / 3600

@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.util.placement_group import placement_group, placement_group_table
 
-from gapctl.sweep.cluster_watch import ASK_AGAIN_SECONDS, LOOK_SECONDS, MISSING_SECONDS, ClusterWatch, holds
-from gapctl.sweep.growth import Bundle
-from gapctl.sweep.reservations import dead_reservations, release_dead_reservations
+from gapctl.sweep.capacity import (
+    ASK_AGAIN_SECONDS,
+    MISSING_SECONDS,
+    WATCH_SECONDS,
+    Bundle,
+    ClusterWatch,
+    dead_reservations,
+    holds,
+    release_dead_reservations,
+)
 
 TRAINING, READING = {"CPU": 2.0, "GPU": 1.0}, {"CPU": 3.0}
 BIG, SMALL = {"CPU": 8.0, "GPU": 2.0}, {"CPU": 2.0}
@@ -78,9 +85,9 @@ def test_a_machine_that_comes_back_is_waited_for() -> None:
     cluster = Cluster([BIG])
     for _ in range(5):
         cluster.nodes = []
-        assert not cluster.ends_within(MISSING_SECONDS - LOOK_SECONDS)
+        assert not cluster.ends_within(MISSING_SECONDS - WATCH_SECONDS)
         cluster.nodes = [BIG]
-        assert not cluster.ends_within(2 * LOOK_SECONDS)
+        assert not cluster.ends_within(2 * WATCH_SECONDS)
     assert not cluster.asked
 
 
@@ -91,7 +98,7 @@ def test_an_autoscaler_that_does_not_refuse_is_waited_for_and_seldom_asked(grows
     assert not cluster.ends_within(600)
     assert 0 < cluster.asked <= 600 / ASK_AGAIN_SECONDS + 1
     cluster.grows = False
-    assert cluster.ends_within(ASK_AGAIN_SECONDS + LOOK_SECONDS)
+    assert cluster.ends_within(ASK_AGAIN_SECONDS + WATCH_SECONDS)
 
 
 def test_a_local_ray_is_not_asked_for_its_machines_but_freed() -> None:

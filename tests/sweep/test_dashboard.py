@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from gapctl.sweep.gauges import TrialGauges
-from gapctl.sweep.sweep_gauges import GAUGES
+from gapctl.sweep.gauges import GAUGES, TrialGauges
 
 DASHBOARDS = Path(__file__).parents[2] / "dashboards"
 BOARD: Mapping[str, Any] = json.loads((DASHBOARDS / "grafana.json").read_text())

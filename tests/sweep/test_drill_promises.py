@@ -11,7 +11,7 @@ from drill.processes import came_true
 from drill.promises import in_the_ledger, in_the_tracking_server
 from drill.watch import Watch
 from gapctl.ledger import Claimant, Ledger, Result
-from gapctl.ledger.trial_folder import RESULT
+from gapctl.ledger.trial import RESULT
 
 ROWS = ({"samples_seen": 0, "gap/rmg": 0.75, "seconds": 0.5}, {"samples_seen": 128, "gap/rmg": 0.5, "seconds": 1.5})
 

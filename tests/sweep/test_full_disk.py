@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 
+from gapctl.config.presets import PRESETS
 from gapctl.data.feed import load_trial_data
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.ledger.trial_folder import CHECKPOINTS_KEPT
-from gapctl.plan.space import CHECKPOINT_BYTES, CHECKPOINTS, RECORD_BYTES, space_of
-from gapctl.plan.trials import Trial
-from gapctl.plan.weights import parameters
-from gapctl.spec.presets import PRESETS
-from gapctl.sweep.callback import TuneEvents
-from gapctl.sweep.work import PackWork
-from gapctl.training import member
+from gapctl.ledger.trial import CHECKPOINTS_KEPT
+from gapctl.plan.estimate import CHECKPOINT_BYTES, CHECKPOINTS, RECORD_BYTES, parameters, space_of
+from gapctl.plan.plan import Trial
+from gapctl.sweep.driver import TuneEvents
+from gapctl.sweep.worker import PackWork
+from gapctl.training import trial_state as member
 from small_disk import SmallDisk, small_disk
 from trained_alone import plan_trials, trained_alone
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from ray.core.generated import autoscaler_pb2
 
+from gapctl.config.sweep import Resources
 from gapctl.errors import InputError
-from gapctl.spec.sweep import Resources
-from gapctl.sweep import offer
-from gapctl.sweep.growth import answer_of, is_there, older_answer_of, starts_machines
+from gapctl.sweep import capacity as offer
+from gapctl.sweep.capacity import answer_of, is_there, older_answer_of, starts_machines
 
 ONE = [{"CPU": 1.0, "GPU": 1.0}]
 NO_GPU = [{"CPU": 1.0, "GPU": 0.0}]

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import ray
 
-from gapctl.sweep.letting_go import collect_here, let_go
+from gapctl.sweep.ray_session import collect_here, let_go
 
 
 class Cycle:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Claimant, Ledger
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
-from gapctl.spec.load import load_sweep
-from gapctl.sweep.losses import RETRIES, Losses, kernel_kills
+from gapctl.plan.plan import Plan, make_plan
+from gapctl.sweep.retries import RETRIES, Losses, kernel_kills
 from sweep_texts import TINY, written
 
 
@@ -89,7 +88,7 @@ def test_an_error_is_not_taken_for_a_process_that_vanished() -> None:
 
 def test_the_kernel_s_own_count_tells_too(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = iter(range(3, 20))
-    monkeypatch.setattr("gapctl.sweep.losses.kernel_kills", lambda: next(kills))
+    monkeypatch.setattr("gapctl.sweep.retries.kernel_kills", lambda: next(kills))
     losses, trial = Losses(), TuneTrial()
     while trial.lose(losses):
         pass
@@ -120,7 +119,7 @@ def test_a_ledger_that_cannot_be_written_says_so_itself() -> None:
 
 @pytest.fixture
 def ray() -> Iterator[None]:
-    from gapctl.sweep.cluster import ray_session
+    from gapctl.sweep.ray_session import ray_session
 
     with ray_session(None):
         yield
@@ -136,7 +135,7 @@ def plan(tmp_path: Path) -> Plan:
 def test_tune_heeds_it(plan: Plan, tmp_path: Path) -> None:
     from ray import tune
 
-    from gapctl.sweep.callback import TuneEvents
+    from gapctl.sweep.driver import TuneEvents
 
     getting_on, stuck = (trial.id for trial in plan.trials)
     deaths = tmp_path / "deaths"
@@ -182,7 +181,7 @@ def test_tune_heeds_it(plan: Plan, tmp_path: Path) -> None:
 def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_left_to_it(
     plan: Plan, tmp_path: Path
 ) -> None:
-    from gapctl.sweep.callback import TuneEvents
+    from gapctl.sweep.driver import TuneEvents
 
     ledger, (theirs, ours) = Ledger(str(tmp_path / "runs")), plan.trials
     ledger.trial(theirs.id).take(Claimant("another run", "another"))

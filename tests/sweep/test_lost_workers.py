@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from drill.processes import below
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.ledger import Ledger
 from gapctl.models.build import build_model
 from gapctl.training.checkpoint import TrainingState, to_blob
-from gapctl.training.material import vocabulary_of
+from gapctl.training.trial_state import vocabulary_of
 from sweeping import command_for, wait_until
 
 pytestmark = pytest.mark.timeout(2400)

@@ -7,17 +7,17 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from gapctl.cli.context import plan_for
-from gapctl.cli.preparing import load_data
-from gapctl.cli.terminal import plain_console
+from gapctl.cli.data_mad import load_data
+from gapctl.cli.options import plan_for
+from gapctl.cli.output import plain_console
 from gapctl.data.feed import TrialData
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Plan
-from gapctl.sweep.machine_log import MachineLog
-from gapctl.sweep.work import PackWork
-from gapctl.tracking.sync import sync
-from gapctl.training import machine
-from gapctl.training.machine import CPU, MEMORY, Machine
+from gapctl.plan.plan import Plan
+from gapctl.sweep.gauges import MachineLog
+from gapctl.sweep.worker import PackWork
+from gapctl.tracking.mlflow_sync import sync
+from gapctl.training import hardware as machine
+from gapctl.training.hardware import CPU, MEMORY, Machine
 from sweep_texts import TINY
 
 EVERY = ("base.evaluate.every=256", "base.evaluate.gallery=64", "seeds=1")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
+from gapctl.config.sweep import Resources
 from gapctl.errors import InputError
-from gapctl.spec.sweep import Resources
-from gapctl.sweep.offer import check_this_machine
+from gapctl.sweep.capacity import check_this_machine
 from sweep_texts import SHIPPED
 
 

@@ -12,10 +12,9 @@ import torch
 
 from gapctl.data.feed import load_trial_data
 from gapctl.ledger import Claimant, Ledger
-from gapctl.plan.packs import packed
-from gapctl.plan.trials import Trial
+from gapctl.plan.plan import Trial, packed
 from gapctl.sweep.worker import HARMED, HarmedProcessError, TrialWorker
-from gapctl.training.member import Member
+from gapctl.training.trial_state import Member
 from trained_alone import plan_trials, trained_alone
 
 SHORT = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
@@ -135,7 +134,7 @@ def test_a_training_that_is_taken_over_stops_unwritten_and_its_pack_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setattr("gapctl.training.member.BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("gapctl.training.trial_state.BEAT_SECONDS", 0.0)
     monkeypatch.setattr("gapctl.sweep.worker.REPORT_SECONDS", 0.05)
     taken, ours = trials()
     worker, ledger = worker_for((taken, ours), tmp_path), Ledger(str(tmp_path))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from ray.tune.execution.tune_controller import TuneController
 
 from gapctl.ledger import Claimant, Ledger
-from gapctl.sweep.patience import STOP_SECONDS, PatientScheduler, free_what_was_killed
+from gapctl.sweep.lease_watch import STOP_SECONDS, PatientScheduler, free_what_was_killed
 
 
 def test_tune_waits_longer_than_its_ten_seconds() -> None:

@@ -7,15 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gapctl.cli.preparing import variants_bar
+from gapctl.cli.data_mad import variants_bar
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Result
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.load import load_sweep
-from gapctl.sweep.events import Report
-from gapctl.sweep.live import LiveTable
-from gapctl.sweep.log_lines import LogLines
-from gapctl.sweep.progress import clock
+from gapctl.plan.plan import Plan, Trial, make_plan
+from gapctl.sweep.progress import LiveTable, LogLines, Report, clock
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: loss is not finite\n'
 SWEEP = """\
@@ -91,7 +87,7 @@ def test_a_log_has_lines_with_times_and_no_control_codes(plan: Plan, monkeypatch
         for trial in (done, failed, lost):
             log.started(trial)
         log.progressed(report(done))
-        monkeypatch.setattr("gapctl.sweep.log_lines.QUIET_SECONDS", 0.0)
+        monkeypatch.setattr("gapctl.sweep.progress.QUIET_SECONDS", 0.0)
         log.progressed(report(done))
         log.lost(lost)
         log.finished(done, result(done))

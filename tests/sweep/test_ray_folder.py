@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.cli.checkup.places import temporary_check
-from gapctl.sweep.cluster import ray_session
-from gapctl.sweep.ray_folder import LONGEST_FOLDER, default_ray_folder, find_fault, ray_folder
+from gapctl.cli.doctor import temporary_check
+from gapctl.sweep.ray_session import LONGEST_FOLDER, default_ray_folder, find_fault, ray_folder, ray_session
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Ray does not heed TMPDIR")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gapctl.sweep import ray_gate
-from gapctl.sweep.ray_gate import asking, close_gate, open_gate
+from gapctl.sweep import ray_session as ray_gate
+from gapctl.sweep.ray_session import asking, close_gate, open_gate
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.plan.packs import packed
-from gapctl.plan.trials import Trial
+from gapctl.plan.plan import Trial, packed
 from sweep_texts import REPOSITORY, SHIPPED
 from trained_alone import plan_trials, trained_alone
 

@@ -9,15 +9,13 @@ from unittest import mock
 
 import pytest
 
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Claimant, Lease, Ledger, Result
-from gapctl.ledger.lease import LEASE
-from gapctl.ledger.process import this_process
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Trial
-from gapctl.spec.load import load_sweep
-from gapctl.sweep import rounds
-from gapctl.sweep.others import FailedElsewhere, Free, Others
-from gapctl.sweep.rounds import Outcome, Rounds, Trained
+from gapctl.ledger.lease import LEASE, this_process
+from gapctl.plan.plan import Trial, make_plan
+from gapctl.sweep import driver as rounds
+from gapctl.sweep.driver import Rounds, SweepOutcome, Trained
+from gapctl.sweep.lease_watch import FailedElsewhere, Free, Others
 from sweep_texts import TINY, written
 
 OURS, THEIRS = Claimant("ours", "tiny"), Claimant("theirs", "tiny")
@@ -45,7 +43,7 @@ class Sweep:
             finished.add(trial.id)
         return Trained(finished, {}, held)
 
-    def run(self, lease_seconds: float = 60.0) -> Outcome:
+    def run(self, lease_seconds: float = 60.0) -> SweepOutcome:
         with mock.patch.object(rounds, "LOOK_SECONDS", 0.01):
             return Rounds(self.trials, self.ledger, [self], self.train, Others(self.ledger, lease_seconds)).run()
 
@@ -135,7 +133,7 @@ def test_a_sweep_whose_interruption_was_not_heard_ends_before_its_next_round(swe
         sweep.trials, sweep.ledger, [], sweep.train, Others(sweep.ledger), lambda: ours.id in sweep.trained
     )
 
-    assert rounds_of_ours.run() == Outcome(interrupted=True)
+    assert rounds_of_ours.run() == SweepOutcome(interrupted=True)
     assert sweep.trained == [ours.id]
 
 
@@ -183,7 +181,7 @@ def test_a_ledger_that_cannot_be_read_for_a_while_says_nothing_of_a_trial_and_ag
 
     with mock.patch("time.monotonic", side_effect=lambda: now[0]):
         assert isinstance(look_at(0.0)[theirs.id], Lease)
-        with mock.patch("gapctl.ledger.disk.Disk.read", side_effect=OSError(errno.EIO, "the store is away")):
+        with mock.patch("gapctl.io.files.Disk.read", side_effect=OSError(errno.EIO, "the store is away")):
             assert look_at(110.0) == {}
         assert isinstance(look_at(200.0)[theirs.id], Lease)
         assert isinstance(look_at(231.0)[theirs.id], Free)

@@ -13,9 +13,8 @@ import pytest
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import LeaseLostError, Ledger
 from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
-from gapctl.plan.identity import trial_id
-from gapctl.plan.search import study_name
-from gapctl.sweep.study_file import alone, study_file
+from gapctl.plan.plan import study_name, trial_id
+from gapctl.sweep.study import alone, study_file
 from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
 
 
@@ -365,7 +364,7 @@ def refusing(number: int) -> Callable[[int, int], None]:
 def test_a_file_system_without_locks_keeps_no_search_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr("gapctl.sweep.study_file.fcntl.flock", refusing(number))
+    monkeypatch.setattr("gapctl.sweep.study.fcntl.flock", refusing(number))
 
     with alone(tmp_path / "tune.study.db"):
         pass
@@ -374,7 +373,7 @@ def test_a_file_system_without_locks_keeps_no_search_away(
 def test_a_lock_that_fails_otherwise_is_not_told_as_another_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gapctl.sweep.study_file.fcntl.flock", refusing(errno.EIO))
+    monkeypatch.setattr("gapctl.sweep.study.fcntl.flock", refusing(errno.EIO))
 
     with pytest.raises(InputError, match=r"tune\.study\.db: cannot be locked: Input/output error"):
         alone(tmp_path / "tune.study.db").__enter__()

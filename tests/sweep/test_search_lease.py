@@ -9,8 +9,8 @@ import pytest
 
 from gapctl.errors import InputError
 from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger
-from gapctl.sweep import search_lease
-from gapctl.sweep.search_lease import alone_in_ledger
+from gapctl.sweep import search as search_lease
+from gapctl.sweep.search import alone_in_ledger
 
 NAME = "tune.base"
 

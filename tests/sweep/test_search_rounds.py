@@ -8,10 +8,10 @@ from unittest import mock
 import pytest
 
 from gapctl.ledger import Claimant, Lease, Ledger, Result
-from gapctl.sweep import search_rounds
-from gapctl.sweep.others import Others
-from gapctl.sweep.rounds import Outcome as SearchOutcome
-from gapctl.sweep.search_rounds import SearchRounds
+from gapctl.sweep import search as search_rounds
+from gapctl.sweep.driver import SweepOutcome as SearchOutcome
+from gapctl.sweep.lease_watch import Others
+from gapctl.sweep.search import SearchRounds
 from searches import METRIC, course_of, loaded, train
 
 OURS, THEIRS = Claimant("ours", "tune"), Claimant("theirs", "tune")
@@ -20,7 +20,7 @@ SPACE = {"train.batch_size": {"choice": [64, 128]}}
 
 def waiting(does: Any) -> Any:
     """What a search does instead of waiting between two looks; other sleeps of the process are its own."""
-    return mock.patch("gapctl.sweep.search_rounds.time", mock.Mock(sleep=mock.Mock(side_effect=does)))
+    return mock.patch("gapctl.sweep.search.time", mock.Mock(sleep=mock.Mock(side_effect=does)))
 
 
 class Search:

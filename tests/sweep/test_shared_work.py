@@ -7,7 +7,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from gapctl.errors import InputError, WorkError
-from gapctl.sweep.shared_work import what_ended
+from gapctl.sweep.distributed import what_ended
 from trained_alone import plan_trials
 
 RESET = RuntimeError("Read error [127.0.0.1]:23541: Connection reset by peer")

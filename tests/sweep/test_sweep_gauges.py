@@ -6,12 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
-from gapctl.spec.load import load_sweep
-from gapctl.sweep.callback import TuneEvents
-from gapctl.sweep.sweep_gauges import SweepGauges
+from gapctl.plan.plan import Plan, make_plan
+from gapctl.sweep.driver import TuneEvents
+from gapctl.sweep.gauges import SweepGauges
 from sweep_texts import TINY
 
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from gapctl.errors import InputError
-from gapctl.sweep.address import CLUSTER_ID, check_address
+from gapctl.sweep.ray_session import CLUSTER_ID, check_address
 
 TOKEN = "0123456789abcdef" * 4
 

@@ -15,12 +15,12 @@ from command_line import Answer, gapctl
 from gapctl.data.load import Material
 from gapctl.errors import InputError
 from gapctl.ledger import Claimant, Ledger, Result, TrialFolder
-from gapctl.plan.trials import Trial
-from gapctl.sweep import others, renewals, worker
-from gapctl.sweep.others import Others, Standing
-from gapctl.sweep.renewals import Renewals
-from gapctl.sweep.work import PackWork
-from gapctl.sweep.worker import TrialWorker
+from gapctl.plan.plan import Trial
+from gapctl.sweep import lease_watch as others
+from gapctl.sweep import lease_watch as renewals
+from gapctl.sweep import worker
+from gapctl.sweep.lease_watch import Others, Renewals, Standing
+from gapctl.sweep.worker import PackWork, TrialWorker
 from sweep_without_ray import worker_for
 from sweeping import SMOKE
 from trained_alone import plan_trials

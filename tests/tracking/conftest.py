@@ -8,10 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from small_sweep import FINGERPRINT, SWEEP, Runs, Shown
 
+from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
-from gapctl.plan.make import make_plan
-from gapctl.plan.trials import Plan
-from gapctl.spec.load import load_sweep
+from gapctl.plan.plan import Plan, make_plan
 from gapctl.tracking.store import open_store
 
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel, Run
 
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.trials import Trial
+from gapctl.plan.plan import Trial
 
 FINGERPRINT = "d1617" * 12 + "beef"
 SWEEP = """\

@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 from small_sweep import FINGERPRINT, Runs, Shown
 
-from gapctl.plan.trials import Plan
-from gapctl.tracking.sync import sync
+from gapctl.plan.plan import Plan
+from gapctl.tracking.mlflow_sync import sync
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -23,8 +23,8 @@ DRIVER = f"""
 import sys
 from pathlib import Path
 from gapctl.ledger import Ledger
-from gapctl.plan.make import make_plan
-from gapctl.spec.load import load_sweep
+from gapctl.plan.plan import make_plan
+from gapctl.config.load import load_sweep
 from gapctl.tracking.tracker import Tracker
 
 plan = make_plan(load_sweep(Path(sys.argv[1])), lambda data: {FINGERPRINT!r})

@@ -8,10 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from small_sweep import Runs, Shown
 
-from gapctl.plan.trials import Plan
-from gapctl.tracking.projection import Projection
+from gapctl.plan.plan import Plan
+from gapctl.tracking.mlflow_sync import Projection, sync
 from gapctl.tracking.store import filled_aside
-from gapctl.tracking.sync import sync
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import pytest
 from small_sweep import Runs, Shown
 
 from gapctl.errors import InputError
-from gapctl.plan.trials import Plan
+from gapctl.plan.plan import Plan
 from gapctl.sweep.study import _storage
-from gapctl.tracking.store import open_store
-from gapctl.tracking.sync import sync
-from gapctl.tracking.uri import absolute, check_uri, database_file, sqlite_address
+from gapctl.tracking.mlflow_sync import sync
+from gapctl.tracking.store import absolute, check_uri, database_file, open_store, sqlite_address
 
 ODD = ['it\'s "quoted"', "per%20cent", "ques?tion", "ha#sh;&", "-dash", "ünï", "new\nline", "{brace}", "a :b"]
 

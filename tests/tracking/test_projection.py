@@ -14,15 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 
+from gapctl.config.sweep import SweepFile
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Claimant, Ledger
-from gapctl.plan.identity import RECIPE_VERSION
-from gapctl.plan.trials import Plan
-from gapctl.spec.sweep import SweepFile
-from gapctl.tracking.findings import Findings
-from gapctl.tracking.projection import Projection
-from gapctl.tracking.shown import shown_in
-from gapctl.tracking.sync import Synced, sync
+from gapctl.plan.plan import RECIPE_VERSION, Plan
+from gapctl.tracking.mlflow_sync import Projection, Synced, shown_in, sync
+from gapctl.tracking.views import Findings
 
 PlanOf = Callable[..., Plan]
 
@@ -146,7 +143,7 @@ def test_a_model_that_a_kill_left_halfway_is_made_anew(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gapctl.tracking.mirror.Mirror.complete", killed)
+        patch.setattr("gapctl.tracking.mlflow_sync.Mirror.complete", killed)
         with pytest.raises(KeyboardInterrupt):
             sync(finished, runs.ledger, uri)
     assert len(shown.models()) == 1

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.tracking.reasons import in_plain_words
-from gapctl.tracking.store import open_store
+from gapctl.tracking.store import in_plain_words, open_store
 from unhelpful_servers import answering, silent, unused_address
 
 Place = Callable[[], AbstractContextManager[str]]

@@ -17,15 +17,15 @@ from rich.console import Console
 from small_sweep import SWEEP, Runs, Shown
 from typer.testing import CliRunner
 
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.cli.track import track_app
 from gapctl.cli.ui import _point_at, ui_command
 from gapctl.errors import InputError, WorkError
-from gapctl.plan.trials import Plan
+from gapctl.plan.plan import Plan
 from gapctl.tracking import server
-from gapctl.tracking.findings import Findings
+from gapctl.tracking.mlflow_sync import sync
 from gapctl.tracking.server import free_port
-from gapctl.tracking.sync import sync
+from gapctl.tracking.views import Findings
 from unhelpful_servers import answering, unused_address
 
 UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"

@@ -9,11 +9,11 @@ from mlflow import MlflowClient
 from small_sweep import ROWS, Runs, Shown
 
 from gapctl.ledger import Claimant
-from gapctl.plan.trials import Plan
-from gapctl.tracking.findings import Findings
+from gapctl.plan.plan import Plan
+from gapctl.tracking.mlflow_sync import shown_in
 from gapctl.tracking.server import serving
-from gapctl.tracking.shown import shown_in
 from gapctl.tracking.tracker import Tracker
+from gapctl.tracking.views import Findings
 from unhelpful_servers import silent, unused_address
 
 LONGEST_SECONDS = 90.0

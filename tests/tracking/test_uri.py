@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gapctl.config.base import holds_password, without_password, without_passwords
 from gapctl.errors import InputError
-from gapctl.spec.secrets import holds_password, without_password, without_passwords
-from gapctl.tracking.uri import absolute, artifact_root, check_uri, database_file
+from gapctl.tracking.store import absolute, artifact_root, check_uri, database_file
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,11 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, TrialConfig
 from gapctl.data.feed import normalised
 from gapctl.models.build import build_model
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.trial import Evaluate, Model, TrialConfig
-from gapctl.training.evaluate import MadEvaluation, gallery_of
-from gapctl.training.evaluated import measured
-from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
+from gapctl.training.evaluation import MadEvaluation, gallery_of, measured
+from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 from mad_data import small_data
 
 CPU = torch.device("cpu")

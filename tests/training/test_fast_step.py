@@ -12,21 +12,17 @@ from hypothesis import strategies as st
 from open_clip.model import CLIP
 from torch import Tensor
 
+from gapctl.config.presets import PRESETS, PatchTower
+from gapctl.config.trial import Loss, MadData, Model, Temperature, Train, TrialConfig
+from gapctl.config.trial import MadCaptions as CaptionSettings
 from gapctl.data.feed import Batch, MadFeed
 from gapctl.data.mad.captions import END_TOKEN
-from gapctl.models.build import build_model
+from gapctl.models.build import build_model, clamp_temperature
+from gapctl.models.fused import Captions, ImageTower, TextTower, cut_captions, patches
 from gapctl.models.losses import contrastive_loss
-from gapctl.models.temperature import clamp_temperature
-from gapctl.models.towers import Captions, ImageTower, TextTower, cut_captions, patches
-from gapctl.spec.data import MadCaptions as CaptionSettings
-from gapctl.spec.data import MadData
-from gapctl.spec.presets import PRESETS, PatchTower
-from gapctl.spec.trial import Loss, Model, Temperature, Train, TrialConfig
-from gapctl.training.masters import Masters
-from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.precision import Resolved
-from gapctl.training.rule import rule_of
-from gapctl.training.step import TrainingStep
+from gapctl.training.fused_step import Masters, TrainingStep
+from gapctl.training.step_options import Resolved, rule_of
+from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 from mad_data import small_data
 
 CPU = torch.device("cpu")

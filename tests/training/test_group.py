@@ -3,7 +3,7 @@
 import pytest
 from torch import distributed
 
-from gapctl.training.group import is_peer_loss
+from gapctl.training.workers import is_peer_loss
 
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] "
 

@@ -7,19 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import MadFeed
 from gapctl.data.mad.factors import FACTOR_NAMES
-from gapctl.data.mad.pictures import UNSAID, said
+from gapctl.data.mad.sampler import UNSAID, said
 from gapctl.models.build import build_model
-from gapctl.plan.identity import trial_id
-from gapctl.plan.packs import shape_of
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.trial import Evaluate, Train, TrialConfig
-from gapctl.training import evaluate
-from gapctl.training.evaluate import MadEvaluation, SecondSide, gallery_of
-from gapctl.training.material import MAD_VOCABULARY
-from gapctl.training.member import Member
-from gapctl.training.run import TrainingRun
+from gapctl.plan.plan import shape_of, trial_id
+from gapctl.training import evaluation as evaluate
+from gapctl.training.evaluation import MadEvaluation, SecondSide, gallery_of
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import MAD_VOCABULARY, Member
 from mad_data import small_data
 from memory_store import MemoryStore
 

@@ -17,14 +17,16 @@ import torch
 
 from gapctl.data.load import load_material
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Trial
+from gapctl.plan.plan import Trial
 from pair_trials import pair_config
 
 BATCH, SAMPLES = 16, 960
 KILLS = 10
 LONGEST_SECONDS = 900.0
 PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["gapctl.sweep.work", "gapctl.training.open_step", "gapctl.training.evaluate_pairs"])
+PROCESSES.set_forkserver_preload(
+    ["gapctl.sweep.worker", "gapctl.training.autograd_step", "gapctl.training.pair_evaluation"]
+)
 
 Order = dict[int, list[int]]
 
@@ -47,9 +49,9 @@ def the_trial() -> Trial:
 
 def work(rank: int, world: int, place: Place) -> None:
     """One worker until the training is done; each step appends a line: its end, and what this worker saw in it."""
-    import gapctl.data.pairs.feed as feed
-    from gapctl.sweep.work import PackWork
-    from gapctl.training.group import current_group
+    import gapctl.data.image_text.feed as feed
+    from gapctl.sweep.worker import PackWork
+    from gapctl.training.workers import current_group
 
     torch.set_num_threads(1)
     if world > 1:

@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gapctl.metrics.effort import THOROUGH
+from gapctl.config.trial import Loss, TrialConfig
 from gapctl.metrics.embedding_set import Embeddings
+from gapctl.metrics.sampling import THOROUGH
 from gapctl.metrics.suite import measure
-from gapctl.models.loss_terms import LossTerms, added
-from gapctl.models.losses import LossKind, contrastive_loss
-from gapctl.spec.trial import Loss, TrialConfig
-from gapctl.training.open_step import OpenStep
-from gapctl.training.rule import rule_of
-from gapctl.training.step import TrainingStep
+from gapctl.models.losses import LossKind, LossTerms, added, contrastive_loss
+from gapctl.training.autograd_step import OpenStep
+from gapctl.training.fused_step import TrainingStep
+from gapctl.training.step_options import rule_of
 from open_models import CPU, TINY, pairs, tiny_model, tiny_rule
 
 EACH = [LossTerms(alignment=1.0), LossTerms(uniformity=1.0), LossTerms(cross_uniformity=1.0)]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from gapctl.config.trial import TrialConfig
 from gapctl.metrics.embedding_set import unit_rows
-from gapctl.spec.trial import TrialConfig
-from gapctl.training import evaluate, evaluate_pairs
-from gapctl.training.evaluate import MadEvaluation
-from gapctl.training.member import Member
-from gapctl.training.run import TrainingRun
+from gapctl.training import evaluation as evaluate
+from gapctl.training import pair_evaluation as evaluate_pairs
+from gapctl.training.evaluation import MadEvaluation
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import Member
 from mad_data import small_data
 from memory_store import MemoryStore
 from pair_trials import finished as finished_pairs

@@ -9,16 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import MadFeed
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.trial import Evaluate, Train, TrialConfig
-from gapctl.training.feeding import pairs_of
-from gapctl.training.group import ALONE
-from gapctl.training.member import Member
-from gapctl.training.mismatch import mismatched, partners
-from gapctl.training.pairs import host_pairs
-from gapctl.training.run import TrainingRun
+from gapctl.training.batches import host_pairs, mismatched, partners
 from gapctl.training.schedule import mismatched_steps
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import Member, pairs_of
+from gapctl.training.workers import ALONE
 from mad_data import small_data
 from memory_store import MemoryStore
 

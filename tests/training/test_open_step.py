@@ -8,14 +8,12 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
+from gapctl.config.presets import PRESETS, Preset
 from gapctl.errors import InputError, WorkError
+from gapctl.models.build import MAX_LOG_SCALE, Pixels
 from gapctl.models.losses import LossKind, contrastive_loss
-from gapctl.models.pixels import Pixels
-from gapctl.models.temperature import MAX_LOG_SCALE
-from gapctl.spec.presets import PRESETS, Preset
-from gapctl.training.compiling import compile_errors_in_words
-from gapctl.training.open_step import OpenStep
-from gapctl.training.precision import Resolved
+from gapctl.training.autograd_step import OpenStep, compile_errors_in_words
+from gapctl.training.step_options import Resolved
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 BATCH = 12

@@ -8,21 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gapctl.config.presets import PRESETS
+from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Temperature, Train, TrialConfig
 from gapctl.data.feed import MadFeed
-from gapctl.data.mad import sampling
-from gapctl.data.mad.device_images import DeviceImages
-from gapctl.data.mad.render import render
+from gapctl.data.mad import sampler as sampling
+from gapctl.data.mad.images import DeviceImages, render
 from gapctl.models.build import build_model
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.presets import PRESETS
-from gapctl.spec.trial import Evaluate, Loss, Temperature, Train, TrialConfig
-from gapctl.training.feeding import on_device
-from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.member import Member
-from gapctl.training.pairs import AHEAD, device_pairs, host_pairs, joined
-from gapctl.training.rule import rule_of
-from gapctl.training.run import TrainingRun
-from gapctl.training.step import TrainingStep
+from gapctl.training.batches import AHEAD, device_pairs, host_pairs, joined
+from gapctl.training.fused_step import TrainingStep
+from gapctl.training.step_options import rule_of
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
+from gapctl.training.trial_state import Member, on_device
 from mad_data import small_data
 from memory_store import MemoryStore
 
@@ -131,7 +128,7 @@ def test_what_a_packed_trial_writes_is_its_own_alone() -> None:
 
 
 def test_an_evaluation_of_each_member_is_followed_by_one_checkpoint_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapctl.training.member.COSTLY", 0)  # however long the machine takes to write one
+    monkeypatch.setattr("gapctl.training.trial_state.COSTLY", 0)  # however long the machine takes to write one
     kept = stores()
     run = TrainingRun(members(kept), CPU)
     while not all(member.steps > 3 for member in run.members):

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gapctl.cli.context import plan_for
+from gapctl.cli.options import plan_for
 from gapctl.data.load import load_material
 from gapctl.ledger import Ledger
-from gapctl.sweep.work import PackWork
+from gapctl.sweep.worker import PackWork
 from gapctl.training.checkpoint import unpack_weights
-from gapctl.training.member import NOT_METRICS
+from gapctl.training.trial_state import NOT_METRICS
 from memory_store import MemoryStore
 from pair_trials import BATCH, STEPS, begun, finished, pair_config
 

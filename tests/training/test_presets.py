@@ -9,9 +9,9 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from gapctl.config.presets import PRESETS, VocabularyName
 from gapctl.models.build import CLIP_VOCABULARY, Head, Vocabulary, build_clip
-from gapctl.spec.presets import PRESETS, VocabularyName
-from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
+from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 
 VOCABULARIES: dict[VocabularyName, Vocabulary] = {"mad": VOCABULARY, "clip": CLIP_VOCABULARY}
 

@@ -9,14 +9,12 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gapctl.models.build import Head, build_clip
+from gapctl.config.trial import Model
+from gapctl.models.build import Head, Pixels, build_clip, second_names
 from gapctl.models.losses import LossKind, contrastive_loss
-from gapctl.models.pixels import Pixels
-from gapctl.models.sharing import second_names
-from gapctl.spec.trial import Model
-from gapctl.training.open_step import OpenStep
-from gapctl.training.step import TrainingStep
-from gapctl.training.step_for import step_for
+from gapctl.training.autograd_step import OpenStep
+from gapctl.training.fused_step import TrainingStep
+from gapctl.training.trainer import step_for
 from open_models import CPU, TINY, TINY_RESNET, VOCABULARY, pairs, tiny_rule
 
 DEEPER = TINY._replace(image=TINY.image._replace(layers=3))  # type: ignore[call-arg]

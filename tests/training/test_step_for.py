@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gapctl.config.presets import Preset
 from gapctl.models.losses import LossKind
-from gapctl.spec.presets import Preset
-from gapctl.training.group import Group
-from gapctl.training.open_step import OpenStep
-from gapctl.training.rule import StepRule
-from gapctl.training.step_for import ByHand, step_for
+from gapctl.training.autograd_step import OpenStep
+from gapctl.training.step_options import StepRule
+from gapctl.training.trainer import ByHand, step_for
+from gapctl.training.workers import Group
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 WHOLE = tiny_rule(TINY)

@@ -6,12 +6,12 @@ from open_clip.model import CLIP
 from pydantic import ValidationError
 from torch import Tensor
 
+from gapctl.config.trial import Temperature, Train, TrialConfig
+from gapctl.models.build import MAX_LOG_SCALE
 from gapctl.models.losses import contrastive_loss
-from gapctl.models.temperature import MAX_LOG_SCALE
-from gapctl.spec.trial import Temperature, Train, TrialConfig
-from gapctl.training.open_step import OpenStep
-from gapctl.training.rule import rule_of
-from gapctl.training.step import TrainingStep
+from gapctl.training.autograd_step import OpenStep
+from gapctl.training.fused_step import TrainingStep
+from gapctl.training.step_options import rule_of
 from open_models import CPU, TINY, pairs, tiny_model, tiny_rule
 
 RATE = 1e-3

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from gapctl.config.metrics import METRICS
+from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Temperature, Train, TrialConfig
 from gapctl.data.feed import MadFeed
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.trial import Evaluate, Loss, Temperature, Train, TrialConfig
-from gapctl.spec.vocabulary import METRICS
-from gapctl.training.member import Member
-from gapctl.training.run import TrainingRun
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import Member
 from mad_data import small_data
 from memory_store import MemoryStore
 
@@ -100,7 +99,7 @@ def test_a_trial_continued_from_its_checkpoint_gives_the_same_bits(whole: dict[s
 def test_a_checkpoint_follows_each_evaluation_however_long_is_trained_at_once(
     whole: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gapctl.training.member.COSTLY", 0)  # however long the machine takes to write one
+    monkeypatch.setattr("gapctl.training.trial_state.COSTLY", 0)  # however long the machine takes to write one
     store = MemoryStore()
     finish(begin(store))
     assert [name for name, _ in store.saved] == ["96", "192"]

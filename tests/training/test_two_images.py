@@ -11,25 +11,21 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from gapctl.config.presets import PRESETS
+from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, Train, TrialConfig
 from gapctl.data.feed import Batch, MadFeed, TrainingDraws, normalised
-from gapctl.data.mad.gallery import GALLERY_SEED
-from gapctl.models.build import build_model
+from gapctl.data.mad.sampler import GALLERY_SEED
+from gapctl.models.build import build_model, second_names
 from gapctl.models.losses import contrastive_loss
-from gapctl.models.sharing import second_names
-from gapctl.plan.cost import trial_flops
-from gapctl.plan.packs import packed, shape_of
-from gapctl.plan.trials import Trial
-from gapctl.spec.data import MadCaptions, MadData
-from gapctl.spec.presets import PRESETS
-from gapctl.spec.trial import Evaluate, Model, Train, TrialConfig
-from gapctl.training.evaluate import MadEvaluation, SecondSide, gallery_of
-from gapctl.training.feeding import on_device
-from gapctl.training.material import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.member import Member
-from gapctl.training.pairs import device_pairs, host_pairs, joined
-from gapctl.training.rule import rule_of
-from gapctl.training.run import TrainingRun
-from gapctl.training.step import TrainingStep
+from gapctl.plan.estimate import trial_flops
+from gapctl.plan.plan import Trial, packed, shape_of
+from gapctl.training.batches import device_pairs, host_pairs, joined
+from gapctl.training.evaluation import MadEvaluation, SecondSide, gallery_of
+from gapctl.training.fused_step import TrainingStep
+from gapctl.training.step_options import rule_of
+from gapctl.training.trainer import TrainingRun
+from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
+from gapctl.training.trial_state import Member, on_device
 from mad_data import small_data
 from memory_store import MemoryStore
 

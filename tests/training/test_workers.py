@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from gapctl.models.loss_terms import NO_TERMS, LossTerms
-from gapctl.models.losses import LossKind
-from gapctl.training.group import ALONE, Group, current_group
-from gapctl.training.open_step import OpenStep
+from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
+from gapctl.training.autograd_step import OpenStep
+from gapctl.training.workers import ALONE, Group, current_group
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 BATCH, STEPS, WORKERS = 12, 3, 2

@@ -1,21 +1,257 @@
 """A correlation: Kendall's tau of two metrics over a sweep's arms, within each seed, plain or partial."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import permutations
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
-from gapctl.analysis.arm_orders import Fit, Tails, tails
-from gapctl.analysis.effect_test import Direction
-from gapctl.analysis.estimate import NOTHING, Estimate
-from gapctl.analysis.interval import bootstrap_interval, half_width
-from gapctl.analysis.kendall import ranks, taus, untied_pairs
+from gapctl.analysis.estimates import (
+    NOTHING,
+    RESAMPLING_SEED,
+    ROUNDING,
+    Direction,
+    Estimate,
+    IntArray,
+    bootstrap_interval,
+    dense_ranks,
+    half_width,
+    slack_of,
+)
 from gapctl.analysis.paired import FloatArray, Paired
-from gapctl.analysis.residuals import centred, freedom, spans, without
 from gapctl.analysis.results import UNKNOWN, Interval
-from gapctl.analysis.ties import ROUNDING
-from gapctl.spec.arms import ArmGrid
+from gapctl.config.arms import MOST_COUNTED, RANDOM_DEALS, ArmGrid
+
+BLOCK: Final = 8
+"""Ranks that are compared pair by pair, which is faster than to sort so few."""
+
+
+def agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
+    """Pairs that both rankings order alike less those that they order oppositely; ties count for neither.
+
+    Ranks are whole numbers from 0; one first ranking (1, A) may stand against many. By sorting (Knight 1966, JASA
+    61:436-439): in the order of the first ranking, each inversion of the second is a pair that disagrees.
+    """
+    tied_first_N = tied(first_NA)
+    if len(first_NA) == 1 and not tied_first_N[0]:
+        tied_both_N, ordered_NA = np.zeros_like(tied_first_N), second_NA[:, np.argsort(first_NA[0])]
+    else:
+        base = int(second_NA.max(initial=0)) + 1
+        both_NA = np.sort(first_NA * base + second_NA, axis=1)
+        tied_both_N, ordered_NA = _repeats(both_NA), both_NA % base
+    untied_N = math.comb(first_NA.shape[1], 2) - tied_first_N - tied(second_NA) + tied_both_N
+    return np.asarray(untied_N - 2 * _inversions(ordered_NA))
+
+
+def tied(rank_NA: IntArray) -> IntArray:
+    """The pairs of each row that have the same rank."""
+    return _repeats(np.sort(rank_NA.astype(np.int32), axis=1))
+
+
+def _repeats(sorted_NA: IntArray) -> IntArray:
+    """How many pairs of places of a sorted row hold the same: each counts the places since its value began."""
+    place_A = np.arange(sorted_NA.shape[1])
+    begins_NA = np.ones(sorted_NA.shape, dtype=bool)
+    np.not_equal(sorted_NA[:, 1:], sorted_NA[:, :-1], out=begins_NA[:, 1:])
+    if begins_NA.all():
+        return np.zeros(len(sorted_NA), dtype=np.int64)
+    since_NA = place_A - np.maximum.accumulate(np.where(begins_NA, place_A, 0), axis=1)
+    return np.asarray(since_NA.sum(axis=1))
+
+
+def _inversions(rank_NA: IntArray) -> IntArray:
+    """Pairs of each row whose earlier rank is the larger, counted in blocks, then while sorted blocks are merged."""
+    rows, count = rank_NA.shape
+    blocks = 1 << (-(-count // BLOCK) - 1).bit_length()
+    merged_NA = np.full((rows, blocks * BLOCK), rank_NA.max(initial=0), dtype=np.int32)
+    merged_NA[:, :count] = rank_NA
+    block_NBW = merged_NA.reshape(rows, blocks, BLOCK)
+    found_N, width = _compared(block_NBW), BLOCK
+    block_NBW.sort(axis=-1)
+    while blocks > 1:
+        blocks //= 2
+        halves_NBW = 2 * merged_NA.reshape(rows, blocks, 2 * width)
+        halves_NBW[..., width:] += 1  # odd: from the later half, behind its equals of the earlier
+        halves_NBW.sort(axis=-1)
+        merged_NA = (halves_NBW >> 1).reshape(rows, -1)
+        later_NA = (halves_NBW & 1).astype(np.float64).reshape(rows, -1)
+        places_N = later_NA @ np.tile(np.arange(2.0 * width), blocks)
+        # Where nothing is inverted, the later half stands at the last places of its merged block.
+        found_N += blocks * (width * width + math.comb(width, 2)) - places_N.astype(np.int64)
+        width *= 2
+    return found_N
+
+
+def _compared(block_NBW: IntArray) -> IntArray:
+    """The same within short blocks, pair by pair."""
+    gaps = range(1, block_NBW.shape[2])
+    later = (block_NBW[..., :-gap] > block_NBW[..., gap:] for gap in gaps)
+    return np.asarray(np.sum([np.count_nonzero(larger, axis=(1, 2)) for larger in later], axis=0, dtype=np.int64))
+
+
+Strata = Sequence[Sequence[int]]
+"""The places of arms that may be compared with each other."""
+
+
+def ranks(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
+    """Whole numbers in the order of each seed's values, all of a later stratum above all of an earlier one.
+
+    Values no further apart than `slack_S1` are tied; without it, those that differ by rounding.
+    """
+    stratum_A = np.empty(values_SA.shape[-1], dtype=np.int64)
+    for place, arms in enumerate(strata):
+        stratum_A[list(arms)] = place
+    slack_S1 = slack_of(values_SA) if slack_S1 is None else slack_S1
+    return np.asarray(dense_ranks(values_SA, slack_S1) + len(stratum_A) * stratum_A)
+
+
+def taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+    """tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
+    # Arms of different strata stand in the same order in both, so that they agree; that is taken away.
+    apart = math.comb(x_SA.shape[1], 2) - sum(math.comb(len(arms), 2) for arms in strata)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((agreement(x_SA, y_SA) - apart) / untied_pairs(x_SA, y_SA, strata))
+
+
+def untied_pairs(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+    """What tau-b divides by: the geometric mean of the pairs, among those compared, that x and that y tell apart."""
+    pairs = sum(math.comb(len(arms), 2) for arms in strata)
+    return np.asarray(np.sqrt((pairs - tied(x_SA)).astype(float) * (pairs - tied(y_SA))))
+
+
+LEFT: Final = 1e-9
+"""Less than this share of a metric's largest deviation is nothing left of it: a fit is right to so many digits."""
+
+
+class Centred(NamedTuple):
+    """Deviations from the stratum's mean, each seed's largest being 1, and how far equal ones may lie apart (S, 1)."""
+
+    values_SA: FloatArray
+    slack_S1: FloatArray
+
+
+def centred(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> Centred:
+    """Each seed's values less their mean in each stratum; a metric that is the same throughout is 0 to the last bit."""
+    found_SA = np.array(values_SA, dtype=float)
+    for arms in strata:
+        found_SA[:, arms] -= found_SA[:, arms].mean(axis=1, keepdims=True)
+    rounding_S1, largest_S1 = slack_of(values_SA), np.abs(found_SA).max(axis=1, keepdims=True)
+    moves_S1 = largest_S1 > rounding_S1
+    unit_S1 = np.where(moves_S1, largest_S1, 1.0)
+    return Centred(np.where(moves_S1, found_SA / unit_S1, 0.0), np.maximum(LEFT, rounding_S1 / unit_S1))
+
+
+def spans(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
+    """Per seed, orthonormal directions (A, Q) of all that a straight line on the given metrics can explain.
+
+    Metrics that say the same to within rounding have one direction between them; the others' columns are 0.
+    """
+    metrics = [centred(metric_SA, strata) for metric_SA in given_QSA]
+    values_SAQ = np.stack([metric.values_SA for metric in metrics], axis=2)
+    direction_SAQ, size_SQ, _ = np.linalg.svd(values_SAQ, full_matrices=False)
+    slack_S1 = np.max([metric.slack_S1 for metric in metrics], axis=0)
+    told_SQ = size_SQ > slack_S1 * np.sqrt(values_SAQ.shape[1])
+    return np.asarray(direction_SAQ * told_SQ[:, None, :])
+
+
+def without(span_AQ: FloatArray, values_NA: FloatArray) -> FloatArray:
+    """What is left of each row; `span_AQ` may have a leading axis, of seeds, that the rows have as well."""
+    return np.asarray(values_NA - (values_NA @ span_AQ) @ span_AQ.swapaxes(-1, -2))
+
+
+def freedom(strata: Sequence[Sequence[int]], given: int) -> int:
+    """How many independent differences between arms are left within strata after that many given metrics."""
+    return sum(len(arms) - 1 for arms in strata) - given
+
+
+NEAR: Final = 1e-9
+"""Mean taus no further apart are as strong as each other; a pair of 10,000 arms turning over moves tau by 4e-8."""
+NUMBERS: Final = 1 << 16
+"""Numbers of one seed that are worked on at a time, so that they stay in the cache."""
+
+
+class Tails(NamedTuple):
+    """The shares of deals with a mean tau as high as found and as low as found."""
+
+    above: float
+    below: float
+
+
+class Fit(NamedTuple):
+    """What is taken away from y again after each deal: directions (S, A, Q), and up to where residuals are tied."""
+
+    span_SAQ: FloatArray
+    slack_S1: FloatArray
+
+    def of(self, seeds_S: npt.NDArray[np.bool_]) -> "Fit":
+        """The same of some seeds."""
+        return Fit(self.span_SAQ[seeds_S], self.slack_S1[seeds_S])
+
+
+def tails(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: Fit | None = None) -> Tails:
+    """Deals the levels of each factor anew among y's arms: all of a level's arms, and all seeds, at once.
+
+    So neither an arm's seeds nor the arms of a level are taken apart: they resemble each other, and what they share
+    is one coincidence (permutations that a design allows: Anderson and ter Braak 2003, J Stat Comput Simul 73:85-113).
+    Given factors' levels stay where they are. All deals up to 5,040 (exact), else 2,999 random ones beside the one
+    that was found. `fit` takes given metrics away again after each (Freedman and Lane 1983, J Bus Econ Stat
+    1:292-298).
+    """
+    slack_S1 = None if fit is None else fit.slack_S1
+    rank_SA = ranks(x_SA, grid.strata, slack_S1)
+    # Without a fit, values that are dealt keep their ranks, as no deal takes an arm out of its stratum.
+    dealt_SA = np.asarray(ranks(y_SA, grid.strata), dtype=float) if fit is None else y_SA
+    dealt_N = np.concatenate([*_dealt(rank_SA, dealt_SA, grid, fit)])
+    found = float(_mean_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
+    extra = grid.counted - len(dealt_N)
+    above, below = np.count_nonzero(dealt_N >= found - NEAR), np.count_nonzero(dealt_N <= found + NEAR)
+    return Tails((above + extra) / grid.counted, (below + extra) / grid.counted)
+
+
+@lru_cache(maxsize=8)
+def _orders(grid: ArmGrid) -> IntArray:
+    """Which arm each arm gets its y from, in each deal: (N, A)."""
+    exact = grid.orders <= MOST_COUNTED
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    orders_NA, count = np.zeros((1, 1), dtype=np.int64), 1
+    for levels, given in zip(grid.levels, grid.given, strict=True):
+        own_L = np.arange(levels)
+        if given:
+            dealt_NL = own_L[None]
+        elif exact:
+            dealt_NL = np.array([*permutations(own_L)])
+        else:
+            dealt_NL = rng.permuted(np.tile(own_L, (RANDOM_DEALS, 1)), axis=1)
+        before_NA, after_NL = (orders_NA[:, None], dealt_NL[None]) if exact else (orders_NA, dealt_NL)
+        orders_NA = (levels * before_NA[..., :, None] + after_NL[..., None, :]).reshape(-1, count * levels)
+        count *= levels
+    return orders_NA.astype(np.int32)
+
+
+def _dealt(x_SA: IntArray, y_SA: FloatArray, grid: ArmGrid, fit: Fit | None) -> Iterator[FloatArray]:
+    """The mean tau of each deal, some at a time."""
+    orders_NA, step = _orders(grid), max(1, NUMBERS // grid.arms)
+    for start in range(0, len(orders_NA), step):
+        yield _mean_taus(x_SA, y_SA, orders_NA[start : start + step], grid, fit)
+
+
+def _mean_taus(x_SA: IntArray, y_SA: FloatArray, orders_NA: IntArray, grid: ArmGrid, fit: Fit | None) -> FloatArray:
+    """The mean over seeds of tau where y was dealt; a seed in which a deal leaves nothing of y counts as 0."""
+    found_N = np.zeros(len(orders_NA))
+    for seed, x_A in enumerate(x_SA):
+        dealt_NA = y_SA[seed][orders_NA]
+        if fit is None:
+            rank_NA = dealt_NA.astype(np.int64)
+        else:
+            rank_NA = ranks(without(fit.span_SAQ[seed], dealt_NA), grid.strata, fit.slack_S1[seed])
+        found_N += np.nan_to_num(taus(x_A[None], rank_NA, grid.strata))
+    return np.asarray(found_N / len(x_SA))
+
 
 FEWEST_FREE = 2
 """Below two free differences between arms, residuals of two metrics lie on one line whatever the metrics."""

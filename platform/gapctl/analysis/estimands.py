@@ -12,8 +12,8 @@ import polars as pl
 
 from gapctl.analysis.measured import measure
 from gapctl.analysis.results import Interval
-from gapctl.spec.hypotheses import Correlation
-from gapctl.spec.sweep import SweepFile
+from gapctl.config.hypotheses import Correlation
+from gapctl.config.sweep import SweepFile
 
 CONTENT: Final = ("data.captions.attributes", "data.captions.keep")
 """Factors that decide what captions say; all others make a training better or worse at all of it."""

@@ -11,11 +11,10 @@ from typing import Final, NamedTuple
 
 from scipy import stats
 
-from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.arms import Arm
-from gapctl.spec.data import FACTOR_VALUES, MadData
-from gapctl.spec.sweep import Level
-from gapctl.spec.trial import Loss, TrialConfig
+from gapctl.config.arms import Arm
+from gapctl.config.hypotheses import Level
+from gapctl.config.trial import FACTOR_VALUES, Loss, MadData, TrialConfig
+from gapctl.plan.plan import Plan, Trial
 
 LOSS: Final = "train/loss"
 OBJECT: Final = "quality/object_accuracy"

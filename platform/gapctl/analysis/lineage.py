@@ -6,9 +6,8 @@ from dataclasses import replace
 from gapctl.analysis.results import FirstAnswer, FirstQuestion, Verdict
 from gapctl.errors import InputError
 from gapctl.ledger import Declaration, Ledger
-from gapctl.ledger.declaring import scale_name
-from gapctl.ledger.recall import recalled, recalled_as_declared
-from gapctl.plan.trials import Plan
+from gapctl.ledger.preregistration import recalled, recalled_as_declared, scale_name
+from gapctl.plan.plan import Plan
 
 
 def recalled_first(plan: Plan, ledger: Ledger) -> Plan:

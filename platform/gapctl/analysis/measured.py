@@ -1,23 +1,43 @@
 """A hypothesis with the responses that bear on it and what its test makes of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import polars as pl
+from scipy import stats
 
-from gapctl.analysis.at_level import at_level
-from gapctl.analysis.contrast import contrast
 from gapctl.analysis.correlation import Correlated, correlation
-from gapctl.analysis.effect_test import Direction
-from gapctl.analysis.estimate import Estimate
-from gapctl.analysis.levels import level_column
-from gapctl.analysis.mediation import Mediated, mediation
-from gapctl.analysis.paired import Paired, paired
-from gapctl.analysis.replicates import replicates_of
-from gapctl.analysis.trend import trend
-from gapctl.spec.arms import Arm, arm_grid, arms_left
-from gapctl.spec.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Mediation, Trend, named_by
-from gapctl.spec.sweep import Level, SweepFile
+from gapctl.analysis.estimates import (
+    Direction,
+    Estimate,
+    Mediated,
+    at_level,
+    contrast,
+    half_width,
+    mediation,
+    sides_of,
+    significant,
+    strictly,
+    trend,
+)
+from gapctl.analysis.paired import FloatArray, Paired, level_column, paired, replicates_of
+from gapctl.analysis.results import Interval, Outcome, RefutedAs
+from gapctl.config.arms import Arm, arm_grid, arms_left
+from gapctl.config.hypotheses import (
+    AtLevel,
+    Contrast,
+    Correlation,
+    Equivalence,
+    Hypothesis,
+    Level,
+    Mediation,
+    Trend,
+    named_by,
+)
+from gapctl.config.sweep import SweepFile
 
 
 @dataclass(frozen=True)
@@ -106,3 +126,139 @@ def _at(trials: pl.DataFrame, spec: SweepFile, where: Arm) -> pl.DataFrame:
     for path, level in where.items():
         trials = trials.filter(pl.col(path) == level_column(path, [level], spec.vary[path])[0])
     return trials
+
+
+def finding(
+    ci: Interval, smallest_effect: float, direction: Direction, p_holm: float, alpha: float, rounding: float = 0.0
+) -> Outcome:
+    """Supported where every effect in the interval is as claimed and p is small, refuted where none is.
+
+    An effect counts when it lies beyond the smallest effect in the declared direction, so an interval is against a
+    hypothesis wherever it lies short of that: in the negligible band, on the other side of zero, or across both.
+    `neither` claims the band itself, so that `either` is supported where it is refuted, and the other way round.
+    An interval that ends on the smallest effect, or within `rounding` of it, is neither beyond it nor short of it.
+    """
+    if beyond(ci, smallest_effect, direction, rounding) and significant(p_holm, alpha):
+        return "supported"
+    return "refuted" if short_of(ci, smallest_effect, direction, rounding) else "inconclusive"
+
+
+def beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
+    """Whether the whole interval lies beyond the smallest effect: on one side for `either`, inside for `neither`."""
+    if direction == "neither":
+        return short_of(ci, smallest_effect, "either", rounding)
+    edge = smallest_effect + rounding
+    if direction == "either":
+        return ci.low > edge or ci.high < -edge
+    return declared(ci, direction).low > edge
+
+
+def short_of(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
+    """Whether no effect in the interval is as claimed."""
+    if direction == "neither":
+        return beyond(ci, smallest_effect, "either", rounding)
+    edge = smallest_effect - rounding
+    if direction == "either":
+        return ci.low > -edge and ci.high < edge
+    return declared(ci, direction).high < edge
+
+
+def refuted_as(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> RefutedAs:
+    """Where the interval of a refuted verdict lies; only `negligible` says that there is no effect that counts."""
+    if direction == "neither":
+        return "different"
+    if short_of(ci, smallest_effect, "either", rounding):
+        return "negligible"
+    return "opposite" if declared(ci, direction).high < 0 else "short"
+
+
+def declared(ci: Interval, direction: Direction) -> Interval:
+    """The interval of the effect counted positive in the declared direction."""
+    return Interval(-ci.high, -ci.low) if direction == "decreasing" else ci
+
+
+def margin(value: float, smallest_effect: float, direction: Direction) -> float:
+    """How far an estimate lies beyond the smallest effect, to where it is claimed; negative where short of it."""
+    if direction == "neither":
+        return smallest_effect - math.fabs(value)
+    towards = math.fabs(value) if direction == "either" else declared(Interval(value, value), direction).low
+    return towards - smallest_effect
+
+
+class Corrected(NamedTuple):
+    """A p-value after Holm, and the level that the raw one must stay below at its step."""
+
+    p: float
+    level: float
+
+
+def holm(p_values: Sequence[float], alpha: float) -> list[Corrected]:
+    """Holm (1979) over all hypotheses of a file.
+
+    One that could not be tested (NaN) still counts as one of them, so that trainings still to do cannot make the
+    others easier; it stays NaN.
+    """
+    if not p_values:
+        return []
+    known = [1.0 if math.isnan(p) else p for p in p_values]
+    levels = [alpha / (len(known) - sum(other < p for other in known)) for p in known]
+    return [
+        Corrected(math.nan if math.isnan(p) else after, level)
+        for p, after, level in zip(p_values, _adjusted(known), levels, strict=True)
+    ]
+
+
+def _adjusted(p_values: Sequence[float]) -> list[float]:
+    """The k-th smallest of n, times n - k + 1, never below a smaller one's and at most 1."""
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return [float(p) for p in adjusted]
+
+
+MOST_SEEDS = 1_000
+
+
+def seeds_needed(
+    found: Estimate, smallest_effect: float, direction: Direction, alpha: float, holm_level: float
+) -> int | None:
+    """The smallest number of seeds, above the present one, whose interval would leave the smallest effect behind.
+
+    For a verdict of supported, p of the claim has to fall below `holm_level` as well; where seeds agree exactly, that
+    is the number at which the sign test can say so at all. None with fewer than two seeds, for an estimate that lies
+    on the smallest effect, where more than 1,000 would be needed, and where seeds do not help: p of a correlation
+    depends on the number of arms.
+    """
+    seeds = len(found.effects_S)
+    distance = margin(found.value, smallest_effect, direction)
+    if seeds < 2 or math.isnan(distance) or abs(distance) <= found.rounding:
+        return None
+    spread = max(found.spread, found.least_spread)
+    counts_N = np.arange(seeds + 1, MOST_SEEDS + 1, dtype=float)
+    settled_N = half_width(spread, counts_N, alpha) < abs(distance)
+    if distance > 0:
+        settled_N &= _p_at(counts_N, found, distance, spread, sides_of(direction)) < strictly(holm_level)
+    return int(counts_N[settled_N.argmax()]) if settled_N.any() else None
+
+
+def _p_at(counts_N: FloatArray, found: Estimate, distance: float, spread: float, sides: int) -> FloatArray:
+    """p of the claim with more seeds like these: against the smallest effect, and of the test's own."""
+    if found.agree and found.p_test != "permutation":
+        claim_N = np.asarray(sides * 0.5**counts_N)
+    else:
+        claim_N = np.asarray(sides * stats.t.sf(distance * np.sqrt(counts_N) / spread, counts_N - 1))
+    if found.p_test == "permutation":
+        return np.maximum(claim_N, found.p)
+    return np.maximum(claim_N, _page_p_at(counts_N, found)) if found.p_test == "page" else claim_N
+
+
+def _page_p_at(counts_N: FloatArray, found: Estimate) -> FloatArray:
+    """Page's standardised statistic is a sum over seeds: the same trend in each new one makes it grow like their root.
+
+    Where every seed has its levels in order, p is the share of that one order among all, exactly.
+    """
+    seeds, orders = len(found.effects_S), math.factorial(found.cells)
+    if orders > 1 and math.isclose(found.p, (1 / orders) ** seeds, rel_tol=1e-6):
+        return np.asarray((1 / orders) ** counts_N)
+    return np.asarray(stats.norm.sf(stats.norm.isf(found.p) * np.sqrt(counts_N / seeds)))

@@ -9,10 +9,68 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gapctl.analysis.levels import level_column
-from gapctl.analysis.replicates import Replicates
-from gapctl.spec.arms import Arm
-from gapctl.spec.sweep import Level
+from gapctl.config.arms import Arm
+from gapctl.config.hypotheses import Hypothesis, Level, named_by
+from gapctl.config.metrics import is_of_seed_pairs
+from gapctl.plan.plan import Trial
+
+
+class Replicates(NamedTuple):
+    """Each replicate by its first seed, and how many seeds are `each`."""
+
+    first: range
+    each: int = 1
+
+    def of(self, trials: pl.DataFrame) -> pl.DataFrame:
+        """The trials of whole replicates, with the replicate's first seed as their `seed`."""
+        if self.each == 1:
+            return trials
+        return in_pairs(trials).filter(pl.col("seed").is_in(list(self.first)))
+
+
+def replicates_of(hypothesis: Hypothesis, seeds: range) -> Replicates:
+    """Of a sweep with these seeds; one that finds no partner among them is left out."""
+    if not any(map(is_of_seed_pairs, named_by(hypothesis))):
+        return Replicates(seeds)
+    return Replicates(range(seeds.start + seeds.start % 2, seeds.stop - 1, 2), each=2)
+
+
+def in_pairs(trials: pl.DataFrame) -> pl.DataFrame:
+    """The trials with the first seed of their pair as `seed`."""
+    return trials.with_columns(pl.col("seed") // 2 * 2)
+
+
+def pair_of(seed: int) -> int:
+    """The first seed of a seed's pair."""
+    return seed // 2 * 2
+
+
+def identity(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
+    """`trial`, `label`, `seed` and a column per factor, a row per trial."""
+    return [
+        pl.Series("trial", [trial.id for trial in trials], pl.String),
+        pl.Series("label", [trial.label for trial in trials], pl.String),
+        pl.Series("seed", [trial.seed for trial in trials], pl.Int64),
+        *(level_column(path, [trial.factors[path] for trial in trials], levels) for path, levels in vary.items()),
+    ]
+
+
+def level_column(factor: str, values: Sequence[Level], levels: Sequence[Level]) -> pl.Series:
+    """`values` under the factor's dotted path, in the narrowest type that holds all of the factor's `levels`."""
+    dtype = level_type(levels)
+    plain = [str(value) for value in values] if dtype == pl.String else values
+    return pl.Series(factor, plain, dtype=dtype)
+
+
+def level_type(levels: Sequence[Level]) -> type[pl.DataType]:
+    """Truth values, whole numbers, numbers, or text where they are of different kinds."""
+    kinds = {type(level) for level in levels}
+    if kinds == {bool}:
+        return pl.Boolean
+    if kinds == {int}:
+        return pl.Int64
+    return pl.Float64 if kinds <= {int, float} else pl.String
+
 
 FloatArray = npt.NDArray[np.float64]
 """Shapes are in the names: R responses, S seeds, C cells, L levels, P pairs of arms."""

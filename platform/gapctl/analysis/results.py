@@ -1,17 +1,21 @@
 """What an analysis ends in: a verdict per hypothesis, the dose-response curves, and the trials behind them."""
 
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.declared import Declared
 from gapctl.analysis.learning import ArmCheck
-from gapctl.spec.sweep import Level
+from gapctl.analysis.preregistration import Declared
+from gapctl.config.arms import Arm
+from gapctl.config.hypotheses import Level
+from gapctl.plan.command_line import as_typed
+from gapctl.plan.plan import Plan, Trial
 
-Finding = Literal["supported", "refuted", "inconclusive"]
+Outcome = Literal["supported", "refuted", "inconclusive"]
 RefutedAs = Literal["negligible", "opposite", "short", "different"]
 """Of a refuted verdict, where its interval lies: inside the band of effects too small to count (`negligible`), on the
 other side of zero (`opposite`), across both but short of what was claimed (`short`), or beyond the band where none was
@@ -34,7 +38,7 @@ class FirstAnswer(NamedTuple):
     sweep: str
     id: str
     claim: str
-    verdict: Finding
+    verdict: Outcome
     estimate: float
     ci: Interval
     p: float
@@ -81,7 +85,7 @@ class Verdict:
     factor: str
     direction: str
     smallest_effect: float
-    verdict: Finding
+    verdict: Outcome
     estimate: float
     ci: Interval
     ci_bootstrap: Interval
@@ -162,3 +166,42 @@ class Analysis:
     declared: Declared | None = None
     learning: tuple[ArmCheck, ...] = ()
     first_question: FirstQuestion | None = None
+
+
+class Split(NamedTuple):
+    """Trainings that a comparison needs and does not have: to be trained, or to be repaired first."""
+
+    untrained: Sequence[Trial]
+    damaged: Sequence[Trial]
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """The plan's trials without a usable result, and the command that trains those of them that are not damaged."""
+
+    command: str = ""
+    trials: Sequence[Trial] = ()
+    damaged: frozenset[str] = field(default_factory=frozenset)
+
+    def of(self, cells: Sequence[Arm], where: Arm) -> Split:
+        """Those that a comparison of these cells needs."""
+        needed = [trial for trial in self.trials if _fits(trial, where) and any(_fits(trial, cell) for cell in cells)]
+        untrained = [trial for trial in needed if trial.id not in self.damaged]
+        return Split(untrained, [trial for trial in needed if trial.id in self.damaged])
+
+
+def remaining(plan: Plan, done: Iterable[str], damaged: Sequence[str], runs: str) -> Remaining:
+    """`done` are the ids of trials that are judged, `damaged` what was said of those that cannot be read."""
+    judged = set(done)
+    left = [trial for trial in plan.trials if trial.id not in judged]
+    unreadable = frozenset(trial.id for trial in left if any(trial.id in text for text in damaged))
+    return Remaining(finishing_command(plan, runs), left, unreadable)
+
+
+def finishing_command(plan: Plan, runs: str) -> str:
+    """`gapctl sweep` as it has to be called for this plan and ledger."""
+    return shlex.join(["gapctl", "sweep", *as_typed(plan, runs)])
+
+
+def _fits(trial: Trial, levels: Arm) -> bool:
+    return all(trial.factors.get(path) == level for path, level in levels.items())

@@ -1,22 +1,283 @@
 """`gapctl analyze`: the verdicts of sweeps from their ledger, side by side where there are several; trains nothing."""
 
 import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 import typer
 
-from gapctl.cli.analysis_document import combined_document, document, search_document
-from gapctl.cli.judging import Histories, Wanted, judge
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption
-from gapctl.cli.report_file import Format, Report, report_asked, write_report
-from gapctl.cli.table_file import check_table_file, write_table
-from gapctl.errors import InputError
+from gapctl.cli.output import check_table_file, write_page, write_table
+from gapctl.cli.verdict_table import combined_document, document, search_document
+from gapctl.errors import GapctlError, InputError, WorkError
 
 if TYPE_CHECKING:
-    from gapctl.analysis.combined import Combined
-    from gapctl.ledger import Ledger
-    from gapctl.plan.trials import Plan
+    from gapctl.analysis.compare import Combined, Judged
+    from gapctl.ledger import Declaration, Ledger
+    from gapctl.plan.plan import Plan
+
+
+Histories = Literal["never", "of one sweep", "always"]
+"""Evaluations over training, which are most of a ledger: when they are read."""
+
+
+class Wanted(NamedTuple):
+    """The sweeps to judge, as they were asked for; no files stand for all that the ledger keeps.
+
+    `declared` asks for them as they stood before their first trials.
+    """
+
+    files: tuple[Path, ...]
+    scale: str | None
+    overrides: tuple[str, ...]
+    histories: Histories
+    declared: bool = False
+
+
+class JudgedSweeps(NamedTuple):
+    """The sweeps, and why others that were asked for are not among them."""
+
+    sweeps: "tuple[Judged, ...]"
+    not_judged: tuple[str, ...]
+
+
+def judge(wanted: Wanted, ledger: "Ledger") -> JudgedSweeps:
+    """Judges each sweep by itself; raises InputError or WorkError where none is left that can be judged."""
+    plans, problems = _of_files(wanted, ledger) if wanted.files else _of_ledger(wanted, ledger)
+    sweeps = _each(plans, ledger, wanted.histories, problems)
+    if not sweeps:
+        kind = WorkError if any(isinstance(problem, WorkError) for problem in problems) else InputError
+        raise kind("\n".join(map(str, problems)))
+    return JudgedSweeps(tuple(sweeps), tuple(map(str, problems)))
+
+
+def require_sweeps(ledger: "Ledger") -> None:
+    """Raises InputError for a ledger that was named and keeps no sweep: most often a slip of the pen."""
+    if ledger.root != DEFAULT_RUNS and not ledger.sweep_names():
+        expected = "expected a folder that `gapctl sweep FILE --runs` filled"
+        raise InputError(f"--runs {ledger.root}: keeps no sweep; {expected}")
+
+
+def judge_kept(ledger: "Ledger", histories: Histories, names: Sequence[str] | None = None) -> JudgedSweeps:
+    """Every scale of the ledger's sweeps, or of those named, that has finished a training; none is no error."""
+    from gapctl.ledger.preregistration import recalled
+
+    known = ledger.sweep_names()
+    plans, problems = _kept(ledger, known if names is None else [name for name in names if name in known], recalled)
+    begun = [plan for plan in plans if ledger.finished([trial.id for trial in plan.trials])]
+    return JudgedSweeps(tuple(_each(begun, ledger, histories, problems)), tuple(map(str, problems)))
+
+
+def _each(
+    plans: "Sequence[Plan]", ledger: "Ledger", histories: Histories, problems: list[GapctlError]
+) -> "list[Judged]":
+    """The sweeps that can be judged; why others cannot is added to `problems`."""
+    alone = len(plans) == 1 and not problems
+    with_history = histories == "always" or (histories == "of one sweep" and alone)
+    sweeps: list[Judged] = []
+    for plan in plans:
+        try:
+            sweeps.append(_judged(plan, ledger, with_history=with_history))
+        except GapctlError as error:
+            problems.append(error)
+    return sweeps
+
+
+def _of_files(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
+    from gapctl.cli.options import plan_in
+
+    plans = [plan_in(file, wanted.scale, wanted.overrides, ledger) for file in wanted.files]
+    first: dict[str, Path] = {}
+    for plan in plans:
+        name, path = plan.sweep.spec.name, plan.sweep.path
+        if name in first:
+            raise InputError(
+                f"{path}: its sweep is named {name}, as that of {first[name]} is; expected a name for each, since the "
+                "ledger keeps what was declared by name. Name one of the files, or change a name and run that sweep: "
+                "trials that are done are kept"
+            )
+        first[name] = path
+    return ([_as_declared(plan, ledger) for plan in plans] if wanted.declared else plans), []
+
+
+def _as_declared(plan: "Plan", ledger: "Ledger") -> "Plan":
+    from gapctl.ledger.preregistration import recalled_as_declared, scale_name
+
+    name = plan.sweep.spec.name
+    declaration = ledger.declaration(name)
+    if declaration is None:
+        raise InputError(
+            f"--declared: {ledger.root} has no declaration of {name}; expected {ledger.declaration_path(name)}, as "
+            "`gapctl sweep` writes it. Name the ledger with --runs"
+        )
+    return recalled_as_declared(declaration, scale_name(plan), ledger.declaration_path(name))
+
+
+def _of_ledger(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
+    from gapctl.ledger.preregistration import recalled, recalled_as_declared
+
+    recall = recalled_as_declared if wanted.declared else recalled
+    names = ledger.sweep_names()
+    if not names:
+        raise InputError(
+            f"--all: {ledger.root} keeps no sweep; expected files that end in .sweep.json, as `gapctl sweep FILE` "
+            "writes them. Name the ledger with --runs"
+        )
+    return _kept(ledger, names, recall)
+
+
+def _kept(
+    ledger: "Ledger", names: Sequence[str], recall: "Callable[[Declaration, str, str], Plan]"
+) -> "tuple[list[Plan], list[GapctlError]]":
+    """The plans of all scales of these sweeps as the ledger keeps them."""
+    plans: list[Plan] = []
+    problems: list[GapctlError] = []
+    for name in names:
+        for declaration, scale in _scales(ledger, name, problems):
+            try:
+                plans.append(recall(declaration, scale, ledger.declaration_path(name)))
+            except GapctlError as error:
+                problems.append(error)
+    return plans, problems
+
+
+def _scales(ledger: "Ledger", name: str, problems: "list[GapctlError]") -> "list[tuple[Declaration, str]]":
+    """Every scale that a sweep was run at; a damaged declaration is added to `problems`."""
+    try:
+        declaration = ledger.declaration(name)
+    except GapctlError as error:
+        problems.append(error)
+        return []
+    return [(declaration, scale) for scale in declaration.trials] if declaration else []
+
+
+def _judged(plan: "Plan", ledger: "Ledger", *, with_history: bool) -> "Judged":
+    # The statistics take a second to import, and a wrong file should not wait for them.
+    from gapctl.analysis.analyze import analysis_of
+    from gapctl.analysis.compare import Judged
+    from gapctl.analysis.tables import read_tables
+
+    tables = read_tables(plan, ledger, with_history=with_history)
+    if tables.trials.is_empty():
+        raise _nothing(plan, ledger, tables.damaged)
+    return Judged(plan, analysis_of(plan, tables, ledger), tables.damaged)
+
+
+def _nothing(plan: "Plan", ledger: "Ledger", damaged: Sequence[str]) -> GapctlError:
+    from gapctl.report.page_parts import commands_of
+
+    if damaged:
+        return WorkError("\n".join(damaged))
+    return InputError(
+        f"{ledger.root}: no finished trial of {plan.sweep.spec.name}, so there is nothing to judge; run "
+        f"`{commands_of(plan, ledger).sweep}` first"
+    )
+
+
+class Format(StrEnum):
+    """The formats of a report."""
+
+    HTML = "html"
+    MARKDOWN = "md"
+    LATEX = "latex"
+
+
+_ENDINGS: Final = {Format.HTML: ".html", Format.MARKDOWN: ".md", Format.LATEX: ".tex"}
+
+
+class Report(NamedTuple):
+    """A report to be written: its format, and where to; no place stands for beside the ledger's own report."""
+
+    format: Format
+    out: Path | None
+
+
+def report_asked(form: Format | None, out: Path | None) -> Report | None:
+    """What the options ask for; raises InputError where the name's ending contradicts the format."""
+    if out is None:
+        return None if form is None else Report(form, None)
+    if not out.parent.is_dir():
+        raise InputError(
+            f"--out {out}: cannot be written: there is no folder {out.parent}; expected a file in a folder that exists "
+            "and may be written to"
+        )
+    by_name = {ending: known for known, ending in _ENDINGS.items()}.get(out.suffix)
+    if by_name is None or form not in (None, by_name):
+        expected = ", ".join(_ENDINGS.values()) if form is None else f"{_ENDINGS[form]}, for --format {form}"
+        raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {expected}")
+    return Report(by_name, out)
+
+
+def write_report(report: Report, found: "Combined", ledger: "Ledger") -> str:
+    """Writes the report and its figures; returns where it lies."""
+    name = _default_name(found, report.format) if report.out is None else report.out.name
+    files = _files(report.format, found, ledger, name)
+    if report.out is None:
+        return [ledger.keep(path, content) for path, content in files.items()][-1]
+    for path, content in files.items():
+        _write(report.out.parent / path, content)
+    return str(report.out)
+
+
+def _default_name(found: "Combined", form: Format) -> str:
+    stem = found.sweeps[0].file_name if len(found.sweeps) == 1 else "comparison"
+    return f"{stem}.report{_ENDINGS[form]}"
+
+
+def _files(form: Format, found: "Combined", ledger: "Ledger", name: str) -> dict[str, bytes]:
+    """The files by their path beside the report, which is the last: it is there once all that it shows is."""
+    if form is Format.MARKDOWN:
+        return _markdown(found, ledger, name)
+    page = _latex(found) if form is Format.LATEX else _html(found, ledger)
+    return {name: page.encode()}
+
+
+def _html(found: "Combined", ledger: "Ledger") -> str:
+    if len(found.sweeps) == 1 and not found.not_judged:
+        from gapctl.cli.options import record_of
+        from gapctl.cli.run_record import background_of, search_page
+        from gapctl.report.sweep_page import render_report
+
+        (judged,) = found.sweeps
+        if judged.plan.sweep.spec.search is not None and (record := record_of(judged.plan, ledger)) is not None:
+            return search_page(judged.plan, record, ledger)
+        return render_report(judged.analysis, background_of(judged.plan, ledger))
+    from gapctl.report.compare_page import render_combined
+
+    return render_combined(found, ledger)
+
+
+def _markdown(found: "Combined", ledger: "Ledger", name: str) -> dict[str, bytes]:
+    from gapctl.report.markdown import render_comparison, render_markdown
+
+    folder, declared = f"{Path(name).stem}-figures", _declared(found)
+    if len(found.sweeps) == 1 and not found.not_judged:
+        pages = render_markdown(found.sweeps[0], ledger, folder, declared[0])
+    else:
+        pages = render_comparison(found, ledger, folder, declared)
+    return {**pages.figures, name: pages.text.encode()}
+
+
+def _latex(found: "Combined") -> str:
+    from gapctl.report.latex import render_latex
+
+    return render_latex(found.sweeps, _declared(found))
+
+
+def _declared(found: "Combined") -> list[str]:
+    from gapctl.cli.verdict_table import declared_when
+
+    return [declared_when(judged.analysis) for judged in found.sweeps]
+
+
+def _write(path: Path, content: bytes) -> None:
+    with suppress(OSError):  # writing the file itself says why it cannot be
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_page("--out", path, content)
+
 
 FilesArgument = Annotated[
     list[Path] | None,
@@ -65,7 +326,7 @@ def analyze_command(
 
     ledger, histories = AsRead(runs), _histories(report, export_history)
     judged = judge(Wanted(tuple(files or ()), scale, tuple(overrides or ()), histories, declared), ledger)
-    from gapctl.analysis.combined import combine
+    from gapctl.analysis.compare import combine
 
     found = combine(*judged)
     written = [] if report is None else [f"report: {write_report(report, found, ledger)}"]
@@ -111,14 +372,14 @@ def _document(found: "Combined", ledger: "Ledger", *, several: bool) -> dict[str
     told = document(judged.analysis, judged.damaged)
     if judged.plan.sweep.spec.search is None:
         return told
-    from gapctl.cli.drawn import record_of
+    from gapctl.cli.options import record_of
 
     record = record_of(judged.plan, ledger)
     return told | ({"search": search_document(record)} if record is not None else {})
 
 
 def _export(option: str, path: Path, found: "Combined") -> str:
-    from gapctl.analysis.export import history_table, trials_table
+    from gapctl.analysis.compare import history_table, trials_table
 
     table = (trials_table if option == "--export" else history_table)(found.sweeps)
     write_table(option, path, table)
@@ -126,8 +387,8 @@ def _export(option: str, path: Path, found: "Combined") -> str:
 
 
 def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
-    from gapctl.cli.comparison_table import print_comparison, print_sweep
-    from gapctl.cli.safe_console import SafeConsole
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.verdict_table import print_comparison, print_sweep
 
     console = SafeConsole()
     if len(found.sweeps) == 1 and found.sweeps[0].plan.sweep.spec.search is not None:
@@ -141,8 +402,8 @@ def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
 
 
 def _print_search(plan: "Plan", ledger: "Ledger") -> None:
-    from gapctl.cli.drawn import record_of
-    from gapctl.cli.search_table import print_search
+    from gapctl.cli.options import record_of
+    from gapctl.cli.search import print_search
 
     if (record := record_of(plan, ledger)) is not None:
         print_search(plan, record)

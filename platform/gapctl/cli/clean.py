@@ -9,7 +9,7 @@ import typer
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
 
 if TYPE_CHECKING:
-    from gapctl.ledger.leftovers import Kind, Leftover
+    from gapctl.ledger.ledger import Kind, Leftover
 
 PLURAL: "Final[Mapping[Kind, str]]" = {
     "half-written file": "half-written files",
@@ -35,8 +35,8 @@ def clean_command(
 
     Results, histories and checkpoints of unfinished trainings stay, and weights that other trainings begin with.
     """
-    from gapctl.cli.drawn import plan_in
-    from gapctl.cli.terminal import plain_console
+    from gapctl.cli.options import plan_in
+    from gapctl.cli.output import plain_console
     from gapctl.ledger import Ledger
 
     ledger = Ledger(runs)

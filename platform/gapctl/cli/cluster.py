@@ -1,11 +1,322 @@
 """`gapctl cluster`: cluster files before `ray up`, and sweeps as jobs after it."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-from gapctl.cli.cluster_cost import cost_command
-from gapctl.cli.cluster_jobs import jobs_command, stop_command
-from gapctl.cli.cluster_lint import lint_command
-from gapctl.cli.cluster_submit import submit_command
+from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption, SweepFileArgument
+
+if TYPE_CHECKING:
+    from gapctl.cluster.cost import Estimate, Prices
+    from gapctl.cluster.files import LintIssue
+    from gapctl.cluster.jobs import JobServer, JobState
+    from gapctl.plan.plan import Plan, Trial
+
+
+ClusterFileArgument = Annotated[
+    Path, typer.Argument(help="A file for `ray up`, or KubeRay's manifests.", show_default=False, metavar="FILE")
+]
+PricesOption = Annotated[
+    Path | None, typer.Option("--prices", help="A table of prices and machines, instead of gapctl's.", metavar="FILE")
+]
+DashboardOption = Annotated[
+    str,
+    typer.Option(
+        "--address", help="Ray's dashboard, as `ray dashboard` brings it here.", envvar="RAY_API_SERVER_ADDRESS"
+    ),
+]
+FollowOption = Annotated[
+    bool, typer.Option("--follow", help="Show what the job prints until it ends; Ctrl-C leaves it running.")
+]
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+
+
+def plan_to_size(file: Path, scale: str | None, overrides: Sequence[str] | None) -> "Plan":
+    """The trials of a sweep whose data may lie elsewhere: how many and how large, under ids that are not theirs."""
+    from gapctl.cli.options import open_sweep
+    from gapctl.plan.plan import make_plan
+
+    return make_plan(open_sweep(file, scale, overrides), lambda data: data.source)
+
+
+def cost_command(
+    file: ClusterFileArgument,
+    sweep: Annotated[
+        Path, typer.Option("--sweep", help="The sweep: a file, or a name such as imbalance.", metavar="SWEEP")
+    ],
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    runs: Annotated[
+        str | None, typer.Option("--runs", help="A ledger, whose finished trials are not counted.", metavar="DIR")
+    ] = None,
+    prices: PricesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate hours and money of a sweep, per kind of machine, on the spot market and on demand.
+
+    Each line is the whole sweep on that kind of machine alone, with the head, the start of machines, and the work that
+    preemptions are expected to waste. Disks, traffic and the object store are not in it.
+    """
+    from gapctl.cluster.cost import estimates, read_prices, shipped_prices
+    from gapctl.cluster.files import clusters_in, read_documents
+
+    plan, trials = _trials(sweep, scale, overrides, runs)
+    table = read_prices(prices) if prices else shipped_prices()
+    cluster, *_ = clusters_in(read_documents(file))
+    found = estimates(cluster, trials, plan.sweep.spec.resources, table)
+    if as_json:
+        typer.echo(json.dumps(_document(trials, found, table), indent=1))
+    else:
+        _print(plan, trials, found, table)
+
+
+def _trials(
+    sweep: Path, scale: str | None, overrides: list[str] | None, runs: str | None
+) -> "tuple[Plan, Sequence[Trial]]":
+    """A plan and the trials to pay for; only a ledger needs their true ids, and so their data.
+
+    Of a search, whose points are not known before, all.
+    """
+    from gapctl.plan.plan import to_be_trained
+
+    if runs is None:
+        plan = plan_to_size(sweep, scale, overrides)
+        return plan, to_be_trained(plan)
+    from gapctl.cli.options import plan_for
+    from gapctl.ledger import Ledger
+    from gapctl.plan.plan import left_of
+
+    plan = plan_for(sweep, scale, overrides)
+    if plan.sweep.spec.search is not None:
+        return plan, to_be_trained(plan)
+    return plan, left_of(plan, frozenset(Ledger(runs).finished([trial.id for trial in plan.trainings])))
+
+
+def _document(trials: "Sequence[Trial]", found: "Sequence[Estimate]", table: "Prices") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from gapctl.plan.estimate import trial_flops
+
+    rows = [{key: _rounded(value) for key, value in asdict(estimate).items()} for estimate in found]
+    return {
+        "trials": len(trials),
+        "flops": _rounded(float(sum(map(trial_flops, trials)))),
+        "estimates": rows,
+        "prices": table.model_dump(mode="json", include={"as_of", "checked", "currency", "region", "assumptions"}),
+    }
+
+
+def _print(plan: "Plan", trials: "Sequence[Trial]", found: "Sequence[Estimate]", table: "Prices") -> None:
+    from rich.table import Table
+
+    from gapctl.cli.output import plain_console
+    from gapctl.plan.estimate import trial_flops
+
+    console = plain_console()
+    scale = f", scale {plan.sweep.scale}" if plan.sweep.scale else ""
+    flops = sum(map(trial_flops, trials))
+    console.print(f"{plan.sweep.spec.name}{scale}: {len(trials)} trainings, {flops:.1e} FLOPs")
+    columns = ("", "machine", "market", "at once", "hours", "workers", "of it lost", "head", "total")
+    shown = Table(*columns, box=None, pad_edge=False)
+    for each in found:
+        shown.add_row(
+            "*" if each.chosen else "",
+            each.instance,
+            each.market,
+            str(each.machines),
+            f"{_rounded(each.hours, 2):g}",
+            *(_money(amount) for amount in (each.workers, each.lost, each.head, each.total)),
+        )
+    console.print(shown)
+    for line in _notes(table, {trial.config.model.preset for trial in trials}):
+        console.print(line)
+
+
+def _notes(table: "Prices", presets: set[str]) -> list[str]:
+    assumed = table.assumptions
+    reached = ", ".join(f"{assumed.gpu_mfu[name]:.0%} ({name})" for name in sorted(presets)) or "some"
+    state = "checked" if table.checked else "typed in and not checked: compare them with the clouds' lists"
+    regions = ", ".join(f"{region} ({cloud})" for cloud, region in table.region.items())
+    assumptions = (
+        f"Assumed: GPUs reach {reached} of their peak, a machine takes {assumed.start_minutes:g} min to "
+        f"start, a spot machine is taken away {assumed.preemptions_per_hour:g} times an hour."
+    )
+    return [
+        "* is how the file buys; each line is the whole sweep on that kind alone, and the head meanwhile.",
+        f"Prices in {table.currency} of {table.as_of}, {regions}; {state}.",
+        assumptions,
+        "Disks, traffic and the object store are not in it.",
+    ]
+
+
+def _money(amount: float) -> str:
+    """Two digits that mean something, and no cent where there are hundreds."""
+    if 0 < amount < 0.01:
+        return "< 0.01"
+    rounded = _rounded(amount, 2)
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.2f}"
+
+
+def _rounded(value: Any, digits: int = 3) -> Any:
+    """A float to so many significant digits; anything else as it is."""
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+INTERRUPTED = 130
+
+JobArgument = Annotated[str, typer.Argument(help="The id that `submit` printed.", metavar="JOB", show_default=False)]
+
+
+def jobs_command(
+    job_id: Annotated[
+        str | None, typer.Argument(help="One job; all of them if left out.", metavar="JOB", show_default=False)
+    ] = None,
+    address: DashboardOption = DEFAULT_ADDRESS,
+    follow: FollowOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a cluster's jobs, or one of them; the exit code of one that has ended is that of its sweep."""
+    from gapctl.cluster.jobs import JobServer
+    from gapctl.errors import InputError
+
+    if follow and (job_id is None or as_json):
+        raise InputError("--follow: expected one JOB, and no --json; `gapctl cluster status` lists them")
+    server = JobServer(address)
+    if job_id is not None and follow:
+        follow_job(server, job_id, "" if server.address == DEFAULT_ADDRESS else f" --address {server.address}")
+    jobs = server.jobs() if job_id is None else [server.job(job_id)]
+    _show(jobs, server.address, as_json)
+    if job_id is not None and jobs[0].ended and jobs[0].outcome:
+        raise typer.Exit(jobs[0].outcome)
+
+
+def stop_command(job_id: JobArgument, address: DashboardOption = DEFAULT_ADDRESS) -> None:
+    """Ask a job to save its checkpoints and end; the same `submit` goes on from there."""
+    from gapctl.cli.output import plain_console
+    from gapctl.cluster.jobs import JobServer
+
+    stopped = JobServer(address).stop(job_id)
+    said = "asked to stop; what is in training writes its checkpoint" if stopped else "had ended before"
+    plain_console().print(f"{job_id}: {said}")
+
+
+def follow_job(server: "JobServer", job_id: str, at: str) -> None:
+    """Shows what a job prints and leaves with its outcome; Ctrl-C leaves the job running and says so."""
+    try:
+        state = server.follow(job_id, lambda lines: typer.echo(lines, nl=False))
+    except KeyboardInterrupt:
+        typer.echo(f"\n{job_id} goes on; follow it again: gapctl cluster status {job_id} --follow{at}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(f"{job_id}: {_words(state)}", err=True)
+    raise typer.Exit(state.outcome)
+
+
+def _show(jobs: "list[JobState]", address: str, as_json: bool) -> None:
+    import json
+
+    from gapctl.cli.output import plain_console
+
+    if as_json:
+        listed = [{**job._asdict(), "began": job.began.isoformat() if job.began else None} for job in jobs]
+        typer.echo(json.dumps({"address": address, "jobs": listed}, indent=1))
+        return
+    console = plain_console()
+    if not jobs:
+        console.print(f"{address}: no jobs yet")
+    for job in jobs:
+        began = job.began.astimezone().strftime("%Y-%m-%d %H:%M") if job.began else "not begun"
+        console.print(f"{job.id}  {began}  {_words(job)}  {job.command}")
+
+
+def _words(job: "JobState") -> str:
+    state = job.status.lower()
+    if job.status == "FAILED" and job.exit_code is not None:
+        state += f" with exit code {job.exit_code}"
+    minutes = "" if job.seconds is None else f", {job.seconds / 60:.0f} min"
+    return state + minutes
+
+
+def lint_command(
+    file: ClusterFileArgument,
+    sweep: Annotated[
+        Path | None,
+        typer.Option("--sweep", help="Also hold the machines to what this sweep's trials need.", metavar="SWEEP"),
+    ] = None,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    prices: PricesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what is wrong with a cluster file: Ray's own schema, then what costs money, fails late or is not safe.
+
+    Each finding names its line, the risk and the fix. The exit code is 1 if there is an error, 0 with warnings alone.
+    """
+    from gapctl.cluster.cost import read_prices
+    from gapctl.cluster.lint import lint
+    from gapctl.errors import InputError
+
+    if sweep is None and (scale is not None or overrides):
+        raise InputError("--scale and --set change a sweep: expected --sweep SWEEP beside them")
+    plan = plan_to_size(sweep, scale, overrides) if sweep else None
+    found = lint(file, plan, read_prices(prices) if prices else None)
+    errors = sum(finding.severity == "error" for finding in found)
+    if as_json:
+        typer.echo(json.dumps(_lint_document(file, found, errors), indent=1))
+    else:
+        _print_lint(file, found, errors)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _lint_document(file: Path, found: "Sequence[LintIssue]", errors: int) -> dict[str, object]:
+    findings = [{**finding._asdict(), "file": str(finding.file)} for finding in found]
+    return {"file": str(file), "findings": findings, "totals": {"error": errors, "warning": len(found) - errors}}
+
+
+def _print_lint(file: Path, found: "Sequence[LintIssue]", errors: int) -> None:
+    from gapctl.cli.output import plain_console
+
+    console = plain_console()
+    for finding in found:
+        console.print(str(finding))
+    counts = {"error": errors, "warning": len(found) - errors}
+    said = [f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count]
+    console.print(f"{file}: {' and '.join(said) or 'nothing found'}")
+
+
+def submit_command(
+    file: SweepFileArgument,
+    address: DashboardOption = DEFAULT_ADDRESS,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    follow: FollowOption = False,
+) -> None:
+    """Run a sweep as a job on a cluster's head; it survives this command and this machine.
+
+    The sweep file is sent along; data and ledger must lie where all nodes see them. Without a tracking server in the
+    file, runs go to MLflow on the head. With --follow the exit code is the sweep's.
+    """
+    from gapctl.cli.options import tell_shipped
+    from gapctl.cli.output import plain_console
+    from gapctl.cluster.jobs import JobServer, job_of
+
+    job, console = job_of(file, scale, overrides or [], runs), plain_console()
+    tell_shipped(file, job.file)
+    server = JobServer(address)
+    job_id = server.submit(job)
+    at = "" if server.address == DEFAULT_ADDRESS else f" --address {server.address}"
+    console.print(f"{job_id}: {job.entrypoint}")
+    console.print(f"MLflow: {job.tracking}")
+    if follow:
+        follow_job(server, job_id, at)
+    else:
+        console.print(f"follow: gapctl cluster status {job_id} --follow{at}")
+        console.print(f"stop:   gapctl cluster stop {job_id}{at}")
+
 
 cluster_app = typer.Typer(
     name="cluster", help="Cluster files before `ray up`, and sweeps as jobs after it.", no_args_is_help=True

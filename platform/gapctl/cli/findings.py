@@ -9,8 +9,8 @@ from gapctl.cli.options import DEFAULT_RUNS
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
-    from gapctl.analysis.judged import Judged
-    from gapctl.report.findings.notes import Notes
+    from gapctl.analysis.compare import Judged
+    from gapctl.report.claims_page import Notes
 
 FIGURES = "images"
 ENDING = ".md"
@@ -40,7 +40,7 @@ def findings_command(
 ) -> None:
     """The claims of arXiv 2404.07983: our tests, effects, verdicts, and what would change them."""
     _check(out)
-    from gapctl.report.findings.page import render_findings
+    from gapctl.report.claims_page import render_findings
 
     noted = _notes(notes)
     sweeps, problems = _judged(runs)
@@ -66,8 +66,8 @@ def _check(out: Path | None) -> None:
 
 
 def _notes(path: Path | None) -> "Notes | None":
-    from gapctl.report.findings.notes import notes_of
-    from gapctl.spec.text_file import read_text_file
+    from gapctl.config.yaml_file import read_text_file
+    from gapctl.report.claims_page import notes_of
 
     if path is None:
         return None
@@ -77,7 +77,7 @@ def _notes(path: Path | None) -> "Notes | None":
 
 def _judged(runs: list[str]) -> "tuple[list[Judged], list[str]]":
     """The sweeps of all ledgers; raises InputError where two of them have the same scale of one sweep."""
-    from gapctl.cli.judging import judge_kept, require_sweeps
+    from gapctl.cli.analyze import judge_kept, require_sweeps
     from gapctl.ledger import AsRead
 
     found: dict[str, tuple[Judged, str]] = {}
@@ -99,7 +99,7 @@ def _judged(runs: list[str]) -> "tuple[list[Judged], list[str]]":
 
 def _write(out: Path, text: str, figures: dict[str, bytes]) -> None:
     """The page comes last: it is there once all that it shows is."""
-    from gapctl.cli.page_file import write_page
+    from gapctl.cli.output import write_page
 
     for path, content in figures.items():
         target = out.parent / path

@@ -1,21 +1,25 @@
 """`gapctl intervene`: closes the gap of given embeddings after the fact, and says whether that helps."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
 from gapctl.cli.options import JsonOption
-from gapctl.cli.page_file import check_page, write_page
+from gapctl.cli.output import check_page, write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
-    from gapctl.interventions.answer import ClosingAnswer
-    from gapctl.interventions.candidates import Candidate
-    from gapctl.interventions.judge import Judgement
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from gapctl.interventions.fit import Candidate
+    from gapctl.interventions.judge import ClosingAnswer, Judged, Judgement, Verdict
+
 
 Number = TypeVar("Number", int, float)
 
@@ -64,14 +68,13 @@ def intervene_command(
     the gap, and removing its direction. Every change has a 95 % interval from paired resampling that holds for all
     interventions at once, and a verdict: helps, harms, no difference that counts, or inconclusive.
     """
-    from gapctl.cli.terminal import plain_console
+    from gapctl.cli.output import plain_console
 
     shifts, removals = _numbers("--lambdas", lambdas, float), _numbers("--remove", remove, int)
     check_page("--report", report)
     inputs = load_inputs(asked)
     tried = _tried(inputs, shifts, removals)
-    from gapctl.interventions.answer import does_closing_help
-    from gapctl.interventions.judge import judge
+    from gapctl.interventions.judge import does_closing_help, judge
 
     with plain_console(stderr=True).status("fitting and judging"):
         judgement = judge(inputs.embeddings, inputs.zero_shot, tried, calibration, seed)
@@ -98,15 +101,14 @@ def _numbers(option: str, written: str | None, kind: Callable[[str], Number]) ->
 def _tried(
     inputs: Inputs, shifts: tuple[float, ...] | None, removals: tuple[int, ...] | None
 ) -> "tuple[Candidate, ...]":
-    from gapctl.interventions.candidates import LAMBDAS, candidates, usual_removals
+    from gapctl.interventions.fit import LAMBDAS, candidates, usual_removals
 
     width = inputs.embeddings.image_ND.shape[1]
     return candidates(LAMBDAS if shifts is None else shifts, usual_removals(width) if removals is None else removals)
 
 
 def _print(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, report: Path | None) -> None:
-    from gapctl.cli.intervene_table import print_judgement
-    from gapctl.cli.terminal import plain_console
+    from gapctl.cli.output import plain_console
 
     print_judgement(judgement, answer, inputs.title)
     for line in (*inputs.notes, *([f"report: {report}"] if report is not None else [])):
@@ -114,10 +116,9 @@ def _print(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, repo
 
 
 def _write_report(out: Path, judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs) -> None:
-    from gapctl.interventions.answer import main_qualities
     from gapctl.interventions.bootstrap import LEVEL, RESAMPLES
-    from gapctl.report.closing.page import render_closing
-    from gapctl.report.closing.words import split_words
+    from gapctl.interventions.judge import main_qualities
+    from gapctl.report.intervene_page import render_closing, split_words
 
     record = {name: str(value) for name, value in inputs.facts.items() if isinstance(value, str | int)}
     record |= {"split": split_words(judgement), "intervals": f"{LEVEL:.0%} from {RESAMPLES:,} paired resamples"}
@@ -128,8 +129,8 @@ def _write_report(out: Path, judgement: "Judgement", answer: "ClosingAnswer", in
 def _document(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, calibration: float) -> dict[str, Any]:
     """What `--json` prints."""
     from gapctl.interventions.bootstrap import LEVEL, RESAMPLES
-    from gapctl.interventions.verdict import smallest_effect
-    from gapctl.report.closing.words import sentence
+    from gapctl.interventions.judge import smallest_effect
+    from gapctl.report.intervene_page import sentence
 
     return {
         "answer": {
@@ -164,3 +165,73 @@ def _document(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, c
         "smallest_effects": {key: smallest_effect(key) for key in judgement.before},
         "inputs": inputs.facts,
     }
+
+
+MARKS: Final[dict["Verdict", str]] = {
+    "helps": "^",
+    "harms": "v",
+    "no difference that counts": "=",
+    "inconclusive": "?",
+}
+STYLES: Final[dict[str, str]] = {"^": "green", "v": "red"}
+GAPS: Final = ("gap/l2m", "gap/rmg")
+LEGEND: Final = (
+    "Change against nothing, in points (hundredths):\n^ helps, v harms, = no difference that counts, ? inconclusive"
+)
+
+
+def print_judgement(judgement: "Judgement", answer: "ClosingAnswer", title: str) -> None:
+    """Prints answer, table, intervals, and what could not be done."""
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.output import plain_console
+    from gapctl.report.intervene_page import QUESTION, measure_line, sentence, split_words
+
+    plain = plain_console()
+    plain.print(f"{QUESTION} {sentence(answer, judgement)}")
+    plain.print(f"{title}; {split_words(judgement)}\n")
+    _print_table(SafeConsole(), judgement)
+    plain.print(LEGEND)
+    if answer.closing:
+        plain.print(f"\nThe gap is at most half as wide after {', '.join(answer.closing)}:")
+    for measure in answer.measures:
+        plain.print(f"  {measure_line(measure)}")
+    for judged in judgement.judged:
+        if judged.impossible:
+            plain.print(f"{judged.name}: not applied: {judged.impossible}")
+
+
+def _print_table(console: "Console", judgement: "Judgement") -> None:
+    from gapctl.interventions.judge import main_qualities
+    from gapctl.report.intervene_page import in_points
+
+    keys = main_qualities(judgement)
+    table = _headed(keys)
+    before = judgement.before
+    values = (f"{in_points(key, before[key]):.1f}  " for key in keys)
+    table.add_row("nothing", *(f"{before[key]:.3f}" for key in GAPS), *values)
+    for judged in judgement.judged:
+        if judged.changes:
+            gaps = (f"{judged.changes[key].value:.3f}" for key in GAPS)
+            table.add_row(judged.name, *gaps, *(_cell(judged, key) for key in keys))
+    console.print(table)
+
+
+def _headed(keys: Sequence[str]) -> "Table":
+    from rich.table import Table
+
+    from gapctl.report.intervene_page import heading
+
+    table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in map(heading, (*GAPS, *keys)):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _cell(judged: "Judged", key: str) -> "Text":
+    from rich.text import Text
+
+    from gapctl.report.intervene_page import in_points, signed
+
+    change = judged.changes[key]
+    mark = MARKS[change.verdict]
+    return Text(f"{signed(in_points(key, change.change))} {mark}", style=STYLES.get(mark, ""))

@@ -12,16 +12,16 @@ from gapctl import __version__
 from gapctl.cli.analyze import analyze_command
 from gapctl.cli.clean import clean_command
 from gapctl.cli.cluster import cluster_app
-from gapctl.cli.data import data_app
+from gapctl.cli.data_mad import data_app
 from gapctl.cli.doctor import doctor_command
 from gapctl.cli.findings import findings_command
 from gapctl.cli.intervene import intervene_command
 from gapctl.cli.measure import measure_command
+from gapctl.cli.output import escape_controls, guard_output
 from gapctl.cli.plan import plan_command
 from gapctl.cli.questions import questions_command
 from gapctl.cli.status import status_command
 from gapctl.cli.sweep import sweep_command
-from gapctl.cli.terminal import escape_controls, guard_output
 from gapctl.cli.track import track_app
 from gapctl.cli.train import train_command
 from gapctl.cli.ui import ui_command

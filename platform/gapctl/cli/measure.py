@@ -3,24 +3,177 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
-from gapctl.cli.measure_against import against_document, compare, print_against, read_other
-from gapctl.cli.measure_report import render_report
 from gapctl.cli.options import JsonOption
-from gapctl.cli.page_file import check_page, write_page
+from gapctl.cli.output import check_page, write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
-    from gapctl.metrics.sampled import Sampled
-    from gapctl.spec.vocabulary import MetricName
+    from gapctl.config.metrics import MetricName
+    from gapctl.metrics.embedding_set import Embeddings
+    from gapctl.metrics.gap import DimensionOverlap
+    from gapctl.metrics.plots import Picture
+    from gapctl.metrics.sampling import Sampled
+    from gapctl.report.measure_page import Line, Measured, Removal
+
+
+COUNTS: Final = (1, 3, 10)
+
+
+class Against(NamedTuple):
+    """The other model's title, and what both share of their leading dimensions, by how many are compared."""
+
+    title: str
+    overlaps: "dict[int, DimensionOverlap]"
+
+
+def read_other(asked: Asked, against: str | None) -> Inputs | None:
+    """Reads the second model as the first is read; raises InputError for whatever is wrong with it."""
+    if against is None:
+        return None
+    if asked.embeddings is None and asked.trial is None:
+        raise InputError(
+            "--against belongs to --embeddings, with other saved embeddings, or to --trial, with another trial's id; "
+            "found it without either. Of a --model's embeddings it takes the saved ones"
+        )
+    saved = asked.embeddings is not None
+    try:
+        return load_inputs(replace(asked, embeddings=against) if saved else replace(asked, trial=against))
+    except InputError as error:
+        raise InputError(str(error).replace(f"--trial {against}", f"--against {against}")) from error
+
+
+def compare(against: str, inputs: Inputs, other: Inputs) -> Against:
+    """What both models share; raises InputError where the widths differ."""
+    from gapctl.metrics.gap import dimension_overlap
+    from gapctl.metrics.streaming import sums_of
+
+    one_D, other_D = (sums_of(each.embeddings).gap.mean_difference_D for each in (inputs, other))
+    if len(one_D) != len(other_D):
+        raise InputError(
+            f"--against {against}: {len(other_D)} wide; expected {len(one_D)} as the first, since dimensions are "
+            "compared one by one"
+        )
+    counts = [count for count in COUNTS if count < len(one_D)]
+    return Against(other.title, {count: dimension_overlap(one_D, other_D, count) for count in counts})
+
+
+def against_document(found: Against) -> dict[str, Any]:
+    """What `--json` tells of it."""
+    return {"with": found.title, "leading_dimensions": {str(k): each._asdict() for k, each in found.overlaps.items()}}
+
+
+def print_against(found: Against) -> None:
+    """Prints it as a table."""
+    from rich.table import Table
+
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.output import plain_console
+
+    plain_console().print(f"\nDimensions that carry most of the gap, shared with {found.title}:")
+    table = Table("largest", "shared", "by chance", "p", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    for count, overlap in found.overlaps.items():
+        table.add_row(str(count), f"{count * overlap.share:.0f}", f"{count * overlap.chance:.2f}", f"{overlap.p:.2g}")
+    SafeConsole().print(table)
+
+
+MOST_PAIRS = 1024
+"""Pairs among which recall is taken again for every dimension that goes."""
+LONGEST_FACT = 300
+"""Characters; a list of a thousand shards would bury what else there is to know, and `--json` has it."""
+
+
+def render_report(inputs: Inputs, lines: "list[Line]") -> str:
+    """The page as one HTML text."""
+    from gapctl.report.measure_page import render_measured
+
+    return render_measured(_record(inputs, lines))
+
+
+def _record(inputs: Inputs, lines: "list[Line]") -> "Measured":
+    from gapctl.metrics.plots import picture_of
+    from gapctl.report.measure_page import Bin, Measured, Point
+
+    picture = picture_of(inputs.embeddings)
+    plane, found = picture.plane, picture.similarities
+    return Measured(
+        title=inputs.title,
+        notes=inputs.notes,
+        lines=lines,
+        facts=dict(_facts("", inputs.facts)),
+        images=[Point(*map(float, row)) for row in plane.image_P2],
+        texts=[Point(*map(float, row)) for row in plane.text_P2],
+        shares=plane.shares,
+        bins=[
+            Bin(*map(float, row))
+            for row in zip(found.edges[:-1], found.edges[1:], found.matched_B, found.other_B, strict=True)
+        ],
+        difference=[float(value) for value in picture.difference_D],
+        removals=_removals(inputs.embeddings, picture),
+        removal_pairs=min(MOST_PAIRS, len(inputs.embeddings.image_ND)),
+    )
+
+
+def _removals(embeddings: "Embeddings", picture: "Picture") -> "list[Removal]":
+    """Gap and recall as dimensions go, but for the last one, in which only signs are left; none for class prompts."""
+    import numpy as np
+
+    from gapctl.metrics.embedding_set import match_keys, unit_rows
+    from gapctl.metrics.plots import gap_after_removal, recall_after_removal
+    from gapctl.report.measure_page import Removal
+
+    if embeddings.prompt_of_N is not None:
+        return []
+    order_D = np.argsort(-np.abs(picture.difference_D), kind="stable")
+    image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
+    steps = gap_after_removal(image_ND, text_MD, order_D, embeddings.text_to_image_M)
+    image_P, text_P = _some_pairs(embeddings)
+    image_key_N, text_key_M = match_keys(embeddings)
+    recall_T = recall_after_removal(
+        image_ND[image_P], text_MD[text_P], image_key_N[image_P], text_key_M[text_P], order_D
+    )
+    found = zip(steps[:-1], recall_T, strict=False)
+    return [Removal(removed, sums.rmg(), sums.l2m(), float(recall)) for removed, (sums, recall) in enumerate(found)]
+
+
+def _some_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    """The rows of the images and of their texts, one each, among which recall is taken as dimensions go."""
+    import numpy as np
+
+    from gapctl.metrics.sampling import Draw, some_rows
+
+    image_P = some_rows(Draw.PAIRS, len(embeddings.image_ND), MOST_PAIRS)
+    if embeddings.text_to_image_M is None:
+        return image_P, image_P
+    first_text_N = np.unique(embeddings.text_to_image_M, return_index=True)[1]
+    return image_P, first_text_N[image_P]
+
+
+def _facts(prefix: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every fact as text, by its path."""
+    listed = []
+    for key, value in found.items():
+        if isinstance(value, Mapping) and value:
+            listed += _facts(f"{prefix}{key} ", value)
+        elif value not in (None, (), {}, []):
+            text = str(value)
+            shown = text if len(text) <= LONGEST_FACT else f"{text[:LONGEST_FACT]}..."
+            listed.append((f"{prefix}{key}", shown))
+    return listed
+
 
 USUAL_SCALES = ("1", "1/0.07", "100")
 """Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
@@ -88,7 +241,7 @@ def measure_command(
     name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from;
     `samples` there says how many rows a measure looked at where that was a part of them, with its interval.
     """
-    from gapctl.cli.terminal import plain_console
+    from gapctl.cli.output import plain_console
 
     asked_scales = _logit_scales(scales or ())
     _check_store(uri, log)
@@ -118,8 +271,8 @@ def measure_command(
 
 def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> tuple[dict[str, float], dict[str, "Sampled"]]:
     """The measures in the order of their groups, and what those that looked at a part of the rows looked at."""
-    from gapctl.metrics.class_prompts import accuracies
-    from gapctl.metrics.effort import THOROUGH
+    from gapctl.metrics.classification import accuracies
+    from gapctl.metrics.sampling import THOROUGH
     from gapctl.metrics.suite import entropies_by_scale, measured
 
     effort = inputs.effort or THOROUGH
@@ -155,13 +308,13 @@ def _check_store(uri: str | None, log: bool) -> None:
     if uri is not None and not log:
         raise InputError("--uri belongs to --log; expected both or neither")
     if log:
-        from gapctl.tracking.uri import check_uri
+        from gapctl.tracking.store import check_uri
 
         check_uri(_store(uri))
 
 
 def _store(uri: str | None) -> str:
-    from gapctl.spec.sweep import Tracking
+    from gapctl.config.sweep import Tracking
 
     return uri or Tracking().uri
 
@@ -176,8 +329,8 @@ def _log(uri: str | None, document: Mapping[str, Any], inputs: Inputs, page: str
 
 
 def _page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
-    from gapctl.report.measured.record import Line
-    from gapctl.spec.vocabulary import described
+    from gapctl.config.metrics import described
+    from gapctl.report.measure_page import Line
 
     names = {key: described(key) for key in metrics}
     lines = [Line(key, _shown(value, names[key]), _meaning(key)) for key, value in metrics.items()]
@@ -185,7 +338,7 @@ def _page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
 
 
 def _meaning(key: str) -> str:
-    from gapctl.spec.vocabulary import described
+    from gapctl.config.metrics import described
 
     if (name := described(key)) is not None:
         return name.meaning
@@ -216,8 +369,8 @@ def _sample(sampled: "Sampled") -> dict[str, Any]:
 
 
 def _print(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "Sampled"]) -> None:
-    from gapctl.cli.safe_console import SafeConsole
-    from gapctl.cli.terminal import plain_console
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.output import plain_console
 
     for line in (inputs.title, *inputs.notes):
         plain_console().print(line)
@@ -238,7 +391,7 @@ def _group(key: str) -> str:
 def _print_group(console: "Console", group: str, metrics: Mapping[str, float]) -> None:
     from rich.table import Table
 
-    from gapctl.spec.vocabulary import described
+    from gapctl.config.metrics import described
 
     table = Table(group, "", "", box=None, pad_edge=False, header_style="bold")
     table.columns[1].justify = "right"

@@ -12,9 +12,10 @@ from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.cli.room import Room
-    from gapctl.plan.cost import Cost
-    from gapctl.plan.trials import Plan, Trial
+    from gapctl.cli.sweep import Room
+    from gapctl.ledger.search_record import SearchRecord
+    from gapctl.plan.estimate import Cost
+    from gapctl.plan.plan import Plan, Trial
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,10 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
-    from gapctl.cli.context import plan_for
+    from gapctl.cli.options import plan_for
 
     plan = plan_for(file, scale, overrides)
     if plan.sweep.spec.search is not None:
-        from gapctl.cli.search_plan import show_search
-
         show_search(plan, runs, as_json=as_json)
         return
     planned = _planned(plan, runs)
@@ -57,11 +56,10 @@ def plan_command(
 
 
 def _planned(plan: "Plan", runs: str) -> Planned:
-    from gapctl.cli.limits import beyond_limits
-    from gapctl.cli.room import rooms_for
+    from gapctl.cli.sweep import beyond_limits, rooms_for
     from gapctl.ledger import Ledger
-    from gapctl.plan.cost import cost_of, slots_on
-    from gapctl.plan.left import left_of
+    from gapctl.plan.estimate import cost_of, slots_on
+    from gapctl.plan.plan import left_of
 
     trainings = plan.trainings
     ledger = Ledger(runs)
@@ -81,7 +79,7 @@ def _planned(plan: "Plan", runs: str) -> Planned:
 
 
 def _document(planned: Planned) -> dict[str, Any]:
-    from gapctl.plan.few_steps import few_steps
+    from gapctl.plan.power import few_steps
 
     trials, preparations = (
         [_entry(trial, planned) for trial in listed] for listed in (planned.plan.trials, planned.plan.preparations)
@@ -108,10 +106,9 @@ def _entry(trial: "Trial", planned: Planned) -> dict[str, Any]:
 
 
 def _print(planned: Planned) -> None:
-    from gapctl.cli.terminal import plain_console
-    from gapctl.plan.few_steps import few_steps
-    from gapctl.plan.packs import packed
-    from gapctl.plan.reach import out_of_reach
+    from gapctl.cli.output import plain_console
+    from gapctl.plan.plan import packed
+    from gapctl.plan.power import few_steps, out_of_reach
 
     plan, console = planned.plan, plain_console()
     console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}")
@@ -161,3 +158,47 @@ def costs_words(cost: "Cost") -> str:
 
 def _duration(hours: float) -> str:
     return f"{hours:,.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
+
+
+def show_search(plan: "Plan", runs: str, *, as_json: bool) -> None:
+    """Prints the search of a plan that `plan_for` made."""
+    from gapctl.cli.options import record_of
+    from gapctl.ledger import Ledger
+    from gapctl.plan.estimate import cost_of, slots_on
+    from gapctl.plan.plan import to_be_trained
+
+    record = record_of(plan, Ledger(runs))
+    cost = cost_of(to_be_trained(plan), slots_on(plan, os.cpu_count() or 1))
+    if as_json:
+        typer.echo(json.dumps(_search_plan_document(plan, record, cost), indent=1))
+    else:
+        _print_search_plan(plan, record, cost, runs)
+
+
+def _search_plan_document(plan: "Plan", record: "SearchRecord | None", cost: "Cost") -> dict[str, Any]:
+    from gapctl.plan.plan import search_of
+
+    ended = [] if record is None else [drawn for drawn in record.drawn if drawn.state in ("done", "stopped")]
+    search = search_of(plan.sweep).model_dump(mode="json", exclude_none=True)
+    return {"search": search, "totals": {**asdict(cost), "ended": len(ended)}}
+
+
+def _print_search_plan(plan: "Plan", record: "SearchRecord | None", cost: "Cost", runs: str) -> None:
+    from gapctl.cli.output import plain_console
+    from gapctl.plan.plan import search_of
+    from gapctl.report.search_page import standing
+
+    search, spec, console = search_of(plan.sweep), plan.sweep.spec, plain_console()
+    console.print(f"{spec.name}: {spec.question}")
+    console.print(
+        f"a search: {search.trials} points for the best {search.metric} ({search.direction}), drawn by {search.sampler}"
+    )
+    for path, domain in search.space.items():
+        console.print(f"  {path}: {domain.kind} {', '.join(map(str, domain.values))}")
+    samples = spec.base.train.samples
+    if search.stop_early is not None:
+        after, best = search.stop_early.after, search.stop_early.reduce
+        console.print(f"from {after:,} of {samples:,} samples on, what is not among the best 1/{best} is stopped")
+    console.print(f"at most {costs_words(cost)}")
+    if record is not None:
+        console.print(f"in {runs}: {standing(record)}")

@@ -15,10 +15,10 @@ from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
 from gapctl.errors import GapctlError
 
 if TYPE_CHECKING:
-    from gapctl.analysis.judged import Judged
+    from gapctl.analysis.compare import Judged
     from gapctl.ledger import Ledger
     from gapctl.ledger.search_record import SearchRecord
-    from gapctl.plan.scales import Priced
+    from gapctl.plan.estimate import Priced
 
 PlaceArgument = Annotated[
     Path | None,
@@ -66,9 +66,9 @@ def questions_command(
 
 def _questions(place: Path | None, runs: str) -> tuple[list[Question], list[str]]:
     """A file that is wrong, or a sweep that the ledger cannot judge, is told and does not hide the others."""
+    from gapctl.config.load import list_sweep_files
     from gapctl.ledger import Ledger
-    from gapctl.plan.scales import priced
-    from gapctl.spec.sweep_files import list_sweep_files
+    from gapctl.plan.estimate import priced
 
     found: dict[Path, Priced] = {}
     problems: list[str] = []
@@ -86,7 +86,7 @@ def _questions(place: Path | None, runs: str) -> tuple[list[Question], list[str]
 
 
 def _searched(priced: "Priced", ledger: "Ledger") -> "dict[str | None, SearchRecord]":
-    from gapctl.ledger.declaring import DEFAULT_SCALE_NAME
+    from gapctl.ledger.preregistration import DEFAULT_SCALE_NAME
 
     spec = priced.sweep.spec
     if spec.search is None:
@@ -97,7 +97,7 @@ def _searched(priced: "Priced", ledger: "Ledger") -> "dict[str | None, SearchRec
 
 def _verdicts(runs: str, names: Sequence[str]) -> "tuple[dict[str, dict[str | None, Judged]], Sequence[str]]":
     """What the ledger says of these sweeps, by name and scale; the statistics are imported only where it has one."""
-    from gapctl.cli.judging import judge_kept
+    from gapctl.cli.analyze import judge_kept
     from gapctl.ledger import AsRead
 
     sweeps, problems = judge_kept(AsRead(runs), "never", names)
@@ -145,8 +145,8 @@ def _search_says(record: "SearchRecord | None") -> dict[str, Any]:
 def _print(questions: Sequence[Question]) -> None:
     from rich.table import Table
 
-    from gapctl.cli.terminal import plain_console
-    from gapctl.spec.sweep_files import is_shipped
+    from gapctl.cli.output import plain_console
+    from gapctl.config.load import is_shipped
 
     console = plain_console()
     for index, question in enumerate(questions):
@@ -186,7 +186,7 @@ def duration(hours: float) -> str:
 def _search_in_words(record: "SearchRecord | None") -> str:
     if record is None:
         return ""
-    from gapctl.report.search.words import standing
+    from gapctl.report.search_page import standing
 
     return standing(record)
 
@@ -195,7 +195,7 @@ def _in_words(judged: "Judged | None") -> str:
     if judged is None:
         return ""
     analysis = judged.analysis
-    from gapctl.report.verdict_note import counted_marks
+    from gapctl.report.markdown import counted_marks
 
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
     told = [f"{counts[word]} {word}" for word in ("supported", "refuted", "inconclusive") if counts[word]]

@@ -1,19 +1,20 @@
 """`gapctl sweep` of a file with `search`: draws and trains what is left, and ends in the best configuration."""
 
+import math
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.ledger import Ledger
     from gapctl.ledger.search_record import SearchRecord
-    from gapctl.plan.trials import Plan
-    from gapctl.sweep.allowance import Allowance
-    from gapctl.sweep.course import Course
-    from gapctl.sweep.rounds import Outcome
-    from gapctl.sweep.search_lines import SearchLines
+    from gapctl.plan.plan import Plan
+    from gapctl.sweep.budget import Allowance
+    from gapctl.sweep.driver import SweepOutcome
+    from gapctl.sweep.progress import SearchLines
+    from gapctl.sweep.search import Course
     from gapctl.tracking.tracker import Tracker
 
 
@@ -21,14 +22,12 @@ def run_search_of(
     plan: "Plan", ledger: "Ledger", allowance: "Allowance", address: str | None, console: "Console"
 ) -> None:
     """Runs the search of a plan that `plan_for` made and checked; exits as a sweep does."""
-    from gapctl.cli.context import fingerprint_of
-    from gapctl.cli.ending import conclude
-    from gapctl.plan.search import search_of, study_name
-    from gapctl.sweep.course import Course, search_name
-    from gapctl.sweep.search_lease import alone_in_ledger
-    from gapctl.sweep.search_lines import SearchLines
-    from gapctl.sweep.study import Study
-    from gapctl.sweep.study_file import alone, study_file
+    from gapctl.cli.options import fingerprint_of
+    from gapctl.cli.sweep import conclude
+    from gapctl.plan.plan import search_of, study_name
+    from gapctl.sweep.progress import SearchLines
+    from gapctl.sweep.search import Course, alone_in_ledger, search_name
+    from gapctl.sweep.study import Study, alone, study_file
     from gapctl.tracking.tracker import Tracker
 
     sweep, lines = plan.sweep, SearchLines(console)
@@ -63,9 +62,9 @@ def run_search_of(
 
 def _make_room(plan: "Plan", ledger: "Ledger", address: str | None, console: "Console") -> None:
     """Deletes what killed writers left of its points, and asks whether the disks have room for those that are left."""
-    from gapctl.cli.drawn import drawn_plan, record_of
-    from gapctl.cli.room import check_room, clear_leftovers, rooms_for
-    from gapctl.plan.search import search_of, to_be_trained
+    from gapctl.cli.options import drawn_plan, record_of
+    from gapctl.cli.sweep import check_room, clear_leftovers, rooms_for
+    from gapctl.plan.plan import search_of, to_be_trained
 
     record = record_of(plan, ledger)
     drawn = [] if record is None else record.drawn
@@ -78,7 +77,7 @@ def _make_room(plan: "Plan", ledger: "Ledger", address: str | None, console: "Co
 
 
 def _stopped_text(course: "Course", allowance: "Allowance", reason: str) -> str:
-    from gapctl.cli.limits import WITH_MACHINES
+    from gapctl.cli.sweep import WITH_MACHINES
 
     record = course.record
     why, how = (allowance.reached, allowance.how_to_go_on) if allowance.reached else (reason, WITH_MACHINES)
@@ -110,20 +109,19 @@ def _train(
     allowance: "Allowance",
     address: str | None,
     console: "Console",
-) -> "Outcome":
-    from gapctl.cli.ending import within
-    from gapctl.cli.find_cluster import find_cluster
-    from gapctl.cli.preparing import load_data
-    from gapctl.sweep.rounds import Outcome
+) -> "SweepOutcome":
+    from gapctl.cli.data_mad import load_data
+    from gapctl.cli.sweep import find_cluster, within
+    from gapctl.sweep.driver import SweepOutcome
+    from gapctl.sweep.progress import Tracked
     from gapctl.sweep.search import run_search
-    from gapctl.sweep.tracked import Tracked
 
     if course.complete:
-        return Outcome()
+        return SweepOutcome()
     find_cluster(address, console)
     data = plan.sweep.spec.base.data
 
-    def train() -> "Outcome":
+    def train() -> "SweepOutcome":
         return run_search(
             course,
             ledger,
@@ -139,12 +137,44 @@ def _train(
 
 def _show(plan: "Plan", record: "SearchRecord", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
     """The best point and the table, on the terminal, in MLflow and in the report."""
-    from gapctl.cli.artifacts import REPORT, search_findings
-    from gapctl.cli.ending import keep_report
-    from gapctl.cli.search_table import print_search
+    from gapctl.cli.run_record import REPORT, search_findings
+    from gapctl.cli.sweep import keep_report
 
     print_search(plan, record)
     tracker.catch_up()
     findings = search_findings(plan, record, ledger)
     tracker.tell(findings)
     keep_report(plan, findings.files[REPORT], ledger, console)
+
+
+MOST_ROWS: Final = 10
+
+
+def print_search(plan: "Plan", record: "SearchRecord") -> None:
+    """Prints the points, best first, how much each value decides, and the best as `--set` options and as YAML."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from gapctl.cli.output import plain_console
+    from gapctl.plan.plan import short_names
+    from gapctl.report.search_page import as_options, as_yaml, standing
+
+    console = plain_console()
+    console.print(Text(f"{plan.sweep.spec.question}\n{standing(record)}"))
+    names = short_names(list(plan.sweep.spec.vary))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", no_wrap=True)
+    for name in (*names.values(), "ended"):
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for name in ("samples", "value"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for drawn in record.ranked[:MOST_ROWS]:
+        value = f"{drawn.value:.4g}" if math.isfinite(drawn.value) else "-"
+        point = [str(drawn.point[path]) for path in names]
+        table.add_row(drawn.trial, *map(Text, point), drawn.state, f"{drawn.samples_seen:,}", value)
+    console.print(table)
+    if len(record.drawn) > MOST_ROWS:
+        console.print(f"and {len(record.drawn) - MOST_ROWS} more")
+    if record.best is not None:
+        typed = f"\nbest, to be typed:\n  {as_options(record.best)}\nand to be pasted:\n{as_yaml(record.best)}"
+        console.print(typed)

@@ -11,7 +11,7 @@ from gapctl.errors import WorkError
 
 if TYPE_CHECKING:
     from gapctl.ledger import Ledger, Result
-    from gapctl.plan.trials import Trial
+    from gapctl.plan.plan import Trial
 
 State = Literal["done", "running", "stopped", "failed", "damaged", "missing"]
 PROBLEMS: Final[tuple[State, ...]] = ("failed", "damaged")
@@ -34,7 +34,7 @@ def status_command(
     as_json: JsonOption = False,
 ) -> None:
     """Which trials are done, running, stopped by a search, failed or missing."""
-    from gapctl.cli.drawn import plan_in
+    from gapctl.cli.options import plan_in
     from gapctl.ledger import Ledger
 
     ledger = Ledger(runs)
@@ -54,7 +54,7 @@ def status_command(
 def statuses(ledger: "Ledger", trials: Sequence["Trial"], *, searched: bool) -> list[TrialStatus]:
     """What the ledger says of each trial; only a search stops any."""
     from gapctl.ledger.lease import LEASE
-    from gapctl.ledger.trial_folder import FAILURE, STOPPED
+    from gapctl.ledger.trial import FAILURE, STOPPED
 
     results = ledger.results([trial.id for trial in trials])
     unfinished = [trial.id for trial, result in zip(trials, results, strict=True) if result is None]
@@ -76,7 +76,7 @@ def _ended(result: "Result | WorkError | None") -> tuple[State, str] | None:
 
 
 def _failed(ledger: "Ledger", trial: "Trial", content: bytes | WorkError | None) -> tuple[State, str] | None:
-    from gapctl.ledger.trial_folder import FAILURE, failure_in
+    from gapctl.ledger.trial import FAILURE, failure_in
 
     if not isinstance(content, bytes):
         return None if content is None else ("damaged", str(content))
@@ -111,7 +111,7 @@ def _print(rows: list[TrialStatus]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from gapctl.cli.terminal import plain_console
+    from gapctl.cli.output import plain_console
 
     table = Table("trial", "treatment", "state", "", box=None, pad_edge=False)
     for row in rows:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.ledger import Ledger
-    from gapctl.plan.trials import Plan
-    from gapctl.tracking.findings import Findings
-    from gapctl.tracking.sync import Synced
+    from gapctl.plan.plan import Plan
+    from gapctl.tracking.mlflow_sync import Synced
+    from gapctl.tracking.views import Findings
 
 track_app = typer.Typer(name="track", help="MLflow as a view of the ledger.", no_args_is_help=True)
 
@@ -33,11 +33,11 @@ def sync_command(
     ] = None,
 ) -> None:
     """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
-    from gapctl.cli.drawn import plan_in
-    from gapctl.cli.safe_console import SafeConsole
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.options import plan_in
+    from gapctl.config.base import without_password
     from gapctl.ledger import Ledger
-    from gapctl.spec.secrets import without_password
-    from gapctl.tracking.sync import sync
+    from gapctl.tracking.mlflow_sync import sync
 
     ledger, console = Ledger(runs), SafeConsole()
     plan = plan_in(file, scale, overrides, ledger)
@@ -51,9 +51,8 @@ def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":
     """The verdicts, or what a search found, and the report, as the sweep's own run shows them; None before a trial is
     done."""
     from gapctl.analysis.analyze import analyze
-    from gapctl.cli.artifacts import findings_of, search_findings
-    from gapctl.cli.background import background_of
-    from gapctl.cli.drawn import record_of
+    from gapctl.cli.options import record_of
+    from gapctl.cli.run_record import background_of, findings_of, search_findings
     from gapctl.ledger import AsRead
 
     as_read = AsRead(ledger.root)

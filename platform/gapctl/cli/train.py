@@ -13,12 +13,12 @@ from gapctl.errors import GapctlError, WorkError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gapctl.config.sweep import Resources
     from gapctl.data.load import Material
     from gapctl.ledger import Claimant, Ledger, TrialFolder
-    from gapctl.plan.trials import Trial
-    from gapctl.spec.sweep import Resources
-    from gapctl.sweep.others import Others, Standing
-    from gapctl.sweep.work import PackWork
+    from gapctl.plan.plan import Trial
+    from gapctl.sweep.lease_watch import Others, Standing
+    from gapctl.sweep.worker import PackWork
 
 INTERRUPTED = 130
 
@@ -35,10 +35,10 @@ def train_command(
     Where the sweep would use several workers, one takes their steps here. Numbers then agree but for rounding, a
     ResNet's excepted, which normalises by what one worker sees.
     """
-    from gapctl.cli.drawn import plan_in
-    from gapctl.cli.terminal import plain_console
+    from gapctl.cli.options import plan_in
+    from gapctl.cli.output import plain_console
     from gapctl.ledger import Claimant, Ledger
-    from gapctl.plan.choose import trial_by_id
+    from gapctl.plan.plan import trial_by_id
 
     ledger, console = Ledger(runs), plain_console(stderr=True)
     plan = plan_in(file, scale, overrides, ledger)
@@ -52,7 +52,7 @@ def train_command(
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
     claimant = Claimant.for_sweep(plan.sweep.spec.name)
     # Before a lease is held: Ctrl-C in the middle of torch's import ends the process at once.
-    import gapctl.sweep.work  # noqa: F401
+    import gapctl.sweep.worker  # noqa: F401
 
     try:
         for each in (*preparations, chosen):
@@ -69,7 +69,7 @@ def _taken(trial: "Trial", ledger: "Ledger", claimant: "Claimant", console: "Con
     A failure elsewhere is no reason not to try.
     """
     from gapctl.ledger import Result
-    from gapctl.sweep.others import Free, Others
+    from gapctl.sweep.lease_watch import Free, Others
 
     folder, others, told = ledger.trial(trial.id), Others(ledger), ""
     expired: bytes | None = None
@@ -90,7 +90,7 @@ def _taken(trial: "Trial", ledger: "Ledger", claimant: "Claimant", console: "Con
 
 def _standing(trial: "Trial", others: "Others") -> "Standing":
     """How a trial stands that another trains, after a while; where the ledger cannot be read, once it can."""
-    from gapctl.sweep.others import LOOK_SECONDS
+    from gapctl.sweep.lease_watch import LOOK_SECONDS
 
     standing: Standing | None = None
     while standing is None:
@@ -108,9 +108,9 @@ def _say_finished(trial: "Trial", console: "Console") -> None:
 
 def _train_taken(trial: "Trial", folder: "TrialFolder", runs: str, resources: "Resources", console: "Console") -> None:
     """Trains a trial that is this process's, whose lease is renewed while its data are read and made too."""
-    from gapctl.cli.preparing import load_data
+    from gapctl.cli.data_mad import load_data
     from gapctl.ledger import LeaseLostError
-    from gapctl.sweep.renewals import Renewals
+    from gapctl.sweep.lease_watch import Renewals
 
     with closing(Renewals(lambda: [folder])):
         try:
@@ -128,7 +128,7 @@ def _train(
 ) -> None:
     import torch
 
-    from gapctl.sweep.work import PackWork
+    from gapctl.sweep.worker import PackWork
 
     gpu = torch.cuda.is_available() if resources.gpus == "auto" else resources.gpus > 0
     try:

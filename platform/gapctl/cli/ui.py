@@ -36,10 +36,10 @@ def ui_command(
     ] = True,
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
-    from gapctl.cli.safe_console import SafeConsole
-    from gapctl.spec.secrets import without_password
-    from gapctl.tracking.page import page_address
-    from gapctl.tracking.uri import check_uri, is_server
+    from gapctl.cli.console import SafeConsole
+    from gapctl.config.base import without_password
+    from gapctl.tracking.store import check_uri, is_server
+    from gapctl.tracking.views import page_address
 
     name, store = _sweep(file, scale)
     store, console = uri or store, SafeConsole()
@@ -54,8 +54,8 @@ def ui_command(
 
 def _sweep(file: Path | None, scale: str | None) -> tuple[str | None, str]:
     """The sweep's name, if there is a file, and its store."""
-    from gapctl.cli.context import open_sweep
-    from gapctl.spec.sweep import Tracking
+    from gapctl.cli.options import open_sweep
+    from gapctl.config.sweep import Tracking
 
     if file is None:
         return None, Tracking().uri
@@ -66,7 +66,7 @@ def _sweep(file: Path | None, scale: str | None) -> tuple[str | None, str]:
 def _serve(uri: str, name: str | None, host: str, port: int, console: "Console", *, browser: bool) -> None:
     from gapctl.errors import InputError
     from gapctl.tracking.server import free_port, serving
-    from gapctl.tracking.uri import database_file
+    from gapctl.tracking.store import database_file
 
     database = database_file(uri)
     if database is not None and not database.exists():
@@ -85,7 +85,7 @@ def _serve(uri: str, name: str | None, host: str, port: int, console: "Console",
 
 
 def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
-    from gapctl.spec.secrets import without_password
+    from gapctl.config.base import without_password
 
     starting = f"starting MLflow's server on {without_password(uri)} at {server.address}; this takes some seconds"
     console.print(starting, highlight=False, markup=False, soft_wrap=True)
@@ -102,7 +102,7 @@ def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Co
 
 def _pages_on(server: "Server", name: str | None) -> tuple[str, str | None]:
     """The page to open, and a sweep's curves if it has some."""
-    from gapctl.tracking.page import curves_page, every_page, sweep_page
+    from gapctl.tracking.views import curves_page, every_page, sweep_page
 
     # Also asked without a name, so that a store that cannot be read is found before a browser opens.
     experiment = server.experiment(name or DEFAULT_EXPERIMENT)
@@ -115,7 +115,7 @@ def _pages_on(server: "Server", name: str | None) -> tuple[str, str | None]:
 def _point_at(page: str, console: "Console", *, browser: bool) -> None:
     import webbrowser
 
-    from gapctl.spec.secrets import without_password
+    from gapctl.config.base import without_password
 
     console.print(f"MLflow: {without_password(page)}", highlight=False, markup=False, soft_wrap=True)
     if browser and console.is_terminal and _has_desktop():

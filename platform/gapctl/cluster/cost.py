@@ -3,17 +3,207 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple
 
-from gapctl.cluster.description import Cluster, NodeType
-from gapctl.cluster.kuberay import INSTANCE
-from gapctl.cluster.prices import Assumptions, Instance, Prices, unknown_instance
-from gapctl.cluster.slots import Slots, gpus_per_worker, slots_of
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from gapctl.cluster.files import INSTANCE, Cluster, NodeType
+from gapctl.config.base import Frozen, SpecError, dotted, refusal
+from gapctl.config.errors import problems_in
+from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
+from gapctl.config.sweep import Resources
+from gapctl.config.trial import Data, MadData, TrialConfig
+from gapctl.config.yaml_file import Kind, read_yaml
 from gapctl.errors import InputError
-from gapctl.plan.cost import FLOPS_PER_CPU, trial_flops
-from gapctl.plan.packs import packed
-from gapctl.plan.trials import Trial
-from gapctl.spec.sweep import Resources
+from gapctl.plan.estimate import FLOPS_PER_CPU, parameters, trial_flops
+from gapctl.plan.plan import Trial, packed
+
+SHIPPED: Final = Path(__file__).parent / "prices.yaml"
+KIND: Final = Kind("a table of prices", str(SHIPPED), "as_of, checked, assumptions, gpus and instances")
+
+Positive = Annotated[float, Field(gt=0.0, le=1e6)]
+Minutes = Annotated[float, Field(ge=0.0, le=1440.0)]
+
+
+class Gpu(Frozen):
+    """Memory that a program can use, in GiB, and the peak of dense 16-bit products, in 1e12 operations a second."""
+
+    memory_gib: Positive
+    peak_tflops: Positive
+
+
+class Instance(Frozen):
+    """One kind of machine: cores, GPUs by their name in the table, and prices per hour."""
+
+    cloud: Literal["aws", "gcp", "other"]
+    cpus: Annotated[int, Field(ge=1, le=4096)]
+    on_demand: Positive
+    spot: Positive
+    gpu: str | None = None
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+
+
+class Assumptions(Frozen):
+    """What no list says: the share of a GPU's peak by preset, how often spot machines vanish, how long a new one takes
+    to start."""
+
+    gpu_mfu: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]]
+    checkpoint_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)]
+    start_minutes: Minutes
+    preemptions_per_hour: Annotated[float, Field(ge=0.0, le=60.0)]
+
+    @field_validator("gpu_mfu")
+    @classmethod
+    def _for_every_preset(cls, shares: dict[str, float]) -> dict[str, float]:
+        missing = [name for name in PRESETS if name not in shares]
+        if missing:
+            raise ValueError(f"found no share for {', '.join(missing)}; expected one for every preset")
+        return shares
+
+
+class Prices(Frozen):
+    """The whole table; `checked` says whether somebody compared it with the clouds' lists at `as_of`."""
+
+    as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")]
+    checked: bool
+    currency: Annotated[str, Field(min_length=1, max_length=8)]
+    region: dict[str, str]
+    assumptions: Assumptions
+    gpus: dict[str, Gpu]
+    instances: Annotated[dict[str, Instance], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _gpus_are_listed(self) -> "Prices":
+        for name, instance in self.instances.items():
+            if (instance.gpu is None) != (instance.gpus == 0):
+                raise ValueError(f"instances.{name}: found gpu without gpus, or the other way round; expected both")
+            if instance.gpu is not None and instance.gpu not in self.gpus:
+                raise ValueError(f"instances.{name}: found the GPU {instance.gpu!r}; expected one of gpus")
+        return self
+
+
+def read_prices(path: Path = SHIPPED) -> Prices:
+    """Reads a table; raises SpecError, with lines and columns, where it is wrong."""
+    source = read_yaml(path, KIND)
+    try:
+        return Prices.model_validate(source.document)
+    except ValidationError as error:
+        problems = problems_in(error, source.document, Prices)
+        lines = [f"{source.locate(each.path)}: {dotted(each.path)}: {each.text}" for each in problems]
+        raise refusal(lines) from error
+
+
+@cache
+def shipped_prices() -> Prices:
+    """The table of this version."""
+    return read_prices()
+
+
+def gpu_memory(prices: Prices, instance: str) -> float | None:
+    """The memory of one GPU of a kind of machine, in GiB; None where it has none or is not in the table."""
+    found = prices.instances.get(instance)
+    return None if found is None or found.gpu is None else prices.gpus[found.gpu].memory_gib
+
+
+def unknown_instance(prices: Prices, instance: str, where: str) -> SpecError:
+    """The error for a machine that the table lacks."""
+    from gapctl.config.base import did_you_mean
+
+    near = did_you_mean(instance, list(prices.instances))
+    return SpecError(
+        f"{where}: found the machine {instance!r}, of which no price is known{near}; expected one of the table's "
+        f"{len(prices.instances)}. Copy {SHIPPED.name} of gapctl.cluster, add it there, and give the copy with --prices"
+    )
+
+
+GIB: Final = 2.0**30
+BYTES_PER_PARAMETER: Final = 16
+"""Weight, gradient and AdamW's two moments, 4 bytes each."""
+
+RUNTIME: Final = 1.0 * GIB
+"""CUDA's context and kernels, and what the allocator keeps."""
+
+MAD_IMAGES: Final = 1.3e9
+"""All of MNIST in 24 variants, which a trial keeps on the device; the bundled digits are a fourteenth."""
+
+
+def trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) -> float:
+    """Bytes of one GPU's memory for `pack` trials of one shape that train together, or one of a trial's `workers`.
+
+    Per trial: 16 bytes a parameter; activations of a worker's part of the batch, or of one of its micro-batches; four
+    matrices of logits in float32, that part by the whole batch; its pixels in float32. Once per GPU: MAD's images and
+    1 GiB for CUDA. Activations in 16 bits, twice that in float32: of a transformer's layer tokens x width x (34 + 5
+    heads tokens / width) bytes a sample (arXiv 2205.05198, eq. 2); of a ResNet 6 bytes for every output of its
+    convolutions, which are kept, as are their norms and ReLUs.
+    """
+    preset, batch = PRESETS[config.model.preset], config.train.batch_size
+    part = batch / workers
+    wide = 2.0 if config.train.precision == "float32" else 1.0
+    at_once = part / config.train.micro_batches
+    activations = wide * at_once * (_activations(preset.image) + _activations(preset.text))
+    logits = 4 * 4.0 * part * batch
+    pixels = 4.0 * part * 3 * preset.image_size**2
+    state = BYTES_PER_PARAMETER * parameters(preset, config.model.embed_dim)
+    return pack * (state + activations + logits + pixels) + _images(config.data) + RUNTIME
+
+
+def _activations(tower: Tower | PatchTower | ResNet) -> float:
+    """Bytes that one sample's forward pass leaves for the backward pass, in 16 bits."""
+    if isinstance(tower, ResNet):
+        return 6.0 * _convolved(tower)
+    return tower.layers * tower.tokens * (34 * tower.width + 5 * tower.heads * tower.tokens)
+
+
+def _convolved(tower: ResNet) -> int:
+    """Outputs of all convolutions for one image: stem and groups of bottlenecks (arXiv 2103.00020, sec. 2.4)."""
+    found = (tower.image_size // 2) ** 2 * 2 * tower.width
+    for group, blocks in enumerate(tower.layers):
+        narrow, side = tower.width << group, tower.image_size // (4 << group)
+        entering = side if group == 0 else 2 * side
+        found += 2 * entering**2 * narrow + 2 * side**2 * 4 * narrow  # the first, which has a branch beside it
+        found += (blocks - 1) * side**2 * (2 * narrow + 4 * narrow)
+    return found
+
+
+def _images(data: Data) -> float:
+    if not isinstance(data, MadData):
+        return 0.0
+    return MAD_IMAGES / 14 if data.source == "bundled" else MAD_IMAGES
+
+
+class Slots(NamedTuple):
+    """`machines` of one kind train `trials` at once: one machine several, or several one between them."""
+
+    trials: int
+    machines: int
+
+
+def gpus_per_worker(node: NodeType, resources: Resources) -> float:
+    """The GPUs that each worker of a trial takes on a machine; `auto` is one where there is one."""
+    if resources.gpus == "auto":
+        return min(1.0, node.resources.get("GPU", 0.0))
+    return float(resources.gpus)
+
+
+def workers_on(node: NodeType, resources: Resources) -> int:
+    """Workers of trials at once on one machine, each with its readers; 0 where it is too small for one."""
+    by_cpu = node.resources.get("CPU", 0.0) // (resources.cpus + resources.readers)
+    gpus = gpus_per_worker(node, resources)
+    by_gpu = node.resources.get("GPU", 0.0) // gpus if gpus > 0 else by_cpu
+    return int(min(by_cpu, by_gpu))
+
+
+def slots_of(node: NodeType, resources: Resources) -> Slots | None:
+    """The fewest machines that train a trial, and how many they train; None where not one worker fits."""
+    places = workers_on(node, resources)
+    if places == 0:
+        return None
+    if places >= resources.workers:
+        return Slots(places // resources.workers, 1)
+    return Slots(1, -(-resources.workers // places))
+
 
 Market = Literal["spot", "on demand"]
 MARKETS: Final[tuple[Market, ...]] = ("spot", "on demand")

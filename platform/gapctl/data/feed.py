@@ -11,12 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.data.mad.pictures import Pictures, PictureSampler
-from gapctl.data.mad.render import render
-from gapctl.data.mad.sampling import MadSampler, Samples
-from gapctl.data.mad.store import MadSplit, load_variants
-from gapctl.spec.data import MadData
-from gapctl.spec.trial import TrialConfig
+from gapctl.config.trial import MadData, TrialConfig
+from gapctl.data.mad.images import MadSplit, load_variants, render
+from gapctl.data.mad.sampler import MadSampler, Pictures, PictureSampler, Samples
 
 OnProgress = Callable[[int, int], None]
 

@@ -1,8 +1,8 @@
 """What all trials on one source share, ready for their processes."""
 
+from gapctl.config.trial import Data, MadData
 from gapctl.data.feed import OnProgress, TrialData, load_trial_data
-from gapctl.data.pairs.source import PairPlaces, open_pairs, places_of
-from gapctl.spec.data import Data, MadData
+from gapctl.data.image_text.source import PairPlaces, open_pairs, places_of
 
 Material = TrialData | PairPlaces
 """MAD's images, or where pairs lie, which each process reads for itself."""

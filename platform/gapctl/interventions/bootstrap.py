@@ -3,13 +3,94 @@
 Index letters: R resamples, B a block of them, N things of one kind, U units (images, then captions), J interventions.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gapctl.interventions.statistic import Statistic
-from gapctl.metrics.gap import Array
+from gapctl.interventions.fit import Clouds
+from gapctl.metrics.embedding_set import Embeddings
+from gapctl.metrics.gap import LEAST_MATCHED_DISTANCE, Array
+
+Numbers = NDArray[np.int64]
+
+
+class Units(NamedTuple):
+    """How many images and shared captions are drawn, the image of each text, and the unit that each text goes with."""
+
+    images: int
+    captions: int
+    image_of_text_M: Numbers
+    unit_of_text_M: Numbers
+
+    @property
+    def total(self) -> int:
+        """All units."""
+        return self.images + self.captions
+
+
+def units_of(embeddings: Embeddings) -> Units:
+    """Texts go with their images, or with their caption where captions are shared; class prompts are never drawn."""
+    images, texts = len(embeddings.image_ND), len(embeddings.text_MD)
+    image_M = np.arange(texts) if embeddings.text_to_image_M is None else embeddings.text_to_image_M
+    if embeddings.text_group_M is None or embeddings.prompt_of_N is not None:
+        return Units(images, 0, image_M, image_M)
+    caption_M = np.unique(embeddings.text_group_M, return_inverse=True)[1]
+    captions = int(caption_M.max()) + 1
+    if captions == texts:
+        return Units(images, 0, image_M, image_M)
+    return Units(images, captions, image_M, images + caption_M)
+
+
+class Statistic(Protocol):
+    """Measures of the held-out images, each unit counted as often as its weight says."""
+
+    def values(self, weight_BU: Array) -> Mapping[str, Array]:
+        """Each measure under each row of weights, (B,), by its name."""
+
+    def drawn(self) -> Mapping[str, int]:
+        """How many units have a say in each measure."""
+
+
+class Items(NamedTuple):
+    """A value per item, (I,), and the unit that each item is drawn with; a query and whether it was answered, say.
+
+    `share_I` is how much each item counts in the mean, where that is not equally much.
+    """
+
+    value_I: Array
+    unit_I: NDArray[np.int64]
+    share_I: Array | None = None
+
+
+@dataclass(frozen=True)
+class ItemMeans:
+    """Measures that are means over items: per unit the sum of its items' values and how much they count, (U, K)."""
+
+    keys: tuple[str, ...]
+    total_UK: Array
+    count_UK: Array
+
+    @classmethod
+    def of(cls, items: Mapping[str, Items], units: int) -> "ItemMeans":
+        """From the items of each measure."""
+        shares = [np.ones(len(one.value_I)) if one.share_I is None else one.share_I for one in items.values()]
+        both = list(zip(items.values(), shares, strict=True))
+        total = [np.bincount(one.unit_I, share_I * one.value_I, minlength=units) for one, share_I in both]
+        count = [np.bincount(one.unit_I, share_I, minlength=units) for one, share_I in both]
+        return cls(tuple(items), np.stack(total, axis=1), np.stack(count, axis=1))
+
+    def values(self, weight_BU: Array) -> dict[str, Array]:
+        """The weighted means."""
+        mean_BK = (weight_BU @ self.total_UK) / (weight_BU @ self.count_UK)
+        return dict(zip(self.keys, mean_BK.T, strict=True))
+
+    def drawn(self) -> dict[str, int]:
+        """How many units have items."""
+        return dict(zip(self.keys, map(int, (self.count_UK > 0).sum(axis=0)), strict=True))
+
 
 RESAMPLES: Final = 1000
 LEVEL: Final = 0.95
@@ -91,3 +172,120 @@ def _drawn(rng: np.random.Generator, rows: int, count: int) -> Array:
 
 def _values(statistics: Sequence[Statistic], weight_BN: Array) -> dict[str, Array]:
     return {key: value_B for statistic in statistics for key, value_B in statistic.values(weight_BN).items()}
+
+
+_MATCHED = "matched cosine"
+
+
+class _Centre(NamedTuple):
+    """A weighted cloud: its mean (B, D) and its mean cosine over pairs of different rows (B,)."""
+
+    mean_BD: Array
+    cosine_B: Array
+
+
+@dataclass(frozen=True)
+class GapStatistic:
+    """gap/l2m and gap/rmg of L2-normalised clouds.
+
+    `image_of_text_M` says with which image each text is drawn; None where texts are prompts, which always are.
+    A row drawn twice makes no pair with itself, which would lower the spread within a modality.
+    """
+
+    clouds: Clouds
+    image_of_text_M: NDArray[np.int64] | None
+    matched: ItemMeans
+
+    @classmethod
+    def of(
+        cls, clouds: Clouds, image_of_text_M: NDArray[np.int64] | None, prompt_of_N: NDArray[np.int64] | None
+    ) -> "GapStatistic":
+        """Texts match the images they are drawn with; prompts match the images that `prompt_of_N` gives them."""
+        image_ND, text_MD = clouds
+        if prompt_of_N is not None:
+            drawn_P, text_P = np.arange(len(image_ND)), prompt_of_N
+        else:
+            drawn_P = np.arange(len(text_MD)) if image_of_text_M is None else image_of_text_M
+            text_P = np.arange(len(text_MD))
+        cosine_P = np.einsum("pd,pd->p", image_ND[drawn_P], text_MD[text_P])
+        matched = ItemMeans.of({_MATCHED: Items(cosine_P, drawn_P)}, len(image_ND))
+        return cls(clouds, None if prompt_of_N is not None else drawn_P, matched)
+
+    def values(self, weight_BU: Array) -> dict[str, Array]:
+        """Both measures; texts are drawn with their images, also where they share a caption."""
+        weight_BN = weight_BU[:, : len(self.clouds.image_ND)]
+        image, text = _centre(self.clouds.image_ND, weight_BN), _centre(self.clouds.text_MD, self._texts(weight_BN))
+        between_B = (1 - self.matched.values(weight_BN)[_MATCHED]) / 2
+        between_B = np.where(between_B > 0, between_B, LEAST_MATCHED_DISTANCE)
+        within_B = ((1 - image.cosine_B) / 2 + (1 - text.cosine_B) / 2) / 2
+        return {
+            "gap/l2m": np.linalg.norm(image.mean_BD - text.mean_BD, axis=1),
+            "gap/rmg": between_B / (between_B + within_B),
+        }
+
+    def drawn(self) -> dict[str, int]:
+        """All images."""
+        return dict.fromkeys(("gap/l2m", "gap/rmg"), len(self.clouds.image_ND))
+
+    def _texts(self, weight_BN: Array) -> Array:
+        if self.image_of_text_M is None:
+            return np.ones((1, len(self.clouds.text_MD)))
+        drawn_BM: Array = weight_BN[:, self.image_of_text_M]
+        return drawn_BM
+
+
+def _centre(row_RD: Array, weight_BR: Array) -> _Centre:
+    sum_BD, weight_B = weight_BR @ row_RD, weight_BR.sum(axis=1)
+    own_B = np.square(weight_BR) @ np.square(row_RD).sum(axis=1)
+    pairs_B = weight_B**2 - np.square(weight_BR).sum(axis=1)
+    return _Centre(sum_BD / weight_B[:, None], (np.square(sum_BD).sum(axis=1) - own_B) / pairs_B)
+
+
+@dataclass(frozen=True)
+class ClusterStatistic:
+    """quality/v_measure of rows whose clusters, labels and units are known.
+
+    Rows are sorted by their pair of cluster and label; `start_P` is each pair's first row.
+    """
+
+    unit_R: Numbers
+    start_P: Numbers
+    cluster_P: Numbers
+    label_P: Numbers
+
+    @classmethod
+    def of(cls, cluster_R: Numbers, label_R: Numbers, unit_R: Numbers) -> "ClusterStatistic":
+        """From each row's cluster, label and the unit that it is drawn with."""
+        cluster_R, label_R = (np.unique(each_R, return_inverse=True)[1] for each_R in (cluster_R, label_R))
+        pair_R = cluster_R * (label_R.max() + 1) + label_R
+        order_R = np.argsort(pair_R, kind="stable")
+        start_P = np.unique(pair_R[order_R], return_index=True)[1]
+        return cls(unit_R[order_R], start_P, cluster_R[order_R][start_P], label_R[order_R][start_P])
+
+    def values(self, weight_BU: Array) -> dict[str, Array]:
+        """As gapctl.metrics.clustering.v_measure has it, but 0 where all labels that were drawn are equal."""
+        count_BP = np.add.reduceat(weight_BU[:, self.unit_R], self.start_P, axis=1)
+        of_clusters_B, of_labels_B = (_entropy(_summed(count_BP, kind_P)) for kind_P in (self.cluster_P, self.label_P))
+        both_B = of_clusters_B + of_labels_B
+        shared_B = np.maximum(both_B - _entropy(count_BP), 0)
+        return {"quality/v_measure": np.where(of_labels_B > 0, 2 * shared_B / np.where(both_B > 0, both_B, 1), 0)}
+
+    def drawn(self) -> dict[str, int]:
+        """How many units have rows."""
+        return {"quality/v_measure": len(np.unique(self.unit_R))}
+
+
+def _summed(count_BP: Array, kind_P: Numbers) -> Array:
+    """The counts of pairs that share a cluster, or a label, (B, C)."""
+    order_P = np.argsort(kind_P, kind="stable")
+    start_C = np.unique(kind_P[order_P], return_index=True)[1]
+    summed_BC: Array = np.add.reduceat(count_BP[:, order_P], start_C, axis=1)
+    return summed_BC
+
+
+def _entropy(count_BC: Array) -> Array:
+    """The entropy of each row of counts, nats."""
+    share_BC = count_BC / count_BC.sum(axis=1, keepdims=True)
+    logarithm_BC = np.log(share_BC, where=share_BC > 0, out=np.zeros_like(share_BC))
+    entropy_B: Array = -(share_BC * logarithm_BC).sum(axis=1)
+    return entropy_B

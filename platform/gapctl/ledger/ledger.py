@@ -1,24 +1,127 @@
 """A runs folder: trials by id, and one declaration per sweep."""
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
+
+from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.ledger.declaration import Declaration, declaration_from_json, declaration_to_json
-from gapctl.ledger.declaring import HasBegun, declared, scale_name, with_begun
-from gapctl.ledger.files import Folder
-from gapctl.ledger.leftovers import Leftover, leftovers
-from gapctl.ledger.result import RESULT, Result
+from gapctl.io.files import Folder
+from gapctl.ledger.documents import AS_WRITTEN, RESULT, Result, parsed
+from gapctl.ledger.preregistration import (
+    Declaration,
+    HasBegun,
+    declaration_from_json,
+    declaration_to_json,
+    declared,
+    scale_name,
+    with_begun,
+)
 from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
-from gapctl.ledger.spent import RunSpent, Spent, spent_from_json, spent_to_json, together
-from gapctl.ledger.trial_folder import AXIS, CONFIGURATION, DIMENSIONS, HISTORY, TrialFolder
-from gapctl.plan.trials import Plan
+from gapctl.ledger.trial import AXIS, CONFIGURATION, DIMENSIONS, HISTORY, TrialFolder
+from gapctl.plan.plan import Plan
 
 if TYPE_CHECKING:
     import polars
+
+
+Kind = Literal["half-written file", "checkpoint of a finished training", "final weights"]
+PART: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+CHECKPOINT: Final = re.compile(r"\d+\.pt")
+WEIGHTS: Final = "final.pt"
+ABANDONED_SECONDS: Final = 900.0
+"""A writer that lives adds to its file more often, whichever machine it is on and however slow the disk."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file below the ledger's root, and what is gained where it is deleted."""
+
+    name: str
+    kind: Kind
+    bytes: int
+
+
+def leftovers(
+    runs: Folder, trial_ids: Sequence[str], finished: set[str], *, weights_of: Sequence[str] = ()
+) -> list[Leftover]:
+    """What may go of these trials: of unfinished ones nothing but what was half written a while ago.
+
+    Of those in `weights_of`, if they are finished, the final weights too.
+    """
+    found = list(_parts(runs, ""))
+    for trial_id in trial_ids:
+        found += _parts(runs, trial_id)
+        found += _parts(runs, f"{trial_id}/checkpoints")
+        if trial_id in finished:
+            found += _checkpoints(runs, trial_id, weights=trial_id in weights_of)
+    return found
+
+
+def _parts(runs: Folder, under: str) -> Iterator[Leftover]:
+    for entry in runs.entries(under, PART):
+        if entry.age is not None and entry.age > ABANDONED_SECONDS:
+            yield Leftover(f"{under}/{entry.name}".lstrip("/"), "half-written file", entry.bytes)
+
+
+def _checkpoints(runs: Folder, trial_id: str, *, weights: bool) -> Iterator[Leftover]:
+    under = f"{trial_id}/checkpoints"
+    for entry in runs.entries(under, CHECKPOINT):
+        yield Leftover(f"{under}/{entry.name}", "checkpoint of a finished training", entry.bytes)
+    if weights:
+        for entry in runs.entries(under, re.compile(re.escape(WEIGHTS))):
+            yield Leftover(f"{under}/{entry.name}", "final weights", entry.bytes)
+
+
+@with_config(AS_WRITTEN)
+@dataclass(frozen=True)
+class RunSpent:
+    """One run of `gapctl sweep`: when it began (seconds since 1970), its hours, and what its machines cost."""
+
+    run: str
+    scale: str
+    began: float
+    hours: float
+    cost: float
+
+
+class Spent(NamedTuple):
+    """Hours and money together, of so many runs."""
+
+    hours: float
+    cost: float
+    runs: int
+
+
+_DOCUMENT: Final = TypeAdapter(list[RunSpent])
+
+
+def spent_to_json(runs: Sequence[RunSpent]) -> bytes:
+    """The file's content."""
+    return (json.dumps([asdict(run) for run in runs], indent=1) + "\n").encode()
+
+
+def spent_from_json(content: bytes, path: str) -> list[RunSpent]:
+    """Reads the file's content; raises WorkError where it is damaged."""
+    try:
+        return parsed(_DOCUMENT, content)
+    except ValueError as error:
+        raise WorkError(
+            f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Move it away, and lower the file's limits "
+            "by what was spent: nothing else depends on it"
+        ) from error
+
+
+def together(runs: Sequence[RunSpent], scale: str) -> Spent:
+    """What all runs of a scale spent."""
+    mine = [run for run in runs if run.scale == scale]
+    return Spent(sum(run.hours for run in mine), sum(run.cost for run in mine), len(mine))
+
 
 DECLARATION: Final = ".sweep.json"
 SEARCH: Final = ".search.json"
@@ -242,3 +345,31 @@ def _declaration_name(sweep_name: str) -> str:
 
 def _set_aside(name: str, study: str) -> str:
     return f"{name}.{study.replace('/', '_')}"
+
+
+class AsRead(Ledger):
+    """Keeps what it read of results and declarations: a report tells of no more trials than the verdicts beside it."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._results: dict[str, Result | WorkError | None] = {}
+        self._declarations: dict[str, Declaration | None] = {}
+
+    def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
+        """As `Ledger.results`."""
+        new = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id not in self._results]
+        self._results.update(zip(new, super().results(new), strict=True))
+        return [self._results[trial_id] for trial_id in trial_ids]
+
+    def result(self, trial_id: str) -> Result | None:
+        """As `Ledger.result`."""
+        (found,) = self.results([trial_id])
+        if isinstance(found, WorkError):
+            raise found
+        return found
+
+    def declaration(self, sweep_name: str) -> Declaration | None:
+        """As `Ledger.declaration`."""
+        if sweep_name not in self._declarations:
+            self._declarations[sweep_name] = super().declaration(sweep_name)
+        return self._declarations[sweep_name]

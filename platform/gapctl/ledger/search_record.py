@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, TypeAdapter, with_config
 
 from gapctl.errors import WorkError
-from gapctl.ledger.json_document import AS_WRITTEN, parsed
+from gapctl.ledger.documents import AS_WRITTEN, parsed
 
 State = Literal["done", "stopped", "failed", "running"]
 Level = bool | int | float | str

@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import check_keys, check_unit_rows
-from gapctl.metrics.draws import Draw, generator, some_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampled import Sampled
+from gapctl.metrics.sampling import Draw, Sampled, generator, some_rows
 
 STARTS: Final = 3
 ROUNDS: Final = 25

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import check_unit_rows
-from gapctl.metrics.draws import Draw, permutation, some_rows
-from gapctl.metrics.sampled import Sampled, mean_of_galleries, mean_of_sample
+from gapctl.metrics.sampling import Draw, Sampled, mean_of_galleries, mean_of_sample, permutation, some_rows
 
 BLOCK = 1024
 ROWS_IN_CACHE = 32

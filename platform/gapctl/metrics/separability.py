@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import check_keys, check_unit_rows
-from gapctl.metrics.draws import Draw, permutation, some_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampled import Sampled, wilson
+from gapctl.metrics.sampling import Draw, Sampled, permutation, some_rows, wilson
 
 RIDGE: Final = 1.0
 STEPS: Final = 30

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import wrong
+from gapctl.metrics.classification import flip_rate
 from gapctl.metrics.clustering import clustered_by_label
-from gapctl.metrics.effort import THOROUGH, Effort
 from gapctl.metrics.embedding_set import (
     Embeddings,
     match_keys,
@@ -23,15 +23,11 @@ from gapctl.metrics.embedding_set import (
     unit_rows,
 )
 from gapctl.metrics.entropy import calibrated_entropy, mean_entropy
-from gapctl.metrics.mixed_search import Keyed, mixed_ndcg
-from gapctl.metrics.neighbor_overlap import chance_overlap, neighbor_overlap
-from gapctl.metrics.neighborhood import neighborhood
-from gapctl.metrics.retrieval import recalls
-from gapctl.metrics.sampled import Sampled
+from gapctl.metrics.geometry import chance_overlap, cross_uniformity, neighbor_overlap, neighborhood, uniformity
+from gapctl.metrics.retrieval import Keyed, mixed_ndcg, recalls
+from gapctl.metrics.sampling import THOROUGH, Effort, Sampled
 from gapctl.metrics.separability import linear_separability
-from gapctl.metrics.set_sums import Classes, classes_of, sums_of
-from gapctl.metrics.uniformity import cross_uniformity, uniformity
-from gapctl.metrics.zeroshot import flip_rate
+from gapctl.metrics.streaming import Classes, classes_of, sums_of
 
 GALLERY_SIZES: Final = (100, 1000)
 """Sizes at which entropies are measured whatever the gallery's own size is."""

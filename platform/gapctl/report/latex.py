@@ -5,12 +5,52 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from gapctl.analysis.judged import Judged
+from gapctl.analysis.compare import Judged
 from gapctl.analysis.results import Verdict
-from gapctl.report.effect_words import effect_name
-from gapctl.report.latex_text import typeset
-from gapctl.report.mark_words import mark_lines, redesign_lines
-from gapctl.report.words import aligned, capital, confidence, counted, in_brackets, p_value
+from gapctl.report.text import (
+    aligned,
+    capital,
+    confidence,
+    counted,
+    effect_name,
+    in_brackets,
+    mark_lines,
+    p_value,
+    redesign_lines,
+)
+
+_ESCAPES: Final = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "−": r"$-$",
+        "–": r"--",
+        "τ": r"$\tau$",
+        "×": r"$\times$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+    }
+)
+
+
+def typeset(text: str) -> str:
+    """A text on one line, every special character escaped.
+
+    Letters beyond ASCII stay as they are: LaTeX has read UTF-8 since 2018.
+    """
+    return " ".join(text.split()).translate(_ESCAPES)
+
 
 _WORDS: Final = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
 COLUMNS: Final = f"{_WORDS % 0.23}{_WORDS % 0.22}{_WORDS % 0.20}rr{_WORDS % 0.14}"

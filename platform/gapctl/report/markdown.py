@@ -1,14 +1,16 @@
 """The report as Markdown with PNG figures beside it, for a repository or a paper's appendix."""
 
+import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from gapctl.analysis.combined import Combined
-from gapctl.analysis.judged import Judged
+from gapctl.analysis.compare import Combined, Judged
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.ledger import Ledger
-from gapctl.report.comparison_words import (
+from gapctl.report.compare_page import (
     comparison_title,
     difference_lines,
     finding_cells,
@@ -17,25 +19,54 @@ from gapctl.report.comparison_words import (
     level_note,
     shared_lines,
 )
-from gapctl.report.effect_words import effect_name
 from gapctl.report.figures import Picture, pictures
-from gapctl.report.mark_words import mark_lines, redesign_lines
-from gapctl.report.markdown_text import block, code, plain, table
-from gapctl.report.run_facts import Fact, run_facts
-from gapctl.report.run_record import read_record
-from gapctl.report.trial_table import main_metrics
-from gapctl.report.verdict_cards import SYMBOLS
-from gapctl.report.words import (
+from gapctl.report.page_parts import Fact, read_record, run_facts
+from gapctl.report.sweep_page import SYMBOLS, main_metrics
+from gapctl.report.text import (
     aligned,
     as_declared,
     capital,
     confidence,
     counted,
+    effect_name,
     in_brackets,
+    mark_lines,
     number,
     p_value,
+    redesign_lines,
     settling,
 )
+
+_MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
+_LIST_MARK: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")
+_RULE: Final = re.compile(r"^(?=[-=\s]+$)")
+
+
+def plain(text: str) -> str:
+    """A text on one line that reads as it was written."""
+    line = _MARKUP.sub(r"\\\1", " ".join(text.split()))
+    marked = _LIST_MARK.sub(lambda mark: mark[0][:-1] + "\\" + mark[0][-1], line)
+    return _RULE.sub(r"\\", marked) if line else line
+
+
+def code(text: str) -> str:
+    """A text as code, whatever backticks are in it; bars are escaped, so that it may stand in a table."""
+    line = " ".join(text.split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    padded = f" {line} " if line.startswith("`") or line.endswith("`") else line
+    return f"{fence}{padded}{fence}".replace("|", r"\|")
+
+
+def block(text: str) -> str:
+    """A text of several lines as code: indented, which no text in it can end."""
+    return "\n".join(f"    {line}" for line in text.expandtabs().splitlines())
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> str:
+    """A table of cells that are Markdown already; columns from `numbers_from` on are set right."""
+    marks = ["---" if index < numbers_from else "---:" for index in range(len(headings))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, marks, *rows))
+
 
 MOST_ROWS: Final = 500
 """Trainings in a table; a page with more of them is read by nobody, and an export has them all."""
@@ -178,3 +209,43 @@ def _said(fact: Fact) -> str:
 
 def _joined(blocks: Sequence[str]) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+ORDER: Final = ("supported", "refuted", "inconclusive")
+
+
+def in_few_words(analysis: Analysis) -> str:
+    """`3 supported, 1 inconclusive`, and how many of them have which mark."""
+    counts = Counter(verdict.verdict for verdict in analysis.verdicts)
+    told = ", ".join(f"{counts[word]} {word}" for word in ORDER if counts[word])
+    return f"{told}{in_brackets(counted_marks(analysis))}" if told else "no hypotheses"
+
+
+def counted_marks(analysis: Analysis) -> list[str]:
+    """`exploratory`, `2 not learned`: each mark that any verdict has, with the number where not all have it."""
+    counts = Counter(mark for verdict in analysis.verdicts for mark in verdict.marks)
+    every = len(analysis.verdicts)
+    return [mark if count == every else f"{count} {mark}" for mark, count in counts.items()]
+
+
+def verdict_markdown(analysis: Analysis) -> str:
+    """A table with a row for each hypothesis, and how much of the sweep it rests on."""
+    head = f"| hypothesis | effect | verdict | estimate | {confidence(analysis.alpha)} interval | p (Holm) | seeds |"
+    rows = [head, "|:--|:--|:--|--:|--:|--:|--:|", *(_row(verdict) for verdict in analysis.verdicts)]
+    done = f"{len(analysis.trials)} of {analysis.planned} trainings done."
+    marks = [f"* `{verdict.id}`: {_cell(line)}" for verdict in analysis.verdicts for line in mark_lines(verdict)]
+    marks = [*(f"* {_cell(line)}" for line in redesign_lines(analysis)), *marks]
+    return "\n".join([*rows, "", *marks, *([""] if marks else []), done] if analysis.verdicts else [done])
+
+
+def _row(verdict: Verdict) -> str:
+    estimate, low, high = aligned([verdict.estimate, *verdict.ci])
+    interval = f"{low} to {high}" if math.isfinite(verdict.ci.low) else low
+    word = f"**{verdict.verdict}**" + in_brackets(verdict.marks)
+    claim, effect = _cell(verdict.claim), _cell(effect_name(verdict))
+    p = p_value(verdict.p)
+    return f"| {claim} (`{verdict.id}`) | {effect} | {word} | {estimate} | {interval} | {p} | {verdict.seeds} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,14 +1,179 @@
 """What every page is made of: its colours, its sections with charts, and the library that draws them."""
 
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
-from gapctl.report.drawing import vega_code
-from gapctl.report.markup import Html, asset, element, fill, javascript, joined, json_in_script
-from gapctl.report.packed import packed
-from gapctl.report.run_record import RunPages
+import polars as pl
+
+from gapctl.analysis.compare import NOT_RECORDED, Judged, arms_words
+from gapctl.analysis.results import Analysis
+from gapctl.config.base import leaf_values
+from gapctl.config.hypotheses import Level
+from gapctl.config.sweep import SweepFile
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger, Result
+from gapctl.ledger.trial import CONFIGURATION, FAILURE
+from gapctl.plan.command_line import as_typed, for_ui
+from gapctl.plan.plan import Plan, Trial
+from gapctl.report.html import Html, asset, element, facts, fill, javascript, joined, json_in_script, packed, vega_code
+from gapctl.report.text import counted, duration, factor_words, number
 from gapctl_charts.figure import Figure
 from gapctl_charts.look import SHADES, css_variables
+
+
+class Commands(NamedTuple):
+    """Training what is left, judging anew, training one trial alone (`TRIAL` stands for its id), looking at runs."""
+
+    sweep: str
+    analyze: str
+    train: str
+    ui: str
+
+
+def commands_of(plan: Plan, ledger: Ledger) -> Commands:
+    """The commands with this plan's file, scale and `--set` options, and this ledger's folder."""
+    same = as_typed(plan, ledger.root)
+    return Commands(
+        sweep=shlex.join(["gapctl", "sweep", *same]),
+        analyze=shlex.join(["gapctl", "analyze", *same, "--out", "report.html"]),
+        train=shlex.join(["gapctl", "train", *same, "--trial", "TRIAL"]),
+        ui=shlex.join(["gapctl", "ui", *for_ui(plan.sweep)]),
+    )
+
+
+def default_sweep_command(sweep: str, scale: str | None) -> str:
+    """The command for a file where sweeps usually are, when nothing but its name is known."""
+    return shlex.join(["gapctl", "sweep", f"sweeps/{sweep}.yaml", *(["--scale", scale] if scale else [])])
+
+
+class Waiting(NamedTuple):
+    """A planned training without a usable result, and why as far as that is known."""
+
+    trial: str
+    label: str
+    why: str
+
+
+class RunPages(NamedTuple):
+    """Where MLflow shows the trainings: its address, and each trial's page below that.
+
+    `started_by` is the command that must be running for the address to answer, None where a server always does.
+    """
+
+    address: str
+    started_by: str | None
+    pages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Any part may be missing: an analysis alone gives a page, too.
+
+    `machines` and `versions` count trainings by what made them. `dimensions` has a row per trial and dimension
+    (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before treatments, by dotted path;
+    `treatments` say what the levels of each named one change in it.
+    """
+
+    waiting: tuple[Waiting, ...] = ()
+    machines: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    recipe: int | None = None
+    data: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    treatments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    dimensions: pl.DataFrame = field(default_factory=pl.DataFrame)
+    commands: Commands | None = None
+    run_pages: RunPages | None = None
+
+
+def read_record(
+    plan: Plan, ledger: Ledger, run_pages: RunPages | None = None, *, with_dimensions: bool = True
+) -> RunRecord:
+    """Reads what the ledger knows of the plan's trials; damaged ones are listed as waiting.
+
+    `dimensions` are read for a page that draws them, and empty otherwise.
+    """
+    results, waiting = _results(plan, ledger)
+    return RunRecord(
+        waiting=tuple(waiting),
+        machines=Counter(map(_machine, results)),
+        versions=_version_list(results),
+        recipe=plan.recipe_version,
+        data=tuple(dict.fromkeys(trial.data_fingerprint for trial in plan.trials)),
+        settings=_settings(plan.sweep.spec),
+        treatments={
+            name: {level: _changes(changes) for level, changes in levels.items()}
+            for name, levels in plan.sweep.spec.treatments.items()
+        },
+        dimensions=_dimensions(ledger, results) if with_dimensions else pl.DataFrame(),
+        commands=commands_of(plan, ledger),
+        run_pages=run_pages,
+    )
+
+
+def _settings(spec: SweepFile) -> dict[str, str]:
+    plain = {path: str(value) for path, value in leaf_values(spec.base.model_dump(mode="json")).items()}
+    treated = {
+        path: f"set by {name}"
+        for name, levels in spec.treatments.items()
+        for changes in levels.values()
+        for path in changes
+    }
+    return plain | treated
+
+
+def _changes(changes: Mapping[str, Level]) -> str:
+    return ", ".join(f"{path} {level}" for path, level in changes.items()) or "nothing"
+
+
+def _results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[Waiting]]:
+    found = list(zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True))
+    unfinished = [trial.id for trial, result in found if result is None]
+    begun, failed = ledger.having(unfinished, CONFIGURATION), ledger.having(unfinished, FAILURE)
+
+    def why(trial: Trial, result: WorkError | None) -> str:
+        if result is not None:
+            return "its result is damaged"
+        if trial.id not in begun:
+            return "not begun"
+        return "failed" if trial.id in failed else "not finished"
+
+    waiting = [
+        Waiting(trial.id, trial.label, why(trial, result)) for trial, result in found if not isinstance(result, Result)
+    ]
+    return [result for _, result in found if isinstance(result, Result)], waiting
+
+
+def _machine(result: Result) -> str:
+    """A training's hardware in a line, for however little a result knows of it."""
+    known = result.hardware
+    named = [str(known[key]) for key in ("device", "name") if key in known]
+    counted = [_count_hardware(known[f"{name}s"], name) for name in ("core", "thread") if f"{name}s" in known]
+    exact = [str(known["precision"])] if "precision" in known else []
+    return ", ".join([*named, *counted, *exact]) or "not recorded"
+
+
+def _count_hardware(count: str | int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def _version_list(results: Sequence[Result]) -> dict[str, Counter[str]]:
+    names = dict.fromkeys(name for result in results for name in result.versions)
+    return {name: Counter(result.versions.get(name, "not recorded") for result in results) for name in names}
+
+
+def _dimensions(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
+    """The mean embeddings of the trials that kept them; the figure names trainings whose file is damaged or gone."""
+    trials = [result.trial for result in results]
+    found = [
+        means.select(pl.lit(trial).alias("trial"), pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean")
+        for trial, means in zip(trials, ledger.dimensions(trials), strict=True)
+        if isinstance(means, pl.DataFrame)
+    ]
+    return pl.concat(found) if found else pl.DataFrame()
 
 
 def document(title: str, content: Html, figures: Sequence[Figure], run_pages: RunPages | None = None) -> str:
@@ -51,3 +216,190 @@ def _facts(run_pages: RunPages | None) -> Mapping[str, Any]:
         "mlflow": None if run_pages is None else run_pages.address,
         "pages": {} if run_pages is None else dict(run_pages.pages),
     }
+
+
+_DATA_SETS = {
+    "mad": "MAD: MNIST digits with thickness, swelling, fracture, scale and colour drawn; captions name the digit and "
+    "some of these",
+}
+_TOLD = {
+    "data.dataset", "data.source", "model.preset", "model.embed_dim", "temperature.mode", "temperature.init",
+    "temperature.lr", "loss.kind", "train.batch_size", "train.lr", "evaluate.gallery", "evaluate.every",
+}  # fmt: skip
+
+
+def what_was_run(analysis: Analysis, record: RunRecord) -> Html:
+    """Facts, then commands as far as they are known."""
+    known = {**_trained(analysis, record), **_counted(analysis), **_treatments(record), **_recorded(analysis, record)}
+    return fill("record", facts=facts(known), again=_again(analysis, record))
+
+
+def _trained(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
+    """What one training is: data, model, recipe; what the sweep varies is marked as varied."""
+    if not record.settings:
+        return {}
+    told = {path: "varied" if path in analysis.factors else value for path, value in record.settings.items()}
+    data = _DATA_SETS.get(told["data.dataset"], told["data.dataset"])
+    rest = ", ".join(f"{path} {value}" for path, value in told.items() if path not in _TOLD)
+    return {
+        "data": f"{data}; source {told['data.source']}",
+        "model": f"preset {told['model.preset']}, embeddings {told['model.embed_dim']} wide",
+        "temperature and loss": (
+            f"{told['temperature.mode']}, from {told['temperature.init']}{_own_rate(told)}; {told['loss.kind']} loss"
+        ),
+        "training": f"batches of {told['train.batch_size']}, learning rate {told['train.lr']}",
+        "evaluation": f"{told['evaluate.gallery']} held-out pairs, every {told['evaluate.every']} samples",
+        "all other settings": rest,
+    }
+
+
+def _own_rate(told: Mapping[str, str]) -> str:
+    rate = told.get("temperature.lr", "None")
+    return "" if rate == "None" else f", at a learning rate of its own ({rate})"
+
+
+def _treatments(record: RunRecord) -> dict[str, str | Html]:
+    """What each level of a named treatment changes."""
+    return {
+        factor_words(name): "; ".join(f"{level} changes {changes}" for level, changes in levels.items())
+        for name, levels in record.treatments.items()
+    }
+
+
+def _counted(analysis: Analysis) -> dict[str, str | Html]:
+    trials = analysis.trials
+    seconds = float(trials.get_column("seconds").sum()) if "seconds" in trials.columns else 0.0
+    seeds = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
+    return {
+        "trainings": f"{len(trials)} done of {analysis.planned} planned",
+        "scale": analysis.scale or "none",
+        "seeds": str(seeds),
+        "varied": ", ".join(f"{factor_words(path)} ({path})" for path in analysis.factors),
+        "samples seen by each": _samples(analysis),
+        "time in training": f"{duration(seconds)} in all",
+        "alpha": f"{analysis.alpha:g}, Holm over {len(analysis.verdicts)} hypotheses",
+    }
+
+
+def _recorded(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
+    recipe = {} if record.recipe is None else {"recipe version": str(record.recipe)}
+    machines = {"hardware": "; ".join(_counts(record.machines))} if record.machines else {}
+    versions = {"versions": ", ".join(_versions(record.versions))} if record.versions else {}
+    data = {"fingerprint of the data": _hash(", ".join(record.data))} if record.data else {}
+    return {
+        **machines,
+        **versions,
+        **recipe,
+        **data,
+        "sweep file's sha256": _hash(analysis.spec_sha256),
+        "hypotheses' sha256": _hash(analysis.hypotheses_sha256),
+    }
+
+
+def _samples(analysis: Analysis) -> str:
+    if "samples_seen" not in analysis.trials.columns or analysis.trials.is_empty():
+        return "–"
+    seen = sorted(analysis.trials.get_column("samples_seen").drop_nulls().unique())
+    return " to ".join(f"{count:,}" for count in dict.fromkeys([seen[0], seen[-1]])) if seen else "–"
+
+
+def _counts(counted: Mapping[str, int]) -> list[str]:
+    """What all trainings share, as it is; otherwise each with how many trainings it is of."""
+    if len(counted) == 1:
+        return list(counted)
+    return [f"{what} ({count} trainings)" for what, count in counted.items()]
+
+
+def _versions(versions: Mapping[str, Mapping[str, int]]) -> list[str]:
+    return [f"{name} {' and '.join(_counts(found))}" for name, found in versions.items()]
+
+
+def _again(analysis: Analysis, record: RunRecord) -> Html:
+    commands, sweep = record.commands, "Train what is missing, and judge again"
+    if commands is None:
+        done = {sweep: default_sweep_command(analysis.sweep, analysis.scale)}
+    else:
+        done = {
+            sweep: commands.sweep,
+            "Judge again, train nothing": commands.analyze,
+            "Train one trial alone (put its id)": commands.train,
+            "Look at the runs in MLflow": commands.ui,
+        }
+    listed = joined(
+        element("div", joined([element("dt", what), element("dd", element("code", command))], ""))
+        for what, command in done.items()
+    )
+    return fill("again", commands=listed)
+
+
+def _hash(text: str) -> Html:
+    return element("span", text, class_="hash")
+
+
+_HARDWARE: Final = ("device", "name", "threads", "precision", "packed")
+
+
+class Fact(NamedTuple):
+    """A term and what is said of it; `code` where it is a command or a hash."""
+
+    term: str
+    said: str
+    code: bool = False
+
+
+def run_facts(judged: Judged, ledger: Ledger) -> list[Fact]:
+    """The facts of one sweep of a ledger."""
+    analysis, spec = judged.analysis, judged.plan.sweep.spec
+    done, planned = len(analysis.trials), len(judged.plan.trials)
+    command = commands_of(judged.plan, ledger).sweep
+    return [
+        Fact("trainings", f"{done} of {planned} done; {counted(spec.seeds, 'seed')}; {_varied(judged)}"),
+        *_missing(judged, command),
+        Fact("time", _time(analysis.trials)),
+        *_made(analysis.provenance),
+        Fact("sweep file's sha256", analysis.spec_sha256, code=True),
+        Fact("hypotheses' sha256", analysis.hypotheses_sha256, code=True),
+        Fact("run it again", command, code=True),
+    ]
+
+
+def _varied(judged: Judged) -> str:
+    vary = judged.plan.sweep.spec.vary
+    return "; ".join(f"{path}: {', '.join(map(str, levels))}" for path, levels in vary.items())
+
+
+def _missing(judged: Judged, command: str) -> list[Fact]:
+    if not judged.missing:
+        return []
+    which = arms_words(judged.missing, judged.plan.trials)
+    return [Fact("missing", f"{counted(len(judged.missing), 'training')}: {which}; `{command}` finishes them")]
+
+
+def _time(trials: pl.DataFrame) -> str:
+    seconds = float(trials["seconds"].sum())
+    each = f"{number(seconds / len(trials))} s each on average" if len(trials) else "none done"
+    return f"{duration(seconds)} of training in all, {each}"
+
+
+def _made(provenance: pl.DataFrame) -> list[Fact]:
+    data = [_values(provenance, name) for name in ("data_source", "data_fingerprint", "recipe_version")]
+    hardware = [f"{name} {_values(provenance, f'hardware.{name}')}" for name in _HARDWARE]
+    versions = [name.removeprefix("versions.") for name in provenance.columns if name.startswith("versions.")]
+    return [
+        Fact("data", f"{data[0]}, fingerprint {data[1]}, recipe version {data[2]}"),
+        Fact("hardware", "; ".join(hardware)),
+        Fact("versions", ", ".join(f"{name} {_values(provenance, f'versions.{name}')}" for name in versions)),
+    ]
+
+
+def _values(provenance: pl.DataFrame, name: str) -> str:
+    """A column's value, or each of them with how many trainings have it."""
+    if name not in provenance.columns:
+        return NOT_RECORDED
+    counts = provenance[name].value_counts(sort=True)
+    found = [(NOT_RECORDED if value is None else str(value), count) for value, count in counts.rows()]
+    return found[0][0] if len(found) == 1 else _count_fact(found)
+
+
+def _count_fact(found: Sequence[tuple[str, int]]) -> str:
+    return " and ".join(f"{value} ({count} trainings)" for value, count in sorted(found, key=lambda one: -one[1]))

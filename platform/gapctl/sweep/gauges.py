@@ -4,12 +4,15 @@
 """
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ray.util.metrics import Gauge
 
-from gapctl.plan.trials import Trial
+from gapctl.ledger import Lease, Result, TrialFolder
+from gapctl.plan.plan import Trial
+from gapctl.sweep.progress import Progress, Report
 
 TAGS: Final = ("gapctl_trial", "treatment")
 
@@ -40,3 +43,102 @@ class TrialGauges:
 
 def _tags(trial: Trial) -> dict[str, str]:
     return {"gapctl_trial": trial.id, "treatment": trial.label}
+
+
+SWEEP: Final = "gapctl_sweep"
+STATE: Final = "state"
+GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "gapctl_trials": ("Trials of the sweep by state: done, running, failed or waiting", (SWEEP, STATE)),
+    "gapctl_lost_processes": ("Processes of trials that vanished and were begun anew", (SWEEP,)),
+    "gapctl_nodes": ("Nodes: alive now, or lost since the sweep began", (SWEEP, STATE)),
+}
+"""Each metric's description and tags."""
+NODES_SECONDS: Final = 5.0
+
+
+class SweepGauges:
+    """A `Watcher`; its metrics begin with the first event, since Ray has to run by then."""
+
+    def __init__(self, sweep: str, trials: Sequence[Trial], done_before: int) -> None:
+        self._progress = Progress(trials, done_before)
+        self._sweep = sweep
+        self._gauges: dict[str, Gauge] = {}
+        self._lost_processes = 0
+        self._dead_before: frozenset[str] | None = None
+        self._looked_at = -math.inf
+
+    def started(self, trial: Trial) -> None:
+        """A trial got its process."""
+        self._progress.started(trial)
+        self._show()
+
+    def progressed(self, report: Report) -> None:
+        """A trial told how far it is."""
+        self._progress.progressed(report)
+        self._look_at_nodes()
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it: here it waits."""
+        self._progress.held(trial, lease)
+        self._show()
+
+    def finished(self, trial: Trial, result: Result) -> None:
+        """A trial's result is in the ledger."""
+        self._progress.finished(trial)
+        self._show()
+
+    def failed(self, trial: Trial, message: str) -> None:
+        """A trial went wrong."""
+        self._progress.fail(trial)
+        self._show()
+
+    def lost(self, trial: Trial) -> None:
+        """A trial's process vanished; Tune starts another."""
+        self._lost_processes += 1
+        self._show()
+
+    def _show(self) -> None:
+        now = self._progress
+        states = {"done": now.done, "running": len(now.running), "failed": now.failed, "waiting": now.waiting}
+        for state, count in states.items():
+            self._set("gapctl_trials", count, {STATE: state})
+        self._set("gapctl_lost_processes", self._lost_processes, {})
+        self._look_at_nodes()
+
+    def _look_at_nodes(self) -> None:
+        if time.monotonic() - self._looked_at < NODES_SECONDS:
+            return
+        import ray
+
+        self._looked_at = time.monotonic()
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        dead = frozenset(node["NodeID"] for node in nodes if not node["Alive"])
+        self._dead_before = dead if self._dead_before is None else self._dead_before
+        self._set("gapctl_nodes", len(nodes) - len(dead), {STATE: "alive"})
+        self._set("gapctl_nodes", len(dead - self._dead_before), {STATE: "lost"})
+
+    def _set(self, name: str, value: float, tags: Mapping[str, str]) -> None:
+        from ray.util.metrics import Gauge
+
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, *GAUGES[name])
+        self._gauges[name].set(value, {SWEEP: self._sweep, **tags})
+
+
+class MachineLog:
+    """Goes on with the rows that an earlier attempt left, as far as the training goes on from there."""
+
+    def __init__(self, folder: TrialFolder, samples_seen: int) -> None:
+        self._folder = folder
+        self._rows = [row for row in folder.machine_rows() if row["samples_seen"] <= samples_seen]
+        self._kept = len(self._rows)
+
+    def add(self, samples_seen: int, seconds: float, measures: Mapping[str, float]) -> None:
+        """Takes note of what was measured after `seconds` of work."""
+        self._rows.append({"samples_seen": samples_seen, "seconds": seconds, **measures})
+
+    def keep(self) -> None:
+        """Writes the rows, if there are new ones."""
+        if len(self._rows) > self._kept:
+            self._folder.save_machine(self._rows)
+            self._kept = len(self._rows)

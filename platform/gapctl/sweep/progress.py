@@ -1,14 +1,51 @@
-"""How far a sweep has come, from what its watchers hear: which trials run, how fast, and when the last one is done."""
+"""What a running sweep tells whoever watches: the live table, the log, the tracker, the gauges."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from gapctl.ledger import Lease, Result
-from gapctl.plan.trials import Trial
-from gapctl.sweep.events import Report
+from gapctl.ledger.search_record import Drawn, SearchRecord
+from gapctl.plan.plan import Plan, Trial
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far one trial has come; `rows` are the evaluations since its last report."""
+
+    trial: Trial
+    samples_seen: int
+    samples_total: int
+    samples_per_second: float
+    loss: float
+    rows: Sequence[Mapping[str, float]]
+
+
+class Watcher(Protocol):
+    """Hears of every trial in the driver process; must return quickly."""
+
+    def started(self, trial: Trial) -> None: ...
+
+    def progressed(self, report: Report) -> None: ...
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it, and is so far."""
+
+    def finished(self, trial: Trial, result: Result) -> None: ...
+
+    def failed(self, trial: Trial, message: str) -> None: ...
+
+    def lost(self, trial: Trial) -> None:
+        """Its process or machine vanished; it is tried again."""
+
 
 RMG: Final = "gap/rmg"
 STARTING: Final = "loading the data and starting Ray"
@@ -160,3 +197,267 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+RECENT: Final = 5
+"""Ended trials that stay in sight."""
+OTHER_LINES: Final = 4
+"""The table's head, the line on further trials, the summary, and the cursor's."""
+REFRESH_PER_SECOND: Final = 4
+WIDE: Final = 120
+NARROW_BAR: Final = 12
+WIDE_BAR: Final = 40
+
+
+class LiveTable:
+    """A `Watcher` that draws; use it as a context manager around the sweep."""
+
+    def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(trials, done_before)
+        self._ended: list[str] = []
+        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=REFRESH_PER_SECOND)
+
+    def __enter__(self) -> "LiveTable":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def started(self, trial: Trial) -> None:
+        """A trial got its process."""
+        self._progress.started(trial)
+
+    def progressed(self, report: Report) -> None:
+        """A trial told how far it is."""
+        self._progress.progressed(report)
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it."""
+        self._progress.held(trial, lease)
+
+    def finished(self, trial: Trial, result: Result) -> None:
+        """A trial's result is in the ledger."""
+        self._progress.finished(trial)
+        self._ended.append(f"{trial.label}: {outcome(result)}")
+
+    def failed(self, trial: Trial, message: str) -> None:
+        """A trial went wrong."""
+        self._progress.fail(trial)
+        self._ended.append(f"{trial.label}: failed: {reason(message)}")
+
+    def lost(self, trial: Trial) -> None:
+        """A trial's process vanished; Tune starts another."""
+        self._ended.append(f"{trial.label}: its process was lost; another goes on from its checkpoint")
+
+    def _draw(self) -> RenderableType:
+        recent = self._ended[-RECENT:]
+        lines = [Text(text, style="dim", no_wrap=True, overflow="ellipsis") for text in recent]
+        room = max(1, self._console.height - len(recent) - OTHER_LINES)
+        rows: list[RunningTrial | HeldTrial] = [*self._progress.running.values(), *self._progress.elsewhere.values()]
+        more = [Text(f"and {len(rows) - room} more in training")] if len(rows) > room else []
+        return Group(*lines, self._table(rows[:room]), *more, Text(self._progress.in_words()))
+
+    def _table(self, rows: Sequence[RunningTrial | HeldTrial]) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("trial", overflow="fold")
+        for name in ("", "", "samples/s", "loss", "RMG", "left"):
+            table.add_column(name, no_wrap=True, justify="right")
+        width = WIDE_BAR if self._console.width >= WIDE else NARROW_BAR
+        for row in rows:
+            bar = ProgressBar(total=1.0, completed=row.share, width=width)
+            if isinstance(row, HeldTrial):
+                table.add_row(Text(f"{row.trial.label} {row.words}", style="dim"), bar, f"{row.share:.0%}")
+            else:
+                table.add_row(Text(row.trial.label), bar, f"{row.share:.0%}", *_figures(row))
+        return table
+
+
+def _figures(row: RunningTrial) -> list[str]:
+    return [_number(row.rate, ",.0f"), _number(row.loss, ".3f"), _number(row.rmg, ".3f"), clock(row.seconds_left)]
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if value and math.isfinite(value) else "-"
+
+
+QUIET_SECONDS: Final = 30.0
+"""The longest silence while trials report."""
+
+
+class LogLines:
+    """A `Watcher` that prints lines with the time of day; use it as a context manager around the sweep."""
+
+    def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(trials, done_before)
+        self._said_at = time.monotonic()
+        self._holders: dict[str, str] = {}
+
+    def __enter__(self) -> "LogLines":
+        self._say(STARTING)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left open."""
+
+    def started(self, trial: Trial) -> None:
+        """A trial got its process."""
+        first = not self._progress.running
+        self._progress.started(trial)
+        if first:
+            self._say(f"in training: {trial.label}")
+
+    def progressed(self, report: Report) -> None:
+        """A trial told how far it is."""
+        self._progress.progressed(report)
+        if time.monotonic() - self._said_at >= QUIET_SECONDS:
+            running, rate = len(self._progress.running), self._progress.rate
+            self._say(f"{self._progress.in_words()}; {running} in training at {rate:,.0f} samples/s")
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it; said once of each holder."""
+        words = self._progress.held(trial, lease).words
+        if self._holders.get(trial.id) != lease.holder:
+            self._holders[trial.id] = lease.holder
+            self._say(f"{trial.label}: {words}")
+
+    def finished(self, trial: Trial, result: Result) -> None:
+        """A trial's result is in the ledger."""
+        self._progress.finished(trial)
+        self._end(trial, outcome(result))
+
+    def failed(self, trial: Trial, message: str) -> None:
+        """A trial went wrong."""
+        self._progress.fail(trial)
+        self._end(trial, f"failed: {reason(message)}")
+
+    def lost(self, trial: Trial) -> None:
+        """A trial's process vanished; Tune starts another."""
+        self._say(f"{trial.label}: its process was lost; another goes on from its checkpoint")
+
+    def _end(self, trial: Trial, text: str) -> None:
+        self._say(f"[{self._progress.done + self._progress.failed}/{self._progress.total}] {trial.label}: {text}")
+
+    def _say(self, text: str) -> None:
+        self._said_at = time.monotonic()
+        line = f"{time.strftime('%H:%M:%S')} {text}"
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+ENDED: Final = ("done", "stopped", "failed")
+
+
+class SearchLines:
+    """A `Watcher` that prints lines with the time of day; `changed` tells it how the search stands."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._labels: dict[str, str] = {}
+        self._ended: set[int] = set()
+        self._rates: dict[str, float] = {}
+        self._first = True
+        self._said_at = time.monotonic()
+
+    def changed(self, plan: Plan, record: SearchRecord) -> None:
+        """A point was drawn, or ended."""
+        self._labels = {trial.id: trial.label for trial in plan.trials}
+        ended = [drawn for drawn in record.drawn if drawn.state in ENDED]
+        if self._first:
+            self._first = False
+            self._ended = {drawn.number for drawn in ended}
+            self._say(STARTING)
+            return
+        for drawn in ended:
+            if drawn.number not in self._ended:
+                self._ended.add(drawn.number)
+                self._rates.pop(drawn.trial, None)
+                self._say(f"[{len(self._ended)}/{record.asked}] {self._labels[drawn.trial]}: {_outcome(drawn, record)}")
+
+    def started(self, trial: Trial) -> None:
+        """A trial got its process."""
+        self._rates[trial.id] = 0.0
+
+    def progressed(self, report: Report) -> None:
+        """A trial told how far it is."""
+        if report.trial.id in self._rates:
+            self._rates[report.trial.id] = report.samples_per_second
+        rate = sum(self._rates.values())
+        if rate and time.monotonic() - self._said_at >= QUIET_SECONDS:
+            self._say(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it, and is so far."""
+        self._rates.pop(trial.id, None)
+        self._say(f"{trial.label}: {lease.host} trains it for another sweep")
+
+    def finished(self, trial: Trial, result: Result) -> None:
+        """Told by `changed`."""
+
+    def failed(self, trial: Trial, message: str) -> None:
+        """A trial went wrong; `changed` tells that it ended."""
+        self._say(f"{trial.label}: {reason(message)}")
+
+    def lost(self, trial: Trial) -> None:
+        """A trial's process vanished; Tune starts another."""
+        self._say(f"{trial.label}: its process was lost; another goes on from its checkpoint")
+
+    def _say(self, text: str) -> None:
+        self._said_at = time.monotonic()
+        line = f"{time.strftime('%H:%M:%S')} {text}"
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _outcome(drawn: Drawn, record: SearchRecord) -> str:
+    if drawn.state == "failed":
+        return "failed"
+    if drawn.state == "stopped":
+        return f"stopped after {drawn.samples_seen:,} samples at {drawn.value:.4g}"
+    best = record.best
+    return f"{drawn.value:.4g}" + (", the best so far" if best is not None and best.number == drawn.number else "")
+
+
+class Marks(Protocol):
+    """A tracker: hears that a trial changed, and reads from the ledger what changed."""
+
+    def started(self, trial: Trial) -> None: ...
+
+    def progressed(self, trial: Trial) -> None: ...
+
+    def held(self, trial: Trial) -> None: ...
+
+    def finished(self, trial: Trial) -> None: ...
+
+    def failed(self, trial: Trial) -> None: ...
+
+
+class Tracked:
+    """A `Watcher` that marks trials for a tracker."""
+
+    def __init__(self, tracker: Marks) -> None:
+        self._tracker = tracker
+
+    def started(self, trial: Trial) -> None:
+        """A trial got its process."""
+        self._tracker.started(trial)
+
+    def progressed(self, report: Report) -> None:
+        """A trial was evaluated; reports without an evaluation bring nothing to show."""
+        if report.rows:
+            self._tracker.progressed(report.trial)
+
+    def held(self, trial: Trial, lease: Lease) -> None:
+        """Another sweep trains it."""
+        self._tracker.held(trial)
+
+    def finished(self, trial: Trial, result: Result) -> None:
+        """A trial's result is in the ledger."""
+        self._tracker.finished(trial)
+
+    def failed(self, trial: Trial, message: str) -> None:
+        """A trial went wrong."""
+        self._tracker.failed(trial)
+
+    def lost(self, trial: Trial) -> None:
+        """Nothing to show: the trial goes on as the same run."""

@@ -4,22 +4,158 @@ Ray Tune's own OptunaSearch names Optuna's trials by Tune's, and what it has in 
 after a kill it would leave these as running for ever and draw others. Here a point that is not told stays in hand.
 """
 
+import errno
+import fcntl
 import math
+import os
+import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Concatenate, Final, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, get_args
 
+from gapctl.config.hypotheses import Level
+from gapctl.config.sweep import Domain, Search
+from gapctl.errors import InputError, WorkError
+from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import Drawn, SearchRecord, State
-from gapctl.plan.search import Point, written
-from gapctl.spec.search import Domain, Search
-from gapctl.spec.sweep import Level
-from gapctl.sweep.study_file import in_study
-from gapctl.sweep.study_points import REPEATS, STANDINGS, Here
-from gapctl.tracking.uri import sqlite_address
+from gapctl.plan.plan import Point, written
+from gapctl.tracking.store import sqlite_address
 
 if TYPE_CHECKING:
     import optuna
+
+
+WITHOUT_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system answers that has no locks; there the lease in the ledger keeps others away alone."""
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+class HasFile(Protocol):
+    """What is kept in a study's file."""
+
+    @property
+    def file(self) -> Path: ...
+
+
+Keeper = TypeVar("Keeper", bound=HasFile)
+
+
+def study_file(ledger: Ledger, sweep: str, working_folder: Path) -> Path:
+    """Where a search's study lies: beside the ledger, or in the working folder where that is an object store."""
+    far = "://" in ledger.everywhere and not ledger.everywhere.startswith("file://")
+    folder = working_folder if far else Path(ledger.everywhere.removeprefix("file://"))
+    return folder / f"{sweep}.study.db"
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Keeps other processes of this machine from the study's file; ends with the process.
+
+    Raises InputError where another has it, and where no file can be written beside it.
+    """
+    lock = file.with_name(f".{file.name}.lock")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.open("w")
+    except OSError as error:
+        raise InputError(
+            f"{lock}: cannot be written: {error.strerror or error}; expected a folder for the study of the search: "
+            "that of --runs, or with an object store the one where gapctl is called. Check its rights and space, or "
+            "choose another"
+        ) from error
+    with held:
+        _lock(held.fileno(), file)
+        yield
+
+
+def _lock(descriptor: int, file: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except BlockingIOError as error:
+        raise InputError(
+            f"{file}: another gapctl runs a search of this study; expected one at a time, as each would draw "
+            "the other's points. Wait for it, or end it: the same command then goes on"
+        ) from error
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise InputError(
+                f"{file}: cannot be locked: {error.strerror or error}; expected a disk with locks and space for the "
+                "study of the search. Check the disk, or name another folder"
+            ) from error
+
+
+@contextmanager
+def study_errors(file: Path) -> Iterator[None]:
+    """Raises WorkError for what a database or a disk says that lets a study down."""
+    import optuna
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise WorkError(
+            f"{file}: the study of the search cannot be read or written: {_reason(error)}; expected Optuna's database "
+            "on a disk with space and rights. Where the disk is full, make room, and the same command goes on. Where "
+            "the file is damaged, move it away: it is filled again from the ledger"
+        ) from error
+
+
+def in_study(
+    method: Callable[Concatenate[Keeper, Arguments], Answer],
+) -> Callable[Concatenate[Keeper, Arguments], Answer]:
+    """A method whose errors of database and disk name the file."""
+
+    @wraps(method)
+    def named(self: Keeper, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        with study_errors(self.file):
+            return method(self, *args, **kwargs)
+
+    return named
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause's first line: Optuna and SQLAlchemy tell of theirs at length."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+REPEATS: Final = "gapctl.repeats"
+"""Which failed point another one is drawn for once more."""
+Standing = Literal["ended", "running", "waiting", "failed"]
+STANDINGS: Final[tuple[Standing, ...]] = get_args(Standing)
+
+
+class Here:
+    """The points of a study that a record may tell of, each to be matched once, as twins are points of their own."""
+
+    def __init__(
+        self, trials: "Sequence[optuna.trial.FrozenTrial]", key: "Callable[[optuna.trial.FrozenTrial], Point]"
+    ) -> None:
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+        self._left = [(_standing(trial), key(trial), trial) for trial in trials if trial.number not in repeated]
+
+    def take(self, point: Point, *standings: Standing) -> "optuna.trial.FrozenTrial | None":
+        """A point like this that was not taken before, of the first of these standings that has one."""
+        for wanted in standings:
+            for place, (standing, found, trial) in enumerate(self._left):
+                if standing == wanted and found == point:
+                    del self._left[place]
+                    return trial
+        return None
+
+
+def _standing(trial: "optuna.trial.FrozenTrial") -> Standing:
+    name = trial.state.name
+    if name == "FAIL":
+        return "failed"
+    return "ended" if trial.state.is_finished() else "running" if name == "RUNNING" else "waiting"
+
 
 STARTUP_POINTS: Final = 10
 """Points that are drawn at random before the sampler looks at what came of them, as Optuna has it."""

@@ -4,14 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from gapctl.config.base import without_password
 from gapctl.errors import WorkError
-from gapctl.spec.secrets import without_password
-from gapctl.tracking.experiment import experiment_named
-from gapctl.tracking.mirror import Mirror
-from gapctl.tracking.reasons import in_plain_words
-from gapctl.tracking.store import open_store
-from gapctl.tracking.story import Row
-from gapctl.tracking.uri import check_uri
+from gapctl.tracking.mlflow_sync import Mirror, experiment_named
+from gapctl.tracking.snapshot import Row
+from gapctl.tracking.store import check_uri, in_plain_words, open_store
 
 EXPERIMENT: Final = "measurements"
 NOTE: Final = "What `gapctl measure --log` measured: gap, bias, entropy and quality of models and of saved embeddings."

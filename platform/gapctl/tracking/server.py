@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from gapctl.errors import InputError, WorkError
 from gapctl.proxies import bypass_proxies
-from gapctl.tracking.uri import absolute, artifact_root
+from gapctl.tracking.store import absolute, artifact_root
 
 APPLICATION: Final = "mlflow.server.fastapi_app:app"
 SETTINGS: Final = {

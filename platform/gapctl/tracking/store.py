@@ -1,21 +1,367 @@
 """Opening MLflow's store, and making its database in one piece where there is none."""
 
+import logging
 import os
+import re
 import shutil
+import socket
 import sqlite3
+import ssl
 import uuid
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
 
+from gapctl.config.base import without_password, without_passwords
+from gapctl.errors import InputError
 from gapctl.proxies import bypass_proxies
-from gapctl.tracking.quiet import hush
-from gapctl.tracking.uri import absolute, artifact_root, database_file, is_server, sqlite_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+LONGEST = 400
+WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((socket.gaierror,), "no machine of that name is known"),
+    ((ConnectionRefusedError,), "nothing answers there (connection refused)"),
+    ((TimeoutError,), "it did not answer in time"),
+    ((ssl.SSLError,), "a secure connection could not be made; compare http and https"),
+    ((ConnectionError,), "the connection broke"),
+)
+"""The first kind that an error or one of its causes is decides what is said."""
+
+REFUSED = {"401", "403"}
+
+
+def in_plain_words(error: BaseException) -> str:
+    """One line without a class name or a password, found by following the error to its causes."""
+    causes = list(_causes(error))
+    for kinds, words in WORDS:
+        if any(isinstance(cause, kinds) for cause in causes):
+            return words
+    if any("timed out" in str(cause) for cause in causes):
+        return "it did not answer in time"
+    return _answered(str(error)) or _innermost(causes)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that it was made of: causes, wrapped errors, urllib3's reason, SQLAlchemy's original."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting:
+        found = waiting.pop(0)
+        if not isinstance(found, BaseException) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        waiting += [getattr(found, "orig", None), getattr(found, "reason", None), *found.args]
+        waiting += [found.__cause__, found.__context__]
+
+
+def _answered(text: str) -> str | None:
+    """What a server's answer means that MLflow could not use."""
+    code = re.search(r"(?:error code |too many )(\d{3})\b", text)
+    if code is None:
+        return "what answers there is not an MLflow server" if "valid JSON format" in text else None
+    if code[1] in REFUSED:
+        return (
+            f"it refuses us (HTTP {code[1]}); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN"
+        )
+    if code[1] == "404":
+        return "what answers there is not an MLflow server (HTTP 404)"
+    return f"it answers with errors (HTTP {code[1]})"
+
+
+def _innermost(causes: list[BaseException]) -> str:
+    """SQLite's own words where there are some, else the first line of what was said."""
+    original = [getattr(cause, "orig", None) for cause in causes]
+    said = next((str(cause) for cause in original if cause), "") or str(causes[0]) or type(causes[0]).__name__
+    line = without_passwords(said.strip().splitlines()[0])
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+LOUD = ("mlflow", "alembic", "sqlalchemy.engine", "sqlalchemy.pool", "urllib3.connectionpool")
+WARNERS = r"(mlflow|alembic|sqlalchemy|urllib3|requests)(\.|$)"
+
+
+def hush() -> None:
+    """To be called before MLflow is imported; what the environment says already stays."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=WARNERS)
+    for name in LOUD:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+ANSWER_SECONDS: Final = 2.0
+IN_USE: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+ANEW: Final = (
+    "move the file away and run `gapctl track sync FILE` for each sweep that it showed: all of their runs are in the "
+    "ledger"
+)
+
+
+class OtherDatabaseError(InputError):
+    """A database that MLflow will refuse: what was found, and what to do about it."""
+
+    def __init__(self, finding: str, fix: str) -> None:
+        super().__init__(f"{finding}. To go on, {fix}")
+        self.finding, self.fix = finding, fix
+
+
+class Revisions(NamedTuple):
+    """All revisions that the installed MLflow knows, and the one that it wants."""
+
+    known: frozenset[str]
+    heads: frozenset[str]
+
+
+def check_revision(file: Path, address: str) -> None:
+    """Raise OtherDatabaseError where the tables in an SQLite database are not those of the installed MLflow.
+
+    A database without tables of MLflow is right, as MLflow makes them, and so is one that is being written now. An
+    older one that lacks tables is brought up to date by MLflow when it opens it; one that lacks none, it refuses.
+    """
+    wanted = installed_revisions()
+    try:
+        found = _read_revisions(file)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) in IN_USE:
+            return
+        raise OtherDatabaseError(f"{file}: cannot be read as an SQLite database ({error})", ANEW) from error
+    if found is None or not wanted.heads or found == wanted.heads:
+        return
+    shown = ", ".join(sorted(found)) or "none"
+    ours = f"{_installed()} wants {', '.join(sorted(wanted.heads))}"
+    if not found:
+        raise OtherDatabaseError(f"{file}: MLflow's tables without their revision; {ours}", ANEW)
+    if found <= wanted.known:
+        if _lacks_tables(file):
+            return
+        raise OtherDatabaseError(
+            f"{file}: written by an older MLflow (revision {shown}; {ours})",
+            f"keep a copy and run `mlflow db upgrade {address}`, or {ANEW}",
+        )
+    raise OtherDatabaseError(
+        f"{file}: written by a newer MLflow (revision {shown}; {ours}), which `mlflow db upgrade` cannot take back",
+        f"install the MLflow that wrote it, or {ANEW}",
+    )
+
+
+def _read_revisions(file: Path) -> frozenset[str] | None:
+    """The revisions that a database notes, or None where MLflow has no tables there."""
+    with closing(open_to_read(file)) as store:
+        tables = _tables_of(store)
+        if "experiments" not in tables:
+            return None
+        if "alembic_version" not in tables:
+            return frozenset()
+        return frozenset(str(number) for (number,) in store.execute("SELECT version_num FROM alembic_version"))
+
+
+def open_to_read(file: Path) -> sqlite3.Connection:
+    """A connection that changes nothing; raises sqlite3.Error."""
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=ANSWER_SECONDS)
+
+
+def _tables_of(store: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _lacks_tables(file: Path) -> bool:
+    """Whether the installed MLflow has tables that the database has not."""
+    hush()
+    from mlflow.store.db.base_sql_model import Base
+
+    with closing(open_to_read(file)) as store:
+        return not _tables_of(store).issuperset(Base.metadata.tables)
+
+
+@cache
+def installed_revisions() -> Revisions:
+    """Read the revisions from MLflow's migration scripts, as importing MLflow takes seconds; none where none are there.
+
+    A revision that no other one follows is a head.
+    """
+    mlflow = find_spec("mlflow")
+    origin = mlflow.origin if mlflow is not None else None
+    if origin is None:
+        return Revisions(frozenset(), frozenset())
+    known: set[str] = set()
+    followed: set[str] = set()
+    for script in (Path(origin).parent / "store" / "db_migrations" / "versions").glob("*.py"):
+        for is_down, value in re.findall(r"^(down_)?revision\b[^=\n]*=(.*)$", script.read_text(encoding="utf-8"), re.M):
+            (followed if is_down else known).update(re.findall(r"[\"'](\w+)[\"']", value))
+    return Revisions(frozenset(known), frozenset(known - followed))
+
+
+def _installed() -> str:
+    try:
+        return f"MLflow {version('mlflow')}"
+    except PackageNotFoundError:
+        return "the installed MLflow"
+
+
+SERVERS = ("http", "https")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SQLITE_HEADER = b"SQLite format 3\0"
+ARTIFACTS = "mlartifacts"
+
+
+def check_uri(uri: str) -> None:
+    """Raises InputError where MLflow could never be written to: an unknown scheme, no such folder, no right to write,
+    a database of another MLflow.
+
+    A server is not asked anything: it may be away now and back before the sweep ends.
+    """
+    scheme = _scheme(uri)
+    if scheme not in (*SERVERS, *DATABASES):
+        raise _wrong(uri, "which is no kind of address that MLflow's runs can be kept at")
+    if scheme in SERVERS:
+        _check_server(uri)
+    elif scheme == "sqlite":
+        file = database_file(uri)
+        _check_database_file(uri, file)
+        if file is not None and file.exists():
+            check_revision(file, absolute(uri))
+    else:
+        _check_driver(uri)
+
+
+def is_server(uri: str) -> bool:
+    """Whether the address is that of a running MLflow server."""
+    return _scheme(uri) in SERVERS
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of an SQLite address, absolute (a relative one is below the current folder); None for other addresses.
+
+    Raises InputError where an SQLite address names no file.
+    """
+    if _scheme(uri) != "sqlite":
+        return None
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parts = make_url(uri)
+    except (ArgumentError, ValueError) as error:
+        raise _wrong(uri, "which cannot be read") from error
+    name = None if parts.host else parts.database
+    if not name or name == ":memory:":
+        raise _wrong(uri, "which names no file, so that its runs would be lost at the end")
+    options = uri.partition("?")[2]
+    if options and ("/" in options or "=" not in options):
+        raise _wrong(uri, "whose `?` begins options rather than a part of the name; write %3F for it, and %25 for a %")
+    return Path(name).absolute()
+
+
+def sqlite_address(file: Path) -> str:
+    """The address of an SQLite database, whatever characters its folder's name has.
+
+    With the driver's name, as MLflow takes what follows a plain `sqlite:///` for a path, escapes and all, and makes
+    its folders.
+    """
+    from sqlalchemy.engine import URL
+
+    plain = f"sqlite:///{file}"
+    address = URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+    return address if address == plain else address.replace("sqlite:", "sqlite+pysqlite:", 1)
+
+
+def absolute(uri: str) -> str:
+    """The same address, independent of the current folder."""
+    file = database_file(uri)
+    return uri if file is None else sqlite_address(file)
+
+
+def artifact_root(uri: str) -> str | None:
+    """Where new experiments keep their files: beside an SQLite database; None where a server decides."""
+    if is_server(uri):
+        return None
+    file = database_file(uri)
+    folder = Path.cwd() if file is None else file.parent
+    return (folder / ARTIFACTS).as_uri()
+
+
+def _scheme(uri: str) -> str:
+    return uri.partition(":")[0].partition("+")[0] if ":" in uri else ""
+
+
+def _check_server(uri: str) -> None:
+    try:
+        named = bool(urlsplit(uri).hostname) and urlsplit(uri).port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise _wrong(uri, "which names no host and port")
+
+
+def _check_database_file(uri: str, file: Path | None) -> None:
+    assert file is not None
+    try:
+        _require_database(uri, file)
+    except OSError as error:
+        raise _wrong(uri, f"but that file cannot be looked at: {error.strerror}") from error
+
+
+def _require_database(uri: str, file: Path) -> None:
+    if not file.parent.is_dir():
+        raise _wrong(uri, f"but there is no folder {file.parent}; make it")
+    if file.is_dir():
+        raise _wrong(uri, f"but {file} is a folder")
+    if file.exists() and not os.access(file, os.W_OK):
+        raise _wrong(uri, f"but {file} cannot be written; change its rights")
+    if not os.access(file.parent, os.W_OK):
+        raise _wrong(
+            uri, f"but {file.parent}, where SQLite keeps a journal beside it, cannot be written; change its rights"
+        )
+    if file.exists() and not _is_sqlite(file):
+        raise _wrong(uri, f"but {file} is not an SQLite database; move it away")
+
+
+def _is_sqlite(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(SQLITE_HEADER)) in (SQLITE_HEADER, b"")
+
+
+def _check_driver(uri: str) -> None:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise _wrong(uri, f"which cannot be read: {without_passwords(str(error))}") from error
+    except ValueError as error:  # its words may repeat a part of the password
+        finding = "whose host and port cannot be read; write a : / or @ of a password as %3A, %2F or %40"
+        raise _wrong(uri, finding) from error
+    except ImportError as error:
+        raise _wrong(uri, f"whose driver {error.name} is not installed; install it") from error
+
+
+def _wrong(uri: str, finding: str) -> InputError:
+    return InputError(
+        f"tracking.uri: found {without_password(uri)!r}, {finding}; expected sqlite:///FILE, http(s)://HOST:PORT of "
+        "an MLflow server, or the address of a PostgreSQL, MySQL or SQL Server database. Change it in the sweep file "
+        "or with --set tracking.uri=..."
+    )
 
 
 def open_store(uri: str) -> "MlflowClient":

@@ -4,19 +4,29 @@ The spool for times when a server is away is the ledger itself: what could not b
 while the sweep goes on and by `gapctl track sync` after it.
 """
 
+import shlex
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+from gapctl.config.base import without_password
 from gapctl.ledger import Ledger
-from gapctl.plan.trials import Plan, Trial
-from gapctl.spec.secrets import without_password
-from gapctl.tracking.findings import Findings
-from gapctl.tracking.projection import Projection
-from gapctl.tracking.reasons import in_plain_words
-from gapctl.tracking.remedy import sync_command
+from gapctl.plan.plan import Plan, Trial
+from gapctl.tracking.mlflow_sync import Projection
+from gapctl.tracking.store import in_plain_words
+from gapctl.tracking.views import Findings
+
+
+def sync_command(plan: Plan, ledger: Ledger) -> str:
+    """`gapctl track sync` for this sweep, as it is to be typed, less its `--set` options: those are only mentioned."""
+    sweep = plan.sweep
+    scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
+    command = shlex.join(["gapctl", "track", "sync", str(sweep.path), *scale, "--runs", ledger.root])
+    overridden = any(isinstance(setting.source, str) for setting in sweep.settings)
+    return f"`{command}`" + (" with the same --set" if overridden else "")
+
 
 BATCH_SECONDS = 2.0
 RETRY_SECONDS = 5.0

@@ -5,12 +5,62 @@ state leaves out keep their defaults. A page that does not understand a view say
 """
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gapctl.plan.trials import Plan
-from gapctl.tracking.findings import VERDICTS
-from gapctl.tracking.treatments import Treatments
+from gapctl.config.base import without_password
+from gapctl.config.load import Sweep
+from gapctl.errors import WorkError
+from gapctl.plan.command_line import sweep_as_typed
+from gapctl.plan.plan import Plan
+from gapctl.tracking.snapshot import Treatments
+from gapctl.tracking.store import in_plain_words, open_store
+
+REPORT: Final = "report.html"
+NOTE: Final = "mlflow.note.content"
+VERDICTS: Final = "gapctl.verdicts"
+MARKS: Final = "gapctl.marks"
+LONGEST_NOTE: Final = 7_900
+"""MLflow cuts a tag's text after 8,000 characters, whatever it cuts through."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`verdicts` in a few words, `table` of them in Markdown, and files by name, the report among them.
+
+    `marks` name the verdicts that carry any: `slope: not learned; difference: exploratory, not learned`.
+    """
+
+    verdicts: str
+    table: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    marks: str = ""
+
+
+def sweep_note(sweep: Sweep, findings: Findings | None, report: str, curves: str) -> str:
+    """The run's description: the question, then the verdicts and the ways to `report` and `curves`, or the hypotheses.
+
+    MLflow's page shows its first lines and unfolds the rest, so the answer and the way to the report come first.
+    """
+    if findings is None:
+        claims = [f"* **{item.id}**: {item.claim}" for item in sweep.spec.hypotheses]
+        parts = ["Hypotheses, to be judged when trials are done:", "\n".join(claims)] if claims else []
+    else:
+        parts = [f"**{findings.verdicts}** · [open the report]({report}) · [see the curves]({curves})", findings.table]
+    return _fitting([sweep.spec.question, *parts, f"Run it again: `{rerun_command(sweep)}`"])
+
+
+def rerun_command(sweep: Sweep) -> str:
+    """`gapctl sweep` with the scale and the overrides that the sweep had."""
+    return shlex.join(["gapctl", "sweep", *sweep_as_typed(sweep)])
+
+
+def _fitting(parts: list[str]) -> str:
+    text = "\n\n".join(part for part in parts if part)
+    return text if len(text) <= LONGEST_NOTE else f"{text[:LONGEST_NOTE]}\n\n(cut; the report has it all)"
+
 
 PREFIX: Final = "mlflow.sharedViewState."
 TABLE: Final = "gapctl-table"
@@ -148,3 +198,63 @@ def _line(section: str, metric: str) -> dict[str, Any]:
         "useGlobalXaxisKey": True,
         "useGlobalLineSmoothing": True,
     }
+
+
+TRAININGS = "workflowType=machine_learning"
+"""Without it MLflow's pages open on what they have for language models."""
+
+SHARE_KEY = "viewStateShareKey"
+CHARTS = "compareRunsMode=CHART"
+
+
+def page_address(address: str, uri: str, sweep_name: str | None) -> str:
+    """The page of the sweep's experiment on a server at `address`; of all experiments where it has none yet.
+
+    Raises WorkError where the store cannot be asked.
+    """
+    if sweep_name is None:
+        return every_page(address)
+    try:
+        experiment = open_store(uri).get_experiment_by_name(sweep_name)
+    except Exception as error:
+        raise WorkError(f"MLflow at {without_password(uri)} cannot be read: {in_plain_words(error)}") from error
+    return every_page(address) if experiment is None else sweep_page(address, experiment.experiment_id, experiment.tags)
+
+
+def every_page(address: str) -> str:
+    """The page of all experiments."""
+    return f"{address}/#/experiments?{TRAININGS}"
+
+
+def sweep_page(address: str, experiment_id: str, tags: Mapping[str, str]) -> str:
+    """The page of an experiment, as the sweep's own table shows it where there is one."""
+    return f"{address}/{_experiment(experiment_id)}{_view(tags, TABLE)}"
+
+
+def curves_page(address: str, experiment_id: str, tags: Mapping[str, str]) -> str | None:
+    """The page of an experiment's curves, or None where nobody saved that view."""
+    view = _view(tags, CURVES)
+    return f"{address}/{curves_address(experiment_id)}" if view else None
+
+
+def curves_address(experiment_id: str) -> str:
+    """An experiment's curves, below MLflow's address; "Views" alone shows their runs as a table at first."""
+    return f"{_experiment(experiment_id)}&{SHARE_KEY}={CURVES}&{CHARTS}"
+
+
+def run_address(experiment_id: str, run_id: str) -> str:
+    """A run's page, below MLflow's address."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{TRAININGS}"
+
+
+def file_address(experiment_id: str, run_id: str, name: str) -> str:
+    """A file of a run, below MLflow's address."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{name}?{TRAININGS}"
+
+
+def _experiment(experiment_id: str) -> str:
+    return f"#/experiments/{experiment_id}/runs?{TRAININGS}"
+
+
+def _view(tags: Mapping[str, str], view: str) -> str:
+    return f"&{SHARE_KEY}={view}" if f"{PREFIX}{view}" in tags else ""

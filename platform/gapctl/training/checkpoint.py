@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from gapctl.training.optimizer import OptimizerState
+from gapctl.training.fused_step import OptimizerState
 
 DIGEST_BYTES = 32
 UNREADABLE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)

@@ -1,15 +1,118 @@
 """What a result was computed on and with; kept beside every result."""
 
+import ctypes
 import os
 import platform
+import re
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from gapctl.errors import InputError
-from gapctl.training.gpu_load import nvidia_driver
-from gapctl.training.machine import held_kilobytes
-from gapctl.training.precision import Resolved
+from gapctl.training.step_options import Resolved
+
+LIBRARY: Final = "libnvidia-ml.so.1"
+DONE: Final = 0
+
+
+def nvidia_driver() -> str | None:
+    """Return the version of NVIDIA's driver that the system has loaded, or None."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
+    return found[0] if found else "of unknown version"
+
+
+class _Utilization(ctypes.Structure):
+    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
+
+
+class GpuLoad:
+    """One GPU by its UUID, as CUDA numbers only those that a process may see."""
+
+    def __init__(self, uuid: str) -> None:
+        self._handle = ctypes.c_void_p()
+        self._library = _library()
+        if self._library is not None:
+            name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+            found = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle))
+            self._library = self._library if found == DONE else None
+
+    def percent(self) -> float | None:
+        """The share of the last fraction of a second in which a kernel ran; None where the driver does not say."""
+        if self._library is None:
+            return None
+        found = _Utilization()
+        answer = self._library.nvmlDeviceGetUtilizationRates(self._handle, ctypes.byref(found))
+        return float(found.gpu) if answer == DONE else None
+
+
+def _library() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(LIBRARY)
+        return library if library.nvmlInit_v2() == DONE else None
+    except (OSError, AttributeError):
+        return None
+
+
+SAMPLE_SECONDS: Final = 5.0
+CPU: Final = "cpu_utilization_percentage"
+MEMORY: Final = "system_memory_usage_megabytes"
+GPU: Final = "gpu_0_utilization_percentage"
+GPU_MEMORY: Final = "gpu_0_memory_usage_megabytes"
+GPU_MEMORY_SHARE: Final = "gpu_0_memory_usage_percentage"
+
+
+class Machine:
+    """Looks at this process and its GPU, at most once in `SAMPLE_SECONDS`.
+
+    A processor's share is of the process's `threads`: 100 when all of them worked all of the time, and less where the
+    machine had more to do than it has cores. Memory is what the process holds for itself, or all that is taken of the
+    GPU.
+    """
+
+    def __init__(self, device: torch.device, threads: int) -> None:
+        self._device, self._threads = device, threads
+        self._load = GpuLoad(str(torch.cuda.get_device_properties(device).uuid)) if device.type == "cuda" else None
+        self._looked_at, self._worked = time.monotonic(), time.process_time()
+
+    def look(self, *, at_once: bool = False) -> Mapping[str, float] | None:
+        """The measures by name, or None where the last are recent; `at_once` takes them all the same."""
+        now, worked = time.monotonic(), time.process_time()
+        elapsed = now - self._looked_at
+        if elapsed <= 0 or (elapsed < SAMPLE_SECONDS and not at_once):
+            return None
+        share = 100.0 * (worked - self._worked) / (elapsed * self._threads)
+        self._looked_at, self._worked = now, worked
+        return {CPU: share, **_memory(), **self._gpu()}
+
+    def _gpu(self) -> dict[str, float]:
+        if self._load is None:
+            return {}
+        free, total = torch.cuda.mem_get_info(self._device)
+        busy = self._load.percent()
+        found = {GPU_MEMORY: (total - free) / 1e6, GPU_MEMORY_SHARE: 100.0 * (total - free) / total}
+        return found if busy is None else {GPU: busy, **found}
+
+
+def _memory() -> dict[str, float]:
+    held = held_kilobytes()
+    return {} if held is None else {MEMORY: held * 1024 / 1e6}
+
+
+def held_kilobytes() -> int | None:
+    """What the process holds for itself, shared pages of images aside; None where the system is not Linux."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return next(int(line.split()[1]) for line in status.splitlines() if "RssAnon" in line)
+    except (OSError, StopIteration):
+        return None
+
 
 PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
 

@@ -5,7 +5,7 @@ Warm-up is a share of all steps: the 10,000 of 316,000 in arXiv 2404.07983's CC1
 
 import math
 
-from gapctl.spec.trial import Temperature, Train
+from gapctl.config.trial import Temperature, Train
 
 
 def mismatched_steps(train: Train) -> int:

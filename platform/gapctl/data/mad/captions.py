@@ -6,13 +6,16 @@ Index letters: B samples, 6 factors in the order of `FACTORS`, 5 the factors bes
 order, L the tokens of a caption.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from itertools import combinations
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.factors import FACTOR_NAMES, VALUES, factor_index, first_value
+from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, VALUES, factor_index, first_value
+from gapctl.data.rng import Purpose, generator
 
 Order = Literal["shuffled", "canonical"]
 
@@ -82,3 +85,76 @@ def caption_text(tokens_BL: NDArray[np.int64]) -> list[str]:
 
 def _is_value(token: np.int64) -> bool:
     return bool(FIRST_VALUE_TOKEN <= token < END_TOKEN)
+
+
+def prompts(
+    factor: str, main_factor: str, attributes: int, order: Order, n_templates: int, seed: int = 0
+) -> NDArray[np.int64]:
+    """Return tokens int64 (K, T, 8): per value of `factor`, an ensemble of captions that name it.
+
+    For the main factor: its value and `attributes` others at random. For another factor: a random main value,
+    the factor's value, and further random ones up to `attributes` (at least the factor itself). The templates
+    are the same for each value but for the value. Raises ValueError for an unknown factor.
+    """
+    asked = factor_index(factor)
+    rule = CaptionRule(main_factor, attributes if factor == main_factor else max(attributes, 1), order)
+    draws = generator(Purpose.PROMPTS, seed)
+    sizes = np.array([len(each.values) for each in FACTORS])
+    labels_T6 = (draws.random((n_templates, 6)) * sizes).astype(np.int64)
+    priority_T6, place_T6 = draws.random((n_templates, 6)), draws.random((n_templates, 6))
+    priority_T6[:, asked] = -1.0
+    return np.stack([_naming(rule, labels_T6, asked, k, priority_T6, place_T6) for k in range(sizes[asked])])
+
+
+def _naming(
+    rule: CaptionRule,
+    labels_T6: NDArray[np.int64],
+    asked: int,
+    value: int,
+    priority_T6: NDArray[np.float64],
+    place_T6: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    labels = labels_T6.copy()
+    labels[:, asked] = value
+    return write_captions(rule, labels, priority_T6, place_T6)
+
+
+class Information(NamedTuple):
+    """Bits that image and caption share and do not share, and how many captions there are.
+
+    `shared` is I(image; caption), `imbalance` is H(image's factors given the caption); `subset` and `order`
+    are what only the caption has: which factors it says, and in which order it says them.
+    """
+
+    attributes: int
+    shared: float
+    imbalance: float
+    captions: int
+    subset: float
+    order: float
+
+
+def information(attributes: int, main_factor: str = "digit", order: Order = "shuffled") -> Information:
+    """Return what captions with this many attributes tell; `captions` counts them without regard to order.
+
+    Raises ValueError as `CaptionRule` does.
+    """
+    rule = CaptionRule(main_factor, attributes, order)
+    main = factor_index(rule.main_factor)
+    sizes = [len(factor.values) for index, factor in enumerate(FACTORS) if index != main]
+    main_size = len(FACTORS[main].values)
+    subsets = [math.prod(chosen) for chosen in combinations(sizes, attributes)]
+    shared = math.log2(main_size) + sum(map(math.log2, subsets)) / len(subsets)
+    return Information(
+        attributes=attributes,
+        shared=shared,
+        imbalance=math.log2(main_size * math.prod(sizes)) - shared,
+        captions=main_size * sum(subsets),
+        subset=math.log2(len(subsets)),
+        order=math.log2(math.factorial(attributes + 1)) if order == "shuffled" else 0.0,
+    )
+
+
+def information_table(main_factor: str = "digit", order: Order = "shuffled") -> tuple[Information, ...]:
+    """Return `information` for 0 to 5 attributes; raises ValueError for an unknown factor."""
+    return tuple(information(attributes, main_factor, order) for attributes in range(len(FACTORS)))

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from gapctl.data.mad.captions import Order, caption_text
 from gapctl.data.mad.digits import Digits, load_digits
-from gapctl.data.mad.render import render
-from gapctl.data.mad.sampling import MadSampler, Samples
-from gapctl.data.mad.shards.description import shards_source
-from gapctl.data.mad.store import GENERATION_SEEDS, MadSplit, load_variants
+from gapctl.data.mad.images import GENERATION_SEEDS, MadSplit, load_variants, render
+from gapctl.data.mad.sampler import MadSampler, Samples
+from gapctl.data.mad.shards import shards_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,7 +67,7 @@ def _first_samples(
 
 
 def _drawn(digits: Digits, samples: Samples) -> NDArray[np.uint8]:
-    from gapctl.data.mad.shapes import draw_shapes
+    from gapctl.data.mad.morphology import draw_shapes
 
     shown, where = np.unique(samples.digit_B, return_inverse=True)
     key = GENERATION_SEEDS["train"]

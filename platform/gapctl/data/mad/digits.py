@@ -3,19 +3,72 @@
 Index letters: N digits, H and W the 28 rows and columns.
 """
 
+import gzip
+import hashlib
 import zipfile
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.fingerprint import source_fingerprint
-from gapctl.data.mad.idx import read_idx
-from gapctl.data.mad.shards.description import shards_source
-from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, IdxFiles, Split, find_files, source_folder
+from gapctl.data.mad.shards import open_images, shards_source
+from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, SPLITS, IdxFiles, Split, find_files, read_idx, source_folder
 from gapctl.errors import InputError, WorkError
+
+# Raise this whenever the same digits would give other images than before: caches and trial ids follow it.
+GENERATOR_VERSION: Final = 1
+
+
+def dataset_fingerprint(source: str) -> str:
+    """Return the name of a source's images, such as `06012fb109735539-v1`: its bytes, the generator's
+    version.
+
+    A folder of shards has the name of what it was made from, and so the same one if its images are the same.
+    Raises InputError as `source_fingerprint` does.
+    """
+    if (shards := shards_source(source)) is not None:
+        return shards.request.fingerprint
+    return f"{source_fingerprint(source)}-v{GENERATOR_VERSION}"
+
+
+def source_fingerprint(source: str) -> str:
+    """Return 16 hex digits that change when any byte of the source's files does, gzipped or not.
+
+    Raises InputError if the folder or one of its files is missing.
+    """
+    paths = [BUNDLED_FILE] if source == BUNDLED else _source_files(source_folder(source))
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            digest.update(_content_digest(path))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    return digest.hexdigest()[:16]
+
+
+def _content_digest(path: Path) -> bytes:
+    if path.suffix == ".gz":
+        try:
+            with gzip.open(path) as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except (gzip.BadGzipFile, zlib.error, EOFError):
+            pass  # damaged, or not gzipped at all: reading the digits tells
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _source_files(folder: Path) -> list[Path]:
+    return [path for split in SPLITS for path in find_files(folder, split)]
+
+
+def _unreadable(path: Path, error: OSError) -> InputError | WorkError:
+    if path == BUNDLED_FILE:
+        return WorkError(f"{path}: the bundled digits cannot be read ({error.strerror}). Install gapctl again.")
+    return InputError(f"{path}: cannot be read ({error.strerror}). Check its permissions.")
+
 
 _SIDE: Final = 28
 _CLASSES: Final = 10
@@ -81,3 +134,10 @@ def _check(files: IdxFiles, images: NDArray[np.uint8], labels: NDArray[np.uint8]
             f"{files.labels}: label {labels[wrong[0]]} at position {wrong[0]}, expected 0 to {_CLASSES - 1}. "
             "Use the labels of digits."
         )
+
+
+def count_digits(source: str) -> dict[Split, int]:
+    """Return the digits per split; raises InputError for a source that a trial cannot be trained on."""
+    if shards_source(source) is None:
+        return {split: len(load_digits(source, split)) for split in SPLITS}
+    return {split: len(open_images(source_folder(source), split)[0]) for split in SPLITS}

@@ -1,9 +1,120 @@
-"""What training asks of a split's images: a shape, and the images of given digits in given variants."""
+"""The variants of a source's digits, made once and kept on disk under the fingerprint of what made them.
 
-from typing import Any, Protocol
+Index letters: N digits, V the 24 variants, H and W 28 rows and columns.
+"""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
+import torch
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from torch import Tensor
+
+from gapctl.data.mad.digits import Digits, dataset_fingerprint, load_digits
+from gapctl.data.mad.factors import COLOURS, VARIANTS
+from gapctl.data.mad.shards import open_images, shards_source
+from gapctl.data.mad.source import Split, source_folder
+from gapctl.errors import InputError, WorkError
+from gapctl.folders import cache_root
+
+_CHUNK: Final = 64
+_THREAD_COUNTS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Progress = Callable[[int, int], None]
+
+
+class _Chunk(NamedTuple):
+    first: int
+    images_NVHW: NDArray[np.uint8]
+
+
+def generate_variants(
+    digits_NHW: NDArray[np.uint8],
+    seed: int,
+    workers: int = 1,
+    on_progress: Progress | None = None,
+    out_NVHW: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Return uint8 (N, 24, 28, 28): every variant of every digit, in the order of `factors.VARIANTS`.
+
+    The random choices of a variant depend on `seed` and the digit's position alone. `on_progress` is told how
+    many digits are done, and of how many. The result is written to `out_NVHW` if given. Raises WorkError if a
+    worker process dies.
+    """
+    total = len(digits_NHW)
+    images = np.empty((total, len(VARIANTS), 28, 28), np.uint8) if out_NVHW is None else out_NVHW
+    done = 0
+    for chunk in _in_process(digits_NHW, seed) if workers <= 1 else _in_pool(digits_NHW, seed, workers):
+        images[chunk.first : chunk.first + len(chunk.images_NVHW)] = chunk.images_NVHW
+        done += len(chunk.images_NVHW)
+        if on_progress is not None:
+            on_progress(done, total)
+    return images
+
+
+def _make_chunk(digits_NHW: NDArray[np.uint8], first: int, seed: int) -> _Chunk:
+    from gapctl.data.mad.morphology import draw_shapes
+
+    return _Chunk(first, draw_shapes(digits_NHW, first, seed))
+
+
+def _in_process(digits_NHW: NDArray[np.uint8], seed: int) -> Iterator[_Chunk]:
+    for first in range(0, len(digits_NHW), _CHUNK):
+        yield _make_chunk(digits_NHW[first : first + _CHUNK], first, seed)
+
+
+def _in_pool(digits_NHW: NDArray[np.uint8], seed: int, workers: int) -> Iterator[_Chunk]:
+    # Not fork: the caller may hold threads (torch, Ray) that a forked child would find frozen.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        with _one_thread_per_child():
+            yield from _as_they_finish(pool, digits_NHW, seed, 3 * workers)
+    except BrokenProcessPool as error:
+        raise WorkError(
+            f"one of {workers} processes that make MAD's images died, perhaps for lack of memory. Nothing "
+            "was kept of them; run again, with fewer workers if it happens again."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_per_child() -> Iterator[None]:
+    # With one process per core already, threaded matrix products cost a third of the speed; a child reads
+    # these only when it starts.
+    before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
+    os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _as_they_finish(
+    pool: ProcessPoolExecutor, digits_NHW: NDArray[np.uint8], seed: int, at_once: int
+) -> Iterator[_Chunk]:
+    running: set[Future[_Chunk]] = set()
+    for first in range(0, len(digits_NHW), _CHUNK):
+        running.add(pool.submit(_make_chunk, digits_NHW[first : first + _CHUNK], first, seed))
+        if len(running) >= at_once:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)
+    for future in running:
+        yield future.result()
 
 
 class Images(Protocol):
@@ -18,3 +129,181 @@ class Images(Protocol):
 
     def __len__(self) -> int:
         """How many digits there are."""
+
+
+GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class MadSplit:
+    """Every variant of a split's digits (read-only memory maps), and the digits' labels; equal to itself alone."""
+
+    images_NVHW: Images
+    digit_labels_N: NDArray[np.int64]
+    fingerprint: str
+
+
+def generation_key(split: Split, seed: int) -> int:
+    """Return the key of a split's random choices, another for each split and seed; the cache's seed is 0."""
+    return GENERATION_SEEDS[split] + len(GENERATION_SEEDS) * seed
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    available = getattr(os, "sched_getaffinity", None)
+    return len(available(0)) if available else os.cpu_count() or 1
+
+
+def cache_folder(cache: Path | None = None) -> Path:
+    """Return where images are kept: `cache`, or `$GAPCTL_CACHE`, or `~/.cache/gapctl`; below it, `mad`."""
+    return cache_root(cache) / "mad"
+
+
+def variants_file(source: str, split: Split, cache: Path | None = None) -> Path:
+    """Return where a split's images are or will be; raises InputError for a wrong source."""
+    return cache_folder(cache) / dataset_fingerprint(source) / f"{split}.npy"
+
+
+def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSplit | None:
+    """Return a split's images from a folder of shards or a cache that holds them whole, else None.
+
+    Raises InputError for a wrong source.
+    """
+    if (shards := _from_shards(source, split)) is not None:
+        return shards
+    return _find(load_digits(source, split), variants_file(source, split, cache))
+
+
+def load_variants(
+    source: str,
+    split: Split,
+    on_progress: Progress | None = None,
+    cache: Path | None = None,
+    workers: int | None = None,
+) -> MadSplit:
+    """Return a split's images: those of a folder of shards, or the cache's, made now if it does not hold them whole.
+
+    `on_progress` is called only while images are made; `workers` is by default one process per available
+    core. Raises InputError for a wrong source or a cache that cannot be written, WorkError if making them
+    fails.
+    """
+    if (shards := _from_shards(source, split)) is not None:
+        return shards
+    digits, path = load_digits(source, split), variants_file(source, split, cache)
+    found = _find(digits, path)
+    if found is None:
+        _make(path, digits, split, on_progress, workers or available_cores())
+        found = _find(digits, path)
+    if found is None:
+        raise WorkError(f"{path}: the images just written cannot be read back. Check the disk, then run again.")
+    return found
+
+
+def _from_shards(source: str, split: Split) -> MadSplit | None:
+    description = shards_source(source)
+    if description is None:
+        return None
+    return MadSplit(*open_images(source_folder(source), split), description.request.fingerprint)
+
+
+def _find(digits: Digits, path: Path) -> MadSplit | None:
+    images = _read(path, len(digits))
+    return None if images is None else MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
+
+
+def _read(path: Path, count: int) -> NDArray[np.uint8] | None:
+    """Map the file; None if it is missing, truncated or not what is expected of it."""
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    expected = (count, len(VARIANTS), 28, 28)
+    return images if images.dtype == np.uint8 and images.shape == expected else None
+
+
+def _make(path: Path, digits: Digits, split: Split, on_progress: Progress | None, workers: int) -> None:
+    temporary = _temporary_beside(path)
+    try:
+        shape = (len(digits), len(VARIANTS), 28, 28)
+        images = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        generate_variants(digits.images_NHW, GENERATION_SEEDS[split], workers, on_progress, images)
+        images.flush()
+        temporary.chmod(0o644)
+        # Whoever else made the same images meanwhile made the same bytes: the last one to rename wins.
+        temporary.replace(path)
+    except OSError as error:
+        raise WorkError(
+            f"{path}: cannot be written ({error.strerror}). Free some space "
+            f"({len(digits) * 18816 / 1e6:.0f} MB are needed) or set GAPCTL_CACHE to another folder."
+        ) from error
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _temporary_beside(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npy", dir=path.parent)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: the cache of MAD images cannot be written ({error.strerror}). "
+            "Set GAPCTL_CACHE to a folder that can."
+        ) from error
+    os.close(handle)
+    return Path(name)
+
+
+# Per channel: what stays of the stroke's grey level, and what every stroke pixel is filled with.
+_KEEP: Final = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+_FILL: Final = {"cyan": (0, 255, 255), "magenta": (255, 0, 255), "yellow": (255, 255, 0)}
+
+
+def _masks(table: dict[str, tuple[int, int, int]], default: int) -> NDArray[np.uint8]:
+    return np.array([table.get(colour, (default,) * 3) for colour in COLOURS], dtype=np.uint8)
+
+
+KEEP_7C: Final = _masks(_KEEP, default=255)
+FILL_7C: Final = _masks(_FILL, default=0)
+
+
+def render(
+    images_NVHW: Images,
+    digit_B: NDArray[np.int64],
+    variant_B: NDArray[np.int64],
+    colour_B: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """Return uint8 (B, 3, 28, 28): the chosen variants in the chosen colours, on black.
+
+    On pixels above 0, red, green and blue keep one channel of the grey level; cyan, magenta and yellow set
+    two channels to 255 and keep the third.
+    """
+    grey: NDArray[np.uint8] = images_NVHW[digit_B, variant_B].reshape(len(digit_B), 1, -1)
+    stroke = np.where(grey > 0, np.uint8(255), np.uint8(0))
+    keep, fill = KEEP_7C[colour_B][:, :, None], FILL_7C[colour_B][:, :, None]
+    return ((grey & keep) | (stroke & fill)).reshape(len(digit_B), 3, *images_NVHW.shape[2:])
+
+
+AT_ONCE = 4_096
+"""Digits that are copied together, 77 MB with all their variants."""
+
+
+class DeviceImages:
+    """A split's grey images uint8 (N, V, H, W) on a device: 1.1 GB for MNIST's training digits."""
+
+    def __init__(self, images_NVHW: Images, device: torch.device) -> None:
+        self._grey_NVHW = torch.empty(images_NVHW.shape, dtype=torch.uint8, device=device)
+        digits, variants = images_NVHW.shape[:2]
+        for first in range(0, digits, AT_ONCE):
+            some = np.arange(first, min(digits, first + AT_ONCE))
+            part_NVHW = images_NVHW[some[:, None], np.arange(variants)[None]]
+            self._grey_NVHW[first : first + AT_ONCE] = torch.from_numpy(part_NVHW).to(device)
+        self._keep_7C, self._fill_7C = (torch.from_numpy(table).to(device) for table in (KEEP_7C, FILL_7C))
+
+    def render(self, digit_B: Tensor, variant_B: Tensor, colour_B: Tensor) -> Tensor:
+        """The same bytes as the function `render` gives: uint8 (B, C, H, W)."""
+        grey_BHW = self._grey_NVHW[digit_B, variant_B]
+        grey_B1P = grey_BHW.flatten(1).unsqueeze(1)
+        stroke_B1P = (grey_B1P > 0).to(torch.uint8).mul_(255)
+        keep_BC1, fill_BC1 = (table[colour_B].unsqueeze(2) for table in (self._keep_7C, self._fill_7C))
+        return ((grey_B1P & keep_BC1) | (stroke_B1P & fill_BC1)).view(len(digit_B), -1, *grey_BHW.shape[1:])

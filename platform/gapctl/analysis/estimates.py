@@ -1,0 +1,494 @@
+"""What a test estimates: one effect per seed, their mean, and p-values of what is declared."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count, product
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+from gapctl.analysis.paired import FloatArray, Paired
+from gapctl.analysis.results import UNKNOWN, Interval
+
+RESAMPLES = 9_999
+BOOTSTRAP_SEED = 20_240_407
+
+
+def t_interval(effects_S: FloatArray, alpha: float) -> Interval:
+    """Student's interval of the mean at level 1 - alpha; NaN for fewer than two seeds."""
+    if len(effects_S) < 2:
+        return UNKNOWN
+    centre, half = float(effects_S.mean()), float(half_width(spread_of(effects_S), len(effects_S), alpha))
+    return Interval(centre - half, centre + half)
+
+
+def spread_of(effects_S: FloatArray) -> float:
+    """The standard deviation of seeds' effects; NaN with fewer than two, and never 0 because squares underflow."""
+    if len(effects_S) < 2:
+        return math.nan
+    _, exponent = np.frexp(np.abs(effects_S).max())
+    return float(np.ldexp(np.ldexp(effects_S, -exponent).std(ddof=1), exponent))
+
+
+def half_width(spread: float | FloatArray, seeds: int | FloatArray, alpha: float) -> FloatArray:
+    """Half of Student's interval for the mean of `seeds` effects with that standard deviation; NaN for one seed."""
+    count = np.asarray(seeds, dtype=float)
+    return np.asarray(stats.t.ppf(1 - alpha / 2, count - 1) * spread / np.sqrt(count))
+
+
+def bootstrap_interval(
+    effects_S: FloatArray, alpha: float, method: Literal["BCa", "percentile"] = "BCa", resamples: int = RESAMPLES
+) -> Interval:
+    """Bootstrap interval of the mean over seeds, the same for the same effects in any process.
+
+    Where BCa is undefined (all effects equal, or a jackknife without spread) it is the percentile interval; NaN for
+    fewer than two seeds.
+    """
+    if len(effects_S) < 2:
+        return UNKNOWN
+    with warnings.catch_warnings():
+        # What scipy and numpy warn of here is BCa being undefined, and that is answered below.
+        warnings.simplefilter("ignore")
+        found = stats.bootstrap(
+            (effects_S,),
+            np.mean,
+            n_resamples=resamples,
+            confidence_level=1 - alpha,
+            method=method,
+            rng=np.random.default_rng(BOOTSTRAP_SEED),
+        ).confidence_interval
+    low, high = float(found.low), float(found.high)
+    if method == "BCa" and not (math.isfinite(low) and math.isfinite(high)):
+        return bootstrap_interval(effects_S, alpha, "percentile", resamples)
+    return Interval(low, high)
+
+
+ROUNDING: Final = 1e-12
+"""Numbers that differ by no more than this share of what they were computed from are taken to be equal.
+
+Sums of doubles in another order differ by some 1e-16 of their terms; no metric is measured to twelve digits.
+"""
+IntArray = npt.NDArray[np.int64]
+
+
+def dense_ranks(values: FloatArray, slack: FloatArray | float) -> IntArray:
+    """Each value's place among the different ones of its row (the last axis), from 0.
+
+    Neighbours in size that lie no further apart than `slack` are one value, whatever order they stand in.
+    """
+    order = np.argsort(values, axis=-1)
+    apart = np.diff(np.take_along_axis(values, order, axis=-1), axis=-1) > slack
+    ranks, places = np.zeros(values.shape, dtype=np.int64), np.zeros(values.shape, dtype=np.int64)
+    np.cumsum(apart, axis=-1, out=ranks[..., 1:])
+    np.put_along_axis(places, order, ranks, axis=-1)
+    return places
+
+
+def slack_of(values: FloatArray) -> FloatArray:
+    """How far apart values of a row (the last axis, which is kept) may lie and still be equal."""
+    return np.asarray(ROUNDING * np.abs(values).max(axis=-1, keepdims=True, initial=0.0))
+
+
+Direction = Literal["increasing", "decreasing", "either", "neither"]
+"""Where an effect is claimed: above the smallest effect, below its negative, on either side of both, or between."""
+PTest = Literal["t", "sign", "page", "permutation", "none"]
+OneSided = Callable[[FloatArray], float]
+
+
+class Tested(NamedTuple):
+    """A p-value and the test that gave it; NaN and "none" where no test is possible."""
+
+    p: float
+    by: PTest
+
+
+def effect_test(effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0) -> Tested:
+    """p that the mean effect is not beyond `smallest` in the declared direction; needs two seeds.
+
+    Seeds that agree exactly leave the t test nothing to judge the mean by: it would call any two equal numbers
+    certain. The sign test then says what so few seeds can say. Effects are equal, and on the smallest effect rather
+    than beyond it, where no more than `rounding` is between.
+    """
+    if len(effects_S) < 2:
+        return Tested(math.nan, "none")
+    if agree(effects_S, rounding):
+        return Tested(directed(_sign_p, effects_S, direction, smallest, rounding), "sign")
+    return Tested(directed(_t_p, effects_S, direction, smallest, rounding), "t")
+
+
+def directed(
+    above: OneSided, effects_S: FloatArray, direction: Direction, smallest: float, rounding: float = 0.0
+) -> float:
+    """p of a direction from a test of effects above zero: twice the smaller for `either`, the larger for `neither`.
+
+    Effects within rounding of the smallest effect are zero beyond it.
+    """
+    slack = max(rounding, rounding_of(effects_S, smallest))
+    up_S, down_S = (_beyond(sign * effects_S, smallest, slack) for sign in (1, -1))
+    if direction == "neither":
+        return max(above(-down_S), above(-up_S))
+    if direction == "either":
+        return min(1.0, 2 * min(above(up_S), above(down_S)))
+    return above(up_S if direction == "increasing" else down_S)
+
+
+def agree(effects_S: FloatArray, rounding: float = 0.0) -> bool:
+    """Whether all seeds have the same effect, up to rounding."""
+    return bool(np.ptp(effects_S) <= max(rounding, rounding_of(effects_S)))
+
+
+def rounding_of(effects_S: FloatArray, smallest: float = 0.0) -> float:
+    """What rounding may make of effects that are known only as they are, or of their distance to the smallest."""
+    return ROUNDING * max(smallest, float(np.abs(effects_S).max(initial=0.0)))
+
+
+def sides_of(direction: Direction) -> int:
+    """How many ways there are for an effect to be as claimed."""
+    return 2 if direction == "either" else 1
+
+
+def fewest_of_sign_test(direction: Direction, level: float) -> int:
+    """How many seeds that agree exactly the sign test needs to fall below a level at all: 5 for 0.05 on one side."""
+    return next(seeds for seeds in count(1) if significant(sides_of(direction) * 0.5**seeds, level))
+
+
+def significant(p: float, level: float) -> bool:
+    """Whether p is below the level by more than rounding; NaN is not."""
+    return p < strictly(level)
+
+
+def strictly(level: float) -> float:
+    """What p has to stay below, so that one which equals the level but for rounding does not."""
+    return level * (1 - ROUNDING)
+
+
+def _beyond(effects_S: FloatArray, smallest: float, slack: float) -> FloatArray:
+    distance_S = effects_S - smallest
+    return np.where(np.abs(distance_S) <= slack, 0.0, distance_S)
+
+
+def _t_p(effects_S: FloatArray) -> float:
+    if not effects_S.any():
+        return 1.0
+    seeds = len(effects_S)
+    return float(stats.t.sf(effects_S.mean() / spread_of(effects_S) * math.sqrt(seeds), seeds - 1))
+
+
+def _sign_p(effects_S: FloatArray) -> float:
+    return float(0.5 ** len(effects_S)) if effects_S.mean() > 0 else 1.0
+
+
+MOST_FLIPPED = 13
+"""Seeds up to which all flips are counted: there are fewer of them than resamples."""
+RESAMPLING_SEED = 20_240_407
+
+
+def sign_flip_p(effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0) -> float:
+    """p where each seed's effect might as well have had the other sign; all flips of up to 13 seeds, else random ones.
+
+    It never falls below 0.5 to the power of the number of seeds (twice that for `either`).
+    """
+    if len(effects_S) < 2:
+        return math.nan
+    return directed(_above, effects_S, direction, smallest, rounding)
+
+
+def shuffled_levels_p(values_SL: FloatArray, weights_L: FloatArray, direction: Direction) -> float:
+    """p of the mean slope where, within each seed, the responses might as well belong to any of the levels."""
+    if len(values_SL) < 2:
+        return math.nan
+    rng, orders_NL = np.random.default_rng(RESAMPLING_SEED), _orders(len(weights_L))
+    # Every seed gets the same random orders, in a random order of its own: independent, and drawn once.
+    slopes_N = sum((values_L[orders_NL] @ weights_L)[rng.permutation(RESAMPLES)] for values_L in values_SL)
+    sign = (-1.0 if direction == "decreasing" else 1.0) / len(values_SL)
+    slopes_N, slope = sign * slopes_N, sign * float((values_SL @ weights_L).sum())
+    slack = ROUNDING * float((np.abs(values_SL) @ np.abs(weights_L)).sum()) / len(values_SL)
+    as_steep = np.count_nonzero(slopes_N >= slope - slack)
+    return float((1 + as_steep) / (1 + RESAMPLES))
+
+
+@lru_cache(maxsize=8)
+def _orders(levels: int) -> npt.NDArray[np.int64]:
+    """Random orders of that many levels, the same in every process."""
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    return rng.permuted(np.tile(np.arange(levels), (RESAMPLES, 1)), axis=1)
+
+
+def _above(effects_S: FloatArray) -> float:
+    sums_N, own = _signs(len(effects_S)) @ effects_S, float(effects_S.sum())
+    as_high = np.count_nonzero(sums_N >= own - ROUNDING * float(np.abs(effects_S).sum()))
+    extra = 0 if len(effects_S) <= MOST_FLIPPED else 1
+    return float((as_high + extra) / (len(sums_N) + extra))
+
+
+@lru_cache(maxsize=8)
+def _signs(seeds: int) -> FloatArray:
+    """Every way to choose a sign for each of so many seeds, or many random ones, the same in every process."""
+    if seeds <= MOST_FLIPPED:
+        return np.array([*product((-1.0, 1.0), repeat=seeds)])
+    return np.random.default_rng(RESAMPLING_SEED).choice([-1.0, 1.0], size=(RESAMPLES, seeds))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`effects_S` are the seeds' own effects; NaN stands for what too few seeds allow.
+
+    `p` is of an effect in the declared direction, however small, and `p_test` what gave it; `p_claim` is of the whole
+    claim, an effect beyond the smallest that counts; `p_permutation` is p without a distribution. `spread_of_seeds`
+    is the responses' standard deviation over seeds within a cell, pooled over cells;
+    `least_spread` the least spread of effects that the interval assumes; `rounding` is how far two numbers in the
+    effect's unit may lie apart and still be equal.
+    """
+
+    effects_S: FloatArray
+    value: float
+    ci: Interval
+    ci_bootstrap: Interval
+    p: float
+    p_test: PTest
+    p_claim: float = math.nan
+    p_permutation: float = math.nan
+    spread_of_seeds: float = math.nan
+    cells: int = 1
+    least_spread: float = 0.0
+    rounding: float = 0.0
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the seeds' effects; NaN with fewer than two."""
+        return spread_of(self.effects_S)
+
+    @property
+    def agree(self) -> bool:
+        """Whether there are several seeds and all have the same effect, up to rounding."""
+        return len(self.effects_S) > 1 and agree(self.effects_S, self.rounding)
+
+    @property
+    def standardised(self) -> float:
+        """The estimate over the spread of the seeds' effects (d_z), corrected for few seeds; NaN without spread."""
+        return self._over(self.spread)
+
+    @property
+    def standardised_pooled(self) -> float:
+        """The estimate over the responses' own spread between seeds, corrected likewise; NaN without spread."""
+        cells = max(1, self.cells)
+        return self._over(self.spread_of_seeds, 1 + cells * (len(self.effects_S) - 1))
+
+    def _over(self, spread: float, numbers: int | None = None) -> float:
+        """Over a spread that is estimated from so many numbers; from one for each seed if left out."""
+        return hedges(numbers or len(self.effects_S)) * self.value / spread if spread > self.rounding else math.nan
+
+
+def hedges(seeds: int) -> float:
+    """Hedges' exact correction for a standard deviation of that many seeds: 0.72 for four, NaN for two.
+
+    Two seeds leave the expectation of the ratio infinite, so that nothing corrects it.
+    """
+    free = seeds - 1
+    if free < 2:
+        return math.nan
+    log = special.gammaln(free / 2) - special.gammaln((free - 1) / 2) - 0.5 * math.log(free / 2)
+    return float(math.exp(log))
+
+
+class Effects(NamedTuple):
+    """Each seed's effect, and how far two of them may lie apart by the rounding of the responses alone."""
+
+    effects_S: FloatArray
+    rounding: float
+
+
+def effects_of(values_SC: FloatArray, weights_C: FloatArray) -> Effects:
+    """Each seed's weighted sum over cells; what is within rounding of the responses is no effect."""
+    effects_S = values_SC @ weights_C
+    rounding_S = ROUNDING * (np.abs(values_SC) @ np.abs(weights_C))
+    return Effects(np.where(np.abs(effects_S) <= rounding_S, 0.0, effects_S), float(rounding_S.max(initial=0.0)))
+
+
+def estimate(
+    effects: Effects,
+    direction: Direction,
+    smallest: float,
+    alpha: float,
+    *,
+    tested: Tested | None = None,
+    p_permutation: float | None = None,
+    values_SC: FloatArray | None = None,
+) -> Estimate:
+    """The mean effect with its intervals at level 1 - alpha, and p-values; `tested` takes the place of the t test."""
+    effects_S, rounding = effects.effects_S, max(effects.rounding, rounding_of(effects.effects_S, smallest))
+    nearest = smallest if direction == "neither" else 0.0
+    tested = tested or effect_test(effects_S, direction, nearest, rounding)
+    claim = effect_test(effects_S, direction, smallest, rounding).p
+    if p_permutation is None:
+        p_permutation = sign_flip_p(effects_S, direction, nearest, rounding)
+    return Estimate(
+        effects_S,
+        float(effects_S.mean()) if len(effects_S) else math.nan,
+        t_interval(effects_S, alpha),
+        bootstrap_interval(effects_S, alpha),
+        tested.p,
+        tested.by,
+        float(np.maximum(tested.p, claim)),
+        p_permutation,
+        pooled_spread(values_SC),
+        cells=1 if values_SC is None else values_SC.shape[1],
+        rounding=rounding,
+    )
+
+
+def pooled_spread(values_SC: FloatArray | None) -> float:
+    """The standard deviation over seeds within a cell, pooled over cells; NaN with fewer than two seeds."""
+    if values_SC is None or len(values_SC) < 2:
+        return math.nan
+    return math.sqrt(float(values_SC.var(axis=0, ddof=1).mean()))
+
+
+NOTHING = Estimate(np.empty(0), math.nan, UNKNOWN, UNKNOWN, math.nan, "none")
+
+
+WEIGHTS_C = np.array([-1.0, 1.0])
+
+
+def contrast(responses: Paired, direction: Direction, smallest: float, alpha: float) -> Estimate:
+    """The mean over seeds of second level - first level, of the two levels that `responses` has.
+
+    With direction `neither` it is the test of equivalence: p is the larger of two one-sided t tests against
+    -smallest and smallest (Schuirmann 1987, J Pharmacokinet Biopharm 15:657-680).
+    """
+    effects = effects_of(responses.values_SC, WEIGHTS_C)
+    return estimate(effects, direction, smallest, alpha, values_SC=responses.values_SC)
+
+
+def at_level(responses: Paired, value: float, direction: Direction, smallest: float, alpha: float) -> Estimate:
+    """The mean over seeds of the response less `value`; p is that of the t test of one sample.
+
+    `responses` has one cell, which holds all trainings.
+    """
+    beside_value_SC = np.column_stack([np.full(len(responses.values_SC), value), responses.values_SC])
+    effects = effects_of(beside_value_SC, WEIGHTS_C)
+    return estimate(effects, direction, smallest, alpha, values_SC=responses.values_SC)
+
+
+FEWEST_LEVELS_OF_PAGE = 3
+PERMUTATIONS = 50_000
+"""All orders of up to eight levels are fewer than this, so that a single seed's p is exact there."""
+
+
+def trend(
+    responses: Paired,
+    levels: Sequence[float],
+    direction: Literal["increasing", "decreasing"],
+    smallest: float,
+    alpha: float,
+) -> Estimate:
+    """The mean over seeds of the least-squares slope per unit of the factor; `levels` ascend.
+
+    p is Page's (JASA 58:216-230, 1963); with two levels, where Page's test does not exist, that of the slopes' t test.
+    """
+    values_SL, weights_L = responses.values_SC, slope_weights(np.asarray(levels, dtype=float))
+    slopes = effects_of(values_SL, weights_L)
+    if len(levels) < FEWEST_LEVELS_OF_PAGE:
+        return estimate(slopes, direction, smallest, alpha, values_SC=values_SL)
+    page = page_test(values_SL if direction == "increasing" else -values_SL)
+    shuffled = shuffled_levels_p(values_SL, weights_L, direction)
+    return estimate(slopes, direction, smallest, alpha, tested=page, p_permutation=shuffled, values_SC=values_SL)
+
+
+def slope_weights(levels_L: FloatArray) -> FloatArray:
+    """What responses are weighted with to give the least-squares slope."""
+    centred_L = levels_L - levels_L.mean()
+    return np.asarray(centred_L / (centred_L @ centred_L))
+
+
+def page_test(values_SL: FloatArray) -> Tested:
+    """Page's p that responses increase from left to right; a single seed is compared with its own orders.
+
+    Responses of a seed that differ by rounding share their rank.
+    """
+    seeds = len(values_SL)
+    if not seeds:
+        return Tested(math.nan, "none")
+    rank_SL = dense_ranks(values_SL, slack_of(values_SL))
+    p = _one_seed_p(rank_SL[0]) if seeds == 1 else float(stats.page_trend_test(rank_SL).pvalue)
+    return Tested(min(1.0, p), "page")
+
+
+def _one_seed_p(values_L: IntArray) -> float:
+    """Page's statistic of one row, which scipy's function does not take, over all orders or many random ones."""
+    predicted_L = np.arange(1, len(values_L) + 1)
+
+    def page_l(ranks: FloatArray, axis: int = -1) -> FloatArray:
+        return np.asarray((predicted_L * ranks).sum(axis=axis))
+
+    found = stats.permutation_test(
+        (stats.rankdata(values_L),),
+        page_l,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        alternative="greater",
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+FREE_C = np.array([-1.0, 1.0, 0.0, 0.0])
+FIXED_C = np.array([0.0, 0.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Mediated:
+    """What the mediator carries (`through`, the claim's effect), the treatment's effect in both arms, and the share.
+
+    The share is `through` over the free arm's effect, NaN with its interval where that effect's own interval holds
+    zero: a share of what may be nothing has none. Below 0 the mediator works against the treatment, above 1 the fixed
+    arm's effect is turned over.
+    """
+
+    through: Estimate
+    free: Estimate
+    fixed: Estimate
+    share: float
+    share_ci: Interval
+
+
+def mediation(responses: Paired, direction: Direction, smallest: float, alpha: float) -> Mediated:
+    """`responses` in four cells: both levels of the treatment with the mediator free, then both with it fixed."""
+    values_SC = responses.values_SC
+    through, free, fixed = (effects_of(values_SC, weights_C) for weights_C in (FREE_C - FIXED_C, FREE_C, FIXED_C))
+    if not len(values_SC):
+        return Mediated(NOTHING, NOTHING, NOTHING, math.nan, UNKNOWN)
+    share = fieller(through.effects_S, free.effects_S, alpha)
+    return Mediated(
+        estimate(through, direction, smallest, alpha, values_SC=values_SC),
+        estimate(free, "either", 0.0, alpha),
+        estimate(fixed, "either", 0.0, alpha),
+        math.nan if math.isnan(share.low) else float(through.effects_S.mean() / free.effects_S.mean()),
+        share,
+    )
+
+
+def fieller(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
+    """Fieller's interval of mean(part) / mean(whole), paired (1954, J R Stat Soc B 16:175-185).
+
+    NaN where the whole's own interval holds zero or ends on it, as the interval is then unbounded, and for fewer than
+    two seeds.
+    """
+    seeds, largest = len(part_S), float(np.abs([part_S, whole_S]).max())
+    if seeds < 2 or largest == 0:
+        return UNKNOWN
+    part_S, whole_S = part_S / largest, whole_S / largest
+    bound = stats.t.ppf(1 - alpha / 2, seeds - 1) ** 2 / seeds
+    (part_var, both), (_, whole_var) = np.cov(part_S, whole_S)
+    part, whole = float(part_S.mean()), float(whole_S.mean())
+    a, b, c = whole**2 - bound * whole_var, part * whole - bound * both, part**2 - bound * part_var
+    if a <= ROUNDING * whole**2:
+        return UNKNOWN
+    root = math.sqrt(max(0.0, b * b - a * c))
+    return Interval(float((b - root) / a), float((b + root) / a))

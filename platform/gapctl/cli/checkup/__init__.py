@@ -1,1 +1,0 @@
-"""What `gapctl doctor` looks at: one check is one question about this machine, with an answer and a fix."""

@@ -1,0 +1,458 @@
+"""`gapctl data`: makes MAD's images ahead of a sweep, and shows what a trial is trained on."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, cast
+
+import typer
+
+from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
+from gapctl.cli.options import JsonOption
+from gapctl.config.trial import Data, PairData
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gapctl.data.download import Fetched
+    from gapctl.data.load import Material
+    from gapctl.data.mad.captions import CaptionRule, Order
+    from gapctl.data.mad.shard_writer import Made
+    from gapctl.data.mad.shards import Format
+    from gapctl.data.mad.source import Split
+    from gapctl.errors import InputError
+
+
+class ShardOptions(NamedTuple):
+    """What the command line asks for; `digits` of each split at most, None for all."""
+
+    source: str
+    out: Path
+    splits: "tuple[Split, ...]"
+    digits: int | None
+    seed: int
+    form: "Format"
+    workers: int | None
+
+
+def make_shards(options: ShardOptions, as_json: bool) -> None:
+    """Make what the folder lacks and say what it holds."""
+    from gapctl.cli.sweep import local_ray
+    from gapctl.data.mad.shard_writer import make_folder
+
+    began = time.perf_counter()
+    with _bars() as show:
+        made = make_folder(
+            options.source,
+            options.out,
+            local_ray,
+            splits=options.splits,
+            limit=options.digits,
+            seed=options.seed,
+            form=options.form,
+            workers=options.workers,
+            on_progress=show,
+        )
+    seconds = time.perf_counter() - began
+    if as_json:
+        typer.echo(json.dumps(_document(options, made, seconds), indent=1))
+    else:
+        _print_shards(options, made, seconds)
+
+
+def chosen_splits(text: str) -> "tuple[Split, ...]":
+    """Return the splits of `--splits`, in their usual order; raises InputError for another name."""
+    from gapctl.config.base import did_you_mean
+    from gapctl.data.mad.source import SPLITS
+    from gapctl.errors import InputError
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in SPLITS:
+            close = did_you_mean(name, SPLITS)
+            raise InputError(f"--splits {text}: no split {name!r}; expected {', '.join(SPLITS)} or one of them{close}")
+    return tuple(split for split in SPLITS if split in names)
+
+
+def chosen_format(text: str) -> "Format":
+    """Return the format of `--format`; raises InputError for another name."""
+    from gapctl.config.base import did_you_mean
+    from gapctl.data.mad.shards import FORMATS
+    from gapctl.errors import InputError
+
+    if text not in FORMATS:
+        close = did_you_mean(text, FORMATS)
+        raise InputError(f"--format {text}: no such format; expected one of {', '.join(FORMATS)}{close}")
+    return text
+
+
+def _document(options: ShardOptions, made: "Made", seconds: float) -> dict[str, object]:
+    held = made.description
+    return {
+        "source": options.source,
+        "folder": str(options.out),
+        "fingerprint": held.request.fingerprint,
+        "format": held.request.format,
+        "seed": held.request.seed,
+        "shards": len(held.shards()),
+        "made": made.made,
+        "bytes": sum(record.bytes for record in held.files.values()),
+        "splits": [{"split": split, "digits": n, "images": 24 * n} for split, n in held.digits.items()],
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print_shards(options: ShardOptions, made: "Made", seconds: float) -> None:
+    from gapctl.cli.output import plain_console
+
+    held = made.description
+    shards = held.shards()
+    size = sum(record.bytes for record in held.files.values()) / 1e6
+    per_split = ", ".join(f"{24 * count:,} {split}" for split, count in held.digits.items())
+    console = plain_console()
+    console.print(f"MAD from {options.source}, fingerprint {held.request.fingerprint}\nin {options.out}")
+    console.print(
+        f"{per_split} images in {len(shards)} shards of {held.request.format}, {size:,.0f} MB: "
+        f"{made.made} made and {len(shards) - made.made} kept in {seconds:.1f} s"
+    )
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars, one per task, that appear at a task's first call and are gone in the end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    from gapctl.cli.console import SafeConsole
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=SafeConsole(stderr=True), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(f"{name} (digits)", total=total)
+            progress.update(tasks[name], completed=done, total=total)
+
+        yield show
+
+
+def fetch_command(
+    what: Annotated[str, typer.Argument(help="`mnist`.", metavar="DATASET")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to; by default `mnist` in the cache.", metavar="FOLDER")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option("--mirror", help="An address to try instead of the usual ones; may be repeated.", metavar="URL"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download MNIST's four files and check them; a download that broke off is continued.
+
+    Without a network it says which files to put where, and how to check them.
+    """
+    from gapctl.data.download import FILES, MIRRORS, fetch_files
+    from gapctl.errors import InputError, WorkError
+
+    if what != "mnist":
+        raise InputError(f"{what}: no such data set; expected mnist")
+    folder = out or _usual_folder()
+    try:
+        with _download_bars() as show:
+            fetched = fetch_files(FILES, mirror or MIRRORS, folder, show)
+    except WorkError as error:
+        raise WorkError(f"{error}\n{_by_hand(folder)}") from error
+    if as_json:
+        typer.echo(json.dumps(_download_document(folder, fetched), indent=1))
+    else:
+        _print_download(folder, fetched)
+
+
+def _usual_folder() -> Path:
+    from gapctl.folders import cache_root
+
+    return cache_root() / "mnist"
+
+
+def _by_hand(folder: Path) -> str:
+    from gapctl.data.download import FILES
+
+    files = [f"  {file.name}  (unzipped {file.bytes:,} bytes, sha256 {file.sha256})" for file in FILES]
+    return "\n".join(
+        [
+            "Without a network, copy these files, gzipped or not, from a machine that has one, and run this again:",
+            *files,
+            f"into {folder}. To check one: gzip -dc FILE | sha256sum. Another mirror: --mirror URL.",
+        ]
+    )
+
+
+def _download_document(folder: Path, fetched: "Sequence[Fetched]") -> dict[str, object]:
+    files = [{"file": file.path.name, "bytes": file.path.stat().st_size, "mirror": file.mirror} for file in fetched]
+    return {"folder": str(folder), "files": files}
+
+
+def _print_download(folder: Path, fetched: "Sequence[Fetched]") -> None:
+    from gapctl.cli.output import plain_console
+
+    console = plain_console()
+    for file in fetched:
+        console.print(f"{file.path.name}: {f'from {file.mirror}' if file.mirror else 'was there'}, checked")
+    console.print(f"All of MAD: gapctl data mad --source {folder} --out FOLDER")
+
+
+@contextmanager
+def _download_bars() -> Iterator[Callable[[str, int, int | None], None]]:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+    from gapctl.cli.console import SafeConsole
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=SafeConsole(stderr=True), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done, total=total)
+
+        yield show
+
+
+MOST_SHOWN = 400
+"""Pictures on one sheet; more take a minute to make and cannot be looked at."""
+
+data_app = typer.Typer(name="data", help="Build and look at data.", no_args_is_help=True)
+
+SourceOption = Annotated[
+    str, typer.Option("--source", help="`bundled`, or a folder of MNIST's IDX files.", metavar="FOLDER")
+]
+
+
+class PreparedSplit(NamedTuple):
+    """One split's images on disk; `seconds` is what it took to make or find them."""
+
+    split: str
+    file: str
+    digits: int
+    images: int
+    bytes: int
+    made: bool
+    seconds: float
+
+
+data_app.command("verify")(verify_command)
+data_app.command("fetch")(fetch_command)
+data_app.command("index")(index_command)
+data_app.command("captions")(captions_command)
+data_app.command("reshard")(reshard_command)
+data_app.command("stats")(stats_command)
+
+
+@data_app.command("mad")
+def mad_command(
+    source: SourceOption = "bundled",
+    out: Annotated[Path | None, typer.Option("--out", help="Make a folder of shards there.", metavar="FOLDER")] = None,
+    splits: Annotated[
+        str, typer.Option("--splits", help="`train`, `test` or both.", metavar="SPLIT,...")
+    ] = "train,test",
+    digits: Annotated[
+        int | None, typer.Option("--digits", min=1, help="Only the first digits of each split (with --out).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Other random choices (with --out).")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="`npy` or `webdataset` (with --out).", metavar="FORMAT")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one per core.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make every image of MAD and keep it, or find it: in the cache, or with --out in a folder of shards.
+
+    Each digit comes in 24 shapes (thickness, swelling, fracture, scale); colours and captions are drawn later. The
+    cache is `$GAPCTL_CACHE`, or `~/.cache/gapctl`. A sweep does the same at its start where this was not run.
+
+    With --out, Ray Data makes arrays to map into memory (or webdataset's tar files, coloured and captioned) with a
+    manifest and checksums. Stopped work goes on where it was; a sweep file may name the folder as `data.source`.
+    """
+
+    wanted = chosen_splits(splits)
+    if out is not None:
+        options = ShardOptions(source, out, wanted, digits, seed or 0, chosen_format(form or "npy"), workers)
+        make_shards(options, as_json)
+        return
+    _check_needs_out({"--digits": digits, "--seed": seed, "--format": form})
+    _fill_cache(source, wanted, workers, as_json)
+
+
+def _check_needs_out(given: "dict[str, object]") -> None:
+    from gapctl.errors import InputError
+
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option} {value}: only for a folder of shards; give --out FOLDER, or leave it out")
+
+
+def _fill_cache(source: str, splits: "Sequence[Split]", workers: int | None, as_json: bool) -> None:
+    from gapctl.cli.console import SafeConsole
+    from gapctl.data.mad.digits import dataset_fingerprint, load_digits
+
+    prepared = []
+    for split in splits:
+        load_digits(source, split)
+        with variants_bar(SafeConsole(stderr=True)) as show:
+            prepared.append(_prepare(source, split, workers, show))
+    if as_json:
+        document = {"source": source, "fingerprint": dataset_fingerprint(source)}
+        typer.echo(json.dumps({**document, "splits": [split._asdict() for split in prepared]}, indent=1))
+    else:
+        _print(source, dataset_fingerprint(source), prepared)
+
+
+@data_app.command("preview")
+def preview_command(
+    source: SourceOption = "bundled",
+    main_factor: Annotated[
+        str, typer.Option("--main-factor", help="The factor that every caption names.", metavar="FACTOR")
+    ] = "digit",
+    attributes: Annotated[
+        int, typer.Option("--attributes", help="How many of the other five factors it names.", min=0, max=5)
+    ] = 5,
+    order: Annotated[str, typer.Option("--order", help="`shuffled` or `canonical`.", metavar="ORDER")] = "shuffled",
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Pictures side by side.")] = 6,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Pictures above one another.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="The trial's seed.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="The picture to write.", metavar="FILE.png")] = Path("mad.png"),
+) -> None:
+    """Draw the first training samples of a seed, each over its caption, into one picture."""
+    from gapctl.data.mad.contact_sheet import contact_sheet
+
+    rule = _caption_rule(main_factor, attributes, order)
+    _check_sheet(columns, rows, out)
+    sheet = contact_sheet(source, rule.main_factor, rule.attributes, rule.order, columns, rows, seed)
+    try:
+        sheet.save(out, format="PNG")
+    except OSError as error:
+        raise _unwritable(out, error.strerror or str(error)) from error
+    typer.echo(
+        f"{out}: {columns * rows} training samples of seed {seed} from {source}, {sheet.width} x {sheet.height} "
+        f"pixels; captions name the {main_factor} and {attributes} of the other five factors, {order}"
+    )
+
+
+def _prepare(source: str, split: "Split", workers: int | None, show: Callable[[int, int], None]) -> PreparedSplit:
+    from gapctl.data.mad.images import find_variants, load_variants, variants_file
+
+    began = time.perf_counter()
+    found = find_variants(source, split)
+    variants = load_variants(source, split, show, workers=workers) if found is None else found
+    file, (digits, shapes) = variants_file(source, split), variants.images_NVHW.shape[:2]
+    seconds = time.perf_counter() - began
+    return PreparedSplit(split, str(file), digits, digits * shapes, file.stat().st_size, found is None, seconds)
+
+
+def _print(source: str, fingerprint: str, splits: Sequence[PreparedSplit]) -> None:
+    from rich.table import Table
+
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.output import plain_console
+
+    table = Table("split", "digits", "images", "file", "size", "", box=None, pad_edge=False)
+    for column in (1, 2, 4):
+        table.columns[column].justify = "right"
+    for split in splits:
+        done = f"{'made' if split.made else 'found'} in {split.seconds:.1f} s"
+        size, name = f"{split.bytes / 1e6:,.1f} MB", Path(split.file).name
+        table.add_row(split.split, f"{split.digits:,}", f"{split.images:,}", name, size, done)
+    plain_console().print(f"MAD from {source}, fingerprint {fingerprint}\nin {Path(splits[0].file).parent}")
+    SafeConsole().print(table)
+
+
+def _caption_rule(main_factor: str, attributes: int, order: str) -> "CaptionRule":
+    from gapctl.data.mad.captions import CaptionRule
+    from gapctl.data.mad.factors import FACTOR_NAMES
+
+    _check_choice("--main-factor", main_factor, FACTOR_NAMES)
+    _check_choice("--order", order, ("shuffled", "canonical"))
+    return CaptionRule(main_factor, attributes, cast("Order", order))
+
+
+def _check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+    from gapctl.config.base import did_you_mean
+    from gapctl.errors import InputError
+
+    if value not in choices:
+        close = did_you_mean(value, choices)
+        raise InputError(f"{option} {value}: no such choice; expected one of {', '.join(choices)}{close}")
+
+
+def _check_sheet(columns: int, rows: int, out: Path) -> None:
+    from gapctl.errors import InputError
+
+    if columns * rows > MOST_SHOWN:
+        raise InputError(
+            f"--columns {columns} --rows {rows}: {columns * rows:,} pictures; expected at most {MOST_SHOWN} in all"
+        )
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out}: expected a name that ends in .png")
+    if not out.parent.is_dir():
+        raise _unwritable(out, f"there is no folder {out.parent}")
+
+
+def _unwritable(out: Path, reason: str) -> "InputError":
+    from gapctl.errors import InputError
+
+    return InputError(f"--out {out}: cannot be written ({reason}); expected a file in a folder that can")
+
+
+MAKING: Final = "making MAD's variants (once; they are cached)"
+
+
+def load_data(data: Data, console: "Console", *, announce: bool = False) -> "Material":
+    """The data of a configuration, made and cached at first use; `announce` as in `variants_bar`.
+
+    Prints what of image-text pairs is left out, and why.
+    """
+    from gapctl.data.load import load_material
+
+    with variants_bar(console, announce=announce) as show:
+        loaded = load_material(data, on_progress=show)
+    if isinstance(data, PairData):
+        _print_left_out(data, console)
+    return loaded
+
+
+def _print_left_out(data: PairData, console: "Console") -> None:
+    from gapctl.data.image_text.manifest import tally_of
+    from gapctl.data.image_text.source import open_pairs, places_of
+
+    pairs = open_pairs(places_of(data))
+    for source, manifest in {data.source: pairs.train, data.held_out or data.source: pairs.held_out}.items():
+        tally = tally_of(manifest)
+        if tally.lines:
+            console.print(f"{source}: {tally.usable:,} usable of {tally.samples:,} samples", soft_wrap=True)
+        for line in tally.lines:
+            console.print(line, soft_wrap=True)
+
+
+@contextmanager
+def variants_bar(console: "Console", *, announce: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end.
+
+    Without a terminal there is none; there, `announce` has one line say what takes so long.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(MAKING, total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            if announce and not console.is_terminal and not progress.tasks[task].visible:
+                console.print(MAKING, highlight=False, markup=False, soft_wrap=True)
+            progress.update(task, completed=done, total=total, visible=True)
+
+        yield show

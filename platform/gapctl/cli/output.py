@@ -1,0 +1,162 @@
+"""What reaches the terminal: no control character that a file, a key or a name brought, and no character it lacks.
+
+`guard_output` puts `GuardedStream` before both standard streams, so that `print`, `typer.echo` and libraries' warnings
+pass it. Rich's colours and cursor movements must not be escaped: consoles write past the guard, and
+`safe_console.SafeConsole` escapes the texts that it is given instead.
+"""
+
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from gapctl.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gapctl.cli.console import SafeConsole
+
+
+_UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters but for tab and line ends, and C1
+    "\u2028\u2029"  # line and paragraph separator
+    "\u202a-\u202e\u2066-\u2069"  # embeddings, overrides and isolates of writing direction
+    "\ud800-\udfff]"  # halves of characters, which no encoding has
+    "|\r(?!\n)"
+)
+
+
+def escape_controls(text: str) -> str:
+    r"""Show control characters as `\x1b` or `\u202e`; other text stays as it is."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+class GuardedStream(io.TextIOBase):
+    """A text stream that escapes control characters; it has no `buffer` through which bytes could pass it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Guard `stream`, which Rich's consoles reach by `rich_proxied_file`."""
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        """Write a text with its control characters escaped."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self.rich_proxied_file.write(escape_controls(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.rich_proxied_file.flush()
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self.rich_proxied_file.isatty()
+
+    def fileno(self) -> int:
+        """The stream's file descriptor."""
+        return self.rich_proxied_file.fileno()
+
+    def writable(self) -> bool:
+        """Whether it can be written to: it can."""
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's encoding."""
+        return self.rich_proxied_file.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """What the stream does with characters that its encoding lacks."""
+        return self.rich_proxied_file.errors
+
+
+def guard_output() -> None:
+    """Guard both standard streams, and let them escape what the terminal's encoding lacks instead of failing."""
+    sys.stdout, sys.stderr = _guarded(sys.stdout), _guarded(sys.stderr)
+
+
+def _guarded(stream: Any) -> Any:
+    if stream is None or isinstance(stream, GuardedStream):
+        return stream
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return GuardedStream(stream)
+
+
+def unguarded(stream: TextIO) -> TextIO:
+    """The stream behind all guards, such as ours and that of a progress bar that is shown."""
+    while (behind := getattr(stream, "rich_proxied_file", None)) is not None:
+        stream = cast(TextIO, behind)
+    return stream
+
+
+def plain_console(*, stderr: bool = False) -> "SafeConsole":
+    """A console that cuts or wraps no line."""
+    from gapctl.cli.console import SafeConsole
+
+    return SafeConsole(stderr=stderr, soft_wrap=True)
+
+
+_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {
+    ".parquet": lambda table, path: table.write_parquet(path),
+    ".csv": lambda table, path: table.write_csv(path),
+}
+
+
+def check_table_file(option: str, out: Path) -> None:
+    """Raises InputError, which names the option, for a name of another format or a folder that is not there."""
+    if out.suffix not in _WRITERS:
+        raise InputError(f"{option} {out}: expected a name that ends in {' or '.join(_WRITERS)}")
+    if not out.parent.is_dir() or out.is_dir():
+        raise _unwritable(option, out, "is a folder" if out.is_dir() else f"there is no folder {out.parent}")
+
+
+def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
+    """The whole table appears under its name, or what was there before stays."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{out.name}-", suffix=".part", dir=out.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            _WRITERS[out.suffix](table, temporary)
+            temporary.chmod(0o644)
+            temporary.replace(out)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(option, out, error.strerror or str(error)) from error
+
+
+def _unwritable(option: str, out: Path, reason: str) -> InputError:
+    return InputError(
+        f"{option} {out}: cannot be written: {reason}; expected a file in a folder that exists and may be written to"
+    )
+
+
+def check_page(option: str, out: Path | None) -> None:
+    """Raises InputError where no page can be asked for there; to be called before anything is computed."""
+    if out is not None and out.suffix != ".html":
+        raise InputError(f"{option} {out}: found a name that ends in {out.suffix or 'nothing'}; expected .html")
+
+
+def write_page(option: str, out: Path, page: str | bytes) -> None:
+    """Raises InputError, which names the option, where the file cannot be written."""
+    try:
+        out.write_bytes(page.encode() if isinstance(page, str) else page)
+    except OSError as error:
+        raise InputError(
+            f"{option} {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "
+            "and may be written to"
+        ) from error

@@ -1,1 +1,0 @@
-"""What gapctl looks for in a cluster file, one concern per module."""

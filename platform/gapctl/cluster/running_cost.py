@@ -1,0 +1,170 @@
+"""What the machines of a running Ray cost per hour, by the table of prices or by what the user says."""
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple
+
+from gapctl.cluster.cost import Prices, shipped_prices
+
+ADDRESS: Final = "http://169.254.169.254"
+"""The same for AWS and Google, and for nobody else."""
+ANSWER_SECONDS: Final = 1.0
+TOKEN: Final = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+GOOGLE: Final = {"Metadata-Flavor": "Google"}
+
+
+class MachineKind(NamedTuple):
+    """An instance type as the clouds name it, and whether it was bought on the spot market."""
+
+    instance: str
+    spot: bool
+
+
+def this_machine(address: str = ADDRESS) -> MachineKind | None:
+    """What this machine is; None where no cloud says so, as on a laptop or in most containers.
+
+    AWS: instance metadata with a session's token (IMDSv2). Google: `computeMetadata/v1`.
+    """
+    try:
+        return _amazon(address)
+    except (OSError, ValueError):
+        pass
+    try:
+        return _google(address)
+    except (OSError, ValueError):
+        return None
+
+
+def _amazon(address: str) -> MachineKind:
+    token = _ask(f"{address}/latest/api/token", TOKEN, method="PUT")
+    headers = {"X-aws-ec2-metadata-token": token}
+    kind = _ask(f"{address}/latest/meta-data/instance-type", headers)
+    return MachineKind(kind, _ask(f"{address}/latest/meta-data/instance-life-cycle", headers) == "spot")
+
+
+def _google(address: str) -> MachineKind:
+    instance = f"{address}/computeMetadata/v1/instance"
+    kind = _ask(f"{instance}/machine-type", GOOGLE).rsplit("/", 1)[-1]
+    return MachineKind(kind, _ask(f"{instance}/scheduling/preemptible", GOOGLE) == "TRUE")
+
+
+def _ask(address: str, headers: Mapping[str, str], method: str = "GET") -> str:
+    # No proxy: the machine itself answers.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(address, headers=dict(headers), method=method)
+    with opener.open(request, timeout=ANSWER_SECONDS) as answer:
+        return str(answer.read(1000).decode("ascii")).strip()
+
+
+WAIT_SECONDS: Final = 1.0
+"""For all answers of one look together."""
+HEAR_SECONDS: Final = 0.1
+"""For an answer that is there."""
+GIVE_UP_SECONDS: Final = 30.0
+"""Then a node is asked anew."""
+
+
+class NodeKinds:
+    """Remembers what nodes answered, and what they were asked and have not answered yet."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, MachineKind | None] = {}
+        self._asked: dict[Any, tuple[str, float]] = {}
+
+    def look(self, nodes: Sequence[str]) -> Mapping[str, MachineKind | None]:
+        """By node id, those that have answered by now: None for a machine of no cloud, and where the question fails.
+
+        It fails on a machine whose image cannot run gapctl, and would again. A node that is lost meanwhile is left
+        out, as one that is late.
+        """
+        import ray
+
+        self._ask([node for node in nodes if node not in self._kinds])
+        if self._asked:
+            done, late = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=WAIT_SECONDS)
+            for task in done:
+                self._hear(task)
+            for task in late:
+                self._give_up_where_late(task)
+        return {node: self._kinds[node] for node in nodes if node in self._kinds}
+
+    def _ask(self, nodes: Sequence[str]) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        waited_for = {node for node, _ in self._asked.values()}
+        look: Any = ray.remote(num_cpus=0)(this_machine)
+        for node in nodes:
+            if node not in waited_for:
+                there = NodeAffinitySchedulingStrategy(node, soft=False)
+                self._asked[look.options(scheduling_strategy=there).remote()] = node, time.monotonic()
+
+    def _hear(self, task: Any) -> None:
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        node, _ = self._asked.pop(task)
+        try:
+            self._kinds[node] = ray.get(task, timeout=HEAR_SECONDS)
+        except RayTaskError:
+            self._kinds[node] = None
+        except RayError:
+            return
+
+    def _give_up_where_late(self, task: Any) -> None:
+        import ray
+
+        _, since = self._asked[task]
+        if time.monotonic() - since >= GIVE_UP_SECONDS:
+            ray.cancel(task)
+            del self._asked[task]
+
+
+Asking = Callable[[], AbstractContextManager[bool]]
+"""Whether Ray may be asked; it does not end before the context is left."""
+
+
+class Priced(NamedTuple):
+    """Money per hour of all machines whose price is known, how many those are, and how many others there are.
+
+    Of these `unanswered` have not said yet what they are.
+    """
+
+    per_hour: float
+    priced: int
+    unpriced: int
+    unanswered: int
+
+
+def price_of(kind: MachineKind | None, prices: Prices, otherwise: float | None) -> float | None:
+    """Per hour; `otherwise` for a machine that no table knows."""
+    known = None if kind is None else prices.instances.get(kind.instance)
+    if kind is None or known is None:
+        return otherwise
+    return known.spot if kind.spot else known.on_demand
+
+
+class Bill:
+    """Adds up the nodes that are alive; what kind of machine each is, it asks once of the node itself."""
+
+    def __init__(self, otherwise: float | None, asking: Asking, prices: Prices | None = None) -> None:
+        """`otherwise` is the price of a machine that no table knows, or that has not said yet what it is."""
+        self._otherwise, self._asking, self._prices = otherwise, asking, prices or shipped_prices()
+        self._kinds = NodeKinds()
+
+    def __call__(self) -> Priced | None:
+        """What all nodes cost together; None before Ray has started and once it ends. Takes a second or two."""
+        import ray
+
+        with self._asking() as may_ask:
+            if not may_ask or not ray.is_initialized():
+                return None
+            nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+            alive = [str(node["NodeID"]) for node in nodes if node["Alive"]]
+            kinds = self._kinds.look(alive)
+        prices = [price_of(kinds.get(node), self._prices, self._otherwise) for node in alive]
+        found = [price for price in prices if price is not None]
+        return Priced(sum(found), len(found), len(prices) - len(found), len(alive) - len(kinds))

@@ -1,0 +1,172 @@
+"""pydantic's findings in plain words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from gapctl.config.base import KeyPath, Problem, WrongValueError, did_you_mean, leaf_values, show
+from gapctl.config.hypotheses import TESTS, Hypothesis, Level
+from gapctl.config.sweep import SweepFile
+from gapctl.config.trial import DATASETS, TrialConfig
+
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "too_long": "at most {max_length} entries",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "too_short": "at least one entry",
+    "string_too_short": "text that is not empty",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "lower-case letters, digits, - and _, with a letter or digit first",
+}
+ANY_LEVEL = {"true or false", "a whole number", "a number", "text"}
+
+
+def problems_in(error: ValidationError, document: Any, model: type[BaseModel]) -> list[Problem]:
+    """One problem per path, the alternatives of a union in one sentence; `model` is what was validated."""
+    at_path: dict[KeyPath, list[ErrorDetails]] = {}
+    for found in error.errors():
+        at_path.setdefault((*_in_document(found, document), *_key_of(found)), []).append(found)
+    return [Problem(path, _text(path, found, model)) for path, found in at_path.items()]
+
+
+def _key_of(found: ErrorDetails) -> KeyPath:
+    """The key that a check of a whole model is about, where it says so; dotted where it lies deeper."""
+    error = found.get("ctx", {}).get("error")
+    return tuple(error.key.split(".")) if isinstance(error, WrongValueError) else ()
+
+
+def _text(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
+    first = errors[0]
+    kind, found = first["type"], first["input"]
+    if kind == "missing":
+        return f"missing; expected {'two levels' if isinstance(path[-1], int) else 'it here'}"
+    if kind == "union_tag_not_found":
+        return f"missing; expected {_either(list(TESTS))}"
+    if kind == "extra_forbidden":
+        known = _keys_beside(first["loc"], model)
+        expected = f"expected one of {', '.join(known)}" if known else "expected none of that name here"
+        return f"unknown key; {expected}{did_you_mean(str(path[-1]), known)}"
+    if kind in ("value_error", "assertion_error"):
+        return str(first.get("ctx", {}).get("error", first["msg"]))
+    wrong = first["ctx"]["tag"] if kind == "union_tag_invalid" else found
+    return f"found {show(wrong)}; expected {_expected(wrong, errors)}"
+
+
+def _expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
+    phrases: list[str] = []
+    for error in errors:
+        context = error.get("ctx", {})
+        words = str(context.get("expected", context.get("expected_tags", "")))
+        if words:
+            phrases += [word.strip(" '") for word in words.replace(" or ", ",").split(",")]
+        else:
+            template = EXPECTED.get(error["type"])
+            phrases.append(template.format_map(context) if template else error["msg"])
+    if set(phrases) == ANY_LEVEL:
+        return "a number, text, true or false"
+    return _either(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
+
+
+def _either(words: Sequence[str]) -> str:
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _in_document(found: ErrorDetails, document: Any) -> KeyPath:
+    """pydantic's location less the names of union members, which are not in the document."""
+    path: list[str | int] = []
+    location, missing = found["loc"], found["type"] == "missing"
+    for position, step in enumerate(location):
+        is_tag = len(path) == 2 and path[0] == "hypotheses" and step in TESTS
+        inside = isinstance(document, dict) and step in document
+        inside = inside or (isinstance(document, list) and isinstance(step, int) and step < len(document))
+        if inside and not is_tag:
+            document = document[step]
+            path.append(step)
+        elif missing and position == len(location) - 1:
+            path.append(step)
+    if found["type"].startswith("union_tag"):
+        path.append("dataset" if path[-1] == "data" else "test")
+    return tuple(path)
+
+
+def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
+    """The keys that the model around an unknown key does have."""
+    around: Any = model
+    for step in location[:-1]:
+        if step in TESTS or step in DATASETS:
+            around = {**TESTS, **DATASETS}[str(step)]
+        elif isinstance(around, type) and issubclass(around, BaseModel) and step in around.model_fields:
+            around = around.model_fields[str(step)].annotation
+    return sorted(around.model_fields) if isinstance(around, type) and issubclass(around, BaseModel) else []
+
+
+Treatments = Mapping[str, Mapping[str, Mapping[str, Level]]]
+"""Sets of changes to `base`, by the name of a factor and of its level."""
+
+
+class Parts(NamedTuple):
+    """The valid parts of a document: None stands for what is not, `hypotheses` are by their place in the file."""
+
+    base: TrialConfig | None
+    treatments: Treatments | None
+    vary: Mapping[str, Sequence[Level] | None] | None
+    hypotheses: Mapping[int, Hypothesis]
+
+
+def parts_of(spec: SweepFile) -> Parts:
+    """All of a valid file."""
+    return Parts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)))
+
+
+def values_by_path(parts: Parts) -> Mapping[str, Sequence[Level] | None]:
+    """Every value that some training of the sweep has, by dotted path, where it differs between trainings."""
+    known = leaf_values(parts.base.model_dump()) if parts.base else {}
+    found: dict[str, Sequence[Level] | None] = dict(parts.vary or {})
+    for levels in (parts.treatments or {}).values():
+        for path in {path for changes in levels.values() for path in changes}:
+            found[path] = [changes.get(path, known.get(path, "")) for changes in levels.values()]
+    return found
+
+
+def valid_parts(document: Mapping[str, Any], problems: Sequence[Problem]) -> Parts:
+    """The parts of a document that none of its problems lies in."""
+    wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
+    base = None if ("base",) in wrong else TrialConfig.model_validate(document.get("base"))
+    treatments = None if ("treatments",) in wrong else _treatments(document.get("treatments", {}))
+    return Parts(base, treatments, _vary(document.get("vary"), wrong), _hypotheses(document.get("hypotheses"), wrong))
+
+
+def _treatments(treatments: Any) -> Treatments:
+    return {
+        name: {str(level): leaf_values(changes) for level, changes in levels.items()}
+        for name, levels in treatments.items()
+    }
+
+
+def _vary(vary: Any, wrong: set[KeyPath]) -> Mapping[str, Sequence[Level] | None] | None:
+    if not isinstance(vary, dict) or not vary:
+        return None
+    return {path: None if ("vary", path) in wrong else levels for path, levels in vary.items()}
+
+
+def _hypotheses(hypotheses: Any, wrong: set[KeyPath]) -> Mapping[int, Hypothesis]:
+    if not isinstance(hypotheses, list):
+        return {}
+    valid = [index for index in range(len(hypotheses)) if ("hypotheses", index) not in wrong]
+    adapter: TypeAdapter[Hypothesis] | None = TypeAdapter(Hypothesis) if valid else None
+    return {index: adapter.validate_python(hypotheses[index]) for index in valid if adapter}

@@ -1,0 +1,106 @@
+"""Hypotheses as they are written down beforehand: what every one states, and what each of the six tests adds."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from gapctl.config.base import AddedLater, Frozen
+
+Level = bool | int | float | str
+SLUG = r"^[a-z0-9][a-z0-9_-]*$"
+Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=80)]
+TwoLevels = Annotated[tuple[Level, Level], Field(strict=False)]
+
+
+class HypothesisBase(Frozen):
+    """What every hypothesis states before any trial runs; `smallest_effect` is in the response's own unit.
+
+    `where` keeps only the trainings at these levels; without it they are averaged over the factors not named.
+    """
+
+    id: Slug
+    claim: Annotated[str, Field(min_length=1)]
+    source: str | None = None
+    response: str
+    where: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
+    smallest_effect: Annotated[float, Field(ge=0.0)]
+
+
+class Trend(HypothesisBase):
+    """The response moves one way with each step of an ordered factor; the effect is the slope per unit of it."""
+
+    test: Literal["trend"]
+    factor: str
+    direction: Literal["increasing", "decreasing"]
+
+
+class Contrast(HypothesisBase):
+    """The response differs between two levels; the effect is the paired difference `between[1] - between[0]`."""
+
+    test: Literal["contrast"]
+    factor: str
+    between: TwoLevels
+    direction: Literal["increasing", "decreasing", "either"]
+
+
+class Equivalence(HypothesisBase):
+    """The response differs by less than `smallest_effect`, whichever way, between two levels."""
+
+    test: Literal["equivalence"]
+    factor: str
+    between: TwoLevels
+    smallest_effect: Annotated[float, Field(gt=0.0)]
+
+
+class Correlation(HypothesisBase):
+    """Two metrics go together over the sweep's arms; the effect is Kendall's tau within a seed.
+
+    `given` are factors, whose levels are never compared with each other, and metrics, which are accounted for.
+    """
+
+    test: Literal["correlation"]
+    against: str
+    given: list[str] = Field(default_factory=list)
+    direction: Literal["increasing", "decreasing", "either"]
+    smallest_effect: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Mediation(HypothesisBase):
+    """A treatment works through a mediator: its effect is another one where the mediator is held fixed.
+
+    The effect is that of `between[1] - between[0]` where `mediator` is at `free`, less the same at `fixed`.
+    """
+
+    test: Literal["mediation"]
+    factor: str
+    between: TwoLevels
+    mediator: str
+    free: Level
+    fixed: Level
+    direction: Literal["increasing", "decreasing", "either"]
+
+
+class AtLevel(HypothesisBase):
+    """The response itself lies above or below a value; the effect is the mean over all trainings less `value`."""
+
+    test: Literal["level"]
+    value: float
+    direction: Literal["increasing", "decreasing", "either"]
+
+
+Hypothesis = Annotated[Trend | Contrast | Equivalence | Correlation | Mediation | AtLevel, Field(discriminator="test")]
+TESTS: dict[str, type[HypothesisBase]] = {
+    "trend": Trend,
+    "contrast": Contrast,
+    "equivalence": Equivalence,
+    "correlation": Correlation,
+    "mediation": Mediation,
+    "level": AtLevel,
+}
+
+
+def named_by(hypothesis: Hypothesis) -> tuple[str, ...]:
+    """The metrics that a hypothesis is judged by; of a correlation also the factors that it is given."""
+    if isinstance(hypothesis, Correlation):
+        return (hypothesis.response, hypothesis.against, *hypothesis.given)
+    return (hypothesis.response,)

@@ -1,0 +1,198 @@
+"""The metrics by name: what each means and in which unit; hypotheses are checked against these names."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gapctl.config.base import did_you_mean
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """A metric's key (its group before the slash), one line of meaning, and its unit."""
+
+    key: str
+    meaning: str
+    unit: str
+
+    @property
+    def group(self) -> str:
+        """The part before the slash, by which MLflow groups charts."""
+        return self.key.split("/", 1)[0]
+
+
+_FACTORS: Final = ("digit", "thickness", "swelling", "fracture", "scale", "colour")
+
+
+def _quality() -> list[MetricName]:
+    directions = (("i2t", "image to text"), ("t2i", "text to image"))
+    recalls = [
+        MetricName(f"quality/{short}_recall_{k}", f"share of queries, {words}, with a match in the top {k}", "share")
+        for short, words in directions
+        for k in (1, 5, 10)
+    ]
+    factors = [MetricName(f"quality/accuracy_{name}", f"zero-shot accuracy of {name}", "percent") for name in _FACTORS]
+    return [
+        *recalls,
+        MetricName("quality/object_accuracy", "zero-shot accuracy of the object (in MAD, the main factor)", "percent"),
+        MetricName("quality/attribute_accuracy", "mean zero-shot accuracy of the other factors", "percent"),
+        *factors,
+        MetricName("quality/mixed_ndcg_10", "search for matches among images and texts at once; 1 is best", "share"),
+        MetricName("quality/v_measure", "how well clusters of images and texts together fit the objects", "share"),
+        MetricName("quality/flip_rate", "share of zero-shot predictions that noise of length 0.1 changes", "share"),
+    ]
+
+
+def _bias() -> list[MetricName]:
+    found = []
+    for side in ("image", "text"):
+        found.append(MetricName(f"bias/moad_{side}", f"object bias of {side} embeddings; 0 is none", "cosine"))
+        for kind in ("object", "attribute"):
+            found += [
+                MetricName(
+                    f"bias/{kind}_{relation}_{side}",
+                    f"mean cosine of {side}s with {relation} {kind}",
+                    "cosine",
+                )
+                for relation in ("same", "different")
+            ]
+    return [*found, MetricName("bias/moad_image_less_text", "object bias of images less that of texts", "cosine")]
+
+
+_GAP: Final = (
+    MetricName("gap/l2m", "distance between the mean image and the mean text", "distance"),
+    MetricName("gap/l2i", "mean distance of matched pairs", "distance"),
+    MetricName(
+        "gap/rmg",
+        "matched distance against the spread within modalities; a gap raises it, and so do pairs that cannot match, "
+        "near 0.5 without any gap",
+        "share",
+    ),
+    MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share"),
+    MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
+    *(
+        MetricName(f"gap/top{k}_share", f"share of the mean difference in its {largest}", "share")
+        for k, largest in ((1, "largest dimension"), (3, "3 largest dimensions"), (10, "10 largest dimensions"))
+    ),
+    MetricName("gap/dims_for_half", "dimensions that carry half of the mean difference", "dimensions"),
+    MetricName("gap/dims_for_90", "dimensions that carry 90 % of the mean difference", "dimensions"),
+    MetricName("gap/linear_separability", "held-out accuracy of a line between images and texts; 0.5 is none", "share"),
+)
+_ENTROPY: Final = (
+    MetricName("entropy/i2t_nats", "entropy of an image's softmax over the gallery's texts", "nats"),
+    MetricName("entropy/t2i_nats", "entropy of a text's softmax over the gallery's images", "nats"),
+    MetricName("entropy/i2t_normalized", "i2t_nats over the logarithm of the gallery's size", "share"),
+    MetricName("entropy/gallery", "texts in the gallery", "pairs"),
+    *(
+        MetricName(f"entropy/{short}_nats_at_{size}", f"{short}_nats over galleries of {size:,} pairs", "nats")
+        for size in (100, 1000)
+        for short in ("i2t", "t2i")
+    ),
+)
+_TEMPERATURE: Final = (
+    MetricName("temperature/tau", "softmax temperature", "cosine"),
+    MetricName("temperature/logit_scale", "its inverse", "1/cosine"),
+    MetricName("temperature/bias", "SigLIP's logit bias", "logit"),
+)
+_TRAIN: Final = (
+    MetricName("train/loss", "contrastive loss since the last evaluation", "nats"),
+    MetricName("train/loss_floor", "floor of the loss from equal captions alone; not the Bayes loss", "nats"),
+)
+
+_CAPTIONS: Final = (
+    MetricName("captions/words_kept", "words of a caption that training read, on average", "words"),
+    MetricName("captions/share_kept", "share of all words of captions that training read", "share"),
+    MetricName("captions/empty", "share of captions of which training read nothing", "share"),
+    MetricName("data/substituted", "share of pairs that could not be read, for which others stood in", "share"),
+)
+
+_GEOMETRY: Final = (
+    MetricName("geometry/alignment", "mean squared distance of matched pairs", "squared distance"),
+    MetricName("geometry/uniformity_image", "how unevenly images fill the sphere; -4 is evenly, 0 all in one", "nats"),
+    MetricName("geometry/uniformity_text", "the same of texts", "nats"),
+    MetricName(
+        "geometry/uniformity_cross", "the same between unmatched images and texts; a gap takes it below -4", "nats"
+    ),
+    MetricName("geometry/effective_rank_image", "directions that images use", "dimensions"),
+    MetricName("geometry/effective_rank_text", "directions that texts use", "dimensions"),
+    MetricName("geometry/principal_angle_min", "smallest angle between the modalities' subspaces", "degrees"),
+    MetricName("geometry/neighbor_overlap_10", "share of 10 nearest images whose texts are nearest too", "share"),
+    MetricName("geometry/neighbor_overlap_10_chance", "the overlap that unrelated neighbors have", "share"),
+    MetricName(
+        "geometry/neighborhood_kendall",
+        "how differently images and prompts rank the classes, as the paper counts it; 0 is alike",
+        "share",
+    ),
+    MetricName("geometry/neighborhood_kendall_chance", "what that is for unrelated rankings", "share"),
+    MetricName(
+        "geometry/neighborhood_discordance",
+        "share of class pairs of which images find one nearer and prompts the other; chance is 0.5",
+        "share",
+    ),
+)
+
+_AGREEMENT: Final = (
+    MetricName(
+        "agreement/leading_dims_seeds",
+        "share of the ten leading dimensions of the gap that a pair of seeds has in common, less that of chance",
+        "share",
+    ),
+    MetricName("agreement/axis_seeds", "agreement of the gap's direction within a pair of seeds", "correlation"),
+    MetricName("agreement/axis_arms", "the same with the other arms of the seed", "correlation"),
+    MetricName("agreement/axis_architectures", "the same with arms that differ in model.preset alone", "correlation"),
+    MetricName("agreement/axis_widths", "the same with arms that differ in model.embed_dim alone", "correlation"),
+    MetricName(
+        "agreement/axis_excess_seeds",
+        "agreement of the gap's direction within a pair of seeds, less that of the image mean's or, where more, what "
+        "images permuted within labels reach",
+        "correlation",
+    ),
+    MetricName(
+        "agreement/axis_excess_architectures",
+        "the same with arms that differ in model.preset alone",
+        "correlation",
+    ),
+    MetricName(
+        "agreement/axis_excess_widths", "the same with arms that differ in model.embed_dim alone", "correlation"
+    ),
+)
+"""What no training knows alone: the analysis computes these from what several left behind."""
+
+METRICS: Final = {
+    metric.key: metric
+    for metric in (
+        *_GAP,
+        *_ENTROPY,
+        *_TEMPERATURE,
+        *_bias(),
+        *_GEOMETRY,
+        *_quality(),
+        *_TRAIN,
+        *_CAPTIONS,
+        *_AGREEMENT,
+    )
+}
+
+
+def is_metric(key: str) -> bool:
+    """Whether there is a metric of that name."""
+    return key in METRICS
+
+
+def is_of_several(key: str) -> bool:
+    """Whether a metric is of several trainings, so that none of them logs it."""
+    return key.startswith("agreement/")
+
+
+def is_of_seed_pairs(key: str) -> bool:
+    """Whether a metric compares two seeds, so that pairs of seeds are its replicates."""
+    return is_of_several(key) and key.endswith("_seeds")
+
+
+def nearest_metric(key: str) -> str:
+    """`; did you mean ...?` where a name is close, else nothing."""
+    return did_you_mean(key, METRICS)
+
+
+def described(key: str) -> MetricName | None:
+    """A metric by its name, also one that ends in a logit scale as `gapctl measure` has them (`..._scale_100`)."""
+    return METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])

@@ -1,0 +1,221 @@
+"""The sweep file: a question, the grid of trainings that answers it, and hypotheses written down beforehand."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from gapctl.config.base import AddedLater, Frozen, WrongValueError, lasting, leaf_values, sha256_of, show
+from gapctl.config.hypotheses import SLUG, Hypothesis, Level, Slug
+from gapctl.config.trial import TrialConfig
+
+Ends = Annotated[tuple[float, float], Field(strict=False)]
+KINDS = ("log", "uniform", "choice")
+
+
+class Domain(Frozen):
+    """What may be drawn of one value: `uniform` between two numbers, `log` by equal factors, or one of a `choice`."""
+
+    log: Ends | None = None
+    uniform: Ends | None = None
+    choice: Annotated[list[Level], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Domain":
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            found = f"found {' and '.join(given)}" if given else "found none of its keys"
+            raise ValueError(f"{found}; expected one of {', '.join(KINDS)}")
+        kind = given[0]
+        if kind != "choice":
+            low, high = self.ends
+            if low >= high:
+                raise WrongValueError(kind, f"found {low:g} to {high:g}; expected the smaller number first")
+            if kind == "log" and low <= 0:
+                raise WrongValueError(kind, f"found {low:g}; expected numbers above 0, as equal factors need")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The key that is there."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest number of a range."""
+        ends = self.log or self.uniform
+        assert ends is not None
+        return ends
+
+    @property
+    def values(self) -> Sequence[Level]:
+        """The choices, or the ends of the range."""
+        return self.choice if self.choice is not None else self.ends
+
+
+class StopEarly(Frozen):
+    """Asynchronous successive halving (arXiv 1810.05934): at `after` training samples, and at `reduce` times as many
+    again and again, a training goes on only if it is among the best 1/`reduce` of those that came so far."""
+
+    after: Annotated[int, Field(ge=1)]
+    reduce: Annotated[int, Field(ge=2, le=100)] = 3
+
+
+class Search(Frozen):
+    """`trials` points of `space` (dotted paths into base), each trained once, for the best `metric` at the end.
+
+    `tpe` draws where earlier points were good, `random` without looking. What is drawn is a function of `seed`, of how
+    many were drawn before, and of what was known of them then.
+    """
+
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    trials: Annotated[int, Field(ge=1, le=1_000)]
+    space: Annotated[dict[str, Domain], Field(min_length=1)]
+    sampler: Literal["tpe", "random"] = "tpe"
+    seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    stop_early: StopEarly | None = None
+
+
+SCALE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+LONGEST_SCALE_NAME: Final = 80
+HYPOTHESES_HASH: Final = r"^[0-9a-f]{8,64}$"
+
+
+def _scale_name(name: str) -> str:
+    """A scale's name, which becomes part of file names, as it is; raises ValueError where it could not."""
+    if len(name) > LONGEST_SCALE_NAME:
+        raise ValueError(f"found {show(name)}; expected at most {LONGEST_SCALE_NAME} characters")
+    if not re.fullmatch(SCALE_NAME, name):
+        raise ValueError(f"found {show(name)}; expected letters, digits, ., - and _, with a letter or digit first")
+    return name
+
+
+def _by_dotted_path(changes: Any) -> Any:
+    return leaf_values(changes) if isinstance(changes, Mapping) else changes
+
+
+Changes = Annotated[dict[str, Level], BeforeValidator(_by_dotted_path)]
+"""Values of a training by their dotted path into `base`."""
+
+ScaleName = Annotated[str, AfterValidator(_scale_name)]
+"""Checked by a function, not by a pattern, so that its schema leaves room for what a scale may hold."""
+
+
+def _first_question(asked: str) -> str:
+    """A sweep's name and what tells its question from others of that name, as it is; raises ValueError else."""
+    name, _, when = asked.partition("@")
+    if re.fullmatch(SLUG, name) and (re.fullmatch(HYPOTHESES_HASH, when) or _is_date(when)):
+        return asked
+    raise ValueError(
+        f"found {show(asked)}; expected the sweep that it replaces and the day it was asked, or the beginning of its "
+        "hypotheses' sha256: object_attribute@2026-11-25, or object_attribute@0123456789ab"
+    )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+FirstQuestionName = Annotated[str, AfterValidator(_first_question)]
+
+
+class Resources(Frozen):
+    """What one trial gets: `cpus` is also its thread count; `gpus: auto` takes one where the machine has one.
+
+    `pack` trials of one shape share these and train together as one batched model. Each of `workers` that train one
+    trial on image-text pairs gets them for itself. `readers` are CPUs with which Ray Data reads the pairs of each of
+    them; 0 leaves that to a thread beside its training.
+    """
+
+    cpus: Annotated[int, Field(ge=1, le=1024)] = 1
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0, le=1024.0)] = "auto"
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    pack: Annotated[int, Field(ge=1, le=256)] = 1
+    readers: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
+class Tracking(Frozen):
+    """Where MLflow keeps its runs: a database or server address."""
+
+    uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
+
+
+Amount = Annotated[float, Field(gt=0.0, le=1e6)]
+
+
+class Limits(Frozen):
+    """When a sweep stops by itself, checkpoints written: after so many `hours` of its runs, or when the machines it ran
+    on have cost so much, in the currency of the table of prices (`gapctl cluster cost`).
+
+    Both are summed over all runs of the sweep's scale. `price_per_hour` is that of each machine of which no price is
+    known, such as one's own.
+    """
+
+    hours: Amount | None = None
+    cost: Amount | None = None
+    price_per_hour: Amount | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.hours is not None or self.cost is not None
+
+
+NO_LIMITS: Final = {"hours": None, "cost": None, "price_per_hour": None}
+
+
+class SweepFile(Frozen):
+    """A whole sweep file, before a scale or an override is applied: a grid (`vary`), or a search and no hypotheses.
+
+    `vary` lists the levels of factors, which are dotted paths into `base` or names of `treatments`. The levels of those
+    have names too, and each is a set of changes to `base`: so what cannot be varied by one value alone can be.
+
+    Trials are replicated over `seeds` seeds from `first_seed` on: a question that is asked anew begins where the
+    trainings that it was asked of end.
+
+    `asks_again` names the question that this one replaces, whose answer had been seen: its sweep, and the day it was
+    asked or its hypotheses' hash. Verdicts are then marked *redesigned*.
+    """
+
+    name: Slug
+    question: Annotated[str, Field(min_length=1)]
+    asks_again: Annotated[FirstQuestionName | None, AddedLater(before=None)] = None
+    base: TrialConfig
+    treatments: Annotated[dict[Slug, dict[str, Changes]], AddedLater(before={})] = Field(default_factory=dict)
+    vary: dict[str, Annotated[list[Level], Field(min_length=1)]] = Field(
+        default_factory=dict, min_length=1, validate_default=False
+    )
+    search: Annotated[Search | None, AddedLater(before=None)] = None
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    first_seed: Annotated[int, Field(ge=0, le=1_000_000), AddedLater(before=0)] = 0
+    hypotheses: list[Hypothesis] = Field(default_factory=list)
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    scales: dict[ScaleName, dict[str, Any]] = Field(default_factory=dict)
+    default_scale: str | None = None
+    resources: Resources = Resources()
+    tracking: Tracking = Tracking()
+    limits: Annotated[Limits, AddedLater(before=NO_LIMITS)] = Limits()
+
+    @property
+    def replicates(self) -> range:
+        """The seeds of every arm."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+
+_NOT_ASKED: Final = ("asks_again", "resources", "tracking", "limits", "scales", "default_scale")
+
+
+def spec_sha256(spec: SweepFile) -> str:
+    """The hash of what a sweep asks, whatever runs and shows it."""
+    return sha256_of({name: value for name, value in lasting(spec).items() if name not in _NOT_ASKED})
+
+
+def hypotheses_sha256(spec: SweepFile) -> str:
+    """The hash that a declaration keeps: the hypotheses in their order, and alpha."""
+    return sha256_of({"hypotheses": [lasting(item) for item in spec.hypotheses], "alpha": spec.alpha})

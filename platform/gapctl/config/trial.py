@@ -1,0 +1,449 @@
+"""One CLIP training, completely described: the `base` of a sweep file and the resolved configuration of a trial."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator, model_validator
+
+from gapctl.config.base import (
+    NO_PASSWORD,
+    AddedLater,
+    Address,
+    Frozen,
+    WrongValueError,
+    did_you_mean,
+    leaf_values,
+    placed,
+)
+from gapctl.config.hypotheses import Level
+from gapctl.config.presets import PRESETS
+
+FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
+FACTOR_VALUES: Final[Mapping[str, int]] = {
+    "digit": 10,
+    "thickness": 3,
+    "swelling": 2,
+    "fracture": 2,
+    "scale": 2,
+    "colour": 7,
+}
+"""How many values each factor of a MAD image has, which makes the chance of guessing one."""
+Keep = Literal[
+    "full",
+    "half",
+    "quarter",
+    "words",
+    "sentences",
+    "keywords",
+    "objects",
+    "attributes",
+    "shuffled",
+    "length_matched",
+    "enriched",
+]
+Degrade = Literal["none", "blur", "downscale", "grey", "patches"]
+AMOUNTS: Final[Mapping[str, tuple[float, float]]] = {
+    "none": (0, 0),
+    "blur": (0, 64),
+    "downscale": (1, 64),
+    "grey": (0, 0),
+    "patches": (0, 1),
+}
+"""The range of `amount` for each degradation of images."""
+
+
+class MadCaptions(Frozen):
+    """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access.
+
+    In training, each value that is said is with probability `noise` another value of its factor; captions that are
+    held out say what is so. These are the arm's `own`, with as many attributes, or `full` with all five, in the same
+    `order`; zero-shot prompts are the arm's own either way.
+    """
+
+    attributes: Annotated[int, Field(ge=0, le=5)] = 5
+    order: Literal["shuffled", "canonical"] = "shuffled"
+    noise: Annotated[float, Field(ge=0.0, le=1.0), AddedLater(before=0.0)] = 0.0
+    held_out: Annotated[Literal["own", "full"], AddedLater(before="own")] = "own"
+
+
+class MadData(Frozen):
+    """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards.
+
+    Training sees the first `share` of the source's digits.
+
+    With `sides: image_image` (arXiv 2405.18570) the second encoder is another image encoder, and in a caption's place
+    it sees a picture of it: an image with the values that the caption would have named, all else drawn anew. Both
+    sides then share what image and caption share, and each has as much to itself. What is logged of texts is of these
+    images: zero-shot classes are 32 pictures each, and only the own partner is a match.
+    """
+
+    dataset: Literal["mad"] = "mad"
+    source: Annotated[str, Field(min_length=1), NO_PASSWORD] = "bundled"
+    main_factor: FactorName = "digit"
+    captions: MadCaptions = MadCaptions()
+    share: Annotated[float, Field(gt=0.0, le=1.0), AddedLater(before=1.0)] = 1.0
+    sides: Annotated[Literal["image_text", "image_image"], AddedLater(before="image_text")] = "image_text"
+
+    @model_validator(mode="after")
+    def _order_of_captions(self) -> "MadData":
+        if self.sides == "image_image" and self.captions.order == "canonical":
+            text = "found image_image with captions.order canonical; pictures have no order; expected shuffled there"
+            raise WrongValueError("sides", text)
+        return self
+
+    @property
+    def address(self) -> str:
+        """Where it lies; equal for trials that can share what is loaded."""
+        return self.source
+
+
+class PairCaptions(Frozen):
+    """What training reads of a caption: `keep` names a treatment, the others are settings of those that have any.
+
+    `rate` is the share of words that `words` and `length_matched` keep, `sentences` how many of them `sentences`
+    keeps, `field` the key of a sample's json that `enriched` adds. Held-out captions are read `full`, as in
+    arXiv 2404.07983, or `treated` like those of training.
+    """
+
+    keep: Keep = "full"
+    rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
+    sentences: Annotated[int, Field(ge=1, le=1000)] = 1
+    field: str = ""
+    held_out: Literal["full", "treated"] = "full"
+
+    @model_validator(mode="after")
+    def _enriched_by_something(self) -> "PairCaptions":
+        if self.keep == "enriched" and not self.field:
+            raise WrongValueError("field", "found '' with keep enriched; expected the json key of the second caption")
+        return self
+
+
+class PairImages(Frozen):
+    """How images are impoverished, and by how much (`amount`: pixels of blur, a factor, or a share of patches).
+
+    Held-out images are shown `plain`, or `degraded` like those of training.
+    """
+
+    degrade: Degrade = "none"
+    amount: Annotated[float, Field(ge=0.0, le=64.0)] = 0.0
+    held_out: Literal["plain", "degraded"] = "plain"
+
+    @model_validator(mode="after")
+    def _amount_fits(self) -> "PairImages":
+        low, high = AMOUNTS[self.degrade]
+        if not low <= self.amount <= high:
+            raise WrongValueError("amount", f"found {self.amount:g}; expected {low:g} to {high:g} for {self.degrade}")
+        return self
+
+
+class PairData(Frozen):
+    """Image-text pairs in img2dataset's layout: `bundled`, or a folder or file with the manifest of their shards.
+
+    Pairs to measure on come from `held_out`, another such place; without one they are a share of the source's, by
+    their images. `classes` is a file of zero-shot questions. A training stops where more than `bad_share` of its
+    samples cannot be read.
+    """
+
+    dataset: Literal["cc12m"]
+    source: Annotated[str, Field(min_length=1), NO_PASSWORD] = "bundled"
+    held_out: Address = ""
+    held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    captions: PairCaptions = PairCaptions()
+    images: PairImages = PairImages()
+    classes: Address = ""
+    bad_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+
+    @property
+    def address(self) -> str:
+        """Where it lies; equal for trials that can share what is loaded."""
+        return "\n".join([self.source, self.held_out or f"{self.held_out_share!r}", self.classes])
+
+
+Data = MadData | PairData
+
+DATASETS: Final[Mapping[str, type[MadData] | type[PairData]]] = {"mad": MadData, "cc12m": PairData}
+"""The models by the name that `data.dataset` takes; without it, MAD."""
+
+
+def _dataset(found: Any) -> Any:
+    if isinstance(found, MadData | PairData):
+        return found.dataset
+    return found.get("dataset", "mad") if isinstance(found, Mapping) else "mad"
+
+
+AnyData = Annotated[
+    Annotated[MadData, Tag("mad")] | Annotated[PairData, Tag("cc12m")],
+    Discriminator(_dataset),
+]
+
+
+PresetName = Literal["mad-tiny", "mad-patch4", "pairs-small", "vit-b-32", "rn50-cc12m"]
+Intervention = Literal[
+    "none",
+    "shift",
+    "centre",
+    "standardise",
+    "orthogonal",
+    "translate",
+    "remove_1",
+    "remove_3",
+    "remove_10",
+    "remove_30",
+]
+MOST_SAMPLES = 1_000_000_000_000
+MOST_SPEED = 1000.0
+"""Times as fast as the weights that a temperature may learn: its step is theirs in float32, made longer."""
+Weight = Annotated[float, Field(ge=0.0, le=1000.0), AddedLater(before=0.0)]
+SPLIT = ("data.source", "data.held_out", "data.dataset")
+"""Beginnings of the paths that decide which pairs are trained on and which are held out."""
+
+PLAINLY: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
+"""How a training is measured that others begin with."""
+LEFT_PLAIN: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] = {
+    "mad": [(name, plain, "whose steps are one pass") for name, plain in (("micro_batches", 1), ("compile", False))],
+    "cc12m": [("mismatched", 0.0, "whose batches may be dealt to several workers")],
+}
+"""Fields of `train` that a dataset's trainings do without: the one value that each may have, and why."""
+
+
+class Model(Frozen):
+    """An architecture by the name of its preset, the width of the shared embedding, and what its encoders share.
+
+    With `shared: blocks` (arXiv 2406.17639) the second encoder has no blocks of its own: its blocks, last norm and
+    projection are the image encoder's last ones, so that both end in one and the same map. Patches and tokens keep
+    their own embeddings, and an image encoder with more blocks has its first ones to itself, as part of its embedding.
+    """
+
+    preset: PresetName = "mad-tiny"
+    embed_dim: Annotated[int, Field(ge=2, le=4096)] = 64
+    shared: Annotated[Literal["nothing", "blocks"], AddedLater(before="nothing")] = "nothing"
+
+    @model_validator(mode="after")
+    def _blocks_fit_both(self) -> "Model":
+        if self.shared == "blocks" and not PRESETS[self.preset].has_like_blocks:
+            fitting = " or ".join(name for name, preset in PRESETS.items() if preset.has_like_blocks)
+            text = f"found 'blocks' with preset {self.preset}, whose encoders differ in width or kind"
+            raise WrongValueError("shared", f"{text}; expected nothing, or preset {fitting}")
+        return self
+
+
+class Temperature(Frozen):
+    """The softmax temperature: `learned` starts at `init` and is clamped at 1/100; `fixed` stays there.
+
+    `schedule` goes from `init` to `final` by equal factors, whatever the gradient says. `frozen` stays where the
+    weights of `init_from` have it; there, `learned` goes on from theirs too. A learned temperature's logarithm moves at
+    `lr`, warmed up and decayed as train.lr is; without it, at train.lr. Other modes leave `lr` unused.
+    """
+
+    mode: Literal["learned", "fixed", "schedule", "frozen"] = "learned"
+    init: Annotated[float, Field(ge=0.01, le=10.0)] = 0.07
+    final: Annotated[Annotated[float, Field(ge=0.01, le=10.0)] | None, AddedLater(before=None)] = None
+    lr: Annotated[Annotated[float, Field(gt=0.0, le=10.0)] | None, AddedLater(before=None)] = None
+
+    @model_validator(mode="after")
+    def _final_of_a_schedule(self) -> "Temperature":
+        if self.mode == "schedule" and self.final is None:
+            raise WrongValueError("mode", "found 'schedule' without final; expected final, the last step's temperature")
+        if self.mode != "schedule" and self.final is not None:
+            raise WrongValueError(
+                "final", f"found {self.final:g} with mode {self.mode}; expected it with mode schedule only"
+            )
+        return self
+
+
+class Loss(Frozen):
+    """The contrastive loss: CLIP's softmax both ways, or SigLIP's pairwise sigmoid; and weights of what is added to it.
+
+    `alignment` adds the mean of |x_i - y_i|^2 over a batch's pairs, `uniformity` the log of the mean of
+    exp(-2 |x_i - x_j|^2) over different samples, images and texts averaged (arXiv 2005.10242), and `cross_uniformity`
+    the log of the mean of exp(-2 |x_i - y_j|^2) over unmatched images and texts (arXiv 2405.18570, which adds all
+    three). `train/loss` is of the whole sum, `train/loss_floor` of the contrastive loss alone.
+    """
+
+    kind: Literal["clip", "siglip"] = "clip"
+    alignment: Weight = 0.0
+    uniformity: Weight = 0.0
+    cross_uniformity: Weight = 0.0
+
+
+class Train(Frozen):
+    """AdamW with a linear warm-up and a cosine decay to zero; `samples` are pairs seen, `warmup` is a share of them.
+
+    With `micro_batches` a batch goes through the towers in so many parts, for the gradient of the whole batch's loss.
+    0 samples leave the weights of `init_from` as they are: they are measured once.
+    `mismatched` is the share of the steps, the first ones, in which each text goes with another image of its batch
+    (arXiv 2412.07909); it may still be true of that image, as one caption in ten is where captions name a digit alone.
+    """
+
+    samples: Annotated[int, Field(ge=0, le=MOST_SAMPLES)] = 51_200
+    batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 256
+    lr: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0e-3
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    micro_batches: Annotated[int, Field(ge=1, le=65_536), AddedLater(before=1)] = 1
+    compile: Annotated[bool, AddedLater(before=False)] = False
+    mismatched: Annotated[float, Field(ge=0.0, le=1.0), AddedLater(before=0.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _a_batch_fits(self) -> "Train":
+        if 0 < self.samples < self.batch_size:
+            raise ValueError(
+                f"samples ({self.samples}) is smaller than batch_size ({self.batch_size}): not one step would run"
+            )
+        if self.batch_size % self.micro_batches:
+            raise ValueError(f"batch_size ({self.batch_size}) cannot be cut into {self.micro_batches} micro_batches")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
+        return self.samples // self.batch_size
+
+    @property
+    def warmup_steps(self) -> int:
+        """The steps over which the learning rate rises."""
+        return round(self.warmup * self.steps)
+
+
+class Evaluate(Frozen):
+    """How often (in training samples) and on how many held-out pairs a trial is measured.
+
+    Before it is measured, `intervention` moves all that was encoded, `strength` of the way to where it would put it:
+    0 changes nothing, 1 is all of it, and beyond 1 `shift` and `centre` go past each other's means.
+    """
+
+    every: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 25_600
+    gallery: Annotated[int, Field(ge=2, le=168_000)] = 4_096
+    intervention: Annotated[Intervention, AddedLater(before="none")] = "none"
+    strength: Annotated[float, Field(ge=-10.0, le=10.0), AddedLater(before=1.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _strength_of_something(self) -> "Evaluate":
+        if self.intervention == "none" and self.strength != 1.0:
+            expected = "expected an intervention, or strength 0 of one for doing nothing"
+            raise WrongValueError("strength", f"found {self.strength:g} with intervention none; {expected}")
+        return self
+
+    @property
+    def removed(self) -> int | None:
+        """How many dimensions the intervention removes; None where it removes no dimensions."""
+        kind, _, count = self.intervention.partition("_")
+        return int(count) if kind == "remove" else None
+
+
+class TrialConfig(Frozen):
+    """Everything that decides a trial's numbers, except its seed and its data's content.
+
+    `init_from` are changes to this configuration by dotted path: with them it describes another training of the same
+    seed, which is trained first, and whose last weights this one begins with. Its schedules begin anew. That training
+    is measured without an intervention unless the changes name one, since none changes its weights.
+    """
+
+    data: AnyData = MadData()
+    model: Model = Model()
+    init_from: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
+    temperature: Temperature = Temperature()
+    loss: Loss = Loss()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+    @field_validator("init_from", mode="before")
+    @classmethod
+    def _by_dotted_path(cls, changes: Any) -> Any:
+        return leaf_values(changes) if isinstance(changes, Mapping) else changes
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _reads_these_captions(cls, model: Model, info: ValidationInfo) -> Model:
+        data = info.data.get("data")
+        if data is not None and PRESETS[model.preset].dataset != data.dataset:
+            fitting = " or ".join(name for name, preset in PRESETS.items() if preset.dataset == data.dataset)
+            raise WrongValueError("preset", f"found {model.preset!r} with dataset {data.dataset}; expected {fitting}")
+        return model
+
+    @field_validator("temperature", mode="after")
+    @classmethod
+    def _frozen_where_it_was(cls, temperature: Temperature, info: ValidationInfo) -> Temperature:
+        if temperature.mode == "frozen" and not info.data.get("init_from"):
+            raise WrongValueError("mode", "found 'frozen' without init_from; expected learned, fixed or schedule there")
+        return temperature
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _known_to_the_datasets_step(cls, train: Train, info: ValidationInfo) -> Train:
+        data = info.data.get("data")
+        dataset = "" if data is None else data.dataset
+        for name, plain, reason in LEFT_PLAIN.get(dataset, ()):
+            found = getattr(train, name)
+            if found != plain:
+                expected = f"expected {str(plain).lower()} with dataset {dataset}, {reason}"
+                raise WrongValueError(name, f"found {str(found).lower()}; {expected}")
+        return train
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _something_is_trained(cls, train: Train, info: ValidationInfo) -> Train:
+        if train.samples == 0 and not info.data.get("init_from"):
+            expected = "expected at least a batch; with init_from, 0 measures the weights of another training"
+            raise WrongValueError("samples", f"found 0 without init_from; {expected}")
+        return train
+
+    @field_validator("evaluate", mode="after")
+    @classmethod
+    def _some_dimensions_are_left(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        model = info.data.get("model")
+        if model is not None and evaluate.removed is not None and evaluate.removed >= model.embed_dim:
+            found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"
+            raise WrongValueError("intervention", f"{found}; expected fewer dimensions to be removed than there are")
+        return evaluate
+
+    @model_validator(mode="after")
+    def _a_temperature_no_faster_than_a_step_in_float32(self) -> "TrialConfig":
+        found, most = self.temperature.lr, MOST_SPEED * self.train.lr
+        if self.temperature.mode == "learned" and found is not None and found > most:
+            text = f"found {found:g} with train.lr {self.train.lr:g}; expected at most {most:g}, a thousand times that"
+            raise WrongValueError("temperature.lr", text)
+        return self
+
+    @model_validator(mode="after")
+    def _init_from_describes_a_training(self) -> "TrialConfig":
+        for name in ("model", "loss") if self.init_from else ():
+            if getattr(self.parent, name) != getattr(self, name):
+                text = f"changes {name}; expected this training's {name}, as the weights become its own"
+                raise WrongValueError("init_from", text)
+        if isinstance(self.data, MadData) and self.init_from.get("data.sides", self.data.sides) != self.data.sides:
+            text = "changes data.sides; expected this training's sides, as the weights become its own"
+            raise WrongValueError("init_from", text)
+        if any(path.startswith(SPLIT) for path in self.init_from) and self.data.dataset == "cc12m":
+            text = f"changes one of {', '.join(SPLIT)}; expected the same pairs, so that none held out was trained on"
+            raise WrongValueError("init_from", text)
+        return self
+
+    @property
+    def parent(self) -> "TrialConfig | None":
+        """The training whose last weights this one begins with; None for one that begins with a seed's."""
+        return _changed(self, self.init_from) if self.init_from else None
+
+
+def _changed(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
+    """The configuration with these values; raises ValueError where they do not fit."""
+    document = config.model_dump(exclude={"init_from"})
+    known = leaf_values(document)
+    for path, value in changes.items():
+        if path not in known:
+            raise WrongValueError(
+                "init_from", f"{path}: no such value; expected one of {', '.join(known)}{did_you_mean(path, known)}"
+            )
+        document = placed(document, path.split("."), value)
+    if document["temperature"]["mode"] != "schedule" and "temperature.final" not in changes:
+        document["temperature"]["final"] = None
+    document["evaluate"] |= {name: value for name, value in PLAINLY.items() if f"evaluate.{name}" not in changes}
+    try:
+        return TrialConfig.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = first.get("ctx", {}).get("error", first["msg"])
+        key = [wrong.key] if isinstance(wrong, WrongValueError) else []
+        where = ".".join(str(step) for step in (*first["loc"], *key) if step not in DATASETS)
+        raise WrongValueError("init_from", f"{where}: {wrong}") from error

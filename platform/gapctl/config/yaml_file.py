@@ -1,0 +1,233 @@
+"""The YAML that a sweep file may use: plain mappings, lists, text, true, false, null and numbers as people write them.
+
+YAML 1.1 as PyYAML reads it has surprises (`1e-3` is text, `no` is false, `010` is 8, `1:30` is 90, dates are
+objects), aliases let a small file unfold without end, and tags ask for other types than a question has. None of
+them is read.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from gapctl.config.base import KeyPath, Problem, SpecError, dotted, refusal, show
+from gapctl.errors import InputError
+
+
+class PlainLoader(yaml.SafeLoader):
+    """A safe loader whose unquoted words are text unless they are null, true, false or a number."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses aliases and tags: raises MarkedYAMLError at their place."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            raise _refused(f"found the alias *{event.anchor}; write the value out", event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            raise _refused(f"found the tag {_short(event.tag)}; write the plain value", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """A node's value; raises MarkedYAMLError at its place where Python cannot hold or print it."""
+        try:
+            value = super().construct_object(node, deep)
+        except ValueError as error:
+            raise _refused(f"found a number of {len(node.value)} digits", node.start_mark) from error
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise _refused("found half of a character (a lone surrogate)", node.start_mark)
+        return value
+
+
+def _refused(problem: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at)
+
+
+def _short(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")
+
+
+_FRACTION = r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
+_POWER = r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+_WORDS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", rf"{_FRACTION}|{_POWER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
+)
+for _tag, _pattern, _first in _WORDS:
+    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first)
+
+
+def parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """A text's nodes, which know their places, and its value; raises yaml.YAMLError, also where Python gives up."""
+    loader = PlainLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except RecursionError as error:
+        raise _refused("nested too deeply", loader.get_mark()) from error
+    finally:
+        loader.dispose()
+
+
+UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_MARK_AT_LINE_START: Final = re.compile("^\ufeff", re.MULTILINE)
+
+
+def read_text_file(path: Path, name: str, expected: str) -> str:
+    """Read a text file; `name` is what messages call it, `expected` what it should be.
+
+    Raises InputError where there is no such file, or another thing than text.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file; expected {expected}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name}: is a folder; expected {expected}") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}; expected {expected}") from error
+    text = decode_text(content, name)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{name}:{line}: found the byte 0x00; expected {expected}, in UTF-8")
+    return text
+
+
+def decode_text(content: bytes, name: str) -> str:
+    r"""Decode UTF-8 to lines that end in \n, without byte order marks; raises InputError with line and byte.
+
+    Files that were put together from several have such marks within, at the beginning of a line.
+    """
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        found = f"the byte {content[error.start]:#04x}{', as UTF-16 begins' if content.startswith(UTF16) else ''}"
+        raise SpecError(f"{name}:{line}:{column}: not UTF-8: found {found}; expected a text file in UTF-8") from error
+    return _MARK_AT_LINE_START.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+MOST_BYTES = 100_000
+
+
+class Place(NamedTuple):
+    """A 1-based line and column."""
+
+    line: int
+    column: int
+
+
+class Kind(NamedTuple):
+    """What a file should be, in the words of messages: a noun, an example of it, and the keys that it begins with."""
+
+    noun: str
+    example: str
+    keys: str
+
+
+SWEEP = Kind("a sweep file", "sweeps/imbalance.yaml", "name, question, base, vary")
+
+
+class YamlSource(NamedTuple):
+    """A file's text, its values, and where each path in them begins."""
+
+    path: Path
+    text: str
+    document: dict[str, Any]
+    places: dict[KeyPath, Place]
+
+    def locate(self, path: KeyPath) -> str:
+        """`file:line:column` of a path, or of the nearest enclosing one that is in the file."""
+        place = self.place(path)
+        return f"{self.path}:{place.line}:{place.column}"
+
+    def place(self, path: KeyPath) -> Place:
+        """The line and column that `locate` shows."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, Place(1, 1))
+
+
+def read_yaml(path: Path, kind: Kind = SWEEP) -> YamlSource:
+    """Reads a mapping; raises SpecError for a missing or unreadable file, bad YAML or a key given twice."""
+    return parse_yaml(path, read_text(path, kind), kind)
+
+
+def parse_yaml(path: Path, text: str, kind: Kind = SWEEP) -> YamlSource:
+    """The mapping in a text that was read from `path`; raises SpecError for bad YAML or a key given twice."""
+    try:
+        node, document = parse(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}{_not_yaml(error, text)}; expected YAML like that of {kind.example}") from error
+    places: dict[KeyPath, Place] = {}
+    wrong = list(_walk(node, (), places)) if node is not None else []
+    if wrong:
+        raise refusal([f"{path}:{at.line}:{at.column}: {dotted(key)}: {said}" for at, (key, said) in wrong])
+    if not isinstance(document, dict):
+        raise SpecError(f"{path}:1:1: found {show(document)}; expected {kind.noun}: a mapping with {kind.keys}")
+    return YamlSource(path, text, document, places)
+
+
+def read_text(path: Path, kind: Kind = SWEEP) -> str:
+    """A small text file; raises SpecError where there is none, or another thing than text."""
+    content = _content(path, kind)
+    if len(content) > MOST_BYTES:
+        raise SpecError(f"{path}: longer than {MOST_BYTES:,} bytes; expected {kind.noun} like {kind.example}")
+    return decode_text(content, str(path))
+
+
+def missing_file(path: Path, kind: Kind) -> str:
+    """Say that there is no file at a path."""
+    return f"{path}: no such file; expected {kind.noun} such as {kind.example}"
+
+
+def _content(path: Path, kind: Kind) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise SpecError(missing_file(path, kind)) from error
+    except IsADirectoryError as error:
+        name = Path(kind.example).name
+        raise SpecError(f"{path}: is a folder; expected {kind.noun} in it, such as {name}") from error
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}; check its path and permissions") from error
+
+
+def _walk(node: yaml.Node, path: KeyPath, places: dict[KeyPath, Place]) -> Iterator[tuple[Place, Problem]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            step, place = (*path, str(key.value)), _place(key)
+            if key.tag != "tag:yaml.org,2002:str":
+                yield place, Problem(step, "this key is no text; expected a name, in quotes if need be")
+            elif step in places:
+                yield place, Problem(step, f"given twice, first in line {places[step].line}; expected it once")
+            else:
+                places[step] = place
+                yield from _walk(value, step, places)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            places[(*path, index)] = _place(value)
+            yield from _walk(value, (*path, index), places)
+
+
+def _place(node: yaml.Node) -> Place:
+    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _not_yaml(error: yaml.YAMLError, text: str) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        tab = "\\t" in (error.problem or "")
+        return f"{place}: not YAML: {'found a tab; indent with spaces' if tab else error.problem}"
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        column = error.position - (before.rfind("\n") + 1) + 1
+        return f":{before.count(chr(10)) + 1}:{column}: not YAML: the character {error.character:#04x} is not allowed"
+    return f": not YAML: {error}"

@@ -1,0 +1,199 @@
+"""Batches of image-text pairs in an order that is a pure function of the data, the seed and the position.
+
+1. `table_of` lists where the training's samples lie; `PairOrder` puts them in the order of each epoch.
+2. `Share` says which of them this worker takes: its slice of every batch.
+3. A reader (`Threads`, or `RayTasks` on a cluster) turns them into arrays by `read_part`, in that order.
+4. `PairFeed` cuts these into batches, counts, and stops where too many samples cannot be read.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gapctl.data.image_text.manifest import Manifest, table_of
+from gapctl.data.image_text.order import Chunk, PairOrder, Share, spans_of
+from gapctl.data.image_text.read import (
+    Bad,
+    ChunkBytes,
+    Decoded,
+    FeedCounts,
+    PairBatch,
+    Reading,
+    ReadRule,
+    batch_of,
+    chosen,
+    cut,
+    joined,
+    read_planned,
+)
+from gapctl.data.image_text.readers import Threads, in_order
+from gapctl.errors import WorkError
+
+BAD_SHARE: Final = 0.05
+JUDGED_AFTER: Final = 1_000
+"""Samples after which the share of bad ones counts, or an epoch where that is less."""
+NAMED: Final = 5
+
+
+class Reader(Protocol):
+    """How samples are read: `Threads` or `RayTasks`, which give the same."""
+
+    def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
+        """A worker's samples in their order, from the share's origin on."""
+        ...
+
+
+class PairFeed:
+    """A stream of batches; the number that comes with each is the position behind it, which is all its state.
+
+    `rows` are the rows of the manifest to train on. Worker `rank` of `world` gets its slice of every batch of
+    `batch_size`. A feed built at a position goes on there, for any batch size and number of workers; with `stop` it
+    ends before the batch that would go beyond that position.
+
+    A sample that cannot be read is replaced by the next of its chunk. Beyond a share of `bad_share`, iterating raises
+    WorkError that names the first; for a shard that is gone, at once. Raises ValueError for a batch that cannot be
+    dealt to the workers, InputError for rows that cannot be read.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        rows: ArrayLike,
+        rule: ReadRule,
+        seed: int,
+        batch_size: int,
+        position: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        reader: Reader | None = None,
+        stop: int | None = None,
+        bad_share: float = BAD_SHARE,
+        counts: FeedCounts | None = None,
+    ) -> None:
+        if batch_size < 1 or batch_size % world or not 0 <= rank < world:
+            raise ValueError(f"batch of {batch_size} for worker {rank} of {world}; expected a multiple of the workers")
+        table = table_of(manifest, rows)
+        self.order = PairOrder(spans_of(table.shard_N), seed)
+        self.counts = counts or FeedCounts()
+        self._reading = Reading(table, rule, seed)
+        whole = None if stop is None else position + max(0, stop - position) // batch_size * batch_size
+        self._share = Share(position, batch_size, rank, world, whole)
+        self._reader = reader or Threads()
+        self._limit = bad_share
+        self._name = _names(manifest)
+        self._bad: list[tuple[int, int]] = []
+
+    def __iter__(self) -> Iterator[tuple[PairBatch, int]]:
+        """Begins at the feed's position each time."""
+        position, held = self._share.origin, list[Decoded]()
+        parts = self._reader.read(self._reading, self.order, self._share)
+        began = time.perf_counter()
+        while position != self._share.stop:
+            asked = time.perf_counter()
+            read, held = _take(parts, held, self._share.samples)
+            now = time.perf_counter()
+            self.counts.waited_s += now - asked
+            self.counts.total_s += now - began
+            began = now
+            self._count(read)
+            position += self._share.batch
+            yield batch_of(read), position
+
+    def _count(self, read: Decoded) -> None:
+        self.counts.add(read)
+        wrong = read.bad_N != Bad.SOUND
+        if not wrong.any():
+            return
+        self._bad += list(zip(read.planned_N[wrong].tolist(), read.bad_N[wrong].tolist(), strict=True))
+        del self._bad[NAMED:]
+        counts = self.counts
+        judged = counts.samples >= min(JUDGED_AFTER, self.order.samples)
+        if judged and counts.substituted_share > self._limit:
+            raise WorkError(self._too_many())
+
+    def _too_many(self) -> str:
+        counts = self.counts
+        named = ", ".join(f"{self._name(row)} ({Bad(bad).words})" for row, bad in self._bad)
+        reasons = ", ".join(f"{words}: {count:,}" for words, count in counts.substituted.items())
+        return (
+            f"{counts.substituted_share:.1%} of {counts.samples:,} samples could not be read, more than the "
+            f"{self._limit:.1%} that are allowed ({reasons}). The first: {named}. `gapctl data verify` finds what "
+            "cannot be decoded, and `gapctl data captions` what a treatment needs"
+        )
+
+
+def _names(manifest: Manifest) -> Callable[[int], str]:
+    def name(row: int) -> str:
+        shard, key = manifest.samples.select("shard", "key").row(row)
+        return f"{shard} {key}"
+
+    return name
+
+
+def _take(parts: Iterator[Decoded], held: list[Decoded], samples: int) -> tuple[Decoded, list[Decoded]]:
+    """So many samples, and what is left of the last part."""
+    while sum(len(part.sample_N) for part in held) < samples:
+        held.append(next(parts))
+    batch, rest = cut(joined(held), samples)
+    return batch, [rest] if len(rest.sample_N) else []
+
+
+PART: Final = 128
+AHEAD: Final = 2
+
+
+class LeftOut(NamedTuple):
+    """A sample that could not be read, and why."""
+
+    row: int
+    shard: str
+    key: str
+    why: str
+
+
+class GalleryPart(NamedTuple):
+    """Neighbouring rows that could be read, as a batch without stand-ins, and those between them that could not."""
+
+    pairs: PairBatch
+    left_out: list[LeftOut]
+
+
+def read_rows_decoded(
+    manifest: Manifest,
+    rows: ArrayLike,
+    rule: ReadRule,
+    *,
+    seed: int,
+    epoch: int = 0,
+    augment: bool = False,
+    threads: int = 1,
+) -> Iterator[GalleryPart]:
+    """The samples of these rows in the order given, each once, treated by the rule.
+
+    Without `augment` a picture's middle is taken, as open_clip evaluates. Raises InputError for rows with a problem in
+    the manifest, WorkError for shards that are gone.
+    """
+    row_N = np.asarray(rows, dtype=np.int64)
+    reading = Reading(table_of(manifest, row_N), rule, seed, augment)
+    place_N = np.searchsorted(reading.table.row_N, row_N)
+    chunks = (Chunk(epoch, 0, first, place_N[first : first + PART]) for first in range(0, len(place_N), PART))
+    for read in in_order((partial(_read, reading, chunk) for chunk in chunks), threads, AHEAD * threads):
+        sound_N = read.bad_N == Bad.SOUND
+        yield GalleryPart(batch_of(chosen(read, sound_N)), _left_out(manifest, chosen(read, ~sound_N)))
+
+
+def _left_out(manifest: Manifest, bad: Decoded) -> list[LeftOut]:
+    named = manifest.samples[bad.planned_N].select("shard", "key").iter_rows()
+    return [
+        LeftOut(int(row), shard, key, Bad(why).words)
+        for row, why, (shard, key) in zip(bad.planned_N, bad.bad_N, named, strict=True)
+    ]
+
+
+def _read(reading: Reading, chunk: Chunk) -> Decoded:
+    number_N = np.arange(len(chunk.place_N))
+    return read_planned(reading, chunk, number_N, ChunkBytes(reading, chunk, number_N))

@@ -1,0 +1,382 @@
+"""The manifest of a set of shards: a parquet file with a row per sample, and a record per shard in its metadata."""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from gapctl.data.image_text.storage import Stored, stored_now
+from gapctl.data.image_text.tar import Problem
+from gapctl.errors import InputError
+from gapctl.io.atomic import write_whole
+
+Found = TypeVar("Found")
+
+VERSION: Final = 1
+"""Raised whenever the same shards would give other rows than before; then nothing kept is used again."""
+READING: Final = 2
+"""Raised whenever shards are looked at more closely, sound ones giving the same rows: then all are read again once."""
+SHARDS: Final = "gapctl.shards"
+SCHEMA: Final = {
+    "shard": pl.String,
+    "key": pl.String,
+    "offset": pl.Int64,
+    "bytes": pl.Int64,
+    "image_offset": pl.Int64,
+    "image_bytes": pl.Int64,
+    "form": pl.String,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "caption_offset": pl.Int64,
+    "caption_bytes": pl.Int32,
+    "characters": pl.Int32,
+    "words": pl.Int32,
+    "json_offset": pl.Int64,
+    "json_bytes": pl.Int32,
+    "image_mark": pl.UInt64,
+    "caption_mark": pl.UInt64,
+    "problem": pl.String,
+}
+THREADS: Final = 16
+"""An object store answers slowly, and many questions at once."""
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A shard as it was indexed; `usable` of its `samples` have no problem, `ignored` members were not looked at."""
+
+    address: str
+    bytes: int
+    modified: str
+    fingerprint: str
+    samples: int
+    usable: int
+    damage: str | None
+    ignored: dict[str, int]
+
+    @property
+    def stored(self) -> Stored:
+        """What must still lie there."""
+        return Stored(self.address, self.bytes, self.modified)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`samples` has the columns of `SCHEMA`, in the order of the shards and of their members."""
+
+    shards: Sequence[ShardRecord]
+    samples: pl.DataFrame
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Stands for the content of the shards in their order, wherever they lie."""
+        return fingerprint_of(self.shards)
+
+    @property
+    def usable(self) -> pl.DataFrame:
+        """The samples without a problem."""
+        return self.samples.filter(pl.col("problem").is_null())
+
+
+def fingerprint_of(shards: Sequence[ShardRecord]) -> str:
+    """Stands for the content of these shards in their order."""
+    listed = "\n".join(shard.fingerprint for shard in shards)
+    return hashlib.sha256(f"pairs-v{VERSION}\n{listed}".encode()).hexdigest()[:16]
+
+
+def to_parquet(manifest: Manifest, folder: Path | None = None) -> bytes:
+    """The file's bytes; addresses below `folder` are written without it, so that it can be moved with its shards."""
+    shards = [asdict(replace(shard, address=_within(shard.address, folder))) for shard in manifest.shards]
+    metadata = {SHARDS: json.dumps({"version": VERSION, "reading": READING, "shards": shards})}
+    names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
+    samples = manifest.samples.with_columns(pl.col("shard").replace(names)) if folder else manifest.samples
+    file = io.BytesIO()
+    samples.write_parquet(file, metadata=metadata, statistics=False)
+    return file.getvalue()
+
+
+def from_parquet(content: bytes, folder: Path | None = None) -> Manifest:
+    """Reads what `to_parquet` wrote; raises ValueError for anything else."""
+    shards = records_of(content)
+    try:
+        samples = pl.read_parquet(io.BytesIO(content))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _foreign(error) from error
+    if samples.schema != pl.Schema(SCHEMA):
+        raise ValueError(f"of other columns than version {VERSION} has")
+    whole = {shard.address: _joined(shard.address, folder) for shard in shards}
+    if folder:
+        samples = samples.with_columns(pl.col("shard").replace(whole))
+    return Manifest([replace(shard, address=whole[shard.address]) for shard in shards], samples)
+
+
+def records_of(content: bytes) -> list[ShardRecord]:
+    """The shards of a manifest alone, quick however many samples there are; raises ValueError as `from_parquet`."""
+    return _described(content)[1]
+
+
+def is_current_reading(path: Path) -> bool:
+    """Whether a manifest's shards were looked at as closely as today; raises InputError as `read_manifest`."""
+    return _read(path, _described)[0] == READING
+
+
+def _described(content: bytes) -> tuple[int, list[ShardRecord]]:
+    try:
+        document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[SHARDS])
+        if document["version"] != VERSION:
+            raise ValueError(f"of version {document['version']}; expected version {VERSION}")
+        return document.get("reading", 1), [ShardRecord(**fields) for fields in document["shards"]]
+    except (pl.exceptions.PolarsError, OSError, KeyError, TypeError) as error:
+        raise _foreign(error) from error
+    except ValueError as error:
+        raise error if str(error).startswith("of version") else _foreign(error) from error
+
+
+def _foreign(error: Exception) -> ValueError:
+    return ValueError(f"not a manifest of shards ({type(error).__name__}: {str(error).splitlines()[0]})")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest from its file; raises InputError where there is none, or another file."""
+    return _read(path, lambda content: from_parquet(content, path.absolute().parent))
+
+
+def read_records(path: Path) -> list[ShardRecord]:
+    """The shards of a manifest as they are written there; raises InputError as `read_manifest`."""
+    return _read(path, records_of)
+
+
+def _read(path: Path, of: Callable[[bytes], Found]) -> Found:
+    try:
+        return of(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; `gapctl data index SHARDS --out {path}` makes it") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a manifest of shards") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; `gapctl data index SHARDS --out {path}` makes one") from error
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Puts the file in place whole; raises OSError where that fails."""
+    write_whole(path, to_parquet(manifest, path.absolute().parent), path.absolute().parent)
+
+
+def require_current(path: Path, manifest: Manifest) -> None:
+    """Raises InputError that names the shards which are gone or were written after the manifest of this name."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        now = list(pool.map(stored_now, [shard.address for shard in manifest.shards]))
+    changed = [
+        f"{shard.address} ({_change(shard.stored, found)})"
+        for shard, found in zip(manifest.shards, now, strict=True)
+        if found != shard.stored
+    ]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise InputError(
+            f"{path}: is older than its shards: {', '.join(changed[:3])}{more}. Nothing was read; "
+            f"`gapctl data index SHARDS --out {path}` reads what has changed, and only that"
+        )
+
+
+def _change(before: Stored, now: Stored | None) -> str:
+    if now is None:
+        return "is gone"
+    if now.bytes != before.bytes:
+        return f"{now.bytes:,} bytes, {before.bytes:,} when it was indexed"
+    return "written again since"
+
+
+def _within(address: str, folder: Path | None) -> str:
+    if folder is None or "://" in address:
+        return address
+    path = Path(address)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else address
+
+
+def _joined(address: str, folder: Path | None) -> str:
+    return address if folder is None or "://" in address else str(folder / address)
+
+
+class PairTable(NamedTuple):
+    """The training's samples in the order of the manifest: `row_N` are their rows there, `shard_N` says which address.
+
+    `whole_N2` is the span of all of a sample's members; `size_N2` are the width and height that the index found.
+    """
+
+    addresses: Sequence[str]
+    row_N: NDArray[np.int64]
+    shard_N: NDArray[np.int32]
+    whole_N2: NDArray[np.int64]
+    image_N2: NDArray[np.int64]
+    caption_N2: NDArray[np.int64]
+    json_N2: NDArray[np.int64]
+    size_N2: NDArray[np.int32]
+
+
+def table_of(manifest: Manifest, rows: ArrayLike) -> PairTable:
+    """The samples in these rows of a manifest, each once; raises InputError for none, and for rows with a problem."""
+    row_N = np.unique(np.asarray(rows, dtype=np.int64))
+    if not len(row_N):
+        raise InputError("no usable image-text pairs are left to read; `gapctl data verify MANIFEST` says why")
+    samples = manifest.samples[row_N]
+    wrong = samples.filter(pl.col("problem").is_not_null())
+    if len(wrong):
+        first = wrong.row(0, named=True)
+        raise InputError(
+            f"{first['shard']}: sample {first['key']} cannot be read ({first['problem']}), as {len(wrong)} of these "
+            "rows; expected rows of the manifest without a problem"
+        )
+    addresses = [shard.address for shard in manifest.shards]
+    numbers = pl.DataFrame({"shard": addresses, "number": np.arange(len(addresses), dtype=np.int32)})
+    shard_N = samples.select("shard").join(numbers.unique("shard"), on="shard", how="left", maintain_order="left")
+
+    def span(start: str, size: str) -> NDArray[np.int64]:
+        return np.ascontiguousarray(samples.select(pl.col(start, size).cast(pl.Int64)).to_numpy())
+
+    return PairTable(
+        tuple(addresses),
+        row_N,
+        shard_N["number"].to_numpy(),
+        span("offset", "bytes"),
+        span("image_offset", "image_bytes"),
+        span("caption_offset", "caption_bytes"),
+        span("json_offset", "json_bytes"),
+        np.ascontiguousarray(samples.select("width", "height").to_numpy().astype(np.int32)),
+    )
+
+
+def held_out(mark: int, share: float, seed: int) -> bool:
+    """Whether an image goes into validation; equal images go the same way, whatever else there is."""
+    digest = hashlib.blake2b(mark.to_bytes(8) + seed.to_bytes(8), digest_size=8).digest()
+    return float(int.from_bytes(digest) / 2**64) < share
+
+
+def split_rows(manifest: Manifest, share: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The usable rows of a manifest to train on and to validate on, in its order; `share` of them on average."""
+    usable_N = np.flatnonzero(manifest.samples["problem"].is_null().to_numpy())
+    marks = manifest.samples["image_mark"][usable_N]
+    out_N = np.array([held_out(mark, share, seed) for mark in marks], dtype=bool)
+    return usable_N[~out_N], usable_N[out_N]
+
+
+NAMED: Final = 5
+"""Shards, and kinds of members, that a line names; `--json` has all."""
+NO_SAMPLES: Final = "no samples"
+EXPECTED: Final = "expected samples of key.jpg, key.txt, key.json"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """`samples` is `usable` and the sum of `problems`, samples by what is wrong with them, the most frequent first.
+
+    `ignored` counts members that belong to no sample, by their ending. `unused` names the shards without a usable
+    sample and why, `damaged` those that end early, with the samples before that place and the reason.
+    """
+
+    samples: int
+    usable: int
+    problems: Mapping[str, int]
+    ignored: Mapping[str, int]
+    unused: Mapping[str, str]
+    damaged: Mapping[str, tuple[int, str]]
+
+    def with_undecodable(self, count: int) -> "Tally":
+        """The same where so many of the usable samples turned out to have an image that cannot be decoded."""
+        if not count:
+            return self
+        problems = Counter(self.problems) + Counter({Problem.UNREADABLE.value: count})
+        return replace(self, usable=self.usable - count, problems=_by_count(problems))
+
+    @property
+    def reasons(self) -> str:
+        """The problems in one line, with what to do; empty where there are none."""
+        listed = _listed(self.problems)
+        apart = self.problems.get(Problem.APART, 0)
+        if apart:
+            listed += (
+                f"; {apart:,} keys come back after others: members of one key do not stand beside each other. Unpack "
+                "the tar, and pack it again with `tar --sort=name`"
+            )
+        return listed
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """All that is left out, for a person; no line where everything is used."""
+        unused = [
+            f"{shard}: nothing of it is used: {why}" for shard, why in self.unused.items() if shard not in self.damaged
+        ]
+        return [
+            *([f"left out: {self.reasons}"] if self.problems else []),
+            *_named(unused, "shards of which nothing is used"),
+            *self._beside,
+        ]
+
+    @property
+    def _beside(self) -> Sequence[str]:
+        """What the shards hold beside samples, and which of them end early."""
+        damaged = [f"{shard}: damaged after {before:,} samples: {why}" for shard, (before, why) in self.damaged.items()]
+        lines = list(_named(damaged, "damaged shards"))
+        if self.ignored:
+            kinds = _listed(dict(list(self.ignored.items())[:NAMED]))
+            more = f" and {len(self.ignored) - NAMED:,} more kinds" if len(self.ignored) > NAMED else ""
+            several = any("." in ending for ending in self.ignored)
+            dots = " (a key ends at the first dot of a name, and what follows is the ending)" if several else ""
+            lines.append(f"members of other kinds, which are never read: {kinds}{more}{dots}")
+        return lines
+
+    def require_usable(self, places: str) -> None:
+        """Raise InputError that names all reasons where no sample is left."""
+        if self.usable:
+            return
+        found = f"{self.samples:,} samples: {self.reasons}" if self.samples else NO_SAMPLES
+        beside = "".join(f". {line}" for line in self._beside)
+        raise InputError(f"{places}: none of its samples can be used; found {found}; {EXPECTED}{beside}")
+
+
+def tally_of(manifest: Manifest) -> Tally:
+    """Counts a manifest's samples, and all that its shards hold beside them."""
+    counts = manifest.samples.filter(pl.col("problem").is_not_null()).group_by("shard", "problem").len()
+    problems, by_shard = Counter[str](), dict[str, dict[str, int]]()
+    for shard, problem, count in counts.sort("problem").iter_rows():
+        problems[problem] += count
+        by_shard.setdefault(shard, {})[problem] = count
+    ignored: Counter[str] = Counter()
+    for record in manifest.shards:
+        ignored.update(record.ignored)
+    return Tally(
+        samples=len(manifest.samples),
+        usable=len(manifest.samples) - problems.total(),
+        problems=_by_count(problems),
+        ignored=_by_count(ignored),
+        unused={
+            record.address: _listed(_by_count(by_shard.get(record.address, {}))) or NO_SAMPLES
+            for record in manifest.shards
+            if not record.usable
+        },
+        damaged={
+            record.address: (record.samples, record.damage) for record in manifest.shards if record.damage is not None
+        },
+    )
+
+
+def _by_count(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def _named(lines: Sequence[str], what: str) -> Sequence[str]:
+    return [*lines[:NAMED], *([f"and {len(lines) - NAMED:,} more {what}"] if len(lines) > NAMED else [])]

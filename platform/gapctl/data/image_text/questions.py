@@ -1,0 +1,160 @@
+"""Files of class prompts: what there is to tell apart, in whose words.
+
+A line is a class as the samples' JSON names it; `name = words` gives it other words in prompts. A line with `{}` is a
+template, in which each class's words take the place of the braces; several are averaged. `#` begins a comment line.
+A file of attributes is the same in sections, each below `[key]`: the key of the samples' JSON that holds the attribute.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.config.base import did_you_mean
+from gapctl.config.yaml_file import read_text_file
+from gapctl.errors import InputError
+
+PLAIN: Final = "{}"
+
+
+class Question(NamedTuple):
+    """The classes by name, in order, each with its prompts."""
+
+    prompts: dict[str, tuple[str, ...]]
+
+
+def read_classes(path: Path) -> Question:
+    """A file without sections; raises InputError for whatever is wrong with it."""
+    sections = _sections("--classes", path)
+    if set(sections) != {""}:
+        key = next(key for key in sections if key)
+        raise InputError(f"--classes {path}: a section [{key}]; expected one class per line. Is it for --attributes?")
+    return _question("--classes", path, "", sections[""])
+
+
+def read_attributes(path: Path, option: str = "--attributes") -> dict[str, Question]:
+    """A file of sections; raises InputError for whatever is wrong with it, with the option or key that named it."""
+    sections = _sections(option, path)
+    if "" in sections:
+        first = sections[""][0]
+        raise InputError(f"{option} {path}: {first!r} before any section; expected [key] lines, the json's keys")
+    return {key: _question(option, path, key, lines) for key, lines in sections.items()}
+
+
+def _sections(option: str, path: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    key = ""
+    for line in _lines(option, path):
+        if line.startswith("[") and line.endswith("]"):
+            key = line[1:-1].strip()
+            if not key or key in found:
+                problem = "given twice" if key else "without a key"
+                raise InputError(f"{option} {path}: a section {line} {problem}; expected each key once")
+            found[key] = []
+        else:
+            found.setdefault(key, []).append(line)
+    if not found:
+        raise InputError(f"{option} {path}: nothing in it; expected one class per line")
+    return found
+
+
+def _lines(option: str, path: Path) -> list[str]:
+    text = read_text_file(path, f"{option} {path}", "a text file with one class per line")
+    stripped = (line.strip() for line in text.split("\n"))
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def _question(option: str, path: Path, key: str, lines: Sequence[str]) -> Question:
+    place = f"{option} {path}" + (f": [{key}]" if key else "")
+    templates = [line for line in lines if PLAIN in line] or [PLAIN]
+    prompts: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        if PLAIN in line:
+            continue
+        name, equals, words = (part.strip() for part in line.partition(" = "))
+        if name in prompts:
+            raise InputError(f"{place}: {name} given twice; expected each class once")
+        prompts[name] = tuple(template.replace(PLAIN, words if equals else name) for template in templates)
+    if len(prompts) < 2:
+        raise InputError(
+            f"{place}: {len(prompts)} class{'es' if not prompts else ''}; expected at least 2 to tell apart"
+        )
+    return Question(prompts)
+
+
+NAMED: Final = 12
+"""Keys that a message names."""
+
+
+class Described(Protocol):
+    """A sample by its key, and what its JSON says."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def about(self) -> Mapping[str, Any]: ...
+
+
+class Labels(NamedTuple):
+    """A number per sample, and the classes that the numbers stand for."""
+
+    label_N: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def labels_of(option: str, samples: Sequence[Described], key: str, classes: Sequence[str] | None = None) -> Labels:
+    """What each sample's JSON has under `key`, numbered by `classes`, or by the sorted values where there are none.
+
+    Raises InputError for a sample that has nothing there, something that is no single value, or another class.
+    """
+    values = [_value(option, sample, key) for sample in samples]
+    names = tuple(sorted(set(values)) if classes is None else classes)
+    number = {name: index for index, name in enumerate(names)}
+    for sample, value in zip(samples, values, strict=True):
+        if value not in number:
+            close = did_you_mean(value, names)
+            raise InputError(
+                f"{option}: sample {sample.key}: {key} is {value!r}, which is none of the {len(names)} classes{close} "
+                "Add it to the file, or leave such samples out"
+            )
+    return Labels(np.array([number[value] for value in values], dtype=np.int64), names)
+
+
+def _value(option: str, sample: Described, key: str) -> str:
+    if key not in sample.about:
+        present = sorted(sample.about)
+        listed = f"it has {', '.join(present[:NAMED])}" if present else "it has no json, or an empty one"
+        close = did_you_mean(key, present)
+        raise InputError(f"{option}: sample {sample.key} has no label `{key}` in its json; {listed}{close}")
+    value = sample.about[key]
+    if not isinstance(value, str | int | float) or value == "":
+        raise InputError(f"{option}: sample {sample.key}: `{key}` is {value!r}; expected a single word or number")
+    return str(value)
+
+
+LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
+"""No others: a form feed or Unicode's separators may stand within a caption."""
+
+
+class CaptionRule(StrEnum):
+    """How a `.txt` with several lines is read."""
+
+    LINES = "lines"
+    WHOLE = "whole"
+
+
+def caption_lines(text: str) -> list[str]:
+    """The lines that hold anything, without spaces around them."""
+    return [line.strip() for line in LINE_ENDS.split(text) if line.strip()]
+
+
+def captions_of(text: str, rule: CaptionRule) -> list[str]:
+    """The captions of a sample's text; none where it is blank."""
+    if rule is CaptionRule.LINES:
+        return caption_lines(text)
+    return [text.strip()] if text.strip() else []

@@ -1,0 +1,466 @@
+"""Reads a part of a chunk: bytes, captions, pixels and tokens, with stand-ins for samples that cannot be read.
+
+A pure function of the data, the rule, the seed and the places, so that it may run in any process, in any order.
+
+Index letters: N samples, H and W rows and columns, C colours.
+"""
+
+import errno
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from gapctl.config.presets import CLIP_CONTEXT
+from gapctl.config.trial import PairData, TrialConfig
+from gapctl.data.image_text.image import Box, OtherPicture, Pixels, centred, crop_boxes, cropped
+from gapctl.data.image_text.index import Sample, about_of, look_at, sample_at
+from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_current
+from gapctl.data.image_text.order import Chunk
+from gapctl.data.image_text.storage import OpenShards, Workers, content_of, stored_shards
+from gapctl.data.image_text.tokens import clip_tokens
+from gapctl.data.treatments import TREATMENTS, DegradeRule, KeepRule, Treated, degrade, treat
+from gapctl.errors import WorkError
+from gapctl.folders import expand_home
+
+
+def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
+    """Each row with its sample, shard after shard."""
+    for shard in rows["shard"].unique(maintain_order=True):
+        with content_of(shard) as content:
+            for row in rows.filter(pl.col("shard") == shard).iter_rows(named=True):
+                yield row, sample_at(content, row)
+
+
+def manifest_at(places: list[str], workers: Workers) -> Manifest:
+    """The manifest of a file that ends in .parquet, refused if its shards changed; else of shards, looked at now."""
+    if len(places) == 1 and places[0].endswith(".parquet"):
+        path = expand_home(places[0])
+        manifest = read_manifest(path)
+        require_current(path, manifest)
+        return manifest
+    return look_at(stored_shards(places), workers)
+
+
+@dataclass(frozen=True)
+class ReadRule:
+    """The side of the images in pixels, what is kept of captions and images, and how images are cropped.
+
+    `crop_scale` is the share of the picture's area that a training's crop takes, from and to; its default is
+    open_clip's. `context` is how many tokens a caption has; longer ones are cut as open_clip cuts them. Raises
+    ValueError for values outside their range.
+    """
+
+    image_size: int
+    keep: KeepRule
+    degrade: DegradeRule
+    crop_scale: tuple[float, float] = (0.9, 1.0)
+    context: int = CLIP_CONTEXT
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_scale is {low} to {high}, expected shares above 0 and up to 1, in their order")
+        if self.image_size < 1 or self.context < 3:
+            raise ValueError(f"image_size {self.image_size}, context {self.context}; expected 1 and 3 or more")
+
+    @property
+    def needs_about(self) -> bool:
+        """Whether the caption treatment looks at a sample's json."""
+        return bool(TREATMENTS[self.keep.keep].needs)
+
+
+WHOLE = KeepRule("full")
+SHARP = DegradeRule("none")
+
+
+def pair_data(config: TrialConfig) -> PairData:
+    """The data of a configuration that is known to be image-text pairs."""
+    assert isinstance(config.data, PairData)
+    return config.data
+
+
+def training_rule(data: PairData, image_size: int) -> ReadRule:
+    """With the configuration's treatments of captions and images."""
+    return ReadRule(image_size, _keep(data), _degrade(data))
+
+
+def gallery_rule(data: PairData, image_size: int) -> ReadRule:
+    """With those that it also has for held-out pairs."""
+    keep = _keep(data) if data.captions.held_out == "treated" else WHOLE
+    return ReadRule(image_size, keep, _degrade(data) if data.images.held_out == "degraded" else SHARP)
+
+
+def _keep(data: PairData) -> KeepRule:
+    captions = data.captions
+    return KeepRule(captions.keep, captions.rate, captions.sentences, captions.field)
+
+
+def _degrade(data: PairData) -> DegradeRule:
+    return DegradeRule(data.images.degrade, data.images.amount)
+
+
+class Bad(IntEnum):
+    """Why a sample cannot be read, though the index found nothing wrong with it."""
+
+    SOUND = 0
+    UNREADABLE = 1
+    OTHER = 2
+    SHORT = 3
+    LACKING = 4
+
+    @property
+    def words(self) -> str:
+        """As messages say it."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    Bad.SOUND: "sound",
+    Bad.UNREADABLE: "undecodable image",
+    Bad.OTHER: "not the image that was indexed",
+    Bad.SHORT: "its shard has grown short",
+    Bad.LACKING: "lacks what the caption treatment needs",
+}
+
+
+class Decoded(NamedTuple):
+    """Samples as a training reads them.
+
+    `planned_N` are the rows that the order names, `sample_N` those that stand here; where they differ `bad_N` says why
+    (`Bad`). The other columns are those of `PairBatch`.
+    """
+
+    image_NHWC: NDArray[np.uint8]
+    tokens_NL: NDArray[np.int64]
+    sample_N: NDArray[np.int64]
+    text_id_N: NDArray[np.int64]
+    words_N: NDArray[np.int64]
+    kept_N: NDArray[np.int64]
+    planned_N: NDArray[np.int64]
+    bad_N: NDArray[np.int64]
+
+
+def room_for(samples: int, side: int, context: int) -> Decoded:
+    """Arrays to be filled."""
+    numbers = (np.zeros(samples, dtype=np.int64) for _ in range(6))
+    return Decoded(
+        np.empty((samples, side, side, 3), dtype=np.uint8), np.zeros((samples, context), dtype=np.int64), *numbers
+    )
+
+
+def joined(parts: list[Decoded]) -> Decoded:
+    """Several parts as one; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else Decoded._make(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def cut(read: Decoded, samples: int) -> tuple[Decoded, Decoded]:
+    """The first so many samples, and the rest."""
+    return Decoded._make(column[:samples] for column in read), Decoded._make(column[samples:] for column in read)
+
+
+def chosen(read: Decoded, which_N: NDArray[np.bool_]) -> Decoded:
+    """Those samples alone."""
+    return read if which_N.all() else Decoded._make(column[which_N] for column in read)
+
+
+NEAR: Final = 1 << 16
+"""Bytes between samples that are read too, since another read would take longer."""
+LONGEST: Final = 1 << 24
+"""Bytes of one read."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What decides how samples are read; without `augment` a picture's middle is taken, in place of a drawn crop."""
+
+    table: PairTable
+    rule: ReadRule
+    seed: int
+    augment: bool = True
+
+
+class _Parts(NamedTuple):
+    image: bytes
+    caption: bytes
+    about: bytes
+
+
+class ChunkBytes:
+    """The bytes of a chunk's samples, those asked for at first read in few pieces.
+
+    Raises WorkError for a shard that is gone or cannot be read; a shard that has grown short lacks its last samples.
+    """
+
+    def __init__(self, reading: Reading, chunk: Chunk, wanted_N: NDArray[np.int64]) -> None:
+        self._table = reading.table
+        self._place_N = chunk.place_N
+        self._with_about = reading.rule.needs_about
+        self._parts: dict[int, _Parts | None] = {}
+        with OpenShards() as opened:
+            for places in _neighbours(reading.table, np.unique(chunk.place_N[wanted_N])):
+                self._read(opened, places)
+
+    def __getitem__(self, number: int) -> _Parts | None:
+        """A sample by its place in the chunk's order; None where its shard is too short."""
+        place = int(self._place_N[number])
+        if place not in self._parts:
+            with OpenShards() as opened:
+                self._read(opened, [place])
+        return self._parts[place]
+
+    def _read(self, opened: OpenShards, places: Sequence[int]) -> None:
+        table = self._table
+        address = table.addresses[table.shard_N[places[0]]]
+        first = int(table.whole_N2[places[0], 0])
+        end = int(table.whole_N2[places].sum(axis=1).max())
+        try:
+            content = opened.read(address, first, end - first)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise _gone(address, error) from error
+            if len(places) == 1:
+                self._parts[places[0]] = None
+            for place in places if len(places) > 1 else ():
+                self._read(opened, [place])
+            return
+        for place in places:
+            self._parts[place] = self._cut(content, place, first)
+
+    def _cut(self, content: bytes, place: int, first: int) -> _Parts:
+        spans = (self._table.image_N2, self._table.caption_N2, self._table.json_N2)
+        image, caption, about = ((int(start) - first, int(size)) for start, size in (span[place] for span in spans))
+        return _Parts(
+            content[image[0] : sum(image)],
+            content[caption[0] : sum(caption)],
+            content[about[0] : sum(about)] if self._with_about else b"",
+        )
+
+
+def _gone(address: str, error: OSError) -> WorkError:
+    what = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
+    return WorkError(
+        f"{address}: {what} since it was indexed. Put it back, or run `gapctl data index` on the shards that are there"
+        "; then the same command goes on from the last checkpoint"
+    )
+
+
+def _neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Groups of samples that are worth one read, the samples by their places in ascending order."""
+    group: list[int] = []
+    first = end = 0
+    for place, shard, (start, size) in zip(
+        place_N.tolist(), table.shard_N[place_N].tolist(), table.whole_N2[place_N].tolist(), strict=True
+    ):
+        near = group and shard == table.shard_N[group[-1]] and end <= start <= end + NEAR
+        if group and not (near and start + size - first <= LONGEST):
+            yield group
+            group = []
+        if not group:
+            first = start
+        group.append(place)
+        end = start + size
+    if group:
+        yield group
+
+
+def read_part(reading: Reading, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes) -> Decoded:
+    """The samples at these places of a chunk's order.
+
+    In place of one that cannot be read stands the next sound one of the chunk's order, after the last the first, drawn
+    as it is elsewhere in the epoch. Raises WorkError where the chunk holds no sound sample.
+    """
+    out = read_planned(reading, chunk, number_N, content)
+    known = {number: Bad(bad) for number, bad in zip(number_N.tolist(), out.bad_N.tolist(), strict=True)}
+    for slot in np.flatnonzero(out.bad_N).tolist():
+        _stand_in(reading, chunk, int(number_N[slot]), content, out, slot, known)
+    return out
+
+
+def read_planned(reading: Reading, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes) -> Decoded:
+    """The same without stand-ins: where `bad_N` is not 0 the arrays hold nothing of use."""
+    place_N = chunk.place_N[number_N]
+    out = room_for(len(number_N), reading.rule.image_size, reading.rule.context)
+    out.planned_N[:] = reading.table.row_N[place_N]
+    boxes = _boxes(reading, chunk.epoch, place_N)
+    for slot, (number, box) in enumerate(zip(number_N.tolist(), boxes, strict=True)):
+        out.bad_N[slot] = _read_sample(reading, chunk, number, box, content, out, slot)
+    return out
+
+
+def _boxes(reading: Reading, epoch: int, place_N: NDArray[np.int64]) -> Sequence[Box | None]:
+    if not reading.augment:
+        return [None] * len(place_N)
+    sizes_N2, row_N = reading.table.size_N2[place_N], reading.table.row_N[place_N]
+    return crop_boxes(sizes_N2, reading.rule.crop_scale, reading.seed, epoch, row_N)
+
+
+def _stand_in(
+    reading: Reading, chunk: Chunk, number: int, content: ChunkBytes, out: Decoded, slot: int, known: dict[int, Bad]
+) -> None:
+    for step in range(1, len(chunk.place_N)):
+        other = (number + step) % len(chunk.place_N)
+        if known.get(other, Bad.SOUND):
+            continue
+        box = _boxes(reading, chunk.epoch, chunk.place_N[other : other + 1])[0]
+        known[other] = _read_sample(reading, chunk, other, box, content, out, slot)
+        if not known[other]:
+            return
+    address = reading.table.addresses[reading.table.shard_N[chunk.place_N[number]]]
+    raise WorkError(
+        f"{address}: none of the {len(chunk.place_N):,} samples that are shuffled together here can be read (one is: "
+        f"{known[number].words}); `gapctl data verify` names what is wrong"
+    )
+
+
+def _read_sample(
+    reading: Reading, chunk: Chunk, number: int, box: Box | None, content: ChunkBytes, out: Decoded, slot: int
+) -> Bad:
+    """Puts a sample into a slot, and says whether it could be read."""
+    parts = content[number]
+    if parts is None:
+        return Bad.SHORT
+    place = int(chunk.place_N[number])
+    row = int(reading.table.row_N[place])
+    treated = _treated(reading, parts, chunk.epoch, row)
+    if treated is None:
+        return Bad.LACKING
+    try:
+        image_HWC = _pixels(reading, parts.image, place, box)
+    except OtherPicture:
+        return Bad.OTHER
+    except ValueError:
+        return Bad.UNREADABLE
+    if reading.rule.degrade.degrade != "none":
+        image_HWC = degrade(reading.rule.degrade, image_HWC, reading.seed, chunk.epoch, row)
+    ids = clip_tokens(reading.rule.context).ids(treated.text)
+    out.image_NHWC[slot] = image_HWC
+    out.tokens_NL[slot] = 0
+    out.tokens_NL[slot, : len(ids)] = ids
+    out.sample_N[slot] = row
+    out.text_id_N[slot] = text_id(treated.text)
+    out.words_N[slot], out.kept_N[slot] = treated.words, treated.kept
+    return Bad.SOUND
+
+
+def _treated(reading: Reading, parts: _Parts, epoch: int, row: int) -> Treated | None:
+    caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
+    return treat(reading.rule.keep, caption, about_of(parts.about), reading.seed, epoch, row)
+
+
+def _pixels(reading: Reading, image: bytes, place: int, box: Box | None) -> Pixels:
+    width, height = reading.table.size_N2[place].tolist()
+    side = reading.rule.image_size
+    return centred(image, (width, height), side) if box is None else cropped(image, (width, height), box, side)
+
+
+def text_id(text: str) -> int:
+    """64 bits of a text, as a signed number."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
+
+
+class PairBatch(NamedTuple):
+    """Pairs as a training reads them.
+
+    `images_BCHW` lies in memory with the colours last. `sample_B` are rows of the manifest, those that stand in for
+    bad ones included, of which there are `substituted`. `text_id_B` is equal where the captions, as read, are equal.
+    `words_B` and `kept_B` count the words of each caption and those that its treatment kept.
+    """
+
+    images_BCHW: NDArray[np.uint8]
+    tokens_BL: NDArray[np.int64]
+    sample_B: NDArray[np.int64]
+    text_id_B: NDArray[np.int64]
+    words_B: NDArray[np.int64]
+    kept_B: NDArray[np.int64]
+    substituted: int
+
+
+def batch_of(read: Decoded) -> PairBatch:
+    """The same samples as a batch, without copying."""
+    return PairBatch(
+        read.image_NHWC.transpose(0, 3, 1, 2),
+        read.tokens_NL,
+        read.sample_N,
+        read.text_id_N,
+        read.words_N,
+        read.kept_N,
+        int(np.count_nonzero(read.bad_N)),
+    )
+
+
+@dataclass
+class FeedCounts:
+    """Sums since the training began, of one worker; plain numbers, so that a checkpoint can hold them.
+
+    `substituted` counts stand-ins by what was wrong with the planned sample. `waited_s` of `total_s` seconds the
+    training had nothing to do because its next batch was not ready.
+    """
+
+    samples: int = 0
+    words: int = 0
+    kept: int = 0
+    empty: int = 0
+    substituted: dict[str, int] = field(default_factory=dict)
+    waited_s: float = 0.0
+    total_s: float = 0.0
+
+    def add(self, read: Decoded) -> None:
+        """Counts the samples of a batch."""
+        self.samples += len(read.sample_N)
+        self.words += int(read.words_N.sum())
+        self.kept += int(read.kept_N.sum())
+        self.empty += int((read.tokens_NL[:, 2] == 0).sum())
+        for bad in read.bad_N[read.bad_N != Bad.SOUND].tolist():
+            words = Bad(bad).words
+            self.substituted[words] = self.substituted.get(words, 0) + 1
+
+    @property
+    def substituted_share(self) -> float:
+        """The share of planned samples that others stand in for."""
+        return sum(self.substituted.values()) / self.samples if self.samples else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """The same as metrics: shares, and words kept per caption."""
+        samples = max(1, self.samples)
+        return {
+            "data/substituted": self.substituted_share,
+            "data/wait_share": self.waited_s / self.total_s if self.total_s else 0.0,
+            "captions/words_kept": self.kept / samples,
+            "captions/share_kept": self.kept / self.words if self.words else 0.0,
+            "captions/empty": self.empty / samples,
+        }
+
+    def plus(self, other: "FeedCounts") -> "FeedCounts":
+        """Both together."""
+        reasons = self.substituted.keys() | other.substituted.keys()
+        return FeedCounts(
+            self.samples + other.samples,
+            self.words + other.words,
+            self.kept + other.kept,
+            self.empty + other.empty,
+            {why: self.substituted.get(why, 0) + other.substituted.get(why, 0) for why in sorted(reasons)},
+            self.waited_s + other.waited_s,
+            self.total_s + other.total_s,
+        )
+
+    def numbers(self) -> list[float]:
+        """What was counted of samples, as a list that can be added up over workers; seconds are each worker's own."""
+        reasons = [self.substituted.get(bad.words, 0) for bad in Bad if bad != Bad.SOUND]
+        return [self.samples, self.words, self.kept, self.empty, *reasons]
+
+    def with_numbers(self, numbers: list[float]) -> "FeedCounts":
+        """These seconds with other counts."""
+        samples, words, kept, empty, *reasons = (round(number) for number in numbers)
+        named = zip((bad.words for bad in Bad if bad != Bad.SOUND), reasons, strict=True)
+        substituted = {why: count for why, count in named if count}
+        return FeedCounts(samples, words, kept, empty, substituted, self.waited_s, self.total_s)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; `FeedCounts(**state)` is the same again."""
+        return asdict(self)

@@ -1,0 +1,230 @@
+"""Reads pairs in the training's own process: a thread fetches chunks, others decode them, a few parts ahead."""
+
+import importlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.image_text.order import Chunk, PairOrder, Share
+from gapctl.data.image_text.read import ChunkBytes, Decoded, Reading, read_part, room_for
+from gapctl.errors import InputError, WorkError
+
+PART_BYTES: Final = 1 << 24
+"""Pixels that are decoded at once; several parts wait in memory."""
+FEWEST: Final = 16
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Threads:
+    """So many threads decode, each up to `ahead` parts ahead of the training, and one reads the next chunk."""
+
+    threads: int = 1
+    ahead: int = 2
+
+    def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
+        """A worker's samples in their order, from the share's origin on; raises WorkError for shards that are gone."""
+        fetcher = ThreadPoolExecutor(1)
+        try:
+            yield from in_order(
+                (
+                    partial(_decoded, reading, chunk, part_N, content)
+                    for chunk, number_N, content in _fetched(fetcher, reading, order, share)
+                    for part_N in parts_of(number_N, reading.rule.image_size)
+                ),
+                self.threads,
+                self.threads * self.ahead,
+            )
+        finally:
+            fetcher.shutdown(cancel_futures=True)
+
+
+def in_order(calls: Iterator[Callable[[], Result]], threads: int, ahead: int) -> Iterator[Result]:
+    """What the calls return, in their order, so many threads at work and so many results ahead of the caller."""
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    try:
+        for call in calls:
+            waiting.append(pool.submit(call))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fetched(
+    fetcher: ThreadPoolExecutor, reading: Reading, order: PairOrder, share: Share
+) -> Iterator[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]]:
+    """Chunks whose bytes are on their way, one ahead of the one that is decoded."""
+    ahead: deque[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]] = deque()
+    for chunk in order.chunks_from(share.origin):
+        number_N = share.of(chunk)
+        if len(number_N):
+            ahead.append((chunk, number_N, fetcher.submit(ChunkBytes, reading, chunk, number_N)))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+        if share.stop is not None and chunk.stop >= share.stop:
+            break
+    yield from ahead
+
+
+def _decoded(reading: Reading, chunk: Chunk, number_N: NDArray[np.int64], content: Future[ChunkBytes]) -> Decoded:
+    return read_part(reading, chunk, number_N, content.result())
+
+
+def parts_of(number_N: NDArray[np.int64], side: int) -> list[NDArray[np.int64]]:
+    """Parts of a chunk that are decoded at once."""
+    samples = max(FEWEST, PART_BYTES // (3 * side * side))
+    return [number_N[first : first + samples] for first in range(0, len(number_N), samples)]
+
+
+WINDOW: Final = 1_024
+"""Chunks of one plan of Ray Data, about two million samples; an endless training makes one after the other."""
+BLOCK_BYTES: Final = 1 << 25
+STORE_BYTES: Final = 1 << 30
+CHUNK: Final = "chunk"
+FAILED: Final = "failed"
+"""The column that brings a task's WorkError back, which Ray would wrap in advice about transient failures."""
+
+
+@dataclass(frozen=True)
+class RayTasks:
+    """So many tasks at a time, each on one CPU; what they are ahead of the training takes up to `store_bytes` of Ray's
+    object store.
+
+    They run inside the trial's reservation, or beside it where that is not `reserved` for them: the workers of one
+    trial fill theirs, and a sweep then starts no more trials than there are CPUs for.
+    """
+
+    cpus: int = 1
+    store_bytes: int = STORE_BYTES
+    reserved: bool = True
+
+    def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
+        """A worker's samples in their order, from the share's origin on.
+
+        Raises WorkError for shards that are gone and where Ray loses a task for good, InputError where Ray has no CPU
+        for reading.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        room = _room(self.cpus) if self.reserved else {}
+        held = ray.put(_Held(reading, order, share))
+        first = order.chunk_at(share.origin)
+        number = first.epoch * order.chunks + first.number
+        last = None
+        if share.stop is not None:
+            end = order.chunk_at(max(share.origin, share.stop - 1))
+            last = end.epoch * order.chunks + end.number + 1
+        try:
+            while last is None or number < last:
+                chunks = WINDOW if last is None else min(WINDOW, last - number)
+                yield from self._window(held, number, chunks, room)
+                number += chunks
+        except RayError as error:
+            raise WorkError(
+                f"a task of Ray Data failed: {str(error).strip().splitlines()[-1]}. What is trained is kept: the same "
+                "command goes on from the last checkpoint"
+            ) from error
+
+    def _window(self, held: Any, first: int, chunks: int, room: dict[str, Any]) -> Iterator[Decoded]:
+        import ray.data
+        from ray.data import ExecutionResources
+
+        # Not range or from_arrow, which start tasks of their own outside of the trial's reservation, and wait for them.
+        numbers = [{CHUNK: number} for number in range(first, first + chunks)]
+        tasks = ray.data.from_items(numbers, override_num_blocks=chunks)
+        context = tasks.context
+        context.target_max_block_size = BLOCK_BYTES
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        context.execution_options.verbose_progress = False
+        context.execution_options.resource_limits = ExecutionResources.for_limits(
+            cpu=self.cpus, object_store_memory=self.store_bytes
+        )
+        read = tasks.map_batches(_ChunkTask(held), batch_size=1, num_cpus=1, **room)
+        for block in read.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+            failed = [message for message in block.pop(FAILED) if message]
+            if failed:
+                raise WorkError(failed[0])
+            yield Decoded(**block)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What every task needs, once in the object store of each node."""
+
+    reading: Reading
+    order: PairOrder
+    share: Share
+
+
+@dataclass(frozen=True)
+class _ChunkTask:
+    held: Any
+
+    def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[Any]]]:
+        reading, order, share = _taken(self.held)
+        chunk = order.chunk(*divmod(int(row[CHUNK][0]), order.chunks))
+        number_N = share.of(chunk)
+        if not len(number_N):
+            return
+        side, context = reading.rule.image_size, reading.rule.context
+        try:
+            content = ChunkBytes(reading, chunk, number_N)
+            for part_N in parts_of(number_N, side):
+                yield _columns(read_part(reading, chunk, part_N, content))
+        except WorkError as error:
+            yield _columns(room_for(1, side, context), str(error))
+
+
+def _columns(read: Decoded, failed: str = "") -> dict[str, NDArray[Any]]:
+    return {**read._asdict(), FAILED: np.full(len(read.sample_N), failed)}
+
+
+@lru_cache(maxsize=2)
+def _taken(held: Any) -> tuple[Reading, PairOrder, Share]:
+    import ray
+
+    found: _Held = ray.get(held)
+    return found.reading, found.order, found.share
+
+
+def trial_bundles(training: Mapping[str, float], reading_cpus: int) -> list[dict[str, float]]:
+    """What a trial reserves that reads by `RayTasks(reading_cpus)`: for the training, and beside it for the reading."""
+    return [dict(training), {"CPU": float(reading_cpus)}]
+
+
+def require_cpus(training: float, reading: int, there: float) -> None:
+    """Raises InputError where a machine or cluster of `there` CPUs cannot train and read at once."""
+    if training + reading > there:
+        raise InputError(
+            f"a training on {training:g} CPUs that reads through Ray Data on {reading} more needs "
+            f"{training + reading:g}, and Ray has {there:g}. Give it more, train on fewer (`resources.cpus`) or "
+            "read in the training's own process"
+        )
+
+
+def _room(cpus: int) -> dict[str, Any]:
+    """Options that put tasks into the trial's reservation, or beside it where nothing is reserved for them."""
+    from ray.util.placement_group import get_current_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    ray: Any = importlib.import_module("ray")
+    runtime = ray.get_runtime_context()
+    mine = float(runtime.get_assigned_resources().get("CPU", 0)) if runtime.get_actor_id() else 0.0
+    group = get_current_placement_group()
+    if group is None:
+        require_cpus(mine, cpus, float(ray.cluster_resources().get("CPU", 0)))
+        return {}
+    require_cpus(mine, cpus, sum(float(bundle.get("CPU", 0)) for bundle in group.bundle_specs))
+    return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group)}

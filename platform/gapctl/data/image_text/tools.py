@@ -1,0 +1,443 @@
+"""Writes pairs anew in the img2dataset layout: so many to a shard, shuffled, made smaller, split in two.
+
+The files depend on the samples and the request alone, to the last byte (resized images also on Pillow's version).
+"""
+
+import hashlib
+import io
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import polars as pl
+
+from gapctl.data.image_text.index import (
+    Found,
+    Sample,
+    ShardContent,
+    about_of,
+    index_shard,
+    indexed_piece,
+    joined,
+    picture_of,
+)
+from gapctl.data.image_text.manifest import Manifest, ShardRecord, from_parquet, held_out
+from gapctl.data.image_text.storage import OpenShards, Stored, Workers, content_of, stored_now
+from gapctl.data.image_text.tar import Content, Problem
+from gapctl.data.rng import Purpose, generator
+from gapctl.errors import InputError, WorkError
+from gapctl.io.atomic import appearing, write_whole
+from gapctl.io.retry import is_foreign
+
+REQUEST_FILE: Final = ".resharding.json"
+QUALITY: Final = 95
+ENDINGS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+PARTS: Final = ("image", "caption", "json")
+NEEDED: Final = ("shard", "key", "form", *(f"{part}_{what}" for part in PARTS for what in ("offset", "bytes")))
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ReshardRequest:
+    """What decides the files: the pairs' fingerprint, and how they are laid out.
+
+    `shuffle` is a seed, None for the order as it is; `resize` the shorter side that larger images get; `validation`
+    the share that goes into shards of its own, chosen by `split_seed`.
+    """
+
+    fingerprint: str
+    per_shard: int
+    shuffle: int | None = None
+    resize: int | None = None
+    validation: float = 0.0
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class ShardToWrite:
+    """An output shard, its samples by their rows, and the number that its keys begin with."""
+
+    address: str
+    number: int
+    digits: int
+    rows: Sequence[dict[str, Any]]
+    resize: int | None
+
+
+@dataclass(frozen=True)
+class Resharded:
+    """Shards of each split by name, of which this run wrote `made`; what it dropped, by the key it had."""
+
+    shards: dict[str, int]
+    samples: dict[str, int]
+    made: int
+    dropped: Sequence[str]
+
+
+def reshard(
+    manifest: Manifest,
+    request: ReshardRequest,
+    out: Path,
+    workers: Workers,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Resharded:
+    """Writes the usable samples of a manifest; stopped work goes on where it was.
+
+    `on_progress` is told how many samples are done, and of how many. Raises InputError where the folder holds anything
+    else, WorkError where a shard cannot be read or written.
+    """
+    splits = split_pairs(manifest.usable, request)
+    tasks = {name: _tasks(out, name, rows, request, len(splits) > 1) for name, rows in splits.items()}
+    every = [task for split in tasks.values() for task in split]
+    _begin(out, request, every)
+    left = [task for task in every if not Path(task.address).exists()]
+    total, done, dropped = len(manifest.usable), sum(len(task.rows) for task in every if task not in left), list[str]()
+    on_progress(done, total)
+    for place, undecodable in workers.each(write_shard, left):
+        done += len(left[place].rows)
+        dropped += undecodable
+        on_progress(done, total)
+    (out / REQUEST_FILE).unlink()
+    samples = {name: len(rows) for name, rows in splits.items()}
+    return Resharded({name: len(split) for name, split in tasks.items()}, samples, len(left), dropped)
+
+
+def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.DataFrame]:
+    """The samples of each split in the order in which they are written.
+
+    Samples with the same image go the same way, so that no image is trained on and validated; which way depends on
+    the image and the seed alone, not on what else there is.
+    """
+    if request.shuffle is not None:
+        usable = usable[generator(Purpose.SHARDS, request.shuffle).permutation(len(usable))]
+    if not request.validation:
+        return {"train": usable}
+    chosen = [held_out(mark, request.validation, request.split_seed) for mark in usable["image_mark"]]
+    validation = pl.Series(chosen, dtype=pl.Boolean)
+    return {"train": usable.filter(~validation), "validation": usable.filter(validation)}
+
+
+def _tasks(out: Path, split: str, rows: pl.DataFrame, request: ReshardRequest, several: bool) -> list[ShardToWrite]:
+    folder = out.absolute() / split if several else out.absolute()
+    digits = max(4, len(str(request.per_shard - 1)))
+    parts = rows.select(NEEDED).iter_slices(request.per_shard)
+    return [
+        ShardToWrite(str(folder / f"{number:05d}.tar"), number, digits, part.to_dicts(), request.resize)
+        for number, part in enumerate(parts)
+    ]
+
+
+def _begin(out: Path, request: ReshardRequest, tasks: Sequence[ShardToWrite]) -> None:
+    wanted = json.dumps(asdict(request)).encode()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        marked = (out / REQUEST_FILE).read_bytes() if (out / REQUEST_FILE).exists() else None
+        if marked is None and any(not is_foreign(path.name) for path in out.iterdir()):
+            raise InputError(f"--out {out}: holds other data; expected a new or empty folder. Nothing was written")
+        if marked not in (None, wanted):
+            raise InputError(
+                f"--out {out}: was begun otherwise ({marked.decode() if marked else ''}). Give another folder, or "
+                "delete this one. Nothing was written"
+            )
+        write_whole(out / REQUEST_FILE, wanted, out)
+        for folder in {Path(task.address).parent for task in tasks}:
+            folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror}); expected a folder that can") from error
+
+
+def write_shard(task: ShardToWrite) -> list[str]:
+    """Writes one shard, which appears whole, and gives the keys of what cannot be decoded.
+
+    Raises WorkError where the samples cannot be read or the shard cannot be written.
+    """
+    path, dropped = Path(task.address), list[str]()
+    try:
+        with appearing(path, path.parent) as temporary, temporary.open("wb") as file, OpenShards() as opened:
+            _write(file, task, opened, dropped)
+    except OSError as error:
+        raise WorkError(
+            f"{path}: cannot be made ({error}). The finished shards are kept: the same command makes what is left"
+        ) from error
+    return dropped
+
+
+def _write(file: BinaryIO, task: ShardToWrite, opened: OpenShards, dropped: list[str]) -> None:
+    from webdataset import TarWriter
+
+    # A fixed time: webdataset would write the present one, to the microsecond.
+    with TarWriter(file, encoder=False, mtime=0) as writer:
+        for place, sample, row in _read(task.rows, opened):
+            members = _members(sample, row, task, place)
+            if members is None:
+                dropped.append(sample.key)
+            else:
+                writer.write(members)
+
+
+def _read(rows: Sequence[dict[str, Any]], opened: OpenShards) -> Iterator[tuple[int, Sample, dict[str, Any]]]:
+    for place, row in enumerate(rows):
+        image, caption, about = (
+            opened.read(row["shard"], row[f"{part}_offset"], row[f"{part}_bytes"]) for part in PARTS
+        )
+        yield place, Sample(row["key"], image, caption.decode("utf-8-sig", "replace").strip(), about_of(about)), row
+
+
+def _members(sample: Sample, row: dict[str, Any], task: ShardToWrite, place: int) -> dict[str, Any] | None:
+    """What webdataset writes of a sample; None where its image cannot be decoded."""
+    key = f"{task.number:05d}{place:0{task.digits}d}"
+    about = {**sample.about, "key": key, "caption": sample.caption, "source_key": sample.key}
+    image, ending = sample.image, ENDINGS[row["form"]]
+    if task.resize is not None:
+        try:
+            resized = _resized(sample, task.resize)
+        except ValueError:
+            return None
+        if resized is not None:
+            image, (width, height) = resized
+            about |= {"width": width, "height": height}
+            ending = "jpg"
+    text = json.dumps(about).encode()
+    return {"__key__": key, ending: image, "txt": str(sample.caption).encode(), "json": text}
+
+
+def _resized(sample: Sample, side: int) -> tuple[bytes, tuple[int, int]] | None:
+    """A JPEG whose shorter side is `side`, and its size; None where the image is not larger.
+
+    Raises ValueError where it cannot be decoded.
+    """
+    from PIL import Image
+
+    picture = picture_of(sample)
+    shorter = min(picture.size)
+    if shorter <= side:
+        return None
+    size = max(1, round(picture.width * side / shorter)), max(1, round(picture.height * side / shorter))
+    buffer = io.BytesIO()
+    picture.resize(size, Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=QUALITY)
+    return buffer.getvalue(), size
+
+
+QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+SHOWN_WORDS: Final = 30
+_WORD: Final = re.compile(r"\w[\w'’-]*")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean of a column, its values at `QUANTILES`, and how often each rounded value occurs."""
+
+    mean: float
+    quantiles: tuple[float, ...]
+    counts: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """How many distinct values stand more than once, and how many samples they are beyond the first of each."""
+
+    values: int
+    beyond_first: int
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Distinct words (case folded), their occurrences, how many make 90 %, how many occur once, the commonest."""
+
+    words: int
+    occurrences: int
+    for_90_percent: int
+    once: int
+    commonest: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class PairStats:
+    """Of the usable samples alone, but for `samples` and `problems`.
+
+    Images count as repeated if their length and both their ends are the same; `verify` compares them whole.
+    """
+
+    samples: int
+    usable: int
+    problems: Mapping[str, int]
+    bytes: int
+    caption_words: Spread
+    caption_characters: Spread
+    image_shorter_side: Spread
+    image_aspect: Spread
+    forms: Mapping[str, int]
+    repeated_captions: Repeated
+    repeated_images: Repeated
+    vocabulary: Vocabulary
+
+
+def stats_of(manifest: Manifest, workers: Workers) -> PairStats:
+    """The statistics of a manifest; captions are read for their words. Raises WorkError where a shard cannot be read.
+
+    `image_aspect` is the longer side over the shorter one.
+    """
+    usable = manifest.usable
+    shorter, longer = pl.min_horizontal("width", "height"), pl.max_horizontal("width", "height")
+    sides = usable.select(shorter.alias("shorter"), (longer / shorter).alias("aspect"))
+    problems = manifest.samples["problem"].drop_nulls().value_counts(sort=True)
+    return PairStats(
+        samples=len(manifest.samples),
+        usable=len(usable),
+        problems=dict(problems.iter_rows()),
+        bytes=sum(shard.bytes for shard in manifest.shards),
+        caption_words=_spread(usable["words"]),
+        caption_characters=_spread(usable["characters"]),
+        image_shorter_side=_spread(sides["shorter"]),
+        image_aspect=_spread(sides["aspect"]),
+        forms=dict(usable["form"].value_counts(sort=True).iter_rows()),
+        repeated_captions=_repeated(usable["caption_mark"]),
+        repeated_images=_repeated(usable["image_mark"]),
+        vocabulary=_vocabulary(usable, workers),
+    )
+
+
+def _spread(column: pl.Series) -> Spread:
+    counts = column.round().cast(pl.Int64).value_counts().sort(column.name)
+    quantiles = tuple(float(column.quantile(share, "nearest") or 0) for share in QUANTILES)
+    return Spread(float(column.mean() or 0), quantiles, dict(counts.iter_rows()))  # type: ignore[arg-type]
+
+
+def _repeated(marks: pl.Series) -> Repeated:
+    counts = marks.value_counts(name="times")["times"]
+    several = counts.filter(counts > 1)
+    return Repeated(len(several), int(several.sum()) - len(several))
+
+
+def _vocabulary(usable: pl.DataFrame, workers: Workers) -> Vocabulary:
+    parts = usable.select("shard", "caption_offset", "caption_bytes").partition_by("shard", maintain_order=True)
+    counts = Counter[str]()
+    for _, counted in workers.each(words_of, [part.rows() for part in parts]):
+        counts.update(counted)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    occurrences, reached, needed = counts.total(), 0, 0
+    for _, count in ordered:
+        if reached >= 0.9 * occurrences:
+            break
+        reached, needed = reached + count, needed + 1
+    once = sum(count == 1 for count in counts.values())
+    return Vocabulary(len(counts), occurrences, needed, once, ordered[:SHOWN_WORDS])
+
+
+def words_of(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
+    """How often each word occurs in captions that lie at (shard, offset, bytes)."""
+    counts = Counter[str]()
+    try:
+        with OpenShards() as opened:
+            for shard, start, size in captions:
+                counts.update(_WORD.findall(opened.read(shard, start, size).decode("utf-8-sig", "replace").casefold()))
+    except OSError as error:
+        raise WorkError(f"{error}; run `gapctl data index` again") from error
+    return counts
+
+
+GONE: Final = "is gone"
+
+
+class WrongShard(NamedTuple):
+    """A shard of which more is wrong than single samples."""
+
+    address: str
+    what: str
+
+
+@dataclass(frozen=True)
+class PairsVerified:
+    """What was found: the shards as a manifest (`image_mark` is of whole images here), and what is wrong with shards.
+
+    `repeated` counts images that stand under several keys, beyond the first: usual in data from the web, and no error.
+    """
+
+    found: Manifest
+    wrong: Sequence[WrongShard]
+    repeated: int
+
+    @property
+    def problems(self) -> pl.DataFrame:
+        """The samples that are left out: shard, key, offset, problem."""
+        return self.found.samples.filter(pl.col("problem").is_not_null()).select("shard", "key", "offset", "problem")
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.wrong and not len(self.problems)
+
+
+def verify_shards(
+    shards: Sequence[Stored], workers: Workers, on_progress: OnProgress = lambda done, total: None
+) -> PairsVerified:
+    """Decodes every image; `on_progress` is told how many bytes are done, and of how many."""
+    pieces: dict[int, Manifest] = {}
+    done, total = 0, sum(shard.bytes for shard in shards)
+    for place, content in workers.each(checked_piece, shards):
+        pieces[place] = from_parquet(content)
+        done += shards[place].bytes
+        on_progress(done, total)
+    found = joined([pieces[place] for place in range(len(shards))])
+    damaged = [WrongShard(shard.address, shard.damage) for shard in found.shards if shard.damage]
+    usable = found.usable
+    return PairsVerified(found, damaged, len(usable) - usable["image_mark"].n_unique())
+
+
+def verify_manifest(
+    manifest: Manifest, workers: Workers, on_progress: OnProgress = lambda done, total: None
+) -> PairsVerified:
+    """The same for the shards of a manifest, each compared with what it says of them."""
+    now = {shard.address: stored_now(shard.address) for shard in manifest.shards}
+    there = [stored for stored in now.values() if stored is not None]
+    verified = verify_shards(there, workers, on_progress)
+    found = {shard.address: shard for shard in verified.found.shards}
+    wrong = [
+        WrongShard(record.address, what)
+        for record in manifest.shards
+        if (what := _difference(record, found.get(record.address))) is not None
+    ]
+    return replace(verified, wrong=[*wrong, *verified.wrong])
+
+
+def _difference(record: ShardRecord, found: ShardRecord | None) -> str | None:
+    if found is None:
+        return GONE
+    if found.bytes != record.bytes:
+        return f"{found.bytes:,} bytes, {record.bytes:,} when it was indexed"
+    if found.fingerprint != record.fingerprint:
+        return "its content is not what was indexed"
+    return None
+
+
+def checked_piece(stored: Stored) -> bytes:
+    """One shard's part of a manifest, its images decoded; raises WorkError where the shard cannot be read."""
+    try:
+        with content_of(stored.address) as content:
+            found = index_shard(content)
+            samples = [_checked(content, sample) for sample in found.samples]
+    except OSError as error:
+        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
+    return indexed_piece(stored, ShardContent(samples, *found[1:]))
+
+
+def _checked(content: Content, sample: Found) -> Found:
+    image = content[sample.image_offset : sample.image_offset + sample.image_bytes]
+    mark = int.from_bytes(hashlib.blake2b(image, digest_size=8).digest())
+    problem = sample.problem if sample.problem or _decodes(image) else Problem.UNREADABLE.value
+    return sample._replace(image_mark=mark, problem=problem)
+
+
+def _decodes(image: bytes) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            picture_of(Sample("", image, None, {}))
+        except ValueError:
+            return False
+    return True

@@ -1,0 +1,263 @@
+"""Which digit, variant, colour and caption a training sample has: pure functions of (seed, epoch, index).
+
+Index letters: B samples of a batch, N digits, 6 factors in the order of `FACTORS`, L tokens of a caption.
+"""
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, CaptionRule, Order, write_captions
+from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VALUES, VARIANTS, factor_labels
+from gapctl.data.rng import Purpose, generator
+from gapctl.errors import InputError
+
+Integers = NDArray[np.int64]
+
+
+class Samples(NamedTuple):
+    """A batch: which image (digit, variant, colour), its caption, and its label within each factor."""
+
+    digit_B: Integers
+    variant_B: Integers
+    colour_B: Integers
+    tokens_BL: Integers
+    labels_B6: Integers
+
+
+_VALUES_6 = np.array([len(factor.values) for factor in FACTORS])
+EPOCHS_KEPT = 2
+"""By each sampler: a batch may lie across the border between two epochs."""
+EPOCHS_SHARED = 4
+"""Between samplers of one seed, such as a sweep's arms."""
+
+
+class _Epoch(NamedTuple):
+    digit_N: Integers
+    variant_N: Integers
+    colour_N: Integers
+    priority_N6: NDArray[np.float64]
+    place_N6: NDArray[np.float64]
+
+
+class _Mistakes(NamedTuple):
+    """Numbers below 1 that decide whether a value is wrong, and by how many values of its factor, at least one."""
+
+    whether_N6: NDArray[np.float64]
+    farther_N6: Integers
+
+
+class MadSampler:
+    """The endless sequence of samples of one training; position p is index p mod N of epoch p // N.
+
+    An epoch shows each digit once, as one of its 24 variants, in one of 7 colours. Trials with the same seed
+    see the same images in the same order whatever their captions say, and captions with more attributes say
+    all that those with fewer say. With more noise, values that were wrong stay so, and others become wrong too.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        digit_labels_N: Integers,
+        main_factor: str,
+        attributes: int,
+        order: Order,
+        noise: float = 0.0,
+    ) -> None:
+        """Take the digits' labels, what captions say, and how often (0 to 1) a value that they say is wrong.
+
+        Raises ValueError as `CaptionRule` does.
+        """
+        self.seed = seed
+        self.noise = noise
+        self.rule = CaptionRule(main_factor, attributes, order)
+        self._digit_labels_N = np.asarray(digit_labels_N, dtype=np.int64)
+        self._kept: dict[int, _Epoch] = {}
+
+    @property
+    def epoch_length(self) -> int:
+        """How many samples an epoch has: one per digit."""
+        return len(self._digit_labels_N)
+
+    def samples(self, position_B: Integers) -> Samples:
+        """Return the samples at these positions (int64, not negative), in any number and any order."""
+        epochs, indices = np.divmod(np.asarray(position_B, dtype=np.int64), self.epoch_length)
+        parts = [(int(epoch), np.flatnonzero(epochs == epoch)) for epoch in np.unique(epochs)]
+        found = [self._in_epoch(epoch, indices[rows]) for epoch, rows in parts]
+        if len(found) == 1:
+            return found[0]
+        back = np.argsort(np.concatenate([rows for _, rows in parts]))
+        return Samples(*(np.concatenate(columns)[back] for columns in zip(*found, strict=True)))
+
+    def _draws(self, epoch: int) -> _Epoch:
+        """An epoch's draws, kept: as many trials with as many seeds may take turns in one process."""
+        if epoch not in self._kept:
+            while len(self._kept) >= EPOCHS_KEPT:
+                del self._kept[min(self._kept)]
+            self._kept[epoch] = _epoch(self.seed, epoch, self.epoch_length)
+        return self._kept[epoch]
+
+    def _in_epoch(self, epoch: int, index_B: Integers) -> Samples:
+        draws = self._draws(epoch)
+        digit, variant, colour = draws.digit_N[index_B], draws.variant_N[index_B], draws.colour_N[index_B]
+        labels = factor_labels(self._digit_labels_N[digit], variant, colour)
+        said = self._with_mistakes(labels, epoch, index_B) if self.noise else labels
+        tokens = write_captions(self.rule, said, draws.priority_N6[index_B], draws.place_N6[index_B])
+        return Samples(digit, variant, colour, tokens, labels)
+
+    def _with_mistakes(self, labels_B6: Integers, epoch: int, index_B: Integers) -> Integers:
+        """The labels as captions say them: where a draw is below `noise`, another value of the factor."""
+        draws = _mistakes(self.seed, epoch, self.epoch_length)
+        wrong_B6, farther_B6 = draws.whether_N6[index_B] < self.noise, draws.farther_N6[index_B]
+        return np.where(wrong_B6, (labels_B6 + farther_B6) % _VALUES_6, labels_B6)
+
+
+@lru_cache(maxsize=EPOCHS_SHARED)
+def _mistakes(seed: int, epoch: int, count: int) -> _Mistakes:
+    whether_N6 = generator(Purpose.NOISE, seed, epoch).random((count, 6))
+    other_N6 = generator(Purpose.OTHER_VALUE, seed, epoch).random((count, 6))
+    return _Mistakes(whether_N6, 1 + (other_N6 * (_VALUES_6 - 1)).astype(np.int64))
+
+
+@lru_cache(maxsize=EPOCHS_SHARED)
+def _epoch(seed: int, epoch: int, count: int) -> _Epoch:
+    return _Epoch(
+        generator(Purpose.DIGIT_ORDER, seed, epoch).permutation(count),
+        _below(len(VARIANTS), generator(Purpose.VARIANT, seed, epoch).random(count)),
+        _below(len(COLOURS), generator(Purpose.COLOUR, seed, epoch).random(count)),
+        generator(Purpose.WHICH_FACTORS, seed, epoch).random((count, 6)),
+        generator(Purpose.PLACES, seed, epoch).random((count, 6)),
+    )
+
+
+def _below(count: int, uniform: NDArray[np.float64]) -> Integers:
+    return (uniform * count).astype(np.int64)
+
+
+UNSAID: Final = -1
+_SIZES: Final = np.array([len(factor.values) for factor in FACTORS])
+_VARIANT_SHAPE: Final = tuple(len(factor.values) for factor in SHAPE_FACTORS)
+_FACTOR_OF_VALUE: Final = np.repeat(np.arange(len(FACTORS)), _SIZES)
+_PLACE_OF_VALUE: Final = np.concatenate([np.arange(size) for size in _SIZES])
+
+
+class Pictures(NamedTuple):
+    """Images by digit, variant and colour."""
+
+    digit_B: Integers
+    variant_B: Integers
+    colour_B: Integers
+
+
+class Painter:
+    """Draws pictures of captions from a split's digits."""
+
+    def __init__(self, digit_labels_N: Integers) -> None:
+        """Takes each digit's class."""
+        self._by_class_N = np.argsort(digit_labels_N, kind="stable")
+        self._counts = np.bincount(digit_labels_N, minlength=_SIZES[0])
+        self._starts = np.cumsum(self._counts) - self._counts
+
+    def pictures(self, tokens_BL: Integers, chance_B6: NDArray[np.float64]) -> Pictures:
+        """Pictures of these captions; numbers from 0 to 1 decide what they leave open, and which digit is shown.
+
+        Raises InputError where a caption says a digit that the split lacks.
+        """
+        said_B6 = said(tokens_BL)
+        label_B6 = np.where(said_B6 == UNSAID, (chance_B6 * _SIZES).astype(np.int64), said_B6)
+        variant_B = np.ravel_multi_index(tuple(label_B6[:, 1:5].T), _VARIANT_SHAPE)
+        return Pictures(self._digits(said_B6[:, 0], chance_B6[:, 0]), variant_B.astype(np.int64), label_B6[:, 5])
+
+    def _digits(self, class_B: Integers, chance_B: NDArray[np.float64]) -> Integers:
+        anyone_B = class_B == UNSAID
+        count_B = np.where(anyone_B, len(self._by_class_N), self._counts[class_B])
+        if not count_B.all():
+            lacking = sorted({int(digit) for digit in class_B[count_B == 0]})
+            raise InputError(
+                f"data.sides is image_image, but a split of data.source has no digit {lacking[0]} to draw pictures of; "
+                "expected some of each class, or sides: image_text"
+            )
+        place_B = np.where(anyone_B, 0, self._starts[class_B]) + (chance_B * count_B).astype(np.int64)
+        digit_B: Integers = self._by_class_N[place_B]
+        return digit_B
+
+
+def said(tokens_BL: Integers) -> Integers:
+    """What captions say of each factor, as labels (B, 6); UNSAID where they say nothing."""
+    value_BL = tokens_BL - FIRST_VALUE_TOKEN
+    row_S, place_S = np.nonzero((value_BL >= 0) & (value_BL < len(VALUES)))
+    value_S = value_BL[row_S, place_S]
+    said_B6 = np.full((len(tokens_BL), len(FACTORS)), UNSAID, dtype=np.int64)
+    said_B6[row_S, _FACTOR_OF_VALUE[value_S]] = _PLACE_OF_VALUE[value_S]
+    return said_B6
+
+
+class PictureSampler:
+    """The second images of a training: pure functions of (seed, epoch, index), like all else that it sees."""
+
+    def __init__(self, seed: int, digit_labels_N: Integers) -> None:
+        self._seed = seed
+        self._count = len(digit_labels_N)
+        self._painter = Painter(digit_labels_N)
+
+    def pictures(self, position_B: Integers, tokens_BL: Integers) -> Pictures:
+        """Pictures of the captions at these positions."""
+        epochs, indices = np.divmod(position_B, self._count)
+        chance_B6 = np.empty((len(position_B), len(FACTORS)))
+        for epoch in np.unique(epochs):
+            rows = np.flatnonzero(epochs == epoch)
+            chance_B6[rows] = _chance(self._seed, int(epoch), self._count)[indices[rows]]
+        return self._painter.pictures(tokens_BL, chance_B6)
+
+
+@lru_cache(maxsize=4)
+def _chance(seed: int, epoch: int, count: int) -> NDArray[np.float64]:
+    return generator(Purpose.PICTURE, seed, epoch).random((count, len(FACTORS)))
+
+
+def frozen_pictures(digit_labels_N: Integers, tokens_BL: Integers, seed: int) -> Pictures:
+    """Pictures of captions that are the same for every trial: a gallery's, drawn from its own split."""
+    chance_B6 = generator(Purpose.PICTURE, seed).random((len(tokens_BL), len(FACTORS)))
+    return Painter(digit_labels_N).pictures(tokens_BL, chance_B6)
+
+
+GALLERY_SEED: Final = 20240407
+_LOOKS: Final = len(VARIANTS) * len(COLOURS)
+
+
+def frozen_gallery(digit_labels_N: Integers, size: int, main_factor: str, attributes: int, order: Order) -> Samples:
+    """Return `size` different images with captions; the images are the same for every trial.
+
+    Digits are taken in rounds, so each occurs as often as any other, or once more. Raises InputError if there
+    are fewer than `size` different images: digits x 24 variants x 7 colours.
+    """
+    count = len(digit_labels_N)
+    check_gallery(size, count)
+    digit, variant, colour = _images(count, size)
+    labels = factor_labels(np.asarray(digit_labels_N, dtype=np.int64)[digit], variant, colour)
+    priority = generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
+    place = generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
+    tokens = write_captions(CaptionRule(main_factor, attributes, order), labels, priority, place)
+    return Samples(digit, variant, colour, tokens, labels)
+
+
+def check_gallery(size: int, digits: int) -> None:
+    """Raise InputError if a test split of so many digits has fewer than `size` different images."""
+    most = digits * _LOOKS
+    if not 1 <= size <= most:
+        raise InputError(
+            f"evaluate.gallery is {size}, but the test split has {digits} digits and so {most} "
+            f"different images. Set evaluate.gallery to 1 .. {most}."
+        )
+
+
+def _images(count: int, size: int) -> tuple[Integers, Integers, Integers]:
+    rounds = -(-size // count)
+    digit_RN = np.tile(generator(Purpose.DIGIT_ORDER, GALLERY_SEED).permutation(count), (rounds, 1))
+    looks = generator(Purpose.GALLERY, GALLERY_SEED).random((count, _LOOKS))
+    look_NR = np.argsort(looks, axis=1)[:, :rounds]
+    digit = digit_RN.reshape(-1)[:size]
+    look = look_NR.T[np.arange(rounds)[:, None], digit_RN].reshape(-1)[:size]
+    return digit, look // len(COLOURS), look % len(COLOURS)

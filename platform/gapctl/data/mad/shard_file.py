@@ -1,0 +1,135 @@
+"""One shard: its digits' variants drawn, written under a temporary name, renamed, and then recorded.
+
+A shard counts as made only with its record beside it, and its bytes are a function of (digits, first index, key)
+alone: whoever makes it again, after a kill or at the same time, makes the same file.
+
+Index letters: N digits, H and W 28 rows and columns.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.mad.factors import COLOURS, FACTORS, VARIANTS
+from gapctl.data.mad.images import render
+from gapctl.data.mad.morphology import draw_shapes
+from gapctl.data.mad.shards import MAKING, Shard
+from gapctl.data.mad.source import Split
+from gapctl.data.rng import Purpose, generator
+from gapctl.io.atomic import appearing, file_sha256, write_whole
+
+DIGIT_BYTES: Final = 24 * 28 * 28
+_AT_ONCE: Final = 64
+
+
+class Drawn(NamedTuple):
+    """What a shard is drawn from: its own digits, their labels, and the key of its random choices."""
+
+    digits_NHW: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+    key: int
+
+
+class ShardRecord(NamedTuple):
+    """A finished shard's size and sha256, and where in it each digit begins."""
+
+    bytes: int
+    sha256: str
+    offsets: tuple[int, ...]
+
+
+def make_shard(folder: Path, shard: Shard, drawn: Drawn) -> ShardRecord:
+    """Draw and write one shard, and record it; raises OSError if it cannot be written."""
+    making = folder / MAKING
+    with appearing(folder / shard.name, making) as temporary:
+        write = _write_arrays if shard.format == "npy" else _write_tar
+        offsets = write(temporary, shard, drawn)
+        record = ShardRecord(temporary.stat().st_size, file_sha256(temporary), offsets)
+    write_whole(record_file(folder, shard), json.dumps(record._asdict()).encode(), making)
+    return record
+
+
+def record_file(folder: Path, shard: Shard) -> Path:
+    """Where a finished shard is recorded while the folder is being made."""
+    return folder / MAKING / f"{shard.name}.json"
+
+
+def _write_arrays(path: Path, shard: Shard, drawn: Drawn) -> tuple[int, ...]:
+    from gapctl.data.mad.morphology import draw_shapes
+
+    header = {"descr": "|u1", "fortran_order": False, "shape": (shard.count, 24, 28, 28)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        begin = file.tell()
+        for at in range(0, shard.count, _AT_ONCE):
+            file.write(draw_shapes(drawn.digits_NHW[at : at + _AT_ONCE], shard.first + at, drawn.key).data)
+    return tuple(begin + DIGIT_BYTES * row for row in range(shard.count))
+
+
+def _write_tar(path: Path, shard: Shard, drawn: Drawn) -> tuple[int, ...]:
+
+    return write_tar(path, shard, *drawn)
+
+
+_BLOCK: Final = 512
+_SHAPES: Final = np.arange(len(VARIANTS))
+_Sample = dict[str, str | bytes]
+
+
+def write_tar(
+    path: Path, shard: Shard, digits_NHW: NDArray[np.uint8], labels_N: NDArray[np.int64], key: int
+) -> tuple[int, ...]:
+    """Write a shard's samples, digit by digit; return where each digit's first sample begins."""
+    from webdataset import ShardWriter
+
+    offsets, end = [], 0
+    options = {"maxcount": len(VARIANTS) * shard.count, "verbose": 0, "encoder": False, "mtime": 0}
+    with path.open("wb") as file, ShardWriter("%d", opener=lambda _: file, **options) as writer:
+        for row in range(shard.count):
+            offsets.append(end)
+            digit = shard.first + row
+            for sample in _samples(shard.split, digit, digits_NHW[row : row + 1], int(labels_N[row]), key):
+                writer.write(sample)
+                end += sum(_size_in_tar(content) for content in sample.values() if isinstance(content, bytes))
+    return tuple(offsets)
+
+
+def colours_of(digit: int, key: int) -> NDArray[np.int64]:
+    """Return the colour of each of a digit's 24 variants, frozen by the digit's index and the key."""
+    return generator(Purpose.COLOUR, key, digit).integers(0, len(COLOURS), len(VARIANTS))
+
+
+def _samples(split: Split, digit: int, plain_1HW: NDArray[np.uint8], label: int, key: int) -> Iterator[_Sample]:
+    colours_V = colours_of(digit, key)
+    pictures_VCHW = render(draw_shapes(plain_1HW, digit, key), np.zeros_like(_SHAPES), _SHAPES, colours_V)
+    for variant, picture_CHW in enumerate(pictures_VCHW):
+        values = _values(label, variant, int(colours_V[variant]))
+        described = {**values, "split": split, "index": digit, "variant": variant}
+        yield {
+            "__key__": f"{split}-{digit:05d}-{variant:02d}",
+            "png": _png(picture_CHW),
+            "txt": "-".join(values.values()).encode(),
+            "json": json.dumps(described).encode(),
+        }
+
+
+def _values(label: int, variant: int, colour: int) -> dict[str, str]:
+    labels = (label, *VARIANTS[variant], colour)
+    return {factor.name: factor.values[value] for factor, value in zip(FACTORS, labels, strict=True)}
+
+
+def _png(picture_CHW: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture_CHW.transpose(1, 2, 0))).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _size_in_tar(content: bytes) -> int:
+    return _BLOCK + -(-len(content) // _BLOCK) * _BLOCK

@@ -1,0 +1,125 @@
+"""Compares a folder of shards with what it says it holds, byte by byte."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from gapctl.data.mad.shard_writer import THREADS, read_manifest
+from gapctl.data.mad.shards import (
+    DESCRIPTION,
+    MAKING,
+    MANIFEST,
+    DamagedDescriptionError,
+    Description,
+    FileRecord,
+    foreign_files,
+    read_description,
+)
+from gapctl.errors import InputError
+from gapctl.io.atomic import file_sha256
+
+OnProgress = Callable[[int, int], None]
+
+
+class Problem(NamedTuple):
+    """What is wrong with one file of a folder."""
+
+    file: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was read, and what is wrong; `description` is None where `mad.json` could not be read."""
+
+    description: Description | None
+    files: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+
+def verify_folder(folder: Path, on_progress: OnProgress = lambda done, total: None) -> Verification:
+    """Read the whole folder, and name every file that is missing, short, changed or foreign.
+
+    `on_progress` is told how many bytes are read, and of how many. Raises InputError if it is no folder of shards.
+    """
+    try:
+        description = read_description(folder)
+    except DamagedDescriptionError as error:
+        what = str(error).removeprefix(f"{folder / DESCRIPTION}: ")
+        return Verification(None, 0, 0, (Problem(DESCRIPTION, what),))
+    if description is None:
+        return _not_whole(folder)
+    checked = _check_files(folder, description.files, on_progress)
+    problems = [Problem(name, what) for name, what in checked.items() if what is not None]
+    if checked.get(MANIFEST) is None:
+        problems += _check_manifest(folder, description)
+    problems += _foreign(folder, description)
+    size = sum(record.bytes for record in description.files.values())
+    return Verification(description, len(description.files), size, tuple(problems))
+
+
+def _not_whole(folder: Path) -> Verification:
+    if (folder / MAKING).is_dir():
+        what = f"not finished, or being made now; run the `gapctl data mad --out {folder}` that began it again"
+        return Verification(None, 0, 0, (Problem(MAKING, what),))
+    found = "a folder without mad.json" if folder.is_dir() else "a file" if folder.exists() else "does not exist"
+    raise InputError(
+        f"{folder}: {found}; expected a folder that `gapctl data mad --out` made, tar shards, or their manifest."
+    )
+
+
+def _check_files(folder: Path, files: Mapping[str, FileRecord], on_progress: OnProgress) -> dict[str, str | None]:
+    total, done = sum(record.bytes for record in files.values()), 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = pool.map(lambda name: _check_file(folder / name, files[name]), files)
+        checked = {}
+        for name, what in zip(files, answers, strict=True):
+            checked[name] = what
+            done += files[name].bytes
+            on_progress(done, total)
+    return checked
+
+
+def _check_file(path: Path, record: FileRecord) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size < record.bytes:
+            return f"short: {size:,} bytes of {record.bytes:,}"
+        if size > record.bytes:
+            return f"too long: {size:,} bytes instead of {record.bytes:,}"
+        return None if file_sha256(path) == record.sha256 else "changed: its bytes do not have the sha256 in mad.json"
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _check_manifest(folder: Path, description: Description) -> list[Problem]:
+    """Whether the manifest lists these shards, with these checksums and numbers of digits."""
+    try:
+        rows = read_manifest(folder).group_by("shard", "shard_sha256").len().rows()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        return [Problem(MANIFEST, f"cannot be read ({error})")]
+    listed = {(name, sha256, count) for name, sha256, count in rows}
+    expected = {(shard.name, description.files[shard.name].sha256, shard.count) for shard in description.shards()}
+    differing = sorted({name for name, *_ in listed ^ expected})
+    if not differing:
+        return []
+    return [Problem(MANIFEST, f"does not match mad.json about {', '.join(differing)}")]
+
+
+def _foreign(folder: Path, description: Description) -> list[Problem]:
+    unfinished = [Problem(MAKING, "left from work that was stopped")] if (folder / MAKING).exists() else []
+    foreign = foreign_files(folder, description.shards())
+    return unfinished + [Problem(name, "foreign: not a file of this folder") for name in foreign]
+
+
+def repairable(problems: tuple[Problem, ...]) -> bool:
+    """Whether making the folder again mends it: not where `mad.json` is damaged or a foreign file is in the way."""
+    whole = {problem.file for problem in problems if problem.what.startswith("foreign")}
+    return not whole and all(problem.file != DESCRIPTION for problem in problems)

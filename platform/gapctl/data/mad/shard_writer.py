@@ -1,0 +1,482 @@
+"""Makes a folder of shards on Ray Data: what is there and sound is kept, and the rest is made.
+
+The folder is the same to the last byte whatever the number of workers and however often the work was stopped.
+"""
+
+import fcntl
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from gapctl.data.mad.digits import GENERATOR_VERSION, Digits, load_digits, source_fingerprint
+from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
+from gapctl.data.mad.images import available_cores, generation_key
+from gapctl.data.mad.shard_file import DIGIT_BYTES, Drawn, ShardRecord, make_shard, record_file
+from gapctl.data.mad.shards import (
+    DESCRIPTION,
+    DIGITS_PER_SHARD,
+    MAKING,
+    MANIFEST,
+    VARIANTS_TABLE,
+    Description,
+    FileRecord,
+    Format,
+    Request,
+    Shard,
+    foreign_files,
+    read_description,
+    shards_of,
+    to_json,
+)
+from gapctl.data.mad.source import SPLITS, Split
+from gapctl.errors import InputError, WorkError
+from gapctl.io.atomic import TEMPORARY, file_sha256, write_whole
+
+REQUEST_FILE: Final = "request.json"
+_TAR_DIGIT_BYTES: Final = 24 * 3 * 1200
+"""Three members a picture; a header of 512 bytes each, and contents of one to three blocks of 512."""
+_TABLES_BYTES: Final = 4_000_000
+_NAMED: Final = {
+    "source": "the source's digits",
+    "generator": "the generator's version",
+    "seed": "--seed",
+    "limit": "--digits",
+    "format": "--format",
+    "digits_per_shard": "digits per shard",
+}
+
+
+def check_output(folder: Path, request: Request, shards: Sequence[Shard]) -> None:
+    """Raise InputError if the folder holds anything but what this request makes; it may be missing."""
+    try:
+        if not folder.exists():
+            return
+        before = request_before(folder)
+        foreign = foreign_files(folder, shards if before else ())
+    except NotADirectoryError as error:
+        raise InputError(f"--out {folder}: is a file; expected a folder, new or empty.") from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if before is not None:
+        _check_same(folder, before, request)
+    if foreign:
+        names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        raise InputError(
+            f"--out {folder}: holds other data ({names}); expected a new or empty folder, or one that "
+            "`gapctl data mad --out` began. Nothing was written."
+        )
+
+
+def existing_description(folder: Path) -> Description | None:
+    """Return what the folder was when it was last whole, also where it is being added to now."""
+    return read_description(folder) or read_description(folder / MAKING)
+
+
+def request_before(folder: Path) -> Request | None:
+    """Return the request that the folder was made by or is being made by; None for any other folder."""
+    description = existing_description(folder)
+    if description is not None:
+        return description.request
+    try:
+        return Request(**json.loads((folder / MAKING / REQUEST_FILE).read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{folder / MAKING / REQUEST_FILE}: damaged ({error}). Delete {folder} and make it again."
+        ) from error
+
+
+def bytes_needed(shards: Sequence[Shard]) -> int:
+    """Return about how much the shards take, the tables included; for tar files, never less than that."""
+    per_digit = {"npy": DIGIT_BYTES, "webdataset": _TAR_DIGIT_BYTES}
+    return _TABLES_BYTES + sum(shard.count * per_digit[shard.format] for shard in shards)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise InputError if the folder's disk has less than `needed` bytes free."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise InputError(
+            f"--out {folder}: {needed / 1e6:,.0f} MB are needed, and its disk has {free / 1e6:,.0f} MB free. "
+            "Free some space, give a folder on another disk, or make less with --digits. Nothing was written."
+        )
+
+
+def unwritable(folder: Path, error: OSError) -> InputError:
+    """Return what to say of a folder that cannot be written."""
+    return InputError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can.")
+
+
+def _check_same(folder: Path, before: Request, request: Request) -> None:
+    old, new = asdict(before), asdict(request)
+    differing = [
+        f"{_NAMED[name]} {_shown(name, old)} there, {_shown(name, new)} now" for name in old if old[name] != new[name]
+    ]
+    if differing:
+        raise InputError(
+            f"--out {folder}: was made otherwise: {'; '.join(differing)}. Give another folder, or delete this one to "
+            f"make it anew ({DESCRIPTION} says how it was made). Nothing was written."
+        )
+
+
+def _shown(name: str, request: Mapping[str, object]) -> str:
+    value = request[name]
+    return "all" if name == "limit" and value is None else str(value)
+
+
+_SCHEMA: Final = {
+    "split": pl.String,
+    "digit": pl.Int32,
+    "label": pl.UInt8,
+    "shard": pl.String,
+    "offset": pl.Int64,
+    "shard_sha256": pl.String,
+}
+
+
+def manifest(
+    shards: Sequence[Shard], records: Mapping[str, ShardRecord], labels: Mapping[Split, NDArray[np.int64]]
+) -> bytes:
+    """Return a parquet file with a row per digit; `offset` is where its variants begin in the shard's file."""
+    parts = [
+        pl.DataFrame(
+            {
+                "split": [shard.split] * shard.count,
+                "digit": np.arange(shard.first, shard.first + shard.count),
+                "label": labels[shard.split][shard.first : shard.first + shard.count],
+                "shard": [shard.name] * shard.count,
+                "offset": records[shard.name].offsets,
+                "shard_sha256": [records[shard.name].sha256] * shard.count,
+            },
+            schema_overrides=_SCHEMA,
+        )
+        for shard in shards
+    ]
+    return _parquet(pl.concat(parts))
+
+
+def variants_table(form: str) -> bytes:
+    """Return a parquet file with a row per variant; arrays also say how far it lies into its digit."""
+    columns: dict[str, list[object]] = {"variant": list(range(len(VARIANTS)))}
+    for factor, labels in zip(SHAPE_FACTORS, zip(*VARIANTS, strict=True), strict=True):
+        columns[factor.name] = [factor.values[label] for label in labels]
+    if form == "npy":
+        columns["offset"] = [variant * DIGIT_BYTES // len(VARIANTS) for variant in range(len(VARIANTS))]
+    return _parquet(pl.DataFrame(columns, schema_overrides={"variant": pl.UInt8, "offset": pl.Int32}))
+
+
+def read_manifest(folder: Path) -> pl.DataFrame:
+    """Return the manifest; raises polars' errors or OSError if it cannot be read."""
+    return pl.read_parquet(folder / MANIFEST)
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3, row_group_size=1 << 20)
+    return buffer.getvalue()
+
+
+THREADS = 4
+
+
+def sound_shards(
+    folder: Path, shards: Sequence[Shard], on_checked: Callable[[Shard], None] = lambda shard: None
+) -> dict[str, ShardRecord]:
+    """Return the records of the shards that need not be made again, each file read whole."""
+    finished = _finished_before(folder)
+    recorded = {shard.name: _recorded(folder, shard) or finished.get(shard.name) for shard in shards}
+
+    def sound(shard: Shard) -> bool:
+        known = recorded[shard.name]
+        found = known is not None and _is_sound(folder / shard.name, known)
+        on_checked(shard)
+        return found
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(sound, shards))
+    return {
+        shard.name: record
+        for shard, is_sound in zip(shards, answers, strict=True)
+        if is_sound and (record := recorded[shard.name]) is not None
+    }
+
+
+def _is_sound(path: Path, record: ShardRecord) -> bool:
+    try:
+        return path.stat().st_size == record.bytes and file_sha256(path) == record.sha256
+    except OSError:
+        return False
+
+
+def _recorded(folder: Path, shard: Shard) -> ShardRecord | None:
+    try:
+        fields = json.loads(record_file(folder, shard).read_bytes())
+        return ShardRecord(fields["bytes"], fields["sha256"], tuple(fields["offsets"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _finished_before(folder: Path) -> Mapping[str, ShardRecord]:
+    """The records of a folder that was whole before: sizes from its description, offsets from its manifest."""
+    description = existing_description(folder) if folder.exists() else None
+    if description is None:
+        return {}
+    try:
+        rows = read_manifest(folder).group_by("shard", "shard_sha256", maintain_order=True).agg("offset").rows()
+    except (OSError, pl.exceptions.PolarsError):
+        return {}
+    return {
+        name: ShardRecord(description.files[name].bytes, sha256, tuple(offsets))
+        for name, sha256, offsets in rows
+        if name in description.files and description.files[name].sha256 == sha256
+    }
+
+
+_LOCK: Final = "lock"
+
+OnProgress = Callable[[str, int, int], None]
+OpenRay = Callable[[int], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A whole folder, and how many of its shards this run made."""
+
+    description: Description
+    made: int
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A folder to make: its request, every split's digits as far as the request goes, and its shards."""
+
+    folder: Path
+    request: Request
+    digits: Mapping[Split, Digits]
+    counts: Mapping[Split, int]
+
+    @property
+    def shards(self) -> list[Shard]:
+        return shards_of(self.counts, self.request)
+
+    def drawn(self, shard: Shard) -> Drawn:
+        digits, rows = self.digits[shard.split], slice(shard.first, shard.first + shard.count)
+        key = generation_key(shard.split, self.request.seed)
+        return Drawn(digits.images_NHW[rows], digits.labels_N[rows], key)
+
+
+def make_folder(
+    source: str,
+    folder: Path,
+    open_ray: OpenRay,
+    *,
+    splits: Collection[Split] = SPLITS,
+    limit: int | None = None,
+    seed: int = 0,
+    form: Format = "npy",
+    workers: int | None = None,
+    digits_per_shard: int = DIGITS_PER_SHARD,
+    on_progress: OnProgress = lambda task, done, total: None,
+) -> Made:
+    """Make the shards of `splits` that the folder does not hold whole, `limit` digits of each at most.
+
+    `open_ray` starts Ray with so many CPUs, and is called only if there is something to make; `workers` is by default
+    one per available core. `on_progress` is told of each task how many digits are done, and of how many. Raises
+    InputError for a wrong source, for a folder that holds other data, was made otherwise, is being made by another
+    process or has too little room, and WorkError if making fails; what was made until then is kept.
+    """
+    digits = {split: load_digits(source, split) for split in SPLITS}
+    largest = max(map(len, digits.values()))
+    cut = limit if limit is not None and limit < largest else None
+    request = Request(source_fingerprint(source), GENERATOR_VERSION, seed, cut, form, digits_per_shard)
+    work = _work(folder, request, digits, splits)
+    check_output(folder, work.request, work.shards)
+    kept = _kept(work, on_progress)
+    whole = read_description(folder)
+    if whole is not None and len(kept) == len(work.shards) and _tables_fit(work, whole, kept):
+        return Made(whole, 0)
+    workers = workers or available_cores()
+    left = [shard for shard in work.shards if shard.name not in kept]
+    check_space(folder, bytes_needed(left))
+    with _being_made(work):
+        made = _make(work, left, open_ray, workers, on_progress)
+        description = _finish(work, {**kept, **made})
+    return Made(description, len(left))
+
+
+def _work(folder: Path, request: Request, digits: Mapping[Split, Digits], splits: Collection[Split]) -> _Work:
+    there = existing_description(folder) if folder.is_dir() else None
+    wanted = {*splits, *(there.digits if there else ())}
+    counts = {
+        split: len(digits[split]) if request.limit is None else min(len(digits[split]), request.limit)
+        for split in SPLITS
+        if split in wanted
+    }
+    return _Work(folder, request, digits, counts)
+
+
+def _kept(work: _Work, on_progress: OnProgress) -> dict[str, ShardRecord]:
+    present = [shard for shard in work.shards if (work.folder / shard.name).is_file()]
+    total, done = sum(shard.count for shard in present), 0
+
+    def checked(shard: Shard) -> None:
+        nonlocal done
+        done += shard.count
+        on_progress("checking the shards that are there", done, total)
+
+    return sound_shards(work.folder, present, checked)
+
+
+@contextmanager
+def _being_made(work: _Work) -> Iterator[None]:
+    """Mark the folder as unfinished, for this process alone; the mark goes when the folder is whole."""
+    making = work.folder / MAKING
+    try:
+        making.mkdir(parents=True, exist_ok=True)
+        lock = (making / _LOCK).open("w")
+    except OSError as error:
+        raise unwritable(work.folder, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"--out {work.folder}: another gapctl is making it now. Wait until it is done, or stop it."
+            ) from error
+        _begin(work, making)
+        yield
+        shutil.rmtree(making)
+
+
+def _begin(work: _Work, making: Path) -> None:
+    try:
+        for left_over in making.glob(f"*{TEMPORARY}"):
+            left_over.unlink(missing_ok=True)
+        write_whole(making / REQUEST_FILE, _request_json(work.request), making)
+        if (work.folder / DESCRIPTION).exists():
+            (work.folder / DESCRIPTION).replace(making / DESCRIPTION)
+    except OSError as error:
+        raise unwritable(work.folder, error) from error
+
+
+def _request_json(request: Request) -> bytes:
+    import json
+
+    return json.dumps(asdict(request)).encode()
+
+
+def _make(
+    work: _Work, left: Sequence[Shard], open_ray: OpenRay, workers: int, on_progress: OnProgress
+) -> dict[str, ShardRecord]:
+    if not left:
+        return {}
+    made: dict[str, ShardRecord] = {}
+    done, total = 0, sum(shard.count for shard in left)
+    on_progress("drawing MAD's images", 0, total)
+    # Never more workers than shards: each costs the seconds in which its process starts.
+    workers = min(workers, len(left))
+    with open_ray(workers):
+        for shard, record in _on_ray(work, left, workers):
+            made[shard.name] = record
+            done += shard.count
+            on_progress("drawing MAD's images", done, total)
+    return made
+
+
+def _on_ray(work: _Work, left: Sequence[Shard], workers: int) -> Iterator[tuple[Shard, ShardRecord]]:
+    import ray.data
+    from ray.exceptions import RayError
+
+    # Absolute: a Ray process need not work where this one does.
+    folder = str(work.folder.absolute())
+    items = [{"shard": asdict(shard), "folder": folder, **work.drawn(shard)._asdict()} for shard in left]
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        _make_row, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=workers)
+    )
+    try:
+        for row in dataset.iter_rows():
+            yield Shard(**row["shard"]), ShardRecord(row["bytes"], row["sha256"], tuple(map(int, row["offsets"])))
+    except RayError as error:
+        raise WorkError(
+            f"--out {work.folder}: a shard could not be made ({_reason(error)}). The finished ones are kept: the same "
+            "command makes what is left."
+        ) from error
+
+
+def _make_row(row: dict[str, Any]) -> dict[str, Any]:
+    shard = Shard(**row["shard"])
+    drawn = Drawn(np.asarray(row["digits_NHW"]), np.asarray(row["labels_N"]), int(row["key"]))
+    record = make_shard(Path(row["folder"]), shard, drawn)
+    return {"shard": asdict(shard), **record._asdict()}
+
+
+def _reason(error: BaseException) -> str:
+    cause = cast("BaseException", getattr(error, "cause", None) or error)
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    lines = str(cause).strip().splitlines()
+    return lines[-1] if lines else type(cause).__name__
+
+
+def _finish(work: _Work, records: Mapping[str, ShardRecord]) -> Description:
+    making = work.folder / MAKING
+    tables = _tables(work, records)
+    description = _describe(work, records, tables)
+    try:
+        for name, content in tables.items():
+            write_whole(work.folder / name, content, making)
+        _flush(work.folder)
+        write_whole(work.folder / DESCRIPTION, to_json(description), making)
+        _flush(work.folder)
+    except OSError as error:
+        raise WorkError(
+            f"--out {work.folder}: its tables could not be written ({error.strerror}). Run the same command again."
+        ) from error
+    return description
+
+
+def _tables(work: _Work, records: Mapping[str, ShardRecord]) -> dict[str, bytes]:
+
+    labels = {split: digits.labels_N for split, digits in work.digits.items()}
+    return {MANIFEST: manifest(work.shards, records, labels), VARIANTS_TABLE: variants_table(work.request.format)}
+
+
+def _describe(work: _Work, records: Mapping[str, ShardRecord], tables: Mapping[str, bytes]) -> Description:
+    import hashlib
+
+    files = {name: FileRecord(len(content), hashlib.sha256(content).hexdigest()) for name, content in tables.items()}
+    for shard in work.shards:
+        files[shard.name] = FileRecord(records[shard.name].bytes, records[shard.name].sha256)
+    return Description(work.request, work.counts, files)
+
+
+def _tables_fit(work: _Work, whole: Description, kept: Mapping[str, ShardRecord]) -> bool:
+    """Whether the folder's tables are what its shards ask for, so that a damaged one is written again."""
+    tables = _tables(work, kept)
+    if whole.files != _describe(work, kept, tables).files:
+        return False
+    try:
+        return all((work.folder / name).read_bytes() == content for name, content in tables.items())
+    except OSError:
+        return False
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,48 @@
+"""Random numbers of one sample in one epoch of one seed."""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What numbers are drawn for; each has counters of its own, so the values are part of every result."""
+
+    DIGIT_ORDER = 1
+    VARIANT = 2
+    COLOUR = 3
+    WHICH_FACTORS = 4
+    PLACES = 5
+    GALLERY = 6
+    PROMPTS = 7
+    CAPTION = 8
+    DEGRADATION = 9
+    SHARDS = 10
+    SPAN_ORDER = 11
+    CHUNK_ORDER = 12
+    CROP = 13
+    NOISE = 14
+    OTHER_VALUE = 15
+    MISMATCH = 16
+    PICTURE = 17
+
+
+def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
+    """Return the generator of one purpose in one epoch of one seed; raises ValueError below zero."""
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed {seed} and epoch {epoch} must not be negative")
+    key = np.array([seed, epoch], dtype=np.uint64)
+    counter = np.array([0, 0, 0, purpose], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def sample_generator(purpose: Purpose, seed: int, epoch: int, sample: int) -> np.random.Generator:
+    """The generator of one purpose for one sample; raises ValueError below zero.
+
+    Counters of neighbouring samples lie 2^64 blocks apart, so no two share a number.
+    """
+    if min(seed, epoch, sample) < 0:
+        raise ValueError(f"seed {seed}, epoch {epoch} and sample {sample} must not be negative")
+    key = np.array([seed, epoch], dtype=np.uint64)
+    counter = np.array([0, 0, sample, purpose], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

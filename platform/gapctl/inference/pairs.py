@@ -1,0 +1,123 @@
+"""Any open_clip model on any image-text shards, with labels and prompts where they are known.
+
+Index letters: N samples, M captions of theirs, C classes, P prompts, D embedding.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.image_text.manifest import Manifest
+from gapctl.data.image_text.questions import Labels, Question, caption_lines, labels_of
+from gapctl.data.image_text.read import read_rows
+from gapctl.errors import InputError
+from gapctl.inference.model import OpenModel, encode_texts
+from gapctl.inference.shards import Described, EncodedShard, Floats
+from gapctl.metrics.classification import ClassPrompts, ZeroShot
+from gapctl.metrics.embedding_set import Embeddings
+from gapctl.models.build import temperature_metrics
+
+
+class Asking(NamedTuple):
+    """What is known of the samples: the key of their label, the classes, and attributes by key."""
+
+    label_key: str | None
+    classes: Question | None
+    attributes: Mapping[str, Question]
+
+
+class EncodedPairs(NamedTuple):
+    """The pairs of all shards as the metrics take them.
+
+    `several_lines` counts the samples whose text has more than one line that holds anything.
+    """
+
+    embeddings: Embeddings
+    zero_shot: ZeroShot
+    temperature: dict[str, float]
+    several_lines: int
+
+
+def check_first(manifest: Manifest, asking: Asking) -> None:
+    """Looks for the labels in one sample, before hours are spent on all; raises InputError as `encoded_pairs` does."""
+    _, first = next(read_rows(manifest.usable[:1]))
+    sample = [Described(first.key, [], first.about)]
+    _labels(sample, asking)
+    _attributes(sample, asking)
+
+
+def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Asking) -> EncodedPairs:
+    """Puts shards together and asks the model about them; raises InputError where labels are needed and missing."""
+    samples = [sample for shard in shards for sample in shard.samples]
+    captions = [caption for sample in samples for caption in sample.captions]
+    text_to_image_M = np.repeat(np.arange(len(samples)), [len(sample.captions) for sample in samples])
+    image_ND = np.concatenate([shard.image_ND for shard in shards if shard.samples])
+    text_MD = np.concatenate([shard.text_MD for shard in shards if shard.samples])
+    _require_finite("image", image_ND, samples, np.arange(len(samples)))
+    _require_finite("text", text_MD, samples, text_to_image_M)
+    if len(samples) < 2:
+        raise InputError(
+            f"a single pair, {samples[0].key}; expected at least 2, since the gap is measured between pairs"
+        )
+    labels = _labels(samples, asking)
+    attributes = _attributes(samples, asking)
+    temperature = temperature_metrics(opened.model)
+    zero_shot = _zero_shot(opened, asking, labels, attributes)
+    embeddings = Embeddings(
+        image_ND=image_ND,
+        text_MD=text_MD,
+        text_to_image_M=text_to_image_M if len(captions) > len(samples) else None,
+        text_group_M=np.unique(captions, return_inverse=True)[1],
+        labels_N=labels.label_N if labels else None,
+        attributes_NF=np.stack([each.label_N for each in attributes.values()], axis=1) if attributes else None,
+        class_CD=zero_shot.questions[zero_shot.main].prompt_CD if zero_shot.main else None,
+        logit_scale=temperature["temperature/logit_scale"],
+    )
+    several = sum(len(sample.captions) > 1 or len(caption_lines(sample.captions[0])) > 1 for sample in samples)
+    return EncodedPairs(embeddings, zero_shot, temperature, several)
+
+
+def _require_finite(name: str, rows_AD: Floats, samples: Sequence[Described], sample_of_A: NDArray[np.int64]) -> None:
+    wrong_A = np.flatnonzero(~np.isfinite(rows_AD).all(axis=1))
+    if len(wrong_A):
+        raise InputError(
+            f"sample {samples[sample_of_A[wrong_A[0]]].key}: the model's {name} embedding is not finite "
+            f"({len(wrong_A)} such); expected numbers. The weights are damaged, or from another architecture of the "
+            "same shapes"
+        )
+
+
+def _labels(samples: Sequence[Described], asking: Asking) -> Labels | None:
+    if asking.label_key is None:
+        return None
+    return labels_of(
+        "--label-key", samples, asking.label_key, tuple(asking.classes.prompts) if asking.classes else None
+    )
+
+
+def _attributes(samples: Sequence[Described], asking: Asking) -> dict[str, Labels]:
+    return {
+        key: labels_of("--attributes", samples, key, tuple(question.prompts))
+        for key, question in asking.attributes.items()
+    }
+
+
+def _zero_shot(opened: OpenModel, asking: Asking, labels: Labels | None, attributes: Mapping[str, Labels]) -> ZeroShot:
+    questions = {
+        key: ClassPrompts(_prompt_embeddings(opened, question), attributes[key].label_N)
+        for key, question in asking.attributes.items()
+    }
+    if asking.classes is None or labels is None or asking.label_key is None:
+        return ZeroShot(questions)
+    main = ClassPrompts(_prompt_embeddings(opened, asking.classes), labels.label_N)
+    return ZeroShot({asking.label_key: main, **questions}, asking.label_key)
+
+
+def _prompt_embeddings(opened: OpenModel, question: Question) -> NDArray[np.float32]:
+    """A mean over templates for each class (C, D)."""
+    prompts = list(question.prompts.values())
+    text_PD = encode_texts(opened, [prompt for each in prompts for prompt in each])
+    mean_CD: NDArray[np.float32] = text_PD.reshape(len(prompts), len(prompts[0]), -1).mean(axis=1)
+    return mean_CD

@@ -1,0 +1,98 @@
+"""A finished trial of the ledger, rebuilt and shown its frozen gallery once more."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import yaml
+
+from gapctl.config.trial import Data, TrialConfig
+from gapctl.data.load import Material
+from gapctl.errors import InputError
+from gapctl.ledger import Ledger, Result, TrialFolder
+from gapctl.models.build import build_model
+from gapctl.training.checkpoint import unpack_weights
+from gapctl.training.evaluation import Encoded
+from gapctl.training.trial_state import evaluation_of, vocabulary_of
+
+LISTED = 8
+"""Ids that a message names."""
+
+LoadData = Callable[[Data, str], Material]
+
+
+class Described(NamedTuple):
+    """What a trial's `trial.yaml` says that matters here."""
+
+    label: str
+    seed: int
+    data_fingerprint: str
+    config: TrialConfig
+
+
+class EncodedTrial(NamedTuple):
+    """A trial's view of its gallery, and what the ledger says of it."""
+
+    id: str
+    described: Described
+    result: Result
+    encoded: Encoded
+
+
+def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData) -> EncodedTrial:
+    """The finished trial whose id begins with `prefix`; encodes on the kind of device and threads it was trained on.
+
+    `load_data` gets the trial's data and its fingerprint. Raises InputError for an id that is unknown, ambiguous or
+    not finished, and WorkError where its files are damaged.
+    """
+    folder = ledger.trial(_trial_id(ledger, prefix))
+    result = folder.result()
+    if result is None:
+        raise InputError(
+            f"--trial {prefix}: trial {folder.trial_id} is not finished; expected {folder.path('result.json')}. "
+            "Run its sweep again: it goes on from the last checkpoint"
+        )
+    described = _described(folder)
+    data = load_data(described.config.data, described.data_fingerprint)
+    return EncodedTrial(folder.trial_id, described, result, _encode(folder, described, data, result))
+
+
+def _trial_id(ledger: Ledger, prefix: str) -> str:
+    known = ledger.trial_ids()
+    found = [name for name in known if name.startswith(prefix)] if prefix else []
+    if len(found) == 1:
+        return found[0]
+    if not known:
+        raise InputError(f"--trial {prefix}: {ledger.root} holds no trials; expected a ledger, which --runs names")
+    problem = f"{len(found)} trials in {ledger.root} begin" if found else f"no trial in {ledger.root} begins"
+    listed = found or known
+    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+    raise InputError(f"--trial {prefix}: {problem} with that; expected one of {', '.join(listed[:LISTED])}{more}")
+
+
+def _described(folder: TrialFolder) -> Described:
+    text = folder.trial_yaml()
+    try:
+        found = yaml.safe_load(text or "")
+        config = TrialConfig.model_validate(found["config"])
+        return Described(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise folder.damaged("trial.yaml", reason) from error
+
+
+def _encode(folder: TrialFolder, described: Described, data: Material, result: Result) -> Encoded:
+    torch.set_num_threads(int(result.hardware.get("threads", 1)))
+    on_gpu = result.hardware.get("device") == "cuda" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    model = build_model(described.config, vocabulary_of(described.config), described.seed).to(device)
+    content = folder.weights()
+    try:
+        if content is None:
+            raise ValueError("the file is missing")
+        model.load_state_dict(unpack_weights(content))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise folder.damaged("checkpoints/final.pt", reason) from error
+    # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
+    return evaluation_of(data, described.config, device).encode(model)

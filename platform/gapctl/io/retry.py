@@ -1,0 +1,135 @@
+"""Object stores: clients whose requests come to an end, and asking again while a store is busy or away."""
+
+import errno
+import http.client
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+
+Answer = TypeVar("Answer")
+
+OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "s3": {
+        "config_kwargs": {
+            "connect_timeout": 5,
+            "read_timeout": 20,
+            "retries": {"mode": "standard", "total_max_attempts": 3},
+        },
+        "use_listings_cache": False,
+    }
+}
+"""By scheme. botocore tries a request three times; a listing that was kept would hide what others wrote since."""
+
+EXTRAS: Final = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
+"""What of gapctl's optional dependencies an address needs."""
+
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 8.0
+BUSY: Final = 429
+SERVERS_FAULT: Final = 500
+FOR_GOOD: Final = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+ERRNOS: Final = frozenset(
+    {errno.EBUSY, errno.EREMOTEIO, errno.EIO, errno.EAGAIN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
+)
+NAMES: Final = frozenset(
+    {
+        "botocore.exceptions.HTTPClientError",
+        "botocore.exceptions.ConnectionError",
+        "botocore.parsers.ResponseParserError",
+        "aiohttp.client_exceptions.ClientConnectionError",
+        "aiohttp.client_exceptions.ClientPayloadError",
+        "google.auth.exceptions.TransportError",
+        "requests.exceptions.ConnectionError",
+    }
+)
+"""Errors of libraries that need not be installed, and which are no OSError."""
+
+
+FOREIGN_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", ".appledouble", "@eadir"})
+"""Files and folders that Windows, macOS and network drives leave behind, in lower case."""
+
+
+def is_foreign(path: str) -> bool:
+    """Whether a path's file is one that other systems leave: its name begins with a dot, or it is one of theirs."""
+    *folders, name = path.split("/")
+    return name.startswith(".") or any(part.lower() in FOREIGN_NAMES for part in (*folders, name))
+
+
+class UnavailableError(OSError):
+    """A store that was asked again and again, and neither gave nor refused what was asked."""
+
+
+def file_system_at(address: str) -> "tuple[AbstractFileSystem, str]":
+    """A client for an address, and the path that it has there; raises what fsspec raises, with what to install."""
+    import fsspec
+
+    scheme = address.partition("://")[0]
+    try:
+        files, path = fsspec.core.url_to_fs(address, **OPTIONS.get(scheme, {}))
+    except ImportError as error:
+        if scheme not in EXTRAS:
+            raise
+        raise ImportError(f"{error}: pip install 'gapctl[{EXTRAS[scheme]}]'") from error
+    if isinstance(getattr(files, "retries", None), int):
+        files.retries = 1  # s3fs's own loop around botocore's would multiply the time
+    return files, str(path)
+
+
+def patiently(ask: Callable[[], Answer], seconds: float) -> Answer:
+    """Asks, and asks again for about so many seconds while the error may pass, after growing pauses of random length.
+
+    Raises OSError: UnavailableError where the time is up, else the store's own, or one that says what its library said.
+    """
+    started, pause = time.monotonic(), FIRST_PAUSE
+    while True:
+        try:
+            return ask()
+        except Exception as error:
+            if not is_passing(error):
+                raise _as_os_error(error) from error
+            waited = time.monotonic() - started
+            if waited + pause > seconds:
+                raise UnavailableError(f"{_said(error)} (asked for {waited:.0f} s)") from error
+        time.sleep(random.uniform(pause / 2, pause))
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error is a store's that is busy, broken for a while, or out of reach."""
+    status = _status(error)
+    if status is not None:
+        return status == BUSY or status >= SERVERS_FAULT
+    if isinstance(error, FOR_GOOD):
+        return False
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror | http.client.HTTPException | EOFError):
+        return True
+    if isinstance(error, OSError) and error.errno in ERRNOS:
+        return True
+    return not NAMES.isdisjoint(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that a store answered with, as botocore, gcsfs and aiohttp keep it."""
+    for each in (error, error.__cause__):
+        found = getattr(each, "response", None)
+        if isinstance(found, Mapping):
+            found = found.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        for status in (found, getattr(each, "code", None), getattr(each, "status", None)):
+            if isinstance(status, int):
+                return status
+    return None
+
+
+def _as_os_error(error: Exception) -> Exception:
+    """An error of a store's library as what callers expect of any file system; others as they are."""
+    return error if isinstance(error, OSError) or type(error).__module__ == "builtins" else OSError(_said(error))
+
+
+def _said(error: BaseException) -> str:
+    return str(error).strip() or type(error).__name__

@@ -1,0 +1,128 @@
+"""Zero-shot classification: the class whose prompt embedding is nearest, and how firmly it is.
+
+Index letters: N images, C classes, D embedding, S images that are looked at, B a block of images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.metrics.checks import check_cloud, check_keys, check_unit_rows, check_values
+from gapctl.metrics.sampling import Draw, Sampled, generator, mean_of_sample, some_rows
+
+NOISE: Final = 0.1
+"""How long the noise of the flip rate is on average (root mean square), where an embedding's length is 1."""
+NOISE_DRAWS: Final = 4
+BLOCK: Final = 8192
+"""Images at a time."""
+
+
+@dataclass(frozen=True)
+class AccuracyCount:
+    """How many images were classified and how many of them rightly; add two to merge what two workers saw."""
+
+    right: int
+    count: int
+
+    @classmethod
+    def of(
+        cls, image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
+    ) -> "AccuracyCount":
+        """The counts over some images."""
+        return cls(int((_nearest(image_ND, _unit(class_CD)) == label_N).sum()), len(image_ND))
+
+    def __add__(self, other: "AccuracyCount") -> "AccuracyCount":
+        return AccuracyCount(self.right + other.right, self.count + other.count)
+
+    def percent(self) -> float:
+        """Percent of images whose nearest class is their own."""
+        return 100 * float(np.float64(self.right) / self.count)
+
+
+def zero_shot_accuracy(
+    image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
+) -> float:
+    """Percent of images whose nearest class embedding (normalised here) is their label's."""
+    check_cloud("image", image_ND)
+    check_values("image", image_ND)
+    check_cloud("class", class_CD, image_ND.shape[1])
+    check_values("class", class_CD)
+    check_keys(image=(image_ND, label_N))
+    return AccuracyCount.of(image_ND, label_N, class_CD).percent()
+
+
+class Flips(NamedTuple):
+    """The images that were looked at, by their numbers, and the share of draws that changed each one's class."""
+
+    image_S: NDArray[np.int64]
+    share_S: NDArray[np.float64]
+
+
+def flip_rate(
+    image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE
+) -> Sampled:
+    """Share of zero-shot predictions that change when Gaussian noise is added to the image (arXiv 2603.29080).
+
+    Rows are L2-normalised, and the noise is of standard deviation `noise` / sqrt(D) in each dimension, so `noise` is
+    its length against the embedding's; four seeded draws an image. Above `most` images, that many are drawn.
+    """
+    check_unit_rows(image=image_ND)
+    check_cloud("class", class_CD, image_ND.shape[1])
+    check_values("class", class_CD)
+    return mean_of_sample(flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
+
+
+def flips(image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE) -> Flips:
+    """What `flip_rate` is the mean of, image by image."""
+    row_S = some_rows(Draw.QUERIES, len(image_ND), most)
+    image_SD, unit_CD = image_ND[row_S], _unit(class_CD)
+    before_S = _nearest(image_SD, unit_CD)
+    rng = generator(Draw.NOISE)
+    deviation = noise / np.sqrt(image_SD.shape[1])
+    flips_S = np.zeros(len(row_S))
+    for _ in range(NOISE_DRAWS):
+        noise_SD = rng.standard_normal(image_SD.shape, dtype=np.float32)
+        flips_S += _nearest(image_SD + deviation.astype(np.float32) * noise_SD, unit_CD) != before_S
+    return Flips(row_S, flips_S / NOISE_DRAWS)
+
+
+def _unit(class_CD: NDArray[np.floating]) -> NDArray[np.floating]:
+    unit_CD: NDArray[np.floating] = class_CD / np.linalg.norm(class_CD, axis=1, keepdims=True)
+    return unit_CD
+
+
+def _nearest(image_ND: NDArray[np.floating], unit_CD: NDArray[np.floating]) -> NDArray[np.int64]:
+    blocks = (image_ND[start : start + BLOCK] for start in range(0, len(image_ND), BLOCK))
+    nearest_N: NDArray[np.int64] = np.concatenate([np.argmax(block_BD @ unit_CD.T, axis=1) for block_BD in blocks])
+    return nearest_N
+
+
+class ClassPrompts(NamedTuple):
+    """One question: a prompt embedding per class (C, D), of any norm, and each image's class (N,)."""
+
+    prompt_CD: NDArray[np.floating]
+    class_N: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Questions by name; `main` is the one about the object, all others are about attributes."""
+
+    questions: Mapping[str, ClassPrompts] = field(default_factory=dict)
+    main: str | None = None
+
+
+def accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShot) -> dict[str, float]:
+    """Percent of images, of any norm, that are classed right: by question, of the object, and over the attributes."""
+    by_name = {
+        name: zero_shot_accuracy(image_ND, asked.class_N, asked.prompt_CD)
+        for name, asked in zero_shot.questions.items()
+    }
+    found = {f"quality/accuracy_{name}": value for name, value in by_name.items()}
+    if zero_shot.main in by_name:
+        found["quality/object_accuracy"] = by_name[zero_shot.main]
+    attributes = [value for name, value in by_name.items() if name != zero_shot.main]
+    return found | ({"quality/attribute_accuracy": sum(attributes) / len(attributes)} if attributes else {})

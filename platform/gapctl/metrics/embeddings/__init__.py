@@ -1,1 +1,0 @@
-"""Saved embeddings: one module per format, and the checks that all of them go through."""

@@ -1,0 +1,532 @@
+"""Both towers of an open_clip CLIP with their backward passes by hand, on the model's own parameters.
+
+They give what `encode_image` and `encode_text` give before normalisation and its gradient for every parameter,
+and leave out what cannot influence it: the rows of a tower's last block that nothing reads, and padding after a
+caption's end, which causal attention hides. Where the parameters of several models are stacked, samples come model
+by model.
+
+Index letters: S samples, C colour channels, H and W pixels, P patches of an image, I values of a patch, L caption
+positions, T tokens of a sample, R = S * T rows, V tokens of the vocabulary, D width, E embedding, K keys, G groups (a
+head of a sample).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, empty_like, nn
+
+from gapctl.config.presets import PatchTower, Tower
+
+Pullback = Callable[[Tensor], Tensor]
+
+
+class Layer(NamedTuple):
+    """A layer's output, and its pullback: output gradient in, input gradient out."""
+
+    output: Tensor
+    pullback: Pullback
+
+
+class Weight(NamedTuple):
+    """One parameter: its exact value, its value in the number format of products, and its gradient.
+
+    `exact` and `grad` have the master's format; `fast` is `exact` itself where both formats are one.
+    A backward pass overwrites `grad`, it does not add. `stacked`: each has a first dimension of models.
+    """
+
+    exact: Tensor
+    fast: Tensor
+    grad: Tensor
+    stacked: bool = False
+
+    @property
+    def models(self) -> int:
+        """How many models' parameter this is."""
+        return len(self.exact) if self.stacked else 1
+
+    def rows(self, start: int, stop: int) -> "Weight":
+        """The part of the parameter in these rows, gradient included."""
+        part = (slice(None), slice(start, stop)) if self.stacked else (slice(start, stop),)
+        return Weight(self.exact[part], self.fast[part], self.grad[part], self.stacked)
+
+
+Weights = Mapping[str, Weight]
+
+
+def weights_for_reading(model: nn.Module) -> Weights:
+    """A model's parameters for forward passes alone, in their own format; gradients have room and no meaning."""
+    every = model.named_parameters(remove_duplicate=False)
+    parameters = {name: parameter.detach() for name, parameter in every}
+    return {name: Weight(exact=value, fast=value, grad=empty_like(value)) for name, value in parameters.items()}
+
+
+def by_model(x_RI: Tensor, models: int) -> Tensor:
+    """Rows as (M, Q, I)."""
+    return x_RI.view(models, -1, x_RI.shape[-1])
+
+
+def stacked_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> Layer:
+    """x W^T + b, each row by its model's W (M, O, I) and b (M, O)."""
+    x_MQI = by_model(x_RI, weight.models)
+    output_MQO = torch.baddbmm(bias.fast.unsqueeze(1), x_MQI, weight.fast.mT)
+
+    def pullback(grad_RO: Tensor) -> Tensor:
+        grad_MQO = by_model(grad_RO, weight.models)
+        weight.grad.copy_(torch.bmm(grad_MQO.mT, x_MQI))
+        bias.grad.copy_(grad_MQO.sum(1))
+        return torch.bmm(grad_MQO, weight.fast).flatten(0, 1)
+
+    return Layer(output_MQO.flatten(0, 1), pullback)
+
+
+def stacked_project(x_RI: Tensor, weight: Weight) -> Layer:
+    """x W in the master's format, each row by its model's W (M, I, O)."""
+    x_MQI = by_model(x_RI, weight.models)
+
+    def pullback(grad_RO: Tensor) -> Tensor:
+        grad_MQO = by_model(grad_RO, weight.models)
+        weight.grad.copy_(torch.bmm(x_MQI.mT, grad_MQO))
+        return torch.bmm(grad_MQO, weight.exact.mT).flatten(0, 1)
+
+    return Layer(torch.bmm(x_MQI, weight.exact).flatten(0, 1), pullback)
+
+
+def stacked_layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> Layer:
+    """Normalised rows times their model's gain plus its bias (M, D), all in the master's format."""
+    shape = [x_RD.shape[-1]]
+    normal_RD, mean_R1, rstd_R1 = torch.native_layer_norm(x_RD, shape, None, None, eps)
+    normal_MQD, gain_M1D = by_model(normal_RD, gain.models), gain.exact.unsqueeze(1)
+
+    def pullback(grad_RD: Tensor) -> Tensor:
+        grad_MQD = by_model(grad_RD, gain.models)
+        gain.grad.copy_((grad_MQD * normal_MQD).sum(1))
+        bias.grad.copy_(grad_MQD.sum(1))
+        inner_RD = (grad_MQD * gain_M1D).flatten(0, 1)
+        grad_x_RD: Tensor = torch.ops.aten.native_layer_norm_backward(
+            inner_RD, x_RD, shape, mean_R1, rstd_R1, None, None, [True, False, False]
+        )[0]
+        return grad_x_RD
+
+    return Layer(torch.addcmul(bias.exact.unsqueeze(1), normal_MQD, gain_M1D).flatten(0, 1), pullback)
+
+
+def embed_patches(patch_RI: Tensor, samples: int, convolution: Weight, first: Weight, position: Weight) -> Layer:
+    """Rows (S * T, D) of patches behind a class token; the convolution is (M, D, C, H, W)."""
+    models = position.models
+    patch_MQI, kernel_MDI = by_model(patch_RI, models), convolution.fast.flatten(2)
+    x_MZTD = position.exact.unsqueeze(1).repeat(1, samples // models, 1, 1)
+    x_MZTD[:, :, 0] += first.exact.unsqueeze(1)
+    x_MZTD[:, :, 1:] += torch.bmm(patch_MQI, kernel_MDI.mT).view(models, samples // models, -1, x_MZTD.shape[3])
+
+    def pullback(grad_RD: Tensor) -> Tensor:
+        grad_MZTD = grad_RD.view(x_MZTD.shape)
+        position.grad.copy_(grad_MZTD.sum(1))
+        first.grad.copy_(position.grad[:, 0])
+        grad_MQD = grad_MZTD[:, :, 1:].to(patch_RI.dtype).reshape(models, -1, x_MZTD.shape[3])
+        convolution.grad.copy_(torch.bmm(grad_MQD.mT, patch_MQI).view(convolution.grad.shape))
+        return grad_RD
+
+    return Layer(x_MZTD.view(-1, x_MZTD.shape[3]), pullback)
+
+
+def embed_tokens(token_ST: Tensor, table: Weight, position: Weight) -> Layer:
+    """Rows (S * T, D) of token and position embeddings; the table is (M, V, D)."""
+    models, vocabulary, width = table.exact.shape
+    tokens = token_ST.shape[1]
+    offset_M1 = torch.arange(0, models * vocabulary, vocabulary, device=token_ST.device).unsqueeze(1)
+    token_R = (token_ST.reshape(models, -1) + offset_M1).flatten()
+    embedded_RD = torch.nn.functional.embedding(token_R, table.exact.reshape(-1, width))
+    x_MZTD = embedded_RD.view(models, -1, tokens, width) + position.exact[:, :tokens].unsqueeze(1)
+
+    def pullback(grad_RD: Tensor) -> Tensor:
+        position.grad[:, :tokens].copy_(grad_RD.view(x_MZTD.shape).sum(1))
+        position.grad[:, tokens:].zero_()
+        table.grad.copy_(
+            torch.ops.aten.embedding_dense_backward(grad_RD, token_R, models * vocabulary, -1, False).view(
+                table.grad.shape
+            )
+        )
+        return grad_RD
+
+    return Layer(x_MZTD.view(-1, width), pullback)
+
+
+class Projections(NamedTuple):
+    """Queries (G, Q, C), keys and values (G, K, C) of attention, or where their gradients go."""
+
+    query_GQC: Tensor
+    key_GKC: Tensor
+    value_GKC: Tensor
+
+
+class Attention(NamedTuple):
+    """What every query of every group attended to (G, Q, C), and a pullback that fills its projections' gradients."""
+
+    output_GQC: Tensor
+    pullback: Callable[[Tensor, Projections], None]
+
+
+def linear(x_RI: Tensor, weight: Weight, bias: Weight) -> Layer:
+    """x W^T + b for `x_RI` in the format of products."""
+    if weight.stacked:
+        return stacked_linear(x_RI, weight, bias)
+    output_RO = _affine(x_RI, weight.fast, bias.fast)
+
+    def pullback(grad_RO: Tensor) -> Tensor:
+        weight.grad.copy_(_outer(grad_RO, x_RI))
+        bias.grad.copy_(grad_RO.sum(0))
+        return grad_RO @ weight.fast
+
+    return Layer(output_RO, pullback)
+
+
+def _affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
+    """oneDNN adds the bias within a bfloat16 product; addmm first writes it to every row, a tenth of the time."""
+    if x_RI.dtype == torch.bfloat16 and x_RI.device.type == "cpu" and torch._C._has_mkldnn:
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight_OI, bias_O, "none", [], "")
+        return fused
+    return torch.addmm(bias_O, x_RI, weight_OI.t())
+
+
+def _outer(grad_RO: Tensor, x_RI: Tensor) -> Tensor:
+    """A weight's gradient (O, I), with the longer side first in the product, which is the faster way round."""
+    if x_RI.shape[1] > grad_RO.shape[1]:
+        return (x_RI.t() @ grad_RO).t()
+    return grad_RO.t() @ x_RI
+
+
+def project(x_RI: Tensor, weight: Weight) -> Layer:
+    """x W in the master's format."""
+    if weight.stacked:
+        return stacked_project(x_RI, weight)
+
+    def pullback(grad_RO: Tensor) -> Tensor:
+        torch.mm(x_RI.t(), grad_RO, out=weight.grad)
+        return grad_RO @ weight.exact.t()
+
+    return Layer(x_RI @ weight.exact, pullback)
+
+
+def residual(x_RD: Tensor, branch_RD: Tensor) -> Tensor:
+    """x + branch in the format of x; a cast and an addition in place are faster than one mixed addition."""
+    if branch_RD.dtype == x_RD.dtype:
+        return x_RD + branch_RD
+    return branch_RD.to(x_RD.dtype).add_(x_RD)
+
+
+def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> Layer:
+    """Normalised rows, all in the master's format."""
+    if gain.stacked:
+        return stacked_layer_norm(x_RD, gain, bias, eps)
+    shape = [x_RD.shape[-1]]
+    output_RD, mean_R1, rstd_R1 = torch.native_layer_norm(x_RD, shape, gain.exact, bias.exact, eps)
+
+    def pullback(grad_RD: Tensor) -> Tensor:
+        gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_layer_norm_backward(
+            grad_RD, x_RD, shape, mean_R1, rstd_R1, gain.exact, bias.exact, [True, True, True]
+        )
+        grad_x_RD, grad_gain_D, grad_bias_D = gradients
+        gain.grad.copy_(grad_gain_D)
+        bias.grad.copy_(grad_bias_D)
+        return grad_x_RD
+
+    return Layer(output_RD, pullback)
+
+
+def gelu(x_RD: Tensor) -> Layer:
+    """The exact GELU, by the error function."""
+    return Layer(
+        torch.nn.functional.gelu(x_RD),
+        lambda grad_RD: torch.ops.aten.gelu_backward(grad_RD, x_RD),
+    )
+
+
+def attention(projections: Projections, mask_GKQ: Tensor | None, exact: torch.dtype) -> Attention:
+    """Softmax attention, the softmax in the format `exact`.
+
+    `mask_GKQ` is added to the scores and broadcasts over them. Scores have keys before queries: a CPU's softmax over
+    the middle of three dimensions runs at twice the speed of one over the last when sequences are short.
+    """
+    query_GQC, key_GKC, value_GKC = projections
+    scale = query_GQC.shape[-1] ** -0.5
+    score_GKQ = torch.bmm(key_GKC, query_GQC.transpose(1, 2)).to(exact).mul_(scale)
+    if mask_GKQ is not None:
+        score_GKQ.add_(mask_GKQ)
+    share_GKQ = score_GKQ.softmax(dim=1)
+    fast_share_GKQ = share_GKQ.to(value_GKC.dtype)
+
+    def pullback(grad_GQC: Tensor, into: Projections) -> None:
+        grad_GKQ = torch.bmm(value_GKC, grad_GQC.transpose(1, 2)).to(exact)
+        mean_G1Q = (grad_GKQ * share_GKQ).sum(dim=1, keepdim=True)
+        grad_GKQ = grad_GKQ.sub_(mean_G1Q).mul_(share_GKQ).mul_(scale).to(value_GKC.dtype)
+        torch.bmm(grad_GKQ.transpose(1, 2), key_GKC, out=into.query_GQC)
+        torch.bmm(grad_GKQ, query_GQC, out=into.key_GKC)
+        torch.bmm(fast_share_GKQ, grad_GQC, out=into.value_GKC)
+
+    return Attention(torch.bmm(fast_share_GKQ.transpose(1, 2), value_GKC), pullback)
+
+
+EPSILON = 1e-5
+"""open_clip's layer norms leave torch's default."""
+
+
+class Layout(NamedTuple):
+    """How a tower's rows divide: `samples` of equal length, and `heads` that attend apart."""
+
+    samples: int
+    heads: int
+
+    def grouped(self, rows_RE: Tensor, parts: int) -> Tensor:
+        """Rows of `parts` projections side by side as (parts, G, T, C)."""
+        split = rows_RE.view(self.samples, -1, parts, self.heads, rows_RE.shape[1] // (parts * self.heads))
+        return split.permute(2, 3, 0, 1, 4).reshape(parts, self.heads * self.samples, split.shape[1], -1)
+
+    def ungrouped(self, parts_NGTC: Tensor) -> Tensor:
+        """The inverse of `grouped`: rows with the parts side by side."""
+        parts, _, tokens, channels = parts_NGTC.shape
+        split = parts_NGTC.view(parts, self.heads, self.samples, tokens, channels)
+        return split.permute(2, 3, 0, 1, 4).reshape(self.samples * tokens, -1)
+
+
+class Pooling(NamedTuple):
+    """The one row of each sample that a tower reads in the end, and which keys that row may not attend to."""
+
+    row_P: Tensor
+    mask_GK1: Tensor | None
+
+
+class Block:
+    """One residual block, under open_clip's names for its parameters."""
+
+    def __init__(self, weights: Weights, prefix: str) -> None:
+        self._weights = weights
+        self._prefix = prefix
+
+    def __call__(self, x_RD: Tensor, layout: Layout, mask_KQ: Tensor | None) -> Layer:
+        """Every row attends to every row of its sample that `mask_KQ` (added to the scores) leaves."""
+        mixed = self._attend(x_RD, layout, mask_KQ)
+        return _chain(mixed, self._think(mixed.output))
+
+    def pooled(self, x_RD: Tensor, layout: Layout, pooling: Pooling) -> Layer:
+        """The pooled rows alone (P, D), to the same numbers: as the last block's other rows are read by nothing."""
+        mixed = self._attend_from(x_RD, layout, pooling)
+        return _chain(mixed, self._think(mixed.output))
+
+    def _attend(self, x_RD: Tensor, layout: Layout, mask_KQ: Tensor | None) -> Layer:
+        normal = self._normal("ln_1", x_RD)
+        joint = linear(normal.output, self._get("attn.in_proj_weight"), self._get("attn.in_proj_bias"))
+        joint_3GTC = layout.grouped(joint.output, 3)
+        heads = attention(Projections(*joint_3GTC), mask_KQ, x_RD.dtype)
+        out = self._linear("attn.out_proj", layout.ungrouped(heads.output_GQC[None]))
+
+        def pullback(grad_RD: Tensor) -> Tensor:
+            grad_GQC = layout.grouped(out.pullback(grad_RD.to(out.output.dtype)), 1)[0]
+            grad_3GTC = torch.empty_like(joint_3GTC)
+            heads.pullback(grad_GQC, Projections(*grad_3GTC))
+            return normal.pullback(joint.pullback(layout.ungrouped(grad_3GTC))).add_(grad_RD)
+
+        return Layer(residual(x_RD, out.output), pullback)
+
+    def _attend_from(self, x_RD: Tensor, layout: Layout, pooling: Pooling) -> Layer:
+        width = x_RD.shape[1]
+        weight, bias = self._get("attn.in_proj_weight"), self._get("attn.in_proj_bias")
+        normal = self._normal("ln_1", x_RD)
+        query = linear(normal.output.index_select(0, pooling.row_P), weight.rows(0, width), bias.rows(0, width))
+        rest = linear(normal.output, weight.rows(width, 3 * width), bias.rows(width, 3 * width))
+        query_1GQC, rest_2GKC = layout.grouped(query.output, 1), layout.grouped(rest.output, 2)
+        heads = attention(Projections(*query_1GQC, *rest_2GKC), pooling.mask_GK1, x_RD.dtype)
+        out = self._linear("attn.out_proj", layout.ungrouped(heads.output_GQC[None]))
+
+        def pullback(grad_PD: Tensor) -> Tensor:
+            grad_GQC = layout.grouped(out.pullback(grad_PD.to(out.output.dtype)), 1)[0]
+            grad_1GQC, grad_2GKC = torch.empty_like(query_1GQC), torch.empty_like(rest_2GKC)
+            heads.pullback(grad_GQC, Projections(*grad_1GQC, *grad_2GKC))
+            grad_RD = rest.pullback(layout.ungrouped(grad_2GKC))
+            grad_RD[pooling.row_P] += query.pullback(layout.ungrouped(grad_1GQC))
+            grad_x_RD = normal.pullback(grad_RD)
+            grad_x_RD[pooling.row_P] += grad_PD
+            return grad_x_RD
+
+        return Layer(residual(x_RD.index_select(0, pooling.row_P), out.output), pullback)
+
+    def _think(self, x_RD: Tensor) -> Layer:
+        normal = self._normal("ln_2", x_RD)
+        wide = self._linear("mlp.c_fc", normal.output)
+        active = gelu(wide.output)
+        narrow = self._linear("mlp.c_proj", active.output)
+
+        def pullback(grad_RD: Tensor) -> Tensor:
+            grad = active.pullback(narrow.pullback(grad_RD.to(narrow.output.dtype)))
+            return normal.pullback(wide.pullback(grad)).add_(grad_RD)
+
+        return Layer(residual(x_RD, narrow.output), pullback)
+
+    def _normal(self, name: str, x_RD: Tensor) -> Layer:
+        """A layer norm whose output has the format of products."""
+        gain = self._get(f"{name}.weight")
+        normal = layer_norm(x_RD, gain, self._get(f"{name}.bias"), EPSILON)
+        return Layer(
+            normal.output.to(gain.fast.dtype),
+            lambda grad_RD: normal.pullback(grad_RD.to(x_RD.dtype)),
+        )
+
+    def _linear(self, name: str, x_RI: Tensor) -> Layer:
+        return linear(x_RI, self._get(f"{name}.weight"), self._get(f"{name}.bias"))
+
+    def _get(self, name: str) -> Weight:
+        return self._weights[f"{self._prefix}.{name}"]
+
+
+def _chain(first: Layer, second: Layer) -> Layer:
+    return Layer(second.output, lambda grad: first.pullback(second.pullback(grad)))
+
+
+def causal_mask(tokens: int, like: Tensor) -> Tensor:
+    """(K, Q) to add to scores: minus infinity where a key comes after the query."""
+    return torch.full((tokens, tokens), float("-inf"), dtype=like.dtype, device=like.device).tril(-1)
+
+
+class Captions(NamedTuple):
+    """Token ids (S, T) up to the longest caption's end, and where each caption ends (S)."""
+
+    token_ST: Tensor
+    end_S: Tensor
+
+
+def cut_captions(token_SL: Tensor, end: int, *, whole: bool = False) -> Captions:
+    """Without the padding that all captions share, or with it (`whole`); each must hold the token `end`."""
+    end_S = (token_SL == end).int().argmax(dim=1)
+    if whole:
+        return Captions(token_SL, end_S)
+    return Captions(token_SL[:, : int(end_S.max()) + 1], end_S)
+
+
+def patches(image_SCHW: Tensor, size: int) -> Tensor:
+    """Square patches row by row as (S * P, I), their values in a convolution's order; the format stays."""
+    samples, colours, height, width = image_SCHW.shape
+    grid = image_SCHW.view(samples, colours, height // size, size, width // size, size)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, colours * size * size)
+
+
+class ImageTower:
+    """open_clip's VisionTransformer with a class token, pooled there; `name` is what a model calls it."""
+
+    def __init__(self, weights: Weights, tower: PatchTower, name: str = "visual") -> None:
+        start = f"{name}."
+        self._weights = {key.removeprefix(start): found for key, found in weights.items() if key.startswith(start)}
+        self._tower = tower
+        self._blocks = _blocks(self._weights, "transformer", tower.layers)
+
+    def __call__(self, patch_NI: Tensor) -> Layer:
+        """Embeddings (S, E) of the images whose patches these are, in the format of products."""
+        tokens = self._tower.tokens
+        samples = len(patch_NI) // (tokens - 1)
+        embedded = self._embed(patch_NI, samples)
+        gain, bias = self._weights["ln_pre.weight"], self._weights["ln_pre.bias"]
+        normal = layer_norm(embedded.output, gain, bias, EPSILON)
+        row_S = torch.arange(0, samples * tokens, tokens, device=patch_NI.device)
+        pullbacks = [embedded.pullback, normal.pullback]
+        layout = Layout(samples, self._tower.heads)
+        x_SD = _through(self._blocks, normal.output, layout, None, Pooling(row_S, None), pullbacks)
+        return _project(x_SD, self._weights, "ln_post", "proj", pullbacks)
+
+    def _embed(self, patch_NI: Tensor, samples: int) -> Layer:
+        convolution = self._weights["conv1.weight"]
+        first, position = self._weights["class_embedding"], self._weights["positional_embedding"]
+        if position.stacked:
+            return embed_patches(patch_NI, samples, convolution, first, position)
+        x_STD = position.exact.expand(samples, -1, -1).clone()
+        x_STD[:, 0] += first.exact
+        x_STD[:, 1:] += (patch_NI @ convolution.fast.flatten(1).t()).view(samples, -1, x_STD.shape[2])
+
+        def pullback(grad_RD: Tensor) -> Tensor:
+            grad_STD = grad_RD.view(x_STD.shape)
+            torch.sum(grad_STD, dim=0, out=position.grad)
+            first.grad.copy_(position.grad[0])
+            grad_ND = grad_STD[:, 1:].to(patch_NI.dtype).reshape(len(patch_NI), -1)
+            convolution.grad.copy_((grad_ND.t() @ patch_NI).view(convolution.grad.shape))
+            return grad_RD
+
+        return Layer(x_STD.view(-1, x_STD.shape[2]), pullback)
+
+
+class TextTower:
+    """open_clip's causal text transformer, pooled where a caption ends."""
+
+    def __init__(self, weights: Weights, tower: Tower) -> None:
+        self._weights = weights
+        self._tower = tower
+        self._blocks = _blocks(weights, "transformer", tower.layers)
+
+    def __call__(self, captions: Captions) -> Layer:
+        """Embeddings (S, E) of captions, in the master's format."""
+        samples, tokens = captions.token_ST.shape
+        embedded = self._embed(captions.token_ST)
+        mask_KQ = causal_mask(tokens, embedded.output)
+        start_S = torch.arange(0, samples * tokens, tokens, device=captions.end_S.device)
+        mask_GK1 = mask_KQ[:, captions.end_S].t().repeat(self._tower.heads, 1).unsqueeze(2)
+        pooling = Pooling(start_S + captions.end_S, mask_GK1)
+        pullbacks = [embedded.pullback]
+        layout = Layout(samples, self._tower.heads)
+        x_SD = _through(self._blocks, embedded.output, layout, mask_KQ, pooling, pullbacks)
+        return _project(x_SD, self._weights, "ln_final", "text_projection", pullbacks)
+
+    def _embed(self, token_ST: Tensor) -> Layer:
+        table, position = self._weights["token_embedding.weight"], self._weights["positional_embedding"]
+        if position.stacked:
+            return embed_tokens(token_ST, table, position)
+        tokens = token_ST.shape[1]
+        x_STD = torch.nn.functional.embedding(token_ST, table.exact) + position.exact[:tokens]
+
+        def pullback(grad_RD: Tensor) -> Tensor:
+            torch.sum(grad_RD.view(x_STD.shape), dim=0, out=position.grad[:tokens])
+            position.grad[tokens:].zero_()
+            _sum_by_token(grad_RD, token_ST.flatten(), table.grad)
+            return grad_RD
+
+        return Layer(x_STD.view(-1, x_STD.shape[2]), pullback)
+
+
+def _sum_by_token(grad_RD: Tensor, token_R: Tensor, into_VD: Tensor) -> None:
+    """Each token's rows added up; index_add_ takes a CPU a sixth of the time, but sums in any order on a GPU."""
+    if into_VD.is_cuda:
+        into_VD.copy_(torch.ops.aten.embedding_dense_backward(grad_RD, token_R, len(into_VD), -1, False))
+    else:
+        into_VD.zero_().index_add_(0, token_R, grad_RD)
+
+
+def _blocks(weights: Weights, prefix: str, layers: int) -> list[Block]:
+    return [Block(weights, f"{prefix}.resblocks.{index}") for index in range(layers)]
+
+
+def _through(
+    blocks: list[Block],
+    x_RD: Tensor,
+    layout: Layout,
+    mask_KQ: Tensor | None,
+    pooling: Pooling,
+    pullbacks: list[Pullback],
+) -> Tensor:
+    """The pooled rows after all blocks; their pullbacks are appended in the order of the forward pass."""
+    layers = []
+    for block in blocks[:-1]:
+        layers.append(block(x_RD, layout, mask_KQ))
+        x_RD = layers[-1].output
+    layers.append(blocks[-1].pooled(x_RD, layout, pooling))
+    pullbacks.extend(layer.pullback for layer in layers)
+    return layers[-1].output
+
+
+def _project(x_SD: Tensor, weights: Weights, norm: str, projection: str, pullbacks: list[Pullback]) -> Layer:
+    """The last layer norm and the projection, in the master's format, and the way back through everything."""
+    normal = layer_norm(x_SD, weights[f"{norm}.weight"], weights[f"{norm}.bias"], EPSILON)
+    projected = project(normal.output, weights[projection])
+
+    def pullback(grad_SE: Tensor) -> Tensor:
+        grad = normal.pullback(projected.pullback(grad_SE))
+        while pullbacks:  # one that is done frees its activations, and the next one's gradients lie there, in cache
+            grad = pullbacks.pop()(grad)
+        return grad
+
+    return Layer(projected.output, pullback)

@@ -1,0 +1,83 @@
+"""What a design cannot decide however its trainings come out, said while it can still be changed."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from gapctl.config.arms import arm_grid
+from gapctl.config.hypotheses import Correlation, named_by
+from gapctl.config.metrics import is_of_seed_pairs
+from gapctl.config.sweep import SweepFile
+from gapctl.plan.plan import Plan, Trial
+
+
+def out_of_reach(spec: SweepFile) -> list[str]:
+    """A sentence for each thing that no result can decide; none where there are no hypotheses."""
+    if not spec.hypotheses:
+        return []
+    one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
+    few = (_too_few_arms(item, spec) for item in spec.hypotheses if isinstance(item, Correlation))
+    return [*([one] if spec.seeds == 1 else []), *_too_few_pairs(spec), *(line for line in few if line)]
+
+
+def _too_few_pairs(spec: SweepFile) -> list[str]:
+    """Metrics that compare two seeds have half as many replicates as there are seeds."""
+    asking = [item.id for item in spec.hypotheses if any(map(is_of_seed_pairs, named_by(item)))]
+    seeds = spec.replicates
+    pairs = sum(seed % 2 == 0 and seed + 1 in seeds for seed in seeds)
+    if not asking or (pairs > 1 and 2 * pairs == spec.seeds):
+        return []
+    made = f"{spec.seeds} from {spec.first_seed} on make {pairs} pair{'' if pairs == 1 else 's'}"
+    wanted = "expected an even first_seed and an even number of seeds, at least 4, for a verdict"
+    return [f"{', '.join(asking)}: seeds are compared two by two (0 with 1, 2 with 3), and {made}: {wanted}"]
+
+
+def _too_few_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
+    """A correlation's p is a share of the ways to deal its arms, and Holm may ask for alpha over all hypotheses."""
+    grid = arm_grid(spec.vary, hypothesis.where, hypothesis.given)
+    least = grid.least_p(2 if hypothesis.direction == "either" else 1)
+    wanted = spec.alpha / len(spec.hypotheses)
+    if least < wanted:
+        return None
+    return (
+        f"{hypothesis.id}: p of a correlation over {grid.arms} arms cannot fall below {least:.2g}, and Holm over "
+        f"{len(spec.hypotheses)} hypotheses may ask for {wanted:.2g}: vary more levels"
+    )
+
+
+FEWEST: Final = 100
+MOST_NAMED: Final = 3
+
+
+def few_steps(plan: Plan) -> list[str]:
+    """A sentence for each number of steps that is below 100, or below twice the warm-up's.
+
+    Trainings of one step stand for models before training where the plan has longer ones, and are left out there.
+    """
+    trained = [trial for trial in plan.trainings if trial.config.train.steps > 1]
+    asked = trained or [trial for trial in plan.trainings if trial.config.train.steps]
+    by_words: dict[tuple[int, str], list[Trial]] = {}
+    for trial in asked:
+        if reason := _too_few(trial):
+            by_words.setdefault((trial.config.train.steps, reason), []).append(trial)
+    return [
+        f"few steps: {steps:,} in {_which(trials, len(plan.trainings))}, {reason}; verdicts on models that learn "
+        "nothing are marked *not learned*"
+        for (steps, reason), trials in by_words.items()
+    ]
+
+
+def _too_few(trial: Trial) -> str:
+    train = trial.config.train
+    if train.steps < FEWEST:
+        return f"fewer than {FEWEST} (raise train.samples or lower train.batch_size)"
+    if train.steps < 2 * train.warmup_steps:
+        return f"fewer than twice the {train.warmup_steps:,} of the warm-up (lower train.warmup)"
+    return ""
+
+
+def _which(trials: Sequence[Trial], every: int) -> str:
+    if len(trials) == every:
+        return "each training"
+    named = ", ".join(trial.label for trial in trials[:MOST_NAMED])
+    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
+    return f"{len(trials)} of {every} trainings ({named}{more})"

@@ -1,1 +1,0 @@
-"""The page of findings: the paper's claims beside what the ledgers' sweeps found."""

@@ -1,1 +1,0 @@
-"""The report of `gapctl measure`: one set of embeddings on a page."""

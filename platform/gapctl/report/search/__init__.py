@@ -1,1 +1,0 @@
-"""What a search found, in words and figures."""

@@ -1,0 +1,83 @@
+"""One HTML page on a set of image-text pairs; it needs no network and no other file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from gapctl.report.html import Html, element, facts, fill, joined
+from gapctl.report.page_parts import document, panels, section
+from gapctl_charts.figure import Figure, figure
+from gapctl_charts.look import PAGE_LOOK, Look
+from gapctl_charts.value_counts import histogram, word_bars
+
+MOST_BARS: Final = 60
+
+
+class Bar(NamedTuple):
+    """How many samples have a value from `low` up to but not including `high`."""
+
+    low: float
+    high: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class PairsPage:
+    """What the page shows: a line per measure with its cells, and how often each value occurs."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    facts: Mapping[str, str]
+    caption_words: Mapping[int, int]
+    image_sides: Mapping[int, int]
+    commonest: Sequence[tuple[str, int]]
+
+
+def render_pairs(page: PairsPage) -> str:
+    """A complete HTML document; equal records give equal text. Words from captions are escaped."""
+    figures = [
+        _histogram("words", "How long captions are", "words of a caption", page.caption_words, PAGE_LOOK),
+        _histogram("sides", "How large images are", "shorter side, pixels", page.image_sides, PAGE_LOOK),
+        _commonest(page.commonest, PAGE_LOOK),
+    ]
+    content = fill(
+        "pairs",
+        title=page.title,
+        figures=section("pictures", "Distributions", "Of the samples that can be used.", [panels(figures)]),
+        head=joined((element("th", name, scope="col") for name in page.headings), ""),
+        rows=joined(_row(row) for row in page.rows),
+        facts=facts(dict(page.facts)),
+    )
+    return document(page.title, content, figures)
+
+
+def bars(counts: Mapping[int, int]) -> list[Bar]:
+    """At most `MOST_BARS` bars of one width over all values."""
+    if not counts:
+        return []
+    low, high = min(counts), max(counts)
+    width = -(-(high - low + 1) // MOST_BARS)
+    found = dict.fromkeys(range((high - low) // width + 1), 0)
+    for value, count in counts.items():
+        found[(value - low) // width] += count
+    return [Bar(low + place * width, low + (place + 1) * width, count) for place, count in found.items()]
+
+
+def _row(row: Sequence[str]) -> Html:
+    cells = [element("th", row[0], scope="row", class_="text"), *(element("td", cell) for cell in row[1:])]
+    return element("tr", joined(cells, ""))
+
+
+def _histogram(name: str, title: str, axis: str, counts: Mapping[int, int], look: Look) -> Figure:
+    rows = pl.DataFrame(bars(counts), schema={"low": pl.Float64, "high": pl.Float64, "samples": pl.Int64}, orient="row")
+    total = sum(counts.values())
+    return figure(name, title, f"{total:,} samples.", histogram(rows, axis, look), look)
+
+
+def _commonest(words: Sequence[tuple[str, int]], look: Look) -> Figure:
+    rows = pl.DataFrame(list(words), schema={"word": pl.String, "times": pl.Int64}, orient="row")
+    caption = "Case is folded, and a word that stands twice in a caption counts twice."
+    return figure("vocabulary", "The commonest words", caption, word_bars(rows, look), look)

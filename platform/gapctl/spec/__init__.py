@@ -1,1 +1,0 @@
-"""The sweep file: its typed models, where each of its values stands, and what is wrong with it."""

@@ -1,0 +1,216 @@
+"""A sweep's limits: time and money are counted while it trains, over all its runs, and when they are spent it stops.
+
+It stops as Ctrl-C stops it, which saves checkpoints; so there is one way to stop, and it is well tried. The signal is
+sent once, and may come when nobody heeds it: who trains asks for `reached` too.
+"""
+
+import math
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol, Self
+
+from gapctl.config.sweep import Limits
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger
+from gapctl.ledger.ledger import RunSpent, Spent
+from gapctl.ledger.preregistration import scale_name
+from gapctl.plan.plan import Plan
+
+RATE_SECONDS: Final = 15.0
+"""Between two looks at which machines there are, once all have said what they are."""
+SOON_SECONDS: Final = 1.0
+"""Between two looks before."""
+PATIENCE_SECONDS: Final = 120.0
+"""A cluster of which no price is known for so long has none to tell."""
+
+
+class Priced(Protocol):
+    """Money per hour of the machines whose price is known, how many have one, how many have none.
+
+    Of the latter `unanswered` have not said yet what they are.
+    """
+
+    @property
+    def per_hour(self) -> float: ...
+
+    @property
+    def priced(self) -> int: ...
+
+    @property
+    def unpriced(self) -> int: ...
+
+    @property
+    def unanswered(self) -> int: ...
+
+
+Rate = Callable[[], Priced | None]
+"""What the machines cost now; None while there are none."""
+
+
+class PriceWatch:
+    """Looks from `start` until `closed` is set, and answers from its last look."""
+
+    def __init__(self, rate: Rate, closed: threading.Event) -> None:
+        self._rate, self._closed = rate, closed
+        self._last: Priced | None = None
+        self._blind_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name="gapctl-prices", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    @property
+    def per_hour(self) -> float:
+        """Of all machines whose price is known."""
+        return self._last.per_hour if self._last else 0.0
+
+    @property
+    def unpriced(self) -> int:
+        """Machines that are not counted, as nobody knows their price."""
+        return self._last.unpriced if self._last else 0
+
+    @property
+    def none_known(self) -> bool:
+        """Whether of all machines none has a price: each has answered, or time enough was given."""
+        last, blind_since = self._last, self._blind_since
+        if blind_since is None:
+            return False
+        answered = last is not None and last.unpriced > 0 and not last.unanswered
+        return answered or time.monotonic() - blind_since >= PATIENCE_SECONDS
+
+    def _work(self) -> None:
+        pause = 0.0
+        while not self._closed.wait(pause):
+            known = self._look()
+            pause = RATE_SECONDS if known else SOON_SECONDS
+
+    def _look(self) -> bool:
+        """Whether every machine has said what it is."""
+        try:
+            found = self._rate()
+        except Exception:  # Ray's head is busy, or its nodes cannot be asked: the next look will tell
+            self._note_blind(bool(self._last and self._last.priced))
+            return False
+        if found is None:
+            self._blind_since = None
+            return False
+        self._last = found
+        self._note_blind(found.priced > 0)
+        return found.priced + found.unpriced > 0 and not found.unanswered
+
+    def _note_blind(self, sees: bool) -> None:
+        if sees:
+            self._blind_since = None
+        elif self._blind_since is None:
+            self._blind_since = time.monotonic()
+
+
+TICK_SECONDS: Final = 1.0
+KEEP_SECONDS: Final = 60.0
+"""Between two notes in the ledger, each with a look at those of others: what a driver that is killed does not count."""
+NO_PRICE: Final = "a price is known"
+"""How `reached` ends where the cost could not be counted."""
+
+
+class Allowance:
+    """Counts while it is entered; `reached` then says which limit stopped the sweep, if one did."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, rate: Rate) -> None:
+        self._name, self._ledger = plan.sweep.spec.name, ledger
+        self._limits: Limits = plan.sweep.spec.limits
+        self._before = ledger.spent(self._name, scale_name(plan))
+        self._run = RunSpent(uuid.uuid4().hex[:12], scale_name(plan), time.time(), 0.0, 0.0)
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._count, name="gapctl-limits", daemon=True)
+        self._prices = PriceWatch(rate, self._closed)
+        self.reached = self._finding()
+
+    @property
+    def spent(self) -> Spent:
+        """By all runs, this one included once it has begun."""
+        before, run = self._before, self._run
+        return Spent(before.hours + run.hours, before.cost + run.cost, before.runs + (run.hours > 0))
+
+    def __enter__(self) -> Self:
+        if self._limits.any:
+            self._thread.start()
+        if self._limits.cost is not None:
+            self._prices.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=TICK_SECONDS)
+        if self._run.hours:
+            self._keep()
+
+    def _count(self) -> None:
+        kept_at = last = time.monotonic()
+        while not self._closed.wait(TICK_SECONDS):
+            now = time.monotonic()
+            hours, last = (now - last) / 3600, now
+            cost = self._run.cost + hours * self._prices.per_hour
+            self._run = replace(self._run, hours=self._run.hours + hours, cost=cost)
+            if now - kept_at >= KEEP_SECONDS:
+                self._keep()
+                kept_at = now
+            with self._lock:
+                if not self._closed.is_set() and not self.reached and (found := self._finding()):
+                    self.reached = found
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    def _keep(self) -> None:
+        """Notes what this run spent, and counts what others did meanwhile.
+
+        What a store that is away cannot be told now, it is told with the next note.
+        """
+        try:
+            self._ledger.keep_spent(self._name, self._run)
+            self._before = self._ledger.spent(self._name, self._run.scale, besides=self._run.run)
+        except WorkError:
+            return
+
+    def _finding(self) -> str:
+        """Which limit is reached; nothing where none is."""
+        limits, spent = self._limits, self.spent
+        runs = f"by {spent.runs} runs of this sweep" if spent.runs > 1 else "by this sweep"
+        if limits.hours is not None and spent.hours >= limits.hours:
+            return f"limits.hours: {spent.hours:.4g} of {limits.hours:g} hours were spent {runs}"
+        if limits.cost is not None and spent.cost >= limits.cost:
+            return f"limits.cost: {spent.cost:.4g} of {limits.cost:g} were spent {runs}"
+        if self._prices.none_known:
+            machines = f"none of the {self.unpriced} machines" if self.unpriced else "no machine"
+            return f"limits.cost: of {machines} {NO_PRICE}"
+        return ""
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to type after `reached`."""
+        if self.reached.endswith(NO_PRICE):
+            return "Say what an hour of a machine costs with --set limits.price_per_hour=..., or limit hours instead"
+        name = self.reached.partition(":")[0]
+        kind = name.partition(".")[2]
+        value = _ample(float(getattr(self._limits, kind)), float(getattr(self.spent, kind)))
+        return f"The same command goes on with --set {name}={value:g}, or a higher limit in the file"
+
+    @property
+    def unpriced(self) -> int:
+        """Machines that were not counted, as nobody knows their price."""
+        return self._prices.unpriced
+
+
+def _ample(limit: float, spent: float) -> float:
+    """Twice the limit, or, where more is gone already than that leaves room for, half as much again to two digits."""
+    wanted = 1.5 * spent
+    if wanted <= 2 * limit:
+        return 2 * limit
+    unit = 10.0 ** (math.floor(math.log10(wanted)) - 1)
+    return math.ceil(wanted / unit) * unit

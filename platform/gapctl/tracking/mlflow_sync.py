@@ -1,0 +1,595 @@
+"""Brings MLflow up to the ledger at once, for a whole sweep."""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from pydantic import TypeAdapter
+
+from gapctl.config.base import without_password
+from gapctl.config.load import Sweep
+from gapctl.errors import GapctlError, InputError, WorkError
+from gapctl.ledger import Ledger
+from gapctl.plan.plan import Plan, Trial
+from gapctl.tracking.snapshot import (
+    FAILURE,
+    MODEL,
+    OVERRIDES,
+    SCALE,
+    TRIAL,
+    Row,
+    Status,
+    Story,
+    columns,
+    dataset_input,
+    overrides_of,
+    scale_of,
+    story_of,
+    sweep_files,
+    sweep_tags,
+    trial_params,
+    trial_tags,
+)
+from gapctl.tracking.store import (
+    artifact_root,
+    check_uri,
+    database_file,
+    filled_aside,
+    in_plain_words,
+    is_server,
+    open_store,
+)
+from gapctl.tracking.views import (
+    LONGEST_NOTE,
+    MARKS,
+    NOTE,
+    REPORT,
+    VERDICTS,
+    Findings,
+    curves_address,
+    file_address,
+    run_address,
+    sweep_note,
+    views,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric, Run
+
+
+LOGGED = "gapctl.samples_logged"
+"""The tag that says up to which evaluation a run's metrics are complete."""
+
+METRICS_IN_A_REQUEST = 1000
+"""More are refused."""
+
+
+class Mirror:
+    """A run as MLflow has it; every write can be repeated, so that a kill between two of them does no harm."""
+
+    def __init__(self, client: "MlflowClient", run: "Run") -> None:
+        self._client = client
+        self.run_id: str = run.info.run_id
+        self.began_ms: int = run.info.start_time
+        self._tags = dict(run.data.tags)
+        self._params = dict(run.data.params)
+        self._metrics: dict[str, float] = dict(run.data.metrics)
+        self._ended = (run.info.status, run.info.end_time)
+        self._work_logged = -1
+        self.changed = False
+
+    @property
+    def described(self) -> bool:
+        """Whether its parameters are there; they are written after files and inputs."""
+        return bool(self._params)
+
+    def describe(self, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> None:
+        """Sets tags that differ and parameters that are missing; MLflow lets no parameter change."""
+        from mlflow.entities import Param, RunTag
+
+        new_tags = {key: value for key, value in tags.items() if self._tags.get(key) != value}
+        new_params = {key: value for key, value in (params or {}).items() if key not in self._params}
+        if not new_tags and not new_params:
+            return
+        self._client.log_batch(
+            self.run_id,
+            params=[Param(key, value) for key, value in new_params.items()],
+            tags=[RunTag(key, value) for key, value in new_tags.items()],
+        )
+        self._tags.update(new_tags)
+        self._params.update(new_params)
+        self.changed = True
+
+    def untag(self, key: str) -> None:
+        """Removes a tag that no longer holds."""
+        if key in self._tags:
+            self._client.delete_tag(self.run_id, key)
+            del self._tags[key]
+            self.changed = True
+
+    def take_input(self, dataset: "DatasetInput") -> None:
+        """Lists the data set that the run was trained on."""
+        self._client.log_inputs(self.run_id, [dataset])
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Writes the run's files by their name, over older ones of that name."""
+        with TemporaryDirectory(prefix="gapctl-artifacts-") as folder:
+            for name, content in files.items():
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            self._client.log_artifacts(self.run_id, folder)
+
+    def log(self, rows: Sequence[Row], work: Sequence[Row] = ()) -> None:
+        """Logs the evaluations that are not there yet, and of `work` what was measured until the last of them.
+
+        An evaluation's time is the run's start plus the work until then. So it is the same at every attempt, MLflow
+        recognises what it has, and charts over time leave out pauses.
+        """
+        from mlflow.entities import RunTag
+
+        fresh = [row for row in rows if row.samples_seen > self._logged]
+        until = fresh[-1].samples_seen if fresh else self._logged
+        beside = [row for row in self._unlogged(work) if row.samples_seen <= until] if fresh else []
+        for batch in _batches([*fresh, *beside]):
+            metrics = [metric for row in batch for metric in self._metrics_of(row)]
+            reached = max(self._logged, *(row.samples_seen for row in batch))
+            self._client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(LOGGED, str(reached))])
+            self._remember(batch)
+        self._work_logged = max([self._work_logged, *(row.samples_seen for row in beside)])
+
+    def complete(
+        self,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        rows: Sequence[Row],
+        work: Sequence[Row],
+        model_id: str,
+    ) -> None:
+        """Writes all that a finished run lacks in one request, or few: databases take as long to begin as to write.
+
+        The last evaluation is the model's too. `work` is about the machine, and `contradicts` knows nothing of it.
+        Tags come last: whoever finds them finds the rest.
+        """
+        from mlflow.entities import Param, RunTag
+
+        fresh = [row for row in rows[:-1] if row.samples_seen > self._logged]
+        metrics = [metric for row in (*fresh, *self._unlogged(work)) for metric in self._metrics_of(row)]
+        metrics += [metric for row in rows[-1:] for metric in self._metrics_of(row, model_id)]
+        *before, last = [
+            metrics[i : i + METRICS_IN_A_REQUEST] for i in range(0, len(metrics), METRICS_IN_A_REQUEST)
+        ] or [[]]
+        for part in before:
+            self._client.log_batch(self.run_id, metrics=part)
+        logged = {LOGGED: str(rows[-1].samples_seen)} if rows else {}
+        new_params = {key: value for key, value in params.items() if key not in self._params}
+        self._client.log_batch(
+            self.run_id,
+            metrics=last,
+            params=[Param(key, value) for key, value in new_params.items()],
+            tags=[RunTag(key, value) for key, value in {**tags, **logged}.items() if self._tags.get(key) != value],
+        )
+        self._params.update(new_params)
+        self._tags.update(tags)
+        self._remember(rows)
+
+    def _remember(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._tags[LOGGED] = str(max(self._logged, row.samples_seen))
+            self._metrics.update(row.metrics)
+        self.changed = True
+
+    def _unlogged(self, work: Sequence[Row]) -> list[Row]:
+        """What this process has not sent; what an earlier one sent, MLflow recognises."""
+        return [row for row in work if row.samples_seen > self._work_logged]
+
+    def _metrics_of(self, row: Row, model_id: str | None = None) -> "list[Metric]":
+        from mlflow.entities import Metric
+
+        time_ms = self.began_ms + round(row.seconds * 1000)
+        return [Metric(key, value, time_ms, row.samples_seen, model_id) for key, value in row.metrics.items()]
+
+    def contradicts(self, rows: Sequence[Row], *, complete: bool) -> bool:
+        """Whether it shows other numbers than the ledger, or more of them than a `complete` history has.
+
+        Metrics cannot be taken back in MLflow: such a run, of a training that was since done anew, is to be replaced.
+        """
+        reached = rows[-1].samples_seen if rows else -1
+        if reached < self._logged:
+            return complete
+        latest = {key: value for row in rows if row.samples_seen <= self._logged for key, value in row.metrics.items()}
+        return any(
+            not math.isclose(self._metrics.get(key, math.nan), value, rel_tol=1e-12) for key, value in latest.items()
+        )
+
+    def settle(self, status: Status, seconds: float) -> None:
+        """Says how the run stands; one that has ended ended `seconds` of work after its start."""
+        end_ms = None if status == "RUNNING" else self.began_ms + round(seconds * 1000)
+        if self._ended == (status, end_ms) or (status == "RUNNING" and self._ended[0] == status):
+            return
+        if end_ms is None:
+            self._client.update_run(self.run_id, status=status)
+        else:
+            self._client.set_terminated(self.run_id, status=status, end_time=end_ms)
+        self._ended = (status, end_ms)
+        self.changed = True
+
+    def tag(self, key: str) -> str | None:
+        """A tag's value, or None."""
+        return self._tags.get(key)
+
+    def remove(self, model_id: str | None = None) -> None:
+        """Moves the run, and its model if it has one, to MLflow's deleted ones."""
+        if model_id is not None:
+            self._client.delete_logged_model(model_id)
+        self._client.delete_run(self.run_id)
+
+    @property
+    def _logged(self) -> int:
+        return int(self._tags.get(LOGGED, -1))
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """The rows in as few requests as MLflow takes."""
+    batch: list[Row] = []
+    for row in rows:
+        if batch and sum(len(held.metrics) for held in batch) + len(row.metrics) > METRICS_IN_A_REQUEST:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+KIND = "mlflow.experimentKind"
+
+
+def experiment_of(client: "MlflowClient", sweep: Sweep, uri: str) -> str:
+    """The id of the experiment named after the sweep; one that was deleted is restored, since its name is taken."""
+    return experiment_named(client, sweep.spec.name, sweep.spec.question, uri)
+
+
+def experiment_named(client: "MlflowClient", name: str, note: str, uri: str) -> str:
+    """The id of the experiment of a name, made with a note where there is none; a deleted one is restored."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return _make(client, name, note, uri)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _make(client: "MlflowClient", name: str, note: str, uri: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    root = artifact_root(uri)
+    # Without a kind, MLflow's pages guess or ask whether this is about language models.
+    tags = {"mlflow.note.content": note, KIND: "custom_model_development"}
+    try:
+        return str(client.create_experiment(name, artifact_location=root and f"{root}/{name}", tags=tags))
+    except MlflowException as error:
+        made_meanwhile = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or made_meanwhile is None:
+            raise
+        return str(made_meanwhile.experiment_id)
+
+
+LOGGED_TRIAL: Final = "gapctl.trial"
+WEIGHTS: Final = "gapctl.weights"
+NOT_IN_A_NAME: Final = str.maketrans(dict.fromkeys("/:.%\"'", "_"))
+"""What MLflow refuses in a model's name."""
+
+
+class RunPlace(NamedTuple):
+    """A run and its experiment, by their ids."""
+
+    experiment_id: str
+    run_id: str
+
+
+def make_model(
+    client: "MlflowClient", run: RunPlace, trial: Trial, params: Mapping[str, str], weights: str, *, anew: bool
+) -> str:
+    """Makes a run's model and returns its id; unless the run is `anew`, what a kill left halfway goes first."""
+    from mlflow.entities import LoggedModelOutput
+
+    if not anew:
+        for half_made in client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'"):
+            client.delete_logged_model(half_made.model_id)
+    model = client.create_logged_model(
+        run.experiment_id,
+        name=model_name(trial),
+        source_run_id=run.run_id,
+        tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights},
+        params={"model.preset": trial.config.model.preset, **params},
+        model_type=trial.config.model.preset,
+    )
+    client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, trial.config.train.samples)])
+    client.finalize_logged_model(model.model_id, "READY")
+    return str(model.model_id)
+
+
+def model_name(trial: Trial) -> str:
+    """The trial's label, less what MLflow refuses."""
+    return trial.label.translate(NOT_IN_A_NAME)
+
+
+def weights_address(ledger: Ledger, trial: Trial) -> str:
+    """Where a finished trial's weights lie, for a process in any folder."""
+    return Ledger(ledger.everywhere).trial(trial.id).path("checkpoints/final.pt")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where the trials of a sweep are shown: MLflow's address, the experiment, and each trial's run."""
+
+    uri: str
+    experiment: str
+    runs: dict[str, str]
+
+    @property
+    def pages(self) -> dict[str, str]:
+        """Each trial's page, below MLflow's address."""
+        return {trial: run_address(self.experiment, run) for trial, run in self.runs.items()}
+
+
+_NOTE: Final = TypeAdapter(Shown)
+
+
+def note_shown(ledger: Ledger, sweep_name: str, uri: str, experiment: str, runs: Mapping[str, str]) -> None:
+    """Adds to the note, or begins it anew where MLflow is another; a ledger that cannot be written goes without."""
+    before = shown_in(ledger, sweep_name)
+    here = without_password(uri)
+    kept = before.runs if before is not None and (before.uri, before.experiment) == (here, experiment) else {}
+    found = Shown(here, experiment, {**kept, **runs})
+    if found == before:
+        return
+    try:
+        ledger.keep_shown(sweep_name, (json.dumps(asdict(found), indent=1, sort_keys=True) + "\n").encode())
+    except WorkError:
+        return
+
+
+def shown_in(ledger: Ledger, sweep_name: str) -> Shown | None:
+    """What was noted, or None where nothing was, or where the database that it names is gone."""
+    content = ledger.shown(sweep_name)
+    try:
+        found = None if content is None else _NOTE.validate_json(content)
+    except ValueError:
+        return None
+    if found is None or is_server(found.uri):
+        return found
+    file = database_file(found.uri)
+    return found if file is None or file.exists() else None
+
+
+Change = Literal["created", "updated", "unchanged"]
+PAGE = 1000
+
+
+class Projection:
+    """An experiment with a parent run for the sweep's scale and `--set` and a child run per trial, found by their tags.
+
+    Opening it takes seconds, and anything that MLflow, its database or the network raise may come out of each method;
+    a new projection then goes on from whatever was reached.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, uri: str, filled_at: str | None = None) -> None:
+        """`filled_at` is where the store lies until it is moved to `uri`."""
+        self._plan, self._ledger, self._uri = plan, ledger, uri
+        self._client = open_store(filled_at or uri)
+        self.experiment_id = experiment_of(self._client, plan.sweep, uri)
+        self._trials: dict[str, Mirror] = {}
+        self._parent: Mirror | None = None
+        self._parent_is_current = False
+        self._find()
+        self._stories: dict[str, Story] = {}
+
+    def replan(self, plan: Plan) -> None:
+        """The plan has other trials now; its sweep's own run stays."""
+        self._plan = plan
+
+    def show(self, trial: Trial, *, running: bool | None = None) -> Change | None:
+        """Brings a trial's run up to what the ledger says now; None where the trial has not begun.
+
+        `running` is whether its process is known to be at work, None where nothing is known of it.
+        """
+        story = story_of(self._ledger, trial.id, running=running)
+        if story is None:
+            return None
+        self._stories[trial.id] = story
+        mirror = self._trials.get(trial.id) or self._made_meanwhile(TRIAL, trial.id, lambda tags: True)
+        if mirror is not None and mirror.contradicts(story.rows, complete=story.status == "FINISHED"):
+            mirror.remove(mirror.tag(MODEL))
+            mirror = None
+        created = mirror is None
+        mirror = self._trials[trial.id] = mirror or self._create(trial, story)
+        self._bring_up(mirror, trial, story, anew=created)
+        changed, mirror.changed = mirror.changed, False
+        return "created" if created else "updated" if changed else "unchanged"
+
+    def tell(self, findings: Findings) -> None:
+        """Says in the sweep's own run how the hypotheses fared, and puts the report's files there."""
+        parent = self._sweep_run()
+        parent.put(findings.files)
+        report = file_address(self.experiment_id, parent.run_id, REPORT)
+        note = sweep_note(self._plan.sweep, findings, report, curves_address(self.experiment_id))
+        if not findings.marks:
+            parent.untag(MARKS)
+        marks = {MARKS: findings.marks[:LONGEST_NOTE]} if findings.marks else {}
+        parent.describe({VERDICTS: findings.verdicts, NOTE: note, **marks})
+
+    def note(self) -> None:
+        """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
+        runs = {trial_id: mirror.run_id for trial_id, mirror in self._trials.items()}
+        note_shown(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+
+    def settle(self, *, closing: bool) -> None:
+        """Says how the sweep stands: at work until `closing`, then by what became of its trials."""
+        states = {story.status for story in self._stories.values()}
+        parent = self._sweep_run()
+        self.note()
+        ends = [story.began + story.seconds for story in self._stories.values()]
+        parent.settle(self._status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000))
+
+    def _status(self, states: set[Status], closing: bool) -> Status:
+        if all(trial.id in self._stories for trial in self._plan.trials) and states == {"FINISHED"}:
+            return "FINISHED"
+        if not closing or "RUNNING" in states:
+            return "RUNNING"
+        return "FAILED" if "FAILED" in states else "KILLED"
+
+    def _find(self) -> None:
+        """Takes over the runs of this sweep; of two for one trial (a request that was answered too late), the first."""
+        for run in self._runs():
+            mirror, tags = Mirror(self._client, run), run.data.tags
+            if TRIAL in tags:
+                if self._trials.setdefault(tags[TRIAL], mirror) is not mirror:
+                    mirror.remove()
+            elif self._parent is None and self._is_of_this_sweep(tags):
+                self._parent = mirror
+
+    def _is_of_this_sweep(self, tags: Mapping[str, str]) -> bool:
+        sweep = self._plan.sweep
+        asked = scale_of(sweep), overrides_of(sweep)
+        return TRIAL not in tags and (tags.get(SCALE), tags.get(OVERRIDES, "")) == asked
+
+    def _made_meanwhile(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> Mirror | None:
+        """The run that another sweep over the same trials made since this was opened, if it did."""
+        runs = (run for run in self._runs(f"tags.`{tag}` = '{value}'") if wanted(run.data.tags))
+        return next((Mirror(self._client, run) for run in runs), None)
+
+    def _runs(self, where: str = "") -> "Iterator[Run]":
+        token: Any = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id],
+                where,
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+                page_token=token,
+            )
+            yield from page
+            if not (token := page.token):
+                return
+
+    def _sweep_run(self) -> Mirror:
+        sweep = self._plan.sweep
+        if self._parent is None:
+            there = self._made_meanwhile(SCALE, scale_of(sweep), self._is_of_this_sweep)
+            self._parent = there or self._new_run(self._began(), sweep_tags(sweep))
+        if not self._parent_is_current:
+            self._parent.put(sweep_files(sweep))
+            note = {} if self._parent.tag(VERDICTS) else {NOTE: sweep_note(sweep, None, "", "")}
+            self._parent.describe({**sweep_tags(sweep), **note})
+            self._offer_views()
+            self._parent_is_current = True
+        return self._parent
+
+    def _offer_views(self) -> None:
+        there = self._client.get_experiment(self.experiment_id).tags
+        for key, value in views(self._plan).items():
+            if there.get(key) != value:
+                self._client.set_experiment_tag(self.experiment_id, key, value)
+
+    def _began(self) -> float:
+        times = [self._ledger.trial(trial.id).began() for trial in self._plan.trainings]
+        return min((began for began in times if began is not None), default=time.time())
+
+    def _create(self, trial: Trial, story: Story) -> Mirror:
+        return self._new_run(story.began, self._tags(trial))
+
+    def _tags(self, trial: Trial) -> dict[str, str]:
+        """A trial that two scales share has one run, below the sweep that showed it last."""
+        return trial_tags(self._plan, trial, self._sweep_run().run_id)
+
+    def _new_run(self, began: float, tags: Mapping[str, str]) -> Mirror:
+        run = self._client.create_run(self.experiment_id, round(began * 1000), dict(tags))
+        return Mirror(self._client, run)
+
+    def _bring_up(self, mirror: Mirror, trial: Trial, story: Story, *, anew: bool) -> None:
+        if not mirror.described:
+            mirror.put({"trial.yaml": story.trial_yaml.encode()})
+            mirror.take_input(dataset_input(trial))
+        if story.failure is None:
+            mirror.untag(FAILURE)
+        tags, params = self._tags(trial), trial_params(self._plan, trial)
+        if story.status == "FINISHED" and mirror.tag(MODEL) is None:
+            model_id = self._model(mirror, trial, anew=anew)
+            mirror.complete(params, {**tags, MODEL: model_id}, story.rows, story.work, model_id)
+        else:
+            failure = {} if story.failure is None else {FAILURE: story.failure}
+            mirror.describe({**tags, **failure}, params)
+            mirror.log(story.rows, story.work)
+        mirror.settle(story.status, story.seconds)
+
+    def _model(self, mirror: Mirror, trial: Trial, *, anew: bool) -> str:
+        """The run's tag that names the model comes later: without it, a model is half-made and goes."""
+        place = RunPlace(self.experiment_id, mirror.run_id)
+        weights = weights_address(self._ledger, trial)
+        return make_model(self._client, place, trial, columns(self._plan, trial), weights, anew=anew)
+
+
+@dataclass(frozen=True)
+class Synced:
+    """How many of the sweep's trials got a run, had theirs changed, or were complete; `missing` have not begun."""
+
+    created: int
+    updated: int
+    unchanged: int
+    missing: int
+
+
+def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | None] = lambda: None) -> Synced:
+    """Shows every trial of the plan in MLflow as the ledger has it, and in the sweep's own run what `find` finds then.
+
+    Raises InputError for an impossible address or a ledger without any of the trials, WorkError where MLflow cannot
+    be reached or written.
+    """
+    check_uri(uri)
+    if all(ledger.trial_yaml(trial.id) is None for trial in plan.trainings):
+        raise InputError(
+            f"{ledger.root}: none of the {len(plan.trials)} trials of {plan.sweep.path} has begun there; expected the "
+            "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"
+        )
+    with _explained(ledger, uri):
+        return _sync(plan, ledger, uri, find)
+
+
+def _sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | None]) -> Synced:
+    try:
+        with filled_aside(uri) as store:
+            return _show(Projection(plan, ledger, uri, store), plan, find)
+    except FileExistsError:
+        return _show(Projection(plan, ledger, uri), plan, find)
+
+
+def _show(projection: Projection, plan: Plan, find: Callable[[], Findings | None]) -> Synced:
+    changes = Counter(projection.show(trial) for trial in plan.trainings)
+    projection.note()
+    findings = find()
+    if findings is not None:
+        projection.tell(findings)
+    projection.settle(closing=True)
+    return Synced(changes["created"], changes["updated"], changes["unchanged"], changes[None])
+
+
+@contextmanager
+def _explained(ledger: Ledger, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except GapctlError:
+        raise
+    except Exception as error:
+        raise WorkError(
+            f"MLflow at {without_password(uri)} could not be brought up to date: {in_plain_words(error)}; "
+            f"nothing is lost, since {ledger.root} holds the results. Run the command again when this is mended"
+        ) from error

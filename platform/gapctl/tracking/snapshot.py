@@ -1,0 +1,291 @@
+"""What the ledger says of one trial, as MLflow will show it."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import yaml
+
+from gapctl.config.base import without_password, without_passwords
+from gapctl.config.hypotheses import Level
+from gapctl.config.load import Sweep
+from gapctl.config.trial import Data
+from gapctl.errors import WorkError
+from gapctl.ledger import Ledger, Result, TrialFolder
+from gapctl.ledger.preregistration import DEFAULT_SCALE_NAME
+from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, short_names
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+POSITION = ("samples_seen", "seconds")
+SYSTEM = "system/"
+"""What MLflow's pages show as metrics of the system."""
+SPEED = f"{SYSTEM}samples_per_second"
+MEMORY = {"memory_mb": "system/memory_usage_megabytes", "gpu_memory_mb": "system/gpu_memory_usage_megabytes"}
+"""A result's hardware, and what it is called there."""
+
+
+class Row(NamedTuple):
+    """One evaluation: pairs seen, seconds of work until then, and the metrics that are numbers."""
+
+    samples_seen: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A trial that has begun: when (seconds since 1970), how long it worked, its evaluations, and what became of it.
+
+    `work` has how fast it was trained and what it asked of its machine; the ledger may know less of that than of the
+    rest.
+    """
+
+    began: float
+    seconds: float
+    rows: tuple[Row, ...]
+    status: Status
+    failure: str | None
+    trial_yaml: str
+    work: tuple[Row, ...] = ()
+
+
+def story_of(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> Story | None:
+    """Reads a trial's folder; None where the trial has not begun.
+
+    `running` is what the caller knows of the trial's process; where it knows nothing, the last sign of life decides.
+    A damaged folder is a failure whose reason is the damage.
+    """
+    folder = ledger.trial(trial_id)
+    trial_yaml = folder.trial_yaml()
+    if trial_yaml is None:
+        return None
+    began = folder.began() or time.time()
+    try:
+        return _read(folder, trial_yaml, began, running)
+    except WorkError as damage:
+        return Story(began, 0.0, (), "FAILED", str(damage), trial_yaml)
+
+
+def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> Story:
+    rows, result = _rows(folder), folder.result()
+    seconds = rows[-1].seconds if rows else 0.0
+    work = (*_speeds(rows), *_machine(folder, result))
+    if result is not None:
+        return Story(began, result.seconds, rows, "FINISHED", None, trial_yaml, work)
+    if running:
+        return Story(began, seconds, rows, "RUNNING", None, trial_yaml, work)
+    if (failure := folder.failure()) is not None:
+        return Story(began, seconds, rows, "FAILED", _last_line(failure), trial_yaml, work)
+    alive = running is None and folder.samples_being_trained() is not None
+    return Story(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml, work)
+
+
+def _rows(folder: TrialFolder) -> tuple[Row, ...]:
+    history = folder.history()
+    if history is None:
+        return ()
+    return tuple(_row(row) for row in history.sort("samples_seen").iter_rows(named=True))
+
+
+def _row(found: Mapping[str, float], prefix: str = "") -> Row:
+    measured = {key: value for key, value in found.items() if key not in POSITION and _is_number(value)}
+    return Row(
+        int(found["samples_seen"]),
+        float(found["seconds"]),
+        {f"{prefix}{key}": float(value) for key, value in measured.items()},
+    )
+
+
+def _speeds(rows: Sequence[Row]) -> list[Row]:
+    """Pairs trained on per second of work, evaluation included, between evaluations."""
+    return [
+        Row(after.samples_seen, after.seconds, {SPEED: (after.samples_seen - before.samples_seen) / seconds})
+        for before, after in pairwise(rows)
+        if (seconds := after.seconds - before.seconds) > 0
+    ]
+
+
+def _machine(folder: TrialFolder, result: Result | None) -> list[Row]:
+    """What the trial noted of its machine; where it noted nothing, the memory that its process held in the end."""
+    noted = [_row(row, SYSTEM) for row in folder.machine_rows()]
+    if noted or result is None:
+        return noted
+    memory = {name: float(result.hardware[key]) for key, name in MEMORY.items() if key in result.hardware}
+    return [Row(result.samples_seen, result.seconds, memory)] if memory else []
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "failed without a message"
+
+
+class Treatments:
+    """The columns of a plan: MLflow keeps parameters as text, so numbers are padded to the width of the widest."""
+
+    def __init__(self, plan: Plan) -> None:
+        vary = plan.sweep.spec.vary
+        self._names = short_names(list(vary))
+        self._texts = {path: dict(zip(levels, padded(levels), strict=True)) for path, levels in vary.items()}
+        self._seeds = dict(zip(plan.sweep.spec.replicates, padded(plan.sweep.spec.replicates), strict=True))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, in the order of the sweep file."""
+        return list(self._names.values())
+
+    def name(self, path: str) -> str:
+        """The column of a treatment's dotted path."""
+        return self._names[path]
+
+    def params(self, trial: Trial) -> dict[str, str]:
+        """A trial's value in each column."""
+        return {self._names[path]: self._texts[path][level] for path, level in trial.factors.items()}
+
+    def seed(self, trial: Trial) -> str:
+        """A trial's seed, padded likewise."""
+        return self._seeds[trial.seed]
+
+    def run_name(self, trial: Trial) -> str:
+        """`attributes=05 seed=1`: sorted as text, runs stand by treatment and then by seed; a preparation's label."""
+        if not trial.factors:
+            return trial.label
+        return " ".join(f"{name}={value}" for name, value in {**self.params(trial), "seed": self.seed(trial)}.items())
+
+
+def padded(levels: Sequence[Level]) -> list[str]:
+    """The levels as texts; numbers that are not negative get zeros on both sides of the point until they sort."""
+    if not all(isinstance(level, int | float) and not isinstance(level, bool) and level >= 0 for level in levels):
+        return [str(level) for level in levels]
+    plain = [format(Decimal(str(level)), "f") for level in levels]
+    whole = max(len(text.partition(".")[0]) for text in plain)
+    places = max(len(text.partition(".")[2]) for text in plain)
+    return [_filled(text, whole, places) for text in plain]
+
+
+def _filled(text: str, whole: int, places: int) -> str:
+    before, _, after = text.partition(".")
+    return before.zfill(whole) + (f".{after.ljust(places, '0')}" if places else "")
+
+
+TRIAL = "gapctl.trial"
+KIND = "gapctl.kind"
+SCALE = "gapctl.scale"
+OVERRIDES = "gapctl.overrides"
+FAILURE = "gapctl.failure"
+MODEL = "gapctl.model"
+RUN_NAME = "mlflow.runName"
+NOT_TRAINED = ("resources", "tracking", "limits")
+"""What `--set` may change without making other trials."""
+DIGEST_LENGTH = 36
+"""The longest digest of a data set that MLflow takes."""
+
+
+def scale_of(sweep: Sweep) -> str:
+    """The scale's name; a sweep without scales has the ledger's name for that."""
+    return sweep.scale or DEFAULT_SCALE_NAME
+
+
+def overrides_of(sweep: Sweep) -> str:
+    """The `--set` options that decide which trials there are, as they were typed; none is the empty text."""
+    typed = (" ".join(text.split()) for text in sweep.overrides)
+    return " ".join(dict.fromkeys(text for text in typed if text.partition(".")[0] not in NOT_TRAINED))
+
+
+def sweep_name(sweep: Sweep) -> str:
+    """The parent run's name; the capital letter sorts it before the trials, which are named for treatments."""
+    return " ".join(filter(None, ["Sweep", scale_of(sweep), overrides_of(sweep)]))
+
+
+def sweep_tags(sweep: Sweep) -> dict[str, str]:
+    """The parent run's tags."""
+    overrides = overrides_of(sweep)
+    return {
+        RUN_NAME: sweep_name(sweep),
+        "mlflow.source.name": "gapctl",
+        KIND: "sweep",
+        "gapctl.sweep": sweep.spec.name,
+        SCALE: scale_of(sweep),
+        **({OVERRIDES: overrides} if overrides else {}),
+        "gapctl.question": sweep.spec.question,
+        "gapctl.spec_sha256": sweep.spec_sha256,
+        "gapctl.hypotheses_sha256": sweep.hypotheses_sha256,
+    }
+
+
+def sweep_files(sweep: Sweep) -> dict[str, bytes]:
+    """The sweep as it was written, and as scale and overrides made it; passwords of addresses aside."""
+    document = sweep.spec.model_dump(mode="json")
+    document["tracking"]["uri"] = without_password(sweep.spec.tracking.uri)
+    resolved = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    files = {"sweep.yaml": sweep.text, "sweep.resolved.yaml": resolved}
+    return {name: without_passwords(text).encode() for name, text in files.items()}
+
+
+def trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, str]:
+    """A trial's tags in its sweep."""
+    return {
+        RUN_NAME: Treatments(plan).run_name(trial),
+        "mlflow.parentRunId": parent_run_id,
+        "mlflow.source.name": "gapctl",
+        KIND: "trial",
+        TRIAL: trial.id,
+        "gapctl.sweep": plan.sweep.spec.name,
+        SCALE: scale_of(plan.sweep),
+        "gapctl.spec_sha256": plan.sweep.spec_sha256,
+        "gapctl.hypotheses_sha256": plan.sweep.hypotheses_sha256,
+        "gapctl.seed": str(trial.seed),
+        "gapctl.recipe_version": str(RECIPE_VERSION),
+        "gapctl.data_fingerprint": trial.data_fingerprint,
+    }
+
+
+def trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
+    """A trial's configuration by dotted path, and the columns to sort and group by: its treatments and its seed."""
+    configuration = dict(_flat(trial.config.model_dump(mode="json")))
+    return {**configuration, **columns(plan, trial)}
+
+
+def columns(plan: Plan, trial: Trial) -> dict[str, str]:
+    """A trial's treatments by their short names, and its seed."""
+    treatments = Treatments(plan)
+    return {**treatments.params(trial), "seed": treatments.seed(trial)}
+
+
+def dataset_input(trial: Trial) -> "DatasetInput":
+    """The trial's data as MLflow lists inputs; the digest is the beginning of the fingerprint."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = trial.config.data
+    dataset = Dataset(
+        name=_dataset_name(data),
+        digest=trial.data_fingerprint[:DIGEST_LENGTH],
+        source_type="gapctl",
+        source=json.dumps({"dataset": data.dataset, "source": data.source}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def _dataset_name(data: Data) -> str:
+    return f"{data.dataset}-{PurePosixPath(data.source).name or data.source}"
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

@@ -1,0 +1,348 @@
+"""One step of a training: features of both towers, the contrastive loss, gradients by hand, AdamW on the masters.
+
+Several trials of one shape may take their steps together ("packed"): their parameters are stacked, and one pass does
+the products of all. Numbers are the same but for the order of sums.
+
+Index letters: M models, S samples of all models, Z = S / M samples of a model, E embedding, N patches of all samples,
+I values of a patch, L caption positions, T the positions that are used.
+"""
+
+import ctypes
+import gc
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import torch
+from open_clip.model import CLIP
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from gapctl.config.presets import PatchTower, Preset
+from gapctl.models.build import SECOND, Pixels, SecondUses, second_names, sees_images_twice, set_temperature
+from gapctl.models.fused import Captions, ImageTower, Layer, TextTower, Weight, Weights, by_model, cut_captions
+from gapctl.models.losses import contrastive_loss
+from gapctl.training.step_options import StepRule, TemperatureRate, dtype_of
+
+
+class Flat(NamedTuple):
+    """One array of parameters: the masters, the gradient, and the masters in the format of products."""
+
+    exact: nn.Parameter
+    fast: Tensor
+
+    def refresh(self) -> None:
+        """Brings the format of products up to date."""
+        if self.fast.dtype != self.exact.dtype:
+            self.fast.copy_(self.exact.detach())
+
+
+class Masters:
+    """Takes over the models' trainable parameters, which become views: a model always is what the masters are."""
+
+    def __init__(self, models: Sequence[nn.Module], fast: torch.dtype) -> None:
+        """Products run in `fast`; matrices and vectors go to one array each, because only matrices decay.
+
+        The models must have parameters of the same names and shapes. One model's arrays are (parameters,), those of
+        more are (models, parameters), and each weight is then stacked.
+        """
+        self.weights: dict[str, Weight] = {}
+        self.matrices = self._take(models, lambda value: value.ndim >= 2, fast)
+        self.vectors = self._take(models, lambda value: value.ndim < 2, fast)
+
+    def refresh(self) -> None:
+        """To be called whenever the masters changed: after an optimiser's step, after a checkpoint was read."""
+        self.matrices.refresh()
+        self.vectors.refresh()
+
+    def _take(self, models: Sequence[nn.Module], wanted: Callable[[Tensor], bool], fast: torch.dtype) -> Flat:
+        taken = [
+            {name: value for name, value in model.named_parameters() if value.requires_grad and wanted(value)}
+            for model in models
+        ]
+        rows = [torch.cat([value.detach().flatten() for value in parameters.values()]) for parameters in taken]
+        joint = rows[0] if len(rows) == 1 else torch.stack(rows)
+        flat = Flat(nn.Parameter(joint), joint if fast == joint.dtype else joint.to(fast))
+        gradient = torch.zeros_like(joint)
+        flat.exact.grad = gradient
+        start = 0
+        for name, first in taken[0].items():
+            stop = start + math.prod(first.shape)
+            shape = (*joint.shape[:-1], *first.shape)
+            exact, quick, grad = (array[..., start:stop].view(shape) for array in (joint, flat.fast, gradient))
+            self.weights[name] = Weight(exact, quick, grad, stacked=len(models) > 1)
+            for index, parameters in enumerate(taken):
+                parameters[name].data = exact[index] if len(models) > 1 else exact
+            start = stop
+        return flat
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+OptimizerState = Mapping[str, Any]
+"""An AdamW's state dict over one trial's two flat arrays; the same however many trials were trained at once."""
+
+
+class Optimizer:
+    """Updates the masters of one or several models, which have taken the same number of steps."""
+
+    def __init__(self, masters: Masters, rule: StepRule) -> None:
+        self._stacked = masters.matrices.exact.ndim > 1
+        self._on_gpu = masters.matrices.exact.is_cuda
+        groups = [
+            {"params": [masters.matrices.exact], "weight_decay": rule.weight_decay},
+            {"params": [masters.vectors.exact], "weight_decay": 0.0},
+        ]
+        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, fused=True)
+        self._make_capturable()
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next steps."""
+        for group in self._adamw.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def step(self) -> None:
+        """Takes one step by the masters' gradients."""
+        self._adamw.step()
+
+    def state_of(self, index: int) -> OptimizerState:
+        """What the checkpoint of the model in this place keeps."""
+        document = self._adamw.state_dict()
+        groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in document["param_groups"]]
+        state = {place: self._cut(moments, index) for place, moments in document["state"].items()}
+        return {"state": state, "param_groups": groups}
+
+    def load(self, states: Sequence[OptimizerState | None]) -> None:
+        """Continues from the states of all models, or begins anew where they have none."""
+        found = [state for state in states if state is not None and state["state"]]
+        if not found:
+            return
+        if len(found) < len(states):
+            raise ValueError("models that were trained and models that were not cannot take one step together")
+        places = found[0]["state"]
+        state = {place: self._joined([one["state"][place] for one in found]) for place in places}
+        self._adamw.load_state_dict({"state": state, "param_groups": found[0]["param_groups"]})
+        self._make_capturable()
+
+    def _cut(self, moments: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+        rows = {name: moments[name][index].clone() if self._stacked else moments[name] for name in MOMENTS}
+        return {"step": moments["step"].cpu(), **rows}
+
+    def _joined(self, moments: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        if len({float(one["step"]) for one in moments}) > 1:
+            raise ValueError("models that have taken different numbers of steps cannot take one step together")
+        if not self._stacked:
+            return dict(moments[0])
+        return {"step": moments[0]["step"], **{name: torch.stack([one[name] for one in moments]) for name in MOMENTS}}
+
+    def _make_capturable(self) -> None:
+        """A CUDA graph repeats what it saw, so there the rate and the count of steps must lie on the device."""
+        if not self._on_gpu:
+            return
+        for group in self._adamw.param_groups:
+            device = group["params"][0].device
+            group["capturable"] = True
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            for state in (self._adamw.state.get(parameter, {}) for parameter in group["params"]):
+                if "step" in state:
+                    state["step"] = state["step"].to(device)
+
+
+WARM_UP_STEPS = 3
+"""Steps taken as they are before one is recorded: what they allocate or choose for the first time is no part of it."""
+
+
+class Captured:
+    """Calls a function of tensors whose shapes stay the same; from the fourth call on, it replays what the GPU did.
+
+    The function must read and write the same memory each time: parameters, gradients and moments that stay in place.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self._function = function
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[Tensor, ...] = ()
+        self._output = torch.empty(0)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The function's output for these inputs, in memory of its own."""
+        self._calls += 1
+        if self._calls <= WARM_UP_STEPS:
+            return self._aside(inputs)
+        if self._graph is None:
+            self._record(inputs)
+        for place, value in zip(self._inputs, inputs, strict=True):
+            place.copy_(value)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._output.clone()
+
+    def _aside(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """On a stream of its own, as a recording demands of what comes before it."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            output = self._function(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        return output
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+        """Records without running; the recorded step then runs by replay."""
+        gc.collect()  # a step that was replaced may still hold a graph, which must not be freed while one is recorded
+        self._inputs = tuple(value.clone() for value in inputs)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._output = self._function(*self._inputs)
+
+
+class TrainingStep:
+    """Trains models in place; they, for evaluations, and the optimiser's state, for checkpoints, are its own."""
+
+    def __init__(self, models: Sequence[CLIP], preset: Preset, rule: StepRule) -> None:
+        """All models were built from one preset and are trained by one rule, whole batches at a time."""
+        if not isinstance(preset.image, PatchTower):
+            raise ValueError("the hand-written pass is for vision transformers; OpenStep trains all models")
+        self.models = models
+        self._format = dtype_of(rule.precision)
+        self._masters = Masters(models, self._format)
+        self._optimizer = Optimizer(self._masters, rule)
+        self._temperatures = TemperatureRate(models, rule)
+        self._second_uses = SecondUses(self._masters.weights, second_names(models[0]))
+        weights = {**self._masters.weights, **self._second_uses.weights}
+        self._images_twice = sees_images_twice(models[0])
+        self._image = ImageTower(weights, preset.image)
+        self._second: Callable[[Any], Layer] = (
+            ImageTower(weights, preset.image, SECOND) if self._images_twice else TextTower(weights, preset.text)
+        )
+        self._patch_size = preset.image.patch_size
+        self._end = models[0].text_eos_id
+        self._loss = contrastive_loss(rule.loss, rule.terms)
+        device = models[0].logit_scale.device
+        self._pixels = Pixels(rule.mean, rule.std, device)
+        self._on_gpu = device.type == "cuda"
+        self._take = Captured(self._steps) if self._on_gpu else self._steps
+        self._device = device
+
+    @property
+    def weights(self) -> Weights:
+        """The trainable parameters by open_clip's names, each with the gradient of the last step."""
+        return self._masters.weights
+
+    def load(self, states: Sequence[OptimizerState | None]) -> None:
+        """To be called after checkpoints were read into the models, with what each kept of the optimiser."""
+        self._optimizer.load(states)
+        self._masters.refresh()
+
+    def optimizer_state(self, index: int) -> OptimizerState:
+        """What the checkpoint of the model in this place keeps of the optimiser."""
+        return self._optimizer.state_of(index)
+
+    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperature: float | None = None) -> Tensor:
+        """Takes one step on images, uint8, and tokens, int64, and returns each model's loss before it (M,).
+
+        Models whose second side is images see images like the first in place of tokens.
+        `temperature` is set before the step where it follows a schedule.
+        """
+        if temperature is not None:
+            for model in self.models:
+                set_temperature(model, temperature)
+        self._optimizer.set_rate(rate)
+        return self._take(image_SCHW.to(self._device), second.to(self._device))
+
+    def _steps(self, image_SCHW: Tensor, second: Tensor) -> Tensor:
+        seen = self.normalised_patches(second) if self._images_twice else self.captions(second)
+        loss_M = self.gradients(self.normalised_patches(image_SCHW), seen)
+        self._temperatures.move(self._optimizer.step)
+        self._masters.refresh()
+        return loss_M
+
+    def normalised_patches(self, image_SCHW: Tensor) -> Tensor:
+        """Patches (N, I) as the image tower takes them, in the format of products."""
+        return self._pixels.patches(image_SCHW, self._patch_size).to(self._format)
+
+    def captions(self, token_SL: Tensor) -> Captions:
+        """The captions as the text tower takes them; a GPU's are not cut, because its steps must be of one shape."""
+        return cut_captions(token_SL, self._end, whole=self._on_gpu)
+
+    @torch.no_grad()
+    def gradients(self, patch_NI: Tensor, second: Captions | Tensor) -> Tensor:
+        """Each model's loss (M,); every master's gradient is written on the way.
+
+        `second` are captions, or patches like the first where models see images twice.
+        """
+        image, text = self._image(patch_NI), self._second(second)
+        losses = self._stacked_losses if len(self.models) > 1 else self._one_loss
+        loss_M, image_grad_SE, text_grad_SE = losses(image.output, text.output)
+        image.pullback(image_grad_SE)
+        text.pullback(text_grad_SE)
+        self._second_uses.add()
+        return loss_M
+
+    @torch.enable_grad()
+    def _one_loss(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss and its gradients by both towers' outputs; those by temperature and bias are written."""
+        (model,) = self.models
+        leaves = [image_SE.detach().requires_grad_(), text_SE.detach().requires_grad_()]
+        scalars = [name for name in ("logit_scale", "logit_bias") if name in self._masters.weights]
+        parameters = [getattr(model, name) for name in scalars]
+        features = [normalize(leaf, dim=-1) for leaf in leaves]
+        bias = [] if model.logit_bias is None else [model.logit_bias]
+        loss = self._loss(*features, model.logit_scale.exp(), *bias)
+        image_grad_SE, text_grad_SE, *rest = torch.autograd.grad(loss, [*leaves, *parameters])
+        for name, gradient in zip(scalars, rest, strict=True):
+            self._masters.weights[name].grad.copy_(gradient)
+        return loss.detach().unsqueeze(0), image_grad_SE, text_grad_SE
+
+    def _stacked_losses(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for each model by its own samples."""
+        names = ["logit_scale"] if self.models[0].logit_bias is None else ["logit_scale", "logit_bias"]
+        scalars = [torch.stack([getattr(model, name).detach() for model in self.models]) for name in names]
+        clouds = [by_model(rows_SE, len(self.models)) for rows_SE in (image_SE, text_SE)]
+        inputs = (*clouds, *scalars)
+        each = torch.func.grad_and_value(self._loss_of, argnums=tuple(range(len(inputs))))
+        gradients, loss_M = torch.func.vmap(each)(*inputs)
+        for name, gradient_M in zip(names, gradients[2:], strict=True):
+            if name in self._masters.weights:
+                self._masters.weights[name].grad.copy_(gradient_M)
+        return loss_M, gradients[0].flatten(0, 1), gradients[1].flatten(0, 1)
+
+    def _loss_of(self, image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *bias: Tensor) -> Tensor:
+        return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *bias)
+
+
+M_TRIM_THRESHOLD: Final = -1
+M_MMAP_THRESHOLD: Final = -3
+MADV_HUGEPAGE: Final = 14
+"""From glibc's malloc.h and Linux's mman.h."""
+
+LARGEST_INT: Final = 2**31 - 1
+HEAP_BLOCK: Final = 2**30
+"""Blocks up to this come from the heap, which keeps them."""
+LARGE_PAGE: Final = 2**21
+LARGE_PAGES_BYTES: Final = 2**27
+"""Address space for one step of the presets; what is never touched takes no memory."""
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Once for the process; does nothing where the C library is not glibc."""
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, malloc, free, madvise = libc.mallopt, libc.malloc, libc.free, libc.madvise
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK)
+    mallopt(M_TRIM_THRESHOLD, LARGEST_INT)
+    malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    free.argtypes = [ctypes.c_void_p]
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    block = malloc(LARGE_PAGES_BYTES)
+    if block:
+        first = -(-block // LARGE_PAGE) * LARGE_PAGE
+        madvise(first, (block + LARGE_PAGES_BYTES - first) // LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE)
+        free(block)

@@ -1,0 +1,99 @@
+"""What a training step is told beside the model: loss, pixels, number format, gradient accumulation and optimiser."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from open_clip.model import CLIP
+
+from gapctl.config.presets import PRESETS, Colour, Preset
+from gapctl.config.trial import TrialConfig
+from gapctl.models.build import clamp_temperature
+from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
+
+Resolved = Literal["float32", "bfloat16"]
+
+
+def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Resolved:
+    """`auto` is bfloat16 where the hardware multiplies in it (CUDA, AMX, AVX512-BF16) and float32 elsewhere."""
+    if asked != "auto":
+        return asked
+    has_units = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if has_units else "float32"
+
+
+def dtype_of(precision: Resolved) -> torch.dtype:
+    """The format of a trial's products; masters, statistics, softmax and loss are float32 in either."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRule:
+    """How a model takes a step; the same on every worker.
+
+    `mean` and `std` are of pixels from 0 to 1. `micro_batches`: in how many parts a worker's pairs go through the
+    towers; the loss is of the whole batch all the same. `compile` has torch.compile fuse the towers. `betas` and `eps`
+    are AdamW's, and its `weight_decay` is on matrices alone. `terms` are added to the contrastive loss. A learned
+    temperature's rate is `temperature_speed` times that of all else.
+    """
+
+    loss: LossKind
+    precision: Resolved
+    mean: Colour
+    std: Colour
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    micro_batches: int = 1
+    compile: bool = False
+    terms: LossTerms = NO_TERMS
+    temperature_speed: float = 1.0
+
+
+def preset_rule(preset: Preset, loss: LossKind, precision: Resolved, weight_decay: float) -> StepRule:
+    """A rule with what belongs to a preset's models: pixels, betas and epsilon."""
+    return StepRule(
+        loss=loss,
+        precision=precision,
+        mean=preset.mean,
+        std=preset.std,
+        betas=preset.betas,
+        eps=preset.epsilon,
+        weight_decay=weight_decay,
+    )
+
+
+def rule_of(config: TrialConfig, precision: Resolved) -> StepRule:
+    """A trial's."""
+    preset = PRESETS[config.model.preset]
+    train, loss = config.train, config.loss
+    rule = preset_rule(preset, loss.kind, precision, train.weight_decay)
+    terms = LossTerms(loss.alignment, loss.uniformity, loss.cross_uniformity)
+    speed = 1.0 if config.temperature.lr is None else config.temperature.lr / train.lr
+    return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms, temperature_speed=speed)
+
+
+class TemperatureRate:
+    """Has learned temperatures move at their rule's speed.
+
+    AdamW moves a value that does not decay in proportion to the learning rate, so a step at another rate is the same
+    step, so many times as long; the optimiser's state does not know of it.
+    """
+
+    def __init__(self, models: Sequence[CLIP], rule: StepRule) -> None:
+        self._learned = [model for model in models if model.logit_scale.requires_grad]
+        self._speed = rule.temperature_speed
+
+    @torch.no_grad()
+    def move(self, step: Callable[[], None]) -> None:
+        """Takes an optimiser's step, which moves all parameters; learned temperatures stay in CLIP's bounds."""
+        if self._speed == 1.0:
+            step()
+        else:
+            before = [model.logit_scale.clone() for model in self._learned]
+            step()
+            for model, start in zip(self._learned, before, strict=True):
+                model.logit_scale.copy_(torch.lerp(start, model.logit_scale, self._speed))
+        for model in self._learned:
+            clamp_temperature(model)

@@ -1,0 +1,346 @@
+"""Everything of one trial but its training steps: model, samples, evaluations, and what its store must not lose."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gapctl.config.presets import PRESETS
+from gapctl.config.trial import TrialConfig
+from gapctl.data.feed import MadFeed, TrialData
+from gapctl.data.image_text.read import FeedCounts
+from gapctl.data.image_text.source import PairPlaces, open_pairs
+from gapctl.data.load import Material
+from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
+from gapctl.data.mad.images import DeviceImages, MadSplit
+from gapctl.metrics.loss_floor import batch_loss_floor
+from gapctl.models.build import CLIP_VOCABULARY, Vocabulary, build_model, set_temperature
+from gapctl.training.batches import Pairs, device_pairs, host_pairs, mismatched
+from gapctl.training.checkpoint import LossSums, restore, to_blob, unpack_weights, weights_blob
+from gapctl.training.evaluation import Evaluation, FittingEvaluation, Intervened, MadEvaluation, measured
+from gapctl.training.fused_step import OptimizerState
+from gapctl.training.schedule import mismatched_steps, temperature_at, total_steps
+from gapctl.training.workers import Group
+
+if TYPE_CHECKING:
+    from gapctl.data.image_text.feed import Reader
+
+
+MAD_VOCABULARY = Vocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
+
+
+def vocabulary_of(config: TrialConfig) -> Vocabulary:
+    """That of the preset's captions."""
+    return MAD_VOCABULARY if PRESETS[config.model.preset].vocabulary == "mad" else CLIP_VOCABULARY
+
+
+def evaluation_of(material: Material, config: TrialConfig, device: torch.device) -> Evaluation:
+    """The gallery of a configuration, after its intervention if it has one."""
+    gallery = _gallery_of(material, config, device)
+    return gallery if config.evaluate.intervention == "none" else Intervened(gallery, config.evaluate)
+
+
+def _gallery_of(material: Material, config: TrialConfig, device: torch.device) -> FittingEvaluation:
+    if isinstance(material, PairPlaces):
+        from gapctl.training.pair_evaluation import PairEvaluation
+
+        return PairEvaluation(material, config, device)
+    return MadEvaluation(material, config, device)
+
+
+CHECKPOINT_SECONDS = 10.0
+BEAT_SECONDS = 10.0
+COSTLY = 20
+"""Times as long as a checkpoint took to write, a training goes on before the next."""
+UNKNOWN = "unknown"
+"""What an earlier version's checkpoint says of what its training ran on."""
+NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
+"""Columns of a history that say how a training went, not what came of it."""
+
+
+class Store(Protocol):
+    """Where a trial keeps what it must not lose; a ledger's trial folder is one."""
+
+    def checkpoints(self) -> Sequence[tuple[str, bytes]]: ...
+
+    def save_checkpoint(self, samples_seen: int, content: bytes) -> None: ...
+
+    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None: ...
+
+    def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None: ...
+
+    def save_axis(
+        self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
+    ) -> None: ...
+
+    def beat(self, samples_seen: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial has come: `rows` are the evaluations since the last report, `loss` the latest batch's."""
+
+    samples_seen: int
+    samples_total: int
+    samples_per_second: float
+    loss: float
+    rows: tuple[dict[str, float], ...]
+    done: bool
+
+
+class Member:
+    """A trial that continues from its store's newest checkpoint, and is told the losses of its steps.
+
+    Without one it begins with the weights in `initial`, or else with its seed's. One that does not lead takes the
+    steps with the worker that does, and leaves evaluations and writing to it.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        seed: int,
+        data: Material,
+        store: Store,
+        device: torch.device,
+        *,
+        initial: bytes | None = None,
+        leads: bool = True,
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.seed = seed
+        self.leads = leads
+        self.model = build_model(config, vocabulary_of(config), seed).to(device)
+        self.steps_total = total_steps(config.train)
+        self._store = store
+        if initial is not None:
+            self.model.load_state_dict(unpack_weights(initial))
+            if config.temperature.mode == "fixed":
+                set_temperature(self.model, config.temperature.init)
+        self._state, self.optimizer_state = restore(store.checkpoints(), self.model)
+        self.counts = FeedCounts()
+        self._counted_before = FeedCounts(**self._state.feed)
+        self._counted = self._counted_before
+        self._evaluation = evaluation_of(data, config, device) if leads else None
+        self._last_loss = math.nan
+        self._saved_at = time.monotonic()
+        self.samples_saved = self.samples_seen
+        """Pairs trained on until the newest checkpoint."""
+        self._save_seconds = 0.0
+        self._beat_at = -math.inf
+        self._reported = (self.steps, len(self._state.rows))
+
+    @property
+    def steps(self) -> int:
+        """Training steps so far."""
+        return self._state.step
+
+    @property
+    def samples_seen(self) -> int:
+        """Pairs trained on so far."""
+        return self.steps * self.config.train.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of training and evaluation, earlier attempts included; packed steps count by their share."""
+        return self._state.seconds
+
+    @property
+    def packed(self) -> int:
+        """The most trials that took a step together with this one, itself included."""
+        return self._state.packed
+
+    def begin_stretch(self, runs_on: str) -> None:
+        """Note what the training runs on from this step on; one that ended where it began is forgotten."""
+        before = {step: known for step, known in self._state.stretches.items() if step < self.steps}
+        if self.steps and not before:
+            before = {0: UNKNOWN}
+        self._state.stretches = before if [*before.values()][-1:] == [runs_on] else {**before, self.steps: runs_on}
+
+    @property
+    def stretches(self) -> str:
+        """What the training ran on and until which sample: `2 workers on A to 1280, 1 worker on B to 2560`."""
+        ends = [*list(self._state.stretches)[1:], self.steps]
+        batch = self.config.train.batch_size
+        return ", ".join(
+            f"{runs_on} to {end * batch}" for runs_on, end in zip(self._state.stretches.values(), ends, strict=True)
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step and the last evaluation are behind us."""
+        return self.steps >= self.steps_total and self.evaluated
+
+    @property
+    def rows(self) -> tuple[dict[str, float], ...]:
+        """Every evaluation so far, oldest first."""
+        return tuple(self._state.rows)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the evaluation that is due at this step has been done."""
+        if not self._is_due(self.steps):
+            return True
+        return bool(self._state.rows) and self._state.rows[-1]["samples_seen"] == self.samples_seen
+
+    @property
+    def scheduled_temperature(self) -> float | None:
+        """The temperature of the next step, where it follows a schedule."""
+        return temperature_at(self.config.temperature, self.steps, self.steps_total)
+
+    def count(self, caption_id_B: NDArray[np.int64], team: int) -> None:
+        """Takes note of a step, of the captions it saw and of how many trials took it together."""
+        self._state.sums.floor += batch_loss_floor(caption_id_B, self.config.loss.kind)
+        self._state.sums.steps += 1
+        self._state.step += 1
+        self._state.packed = max(self._state.packed, team)
+
+    def spend(self, seconds: float) -> None:
+        """Takes note of time that went into steps."""
+        self._state.seconds += seconds
+
+    def add_losses(self, losses: Sequence[float]) -> None:
+        """Takes note of the losses of the steps since this was last told."""
+        for loss in losses:
+            self._state.sums.loss += loss
+        self._last_loss = losses[-1]
+
+    def add_counts(self, group: Group) -> None:
+        """Adds up what the feeds of all workers counted; each has to call it at the same step."""
+        if not self.counts.samples:
+            return
+        device = self.model.logit_scale.device
+        numbers = torch.tensor(self.counts.numbers(), dtype=torch.float64, device=device)
+        total = (group.mean(numbers) * group.size).tolist()
+        self._counted = self._counted_before.plus(self.counts.with_numbers(total))
+
+    def evaluate(self) -> None:
+        """Measures the model as it is now, and keeps the row."""
+        if self._evaluation is None:
+            self._state.rows.append({"samples_seen": self.samples_seen})
+            return
+        started = time.monotonic()
+        found = measured(self._evaluation.encode(self.model))
+        row = {"samples_seen": self.samples_seen, **found.metrics}
+        if self._counted.samples:
+            row |= self._counted.metrics()
+        sums, self._state.sums = self._state.sums, LossSums()
+        if sums.steps:
+            row["train/loss"] = sums.loss / sums.steps
+            row["train/loss_floor"] = sums.floor / sums.steps
+        self._state.seconds += time.monotonic() - started
+        self._state.rows.append({**row, "seconds": self._state.seconds})
+        self._store.save_history(self._state.rows)
+        if self.steps == self.steps_total:
+            self._store.save_dimensions(found.image_mean_D.tolist(), found.text_mean_D.tolist())
+            self._store.save_axis(
+                found.image_on_axis_N.tolist(),
+                found.text_on_axis_N.tolist(),
+                found.image_on_mean_N.tolist(),
+                found.label_N.tolist(),
+            )
+        if self._save_seconds * COSTLY < max(self._state.seconds, time.monotonic() - self._saved_at):
+            self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
+
+    def beat(self) -> None:
+        """Tells the store now and then that the trial is alive."""
+        if self.leads and time.monotonic() - self._beat_at >= BEAT_SECONDS:
+            self._store.beat(self.samples_seen)
+            self._beat_at = time.monotonic()
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether enough was done since the last checkpoint."""
+        apart = max(CHECKPOINT_SECONDS, COSTLY * self._save_seconds)
+        return self.leads and not self.done and time.monotonic() - self._saved_at >= apart
+
+    def save(self, optimizer: OptimizerState) -> None:
+        """Writes a checkpoint now."""
+        self._state.feed = self._counted.state() if self._counted.samples else {}
+        started = time.monotonic()
+        self._store.save_checkpoint(self.samples_seen, to_blob(self.model, optimizer, self._state))
+        self._saved_at, self.samples_saved = time.monotonic(), self.samples_seen
+        self._save_seconds = self._saved_at - started
+
+    def weights(self) -> bytes:
+        """The model's weights as they are now."""
+        return weights_blob(self.model)
+
+    def final_metrics(self) -> dict[str, float]:
+        """The last evaluation by metric name."""
+        last = self._state.rows[-1]
+        return {key: value for key, value in last.items() if key not in NOT_METRICS}
+
+    def progress(self, seconds: float) -> Progress:
+        """How far the trial came in the `seconds` since this was last asked."""
+        first_step, known = self._reported
+        self._reported = (self.steps, len(self._state.rows))
+        batch = self.config.train.batch_size
+        return Progress(
+            samples_seen=self.samples_seen,
+            samples_total=self.steps_total * batch,
+            samples_per_second=(self.steps - first_step) * batch / max(seconds, 1e-9),
+            loss=self._last_loss,
+            rows=tuple(self._state.rows[known:]),
+            done=self.done,
+        )
+
+    def _is_due(self, step: int) -> bool:
+        every, batch = self.config.evaluate.every, self.config.train.batch_size
+        crossed = (step * batch) // every > ((step - 1) * batch) // every
+        return step == 0 or step == self.steps_total or crossed
+
+
+def pairs_of(members: Sequence[Member], device: torch.device, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
+    """The members' next pairs, again and again; of the workers in a group, each gets its part of the batch."""
+    if isinstance(members[0].data, PairPlaces):
+        (member,) = members
+        return _read_pairs(member, members[0].data, group, reader)
+    feeds = [MadFeed(_images(member), member.config, member.seed, position=member.samples_seen) for member in members]
+    on_host = device.type == "cpu"
+    pairs = host_pairs(feeds) if on_host else device_pairs(feeds, on_device(_images(members[0]).train, device), device)
+    first, last = members[0].steps, mismatched_steps(members[0].config.train)
+    return mismatched(pairs, [member.seed for member in members], first, last) if first < last else pairs
+
+
+def _images(member: Member) -> TrialData:
+    assert isinstance(member.data, TrialData)
+    return member.data
+
+
+def _read_pairs(member: Member, places: PairPlaces, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
+    from gapctl.data.image_text.feed import PairFeed
+    from gapctl.data.image_text.read import pair_data, training_rule
+
+    pairs, config = open_pairs(places), member.config
+    data = pair_data(config)
+    feed = PairFeed(
+        pairs.train,
+        pairs.train_rows,
+        training_rule(data, PRESETS[config.model.preset].image_size),
+        member.seed,
+        config.train.batch_size,
+        position=member.samples_seen,
+        rank=group.rank,
+        world=group.size,
+        reader=reader,
+        stop=member.steps_total * config.train.batch_size,
+        bad_share=data.bad_share,
+        counts=member.counts,
+    )
+    for batch, _ in feed:
+        id_B1 = torch.from_numpy(batch.text_id_B).unsqueeze(1)
+        id_1A = group.gathered(id_B1).view(1, -1).numpy()
+        yield Pairs(torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL), id_1A)
+
+
+@lru_cache(maxsize=1)
+def on_device(split: MadSplit, device: torch.device) -> DeviceImages:
+    """A process's trials share one copy."""
+    return DeviceImages(split.images_NVHW, device)

@@ -1,0 +1,66 @@
+"""The JSON Schema beside the sweeps is that of the code, and an editor that follows it underlines mistakes."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from gapctl.config.base import placed
+from gapctl.config.json_schema import schema_text, sweep_schema
+from gapctl.config.metrics import METRICS
+from sweep_texts import REPOSITORY, SHIPPED, document
+
+SCHEMA_FILE = REPOSITORY / "sweeps" / "schema.json"
+SCHEMA = json.loads(SCHEMA_FILE.read_text())
+
+
+def test_the_file_is_what_the_models_say() -> None:
+    assert SCHEMA_FILE.read_text() == schema_text(), "run python -m gapctl.config.json_schema > sweeps/schema.json"
+
+
+def test_it_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(sweep_schema())
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_sweep_names_it_and_follows_it(path: Any) -> None:
+    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+    jsonschema.validate(yaml.safe_load(path.read_text()), SCHEMA)
+
+
+MISTAKES: list[tuple[str, Any]] = [
+    ("sedes", 3),
+    ("seeds", 0),
+    ("base.train.smaples", 3),
+    ("base.train.lr", "fast"),
+    ("base.loss.kind", "cliip"),
+    ("vary", {}),
+    ("vary", {"train.rl": [1]}),
+    ("vary", {"train.lr": []}),
+    ("vary", {"train.lr": [None]}),
+    ("scales.quick", {"base.train.smaples": 3}),
+    ("scales", {"../up": {}}),
+    ("scales", {"a" * 81: {}}),
+    ("resources.workers", 0),
+    ("hypotheses", [{**document()["hypotheses"][0], "response": "gap/rgm"}]),
+    ("hypotheses", [{**document()["hypotheses"][0], "test": "trnd"}]),
+    ("hypotheses", [{**document()["hypotheses"][1], "factor": "data.captions"}]),
+    ("hypotheses", [{**document()["hypotheses"][1], "between": [0]}]),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), MISTAKES)
+def test_it_finds_a_mistake_while_one_types(path: str, value: Any) -> None:
+    jsonschema.validate(document(), SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(placed(document(), path.split("."), value), SCHEMA)
+
+
+def test_it_knows_every_metric() -> None:
+    assert set(SCHEMA["$defs"]["Trend"]["properties"]["response"]["enum"]) == set(METRICS)
+
+
+def test_the_shipped_sweep_is_the_one_that_messages_name() -> None:
+    assert SHIPPED.is_file()
