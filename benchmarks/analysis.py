@@ -21,11 +21,11 @@ import numpy as np
 import polars as pl
 import yaml
 
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.config.metrics import METRICS
 from gapctl.ledger import Ledger, Result
-from gapctl.ledger.documents import to_json
-from gapctl.ledger.trial import describe
+from gapctl.ledger.documents import serialize_result
+from gapctl.ledger.trial import describe_trial
 from gapctl.plan.plan import Plan, Trial
 from process_cost import Cost, measured
 from row import Row, write_rows
@@ -68,14 +68,14 @@ def fill(runs: Path, plan: Plan) -> None:
     """A finished ledger; a few histories are shared by all trials, as drawing each anew would take minutes."""
     rng = np.random.default_rng(0)
     histories = [_history(rng) for _ in range(HISTORIES)]
-    Ledger(str(runs)).declare(plan)
+    Ledger(str(runs)).declare_plan(plan)
     for index, trial in enumerate(plan.trials):
         folder = runs / trial.id
         folder.mkdir()
-        configured = yaml.dump(describe(trial), sort_keys=False, Dumper=yaml.CSafeDumper)
+        configured = yaml.dump(describe_trial(trial), sort_keys=False, Dumper=yaml.CSafeDumper)
         (folder / "trial.yaml").write_text(configured, encoding="utf-8")
         (folder / "history.parquet").write_bytes(histories[index % HISTORIES])
-        (folder / "result.json").write_bytes(to_json(_result(trial, rng)))
+        (folder / "result.json").write_bytes(serialize_result(_result(trial, rng)))
 
 
 def _result(trial: Trial, rng: np.random.Generator) -> Result:
@@ -142,7 +142,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         file, runs = Path(name) / "sweep.yaml", Path(name) / "runs"
         file.write_text(SWEEP, encoding="utf-8")
-        fill(runs, plan_for(file, None, None))
+        fill(runs, load_plan(file, None, None))
         verdicts = middle([analyze_once(file, runs) for _ in range(arguments.rounds)])
         histories = analyze_once(file, runs, "--export-history", str(Path(name) / "history.parquet"))
         rows = rows_of(verdicts, histories, notebook_once(runs))

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gapctl.training.hardware import processor
+from gapctl.training.hardware import read_processor_name
 from row import Row, read_rows
 
 HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ def run(name: str, peer: Path | None) -> Ran:
         subprocess.run([sys.executable, str(HERE / f"{name}.py"), "--json", str(out), *more], check=True)
         rows = read_rows(out)
     day = datetime.now(tz=UTC).strftime("%Y-%m-%d")
-    return Ran(name, day, f"{processor()}, {_formats()}, Python {platform.python_version()}", tuple(rows))
+    return Ran(name, day, f"{read_processor_name()}, {_formats()}, Python {platform.python_version()}", tuple(rows))
 
 
 def _formats() -> str:

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gapctl.cli.options import fingerprint_of
+from gapctl.cli.options import compute_fingerprint
 from gapctl.config.load import load_sweep
-from gapctl.data.feed import load_trial_data, normalised
+from gapctl.data.feed import load_trial_data, normalise_images
 from gapctl.plan.plan import Trial, make_plan
-from gapctl.training.evaluation import MadEvaluation, gallery_of
+from gapctl.training.evaluation import MadEvaluation, build_gallery
 from gapctl.training.fused_step import keep_freed_memory
-from gapctl.training.trainer import Team
-from gapctl.training.trial_state import Member
+from gapctl.training.trainer import PackedTrials
+from gapctl.training.trial_state import TrialState
 from row import Row, report
 from training_step import Nowhere
 
@@ -61,8 +61,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 def times_of(trial: Trial) -> Times:
     """Medians over rounds in which steps and an evaluation take turns."""
-    member = Member(trial.config, trial.seed, load_trial_data(trial.config.data), Nowhere(), CPU)
-    team = Team((member,), CPU)
+    member = TrialState(trial.config, trial.seed, load_trial_data(trial.config.data), Nowhere(), CPU)
+    team = PackedTrials((member,), CPU)
     steps, evaluations = [], []
     for _ in range(ROUNDS):
         steps.append(seconds(lambda: [team.step() for _ in range(STEPS)]) / STEPS)
@@ -73,8 +73,8 @@ def times_of(trial: Trial) -> Times:
 def encoding(trial: Trial) -> tuple[float, float]:
     """CPU seconds of encoding the gallery: the peer's and ours, medians of rounds in turns."""
     data = load_trial_data(trial.config.data)
-    model = Member(trial.config, trial.seed, data, Nowhere(), CPU).model
-    gallery, evaluation = gallery_of(data, trial.config), MadEvaluation(data, trial.config, CPU)
+    model = TrialState(trial.config, trial.seed, data, Nowhere(), CPU).model
+    gallery, evaluation = build_gallery(data, trial.config), MadEvaluation(data, trial.config, CPU)
     asked = [prompts_CTL.reshape(-1, prompts_CTL.shape[-1]) for prompts_CTL in evaluation._prompts_CTL.values()]
     token_NL = torch.from_numpy(np.concatenate([gallery.tokens_NL, *asked]))
 
@@ -82,7 +82,7 @@ def encoding(trial: Trial) -> tuple[float, float]:
     def peer() -> None:
         with sdpa_kernel([SDPBackend.MATH]):
             for image_BCHW in torch.split(torch.from_numpy(gallery.images_NCHW), 512):
-                model.encode_image(normalised(image_BCHW), normalize=True)
+                model.encode_image(normalise_images(image_BCHW), normalize=True)
             for token_BL in torch.split(token_NL, 512):
                 model.encode_text(token_BL, normalize=True)
 
@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    trials = make_plan(load_sweep(SWEEP), fingerprint_of).trials
+    trials = make_plan(load_sweep(SWEEP), compute_fingerprint).trials
     rows = []
     for trial in (trials[0], trials[-1]):
         found = times_of(trial)

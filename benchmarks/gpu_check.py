@@ -25,7 +25,7 @@ import torch
 import gpu_exact
 import gpu_speed
 from finding import Finding, markdown, write
-from gapctl.training.hardware import processor
+from gapctl.training.hardware import read_processor_name
 from gpu_speed import Case
 
 LEAST_SECONDS = 5.0
@@ -85,7 +85,7 @@ class Asked:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._start()
+        self._start_thread()
 
     def find(self, check: Check, seconds: float) -> Found:
         """What the check found within the seconds, or one finding that says why there is none."""
@@ -97,7 +97,7 @@ class Asked:
         if isinstance(found, list):
             return found
         self.end()
-        self._start()
+        self._start_thread()
         return [Finding(check.name, None, "", note=found, failed=True)]
 
     def end(self) -> None:
@@ -119,7 +119,7 @@ class Asked:
 
 def machine_of(device: str) -> str:
     """The device's name and the versions that decide its speed."""
-    name = torch.cuda.get_device_name(device) if device != "cpu" else processor()
+    name = torch.cuda.get_device_name(device) if device != "cpu" else read_processor_name()
     return f"{name}, torch {torch.__version__}, Python {sys.version.split()[0]}"
 
 

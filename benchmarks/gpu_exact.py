@@ -17,12 +17,12 @@ from gapctl.data.feed import TrialData
 from gapctl.data.mad.digits import load_digits
 from gapctl.data.mad.images import MadSplit, generate_variants
 from gapctl.data.mad.source import Split
-from gapctl.models.build import CLIP_VOCABULARY, Head, Pixels, build_clip
-from gapctl.models.losses import LossKind, contrastive_loss
-from gapctl.training.autograd_step import OpenStep
-from gapctl.training.step_options import Resolved, StepRule, preset_rule
+from gapctl.models.build import CLIP_VOCABULARY, EmbeddingHead, PixelNormaliser, build_clip
+from gapctl.models.losses import LossKind, make_contrastive_loss
+from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.step_options import Precision, StepOptions, build_preset_options
 from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import Member
+from gapctl.training.trial_state import TrialState
 from training_step import Nowhere
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def pairs(preset: Preset, number: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def model_of(preset: Preset, loss: LossKind = "clip") -> CLIP:
     """A preset's model with gains and biases away from 1 and 0, where a mistake could hide."""
-    model = build_clip(preset, Head(preset.embed_dim, loss=loss), CLIP_VOCABULARY, seed=0)
+    model = build_clip(preset, EmbeddingHead(preset.embed_dim, loss=loss), CLIP_VOCABULARY, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -61,9 +61,9 @@ def model_of(preset: Preset, loss: LossKind = "clip") -> CLIP:
     return model
 
 
-def rule(preset: Preset, loss: LossKind = "clip", precision: Resolved = "float32", parts: int = 1) -> StepRule:
+def rule(preset: Preset, loss: LossKind = "clip", precision: Precision = "float32", parts: int = 1) -> StepOptions:
     """The rule of a check."""
-    return replace(preset_rule(preset, loss, precision, weight_decay=0.1), micro_batches=parts)
+    return replace(build_preset_options(preset, loss, precision, weight_decay=0.1), micro_batches=parts)
 
 
 def gradient(model: CLIP) -> Tensor:
@@ -95,14 +95,14 @@ def gradients(device: torch.device) -> list[Finding]:
             expected = _by_open_clip(preset, loss)
             whole = model_of(preset, loss)
             with full_float32():
-                value = OpenStep(whole, rule(preset, loss), device).gradients(*pairs(preset, BATCH))
+                value = AutogradStep(whole, rule(preset, loss), device).gradients(*pairs(preset, BATCH))
             what = f"{name}, {loss}, float32 beside float64 on the CPU"
             found += [
                 Finding(f"loss of a {what}", abs(float(value) / expected[0] - 1), "relative", allowed=1e-5),
                 Finding(f"gradient of a {what}", error(gradient(whole), expected[1]), "relative", allowed=1e-3),
             ]
         half = model_of(preset)
-        OpenStep(half, rule(preset, precision="bfloat16"), device).gradients(*pairs(preset, BATCH))
+        AutogradStep(half, rule(preset, precision="bfloat16"), device).gradients(*pairs(preset, BATCH))
         angle = 1 - float(torch.cosine_similarity(gradient(half), _by_open_clip(preset, "clip")[1], dim=0))
         found.append(Finding(f"bfloat16 gradient of a {name}", angle, "1 - cosine", allowed=0.02))
     return found
@@ -111,7 +111,9 @@ def gradients(device: torch.device) -> list[Finding]:
 def _by_open_clip(preset: Preset, loss: LossKind) -> tuple[float, Tensor]:
     model = model_of(preset, loss).double()
     image, token = pairs(preset, BATCH)
-    value = contrastive_loss(loss)(*model(Pixels(preset.mean, preset.std, CPU).images(image).double(), token))
+    value = make_contrastive_loss(loss)(
+        *model(PixelNormaliser(preset.mean, preset.std, CPU).images(image).double(), token)
+    )
     torch.autograd.backward(value)
     return float(value.detach()), gradient(model)
 
@@ -122,7 +124,7 @@ def micro_batches(device: torch.device) -> list[Finding]:
     models = model_of(preset), model_of(preset)
     with full_float32():
         for model, parts in zip(models, (1, 5), strict=True):
-            OpenStep(model, rule(preset, parts=parts), device).gradients(*pairs(preset, BATCH))
+            AutogradStep(model, rule(preset, parts=parts), device).gradients(*pairs(preset, BATCH))
     found = error(gradient(models[1]), gradient(models[0]))
     return [Finding("gradient of five micro-batches beside that of the whole", found, "relative", allowed=1e-4)]
 
@@ -131,10 +133,10 @@ def continued(device: torch.device) -> list[Finding]:
     """Losses after a checkpoint beside those of the training that went on; convolutions keep their memory format."""
     found = []
     for name, preset in SMALL.items():
-        step = OpenStep(model_of(preset), rule(preset), device)
+        step = AutogradStep(model_of(preset), rule(preset), device)
         for seed in range(3):
             step(*pairs(preset, BATCH, seed), 1e-3)
-        again = OpenStep(copy.deepcopy(step.model), rule(preset), device)
+        again = AutogradStep(copy.deepcopy(step.model), rule(preset), device)
         again.load(step.optimizer_state())
         losses = [[float(one(*pairs(preset, BATCH, seed), 1e-3)) for seed in range(3, 6)] for one in (step, again)]
         worst = float(np.abs(np.divide(*losses) - 1).max())
@@ -148,7 +150,7 @@ def no_waiting(device: torch.device) -> list[Finding]:
     if device.type != "cuda":
         return [Finding(what, None, "", note="asked of CUDA alone")]
     for preset in SMALL.values():
-        step = OpenStep(model_of(preset), rule(preset, precision="bfloat16", parts=2), device)
+        step = AutogradStep(model_of(preset), rule(preset, precision="bfloat16", parts=2), device)
         step(*pairs(preset, BATCH), 1e-3)
         batch = pairs(preset, BATCH)
         torch.cuda.set_sync_debug_mode("error")
@@ -190,10 +192,10 @@ def _curves(device: torch.device, attributes: tuple[int, ...], data: TrialData) 
         for number in attributes
     ]
     stores = [Curve() for _ in configs]
-    members = [Member(config, 0, data, store, device) for config, store in zip(configs, stores, strict=True)]
+    members = [TrialState(config, 0, data, store, device) for config, store in zip(configs, stores, strict=True)]
     run = TrainingRun(members, device)
     while not run.done:
-        run.advance(60.0)
+        run.train_for(60.0)
     return [store.losses for store in stores]
 
 

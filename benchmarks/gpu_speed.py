@@ -17,11 +17,11 @@ from torch import Tensor
 
 from finding import Finding
 from gapctl.config.presets import PRESETS, Preset
-from gapctl.models.build import CLIP_VOCABULARY, Head, Pixels, build_clip, clamp_temperature
-from gapctl.models.losses import contrastive_loss
-from gapctl.training.autograd_step import OpenStep
-from gapctl.training.fused_step import TrainingStep
-from gapctl.training.step_options import StepRule, preset_rule
+from gapctl.models.build import CLIP_VOCABULARY, EmbeddingHead, PixelNormaliser, build_clip, clamp_temperature
+from gapctl.models.losses import make_contrastive_loss
+from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.fused_step import FusedStep
+from gapctl.training.step_options import StepOptions, build_preset_options
 from gpu_exact import SMALL, pairs
 
 WARM_UP_STEPS = 6
@@ -55,7 +55,9 @@ def compare(case: Case, device: torch.device, seconds: float, quick: bool) -> li
     """The peer first, then ours, alone on the device each."""
     preset, batch = case.model(quick), 8 if quick else case.batch
     rule = replace(
-        preset_rule(preset, "clip", "bfloat16", weight_decay=0.2), micro_batches=case.parts, compile=case.compile
+        build_preset_options(preset, "clip", "bfloat16", weight_decay=0.2),
+        micro_batches=case.parts,
+        compile=case.compile,
     )
     theirs = _measure(lambda: _plain(preset, rule, batch, device), batch, device, seconds)
     mine = _measure(lambda: _ours(preset, rule, batch, device), batch, device, seconds)
@@ -72,7 +74,7 @@ def by_hand(device: torch.device, seconds: float, quick: bool) -> list[Finding]:
     preset = PRESETS["pairs-small"]
     found = []
     for batch in (8,) if quick else (128, 1024):
-        rule = preset_rule(preset, "clip", "bfloat16", weight_decay=0.2)
+        rule = build_preset_options(preset, "clip", "bfloat16", weight_decay=0.2)
         autograd = _measure(lambda: _ours(preset, rule, batch, device), batch, device, seconds)  # noqa: B023
         hand = _measure(lambda: _hand(preset, rule, batch, device), batch, device, seconds)  # noqa: B023
         what = f"speed of pairs-small by hand beside autograd, batch {batch}"
@@ -80,27 +82,30 @@ def by_hand(device: torch.device, seconds: float, quick: bool) -> list[Finding]:
     return found
 
 
-def _ours(preset: Preset, rule: StepRule, batch: int, device: torch.device) -> Step:
-    step = OpenStep(build_clip(preset, Head(preset.embed_dim), CLIP_VOCABULARY, 0), rule, device)
+def _ours(preset: Preset, rule: StepOptions, batch: int, device: torch.device) -> Step:
+    step = AutogradStep(build_clip(preset, EmbeddingHead(preset.embed_dim), CLIP_VOCABULARY, 0), rule, device)
     batches = cycle([pairs(preset, batch, seed) for seed in range(2)])
     return lambda: step(*next(batches), RATE)
 
 
-def _hand(preset: Preset, rule: StepRule, batch: int, device: torch.device) -> Step:
-    model = build_clip(preset, Head(preset.embed_dim), CLIP_VOCABULARY, 0).to(device)
-    step = TrainingStep([model], preset, rule)
+def _hand(preset: Preset, rule: StepOptions, batch: int, device: torch.device) -> Step:
+    model = build_clip(preset, EmbeddingHead(preset.embed_dim), CLIP_VOCABULARY, 0).to(device)
+    step = FusedStep([model], preset, rule)
     batches = cycle([pairs(preset, batch, seed) for seed in range(2)])
     return lambda: step(*next(batches), RATE)
 
 
-def _plain(preset: Preset, rule: StepRule, batch: int, device: torch.device) -> Step:
-    model, loss_of = build_clip(preset, Head(preset.embed_dim), CLIP_VOCABULARY, 0).to(device), contrastive_loss("clip")
+def _plain(preset: Preset, rule: StepOptions, batch: int, device: torch.device) -> Step:
+    model, loss_of = (
+        build_clip(preset, EmbeddingHead(preset.embed_dim), CLIP_VOCABULARY, 0).to(device),
+        make_contrastive_loss("clip"),
+    )
     groups = [
         {"params": [value for value in model.parameters() if value.ndim >= 2], "weight_decay": rule.weight_decay},
         {"params": [value for value in model.parameters() if value.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=rule.betas, eps=rule.eps)
-    pixels = Pixels(preset.mean, preset.std, torch.device("cpu"))
+    pixels = PixelNormaliser(preset.mean, preset.std, torch.device("cpu"))
     torch.backends.cudnn.benchmark = True  # as open_clip's training script sets it
 
     def ready(seed: int) -> tuple[Tensor, Tensor]:

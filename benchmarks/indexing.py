@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from gapctl.data.mad.images import available_cores
+from gapctl.data.mad.images import count_available_cores
 from row import Row, report
 
 TARGET: Final = 0.7
@@ -74,7 +74,7 @@ def keep(files: Sequence[str]) -> None:
 
 def row_of(place: str, megabytes: float, theirs: float, ours: float) -> Row:
     """A figure beside `cat`'s; the design asks for it where reading is from a disk."""
-    what = f"indexing {megabytes:,.0f} MB of shards from {place}, {available_cores()} cores"
+    what = f"indexing {megabytes:,.0f} MB of shards from {place}, {count_available_cores()} cores"
     why = "the start of processes, and three headers, a caption and two marks a sample in Python"
     return Row(what, "MB/s", ours, why, "cat", theirs, ours / theirs, target=TARGET if place == "disk" else None)
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from gapctl.analysis.estimates import Estimate, bootstrap_interval, effect_test, t_interval
-from gapctl.analysis.measured import finding, seeds_needed
+from gapctl.analysis.estimates import EffectEstimate, bootstrap_interval, compute_effect_p, compute_t_interval
+from gapctl.analysis.measured import estimate_seeds_needed, judge_interval
 from gapctl.analysis.paired import FloatArray
-from gapctl.analysis.results import UNKNOWN, Interval
+from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 
 ALPHA = 0.05
 SEEDS = (2, 3, 5, 10)
@@ -36,7 +36,7 @@ def hall_interval(effects: FloatArray) -> Interval:
     seeds, spread = len(effects), float(effects.std(ddof=1))
     skewness = 0.0 if seeds < 3 else float(stats.skew(effects, bias=False))
     if abs(skewness) < 1e-9:
-        return t_interval(effects, ALPHA)
+        return compute_t_interval(effects, ALPHA)
 
     def untransformed(t: float) -> float:
         inside = 1 + skewness * (t / math.sqrt(seeds) - skewness / (6 * seeds))
@@ -48,7 +48,7 @@ def hall_interval(effects: FloatArray) -> Interval:
 
 
 INTERVALS: dict[str, Callable[[FloatArray], Interval]] = {
-    "t": lambda effects: t_interval(effects, ALPHA),
+    "t": lambda effects: compute_t_interval(effects, ALPHA),
     "t after Hall's transformation": hall_interval,
     "percentile bootstrap": lambda effects: bootstrap_interval(effects, ALPHA, "percentile"),
     "BCa bootstrap": lambda effects: bootstrap_interval(effects, ALPHA),
@@ -80,11 +80,11 @@ def wrongly_supported(true: float, smallest: float, seeds: int, rounds: int, *, 
 
 def judged(effects: FloatArray, smallest: float) -> tuple[str, int | None]:
     """The verdict on a declared rise, and how many seeds an inconclusive one asks for."""
-    tested = effect_test(effects, "increasing", smallest)
-    ci = t_interval(effects, ALPHA)
-    verdict = finding(ci, smallest, "increasing", tested.p, ALPHA)
-    found = Estimate(effects, float(effects.mean()), ci, UNKNOWN, tested.p, tested.by)
-    needed = seeds_needed(found, smallest, "increasing", ALPHA, ALPHA) if verdict == "inconclusive" else None
+    tested = compute_effect_p(effects, "increasing", smallest)
+    ci = compute_t_interval(effects, ALPHA)
+    verdict = judge_interval(ci, smallest, "increasing", tested.p, ALPHA)
+    found = EffectEstimate(effects, float(effects.mean()), ci, UNKNOWN_INTERVAL, tested.p, tested.by)
+    needed = estimate_seeds_needed(found, smallest, "increasing", ALPHA, ALPHA) if verdict == "inconclusive" else None
     return verdict, needed
 
 

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
-from gapctl.metrics.formats import npy_rows
-from gapctl.metrics.geometry import neighborhood
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
+from gapctl.metrics.formats import open_npy_rows
+from gapctl.metrics.geometry import compare_class_orders
 from gapctl.metrics.streaming import EmbeddingStream
 from row import Row, write_rows
 
@@ -141,10 +141,10 @@ def official_distances(
 
 def neighborhood_part() -> Found:
     """Both distances; the official comparison of all pairs is timed on some classes and scaled up."""
-    image, text = unit_rows(rows(CLASSES, WIDTH, 3)), unit_rows(rows(CLASSES, WIDTH, 4))
-    here = timed(lambda: neighborhood(image, np.arange(CLASSES), text), 3)
+    image, text = normalise_rows(rows(CLASSES, WIDTH, 3)), normalise_rows(rows(CLASSES, WIDTH, 4))
+    here = timed(lambda: compare_class_orders(image, np.arange(CLASSES), text), 3)
     peer = timed(lambda: official_distances(image, text, CLASSES_TIMED), 3)
-    few = neighborhood(image[:60], np.arange(60), text[:60])
+    few = compare_class_orders(image[:60], np.arange(60), text[:60])
     assert np.allclose((few.kendall, few.discordance), official_distances(image[:60], text[:60], 60))
     found = beside(here.seconds, peer.seconds * CLASSES / CLASSES_TIMED)
     return {**found, "classes": CLASSES, "classes_timed": CLASSES_TIMED}
@@ -202,17 +202,17 @@ def _read(paths: list[Path]) -> None:
 
 def _gap_streamed(paths: list[Path]) -> None:
     stream = EmbeddingStream(second_moments=False)
-    image, text = (npy_rows(path) for path in paths)
-    for image_BD, text_BD in zip(image.blocks(STREAM_BLOCK), text.blocks(STREAM_BLOCK), strict=True):
+    image, text = (open_npy_rows(path) for path in paths)
+    for image_BD, text_BD in zip(image.read_blocks(STREAM_BLOCK), text.read_blocks(STREAM_BLOCK), strict=True):
         stream.update(Embeddings(image_BD, text_BD))
     stream.result()
 
 
 def _all_streamed(paths: list[Path]) -> None:
     stream = EmbeddingStream(second_moments=False)
-    image, text = (npy_rows(path) for path in paths)
+    image, text = (open_npy_rows(path) for path in paths)
     label_B = np.arange(STREAM_BLOCK) * 7919 % 30
-    for image_BD, text_BD in zip(image.blocks(STREAM_BLOCK), text.blocks(STREAM_BLOCK), strict=True):
+    for image_BD, text_BD in zip(image.read_blocks(STREAM_BLOCK), text.read_blocks(STREAM_BLOCK), strict=True):
         mine_B = label_B[: len(image_BD)]
         stream.update(Embeddings(image_BD, text_BD, labels_N=mine_B % 10, attributes_NF=mine_B[:, None] // 10))
     stream.result()

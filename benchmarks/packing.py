@@ -24,7 +24,7 @@ from rich.table import Table
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import TrialData, load_trial_data
 from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import Member
+from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
 from training_step import Nowhere, plain_open_clip
 
@@ -72,13 +72,15 @@ def trainer(side: Side, setting: Setting, first: int, data: TrialData) -> Advanc
     if side.plain:
         return by_the_clock(plain_open_clip(setting.config(first), data, seed=first, device=device))
     numbers = range(first, first + side.trials)
-    run = TrainingRun([Member(setting.config(number), number, data, Nowhere(), device) for number in numbers], device)
+    run = TrainingRun(
+        [TrialState(setting.config(number), number, data, Nowhere(), device) for number in numbers], device
+    )
     while not all(member.evaluated for member in run.members):
-        run.advance(0.0)
+        run.train_for(0.0)
 
     def advance(seconds: float) -> int:
         before = run.members[0].steps
-        run.advance(seconds)
+        run.train_for(seconds)
         return run.members[0].steps - before
 
     return advance
@@ -122,14 +124,14 @@ class Running:
             self._processes.append(context.Process(target=serve, args=(side, setting, index * side.trials, theirs)))
             self._processes[-1].start()
             theirs.close()  # so that a process that dies is noticed
-        self._answers()
+        self._is_answering()
 
     def rate(self, seconds: float) -> float:
         """Samples per second of all its trials."""
         began = time.perf_counter()
         for pipe in self._pipes:
             pipe.send(seconds)
-        turns = self._answers()
+        turns = self._is_answering()
         elapsed = time.perf_counter() - began
         if self._setting.device == "cpu":
             elapsed = sum(turn.own_seconds for turn in turns)

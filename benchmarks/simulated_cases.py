@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gapctl.analysis.correlation import ranks, taus
+from gapctl.analysis.correlation import compute_taus, rank_within_strata
 from simulated_ledgers import ATTRIBUTES, MODE, NOISES, ORDER, SIX, TWENTY_FOUR, TWO_BY_TWO, FloatArray, drawn
 
 X, Y, Z = "gap/rmg", "quality/object_accuracy", "gap/l2m"
@@ -260,7 +260,7 @@ def true_tau(means_A: tuple[float, ...], noise: float) -> float:
     rng = np.random.default_rng(0)
     found = _along(rng, 50_000, np.array(means_A), noise)
     every = [range(len(means_A))]
-    return float(taus(ranks(found[X], every), ranks(found[Y], every), every).mean())
+    return float(compute_taus(rank_within_strata(found[X], every), rank_within_strata(found[Y], every), every).mean())
 
 
 def _family(rng: np.random.Generator, seeds: int, names: Sequence[str]) -> Mapping[str, FloatArray]:

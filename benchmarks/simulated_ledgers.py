@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gapctl.analysis.analyze import verdicts
+from gapctl.analysis.analyze import judge_hypotheses
 from gapctl.analysis.results import Verdict
-from gapctl.analysis.tables import Tables
+from gapctl.analysis.tables import TrialTables
 from gapctl.config.load import load_sweep
 from gapctl.plan.plan import Plan, make_plan
 
@@ -90,7 +90,7 @@ class World:
         """The verdicts on responses of shape (S, A), arms in the plan's order."""
         metrics = [pl.Series(name, values_SA.ravel()) for name, values_SA in responses.items()]
         trials = self._frame.with_columns(*metrics, samples_seen=pl.lit(256), seconds=pl.lit(1.0))
-        return verdicts(self.plan, Tables(trials, trials.clear(), ()), exploratory=False)
+        return judge_hypotheses(self.plan, TrialTables(trials, trials.clear(), ()), exploratory=False)
 
 
 def drawn(rng: np.random.Generator, means_A: FloatArray, seeds: int, noise: str) -> FloatArray:

@@ -25,13 +25,13 @@ from rich.table import Table
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import Batch, MadFeed, TrialData, load_trial_data
+from gapctl.data.feed import MadBatch, MadFeed, TrialData, load_trial_data
 from gapctl.models.build import build_model, clamp_temperature
-from gapctl.models.losses import contrastive_loss
-from gapctl.training.schedule import learning_rate
+from gapctl.models.losses import make_contrastive_loss
+from gapctl.training.schedule import compute_learning_rate
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.trial_state import Member
+from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
 
 TARGET, WANTED = 2.5, 4.0
@@ -94,32 +94,32 @@ class Nowhere:
     def save_axis(self, image_N: object, text_N: object) -> None:
         pass
 
-    def beat(self, samples_seen: int) -> None:
+    def heartbeat(self, samples_seen: int) -> None:
         pass
 
 
 def ours(config: TrialConfig, data: TrialData, seed: int = 0) -> Step:
     """One step of a trial, exactly as a sweep takes it; gives the loss."""
-    run = TrainingRun([Member(config, seed, data, Nowhere(), CPU)], CPU)
-    run.advance(0.0)  # the evaluation before the first step
-    return lambda: run.advance(0.0)[0].loss
+    run = TrainingRun([TrialState(config, seed, data, Nowhere(), CPU)], CPU)
+    run.train_for(0.0)  # the evaluation before the first step
+    return lambda: run.train_for(0.0)[0].loss
 
 
 def plain_open_clip(config: TrialConfig, data: TrialData, seed: int = 0, device: torch.device = CPU) -> Step:
     """One step of the loop that one writes first, with the recipe of a trial; gives the loss."""
-    model, loss_of = build_model(config, VOCABULARY, seed).to(device), contrastive_loss(config.loss.kind)
+    model, loss_of = build_model(config, VOCABULARY, seed).to(device), make_contrastive_loss(config.loss.kind)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": config.train.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     preset = PRESETS[config.model.preset]
     optimizer = torch.optim.AdamW(groups, betas=preset.betas, eps=preset.epsilon)
-    batches: Iterator[tuple[Batch, int]] = iter(MadFeed(data, config, seed))
+    batches: Iterator[tuple[MadBatch, int]] = iter(MadFeed(data, config, seed))
 
     def step() -> float:
         batch, seen = next(batches)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.train, seen // config.train.batch_size - 1)
+            group["lr"] = compute_learning_rate(config.train, seen // config.train.batch_size - 1)
         optimizer.zero_grad()
         loss = loss_of(*model(batch.images(device), torch.from_numpy(batch.tokens_BL).to(device)))
         torch.autograd.backward(loss)

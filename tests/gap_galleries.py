@@ -6,7 +6,7 @@ Index letters: N images, D embedding.
 import numpy as np
 from hypothesis import strategies as st
 
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 
 
 def rng(seed: int) -> np.random.Generator:
@@ -18,8 +18,8 @@ def gallery(count: int = 200, width: int = 12, *, gap: float = 1.0, noise: float
     drawn = rng(seed)
     shared_ND = drawn.normal(size=(count, width))
     offset_D = gap * drawn.normal(size=width)
-    image_ND = unit_rows(shared_ND + noise * drawn.normal(size=(count, width)) + offset_D)
-    return Embeddings(image_ND, unit_rows(shared_ND + noise * drawn.normal(size=(count, width)) - offset_D))
+    image_ND = normalise_rows(shared_ND + noise * drawn.normal(size=(count, width)) + offset_D)
+    return Embeddings(image_ND, normalise_rows(shared_ND + noise * drawn.normal(size=(count, width)) - offset_D))
 
 
 @st.composite

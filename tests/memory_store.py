@@ -29,5 +29,5 @@ class MemoryStore:
     ) -> None:
         self.axis = (image_N, text_N, on_mean_N, label_N)
 
-    def beat(self, samples_seen: int) -> None:
+    def heartbeat(self, samples_seen: int) -> None:
         pass

@@ -7,12 +7,12 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
-from gapctl.models.build import Head, Vocabulary, build_clip
+from gapctl.models.build import EmbeddingHead, TokenVocabulary, build_clip
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
-from gapctl.training.step_options import Resolved, StepRule, preset_rule
+from gapctl.training.step_options import Precision, StepOptions, build_preset_options
 
 CPU = torch.device("cpu")
-VOCABULARY = Vocabulary(size=60, context=12, pad=0, end=59)
+VOCABULARY = TokenVocabulary(size=60, context=12, pad=0, end=59)
 TEXT = Tower(width=32, layers=2, heads=2, tokens=VOCABULARY.context)
 TINY = PRESETS["pairs-small"]._replace(
     image=PatchTower(width=32, layers=2, heads=2, image_size=16, patch_size=8), text=TEXT, embed_dim=24
@@ -24,7 +24,7 @@ TINY_RESNET = PRESETS["rn50-cc12m"]._replace(
 
 def tiny_model(preset: Preset, loss: LossKind = "clip", *, learned: bool = True, seed: int = 0) -> CLIP:
     """With every parameter away from 0 and 1, where a mistake in a gradient could hide."""
-    head = Head(preset.embed_dim, learned=learned, loss=loss)
+    head = EmbeddingHead(preset.embed_dim, learned=learned, loss=loss)
     model = build_clip(preset, head, VOCABULARY, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -38,11 +38,11 @@ def tiny_rule(
     preset: Preset,
     loss: LossKind = "clip",
     micro_batches: int = 1,
-    precision: Resolved = "float32",
+    precision: Precision = "float32",
     terms: LossTerms = NO_TERMS,
     temperature_speed: float = 1.0,
-) -> StepRule:
-    rule = preset_rule(preset, loss, precision, weight_decay=0.1)
+) -> StepOptions:
+    rule = build_preset_options(preset, loss, precision, weight_decay=0.1)
     return replace(rule, micro_batches=micro_batches, terms=terms, temperature_speed=temperature_speed)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from gapctl.config.trial import TrialConfig
-from gapctl.data.load import load_material
+from gapctl.data.load import load_dataset
 from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import Member, Store
+from gapctl.training.trial_state import TrialState, TrialStore
 
 STEPS, BATCH = 6, 16
 CPU = torch.device("cpu")
@@ -26,16 +26,16 @@ def pair_config(**changes: Any) -> TrialConfig:
     return TrialConfig.model_validate(document)
 
 
-def begun(config: TrialConfig, store: Store, seed: int = 0, initial: bytes | None = None) -> TrainingRun:
+def begun(config: TrialConfig, store: TrialStore, seed: int = 0, initial: bytes | None = None) -> TrainingRun:
     """The training of a configuration from where its store says."""
-    member = Member(config, seed, load_material(config.data), store, CPU, initial=initial)
+    member = TrialState(config, seed, load_dataset(config.data), store, CPU, initial=initial)
     return TrainingRun([member], CPU)
 
 
-def finished(config: TrialConfig, store: Store, seed: int = 0, initial: bytes | None = None) -> Member:
+def finished(config: TrialConfig, store: TrialStore, seed: int = 0, initial: bytes | None = None) -> TrialState:
     """The same, done."""
     run = begun(config, store, seed, initial)
     while not run.done:
-        run.advance(60.0)
+        run.train_for(60.0)
     (member,) = run.members
     return member

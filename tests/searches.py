@@ -8,8 +8,8 @@ import yaml
 
 from gapctl.config.load import Sweep, load_sweep
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.plan import Trial, search_of, study_name
-from gapctl.sweep.search import Course
+from gapctl.plan.plan import Trial, get_search, name_study
+from gapctl.sweep.search import SearchController
 from gapctl.sweep.study import Study
 
 METRIC = "quality/i2t_recall_10"
@@ -44,10 +44,10 @@ def loaded(folder: Path, **changes: Any) -> Sweep:
 
 def course_of(
     sweep: Sweep, folder: Path, study_in: Path | None = None, *, require: Callable[[], None] = lambda: None
-) -> Course:
+) -> SearchController:
     """The course of a search as a new process finds it: ledger and, if nothing else is said, study lie in `folder`."""
-    study = Study(search_of(sweep), study_name(sweep, FINGERPRINT), (study_in or folder) / "tune.study.db")
-    return Course(sweep, study, Ledger(str(folder)), lambda data: FINGERPRINT, require)
+    study = Study(get_search(sweep), name_study(sweep, FINGERPRINT), (study_in or folder) / "tune.study.db")
+    return SearchController(sweep, study, Ledger(str(folder)), lambda data: FINGERPRINT, require)
 
 
 def distance(trial: Trial) -> float:
@@ -56,7 +56,9 @@ def distance(trial: Trial) -> float:
     return 1 / (1 + abs(lr - 1e-3) * 1e3)
 
 
-def train(course: Course, ledger: Ledger, trial: Trial, measure: Measure = distance, until: int = SAMPLES) -> bool:
+def train(
+    course: SearchController, ledger: Ledger, trial: Trial, measure: Measure = distance, until: int = SAMPLES
+) -> bool:
     """Trains and evaluates as Tune would have it; whether it was trained to `until` and not stopped before."""
     folder = ledger.trial(trial.id)
     folder.begin(trial)
@@ -66,12 +68,12 @@ def train(course: Course, ledger: Ledger, trial: Trial, measure: Measure = dista
             result = Result(trial.id, {METRIC: measure(trial)}, SAMPLES, 1.0, {}, {})
             folder.finish(result, weights=b"")
             course.finished(trial, result)
-        elif course.stops(trial.id, [row]):
+        elif course.should_stop(trial.id, [row]):
             return False
     return True
 
 
-def run(course: Course, ledger: Ledger, measure: Measure = distance, most: int = 10_000) -> list[Trial]:
+def run(course: SearchController, ledger: Ledger, measure: Measure = distance, most: int = 10_000) -> list[Trial]:
     """Trains at most so many points one after another, and returns them."""
     trained: list[Trial] = []
     while len(trained) < most and (trial := course.next()) is not None:

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 
-from gapctl.data.mad.shard_writer import Made, OnProgress, OpenRay, make_folder
-from gapctl.data.mad.shards import Format
+from gapctl.data.mad.shard_writer import FolderResult, OnProgress, OpenRay, make_folder
+from gapctl.data.mad.shards import ShardFormat
 from gapctl.data.mad.source import SPLITS, Split
 
 PER_SHARD = 2
@@ -18,11 +18,11 @@ def make(
     splits: Collection[Split] = SPLITS,
     limit: int | None = None,
     seed: int = 0,
-    form: Format = "npy",
+    form: ShardFormat = "npy",
     workers: int = 2,
     open_ray: OpenRay = lambda workers: nullcontext(),
     on_progress: OnProgress = lambda task, done, total: None,
-) -> Made:
+) -> FolderResult:
     """Make a folder on the Ray that the test has started."""
     return make_folder(
         str(source),

@@ -10,28 +10,28 @@ from typing import Any
 
 import torch
 
-from gapctl.cli.options import fingerprint_of
+from gapctl.cli.options import compute_fingerprint
 from gapctl.config.load import load_sweep
 from gapctl.data.feed import load_trial_data
-from gapctl.ledger import Claimant, Lease, Ledger
+from gapctl.ledger import Lease, LeaseOwner, Ledger
 from gapctl.plan.plan import Plan, Trial, make_plan
-from gapctl.sweep.driver import Rounds, Trained
-from gapctl.sweep.lease_watch import Others
-from gapctl.sweep.worker import HARMED, TrialWorker
+from gapctl.sweep.driver import RoundOutcome, SweepRounds
+from gapctl.sweep.lease_watch import LeaseWatcher
+from gapctl.sweep.worker import HARMED_KEY, TrialWorker
 from sweeping import SMOKE
 
 
 def plan_of(*changes: str) -> Plan:
     """The plan of the smoke scale with these changes."""
-    return make_plan(load_sweep(SMOKE, "smoke", changes), fingerprint_of)
+    return make_plan(load_sweep(SMOKE, "smoke", changes), compute_fingerprint)
 
 
 def main(runs: str, *changes: str) -> int:
     """The exit code: 0 where nothing failed."""
     torch.set_num_threads(1)
-    plan, ledger, claimant = plan_of(*changes), Ledger(runs), Claimant.for_sweep("imbalance")
+    plan, ledger, claimant = plan_of(*changes), Ledger(runs), LeaseOwner.for_sweep("imbalance")
 
-    def train(trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+    def train(trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:
         finished, failures, held = list[str](), dict[str, str](), dict[str, Lease]()
         for trial in trials:
             told = reports(worker_for(trial, ledger, claimant, expired))
@@ -44,14 +44,14 @@ def main(runs: str, *changes: str) -> int:
                     failures[trial.id] = report["failure"]
                 elif report["done"]:
                     finished.append(trial.id)
-        return Trained(finished, failures, held)
+        return RoundOutcome(finished, failures, held)
 
-    outcome = Rounds(plan.trainings, ledger, [], train, Others(ledger)).run()
+    outcome = SweepRounds(plan.trainings, ledger, [], train, LeaseWatcher(ledger)).run()
     print(dict(outcome.failures), file=sys.stderr)
     return int(bool(outcome.failures) or outcome.interrupted)
 
 
-def worker_for(trial: Trial, ledger: Ledger, claimant: Claimant, expired: Mapping[str, bytes]) -> TrialWorker:
+def worker_for(trial: Trial, ledger: Ledger, claimant: LeaseOwner, expired: Mapping[str, bytes]) -> TrialWorker:
     """A worker as Tune makes it, for one trial."""
     worker = TrialWorker.__new__(TrialWorker)
     worker.setup(
@@ -75,7 +75,7 @@ def reports(worker: TrialWorker) -> list[dict[str, Any]]:
     while True:
         result = worker.step()
         found += result["reports"]
-        if result["done"] or result[HARMED]:
+        if result["done"] or result[HARMED_KEY]:
             return found
 
 

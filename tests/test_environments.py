@@ -14,7 +14,7 @@ import pytest
 
 from command_line import gapctl
 from gapctl.errors import InputError
-from gapctl.folders import cache_root, expand_home
+from gapctl.folders import expand_home, find_cache_root
 from gapctl.proxies import bypass_proxies
 
 NOBODY = "import pwd\ndef unknown(*of): raise KeyError(of)\npwd.getpwuid = pwd.getpwnam = unknown\n"
@@ -65,10 +65,10 @@ def test_the_home_of_a_user_who_is_not_there_is_named() -> None:
 def test_the_cache_lies_where_it_is_said_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GAPCTL_CACHE", raising=False)
-    assert cache_root() == tmp_path / ".cache" / "gapctl"
+    assert find_cache_root() == tmp_path / ".cache" / "gapctl"
 
     monkeypatch.setenv("GAPCTL_CACHE", "~/elsewhere")
-    assert cache_root() == tmp_path / "elsewhere"
+    assert find_cache_root() == tmp_path / "elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -137,8 +137,8 @@ def test_pages_are_served_to_this_machine_alone_unless_one_says_otherwise() -> N
 
 LOCAL_RAY = """
 import json
-from gapctl.sweep.ray_session import ray_session
-with ray_session(None):
+from gapctl.sweep.ray_session import open_ray_session
+with open_ray_session(None):
     import ray
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
     print(json.dumps({"dashboard": ray._private.worker.global_worker.node.webui_url, "token": is_token_auth_enabled()}))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gapctl.cli.options import fingerprint_of
+from gapctl.cli.options import compute_fingerprint
 from gapctl.config.load import load_sweep
 from gapctl.data.feed import load_trial_data
 from gapctl.ledger import Ledger, Result
@@ -13,14 +13,14 @@ from sweeping import SMOKE
 
 def plan_trials(*changes: str, file: Path = SMOKE, scale: str = "smoke") -> tuple[Trial, ...]:
     """The trials of a scale, with changes such as `seeds=2`."""
-    return make_plan(load_sweep(file, scale, changes), fingerprint_of).trials
+    return make_plan(load_sweep(file, scale, changes), compute_fingerprint).trials
 
 
 def trained_alone(trial: Trial, runs: Path, threads: int = 1) -> Result:
     """The result of a trial that nothing disturbed."""
     work = PackWork([trial], load_trial_data(trial.config.data), str(runs), threads=threads, gpu=False)
     while work.unfinished:
-        work.advance(60.0)
+        work.train_for(60.0)
     result = Ledger(str(runs)).result(trial.id)
     assert result is not None
     return result

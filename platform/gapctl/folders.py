@@ -6,18 +6,18 @@ from typing import Final
 
 from gapctl.errors import InputError
 
-NOWHERE: Final = Path("/nonexistent")
+NO_HOME: Final = Path("/nonexistent")
 """The home that Debian gives to users who have none."""
 CACHE_REMEDY: Final = "set GAPCTL_CACHE to a folder that can be written"
 
 
-def cache_root(cache: Path | None = None) -> Path:
+def find_cache_root(cache: Path | None = None) -> Path:
     """Return `cache`, or `$GAPCTL_CACHE`, or `~/.cache/gapctl`; raises InputError where no home folder is known."""
     if cache is not None:
         return cache
     if named := os.environ.get("GAPCTL_CACHE"):
         return expand_home(named)
-    if not _knows_home() or Path.home() == NOWHERE:
+    if not _is_home_known() or Path.home() == NO_HOME:
         raise InputError(f"no home folder is known; {CACHE_REMEDY}")
     return Path.home() / ".cache" / "gapctl"
 
@@ -35,12 +35,12 @@ def provide_home() -> None:
 
     It is the cache folder that GAPCTL_CACHE names, else one that does not exist, for what only asks for its name.
     """
-    if not _knows_home():
+    if not _is_home_known():
         named = os.environ.get("GAPCTL_CACHE")
-        os.environ["HOME"] = str(Path(named).absolute() if named else NOWHERE)
+        os.environ["HOME"] = str(Path(named).absolute() if named else NO_HOME)
 
 
-def _knows_home() -> bool:
+def _is_home_known() -> bool:
     """Many containers have neither HOME nor an entry for their user in /etc/passwd."""
     try:
         Path.home()

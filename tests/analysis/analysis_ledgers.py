@@ -69,7 +69,7 @@ def plan_of(path: Path) -> Plan:
 
 def fill(ledger: Ledger, plan: Plan, measure: Measure, trials: Sequence[Trial] | None = None) -> None:
     """Declares the plan, then finishes its trials, or those given, with what `measure` says of each."""
-    ledger.declare(plan)
+    ledger.declare_plan(plan)
     for trial in plan.trials if trials is None else trials:
         finish(ledger, trial, measure(trial))
 

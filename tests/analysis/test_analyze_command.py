@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gapctl.cli.analyze import analyze_command
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plan(file: Path) -> Plan:
-    return plan_for(file, None, None)
+    return load_plan(file, None, None)
 
 
 def analyzed(file: Path, *options: str) -> Result:
@@ -84,7 +84,7 @@ def test_json_is_one_document_with_the_agreed_keys(file: Path, plan: Plan) -> No
 
 def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
     file = sweep_file(tmp_path, {**CONTRAST, "response": "gap/l2m"})
-    fill(Ledger(str(tmp_path / "runs")), plan_for(file, None, None), by_seed(gap__l2m=[math.nan] * 3))
+    fill(Ledger(str(tmp_path / "runs")), load_plan(file, None, None), by_seed(gap__l2m=[math.nan] * 3))
     verdict = json.loads(analyzed(file, "--json").stdout, parse_constant=pytest.fail)["verdicts"][0]
 
     assert (verdict["estimate"], verdict["ci"], verdict["p"], verdict["seeds"]) == (None, [None, None], None, 0)

@@ -10,7 +10,7 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, sw
 from two_sweeps import TwoSweeps, two_sweeps
 
 from command_line import Answer, gapctl
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 
 
@@ -117,7 +117,7 @@ def test_a_named_treatment_has_its_levels_in_the_table(tmp_path: Path) -> None:
     document["treatments"] = {"path": {"learned": {}, "cold": {"temperature.mode": "fixed"}}}
     file, runs, table = tmp_path / "made-up.yaml", tmp_path / "runs", tmp_path / "trials.csv"
     file.write_text(json.dumps(document))
-    fill(Ledger(str(runs)), plan_for(file, None, ()), lambda trial: {RMG: 0.5})
+    fill(Ledger(str(runs)), load_plan(file, None, ()), lambda trial: {RMG: 0.5})
 
     answer = gapctl("analyze", str(file), "--runs", str(runs), "--export", str(table))
 
@@ -165,7 +165,7 @@ def test_an_effect_within_some_trainings_says_which_in_every_format(tmp_path: Pa
     vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
     file = sweep_file(tmp_path, {**CONTRAST, "where": {"temperature.mode": "learned"}}, vary=vary)
     runs = str(tmp_path / "runs")
-    fill(Ledger(runs), plan_for(file, None, None), falling(0.05))
+    fill(Ledger(runs), load_plan(file, None, None), falling(0.05))
     said = [gapctl("analyze", str(file), "--runs", runs).out]
     for ending in ("html", "md", "tex"):
         out = tmp_path / f"report.{ending}"
@@ -250,7 +250,7 @@ def test_a_damaged_declaration_leaves_the_others_judged(own: Path) -> None:
 
 def test_an_override_of_the_store_is_not_kept(tmp_path: Path) -> None:
     file = sweep_file(tmp_path, TREND)
-    plan = plan_for(file, None, ["seeds=2", "tracking.uri=postgresql://me:secret@db/x"])
+    plan = load_plan(file, None, ["seeds=2", "tracking.uri=postgresql://me:secret@db/x"])
     fill(Ledger(str(tmp_path / "runs")), plan, falling(0.05))
     kept = (tmp_path / "runs" / "made-up.sweep.json").read_text()
 

@@ -11,15 +11,19 @@ from analysis_ledgers import ATTRIBUTES, RMG, finish, plan_of, sweep_file
 from scipy import stats
 from scipy.stats import ortho_group
 
-from gapctl.analysis.analyze import analyze, curves
-from gapctl.analysis.between_trainings import axis_agreement, excess_agreement, leading_agreement
+from gapctl.analysis.analyze import analyze_plan, compute_curves
+from gapctl.analysis.between_trainings import (
+    compute_axis_agreement,
+    compute_excess_agreement,
+    compute_leading_agreement,
+)
 from gapctl.analysis.paired import FloatArray
 from gapctl.analysis.tables import read_tables
 from gapctl.ledger import Ledger
-from gapctl.metrics.embedding_set import unit_rows
-from gapctl.metrics.gap import axis_of, dimension_overlap
+from gapctl.metrics.embedding_set import normalise_rows
+from gapctl.metrics.gap import gap_direction, measure_dimension_overlap
 from gapctl.plan.plan import Plan, Trial
-from gapctl.plan.power import out_of_reach
+from gapctl.plan.power import find_undecidable
 from sweep_texts import complaints, document
 
 SEEDS, ARMS = "agreement/axis_seeds", "agreement/axis_arms"
@@ -58,7 +62,7 @@ def filled(
     folder: Path, plan: Plan, row: Rows = images, trials: Sequence[Trial] | None = None, mean: Rows | None = None
 ) -> Ledger:
     ledger = Ledger(str(folder / "runs"))
-    ledger.declare(plan)
+    ledger.declare_plan(plan)
     mean = mean or row
     for trial in plan.trials if trials is None else trials:
         places = row(trial)
@@ -78,13 +82,15 @@ def single(places: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def test_the_axis_orders_samples_alike_however_an_embedding_is_rotated_and_whatever_its_width() -> None:
     rng = np.random.default_rng(0)
-    image_ND, text_ND = unit_rows(rng.normal(size=(50, 8)) + 1), unit_rows(rng.normal(size=(50, 8)) - 1)
+    image_ND, text_ND = normalise_rows(rng.normal(size=(50, 8)) + 1), normalise_rows(rng.normal(size=(50, 8)) - 1)
     turn_DD = ortho_group.rvs(8, random_state=1)
     wide = [np.hstack([rows_ND @ turn_DD, np.zeros((50, 5))]) for rows_ND in (image_ND, text_ND)]
 
-    places = [found @ axis_of(found.mean(axis=0), text.mean(axis=0)) for found, text in ((image_ND, text_ND), wide)]
+    places = [
+        found @ gap_direction(found.mean(axis=0), text.mean(axis=0)) for found, text in ((image_ND, text_ND), wide)
+    ]
 
-    assert axis_agreement(np.stack(places)) == pytest.approx([1.0, 1.0])
+    assert compute_axis_agreement(np.stack(places)) == pytest.approx([1.0, 1.0])
 
 
 def test_an_axis_agrees_by_its_mean_correlation_with_the_others() -> None:
@@ -92,20 +98,20 @@ def test_an_axis_agrees_by_its_mean_correlation_with_the_others() -> None:
     r = np.corrcoef(places_KN)
 
     expected = [(r[0, 1] + r[0, 2]) / 2, (r[0, 1] + r[1, 2]) / 2, (r[0, 2] + r[1, 2]) / 2]
-    assert axis_agreement(places_KN) == pytest.approx(expected)
+    assert compute_axis_agreement(places_KN) == pytest.approx(expected)
 
 
 def test_unrelated_axes_agree_by_nothing_on_average_also_where_images_have_few_directions() -> None:
     rng = np.random.default_rng(3)
     image_ND = rng.normal(size=(100, 3))
-    found = [axis_agreement(rng.normal(size=(2, 3)) @ image_ND.T)[0] for _ in range(2_000)]
+    found = [compute_axis_agreement(rng.normal(size=(2, 3)) @ image_ND.T)[0] for _ in range(2_000)]
 
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
     assert np.mean(np.abs(found)) > 0.4, "which is why signs count"
 
 
 def test_images_in_one_place_have_no_direction_to_agree_on() -> None:
-    assert np.isnan(axis_agreement(np.stack([np.ones(5), np.arange(5.0)]))).all()
+    assert np.isnan(compute_axis_agreement(np.stack([np.ones(5), np.arange(5.0)]))).all()
 
 
 def along(rng: np.random.Generator, *shared: np.ndarray[Any, np.dtype[np.float64]]) -> FloatArray:
@@ -119,8 +125,8 @@ def test_gaps_that_agree_by_the_mean_image_alone_have_no_agreement_beyond_it(see
     common_N, label_N = rng.normal(size=1_000), rng.integers(0, 10, 1_000)
     gap_KN, mean_KN = along(rng, common_N), along(rng, common_N)
 
-    assert (axis_agreement(gap_KN) > 0.4).all()
-    assert np.abs(excess_agreement(gap_KN, mean_KN, label_N)).max() < 0.1
+    assert (compute_axis_agreement(gap_KN) > 0.4).all()
+    assert np.abs(compute_excess_agreement(gap_KN, mean_KN, label_N)).max() < 0.1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -129,8 +135,8 @@ def test_gaps_that_agree_by_what_labels_say_have_no_agreement_beyond_them(seed: 
     label_N = rng.integers(0, 10, 1_000)
     gap_KN, mean_KN = along(rng, np.linspace(-1.5, 1.5, 10)[label_N]), rng.normal(size=(2, 1_000))
 
-    assert (axis_agreement(gap_KN) > 0.3).all()
-    assert np.abs(excess_agreement(gap_KN, mean_KN, label_N)).max() < 0.1
+    assert (compute_axis_agreement(gap_KN) > 0.3).all()
+    assert np.abs(compute_excess_agreement(gap_KN, mean_KN, label_N)).max() < 0.1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -138,10 +144,10 @@ def test_gaps_that_order_images_of_one_label_alike_agree_beyond_labels_and_mean(
     rng = np.random.default_rng(seed)
     common_N, label_N = rng.normal(size=1_000), rng.integers(0, 10, 1_000)
     gap_KN, mean_KN = along(rng, common_N), rng.normal(size=(2, 1_000))
-    found_K = excess_agreement(gap_KN, mean_KN, label_N)
+    found_K = compute_excess_agreement(gap_KN, mean_KN, label_N)
 
     assert (found_K > 0.3).all()
-    assert (found_K < axis_agreement(gap_KN)).all()
+    assert (found_K < compute_axis_agreement(gap_KN)).all()
 
 
 def test_an_excess_is_computed_from_what_trainings_kept_and_not_from_those_of_earlier_versions(tmp_path: Path) -> None:
@@ -158,9 +164,11 @@ def test_an_excess_is_computed_from_what_trainings_kept_and_not_from_those_of_ea
 
 def test_leading_dimensions_are_those_of_gapctl_measure_less_chance() -> None:
     one_D, other_D = np.random.default_rng(4).normal(size=(2, 30))
-    expected = dimension_overlap(one_D, other_D, 10)
+    expected = measure_dimension_overlap(one_D, other_D, 10)
 
-    assert leading_agreement(np.stack([one_D, other_D])) == pytest.approx([expected.share - expected.chance] * 2)
+    assert compute_leading_agreement(np.stack([one_D, other_D])) == pytest.approx(
+        [expected.share - expected.chance] * 2
+    )
 
 
 def test_each_metric_compares_the_trainings_that_it_says(tmp_path: Path) -> None:
@@ -193,7 +201,7 @@ def test_nothing_is_computed_that_no_hypothesis_asks_for(tmp_path: Path) -> None
 def test_pairs_of_seeds_are_the_replicates(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS, seeds=6)
     ledger = filled(tmp_path, plan)
-    (found,) = analyze(plan, ledger).verdicts
+    (found,) = analyze_plan(plan, ledger).verdicts
     by_pair = table(plan, ledger).group_by(pl.col("seed") // 2).agg(pl.col(SEEDS).mean()).sort("seed")[SEEDS].to_numpy()
 
     assert (found.verdict, found.seeds, found.trials, found.exploratory) == ("supported", 6, 12, False)
@@ -204,7 +212,7 @@ def test_pairs_of_seeds_are_the_replicates(tmp_path: Path) -> None:
 
 def test_charts_count_pairs_as_well(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS, seeds=6)
-    found = curves(table(plan, filled(tmp_path, plan)), plan.sweep.spec.vary, 0.05)
+    found = compute_curves(table(plan, filled(tmp_path, plan)), plan.sweep.spec.vary, 0.05)
 
     assert found.filter(pl.col("metric") == SEEDS)["seeds"].to_list() == [3, 3]
     assert found.filter(pl.col("metric") == RMG)["seeds"].to_list() == [6, 6]
@@ -212,18 +220,18 @@ def test_charts_count_pairs_as_well(tmp_path: Path) -> None:
 
 def test_a_seed_without_a_partner_is_in_no_pair_and_a_plan_says_so(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS, seeds=5, first_seed=3)
-    (found,) = analyze(plan, filled(tmp_path, plan)).verdicts
-    (said,) = out_of_reach(plan.sweep.spec)
+    (found,) = analyze_plan(plan, filled(tmp_path, plan)).verdicts
+    (said,) = find_undecidable(plan.sweep.spec)
 
     assert (found.seeds, found.exploratory) == (4, False)
     assert said.startswith("axis_seeds: seeds are compared two by two (0 with 1, 2 with 3)")
     assert "5 from 3 on make 2 pairs" in said
-    assert out_of_reach(planned(tmp_path, SEEDS, ARMS, seeds=4).sweep.spec) == []
+    assert find_undecidable(planned(tmp_path, SEEDS, ARMS, seeds=4).sweep.spec) == []
 
 
 def test_a_pair_with_a_training_to_do_is_left_out_and_named(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS)
-    (found,) = analyze(plan, filled(tmp_path, plan, trials=plan.trials[:-1])).verdicts
+    (found,) = analyze_plan(plan, filled(tmp_path, plan, trials=plan.trials[:-1])).verdicts
 
     assert (found.seeds, found.exploratory) == (2, True)
     assert found.reason.startswith("The only complete pair of seeds lies above 0, by ")
@@ -235,7 +243,7 @@ def test_a_training_that_kept_no_such_file_is_named(tmp_path: Path) -> None:
     plan = planned(tmp_path, ARMS)
     ledger = filled(tmp_path, plan)
     (tmp_path / "runs" / plan.trials[0].id / "axis.parquet").unlink()
-    (found,) = analyze(plan, ledger).verdicts
+    (found,) = analyze_plan(plan, ledger).verdicts
 
     assert found.seeds == 3
     assert "seed 0 is left out as agreement/axis_arms was not recorded in attributes=0 seed=0" in found.reason

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapctl.analysis.correlation import agreement, ranks, taus, tied
+from gapctl.analysis.correlation import compute_taus, count_agreement, count_tied_pairs, rank_within_strata
 from gapctl.analysis.estimates import IntArray
 from gapctl.config.arms import ArmGrid
 
@@ -20,10 +20,12 @@ def counted(first_A: IntArray, second_A: IntArray) -> int:
 def test_sorting_counts_what_comparing_every_pair_counts(count: int, different: int, seed: int, one: bool) -> None:
     rng = np.random.default_rng(seed)
     first, second = rng.integers(0, different, (1 if one else 3, count)), rng.integers(0, count, (3, count))
-    found = agreement(first, second)
+    found = count_agreement(first, second)
 
     assert found.tolist() == [counted(row, other) for row, other in zip(np.tile(first, (3, 1)), second, strict=False)]
-    assert tied(second).tolist() == [sum(np.sum(row[:place] == row[place]) for place in range(count)) for row in second]
+    assert count_tied_pairs(second).tolist() == [
+        sum(np.sum(row[:place] == row[place]) for place in range(count)) for row in second
+    ]
 
 
 @pytest.mark.parametrize("count", [150, 1000])
@@ -32,7 +34,7 @@ def test_tau_of_many_arms_is_scipys(count: int) -> None:
     every = [range(count)]
 
     expected = [stats.kendalltau(*rows).statistic for rows in zip(x, y, strict=True)]
-    assert taus(ranks(x, every), ranks(y, every), every) == pytest.approx(expected)
+    assert compute_taus(rank_within_strata(x, every), rank_within_strata(y, every), every) == pytest.approx(expected)
 
 
 def test_arms_of_other_strata_are_not_compared() -> None:
@@ -40,5 +42,5 @@ def test_arms_of_other_strata_are_not_compared() -> None:
     grid = ArmGrid((2, 3), (True, False))
     x, y = np.array([[0.0, 1, 2, 10, 11, 12]]), np.array([[10.0, 11, 12, 0, 1, 2]])
 
-    assert taus(ranks(x, grid.strata), ranks(y, grid.strata), grid.strata) == [1.0]
-    assert taus(ranks(x, [range(6)]), ranks(y, [range(6)]), [range(6)]) == [-0.2]
+    assert compute_taus(rank_within_strata(x, grid.strata), rank_within_strata(y, grid.strata), grid.strata) == [1.0]
+    assert compute_taus(rank_within_strata(x, [range(6)]), rank_within_strata(y, [range(6)]), [range(6)]) == [-0.2]

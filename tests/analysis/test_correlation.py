@@ -13,10 +13,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gapctl.analysis import correlation as arm_orders
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.correlation import Tails, correlation, ranks, tails, tau_interval, taus
-from gapctl.analysis.estimates import t_interval
-from gapctl.analysis.paired import FloatArray, Paired
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.correlation import (
+    TailShares,
+    compute_tau_interval,
+    compute_taus,
+    estimate_correlation,
+    permute_levels,
+    rank_within_strata,
+)
+from gapctl.analysis.estimates import compute_t_interval
+from gapctl.analysis.paired import FloatArray, PairedResponses
 from gapctl.analysis.results import Verdict
 from gapctl.config import arms
 from gapctl.config.arms import ArmGrid
@@ -40,18 +47,18 @@ def every(arms: int) -> ArmGrid:
     return ArmGrid((arms,), (False,))
 
 
-def dealt_anew(x_SA: FloatArray, y_SA: FloatArray) -> Tails:
-    return tails(x_SA, y_SA, every(x_SA.shape[1]))
+def dealt_anew(x_SA: FloatArray, y_SA: FloatArray) -> TailShares:
+    return permute_levels(x_SA, y_SA, every(x_SA.shape[1]))
 
 
 def own_taus(x_SA: FloatArray, y_SA: FloatArray) -> FloatArray:
     strata = every(x_SA.shape[1]).strata
-    return taus(ranks(x_SA, strata), ranks(y_SA, strata), strata)
+    return compute_taus(rank_within_strata(x_SA, strata), rank_within_strata(y_SA, strata), strata)
 
 
-def responses(*values_SA: FloatArray) -> Paired:
+def responses(*values_SA: FloatArray) -> PairedResponses:
     first = values_SA[0]
-    return Paired(tuple(range(len(first))), np.array(values_SA), 1, (), (), first.size, first.size)
+    return PairedResponses(tuple(range(len(first))), np.array(values_SA), 1, (), (), first.size, first.size)
 
 
 def judged(
@@ -64,7 +71,7 @@ def judged(
     plan = plan_of(sweep_file(folder, {**CORRELATION, **changes}, vary=vary, seeds=seeds))
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, measure)
-    return analyze(plan, ledger).verdicts[0]
+    return analyze_plan(plan, ledger).verdicts[0]
 
 
 def opposite(trial: Trial) -> dict[str, float]:
@@ -103,7 +110,7 @@ def test_p_deals_the_levels_of_each_factor_and_all_their_arms_with_them() -> Non
         return float(np.mean([stats.kendalltau(*pair).statistic for pair in zip(x, dealt, strict=True)]))
 
     dealt = [tau_of(rows, columns) for rows, columns in product(permutations(range(2)), permutations(range(3)))]
-    found = tails(x, y, ArmGrid((2, 3), (False, False)))
+    found = permute_levels(x, y, ArmGrid((2, 3), (False, False)))
 
     assert len(dealt) == 12
     assert found.above == pytest.approx(np.mean(np.array(dealt) >= dealt[0] - 1e-9))
@@ -113,12 +120,12 @@ def test_p_deals_the_levels_of_each_factor_and_all_their_arms_with_them() -> Non
 def test_random_deals_agree_with_all_deals(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     x, y = rng.standard_normal((2, 3, 6)) + rng.standard_normal((2, 1, 6))
-    every = tails(x, y, ArmGrid((6,), (False,)))
-    arm_orders._orders.cache_clear()
+    every = permute_levels(x, y, ArmGrid((6,), (False,)))
+    arm_orders._deal_orders.cache_clear()
     for module in (arms, arm_orders):
         monkeypatch.setattr(module, "MOST_COUNTED", 100)
-    some = tails(x, y, ArmGrid((6,), (False,)))
-    arm_orders._orders.cache_clear()
+    some = permute_levels(x, y, ArmGrid((6,), (False,)))
+    arm_orders._deal_orders.cache_clear()
 
     assert some == pytest.approx(every, abs=0.03)
 
@@ -132,7 +139,7 @@ def test_what_levels_do_to_both_metrics_is_not_counted_once_per_arm() -> None:
         effects = sum(rng.standard_normal(size)[level] for size, level in zip(grid.levels, levels, strict=True))
         return effects + 0.2 * rng.standard_normal((2, grid.arms))
 
-    assert sum(tails(metric(), metric(), grid).above < 0.05 for _ in range(150)) <= 17
+    assert sum(permute_levels(metric(), metric(), grid).above < 0.05 for _ in range(150)) <= 17
 
 
 def test_seeds_of_one_arm_are_not_counted_as_so_many_arms() -> None:
@@ -148,7 +155,7 @@ def test_seeds_of_one_arm_are_not_counted_as_so_many_arms() -> None:
 
 def test_seeds_that_all_agree_by_few_arms_still_have_an_interval_with_a_width() -> None:
     """Half a pair of 15 turning over: 1/15 is the least spread that six arms are taken to have."""
-    low, high = tau_interval(np.ones(3), 1 / 15, 0.05)
+    low, high = compute_tau_interval(np.ones(3), 1 / 15, 0.05)
 
     assert (low, high) == (pytest.approx(1 - 4.302653 / 15 / np.sqrt(3)), 1.0)
 
@@ -164,8 +171,8 @@ def test_the_least_spread_makes_intervals_hold_a_tau_near_one() -> None:
 
     true = draw(20_000).mean()
     rounds = [draw(3) for _ in range(300)]
-    held = [low <= true <= high for low, high in (tau_interval(found, 1 / 6, 0.05) for found in rounds)]
-    held_without = [low <= true <= high for low, high in (t_interval(found, 0.05) for found in rounds)]
+    held = [low <= true <= high for low, high in (compute_tau_interval(found, 1 / 6, 0.05) for found in rounds)]
+    held_without = [low <= true <= high for low, high in (compute_t_interval(found, 0.05) for found in rounds)]
 
     assert np.mean(held) > 0.93
     assert np.mean(held_without) < 0.4
@@ -200,8 +207,8 @@ def test_what_two_metrics_owe_to_a_third_is_taken_away() -> None:
     rates = []
     for _ in range(300):
         values = confounded(rng, 6)
-        plain = correlation(responses(*values[:2]), every(6), "increasing", 0.0, 0.05).estimate.p
-        partial = correlation(responses(*values), every(6), "increasing", 0.0, 0.05).estimate.p
+        plain = estimate_correlation(responses(*values[:2]), every(6), "increasing", 0.0, 0.05).estimate.p
+        partial = estimate_correlation(responses(*values), every(6), "increasing", 0.0, 0.05).estimate.p
         rates.append((plain < 0.05, partial < 0.05))
     plainly, partially = np.mean(rates, axis=0)
 
@@ -219,7 +226,7 @@ def test_what_several_metrics_explain_is_taken_away_among_many_arms_too(arms: in
         x, y = 2 * causes.sum(axis=0) + rng.standard_normal((2, 1, arms))
         found.append(
             [
-                correlation(responses(*rows), grid, "increasing", 0.0, 0.05).estimate.p
+                estimate_correlation(responses(*rows), grid, "increasing", 0.0, 0.05).estimate.p
                 for rows in ((x, y), (x, y, *causes))
             ]
         )
@@ -239,7 +246,7 @@ def test_a_residual_is_fitted_again_after_each_deal() -> None:
 
     kept, own = left(x[0]), left(y[0])
     dealt = [stats.kendalltau(kept, left(own[list(order)])).statistic for order in permutations(range(6))]
-    found = correlation(responses(x, y, z), every(6), "increasing", 0.0, 0.05).estimate
+    found = estimate_correlation(responses(x, y, z), every(6), "increasing", 0.0, 0.05).estimate
 
     assert found.value == pytest.approx(dealt[0])
     assert found.p == pytest.approx(np.mean(np.array(dealt) >= dealt[0] - 1e-9))
@@ -247,9 +254,9 @@ def test_a_residual_is_fitted_again_after_each_deal() -> None:
 
 def test_a_given_metric_said_twice_or_from_another_zero_is_taken_away_once() -> None:
     x, y, z = np.random.default_rng(13).standard_normal((3, 2, 8))
-    once = correlation(responses(x, y, z), every(8), "either", 0.0, 0.05).estimate
-    twice = correlation(responses(x, y, z, 1e4 + z / 3), every(8), "either", 0.0, 0.05).estimate
-    elsewhere = correlation(responses(x + 1e4, y, z - 1e5), every(8), "either", 0.0, 0.05).estimate
+    once = estimate_correlation(responses(x, y, z), every(8), "either", 0.0, 0.05).estimate
+    twice = estimate_correlation(responses(x, y, z, 1e4 + z / 3), every(8), "either", 0.0, 0.05).estimate
+    elsewhere = estimate_correlation(responses(x + 1e4, y, z - 1e5), every(8), "either", 0.0, 0.05).estimate
 
     assert (once.value, once.p) == (twice.value, twice.p) == (elsewhere.value, elsewhere.p)
 
@@ -258,8 +265,10 @@ def test_ties_widen_the_least_interval_as_fewer_pairs_can_turn_over() -> None:
     """Of 15 pairs of six arms, a metric of two values tells nine apart."""
     order, two = np.tile(np.arange(6.0), (3, 1)), np.tile([0.0, 0, 0, 1, 1, 1], (3, 1))
 
-    assert correlation(responses(order, order), every(6), "increasing", 0.0, 0.05).estimate.least_spread == 1 / 15
-    tied = correlation(responses(order, two), every(6), "increasing", 0.0, 0.05).estimate
+    assert (
+        estimate_correlation(responses(order, order), every(6), "increasing", 0.0, 0.05).estimate.least_spread == 1 / 15
+    )
+    tied = estimate_correlation(responses(order, two), every(6), "increasing", 0.0, 0.05).estimate
     assert tied.least_spread == pytest.approx(1 / np.sqrt(15 * 9))
 
 

@@ -7,9 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.analysis.estimates import Direction, Effects, Estimate, effect_test, estimate, t_interval
-from gapctl.analysis.measured import finding, refuted_as, seeds_needed
-from gapctl.analysis.results import UNKNOWN, Interval
+from gapctl.analysis.estimates import (
+    Direction,
+    EffectEstimate,
+    SeedEffects,
+    compute_effect_p,
+    compute_t_interval,
+    estimate_effect,
+)
+from gapctl.analysis.measured import estimate_seeds_needed, judge_interval, locate_refuted_interval
+from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 
 SMALLEST = 0.05
 
@@ -37,7 +44,7 @@ SMALLEST = 0.05
     ],
 )
 def test_an_interval_against_the_smallest_effect(low: float, high: float, direction: Direction, verdict: str) -> None:
-    assert finding(Interval(low, high), SMALLEST, direction, p_holm=0.001, alpha=0.05) == verdict
+    assert judge_interval(Interval(low, high), SMALLEST, direction, p_holm=0.001, alpha=0.05) == verdict
 
 
 @pytest.mark.parametrize(
@@ -58,17 +65,19 @@ def test_an_interval_against_the_smallest_effect(low: float, high: float, direct
 def test_a_refutation_says_whether_there_is_no_effect_or_another(
     low: float, high: float, direction: Direction, how: str
 ) -> None:
-    assert finding(Interval(low, high), SMALLEST, direction, p_holm=0.001, alpha=0.05) == "refuted"
-    assert refuted_as(Interval(low, high), SMALLEST, direction) == how
+    assert judge_interval(Interval(low, high), SMALLEST, direction, p_holm=0.001, alpha=0.05) == "refuted"
+    assert locate_refuted_interval(Interval(low, high), SMALLEST, direction) == how
 
 
 @pytest.mark.parametrize("p_holm", [0.05, 0.2, math.nan])
 def test_an_interval_beyond_the_smallest_effect_is_not_enough_without_p(p_holm: float) -> None:
-    assert finding(Interval(-0.3, -0.2), SMALLEST, "decreasing", p_holm, alpha=0.05) == "inconclusive"
+    assert judge_interval(Interval(-0.3, -0.2), SMALLEST, "decreasing", p_holm, alpha=0.05) == "inconclusive"
 
 
 def test_a_smallest_effect_of_zero_leaves_the_sign_to_decide() -> None:
-    verdicts = [finding(Interval(*ci), 0.0, "decreasing", 0.001, 0.05) for ci in ((-2, -1), (1, 2), (0, 0), (-1, 1))]
+    verdicts = [
+        judge_interval(Interval(*ci), 0.0, "decreasing", 0.001, 0.05) for ci in ((-2, -1), (1, 2), (0, 0), (-1, 1))
+    ]
 
     assert verdicts == ["supported", "refuted", "inconclusive", "inconclusive"]
 
@@ -80,27 +89,27 @@ def test_a_hypothesis_and_its_mirror_get_the_same_verdict(
     low: float, width: float, smallest: float, direction: Direction, p: float
 ) -> None:
     mirrored: Direction = "increasing" if direction == "decreasing" else "decreasing"
-    here = finding(Interval(low, low + width), smallest, direction, p, 0.05)
+    here = judge_interval(Interval(low, low + width), smallest, direction, p, 0.05)
 
-    assert finding(Interval(-low - width, -low), smallest, mirrored, p, 0.05) == here
+    assert judge_interval(Interval(-low - width, -low), smallest, mirrored, p, 0.05) == here
 
 
 @given(st.floats(-1, 1), st.floats(0.001, 1), st.floats(0, 0.5), st.floats(0, 1))
 def test_opposite_hypotheses_are_never_both_supported(low: float, width: float, smallest: float, p: float) -> None:
     ci = Interval(low, low + width)
-    verdicts = {finding(ci, smallest, direction, p, 0.05) for direction in ("decreasing", "increasing")}
+    verdicts = {judge_interval(ci, smallest, direction, p, 0.05) for direction in ("decreasing", "increasing")}
 
     assert verdicts != {"supported"}
 
 
-def of(effects: list[float], direction: Direction = "decreasing") -> Estimate:
-    return estimate(Effects(np.array(effects), 0.0), direction, SMALLEST, 0.05)
+def of(effects: list[float], direction: Direction = "decreasing") -> EffectEstimate:
+    return estimate_effect(SeedEffects(np.array(effects), 0.0), direction, SMALLEST, 0.05)
 
 
 def needed(
-    found: Estimate, smallest: float = SMALLEST, direction: Direction = "decreasing", level: float = 0.05
+    found: EffectEstimate, smallest: float = SMALLEST, direction: Direction = "decreasing", level: float = 0.05
 ) -> int | None:
-    return seeds_needed(found, smallest, direction, alpha=0.05, holm_level=level)
+    return estimate_seeds_needed(found, smallest, direction, alpha=0.05, holm_level=level)
 
 
 def with_moments(mean: float, spread: float, seeds: int) -> np.ndarray:
@@ -115,8 +124,8 @@ def test_the_seeds_asked_for_are_the_fewest_that_settle_it(mean: float) -> None:
 
     def settled(seeds: int) -> bool:
         effects = with_moments(mean, spread, seeds)
-        p = effect_test(effects, "decreasing", SMALLEST).p
-        return finding(t_interval(effects, 0.05), SMALLEST, "decreasing", p, 0.05) != "inconclusive"
+        p = compute_effect_p(effects, "decreasing", SMALLEST).p
+        return judge_interval(compute_t_interval(effects, 0.05), SMALLEST, "decreasing", p, 0.05) != "inconclusive"
 
     assert asked is not None
     assert asked > 3
@@ -135,7 +144,7 @@ def test_a_stricter_holm_level_asks_for_more_seeds_where_p_is_what_is_missing() 
 
 def test_a_page_test_that_is_not_significant_yet_asks_for_seeds_as_its_statistic_grows() -> None:
     """z of p = 0.1 is 1.28 from two seeds, and p = 0.01 needs 2.33: 2 (2.33 / 1.28)^2 = 6.6 seeds."""
-    found = Estimate(np.array([-0.3, -0.31]), -0.305, Interval(-0.36, -0.25), UNKNOWN, 0.1, "page")
+    found = EffectEstimate(np.array([-0.3, -0.31]), -0.305, Interval(-0.36, -0.25), UNKNOWN_INTERVAL, 0.1, "page")
 
     assert needed(found, level=0.01) == 7
 
@@ -146,7 +155,7 @@ def test_seeds_that_agree_exactly_need_as_many_as_the_sign_test(direction: Direc
 
 
 def test_nothing_can_be_asked_of_a_single_seed_or_of_an_estimate_on_the_boundary() -> None:
-    on_boundary = Estimate(np.array([-0.25, -0.75]), -0.5, Interval(-4.0, 3.0), UNKNOWN, 0.2, "t")
+    on_boundary = EffectEstimate(np.array([-0.25, -0.75]), -0.5, Interval(-4.0, 3.0), UNKNOWN_INTERVAL, 0.2, "t")
 
     assert needed(of([-0.3])) is None
     assert needed(of([])) is None

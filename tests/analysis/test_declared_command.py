@@ -9,7 +9,7 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, sweep_file
 
 from command_line import Answer, gapctl
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 
 CHANGES = "added since: late; removed since: slope; changed since: difference (smallest_effect was 0.05, is 0.01)"
@@ -31,9 +31,9 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Changed:
     folder = tmp_path_factory.mktemp("changed")
     file, ledger = sweep_file(folder, CONTRAST, {**TREND, "claim": "<b>It falls & falls.</b>"}), folder / "runs"
     declared = file.read_text()
-    fill(Ledger(str(ledger)), plan_for(file, None, None), falling(0.05, noise=0.005))
+    fill(Ledger(str(ledger)), load_plan(file, None, None), falling(0.05, noise=0.005))
     sweep_file(folder, {**CONTRAST, "smallest_effect": 0.01}, {**TREND, "id": "late"})
-    Ledger(str(ledger)).declare(plan_for(file, None, None))
+    Ledger(str(ledger)).declare_plan(load_plan(file, None, None))
     return Changed(file, str(ledger), declared)
 
 
@@ -97,7 +97,7 @@ def test_markdown_ends_in_what_was_declared(changed: Changed, tmp_path: Path) ->
 
 
 def test_a_file_without_hypotheses_any_more_says_which_were_declared(changed: Changed, tmp_path: Path) -> None:
-    bare = plan_for(sweep_file(tmp_path), None, None).sweep.path
+    bare = load_plan(sweep_file(tmp_path), None, None).sweep.path
     said = " ".join(changed.analyze(str(bare)).out.split())
 
     assert "states no hypotheses" in said

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.weightstats import DescrStatsW
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.estimates import effect_test, t_interval
-from gapctl.analysis.measured import finding
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.estimates import compute_effect_p, compute_t_interval
+from gapctl.analysis.measured import judge_interval
 from gapctl.analysis.results import Interval, Verdict
 from gapctl.ledger import Ledger
 
@@ -26,14 +26,14 @@ def judged(folder: Path, effects: list[float]) -> Verdict:
     plan = plan_of(sweep_file(folder, EQUIVALENCE, seeds=len(effects)))
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, by_seed(gap__rmg=effects))
-    return analyze(plan, ledger).verdicts[0]
+    return analyze_plan(plan, ledger).verdicts[0]
 
 
 @given(effects, st.floats(0.01, 1))
 def test_p_is_that_of_statsmodels_two_one_sided_tests(found: list[float], band: float) -> None:
     expected = DescrStatsW(np.array(found)).ttost_mean(-band, band)[0]
 
-    assert effect_test(np.array(found), "neither", band).p == pytest.approx(expected, abs=1e-12)
+    assert compute_effect_p(np.array(found), "neither", band).p == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.floats(-1, 1), st.floats(0.001, 1), st.floats(0.01, 0.5))
@@ -43,7 +43,7 @@ def test_what_supports_equivalence_refutes_a_difference_and_the_other_way_round(
     ci = Interval(low, low + width)
     opposite = {"supported": "refuted", "refuted": "supported", "inconclusive": "inconclusive"}
 
-    assert finding(ci, band, "neither", 0.001, 0.05) == opposite[finding(ci, band, "either", 0.001, 0.05)]
+    assert judge_interval(ci, band, "neither", 0.001, 0.05) == opposite[judge_interval(ci, band, "either", 0.001, 0.05)]
 
 
 def test_an_interval_within_the_band_is_supported(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_seeds_that_spread_across_the_band_leave_it_open_and_ask_for_more(tmp_pa
     assert found.verdict == "inconclusive"
     assert found.seeds_needed is not None
     settled = np.array([-0.04, 0.05, 0.01]).mean() + 0.0451 * np.array([-1, 1] * found.seeds_needed)
-    assert finding(t_interval(settled, 0.05), 0.05, "neither", 0.001, 0.05) == "supported"
+    assert judge_interval(compute_t_interval(settled, 0.05), 0.05, "neither", 0.001, 0.05) == "supported"
 
 
 def test_no_difference_at_all_in_three_seeds_is_not_certain(tmp_path: Path) -> None:

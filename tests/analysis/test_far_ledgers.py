@@ -7,7 +7,7 @@ from two_sweeps import TwoSweeps, two_sweeps
 
 from command_line import gapctl
 from counting_store import CountingStore
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 
 RUNS = "counted://bucket/runs"
@@ -100,8 +100,8 @@ def test_a_plan_lists_the_ledger_once_and_reads_nothing(made: TwoSweeps) -> None
 
 
 def test_to_declare_a_sweep_costs_the_same_however_many_trials_it_has(made: TwoSweeps) -> None:
-    plan = plan_for(Path(made.files[0]), None, ["seeds=100", "first_seed=1000", "name=new"])
-    Ledger(RUNS).declare(plan)
+    plan = load_plan(Path(made.files[0]), None, ["seeds=100", "first_seed=1000", "name=new"])
+    Ledger(RUNS).declare_plan(plan)
 
     assert len(plan.trials) == 600
     assert sum(CountingStore.asked.values()) == 3, "what was declared, is there a ledger, which trials lie there"

@@ -10,13 +10,22 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, plan_of, sweep_file
 
 from command_line import gapctl
-from gapctl.cli.analyze import judge_kept
-from gapctl.cli.options import plan_for
+from gapctl.cli.analyze import judge_ledger
+from gapctl.cli.options import load_plan
 from gapctl.config.load import load_sweep
 from gapctl.config.metrics import METRICS
-from gapctl.ledger import AsRead, Ledger
+from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.plan.plan import Trial
-from gapctl.report.claims_page import Found, checks, claims, claims_tested, p_over_page, redesigned, retired, withdrawn
+from gapctl.report.claims_page import (
+    VerdictRow,
+    correct_over_page,
+    load_checks,
+    load_claims,
+    load_redesigns,
+    load_retired_hypotheses,
+    load_withdrawals,
+    match_claims,
+)
 from sweep_texts import REPOSITORY
 
 
@@ -24,7 +33,7 @@ def asked_and_answered(folder: Path, source: str | None = None, name: str = "mad
     """A sweep whose hypotheses name `source`, finished in `folder/runs`; returns its file."""
     named = {"source": source} if source else {}
     path = sweep_file(folder, {**TREND, **named}, {**CONTRAST, **named}, name=name)
-    fill(Ledger(str(folder / "runs")), plan_for(path, None, None), falling(0.05, noise=0.005))
+    fill(Ledger(str(folder / "runs")), load_plan(path, None, None), falling(0.05, noise=0.005))
     return path
 
 
@@ -45,19 +54,19 @@ def asked_and_answered(folder: Path, source: str | None = None, name: str = "mad
 def test_a_hypothesis_tests_what_its_source_names_or_what_lists_its_sweep(
     source: str | None, sweep: str, numbers: list[str]
 ) -> None:
-    assert [claim.number for claim in claims_tested("any", source, sweep)] == numbers
+    assert [claim.number for claim in match_claims("any", source, sweep)] == numbers
 
 
 def test_a_claim_may_list_hypotheses_whose_source_names_it_in_other_words() -> None:
     source = "ours; arXiv 2404.07983, claim 1, is about training from the start"
 
-    tested = claims_tested("enrichment-closes-the-gap", source, "next_enrichment")
+    tested = match_claims("enrichment-closes-the-gap", source, "next_enrichment")
 
     assert [claim.number for claim in tested] == ["claim 1", "further check 2"]
 
 
 def test_there_are_six_claims_and_three_checks() -> None:
-    assert [claim.number for claim in claims()] == [
+    assert [claim.number for claim in load_claims()] == [
         *(f"claim {number}" for number in range(1, 7)),
         *(f"further check {number}" for number in range(1, 4)),
     ]
@@ -97,8 +106,8 @@ def test_an_undecided_verdict_asks_for_seeds_and_a_settled_one_for_the_next_scal
     document["default_scale"] = "short"
     path = tmp_path / "scaled.yaml"
     path.write_text(json.dumps(document))
-    fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), falling(0.05, noise=0.005))
-    fill(Ledger(str(tmp_path / "runs2")), plan_for(path, None, None), falling(0.02, noise=0.02))
+    fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), falling(0.05, noise=0.005))
+    fill(Ledger(str(tmp_path / "runs2")), load_plan(path, None, None), falling(0.02, noise=0.02))
 
     settled = gapctl("findings", "--runs", str(tmp_path / "runs")).out
     undecided = gapctl("findings", "--runs", str(tmp_path / "runs2")).out
@@ -122,7 +131,7 @@ def test_a_claim_whose_rows_all_stand_beside_it_is_untested(tmp_path: Path) -> N
 def test_an_average_of_opposite_effects_is_marked_and_told(tmp_path: Path) -> None:
     source = {"source": "arXiv 2404.07983, claim 1"}
     path = sweep_file(tmp_path, {**CONTRAST, **source}, vary={ATTRIBUTES: [0, 5], "model.embed_dim": [32, 64]})
-    fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), opposite)
+    fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), opposite)
 
     page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
 
@@ -189,16 +198,16 @@ def test_rows_and_figures_are_folded_below_their_claims(tmp_path: Path) -> None:
 def test_p_is_corrected_over_all_rows_of_the_page(tmp_path: Path) -> None:
     for name, first_seed in (("one", 0), ("other", 10)):
         path = sweep_file(tmp_path, TREND, CONTRAST, name=name, first_seed=first_seed)
-        fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), falling(0.05, noise=0.005))
-    sweeps, _ = judge_kept(AsRead(str(tmp_path / "runs")), "never")
-    rows = [Found(verdict, judged) for judged in sweeps for verdict in judged.analysis.verdicts]
-    explored = [Found(replace(row.verdict, exploratory=True), row.judged) for row in rows[:1]]
+        fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), falling(0.05, noise=0.005))
+    sweeps, _ = judge_ledger(LedgerSnapshot(str(tmp_path / "runs")), "never")
+    rows = [VerdictRow(verdict, judged) for judged in sweeps for verdict in judged.analysis.verdicts]
+    explored = [VerdictRow(replace(row.verdict, exploratory=True), row.judged) for row in rows[:1]]
 
-    found = p_over_page(rows)
+    found = correct_over_page(rows)
     smallest = min(rows, key=lambda row: row.verdict.p_claim)
 
     assert found[smallest.key] == pytest.approx(4 * smallest.verdict.p_claim)
-    assert len(p_over_page([*explored, *rows[1:]])) == 3
+    assert len(correct_over_page([*explored, *rows[1:]])) == 3
     page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
     assert "have p below 0.05 over all 4 confirmatory rows of the page" in page
 
@@ -206,7 +215,7 @@ def test_p_is_corrected_over_all_rows_of_the_page(tmp_path: Path) -> None:
 def test_a_row_whose_arms_learned_nothing_is_struck_through_with_the_reason(tmp_path: Path) -> None:
     source = {"source": "arXiv 2404.07983, claim 1"}
     path = sweep_file(tmp_path, {**CONTRAST, **source})
-    fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), guessing)
+    fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), guessing)
 
     page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
     claim = page.split("### Claim 1")[1].split("### Claim 2")[0]
@@ -247,7 +256,7 @@ def test_claims_about_correlated_accuracies_show_both_estimands(tmp_path: Path) 
     }
     vary = {ATTRIBUTES: [1, 3, 5], "data.captions.noise": [0.0, 0.1, 0.3]}
     path = sweep_file(tmp_path, both, vary=vary)
-    fill(Ledger(str(tmp_path / "runs")), plan_for(path, None, None), trading)
+    fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), trading)
     notes = tmp_path / "notes.yaml"
     notes.write_text("claim 4: {number: made-up/content-held}\n")
 
@@ -317,7 +326,7 @@ def test_before_anything_ran_the_page_says_what_would_be_tested(
 
     page = gapctl("findings").out
 
-    assert page.count("No sweep of this ledger tests it yet") == len(claims()) - 1
+    assert page.count("No sweep of this ledger tests it yet") == len(load_claims()) - 1
     assert "no sweep here measures any" in page.split("### Claim 6")[1].split("### ")[0]
 
 
@@ -381,11 +390,11 @@ def test_a_folder_without_sweeps_is_refused(tmp_path: Path) -> None:
 
 
 def test_plans_on_data_that_is_not_there_have_the_same_cost(tmp_path: Path) -> None:
-    from gapctl.plan.estimate import cost_of, priced
+    from gapctl.plan.estimate import estimate_cost, estimate_sweep_costs
 
     path = sweep_file(tmp_path, TREND)
 
-    assert priced(path, 1).costs[None] == cost_of(plan_of(path).trainings, 1)
+    assert estimate_sweep_costs(path, 1).costs[None] == estimate_cost(plan_of(path).trainings, 1)
 
 
 def test_what_claims_and_checks_name_is_in_the_shipped_files() -> None:
@@ -394,15 +403,15 @@ def test_what_claims_and_checks_name_is_in_the_shipped_files() -> None:
     shipped = set().union(*by_sweep.values())
     families = {key.partition("/")[0] for key in METRICS}
 
-    assert shipped.isdisjoint(retired())
-    for claim in claims():
-        assert {*claim.also, *claim.against, *claim.beside} <= shipped | set(retired()), claim.number
+    assert shipped.isdisjoint(load_retired_hypotheses())
+    for claim in load_claims():
+        assert {*claim.also, *claim.against, *claim.beside} <= shipped | set(load_retired_hypotheses()), claim.number
         assert set(claim.sweeps) <= set(by_sweep), claim.number
         assert set(claim.responses) <= families, claim.number
-    for sweep, of_sweep in withdrawn().items():
+    for sweep, of_sweep in load_withdrawals().items():
         assert set(of_sweep) <= by_sweep[sweep], sweep
-    assert set(redesigned()) <= set(by_sweep)
-    for sweep, of_sweep in checks().items():
+    assert set(load_redesigns()) <= set(by_sweep)
+    for sweep, of_sweep in load_checks().items():
         for check, leaning in of_sweep.items():
             named = [] if leaning == "all" else leaning
             assert {check, *named} <= by_sweep[sweep], f"{sweep}: {check}"

@@ -13,15 +13,15 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, finish, pla
 from scipy import stats
 
 from command_line import gapctl
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.learning import CHANCE_P, loss_of_guessing
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.learning import CHANCE_P, compute_guessing_loss
 from gapctl.analysis.results import Analysis
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.config.trial import FACTOR_VALUES, Loss
 from gapctl.data.mad.factors import FACTORS
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
-from gapctl.report.markdown import in_few_words, verdict_markdown
+from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
 
 WIDTH = "model.embed_dim"
 GUESSING = math.log(256)  # the batch of `sweep_file`
@@ -46,7 +46,7 @@ def judged(
     ledger = Ledger(str(folder / "runs"))
     plan = plan_of(sweep_file(folder, *hypotheses, vary=vary, **options))
     fill(ledger, plan, measure)
-    return analyze(plan, ledger)
+    return analyze_plan(plan, ledger)
 
 
 def learned(trial: Trial) -> dict[str, float]:
@@ -136,7 +136,7 @@ def test_chance_is_that_of_the_main_factor(tmp_path: Path) -> None:
         ledger, plan = Ledger(str(folder / "runs")), plan_of(path)
         fill(ledger, plan, measure)
 
-        assert bool(analyze(plan, ledger).verdicts[0].marks) is marked
+        assert bool(analyze_plan(plan, ledger).verdicts[0].marks) is marked
 
 
 def test_the_chance_of_each_factor_is_that_of_its_values() -> None:
@@ -169,15 +169,15 @@ def test_untrained_models_seldom_pass_for_ones_that_learned() -> None:
 
 def test_models_that_cannot_tell_pairs_apart_have_the_loss_of_guessing() -> None:
     torch = pytest.importorskip("torch")
-    from gapctl.models.losses import contrastive_loss
+    from gapctl.models.losses import make_contrastive_loss
 
     same = torch.nn.functional.normalize(torch.ones(128, 4), dim=-1)
-    softmax = contrastive_loss("clip")(same, same, torch.tensor(14.0))
+    softmax = make_contrastive_loss("clip")(same, same, torch.tensor(14.0))
     best = -math.log(127) - 14.0
-    sigmoid = contrastive_loss("siglip")(same, same, torch.tensor(14.0), torch.tensor(best))
+    sigmoid = make_contrastive_loss("siglip")(same, same, torch.tensor(14.0), torch.tensor(best))
 
-    assert float(softmax) == pytest.approx(loss_of_guessing(Loss(), 128), abs=1e-5)
-    assert float(sigmoid) == pytest.approx(loss_of_guessing(Loss(kind="siglip"), 128), abs=1e-4)
+    assert float(softmax) == pytest.approx(compute_guessing_loss(Loss(), 128), abs=1e-5)
+    assert float(sigmoid) == pytest.approx(compute_guessing_loss(Loss(kind="siglip"), 128), abs=1e-4)
 
 
 def test_siglip_is_held_against_its_own_guessing(tmp_path: Path) -> None:
@@ -228,11 +228,11 @@ def test_a_trial_that_measures_weights_is_checked_by_the_training_that_made_them
     ledger, plan = Ledger(str(tmp_path / "runs")), plan_of(path)
     gap = {"none": 0.6, "centre": 0.1}
     fill(ledger, plan, lambda trial: {RMG: gap[str(trial.factors["evaluate.intervention"])] + noise(trial)})
-    (unknown,) = analyze(plan, ledger).verdicts
+    (unknown,) = analyze_plan(plan, ledger).verdicts
     for trial in plan.preparations:
         finish(ledger, trial, {RMG: 0.6, "train/loss": 5.5, "quality/object_accuracy": 10.2})
 
-    (found,) = analyze(plan, ledger).verdicts
+    (found,) = analyze_plan(plan, ledger).verdicts
 
     assert (unknown.verdict, unknown.marks) == ("supported", ())
     assert (found.verdict, found.marks) == ("supported", ("not learned",))
@@ -267,9 +267,9 @@ def test_widths_that_were_hardly_trained_cannot_end_in_an_unmarked_verdict(tmp_p
 
 def test_the_mark_stands_wherever_the_verdict_is_shown(tmp_path: Path) -> None:
     path, runs = sweep_file(tmp_path, TREND), str(tmp_path / "runs")
-    plan = plan_for(path, None, None)
+    plan = load_plan(path, None, None)
     fill(Ledger(runs), plan, of_one(0, [0], train__loss=5.6))
-    found = analyze(plan, Ledger(runs))
+    found = analyze_plan(plan, Ledger(runs))
     pages = [tmp_path / f"report.{ending}" for ending in ("html", "md", "tex")]
     for page in pages:
         assert gapctl("analyze", str(path), "--runs", runs, "--out", str(page)).exit_code == 0
@@ -290,5 +290,5 @@ def test_the_mark_stands_wherever_the_verdict_is_shown(tmp_path: Path) -> None:
     assert verdict["marks"] == ["not learned"]
     assert verdict["not_learned"][0]["failed"] == [0]
     assert f"attributes=0: {verdict['not_learned'][0]['reason']}" == why
-    assert in_few_words(found) == "1 supported (not learned)"
-    assert why in verdict_markdown(found)
+    assert summarise_verdicts(found) == "1 supported (not learned)"
+    assert why in render_verdict_markdown(found)

@@ -7,11 +7,11 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, fill, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.analyze import analyze
+from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
-from gapctl.report.text import effect_name
+from gapctl.report.text import describe_effect_with_unit
 
 LEVEL = {
     "id": "a-gap-is-left",
@@ -34,7 +34,7 @@ def judged(folder: Path, means: list[float], **changes: Any) -> Verdict:
         return {RMG: means[trial.seed] + (0.03 if trial.factors[ATTRIBUTES] == 0 else -0.03)}
 
     fill(ledger, plan, measure)
-    return analyze(plan, ledger).verdicts[0]
+    return analyze_plan(plan, ledger).verdicts[0]
 
 
 def test_the_effect_is_the_mean_of_all_trainings_less_the_value(tmp_path: Path) -> None:
@@ -57,7 +57,9 @@ def test_where_keeps_some_trainings(tmp_path: Path) -> None:
     found = judged(tmp_path, [0.21, 0.19, 0.22], where={ATTRIBUTES: 5})
 
     assert (found.estimate, found.trials) == (pytest.approx(0.0767, abs=1e-4), 6)
-    assert effect_name(found) == ("mean of relative modality gap (RMG), less 0.1, where attributes in the caption is 5")
+    assert describe_effect_with_unit(found) == (
+        "mean of relative modality gap (RMG), less 0.1, where attributes in the caption is 5"
+    )
 
 
 def test_a_response_on_the_other_side_refutes(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_a_seed_without_all_its_trainings_is_left_out_and_named(tmp_path: Path) 
     plan = plan_of(sweep_file(tmp_path, LEVEL, vary=GRID, seeds=3))
     ledger = Ledger(str(tmp_path / "runs"))
     fill(ledger, plan, lambda trial: {RMG: 0.2 + trial.seed / 100}, plan.trials[:-1])
-    (found,) = analyze(plan, ledger).verdicts
+    (found,) = analyze_plan(plan, ledger).verdicts
 
     assert (found.seeds, found.exploratory) == (2, True)
     assert "seed 2 is left out as 11 of 12 trainings are done" in found.reason

@@ -9,12 +9,12 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, sweep_file
 
 from command_line import gapctl
-from gapctl.analysis.analyze import analyze
+from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.results import Analysis
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
-from gapctl.report.markdown import in_few_words, verdict_markdown
+from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
 
 AGAIN = "first-try@2026-11-25"
 
@@ -29,7 +29,7 @@ def asked(
 
 
 def answered(folder: Path, path: Path, per_level: float) -> Plan:
-    plan = plan_for(path, None, None)
+    plan = load_plan(path, None, None)
     fill(Ledger(str(folder / "runs")), plan, falling(per_level, noise=0.005))
     return plan
 
@@ -38,7 +38,7 @@ def both(folder: Path, *again: Mapping[str, Any], asks_again: str = AGAIN) -> An
     """A first question, refuted, and the one that replaces it, supported."""
     answered(folder, asked(folder, TREND, CONTRAST, name="first-try"), 0.001)
     second = asked(folder, *(again or (TREND,)), name="again", asks_again=asks_again, first_seed=100)
-    return analyze(answered(folder, second, 0.05), Ledger(str(folder / "runs")))
+    return analyze_plan(answered(folder, second, 0.05), Ledger(str(folder / "runs")))
 
 
 def note(found: Analysis) -> str:
@@ -71,7 +71,7 @@ def test_what_was_not_asked_before_has_no_first_answer(tmp_path: Path) -> None:
 
 
 def test_a_hash_must_be_that_of_the_first_hypotheses(tmp_path: Path) -> None:
-    first = plan_for(asked(tmp_path, TREND, CONTRAST, name="first-try"), None, None).sweep.hypotheses_sha256
+    first = load_plan(asked(tmp_path, TREND, CONTRAST, name="first-try"), None, None).sweep.hypotheses_sha256
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.mkdir()
     wrong.mkdir()
@@ -92,17 +92,17 @@ def test_a_sweep_that_the_ledger_does_not_hold_is_said_and_the_mark_stays(tmp_pa
 
 def test_a_first_question_without_results_is_said(tmp_path: Path) -> None:
     runs = Ledger(str(tmp_path / "runs"))
-    runs.declare(plan_for(asked(tmp_path, TREND, name="first-try"), None, None))
+    runs.declare_plan(load_plan(asked(tmp_path, TREND, name="first-try"), None, None))
     second = asked(tmp_path, TREND, CONTRAST, name="again", asks_again=AGAIN, first_seed=100)
 
-    assert "no finished training of first-try (base)" in note(analyze(answered(tmp_path, second, 0.05), runs))
+    assert "no finished training of first-try (base)" in note(analyze_plan(answered(tmp_path, second, 0.05), runs))
 
 
 def test_a_sweep_cannot_be_its_own_first_question(tmp_path: Path) -> None:
     path = asked(tmp_path, TREND, name="again", asks_again="again@2026-11-25")
 
     assert "asks the same as this sweep" in note(
-        analyze(answered(tmp_path, path, 0.05), Ledger(str(tmp_path / "runs")))
+        analyze_plan(answered(tmp_path, path, 0.05), Ledger(str(tmp_path / "runs")))
     )
 
 
@@ -116,19 +116,19 @@ def test_it_is_shown_wherever_the_verdict_is(tmp_path: Path) -> None:
     document = json.loads(gapctl("analyze", path, "--runs", runs, "--json").out)
 
     assert "slope: supported (redesigned)" in told
-    for text in (told, *(page.read_text() for page in pages), verdict_markdown(found)):
+    for text in (told, *(page.read_text() for page in pages), render_verdict_markdown(found)):
         said = " ".join(text.split()).replace("\\", "")
         assert f"It asks again what {AGAIN} asked; the first answer, of first-try (base): 2 refuted." in said
         assert "First answer, first-try (base), slope: refuted, " in said
     assert "REDESIGNED</span>" in pages[0].read_text()
-    assert in_few_words(found) == "1 supported (redesigned)"
+    assert summarise_verdicts(found) == "1 supported (redesigned)"
     assert document["verdicts"][0]["first_answer"]["verdict"] == "refuted"
     assert [one["id"] for one in document["first_question"]["answers"]] == ["slope", "difference"]
 
 
 def test_lineage_changes_no_trial_and_no_hash(tmp_path: Path) -> None:
-    plain = plan_for(asked(tmp_path, TREND, name="again"), None, None)
-    again = plan_for(asked(tmp_path, TREND, name="again", asks_again=AGAIN), None, None)
+    plain = load_plan(asked(tmp_path, TREND, name="again"), None, None)
+    again = load_plan(asked(tmp_path, TREND, name="again", asks_again=AGAIN), None, None)
 
     assert [trial.id for trial in again.trials] == [trial.id for trial in plain.trials]
     assert again.sweep.hypotheses_sha256 == plain.sweep.hypotheses_sha256

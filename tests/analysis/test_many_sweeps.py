@@ -8,8 +8,15 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, finish, plan_of, sweep_file
 from two_sweeps import LR, TwoSweeps, two_sweeps
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.compare import Combined, Judged, arms_words, combine, history_table, trials_table
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.compare import (
+    SweepAnalysis,
+    SweepComparison,
+    build_history_table,
+    build_trials_table,
+    compare_sweeps,
+    describe_arms,
+)
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan
 
@@ -22,27 +29,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> TwoSweeps:
 
 
 @pytest.fixture(scope="module")
-def combined(made: TwoSweeps) -> Combined:
-    return combine([judged(made.levels, made.runs), judged(made.rates, made.runs)])
+def combined(made: TwoSweeps) -> SweepComparison:
+    return compare_sweeps([judged(made.levels, made.runs), judged(made.rates, made.runs)])
 
 
-def judged(plan: Plan, runs: str) -> Judged:
-    return Judged(plan, analyze(plan, Ledger(runs)))
+def judged(plan: Plan, runs: str) -> SweepAnalysis:
+    return SweepAnalysis(plan, analyze_plan(plan, Ledger(runs)))
 
 
-def test_each_sweep_keeps_the_verdicts_that_it_has_alone(made: TwoSweeps, combined: Combined) -> None:
+def test_each_sweep_keeps_the_verdicts_that_it_has_alone(made: TwoSweeps, combined: SweepComparison) -> None:
     for plan, beside in zip((made.levels, made.rates), combined.sweeps, strict=True):
-        assert repr(beside.analysis.verdicts) == repr(analyze(plan, Ledger(made.runs)).verdicts), "NaN equals NaN"
+        assert repr(beside.analysis.verdicts) == repr(analyze_plan(plan, Ledger(made.runs)).verdicts), "NaN equals NaN"
 
 
-def test_holm_counts_the_hypotheses_of_one_file_only(combined: Combined) -> None:
+def test_holm_counts_the_hypotheses_of_one_file_only(combined: SweepComparison) -> None:
     alone = combined.sweeps[1].analysis.verdicts[0]
 
     assert len(combined.sweeps[1].analysis.verdicts) == 1
     assert alone.p_direction == alone.p_direction_before_holm
 
 
-def test_the_same_effect_of_two_sweeps_stands_side_by_side(combined: Combined) -> None:
+def test_the_same_effect_of_two_sweeps_stands_side_by_side(combined: SweepComparison) -> None:
     (comparison,) = combined.comparisons
 
     assert (comparison.response, comparison.factor, comparison.sweeps) == (RMG, ATTRIBUTES, (LEVELS, RATES))
@@ -58,7 +65,7 @@ def test_effects_within_different_trainings_are_different_effects(tmp_path: Path
     vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
     plan = plan_of(sweep_file(tmp_path, CONTRAST, {**CONTRAST, "id": "held", **mode}, vary=vary))
     fill(Ledger(str(tmp_path / "runs")), plan, falling(0.05))
-    (comparison,) = combine([judged(plan, str(tmp_path / "runs"))]).comparisons
+    (comparison,) = compare_sweeps([judged(plan, str(tmp_path / "runs"))]).comparisons
 
     assert [found.effect for found in comparison.findings] == [
         "contrast, between 0 and 5",
@@ -66,7 +73,7 @@ def test_effects_within_different_trainings_are_different_effects(tmp_path: Path
     ]
 
 
-def test_trials_that_both_have_are_named(made: TwoSweeps, combined: Combined) -> None:
+def test_trials_that_both_have_are_named(made: TwoSweeps, combined: SweepComparison) -> None:
     (shared,) = combined.shared
     both = {trial.id for trial in made.levels.trials} & {trial.id for trial in made.rates.trials}
 
@@ -76,7 +83,7 @@ def test_trials_that_both_have_are_named(made: TwoSweeps, combined: Combined) ->
     assert shared.of == (18, 11)
 
 
-def test_settings_that_differ_are_said_and_others_are_not(combined: Combined) -> None:
+def test_settings_that_differ_are_said_and_others_are_not(combined: SweepComparison) -> None:
     found = {difference.what: dict(difference.values) for difference in combined.differences}
 
     assert found == {
@@ -95,7 +102,7 @@ def test_other_hardware_data_or_precision_is_said(tmp_path: Path) -> None:
         hardware: dict[str, str | int] = {"device": "cuda", "threads": 1, "packed": 8, "memory_mb": trial.seed}
         result = Result(trial.id, falling(0.05)(trial), 256, 2.0, {"python": "3.11"}, hardware)
         other.trial(trial.id).finish(result, weights=b"")
-    beside = combine([judged(here, ledger.root), judged(there, other.root)])
+    beside = compare_sweeps([judged(here, ledger.root), judged(there, other.root)])
     found = {difference.what: tuple(difference.values.values()) for difference in beside.differences}
 
     assert found == {
@@ -111,7 +118,7 @@ def test_one_sweep_on_unlike_machines_is_said_of_it_alone(tmp_path: Path) -> Non
     ledger.trial(first.id).begin(first)
     result = Result(first.id, falling(0.05)(first), 256, 2.0, {"python": "3.12"}, {"device": "cpu", "threads": 4})
     ledger.trial(first.id).finish(result, weights=b"")
-    found = combine([judged(plan, ledger.root)]).differences
+    found = compare_sweeps([judged(plan, ledger.root)]).differences
 
     assert {difference.what: list(difference.values.values()) for difference in found} == {
         "hardware.threads": [("1", "4")],
@@ -123,17 +130,19 @@ def test_missing_trials_are_named_and_a_whole_arm_once(tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND))
     arm_of_five = [trial for trial in plan.trials if trial.factors[ATTRIBUTES] == 5]
 
-    assert arms_words([*arm_of_five, plan.trials[0]], plan.trials) == "attributes=5 at all seeds, attributes=0 seed=0"
-    assert arms_words(plan.trials[:4], plan.trials, most=2) == "attributes=0 seed=0, attributes=1 seed=0, and 2 more"
+    assert (
+        describe_arms([*arm_of_five, plan.trials[0]], plan.trials) == "attributes=5 at all seeds, attributes=0 seed=0"
+    )
+    assert describe_arms(plan.trials[:4], plan.trials, most=2) == "attributes=0 seed=0, attributes=1 seed=0, and 2 more"
 
 
-def test_a_sweep_knows_what_it_lacks(made: TwoSweeps, combined: Combined) -> None:
+def test_a_sweep_knows_what_it_lacks(made: TwoSweeps, combined: SweepComparison) -> None:
     assert combined.sweeps[0].missing == ()
     assert [trial.id for trial in combined.sweeps[1].missing] == [made.rates.trials[-1].id]
 
 
-def test_the_trials_table_has_a_row_per_sweep_and_trial_with_every_treatment(combined: Combined) -> None:
-    table = trials_table(combined.sweeps)
+def test_the_trials_table_has_a_row_per_sweep_and_trial_with_every_treatment(combined: SweepComparison) -> None:
+    table = build_trials_table(combined.sweeps)
 
     assert table.columns[:8] == ["sweep", "scale", "trial", "label", "seed", ATTRIBUTES, LR, RMG]
     assert len(table) == 18 + 11
@@ -151,15 +160,15 @@ def test_a_treatment_that_only_one_sweep_knows_is_empty_in_the_other(tmp_path: P
     fill(ledger, numbers, falling(0.05))
     for trial in words.trials:
         finish(ledger, trial, {"gap/l2m": math.nan})
-    table = trials_table([judged(numbers, ledger.root), judged(words, ledger.root)])
+    table = build_trials_table([judged(numbers, ledger.root), judged(words, ledger.root)])
 
     assert set(table.filter(pl.col("sweep") == "made-up")["temperature.mode"]) == {"learned"}
     assert table.filter(pl.col("sweep") == "words")[ATTRIBUTES].to_list() == [5, 5]
     assert table.filter(pl.col("sweep") == "words")[RMG].to_list() == [None, None]
 
 
-def test_the_history_table_has_a_row_per_evaluation(combined: Combined) -> None:
-    table = history_table(combined.sweeps)
+def test_the_history_table_has_a_row_per_evaluation(combined: SweepComparison) -> None:
+    table = build_history_table(combined.sweeps)
 
     assert table.columns == ["sweep", "scale", "trial", "label", "seed", ATTRIBUTES, LR, "samples_seen", RMG]
     assert len(table) == 2 * (18 + 11)

@@ -11,8 +11,8 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, fill, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.estimates import fieller
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.estimates import compute_fieller_interval
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
@@ -44,7 +44,7 @@ def judged(folder: Path, free: Sequence[float], fixed: Sequence[float]) -> Verdi
 
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, measure)
-    return analyze(plan, ledger).verdicts[0]
+    return analyze_plan(plan, ledger).verdicts[0]
 
 
 def test_what_a_mediator_carries_is_the_difference_of_the_differences(tmp_path: Path) -> None:
@@ -80,21 +80,24 @@ def test_there_is_no_share_of_an_effect_that_may_be_none(tmp_path: Path) -> None
 def test_fiellers_interval_holds_the_ratios_that_the_paired_t_test_does_not_reject() -> None:
     rng = np.random.default_rng(2)
     part, whole = 0.4 + 0.1 * rng.standard_normal(6), 1.0 + 0.1 * rng.standard_normal(6)
-    low, high = fieller(part, whole, 0.05)
+    low, high = compute_fieller_interval(part, whole, 0.05)
 
     for ratio in (low, high):
         rest = part - ratio * whole
         t = abs(rest.mean()) / (rest.std(ddof=1) / math.sqrt(6))
         assert t == pytest.approx(2.570581835636314)
     assert low < 0.4 < high
-    assert math.isnan(fieller(part, whole - 1.0, 0.05).low)
+    assert math.isnan(compute_fieller_interval(part, whole - 1.0, 0.05).low)
 
 
 def test_a_whole_whose_interval_ends_on_zero_has_no_share_in_any_order() -> None:
     """Three effects around 1 with just the spread whose interval reaches down to zero, but for the last bit."""
     spread = math.sqrt(3) / stats.t.ppf(0.975, 2)
     whole = 1.0 + spread * np.array([-1.0, 0.0, 1.0])
-    shares = [fieller(0.3 * whole[list(order)] + 0.1, whole[list(order)], 0.05) for order in permutations(range(3))]
+    shares = [
+        compute_fieller_interval(0.3 * whole[list(order)] + 0.1, whole[list(order)], 0.05)
+        for order in permutations(range(3))
+    ]
 
     assert all(math.isnan(share.low) for share in shares)
 
@@ -106,7 +109,7 @@ def test_fiellers_interval_holds_the_true_share_as_often_as_it_says() -> None:
     for _ in range(400):
         shared = rng.standard_normal(5)
         part, whole = 1.0 + 0.3 * shared + 0.2 * rng.standard_normal(5), 2.0 + 0.4 * shared
-        low, high = fieller(part, whole, 0.05)
+        low, high = compute_fieller_interval(part, whole, 0.05)
         held.append(low <= 0.5 <= high)
 
     assert 0.92 < np.mean(held) < 0.98

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, finish, plan_of, sweep_file
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.preregistration import Change
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.preregistration import DeclarationChange
 from gapctl.analysis.results import Analysis
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
@@ -47,12 +47,12 @@ def exploratory(found: Analysis) -> bool:
 
 def trained(plan: Plan, ledger: Ledger) -> Analysis:
     """What `gapctl sweep` does: declares, trains what is left, judges."""
-    ledger.declare(plan)
+    ledger.declare_plan(plan)
     for trial in plan.trials:
         if ledger.result(trial.id) is None:
             finish(ledger, trial, MEASURE(trial))
-    ledger.note_begun(plan.sweep.spec.name)
-    return analyze(plan, ledger)
+    ledger.record_start(plan.sweep.spec.name)
+    return analyze_plan(plan, ledger)
 
 
 CHANGES: Mapping[str, Callable[[Path], Plan]] = {
@@ -98,18 +98,18 @@ def at_scale(plan: Plan, scale: str) -> Plan:
 def test_a_sweep_changed_after_a_look_explores_and_the_first_declaration_holds(
     seen: Ledger, tmp_path: Path, change: Callable[[Path], Plan]
 ) -> None:
-    first, before, changed = asked(tmp_path), seen.declaration("made-up"), change(tmp_path)
+    first, before, changed = asked(tmp_path), seen.read_declaration("made-up"), change(tmp_path)
 
-    assert exploratory(analyze(changed, seen)), "judged as it is"
+    assert exploratory(analyze_plan(changed, seen)), "judged as it is"
     assert exploratory(trained(changed, seen)), "declared and trained first"
     assert exploratory(trained(changed, seen)), "and once more"
-    after = seen.declaration("made-up")
+    after = seen.read_declaration("made-up")
 
     assert before is not None
     assert after is not None
     assert after.declared["base"] == before.declared["base"]
     assert (after.hypotheses_sha256, after.question) == (before.hypotheses_sha256, before.question)
-    assert not exploratory(analyze(first, seen))
+    assert not exploratory(analyze_plan(first, seen))
 
 
 def declaration_deleted(ledger: Ledger) -> Ledger:
@@ -129,7 +129,7 @@ def only_results_left(ledger: Ledger) -> Ledger:
 
 
 def trials_moved_away(ledger: Ledger) -> Ledger:
-    for trial_id in ledger.trial_ids():
+    for trial_id in ledger.list_trial_ids():
         shutil.rmtree(Path(ledger.root, trial_id))
     return ledger
 
@@ -152,13 +152,13 @@ def test_a_ledger_made_to_forget_still_explores(
 
 def test_hypotheses_may_be_edited_until_a_trial_begins(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path / "runs"))
-    ledger.declare(asked(tmp_path, question="What?", seeds=2))
-    ledger.note_begun("made-up")
+    ledger.declare_plan(asked(tmp_path, question="What?", seeds=2))
+    ledger.record_start("made-up")
     ledger.trial(asked(tmp_path).trials[0].id).fail("ImportError: before it began")
     edited = asked(tmp_path, WEAKER)
 
     assert not exploratory(trained(edited, ledger))
-    declaration = ledger.declaration("made-up")
+    declaration = ledger.read_declaration("made-up")
     assert declaration is not None
     assert (declaration.question, declaration.begun) == ("Does it?", ["base"])
     assert declaration.declared["base"].text == edited.sweep.text
@@ -178,9 +178,9 @@ def test_what_changed_is_told_by_id_with_the_text_that_was_declared(tmp_path: Pa
         ("slope",),
     )
     assert found.declared.changed == (
-        Change("difference", "smallest_effect", "0.05", "0.01"),
-        Change("difference", "where", "nothing", '{"temperature.mode":"fixed"}'),
-        Change(None, "alpha", "0.05", "0.1"),
+        DeclarationChange("difference", "smallest_effect", "0.05", "0.01"),
+        DeclarationChange("difference", "where", "nothing", '{"temperature.mode":"fixed"}'),
+        DeclarationChange(None, "alpha", "0.05", "0.1"),
     )
     fields = ("smallest_effect was 0.05, is 0.01", 'where was nothing, is {"temperature.mode":"fixed"}')
     assert found.declared.changes == (
@@ -220,7 +220,7 @@ def test_a_text_that_was_changed_in_the_ledger_is_not_taken_for_what_was_declare
     document[name]["base"]["text"] = changed.sweep.text
     document[other]["base"]["text"] = "name: ["
     path.write_text(json.dumps(document))
-    found = analyze(changed, seen)
+    found = analyze_plan(changed, seen)
 
     assert exploratory(found)
     assert found.declared is None

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from analysis_ledgers import CONTRAST, sweep_file
 
-from gapctl.analysis.results import finishing_command
+from gapctl.analysis.results import build_finishing_command
 from gapctl.config.load import load_sweep
 from gapctl.plan.plan import make_plan
 
 
 def command(path: Path, *overrides: str, runs: str = "runs") -> str:
-    return finishing_command(make_plan(load_sweep(path, None, overrides), lambda data: "fingerprint"), runs)
+    return build_finishing_command(make_plan(load_sweep(path, None, overrides), lambda data: "fingerprint"), runs)
 
 
 def test_it_names_the_file_the_changes_and_the_ledger(tmp_path: Path) -> None:

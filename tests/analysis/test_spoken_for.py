@@ -8,33 +8,35 @@ from typing import Any
 import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, plan_of, sweep_file
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.compare import Judged
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.compare import SweepAnalysis
 from gapctl.analysis.learning import ArmCheck
 from gapctl.ledger import Ledger
-from gapctl.report.claims_page import Checks, Spoken, claims, spoken_for
+from gapctl.report.claims_page import Bearing, Checks, judge_bearing, load_claims
 
-CLAIM = {claim.number: claim for claim in claims()}
+CLAIM = {claim.number: claim for claim in load_claims()}
 CLAIM_1 = "arXiv 2404.07983, claim 1"
-Judge = Callable[[float], Judged]
+Judge = Callable[[float], SweepAnalysis]
 
 
 @pytest.fixture
 def judge(tmp_path: Path) -> Judge:
     """Judges `slope` and `difference`, both of claim 1, where each attribute closes the gap by so much."""
 
-    def judged(per_attribute: float) -> Judged:
+    def judged(per_attribute: float) -> SweepAnalysis:
         path = sweep_file(tmp_path, {**TREND, "source": CLAIM_1}, {**CONTRAST, "source": CLAIM_1})
         plan, ledger = plan_of(path), Ledger(str(tmp_path / "runs"))
         fill(ledger, plan, falling(per_attribute, noise=0.001))
-        return Judged(plan, analyze(plan, ledger))
+        return SweepAnalysis(plan, analyze_plan(plan, ledger))
 
     return judged
 
 
-def spoken(judged: Judged, number: str, hypothesis: str, checks: Checks | None = None, **changed: Any) -> Spoken:
+def spoken(
+    judged: SweepAnalysis, number: str, hypothesis: str, checks: Checks | None = None, **changed: Any
+) -> Bearing:
     found = next(verdict for verdict in judged.analysis.verdicts if verdict.id == hypothesis)
-    return spoken_for(CLAIM[number], replace(found, **changed), judged, checks or {})
+    return judge_bearing(CLAIM[number], replace(found, **changed), judged, checks or {})
 
 
 def test_a_verdict_speaks_for_the_claim_that_its_source_names(judge: Judge) -> None:
@@ -74,7 +76,7 @@ def test_a_row_whose_arm_learned_nothing_counts_for_nothing_whatever_it_says(jud
 
     for verdict in ("supported", "refuted", "inconclusive"):
         said = spoken(judged, "claim 1", "difference", verdict=verdict, not_learned=failed)
-        assert said == Spoken("not learned")
+        assert said == Bearing("not learned")
 
 
 def test_a_row_that_a_review_withdrew_counts_for_nothing(judge: Judge) -> None:
@@ -82,8 +84,8 @@ def test_a_row_that_a_review_withdrew_counts_for_nothing(judge: Judge) -> None:
     of_posthoc = replace(judged, analysis=replace(judged.analysis, sweep="posthoc"))
     row = {"id": "closing-buys-robustness", "source": "arXiv 2404.07983, claim 3", "response": "quality/flip_rate"}
 
-    assert spoken(of_posthoc, "claim 3", "difference", **row) == Spoken("withdrawn")
-    assert spoken(judged, "claim 3", "difference", **row) != Spoken("withdrawn")
+    assert spoken(of_posthoc, "claim 3", "difference", **row) == Bearing("withdrawn")
+    assert spoken(judged, "claim 3", "difference", **row) != Bearing("withdrawn")
 
 
 @pytest.mark.parametrize("word", ["supported", "refuted", "inconclusive"])
@@ -141,26 +143,26 @@ def test_what_other_explanations_account_for_stands_beside_the_claim(
 def test_what_leans_on_a_check_that_is_not_supported_cannot_say(judge: Judge, leaning: Any) -> None:
     checks: Checks = {"made-up": {"slope": leaning}}
 
-    assert spoken(judge(0.05), "claim 1", "difference", checks) == Spoken("yes")
-    assert spoken(judge(0.0), "claim 1", "difference", checks) == Spoken("cannot say", (("slope", "refuted"),))
+    assert spoken(judge(0.05), "claim 1", "difference", checks) == Bearing("yes")
+    assert spoken(judge(0.0), "claim 1", "difference", checks) == Bearing("cannot say", (("slope", "refuted"),))
 
 
 def test_what_leans_on_a_check_that_was_not_judged_cannot_say(judge: Judge) -> None:
     checks: Checks = {"made-up": {"the-learned-temperature-moves": ("difference",)}}
     failed = (("the-learned-temperature-moves", "not judged"),)
 
-    assert spoken(judge(0.05), "claim 1", "difference", checks) == Spoken("cannot say", failed)
-    assert spoken(judge(0.05), "claim 1", "slope", checks) == Spoken("yes")
+    assert spoken(judge(0.05), "claim 1", "difference", checks) == Bearing("cannot say", failed)
+    assert spoken(judge(0.05), "claim 1", "slope", checks) == Bearing("yes")
 
 
 def test_a_check_speaks_neither_for_nor_against_and_those_of_other_sweeps_do_not_count(judge: Judge) -> None:
     judged = judge(0.05)
 
-    assert spoken(judged, "claim 1", "slope", {"made-up": {"slope": "all"}}) == Spoken("–")
-    assert spoken(judged, "claim 1", "slope", {"another": {"missing": "all"}}) == Spoken("yes")
+    assert spoken(judged, "claim 1", "slope", {"made-up": {"slope": "all"}}) == Bearing("–")
+    assert spoken(judged, "claim 1", "slope", {"another": {"missing": "all"}}) == Bearing("yes")
 
 
 def test_what_stands_beside_a_claim_does_so_whatever_its_check_says(judge: Judge) -> None:
     checks: Checks = {"made-up": {"missing": "all"}}
 
-    assert spoken(judge(0.05), "claim 1", "difference", checks, source="someone else") == Spoken("–")
+    assert spoken(judge(0.05), "claim 1", "difference", checks, source="someone else") == Bearing("–")

@@ -10,30 +10,30 @@ from hypothesis import strategies as st
 
 from gapctl.analysis.estimates import (
     Direction,
-    Estimate,
-    contrast,
-    dense_ranks,
-    fewest_of_sign_test,
-    page_test,
-    shuffled_levels_p,
-    sign_flip_p,
-    significant,
-    slack_of,
-    slope_weights,
-    trend,
+    EffectEstimate,
+    compute_shuffled_levels_p,
+    compute_sign_flip_p,
+    compute_slope_weights,
+    count_sign_test_seeds,
+    estimate_contrast,
+    estimate_trend,
+    is_significant,
+    rank_values,
+    run_page_test,
+    tie_tolerance,
 )
-from gapctl.analysis.measured import finding, seeds_needed
-from gapctl.analysis.paired import FloatArray, Paired
+from gapctl.analysis.measured import estimate_seeds_needed, judge_interval
+from gapctl.analysis.paired import FloatArray, PairedResponses
 
 DIRECTIONS: Sequence[Direction] = ("increasing", "decreasing", "either", "neither")
 
 
-def responses(values_SC: FloatArray) -> Paired:
-    return Paired(tuple(range(len(values_SC))), values_SC[None], 1, (), (), values_SC.size, values_SC.size)
+def responses(values_SC: FloatArray) -> PairedResponses:
+    return PairedResponses(tuple(range(len(values_SC))), values_SC[None], 1, (), (), values_SC.size, values_SC.size)
 
 
-def verdict(found: Estimate, smallest: float, direction: Direction) -> str:
-    return finding(found.ci, smallest, direction, found.p_claim, 0.05, found.rounding)
+def verdict(found: EffectEstimate, smallest: float, direction: Direction) -> str:
+    return judge_interval(found.ci, smallest, direction, found.p_claim, 0.05, found.rounding)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -44,11 +44,13 @@ def test_equal_differences_that_are_the_smallest_effect_are_neither_beyond_nor_s
 ) -> None:
     sign = -1 if direction == "decreasing" else 1
     levels = scale * np.array([[offset, offset + sign * 0.02] for offset in offsets])
-    found = [contrast(responses(levels[order]), direction, scale * 0.02, 0.05) for order in rolled(len(offsets))]
+    found = [
+        estimate_contrast(responses(levels[order]), direction, scale * 0.02, 0.05) for order in rolled(len(offsets))
+    ]
 
     assert {verdict(one, scale * 0.02, direction) for one in found} == {"inconclusive"}
     assert {(one.p_test, one.p_claim) for one in found} == {("sign", 1.0)}
-    assert {seeds_needed(one, scale * 0.02, direction, 0.05, 0.05) for one in found} == {None}
+    assert {estimate_seeds_needed(one, scale * 0.02, direction, 0.05, 0.05) for one in found} == {None}
     assert all(np.isnan(one.standardised) for one in found)
 
 
@@ -59,7 +61,10 @@ def rolled(count: int) -> list[list[int]]:
 def test_equal_slopes_that_are_the_smallest_effect_are_a_tie_too() -> None:
     levels = [0.0, 1.0, 2.0, 3.0]
     rows = np.array([[offset + 0.1 * level for level in levels] for offset in (0.1, 0.2, 0.3, 0.7, 0.9)])
-    found = [trend(responses(rows[list(order)]), levels, "increasing", 0.1, 0.05) for order in permutations(range(5))]
+    found = [
+        estimate_trend(responses(rows[list(order)]), levels, "increasing", 0.1, 0.05)
+        for order in permutations(range(5))
+    ]
 
     assert {verdict(one, 0.1, "increasing") for one in found} == {"inconclusive"}
     assert {one.p_claim for one in found} == {1.0}
@@ -82,7 +87,7 @@ def test_order_scale_and_offset_never_change_a_verdict(
     here = np.array([[0.0, one] for one in effects])
     there = unit * np.array([[offset, offset + one] for one in shuffled])
     one, other = (
-        contrast(responses(values), direction, size, 0.05)
+        estimate_contrast(responses(values), direction, size, 0.05)
         for values, size in ((here, smallest), (there, unit * smallest))
     )
 
@@ -94,19 +99,19 @@ def test_exactly_equal_slopes_beyond_the_smallest_effect_ask_for_what_the_sign_t
     """Page's p is tiny at three seeds, but the claim's is the sign test's: 1/8, and 1/32 at five."""
     levels = [0.0, 1.0, 2.0, 3.0]
     rows = np.array([[offset + 0.1 * level for level in levels] for offset in (0.1, 0.2, 0.3)])
-    found = trend(responses(rows), levels, "increasing", 0.05, 0.05)
+    found = estimate_trend(responses(rows), levels, "increasing", 0.05, 0.05)
 
     assert (found.p_test, found.p_claim) == ("page", 1 / 8)
-    assert [seeds_needed(found, 0.05, "increasing", 0.05, level) for level in (0.05, 0.01)] == [5, 7]
+    assert [estimate_seeds_needed(found, 0.05, "increasing", 0.05, level) for level in (0.05, 0.01)] == [5, 7]
 
 
 def test_a_perfect_order_of_few_levels_asks_for_the_seeds_at_which_pages_test_can_tell_at_all() -> None:
     """Three levels in order have p 1/6 in each seed: (1/6)^4 is the first below 0.001."""
     rows = np.array([[0.0, 0.10, 0.21], [0.0, 0.11, 0.20]])
-    found = trend(responses(rows), [0.0, 1.0, 2.0], "increasing", 0.0, 0.05)
+    found = estimate_trend(responses(rows), [0.0, 1.0, 2.0], "increasing", 0.0, 0.05)
 
     assert found.p == pytest.approx(1 / 36)
-    assert seeds_needed(found, 0.0, "increasing", 0.05, 0.001) == 4
+    assert estimate_seeds_needed(found, 0.0, "increasing", 0.05, 0.001) == 4
 
 
 @pytest.mark.parametrize(
@@ -115,30 +120,33 @@ def test_a_perfect_order_of_few_levels_asks_for_the_seeds_at_which_pages_test_ca
 def test_the_sign_test_needs_so_many_seeds_to_fall_below_a_level(
     direction: Direction, level: float, seeds: int
 ) -> None:
-    assert fewest_of_sign_test(direction, level) == seeds
+    assert count_sign_test_seeds(direction, level) == seeds
 
 
 def test_a_p_that_equals_its_level_but_for_rounding_is_not_below_it() -> None:
-    assert not significant(0.15 / 3, 0.05)
-    assert not significant(0.05 - 1e-17, 0.05)
-    assert significant(0.0499999, 0.05)
+    assert not is_significant(0.15 / 3, 0.05)
+    assert not is_significant(0.05 - 1e-17, 0.05)
+    assert is_significant(0.0499999, 0.05)
 
 
 def test_responses_that_differ_by_rounding_share_their_rank() -> None:
     """0.1 + 0.2 is larger than 0.3 by the last bit, which is no rise."""
     level, rising = np.array([[0.1, 0.3, 0.1 + 0.2]]), np.array([[0.1, 0.3, 0.4]])
 
-    assert page_test(level).p == pytest.approx(2 / 6)
-    assert page_test(rising).p == pytest.approx(1 / 6)
+    assert run_page_test(level).p == pytest.approx(2 / 6)
+    assert run_page_test(rising).p == pytest.approx(1 / 6)
 
 
 def test_resampled_effects_that_tie_but_for_rounding_count_as_ties() -> None:
     """0.1 + 0.2 - 0.3 is not 0 in doubles, and its sign depends on the order."""
-    flipped = {sign_flip_p(np.array(order), "increasing") for order in permutations([0.1, 0.2, -0.3])}
+    flipped = {compute_sign_flip_p(np.array(order), "increasing") for order in permutations([0.1, 0.2, -0.3])}
     values = np.array([[0.1, 0.1 + 0.2 - 0.2, 0.1]])
 
     assert flipped == {5 / 8}
-    assert shuffled_levels_p(np.repeat(values, 2, axis=0), slope_weights(np.arange(3.0)), "increasing") == 1.0
+    assert (
+        compute_shuffled_levels_p(np.repeat(values, 2, axis=0), compute_slope_weights(np.arange(3.0)), "increasing")
+        == 1.0
+    )
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=30), st.floats(-1e6, 1e6), st.randoms(use_true_random=False))
@@ -147,4 +155,4 @@ def test_ranks_are_those_of_the_numbers_without_their_rounding(steps: list[int],
     near = exact / 7 + offset
     near *= [1 + 1e-15 * noise.choice((-1, 0, 1)) for _ in steps]  # type: ignore[attr-defined]
 
-    assert dense_ranks(near, slack_of(near)).tolist() == np.unique(exact, return_inverse=True)[1].tolist()
+    assert rank_values(near, tie_tolerance(near)).tolist() == np.unique(exact, return_inverse=True)[1].tolist()

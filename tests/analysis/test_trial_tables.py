@@ -8,7 +8,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, falling, fill, finish, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.analyze import analyze, curves
+from gapctl.analysis.analyze import analyze_plan, compute_curves
 from gapctl.analysis.tables import read_tables
 from gapctl.ledger import Ledger
 
@@ -114,7 +114,7 @@ def test_a_damaged_history_costs_the_path_but_not_the_result(ledger: Ledger, tmp
 def test_a_curve_is_the_mean_over_seeds_with_students_interval(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05, noise=0.02))
-    analysis = analyze(plan, ledger)
+    analysis = analyze_plan(plan, ledger)
     at_two = analysis.trials.filter(pl.col(ATTRIBUTES) == 2)[RMG].to_numpy()
     row = analysis.curves.row(by_predicate=pl.col("level") == "2", named=True)
     reference = stats.ttest_1samp(at_two, 0.0).confidence_interval(0.95)
@@ -128,13 +128,13 @@ def test_curves_keep_the_files_order_of_levels(ledger: Ledger, tmp_path: Path) -
     plan = plan_of(sweep_file(tmp_path, vary={ATTRIBUTES: [5, 0, 3]}))
     fill(ledger, plan, falling(0.05))
 
-    assert analyze(plan, ledger).curves.select("level", "position").rows() == [("5", 0), ("0", 1), ("3", 2)]
+    assert analyze_plan(plan, ledger).curves.select("level", "position").rows() == [("5", 0), ("0", 1), ("3", 2)]
 
 
 def test_with_one_seed_a_curve_has_no_interval(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path, seeds=1))
     fill(ledger, plan, falling(0.05))
-    found = analyze(plan, ledger).curves
+    found = analyze_plan(plan, ledger).curves
 
     assert found["mean"].to_list() == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3, 0.25])
     assert found["low"].null_count() == found["high"].null_count() == 6
@@ -144,7 +144,7 @@ def test_a_curve_averages_the_other_factors_within_a_seed_first(ledger: Ledger, 
     vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
     plan = plan_of(sweep_file(tmp_path, vary=vary, seeds=2))
     fill(ledger, plan, lambda trial: {RMG: trial.seed + (10.0 if trial.factors["temperature.mode"] == "fixed" else 0)})
-    found = analyze(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
+    found = analyze_plan(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
 
     assert found["seeds"].to_list() == [2, 2]
     assert found["mean"].to_list() == pytest.approx([5.5, 5.5])
@@ -156,7 +156,7 @@ def test_a_level_counts_only_seeds_that_have_all_its_arms(ledger: Ledger, tmp_pa
     vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
     plan = plan_of(sweep_file(tmp_path, vary=vary, seeds=2))
     fill(ledger, plan, falling(0.05), trials=plan.trials[:-1])
-    found = analyze(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
+    found = analyze_plan(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
 
     assert found["seeds"].to_list() == [2, 1]
 
@@ -165,12 +165,12 @@ def test_a_metric_that_is_no_number_has_no_curve(ledger: Ledger, tmp_path: Path)
     plan = plan_of(sweep_file(tmp_path, seeds=2))
     fill(ledger, plan, lambda trial: {RMG: 0.5, "temperature/bias": math.nan})
 
-    assert set(analyze(plan, ledger).curves["metric"]) == {RMG}
+    assert set(analyze_plan(plan, ledger).curves["metric"]) == {RMG}
 
 
 def test_curves_of_nothing_have_the_agreed_columns(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path))
-    found = curves(read_tables(plan, ledger).trials, plan.sweep.spec.vary, 0.05)
+    found = compute_curves(read_tables(plan, ledger).trials, plan.sweep.spec.vary, 0.05)
 
     assert found.is_empty()
     assert found.columns == ["factor", "level", "position", "metric", "mean", "low", "high", "seeds"]

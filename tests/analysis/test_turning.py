@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, Measure, fill, plan_of, sweep_file
 
-from gapctl.analysis.analyze import analyze
-from gapctl.analysis.verdict import Turning, turning
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.verdict import SignReversal, find_sign_reversal
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 
@@ -33,11 +33,11 @@ def found(
     hypothesis: Mapping[str, Any],
     measure: Measure,
     vary: Mapping[str, Sequence[Any]] = TWO,
-) -> Turning | None:
+) -> SignReversal | None:
     plan, ledger = plan_of(sweep_file(folder, hypothesis, vary=vary)), Ledger(str(folder / "runs"))
     fill(ledger, plan, measure)
     spec = plan.sweep.spec
-    return turning(spec.hypotheses[0], analyze(plan, ledger).trials, spec)
+    return find_sign_reversal(spec.hypotheses[0], analyze_plan(plan, ledger).trials, spec)
 
 
 @pytest.mark.parametrize("hypothesis", [CONTRAST, EQUIVALENCE])
@@ -48,7 +48,7 @@ def test_the_lowest_and_the_highest_cell_are_as_where_would_give_them(
 
     turned = found(tmp_path, hypothesis, measure)
     where = sweep_file(tmp_path, hypothesis | {"where": {WIDTH: 128}}, vary=TWO)
-    (alone,) = analyze(plan_of(where), Ledger(str(tmp_path / "runs"))).verdicts
+    (alone,) = analyze_plan(plan_of(where), Ledger(str(tmp_path / "runs"))).verdicts
 
     assert turned is not None
     assert (turned.lowest.levels, turned.highest.levels) == ({WIDTH: 32}, {WIDTH: 128})

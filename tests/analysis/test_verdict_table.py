@@ -8,7 +8,7 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, by_seed, falling, fill, plan_of, sweep_file
 from rich.console import Console
 
-from gapctl.analysis.analyze import analyze
+from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.results import Analysis, Interval
 from gapctl.cli.verdict_table import print_verdicts
 from gapctl.ledger import Ledger
@@ -25,7 +25,7 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     ledger = Ledger(str(folder / "runs"))
     loose = by_seed(gap__l2m=[-0.2, -0.05, 0.01])
     fill(ledger, plan, lambda trial: {**falling(0.05, noise=0.005)(trial), **loose(trial)})
-    return analyze(plan, ledger)
+    return analyze_plan(plan, ledger)
 
 
 def printed(analysis: Analysis, width: int = 80, **options: bool) -> str:

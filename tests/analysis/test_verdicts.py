@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, by_seed, falling, fill, finish, plan_of, sweep_file
 
-from gapctl.analysis.analyze import analyze
+from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.results import Verdict
 from gapctl.config.load import load_sweep
 from gapctl.errors import WorkError
@@ -28,7 +28,7 @@ def judged(folder: Path, effects: Sequence[float], hypothesis: Mapping[str, Any]
     plan = plan_of(sweep_file(folder, hypothesis, seeds=len(effects), **options))
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, by_seed(gap__rmg=effects))
-    return analyze(plan, ledger).verdicts[0]
+    return analyze_plan(plan, ledger).verdicts[0]
 
 
 def test_a_fall_that_all_seeds_share_is_supported(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_two_sided_hypotheses_are_supported_by_either_sign_and_refuted_by_none(t
 def test_a_trend_is_judged_by_its_slope_per_unit(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND))
     fill(ledger, plan, falling(0.05, noise=0.005))
-    found = analyze(plan, ledger).verdicts[0]
+    found = analyze_plan(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds, found.trials) == ("supported", 3, 18)
     assert found.estimate == pytest.approx(-0.05, abs=0.005)
@@ -99,7 +99,7 @@ def test_a_trend_is_judged_by_its_slope_per_unit(tmp_path: Path, ledger: Ledger)
 def test_levels_of_a_trend_are_ordered_by_size_whatever_the_files_order(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, vary={ATTRIBUTES: [3, 0, 5, 1]}))
     fill(ledger, plan, falling(0.05, noise=0.005))
-    found = analyze(plan, ledger).verdicts[0]
+    found = analyze_plan(plan, ledger).verdicts[0]
 
     assert found.verdict == "supported"
     assert found.estimate == pytest.approx(-0.05, abs=0.005)
@@ -108,7 +108,7 @@ def test_levels_of_a_trend_are_ordered_by_size_whatever_the_files_order(tmp_path
 def test_a_trend_over_two_levels_says_which_test_stands_in(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, vary={ATTRIBUTES: [0, 5]}))
     fill(ledger, plan, falling(0.05, noise=0.005))
-    found = analyze(plan, ledger).verdicts[0]
+    found = analyze_plan(plan, ledger).verdicts[0]
 
     assert found.verdict == "supported"
     assert found.reason.endswith("as Page's test needs three levels, p is that of the slopes' t test.")
@@ -117,7 +117,7 @@ def test_a_trend_over_two_levels_says_which_test_stands_in(tmp_path: Path, ledge
 def test_one_seed_gives_an_estimate_and_no_verdict(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, CONTRAST, seeds=1))
     fill(ledger, plan, falling(0.05))
-    slope, difference = analyze(plan, ledger).verdicts
+    slope, difference = analyze_plan(plan, ledger).verdicts
 
     assert slope.verdict == difference.verdict == "inconclusive"
     assert difference.estimate == pytest.approx(-0.25)
@@ -160,7 +160,7 @@ def test_holm_can_leave_open_what_a_single_hypothesis_would_support(tmp_path: Pa
     alone = plan_of(sweep_file(tmp_path / "alone", barely))
     among = plan_of(sweep_file(tmp_path, barely, *others))
     fill(ledger, among, measure)
-    single, first = analyze(alone, ledger).verdicts[0], analyze(among, ledger).verdicts[0]
+    single, first = analyze_plan(alone, ledger).verdicts[0], analyze_plan(among, ledger).verdicts[0]
 
     assert (single.verdict, first.verdict) == ("supported", "inconclusive")
     assert first.p_direction == pytest.approx(5 * first.p_direction_before_holm)
@@ -172,7 +172,7 @@ def test_holm_can_leave_open_what_a_single_hypothesis_would_support(tmp_path: Pa
 def test_a_seed_without_all_its_trainings_is_left_out_and_counted(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, CONTRAST))
     fill(ledger, plan, falling(0.05, noise=0.005), trials=plan.trials[:-2])
-    slope, difference = analyze(plan, ledger).verdicts
+    slope, difference = analyze_plan(plan, ledger).verdicts
 
     assert (slope.seeds, slope.trials, difference.seeds, difference.trials) == (2, 12, 2, 4)
     command = f"`gapctl sweep {tmp_path}/made-up.yaml --runs {tmp_path}/runs`"
@@ -189,7 +189,7 @@ def test_trainings_that_a_contrast_does_not_need_are_not_missed(tmp_path: Path, 
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     ends = [trial for trial in plan.trials if trial.factors[ATTRIBUTES] in (0, 5)]
     fill(ledger, plan, falling(0.05, noise=0.005), trials=ends)
-    found = analyze(plan, ledger).verdicts[0]
+    found = analyze_plan(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds) == ("supported", 3)
     assert "left out" not in found.reason
@@ -198,7 +198,7 @@ def test_trainings_that_a_contrast_does_not_need_are_not_missed(tmp_path: Path, 
 def test_a_seed_whose_response_is_no_number_is_left_out_by_name(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
     fill(ledger, plan, by_seed(gap__rmg=[-0.24, math.nan, -0.25, -0.26]))
-    found = analyze(plan, ledger).verdicts[0]
+    found = analyze_plan(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds) == ("supported", 3)
     assert found.reason.endswith(
@@ -210,7 +210,7 @@ def test_a_seed_whose_response_is_no_number_is_left_out_by_name(tmp_path: Path, 
 def test_a_metric_that_no_training_has_leaves_its_hypothesis_open(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, {**CONTRAST, "response": "gap/l2m"}))
     fill(ledger, plan, falling(0.05))
-    found = analyze(plan, ledger).verdicts[0]
+    found = analyze_plan(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds, found.trials) == ("inconclusive", 0, 0)
     assert math.isnan(found.estimate)
@@ -226,7 +226,7 @@ def test_other_factors_are_averaged_within_a_seed_first(tmp_path: Path, ledger: 
         return {RMG: 0.5 + own * float(trial.factors[ATTRIBUTES]) / 5}
 
     fill(ledger, plan, measure)
-    found = analyze(plan, ledger).verdicts[0]
+    found = analyze_plan(plan, ledger).verdicts[0]
 
     assert (found.seeds, found.trials) == (3, 12)
     assert found.estimate == pytest.approx(-0.24)
@@ -242,7 +242,7 @@ def test_a_contrast_of_named_levels_goes_from_the_first_to_the_second(tmp_path: 
         lambda trial: {RMG: 0.5 - (0.3 + trial.seed / 100) * (trial.factors["temperature.mode"] == "learned")},
     )
 
-    assert analyze(plan, ledger).verdicts[0].estimate == pytest.approx(-0.31)
+    assert analyze_plan(plan, ledger).verdicts[0].estimate == pytest.approx(-0.31)
 
 
 def test_the_order_of_a_plan_does_not_change_a_bit_of_the_verdicts(tmp_path: Path, ledger: Ledger) -> None:
@@ -251,17 +251,17 @@ def test_the_order_of_a_plan_does_not_change_a_bit_of_the_verdicts(tmp_path: Pat
     fill(ledger, plan, lambda trial: {RMG: random.Random(trial.id).random()})
     shuffled = replace(plan, trials=tuple(random.Random(1).sample(plan.trials, len(plan.trials))))
 
-    assert analyze(shuffled, ledger).verdicts == analyze(plan, ledger).verdicts
+    assert analyze_plan(shuffled, ledger).verdicts == analyze_plan(plan, ledger).verdicts
 
 
 def test_adding_a_seed_uses_it_and_keeps_the_others(tmp_path: Path, ledger: Ledger) -> None:
     three = plan_of(sweep_file(tmp_path, CONTRAST, seeds=3))
     fill(ledger, three, falling(0.05, noise=0.05))
     four = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
-    waiting = analyze(four, ledger).verdicts[0]
+    waiting = analyze_plan(four, ledger).verdicts[0]
     for trial in four.trials[len(three.trials) :]:
         finish(ledger, trial, falling(0.05, noise=0.05)(trial))
-    before, after = analyze(three, ledger).verdicts[0], analyze(four, ledger).verdicts[0]
+    before, after = analyze_plan(three, ledger).verdicts[0], analyze_plan(four, ledger).verdicts[0]
 
     assert waiting.estimate == before.estimate
     assert "seed 3 is left out as 6 of 8 trainings are done" in waiting.reason
@@ -271,7 +271,7 @@ def test_adding_a_seed_uses_it_and_keeps_the_others(tmp_path: Path, ledger: Ledg
 def test_hypotheses_declared_before_the_first_trial_are_confirmed(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     fill(ledger, plan, falling(0.05))
-    found = analyze(plan, ledger)
+    found = analyze_plan(plan, ledger)
 
     assert found.declared_sha256 == found.hypotheses_sha256
     assert not found.verdicts[0].exploratory
@@ -284,8 +284,8 @@ def test_hypotheses_changed_after_the_first_trial_are_exploratory(
     declared = plan_of(sweep_file(tmp_path, CONTRAST))
     fill(ledger, declared, falling(0.05, noise=0.005))
     changed = plan_of(sweep_file(tmp_path, {**CONTRAST, **change}))
-    ledger.declare(changed)
-    found = analyze(changed, ledger)
+    ledger.declare_plan(changed)
+    found = analyze_plan(changed, ledger)
 
     assert found.verdicts[0].exploratory
     assert found.declared_sha256 == declared.sweep.hypotheses_sha256 != found.hypotheses_sha256
@@ -294,16 +294,16 @@ def test_hypotheses_changed_after_the_first_trial_are_exploratory(
 def test_an_alpha_changed_after_the_first_trial_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
     fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05))
 
-    assert analyze(plan_of(sweep_file(tmp_path, CONTRAST, alpha=0.1)), ledger).verdicts[0].exploratory
+    assert analyze_plan(plan_of(sweep_file(tmp_path, CONTRAST, alpha=0.1)), ledger).verdicts[0].exploratory
 
 
 def test_trials_without_a_declaration_are_exploratory(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     for trial in plan.trials:
         finish(ledger, trial, falling(0.05)(trial))
-    undeclared = analyze(plan, ledger)
-    ledger.declare(plan)
-    declared_late = analyze(plan, ledger)
+    undeclared = analyze_plan(plan, ledger)
+    ledger.declare_plan(plan)
+    declared_late = analyze_plan(plan, ledger)
 
     assert undeclared.verdicts[0].exploratory
     assert declared_late.verdicts[0].exploratory
@@ -316,14 +316,14 @@ def test_a_damaged_declaration_is_named_before_any_verdict(tmp_path: Path, ledge
     (tmp_path / "runs" / "made-up.sweep.json").write_text("{")
 
     with pytest.raises(WorkError, match=r"made-up\.sweep\.json: damaged"):
-        analyze(plan, ledger)
+        analyze_plan(plan, ledger)
 
 
 def test_an_analysis_carries_what_a_report_needs_to_say(tmp_path: Path, ledger: Ledger) -> None:
     path = sweep_file(tmp_path, CONTRAST)
     plan = plan_of(path)
     fill(ledger, plan, falling(0.05), trials=plan.trials[:5])
-    found, sweep = analyze(plan, ledger), load_sweep(path)
+    found, sweep = analyze_plan(plan, ledger), load_sweep(path)
 
     assert (found.sweep, found.question, found.scale, found.alpha) == ("made-up", "Does it?", None, 0.05)
     assert (found.spec_sha256, found.hypotheses_sha256) == (sweep.spec_sha256, sweep.hypotheses_sha256)
@@ -333,7 +333,7 @@ def test_an_analysis_carries_what_a_report_needs_to_say(tmp_path: Path, ledger: 
 def test_a_file_without_hypotheses_has_curves_and_no_verdicts(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05))
-    found = analyze(plan, ledger)
+    found = analyze_plan(plan, ledger)
 
     assert found.verdicts == ()
     assert len(found.curves) == 6
@@ -347,12 +347,12 @@ def test_judging_other_levels_or_fewer_seeds_than_declared_is_exploratory(tmp_pa
         plan_of(sweep_file(tmp_path, TREND, seeds=2)),
     ]
     for plan in chosen:
-        ledger.declare(plan)
-        found = analyze(plan, ledger)
+        ledger.declare_plan(plan)
+        found = analyze_plan(plan, ledger)
         assert found.verdicts[0].exploratory
         assert found.deviation
 
-    assert not analyze(declared, ledger).verdicts[0].exploratory
+    assert not analyze_plan(declared, ledger).verdicts[0].exploratory
 
 
 def test_a_scale_that_was_never_declared_is_exploratory_over_trainings_that_were_seen(
@@ -365,7 +365,7 @@ def test_a_scale_that_was_never_declared_is_exploratory_over_trainings_that_were
     other_scale = replace(small, sweep=replace(small.sweep, scale="small"))
     fill(ledger, other_scale, falling(0.05, noise=0.005))
 
-    found = analyze(plan_of(file), ledger)
+    found = analyze_plan(plan_of(file), ledger)
 
     assert found.verdicts[0].exploratory
     assert found.deviation == "trainings of this scale had begun before it was declared"
@@ -375,19 +375,19 @@ def test_hypotheses_edited_after_a_detour_over_other_trainings_stay_exploratory(
     fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05))
     edited = {**CONTRAST, "smallest_effect": 0.01}
     detour = plan_of(sweep_file(tmp_path, edited, vary={ATTRIBUTES: range(6), "train.lr": [0.002]}))
-    ledger.declare(detour)
-    ledger.declare(detour)
+    ledger.declare_plan(detour)
+    ledger.declare_plan(detour)
     back = plan_of(sweep_file(tmp_path, edited))
-    ledger.declare(back)
+    ledger.declare_plan(back)
 
-    assert analyze(back, ledger).verdicts[0].exploratory
+    assert analyze_plan(back, ledger).verdicts[0].exploratory
 
 
 def test_seeds_added_after_a_look_are_a_stopping_rule_and_explore(tmp_path: Path, ledger: Ledger) -> None:
     fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05, noise=0.005))
     more = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
     fill(ledger, more, falling(0.05, noise=0.005))
-    after = analyze(more, ledger)
+    after = analyze_plan(more, ledger)
 
     assert after.verdicts[0].exploratory
     assert str(after.deviation).startswith("4 seeds are judged where 3 were declared")
@@ -404,8 +404,8 @@ def test_a_question_asked_anew_with_seeds_of_its_own_is_confirmatory(tmp_path: P
         fill(ledger, plan, falling(0.05, noise=0.005))
 
     assert [trial.seed for trial in fresh.trials[::6]] == [10, 11, 12, 13, 14]
-    assert analyze(same, ledger).verdicts[0].exploratory, "three of its seeds had been seen"
-    found = analyze(fresh, ledger).verdicts[0]
+    assert analyze_plan(same, ledger).verdicts[0].exploratory, "three of its seeds had been seen"
+    found = analyze_plan(fresh, ledger).verdicts[0]
     assert (found.verdict, found.seeds, found.exploratory) == ("supported", 5, False)
 
 
@@ -414,11 +414,11 @@ def test_other_seeds_under_the_same_name_are_exploratory(tmp_path: Path, ledger:
     moved = plan_of(sweep_file(tmp_path, CONTRAST, first_seed=3))
     fill(ledger, moved, falling(0.05, noise=0.005))
 
-    assert analyze(moved, ledger).verdicts[0].exploratory
+    assert analyze_plan(moved, ledger).verdicts[0].exploratory
 
 
 def test_a_missing_seed_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     fill(ledger, plan, falling(0.05, noise=0.005), trials=plan.trials[:-1])
 
-    assert analyze(plan, ledger).verdicts[0].exploratory
+    assert analyze_plan(plan, ledger).verdicts[0].exploratory

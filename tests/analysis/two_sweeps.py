@@ -5,7 +5,7 @@ from pathlib import Path
 
 from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, fill, finish, sweep_file
 
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
 
@@ -31,11 +31,11 @@ class TwoSweeps:
 
 def two_sweeps(folder: Path) -> TwoSweeps:
     """Writes the files and the ledger; the shared trials are those of `levels`."""
-    levels = plan_for(sweep_file(folder, TREND, CONTRAST, name="levels"), None, None)
+    levels = load_plan(sweep_file(folder, TREND, CONTRAST, name="levels"), None, None)
     vary = {LR: [1e-3, 2e-3], ATTRIBUTES: [0, 5]}
-    rates = plan_for(sweep_file(folder, {**CONTRAST, "id": "ends"}, vary=vary, name="rates", alpha=0.01), None, None)
+    rates = load_plan(sweep_file(folder, {**CONTRAST, "id": "ends"}, vary=vary, name="rates", alpha=0.01), None, None)
     ledger = Ledger(str(folder / "runs"))
-    ledger.declare(rates)
+    ledger.declare_plan(rates)
     fill(ledger, levels, falling(0.05, noise=0.005))
     done = {trial.id for trial in levels.trials}
     for trial in rates.trials[:-1]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.ledger import ABANDONED_SECONDS
 from gapctl.plan.plan import Plan
@@ -18,7 +18,7 @@ SMOKE = (str(SHIPPED), "--scale", "smoke", "--runs")
 
 @pytest.fixture
 def plan() -> Plan:
-    return plan_for(SHIPPED, "smoke", [])
+    return load_plan(SHIPPED, "smoke", [])
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_an_unfinished_training_loses_nothing_but_what_is_half_written(plan: Pla
     begun = plan.trials[1]
     (runs / begun.id / "checkpoints" / "final.pt").write_bytes(b"w")
 
-    kinds = {each.kind for each in Ledger(str(runs)).leftovers([begun.id], weights_of=[begun.id])}
+    kinds = {each.kind for each in Ledger(str(runs)).find_garbage([begun.id], weights_of=[begun.id])}
 
     assert kinds == {"half-written file"}
 
@@ -95,14 +95,14 @@ def test_a_ledger_in_a_store_loses_checkpoints_of_finished_trials(plan: Plan) ->
     ledger.trial(done.id).finish(Result(done.id, {}, 512, 1.0, {}, {}), weights=b"")
     ledger.trial(done.id).save_checkpoint(256, b"c" * 100)
 
-    ledger.delete(ledger.leftovers([trial.id for trial in plan.trials]))
+    ledger.delete_files(ledger.find_garbage([trial.id for trial in plan.trials]))
 
     assert ledger.trial(done.id).checkpoints() == []
 
 
 def test_weights_that_other_trainings_begin_with_stay(tmp_path: Path) -> None:
     sweep = SHIPPED.parent / "entropy.yaml"
-    plan, ledger = plan_for(sweep, None, []), Ledger(str(tmp_path))
+    plan, ledger = load_plan(sweep, None, []), Ledger(str(tmp_path))
     preparation, arm = plan.preparations[0], plan.trials[-1]
     for trial in (preparation, arm):
         ledger.trial(trial.id).finish(Result(trial.id, {}, 512, 1.0, {}, {}), weights=b"w")

@@ -15,10 +15,10 @@ import pytest
 
 from command_line import gapctl, gapctl_process
 from gapctl import __version__
-from gapctl.cli.options import plan_for
-from gapctl.ledger import Claimant, Ledger, Result
+from gapctl.cli.options import load_plan
+from gapctl.ledger import LeaseOwner, Ledger, Result
 from gapctl.plan.estimate import Cost
-from gapctl.plan.plan import trial_id
+from gapctl.plan.plan import compute_trial_id
 from sweep_texts import REPOSITORY, SHIPPED, TINY, edited
 
 HEAVY = {
@@ -124,7 +124,7 @@ def test_a_plan_says_what_of_it_is_finished_and_what_the_rest_costs(in_every_sta
 
 def test_a_plan_of_which_all_is_finished_says_that_nothing_is_left(tiny: Path) -> None:
     ledger = Ledger(str(tiny.parent / "runs"))
-    for trial in plan_for(tiny, None, None).trials:
+    for trial in load_plan(tiny, None, None).trials:
         ledger.trial(trial.id).finish(Result(trial.id, {}, 512, 1.0, {}, {}), b"")
 
     out = gapctl("plan", str(tiny), "--runs", ledger.root).out
@@ -133,10 +133,10 @@ def test_a_plan_of_which_all_is_finished_says_that_nothing_is_left(tiny: Path) -
 
 def test_a_plan_in_json_gives_the_ids_that_the_ledger_uses(tiny: Path) -> None:
     document = json.loads(gapctl("plan", str(tiny), "--json").out)
-    trials = plan_for(tiny, None, None).trials
+    trials = load_plan(tiny, None, None).trials
 
     assert [trial["id"] for trial in document["trials"]] == [
-        trial_id(trial.config, trial.seed, trial.data_fingerprint) for trial in trials
+        compute_trial_id(trial.config, trial.seed, trial.data_fingerprint) for trial in trials
     ]
 
 
@@ -149,7 +149,7 @@ def test_a_plan_for_people_says_the_same_as_the_one_in_json(tiny: Path) -> None:
         assert re.search(rf"^{trial['id']} +{trial['label']} +512", out, re.MULTILINE)
     assert "tiny: Does it?" in out
     assert "2 trials, 1,024 samples" in out
-    assert plan_for(tiny, None, None).sweep.hypotheses_sha256[:12] in out
+    assert load_plan(tiny, None, None).sweep.hypotheses_sha256[:12] in out
 
 
 @pytest.fixture
@@ -164,13 +164,13 @@ def in_every_state(tiny: Path) -> Path:
     """A sweep whose five trials are done, running, failed, damaged and missing."""
     tiny.write_text(edited(("[0, 5]\nhyp", "[0, 1, 2, 3, 5]\nhyp")))
     ledger = Ledger(str(tiny.parent / "runs"))
-    done, running, failed, damaged, _ = plan_for(tiny, None, None).trials
+    done, running, failed, damaged, _ = load_plan(tiny, None, None).trials
     for trial in (done, damaged):
         result = Result(trial.id, {"gap/rmg": 0.5}, 512, 61.5, {"python": "3"}, {"device": "cpu"})
         ledger.trial(trial.id).finish(result, b"weights")
     in_training = ledger.trial(running.id)
-    in_training.take(Claimant("run", "tiny"))
-    in_training.beat(128)
+    in_training.take(LeaseOwner("run", "tiny"))
+    in_training.heartbeat(128)
     ledger.trial(failed.id).fail("Traceback\nValueError: [/bold] no")
     (tiny.parent / "runs" / damaged.id / "result.json").write_text("{")
     return tiny
@@ -220,7 +220,7 @@ def test_the_runs_folder_may_be_named_by_the_environment(in_every_state: Path, m
 
 def test_a_trial_that_is_done_is_not_trained_again(in_every_state: Path) -> None:
     runs = in_every_state.parent / "runs"
-    done = plan_for(in_every_state, None, None).trials[0]
+    done = load_plan(in_every_state, None, None).trials[0]
     before = (runs / done.id / "result.json").read_bytes()
     code, out, err = gapctl("train", str(in_every_state), "--trial", done.id[:8], "--runs", str(runs))
 

@@ -13,7 +13,7 @@ import pytest
 from command_line import gapctl
 from gapctl.cli import sweep as local_ray
 from gapctl.cli.data_mad import data_app
-from gapctl.data.mad.digits import dataset_fingerprint
+from gapctl.data.mad.digits import compute_dataset_fingerprint
 from gapctl.ledger import Ledger
 from idx_files import write_digits
 from one_verb import run_verb
@@ -27,7 +27,7 @@ TRAIN, TEST = 12, 10
 @pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
     """Ray, started once for all tests of this file that need none of their own."""
-    with local_ray.local_ray(2):
+    with local_ray.start_local_ray(2):
         yield
 
 
@@ -35,7 +35,7 @@ def one_ray() -> Iterator[None]:
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_ray: None) -> Path:
     """A folder of IDX files with a few real digits, an empty cache, and a Ray that a verb need not start."""
     monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(local_ray, "local_ray", lambda workers: nullcontext())
+    monkeypatch.setattr(local_ray, "start_local_ray", lambda workers: nullcontext())
     monkeypatch.chdir(tmp_path)
     return write_digits(tmp_path / "digits", TRAIN, TEST)
 
@@ -44,7 +44,7 @@ def test_a_program_reads_what_was_made_and_what_was_kept(source: Path, tmp_path:
     first, second = (
         json.loads(run_verb(data_app, "mad", "--source", "digits", "--out", "mad", "--json").out) for _ in range(2)
     )
-    assert first["fingerprint"] == dataset_fingerprint("digits")
+    assert first["fingerprint"] == compute_dataset_fingerprint("digits")
     assert first["splits"] == [
         {"split": "train", "digits": TRAIN, "images": 24 * TRAIN},
         {"split": "test", "digits": TEST, "images": 24 * TEST},
@@ -56,7 +56,7 @@ def test_a_program_reads_what_was_made_and_what_was_kept(source: Path, tmp_path:
 
 def test_a_person_reads_it_in_two_sentences(source: Path) -> None:
     ran = run_verb(data_app, "mad", "--source", "digits", "--out", "mad", "--splits", "test", "--digits", "4")
-    name = f"{dataset_fingerprint('digits')}-first4"
+    name = f"{compute_dataset_fingerprint('digits')}-first4"
     assert (ran.exit_code, ran.err.strip()) == (0, "")
     assert ran.out.startswith(f"MAD from digits, fingerprint {name}\nin mad\n96 test images in 1 shards of npy, 0 MB: ")
     assert "1 made and 0 kept in " in ran.out

@@ -18,7 +18,7 @@ from gapctl.cli import doctor as importing
 from gapctl.cli import doctor as machine
 from gapctl.cli import doctor as packages
 from gapctl.cli import doctor as places
-from gapctl.cli.doctor import Check, doctor_command
+from gapctl.cli.doctor import CheckResult, doctor_command
 from gapctl.data.mad.images import load_variants
 from idx_files import write_digits
 from one_verb import run_verb
@@ -95,21 +95,21 @@ def python(script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_single_core_is_a_warning() -> None:
-    assert machine.cores_check(1).state == "warning"
-    assert machine.cores_check(2).state == "ok"
+    assert machine.check_cores(1).state == "warning"
+    assert machine.check_cores(2).state == "ok"
 
 
 @pytest.mark.parametrize(("available", "state"), [(0.5, "problem"), (2.0, "warning"), (16.0, "ok")])
 def test_memory_is_weighed_against_the_trials_trained_at_once(available: float, state: str) -> None:
-    found = machine.memory_check(available * GB, cores=4)
+    found = machine.check_memory(available * GB, cores=4)
 
     assert found.state == state
     assert "--set resources.cpus=4" in found.fix if state == "warning" else True
 
 
 def test_this_machine_tells_cores_and_memory() -> None:
-    assert 1 <= machine.usable_cores() <= (os.cpu_count() or 1)
-    assert (machine.available_memory() or 1) > 0
+    assert 1 <= machine.count_usable_cores() <= (os.cpu_count() or 1)
+    assert (machine.read_available_memory() or 1) > 0
 
 
 class Usage(NamedTuple):
@@ -127,7 +127,7 @@ def with_disk(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 100 *
 
 def test_little_shared_memory_is_a_warning_with_docker_s_option(monkeypatch: pytest.MonkeyPatch) -> None:
     with_disk(monkeypatch, free=0.064 * GB)
-    found = machine.shared_memory_check(Path("/tmp"))
+    found = machine.check_shared_memory(Path("/tmp"))
 
     assert found.state == "warning"
     assert found.found == "0.06 GB free in /tmp"
@@ -135,16 +135,16 @@ def test_little_shared_memory_is_a_warning_with_docker_s_option(monkeypatch: pyt
 
 
 def test_few_open_files_are_a_warning_only_where_ray_cannot_raise_the_limit() -> None:
-    assert machine.open_files_check(1024, 1_048_576).state == "ok"
-    assert machine.open_files_check(1024, -1).found == "limit 1,024, which Ray may raise to no limit"
-    found = machine.open_files_check(1024, 4096)
+    assert machine.check_open_files(1024, 1_048_576).state == "ok"
+    assert machine.check_open_files(1024, -1).found == "limit 1,024, which Ray may raise to no limit"
+    found = machine.check_open_files(1024, 4096)
     assert (found.state, "ulimit -Hn 8192" in found.fix) == ("warning", True)
 
 
 @pytest.mark.parametrize(("free", "state"), [(0.1, "problem"), (1.0, "warning"), (50.0, "ok")])
 def test_a_folder_needs_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: float, state: str) -> None:
     with_disk(monkeypatch, free * GB)
-    found = places.runs_check(str(tmp_path / "new" / "runs"))
+    found = places.check_runs(str(tmp_path / "new" / "runs"))
 
     assert found.state == state
     assert f"{free:.1f} GB free" in found.found
@@ -153,7 +153,7 @@ def test_a_folder_needs_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fr
 
 def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    found = places.runs_check(str(tmp_path / "runs"))
+    found = places.check_runs(str(tmp_path / "runs"))
 
     assert found.state == "problem"
     assert "cannot be written (Not a directory)" in found.found
@@ -161,16 +161,16 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_an_object_store_is_not_asked() -> None:
-    assert places.runs_check("s3://bucket/runs") == Check(
+    assert places.check_runs("s3://bucket/runs") == CheckResult(
         "runs", "ok", "s3://bucket/runs: an object store, which is not asked now"
     )
 
 
 def test_a_disk_that_ray_would_not_write_to_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     with_disk(monkeypatch, free=4 * GB)
-    assert places.temporary_check(Path("/tmp")).state == "warning"
+    assert places.check_temporary_folder(Path("/tmp")).state == "warning"
     with_disk(monkeypatch, free=6 * GB)
-    assert places.temporary_check(Path("/tmp")).state == "ok"
+    assert places.check_temporary_folder(Path("/tmp")).state == "ok"
 
 
 def test_mad_s_images_are_missing_until_both_splits_are_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -178,14 +178,14 @@ def test_mad_s_images_are_missing_until_both_splits_are_made(monkeypatch: pytest
     source = str(write_digits(tmp_path / "digits", train=1, test=1))
 
     load_variants(source, "train", workers=1)
-    half = places.images_check(source)
+    half = places.check_images(source)
     load_variants(source, "test", workers=1)
     assert (half.state, "gapctl data mad" in half.fix) == ("warning", True)
-    assert places.images_check(source) == Check("MAD's images", "ok", "48 in the cache")
+    assert places.check_images(source) == CheckResult("MAD's images", "ok", "48 in the cache")
 
 
 def test_a_store_that_a_sweep_will_make_is_fine(tmp_path: Path) -> None:
-    found = places.tracking_check(f"sqlite:///{tmp_path}/mlflow.db")
+    found = places.check_tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
     assert (found.state, found.found) == ("ok", f"{tmp_path}/mlflow.db: the first sweep makes it")
 
@@ -199,20 +199,20 @@ def test_the_runs_of_a_real_store_are_counted(monkeypatch: pytest.MonkeyPatch, t
     for _ in range(3):
         client.create_run("0")
 
-    assert places.tracking_check(uri) == Check("MLflow", "ok", f"{tmp_path}/mlflow.db: 3 runs")
+    assert places.check_tracking(uri) == CheckResult("MLflow", "ok", f"{tmp_path}/mlflow.db: 3 runs")
 
 
 def test_a_damaged_store_is_a_problem(tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
     file.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 8)
-    found = places.tracking_check(f"sqlite:///{file}")
+    found = places.check_tracking(f"sqlite:///{file}")
 
     assert found.state == "problem"
     assert "gapctl track sync" in found.fix
 
 
 def test_an_address_that_mlflow_cannot_use_is_a_problem() -> None:
-    assert places.tracking_check("ftp://somewhere/mlflow").state == "problem"
+    assert places.check_tracking("ftp://somewhere/mlflow").state == "problem"
 
 
 @pytest.fixture
@@ -234,11 +234,11 @@ def health() -> Iterator[str]:
 
 
 def test_a_server_is_asked_whether_it_lives(health: str) -> None:
-    assert places.tracking_check(health) == Check("MLflow", "ok", f"{health}: answers")
+    assert places.check_tracking(health) == CheckResult("MLflow", "ok", f"{health}: answers")
 
 
 def test_a_server_that_is_away_is_a_warning_since_a_sweep_waits_for_it() -> None:
-    found = places.tracking_check("http://127.0.0.1:9")
+    found = places.check_tracking("http://127.0.0.1:9")
 
     assert found.state == "warning"
     assert "gapctl track sync" in found.fix
@@ -260,10 +260,14 @@ def test_missing_and_old_packages_are_named_with_who_requires_them(
     installed(tmp_path, "gap_below", "1.5", 'gap_old<2; extra == "fast"', 'never; extra == "slow"')
     installed(tmp_path, "gap_old", "2.0")
 
-    assert packages.package_checks("gap_above") == [
-        Check("gap_old", "problem", "2.0, and gap_above requires gap_old>=3", 'python -m pip install "gap_old>=3"'),
-        Check("gap_gone", "problem", "not installed; gap_above requires it", 'python -m pip install "gap_gone>=1"'),
-        Check("gap_old", "warning", "2.0, and gap_below requires gap_old<2", 'python -m pip install "gap_old<2"'),
+    assert packages.check_packages("gap_above") == [
+        CheckResult(
+            "gap_old", "problem", "2.0, and gap_above requires gap_old>=3", 'python -m pip install "gap_old>=3"'
+        ),
+        CheckResult(
+            "gap_gone", "problem", "not installed; gap_above requires it", 'python -m pip install "gap_gone>=1"'
+        ),
+        CheckResult("gap_old", "warning", "2.0, and gap_below requires gap_old<2", 'python -m pip install "gap_old<2"'),
     ]
 
 
@@ -273,15 +277,15 @@ def test_packages_that_are_as_required_take_one_line(monkeypatch: pytest.MonkeyP
     installed(tmp_path, "gap_base", "1.0", "gap_ground")
     installed(tmp_path, "gap_ground", "1.0")
 
-    assert packages.package_checks("gap_top") == [
-        Check("packages", "ok", "1 and the 1 that they need, all as required")
+    assert packages.check_packages("gap_top") == [
+        CheckResult("packages", "ok", "1 and the 1 that they need, all as required")
     ]
 
 
 def test_every_package_that_gapctl_requires_has_a_module_to_import() -> None:
     from importlib.util import find_spec
 
-    modules = importing.modules_of(packages.required_packages(), thorough=True)
+    modules = importing.list_modules(packages.list_required_packages(), thorough=True)
     assert [module for module in modules if find_spec(module.split(".")[0]) is None] == []
     assert {"torch", "ray", "mlflow", "open_clip"} <= set(modules)
 
@@ -293,7 +297,7 @@ def module(folder: Path, name: str, text: str) -> str:
 
 def test_modules_that_raise_crash_or_chatter_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    imported = importing.Importing(
+    imported = importing.ImportProbe(
         [
             module(tmp_path, "chatters", "print('hello'); import os; os.write(1, b'{}')"),
             module(tmp_path, "raises", "import nothing_of_that_name"),
@@ -309,15 +313,15 @@ def test_modules_that_raise_crash_or_chatter_are_told_apart(monkeypatch: pytest.
         "leaves": "SystemExit: go away",
         "crashes": "the process died while importing it (exit status 7)",
     }
-    assert [check.state for check in importing.import_checks(imported, thorough=True)] == ["ok", *["problem"] * 3]
+    assert [check.state for check in importing.check_imports(imported, thorough=True)] == ["ok", *["problem"] * 3]
 
 
 def test_a_module_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(importing, "LONGEST_SECONDS", 3.0)
+    monkeypatch.setattr(importing, "IMPORT_TIMEOUT_SECONDS", 3.0)
     hangs = module(tmp_path, "hangs", "import time; time.sleep(60)")
 
-    assert importing.Importing([hangs]).result().errors == {"hangs": "did not load within 3 s"}
+    assert importing.ImportProbe([hangs]).result().errors == {"hangs": "did not load within 3 s"}
 
 
 def seen(**changes: Any) -> dict[str, Any]:
@@ -325,18 +329,16 @@ def seen(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_number_format_and_the_gpu_are_what_torch_sees() -> None:
-    precision, gpu = importing.torch_checks(
-        seen(gpus=["NVIDIA H100 (85 GB)"], precision="bfloat16"), driver="550.54.15"
-    )
+    precision, gpu = importing.check_torch(seen(gpus=["NVIDIA H100 (85 GB)"], precision="bfloat16"), driver="550.54.15")
 
     assert precision.found == "AVX512: precision auto trains in bfloat16"
-    assert gpu == Check("GPU", "ok", "NVIDIA H100 (85 GB)")
-    assert importing.torch_checks(seen(), driver=None)[1].state == "ok"
+    assert gpu == CheckResult("GPU", "ok", "NVIDIA H100 (85 GB)")
+    assert importing.check_torch(seen(), driver=None)[1].state == "ok"
 
 
 @pytest.mark.parametrize(("cuda", "fix"), [(None, "install torch's CUDA build"), ("13.2", "nvidia-smi")])
 def test_a_gpu_that_torch_cannot_use_is_a_warning(cuda: str | None, fix: str) -> None:
-    gpu = importing.torch_checks(seen(cuda=cuda), driver="550.54.15")[1]
+    gpu = importing.check_torch(seen(cuda=cuda), driver="550.54.15")[1]
 
     assert gpu.state == "warning"
     assert fix in gpu.fix

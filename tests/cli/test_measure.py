@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from command_line import Answer, gapctl, gapctl_process
-from gapctl.config.metrics import described
+from gapctl.config.metrics import find_metric
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def test_scales_that_agree_in_six_digits_keep_apart_names() -> None:
 
 def test_every_measure_has_a_line_of_meaning() -> None:
     for name in EXPECTED:
-        assert all(described(key) for key in measured(GOLDEN / f"{name}.npz")["metrics"])
+        assert all(find_metric(key) for key in measured(GOLDEN / f"{name}.npz")["metrics"])
 
 
 def test_the_table_names_each_measure_and_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:

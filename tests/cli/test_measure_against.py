@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from command_line import gapctl
-from gapctl.metrics.embedding_set import unit_rows
+from gapctl.metrics.embedding_set import normalise_rows
 
 WIDTH = 20
 
@@ -18,7 +18,7 @@ def saved(folder: Path, name: str, carrying: list[int], width: int = WIDTH) -> s
     push_D = np.zeros(width)
     push_D[carrying] = np.linspace(3, 1, len(carrying))
     image_ND, text_ND = rng.normal(size=(2, 400, width))
-    np.savez(folder / name, image=unit_rows(image_ND + push_D), text=unit_rows(text_ND - push_D))
+    np.savez(folder / name, image=normalise_rows(image_ND + push_D), text=normalise_rows(text_ND - push_D))
     return str(folder / name)
 
 

@@ -430,7 +430,7 @@ def test_files_are_mapped_and_checked_in_blocks(tmp_path: Path, monkeypatch: pyt
     from gapctl.metrics import checks
     from gapctl.metrics import formats as read
 
-    monkeypatch.setattr(checks, "BLOCK", 5)
+    monkeypatch.setattr(checks, "CHECK_BLOCK", 5)
     place = write_npy_folder(tmp_path / "pair", arrays())
 
     assert isinstance(read.read_embeddings(place).embeddings.image_ND, np.memmap)

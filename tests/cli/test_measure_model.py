@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from command_line import Answer, gapctl, gapctl_process
-from gapctl.cli.sweep import local_ray
+from gapctl.cli.sweep import start_local_ray
 from gapctl.inference.model import OpenModel, find_weights, open_model
-from gapctl.inference.shards import Described, EncodedShard, ShardCache, encode_shards
+from gapctl.inference.shards import SampleRecord, ShardCache, ShardEmbeddings, encode_shards
 from pair_shards import pair, write_mixed, write_pairs, write_shard
 
 MODEL = "ViT-S-32-alt"
@@ -57,14 +57,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ray_started() -> Iterator[None]:
     """Ray for all tests of this file: starting it takes seconds."""
-    with local_ray(3):
+    with start_local_ray(3):
         yield
 
 
 @pytest.fixture
 def place(ray_started: None, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own to work in, Ray running and the file's cache in use."""
-    monkeypatch.setattr("gapctl.cli.sweep.local_ray", lambda workers: nullcontext())
+    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", lambda workers: nullcontext())
     monkeypatch.setenv("GAPCTL_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     Path("classes.txt").write_text(CLASSES, encoding="utf-8")
@@ -117,7 +117,7 @@ def test_what_is_in_the_cache_is_not_encoded_again(
     place: Path, weights: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = measure(weights, shards, *ASKING, "--json")
-    monkeypatch.setattr("gapctl.cli.sweep.local_ray", no_ray)
+    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", no_ray)
 
     again = measure(weights, f"{shards}/{{00000..00002}}.tar", *ASKING, "--json")
 
@@ -199,7 +199,7 @@ def test_embeddings_of_one_rule_are_not_taken_for_those_of_the_other(
     place: Path, weights: Path, captioned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, whole = (json.loads(measure(weights, captioned, *more, "--json").out) for more in ((), WHOLE))
-    monkeypatch.setattr("gapctl.cli.sweep.local_ray", no_ray)
+    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", no_ray)
 
     assert whole["inputs"]["captions"] == {"rule": "whole", "texts": 20, "samples_of_several_lines": 18}
     assert whole["metrics"]["gap/rmg"] != lines["metrics"]["gap/rmg"]
@@ -266,7 +266,7 @@ def nullcontext_ray(workers: int) -> nullcontext[None]:
     return nullcontext()
 
 
-def assert_same(one: EncodedShard, other: EncodedShard) -> None:
+def assert_same(one: ShardEmbeddings, other: ShardEmbeddings) -> None:
     np.testing.assert_array_equal(one.image_ND, other.image_ND)
     np.testing.assert_array_equal(one.text_MD, other.text_MD)
     assert list(one.samples) == list(other.samples)
@@ -274,8 +274,8 @@ def assert_same(one: EncodedShard, other: EncodedShard) -> None:
 
 def test_a_damaged_file_of_the_cache_is_encoded_again(tmp_path: Path) -> None:
     kept = ShardCache(tmp_path)
-    samples = [Described("a", ["a cat", "a pet"], {}), Described("b", ["a dog"], {"legs": 4})]
-    shard = EncodedShard(np.ones((2, 3), np.float32), np.ones((3, 3), np.float32), samples, {"c": "no image"})
+    samples = [SampleRecord("a", ["a cat", "a pet"], {}), SampleRecord("b", ["a dog"], {"legs": 4})]
+    shard = ShardEmbeddings(np.ones((2, 3), np.float32), np.ones((3, 3), np.float32), samples, {"c": "no image"})
     kept.keep("key", shard)
     found = kept.find("key")
     assert found is not None

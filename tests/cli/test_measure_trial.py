@@ -10,7 +10,7 @@ import torch
 
 from command_line import Answer, gapctl
 from gapctl.ledger import Ledger
-from gapctl.training.checkpoint import weights_blob
+from gapctl.training.checkpoint import pack_weights
 from idx_files import write_digits
 from sweep_texts import edited
 
@@ -54,11 +54,11 @@ def measured(trial: str, runs: str, *more: str) -> Answer:
 
 
 def a_trial(runs: str) -> str:
-    return Ledger(runs).trial_ids()[0]
+    return Ledger(runs).list_trial_ids()[0]
 
 
 def test_every_number_of_the_result_is_found_again(runs: str) -> None:
-    trials = Ledger(runs).trial_ids()
+    trials = Ledger(runs).list_trial_ids()
     assert len(trials) == 4
     for trial in trials:
         result = Ledger(runs).result(trial)
@@ -72,7 +72,7 @@ def test_every_number_of_the_result_is_found_again(runs: str) -> None:
 
 
 def test_the_beginning_of_an_id_is_enough(runs: str) -> None:
-    first, *others = Ledger(runs).trial_ids()
+    first, *others = Ledger(runs).list_trial_ids()
     length = next(count for count in range(1, 13) if not any(other.startswith(first[:count]) for other in others))
 
     document = json.loads(measured(first[:length], runs, "--json").out)
@@ -109,7 +109,7 @@ def test_an_unknown_id_is_answered_with_those_that_there_are(runs: str) -> None:
     ran = measured("zzz", runs)
 
     assert_refused(ran, f"gapctl: --trial zzz: no trial in {runs} begins with that; expected one of ")
-    assert all(trial in ran.err for trial in Ledger(runs).trial_ids())
+    assert all(trial in ran.err for trial in Ledger(runs).list_trial_ids())
 
 
 def test_an_ambiguous_beginning_names_the_trials_that_it_fits(own_runs: str) -> None:
@@ -150,7 +150,7 @@ class Bomb:
 
 def test_weights_of_another_architecture_are_damage(own_runs: str) -> None:
     trial = a_trial(own_runs)
-    (Path(own_runs) / trial / "checkpoints" / "final.pt").write_bytes(weights_blob(torch.nn.Linear(2, 2)))
+    (Path(own_runs) / trial / "checkpoints" / "final.pt").write_bytes(pack_weights(torch.nn.Linear(2, 2)))
 
     assert_refused(measured(trial, own_runs), "final.pt: damaged: Error(s) in loading state_dict for CLIP", 1)
 

@@ -34,7 +34,7 @@ hypotheses:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("gapctl.training.evaluation.FITTED_ON", 300)
+    monkeypatch.setattr("gapctl.training.evaluation.FITTING_PAIRS", 300)
     text = SWEEP.format(digits=write_digits(tmp_path / "digits"))
     (tmp_path / "sweep.yaml").write_text(text, encoding="utf-8")
     return tmp_path

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from command_line import gapctl
-from gapctl.cli.options import plan_for
-from gapctl.cli.sweep import Room, check_room, rooms_for
+from gapctl.cli.options import load_plan
+from gapctl.cli.sweep import DiskSpace, check_disk_space, measure_disks
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from searches import search_file
@@ -46,19 +46,19 @@ def test_a_disk_without_room_is_refused_with_numbers_and_a_way_out(
 @pytest.mark.parametrize(("free", "warned", "refused"), [(0.9, True, True), (1.9, True, False), (2.1, False, False)])
 def test_less_than_twice_the_need_is_a_warning(free: float, warned: bool, refused: bool) -> None:
     console = Console(width=200, record=True, quiet=False)
-    room = Room(("the ledger",), "/data/runs", 1.0 * GB, free * GB)
+    room = DiskSpace(("the ledger",), "/data/runs", 1.0 * GB, free * GB)
     if refused:
         with pytest.raises(InputError, match=r"/data/runs has 900 MB free, and the ledger will take about 1\.0 GB"):
-            check_room([room], console)
+            check_disk_space([room], console)
     else:
-        check_room([room], console)
+        check_disk_space([room], console)
         assert ("little room" in console.export_text()) == warned
 
 
 def test_a_need_that_is_estimated_high_refuses_nothing() -> None:
     console = Console(width=200, record=True)
 
-    check_room([Room(("the ledger",), "/data/runs", 1.0 * GB, 0.1 * GB)], console, estimated_high=True)
+    check_disk_space([DiskSpace(("the ledger",), "/data/runs", 1.0 * GB, 0.1 * GB)], console, estimated_high=True)
 
     assert "little room" in console.export_text()
 
@@ -75,14 +75,14 @@ def test_a_search_without_room_is_refused_before_it_draws(monkeypatch: pytest.Mo
 
 def test_what_shares_a_disk_is_added_up_and_a_store_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    plan = plan_for(SHIPPED, "smoke", [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"])
-    (both,) = rooms_for(plan, plan.trainings, Ledger(str(tmp_path / "new" / "runs")), None)
-    (less,) = rooms_for(plan, plan.trainings, Ledger("memory://room/runs"), None)
+    plan = load_plan(SHIPPED, "smoke", [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"])
+    (both,) = measure_disks(plan, plan.trainings, Ledger(str(tmp_path / "new" / "runs")), None)
+    (less,) = measure_disks(plan, plan.trainings, Ledger("memory://room/runs"), None)
 
     assert both.users == ("the ledger", "MLflow", "Ray")
     assert less.users == ("MLflow", "Ray")
     assert less.needed < both.needed
-    assert rooms_for(plan, plan.trainings, Ledger("memory://room/runs"), "auto")[0].users == ("MLflow",)
+    assert measure_disks(plan, plan.trainings, Ledger("memory://room/runs"), "auto")[0].users == ("MLflow",)
 
 
 def test_a_plan_says_how_much_room_it_takes(tmp_path: Path) -> None:

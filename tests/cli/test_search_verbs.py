@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from command_line import Answer, gapctl
-from gapctl.cli.options import fingerprint_of, plan_for
+from gapctl.cli.options import compute_fingerprint, load_plan
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
-from gapctl.plan.plan import Trial, search_of, study_name
-from gapctl.sweep.search import Course
+from gapctl.plan.plan import Trial, get_search, name_study
+from gapctl.sweep.search import SearchController
 from gapctl.sweep.study import Study
 from searches import EVERY, METRIC, run, search_file
 
@@ -21,9 +21,9 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
     sweep = load_sweep(search_file(folder, trials=12, stop_early={"after": 2 * EVERY, "reduce": 2}))
     runs = folder / "runs"
-    data = plan_for(sweep.path, None, None).trials[0].data_fingerprint
-    study = Study(search_of(sweep), study_name(sweep, data), runs / "tune.study.db")
-    course = Course(sweep, study, Ledger(str(runs)), fingerprint_of)
+    data = load_plan(sweep.path, None, None).trials[0].data_fingerprint
+    study = Study(get_search(sweep), name_study(sweep, data), runs / "tune.study.db")
+    course = SearchController(sweep, study, Ledger(str(runs)), compute_fingerprint)
     order: dict[str, int] = {}
 
     def every_third_is_poor(trial: Trial) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl, gapctl_process
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan
 from idx_files import idx, write_digits
@@ -339,7 +339,7 @@ def test_a_trial_that_is_not_one_is_refused(tiny: Path, trial: str, found: str) 
 
 def test_an_id_that_is_too_short_is_answered_with_how_many_it_could_mean(tiny: Path) -> None:
     many = ["--set", "seeds=200"]
-    first = [trial.id[0] for trial in plan_for(tiny, None, many[1:]).trials]
+    first = [trial.id[0] for trial in load_plan(tiny, None, many[1:]).trials]
     letter = max(first, key=first.count)
     answer = answer_to("train", tiny, tiny.parent, "--trial", letter, *many)
 
@@ -384,13 +384,13 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 
 def trial_of(path: Path, verb: str) -> list[str]:
-    return ["--trial", plan_for(path, None, None).trials[0].id] if verb == "train" else []
+    return ["--trial", load_plan(path, None, None).trials[0].id] if verb == "train" else []
 
 
 @pytest.fixture
 def finished(tiny: Path) -> Plan:
     """The tiny sweep with both trials done."""
-    plan = plan_for(tiny, None, None)
+    plan = load_plan(tiny, None, None)
     for trial in plan.trials:
         folder = Ledger(str(tiny.parent / "runs")).trial(trial.id)
         folder.begin(trial)
@@ -465,7 +465,7 @@ def test_a_damaged_trial_is_not_trained_over(tiny: Path, finished: Plan, name: s
     ("failure", "why"), [("Traceback ...\nValueError: no", "ValueError: no"), ("", "for a reason that")]
 )
 def test_a_failed_trial_is_told_with_its_reason_and_where_its_traceback_is(tiny: Path, failure: str, why: str) -> None:
-    plan = plan_for(tiny, None, None)
+    plan = load_plan(tiny, None, None)
     Ledger(str(tiny.parent / "runs")).trial(plan.trials[0].id).fail(failure)
     code, out, err = gapctl("status", str(tiny), "--runs", str(tiny.parent / "runs"))
 

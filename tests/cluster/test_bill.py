@@ -14,8 +14,8 @@ import ray
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
 from gapctl.cluster import running_cost as node_kinds
-from gapctl.cluster.cost import shipped_prices
-from gapctl.cluster.running_cost import Bill, MachineKind, Priced, price_of, this_machine
+from gapctl.cluster.cost import load_shipped_prices
+from gapctl.cluster.running_cost import ClusterCost, MachineKind, RunningCost, detect_machine_kind, find_price
 from unhelpful_servers import answering, unused_address
 
 AMAZON = {
@@ -56,25 +56,25 @@ def metadata(answers: dict[str, str], header: tuple[str, str]) -> Iterator[str]:
 
 def test_a_machine_of_amazon_says_its_kind_and_market() -> None:
     with metadata(AMAZON, ("X-aws-ec2-metadata-token", "a token")) as address:
-        assert this_machine(address) == MachineKind("g6.2xlarge", spot=True)
+        assert detect_machine_kind(address) == MachineKind("g6.2xlarge", spot=True)
 
 
 def test_a_machine_of_google_says_its_kind_and_market() -> None:
     with metadata(GOOGLE, ("Metadata-Flavor", "Google")) as address:
-        assert this_machine(address) == MachineKind("g2-standard-8", spot=False)
+        assert detect_machine_kind(address) == MachineKind("g2-standard-8", spot=False)
 
 
 def test_a_machine_of_no_cloud_has_no_kind() -> None:
-    assert this_machine(unused_address()) is None
+    assert detect_machine_kind(unused_address()) is None
     with answering(404) as address:
-        assert this_machine(address) is None
+        assert detect_machine_kind(address) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "otherwise", "price"),
     [
-        (MachineKind("g6.2xlarge", spot=True), None, shipped_prices().instances["g6.2xlarge"].spot),
-        (MachineKind("g6.2xlarge", spot=False), 9.0, shipped_prices().instances["g6.2xlarge"].on_demand),
+        (MachineKind("g6.2xlarge", spot=True), None, load_shipped_prices().instances["g6.2xlarge"].spot),
+        (MachineKind("g6.2xlarge", spot=False), 9.0, load_shipped_prices().instances["g6.2xlarge"].on_demand),
         (MachineKind("x9.unheard", spot=False), 9.0, 9.0),
         (None, 9.0, 9.0),
         (None, None, None),
@@ -83,7 +83,7 @@ def test_a_machine_of_no_cloud_has_no_kind() -> None:
 def test_a_price_is_the_tables_or_else_what_the_user_says(
     kind: MachineKind | None, otherwise: float | None, price: float | None
 ) -> None:
-    assert price_of(kind, shipped_prices(), otherwise) == price
+    assert find_price(kind, load_shipped_prices(), otherwise) == price
 
 
 LARGE, SMALL = MachineKind("g6.2xlarge", spot=True), MachineKind("g6.xlarge", spot=False)
@@ -131,7 +131,7 @@ class Cluster:
 
 
 def per_hour(*kinds: MachineKind) -> float:
-    return sum(price_of(kind, shipped_prices(), None) or 0.0 for kind in kinds)
+    return sum(find_price(kind, load_shipped_prices(), None) or 0.0 for kind in kinds)
 
 
 def open_gate() -> nullcontext[bool]:
@@ -144,13 +144,13 @@ def test_a_node_that_cannot_say_what_it_is_leaves_the_prices_of_the_others(
 ) -> None:
     Cluster(monkeypatch, {"head": LARGE, "worker": SMALL, "odd": answer})
 
-    assert Bill(None, open_gate)() == Priced(per_hour(LARGE, SMALL), 2, 1, unanswered)
-    assert Bill(9.0, open_gate)() == Priced(per_hour(LARGE, SMALL) + 9.0, 3, 0, unanswered)
+    assert RunningCost(None, open_gate)() == ClusterCost(per_hour(LARGE, SMALL), 2, 1, unanswered)
+    assert RunningCost(9.0, open_gate)() == ClusterCost(per_hour(LARGE, SMALL) + 9.0, 3, 0, unanswered)
 
 
 def test_a_node_is_asked_once_and_again_where_it_was_lost_or_is_late_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(monkeypatch, {"head": LARGE, "odd": FAILING, "lost": LOST, "late": LATE})
-    bill = Bill(None, open_gate)
+    bill = RunningCost(None, open_gate)
     bill()
     bill()
     assert cluster.asked == ["head", "odd", "lost", "late", "lost"]
@@ -161,13 +161,13 @@ def test_a_node_is_asked_once_and_again_where_it_was_lost_or_is_late_for_long(mo
     found = bill()
 
     assert cluster.cancelled == ["late"]
-    assert found == Priced(per_hour(LARGE, SMALL), 2, 2, 1)
+    assert found == ClusterCost(per_hour(LARGE, SMALL), 2, 2, 1)
 
 
 def test_a_ray_that_ends_or_has_not_begun_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(monkeypatch, {"head": LARGE})
 
-    assert Bill(None, lambda: nullcontext(False))() is None
+    assert RunningCost(None, lambda: nullcontext(False))() is None
     cluster.runs = False
-    assert Bill(None, open_gate)() is None
+    assert RunningCost(None, open_gate)() is None
     assert cluster.asked == []

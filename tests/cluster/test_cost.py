@@ -9,11 +9,18 @@ import torch
 
 from cluster.cluster_texts import AWS, GCP, KUBERAY, SWEEP, planted
 from command_line import gapctl
-from gapctl.cluster.cost import GIB, SHIPPED, Assumptions, shipped_prices, stretch, trial_memory
+from gapctl.cluster.cost import (
+    GIB,
+    PRICES_FILE,
+    CostAssumptions,
+    compute_spot_slowdown,
+    estimate_trial_memory,
+    load_shipped_prices,
+)
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import TrialConfig
 from gapctl.errors import InputError
-from gapctl.plan.estimate import TOKENS, parameters
+from gapctl.plan.estimate import VOCABULARY_SIZES, count_parameters
 
 SHARES = dict.fromkeys(PRESETS, 0.1)
 ROUND = """\
@@ -51,7 +58,7 @@ def table(folder: Path, old: str = "", new: str = "") -> Path:
 
 
 def test_hours_and_money_are_what_the_formulas_give(tmp_path: Path) -> None:
-    flops = PRESETS["mad-tiny"].training_flops(64) * 51_200
+    flops = PRESETS["mad-tiny"].count_training_flops(64) * 51_200
     work = 3 * flops / (1e12 * 0.5) / 3600  # 18 trials on 8 machines: the longest train three
     lost = 0.5 + 0.5  # half an hour's work and half an hour's start, per preemption
     longer = 1 / (1 - 0.5 * lost)
@@ -70,7 +77,7 @@ def test_hours_and_money_are_what_the_formulas_give(tmp_path: Path) -> None:
 def test_an_hour_of_work_takes_as_long_as_a_simulation_says() -> None:
     import random
 
-    assumed = Assumptions(gpu_mfu=SHARES, checkpoint_seconds=1800, start_minutes=15, preemptions_per_hour=0.6)
+    assumed = CostAssumptions(gpu_mfu=SHARES, checkpoint_seconds=1800, start_minutes=15, preemptions_per_hour=0.6)
     drawn, done, paid = random.Random(0), 0.0, 0.0
     while done < 20_000:
         alive = drawn.expovariate(assumed.preemptions_per_hour)
@@ -78,7 +85,7 @@ def test_an_hour_of_work_takes_as_long_as_a_simulation_says() -> None:
         done += max(0.0, useful - drawn.uniform(0, 0.5))
         paid += max(alive, 0.25)
 
-    assert stretch(assumed) == pytest.approx(paid / done, rel=0.15)
+    assert compute_spot_slowdown(assumed) == pytest.approx(paid / done, rel=0.15)
 
 
 def test_work_that_would_never_end_is_refused(tmp_path: Path) -> None:
@@ -128,8 +135,8 @@ def test_workers_on_several_machines_are_faster_and_lose_more_to_each_preemption
 
     assert together["machines"] == 8
     assert float(str(together["lost_hours"])) > 3 * float(str(alone["lost_hours"]))
-    assumed = shipped_prices().assumptions
-    assert 1 < stretch(assumed) < stretch(assumed, 4)
+    assumed = load_shipped_prices().assumptions
+    assert 1 < compute_spot_slowdown(assumed) < compute_spot_slowdown(assumed, 4)
 
 
 def test_more_workers_than_machines_are_told_by_lint() -> None:
@@ -143,7 +150,7 @@ def test_more_workers_than_machines_are_told_by_lint() -> None:
 def test_the_table_says_when_prices_were_typed_in_and_that_nobody_checked_them() -> None:
     out = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP)).out
 
-    assert f"Prices in USD of {shipped_prices().as_of}" in out
+    assert f"Prices in USD of {load_shipped_prices().as_of}" in out
     assert "not checked" in out
     assert "nan" not in out.lower()
 
@@ -193,25 +200,25 @@ def test_workers_too_small_for_a_trial_are_told(tmp_path: Path) -> None:
 
 
 def test_every_shipped_file_has_prices_for_its_machines() -> None:
-    assert SHIPPED.name == "prices.yaml"
+    assert PRICES_FILE.name == "prices.yaml"
     for file in (AWS, GCP, KUBERAY):
         assert estimates(file)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_parameters_are_those_of_the_model_but_for_biases_norms_and_vocabulary(name: str) -> None:
-    from gapctl.models.build import Vocabulary, build_model
+    from gapctl.models.build import TokenVocabulary, build_model
 
     preset = PRESETS[name]
     config = {"model": {"preset": name, "embed_dim": preset.embed_dim}, "data": {"dataset": preset.dataset}}
-    tokens = TOKENS[preset.vocabulary]
+    tokens = VOCABULARY_SIZES[preset.vocabulary]
     with torch.device("meta"):
         model = build_model(
-            TrialConfig.model_validate(config), Vocabulary(tokens, preset.text.tokens, pad=0, end=0), seed=0
+            TrialConfig.model_validate(config), TokenVocabulary(tokens, preset.text.tokens, pad=0, end=0), seed=0
         )
     built = sum(weight.numel() for weight in model.parameters())
 
-    assert parameters(preset, preset.embed_dim) == pytest.approx(built, rel=0.05)
+    assert count_parameters(preset, preset.embed_dim) == pytest.approx(built, rel=0.05)
 
 
 @pytest.mark.parametrize(("batch", "precision"), [(128, "bfloat16"), (4096, "bfloat16"), (4096, "float32")])
@@ -219,10 +226,14 @@ def test_memory_grows_with_batch_precision_and_pack(batch: int, precision: str) 
     config = TrialConfig.model_validate({"train": {"samples": 8192, "batch_size": batch, "precision": precision}})
     smaller = TrialConfig.model_validate({"train": {"samples": 8192, "batch_size": batch // 2, "precision": precision}})
 
-    assert 1 * GIB < trial_memory(smaller) < trial_memory(config) < trial_memory(config, pack=2)
-    assert trial_memory(config) - trial_memory(smaller) > 0
+    assert (
+        1 * GIB < estimate_trial_memory(smaller) < estimate_trial_memory(config) < estimate_trial_memory(config, pack=2)
+    )
+    assert estimate_trial_memory(config) - estimate_trial_memory(smaller) > 0
 
 
 def test_the_loss_rate_must_be_below_one() -> None:
     with pytest.raises(InputError, match="expected fewer"):
-        stretch(Assumptions(gpu_mfu=SHARES, checkpoint_seconds=7200, start_minutes=0, preemptions_per_hour=1))
+        compute_spot_slowdown(
+            CostAssumptions(gpu_mfu=SHARES, checkpoint_seconds=7200, start_minutes=0, preemptions_per_hour=1)
+        )

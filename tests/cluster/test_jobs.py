@@ -155,7 +155,7 @@ def test_a_submitted_sweep_finishes_without_its_client(head: Head, tmp_path: Pat
     assert followed.exit_code == 0, followed.out + followed.err
     assert "2 of 2 trainings done" in followed.out
     assert f"{job_id}: succeeded" in followed.err
-    assert len(Ledger(str(runs)).trial_ids()) == 2
+    assert len(Ledger(str(runs)).list_trial_ids()) == 2
 
 
 @pytest.mark.slow

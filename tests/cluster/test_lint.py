@@ -11,7 +11,7 @@ import yaml
 
 from cluster.cluster_texts import AWS, GCP, KUBERAY, REPOSITORY, SWEEP, planted
 from command_line import gapctl
-from gapctl.cluster.lint import lint
+from gapctl.cluster.lint import lint_cluster_file
 from gapctl.errors import InputError
 
 
@@ -393,4 +393,4 @@ def test_whatever_a_file_holds_anywhere_it_is_answered(tmp_path: Path, file: Pat
         target = tmp_path / "cluster.yaml"
         target.write_text(yaml.safe_dump(changed))
         with contextlib.suppress(InputError):
-            assert all(finding.line >= 1 for finding in lint(target))
+            assert all(finding.line >= 1 for finding in lint_cluster_file(target))

@@ -6,11 +6,11 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from gapctl.config.base import AddedLater, lasting
+from gapctl.config.base import OmitFromHash, select_hashed_fields
 from gapctl.config.hypotheses import Trend
 from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
-from gapctl.config.trial import Frozen, Train, TrialConfig
-from gapctl.plan.plan import design_sha256, make_plan, trial_id
+from gapctl.config.trial import FrozenModel, Train, TrialConfig
+from gapctl.plan.plan import compute_trial_id, hash_design, make_plan
 from sweep_texts import TINY, loaded
 
 # What gapctl gave when these were written down, for TINY on data whose fingerprint is "fingerprint". A test that fails
@@ -43,10 +43,10 @@ def test_what_is_in_ledgers_keeps_its_ids_and_hashes(tmp_path: Path) -> None:
     assert [trial.id for trial in plan.trials] == IDS
     assert plan.sweep.spec_sha256 == SPEC
     assert plan.sweep.hypotheses_sha256 == HYPOTHESES
-    assert design_sha256(plan) == DESIGN
+    assert hash_design(plan) == DESIGN
 
 
-class Noise(Frozen):
+class Noise(FrozenModel):
     """A new part with a field of its own."""
 
     level: float = 0.0
@@ -55,21 +55,21 @@ class Noise(Frozen):
 class LaterTrain(Train):
     """Training as it may be described one day."""
 
-    clip_gradients: Annotated[float | None, AddedLater(before=None)] = None
-    noise: Annotated[Noise, AddedLater(before={"level": 0})] = Noise()
+    clip_gradients: Annotated[float | None, OmitFromHash(before=None)] = None
+    noise: Annotated[Noise, OmitFromHash(before={"level": 0})] = Noise()
 
 
 class LaterConfig(TrialConfig):
     """A trial as it may be described one day."""
 
     train: LaterTrain = LaterTrain()
-    repeats: Annotated[int, AddedLater(before=1)] = 1
+    repeats: Annotated[int, OmitFromHash(before=1)] = 1
 
 
 class LaterTrend(Trend):
     """A hypothesis as it may be written one day."""
 
-    covariates: Annotated[list[str], AddedLater(before=[])] = Field(default_factory=list)
+    covariates: Annotated[list[str], OmitFromHash(before=[])] = Field(default_factory=list)
 
 
 class LaterSweep(SweepFile):
@@ -77,7 +77,7 @@ class LaterSweep(SweepFile):
 
     base: LaterConfig
     hypotheses: list[LaterTrend] = Field(default_factory=list)  # type: ignore[assignment]
-    trim: Annotated[float, AddedLater(before=0)] = 0.1
+    trim: Annotated[float, OmitFromHash(before=0)] = 0.1
 
 
 TREND = {
@@ -106,7 +106,7 @@ def later(**changes: object) -> LaterSweep:
 def test_a_field_with_a_default_changes_no_id_and_no_hash() -> None:
     grown = later()
 
-    assert trial_id(grown.base, 0, "f") == trial_id(NOW.base, 0, "f")
+    assert compute_trial_id(grown.base, 0, "f") == compute_trial_id(NOW.base, 0, "f")
     assert hypotheses_sha256(grown) == hypotheses_sha256(NOW)
     assert spec_sha256(grown) == spec_sha256(NOW)
 
@@ -114,7 +114,7 @@ def test_a_field_with_a_default_changes_no_id_and_no_hash() -> None:
 def test_the_value_of_before_may_be_written_out() -> None:
     base = {"repeats": 1, "train": {**FILE["base"]["train"], "clip_gradients": None, "noise": {"level": 0.0}}}  # type: ignore[index]
 
-    assert trial_id(later(base=base).base, 0, "f") == trial_id(NOW.base, 0, "f")
+    assert compute_trial_id(later(base=base).base, 0, "f") == compute_trial_id(NOW.base, 0, "f")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_the_value_of_before_may_be_written_out() -> None:
     ids=["a field", "a field of a part", "a field of a new part"],
 )
 def test_any_other_value_gives_other_trials(base: dict[str, object]) -> None:
-    assert trial_id(LaterConfig.model_validate(base), 0, "f") != trial_id(LaterConfig(), 0, "f")
+    assert compute_trial_id(LaterConfig.model_validate(base), 0, "f") != compute_trial_id(LaterConfig(), 0, "f")
 
 
 def test_other_hypotheses_and_other_files_have_other_hashes() -> None:
@@ -142,5 +142,5 @@ def test_everything_else_of_a_model_is_kept() -> None:
     for section, later in ADDED:
         del plain[section][later]
 
-    assert lasting(config) == plain
-    assert lasting(LaterConfig()) == plain
+    assert select_hashed_fields(config) == plain
+    assert select_hashed_fields(LaterConfig()) == plain

@@ -1,13 +1,13 @@
 """Which arms a correlation compares, and in how many ways their levels can be dealt."""
 
-from gapctl.config.arms import arm_grid, arms_left
+from gapctl.config.arms import build_arm_grid, select_arms
 
 VARY = {"a": [0, 1, 2], "b": ["x", "y"], "c": [True, False]}
 
 
 def test_arms_of_one_level_of_each_given_factor_are_compared() -> None:
-    grid = arm_grid(VARY, {"c": True}, ["b", "gap/rmg"])
-    arms = arms_left(VARY, {"c": True})
+    grid = build_arm_grid(VARY, {"c": True}, ["b", "gap/rmg"])
+    arms = select_arms(VARY, {"c": True})
 
     assert grid.arms == len(arms) == 6
     assert [{arms[place]["b"] for place in members} for members in grid.strata] == [{"x"}, {"y"}]
@@ -15,14 +15,14 @@ def test_arms_of_one_level_of_each_given_factor_are_compared() -> None:
 
 
 def test_levels_are_dealt_and_not_arms() -> None:
-    assert arm_grid(VARY, {}, []).orders == 6 * 2 * 2
-    assert arm_grid(VARY, {}, ["a"]).orders == 2 * 2
-    assert arm_grid(VARY, {"b": "x", "c": True}, ["a"]).pairs == 0
+    assert build_arm_grid(VARY, {}, []).orders == 6 * 2 * 2
+    assert build_arm_grid(VARY, {}, ["a"]).orders == 2 * 2
+    assert build_arm_grid(VARY, {"b": "x", "c": True}, ["a"]).pairs == 0
 
 
 def test_no_p_is_smaller_than_the_deals_that_are_counted_allow() -> None:
-    many = arm_grid({"a": range(9)}, {}, [])
+    many = build_arm_grid({"a": range(9)}, {}, [])
 
     assert (many.orders, many.counted) == (362_880, 3_000)
-    assert many.least_p(2) == 2 / 3_000
-    assert arm_grid({"b": ["x", "y"]}, {}, []).least_p(2) == 1.0
+    assert many.compute_least_p(2) == 2 / 3_000
+    assert build_arm_grid({"b": ["x", "y"]}, {}, []).compute_least_p(2) == 1.0

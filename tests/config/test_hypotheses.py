@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gapctl.config.hypotheses import TESTS
-from gapctl.config.json_schema import schema_text
+from gapctl.config.json_schema import format_schema
 from sweep_texts import complaints, loaded
 
 GRID = {"data.captions.attributes": [0, 2, 5], "temperature.mode": ["learned", "fixed"]}
@@ -56,7 +56,7 @@ def test_a_hypothesis_may_look_at_some_trainings_only(tmp_path: Path, test: str)
 
 @pytest.mark.parametrize("test", SOUND)
 def test_the_schema_follows_it_and_finds_a_misspelt_key(test: str) -> None:
-    schema = json.loads(schema_text())
+    schema = json.loads(format_schema())
     jsonschema.validate(document(test), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document(test, where={"temperature.mod": "learned"}), schema)

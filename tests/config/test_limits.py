@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.config.sweep import Limits
-from gapctl.plan.estimate import beyond
+from gapctl.plan.estimate import explain_exceeded_limits
 from gapctl.plan.plan import make_plan
 from sweep_texts import TINY, complaints, loaded
 
@@ -40,9 +40,9 @@ def test_a_wrong_limit_is_refused(tmp_path: Path, wrong: str) -> None:
 def test_a_plan_says_which_limits_it_exceeds() -> None:
     both = Limits(hours=10, cost=20)
 
-    assert beyond(both, 4.0, 5.0, 0.0, 0.0) == []
-    assert [line.partition(":")[0] for line in beyond(both, 11.0, 1.0, 0.0, 0.0)] == ["limits.hours"]
-    assert [line.partition(":")[0] for line in beyond(both, 4.0, 6.0, 0.0, 0.0)] == ["limits.cost"]
-    assert len(beyond(both, 4.0, 5.0, 7.0, 1.0)) == 2, "what was spent before counts"
-    assert "no price is known" in beyond(Limits(cost=20), 1.0, None, 0.0, 0.0)[0]
-    assert beyond(Limits(), 1e9, 1e9, 0.0, 0.0) == []
+    assert explain_exceeded_limits(both, 4.0, 5.0, 0.0, 0.0) == []
+    assert [line.partition(":")[0] for line in explain_exceeded_limits(both, 11.0, 1.0, 0.0, 0.0)] == ["limits.hours"]
+    assert [line.partition(":")[0] for line in explain_exceeded_limits(both, 4.0, 6.0, 0.0, 0.0)] == ["limits.cost"]
+    assert len(explain_exceeded_limits(both, 4.0, 5.0, 7.0, 1.0)) == 2, "what was spent before counts"
+    assert "no price is known" in explain_exceeded_limits(Limits(cost=20), 1.0, None, 0.0, 0.0)[0]
+    assert explain_exceeded_limits(Limits(), 1e9, 1e9, 0.0, 0.0) == []

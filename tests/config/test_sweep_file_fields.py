@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gapctl.config.base import leaves, placed
+from gapctl.config.base import list_leaf_paths, set_path
 from gapctl.config.trial import TrialConfig
 from sweep_texts import complaints, document, edited, loaded
 
@@ -134,7 +134,7 @@ REFUSES: list[tuple[str, Any, str]] = [
 
 
 def with_value(path: str, value: Any) -> dict[str, Any]:
-    return placed(document(), path.split("."), value)
+    return set_path(document(), path.split("."), value)
 
 
 @pytest.mark.parametrize(("path", "value"), TAKES)
@@ -151,7 +151,7 @@ def test_every_value_of_a_training_is_among_these() -> None:
 
     refused = {"train.micro_batches", "train.compile"}  # by MAD
     needed = {"temperature.final", "evaluate.strength"}  # by a schedule, by an intervention
-    assert tried | refused | needed == set(leaves(TrialConfig().model_dump()))
+    assert tried | refused | needed == set(list_leaf_paths(TrialConfig().model_dump()))
 
 
 @pytest.mark.parametrize(("path", "value", "expected"), REFUSES)

@@ -50,16 +50,16 @@ def test_a_value_that_is_not_in_the_file_is_placed_at_what_encloses_it(tmp_path:
     sweep = loaded(tmp_path, edited(("base:", "base: # all of it")))
     path = sweep.path
 
-    assert sweep.located(Problem(("base", "data", "source"), "no")) == f"{path}:3:1: base.data.source: no"
-    assert sweep.located(Problem(("base", "train", "samples"), "no")) == f"{path}:4:11: base.train.samples: no"
+    assert sweep.locate_problem(Problem(("base", "data", "source"), "no")) == f"{path}:3:1: base.data.source: no"
+    assert sweep.locate_problem(Problem(("base", "train", "samples"), "no")) == f"{path}:4:11: base.train.samples: no"
 
 
 def test_a_value_that_a_scale_or_override_set_is_placed_there(tmp_path: Path) -> None:
     path = written(tmp_path, edited(("{seeds: 1}", "{base.data.source: there}")))
     problem = Problem(("base", "data", "source"), "no")
 
-    scaled = load_sweep(path, "quick").located(problem)
-    overridden = load_sweep(path, "quick", ["base.data.source=here"]).located(problem)
+    scaled = load_sweep(path, "quick").locate_problem(problem)
+    overridden = load_sweep(path, "quick", ["base.data.source=here"]).locate_problem(problem)
     assert scaled == f"{path}:24:11: scales.quick.base.data.source: no"
     assert overridden == "--set base.data.source=here: base.data.source: no"
 

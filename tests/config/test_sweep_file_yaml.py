@@ -7,7 +7,7 @@ import pytest
 
 from gapctl.config.base import SpecError
 from gapctl.config.load import load_sweep
-from gapctl.config.yaml_file import MOST_BYTES, parse
+from gapctl.config.yaml_file import MOST_BYTES, parse_yaml_value
 from sweep_texts import SHIPPED, TINY, complaints, edited, loaded, written
 
 READ_AS = {
@@ -50,7 +50,7 @@ READ_AS = {
 
 @pytest.mark.parametrize("text", READ_AS)
 def test_a_word_is_read_as_people_mean_it(text: str) -> None:
-    _, value = parse(f"key: {text}")
+    _, value = parse_yaml_value(f"key: {text}")
 
     assert value == {"key": READ_AS[text]}
     assert type(value["key"]) is type(READ_AS[text])

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gapctl.config.arms import arms, origin, resolve
-from gapctl.config.base import leaves, placed
+from gapctl.config.arms import find_origin, list_arms, resolve_config
+from gapctl.config.base import list_leaf_paths, set_path
 from gapctl.config.trial import TrialConfig
 from sweep_texts import edited, loaded
 
@@ -20,7 +20,7 @@ FACTORS = {
     "data.main_factor": st.sampled_from(["digit", "colour", "scale"]),
     "temperature.init": st.floats(0.01, 10.0),
 }
-PLAIN = leaves(TrialConfig().model_dump())
+PLAIN = list_leaf_paths(TrialConfig().model_dump())
 
 
 def value_at(config: TrialConfig, path: str) -> object:
@@ -34,21 +34,21 @@ def test_the_last_factor_varies_fastest(tmp_path: Path) -> None:
     grid = "data.captions.attributes: [5, 0]\n  train.lr: [0.2, 0.1, 0.3]"
     spec = loaded(tmp_path, edited(("data.captions.attributes: [0, 5]", grid))).spec
 
-    assert [tuple(arm.values()) for arm in arms(spec)] == list(product([5, 0], [0.2, 0.1, 0.3]))
-    assert [list(arm) for arm in arms(spec)] == [["data.captions.attributes", "train.lr"]] * 6
+    assert [tuple(arm.values()) for arm in list_arms(spec)] == list(product([5, 0], [0.2, 0.1, 0.3]))
+    assert [list(arm) for arm in list_arms(spec)] == [["data.captions.attributes", "train.lr"]] * 6
 
 
 def test_the_order_of_factors_in_the_file_is_the_order_of_the_loops(tmp_path: Path) -> None:
     grid = "train.lr: [0.2, 0.1]\n  data.captions.attributes: [0, 5]"
     spec = loaded(tmp_path, edited(("data.captions.attributes: [0, 5]", grid))).spec
 
-    assert [tuple(arm.values()) for arm in arms(spec)] == list(product([0.2, 0.1], [0, 5]))
+    assert [tuple(arm.values()) for arm in list_arms(spec)] == list(product([0.2, 0.1], [0, 5]))
 
 
 @given(factors=st.fixed_dictionaries({}, optional=FACTORS))
 def test_an_arm_changes_its_factors_and_nothing_else(factors: dict[str, float | int | str]) -> None:
     base = TrialConfig()
-    config = resolve(base, factors)
+    config = resolve_config(base, factors)
 
     assert {path: value_at(config, path) for path in factors} == factors
     assert all(value_at(config, path) == value_at(base, path) for path in PLAIN if path not in factors)
@@ -56,27 +56,27 @@ def test_an_arm_changes_its_factors_and_nothing_else(factors: dict[str, float | 
 
 @given(factors=st.fixed_dictionaries({}, optional=FACTORS))
 def test_resolving_twice_changes_nothing_more(factors: dict[str, float | int | str]) -> None:
-    once = resolve(TrialConfig(), factors)
+    once = resolve_config(TrialConfig(), factors)
 
-    assert resolve(once, factors) == once
+    assert resolve_config(once, factors) == once
 
 
 @pytest.mark.parametrize("factors", [{"train.lr": "fast"}, {"train.rl": 0.1}, {"train": 3}, {"train.lr.x": 1}])
 def test_a_level_or_path_that_does_not_fit_is_refused(factors: dict[str, float | int | str]) -> None:
     with pytest.raises(ValidationError):
-        resolve(TrialConfig(), factors)
+        resolve_config(TrialConfig(), factors)
 
 
 def test_placing_a_value_leaves_the_original_alone() -> None:
     original = {"a": {"b": 1}, "c": 2}
 
-    assert placed(original, ["a", "d"], 3) == {"a": {"b": 1, "d": 3}, "c": 2}
-    assert placed(original, ["c", "d"], 3) == {"a": {"b": 1}, "c": {"d": 3}}
+    assert set_path(original, ["a", "d"], 3) == {"a": {"b": 1, "d": 3}, "c": 2}
+    assert set_path(original, ["c", "d"], 3) == {"a": {"b": 1}, "c": {"d": 3}}
     assert original == {"a": {"b": 1}, "c": 2}
 
 
 def test_a_value_comes_from_its_level_or_from_base(tmp_path: Path) -> None:
     spec = loaded(tmp_path, edited(("data.captions.attributes: [0, 5]", LEARNING_RATES))).spec
 
-    assert origin(spec, {"train.lr": 0.2}, "train.lr") == ("vary", "train.lr", 1)
-    assert origin(spec, {"train.lr": 0.2}, "train.samples") == ("base", "train", "samples")
+    assert find_origin(spec, {"train.lr": 0.2}, "train.lr") == ("vary", "train.lr", 1)
+    assert find_origin(spec, {"train.lr": 0.2}, "train.samples") == ("base", "train", "samples")

@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 import yaml
 
-from gapctl.config.base import placed
-from gapctl.config.json_schema import schema_text, sweep_schema
+from gapctl.config.base import set_path
+from gapctl.config.json_schema import build_schema, format_schema
 from gapctl.config.metrics import METRICS
 from sweep_texts import REPOSITORY, SHIPPED, document
 
@@ -17,11 +17,11 @@ SCHEMA = json.loads(SCHEMA_FILE.read_text())
 
 
 def test_the_file_is_what_the_models_say() -> None:
-    assert SCHEMA_FILE.read_text() == schema_text(), "run python -m gapctl.config.json_schema > sweeps/schema.json"
+    assert SCHEMA_FILE.read_text() == format_schema(), "run python -m gapctl.config.json_schema > sweeps/schema.json"
 
 
 def test_it_is_a_schema() -> None:
-    jsonschema.Draft202012Validator.check_schema(sweep_schema())
+    jsonschema.Draft202012Validator.check_schema(build_schema())
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
@@ -55,7 +55,7 @@ MISTAKES: list[tuple[str, Any]] = [
 def test_it_finds_a_mistake_while_one_types(path: str, value: Any) -> None:
     jsonschema.validate(document(), SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(placed(document(), path.split("."), value), SCHEMA)
+        jsonschema.validate(set_path(document(), path.split("."), value), SCHEMA)
 
 
 def test_it_knows_every_metric() -> None:

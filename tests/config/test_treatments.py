@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gapctl.config.arms import arms, origin, resolved
+from gapctl.config.arms import find_origin, list_arms, resolve_arm
 from gapctl.config.base import Problem
 from gapctl.config.load import Sweep
 from gapctl.errors import InputError
-from gapctl.plan.plan import Plan, design_sha256, located, make_plan
+from gapctl.plan.plan import Plan, hash_design, locate_error, make_plan
 from sweep_texts import complaints, document, loaded
 
 SCHEDULE = {"temperature.mode": "schedule", "temperature.init": 0.2, "temperature.final": 0.02}
@@ -33,7 +33,7 @@ def plan_of(sweep: Sweep) -> Plan:
 
 def test_its_levels_change_what_they_list_and_nothing_else(tmp_path: Path) -> None:
     spec = loaded(tmp_path, treated()).spec
-    found = {arm["path"]: resolved(spec, arm) for arm in arms(spec) if arm["data.captions.attributes"] == 5}
+    found = {arm["path"]: resolve_arm(spec, arm) for arm in list_arms(spec) if arm["data.captions.attributes"] == 5}
 
     assert found["plain"] == spec.base
     assert (found["cold"].temperature.mode, found["cold"].temperature.init) == ("fixed", 0.01)
@@ -46,14 +46,14 @@ def test_trials_are_those_of_a_file_that_says_the_same_by_single_values(tmp_path
 
     assert [trial.id for trial in named.trials] == [trial.id for trial in single.trials]
     assert named.trials[0].label == "attributes=0 path=plain seed=0"
-    assert design_sha256(named) != design_sha256(single)
+    assert hash_design(named) != hash_design(single)
 
 
 def test_what_a_level_changes_belongs_to_the_design(tmp_path: Path) -> None:
     warmer = {**PATHS, "cold": {"temperature.mode": "fixed", "temperature.init": 0.02}}
     one, other = (plan_of(loaded(tmp_path, treated(paths=paths))) for paths in (PATHS, warmer))
 
-    assert design_sha256(one) != design_sha256(other)
+    assert hash_design(one) != hash_design(other)
 
 
 def test_hypotheses_compare_its_levels(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_a_value_is_placed_where_the_level_sets_it(tmp_path: Path) -> None:
     sweep = loaded(tmp_path, treated())
     arm = {"data.captions.attributes": 0, "path": "cold"}
 
-    assert origin(sweep.spec, arm, "temperature.init") == ("treatments", "path", "cold", "temperature.init")
-    assert "treatments.path.cold.temperature.init: no" in str(located(sweep, arm, "temperature.init", "no"))
-    assert sweep.located(Problem(("treatments", "path"), "no")).endswith("treatments.path: no")
+    assert find_origin(sweep.spec, arm, "temperature.init") == ("treatments", "path", "cold", "temperature.init")
+    assert "treatments.path.cold.temperature.init: no" in str(locate_error(sweep, arm, "temperature.init", "no"))
+    assert sweep.locate_problem(Problem(("treatments", "path"), "no")).endswith("treatments.path: no")
 
 
 WRONG = [

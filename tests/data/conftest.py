@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gapctl.cli.sweep import local_ray
+from gapctl.cli.sweep import start_local_ray
 
 
 @pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
     """A local Ray with two CPUs."""
-    with local_ray(2):
+    with start_local_ray(2):
         yield

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.data.treatments import TREATMENTS, CaptionTally, KeepRule, Treated, treat
+from gapctl.data.treatments import TREATMENTS, CaptionTally, KeepRule, TreatedCaption, treat_caption
 
 WORDS = st.lists(st.text("abcdefg.,!-é", min_size=1, max_size=6), min_size=1, max_size=40)
 PLACES = st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 50), st.integers(0, 2**40))
@@ -16,7 +16,7 @@ SUBSETS = [name for name in FREE if name != "sentences"]
 
 
 def kept(rule: str | KeepRule, words: list[str], place: tuple[int, int, int] = (0, 0, 0)) -> list[str]:
-    found = treat(rule if isinstance(rule, KeepRule) else KeepRule(rule), " ".join(words), {}, *place)
+    found = treat_caption(rule if isinstance(rule, KeepRule) else KeepRule(rule), " ".join(words), {}, *place)
     assert found is not None
     return found.text.split(" ") if found.text else []
 
@@ -100,14 +100,14 @@ def test_length_matched_captions_are_as_long_as_the_shortest_quarter(
 def test_words_are_kept_at_the_rate_that_was_asked_for() -> None:
     tally = CaptionTally()
     for sample in range(400):
-        tally.add(treat(KeepRule("words", rate=0.3), " ".join("w" * 50), {}, 0, 0, sample))
+        tally.add(treat_caption(KeepRule("words", rate=0.3), " ".join("w" * 50), {}, 0, 0, sample))
     assert tally.metrics()["captions/share_kept"] == pytest.approx(0.3, abs=0.02)
 
 
 def test_sentences_are_whole_and_in_their_order() -> None:
     caption, found = "A dog. A cat! Is it a bird? Yes.", set()
     for sample in range(100):
-        treated = treat(KeepRule("sentences", sentences=2), caption, {}, 0, 0, sample)
+        treated = treat_caption(KeepRule("sentences", sentences=2), caption, {}, 0, 0, sample)
         assert treated is not None
         found.add(treated.text)
     assert "A dog. Yes." in found
@@ -139,7 +139,7 @@ TAGS = ["DET", "ADJ", "NOUN", "VERB", "NUM", "NOUN", "VERB"]
 def test_what_is_read_from_the_json_is_kept_or_said_to_lack(
     rule: KeepRule, about: dict[str, object], expected: str | None
 ) -> None:
-    found = treat(rule, PHOTO, about, 0, 0, 0)
+    found = treat_caption(rule, PHOTO, about, 0, 0, 0)
     assert (found.text if found else None) == expected
 
 
@@ -173,7 +173,7 @@ def test_a_wrong_rule_is_refused(fields: dict[str, object], message: str) -> Non
 
 
 def test_tallies_of_two_processes_add_up() -> None:
-    treated = [Treated("a b", 2, 4), Treated("", 0, 3), None, Treated("c", 1, 1)]
+    treated = [TreatedCaption("a b", 2, 4), TreatedCaption("", 0, 3), None, TreatedCaption("c", 1, 1)]
     together, first, second = CaptionTally(), CaptionTally(), CaptionTally()
     for place, one in enumerate(treated):
         together.add(one)

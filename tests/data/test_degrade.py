@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from gapctl.config.trial import AMOUNTS as RANGES
 from gapctl.config.trial import Degrade, Keep
-from gapctl.data.treatments import DEGRADATIONS, GREY, TREATMENTS, DegradeRule, Pixels, degrade
+from gapctl.data.treatments import DEGRADATIONS, GREY_LEVEL, TREATMENTS, DegradeRule, PixelArray, degrade_image
 
 AMOUNTS = {"none": 0.0, "blur": 2.0, "downscale": 4.0, "grey": 0.0, "patches": 0.5}
 
 
-def noise(height: int, width: int) -> Pixels:
+def noise(height: int, width: int) -> PixelArray:
     return np.random.Generator(np.random.Philox(height)).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
@@ -22,7 +22,7 @@ def noise(height: int, width: int) -> Pixels:
 def test_every_degradation_keeps_the_shape_and_is_the_same_again(name: str, height: int, width: int, seed: int) -> None:
     rule, image_HWC = DegradeRule(name, AMOUNTS[name]), noise(height, width)
     before = image_HWC.copy()
-    first, second = (degrade(rule, image_HWC, seed, 1, 2) for _ in range(2))
+    first, second = (degrade_image(rule, image_HWC, seed, 1, 2) for _ in range(2))
     assert (first.shape, first.dtype) == (image_HWC.shape, np.uint8)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(image_HWC, before)
@@ -30,17 +30,17 @@ def test_every_degradation_keeps_the_shape_and_is_the_same_again(name: str, heig
 
 def test_a_share_of_the_patches_is_dropped_and_others_each_time() -> None:
     image_HWC = np.zeros((64, 48, 3), np.uint8)
-    left = [degrade(DegradeRule("patches", 0.25), image_HWC, 0, epoch, 0) for epoch in range(2)]
-    assert [int((image == GREY).all(axis=2).sum()) for image in left] == [3 * 16 * 16] * 2
+    left = [degrade_image(DegradeRule("patches", 0.25), image_HWC, 0, epoch, 0) for epoch in range(2)]
+    assert [int((image == GREY_LEVEL).all(axis=2).sum()) for image in left] == [3 * 16 * 16] * 2
     assert not np.array_equal(*left)
 
 
 def test_grey_has_no_colour_and_smoothing_takes_detail() -> None:
     image_HWC = noise(64, 64)
-    grey = degrade(DegradeRule("grey"), image_HWC, 0, 0, 0)
+    grey = degrade_image(DegradeRule("grey"), image_HWC, 0, 0, 0)
     assert (np.ptp(grey, axis=2) == 0).all()
     for name in ("blur", "downscale"):
-        smooth = degrade(DegradeRule(name, 4.0), image_HWC, 0, 0, 0)
+        smooth = degrade_image(DegradeRule(name, 4.0), image_HWC, 0, 0, 0)
         assert smooth.std() < image_HWC.std() / 2
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from gapctl.cli.data_mad import data_app
 from gapctl.data import download
-from gapctl.data.download import FILES, MIRRORS, Published, fetch_files
+from gapctl.data.download import MIRRORS, MNIST_FILES, PublishedFile, fetch_files
 from gapctl.errors import InputError, WorkError
 from one_verb import run_verb
 
 CONTENT = bytes(range(256)) * 900
-FILE = Published("numbers.gz", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+FILE = PublishedFile("numbers.gz", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
 ZIPPED = gzip.compress(CONTENT, 1)
 
 
@@ -157,7 +157,7 @@ def test_a_file_whose_last_bytes_had_come_needs_no_more(mirror: Mirror, tmp_path
 def test_a_mirror_that_sends_without_end_is_left(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_MOST", 100)
+    monkeypatch.setattr(download, "_MAX_BYTES", 100)
     mirror.files = {FILE.name: b"x" * 300_000}
     with pytest.raises(WorkError, match="no mirror has it"):
         fetch(tmp_path, mirror)
@@ -182,7 +182,7 @@ def test_without_a_network_one_reads_which_files_to_put_where(tmp_path: Path) ->
     assert (ran.exit_code, ran.out) == (1, "")
     assert f"{address}: cannot be reached (" in ran.err
     assert f"into {tmp_path / 'there'}. To check one: gzip -dc FILE | sha256sum." in ran.err
-    for file in FILES:
+    for file in MNIST_FILES:
         assert f"{file.name}  (unzipped {file.bytes:,} bytes, sha256 {file.sha256})" in ran.err
 
 
@@ -193,5 +193,5 @@ def test_only_mnist_can_be_fetched(tmp_path: Path) -> None:
 
 def test_there_are_several_mirrors_and_four_files() -> None:
     assert len(set(MIRRORS)) >= 2
-    assert len({file.sha256 for file in FILES}) == 4
-    assert sum(file.bytes for file in FILES) == 60_000 * 785 + 10_000 * 785 + 48
+    assert len({file.sha256 for file in MNIST_FILES}) == 4
+    assert sum(file.bytes for file in MNIST_FILES) == 60_000 * 785 + 10_000 * 785 + 48

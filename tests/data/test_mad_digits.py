@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gapctl.data.mad.digits import dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import compute_dataset_fingerprint, load_digits
 from gapctl.data.mad.source import BUNDLED_FILE
 from gapctl.errors import InputError, WorkError
 
@@ -67,7 +67,7 @@ def test_a_missing_file_is_answered_with_the_names_sought_and_those_present(fold
     assert "no train labels there. Sought train-labels-idx1-ubyte, train-labels-idx1-ubyte.gz" in str(error.value)
     assert "the folder holds t10k-images-idx3-ubyte" in str(error.value)
     with pytest.raises(InputError, match="no train labels there"):
-        dataset_fingerprint(str(folder))
+        compute_dataset_fingerprint(str(folder))
 
 
 GZIPPED = gzip.compress(idx(PIXELS))

@@ -13,18 +13,18 @@ from skimage import morphology, transform
 
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
 from gapctl.data.mad.morphology import (
-    change_radius,
+    build_keep_table,
+    compute_change_radius,
     draw_shapes,
-    enlarge,
-    keep_table,
+    enlarge_digits,
+    find_medial_axis,
+    list_set_pixels,
     measure_stroke,
-    medial_axis,
-    peel_in_order,
-    reduce,
-    set_pixels,
-    shrink,
-    thicken,
-    thin,
+    reduce_masks,
+    remove_pixels_in_order,
+    shrink_images,
+    thicken_stroke,
+    thin_stroke,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -76,20 +76,20 @@ def test_every_variant_falls_into_as_many_pieces_as_the_official_ones(shapes: ND
 def test_resampling_is_that_of_image_pyramids(digits: NDArray[np.uint8]) -> None:
     for digit in digits[:10]:
         large = (255 * transform.pyramid_expand(digit, upscale=4, order=3)).astype(np.uint8)
-        mask = enlarge(digit[None])[0]
+        mask = enlarge_digits(digit[None])[0]
         assert np.mean(mask == (large >= large.max() / 2)) > 0.999
         small = (255 * transform.pyramid_reduce(mask, downscale=4, order=3)).astype(int)
-        assert np.abs(reduce(mask[None])[0] - small).max() <= 1
+        assert np.abs(reduce_masks(mask[None])[0] - small).max() <= 1
         three_quarters = transform.rescale(digit.astype(np.float32) / 255, 0.75, anti_aliasing=False)
-        assert np.abs(shrink(digit[None])[0] - (255 * three_quarters).astype(int)).max() <= 1
+        assert np.abs(shrink_images(digit[None])[0] - (255 * three_quarters).astype(int)).max() <= 1
 
 
 def test_thickening_and_thinning_are_dilation_and_erosion_with_a_disk(digits: NDArray[np.uint8]) -> None:
-    for mask in enlarge(digits[:20]):
+    for mask in enlarge_digits(digits[:20]):
         stroke = measure_stroke(mask)
-        disk = morphology.disk(change_radius(stroke))
-        np.testing.assert_array_equal(thicken(stroke), morphology.dilation(mask, disk))
-        np.testing.assert_array_equal(thin(stroke), morphology.erosion(mask, disk))
+        disk = morphology.disk(compute_change_radius(stroke))
+        np.testing.assert_array_equal(thicken_stroke(stroke), morphology.dilation(mask, disk))
+        np.testing.assert_array_equal(thin_stroke(stroke), morphology.erosion(mask, disk))
 
 
 def ranks(mask_HW: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
@@ -105,19 +105,19 @@ def test_the_medial_axis_is_the_public_one_whatever_the_order_of_ties(seed: int)
     noise = np.random.default_rng(seed).random((40, 50))
     mask = ndimage.gaussian_filter(noise, 2.5) > 0.5
     expected, distance = morphology.medial_axis(mask, return_distance=True, rng=seed)
-    np.testing.assert_array_equal(medial_axis(mask, distance, ranks(mask, seed)), expected)
+    np.testing.assert_array_equal(find_medial_axis(mask, distance, ranks(mask, seed)), expected)
 
 
 def test_the_compiled_and_the_python_peeling_agree(digits: NDArray[np.uint8]) -> None:
-    mask = enlarge(digits[:1])[0]
+    mask = enlarge_digits(digits[:1])[0]
     distance = np.asarray(ndimage.distance_transform_edt(mask))
     ties = np.arange(mask.size).reshape(mask.shape)
-    rows, columns = set_pixels(mask)
+    rows, columns = list_set_pixels(mask)
     corner = 9 - ndimage.convolve(mask.astype(int), np.ones((3, 3), int), mode="constant")[rows, columns]
     order = np.lexsort((ties[rows, columns], corner, distance[rows, columns])).astype(np.int32)
     peeled = mask.astype(np.uint8)
-    peel_in_order(peeled, rows, columns, order, keep_table())
-    np.testing.assert_array_equal(medial_axis(mask, distance, ties), peeled.astype(bool))
+    remove_pixels_in_order(peeled, rows, columns, order, build_keep_table())
+    np.testing.assert_array_equal(find_medial_axis(mask, distance, ties), peeled.astype(bool))
 
 
 def test_a_fractured_digit_has_less_ink_and_a_swollen_one_reaches_no_farther_than_the_image(

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from gapctl.data.mad.captions import CaptionRule
-from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, factor_labels
+from gapctl.data.mad.captions import MadCaptionRule
+from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, label_factors
 from gapctl.data.mad.sampler import (
-    UNSAID,
+    UNSPECIFIED,
+    CaptionImageSampler,
+    ImageIndices,
     MadSampler,
-    Painter,
-    Pictures,
-    PictureSampler,
-    Samples,
-    frozen_pictures,
-    said,
+    MadSamples,
+    SecondImageSampler,
+    parse_captions,
+    sample_gallery_images,
 )
 from gapctl.errors import InputError
 
@@ -21,24 +21,24 @@ DIGITS = np.random.default_rng(0).integers(0, 10, 500)
 MANY = np.arange(4_000)
 
 
-def drawn(attributes: int, main: str = "digit", seed: int = 0) -> tuple[Samples, Pictures]:
+def drawn(attributes: int, main: str = "digit", seed: int = 0) -> tuple[MadSamples, ImageIndices]:
     samples = MadSampler(seed, DIGITS, main, attributes, "shuffled").samples(MANY)
-    return samples, PictureSampler(seed, DIGITS).pictures(MANY, samples.tokens_BL)
+    return samples, SecondImageSampler(seed, DIGITS).pictures(MANY, samples.tokens_BL)
 
 
-def labels(pictures: Pictures) -> np.ndarray:
-    return factor_labels(DIGITS[pictures.digit_B], pictures.variant_B, pictures.colour_B)
+def labels(pictures: ImageIndices) -> np.ndarray:
+    return label_factors(DIGITS[pictures.digit_B], pictures.variant_B, pictures.colour_B)
 
 
 @pytest.mark.parametrize("main", ["digit", "colour"])
 @pytest.mark.parametrize("attributes", [0, 2, 5])
 def test_a_picture_shows_all_that_its_caption_says(main: str, attributes: int) -> None:
     samples, pictures = drawn(attributes, main)
-    said_B6, shown_B6 = said(samples.tokens_BL), labels(pictures)
+    said_B6, shown_B6 = parse_captions(samples.tokens_BL), labels(pictures)
 
-    assert ((said_B6 != UNSAID).sum(axis=1) == CaptionRule(main, attributes, "shuffled").attributes + 1).all()
-    assert np.array_equal(said_B6[said_B6 != UNSAID], samples.labels_B6[said_B6 != UNSAID])
-    assert np.array_equal(shown_B6[said_B6 != UNSAID], said_B6[said_B6 != UNSAID])
+    assert ((said_B6 != UNSPECIFIED).sum(axis=1) == MadCaptionRule(main, attributes, "shuffled").attributes + 1).all()
+    assert np.array_equal(said_B6[said_B6 != UNSPECIFIED], samples.labels_B6[said_B6 != UNSPECIFIED])
+    assert np.array_equal(shown_B6[said_B6 != UNSPECIFIED], said_B6[said_B6 != UNSPECIFIED])
 
 
 @pytest.mark.parametrize("factor", range(1, 6))
@@ -65,7 +65,7 @@ def test_the_digit_is_another_hands_and_anyones_where_it_is_not_said() -> None:
 def test_pictures_are_functions_of_seed_and_position() -> None:
     samples, pictures = drawn(2)
     some = np.array([3_999, 7, 501])
-    again = PictureSampler(0, DIGITS).pictures(some, samples.tokens_BL[some])
+    again = SecondImageSampler(0, DIGITS).pictures(some, samples.tokens_BL[some])
 
     assert all(np.array_equal(column[some], other) for column, other in zip(pictures, again, strict=True))
     assert not np.array_equal(drawn(2, seed=1)[1].digit_B, pictures.digit_B)
@@ -74,7 +74,7 @@ def test_pictures_are_functions_of_seed_and_position() -> None:
 
 def test_a_gallerys_pictures_are_the_same_for_every_trial() -> None:
     tokens_BL = drawn(1)[0].tokens_BL[:50]
-    first, second = (frozen_pictures(DIGITS, tokens_BL, 7) for _ in "ab")
+    first, second = (sample_gallery_images(DIGITS, tokens_BL, 7) for _ in "ab")
 
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
@@ -83,4 +83,4 @@ def test_a_digit_that_a_split_lacks_is_named() -> None:
     tokens_BL = drawn(0)[0].tokens_BL
 
     with pytest.raises(InputError, match=r"no digit 3 to draw pictures of; expected .* sides: image_text"):
-        Painter(DIGITS[DIGITS != 3]).pictures(tokens_BL, np.zeros((len(tokens_BL), len(FACTOR_NAMES))))
+        CaptionImageSampler(DIGITS[DIGITS != 3]).pictures(tokens_BL, np.zeros((len(tokens_BL), len(FACTOR_NAMES))))

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapctl.data.mad.captions import information_table
-from gapctl.data.mad.contact_sheet import contact_sheet
+from gapctl.data.mad.captions import list_caption_information
+from gapctl.data.mad.contact_sheet import draw_contact_sheet
 from gapctl.data.mad.factors import COLOURS
-from gapctl.data.mad.images import render
+from gapctl.data.mad.images import render_images
 
 LOOKS = {
     "gray": (100, 100, 100),
@@ -26,7 +26,7 @@ def test_a_colour_changes_the_stroke_and_leaves_the_ground_black(colour: str) ->
     images = np.zeros((1, 24, 28, 28), np.uint8)
     images[0, 3, 5, 6] = 100
     zero = np.zeros(1, np.int64)
-    picture = render(images, zero, zero + 3, zero + COLOURS.index(colour))
+    picture = render_images(images, zero, zero + 3, zero + COLOURS.index(colour))
     assert picture.shape == (1, 3, 28, 28)
     assert picture.dtype == np.uint8
     assert tuple(picture[0, :, 5, 6]) == LOOKS[colour]
@@ -36,12 +36,12 @@ def test_a_colour_changes_the_stroke_and_leaves_the_ground_black(colour: str) ->
 
 def test_each_image_of_a_batch_gets_its_own_digit_variant_and_colour() -> None:
     images = np.arange(2 * 24, dtype=np.uint8).reshape(2, 24, 1, 1) + np.zeros((28, 28), np.uint8)
-    picture = render(images, np.array([1, 0]), np.array([2, 23]), np.array([0, 1]))
+    picture = render_images(images, np.array([1, 0]), np.array([2, 23]), np.array([0, 1]))
     assert picture[:, :, 0, 0].tolist() == [[26, 26, 26], [23, 0, 0]]
 
 
 def test_a_contact_sheet_shows_every_sample_and_its_caption(tmp_path: Path) -> None:
-    sheet = contact_sheet("bundled", "digit", 5, "shuffled", columns=3, rows=2, seed=0)
+    sheet = draw_contact_sheet("bundled", "digit", 5, "shuffled", columns=3, rows=2, seed=0)
     pixels = np.asarray(sheet)
     cell_height, cell_width = pixels.shape[0] // 2, pixels.shape[1] // 3
     for row in range(2):
@@ -50,7 +50,7 @@ def test_a_contact_sheet_shows_every_sample_and_its_caption(tmp_path: Path) -> N
             picture, caption = cell[12:152, 12:152], cell[155:]
             assert 0.02 < (picture.max(axis=2) > 100).mean() < 0.9
             assert (caption.max(axis=2) < 100).sum() > 100
-    assert np.array_equal(pixels, np.asarray(contact_sheet("bundled", "digit", 5, "shuffled", 3, 2, 0)))
+    assert np.array_equal(pixels, np.asarray(draw_contact_sheet("bundled", "digit", 5, "shuffled", 3, 2, 0)))
 
 
 # PAPER.md: shared and imbalance in bits, distinct captions, text-private bits of subset and order.
@@ -66,14 +66,14 @@ TABLE = [
 
 @pytest.mark.parametrize("expected", TABLE, ids=lambda row: f"k={row[0]}")
 def test_information_is_what_the_paper_s_table_says(expected: tuple[float, ...]) -> None:
-    assert tuple(information_table()[int(expected[0])]) == pytest.approx(expected, abs=0.006)
+    assert tuple(list_caption_information()[int(expected[0])]) == pytest.approx(expected, abs=0.006)
 
 
 def test_canonical_captions_hide_nothing_in_their_order() -> None:
-    assert all(row.order == 0 for row in information_table(order="canonical"))
+    assert all(row.order == 0 for row in list_caption_information(order="canonical"))
 
 
 @pytest.mark.parametrize("main", ["digit", "scale", "colour"])
 def test_what_a_caption_tells_and_what_it_leaves_out_make_the_whole_image(main: str) -> None:
-    for row in information_table(main):
+    for row in list_caption_information(main):
         assert row.shared + row.imbalance == pytest.approx(np.log2(10 * 3 * 2 * 2 * 2 * 7))

@@ -13,8 +13,8 @@ from gapctl.data.mad.captions import (
     PAD_TOKEN,
     START_TOKEN,
     VOCAB_SIZE,
-    caption_text,
-    prompts,
+    build_prompts,
+    format_captions,
 )
 from gapctl.data.mad.factors import (
     COLOURS,
@@ -22,10 +22,10 @@ from gapctl.data.mad.factors import (
     FACTORS,
     VALUES,
     VARIANTS,
-    factor_labels,
-    first_value,
+    find_first_value,
+    label_factors,
 )
-from gapctl.data.mad.sampler import MadSampler, Samples, frozen_gallery
+from gapctl.data.mad.sampler import MadSampler, MadSamples, sample_gallery
 from gapctl.errors import InputError
 
 LABELS = np.arange(50) % 10
@@ -38,7 +38,7 @@ def sampler(seed: int = 1, main: str = "digit", attributes: int = 3, order: str 
     return MadSampler(seed, LABELS, main, attributes, order)
 
 
-def assert_equal(first: Samples, second: Samples) -> None:
+def assert_equal(first: MadSamples, second: MadSamples) -> None:
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -56,7 +56,7 @@ def test_the_table_has_26_words_of_which_no_two_are_alike_and_24_shapes() -> Non
 
 
 def test_labels_follow_from_digit_variant_and_colour() -> None:
-    labels = factor_labels(np.array([7]), np.array([VARIANTS.index((2, 0, 1, 1))]), np.array([4]))
+    labels = label_factors(np.array([7]), np.array([VARIANTS.index((2, 0, 1, 1))]), np.array([4]))
     assert [factor.values[label] for factor, label in zip(FACTORS, labels[0], strict=True)] == [
         "7",
         "thinning",
@@ -80,7 +80,7 @@ def test_a_sample_does_not_depend_on_the_batch_it_is_drawn_in(
     drawn = sampler(seed, attributes=attributes, order=order).samples(np.array(positions))
     for row, position in enumerate(positions):
         alone = sampler(seed, attributes=attributes, order=order).samples(np.array([position]))
-        assert_equal(alone, Samples(*(column[row : row + 1] for column in drawn)))
+        assert_equal(alone, MadSamples(*(column[row : row + 1] for column in drawn)))
 
 
 @settings(max_examples=30, deadline=None)
@@ -101,7 +101,7 @@ def test_a_caption_says_the_main_factor_and_as_many_others_as_asked_all_true(
     seed: int, main: str, attributes: int, order: str
 ) -> None:
     drawn = sampler(seed, main, attributes, order).samples(np.arange(30))
-    starts = [first_value(name) for name in FACTOR_NAMES]
+    starts = [find_first_value(name) for name in FACTOR_NAMES]
     for tokens, labels in zip(drawn.tokens_BL, drawn.labels_B6, strict=True):
         words = said(tokens)
         true = [start + label for start, label in zip(starts, labels, strict=True)]
@@ -123,7 +123,7 @@ def test_tokens_are_framed_and_padded() -> None:
 
 def test_captions_read_as_values_joined_by_hyphens() -> None:
     drawn = sampler(attributes=5, order="canonical").samples(np.arange(3))
-    for text, labels in zip(caption_text(drawn.tokens_BL), drawn.labels_B6, strict=True):
+    for text, labels in zip(format_captions(drawn.tokens_BL), drawn.labels_B6, strict=True):
         assert text == "-".join(factor.values[label] for factor, label in zip(FACTORS, labels, strict=True))
 
 
@@ -144,7 +144,13 @@ def test_shapes_colours_factors_and_positions_are_drawn_uniformly() -> None:
     place_of_digit = (drawn.tokens_BL == FIRST_VALUE_TOKEN).argmax(axis=1)
     assert np.bincount(place_of_digit, minlength=4)[1:4] == pytest.approx(len(many) / 3, rel=0.05)
     named = [
-        np.mean([first_value(n) <= w < first_value(n) + len(f.values) for t in drawn.tokens_BL[:4000] for w in said(t)])
+        np.mean(
+            [
+                find_first_value(n) <= w < find_first_value(n) + len(f.values)
+                for t in drawn.tokens_BL[:4000]
+                for w in said(t)
+            ]
+        )
         * 3
         for n, f in zip(FACTOR_NAMES[1:], FACTORS[1:], strict=True)
     ]
@@ -171,27 +177,27 @@ def test_a_negative_seed_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [1, 49, 50, 173, 50 * 168])
 def test_the_gallery_holds_different_images_with_each_digit_equally_often(size: int) -> None:
-    gallery = frozen_gallery(LABELS, size, "digit", 3, "shuffled")
+    gallery = sample_gallery(LABELS, size, "digit", 3, "shuffled")
     assert len(set(zip(*(column.tolist() for column in gallery[:3]), strict=True))) == size
     often = np.bincount(gallery.digit_B, minlength=len(LABELS))
     assert often.max() - often.min() <= 1
 
 
 def test_the_gallery_is_the_same_for_every_trial_and_starts_the_same_for_every_size() -> None:
-    poor = frozen_gallery(LABELS, 200, "digit", 0, "shuffled")
-    rich = frozen_gallery(LABELS, 200, "colour", 5, "canonical")
+    poor = sample_gallery(LABELS, 200, "digit", 0, "shuffled")
+    rich = sample_gallery(LABELS, 200, "colour", 5, "canonical")
     for column in ("digit_B", "variant_B", "colour_B", "labels_B6"):
         np.testing.assert_array_equal(getattr(poor, column), getattr(rich, column))
-    np.testing.assert_array_equal(frozen_gallery(LABELS, 60, "digit", 0, "shuffled").digit_B, poor.digit_B[:60])
+    np.testing.assert_array_equal(sample_gallery(LABELS, 60, "digit", 0, "shuffled").digit_B, poor.digit_B[:60])
 
 
-def words_of(samples: Samples) -> NDArray[np.int64]:
+def words_of(samples: MadSamples) -> NDArray[np.int64]:
     """The values that complete captions say, in the order of the factors (B, 6)."""
-    starts = [first_value(name) for name in FACTOR_NAMES]
+    starts = [find_first_value(name) for name in FACTOR_NAMES]
     return np.array([sorted(said(tokens)) for tokens in samples.tokens_BL]) - starts
 
 
-def noisy(noise: float) -> Samples:
+def noisy(noise: float) -> MadSamples:
     return MadSampler(1, np.arange(5000) % 10, "digit", 5, "shuffled", noise).samples(np.arange(5000))
 
 
@@ -216,7 +222,7 @@ def test_noise_changes_captions_alone_and_more_of_it_keeps_what_less_changed() -
 @pytest.mark.parametrize("size", [0, 50 * 168 + 1])
 def test_a_gallery_larger_than_the_test_split_is_refused(size: int) -> None:
     with pytest.raises(InputError, match=r"evaluate\.gallery is \d+, but the test split has 50 digits and so 8400"):
-        frozen_gallery(LABELS, size, "digit", 3, "shuffled")
+        sample_gallery(LABELS, size, "digit", 3, "shuffled")
 
 
 @settings(max_examples=40, deadline=None)
@@ -224,8 +230,8 @@ def test_a_gallery_larger_than_the_test_split_is_refused(size: int) -> None:
 def test_prompts_are_captions_that_name_the_value(
     factor: str, main: str, attributes: int, order: str, seed: int
 ) -> None:
-    tokens = prompts(factor, main, attributes, order, 6, seed)
-    size, start = len(FACTORS[FACTOR_NAMES.index(factor)].values), first_value(factor)
+    tokens = build_prompts(factor, main, attributes, order, 6, seed)
+    size, start = len(FACTORS[FACTOR_NAMES.index(factor)].values), find_first_value(factor)
     length = 1 + (attributes if factor == main else max(attributes, 1))
     assert tokens.shape == (size, 6, CONTEXT_LENGTH)
     for value in range(size):

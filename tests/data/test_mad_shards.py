@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 
 from gapctl.data.mad import shard_writer as output
-from gapctl.data.mad.digits import count_digits, dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import compute_dataset_fingerprint, count_digits, load_digits
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
-from gapctl.data.mad.images import find_variants, generate_variants, generation_key, load_variants
+from gapctl.data.mad.images import compute_generation_key, find_variants, generate_variants, load_variants
 from gapctl.data.mad.shard_verify import verify_folder
 from gapctl.data.mad.shard_writer import make_folder
 from gapctl.data.mad.shards import ShardedImages
@@ -148,7 +148,7 @@ def test_every_byte_of_the_description_counts(copy: Shared) -> None:
         assert [problem.file for problem in verify_folder(copy.folder).problems] == ["mad.json"]
     path.write_bytes(content[:-30])
     with pytest.raises(InputError, match=r"mad\.json: damaged.*Delete .* and make it again"):
-        dataset_fingerprint(str(copy.folder))
+        compute_dataset_fingerprint(str(copy.folder))
 
 
 def test_a_manifest_of_another_folder_is_found_although_it_is_sound(
@@ -160,7 +160,7 @@ def test_a_manifest_of_another_folder_is_found_although_it_is_sound(
     description = json.loads((copy.folder / "mad.json").read_text())
     other = json.loads((tmp_path / "other" / "mad.json").read_text())
     description["files"]["manifest.parquet"] = other["files"]["manifest.parquet"]
-    monkeypatch.setattr("gapctl.data.mad.shards._checksum", lambda body: "taken")
+    monkeypatch.setattr("gapctl.data.mad.shards._compute_checksum", lambda body: "taken")
     (copy.folder / "mad.json").write_text(json.dumps({**description, "checksum": "taken"}))
     (problem,) = verify_folder(copy.folder).problems
     assert problem.file == "manifest.parquet"
@@ -235,22 +235,22 @@ def test_splits_may_be_made_one_after_the_other(shared: Shared, tmp_path: Path) 
 
 
 def test_the_fingerprint_is_that_of_the_digits_only_where_the_images_are(shared: Shared, tmp_path: Path) -> None:
-    whole = dataset_fingerprint(str(shared.source))
-    assert dataset_fingerprint(str(shared.folder)) == whole
+    whole = compute_dataset_fingerprint(str(shared.source))
+    assert compute_dataset_fingerprint(str(shared.folder)) == whole
     make(shared.source, tmp_path / "more", limit=TRAIN)
     make(shared.source, tmp_path / "first", limit=TEST)
     make(shared.source, tmp_path / "seed", limit=TEST, seed=1)
-    assert dataset_fingerprint(str(tmp_path / "more")) == whole
-    assert dataset_fingerprint(str(tmp_path / "first")) == f"{whole}-first{TEST}"
-    assert dataset_fingerprint(str(tmp_path / "seed")) == f"{whole}-seed1-first{TEST}"
+    assert compute_dataset_fingerprint(str(tmp_path / "more")) == whole
+    assert compute_dataset_fingerprint(str(tmp_path / "first")) == f"{whole}-first{TEST}"
+    assert compute_dataset_fingerprint(str(tmp_path / "seed")) == f"{whole}-seed1-first{TEST}"
     digits = load_digits(str(shared.source), "test").images_NHW
     images = load_variants(str(tmp_path / "seed"), "test").images_NVHW
-    np.testing.assert_array_equal(np.asarray(images), generate_variants(digits, generation_key("test", 1)))
+    np.testing.assert_array_equal(np.asarray(images), generate_variants(digits, compute_generation_key("test", 1)))
     assert count_digits(str(tmp_path / "first")) == {"train": TEST, "test": TEST}
 
 
 def test_no_split_and_seed_share_their_random_choices() -> None:
-    keys = [generation_key(split, seed) for split in ("train", "test") for seed in range(50)]
+    keys = [compute_generation_key(split, seed) for split in ("train", "test") for seed in range(50)]
     assert len(set(keys)) == len(keys)
 
 
@@ -313,7 +313,7 @@ def test_stopped_work_goes_on_where_it_was_and_is_no_source_until_then(shared: S
     with pytest.raises(StoppedError):
         make(shared.source, folder, workers=1, on_progress=stop)
     assert not (folder / "mad.json").exists()
-    for read in (dataset_fingerprint, count_digits):
+    for read in (compute_dataset_fingerprint, count_digits):
         with pytest.raises(InputError, match=r"its images are not all made. Run the `gapctl data mad --out"):
             read(str(folder))
     assert [problem.file for problem in verify_folder(folder).problems] == [".making"]

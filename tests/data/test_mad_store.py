@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gapctl.data.mad import images as store
 from gapctl.data.mad.bundled.make_bundle import write_bundle
-from gapctl.data.mad.digits import dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import compute_dataset_fingerprint, load_digits
 from gapctl.data.mad.images import generate_variants, load_variants
 from gapctl.errors import InputError
 
@@ -65,7 +65,7 @@ def test_a_second_load_reads_what_the_first_one_made(folder: Path, tmp_path: Pat
     read = load_variants(str(folder), "train", lambda *done: told.append(done), cache)
     assert not told
     assert made.images_NVHW.shape == (6, 24, 28, 28)
-    assert made.fingerprint == read.fingerprint == dataset_fingerprint(str(folder))
+    assert made.fingerprint == read.fingerprint == compute_dataset_fingerprint(str(folder))
     assert isinstance(read.images_NVHW, np.memmap)
     assert not read.images_NVHW.flags.writeable
     np.testing.assert_array_equal(made.images_NVHW, read.images_NVHW)
@@ -125,18 +125,18 @@ def test_a_cache_that_cannot_be_a_folder_is_named(folder: Path, tmp_path: Path) 
 
 
 def test_another_digit_gives_another_fingerprint(folder: Path) -> None:
-    before = dataset_fingerprint(str(folder))
+    before = compute_dataset_fingerprint(str(folder))
     path = folder / "t10k-images-idx3-ubyte"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert dataset_fingerprint(str(folder)) != before
+    assert compute_dataset_fingerprint(str(folder)) != before
 
 
 def test_a_new_generator_gives_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = dataset_fingerprint("bundled")
+    before = compute_dataset_fingerprint("bundled")
     monkeypatch.setattr("gapctl.data.mad.digits.GENERATOR_VERSION", 99)
-    assert dataset_fingerprint("bundled") != before
+    assert compute_dataset_fingerprint("bundled") != before
 
 
 def test_the_fingerprint_is_quick_and_needs_no_numpy() -> None:
@@ -154,7 +154,7 @@ def test_the_fingerprint_is_quick_and_needs_no_numpy() -> None:
     )
     assert found.stdout.strip() == "[]"
     before = time.perf_counter()
-    dataset_fingerprint("bundled")
+    compute_dataset_fingerprint("bundled")
     assert time.perf_counter() - before < 0.05
 
 

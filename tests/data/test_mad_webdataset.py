@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapctl.data.mad.digits import dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import compute_dataset_fingerprint, load_digits
 from gapctl.data.mad.factors import COLOURS, FACTOR_NAMES, FACTORS, VARIANTS
-from gapctl.data.mad.images import generate_variants, load_variants, render
+from gapctl.data.mad.images import generate_variants, load_variants, render_images
 from gapctl.data.mad.shard_verify import verify_folder
 from gapctl.data.mad.shard_writer import read_manifest
 from gapctl.errors import InputError
@@ -44,7 +44,7 @@ def test_pictures_are_the_caches_images_in_the_colour_that_is_said(folder: Path)
     for sample in samples(folder, "test"):
         said = sample["json"]
         digit, variant, colour = said["index"], said["variant"], COLOURS.index(said["colour"])
-        expected = render(images_NVHW, *(np.array([index]) for index in (digit, variant, colour)))[0]
+        expected = render_images(images_NVHW, *(np.array([index]) for index in (digit, variant, colour)))[0]
         np.testing.assert_array_equal(sample["png"].transpose(2, 0, 1), expected)
         values = [digits.labels_N[digit], *VARIANTS[variant], colour]
         assert [said[factor.name] for factor in FACTORS] == [
@@ -73,7 +73,7 @@ def test_tar_files_are_the_same_bytes_when_made_again_at_another_time(folder: Pa
 
 
 def test_tar_files_are_not_trained_on_but_told_from_arrays(folder: Path) -> None:
-    assert dataset_fingerprint(str(folder)) == dataset_fingerprint(str(folder.parent / "mnist"))
+    assert compute_dataset_fingerprint(str(folder)) == compute_dataset_fingerprint(str(folder.parent / "mnist"))
     with pytest.raises(InputError, match="in the format webdataset, which is for other programs"):
         load_variants(str(folder), "train")
 

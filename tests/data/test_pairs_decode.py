@@ -16,8 +16,8 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as transforms
 
 from gapctl.data.image_text import image as decode
-from gapctl.data.image_text.image import Box, OtherPicture, centred, crop_boxes, cropped
-from gapctl.data.image_text.tokens import ClipTokens, clip_tokens
+from gapctl.data.image_text.image import CropBox, ImageMismatch, crop_and_resize, crop_centre, draw_crop_boxes
+from gapctl.data.image_text.tokens import ClipTokenizer, get_clip_tokenizer
 
 SCALE = (0.9, 1.0)
 
@@ -37,7 +37,7 @@ def stored(picture: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
 
 def boxes(width: int, height: int, count: int, scale: tuple[float, float] = SCALE) -> NDArray[np.float64]:
     sizes = np.tile(np.array([width, height], dtype=np.int32), (count, 1))
-    return np.array(crop_boxes(sizes, scale, 0, 0, np.arange(count)), dtype=np.float64)
+    return np.array(draw_crop_boxes(sizes, scale, 0, 0, np.arange(count)), dtype=np.float64)
 
 
 @settings(max_examples=50)
@@ -62,22 +62,22 @@ def test_crops_are_distributed_as_torchvisions(width: int, height: int, scale: t
 
 def test_a_crop_depends_on_sample_seed_and_epoch_alone() -> None:
     sizes = np.tile(np.array([300, 256], dtype=np.int32), (9, 1))
-    whole = crop_boxes(sizes, SCALE, 1, 2, np.arange(9))
+    whole = draw_crop_boxes(sizes, SCALE, 1, 2, np.arange(9))
 
-    assert crop_boxes(sizes[4:6], SCALE, 1, 2, np.arange(4, 6)) == whole[4:6]
-    assert crop_boxes(sizes, SCALE, 1, 3, np.arange(9)) != whole
-    assert crop_boxes(sizes, SCALE, 2, 2, np.arange(9)) != whole
+    assert draw_crop_boxes(sizes[4:6], SCALE, 1, 2, np.arange(4, 6)) == whole[4:6]
+    assert draw_crop_boxes(sizes, SCALE, 1, 3, np.arange(9)) != whole
+    assert draw_crop_boxes(sizes, SCALE, 2, 2, np.arange(9)) != whole
 
 
 @pytest.mark.parametrize("side", [224, 64, 300])
 def test_a_crop_has_the_pixels_of_open_clips(side: int) -> None:
-    content, box = stored(smooth(340, 256), quality=95), Box(7, 9, 322, 250)
+    content, box = stored(smooth(340, 256), quality=95), CropBox(7, 9, 322, 250)
     picture = Image.open(io.BytesIO(content)).convert("RGB")
     expected = transforms.resized_crop(
         picture, box.top, box.left, box.bottom - box.top, box.right - box.left, [side, side], _bicubic()
     )
 
-    assert np.abs(cropped(content, (340, 256), box, side) - np.asarray(expected, dtype=int)).max() <= 2
+    assert np.abs(crop_and_resize(content, (340, 256), box, side) - np.asarray(expected, dtype=int)).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_an_evaluation_sees_what_open_clips_does(width: int, height: int, most: 
     evaluation = image_transform(64, is_train=False, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     expected = evaluation(Image.open(io.BytesIO(content))).permute(1, 2, 0).numpy() * 255
 
-    difference = np.abs(centred(content, (width, height), 64) - expected)
+    difference = np.abs(crop_centre(content, (width, height), 64) - expected)
     assert difference.mean() < 1
     assert difference.max() < most, "more than the scaled decoding of larger JPEGs explains"
 
@@ -101,18 +101,18 @@ def _bicubic() -> Any:
 
 def test_a_large_jpeg_is_decoded_small_and_looks_the_same() -> None:
     picture = smooth(1600, 1200, grain=100)
-    small = cropped(stored(picture, quality=95), (1600, 1200), Box(100, 50, 1500, 1150), 64)
+    small = crop_and_resize(stored(picture, quality=95), (1600, 1200), CropBox(100, 50, 1500, 1150), 64)
     expected = np.asarray(picture.crop((100, 50, 1500, 1150)).resize((64, 64), Image.Resampling.BICUBIC), dtype=int)
 
     assert np.abs(small - expected).mean() < 2
 
 
 def test_pixels_are_the_same_without_torchvisions_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    content, box = stored(smooth(340, 256), quality=90), Box(0, 0, 250, 250)
-    fast = cropped(content, (340, 256), box, 224)
-    monkeypatch.setattr(decode, "_jpeg_decoder", lambda: None)
+    content, box = stored(smooth(340, 256), quality=90), CropBox(0, 0, 250, 250)
+    fast = crop_and_resize(content, (340, 256), box, 224)
+    monkeypatch.setattr(decode, "_find_jpeg_decoder", lambda: None)
 
-    assert np.array_equal(cropped(content, (340, 256), box, 224), fast)
+    assert np.array_equal(crop_and_resize(content, (340, 256), box, 224), fast)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_pixels_are_the_same_without_torchvisions_decoder(monkeypatch: pytest.Mo
 )
 def test_every_form_gives_three_colours(mode: str, form: str, options: dict[str, Any]) -> None:
     picture = smooth(80, 60).convert(mode)
-    read = cropped(stored(picture, form, **options), (80, 60), Box(0, 0, 60, 60), 60)
+    read = crop_and_resize(stored(picture, form, **options), (80, 60), CropBox(0, 0, 60, 60), 60)
 
     assert np.abs(read - np.asarray(picture.convert("RGB").crop((0, 0, 60, 60)), dtype=int)).mean() < 3
 
@@ -131,7 +131,7 @@ def test_what_is_transparent_shows_white(mode: str) -> None:
     picture = Image.new("RGBA", (40, 40), (200, 0, 0, 0))
     picture.paste((0, 0, 100, 255), (0, 0, 20, 40))
     content = stored(picture.convert(mode), "PNG")
-    read = cropped(content, (40, 40), Box(0, 0, 40, 40), 40)
+    read = crop_and_resize(content, (40, 40), CropBox(0, 0, 40, 40), 40)
 
     assert read[:, 25:].min() >= 250
     assert read[:, :15, 2].max() < 140
@@ -141,23 +141,23 @@ def test_what_is_transparent_shows_white(mode: str) -> None:
 def test_a_strip_is_cut_before_it_is_resized() -> None:
     content = stored(smooth(6000, 3), "PNG")
 
-    assert centred(content, (6000, 3), 224).shape == (224, 224, 3)
-    assert cropped(content, (6000, 3), Box(3000, 0, 3004, 3), 224).shape == (224, 224, 3)
+    assert crop_centre(content, (6000, 3), 224).shape == (224, 224, 3)
+    assert crop_and_resize(content, (6000, 3), CropBox(3000, 0, 3004, 3), 224).shape == (224, 224, 3)
 
 
 def test_what_the_index_did_not_see_is_not_decoded() -> None:
     small = stored(smooth(60, 60))
     for content in (small, b"<html>", b"", stored(smooth(9000, 9), "PNG"), stored(smooth(60, 60).convert("CMYK"))):
         size = (60, 60) if content is not small else (60, 61)
-        with pytest.raises(OtherPicture):
-            cropped(content, size, Box(0, 0, 50, 50), 32)
+        with pytest.raises(ImageMismatch):
+            crop_and_resize(content, size, CropBox(0, 0, 50, 50), 32)
 
 
 def test_a_picture_that_is_cut_short_is_unreadable() -> None:
     for form in ("JPEG", "PNG", "WEBP"):
         content = stored(smooth(300, 300), form)
         with pytest.raises(ValueError, match="unreadable image"):
-            cropped(content[: len(content) // 2], (300, 300), Box(0, 0, 200, 200), 32)
+            crop_and_resize(content[: len(content) // 2], (300, 300), CropBox(0, 0, 200, 200), 32)
 
 
 CAPTIONS = (
@@ -179,7 +179,7 @@ CAPTIONS = (
 def test_captions_become_open_clips_tokens(context: int) -> None:
     expected = SimpleTokenizer(context_length=context)(list(CAPTIONS)).numpy()
 
-    assert np.array_equal(ClipTokens(context)(CAPTIONS), expected)
+    assert np.array_equal(ClipTokenizer(context)(CAPTIONS), expected)
 
 
 THEIRS = SimpleTokenizer()
@@ -187,14 +187,14 @@ THEIRS = SimpleTokenizer()
 
 @given(st.text(max_size=80) | st.text(st.characters(max_codepoint=127), max_size=80))
 def test_any_caption_does(caption: str) -> None:
-    assert np.array_equal(clip_tokens(77)([caption]), THEIRS([caption]).numpy())
+    assert np.array_equal(get_clip_tokenizer(77)([caption]), THEIRS([caption]).numpy())
 
 
 def test_words_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     from gapctl.data.image_text import tokens as module
 
-    monkeypatch.setattr(module, "MOST_WORDS", 3)
-    tokens = ClipTokens(77)
+    monkeypatch.setattr(module, "MAX_CACHED_WORDS", 3)
+    tokens = ClipTokenizer(77)
     captions = ["one two three", "four five six", "one two seven"]
 
     assert np.array_equal(tokens(captions), THEIRS(captions).numpy())

@@ -9,18 +9,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gapctl.data.image_text.feed import PairFeed, read_rows_decoded
-from gapctl.data.image_text.index import look_at
-from gapctl.data.image_text.manifest import Manifest, split_rows, table_of
-from gapctl.data.image_text.order import Chunk, PairOrder, Share, spans_of
-from gapctl.data.image_text.read import ChunkBytes, FeedCounts, PairBatch, Reading, ReadRule, read_part
-from gapctl.data.image_text.readers import Threads
-from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.image_text.feed import PairFeed, decode_rows
+from gapctl.data.image_text.index import build_manifest
+from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_rows
+from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
+from gapctl.data.image_text.read import ChunkBytes, FeedCounts, PairBatch, ReadContext, ReadOptions, read_part
+from gapctl.data.image_text.readers import ThreadReader
+from gapctl.data.image_text.storage import Workers, list_shards
 from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError, WorkError
 from pair_shards import pair, write_pairs, write_shard
 
-RULE = ReadRule(16, KeepRule("half"), DegradeRule("none"))
+RULE = ReadOptions(16, KeepRule("half"), DegradeRule("none"))
 ROWS = range(30)
 
 
@@ -32,7 +32,7 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def indexed(folder: Path) -> Manifest:
-    return look_at(stored_shards([str(folder)]), Workers(1))
+    return build_manifest(list_shards([str(folder)]), Workers(1))
 
 
 def batches(manifest: Manifest, count: int, batch: int = 4, **options: Any) -> list[tuple[PairBatch, int]]:
@@ -56,7 +56,7 @@ def test_a_batch_is_what_a_training_reads(manifest: Manifest) -> None:
 
 
 def test_pictures_and_captions_belong_together(manifest: Manifest) -> None:
-    rule = ReadRule(16, KeepRule("full"), DegradeRule("none"))
+    rule = ReadOptions(16, KeepRule("full"), DegradeRule("none"))
     for batch, _ in batches(manifest, 8, rule=rule):
         strongest = batch.images_BCHW.reshape(4, 3, -1).mean(axis=2).argmax(axis=1)
         assert strongest.tolist() == (batch.sample_B % 3).tolist()
@@ -94,7 +94,7 @@ def test_an_epoch_has_every_sample_once_over_the_borders_of_batches(manifest: Ma
 
 def test_a_sample_looks_otherwise_in_another_epoch(manifest: Manifest) -> None:
     seen: dict[int, list[np.ndarray[Any, Any]]] = {}
-    for batch, _ in batches(manifest, 15, rule=ReadRule(16, RULE.keep, RULE.degrade, crop_scale=(0.3, 0.5))):
+    for batch, _ in batches(manifest, 15, rule=ReadOptions(16, RULE.keep, RULE.degrade, crop_scale=(0.3, 0.5))):
         for sample, image in zip(batch.sample_B.tolist(), batch.images_BCHW, strict=True):
             seen.setdefault(sample, []).append(image)
 
@@ -108,8 +108,8 @@ def test_it_ends_before_the_batch_that_would_go_too_far(manifest: Manifest) -> N
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_parts_and_threads_do_not_matter(manifest: Manifest, threads: int) -> None:
-    reading = Reading(table_of(manifest, ROWS), RULE, 1)
-    order = PairOrder(spans_of(reading.table.shard_N), 1)
+    reading = ReadContext(build_pair_table(manifest, ROWS), RULE, 1)
+    order = PairOrder(split_into_spans(reading.table.shard_N), 1)
     chunk = order.chunk(0, 0)
     every = np.arange(30)
     whole = read_part(reading, chunk, every, ChunkBytes(reading, chunk, every))
@@ -118,7 +118,7 @@ def test_parts_and_threads_do_not_matter(manifest: Manifest, threads: int) -> No
             numbers = every[first : first + size]
             part = read_part(reading, chunk, numbers, ChunkBytes(reading, chunk, numbers))
             assert all(np.array_equal(mine, its[numbers]) for mine, its in zip(part, whole, strict=True))
-    read = list(Threads(threads).read(reading, order, Share(0, 30, 0, 1, 30)))
+    read = list(ThreadReader(threads).read(reading, order, WorkerShare(0, 30, 0, 1, 30)))
     for place in range(len(whole)):
         assert np.array_equal(np.concatenate([part[place] for part in read]), whole[place])
 
@@ -135,7 +135,7 @@ def spoilt(folder: Path) -> Manifest:
     return indexed(folder)
 
 
-KEYWORDS = ReadRule(16, KeepRule("keywords"), DegradeRule("none"))
+KEYWORDS = ReadOptions(16, KeepRule("keywords"), DegradeRule("none"))
 
 
 def test_the_next_sound_sample_of_the_order_stands_in_for_a_bad_one(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_counts_go_on_where_a_checkpoint_left_them(manifest: Manifest) -> None:
 
 
 def test_empty_captions_are_counted(manifest: Manifest) -> None:
-    feed = PairFeed(manifest, ROWS, ReadRule(16, KeepRule("quarter"), DegradeRule("none")), 1, 6, stop=600)
+    feed = PairFeed(manifest, ROWS, ReadOptions(16, KeepRule("quarter"), DegradeRule("none")), 1, 6, stop=600)
     empty = sum(int((batch.kept_B == 0).sum()) for batch, _ in feed)
 
     assert feed.counts.empty == empty
@@ -246,9 +246,9 @@ def test_rows_that_the_index_left_out_are_refused(tmp_path: Path) -> None:
     manifest = indexed(tmp_path)
 
     with pytest.raises(InputError, match=r"sample two cannot be read \(no caption\)"):
-        table_of(manifest, [0, 1])
+        build_pair_table(manifest, [0, 1])
     with pytest.raises(InputError, match="no usable image-text pairs"):
-        table_of(manifest, [])
+        build_pair_table(manifest, [])
 
 
 def test_a_split_keeps_equal_images_together_and_depends_on_nothing_else(tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_a_split_keeps_equal_images_together_and_depends_on_nothing_else(tmp_pat
 
 def test_a_gallery_has_the_rows_asked_for_in_their_order(manifest: Manifest) -> None:
     rows = [29, 3, 17, 4]
-    parts = list(read_rows_decoded(manifest, rows, RULE, seed=0))
-    again = list(read_rows_decoded(manifest, rows[1:3], RULE, seed=0))
+    parts = list(decode_rows(manifest, rows, RULE, seed=0))
+    again = list(decode_rows(manifest, rows[1:3], RULE, seed=0))
 
     assert np.concatenate([part.pairs.sample_B for part in parts]).tolist() == rows
     assert not any(part.left_out for part in parts)
@@ -278,7 +278,7 @@ def test_a_gallery_has_the_rows_asked_for_in_their_order(manifest: Manifest) -> 
 
 
 def test_a_gallery_leaves_out_what_cannot_be_read_and_names_it(tmp_path: Path) -> None:
-    parts = list(read_rows_decoded(spoilt(tmp_path), [2, 3, 7, 8], KEYWORDS, seed=0))
+    parts = list(decode_rows(spoilt(tmp_path), [2, 3, 7, 8], KEYWORDS, seed=0))
 
     assert parts[0].pairs.sample_B.tolist() == [2, 8]
     assert len(parts[0].pairs.images_BCHW) == len(parts[0].pairs.tokens_BL) == 2
@@ -289,14 +289,14 @@ def test_a_gallery_leaves_out_what_cannot_be_read_and_names_it(tmp_path: Path) -
 
 
 def test_degraded_images_are_degraded(manifest: Manifest) -> None:
-    grey = ReadRule(16, KeepRule("full"), DegradeRule("grey"))
+    grey = ReadOptions(16, KeepRule("full"), DegradeRule("grey"))
     batch, _ = batches(manifest, 1, rule=grey)[0]
 
     assert np.array_equal(batch.images_BCHW[:, 0], batch.images_BCHW[:, 2])
 
 
 def test_a_chunk_can_be_read_at_any_of_its_samples(manifest: Manifest) -> None:
-    reading = Reading(table_of(manifest, ROWS), RULE, 0)
+    reading = ReadContext(build_pair_table(manifest, ROWS), RULE, 0)
     chunk = Chunk(0, 0, 0, np.arange(30)[::-1].copy())
     few = ChunkBytes(reading, chunk, np.array([5]))
 

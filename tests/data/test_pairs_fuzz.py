@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.data.image_text.index import piece_of, samples_of
-from gapctl.data.image_text.manifest import Manifest, from_parquet
+from gapctl.data.image_text.index import make_manifest_part, read_samples
+from gapctl.data.image_text.manifest import Manifest, parse_manifest
 from gapctl.data.image_text.read import read_rows
-from gapctl.data.image_text.storage import stored_shards
-from gapctl.data.image_text.tools import checked_piece
-from gapctl.data.treatments import TREATMENTS, KeepRule, treat
+from gapctl.data.image_text.storage import list_shards
+from gapctl.data.image_text.tools import verify_shard
+from gapctl.data.treatments import TREATMENTS, KeepRule, treat_caption
 from gapctl.errors import InputError
 from shard_mutations import mutated_shard
 
@@ -32,8 +32,8 @@ def test_no_mutated_shard_crashes_or_hangs_what_reads_it(tmp_path: Path) -> None
 
 
 def read_in_every_way(path: Path) -> None:
-    (stored,) = stored_shards([str(path)])
-    indexed, checked = from_parquet(piece_of(stored)), from_parquet(checked_piece(stored))
+    (stored,) = list_shards([str(path)])
+    indexed, checked = parse_manifest(make_manifest_part(stored)), parse_manifest(verify_shard(stored))
     assert indexed.shards[0].fingerprint
     assert len(indexed.samples) == len(checked.samples)
     require_within(indexed, path.stat().st_size)
@@ -41,9 +41,9 @@ def read_in_every_way(path: Path) -> None:
         assert sample.image
         assert sample.caption
         for keep in TREATMENTS:
-            treat(KeepRule(keep, field="name"), sample.caption, sample.about, 0, 0, row["offset"])
+            treat_caption(KeepRule(keep, field="name"), sample.caption, sample.about, 0, 0, row["offset"])
     with suppress(InputError):
-        list(samples_of(path))
+        list(read_samples(path))
 
 
 def require_within(manifest: Manifest, size: int) -> None:

@@ -10,10 +10,10 @@ import pytest
 from command_line import gapctl
 from gapctl.data.image_text import storage as stored
 from gapctl.data.image_text.feed import PairFeed
-from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest, read_manifest
-from gapctl.data.image_text.read import PairBatch, ReadRule
-from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.image_text.read import PairBatch, ReadOptions
+from gapctl.data.image_text.storage import Workers, list_shards
 from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError
 from gapctl.io import retry as stores
@@ -38,7 +38,7 @@ def store(folder: Path) -> Iterator[Store]:
 
 
 def batches(manifest: Manifest) -> list[PairBatch]:
-    rule = ReadRule(16, KeepRule("half"), DegradeRule("none"))
+    rule = ReadOptions(16, KeepRule("half"), DegradeRule("none"))
     feed = PairFeed(manifest, batch_size=4, rows=range(16), rule=rule, seed=1)
     return [batch for batch, _ in islice(feed, 8)]
 
@@ -52,7 +52,7 @@ def test_a_bucket_is_indexed_and_read_as_a_folder_is(store: Store, folder: Path,
     answer = gapctl("data", "index", PLACE, "--out", str(tmp_path / "manifest.parquet"), "--workers", "1")
     assert answer.exit_code == 0, answer.err
 
-    there, here = read_manifest(tmp_path / "manifest.parquet"), look_at(stored_shards([str(folder)]), Workers(1))
+    there, here = read_manifest(tmp_path / "manifest.parquet"), build_manifest(list_shards([str(folder)]), Workers(1))
 
     assert there.fingerprint == here.fingerprint
     assert same(batches(there), batches(here))
@@ -60,14 +60,14 @@ def test_a_bucket_is_indexed_and_read_as_a_folder_is(store: Store, folder: Path,
 
 def test_a_store_that_fails_now_and_then_gives_the_same_pairs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "FIRST_PAUSE", 0.01)
-    quiet = batches(look_at(stored_shards([PLACE]), Workers(1)))
+    quiet = batches(build_manifest(list_shards([PLACE]), Workers(1)))
     with store.failing("InternalError", "reset", "answer lost", share=0.2, latency=0.002) as happened:
-        assert same(batches(look_at(stored_shards([PLACE]), Workers(1))), quiet)
+        assert same(batches(build_manifest(list_shards([PLACE]), Workers(1))), quiet)
 
     assert sum(happened.values())
 
 
 def test_a_store_that_stays_away_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(stored, "RETRY_SECONDS", 0.5)
     with store.failing("InternalError"), pytest.raises(InputError, match=r"cannot be listed .*asked for"):
-        stored_shards([PLACE])
+        list_shards([PLACE])

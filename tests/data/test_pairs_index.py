@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 
 from command_line import gapctl
-from gapctl.cli.sweep import local_ray
-from gapctl.data.image_text.index import index_shard, index_shards, look_at, piece_of
+from gapctl.cli.sweep import start_local_ray
+from gapctl.data.image_text.index import build_manifest, index_shard, index_shards, make_manifest_part
 from gapctl.data.image_text.manifest import read_manifest, require_current
 from gapctl.data.image_text.read import read_rows
-from gapctl.data.image_text.storage import Workers, stored_shards
-from gapctl.data.image_text.tar import Problem, walk
+from gapctl.data.image_text.storage import Workers, list_shards
+from gapctl.data.image_text.tar import SampleProblem, scan_tar
 from gapctl.errors import InputError
 from pair_shards import pair, write_pairs, write_shard
 from shard_mutations import Exploding, animated, bomb, picture
@@ -65,7 +65,7 @@ def test_members_are_those_that_tarfile_finds(form: int, tmp_path: Path) -> None
             archive.addfile(info, io.BytesIO(b"." * info.size))
     with tarfile.open(path) as archive:
         expected = [(each.name.encode(), each.offset_data, each.size) for each in archive if each.isfile()]
-    found = walk(path.read_bytes())
+    found = scan_tar(path.read_bytes())
     assert [(each.name, each.start, each.size) for each in found.members] == expected
     assert (found.others, found.damage) == (1, None)
 
@@ -88,7 +88,7 @@ def test_stopped_work_goes_on_where_it_was_and_gives_the_same_manifest(shards: P
         if done > total / 2:
             raise StoppedError
 
-    stored, out = stored_shards([str(shards)]), tmp_path / "stopped.parquet"
+    stored, out = list_shards([str(shards)]), tmp_path / "stopped.parquet"
     with pytest.raises(StoppedError):
         index_shards(stored, out, HERE, stop)
     assert not out.exists()
@@ -109,10 +109,12 @@ def test_a_manifest_moves_with_its_shards_and_has_the_same_fingerprint(shards: P
 
 
 def test_processes_and_ray_data_give_what_one_process_gives(shards: Path) -> None:
-    stored = stored_shards([str(shards)])
-    assert dict(Workers(2).each(piece_of, stored)) == {place: piece_of(each) for place, each in enumerate(stored)}
-    expected = look_at(stored, HERE)
-    with_ray = look_at(stored, Workers(1, partial(local_ray, 1)))
+    stored = list_shards([str(shards)])
+    assert dict(Workers(2).each(make_manifest_part, stored)) == {
+        place: make_manifest_part(each) for place, each in enumerate(stored)
+    }
+    expected = build_manifest(stored, HERE)
+    with_ray = build_manifest(stored, Workers(1, partial(start_local_ray, 1)))
     assert with_ray.samples.equals(expected.samples)
     assert with_ray.shards == expected.shards
 
@@ -121,48 +123,48 @@ def test_shards_are_read_from_an_object_store(shards: Path) -> None:
     store = fsspec.filesystem("memory")
     for path in shards.iterdir():
         store.pipe_file(f"/bucket/{path.name}", path.read_bytes())
-    there = look_at(stored_shards(["memory:///bucket/{00000..00001}.tar"]), HERE)
-    here = look_at(stored_shards([str(shards)]), HERE)
+    there = build_manifest(list_shards(["memory:///bucket/{00000..00001}.tar"]), HERE)
+    here = build_manifest(list_shards([str(shards)]), HERE)
     assert [shard.fingerprint for shard in there.shards] == [shard.fingerprint for shard in here.shards[:2]]
-    assert len(stored_shards(["memory:///bucket"])) == 3
+    assert len(list_shards(["memory:///bucket"])) == 3
 
 
-WRONG: list[tuple[dict[str, bytes | None], Problem]] = [
-    ({"jpg": None}, Problem.NO_IMAGE),
-    ({"jpg": b""}, Problem.NO_IMAGE),
-    ({"txt": None}, Problem.NO_CAPTION),
-    ({"txt": b" \n"}, Problem.NO_CAPTION),
-    ({"txt": b"caf\xe9"}, Problem.CAPTION_NOT_UTF8),
-    ({"txt": b"word " * 20_000}, Problem.CAPTION_HUGE),
-    ({"jpg": b"\n <!DOCTYPE html><p>gone"}, Problem.HTML),
-    ({"jpg": b"GIF89a" + bytes(40)}, Problem.NOT_AN_IMAGE),
-    ({"jpg": bomb()}, Problem.BOMB),
-    ({"jpg": picture("RGB", (1, 30), "JPEG")}, Problem.ONE_PIXEL),
-    ({"jpg": picture("CMYK", (9, 9), "JPEG")}, Problem.CMYK),
-    ({"jpg": animated()}, Problem.ANIMATED),
-    ({"jpg": b"\xff\xd8\xff\xe0\0\x04ab"}, Problem.UNREADABLE),
+WRONG: list[tuple[dict[str, bytes | None], SampleProblem]] = [
+    ({"jpg": None}, SampleProblem.NO_IMAGE),
+    ({"jpg": b""}, SampleProblem.NO_IMAGE),
+    ({"txt": None}, SampleProblem.NO_CAPTION),
+    ({"txt": b" \n"}, SampleProblem.NO_CAPTION),
+    ({"txt": b"caf\xe9"}, SampleProblem.CAPTION_NOT_UTF8),
+    ({"txt": b"word " * 20_000}, SampleProblem.CAPTION_HUGE),
+    ({"jpg": b"\n <!DOCTYPE html><p>gone"}, SampleProblem.HTML),
+    ({"jpg": b"GIF89a" + bytes(40)}, SampleProblem.NOT_AN_IMAGE),
+    ({"jpg": bomb()}, SampleProblem.BOMB),
+    ({"jpg": picture("RGB", (1, 30), "JPEG")}, SampleProblem.ONE_PIXEL),
+    ({"jpg": picture("CMYK", (9, 9), "JPEG")}, SampleProblem.CMYK),
+    ({"jpg": animated()}, SampleProblem.ANIMATED),
+    ({"jpg": b"\xff\xd8\xff\xe0\0\x04ab"}, SampleProblem.UNREADABLE),
 ]
 
 
 @pytest.mark.parametrize(("changed", "problem"), WRONG, ids=[f"{problem}" for _, problem in WRONG])
 def test_what_is_wrong_with_a_sample_is_named_and_its_neighbours_stay(
-    changed: dict[str, bytes | None], problem: Problem, tmp_path: Path
+    changed: dict[str, bytes | None], problem: SampleProblem, tmp_path: Path
 ) -> None:
     spoilt = {ending: content for ending, content in {**pair(0), **changed}.items() if content is not None}
     path = write_shard(tmp_path / "a.tar", [("0", pair(1)), ("1", spoilt), ("2", pair(2))])
-    assert look_at(stored_shards([str(path)]), HERE).samples["problem"].to_list() == [None, problem.value, None]
+    assert build_manifest(list_shards([str(path)]), HERE).samples["problem"].to_list() == [None, problem.value, None]
 
 
 def test_a_size_below_zero_is_damage_and_no_way_back(tmp_path: Path) -> None:
     content = bytearray(write_pairs(tmp_path / "a.tar", [1]).read_bytes())
     content[124:136] = b"-0000000001\0"
-    assert walk(bytes(content)).damage == "what stands at byte 0 is not a tar header"
+    assert scan_tar(bytes(content)).damage == "what stands at byte 0 is not a tar header"
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron", "/etc/passwd", "a/../b"])
 def test_a_name_that_leaves_the_folder_is_left_out(name: str, tmp_path: Path) -> None:
     path = write_shard(tmp_path / "a.tar", [(name, pair(0))])
-    assert look_at(stored_shards([str(path)]), HERE).samples["problem"].to_list() == [Problem.ODD_NAME.value]
+    assert build_manifest(list_shards([str(path)]), HERE).samples["problem"].to_list() == [SampleProblem.ODD_NAME.value]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_the_size_of_an_image_is_read_from_its_header(
     form: str, size: tuple[int, int], options: dict[str, object], tmp_path: Path
 ) -> None:
     path = write_shard(tmp_path / "a.tar", [("0", {**pair(0), "jpg": picture("RGB", size, form, **options)})])
-    row = look_at(stored_shards([str(path)]), HERE).samples.row(0, named=True)
+    row = build_manifest(list_shards([str(path)]), HERE).samples.row(0, named=True)
     assert (row["form"], (row["width"], row["height"]), row["problem"]) == (form.lower(), size, None)
 
 
@@ -188,7 +190,7 @@ def test_members_of_other_kinds_are_counted_and_never_read(tmp_path: Path) -> No
     import pickle
 
     path = write_shard(tmp_path / "a.tar", [("0", {**pair(0), "pyd": pickle.dumps(Exploding()), "cls": b"3"})])
-    manifest = look_at(stored_shards([str(path)]), HERE)
+    manifest = build_manifest(list_shards([str(path)]), HERE)
     assert manifest.shards[0].ignored == {"cls": 1, "pyd": 1}
     assert manifest.samples["problem"].to_list() == [None]
 
@@ -209,7 +211,7 @@ def test_a_shard_that_was_cut_keeps_the_samples_before_the_cut(shards: Path) -> 
 def test_a_copy_of_a_sample_is_a_duplicate_and_a_shared_key_is_told(shards: Path) -> None:
     write_shard(shards / "00009.tar", [("000001", pair(1)), ("000002", pair(30))])
     document = json.loads(gapctl("data", "index", str(shards), "--json").out)
-    assert document["problems"] == {Problem.DUPLICATE.value: 1}
+    assert document["problems"] == {SampleProblem.DUPLICATE.value: 1}
     assert document["shared_keys"] == 2
     (shards / "00009.tar").unlink()
     assert json.loads(gapctl("data", "index", str(shards), "--json").out)["problems"] == {}
@@ -258,7 +260,7 @@ def test_what_cannot_be_indexed_is_one_message(
 
 
 def test_two_at_once_do_not_write_one_manifest(shards: Path, tmp_path: Path) -> None:
-    stored, out = stored_shards([str(shards)]), tmp_path / "m.parquet"
+    stored, out = list_shards([str(shards)]), tmp_path / "m.parquet"
 
     def another(done: int, total: int) -> None:
         with pytest.raises(InputError, match="another gapctl is making it now"):

@@ -7,23 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.data.image_text.order import CHUNK, SPAN, PairOrder, Share, Span, spans_of
+from gapctl.data.image_text.order import CHUNK_SAMPLES, SPAN_SAMPLES, PairOrder, Span, WorkerShare, split_into_spans
 
 shard_sizes = st.lists(st.integers(1, 700), min_size=1, max_size=12)
 
 
 def order_of(shards: list[int], seed: int = 0) -> PairOrder:
-    return PairOrder(spans_of(np.repeat(np.arange(len(shards), dtype=np.int32), shards)), seed)
+    return PairOrder(split_into_spans(np.repeat(np.arange(len(shards), dtype=np.int32), shards)), seed)
 
 
 @given(shard_sizes)
 def test_spans_are_neighbours_in_one_shard_and_about_equally_long(shards: list[int]) -> None:
-    spans = spans_of(np.repeat(np.arange(len(shards), dtype=np.int32), shards))
+    spans = split_into_spans(np.repeat(np.arange(len(shards), dtype=np.int32), shards))
 
     assert [span.first for span in spans] == np.cumsum([0, *(span.samples for span in spans)])[:-1].tolist()
     assert {0, *np.cumsum(shards)[:-1].tolist()} <= {span.first for span in spans}
     assert sum(span.samples for span in spans) == sum(shards)
-    assert all(0 < span.samples <= SPAN for span in spans)
+    assert all(0 < span.samples <= SPAN_SAMPLES for span in spans)
 
 
 @given(shard_sizes, st.integers(0, 5), st.integers(0, 3))
@@ -64,17 +64,17 @@ def test_chunks_are_of_few_spans_and_about_equally_large() -> None:
     order = order_of([1000] * 30)
     chunks = [order.chunk(0, number) for number in range(order.chunks)]
 
-    assert order.chunks == round(30_000 / CHUNK)
+    assert order.chunks == round(30_000 / CHUNK_SAMPLES)
     assert [chunk.start for chunk in chunks] == np.cumsum([0, *(len(chunk.place_N) for chunk in chunks)])[:-1].tolist()
-    assert all(0.7 * CHUNK < len(chunk.place_N) < 1.4 * CHUNK for chunk in chunks)
+    assert all(0.7 * CHUNK_SAMPLES < len(chunk.place_N) < 1.4 * CHUNK_SAMPLES for chunk in chunks)
     assert all(len(set((chunk.place_N // 250).tolist())) <= 12 for chunk in chunks)
 
 
 def test_a_chunk_is_found_by_each_of_its_positions() -> None:
     order = order_of([900] * 9)
-    for chunk, _ in zip(order.chunks_from(0), range(2 * order.chunks), strict=False):
+    for chunk, _ in zip(order.iterate_chunks(0), range(2 * order.chunks), strict=False):
         for position in (chunk.start, chunk.stop - 1):
-            assert order.chunk_at(position)[:3] == chunk[:3]
+            assert order.find_chunk(position)[:3] == chunk[:3]
 
 
 def test_an_order_is_the_same_in_another_process() -> None:
@@ -89,9 +89,9 @@ def test_workers_share_out_every_batch(shards: list[int], world: int, each: int,
     stop = origin + 7 * batch
     expected = order.places(origin, stop).reshape(7, world, each)
     for rank in range(world):
-        share = Share(origin, batch, rank, world, stop)
+        share = WorkerShare(origin, batch, rank, world, stop)
         taken = []
-        for chunk in order.chunks_from(origin):
+        for chunk in order.iterate_chunks(origin):
             if chunk.start >= stop:
                 break
             taken += chunk.place_N[share.of(chunk)].tolist()
@@ -102,4 +102,4 @@ def test_no_samples_and_no_position_are_told() -> None:
     with pytest.raises(ValueError, match="no samples"):
         PairOrder([], 0)
     with pytest.raises(ValueError, match="position -1"):
-        PairOrder([Span(0, 3)], 0).chunk_at(-1)
+        PairOrder([Span(0, 3)], 0).find_chunk(-1)

@@ -8,35 +8,35 @@ import pytest
 
 from gapctl.data.image_text import readers as read_ray
 from gapctl.data.image_text.feed import PairFeed
-from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
-from gapctl.data.image_text.read import ReadRule
-from gapctl.data.image_text.readers import RayTasks, require_cpus, trial_bundles
-from gapctl.data.image_text.storage import Workers, stored_shards
+from gapctl.data.image_text.read import ReadOptions
+from gapctl.data.image_text.readers import RayReader, build_trial_bundles, require_cpus
+from gapctl.data.image_text.storage import Workers, list_shards
 from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError, WorkError
 from pair_shards import write_pairs
 
-RULE = ReadRule(16, KeepRule("half"), DegradeRule("none"))
+RULE = ReadOptions(16, KeepRule("half"), DegradeRule("none"))
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     write_pairs(tmp_path / "a.tar", range(17))
     write_pairs(tmp_path / "b.tar", range(17, 30))
-    return look_at(stored_shards([str(tmp_path)]), Workers(1))
+    return build_manifest(list_shards([str(tmp_path)]), Workers(1))
 
 
-def feed(manifest: Manifest, reader: RayTasks | None, **options: Any) -> PairFeed:
+def feed(manifest: Manifest, reader: RayReader | None, **options: Any) -> PairFeed:
     return PairFeed(manifest, range(30), RULE, 1, 4, reader=reader, **options)
 
 
 def test_ray_data_reads_the_same_pairs_in_the_same_order(
     ray_session: None, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_ray, "WINDOW", 2)
+    monkeypatch.setattr(read_ray, "WINDOW_CHUNKS", 2)
     for options in ({"stop": 100}, {"position": 20, "stop": 60, "rank": 1, "world": 2}):
-        by_ray, by_threads = (list(feed(manifest, reader, **options)) for reader in (RayTasks(), None))
+        by_ray, by_threads = (list(feed(manifest, reader, **options)) for reader in (RayReader(), None))
         assert len(by_ray) == len(by_threads) > 5
         for (one, position), (other, expected) in zip(by_ray, by_threads, strict=True):
             assert position == expected
@@ -51,10 +51,10 @@ def test_a_trial_reads_on_a_machine_that_is_full(ray_session: None, manifest: Ma
     @ray.remote(num_cpus=1)
     class Trial:
         def positions(self, tasks: int) -> list[int]:
-            found = PairFeed(manifest, range(30), RULE, 1, 4, reader=RayTasks(tasks), stop=12)
+            found = PairFeed(manifest, range(30), RULE, 1, 4, reader=RayReader(tasks), stop=12)
             return [position for _, position in found]
 
-    reserved = placement_group(trial_bundles({"CPU": 1}, reading_cpus=1))
+    reserved = placement_group(build_trial_bundles({"CPU": 1}, reading_cpus=1))
     try:
         assert reserved.wait(60)
         strategy = PlacementGroupSchedulingStrategy(reserved, 0, placement_group_capture_child_tasks=True)
@@ -70,7 +70,7 @@ def test_a_trial_reads_on_a_machine_that_is_full(ray_session: None, manifest: Ma
 def test_a_shard_that_is_gone_is_named_as_without_ray(ray_session: None, manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "b.tar").unlink()
     messages = set()
-    for reader in (RayTasks(), None):
+    for reader in (RayReader(), None):
         with pytest.raises(WorkError, match=r"b\.tar: is gone") as raised:
             list(feed(manifest, reader, stop=20))
         assert type(raised.value) is WorkError

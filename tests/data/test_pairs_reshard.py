@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from command_line import gapctl
-from gapctl.data.image_text.index import look_at
+from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
 from gapctl.data.image_text.read import read_rows
-from gapctl.data.image_text.storage import Workers, stored_shards
-from gapctl.data.image_text.tools import ReshardRequest, reshard
+from gapctl.data.image_text.storage import Workers, list_shards
+from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
 from pair_shards import pair, write_pairs, write_shard
 
 HERE = Workers(1)
@@ -21,7 +21,7 @@ HERE = Workers(1)
 def manifest(tmp_path: Path) -> Manifest:
     write_pairs(tmp_path / "a.tar", range(20))
     write_shard(tmp_path / "b.tar", [("copy", pair(3)), ("bad", {**pair(1), "txt": b""})])
-    return look_at(stored_shards([str(tmp_path / "{a,b}.tar")]), HERE)
+    return build_manifest(list_shards([str(tmp_path / "{a,b}.tar")]), HERE)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -29,11 +29,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def described(folder: Path) -> pl.DataFrame:
-    return look_at(stored_shards([str(folder)]), HERE).samples
+    return build_manifest(list_shards([str(folder)]), HERE).samples
 
 
 def test_new_shards_have_every_usable_sample_in_its_order(manifest: Manifest, tmp_path: Path) -> None:
-    done = reshard(manifest, ReshardRequest(manifest.fingerprint, 8), tmp_path / "out", HERE)
+    done = reshard_pairs(manifest, ReshardRequest(manifest.fingerprint, 8), tmp_path / "out", HERE)
     assert (done.shards, done.samples, done.made) == ({"train": 3}, {"train": 21}, 3)
     assert sorted(contents(tmp_path / "out")) == ["00000.tar", "00001.tar", "00002.tar"]
     rows = described(tmp_path / "out")
@@ -47,7 +47,7 @@ def test_new_shards_have_every_usable_sample_in_its_order(manifest: Manifest, tm
 
 def test_a_shuffle_is_the_same_for_one_seed_and_another_for_another(manifest: Manifest, tmp_path: Path) -> None:
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
-        reshard(manifest, ReshardRequest(manifest.fingerprint, 8, shuffle=seed), tmp_path / name, HERE)
+        reshard_pairs(manifest, ReshardRequest(manifest.fingerprint, 8, shuffle=seed), tmp_path / name, HERE)
     first, again, other = (contents(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
     assert first != other
@@ -57,7 +57,7 @@ def test_a_shuffle_is_the_same_for_one_seed_and_another_for_another(manifest: Ma
 def test_no_image_is_on_both_sides_of_a_split(manifest: Manifest, tmp_path: Path) -> None:
     for seed in range(4):
         request = ReshardRequest(manifest.fingerprint, 50, validation=0.4, split_seed=seed)
-        done = reshard(manifest, request, tmp_path / f"{seed}", HERE)
+        done = reshard_pairs(manifest, request, tmp_path / f"{seed}", HERE)
         train, held_out = (set(described(tmp_path / f"{seed}" / name)["image_mark"]) for name in done.shards)
         assert train | held_out == set(manifest.usable["image_mark"])
         assert not train & held_out
@@ -66,7 +66,7 @@ def test_no_image_is_on_both_sides_of_a_split(manifest: Manifest, tmp_path: Path
 def test_larger_images_get_the_shorter_side_and_smaller_ones_stay(manifest: Manifest, tmp_path: Path) -> None:
     for side, expected in ((20, (20, 24)), (60, (40, 48))):
         out = tmp_path / f"{side}"
-        reshard(manifest, ReshardRequest(manifest.fingerprint, 50, resize=side), out, HERE)
+        reshard_pairs(manifest, ReshardRequest(manifest.fingerprint, 50, resize=side), out, HERE)
         assert set(described(out).select("width", "height").rows()) == {expected}
     assert described(tmp_path / "60")["image_mark"].to_list() == manifest.usable["image_mark"].to_list()
 
@@ -81,9 +81,9 @@ def test_stopped_work_goes_on_and_gives_the_same_bytes(manifest: Manifest, tmp_p
 
     request = ReshardRequest(manifest.fingerprint, 8, shuffle=0)
     with pytest.raises(StoppedError):
-        reshard(manifest, request, tmp_path / "stopped", HERE, stop)
-    assert reshard(manifest, request, tmp_path / "stopped", HERE).made == 2
-    reshard(manifest, request, tmp_path / "whole", HERE)
+        reshard_pairs(manifest, request, tmp_path / "stopped", HERE, stop)
+    assert reshard_pairs(manifest, request, tmp_path / "stopped", HERE).made == 2
+    reshard_pairs(manifest, request, tmp_path / "whole", HERE)
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 

@@ -10,7 +10,7 @@ from command_line import gapctl
 from gapctl.cli.data_mad import load_data
 from gapctl.config.trial import PairData
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.source import bundled_manifest, open_pairs, places_of
+from gapctl.data.image_text.source import find_bundled_manifest, open_pairs, resolve_pair_paths
 from pair_shards import write_mixed, write_pairs, write_shard
 
 SAMPLES = 12
@@ -41,7 +41,7 @@ def test_index_verify_reshard_and_the_feed_count_the_same_samples(tmp_path: Path
     said = io.StringIO()
     data = PairData.model_validate({"dataset": "cc12m", "source": str(tmp_path), "held_out_share": 0.5})
     load_data(data, Console(file=said, width=1_000))
-    pairs = open_pairs(places_of(data))
+    pairs = open_pairs(resolve_pair_paths(data))
     assert len(pairs.train_rows) + len(pairs.held_out_rows) + sum(unread.values()) == SAMPLES
     assert f"{tmp_path}: {indexed['usable']} usable of {SAMPLES} samples" in said.getvalue()
     person = gapctl("data", "index", str(tmp_path)).out
@@ -71,7 +71,7 @@ def test_the_parts_of_a_manifest_that_was_made_less_closely_are_read_again(tmp_p
 
 
 def test_the_bundled_pairs_keep_the_fingerprint_that_trials_are_known_by() -> None:
-    manifest = read_manifest(bundled_manifest())
+    manifest = read_manifest(find_bundled_manifest())
     assert (manifest.fingerprint, len(manifest.samples), len(manifest.usable)) == ("551443040015c001", 2_237, 2_237)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.data.image_text.index import ShardContent, index_shard
-from gapctl.data.image_text.tar import Problem
+from gapctl.data.image_text.index import ShardIndex, index_shard
+from gapctl.data.image_text.tar import SampleProblem
 from gapctl.io.retry import is_foreign
 from pair_shards import pair
 from tar_blocks import BLOCK, END, header, member, pax_record, sample, samples, tar_of
@@ -18,7 +18,7 @@ LATER = "where a tar ends, but more follows from byte"
 NOT_ARRIVED = "the rest of the file did not arrive"
 
 
-def usable(found: ShardContent) -> list[str]:
+def usable(found: ShardIndex) -> list[str]:
     return [each.key for each in found.samples if each.problem is None]
 
 
@@ -97,7 +97,7 @@ def test_members_of_a_key_that_stand_apart_are_named_as_that_and_counted_once(or
 def test_one_key_apart_leaves_the_others_as_they_are() -> None:
     found = index_shard(sample(1, ["jpg"]) + samples([2, 3]) + sample(1, ["txt", "json"]) + END)
     assert [(each.key, each.problem) for each in found.samples] == [
-        ("000001", Problem.APART),
+        ("000001", SampleProblem.APART),
         ("000002", None),
         ("000003", None),
     ]
@@ -105,7 +105,7 @@ def test_one_key_apart_leaves_the_others_as_they_are() -> None:
 
 def test_what_is_left_of_a_key_that_was_complete_is_named_as_apart() -> None:
     found = index_shard(sample(1, ["jpg", "txt"]) + samples([2]) + sample(1, ["json"]) + END)
-    assert [each.problem for each in found.samples] == [None, None, Problem.APART]
+    assert [each.problem for each in found.samples] == [None, None, SampleProblem.APART]
 
 
 def test_a_key_whose_samples_are_complete_may_stand_twice() -> None:
@@ -157,9 +157,9 @@ def test_links_are_named_in_the_samples_that_need_them() -> None:
     found = index_shard(links())
     assert {each.key: each.problem for each in found.samples} == {
         "a": None,
-        "b": Problem.NOT_A_FILE,
-        "c": Problem.NOT_A_FILE,
-        "d": Problem.NOT_A_FILE,
+        "b": SampleProblem.NOT_A_FILE,
+        "c": SampleProblem.NOT_A_FILE,
+        "d": SampleProblem.NOT_A_FILE,
     }
     assert found.ignored == {"(links, folders and devices)": 6}
 
@@ -183,7 +183,7 @@ def test_a_sparse_member_is_named_and_what_follows_is_read(sparse: Callable[[], 
     found = index_shard(samples([1]) + sparse() + sample(2, ["txt"]) + samples([3]) + END)
     assert [(each.key, each.problem) for each in found.samples] == [
         ("000001", None),
-        ("000002", Problem.NOT_A_FILE),
+        ("000002", SampleProblem.NOT_A_FILE),
         ("000003", None),
     ]
     assert found.damage is None
@@ -295,4 +295,4 @@ def test_a_hostile_header_is_damage_with_its_place_wherever_shards_are_read(form
 def test_a_png_that_states_absurd_sides_is_left_out() -> None:
     sides = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\xff" * 8 + b"\x08\x02\0\0\0" + bytes(64)
     found = index_shard(tar_of({"a.png": sides, "a.txt": b"words"}))
-    assert (found.samples[0].problem, found.samples[0].width) == (Problem.BOMB, (1 << 31) - 1)
+    assert (found.samples[0].problem, found.samples[0].width) == (SampleProblem.BOMB, (1 << 31) - 1)

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from command_line import gapctl
-from gapctl.data.image_text.image import centred, convert_to_rgb, read_image
-from gapctl.data.image_text.index import look_at, samples_of
-from gapctl.data.image_text.storage import Workers, stored_shards
-from gapctl.data.image_text.tools import ReshardRequest, reshard
+from gapctl.data.image_text.image import convert_to_rgb, crop_centre, read_image
+from gapctl.data.image_text.index import build_manifest, read_samples
+from gapctl.data.image_text.storage import Workers, list_shards
+from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
 from gapctl.inference.shards import read_batches
 from pair_shards import write_shard
 
@@ -179,7 +179,7 @@ def test_training_measuring_and_resharding_see_the_same(name: str, tmp_path: Pat
     content = IMAGES[name]
     read = read_image(content)
     side = min(read.size)
-    fed = centred(content, read.size, side)
+    fed = crop_centre(content, read.size, side)
     left = round((read.width - side) / 2)
     assert np.array_equal(fed, np.asarray(read)[:side, left : left + side])
 
@@ -191,10 +191,10 @@ def test_training_measuring_and_resharding_see_the_same(name: str, tmp_path: Pat
     expected = np.asarray(read.resize((24, 24), Image.Resampling.BICUBIC), dtype=float)
     assert np.abs(measured - expected).max() < 1
 
-    manifest = look_at(stored_shards([str(shard)]), HERE)
+    manifest = build_manifest(list_shards([str(shard)]), HERE)
     assert (manifest.usable["width"][0], manifest.usable["height"][0]) == read.size
-    reshard(manifest, ReshardRequest(manifest.fingerprint, 8, resize=12), tmp_path / "out", HERE)
-    (sample,) = samples_of(tmp_path / "out" / "00000.tar")
+    reshard_pairs(manifest, ReshardRequest(manifest.fingerprint, 8, resize=12), tmp_path / "out", HERE)
+    (sample,) = read_samples(tmp_path / "out" / "00000.tar")
     assert sample.image is not None
     smaller = read_image(sample.image)
     expected = np.asarray(read.resize(smaller.size, Image.Resampling.LANCZOS), dtype=float)
@@ -212,4 +212,4 @@ def test_verify_finds_undecodable_what_training_cannot_read(tmp_path: Path) -> N
     assert "1 undecodable image: short" in answer.out
     assert "1 of 2 samples" in answer.out
     with pytest.raises(ValueError, match="unreadable image"):
-        centred(deep, (1000, 24), 12)
+        crop_centre(deep, (1000, 24), 12)

@@ -9,8 +9,8 @@ from typing import Any, Final
 from drill.drilled_sweep import DrilledSweep
 from drill.local_cluster import LocalCluster
 from gapctl.ledger import Ledger
-from gapctl.ledger.lease import LEASE
-from gapctl.ledger.trial import FAILURE, RESULT
+from gapctl.ledger.lease import LEASE_FILE
+from gapctl.ledger.trial import FAILURE, RESULT_FILE
 
 MEASURED: Final = frozenset({"seconds", "data/wait_share"})
 """Columns of a history that no two runs of a trial have alike."""
@@ -30,7 +30,7 @@ def in_the_ledger(drilled: DrilledSweep, quiet: DrilledSweep) -> list[str]:
     """Every trial done with the quiet run's numbers, to the byte, and nobody's."""
     found, expected = Ledger(drilled.runs), Ledger(quiet.runs)
     broken = []
-    for name in (LEASE, FAILURE):
+    for name in (LEASE_FILE, FAILURE):
         left = [trial for trial, content in zip(drilled.ids, found.contents(drilled.ids, name), strict=True) if content]
         broken += [f"{trial} has a {name} still" for trial in left]
     for trial in drilled.ids:
@@ -73,7 +73,7 @@ def reserved(cluster: LocalCluster) -> list[str]:
 
 def _numbers(ledger: Ledger, trial: str) -> tuple[str, str]:
     """A trial's metrics as its result spells them, and its history but for times."""
-    (content,) = ledger.contents([trial], RESULT)
+    (content,) = ledger.contents([trial], RESULT_FILE)
     history = ledger.history(trial)
     if not isinstance(content, bytes) or history is None:
         return "", trial

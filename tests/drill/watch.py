@@ -9,8 +9,8 @@ from drill.processes import runs
 from gapctl.errors import WorkError
 from gapctl.io.files import Folder
 from gapctl.ledger import Lease, Ledger
-from gapctl.ledger.lease import LEASE, lease_in
-from gapctl.ledger.trial import RESULT
+from gapctl.ledger.lease import LEASE_FILE, parse_lease
+from gapctl.ledger.trial import RESULT_FILE
 
 LOOK_SECONDS = 0.2
 
@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, root: str, trial_ids: Sequence[str]) -> None:
         self._ledger, self._folder = Ledger(root), Folder(root)
         self.trials = {trial_id: Seen() for trial_id in trial_ids}
-        self._over = threading.Event()
+        self._standardise_by = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
         self._thread.start()
 
@@ -59,12 +59,12 @@ class Watch:
 
     def end(self) -> None:
         """Looks once more and stops."""
-        self._over.set()
+        self._standardise_by.set()
         self._thread.join(timeout=120)
         self._look()
 
     def _look_on(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
+        while not self._standardise_by.wait(LOOK_SECONDS):
             try:
                 self._look()
             except WorkError:
@@ -72,10 +72,10 @@ class Watch:
 
     def _look(self) -> None:
         ids = list(self.trials)
-        for trial_id, content in zip(ids, self._ledger.contents(ids, LEASE), strict=True):
+        for trial_id, content in zip(ids, self._ledger.contents(ids, LEASE_FILE), strict=True):
             if not isinstance(content, WorkError):
-                self._note_lease(self.trials[trial_id], lease_in(content))
-        for trial_id, content in zip(ids, self._ledger.contents(ids, RESULT), strict=True):
+                self._note_lease(self.trials[trial_id], parse_lease(content))
+        for trial_id, content in zip(ids, self._ledger.contents(ids, RESULT_FILE), strict=True):
             if isinstance(content, bytes):
                 self._note_result(self.trials[trial_id], content)
 

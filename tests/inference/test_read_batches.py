@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapctl.data.image_text.questions import CaptionRule
-from gapctl.inference.shards import BATCH, read_batches
+from gapctl.data.image_text.questions import CaptionLineMode
+from gapctl.inference.shards import BATCH_SIZE, read_batches
 from pair_shards import pair, write_pairs, write_shard
 
 MODEL = "ViT-S-32-alt"
@@ -26,7 +26,7 @@ PREPROCESS: dict[str, Any] = {
 }
 
 
-def batches(shard: Path, captions: CaptionRule = CaptionRule.LINES) -> list[dict[str, Any]]:
+def batches(shard: Path, captions: CaptionLineMode = CaptionLineMode.LINES) -> list[dict[str, Any]]:
     row = {"shard": 7, "path": str(shard)}
     return list(read_batches(row, model=MODEL, preprocess=PREPROCESS, captions=captions))
 
@@ -36,20 +36,23 @@ def keys(batch: dict[str, Any]) -> list[str]:
 
 
 def test_samples_come_in_the_order_of_the_tar_in_batches_of_one_size(tmp_path: Path) -> None:
-    found = batches(write_pairs(tmp_path / "a.tar", range(2 * BATCH + 3)))
+    found = batches(write_pairs(tmp_path / "a.tar", range(2 * BATCH_SIZE + 3)))
 
-    assert [len(keys(batch)) for batch in found] == [BATCH, BATCH, 3]
-    assert [key for batch in found for key in keys(batch)] == [f"{number:06d}" for number in range(2 * BATCH + 3)]
+    assert [len(keys(batch)) for batch in found] == [BATCH_SIZE, BATCH_SIZE, 3]
+    assert [key for batch in found for key in keys(batch)] == [f"{number:06d}" for number in range(2 * BATCH_SIZE + 3)]
     assert [batch["last"] for batch in found] == [False, False, True]
-    images = np.frombuffer(found[0]["images"], np.float32).reshape(BATCH, 3, SIZE, SIZE)
+    images = np.frombuffer(found[0]["images"], np.float32).reshape(BATCH_SIZE, 3, SIZE, SIZE)
     assert images[0, 0, 4, 8] > images[0, 1, 4, 8]  # the first picture is red
-    assert len(found[0]["tokens"]) == 8 * BATCH * 77
+    assert len(found[0]["tokens"]) == 8 * BATCH_SIZE * 77
 
 
 def test_a_shard_of_whole_batches_ends_in_an_empty_one(tmp_path: Path) -> None:
-    found = batches(write_pairs(tmp_path / "a.tar", range(BATCH)))
+    found = batches(write_pairs(tmp_path / "a.tar", range(BATCH_SIZE)))
 
-    assert [(len(keys(batch)), batch["last"], batch["error"]) for batch in found] == [(BATCH, False, ""), (0, True, "")]
+    assert [(len(keys(batch)), batch["last"], batch["error"]) for batch in found] == [
+        (BATCH_SIZE, False, ""),
+        (0, True, ""),
+    ]
 
 
 def test_what_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> None:
@@ -77,12 +80,12 @@ COCO = b"a red square\n\n  one square \r\na thing, red\n \n"
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        (CaptionRule.LINES, ["a red square", "one square", "a thing, red"]),
-        (CaptionRule.WHOLE, ["a red square\n\n  one square \r\na thing, red"]),
+        (CaptionLineMode.LINES, ["a red square", "one square", "a thing, red"]),
+        (CaptionLineMode.WHOLE, ["a red square\n\n  one square \r\na thing, red"]),
     ],
 )
 def test_lines_are_captions_or_one_caption_and_blank_ones_are_none(
-    tmp_path: Path, rule: CaptionRule, expected: list[str]
+    tmp_path: Path, rule: CaptionLineMode, expected: list[str]
 ) -> None:
     samples = {"a": {**pair(0), "txt": COCO}, "b": pair(1), "c": {**pair(2), "txt": b"\n \r\n\t\n"}}
     (found,) = batches(write_shard(tmp_path / "a.tar", samples.items()), rule)

@@ -2,29 +2,35 @@
 
 import pytest
 
-from gapctl.interventions.judge import Change, Judged, Judgement, Verdict, does_closing_help
-from gapctl.report.intervene_page import measure_line, sentence
+from gapctl.interventions.judge import (
+    ChangeVerdict,
+    InterventionReport,
+    InterventionResult,
+    MeasureChange,
+    judge_closing,
+)
+from gapctl.report.intervene_page import describe_measure_answer, summarise_answer
 
 RECALL, SEARCH = "quality/i2t_recall_1", "quality/mixed_ndcg_10"
 AMOUNTS: dict[str, float] = {"helps": 0.1, "harms": -0.1, "no difference that counts": 0.001, "inconclusive": 0.02}
 
 
-def intervention(name: str, gap: float, **found: Verdict) -> Judged:
+def intervention(name: str, gap: float, **found: ChangeVerdict) -> InterventionResult:
     keys = {"recall": RECALL, "search": SEARCH}
     changes = {
-        keys[short]: Change(0.5 + AMOUNTS[verdict], AMOUNTS[verdict], AMOUNTS[verdict] - 0.005, 0.2, verdict)
+        keys[short]: MeasureChange(0.5 + AMOUNTS[verdict], AMOUNTS[verdict], AMOUNTS[verdict] - 0.005, 0.2, verdict)
         for short, verdict in found.items()
     }
-    closed = Change(gap, gap - 0.8, gap - 0.81, gap - 0.79, "helps")
-    return Judged(name, "shift", None, {"gap/l2m": closed, **changes})
+    closed = MeasureChange(gap, gap - 0.8, gap - 0.81, gap - 0.79, "helps")
+    return InterventionResult(name, "shift", None, {"gap/l2m": closed, **changes})
 
 
-def judgement(*judged: Judged, gap: float = 0.8) -> Judgement:
+def judgement(*judged: InterventionResult, gap: float = 0.8) -> InterventionReport:
     before = {"gap/l2m": gap, RECALL: 0.5, "quality/i2t_recall_5": 0.7, SEARCH: 0.5}
-    return Judgement(before, judged, 50, 50, 0, "images", 0)
+    return InterventionReport(before, judged, 50, 50, 0, "images", 0)
 
 
-CASES: list[tuple[str, str, Verdict, Verdict]] = [
+CASES: list[tuple[str, str, ChangeVerdict, ChangeVerdict]] = [
     ("yes", "helps", "helps", "no difference that counts"),
     ("yes", "helps", "inconclusive", "helps"),
     ("no", "harms", "harms", "inconclusive"),
@@ -34,22 +40,24 @@ CASES: list[tuple[str, str, Verdict, Verdict]] = [
 
 
 @pytest.mark.parametrize(("answer", "first", "second", "search"), CASES)
-def test_the_answer_follows_from_the_verdicts(answer: str, first: Verdict, second: Verdict, search: Verdict) -> None:
+def test_the_answer_follows_from_the_verdicts(
+    answer: str, first: ChangeVerdict, second: ChangeVerdict, search: ChangeVerdict
+) -> None:
     closing = (
         intervention("a", 0.1, recall=first, search=search),
         intervention("b", 0.2, recall=second, search=search),
     )
     found = judgement(*closing)
 
-    assert does_closing_help(found).answer == answer
+    assert judge_closing(found).answer == answer
     with_which = ", with a" if answer == "yes" else ""
-    assert sentence(does_closing_help(found), found).startswith(answer.capitalize() + with_which)
+    assert summarise_answer(judge_closing(found), found).startswith(answer.capitalize() + with_which)
 
 
 def test_help_for_one_quality_and_harm_to_another_is_no_plain_answer() -> None:
     found = judgement(intervention("centre", 0.1, recall="harms", search="helps"))
 
-    assert sentence(does_closing_help(found), found) == (
+    assert summarise_answer(judge_closing(found), found) == (
         "It depends: it helps mixed-gallery search (NDCG@10); it harms image-to-text recall at 1."
     )
 
@@ -59,11 +67,11 @@ def test_a_quality_that_one_way_of_closing_helps_and_another_harms_depends_on_ho
         intervention("centre", 0.1, recall="helps", search="helps"),
         intervention("remove 30", 0.3, recall="harms", search="helps"),
     )
-    recall = does_closing_help(found).measures[0]
+    recall = judge_closing(found).measures[0]
 
-    assert (does_closing_help(found).answer, does_closing_help(found).helping) == ("yes", ("centre",))
+    assert (judge_closing(found).answer, judge_closing(found).helping) == ("yes", ("centre",))
     assert (recall.found, recall.helping, recall.harming) == ("depends on how", ("centre",), ("remove 30",))
-    assert measure_line(recall) == (
+    assert describe_measure_answer(recall) == (
         "image-to-text recall at 1: depends on how; best with centre, +10.0 points (+9.5 to +20.0)"
     )
 
@@ -73,13 +81,15 @@ def test_a_quality_that_only_some_ways_harm_is_told_with_these_ways() -> None:
         intervention("shift 1", 0.1, recall="inconclusive", search="helps"),
         intervention("remove 30", 0.3, recall="harms", search="helps"),
     )
-    recall = does_closing_help(found).measures[0]
+    recall = judge_closing(found).measures[0]
 
-    assert sentence(does_closing_help(found), found) == (
+    assert summarise_answer(judge_closing(found), found) == (
         "Yes, with shift 1: it helps mixed-gallery search (NDCG@10); "
         "some ways of closing it harm image-to-text recall at 1."
     )
-    assert measure_line(recall).startswith("image-to-text recall at 1: some ways harm (remove 30); best with shift 1")
+    assert describe_measure_answer(recall).startswith(
+        "image-to-text recall at 1: some ways harm (remove 30); best with shift 1"
+    )
 
 
 def test_what_leaves_most_of_the_gap_open_has_no_say() -> None:
@@ -87,33 +97,34 @@ def test_what_leaves_most_of_the_gap_open_has_no_say() -> None:
         intervention("shift 0.25", 0.6, recall="harms", search="harms"),
         intervention("shift 1", 0.1, recall="helps", search="helps"),
     )
-    answer = does_closing_help(found)
+    answer = judge_closing(found)
 
     assert (answer.answer, answer.closing) == ("yes", ("shift 1",))
 
 
 def test_the_best_of_a_measure_that_is_to_be_small_is_the_smallest() -> None:
     flips = "quality/flip_rate"
-    few, many = (Change(value, value - 0.2, value - 0.21, value - 0.19, "helps") for value in (0.05, 0.1))
-    closed = Change(0.1, -0.7, -0.71, -0.69, "helps")
+    few, many = (MeasureChange(value, value - 0.2, value - 0.21, value - 0.19, "helps") for value in (0.05, 0.1))
+    closed = MeasureChange(0.1, -0.7, -0.71, -0.69, "helps")
     judged = [
-        Judged(name, "shift", None, {"gap/l2m": closed, flips: change}) for name, change in (("a", many), ("b", few))
+        InterventionResult(name, "shift", None, {"gap/l2m": closed, flips: change})
+        for name, change in (("a", many), ("b", few))
     ]
-    found = Judgement({"gap/l2m": 0.8, flips: 0.25}, tuple(judged), 50, 50, 0, "images", 0)
+    found = InterventionReport({"gap/l2m": 0.8, flips: 0.25}, tuple(judged), 50, 50, 0, "images", 0)
 
-    assert does_closing_help(found).measures[0].best.name == "b"
+    assert judge_closing(found).measures[0].best.name == "b"
 
 
 def test_deeper_recalls_are_judged_but_not_asked_for_the_answer() -> None:
     found = judgement(intervention("shift 1", 0.1, recall="helps", search="helps"))
 
-    assert [measure.key for measure in does_closing_help(found).measures] == [RECALL, SEARCH]
+    assert [measure.key for measure in judge_closing(found).measures] == [RECALL, SEARCH]
 
 
 def test_without_a_gap_or_with_nothing_that_closes_it_there_is_no_answer() -> None:
     none = judgement(gap=0.03)
     open_still = judgement(intervention("remove 1", 0.7, recall="helps", search="helps"))
 
-    assert sentence(does_closing_help(none), none).startswith("There is no gap to close: the means are 0.030 apart")
-    assert does_closing_help(open_still).answer == "not closed"
-    assert sentence(does_closing_help(open_still), open_still).startswith("Not answered: ")
+    assert summarise_answer(judge_closing(none), none).startswith("There is no gap to close: the means are 0.030 apart")
+    assert judge_closing(open_still).answer == "not closed"
+    assert summarise_answer(judge_closing(open_still), open_still).startswith("Not answered: ")

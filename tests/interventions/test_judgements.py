@@ -9,29 +9,35 @@ from hypothesis import strategies as st
 
 from gap_galleries import gallery, rng
 from gapctl.interventions.bootstrap import (
+    BootstrapValues,
     ClusterStatistic,
     GapStatistic,
     ItemMeans,
-    Items,
-    Resampled,
-    resampled,
-    simultaneous,
-    units_of,
+    ItemValues,
+    bootstrap_measures,
+    compute_simultaneous_intervals,
+    derive_units,
 )
-from gapctl.interventions.fit import Candidate, Fitted, candidates, nothing
-from gapctl.interventions.judge import Judgement, judge, split_images, statistics_of, verdict_of
-from gapctl.metrics.classification import ClassPrompts, ZeroShot, accuracies
+from gapctl.interventions.fit import FittedIntervention, InterventionCandidate, list_candidates, nothing
+from gapctl.interventions.judge import (
+    InterventionReport,
+    build_statistics,
+    judge_change,
+    judge_interventions,
+    split_images,
+)
+from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_accuracies
 from gapctl.metrics.clustering import v_measure
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.gap import Array
-from gapctl.metrics.suite import measure
+from gapctl.metrics.suite import measure_embeddings
 
-NO_QUESTIONS = ZeroShot()
+NO_QUESTIONS = ZeroShotTasks()
 
 
-def values(embeddings: Embeddings, asked: ZeroShot = NO_QUESTIONS) -> dict[str, float]:
-    statistics = statistics_of(embeddings, asked, nothing(embeddings.image_ND.shape[1]))
-    ones_BU = np.ones((1, units_of(embeddings).total))
+def values(embeddings: Embeddings, asked: ZeroShotTasks = NO_QUESTIONS) -> dict[str, float]:
+    statistics = build_statistics(embeddings, asked, nothing(embeddings.image_ND.shape[1]))
+    ones_BU = np.ones((1, derive_units(embeddings).total))
     return {key: float(value_B[0]) for each in statistics for key, value_B in each.values(ones_BU).items()}
 
 
@@ -54,7 +60,7 @@ def several_captions(images: int = 30, texts: int = 80) -> Embeddings:
     ids=["rows", "several captions", "equal captions", "labels", "labels and captions", "class prompts"],
 )
 def test_what_nothing_is_done_to_has_the_values_that_measure_gives(embeddings: Embeddings) -> None:
-    expected, found = measure(embeddings), values(embeddings)
+    expected, found = measure_embeddings(embeddings), values(embeddings)
 
     assert set(found) <= set(expected)
     assert set(found) > {"gap/l2m", "gap/rmg"}
@@ -69,9 +75,9 @@ def test_zero_shot_accuracies_are_those_that_measure_gives() -> None:
     questions = {
         name: ClassPrompts(rng(classes).normal(size=(classes, 12)), np.arange(60) % classes) for name, classes in ASKED
     }
-    asked = ZeroShot(questions, "digit")
+    asked = ZeroShotTasks(questions, "digit")
 
-    expected = accuracies(found.image_ND, asked)
+    expected = measure_accuracies(found.image_ND, asked)
     for key in ("quality/object_accuracy", "quality/attribute_accuracy"):
         assert values(found, asked)[key] == pytest.approx(expected[key])
 
@@ -81,12 +87,14 @@ ASKED = (("digit", 4), ("colour", 3), ("scale", 2))
 
 def test_prompts_are_moved_as_texts_are() -> None:
     found = gallery(60, gap=2.0)
-    asked = ZeroShot({"digit": ClassPrompts(7 * found.text_MD[:4], np.arange(60) % 4)}, "digit")
-    fitted = candidates((), ())[0].fit(found.image_ND, found.text_MD)
+    asked = ZeroShotTasks({"digit": ClassPrompts(7 * found.text_MD[:4], np.arange(60) % 4)}, "digit")
+    fitted = list_candidates((), ())[0].fit(found.image_ND, found.text_MD)
     moved = fitted.apply(found.image_ND, found.text_MD)
-    expected = accuracies(moved.image_ND, ZeroShot({"digit": ClassPrompts(moved.text_MD[:4], np.arange(60) % 4)}))
+    expected = measure_accuracies(
+        moved.image_ND, ZeroShotTasks({"digit": ClassPrompts(moved.text_MD[:4], np.arange(60) % 4)})
+    )
 
-    items = statistics_of(found, asked, fitted)[1].values(np.ones((1, 60)))
+    items = build_statistics(found, asked, fitted)[1].values(np.ones((1, 60)))
     assert items["quality/object_accuracy"][0] == pytest.approx(expected["quality/accuracy_digit"])
 
 
@@ -127,15 +135,15 @@ def test_a_weighted_v_measure_is_that_of_the_rows_drawn(seed: int, kinds: int) -
 
 
 def one_mean(item_N: Array) -> list[ItemMeans]:
-    return [ItemMeans.of({"quality/x": Items(item_N, np.arange(len(item_N)))}, len(item_N))]
+    return [ItemMeans.of({"quality/x": ItemValues(item_N, np.arange(len(item_N)))}, len(item_N))]
 
 
 def test_the_standard_error_of_a_paired_change_is_that_of_its_differences() -> None:
     drawn = rng(1)
     before_N = drawn.normal(size=400)
     after_N = before_N + 0.3 + 0.1 * drawn.normal(size=400)
-    before, after = resampled([one_mean(before_N), one_mean(after_N)], 400, 0, seed=0, resamples=4000)
-    found = simultaneous(before["quality/x"], [after["quality/x"]], np.zeros(1))[0]
+    before, after = bootstrap_measures([one_mean(before_N), one_mean(after_N)], 400, 0, seed=0, resamples=4000)
+    found = compute_simultaneous_intervals(before["quality/x"], [after["quality/x"]], np.zeros(1))[0]
 
     half = 1.96 * float((after_N - before_N).std()) / np.sqrt(400)
     assert found.change == pytest.approx(float((after_N - before_N).mean()))
@@ -148,16 +156,18 @@ def test_intervals_hold_for_all_interventions_at_once_in_about_their_share_of_sa
     for sample in range(200):
         difference_JN = drawn.normal(size=(6, 60))
         states = [one_mean(np.zeros(60)), *(one_mean(item_N) for item_N in difference_JN)]
-        before, *after = (found["quality/x"] for found in resampled(states, 60, 0, seed=sample, resamples=400))
-        held += all(found.low <= 0 <= found.high for found in simultaneous(before, after, np.zeros(6)))
+        before, *after = (found["quality/x"] for found in bootstrap_measures(states, 60, 0, seed=sample, resamples=400))
+        held += all(
+            found.low <= 0 <= found.high for found in compute_simultaneous_intervals(before, after, np.zeros(6))
+        )
 
     assert 0.88 <= held / 200 <= 0.99
 
 
 def test_a_change_that_every_resample_agrees_on_is_as_uncertain_as_what_no_image_shows() -> None:
-    same = Resampled(0.5, np.full(100, 0.5))
-    moving = Resampled(0.6, 0.6 + 0.01 * rng(0).normal(size=100))
-    still, other = simultaneous(same, [same, moving], np.array([0.03, 0.03]))
+    same = BootstrapValues(0.5, np.full(100, 0.5))
+    moving = BootstrapValues(0.6, 0.6 + 0.01 * rng(0).normal(size=100))
+    still, other = compute_simultaneous_intervals(same, [same, moving], np.array([0.03, 0.03]))
 
     assert still == (0, -0.03, 0.03)
     assert other.high - other.low == pytest.approx(2 * 2 * 0.01, rel=0.3)
@@ -185,8 +195,8 @@ def test_a_few_captions_that_many_images_share_count_as_few_queries() -> None:
 
 
 def test_captions_that_no_two_images_share_are_drawn_with_their_images() -> None:
-    own = units_of(replace(gallery(40), text_group_M=np.arange(40)[::-1].copy()))
-    shared = units_of(replace(gallery(40), text_group_M=np.arange(40) // 2))
+    own = derive_units(replace(gallery(40), text_group_M=np.arange(40)[::-1].copy()))
+    shared = derive_units(replace(gallery(40), text_group_M=np.arange(40) // 2))
 
     assert (own.captions, own.unit_of_text_M.tolist()) == (0, list(range(40)))
     assert (shared.captions, shared.unit_of_text_M[:4].tolist()) == (20, [40, 40, 41, 41])
@@ -209,14 +219,14 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("key", "low", "high", "verdict"), VERDICTS)
 def test_a_verdict_compares_the_interval_with_what_counts(key: str, low: float, high: float, verdict: str) -> None:
-    assert verdict_of(key, low, high) == verdict
+    assert judge_change(key, low, high) == verdict
 
 
-def judged(embeddings: Embeddings, asked: ZeroShot = NO_QUESTIONS, seed: int = 0) -> Judgement:
-    return judge(embeddings, asked, candidates((0.0, 1.0), (1,)), 0.5, seed)
+def judged(embeddings: Embeddings, asked: ZeroShotTasks = NO_QUESTIONS, seed: int = 0) -> InterventionReport:
+    return judge_interventions(embeddings, asked, list_candidates((0.0, 1.0), (1,)), 0.5, seed)
 
 
-def changes(found: Judgement, name: str, key: str) -> tuple[float, ...]:
+def changes(found: InterventionReport, name: str, key: str) -> tuple[float, ...]:
     return next(each for each in found.judged if each.name == name).changes[key][:4]
 
 
@@ -258,11 +268,11 @@ def test_what_is_fitted_never_sees_the_held_out_images() -> None:
     found = gallery(200)
     seen: list[Array] = []
 
-    def fit(image_ND: Array, _: Array) -> Fitted:
+    def fit(image_ND: Array, _: Array) -> FittedIntervention:
         seen.append(image_ND)
         return nothing(image_ND.shape[1])
 
-    one = judge(found, NO_QUESTIONS, [Candidate("centre", None, fit)], 0.25, 0)
+    one = judge_interventions(found, NO_QUESTIONS, [InterventionCandidate("centre", None, fit)], 0.25, 0)
     split = split_images(found, 0.25, 0)
     assert seen[0] == pytest.approx(found.image_ND[split.calibration_S])
     assert (one.calibration_images, one.held_out_images) == (len(seen[0]), len(split.held_out_S)) == (50, 150)

@@ -18,14 +18,14 @@ import pytest
 
 from gapctl.io import files as object_store
 from gapctl.io.files import Disk, Folder
-from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result
+from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result
 from gapctl.ledger import lease as process
-from gapctl.ledger.lease import Process, is_gone, this_process
+from gapctl.ledger.lease import Process, get_this_process, is_gone
 from gapctl.ledger.trial import TrialFolder
 
 TRIAL = "0123456789ab"
 RESULT = Result(TRIAL, {"gap/rmg": 0.25}, 512, 1.5, {}, {})
-OURS, THEIRS = Claimant("ours", "imbalance"), Claimant("theirs", "entropy")
+OURS, THEIRS = LeaseOwner("ours", "imbalance"), LeaseOwner("theirs", "entropy")
 HOLDER = """
 import sys, time
 from gapctl.ledger import Claimant, Ledger
@@ -46,7 +46,7 @@ def folder_in(runs: str) -> TrialFolder:
     return Ledger(runs).trial(TRIAL)
 
 
-def taken(runs: str, claimant: Claimant = OURS) -> TrialFolder:
+def taken(runs: str, claimant: LeaseOwner = OURS) -> TrialFolder:
     folder = folder_in(runs)
     assert folder.take(claimant) is None
     return folder
@@ -65,14 +65,14 @@ def held(folder: TrialFolder) -> Lease:
 
 def test_a_lease_names_its_holder_and_keeps_others_away(runs: str) -> None:
     ours = taken(runs)
-    ours.beat(256)
+    ours.heartbeat(256)
 
     found = folder_in(runs).take(THEIRS)
     assert found == held(ours)
     assert found is not None
-    assert found.process == this_process()
+    assert found.process == get_this_process()
     assert (found.run, found.sweep, found.samples_seen) == ("ours", "imbalance", 256)
-    assert found.held_by == f"held by {this_process().host} pid {os.getpid()}"
+    assert found.held_by == f"held by {get_this_process().host} pid {os.getpid()}"
 
 
 @pytest.mark.parametrize("end", ["rest", "fail", "finish"])
@@ -88,7 +88,7 @@ def test_an_attempt_that_ray_gave_up_leaves_its_trial_to_the_next_of_the_same_sw
 
     assert held(first).holder != held(second).holder
     with pytest.raises(LeaseLostError, match=f"{TRIAL} is held by .* pid .*, which took it over"):
-        first.beat(512)
+        first.heartbeat(512)
 
 
 def test_who_lost_a_lease_writes_no_result_and_keeps_its_hands_off_the_new_one(runs: str) -> None:
@@ -113,7 +113,7 @@ def test_who_wakes_when_the_other_has_finished_leaves_its_result_alone(runs: str
 
     late = replace(RESULT, seconds=999.0)
     acts = {
-        "beat": lambda: woken.beat(512),
+        "beat": lambda: woken.heartbeat(512),
         "finish": lambda: woken.finish(late, b""),
         "fail": lambda: woken.fail("no"),
     }
@@ -129,17 +129,17 @@ def test_a_result_that_comes_between_the_look_and_the_putting_back_is_seen_too(
 ) -> None:
     woken, other = taken(runs, THEIRS), folder_in(runs)
     woken.clear_lease("theirs")
-    swap = Folder.swap
+    swap = Folder.swap_content
 
     def after_the_other_finished(folder: Folder, *words: Any) -> bool:
-        monkeypatch.setattr(Folder, "swap", swap)
+        monkeypatch.setattr(Folder, "swap_content", swap)
         assert other.take(OURS) is None
         other.finish(RESULT, b"the other's")
         return swap(folder, *words)
 
-    monkeypatch.setattr(Folder, "swap", after_the_other_finished)
+    monkeypatch.setattr(Folder, "swap_content", after_the_other_finished)
     with pytest.raises(LeaseLostError, match="was finished by another process"):
-        woken.beat(512)
+        woken.heartbeat(512)
 
     assert other.lease() is None
 
@@ -158,7 +158,7 @@ def test_who_lost_a_lease_marks_no_trial_failed_that_another_trains(runs: str) -
 def test_a_run_gives_up_what_its_ended_process_held(runs: str) -> None:
     taken(runs)
 
-    assert folder_in(runs).give_up("ours", "it vanished") is None
+    assert folder_in(runs).abandon_trial("ours", "it vanished") is None
     assert folder_in(runs).failure() == "it vanished"
     assert folder_in(runs).lease() is None
 
@@ -166,7 +166,7 @@ def test_a_run_gives_up_what_its_ended_process_held(runs: str) -> None:
 def test_a_run_gives_up_nothing_that_another_trains_by_now(runs: str) -> None:
     theirs = taken(runs, THEIRS)
 
-    assert folder_in(runs).give_up("ours", "it vanished") == held(theirs)
+    assert folder_in(runs).abandon_trial("ours", "it vanished") == held(theirs)
     assert folder_in(runs).failure() is None
     assert folder_in(runs).lease() == held(theirs)
 
@@ -176,14 +176,14 @@ def test_a_lease_of_another_machine_is_left_alone_however_old_it_looks(runs: str
     old = replace(held(theirs), machine="another", taken=0.0, renewed=0.0)
     Ledger(runs).keep(f"{TRIAL}/lease.json", json.dumps(asdict(old)).encode())
 
-    assert folder_in(runs).give_up("ours", "it vanished") == old
+    assert folder_in(runs).abandon_trial("ours", "it vanished") == old
     assert folder_in(runs).failure() is None
 
 
 def test_a_lease_that_was_renewed_after_it_was_seen_to_expire_is_not_taken(runs: str) -> None:
     theirs = taken(runs, THEIRS)
     seen = content_of(theirs)
-    theirs.beat(256)
+    theirs.heartbeat(256)
 
     assert folder_in(runs).take(OURS, expired=seen) == held(theirs)
 
@@ -192,7 +192,7 @@ def test_a_lease_that_is_gone_is_put_back_by_its_holder(runs: str) -> None:
     ours = taken(runs)
     ours.clear_lease("ours")
     assert ours.lease() is None
-    ours.beat(256)
+    ours.heartbeat(256)
 
     assert folder_in(runs).take(THEIRS) == held(ours)
 
@@ -209,18 +209,18 @@ def test_a_lease_that_cannot_be_read_holds_until_it_was_seen_to_expire(runs: str
 def test_only_a_lease_that_nobody_renewed_is_renewed_beside_the_training(runs: str) -> None:
     ours = taken(runs)
     assert ours.hold is not None
-    ours.beat(256)
-    ours.hold.renew_where_late()
+    ours.heartbeat(256)
+    ours.hold.renew_if_late()
     as_renewed_by_the_training = content_of(ours)
     assert held(ours).samples_seen == 256
 
-    ours.hold.renew_where_late()
+    ours.hold.renew_if_late()
     assert content_of(ours) != as_renewed_by_the_training
     assert held(ours).samples_seen == 256
 
     hold = ours.hold
     ours.rest()
-    hold.renew_where_late()
+    hold.renew_if_late()
     assert folder_in(runs).lease() is None
 
 
@@ -244,7 +244,7 @@ def test_a_killed_holder_is_gone_at_once(tmp_path: Path) -> None:
 
 
 def test_another_process_with_the_same_number_is_another() -> None:
-    me = this_process()
+    me = get_this_process()
 
     assert not is_gone(me)
     assert is_gone(replace(me, started="1"))
@@ -256,15 +256,15 @@ def test_another_process_with_the_same_number_is_another() -> None:
 def test_when_a_process_began_is_the_same_in_any_time_zone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(process, "PROC", tmp_path)  # as where there is no /proc
     monkeypatch.setenv("TZ", "UTC")
-    here = process._started(os.getpid())
+    here = process._read_start_time(os.getpid())
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
 
     assert here
-    assert process._started(os.getpid()) == here
+    assert process._read_start_time(os.getpid()) == here
 
 
 def test_of_many_that_take_a_trial_at_once_one_has_it(runs: str) -> None:
-    claimants = [Claimant(f"run {number}", "imbalance") for number in range(16)]
+    claimants = [LeaseOwner(f"run {number}", "imbalance") for number in range(16)]
     with ThreadPoolExecutor(16) as pool:
         others = list(pool.map(lambda claimant: folder_in(runs).take(claimant), claimants))
 
@@ -275,10 +275,10 @@ def test_of_many_that_take_over_what_expired_one_has_it(tmp_path: Path) -> None:
     disk = Disk(tmp_path)
     for number in range(50):
         name = f"{number}/lease.json"
-        assert disk.swap(name, None, b"expired")
+        assert disk.swap_content(name, None, b"expired")
         with ThreadPoolExecutor(4) as pool:
             new = [f"{number} {taker}".encode() for taker in range(4)]
-            won = list(pool.map(partial(disk.swap, name, b"expired"), new))
+            won = list(pool.map(partial(disk.swap_content, name, b"expired"), new))
         assert sum(won) == 1
         assert disk.read(name) == new[won.index(True)]
         assert disk.names(str(number)) == ["lease.json"]
@@ -286,7 +286,7 @@ def test_of_many_that_take_over_what_expired_one_has_it(tmp_path: Path) -> None:
 
 def _race(place: str) -> int:
     disk = Disk(Path(place))
-    return sum(disk.swap(f"{number}/lease.json", None, str(os.getpid()).encode()) for number in range(200))
+    return sum(disk.swap_content(f"{number}/lease.json", None, str(os.getpid()).encode()) for number in range(200))
 
 
 def test_processes_that_take_the_same_trials_share_them(tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_processes_that_take_the_same_trials_share_them(tmp_path: Path) -> None:
 def test_a_file_system_without_second_names_has_one_holder_too(tmp_path: Path) -> None:
     disk = Disk(tmp_path)
     with mock.patch("os.link", side_effect=PermissionError(1, "Operation not permitted")):
-        assert disk.swap("lease.json", None, b"ours")
-        assert not disk.swap("lease.json", None, b"theirs")
-        assert not disk.swap("lease.json", b"other", b"theirs")
-        assert disk.swap("lease.json", b"ours", b"theirs")
+        assert disk.swap_content("lease.json", None, b"ours")
+        assert not disk.swap_content("lease.json", None, b"theirs")
+        assert not disk.swap_content("lease.json", b"other", b"theirs")
+        assert disk.swap_content("lease.json", b"ours", b"theirs")
     assert disk.read("lease.json") == b"theirs"
 
 
@@ -317,7 +317,7 @@ def test_what_another_put_there_between_look_and_taking_stays(tmp_path: Path) ->
         return content
 
     with mock.patch.object(Path, "read_bytes", read_before_another_takes_it):
-        assert not disk.swap("lease.json", b"expired", b"ours")
+        assert not disk.swap_content("lease.json", b"expired", b"ours")
     assert disk.read("lease.json") == b"another's"
     assert [path.name for path in tmp_path.iterdir()] == ["lease.json"]
 

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Claimant, Declaration, Ledger, Result
-from gapctl.ledger.documents import to_json
-from gapctl.ledger.preregistration import declaration_to_json
+from gapctl.ledger import Declaration, LeaseOwner, Ledger, Result
+from gapctl.ledger.documents import serialize_result
+from gapctl.ledger.preregistration import serialize_declaration
 from gapctl.ledger.trial import TrialFolder
 
 RESULT = Result(
@@ -21,9 +21,9 @@ RESULT = Result(
     versions={"python": "3.11"},
     hardware={"device": "cpu", "threads": 1},
 )
-CLAIMANT = Claimant("run", "sweep")
+CLAIMANT = LeaseOwner("run", "sweep")
 
-DECLARED = declaration_to_json(Declaration("imbalance", "Does it?", "00", True, {"smoke": "11"}, {"smoke": ["22"]}))
+DECLARED = serialize_declaration(Declaration("imbalance", "Does it?", "00", True, {"smoke": "11"}, {"smoke": ["22"]}))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_metric_that_is_not_a_number_is_null_in_the_file_and_nan_when_read(
     assert math.isnan(found.metrics["gap/rmg"])
 
 
-WHOLE = to_json(RESULT).decode()
+WHOLE = serialize_result(RESULT).decode()
 DAMAGED = {
     "empty": b"",
     "cut": WHOLE[:-20].encode(),
@@ -228,12 +228,12 @@ def test_a_failure_is_kept_until_the_trial_begins_again(folder: TrialFolder) -> 
 
 def test_a_trial_is_being_trained_only_while_it_reports(folder: TrialFolder, tmp_path: Path) -> None:
     folder.take(CLAIMANT)
-    folder.beat(256)
-    assert folder.samples_being_trained() == 256
+    folder.heartbeat(256)
+    assert folder.read_live_samples() == 256
 
     path = tmp_path / "runs" / RESULT.trial / "lease.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"renewed": 0.0}))
-    assert folder.samples_being_trained() is None
+    assert folder.read_live_samples() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"samples_seen": "many", "renewed": null}', b"\xff\xfe"])
@@ -241,7 +241,7 @@ def test_a_damaged_lease_shows_no_training(folder: TrialFolder, tmp_path: Path, 
     folder.take(CLAIMANT)
     (tmp_path / "runs" / RESULT.trial / "lease.json").write_bytes(content)
 
-    assert folder.samples_being_trained() is None
+    assert folder.read_live_samples() is None
 
 
 def test_a_trial_file_that_is_no_text_is_named(folder: TrialFolder, tmp_path: Path) -> None:
@@ -259,4 +259,4 @@ def test_a_damaged_declaration_is_named_with_what_to_do(tmp_path: Path, content:
     (tmp_path / "imbalance.sweep.json").write_bytes(content)
 
     with pytest.raises(WorkError, match=r"imbalance\.sweep\.json: damaged: .* Restore it from a backup"):
-        Ledger(str(tmp_path)).declaration("imbalance")
+        Ledger(str(tmp_path)).read_declaration("imbalance")

@@ -55,10 +55,10 @@ def test_a_trial_is_kept_as_on_a_disk(store: Store) -> None:
 
 def test_what_another_process_wrote_is_seen_at_once(store: Store) -> None:
     ledger = Ledger(RUNS)
-    assert ledger.trial_ids() == []
+    assert ledger.list_trial_ids() == []
     store.client().put_object(Bucket=BUCKET, Key=f"runs/{RESULT.trial}/trial.yaml", Body=b"trial: 1")
 
-    assert ledger.trial_ids() == [RESULT.trial]
+    assert ledger.list_trial_ids() == [RESULT.trial]
     assert ledger.trial_yaml(RESULT.trial) == "trial: 1"
 
 
@@ -107,7 +107,7 @@ def test_a_store_that_stays_away_is_named_with_what_to_do(store: Store, kind: Fa
 
 def test_what_asks_whether_a_file_is_there_says_that_it_cannot_know(store: Store) -> None:
     with store.failing("SlowDown"), pytest.raises(WorkError, match="cannot be looked for"):
-        Ledger(RUNS).having([RESULT.trial], "result.json")
+        Ledger(RUNS).filter_by_file([RESULT.trial], "result.json")
 
 
 def test_a_store_that_is_silent_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_of_several_that_take_a_file_at_once_one_does_also_while_the_store_fails
         Folder(RUNS).write("lease.json", old)
     takers = [b"one", b"two", b"three", b"four"]
     with store.failing(share=0.2), ThreadPoolExecutor(len(takers)) as pool:
-        took = list(pool.map(lambda mine: Folder(RUNS).swap("lease.json", old, mine), takers))
+        took = list(pool.map(lambda mine: Folder(RUNS).swap_content("lease.json", old, mine), takers))
 
     assert took.count(True) == 1
     assert Folder(RUNS).read("lease.json") == takers[took.index(True)]

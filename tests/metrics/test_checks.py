@@ -9,17 +9,17 @@ import pytest
 from clouds import matched_rows, random_rows
 
 from gapctl.errors import InputError
-from gapctl.metrics.bias import moad, same_and_different
+from gapctl.metrics.bias import mean_label_cosines, moad
 from gapctl.metrics.classification import flip_rate
-from gapctl.metrics.clustering import clustered_by_label
-from gapctl.metrics.embedding_set import Embeddings, single_unit_rows, unit_rows
-from gapctl.metrics.entropy import calibrated_entropy, mean_entropy
+from gapctl.metrics.clustering import measure_label_clustering
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows, normalise_rows_float32
+from gapctl.metrics.entropy import mean_entropy, measure_calibrated_entropy
 from gapctl.metrics.gap import GapSums
-from gapctl.metrics.geometry import cross_uniformity, neighbor_overlap, neighborhood, uniformity
-from gapctl.metrics.retrieval import Keyed, mixed_ndcg, recalls
+from gapctl.metrics.geometry import compare_class_orders, cross_uniformity, neighbor_overlap, uniformity
+from gapctl.metrics.retrieval import KeyedRows, measure_recalls, mixed_ndcg
 from gapctl.metrics.separability import linear_separability
 from gapctl.metrics.streaming import EmbeddingStream
-from gapctl.metrics.suite import entropies_by_scale, measure
+from gapctl.metrics.suite import measure_embeddings, measure_entropies_by_scale
 
 ROWS, WIDTH = 40, 8
 KEY = np.arange(ROWS)
@@ -30,14 +30,14 @@ MEASURES: dict[str, Callable[[Rows, Rows], Any]] = {
     "gap": lambda rows, sound: GapSums.of(rows, sound).rmg(),
     "gap of texts": lambda rows, sound: GapSums.of(sound, rows).rmg(),
     "bias": lambda rows, sound: moad(rows, KEY % 3, KEY % 2),
-    "same": lambda rows, sound: same_and_different(rows, KEY % 3),
-    "clusters": lambda rows, sound: clustered_by_label(rows, KEY % 3, sound, KEY % 3, ROWS),
+    "same": lambda rows, sound: mean_label_cosines(rows, KEY % 3),
+    "clusters": lambda rows, sound: measure_label_clustering(rows, KEY % 3, sound, KEY % 3, ROWS),
     "entropy": lambda rows, sound: mean_entropy(rows, sound, 1.0, ROWS),
-    "entropy of a gallery": lambda rows, sound: calibrated_entropy(sound, rows, 1.0, 10, 4),
-    "mixed search": lambda rows, sound: mixed_ndcg(Keyed(rows, KEY), Keyed(sound, KEY), 10, ROWS),
+    "entropy of a gallery": lambda rows, sound: measure_calibrated_entropy(sound, rows, 1.0, 10, 4),
+    "mixed search": lambda rows, sound: mixed_ndcg(KeyedRows(rows, KEY), KeyedRows(sound, KEY), 10, ROWS),
     "overlap": lambda rows, sound: neighbor_overlap(sound, rows, 5, ROWS),
-    "orders": lambda rows, sound: neighborhood(rows, KEY % 5, sound[:5]),
-    "recall": lambda rows, sound: recalls(rows, sound, KEY, KEY, ROWS),
+    "orders": lambda rows, sound: compare_class_orders(rows, KEY % 5, sound[:5]),
+    "recall": lambda rows, sound: measure_recalls(rows, sound, KEY, KEY, ROWS),
     "separability": lambda rows, sound: linear_separability(sound, KEY, rows, KEY, ROWS),
     "uniformity": lambda rows, sound: uniformity(rows, ROWS),
     "uniformity across": lambda rows, sound: cross_uniformity(sound, KEY, rows, KEY, ROWS),
@@ -109,9 +109,9 @@ def test_every_kind_of_key_is_a_whole_number_for_each_row(bad: str) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: linear_separability(one, KEY, other, key, ROWS),
         lambda: cross_uniformity(one, key, other, KEY, ROWS),
-        lambda: recalls(one, other, KEY, key, ROWS),
-        lambda: clustered_by_label(one, key, other, KEY, ROWS),
-        lambda: mixed_ndcg(Keyed(one, key), Keyed(other, KEY), 10, ROWS),
+        lambda: measure_recalls(one, other, KEY, key, ROWS),
+        lambda: measure_label_clustering(one, key, other, KEY, ROWS),
+        lambda: mixed_ndcg(KeyedRows(one, key), KeyedRows(other, KEY), 10, ROWS),
         lambda: moad(one, key, KEY % 2),
         lambda: moad(one, KEY, key),
         lambda: GapSums.of(one, other, key),
@@ -158,8 +158,8 @@ def test_measure_names_the_row_that_has_no_direction(side: str, bad: str) -> Non
     clouds = {"image": random_rows(ROWS, WIDTH, 1), "text": random_rows(ROWS, WIDTH, 2), side: make()}
     embeddings = Embeddings(clouds["image"], clouds["text"])
     calls: list[Callable[[], Any]] = [
-        lambda: measure(embeddings),
-        lambda: entropies_by_scale(embeddings, (1.0,)),
+        lambda: measure_embeddings(embeddings),
+        lambda: measure_entropies_by_scale(embeddings, (1.0,)),
         lambda: EmbeddingStream().update(embeddings),
     ]
 
@@ -174,17 +174,21 @@ def test_the_row_is_counted_from_the_first_of_all_blocks(row: int) -> None:
     image_ND = random_rows(70_010, 2).astype(np.float32)
     image_ND[row] = np.nan
 
-    for normalise in (unit_rows, single_unit_rows, lambda rows: EmbeddingStream().update(Embeddings(rows, rows))):
+    for normalise in (
+        normalise_rows,
+        normalise_rows_float32,
+        lambda rows: EmbeddingStream().update(Embeddings(rows, rows)),
+    ):
         with pytest.raises(InputError, match=f"row {row} holds NaN"):
             normalise(image_ND)
 
 
 def test_a_single_row_has_no_distances_within() -> None:
     with pytest.raises(InputError, match="`image`: a single row; expected at least 2"):
-        measure(Embeddings(random_rows(1, WIDTH, 1), random_rows(1, WIDTH, 2)))
+        measure_embeddings(Embeddings(random_rows(1, WIDTH, 1), random_rows(1, WIDTH, 2)))
 
 
-@pytest.mark.parametrize("normalise", [unit_rows, single_unit_rows])
+@pytest.mark.parametrize("normalise", [normalise_rows, normalise_rows_float32])
 def test_rows_without_a_direction_cannot_be_normalised(normalise: Callable[..., Rows]) -> None:
     with pytest.raises(InputError, match="`text`: row 3 is all zeros"):
         normalise(with_row(0), "text")

@@ -9,8 +9,8 @@ from clouds import random_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.metrics.clustering import clustered_by_label, k_means, v_measure
-from gapctl.metrics.embedding_set import unit_rows
+from gapctl.metrics.clustering import k_means, measure_label_clustering, v_measure
+from gapctl.metrics.embedding_set import normalise_rows
 
 ALL = 10_000
 Labels = st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2)), min_size=2, max_size=40)
@@ -40,15 +40,15 @@ def blobs(gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     label_N = np.arange(200) % 4
     centre_ND = 2 * np.eye(10)[label_N]
     push_D = gap * np.eye(10)[9]
-    image_ND = unit_rows(centre_ND + 0.3 * random_rows(200, 10, 1) + push_D)
-    return image_ND, unit_rows(centre_ND + 0.3 * random_rows(200, 10, 2) - push_D), label_N
+    image_ND = normalise_rows(centre_ND + 0.3 * random_rows(200, 10, 1) + push_D)
+    return image_ND, normalise_rows(centre_ND + 0.3 * random_rows(200, 10, 2) - push_D), label_N
 
 
 def test_clusters_of_both_modalities_are_found_and_a_gap_splits_them_by_modality() -> None:
     values = []
     for gap in (0.0, 8.0):
         image_ND, text_ND, label_N = blobs(gap)
-        values.append(clustered_by_label(image_ND, label_N, text_ND, label_N, ALL).value)
+        values.append(measure_label_clustering(image_ND, label_N, text_ND, label_N, ALL).value)
 
     assert values[0] == pytest.approx(1)
     assert values[1] < 0.8

@@ -7,7 +7,7 @@ import pytest
 from clouds import random_rows
 
 from gapctl.metrics.classification import AccuracyCount, flip_rate, zero_shot_accuracy
-from gapctl.metrics.embedding_set import unit_rows
+from gapctl.metrics.embedding_set import normalise_rows
 
 ALL = 100_000
 
@@ -24,7 +24,7 @@ def test_without_noise_no_prediction_changes_and_more_noise_changes_more() -> No
 def test_two_classes_flip_as_often_as_the_normal_distribution_says() -> None:
     width, margin, noise = 8, 0.05, 0.4
     class_CD = np.eye(width)[:2]
-    image_ND = unit_rows(np.tile(np.eye(width)[2] + margin * (np.eye(width)[0]), (20_000, 1)))
+    image_ND = normalise_rows(np.tile(np.eye(width)[2] + margin * (np.eye(width)[0]), (20_000, 1)))
     deviation = noise / math.sqrt(width) * math.sqrt(2)  # of the difference of two coordinates
     expected = 0.5 * math.erfc(margin / deviation / math.sqrt(2))
 

@@ -7,28 +7,28 @@ import pytest
 import torch
 
 from gapctl.config.metrics import METRICS
-from gapctl.metrics.bias import moad, same_and_different
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
+from gapctl.metrics.bias import mean_label_cosines, moad
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import GapSums
-from gapctl.metrics.loss_floor import batch_loss_floor
-from gapctl.metrics.sampling import TRIAL
-from gapctl.metrics.suite import measure
+from gapctl.metrics.loss_floor import compute_loss_floor
+from gapctl.metrics.sampling import TRIAL_LIMITS
+from gapctl.metrics.suite import measure_embeddings
 
 
 def cloud(count: int, width: int = 8, seed: int = 0) -> np.ndarray:
-    return unit_rows(np.random.Generator(np.random.Philox(seed)).normal(size=(count, width)))
+    return normalise_rows(np.random.Generator(np.random.Philox(seed)).normal(size=(count, width)))
 
 
 def test_identical_clouds_have_no_gap() -> None:
     same_ND = cloud(50)
-    found = measure(Embeddings(same_ND, same_ND))
+    found = measure_embeddings(Embeddings(same_ND, same_ND))
 
     assert found["gap/l2m"] == pytest.approx(0, abs=1e-12)
     assert found["gap/rmg"] < 0.003
 
 
 def test_independent_clouds_have_no_l2m_and_an_rmg_of_one_half() -> None:
-    found = measure(Embeddings(cloud(4000, seed=1), cloud(4000, seed=2)), TRIAL)
+    found = measure_embeddings(Embeddings(cloud(4000, seed=1), cloud(4000, seed=2)), TRIAL_LIMITS)
 
     assert found["gap/l2m"] == pytest.approx(0, abs=0.05)
     assert found["gap/rmg"] == pytest.approx(0.5, abs=0.02)
@@ -36,8 +36,11 @@ def test_independent_clouds_have_no_l2m_and_an_rmg_of_one_half() -> None:
 
 def test_shuffling_the_pairs_keeps_l2m_and_raises_rmg() -> None:
     image_ND = cloud(200)
-    text_ND = unit_rows(image_ND + 0.1 * cloud(200, seed=3))
-    before, after = measure(Embeddings(image_ND, text_ND)), measure(Embeddings(image_ND, text_ND[::-1].copy()))
+    text_ND = normalise_rows(image_ND + 0.1 * cloud(200, seed=3))
+    before, after = (
+        measure_embeddings(Embeddings(image_ND, text_ND)),
+        measure_embeddings(Embeddings(image_ND, text_ND[::-1].copy())),
+    )
 
     assert after["gap/l2m"] == pytest.approx(before["gap/l2m"])
     assert after["gap/rmg"] > before["gap/rmg"]
@@ -58,7 +61,7 @@ def test_object_bias_equals_the_mean_over_all_pairs() -> None:
     upper = np.triu(np.ones((40, 40), bool), k=1)
     same = label_N[:, None] == label_N
 
-    found = same_and_different(image_ND, label_N)
+    found = mean_label_cosines(image_ND, label_N)
     assert found.same == pytest.approx(cosine_NN[upper & same].mean())
     assert found.different == pytest.approx(cosine_NN[upper & ~same].mean())
 
@@ -71,21 +74,21 @@ def test_embeddings_that_hold_only_the_object_are_biased_towards_it() -> None:
 
 
 def test_constant_logits_have_the_entropy_of_the_gallery() -> None:
-    found = measure(Embeddings(cloud(64), np.repeat(cloud(1), 64, axis=0), logit_scale=10.0))
+    found = measure_embeddings(Embeddings(cloud(64), np.repeat(cloud(1), 64, axis=0), logit_scale=10.0))
 
     assert found["entropy/i2t_nats"] == pytest.approx(np.log(64))
     assert found["entropy/i2t_normalized"] == pytest.approx(1)
 
 
 def test_the_loss_floor_is_the_logarithm_of_how_often_a_caption_repeats() -> None:
-    assert batch_loss_floor(np.array([7, 7, 7, 7]), "clip") == pytest.approx(np.log(4))
-    assert batch_loss_floor(np.array([1, 2, 3]), "clip") == 0
+    assert compute_loss_floor(np.array([7, 7, 7, 7]), "clip") == pytest.approx(np.log(4))
+    assert compute_loss_floor(np.array([1, 2, 3]), "clip") == 0
 
 
 def test_captions_that_overlap_without_being_equal_raise_no_floor_and_the_floor_says_so() -> None:
     captions = ["3-red", "3-small", "red", "3", "small"]
 
-    assert batch_loss_floor(np.unique(captions, return_inverse=True)[1], "clip") == 0
+    assert compute_loss_floor(np.unique(captions, return_inverse=True)[1], "clip") == 0
     assert METRICS["train/loss_floor"].meaning == "floor of the loss from equal captions alone; not the Bayes loss"
 
 
@@ -109,5 +112,5 @@ def test_the_best_logits_reach_the_floor_and_none_go_below(kind: Literal["clip",
         return value
 
     descent.step(evaluated)
-    floor = batch_loss_floor(caption_B.numpy(), kind)
+    floor = compute_loss_floor(caption_B.numpy(), kind)
     assert floor - 1e-12 <= loss().item() <= floor + 1e-3

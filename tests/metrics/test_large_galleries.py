@@ -8,8 +8,8 @@ from clouds import matched_rows
 
 from gapctl.metrics import suite
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.metrics.sampling import LEAST_QUERIES, THOROUGH, share_of_sample
-from gapctl.metrics.suite import entropies_by_scale, measured
+from gapctl.metrics.sampling import LEAST_QUERIES, THOROUGH_LIMITS, estimate_share
+from gapctl.metrics.suite import measure_entropies_by_scale, measure_with_samples
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def pairs() -> Embeddings:
 
 
 def test_entropies_and_recalls_of_a_part_of_the_queries_hold_the_whole_in_their_interval(pairs: Embeddings) -> None:
-    whole = measured(pairs).values
-    part = measured(pairs, replace(THOROUGH, comparisons=1)).samples
+    whole = measure_with_samples(pairs).values
+    part = measure_with_samples(pairs, replace(THOROUGH_LIMITS, comparisons=1)).samples
 
     for key in ("entropy/i2t_nats", "entropy/t2i_nats", "quality/i2t_recall_1", "quality/t2i_recall_10"):
         assert part[key].sample == LEAST_QUERIES
@@ -30,7 +30,7 @@ def test_entropies_and_recalls_of_a_part_of_the_queries_hold_the_whole_in_their_
 
 
 def test_at_several_scales_each_entropy_says_how_many_queries_it_saw(pairs: Embeddings) -> None:
-    found = entropies_by_scale(pairs, (1.0, 50.0), replace(THOROUGH, comparisons=1200 * 1500)).samples
+    found = measure_entropies_by_scale(pairs, (1.0, 50.0), replace(THOROUGH_LIMITS, comparisons=1200 * 1500)).samples
 
     assert {found[f"entropy/i2t_nats_scale_{scale}"].sample for scale in (1, 50)} == {1200}
 
@@ -38,9 +38,9 @@ def test_at_several_scales_each_entropy_says_how_many_queries_it_saw(pairs: Embe
 def test_rows_compared_in_single_precision_give_the_same_to_five_digits(
     pairs: Embeddings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = measured(pairs).values
-    monkeypatch.setattr(suite, "MOST_DOUBLES", 10)
-    narrow = measured(pairs).values
+    whole = measure_with_samples(pairs).values
+    monkeypatch.setattr(suite, "MAX_DOUBLES", 10)
+    narrow = measure_with_samples(pairs).values
 
     assert narrow["gap/rmg"] == whole["gap/rmg"], "sums over rows stay in double precision"
     for key, value in whole.items():
@@ -52,7 +52,7 @@ def test_a_rare_hits_interval_holds_the_share_as_often_as_it_says(share: float) 
     rng, rounds, population = np.random.default_rng(5), 2000, 200_000
     hits = rng.hypergeometric(round(share * population), round((1 - share) * population), 1500, rounds)
 
-    found = [share_of_sample(np.arange(1500) < count, population) for count in hits]
+    found = [estimate_share(np.arange(1500) < count, population) for count in hits]
 
     assert 0.93 < np.mean([each.low <= share <= each.high for each in found]) < 0.98
     assert all(0 <= each.low < each.high <= 1 for each in found)

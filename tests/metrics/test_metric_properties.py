@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gapctl.metrics.bias import moad, same_and_different
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
+from gapctl.metrics.bias import mean_label_cosines, moad
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import GapSums
-from gapctl.metrics.suite import entropies_by_scale, measure
+from gapctl.metrics.suite import measure_embeddings, measure_entropies_by_scale
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}
 
@@ -36,8 +36,8 @@ def clouds(draw: st.DrawFn) -> Clouds:
     rng = np.random.Generator(np.random.Philox(draw(st.integers(0, 2**32))))
     shared_ND = rng.normal(size=(count, width))
     offset_D = shift * rng.normal(size=width)
-    image_ND = unit_rows(shared_ND + noise * rng.normal(size=(count, width)) + offset_D)
-    text_ND = unit_rows(shared_ND + noise * rng.normal(size=(count, width)) - offset_D)
+    image_ND = normalise_rows(shared_ND + noise * rng.normal(size=(count, width)) + offset_D)
+    text_ND = normalise_rows(shared_ND + noise * rng.normal(size=(count, width)) - offset_D)
     return Clouds(image_ND, text_ND, rng.integers(0, 3, count), rng.integers(0, 3, (count, 2)))
 
 
@@ -155,7 +155,7 @@ def test_shares_and_entropies_stay_within_their_bounds(found: Clouds) -> None:
 @given(clouds())
 @settings(max_examples=40)
 def test_a_larger_logit_scale_never_raises_the_entropy(found: Clouds) -> None:
-    measured = entropies_by_scale(found.embeddings, (1.0, 10.0, 100.0)).values
+    measured = measure_entropies_by_scale(found.embeddings, (1.0, 10.0, 100.0)).values
     for direction in ("i2t", "t2i"):
         values = [measured[f"entropy/{direction}_nats_scale_{scale}"] for scale in (1, 10, 100)]
         assert values[0] >= values[1] - 1e-12
@@ -165,7 +165,7 @@ def test_a_larger_logit_scale_never_raises_the_entropy(found: Clouds) -> None:
 @given(clouds())
 def test_same_and_different_pairs_add_up_to_all_pairs(found: Clouds) -> None:
     cosine_NN = found.image_ND @ found.image_ND.T
-    parts = same_and_different(found.image_ND, found.label_N)
+    parts = mean_label_cosines(found.image_ND, found.label_N)
     count_K = np.bincount(found.label_N)
     same = int((count_K * (count_K - 1) // 2).sum())
     pairs = len(found.label_N) * (len(found.label_N) - 1) // 2
@@ -175,4 +175,4 @@ def test_same_and_different_pairs_add_up_to_all_pairs(found: Clouds) -> None:
 
 
 def everything(embeddings: Embeddings) -> dict[str, float]:
-    return measure(embeddings) | entropies_by_scale(embeddings, (1.0, 100.0)).values
+    return measure_embeddings(embeddings) | measure_entropies_by_scale(embeddings, (1.0, 100.0)).values

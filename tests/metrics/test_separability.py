@@ -6,14 +6,14 @@ from clouds import Rows, matched_rows, random_rows
 from scipy.optimize import minimize
 
 from gapctl.metrics import separability
-from gapctl.metrics.embedding_set import unit_rows
-from gapctl.metrics.sampling import Sampled
+from gapctl.metrics.embedding_set import normalise_rows
+from gapctl.metrics.sampling import SampleEstimate
 from gapctl.metrics.separability import linear_separability
 
 ALL = 10_000
 
 
-def of_pairs(image_ND: Rows, text_ND: Rows, most: int = ALL) -> Sampled:
+def of_pairs(image_ND: Rows, text_ND: Rows, most: int = ALL) -> SampleEstimate:
     """The measure where row i of the texts belongs to image i."""
     pair_N = np.arange(len(image_ND))
     return linear_separability(image_ND, pair_N, text_ND, pair_N, most)
@@ -47,8 +47,8 @@ def test_without_a_gap_any_number_of_captions_gives_an_interval_that_holds_one_h
     image_N = np.arange(400)
     text_to_image_M = np.random.Generator(np.random.Philox(seed)).permutation(np.repeat(image_N, captions))
     shared_ND = random_rows(400, 16, seed)
-    image_ND = unit_rows(shared_ND + 0.5 * random_rows(400, 16, seed + 100))
-    text_MD = unit_rows(shared_ND[text_to_image_M] + 0.5 * random_rows(400 * captions, 16, seed + 200))
+    image_ND = normalise_rows(shared_ND + 0.5 * random_rows(400, 16, seed + 100))
+    text_MD = normalise_rows(shared_ND[text_to_image_M] + 0.5 * random_rows(400 * captions, 16, seed + 200))
 
     found = linear_separability(image_ND, image_N, text_MD, text_to_image_M, ALL)
 
@@ -61,7 +61,7 @@ def test_without_a_gap_any_number_of_captions_gives_an_interval_that_holds_one_h
 def test_without_a_gap_class_prompts_give_an_interval_that_holds_one_half(classes: int, seed: int) -> None:
     prompt_CD = random_rows(classes, 32, seed)
     class_N = np.random.Generator(np.random.Philox(seed)).integers(0, classes, 2000)
-    image_ND = unit_rows(prompt_CD[class_N] + 0.5 * random_rows(2000, 32, seed + 100))
+    image_ND = normalise_rows(prompt_CD[class_N] + 0.5 * random_rows(2000, 32, seed + 100))
 
     found = linear_separability(image_ND, class_N, prompt_CD, np.arange(classes), ALL)
 
@@ -95,12 +95,12 @@ def test_images_of_a_single_class_cannot_be_dealt_out_and_have_no_value() -> Non
 
 def test_the_fit_is_the_minimum_of_the_penalised_loss() -> None:
     image_ND, text_ND = matched_rows(100, 6, gap=0.1)
-    rows = separability._labelled(*(np.column_stack([cloud, np.ones(100)]) for cloud in (image_ND, text_ND)))
-    found = separability._fitted(rows)
+    rows = separability._label_modalities(*(np.column_stack([cloud, np.ones(100)]) for cloud in (image_ND, text_ND)))
+    found = separability._fit_probe(rows)
 
-    best = minimize(lambda weight: separability._loss(rows, weight), np.zeros(7), method="BFGS", tol=1e-10)
+    best = minimize(lambda weight: separability._compute_loss(rows, weight), np.zeros(7), method="BFGS", tol=1e-10)
     assert found == pytest.approx(best.x, abs=1e-4)
-    assert separability._loss(rows, found) <= best.fun + 1e-9
+    assert separability._compute_loss(rows, found) <= best.fun + 1e-9
 
 
 def test_more_rows_than_asked_for_are_sampled_and_said() -> None:

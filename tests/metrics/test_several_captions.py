@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gapctl.interventions.bootstrap import units_of
+from gapctl.interventions.bootstrap import derive_units
 from gapctl.interventions.fit import nothing
-from gapctl.interventions.judge import statistics_of
-from gapctl.metrics.classification import ZeroShot
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
-from gapctl.metrics.plots import gap_after_removal, picture_of
-from gapctl.metrics.sampling import THOROUGH
-from gapctl.metrics.suite import entropies_by_scale, measure, measured
+from gapctl.interventions.judge import build_statistics
+from gapctl.metrics.classification import ZeroShotTasks
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
+from gapctl.metrics.plots import measure_gap_after_removal, sample_plot_data
+from gapctl.metrics.sampling import THOROUGH_LIMITS
+from gapctl.metrics.suite import measure_embeddings, measure_entropies_by_scale, measure_with_samples
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}
 IMAGES, WIDTH = 120, 8
@@ -32,8 +32,8 @@ def captioned(captions: int, seed: int = 0, noise: float = 0.5) -> Embeddings:
     text_to_image_M = np.repeat(np.arange(IMAGES), captions)
     shared_ND = random_rows(IMAGES, WIDTH, seed)
     return Embeddings(
-        image_ND=unit_rows(shared_ND + noise * random_rows(IMAGES, WIDTH, seed + 1) + 0.1),
-        text_MD=unit_rows(shared_ND[text_to_image_M] + noise * random_rows(IMAGES * captions, WIDTH, seed + 2)),
+        image_ND=normalise_rows(shared_ND + noise * random_rows(IMAGES, WIDTH, seed + 1) + 0.1),
+        text_MD=normalise_rows(shared_ND[text_to_image_M] + noise * random_rows(IMAGES * captions, WIDTH, seed + 2)),
         text_to_image_M=text_to_image_M,
         labels_N=rng.integers(0, 4, IMAGES),
         attributes_NF=rng.integers(0, 3, (IMAGES, 2)),
@@ -43,7 +43,7 @@ def captioned(captions: int, seed: int = 0, noise: float = 0.5) -> Embeddings:
 
 
 def everything(embeddings: Embeddings) -> dict[str, float]:
-    return measure(embeddings) | entropies_by_scale(embeddings, (1.0, 100.0)).values
+    return measure_embeddings(embeddings) | measure_entropies_by_scale(embeddings, (1.0, 100.0)).values
 
 
 def in_order(embeddings: Embeddings, order_M: NDArray[np.int64]) -> Embeddings:
@@ -110,7 +110,9 @@ def test_captions_given_several_times_change_no_mean_over_texts(captions: int, c
         before[key] += math.log(copies)
     before = {key: value for key, value in before.items() if not key.startswith("entropy/i2t_normalized")}
     assert {key: after[key] for key in before} == pytest.approx(before, **TIGHT)
-    assert after["gap/linear_separability"] == pytest.approx(measure(found)["gap/linear_separability"], abs=0.05)
+    assert after["gap/linear_separability"] == pytest.approx(
+        measure_embeddings(found)["gap/linear_separability"], abs=0.05
+    )
 
 
 @pytest.mark.parametrize("captions", [1, 2, 5])
@@ -126,7 +128,7 @@ def test_clear_clusters_are_found_however_many_captions_an_image_has(captions: i
     )
 
     for each in (clear, in_order(clear, mixed_up(clear, 1))):
-        assert measure(each)[BY_ROW] == pytest.approx(1)
+        assert measure_embeddings(each)[BY_ROW] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("captions", [1, 2, 5])
@@ -134,13 +136,13 @@ def test_clear_clusters_are_found_however_many_captions_an_image_has(captions: i
 def test_interventions_judge_by_the_measures_of_measure(captions: int, seed: int) -> None:
     found = replace(captioned(captions, seed), labels_N=None, attributes_NF=None, class_CD=None)
     found = in_order(found, mixed_up(found, seed))
-    units = units_of(found)
+    units = derive_units(found)
     judged = {
         key: float(value_B[0])
-        for statistic in statistics_of(found, ZeroShot(), nothing(WIDTH))
+        for statistic in build_statistics(found, ZeroShotTasks(), nothing(WIDTH))
         for key, value_B in statistic.values(np.ones((1, units.total))).items()
     }
-    expected = measure(found)
+    expected = measure_embeddings(found)
 
     assert {"gap/rmg", "gap/linear_separability", "quality/t2i_recall_1", "quality/mixed_ndcg_10"} <= set(judged)
     assert judged == pytest.approx({key: expected[key] for key in judged}, **TIGHT)
@@ -150,19 +152,19 @@ def test_interventions_judge_by_the_measures_of_measure(captions: int, seed: int
 def test_what_a_report_draws_does_not_depend_on_the_order_of_texts(captions: int) -> None:
     found = captioned(captions)
     other = in_order(found, mixed_up(found, 5))
-    one, another = picture_of(found), picture_of(other)
+    one, another = sample_plot_data(found), sample_plot_data(other)
 
     assert another.similarities.matched_B == pytest.approx(one.similarities.matched_B)
     assert another.difference_D == pytest.approx(one.difference_D, **TIGHT)
     order_D = np.argsort(-np.abs(one.difference_D))
     steps, other_steps = (
-        gap_after_removal(each.image_ND, each.text_MD, order_D, each.text_to_image_M) for each in (found, other)
+        measure_gap_after_removal(each.image_ND, each.text_MD, order_D, each.text_to_image_M) for each in (found, other)
     )
     assert [step.rmg() for step in other_steps] == pytest.approx([step.rmg() for step in steps], **TIGHT)
 
 
 def test_of_many_captions_those_of_the_drawn_images_are_looked_at() -> None:
-    found = measured(captioned(5), replace(THOROUGH, pairs=50)).samples["gap/linear_separability"]
+    found = measure_with_samples(captioned(5), replace(THOROUGH_LIMITS, pairs=50)).samples["gap/linear_separability"]
 
     assert 40 <= found.sample <= 60
     assert found.population == 6 * IMAGES

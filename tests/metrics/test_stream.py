@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.streaming import EmbeddingStream
-from gapctl.metrics.suite import measure
+from gapctl.metrics.suite import measure_embeddings
 
 TIGHT = {"rel": 1e-9, "abs": 1e-11}
 
@@ -58,14 +58,14 @@ def test_any_blocks_over_any_workers_in_any_order_give_what_the_whole_gives(
     one, other = streamed(whole, parts[:split]), streamed(whole, parts[split:])
     one.merge(other)
 
-    expected = measure(whole)
+    expected = measure_embeddings(whole)
     found = one.result()
     assert {"gap/rmg", "gap/l2i", "bias/moad_image", "bias/moad_text", "geometry/effective_rank_text"} <= found.keys()
     assert found == pytest.approx({key: expected[key] for key in found}, nan_ok=True, **TIGHT)
 
 
 def test_the_bias_of_texts_is_taken_from_that_of_images() -> None:
-    found = measure(labelled(300, 16, 1))
+    found = measure_embeddings(labelled(300, 16, 1))
 
     assert found["bias/moad_image_less_text"] == found["bias/moad_image"] - found["bias/moad_text"] != 0
 
@@ -75,7 +75,7 @@ def test_a_block_is_cut_to_the_cache_without_a_trace_in_the_numbers() -> None:
     stream = EmbeddingStream()
     stream.update(whole)
 
-    expected = measure(whole)
+    expected = measure_embeddings(whole)
     assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
 
 
@@ -86,7 +86,7 @@ def test_a_thousand_objects_are_summed_as_a_few_are() -> None:
     )
     found = streamed(many, np.split(np.random.Generator(np.random.Philox(1)).permutation(3000), [900, 1000])).result()
 
-    expected = measure(many)
+    expected = measure_embeddings(many)
     assert found == pytest.approx({key: expected[key] for key in found}, **TIGHT)
 
 
@@ -96,7 +96,7 @@ def test_float32_rows_are_added_in_float64() -> None:
     stream = EmbeddingStream()
     stream.update(narrow)
 
-    expected = measure(narrow)
+    expected = measure_embeddings(narrow)
     assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
 
 
@@ -109,27 +109,29 @@ def test_several_captions_of_an_image_stay_with_it() -> None:
         mine_M = np.isin(owner_M, rows)
         stream.update(Embeddings(image_ND[rows], text_MD[mine_M], text_to_image_M=owner_M[mine_M] - rows[0]))
 
-    expected = measure(Embeddings(image_ND, text_MD, text_to_image_M=owner_M))
+    expected = measure_embeddings(Embeddings(image_ND, text_MD, text_to_image_M=owner_M))
     assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
 
 
 def test_class_prompts_give_accuracy_over_all_blocks() -> None:
     label_N, class_CD = np.arange(90) % 3, np.eye(3, 8)
-    image_ND = unit_rows(class_CD[label_N] + 2 * random_rows(90, 8))
+    image_ND = normalise_rows(class_CD[label_N] + 2 * random_rows(90, 8))
     whole = Embeddings(image_ND, image_ND, labels_N=label_N, attributes_NF=label_N[:, None], class_CD=class_CD)
 
     found = streamed(whole, np.split(np.arange(90), [20, 55])).result()["quality/object_accuracy"]
-    assert found == measure(whole)["quality/object_accuracy"]
+    assert found == measure_embeddings(whole)["quality/object_accuracy"]
     assert 50 < found < 100
 
 
 def test_nearly_equal_pairs_keep_their_distance() -> None:
     image_ND = random_rows(200, 16)
-    text_ND = unit_rows(image_ND + 1e-6 * random_rows(200, 16, 1))
+    text_ND = normalise_rows(image_ND + 1e-6 * random_rows(200, 16, 1))
     stream = EmbeddingStream(second_moments=False)
     stream.update(Embeddings(image_ND, text_ND))
 
-    assert stream.result()["gap/l2i"] == pytest.approx(measure(Embeddings(image_ND, text_ND))["gap/l2i"], rel=1e-8)
+    assert stream.result()["gap/l2i"] == pytest.approx(
+        measure_embeddings(Embeddings(image_ND, text_ND))["gap/l2i"], rel=1e-8
+    )
 
 
 def test_streams_that_know_different_things_are_not_merged() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.config.load import load_sweep
-from gapctl.plan.command_line import for_ui
+from gapctl.plan.command_line import build_ui_arguments
 
 FILE = Path(__file__).parents[2] / "sweeps" / "imbalance.yaml"
 
@@ -23,4 +23,4 @@ FILE = Path(__file__).parents[2] / "sweeps" / "imbalance.yaml"
 def test_ui_is_told_the_store_that_was_typed_but_no_password(
     scale: str | None, overrides: list[str], words: list[str]
 ) -> None:
-    assert for_ui(load_sweep(FILE, scale, overrides)) == [str(FILE), *words]
+    assert build_ui_arguments(load_sweep(FILE, scale, overrides)) == [str(FILE), *words]

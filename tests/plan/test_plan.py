@@ -7,9 +7,9 @@ import pytest
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.errors import InputError
-from gapctl.plan.estimate import cost_of, trial_flops
-from gapctl.plan.plan import Plan, design_sha256, make_plan, short_names, trial_by_id, trial_id
-from gapctl.plan.power import out_of_reach
+from gapctl.plan.estimate import count_trial_flops, estimate_cost
+from gapctl.plan.plan import Plan, compute_trial_id, find_trial, hash_design, make_plan, shorten_paths
+from gapctl.plan.power import find_undecidable
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -64,7 +64,7 @@ def test_a_rate_of_a_temperature_that_no_arm_learns_is_refused() -> None:
 
 def test_the_rate_of_a_temperature_that_some_arms_learn_is_part_of_the_design() -> None:
     modes = ("base.temperature.mode=fixed", "vary.temperature.mode=[learned, fixed]")
-    designs = [design_sha256(plan(*modes, f"base.temperature.lr={rate}")) for rate in (0.001, 0.01)]
+    designs = [hash_design(plan(*modes, f"base.temperature.lr={rate}")) for rate in (0.001, 0.01)]
 
     assert designs[0] != designs[1]
 
@@ -72,38 +72,38 @@ def test_the_rate_of_a_temperature_that_some_arms_learn_is_part_of_the_design() 
 def test_other_data_gives_other_trials_but_a_moved_folder_does_not() -> None:
     here, there = (TrialConfig(data=MadData(source=source)) for source in ("here", "there"))
 
-    assert trial_id(here, 0, "abc") == trial_id(there, 0, "abc")
-    assert trial_id(here, 0, "abc") != trial_id(here, 0, "abd")
+    assert compute_trial_id(here, 0, "abc") == compute_trial_id(there, 0, "abc")
+    assert compute_trial_id(here, 0, "abc") != compute_trial_id(here, 0, "abd")
 
 
 def test_factors_with_the_same_last_name_are_labelled_by_their_whole_path() -> None:
-    assert short_names(["data.captions.attributes", "train.lr"]) == {
+    assert shorten_paths(["data.captions.attributes", "train.lr"]) == {
         "data.captions.attributes": "attributes",
         "train.lr": "lr",
     }
-    assert short_names(["a.kind", "b.kind"]) == {"a.kind": "a.kind", "b.kind": "b.kind"}
+    assert shorten_paths(["a.kind", "b.kind"]) == {"a.kind": "a.kind", "b.kind": "b.kind"}
 
 
 def test_cost_grows_with_samples_and_is_shared_by_slots() -> None:
     trials = plan().trials
-    one, two = cost_of(trials, 1), cost_of(trials, 2)
+    one, two = estimate_cost(trials, 1), estimate_cost(trials, 2)
 
     assert one.samples == 18 * 51_200
-    assert one.flops == sum(trial_flops(trial) for trial in trials)
+    assert one.flops == sum(count_trial_flops(trial) for trial in trials)
     assert two.wall_hours == pytest.approx(one.wall_hours / 2)
 
 
 def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
     found = plan()
 
-    assert trial_by_id(found, found.trials[3].id[:10]) == found.trials[3]
+    assert find_trial(found, found.trials[3].id[:10]) == found.trials[3]
     with pytest.raises(InputError, match=r"--trial zzz: no trial of .*imbalance.yaml begins with that"):
-        trial_by_id(found, "zzz")
+        find_trial(found, "zzz")
 
 
 def test_what_no_result_can_decide_is_said_before_anything_is_trained() -> None:
-    assert out_of_reach(plan().sweep.spec) == []
-    (line,) = out_of_reach(plan("seeds=1").sweep.spec)
+    assert find_undecidable(plan().sweep.spec) == []
+    (line,) = find_undecidable(plan("seeds=1").sweep.spec)
     assert "a verdict needs at least 2 seeds" in line
 
 
@@ -116,7 +116,7 @@ def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:
     file.write_text(correlation.join(blocks), encoding="utf-8")
 
     def said(*overrides: str) -> list[str]:
-        return out_of_reach(make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec)
+        return find_undecidable(make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec)
 
     assert said() == []
     (line,) = said("vary.data.captions.attributes=[0, 1, 5]")

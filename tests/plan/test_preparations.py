@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.plan import Plan, Trial, make_plan, packed
-from gapctl.sweep.driver import Rounds, Trained
-from gapctl.sweep.lease_watch import Others
+from gapctl.plan.plan import Plan, Trial, make_plan, pack_trials
+from gapctl.sweep.driver import RoundOutcome, SweepRounds
+from gapctl.sweep.lease_watch import LeaseWatcher
 from sweep_texts import complaints, document, loaded
 
 FULL = {"data.captions.attributes": 5}
@@ -49,13 +49,13 @@ def test_what_a_training_begins_with_is_part_of_what_it_is(tmp_path: Path) -> No
 def test_preparations_come_first(tmp_path: Path) -> None:
     plan, ledger, asked = planned(tmp_path), Ledger(str(tmp_path / "runs")), []
 
-    def train(trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+    def train(trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:
         asked.append(tuple(trials))
         for trial in trials:
             ledger.trial(trial.id).finish(Result(trial.id, {}, 0, 0.0, {}, {}), b"weights")
-        return Trained({trial.id for trial in trials}, {}, {})
+        return RoundOutcome({trial.id for trial in trials}, {}, {})
 
-    outcome = Rounds(plan.trainings, ledger, [], train, Others(ledger)).run()
+    outcome = SweepRounds(plan.trainings, ledger, [], train, LeaseWatcher(ledger)).run()
 
     assert asked == [plan.preparations, plan.trials]
     assert not outcome.failures
@@ -98,4 +98,4 @@ def test_trials_on_pairs_are_not_packed(tmp_path: Path) -> None:
     content["hypotheses"] = []
     plan = make_plan(loaded(tmp_path, content), lambda data: data.source)
 
-    assert [len(pack) for pack in packed(plan.trials, 4)] == [1, 1]
+    assert [len(pack) for pack in pack_trials(plan.trials, 4)] == [1, 1]

@@ -1,8 +1,8 @@
 """The shipped sweep of interventions measures the very models that the sweep of imbalance trains."""
 
 from gapctl.config.load import load_sweep
-from gapctl.plan.estimate import cost_of
-from gapctl.plan.plan import Plan, left_of, make_plan
+from gapctl.plan.estimate import estimate_cost
+from gapctl.plan.plan import Plan, list_remaining_trials, make_plan
 from sweep_texts import REPOSITORY
 
 
@@ -22,11 +22,11 @@ def test_at_all_scales_but_the_laptop_s_its_models_are_arms_of_imbalance() -> No
 def test_where_imbalance_was_swept_nothing_is_trained_anew() -> None:
     done = {trial.id for trial in planned("imbalance", "hour").trials}
     posthoc = planned("posthoc", "hour")
-    left = left_of(posthoc, done)
+    left = list_remaining_trials(posthoc, done)
 
     assert left == posthoc.trials
     assert {trial.config.train.samples for trial in left} == {0}
-    assert cost_of(left, slots=2).samples == cost_of(left, slots=2).flops == 0
+    assert estimate_cost(left, slots=2).samples == estimate_cost(left, slots=2).flops == 0
     assert not {trial.id for trial in left} & done
 
 

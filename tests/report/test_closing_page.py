@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from gap_galleries import gallery
-from gapctl.interventions.fit import candidates
-from gapctl.interventions.judge import Judgement, does_closing_help, judge, main_qualities
-from gapctl.metrics.classification import ZeroShot
-from gapctl.report.intervene_page import quality_rows, render_closing, sentence
+from gapctl.interventions.fit import list_candidates
+from gapctl.interventions.judge import InterventionReport, judge_closing, judge_interventions, list_main_qualities
+from gapctl.metrics.classification import ZeroShotTasks
+from gapctl.report.intervene_page import build_quality_rows, render_intervene_page, summarise_answer
 from page_reading import PageReader
 
 CHARTED = ("i2t-recall-1", "mixed-ndcg-10", "t2i-recall-1")
@@ -17,17 +17,19 @@ RECALL = "quality/i2t_recall_1"
 
 
 @pytest.fixture(scope="module")
-def judgement() -> Judgement:
-    return judge(gallery(400, gap=2.0), ZeroShot(), candidates((0.0, 0.5, 1.0), (1,)), 0.5, 0)
+def judgement() -> InterventionReport:
+    return judge_interventions(gallery(400, gap=2.0), ZeroShotTasks(), list_candidates((0.0, 0.5, 1.0), (1,)), 0.5, 0)
 
 
-def rendered(judgement: Judgement, title: str = "a file") -> str:
-    return render_closing(judgement, does_closing_help(judgement), main_qualities(judgement), title, {"file": title})
+def rendered(judgement: InterventionReport, title: str = "a file") -> str:
+    return render_intervene_page(
+        judgement, judge_closing(judgement), list_main_qualities(judgement), title, {"file": title}
+    )
 
 
-def test_the_answer_comes_first_and_every_intervention_is_in_the_table(judgement: Judgement) -> None:
+def test_the_answer_comes_first_and_every_intervention_is_in_the_table(judgement: InterventionReport) -> None:
     read = PageReader(rendered(judgement))
-    answer = sentence(does_closing_help(judgement), judgement)
+    answer = summarise_answer(judge_closing(judgement), judgement)
 
     assert answer.startswith("Yes, with ")
     assert read.words.index(answer) < read.words.index("Quality against gap") < read.words.index("Every intervention")
@@ -36,7 +38,7 @@ def test_the_answer_comes_first_and_every_intervention_is_in_the_table(judgement
     assert read.unclosed == []
 
 
-def test_every_chart_has_its_place_and_the_library_is_there_once(judgement: Judgement) -> None:
+def test_every_chart_has_its_place_and_the_library_is_there_once(judgement: InterventionReport) -> None:
     read = PageReader(rendered(judgement))
     places = [attributes["data-chart"] for _, attributes in read.elements if "data-chart" in attributes]
 
@@ -44,7 +46,7 @@ def test_every_chart_has_its_place_and_the_library_is_there_once(judgement: Judg
     assert sum(script.count("window.vegaEmbed=") for script in read.scripts) == 1
 
 
-def test_nothing_is_loaded_and_text_from_outside_stays_text(judgement: Judgement) -> None:
+def test_nothing_is_loaded_and_text_from_outside_stays_text(judgement: InterventionReport) -> None:
     hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)> ${x} $answer"
     read = PageReader(rendered(judgement, hostile))
 
@@ -55,12 +57,14 @@ def test_nothing_is_loaded_and_text_from_outside_stays_text(judgement: Judgement
     assert addresses == ["data:,"]
 
 
-def test_equal_judgements_give_equal_pages(judgement: Judgement) -> None:
+def test_equal_judgements_give_equal_pages(judgement: InterventionReport) -> None:
     assert rendered(judgement) == rendered(replace(judgement))
 
 
-def test_the_charts_draw_each_intervention_at_its_gap_with_the_interval_of_its_change(judgement: Judgement) -> None:
-    rows = {row["name"]: row for row in quality_rows(judgement, RECALL)}
+def test_the_charts_draw_each_intervention_at_its_gap_with_the_interval_of_its_change(
+    judgement: InterventionReport,
+) -> None:
+    rows = {row["name"]: row for row in build_quality_rows(judgement, RECALL)}
     shift = next(each for each in judgement.judged if each.name == "shift 0.5")
 
     assert set(rows) == {each.name for each in judgement.judged}
@@ -70,7 +74,7 @@ def test_the_charts_draw_each_intervention_at_its_gap_with_the_interval_of_its_c
         assert 0 <= row["low"] <= row["value"] <= row["high"] <= 100
 
 
-def test_what_could_not_be_applied_is_said_in_the_table(judgement: Judgement) -> None:
+def test_what_could_not_be_applied_is_said_in_the_table(judgement: InterventionReport) -> None:
     first, *others = judgement.judged
     spoilt = replace(judgement, judged=(replace(first, changes={}, impossible="text row 0 has no length"), *others))
 

@@ -9,7 +9,7 @@ import pytest
 from analysis_examples import ATTRIBUTES, METRICS, REFUTED, SUPPORTED, Levels, analysis
 
 from gapctl.analysis.results import Analysis, Interval
-from gapctl.report.figures import figure_files, forest_figure, responses, strip_figures, training_figures
+from gapctl.report.figures import plot_forest, plot_responses_by_factor, plot_strips, plot_training, render_figure_files
 from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH
 from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, SHADES
 
@@ -20,13 +20,13 @@ ORDERS = {"data.captions.order": ["shuffled", "canonical", "alphabetic"]}
 
 
 def spec_of(shown: Analysis, name: str) -> dict[str, Any]:
-    drawn = [figure for response in responses(shown, FILE_LOOK) for figure in response.figures]
-    drawn += training_figures(shown, FILE_LOOK)
+    drawn = [figure for response in plot_responses_by_factor(shown, FILE_LOOK) for figure in response.figures]
+    drawn += plot_training(shown, FILE_LOOK)
     return dict(next(figure.spec for figure in drawn if figure.name == name))
 
 
 def names_of(shown: Analysis) -> list[str]:
-    return [figure.name for response in responses(shown, FILE_LOOK) for figure in response.figures]
+    return [figure.name for response in plot_responses_by_factor(shown, FILE_LOOK) for figure in response.figures]
 
 
 def layers(spec: dict[str, Any], mark: str) -> list[dict[str, Any]]:
@@ -205,7 +205,7 @@ def test_a_second_factor_dashes_the_training_paths() -> None:
 
 
 def test_a_strip_shows_estimate_interval_and_the_band_that_does_not_count() -> None:
-    spec = dict(strip_figures(analysis(verdicts=[SUPPORTED]), PAGE_LOOK)[SUPPORTED.id].spec)
+    spec = dict(plot_strips(analysis(verdicts=[SUPPORTED]), PAGE_LOOK)[SUPPORTED.id].spec)
     (row,) = rows(spec, layers(spec, "point")[0])
 
     assert row == {"estimate": -0.0531, "low": -0.0612, "high": -0.045, "band_low": -0.02, "band_high": 0.02}
@@ -216,7 +216,7 @@ def test_a_strip_shows_estimate_interval_and_the_band_that_does_not_count() -> N
 
 def test_a_strip_without_an_interval_is_a_point() -> None:
     alone = replace(REFUTED, ci=Interval(float("nan"), float("nan")), smallest_effect=0.0)
-    spec = dict(strip_figures(analysis(verdicts=[alone]), PAGE_LOOK)[alone.id].spec)
+    spec = dict(plot_strips(analysis(verdicts=[alone]), PAGE_LOOK)[alone.id].spec)
 
     assert not [layer for layer in layers(spec, "rule") if "x2" in layer["encoding"]]
     assert rows(spec, layers(spec, "point")[0])[0]["low"] is None
@@ -234,7 +234,7 @@ def test_a_strip_without_an_interval_is_a_point() -> None:
     ids=["one factor", "one seed", "categories", "two factors", "three factors"],
 )
 def test_files_are_drawn_for_every_kind_of_sweep(levels: Levels, seeds: int) -> None:
-    files = figure_files(analysis(levels, seeds=seeds, metrics=FEW_METRICS))
+    files = render_figure_files(analysis(levels, seeds=seeds, metrics=FEW_METRICS))
     pictures = {name: content for name, content in files.items() if name.endswith(".png")}
     drawings = {name: content for name, content in files.items() if name.endswith(".svg")}
 
@@ -250,17 +250,17 @@ def test_files_are_drawn_for_every_kind_of_sweep(levels: Levels, seeds: int) -> 
 
 
 def test_files_are_equal_for_equal_analyses() -> None:
-    before = figure_files(analysis({ATTRIBUTES: [0, 5]}, metrics=FEW_METRICS))
-    figure_files(analysis(ORDERS, seeds=1, metrics=FEW_METRICS[:1]))
+    before = render_figure_files(analysis({ATTRIBUTES: [0, 5]}, metrics=FEW_METRICS))
+    render_figure_files(analysis(ORDERS, seeds=1, metrics=FEW_METRICS[:1]))
 
-    assert figure_files(analysis({ATTRIBUTES: [0, 5]}, metrics=FEW_METRICS)) == before
+    assert render_figure_files(analysis({ATTRIBUTES: [0, 5]}, metrics=FEW_METRICS)) == before
 
 
 def test_an_empty_sweep_draws_only_its_verdicts() -> None:
     full = analysis()
     empty = replace(full, trials=full.trials.clear(), curves=full.curves.clear(), history=full.history.clear())
 
-    assert set(figure_files(empty)) == {"verdicts.png", "verdicts.svg"}
+    assert set(render_figure_files(empty)) == {"verdicts.png", "verdicts.svg"}
 
 
 @pytest.mark.parametrize("name", ["ink", "muted", "supported", "refuted", "inconclusive", "alert"])
@@ -284,7 +284,7 @@ def luminance(colour: str) -> float:
 
 def test_a_files_lines_leave_room_for_a_wider_font() -> None:
     verdict = replace(SUPPORTED, id="-".join(["long"] * 25), claim="A claim of many words. " * 20, exploratory=True)
-    drawn = forest_figure(replace(analysis(), verdicts=(verdict,)), FILE_LOOK)
+    drawn = plot_forest(replace(analysis(), verdicts=(verdict,)), FILE_LOOK)
     assert drawn is not None
     (strip,) = drawn.spec["vconcat"]
     title = strip["title"]

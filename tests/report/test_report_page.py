@@ -24,7 +24,7 @@ from analysis_examples import (
 )
 
 from gapctl.analysis.results import Analysis, Interval
-from gapctl.report.html import vega_code
+from gapctl.report.html import load_vega_code
 from gapctl.report.sweep_page import render_report
 from page_reading import PageReader
 
@@ -253,11 +253,11 @@ def test_a_sweep_without_hypotheses_is_called_descriptive() -> None:
 
 def test_a_damaged_bundle_in_the_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path))
-    vega_code.cache_clear()
-    whole = vega_code()
+    load_vega_code.cache_clear()
+    whole = load_vega_code()
     (kept,) = (tmp_path / "vega").glob("*.js")
     kept.write_text(kept.read_text(encoding="utf-8")[:-1], encoding="utf-8")
-    vega_code.cache_clear()
+    load_vega_code.cache_clear()
 
-    assert vega_code() == whole
+    assert load_vega_code() == whole
     assert kept.read_text(encoding="utf-8").endswith(whole)

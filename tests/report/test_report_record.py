@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 from analysis_examples import ATTRIBUTES, CONDITIONAL, REFUTED, SUPPORTED, analysis
 
-from gapctl.analysis.analyze import analyze
-from gapctl.cli.run_record import background_of
+from gapctl.analysis.analyze import analyze_plan
+from gapctl.cli.run_record import read_run_record
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan, Trial, make_plan
 from gapctl.report.page_parts import RunPages, RunRecord
 from gapctl.report.sweep_page import render_report
-from gapctl.tracking.mlflow_sync import note_shown, shown_in
+from gapctl.tracking.mlflow_sync import read_run_links, save_run_links
 from page_reading import PageReader
 
 SWEEP = """\
@@ -42,7 +42,7 @@ def plan(tmp_path: Path) -> Plan:
 def ledger(tmp_path: Path, plan: Plan) -> Ledger:
     """Three of four trials are done, of which two kept their mean embeddings; the fourth failed."""
     ledger = Ledger(str(tmp_path / "runs"))
-    ledger.declare(plan)
+    ledger.declare_plan(plan)
     for number, trial in enumerate(plan.trials[:3]):
         finish(ledger, trial, 0.5 - 0.05 * number)
     for trial in plan.trials[:2]:
@@ -60,7 +60,7 @@ def finish(ledger: Ledger, trial: Trial, rmg: float) -> None:
 
 
 def read(plan: Plan, ledger: Ledger) -> PageReader:
-    return PageReader(render_report(analyze(plan, ledger), background_of(plan, ledger)))
+    return PageReader(render_report(analyze_plan(plan, ledger), read_run_record(plan, ledger)))
 
 
 def test_it_tells_versions_hardware_and_where_a_claim_comes_from(plan: Plan, ledger: Ledger) -> None:
@@ -73,7 +73,7 @@ def test_it_tells_versions_hardware_and_where_a_claim_comes_from(plan: Plan, led
 
 
 def test_commands_are_those_of_this_file_with_its_changes_and_its_ledger(plan: Plan, ledger: Ledger) -> None:
-    commands = background_of(plan, ledger).commands
+    commands = read_run_record(plan, ledger).commands
 
     assert commands is not None
     assert commands.sweep == f"gapctl sweep {plan.sweep.path} --set base.train.lr=0.002 --runs {ledger.root}"
@@ -155,24 +155,24 @@ def test_what_mlflow_shows_is_noted_beside_the_ledger_and_forgotten_with_its_dat
 ) -> None:
     database = tmp_path / "mlflow.db"
     database.write_bytes(b"")
-    note_shown(ledger, "small", f"sqlite:///{database}", "7", {plan.trials[0].id: "aaa"})
-    note_shown(ledger, "small", f"sqlite:///{database}", "7", {plan.trials[1].id: "bbb"})
-    shown = shown_in(ledger, "small")
+    save_run_links(ledger, "small", f"sqlite:///{database}", "7", {plan.trials[0].id: "aaa"})
+    save_run_links(ledger, "small", f"sqlite:///{database}", "7", {plan.trials[1].id: "bbb"})
+    shown = read_run_links(ledger, "small")
 
     assert shown is not None
     assert shown.pages[plan.trials[0].id] == "#/experiments/7/runs/aaa?workflowType=machine_learning"
     assert set(shown.runs.values()) == {"aaa", "bbb"}
-    pages = background_of(plan, ledger).run_pages
+    pages = read_run_record(plan, ledger).run_pages
     assert pages is not None
     assert pages.started_by == f"gapctl ui {plan.sweep.path}"
 
     database.unlink()
-    assert background_of(plan, ledger).run_pages is None
+    assert read_run_record(plan, ledger).run_pages is None
 
 
 def test_a_server_is_linked_to_as_it_is(plan: Plan, ledger: Ledger) -> None:
-    note_shown(ledger, "small", "https://me:secret@mlflow.example/", "7", {plan.trials[0].id: "aaa"})
-    pages = background_of(plan, ledger).run_pages
+    save_run_links(ledger, "small", "https://me:secret@mlflow.example/", "7", {plan.trials[0].id: "aaa"})
+    pages = read_run_record(plan, ledger).run_pages
 
     assert pages is not None
     assert pages.started_by is None

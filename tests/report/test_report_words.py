@@ -10,9 +10,15 @@ from analysis_examples import CONDITIONAL, MEDIATED, REFUTED, SUPPORTED, analysi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.report.html import element, javascript, json_in_script
-from gapctl.report.markdown import verdict_markdown
-from gapctl.report.text import aligned, effect_name, number, p_value, with_unit
+from gapctl.report.html import build_element, embed_javascript, embed_json
+from gapctl.report.markdown import render_verdict_markdown
+from gapctl.report.text import (
+    align_numbers,
+    describe_effect_with_unit,
+    format_number,
+    format_p_value,
+    label_metric_axis,
+)
 
 reasonable = st.floats(min_value=-1e5, max_value=1e5, allow_nan=False)
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
@@ -24,7 +30,7 @@ def value_of(shown: str) -> float:
 
 @given(reasonable)
 def test_a_number_is_shown_to_three_significant_digits(value: float) -> None:
-    assert value_of(number(value)) == pytest.approx(value, rel=5.1e-3, abs=1e-300)
+    assert value_of(format_number(value)) == pytest.approx(value, rel=5.1e-3, abs=1e-300)
 
 
 @pytest.mark.parametrize(
@@ -32,17 +38,17 @@ def test_a_number_is_shown_to_three_significant_digits(value: float) -> None:
     [(0.3, "0.300"), (-0.0531, "−0.0531"), (0, "0"), (58.52, "58.5"), (999.7, "1,000"), (51200, "51,200")],
 )
 def test_numbers_read_as_people_write_them(value: float, shown: str) -> None:
-    assert number(value) == shown
+    assert format_number(value) == shown
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
 def test_what_is_no_number_is_a_dash(value: float | None) -> None:
-    assert number(value) == "–"
+    assert format_number(value) == "–"
 
 
 @given(st.lists(reasonable, min_size=1, max_size=4))
 def test_numbers_that_are_compared_have_equally_many_decimals(values: list[float]) -> None:
-    shown = aligned(values)
+    shown = align_numbers(values)
 
     assert len({len(item.partition(".")[2]) for item in shown}) == 1
     largest = max(map(abs, values))
@@ -50,13 +56,19 @@ def test_numbers_that_are_compared_have_equally_many_decimals(values: list[float
 
 
 def test_p_never_claims_to_be_zero() -> None:
-    assert [p_value(p) for p in (0.0, 0.0009, 0.0123, 1.0, math.nan)] == ["< 0.001", "< 0.001", "0.012", "1.000", "–"]
+    assert [format_p_value(p) for p in (0.0, 0.0009, 0.0123, 1.0, math.nan)] == [
+        "< 0.001",
+        "< 0.001",
+        "0.012",
+        "1.000",
+        "–",
+    ]
 
 
 def test_a_unit_is_named_once() -> None:
-    assert with_unit("gap/rmg") == "relative modality gap (RMG), share"
-    assert with_unit("gap/l2m") == "distance of the modality means (L2M)"
-    assert with_unit("no/such_metric") == "no/such_metric"
+    assert label_metric_axis("gap/rmg") == "relative modality gap (RMG), share"
+    assert label_metric_axis("gap/l2m") == "distance of the modality means (L2M)"
+    assert label_metric_axis("no/such_metric") == "no/such_metric"
 
 
 class _Reader(HTMLParser):
@@ -76,7 +88,7 @@ class _Reader(HTMLParser):
 
 @given(text, text)
 def test_any_text_comes_back_from_an_element(content: str, attribute: str) -> None:
-    read = _Reader(element("p", content, data_value=attribute).text)
+    read = _Reader(build_element("p", content, data_value=attribute).text)
 
     assert read.tags == [("p", [("data-value", attribute)])]
     assert "".join(read.texts) == content
@@ -84,42 +96,45 @@ def test_any_text_comes_back_from_an_element(content: str, attribute: str) -> No
 
 @given(st.text())
 def test_any_text_comes_back_from_json_in_a_script(content: str) -> None:
-    inside = json_in_script({"x": content}).text
+    inside = embed_json({"x": content}).text
 
     assert json.loads(inside) == {"x": content}
     assert not set("<>&\u2028\u2029") & set(inside)
 
 
 def test_code_cannot_end_its_own_script() -> None:
-    assert javascript("a = '</script><!--'").text == "a = '<\\/script><\\!--'"
+    assert embed_javascript("a = '</script><!--'").text == "a = '<\\/script><\\!--'"
 
 
 def test_a_correlation_names_both_metrics_and_what_is_accounted_for() -> None:
     plain = replace(SUPPORTED, test="correlation", response="quality/object_accuracy", factor="gap/rmg")
     partial = replace(plain, given=("gap/l2m", "temperature.mode"))
 
-    assert effect_name(plain) == "correlation of object accuracy with relative modality gap (RMG), Kendall's τ"
+    assert (
+        describe_effect_with_unit(plain)
+        == "correlation of object accuracy with relative modality gap (RMG), Kendall's τ"
+    )
     assert (
         "with relative modality gap (RMG) given distance of the modality means (L2M) and temperature,"
-        in effect_name(partial)
+        in describe_effect_with_unit(partial)
     )
 
 
 def test_a_contrast_names_its_levels_in_the_order_in_which_they_are_subtracted() -> None:
-    assert effect_name(REFUTED) == (
+    assert describe_effect_with_unit(REFUTED) == (
         "difference in object bias of images (MOAD) by attributes in the caption (5 against 0), cosine"
     )
 
 
 def test_an_effect_within_some_trainings_says_which() -> None:
-    assert effect_name(CONDITIONAL) == (
+    assert describe_effect_with_unit(CONDITIONAL) == (
         "difference in relative modality gap (RMG) by attributes in the caption (5 against 0), "
         "where order of the caption is canonical and tied is true"
     )
 
 
 def test_a_mediations_effect_names_its_mediator_and_the_levels_of_both() -> None:
-    assert effect_name(MEDIATED) == (
+    assert describe_effect_with_unit(MEDIATED) == (
         "mediated difference in object accuracy by attributes in the caption (5 against 0), "
         "through temperature (learned against fixed), where order of the caption is canonical, percentage points"
     )
@@ -134,10 +149,10 @@ def test_a_mediations_effect_names_its_mediator_and_the_levels_of_both() -> None
     ],
 )
 def test_what_a_share_or_a_percentage_changes_by_is_no_share_and_no_percentage(response: str, unit: str) -> None:
-    assert effect_name(replace(SUPPORTED, response=response)).endswith(f", {unit}")
+    assert describe_effect_with_unit(replace(SUPPORTED, response=response)).endswith(f", {unit}")
 
 
 def test_the_note_of_a_run_in_mlflow_says_what_each_estimate_is_of() -> None:
-    row = verdict_markdown(analysis(verdicts=[CONDITIONAL])).splitlines()[2]
+    row = render_verdict_markdown(analysis(verdicts=[CONDITIONAL])).splitlines()[2]
 
-    assert [cell.strip() for cell in row.split("|")[2:4]] == [effect_name(CONDITIONAL), "**refuted**"]
+    assert [cell.strip() for cell in row.split("|")[2:4]] == [describe_effect_with_unit(CONDITIONAL), "**refuted**"]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from command_line import gapctl
-from gapctl.analysis.compare import Judged
-from gapctl.cli.analyze import judge_kept
-from gapctl.ledger import AsRead
-from gapctl.report.claims_page import notes_of, withdrawn
-from gapctl.report.text import aligned
+from gapctl.analysis.compare import SweepAnalysis
+from gapctl.cli.analyze import judge_ledger
+from gapctl.ledger import LedgerSnapshot
+from gapctl.report.claims_page import load_withdrawals, parse_notes
+from gapctl.report.text import align_numbers
 from sweep_texts import REPOSITORY
 
 NOTES = REPOSITORY / "docs/findings.notes.yaml"
@@ -30,8 +30,10 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judged(ledger: Path) -> dict[str, Judged]:
-    sweeps, _ = judge_kept(AsRead(str(ledger)), "never", ["posthoc", "presence_bias", "next_confounds", "entropy"])
+def judged(ledger: Path) -> dict[str, SweepAnalysis]:
+    sweeps, _ = judge_ledger(
+        LedgerSnapshot(str(ledger)), "never", ["posthoc", "presence_bias", "next_confounds", "entropy"]
+    )
     return {one.analysis.sweep: one for one in sweeps}
 
 
@@ -72,7 +74,7 @@ def test_the_page_is_read_in_ten_minutes_before_anything_is_unfolded() -> None:
 
 
 def test_answers_are_of_twelve_words_at_most() -> None:
-    notes = notes_of(NOTES.read_text(), "notes")
+    notes = parse_notes(NOTES.read_text(), "notes")
 
     assert len(notes.claims) == 9
     for number, noted in notes.claims.items():
@@ -91,7 +93,7 @@ def test_claim_6_is_untested_and_stated_in_both_halves() -> None:
     assert "| no |" not in claim
 
 
-def test_both_estimands_are_those_of_the_ledger(judged: dict[str, Judged]) -> None:
+def test_both_estimands_are_those_of_the_ledger(judged: dict[str, SweepAnalysis]) -> None:
     page = PAGE.read_text()
 
     for heading in ("### Claim 4", "### Further check 3"):
@@ -120,14 +122,16 @@ def test_rows_that_learned_nothing_or_were_withdrawn_are_struck_through() -> Non
 
 
 def test_the_notes_of_longer_runs_have_those_ledgers_numbers() -> None:
-    notes = notes_of(NOTES.read_text(), "notes")
+    notes = parse_notes(NOTES.read_text(), "notes")
     note, hour = notes.claims["claim 1"], verdicts_of("imbalance-hour")
     trend, contrast = hour["information-closes-the-gap"], hour["full-captions-against-none"]
     images, texts = hour["information-removes-object-bias"], hour["text-bias-changes"]
-    estimate, low, high = aligned([trend["estimate"], *trend["ci"]])
+    estimate, low, high = align_numbers([trend["estimate"], *trend["ci"]])
     rmg = hour_long("RMG")
-    shown = {name: aligned([found["estimate"]])[0] for name, found in (("c", contrast), ("i", images), ("t", texts))}
-    pictograms = aligned([verdicts_of("captions-openmoji")["full-captions-close-the-gap"]["estimate"]])[0]
+    shown = {
+        name: align_numbers([found["estimate"]])[0] for name, found in (("c", contrast), ("i", images), ("t", texts))
+    }
+    pictograms = align_numbers([verdicts_of("captions-openmoji")["full-captions-close-the-gap"]["estimate"]])[0]
 
     assert note.note is not None
     assert f"**{trend['verdict']}** ({estimate} per attribute, {low} to {high}, p after Holm" in note.note
@@ -150,7 +154,7 @@ def test_what_the_answer_says_of_6_400_steps_is_so_in_that_run() -> None:
 
 
 def test_the_note_compares_with_the_row_that_stands_below_it() -> None:
-    note = notes_of(NOTES.read_text(), "notes").claims["claim 1"].note
+    note = parse_notes(NOTES.read_text(), "notes").claims["claim 1"].note
     assert note is not None
     (before,) = re.findall(r"shrinks from (\S+) to", note)
 
@@ -162,21 +166,24 @@ def test_the_note_compares_with_the_row_that_stands_below_it() -> None:
     assert f"| {before} |" in row
 
 
-def test_reasons_for_withdrawing_have_the_ledger_s_numbers(judged: dict[str, Judged]) -> None:
+def test_reasons_for_withdrawing_have_the_ledger_s_numbers(judged: dict[str, SweepAnalysis]) -> None:
     bias, moved = judged["presence_bias"].analysis.trials, judged["posthoc"].analysis.trials
 
     for factor in ("swelling", "fracture"):
         of_factor = bias.filter((bias["data.main_factor"] == factor) & (bias["data.captions.attributes"] == 1))
         known = f"{mean(of_factor[f'quality/accuracy_{factor}']):.0f} %"
-        assert f"({known}, chance 50 %)" in withdrawn()["presence_bias"][f"{factor}-is-known-better-when-always-named"]
+        assert (
+            f"({known}, chance 50 %)"
+            in load_withdrawals()["presence_bias"][f"{factor}-is-known-better-when-always-named"]
+        )
     untouched = moved.filter(moved["evaluate.intervention"] == "none")
     assert (
         f"a rate of {100 * mean(untouched['quality/flip_rate']):.1f} %"
-        in withdrawn()["posthoc"]["closing-buys-robustness"]
+        in load_withdrawals()["posthoc"]["closing-buys-robustness"]
     )
 
 
-def test_what_is_asked_of_robustness_is_a_tenth_of_the_rate_that_was_measured(judged: dict[str, Judged]) -> None:
+def test_what_is_asked_of_robustness_is_a_tenth_of_the_rate_that_was_measured(judged: dict[str, SweepAnalysis]) -> None:
     from gapctl.config.load import load_sweep
 
     moved = judged["posthoc"].analysis.trials
@@ -193,10 +200,10 @@ def test_what_is_asked_of_robustness_is_a_tenth_of_the_rate_that_was_measured(ju
         assert smallest == pytest.approx(mean(untouched["quality/flip_rate"]) / 10, abs=5e-5)
 
 
-def test_a_gap_that_is_said_to_open_rose(ledger: Path, judged: dict[str, Judged]) -> None:
+def test_a_gap_that_is_said_to_open_rose(ledger: Path, judged: dict[str, SweepAnalysis]) -> None:
     import polars as pl
 
-    note = notes_of(NOTES.read_text(), "notes").claims["claim 5"].note
+    note = parse_notes(NOTES.read_text(), "notes").claims["claim 5"].note
     assert note is not None
     rows = []
     for trial in judged["entropy"].plan.trials:

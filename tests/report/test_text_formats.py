@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from gapctl.report.latex import typeset
-from gapctl.report.markdown import code, plain, table
+from gapctl.report.latex import escape_latex
+from gapctl.report.markdown import escape_markdown, format_code, format_table
 
 READER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 MARKED = st.text(st.sampled_from("ab1 \\`*_{}[]()<>|#~&$!-+.=\n:;/\"'@"), min_size=1, max_size=40).filter(
@@ -28,7 +28,7 @@ def once_spaced(text: str) -> str:
 
 @given(MARKED)
 def test_a_text_reads_in_markdown_as_it_was_written(text: str) -> None:
-    found = read(f"Said: {plain(text)}")
+    found = read(f"Said: {escape_markdown(text)}")
 
     assert {kind for kind, _ in found} <= {"text", "text_special"}
     assert "".join(content for _, content in found) == f"Said: {once_spaced(text)}"
@@ -36,14 +36,14 @@ def test_a_text_reads_in_markdown_as_it_was_written(text: str) -> None:
 
 @given(MARKED)
 def test_a_text_at_the_beginning_of_a_line_makes_no_heading_or_list(text: str) -> None:
-    kinds = {token.type for token in READER.parse(plain(text))}
+    kinds = {token.type for token in READER.parse(escape_markdown(text))}
 
     assert kinds == {"paragraph_open", "inline", "paragraph_close"}
 
 
 @given(MARKED, MARKED)
 def test_a_table_keeps_its_cells(one: str, other: str) -> None:
-    rows = READER.parse(table(["a", "b"], [[plain(one), plain(other)]], numbers_from=1))
+    rows = READER.parse(format_table(["a", "b"], [[escape_markdown(one), escape_markdown(other)]], numbers_from=1))
     cells = [token for token in rows if token.type == "inline"][2:]
 
     assert [once_spaced("".join(child.content for child in cell.children or ())) for cell in cells] == [
@@ -54,7 +54,7 @@ def test_a_table_keeps_its_cells(one: str, other: str) -> None:
 
 @given(MARKED.filter(lambda text: "|" not in text))
 def test_code_keeps_its_backticks(text: str) -> None:
-    ((kind, content),) = read(f"{code(text)}")
+    ((kind, content),) = read(f"{format_code(text)}")
 
     assert (kind, content.strip()) == ("code_inline", once_spaced(text))
 
@@ -65,7 +65,7 @@ def test_no_character_of_a_text_is_a_command_in_latex(text: str) -> None:
         r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}|\\[{}&%$#_]"
     )
 
-    assert not set(ours.sub("", typeset(text))) & set("\\{}&%$#_~^<>|")
+    assert not set(ours.sub("", escape_latex(text))) & set("\\{}&%$#_~^<>|")
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_no_character_of_a_text_is_a_command_in_latex(text: str) -> None:
     [("5 % & more_of $it", r"5 \% \& more\_of \$it"), ("Kendall's τ", r"Kendall's $\tau$"), ("−0.5", "$-$0.5")],
 )
 def test_known_texts_in_latex(text: str, expected: str) -> None:
-    assert typeset(text) == expected
+    assert escape_latex(text) == expected

@@ -6,7 +6,7 @@ import pytest
 
 from command_line import gapctl
 from gapctl.errors import InputError
-from gapctl.sweep.ray_session import check_address, ray_session
+from gapctl.sweep.ray_session import check_address, open_ray_session
 from pair_shards import write_pairs
 from sweep_texts import TINY
 from unhelpful_servers import answering, silent, unused_address
@@ -43,7 +43,7 @@ def test_a_port_of_something_else_is_told_from_ray() -> None:
 
 
 def test_a_cluster_that_runs_passes() -> None:
-    with ray_session(None):
+    with open_ray_session(None):
         import ray
 
         check_address(ray.get_runtime_context().gcs_address)

@@ -11,11 +11,11 @@ import pytest
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.ledger.ledger import RunSpent, spent_to_json
+from gapctl.ledger.ledger import RunSpending, serialize_spending
 from gapctl.plan.plan import Plan, make_plan
 from gapctl.sweep import budget as allowance
 from gapctl.sweep import budget as price_watch
-from gapctl.sweep.budget import Allowance
+from gapctl.sweep.budget import Budget
 from sweep_texts import TINY, loaded
 
 SECOND = 1 / 3600
@@ -41,7 +41,7 @@ def _heard() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _ticking_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allowance, "TICK_SECONDS", 0.01)
-    monkeypatch.setattr(price_watch, "SOON_SECONDS", 0.01)
+    monkeypatch.setattr(price_watch, "FIRST_PRICE_CHECK_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -54,29 +54,29 @@ def plan(folder: Path, **limits: float) -> Plan:
     return make_plan(loaded(folder, TINY, None, *settings), lambda data: "d")
 
 
-def trained_until_stopped(counting: Allowance) -> None:
+def trained_until_stopped(counting: Budget) -> None:
     with pytest.raises(KeyboardInterrupt), counting:
         time.sleep(LONGEST_SECONDS)
 
 
 def test_hours_that_are_up_interrupt_the_sweep_and_are_kept(tmp_path: Path, ledger: Ledger) -> None:
-    counting = Allowance(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None)
+    counting = Budget(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None)
     assert not counting.reached
 
     trained_until_stopped(counting)
 
     assert counting.reached.startswith("limits.hours: ")
-    assert "limits.hours=" in counting.how_to_go_on
+    assert "limits.hours=" in counting.resume_hint
     spent = ledger.spent("tiny", "base")
     assert spent.hours >= 0.1 * SECOND
     assert spent.runs == 1
 
 
 def test_a_second_run_begins_where_the_first_ended(tmp_path: Path, ledger: Ledger) -> None:
-    trained_until_stopped(Allowance(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None))
+    trained_until_stopped(Budget(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None))
 
-    assert Allowance(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None).reached
-    higher = Allowance(plan(tmp_path, hours=0.4 * SECOND), ledger, lambda: None)
+    assert Budget(plan(tmp_path, hours=0.1 * SECOND), ledger, lambda: None).reached
+    higher = Budget(plan(tmp_path, hours=0.4 * SECOND), ledger, lambda: None)
     assert not higher.reached
     trained_until_stopped(higher)
 
@@ -86,7 +86,7 @@ def test_a_second_run_begins_where_the_first_ended(tmp_path: Path, ledger: Ledge
 
 
 def test_money_is_hours_times_what_the_machines_cost(tmp_path: Path, ledger: Ledger) -> None:
-    counting = Allowance(plan(tmp_path, cost=1.0), ledger, lambda: Price(per_hour=3600 * 10))
+    counting = Budget(plan(tmp_path, cost=1.0), ledger, lambda: Price(per_hour=3600 * 10))
 
     trained_until_stopped(counting)
 
@@ -97,19 +97,19 @@ def test_money_is_hours_times_what_the_machines_cost(tmp_path: Path, ledger: Led
 
 
 def test_machines_of_unknown_price_stop_a_sweep_that_limits_money(tmp_path: Path, ledger: Ledger) -> None:
-    counting = Allowance(plan(tmp_path, cost=1.0), ledger, lambda: Price(0.0, priced=0, unpriced=3))
+    counting = Budget(plan(tmp_path, cost=1.0), ledger, lambda: Price(0.0, priced=0, unpriced=3))
 
     trained_until_stopped(counting)
 
     assert counting.reached == "limits.cost: of none of the 3 machines a price is known"
-    assert "limits.price_per_hour" in counting.how_to_go_on
+    assert "limits.price_per_hour" in counting.resume_hint
 
 
 def test_a_cluster_that_does_not_answer_yet_stops_nothing(tmp_path: Path, ledger: Ledger) -> None:
     def starting() -> Price:
         raise RuntimeError("Ray is starting")
 
-    with Allowance(plan(tmp_path, cost=1.0), ledger, starting) as counting:
+    with Budget(plan(tmp_path, cost=1.0), ledger, starting) as counting:
         time.sleep(0.1)
 
     assert not counting.reached
@@ -126,20 +126,20 @@ def not_asked() -> Price:
 def test_machines_that_do_not_say_what_they_are_stop_a_sweep_that_limits_money_in_the_end(
     tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, rate: Callable[[], Price], whose: str
 ) -> None:
-    with Allowance(plan(tmp_path, cost=1.0), ledger, rate) as patient:
+    with Budget(plan(tmp_path, cost=1.0), ledger, rate) as patient:
         time.sleep(0.1)
     assert not patient.reached
 
-    monkeypatch.setattr(price_watch, "PATIENCE_SECONDS", 0.2)
-    counting = Allowance(plan(tmp_path, cost=1.0), ledger, rate)
+    monkeypatch.setattr(price_watch, "NO_PRICE_SECONDS", 0.2)
+    counting = Budget(plan(tmp_path, cost=1.0), ledger, rate)
     trained_until_stopped(counting)
 
     assert counting.reached == f"limits.cost: of {whose} a price is known"
-    assert "limits.price_per_hour" in counting.how_to_go_on
+    assert "limits.price_per_hour" in counting.resume_hint
 
 
 def test_a_machine_that_does_not_answer_leaves_the_prices_of_the_others(tmp_path: Path, ledger: Ledger) -> None:
-    counting = Allowance(plan(tmp_path, cost=1.0), ledger, lambda: Price(3600 * 10, 1, unpriced=1, unanswered=1))
+    counting = Budget(plan(tmp_path, cost=1.0), ledger, lambda: Price(3600 * 10, 1, unpriced=1, unanswered=1))
 
     trained_until_stopped(counting)
 
@@ -153,7 +153,7 @@ def test_hours_are_up_while_the_machines_are_asked_what_they_are(tmp_path: Path,
     def slow() -> None:
         asked.wait(60)
 
-    counting = Allowance(plan(tmp_path, hours=0.1 * SECOND, cost=1.0), ledger, slow)
+    counting = Budget(plan(tmp_path, hours=0.1 * SECOND, cost=1.0), ledger, slow)
     try:
         trained_until_stopped(counting)
     finally:
@@ -163,23 +163,23 @@ def test_hours_are_up_while_the_machines_are_asked_what_they_are(tmp_path: Path,
 
 
 def test_a_sweep_without_limits_counts_nothing(tmp_path: Path, ledger: Ledger) -> None:
-    with Allowance(plan(tmp_path), ledger, lambda: None):
+    with Budget(plan(tmp_path), ledger, lambda: None):
         time.sleep(0.05)
 
     assert not (tmp_path / "runs" / "tiny.spent").exists()
 
 
 def test_two_runs_at_once_keep_each_others_count(ledger: Ledger) -> None:
-    one, other = RunSpent("a", "base", 0.0, 1.0, 2.0), RunSpent("b", "base", 0.0, 3.0, 4.0)
-    for run in (one, other, RunSpent("a", "base", 0.0, 5.0, 6.0)):
-        ledger.keep_spent("tiny", run)
+    one, other = RunSpending("a", "base", 0.0, 1.0, 2.0), RunSpending("b", "base", 0.0, 3.0, 4.0)
+    for run in (one, other, RunSpending("a", "base", 0.0, 5.0, 6.0)):
+        ledger.save_spending("tiny", run)
 
     assert ledger.spent("tiny", "base") == (8.0, 10.0, 2)
 
 
 def test_what_a_run_noted_in_one_file_with_others_still_counts(ledger: Ledger) -> None:
-    ledger.keep("tiny.spent.json", spent_to_json([RunSpent("a", "base", 0.0, 1.0, 2.0)]))
-    ledger.keep_spent("tiny", RunSpent("b", "base", 0.0, 3.0, 4.0))
+    ledger.keep("tiny.spent.json", serialize_spending([RunSpending("a", "base", 0.0, 1.0, 2.0)]))
+    ledger.save_spending("tiny", RunSpending("b", "base", 0.0, 3.0, 4.0))
 
     assert ledger.spent("tiny", "base") == (4.0, 6.0, 2)
 
@@ -187,21 +187,21 @@ def test_what_a_run_noted_in_one_file_with_others_still_counts(ledger: Ledger) -
 def test_what_another_run_spends_meanwhile_counts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
 ) -> None:
-    monkeypatch.setattr(allowance, "KEEP_SECONDS", 0.02)
-    counting = Allowance(plan(tmp_path, hours=2.0), ledger, lambda: None)
-    ledger.keep_spent("tiny", RunSpent("other", "base", 0.0, 50.0, 0.0))
+    monkeypatch.setattr(allowance, "SPENDING_NOTE_SECONDS", 0.02)
+    counting = Budget(plan(tmp_path, hours=2.0), ledger, lambda: None)
+    ledger.save_spending("tiny", RunSpending("other", "base", 0.0, 50.0, 0.0))
 
     trained_until_stopped(counting)
 
     assert counting.reached == "limits.hours: 50 of 2 hours were spent by 2 runs of this sweep"
-    assert "--set limits.hours=76, " in counting.how_to_go_on
+    assert "--set limits.hours=76, " in counting.resume_hint
 
 
 def test_a_signal_that_nobody_heeds_is_sent_once_and_counting_goes_on(tmp_path: Path, ledger: Ledger) -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     try:
-        with Allowance(plan(tmp_path, hours=0.05 * SECOND), ledger, lambda: None) as counting:
+        with Budget(plan(tmp_path, hours=0.05 * SECOND), ledger, lambda: None) as counting:
             time.sleep(0.5)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -20,8 +20,8 @@ from gapctl.sweep.capacity import (
     WATCH_SECONDS,
     Bundle,
     ClusterWatch,
-    dead_reservations,
-    holds,
+    can_hold_bundles,
+    find_dead_reservations,
     release_dead_reservations,
 )
 
@@ -129,7 +129,7 @@ def test_bundles_are_held_where_some_way_to_place_them_is_there(
         )
 
     expected = any(fit(places) for places in itertools.product(range(len(nodes)), repeat=len(bundles)))
-    assert holds(nodes, bundles) == expected
+    assert can_hold_bundles(nodes, bundles) == expected
 
 
 def group(number: int, *, job: bytes = b"\1\0\0\0", actor: bytes = b"a" * 16, dead: bool = True) -> Any:
@@ -147,7 +147,7 @@ def test_only_groups_of_a_dead_actor_of_this_job_are_dead() -> None:
     removed.state = PlacementGroupTableData.REMOVED
     groups = [group(1), group(2, dead=False), group(3, job=b"\2\0\0\0"), group(4, actor=b"\xff" * 16), removed]
 
-    assert dead_reservations(groups, b"\1\0\0\0") == [b"\1"]
+    assert find_dead_reservations(groups, b"\1\0\0\0") == [b"\1"]
 
 
 @ray.remote(num_cpus=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from gapctl.sweep.gauges import GAUGES, TrialGauges
+from gapctl.sweep.gauges import SWEEP_GAUGES, TrialGauges
 
 DASHBOARDS = Path(__file__).parents[2] / "dashboards"
 BOARD: Mapping[str, Any] = json.loads((DASHBOARDS / "grafana.json").read_text())
@@ -36,14 +36,14 @@ def asked(queries: list[str]) -> set[str]:
 
 
 def test_every_metric_on_the_board_is_one_that_a_sweep_or_ray_exports() -> None:
-    ours = {*exported_by_trials(), *GAUGES}
+    ours = {*exported_by_trials(), *SWEEP_GAUGES}
 
     assert asked(QUERIES) - ours <= exported_by_ray()
     assert {name for name in asked(QUERIES) if name.startswith("gapctl_")} == ours
 
 
 def test_metrics_are_asked_for_by_tags_that_they_have() -> None:
-    tags = {**exported_by_trials(), **{name: tags for name, (_, tags) in GAUGES.items()}}
+    tags = {**exported_by_trials(), **{name: tags for name, (_, tags) in SWEEP_GAUGES.items()}}
     for query in QUERIES:
         known = {tag for name in asked([query]) for tag in tags.get(name, ())} | GIVEN_BY_RAY
         grouped = {tag.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", query) for tag in group.split(",")}

@@ -10,8 +10,8 @@ from drill.drilled_sweep import DrilledSweep
 from drill.processes import came_true
 from drill.promises import in_the_ledger, in_the_tracking_server
 from drill.watch import Watch
-from gapctl.ledger import Claimant, Ledger, Result
-from gapctl.ledger.trial import RESULT
+from gapctl.ledger import LeaseOwner, Ledger, Result
+from gapctl.ledger.trial import RESULT_FILE
 
 ROWS = ({"samples_seen": 0, "gap/rmg": 0.75, "seconds": 0.5}, {"samples_seen": 128, "gap/rmg": 0.5, "seconds": 1.5})
 
@@ -48,7 +48,7 @@ def with_other_numbers(drilled: DrilledSweep) -> None:
 
 
 def without_a_result(drilled: DrilledSweep) -> None:
-    (Path(drilled.runs) / drilled.ids[0] / RESULT).unlink()
+    (Path(drilled.runs) / drilled.ids[0] / RESULT_FILE).unlink()
 
 
 def with_another_history(drilled: DrilledSweep) -> None:
@@ -56,7 +56,7 @@ def with_another_history(drilled: DrilledSweep) -> None:
 
 
 def with_a_lease(drilled: DrilledSweep) -> None:
-    Ledger(drilled.runs).trial(drilled.ids[0]).take(Claimant.for_sweep("drill"))
+    Ledger(drilled.runs).trial(drilled.ids[0]).take(LeaseOwner.for_sweep("drill"))
 
 
 def with_a_failure(drilled: DrilledSweep) -> None:
@@ -90,7 +90,7 @@ def test_the_watch_tells_holders_results_and_what_is_finished_a_second_time(
     folder = Ledger(drilled.runs).trial(first.id)
     watch = Watch(drilled.runs, drilled.ids)
     assert came_true(lambda: watch.finished == 1, 30)
-    folder.take(Claimant.for_sweep("drill"))
+    folder.take(LeaseOwner.for_sweep("drill"))
     assert came_true(lambda: list(watch.in_training()) == [first.id], 30)
     assert watch.unsaved_seconds(first.id) < 60
 

@@ -12,7 +12,7 @@ from gapctl.data.feed import load_trial_data
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CHECKPOINTS_KEPT
-from gapctl.plan.estimate import CHECKPOINT_BYTES, CHECKPOINTS, RECORD_BYTES, parameters, space_of
+from gapctl.plan.estimate import CHECKPOINT_BYTES, CHECKPOINTS_PER_TRIAL, RECORD_BYTES, count_parameters, estimate_disk
 from gapctl.plan.plan import Trial
 from gapctl.sweep.driver import TuneEvents
 from gapctl.sweep.worker import PackWork
@@ -44,14 +44,14 @@ def test_a_training_whose_disk_fills_goes_on_to_the_same_numbers_once_there_is_r
     trial: Trial, disk: SmallDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(member, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(member, "COSTLY", 0)
+    monkeypatch.setattr(member, "CHECKPOINT_SPACING", 0)
     work, folder = work_on(trial, disk), Ledger(str(disk.folder / "runs")).trial(trial.id)
     while not folder.checkpoints():
-        work.advance(0.0, steps=2)
+        work.train_for(0.0, steps=2)
     disk.fill()
 
     with pytest.raises(WorkError, match=r"cannot be written: .*No space left on device; the disk is full: make room"):
-        work.advance(60.0)
+        work.train_for(60.0)
 
     assert folder.result() is None
     assert not list(disk.folder.rglob("*.part")), "what was begun is taken away"
@@ -59,7 +59,7 @@ def test_a_training_whose_disk_fills_goes_on_to_the_same_numbers_once_there_is_r
     disk.make_room()
     work = work_on(trial, disk)
     while work.unfinished:
-        work.advance(60.0)
+        work.train_for(60.0)
     result = folder.result()
     assert result is not None
     assert result.metrics == trained_alone(trial, tmp_path / "alone").metrics
@@ -83,19 +83,19 @@ def test_a_failure_that_the_full_disk_cannot_keep_is_told_all_the_same(trial: Tr
 
 def test_the_room_that_a_plan_asks_for_is_what_a_training_takes(trial: Trial, tmp_path: Path) -> None:
     work, folder = work_on_folder(trial, tmp_path), Ledger(str(tmp_path / "runs")).trial(trial.id)
-    work.advance(0.0, steps=2)
-    work.interrupt()
+    work.train_for(0.0, steps=2)
+    work.save_and_stop()
     checkpoint = len(folder.checkpoints()[0][1])
     while work.unfinished:
-        work.advance(60.0)
+        work.train_for(60.0)
 
-    weights = parameters(PRESETS[trial.config.model.preset], trial.config.model.embed_dim)
+    weights = count_parameters(PRESETS[trial.config.model.preset], trial.config.model.embed_dim)
     assert 0.5 * CHECKPOINT_BYTES * weights < checkpoint < CHECKPOINT_BYTES * weights
     left = sum(path.stat().st_size for path in (tmp_path / "runs").rglob("*") if path.is_file())
-    assert left < space_of([trial], 0).ledger
+    assert left < estimate_disk([trial], 0).ledger
     records = left - (tmp_path / "runs" / trial.id / "checkpoints" / "final.pt").stat().st_size
     assert records < RECORD_BYTES
-    assert CHECKPOINTS == CHECKPOINTS_KEPT + 1
+    assert CHECKPOINTS_PER_TRIAL == CHECKPOINTS_KEPT + 1
 
 
 def work_on_folder(trial: Trial, folder: Path) -> PackWork:

@@ -8,7 +8,12 @@ from ray.core.generated import autoscaler_pb2
 from gapctl.config.sweep import Resources
 from gapctl.errors import InputError
 from gapctl.sweep import capacity as offer
-from gapctl.sweep.capacity import answer_of, is_there, older_answer_of, starts_machines
+from gapctl.sweep.capacity import (
+    is_autoscaler_present,
+    is_legacy_autoscaler_active,
+    read_autoscaler_answer,
+    read_legacy_answer,
+)
 
 ONE = [{"CPU": 1.0, "GPU": 1.0}]
 NO_GPU = [{"CPU": 1.0, "GPU": 0.0}]
@@ -39,25 +44,25 @@ def status(seen: int = 0, now: int = 0, launching: int = 0, refused: tuple[dict[
     ],
 )
 def test_an_autoscaler_starts_a_machine_or_calls_the_request_infeasible(found: Any, answer: bool | None) -> None:
-    assert answer_of(found, ONE, before=status(now=5)) is answer
+    assert read_autoscaler_answer(found, ONE, before=status(now=5)) is answer
 
 
 def test_a_bundle_without_gpus_is_recognised_though_ray_leaves_zeros_out() -> None:
-    assert answer_of(status(seen=6, refused=(NO_GPU[0],)), NO_GPU, before=status(now=5)) is False
+    assert read_autoscaler_answer(status(seen=6, refused=(NO_GPU[0],)), NO_GPU, before=status(now=5)) is False
 
 
 def test_where_no_autoscaler_ever_reported_there_is_none() -> None:
-    assert not is_there(status())
-    assert is_there(status(seen=1))
+    assert not is_autoscaler_present(status())
+    assert is_autoscaler_present(status(seen=1))
 
 
 def test_the_older_autoscaler_is_known_by_its_machines_and_its_launches() -> None:
-    assert older_answer_of({"pending_launches": {"spot_l4": 1}}) is True
-    assert older_answer_of({"pending_nodes": [["192.0.2.4", "spot_l4", "waiting"]]}) is True
-    assert older_answer_of({"active_nodes": {"head": 1}}) is None
-    assert starts_machines({"active_nodes": {"head": 1}})
-    assert not starts_machines({"active_nodes": {"node_dce6": 1}, "idle_nodes": None})
-    assert not starts_machines({})
+    assert read_legacy_answer({"pending_launches": {"spot_l4": 1}}) is True
+    assert read_legacy_answer({"pending_nodes": [["192.0.2.4", "spot_l4", "waiting"]]}) is True
+    assert read_legacy_answer({"active_nodes": {"head": 1}}) is None
+    assert is_legacy_autoscaler_active({"active_nodes": {"head": 1}})
+    assert not is_legacy_autoscaler_active({"active_nodes": {"node_dce6": 1}, "idle_nodes": None})
+    assert not is_legacy_autoscaler_active({})
 
 
 class Cluster:
@@ -71,10 +76,10 @@ class Cluster:
         self.asked.append(bundles)
         return all(sum(bundle.get(name, 0) for bundle in bundles) <= self.may_have[name] for name in ("CPU", "GPU"))
 
-    def request(self, monkeypatch: pytest.MonkeyPatch, elastic: bool = True, **resources: Any) -> offer.Request:
-        monkeypatch.setattr(offer, "_living", lambda: self.living)
-        monkeypatch.setattr(offer, "grows_to", self.grows_to)
-        return offer.request_of(Resources(**resources), elastic=elastic)
+    def request(self, monkeypatch: pytest.MonkeyPatch, elastic: bool = True, **resources: Any) -> offer.ResourceRequest:
+        monkeypatch.setattr(offer, "_cluster_resources", lambda: self.living)
+        monkeypatch.setattr(offer, "can_scale_to", self.grows_to)
+        return offer.build_resource_request(Resources(**resources), elastic=elastic)
 
 
 EMPTY, LAPTOP, GPUS, CPUS = (
@@ -114,4 +119,4 @@ def test_workers_of_one_trial_are_asked_for_together(monkeypatch: pytest.MonkeyP
     request = cluster.request(monkeypatch, workers=4)
 
     assert cluster.asked == [4 * ONE, 4 * ONE]
-    assert request == ([offer.WAITING], True, offer.WAITING_FOR_MACHINES)
+    assert request == ([offer.WAITING_BUNDLE], True, offer.MAX_WAITING_TRIALS)

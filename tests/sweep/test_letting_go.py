@@ -7,7 +7,7 @@ import weakref
 import pytest
 import ray
 
-from gapctl.sweep.ray_session import collect_here, let_go
+from gapctl.sweep.ray_session import collect_garbage, shutdown
 
 
 class Cycle:
@@ -37,7 +37,7 @@ def test_cycles_are_freed_before_ray_shuts_down_and_nothing_is_collected_meanwhi
     seen: list[tuple[bool, bool]] = []
     monkeypatch.setattr(ray, "shutdown", lambda: seen.append((left_by_tune() is None, gc.isenabled())))
 
-    let_go()
+    shutdown()
 
     assert seen == [(True, False)]
     assert gc.isenabled()
@@ -50,7 +50,7 @@ def test_collection_goes_on_where_ray_fails_to_shut_down(monkeypatch: pytest.Mon
     monkeypatch.setattr(ray, "shutdown", broken)
 
     with pytest.raises(RuntimeError):
-        let_go()
+        shutdown()
 
     assert gc.isenabled()
 
@@ -63,7 +63,7 @@ def test_a_collection_of_another_thread_is_waited_for() -> None:
     mine = weakref.ref(Cycle())
     threading.Timer(0.2, Slow.may_go.set).start()
 
-    collect_here()
+    collect_garbage()
 
     assert mine() is None
     other.join(30)

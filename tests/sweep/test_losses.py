@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gapctl.config.load import load_sweep
-from gapctl.ledger import Claimant, Ledger
+from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.plan.plan import Plan, make_plan
-from gapctl.sweep.retries import RETRIES, Losses, kernel_kills
+from gapctl.sweep.retries import RETRIES, RetryBudget, count_kernel_kills
 from sweep_texts import TINY, written
 
 
@@ -26,7 +26,7 @@ class TuneTrial:
         self.num_failures, self.max_failures = 0, RETRIES
         self.told: list[str] = []
 
-    def lose(self, losses: Losses, told: str = "The actor died.", *, announced: bool = False) -> bool:
+    def lose(self, losses: RetryBudget, told: str = "The actor died.", *, announced: bool = False) -> bool:
         """A loss as Tune handles it; whether it tries again."""
         self.told.append(told)
         self.num_failures += not announced
@@ -40,88 +40,92 @@ class TuneTrial:
 
 
 def test_a_trial_that_gets_on_may_be_lost_any_number_of_times() -> None:
-    losses, trial = Losses(), TuneTrial()
+    losses, trial = RetryBudget(), TuneTrial()
     for saved in range(100, 2000, 100):
         losses.progressed(trial, [{"trial": "b", "saved": saved}])
         assert trial.lose(losses)
 
 
 def test_a_trial_that_ends_at_one_place_is_given_up_though_it_reports() -> None:
-    losses, trial = Losses(), TuneTrial()
+    losses, trial = RetryBudget(), TuneTrial()
     losses.progressed(trial, [{"trial": "a", "saved": 1280}])
     for _ in range(RETRIES):
         assert trial.lose(losses)
         losses.progressed(trial, [{"trial": "a", "saved": 1280}, {"trial": "b", "held": {}}])
     assert not trial.lose(losses)
 
-    why = losses.explained(trial).splitlines()[-1]
+    why = losses.explain_failure(trial).splitlines()[-1]
     assert why.startswith(f"its process vanished {RETRIES + 1} times at the same place, after 1,280 samples. ")
     assert "too little memory" in why
     assert "resources.pack" in why
 
 
 def test_what_ray_ended_for_want_of_memory_is_said_to_be() -> None:
-    losses, trial = Losses(), TuneTrial()
+    losses, trial = RetryBudget(), TuneTrial()
     while trial.lose(losses, "1 worker(s) were killed due to the node running low on memory. Consider ..."):
         pass
 
-    assert losses.explained(trial).splitlines()[-1].startswith("its process was ended for want of memory, 4 times")
+    assert (
+        losses.explain_failure(trial).splitlines()[-1].startswith("its process was ended for want of memory, 4 times")
+    )
 
 
 def test_a_possible_cause_is_not_taken_for_the_cause() -> None:
-    losses, trial = Losses(), TuneTrial()
+    losses, trial = RetryBudget(), TuneTrial()
     while trial.lose(
         losses, "Some common causes: (1) the process was killed by the OOM killer due to high memory usage"
     ):
         pass
 
-    assert "vanished" in losses.explained(trial)
+    assert "vanished" in losses.explain_failure(trial)
 
 
 def test_an_error_is_not_taken_for_a_process_that_vanished() -> None:
-    losses, trial = Losses(), TuneTrial()
+    losses, trial = RetryBudget(), TuneTrial()
     while trial.lose(losses, "ray.exceptions.RayTaskError(KeyError): ray::reset()\nKeyError: 'abc'"):
         pass
 
-    assert losses.explained(trial).splitlines()[-1] == "an error outside its training ended it: KeyError: 'abc'"
+    assert losses.explain_failure(trial).splitlines()[-1] == "an error outside its training ended it: KeyError: 'abc'"
 
 
 def test_the_kernel_s_own_count_tells_too(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = iter(range(3, 20))
-    monkeypatch.setattr("gapctl.sweep.retries.kernel_kills", lambda: next(kills))
-    losses, trial = Losses(), TuneTrial()
+    monkeypatch.setattr("gapctl.sweep.retries.count_kernel_kills", lambda: next(kills))
+    losses, trial = RetryBudget(), TuneTrial()
     while trial.lose(losses):
         pass
 
-    assert "for want of memory" in losses.explained(trial)
+    assert "for want of memory" in losses.explain_failure(trial)
 
 
 def test_the_kernel_s_count_is_read_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("pgfault 12\noom_kill 3\noom_kill_more 9\n")
 
-    assert kernel_kills(tmp_path / "vmstat") == 3
-    assert kernel_kills(tmp_path / "absent") == 0
+    assert count_kernel_kills(tmp_path / "vmstat") == 3
+    assert count_kernel_kills(tmp_path / "absent") == 0
 
 
 def test_machines_that_were_to_be_taken_away_do_not_count() -> None:
-    losses, trial = Losses(), TuneTrial()
+    losses, trial = RetryBudget(), TuneTrial()
 
     assert all(trial.lose(losses, announced=True) for _ in range(20))
 
 
 def test_a_ledger_that_cannot_be_written_says_so_itself() -> None:
-    losses, trial = Losses(), TuneTrial()
+    losses, trial = RetryBudget(), TuneTrial()
     while trial.lose(losses, "Traceback ...\ngapctl.errors.WorkError: runs/x: cannot be written: no space"):
         pass
 
-    assert losses.explained(trial).splitlines()[-1] == ("gapctl.errors.WorkError: runs/x: cannot be written: no space")
+    assert losses.explain_failure(trial).splitlines()[-1] == (
+        "gapctl.errors.WorkError: runs/x: cannot be written: no space"
+    )
 
 
 @pytest.fixture
 def ray() -> Iterator[None]:
-    from gapctl.sweep.ray_session import ray_session
+    from gapctl.sweep.ray_session import open_ray_session
 
-    with ray_session(None):
+    with open_ray_session(None):
         yield
 
 
@@ -184,7 +188,7 @@ def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_
     from gapctl.sweep.driver import TuneEvents
 
     ledger, (theirs, ours) = Ledger(str(tmp_path / "runs")), plan.trials
-    ledger.trial(theirs.id).take(Claimant("another run", "another"))
+    ledger.trial(theirs.id).take(LeaseOwner("another run", "another"))
     events, lost = TuneEvents({trial.id: trial for trial in plan.trials}, ledger, [], "this run"), TuneTrial()
     lost.config, lost.status, lost.told = {"pack": [theirs.id, ours.id]}, "ERROR", ["The actor died."]
 

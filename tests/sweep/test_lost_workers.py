@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from drill.processes import below
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.models.build import build_model
-from gapctl.training.checkpoint import TrainingState, to_blob
-from gapctl.training.trial_state import vocabulary_of
+from gapctl.training.checkpoint import TrainingState, pack_checkpoint
+from gapctl.training.trial_state import choose_vocabulary
 from sweeping import command_for, wait_until
 
 pytestmark = pytest.mark.timeout(2400)
@@ -62,11 +62,11 @@ def run(file: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 def spoil(file: Path, runs: Path, place: int) -> str:
     """Leave a checkpoint of another model where a trial would go on, whose training then raises; its id."""
-    trial = plan_for(file, None, []).trainings[place]
+    trial = load_plan(file, None, []).trainings[place]
     narrow = trial.config.model.model_copy(update={"embed_dim": 16})
     config = trial.config.model_copy(update={"model": narrow})
-    model = build_model(config, vocabulary_of(config), 0)
-    Ledger(str(runs)).trial(trial.id).save_checkpoint(0, to_blob(model, {}, TrainingState()))
+    model = build_model(config, choose_vocabulary(config), 0)
+    Ledger(str(runs)).trial(trial.id).save_checkpoint(0, pack_checkpoint(model, {}, TrainingState()))
     return trial.id
 
 

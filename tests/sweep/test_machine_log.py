@@ -8,16 +8,16 @@ import torch
 from mlflow import MlflowClient
 
 from gapctl.cli.data_mad import load_data
-from gapctl.cli.options import plan_for
-from gapctl.cli.output import plain_console
+from gapctl.cli.options import load_plan
+from gapctl.cli.output import make_plain_console
 from gapctl.data.feed import TrialData
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
 from gapctl.sweep.gauges import MachineLog
 from gapctl.sweep.worker import PackWork
-from gapctl.tracking.mlflow_sync import sync
+from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.training import hardware as machine
-from gapctl.training.hardware import CPU, MEMORY, Machine
+from gapctl.training.hardware import CPU, MEMORY, MachineMonitor
 from sweep_texts import TINY
 
 EVERY = ("base.evaluate.every=256", "base.evaluate.gallery=64", "seeds=1")
@@ -28,26 +28,26 @@ TWO = {f"system/{CPU}", f"system/{MEMORY}"}
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     file = tmp_path_factory.mktemp("sweep") / "tiny.yaml"
     file.write_text(TINY)
-    return plan_for(file, None, EVERY)
+    return load_plan(file, None, EVERY)
 
 
 @pytest.fixture(scope="module")
 def data(plan: Plan) -> TrialData:
-    return load_data(plan.trials[0].config.data, plain_console())
+    return load_data(plan.trials[0].config.data, make_plain_console())
 
 
 def train(plan: Plan, data: TrialData, ledger: Ledger, pieces: float = 60.0) -> None:
     for trial in plan.trials:
         work = PackWork([trial], data, ledger.root, threads=1, gpu=False)
         while work.unfinished:
-            work.advance(pieces)
+            work.train_for(pieces)
 
 
 def test_every_trial_of_a_sweep_shows_its_machine_in_mlflow(plan: Plan, data: TrialData, tmp_path: Path) -> None:
     ledger, uri = Ledger(str(tmp_path / "runs")), f"sqlite:///{tmp_path / 'mlflow.db'}"
     train(plan, data, ledger)
 
-    sync(plan, ledger, uri)
+    sync_sweep(plan, ledger, uri)
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
@@ -73,11 +73,11 @@ def test_the_numbers_of_a_trial_do_not_depend_on_how_often_its_machine_is_looked
         assert a is not None
         assert b is not None
         assert a.drop("seconds").equals(b.drop("seconds"))
-        assert len(often.trial(trial.id).machine_rows()) > len(seldom.trial(trial.id).machine_rows()) > 0
+        assert len(often.trial(trial.id).read_machine_rows()) > len(seldom.trial(trial.id).read_machine_rows()) > 0
 
 
 def test_a_look_soon_after_the_last_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    looking = Machine(torch.device("cpu"), threads=1)
+    looking = MachineMonitor(torch.device("cpu"), threads=1)
 
     assert looking.look() is None
     assert (looking.look(at_once=True) or {}).keys() == {CPU, MEMORY}
@@ -91,7 +91,7 @@ def test_the_share_of_the_processor_is_of_the_trials_threads(monkeypatch: pytest
     clock = {"now": 100.0, "worked": 10.0}
     monkeypatch.setattr(machine.time, "monotonic", lambda: clock["now"])
     monkeypatch.setattr(machine.time, "process_time", lambda: clock["worked"])
-    looking = Machine(torch.device("cpu"), threads=2)
+    looking = MachineMonitor(torch.device("cpu"), threads=2)
     clock.update(now=110.0, worked=25.0)
 
     assert (looking.look() or {})[CPU] == 75.0
@@ -108,7 +108,7 @@ def test_an_attempt_goes_on_with_the_rows_up_to_its_checkpoint(plan: Plan, tmp_p
     again.add(256, 4.0, {CPU: 80.0, "gpu_0_utilization_percentage": 70.0})
     again.keep()
 
-    rows = folder.machine_rows()
+    rows = folder.read_machine_rows()
     assert [row["samples_seen"] for row in rows] == [64, 128, 256]
     assert rows[0] == {"samples_seen": 64, "seconds": 1.0, CPU: 90.0}
 
@@ -119,9 +119,9 @@ def test_a_damaged_record_is_none_and_harms_nothing(plan: Plan, data: TrialData,
     damaged = plan.trials[0]
     Path(ledger.trial(damaged.id).path("machine.parquet")).write_bytes(b"PAR1")
 
-    sync(plan, ledger, uri := f"sqlite:///{tmp_path / 'mlflow.db'}")
+    sync_sweep(plan, ledger, uri := f"sqlite:///{tmp_path / 'mlflow.db'}")
 
-    assert ledger.trial(damaged.id).machine_rows() == []
+    assert ledger.trial(damaged.id).read_machine_rows() == []
     (run,) = MlflowClient(uri).search_runs(["1"], f"tags.`gapctl.trial` = '{damaged.id}'")
     assert run.info.status == "FINISHED"
     assert run.data.metrics["system/memory_usage_megabytes"] > 50

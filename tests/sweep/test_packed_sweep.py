@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from gapctl.data.feed import load_trial_data
-from gapctl.ledger import Claimant, Ledger
-from gapctl.plan.plan import Trial, packed
-from gapctl.sweep.worker import HARMED, HarmedProcessError, TrialWorker
-from gapctl.training.trial_state import Member
+from gapctl.ledger import LeaseOwner, Ledger
+from gapctl.plan.plan import Trial, pack_trials
+from gapctl.sweep.worker import HARMED_KEY, HarmedProcessError, TrialWorker
+from gapctl.training.trial_state import TrialState
 from trained_alone import plan_trials, trained_alone
 
 SHORT = ("base.train.samples=1_280", "base.evaluate.every=640", "base.evaluate.gallery=64")
@@ -35,7 +35,7 @@ def worker_for(pack: Sequence[Trial], runs: Path) -> TrialWorker:
         gpu=False,
         readers=0,
         workers=1,
-        claimant=Claimant("run", "sweep"),
+        claimant=LeaseOwner("run", "sweep"),
         expired={},
     )
     return worker
@@ -46,7 +46,7 @@ def reports_of(worker: TrialWorker) -> list[dict[str, Any]]:
     while True:
         result = worker.step()
         reports += result["reports"]
-        if result["done"] or result[HARMED]:
+        if result["done"] or result[HARMED_KEY]:
             return reports
 
 
@@ -71,14 +71,14 @@ def test_a_worker_that_trains_a_pack_leaves_the_same_ledger(tmp_path: Path) -> N
 def test_a_trial_that_raises_does_not_take_the_pack_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     good, bad = trials()
-    evaluate = Member.evaluate
+    evaluate = TrialState.evaluate
 
-    def raises_for_the_bad_one(member: Member) -> None:
+    def raises_for_the_bad_one(member: TrialState) -> None:
         if member.config == bad.config and member.steps:
             raise ArithmeticError("no such number")
         evaluate(member)
 
-    monkeypatch.setattr(Member, "evaluate", raises_for_the_bad_one)
+    monkeypatch.setattr(TrialState, "evaluate", raises_for_the_bad_one)
     worker = worker_for((good, bad), tmp_path)
     reports = reports_of(worker)
 
@@ -106,13 +106,13 @@ def test_a_sound_process_takes_the_next_pack_and_one_that_cannot_begin_it_says_s
 
 def test_only_trials_of_one_shape_are_packed_and_packs_have_a_limit() -> None:
     wide = trials("seeds=2", "vary.data.captions.attributes=[0,2,5]")
-    assert [len(pack) for pack in packed(wide, 4)] == [4, 2]
-    assert [trial for pack in packed(wide, 4) for trial in pack] == list(wide)
-    assert [len(pack) for pack in packed(wide, 1)] == [1] * 6
+    assert [len(pack) for pack in pack_trials(wide, 4)] == [4, 2]
+    assert [trial for pack in pack_trials(wide, 4) for trial in pack] == list(wide)
+    assert [len(pack) for pack in pack_trials(wide, 1)] == [1] * 6
 
     narrow = trials("base.model.embed_dim=32")
     mixed = [trial for pair in zip(wide, narrow * 3, strict=True) for trial in pair]
-    assert {frozenset(trial.config.model.embed_dim for trial in pack) for pack in packed(mixed, 16)} == {
+    assert {frozenset(trial.config.model.embed_dim for trial in pack) for pack in pack_trials(mixed, 16)} == {
         frozenset({64}),
         frozenset({32}),
     }
@@ -121,7 +121,7 @@ def test_only_trials_of_one_shape_are_packed_and_packs_have_a_limit() -> None:
 def test_a_trial_that_another_sweep_holds_is_left_to_it_and_its_pack_goes_on(tmp_path: Path) -> None:
     theirs, ours = trials()
     other = Ledger(str(tmp_path)).trial(theirs.id)
-    other.take(Claimant("theirs", "another"))
+    other.take(LeaseOwner("theirs", "another"))
     reports = reports_of(worker_for((theirs, ours), tmp_path))
 
     assert [report["trial"] for report in reports if "held" in report] == [theirs.id]
@@ -142,7 +142,7 @@ def test_a_training_that_is_taken_over_stops_unwritten_and_its_pack_goes_on(
     (lease,) = ledger.contents([taken.id], "lease.json")
     assert isinstance(lease, bytes)
     other = ledger.trial(taken.id)
-    assert other.take(Claimant("theirs", "another"), expired=lease) is None
+    assert other.take(LeaseOwner("theirs", "another"), expired=lease) is None
     reports = reports_of(worker)
 
     assert [report["trial"] for report in reports if "held" in report] == [taken.id]

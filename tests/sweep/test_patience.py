@@ -6,25 +6,25 @@ from types import SimpleNamespace
 
 from ray.tune.execution.tune_controller import TuneController
 
-from gapctl.ledger import Claimant, Ledger
-from gapctl.sweep.lease_watch import STOP_SECONDS, PatientScheduler, free_what_was_killed
+from gapctl.ledger import LeaseOwner, Ledger
+from gapctl.sweep.lease_watch import GRACE_SECONDS, GracefulStopScheduler, clear_dead_leases
 
 
 def test_tune_waits_longer_than_its_ten_seconds() -> None:
     controller = SimpleNamespace(_actor_force_cleanup_timeout=10)
 
-    PatientScheduler().on_trial_add(controller, object())
+    GracefulStopScheduler().on_trial_add(controller, object())
 
-    assert controller._actor_force_cleanup_timeout == STOP_SECONDS
+    assert controller._actor_force_cleanup_timeout == GRACE_SECONDS
     assert "self._actor_force_cleanup_timeout: int = 10" in inspect.getsource(TuneController.__init__)
 
 
 def test_only_leases_of_the_run_that_ended_are_taken_away(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
     for trial_id, run in (("a", "ours"), ("b", "theirs")):
-        assert ledger.trial(trial_id).take(Claimant(run, "sweep")) is None
+        assert ledger.trial(trial_id).take(LeaseOwner(run, "sweep")) is None
 
-    free_what_was_killed(ledger, ["a", "b", "never-begun"], "ours")
+    clear_dead_leases(ledger, ["a", "b", "never-begun"], "ours")
 
     assert ledger.trial("a").lease() is None
     assert ledger.trial("b").lease() is not None

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gapctl.cli.data_mad import variants_bar
+from gapctl.cli.data_mad import show_variants_bar
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Result
 from gapctl.plan.plan import Plan, Trial, make_plan
-from gapctl.sweep.progress import LiveTable, LogLines, Report, clock
+from gapctl.sweep.progress import LiveTable, ProgressLog, TrialReport, format_clock
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: loss is not finite\n'
 SWEEP = """\
@@ -33,8 +33,8 @@ def plan(tmp_path: Path) -> Plan:
     return make_plan(load_sweep(file), lambda data: "f" * 64)
 
 
-def report(trial: Trial, seen: int = 1280) -> Report:
-    return Report(trial, seen, 2560, samples_per_second=1234.5, loss=3.21, rows=[{"gap/rmg": 0.456}])
+def report(trial: Trial, seen: int = 1280) -> TrialReport:
+    return TrialReport(trial, seen, 2560, samples_per_second=1234.5, loss=3.21, rows=[{"gap/rmg": 0.456}])
 
 
 def result(trial: Trial) -> Result:
@@ -50,7 +50,7 @@ def drawn(plan: Plan, width: int, height: int = 24, running: int = 2) -> list[st
         table.progressed(report(trial))
     table.finished(done, result(done))
     table.failed(failed, TRACEBACK)
-    console.print(table._draw())
+    console.print(table._draw_screen())
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -83,11 +83,11 @@ def test_a_table_of_many_trials_keeps_its_last_line_in_sight(plan: Plan) -> None
 def test_a_log_has_lines_with_times_and_no_control_codes(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     done, failed, lost, *_ = plan.trials
     console = Console(file=io.StringIO(), width=80)
-    with LogLines(plan.trials, 0, console) as log:
+    with ProgressLog(plan.trials, 0, console) as log:
         for trial in (done, failed, lost):
             log.started(trial)
         log.progressed(report(done))
-        monkeypatch.setattr("gapctl.sweep.progress.QUIET_SECONDS", 0.0)
+        monkeypatch.setattr("gapctl.sweep.progress.SILENCE_SECONDS", 0.0)
         log.progressed(report(done))
         log.lost(lost)
         log.finished(done, result(done))
@@ -109,7 +109,7 @@ def test_a_log_has_lines_with_times_and_no_control_codes(plan: Plan, monkeypatch
 
 def test_a_log_is_told_once_that_images_are_being_made() -> None:
     console = Console(file=io.StringIO())
-    with variants_bar(console, announce=True) as show:
+    with show_variants_bar(console, announce=True) as show:
         show(1, 10)
         show(2, 10)
 
@@ -121,4 +121,4 @@ def test_a_log_is_told_once_that_images_are_being_made() -> None:
     ("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3_661, "1:01:01"), (float("nan"), "-"), (float("inf"), "-")]
 )
 def test_time_left_is_told_in_hours_where_there_are_some(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_clock(seconds) == text

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.cli.doctor import temporary_check
-from gapctl.sweep.ray_session import LONGEST_FOLDER, default_ray_folder, find_fault, ray_folder, ray_session
+from gapctl.cli.doctor import check_temporary_folder
+from gapctl.sweep.ray_session import (
+    LONGEST_FOLDER,
+    choose_ray_folder,
+    find_default_ray_folder,
+    find_folder_fault,
+    open_ray_session,
+)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Ray does not heed TMPDIR")
 
@@ -24,8 +30,8 @@ def test_a_short_folder_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", "/")
 
-    with ray_folder() as chosen:
-        assert chosen.as_arguments() == {}
+    with choose_ray_folder() as chosen:
+        assert chosen.build_init_arguments() == {}
 
 
 @linux
@@ -36,8 +42,8 @@ def test_a_name_that_is_too_long_gets_a_private_folder_for_the_time_of_the_sessi
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv(variable, str(long_folder))
 
-    with ray_folder() as chosen:
-        private = Path(chosen.as_arguments()["_temp_dir"])
+    with choose_ray_folder() as chosen:
+        private = Path(chosen.build_init_arguments()["_temp_dir"])
         assert len(str(private)) <= LONGEST_FOLDER
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
         assert chosen.spill_to == str(long_folder)  # the user's disk still takes what is large
@@ -53,7 +59,7 @@ def test_a_folder_that_is_not_there_is_not_made(made: bool, tmp_path: Path, monk
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(wanted))
 
-    with ray_folder() as chosen:
+    with choose_ray_folder() as chosen:
         assert chosen.temp_dir is not None
         assert chosen.spill_to is None
     assert wanted.exists() == made
@@ -64,7 +70,7 @@ def test_letters_of_several_bytes_count_as_such() -> None:
         folder = Path(short, "ü" * ((LONGEST_FOLDER - len(short)) // 2 + 1))
         folder.mkdir()
         assert len(str(folder)) < LONGEST_FOLDER
-        assert "too long" in str(find_fault(folder))
+        assert "too long" in str(find_folder_fault(folder))
 
 
 @linux
@@ -72,11 +78,11 @@ def test_doctor_says_where_the_sockets_go(long_folder: Path, monkeypatch: pytest
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(long_folder))
 
-    check = temporary_check(default_ray_folder())
+    check = check_temporary_folder(find_default_ray_folder())
 
     assert check.state != "problem"
     assert "Ray's sockets go to /tmp instead: its name is too long for Ray's sockets" in check.found
-    assert "there is no such folder" in temporary_check(Path("/no/such")).found
+    assert "there is no such folder" in check_temporary_folder(Path("/no/such")).found
 
 
 @linux
@@ -84,7 +90,7 @@ def test_ray_starts_below_a_folder_whose_name_is_too_long(long_folder: Path, mon
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(long_folder))
 
-    with ray_session(None):
+    with open_ray_session(None):
         import ray
 
         assert ray.get(ray.put(1)) == 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from gapctl.sweep import ray_session as ray_gate
-from gapctl.sweep.ray_session import asking, close_gate, open_gate
+from gapctl.sweep.ray_session import close_gate, enter_gate, open_gate
 
 
 @pytest.fixture(autouse=True)
@@ -18,13 +18,13 @@ def _open() -> Iterator[None]:
 
 
 def test_nobody_asks_a_ray_that_was_closed_until_another_is_open() -> None:
-    with asking() as before:
+    with enter_gate() as before:
         pass
     close_gate()
-    with asking() as closed:
+    with enter_gate() as closed:
         pass
     open_gate()
-    with asking() as again:
+    with enter_gate() as again:
         pass
 
     assert (before, closed, again) == (True, False, True)
@@ -34,7 +34,7 @@ def test_closing_waits_for_who_is_inside_and_lets_nobody_else_in() -> None:
     inside, leave, done = threading.Event(), threading.Event(), list[str]()
 
     def ask() -> None:
-        with asking():
+        with enter_gate():
             inside.set()
             leave.wait(20)
             done.append("asked")
@@ -59,12 +59,12 @@ def test_closing_waits_for_who_is_inside_and_lets_nobody_else_in() -> None:
 
 def test_closing_gives_up_a_question_that_is_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_gate, "CLOSE_SECONDS", 0.05)
-    with asking():
+    with enter_gate():
         close_gate()
 
     assert not _lets_in()
 
 
 def _lets_in() -> bool:
-    with asking() as may_ask:
+    with enter_gate() as may_ask:
         return may_ask

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.plan.plan import Trial, packed
+from gapctl.plan.plan import Trial, pack_trials
 from sweep_texts import REPOSITORY, SHIPPED
 from trained_alone import plan_trials, trained_alone
 
@@ -49,7 +49,7 @@ def test_without_a_rival_and_with_its_seeds_they_are_the_trials_of_the_question_
 
 
 def test_captions_are_packed_within_a_rival_and_no_two_rivals_together() -> None:
-    packs = packed(plan_trials(*SHORT, file=RIVALS), 8)
+    packs = pack_trials(plan_trials(*SHORT, file=RIVALS), 8)
 
     assert len(packs) == len({"none", "late-start", *LEVELS})
     assert all({trial.factors["data.captions.attributes"] for trial in pack} == {0, 5} for pack in packs)

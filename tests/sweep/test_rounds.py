@@ -10,15 +10,15 @@ from unittest import mock
 import pytest
 
 from gapctl.config.load import load_sweep
-from gapctl.ledger import Claimant, Lease, Ledger, Result
-from gapctl.ledger.lease import LEASE, this_process
+from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
+from gapctl.ledger.lease import LEASE_FILE, get_this_process
 from gapctl.plan.plan import Trial, make_plan
 from gapctl.sweep import driver as rounds
-from gapctl.sweep.driver import Rounds, SweepOutcome, Trained
-from gapctl.sweep.lease_watch import FailedElsewhere, Free, Others
+from gapctl.sweep.driver import RoundOutcome, SweepOutcome, SweepRounds
+from gapctl.sweep.lease_watch import FailedRemotely, LeaseWatcher, Released
 from sweep_texts import TINY, written
 
-OURS, THEIRS = Claimant("ours", "tiny"), Claimant("theirs", "tiny")
+OURS, THEIRS = LeaseOwner("ours", "tiny"), LeaseOwner("theirs", "tiny")
 
 
 class Sweep:
@@ -30,7 +30,7 @@ class Sweep:
         self.trained: list[str] = []
         self.heard: list[tuple[str, str]] = []
 
-    def train(self, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+    def train(self, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:
         finished, held = set[str](), dict[str, Lease]()
         for trial in trials:
             folder = self.ledger.trial(trial.id)
@@ -41,11 +41,13 @@ class Sweep:
             self.trained.append(trial.id)
             folder.finish(Result(trial.id, {}, 0, 0.0, {}, {}), b"")
             finished.add(trial.id)
-        return Trained(finished, {}, held)
+        return RoundOutcome(finished, {}, held)
 
     def run(self, lease_seconds: float = 60.0) -> SweepOutcome:
-        with mock.patch.object(rounds, "LOOK_SECONDS", 0.01):
-            return Rounds(self.trials, self.ledger, [self], self.train, Others(self.ledger, lease_seconds)).run()
+        with mock.patch.object(rounds, "LEASE_CHECK_SECONDS", 0.01):
+            return SweepRounds(
+                self.trials, self.ledger, [self], self.train, LeaseWatcher(self.ledger, lease_seconds)
+            ).run()
 
     def started(self, trial: Trial) -> None: ...
 
@@ -73,8 +75,8 @@ def test_what_another_sweep_finishes_is_not_trained_again(sweep: Sweep) -> None:
     folder = sweep.ledger.trial(theirs.id)
     folder.take(THEIRS)
     steps = [
-        lambda: folder.beat(256),
-        lambda: folder.beat(512),
+        lambda: folder.heartbeat(256),
+        lambda: folder.heartbeat(512),
         lambda: folder.finish(Result(theirs.id, {}, 512, 1.0, {}, {}), b""),
     ]
 
@@ -112,7 +114,7 @@ def test_a_lease_that_nobody_renews_is_taken_after_its_time_whatever_its_clock_s
     folder = sweep.ledger.trial(theirs.id)
     folder.take(THEIRS)
     with mock.patch("time.time", return_value=4e9):  # a machine whose clock is far ahead
-        folder.beat(256)
+        folder.heartbeat(256)
 
     assert not sweep.run(lease_seconds=0.2).failures
     assert sweep.trained == [ours.id, theirs.id]
@@ -129,8 +131,8 @@ def test_a_sweep_whose_interruption_was_not_heard_ends_before_its_next_round(swe
     theirs, ours = sweep.trials
     sweep.ledger.trial(theirs.id).take(THEIRS)
 
-    rounds_of_ours = Rounds(
-        sweep.trials, sweep.ledger, [], sweep.train, Others(sweep.ledger), lambda: ours.id in sweep.trained
+    rounds_of_ours = SweepRounds(
+        sweep.trials, sweep.ledger, [], sweep.train, LeaseWatcher(sweep.ledger), lambda: ours.id in sweep.trained
     )
 
     assert rounds_of_ours.run() == SweepOutcome(interrupted=True)
@@ -138,25 +140,25 @@ def test_a_sweep_whose_interruption_was_not_heard_ends_before_its_next_round(swe
 
 
 def test_a_round_that_leaves_a_trial_untold_was_interrupted(sweep: Sweep) -> None:
-    with mock.patch.object(sweep, "train", return_value=Trained(set(), {}, {})):
+    with mock.patch.object(sweep, "train", return_value=RoundOutcome(set(), {}, {})):
         assert sweep.run().interrupted
 
 
 def test_a_lease_that_changes_is_alive_and_one_that_stays_ends(tmp_path: Path) -> None:
     sweep, now = Sweep(tmp_path), [0.0]
     trial_id = sweep.trials[0].id
-    folder, others = sweep.ledger.trial(trial_id), Others(sweep.ledger, lease_seconds=120.0)
+    folder, others = sweep.ledger.trial(trial_id), LeaseWatcher(sweep.ledger, lease_seconds=120.0)
     folder.take(THEIRS)
     with mock.patch("time.monotonic", side_effect=lambda: now[0]):
         for seconds in (0.0, 100.0):
             now[0] = seconds
-            folder.beat(int(seconds))
+            folder.heartbeat(int(seconds))
             assert isinstance(others.look([trial_id])[trial_id], Lease)
         now[0] = 219.0
         assert isinstance(others.look([trial_id])[trial_id], Lease)
         now[0] = 221.0
-        (content,) = sweep.ledger.contents([trial_id], LEASE)
-        assert others.look([trial_id])[trial_id] == Free(expired=content)  # type: ignore[arg-type]
+        (content,) = sweep.ledger.contents([trial_id], LEASE_FILE)
+        assert others.look([trial_id])[trial_id] == Released(expired=content)  # type: ignore[arg-type]
 
 
 def test_a_damaged_result_of_another_sweep_is_named(sweep: Sweep) -> None:
@@ -165,14 +167,14 @@ def test_a_damaged_result_of_another_sweep_is_named(sweep: Sweep) -> None:
     folder.take(THEIRS)
     sweep.ledger.keep(f"{theirs.id}/result.json", b"{")
 
-    found = Others(sweep.ledger).look([theirs.id])[theirs.id]
-    assert isinstance(found, FailedElsewhere)
+    found = LeaseWatcher(sweep.ledger).look([theirs.id])[theirs.id]
+    assert isinstance(found, FailedRemotely)
     assert "result.json: damaged" in found.message
 
 
 def test_a_ledger_that_cannot_be_read_for_a_while_says_nothing_of_a_trial_and_ages_no_lease(sweep: Sweep) -> None:
     theirs, now = sweep.trials[0], [0.0]
-    folder, others = sweep.ledger.trial(theirs.id), Others(sweep.ledger, lease_seconds=120.0)
+    folder, others = sweep.ledger.trial(theirs.id), LeaseWatcher(sweep.ledger, lease_seconds=120.0)
     folder.take(THEIRS)
 
     def look_at(seconds: float) -> Mapping[str, object]:
@@ -184,14 +186,14 @@ def test_a_ledger_that_cannot_be_read_for_a_while_says_nothing_of_a_trial_and_ag
         with mock.patch("gapctl.io.files.Disk.read", side_effect=OSError(errno.EIO, "the store is away")):
             assert look_at(110.0) == {}
         assert isinstance(look_at(200.0)[theirs.id], Lease)
-        assert isinstance(look_at(231.0)[theirs.id], Free)
+        assert isinstance(look_at(231.0)[theirs.id], Released)
 
 
 def test_a_lease_of_a_process_that_is_no_more_is_free_at_once(sweep: Sweep) -> None:
     theirs, ours = sweep.trials
     folder = sweep.ledger.trial(theirs.id)
-    earlier = replace(this_process(), started="long before")
-    with mock.patch("gapctl.ledger.lease.this_process", return_value=earlier):
+    earlier = replace(get_this_process(), started="long before")
+    with mock.patch("gapctl.ledger.lease.get_this_process", return_value=earlier):
         folder.take(THEIRS)
 
     sweep.run()

@@ -12,9 +12,9 @@ import pytest
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import LeaseLostError, Ledger
-from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
-from gapctl.plan.plan import study_name, trial_id
-from gapctl.sweep.study import alone, study_file
+from gapctl.ledger.search_record import SearchRecord, parse_search, serialize_search
+from gapctl.plan.plan import compute_trial_id, name_study
+from gapctl.sweep.study import locate_study_file, lock_study_file
 from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
 
 
@@ -54,7 +54,7 @@ def test_a_point_is_an_ordinary_trial_whose_numbers_can_be_typed(tmp_path: Path)
         assert float(f"{lr:.3g}") == lr
         assert 1e-4 <= lr <= 1e-2
         assert trial.factors == {"train.lr": lr, "train.batch_size": trial.config.train.batch_size}
-        assert trial.id == trial_id(trial.config, 0, "fingerprint")
+        assert trial.id == compute_trial_id(trial.config, 0, "fingerprint")
 
 
 def test_the_same_seed_draws_the_same_points_and_another_seed_others(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_more_points_go_on_with_the_same_study_and_another_space_begins_another(
     assert len(more) == 2
     assert len(record_of(tmp_path).drawn) == 5
     other = loaded(tmp_path, trials=2, space={"train.lr": {"log": [1e-4, 1e-3]}})
-    assert study_name(other, "fingerprint") != study_name(loaded(tmp_path), "fingerprint")
+    assert name_study(other, "fingerprint") != name_study(loaded(tmp_path), "fingerprint")
     assert len(run(course_of(other, tmp_path), ledger)) == 2
     assert len(record_of(tmp_path).drawn) == 2
 
@@ -155,7 +155,9 @@ def test_the_worst_are_stopped_with_their_measures_and_marked(tmp_path: Path) ->
         folder = ledger.trial(drawn.trial)
         assert EVERY <= drawn.samples_seen < SAMPLES
         assert math.isfinite(drawn.value)
-        assert f"stopped by the search tune.base at {drawn.samples_seen:,} of 5,120 samples" in (folder.stopped() or "")
+        assert f"stopped by the search tune.base at {drawn.samples_seen:,} of 5,120 samples" in (
+            folder.read_stop_reason() or ""
+        )
         assert folder.result() is None
         assert folder.failure() is None
     assert record.best is not None
@@ -177,7 +179,7 @@ def test_a_stopped_trial_that_begins_elsewhere_is_no_longer_marked(tmp_path: Pat
 
     ledger.trial(stopped).begin(course.trials[stopped])
 
-    assert ledger.trial(stopped).stopped() is None
+    assert ledger.trial(stopped).read_stop_reason() is None
 
 
 def test_a_value_that_is_no_number_is_worse_than_all_that_are(tmp_path: Path) -> None:
@@ -290,12 +292,12 @@ def test_the_record_of_a_space_that_was_changed_is_kept_and_found_again(tmp_path
     known = record_of(tmp_path)
     run(course_of(changed, tmp_path, tmp_path / "job 2"), ledger)
 
-    assert record_of(tmp_path).study == study_name(changed, "fingerprint")
-    assert ledger.search_of_study("tune.base", known.study) == known
+    assert record_of(tmp_path).study == name_study(changed, "fingerprint")
+    assert ledger.read_study_search("tune.base", known.study) == known
     back = course_of(first, tmp_path, tmp_path / "job 3")
     assert back.next() is None
     assert {drawn.trial for drawn in record_of(tmp_path).drawn} == {*ids(trained)}
-    assert ledger.search_of_study("tune.base", study_name(changed, "fingerprint")) is not None
+    assert ledger.read_study_search("tune.base", name_study(changed, "fingerprint")) is not None
 
 
 def test_who_lost_the_search_to_another_process_leaves_its_record_alone(tmp_path: Path) -> None:
@@ -347,9 +349,9 @@ def test_a_damaged_result_is_told_and_not_trained_over(tmp_path: Path) -> None:
 def test_one_process_at_a_time_runs_a_study(tmp_path: Path) -> None:
     file = tmp_path / "tune.study.db"
 
-    with alone(file), pytest.raises(InputError, match="another gapctl runs a search"), alone(file):
+    with lock_study_file(file), pytest.raises(InputError, match="another gapctl runs a search"), lock_study_file(file):
         pass
-    with alone(file):
+    with lock_study_file(file):
         pass
 
 
@@ -366,7 +368,7 @@ def test_a_file_system_without_locks_keeps_no_search_away(
 ) -> None:
     monkeypatch.setattr("gapctl.sweep.study.fcntl.flock", refusing(number))
 
-    with alone(tmp_path / "tune.study.db"):
+    with lock_study_file(tmp_path / "tune.study.db"):
         pass
 
 
@@ -376,7 +378,7 @@ def test_a_lock_that_fails_otherwise_is_not_told_as_another_search(
     monkeypatch.setattr("gapctl.sweep.study.fcntl.flock", refusing(errno.EIO))
 
     with pytest.raises(InputError, match=r"tune\.study\.db: cannot be locked: Input/output error"):
-        alone(tmp_path / "tune.study.db").__enter__()
+        lock_study_file(tmp_path / "tune.study.db").__enter__()
 
 
 def test_a_folder_that_cannot_hold_the_study_is_named(tmp_path: Path) -> None:
@@ -385,12 +387,14 @@ def test_a_folder_that_cannot_hold_the_study_is_named(tmp_path: Path) -> None:
 
     for file in (tmp_path / "file" / "tune.study.db", tmp_path / "tune.study.db"):
         with pytest.raises(InputError, match=r"\.tune\.study\.db\.lock: cannot be written: .*where gapctl is called"):
-            alone(file).__enter__()
+            lock_study_file(file).__enter__()
 
 
 def test_a_study_lies_beside_the_ledger_or_in_the_working_folder(tmp_path: Path) -> None:
-    assert study_file(Ledger(str(tmp_path / "runs")), "tune", Path("here")) == tmp_path / "runs" / "tune.study.db"
-    assert study_file(Ledger("memory://runs"), "tune", Path("here")) == Path("here/tune.study.db")
+    assert (
+        locate_study_file(Ledger(str(tmp_path / "runs")), "tune", Path("here")) == tmp_path / "runs" / "tune.study.db"
+    )
+    assert locate_study_file(Ledger("memory://runs"), "tune", Path("here")) == Path("here/tune.study.db")
 
 
 def test_a_record_reads_back(tmp_path: Path) -> None:
@@ -399,7 +403,7 @@ def test_a_record_reads_back(tmp_path: Path) -> None:
     assert course.next() is not None
     record = course.record
 
-    read = record_from_json(record_to_json(record), "F")
+    read = parse_search(serialize_search(record), "F")
 
     assert [replace(drawn, value=0.0) for drawn in read.drawn] == [replace(drawn, value=0.0) for drawn in record.drawn]
     assert math.isnan(read.drawn[-1].value)

@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 from gapctl.errors import InputError
-from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger
+from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger
 from gapctl.sweep import search as search_lease
-from gapctl.sweep.search import alone_in_ledger
+from gapctl.sweep.search import hold_search_lease
 
 NAME = "tune.base"
 
 
 @pytest.fixture(params=["disk", "store"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setattr(search_lease, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(search_lease, "LEASE_CHECK_SECONDS", 0.01)
     return Ledger(str(tmp_path) if request.param == "disk" else f"memory://{tmp_path.name}-search/runs")
 
 
 def taken_on_another_machine(ledger: Ledger) -> Lease:
-    folder = ledger.search_folder(NAME)
-    folder.take(Claimant.for_sweep("tune"))
+    folder = ledger.open_search_folder(NAME)
+    folder.take(LeaseOwner.for_sweep("tune"))
     assert folder.hold is not None
     lease = replace(folder.hold.lease, host="node-7", machine="another")
     write(ledger, lease)
@@ -36,16 +36,16 @@ def write(ledger: Ledger, lease: Lease) -> None:
 
 def test_a_second_process_is_refused_wherever_it_runs_and_may_follow(ledger: Ledger) -> None:
     said: list[str] = []
-    second = alone_in_ledger(Ledger(ledger.root), NAME, said.append)
+    second = hold_search_lease(Ledger(ledger.root), NAME, said.append)
     refused = pytest.raises(InputError, match=r"another gapctl runs this search: it is held by .* pid")
-    with alone_in_ledger(ledger, NAME, said.append), refused, second:
+    with hold_search_lease(ledger, NAME, said.append), refused, second:
         pass
-    with alone_in_ledger(ledger, NAME, said.append):
+    with hold_search_lease(ledger, NAME, said.append):
         pass
 
     assert said == []
-    assert ledger.search_folder(NAME).lease() is None
-    with alone_in_ledger(ledger, NAME, said.append), alone_in_ledger(ledger, "tune.quick", said.append):
+    assert ledger.open_search_folder(NAME).lease() is None
+    with hold_search_lease(ledger, NAME, said.append), hold_search_lease(ledger, "tune.quick", said.append):
         pass
 
 
@@ -58,7 +58,7 @@ def test_a_search_on_another_machine_that_renews_its_lease_is_left_to_it(
     )
 
     with pytest.raises(InputError, match="held by node-7 pid"):
-        alone_in_ledger(ledger, NAME, said.append).__enter__()
+        hold_search_lease(ledger, NAME, said.append).__enter__()
 
     assert "tune.base.search is held by node-7" in said[0]
 
@@ -66,9 +66,9 @@ def test_a_search_on_another_machine_that_renews_its_lease_is_left_to_it(
 def test_a_search_whose_machine_was_lost_is_taken_over_once_its_lease_has_ended(ledger: Ledger) -> None:
     lease, said = taken_on_another_machine(ledger), list[str]()
 
-    with alone_in_ledger(ledger, NAME, said.append, lease_seconds=0.1) as require:
+    with hold_search_lease(ledger, NAME, said.append, lease_seconds=0.1) as require:
         require()
-        found = ledger.search_folder(NAME).lease()
+        found = ledger.open_search_folder(NAME).lease()
 
     assert len(said) == 1
     assert found is not None
@@ -76,20 +76,20 @@ def test_a_search_whose_machine_was_lost_is_taken_over_once_its_lease_has_ended(
 
 
 def test_a_search_renews_its_lease_and_hears_when_it_was_lost(ledger: Ledger) -> None:
-    with alone_in_ledger(ledger, NAME, print, every=0.01) as require:
-        first = ledger.search_folder(NAME).lease()
+    with hold_search_lease(ledger, NAME, print, every=0.01) as require:
+        first = ledger.open_search_folder(NAME).lease()
         assert first is not None
         deadline = time.monotonic() + 20
-        while ledger.search_folder(NAME).lease() == first and time.monotonic() < deadline:
+        while ledger.open_search_folder(NAME).lease() == first and time.monotonic() < deadline:
             time.sleep(0.01)
-        renewed = ledger.search_folder(NAME).lease()
+        renewed = ledger.open_search_folder(NAME).lease()
         assert renewed is not None
         assert renewed.holder == first.holder
         assert renewed.renewed > first.renewed
-    with alone_in_ledger(ledger, NAME, print) as require:
+    with hold_search_lease(ledger, NAME, print) as require:
         theirs = replace(first, holder="theirs")
         write(ledger, theirs)
         with pytest.raises(LeaseLostError):
             require()
 
-    assert ledger.search_folder(NAME).lease() == theirs
+    assert ledger.open_search_folder(NAME).lease() == theirs

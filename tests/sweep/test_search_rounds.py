@@ -7,14 +7,14 @@ from unittest import mock
 
 import pytest
 
-from gapctl.ledger import Claimant, Lease, Ledger, Result
+from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
 from gapctl.sweep import search as search_rounds
 from gapctl.sweep.driver import SweepOutcome as SearchOutcome
-from gapctl.sweep.lease_watch import Others
+from gapctl.sweep.lease_watch import LeaseWatcher
 from gapctl.sweep.search import SearchRounds
 from searches import METRIC, course_of, loaded, train
 
-OURS, THEIRS = Claimant("ours", "tune"), Claimant("theirs", "tune")
+OURS, THEIRS = LeaseOwner("ours", "tune"), LeaseOwner("theirs", "tune")
 SPACE = {"train.batch_size": {"choice": [64, 128]}}
 
 
@@ -50,8 +50,8 @@ class Search:
         return {}
 
     def run(self, lease_seconds: float = 60.0, *, stopped: bool = False) -> SearchOutcome:
-        others = Others(self.ledger, lease_seconds)
-        with mock.patch.object(search_rounds, "LOOK_SECONDS", 0.01):
+        others = LeaseWatcher(self.ledger, lease_seconds)
+        with mock.patch.object(search_rounds, "LEASE_CHECK_SECONDS", 0.01):
             return SearchRounds(self.course, [], self.train, others, lambda: stopped).run()
 
     @property
@@ -74,7 +74,7 @@ def test_a_point_whose_holder_is_gone_is_trained_once_its_lease_has_ended(search
 
 def test_a_point_that_another_sweep_finishes_is_not_trained_again(search: Search) -> None:
     steps = [
-        lambda: search.folder.beat(256),
+        lambda: search.folder.heartbeat(256),
         lambda: search.folder.finish(Result(search.theirs.id, {METRIC: 0.5}, 5_120, 1.0, {}, {}), b""),
     ]
     with waiting(lambda seconds: steps.pop(0)()):

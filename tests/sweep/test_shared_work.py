@@ -7,7 +7,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from gapctl.errors import InputError, WorkError
-from gapctl.sweep.distributed import what_ended
+from gapctl.sweep.distributed import find_training_error
 from trained_alone import plan_trials
 
 RESET = RuntimeError("Read error [127.0.0.1]:23541: Connection reset by peer")
@@ -35,7 +35,7 @@ def of_workers(*errors: Exception) -> TrainingFailedError:
     ids=str,
 )
 def test_a_loss_is_an_accident_after_which_the_trial_goes_on(error: BaseException | None) -> None:
-    assert isinstance(what_ended(error, plan_trials()[0]), WorkError)
+    assert isinstance(find_training_error(error, plan_trials()[0]), WorkError)
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_a_loss_is_an_accident_after_which_the_trial_goes_on(error: BaseExceptio
 def test_a_training_s_own_error_is_found_among_those_that_followed_from_it(
     error: BaseException, expected: Exception
 ) -> None:
-    assert what_ended(error, plan_trials()[0]) is expected
+    assert find_training_error(error, plan_trials()[0]) is expected
 
 
 def test_an_error_for_the_user_comes_before_any_other() -> None:
     wrong = InputError("a worker's 4 pairs cannot be cut into 8 micro-batches")
 
-    assert what_ended(of_workers(OWN, wrong), plan_trials()[0]) is wrong
+    assert find_training_error(of_workers(OWN, wrong), plan_trials()[0]) is wrong

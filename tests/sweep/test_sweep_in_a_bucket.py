@@ -27,7 +27,7 @@ SMALL = ("base.train.samples=2_560", "base.evaluate.every=1_280")
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
     """MLflow on a database, with its files in the bucket, as it runs on a cluster's head."""
-    port = mlflow.free_port("127.0.0.1", 5100)
+    port = mlflow.find_free_port("127.0.0.1", 5100)
     told = {
         mlflow.STORE: f"sqlite:///{folder / 'mlflow.db'}",
         mlflow.ARTIFACT_ROOT: "mlflow-artifacts:/",

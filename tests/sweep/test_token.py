@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from gapctl.errors import InputError
-from gapctl.sweep.ray_session import CLUSTER_ID, check_address
+from gapctl.sweep.ray_session import CLUSTER_ID_METHOD, check_address
 
 TOKEN = "0123456789abcdef" * 4
 
@@ -31,7 +31,7 @@ class Head(grpc.GenericRpcHandler):  # type: ignore[misc]
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
             return b""
 
-        return grpc.unary_unary_rpc_method_handler(answer) if details.method == CLUSTER_ID else None
+        return grpc.unary_unary_rpc_method_handler(answer) if details.method == CLUSTER_ID_METHOD else None
 
 
 @contextmanager

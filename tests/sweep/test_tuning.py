@@ -6,7 +6,7 @@ import pytest
 from ray.tune.error import TuneError
 
 from gapctl.errors import WorkError
-from gapctl.sweep.driver import own_errors
+from gapctl.sweep.driver import raise_own_errors
 
 
 def fail_within_tune(error: Exception) -> None:
@@ -17,10 +17,10 @@ def fail_within_tune(error: Exception) -> None:
 
 
 def test_a_full_disk_that_tune_caught_is_told_as_what_it_is() -> None:
-    with pytest.raises(WorkError, match="the disk is full"), own_errors():
+    with pytest.raises(WorkError, match="the disk is full"), raise_own_errors():
         fail_within_tune(WorkError("the disk is full"))
 
 
 def test_what_is_not_ours_stays_as_tune_says_it() -> None:
-    with pytest.raises(TuneError, match="division"), own_errors():
+    with pytest.raises(TuneError, match="division"), raise_own_errors():
         fail_within_tune(ZeroDivisionError("division by zero"))

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 
 from command_line import Answer, gapctl
-from gapctl.data.load import Material
+from gapctl.data.load import Dataset
 from gapctl.errors import InputError
-from gapctl.ledger import Claimant, Ledger, Result, TrialFolder
+from gapctl.ledger import LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.plan.plan import Trial
 from gapctl.sweep import lease_watch as others
 from gapctl.sweep import lease_watch as renewals
 from gapctl.sweep import worker
-from gapctl.sweep.lease_watch import Others, Renewals, Standing
+from gapctl.sweep.lease_watch import LeaseRenewer, LeaseState, LeaseWatcher
 from gapctl.sweep.worker import PackWork, TrialWorker
 from sweep_without_ray import worker_for
 from sweeping import SMOKE
 from trained_alone import plan_trials
 
 SHORT = ("base.train.samples=640", "base.evaluate.every=640", "base.evaluate.gallery=64")
-OURS, THEIRS = Claimant("ours", "imbalance"), Claimant("theirs", "entropy")
+OURS, THEIRS = LeaseOwner("ours", "imbalance"), LeaseOwner("theirs", "entropy")
 PATIENCE_SECONDS = 20.0
 
 
@@ -69,7 +69,7 @@ def reports_of(ours: TrialWorker) -> list[dict[str, Any]]:
     while not done:
         result = ours.step()
         reports += result["reports"]
-        done = result["done"] or result[worker.HARMED]
+        done = result["done"] or result[worker.HARMED_KEY]
     return reports
 
 
@@ -98,7 +98,7 @@ def test_a_worker_that_wakes_with_an_exception_marks_nothing_failed(
     def lost_its_device(work: PackWork, seconds: float) -> list[dict[str, Any]]:
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr(PackWork, "advance", lost_its_device)
+    monkeypatch.setattr(PackWork, "train_for", lost_its_device)
     (report,) = reports_of(ours)
 
     assert "failure" not in report
@@ -110,14 +110,14 @@ def test_a_worker_that_wakes_with_an_exception_marks_nothing_failed(
 def test_a_training_that_wakes_when_another_has_finished_ends_as_done(
     trial: Trial, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance, results = PackWork.advance, []
+    advance, results = PackWork.train_for, []
 
     def frozen_before(work: PackWork, seconds: float, steps: int = 1) -> list[dict[str, Any]]:
         results.append(finished(trial, taken_over(trial, ledger)))
-        monkeypatch.setattr(PackWork, "advance", advance)
-        return work.advance(seconds, steps)
+        monkeypatch.setattr(PackWork, "train_for", advance)
+        return work.train_for(seconds, steps)
 
-    monkeypatch.setattr(PackWork, "advance", frozen_before)
+    monkeypatch.setattr(PackWork, "train_for", frozen_before)
     found = train(trial, ledger)
 
     assert found.exit_code == 0, found.err
@@ -133,7 +133,7 @@ def test_a_training_that_wakes_while_another_trains_says_so(
         taken_over(trial, ledger)
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr(PackWork, "advance", frozen_and_broken)
+    monkeypatch.setattr(PackWork, "train_for", frozen_and_broken)
     found = train(trial, ledger)
 
     assert found.exit_code == 1
@@ -144,18 +144,18 @@ def test_a_training_that_wakes_while_another_trains_says_so(
 def test_a_training_waits_on_while_the_ledger_cannot_be_read(
     trial: Trial, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, look, looks = ledger.trial(trial.id), Others.look, list[object]()
+    other, look, looks = ledger.trial(trial.id), LeaseWatcher.look, list[object]()
     assert other.take(THEIRS) is None
 
-    def away_at_first(watch: Others, trial_ids: list[str]) -> dict[str, Standing]:
+    def away_at_first(watch: LeaseWatcher, trial_ids: list[str]) -> dict[str, LeaseState]:
         looks.append(trial_ids)
         if len(looks) == 1:
             return {}
         finished(trial, other)
         return dict(look(watch, trial_ids))
 
-    monkeypatch.setattr(others, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(Others, "look", away_at_first)
+    monkeypatch.setattr(others, "LEASE_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(LeaseWatcher, "look", away_at_first)
     found = train(trial, ledger)
 
     assert found.exit_code == 0, found.err
@@ -168,7 +168,7 @@ def test_a_lease_is_renewed_while_the_data_are_read(
 ) -> None:
     renewed = []
 
-    def slow(*words: Any, **more: Any) -> Material:
+    def slow(*words: Any, **more: Any) -> Dataset:
         lease = first = ledger.trial(trial.id).lease()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while lease == first and time.monotonic() < deadline:
@@ -179,8 +179,8 @@ def test_a_lease_is_renewed_while_the_data_are_read(
         renewed.append(lease != first and lease == replace(first, renewed=lease.renewed))
         raise InputError("no such data")
 
-    monkeypatch.setattr("gapctl.data.load.load_material", slow)
-    monkeypatch.setattr(renewals, "Renewals", partial(Renewals, every=0.01))
+    monkeypatch.setattr("gapctl.data.load.load_dataset", slow)
+    monkeypatch.setattr(renewals, "LeaseRenewer", partial(LeaseRenewer, every=0.01))
     found = train(trial, ledger)
 
     assert (found.exit_code, renewed) == (2, [True]), found.err

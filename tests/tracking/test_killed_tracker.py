@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from small_sweep import FINGERPRINT, Runs, Shown
 
 from gapctl.plan.plan import Plan
-from gapctl.tracking.mlflow_sync import sync
+from gapctl.tracking.mlflow_sync import sync_sweep
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -84,7 +84,7 @@ def test_a_tracker_killed_twice_is_silent_and_completed_by_the_next(
     assert kill_when(lambda: count(database, "SELECT count(*) FROM metrics") >= 20, writing) == ""
     assert count(database, HALF_ROWS) == 0
 
-    sync(plan, runs.ledger, uri)
+    sync_sweep(plan, runs.ledger, uri)
 
     shown = Shown(MlflowClient(uri))
     assert shown.trials().keys() == {trial.id for trial in plan.trials}

@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from small_sweep import Runs, Shown
 
 from gapctl.plan.plan import Plan
-from gapctl.tracking.mlflow_sync import Projection, sync
-from gapctl.tracking.store import filled_aside
+from gapctl.tracking.mlflow_sync import Projection, sync_sweep
+from gapctl.tracking.store import fill_aside
 
 
 @pytest.fixture
@@ -29,15 +29,15 @@ def test_it_appears_when_all_runs_are_in_it(
     finished: Plan, runs: Runs, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    settle = Projection.settle
+    settle = Projection.update_status
 
     def watched(self: Projection, *, closing: bool) -> None:
         settle(self, closing=closing)
         seen.append((tmp_path / "new.db").exists())
 
-    monkeypatch.setattr(Projection, "settle", watched)
+    monkeypatch.setattr(Projection, "update_status", watched)
 
-    sync(finished, runs.ledger, new)
+    sync_sweep(finished, runs.ledger, new)
 
     shown = Shown(MlflowClient(new))
     assert seen == [False]
@@ -55,12 +55,12 @@ def test_an_interruption_keeps_what_was_shown_and_the_next_call_completes_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Projection, "settle", interrupted)
+        patch.setattr(Projection, "update_status", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sync(finished, runs.ledger, new)
+            sync_sweep(finished, runs.ledger, new)
     assert len(Shown(MlflowClient(new)).trials()) == len(finished.trials)
 
-    again = sync(finished, runs.ledger, new)
+    again = sync_sweep(finished, runs.ledger, new)
 
     assert (again.created, again.unchanged) == (0, len(finished.trials))
 
@@ -68,7 +68,7 @@ def test_an_interruption_keeps_what_was_shown_and_the_next_call_completes_it(
 def test_a_database_made_in_the_meantime_is_filled_and_not_replaced(
     finished: Plan, runs: Runs, new: str, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = Projection.settle
+    tell = Projection.update_status
 
     def another_process_comes(self: Projection, *, closing: bool) -> None:
         tell(self, closing=closing)
@@ -76,9 +76,9 @@ def test_a_database_made_in_the_meantime_is_filled_and_not_replaced(
             shutil.copyfile(empty_database, tmp_path / "new.db")
             MlflowClient(new).create_experiment("of another process")
 
-    monkeypatch.setattr(Projection, "settle", another_process_comes)
+    monkeypatch.setattr(Projection, "update_status", another_process_comes)
 
-    sync(finished, runs.ledger, new)
+    sync_sweep(finished, runs.ledger, new)
 
     shown = Shown(MlflowClient(new))
     assert shown.client.get_experiment_by_name("of another process")
@@ -88,7 +88,7 @@ def test_a_database_made_in_the_meantime_is_filled_and_not_replaced(
 def test_only_the_database_aside_goes_without_waiting_for_the_disk(new: str, uri: str) -> None:
     from sqlalchemy import create_engine, text
 
-    with filled_aside(new) as aside:
+    with fill_aside(new) as aside:
         waits = {}
         for address in (aside, uri):
             with create_engine(address).connect() as connection:
@@ -98,7 +98,7 @@ def test_only_the_database_aside_goes_without_waiting_for_the_disk(new: str, uri
 
 
 def test_the_database_is_sound(finished: Plan, runs: Runs, new: str) -> None:
-    sync(finished, runs.ledger, new)
+    sync_sweep(finished, runs.ledger, new)
 
     with sqlite3.connect(new.removeprefix("sqlite:///")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -8,9 +8,9 @@ from small_sweep import Runs, Shown
 
 from gapctl.errors import InputError
 from gapctl.plan.plan import Plan
-from gapctl.sweep.study import _storage
-from gapctl.tracking.mlflow_sync import sync
-from gapctl.tracking.store import absolute, check_uri, database_file, open_store, sqlite_address
+from gapctl.sweep.study import _open_storage
+from gapctl.tracking.mlflow_sync import sync_sweep
+from gapctl.tracking.store import check_uri, find_database_file, format_sqlite_address, make_absolute, open_store
 
 ODD = ['it\'s "quoted"', "per%20cent", "ques?tion", "ha#sh;&", "-dash", "ünï", "new\nline", "{brace}", "a :b"]
 
@@ -21,11 +21,11 @@ def test_an_address_leads_back_to_its_file(name: str, tmp_path: Path, monkeypatc
     folder.mkdir()
     monkeypatch.chdir(folder)
 
-    address = absolute("sqlite:///mlflow.db")
+    address = make_absolute("sqlite:///mlflow.db")
 
-    assert database_file(address) == folder / "mlflow.db"
-    assert address == sqlite_address(folder / "mlflow.db")
-    assert absolute(address) == address
+    assert find_database_file(address) == folder / "mlflow.db"
+    assert address == format_sqlite_address(folder / "mlflow.db")
+    assert make_absolute(address) == address
     check_uri("sqlite:///mlflow.db")
 
 
@@ -39,7 +39,7 @@ def test_a_sweep_is_shown_from_such_a_folder(
     for trial in plan.trials:
         runs.finish(trial)
 
-    sync(plan, runs.ledger, "sqlite:///mlflow.db")
+    sync_sweep(plan, runs.ledger, "sqlite:///mlflow.db")
 
     shown = Shown(open_store("sqlite:///mlflow.db"))
     assert set(shown.trials()) == {trial.id for trial in plan.trials}
@@ -54,7 +54,7 @@ def test_a_study_lies_beside_its_ledger_there(name: str, tmp_path: Path) -> None
     folder = tmp_path / name
     folder.mkdir()
 
-    _storage(folder / "tiny.study.db").engine.dispose()
+    _open_storage(folder / "tiny.study.db").engine.dispose()
 
     assert [path.name for path in folder.iterdir()] == ["tiny.study.db"]
 
@@ -66,7 +66,7 @@ def test_a_question_mark_in_an_address_is_no_silent_other_file(uri: str) -> None
 
 
 def test_options_of_an_address_are_no_part_of_its_file(tmp_path: Path) -> None:
-    assert database_file(f"sqlite:///{tmp_path}/a%3Fb.db?timeout=20") == tmp_path / "a?b.db"
+    assert find_database_file(f"sqlite:///{tmp_path}/a%3Fb.db?timeout=20") == tmp_path / "a?b.db"
 
 
 def change(file: Path, statement: str) -> None:

@@ -16,10 +16,10 @@ from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Claimant, Ledger
+from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.plan.plan import RECIPE_VERSION, Plan
-from gapctl.tracking.mlflow_sync import Projection, Synced, shown_in, sync
-from gapctl.tracking.views import Findings
+from gapctl.tracking.mlflow_sync import Projection, SyncReport, read_run_links, sync_sweep
+from gapctl.tracking.views import RunSummary
 
 PlanOf = Callable[..., Plan]
 
@@ -35,7 +35,7 @@ def finished(plan: Plan, runs: Runs) -> Plan:
 def test_each_trial_gets_one_run_named_for_its_treatment_below_the_sweep(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    assert sync(finished, runs.ledger, uri) == Synced(created=4, updated=0, unchanged=0, missing=0)
+    assert sync_sweep(finished, runs.ledger, uri) == SyncReport(created=4, updated=0, unchanged=0, missing=0)
 
     parent = shown.sweeps()["full"]
     assert {run.info.run_name for run in shown.trials().values()} == {
@@ -48,18 +48,18 @@ def test_each_trial_gets_one_run_named_for_its_treatment_below_the_sweep(
 def test_what_is_found_for_a_sweep_is_found_once_its_runs_are_known(finished: Plan, runs: Runs, uri: str) -> None:
     known: list[set[str]] = []
 
-    def find() -> Findings:
-        noted = shown_in(runs.ledger, "small")
+    def find() -> RunSummary:
+        noted = read_run_links(runs.ledger, "small")
         known.append(set(noted.runs) if noted else set())
-        return Findings("1 supported", "", {})
+        return RunSummary("1 supported", "", {})
 
-    sync(finished, runs.ledger, uri, find)
+    sync_sweep(finished, runs.ledger, uri, find)
 
     assert known == [{trial.id for trial in finished.trials}]
 
 
 def test_a_run_says_which_trial_sweep_seed_and_data_it_is(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     trial = finished.trials[-1]
     tags = shown.trials()[trial.id].data.tags
@@ -79,7 +79,7 @@ def test_a_run_says_which_trial_sweep_seed_and_data_it_is(finished: Plan, runs: 
 def test_the_whole_configuration_is_there_as_flat_parameters(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     params = shown.trials()[finished.trials[-1].id].data.params
     assert params["data.captions.attributes"] == "5"
@@ -95,7 +95,7 @@ def test_treatments_are_columns_whose_text_sorts_as_their_numbers(
     for trial in plan.trials:
         runs.begin(trial)
 
-    sync(plan, runs.ledger, uri)
+    sync_sweep(plan, runs.ledger, uri)
 
     found = shown.trials()
     params = [found[trial.id].data.params for trial in plan.trials]
@@ -112,7 +112,7 @@ def test_two_sweeps_that_show_the_same_trials_at_once_make_one_run_of_each(
     for trial in finished.trials:
         for projection in both:
             projection.show(trial)
-            projection.settle(closing=False)
+            projection.update_status(closing=False)
 
     assert len(shown.all()) == len(finished.trials) + 1
     assert len(shown.models()) == len(finished.trials)
@@ -121,7 +121,7 @@ def test_two_sweeps_that_show_the_same_trials_at_once_make_one_run_of_each(
 def test_a_finished_trial_is_a_logged_model_with_its_last_metrics_and_where_its_weights_lie(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     trial = finished.trials[-1]
     model, run = shown.models()[trial.id], shown.trials()[trial.id]
@@ -143,12 +143,12 @@ def test_a_model_that_a_kill_left_halfway_is_made_anew(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gapctl.tracking.mlflow_sync.Mirror.complete", killed)
+        patch.setattr("gapctl.tracking.mlflow_sync.RunMirror.complete", killed)
         with pytest.raises(KeyboardInterrupt):
-            sync(finished, runs.ledger, uri)
+            sync_sweep(finished, runs.ledger, uri)
     assert len(shown.models()) == 1
 
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     found = shown.trials()
     assert {key: model.source_run_id for key, model in shown.models().items()} == {
@@ -178,12 +178,12 @@ def test_what_a_trial_notes_of_its_machine_comes_with_its_evaluations_and_once(
     whole = {640: 90.5, 1280: 91.0, 1920: 91.5, 2560: 92.0}
     assert shown.history(run, f"system/{share}") == whole
 
-    sync(plan, runs.ledger, uri)
+    sync_sweep(plan, runs.ledger, uri)
     assert shown.history(run, f"system/{share}") == whole
 
 
 def test_speed_and_memory_are_system_metrics(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     run = shown.trials()[finished.trials[0].id]
     speeds = shown.history(run, "system/samples_per_second")
@@ -194,7 +194,7 @@ def test_speed_and_memory_are_system_metrics(finished: Plan, runs: Runs, uri: st
 def test_the_experiment_offers_a_table_and_curves_of_what_the_hypotheses_are_about(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     tags = shown.experiment().tags
     states = {
@@ -222,9 +222,9 @@ def test_the_experiment_offers_a_table_and_curves_of_what_the_hypotheses_are_abo
 def test_other_overrides_are_another_sweep_beside_the_first(
     finished: Plan, plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri, lambda: Findings("1 supported", "", {"report.html": b"two seeds"}))
+    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 supported", "", {"report.html": b"two seeds"}))
     fewer = plan_of(overrides=["seeds=1", "resources.cpus=2"])
-    sync(fewer, runs.ledger, uri, lambda: Findings("1 inconclusive", "", {"report.html": b"one seed"}))
+    sync_sweep(fewer, runs.ledger, uri, lambda: RunSummary("1 inconclusive", "", {"report.html": b"one seed"}))
 
     found = shown.sweeps()
     assert {name: run.data.tags["gapctl.verdicts"] for name, run in found.items()} == {
@@ -241,9 +241,11 @@ def test_other_overrides_are_another_sweep_beside_the_first(
 def test_marks_stand_in_the_sweep_s_run_as_long_as_they_hold(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri, lambda: Findings("1 supported (not learned)", "", {}, marks="slope: not learned"))
+    sync_sweep(
+        finished, runs.ledger, uri, lambda: RunSummary("1 supported (not learned)", "", {}, marks="slope: not learned")
+    )
     (marked,) = shown.sweeps().values()
-    sync(finished, runs.ledger, uri, lambda: Findings("1 supported", "", {}))
+    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 supported", "", {}))
     (unmarked,) = shown.sweeps().values()
 
     assert marked.data.tags["gapctl.marks"] == "slope: not learned"
@@ -251,7 +253,7 @@ def test_marks_stand_in_the_sweep_s_run_as_long_as_they_hold(
 
 
 def test_the_data_set_is_an_input_with_its_digest(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     run = shown.client.get_run(shown.trials()[finished.trials[0].id].info.run_id)
     dataset = run.inputs.dataset_inputs[0].dataset
@@ -261,7 +263,7 @@ def test_the_data_set_is_an_input_with_its_digest(finished: Plan, runs: Runs, ur
 def test_metrics_stand_at_the_samples_seen_and_missing_numbers_are_left_out(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     run = shown.trials()[finished.trials[0].id]
     assert shown.history(run, "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
@@ -275,7 +277,7 @@ def test_times_are_the_trials_own_and_leave_out_pauses(finished: Plan, runs: Run
     trial = finished.trials[0]
     os.utime(Path(runs.ledger.root) / trial.id / "trial.yaml", (1_700_000_000, 1_700_000_000))
 
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     run = shown.trials()[trial.id]
     assert run.info.start_time == 1_700_000_000_000
@@ -288,8 +290,11 @@ def test_times_are_the_trials_own_and_leave_out_pauses(finished: Plan, runs: Run
 def test_files_lie_beside_the_database_and_hold_the_resolved_configuration(
     finished: Plan, runs: Runs, uri: str, shown: Shown, tmp_path: Path
 ) -> None:
-    sync(
-        finished, runs.ledger, uri, lambda: Findings("", "", {"report.html": b"<p>yes</p>", "figures/rmg.png": b"png"})
+    sync_sweep(
+        finished,
+        runs.ledger,
+        uri,
+        lambda: RunSummary("", "", {"report.html": b"<p>yes</p>", "figures/rmg.png": b"png"}),
     )
 
     trial = finished.trials[0]
@@ -304,20 +309,20 @@ def test_files_lie_beside_the_database_and_hold_the_resolved_configuration(
 
 
 def test_a_second_time_changes_nothing(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
     before = [run.to_dictionary() for run in shown.all()]
 
-    assert sync(finished, runs.ledger, uri) == Synced(created=0, updated=0, unchanged=4, missing=0)
+    assert sync_sweep(finished, runs.ledger, uri) == SyncReport(created=0, updated=0, unchanged=4, missing=0)
     assert [run.to_dictionary() for run in shown.all()] == before
 
 
 def test_a_further_level_adds_only_its_runs(finished: Plan, plan_of: PlanOf, runs: Runs, uri: str) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
     wider = plan_of(levels=(0, 3, 5))
     for trial in wider.trials[:3]:
         runs.finish(trial)
 
-    synced = sync(wider, runs.ledger, uri)
+    synced = sync_sweep(wider, runs.ledger, uri)
 
     assert (synced.created, synced.missing) == (1, 1)
 
@@ -327,8 +332,8 @@ def test_two_sweeps_that_share_a_trial_each_have_their_own_run_of_it(
 ) -> None:
     other = plan_of("other")
 
-    sync(finished, runs.ledger, uri)
-    sync(other, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
+    sync_sweep(other, runs.ledger, uri)
 
     assert shown.trials("small").keys() == shown.trials("other").keys() == {trial.id for trial in finished.trials}
 
@@ -336,8 +341,8 @@ def test_two_sweeps_that_share_a_trial_each_have_their_own_run_of_it(
 def test_two_scales_have_a_run_each_and_share_the_runs_of_their_trials(
     finished: Plan, plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri)
-    sync(plan_of(scale="quick"), runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
+    sync_sweep(plan_of(scale="quick"), runs.ledger, uri)
 
     assert shown.sweeps().keys() == {"full", "quick"}
     assert len(shown.trials()) == 4
@@ -347,7 +352,7 @@ def test_a_failed_trial_says_why_until_it_is_at_work_again(plan: Plan, runs: Run
     trial = plan.trials[0]
     runs.begin(trial)
     runs.ledger.trial(trial.id).fail("Traceback:\n  somewhere\nRuntimeError: out of memory\n")
-    sync(plan, runs.ledger, uri)
+    sync_sweep(plan, runs.ledger, uri)
 
     run = shown.trials()[trial.id]
     assert run.info.status == "FAILED"
@@ -366,9 +371,9 @@ def test_a_trial_that_gave_no_sign_of_life_was_killed_and_one_that_did_is_runnin
     dead, alive, *_ = plan.trials
     runs.begin(dead, ROWS[:2])
     runs.begin(alive, ROWS[:1])
-    runs.ledger.trial(alive.id).take(Claimant("run", "sweep"))
+    runs.ledger.trial(alive.id).take(LeaseOwner("run", "sweep"))
 
-    synced = sync(plan, runs.ledger, uri)
+    synced = sync_sweep(plan, runs.ledger, uri)
 
     found = shown.trials()
     assert (found[dead.id].info.status, found[alive.id].info.status) == ("KILLED", "RUNNING")
@@ -380,7 +385,7 @@ def test_a_damaged_folder_is_a_failure_that_names_the_file(finished: Plan, runs:
     trial = finished.trials[0]
     (Path(runs.ledger.root) / trial.id / "result.json").write_text("{")
 
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     run = shown.trials()[trial.id]
     assert run.info.status == "FAILED"
@@ -391,33 +396,33 @@ def test_a_damaged_folder_is_a_failure_that_names_the_file(finished: Plan, runs:
 def test_a_training_done_anew_with_other_numbers_takes_the_place_of_the_old_run(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
     trial = finished.trials[0]
     old = shown.trials()[trial.id].info.run_id
     shutil.rmtree(Path(runs.ledger.root) / trial.id)
     runs.finish(trial, [{**row, "gap/rmg": row["gap/rmg"] / 2} for row in ROWS])
 
-    synced = sync(finished, runs.ledger, uri)
+    synced = sync_sweep(finished, runs.ledger, uri)
 
     run = shown.trials()[trial.id]
-    assert synced == Synced(created=1, updated=0, unchanged=3, missing=0)
+    assert synced == SyncReport(created=1, updated=0, unchanged=3, missing=0)
     assert run.info.run_id != old
     assert shown.history(run, "gap/rmg") == {0: 0.45, 1280: 0.25, 2560: 0.15000000000000002}
 
 
 def test_a_run_that_was_deleted_comes_back(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
     shown.client.delete_run(shown.trials()[finished.trials[0].id].info.run_id)
 
-    assert sync(finished, runs.ledger, uri).created == 1
+    assert sync_sweep(finished, runs.ledger, uri).created == 1
     assert len(shown.trials()) == 4
 
 
 def test_an_experiment_that_was_deleted_comes_back(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
     shown.client.delete_experiment(shown.experiment().experiment_id)
 
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     assert shown.experiment().lifecycle_stage == "active"
     assert len(shown.trials()) == 4
@@ -426,26 +431,26 @@ def test_an_experiment_that_was_deleted_comes_back(finished: Plan, runs: Runs, u
 def test_of_two_runs_that_a_late_answer_left_for_one_trial_one_stays(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
     trial = finished.trials[0]
     experiment_id = shown.experiment().experiment_id
     shown.client.create_run(experiment_id, tags={"gapctl.trial": trial.id, "gapctl.sweep": "small"})
 
-    sync(finished, runs.ledger, uri)
+    sync_sweep(finished, runs.ledger, uri)
 
     assert shown.trials()[trial.id].info.run_name == trial.label
 
 
 def test_a_ledger_without_the_sweeps_trials_is_a_wrong_input(plan: Plan, runs: Runs, uri: str) -> None:
     with pytest.raises(InputError, match=r"runs: none of the 4 trials of .*small\.yaml has begun .* --runs"):
-        sync(plan, runs.ledger, uri)
+        sync_sweep(plan, runs.ledger, uri)
 
 
 def test_a_database_that_is_damaged_is_a_message_that_names_it(finished: Plan, runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
 
     with pytest.raises(WorkError, match=r"bad\.db could not be brought up to date: .*(malformed|not a database)"):
-        sync(finished, runs.ledger, f"sqlite:///{tmp_path / 'bad.db'}")
+        sync_sweep(finished, runs.ledger, f"sqlite:///{tmp_path / 'bad.db'}")
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.tracking.store import in_plain_words, open_store
+from gapctl.tracking.store import explain_error, open_store
 from unhelpful_servers import answering, silent, unused_address
 
 Place = Callable[[], AbstractContextManager[str]]
@@ -51,18 +51,18 @@ def test_a_database_that_cannot_be_opened_is_described_in_its_own_words(tmp_path
 
 
 def test_an_error_of_many_lines_is_cut_to_one() -> None:
-    assert in_plain_words(ValueError("first\nsecond")) == "first"
-    assert in_plain_words(ValueError("x" * 500)) == "x" * 400 + "..."
-    assert in_plain_words(ValueError()) == "ValueError"
+    assert explain_error(ValueError("first\nsecond")) == "first"
+    assert explain_error(ValueError("x" * 500)) == "x" * 400 + "..."
+    assert explain_error(ValueError()) == "ValueError"
 
 
 def test_an_error_that_repeats_the_address_is_told_without_its_password() -> None:
-    said = in_plain_words(ValueError("cannot connect to postgresql://me@srv:hunter2@srv.example.org/db"))
+    said = explain_error(ValueError("cannot connect to postgresql://me@srv:hunter2@srv.example.org/db"))
 
     assert said == "cannot connect to postgresql://me@srv:***@srv.example.org/db"
 
 
 def assert_words(error: BaseException, words: str) -> None:
-    said = in_plain_words(error)
+    said = explain_error(error)
     assert re.match(words, said), said
     assert "Traceback" not in said

@@ -17,15 +17,15 @@ from rich.console import Console
 from small_sweep import SWEEP, Runs, Shown
 from typer.testing import CliRunner
 
-from gapctl.cli.options import plan_for
+from gapctl.cli.options import load_plan
 from gapctl.cli.track import track_app
-from gapctl.cli.ui import _point_at, ui_command
+from gapctl.cli.ui import _show_page, ui_command
 from gapctl.errors import InputError, WorkError
 from gapctl.plan.plan import Plan
 from gapctl.tracking import server
-from gapctl.tracking.mlflow_sync import sync
-from gapctl.tracking.server import free_port
-from gapctl.tracking.views import Findings
+from gapctl.tracking.mlflow_sync import sync_sweep
+from gapctl.tracking.server import find_free_port
+from gapctl.tracking.views import RunSummary
 from unhelpful_servers import answering, unused_address
 
 UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"
@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 def test_sync_shows_the_ledger_and_files_the_report(
     file: Path, runs: Runs, uri: str, shown: Shown, tmp_path: Path
 ) -> None:
-    plan = plan_for(file, None, None)
+    plan = load_plan(file, None, None)
     for trial in plan.trials[:3]:
         runs.finish(trial)
     arguments = ["sync", str(file), "--runs", runs.ledger.root, "--uri", uri]
@@ -65,7 +65,7 @@ def test_sync_shows_the_ledger_and_files_the_report(
 
 
 def test_sync_before_any_result_shows_what_has_begun(file: Path, runs: Runs, uri: str, shown: Shown) -> None:
-    plan = plan_for(file, None, None)
+    plan = load_plan(file, None, None)
     runs.begin(plan.trials[0])
 
     done = CliRunner().invoke(track_app, ["sync", str(file), "--runs", runs.ledger.root, "--uri", uri])
@@ -75,7 +75,7 @@ def test_sync_before_any_result_shows_what_has_begun(file: Path, runs: Runs, uri
 
 
 def test_sync_to_a_dead_server_says_so(file: Path, runs: Runs) -> None:
-    runs.begin(plan_for(file, None, None).trials[0])
+    runs.begin(load_plan(file, None, None).trials[0])
 
     done = CliRunner().invoke(
         track_app, ["sync", str(file), "--runs", runs.ledger.root, "--uri", address := unused_address()]
@@ -123,7 +123,7 @@ def test_the_page_opens_where_a_person_at_a_desktop_wants_it(
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
-    _point_at("http://page", Console(file=io.StringIO(), force_terminal=terminal), browser=wanted)
+    _show_page("http://page", Console(file=io.StringIO(), force_terminal=terminal), browser=wanted)
 
     assert asked == opened
 
@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
         listener.listen()
         taken = listener.getsockname()[1]
 
-        assert free_port("127.0.0.1", taken) > taken
+        assert find_free_port("127.0.0.1", taken) > taken
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
 )
 def test_a_host_that_is_not_this_machine_is_refused(host: str, finding: str) -> None:
     with pytest.raises(InputError, match=rf"--host {host}: .*{finding}"):
-        free_port(host, 5000)
+        find_free_port(host, 5000)
 
 
 def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
@@ -155,7 +155,7 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
 ) -> None:
     for trial in plan.trials:
         runs.finish(trial)
-    sync(plan, runs.ledger, uri, lambda: Findings("1 supported", "", {"report.html": b"<p>supported</p>"}))
+    sync_sweep(plan, runs.ledger, uri, lambda: RunSummary("1 supported", "", {"report.html": b"<p>supported</p>"}))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

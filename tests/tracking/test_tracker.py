@@ -8,12 +8,12 @@ import pytest
 from mlflow import MlflowClient
 from small_sweep import ROWS, Runs, Shown
 
-from gapctl.ledger import Claimant
+from gapctl.ledger import LeaseOwner
 from gapctl.plan.plan import Plan
-from gapctl.tracking.mlflow_sync import shown_in
-from gapctl.tracking.server import serving
+from gapctl.tracking.mlflow_sync import read_run_links
+from gapctl.tracking.server import run_server
 from gapctl.tracking.tracker import Tracker
-from gapctl.tracking.views import Findings
+from gapctl.tracking.views import RunSummary
 from unhelpful_servers import silent, unused_address
 
 LONGEST_SECONDS = 90.0
@@ -48,7 +48,7 @@ def test_a_sweep_shows_while_it_runs_and_is_complete_when_it_ends(
             tracker.started(trial)
             runs.finish(trial)
             tracker.finished(trial)
-        tracker.tell(Findings("1 supported", "", {"report.html": b"<p>supported</p>"}))
+        tracker.tell(RunSummary("1 supported", "", {"report.html": b"<p>supported</p>"}))
         outcome = tracker.close()
 
     assert outcome.problem is None
@@ -69,7 +69,7 @@ def test_what_an_interrupted_sweep_leaves_was_killed(plan: Plan, runs: Runs, uri
         runs.ledger.trial(failed.id).fail("ValueError: no")
         tracker.failed(failed)
         runs.begin(interrupted, ROWS[:2])
-        runs.ledger.trial(interrupted.id).take(Claimant("run", "sweep"))  # a sign of life from a moment ago
+        runs.ledger.trial(interrupted.id).take(LeaseOwner("run", "sweep"))  # a sign of life from a moment ago
         outcome = tracker.close()
 
     assert outcome.problem is None
@@ -110,8 +110,8 @@ def test_a_report_that_is_made_after_catching_up_can_link_to_every_run(
             tracker.started(trial)
             runs.finish(trial)
             tracker.finished(trial)
-        tracker.catch_up()
-        noted = shown_in(runs.ledger, "small")
+        tracker.wait_until_shown()
+        noted = read_run_links(runs.ledger, "small")
         tracker.close()
 
     assert noted is not None
@@ -122,8 +122,8 @@ def test_a_report_that_is_made_after_catching_up_can_link_to_every_run(
 def test_a_dead_server_is_not_waited_for_to_catch_up(plan: Plan, runs: Runs) -> None:
     with Tracker(plan, runs.ledger, unused_address()) as tracker:
         tracker.started(plan.trials[0])
-        tracker.catch_up()
-        assert shown_in(runs.ledger, "small") is None
+        tracker.wait_until_shown()
+        assert read_run_links(runs.ledger, "small") is None
         assert tracker.close().problem is not None
 
 
@@ -165,7 +165,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(plan: Plan, runs: Runs, ur
             tracker.started(trial)
             runs.finish(trial)
             tracker.finished(trial)
-        with serving(uri, "127.0.0.1", urlsplit(address).port or 0) as server:
+        with run_server(uri, "127.0.0.1", urlsplit(address).port or 0) as server:
             server.wait_until_ready()
             through_server = Shown(MlflowClient(address))
             wait_until(lambda: through_server.client.get_experiment_by_name("small") is not None)
@@ -173,7 +173,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(plan: Plan, runs: Runs, ur
             for trial in plan.trials[2:]:
                 runs.finish(trial)
                 tracker.finished(trial)
-            tracker.tell(Findings("1 supported", "", {"figures/rmg.png": b"png"}))
+            tracker.tell(RunSummary("1 supported", "", {"figures/rmg.png": b"png"}))
             outcome = tracker.close()
             parent = through_server.sweeps()["full"].info.run_id
             files = [file.path for file in through_server.client.list_artifacts(parent, "figures")]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gapctl.config.base import holds_password, without_password, without_passwords
+from gapctl.config.base import has_password, hide_password, hide_passwords
 from gapctl.errors import InputError
-from gapctl.tracking.store import absolute, artifact_root, check_uri, database_file
+from gapctl.tracking.store import check_uri, find_database_file, locate_artifact_root, make_absolute
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_a_relative_database_is_below_the_current_folder_and_its_files_are_besid
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert database_file("sqlite:///a/mlflow.db") == tmp_path / "a" / "mlflow.db"
-    assert absolute("sqlite:///a/mlflow.db") == f"sqlite:///{tmp_path}/a/mlflow.db"
-    assert artifact_root("sqlite:///a/mlflow.db") == (tmp_path / "a" / "mlartifacts").as_uri()
-    assert artifact_root("http://head:5000") is None
+    assert find_database_file("sqlite:///a/mlflow.db") == tmp_path / "a" / "mlflow.db"
+    assert make_absolute("sqlite:///a/mlflow.db") == f"sqlite:///{tmp_path}/a/mlflow.db"
+    assert locate_artifact_root("sqlite:///a/mlflow.db") == (tmp_path / "a" / "mlartifacts").as_uri()
+    assert locate_artifact_root("http://head:5000") is None
 
 
 PASSWORDS = {
@@ -96,11 +96,11 @@ PASSWORDS = {
 
 @pytest.mark.parametrize(("address", "shown"), PASSWORDS.items())
 def test_a_password_is_never_shown(address: str, shown: str) -> None:
-    assert without_password(address) == shown
-    assert without_password(f"tracking.uri={address}") == f"tracking.uri={shown}"
-    assert holds_password(address)
-    assert without_passwords(f"uri: {address} # {address}") == f"uri: {shown} # {shown}"
-    assert without_passwords(f"cannot reach {address} now") == f"cannot reach {shown} now"
+    assert hide_password(address) == shown
+    assert hide_password(f"tracking.uri={address}") == f"tracking.uri={shown}"
+    assert has_password(address)
+    assert hide_passwords(f"uri: {address} # {address}") == f"uri: {shown} # {shown}"
+    assert hide_passwords(f"cannot reach {address} now") == f"cannot reach {shown} now"
 
 
 @pytest.mark.parametrize("address", [*PASSWORDS, "postgresql://me:two words@h/db", "mysql://me:a,'}b@h/db"])
@@ -117,20 +117,20 @@ def test_a_password_is_never_shown(address: str, shown: str) -> None:
 )
 def test_a_document_is_the_same_but_for_its_passwords(address: str, written: Callable[[object], str]) -> None:
     document = {"question": "Ask me@host?", "tracking": {"uri": address}, "seeds": "http://head:5000", "who": "a@b"}
-    kept = yaml.safe_load(without_passwords(written(document)))
+    kept = yaml.safe_load(hide_passwords(written(document)))
 
-    assert kept == {**document, "tracking": {"uri": without_password(address)}}
+    assert kept == {**document, "tracking": {"uri": hide_password(address)}}
 
 
 @pytest.mark.parametrize(
     "address", ["sqlite:///mlflow.db", "http://head:5000", "s3://bucket/a:b@c", "postgresql:///db"]
 )
 def test_an_address_without_a_password_stays(address: str) -> None:
-    assert without_password(address) == without_passwords(address) == address
-    assert not holds_password(address)
+    assert hide_password(address) == hide_passwords(address) == address
+    assert not has_password(address)
 
 
 def test_a_word_without_spaces_ends_with_the_quote_that_ends_its_value() -> None:
     text = '{"question":"see http://head:5000","who":"a@b"}'
 
-    assert without_passwords(text) == text
+    assert hide_passwords(text) == text

@@ -8,20 +8,20 @@ import torch
 
 from command_line import gapctl
 from gapctl.errors import InputError
-from gapctl.training.hardware import training_device
+from gapctl.training.hardware import select_training_device
 from sweep_texts import TINY, written
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use a GPU here")
 
 
 def test_without_a_gpu_a_trial_is_the_processors() -> None:
-    assert training_device(gpu=False).type == "cpu"
+    assert select_training_device(gpu=False).type == "cpu"
 
 
 @without_gpu
 def test_a_gpu_that_torch_cannot_use_is_refused_with_all_versions() -> None:
     with pytest.raises(InputError, match=r"^resources\.gpus: a GPU is reserved .*, but torch cannot use it") as told:
-        training_device(gpu=True)
+        select_training_device(gpu=True)
 
     for named in (f"torch {torch.__version__}", f"CUDA {torch.version.cuda}", "NVIDIA driver", "resources.gpus=0"):
         assert named in str(told.value)

@@ -15,13 +15,13 @@ from torch import Tensor
 from gapctl.config.presets import PRESETS, PatchTower
 from gapctl.config.trial import Loss, MadData, Model, Temperature, Train, TrialConfig
 from gapctl.config.trial import MadCaptions as CaptionSettings
-from gapctl.data.feed import Batch, MadFeed
+from gapctl.data.feed import MadBatch, MadFeed
 from gapctl.data.mad.captions import END_TOKEN
 from gapctl.models.build import build_model, clamp_temperature
-from gapctl.models.fused import Captions, ImageTower, TextTower, cut_captions, patches
-from gapctl.models.losses import contrastive_loss
-from gapctl.training.fused_step import Masters, TrainingStep
-from gapctl.training.step_options import Resolved, rule_of
+from gapctl.models.fused import CaptionTokens, ImageTower, TextTower, cut_captions, cut_patches
+from gapctl.models.losses import make_contrastive_loss
+from gapctl.training.fused_step import FusedStep, MasterWeights
+from gapctl.training.step_options import Precision, build_step_options
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 from mad_data import small_data
 
@@ -30,7 +30,7 @@ PRESET = PRESETS["mad-tiny"]
 IMAGE = PRESET.image
 assert isinstance(IMAGE, PatchTower)
 Kind = Literal["clip", "siglip"]
-PRECISIONS: tuple[Resolved, ...] = ("float32", "bfloat16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +50,12 @@ def config(
     )
 
 
-def batch_of(trial: TrialConfig, position: int = 0) -> Batch:
+def batch_of(trial: TrialConfig, position: int = 0) -> MadBatch:
     batch, _ = next(iter(MadFeed(small_data(), trial, 0, position)))
     return batch
 
 
-def tensors(batch: Batch) -> tuple[Tensor, Tensor]:
+def tensors(batch: MadBatch) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL)
 
 
@@ -67,13 +67,13 @@ class Reference(NamedTuple):
     gradients: dict[str, Tensor]
 
 
-def by_autograd(model: CLIP, trial: TrialConfig, batch: Batch) -> Reference:
+def by_autograd(model: CLIP, trial: TrialConfig, batch: MadBatch) -> Reference:
     model = copy.deepcopy(model)
     dtype = model.visual.proj.dtype
     images = batch.images(CPU).to(dtype)
     tokens = torch.from_numpy(batch.tokens_BL)
     outputs = model(images, tokens)
-    loss = contrastive_loss(trial.loss.kind)(*outputs)
+    loss = make_contrastive_loss(trial.loss.kind)(*outputs)
     torch.autograd.backward(loss)
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return Reference((model.encode_image(images), model.encode_text(tokens)), loss, gradients)
@@ -104,10 +104,10 @@ def test_loss_and_every_gradient_are_those_of_open_clip(
     batch = batch_of(trial)
     model = livened(build_model(trial, VOCABULARY, seed=3))
     expected = by_autograd(model, trial, batch)
-    step = TrainingStep([model], PRESET, rule_of(trial, "float32"))
+    step = FusedStep([model], PRESET, build_step_options(trial, "float32"))
 
     captions = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
-    found = step.gradients(step.normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
+    found = step.gradients(step.prepare_patches(torch.from_numpy(batch.images_BCHW)), captions)
 
     assert relative_error(found, expected.loss) < 1e-6
     gradients = {name: weight.grad for name, weight in step.weights.items()}
@@ -117,13 +117,13 @@ def test_loss_and_every_gradient_are_those_of_open_clip(
     assert max(wrong.values()) < 1e-4, wrong
 
 
-def float64_towers(trial: TrialConfig) -> tuple[CLIP, Masters]:
+def float64_towers(trial: TrialConfig) -> tuple[CLIP, MasterWeights]:
     model = livened(build_model(trial, VOCABULARY, seed=5).double())
-    return model, Masters([model], torch.float64)
+    return model, MasterWeights([model], torch.float64)
 
 
 @torch.no_grad()
-def pulled_back(image: ImageTower, text: TextTower, patch_NI: Tensor, captions: Captions) -> tuple[Tensor, Tensor]:
+def pulled_back(image: ImageTower, text: TextTower, patch_NI: Tensor, captions: CaptionTokens) -> tuple[Tensor, Tensor]:
     """Both towers' outputs; gradients of half the sum of their squares are written."""
     layers = [image(patch_NI), text(captions)]
     for layer in layers:
@@ -141,7 +141,7 @@ def test_in_float64_both_towers_and_their_gradients_agree_to_rounding() -> None:
     image_SE, text_SE = pulled_back(
         ImageTower(masters.weights, IMAGE),
         TextTower(masters.weights, PRESET.text),
-        patches(images, IMAGE.patch_size),
+        cut_patches(images, IMAGE.patch_size),
         cut_captions(tokens, END_TOKEN),
     )
     expected_image, expected_text = reference.encode_image(images), reference.encode_text(tokens)
@@ -189,25 +189,25 @@ def test_patches_multiply_like_a_convolution() -> None:
     image, kernel = torch.randn(2, 3, 14, 21, generator=generator), torch.randn(5, 3, 7, 7, generator=generator)
 
     expected = torch.nn.functional.conv2d(image, kernel, stride=7)
-    found = (patches(image, 7) @ kernel.flatten(1).t()).view(2, 2, 3, 5).permute(0, 3, 1, 2)
+    found = (cut_patches(image, 7) @ kernel.flatten(1).t()).view(2, 2, 3, 5).permute(0, 3, 1, 2)
 
     torch.testing.assert_close(found, expected)
 
 
-def trained(step: Callable[[Batch, float], Tensor], trial: TrialConfig, steps: int) -> list[float]:
+def trained(step: Callable[[MadBatch, float], Tensor], trial: TrialConfig, steps: int) -> list[float]:
     batches = [batch_of(trial, index * trial.train.batch_size) for index in range(steps)]
     return [float(step(batch, trial.train.lr)) for batch in batches]
 
 
-def plain_loop(model: CLIP, trial: TrialConfig) -> Callable[[Batch, float], Tensor]:
+def plain_loop(model: CLIP, trial: TrialConfig) -> Callable[[MadBatch, float], Tensor]:
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": trial.train.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=trial.train.lr, betas=PRESET.betas, eps=PRESET.epsilon)
-    loss_of = contrastive_loss(trial.loss.kind)
+    loss_of = make_contrastive_loss(trial.loss.kind)
 
-    def step(batch: Batch, rate: float) -> Tensor:
+    def step(batch: MadBatch, rate: float) -> Tensor:
         loss = loss_of(*model(batch.images(CPU), torch.from_numpy(batch.tokens_BL)))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -223,7 +223,7 @@ def test_twelve_steps_in_float32_follow_a_plain_open_clip_loop(loss: Kind) -> No
     trial = config(loss)
     ours, theirs = (build_model(trial, VOCABULARY, seed=0) for _ in range(2))
 
-    step = TrainingStep([ours], PRESET, rule_of(trial, "float32"))
+    step = FusedStep([ours], PRESET, build_step_options(trial, "float32"))
     found = trained(lambda batch, rate: step(*tensors(batch), rate), trial, 12)
     expected = trained(plain_loop(theirs, trial), trial, 12)
 
@@ -237,8 +237,10 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
     captions = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
     steps = {}
     for precision in PRECISIONS:
-        step = TrainingStep([livened(build_model(trial, VOCABULARY, seed=3))], PRESET, rule_of(trial, precision))
-        loss = step.gradients(step.normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
+        step = FusedStep(
+            [livened(build_model(trial, VOCABULARY, seed=3))], PRESET, build_step_options(trial, precision)
+        )
+        loss = step.gradients(step.prepare_patches(torch.from_numpy(batch.images_BCHW)), captions)
         gradient = torch.cat([weight.grad.flatten() for weight in step.weights.values()])
         steps[precision] = (float(loss), gradient)
 
@@ -250,7 +252,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
 
 def test_bfloat16_masters_keep_changes_too_small_for_bfloat16() -> None:
     trial = config()
-    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], PRESET, rule_of(trial, "bfloat16"))
+    step = FusedStep([build_model(trial, VOCABULARY, seed=0)], PRESET, build_step_options(trial, "bfloat16"))
     before = step.models[0].visual.proj.detach().clone()
 
     step(*tensors(batch_of(trial)), 1e-6)
@@ -265,7 +267,7 @@ def test_the_model_is_a_view_of_the_masters_and_its_state_dict_is_open_clips() -
     trial = config()
     model = build_model(trial, VOCABULARY, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    masters = Masters([model], torch.bfloat16)
+    masters = MasterWeights([model], torch.bfloat16)
 
     assert {name: value.tolist() for name, value in model.state_dict().items()} == {
         name: value.tolist() for name, value in before.items()
@@ -279,7 +281,7 @@ def test_the_model_is_a_view_of_the_masters_and_its_state_dict_is_open_clips() -
 
 def test_matrices_decay_and_vectors_do_not() -> None:
     trial = config()
-    step = TrainingStep([build_model(trial, VOCABULARY, seed=0)], PRESET, rule_of(trial, "float32"))
+    step = FusedStep([build_model(trial, VOCABULARY, seed=0)], PRESET, build_step_options(trial, "float32"))
     step(*tensors(batch_of(trial)), 0.0)
     kept = step.optimizer_state(0)
     matrices, vectors = kept["param_groups"]

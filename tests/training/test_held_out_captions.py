@@ -10,13 +10,13 @@ import torch
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import MadFeed
 from gapctl.data.mad.factors import FACTOR_NAMES
-from gapctl.data.mad.sampler import UNSAID, said
+from gapctl.data.mad.sampler import UNSPECIFIED, parse_captions
 from gapctl.models.build import build_model
-from gapctl.plan.plan import shape_of, trial_id
+from gapctl.plan.plan import compute_trial_id, extract_shape
 from gapctl.training import evaluation as evaluate
-from gapctl.training.evaluation import MadEvaluation, SecondSide, gallery_of
+from gapctl.training.evaluation import MadEvaluation, SecondSide, build_gallery
 from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import MAD_VOCABULARY, Member
+from gapctl.training.trial_state import MAD_VOCABULARY, TrialState
 from mad_data import small_data
 from memory_store import MemoryStore
 
@@ -31,7 +31,7 @@ BEFORE = "46a4ef3da326"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setattr(evaluate, "FITTED_ON", FITTED_ON)
+    monkeypatch.setattr(evaluate, "FITTING_PAIRS", FITTED_ON)
 
 
 def config(held_out: HeldOut, data: dict[str, Any] | None = None, **captions: Any) -> TrialConfig:
@@ -43,33 +43,33 @@ def config(held_out: HeldOut, data: dict[str, Any] | None = None, **captions: An
     )
 
 
-def finished(configs: Sequence[TrialConfig], initial: bytes | None = None) -> tuple[Member, ...]:
+def finished(configs: Sequence[TrialConfig], initial: bytes | None = None) -> tuple[TrialState, ...]:
     """The trials, done, in one pack."""
-    run = TrainingRun([Member(each, 0, DATA, MemoryStore(), CPU, initial=initial) for each in configs], CPU)
+    run = TrainingRun([TrialState(each, 0, DATA, MemoryStore(), CPU, initial=initial) for each in configs], CPU)
     while not run.done:
-        run.advance(60.0)
+        run.train_for(60.0)
     return tuple(run.members)
 
 
 @pytest.mark.parametrize("order", ["shuffled", "canonical"])
 def test_full_captions_are_those_of_an_arm_that_says_all(order: str) -> None:
-    own, full = (gallery_of(DATA, config(held_out, order=order)) for held_out in ("own", "full"))
-    of_all = gallery_of(DATA, config("own", order=order, attributes=5))
+    own, full = (build_gallery(DATA, config(held_out, order=order)) for held_out in ("own", "full"))
+    of_all = build_gallery(DATA, config("own", order=order, attributes=5))
 
     np.testing.assert_array_equal(full.tokens_NL, of_all.tokens_NL)
     np.testing.assert_array_equal(full.images_NCHW, own.images_NCHW)
-    assert (said(own.tokens_NL)[:, 1:] == UNSAID).all()
+    assert (parse_captions(own.tokens_NL)[:, 1:] == UNSPECIFIED).all()
     assert len(np.unique(own.tokens_NL, axis=0)) == 10
     assert len(np.unique(full.tokens_NL, axis=0)) > 100
 
 
 @pytest.mark.parametrize("held_out", ["own", "full"])
 def test_held_out_captions_are_right_where_those_of_training_are_wrong(held_out: HeldOut) -> None:
-    gallery = gallery_of(DATA, config(held_out, noise=1.0))
-    said_N6 = said(gallery.tokens_NL)
+    gallery = build_gallery(DATA, config(held_out, noise=1.0))
+    said_N6 = parse_captions(gallery.tokens_NL)
 
-    np.testing.assert_array_equal(said_N6[said_N6 != UNSAID], gallery.labels_NF[said_N6 != UNSAID])
-    assert (said_N6 != UNSAID).sum(axis=1).tolist() == [len(FACTOR_NAMES) if held_out == "full" else 1] * 120
+    np.testing.assert_array_equal(said_N6[said_N6 != UNSPECIFIED], gallery.labels_NF[said_N6 != UNSPECIFIED])
+    assert (said_N6 != UNSPECIFIED).sum(axis=1).tolist() == [len(FACTOR_NAMES) if held_out == "full" else 1] * 120
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -81,7 +81,7 @@ def test_training_batches_and_zero_shot_questions_stay(noise: float) -> None:
     assert own.tokens_BL.tobytes() == full.tokens_BL.tobytes()
     model = build_model(pair[0], MAD_VOCABULARY, 4)
     ours, theirs = (MadEvaluation(DATA, each, CPU) for each in pair)
-    for rows, others in zip(ours.training_pairs(model), theirs.training_pairs(model), strict=True):
+    for rows, others in zip(ours.encode_training_pairs(model), theirs.encode_training_pairs(model), strict=True):
         assert rows.tobytes() == others.tobytes()
     questions, of_full = (each.encode(model).zero_shot.questions for each in (ours, theirs))
     for factor in FACTOR_NAMES:
@@ -90,7 +90,7 @@ def test_training_batches_and_zero_shot_questions_stay(noise: float) -> None:
 
 def test_a_training_ends_with_the_same_weights_and_other_numbers_of_texts() -> None:
     (own,), (full,) = (finished([config(held_out)]) for held_out in ("own", "full"))
-    before, after = own.final_metrics(), full.final_metrics()
+    before, after = own.read_final_metrics(), full.read_final_metrics()
 
     assert own.weights() == full.weights()
     for key in ("train/loss", "quality/object_accuracy", "bias/moad_image", "geometry/uniformity_image"):
@@ -101,14 +101,14 @@ def test_a_training_ends_with_the_same_weights_and_other_numbers_of_texts() -> N
 
 def test_trainings_side_by_side_may_differ_in_it() -> None:
     pair = [config("own"), config("full")]
-    assert shape_of(pair[0]) == shape_of(pair[1])
+    assert extract_shape(pair[0]) == extract_shape(pair[1])
 
     own, full = finished(pair)
     twins = finished([pair[0], pair[0]])
 
     assert own.weights() == full.weights() == twins[0].weights()
-    assert own.final_metrics() == pytest.approx(twins[0].final_metrics(), rel=0, abs=0, nan_ok=True)
-    assert own.final_metrics()["gap/l2m"] != full.final_metrics()["gap/l2m"]
+    assert own.read_final_metrics() == pytest.approx(twins[0].read_final_metrics(), rel=0, abs=0, nan_ok=True)
+    assert own.read_final_metrics()["gap/l2m"] != full.read_final_metrics()["gap/l2m"]
 
 
 @pytest.mark.parametrize("intervention", ["none", "centre"])
@@ -123,11 +123,11 @@ def test_weights_that_exist_may_be_measured_by_it(intervention: str) -> None:
         }
     )
     assert measured.parent is not None
-    assert trial_id(measured.parent, 0, "f") == trial_id(config("own"), 0, "f")
+    assert compute_trial_id(measured.parent, 0, "f") == compute_trial_id(config("own"), 0, "f")
 
-    found = finished([measured], parent.weights())[0].final_metrics()
+    found = finished([measured], parent.weights())[0].read_final_metrics()
 
-    full = finished([config("full")])[0].final_metrics()
+    full = finished([config("full")])[0].read_final_metrics()
     if intervention == "none":
         assert found == {key: value for key, value in full.items() if not key.startswith("train/")}
     else:
@@ -146,15 +146,17 @@ def test_what_was_trained_before_keeps_its_id_and_a_full_gallery_has_another() -
         ),
     )
 
-    assert trial_id(written_out, 0, "f") == trial_id(left_out, 0, "f") == BEFORE
-    assert trial_id(config("full"), 0, "f") != BEFORE
+    assert compute_trial_id(written_out, 0, "f") == compute_trial_id(left_out, 0, "f") == BEFORE
+    assert compute_trial_id(config("full"), 0, "f") != BEFORE
 
 
 def test_pictures_of_held_out_captions_are_full_too() -> None:
     sides = {"sides": "image_image"}
     own, full = (config(held_out, sides, attributes=0) for held_out in ("own", "full"))
-    shown = [SecondSide(DATA, each).of_gallery(gallery_of(DATA, each).tokens_NL) for each in (own, full)]
+    shown = [SecondSide(DATA, each).prepare_gallery(build_gallery(DATA, each).tokens_NL) for each in (own, full)]
     of_all = config("own", sides, attributes=5)
 
     assert not np.array_equal(*shown)
-    np.testing.assert_array_equal(shown[1], SecondSide(DATA, of_all).of_gallery(gallery_of(DATA, of_all).tokens_NL))
+    np.testing.assert_array_equal(
+        shown[1], SecondSide(DATA, of_all).prepare_gallery(build_gallery(DATA, of_all).tokens_NL)
+    )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from gapctl.data.load import load_material
+from gapctl.data.load import load_dataset
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 from pair_trials import pair_config
@@ -51,7 +51,7 @@ def work(rank: int, world: int, place: Place) -> None:
     """One worker until the training is done; each step appends a line: its end, and what this worker saw in it."""
     import gapctl.data.image_text.feed as feed
     from gapctl.sweep.worker import PackWork
-    from gapctl.training.workers import current_group
+    from gapctl.training.workers import get_current_group
 
     torch.set_num_threads(1)
     if world > 1:
@@ -67,11 +67,11 @@ def work(rank: int, world: int, place: Place) -> None:
             yield batch, position
 
     feed.PairFeed.__iter__ = noted  # type: ignore[method-assign]
-    material = load_material(trial.config.data)
+    material = load_dataset(trial.config.data)
     runs = str(place.folder / "runs")
-    training = PackWork([trial], material, runs, threads=1, gpu=False, group=current_group())
+    training = PackWork([trial], material, runs, threads=1, gpu=False, group=get_current_group())
     while training.unfinished:
-        training.advance(0.0, steps=2)
+        training.train_for(0.0, steps=2)
 
 
 def started(world: int, folder: Path) -> list[BaseProcess]:

@@ -9,12 +9,12 @@ from torch.nn.functional import normalize
 
 from gapctl.config.trial import Loss, TrialConfig
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.metrics.sampling import THOROUGH
-from gapctl.metrics.suite import measure
-from gapctl.models.losses import LossKind, LossTerms, added, contrastive_loss
-from gapctl.training.autograd_step import OpenStep
-from gapctl.training.fused_step import TrainingStep
-from gapctl.training.step_options import rule_of
+from gapctl.metrics.sampling import THOROUGH_LIMITS
+from gapctl.metrics.suite import measure_embeddings
+from gapctl.models.losses import LossKind, LossTerms, make_contrastive_loss, sum_loss_terms
+from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.fused_step import FusedStep
+from gapctl.training.step_options import build_step_options
 from open_models import CPU, TINY, pairs, tiny_model, tiny_rule
 
 EACH = [LossTerms(alignment=1.0), LossTerms(uniformity=1.0), LossTerms(cross_uniformity=1.0)]
@@ -37,15 +37,15 @@ def clouds(number: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def test_a_term_is_the_measure_of_its_name() -> None:
     image_NE, text_NE = clouds(20)
-    measured = measure(Embeddings(image_NE.numpy(), text_NE.numpy()), THOROUGH)
+    measured = measure_embeddings(Embeddings(image_NE.numpy(), text_NE.numpy()), THOROUGH_LIMITS)
     both = (measured["geometry/uniformity_image"] + measured["geometry/uniformity_text"]) / 2
 
-    values = [float(added(terms, image_NE, text_NE)) for terms in EACH]
+    values = [float(sum_loss_terms(terms, image_NE, text_NE)) for terms in EACH]
 
     expected = [measured["geometry/alignment"], both, measured["geometry/uniformity_cross"]]
     assert values == pytest.approx(expected, rel=1e-9)
     weighted = sum(weight * value for weight, value in zip(ALL, values, strict=True))
-    assert float(added(ALL, image_NE, text_NE)) == pytest.approx(weighted, rel=1e-12)
+    assert float(sum_loss_terms(ALL, image_NE, text_NE)) == pytest.approx(weighted, rel=1e-12)
 
 
 @settings(max_examples=10, deadline=None)
@@ -53,16 +53,16 @@ def test_a_term_is_the_measure_of_its_name() -> None:
 def test_gradients_are_the_differences_that_small_changes_make(number: int, seed: int, terms: LossTerms) -> None:
     features = [cloud_NE.requires_grad_() for cloud_NE in clouds(number, seed)]
 
-    assert torch.autograd.gradcheck(lambda *both: added(terms, *both), features)
+    assert torch.autograd.gradcheck(lambda *both: sum_loss_terms(terms, *both), features)
 
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
 def test_both_kinds_of_step_add_them(loss: LossKind) -> None:
     batches = [pairs(TINY, 12, seed=index) for index in range(3)]
     rule = tiny_rule(TINY, loss, terms=ALL)
-    by_hand = TrainingStep([tiny_model(TINY, loss)], TINY, rule)
-    by_autograd = OpenStep(tiny_model(TINY, loss), rule, CPU)
-    plain = TrainingStep([tiny_model(TINY, loss)], TINY, tiny_rule(TINY, loss))
+    by_hand = FusedStep([tiny_model(TINY, loss)], TINY, rule)
+    by_autograd = AutogradStep(tiny_model(TINY, loss), rule, CPU)
+    plain = FusedStep([tiny_model(TINY, loss)], TINY, tiny_rule(TINY, loss))
 
     losses = [[float(step(*batch, 1e-3)) for batch in batches] for step in (by_hand, by_autograd, plain)]
 
@@ -72,17 +72,20 @@ def test_both_kinds_of_step_add_them(loss: LossKind) -> None:
 
 def test_packed_models_have_the_losses_that_each_has_alone() -> None:
     batches, rule = [pairs(TINY, 12, seed=seed) for seed in range(2)], tiny_rule(TINY, terms=ALL)
-    together = TrainingStep([tiny_model(TINY, seed=seed) for seed in range(2)], TINY, rule)
+    together = FusedStep([tiny_model(TINY, seed=seed) for seed in range(2)], TINY, rule)
     image_SCHW, token_SL = (torch.cat([batch[side] for batch in batches]) for side in range(2))
 
     loss_M = together(image_SCHW, token_SL, 1e-3)
 
-    alone = [TrainingStep([tiny_model(TINY, seed=seed)], TINY, rule)(*batches[seed], 1e-3) for seed in range(2)]
+    alone = [FusedStep([tiny_model(TINY, seed=seed)], TINY, rule)(*batches[seed], 1e-3) for seed in range(2)]
     torch.testing.assert_close(loss_M, torch.cat(alone), rtol=1e-5, atol=0)
 
 
 def test_a_trials_weights_reach_its_step() -> None:
-    assert rule_of(TrialConfig(loss=Loss(alignment=0.7, uniformity=0.5, cross_uniformity=0.3)), "float32").terms == ALL
+    assert (
+        build_step_options(TrialConfig(loss=Loss(alignment=0.7, uniformity=0.5, cross_uniformity=0.3)), "float32").terms
+        == ALL
+    )
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
@@ -90,8 +93,8 @@ def test_without_terms_the_loss_is_open_clips_own(kind: LossKind) -> None:
     image_NE, text_NE = clouds(8)
     scalars = (torch.tensor(10.0), torch.tensor(-5.0))[: 1 if kind == "clip" else 2]
 
-    plain, with_terms = contrastive_loss(kind), contrastive_loss(kind, ALL)
+    plain, with_terms = make_contrastive_loss(kind), make_contrastive_loss(kind, ALL)
 
     assert type(plain).__module__ == "open_clip.loss"
     difference = with_terms(image_NE, text_NE, *scalars) - plain(image_NE, text_NE, *scalars)
-    torch.testing.assert_close(difference, added(ALL, image_NE, text_NE))
+    torch.testing.assert_close(difference, sum_loss_terms(ALL, image_NE, text_NE))

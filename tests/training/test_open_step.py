@@ -10,14 +10,14 @@ from torch import Tensor
 
 from gapctl.config.presets import PRESETS, Preset
 from gapctl.errors import InputError, WorkError
-from gapctl.models.build import MAX_LOG_SCALE, Pixels
-from gapctl.models.losses import LossKind, contrastive_loss
-from gapctl.training.autograd_step import OpenStep, compile_errors_in_words
-from gapctl.training.step_options import Resolved
+from gapctl.models.build import MAX_LOG_SCALE, PixelNormaliser
+from gapctl.models.losses import LossKind, make_contrastive_loss
+from gapctl.training.autograd_step import AutogradStep, explain_compile_errors
+from gapctl.training.step_options import Precision
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 BATCH = 12
-PRECISIONS: tuple[Resolved, ...] = ("float32", "bfloat16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +27,8 @@ def one_thread() -> None:
 
 def by_open_clip(model: CLIP, preset: Preset, loss: LossKind, image_BCHW: Tensor, token_BL: Tensor) -> Tensor:
     """The loss of open_clip's forward and loss class; gradients are written."""
-    pixels = Pixels(preset.mean, preset.std, CPU).images(image_BCHW).to(model.logit_scale.dtype)
-    value: Tensor = contrastive_loss(loss)(*model(pixels, token_BL))
+    pixels = PixelNormaliser(preset.mean, preset.std, CPU).images(image_BCHW).to(model.logit_scale.dtype)
+    value: Tensor = make_contrastive_loss(loss)(*model(pixels, token_BL))
     torch.autograd.backward(value)
     return value.detach()
 
@@ -54,7 +54,7 @@ def test_loss_and_every_gradient_are_those_of_open_clip_however_a_batch_is_cut(
     reference = copy.deepcopy(model)
     batch = pairs(TINY, BATCH)
 
-    found = OpenStep(model, tiny_rule(TINY, loss, micro_batches), CPU).gradients(*batch)
+    found = AutogradStep(model, tiny_rule(TINY, loss, micro_batches), CPU).gradients(*batch)
 
     torch.testing.assert_close(found, by_open_clip(reference, TINY, loss, *batch).view(1), rtol=1e-12, atol=0)
     assert worst_error(model, reference) < 1e-11
@@ -65,7 +65,7 @@ def test_a_resnet_has_open_clips_gradients_and_running_statistics() -> None:
     reference = copy.deepcopy(model)
     batch = pairs(TINY_RESNET, BATCH)
 
-    OpenStep(model, tiny_rule(TINY_RESNET), CPU).gradients(*batch)
+    AutogradStep(model, tiny_rule(TINY_RESNET), CPU).gradients(*batch)
     by_open_clip(reference, TINY_RESNET, "clip", *batch)
 
     assert worst_error(model, reference) < 1e-10
@@ -76,7 +76,7 @@ def test_a_resnet_has_open_clips_gradients_and_running_statistics() -> None:
 def test_running_statistics_move_once_for_each_micro_batch() -> None:
     model = tiny_model(TINY_RESNET)
 
-    OpenStep(model, tiny_rule(TINY_RESNET, micro_batches=3), CPU).gradients(*pairs(TINY_RESNET, BATCH))
+    AutogradStep(model, tiny_rule(TINY_RESNET, micro_batches=3), CPU).gradients(*pairs(TINY_RESNET, BATCH))
 
     counts = {int(value) for name, value in model.named_buffers() if name.endswith("num_batches_tracked")}
     assert counts == {3}
@@ -89,7 +89,7 @@ def test_a_frozen_tower_and_a_frozen_temperature_get_no_gradient() -> None:
     reference = copy.deepcopy(model)
     batch = pairs(TINY, BATCH)
 
-    OpenStep(model, tiny_rule(TINY, micro_batches=2), CPU).gradients(*batch)
+    AutogradStep(model, tiny_rule(TINY, micro_batches=2), CPU).gradients(*batch)
     by_open_clip(reference, TINY, "clip", *batch)
 
     assert model.logit_scale.grad is None
@@ -100,18 +100,18 @@ def test_a_scheduled_temperature_is_set_and_a_learned_one_cannot_be() -> None:
     fixed, learned = tiny_model(TINY, learned=False), tiny_model(TINY)
     batch = pairs(TINY, BATCH)
 
-    OpenStep(fixed, tiny_rule(TINY), CPU)(*batch, 1e-3, temperature=0.02)
+    AutogradStep(fixed, tiny_rule(TINY), CPU)(*batch, 1e-3, temperature=0.02)
 
     assert float(fixed.logit_scale.exp()) == pytest.approx(50.0)
     with pytest.raises(ValueError, match="not learned"):
-        OpenStep(learned, tiny_rule(TINY), CPU)(*batch, 1e-3, temperature=0.02)
+        AutogradStep(learned, tiny_rule(TINY), CPU)(*batch, 1e-3, temperature=0.02)
 
 
 def test_a_learned_temperature_stays_within_its_bounds() -> None:
     model = tiny_model(TINY)
     with torch.no_grad():
         model.logit_scale.fill_(MAX_LOG_SCALE - 1e-3)
-    step, batch = OpenStep(model, tiny_rule(TINY), CPU), pairs(TINY, 2)
+    step, batch = AutogradStep(model, tiny_rule(TINY), CPU), pairs(TINY, 2)
 
     for _ in range(30):
         step(*batch, 1e-2)
@@ -120,15 +120,15 @@ def test_a_learned_temperature_stays_within_its_bounds() -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    step, batch = OpenStep(tiny_model(TINY), tiny_rule(TINY), CPU), pairs(TINY, BATCH)
+    step, batch = AutogradStep(tiny_model(TINY), tiny_rule(TINY), CPU), pairs(TINY, BATCH)
 
     losses = [float(step(*batch, 3e-3)) for _ in range(20)]
 
     assert losses[-1] < 0.5 * losses[0]
 
 
-def trained(steps: int, preset: Preset = TINY) -> OpenStep:
-    step = OpenStep(tiny_model(preset), tiny_rule(preset, micro_batches=2), CPU)
+def trained(steps: int, preset: Preset = TINY) -> AutogradStep:
+    step = AutogradStep(tiny_model(preset), tiny_rule(preset, micro_batches=2), CPU)
     for index in range(steps):
         step(*pairs(preset, BATCH, seed=index), 1e-3)
     return step
@@ -144,7 +144,7 @@ def test_a_training_continued_from_what_it_kept_ends_with_the_same_bits(preset: 
 
     model = tiny_model(preset, seed=9)
     model.load_state_dict(document["model"])
-    step = OpenStep(model, tiny_rule(preset, micro_batches=2), CPU)
+    step = AutogradStep(model, tiny_rule(preset, micro_batches=2), CPU)
     step.load(document["optimizer"])
     for index in (2, 3):
         step(*pairs(preset, BATCH, seed=index), 1e-3)
@@ -165,7 +165,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do_and_masters_stay_float32
     flat = {}
     for precision in PRECISIONS:
         model = tiny_model(TINY)
-        step = OpenStep(model, tiny_rule(TINY, precision=precision), CPU)
+        step = AutogradStep(model, tiny_rule(TINY, precision=precision), CPU)
         step.gradients(*batch)
         flat[precision] = torch.cat([value.grad.flatten() for value in model.parameters() if value.grad is not None])
         assert {value.dtype for value in model.parameters()} == {torch.float32}
@@ -178,7 +178,7 @@ def test_only_matrices_decay() -> None:
     model = tiny_model(TINY)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
 
-    step = OpenStep(model, tiny_rule(TINY), CPU)
+    step = AutogradStep(model, tiny_rule(TINY), CPU)
     step(*pairs(TINY, BATCH), 0.0)
     groups = step.optimizer_state()["param_groups"]
 
@@ -188,7 +188,7 @@ def test_only_matrices_decay() -> None:
 
 
 def test_a_batch_smaller_than_its_parts_is_refused_in_words() -> None:
-    step = OpenStep(tiny_model(TINY), tiny_rule(TINY, micro_batches=4), CPU)
+    step = AutogradStep(tiny_model(TINY), tiny_rule(TINY, micro_batches=4), CPU)
 
     with pytest.raises(InputError, match=r"3 pairs cannot be cut into 4 micro-batches"):
         step(*pairs(TINY, 3), 1e-3)
@@ -198,7 +198,7 @@ def test_a_machine_without_a_compiler_is_told_what_it_needs(monkeypatch: pytest.
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
     double = torch.compile(lambda value: value.sin() * 2)
 
-    with pytest.raises(WorkError, match=r"no-such-compiler(.|\n)*needs a C\+\+ compiler"), compile_errors_in_words():
+    with pytest.raises(WorkError, match=r"no-such-compiler(.|\n)*needs a C\+\+ compiler"), explain_compile_errors():
         double(torch.ones(3))
 
 

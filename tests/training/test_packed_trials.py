@@ -12,14 +12,14 @@ from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Temperature, Train, TrialConfig
 from gapctl.data.feed import MadFeed
 from gapctl.data.mad import sampler as sampling
-from gapctl.data.mad.images import DeviceImages, render
+from gapctl.data.mad.images import DeviceImages, render_images
 from gapctl.models.build import build_model
-from gapctl.training.batches import AHEAD, device_pairs, host_pairs, joined
-from gapctl.training.fused_step import TrainingStep
-from gapctl.training.step_options import rule_of
+from gapctl.training.batches import BATCHES_AHEAD, iterate_device_batches, iterate_host_batches, join_batches
+from gapctl.training.fused_step import FusedStep
+from gapctl.training.step_options import build_step_options
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.trial_state import Member, on_device
+from gapctl.training.trial_state import TrialState, copy_to_device
 from mad_data import small_data
 from memory_store import MemoryStore
 
@@ -44,9 +44,9 @@ def config(attributes: int, **changes: object) -> TrialConfig:
     return TrialConfig(**{**parts, **changes})
 
 
-def members(stores: Sequence[MemoryStore], **changes: object) -> list[Member]:
+def members(stores: Sequence[MemoryStore], **changes: object) -> list[TrialState]:
     return [
-        Member(config(attributes, **changes), seed, small_data(), store, CPU)
+        TrialState(config(attributes, **changes), seed, small_data(), store, CPU)
         for (attributes, seed), store in zip(TRIALS, stores, strict=True)
     ]
 
@@ -57,8 +57,8 @@ def stores() -> list[MemoryStore]:
 
 def finish(run: TrainingRun) -> list[dict[str, float]]:
     while not run.done:
-        run.advance(60.0)
-    return [member.final_metrics() for member in run.members]
+        run.train_for(60.0)
+    return [member.read_final_metrics() for member in run.members]
 
 
 def alone(**changes: object) -> list[dict[str, float]]:
@@ -88,13 +88,13 @@ def test_each_trial_of_a_pack_has_the_loss_and_gradients_that_it_has_alone(loss:
         [build_model(one, VOCABULARY, seed) for one, (_, seed) in zip(configs, TRIALS, strict=True)] for _ in "ab"
     ]
     batches = [next(iter(MadFeed(small_data(), one, seed)))[0] for one, (_, seed) in zip(configs, TRIALS, strict=True)]
-    together, pairs = TrainingStep(models[0], PRESET, rule_of(configs[0], "float32")), joined(batches)
+    together, pairs = FusedStep(models[0], PRESET, build_step_options(configs[0], "float32")), join_batches(batches)
 
-    loss_M = together.gradients(together.normalised_patches(pairs.image_SCHW), together.captions(pairs.second))
+    loss_M = together.gradients(together.prepare_patches(pairs.image_SCHW), together.captions(pairs.second))
 
     for index, (model, batch) in enumerate(zip(models[1], batches, strict=True)):
-        step, own = TrainingStep([model], PRESET, rule_of(configs[index], "float32")), joined([batch])
-        (expected,) = step.gradients(step.normalised_patches(own.image_SCHW), step.captions(own.second))
+        step, own = FusedStep([model], PRESET, build_step_options(configs[index], "float32")), join_batches([batch])
+        (expected,) = step.gradients(step.prepare_patches(own.image_SCHW), step.captions(own.second))
         assert float(loss_M[index]) == pytest.approx(float(expected), rel=1e-6)
         assert together.weights.keys() == step.weights.keys()
         for name, weight in step.weights.items():
@@ -119,7 +119,7 @@ def test_what_a_packed_trial_writes_is_its_own_alone() -> None:
     together, single = stores(), MemoryStore()
     for run in (TrainingRun(members(together), CPU), TrainingRun([members([single, *stores()[1:]])[0]], CPU)):
         while run.members[0].steps < 2:
-            run.advance(1e-9)
+            run.train_for(1e-9)
         run.save()
 
     sizes = [len(store.saved[-1][1]) for store in (together[0], single)]
@@ -128,11 +128,13 @@ def test_what_a_packed_trial_writes_is_its_own_alone() -> None:
 
 
 def test_an_evaluation_of_each_member_is_followed_by_one_checkpoint_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapctl.training.trial_state.COSTLY", 0)  # however long the machine takes to write one
+    monkeypatch.setattr(
+        "gapctl.training.trial_state.CHECKPOINT_SPACING", 0
+    )  # however long the machine takes to write one
     kept = stores()
     run = TrainingRun(members(kept), CPU)
     while not all(member.steps > 3 for member in run.members):
-        run.advance(1e-9)
+        run.train_for(1e-9)
 
     assert [len(store.saved) for store in kept] == [2, 2, 2]
 
@@ -140,7 +142,7 @@ def test_an_evaluation_of_each_member_is_followed_by_one_checkpoint_of_each(monk
 def test_a_trial_says_how_many_it_was_trained_with() -> None:
     run = TrainingRun(members(stores()), CPU)
     while run.members[0].steps < 1:
-        run.advance(1e-9)
+        run.train_for(1e-9)
 
     assert [member.packed for member in run.members] == [3, 3, 3]
 
@@ -148,18 +150,18 @@ def test_a_trial_says_how_many_it_was_trained_with() -> None:
 def test_a_device_keeps_one_copy_of_a_source_s_images() -> None:
     split = small_data().train
 
-    assert on_device(split, CPU) is on_device(split, CPU)
+    assert copy_to_device(split, CPU) is copy_to_device(split, CPU)
 
 
 def test_many_seeds_in_one_process_draw_an_epoch_once(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[int, int]] = []
-    make = sampling._epoch.__wrapped__
+    make = sampling._draw_epoch.__wrapped__
 
     def recorded(seed: int, epoch: int, count: int) -> object:
         drawn.append((seed, epoch))
         return make(seed, epoch, count)
 
-    monkeypatch.setattr(sampling, "_epoch", recorded)
+    monkeypatch.setattr(sampling, "_draw_epoch", recorded)
     feeds = [MadFeed(small_data(), config(0), seed) for seed in range(9)]
     for _ in range(2):
         for feed in feeds:
@@ -173,14 +175,14 @@ def test_a_packed_trial_goes_on_alone_and_a_trial_alone_goes_on_packed(unpacked:
     kept = stores()
     run = TrainingRun(members(kept), CPU)
     for _ in range(6):
-        run.advance(1e-9)
+        run.train_for(1e-9)
     run.save()
     assert {member.steps for member in run.members} == {3}
 
     singles = [TrainingRun([member], CPU) for member in members(kept)]
     for single in singles:
         while single.members[0].steps < 5:
-            single.advance(1e-9)
+            single.train_for(1e-9)
         single.save()
 
     assert_close(finish(TrainingRun(members(kept), CPU)), unpacked)
@@ -190,7 +192,7 @@ def test_members_that_stand_apart_meet_and_end_the_same(unpacked: list[dict[str,
     kept = stores()
     ahead = TrainingRun([members(kept)[1]], CPU)
     while ahead.members[0].steps < 5:
-        ahead.advance(1e-9)
+        ahead.train_for(1e-9)
     ahead.save()
     together = members(kept)
     assert [member.steps for member in together] == [0, 5, 0]
@@ -203,7 +205,7 @@ def test_a_pack_cut_into_pieces_and_continued_gives_the_same_bits() -> None:
     kept = stores()
     run = TrainingRun(members(kept), CPU)
     for _ in range(7):
-        run.advance(1e-9)
+        run.train_for(1e-9)
     run.save()
 
     again = finish(TrainingRun(members(kept), CPU))
@@ -223,7 +225,7 @@ def test_images_rendered_on_a_device_are_those_of_the_host_to_the_byte(seed: int
         *(torch.from_numpy(column) for column in (digit, variant, colour))
     )
 
-    np.testing.assert_array_equal(on_device.numpy(), render(images_NVHW, digit, variant, colour))
+    np.testing.assert_array_equal(on_device.numpy(), render_images(images_NVHW, digit, variant, colour))
 
 
 def test_pairs_drawn_on_a_device_are_those_of_the_host() -> None:
@@ -232,9 +234,12 @@ def test_pairs_drawn_on_a_device_are_those_of_the_host() -> None:
     def feeds() -> list[MadFeed]:
         return [MadFeed(small_data(), one, seed) for one, (_, seed) in zip(configs, TRIALS, strict=True)]
 
-    host, device = host_pairs(feeds()), device_pairs(feeds(), DeviceImages(small_data().train.images_NVHW, CPU), CPU)
+    host, device = (
+        iterate_host_batches(feeds()),
+        iterate_device_batches(feeds(), DeviceImages(small_data().train.images_NVHW, CPU), CPU),
+    )
 
-    for _ in range(AHEAD + 2):
+    for _ in range(BATCHES_AHEAD + 2):
         one, other = next(host), next(device)
         torch.testing.assert_close(other.image_SCHW, one.image_SCHW, rtol=0, atol=0)
         torch.testing.assert_close(other.second, one.second, rtol=0, atol=0)

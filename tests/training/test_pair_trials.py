@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gapctl.cli.options import plan_for
-from gapctl.data.load import load_material
+from gapctl.cli.options import load_plan
+from gapctl.data.load import load_dataset
 from gapctl.ledger import Ledger
 from gapctl.sweep.worker import PackWork
 from gapctl.training.checkpoint import unpack_weights
@@ -44,7 +44,7 @@ def trained() -> bytes:
 
 def test_a_training_logs_what_its_captions_kept_and_what_held_out_pairs_show() -> None:
     store = MemoryStore()
-    found = finished(pair_config(), store).final_metrics()
+    found = finished(pair_config(), store).read_final_metrics()
 
     assert 0.3 < found["captions/share_kept"] < 0.6
     assert found["data/substituted"] == 0
@@ -60,7 +60,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(trained: bytes, 
     store = MemoryStore()
     run = begun(pair_config(), store)
     while run.members[0].steps < stop_after:
-        run.advance(0.0)
+        run.train_for(0.0)
     run.save()
 
     assert same(finished(pair_config(), store).weights(), trained)
@@ -79,7 +79,7 @@ def test_rival_explanations_train_on_pairs(trained: bytes, changes: dict[str, di
     assert not torch.equal(found["token_embedding.weight"], plain["token_embedding.weight"])
     tied = torch.equal(found["text_projection"], found["visual.proj"])
     assert tied == ("model" in changes)
-    assert 0 < member.final_metrics()["gap/rmg"] < 1
+    assert 0 < member.read_final_metrics()["gap/rmg"] < 1
 
 
 def test_a_training_begins_with_its_parents_weights_and_may_keep_its_temperature() -> None:
@@ -93,7 +93,7 @@ def test_a_training_begins_with_its_parents_weights_and_may_keep_its_temperature
     run = begun(frozen, MemoryStore(), initial=parent.weights())
 
     assert same(run.members[0].weights(), parent.weights())
-    run.advance(60.0)
+    run.train_for(60.0)
     after = weights(run.members[0].weights())
     before = weights(parent.weights())
     assert torch.equal(after["logit_scale"], before["logit_scale"])
@@ -107,7 +107,9 @@ def test_a_fixed_temperature_is_set_whatever_the_parent_had() -> None:
     )
 
     assert math.isclose(
-        finished(fixed, MemoryStore(), initial=parent.weights()).final_metrics()["temperature/tau"], 0.2, rel_tol=1e-6
+        finished(fixed, MemoryStore(), initial=parent.weights()).read_final_metrics()["temperature/tau"],
+        0.2,
+        rel_tol=1e-6,
     )
 
 
@@ -122,7 +124,7 @@ def test_a_scheduled_temperature_ends_where_it_should() -> None:
 @pytest.mark.parametrize("changes", [{"micro_batches": 4}, {"precision": "bfloat16"}])
 def test_other_steps_train_alike(changes: dict[str, object]) -> None:
     plain, other = (
-        finished(pair_config(train={"precision": "float32", **more}), MemoryStore()).final_metrics()["train/loss"]
+        finished(pair_config(train={"precision": "float32", **more}), MemoryStore()).read_final_metrics()["train/loss"]
         for more in ({}, changes)
     )
 
@@ -130,12 +132,12 @@ def test_other_steps_train_alike(changes: dict[str, object]) -> None:
 
 
 def test_what_captions_kept_is_counted_on_over_an_interruption() -> None:
-    whole, store = finished(pair_config(), MemoryStore()).final_metrics(), MemoryStore()
+    whole, store = finished(pair_config(), MemoryStore()).read_final_metrics(), MemoryStore()
     run = begun(pair_config(), store)
     while run.members[0].steps < 2:
-        run.advance(0.0)
+        run.train_for(0.0)
     run.save()
-    found = finished(pair_config(), store).final_metrics()
+    found = finished(pair_config(), store).read_final_metrics()
 
     assert {key: found[key] for key in whole if key.startswith("captions/")} == {
         key: whole[key] for key in whole if key.startswith("captions/")
@@ -144,13 +146,13 @@ def test_what_captions_kept_is_counted_on_over_an_interruption() -> None:
 
 def test_arms_that_share_their_pairs_read_them_each_in_its_own_way(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(ARMS)
-    plan = plan_for(tmp_path / "sweep.yaml", None, None)
-    shared = {trial.config.data.address: load_material(trial.config.data) for trial in plan.trainings}
+    plan = load_plan(tmp_path / "sweep.yaml", None, None)
+    shared = {trial.config.data.address: load_dataset(trial.config.data) for trial in plan.trainings}
     kept = {}
     for trial in plan.trials:
         work = PackWork([trial], shared[trial.config.data.address], str(tmp_path / "runs"), threads=1, gpu=False)
         while work.unfinished:
-            work.advance(60.0)
+            work.train_for(60.0)
         result = Ledger(str(tmp_path / "runs")).result(trial.id)
         assert result is not None
         kept[trial.factors["data.captions.keep"]] = result.metrics["captions/share_kept"]

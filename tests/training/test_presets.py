@@ -10,17 +10,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gapctl.config.presets import PRESETS, VocabularyName
-from gapctl.models.build import CLIP_VOCABULARY, Head, Vocabulary, build_clip
+from gapctl.models.build import CLIP_VOCABULARY, EmbeddingHead, TokenVocabulary, build_clip
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 
-VOCABULARIES: dict[VocabularyName, Vocabulary] = {"mad": VOCABULARY, "clip": CLIP_VOCABULARY}
+VOCABULARIES: dict[VocabularyName, TokenVocabulary] = {"mad": VOCABULARY, "clip": CLIP_VOCABULARY}
 
 
 def on_paper(name: str) -> CLIP:
     """A preset's model without memory for its parameters."""
     preset = PRESETS[name]
     with torch.device("meta"):
-        return build_clip(preset, Head(preset.embed_dim), VOCABULARIES[preset.vocabulary], seed=0)
+        return build_clip(preset, EmbeddingHead(preset.embed_dim), VOCABULARIES[preset.vocabulary], seed=0)
 
 
 def shapes(model: CLIP) -> dict[str, tuple[int, ...]]:
@@ -45,7 +45,7 @@ def test_a_preset_counts_the_operations_that_its_model_does(name: str) -> None:
     with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
         model(image, caption)
 
-    assert 3 * counted.get_total_flops() == preset.training_flops(preset.embed_dim)
+    assert 3 * counted.get_total_flops() == preset.count_training_flops(preset.embed_dim)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -55,7 +55,7 @@ def test_a_presets_text_tower_is_as_long_as_its_vocabularys_captions(name: str) 
 
 def test_a_seed_gives_mad_tiny_the_weights_of_recipe_3() -> None:
     preset = PRESETS["mad-tiny"]
-    model = build_clip(preset, Head(preset.embed_dim), VOCABULARY, seed=3)
+    model = build_clip(preset, EmbeddingHead(preset.embed_dim), VOCABULARY, seed=3)
 
     assert float(sum(value.double().abs().sum() for value in model.state_dict().values())) == pytest.approx(
         20147.170817700342, rel=1e-9

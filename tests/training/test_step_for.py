@@ -7,18 +7,20 @@ import torch
 
 from gapctl.config.presets import Preset
 from gapctl.models.losses import LossKind
-from gapctl.training.autograd_step import OpenStep
-from gapctl.training.step_options import StepRule
-from gapctl.training.trainer import ByHand, step_for
-from gapctl.training.workers import Group
+from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.step_options import StepOptions
+from gapctl.training.trainer import SingleFusedStep, build_single_step
+from gapctl.training.workers import WorkerGroup
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 WHOLE = tiny_rule(TINY)
 
 
 def test_a_small_transformer_on_one_core_is_trained_by_hand() -> None:
-    assert isinstance(step_for(tiny_model(TINY), TINY, WHOLE, CPU), ByHand)
-    assert isinstance(step_for(tiny_model(TINY, learned=False), TINY, WHOLE, CPU, Group()), ByHand)
+    assert isinstance(build_single_step(tiny_model(TINY), TINY, WHOLE, CPU), SingleFusedStep)
+    assert isinstance(
+        build_single_step(tiny_model(TINY, learned=False), TINY, WHOLE, CPU, WorkerGroup()), SingleFusedStep
+    )
 
 
 @pytest.mark.parametrize(
@@ -26,15 +28,15 @@ def test_a_small_transformer_on_one_core_is_trained_by_hand() -> None:
     [(TINY_RESNET, WHOLE), (TINY, replace(WHOLE, micro_batches=2))],
     ids=["resnet", "micro-batches"],
 )
-def test_what_the_hand_written_pass_cannot_do_is_left_to_open_clips(preset: Preset, rule: StepRule) -> None:
-    assert isinstance(step_for(tiny_model(preset), preset, rule, CPU), OpenStep)
+def test_what_the_hand_written_pass_cannot_do_is_left_to_open_clips(preset: Preset, rule: StepOptions) -> None:
+    assert isinstance(build_single_step(tiny_model(preset), preset, rule, CPU), AutogradStep)
 
 
 def test_a_frozen_tower_is_left_to_open_clips_pass() -> None:
     model = tiny_model(TINY)
     model.visual.requires_grad_(False)
 
-    assert isinstance(step_for(model, TINY, WHOLE, CPU), OpenStep)
+    assert isinstance(build_single_step(model, TINY, WHOLE, CPU), AutogradStep)
 
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
@@ -42,10 +44,10 @@ def test_both_train_the_same_model_and_each_goes_on_from_the_other(loss: LossKin
     torch.set_num_threads(1)
     batches = [pairs(TINY, 12, seed=index) for index in range(4)]
     models, rule = (tiny_model(TINY, loss), tiny_model(TINY, loss)), tiny_rule(TINY, loss)
-    first = step_for(models[0], TINY, rule, CPU), OpenStep(models[1], rule, CPU)
+    first = build_single_step(models[0], TINY, rule, CPU), AutogradStep(models[1], rule, CPU)
     found = [[float(step(*batch, 1e-3)) for batch in batches[:2]] for step in first]
 
-    then = OpenStep(models[0], rule, CPU), step_for(models[1], TINY, rule, CPU)
+    then = AutogradStep(models[0], rule, CPU), build_single_step(models[1], TINY, rule, CPU)
     for before, step, losses in zip(first, then, found, strict=True):
         step.load(before.optimizer_state())
         losses += [float(step(*batch, 1e-3)) for batch in batches[2:]]
@@ -57,7 +59,7 @@ def test_both_train_the_same_model_and_each_goes_on_from_the_other(loss: LossKin
 def test_a_scheduled_temperature_is_what_either_step_trains_with() -> None:
     batch = pairs(TINY, 12)
     models = tiny_model(TINY, learned=False), tiny_model(TINY, learned=False)
-    steps = step_for(models[0], TINY, WHOLE, CPU), OpenStep(models[1], WHOLE, CPU)
+    steps = build_single_step(models[0], TINY, WHOLE, CPU), AutogradStep(models[1], WHOLE, CPU)
 
     losses = [[float(step(*batch, 1e-3, temperature)) for temperature in (0.5, 0.02)] for step in steps]
 

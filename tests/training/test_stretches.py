@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gapctl.data.load import load_material
+from gapctl.data.load import load_dataset
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 from gapctl.sweep.worker import PackWork
 from gapctl.training.checkpoint import TrainingState
-from gapctl.training.trial_state import Member
+from gapctl.training.trial_state import TrialState
 from pair_trials import BATCH, pair_config
 
 
@@ -21,11 +21,11 @@ def trial() -> Trial:
 def attempt(runs: Path, monkeypatch: pytest.MonkeyPatch, runs_on: str, steps: int) -> PackWork:
     """Some steps of the training, then an interruption, on a machine of this name."""
     monkeypatch.setattr("gapctl.sweep.worker.describe_workers", lambda device, workers: f"{workers} on {runs_on}")
-    work = PackWork([trial()], load_material(trial().config.data), str(runs), threads=1, gpu=False)
+    work = PackWork([trial()], load_dataset(trial().config.data), str(runs), threads=1, gpu=False)
     if steps:
-        work.advance(0.0, steps=steps)
+        work.train_for(0.0, steps=steps)
     if work.unfinished:
-        work.interrupt()
+        work.save_and_stop()
     return work
 
 
@@ -59,7 +59,7 @@ def test_each_machine_gives_its_own_and_one_that_got_nowhere_none(
 def test_what_an_earlier_version_did_is_unknown(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     folder = Ledger(str(tmp_path)).trial(trial().id)
-    member = Member(trial().config, 0, load_material(trial().config.data), folder, torch.device("cpu"))
+    member = TrialState(trial().config, 0, load_dataset(trial().config.data), folder, torch.device("cpu"))
     member._state = TrainingState(step=2)
     member.begin_stretch("2 workers on B")
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from gapctl.config.trial import Temperature, Train, TrialConfig
 from gapctl.models.build import MAX_LOG_SCALE
-from gapctl.models.losses import contrastive_loss
-from gapctl.training.autograd_step import OpenStep
-from gapctl.training.fused_step import TrainingStep
-from gapctl.training.step_options import rule_of
+from gapctl.models.losses import make_contrastive_loss
+from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.fused_step import FusedStep
+from gapctl.training.step_options import build_step_options
 from open_models import CPU, TINY, pairs, tiny_model, tiny_rule
 
 RATE = 1e-3
@@ -41,7 +41,7 @@ def with_a_group_for_the_temperature(rate: float, seed: int = 0) -> CLIP:
     for image_NCHW, token_NL in BATCHES:
         adamw.zero_grad()
         outputs = model((image_NCHW / 255 - mean) / std, token_NL)
-        contrastive_loss("clip")(*outputs).backward()
+        make_contrastive_loss("clip")(*outputs).backward()
         adamw.step()
     return model
 
@@ -50,7 +50,7 @@ def with_a_group_for_the_temperature(rate: float, seed: int = 0) -> CLIP:
 def test_both_kinds_of_step_do_what_a_group_of_its_own_does(speed: float) -> None:
     rule = tiny_rule(TINY, temperature_speed=speed)
     by_hand, by_autograd = tiny_model(TINY), tiny_model(TINY)
-    steps = TrainingStep([by_hand], TINY, rule), OpenStep(by_autograd, rule, CPU)
+    steps = FusedStep([by_hand], TINY, rule), AutogradStep(by_autograd, rule, CPU)
     for step in steps:
         for batch in BATCHES:
             step(*batch, RATE)
@@ -63,7 +63,7 @@ def test_both_kinds_of_step_do_what_a_group_of_its_own_does(speed: float) -> Non
 
 def test_packed_temperatures_move_as_each_does_alone() -> None:
     models = [tiny_model(TINY, seed=seed) for seed in range(2)]
-    together = TrainingStep(models, TINY, tiny_rule(TINY, temperature_speed=30.0))
+    together = FusedStep(models, TINY, tiny_rule(TINY, temperature_speed=30.0))
     for batch in BATCHES:
         both: list[Tensor] = [torch.cat([side, side]) for side in batch]
         together(both[0], both[1], RATE)
@@ -76,7 +76,7 @@ def test_the_bounds_hold_and_a_fixed_temperature_stays() -> None:
     learned, fixed = tiny_model(TINY), tiny_model(TINY, learned=False)
     before = scale_of(fixed)
     for model in (learned, fixed):
-        step = TrainingStep([model], TINY, tiny_rule(TINY, temperature_speed=1e4))
+        step = FusedStep([model], TINY, tiny_rule(TINY, temperature_speed=1e4))
         for batch in BATCHES:
             step(*batch, RATE)
             assert 0.0 <= scale_of(model) <= MAX_LOG_SCALE
@@ -88,8 +88,8 @@ def test_the_bounds_hold_and_a_fixed_temperature_stays() -> None:
 def test_a_trial_s_rule_has_the_speed_of_its_file() -> None:
     config = TrialConfig(temperature=Temperature(lr=0.02), train=Train(lr=1e-3))
 
-    assert rule_of(config, "float32").temperature_speed == pytest.approx(20.0)
-    assert rule_of(TrialConfig(), "float32").temperature_speed == 1.0
+    assert build_step_options(config, "float32").temperature_speed == pytest.approx(20.0)
+    assert build_step_options(TrialConfig(), "float32").temperature_speed == 1.0
 
 
 def test_a_rate_beyond_what_a_step_in_float32_holds_is_refused() -> None:

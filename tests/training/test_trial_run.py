@@ -11,7 +11,7 @@ from gapctl.config.metrics import METRICS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Temperature, Train, TrialConfig
 from gapctl.data.feed import MadFeed
 from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import Member
+from gapctl.training.trial_state import TrialState
 from mad_data import small_data
 from memory_store import MemoryStore
 
@@ -33,13 +33,13 @@ def config(**changes: object) -> TrialConfig:
 
 
 def begin(store: MemoryStore, seed: int = 0, **changes: object) -> TrainingRun:
-    return TrainingRun([Member(config(**changes), seed, small_data(), store, CPU)], CPU)
+    return TrainingRun([TrialState(config(**changes), seed, small_data(), store, CPU)], CPU)
 
 
 def finish(run: TrainingRun, seconds: float = 60.0) -> dict[str, float]:
     while not run.done:
-        run.advance(seconds)
-    return run.members[0].final_metrics()
+        run.train_for(seconds)
+    return run.members[0].read_final_metrics()
 
 
 def same(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
@@ -63,7 +63,7 @@ def test_a_trial_cut_into_single_steps_gives_the_same_bits(whole: dict[str, floa
 def test_a_finished_trial_keeps_the_centroids_whose_difference_is_its_gap() -> None:
     store = MemoryStore()
     run = begin(store)
-    run.advance(1e-9)
+    run.train_for(1e-9)
     assert store.centroids is None
     metrics = finish(run)
 
@@ -90,7 +90,7 @@ def test_a_trial_continued_from_its_checkpoint_gives_the_same_bits(whole: dict[s
     store = MemoryStore()
     run = begin(store)
     for _ in range(pieces):
-        run.advance(1e-9)
+        run.train_for(1e-9)
     run.save()
 
     assert same(finish(begin(store)), whole)
@@ -99,7 +99,9 @@ def test_a_trial_continued_from_its_checkpoint_gives_the_same_bits(whole: dict[s
 def test_a_checkpoint_follows_each_evaluation_however_long_is_trained_at_once(
     whole: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gapctl.training.trial_state.COSTLY", 0)  # however long the machine takes to write one
+    monkeypatch.setattr(
+        "gapctl.training.trial_state.CHECKPOINT_SPACING", 0
+    )  # however long the machine takes to write one
     store = MemoryStore()
     finish(begin(store))
     assert [name for name, _ in store.saved] == ["96", "192"]
@@ -111,7 +113,7 @@ def test_a_damaged_newest_checkpoint_costs_only_the_work_since_the_older_one(who
     store = MemoryStore()
     run = begin(store)
     for _ in range(2):
-        run.advance(1e-9)
+        run.train_for(1e-9)
         run.save()
     store.saved[-1] = ("damaged", store.saved[-1][1][:1000])
 

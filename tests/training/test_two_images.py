@@ -13,19 +13,19 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, Train, TrialConfig
-from gapctl.data.feed import Batch, MadFeed, TrainingDraws, normalised
+from gapctl.data.feed import MadBatch, MadFeed, TrainingDraws, normalise_images
 from gapctl.data.mad.sampler import GALLERY_SEED
-from gapctl.models.build import build_model, second_names
-from gapctl.models.losses import contrastive_loss
-from gapctl.plan.estimate import trial_flops
-from gapctl.plan.plan import Trial, packed, shape_of
-from gapctl.training.batches import device_pairs, host_pairs, joined
-from gapctl.training.evaluation import MadEvaluation, SecondSide, gallery_of
-from gapctl.training.fused_step import TrainingStep
-from gapctl.training.step_options import rule_of
+from gapctl.models.build import build_model, find_tied_names
+from gapctl.models.losses import make_contrastive_loss
+from gapctl.plan.estimate import count_trial_flops
+from gapctl.plan.plan import Trial, extract_shape, pack_trials
+from gapctl.training.batches import iterate_device_batches, iterate_host_batches, join_batches
+from gapctl.training.evaluation import MadEvaluation, SecondSide, build_gallery
+from gapctl.training.fused_step import FusedStep
+from gapctl.training.step_options import build_step_options
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.trial_state import Member, on_device
+from gapctl.training.trial_state import TrialState, copy_to_device
 from mad_data import small_data
 from memory_store import MemoryStore
 
@@ -51,22 +51,22 @@ def config(attributes: int = 2, shared: Shared = "nothing", **changes: object) -
     return TrialConfig(**{**parts, **changes})
 
 
-def batch_of(trial: TrialConfig, seed: int = 0) -> Batch:
+def batch_of(trial: TrialConfig, seed: int = 0) -> MadBatch:
     return next(iter(MadFeed(DATA, trial, seed)))[0]
 
 
-def encoded(model: CLIP, batch: Batch) -> tuple[Tensor, Tensor]:
+def encoded(model: CLIP, batch: MadBatch) -> tuple[Tensor, Tensor]:
     """By open_clip's own encoders."""
     assert batch.pictures_BCHW is not None
-    first, second = (normalised(torch.from_numpy(each)) for each in (batch.images_BCHW, batch.pictures_BCHW))
+    first, second = (normalise_images(torch.from_numpy(each)) for each in (batch.images_BCHW, batch.pictures_BCHW))
     return model.encode_image(first), model.get_submodule("second")(second)
 
 
-def finish(members: Sequence[Member]) -> list[dict[str, float]]:
+def finish(members: Sequence[TrialState]) -> list[dict[str, float]]:
     run = TrainingRun(members, CPU)
     while not run.done:
-        run.advance(60.0)
-    return [member.final_metrics() for member in members]
+        run.train_for(60.0)
+    return [member.read_final_metrics() for member in members]
 
 
 def test_the_first_encoder_starts_as_it_does_beside_texts_and_the_second_otherwise() -> None:
@@ -87,14 +87,14 @@ def test_the_first_encoder_starts_as_it_does_beside_texts_and_the_second_otherwi
 @pytest.mark.parametrize("shared", ["nothing", "blocks"])
 def test_gradients_by_hand_are_autograds(shared: Shared) -> None:
     trial = config(shared=shared)
-    batch, pairs = batch_of(trial), joined([batch_of(trial)])
+    batch, pairs = batch_of(trial), join_batches([batch_of(trial)])
     model, reference = (build_model(trial, VOCABULARY, 3) for _ in "ab")
     features = [normalize(feature, dim=-1) for feature in encoded(reference, batch)]
-    loss = contrastive_loss("clip")(*features, reference.logit_scale.exp())
+    loss = make_contrastive_loss("clip")(*features, reference.logit_scale.exp())
     torch.autograd.backward(loss)
-    step = TrainingStep([model], PRESET, rule_of(trial, "float32"))
+    step = FusedStep([model], PRESET, build_step_options(trial, "float32"))
 
-    found = step.gradients(step.normalised_patches(pairs.image_SCHW), step.normalised_patches(pairs.second))
+    found = step.gradients(step.prepare_patches(pairs.image_SCHW), step.prepare_patches(pairs.second))
 
     assert float(found) == pytest.approx(float(loss.detach()), rel=1e-6)
     expected = {name: value.grad for name, value in reference.named_parameters()}
@@ -104,7 +104,7 @@ def test_gradients_by_hand_are_autograds(shared: Shared) -> None:
 
 
 def test_all_but_patch_embeddings_may_be_shared() -> None:
-    names = second_names(build_model(config(shared="blocks"), VOCABULARY, 0))
+    names = find_tied_names(build_model(config(shared="blocks"), VOCABULARY, 0))
     own = {name for name, _ in build_model(config(), VOCABULARY, 0).named_parameters() if name.startswith("second.")}
 
     embedding = {"class_embedding", "positional_embedding", "conv1.weight", "ln_pre.weight", "ln_pre.bias"}
@@ -115,11 +115,11 @@ def test_all_but_patch_embeddings_may_be_shared() -> None:
 def test_an_evaluation_sees_what_open_clips_encoders_see() -> None:
     trial = config()
     model = build_model(trial, VOCABULARY, 4)
-    gallery, side = gallery_of(DATA, trial), SecondSide(DATA, trial)
+    gallery, side = build_gallery(DATA, trial), SecondSide(DATA, trial)
 
     embeddings = MadEvaluation(DATA, trial, CPU).encode(model).embeddings
 
-    batch = Batch(gallery.images_NCHW, gallery.tokens_NL, side.of_gallery(gallery.tokens_NL))
+    batch = MadBatch(gallery.images_NCHW, gallery.tokens_NL, side.prepare_gallery(gallery.tokens_NL))
     for found, expected in zip((embeddings.image_ND, embeddings.text_MD), encoded(model, batch), strict=True):
         np.testing.assert_allclose(found, normalize(expected, dim=-1), atol=2e-6)
     assert embeddings.text_group_M is None
@@ -131,7 +131,7 @@ def test_interventions_are_fitted_on_training_images_and_pictures() -> None:
     model = build_model(trial, VOCABULARY, 4)
     batch = TrainingDraws(DATA, trial, GALLERY_SEED).batch(np.arange(40))
 
-    fitted_on = MadEvaluation(DATA, trial, CPU).training_pairs(model)
+    fitted_on = MadEvaluation(DATA, trial, CPU).encode_training_pairs(model)
 
     for found, expected in zip(fitted_on, encoded(model, batch), strict=True):
         np.testing.assert_allclose(found[:40], normalize(expected, dim=-1), atol=2e-6)
@@ -139,7 +139,7 @@ def test_interventions_are_fitted_on_training_images_and_pictures() -> None:
 
 def test_a_trial_logs_what_trials_with_captions_log() -> None:
     texts = config(data=MadData(captions=MadCaptions(attributes=2)))
-    (twice,), (beside,) = (finish([Member(each, 0, DATA, MemoryStore(), CPU)]) for each in (config(), texts))
+    (twice,), (beside,) = (finish([TrialState(each, 0, DATA, MemoryStore(), CPU)]) for each in (config(), texts))
 
     assert twice.keys() == beside.keys()
     assert twice["train/loss_floor"] == 0
@@ -150,8 +150,8 @@ def test_a_trial_logs_what_trials_with_captions_log() -> None:
 def test_trials_of_a_pack_end_as_they_end_alone(shared: Shared) -> None:
     trials = [config(0, shared), config(5, shared)]
 
-    def members() -> list[Member]:
-        return [Member(trial, seed, DATA, MemoryStore(), CPU) for seed, trial in enumerate(trials)]
+    def members() -> list[TrialState]:
+        return [TrialState(trial, seed, DATA, MemoryStore(), CPU) for seed, trial in enumerate(trials)]
 
     together, alone = finish(members()), [finish([member])[0] for member in members()]
 
@@ -162,12 +162,12 @@ def test_trials_of_a_pack_end_as_they_end_alone(shared: Shared) -> None:
 
 def test_a_training_cut_into_pieces_gives_the_same_bits() -> None:
     store = MemoryStore()
-    begun = TrainingRun([Member(config(shared="blocks"), 0, DATA, store, CPU)], CPU)
+    begun = TrainingRun([TrialState(config(shared="blocks"), 0, DATA, store, CPU)], CPU)
     while begun.members[0].steps < 5:
-        begun.advance(1e-9)
+        begun.train_for(1e-9)
     begun.save()
 
-    resumed, whole = (Member(config(shared="blocks"), 0, DATA, kept, CPU) for kept in (store, MemoryStore()))
+    resumed, whole = (TrialState(config(shared="blocks"), 0, DATA, kept, CPU) for kept in (store, MemoryStore()))
 
     assert resumed.steps == 5
     np.testing.assert_equal(finish([resumed]), finish([whole]))
@@ -177,8 +177,10 @@ def test_a_device_draws_the_pairs_that_the_host_makes() -> None:
     def feeds() -> list[MadFeed]:
         return [MadFeed(DATA, config(2), seed) for seed in range(2)]
 
-    images = on_device(DATA.train, CPU)
-    for one, other, _ in zip(device_pairs(feeds(), images, CPU), host_pairs(feeds()), range(3), strict=False):
+    images = copy_to_device(DATA.train, CPU)
+    for one, other, _ in zip(
+        iterate_device_batches(feeds(), images, CPU), iterate_host_batches(feeds()), range(3), strict=False
+    ):
         assert torch.equal(one.second, other.second)
         assert torch.equal(one.image_SCHW, other.image_SCHW)
         assert np.array_equal(one.caption_id_MB % 32, other.caption_id_MB)
@@ -191,9 +193,9 @@ def trial(config: TrialConfig) -> Trial:
 def test_they_are_packed_with_their_like_and_cost_two_image_encoders() -> None:
     texts = TrialConfig(model=Model(), train=config().train, evaluate=config().evaluate)
 
-    assert len(packed([trial(config(0)), trial(texts), trial(config(5))], 8)) == 2
-    assert shape_of(config(0)) != shape_of(texts)
-    assert trial_flops(trial(config())) == 256 * 6 * PRESET.image.forward_flops(64)
+    assert len(pack_trials([trial(config(0)), trial(texts), trial(config(5))], 8)) == 2
+    assert extract_shape(config(0)) != extract_shape(texts)
+    assert count_trial_flops(trial(config())) == 256 * 6 * PRESET.image.count_forward_flops(64)
 
 
 def test_pictures_have_no_order() -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
-from gapctl.training.autograd_step import OpenStep
-from gapctl.training.workers import ALONE, Group, current_group
+from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.workers import SINGLE_WORKER, WorkerGroup, get_current_group
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 BATCH, STEPS, WORKERS = 12, 3, 2
@@ -33,11 +33,11 @@ CASES = [Case("clip", 1), Case("clip", 2), Case("siglip", 1), Case("siglip", 3),
 Found = dict[str, Tensor]
 
 
-def steps(case: Case, group: Group, rate: float, *, seed: int = 0, parts: int | None = None) -> Found:
+def steps(case: Case, group: WorkerGroup, rate: float, *, seed: int = 0, parts: int | None = None) -> Found:
     """Some steps on this worker's part of each batch: their losses, and what the last left behind."""
     model = tiny_model(TINY, case.loss, seed=seed)
     rule = tiny_rule(TINY, case.loss, parts or case.micro_batches, terms=case.terms)
-    step = OpenStep(model, rule, CPU, group)
+    step = AutogradStep(model, rule, CPU, group)
     own = BATCH // group.size
     losses = []
     for index in range(STEPS):
@@ -57,10 +57,10 @@ def work(rank: int, folder: Path) -> None:
     """One worker, through every case; its own first weights are others than the first worker's."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=WORKERS)
-    group = current_group()
+    group = get_current_group()
     found = {case.name: steps(case, group, 1e-3, seed=rank) for case in CASES}
     resnet = tiny_model(TINY_RESNET, seed=rank)
-    step = OpenStep(resnet, tiny_rule(TINY_RESNET, micro_batches=2), CPU, group)
+    step = AutogradStep(resnet, tiny_rule(TINY_RESNET, micro_batches=2), CPU, group)
     for index in range(STEPS):
         step(*pairs(TINY_RESNET, BATCH, seed=WORKERS * index + rank), 1e-3)
     found["resnet"] = {name: value.detach() for name, value in resnet.named_parameters()}
@@ -79,7 +79,7 @@ def of_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Found
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_workers_find_the_loss_gradients_and_parameters_of_one(of_workers: list[dict[str, Found]], case: Case) -> None:
     torch.set_num_threads(1)
-    expected = steps(case, ALONE, 1e-3, parts=1)
+    expected = steps(case, SINGLE_WORKER, 1e-3, parts=1)
 
     for found in of_workers:
         for name, value in found[case.name].items():
@@ -97,4 +97,4 @@ def test_workers_end_with_the_same_parameters_to_the_last_bit(of_workers: list[d
 
 
 def test_a_process_that_trains_by_itself_is_a_group_of_one() -> None:
-    assert current_group() == ALONE
+    assert get_current_group() == SINGLE_WORKER

@@ -6,24 +6,24 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from gapctl.analysis.estimates import half_width
-from gapctl.analysis.learning import failed_checks
-from gapctl.analysis.lineage import beside, recalled_first
-from gapctl.analysis.measured import holm, measure
-from gapctl.analysis.paired import FloatArray, Vary, arms_per_cell, cell_means, in_pairs
-from gapctl.analysis.preregistration import declared_otherwise, deviation
-from gapctl.analysis.results import Analysis, FirstQuestion, Verdict, remaining
-from gapctl.analysis.tables import Tables, metrics_of, read_tables
-from gapctl.analysis.verdict import verdict
-from gapctl.config.hypotheses import Level, named_by
+from gapctl.analysis.estimates import compute_half_width
+from gapctl.analysis.learning import select_failed_checks
+from gapctl.analysis.lineage import attach_first_answer, rebuild_first_plan
+from gapctl.analysis.measured import apply_holm, measure_hypothesis
+from gapctl.analysis.paired import FactorLevels, FloatArray, compute_cell_means, count_arms_per_cell, group_seed_pairs
+from gapctl.analysis.preregistration import compare_with_declaration, find_deviation
+from gapctl.analysis.results import Analysis, FirstQuestion, Verdict, find_remaining_trials
+from gapctl.analysis.tables import TrialTables, list_metrics, read_tables
+from gapctl.analysis.verdict import build_verdict
+from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_of_seed_pairs
 from gapctl.errors import GapctlError
 from gapctl.ledger import Ledger
-from gapctl.ledger.preregistration import scale_name
+from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.command_line import DEFAULT_RUNS
 from gapctl.plan.plan import Plan
 
-SCHEMA = {
+CURVE_SCHEMA = {
     "factor": pl.String,
     "level": pl.String,
     "position": pl.Int64,
@@ -35,27 +35,27 @@ SCHEMA = {
 }
 
 
-def curves(trials: pl.DataFrame, vary: Vary, alpha: float) -> pl.DataFrame:
+def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl.DataFrame:
     """The long frame that `results.Analysis` describes; a level without a complete seed has no row.
 
     A seed is complete at a level when its trainings with all combinations of the other factors are done. Of a metric
     that compares two seeds, pairs of them are what is counted.
     """
-    known = metrics_of(trials, list(vary))
+    known = list_metrics(trials, list(vary))
     alone = [name for name in known if not is_of_seed_pairs(name)]
     paired = [name for name in known if is_of_seed_pairs(name)]
     parts = [
-        _curve(rows, vary, factor, levels, metrics, each, alpha)
-        for rows, metrics, each in ((trials, alone, 1), (in_pairs(trials), paired, 2))
+        _compute_curve(rows, vary, factor, levels, metrics, each, alpha)
+        for rows, metrics, each in ((trials, alone, 1), (group_seed_pairs(trials), paired, 2))
         for factor, levels in vary.items()
         if metrics
     ]
-    return pl.concat([pl.DataFrame(schema=SCHEMA), *parts])
+    return pl.concat([pl.DataFrame(schema=CURVE_SCHEMA), *parts])
 
 
-def _curve(
+def _compute_curve(
     trials: pl.DataFrame,
-    vary: Vary,
+    vary: FactorLevels,
     factor: str,
     levels: Sequence[Level],
     metrics: Sequence[str],
@@ -63,8 +63,8 @@ def _curve(
     alpha: float,
 ) -> pl.DataFrame:
     cells = [{factor: level} for level in levels]
-    trainings = arms_per_cell(vary, cells[0]) * each
-    complete = cell_means(trials, vary, cells, metrics).filter(pl.col("trainings") == trainings)
+    trainings = count_arms_per_cell(vary, cells[0]) * each
+    complete = compute_cell_means(trials, vary, cells, metrics).filter(pl.col("trainings") == trainings)
     by_seed = complete.unpivot(metrics, index=["seed", "position"], variable_name="metric", value_name="value")
     found = (
         by_seed.filter(pl.col("value").is_finite())
@@ -72,33 +72,33 @@ def _curve(
         .agg(mean=pl.col("value").mean(), spread=pl.col("value").std(), seeds=pl.len().cast(pl.Int64))
         .sort("metric", "position")
     )
-    half = pl.Series("half", _half_widths(found, alpha), pl.Float64).fill_nan(None)
+    half = pl.Series("half", _compute_half_widths(found, alpha), pl.Float64).fill_nan(None)
     names = pl.Series("level", [str(levels[position]) for position in found["position"]], pl.String)
     return found.with_columns(
         pl.lit(factor).alias("factor"), names, low=pl.col("mean") - half, high=pl.col("mean") + half
-    ).select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
+    ).select(pl.col(name).cast(dtype) for name, dtype in CURVE_SCHEMA.items())
 
 
-def _half_widths(found: pl.DataFrame, alpha: float) -> FloatArray:
+def _compute_half_widths(found: pl.DataFrame, alpha: float) -> FloatArray:
     spread = found["spread"].fill_null(math.nan).to_numpy()
-    return half_width(spread, found["seeds"].to_numpy(), alpha)
+    return compute_half_width(spread, found["seeds"].to_numpy(), alpha)
 
 
-def analyze(plan: Plan, ledger: Ledger) -> Analysis:
+def analyze_plan(plan: Plan, ledger: Ledger) -> Analysis:
     """Judges the plan's hypotheses by its finished trials, however many there are; damaged ones are left out.
 
     Raises WorkError where the ledger cannot be read or the sweep's declaration is damaged.
     """
-    return analysis_of(plan, read_tables(plan, ledger), ledger)
+    return analyze_tables(plan, read_tables(plan, ledger), ledger)
 
 
-def analysis_of(plan: Plan, tables: Tables, ledger: Ledger, *, with_first: bool = True) -> Analysis:
+def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_first: bool = True) -> Analysis:
     """The same from trials that were read already; `with_first` also judges the question that the sweep asks again."""
-    runs, declaration = ledger.root, ledger.declaration(plan.sweep.spec.name)
-    first = first_question(plan, ledger) if with_first else None
+    runs, declaration = ledger.root, ledger.read_declaration(plan.sweep.spec.name)
+    first = judge_first_question(plan, ledger) if with_first else None
     sweep, spec = plan.sweep, plan.sweep.spec
     declared = declaration.declared_sha256 if declaration else None
-    departed = deviation(plan, declaration)
+    departed = find_deviation(plan, declaration)
     confirms = declared == sweep.hypotheses_sha256 and departed is None
     return Analysis(
         sweep=spec.name,
@@ -109,20 +109,20 @@ def analysis_of(plan: Plan, tables: Tables, ledger: Ledger, *, with_first: bool 
         hypotheses_sha256=sweep.hypotheses_sha256,
         declared_sha256=declared,
         factors=tuple(spec.vary),
-        verdicts=tuple(beside(first, one) for one in verdicts(plan, tables, not confirms, runs)),
+        verdicts=tuple(attach_first_answer(first, one) for one in judge_hypotheses(plan, tables, not confirms, runs)),
         trials=tables.trials,
-        curves=curves(tables.trials, spec.vary, spec.alpha),
+        curves=compute_curves(tables.trials, spec.vary, spec.alpha),
         history=tables.history,
         planned=len(plan.trials),
         deviation=departed,
         provenance=tables.provenance,
         learning=tables.learning,
         first_question=first,
-        declared=None if confirms or declaration is None else declared_otherwise(plan, declaration, runs),
+        declared=None if confirms or declaration is None else compare_with_declaration(plan, declaration, runs),
     )
 
 
-def first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
+def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
     """The question that the plan's sweep asks again with its answers, as this ledger declared and trained it.
 
     None where the sweep asks nothing again; a note where the ledger cannot answer.
@@ -131,28 +131,30 @@ def first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
     if asked is None:
         return None
     try:
-        first = recalled_first(plan, ledger)
+        first = rebuild_first_plan(plan, ledger)
         tables = read_tables(first, ledger, with_history=False)
     except GapctlError as error:
         return FirstQuestion(asked, note=str(error))
-    name = f"{first.sweep.spec.name} ({scale_name(first)})"
+    name = f"{first.sweep.spec.name} ({name_scale(first)})"
     if tables.trials.is_empty():
         return FirstQuestion(asked, name, note=f"{ledger.root} has no finished training of {name}")
-    return FirstQuestion(asked, name, analysis_of(first, tables, ledger, with_first=False).verdicts)
+    return FirstQuestion(asked, name, analyze_tables(first, tables, ledger, with_first=False).verdicts)
 
 
-def verdicts(plan: Plan, tables: Tables, exploratory: bool, runs: str = DEFAULT_RUNS) -> tuple[Verdict, ...]:
+def judge_hypotheses(
+    plan: Plan, tables: TrialTables, exploratory: bool, runs: str = DEFAULT_RUNS
+) -> tuple[Verdict, ...]:
     """All hypotheses of the plan's file against its trials, corrected together."""
     spec, trials = plan.sweep.spec, tables.trials
-    left = remaining(plan, trials["trial"], tables.damaged, runs)
+    left = find_remaining_trials(plan, trials["trial"], tables.damaged, runs)
     with np.errstate(all="ignore"):  # a metric of 1e300 overflows somewhere and is told as the NaN that it becomes
-        measured = [measure(hypothesis, trials, spec) for hypothesis in spec.hypotheses]
-        corrected = holm([item.estimate.p for item in measured], spec.alpha)
-        claims = holm([item.estimate.p_claim for item in measured], spec.alpha)
+        measured = [measure_hypothesis(hypothesis, trials, spec) for hypothesis in spec.hypotheses]
+        corrected = apply_holm([item.estimate.p for item in measured], spec.alpha)
+        claims = apply_holm([item.estimate.p_claim for item in measured], spec.alpha)
         each = zip(measured, corrected, claims, strict=True)
         # A seed may be missing because of what the treatment did to it; what the others say only explores.
         return tuple(
-            verdict(
+            build_verdict(
                 item,
                 p,
                 claim,
@@ -160,8 +162,8 @@ def verdicts(plan: Plan, tables: Tables, exploratory: bool, runs: str = DEFAULT_
                 left,
                 exploratory=exploratory or not item.complete,
                 redesigned=spec.asks_again is not None,
-                not_learned=failed_checks(
-                    tables.learning, item.cells, item.hypothesis.where, named_by(item.hypothesis)
+                not_learned=select_failed_checks(
+                    tables.learning, item.cells, item.hypothesis.where, list_named_metrics(item.hypothesis)
                 ),
             )
             for item, p, claim in each

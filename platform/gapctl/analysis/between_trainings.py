@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.estimates import IntArray
-from gapctl.analysis.paired import FloatArray, pair_of
-from gapctl.config.base import canonical_json, leaf_values
+from gapctl.analysis.paired import FloatArray, get_pair_seed
+from gapctl.config.base import flatten_document, write_canonical_json
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, Trial
@@ -16,11 +16,11 @@ from gapctl.plan.plan import Plan, Trial
 PERMUTATIONS = 200
 """Of images within labels; the null's 95th percentile then lies between the 93rd and the 97th."""
 NULL_SHARE = 0.95
-LEADING = 10
+LEADING_DIMENSIONS = 10
 """Dimensions of a gap that are compared with those of another."""
 
 
-def axis_agreement(places_KN: FloatArray) -> FloatArray:
+def compute_axis_agreement(places_KN: FloatArray) -> FloatArray:
     """Each model's mean correlation (Pearson) with the others, of the same samples' places along their gaps (K,).
 
     1 says that the gaps' directions order the samples alike. Of unrelated directions it is 0 on average, since each is
@@ -30,22 +30,24 @@ def axis_agreement(places_KN: FloatArray) -> FloatArray:
     centred_KN = places_KN - places_KN.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         unit_KN = centred_KN / np.linalg.norm(centred_KN, axis=1, keepdims=True)
-    return _mean_of_others(unit_KN @ unit_KN.T)
+    return _average_over_others(unit_KN @ unit_KN.T)
 
 
-def excess_agreement(gap_KN: FloatArray, mean_KN: FloatArray, label_N: IntArray) -> FloatArray:
+def compute_excess_agreement(gap_KN: FloatArray, mean_KN: FloatArray, label_N: IntArray) -> FloatArray:
     """Each model's agreement of gap directions less what needs no gap (K,).
 
     What needs no gap is the larger of two: the agreement of the same images along the mean image (`mean_KN`), which no
     text enters, and the 95th percentile of agreements after images were permuted within their labels in each model by
     itself, where only what labels say is left. Permutations are the same for the same gallery.
     """
-    null_PK = np.stack([axis_agreement(_permuted(gap_KN, label_N, seed)) for seed in range(PERMUTATIONS)])
-    needs_no_gap_K = np.maximum(axis_agreement(mean_KN), np.quantile(null_PK, NULL_SHARE, axis=0))
-    return np.asarray(axis_agreement(gap_KN) - needs_no_gap_K)
+    null_PK = np.stack(
+        [compute_axis_agreement(_permute_within_labels(gap_KN, label_N, seed)) for seed in range(PERMUTATIONS)]
+    )
+    needs_no_gap_K = np.maximum(compute_axis_agreement(mean_KN), np.quantile(null_PK, NULL_SHARE, axis=0))
+    return np.asarray(compute_axis_agreement(gap_KN) - needs_no_gap_K)
 
 
-def _permuted(places_KN: FloatArray, label_N: IntArray, seed: int) -> FloatArray:
+def _permute_within_labels(places_KN: FloatArray, label_N: IntArray, seed: int) -> FloatArray:
     rng = np.random.default_rng(seed)
     by_label_N = np.argsort(label_N, kind="stable")
     permuted_KN = np.empty_like(places_KN)
@@ -55,149 +57,159 @@ def _permuted(places_KN: FloatArray, label_N: IntArray, seed: int) -> FloatArray
     return permuted_KN
 
 
-def leading_agreement(differences_KD: FloatArray) -> FloatArray:
+def compute_leading_agreement(differences_KD: FloatArray) -> FloatArray:
     """Each model's mean share of leading dimensions that others have too, less what unrelated choices share (K,).
 
     The leading dimensions are the ten in which image and text means differ most. Raises ValueError where there are
     fewer dimensions.
     """
     models, width = differences_KD.shape
-    if width < LEADING:
-        raise ValueError(f"{LEADING} leading dimensions of {width} do not compare")
+    if width < LEADING_DIMENSIONS:
+        raise ValueError(f"{LEADING_DIMENSIONS} leading dimensions of {width} do not compare")
     leading_KD = np.zeros((models, width))
     order_KD = np.argsort(-np.abs(differences_KD), axis=1, kind="stable")
-    np.put_along_axis(leading_KD, order_KD[:, :LEADING], 1.0, axis=1)
-    return np.asarray(_mean_of_others(leading_KD @ leading_KD.T / LEADING) - LEADING / width)
+    np.put_along_axis(leading_KD, order_KD[:, :LEADING_DIMENSIONS], 1.0, axis=1)
+    return np.asarray(_average_over_others(leading_KD @ leading_KD.T / LEADING_DIMENSIONS) - LEADING_DIMENSIONS / width)
 
 
-def _mean_of_others(found_KK: FloatArray) -> FloatArray:
+def _average_over_others(found_KK: FloatArray) -> FloatArray:
     """The mean of each row without what a model has with itself (K,)."""
     return np.asarray((found_KK.sum(axis=1) - np.diagonal(found_KK)) / (len(found_KK) - 1))
 
 
-Values = Mapping[str, float]
+TrialValues = Mapping[str, float]
 """A metric by the ids of the trials that have it."""
 
 
-class Between(NamedTuple):
+class CrossTrialMetrics(NamedTuple):
     """Metrics by name, and why files were left out."""
 
-    metrics: Mapping[str, Values]
+    metrics: Mapping[str, TrialValues]
     damaged: tuple[str, ...]
 
 
-def between_trainings(plan: Plan, finished: Iterable[str], ledger: Ledger, asked: Sequence[str]) -> Between:
+def compute_cross_trial_metrics(
+    plan: Plan, finished: Iterable[str], ledger: Ledger, asked: Sequence[str]
+) -> CrossTrialMetrics:
     """The metrics that are asked for, of the trials with the ids `finished`.
 
     A trial has none where one that it is compared with is not finished, kept no such file, or saw another gallery.
     """
     done = set(finished)
     trials = [trial for trial in plan.trials if trial.id in done]
-    found: dict[str, Values] = {}
+    found: dict[str, TrialValues] = {}
     damaged: list[str] = []
-    for rows, metrics in ((_places, _AXIS), (_places_and_means, _EXCESS), (_differences, _LEADING)):
+    for rows, metrics in (
+        (_read_places, _AXIS_METRICS),
+        (_read_places_and_means, _EXCESS_METRICS),
+        (_read_differences, _LEADING_METRICS),
+    ):
         names = [name for name in asked if name in metrics]
         if names:
             kept, wrong = rows(trials, ledger)
-            found |= {name: _values(plan.trials, kept, metrics[name]) for name in names}
+            found |= {name: _compute_agreements(plan.trials, kept, metrics[name]) for name in names}
             damaged += wrong
-    return Between(found, tuple(damaged))
+    return CrossTrialMetrics(found, tuple(damaged))
 
 
-class _Compared(NamedTuple):
+class _TrialComparison(NamedTuple):
     """Which trials are compared: those of one key, of which there is more than one; and by what."""
 
     key: Callable[[Trial], Hashable]
     agreement: Callable[[FloatArray], FloatArray]
 
 
-def _values(trials: Sequence[Trial], kept: Mapping[str, FloatArray], compared: _Compared) -> Values:
+def _compute_agreements(
+    trials: Sequence[Trial], kept: Mapping[str, FloatArray], compared: _TrialComparison
+) -> TrialValues:
     groups: dict[Hashable, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(compared.key(trial), []).append(trial)
     found: dict[str, float] = {}
     for group in groups.values():
         ids = [trial.id for trial in group]
-        if len(group) > 1 and all(name in kept for name in ids) and len(set(map(_gallery, group))) == 1:
+        if len(group) > 1 and all(name in kept for name in ids) and len(set(map(_get_gallery_key, group))) == 1:
             agreement_K = compared.agreement(np.stack([kept[name] for name in ids]))
             found |= dict(zip(ids, agreement_K.tolist(), strict=True))
     return found
 
 
-def _gallery(trial: Trial) -> Hashable:
+def _get_gallery_key(trial: Trial) -> Hashable:
     """What decides which pairs a trial is measured on."""
     return trial.data_fingerprint, trial.config.evaluate.gallery
 
 
-def _seed_pair(trial: Trial) -> Hashable:
-    return pair_of(trial.seed), _arm(trial)
+def _get_seed_pair_key(trial: Trial) -> Hashable:
+    return get_pair_seed(trial.seed), _get_arm_key(trial)
 
 
-def _arm(trial: Trial, without: str = "") -> Hashable:
-    values = leaf_values(trial.config.model_dump(mode="json"))
-    return canonical_json({path: value for path, value in values.items() if path != without})
+def _get_arm_key(trial: Trial, without: str = "") -> Hashable:
+    values = flatten_document(trial.config.model_dump(mode="json"))
+    return write_canonical_json({path: value for path, value in values.items() if path != without})
 
 
-def _differing_in(path: str) -> Callable[[Trial], Hashable]:
-    return lambda trial: (trial.seed, _arm(trial, without=path))
+def _make_key_without(path: str) -> Callable[[Trial], Hashable]:
+    return lambda trial: (trial.seed, _get_arm_key(trial, without=path))
 
 
-_AXIS: Final = {
-    "agreement/axis_seeds": _Compared(_seed_pair, axis_agreement),
-    "agreement/axis_arms": _Compared(lambda trial: trial.seed, axis_agreement),
-    "agreement/axis_architectures": _Compared(_differing_in("model.preset"), axis_agreement),
-    "agreement/axis_widths": _Compared(_differing_in("model.embed_dim"), axis_agreement),
+_AXIS_METRICS: Final = {
+    "agreement/axis_seeds": _TrialComparison(_get_seed_pair_key, compute_axis_agreement),
+    "agreement/axis_arms": _TrialComparison(lambda trial: trial.seed, compute_axis_agreement),
+    "agreement/axis_architectures": _TrialComparison(_make_key_without("model.preset"), compute_axis_agreement),
+    "agreement/axis_widths": _TrialComparison(_make_key_without("model.embed_dim"), compute_axis_agreement),
 }
 
 
-def _excess(found_K3N: FloatArray) -> FloatArray:
+def _compute_excess(found_K3N: FloatArray) -> FloatArray:
     gap_KN, mean_KN, label_KN = found_K3N.swapaxes(0, 1)
-    return excess_agreement(gap_KN, mean_KN, label_KN[0].astype(np.int64))
+    return compute_excess_agreement(gap_KN, mean_KN, label_KN[0].astype(np.int64))
 
 
-_EXCESS: Final = {
-    f"agreement/axis_excess_{name}": _Compared(_AXIS[f"agreement/axis_{name}"].key, _excess)
+_EXCESS_METRICS: Final = {
+    f"agreement/axis_excess_{name}": _TrialComparison(_AXIS_METRICS[f"agreement/axis_{name}"].key, _compute_excess)
     for name in ("seeds", "architectures", "widths")
 }
-_LEADING: Final = {"agreement/leading_dims_seeds": _Compared(_seed_pair, leading_agreement)}
+_LEADING_METRICS: Final = {
+    "agreement/leading_dims_seeds": _TrialComparison(_get_seed_pair_key, compute_leading_agreement)
+}
 
 
-class _Rows(NamedTuple):
+class _TrialVectors(NamedTuple):
     """A row of numbers by trial id, and why files were left out."""
 
     kept: Mapping[str, FloatArray]
     damaged: list[str]
 
 
-def _places(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
+def _read_places(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
     """Where a trial's gap puts the gallery's images (N,)."""
-    return _read(trials, ledger.axes, lambda table: table["image"].cast(pl.Float64).to_numpy())
+    return _read_vectors(trials, ledger.axes, lambda table: table["image"].cast(pl.Float64).to_numpy())
 
 
-def _places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
+def _read_places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
     """Where a trial's gap, and where its mean image, puts the gallery's images, and their labels (3, N).
 
     Trials of earlier versions kept the first of these alone, and are left out.
     """
     names = ["image", "image_on_mean", "label"]
-    return _read(
+    return _read_vectors(
         trials,
         ledger.axes,
         lambda table: table.select(pl.col(names).cast(pl.Float64)).to_numpy().T if names[2] in table.columns else None,
     )
 
 
-def _differences(trials: Sequence[Trial], ledger: Ledger) -> _Rows:
+def _read_differences(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
     """A trial's gap by dimension (D,), where there are enough dimensions to lead."""
-    wide = [trial for trial in trials if trial.config.model.embed_dim >= LEADING]
-    return _read(wide, ledger.dimensions, lambda table: (table["image_mean"] - table["text_mean"]).to_numpy())
+    wide = [trial for trial in trials if trial.config.model.embed_dim >= LEADING_DIMENSIONS]
+    return _read_vectors(wide, ledger.dimensions, lambda table: (table["image_mean"] - table["text_mean"]).to_numpy())
 
 
-def _read(
+def _read_vectors(
     trials: Sequence[Trial],
     files: Callable[[Sequence[str]], list[pl.DataFrame | WorkError | None]],
     row: Callable[[pl.DataFrame], FloatArray | None],
-) -> _Rows:
+) -> _TrialVectors:
     kept: dict[str, FloatArray] = {}
     damaged: list[str] = []
     for trial, content in zip(trials, files([trial.id for trial in trials]), strict=True):
@@ -205,4 +217,4 @@ def _read(
             damaged.append(str(content))
         elif content is not None and (numbers := row(content)) is not None:
             kept[trial.id] = numbers
-    return _Rows(kept, damaged)
+    return _TrialVectors(kept, damaged)

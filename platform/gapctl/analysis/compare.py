@@ -7,18 +7,18 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.paired import level_type
+from gapctl.analysis.paired import infer_level_type
 from gapctl.analysis.results import Analysis, Verdict
-from gapctl.analysis.tables import label_of, metrics_of
-from gapctl.config.base import leaf_values
-from gapctl.config.errors import parts_of, values_by_path
+from gapctl.analysis.tables import list_metrics, map_ids_to_values
+from gapctl.config.base import flatten_document
+from gapctl.config.errors import collect_parts, list_values_by_path
 from gapctl.config.hypotheses import Hypothesis, Level
-from gapctl.ledger.preregistration import scale_name
+from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.plan import Plan, Trial
 
 
 @dataclass(frozen=True)
-class Judged:
+class SweepAnalysis:
     """One scale of a sweep: verdicts and Holm's correction are of its own file, whatever it is shown beside.
 
     `damaged` says why trials of it were left out.
@@ -31,12 +31,12 @@ class Judged:
     @property
     def name(self) -> str:
         """What tells it from other sweeps of a ledger."""
-        return f"{self.analysis.sweep} ({scale_name(self.plan)})"
+        return f"{self.analysis.sweep} ({name_scale(self.plan)})"
 
     @property
     def file_name(self) -> str:
         """The same as the beginning of a file's name."""
-        return f"{self.analysis.sweep}.{scale_name(self.plan)}"
+        return f"{self.analysis.sweep}.{name_scale(self.plan)}"
 
     @property
     def missing(self) -> tuple[Trial, ...]:
@@ -45,26 +45,32 @@ class Judged:
         return tuple(trial for trial in self.plan.trials if trial.id not in done)
 
 
-def arms_words(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:
+def describe_arms(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:
     """Trials by their labels, an arm that is missing at every seed once; cut after `most` of them."""
     left = {trial.id for trial in missing}
-    whole = {arm for arm in map(_arm, missing) if all(trial.id in left for trial in planned if _arm(trial) == arm)}
-    said = dict.fromkeys(f"{_arm(trial)} at all seeds" if _arm(trial) in whole else trial.label for trial in missing)
+    whole = {
+        arm
+        for arm in map(_label_arm, missing)
+        if all(trial.id in left for trial in planned if _label_arm(trial) == arm)
+    }
+    said = dict.fromkeys(
+        f"{_label_arm(trial)} at all seeds" if _label_arm(trial) in whole else trial.label for trial in missing
+    )
     shown = list(said)[:most]
     more = [f"and {len(said) - most} more"] if len(said) > most else []
     return ", ".join([*shown, *more])
 
 
-def _arm(trial: Trial) -> str:
+def _label_arm(trial: Trial) -> str:
     return trial.label.removesuffix(f" seed={trial.seed}")
 
 
 NOT_RECORDED: Final = "not recorded"
-_OF_NO_EFFECT: Final = ("trial", "hardware.memory_mb", "hardware.gpu_memory_mb", "hardware.cores")
+_IGNORED_PROVENANCE: Final = ("trial", "hardware.memory_mb", "hardware.gpu_memory_mb", "hardware.cores")
 """What a machine had or used, which no number depends on."""
 
 
-class Shared(NamedTuple):
+class SharedTrials(NamedTuple):
     """Trials that two sweeps have in common, finished ones only, and how many each of them has."""
 
     sweeps: tuple[str, str]
@@ -72,40 +78,42 @@ class Shared(NamedTuple):
     of: tuple[int, int]
 
 
-class Difference(NamedTuple):
+class SettingDifference(NamedTuple):
     """Something that not all trainings have in common: its values, in each sweep."""
 
     what: str
     values: Mapping[str, tuple[str, ...]]
 
 
-def shared_trials(sweeps: Sequence[Judged]) -> tuple[Shared, ...]:
+def find_shared_trials(sweeps: Sequence[SweepAnalysis]) -> tuple[SharedTrials, ...]:
     """A row per pair of sweeps that share trials; their verdicts are no independent evidence."""
     found = []
     for one, other in combinations(sweeps, 2):
         here, there = set(one.analysis.trials["trial"]), set(other.analysis.trials["trial"])
         if both := here & there:
-            found.append(Shared((one.name, other.name), tuple(sorted(both)), (len(here), len(there))))
+            found.append(SharedTrials((one.name, other.name), tuple(sorted(both)), (len(here), len(there))))
     return tuple(found)
 
 
-def differences(sweeps: Sequence[Judged]) -> tuple[Difference, ...]:
+def find_differences(sweeps: Sequence[SweepAnalysis]) -> tuple[SettingDifference, ...]:
     """How the trainings were made, wherever sweeps differ in it, or one sweep's trainings among themselves.
 
     Settings come first, then data, recipe, hardware and versions. A setting that all sweeps vary alike is none.
     """
-    settings = _listed([_settings(judged) for judged in sweeps], sweeps, "not there")
-    made = _listed([_made(judged) for judged in sweeps], sweeps, NOT_RECORDED)
+    settings = _list_differences([_collect_settings(judged) for judged in sweeps], sweeps, "not there")
+    made = _list_differences([_collect_provenance(judged) for judged in sweeps], sweeps, NOT_RECORDED)
     return (
         *(found for found in settings if len(set(found.values.values())) > 1),
         *(found for found in made if len({value for values in found.values.values() for value in values}) > 1),
     )
 
 
-def _listed(found: Sequence[Mapping[str, tuple[str, ...]]], sweeps: Sequence[Judged], absent: str) -> list[Difference]:
+def _list_differences(
+    found: Sequence[Mapping[str, tuple[str, ...]]], sweeps: Sequence[SweepAnalysis], absent: str
+) -> list[SettingDifference]:
     names = dict.fromkeys(name for of_sweep in found for name in of_sweep)
     return [
-        Difference(
+        SettingDifference(
             name,
             {judged.name: of_sweep.get(name, (absent,)) for judged, of_sweep in zip(sweeps, found, strict=True)},
         )
@@ -113,35 +121,37 @@ def _listed(found: Sequence[Mapping[str, tuple[str, ...]]], sweeps: Sequence[Jud
     ]
 
 
-def _settings(judged: Judged) -> dict[str, tuple[str, ...]]:
+def _collect_settings(judged: SweepAnalysis) -> dict[str, tuple[str, ...]]:
     """Every setting's values by dotted path; where the data lies is said of the trainings."""
     spec = judged.plan.sweep.spec
-    base = {path: (str(value),) for path, value in leaf_values(spec.base.model_dump(mode="json")).items()}
+    base = {path: (str(value),) for path, value in flatten_document(spec.base.model_dump(mode="json")).items()}
     varied = {
-        path: tuple(str(level) for level in sorted(levels or (), key=_order))
-        for path, levels in values_by_path(parts_of(spec)).items()
+        path: tuple(str(level) for level in sorted(levels or (), key=_make_sort_key))
+        for path, levels in list_values_by_path(collect_parts(spec)).items()
     }
     settings = {**base, **varied, "seeds": (str(spec.seeds),), "first_seed": (str(spec.first_seed),)}
     settings.pop("data.source", None)
     return settings
 
 
-def _made(judged: Judged) -> dict[str, tuple[str, ...]]:
+def _collect_provenance(judged: SweepAnalysis) -> dict[str, tuple[str, ...]]:
     table = judged.analysis.provenance
-    names = [name for name in table.columns if name not in _OF_NO_EFFECT]
+    names = [name for name in table.columns if name not in _IGNORED_PROVENANCE]
     return {
-        name: tuple(NOT_RECORDED if value is None else str(value) for value in sorted(set(table[name]), key=_order))
+        name: tuple(
+            NOT_RECORDED if value is None else str(value) for value in sorted(set(table[name]), key=_make_sort_key)
+        )
         for name in names
     }
 
 
-def _order(value: Any) -> tuple[bool, float, str]:
+def _make_sort_key(value: Any) -> tuple[bool, float, str]:
     number = isinstance(value, int | float)
     return not number, float(value) if number else 0.0, str(value)
 
 
-_SAID_APART: Final = {"response", "factor", "test", "where"}
-_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "smallest_effect"}
+_FIELDS_SHOWN_SEPARATELY: Final = {"response", "factor", "test", "where"}
+_FIELDS_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "smallest_effect"}
 
 
 class SweepVerdict(NamedTuple):
@@ -157,7 +167,7 @@ class SweepVerdict(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ResponseComparison:
     """Findings on one response and factor; estimates of the same `effect` measure the same thing."""
 
     response: str
@@ -170,7 +180,7 @@ class Comparison:
         return tuple(dict.fromkeys(finding.sweep for finding in self.findings))
 
 
-def compare(sweeps: Sequence[Judged]) -> tuple[Comparison, ...]:
+def compare_verdicts(sweeps: Sequence[SweepAnalysis]) -> tuple[ResponseComparison, ...]:
     """A comparison for each response and factor that any sweep has a hypothesis on, in the files' order.
 
     Those that only one sweep asks about have one sweep in them.
@@ -178,50 +188,54 @@ def compare(sweeps: Sequence[Judged]) -> tuple[Comparison, ...]:
     found: dict[tuple[str, str], list[SweepVerdict]] = {}
     for judged in sweeps:
         for hypothesis, verdict in zip(judged.plan.sweep.spec.hypotheses, judged.analysis.verdicts, strict=True):
-            finding = SweepVerdict(judged.name, _effect(hypothesis), judged.analysis.alpha, verdict)
+            finding = SweepVerdict(judged.name, _describe_effect(hypothesis), judged.analysis.alpha, verdict)
             found.setdefault((verdict.response, verdict.factor), []).append(finding)
-    return tuple(Comparison(*key, _by_effect(findings)) for key, findings in found.items())
+    return tuple(ResponseComparison(*key, _group_by_effect(findings)) for key, findings in found.items())
 
 
-def _by_effect(findings: Sequence[SweepVerdict]) -> tuple[SweepVerdict, ...]:
+def _group_by_effect(findings: Sequence[SweepVerdict]) -> tuple[SweepVerdict, ...]:
     order = list(dict.fromkeys(finding.effect for finding in findings))
     return tuple(sorted(findings, key=lambda finding: order.index(finding.effect)))
 
 
-def _effect(hypothesis: Hypothesis) -> str:
-    details = hypothesis.model_dump(mode="json", exclude=_NOT_OF_THE_EFFECT | _SAID_APART, exclude_none=True)
-    told = [f"{name} {_text(value)}" for name, value in details.items() if value != []]
+def _describe_effect(hypothesis: Hypothesis) -> str:
+    details = hypothesis.model_dump(
+        mode="json", exclude=_FIELDS_NOT_OF_THE_EFFECT | _FIELDS_SHOWN_SEPARATELY, exclude_none=True
+    )
+    told = [f"{name} {_format_value(value)}" for name, value in details.items() if value != []]
     held = [f"{path} is {level}" for path, level in sorted(hypothesis.where.items())]
     return ", ".join([hypothesis.test, *told, *([f"where {' and '.join(held)}"] if held else [])])
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True)
-class Combined:
+class SweepComparison:
     """All that a comparison shows; `not_judged` says of each sweep that was named why it is not among them."""
 
-    sweeps: tuple[Judged, ...]
-    comparisons: tuple[Comparison, ...]
-    shared: tuple[Shared, ...]
-    differences: tuple[Difference, ...]
+    sweeps: tuple[SweepAnalysis, ...]
+    comparisons: tuple[ResponseComparison, ...]
+    shared: tuple[SharedTrials, ...]
+    differences: tuple[SettingDifference, ...]
     not_judged: tuple[str, ...]
 
 
-def combine(sweeps: Sequence[Judged], not_judged: Sequence[str] = ()) -> Combined:
+def compare_sweeps(sweeps: Sequence[SweepAnalysis], not_judged: Sequence[str] = ()) -> SweepComparison:
     """Compares sweeps that were each judged by themselves."""
-    return Combined(tuple(sweeps), compare(sweeps), shared_trials(sweeps), differences(sweeps), tuple(not_judged))
+    return SweepComparison(
+        tuple(sweeps), compare_verdicts(sweeps), find_shared_trials(sweeps), find_differences(sweeps), tuple(not_judged)
+    )
 
 
-def trials_table(sweeps: Sequence[Judged]) -> pl.DataFrame:
+def build_trials_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:
     """A row per sweep and finished trial; a trial that two sweeps share is in both.
 
     A treatment that one sweep varies has its fixed value in the others' rows.
     """
-    treatments = _treatments(sweeps)
-    parts = [_with_sweep(judged, _export_trials(judged), treatments) for judged in sweeps]
+    treatments = _list_treatments(sweeps)
+    parts = [_add_sweep_columns(judged, _export_trials(judged), treatments) for judged in sweeps]
     found = pl.concat(parts, how="diagonal_relaxed")
     made = [name for name in found.columns if name.startswith(("data_", "recipe_", "hardware.", "versions."))]
     hashes = ["spec_sha256", "hypotheses_sha256"]
@@ -229,41 +243,41 @@ def trials_table(sweeps: Sequence[Judged]) -> pl.DataFrame:
     return found.select(pl.exclude(last), *last)
 
 
-def history_table(sweeps: Sequence[Judged]) -> pl.DataFrame:
+def build_history_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:
     """A row per sweep, trial and evaluation."""
-    treatments = _treatments(sweeps)
-    parts = [_with_sweep(judged, _history(judged), treatments) for judged in sweeps]
+    treatments = _list_treatments(sweeps)
+    parts = [_add_sweep_columns(judged, _export_history(judged), treatments) for judged in sweeps]
     return pl.concat(parts, how="diagonal_relaxed")
 
 
-def _export_trials(judged: Judged) -> pl.DataFrame:
+def _export_trials(judged: SweepAnalysis) -> pl.DataFrame:
     analysis = judged.analysis
-    metrics = metrics_of(analysis.trials, analysis.factors)
+    metrics = list_metrics(analysis.trials, analysis.factors)
     hashes = [pl.lit(getattr(analysis, name)).alias(name) for name in ("spec_sha256", "hypotheses_sha256")]
     chosen = analysis.trials.select("trial", "label", "seed", *metrics, "samples_seen", "seconds", *hashes)
     return chosen.join(analysis.provenance, on="trial", how="left", maintain_order="left")
 
 
-def _history(judged: Judged) -> pl.DataFrame:
+def _export_history(judged: SweepAnalysis) -> pl.DataFrame:
     return judged.analysis.history.drop(judged.analysis.factors)
 
 
-def _with_sweep(judged: Judged, rows: pl.DataFrame, treatments: Sequence[str]) -> pl.DataFrame:
+def _add_sweep_columns(judged: SweepAnalysis, rows: pl.DataFrame, treatments: Sequence[str]) -> pl.DataFrame:
     first = ["sweep", "scale", "trial", "label", "seed", *treatments]
-    ids, *levels = _levels(judged, treatments)
-    names = [pl.lit(judged.analysis.sweep).alias("sweep"), pl.lit(scale_name(judged.plan)).alias("scale")]
-    added = rows.with_columns(*names, *(label_of(pl.col("trial"), ids, column) for column in levels))
+    ids, *levels = _collect_levels(judged, treatments)
+    names = [pl.lit(judged.analysis.sweep).alias("sweep"), pl.lit(name_scale(judged.plan)).alias("scale")]
+    added = rows.with_columns(*names, *(map_ids_to_values(pl.col("trial"), ids, column) for column in levels))
     return added.select(*first, pl.exclude(first))
 
 
-def _treatments(sweeps: Sequence[Judged]) -> list[str]:
+def _list_treatments(sweeps: Sequence[SweepAnalysis]) -> list[str]:
     return list(dict.fromkeys(path for judged in sweeps for path in judged.analysis.factors))
 
 
-def _levels(judged: Judged, treatments: Sequence[str]) -> list[pl.Series]:
+def _collect_levels(judged: SweepAnalysis, treatments: Sequence[str]) -> list[pl.Series]:
     """The ids of the planned trials, then their values of each treatment, null where the configuration has none."""
     trials = judged.plan.trials
-    configured = [{**trial.factors, **leaf_values(trial.config.model_dump(mode="json"))} for trial in trials]
+    configured = [{**trial.factors, **flatten_document(trial.config.model_dump(mode="json"))} for trial in trials]
     columns = [_export_column(path, [values.get(path) for values in configured]) for path in treatments]
     return [pl.Series("trial", [trial.id for trial in trials], pl.String), *columns]
 
@@ -271,6 +285,6 @@ def _levels(judged: Judged, treatments: Sequence[str]) -> list[pl.Series]:
 def _export_column(path: str, values: Sequence[Level | None]) -> pl.Series:
     if all(value is None for value in values):
         return pl.Series(path, values, dtype=pl.Null)
-    dtype = level_type([value for value in values if value is not None])
+    dtype = infer_level_type([value for value in values if value is not None])
     plain = [None if value is None else str(value) for value in values] if dtype == pl.String else values
     return pl.Series(path, plain, dtype=dtype)

@@ -12,48 +12,48 @@ import numpy.typing as npt
 from scipy import stats
 
 from gapctl.analysis.estimates import (
-    NOTHING,
+    NO_ESTIMATE,
     RESAMPLING_SEED,
-    ROUNDING,
+    ROUNDING_SHARE,
     Direction,
-    Estimate,
+    EffectEstimate,
     IntArray,
     bootstrap_interval,
-    dense_ranks,
-    half_width,
-    slack_of,
+    compute_half_width,
+    rank_values,
+    tie_tolerance,
 )
-from gapctl.analysis.paired import FloatArray, Paired
-from gapctl.analysis.results import UNKNOWN, Interval
+from gapctl.analysis.paired import FloatArray, PairedResponses
+from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 from gapctl.config.arms import MOST_COUNTED, RANDOM_DEALS, ArmGrid
 
-BLOCK: Final = 8
+INVERSION_BLOCK: Final = 8
 """Ranks that are compared pair by pair, which is faster than to sort so few."""
 
 
-def agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
+def count_agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
     """Pairs that both rankings order alike less those that they order oppositely; ties count for neither.
 
     Ranks are whole numbers from 0; one first ranking (1, A) may stand against many. By sorting (Knight 1966, JASA
     61:436-439): in the order of the first ranking, each inversion of the second is a pair that disagrees.
     """
-    tied_first_N = tied(first_NA)
+    tied_first_N = count_tied_pairs(first_NA)
     if len(first_NA) == 1 and not tied_first_N[0]:
         tied_both_N, ordered_NA = np.zeros_like(tied_first_N), second_NA[:, np.argsort(first_NA[0])]
     else:
         base = int(second_NA.max(initial=0)) + 1
         both_NA = np.sort(first_NA * base + second_NA, axis=1)
-        tied_both_N, ordered_NA = _repeats(both_NA), both_NA % base
-    untied_N = math.comb(first_NA.shape[1], 2) - tied_first_N - tied(second_NA) + tied_both_N
-    return np.asarray(untied_N - 2 * _inversions(ordered_NA))
+        tied_both_N, ordered_NA = _count_repeats(both_NA), both_NA % base
+    untied_N = math.comb(first_NA.shape[1], 2) - tied_first_N - count_tied_pairs(second_NA) + tied_both_N
+    return np.asarray(untied_N - 2 * _count_inversions(ordered_NA))
 
 
-def tied(rank_NA: IntArray) -> IntArray:
+def count_tied_pairs(rank_NA: IntArray) -> IntArray:
     """The pairs of each row that have the same rank."""
-    return _repeats(np.sort(rank_NA.astype(np.int32), axis=1))
+    return _count_repeats(np.sort(rank_NA.astype(np.int32), axis=1))
 
 
-def _repeats(sorted_NA: IntArray) -> IntArray:
+def _count_repeats(sorted_NA: IntArray) -> IntArray:
     """How many pairs of places of a sorted row hold the same: each counts the places since its value began."""
     place_A = np.arange(sorted_NA.shape[1])
     begins_NA = np.ones(sorted_NA.shape, dtype=bool)
@@ -64,14 +64,14 @@ def _repeats(sorted_NA: IntArray) -> IntArray:
     return np.asarray(since_NA.sum(axis=1))
 
 
-def _inversions(rank_NA: IntArray) -> IntArray:
+def _count_inversions(rank_NA: IntArray) -> IntArray:
     """Pairs of each row whose earlier rank is the larger, counted in blocks, then while sorted blocks are merged."""
     rows, count = rank_NA.shape
-    blocks = 1 << (-(-count // BLOCK) - 1).bit_length()
-    merged_NA = np.full((rows, blocks * BLOCK), rank_NA.max(initial=0), dtype=np.int32)
+    blocks = 1 << (-(-count // INVERSION_BLOCK) - 1).bit_length()
+    merged_NA = np.full((rows, blocks * INVERSION_BLOCK), rank_NA.max(initial=0), dtype=np.int32)
     merged_NA[:, :count] = rank_NA
-    block_NBW = merged_NA.reshape(rows, blocks, BLOCK)
-    found_N, width = _compared(block_NBW), BLOCK
+    block_NBW = merged_NA.reshape(rows, blocks, INVERSION_BLOCK)
+    found_N, width = _count_block_inversions(block_NBW), INVERSION_BLOCK
     block_NBW.sort(axis=-1)
     while blocks > 1:
         blocks //= 2
@@ -87,7 +87,7 @@ def _inversions(rank_NA: IntArray) -> IntArray:
     return found_N
 
 
-def _compared(block_NBW: IntArray) -> IntArray:
+def _count_block_inversions(block_NBW: IntArray) -> IntArray:
     """The same within short blocks, pair by pair."""
     gaps = range(1, block_NBW.shape[2])
     later = (block_NBW[..., :-gap] > block_NBW[..., gap:] for gap in gaps)
@@ -98,7 +98,7 @@ Strata = Sequence[Sequence[int]]
 """The places of arms that may be compared with each other."""
 
 
-def ranks(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
+def rank_within_strata(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
     """Whole numbers in the order of each seed's values, all of a later stratum above all of an earlier one.
 
     Values no further apart than `slack_S1` are tied; without it, those that differ by rounding.
@@ -106,52 +106,54 @@ def ranks(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = N
     stratum_A = np.empty(values_SA.shape[-1], dtype=np.int64)
     for place, arms in enumerate(strata):
         stratum_A[list(arms)] = place
-    slack_S1 = slack_of(values_SA) if slack_S1 is None else slack_S1
-    return np.asarray(dense_ranks(values_SA, slack_S1) + len(stratum_A) * stratum_A)
+    slack_S1 = tie_tolerance(values_SA) if slack_S1 is None else slack_S1
+    return np.asarray(rank_values(values_SA, slack_S1) + len(stratum_A) * stratum_A)
 
 
-def taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+def compute_taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
     """tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
     # Arms of different strata stand in the same order in both, so that they agree; that is taken away.
     apart = math.comb(x_SA.shape[1], 2) - sum(math.comb(len(arms), 2) for arms in strata)
     with np.errstate(invalid="ignore"):
-        return np.asarray((agreement(x_SA, y_SA) - apart) / untied_pairs(x_SA, y_SA, strata))
+        return np.asarray((count_agreement(x_SA, y_SA) - apart) / count_untied_pairs(x_SA, y_SA, strata))
 
 
-def untied_pairs(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+def count_untied_pairs(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
     """What tau-b divides by: the geometric mean of the pairs, among those compared, that x and that y tell apart."""
     pairs = sum(math.comb(len(arms), 2) for arms in strata)
-    return np.asarray(np.sqrt((pairs - tied(x_SA)).astype(float) * (pairs - tied(y_SA))))
+    return np.asarray(np.sqrt((pairs - count_tied_pairs(x_SA)).astype(float) * (pairs - count_tied_pairs(y_SA))))
 
 
-LEFT: Final = 1e-9
+RESIDUAL_TOLERANCE: Final = 1e-9
 """Less than this share of a metric's largest deviation is nothing left of it: a fit is right to so many digits."""
 
 
-class Centred(NamedTuple):
+class CentredValues(NamedTuple):
     """Deviations from the stratum's mean, each seed's largest being 1, and how far equal ones may lie apart (S, 1)."""
 
     values_SA: FloatArray
     slack_S1: FloatArray
 
 
-def centred(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> Centred:
+def subtract_stratum_means(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> CentredValues:
     """Each seed's values less their mean in each stratum; a metric that is the same throughout is 0 to the last bit."""
     found_SA = np.array(values_SA, dtype=float)
     for arms in strata:
         found_SA[:, arms] -= found_SA[:, arms].mean(axis=1, keepdims=True)
-    rounding_S1, largest_S1 = slack_of(values_SA), np.abs(found_SA).max(axis=1, keepdims=True)
+    rounding_S1, largest_S1 = tie_tolerance(values_SA), np.abs(found_SA).max(axis=1, keepdims=True)
     moves_S1 = largest_S1 > rounding_S1
     unit_S1 = np.where(moves_S1, largest_S1, 1.0)
-    return Centred(np.where(moves_S1, found_SA / unit_S1, 0.0), np.maximum(LEFT, rounding_S1 / unit_S1))
+    return CentredValues(
+        np.where(moves_S1, found_SA / unit_S1, 0.0), np.maximum(RESIDUAL_TOLERANCE, rounding_S1 / unit_S1)
+    )
 
 
-def spans(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
+def find_explained_directions(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
     """Per seed, orthonormal directions (A, Q) of all that a straight line on the given metrics can explain.
 
     Metrics that say the same to within rounding have one direction between them; the others' columns are 0.
     """
-    metrics = [centred(metric_SA, strata) for metric_SA in given_QSA]
+    metrics = [subtract_stratum_means(metric_SA, strata) for metric_SA in given_QSA]
     values_SAQ = np.stack([metric.values_SA for metric in metrics], axis=2)
     direction_SAQ, size_SQ, _ = np.linalg.svd(values_SAQ, full_matrices=False)
     slack_S1 = np.max([metric.slack_S1 for metric in metrics], axis=0)
@@ -159,41 +161,41 @@ def spans(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
     return np.asarray(direction_SAQ * told_SQ[:, None, :])
 
 
-def without(span_AQ: FloatArray, values_NA: FloatArray) -> FloatArray:
+def residualise(span_AQ: FloatArray, values_NA: FloatArray) -> FloatArray:
     """What is left of each row; `span_AQ` may have a leading axis, of seeds, that the rows have as well."""
     return np.asarray(values_NA - (values_NA @ span_AQ) @ span_AQ.swapaxes(-1, -2))
 
 
-def freedom(strata: Sequence[Sequence[int]], given: int) -> int:
+def count_free_differences(strata: Sequence[Sequence[int]], given: int) -> int:
     """How many independent differences between arms are left within strata after that many given metrics."""
     return sum(len(arms) - 1 for arms in strata) - given
 
 
-NEAR: Final = 1e-9
+TAU_TOLERANCE: Final = 1e-9
 """Mean taus no further apart are as strong as each other; a pair of 10,000 arms turning over moves tau by 4e-8."""
-NUMBERS: Final = 1 << 16
+NUMBERS_AT_ONCE: Final = 1 << 16
 """Numbers of one seed that are worked on at a time, so that they stay in the cache."""
 
 
-class Tails(NamedTuple):
+class TailShares(NamedTuple):
     """The shares of deals with a mean tau as high as found and as low as found."""
 
     above: float
     below: float
 
 
-class Fit(NamedTuple):
+class ResidualBasis(NamedTuple):
     """What is taken away from y again after each deal: directions (S, A, Q), and up to where residuals are tied."""
 
     span_SAQ: FloatArray
     slack_S1: FloatArray
 
-    def of(self, seeds_S: npt.NDArray[np.bool_]) -> "Fit":
+    def of(self, seeds_S: npt.NDArray[np.bool_]) -> "ResidualBasis":
         """The same of some seeds."""
-        return Fit(self.span_SAQ[seeds_S], self.slack_S1[seeds_S])
+        return ResidualBasis(self.span_SAQ[seeds_S], self.slack_S1[seeds_S])
 
 
-def tails(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: Fit | None = None) -> Tails:
+def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None = None) -> TailShares:
     """Deals the levels of each factor anew among y's arms: all of a level's arms, and all seeds, at once.
 
     So neither an arm's seeds nor the arms of a level are taken apart: they resemble each other, and what they share
@@ -203,18 +205,21 @@ def tails(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: Fit | None = N
     1:292-298).
     """
     slack_S1 = None if fit is None else fit.slack_S1
-    rank_SA = ranks(x_SA, grid.strata, slack_S1)
+    rank_SA = rank_within_strata(x_SA, grid.strata, slack_S1)
     # Without a fit, values that are dealt keep their ranks, as no deal takes an arm out of its stratum.
-    dealt_SA = np.asarray(ranks(y_SA, grid.strata), dtype=float) if fit is None else y_SA
-    dealt_N = np.concatenate([*_dealt(rank_SA, dealt_SA, grid, fit)])
-    found = float(_mean_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
+    dealt_SA = np.asarray(rank_within_strata(y_SA, grid.strata), dtype=float) if fit is None else y_SA
+    dealt_N = np.concatenate([*_compute_dealt_taus(rank_SA, dealt_SA, grid, fit)])
+    found = float(_average_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
     extra = grid.counted - len(dealt_N)
-    above, below = np.count_nonzero(dealt_N >= found - NEAR), np.count_nonzero(dealt_N <= found + NEAR)
-    return Tails((above + extra) / grid.counted, (below + extra) / grid.counted)
+    above, below = (
+        np.count_nonzero(dealt_N >= found - TAU_TOLERANCE),
+        np.count_nonzero(dealt_N <= found + TAU_TOLERANCE),
+    )
+    return TailShares((above + extra) / grid.counted, (below + extra) / grid.counted)
 
 
 @lru_cache(maxsize=8)
-def _orders(grid: ArmGrid) -> IntArray:
+def _deal_orders(grid: ArmGrid) -> IntArray:
     """Which arm each arm gets its y from, in each deal: (N, A)."""
     exact = grid.orders <= MOST_COUNTED
     rng = np.random.default_rng(RESAMPLING_SEED)
@@ -233,14 +238,18 @@ def _orders(grid: ArmGrid) -> IntArray:
     return orders_NA.astype(np.int32)
 
 
-def _dealt(x_SA: IntArray, y_SA: FloatArray, grid: ArmGrid, fit: Fit | None) -> Iterator[FloatArray]:
+def _compute_dealt_taus(
+    x_SA: IntArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None
+) -> Iterator[FloatArray]:
     """The mean tau of each deal, some at a time."""
-    orders_NA, step = _orders(grid), max(1, NUMBERS // grid.arms)
+    orders_NA, step = _deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
     for start in range(0, len(orders_NA), step):
-        yield _mean_taus(x_SA, y_SA, orders_NA[start : start + step], grid, fit)
+        yield _average_taus(x_SA, y_SA, orders_NA[start : start + step], grid, fit)
 
 
-def _mean_taus(x_SA: IntArray, y_SA: FloatArray, orders_NA: IntArray, grid: ArmGrid, fit: Fit | None) -> FloatArray:
+def _average_taus(
+    x_SA: IntArray, y_SA: FloatArray, orders_NA: IntArray, grid: ArmGrid, fit: ResidualBasis | None
+) -> FloatArray:
     """The mean over seeds of tau where y was dealt; a seed in which a deal leaves nothing of y counts as 0."""
     found_N = np.zeros(len(orders_NA))
     for seed, x_A in enumerate(x_SA):
@@ -248,8 +257,8 @@ def _mean_taus(x_SA: IntArray, y_SA: FloatArray, orders_NA: IntArray, grid: ArmG
         if fit is None:
             rank_NA = dealt_NA.astype(np.int64)
         else:
-            rank_NA = ranks(without(fit.span_SAQ[seed], dealt_NA), grid.strata, fit.slack_S1[seed])
-        found_N += np.nan_to_num(taus(x_A[None], rank_NA, grid.strata))
+            rank_NA = rank_within_strata(residualise(fit.span_SAQ[seed], dealt_NA), grid.strata, fit.slack_S1[seed])
+        found_N += np.nan_to_num(compute_taus(x_A[None], rank_NA, grid.strata))
     return np.asarray(found_N / len(x_SA))
 
 
@@ -258,97 +267,99 @@ FEWEST_FREE = 2
 
 
 @dataclass(frozen=True)
-class Correlated:
+class CorrelationEstimate:
     """A correlation's estimate and the arms that it rests on.
 
     `constant` are seeds left out because a metric is the same in all their arms (or nothing is left of it);
     `too_few` says that the arms leave nothing once the given metrics are accounted for.
     """
 
-    estimate: Estimate
+    estimate: EffectEstimate
     constant: tuple[int, ...]
     grid: ArmGrid
     too_few: bool = False
 
 
-def correlation(responses: Paired, grid: ArmGrid, direction: Direction, smallest: float, alpha: float) -> Correlated:
+def estimate_correlation(
+    responses: PairedResponses, grid: ArmGrid, direction: Direction, smallest: float, alpha: float
+) -> CorrelationEstimate:
     """`responses` are the two metrics, then the given ones, over the arms of the grid.
 
     The estimate is the mean over seeds of each seed's tau-b, its interval Student's over seeds, with at least the
     spread of half a pair's turning over in tau, since few arms let all seeds agree exactly by chance.
     """
     given = len(responses.values_RSC) - 2
-    empty = Correlated(NOTHING, (), grid)
-    if given and freedom(grid.strata, given) < FEWEST_FREE:
+    empty = CorrelationEstimate(NO_ESTIMATE, (), grid)
+    if given and count_free_differences(grid.strata, given) < FEWEST_FREE:
         return replace(empty, too_few=True)
     if not responses.seeds:
         return empty
-    x_SA, y_SA, fit = _freed(responses.values_RSC, grid)
+    x_SA, y_SA, fit = _remove_given_metrics(responses.values_RSC, grid)
     slack_S1 = None if fit is None else fit.slack_S1
-    rank_SA, other_SA = (ranks(metric_SA, grid.strata, slack_S1) for metric_SA in (x_SA, y_SA))
-    taus_S = taus(rank_SA, other_SA, grid.strata)
+    rank_SA, other_SA = (rank_within_strata(metric_SA, grid.strata, slack_S1) for metric_SA in (x_SA, y_SA))
+    taus_S = compute_taus(rank_SA, other_SA, grid.strata)
     known_S = np.isfinite(taus_S)
     constant = tuple(seed for seed, known in zip(responses.seeds, known_S, strict=True) if not known)
     if not known_S.any():
         return replace(empty, constant=constant)
-    found = tails(x_SA[known_S], y_SA[known_S], grid, None if fit is None else fit.of(known_S))
-    least = float((1 / untied_pairs(rank_SA[known_S], other_SA[known_S], grid.strata)).mean())
+    found = permute_levels(x_SA[known_S], y_SA[known_S], grid, None if fit is None else fit.of(known_S))
+    least = float((1 / count_untied_pairs(rank_SA[known_S], other_SA[known_S], grid.strata)).mean())
     return replace(
-        empty, estimate=_estimate(taus_S[known_S], found, least, direction, smallest, alpha), constant=constant
+        empty, estimate=_build_estimate(taus_S[known_S], found, least, direction, smallest, alpha), constant=constant
     )
 
 
-def _freed(values_RSA: FloatArray, grid: ArmGrid) -> tuple[FloatArray, FloatArray, Fit | None]:
+def _remove_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> tuple[FloatArray, FloatArray, ResidualBasis | None]:
     """Both metrics, as they are or what is left of them without the given metrics."""
     x_SA, y_SA, *given = values_RSA
     if not given:
         return x_SA, y_SA, None
-    span_SAQ = spans(np.array(given), grid.strata)
-    x, y = centred(x_SA, grid.strata), centred(y_SA, grid.strata)
-    freed_x_SA, freed_y_SA = (without(span_SAQ, metric.values_SA[:, None])[:, 0] for metric in (x, y))
-    return freed_x_SA, freed_y_SA, Fit(span_SAQ, np.maximum(x.slack_S1, y.slack_S1))
+    span_SAQ = find_explained_directions(np.array(given), grid.strata)
+    x, y = subtract_stratum_means(x_SA, grid.strata), subtract_stratum_means(y_SA, grid.strata)
+    freed_x_SA, freed_y_SA = (residualise(span_SAQ, metric.values_SA[:, None])[:, 0] for metric in (x, y))
+    return freed_x_SA, freed_y_SA, ResidualBasis(span_SAQ, np.maximum(x.slack_S1, y.slack_S1))
 
 
-def _estimate(
-    taus_S: FloatArray, found: Tails, least: float, direction: Direction, smallest: float, alpha: float
-) -> Estimate:
-    p = directed_p(found, direction)
-    claim = _claim_p(taus_S, least, direction, smallest)
-    return Estimate(
+def _build_estimate(
+    taus_S: FloatArray, found: TailShares, least: float, direction: Direction, smallest: float, alpha: float
+) -> EffectEstimate:
+    p = choose_tail_p(found, direction)
+    claim = _compute_claim_p(taus_S, least, direction, smallest)
+    return EffectEstimate(
         taus_S,
         float(taus_S.mean()),
-        tau_interval(taus_S, least, alpha),
+        compute_tau_interval(taus_S, least, alpha),
         bootstrap_interval(taus_S, alpha),
         p,
         "permutation",
         p_claim=float(np.maximum(p, claim)),
         p_permutation=p,
         least_spread=least,
-        rounding=ROUNDING,
+        rounding=ROUNDING_SHARE,
     )
 
 
-def directed_p(found: Tails, direction: Direction) -> float:
+def choose_tail_p(found: TailShares, direction: Direction) -> float:
     """p of the declared direction; twice the smaller tail for `either`."""
     if direction == "either":
         return min(1.0, 2 * min(found))
     return found.above if direction == "increasing" else found.below
 
 
-def tau_interval(taus_S: FloatArray, least_spread: float, alpha: float) -> Interval:
+def compute_tau_interval(taus_S: FloatArray, least_spread: float, alpha: float) -> Interval:
     """Student's interval over seeds, within -1 and 1; NaN for fewer than two seeds."""
     if len(taus_S) < 2:
-        return UNKNOWN
+        return UNKNOWN_INTERVAL
     spread = max(float(taus_S.std(ddof=1)), least_spread)
-    centre, half = float(taus_S.mean()), float(half_width(spread, len(taus_S), alpha))
+    centre, half = float(taus_S.mean()), float(compute_half_width(spread, len(taus_S), alpha))
     return Interval(max(-1.0, centre - half), min(1.0, centre + half))
 
 
-def _claim_p(taus_S: FloatArray, least_spread: float, direction: Direction, smallest: float) -> float:
+def _compute_claim_p(taus_S: FloatArray, least_spread: float, direction: Direction, smallest: float) -> float:
     """p against a tau of the smallest effect, from the same spread as the interval's."""
     seeds = len(taus_S)
     if seeds < 2:
         return math.nan
     error = max(float(taus_S.std(ddof=1)), least_spread) / math.sqrt(seeds)
     above, below = (float(stats.t.sf((sign * taus_S.mean() - smallest) / error, seeds - 1)) for sign in (1, -1))
-    return directed_p(Tails(above, below), direction)
+    return choose_tail_p(TailShares(above, below), direction)

@@ -12,22 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from gapctl.analysis.paired import FloatArray, Paired
-from gapctl.analysis.results import UNKNOWN, Interval
+from gapctl.analysis.paired import FloatArray, PairedResponses
+from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 
 RESAMPLES = 9_999
 BOOTSTRAP_SEED = 20_240_407
 
 
-def t_interval(effects_S: FloatArray, alpha: float) -> Interval:
+def compute_t_interval(effects_S: FloatArray, alpha: float) -> Interval:
     """Student's interval of the mean at level 1 - alpha; NaN for fewer than two seeds."""
     if len(effects_S) < 2:
-        return UNKNOWN
-    centre, half = float(effects_S.mean()), float(half_width(spread_of(effects_S), len(effects_S), alpha))
+        return UNKNOWN_INTERVAL
+    centre, half = float(effects_S.mean()), float(compute_half_width(compute_spread(effects_S), len(effects_S), alpha))
     return Interval(centre - half, centre + half)
 
 
-def spread_of(effects_S: FloatArray) -> float:
+def compute_spread(effects_S: FloatArray) -> float:
     """The standard deviation of seeds' effects; NaN with fewer than two, and never 0 because squares underflow."""
     if len(effects_S) < 2:
         return math.nan
@@ -35,7 +35,7 @@ def spread_of(effects_S: FloatArray) -> float:
     return float(np.ldexp(np.ldexp(effects_S, -exponent).std(ddof=1), exponent))
 
 
-def half_width(spread: float | FloatArray, seeds: int | FloatArray, alpha: float) -> FloatArray:
+def compute_half_width(spread: float | FloatArray, seeds: int | FloatArray, alpha: float) -> FloatArray:
     """Half of Student's interval for the mean of `seeds` effects with that standard deviation; NaN for one seed."""
     count = np.asarray(seeds, dtype=float)
     return np.asarray(stats.t.ppf(1 - alpha / 2, count - 1) * spread / np.sqrt(count))
@@ -50,7 +50,7 @@ def bootstrap_interval(
     fewer than two seeds.
     """
     if len(effects_S) < 2:
-        return UNKNOWN
+        return UNKNOWN_INTERVAL
     with warnings.catch_warnings():
         # What scipy and numpy warn of here is BCa being undefined, and that is answered below.
         warnings.simplefilter("ignore")
@@ -68,7 +68,7 @@ def bootstrap_interval(
     return Interval(low, high)
 
 
-ROUNDING: Final = 1e-12
+ROUNDING_SHARE: Final = 1e-12
 """Numbers that differ by no more than this share of what they were computed from are taken to be equal.
 
 Sums of doubles in another order differ by some 1e-16 of their terms; no metric is measured to twelve digits.
@@ -76,7 +76,7 @@ Sums of doubles in another order differ by some 1e-16 of their terms; no metric 
 IntArray = npt.NDArray[np.int64]
 
 
-def dense_ranks(values: FloatArray, slack: FloatArray | float) -> IntArray:
+def rank_values(values: FloatArray, slack: FloatArray | float) -> IntArray:
     """Each value's place among the different ones of its row (the last axis), from 0.
 
     Neighbours in size that lie no further apart than `slack` are one value, whatever order they stand in.
@@ -89,9 +89,9 @@ def dense_ranks(values: FloatArray, slack: FloatArray | float) -> IntArray:
     return places
 
 
-def slack_of(values: FloatArray) -> FloatArray:
+def tie_tolerance(values: FloatArray) -> FloatArray:
     """How far apart values of a row (the last axis, which is kept) may lie and still be equal."""
-    return np.asarray(ROUNDING * np.abs(values).max(axis=-1, keepdims=True, initial=0.0))
+    return np.asarray(ROUNDING_SHARE * np.abs(values).max(axis=-1, keepdims=True, initial=0.0))
 
 
 Direction = Literal["increasing", "decreasing", "either", "neither"]
@@ -100,14 +100,16 @@ PTest = Literal["t", "sign", "page", "permutation", "none"]
 OneSided = Callable[[FloatArray], float]
 
 
-class Tested(NamedTuple):
+class PValue(NamedTuple):
     """A p-value and the test that gave it; NaN and "none" where no test is possible."""
 
     p: float
     by: PTest
 
 
-def effect_test(effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0) -> Tested:
+def compute_effect_p(
+    effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0
+) -> PValue:
     """p that the mean effect is not beyond `smallest` in the declared direction; needs two seeds.
 
     Seeds that agree exactly leave the t test nothing to judge the mean by: it would call any two equal numbers
@@ -115,21 +117,21 @@ def effect_test(effects_S: FloatArray, direction: Direction, smallest: float = 0
     than beyond it, where no more than `rounding` is between.
     """
     if len(effects_S) < 2:
-        return Tested(math.nan, "none")
-    if agree(effects_S, rounding):
-        return Tested(directed(_sign_p, effects_S, direction, smallest, rounding), "sign")
-    return Tested(directed(_t_p, effects_S, direction, smallest, rounding), "t")
+        return PValue(math.nan, "none")
+    if have_equal_effects(effects_S, rounding):
+        return PValue(compute_directed_p(_compute_sign_p, effects_S, direction, smallest, rounding), "sign")
+    return PValue(compute_directed_p(_compute_t_p, effects_S, direction, smallest, rounding), "t")
 
 
-def directed(
+def compute_directed_p(
     above: OneSided, effects_S: FloatArray, direction: Direction, smallest: float, rounding: float = 0.0
 ) -> float:
     """p of a direction from a test of effects above zero: twice the smaller for `either`, the larger for `neither`.
 
     Effects within rounding of the smallest effect are zero beyond it.
     """
-    slack = max(rounding, rounding_of(effects_S, smallest))
-    up_S, down_S = (_beyond(sign * effects_S, smallest, slack) for sign in (1, -1))
+    slack = max(rounding, compute_rounding(effects_S, smallest))
+    up_S, down_S = (_subtract_smallest(sign * effects_S, smallest, slack) for sign in (1, -1))
     if direction == "neither":
         return max(above(-down_S), above(-up_S))
     if direction == "either":
@@ -137,105 +139,107 @@ def directed(
     return above(up_S if direction == "increasing" else down_S)
 
 
-def agree(effects_S: FloatArray, rounding: float = 0.0) -> bool:
+def have_equal_effects(effects_S: FloatArray, rounding: float = 0.0) -> bool:
     """Whether all seeds have the same effect, up to rounding."""
-    return bool(np.ptp(effects_S) <= max(rounding, rounding_of(effects_S)))
+    return bool(np.ptp(effects_S) <= max(rounding, compute_rounding(effects_S)))
 
 
-def rounding_of(effects_S: FloatArray, smallest: float = 0.0) -> float:
+def compute_rounding(effects_S: FloatArray, smallest: float = 0.0) -> float:
     """What rounding may make of effects that are known only as they are, or of their distance to the smallest."""
-    return ROUNDING * max(smallest, float(np.abs(effects_S).max(initial=0.0)))
+    return ROUNDING_SHARE * max(smallest, float(np.abs(effects_S).max(initial=0.0)))
 
 
-def sides_of(direction: Direction) -> int:
+def count_sides(direction: Direction) -> int:
     """How many ways there are for an effect to be as claimed."""
     return 2 if direction == "either" else 1
 
 
-def fewest_of_sign_test(direction: Direction, level: float) -> int:
+def count_sign_test_seeds(direction: Direction, level: float) -> int:
     """How many seeds that agree exactly the sign test needs to fall below a level at all: 5 for 0.05 on one side."""
-    return next(seeds for seeds in count(1) if significant(sides_of(direction) * 0.5**seeds, level))
+    return next(seeds for seeds in count(1) if is_significant(count_sides(direction) * 0.5**seeds, level))
 
 
-def significant(p: float, level: float) -> bool:
+def is_significant(p: float, level: float) -> bool:
     """Whether p is below the level by more than rounding; NaN is not."""
-    return p < strictly(level)
+    return p < reduce_by_rounding(level)
 
 
-def strictly(level: float) -> float:
+def reduce_by_rounding(level: float) -> float:
     """What p has to stay below, so that one which equals the level but for rounding does not."""
-    return level * (1 - ROUNDING)
+    return level * (1 - ROUNDING_SHARE)
 
 
-def _beyond(effects_S: FloatArray, smallest: float, slack: float) -> FloatArray:
+def _subtract_smallest(effects_S: FloatArray, smallest: float, slack: float) -> FloatArray:
     distance_S = effects_S - smallest
     return np.where(np.abs(distance_S) <= slack, 0.0, distance_S)
 
 
-def _t_p(effects_S: FloatArray) -> float:
+def _compute_t_p(effects_S: FloatArray) -> float:
     if not effects_S.any():
         return 1.0
     seeds = len(effects_S)
-    return float(stats.t.sf(effects_S.mean() / spread_of(effects_S) * math.sqrt(seeds), seeds - 1))
+    return float(stats.t.sf(effects_S.mean() / compute_spread(effects_S) * math.sqrt(seeds), seeds - 1))
 
 
-def _sign_p(effects_S: FloatArray) -> float:
+def _compute_sign_p(effects_S: FloatArray) -> float:
     return float(0.5 ** len(effects_S)) if effects_S.mean() > 0 else 1.0
 
 
-MOST_FLIPPED = 13
+MOST_SEEDS_FLIPPED = 13
 """Seeds up to which all flips are counted: there are fewer of them than resamples."""
 RESAMPLING_SEED = 20_240_407
 
 
-def sign_flip_p(effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0) -> float:
+def compute_sign_flip_p(
+    effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0
+) -> float:
     """p where each seed's effect might as well have had the other sign; all flips of up to 13 seeds, else random ones.
 
     It never falls below 0.5 to the power of the number of seeds (twice that for `either`).
     """
     if len(effects_S) < 2:
         return math.nan
-    return directed(_above, effects_S, direction, smallest, rounding)
+    return compute_directed_p(_compute_flip_p, effects_S, direction, smallest, rounding)
 
 
-def shuffled_levels_p(values_SL: FloatArray, weights_L: FloatArray, direction: Direction) -> float:
+def compute_shuffled_levels_p(values_SL: FloatArray, weights_L: FloatArray, direction: Direction) -> float:
     """p of the mean slope where, within each seed, the responses might as well belong to any of the levels."""
     if len(values_SL) < 2:
         return math.nan
-    rng, orders_NL = np.random.default_rng(RESAMPLING_SEED), _orders(len(weights_L))
+    rng, orders_NL = np.random.default_rng(RESAMPLING_SEED), _draw_level_orders(len(weights_L))
     # Every seed gets the same random orders, in a random order of its own: independent, and drawn once.
     slopes_N = sum((values_L[orders_NL] @ weights_L)[rng.permutation(RESAMPLES)] for values_L in values_SL)
     sign = (-1.0 if direction == "decreasing" else 1.0) / len(values_SL)
     slopes_N, slope = sign * slopes_N, sign * float((values_SL @ weights_L).sum())
-    slack = ROUNDING * float((np.abs(values_SL) @ np.abs(weights_L)).sum()) / len(values_SL)
+    slack = ROUNDING_SHARE * float((np.abs(values_SL) @ np.abs(weights_L)).sum()) / len(values_SL)
     as_steep = np.count_nonzero(slopes_N >= slope - slack)
     return float((1 + as_steep) / (1 + RESAMPLES))
 
 
 @lru_cache(maxsize=8)
-def _orders(levels: int) -> npt.NDArray[np.int64]:
+def _draw_level_orders(levels: int) -> npt.NDArray[np.int64]:
     """Random orders of that many levels, the same in every process."""
     rng = np.random.default_rng(RESAMPLING_SEED)
     return rng.permuted(np.tile(np.arange(levels), (RESAMPLES, 1)), axis=1)
 
 
-def _above(effects_S: FloatArray) -> float:
-    sums_N, own = _signs(len(effects_S)) @ effects_S, float(effects_S.sum())
-    as_high = np.count_nonzero(sums_N >= own - ROUNDING * float(np.abs(effects_S).sum()))
-    extra = 0 if len(effects_S) <= MOST_FLIPPED else 1
+def _compute_flip_p(effects_S: FloatArray) -> float:
+    sums_N, own = _draw_signs(len(effects_S)) @ effects_S, float(effects_S.sum())
+    as_high = np.count_nonzero(sums_N >= own - ROUNDING_SHARE * float(np.abs(effects_S).sum()))
+    extra = 0 if len(effects_S) <= MOST_SEEDS_FLIPPED else 1
     return float((as_high + extra) / (len(sums_N) + extra))
 
 
 @lru_cache(maxsize=8)
-def _signs(seeds: int) -> FloatArray:
+def _draw_signs(seeds: int) -> FloatArray:
     """Every way to choose a sign for each of so many seeds, or many random ones, the same in every process."""
-    if seeds <= MOST_FLIPPED:
+    if seeds <= MOST_SEEDS_FLIPPED:
         return np.array([*product((-1.0, 1.0), repeat=seeds)])
     return np.random.default_rng(RESAMPLING_SEED).choice([-1.0, 1.0], size=(RESAMPLES, seeds))
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EffectEstimate:
     """`effects_S` are the seeds' own effects; NaN stands for what too few seeds allow.
 
     `p` is of an effect in the declared direction, however small, and `p_test` what gave it; `p_claim` is of the whole
@@ -261,30 +265,34 @@ class Estimate:
     @property
     def spread(self) -> float:
         """The standard deviation of the seeds' effects; NaN with fewer than two."""
-        return spread_of(self.effects_S)
+        return compute_spread(self.effects_S)
 
     @property
     def agree(self) -> bool:
         """Whether there are several seeds and all have the same effect, up to rounding."""
-        return len(self.effects_S) > 1 and agree(self.effects_S, self.rounding)
+        return len(self.effects_S) > 1 and have_equal_effects(self.effects_S, self.rounding)
 
     @property
     def standardised(self) -> float:
         """The estimate over the spread of the seeds' effects (d_z), corrected for few seeds; NaN without spread."""
-        return self._over(self.spread)
+        return self._standardise_by(self.spread)
 
     @property
     def standardised_pooled(self) -> float:
         """The estimate over the responses' own spread between seeds, corrected likewise; NaN without spread."""
         cells = max(1, self.cells)
-        return self._over(self.spread_of_seeds, 1 + cells * (len(self.effects_S) - 1))
+        return self._standardise_by(self.spread_of_seeds, 1 + cells * (len(self.effects_S) - 1))
 
-    def _over(self, spread: float, numbers: int | None = None) -> float:
+    def _standardise_by(self, spread: float, numbers: int | None = None) -> float:
         """Over a spread that is estimated from so many numbers; from one for each seed if left out."""
-        return hedges(numbers or len(self.effects_S)) * self.value / spread if spread > self.rounding else math.nan
+        return (
+            compute_hedges_correction(numbers or len(self.effects_S)) * self.value / spread
+            if spread > self.rounding
+            else math.nan
+        )
 
 
-def hedges(seeds: int) -> float:
+def compute_hedges_correction(seeds: int) -> float:
     """Hedges' exact correction for a standard deviation of that many seeds: 0.72 for four, NaN for two.
 
     Two seeds leave the expectation of the ratio infinite, so that nothing corrects it.
@@ -296,83 +304,87 @@ def hedges(seeds: int) -> float:
     return float(math.exp(log))
 
 
-class Effects(NamedTuple):
+class SeedEffects(NamedTuple):
     """Each seed's effect, and how far two of them may lie apart by the rounding of the responses alone."""
 
     effects_S: FloatArray
     rounding: float
 
 
-def effects_of(values_SC: FloatArray, weights_C: FloatArray) -> Effects:
+def compute_effects(values_SC: FloatArray, weights_C: FloatArray) -> SeedEffects:
     """Each seed's weighted sum over cells; what is within rounding of the responses is no effect."""
     effects_S = values_SC @ weights_C
-    rounding_S = ROUNDING * (np.abs(values_SC) @ np.abs(weights_C))
-    return Effects(np.where(np.abs(effects_S) <= rounding_S, 0.0, effects_S), float(rounding_S.max(initial=0.0)))
+    rounding_S = ROUNDING_SHARE * (np.abs(values_SC) @ np.abs(weights_C))
+    return SeedEffects(np.where(np.abs(effects_S) <= rounding_S, 0.0, effects_S), float(rounding_S.max(initial=0.0)))
 
 
-def estimate(
-    effects: Effects,
+def estimate_effect(
+    effects: SeedEffects,
     direction: Direction,
     smallest: float,
     alpha: float,
     *,
-    tested: Tested | None = None,
+    tested: PValue | None = None,
     p_permutation: float | None = None,
     values_SC: FloatArray | None = None,
-) -> Estimate:
+) -> EffectEstimate:
     """The mean effect with its intervals at level 1 - alpha, and p-values; `tested` takes the place of the t test."""
-    effects_S, rounding = effects.effects_S, max(effects.rounding, rounding_of(effects.effects_S, smallest))
+    effects_S, rounding = effects.effects_S, max(effects.rounding, compute_rounding(effects.effects_S, smallest))
     nearest = smallest if direction == "neither" else 0.0
-    tested = tested or effect_test(effects_S, direction, nearest, rounding)
-    claim = effect_test(effects_S, direction, smallest, rounding).p
+    tested = tested or compute_effect_p(effects_S, direction, nearest, rounding)
+    claim = compute_effect_p(effects_S, direction, smallest, rounding).p
     if p_permutation is None:
-        p_permutation = sign_flip_p(effects_S, direction, nearest, rounding)
-    return Estimate(
+        p_permutation = compute_sign_flip_p(effects_S, direction, nearest, rounding)
+    return EffectEstimate(
         effects_S,
         float(effects_S.mean()) if len(effects_S) else math.nan,
-        t_interval(effects_S, alpha),
+        compute_t_interval(effects_S, alpha),
         bootstrap_interval(effects_S, alpha),
         tested.p,
         tested.by,
         float(np.maximum(tested.p, claim)),
         p_permutation,
-        pooled_spread(values_SC),
+        pool_spread(values_SC),
         cells=1 if values_SC is None else values_SC.shape[1],
         rounding=rounding,
     )
 
 
-def pooled_spread(values_SC: FloatArray | None) -> float:
+def pool_spread(values_SC: FloatArray | None) -> float:
     """The standard deviation over seeds within a cell, pooled over cells; NaN with fewer than two seeds."""
     if values_SC is None or len(values_SC) < 2:
         return math.nan
     return math.sqrt(float(values_SC.var(axis=0, ddof=1).mean()))
 
 
-NOTHING = Estimate(np.empty(0), math.nan, UNKNOWN, UNKNOWN, math.nan, "none")
+NO_ESTIMATE = EffectEstimate(np.empty(0), math.nan, UNKNOWN_INTERVAL, UNKNOWN_INTERVAL, math.nan, "none")
 
 
 WEIGHTS_C = np.array([-1.0, 1.0])
 
 
-def contrast(responses: Paired, direction: Direction, smallest: float, alpha: float) -> Estimate:
+def estimate_contrast(
+    responses: PairedResponses, direction: Direction, smallest: float, alpha: float
+) -> EffectEstimate:
     """The mean over seeds of second level - first level, of the two levels that `responses` has.
 
     With direction `neither` it is the test of equivalence: p is the larger of two one-sided t tests against
     -smallest and smallest (Schuirmann 1987, J Pharmacokinet Biopharm 15:657-680).
     """
-    effects = effects_of(responses.values_SC, WEIGHTS_C)
-    return estimate(effects, direction, smallest, alpha, values_SC=responses.values_SC)
+    effects = compute_effects(responses.values_SC, WEIGHTS_C)
+    return estimate_effect(effects, direction, smallest, alpha, values_SC=responses.values_SC)
 
 
-def at_level(responses: Paired, value: float, direction: Direction, smallest: float, alpha: float) -> Estimate:
+def estimate_threshold_effect(
+    responses: PairedResponses, value: float, direction: Direction, smallest: float, alpha: float
+) -> EffectEstimate:
     """The mean over seeds of the response less `value`; p is that of the t test of one sample.
 
     `responses` has one cell, which holds all trainings.
     """
     beside_value_SC = np.column_stack([np.full(len(responses.values_SC), value), responses.values_SC])
-    effects = effects_of(beside_value_SC, WEIGHTS_C)
-    return estimate(effects, direction, smallest, alpha, values_SC=responses.values_SC)
+    effects = compute_effects(beside_value_SC, WEIGHTS_C)
+    return estimate_effect(effects, direction, smallest, alpha, values_SC=responses.values_SC)
 
 
 FEWEST_LEVELS_OF_PAGE = 3
@@ -380,46 +392,46 @@ PERMUTATIONS = 50_000
 """All orders of up to eight levels are fewer than this, so that a single seed's p is exact there."""
 
 
-def trend(
-    responses: Paired,
+def estimate_trend(
+    responses: PairedResponses,
     levels: Sequence[float],
     direction: Literal["increasing", "decreasing"],
     smallest: float,
     alpha: float,
-) -> Estimate:
+) -> EffectEstimate:
     """The mean over seeds of the least-squares slope per unit of the factor; `levels` ascend.
 
     p is Page's (JASA 58:216-230, 1963); with two levels, where Page's test does not exist, that of the slopes' t test.
     """
-    values_SL, weights_L = responses.values_SC, slope_weights(np.asarray(levels, dtype=float))
-    slopes = effects_of(values_SL, weights_L)
+    values_SL, weights_L = responses.values_SC, compute_slope_weights(np.asarray(levels, dtype=float))
+    slopes = compute_effects(values_SL, weights_L)
     if len(levels) < FEWEST_LEVELS_OF_PAGE:
-        return estimate(slopes, direction, smallest, alpha, values_SC=values_SL)
-    page = page_test(values_SL if direction == "increasing" else -values_SL)
-    shuffled = shuffled_levels_p(values_SL, weights_L, direction)
-    return estimate(slopes, direction, smallest, alpha, tested=page, p_permutation=shuffled, values_SC=values_SL)
+        return estimate_effect(slopes, direction, smallest, alpha, values_SC=values_SL)
+    page = run_page_test(values_SL if direction == "increasing" else -values_SL)
+    shuffled = compute_shuffled_levels_p(values_SL, weights_L, direction)
+    return estimate_effect(slopes, direction, smallest, alpha, tested=page, p_permutation=shuffled, values_SC=values_SL)
 
 
-def slope_weights(levels_L: FloatArray) -> FloatArray:
+def compute_slope_weights(levels_L: FloatArray) -> FloatArray:
     """What responses are weighted with to give the least-squares slope."""
     centred_L = levels_L - levels_L.mean()
     return np.asarray(centred_L / (centred_L @ centred_L))
 
 
-def page_test(values_SL: FloatArray) -> Tested:
+def run_page_test(values_SL: FloatArray) -> PValue:
     """Page's p that responses increase from left to right; a single seed is compared with its own orders.
 
     Responses of a seed that differ by rounding share their rank.
     """
     seeds = len(values_SL)
     if not seeds:
-        return Tested(math.nan, "none")
-    rank_SL = dense_ranks(values_SL, slack_of(values_SL))
-    p = _one_seed_p(rank_SL[0]) if seeds == 1 else float(stats.page_trend_test(rank_SL).pvalue)
-    return Tested(min(1.0, p), "page")
+        return PValue(math.nan, "none")
+    rank_SL = rank_values(values_SL, tie_tolerance(values_SL))
+    p = _compute_one_seed_p(rank_SL[0]) if seeds == 1 else float(stats.page_trend_test(rank_SL).pvalue)
+    return PValue(min(1.0, p), "page")
 
 
-def _one_seed_p(values_L: IntArray) -> float:
+def _compute_one_seed_p(values_L: IntArray) -> float:
     """Page's statistic of one row, which scipy's function does not take, over all orders or many random ones."""
     predicted_L = np.arange(1, len(values_L) + 1)
 
@@ -443,7 +455,7 @@ FIXED_C = np.array([0.0, 0.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Mediated:
+class MediationEstimate:
     """What the mediator carries (`through`, the claim's effect), the treatment's effect in both arms, and the share.
 
     The share is `through` over the free arm's effect, NaN with its interval where that effect's own interval holds
@@ -451,30 +463,32 @@ class Mediated:
     arm's effect is turned over.
     """
 
-    through: Estimate
-    free: Estimate
-    fixed: Estimate
+    through: EffectEstimate
+    free: EffectEstimate
+    fixed: EffectEstimate
     share: float
     share_ci: Interval
 
 
-def mediation(responses: Paired, direction: Direction, smallest: float, alpha: float) -> Mediated:
+def estimate_mediation(
+    responses: PairedResponses, direction: Direction, smallest: float, alpha: float
+) -> MediationEstimate:
     """`responses` in four cells: both levels of the treatment with the mediator free, then both with it fixed."""
     values_SC = responses.values_SC
-    through, free, fixed = (effects_of(values_SC, weights_C) for weights_C in (FREE_C - FIXED_C, FREE_C, FIXED_C))
+    through, free, fixed = (compute_effects(values_SC, weights_C) for weights_C in (FREE_C - FIXED_C, FREE_C, FIXED_C))
     if not len(values_SC):
-        return Mediated(NOTHING, NOTHING, NOTHING, math.nan, UNKNOWN)
-    share = fieller(through.effects_S, free.effects_S, alpha)
-    return Mediated(
-        estimate(through, direction, smallest, alpha, values_SC=values_SC),
-        estimate(free, "either", 0.0, alpha),
-        estimate(fixed, "either", 0.0, alpha),
+        return MediationEstimate(NO_ESTIMATE, NO_ESTIMATE, NO_ESTIMATE, math.nan, UNKNOWN_INTERVAL)
+    share = compute_fieller_interval(through.effects_S, free.effects_S, alpha)
+    return MediationEstimate(
+        estimate_effect(through, direction, smallest, alpha, values_SC=values_SC),
+        estimate_effect(free, "either", 0.0, alpha),
+        estimate_effect(fixed, "either", 0.0, alpha),
         math.nan if math.isnan(share.low) else float(through.effects_S.mean() / free.effects_S.mean()),
         share,
     )
 
 
-def fieller(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
+def compute_fieller_interval(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
     """Fieller's interval of mean(part) / mean(whole), paired (1954, J R Stat Soc B 16:175-185).
 
     NaN where the whole's own interval holds zero or ends on it, as the interval is then unbounded, and for fewer than
@@ -482,13 +496,13 @@ def fieller(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
     """
     seeds, largest = len(part_S), float(np.abs([part_S, whole_S]).max())
     if seeds < 2 or largest == 0:
-        return UNKNOWN
+        return UNKNOWN_INTERVAL
     part_S, whole_S = part_S / largest, whole_S / largest
     bound = stats.t.ppf(1 - alpha / 2, seeds - 1) ** 2 / seeds
     (part_var, both), (_, whole_var) = np.cov(part_S, whole_S)
     part, whole = float(part_S.mean()), float(whole_S.mean())
     a, b, c = whole**2 - bound * whole_var, part * whole - bound * both, part**2 - bound * part_var
-    if a <= ROUNDING * whole**2:
-        return UNKNOWN
+    if a <= ROUNDING_SHARE * whole**2:
+        return UNKNOWN_INTERVAL
     root = math.sqrt(max(0.0, b * b - a * c))
     return Interval(float((b - root) / a), float((b + root) / a))

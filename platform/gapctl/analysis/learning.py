@@ -16,14 +16,14 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.trial import FACTOR_VALUES, Loss, MadData, TrialConfig
 from gapctl.plan.plan import Plan, Trial
 
-LOSS: Final = "train/loss"
-OBJECT: Final = "quality/object_accuracy"
+LOSS_METRIC: Final = "train/loss"
+OBJECT_METRIC: Final = "quality/object_accuracy"
 LEAST_GAIN: Final = 0.02
 """The share of guessing's loss by which a training must stay below it."""
 CHANCE_P: Final = 0.001
 """p of the binomial test below which an accuracy is above chance: of a thousand trainings that learned nothing, one
 passes."""
-Metrics = Mapping[str, float]
+TrainingMetrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ArmCheck:
     steps: int
 
 
-class _Look(NamedTuple):
+class _SeedCheck(NamedTuple):
     """One training by one check: `passed` is None where the check does not apply, and `bar` then says why."""
 
     seed: int
@@ -52,7 +52,7 @@ class _Look(NamedTuple):
     bar: str
 
 
-def learning_checks(plan: Plan, metrics: Mapping[str, Metrics]) -> tuple[ArmCheck, ...]:
+def check_learning(plan: Plan, metrics: Mapping[str, TrainingMetrics]) -> tuple[ArmCheck, ...]:
     """Check every arm that has a finished training; `metrics` are those of finished trials and preparations by id.
 
     `train/loss` is the mean over the steps between the last two evaluations, or over all steps where there is one.
@@ -62,11 +62,11 @@ def learning_checks(plan: Plan, metrics: Mapping[str, Metrics]) -> tuple[ArmChec
     arms: dict[str, list[Trial]] = {}
     for trial in plan.trials:
         if trial.id in metrics:
-            arms.setdefault(arm_of(trial), []).append(trial)
-    return tuple(check for trials in arms.values() for check in _arm_checks(trials, trainings, metrics))
+            arms.setdefault(label_arm(trial), []).append(trial)
+    return tuple(check for trials in arms.values() for check in _check_arm(trials, trainings, metrics))
 
 
-def failed_checks(
+def select_failed_checks(
     checks: Sequence[ArmCheck], cells: Iterable[Arm], where: Arm, metrics: Sequence[str]
 ) -> tuple[ArmCheck, ...]:
     """The checks that arms of a comparison failed, of those that bear on hypotheses about these metrics.
@@ -74,19 +74,23 @@ def failed_checks(
     The loss and the object's accuracy always do, another factor's accuracy where it is one of the metrics. Models after
     one step stand for the beginning of training, which need not have learned where they are held against longer ones.
     """
-    wanted = (LOSS, OBJECT, *metrics)
+    wanted = (LOSS_METRIC, OBJECT_METRIC, *metrics)
     compared = list(cells)
-    among = [check for check in checks if _fits(check.levels, where) and any(_fits(check.levels, c) for c in compared)]
+    among = [
+        check
+        for check in checks
+        if _is_in_arm(check.levels, where) and any(_is_in_arm(check.levels, c) for c in compared)
+    ]
     trained = [check for check in among if check.steps > 1] or among
     return tuple(check for check in trained if check.failed and check.check in wanted)
 
 
-def arm_of(trial: Trial) -> str:
+def label_arm(trial: Trial) -> str:
     """A trial's label without its seed."""
     return trial.label.removesuffix(f" seed={trial.seed}")
 
 
-def loss_of_guessing(loss: Loss, batch_size: int) -> float:
+def compute_guessing_loss(loss: Loss, batch_size: int) -> float:
     """The least loss of a model that cannot tell a batch's pairs apart, to which all similarities are one.
 
     Softmax: ln N. Sigmoid with the best bias: N times the entropy of one in N (arXiv 2303.15343, sec. 3.2).
@@ -96,19 +100,19 @@ def loss_of_guessing(loss: Loss, batch_size: int) -> float:
     return math.log(batch_size) + (batch_size - 1) * math.log(batch_size / (batch_size - 1))
 
 
-def _arm_checks(
-    trials: Sequence[Trial], trainings: Mapping[str, Trial], metrics: Mapping[str, Metrics]
+def _check_arm(
+    trials: Sequence[Trial], trainings: Mapping[str, Trial], metrics: Mapping[str, TrainingMetrics]
 ) -> Iterable[ArmCheck]:
     first = trials[0]
-    looked = [(trial, *_whose_weights(trial, trainings)) for trial in trials]
+    looked = [(trial, *_find_measured_training(trial, trainings)) for trial in trials]
     config = looked[0][2].config
-    for name in (LOSS, OBJECT, *_named_always(config)):
-        looks = [_look(name, trial.seed, of.config, metrics.get(of.id), after) for trial, after, of in looked]
+    for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(config)):
+        looks = [_check_seed(name, trial.seed, of.config, metrics.get(of.id), after) for trial, after, of in looked]
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
-        reason = _failed_words(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar
+        reason = _describe_failures(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar
         yield ArmCheck(
-            arm_of(first),
+            label_arm(first),
             dict(first.factors),
             name,
             seeds,
@@ -118,7 +122,7 @@ def _arm_checks(
         )
 
 
-def _whose_weights(trial: Trial, trainings: Mapping[str, Trial]) -> tuple[bool, Trial]:
+def _find_measured_training(trial: Trial, trainings: Mapping[str, Trial]) -> tuple[bool, Trial]:
     """Whether a trial's own numbers are those of moved embeddings, and the training to look at in its place."""
     if trial.config.train.samples or trial.parent is None or trial.parent not in trainings:
         return trial.config.evaluate.intervention != "none", trial
@@ -126,7 +130,7 @@ def _whose_weights(trial: Trial, trainings: Mapping[str, Trial]) -> tuple[bool, 
     return parent.config.evaluate.intervention != "none", parent
 
 
-def _named_always(config: TrialConfig) -> list[str]:
+def _list_caption_accuracies(config: TrialConfig) -> list[str]:
     """The accuracies of the factors that every caption names beside the main one."""
     data = config.data
     if not isinstance(data, MadData) or data.captions.attributes < len(FACTOR_VALUES) - 1:
@@ -134,50 +138,50 @@ def _named_always(config: TrialConfig) -> list[str]:
     return [f"quality/accuracy_{factor}" for factor in FACTOR_VALUES if factor != data.main_factor]
 
 
-def _look(name: str, seed: int, config: TrialConfig, metrics: Metrics | None, moved: bool) -> _Look:
+def _check_seed(name: str, seed: int, config: TrialConfig, metrics: TrainingMetrics | None, moved: bool) -> _SeedCheck:
     value = None if metrics is None else metrics.get(name)
     if metrics is None:
-        return _Look(seed, None, math.nan, "the training whose weights are measured has no result here")
+        return _SeedCheck(seed, None, math.nan, "the training whose weights are measured has no result here")
     if value is None:
-        return _Look(seed, None, math.nan, f"{name} was not recorded")
-    if name == LOSS:
-        return _look_at_loss(seed, value, config)
-    return _look_at_accuracy(name, seed, value, config, moved)
+        return _SeedCheck(seed, None, math.nan, f"{name} was not recorded")
+    if name == LOSS_METRIC:
+        return _check_loss(seed, value, config)
+    return _check_accuracy(name, seed, value, config, moved)
 
 
-def _look_at_loss(seed: int, value: float, config: TrialConfig) -> _Look:
+def _check_loss(seed: int, value: float, config: TrialConfig) -> _SeedCheck:
     loss = config.loss
     if loss.alignment or loss.uniformity or loss.cross_uniformity:
-        return _Look(seed, None, value, "what is added to the contrastive loss has no known value for guessing")
-    guessing = loss_of_guessing(loss, config.train.batch_size)
+        return _SeedCheck(seed, None, value, "what is added to the contrastive loss has no known value for guessing")
+    guessing = compute_guessing_loss(loss, config.train.batch_size)
     bar = f"not {LEAST_GAIN:.0%} below the {guessing:.3f} of guessing".replace("%", " %")
-    return _Look(seed, value < (1 - LEAST_GAIN) * guessing, value, bar)
+    return _SeedCheck(seed, value < (1 - LEAST_GAIN) * guessing, value, bar)
 
 
-def _look_at_accuracy(name: str, seed: int, value: float, config: TrialConfig, moved: bool) -> _Look:
+def _check_accuracy(name: str, seed: int, value: float, config: TrialConfig, moved: bool) -> _SeedCheck:
     data = config.data
     if not isinstance(data, MadData):
-        return _Look(seed, None, value, "how many classes there are is not in the ledger")
+        return _SeedCheck(seed, None, value, "how many classes there are is not in the ledger")
     if moved:
-        return _Look(seed, None, value, "it is of embeddings that an intervention moved")
-    factor = data.main_factor if name == OBJECT else name.removeprefix("quality/accuracy_")
+        return _SeedCheck(seed, None, value, "it is of embeddings that an intervention moved")
+    factor = data.main_factor if name == OBJECT_METRIC else name.removeprefix("quality/accuracy_")
     images, classes = config.evaluate.gallery, FACTOR_VALUES[factor]
     right = round(value / 100 * images) if math.isfinite(value) else 0
     p = float(stats.binom.sf(right - 1, images, 1 / classes))
-    return _Look(seed, p < CHANCE_P, value, f"not above the {100 / classes:.3g} % of chance by {images:,} images")
+    return _SeedCheck(seed, p < CHANCE_P, value, f"not above the {100 / classes:.3g} % of chance by {images:,} images")
 
 
-def _failed_words(name: str, failed: Sequence[_Look], seeds: int) -> str:
+def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> str:
     """`loss 4.852 in 1 of 5 seeds (3404), not 2 % below the 4.852 of guessing`."""
     values = sorted(look.value for look in failed)
-    digits, unit = (3, "") if name == LOSS else (1, " %")
+    digits, unit = (3, "") if name == LOSS_METRIC else (1, " %")
     low, high = (f"{value:.{digits}f}" for value in (values[0], values[-1]))
     ran = low if low == high else f"{low} to {high}"
     some = f"{len(failed)} of {seeds} seeds ({', '.join(str(look.seed) for look in failed)})"
     where = some if len(failed) < seeds else f"all {seeds} seeds" if seeds > 1 else "its only seed"
-    what = "loss" if name == LOSS else name.removeprefix("quality/").replace("_", " ")
+    what = "loss" if name == LOSS_METRIC else name.removeprefix("quality/").replace("_", " ")
     return f"{what} {ran}{unit} in {where}, {failed[0].bar}"
 
 
-def _fits(levels: Mapping[str, Level], arm: Arm) -> bool:
+def _is_in_arm(levels: Mapping[str, Level], arm: Arm) -> bool:
     return all(levels.get(path) == level for path, level in arm.items())

@@ -6,11 +6,11 @@ from dataclasses import replace
 from gapctl.analysis.results import FirstAnswer, FirstQuestion, Verdict
 from gapctl.errors import InputError
 from gapctl.ledger import Declaration, Ledger
-from gapctl.ledger.preregistration import recalled, recalled_as_declared, scale_name
+from gapctl.ledger.preregistration import name_scale, rebuild_declared_plan, rebuild_plan
 from gapctl.plan.plan import Plan
 
 
-def recalled_first(plan: Plan, ledger: Ledger) -> Plan:
+def rebuild_first_plan(plan: Plan, ledger: Ledger) -> Plan:
     """The plan of the question that this plan's sweep asks again, as it was declared where that was kept.
 
     It has the scale of this plan where it was asked at that, or the only scale that it was asked at.
@@ -18,10 +18,10 @@ def recalled_first(plan: Plan, ledger: Ledger) -> Plan:
     """
     asked = str(plan.sweep.spec.asks_again)
     name, _, when = asked.partition("@")
-    declaration = ledger.declaration(name)
+    declaration = ledger.read_declaration(name)
     if declaration is None:
         raise InputError(f"{ledger.root} holds no sweep {name}")
-    first = _recalled(declaration, _scale(plan, declaration, ledger), ledger.declaration_path(name))
+    first = _rebuild_plan(declaration, _choose_scale(plan, declaration, ledger), ledger.locate_declaration(name))
     found = first.sweep.hypotheses_sha256
     if "-" not in when and not found.startswith(when):
         raise InputError(f"{name} in {ledger.root} has the hypotheses {found[: len(when)]}, not {when}")
@@ -30,37 +30,37 @@ def recalled_first(plan: Plan, ledger: Ledger) -> Plan:
     return first
 
 
-def _scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
+def _choose_scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
     scales = list(declaration.trials)
-    if scale_name(plan) in scales:
-        return scale_name(plan)
+    if name_scale(plan) in scales:
+        return name_scale(plan)
     if len(scales) == 1:
         return scales[0]
-    raise InputError(f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {scale_name(plan)}")
+    raise InputError(f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {name_scale(plan)}")
 
 
-def _recalled(declaration: Declaration, scale: str, path: str) -> Plan:
-    recall: Callable[[Declaration, str, str], Plan] = recalled_as_declared
+def _rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:
+    recall: Callable[[Declaration, str, str], Plan] = rebuild_declared_plan
     try:
         return recall(declaration, scale, path)
     except InputError:
-        return recalled(declaration, scale, path)
+        return rebuild_plan(declaration, scale, path)
 
 
-def beside(first: FirstQuestion | None, verdict: Verdict) -> Verdict:
+def attach_first_answer(first: FirstQuestion | None, verdict: Verdict) -> Verdict:
     """The verdict with the first answer to its hypothesis: that of the same id, else the only one to the same test of
     the same response by the same factor."""
     if first is None:
         return verdict
     same = [one for one in first.answers if one.id == verdict.id]
-    alike = [one for one in first.answers if _asks(one) == _asks(verdict)]
+    alike = [one for one in first.answers if _get_question(one) == _get_question(verdict)]
     found = same or (alike if len(alike) == 1 else [])
-    return replace(verdict, first_answer=_answer(first.sweep, found[0])) if found else verdict
+    return replace(verdict, first_answer=_make_first_answer(first.sweep, found[0])) if found else verdict
 
 
-def _asks(verdict: Verdict) -> tuple[str, str, str]:
+def _get_question(verdict: Verdict) -> tuple[str, str, str]:
     return verdict.test, verdict.response, verdict.factor
 
 
-def _answer(sweep: str, one: Verdict) -> FirstAnswer:
+def _make_first_answer(sweep: str, one: Verdict) -> FirstAnswer:
     return FirstAnswer(sweep, one.id, one.claim, one.verdict, one.estimate, one.ci, one.p, one.replicates, one.marks)

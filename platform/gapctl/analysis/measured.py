@@ -9,23 +9,29 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from gapctl.analysis.correlation import Correlated, correlation
+from gapctl.analysis.correlation import CorrelationEstimate, estimate_correlation
 from gapctl.analysis.estimates import (
     Direction,
-    Estimate,
-    Mediated,
-    at_level,
-    contrast,
-    half_width,
-    mediation,
-    sides_of,
-    significant,
-    strictly,
-    trend,
+    EffectEstimate,
+    MediationEstimate,
+    compute_half_width,
+    count_sides,
+    estimate_contrast,
+    estimate_mediation,
+    estimate_threshold_effect,
+    estimate_trend,
+    is_significant,
+    reduce_by_rounding,
 )
-from gapctl.analysis.paired import FloatArray, Paired, level_column, paired, replicates_of
-from gapctl.analysis.results import Interval, Outcome, RefutedAs
-from gapctl.config.arms import Arm, arm_grid, arms_left
+from gapctl.analysis.paired import (
+    FloatArray,
+    PairedResponses,
+    build_level_column,
+    collect_paired_responses,
+    derive_replicates,
+)
+from gapctl.analysis.results import Interval, Outcome, RefutationKind
+from gapctl.config.arms import Arm, build_arm_grid, select_arms
 from gapctl.config.hypotheses import (
     AtLevel,
     Contrast,
@@ -35,26 +41,26 @@ from gapctl.config.hypotheses import (
     Level,
     Mediation,
     Trend,
-    named_by,
+    list_named_metrics,
 )
 from gapctl.config.sweep import SweepFile
 
 
 @dataclass(frozen=True)
-class Measured:
+class HypothesisResult:
     """`cells` are what is compared, `estimate` the effect; `correlated` and `mediated` what only these tests have."""
 
     hypothesis: Hypothesis
     cells: tuple[Arm, ...]
-    responses: Paired
-    estimate: Estimate
-    correlated: Correlated | None = None
-    mediated: Mediated | None = None
+    responses: PairedResponses
+    estimate: EffectEstimate
+    correlated: CorrelationEstimate | None = None
+    mediated: MediationEstimate | None = None
 
     @property
     def direction(self) -> Direction:
         """Where the effect is claimed."""
-        return direction_of(self.hypothesis)
+        return get_direction(self.hypothesis)
 
     @property
     def complete(self) -> bool:
@@ -67,18 +73,18 @@ class Measured:
         return len(self.estimate.effects_S) * len(self.cells) * self.responses.arms
 
 
-def measure(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> Measured:
+def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
     """Pairs the responses by seed, or by pair of seeds, and estimates the effect."""
-    cells = cells_of(hypothesis, spec)
+    cells = list_cells(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
-    names = [name for name in named_by(hypothesis) if name not in spec.vary]
+    names = [name for name in list_named_metrics(hypothesis) if name not in spec.vary]
     # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
-    kept = _at(trials, spec, hypothesis.where)
-    responses = paired(kept, vary, replicates_of(hypothesis, spec.replicates), cells, names)
-    return _tested(hypothesis, cells, responses, spec)
+    kept = _filter_trials(trials, spec, hypothesis.where)
+    responses = collect_paired_responses(kept, vary, derive_replicates(hypothesis, spec.replicates), cells, names)
+    return _estimate_hypothesis(hypothesis, cells, responses, spec)
 
 
-def cells_of(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
+def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
     """What a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
 
     A level's one cell holds all trainings.
@@ -86,49 +92,58 @@ def cells_of(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
     if isinstance(hypothesis, AtLevel):
         return ({},)
     if isinstance(hypothesis, Correlation):
-        return tuple(arms_left(spec.vary, hypothesis.where))
+        return tuple(select_arms(spec.vary, hypothesis.where))
     if isinstance(hypothesis, Mediation):
         sides = (hypothesis.free, hypothesis.fixed)
         pairs = [(level, side) for side in sides for level in hypothesis.between]
         return tuple({hypothesis.factor: level, hypothesis.mediator: side} for level, side in pairs)
-    levels = _ordered(hypothesis, spec) if isinstance(hypothesis, Trend) else list(hypothesis.between)
+    levels = _sort_levels(hypothesis, spec) if isinstance(hypothesis, Trend) else list(hypothesis.between)
     return tuple({hypothesis.factor: level} for level in levels)
 
 
-def direction_of(hypothesis: Hypothesis) -> Direction:
+def get_direction(hypothesis: Hypothesis) -> Direction:
     """The declared direction; an equivalence claims neither."""
     return "neither" if isinstance(hypothesis, Equivalence) else hypothesis.direction
 
 
-def _tested(hypothesis: Hypothesis, cells: tuple[Arm, ...], responses: Paired, spec: SweepFile) -> Measured:
+def _estimate_hypothesis(
+    hypothesis: Hypothesis, cells: tuple[Arm, ...], responses: PairedResponses, spec: SweepFile
+) -> HypothesisResult:
     smallest, alpha = hypothesis.smallest_effect, spec.alpha
-    direction = direction_of(hypothesis)
+    direction = get_direction(hypothesis)
     if isinstance(hypothesis, Correlation):
-        grid = arm_grid(spec.vary, hypothesis.where, hypothesis.given)
-        related = correlation(responses, grid, direction, smallest, alpha)
-        return Measured(hypothesis, cells, responses, related.estimate, correlated=related)
+        grid = build_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
+        related = estimate_correlation(responses, grid, direction, smallest, alpha)
+        return HypothesisResult(hypothesis, cells, responses, related.estimate, correlated=related)
     if isinstance(hypothesis, Mediation):
-        carried = mediation(responses, direction, smallest, alpha)
-        return Measured(hypothesis, cells, responses, carried.through, mediated=carried)
+        carried = estimate_mediation(responses, direction, smallest, alpha)
+        return HypothesisResult(hypothesis, cells, responses, carried.through, mediated=carried)
     if isinstance(hypothesis, AtLevel):
-        return Measured(hypothesis, cells, responses, at_level(responses, hypothesis.value, direction, smallest, alpha))
+        return HypothesisResult(
+            hypothesis,
+            cells,
+            responses,
+            estimate_threshold_effect(responses, hypothesis.value, direction, smallest, alpha),
+        )
     if isinstance(hypothesis, Contrast | Equivalence):
-        return Measured(hypothesis, cells, responses, contrast(responses, direction, smallest, alpha))
-    levels = [float(level) for level in _ordered(hypothesis, spec)]
-    return Measured(hypothesis, cells, responses, trend(responses, levels, hypothesis.direction, smallest, alpha))
+        return HypothesisResult(hypothesis, cells, responses, estimate_contrast(responses, direction, smallest, alpha))
+    levels = [float(level) for level in _sort_levels(hypothesis, spec)]
+    return HypothesisResult(
+        hypothesis, cells, responses, estimate_trend(responses, levels, hypothesis.direction, smallest, alpha)
+    )
 
 
-def _ordered(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:
+def _sort_levels(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:
     return sorted(spec.vary[hypothesis.factor], key=float)
 
 
-def _at(trials: pl.DataFrame, spec: SweepFile, where: Arm) -> pl.DataFrame:
+def _filter_trials(trials: pl.DataFrame, spec: SweepFile, where: Arm) -> pl.DataFrame:
     for path, level in where.items():
-        trials = trials.filter(pl.col(path) == level_column(path, [level], spec.vary[path])[0])
+        trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
     return trials
 
 
-def finding(
+def judge_interval(
     ci: Interval, smallest_effect: float, direction: Direction, p_holm: float, alpha: float, rounding: float = 0.0
 ) -> Outcome:
     """Supported where every effect in the interval is as claimed and p is small, refuted where none is.
@@ -138,61 +153,63 @@ def finding(
     `neither` claims the band itself, so that `either` is supported where it is refuted, and the other way round.
     An interval that ends on the smallest effect, or within `rounding` of it, is neither beyond it nor short of it.
     """
-    if beyond(ci, smallest_effect, direction, rounding) and significant(p_holm, alpha):
+    if is_beyond(ci, smallest_effect, direction, rounding) and is_significant(p_holm, alpha):
         return "supported"
-    return "refuted" if short_of(ci, smallest_effect, direction, rounding) else "inconclusive"
+    return "refuted" if is_short_of(ci, smallest_effect, direction, rounding) else "inconclusive"
 
 
-def beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
+def is_beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
     """Whether the whole interval lies beyond the smallest effect: on one side for `either`, inside for `neither`."""
     if direction == "neither":
-        return short_of(ci, smallest_effect, "either", rounding)
+        return is_short_of(ci, smallest_effect, "either", rounding)
     edge = smallest_effect + rounding
     if direction == "either":
         return ci.low > edge or ci.high < -edge
-    return declared(ci, direction).low > edge
+    return orient_interval(ci, direction).low > edge
 
 
-def short_of(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
+def is_short_of(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
     """Whether no effect in the interval is as claimed."""
     if direction == "neither":
-        return beyond(ci, smallest_effect, "either", rounding)
+        return is_beyond(ci, smallest_effect, "either", rounding)
     edge = smallest_effect - rounding
     if direction == "either":
         return ci.low > -edge and ci.high < edge
-    return declared(ci, direction).high < edge
+    return orient_interval(ci, direction).high < edge
 
 
-def refuted_as(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> RefutedAs:
+def locate_refuted_interval(
+    ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0
+) -> RefutationKind:
     """Where the interval of a refuted verdict lies; only `negligible` says that there is no effect that counts."""
     if direction == "neither":
         return "different"
-    if short_of(ci, smallest_effect, "either", rounding):
+    if is_short_of(ci, smallest_effect, "either", rounding):
         return "negligible"
-    return "opposite" if declared(ci, direction).high < 0 else "short"
+    return "opposite" if orient_interval(ci, direction).high < 0 else "short"
 
 
-def declared(ci: Interval, direction: Direction) -> Interval:
+def orient_interval(ci: Interval, direction: Direction) -> Interval:
     """The interval of the effect counted positive in the declared direction."""
     return Interval(-ci.high, -ci.low) if direction == "decreasing" else ci
 
 
-def margin(value: float, smallest_effect: float, direction: Direction) -> float:
+def compute_margin(value: float, smallest_effect: float, direction: Direction) -> float:
     """How far an estimate lies beyond the smallest effect, to where it is claimed; negative where short of it."""
     if direction == "neither":
         return smallest_effect - math.fabs(value)
-    towards = math.fabs(value) if direction == "either" else declared(Interval(value, value), direction).low
+    towards = math.fabs(value) if direction == "either" else orient_interval(Interval(value, value), direction).low
     return towards - smallest_effect
 
 
-class Corrected(NamedTuple):
+class HolmPValue(NamedTuple):
     """A p-value after Holm, and the level that the raw one must stay below at its step."""
 
     p: float
     level: float
 
 
-def holm(p_values: Sequence[float], alpha: float) -> list[Corrected]:
+def apply_holm(p_values: Sequence[float], alpha: float) -> list[HolmPValue]:
     """Holm (1979) over all hypotheses of a file.
 
     One that could not be tested (NaN) still counts as one of them, so that trainings still to do cannot make the
@@ -203,12 +220,12 @@ def holm(p_values: Sequence[float], alpha: float) -> list[Corrected]:
     known = [1.0 if math.isnan(p) else p for p in p_values]
     levels = [alpha / (len(known) - sum(other < p for other in known)) for p in known]
     return [
-        Corrected(math.nan if math.isnan(p) else after, level)
-        for p, after, level in zip(p_values, _adjusted(known), levels, strict=True)
+        HolmPValue(math.nan if math.isnan(p) else after, level)
+        for p, after, level in zip(p_values, _correct_p_values(known), levels, strict=True)
     ]
 
 
-def _adjusted(p_values: Sequence[float]) -> list[float]:
+def _correct_p_values(p_values: Sequence[float]) -> list[float]:
     """The k-th smallest of n, times n - k + 1, never below a smaller one's and at most 1."""
     order = np.argsort(p_values, kind="stable")
     stepped = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
@@ -220,8 +237,8 @@ def _adjusted(p_values: Sequence[float]) -> list[float]:
 MOST_SEEDS = 1_000
 
 
-def seeds_needed(
-    found: Estimate, smallest_effect: float, direction: Direction, alpha: float, holm_level: float
+def estimate_seeds_needed(
+    found: EffectEstimate, smallest_effect: float, direction: Direction, alpha: float, holm_level: float
 ) -> int | None:
     """The smallest number of seeds, above the present one, whose interval would leave the smallest effect behind.
 
@@ -231,18 +248,20 @@ def seeds_needed(
     depends on the number of arms.
     """
     seeds = len(found.effects_S)
-    distance = margin(found.value, smallest_effect, direction)
+    distance = compute_margin(found.value, smallest_effect, direction)
     if seeds < 2 or math.isnan(distance) or abs(distance) <= found.rounding:
         return None
     spread = max(found.spread, found.least_spread)
     counts_N = np.arange(seeds + 1, MOST_SEEDS + 1, dtype=float)
-    settled_N = half_width(spread, counts_N, alpha) < abs(distance)
+    settled_N = compute_half_width(spread, counts_N, alpha) < abs(distance)
     if distance > 0:
-        settled_N &= _p_at(counts_N, found, distance, spread, sides_of(direction)) < strictly(holm_level)
+        settled_N &= _predict_p(counts_N, found, distance, spread, count_sides(direction)) < reduce_by_rounding(
+            holm_level
+        )
     return int(counts_N[settled_N.argmax()]) if settled_N.any() else None
 
 
-def _p_at(counts_N: FloatArray, found: Estimate, distance: float, spread: float, sides: int) -> FloatArray:
+def _predict_p(counts_N: FloatArray, found: EffectEstimate, distance: float, spread: float, sides: int) -> FloatArray:
     """p of the claim with more seeds like these: against the smallest effect, and of the test's own."""
     if found.agree and found.p_test != "permutation":
         claim_N = np.asarray(sides * 0.5**counts_N)
@@ -250,10 +269,10 @@ def _p_at(counts_N: FloatArray, found: Estimate, distance: float, spread: float,
         claim_N = np.asarray(sides * stats.t.sf(distance * np.sqrt(counts_N) / spread, counts_N - 1))
     if found.p_test == "permutation":
         return np.maximum(claim_N, found.p)
-    return np.maximum(claim_N, _page_p_at(counts_N, found)) if found.p_test == "page" else claim_N
+    return np.maximum(claim_N, _predict_page_p(counts_N, found)) if found.p_test == "page" else claim_N
 
 
-def _page_p_at(counts_N: FloatArray, found: Estimate) -> FloatArray:
+def _predict_page_p(counts_N: FloatArray, found: EffectEstimate) -> FloatArray:
     """Page's standardised statistic is a sum over seeds: the same trend in each new one makes it grow like their root.
 
     Where every seed has its levels in order, p is the share of that one order among all, exactly.

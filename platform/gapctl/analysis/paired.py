@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from gapctl.config.arms import Arm
-from gapctl.config.hypotheses import Hypothesis, Level, named_by
+from gapctl.config.hypotheses import Hypothesis, Level, list_named_metrics
 from gapctl.config.metrics import is_of_seed_pairs
 from gapctl.plan.plan import Trial
 
@@ -25,44 +25,44 @@ class Replicates(NamedTuple):
         """The trials of whole replicates, with the replicate's first seed as their `seed`."""
         if self.each == 1:
             return trials
-        return in_pairs(trials).filter(pl.col("seed").is_in(list(self.first)))
+        return group_seed_pairs(trials).filter(pl.col("seed").is_in(list(self.first)))
 
 
-def replicates_of(hypothesis: Hypothesis, seeds: range) -> Replicates:
+def derive_replicates(hypothesis: Hypothesis, seeds: range) -> Replicates:
     """Of a sweep with these seeds; one that finds no partner among them is left out."""
-    if not any(map(is_of_seed_pairs, named_by(hypothesis))):
+    if not any(map(is_of_seed_pairs, list_named_metrics(hypothesis))):
         return Replicates(seeds)
     return Replicates(range(seeds.start + seeds.start % 2, seeds.stop - 1, 2), each=2)
 
 
-def in_pairs(trials: pl.DataFrame) -> pl.DataFrame:
+def group_seed_pairs(trials: pl.DataFrame) -> pl.DataFrame:
     """The trials with the first seed of their pair as `seed`."""
     return trials.with_columns(pl.col("seed") // 2 * 2)
 
 
-def pair_of(seed: int) -> int:
+def get_pair_seed(seed: int) -> int:
     """The first seed of a seed's pair."""
     return seed // 2 * 2
 
 
-def identity(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
+def build_identity_columns(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
     """`trial`, `label`, `seed` and a column per factor, a row per trial."""
     return [
         pl.Series("trial", [trial.id for trial in trials], pl.String),
         pl.Series("label", [trial.label for trial in trials], pl.String),
         pl.Series("seed", [trial.seed for trial in trials], pl.Int64),
-        *(level_column(path, [trial.factors[path] for trial in trials], levels) for path, levels in vary.items()),
+        *(build_level_column(path, [trial.factors[path] for trial in trials], levels) for path, levels in vary.items()),
     ]
 
 
-def level_column(factor: str, values: Sequence[Level], levels: Sequence[Level]) -> pl.Series:
+def build_level_column(factor: str, values: Sequence[Level], levels: Sequence[Level]) -> pl.Series:
     """`values` under the factor's dotted path, in the narrowest type that holds all of the factor's `levels`."""
-    dtype = level_type(levels)
+    dtype = infer_level_type(levels)
     plain = [str(value) for value in values] if dtype == pl.String else values
     return pl.Series(factor, plain, dtype=dtype)
 
 
-def level_type(levels: Sequence[Level]) -> type[pl.DataType]:
+def infer_level_type(levels: Sequence[Level]) -> type[pl.DataType]:
     """Truth values, whole numbers, numbers, or text where they are of different kinds."""
     kinds = {type(level) for level in levels}
     if kinds == {bool}:
@@ -75,12 +75,12 @@ def level_type(levels: Sequence[Level]) -> type[pl.DataType]:
 FloatArray = npt.NDArray[np.float64]
 """Shapes are in the names: R responses, S seeds, C cells, L levels, P pairs of arms."""
 
-Vary = Mapping[str, Sequence[Level]]
-LARGEST: Final = 1e100
+FactorLevels = Mapping[str, Sequence[Level]]
+LARGEST_RESPONSE: Final = 1e100
 """Responses beyond this are not calculated with, so that no sum of squares or cubes overflows."""
 
 
-class Odd(NamedTuple):
+class UnusableResponse(NamedTuple):
     """A training whose response is not there (None), no finite number, or larger than `LARGEST`."""
 
     metric: str
@@ -90,7 +90,7 @@ class Odd(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedResponses:
     """Responses in the cells of a comparison, of the seeds that have all of it.
 
     Each value is averaged over `arms` trainings. `missing` are planned seeds with trainings still to do, `not_finite`
@@ -106,7 +106,7 @@ class Paired:
     not_finite: tuple[int, ...]
     found: int
     planned: int
-    odd: tuple[Odd, ...] = ()
+    odd: tuple[UnusableResponse, ...] = ()
     absent: tuple[str, ...] = ()
     each: int = 1
 
@@ -127,82 +127,86 @@ class Paired:
         return self.values_SC.size * self.arms
 
 
-def paired(
-    trials: pl.DataFrame, vary: Vary, replicates: Replicates, cells: Sequence[Arm], responses: Sequence[str]
-) -> Paired:
+def collect_paired_responses(
+    trials: pl.DataFrame, vary: FactorLevels, replicates: Replicates, cells: Sequence[Arm], responses: Sequence[str]
+) -> PairedResponses:
     """A replicate counts only when all its trainings in `cells` are done and have responses to calculate with."""
     trials, seeds = replicates.of(trials), replicates.first
-    arms = arms_per_cell(vary, cells[0]) * replicates.each
-    means = cell_means(trials, vary, cells, responses)
+    arms = count_arms_per_cell(vary, cells[0]) * replicates.each
+    means = compute_cell_means(trials, vary, cells, responses)
     rows = [pl.col(name).sort_by("position").alias(name) for name in responses]
     finite = pl.all_horizontal(pl.col(name).is_finite() for name in responses).all()
     by_seed = means.group_by("seed").agg(pl.col("trainings").sum(), finite.alias("finite"), *rows)
     done = by_seed.filter(pl.col("trainings") == arms * len(cells)).sort("seed")
     whole = done.filter("finite")
     values = np.array([whole[name].to_list() for name in responses], dtype=float)
-    not_finite = _without(done["seed"], whole["seed"])
-    return Paired(
+    not_finite = _subtract_seeds(done["seed"], whole["seed"])
+    return PairedResponses(
         seeds=tuple(whole["seed"]),
         values_RSC=values.reshape(len(responses), len(whole), len(cells)),
         arms=arms,
-        missing=_without(seeds, done["seed"]),
+        missing=_subtract_seeds(seeds, done["seed"]),
         not_finite=not_finite,
         found=int(by_seed["trainings"].sum()),
         planned=arms * len(cells) * len(seeds),
-        odd=_odd(_in_cells(trials, vary, cells), not_finite, responses) if not_finite else (),
+        odd=_list_unusable_responses(_place_in_cells(trials, vary, cells), not_finite, responses) if not_finite else (),
         absent=tuple(name for name in responses if name not in trials.columns),
         each=replicates.each,
     )
 
 
-def cell_means(trials: pl.DataFrame, vary: Vary, cells: Sequence[Arm], metrics: Sequence[str]) -> pl.DataFrame:
+def compute_cell_means(
+    trials: pl.DataFrame, vary: FactorLevels, cells: Sequence[Arm], metrics: Sequence[str]
+) -> pl.DataFrame:
     """A row per seed and cell: `seed`, `position` in `cells`, `trainings`, and each metric's mean.
 
     A mean is NaN where a training lacks the metric or has no number for it that can be calculated with.
     """
-    rows = _in_cells(trials, vary, cells)
-    means = [_values(trials, metric).mean().alias(metric) for metric in metrics]
+    rows = _place_in_cells(trials, vary, cells)
+    means = [_select_values(trials, metric).mean().alias(metric) for metric in metrics]
     return rows.group_by("seed", "position", maintain_order=True).agg(pl.len().alias("trainings"), *means)
 
 
-def _in_cells(trials: pl.DataFrame, vary: Vary, cells: Sequence[Arm]) -> pl.DataFrame:
+def _place_in_cells(trials: pl.DataFrame, vary: FactorLevels, cells: Sequence[Arm]) -> pl.DataFrame:
     """The trainings that a comparison needs, each with the `position` of its cell."""
     factors = list(cells[0])
-    columns = [level_column(factor, [cell[factor] for cell in cells], vary[factor]) for factor in factors]
+    columns = [build_level_column(factor, [cell[factor] for cell in cells], vary[factor]) for factor in factors]
     positions = pl.DataFrame([*columns, pl.Series("position", range(len(cells)), pl.Int64)])
     placed = trials.join(positions, on=factors, how="inner") if factors else trials.join(positions, how="cross")
     # Sums of floats depend on their order, and a verdict must not depend on that of a ledger.
     return placed.sort("seed", "position", "trial")
 
 
-def _odd(rows: pl.DataFrame, seeds: Sequence[int], metrics: Sequence[str]) -> tuple[Odd, ...]:
+def _list_unusable_responses(
+    rows: pl.DataFrame, seeds: Sequence[int], metrics: Sequence[str]
+) -> tuple[UnusableResponse, ...]:
     """The responses of whole seeds that cannot be calculated with, of metrics that some training recorded."""
     known = [metric for metric in metrics if metric in rows.columns]
     return tuple(
-        Odd(metric, *row)
+        UnusableResponse(metric, *row)
         for metric in known
-        for row in rows.filter(pl.col("seed").is_in(seeds) & ~usable(pl.col(metric)))
+        for row in rows.filter(pl.col("seed").is_in(seeds) & ~is_usable(pl.col(metric)))
         .sort("seed", "position", "label")
         .select("label", "seed", metric)
         .iter_rows()
     )
 
 
-def usable(value: pl.Expr) -> pl.Expr:
+def is_usable(value: pl.Expr) -> pl.Expr:
     """Whether a response is there, finite, and small enough to be calculated with."""
-    return (value.is_finite() & (value.abs() <= LARGEST)).fill_null(False)
+    return (value.is_finite() & (value.abs() <= LARGEST_RESPONSE)).fill_null(False)
 
 
-def arms_per_cell(vary: Vary, cell: Arm) -> int:
+def count_arms_per_cell(vary: FactorLevels, cell: Arm) -> int:
     """How many trainings of one seed share a cell: the combinations of the factors that it does not name."""
     return math.prod(len(levels) for path, levels in vary.items() if path not in cell)
 
 
-def _values(trials: pl.DataFrame, metric: str) -> pl.Expr:
+def _select_values(trials: pl.DataFrame, metric: str) -> pl.Expr:
     if metric not in trials.columns:
         return pl.lit(math.nan)
-    return pl.when(usable(pl.col(metric))).then(pl.col(metric)).otherwise(math.nan)
+    return pl.when(is_usable(pl.col(metric))).then(pl.col(metric)).otherwise(math.nan)
 
 
-def _without(seeds: Iterable[int], others: Iterable[int]) -> tuple[int, ...]:
+def _subtract_seeds(seeds: Iterable[int], others: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(set(seeds) - set(others)))

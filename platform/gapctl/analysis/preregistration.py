@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from gapctl.config.base import canonical_json, lasting
+from gapctl.config.base import select_hashed_fields, write_canonical_json
 from gapctl.config.sweep import SweepFile
 from gapctl.ledger import Declaration
-from gapctl.ledger.preregistration import UNDECLARED, declared_text, scale_name, sweep_of
-from gapctl.plan.command_line import file_and_scale, ledger_as_typed
-from gapctl.plan.plan import Plan, design_sha256
+from gapctl.ledger.preregistration import UNDECLARED, find_declared_file, load_recorded_sweep, name_scale
+from gapctl.plan.command_line import build_file_arguments, build_ledger_arguments
+from gapctl.plan.plan import Plan, hash_design
 
 _ABSENT: Final = "nothing"
 
 
-class Change(NamedTuple):
+class DeclarationChange(NamedTuple):
     """A field of a hypothesis of this id, as it was declared and as it is now; without an id, of the whole file."""
 
     id: str | None
@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclarationDiff:
     """The sweep file as first declared, with the scale and the `--set` options of then, and what is different now.
 
     `added` and `removed` are hypotheses by their ids. `command` judges what was declared; None where that was another
@@ -39,18 +39,18 @@ class Declared:
     command: str | None = None
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    changed: tuple[Change, ...] = ()
+    changed: tuple[DeclarationChange, ...] = ()
 
     @property
     def changes(self) -> tuple[str, ...]:
         """What became of the hypotheses since, a clause for each way."""
         of_ids = dict.fromkeys(change.id for change in self.changed if change.id is not None)
-        told = ", ".join(f"{name} ({'; '.join(_words(self.changed, name))})" for name in of_ids)
+        told = ", ".join(f"{name} ({'; '.join(_describe_changes(self.changed, name))})" for name in of_ids)
         return (
             *([f"added since: {', '.join(self.added)}"] if self.added else []),
             *([f"removed since: {', '.join(self.removed)}"] if self.removed else []),
             *([f"changed since: {told}"] if told else []),
-            *_words(self.changed, None),
+            *_describe_changes(self.changed, None),
         )
 
     @property
@@ -60,62 +60,64 @@ class Declared:
         return shlex.join([self.file, *options, *(word for text in self.overrides for word in ("--set", text))])
 
 
-def declared_otherwise(plan: Plan, declaration: Declaration, runs: str) -> Declared | None:
+def compare_with_declaration(plan: Plan, declaration: Declaration, runs: str) -> DeclarationDiff | None:
     """What was declared instead of this plan; None where its text was not kept, or nothing was declared in time."""
-    asked = declared_text(declaration, scale_name(plan))
+    asked = find_declared_file(declaration, name_scale(plan))
     if asked is None:
         return None
-    then, now = sweep_of(asked).spec, plan.sweep.spec
-    own = asked in (declaration.declared.get(scale_name(plan)), declaration.asked.get(scale_name(plan)))
-    return Declared(
+    then, now = load_recorded_sweep(asked).spec, plan.sweep.spec
+    own = asked in (declaration.declared.get(name_scale(plan)), declaration.asked.get(name_scale(plan)))
+    return DeclarationDiff(
         file=asked.file,
         scale=asked.scale,
         overrides=tuple(asked.overrides),
         text=asked.text,
-        command=_command(plan, runs) if own else None,
-        added=_without(now, then),
-        removed=_without(then, now),
-        changed=_changes(then, now),
+        command=_format_command(plan, runs) if own else None,
+        added=_list_missing_ids(now, then),
+        removed=_list_missing_ids(then, now),
+        changed=_list_changes(then, now),
     )
 
 
-def _command(plan: Plan, runs: str) -> str:
-    return shlex.join(["gapctl", "analyze", *file_and_scale(plan.sweep), *ledger_as_typed(runs), "--declared"])
+def _format_command(plan: Plan, runs: str) -> str:
+    return shlex.join(
+        ["gapctl", "analyze", *build_file_arguments(plan.sweep), *build_ledger_arguments(runs), "--declared"]
+    )
 
 
-def _without(spec: SweepFile, other: SweepFile) -> tuple[str, ...]:
+def _list_missing_ids(spec: SweepFile, other: SweepFile) -> tuple[str, ...]:
     """The ids of hypotheses that the other file does not have."""
     known = {item.id for item in other.hypotheses}
     return tuple(item.id for item in spec.hypotheses if item.id not in known)
 
 
-def _changes(then: SweepFile, now: SweepFile) -> tuple[Change, ...]:
-    before, after = ({item.id: lasting(item) for item in spec.hypotheses} for spec in (then, now))
+def _list_changes(then: SweepFile, now: SweepFile) -> tuple[DeclarationChange, ...]:
+    before, after = ({item.id: select_hashed_fields(item) for item in spec.hypotheses} for spec in (then, now))
     both = [name for name in before if name in after]
-    found = [change for name in both for change in _fields(name, before[name], after[name])]
-    found += _fields(None, {"alpha": then.alpha}, {"alpha": now.alpha})
+    found = [change for name in both for change in _compare_fields(name, before[name], after[name])]
+    found += _compare_fields(None, {"alpha": then.alpha}, {"alpha": now.alpha})
     if list(before) != list(after) and set(before) == set(after):
-        found.append(Change(None, "order", ", ".join(before), ", ".join(after)))
+        found.append(DeclarationChange(None, "order", ", ".join(before), ", ".join(after)))
     return tuple(found)
 
 
-def _fields(name: str | None, before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
+def _compare_fields(name: str | None, before: dict[str, Any], after: dict[str, Any]) -> list[DeclarationChange]:
     fields = dict.fromkeys([*before, *after])
-    values = ((field, _said(before.get(field)), _said(after.get(field))) for field in fields)
-    return [Change(name, field, was, now) for field, was, now in values if was != now]
+    values = ((field, _format_value(before.get(field)), _format_value(after.get(field))) for field in fields)
+    return [DeclarationChange(name, field, was, now) for field, was, now in values if was != now]
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return _ABSENT if value is None else canonical_json({"": value})[4:-1]
+    return _ABSENT if value is None else write_canonical_json({"": value})[4:-1]
 
 
-def _words(changes: Sequence[Change], name: str | None) -> list[str]:
+def _describe_changes(changes: Sequence[DeclarationChange], name: str | None) -> list[str]:
     return [f"{change.field} was {change.declared}, is {change.now}" for change in changes if change.id == name]
 
 
-def deviation(plan: Plan, declaration: Declaration | None) -> str | None:
+def find_deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     """How the plan departs from the declared design so that verdicts only explore; None where it does not.
 
     Judging other levels, another recipe or fewer seeds than declared chooses among results that could be seen, and
@@ -124,14 +126,14 @@ def deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     """
     if declaration is None:
         return None
-    declared = declaration.design_sha256.get(scale_name(plan), UNDECLARED)
+    declared = declaration.design_sha256.get(name_scale(plan), UNDECLARED)
     if declared == UNDECLARED:
         return "trainings of this scale had begun before it was declared"
-    if declared != design_sha256(plan):
+    if declared != hash_design(plan):
         return "what is trained, at which levels or from which seed on, was changed after the first training began"
     if declaration.declared and declaration.question != plan.sweep.spec.question:
         return f"the question was put otherwise after the first training began; declared was: {declaration.question}"
-    seeds = declaration.seeds[scale_name(plan)]
+    seeds = declaration.seeds[name_scale(plan)]
     judged = plan.sweep.spec.seeds
     if judged < seeds:
         return f"{judged} of the {seeds} declared seeds are judged"

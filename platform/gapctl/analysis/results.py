@@ -9,14 +9,14 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from gapctl.analysis.learning import ArmCheck
-from gapctl.analysis.preregistration import Declared
+from gapctl.analysis.preregistration import DeclarationDiff
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
-from gapctl.plan.command_line import as_typed
+from gapctl.plan.command_line import build_plan_arguments
 from gapctl.plan.plan import Plan, Trial
 
 Outcome = Literal["supported", "refuted", "inconclusive"]
-RefutedAs = Literal["negligible", "opposite", "short", "different"]
+RefutationKind = Literal["negligible", "opposite", "short", "different"]
 """Of a refuted verdict, where its interval lies: inside the band of effects too small to count (`negligible`), on the
 other side of zero (`opposite`), across both but short of what was claimed (`short`), or beyond the band where none was
 claimed (`different`)."""
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
     high: float
 
 
-UNKNOWN: Final = Interval(math.nan, math.nan)
+UNKNOWN_INTERVAL: Final = Interval(math.nan, math.nan)
 
 
 class FirstAnswer(NamedTuple):
@@ -110,13 +110,13 @@ class Verdict:
     mediator: str | None = None
     mediator_levels: tuple[Level, ...] = ()
     effect_free: float = math.nan
-    effect_free_ci: Interval = UNKNOWN
+    effect_free_ci: Interval = UNKNOWN_INTERVAL
     effect_fixed: float = math.nan
-    effect_fixed_ci: Interval = UNKNOWN
+    effect_fixed_ci: Interval = UNKNOWN_INTERVAL
     share_mediated: float = math.nan
-    share_mediated_ci: Interval = UNKNOWN
+    share_mediated_ci: Interval = UNKNOWN_INTERVAL
     replicates: int = 0
-    refuted_as: RefutedAs | None = None
+    refuted_as: RefutationKind | None = None
     not_learned: tuple[ArmCheck, ...] = ()
     redesigned: bool = False
     first_answer: FirstAnswer | None = None
@@ -163,12 +163,12 @@ class Analysis:
     planned: int
     deviation: str | None = None
     provenance: pl.DataFrame = field(default_factory=pl.DataFrame)
-    declared: Declared | None = None
+    declared: DeclarationDiff | None = None
     learning: tuple[ArmCheck, ...] = ()
     first_question: FirstQuestion | None = None
 
 
-class Split(NamedTuple):
+class MissingTrials(NamedTuple):
     """Trainings that a comparison needs and does not have: to be trained, or to be repaired first."""
 
     untrained: Sequence[Trial]
@@ -176,32 +176,36 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Remaining:
+class RemainingTrials:
     """The plan's trials without a usable result, and the command that trains those of them that are not damaged."""
 
     command: str = ""
     trials: Sequence[Trial] = ()
     damaged: frozenset[str] = field(default_factory=frozenset)
 
-    def of(self, cells: Sequence[Arm], where: Arm) -> Split:
+    def of(self, cells: Sequence[Arm], where: Arm) -> MissingTrials:
         """Those that a comparison of these cells needs."""
-        needed = [trial for trial in self.trials if _fits(trial, where) and any(_fits(trial, cell) for cell in cells)]
+        needed = [
+            trial
+            for trial in self.trials
+            if _is_in_arm(trial, where) and any(_is_in_arm(trial, cell) for cell in cells)
+        ]
         untrained = [trial for trial in needed if trial.id not in self.damaged]
-        return Split(untrained, [trial for trial in needed if trial.id in self.damaged])
+        return MissingTrials(untrained, [trial for trial in needed if trial.id in self.damaged])
 
 
-def remaining(plan: Plan, done: Iterable[str], damaged: Sequence[str], runs: str) -> Remaining:
+def find_remaining_trials(plan: Plan, done: Iterable[str], damaged: Sequence[str], runs: str) -> RemainingTrials:
     """`done` are the ids of trials that are judged, `damaged` what was said of those that cannot be read."""
     judged = set(done)
     left = [trial for trial in plan.trials if trial.id not in judged]
     unreadable = frozenset(trial.id for trial in left if any(trial.id in text for text in damaged))
-    return Remaining(finishing_command(plan, runs), left, unreadable)
+    return RemainingTrials(build_finishing_command(plan, runs), left, unreadable)
 
 
-def finishing_command(plan: Plan, runs: str) -> str:
+def build_finishing_command(plan: Plan, runs: str) -> str:
     """`gapctl sweep` as it has to be called for this plan and ledger."""
-    return shlex.join(["gapctl", "sweep", *as_typed(plan, runs)])
+    return shlex.join(["gapctl", "sweep", *build_plan_arguments(plan, runs)])
 
 
-def _fits(trial: Trial, levels: Arm) -> bool:
+def _is_in_arm(trial: Trial, levels: Arm) -> bool:
     return all(trial.factors.get(path) == level for path, level in levels.items())

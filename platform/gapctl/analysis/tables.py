@@ -6,103 +6,103 @@ from typing import NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.between_trainings import Values, between_trainings
-from gapctl.analysis.learning import ArmCheck, learning_checks
-from gapctl.analysis.paired import identity
-from gapctl.config.hypotheses import Level, named_by
+from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_metrics
+from gapctl.analysis.learning import ArmCheck, check_learning
+from gapctl.analysis.paired import build_identity_columns
+from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_of_several
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import HISTORY
 from gapctl.plan.plan import Plan, Trial
 
-AT_ONCE = 200
+HISTORIES_AT_ONCE = 200
 """Histories whose files are in memory at a time; more of them together are not read faster."""
-_NUMBERS = pl.exclude("trial", "samples_seen", "seconds").cast(pl.Float64)
+_METRIC_COLUMNS = pl.exclude("trial", "samples_seen", "seconds").cast(pl.Float64)
 
 
-class Histories(NamedTuple):
+class TrialHistories(NamedTuple):
     """`frame` as `results.Analysis` describes it, and why what is damaged was left out."""
 
     frame: pl.DataFrame
     damaged: tuple[str, ...]
 
 
-def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, Sequence[Level]]) -> Histories:
+def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, Sequence[Level]]) -> TrialHistories:
     """The evaluations of these trials, in their order; a trial without a history has no rows."""
     parts: list[pl.DataFrame] = []
     damaged: list[str] = []
-    for some in _portions(trials):
-        rows, wrong = _together(some, ledger)
+    for some in _split_portions(trials):
+        rows, wrong = _read_together(some, ledger)
         if rows:
             # Thousands of small frames take twice the memory of what is in them.
             parts.append(pl.concat(rows, how="diagonal", rechunk=True))
         damaged += wrong
-    return Histories(_labelled(parts, trials, vary), tuple(damaged))
+    return TrialHistories(_label_histories(parts, trials, vary), tuple(damaged))
 
 
-def _together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
+def _read_together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
     """Each trial's evaluations; where one file is damaged, all of them one by one, to find it."""
     files = zip(trials, ledger.contents([trial.id for trial in trials], HISTORY), strict=True)
     contents = {trial.id: content for trial, content in files if content}
     unread = [str(content) for content in contents.values() if isinstance(content, WorkError)]
     read = {trial_id: content for trial_id, content in contents.items() if isinstance(content, bytes)}
     try:
-        return pl.collect_all([_rows(trial_id, content) for trial_id, content in read.items()]), unread
+        return pl.collect_all([_scan_history(trial_id, content) for trial_id, content in read.items()]), unread
     except (pl.exceptions.PolarsError, OSError):
-        found = [_alone(ledger, trial_id, content) for trial_id, content in read.items()]
+        found = [_read_alone(ledger, trial_id, content) for trial_id, content in read.items()]
         whole = [part for part in found if isinstance(part, pl.DataFrame)]
         return whole, [*unread, *(part for part in found if isinstance(part, str))]
 
 
-def _portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+def _split_portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
     left = iter(trials)
-    while some := list(islice(left, AT_ONCE)):
+    while some := list(islice(left, HISTORIES_AT_ONCE)):
         yield some
 
 
-def _rows(trial_id: str, content: bytes) -> pl.LazyFrame:
+def _scan_history(trial_id: str, content: bytes) -> pl.LazyFrame:
     return pl.scan_parquet(content).select(
-        pl.lit(trial_id).alias("trial"), pl.col("samples_seen").cast(pl.Int64), _NUMBERS
+        pl.lit(trial_id).alias("trial"), pl.col("samples_seen").cast(pl.Int64), _METRIC_COLUMNS
     )
 
 
-def _alone(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
+def _read_alone(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
     """One trial's evaluations, or what is wrong with its file."""
     try:
-        return _rows(trial_id, content).collect()
+        return _scan_history(trial_id, content).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         problem: WorkError = ledger.trial(trial_id).damaged("history.parquet", reason)
         return str(problem)
 
 
-def _labelled(
+def _label_histories(
     parts: Sequence[pl.DataFrame], trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]
 ) -> pl.DataFrame:
-    ids, *labels = identity(trials, vary)
+    ids, *labels = build_identity_columns(trials, vary)
     if not parts:
         return pl.DataFrame([*(column.clear() for column in (ids, *labels)), pl.Series("samples_seen", [], pl.Int64)])
     # Added columns leave the others where they are; a join would copy them, and they are most of a ledger.
     rows = pl.concat(parts, how="diagonal", rechunk=False)
-    rows = rows.with_columns(label_of(pl.col("trial"), ids, column) for column in labels)
+    rows = rows.with_columns(map_ids_to_values(pl.col("trial"), ids, column) for column in labels)
     names = ["trial", *(column.name for column in labels)]
     return rows.select(*names, pl.exclude(names))
 
 
-def label_of(key: pl.Expr, ids: pl.Series, values: pl.Series) -> pl.Expr:
+def map_ids_to_values(key: pl.Expr, ids: pl.Series, values: pl.Series) -> pl.Expr:
     """The value that belongs to each id, as a column of the values' name and type."""
     return key.replace_strict(ids, values, return_dtype=values.dtype).alias(values.name)
 
 
-class Finished(NamedTuple):
+class FinishedTrial(NamedTuple):
     """A trial and its result."""
 
     trial: Trial
     result: Result
 
 
-def provenance(finished: Sequence[Finished], recipe_version: int) -> pl.DataFrame:
+def build_provenance(finished: Sequence[FinishedTrial], recipe_version: int) -> pl.DataFrame:
     """A row per trial: `trial`, `data_source`, `data_fingerprint`, `recipe_version`, `hardware.*`, `versions.*`.
 
     What a result does not say is null. A column is whole numbers where all of its values are, else text.
@@ -112,31 +112,31 @@ def provenance(finished: Sequence[Finished], recipe_version: int) -> pl.DataFram
         pl.Series("data_source", [trial.config.data.source for trial, _ in finished], pl.String),
         pl.Series("data_fingerprint", [trial.data_fingerprint for trial, _ in finished], pl.String),
         pl.Series("recipe_version", [recipe_version] * len(finished), pl.Int64),
-        *_columns("hardware", [result.hardware for _, result in finished]),
-        *_columns("versions", [result.versions for _, result in finished]),
+        *_build_columns("hardware", [result.hardware for _, result in finished]),
+        *_build_columns("versions", [result.versions for _, result in finished]),
     ]
     return pl.DataFrame(columns)
 
 
-def _columns(group: str, facts: Sequence[dict[str, str | int]] | Sequence[dict[str, str]]) -> list[pl.Series]:
+def _build_columns(group: str, facts: Sequence[dict[str, str | int]] | Sequence[dict[str, str]]) -> list[pl.Series]:
     names = dict.fromkeys(name for of_trial in facts for name in of_trial)
-    return [_column(f"{group}.{name}", [of_trial.get(name) for of_trial in facts]) for name in names]
+    return [_build_column(f"{group}.{name}", [of_trial.get(name) for of_trial in facts]) for name in names]
 
 
-def _column(name: str, values: Sequence[str | int | None]) -> pl.Series:
-    if _all_numbers(values):
+def _build_column(name: str, values: Sequence[str | int | None]) -> pl.Series:
+    if _is_integer_column(values):
         return pl.Series(name, values, pl.Int64)
     return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
 
 
-def _all_numbers(values: Iterable[str | int | None]) -> bool:
+def _is_integer_column(values: Iterable[str | int | None]) -> bool:
     return all(isinstance(value, int) for value in values if value is not None)
 
 
-NO_METRIC = ("trial", "label", "seed", "samples_seen", "seconds")
+NON_METRIC_COLUMNS = ("trial", "label", "seed", "samples_seen", "seconds")
 
 
-class Tables(NamedTuple):
+class TrialTables(NamedTuple):
     """`trials`, `history`, `provenance` and `learning` as `results.Analysis` describes them; why what is damaged was
     left out."""
 
@@ -147,57 +147,59 @@ class Tables(NamedTuple):
     learning: tuple[ArmCheck, ...] = ()
 
 
-def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tables:
+def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
     """Reads every finished trial of the plan; histories, which are most of a ledger, only where they are asked for.
 
     A trial with a damaged result is left out of all frames, one with a damaged history only of `history`: its
     result is whole. What no trial knows alone is computed where a hypothesis asks for it.
     """
-    finished: list[Finished] = []
+    finished: list[FinishedTrial] = []
     damaged: list[str] = []
     for trial, result in zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True):
         if isinstance(result, WorkError):
             damaged.append(str(result))
         elif result is not None:
-            finished.append(Finished(trial, result))
+            finished.append(FinishedTrial(trial, result))
     vary = plan.sweep.spec.vary
-    named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in named_by(item))
-    between = between_trainings(plan, [trial.id for trial, _ in finished], ledger, list(filter(is_of_several, named)))
+    named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_named_metrics(item))
+    between = compute_cross_trial_metrics(
+        plan, [trial.id for trial, _ in finished], ledger, list(filter(is_of_several, named))
+    )
     histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
     damaged += [*histories.damaged, *between.damaged]
-    trials = _trials(finished, vary, between.metrics)
-    return Tables(
+    trials = _build_trials_table(finished, vary, between.metrics)
+    return TrialTables(
         trials,
         histories.frame,
         tuple(damaged),
-        provenance(finished, plan.recipe_version),
-        learning_checks(plan, _metrics(finished) | _metrics(_preparations(plan, ledger))),
+        build_provenance(finished, plan.recipe_version),
+        check_learning(plan, _collect_metrics(finished) | _collect_metrics(_read_preparations(plan, ledger))),
     )
 
 
-def _preparations(plan: Plan, ledger: Ledger) -> list[Finished]:
+def _read_preparations(plan: Plan, ledger: Ledger) -> list[FinishedTrial]:
     """The trainings that others begin with; a damaged one counts as not there, since no verdict is of it."""
     results = ledger.results([trial.id for trial in plan.preparations])
     each = zip(plan.preparations, results, strict=True)
-    return [Finished(trial, result) for trial, result in each if isinstance(result, Result)]
+    return [FinishedTrial(trial, result) for trial, result in each if isinstance(result, Result)]
 
 
-def _metrics(finished: Sequence[Finished]) -> dict[str, Mapping[str, float]]:
+def _collect_metrics(finished: Sequence[FinishedTrial]) -> dict[str, Mapping[str, float]]:
     return {trial.id: result.metrics for trial, result in finished}
 
 
-def metrics_of(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
+def list_metrics(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
     """The metric columns of a frame."""
-    return [name for name in trials.columns if name not in (*NO_METRIC, *factors)]
+    return [name for name in trials.columns if name not in (*NON_METRIC_COLUMNS, *factors)]
 
 
-def _trials(
-    finished: Sequence[Finished], vary: Mapping[str, Sequence[Level]], between: Mapping[str, Values]
+def _build_trials_table(
+    finished: Sequence[FinishedTrial], vary: Mapping[str, Sequence[Level]], between: Mapping[str, TrialValues]
 ) -> pl.DataFrame:
     ids = [trial.id for trial, _ in finished]
     metrics = sorted({name for _, result in finished for name in result.metrics})
     columns = [
-        *identity([trial for trial, _ in finished], vary),
+        *build_identity_columns([trial for trial, _ in finished], vary),
         *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
         *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in between.items()),
         pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),

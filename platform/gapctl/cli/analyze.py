@@ -11,20 +11,20 @@ import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption
 from gapctl.cli.output import check_table_file, write_page, write_table
-from gapctl.cli.verdict_table import combined_document, document, search_document
+from gapctl.cli.verdict_table import build_combined_document, build_search_document, build_sweep_document
 from gapctl.errors import GapctlError, InputError, WorkError
 
 if TYPE_CHECKING:
-    from gapctl.analysis.compare import Combined, Judged
+    from gapctl.analysis.compare import SweepAnalysis, SweepComparison
     from gapctl.ledger import Declaration, Ledger
     from gapctl.plan.plan import Plan
 
 
-Histories = Literal["never", "of one sweep", "always"]
+HistoryPolicy = Literal["never", "of one sweep", "always"]
 """Evaluations over training, which are most of a ledger: when they are read."""
 
 
-class Wanted(NamedTuple):
+class AnalysisRequest(NamedTuple):
     """The sweeps to judge, as they were asked for; no files stand for all that the ledger keeps.
 
     `declared` asks for them as they stood before their first trials.
@@ -33,21 +33,21 @@ class Wanted(NamedTuple):
     files: tuple[Path, ...]
     scale: str | None
     overrides: tuple[str, ...]
-    histories: Histories
+    histories: HistoryPolicy
     declared: bool = False
 
 
 class JudgedSweeps(NamedTuple):
     """The sweeps, and why others that were asked for are not among them."""
 
-    sweeps: "tuple[Judged, ...]"
+    sweeps: "tuple[SweepAnalysis, ...]"
     not_judged: tuple[str, ...]
 
 
-def judge(wanted: Wanted, ledger: "Ledger") -> JudgedSweeps:
+def judge_sweeps(wanted: AnalysisRequest, ledger: "Ledger") -> JudgedSweeps:
     """Judges each sweep by itself; raises InputError or WorkError where none is left that can be judged."""
-    plans, problems = _of_files(wanted, ledger) if wanted.files else _of_ledger(wanted, ledger)
-    sweeps = _each(plans, ledger, wanted.histories, problems)
+    plans, problems = _load_plans(wanted, ledger) if wanted.files else _rebuild_ledger_plans(wanted, ledger)
+    sweeps = _judge_each_plan(plans, ledger, wanted.histories, problems)
     if not sweeps:
         kind = WorkError if any(isinstance(problem, WorkError) for problem in problems) else InputError
         raise kind("\n".join(map(str, problems)))
@@ -56,40 +56,42 @@ def judge(wanted: Wanted, ledger: "Ledger") -> JudgedSweeps:
 
 def require_sweeps(ledger: "Ledger") -> None:
     """Raises InputError for a ledger that was named and keeps no sweep: most often a slip of the pen."""
-    if ledger.root != DEFAULT_RUNS and not ledger.sweep_names():
+    if ledger.root != DEFAULT_RUNS and not ledger.list_sweeps():
         expected = "expected a folder that `gapctl sweep FILE --runs` filled"
         raise InputError(f"--runs {ledger.root}: keeps no sweep; {expected}")
 
 
-def judge_kept(ledger: "Ledger", histories: Histories, names: Sequence[str] | None = None) -> JudgedSweeps:
+def judge_ledger(ledger: "Ledger", histories: HistoryPolicy, names: Sequence[str] | None = None) -> JudgedSweeps:
     """Every scale of the ledger's sweeps, or of those named, that has finished a training; none is no error."""
-    from gapctl.ledger.preregistration import recalled
+    from gapctl.ledger.preregistration import rebuild_plan
 
-    known = ledger.sweep_names()
-    plans, problems = _kept(ledger, known if names is None else [name for name in names if name in known], recalled)
+    known = ledger.list_sweeps()
+    plans, problems = _rebuild_plans(
+        ledger, known if names is None else [name for name in names if name in known], rebuild_plan
+    )
     begun = [plan for plan in plans if ledger.finished([trial.id for trial in plan.trials])]
-    return JudgedSweeps(tuple(_each(begun, ledger, histories, problems)), tuple(map(str, problems)))
+    return JudgedSweeps(tuple(_judge_each_plan(begun, ledger, histories, problems)), tuple(map(str, problems)))
 
 
-def _each(
-    plans: "Sequence[Plan]", ledger: "Ledger", histories: Histories, problems: list[GapctlError]
-) -> "list[Judged]":
+def _judge_each_plan(
+    plans: "Sequence[Plan]", ledger: "Ledger", histories: HistoryPolicy, problems: list[GapctlError]
+) -> "list[SweepAnalysis]":
     """The sweeps that can be judged; why others cannot is added to `problems`."""
     alone = len(plans) == 1 and not problems
     with_history = histories == "always" or (histories == "of one sweep" and alone)
-    sweeps: list[Judged] = []
+    sweeps: list[SweepAnalysis] = []
     for plan in plans:
         try:
-            sweeps.append(_judged(plan, ledger, with_history=with_history))
+            sweeps.append(_judge_plan(plan, ledger, with_history=with_history))
         except GapctlError as error:
             problems.append(error)
     return sweeps
 
 
-def _of_files(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
-    from gapctl.cli.options import plan_in
+def _load_plans(wanted: AnalysisRequest, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
+    from gapctl.cli.options import load_ledger_plan
 
-    plans = [plan_in(file, wanted.scale, wanted.overrides, ledger) for file in wanted.files]
+    plans = [load_ledger_plan(file, wanted.scale, wanted.overrides, ledger) for file in wanted.files]
     first: dict[str, Path] = {}
     for plan in plans:
         name, path = plan.sweep.spec.name, plan.sweep.path
@@ -100,84 +102,84 @@ def _of_files(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[Gapct
                 "trials that are done are kept"
             )
         first[name] = path
-    return ([_as_declared(plan, ledger) for plan in plans] if wanted.declared else plans), []
+    return ([_rebuild_declared_plan(plan, ledger) for plan in plans] if wanted.declared else plans), []
 
 
-def _as_declared(plan: "Plan", ledger: "Ledger") -> "Plan":
-    from gapctl.ledger.preregistration import recalled_as_declared, scale_name
+def _rebuild_declared_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
+    from gapctl.ledger.preregistration import name_scale, rebuild_declared_plan
 
     name = plan.sweep.spec.name
-    declaration = ledger.declaration(name)
+    declaration = ledger.read_declaration(name)
     if declaration is None:
         raise InputError(
-            f"--declared: {ledger.root} has no declaration of {name}; expected {ledger.declaration_path(name)}, as "
+            f"--declared: {ledger.root} has no declaration of {name}; expected {ledger.locate_declaration(name)}, as "
             "`gapctl sweep` writes it. Name the ledger with --runs"
         )
-    return recalled_as_declared(declaration, scale_name(plan), ledger.declaration_path(name))
+    return rebuild_declared_plan(declaration, name_scale(plan), ledger.locate_declaration(name))
 
 
-def _of_ledger(wanted: Wanted, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
-    from gapctl.ledger.preregistration import recalled, recalled_as_declared
+def _rebuild_ledger_plans(wanted: AnalysisRequest, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":
+    from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
 
-    recall = recalled_as_declared if wanted.declared else recalled
-    names = ledger.sweep_names()
+    recall = rebuild_declared_plan if wanted.declared else rebuild_plan
+    names = ledger.list_sweeps()
     if not names:
         raise InputError(
             f"--all: {ledger.root} keeps no sweep; expected files that end in .sweep.json, as `gapctl sweep FILE` "
             "writes them. Name the ledger with --runs"
         )
-    return _kept(ledger, names, recall)
+    return _rebuild_plans(ledger, names, recall)
 
 
-def _kept(
+def _rebuild_plans(
     ledger: "Ledger", names: Sequence[str], recall: "Callable[[Declaration, str, str], Plan]"
 ) -> "tuple[list[Plan], list[GapctlError]]":
     """The plans of all scales of these sweeps as the ledger keeps them."""
     plans: list[Plan] = []
     problems: list[GapctlError] = []
     for name in names:
-        for declaration, scale in _scales(ledger, name, problems):
+        for declaration, scale in _list_scales(ledger, name, problems):
             try:
-                plans.append(recall(declaration, scale, ledger.declaration_path(name)))
+                plans.append(recall(declaration, scale, ledger.locate_declaration(name)))
             except GapctlError as error:
                 problems.append(error)
     return plans, problems
 
 
-def _scales(ledger: "Ledger", name: str, problems: "list[GapctlError]") -> "list[tuple[Declaration, str]]":
+def _list_scales(ledger: "Ledger", name: str, problems: "list[GapctlError]") -> "list[tuple[Declaration, str]]":
     """Every scale that a sweep was run at; a damaged declaration is added to `problems`."""
     try:
-        declaration = ledger.declaration(name)
+        declaration = ledger.read_declaration(name)
     except GapctlError as error:
         problems.append(error)
         return []
     return [(declaration, scale) for scale in declaration.trials] if declaration else []
 
 
-def _judged(plan: "Plan", ledger: "Ledger", *, with_history: bool) -> "Judged":
+def _judge_plan(plan: "Plan", ledger: "Ledger", *, with_history: bool) -> "SweepAnalysis":
     # The statistics take a second to import, and a wrong file should not wait for them.
-    from gapctl.analysis.analyze import analysis_of
-    from gapctl.analysis.compare import Judged
+    from gapctl.analysis.analyze import analyze_tables
+    from gapctl.analysis.compare import SweepAnalysis
     from gapctl.analysis.tables import read_tables
 
     tables = read_tables(plan, ledger, with_history=with_history)
     if tables.trials.is_empty():
-        raise _nothing(plan, ledger, tables.damaged)
-    return Judged(plan, analysis_of(plan, tables, ledger), tables.damaged)
+        raise _build_no_trials_error(plan, ledger, tables.damaged)
+    return SweepAnalysis(plan, analyze_tables(plan, tables, ledger), tables.damaged)
 
 
-def _nothing(plan: "Plan", ledger: "Ledger", damaged: Sequence[str]) -> GapctlError:
-    from gapctl.report.page_parts import commands_of
+def _build_no_trials_error(plan: "Plan", ledger: "Ledger", damaged: Sequence[str]) -> GapctlError:
+    from gapctl.report.page_parts import build_commands
 
     if damaged:
         return WorkError("\n".join(damaged))
     return InputError(
         f"{ledger.root}: no finished trial of {plan.sweep.spec.name}, so there is nothing to judge; run "
-        f"`{commands_of(plan, ledger).sweep}` first"
+        f"`{build_commands(plan, ledger).sweep}` first"
     )
 
 
-class Format(StrEnum):
+class ReportFormat(StrEnum):
     """The formats of a report."""
 
     HTML = "html"
@@ -185,95 +187,100 @@ class Format(StrEnum):
     LATEX = "latex"
 
 
-_ENDINGS: Final = {Format.HTML: ".html", Format.MARKDOWN: ".md", Format.LATEX: ".tex"}
+_REPORT_SUFFIXES: Final = {ReportFormat.HTML: ".html", ReportFormat.MARKDOWN: ".md", ReportFormat.LATEX: ".tex"}
 
 
-class Report(NamedTuple):
+class ReportTarget(NamedTuple):
     """A report to be written: its format, and where to; no place stands for beside the ledger's own report."""
 
-    format: Format
+    format: ReportFormat
     out: Path | None
 
 
-def report_asked(form: Format | None, out: Path | None) -> Report | None:
+def parse_report_options(form: ReportFormat | None, out: Path | None) -> ReportTarget | None:
     """What the options ask for; raises InputError where the name's ending contradicts the format."""
     if out is None:
-        return None if form is None else Report(form, None)
+        return None if form is None else ReportTarget(form, None)
     if not out.parent.is_dir():
         raise InputError(
             f"--out {out}: cannot be written: there is no folder {out.parent}; expected a file in a folder that exists "
             "and may be written to"
         )
-    by_name = {ending: known for known, ending in _ENDINGS.items()}.get(out.suffix)
+    by_name = {ending: known for known, ending in _REPORT_SUFFIXES.items()}.get(out.suffix)
     if by_name is None or form not in (None, by_name):
-        expected = ", ".join(_ENDINGS.values()) if form is None else f"{_ENDINGS[form]}, for --format {form}"
+        expected = (
+            ", ".join(_REPORT_SUFFIXES.values()) if form is None else f"{_REPORT_SUFFIXES[form]}, for --format {form}"
+        )
         raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {expected}")
-    return Report(by_name, out)
+    return ReportTarget(by_name, out)
 
 
-def write_report(report: Report, found: "Combined", ledger: "Ledger") -> str:
+def write_report(report: ReportTarget, found: "SweepComparison", ledger: "Ledger") -> str:
     """Writes the report and its figures; returns where it lies."""
-    name = _default_name(found, report.format) if report.out is None else report.out.name
-    files = _files(report.format, found, ledger, name)
+    name = _choose_report_name(found, report.format) if report.out is None else report.out.name
+    files = _render_report_files(report.format, found, ledger, name)
     if report.out is None:
         return [ledger.keep(path, content) for path, content in files.items()][-1]
     for path, content in files.items():
-        _write(report.out.parent / path, content)
+        _write_report_file(report.out.parent / path, content)
     return str(report.out)
 
 
-def _default_name(found: "Combined", form: Format) -> str:
+def _choose_report_name(found: "SweepComparison", form: ReportFormat) -> str:
     stem = found.sweeps[0].file_name if len(found.sweeps) == 1 else "comparison"
-    return f"{stem}.report{_ENDINGS[form]}"
+    return f"{stem}.report{_REPORT_SUFFIXES[form]}"
 
 
-def _files(form: Format, found: "Combined", ledger: "Ledger", name: str) -> dict[str, bytes]:
+def _render_report_files(form: ReportFormat, found: "SweepComparison", ledger: "Ledger", name: str) -> dict[str, bytes]:
     """The files by their path beside the report, which is the last: it is there once all that it shows is."""
-    if form is Format.MARKDOWN:
-        return _markdown(found, ledger, name)
-    page = _latex(found) if form is Format.LATEX else _html(found, ledger)
+    if form is ReportFormat.MARKDOWN:
+        return _render_markdown_files(found, ledger, name)
+    page = _render_latex_table(found) if form is ReportFormat.LATEX else _render_html_page(found, ledger)
     return {name: page.encode()}
 
 
-def _html(found: "Combined", ledger: "Ledger") -> str:
+def _render_html_page(found: "SweepComparison", ledger: "Ledger") -> str:
     if len(found.sweeps) == 1 and not found.not_judged:
-        from gapctl.cli.options import record_of
-        from gapctl.cli.run_record import background_of, search_page
+        from gapctl.cli.options import read_search_record
+        from gapctl.cli.run_record import read_run_record, render_search_page
         from gapctl.report.sweep_page import render_report
 
         (judged,) = found.sweeps
-        if judged.plan.sweep.spec.search is not None and (record := record_of(judged.plan, ledger)) is not None:
-            return search_page(judged.plan, record, ledger)
-        return render_report(judged.analysis, background_of(judged.plan, ledger))
-    from gapctl.report.compare_page import render_combined
+        if (
+            judged.plan.sweep.spec.search is not None
+            and (record := read_search_record(judged.plan, ledger)) is not None
+        ):
+            return render_search_page(judged.plan, record, ledger)
+        return render_report(judged.analysis, read_run_record(judged.plan, ledger))
+    from gapctl.report.compare_page import render_comparison_page
 
-    return render_combined(found, ledger)
+    return render_comparison_page(found, ledger)
 
 
-def _markdown(found: "Combined", ledger: "Ledger", name: str) -> dict[str, bytes]:
-    from gapctl.report.markdown import render_comparison, render_markdown
+def _render_markdown_files(found: "SweepComparison", ledger: "Ledger", name: str) -> dict[str, bytes]:
+    from gapctl.report.markdown import render_comparison_markdown, render_markdown
 
-    folder, declared = f"{Path(name).stem}-figures", _declared(found)
+    folder, declared = f"{Path(name).stem}-figures", _describe_declarations(found)
     if len(found.sweeps) == 1 and not found.not_judged:
         pages = render_markdown(found.sweeps[0], ledger, folder, declared[0])
     else:
-        pages = render_comparison(found, ledger, folder, declared)
+        pages = render_comparison_markdown(found, ledger, folder, declared)
     return {**pages.figures, name: pages.text.encode()}
 
 
-def _latex(found: "Combined") -> str:
+def _render_latex_table(found: "SweepComparison") -> str:
     from gapctl.report.latex import render_latex
 
-    return render_latex(found.sweeps, _declared(found))
+    return render_latex(found.sweeps, _describe_declarations(found))
 
 
-def _declared(found: "Combined") -> list[str]:
-    from gapctl.cli.verdict_table import declared_when
+def _describe_declarations(found: "SweepComparison") -> list[str]:
+    from gapctl.cli.verdict_table import describe_declaration
 
-    return [declared_when(judged.analysis) for judged in found.sweeps]
+    return [describe_declaration(judged.analysis) for judged in found.sweeps]
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_report_file(path: Path, content: bytes) -> None:
     with suppress(OSError):  # writing the file itself says why it cannot be
         path.parent.mkdir(parents=True, exist_ok=True)
     write_page("--out", path, content)
@@ -288,7 +295,7 @@ DeclaredOption = Annotated[
     bool, typer.Option("--declared", help="Judge sweeps as they stood before their first trials began.")
 ]
 FormatOption = Annotated[
-    Format | None, typer.Option("--format", help="Of the report; `latex` is the verdict table alone.")
+    ReportFormat | None, typer.Option("--format", help="Of the report; `latex` is the verdict table alone.")
 ]
 OutOption = Annotated[
     Path | None,
@@ -316,30 +323,32 @@ def analyze_command(
     export_history: ExportHistoryOption = None,
 ) -> None:
     """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
-    _check(files, scale, overrides, every=every, declared=declared)
-    report = report_asked(form, out)
+    _check_arguments(files, scale, overrides, every=every, declared=declared)
+    report = parse_report_options(form, out)
     tables = {"--export": export, "--export-history": export_history}
     for option, path in tables.items():
         if path is not None:
             check_table_file(option, path)
-    from gapctl.ledger import AsRead
+    from gapctl.ledger import LedgerSnapshot
 
-    ledger, histories = AsRead(runs), _histories(report, export_history)
-    judged = judge(Wanted(tuple(files or ()), scale, tuple(overrides or ()), histories, declared), ledger)
-    from gapctl.analysis.compare import combine
+    ledger, histories = LedgerSnapshot(runs), _choose_histories(report, export_history)
+    judged = judge_sweeps(
+        AnalysisRequest(tuple(files or ()), scale, tuple(overrides or ()), histories, declared), ledger
+    )
+    from gapctl.analysis.compare import compare_sweeps
 
-    found = combine(*judged)
+    found = compare_sweeps(*judged)
     written = [] if report is None else [f"report: {write_report(report, found, ledger)}"]
-    written += [_export(option, path, found) for option, path in tables.items() if path is not None]
+    written += [_export_table(option, path, found) for option, path in tables.items() if path is not None]
     several = every or len(files or ()) > 1
     if as_json:
-        typer.echo(json.dumps(_document(found, ledger, several=several), indent=1, allow_nan=False))
+        typer.echo(json.dumps(_build_analysis_document(found, ledger, several=several), indent=1, allow_nan=False))
     else:
-        _print(found, ledger, written)
-    _conclude(found)
+        _print_analysis(found, ledger, written)
+    _exit_on_problems(found)
 
 
-def _check(
+def _check_arguments(
     files: list[Path] | None, scale: str | None, overrides: list[str] | None, *, every: bool, declared: bool
 ) -> None:
     """The arguments that contradict each other, or are missing."""
@@ -358,35 +367,35 @@ def _check(
         raise InputError("gapctl analyze: found no sweep file; expected one or more, or --all for the whole ledger")
 
 
-def _histories(report: Report | None, export: Path | None) -> Histories:
+def _choose_histories(report: ReportTarget | None, export: Path | None) -> HistoryPolicy:
     """The page of several sweeps shows verdicts alone, that of one also how trainings went."""
-    if export is not None or (report is not None and report.format is Format.MARKDOWN):
+    if export is not None or (report is not None and report.format is ReportFormat.MARKDOWN):
         return "always"
-    return "never" if report is None or report.format is Format.LATEX else "of one sweep"
+    return "never" if report is None or report.format is ReportFormat.LATEX else "of one sweep"
 
 
-def _document(found: "Combined", ledger: "Ledger", *, several: bool) -> dict[str, object]:
+def _build_analysis_document(found: "SweepComparison", ledger: "Ledger", *, several: bool) -> dict[str, object]:
     if several:
-        return combined_document(found)
+        return build_combined_document(found)
     judged = found.sweeps[0]
-    told = document(judged.analysis, judged.damaged)
+    told = build_sweep_document(judged.analysis, judged.damaged)
     if judged.plan.sweep.spec.search is None:
         return told
-    from gapctl.cli.options import record_of
+    from gapctl.cli.options import read_search_record
 
-    record = record_of(judged.plan, ledger)
-    return told | ({"search": search_document(record)} if record is not None else {})
+    record = read_search_record(judged.plan, ledger)
+    return told | ({"search": build_search_document(record)} if record is not None else {})
 
 
-def _export(option: str, path: Path, found: "Combined") -> str:
-    from gapctl.analysis.compare import history_table, trials_table
+def _export_table(option: str, path: Path, found: "SweepComparison") -> str:
+    from gapctl.analysis.compare import build_history_table, build_trials_table
 
-    table = (trials_table if option == "--export" else history_table)(found.sweeps)
+    table = (build_trials_table if option == "--export" else build_history_table)(found.sweeps)
     write_table(option, path, table)
     return f"{len(table):,} rows: {path}"
 
 
-def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
+def _print_analysis(found: "SweepComparison", ledger: "Ledger", written: list[str]) -> None:
     from gapctl.cli.console import SafeConsole
     from gapctl.cli.verdict_table import print_comparison, print_sweep
 
@@ -402,14 +411,14 @@ def _print(found: "Combined", ledger: "Ledger", written: list[str]) -> None:
 
 
 def _print_search(plan: "Plan", ledger: "Ledger") -> None:
-    from gapctl.cli.options import record_of
+    from gapctl.cli.options import read_search_record
     from gapctl.cli.search import print_search
 
-    if (record := record_of(plan, ledger)) is not None:
+    if (record := read_search_record(plan, ledger)) is not None:
         print_search(plan, record)
 
 
-def _conclude(found: "Combined") -> None:
+def _exit_on_problems(found: "SweepComparison") -> None:
     """What is damaged or could not be judged is said last, where nobody overlooks it."""
     problems = [*(line for judged in found.sweeps for line in judged.damaged), *found.not_judged]
     for problem in dict.fromkeys(problems):

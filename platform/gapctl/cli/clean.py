@@ -9,9 +9,9 @@ import typer
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
 
 if TYPE_CHECKING:
-    from gapctl.ledger.ledger import Kind, Leftover
+    from gapctl.ledger.ledger import GarbageFile, GarbageKind
 
-PLURAL: "Final[Mapping[Kind, str]]" = {
+KIND_PLURALS: "Final[Mapping[GarbageKind, str]]" = {
     "half-written file": "half-written files",
     "checkpoint of a finished training": "checkpoints of finished trainings",
     "final weights": "final weights",
@@ -35,24 +35,24 @@ def clean_command(
 
     Results, histories and checkpoints of unfinished trainings stay, and weights that other trainings begin with.
     """
-    from gapctl.cli.options import plan_in
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.options import load_ledger_plan
+    from gapctl.cli.output import make_plain_console
     from gapctl.ledger import Ledger
 
     ledger = Ledger(runs)
-    plan = plan_in(file, scale, overrides, ledger)
+    plan = load_ledger_plan(file, scale, overrides, ledger)
     parents = {trial.parent for trial in plan.trials}
     without = [trial.id for trial in plan.trainings if weights and trial.id not in parents]
-    found = ledger.leftovers([trial.id for trial in plan.trainings], weights_of=without)
+    found = ledger.find_garbage([trial.id for trial in plan.trainings], weights_of=without)
     if yes:
-        ledger.delete(found)
-    plain_console().print(_said(found, deleted=yes), highlight=False, markup=False, soft_wrap=True)
+        ledger.delete_files(found)
+    make_plain_console().print(_describe_garbage(found, deleted=yes), highlight=False, markup=False, soft_wrap=True)
 
 
-def _said(found: "Sequence[Leftover]", *, deleted: bool) -> str:
+def _describe_garbage(found: "Sequence[GarbageFile]", *, deleted: bool) -> str:
     if not found:
         return "nothing to delete"
     kinds = Counter(each.kind for each in found)
-    listed = ", ".join(f"{count} {PLURAL[kind] if count > 1 else kind}" for kind, count in kinds.items())
+    listed = ", ".join(f"{count} {KIND_PLURALS[kind] if count > 1 else kind}" for kind, count in kinds.items())
     size = f"{sum(each.bytes for each in found) / 1e6:,.1f} MB"
     return f"deleted {size}: {listed}" if deleted else f"{size} could go: {listed}. Delete them with --yes"

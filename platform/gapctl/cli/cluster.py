@@ -10,7 +10,7 @@ import typer
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption, SetOption, SweepFileArgument
 
 if TYPE_CHECKING:
-    from gapctl.cluster.cost import Estimate, Prices
+    from gapctl.cluster.cost import CostEstimate, PriceTable
     from gapctl.cluster.files import LintIssue
     from gapctl.cluster.jobs import JobServer, JobState
     from gapctl.plan.plan import Plan, Trial
@@ -34,7 +34,7 @@ FollowOption = Annotated[
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
-def plan_to_size(file: Path, scale: str | None, overrides: Sequence[str] | None) -> "Plan":
+def make_sizing_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) -> "Plan":
     """The trials of a sweep whose data may lie elsewhere: how many and how large, under ids that are not theirs."""
     from gapctl.cli.options import open_sweep
     from gapctl.plan.plan import make_plan
@@ -60,64 +60,66 @@ def cost_command(
     Each line is the whole sweep on that kind of machine alone, with the head, the start of machines, and the work that
     preemptions are expected to waste. Disks, traffic and the object store are not in it.
     """
-    from gapctl.cluster.cost import estimates, read_prices, shipped_prices
-    from gapctl.cluster.files import clusters_in, read_documents
+    from gapctl.cluster.cost import estimate_costs, load_shipped_prices, read_prices
+    from gapctl.cluster.files import find_clusters, read_documents
 
-    plan, trials = _trials(sweep, scale, overrides, runs)
-    table = read_prices(prices) if prices else shipped_prices()
-    cluster, *_ = clusters_in(read_documents(file))
-    found = estimates(cluster, trials, plan.sweep.spec.resources, table)
+    plan, trials = _list_trials_to_pay(sweep, scale, overrides, runs)
+    table = read_prices(prices) if prices else load_shipped_prices()
+    cluster, *_ = find_clusters(read_documents(file))
+    found = estimate_costs(cluster, trials, plan.sweep.spec.resources, table)
     if as_json:
-        typer.echo(json.dumps(_document(trials, found, table), indent=1))
+        typer.echo(json.dumps(_build_cost_document(trials, found, table), indent=1))
     else:
-        _print(plan, trials, found, table)
+        _print_costs(plan, trials, found, table)
 
 
-def _trials(
+def _list_trials_to_pay(
     sweep: Path, scale: str | None, overrides: list[str] | None, runs: str | None
 ) -> "tuple[Plan, Sequence[Trial]]":
     """A plan and the trials to pay for; only a ledger needs their true ids, and so their data.
 
     Of a search, whose points are not known before, all.
     """
-    from gapctl.plan.plan import to_be_trained
+    from gapctl.plan.plan import list_planned_trainings
 
     if runs is None:
-        plan = plan_to_size(sweep, scale, overrides)
-        return plan, to_be_trained(plan)
-    from gapctl.cli.options import plan_for
+        plan = make_sizing_plan(sweep, scale, overrides)
+        return plan, list_planned_trainings(plan)
+    from gapctl.cli.options import load_plan
     from gapctl.ledger import Ledger
-    from gapctl.plan.plan import left_of
+    from gapctl.plan.plan import list_remaining_trials
 
-    plan = plan_for(sweep, scale, overrides)
+    plan = load_plan(sweep, scale, overrides)
     if plan.sweep.spec.search is not None:
-        return plan, to_be_trained(plan)
-    return plan, left_of(plan, frozenset(Ledger(runs).finished([trial.id for trial in plan.trainings])))
+        return plan, list_planned_trainings(plan)
+    return plan, list_remaining_trials(plan, frozenset(Ledger(runs).finished([trial.id for trial in plan.trainings])))
 
 
-def _document(trials: "Sequence[Trial]", found: "Sequence[Estimate]", table: "Prices") -> dict[str, Any]:
+def _build_cost_document(
+    trials: "Sequence[Trial]", found: "Sequence[CostEstimate]", table: "PriceTable"
+) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from gapctl.plan.estimate import trial_flops
+    from gapctl.plan.estimate import count_trial_flops
 
-    rows = [{key: _rounded(value) for key, value in asdict(estimate).items()} for estimate in found]
+    rows = [{key: _round_significant(value) for key, value in asdict(estimate).items()} for estimate in found]
     return {
         "trials": len(trials),
-        "flops": _rounded(float(sum(map(trial_flops, trials)))),
+        "flops": _round_significant(float(sum(map(count_trial_flops, trials)))),
         "estimates": rows,
         "prices": table.model_dump(mode="json", include={"as_of", "checked", "currency", "region", "assumptions"}),
     }
 
 
-def _print(plan: "Plan", trials: "Sequence[Trial]", found: "Sequence[Estimate]", table: "Prices") -> None:
+def _print_costs(plan: "Plan", trials: "Sequence[Trial]", found: "Sequence[CostEstimate]", table: "PriceTable") -> None:
     from rich.table import Table
 
-    from gapctl.cli.output import plain_console
-    from gapctl.plan.estimate import trial_flops
+    from gapctl.cli.output import make_plain_console
+    from gapctl.plan.estimate import count_trial_flops
 
-    console = plain_console()
+    console = make_plain_console()
     scale = f", scale {plan.sweep.scale}" if plan.sweep.scale else ""
-    flops = sum(map(trial_flops, trials))
+    flops = sum(map(count_trial_flops, trials))
     console.print(f"{plan.sweep.spec.name}{scale}: {len(trials)} trainings, {flops:.1e} FLOPs")
     columns = ("", "machine", "market", "at once", "hours", "workers", "of it lost", "head", "total")
     shown = Table(*columns, box=None, pad_edge=False)
@@ -127,15 +129,15 @@ def _print(plan: "Plan", trials: "Sequence[Trial]", found: "Sequence[Estimate]",
             each.instance,
             each.market,
             str(each.machines),
-            f"{_rounded(each.hours, 2):g}",
-            *(_money(amount) for amount in (each.workers, each.lost, each.head, each.total)),
+            f"{_round_significant(each.hours, 2):g}",
+            *(_format_money(amount) for amount in (each.workers, each.lost, each.head, each.total)),
         )
     console.print(shown)
-    for line in _notes(table, {trial.config.model.preset for trial in trials}):
+    for line in _explain_estimates(table, {trial.config.model.preset for trial in trials}):
         console.print(line)
 
 
-def _notes(table: "Prices", presets: set[str]) -> list[str]:
+def _explain_estimates(table: "PriceTable", presets: set[str]) -> list[str]:
     assumed = table.assumptions
     reached = ", ".join(f"{assumed.gpu_mfu[name]:.0%} ({name})" for name in sorted(presets)) or "some"
     state = "checked" if table.checked else "typed in and not checked: compare them with the clouds' lists"
@@ -152,15 +154,15 @@ def _notes(table: "Prices", presets: set[str]) -> list[str]:
     ]
 
 
-def _money(amount: float) -> str:
+def _format_money(amount: float) -> str:
     """Two digits that mean something, and no cent where there are hundreds."""
     if 0 < amount < 0.01:
         return "< 0.01"
-    rounded = _rounded(amount, 2)
+    rounded = _round_significant(amount, 2)
     return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.2f}"
 
 
-def _rounded(value: Any, digits: int = 3) -> Any:
+def _round_significant(value: Any, digits: int = 3) -> Any:
     """A float to so many significant digits; anything else as it is."""
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
@@ -188,50 +190,50 @@ def jobs_command(
     if job_id is not None and follow:
         follow_job(server, job_id, "" if server.address == DEFAULT_ADDRESS else f" --address {server.address}")
     jobs = server.jobs() if job_id is None else [server.job(job_id)]
-    _show(jobs, server.address, as_json)
+    _show_jobs(jobs, server.address, as_json)
     if job_id is not None and jobs[0].ended and jobs[0].outcome:
         raise typer.Exit(jobs[0].outcome)
 
 
 def stop_command(job_id: JobArgument, address: DashboardOption = DEFAULT_ADDRESS) -> None:
     """Ask a job to save its checkpoints and end; the same `submit` goes on from there."""
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
     from gapctl.cluster.jobs import JobServer
 
     stopped = JobServer(address).stop(job_id)
     said = "asked to stop; what is in training writes its checkpoint" if stopped else "had ended before"
-    plain_console().print(f"{job_id}: {said}")
+    make_plain_console().print(f"{job_id}: {said}")
 
 
 def follow_job(server: "JobServer", job_id: str, at: str) -> None:
     """Shows what a job prints and leaves with its outcome; Ctrl-C leaves the job running and says so."""
     try:
-        state = server.follow(job_id, lambda lines: typer.echo(lines, nl=False))
+        state = server.follow_job(job_id, lambda lines: typer.echo(lines, nl=False))
     except KeyboardInterrupt:
         typer.echo(f"\n{job_id} goes on; follow it again: gapctl cluster status {job_id} --follow{at}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    typer.echo(f"{job_id}: {_words(state)}", err=True)
+    typer.echo(f"{job_id}: {_describe_job(state)}", err=True)
     raise typer.Exit(state.outcome)
 
 
-def _show(jobs: "list[JobState]", address: str, as_json: bool) -> None:
+def _show_jobs(jobs: "list[JobState]", address: str, as_json: bool) -> None:
     import json
 
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
     if as_json:
         listed = [{**job._asdict(), "began": job.began.isoformat() if job.began else None} for job in jobs]
         typer.echo(json.dumps({"address": address, "jobs": listed}, indent=1))
         return
-    console = plain_console()
+    console = make_plain_console()
     if not jobs:
         console.print(f"{address}: no jobs yet")
     for job in jobs:
         began = job.began.astimezone().strftime("%Y-%m-%d %H:%M") if job.began else "not begun"
-        console.print(f"{job.id}  {began}  {_words(job)}  {job.command}")
+        console.print(f"{job.id}  {began}  {_describe_job(job)}  {job.command}")
 
 
-def _words(job: "JobState") -> str:
+def _describe_job(job: "JobState") -> str:
     state = job.status.lower()
     if job.status == "FAILED" and job.exit_code is not None:
         state += f" with exit code {job.exit_code}"
@@ -255,31 +257,31 @@ def lint_command(
     Each finding names its line, the risk and the fix. The exit code is 1 if there is an error, 0 with warnings alone.
     """
     from gapctl.cluster.cost import read_prices
-    from gapctl.cluster.lint import lint
+    from gapctl.cluster.lint import lint_cluster_file
     from gapctl.errors import InputError
 
     if sweep is None and (scale is not None or overrides):
         raise InputError("--scale and --set change a sweep: expected --sweep SWEEP beside them")
-    plan = plan_to_size(sweep, scale, overrides) if sweep else None
-    found = lint(file, plan, read_prices(prices) if prices else None)
+    plan = make_sizing_plan(sweep, scale, overrides) if sweep else None
+    found = lint_cluster_file(file, plan, read_prices(prices) if prices else None)
     errors = sum(finding.severity == "error" for finding in found)
     if as_json:
-        typer.echo(json.dumps(_lint_document(file, found, errors), indent=1))
+        typer.echo(json.dumps(_build_lint_document(file, found, errors), indent=1))
     else:
-        _print_lint(file, found, errors)
+        _print_lint_issues(file, found, errors)
     if errors:
         raise typer.Exit(1)
 
 
-def _lint_document(file: Path, found: "Sequence[LintIssue]", errors: int) -> dict[str, object]:
+def _build_lint_document(file: Path, found: "Sequence[LintIssue]", errors: int) -> dict[str, object]:
     findings = [{**finding._asdict(), "file": str(finding.file)} for finding in found]
     return {"file": str(file), "findings": findings, "totals": {"error": errors, "warning": len(found) - errors}}
 
 
-def _print_lint(file: Path, found: "Sequence[LintIssue]", errors: int) -> None:
-    from gapctl.cli.output import plain_console
+def _print_lint_issues(file: Path, found: "Sequence[LintIssue]", errors: int) -> None:
+    from gapctl.cli.output import make_plain_console
 
-    console = plain_console()
+    console = make_plain_console()
     for finding in found:
         console.print(str(finding))
     counts = {"error": errors, "warning": len(found) - errors}
@@ -300,12 +302,12 @@ def submit_command(
     The sweep file is sent along; data and ledger must lie where all nodes see them. Without a tracking server in the
     file, runs go to MLflow on the head. With --follow the exit code is the sweep's.
     """
-    from gapctl.cli.options import tell_shipped
-    from gapctl.cli.output import plain_console
-    from gapctl.cluster.jobs import JobServer, job_of
+    from gapctl.cli.options import announce_shipped_sweep
+    from gapctl.cli.output import make_plain_console
+    from gapctl.cluster.jobs import JobServer, build_job
 
-    job, console = job_of(file, scale, overrides or [], runs), plain_console()
-    tell_shipped(file, job.file)
+    job, console = build_job(file, scale, overrides or [], runs), make_plain_console()
+    announce_shipped_sweep(file, job.file)
     server = JobServer(address)
     job_id = server.submit(job)
     at = "" if server.address == DEFAULT_ADDRESS else f" --address {server.address}"
@@ -329,5 +331,5 @@ cluster_app.command("stop")(stop_command)
 
 
 @cluster_app.callback()
-def cluster() -> None:
+def group_cluster_verbs() -> None:
     """Cluster files before `ray up`, and sweeps as jobs after it."""

@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.status import Status
 from rich.text import Text
 
-from gapctl.cli.output import escape_controls, unguarded
+from gapctl.cli.output import escape_controls, find_raw_stream
 
 
 class SafeConsole(Console):
@@ -17,7 +17,7 @@ class SafeConsole(Console):
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False, quiet: bool = False) -> None:
         """Write to a standard stream; without `soft_wrap` lines are wrapped to the terminal's width."""
-        file = unguarded(sys.stderr if stderr else sys.stdout)
+        file = find_raw_stream(sys.stderr if stderr else sys.stdout)
         super().__init__(file=file, markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap, quiet=quiet)
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -27,13 +27,13 @@ class SafeConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render, with the control characters of a styled text escaped before it is wrapped."""
         if isinstance(renderable, Text) and escape_controls(renderable.plain) != renderable.plain:
-            renderable = self._escaped(renderable)
+            renderable = self._escape_text(renderable)
         return super().render(renderable, options)
 
     def status(self, status: RenderableType, **options: Any) -> Status:
         """Show a spinner beside a text, in which nothing is markup."""
         return super().status(self.render_str(status) if isinstance(status, str) else status, **options)
 
-    def _escaped(self, text: Text) -> Text:
+    def _escape_text(self, text: Text) -> Text:
         parts = [(escape_controls(part), style or "") for part, style, _ in text.render(self)]
         return Text.assemble(*parts, justify=text.justify, overflow=text.overflow, no_wrap=text.no_wrap, end=text.end)

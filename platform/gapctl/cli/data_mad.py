@@ -16,11 +16,11 @@ from gapctl.config.trial import Data, PairData
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.data.download import Fetched
-    from gapctl.data.load import Material
-    from gapctl.data.mad.captions import CaptionRule, Order
-    from gapctl.data.mad.shard_writer import Made
-    from gapctl.data.mad.shards import Format
+    from gapctl.data.download import FetchResult
+    from gapctl.data.load import Dataset
+    from gapctl.data.mad.captions import CaptionOrder, MadCaptionRule
+    from gapctl.data.mad.shard_writer import FolderResult
+    from gapctl.data.mad.shards import ShardFormat
     from gapctl.data.mad.source import Split
     from gapctl.errors import InputError
 
@@ -33,21 +33,21 @@ class ShardOptions(NamedTuple):
     splits: "tuple[Split, ...]"
     digits: int | None
     seed: int
-    form: "Format"
+    form: "ShardFormat"
     workers: int | None
 
 
 def make_shards(options: ShardOptions, as_json: bool) -> None:
     """Make what the folder lacks and say what it holds."""
-    from gapctl.cli.sweep import local_ray
+    from gapctl.cli.sweep import start_local_ray
     from gapctl.data.mad.shard_writer import make_folder
 
     began = time.perf_counter()
-    with _bars() as show:
+    with _show_task_bars() as show:
         made = make_folder(
             options.source,
             options.out,
-            local_ray,
+            start_local_ray,
             splits=options.splits,
             limit=options.digits,
             seed=options.seed,
@@ -57,12 +57,12 @@ def make_shards(options: ShardOptions, as_json: bool) -> None:
         )
     seconds = time.perf_counter() - began
     if as_json:
-        typer.echo(json.dumps(_document(options, made, seconds), indent=1))
+        typer.echo(json.dumps(_build_shards_document(options, made, seconds), indent=1))
     else:
         _print_shards(options, made, seconds)
 
 
-def chosen_splits(text: str) -> "tuple[Split, ...]":
+def parse_splits(text: str) -> "tuple[Split, ...]":
     """Return the splits of `--splits`, in their usual order; raises InputError for another name."""
     from gapctl.config.base import did_you_mean
     from gapctl.data.mad.source import SPLITS
@@ -76,19 +76,19 @@ def chosen_splits(text: str) -> "tuple[Split, ...]":
     return tuple(split for split in SPLITS if split in names)
 
 
-def chosen_format(text: str) -> "Format":
+def parse_format(text: str) -> "ShardFormat":
     """Return the format of `--format`; raises InputError for another name."""
     from gapctl.config.base import did_you_mean
-    from gapctl.data.mad.shards import FORMATS
+    from gapctl.data.mad.shards import SHARD_FORMATS
     from gapctl.errors import InputError
 
-    if text not in FORMATS:
-        close = did_you_mean(text, FORMATS)
-        raise InputError(f"--format {text}: no such format; expected one of {', '.join(FORMATS)}{close}")
+    if text not in SHARD_FORMATS:
+        close = did_you_mean(text, SHARD_FORMATS)
+        raise InputError(f"--format {text}: no such format; expected one of {', '.join(SHARD_FORMATS)}{close}")
     return text
 
 
-def _document(options: ShardOptions, made: "Made", seconds: float) -> dict[str, object]:
+def _build_shards_document(options: ShardOptions, made: "FolderResult", seconds: float) -> dict[str, object]:
     held = made.description
     return {
         "source": options.source,
@@ -104,14 +104,14 @@ def _document(options: ShardOptions, made: "Made", seconds: float) -> dict[str, 
     }
 
 
-def _print_shards(options: ShardOptions, made: "Made", seconds: float) -> None:
-    from gapctl.cli.output import plain_console
+def _print_shards(options: ShardOptions, made: "FolderResult", seconds: float) -> None:
+    from gapctl.cli.output import make_plain_console
 
     held = made.description
     shards = held.shards()
     size = sum(record.bytes for record in held.files.values()) / 1e6
     per_split = ", ".join(f"{24 * count:,} {split}" for split, count in held.digits.items())
-    console = plain_console()
+    console = make_plain_console()
     console.print(f"MAD from {options.source}, fingerprint {held.request.fingerprint}\nin {options.out}")
     console.print(
         f"{per_split} images in {len(shards)} shards of {held.request.format}, {size:,.0f} MB: "
@@ -120,7 +120,7 @@ def _print_shards(options: ShardOptions, made: "Made", seconds: float) -> None:
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
+def _show_task_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars, one per task, that appear at a task's first call and are gone in the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -153,33 +153,33 @@ def fetch_command(
 
     Without a network it says which files to put where, and how to check them.
     """
-    from gapctl.data.download import FILES, MIRRORS, fetch_files
+    from gapctl.data.download import MIRRORS, MNIST_FILES, fetch_files
     from gapctl.errors import InputError, WorkError
 
     if what != "mnist":
         raise InputError(f"{what}: no such data set; expected mnist")
-    folder = out or _usual_folder()
+    folder = out or _choose_mnist_folder()
     try:
-        with _download_bars() as show:
-            fetched = fetch_files(FILES, mirror or MIRRORS, folder, show)
+        with _show_download_bars() as show:
+            fetched = fetch_files(MNIST_FILES, mirror or MIRRORS, folder, show)
     except WorkError as error:
-        raise WorkError(f"{error}\n{_by_hand(folder)}") from error
+        raise WorkError(f"{error}\n{_explain_manual_copy(folder)}") from error
     if as_json:
-        typer.echo(json.dumps(_download_document(folder, fetched), indent=1))
+        typer.echo(json.dumps(_build_download_document(folder, fetched), indent=1))
     else:
         _print_download(folder, fetched)
 
 
-def _usual_folder() -> Path:
-    from gapctl.folders import cache_root
+def _choose_mnist_folder() -> Path:
+    from gapctl.folders import find_cache_root
 
-    return cache_root() / "mnist"
+    return find_cache_root() / "mnist"
 
 
-def _by_hand(folder: Path) -> str:
-    from gapctl.data.download import FILES
+def _explain_manual_copy(folder: Path) -> str:
+    from gapctl.data.download import MNIST_FILES
 
-    files = [f"  {file.name}  (unzipped {file.bytes:,} bytes, sha256 {file.sha256})" for file in FILES]
+    files = [f"  {file.name}  (unzipped {file.bytes:,} bytes, sha256 {file.sha256})" for file in MNIST_FILES]
     return "\n".join(
         [
             "Without a network, copy these files, gzipped or not, from a machine that has one, and run this again:",
@@ -189,22 +189,22 @@ def _by_hand(folder: Path) -> str:
     )
 
 
-def _download_document(folder: Path, fetched: "Sequence[Fetched]") -> dict[str, object]:
+def _build_download_document(folder: Path, fetched: "Sequence[FetchResult]") -> dict[str, object]:
     files = [{"file": file.path.name, "bytes": file.path.stat().st_size, "mirror": file.mirror} for file in fetched]
     return {"folder": str(folder), "files": files}
 
 
-def _print_download(folder: Path, fetched: "Sequence[Fetched]") -> None:
-    from gapctl.cli.output import plain_console
+def _print_download(folder: Path, fetched: "Sequence[FetchResult]") -> None:
+    from gapctl.cli.output import make_plain_console
 
-    console = plain_console()
+    console = make_plain_console()
     for file in fetched:
         console.print(f"{file.path.name}: {f'from {file.mirror}' if file.mirror else 'was there'}, checked")
     console.print(f"All of MAD: gapctl data mad --source {folder} --out FOLDER")
 
 
 @contextmanager
-def _download_bars() -> Iterator[Callable[[str, int, int | None], None]]:
+def _show_download_bars() -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
     from gapctl.cli.console import SafeConsole
@@ -221,7 +221,7 @@ def _download_bars() -> Iterator[Callable[[str, int, int | None], None]]:
         yield show
 
 
-MOST_SHOWN = 400
+MAX_PICTURES = 400
 """Pictures on one sheet; more take a minute to make and cannot be looked at."""
 
 data_app = typer.Typer(name="data", help="Build and look at data.", no_args_is_help=True)
@@ -231,7 +231,7 @@ SourceOption = Annotated[
 ]
 
 
-class PreparedSplit(NamedTuple):
+class SplitSummary(NamedTuple):
     """One split's images on disk; `seconds` is what it took to make or find them."""
 
     split: str
@@ -279,16 +279,16 @@ def mad_command(
     manifest and checksums. Stopped work goes on where it was; a sweep file may name the folder as `data.source`.
     """
 
-    wanted = chosen_splits(splits)
+    wanted = parse_splits(splits)
     if out is not None:
-        options = ShardOptions(source, out, wanted, digits, seed or 0, chosen_format(form or "npy"), workers)
+        options = ShardOptions(source, out, wanted, digits, seed or 0, parse_format(form or "npy"), workers)
         make_shards(options, as_json)
         return
-    _check_needs_out({"--digits": digits, "--seed": seed, "--format": form})
-    _fill_cache(source, wanted, workers, as_json)
+    _refuse_shard_options({"--digits": digits, "--seed": seed, "--format": form})
+    _fill_image_cache(source, wanted, workers, as_json)
 
 
-def _check_needs_out(given: "dict[str, object]") -> None:
+def _refuse_shard_options(given: "dict[str, object]") -> None:
     from gapctl.errors import InputError
 
     for option, value in given.items():
@@ -296,20 +296,20 @@ def _check_needs_out(given: "dict[str, object]") -> None:
             raise InputError(f"{option} {value}: only for a folder of shards; give --out FOLDER, or leave it out")
 
 
-def _fill_cache(source: str, splits: "Sequence[Split]", workers: int | None, as_json: bool) -> None:
+def _fill_image_cache(source: str, splits: "Sequence[Split]", workers: int | None, as_json: bool) -> None:
     from gapctl.cli.console import SafeConsole
-    from gapctl.data.mad.digits import dataset_fingerprint, load_digits
+    from gapctl.data.mad.digits import compute_dataset_fingerprint, load_digits
 
     prepared = []
     for split in splits:
         load_digits(source, split)
-        with variants_bar(SafeConsole(stderr=True)) as show:
-            prepared.append(_prepare(source, split, workers, show))
+        with show_variants_bar(SafeConsole(stderr=True)) as show:
+            prepared.append(_prepare_split(source, split, workers, show))
     if as_json:
-        document = {"source": source, "fingerprint": dataset_fingerprint(source)}
+        document = {"source": source, "fingerprint": compute_dataset_fingerprint(source)}
         typer.echo(json.dumps({**document, "splits": [split._asdict() for split in prepared]}, indent=1))
     else:
-        _print(source, dataset_fingerprint(source), prepared)
+        _print_splits(source, compute_dataset_fingerprint(source), prepared)
 
 
 @data_app.command("preview")
@@ -328,37 +328,37 @@ def preview_command(
     out: Annotated[Path, typer.Option("--out", help="The picture to write.", metavar="FILE.png")] = Path("mad.png"),
 ) -> None:
     """Draw the first training samples of a seed, each over its caption, into one picture."""
-    from gapctl.data.mad.contact_sheet import contact_sheet
+    from gapctl.data.mad.contact_sheet import draw_contact_sheet
 
-    rule = _caption_rule(main_factor, attributes, order)
+    rule = _build_caption_rule(main_factor, attributes, order)
     _check_sheet(columns, rows, out)
-    sheet = contact_sheet(source, rule.main_factor, rule.attributes, rule.order, columns, rows, seed)
+    sheet = draw_contact_sheet(source, rule.main_factor, rule.attributes, rule.order, columns, rows, seed)
     try:
         sheet.save(out, format="PNG")
     except OSError as error:
-        raise _unwritable(out, error.strerror or str(error)) from error
+        raise _build_write_error(out, error.strerror or str(error)) from error
     typer.echo(
         f"{out}: {columns * rows} training samples of seed {seed} from {source}, {sheet.width} x {sheet.height} "
         f"pixels; captions name the {main_factor} and {attributes} of the other five factors, {order}"
     )
 
 
-def _prepare(source: str, split: "Split", workers: int | None, show: Callable[[int, int], None]) -> PreparedSplit:
-    from gapctl.data.mad.images import find_variants, load_variants, variants_file
+def _prepare_split(source: str, split: "Split", workers: int | None, show: Callable[[int, int], None]) -> SplitSummary:
+    from gapctl.data.mad.images import find_variants, load_variants, locate_variants_file
 
     began = time.perf_counter()
     found = find_variants(source, split)
     variants = load_variants(source, split, show, workers=workers) if found is None else found
-    file, (digits, shapes) = variants_file(source, split), variants.images_NVHW.shape[:2]
+    file, (digits, shapes) = locate_variants_file(source, split), variants.images_NVHW.shape[:2]
     seconds = time.perf_counter() - began
-    return PreparedSplit(split, str(file), digits, digits * shapes, file.stat().st_size, found is None, seconds)
+    return SplitSummary(split, str(file), digits, digits * shapes, file.stat().st_size, found is None, seconds)
 
 
-def _print(source: str, fingerprint: str, splits: Sequence[PreparedSplit]) -> None:
+def _print_splits(source: str, fingerprint: str, splits: Sequence[SplitSummary]) -> None:
     from rich.table import Table
 
     from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
     table = Table("split", "digits", "images", "file", "size", "", box=None, pad_edge=False)
     for column in (1, 2, 4):
@@ -367,17 +367,17 @@ def _print(source: str, fingerprint: str, splits: Sequence[PreparedSplit]) -> No
         done = f"{'made' if split.made else 'found'} in {split.seconds:.1f} s"
         size, name = f"{split.bytes / 1e6:,.1f} MB", Path(split.file).name
         table.add_row(split.split, f"{split.digits:,}", f"{split.images:,}", name, size, done)
-    plain_console().print(f"MAD from {source}, fingerprint {fingerprint}\nin {Path(splits[0].file).parent}")
+    make_plain_console().print(f"MAD from {source}, fingerprint {fingerprint}\nin {Path(splits[0].file).parent}")
     SafeConsole().print(table)
 
 
-def _caption_rule(main_factor: str, attributes: int, order: str) -> "CaptionRule":
-    from gapctl.data.mad.captions import CaptionRule
+def _build_caption_rule(main_factor: str, attributes: int, order: str) -> "MadCaptionRule":
+    from gapctl.data.mad.captions import MadCaptionRule
     from gapctl.data.mad.factors import FACTOR_NAMES
 
     _check_choice("--main-factor", main_factor, FACTOR_NAMES)
     _check_choice("--order", order, ("shuffled", "canonical"))
-    return CaptionRule(main_factor, attributes, cast("Order", order))
+    return MadCaptionRule(main_factor, attributes, cast("CaptionOrder", order))
 
 
 def _check_choice(option: str, value: str, choices: Iterable[str]) -> None:
@@ -392,46 +392,46 @@ def _check_choice(option: str, value: str, choices: Iterable[str]) -> None:
 def _check_sheet(columns: int, rows: int, out: Path) -> None:
     from gapctl.errors import InputError
 
-    if columns * rows > MOST_SHOWN:
+    if columns * rows > MAX_PICTURES:
         raise InputError(
-            f"--columns {columns} --rows {rows}: {columns * rows:,} pictures; expected at most {MOST_SHOWN} in all"
+            f"--columns {columns} --rows {rows}: {columns * rows:,} pictures; expected at most {MAX_PICTURES} in all"
         )
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: expected a name that ends in .png")
     if not out.parent.is_dir():
-        raise _unwritable(out, f"there is no folder {out.parent}")
+        raise _build_write_error(out, f"there is no folder {out.parent}")
 
 
-def _unwritable(out: Path, reason: str) -> "InputError":
+def _build_write_error(out: Path, reason: str) -> "InputError":
     from gapctl.errors import InputError
 
     return InputError(f"--out {out}: cannot be written ({reason}); expected a file in a folder that can")
 
 
-MAKING: Final = "making MAD's variants (once; they are cached)"
+MAKING_VARIANTS: Final = "making MAD's variants (once; they are cached)"
 
 
-def load_data(data: Data, console: "Console", *, announce: bool = False) -> "Material":
+def load_data(data: Data, console: "Console", *, announce: bool = False) -> "Dataset":
     """The data of a configuration, made and cached at first use; `announce` as in `variants_bar`.
 
     Prints what of image-text pairs is left out, and why.
     """
-    from gapctl.data.load import load_material
+    from gapctl.data.load import load_dataset
 
-    with variants_bar(console, announce=announce) as show:
-        loaded = load_material(data, on_progress=show)
+    with show_variants_bar(console, announce=announce) as show:
+        loaded = load_dataset(data, on_progress=show)
     if isinstance(data, PairData):
-        _print_left_out(data, console)
+        _print_omitted_pairs(data, console)
     return loaded
 
 
-def _print_left_out(data: PairData, console: "Console") -> None:
-    from gapctl.data.image_text.manifest import tally_of
-    from gapctl.data.image_text.source import open_pairs, places_of
+def _print_omitted_pairs(data: PairData, console: "Console") -> None:
+    from gapctl.data.image_text.manifest import tally_manifest
+    from gapctl.data.image_text.source import open_pairs, resolve_pair_paths
 
-    pairs = open_pairs(places_of(data))
+    pairs = open_pairs(resolve_pair_paths(data))
     for source, manifest in {data.source: pairs.train, data.held_out or data.source: pairs.held_out}.items():
-        tally = tally_of(manifest)
+        tally = tally_manifest(manifest)
         if tally.lines:
             console.print(f"{source}: {tally.usable:,} usable of {tally.samples:,} samples", soft_wrap=True)
         for line in tally.lines:
@@ -439,7 +439,7 @@ def _print_left_out(data: PairData, console: "Console") -> None:
 
 
 @contextmanager
-def variants_bar(console: "Console", *, announce: bool = False) -> Iterator[Callable[[int, int], None]]:
+def show_variants_bar(console: "Console", *, announce: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end.
 
     Without a terminal there is none; there, `announce` has one line say what takes so long.
@@ -448,11 +448,11 @@ def variants_bar(console: "Console", *, announce: bool = False) -> Iterator[Call
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(MAKING, total=None, visible=False)
+        task = progress.add_task(MAKING_VARIANTS, total=None, visible=False)
 
         def show(done: int, total: int) -> None:
             if announce and not console.is_terminal and not progress.tasks[task].visible:
-                console.print(MAKING, highlight=False, markup=False, soft_wrap=True)
+                console.print(MAKING_VARIANTS, highlight=False, markup=False, soft_wrap=True)
             progress.update(task, completed=done, total=total, visible=True)
 
         yield show

@@ -13,10 +13,10 @@ import typer
 from gapctl.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from gapctl.data.image_text.index import Indexed, Sample
-    from gapctl.data.image_text.manifest import Manifest, Tally
-    from gapctl.data.image_text.storage import Stored, Workers
-    from gapctl.data.image_text.tools import PairStats, PairsVerified, Resharded, Spread
+    from gapctl.data.image_text.index import IndexResult, Sample
+    from gapctl.data.image_text.manifest import Manifest, ManifestTally
+    from gapctl.data.image_text.storage import ShardInfo, Workers
+    from gapctl.data.image_text.tools import ColumnStats, PairStats, PairVerification, ReshardResult
     from gapctl.data.mad.shard_verify import Verification
     from gapctl.data.treatments import KeepRule
 
@@ -53,46 +53,46 @@ def index_command(
     data verify` does). The same command again reads only shards that are new, changed or were damaged.
     """
     from gapctl.data.image_text.index import index_shards
-    from gapctl.data.image_text.manifest import tally_of
-    from gapctl.data.image_text.storage import stored_shards
+    from gapctl.data.image_text.manifest import tally_manifest
+    from gapctl.data.image_text.storage import list_shards
     from gapctl.errors import InputError
     from gapctl.folders import expand_home
 
     began = time.perf_counter()
-    stored = stored_shards(shards)
-    target = expand_home(out or usual_manifest(stored))
+    stored = list_shards(shards)
+    target = expand_home(out or choose_manifest_path(stored))
     if target.suffix != ".parquet":
         raise InputError(f"--out {target}: expected a name that ends in .parquet")
-    with bytes_bar("indexing") as show:
-        indexed = index_shards(stored, target, workers_of(workers, address), show)
+    with show_bytes_bar("indexing") as show:
+        indexed = index_shards(stored, target, choose_workers(workers, address), show)
     seconds = time.perf_counter() - began
     if as_json:
-        typer.echo(json.dumps(_document(target, indexed, seconds), indent=1))
+        typer.echo(json.dumps(_build_index_document(target, indexed, seconds), indent=1))
     else:
-        _print(target, indexed, seconds)
-    tally_of(indexed.manifest).require_usable(str(target))
+        _print_index(target, indexed, seconds)
+    tally_manifest(indexed.manifest).require_usable(str(target))
 
 
-def usual_manifest(shards: "Sequence[Stored]") -> Path:
+def choose_manifest_path(shards: "Sequence[ShardInfo]") -> Path:
     """Beside the shards where they lie in one folder of this machine, else in the folder that one works in."""
     folders = {str(Path(shard.address).parent) for shard in shards if "://" not in shard.address}
     alone = len(folders) == 1 and all("://" not in shard.address for shard in shards)
     return Path(folders.pop() if alone else ".") / "manifest.parquet"
 
 
-def workers_of(processes: int | None, address: str | None) -> "Workers":
+def choose_workers(processes: int | None, address: str | None) -> "Workers":
     """Processes of this machine, or the Ray cluster at an address."""
     from functools import partial
 
     from gapctl.data.image_text.storage import Workers
-    from gapctl.data.mad.images import available_cores
-    from gapctl.sweep.ray_session import check_address, ray_session
+    from gapctl.data.mad.images import count_available_cores
+    from gapctl.sweep.ray_session import check_address, open_ray_session
 
     check_address(address)
-    return Workers(processes or available_cores(), partial(ray_session, address) if address else None)
+    return Workers(processes or count_available_cores(), partial(open_ray_session, address) if address else None)
 
 
-def shared_keys(manifest: "Manifest") -> int:
+def count_shared_keys(manifest: "Manifest") -> int:
     """How many keys name samples of more than one shard; each is told apart by its shard."""
     import polars as pl
 
@@ -100,11 +100,11 @@ def shared_keys(manifest: "Manifest") -> int:
     return int(keys.select((pl.col("len") > 1).sum()).item())
 
 
-def _document(target: Path, indexed: "Indexed", seconds: float) -> dict[str, Any]:
-    from gapctl.data.image_text.manifest import tally_of
+def _build_index_document(target: Path, indexed: "IndexResult", seconds: float) -> dict[str, Any]:
+    from gapctl.data.image_text.manifest import tally_manifest
 
     found = indexed.manifest
-    tally = tally_of(found)
+    tally = tally_manifest(found)
     return {
         "manifest": str(target),
         "fingerprint": found.fingerprint,
@@ -116,18 +116,18 @@ def _document(target: Path, indexed: "Indexed", seconds: float) -> dict[str, Any
         "problems": dict(tally.problems),
         "ignored": dict(tally.ignored),
         "unused_shards": dict(tally.unused),
-        "shared_keys": shared_keys(found),
+        "shared_keys": count_shared_keys(found),
         "damaged": {address: why for address, (_, why) in tally.damaged.items()},
         "seconds": round(seconds, 3),
     }
 
 
-def _print(target: Path, indexed: "Indexed", seconds: float) -> None:
-    from gapctl.cli.output import plain_console
-    from gapctl.data.image_text.manifest import tally_of
+def _print_index(target: Path, indexed: "IndexResult", seconds: float) -> None:
+    from gapctl.cli.output import make_plain_console
+    from gapctl.data.image_text.manifest import tally_manifest
 
-    found, console = indexed.manifest, plain_console()
-    tally = tally_of(found)
+    found, console = indexed.manifest, make_plain_console()
+    tally = tally_manifest(found)
     size = sum(shard.bytes for shard in found.shards)
     console.print(
         f"{target}: {tally.usable:,} usable of {tally.samples:,} samples in {len(found.shards):,} shards, "
@@ -139,25 +139,25 @@ def _print(target: Path, indexed: "Indexed", seconds: float) -> None:
         console.print(line)
     if tally.damaged or tally.problems:
         console.print(f"`gapctl data verify {target}` names each of them, and decodes every image")
-    if again := shared_keys(found):
+    if again := count_shared_keys(found):
         console.print(f"{again:,} keys stand in more than one shard; such samples are told apart by their shard")
 
 
 @contextmanager
-def bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def show_bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar over bytes on standard error, gone in the end."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = plain_console(stderr=True)
+    console = make_plain_console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None, visible=False)
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
-MOST_SHOWN = 1000
+MAX_SAMPLES = 1000
 
 
 def captions_command(
@@ -165,7 +165,7 @@ def captions_command(
         list[str] | None,
         typer.Argument(help="Tar shards or a manifest; without them, only the table.", metavar="[SHARDS|MANIFEST]"),
     ] = None,
-    show: Annotated[int, typer.Option("--show", min=1, max=MOST_SHOWN, help="How many samples.")] = 10,
+    show: Annotated[int, typer.Option("--show", min=1, max=MAX_SAMPLES, help="How many samples.")] = 10,
     keep: Annotated[
         str | None, typer.Option("--keep", help="Only these treatments; by default all.", metavar="NAME,...")
     ] = None,
@@ -179,63 +179,63 @@ def captions_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the caption treatments, and show what a training of this seed would read in this epoch."""
-    rules = _rules(keep, rate, sentences, field)
-    samples = _first_samples(places, show) if places else []
-    treated = [_treated(rules, number, sample, seed, epoch) for number, sample in samples]
+    rules = _parse_rules(keep, rate, sentences, field)
+    samples = _read_first_samples(places, show) if places else []
+    treated = [_treat_sample(rules, number, sample, seed, epoch) for number, sample in samples]
     if as_json:
-        typer.echo(json.dumps({"treatments": _table(rules), "samples": treated}, indent=1))
+        typer.echo(json.dumps({"treatments": _list_treatments(rules), "samples": treated}, indent=1))
     else:
         _print_captions(rules, treated)
 
 
-def _rules(keep: str | None, rate: float, sentences: int, field: str | None) -> "list[KeepRule]":
+def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | None) -> "list[KeepRule]":
     from gapctl.data.treatments import TREATMENTS, KeepRule
     from gapctl.errors import InputError
 
     names = (
-        [name.strip() for name in keep.split(",")] if keep else [name for name in TREATMENTS if _usable(name, field)]
+        [name.strip() for name in keep.split(",")] if keep else [name for name in TREATMENTS if _is_usable(name, field)]
     )
     try:
         return [KeepRule(name, rate, sentences, field or "") for name in names]
     except ValueError as error:
-        raise InputError(f"{_option(str(error))}: {error}") from error
+        raise InputError(f"{_find_option(str(error))}: {error}") from error
 
 
-def _option(message: str) -> str:
+def _find_option(message: str) -> str:
     """The option that a rule complains of."""
     if message.endswith("second caption"):
         return "--field"
     return f"--{message.split(' ', 1)[0]}"
 
 
-def _usable(name: str, field: str | None) -> bool:
+def _is_usable(name: str, field: str | None) -> bool:
     return name != "enriched" or field is not None
 
 
-def _first_samples(places: list[str], show: int) -> "list[tuple[int, Sample]]":
+def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample]]":
     from itertools import islice
 
-    from gapctl.data.image_text.read import manifest_at, read_rows
+    from gapctl.data.image_text.read import load_manifest, read_rows
     from gapctl.data.image_text.storage import Workers
     from gapctl.errors import InputError
 
-    manifest = manifest_at(places, Workers(1))
+    manifest = load_manifest(places, Workers(1))
     usable = manifest.samples.with_row_index("number").filter(manifest.samples["problem"].is_null())
     if not len(usable):
         raise InputError(f"{places[0]}: no sample that can be used; `gapctl data verify` says why")
     return [(row["number"], sample) for row, sample in islice(read_rows(usable.head(show)), show)]
 
 
-def _treated(rules: "Sequence[KeepRule]", number: int, sample: "Sample", seed: int, epoch: int) -> dict[str, Any]:
-    from gapctl.data.treatments import treat
+def _treat_sample(rules: "Sequence[KeepRule]", number: int, sample: "Sample", seed: int, epoch: int) -> dict[str, Any]:
+    from gapctl.data.treatments import treat_caption
 
     caption = sample.caption or ""
-    found = {rule.keep: treat(rule, caption, sample.about, seed, epoch, number) for rule in rules}
+    found = {rule.keep: treat_caption(rule, caption, sample.about, seed, epoch, number) for rule in rules}
     texts = {name: None if treated is None else treated._asdict() for name, treated in found.items()}
     return {"sample": number, "key": sample.key, "caption": caption, "treated": texts}
 
 
-def _table(rules: "Sequence[KeepRule]") -> list[dict[str, Any]]:
+def _list_treatments(rules: "Sequence[KeepRule]") -> list[dict[str, Any]]:
     from gapctl.data.treatments import TREATMENTS
 
     lines = [(rule, TREATMENTS[rule.keep]) for rule in rules]
@@ -255,15 +255,15 @@ def _print_captions(rules: "Sequence[KeepRule]", samples: list[dict[str, Any]]) 
     from rich.table import Table
 
     from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
     table = Table("keep", "removes", "anew each time", "bits of chance", "needs", box=None, pad_edge=False)
-    for line in _table(rules):
+    for line in _list_treatments(rules):
         bits = line["private_bits_of_12_words"]
         shown = "by caption" if bits is None else f"{bits:g}"
         table.add_row(line["keep"], line["removes"], "yes" if line["random_per_access"] else "no", shown, line["needs"])
     SafeConsole().print(table)
-    console = plain_console()
+    console = make_plain_console()
     console.print("bits of chance: what only the text has, by which words and in which order, for twelve words\n")
     for sample in samples:
         console.print(f"{sample['key']}: {sample['caption']}")
@@ -272,7 +272,7 @@ def _print_captions(rules: "Sequence[KeepRule]", samples: list[dict[str, Any]]) 
             console.print(f"  {name:15s}{text}")
 
 
-DROPPED_NAMED = 5
+MAX_DROPPED_NAMES = 5
 SeedType = typer.Option("--seed", min=0, max=2**31 - 1, help="Another shuffle, and another split.")
 
 
@@ -301,21 +301,21 @@ def reshard_command(
     Samples with a problem are left out. Those that share an image go into the same split. Stopped work goes on where
     it was when the same command is run again.
     """
-    from gapctl.data.image_text.manifest import tally_of
-    from gapctl.data.image_text.read import manifest_at
-    from gapctl.data.image_text.tools import ReshardRequest, reshard
+    from gapctl.data.image_text.manifest import tally_manifest
+    from gapctl.data.image_text.read import load_manifest
+    from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
     from gapctl.errors import InputError
 
     if not 0 <= validation < 1:
         raise InputError(f"--validation {validation:g}: expected a share from 0 to below 1")
-    began, who = time.perf_counter(), workers_of(workers, address)
-    manifest = manifest_at(places, who)
+    began, who = time.perf_counter(), choose_workers(workers, address)
+    manifest = load_manifest(places, who)
     if not len(manifest.usable):
         raise InputError(f"{places[0]}: no sample that can be used; `gapctl data verify` says why")
     request = ReshardRequest(manifest.fingerprint, per_shard, seed if shuffle else None, resize, validation, seed)
-    with _bar() as show:
-        done = reshard(manifest, request, out, who, show)
-    tally = tally_of(manifest)
+    with _show_sample_bar() as show:
+        done = reshard_pairs(manifest, request, out, who, show)
+    tally = tally_manifest(manifest)
     if as_json:
         problems = {"left_out": tally.samples - tally.usable, "problems": dict(tally.problems)}
         document = {"folder": str(out), **problems, **vars(done), "seconds": time.perf_counter() - began}
@@ -324,10 +324,10 @@ def reshard_command(
         _print_reshard(out, done, tally, time.perf_counter() - began)
 
 
-def _print_reshard(out: Path, done: "Resharded", tally: "Tally", seconds: float) -> None:
-    from gapctl.cli.output import plain_console
+def _print_reshard(out: Path, done: "ReshardResult", tally: "ManifestTally", seconds: float) -> None:
+    from gapctl.cli.output import make_plain_console
 
-    console = plain_console()
+    console = make_plain_console()
     for split, shards in done.shards.items():
         folder = out / split if len(done.shards) > 1 else out
         console.print(f"{folder}: {done.samples[split]:,} samples in {shards:,} shards")
@@ -339,26 +339,26 @@ def _print_reshard(out: Path, done: "Resharded", tally: "Tally", seconds: float)
     for line in tally.lines:
         console.print(line)
     if done.dropped:
-        names = ", ".join(done.dropped[:DROPPED_NAMED])
+        names = ", ".join(done.dropped[:MAX_DROPPED_NAMES])
         console.print(f"{len(done.dropped):,} images could not be decoded and were left out: {names}")
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
+def _show_sample_bar() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
     columns = (TextColumn("writing samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = plain_console(stderr=True)
+    console = make_plain_console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("writing", total=None, visible=False)
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
-MOST_BYTES_HERE = 256 << 20
+MAX_LOCAL_BYTES = 256 << 20
 """Below it, reading captions takes less than starting processes."""
-HEADINGS = ("", "mean", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")
+STATS_HEADINGS = ("", "mean", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")
 
 
 def stats_command(
@@ -374,20 +374,20 @@ def stats_command(
 ) -> None:
     """Say how long captions are, how large images, how much repeats, and how many words there are."""
     from gapctl.cli.output import check_page, write_page
-    from gapctl.data.image_text.read import manifest_at
+    from gapctl.data.image_text.read import load_manifest
     from gapctl.data.image_text.storage import Workers
-    from gapctl.data.image_text.tools import stats_of
+    from gapctl.data.image_text.tools import compute_pair_stats
     from gapctl.errors import InputError
 
     check_page("--report", report)
-    who = workers_of(workers, address)
-    manifest = manifest_at(places, who)
+    who = choose_workers(workers, address)
+    manifest = load_manifest(places, who)
     if not len(manifest.usable):
         raise InputError(f"{places[0]}: no sample that can be used; `gapctl data verify` says why")
-    small = sum(shard.bytes for shard in manifest.shards) < MOST_BYTES_HERE and address is None
-    stats = stats_of(manifest, Workers(1) if small else who)
+    small = sum(shard.bytes for shard in manifest.shards) < MAX_LOCAL_BYTES and address is None
+    stats = compute_pair_stats(manifest, Workers(1) if small else who)
     if report is not None:
-        write_page("--report", report, _page(", ".join(places), manifest.fingerprint, stats))
+        write_page("--report", report, _render_stats_page(", ".join(places), manifest.fingerprint, stats))
     if as_json:
         typer.echo(json.dumps(asdict(stats) | {"fingerprint": manifest.fingerprint}, indent=1))
     else:
@@ -398,25 +398,25 @@ def _print_stats(stats: "PairStats") -> None:
     from rich.table import Table
 
     from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
-    console = plain_console()
+    console = make_plain_console()
     left_out = ", ".join(f"{count:,} {problem}" for problem, count in stats.problems.items())
     console.print(
         f"{stats.usable:,} usable of {stats.samples:,} samples, {stats.bytes / 1e6:,.0f} MB"
         + (f"; left out: {left_out}" if left_out else "")
     )
-    table = Table(*HEADINGS, box=None, pad_edge=False)
+    table = Table(*STATS_HEADINGS, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, spread, digits in _rows(stats):
-        table.add_row(*_cells(name, spread, digits))
+    for name, spread, digits in _list_spreads(stats):
+        table.add_row(*_format_spread(name, spread, digits))
     SafeConsole().print(table)
-    for line in _sentences(stats):
+    for line in _describe_stats(stats):
         console.print(line)
 
 
-def _rows(stats: "PairStats") -> "list[tuple[str, Spread, int]]":
+def _list_spreads(stats: "PairStats") -> "list[tuple[str, ColumnStats, int]]":
     return [
         ("words of a caption", stats.caption_words, 0),
         ("characters of a caption", stats.caption_characters, 0),
@@ -425,9 +425,9 @@ def _rows(stats: "PairStats") -> "list[tuple[str, Spread, int]]":
     ]
 
 
-def _sentences(stats: "PairStats") -> list[str]:
+def _describe_stats(stats: "PairStats") -> list[str]:
     words, captions, images = stats.vocabulary, stats.repeated_captions, stats.repeated_images
-    commonest = ", ".join(f"{word} {_share(count, words.occurrences)}" for word, count in words.commonest[:10])
+    commonest = ", ".join(f"{word} {_format_share(count, words.occurrences)}" for word, count in words.commonest[:10])
     vocabulary = (
         f"vocabulary: {words.words:,} words in {words.occurrences:,} occurrences; {words.for_90_percent:,} of them "
         f"make 90 % of these, {words.once:,} occur once"
@@ -441,22 +441,22 @@ def _sentences(stats: "PairStats") -> list[str]:
     ]
 
 
-def _cells(name: str, spread: "Spread", digits: int) -> list[str]:
+def _format_spread(name: str, spread: "ColumnStats", digits: int) -> list[str]:
     return [name, *(f"{value:,.{digits}f}" for value in (spread.mean, *spread.quantiles))]
 
 
-def _share(count: int, total: int) -> str:
+def _format_share(count: int, total: int) -> str:
     return f"{100 * count / total:.1f} %"
 
 
-def _page(places: str, fingerprint: str, stats: "PairStats") -> str:
-    from gapctl.report.shards_page import PairsPage, render_pairs
+def _render_stats_page(places: str, fingerprint: str, stats: "PairStats") -> str:
+    from gapctl.report.shards_page import PairsPage, render_pairs_page
 
-    lines = [line.partition(": ") for line in _sentences(stats)]
+    lines = [line.partition(": ") for line in _describe_stats(stats)]
     page = PairsPage(
         title=f"{stats.usable:,} image-text pairs",
-        headings=HEADINGS,
-        rows=[_cells(*row) for row in _rows(stats)],
+        headings=STATS_HEADINGS,
+        rows=[_format_spread(*row) for row in _list_spreads(stats)],
         facts={
             "shards": places,
             "fingerprint": fingerprint,
@@ -467,43 +467,43 @@ def _page(places: str, fingerprint: str, stats: "PairStats") -> str:
         image_sides=stats.image_shorter_side.counts,
         commonest=stats.vocabulary.commonest,
     )
-    return render_pairs(page)
+    return render_pairs_page(page)
 
 
-NAMED_PROBLEMS = 3
+MAX_SAMPLE_KEYS = 3
 """Samples of one problem in one shard that a person is told of by key; `--json` names all."""
 
 
 def verify_pairs(places: list[str], workers: int | None, address: str | None, as_json: bool) -> None:
     """Checks shards, or the shards of a manifest; leaves with 1 where anything is wrong."""
     began = time.perf_counter()
-    verified = _verified(places, workers_of(workers, address))
+    verified = _verify_places(places, choose_workers(workers, address))
     seconds = time.perf_counter() - began
     if as_json:
-        typer.echo(json.dumps(_verify_pairs_document(verified, seconds), indent=1))
+        typer.echo(json.dumps(_build_pairs_document(verified, seconds), indent=1))
     else:
-        _print_verify_pairs(verified, seconds)
+        _print_pairs_check(verified, seconds)
     if not verified.sound:
         raise typer.Exit(1)
 
 
-def _verified(places: list[str], workers: "Workers") -> "PairsVerified":
+def _verify_places(places: list[str], workers: "Workers") -> "PairVerification":
     from gapctl.data.image_text.manifest import read_manifest
-    from gapctl.data.image_text.storage import stored_shards
+    from gapctl.data.image_text.storage import list_shards
     from gapctl.data.image_text.tools import verify_manifest, verify_shards
     from gapctl.folders import expand_home
 
-    with bytes_bar("decoding") as show:
+    with show_bytes_bar("decoding") as show:
         if len(places) == 1 and places[0].endswith(".parquet"):
             return verify_manifest(read_manifest(expand_home(places[0])), workers, show)
-        return verify_shards(stored_shards(places), workers, show)
+        return verify_shards(list_shards(places), workers, show)
 
 
-def _verify_pairs_document(verified: "PairsVerified", seconds: float) -> dict[str, Any]:
-    from gapctl.data.image_text.manifest import tally_of
+def _build_pairs_document(verified: "PairVerification", seconds: float) -> dict[str, Any]:
+    from gapctl.data.image_text.manifest import tally_manifest
 
     found = verified.found
-    tally = tally_of(found)
+    tally = tally_manifest(found)
     return {
         "ok": verified.sound,
         "shards": len(found.shards),
@@ -514,22 +514,22 @@ def _verify_pairs_document(verified: "PairsVerified", seconds: float) -> dict[st
         "wrong_shards": [wrong._asdict() for wrong in verified.wrong],
         "wrong_samples": verified.problems.to_dicts(),
         "repeated_images": verified.repeated,
-        "shared_keys": shared_keys(found),
+        "shared_keys": count_shared_keys(found),
         "ignored": {shard.address: shard.ignored for shard in found.shards if shard.ignored},
         "seconds": round(seconds, 3),
     }
 
 
-def _print_verify_pairs(verified: "PairsVerified", seconds: float) -> None:
-    from gapctl.cli.output import plain_console
-    from gapctl.data.image_text.manifest import NO_SAMPLES, tally_of
+def _print_pairs_check(verified: "PairVerification", seconds: float) -> None:
+    from gapctl.cli.output import make_plain_console
+    from gapctl.data.image_text.manifest import NO_SAMPLES, tally_manifest
 
-    found, console = verified.found, plain_console()
+    found, console = verified.found, make_plain_console()
     for wrong in verified.wrong:
         console.print(f"{wrong.address}: {wrong.what}")
-    for line in _wrong_samples(verified):
+    for line in _list_wrong_samples(verified):
         console.print(line)
-    tally = tally_of(found)
+    tally = tally_manifest(found)
     for shard in found.shards:
         if tally.unused.get(shard.address) == NO_SAMPLES and not shard.damage:
             console.print(f"{shard.address}: {NO_SAMPLES}")
@@ -544,16 +544,16 @@ def _print_verify_pairs(verified: "PairsVerified", seconds: float) -> None:
         console.print(f"left out: {tally.reasons}")
     if verified.repeated:
         console.print(f"{verified.repeated:,} images stand under another key as well; they are kept")
-    if again := shared_keys(found):
+    if again := count_shared_keys(found):
         console.print(f"{again:,} keys stand in more than one shard; such samples are told apart by their shard")
 
 
-def _wrong_samples(verified: "PairsVerified") -> list[str]:
+def _list_wrong_samples(verified: "PairVerification") -> list[str]:
     import polars as pl
 
     groups = verified.problems.group_by("shard", "problem", maintain_order=True).agg("key", pl.len())
     return [
-        f"{shard}: {count:,} {problem}: {', '.join(keys[:NAMED_PROBLEMS])}{', ...' if count > NAMED_PROBLEMS else ''}"
+        f"{shard}: {count:,} {problem}: {', '.join(keys[:MAX_SAMPLE_KEYS])}{', ...' if count > MAX_SAMPLE_KEYS else ''}"
         for shard, problem, keys, count in groups.iter_rows()
     ]
 
@@ -580,34 +580,34 @@ def verify_command(
     if is_pairs(places):
         verify_pairs(places, workers, address, as_json)
     else:
-        _verify_mad(Path(places[0]), as_json)
+        _verify_mad_folder(Path(places[0]), as_json)
 
 
 def is_pairs(places: list[str]) -> bool:
     """Whether these name image-text shards or a manifest of them, and not a folder of MAD's shards."""
-    from gapctl.data.image_text.storage import shards_in
+    from gapctl.data.image_text.storage import list_tar_files
 
     path = Path(places[0])
     if len(places) > 1 or "://" in places[0] or "{" in path.name or path.suffix in (".tar", ".parquet"):
         return True
     marks = (path / "mad.json", path / ".making")
-    return not any(mark.exists() for mark in marks) and bool(shards_in(path))
+    return not any(mark.exists() for mark in marks) and bool(list_tar_files(path))
 
 
-def _verify_mad(folder: Path, as_json: bool) -> None:
+def _verify_mad_folder(folder: Path, as_json: bool) -> None:
     from gapctl.data.mad.shard_verify import verify_folder
 
-    with _verify_bar() as show:
+    with _show_verify_bar() as show:
         found = verify_folder(folder, show)
     if as_json:
-        typer.echo(json.dumps(_verify_document(folder, found), indent=1))
+        typer.echo(json.dumps(_build_mad_document(folder, found), indent=1))
     else:
-        _print_verify(folder, found)
+        _print_mad_check(folder, found)
     if found.problems:
         raise typer.Exit(1)
 
 
-def _verify_document(folder: Path, found: "Verification") -> dict[str, object]:
+def _build_mad_document(folder: Path, found: "Verification") -> dict[str, object]:
     return {
         "folder": str(folder),
         "ok": not found.problems,
@@ -618,17 +618,17 @@ def _verify_document(folder: Path, found: "Verification") -> dict[str, object]:
     }
 
 
-def _print_verify(folder: Path, found: "Verification") -> None:
-    from gapctl.cli.output import plain_console
-    from gapctl.data.mad.shard_verify import repairable
+def _print_mad_check(folder: Path, found: "Verification") -> None:
+    from gapctl.cli.output import make_plain_console
+    from gapctl.data.mad.shard_verify import is_repairable
 
-    console = plain_console()
+    console = make_plain_console()
     for problem in found.problems:
         console.print(f"{folder / problem.file}: {problem.what}")
     if not found.problems and found.description:
         name = found.description.request.fingerprint
         console.print(f"{folder}: whole: {found.files} files, {found.bytes / 1e6:,.0f} MB, fingerprint {name}")
-    elif repairable(found.problems):
+    elif is_repairable(found.problems):
         console.print(f"{len(found.problems)} wrong; the `gapctl data mad --out` that made {folder} mends them.")
     else:
         console.print(
@@ -638,7 +638,7 @@ def _print_verify(folder: Path, found: "Verification") -> None:
 
 
 @contextmanager
-def _verify_bar() -> Iterator[Callable[[int, int], None]]:
+def _show_verify_bar() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from gapctl.cli.console import SafeConsole

@@ -9,11 +9,11 @@ from gapctl.cli.options import DEFAULT_RUNS
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
-    from gapctl.analysis.compare import Judged
-    from gapctl.report.claims_page import Notes
+    from gapctl.analysis.compare import SweepAnalysis
+    from gapctl.report.claims_page import PageNotes
 
-FIGURES = "images"
-ENDING = ".md"
+FIGURES_FOLDER = "images"
+PAGE_SUFFIX = ".md"
 
 LedgersOption = Annotated[
     list[str],
@@ -39,16 +39,16 @@ def findings_command(
     notes: NotesOption = None,
 ) -> None:
     """The claims of arXiv 2404.07983: our tests, effects, verdicts, and what would change them."""
-    _check(out)
-    from gapctl.report.claims_page import render_findings
+    _check_out(out)
+    from gapctl.report.claims_page import render_claims_page
 
-    noted = _notes(notes)
-    sweeps, problems = _judged(runs)
-    page = render_findings(sweeps, f"{FIGURES}/{out.stem if out else 'findings'}", noted)
+    noted = _read_notes(notes)
+    sweeps, problems = _judge_ledgers(runs)
+    page = render_claims_page(sweeps, f"{FIGURES_FOLDER}/{out.stem if out else 'findings'}", noted)
     if out is None:
         typer.echo(page.text, nl=False)
     else:
-        _write(out, page.text, page.figures)
+        _write_page_files(out, page.text, page.figures)
         typer.echo(f"findings of {len(sweeps)} sweeps: {out}")
     for problem in problems:
         typer.echo(f"gapctl: {problem}", err=True)
@@ -56,36 +56,36 @@ def findings_command(
         raise typer.Exit(1)
 
 
-def _check(out: Path | None) -> None:
+def _check_out(out: Path | None) -> None:
     if out is not None and out.is_dir():
-        raise InputError(f"--out {out}: is a folder; expected a file that ends in {ENDING}")
-    if out is not None and out.suffix != ENDING:
-        raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {ENDING}")
+        raise InputError(f"--out {out}: is a folder; expected a file that ends in {PAGE_SUFFIX}")
+    if out is not None and out.suffix != PAGE_SUFFIX:
+        raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {PAGE_SUFFIX}")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; expected a file in a folder that exists")
 
 
-def _notes(path: Path | None) -> "Notes | None":
+def _read_notes(path: Path | None) -> "PageNotes | None":
     from gapctl.config.yaml_file import read_text_file
-    from gapctl.report.claims_page import notes_of
+    from gapctl.report.claims_page import parse_notes
 
     if path is None:
         return None
     text = read_text_file(path, f"--notes {path}", "a YAML file")
-    return notes_of(text, f"--notes {path}")
+    return parse_notes(text, f"--notes {path}")
 
 
-def _judged(runs: list[str]) -> "tuple[list[Judged], list[str]]":
+def _judge_ledgers(runs: list[str]) -> "tuple[list[SweepAnalysis], list[str]]":
     """The sweeps of all ledgers; raises InputError where two of them have the same scale of one sweep."""
-    from gapctl.cli.analyze import judge_kept, require_sweeps
-    from gapctl.ledger import AsRead
+    from gapctl.cli.analyze import judge_ledger, require_sweeps
+    from gapctl.ledger import LedgerSnapshot
 
-    found: dict[str, tuple[Judged, str]] = {}
+    found: dict[str, tuple[SweepAnalysis, str]] = {}
     problems: list[str] = []
     for root in dict.fromkeys(runs):
-        ledger = AsRead(root)
+        ledger = LedgerSnapshot(root)
         require_sweeps(ledger)
-        sweeps, not_judged = judge_kept(ledger, histories="never")
+        sweeps, not_judged = judge_ledger(ledger, histories="never")
         problems += not_judged
         for judged in sweeps:
             if judged.name in found:
@@ -97,7 +97,7 @@ def _judged(runs: list[str]) -> "tuple[list[Judged], list[str]]":
     return [judged for judged, _ in found.values()], problems
 
 
-def _write(out: Path, text: str, figures: dict[str, bytes]) -> None:
+def _write_page_files(out: Path, text: str, figures: dict[str, bytes]) -> None:
     """The page comes last: it is there once all that it shows is."""
     from gapctl.cli.output import write_page
 

@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption
-from gapctl.data.image_text.questions import CaptionRule
+from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
     from gapctl.config.trial import Data
-    from gapctl.data.image_text.manifest import Manifest, Tally
-    from gapctl.data.load import Material
+    from gapctl.data.image_text.manifest import Manifest, ManifestTally
+    from gapctl.data.load import Dataset
     from gapctl.inference.model import OpenModel
-    from gapctl.inference.pairs import Asking, EncodedPairs
-    from gapctl.inference.shards import Encoded
-    from gapctl.metrics.classification import ZeroShot
+    from gapctl.inference.pairs import EncodedPairs, LabelOptions
+    from gapctl.inference.shards import EncodingResult
+    from gapctl.metrics.classification import ZeroShotTasks
     from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.formats import EmbeddingsFile
-    from gapctl.metrics.sampling import Effort
+    from gapctl.metrics.sampling import SampleLimits
 
 
-SOURCES = ("--embeddings", "--trial", "--model")
-WITH_MODEL = ("--pretrained", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
+SOURCE_OPTIONS = ("--embeddings", "--trial", "--model")
+MODEL_OPTIONS = ("--pretrained", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class InputOptions:
     """The shared options as they were given; exactly one of the sources is."""
 
     embeddings: Annotated[
@@ -59,7 +59,7 @@ class Asked:
         typer.Option("--data", help="Tar shards: files, {00..11}.tar, folders; several times.", metavar="SHARDS"),
     ] = None
     captions: Annotated[
-        CaptionRule | None,
+        CaptionLineMode | None,
         typer.Option(
             "--captions",
             help="What several lines of a sample's .txt are: `lines` takes each for a caption of the image, `whole` "
@@ -92,21 +92,21 @@ class Inputs:
     embeddings: "Embeddings"
     facts: Mapping[str, Any]
     title: str
-    zero_shot: "ZeroShot"
+    zero_shot: "ZeroShotTasks"
     temperature: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    effort: "Effort | None" = None
+    effort: "SampleLimits | None" = None
 
 
-def takes_inputs(verb: Callable[..., None]) -> Callable[..., None]:
+def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Gives a verb the shared options in place of its first argument, `asked`."""
     own = list(inspect.signature(verb).parameters.values())[1:]
-    shared = list(inspect.signature(Asked).parameters.values())
-    names = [option.name for option in fields(Asked)]
+    shared = list(inspect.signature(InputOptions).parameters.values())
+    names = [option.name for option in fields(InputOptions)]
 
     @wraps(verb)
     def with_options(**given: Any) -> None:
-        verb(Asked(**{name: given.pop(name) for name in names}), **given)
+        verb(InputOptions(**{name: given.pop(name) for name in names}), **given)
 
     parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*shared, *own)]
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -114,23 +114,23 @@ def takes_inputs(verb: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def load_inputs(asked: Asked) -> Inputs:
+def load_inputs(asked: InputOptions) -> Inputs:
     """Reads, rebuilds or encodes what was asked for; raises InputError for whatever is wrong with it."""
-    _check(asked)
+    _check_options(asked)
     if asked.embeddings is not None:
-        return _of_file(asked.embeddings)
+        return _load_embeddings_file(asked.embeddings)
     if asked.trial is not None:
-        return _of_trial(asked.trial, asked.runs)
-    return _of_model(asked)
+        return _load_trial_inputs(asked.trial, asked.runs)
+    return _encode_model_inputs(asked)
 
 
-def _check(asked: Asked) -> None:
+def _check_options(asked: InputOptions) -> None:
     """The options that contradict each other, or lack one another."""
-    given = [option for option in SOURCES if _is_given(asked, option)]
+    given = [option for option in SOURCE_OPTIONS if _is_given(asked, option)]
     if len(given) != 1:
         found = f"{' and '.join(given)} were given together" if given else "nothing to measure was named"
-        raise InputError(f"{found}; expected one of {', '.join(SOURCES)}")
-    alone = [option for option in WITH_MODEL if _is_given(asked, option)]
+        raise InputError(f"{found}; expected one of {', '.join(SOURCE_OPTIONS)}")
+    alone = [option for option in MODEL_OPTIONS if _is_given(asked, option)]
     if alone and asked.model is None:
         raise InputError(f"{alone[0]} belongs to --model; found it with {given[0]}. Leave it out")
     missing = [option for option in ("--pretrained", "--data") if not _is_given(asked, option)]
@@ -138,28 +138,28 @@ def _check(asked: Asked) -> None:
         raise InputError(f"--model without {' and '.join(missing)}; expected its weights and the shards to show it")
 
 
-def _is_given(asked: Asked, option: str) -> bool:
+def _is_given(asked: InputOptions, option: str) -> bool:
     return bool(getattr(asked, option.removeprefix("--").replace("-", "_")) is not None)
 
 
-def _of_file(place: str) -> Inputs:
-    from gapctl.metrics.classification import ZeroShot
+def _load_embeddings_file(place: str) -> Inputs:
+    from gapctl.metrics.classification import ZeroShotTasks
     from gapctl.metrics.formats import read_embeddings
 
     file = read_embeddings(place)
     facts = {
         "file": place,
-        **_hashes(file),
+        **_hash_files(file),
         "arrays": {name: {"shape": facts.shape, "dtype": facts.dtype} for name, facts in file.arrays.items()},
         "unused_arrays": file.unused,
         "pairing": file.pairing,
     }
     notes = (f"not used: {', '.join(file.unused)}",) if file.unused else ()
-    title = f"{place}: {_counted(file.embeddings)}; {_belonging(file)}"
-    return Inputs(file.embeddings, facts, title, ZeroShot(), notes=notes)
+    title = f"{place}: {_describe_embeddings(file.embeddings)}; {_describe_pairing(file)}"
+    return Inputs(file.embeddings, facts, title, ZeroShotTasks(), notes=notes)
 
 
-def _hashes(file: "EmbeddingsFile") -> dict[str, Any]:
+def _hash_files(file: "EmbeddingsFile") -> dict[str, Any]:
     """The one file's sha256, or that of the list of all of them."""
     import hashlib
 
@@ -169,14 +169,14 @@ def _hashes(file: "EmbeddingsFile") -> dict[str, Any]:
     return {"sha256": hashlib.sha256(listed.encode()).hexdigest(), "files": dict(file.files)}
 
 
-def _of_trial(prefix: str, runs: str) -> Inputs:
+def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
     from dataclasses import asdict
 
     from gapctl.inference.trial import encode_trial
     from gapctl.ledger import Ledger
-    from gapctl.metrics.sampling import TRIAL
+    from gapctl.metrics.sampling import TRIAL_LIMITS
 
-    trial = encode_trial(Ledger(runs), prefix, _trial_data)
+    trial = encode_trial(Ledger(runs), prefix, _load_trial_data)
     facts = {
         "trial": trial.id,
         "runs": runs,
@@ -184,13 +184,13 @@ def _of_trial(prefix: str, runs: str) -> Inputs:
         "config": trial.described.config.model_dump(mode="json"),
         "result": {name: value for name, value in asdict(trial.result).items() if name not in ("trial", "metrics")},
     }
-    title = f"trial {trial.id} ({trial.described.label}): {_counted(trial.encoded.embeddings)}"
+    title = f"trial {trial.id} ({trial.described.label}): {_describe_embeddings(trial.encoded.embeddings)}"
     return Inputs(
-        trial.encoded.embeddings, facts, title, trial.encoded.zero_shot, trial.encoded.temperature, effort=TRIAL
+        trial.encoded.embeddings, facts, title, trial.encoded.zero_shot, trial.encoded.temperature, effort=TRIAL_LIMITS
     )
 
 
-def _of_model(asked: Asked) -> Inputs:
+def _encode_model_inputs(asked: InputOptions) -> Inputs:
 
     assert asked.model is not None
     assert asked.pretrained is not None
@@ -204,34 +204,34 @@ def _of_model(asked: Asked) -> Inputs:
             asked.classes,
             asked.attributes,
             asked.workers,
-            asked.captions or CaptionRule.LINES,
+            asked.captions or CaptionLineMode.LINES,
         )
     )
     pairs = found.pairs
     return Inputs(pairs.embeddings, found.facts, found.title, pairs.zero_shot, pairs.temperature, found.notes)
 
 
-def _trial_data(data: "Data", fingerprint: str) -> "Material":
+def _load_trial_data(data: "Data", fingerprint: str) -> "Dataset":
     """The data that a trial was trained on, and no other."""
     from gapctl.cli.data_mad import load_data
-    from gapctl.cli.options import fingerprint_of
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.options import compute_fingerprint
+    from gapctl.cli.output import make_plain_console
 
-    found = fingerprint_of(data)
+    found = compute_fingerprint(data)
     if found != fingerprint:
         raise InputError(
             f"{data.source}: data of fingerprint {found}; expected {fingerprint}, which the trial was trained on. "
             "Put that data back in its place"
         )
-    return load_data(data, plain_console(stderr=True))
+    return load_data(data, make_plain_console(stderr=True))
 
 
-def _counted(embeddings: "Embeddings") -> str:
+def _describe_embeddings(embeddings: "Embeddings") -> str:
     images, width = embeddings.image_ND.shape
     return f"{images:,} images and {len(embeddings.text_MD):,} texts, {width} wide"
 
 
-def _belonging(file: "EmbeddingsFile") -> str:
+def _describe_pairing(file: "EmbeddingsFile") -> str:
     belongs = {
         "rows": "row i of one matches row i of the other",
         "text_to_image": "`text_to_image` gives each text's image",
@@ -250,10 +250,10 @@ class PairOptions(NamedTuple):
     classes: Path | None
     attributes: Path | None
     workers: int | None
-    captions: CaptionRule
+    captions: CaptionLineMode
 
 
-class MeasuredPairs(NamedTuple):
+class PairInputs(NamedTuple):
     """The pairs, and what `--json` and a person are told of them."""
 
     pairs: "EncodedPairs"
@@ -262,49 +262,51 @@ class MeasuredPairs(NamedTuple):
     notes: tuple[str, ...]
 
 
-def encode_pairs(options: PairOptions) -> MeasuredPairs:
+def encode_pairs(options: PairOptions) -> PairInputs:
     """Checks all that can be checked at once, then encodes; raises InputError for whatever is wrong."""
-    from gapctl.cli.sweep import local_ray
-    from gapctl.data.image_text.index import look_at
-    from gapctl.data.image_text.manifest import tally_of
-    from gapctl.data.image_text.storage import Workers, local_shards
-    from gapctl.data.mad.images import available_cores
-    from gapctl.folders import cache_root
-    from gapctl.inference.model import find_weights, open_model, require_known
-    from gapctl.inference.pairs import check_first, encoded_pairs
+    from gapctl.cli.sweep import start_local_ray
+    from gapctl.data.image_text.index import build_manifest
+    from gapctl.data.image_text.manifest import tally_manifest
+    from gapctl.data.image_text.storage import Workers, list_local_shards
+    from gapctl.data.mad.images import count_available_cores
+    from gapctl.folders import find_cache_root
+    from gapctl.inference.model import find_weights, open_model, require_known_model
+    from gapctl.inference.pairs import assemble_pairs, check_first_sample
     from gapctl.inference.shards import ShardCache, encode_shards
 
-    require_known(options.model)
-    asking, workers = _asking(options), options.workers or available_cores()
-    manifest = look_at(local_shards(options.data), Workers(workers))
-    _require_whole(manifest)
-    tally = tally_of(manifest)
+    require_known_model(options.model)
+    asking, workers = _read_label_options(options), options.workers or count_available_cores()
+    manifest = build_manifest(list_local_shards(options.data), Workers(workers))
+    _require_whole_shards(manifest)
+    tally = tally_manifest(manifest)
     tally.require_usable(f"--data {' '.join(options.data)}")
-    check_first(manifest, asking)
+    check_first_sample(manifest, asking)
     paths = [Path(shard.address) for shard in manifest.shards if shard.usable]
     opened = open_model(options.model, find_weights(options.model, options.pretrained))
-    cache = ShardCache(cache_root() / "embeddings")
-    with _bar() as show:
-        encoded = encode_shards(paths, opened, cache, local_ray, workers, show, _left_out(manifest), options.captions)
-    tally = tally.with_undecodable(tally.usable - sum(len(shard.samples) for shard in encoded.shards))
+    cache = ShardCache(find_cache_root() / "embeddings")
+    with _show_shard_bar() as show:
+        encoded = encode_shards(
+            paths, opened, cache, start_local_ray, workers, show, _map_problems(manifest), options.captions
+        )
+    tally = tally.add_undecodable(tally.usable - sum(len(shard.samples) for shard in encoded.shards))
     tally.require_usable(f"--data {' '.join(options.data)}")
-    pairs = encoded_pairs(opened, encoded.shards, asking)
+    pairs = assemble_pairs(opened, encoded.shards, asking)
     shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
-    title = f"{options.model} ({options.pretrained}) on {shards}: {_count_pairs(pairs)}"
-    notes = (*_notes(opened, pairs, options.captions), *tally.lines)
-    return MeasuredPairs(pairs, _facts(options, opened, encoded, tally, pairs), title, notes)
+    title = f"{options.model} ({options.pretrained}) on {shards}: {_describe_pairs(pairs)}"
+    notes = (*_list_notes(opened, pairs, options.captions), *tally.lines)
+    return PairInputs(pairs, _collect_facts(options, opened, encoded, tally, pairs), title, notes)
 
 
-def _require_whole(manifest: "Manifest") -> None:
+def _require_whole_shards(manifest: "Manifest") -> None:
     """Refuses a shard that ends early: what it lacks could be most of it."""
-    from gapctl.data.image_text.index import damaged_shard
+    from gapctl.data.image_text.index import build_damage_error
 
     for shard in manifest.shards:
         if shard.damage is not None:
-            raise damaged_shard(shard.address, shard.samples, shard.damage)
+            raise build_damage_error(shard.address, shard.samples, shard.damage)
 
 
-def _left_out(manifest: "Manifest") -> dict[Path, dict[int, str]]:
+def _map_problems(manifest: "Manifest") -> dict[Path, dict[int, str]]:
     """The problems of each shard's samples by their place in it."""
     return {
         Path(str(shard)): {place: why for place, why in enumerate(rows["problem"]) if why is not None}
@@ -312,40 +314,40 @@ def _left_out(manifest: "Manifest") -> dict[Path, dict[int, str]]:
     }
 
 
-def _asking(options: PairOptions) -> "Asking":
+def _read_label_options(options: PairOptions) -> "LabelOptions":
     from gapctl.data.image_text.questions import read_attributes, read_classes
-    from gapctl.inference.pairs import Asking
+    from gapctl.inference.pairs import LabelOptions
 
     for option, given in (("--classes", options.classes), ("--attributes", options.attributes)):
         if given is not None and options.label_key is None:
             raise InputError(
                 f"{option} without --label-key; expected the key of the samples' json that names the object"
             )
-    return Asking(
+    return LabelOptions(
         options.label_key,
         read_classes(options.classes) if options.classes else None,
         read_attributes(options.attributes) if options.attributes else {},
     )
 
 
-def _count_pairs(pairs: "EncodedPairs") -> str:
+def _describe_pairs(pairs: "EncodedPairs") -> str:
     count, width = pairs.embeddings.image_ND.shape
     return f"{count:,} images and {len(pairs.embeddings.text_MD):,} texts, {width} wide"
 
 
-def _notes(opened: "OpenModel", pairs: "EncodedPairs", rule: CaptionRule) -> tuple[str, ...]:
+def _list_notes(opened: "OpenModel", pairs: "EncodedPairs", rule: CaptionLineMode) -> tuple[str, ...]:
     origin = (f"weights of {opened.weights.path.name}: {opened.origin}",) if opened.origin else ()
     if not pairs.several_lines:
         return origin
     images, texts = len(pairs.embeddings.image_ND), len(pairs.embeddings.text_MD)
-    read, other = ("one caption per line", "whole") if rule is CaptionRule.LINES else ("lines joined", "lines")
+    read, other = ("one caption per line", "whole") if rule is CaptionLineMode.LINES else ("lines joined", "lines")
     effect = "joins them" if other == "whole" else "reads one caption per line"
     several = f"{pairs.several_lines:,} of {images:,} samples have several lines"
     return (*origin, f"{texts:,} captions of {images:,} images, {read}: {several}, and --captions {other} {effect}")
 
 
-def _facts(
-    options: PairOptions, opened: "OpenModel", encoded: "Encoded", tally: "Tally", pairs: "EncodedPairs"
+def _collect_facts(
+    options: PairOptions, opened: "OpenModel", encoded: "EncodingResult", tally: "ManifestTally", pairs: "EncodedPairs"
 ) -> dict[str, Any]:
     files = {"classes": options.classes, "attributes": options.attributes}
     return {
@@ -365,22 +367,22 @@ def _facts(
         "unused_shards": dict(tally.unused),
         "ignored": dict(tally.ignored),
         "label_key": options.label_key,
-        **{name: None if path is None else _file(path) for name, path in files.items()},
+        **{name: None if path is None else _describe_file(path) for name, path in files.items()},
     }
 
 
-def _file(path: Path) -> dict[str, str]:
+def _describe_file(path: Path) -> dict[str, str]:
     return {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
+def _show_shard_bar() -> Iterator[Callable[[int, int], None]]:
     """A progress bar over shards on standard error, gone in the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
-    console = plain_console(stderr=True)
+    console = make_plain_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("encoding shards", total=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
+from gapctl.cli.inputs import InputOptions, Inputs, add_input_options, load_inputs
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import check_page, write_page
 from gapctl.errors import InputError
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from gapctl.interventions.fit import Candidate
-    from gapctl.interventions.judge import ClosingAnswer, Judged, Judgement, Verdict
+    from gapctl.interventions.fit import InterventionCandidate
+    from gapctl.interventions.judge import ChangeVerdict, ClosingAnswer, InterventionReport, InterventionResult
 
 
 Number = TypeVar("Number", int, float)
@@ -51,9 +51,9 @@ ReportOption = Annotated[
 ]
 
 
-@takes_inputs
+@add_input_options
 def intervene_command(
-    asked: Asked,
+    asked: InputOptions,
     calibration: CalibrationOption = 0.5,
     seed: SeedOption = 0,
     lambdas: LambdasOption = None,
@@ -68,26 +68,28 @@ def intervene_command(
     the gap, and removing its direction. Every change has a 95 % interval from paired resampling that holds for all
     interventions at once, and a verdict: helps, harms, no difference that counts, or inconclusive.
     """
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
-    shifts, removals = _numbers("--lambdas", lambdas, float), _numbers("--remove", remove, int)
+    shifts, removals = _parse_numbers("--lambdas", lambdas, float), _parse_numbers("--remove", remove, int)
     check_page("--report", report)
     inputs = load_inputs(asked)
-    tried = _tried(inputs, shifts, removals)
-    from gapctl.interventions.judge import does_closing_help, judge
+    tried = _list_candidates(inputs, shifts, removals)
+    from gapctl.interventions.judge import judge_closing, judge_interventions
 
-    with plain_console(stderr=True).status("fitting and judging"):
-        judgement = judge(inputs.embeddings, inputs.zero_shot, tried, calibration, seed)
-    answer = does_closing_help(judgement)
+    with make_plain_console(stderr=True).status("fitting and judging"):
+        judgement = judge_interventions(inputs.embeddings, inputs.zero_shot, tried, calibration, seed)
+    answer = judge_closing(judgement)
     if report is not None:
         _write_report(report, judgement, answer, inputs)
     if as_json:
-        typer.echo(json.dumps(_document(judgement, answer, inputs, calibration), indent=1, allow_nan=False))
+        typer.echo(
+            json.dumps(_build_judgement_document(judgement, answer, inputs, calibration), indent=1, allow_nan=False)
+        )
     else:
-        _print(judgement, answer, inputs, report)
+        _print_answer(judgement, answer, inputs, report)
 
 
-def _numbers(option: str, written: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...] | None:
+def _parse_numbers(option: str, written: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...] | None:
     """Comma-separated numbers; None where the option was left out."""
     if written is None:
         return None
@@ -98,44 +100,53 @@ def _numbers(option: str, written: str | None, kind: Callable[[str], Number]) ->
         raise InputError(f"{option} {written}: expected {expected}, with commas between them") from error
 
 
-def _tried(
+def _list_candidates(
     inputs: Inputs, shifts: tuple[float, ...] | None, removals: tuple[int, ...] | None
-) -> "tuple[Candidate, ...]":
-    from gapctl.interventions.fit import LAMBDAS, candidates, usual_removals
+) -> "tuple[InterventionCandidate, ...]":
+    from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
 
     width = inputs.embeddings.image_ND.shape[1]
-    return candidates(LAMBDAS if shifts is None else shifts, usual_removals(width) if removals is None else removals)
+    return list_candidates(
+        SHIFT_LAMBDAS if shifts is None else shifts, choose_removals(width) if removals is None else removals
+    )
 
 
-def _print(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, report: Path | None) -> None:
-    from gapctl.cli.output import plain_console
+def _print_answer(
+    judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs, report: Path | None
+) -> None:
+    from gapctl.cli.output import make_plain_console
 
     print_judgement(judgement, answer, inputs.title)
     for line in (*inputs.notes, *([f"report: {report}"] if report is not None else [])):
-        plain_console().print(line)
+        make_plain_console().print(line)
 
 
-def _write_report(out: Path, judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs) -> None:
-    from gapctl.interventions.bootstrap import LEVEL, RESAMPLES
-    from gapctl.interventions.judge import main_qualities
-    from gapctl.report.intervene_page import render_closing, split_words
+def _write_report(out: Path, judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs) -> None:
+    from gapctl.interventions.bootstrap import CONFIDENCE_LEVEL, RESAMPLES
+    from gapctl.interventions.judge import list_main_qualities
+    from gapctl.report.intervene_page import describe_split, render_intervene_page
 
     record = {name: str(value) for name, value in inputs.facts.items() if isinstance(value, str | int)}
-    record |= {"split": split_words(judgement), "intervals": f"{LEVEL:.0%} from {RESAMPLES:,} paired resamples"}
-    page = render_closing(judgement, answer, main_qualities(judgement), inputs.title, record)
+    record |= {
+        "split": describe_split(judgement),
+        "intervals": f"{CONFIDENCE_LEVEL:.0%} from {RESAMPLES:,} paired resamples",
+    }
+    page = render_intervene_page(judgement, answer, list_main_qualities(judgement), inputs.title, record)
     write_page("--report", out, page)
 
 
-def _document(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, calibration: float) -> dict[str, Any]:
+def _build_judgement_document(
+    judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs, calibration: float
+) -> dict[str, Any]:
     """What `--json` prints."""
-    from gapctl.interventions.bootstrap import LEVEL, RESAMPLES
-    from gapctl.interventions.judge import smallest_effect
-    from gapctl.report.intervene_page import sentence
+    from gapctl.interventions.bootstrap import CONFIDENCE_LEVEL, RESAMPLES
+    from gapctl.interventions.judge import get_smallest_effect
+    from gapctl.report.intervene_page import summarise_answer
 
     return {
         "answer": {
             "answer": answer.answer,
-            "sentence": sentence(answer, judgement),
+            "sentence": summarise_answer(answer, judgement),
             "closing": answer.closing,
             "measures": {
                 measure.key: {"found": measure.found, "helping": measure.helping, "harming": measure.harming}
@@ -161,77 +172,81 @@ def _document(judgement: "Judgement", answer: "ClosingAnswer", inputs: Inputs, c
             "dealt": judgement.dealt,
             "seed": judgement.seed,
         },
-        "intervals": {"level": LEVEL, "resamples": RESAMPLES, "simultaneous_over": "the interventions of a measure"},
-        "smallest_effects": {key: smallest_effect(key) for key in judgement.before},
+        "intervals": {
+            "level": CONFIDENCE_LEVEL,
+            "resamples": RESAMPLES,
+            "simultaneous_over": "the interventions of a measure",
+        },
+        "smallest_effects": {key: get_smallest_effect(key) for key in judgement.before},
         "inputs": inputs.facts,
     }
 
 
-MARKS: Final[dict["Verdict", str]] = {
+VERDICT_MARKS: Final[dict["ChangeVerdict", str]] = {
     "helps": "^",
     "harms": "v",
     "no difference that counts": "=",
     "inconclusive": "?",
 }
-STYLES: Final[dict[str, str]] = {"^": "green", "v": "red"}
-GAPS: Final = ("gap/l2m", "gap/rmg")
+MARK_STYLES: Final[dict[str, str]] = {"^": "green", "v": "red"}
+GAP_METRICS: Final = ("gap/l2m", "gap/rmg")
 LEGEND: Final = (
     "Change against nothing, in points (hundredths):\n^ helps, v harms, = no difference that counts, ? inconclusive"
 )
 
 
-def print_judgement(judgement: "Judgement", answer: "ClosingAnswer", title: str) -> None:
+def print_judgement(judgement: "InterventionReport", answer: "ClosingAnswer", title: str) -> None:
     """Prints answer, table, intervals, and what could not be done."""
     from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import plain_console
-    from gapctl.report.intervene_page import QUESTION, measure_line, sentence, split_words
+    from gapctl.cli.output import make_plain_console
+    from gapctl.report.intervene_page import QUESTION, describe_measure_answer, describe_split, summarise_answer
 
-    plain = plain_console()
-    plain.print(f"{QUESTION} {sentence(answer, judgement)}")
-    plain.print(f"{title}; {split_words(judgement)}\n")
+    plain = make_plain_console()
+    plain.print(f"{QUESTION} {summarise_answer(answer, judgement)}")
+    plain.print(f"{title}; {describe_split(judgement)}\n")
     _print_table(SafeConsole(), judgement)
     plain.print(LEGEND)
     if answer.closing:
         plain.print(f"\nThe gap is at most half as wide after {', '.join(answer.closing)}:")
     for measure in answer.measures:
-        plain.print(f"  {measure_line(measure)}")
+        plain.print(f"  {describe_measure_answer(measure)}")
     for judged in judgement.judged:
         if judged.impossible:
             plain.print(f"{judged.name}: not applied: {judged.impossible}")
 
 
-def _print_table(console: "Console", judgement: "Judgement") -> None:
-    from gapctl.interventions.judge import main_qualities
-    from gapctl.report.intervene_page import in_points
+def _print_table(console: "Console", judgement: "InterventionReport") -> None:
+    from gapctl.interventions.judge import list_main_qualities
+    from gapctl.report.intervene_page import convert_to_points
 
-    keys = main_qualities(judgement)
-    table = _headed(keys)
+    keys = list_main_qualities(judgement)
+    table = _build_table(keys)
     before = judgement.before
-    values = (f"{in_points(key, before[key]):.1f}  " for key in keys)
-    table.add_row("nothing", *(f"{before[key]:.3f}" for key in GAPS), *values)
+    values = (f"{convert_to_points(key, before[key]):.1f}  " for key in keys)
+    table.add_row("nothing", *(f"{before[key]:.3f}" for key in GAP_METRICS), *values)
     for judged in judgement.judged:
         if judged.changes:
-            gaps = (f"{judged.changes[key].value:.3f}" for key in GAPS)
-            table.add_row(judged.name, *gaps, *(_cell(judged, key) for key in keys))
+            gaps = (f"{judged.changes[key].value:.3f}" for key in GAP_METRICS)
+            table.add_row(judged.name, *gaps, *(_format_cell(judged, key) for key in keys))
     console.print(table)
 
 
-def _headed(keys: Sequence[str]) -> "Table":
+def _build_table(keys: Sequence[str]) -> "Table":
     from rich.table import Table
 
-    from gapctl.report.intervene_page import heading
+    from gapctl.report.intervene_page import label_measure
 
     table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in map(heading, (*GAPS, *keys)):
+    for name in map(label_measure, (*GAP_METRICS, *keys)):
         table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
-def _cell(judged: "Judged", key: str) -> "Text":
+def _format_cell(judged: "InterventionResult", key: str) -> "Text":
     from rich.text import Text
 
-    from gapctl.report.intervene_page import in_points, signed
+    from gapctl.report.intervene_page import convert_to_points, format_signed
 
     change = judged.changes[key]
-    mark = MARKS[change.verdict]
-    return Text(f"{signed(in_points(key, change.change))} {mark}", style=STYLES.get(mark, ""))
+    mark = VERDICT_MARKS[change.verdict]
+    return Text(f"{format_signed(convert_to_points(key, change.change))} {mark}", style=MARK_STYLES.get(mark, ""))

@@ -31,7 +31,7 @@ from gapctl.folders import provide_home, require_working_folder
 INTERRUPTED = 130
 
 
-class Verbs(TyperGroup):
+class VerbGroup(TyperGroup):
     """Escapes what usage errors quote from the command line: Typer prints them in colours, past the guard."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -45,7 +45,7 @@ class Verbs(TyperGroup):
 
 app = typer.Typer(
     name="gapctl",
-    cls=Verbs,
+    cls=VerbGroup,
     help="Test by experiment what causes the modality gap, object bias and entropy of CLIP models.",
     no_args_is_help=True,
     add_completion=False,
@@ -70,7 +70,7 @@ app.command("doctor")(doctor_command)
 
 
 @app.callback(invoke_without_command=True)
-def gapctl(
+def start_gapctl(
     version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
 ) -> None:
     """Test by experiment what causes the modality gap, object bias and entropy of CLIP models."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from gapctl.cli.inputs import Asked, Inputs, load_inputs, takes_inputs
+from gapctl.cli.inputs import InputOptions, Inputs, add_input_options, load_inputs
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import check_page, write_page
 from gapctl.errors import InputError
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from gapctl.config.metrics import MetricName
     from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.gap import DimensionOverlap
-    from gapctl.metrics.plots import Picture
-    from gapctl.metrics.sampling import Sampled
-    from gapctl.report.measure_page import Line, Measured, Removal
+    from gapctl.metrics.plots import PlotData
+    from gapctl.metrics.sampling import SampleEstimate
+    from gapctl.report.measure_page import MeasureLine, MeasurePage, Removal
 
 
-COUNTS: Final = (1, 3, 10)
+OVERLAP_COUNTS: Final = (1, 3, 10)
 
 
-class Against(NamedTuple):
+class ModelComparison(NamedTuple):
     """The other model's title, and what both share of their leading dimensions, by how many are compared."""
 
     title: str
     overlaps: "dict[int, DimensionOverlap]"
 
 
-def read_other(asked: Asked, against: str | None) -> Inputs | None:
+def load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | None:
     """Reads the second model as the first is read; raises InputError for whatever is wrong with it."""
     if against is None:
         return None
@@ -54,34 +54,34 @@ def read_other(asked: Asked, against: str | None) -> Inputs | None:
         raise InputError(str(error).replace(f"--trial {against}", f"--against {against}")) from error
 
 
-def compare(against: str, inputs: Inputs, other: Inputs) -> Against:
+def compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> ModelComparison:
     """What both models share; raises InputError where the widths differ."""
-    from gapctl.metrics.gap import dimension_overlap
-    from gapctl.metrics.streaming import sums_of
+    from gapctl.metrics.gap import measure_dimension_overlap
+    from gapctl.metrics.streaming import sum_embeddings
 
-    one_D, other_D = (sums_of(each.embeddings).gap.mean_difference_D for each in (inputs, other))
+    one_D, other_D = (sum_embeddings(each.embeddings).gap.mean_difference_D for each in (inputs, other))
     if len(one_D) != len(other_D):
         raise InputError(
             f"--against {against}: {len(other_D)} wide; expected {len(one_D)} as the first, since dimensions are "
             "compared one by one"
         )
-    counts = [count for count in COUNTS if count < len(one_D)]
-    return Against(other.title, {count: dimension_overlap(one_D, other_D, count) for count in counts})
+    counts = [count for count in OVERLAP_COUNTS if count < len(one_D)]
+    return ModelComparison(other.title, {count: measure_dimension_overlap(one_D, other_D, count) for count in counts})
 
 
-def against_document(found: Against) -> dict[str, Any]:
+def build_comparison_document(found: ModelComparison) -> dict[str, Any]:
     """What `--json` tells of it."""
     return {"with": found.title, "leading_dimensions": {str(k): each._asdict() for k, each in found.overlaps.items()}}
 
 
-def print_against(found: Against) -> None:
+def print_shared_dimensions(found: ModelComparison) -> None:
     """Prints it as a table."""
     from rich.table import Table
 
     from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
-    plain_console().print(f"\nDimensions that carry most of the gap, shared with {found.title}:")
+    make_plain_console().print(f"\nDimensions that carry most of the gap, shared with {found.title}:")
     table = Table("largest", "shared", "by chance", "p", box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         column.justify = "right"
@@ -90,97 +90,97 @@ def print_against(found: Against) -> None:
     SafeConsole().print(table)
 
 
-MOST_PAIRS = 1024
+MAX_RECALL_PAIRS = 1024
 """Pairs among which recall is taken again for every dimension that goes."""
-LONGEST_FACT = 300
+MAX_FACT_LENGTH = 300
 """Characters; a list of a thousand shards would bury what else there is to know, and `--json` has it."""
 
 
-def render_report(inputs: Inputs, lines: "list[Line]") -> str:
+def render_measure_report(inputs: Inputs, lines: "list[MeasureLine]") -> str:
     """The page as one HTML text."""
-    from gapctl.report.measure_page import render_measured
+    from gapctl.report.measure_page import render_measure_page
 
-    return render_measured(_record(inputs, lines))
+    return render_measure_page(_build_page_data(inputs, lines))
 
 
-def _record(inputs: Inputs, lines: "list[Line]") -> "Measured":
-    from gapctl.metrics.plots import picture_of
-    from gapctl.report.measure_page import Bin, Measured, Point
+def _build_page_data(inputs: Inputs, lines: "list[MeasureLine]") -> "MeasurePage":
+    from gapctl.metrics.plots import sample_plot_data
+    from gapctl.report.measure_page import CosineBin, MeasurePage, PlanePoint
 
-    picture = picture_of(inputs.embeddings)
+    picture = sample_plot_data(inputs.embeddings)
     plane, found = picture.plane, picture.similarities
-    return Measured(
+    return MeasurePage(
         title=inputs.title,
         notes=inputs.notes,
         lines=lines,
-        facts=dict(_facts("", inputs.facts)),
-        images=[Point(*map(float, row)) for row in plane.image_P2],
-        texts=[Point(*map(float, row)) for row in plane.text_P2],
+        facts=dict(_flatten_facts("", inputs.facts)),
+        images=[PlanePoint(*map(float, row)) for row in plane.image_P2],
+        texts=[PlanePoint(*map(float, row)) for row in plane.text_P2],
         shares=plane.shares,
         bins=[
-            Bin(*map(float, row))
+            CosineBin(*map(float, row))
             for row in zip(found.edges[:-1], found.edges[1:], found.matched_B, found.other_B, strict=True)
         ],
         difference=[float(value) for value in picture.difference_D],
-        removals=_removals(inputs.embeddings, picture),
-        removal_pairs=min(MOST_PAIRS, len(inputs.embeddings.image_ND)),
+        removals=_measure_removals(inputs.embeddings, picture),
+        removal_pairs=min(MAX_RECALL_PAIRS, len(inputs.embeddings.image_ND)),
     )
 
 
-def _removals(embeddings: "Embeddings", picture: "Picture") -> "list[Removal]":
+def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Removal]":
     """Gap and recall as dimensions go, but for the last one, in which only signs are left; none for class prompts."""
     import numpy as np
 
-    from gapctl.metrics.embedding_set import match_keys, unit_rows
-    from gapctl.metrics.plots import gap_after_removal, recall_after_removal
+    from gapctl.metrics.embedding_set import assign_match_keys, normalise_rows
+    from gapctl.metrics.plots import measure_gap_after_removal, measure_recall_after_removal
     from gapctl.report.measure_page import Removal
 
     if embeddings.prompt_of_N is not None:
         return []
     order_D = np.argsort(-np.abs(picture.difference_D), kind="stable")
-    image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
-    steps = gap_after_removal(image_ND, text_MD, order_D, embeddings.text_to_image_M)
-    image_P, text_P = _some_pairs(embeddings)
-    image_key_N, text_key_M = match_keys(embeddings)
-    recall_T = recall_after_removal(
+    image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
+    steps = measure_gap_after_removal(image_ND, text_MD, order_D, embeddings.text_to_image_M)
+    image_P, text_P = _sample_pairs(embeddings)
+    image_key_N, text_key_M = assign_match_keys(embeddings)
+    recall_T = measure_recall_after_removal(
         image_ND[image_P], text_MD[text_P], image_key_N[image_P], text_key_M[text_P], order_D
     )
     found = zip(steps[:-1], recall_T, strict=False)
     return [Removal(removed, sums.rmg(), sums.l2m(), float(recall)) for removed, (sums, recall) in enumerate(found)]
 
 
-def _some_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+def _sample_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
     """The rows of the images and of their texts, one each, among which recall is taken as dimensions go."""
     import numpy as np
 
-    from gapctl.metrics.sampling import Draw, some_rows
+    from gapctl.metrics.sampling import DrawPurpose, sample_rows
 
-    image_P = some_rows(Draw.PAIRS, len(embeddings.image_ND), MOST_PAIRS)
+    image_P = sample_rows(DrawPurpose.PAIRS, len(embeddings.image_ND), MAX_RECALL_PAIRS)
     if embeddings.text_to_image_M is None:
         return image_P, image_P
     first_text_N = np.unique(embeddings.text_to_image_M, return_index=True)[1]
     return image_P, first_text_N[image_P]
 
 
-def _facts(prefix: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _flatten_facts(prefix: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Every fact as text, by its path."""
     listed = []
     for key, value in found.items():
         if isinstance(value, Mapping) and value:
-            listed += _facts(f"{prefix}{key} ", value)
+            listed += _flatten_facts(f"{prefix}{key} ", value)
         elif value not in (None, (), {}, []):
             text = str(value)
-            shown = text if len(text) <= LONGEST_FACT else f"{text[:LONGEST_FACT]}..."
+            shown = text if len(text) <= MAX_FACT_LENGTH else f"{text[:MAX_FACT_LENGTH]}..."
             listed.append((f"{prefix}{key}", shown))
     return listed
 
 
-USUAL_SCALES = ("1", "1/0.07", "100")
+DEFAULT_SCALES = ("1", "1/0.07", "100")
 """Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
 
 LARGEST_SCALE = 1e6
 """Beyond it rounding alone moves an entropy in its tenth digit and soon everywhere."""
-GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
+METRIC_GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
 ReportOption = Annotated[
     Path | None,
@@ -207,9 +207,9 @@ ScalesOption = Annotated[
 ]
 
 
-@takes_inputs
+@add_input_options
 def measure_command(
-    asked: Asked,
+    asked: InputOptions,
     scales: ScalesOption = None,
     against: AgainstOption = None,
     as_json: JsonOption = False,
@@ -241,56 +241,58 @@ def measure_command(
     name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from;
     `samples` there says how many rows a measure looked at where that was a part of them, with its interval.
     """
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
-    asked_scales = _logit_scales(scales or ())
+    asked_scales = _parse_logit_scales(scales or ())
     _check_store(uri, log)
     check_page("--report", report)
-    other = read_other(asked, against)
+    other = load_second_inputs(asked, against)
     inputs = load_inputs(asked)
-    shared = compare(against, inputs, other) if against is not None and other is not None else None
+    shared = compare_dimensions(against, inputs, other) if against is not None and other is not None else None
     own = inputs.embeddings.logit_scale
-    logit_scales = asked_scales or (_logit_scales(USUAL_SCALES) if own is None else (own,))
-    with plain_console(stderr=True).status("measuring"):
-        metrics, samples = _measured(inputs, logit_scales)
-        page = _page(inputs, metrics) if report is not None or log else ""
+    logit_scales = asked_scales or (_parse_logit_scales(DEFAULT_SCALES) if own is None else (own,))
+    with make_plain_console(stderr=True).status("measuring"):
+        metrics, samples = _measure_inputs(inputs, logit_scales)
+        page = _render_page(inputs, metrics) if report is not None or log else ""
     if report is not None:
         write_page("--report", report, page)
-    document = _document(inputs, metrics, samples, logit_scales)
+    document = _build_measure_document(inputs, metrics, samples, logit_scales)
     if shared is not None:
-        document["against"] = against_document(shared)
+        document["against"] = build_comparison_document(shared)
     if log:
-        _log(uri, document, inputs, page)
+        _log_run(uri, document, inputs, page)
     if as_json:
         typer.echo(json.dumps(document, indent=1))
         return
-    _print(inputs, metrics, samples)
+    _print_metrics(inputs, metrics, samples)
     if shared is not None:
-        print_against(shared)
+        print_shared_dimensions(shared)
 
 
-def _measured(inputs: Inputs, logit_scales: Sequence[float]) -> tuple[dict[str, float], dict[str, "Sampled"]]:
+def _measure_inputs(
+    inputs: Inputs, logit_scales: Sequence[float]
+) -> tuple[dict[str, float], dict[str, "SampleEstimate"]]:
     """The measures in the order of their groups, and what those that looked at a part of the rows looked at."""
-    from gapctl.metrics.classification import accuracies
-    from gapctl.metrics.sampling import THOROUGH
-    from gapctl.metrics.suite import entropies_by_scale, measured
+    from gapctl.metrics.classification import measure_accuracies
+    from gapctl.metrics.sampling import THOROUGH_LIMITS
+    from gapctl.metrics.suite import measure_entropies_by_scale, measure_with_samples
 
-    effort = inputs.effort or THOROUGH
-    values, sampled = measured(inputs.embeddings, effort)
+    effort = inputs.effort or THOROUGH_LIMITS
+    values, sampled = measure_with_samples(inputs.embeddings, effort)
     found = {**values, **inputs.temperature}
     if logit_scales != (inputs.embeddings.logit_scale,):
-        by_scale = entropies_by_scale(inputs.embeddings, logit_scales, effort)
+        by_scale = measure_entropies_by_scale(inputs.embeddings, logit_scales, effort)
         found, sampled = found | by_scale.values, sampled | by_scale.samples
-    found |= accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
+    found |= measure_accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
     samples = {key: each for key, each in sampled.items() if not each.whole and found.get(key) == each.value}
-    return {key: found[key] for key in sorted(found, key=lambda key: GROUPS.index(_group(key)))}, samples
+    return {key: found[key] for key in sorted(found, key=lambda key: METRIC_GROUPS.index(_parse_group(key)))}, samples
 
 
-def _logit_scales(written: Sequence[str]) -> tuple[float, ...]:
-    return tuple(dict.fromkeys(_logit_scale(text) for text in written))
+def _parse_logit_scales(written: Sequence[str]) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(_parse_logit_scale(text) for text in written))
 
 
-def _logit_scale(text: str) -> float:
+def _parse_logit_scale(text: str) -> float:
     numerator, slash, denominator = text.partition("/")
     try:
         scale = float(numerator) / float(denominator if slash else 1)
@@ -310,72 +312,72 @@ def _check_store(uri: str | None, log: bool) -> None:
     if log:
         from gapctl.tracking.store import check_uri
 
-        check_uri(_store(uri))
+        check_uri(_choose_store(uri))
 
 
-def _store(uri: str | None) -> str:
+def _choose_store(uri: str | None) -> str:
     from gapctl.config.sweep import Tracking
 
     return uri or Tracking().uri
 
 
-def _log(uri: str | None, document: Mapping[str, Any], inputs: Inputs, page: str) -> None:
+def _log_run(uri: str | None, document: Mapping[str, Any], inputs: Inputs, page: str) -> None:
     from gapctl.tracking.measurement import Measurement, log_measurement
 
     params = {key: str(value) for key, value in inputs.facts.items() if isinstance(value, str | int | float)}
     metrics = {key: value for key, value in document["metrics"].items() if value is not None}
     files = {"report.html": page.encode(), "measures.json": json.dumps(document, indent=1).encode()}
-    log_measurement(_store(uri), Measurement(inputs.title.partition(": ")[0], params, metrics, files))
+    log_measurement(_choose_store(uri), Measurement(inputs.title.partition(": ")[0], params, metrics, files))
 
 
-def _page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
-    from gapctl.config.metrics import described
-    from gapctl.report.measure_page import Line
+def _render_page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
+    from gapctl.config.metrics import find_metric
+    from gapctl.report.measure_page import MeasureLine
 
-    names = {key: described(key) for key in metrics}
-    lines = [Line(key, _shown(value, names[key]), _meaning(key)) for key, value in metrics.items()]
-    return render_report(inputs, lines)
+    names = {key: find_metric(key) for key in metrics}
+    lines = [MeasureLine(key, _format_value(value, names[key]), _explain_metric(key)) for key, value in metrics.items()]
+    return render_measure_report(inputs, lines)
 
 
-def _meaning(key: str) -> str:
-    from gapctl.config.metrics import described
+def _explain_metric(key: str) -> str:
+    from gapctl.config.metrics import find_metric
 
-    if (name := described(key)) is not None:
+    if (name := find_metric(key)) is not None:
         return name.meaning
     group, _, rest = key.partition("/accuracy_")
     return f"zero-shot accuracy of {rest}" if group == "quality" else ""
 
 
-def _document(
-    inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "Sampled"], scales: Sequence[float]
+def _build_measure_document(
+    inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "SampleEstimate"], scales: Sequence[float]
 ) -> dict[str, Any]:
     bias_of = "image_with_attributes" if inputs.embeddings.bias_image_ND is not None else "image"
     return {
         "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
         "inputs": {
             **inputs.facts,
-            "samples": {key: _sample(each) for key, each in samples.items()},
+            "samples": {key: _describe_sample(each) for key, each in samples.items()},
             "logit_scales": scales,
             "bias_of": bias_of if "bias/moad_image" in metrics else None,
         },
     }
 
 
-def _sample(sampled: "Sampled") -> dict[str, Any]:
+def _describe_sample(sampled: "SampleEstimate") -> dict[str, Any]:
     ends = {"low": sampled.low, "high": sampled.high}
     known = {end: value if math.isfinite(value) else None for end, value in ends.items()}
     dealt = {"galleries": sampled.galleries} if sampled.galleries else {}
     return {"sample": sampled.sample, "population": sampled.population, **dealt, **known}
 
 
-def _print(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "Sampled"]) -> None:
+def _print_metrics(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "SampleEstimate"]) -> None:
     from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
 
     for line in (inputs.title, *inputs.notes):
-        plain_console().print(line)
+        make_plain_console().print(line)
     console = SafeConsole()
-    for group, keys in groupby(metrics, key=_group):
+    for group, keys in groupby(metrics, key=_parse_group):
         _print_group(console, group, {key: metrics[key] for key in keys})
     if samples:
         console.print("\nTaken from rows that were drawn or dealt by a fixed seed; --json has their intervals:")
@@ -384,25 +386,25 @@ def _print(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "
         console.print(f"  {key}: {each.sample:,} of {each.population:,}{dealt}")
 
 
-def _group(key: str) -> str:
+def _parse_group(key: str) -> str:
     return key.split("/", 1)[0]
 
 
 def _print_group(console: "Console", group: str, metrics: Mapping[str, float]) -> None:
     from rich.table import Table
 
-    from gapctl.config.metrics import described
+    from gapctl.config.metrics import find_metric
 
     table = Table(group, "", "", box=None, pad_edge=False, header_style="bold")
     table.columns[1].justify = "right"
     for key, value in metrics.items():
-        name = described(key)
-        table.add_row("  " + key.removeprefix(f"{group}/"), _shown(value, name), _meaning(key))
+        name = find_metric(key)
+        table.add_row("  " + key.removeprefix(f"{group}/"), _format_value(value, name), _explain_metric(key))
     console.print()
     console.print(table)
 
 
-def _shown(value: float, name: "MetricName | None") -> str:
+def _format_value(value: float, name: "MetricName | None") -> str:
     if math.isnan(value):
         return "undefined"
     unit = name.unit if name else "percent"

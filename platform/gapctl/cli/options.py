@@ -9,7 +9,7 @@ import typer
 from gapctl.config.load import Sweep, is_shipped, load_sweep
 from gapctl.config.trial import Data, MadData, PairData
 from gapctl.errors import InputError
-from gapctl.plan.plan import Plan, Trial, located, make_plan
+from gapctl.plan.plan import Plan, Trial, locate_error, make_plan
 
 if TYPE_CHECKING:
     from gapctl.ledger import Ledger
@@ -40,39 +40,39 @@ RunsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 
-def plan_for(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:
+def load_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:
     """Loads a sweep file and lists its trials; raises InputError on wrong input, damaged data files included."""
-    plan = make_plan(open_sweep(file, scale, overrides), fingerprint_of)
-    _check_folders(plan)
-    _check_held_out(plan)
+    plan = make_plan(open_sweep(file, scale, overrides), compute_fingerprint)
+    _check_data_folders(plan)
+    _check_held_out_pairs(plan)
     return plan
 
 
 def open_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Sweep:
     """Load a sweep by its path or name, and say so where it is one that comes with gapctl."""
     sweep = load_sweep(file, scale, tuple(overrides or ()))
-    tell_shipped(file, sweep.source.path)
+    announce_shipped_sweep(file, sweep.source.path)
     return sweep
 
 
-def tell_shipped(typed: Path, read: Path) -> None:
+def announce_shipped_sweep(typed: Path, read: Path) -> None:
     """Say on standard error which file was read where a name meant one that comes with gapctl."""
     if read != typed and is_shipped(read):
         typer.echo(f"{typed}: the sweep that comes with gapctl, {read}", err=True)
 
 
-def fingerprint_of(data: Data) -> str:
+def compute_fingerprint(data: Data) -> str:
     """The fingerprint of a trial's data, quick enough for `gapctl plan`."""
     if isinstance(data, PairData):
-        from gapctl.data.image_text.source import pairs_fingerprint
+        from gapctl.data.image_text.source import hash_pair_data
 
-        return pairs_fingerprint(data)
-    from gapctl.data.mad.digits import dataset_fingerprint
+        return hash_pair_data(data)
+    from gapctl.data.mad.digits import compute_dataset_fingerprint
 
-    return dataset_fingerprint(data.source)
+    return compute_dataset_fingerprint(data.source)
 
 
-def _check_folders(plan: Plan) -> None:
+def _check_data_folders(plan: Plan) -> None:
     """Reads the user's own digits, so that a damaged file is found before a trial begins; ours were tested."""
     from gapctl.data.mad.source import BUNDLED
 
@@ -82,28 +82,28 @@ def _check_folders(plan: Plan) -> None:
             by_source.setdefault(trial.config.data.source, []).append(trial)
     for source, trials in by_source.items():
         if source != BUNDLED:
-            _check_galleries(plan, trials, _test_digits(plan, trials[0]))
+            _check_galleries(plan, trials, _count_test_digits(plan, trials[0]))
 
 
-def _check_held_out(plan: Plan) -> None:
+def _check_held_out_pairs(plan: Plan) -> None:
     """Refuses a gallery larger than what is held out: entropies and recalls depend on its size."""
-    from gapctl.data.image_text.source import held_out_at_most
+    from gapctl.data.image_text.source import find_held_out_shortage
 
     first_of = {(trial.config.data.address, trial.config.evaluate.gallery): trial for trial in reversed(plan.trials)}
     for (_, asked), trial in first_of.items():
         data = trial.config.data
-        if isinstance(data, PairData) and (most := held_out_at_most(data, asked)) is not None:
+        if isinstance(data, PairData) and (most := find_held_out_shortage(data, asked)) is not None:
             text = f"evaluate.gallery is {asked:,}, but {most:,} pairs are held out; expected at most so many"
-            raise located(plan.sweep, trial.factors, "evaluate.gallery", text)
+            raise locate_error(plan.sweep, trial.factors, "evaluate.gallery", text)
 
 
-def _test_digits(plan: Plan, trial: Trial) -> int:
+def _count_test_digits(plan: Plan, trial: Trial) -> int:
     from gapctl.data.mad.digits import count_digits
 
     try:
         return count_digits(trial.config.data.source)["test"]
     except InputError as error:
-        raise located(plan.sweep, trial.factors, "data.source", str(error)) from error
+        raise locate_error(plan.sweep, trial.factors, "data.source", str(error)) from error
 
 
 def _check_galleries(plan: Plan, trials: Sequence[Trial], test_digits: int) -> None:
@@ -113,34 +113,34 @@ def _check_galleries(plan: Plan, trials: Sequence[Trial], test_digits: int) -> N
         try:
             check_gallery(trial.config.evaluate.gallery, test_digits)
         except InputError as error:
-            raise located(plan.sweep, trial.factors, "evaluate.gallery", str(error)) from error
+            raise locate_error(plan.sweep, trial.factors, "evaluate.gallery", str(error)) from error
 
 
-def plan_in(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: "Ledger") -> "Plan":
+def load_ledger_plan(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: "Ledger") -> "Plan":
     """As `plan_for`; of a search, its points as trials. Raises InputError where none was drawn yet."""
-    plan = plan_for(file, scale, overrides)
-    return plan if plan.sweep.spec.search is None else drawn_plan(plan, ledger)
+    plan = load_plan(file, scale, overrides)
+    return plan if plan.sweep.spec.search is None else load_search_plan(plan, ledger)
 
 
-def drawn_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
+def load_search_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
     """The points of a search that `plan_for` checked."""
-    from gapctl.plan.plan import search_plan
+    from gapctl.plan.plan import make_search_plan
 
-    record = record_of(plan, ledger)
+    record = read_search_record(plan, ledger)
     if record is None or not record.drawn:
         raise InputError(
             f"{ledger.root}: no point of the search {plan.sweep.spec.name} was drawn; expected the runs folder of "
             f"one, with the same --scale and --set. Run `gapctl sweep {plan.sweep.path}` first, or name the ledger "
             "with --runs"
         )
-    return search_plan(plan.sweep, [drawn.point for drawn in record.drawn], fingerprint_of)
+    return make_search_plan(plan.sweep, [drawn.point for drawn in record.drawn], compute_fingerprint)
 
 
-def record_of(plan: "Plan", ledger: "Ledger") -> "SearchRecord | None":
+def read_search_record(plan: "Plan", ledger: "Ledger") -> "SearchRecord | None":
     """What a ledger says of a search as it is asked for now; None where it has none, or another's."""
-    from gapctl.ledger.preregistration import scale_name
-    from gapctl.plan.plan import study_name
+    from gapctl.ledger.preregistration import name_scale
+    from gapctl.plan.plan import name_study
 
     spec = plan.sweep.spec
-    study = study_name(plan.sweep, fingerprint_of(spec.base.data))
-    return ledger.search_of_study(f"{spec.name}.{scale_name(plan)}", study)
+    study = name_study(plan.sweep, compute_fingerprint(spec.base.data))
+    return ledger.read_study_search(f"{spec.name}.{name_scale(plan)}", study)

@@ -33,10 +33,10 @@ _UNSAFE: Final = re.compile(
 
 def escape_controls(text: str) -> str:
     r"""Show control characters as `\x1b` or `\u202e`; other text stays as it is."""
-    return _UNSAFE.sub(_escaped, text)
+    return _UNSAFE.sub(_escape_match, text)
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape_match(match: re.Match[str]) -> str:
     number = ord(match[0])
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
@@ -84,10 +84,10 @@ class GuardedStream(io.TextIOBase):
 
 def guard_output() -> None:
     """Guard both standard streams, and let them escape what the terminal's encoding lacks instead of failing."""
-    sys.stdout, sys.stderr = _guarded(sys.stdout), _guarded(sys.stderr)
+    sys.stdout, sys.stderr = _guard_stream(sys.stdout), _guard_stream(sys.stderr)
 
 
-def _guarded(stream: Any) -> Any:
+def _guard_stream(stream: Any) -> Any:
     if stream is None or isinstance(stream, GuardedStream):
         return stream
     if isinstance(stream, io.TextIOWrapper):
@@ -95,21 +95,21 @@ def _guarded(stream: Any) -> Any:
     return GuardedStream(stream)
 
 
-def unguarded(stream: TextIO) -> TextIO:
+def find_raw_stream(stream: TextIO) -> TextIO:
     """The stream behind all guards, such as ours and that of a progress bar that is shown."""
     while (behind := getattr(stream, "rich_proxied_file", None)) is not None:
         stream = cast(TextIO, behind)
     return stream
 
 
-def plain_console(*, stderr: bool = False) -> "SafeConsole":
+def make_plain_console(*, stderr: bool = False) -> "SafeConsole":
     """A console that cuts or wraps no line."""
     from gapctl.cli.console import SafeConsole
 
     return SafeConsole(stderr=stderr, soft_wrap=True)
 
 
-_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {
+_TABLE_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {
     ".parquet": lambda table, path: table.write_parquet(path),
     ".csv": lambda table, path: table.write_csv(path),
 }
@@ -117,10 +117,10 @@ _WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {
 
 def check_table_file(option: str, out: Path) -> None:
     """Raises InputError, which names the option, for a name of another format or a folder that is not there."""
-    if out.suffix not in _WRITERS:
-        raise InputError(f"{option} {out}: expected a name that ends in {' or '.join(_WRITERS)}")
+    if out.suffix not in _TABLE_WRITERS:
+        raise InputError(f"{option} {out}: expected a name that ends in {' or '.join(_TABLE_WRITERS)}")
     if not out.parent.is_dir() or out.is_dir():
-        raise _unwritable(option, out, "is a folder" if out.is_dir() else f"there is no folder {out.parent}")
+        raise _build_write_error(option, out, "is a folder" if out.is_dir() else f"there is no folder {out.parent}")
 
 
 def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
@@ -130,16 +130,16 @@ def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
         os.close(handle)
         temporary = Path(name)
         try:
-            _WRITERS[out.suffix](table, temporary)
+            _TABLE_WRITERS[out.suffix](table, temporary)
             temporary.chmod(0o644)
             temporary.replace(out)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(option, out, error.strerror or str(error)) from error
+        raise _build_write_error(option, out, error.strerror or str(error)) from error
 
 
-def _unwritable(option: str, out: Path, reason: str) -> InputError:
+def _build_write_error(option: str, out: Path, reason: str) -> InputError:
     return InputError(
         f"{option} {out}: cannot be written: {reason}; expected a file in a folder that exists and may be written to"
     )

@@ -12,14 +12,14 @@ from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, ScaleOption
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gapctl.cli.sweep import Room
+    from gapctl.cli.sweep import DiskSpace
     from gapctl.ledger.search_record import SearchRecord
     from gapctl.plan.estimate import Cost
     from gapctl.plan.plan import Plan, Trial
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlanOverview:
     """A plan, the ids of its trials that a ledger has finished, and what all of it and what is left of it costs.
 
     `beyond` says which of the file's limits that exceeds, `rooms` which disks of this machine it would write to.
@@ -31,7 +31,7 @@ class Planned:
     cost: "Cost"
     left: "Cost"
     beyond: tuple[str, ...] = ()
-    rooms: "tuple[Room, ...]" = ()
+    rooms: "tuple[DiskSpace, ...]" = ()
 
 
 def plan_command(
@@ -42,58 +42,59 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
-    from gapctl.cli.options import plan_for
+    from gapctl.cli.options import load_plan
 
-    plan = plan_for(file, scale, overrides)
+    plan = load_plan(file, scale, overrides)
     if plan.sweep.spec.search is not None:
-        show_search(plan, runs, as_json=as_json)
+        show_search_plan(plan, runs, as_json=as_json)
         return
-    planned = _planned(plan, runs)
+    planned = _estimate_plan(plan, runs)
     if as_json:
-        typer.echo(json.dumps(_document(planned), indent=1))
+        typer.echo(json.dumps(_build_plan_document(planned), indent=1))
     else:
-        _print(planned)
+        _print_plan(planned)
 
 
-def _planned(plan: "Plan", runs: str) -> Planned:
-    from gapctl.cli.sweep import beyond_limits, rooms_for
+def _estimate_plan(plan: "Plan", runs: str) -> PlanOverview:
+    from gapctl.cli.sweep import list_exceeded_limits, measure_disks
     from gapctl.ledger import Ledger
-    from gapctl.plan.estimate import cost_of, slots_on
-    from gapctl.plan.plan import left_of
+    from gapctl.plan.estimate import count_slots, estimate_cost
+    from gapctl.plan.plan import list_remaining_trials
 
     trainings = plan.trainings
     ledger = Ledger(runs)
     finished = frozenset(ledger.finished([trial.id for trial in trainings]))
-    left = left_of(plan, finished)
-    slots = slots_on(plan, os.cpu_count() or 1)
-    cost = cost_of(left, slots)
-    return Planned(
+    left = list_remaining_trials(plan, finished)
+    slots = count_slots(plan, os.cpu_count() or 1)
+    cost = estimate_cost(left, slots)
+    return PlanOverview(
         plan,
         runs,
         finished,
-        cost_of(trainings, slots),
+        estimate_cost(trainings, slots),
         cost,
-        tuple(beyond_limits(plan, ledger, cost)),
-        tuple(rooms_for(plan, left, ledger, None)) if left else (),
+        tuple(list_exceeded_limits(plan, ledger, cost)),
+        tuple(measure_disks(plan, left, ledger, None)) if left else (),
     )
 
 
-def _document(planned: Planned) -> dict[str, Any]:
-    from gapctl.plan.power import few_steps
+def _build_plan_document(planned: PlanOverview) -> dict[str, Any]:
+    from gapctl.plan.power import warn_few_steps
 
     trials, preparations = (
-        [_entry(trial, planned) for trial in listed] for listed in (planned.plan.trials, planned.plan.preparations)
+        [_describe_trial(trial, planned) for trial in listed]
+        for listed in (planned.plan.trials, planned.plan.preparations)
     )
     left = {f"left_{name}": value for name, value in asdict(planned.left).items()}
     limits = {"beyond_limits": list(planned.beyond)} if planned.beyond else {}
-    few = few_steps(planned.plan)
+    few = warn_few_steps(planned.plan)
     steps = {"few_steps": few} if few else {}
     disks = {"disks": [room._asdict() for room in planned.rooms]}
     totals = {**asdict(planned.cost), "finished": len(planned.finished), **left, **disks, **limits, **steps}
     return {"trials": trials, "totals": totals, **({"preparations": preparations} if preparations else {})}
 
 
-def _entry(trial: "Trial", planned: Planned) -> dict[str, Any]:
+def _describe_trial(trial: "Trial", planned: PlanOverview) -> dict[str, Any]:
     return {
         "id": trial.id,
         "label": trial.label,
@@ -105,31 +106,31 @@ def _entry(trial: "Trial", planned: Planned) -> dict[str, Any]:
     }
 
 
-def _print(planned: Planned) -> None:
-    from gapctl.cli.output import plain_console
-    from gapctl.plan.plan import packed
-    from gapctl.plan.power import few_steps, out_of_reach
+def _print_plan(planned: PlanOverview) -> None:
+    from gapctl.cli.output import make_plain_console
+    from gapctl.plan.plan import pack_trials
+    from gapctl.plan.power import find_undecidable, warn_few_steps
 
-    plan, console = planned.plan, plain_console()
+    plan, console = planned.plan, make_plain_console()
     console.print(f"{plan.sweep.spec.name}: {plan.sweep.spec.question}")
     _print_trials(planned, console)
-    console.print(f"{planned.cost.trials} trials, {costs_words(planned.cost)}")
+    console.print(f"{planned.cost.trials} trials, {describe_cost(planned.cost)}")
     if planned.finished:
-        console.print(_left(planned))
-    for line in (*few_steps(plan), *planned.beyond, *(f"disk: {room.state}" for room in planned.rooms)):
+        console.print(_describe_remaining(planned))
+    for line in (*warn_few_steps(plan), *planned.beyond, *(f"disk: {room.state}" for room in planned.rooms)):
         console.print(line)
     if (most := plan.sweep.spec.resources.pack) > 1:
-        count = len(packed(plan.trials, most))
+        count = len(pack_trials(plan.trials, most))
         console.print(
             f"in {count} packs of at most {most} trials that train together; hours are those of trials one by one"
         )
     hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale or 'none'}"
     console.print(f"{len(plan.sweep.spec.hypotheses)} hypotheses; {hashes}")
-    for line in out_of_reach(plan.sweep.spec):
+    for line in find_undecidable(plan.sweep.spec):
         console.print(line)
 
 
-def _print_trials(planned: Planned, console: "Console") -> None:
+def _print_trials(planned: PlanOverview, console: "Console") -> None:
     """The trials, and which are finished where any is."""
     from rich.table import Table
     from rich.text import Text
@@ -144,51 +145,51 @@ def _print_trials(planned: Planned, console: "Console") -> None:
     console.print(table)
 
 
-def _left(planned: Planned) -> str:
+def _describe_remaining(planned: PlanOverview) -> str:
     done = f"{len(planned.finished)} of them finished in {planned.runs}"
     left = planned.left
-    return f"{done}; {left.trials} left, {costs_words(left)}" if left.trials else f"{done}; nothing is left to train"
+    return f"{done}; {left.trials} left, {describe_cost(left)}" if left.trials else f"{done}; nothing is left to train"
 
 
-def costs_words(cost: "Cost") -> str:
+def describe_cost(cost: "Cost") -> str:
     """Samples, operations and hours in a line."""
-    hours = f"about {_duration(cost.cpu_hours)} of one CPU core, {_duration(cost.wall_hours)} on this machine"
+    hours = f"about {_format_hours(cost.cpu_hours)} of one CPU core, {_format_hours(cost.wall_hours)} on this machine"
     return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
 
 
-def _duration(hours: float) -> str:
+def _format_hours(hours: float) -> str:
     return f"{hours:,.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
 
 
-def show_search(plan: "Plan", runs: str, *, as_json: bool) -> None:
+def show_search_plan(plan: "Plan", runs: str, *, as_json: bool) -> None:
     """Prints the search of a plan that `plan_for` made."""
-    from gapctl.cli.options import record_of
+    from gapctl.cli.options import read_search_record
     from gapctl.ledger import Ledger
-    from gapctl.plan.estimate import cost_of, slots_on
-    from gapctl.plan.plan import to_be_trained
+    from gapctl.plan.estimate import count_slots, estimate_cost
+    from gapctl.plan.plan import list_planned_trainings
 
-    record = record_of(plan, Ledger(runs))
-    cost = cost_of(to_be_trained(plan), slots_on(plan, os.cpu_count() or 1))
+    record = read_search_record(plan, Ledger(runs))
+    cost = estimate_cost(list_planned_trainings(plan), count_slots(plan, os.cpu_count() or 1))
     if as_json:
-        typer.echo(json.dumps(_search_plan_document(plan, record, cost), indent=1))
+        typer.echo(json.dumps(_build_search_document(plan, record, cost), indent=1))
     else:
         _print_search_plan(plan, record, cost, runs)
 
 
-def _search_plan_document(plan: "Plan", record: "SearchRecord | None", cost: "Cost") -> dict[str, Any]:
-    from gapctl.plan.plan import search_of
+def _build_search_document(plan: "Plan", record: "SearchRecord | None", cost: "Cost") -> dict[str, Any]:
+    from gapctl.plan.plan import get_search
 
     ended = [] if record is None else [drawn for drawn in record.drawn if drawn.state in ("done", "stopped")]
-    search = search_of(plan.sweep).model_dump(mode="json", exclude_none=True)
+    search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
     return {"search": search, "totals": {**asdict(cost), "ended": len(ended)}}
 
 
 def _print_search_plan(plan: "Plan", record: "SearchRecord | None", cost: "Cost", runs: str) -> None:
-    from gapctl.cli.output import plain_console
-    from gapctl.plan.plan import search_of
-    from gapctl.report.search_page import standing
+    from gapctl.cli.output import make_plain_console
+    from gapctl.plan.plan import get_search
+    from gapctl.report.search_page import summarise_search
 
-    search, spec, console = search_of(plan.sweep), plan.sweep.spec, plain_console()
+    search, spec, console = get_search(plan.sweep), plan.sweep.spec, make_plain_console()
     console.print(f"{spec.name}: {spec.question}")
     console.print(
         f"a search: {search.trials} points for the best {search.metric} ({search.direction}), drawn by {search.sampler}"
@@ -199,6 +200,6 @@ def _print_search_plan(plan: "Plan", record: "SearchRecord | None", cost: "Cost"
     if search.stop_early is not None:
         after, best = search.stop_early.after, search.stop_early.reduce
         console.print(f"from {after:,} of {samples:,} samples on, what is not among the best 1/{best} is stopped")
-    console.print(f"at most {costs_words(cost)}")
+    console.print(f"at most {describe_cost(cost)}")
     if record is not None:
-        console.print(f"in {runs}: {standing(record)}")
+        console.print(f"in {runs}: {summarise_search(record)}")

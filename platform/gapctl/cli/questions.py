@@ -15,10 +15,10 @@ from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
 from gapctl.errors import GapctlError
 
 if TYPE_CHECKING:
-    from gapctl.analysis.compare import Judged
+    from gapctl.analysis.compare import SweepAnalysis
     from gapctl.ledger import Ledger
     from gapctl.ledger.search_record import SearchRecord
-    from gapctl.plan.estimate import Priced
+    from gapctl.plan.estimate import SweepCosts
 
 PlaceArgument = Annotated[
     Path | None,
@@ -30,16 +30,16 @@ PlaceArgument = Annotated[
 ]
 
 
-FOR_A_CLUSTER: Final = 48.0
+CLUSTER_HOURS: Final = 48.0
 """Hours of this machine from which nobody would wait for it."""
 
 
-class Question(NamedTuple):
+class SweepListing(NamedTuple):
     """A sweep file with its costs, and those of its scales that the ledger can judge, or has searched, by scale."""
 
     path: Path
-    priced: "Priced"
-    judged: "Mapping[str | None, Judged]"
+    priced: "SweepCosts"
+    judged: "Mapping[str | None, SweepAnalysis]"
     searched: "Mapping[str | None, SearchRecord]"
 
     @property
@@ -53,39 +53,40 @@ def questions_command(
     place: PlaceArgument = None, runs: RunsOption = DEFAULT_RUNS, as_json: JsonOption = False
 ) -> None:
     """The shipped sweeps: what each asks, what it costs, and the verdicts so far in this ledger."""
-    questions, problems = _questions(place, runs)
+    questions, problems = _list_sweeps(place, runs)
     if as_json:
-        typer.echo(json.dumps({"questions": [_document(question) for question in questions]}, indent=1))
+        typer.echo(json.dumps({"questions": [_build_sweep_document(question) for question in questions]}, indent=1))
     else:
-        _print(questions)
+        _print_sweeps(questions)
     for problem in problems:
         typer.echo(f"gapctl: {problem}", err=True)
     if problems:
         raise typer.Exit(1)
 
 
-def _questions(place: Path | None, runs: str) -> tuple[list[Question], list[str]]:
+def _list_sweeps(place: Path | None, runs: str) -> tuple[list[SweepListing], list[str]]:
     """A file that is wrong, or a sweep that the ledger cannot judge, is told and does not hide the others."""
     from gapctl.config.load import list_sweep_files
     from gapctl.ledger import Ledger
-    from gapctl.plan.estimate import priced
+    from gapctl.plan.estimate import estimate_sweep_costs
 
-    found: dict[Path, Priced] = {}
+    found: dict[Path, SweepCosts] = {}
     problems: list[str] = []
     for path in list_sweep_files(place):
         try:
-            found[path] = priced(path, os.cpu_count() or 1)
+            found[path] = estimate_sweep_costs(path, os.cpu_count() or 1)
         except GapctlError as error:
             problems.append(str(error))
-    judged, unjudged = _verdicts(runs, [one.sweep.spec.name for one in found.values()])
+    judged, unjudged = _collect_verdicts(runs, [one.sweep.spec.name for one in found.values()])
     ledger = Ledger(runs)
     questions = [
-        Question(path, one, judged.get(one.sweep.spec.name, {}), _searched(one, ledger)) for path, one in found.items()
+        SweepListing(path, one, judged.get(one.sweep.spec.name, {}), _read_searches(one, ledger))
+        for path, one in found.items()
     ]
     return questions, [*problems, *unjudged]
 
 
-def _searched(priced: "Priced", ledger: "Ledger") -> "dict[str | None, SearchRecord]":
+def _read_searches(priced: "SweepCosts", ledger: "Ledger") -> "dict[str | None, SearchRecord]":
     from gapctl.ledger.preregistration import DEFAULT_SCALE_NAME
 
     spec = priced.sweep.spec
@@ -95,19 +96,21 @@ def _searched(priced: "Priced", ledger: "Ledger") -> "dict[str | None, SearchRec
     return {scale: record for scale, record in found.items() if record is not None}
 
 
-def _verdicts(runs: str, names: Sequence[str]) -> "tuple[dict[str, dict[str | None, Judged]], Sequence[str]]":
+def _collect_verdicts(
+    runs: str, names: Sequence[str]
+) -> "tuple[dict[str, dict[str | None, SweepAnalysis]], Sequence[str]]":
     """What the ledger says of these sweeps, by name and scale; the statistics are imported only where it has one."""
-    from gapctl.cli.analyze import judge_kept
-    from gapctl.ledger import AsRead
+    from gapctl.cli.analyze import judge_ledger
+    from gapctl.ledger import LedgerSnapshot
 
-    sweeps, problems = judge_kept(AsRead(runs), "never", names)
-    found: dict[str, dict[str | None, Judged]] = {}
+    sweeps, problems = judge_ledger(LedgerSnapshot(runs), "never", names)
+    found: dict[str, dict[str | None, SweepAnalysis]] = {}
     for judged in sweeps:
         found.setdefault(judged.analysis.sweep, {})[judged.analysis.scale] = judged
     return found, problems
 
 
-def _document(question: Question) -> dict[str, Any]:
+def _build_sweep_document(question: SweepListing) -> dict[str, Any]:
     spec = question.priced.sweep.spec
     return {
         "name": spec.name,
@@ -117,14 +120,14 @@ def _document(question: Question) -> dict[str, Any]:
         "hypotheses": len(spec.hypotheses),
         "scales": {
             scale or "base": asdict(cost)
-            | _ledger_says(question.judged.get(scale))
-            | _search_says(question.searched.get(scale))
+            | _describe_verdicts(question.judged.get(scale))
+            | _describe_search(question.searched.get(scale))
             for scale, cost in question.priced.costs.items()
         },
     }
 
 
-def _ledger_says(judged: "Judged | None") -> dict[str, Any]:
+def _describe_verdicts(judged: "SweepAnalysis | None") -> dict[str, Any]:
     if judged is None:
         return {"trials_done": 0, "verdicts": []}
     verdicts = [
@@ -135,20 +138,20 @@ def _ledger_says(judged: "Judged | None") -> dict[str, Any]:
     return {"trials_done": len(judged.analysis.trials), "verdicts": verdicts}
 
 
-def _search_says(record: "SearchRecord | None") -> dict[str, Any]:
+def _describe_search(record: "SearchRecord | None") -> dict[str, Any]:
     if record is None:
         return {}
     best = record.best
     return {"points": len(record.drawn), "best": None if best is None else {"trial": best.trial, "value": best.value}}
 
 
-def _print(questions: Sequence[Question]) -> None:
+def _print_sweeps(questions: Sequence[SweepListing]) -> None:
     from rich.table import Table
 
-    from gapctl.cli.output import plain_console
+    from gapctl.cli.output import make_plain_console
     from gapctl.config.load import is_shipped
 
-    console = plain_console()
+    console = make_plain_console()
     for index, question in enumerate(questions):
         spec = question.priced.sweep.spec
         console.print(f"{'' if index == 0 else chr(10)}{spec.name}: {spec.question}")
@@ -161,19 +164,19 @@ def _print(questions: Sequence[Question]) -> None:
         table.columns[2].justify = "right"
         for scale, cost in question.priced.costs.items():
             trials = f"{cost.trials} {'trial' if cost.trials == 1 else 'trials'}"
-            said = _search_in_words(question.searched.get(scale)) or _in_words(question.judged.get(scale))
-            table.add_row(f"  {scale or 'no scales'}", trials, duration(cost.wall_hours), said)
+            said = _summarise_search(question.searched.get(scale)) or _summarise_verdicts(question.judged.get(scale))
+            table.add_row(f"  {scale or 'no scales'}", trials, format_duration(cost.wall_hours), said)
         console.print(table)
     cores = os.cpu_count() or 1
     console.print(f"\nTimes are the planner's for this machine's {cores} {'core' if cores == 1 else 'cores'}.")
-    if any(cost.wall_hours >= FOR_A_CLUSTER for question in questions for cost in question.priced.costs.values()):
+    if any(cost.wall_hours >= CLUSTER_HOURS for question in questions for cost in question.priced.costs.values()):
         console.print(
             "What takes days here is for GPUs: `gapctl cluster cost CLUSTER_FILE --sweep FILE --scale SCALE` gives its "
             "hours and money there, for a cluster file such as the repository's cluster.yaml."
         )
 
 
-def duration(hours: float) -> str:
+def format_duration(hours: float) -> str:
     """Hours of this machine as a person reads them: minutes, hours, days, or years."""
     if hours < 1:
         return f"{max(1, round(hours * 60))} min"
@@ -183,21 +186,21 @@ def duration(hours: float) -> str:
     return f"{days:,.0f} days" if days < 1000 else f"{days / 365:,.0f} years"
 
 
-def _search_in_words(record: "SearchRecord | None") -> str:
+def _summarise_search(record: "SearchRecord | None") -> str:
     if record is None:
         return ""
-    from gapctl.report.search_page import standing
+    from gapctl.report.search_page import summarise_search
 
-    return standing(record)
+    return summarise_search(record)
 
 
-def _in_words(judged: "Judged | None") -> str:
+def _summarise_verdicts(judged: "SweepAnalysis | None") -> str:
     if judged is None:
         return ""
     analysis = judged.analysis
-    from gapctl.report.markdown import counted_marks
+    from gapctl.report.markdown import count_marks
 
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
     told = [f"{counts[word]} {word}" for word in ("supported", "refuted", "inconclusive") if counts[word]]
     done = f"{len(analysis.trials)} of {analysis.planned} done"
-    return ", ".join([done, *told, *counted_marks(analysis)])
+    return ", ".join([done, *told, *count_marks(analysis)])

@@ -10,79 +10,91 @@ if TYPE_CHECKING:
     from gapctl.ledger.search_record import SearchRecord
     from gapctl.plan.plan import Plan
     from gapctl.report.page_parts import RunPages, RunRecord
-    from gapctl.tracking.views import Findings
+    from gapctl.tracking.views import RunSummary
 
 
 LOCAL_MLFLOW = "http://127.0.0.1:5000"
 """Where `gapctl ui` serves a database, unless it is told otherwise or the port is taken."""
 
 
-def background_of(plan: "Plan", ledger: "Ledger") -> "RunRecord":
+def read_run_record(plan: "Plan", ledger: "Ledger") -> "RunRecord":
     """Reads the record of a plan's trials."""
     from gapctl.report.page_parts import read_record
 
-    return read_record(plan, ledger, run_pages(plan, ledger))
+    return read_record(plan, ledger, find_run_pages(plan, ledger))
 
 
-def run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
+def find_run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
     """Where MLflow shows a plan's trials, as the ledger notes it; None where it does not."""
-    from gapctl.plan.command_line import for_ui
+    from gapctl.plan.command_line import build_ui_arguments
     from gapctl.report.page_parts import RunPages
-    from gapctl.tracking.mlflow_sync import shown_in
+    from gapctl.tracking.mlflow_sync import read_run_links
     from gapctl.tracking.store import is_server
 
-    shown = shown_in(ledger, plan.sweep.spec.name)
+    shown = read_run_links(ledger, plan.sweep.spec.name)
     if shown is None:
         return None
     if is_server(shown.uri):
         return RunPages(shown.uri.rstrip("/"), None, shown.pages)
-    served = shlex.join(["gapctl", "ui", *for_ui(plan.sweep)])
+    served = shlex.join(["gapctl", "ui", *build_ui_arguments(plan.sweep)])
     return RunPages(LOCAL_MLFLOW, served, shown.pages)
 
 
-REPORT = "report.html"
+REPORT_FILE = "report.html"
 
 
-def artifacts_of(analysis: "Analysis", record: "RunRecord") -> dict[str, bytes]:
+def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, bytes]:
     """The files by name; equal arguments give equal bytes."""
-    from gapctl.cli.verdict_table import document
-    from gapctl.report.figures import figure_files
+    from gapctl.cli.verdict_table import build_sweep_document
+    from gapctl.report.figures import render_figure_files
     from gapctl.report.sweep_page import render_report
 
-    figures = {f"figures/{name}": content for name, content in figure_files(analysis, record).items()}
-    verdicts = json.dumps(document(analysis, ()), indent=1, allow_nan=False)
-    return {REPORT: render_report(analysis, record).encode(), "verdicts.json": verdicts.encode(), **figures}
+    figures = {f"figures/{name}": content for name, content in render_figure_files(analysis, record).items()}
+    verdicts = json.dumps(build_sweep_document(analysis, ()), indent=1, allow_nan=False)
+    return {REPORT_FILE: render_report(analysis, record).encode(), "verdicts.json": verdicts.encode(), **figures}
 
 
-def findings_of(analysis: "Analysis", record: "RunRecord") -> "Findings":
+def summarise_run(analysis: "Analysis", record: "RunRecord") -> "RunSummary":
     """What MLflow shows in a sweep's own run."""
-    from gapctl.report.markdown import in_few_words, verdict_markdown
-    from gapctl.tracking.views import Findings
+    from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
+    from gapctl.tracking.views import RunSummary
 
     marked = (f"{verdict.id}: {', '.join(verdict.marks)}" for verdict in analysis.verdicts if verdict.marks)
-    files = artifacts_of(analysis, record)
-    return Findings(in_few_words(analysis), verdict_markdown(analysis), files, marks="; ".join(marked))
+    files = render_artifacts(analysis, record)
+    return RunSummary(summarise_verdicts(analysis), render_verdict_markdown(analysis), files, marks="; ".join(marked))
 
 
-def search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> str:
+def render_search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> str:
     """The page on a search; equal ledgers give the same text."""
-    from gapctl.plan.plan import search_of
-    from gapctl.report.page_parts import commands_of
+    from gapctl.plan.plan import get_search
+    from gapctl.report.page_parts import build_commands
     from gapctl.report.search_page import render_search
 
-    return render_search(plan, search_of(plan.sweep), record, commands_of(plan, ledger), run_pages(plan, ledger))
-
-
-def search_findings(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> "Findings":
-    """What MLflow shows in the run of a search: the best point, its page and its figures."""
-    from gapctl.plan.plan import search_of
-    from gapctl.report.search_page import as_options, as_yaml, search_files, search_markdown, standing
-    from gapctl.tracking.views import Findings
-
-    figures = {f"figures/{name}": content for name, content in search_files(search_of(plan.sweep), record).items()}
-    best = {"best.yaml": f"{as_yaml(record.best)}\n".encode()} if record.best else {}
-    files = {REPORT: search_page(plan, record, ledger).encode(), **best, **figures}
-    verdict = (
-        f"best {record.metric} {record.best.value:.4g}: {as_options(record.best)}" if record.best else standing(record)
+    return render_search(
+        plan, get_search(plan.sweep), record, build_commands(plan, ledger), find_run_pages(plan, ledger)
     )
-    return Findings(verdict, search_markdown(record), files)
+
+
+def summarise_search(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> "RunSummary":
+    """What MLflow shows in the run of a search: the best point, its page and its figures."""
+    from gapctl.plan.plan import get_search
+    from gapctl.report.search_page import (
+        format_base_yaml,
+        format_set_options,
+        render_search_files,
+        render_search_markdown,
+        summarise_search,
+    )
+    from gapctl.tracking.views import RunSummary
+
+    figures = {
+        f"figures/{name}": content for name, content in render_search_files(get_search(plan.sweep), record).items()
+    }
+    best = {"best.yaml": f"{format_base_yaml(record.best)}\n".encode()} if record.best else {}
+    files = {REPORT_FILE: render_search_page(plan, record, ledger).encode(), **best, **figures}
+    verdict = (
+        f"best {record.metric} {record.best.value:.4g}: {format_set_options(record.best)}"
+        if record.best
+        else summarise_search(record)
+    )
+    return RunSummary(verdict, render_search_markdown(record), files)

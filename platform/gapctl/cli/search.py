@@ -11,81 +11,83 @@ if TYPE_CHECKING:
     from gapctl.ledger import Ledger
     from gapctl.ledger.search_record import SearchRecord
     from gapctl.plan.plan import Plan
-    from gapctl.sweep.budget import Allowance
+    from gapctl.sweep.budget import Budget
     from gapctl.sweep.driver import SweepOutcome
-    from gapctl.sweep.progress import SearchLines
-    from gapctl.sweep.search import Course
+    from gapctl.sweep.progress import SearchLog
+    from gapctl.sweep.search import SearchController
     from gapctl.tracking.tracker import Tracker
 
 
-def run_search_of(
-    plan: "Plan", ledger: "Ledger", allowance: "Allowance", address: str | None, console: "Console"
+def run_search_sweep(
+    plan: "Plan", ledger: "Ledger", allowance: "Budget", address: str | None, console: "Console"
 ) -> None:
     """Runs the search of a plan that `plan_for` made and checked; exits as a sweep does."""
-    from gapctl.cli.options import fingerprint_of
-    from gapctl.cli.sweep import conclude
-    from gapctl.plan.plan import search_of, study_name
-    from gapctl.sweep.progress import SearchLines
-    from gapctl.sweep.search import Course, alone_in_ledger, search_name
-    from gapctl.sweep.study import Study, alone, study_file
+    from gapctl.cli.options import compute_fingerprint
+    from gapctl.cli.sweep import exit_on_problems
+    from gapctl.plan.plan import get_search, name_study
+    from gapctl.sweep.progress import SearchLog
+    from gapctl.sweep.search import SearchController, format_search_name, hold_search_lease
+    from gapctl.sweep.study import Study, locate_study_file, lock_study_file
     from gapctl.tracking.tracker import Tracker
 
-    sweep, lines = plan.sweep, SearchLines(console)
-    _make_room(plan, ledger, address, console)
-    file = study_file(ledger, sweep.spec.name, Path.cwd())
+    sweep, lines = plan.sweep, SearchLog(console)
+    _prepare_disks(plan, ledger, address, console)
+    file = locate_study_file(ledger, sweep.spec.name, Path.cwd())
     with (
-        alone(file),
-        alone_in_ledger(ledger, search_name(sweep), partial(console.print, highlight=False, markup=False)) as require,
+        lock_study_file(file),
+        hold_search_lease(
+            ledger, format_search_name(sweep), partial(console.print, highlight=False, markup=False)
+        ) as require,
         Tracker(plan, ledger, sweep.spec.tracking.uri) as tracker,
     ):
-        name = study_name(sweep, plan.trials[0].data_fingerprint)
+        name = name_study(sweep, plan.trials[0].data_fingerprint)
 
         def changed(drawn: "Plan", record: "SearchRecord") -> None:
-            tracker.replan(drawn)
+            tracker.update_plan(drawn)
             lines.changed(drawn, record)
 
-        course = Course(sweep, Study(search_of(sweep), name, file), ledger, fingerprint_of, require)
-        _say_what_is_left(course, console)
+        course = SearchController(sweep, Study(get_search(sweep), name, file), ledger, compute_fingerprint, require)
+        _print_remaining(course, console)
         course.tell(changed)
-        outcome = _train(plan, course, ledger, lines, tracker, allowance, address, console)
+        outcome = _train_points(plan, course, ledger, lines, tracker, allowance, address, console)
         record = course.close()
         if not outcome.interrupted:
-            _show(course.plan, record, ledger, tracker, console)
+            _report_best(course.plan, record, ledger, tracker, console)
             console.print(f"study: {file}", highlight=False, markup=False, soft_wrap=True)
         tracked = tracker.close()
     ended_early = outcome.interrupted and bool(allowance.reached or outcome.reason)
-    stopped = _stopped_text(course, allowance, outcome.reason) if ended_early else None
+    stopped = _explain_stop(course, allowance, outcome.reason) if ended_early else None
     problems = [*course.damaged.values(), *course.elsewhere.values(), tracked.problem]
     labels = {trial.id: trial.label for trial in course.trials.values()}
-    conclude(problems, outcome, labels, stopped, console)
+    exit_on_problems(problems, outcome, labels, stopped, console)
 
 
-def _make_room(plan: "Plan", ledger: "Ledger", address: str | None, console: "Console") -> None:
+def _prepare_disks(plan: "Plan", ledger: "Ledger", address: str | None, console: "Console") -> None:
     """Deletes what killed writers left of its points, and asks whether the disks have room for those that are left."""
-    from gapctl.cli.options import drawn_plan, record_of
-    from gapctl.cli.sweep import check_room, clear_leftovers, rooms_for
-    from gapctl.plan.plan import search_of, to_be_trained
+    from gapctl.cli.options import load_search_plan, read_search_record
+    from gapctl.cli.sweep import check_disk_space, delete_garbage, measure_disks
+    from gapctl.plan.plan import get_search, list_planned_trainings
 
-    record = record_of(plan, ledger)
+    record = read_search_record(plan, ledger)
     drawn = [] if record is None else record.drawn
     ended = sum(each.state in ("done", "stopped") for each in drawn)
-    left = to_be_trained(plan)[: max(0, search_of(plan.sweep).trials - ended)]
+    left = list_planned_trainings(plan)[: max(0, get_search(plan.sweep).trials - ended)]
     if drawn and left:
-        clear_leftovers(drawn_plan(plan, ledger), ledger, console)
+        delete_garbage(load_search_plan(plan, ledger), ledger, console)
     if left:
-        check_room(rooms_for(plan, left, ledger, address), console, estimated_high=address is not None)
+        check_disk_space(measure_disks(plan, left, ledger, address), console, estimated_high=address is not None)
 
 
-def _stopped_text(course: "Course", allowance: "Allowance", reason: str) -> str:
-    from gapctl.cli.sweep import WITH_MACHINES
+def _explain_stop(course: "SearchController", allowance: "Budget", reason: str) -> str:
+    from gapctl.cli.sweep import RESUME_WITH_MACHINES
 
     record = course.record
-    why, how = (allowance.reached, allowance.how_to_go_on) if allowance.reached else (reason, WITH_MACHINES)
+    why, how = (allowance.reached, allowance.resume_hint) if allowance.reached else (reason, RESUME_WITH_MACHINES)
     ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
     return f"{why}; {record.asked - ended} of {record.asked} points are left, those in training with checkpoints. {how}"
 
 
-def _say_what_is_left(course: "Course", console: "Console") -> None:
+def _print_remaining(course: "SearchController", console: "Console") -> None:
     record, spec = course.record, course.plan.sweep.spec
     scale = f", scale {course.plan.sweep.scale}" if course.plan.sweep.scale else ""
     ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
@@ -100,25 +102,25 @@ def _say_what_is_left(course: "Course", console: "Console") -> None:
     console.print(f"{spec.name}{scale}: {left}{kept}{again}", highlight=False)
 
 
-def _train(
+def _train_points(
     plan: "Plan",
-    course: "Course",
+    course: "SearchController",
     ledger: "Ledger",
-    lines: "SearchLines",
+    lines: "SearchLog",
     tracker: "Tracker",
-    allowance: "Allowance",
+    allowance: "Budget",
     address: str | None,
     console: "Console",
 ) -> "SweepOutcome":
     from gapctl.cli.data_mad import load_data
-    from gapctl.cli.sweep import find_cluster, within
+    from gapctl.cli.sweep import require_cluster, train_within_budget
     from gapctl.sweep.driver import SweepOutcome
-    from gapctl.sweep.progress import Tracked
+    from gapctl.sweep.progress import TrackerWatcher
     from gapctl.sweep.search import run_search
 
     if course.complete:
         return SweepOutcome()
-    find_cluster(address, console)
+    require_cluster(address, console)
     data = plan.sweep.spec.base.data
 
     def train() -> "SweepOutcome":
@@ -127,27 +129,29 @@ def _train(
             ledger,
             resources=plan.sweep.spec.resources,
             data={data.address: load_data(data, console, announce=True)},
-            watchers=[lines, Tracked(tracker)],
+            watchers=[lines, TrackerWatcher(tracker)],
             address=address,
             stopped=lambda: bool(allowance.reached),
         )
 
-    return within(allowance, train)
+    return train_within_budget(allowance, train)
 
 
-def _show(plan: "Plan", record: "SearchRecord", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
+def _report_best(
+    plan: "Plan", record: "SearchRecord", ledger: "Ledger", tracker: "Tracker", console: "Console"
+) -> None:
     """The best point and the table, on the terminal, in MLflow and in the report."""
-    from gapctl.cli.run_record import REPORT, search_findings
-    from gapctl.cli.sweep import keep_report
+    from gapctl.cli.run_record import REPORT_FILE, summarise_search
+    from gapctl.cli.sweep import store_report
 
     print_search(plan, record)
-    tracker.catch_up()
-    findings = search_findings(plan, record, ledger)
+    tracker.wait_until_shown()
+    findings = summarise_search(plan, record, ledger)
     tracker.tell(findings)
-    keep_report(plan, findings.files[REPORT], ledger, console)
+    store_report(plan, findings.files[REPORT_FILE], ledger, console)
 
 
-MOST_ROWS: Final = 10
+MAX_ROWS: Final = 10
 
 
 def print_search(plan: "Plan", record: "SearchRecord") -> None:
@@ -155,26 +159,29 @@ def print_search(plan: "Plan", record: "SearchRecord") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from gapctl.cli.output import plain_console
-    from gapctl.plan.plan import short_names
-    from gapctl.report.search_page import as_options, as_yaml, standing
+    from gapctl.cli.output import make_plain_console
+    from gapctl.plan.plan import shorten_paths
+    from gapctl.report.search_page import format_base_yaml, format_set_options, summarise_search
 
-    console = plain_console()
-    console.print(Text(f"{plan.sweep.spec.question}\n{standing(record)}"))
-    names = short_names(list(plan.sweep.spec.vary))
+    console = make_plain_console()
+    console.print(Text(f"{plan.sweep.spec.question}\n{summarise_search(record)}"))
+    names = shorten_paths(list(plan.sweep.spec.vary))
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)
     for name in (*names.values(), "ended"):
         table.add_column(name.replace("_", " "), overflow="fold")
     for name in ("samples", "value"):
         table.add_column(name, justify="right", no_wrap=True)
-    for drawn in record.ranked[:MOST_ROWS]:
+    for drawn in record.ranked[:MAX_ROWS]:
         value = f"{drawn.value:.4g}" if math.isfinite(drawn.value) else "-"
         point = [str(drawn.point[path]) for path in names]
         table.add_row(drawn.trial, *map(Text, point), drawn.state, f"{drawn.samples_seen:,}", value)
     console.print(table)
-    if len(record.drawn) > MOST_ROWS:
-        console.print(f"and {len(record.drawn) - MOST_ROWS} more")
+    if len(record.drawn) > MAX_ROWS:
+        console.print(f"and {len(record.drawn) - MAX_ROWS} more")
     if record.best is not None:
-        typed = f"\nbest, to be typed:\n  {as_options(record.best)}\nand to be pasted:\n{as_yaml(record.best)}"
+        typed = (
+            f"\nbest, to be typed:\n  {format_set_options(record.best)}\nand to be "
+            f"pasted:\n{format_base_yaml(record.best)}"
+        )
         console.print(typed)

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from gapctl.ledger import Ledger
     from gapctl.plan.plan import Plan
-    from gapctl.tracking.mlflow_sync import Synced
-    from gapctl.tracking.views import Findings
+    from gapctl.tracking.mlflow_sync import SyncReport
+    from gapctl.tracking.views import RunSummary
 
 track_app = typer.Typer(name="track", help="MLflow as a view of the ledger.", no_args_is_help=True)
 
 
 @track_app.callback()
-def track() -> None:
+def group_track_verbs() -> None:
     """MLflow as a view of the ledger."""
 
 
@@ -34,36 +34,36 @@ def sync_command(
 ) -> None:
     """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
     from gapctl.cli.console import SafeConsole
-    from gapctl.cli.options import plan_in
-    from gapctl.config.base import without_password
+    from gapctl.cli.options import load_ledger_plan
+    from gapctl.config.base import hide_password
     from gapctl.ledger import Ledger
-    from gapctl.tracking.mlflow_sync import sync
+    from gapctl.tracking.mlflow_sync import sync_sweep
 
     ledger, console = Ledger(runs), SafeConsole()
-    plan = plan_in(file, scale, overrides, ledger)
+    plan = load_ledger_plan(file, scale, overrides, ledger)
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
-        synced = sync(plan, ledger, store, lambda: tracking_findings(plan, ledger))
-    _print(synced, f"{plan.sweep.spec.name} at {without_password(store)}", console)
+        synced = sync_sweep(plan, ledger, store, lambda: build_run_summary(plan, ledger))
+    _print_sync(synced, f"{plan.sweep.spec.name} at {hide_password(store)}", console)
 
 
-def tracking_findings(plan: "Plan", ledger: "Ledger") -> "Findings | None":
+def build_run_summary(plan: "Plan", ledger: "Ledger") -> "RunSummary | None":
     """The verdicts, or what a search found, and the report, as the sweep's own run shows them; None before a trial is
     done."""
-    from gapctl.analysis.analyze import analyze
-    from gapctl.cli.options import record_of
-    from gapctl.cli.run_record import background_of, findings_of, search_findings
-    from gapctl.ledger import AsRead
+    from gapctl.analysis.analyze import analyze_plan
+    from gapctl.cli.options import read_search_record
+    from gapctl.cli.run_record import read_run_record, summarise_run, summarise_search
+    from gapctl.ledger import LedgerSnapshot
 
-    as_read = AsRead(ledger.root)
+    as_read = LedgerSnapshot(ledger.root)
     if plan.sweep.spec.search is not None:
-        record = record_of(plan, as_read)
-        return search_findings(plan, record, as_read) if record is not None else None
-    analysis = analyze(plan, as_read)
-    return findings_of(analysis, background_of(plan, as_read)) if len(analysis.trials) else None
+        record = read_search_record(plan, as_read)
+        return summarise_search(plan, record, as_read) if record is not None else None
+    analysis = analyze_plan(plan, as_read)
+    return summarise_run(analysis, read_run_record(plan, as_read)) if len(analysis.trials) else None
 
 
-def _print(synced: "Synced", what: str, console: "Console") -> None:
+def _print_sync(synced: "SyncReport", what: str, console: "Console") -> None:
     shown = synced.created + synced.updated + synced.unchanged
     runs = "1 run" if shown == 1 else f"{shown} runs"
     counts = f"{synced.created} created, {synced.updated} updated, {synced.unchanged} unchanged"

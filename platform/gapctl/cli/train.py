@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.config.sweep import Resources
-    from gapctl.data.load import Material
-    from gapctl.ledger import Claimant, Ledger, TrialFolder
+    from gapctl.data.load import Dataset
+    from gapctl.ledger import LeaseOwner, Ledger, TrialFolder
     from gapctl.plan.plan import Trial
-    from gapctl.sweep.lease_watch import Others, Standing
+    from gapctl.sweep.lease_watch import LeaseState, LeaseWatcher
     from gapctl.sweep.worker import PackWork
 
 INTERRUPTED = 130
@@ -35,96 +35,100 @@ def train_command(
     Where the sweep would use several workers, one takes their steps here. Numbers then agree but for rounding, a
     ResNet's excepted, which normalises by what one worker sees.
     """
-    from gapctl.cli.options import plan_in
-    from gapctl.cli.output import plain_console
-    from gapctl.ledger import Claimant, Ledger
-    from gapctl.plan.plan import trial_by_id
+    from gapctl.cli.options import load_ledger_plan
+    from gapctl.cli.output import make_plain_console
+    from gapctl.ledger import LeaseOwner, Ledger
+    from gapctl.plan.plan import find_trial
 
-    ledger, console = Ledger(runs), plain_console(stderr=True)
-    plan = plan_in(file, scale, overrides, ledger)
-    chosen = trial_by_id(plan, trial)
+    ledger, console = Ledger(runs), make_plain_console(stderr=True)
+    plan = load_ledger_plan(file, scale, overrides, ledger)
+    chosen = find_trial(plan, trial)
     if ledger.result(chosen.id) is not None:
         console.print(f"{chosen.label} ({chosen.id}) is done; nothing to train")
         return
     ledger.require_writable()
     if plan.sweep.spec.search is None:
-        ledger.declare(plan)
+        ledger.declare_plan(plan)
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
-    claimant = Claimant.for_sweep(plan.sweep.spec.name)
+    claimant = LeaseOwner.for_sweep(plan.sweep.spec.name)
     # Before a lease is held: Ctrl-C in the middle of torch's import ends the process at once.
     import gapctl.sweep.worker  # noqa: F401
 
     try:
         for each in (*preparations, chosen):
-            folder = _taken(each, ledger, claimant, console)
+            folder = _acquire_trial(each, ledger, claimant, console)
             if folder is not None:
-                _train_taken(each, folder, runs, plan.sweep.spec.resources, console)
+                _train_with_lease(each, folder, runs, plan.sweep.spec.resources, console)
     finally:
-        ledger.note_begun(plan.sweep.spec.name)
+        ledger.record_start(plan.sweep.spec.name)
 
 
-def _taken(trial: "Trial", ledger: "Ledger", claimant: "Claimant", console: "Console") -> "TrialFolder | None":
+def _acquire_trial(
+    trial: "Trial", ledger: "Ledger", claimant: "LeaseOwner", console: "Console"
+) -> "TrialFolder | None":
     """The folder of a trial that is this process's to train, once no other trains it; None where another finished it.
 
     A failure elsewhere is no reason not to try.
     """
     from gapctl.ledger import Result
-    from gapctl.sweep.lease_watch import Free, Others
+    from gapctl.sweep.lease_watch import LeaseWatcher, Released
 
-    folder, others, told = ledger.trial(trial.id), Others(ledger), ""
+    folder, others, told = ledger.trial(trial.id), LeaseWatcher(ledger), ""
     expired: bytes | None = None
     while (lease := folder.take(claimant, expired)) is not None:
         if lease.holder != told:
             console.print(f"{trial.label} ({trial.id}) is {lease.held_by} (another sweep); waiting for it")
             told = lease.holder
-        standing = _standing(trial, others)
+        standing = _await_lease_state(trial, others)
         if isinstance(standing, Result):
             break
-        expired = standing.expired if isinstance(standing, Free) else None
+        expired = standing.expired if isinstance(standing, Released) else None
     if folder.hold is not None and folder.result() is None:
         return folder
     folder.rest()
-    _say_finished(trial, console)
+    _announce_remote_finish(trial, console)
     return None
 
 
-def _standing(trial: "Trial", others: "Others") -> "Standing":
+def _await_lease_state(trial: "Trial", others: "LeaseWatcher") -> "LeaseState":
     """How a trial stands that another trains, after a while; where the ledger cannot be read, once it can."""
-    from gapctl.sweep.lease_watch import LOOK_SECONDS
+    from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS
 
-    standing: Standing | None = None
+    standing: LeaseState | None = None
     while standing is None:
         try:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(LEASE_CHECK_SECONDS)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         standing = others.look([trial.id]).get(trial.id)
     return standing
 
 
-def _say_finished(trial: "Trial", console: "Console") -> None:
+def _announce_remote_finish(trial: "Trial", console: "Console") -> None:
     console.print(f"{trial.label} ({trial.id}) was finished by another sweep; nothing to train")
 
 
-def _train_taken(trial: "Trial", folder: "TrialFolder", runs: str, resources: "Resources", console: "Console") -> None:
+def _train_with_lease(
+    trial: "Trial", folder: "TrialFolder", runs: str, resources: "Resources", console: "Console"
+) -> None:
     """Trains a trial that is this process's, whose lease is renewed while its data are read and made too."""
     from gapctl.cli.data_mad import load_data
     from gapctl.ledger import LeaseLostError
-    from gapctl.sweep.lease_watch import Renewals
+    from gapctl.sweep.lease_watch import LeaseRenewer
 
-    with closing(Renewals(lambda: [folder])):
+    with closing(LeaseRenewer(lambda: [folder])):
         try:
-            _train(trial, load_data(trial.config.data, console), runs, resources, folder, console)
+            _train_trial(trial, load_data(trial.config.data, console), runs, resources, folder, console)
         except LeaseLostError:
             if folder.result() is None:
                 raise
-            _say_finished(trial, console)
+            _announce_remote_finish(trial, console)
         finally:
             folder.rest()
 
 
-def _train(
-    trial: "Trial", data: "Material", runs: str, resources: "Resources", folder: "TrialFolder", console: "Console"
+def _train_trial(
+    trial: "Trial", data: "Dataset", runs: str, resources: "Resources", folder: "TrialFolder", console: "Console"
 ) -> None:
     import torch
 
@@ -133,7 +137,7 @@ def _train(
     gpu = torch.cuda.is_available() if resources.gpus == "auto" else resources.gpus > 0
     try:
         work = PackWork([trial], data, runs, threads=resources.cpus, gpu=gpu, folders={trial.id: folder})
-        _advance(work, trial, console)
+        _advance_to_end(work, trial, console)
     except (GapctlError, typer.Exit):
         raise
     except Exception as error:
@@ -142,21 +146,21 @@ def _train(
         raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
 
 
-def _so_far(report: dict[str, Any]) -> str:
+def _describe_progress(report: dict[str, Any]) -> str:
     if not report["samples_total"]:
         return "measured, nothing to train"
     share = report["samples_seen"] / report["samples_total"]
     return f"{share:4.0%}, loss {report['loss']:.3f}, {report['samples_per_second']:,.0f} samples/s"
 
 
-def _advance(work: "PackWork", trial: "Trial", console: "Console") -> None:
+def _advance_to_end(work: "PackWork", trial: "Trial", console: "Console") -> None:
     try:
         while True:
-            (report,) = work.advance(seconds=2.0)
-            console.print(f"{trial.label}: {_so_far(report)}")
+            (report,) = work.train_for(seconds=2.0)
+            console.print(f"{trial.label}: {_describe_progress(report)}")
             if report["done"]:
                 return
     except KeyboardInterrupt:
-        work.interrupt()
+        work.save_and_stop()
         console.print("Interrupted; a checkpoint was written, and the same command goes on from it")
         raise typer.Exit(INTERRUPTED) from None

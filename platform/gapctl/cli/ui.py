@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gapctl.tracking.server import Server
 
-DESKTOPS: Final = ("darwin", "win32")
+DESKTOP_PLATFORMS: Final = ("darwin", "win32")
 DEFAULT_EXPERIMENT: Final = "Default"
 """Every store has it."""
 
@@ -37,22 +37,22 @@ def ui_command(
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
     from gapctl.cli.console import SafeConsole
-    from gapctl.config.base import without_password
+    from gapctl.config.base import hide_password
     from gapctl.tracking.store import check_uri, is_server
-    from gapctl.tracking.views import page_address
+    from gapctl.tracking.views import find_page_address
 
-    name, store = _sweep(file, scale)
+    name, store = _read_sweep_store(file, scale)
     store, console = uri or store, SafeConsole()
     check_uri(store)
     if is_server(store):
-        with console.status(f"asking {without_password(store)} for the sweep's page"):
-            page = page_address(store.rstrip("/"), store, name)
-        _point_at(page, console, browser=browser)
+        with console.status(f"asking {hide_password(store)} for the sweep's page"):
+            page = find_page_address(store.rstrip("/"), store, name)
+        _show_page(page, console, browser=browser)
     else:
-        _serve(store, name, host, port, console, browser=browser)
+        _serve_store(store, name, host, port, console, browser=browser)
 
 
-def _sweep(file: Path | None, scale: str | None) -> tuple[str | None, str]:
+def _read_sweep_store(file: Path | None, scale: str | None) -> tuple[str | None, str]:
     """The sweep's name, if there is a file, and its store."""
     from gapctl.cli.options import open_sweep
     from gapctl.config.sweep import Tracking
@@ -63,65 +63,65 @@ def _sweep(file: Path | None, scale: str | None) -> tuple[str | None, str]:
     return spec.name, spec.tracking.uri
 
 
-def _serve(uri: str, name: str | None, host: str, port: int, console: "Console", *, browser: bool) -> None:
+def _serve_store(uri: str, name: str | None, host: str, port: int, console: "Console", *, browser: bool) -> None:
     from gapctl.errors import InputError
-    from gapctl.tracking.server import free_port, serving
-    from gapctl.tracking.store import database_file
+    from gapctl.tracking.server import find_free_port, run_server
+    from gapctl.tracking.store import find_database_file
 
-    database = database_file(uri)
+    database = find_database_file(uri)
     if database is not None and not database.exists():
         raise InputError(
             f"{database}: there is no MLflow database yet; expected one that `gapctl sweep FILE` or "
             "`gapctl track sync FILE` made. Run one of them, or give the store's address with --uri"
         )
-    chosen = free_port(host, port)
+    chosen = find_free_port(host, port)
     if chosen != port:
         console.print(f"port {port} is taken; using {chosen}", highlight=False)
     try:
-        with serving(uri, host, chosen) as server:
-            _open_to_visitors(server, uri, name, console, browser=browser)
+        with run_server(uri, host, chosen) as server:
+            _open_server(server, uri, name, console, browser=browser)
     except KeyboardInterrupt:
         console.print("MLflow's pages are closed", highlight=False)
 
 
-def _open_to_visitors(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
-    from gapctl.config.base import without_password
+def _open_server(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
+    from gapctl.config.base import hide_password
 
-    starting = f"starting MLflow's server on {without_password(uri)} at {server.address}; this takes some seconds"
+    starting = f"starting MLflow's server on {hide_password(uri)} at {server.address}; this takes some seconds"
     console.print(starting, highlight=False, markup=False, soft_wrap=True)
     began = time.monotonic()
     with console.status("starting"):
         server.wait_until_ready()
-        page, curves = _pages_on(server, name)
-    _point_at(page, console, browser=browser)
+        page, curves = _find_pages(server, name)
+    _show_page(page, console, browser=browser)
     if curves:
         console.print(f"curves: {curves}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"ready after {time.monotonic() - began:.0f} s; Ctrl-C closes it", highlight=False)
     server.wait()
 
 
-def _pages_on(server: "Server", name: str | None) -> tuple[str, str | None]:
+def _find_pages(server: "Server", name: str | None) -> tuple[str, str | None]:
     """The page to open, and a sweep's curves if it has some."""
-    from gapctl.tracking.views import curves_page, every_page, sweep_page
+    from gapctl.tracking.views import find_curves_address, format_overview_address, format_sweep_address
 
     # Also asked without a name, so that a store that cannot be read is found before a browser opens.
     experiment = server.experiment(name or DEFAULT_EXPERIMENT)
     if name is None or experiment is None:
-        return every_page(server.address), None
+        return format_overview_address(server.address), None
     where = (server.address, experiment.id, experiment.tags)
-    return sweep_page(*where), curves_page(*where)
+    return format_sweep_address(*where), find_curves_address(*where)
 
 
-def _point_at(page: str, console: "Console", *, browser: bool) -> None:
+def _show_page(page: str, console: "Console", *, browser: bool) -> None:
     import webbrowser
 
-    from gapctl.config.base import without_password
+    from gapctl.config.base import hide_password
 
-    console.print(f"MLflow: {without_password(page)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"MLflow: {hide_password(page)}", highlight=False, markup=False, soft_wrap=True)
     if browser and console.is_terminal and _has_desktop():
         webbrowser.open(page)
 
 
 def _has_desktop() -> bool:
     """A browser for text alone would take the terminal over."""
-    return sys.platform in DESKTOPS or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return sys.platform in DESKTOP_PLATFORMS or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -10,46 +10,46 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from gapctl.analysis.compare import Combined, Comparison, Judged, SweepVerdict
-    from gapctl.analysis.preregistration import Declared
+    from gapctl.analysis.compare import ResponseComparison, SweepAnalysis, SweepComparison, SweepVerdict
+    from gapctl.analysis.preregistration import DeclarationDiff
     from gapctl.analysis.results import Analysis, FirstQuestion, Outcome, Verdict
     from gapctl.ledger import Ledger
     from gapctl.ledger.search_record import SearchRecord
 
 
-STYLES: Final[dict["Outcome", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
-ASCII: Final = str.maketrans({"−": "-", "–": "-", "τ": "tau"})
-SIGNS: Final = {"exploratory": "*", "redesigned": "^", "not learned": "!"}
+VERDICT_STYLES: Final[dict["Outcome", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
+ASCII_REPLACEMENTS: Final = str.maketrans({"−": "-", "–": "-", "τ": "tau"})
+MARK_SIGNS: Final = {"exploratory": "*", "redesigned": "^", "not learned": "!"}
 """Marks in a column that has no room for words."""
 HASH_DIGITS = 12
-NARROWEST = 20
-GAP: Final = "  "
+MIN_WIDTH = 20
+COLUMN_GAP: Final = "  "
 
 
 def print_verdicts(analysis: "Analysis", console: "Console") -> None:
     """Prints question, verdicts, reasons, and whether the hypotheses were declared in time."""
     from rich.text import Text
 
-    from gapctl.report.text import redesign_lines
+    from gapctl.report.text import explain_redesign
 
     scale = f", scale {analysis.scale}" if analysis.scale else ""
     console.print(Text(f"{analysis.sweep}{scale}: {analysis.question}"))
     if analysis.verdicts:
         _print_table(analysis, console)
         for verdict in analysis.verdicts:
-            console.print(_explained(verdict, console.width))
+            console.print(_explain_verdict(verdict, console.width))
     else:
         console.print("The sweep file states no hypotheses, so there is nothing to judge.", highlight=False)
     if analysis.verdicts or analysis.declared:
-        console.print(Text(f"\n{declared_when(analysis)}"))
+        console.print(Text(f"\n{describe_declaration(analysis)}"))
     if analysis.declared is not None and analysis.declared.command is not None:
         console.print(Text(f"what was declared: {analysis.declared.command}"), soft_wrap=True)
-    for line in redesign_lines(analysis):
-        console.print(Text(line.translate(ASCII)))
+    for line in explain_redesign(analysis):
+        console.print(Text(line.translate(ASCII_REPLACEMENTS)))
     console.print(Text(f"{len(analysis.trials)} of {analysis.planned} trainings done"))
 
 
-def declared_when(analysis: "Analysis") -> str:
+def describe_declaration(analysis: "Analysis") -> str:
     """The hypotheses' hash, and whether verdicts on them confirm or explore."""
     declared, now = analysis.declared_sha256, analysis.hypotheses_sha256
     here = f"hypotheses sha256 {now[:HASH_DIGITS]}"
@@ -66,138 +66,142 @@ def declared_when(analysis: "Analysis") -> str:
 
 def _print_table(analysis: "Analysis", console: "Console") -> None:
     """One row for each hypothesis; where that is too wide, its name on one line and the numbers below."""
-    from gapctl.report.text import confidence
+    from gapctl.report.text import format_confidence_level
 
-    header = ["verdict", "estimate", f"{confidence(analysis.alpha)} interval", "p (Holm)", "seeds"]
-    cells = [header, *(_cells(verdict) for verdict in analysis.verdicts)]
+    header = ["verdict", "estimate", f"{format_confidence_level(analysis.alpha)} interval", "p (Holm)", "seeds"]
+    cells = [header, *(_format_cells(verdict) for verdict in analysis.verdicts)]
     columns = [max(map(len, column)) for column in zip(*cells, strict=True)]
     names = ["hypothesis", *(verdict.id for verdict in analysis.verdicts)]
     longest = max(map(len, names))
-    beside = longest + sum(len(GAP) + column for column in columns) <= console.width
-    styles = ["bold", *(STYLES[verdict.verdict] for verdict in analysis.verdicts)]
+    beside = longest + sum(len(COLUMN_GAP) + column for column in columns) <= console.width
+    styles = ["bold", *(VERDICT_STYLES[verdict.verdict] for verdict in analysis.verdicts)]
     for name, row, style in zip(names, cells, styles, strict=True):
         start = name.ljust(longest) if beside else f"{name}\n"
-        console.print(_row(start, row, columns, style, "bold" if row is header else ""))
-    if note := footnote(analysis.verdicts):
+        console.print(_format_row(start, row, columns, style, "bold" if row is header else ""))
+    if note := explain_signs(analysis.verdicts):
         console.print(note, highlight=False)
 
 
-def signs(verdict: "Verdict") -> str:
+def join_signs(verdict: "Verdict") -> str:
     """A sign for each mark."""
-    return "".join(SIGNS[mark] for mark in verdict.marks)
+    return "".join(MARK_SIGNS[mark] for mark in verdict.marks)
 
 
-def footnote(verdicts: Sequence["Verdict"]) -> str:
+def explain_signs(verdicts: Sequence["Verdict"]) -> str:
     """What the signs of these verdicts mean; nothing where there are none."""
     marked = {mark for verdict in verdicts for mark in verdict.marks}
-    return ", ".join(f"{sign} {mark}" for mark, sign in SIGNS.items() if mark in marked)
+    return ", ".join(f"{sign} {mark}" for mark, sign in MARK_SIGNS.items() if mark in marked)
 
 
-def _row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, others: str) -> "Text":
+def _format_row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, others: str) -> "Text":
     from rich.text import Text
 
     word, *numbers = (
         cell.rjust(width) if place else cell.ljust(width)
         for place, (cell, width) in enumerate(zip(cells, columns, strict=True))
     )
-    return Text.assemble((start, others), GAP, (word, first), (GAP + GAP.join(numbers), others))
+    return Text.assemble((start, others), COLUMN_GAP, (word, first), (COLUMN_GAP + COLUMN_GAP.join(numbers), others))
 
 
-def _cells(verdict: "Verdict") -> list[str]:
-    return [f"{verdict.verdict}{signs(verdict)}", *_numbers(verdict), str(verdict.seeds)]
+def _format_cells(verdict: "Verdict") -> list[str]:
+    return [f"{verdict.verdict}{join_signs(verdict)}", *_format_numbers(verdict), str(verdict.seeds)]
 
 
-def _explained(verdict: "Verdict", width: int) -> "Text":
+def _explain_verdict(verdict: "Verdict", width: int) -> "Text":
     from rich.text import Text
 
-    from gapctl.report.text import effect_name, in_brackets, mark_lines, settling
+    from gapctl.report.text import describe_effect_with_unit, explain_marks, explain_seeds_needed, format_marks
 
-    lines = [verdict.claim, f"Effect: {effect_name(verdict).translate(ASCII)}.", verdict.reason]
+    lines = [
+        verdict.claim,
+        f"Effect: {describe_effect_with_unit(verdict).translate(ASCII_REPLACEMENTS)}.",
+        verdict.reason,
+    ]
     if verdict.seeds_needed is not None:
-        lines.append(settling(verdict.seeds_needed))
-    lines += [line.translate(ASCII) for line in mark_lines(verdict)]
-    mark = in_brackets(verdict.marks)
-    said = "".join(f"\n{_indented(line, width)}" for line in lines)
-    return Text.assemble("\n", verdict.id, ": ", (verdict.verdict, STYLES[verdict.verdict]), mark, said)
+        lines.append(explain_seeds_needed(verdict.seeds_needed))
+    lines += [line.translate(ASCII_REPLACEMENTS) for line in explain_marks(verdict)]
+    mark = format_marks(verdict.marks)
+    said = "".join(f"\n{_wrap_line(line, width)}" for line in lines)
+    return Text.assemble("\n", verdict.id, ": ", (verdict.verdict, VERDICT_STYLES[verdict.verdict]), mark, said)
 
 
-def _indented(line: str, width: int) -> str:
-    return textwrap.fill(line, max(width, NARROWEST), initial_indent="  ", subsequent_indent="  ")
+def _wrap_line(line: str, width: int) -> str:
+    return textwrap.fill(line, max(width, MIN_WIDTH), initial_indent="  ", subsequent_indent="  ")
 
 
-def _numbers(verdict: "Verdict") -> list[str]:
+def _format_numbers(verdict: "Verdict") -> list[str]:
     """Estimate, interval and p, with the minus sign that a shell and the reasons know."""
-    from gapctl.report.text import aligned, p_value
+    from gapctl.report.text import align_numbers, format_p_value
 
-    estimate, low, high = aligned([verdict.estimate, *verdict.ci])
+    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     interval = f"{low} to {high}" if math.isfinite(verdict.ci.low) else low
-    return [text.translate(ASCII) for text in (estimate, interval, p_value(verdict.p))]
+    return [text.translate(ASCII_REPLACEMENTS) for text in (estimate, interval, format_p_value(verdict.p))]
 
 
-def print_sweep(judged: "Judged", ledger: "Ledger", console: "Console") -> None:
+def print_sweep(judged: "SweepAnalysis", ledger: "Ledger", console: "Console") -> None:
     """A sweep's verdicts and what was run for them."""
     from rich.table import Table
     from rich.text import Text
 
-    from gapctl.report.page_parts import run_facts
+    from gapctl.report.page_parts import collect_run_facts
 
     print_verdicts(judged.analysis, console)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for fact in run_facts(judged, ledger)[1:]:
-        table.add_row(fact.term, Text(fact.said.translate(ASCII)))
+    for fact in collect_run_facts(judged, ledger)[1:]:
+        table.add_row(fact.term, Text(fact.said.translate(ASCII_REPLACEMENTS)))
     console.print()
     console.print(table)
 
 
-def print_comparison(combined: "Combined", ledger: "Ledger", console: "Console") -> None:
+def print_comparison(combined: "SweepComparison", ledger: "Ledger", console: "Console") -> None:
     """Every sweep, then the comparison."""
     from rich.text import Text
 
-    from gapctl.report.compare_page import difference_lines, shared_lines
+    from gapctl.report.compare_page import describe_differences, describe_shared_trainings
 
     for judged in combined.sweeps:
         console.print(Text(f"--- {judged.name} ---", style="bold"))
         print_sweep(judged, ledger, console)
         console.print()
     console.print(Text(f"--- {len(combined.sweeps)} sweeps compared, each by its own hypotheses ---", style="bold"))
-    _print_tables([found for found in combined.comparisons if len(found.sweeps) > 1], console)
+    _print_comparison_tables([found for found in combined.comparisons if len(found.sweeps) > 1], console)
     console.print()
-    _print_lines(shared_lines(combined) or ["They share no training."], console)
-    _print_lines(difference_lines(combined) or ["They differ in no setting, and were made alike."], console)
+    _print_lines(describe_shared_trainings(combined) or ["They share no training."], console)
+    _print_lines(describe_differences(combined) or ["They differ in no setting, and were made alike."], console)
 
 
-def _print_tables(comparisons: "Sequence[Comparison]", console: "Console") -> None:
+def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", console: "Console") -> None:
     from rich.text import Text
 
-    from gapctl.report.compare_page import heading, headings, level_note
+    from gapctl.report.compare_page import describe_comparison, list_column_names, note_interval_levels
 
     if not comparisons:
         console.print("No response and factor is judged by more than one sweep.", highlight=False)
     for comparison in comparisons:
         for effect in dict.fromkeys(finding.effect for finding in comparison.findings):
-            console.print(Text(f"\n{heading(comparison)}; {effect}".translate(ASCII)))
+            console.print(Text(f"\n{describe_comparison(comparison)}; {effect}".translate(ASCII_REPLACEMENTS)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
-            console.print(_table(findings, headings(comparison)))
-        notes = [level_note(comparison), footnote([finding.verdict for finding in comparison.findings])]
+            console.print(_build_table(findings, list_column_names(comparison)))
+        notes = [note_interval_levels(comparison), explain_signs([finding.verdict for finding in comparison.findings])]
         _print_lines([note for note in notes if note], console)
 
 
-def _table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> "Table":
+def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> "Table":
     """Of one effect, which the heading names, so that a table fits into 80 columns."""
     from rich.table import Table
     from rich.text import Text
 
-    from gapctl.report.compare_page import finding_cells
+    from gapctl.report.compare_page import format_verdict_cells
 
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate([headings[0], *headings[2:]]):
         table.add_column(name, overflow="fold", no_wrap=index > 0, justify="right" if index > 1 else "left")
     for finding in findings:
-        sweep, _, _, *numbers = (cell.translate(ASCII) for cell in finding_cells(finding))
-        word = finding.verdict.verdict + signs(finding.verdict)
-        table.add_row(Text(sweep), Text(word, style=STYLES[finding.verdict.verdict]), *numbers)
+        sweep, _, _, *numbers = (cell.translate(ASCII_REPLACEMENTS) for cell in format_verdict_cells(finding))
+        word = finding.verdict.verdict + join_signs(finding.verdict)
+        table.add_row(Text(sweep), Text(word, style=VERDICT_STYLES[finding.verdict.verdict]), *numbers)
     return table
 
 
@@ -205,32 +209,34 @@ def _print_lines(lines: Sequence[str], console: "Console") -> None:
     from rich.text import Text
 
     for line in lines:
-        said = textwrap.fill(line, max(console.width, NARROWEST), subsequent_indent="  ")
+        said = textwrap.fill(line, max(console.width, MIN_WIDTH), subsequent_indent="  ")
         console.print(Text(said))
 
 
-def document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
+def build_sweep_document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
     """One sweep: the verdicts and what they rest on; what is no number is null."""
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
     fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
     found = {
-        "verdicts": [_verdict(verdict) for verdict in analysis.verdicts],
+        "verdicts": [_serialise_verdict(verdict) for verdict in analysis.verdicts],
         **{name: getattr(analysis, name) for name in fields},
         "trials_done": len(analysis.trials),
         "trials_planned": analysis.planned,
         "damaged": damaged,
-        "declared": None if analysis.declared is None else _declared(analysis.declared),
-        "first_question": None if analysis.first_question is None else _first_question(analysis.first_question),
+        "declared": None if analysis.declared is None else _serialise_declaration(analysis.declared),
+        "first_question": None
+        if analysis.first_question is None
+        else _serialise_first_question(analysis.first_question),
         "learning": [vars(check) for check in analysis.learning],
     }
-    return {name: _plain(value) for name, value in found.items()}
+    return {name: _replace_non_finite(value) for name, value in found.items()}
 
 
-def combined_document(combined: "Combined") -> dict[str, Any]:
+def build_combined_document(combined: "SweepComparison") -> dict[str, Any]:
     """Several sweeps: each one's own document with the trials that it misses, then what sets them side by side."""
     return {
-        "sweeps": [_sweep(judged) for judged in combined.sweeps],
-        "comparisons": [_comparison(found) for found in combined.comparisons if len(found.sweeps) > 1],
+        "sweeps": [_serialise_sweep(judged) for judged in combined.sweeps],
+        "comparisons": [_serialise_comparison(found) for found in combined.comparisons if len(found.sweeps) > 1],
         "shared_trials": [{"sweeps": list(shared.sweeps), "trials": list(shared.trials)} for shared in combined.shared],
         "differences": [
             {"what": found.what, "values": {name: list(values) for name, values in found.values.items()}}
@@ -240,47 +246,47 @@ def combined_document(combined: "Combined") -> dict[str, Any]:
     }
 
 
-def search_document(record: "SearchRecord") -> dict[str, Any]:
+def build_search_document(record: "SearchRecord") -> dict[str, Any]:
     """What a search drew and found; a value that is no number is null."""
     best = record.best
     drawn = [vars(one) for one in record.ranked]
     found = {**vars(record), "drawn": drawn, "best": None if best is None else vars(best)}
-    return {name: _plain(value) for name, value in found.items()}
+    return {name: _replace_non_finite(value) for name, value in found.items()}
 
 
-def _verdict(verdict: "Verdict") -> dict[str, Any]:
+def _serialise_verdict(verdict: "Verdict") -> dict[str, Any]:
     not_learned = [vars(check) for check in verdict.not_learned]
     first = None if verdict.first_answer is None else verdict.first_answer._asdict()
     return {**vars(verdict), "marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first}
 
 
-def _first_question(first: "FirstQuestion") -> dict[str, Any]:
-    return {**vars(first), "answers": [_verdict(one) for one in first.answers]}
+def _serialise_first_question(first: "FirstQuestion") -> dict[str, Any]:
+    return {**vars(first), "answers": [_serialise_verdict(one) for one in first.answers]}
 
 
-def _declared(declared: "Declared") -> dict[str, Any]:
+def _serialise_declaration(declared: "DeclarationDiff") -> dict[str, Any]:
     return {**vars(declared), "changed": [change._asdict() for change in declared.changed]}
 
 
-def _sweep(judged: "Judged") -> dict[str, Any]:
+def _serialise_sweep(judged: "SweepAnalysis") -> dict[str, Any]:
     missing = [{"id": trial.id, "label": trial.label} for trial in judged.missing]
-    return {"name": judged.name, **document(judged.analysis, judged.damaged), "missing": missing}
+    return {"name": judged.name, **build_sweep_document(judged.analysis, judged.damaged), "missing": missing}
 
 
-def _comparison(found: "Comparison") -> dict[str, Any]:
-    findings = [_finding(finding) for finding in found.findings]
+def _serialise_comparison(found: "ResponseComparison") -> dict[str, Any]:
+    findings = [_serialise_sweep_verdict(finding) for finding in found.findings]
     return {"response": found.response, "factor": found.factor, "findings": findings}
 
 
-def _finding(finding: "SweepVerdict") -> dict[str, Any]:
+def _serialise_sweep_verdict(finding: "SweepVerdict") -> dict[str, Any]:
     fields = ("id", "verdict", "estimate", "ci", "p", "p_direction", "replicates", "seeds", "exploratory", "marks")
-    told = {name: _plain(getattr(finding.verdict, name)) for name in fields}
+    told = {name: _replace_non_finite(getattr(finding.verdict, name)) for name in fields}
     return {"sweep": finding.sweep, "effect": finding.effect, "alpha": finding.alpha, **told}
 
 
-def _plain(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _replace_non_finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,32 +9,32 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gapctl.cluster.files import INSTANCE, Cluster, NodeType
-from gapctl.config.base import Frozen, SpecError, dotted, refusal
-from gapctl.config.errors import problems_in
+from gapctl.cluster.files import INSTANCE_LABEL, ClusterFile, NodeType
+from gapctl.config.base import FrozenModel, SpecError, build_spec_error, format_path
+from gapctl.config.errors import list_problems
 from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data, MadData, TrialConfig
-from gapctl.config.yaml_file import Kind, read_yaml
+from gapctl.config.yaml_file import FileKind, read_yaml
 from gapctl.errors import InputError
-from gapctl.plan.estimate import FLOPS_PER_CPU, parameters, trial_flops
-from gapctl.plan.plan import Trial, packed
+from gapctl.plan.estimate import FLOPS_PER_CPU, count_parameters, count_trial_flops
+from gapctl.plan.plan import Trial, pack_trials
 
-SHIPPED: Final = Path(__file__).parent / "prices.yaml"
-KIND: Final = Kind("a table of prices", str(SHIPPED), "as_of, checked, assumptions, gpus and instances")
+PRICES_FILE: Final = Path(__file__).parent / "prices.yaml"
+KIND: Final = FileKind("a table of prices", str(PRICES_FILE), "as_of, checked, assumptions, gpus and instances")
 
 Positive = Annotated[float, Field(gt=0.0, le=1e6)]
 Minutes = Annotated[float, Field(ge=0.0, le=1440.0)]
 
 
-class Gpu(Frozen):
+class Gpu(FrozenModel):
     """Memory that a program can use, in GiB, and the peak of dense 16-bit products, in 1e12 operations a second."""
 
     memory_gib: Positive
     peak_tflops: Positive
 
 
-class Instance(Frozen):
+class Instance(FrozenModel):
     """One kind of machine: cores, GPUs by their name in the table, and prices per hour."""
 
     cloud: Literal["aws", "gcp", "other"]
@@ -45,7 +45,7 @@ class Instance(Frozen):
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
 
 
-class Assumptions(Frozen):
+class CostAssumptions(FrozenModel):
     """What no list says: the share of a GPU's peak by preset, how often spot machines vanish, how long a new one takes
     to start."""
 
@@ -56,26 +56,26 @@ class Assumptions(Frozen):
 
     @field_validator("gpu_mfu")
     @classmethod
-    def _for_every_preset(cls, shares: dict[str, float]) -> dict[str, float]:
+    def _check_every_preset(cls, shares: dict[str, float]) -> dict[str, float]:
         missing = [name for name in PRESETS if name not in shares]
         if missing:
             raise ValueError(f"found no share for {', '.join(missing)}; expected one for every preset")
         return shares
 
 
-class Prices(Frozen):
+class PriceTable(FrozenModel):
     """The whole table; `checked` says whether somebody compared it with the clouds' lists at `as_of`."""
 
     as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")]
     checked: bool
     currency: Annotated[str, Field(min_length=1, max_length=8)]
     region: dict[str, str]
-    assumptions: Assumptions
+    assumptions: CostAssumptions
     gpus: dict[str, Gpu]
     instances: Annotated[dict[str, Instance], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _gpus_are_listed(self) -> "Prices":
+    def _check_gpus(self) -> "PriceTable":
         for name, instance in self.instances.items():
             if (instance.gpu is None) != (instance.gpus == 0):
                 raise ValueError(f"instances.{name}: found gpu without gpus, or the other way round; expected both")
@@ -84,37 +84,38 @@ class Prices(Frozen):
         return self
 
 
-def read_prices(path: Path = SHIPPED) -> Prices:
+def read_prices(path: Path = PRICES_FILE) -> PriceTable:
     """Reads a table; raises SpecError, with lines and columns, where it is wrong."""
     source = read_yaml(path, KIND)
     try:
-        return Prices.model_validate(source.document)
+        return PriceTable.model_validate(source.document)
     except ValidationError as error:
-        problems = problems_in(error, source.document, Prices)
-        lines = [f"{source.locate(each.path)}: {dotted(each.path)}: {each.text}" for each in problems]
-        raise refusal(lines) from error
+        problems = list_problems(error, source.document, PriceTable)
+        lines = [f"{source.locate(each.path)}: {format_path(each.path)}: {each.text}" for each in problems]
+        raise build_spec_error(lines) from error
 
 
 @cache
-def shipped_prices() -> Prices:
+def load_shipped_prices() -> PriceTable:
     """The table of this version."""
     return read_prices()
 
 
-def gpu_memory(prices: Prices, instance: str) -> float | None:
+def find_gpu_memory(prices: PriceTable, instance: str) -> float | None:
     """The memory of one GPU of a kind of machine, in GiB; None where it has none or is not in the table."""
     found = prices.instances.get(instance)
     return None if found is None or found.gpu is None else prices.gpus[found.gpu].memory_gib
 
 
-def unknown_instance(prices: Prices, instance: str, where: str) -> SpecError:
+def build_instance_error(prices: PriceTable, instance: str, where: str) -> SpecError:
     """The error for a machine that the table lacks."""
     from gapctl.config.base import did_you_mean
 
     near = did_you_mean(instance, list(prices.instances))
     return SpecError(
         f"{where}: found the machine {instance!r}, of which no price is known{near}; expected one of the table's "
-        f"{len(prices.instances)}. Copy {SHIPPED.name} of gapctl.cluster, add it there, and give the copy with --prices"
+        f"{len(prices.instances)}. Copy {PRICES_FILE.name} of gapctl.cluster, add it there, and give the "
+        "copy with --prices"
     )
 
 
@@ -122,14 +123,14 @@ GIB: Final = 2.0**30
 BYTES_PER_PARAMETER: Final = 16
 """Weight, gradient and AdamW's two moments, 4 bytes each."""
 
-RUNTIME: Final = 1.0 * GIB
+RUNTIME_BYTES: Final = 1.0 * GIB
 """CUDA's context and kernels, and what the allocator keeps."""
 
-MAD_IMAGES: Final = 1.3e9
+MAD_IMAGE_BYTES: Final = 1.3e9
 """All of MNIST in 24 variants, which a trial keeps on the device; the bundled digits are a fourteenth."""
 
 
-def trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) -> float:
+def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) -> float:
     """Bytes of one GPU's memory for `pack` trials of one shape that train together, or one of a trial's `workers`.
 
     Per trial: 16 bytes a parameter; activations of a worker's part of the batch, or of one of its micro-batches; four
@@ -142,21 +143,21 @@ def trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) -> float:
     part = batch / workers
     wide = 2.0 if config.train.precision == "float32" else 1.0
     at_once = part / config.train.micro_batches
-    activations = wide * at_once * (_activations(preset.image) + _activations(preset.text))
+    activations = wide * at_once * (_estimate_activations(preset.image) + _estimate_activations(preset.text))
     logits = 4 * 4.0 * part * batch
     pixels = 4.0 * part * 3 * preset.image_size**2
-    state = BYTES_PER_PARAMETER * parameters(preset, config.model.embed_dim)
-    return pack * (state + activations + logits + pixels) + _images(config.data) + RUNTIME
+    state = BYTES_PER_PARAMETER * count_parameters(preset, config.model.embed_dim)
+    return pack * (state + activations + logits + pixels) + _estimate_image_bytes(config.data) + RUNTIME_BYTES
 
 
-def _activations(tower: Tower | PatchTower | ResNet) -> float:
+def _estimate_activations(tower: Tower | PatchTower | ResNet) -> float:
     """Bytes that one sample's forward pass leaves for the backward pass, in 16 bits."""
     if isinstance(tower, ResNet):
-        return 6.0 * _convolved(tower)
+        return 6.0 * _count_convolution_outputs(tower)
     return tower.layers * tower.tokens * (34 * tower.width + 5 * tower.heads * tower.tokens)
 
 
-def _convolved(tower: ResNet) -> int:
+def _count_convolution_outputs(tower: ResNet) -> int:
     """Outputs of all convolutions for one image: stem and groups of bottlenecks (arXiv 2103.00020, sec. 2.4)."""
     found = (tower.image_size // 2) ** 2 * 2 * tower.width
     for group, blocks in enumerate(tower.layers):
@@ -167,52 +168,52 @@ def _convolved(tower: ResNet) -> int:
     return found
 
 
-def _images(data: Data) -> float:
+def _estimate_image_bytes(data: Data) -> float:
     if not isinstance(data, MadData):
         return 0.0
-    return MAD_IMAGES / 14 if data.source == "bundled" else MAD_IMAGES
+    return MAD_IMAGE_BYTES / 14 if data.source == "bundled" else MAD_IMAGE_BYTES
 
 
-class Slots(NamedTuple):
+class TrialsAtOnce(NamedTuple):
     """`machines` of one kind train `trials` at once: one machine several, or several one between them."""
 
     trials: int
     machines: int
 
 
-def gpus_per_worker(node: NodeType, resources: Resources) -> float:
+def count_gpus_per_worker(node: NodeType, resources: Resources) -> float:
     """The GPUs that each worker of a trial takes on a machine; `auto` is one where there is one."""
     if resources.gpus == "auto":
         return min(1.0, node.resources.get("GPU", 0.0))
     return float(resources.gpus)
 
 
-def workers_on(node: NodeType, resources: Resources) -> int:
+def count_workers(node: NodeType, resources: Resources) -> int:
     """Workers of trials at once on one machine, each with its readers; 0 where it is too small for one."""
     by_cpu = node.resources.get("CPU", 0.0) // (resources.cpus + resources.readers)
-    gpus = gpus_per_worker(node, resources)
+    gpus = count_gpus_per_worker(node, resources)
     by_gpu = node.resources.get("GPU", 0.0) // gpus if gpus > 0 else by_cpu
     return int(min(by_cpu, by_gpu))
 
 
-def slots_of(node: NodeType, resources: Resources) -> Slots | None:
+def count_trials_at_once(node: NodeType, resources: Resources) -> TrialsAtOnce | None:
     """The fewest machines that train a trial, and how many they train; None where not one worker fits."""
-    places = workers_on(node, resources)
+    places = count_workers(node, resources)
     if places == 0:
         return None
     if places >= resources.workers:
-        return Slots(places // resources.workers, 1)
-    return Slots(1, -(-resources.workers // places))
+        return TrialsAtOnce(places // resources.workers, 1)
+    return TrialsAtOnce(1, -(-resources.workers // places))
 
 
 Market = Literal["spot", "on demand"]
 MARKETS: Final[tuple[Market, ...]] = ("spot", "on demand")
-USUAL_IDLE: Final = 5.0
+DEFAULT_IDLE_MINUTES: Final = 5.0
 """Minutes until Ray releases an idle machine where the file does not say."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """All trainings on one kind of machine, bought on one market.
 
     `hours` is until the last training ends, `machine_hours` what is paid for, `lost_hours` the part of it that
@@ -235,17 +236,19 @@ class Estimate:
     total: float
 
 
-def estimates(cluster: Cluster, trials: Sequence[Trial], resources: Resources, prices: Prices) -> list[Estimate]:
+def estimate_costs(
+    cluster: ClusterFile, trials: Sequence[Trial], resources: Resources, prices: PriceTable
+) -> list[CostEstimate]:
     """One estimate per kind of worker and market, each as if it alone trained everything, and no training waited for
     the one that it begins with.
 
     Raises InputError for a machine without a price, and where no trial fits on any worker.
     """
-    head = _price_of_head(cluster, prices)
+    head = _find_head_price(cluster, prices)
     found = [
-        _estimate(cluster, node, slots, market, trials, resources, prices, head)
+        _estimate_node_cost(cluster, node, slots, market, trials, resources, prices, head)
         for node in cluster.workers
-        if (slots := slots_of(node, resources)) is not None
+        if (slots := count_trials_at_once(node, resources)) is not None
         for market in MARKETS
     ]
     if not found:
@@ -256,7 +259,7 @@ def estimates(cluster: Cluster, trials: Sequence[Trial], resources: Resources, p
     return found
 
 
-def stretch(assumed: Assumptions, machines: int = 1) -> float:
+def compute_spot_slowdown(assumed: CostAssumptions, machines: int = 1) -> float:
     """How many hours of spot machines an hour of work takes, where `machines` of them train one trial.
 
     A preemption loses L = half a checkpoint's interval, which has to be trained anew, and the start of another machine,
@@ -274,30 +277,33 @@ def stretch(assumed: Assumptions, machines: int = 1) -> float:
     return 1 / (1 - share)
 
 
-def _estimate(
-    cluster: Cluster,
+def _estimate_node_cost(
+    cluster: ClusterFile,
     node: NodeType,
-    slots: Slots,
+    slots: TrialsAtOnce,
     market: Market,
     trials: Sequence[Trial],
     resources: Resources,
-    prices: Prices,
+    prices: PriceTable,
     head: float,
-) -> Estimate:
-    machine, assumed = _instance(cluster, node, prices), prices.assumptions
+) -> CostEstimate:
+    machine, assumed = _find_instance(cluster, node, prices), prices.assumptions
     rate = machine.spot if market == "spot" else machine.on_demand
-    longer = stretch(assumed, slots.machines) if market == "spot" else 1.0
+    longer = compute_spot_slowdown(assumed, slots.machines) if market == "spot" else 1.0
     durations = [
-        sum(trial_flops(trial) / _speed(node, machine, trial, resources, prices) for trial in pack) / 3600
-        for pack in packed(trials, resources.pack)
+        sum(count_trial_flops(trial) / _estimate_speed(node, machine, trial, resources, prices) for trial in pack)
+        / 3600
+        for pack in pack_trials(trials, resources.pack)
     ]
-    busy = slots.machines * _busy(durations, slots.trials, max(1, _most_of(cluster, node) // slots.machines))
+    busy = slots.machines * _schedule_trainings(
+        durations, slots.trials, max(1, _count_max_machines(cluster, node) // slots.machines)
+    )
     start = assumed.start_minutes / 60
-    idle = (USUAL_IDLE if cluster.idle_minutes is None else cluster.idle_minutes) / 60
+    idle = (DEFAULT_IDLE_MINUTES if cluster.idle_minutes is None else cluster.idle_minutes) / 60
     paid = sum(start + longer * hours + idle for hours in busy)
     lost_hours = (longer - 1) * sum(busy)
     wall = start + longer * max(busy, default=0.0) if busy else 0.0
-    return Estimate(
+    return CostEstimate(
         node=node.name,
         instance=node.instance,
         market=market,
@@ -314,12 +320,12 @@ def _estimate(
     )
 
 
-def _most_of(cluster: Cluster, node: NodeType) -> int:
+def _count_max_machines(cluster: ClusterFile, node: NodeType) -> int:
     """Machines at once; a fallback that may not start yet counts as if it might as often as the others."""
-    return cluster.most_of(node) or max(1, *map(cluster.most_of, cluster.workers))
+    return cluster.count_max_machines(node) or max(1, *map(cluster.count_max_machines, cluster.workers))
 
 
-def _busy(durations: Sequence[float], slots: int, most: int) -> list[float]:
+def _schedule_trainings(durations: Sequence[float], slots: int, most: int) -> list[float]:
     """Hours that each machine works, where trainings go in their order to the slot that is free first."""
     free = [(0.0, place) for place in range(min(len(durations), slots * most))]
     busy = [0.0] * -(-len(free) // slots)
@@ -331,28 +337,28 @@ def _busy(durations: Sequence[float], slots: int, most: int) -> list[float]:
     return busy
 
 
-def _speed(node: NodeType, machine: Instance, trial: Trial, resources: Resources, prices: Prices) -> float:
+def _estimate_speed(node: NodeType, machine: Instance, trial: Trial, resources: Resources, prices: PriceTable) -> float:
     """Floating-point operations a second of one training by itself; those of a pack are counted one by one."""
-    share = gpus_per_worker(node, resources)
+    share = count_gpus_per_worker(node, resources)
     if share > 0 and machine.gpu is not None:
         peak = prices.gpus[machine.gpu].peak_tflops * 1e12
         return resources.workers * share * peak * prices.assumptions.gpu_mfu[trial.config.model.preset]
     return resources.workers * resources.cpus * FLOPS_PER_CPU
 
 
-def _instance(cluster: Cluster, node: NodeType, prices: Prices) -> Instance:
+def _find_instance(cluster: ClusterFile, node: NodeType, prices: PriceTable) -> Instance:
     place = cluster.source.locate(node.instance_at)
     if not node.instance:
-        key = f"nodeSelector with {INSTANCE}" if cluster.cloud == "kuberay" else str(node.instance_at[-1])
+        key = f"nodeSelector with {INSTANCE_LABEL}" if cluster.cloud == "kuberay" else str(node.instance_at[-1])
         raise InputError(f"{place}: {node.name}: found no machine; expected its {key}, so that it has a price")
     if node.instance not in prices.instances:
-        raise unknown_instance(prices, node.instance, f"{place}: {node.name}")
+        raise build_instance_error(prices, node.instance, f"{place}: {node.name}")
     return prices.instances[node.instance]
 
 
-def _price_of_head(cluster: Cluster, prices: Prices) -> float:
+def _find_head_price(cluster: ClusterFile, prices: PriceTable) -> float:
     if not cluster.heads:
         raise InputError(f"{cluster.source.path}: found no head; expected one machine for the driver")
     head, *_ = cluster.heads
-    machine = _instance(cluster, head, prices)
+    machine = _find_instance(cluster, head, prices)
     return machine.spot if head.spot else machine.on_demand

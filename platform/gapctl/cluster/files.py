@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from gapctl.config.base import KeyPath, SpecError
-from gapctl.config.yaml_file import Kind, YamlSource, parse_yaml, read_text
+from gapctl.config.yaml_file import FileKind, YamlSource, parse_yaml, read_text
 
-UNITS = {"m": 1e-3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+QUANTITY_UNITS = {
+    "m": 1e-3,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+}
 
 
-def at(document: Any, *path: str | int) -> Any:
+def get_value(document: Any, *path: str | int) -> Any:
     """The value at a path, or None."""
     for step in path:
         inside = isinstance(document, dict) and step in document
@@ -24,43 +34,43 @@ def at(document: Any, *path: str | int) -> Any:
     return document
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
+def read_mapping(value: Any) -> Mapping[str, Any]:
     """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def items(value: Any) -> list[Any]:
+def read_list(value: Any) -> list[Any]:
     """The value if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
-def text(value: Any) -> str:
+def read_string(value: Any) -> str:
     """The value if it is text, else nothing."""
     return value if isinstance(value, str) else ""
 
 
-def number(value: Any) -> float | None:
+def read_number(value: Any) -> float | None:
     """A finite number, or a quantity as Kubernetes writes it (`500m`, `8Gi`)."""
-    written = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else text(value)
+    written = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else read_string(value)
     digits = written.rstrip("mkKMGTi")
     unit = written[len(digits) :]
     try:
-        found = float(digits) * (UNITS[unit] if unit else 1.0)
+        found = float(digits) * (QUANTITY_UNITS[unit] if unit else 1.0)
     except (ValueError, KeyError):
         return None
     return found if math.isfinite(found) else None
 
 
-def texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+def iterate_strings(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every text in a document with its path, in their order."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from texts(inner, (*path, key))
+            yield from iterate_strings(inner, (*path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from texts(inner, (*path, index))
+            yield from iterate_strings(inner, (*path, index))
 
 
 Severity = Literal["error", "warning"]
@@ -111,7 +121,7 @@ class NodeType:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterFile:
     """A described file: `root` is where the cluster begins in its document, `idle_minutes` when idle workers go."""
 
     cloud: Cloud
@@ -132,7 +142,7 @@ class Cluster:
         """All other kinds."""
         return [node for node in self.nodes if not node.head]
 
-    def most_of(self, node: NodeType) -> int:
+    def count_max_machines(self, node: NodeType) -> int:
         """How many machines of a kind there may be at once."""
         return max(0, min(node.max_workers, self.max_workers))
 
@@ -144,13 +154,13 @@ class Cluster:
 
     def error(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
         """A finding at a path of the file."""
-        return self._finding("error", rule, path, risk, fix)
+        return self._build_issue("error", rule, path, risk, fix)
 
     def warning(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
         """A lesser one."""
-        return self._finding("warning", rule, path, risk, fix)
+        return self._build_issue("warning", rule, path, risk, fix)
 
-    def _finding(self, severity: Severity, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
+    def _build_issue(self, severity: Severity, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
         return LintIssue(self.source.path, self.source.place(path).line, severity, rule, risk, fix)
 
 
@@ -162,43 +172,43 @@ def is_ray_up(source: YamlSource) -> bool:
     return "provider" in source.document or "available_node_types" in source.document
 
 
-def describe_ray_up(source: YamlSource) -> Cluster:
+def describe_ray_up(source: YamlSource) -> ClusterFile:
     """The cluster of a file that may be wrong anywhere."""
     document = source.document
-    cloud: Cloud = CLOUDS.get(text(at(document, "provider", "type")), "other")
-    head = text(document.get("head_node_type"))
-    most = _whole(document.get("max_workers"), 2)
-    return Cluster(
+    cloud: Cloud = CLOUDS.get(read_string(get_value(document, "provider", "type")), "other")
+    head = read_string(document.get("head_node_type"))
+    most = _read_integer(document.get("max_workers"), 2)
+    return ClusterFile(
         cloud=cloud,
         source=source,
         root=(),
         nodes=tuple(
-            _node(name, mapping(described), cloud, name == head, most)
-            for name, described in mapping(document.get("available_node_types")).items()
+            _describe_node(name, read_mapping(described), cloud, name == head, most)
+            for name, described in read_mapping(document.get("available_node_types")).items()
         ),
         max_workers=most,
-        idle_minutes=number(document.get("idle_timeout_minutes")),
+        idle_minutes=read_number(document.get("idle_timeout_minutes")),
         idle_at=("idle_timeout_minutes",),
     )
 
 
-def _node(name: str, described: Mapping[str, Any], cloud: Cloud, head: bool, most: int) -> NodeType:
+def _describe_node(name: str, described: Mapping[str, Any], cloud: Cloud, head: bool, most: int) -> NodeType:
     path: KeyPath = ("available_node_types", name)
-    machine = mapping(described.get("node_config"))
+    machine = read_mapping(described.get("node_config"))
     key = "machineType" if cloud == "gcp" else "InstanceType"
-    image, image_at = _image(machine)
-    resources = {kind: number(count) for kind, count in mapping(described.get("resources")).items()}
+    image, image_at = _find_image(machine)
+    resources = {kind: read_number(count) for kind, count in read_mapping(described.get("resources")).items()}
     return NodeType(
         name=name,
         path=path,
         machine=(*path, "node_config"),
         instance_at=(*path, "node_config", key),
-        instance=text(machine.get(key)).rsplit("/", 1)[-1],
+        instance=read_string(machine.get(key)).rsplit("/", 1)[-1],
         head=head,
         spot=_is_spot(machine),
         resources={kind: count for kind, count in resources.items() if count is not None},
-        min_workers=_whole(described.get("min_workers"), 0),
-        max_workers=_whole(described.get("max_workers"), 0 if head else most),
+        min_workers=_read_integer(described.get("min_workers"), 0),
+        max_workers=_read_integer(described.get("max_workers"), 0 if head else most),
         access=bool(machine.get("IamInstanceProfile") or machine.get("serviceAccounts")),
         tagged=bool(machine.get("labels")) or _has_tags(machine),
         image=image,
@@ -207,29 +217,32 @@ def _node(name: str, described: Mapping[str, Any], cloud: Cloud, head: bool, mos
 
 
 def _is_spot(machine: Mapping[str, Any]) -> bool:
-    if at(machine, "InstanceMarketOptions", "MarketType") == "spot":
+    if get_value(machine, "InstanceMarketOptions", "MarketType") == "spot":
         return True
     scheduling = machine.get("scheduling")
-    listed = items(scheduling) or [scheduling]
+    listed = read_list(scheduling) or [scheduling]
     return any(
-        mapping(each).get("preemptible") is True or mapping(each).get("provisioningModel") == "SPOT" for each in listed
+        read_mapping(each).get("preemptible") is True or read_mapping(each).get("provisioningModel") == "SPOT"
+        for each in listed
     )
 
 
 def _has_tags(machine: Mapping[str, Any]) -> bool:
-    specifications = map(mapping, items(machine.get("TagSpecifications")))
-    tags = [tag for each in specifications if each.get("ResourceType") == "instance" for tag in items(each.get("Tags"))]
-    return any(mapping(tag).get("Key") not in (None, "Name") for tag in tags)
+    specifications = map(read_mapping, read_list(machine.get("TagSpecifications")))
+    tags = [
+        tag for each in specifications if each.get("ResourceType") == "instance" for tag in read_list(each.get("Tags"))
+    ]
+    return any(read_mapping(tag).get("Key") not in (None, "Name") for tag in tags)
 
 
-def _image(machine: Mapping[str, Any]) -> tuple[str, KeyPath]:
+def _find_image(machine: Mapping[str, Any]) -> tuple[str, KeyPath]:
     if "disks" in machine:
         where: KeyPath = ("disks", 0, "initializeParams", "sourceImage")
-        return text(at(machine, *where)), where
-    return text(machine.get("ImageId")), ("ImageId",)
+        return read_string(get_value(machine, *where)), where
+    return read_string(machine.get("ImageId")), ("ImageId",)
 
 
-def python_of_image(image: str) -> str | None:
+def parse_python_version(image: str) -> str | None:
     """The Python of an image whose name tells it: `py312` in a container's, or the release of Ubuntu."""
     named = re.search(r"py(?:thon)?-?3\.?(\d{1,2})\b", image)
     if named:
@@ -238,19 +251,19 @@ def python_of_image(image: str) -> str | None:
     return {"20": "3.8", "22": "3.10", "24": "3.12"}[release[1]] if release else None
 
 
-def ray_of_image(image: str) -> str | None:
+def parse_ray_version(image: str) -> str | None:
     """The version of Ray that a container's name tells: `rayproject/ray:2.60.0-py312`, `gapctl:1-ray2.60.0`."""
     named = re.search(r"ray(?:-ml)?[:-]?(\d+\.\d+\.\d+)", image)
     return named[1] if named else None
 
 
-def _whole(value: Any, default: int) -> int:
-    found = number(value)
+def _read_integer(value: Any, default: int) -> int:
+    found = read_number(value)
     return default if found is None or found != found or abs(found) > 1e9 else int(found)
 
 
-INSTANCE: Final = "node.kubernetes.io/instance-type"
-SPOT: Final = {
+INSTANCE_LABEL: Final = "node.kubernetes.io/instance-type"
+SPOT_LABELS: Final = {
     "cloud.google.com/gke-spot": "true",
     "karpenter.sh/capacity-type": "spot",
     "eks.amazonaws.com/capacityType": "SPOT",
@@ -258,7 +271,7 @@ SPOT: Final = {
 }
 """What a node selector says where it asks for machines that may be taken away."""
 
-GPU: Final = "nvidia.com/gpu"
+GPU_RESOURCE: Final = "nvidia.com/gpu"
 NO_LIMIT: Final = 10**6
 
 
@@ -267,34 +280,37 @@ def is_kubernetes(source: YamlSource) -> bool:
     return "kind" in source.document and "apiVersion" in source.document
 
 
-def root_of(source: YamlSource) -> KeyPath | None:
+def find_cluster_root(source: YamlSource) -> KeyPath | None:
     """Where in a manifest a cluster is described; None where none is."""
     kind = source.document.get("kind")
     if kind == "RayCluster":
         return ("spec",)
-    if kind == "RayJob" and at(source.document, "spec", "rayClusterSpec") is not None:
+    if kind == "RayJob" and get_value(source.document, "spec", "rayClusterSpec") is not None:
         return ("spec", "rayClusterSpec")
     return None
 
 
-def describe_kuberay(source: YamlSource, root: KeyPath) -> Cluster:
+def describe_kuberay(source: YamlSource, root: KeyPath) -> ClusterFile:
     """The cluster of a manifest that may be wrong anywhere."""
-    spec = mapping(at(source.document, *root))
-    tagged = bool(mapping(at(source.document, "metadata", "labels")))
-    groups = items(spec.get("workerGroupSpecs"))
+    spec = read_mapping(get_value(source.document, *root))
+    tagged = bool(read_mapping(get_value(source.document, "metadata", "labels")))
+    groups = read_list(spec.get("workerGroupSpecs"))
     heads = (
-        [_kubernetes_node("head", (*root, "headGroupSpec"), spec["headGroupSpec"], tagged)]
+        [_describe_kubernetes_node("head", (*root, "headGroupSpec"), spec["headGroupSpec"], tagged)]
         if "headGroupSpec" in spec
         else []
     )
     workers = [
-        _kubernetes_node(
-            text(at(group, "groupName")) or f"group {index}", (*root, "workerGroupSpecs", index), group, tagged
+        _describe_kubernetes_node(
+            read_string(get_value(group, "groupName")) or f"group {index}",
+            (*root, "workerGroupSpecs", index),
+            group,
+            tagged,
         )
         for index, group in enumerate(groups)
     ]
-    seconds = number(at(spec, "autoscalerOptions", "idleTimeoutSeconds"))
-    return Cluster(
+    seconds = read_number(get_value(spec, "autoscalerOptions", "idleTimeoutSeconds"))
+    return ClusterFile(
         cloud="kuberay",
         source=source,
         root=root,
@@ -305,76 +321,76 @@ def describe_kuberay(source: YamlSource, root: KeyPath) -> Cluster:
     )
 
 
-def container_of(node: NodeType) -> KeyPath:
+def locate_container(node: NodeType) -> KeyPath:
     """The path of the container that runs Ray, the first of its pod."""
     return (*node.machine, "containers", 0)
 
 
-def _kubernetes_node(name: str, path: KeyPath, group: Any, tagged: bool) -> NodeType:
-    pod = mapping(at(group, "template", "spec"))
-    selector = mapping(pod.get("nodeSelector"))
+def _describe_kubernetes_node(name: str, path: KeyPath, group: Any, tagged: bool) -> NodeType:
+    pod = read_mapping(get_value(group, "template", "spec"))
+    selector = read_mapping(pod.get("nodeSelector"))
     machine: KeyPath = (*path, "template", "spec")
-    limits = mapping(at(pod, "containers", 0, "resources", "limits"))
+    limits = read_mapping(get_value(pod, "containers", 0, "resources", "limits"))
     head = path[-1] == "headGroupSpec"
-    least = number(at(group, "minReplicas")) or 0
-    most = number(at(group, "maxReplicas"))
+    least = read_number(get_value(group, "minReplicas")) or 0
+    most = read_number(get_value(group, "maxReplicas"))
     return NodeType(
         name=name,
         path=path,
         machine=machine,
-        instance_at=(*machine, "nodeSelector", INSTANCE),
-        instance=text(selector.get(INSTANCE)),
+        instance_at=(*machine, "nodeSelector", INSTANCE_LABEL),
+        instance=read_string(selector.get(INSTANCE_LABEL)),
         head=head,
-        spot=any(text(selector.get(key)).lower() == value.lower() for key, value in SPOT.items()),
-        resources=_resources(limits, text(at(group, "rayStartParams", "resources"))),
+        spot=any(read_string(selector.get(key)).lower() == value.lower() for key, value in SPOT_LABELS.items()),
+        resources=_read_resources(limits, read_string(get_value(group, "rayStartParams", "resources"))),
         min_workers=int(least),
         max_workers=0 if head else NO_LIMIT if most is None else int(most),
-        access=text(pod.get("serviceAccountName")) not in ("", "default"),
+        access=read_string(pod.get("serviceAccountName")) not in ("", "default"),
         tagged=tagged,
-        image=text(at(pod, "containers", 0, "image")),
+        image=read_string(get_value(pod, "containers", 0, "image")),
         image_at=(*machine, "containers", 0, "image"),
     )
 
 
-def _resources(limits: Mapping[str, Any], custom: str) -> dict[str, float]:
+def _read_resources(limits: Mapping[str, Any], custom: str) -> dict[str, float]:
     """What the pod's limits give Ray, and custom resources, which KubeRay wants as JSON within quotes."""
-    found = {"CPU": number(limits.get("cpu")), "GPU": number(limits.get(GPU))}
+    found = {"CPU": read_number(limits.get("cpu")), "GPU": read_number(limits.get(GPU_RESOURCE))}
     named = {name: float(count) for name, count in re.findall(r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", custom)}
     return {**{kind: count for kind, count in found.items() if count is not None}, **named}
 
 
-KIND: Final = Kind(
+KIND: Final = FileKind(
     "a cluster file", "cluster.yaml", "cluster_name, provider and available_node_types, or manifests of KubeRay"
 )
 
 
 def read_documents(path: Path) -> list[YamlSource]:
     """Every document of a file, each with its lines as they are in the file; raises SpecError for what is no YAML."""
-    sources = [parse_yaml(path, text, KIND) for text in _documents(read_text(path, KIND))]
+    sources = [parse_yaml(path, text, KIND) for text in _split_documents(read_text(path, KIND))]
     if not sources:
         raise SpecError(f"{path}: found nothing; expected {KIND.noun} with {KIND.keys}")
     return sources
 
 
-def clusters_in(sources: list[YamlSource]) -> list[Cluster]:
+def find_clusters(sources: list[YamlSource]) -> list[ClusterFile]:
     """The clusters that documents describe; raises SpecError where none does."""
-    found = list(_clusters(sources))
+    found = list(_iterate_clusters(sources))
     if not found:
         keys = ", ".join(list(sources[0].document)[:5])
         raise SpecError(f"{sources[0].path}: found no cluster, only {keys}; expected {KIND.noun} with {KIND.keys}")
     return found
 
 
-def _clusters(sources: list[YamlSource]) -> Iterator[Cluster]:
+def _iterate_clusters(sources: list[YamlSource]) -> Iterator[ClusterFile]:
     for source in sources:
-        root = root_of(source) if is_kubernetes(source) else None
+        root = find_cluster_root(source) if is_kubernetes(source) else None
         if is_ray_up(source):
             yield describe_ray_up(source)
         elif root is not None:
             yield describe_kuberay(source, root)
 
 
-def _documents(text: str) -> Iterator[str]:
+def _split_documents(text: str) -> Iterator[str]:
     """The parts between lines of `---`, each behind as many empty lines as stand before it."""
     before, part = 0, list[str]()
     for number, line in enumerate([*text.split("\n"), "---"], start=1):

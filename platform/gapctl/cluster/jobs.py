@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from gapctl.config.arms import arms, resolved
-from gapctl.config.base import holds_password, without_password, without_passwords
+from gapctl.config.arms import list_arms, resolve_arm
+from gapctl.config.base import has_password, hide_password, hide_passwords
 from gapctl.config.load import Sweep, load_sweep
 from gapctl.config.trial import PairData
 from gapctl.errors import InputError, WorkError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 
-MLFLOW_OF_THE_HEAD: Final = "http://127.0.0.1:5000"
+HEAD_MLFLOW_ADDRESS: Final = "http://127.0.0.1:5000"
 RELATIVE_SQLITE: Final = "sqlite:///"
 ABSOLUTE_SQLITE: Final = "sqlite:////"
 BUNDLED: Final = "bundled"
@@ -49,7 +49,7 @@ class Job:
         return shlex.join(self.command)
 
 
-def job_of(file: Path, scale: str | None, overrides: Sequence[str], runs: str) -> Job:
+def build_job(file: Path, scale: str | None, overrides: Sequence[str], runs: str) -> Job:
     """The job that runs a sweep; raises InputError for what would be lost or missing on the head.
 
     Ray gives a job a folder of its own and deletes it: a ledger, an MLflow database or data at a relative path would
@@ -61,7 +61,7 @@ def job_of(file: Path, scale: str | None, overrides: Sequence[str], runs: str) -
     tracking = sweep.spec.tracking.uri
     _check_secrets(sweep, overrides)
     if _is_relative_sqlite(tracking):
-        tracking = MLFLOW_OF_THE_HEAD
+        tracking = HEAD_MLFLOW_ADDRESS
         overrides = [*overrides, f"tracking.uri={tracking}"]
     words = ["gapctl", "sweep", sweep.source.path.name, "--address", "auto", "--runs", runs]
     words += ["--scale", scale] if scale is not None else []
@@ -75,15 +75,15 @@ def _check_ledger(runs: str) -> None:
             f"--runs {runs}: a folder of the job, which Ray deletes, and which the workers do not see; "
             "expected an object store such as s3://BUCKET/runs, or an absolute path that all nodes share"
         )
-    if holds_password(runs):
+    if has_password(runs):
         raise InputError(
-            f"--runs {without_password(runs)}: a password in a job's command is shown on Ray's dashboard; "
+            f"--runs {hide_password(runs)}: a password in a job's command is shown on Ray's dashboard; "
             "give the nodes the right to the bucket instead"
         )
 
 
 def _check_data(sweep: Sweep) -> None:
-    for key, place in dict.fromkeys(_places(sweep)):
+    for key, place in dict.fromkeys(_list_data_places(sweep)):
         if place and place != BUNDLED and "://" not in place and not PurePosixPath(place).is_absolute():
             raise InputError(
                 f"{sweep.path}: {key}: found {place}, a path below the current folder, which the nodes do not have; "
@@ -91,10 +91,10 @@ def _check_data(sweep: Sweep) -> None:
             )
 
 
-def _places(sweep: Sweep) -> Iterator[tuple[str, str]]:
+def _list_data_places(sweep: Sweep) -> Iterator[tuple[str, str]]:
     """Where each arm's data lie, by their keys."""
-    for arm in arms(sweep.spec):
-        data = resolved(sweep.spec, arm).data
+    for arm in list_arms(sweep.spec):
+        data = resolve_arm(sweep.spec, arm).data
         yield "data.source", data.source
         if isinstance(data, PairData):
             yield "data.held_out", data.held_out
@@ -102,15 +102,15 @@ def _places(sweep: Sweep) -> Iterator[tuple[str, str]]:
 
 
 def _check_secrets(sweep: Sweep, overrides: Sequence[str]) -> None:
-    if any(holds_password(override) for override in overrides):
+    if any(has_password(override) for override in overrides):
         raise InputError(
             "--set: a password in a job's command is shown on Ray's dashboard and kept in its logs; "
-            f"start MLflow's server on the head and name it: --set tracking.uri={MLFLOW_OF_THE_HEAD}"
+            f"start MLflow's server on the head and name it: --set tracking.uri={HEAD_MLFLOW_ADDRESS}"
         )
-    if without_passwords(sweep.text) != sweep.text:
+    if hide_passwords(sweep.text) != sweep.text:
         raise InputError(
             f"{sweep.path}: found a password in an address, which the head would keep with the job; "
-            f"start MLflow's server on the head and name it: --set tracking.uri={MLFLOW_OF_THE_HEAD}"
+            f"start MLflow's server on the head and name it: --set tracking.uri={HEAD_MLFLOW_ADDRESS}"
         )
 
 
@@ -120,8 +120,8 @@ def _is_relative_sqlite(uri: str) -> bool:
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
 ANSWER_SECONDS: Final = 5.0
-WANTS_A_TOKEN: Final = (401, 403)
-PIN: Final = {"head": 0.01}
+TOKEN_STATUSES: Final = (401, 403)
+HEAD_PIN: Final = {"head": 0.01}
 """A little of the head's custom resource: a driver starts there and nowhere else, and many do."""
 
 STOP_SECONDS: Final = 60
@@ -129,13 +129,13 @@ STOP_SECONDS: Final = 60
 
 POLL_SECONDS: Final = 1.0
 INTERRUPTED: Final = 130
-ENDED: Final = ("SUCCEEDED", "FAILED", "STOPPED")
-CHATTY: Final = (
+END_STATES: Final = ("SUCCEEDED", "FAILED", "STOPPED")
+NOISY_LOGGERS: Final = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-RAY_ADDRESSES: Final = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+RAY_ADDRESS_VARIABLES: Final = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
 class JobState(NamedTuple):
@@ -152,7 +152,7 @@ class JobState(NamedTuple):
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen."""
-        return self.status in ENDED
+        return self.status in END_STATES
 
     @property
     def outcome(self) -> int:
@@ -173,51 +173,51 @@ class JobServer:
         bypass_proxies(address)
         self.address = address.rstrip("/")
         _require_answer(self.address)
-        with self._reporting():
-            self._client: JobSubmissionClient = _client(self.address)
+        with self._translate_errors():
+            self._client: JobSubmissionClient = _build_client(self.address)
 
     def submit(self, job: Job) -> str:
         """Sends the sweep file and starts the job, which needs this process no more; returns its id."""
-        with tempfile.TemporaryDirectory(prefix="gapctl-job-") as folder, self._reporting():
+        with tempfile.TemporaryDirectory(prefix="gapctl-job-") as folder, self._translate_errors():
             shutil.copy(job.file, folder)
-            environment = {"working_dir": folder, "env_vars": _variables()}
+            environment = {"working_dir": folder, "env_vars": _build_stop_variables()}
             job_id = self._client.submit_job(
-                entrypoint=job.entrypoint, runtime_env=environment, entrypoint_resources=PIN
+                entrypoint=job.entrypoint, runtime_env=environment, entrypoint_resources=HEAD_PIN
             )
         return str(job_id)
 
     def jobs(self) -> list[JobState]:
         """All jobs that were submitted, the latest last."""
-        with self._reporting():
-            found = [_state(each) for each in self._client.list_jobs() if each.submission_id]
+        with self._translate_errors():
+            found = [_read_job_state(each) for each in self._client.list_jobs() if each.submission_id]
         return sorted(found, key=lambda job: job.began or datetime.max.replace(tzinfo=UTC))
 
     def job(self, job_id: str) -> JobState:
         """One job; raises InputError where there is none of that id."""
-        with self._reporting(job_id):
-            return _state(self._client.get_job_info(job_id))
+        with self._translate_errors(job_id):
+            return _read_job_state(self._client.get_job_info(job_id))
 
     def stop(self, job_id: str) -> bool:
         """Asks a job to save its checkpoints and end; False where it had ended."""
         self.job(job_id)
-        with self._reporting(job_id):
+        with self._translate_errors(job_id):
             return bool(self._client.stop_job(job_id))
 
-    def follow(self, job_id: str, show: Callable[[str], Any]) -> JobState:
+    def follow_job(self, job_id: str, show: Callable[[str], Any]) -> JobState:
         """Hands on what a job prints until it ends; raises WorkError where the cluster falls silent."""
         self.job(job_id)
-        with self._reporting(job_id):
-            asyncio.run(self._tail(job_id, show))
+        with self._translate_errors(job_id):
+            asyncio.run(self._stream_logs(job_id, show))
         while not (state := self.job(job_id)).ended:
             time.sleep(POLL_SECONDS)
         return state
 
-    async def _tail(self, job_id: str, show: Callable[[str], Any]) -> None:
+    async def _stream_logs(self, job_id: str, show: Callable[[str], Any]) -> None:
         async for lines in self._client.tail_job_logs(job_id):
             show(lines)
 
     @contextlib.contextmanager
-    def _reporting(self, job_id: str | None = None) -> Iterator[None]:
+    def _translate_errors(self, job_id: str | None = None) -> Iterator[None]:
         from ray.exceptions import AuthenticationError
 
         try:
@@ -237,7 +237,7 @@ class JobServer:
             raise WorkError(f"--address {self.address}: {str(error).strip().splitlines()[0]}") from error
 
 
-def _variables() -> dict[str, str]:
+def _build_stop_variables() -> dict[str, str]:
     """A stopped sweep is asked like by Ctrl-C, on which it saves its checkpoints, and is given time for that."""
     return {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
 
@@ -260,7 +260,7 @@ def _require_answer(address: str) -> None:
         with urllib.request.urlopen(f"{address}/api/version", timeout=ANSWER_SECONDS):
             return
     except urllib.error.HTTPError as error:
-        if error.code in WANTS_A_TOKEN:
+        if error.code in TOKEN_STATUSES:
             return
         reason: object = f"something else does, with status {error.code}"
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -271,20 +271,20 @@ def _require_answer(address: str) -> None:
     )
 
 
-def _client(address: str) -> "JobSubmissionClient":
+def _build_client(address: str) -> "JobSubmissionClient":
     """Ray's own client, which would take the address of these variables over the one that it is given."""
     from ray.job_submission import JobSubmissionClient
 
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    hidden = {name: os.environ.pop(name) for name in RAY_ADDRESSES if name in os.environ}
+    hidden = {name: os.environ.pop(name) for name in RAY_ADDRESS_VARIABLES if name in os.environ}
     try:
         return JobSubmissionClient(address)
     finally:
         os.environ.update(hidden)
 
 
-def _state(details: Any) -> JobState:
+def _read_job_state(details: Any) -> JobState:
     began, ended = details.start_time, details.end_time
     now = time.time() * 1000
     return JobState(

@@ -11,65 +11,73 @@ from typing import Any, Final
 
 import yaml
 
-from gapctl.cluster.cost import GIB, Prices, gpu_memory, gpus_per_worker, shipped_prices, slots_of, trial_memory
+from gapctl.cluster.cost import (
+    GIB,
+    PriceTable,
+    count_gpus_per_worker,
+    count_trials_at_once,
+    estimate_trial_memory,
+    find_gpu_memory,
+    load_shipped_prices,
+)
 from gapctl.cluster.files import (
-    Cluster,
+    ClusterFile,
     LintIssue,
     NodeType,
-    at,
-    clusters_in,
-    container_of,
-    items,
-    mapping,
-    number,
-    python_of_image,
-    ray_of_image,
+    find_clusters,
+    get_value,
+    iterate_strings,
+    locate_container,
+    parse_python_version,
+    parse_ray_version,
     read_documents,
-    text,
-    texts,
+    read_list,
+    read_mapping,
+    read_number,
+    read_string,
 )
-from gapctl.config.base import KeyPath, cut, without_passwords
+from gapctl.config.base import KeyPath, cut_text, hide_passwords
 from gapctl.config.yaml_file import YamlSource, read_text_file
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
-from gapctl.plan.plan import Plan, packed
+from gapctl.plan.plan import Plan, pack_trials
 
 
-def what_ray_refuses(cluster: Cluster) -> Iterator[LintIssue]:
+def check_ray_schema(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Ray's own preparation and validation of the file, as `ray up` does them before it asks a cloud.
 
     KubeRay's manifests are checked by its operator alone, so that nothing is found in them here.
     """
     if cluster.cloud != "kuberay":
-        refusal = _refusal(yaml.safe_load(cluster.source.text))
+        refusal = _find_ray_error(yaml.safe_load(cluster.source.text))
         if refusal is not None:
             where, said = refusal
             yield cluster.error("ray-schema", where, f"`ray up` refuses the file: {said}", "correct it")
 
 
-def _refusal(config: Any) -> tuple[KeyPath, str] | None:
+def _find_ray_error(config: Any) -> tuple[KeyPath, str] | None:
     """Where Ray finds something wrong, and what. Ray's code raises anything on a file that it did not expect."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    with _silence():
+    with _silence_ray():
         try:
             validate_config(prepare_config(config))
         except KeyError as error:
             return (), f"{error} is missing"
         except Exception as error:
             where = tuple(getattr(error, "absolute_path", ()))  # of jsonschema's errors
-            return where, _first_line(str(getattr(error, "message", error)) or type(error).__name__)
+            return where, _cut_message(str(getattr(error, "message", error)) or type(error).__name__)
     return None
 
 
-def _first_line(message: str) -> str:
+def _cut_message(message: str) -> str:
     """The first line of a message; jsonschema repeats the whole value in its."""
     first, *_ = message.strip().splitlines() or [""]
-    return first if len(first) <= 160 else f"{cut(first)} {first[-60:]}"
+    return first if len(first) <= 160 else f"{cut_text(first)} {first[-60:]}"
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def _silence_ray() -> Iterator[None]:
     """Ray logs and prints what it corrects."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -80,44 +88,44 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-STORE: Final = re.compile(r"\b(?:s3|gs)://")
-FIXES: Final = {
+STORE_ADDRESS: Final = re.compile(r"\b(?:s3|gs)://")
+STORE_FIXES: Final = {
     "aws": "give it an IamInstanceProfile that may get, put, list and delete in the bucket",
     "gcp": "give it a service account with storage.objectUser on the bucket, and the scope cloud-platform",
     "kuberay": "give the pod a serviceAccountName that is bound to such a role",
 }
 
 
-def names_a_store(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
+def is_store_used(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
     """Whether a bucket is named anywhere in a file, or as data of the sweep."""
     data = [trial.config.data.address for trial in plan.trainings] if plan else []
-    return any(STORE.search(text) for text in [*(source.text for source in sources), *data])
+    return any(STORE_ADDRESS.search(text) for text in [*(source.text for source in sources), *data])
 
 
-def store_access(cluster: Cluster, named: bool) -> Iterator[LintIssue]:
+def check_store_access(cluster: ClusterFile, named: bool) -> Iterator[LintIssue]:
     """Nodes without a right to an object store: an error where a bucket is named, a warning elsewhere."""
-    for node in cluster.nodes if cluster.cloud in FIXES else ():
+    for node in cluster.nodes if cluster.cloud in STORE_FIXES else ():
         if not node.access:
             tell = cluster.error if named else cluster.warning
             yield tell(
                 "store-access",
                 node.machine,
                 f"{node.name} has no right to an object store: it can neither read shards nor write the ledger there",
-                FIXES[cluster.cloud],
+                STORE_FIXES[cluster.cloud],
             )
 
 
-PIPED: Final = re.compile(r"\b(?:curl|wget)\b[^|;&]*?(?P<scheme>https?)://[^|]*\|\s*(?:sudo\s+)?(?:ba|z)?sh\b")
-PORT: Final = re.compile(r"--port[= ](\d+)")
-JOINS: Final = re.compile(r"--address[= ]\S*?:(\d+)")
-STARTS: Final = ("head_start_ray_commands", "worker_start_ray_commands")
+PIPED_SCRIPT: Final = re.compile(r"\b(?:curl|wget)\b[^|;&]*?(?P<scheme>https?)://[^|]*\|\s*(?:sudo\s+)?(?:ba|z)?sh\b")
+PORT_OPTION: Final = re.compile(r"--port[= ](\d+)")
+ADDRESS_OPTION: Final = re.compile(r"--address[= ]\S*?:(\d+)")
+START_KEYS: Final = ("head_start_ray_commands", "worker_start_ray_commands")
 DEFAULT_PORT: Final = "6379"
 
 
-def node_commands(cluster: Cluster) -> Iterator[LintIssue]:
+def check_node_commands(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Scripts from the net that are run unread, and start commands that cannot work."""
     for path, command in cluster.commands():
-        piped = PIPED.search(command)
+        piped = PIPED_SCRIPT.search(command)
         if piped and piped["scheme"] == "http":
             yield cluster.error(
                 "remote-script",
@@ -133,12 +141,12 @@ def node_commands(cluster: Cluster) -> Iterator[LintIssue]:
                 "fetch it, compare its checksum, then run it; or install a package",
             )
     if cluster.cloud != "kuberay":
-        yield from _starts(cluster)
+        yield from _check_start_commands(cluster)
 
 
-def _starts(cluster: Cluster) -> Iterator[LintIssue]:
-    head, worker = (_joined(cluster, key) for key in STARTS)
-    for key, commands in zip(STARTS, (head, worker), strict=True):
+def _check_start_commands(cluster: ClusterFile) -> Iterator[LintIssue]:
+    head, worker = (_join_commands(cluster, key) for key in START_KEYS)
+    for key, commands in zip(START_KEYS, (head, worker), strict=True):
         if commands and "ray stop" not in commands:
             yield cluster.error(
                 "start-command",
@@ -149,41 +157,42 @@ def _starts(cluster: Cluster) -> Iterator[LintIssue]:
     if head and "--autoscaling-config" not in head:
         yield cluster.error(
             "start-command",
-            (STARTS[0],),
+            (START_KEYS[0],),
             "the head starts without the autoscaler, so that no worker ever comes",
             "add --autoscaling-config=~/ray_bootstrap_config.yaml to its `ray start`",
         )
-    port, joined = PORT.search(head), JOINS.search(worker)
+    port, joined = PORT_OPTION.search(head), ADDRESS_OPTION.search(worker)
     here, there = port[1] if port else DEFAULT_PORT, joined[1] if joined else None
     if head and there is not None and here != there:
         yield cluster.error(
             "start-command",
-            (STARTS[1],),
+            (START_KEYS[1],),
             f"workers look for the head at port {there}, and it listens at {here}",
             f"write --address=$RAY_HEAD_IP:{here}",
         )
 
 
-def _joined(cluster: Cluster, key: str) -> str:
+def _join_commands(cluster: ClusterFile, key: str) -> str:
     return "\n".join(command for path, command in cluster.commands() if path[0] == key)
 
 
-CAUSES: Final = "a smaller train.batch_size or resources.pack, or more train.micro_batches"
+MEMORY_FIXES: Final = "a smaller train.batch_size or resources.pack, or more train.micro_batches"
 
 
-def fit(cluster: Cluster, plan: Plan, prices: Prices) -> Iterator[LintIssue]:
+def check_plan_fits(cluster: ClusterFile, plan: Plan, prices: PriceTable) -> Iterator[LintIssue]:
     """Workers that no trial fits on, GPUs that are too small, more machines that always run than there is work."""
-    usable = [node for node in cluster.workers if cluster.most_of(node) > 0]
+    usable = [node for node in cluster.workers if cluster.count_max_machines(node) > 0]
     resources = plan.sweep.spec.resources
     roomy = [
         node
         for node in usable
-        if (slots := slots_of(node, resources)) is not None and slots.machines <= cluster.most_of(node)
+        if (slots := count_trials_at_once(node, resources)) is not None
+        and slots.machines <= cluster.count_max_machines(node)
     ]
     for node in usable:
-        yield from _memory(cluster, node, plan, prices)
+        yield from _check_gpu_memory(cluster, node, plan, prices)
     if usable and not roomy:
-        each = f"{resources.cpus + resources.readers} CPUs and {gpus_per_worker(usable[0], resources):g} GPUs"
+        each = f"{resources.cpus + resources.readers} CPUs and {count_gpus_per_worker(usable[0], resources):g} GPUs"
         asked = each if resources.workers == 1 else f"{resources.workers} times {each}"
         yield cluster.error(
             "worker-too-small",
@@ -192,30 +201,30 @@ def fit(cluster: Cluster, plan: Plan, prices: Prices) -> Iterator[LintIssue]:
             "choose larger machines, or lower resources of the sweep",
         )
     elif usable:
-        yield from _surplus(cluster, roomy, len(packed(plan.trainings, resources.pack)), plan)
+        yield from _check_surplus_machines(cluster, roomy, len(pack_trials(plan.trainings, resources.pack)), plan)
 
 
-def _memory(cluster: Cluster, node: NodeType, plan: Plan, prices: Prices) -> Iterator[LintIssue]:
-    has, share = gpu_memory(prices, node.instance), gpus_per_worker(node, plan.sweep.spec.resources)
+def _check_gpu_memory(cluster: ClusterFile, node: NodeType, plan: Plan, prices: PriceTable) -> Iterator[LintIssue]:
+    has, share = find_gpu_memory(prices, node.instance), count_gpus_per_worker(node, plan.sweep.spec.resources)
     if has is None or share == 0:
         return
     beside = max(1, int(1 / share)) if share < 1 else 1
     needs, resources = 0.0, plan.sweep.spec.resources
-    for group in packed(plan.trainings, resources.pack):
-        needs = max(needs, beside * trial_memory(group[0].config, len(group), resources.workers) / GIB)
+    for group in pack_trials(plan.trainings, resources.pack):
+        needs = max(needs, beside * estimate_trial_memory(group[0].config, len(group), resources.workers) / GIB)
     if needs > has:
         yield cluster.error(
             "gpu-memory",
             node.instance_at,
             f"a trial needs about {needs:.0f} GiB of GPU memory, and {node.instance} has {has:.0f}",
-            f"choose a larger GPU, or {CAUSES}",
+            f"choose a larger GPU, or {MEMORY_FIXES}",
         )
 
 
-def _surplus(cluster: Cluster, roomy: list[NodeType], work: int, plan: Plan) -> Iterator[LintIssue]:
+def _check_surplus_machines(cluster: ClusterFile, roomy: list[NodeType], work: int, plan: Plan) -> Iterator[LintIssue]:
     """Machines that always run, beyond those that the sweep fills; others the autoscaler starts only when needed."""
     for node in roomy:
-        slots = slots_of(node, plan.sweep.spec.resources)
+        slots = count_trials_at_once(node, plan.sweep.spec.resources)
         wanted = slots.machines * -(-work // slots.trials) if slots else 0
         if node.min_workers > wanted:
             yield cluster.warning(
@@ -226,14 +235,14 @@ def _surplus(cluster: Cluster, roomy: list[NodeType], work: int, plan: Plan) -> 
             )
 
 
-def pods(cluster: Cluster) -> Iterator[LintIssue]:
+def check_pods(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Containers without limits, and an autoscaler that is not on."""
     if cluster.cloud != "kuberay":
         return
     document = cluster.source.document
     for node in cluster.nodes:
-        limits = (*container_of(node), "resources", "limits")
-        missing = [kind for kind in ("cpu", "memory") if number(at(document, *limits, kind)) is None]
+        limits = (*locate_container(node), "resources", "limits")
+        missing = [kind for kind in ("cpu", "memory") if read_number(get_value(document, *limits, kind)) is None]
         if missing:
             yield cluster.error(
                 "no-limits",
@@ -242,7 +251,7 @@ def pods(cluster: Cluster) -> Iterator[LintIssue]:
                 "and the pod is killed when memory runs out",
                 f"set resources.limits.{missing[0]} of its first container",
             )
-    if at(document, *cluster.root, "enableInTreeAutoscaling") is not True:
+    if get_value(document, *cluster.root, "enableInTreeAutoscaling") is not True:
         yield cluster.error(
             "no-autoscaler",
             cluster.root,
@@ -251,13 +260,13 @@ def pods(cluster: Cluster) -> Iterator[LintIssue]:
         )
 
 
-LONGEST_IDLE: Final = 15.0
+LONGEST_IDLE_MINUTES: Final = 15.0
 """Minutes: a trial's process is reused within seconds, so a machine that waits this long has nothing to come."""
 
 
-def waste(cluster: Cluster) -> Iterator[LintIssue]:
+def check_idle_cost(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Idle machines, stopped ones, machines that nobody can find on the bill."""
-    yield from _idle(cluster)
+    yield from _check_idle_timeout(cluster)
     for node in cluster.workers:
         if node.min_workers > 0:
             yield cluster.warning(
@@ -266,7 +275,7 @@ def waste(cluster: Cluster) -> Iterator[LintIssue]:
                 f"{node.min_workers} machines of {node.name} are paid for also when there is no work",
                 "begin from 0: the autoscaler starts them when a trial waits",
             )
-    if cluster.cloud == "aws" and at(cluster.source.document, "provider", "cache_stopped_nodes") is not False:
+    if cluster.cloud == "aws" and get_value(cluster.source.document, "provider", "cache_stopped_nodes") is not False:
         yield cluster.warning(
             "stopped-machines",
             ("provider",),
@@ -287,7 +296,7 @@ def waste(cluster: Cluster) -> Iterator[LintIssue]:
         )
 
 
-def _idle(cluster: Cluster) -> Iterator[LintIssue]:
+def _check_idle_timeout(cluster: ClusterFile) -> Iterator[LintIssue]:
     if cluster.idle_minutes is None:
         yield cluster.warning(
             "no-idle-timeout",
@@ -295,7 +304,7 @@ def _idle(cluster: Cluster) -> Iterator[LintIssue]:
             "nothing here says when idle workers are released, and GPUs wait at full price",
             f"set {cluster.idle_at[-1]} to five minutes",
         )
-    elif cluster.idle_minutes > LONGEST_IDLE:
+    elif cluster.idle_minutes > LONGEST_IDLE_MINUTES:
         yield cluster.warning(
             "long-idle-timeout",
             cluster.idle_at,
@@ -304,29 +313,29 @@ def _idle(cluster: Cluster) -> Iterator[LintIssue]:
         )
 
 
-EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
-SSH: Final = 22
+ALL_ADDRESSES: Final = ("0.0.0.0/0", "::/0")
+SSH_PORT: Final = 22
 OPEN_SERVER: Final = re.compile(r"--(?:dashboard-)?host[= ](?:0\.0\.0\.0|::)(?!\S)")
-PUBLIC: Final = ("LoadBalancer", "NodePort")
+PUBLIC_SERVICES: Final = ("LoadBalancer", "NodePort")
 
 
-def open_doors(cluster: Cluster) -> Iterator[LintIssue]:
+def check_open_ports(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Ports that the whole internet may ask, and servers that answer whoever asks."""
     if cluster.cloud == "aws":
-        yield from _security_group(cluster)
-    yield from _servers(cluster)
+        yield from _check_security_group(cluster)
+    yield from _check_servers(cluster)
     if cluster.cloud == "kuberay":
-        yield from _services(cluster)
+        yield from _check_services(cluster)
 
 
-def _security_group(cluster: Cluster) -> Iterator[LintIssue]:
+def _check_security_group(cluster: ClusterFile) -> Iterator[LintIssue]:
     group: KeyPath = ("provider", "security_group")
     rules: KeyPath = (*group, "IpPermissions")
-    for index, rule in enumerate(items(at(cluster.source.document, *rules))):
-        if _from_everywhere(mapping(rule)):
-            yield _door(cluster, (*rules, index), mapping(rule))
-    own = text(at(cluster.source.document, *group, "GroupName"))
-    named = [bool(at(cluster.source.document, *node.machine, "SecurityGroupIds")) for node in cluster.nodes]
+    for index, rule in enumerate(read_list(get_value(cluster.source.document, *rules))):
+        if _is_open_to_all(read_mapping(rule)):
+            yield _report_open_port(cluster, (*rules, index), read_mapping(rule))
+    own = read_string(get_value(cluster.source.document, *group, "GroupName"))
+    named = [bool(get_value(cluster.source.document, *node.machine, "SecurityGroupIds")) for node in cluster.nodes]
     if not own and not all(named):
         yield cluster.warning(
             "open-ssh",
@@ -336,14 +345,14 @@ def _security_group(cluster: Cluster) -> Iterator[LintIssue]:
         )
 
 
-def _from_everywhere(rule: Mapping[str, Any]) -> bool:
-    ranges = [*items(rule.get("IpRanges")), *items(rule.get("Ipv6Ranges"))]
-    return any(at(each, key) in EVERYWHERE for each in ranges for key in ("CidrIp", "CidrIpv6"))
+def _is_open_to_all(rule: Mapping[str, Any]) -> bool:
+    ranges = [*read_list(rule.get("IpRanges")), *read_list(rule.get("Ipv6Ranges"))]
+    return any(get_value(each, key) in ALL_ADDRESSES for each in ranges for key in ("CidrIp", "CidrIpv6"))
 
 
-def _door(cluster: Cluster, path: KeyPath, rule: Mapping[str, Any]) -> LintIssue:
-    first, last = number(rule.get("FromPort")), number(rule.get("ToPort"))
-    if first == last == SSH:
+def _report_open_port(cluster: ClusterFile, path: KeyPath, rule: Mapping[str, Any]) -> LintIssue:
+    first, last = read_number(rule.get("FromPort")), read_number(rule.get("ToPort"))
+    if first == last == SSH_PORT:
         return cluster.warning(
             "open-ssh", path, "the whole internet may ask for SSH", "let in your own address alone, as 203.0.113.7/32"
         )
@@ -356,7 +365,7 @@ def _door(cluster: Cluster, path: KeyPath, rule: Mapping[str, Any]) -> LintIssue
     )
 
 
-def _servers(cluster: Cluster) -> Iterator[LintIssue]:
+def _check_servers(cluster: ClusterFile) -> Iterator[LintIssue]:
     for path, command in cluster.commands():
         if OPEN_SERVER.search(command):
             yield cluster.warning(
@@ -367,9 +376,9 @@ def _servers(cluster: Cluster) -> Iterator[LintIssue]:
             )
 
 
-def _services(cluster: Cluster) -> Iterator[LintIssue]:
-    for path, value in texts(at(cluster.source.document, *cluster.root), cluster.root):
-        if path[-1] in ("serviceType", "type") and value in PUBLIC:
+def _check_services(cluster: ClusterFile) -> Iterator[LintIssue]:
+    for path, value in iterate_strings(get_value(cluster.source.document, *cluster.root), cluster.root):
+        if path[-1] in ("serviceType", "type") and value in PUBLIC_SERVICES:
             yield cluster.error(
                 "open-port",
                 path,
@@ -377,39 +386,39 @@ def _services(cluster: Cluster) -> Iterator[LintIssue]:
                 "leave it ClusterIP and use kubectl port-forward",
             )
     ingress: KeyPath = (*cluster.root, "headGroupSpec", "enableIngress")
-    if at(cluster.source.document, *ingress) is True:
+    if get_value(cluster.source.document, *ingress) is True:
         yield cluster.error(
             "open-port", ingress, "an ingress shows Ray's dashboard outside the cluster", "use kubectl port-forward"
         )
 
 
-SOMEBODYS: Final = re.compile(r"(?<![\w.~:/$}])/(?:home|Users)/[^\s/'\"]+")
+HOME_FOLDER: Final = re.compile(r"(?<![\w.~:/$}])/(?:home|Users)/[^\s/'\"]+")
 
 
-def local_paths(cluster: Cluster) -> Iterator[LintIssue]:
+def check_local_paths(cluster: ClusterFile) -> Iterator[LintIssue]:
     """What is copied from here but is not here, or is here alone; `ray up` reads relative paths from where it runs."""
     document = cluster.source.document
-    for remote, local in mapping(document.get("file_mounts")).items():
-        finding = _mount(cluster, remote, text(local))
+    for remote, local in read_mapping(document.get("file_mounts")).items():
+        finding = _check_mount(cluster, remote, read_string(local))
         if finding is not None:
             yield finding
     for key in ("ssh_private_key", "ssh_public_key"):
-        if text(at(document, "auth", key)):
+        if read_string(get_value(document, "auth", key)):
             yield cluster.warning(
                 "local-path",
                 ("auth", key),
                 "only you have this key, so that nobody else can use the file",
                 "leave it out: Ray makes a key at the first `ray up`",
             )
-    for index, path in enumerate(items(document.get("cluster_synced_files"))):
-        if SOMEBODYS.search(text(path)):
-            yield _somebodys(cluster, ("cluster_synced_files", index), text(path))
+    for index, path in enumerate(read_list(document.get("cluster_synced_files"))):
+        if HOME_FOLDER.search(read_string(path)):
+            yield _report_home_folder(cluster, ("cluster_synced_files", index), read_string(path))
     for where, command in cluster.commands():
-        if SOMEBODYS.search(command):
-            yield _somebodys(cluster, where, SOMEBODYS.findall(command)[0])
+        if HOME_FOLDER.search(command):
+            yield _report_home_folder(cluster, where, HOME_FOLDER.findall(command)[0])
 
 
-def _mount(cluster: Cluster, remote: str, local: str) -> LintIssue | None:
+def _check_mount(cluster: ClusterFile, remote: str, local: str) -> LintIssue | None:
     where = ("file_mounts", remote)
     if not expand_home(local).exists():
         return cluster.error(
@@ -428,15 +437,15 @@ def _mount(cluster: Cluster, remote: str, local: str) -> LintIssue | None:
     return None
 
 
-def _somebodys(cluster: Cluster, where: KeyPath, path: str) -> LintIssue:
+def _report_home_folder(cluster: ClusterFile, where: KeyPath, path: str) -> LintIssue:
     return cluster.error("local-path", where, f"{path} is one person's folder, which nodes lack", "write ~ instead")
 
 
-HEAD: Final = "head"
+HEAD_RESOURCE: Final = "head"
 """The custom resource that pins a sweep's driver to the head."""
 
 
-def placement(cluster: Cluster) -> Iterator[LintIssue]:
+def check_placement(cluster: ClusterFile) -> Iterator[LintIssue]:
     """The head's market and resource, the workers' number and market."""
     for node in cluster.heads:
         if node.spot:
@@ -446,7 +455,7 @@ def placement(cluster: Cluster) -> Iterator[LintIssue]:
                 "the head is a spot machine: when it is taken away, the driver, MLflow and all jobs go with it",
                 "buy the head on demand",
             )
-        if node.resources.get(HEAD, 0) <= 0:
+        if node.resources.get(HEAD_RESOURCE, 0) <= 0:
             yield cluster.error(
                 "head-resource",
                 node.path,
@@ -454,18 +463,18 @@ def placement(cluster: Cluster) -> Iterator[LintIssue]:
                 "add head: 1 to its resources",
             )
     for node in cluster.workers:
-        if node.resources.get(HEAD, 0) > 0:
+        if node.resources.get(HEAD_RESOURCE, 0) > 0:
             yield cluster.error(
                 "head-resource",
                 node.path,
                 f"{node.name} has the custom resource head: a driver may start there and vanish with the machine",
                 "leave it to the head alone",
             )
-    yield from _workers(cluster)
+    yield from _check_workers(cluster)
 
 
-def _workers(cluster: Cluster) -> Iterator[LintIssue]:
-    usable = [node for node in cluster.workers if cluster.most_of(node) > 0]
+def _check_workers(cluster: ClusterFile) -> Iterator[LintIssue]:
+    usable = [node for node in cluster.workers if cluster.count_max_machines(node) > 0]
     if not usable:
         yield cluster.error(
             "no-workers",
@@ -482,23 +491,23 @@ def _workers(cluster: Cluster) -> Iterator[LintIssue]:
         )
 
 
-KEYS: Final = {
+SECRET_PATTERNS: Final = {
     "an AWS key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     "a token": re.compile(r"\b(?:gh[pousr]_[0-9A-Za-z]{30,}|hf_[0-9A-Za-z]{30,}|xox[bp]-[0-9A-Za-z-]{20,})"),
 }
-NAMED: Final = re.compile(
+NAMED_SECRET: Final = re.compile(
     r"(?i)[\w-]*(?:password|passwd|secret_access_key|secret_key|api_key|auth_token|access_token)[\"']?\s*[:=]\s*"
     r"[\"']?(?P<value>[^\s\"',}]+)"
 )
-REFERENCE: Final = re.compile(r"^[$<{(*]|^(?:EDIT|null|none|true|false)$", re.IGNORECASE)
+HARMLESS_VALUE: Final = re.compile(r"^[$<{(*]|^(?:EDIT|null|none|true|false)$", re.IGNORECASE)
 """A variable, a placeholder or a flag, and no secret."""
 
 
-def plain_secrets(source: YamlSource) -> Iterator[LintIssue]:
+def find_plain_secrets(source: YamlSource) -> Iterator[LintIssue]:
     """Lines that hold a secret, which is not repeated; comments count too."""
     for line, content in enumerate(source.text.splitlines(), start=1):
-        kind = _secret_in(content)
+        kind = _find_secret(content)
         if kind is not None:
             yield LintIssue(
                 source.path,
@@ -510,43 +519,43 @@ def plain_secrets(source: YamlSource) -> Iterator[LintIssue]:
             )
 
 
-def _secret_in(line: str) -> str | None:
-    for kind, pattern in KEYS.items():
+def _find_secret(line: str) -> str | None:
+    for kind, pattern in SECRET_PATTERNS.items():
         if pattern.search(line):
             return kind
-    if without_passwords(line) != line and not re.search(r"://[^\s:/]*:\$", line):
+    if hide_passwords(line) != line and not re.search(r"://[^\s:/]*:\$", line):
         return "a password in an address"
-    named = NAMED.search(line)
-    return "a password or key" if named and not REFERENCE.match(named["value"]) else None
+    named = NAMED_SECRET.search(line)
+    return "a password or key" if named and not HARMLESS_VALUE.match(named["value"]) else None
 
 
-COMPARED: Final = ("ray", "torch")
-LOCK: Final = "requirements.lock"
+COMPARED_PACKAGES: Final = ("ray", "torch")
+LOCK_FILE: Final = "requirements.lock"
 OLDEST_PYTHON: Final = (3, 11)
-INSTALLS: Final = re.compile(r"\bpip3? install\b")
-FREE: Final = ("uv", "pip")
+PIP_INSTALL: Final = re.compile(r"\bpip3? install\b")
+INSTALLERS: Final = ("uv", "pip")
 """Installers, which decide no number."""
 
 
-def versions(cluster: Cluster) -> Iterator[LintIssue]:
+def check_versions(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Nodes without the lock file, a lock that differs from what is installed here, images of other versions."""
     if cluster.cloud != "kuberay":
-        yield from _installed(cluster)
-    yield from _images(cluster)
+        yield from _check_installs(cluster)
+    yield from _check_images(cluster)
 
 
-def _installed(cluster: Cluster) -> Iterator[LintIssue]:
-    installing = [(path, command) for path, command in cluster.commands() if INSTALLS.search(command)]
-    locked = [(path, command) for path, command in installing if LOCK in command]
-    if not locked and not mapping(cluster.source.document.get("docker")):
+def _check_installs(cluster: ClusterFile) -> Iterator[LintIssue]:
+    installing = [(path, command) for path, command in cluster.commands() if PIP_INSTALL.search(command)]
+    locked = [(path, command) for path, command in installing if LOCK_FILE in command]
+    if not locked and not read_mapping(cluster.source.document.get("docker")):
         yield cluster.error(
             "no-lock",
             ("setup_commands",),
             "nodes do not install from the lock file, so that each may get other versions, and other numbers",
-            f"install with -r {LOCK}, and gapctl itself with --no-deps",
+            f"install with -r {LOCK_FILE}, and gapctl itself with --no-deps",
         )
     for path, command in installing:
-        loose = _loose(command)
+        loose = _find_unpinned_packages(command)
         if loose:
             yield cluster.warning(
                 "unpinned",
@@ -555,25 +564,25 @@ def _installed(cluster: Cluster) -> Iterator[LintIssue]:
                 "pin it, or put it into a lock file",
             )
     for path, _ in locked:
-        yield from _drift(cluster, path)
+        yield from _check_version_drift(cluster, path)
 
 
-def _loose(command: str) -> list[str]:
+def _find_unpinned_packages(command: str) -> list[str]:
     """Packages that a command installs by name alone."""
     _, _, words = command.partition("install ")
     words = re.split(r"[;&|]", words)[0]
     given = re.sub(r"(?:-r|-c|--requirement|--constraint|--python|--target|-e|--editable)[= ]\S+", " ", words).split()
     named = [word.strip("'\"") for word in given if not word.startswith("-")]
-    return [name for name in named if "=" not in name and "/" not in name and name not in (*FREE, ".")]
+    return [name for name in named if "=" not in name and "/" not in name and name not in (*INSTALLERS, ".")]
 
 
-def _drift(cluster: Cluster, path: KeyPath) -> Iterator[LintIssue]:
-    mounts = mapping(cluster.source.document.get("file_mounts")).values()
-    files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK)]
+def _check_version_drift(cluster: ClusterFile, path: KeyPath) -> Iterator[LintIssue]:
+    mounts = read_mapping(cluster.source.document.get("file_mounts")).values()
+    files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK_FILE)]
     for file in files:
-        pins = _pins(file)
-        for package in COMPARED:
-            here = _here(package)
+        pins = _read_pins(file)
+        for package in COMPARED_PACKAGES:
+            here = _find_local_version(package)
             if package in pins and here is not None and not here.startswith(pins[package]):
                 yield cluster.warning(
                     "version-drift",
@@ -584,7 +593,7 @@ def _drift(cluster: Cluster, path: KeyPath) -> Iterator[LintIssue]:
                 )
 
 
-def _pins(file: Path) -> Mapping[str, str]:
+def _read_pins(file: Path) -> Mapping[str, str]:
     try:
         lines = read_text_file(file, str(file), "a lock file").split("\n")
     except InputError:
@@ -592,29 +601,29 @@ def _pins(file: Path) -> Mapping[str, str]:
     return {pin[1]: pin[2] for line in lines if (pin := re.match(r"([\w.-]+)==([^\s;]+)", line))}
 
 
-def _here(package: str) -> str | None:
+def _find_local_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _images(cluster: Cluster) -> Iterator[LintIssue]:
+def _check_images(cluster: ClusterFile) -> Iterator[LintIssue]:
     for node in cluster.nodes:
-        yield from _image(cluster, node.image_at, node.image)
+        yield from _check_image(cluster, node.image_at, node.image)
     for key in ("image", "head_image", "worker_image"):
-        image = text(at(cluster.source.document, "docker", key))
-        yield from _image(cluster, ("docker", key), image)
-    yield from _disagreement(cluster)
+        image = read_string(get_value(cluster.source.document, "docker", key))
+        yield from _check_image(cluster, ("docker", key), image)
+    yield from _check_python_agreement(cluster)
 
 
-def _image(cluster: Cluster, path: KeyPath, image: str) -> Iterator[LintIssue]:
-    python, ray, here = python_of_image(image), ray_of_image(image), _here("ray")
+def _check_image(cluster: ClusterFile, path: KeyPath, image: str) -> Iterator[LintIssue]:
+    python, ray, here = parse_python_version(image), parse_ray_version(image), _find_local_version("ray")
     if python is not None and tuple(map(int, python.split("."))) < OLDEST_PYTHON:
         yield cluster.error(
             "image-version", path, f"the image has Python {python}, and gapctl needs 3.11", "choose a newer image"
         )
-    stated = text(at(cluster.source.document, *cluster.root, "rayVersion")) or here
+    stated = read_string(get_value(cluster.source.document, *cluster.root, "rayVersion")) or here
     if ray is not None and stated is not None and ray != stated:
         yield cluster.error(
             "image-version",
@@ -624,31 +633,40 @@ def _image(cluster: Cluster, path: KeyPath, image: str) -> Iterator[LintIssue]:
         )
 
 
-def _disagreement(cluster: Cluster) -> Iterator[LintIssue]:
-    pythons = {node.name: python for node in cluster.nodes if (python := python_of_image(node.image)) is not None}
+def _check_python_agreement(cluster: ClusterFile) -> Iterator[LintIssue]:
+    pythons = {node.name: python for node in cluster.nodes if (python := parse_python_version(node.image)) is not None}
     if len(set(pythons.values())) > 1:
-        odd = _odd(cluster.nodes, pythons)
+        odd = _find_odd_node(cluster.nodes, pythons)
         found = ", ".join(f"{name} {python}" for name, python in pythons.items())
         yield cluster.error(
             "image-version", odd.image_at, f"nodes have unlike Pythons ({found}), which Ray refuses", "use one release"
         )
 
 
-def _odd(nodes: tuple[NodeType, ...], pythons: Mapping[str, str]) -> NodeType:
+def _find_odd_node(nodes: tuple[NodeType, ...], pythons: Mapping[str, str]) -> NodeType:
     """The first node that has another Python than the first."""
     first = next(iter(pythons.values()))
     return next(node for node in nodes if pythons.get(node.name, first) != first)
 
 
-RULES = (what_ray_refuses, placement, waste, open_doors, local_paths, versions, node_commands, pods)
+RULES = (
+    check_ray_schema,
+    check_placement,
+    check_idle_cost,
+    check_open_ports,
+    check_local_paths,
+    check_versions,
+    check_node_commands,
+    check_pods,
+)
 
 
-def lint(path: Path, plan: Plan | None = None, prices: Prices | None = None) -> list[LintIssue]:
+def lint_cluster_file(path: Path, plan: Plan | None = None, prices: PriceTable | None = None) -> list[LintIssue]:
     """What is wrong with a file, also for a sweep if one is given; raises SpecError for what is no cluster file."""
     sources = read_documents(path)
-    found = [finding for source in sources for finding in plain_secrets(source)]
-    for cluster in clusters_in(sources):
+    found = [finding for source in sources for finding in find_plain_secrets(source)]
+    for cluster in find_clusters(sources):
         found += (finding for rule in RULES for finding in rule(cluster))
-        found += store_access(cluster, names_a_store(sources, plan))
-        found += fit(cluster, plan, prices or shipped_prices()) if plan else ()
+        found += check_store_access(cluster, is_store_used(sources, plan))
+        found += check_plan_fits(cluster, plan, prices or load_shipped_prices()) if plan else ()
     return sorted(set(found), key=lambda finding: (finding.line, finding.severity, finding.rule, finding.risk))

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
-from gapctl.cluster.cost import Prices, shipped_prices
+from gapctl.cluster.cost import PriceTable, load_shipped_prices
 
-ADDRESS: Final = "http://169.254.169.254"
+METADATA_ADDRESS: Final = "http://169.254.169.254"
 """The same for AWS and Google, and for nobody else."""
 ANSWER_SECONDS: Final = 1.0
-TOKEN: Final = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
-GOOGLE: Final = {"Metadata-Flavor": "Google"}
+AMAZON_HEADERS: Final = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+GOOGLE_HEADERS: Final = {"Metadata-Flavor": "Google"}
 
 
 class MachineKind(NamedTuple):
@@ -23,35 +23,35 @@ class MachineKind(NamedTuple):
     spot: bool
 
 
-def this_machine(address: str = ADDRESS) -> MachineKind | None:
+def detect_machine_kind(address: str = METADATA_ADDRESS) -> MachineKind | None:
     """What this machine is; None where no cloud says so, as on a laptop or in most containers.
 
     AWS: instance metadata with a session's token (IMDSv2). Google: `computeMetadata/v1`.
     """
     try:
-        return _amazon(address)
+        return _ask_amazon(address)
     except (OSError, ValueError):
         pass
     try:
-        return _google(address)
+        return _ask_google(address)
     except (OSError, ValueError):
         return None
 
 
-def _amazon(address: str) -> MachineKind:
-    token = _ask(f"{address}/latest/api/token", TOKEN, method="PUT")
+def _ask_amazon(address: str) -> MachineKind:
+    token = _fetch_metadata(f"{address}/latest/api/token", AMAZON_HEADERS, method="PUT")
     headers = {"X-aws-ec2-metadata-token": token}
-    kind = _ask(f"{address}/latest/meta-data/instance-type", headers)
-    return MachineKind(kind, _ask(f"{address}/latest/meta-data/instance-life-cycle", headers) == "spot")
+    kind = _fetch_metadata(f"{address}/latest/meta-data/instance-type", headers)
+    return MachineKind(kind, _fetch_metadata(f"{address}/latest/meta-data/instance-life-cycle", headers) == "spot")
 
 
-def _google(address: str) -> MachineKind:
+def _ask_google(address: str) -> MachineKind:
     instance = f"{address}/computeMetadata/v1/instance"
-    kind = _ask(f"{instance}/machine-type", GOOGLE).rsplit("/", 1)[-1]
-    return MachineKind(kind, _ask(f"{instance}/scheduling/preemptible", GOOGLE) == "TRUE")
+    kind = _fetch_metadata(f"{instance}/machine-type", GOOGLE_HEADERS).rsplit("/", 1)[-1]
+    return MachineKind(kind, _fetch_metadata(f"{instance}/scheduling/preemptible", GOOGLE_HEADERS) == "TRUE")
 
 
-def _ask(address: str, headers: Mapping[str, str], method: str = "GET") -> str:
+def _fetch_metadata(address: str, headers: Mapping[str, str], method: str = "GET") -> str:
     # No proxy: the machine itself answers.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(address, headers=dict(headers), method=method)
@@ -59,7 +59,7 @@ def _ask(address: str, headers: Mapping[str, str], method: str = "GET") -> str:
         return str(answer.read(1000).decode("ascii")).strip()
 
 
-WAIT_SECONDS: Final = 1.0
+ANSWERS_SECONDS: Final = 1.0
 """For all answers of one look together."""
 HEAR_SECONDS: Final = 0.1
 """For an answer that is there."""
@@ -82,27 +82,27 @@ class NodeKinds:
         """
         import ray
 
-        self._ask([node for node in nodes if node not in self._kinds])
+        self._ask_nodes([node for node in nodes if node not in self._kinds])
         if self._asked:
-            done, late = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=WAIT_SECONDS)
+            done, late = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=ANSWERS_SECONDS)
             for task in done:
-                self._hear(task)
+                self._take_answer(task)
             for task in late:
-                self._give_up_where_late(task)
+                self._cancel_if_late(task)
         return {node: self._kinds[node] for node in nodes if node in self._kinds}
 
-    def _ask(self, nodes: Sequence[str]) -> None:
+    def _ask_nodes(self, nodes: Sequence[str]) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         waited_for = {node for node, _ in self._asked.values()}
-        look: Any = ray.remote(num_cpus=0)(this_machine)
+        look: Any = ray.remote(num_cpus=0)(detect_machine_kind)
         for node in nodes:
             if node not in waited_for:
                 there = NodeAffinitySchedulingStrategy(node, soft=False)
                 self._asked[look.options(scheduling_strategy=there).remote()] = node, time.monotonic()
 
-    def _hear(self, task: Any) -> None:
+    def _take_answer(self, task: Any) -> None:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -114,7 +114,7 @@ class NodeKinds:
         except RayError:
             return
 
-    def _give_up_where_late(self, task: Any) -> None:
+    def _cancel_if_late(self, task: Any) -> None:
         import ray
 
         _, since = self._asked[task]
@@ -123,11 +123,11 @@ class NodeKinds:
             del self._asked[task]
 
 
-Asking = Callable[[], AbstractContextManager[bool]]
+RayGate = Callable[[], AbstractContextManager[bool]]
 """Whether Ray may be asked; it does not end before the context is left."""
 
 
-class Priced(NamedTuple):
+class ClusterCost(NamedTuple):
     """Money per hour of all machines whose price is known, how many those are, and how many others there are.
 
     Of these `unanswered` have not said yet what they are.
@@ -139,7 +139,7 @@ class Priced(NamedTuple):
     unanswered: int
 
 
-def price_of(kind: MachineKind | None, prices: Prices, otherwise: float | None) -> float | None:
+def find_price(kind: MachineKind | None, prices: PriceTable, otherwise: float | None) -> float | None:
     """Per hour; `otherwise` for a machine that no table knows."""
     known = None if kind is None else prices.instances.get(kind.instance)
     if kind is None or known is None:
@@ -147,15 +147,15 @@ def price_of(kind: MachineKind | None, prices: Prices, otherwise: float | None) 
     return known.spot if kind.spot else known.on_demand
 
 
-class Bill:
+class RunningCost:
     """Adds up the nodes that are alive; what kind of machine each is, it asks once of the node itself."""
 
-    def __init__(self, otherwise: float | None, asking: Asking, prices: Prices | None = None) -> None:
+    def __init__(self, otherwise: float | None, asking: RayGate, prices: PriceTable | None = None) -> None:
         """`otherwise` is the price of a machine that no table knows, or that has not said yet what it is."""
-        self._otherwise, self._asking, self._prices = otherwise, asking, prices or shipped_prices()
+        self._otherwise, self._asking, self._prices = otherwise, asking, prices or load_shipped_prices()
         self._kinds = NodeKinds()
 
-    def __call__(self) -> Priced | None:
+    def __call__(self) -> ClusterCost | None:
         """What all nodes cost together; None before Ray has started and once it ends. Takes a second or two."""
         import ray
 
@@ -165,6 +165,6 @@ class Bill:
             nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
             alive = [str(node["NodeID"]) for node in nodes if node["Alive"]]
             kinds = self._kinds.look(alive)
-        prices = [price_of(kinds.get(node), self._prices, self._otherwise) for node in alive]
+        prices = [find_price(kinds.get(node), self._prices, self._otherwise) for node in alive]
         found = [price for price in prices if price is not None]
-        return Priced(sum(found), len(found), len(prices) - len(found), len(alive) - len(kinds))
+        return ClusterCost(sum(found), len(found), len(prices) - len(found), len(alive) - len(kinds))

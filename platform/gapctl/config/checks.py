@@ -9,11 +9,18 @@ from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import ValidationError
 
-from gapctl.config.arms import arm_grid
-from gapctl.config.base import KeyPath, Problem, did_you_mean, leaves, placed, show
-from gapctl.config.errors import Parts, Treatments, parts_of, problems_in, valid_parts, values_by_path
+from gapctl.config.arms import build_arm_grid
+from gapctl.config.base import KeyPath, Problem, did_you_mean, format_value, list_leaf_paths, set_path
+from gapctl.config.errors import (
+    SweepParts,
+    TreatmentChanges,
+    collect_parts,
+    list_problems,
+    list_values_by_path,
+    select_valid_parts,
+)
 from gapctl.config.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Trend
-from gapctl.config.metrics import METRICS, is_metric, is_of_seed_pairs, is_of_several, nearest_metric
+from gapctl.config.metrics import METRICS, find_nearest_metric, is_metric, is_of_seed_pairs, is_of_several
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import FactorName, PairData, TrialConfig
 
@@ -21,129 +28,139 @@ Vary = Mapping[str, Sequence[Level] | None]
 """The factors with their levels; None stands for levels that are wrong themselves."""
 
 
-def hypothesis_problems(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> Iterator[Problem]:
+def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> Iterator[Problem]:
     """All that is wrong with a hypothesis whose values have the right types; `vary` is None where it is wrong."""
-    yield from _metric(hypothesis.response, (*at, "response"))
+    yield from _check_metric(hypothesis.response, (*at, "response"))
     if isinstance(hypothesis, Correlation):
-        yield from _partner(hypothesis, at)
+        yield from _check_partner(hypothesis, at)
     elif not isinstance(hypothesis, Equivalence) and hypothesis.direction == "either":
-        yield from _refutable(hypothesis.smallest_effect, at)
+        yield from _check_refutable(hypothesis.smallest_effect, at)
     if vary is None:
         return
-    yield from _where(hypothesis, at, vary)
+    yield from _check_where(hypothesis, at, vary)
     if isinstance(hypothesis, Correlation):
-        yield from _given(hypothesis, at, vary)
+        yield from _check_given(hypothesis, at, vary)
         return
     if isinstance(hypothesis, AtLevel):
         return
-    yield from _factor(hypothesis.factor, (*at, "factor"), vary)
+    yield from _check_factor(hypothesis.factor, (*at, "factor"), vary)
     if (levels := vary.get(hypothesis.factor)) is not None:
-        yield from _trend(levels, at) if isinstance(hypothesis, Trend) else _between(hypothesis, levels, at)
+        yield from _check_trend(levels, at) if isinstance(hypothesis, Trend) else _check_between(hypothesis, levels, at)
     if isinstance(hypothesis, Mediation):
-        yield from _mediator(hypothesis, at, vary)
+        yield from _check_mediator(hypothesis, at, vary)
 
 
-def _metric(key: str, at: KeyPath) -> Iterator[Problem]:
+def _check_metric(key: str, at: KeyPath) -> Iterator[Problem]:
     if not is_metric(key):
-        text = f"found {show(key)}; expected a metric such as gap/rmg or bias/moad_image{nearest_metric(key)}"
+        text = (
+            f"found {format_value(key)}; expected a metric such as gap/rmg or bias/moad_image{find_nearest_metric(key)}"
+        )
         yield Problem(at, text)
 
 
-def _partner(hypothesis: Correlation, at: KeyPath) -> Iterator[Problem]:
-    yield from _metric(hypothesis.against, (*at, "against"))
+def _check_partner(hypothesis: Correlation, at: KeyPath) -> Iterator[Problem]:
+    yield from _check_metric(hypothesis.against, (*at, "against"))
     if hypothesis.against == hypothesis.response:
-        yield Problem((*at, "against"), f"found {show(hypothesis.against)} again; expected another metric")
+        yield Problem((*at, "against"), f"found {format_value(hypothesis.against)} again; expected another metric")
     if hypothesis.direction == "either":
-        yield from _refutable(hypothesis.smallest_effect, at)
+        yield from _check_refutable(hypothesis.smallest_effect, at)
 
 
-def _refutable(smallest_effect: float, at: KeyPath) -> Iterator[Problem]:
+def _check_refutable(smallest_effect: float, at: KeyPath) -> Iterator[Problem]:
     if smallest_effect == 0:
         text = "found 0 with direction either, which nothing can refute; expected the smallest effect that counts"
         yield Problem((*at, "smallest_effect"), text)
 
 
-def _where(hypothesis: Hypothesis, at: KeyPath, vary: Vary) -> Iterator[Problem]:
+def _check_where(hypothesis: Hypothesis, at: KeyPath, vary: Vary) -> Iterator[Problem]:
     used = [getattr(hypothesis, name, None) for name in ("factor", "mediator")]
     for path, level in hypothesis.where.items():
         place = (*at, "where", path)
-        yield from _factor(path, place, vary)
+        yield from _check_factor(path, place, vary)
         if path in used:
             yield Problem(place, "already compared by this hypothesis; expected another factor")
         levels = vary.get(path)
-        if levels is not None and not among(level, levels):
-            yield Problem(place, f"found {show(level)}; expected a level of {path}: {show(levels)}")
+        if levels is not None and not is_among(level, levels):
+            yield Problem(place, f"found {format_value(level)}; expected a level of {path}: {format_value(levels)}")
 
 
-def _factor(path: str, at: KeyPath, vary: Vary) -> Iterator[Problem]:
+def _check_factor(path: str, at: KeyPath, vary: Vary) -> Iterator[Problem]:
     if path not in vary:
         expected = f"expected one of {', '.join(vary)}{did_you_mean(path, vary)}"
-        yield Problem(at, f"found {show(path)}, which does not vary; {expected}")
+        yield Problem(at, f"found {format_value(path)}, which does not vary; {expected}")
 
 
-def _between(hypothesis: Contrast | Equivalence | Mediation, levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
+def _check_between(
+    hypothesis: Contrast | Equivalence | Mediation, levels: Sequence[Level], at: KeyPath
+) -> Iterator[Problem]:
     for side, level in enumerate(hypothesis.between):
-        if not among(level, levels):
-            known = f"expected a level of {hypothesis.factor}: {show(levels)}"
-            yield Problem((*at, "between", side), f"found {show(level)}; {known}")
-    if among(hypothesis.between[0], hypothesis.between[1:]):
-        text = f"found {show(hypothesis.between[1])} again; expected two different levels"
+        if not is_among(level, levels):
+            known = f"expected a level of {hypothesis.factor}: {format_value(levels)}"
+            yield Problem((*at, "between", side), f"found {format_value(level)}; {known}")
+    if is_among(hypothesis.between[0], hypothesis.between[1:]):
+        text = f"found {format_value(hypothesis.between[1])} again; expected two different levels"
         yield Problem((*at, "between", 1), text)
 
 
-def _trend(levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
+def _check_trend(levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
     """Two levels are few, yet a quick scale may leave no more: the analysis says what they can show."""
     if any(isinstance(level, bool | str) for level in levels):
-        yield Problem((*at, "factor"), f"its levels are {show(levels)}; expected numbers for a trend")
+        yield Problem((*at, "factor"), f"its levels are {format_value(levels)}; expected numbers for a trend")
     elif len(levels) < 2:
-        yield Problem((*at, "factor"), f"its only level is {show(levels[0])}; expected at least two for a trend")
+        yield Problem(
+            (*at, "factor"), f"its only level is {format_value(levels[0])}; expected at least two for a trend"
+        )
 
 
-def _mediator(hypothesis: Mediation, at: KeyPath, vary: Vary) -> Iterator[Problem]:
+def _check_mediator(hypothesis: Mediation, at: KeyPath, vary: Vary) -> Iterator[Problem]:
     place = (*at, "mediator")
-    yield from _factor(hypothesis.mediator, place, vary)
+    yield from _check_factor(hypothesis.mediator, place, vary)
     if hypothesis.mediator == hypothesis.factor:
-        yield Problem(place, f"found {show(hypothesis.mediator)}, the treatment itself; expected another factor")
+        yield Problem(
+            place, f"found {format_value(hypothesis.mediator)}, the treatment itself; expected another factor"
+        )
         return
     levels = vary.get(hypothesis.mediator)
     for key, level in (("free", hypothesis.free), ("fixed", hypothesis.fixed)):
-        if levels is not None and not among(level, levels):
-            known = f"expected a level of {hypothesis.mediator}: {show(levels)}"
-            yield Problem((*at, key), f"found {show(level)}; {known}")
-    if among(hypothesis.free, [hypothesis.fixed]):
-        yield Problem((*at, "fixed"), f"found {show(hypothesis.fixed)} again; expected another level than free's")
+        if levels is not None and not is_among(level, levels):
+            known = f"expected a level of {hypothesis.mediator}: {format_value(levels)}"
+            yield Problem((*at, key), f"found {format_value(level)}; {known}")
+    if is_among(hypothesis.free, [hypothesis.fixed]):
+        yield Problem(
+            (*at, "fixed"), f"found {format_value(hypothesis.fixed)} again; expected another level than free's"
+        )
 
 
-def _given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[Problem]:
+def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[Problem]:
     seen = {hypothesis.response, hypothesis.against}
     for index, name in enumerate(hypothesis.given):
         place = (*at, "given", index)
         if name in seen:
-            yield Problem(place, f"found {show(name)} again; expected another metric or factor")
+            yield Problem(place, f"found {format_value(name)} again; expected another metric or factor")
         elif name not in vary and not is_metric(name):
             close = did_you_mean(name, [*vary, *METRICS])
             text = f"expected a metric such as gap/rmg or a factor that varies: {', '.join(vary)}{close}"
-            yield Problem(place, f"found {show(name)}; {text}")
+            yield Problem(place, f"found {format_value(name)}; {text}")
         seen.add(name)
     known = {path: levels for path, levels in vary.items() if levels}
     if len(known) == len(vary):
-        yield from _comparable(hypothesis, at, known)
+        yield from _check_comparable(hypothesis, at, known)
 
 
-def _comparable(hypothesis: Correlation, at: KeyPath, vary: Mapping[str, Sequence[Level]]) -> Iterator[Problem]:
-    if not arm_grid(vary, hypothesis.where, hypothesis.given).pairs:
+def _check_comparable(hypothesis: Correlation, at: KeyPath, vary: Mapping[str, Sequence[Level]]) -> Iterator[Problem]:
+    if not build_arm_grid(vary, hypothesis.where, hypothesis.given).pairs:
         held = [name for name in (*hypothesis.where, *hypothesis.given) if name in vary]
         left = f"with {', '.join(held)} held, no two arms are left" if held else "the sweep has one arm"
         key = "given" if hypothesis.given else "test"
         yield Problem((*at, key), f"{left} to correlate metrics over; expected a factor that still varies")
 
 
-def among(level: Level, levels: Sequence[Level]) -> bool:
+def is_among(level: Level, levels: Sequence[Level]) -> bool:
     """Whether a level is one of these, as a sweep file counts them."""
-    return itself(level) in {itself(other) for other in levels}
+    return make_level_key(level) in {make_level_key(other) for other in levels}
 
 
-def itself(level: Level) -> tuple[bool, Level]:
+def make_level_key(level: Level) -> tuple[bool, Level]:
     """What levels are compared by: Python holds True and 1 for equal, a sweep file does not."""
     return isinstance(level, bool), level
 
@@ -151,42 +168,42 @@ def itself(level: Level) -> tuple[bool, Level]:
 MOST_TRIALS = 10_000
 
 
-class _Setting(NamedTuple):
+class _FactorSetting(NamedTuple):
     """What a level of a factor sets in `base`, and where in the file it stands."""
 
     place: KeyPath
     changes: Mapping[str, Level]
 
-    def place_of(self, path: str) -> KeyPath:
+    def locate_value(self, path: str) -> KeyPath:
         """Where a value stands that this level brought."""
         return (*self.place, path) if self.place[0] == "treatments" and path in self.changes else self.place
 
 
-def factor_problems(parts: Parts) -> Iterator[Problem]:
+def check_factors(parts: SweepParts) -> Iterator[Problem]:
     """All that is wrong with `vary` and `treatments` where their values have the right types."""
     vary, treatments = parts.vary or {}, parts.treatments or {}
-    known = leaves(parts.base.model_dump()) if parts.base else []
+    known = list_leaf_paths(parts.base.model_dump()) if parts.base else []
     found = [
-        *(_unknown(vary, treatments, known) if parts.treatments is not None else ()),
-        *_treatment_problems(treatments, vary if parts.vary is not None else None, known),
-        *_repeated(vary),
+        *(_find_unknown_factors(vary, treatments, known) if parts.treatments is not None else ()),
+        *_check_treatments(treatments, vary if parts.vary is not None else None, known),
+        *_find_repeated_levels(vary),
     ]
     yield from found
     wrong = {problem.path[1] for problem in found}
     grid = {factor: levels for factor, levels in vary.items() if levels and factor not in wrong}
-    if parts.base and parts.treatments is not None and grid and combinations(grid) <= MOST_TRIALS:
-        settings = {factor: _settings(factor, levels, treatments) for factor, levels in grid.items()}
-        twice = list(_set_twice(settings))
-        yield from twice or _misfits(parts.base, settings)
+    if parts.base and parts.treatments is not None and grid and count_combinations(grid) <= MOST_TRIALS:
+        settings = {factor: _list_settings(factor, levels, treatments) for factor, levels in grid.items()}
+        twice = list(_find_double_settings(settings))
+        yield from twice or _find_misfits(parts.base, settings)
 
 
-def combinations(vary: Mapping[str, Sequence[Level]]) -> int:
+def count_combinations(vary: Mapping[str, Sequence[Level]]) -> int:
     """How many arms a full factorial has."""
     return math.prod(len(levels) for levels in vary.values())
 
 
-def _unknown(
-    vary: Mapping[str, Sequence[Level] | None], treatments: Treatments, known: Sequence[str]
+def _find_unknown_factors(
+    vary: Mapping[str, Sequence[Level] | None], treatments: TreatmentChanges, known: Sequence[str]
 ) -> Iterator[Problem]:
     for factor in vary:
         if known and factor not in known and factor not in treatments:
@@ -195,8 +212,8 @@ def _unknown(
             yield Problem(("vary", factor), text)
 
 
-def _treatment_problems(
-    treatments: Treatments, vary: Mapping[str, Sequence[Level] | None] | None, known: Sequence[str]
+def _check_treatments(
+    treatments: TreatmentChanges, vary: Mapping[str, Sequence[Level] | None] | None, known: Sequence[str]
 ) -> Iterator[Problem]:
     for name, levels in treatments.items():
         if vary is not None and name not in vary:
@@ -208,64 +225,69 @@ def _treatment_problems(
                     yield Problem(("treatments", name, level, path), text)
         for index, found in enumerate((vary or {}).get(name) or ()):
             if found not in levels:
-                text = f"found {show(found)}; expected one of {', '.join(levels)}{did_you_mean(str(found), levels)}"
+                text = (
+                    f"found {format_value(found)}; expected one of "
+                    f"{', '.join(levels)}{did_you_mean(str(found), levels)}"
+                )
                 yield Problem(("vary", name, index), text)
 
 
-def _settings(factor: str, levels: Sequence[Level], treatments: Treatments) -> list[_Setting]:
+def _list_settings(factor: str, levels: Sequence[Level], treatments: TreatmentChanges) -> list[_FactorSetting]:
     if factor in treatments:
-        return [_Setting(("treatments", factor, str(level)), treatments[factor][str(level)]) for level in levels]
-    return [_Setting(("vary", factor, index), {factor: level}) for index, level in enumerate(levels)]
+        return [_FactorSetting(("treatments", factor, str(level)), treatments[factor][str(level)]) for level in levels]
+    return [_FactorSetting(("vary", factor, index), {factor: level}) for index, level in enumerate(levels)]
 
 
-def _set_twice(settings: Mapping[str, Sequence[_Setting]]) -> Iterator[Problem]:
+def _find_double_settings(settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
     """Values that two factors set, of which one would have no effect."""
     for one, other in pairs(settings, 2):
         first = {path for setting in settings[one] for path in setting.changes}
         for setting in settings[other]:
             for path in setting.changes:
                 if path in first:
-                    yield Problem(setting.place_of(path), f"{path} is set by {one} too; expected one factor to set it")
+                    yield Problem(
+                        setting.locate_value(path), f"{path} is set by {one} too; expected one factor to set it"
+                    )
 
 
-def _misfits(base: TrialConfig, settings: Mapping[str, Sequence[_Setting]]) -> Iterator[Problem]:
+def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
     """Levels that no configuration can have, alone or in one of their combinations."""
     plain = base.model_dump()
     for chosen in product(*settings.values()):
         document = plain
         for setting in chosen:
             for path, level in setting.changes.items():
-                document = placed(document, path.split("."), level)
+                document = set_path(document, path.split("."), level)
         try:
             TrialConfig.model_validate(document)
         except ValidationError as error:
-            for problem in problems_in(error, document, TrialConfig):
-                yield _blamed(problem, chosen)
+            for problem in list_problems(error, document, TrialConfig):
+                yield _assign_blame(problem, chosen)
 
 
-def _blamed(problem: Problem, chosen: Sequence[_Setting]) -> Problem:
+def _assign_blame(problem: Problem, chosen: Sequence[_FactorSetting]) -> Problem:
     """The problem of a configuration as one of the level that brought it."""
     at = ".".join(str(step) for step in problem.path)
     for setting in reversed(chosen):
         for path in setting.changes:
             if path == at or path.startswith(f"{at}."):
-                return Problem(setting.place_of(path), problem.text)
+                return Problem(setting.locate_value(path), problem.text)
     return Problem(chosen[-1].place, problem.text)
 
 
-def _repeated(vary: Mapping[str, Sequence[Level] | None]) -> Iterator[Problem]:
+def _find_repeated_levels(vary: Mapping[str, Sequence[Level] | None]) -> Iterator[Problem]:
     for factor, levels in vary.items():
         seen: set[tuple[bool, Level]] = set()
         for index, level in enumerate(levels or ()):
-            if itself(level) in seen:
-                yield Problem(("vary", factor, index), f"found {show(level)} again; expected each level once")
-            seen.add(itself(level))
+            if make_level_key(level) in seen:
+                yield Problem(("vary", factor, index), f"found {format_value(level)} again; expected each level once")
+            seen.add(make_level_key(level))
 
 
 ON_PAIRS = ("workers", "readers")
 
 
-def resource_problems(spec: SweepFile) -> Iterator[Problem]:
+def check_resources(spec: SweepFile) -> Iterator[Problem]:
     """Resources that no training of the sweep could use, and batches that workers cannot share evenly."""
     resources, dataset = spec.resources, spec.base.data.dataset
     if dataset == "mad":
@@ -279,7 +301,9 @@ def resource_problems(spec: SweepFile) -> Iterator[Problem]:
         text = f"found {resources.pack}; expected 1 with image-text pairs, whose models are trained one by one"
         yield Problem(("resources", "pack"), text)
     drawn = {} if spec.search is None else {path: domain.values for path, domain in spec.search.space.items()}
-    batches = set({**values_by_path(parts_of(spec)), **drawn}.get("train.batch_size") or [spec.base.train.batch_size])
+    batches = set(
+        {**list_values_by_path(collect_parts(spec)), **drawn}.get("train.batch_size") or [spec.base.train.batch_size]
+    )
     if spec.base.parent is not None:
         batches.add(spec.base.parent.train.batch_size)
     parts = resources.workers * spec.base.train.micro_batches
@@ -292,12 +316,12 @@ def resource_problems(spec: SweepFile) -> Iterator[Problem]:
             yield Problem(("resources", "workers"), text)
 
 
-def unused(parts: Parts) -> Iterator[Problem]:
+def check_unused_rate(parts: SweepParts) -> Iterator[Problem]:
     """A learning rate of a temperature that nothing learns."""
     if parts.base is None or parts.base.temperature.lr is None:
         return
     base = parts.base
-    modes = values_by_path(parts).get("temperature.mode") or [base.temperature.mode]
+    modes = list_values_by_path(parts).get("temperature.mode") or [base.temperature.mode]
     before = [] if base.parent is None else [base.parent.temperature.mode]
     if "learned" not in (*modes, *before):
         text = (
@@ -312,20 +336,20 @@ NEEDS_ATTRIBUTES = ("bias/", "quality/attribute_accuracy")
 OF_FACTORS = tuple(f"quality/accuracy_{name}" for name in get_args(FactorName))
 
 
-def unlogged(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig, vary: Vary) -> Iterator[Problem]:
+def find_unlogged_metrics(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig, vary: Vary) -> Iterator[Problem]:
     """The metrics of a hypothesis that would never be there to judge it by."""
     asked: list[tuple[KeyPath, str]] = [((*at, "response"), hypothesis.response)]
     if isinstance(hypothesis, Correlation):
         asked.append(((*at, "against"), hypothesis.against))
         asked += [((*at, "given", place), name) for place, name in enumerate(hypothesis.given)]
     for place, key in asked:
-        if is_metric(key) and (why := why_not_logged(key, base, vary)):
-            yield Problem(place, f"found {show(key)}, which no training of this sweep logs: {why}")
+        if is_metric(key) and (why := explain_unlogged(key, base, vary)):
+            yield Problem(place, f"found {format_value(key)}, which no training of this sweep logs: {why}")
 
 
-def why_not_logged(key: str, base: TrialConfig, vary: Vary) -> str:
+def explain_unlogged(key: str, base: TrialConfig, vary: Vary) -> str:
     """Why no training logs a metric; nothing where at least one does."""
-    if key.startswith(OF_TRAINING) and not any(_values("train.samples", base.train.samples, vary)):
+    if key.startswith(OF_TRAINING) and not any(_list_values("train.samples", base.train.samples, vary)):
         return "it is of what is trained on, and train.samples is 0"
     if not isinstance(base.data, PairData):
         if key.startswith(OF_PAIRS):
@@ -335,35 +359,35 @@ def why_not_logged(key: str, base: TrialConfig, vary: Vary) -> str:
     elif key.startswith(NEEDS_ATTRIBUTES) and not base.data.classes:
         return "it needs questions about attributes; expected data.classes, a file with several"
     if is_of_several(key):
-        return _nothing_to_compare(key, base, vary)
-    if key == "temperature/bias" and "siglip" not in _values("loss.kind", base.loss.kind, vary):
+        return _explain_no_comparison(key, base, vary)
+    if key == "temperature/bias" and "siglip" not in _list_values("loss.kind", base.loss.kind, vary):
         return "only loss.kind siglip has a bias"
     size = re.search(r"_nats_at_(\d+)$", key)
-    galleries = _values("evaluate.gallery", base.evaluate.gallery, vary)
+    galleries = _list_values("evaluate.gallery", base.evaluate.gallery, vary)
     if size and max(int(gallery) for gallery in galleries if isinstance(gallery, int)) < int(size[1]):
         return f"its galleries have {int(size[1]):,} pairs, and evaluate.gallery is smaller"
     return ""
 
 
-def _nothing_to_compare(key: str, base: TrialConfig, vary: Vary) -> str:
+def _explain_no_comparison(key: str, base: TrialConfig, vary: Vary) -> str:
     path = {"architectures": "model.preset", "widths": "model.embed_dim"}.get(key.rpartition("_")[2])
     if path and (levels := vary.get(path, ())) is not None and len(set(levels)) < 2:
         return f"it compares trainings that differ in {path} alone, and that does not vary"
     if key == "agreement/axis_arms" and math.prod(len(levels or ()) for levels in vary.values()) == 1:
         return "it compares arms, and the sweep has one"
-    if not is_of_seed_pairs(key) and len(_values("evaluate.gallery", "", vary)) > 1:
+    if not is_of_seed_pairs(key) and len(_list_values("evaluate.gallery", "", vary)) > 1:
         return "trainings compare on one gallery, and evaluate.gallery varies"
-    widths = _values("model.embed_dim", base.model.embed_dim, vary)
+    widths = _list_values("model.embed_dim", base.model.embed_dim, vary)
     if key == "agreement/leading_dims_seeds" and max(int(width) for width in widths) <= 10:
         return "of ten dimensions, all are leading"
     return ""
 
 
-def _values(path: str, own: Level, vary: Vary) -> Sequence[Level]:
+def _list_values(path: str, own: Level, vary: Vary) -> Sequence[Level]:
     return vary.get(path) or [own]
 
 
-AT: Final = "search"
+SEARCH_KEY: Final = "search"
 _HELD: Final = {
     "data.": "points are compared on the same pairs and the same gallery",
     "evaluate.": "points are compared by the same evaluation",
@@ -377,35 +401,35 @@ _ENTROPIES: Final = ("entropy/", "temperature/")
 _DECIDES_ENTROPY: Final = ("temperature.",)
 
 
-def search_problems(spec: SweepFile) -> Iterator[Problem]:
+def check_search(spec: SweepFile) -> Iterator[Problem]:
     """All that is wrong with how a file varies its trials: by a grid, or by a search without hypotheses."""
     search = spec.search
     if search is None:
         if not spec.vary:
             yield Problem(("vary",), "missing; expected it here")
         return
-    yield from _beside(spec)
-    yield from _search_metric(search, spec)
-    yield from _space(search, spec)
+    yield from _check_beside_search(spec)
+    yield from _check_search_metric(search, spec)
+    yield from _check_space(search, spec)
     if search.stop_early is not None:
-        yield from _stops(search.stop_early.after, spec)
+        yield from _check_early_stop(search.stop_early.after, spec)
 
 
-def _beside(spec: SweepFile) -> Iterator[Problem]:
+def _check_beside_search(spec: SweepFile) -> Iterator[Problem]:
     if spec.hypotheses:
         yield Problem(
-            (AT,),
+            (SEARCH_KEY,),
             "found beside hypotheses; expected one of them: a search chooses by its results which trainings there are "
             "and which are stopped, so that a verdict on them would be about what was chosen. Search in a file of its "
             "own, then put what it found into this file's base",
         )
     if spec.vary:
         yield Problem(
-            (AT,), "found beside vary; expected one of them: a search draws its points, a grid is trained whole"
+            (SEARCH_KEY,), "found beside vary; expected one of them: a search draws its points, a grid is trained whole"
         )
     if spec.base.init_from:
         text = "found beside init_from; expected a search without it, whose points begin with a seed's weights"
-        yield Problem((AT,), text)
+        yield Problem((SEARCH_KEY,), text)
     if spec.seeds != 1:
         yield Problem(("seeds",), f"found {spec.seeds}; expected 1 with search: the best point is measured by a sweep")
     if spec.resources.pack != 1:
@@ -413,26 +437,29 @@ def _beside(spec: SweepFile) -> Iterator[Problem]:
         yield Problem(("resources", "pack"), text)
 
 
-def _search_metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
-    at, key = (AT, "metric"), search.metric
+def _check_search_metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
+    at, key = (SEARCH_KEY, "metric"), search.metric
     if not is_metric(key):
-        expected = f"expected a metric such as train/loss or quality/i2t_recall_10{nearest_metric(key)}"
-        yield Problem(at, f"found {show(key)}; {expected}")
+        expected = f"expected a metric such as train/loss or quality/i2t_recall_10{find_nearest_metric(key)}"
+        yield Problem(at, f"found {format_value(key)}; {expected}")
         return
     levels = {path: list(domain.values) for path, domain in search.space.items()}
-    if why := why_not_logged(key, spec.base, levels):
-        yield Problem(at, f"found {show(key)}, which no training of this sweep logs: {why}")
+    if why := explain_unlogged(key, spec.base, levels):
+        yield Problem(at, f"found {format_value(key)}, which no training of this sweep logs: {why}")
     moves = _DECIDES_THE_LOSS if key == _LOSS else _DECIDES_ENTROPY if key.startswith(_ENTROPIES) else ()
     moved = [path for path in search.space if path.startswith(moves)] if moves else []
     if moved:
-        text = f"found {show(key)} with {', '.join(moved)} in space, which moves it by itself; expected one of quality"
+        text = (
+            f"found {format_value(key)} with {', '.join(moved)} in space, which moves it by itself; expected "
+            "one of quality"
+        )
         yield Problem(at, text)
 
 
-def _space(search: Search, spec: SweepFile) -> Iterator[Problem]:
-    known = leaves(spec.base.model_dump())
+def _check_space(search: Search, spec: SweepFile) -> Iterator[Problem]:
+    known = list_leaf_paths(spec.base.model_dump())
     for path in search.space:
-        at = (AT, "space", path)
+        at = (SEARCH_KEY, "space", path)
         if path not in known:
             close = did_you_mean(path.removeprefix("base."), known)
             yield Problem(at, f"no such value in base; expected one of {', '.join(known)}{close}")
@@ -441,62 +468,66 @@ def _space(search: Search, spec: SweepFile) -> Iterator[Problem]:
                 yield Problem(at, f"cannot be drawn: {why}; expected another value")
 
 
-def _stops(after: int, spec: SweepFile) -> Iterator[Problem]:
-    samples, every, at = spec.base.train.samples, spec.base.evaluate.every, (AT, "stop_early", "after")
+def _check_early_stop(after: int, spec: SweepFile) -> Iterator[Problem]:
+    samples, every, at = spec.base.train.samples, spec.base.evaluate.every, (SEARCH_KEY, "stop_early", "after")
     if after >= samples:
         yield Problem(at, f"found {after:,}; expected fewer than base.train.samples, {samples:,}, or none is stopped")
     elif after < every:
         yield Problem(at, f"found {after:,}; expected at least base.evaluate.every, {every:,}: nothing is known before")
 
 
-def examine(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
+def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
     """The file that a document describes, None if a value has the wrong type, and all that is wrong with it."""
     try:
         spec = SweepFile.model_validate(document)
     except ValidationError as error:
-        found = problems_in(error, document, SweepFile)
-        return None, [*found, *_meaning(valid_parts(document, found))]
+        found = list_problems(error, document, SweepFile)
+        return None, [*found, *_check_meaning(select_valid_parts(document, found))]
     return spec, [
-        *_size(spec),
-        *resource_problems(spec),
-        *search_problems(spec),
-        *_drawn(spec),
-        *_meaning(parts_of(spec)),
+        *_check_size(spec),
+        *check_resources(spec),
+        *check_search(spec),
+        *_check_drawn_values(spec),
+        *_check_meaning(collect_parts(spec)),
     ]
 
 
-def _size(spec: SweepFile) -> Iterator[Problem]:
-    arms = combinations(spec.vary)
+def _check_size(spec: SweepFile) -> Iterator[Problem]:
+    arms = count_combinations(spec.vary)
     if arms * spec.seeds > MOST_TRIALS:
         asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
         yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
 
 
-def _drawn(spec: SweepFile) -> Iterator[Problem]:
+def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
     """Choices and ends of ranges that no configuration can have."""
     space = {} if spec.search is None else spec.search.space
-    for problem in factor_problems(Parts(spec.base, {}, {path: domain.values for path, domain in space.items()}, {})):
+    for problem in check_factors(
+        SweepParts(spec.base, {}, {path: domain.values for path, domain in space.items()}, {})
+    ):
         if len(problem.path) > 2:  # a path that is not in base is told by the search's own checks
             _, path, index = problem.path
             yield Problem(("search", "space", path, space[str(path)].kind, index), problem.text)
 
 
-def _meaning(parts: Parts) -> list[Problem]:
-    found = [*factor_problems(parts), *_repeated_ids(parts.hypotheses)]
+def _check_meaning(parts: SweepParts) -> list[Problem]:
+    found = [*check_factors(parts), *_find_repeated_ids(parts.hypotheses)]
     wrong = {problem.path[1] for problem in found if problem.path[0] in ("vary", "treatments")}
     # What a hypothesis asks of levels that are wrong themselves would only be noise.
     vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
     for index, hypothesis in parts.hypotheses.items():
-        found += hypothesis_problems(hypothesis, ("hypotheses", index), vary)
+        found += check_hypothesis(hypothesis, ("hypotheses", index), vary)
         if parts.base and vary:
-            found += unlogged(hypothesis, ("hypotheses", index), parts.base, values_by_path(parts))
-    found += unused(parts)
+            found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, list_values_by_path(parts))
+    found += check_unused_rate(parts)
     return list(dict.fromkeys(found))
 
 
-def _repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem]:
+def _find_repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, hypothesis in hypotheses.items():
         if hypothesis.id in seen:
-            yield Problem(("hypotheses", index, "id"), f"found {show(hypothesis.id)} again; expected each id once")
+            yield Problem(
+                ("hypotheses", index, "id"), f"found {format_value(hypothesis.id)} again; expected each id once"
+            )
         seen.add(hypothesis.id)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from gapctl.config.base import KeyPath, Problem, WrongValueError, did_you_mean, leaf_values, show
+from gapctl.config.base import KeyPath, Problem, WrongValueError, did_you_mean, flatten_document, format_value
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import DATASETS, TrialConfig
@@ -35,38 +35,38 @@ EXPECTED = {
 ANY_LEVEL = {"true or false", "a whole number", "a number", "text"}
 
 
-def problems_in(error: ValidationError, document: Any, model: type[BaseModel]) -> list[Problem]:
+def list_problems(error: ValidationError, document: Any, model: type[BaseModel]) -> list[Problem]:
     """One problem per path, the alternatives of a union in one sentence; `model` is what was validated."""
     at_path: dict[KeyPath, list[ErrorDetails]] = {}
     for found in error.errors():
-        at_path.setdefault((*_in_document(found, document), *_key_of(found)), []).append(found)
-    return [Problem(path, _text(path, found, model)) for path, found in at_path.items()]
+        at_path.setdefault((*_locate_in_document(found, document), *_find_key(found)), []).append(found)
+    return [Problem(path, _describe_problem(path, found, model)) for path, found in at_path.items()]
 
 
-def _key_of(found: ErrorDetails) -> KeyPath:
+def _find_key(found: ErrorDetails) -> KeyPath:
     """The key that a check of a whole model is about, where it says so; dotted where it lies deeper."""
     error = found.get("ctx", {}).get("error")
     return tuple(error.key.split(".")) if isinstance(error, WrongValueError) else ()
 
 
-def _text(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
+def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
     first = errors[0]
     kind, found = first["type"], first["input"]
     if kind == "missing":
         return f"missing; expected {'two levels' if isinstance(path[-1], int) else 'it here'}"
     if kind == "union_tag_not_found":
-        return f"missing; expected {_either(list(TESTS))}"
+        return f"missing; expected {_join_alternatives(list(TESTS))}"
     if kind == "extra_forbidden":
-        known = _keys_beside(first["loc"], model)
+        known = _list_sibling_keys(first["loc"], model)
         expected = f"expected one of {', '.join(known)}" if known else "expected none of that name here"
         return f"unknown key; {expected}{did_you_mean(str(path[-1]), known)}"
     if kind in ("value_error", "assertion_error"):
         return str(first.get("ctx", {}).get("error", first["msg"]))
     wrong = first["ctx"]["tag"] if kind == "union_tag_invalid" else found
-    return f"found {show(wrong)}; expected {_expected(wrong, errors)}"
+    return f"found {format_value(wrong)}; expected {_describe_expected(wrong, errors)}"
 
 
-def _expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
+def _describe_expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
     phrases: list[str] = []
     for error in errors:
         context = error.get("ctx", {})
@@ -78,15 +78,15 @@ def _expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
             phrases.append(template.format_map(context) if template else error["msg"])
     if set(phrases) == ANY_LEVEL:
         return "a number, text, true or false"
-    return _either(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
+    return _join_alternatives(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
 
 
-def _either(words: Sequence[str]) -> str:
+def _join_alternatives(words: Sequence[str]) -> str:
     *others, last = dict.fromkeys(words)
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _in_document(found: ErrorDetails, document: Any) -> KeyPath:
+def _locate_in_document(found: ErrorDetails, document: Any) -> KeyPath:
     """pydantic's location less the names of union members, which are not in the document."""
     path: list[str | int] = []
     location, missing = found["loc"], found["type"] == "missing"
@@ -104,7 +104,7 @@ def _in_document(found: ErrorDetails, document: Any) -> KeyPath:
     return tuple(path)
 
 
-def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
+def _list_sibling_keys(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
     """The keys that the model around an unknown key does have."""
     around: Any = model
     for step in location[:-1]:
@@ -115,27 +115,27 @@ def _keys_beside(location: Sequence[str | int], model: type[BaseModel]) -> list[
     return sorted(around.model_fields) if isinstance(around, type) and issubclass(around, BaseModel) else []
 
 
-Treatments = Mapping[str, Mapping[str, Mapping[str, Level]]]
+TreatmentChanges = Mapping[str, Mapping[str, Mapping[str, Level]]]
 """Sets of changes to `base`, by the name of a factor and of its level."""
 
 
-class Parts(NamedTuple):
+class SweepParts(NamedTuple):
     """The valid parts of a document: None stands for what is not, `hypotheses` are by their place in the file."""
 
     base: TrialConfig | None
-    treatments: Treatments | None
+    treatments: TreatmentChanges | None
     vary: Mapping[str, Sequence[Level] | None] | None
     hypotheses: Mapping[int, Hypothesis]
 
 
-def parts_of(spec: SweepFile) -> Parts:
+def collect_parts(spec: SweepFile) -> SweepParts:
     """All of a valid file."""
-    return Parts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)))
+    return SweepParts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)))
 
 
-def values_by_path(parts: Parts) -> Mapping[str, Sequence[Level] | None]:
+def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | None]:
     """Every value that some training of the sweep has, by dotted path, where it differs between trainings."""
-    known = leaf_values(parts.base.model_dump()) if parts.base else {}
+    known = flatten_document(parts.base.model_dump()) if parts.base else {}
     found: dict[str, Sequence[Level] | None] = dict(parts.vary or {})
     for levels in (parts.treatments or {}).values():
         for path in {path for changes in levels.values() for path in changes}:
@@ -143,28 +143,33 @@ def values_by_path(parts: Parts) -> Mapping[str, Sequence[Level] | None]:
     return found
 
 
-def valid_parts(document: Mapping[str, Any], problems: Sequence[Problem]) -> Parts:
+def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem]) -> SweepParts:
     """The parts of a document that none of its problems lies in."""
     wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
     base = None if ("base",) in wrong else TrialConfig.model_validate(document.get("base"))
-    treatments = None if ("treatments",) in wrong else _treatments(document.get("treatments", {}))
-    return Parts(base, treatments, _vary(document.get("vary"), wrong), _hypotheses(document.get("hypotheses"), wrong))
+    treatments = None if ("treatments",) in wrong else _flatten_treatments(document.get("treatments", {}))
+    return SweepParts(
+        base,
+        treatments,
+        _select_vary(document.get("vary"), wrong),
+        _select_hypotheses(document.get("hypotheses"), wrong),
+    )
 
 
-def _treatments(treatments: Any) -> Treatments:
+def _flatten_treatments(treatments: Any) -> TreatmentChanges:
     return {
-        name: {str(level): leaf_values(changes) for level, changes in levels.items()}
+        name: {str(level): flatten_document(changes) for level, changes in levels.items()}
         for name, levels in treatments.items()
     }
 
 
-def _vary(vary: Any, wrong: set[KeyPath]) -> Mapping[str, Sequence[Level] | None] | None:
+def _select_vary(vary: Any, wrong: set[KeyPath]) -> Mapping[str, Sequence[Level] | None] | None:
     if not isinstance(vary, dict) or not vary:
         return None
     return {path: None if ("vary", path) in wrong else levels for path, levels in vary.items()}
 
 
-def _hypotheses(hypotheses: Any, wrong: set[KeyPath]) -> Mapping[int, Hypothesis]:
+def _select_hypotheses(hypotheses: Any, wrong: set[KeyPath]) -> Mapping[int, Hypothesis]:
     if not isinstance(hypotheses, list):
         return {}
     valid = [index for index in range(len(hypotheses)) if ("hypotheses", index) not in wrong]

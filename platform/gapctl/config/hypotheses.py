@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from gapctl.config.base import AddedLater, Frozen
+from gapctl.config.base import FrozenModel, OmitFromHash
 
 Level = bool | int | float | str
 SLUG = r"^[a-z0-9][a-z0-9_-]*$"
@@ -12,7 +12,7 @@ Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=80)]
 TwoLevels = Annotated[tuple[Level, Level], Field(strict=False)]
 
 
-class HypothesisBase(Frozen):
+class HypothesisBase(FrozenModel):
     """What every hypothesis states before any trial runs; `smallest_effect` is in the response's own unit.
 
     `where` keeps only the trainings at these levels; without it they are averaged over the factors not named.
@@ -22,7 +22,7 @@ class HypothesisBase(Frozen):
     claim: Annotated[str, Field(min_length=1)]
     source: str | None = None
     response: str
-    where: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
+    where: Annotated[dict[str, Level], OmitFromHash(before={})] = Field(default_factory=dict)
     smallest_effect: Annotated[float, Field(ge=0.0)]
 
 
@@ -99,7 +99,7 @@ TESTS: dict[str, type[HypothesisBase]] = {
 }
 
 
-def named_by(hypothesis: Hypothesis) -> tuple[str, ...]:
+def list_named_metrics(hypothesis: Hypothesis) -> tuple[str, ...]:
     """The metrics that a hypothesis is judged by; of a correlation also the factors that it is given."""
     if isinstance(hypothesis, Correlation):
         return (hypothesis.response, hypothesis.against, *hypothesis.given)

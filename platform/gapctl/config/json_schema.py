@@ -5,26 +5,26 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from gapctl.config.base import leaves
+from gapctl.config.base import list_leaf_paths
 from gapctl.config.hypotheses import SLUG, TESTS
-from gapctl.config.load import known_paths
+from gapctl.config.load import list_known_paths
 from gapctl.config.metrics import METRICS
 from gapctl.config.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
 from gapctl.config.trial import Model, PairData, TrialConfig
 
 
-def sweep_schema() -> dict[str, Any]:
+def build_schema() -> dict[str, Any]:
     """The models as JSON Schema (2020-12), with the factors, settings and metrics that only the checks know."""
     schema = SweepFile.model_json_schema()
-    known = _union(leaves(base.model_dump()) for base in _bases())
+    known = _merge_lists(list_leaf_paths(base.model_dump()) for base in _list_bases())
     paths = [*known, *(f"init_from.{path}" for path in known)]
-    schema["properties"]["vary"]["propertyNames"] = _factor(paths)
+    schema["properties"]["vary"]["propertyNames"] = _build_factor_schema(paths)
     schema["properties"]["treatments"]["propertyNames"] = {"pattern": SLUG}
     scales = schema["properties"]["scales"]
     scales["propertyNames"] = {"pattern": SCALE_NAME, "maxLength": LONGEST_SCALE_NAME}
     scales["additionalProperties"]["propertyNames"] = {
         "anyOf": [
-            {"enum": _union([*map(known_paths, _bases()), [f"vary.{path}" for path in paths]])},
+            {"enum": _merge_lists([*map(list_known_paths, _list_bases()), [f"vary.{path}" for path in paths]])},
             {"pattern": SLUG.replace("^", r"^(vary|treatments)\.")},
         ]
     }
@@ -35,41 +35,41 @@ def sweep_schema() -> dict[str, Any]:
     schema["$defs"]["Domain"] |= {"minProperties": 1, "maxProperties": 1}
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
-            _complete(name, known, paths)
+            _complete_key(name, known, paths)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _bases() -> list[TrialConfig]:
+def _list_bases() -> list[TrialConfig]:
     """A configuration of each dataset."""
     return [TrialConfig(), TrialConfig(data=PairData(dataset="cc12m"), model=Model(preset="pairs-small"))]
 
 
-def _union(lists: Iterable[list[str]]) -> list[str]:
+def _merge_lists(lists: Iterable[list[str]]) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
-def _complete(name: str, known: dict[str, Any], paths: list[str]) -> None:
+def _complete_key(name: str, known: dict[str, Any], paths: list[str]) -> None:
     """Adds to one key of a hypothesis the metrics or factors that it may name."""
     metrics = sorted(METRICS)
     if name in ("response", "against"):
         known["enum"] = metrics
     elif name in ("factor", "mediator"):
-        known.update(_factor(paths))
+        known.update(_build_factor_schema(paths))
     elif name == "given":
-        known["items"].update(_factor([*paths, *metrics]))
+        known["items"].update(_build_factor_schema([*paths, *metrics]))
     elif name == "where":
-        known["propertyNames"] = _factor(paths)
+        known["propertyNames"] = _build_factor_schema(paths)
 
 
-def _factor(paths: list[str]) -> dict[str, Any]:
+def _build_factor_schema(paths: list[str]) -> dict[str, Any]:
     """One of the paths, or the name of a treatment."""
     return {"anyOf": [{"enum": paths}, {"pattern": SLUG}]}
 
 
-def schema_text() -> str:
+def format_schema() -> str:
     """What `sweeps/schema.json` holds; `python -m gapctl.config.json_schema > sweeps/schema.json` writes it anew."""
-    return json.dumps(sweep_schema(), indent=1, sort_keys=True) + "\n"
+    return json.dumps(build_schema(), indent=1, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    print(schema_text(), end="")
+    print(format_schema(), end="")

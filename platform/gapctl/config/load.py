@@ -11,17 +11,17 @@ from gapctl.config.base import (
     KeyPath,
     Problem,
     SpecError,
-    cut,
+    build_spec_error,
+    cut_text,
     did_you_mean,
-    dotted,
-    leaves,
-    nearest,
-    placed,
-    refusal,
-    show,
-    without_password,
+    find_nearest,
+    format_path,
+    format_value,
+    hide_password,
+    list_leaf_paths,
+    set_path,
 )
-from gapctl.config.checks import examine
+from gapctl.config.checks import check_document
 from gapctl.config.sweep import (
     Limits,
     Resources,
@@ -33,10 +33,17 @@ from gapctl.config.sweep import (
     spec_sha256,
 )
 from gapctl.config.trial import TrialConfig
-from gapctl.config.yaml_file import SWEEP, YamlSource, missing_file, parse, parse_yaml, read_yaml
+from gapctl.config.yaml_file import (
+    SWEEP_KIND,
+    YamlSource,
+    describe_missing_file,
+    parse_yaml,
+    parse_yaml_value,
+    read_yaml,
+)
 from gapctl.errors import InputError
 
-PLAIN = ("name", "question", "seeds", "first_seed", "alpha")
+PLAIN_KEYS = ("name", "question", "seeds", "first_seed", "alpha")
 IN_THE_FILE_ONLY = ("hypotheses", "treatments", "scales", "default_scale")
 
 
@@ -57,7 +64,7 @@ class Setting(NamedTuple):
         """Whether a scale makes the change."""
         return not isinstance(self.source, str)
 
-    def touches(self, path: KeyPath) -> bool:
+    def touches_path(self, path: KeyPath) -> bool:
         """Whether a problem at `path` may come from this change: it lies in it, or around it."""
         shared = min(len(path), len(self.path))
         return shared > 0 and path[:shared] == self.path[:shared]
@@ -65,39 +72,39 @@ class Setting(NamedTuple):
     def report(self, problem: Problem, source: YamlSource) -> str:
         """A problem that this change brought, with the place where the change is written."""
         if isinstance(self.source, str):
-            return f"{self.source}: {dotted(problem.path)}: {problem.text}"
+            return f"{self.source}: {format_path(problem.path)}: {problem.text}"
         at = (*self.source, *problem.path[len(self.path) :])
-        return f"{source.locate(at)}: {dotted(at)}: {problem.text}"
+        return f"{source.locate(at)}: {format_path(at)}: {problem.text}"
 
 
-def scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[Setting]:
+def list_scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[Setting]:
     """The changes of one scale."""
     return [Setting(path, value, ("scales", name, path)) for path, value in scales[name].items()]
 
 
-def override(text: str) -> Setting:
+def parse_override(text: str) -> Setting:
     """The change that `--set TEXT` asks for; raises SpecError where it is no PATH=VALUE."""
     written, equals, value = text.partition("=")
-    source = f"--set {cut(without_password(' '.join(text.split())))}"
+    source = f"--set {cut_text(hide_password(' '.join(text.split())))}"
     if not equals or not written.strip():
         raise SpecError(f"{source}: no value; expected PATH=VALUE such as base.train.samples=20_000")
     try:
-        return Setting(written.strip(), parse(value)[1], source)
+        return Setting(written.strip(), parse_yaml_value(value)[1], source)
     except yaml.YAMLError as error:
         raise SpecError(f"{source}: the value is not YAML; expected a number, a word or [a, list]") from error
 
 
-def applied(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
+def apply_settings(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
     """A copy of the document with the changes made, later ones over earlier ones."""
     changed = dict(document)
     for setting in settings:
-        changed = placed(changed, [str(step) for step in setting.path], setting.value)
+        changed = set_path(changed, [str(step) for step in setting.path], setting.value)
     return changed
 
 
-def unknown(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
+def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
     """The changes of what is not in a sweep file, or not to be changed from outside it."""
-    known = [*known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
+    known = [*list_known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
     treatments = [f"treatments.{name}" for name in spec.treatments]
     for setting in settings:
         if setting.in_the_file and setting.written in treatments:
@@ -112,9 +119,9 @@ def unknown(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Sett
             yield setting, Problem(setting.path, text)
 
 
-def known_paths(base: TrialConfig) -> list[str]:
+def list_known_paths(base: TrialConfig) -> list[str]:
     """Every dotted path that a scale or `--set` may change."""
-    paths = leaves(base.model_dump())
+    paths = list_leaf_paths(base.model_dump())
     resources = [f"resources.{name}" for name in Resources.model_fields]
     tracking = [f"tracking.{name}" for name in Tracking.model_fields]
     limits = [f"limits.{name}" for name in Limits.model_fields]
@@ -122,7 +129,7 @@ def known_paths(base: TrialConfig) -> list[str]:
     stops = [f"search.stop_early.{name}" for name in StopEarly.model_fields]
     inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
     settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
-    return list(dict.fromkeys([*PLAIN, *resources, *tracking, *limits, *search, *stops, *settings, *inits]))
+    return list(dict.fromkeys([*PLAIN_KEYS, *resources, *tracking, *limits, *search, *stops, *settings, *inits]))
 
 
 SWEEPS: Final = "sweeps"
@@ -134,13 +141,13 @@ def find_sweep_file(typed: Path) -> Path:
 
     A path that exists and cannot be read is returned as it is: reading it says what is wrong.
     """
-    candidates = [typed, *_places_of(typed)]
+    candidates = [typed, *_list_places(typed)]
     if (found := next((path for path in candidates if _is_readable(path)), None)) is not None:
         return found
     try:
         typed.stat()
     except FileNotFoundError as error:
-        raise SpecError(missing_file(typed, SWEEP) + _suggestion(typed)) from error
+        raise SpecError(describe_missing_file(typed, SWEEP_KIND) + _name_similar_file(typed)) from error
     except OSError:
         pass
     return typed
@@ -148,7 +155,7 @@ def find_sweep_file(typed: Path) -> Path:
 
 def is_shipped(path: Path) -> bool:
     """Whether a sweep file is one that comes with gapctl."""
-    return path.parent == shipped_sweeps()
+    return path.parent == locate_shipped_sweeps()
 
 
 def list_sweep_files(place: Path | None) -> list[Path]:
@@ -159,27 +166,27 @@ def list_sweep_files(place: Path | None) -> list[Path]:
     """
     if place is not None and not place.is_dir():
         return [find_sweep_file(place)]
-    folders = [place] if place is not None else [Path(SWEEPS), shipped_sweeps()]
+    folders = [place] if place is not None else [Path(SWEEPS), locate_shipped_sweeps()]
     for each in folders:
-        if found := _yaml_files(each):
+        if found := _list_yaml_files(each):
             return found
     looked = ", ".join(map(str, folders))
     raise InputError(f"no sweep file in {looked}; expected a folder with files that end in {SUFFIX}")
 
 
-def shipped_sweeps() -> Path:
+def locate_shipped_sweeps() -> Path:
     """Return the folder of the sweeps that come with gapctl: in an installed package, or at the clone's root."""
     package = Path(__file__).parents[1]
     installed = package / SWEEPS
     return installed if installed.is_dir() else package.parents[1] / SWEEPS
 
 
-def _places_of(typed: Path) -> list[Path]:
+def _list_places(typed: Path) -> list[Path]:
     """The files that a name may mean; none for any other path."""
     if typed.name in ("", "..") or typed.parent not in (Path(), Path(SWEEPS)):
         return []
     name = typed.name if typed.suffix == SUFFIX else f"{typed.name}{SUFFIX}"
-    return [Path(SWEEPS, name), shipped_sweeps() / name]
+    return [Path(SWEEPS, name), locate_shipped_sweeps() / name]
 
 
 def _is_readable(path: Path) -> bool:
@@ -190,15 +197,17 @@ def _is_readable(path: Path) -> bool:
         return False
 
 
-def _suggestion(typed: Path) -> str:
+def _name_similar_file(typed: Path) -> str:
     """Name what `typed` may be a slip of: a file beside it, by its path, or a sweep that every verb finds, by name."""
-    beside = {path.stem: str(path) for path in _yaml_files(typed.parent)}
-    named = {path.stem: path.stem for folder in (Path(SWEEPS), shipped_sweeps()) for path in _yaml_files(folder)}
-    close = nearest(typed.stem, {**named, **beside})
+    beside = {path.stem: str(path) for path in _list_yaml_files(typed.parent)}
+    named = {
+        path.stem: path.stem for folder in (Path(SWEEPS), locate_shipped_sweeps()) for path in _list_yaml_files(folder)
+    }
+    close = find_nearest(typed.stem, {**named, **beside})
     return "" if close is None else f"; did you mean {beside.get(close) or named[close]}?"
 
 
-def _yaml_files(folder: Path) -> list[Path]:
+def _list_yaml_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
@@ -224,67 +233,71 @@ class Sweep:
         """The file as it was read."""
         return self.source.text
 
-    def located(self, problem: Problem) -> str:
+    def locate_problem(self, problem: Problem) -> str:
         """A problem that only the data or the machine shows, with the place of the value that brought it."""
-        cause = _cause(problem, self.settings)
-        return cause.report(problem, self.source) if cause else _in_file(problem, self.source)
+        cause = _find_cause(problem, self.settings)
+        return cause.report(problem, self.source) if cause else _locate_in_file(problem, self.source)
 
 
 def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """Reads and checks the sweep file of a path or name; raises SpecError, an InputError, with a line per problem."""
-    return _sweep(path, read_yaml(find_sweep_file(path)), scale, overrides)
+    return _build_sweep(path, read_yaml(find_sweep_file(path)), scale, overrides)
 
 
 def load_text(text: str, path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """The same from a text that was kept; `path` is what messages call it."""
-    return _sweep(path, parse_yaml(path, text), scale, overrides)
+    return _build_sweep(path, parse_yaml(path, text), scale, overrides)
 
 
-def _sweep(path: Path, source: YamlSource, scale: str | None, overrides: Sequence[str]) -> Sweep:
-    plain = _plain(source)
+def _build_sweep(path: Path, source: YamlSource, scale: str | None, overrides: Sequence[str]) -> Sweep:
+    plain = _check_plain_file(source)
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
-        raise SpecError(f"--scale {chosen}: {path} has no scale {show(chosen)}; {_scales(plain, chosen)}")
-    wanted = (*_recipe(plain, chosen), *map(override, overrides))
-    spec = _changed(source, plain, wanted, chosen)
+        raise SpecError(
+            f"--scale {chosen}: {path} has no scale {format_value(chosen)}; {_describe_scales(plain, chosen)}"
+        )
+    wanted = (*_get_scale_settings(plain, chosen), *map(parse_override, overrides))
+    spec = _apply_checked(source, plain, wanted, chosen)
     return Sweep(path, source, chosen, wanted, spec, spec_sha256(spec), hypotheses_sha256(spec), tuple(overrides))
 
 
-def _plain(source: YamlSource) -> SweepFile:
+def _check_plain_file(source: YamlSource) -> SweepFile:
     """The file as it stands, all its scales checked, chosen or not: a typo in one shows before it is needed."""
-    spec, problems = examine(source.document)
+    spec, problems = check_document(source.document)
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
-        problems.append(Problem(("default_scale",), f"found {show(wrong)}; {_scales(spec, wrong)}"))
-    lines = [_in_file(problem, source) for problem in sorted(problems, key=lambda found: source.place(found.path))]
+        problems.append(Problem(("default_scale",), f"found {format_value(wrong)}; {_describe_scales(spec, wrong)}"))
+    lines = [
+        _locate_in_file(problem, source) for problem in sorted(problems, key=lambda found: source.place(found.path))
+    ]
     if spec is not None:
         for name in spec.scales:
-            lines += _problems(source, spec, _recipe(spec, name), name, values=not problems)[1]
+            lines += _check_settings(source, spec, _get_scale_settings(spec, name), name, values=not problems)[1]
     if spec is None or lines:
-        raise refusal(lines)
+        raise build_spec_error(lines)
     return spec
 
 
-def _changed(source: YamlSource, plain: SweepFile, wanted: Sequence[Setting], scale: str | None) -> SweepFile:
-    spec, lines = _problems(source, plain, wanted, scale, values=True)
+def _apply_checked(source: YamlSource, plain: SweepFile, wanted: Sequence[Setting], scale: str | None) -> SweepFile:
+    spec, lines = _check_settings(source, plain, wanted, scale, values=True)
     if spec is None or lines:
-        raise refusal(lines)
+        raise build_spec_error(lines)
     return spec
 
 
-def _problems(
+def _check_settings(
     source: YamlSource, plain: SweepFile, settings: Sequence[Setting], scale: str | None, *, values: bool
 ) -> tuple[SweepFile | None, list[str]]:
     """The file with the settings made and what is wrong with them; their `values` only once all else is right."""
-    lines = [setting.report(problem, source) for setting, problem in unknown(settings, plain)]
+    lines = [setting.report(problem, source) for setting, problem in find_unknown_settings(settings, plain)]
     if lines or not values:
         return None, lines
-    spec, problems = examine(applied(source.document, settings))
-    return spec, list(dict.fromkeys(_line(problem, source, settings, scale) for problem in problems))
+    spec, problems = check_document(apply_settings(source.document, settings))
+    return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
 
 
-def _line(problem: Problem, source: YamlSource, settings: Sequence[Setting], scale: str | None) -> str:
-    cause = _cause(problem, settings)
+def _format_problem(problem: Problem, source: YamlSource, settings: Sequence[Setting], scale: str | None) -> str:
+    cause = _find_cause(problem, settings)
     if cause is not None:
         return cause.report(problem, source)
     # The file alone is right: a hypothesis is wrong now because of other levels, a level because of another base.
@@ -293,21 +306,21 @@ def _line(problem: Problem, source: YamlSource, settings: Sequence[Setting], sca
     changes = dict.fromkeys(
         f"{cause.source}" if isinstance(cause.source, str) else f"scale {scale}" for cause in causes
     )
-    return f"{_in_file(problem, source)} (with {', '.join(changes)})"
+    return f"{_locate_in_file(problem, source)} (with {', '.join(changes)})"
 
 
-def _cause(problem: Problem, settings: Sequence[Setting]) -> Setting | None:
-    return next((setting for setting in reversed(settings) if setting.touches(problem.path)), None)
+def _find_cause(problem: Problem, settings: Sequence[Setting]) -> Setting | None:
+    return next((setting for setting in reversed(settings) if setting.touches_path(problem.path)), None)
 
 
-def _in_file(problem: Problem, source: YamlSource) -> str:
-    return f"{source.locate(problem.path)}: {dotted(problem.path)}: {problem.text}"
+def _locate_in_file(problem: Problem, source: YamlSource) -> str:
+    return f"{source.locate(problem.path)}: {format_path(problem.path)}: {problem.text}"
 
 
-def _recipe(spec: SweepFile, scale: str | None) -> list[Setting]:
-    return [] if scale is None else scale_settings(spec.scales, scale)
+def _get_scale_settings(spec: SweepFile, scale: str | None) -> list[Setting]:
+    return [] if scale is None else list_scale_settings(spec.scales, scale)
 
 
-def _scales(spec: SweepFile, wrong: str) -> str:
+def _describe_scales(spec: SweepFile, wrong: str) -> str:
     known = ", ".join(spec.scales)
     return f"expected one of {known}{did_you_mean(wrong, spec.scales)}" if known else "expected none, as it lists none"

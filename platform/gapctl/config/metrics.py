@@ -23,7 +23,7 @@ class MetricName:
 _FACTORS: Final = ("digit", "thickness", "swelling", "fracture", "scale", "colour")
 
 
-def _quality() -> list[MetricName]:
+def _list_quality_metrics() -> list[MetricName]:
     directions = (("i2t", "image to text"), ("t2i", "text to image"))
     recalls = [
         MetricName(f"quality/{short}_recall_{k}", f"share of queries, {words}, with a match in the top {k}", "share")
@@ -42,7 +42,7 @@ def _quality() -> list[MetricName]:
     ]
 
 
-def _bias() -> list[MetricName]:
+def _list_bias_metrics() -> list[MetricName]:
     found = []
     for side in ("image", "text"):
         found.append(MetricName(f"bias/moad_{side}", f"object bias of {side} embeddings; 0 is none", "cosine"))
@@ -163,9 +163,9 @@ METRICS: Final = {
         *_GAP,
         *_ENTROPY,
         *_TEMPERATURE,
-        *_bias(),
+        *_list_bias_metrics(),
         *_GEOMETRY,
-        *_quality(),
+        *_list_quality_metrics(),
         *_TRAIN,
         *_CAPTIONS,
         *_AGREEMENT,
@@ -188,11 +188,11 @@ def is_of_seed_pairs(key: str) -> bool:
     return is_of_several(key) and key.endswith("_seeds")
 
 
-def nearest_metric(key: str) -> str:
+def find_nearest_metric(key: str) -> str:
     """`; did you mean ...?` where a name is close, else nothing."""
     return did_you_mean(key, METRICS)
 
 
-def described(key: str) -> MetricName | None:
+def find_metric(key: str) -> MetricName | None:
     """A metric by its name, also one that ends in a logit scale as `gapctl measure` has them (`..._scale_100`)."""
     return METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])

@@ -24,7 +24,7 @@ class Tower(NamedTuple):
     heads: int
     tokens: int
 
-    def forward_flops(self) -> int:
+    def count_forward_flops(self) -> int:
         """Floating-point operations of one sample's forward pass (a multiply-add counts two)."""
         products = 12 * self.width**2 * 2 * self.tokens
         attention = 2 * 2 * self.tokens**2 * self.width
@@ -45,9 +45,9 @@ class PatchTower(NamedTuple):
         """Positions: a patch each, and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
-    def forward_flops(self, embed_dim: int) -> int:
+    def count_forward_flops(self, embed_dim: int) -> int:
         """Floating-point operations of one image's forward pass, projection included."""
-        blocks = Tower(self.width, self.layers, self.heads, self.tokens).forward_flops()
+        blocks = Tower(self.width, self.layers, self.heads, self.tokens).count_forward_flops()
         return blocks + 2 * 3 * self.image_size**2 * self.width + 2 * embed_dim * self.width
 
 
@@ -64,17 +64,17 @@ class ResNet(NamedTuple):
         """Of the attention that pools: 64 channels each."""
         return self.width * 32 // 64
 
-    def forward_flops(self, embed_dim: int) -> int:
+    def count_forward_flops(self, embed_dim: int) -> int:
         """Floating-point operations of one image's products: convolutions and the pooling attention."""
-        groups = sum(self._group_flops(index) for index in range(4))
-        return self._stem_flops() + groups + self._pooling_flops(embed_dim)
+        groups = sum(self._count_group_flops(index) for index in range(4))
+        return self._count_stem_flops() + groups + self._count_pooling_flops(embed_dim)
 
-    def _stem_flops(self) -> int:
+    def _count_stem_flops(self) -> int:
         half = self.width // 2
         side = self.image_size // 2
         return 2 * 9 * side**2 * (3 * half + half * half + half * self.width)
 
-    def _group_flops(self, index: int) -> int:
+    def _count_group_flops(self, index: int) -> int:
         """Of one group; its first bottleneck still has the size of the group before in its first two convolutions."""
         narrow = self.width << index
         wide = 4 * narrow
@@ -84,7 +84,7 @@ class ResNet(NamedTuple):
         other = side**2 * (2 * narrow * wide + 9 * narrow**2)
         return 2 * (first + (self.layers[index] - 1) * other)
 
-    def _pooling_flops(self, embed_dim: int) -> int:
+    def _count_pooling_flops(self, embed_dim: int) -> int:
         wide, tokens = self.width * 32, (self.image_size // 32) ** 2 + 1
         return 2 * tokens * wide * (3 * wide + embed_dim) + 2 * 2 * tokens**2 * wide
 
@@ -120,10 +120,10 @@ class Preset(NamedTuple):
             return False
         return (image.width, image.heads) == (text.width, text.heads) and image.layers >= text.layers
 
-    def training_flops(self, embed_dim: int, *, images_twice: bool = False) -> int:
+    def count_training_flops(self, embed_dim: int, *, images_twice: bool = False) -> int:
         """Floating-point operations of training on one pair: forward once, backward twice that."""
-        image = self.image.forward_flops(embed_dim)
-        text = self.text.forward_flops() + 2 * embed_dim * self.text.width
+        image = self.image.count_forward_flops(embed_dim)
+        text = self.text.count_forward_flops() + 2 * embed_dim * self.text.width
         return 3 * (image + (image if images_twice else text))
 
 

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gapctl.config.base import AddedLater, Frozen, WrongValueError, lasting, leaf_values, sha256_of, show
+from gapctl.config.base import (
+    FrozenModel,
+    OmitFromHash,
+    WrongValueError,
+    flatten_document,
+    format_value,
+    hash_value,
+    select_hashed_fields,
+)
 from gapctl.config.hypotheses import SLUG, Hypothesis, Level, Slug
 from gapctl.config.trial import TrialConfig
 
@@ -15,7 +23,7 @@ Ends = Annotated[tuple[float, float], Field(strict=False)]
 KINDS = ("log", "uniform", "choice")
 
 
-class Domain(Frozen):
+class Domain(FrozenModel):
     """What may be drawn of one value: `uniform` between two numbers, `log` by equal factors, or one of a `choice`."""
 
     log: Ends | None = None
@@ -23,7 +31,7 @@ class Domain(Frozen):
     choice: Annotated[list[Level], Field(min_length=2)] | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Domain":
+    def _require_one_kind(self) -> "Domain":
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             found = f"found {' and '.join(given)}" if given else "found none of its keys"
@@ -55,7 +63,7 @@ class Domain(Frozen):
         return self.choice if self.choice is not None else self.ends
 
 
-class StopEarly(Frozen):
+class StopEarly(FrozenModel):
     """Asynchronous successive halving (arXiv 1810.05934): at `after` training samples, and at `reduce` times as many
     again and again, a training goes on only if it is among the best 1/`reduce` of those that came so far."""
 
@@ -63,7 +71,7 @@ class StopEarly(Frozen):
     reduce: Annotated[int, Field(ge=2, le=100)] = 3
 
 
-class Search(Frozen):
+class Search(FrozenModel):
     """`trials` points of `space` (dotted paths into base), each trained once, for the best `metric` at the end.
 
     `tpe` draws where earlier points were good, `random` without looking. What is drawn is a function of `seed`, of how
@@ -84,33 +92,36 @@ LONGEST_SCALE_NAME: Final = 80
 HYPOTHESES_HASH: Final = r"^[0-9a-f]{8,64}$"
 
 
-def _scale_name(name: str) -> str:
+def _check_scale_name(name: str) -> str:
     """A scale's name, which becomes part of file names, as it is; raises ValueError where it could not."""
     if len(name) > LONGEST_SCALE_NAME:
-        raise ValueError(f"found {show(name)}; expected at most {LONGEST_SCALE_NAME} characters")
+        raise ValueError(f"found {format_value(name)}; expected at most {LONGEST_SCALE_NAME} characters")
     if not re.fullmatch(SCALE_NAME, name):
-        raise ValueError(f"found {show(name)}; expected letters, digits, ., - and _, with a letter or digit first")
+        raise ValueError(
+            f"found {format_value(name)}; expected letters, digits, ., - and _, with a letter or digit first"
+        )
     return name
 
 
-def _by_dotted_path(changes: Any) -> Any:
-    return leaf_values(changes) if isinstance(changes, Mapping) else changes
+def _flatten_changes(changes: Any) -> Any:
+    return flatten_document(changes) if isinstance(changes, Mapping) else changes
 
 
-Changes = Annotated[dict[str, Level], BeforeValidator(_by_dotted_path)]
+Changes = Annotated[dict[str, Level], BeforeValidator(_flatten_changes)]
 """Values of a training by their dotted path into `base`."""
 
-ScaleName = Annotated[str, AfterValidator(_scale_name)]
+ScaleName = Annotated[str, AfterValidator(_check_scale_name)]
 """Checked by a function, not by a pattern, so that its schema leaves room for what a scale may hold."""
 
 
-def _first_question(asked: str) -> str:
+def _check_first_question(asked: str) -> str:
     """A sweep's name and what tells its question from others of that name, as it is; raises ValueError else."""
     name, _, when = asked.partition("@")
     if re.fullmatch(SLUG, name) and (re.fullmatch(HYPOTHESES_HASH, when) or _is_date(when)):
         return asked
     raise ValueError(
-        f"found {show(asked)}; expected the sweep that it replaces and the day it was asked, or the beginning of its "
+        f"found {format_value(asked)}; expected the sweep that it replaces and the day it was asked, or "
+        "the beginning of its "
         "hypotheses' sha256: object_attribute@2026-11-25, or object_attribute@0123456789ab"
     )
 
@@ -122,10 +133,10 @@ def _is_date(text: str) -> bool:
         return False
 
 
-FirstQuestionName = Annotated[str, AfterValidator(_first_question)]
+FirstQuestionName = Annotated[str, AfterValidator(_check_first_question)]
 
 
-class Resources(Frozen):
+class Resources(FrozenModel):
     """What one trial gets: `cpus` is also its thread count; `gpus: auto` takes one where the machine has one.
 
     `pack` trials of one shape share these and train together as one batched model. Each of `workers` that train one
@@ -140,7 +151,7 @@ class Resources(Frozen):
     readers: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
-class Tracking(Frozen):
+class Tracking(FrozenModel):
     """Where MLflow keeps its runs: a database or server address."""
 
     uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
@@ -149,7 +160,7 @@ class Tracking(Frozen):
 Amount = Annotated[float, Field(gt=0.0, le=1e6)]
 
 
-class Limits(Frozen):
+class Limits(FrozenModel):
     """When a sweep stops by itself, checkpoints written: after so many `hours` of its runs, or when the machines it ran
     on have cost so much, in the currency of the table of prices (`gapctl cluster cost`).
 
@@ -170,7 +181,7 @@ class Limits(Frozen):
 NO_LIMITS: Final = {"hours": None, "cost": None, "price_per_hour": None}
 
 
-class SweepFile(Frozen):
+class SweepFile(FrozenModel):
     """A whole sweep file, before a scale or an override is applied: a grid (`vary`), or a search and no hypotheses.
 
     `vary` lists the levels of factors, which are dotted paths into `base` or names of `treatments`. The levels of those
@@ -185,22 +196,22 @@ class SweepFile(Frozen):
 
     name: Slug
     question: Annotated[str, Field(min_length=1)]
-    asks_again: Annotated[FirstQuestionName | None, AddedLater(before=None)] = None
+    asks_again: Annotated[FirstQuestionName | None, OmitFromHash(before=None)] = None
     base: TrialConfig
-    treatments: Annotated[dict[Slug, dict[str, Changes]], AddedLater(before={})] = Field(default_factory=dict)
+    treatments: Annotated[dict[Slug, dict[str, Changes]], OmitFromHash(before={})] = Field(default_factory=dict)
     vary: dict[str, Annotated[list[Level], Field(min_length=1)]] = Field(
         default_factory=dict, min_length=1, validate_default=False
     )
-    search: Annotated[Search | None, AddedLater(before=None)] = None
+    search: Annotated[Search | None, OmitFromHash(before=None)] = None
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    first_seed: Annotated[int, Field(ge=0, le=1_000_000), AddedLater(before=0)] = 0
+    first_seed: Annotated[int, Field(ge=0, le=1_000_000), OmitFromHash(before=0)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     scales: dict[ScaleName, dict[str, Any]] = Field(default_factory=dict)
     default_scale: str | None = None
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
-    limits: Annotated[Limits, AddedLater(before=NO_LIMITS)] = Limits()
+    limits: Annotated[Limits, OmitFromHash(before=NO_LIMITS)] = Limits()
 
     @property
     def replicates(self) -> range:
@@ -213,9 +224,9 @@ _NOT_ASKED: Final = ("asks_again", "resources", "tracking", "limits", "scales", 
 
 def spec_sha256(spec: SweepFile) -> str:
     """The hash of what a sweep asks, whatever runs and shows it."""
-    return sha256_of({name: value for name, value in lasting(spec).items() if name not in _NOT_ASKED})
+    return hash_value({name: value for name, value in select_hashed_fields(spec).items() if name not in _NOT_ASKED})
 
 
 def hypotheses_sha256(spec: SweepFile) -> str:
     """The hash that a declaration keeps: the hypotheses in their order, and alpha."""
-    return sha256_of({"hypotheses": [lasting(item) for item in spec.hypotheses], "alpha": spec.alpha})
+    return hash_value({"hypotheses": [select_hashed_fields(item) for item in spec.hypotheses], "alpha": spec.alpha})

@@ -7,13 +7,13 @@ from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo,
 
 from gapctl.config.base import (
     NO_PASSWORD,
-    AddedLater,
     Address,
-    Frozen,
+    FrozenModel,
+    OmitFromHash,
     WrongValueError,
     did_you_mean,
-    leaf_values,
-    placed,
+    flatten_document,
+    set_path,
 )
 from gapctl.config.hypotheses import Level
 from gapctl.config.presets import PRESETS
@@ -52,7 +52,7 @@ AMOUNTS: Final[Mapping[str, tuple[float, float]]] = {
 """The range of `amount` for each degradation of images."""
 
 
-class MadCaptions(Frozen):
+class MadCaptions(FrozenModel):
     """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access.
 
     In training, each value that is said is with probability `noise` another value of its factor; captions that are
@@ -62,11 +62,11 @@ class MadCaptions(Frozen):
 
     attributes: Annotated[int, Field(ge=0, le=5)] = 5
     order: Literal["shuffled", "canonical"] = "shuffled"
-    noise: Annotated[float, Field(ge=0.0, le=1.0), AddedLater(before=0.0)] = 0.0
-    held_out: Annotated[Literal["own", "full"], AddedLater(before="own")] = "own"
+    noise: Annotated[float, Field(ge=0.0, le=1.0), OmitFromHash(before=0.0)] = 0.0
+    held_out: Annotated[Literal["own", "full"], OmitFromHash(before="own")] = "own"
 
 
-class MadData(Frozen):
+class MadData(FrozenModel):
     """MAD, from `bundled`, a folder of MNIST's IDX files, or a folder of MAD's shards.
 
     Training sees the first `share` of the source's digits.
@@ -81,11 +81,11 @@ class MadData(Frozen):
     source: Annotated[str, Field(min_length=1), NO_PASSWORD] = "bundled"
     main_factor: FactorName = "digit"
     captions: MadCaptions = MadCaptions()
-    share: Annotated[float, Field(gt=0.0, le=1.0), AddedLater(before=1.0)] = 1.0
-    sides: Annotated[Literal["image_text", "image_image"], AddedLater(before="image_text")] = "image_text"
+    share: Annotated[float, Field(gt=0.0, le=1.0), OmitFromHash(before=1.0)] = 1.0
+    sides: Annotated[Literal["image_text", "image_image"], OmitFromHash(before="image_text")] = "image_text"
 
     @model_validator(mode="after")
-    def _order_of_captions(self) -> "MadData":
+    def _check_caption_order(self) -> "MadData":
         if self.sides == "image_image" and self.captions.order == "canonical":
             text = "found image_image with captions.order canonical; pictures have no order; expected shuffled there"
             raise WrongValueError("sides", text)
@@ -97,7 +97,7 @@ class MadData(Frozen):
         return self.source
 
 
-class PairCaptions(Frozen):
+class PairCaptions(FrozenModel):
     """What training reads of a caption: `keep` names a treatment, the others are settings of those that have any.
 
     `rate` is the share of words that `words` and `length_matched` keep, `sentences` how many of them `sentences`
@@ -112,13 +112,13 @@ class PairCaptions(Frozen):
     held_out: Literal["full", "treated"] = "full"
 
     @model_validator(mode="after")
-    def _enriched_by_something(self) -> "PairCaptions":
+    def _require_enriching_field(self) -> "PairCaptions":
         if self.keep == "enriched" and not self.field:
             raise WrongValueError("field", "found '' with keep enriched; expected the json key of the second caption")
         return self
 
 
-class PairImages(Frozen):
+class PairImages(FrozenModel):
     """How images are impoverished, and by how much (`amount`: pixels of blur, a factor, or a share of patches).
 
     Held-out images are shown `plain`, or `degraded` like those of training.
@@ -129,14 +129,14 @@ class PairImages(Frozen):
     held_out: Literal["plain", "degraded"] = "plain"
 
     @model_validator(mode="after")
-    def _amount_fits(self) -> "PairImages":
+    def _check_amount(self) -> "PairImages":
         low, high = AMOUNTS[self.degrade]
         if not low <= self.amount <= high:
             raise WrongValueError("amount", f"found {self.amount:g}; expected {low:g} to {high:g} for {self.degrade}")
         return self
 
 
-class PairData(Frozen):
+class PairData(FrozenModel):
     """Image-text pairs in img2dataset's layout: `bundled`, or a folder or file with the manifest of their shards.
 
     Pairs to measure on come from `held_out`, another such place; without one they are a share of the source's, by
@@ -165,7 +165,7 @@ DATASETS: Final[Mapping[str, type[MadData] | type[PairData]]] = {"mad": MadData,
 """The models by the name that `data.dataset` takes; without it, MAD."""
 
 
-def _dataset(found: Any) -> Any:
+def _read_dataset(found: Any) -> Any:
     if isinstance(found, MadData | PairData):
         return found.dataset
     return found.get("dataset", "mad") if isinstance(found, Mapping) else "mad"
@@ -173,7 +173,7 @@ def _dataset(found: Any) -> Any:
 
 AnyData = Annotated[
     Annotated[MadData, Tag("mad")] | Annotated[PairData, Tag("cc12m")],
-    Discriminator(_dataset),
+    Discriminator(_read_dataset),
 ]
 
 
@@ -193,20 +193,20 @@ Intervention = Literal[
 MOST_SAMPLES = 1_000_000_000_000
 MOST_SPEED = 1000.0
 """Times as fast as the weights that a temperature may learn: its step is theirs in float32, made longer."""
-Weight = Annotated[float, Field(ge=0.0, le=1000.0), AddedLater(before=0.0)]
-SPLIT = ("data.source", "data.held_out", "data.dataset")
+Weight = Annotated[float, Field(ge=0.0, le=1000.0), OmitFromHash(before=0.0)]
+SPLIT_PATHS = ("data.source", "data.held_out", "data.dataset")
 """Beginnings of the paths that decide which pairs are trained on and which are held out."""
 
-PLAINLY: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
+PLAIN_EVALUATION: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
 """How a training is measured that others begin with."""
-LEFT_PLAIN: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] = {
+PLAIN_TRAIN_FIELDS: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] = {
     "mad": [(name, plain, "whose steps are one pass") for name, plain in (("micro_batches", 1), ("compile", False))],
     "cc12m": [("mismatched", 0.0, "whose batches may be dealt to several workers")],
 }
 """Fields of `train` that a dataset's trainings do without: the one value that each may have, and why."""
 
 
-class Model(Frozen):
+class Model(FrozenModel):
     """An architecture by the name of its preset, the width of the shared embedding, and what its encoders share.
 
     With `shared: blocks` (arXiv 2406.17639) the second encoder has no blocks of its own: its blocks, last norm and
@@ -216,10 +216,10 @@ class Model(Frozen):
 
     preset: PresetName = "mad-tiny"
     embed_dim: Annotated[int, Field(ge=2, le=4096)] = 64
-    shared: Annotated[Literal["nothing", "blocks"], AddedLater(before="nothing")] = "nothing"
+    shared: Annotated[Literal["nothing", "blocks"], OmitFromHash(before="nothing")] = "nothing"
 
     @model_validator(mode="after")
-    def _blocks_fit_both(self) -> "Model":
+    def _check_shared_blocks(self) -> "Model":
         if self.shared == "blocks" and not PRESETS[self.preset].has_like_blocks:
             fitting = " or ".join(name for name, preset in PRESETS.items() if preset.has_like_blocks)
             text = f"found 'blocks' with preset {self.preset}, whose encoders differ in width or kind"
@@ -227,7 +227,7 @@ class Model(Frozen):
         return self
 
 
-class Temperature(Frozen):
+class Temperature(FrozenModel):
     """The softmax temperature: `learned` starts at `init` and is clamped at 1/100; `fixed` stays there.
 
     `schedule` goes from `init` to `final` by equal factors, whatever the gradient says. `frozen` stays where the
@@ -237,11 +237,11 @@ class Temperature(Frozen):
 
     mode: Literal["learned", "fixed", "schedule", "frozen"] = "learned"
     init: Annotated[float, Field(ge=0.01, le=10.0)] = 0.07
-    final: Annotated[Annotated[float, Field(ge=0.01, le=10.0)] | None, AddedLater(before=None)] = None
-    lr: Annotated[Annotated[float, Field(gt=0.0, le=10.0)] | None, AddedLater(before=None)] = None
+    final: Annotated[Annotated[float, Field(ge=0.01, le=10.0)] | None, OmitFromHash(before=None)] = None
+    lr: Annotated[Annotated[float, Field(gt=0.0, le=10.0)] | None, OmitFromHash(before=None)] = None
 
     @model_validator(mode="after")
-    def _final_of_a_schedule(self) -> "Temperature":
+    def _check_final(self) -> "Temperature":
         if self.mode == "schedule" and self.final is None:
             raise WrongValueError("mode", "found 'schedule' without final; expected final, the last step's temperature")
         if self.mode != "schedule" and self.final is not None:
@@ -251,7 +251,7 @@ class Temperature(Frozen):
         return self
 
 
-class Loss(Frozen):
+class Loss(FrozenModel):
     """The contrastive loss: CLIP's softmax both ways, or SigLIP's pairwise sigmoid; and weights of what is added to it.
 
     `alignment` adds the mean of |x_i - y_i|^2 over a batch's pairs, `uniformity` the log of the mean of
@@ -266,7 +266,7 @@ class Loss(Frozen):
     cross_uniformity: Weight = 0.0
 
 
-class Train(Frozen):
+class Train(FrozenModel):
     """AdamW with a linear warm-up and a cosine decay to zero; `samples` are pairs seen, `warmup` is a share of them.
 
     With `micro_batches` a batch goes through the towers in so many parts, for the gradient of the whole batch's loss.
@@ -281,12 +281,12 @@ class Train(Frozen):
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    micro_batches: Annotated[int, Field(ge=1, le=65_536), AddedLater(before=1)] = 1
-    compile: Annotated[bool, AddedLater(before=False)] = False
-    mismatched: Annotated[float, Field(ge=0.0, le=1.0), AddedLater(before=0.0)] = 0.0
+    micro_batches: Annotated[int, Field(ge=1, le=65_536), OmitFromHash(before=1)] = 1
+    compile: Annotated[bool, OmitFromHash(before=False)] = False
+    mismatched: Annotated[float, Field(ge=0.0, le=1.0), OmitFromHash(before=0.0)] = 0.0
 
     @model_validator(mode="after")
-    def _a_batch_fits(self) -> "Train":
+    def _check_batch(self) -> "Train":
         if 0 < self.samples < self.batch_size:
             raise ValueError(
                 f"samples ({self.samples}) is smaller than batch_size ({self.batch_size}): not one step would run"
@@ -306,7 +306,7 @@ class Train(Frozen):
         return round(self.warmup * self.steps)
 
 
-class Evaluate(Frozen):
+class Evaluate(FrozenModel):
     """How often (in training samples) and on how many held-out pairs a trial is measured.
 
     Before it is measured, `intervention` moves all that was encoded, `strength` of the way to where it would put it:
@@ -315,11 +315,11 @@ class Evaluate(Frozen):
 
     every: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 25_600
     gallery: Annotated[int, Field(ge=2, le=168_000)] = 4_096
-    intervention: Annotated[Intervention, AddedLater(before="none")] = "none"
-    strength: Annotated[float, Field(ge=-10.0, le=10.0), AddedLater(before=1.0)] = 1.0
+    intervention: Annotated[Intervention, OmitFromHash(before="none")] = "none"
+    strength: Annotated[float, Field(ge=-10.0, le=10.0), OmitFromHash(before=1.0)] = 1.0
 
     @model_validator(mode="after")
-    def _strength_of_something(self) -> "Evaluate":
+    def _check_strength(self) -> "Evaluate":
         if self.intervention == "none" and self.strength != 1.0:
             expected = "expected an intervention, or strength 0 of one for doing nothing"
             raise WrongValueError("strength", f"found {self.strength:g} with intervention none; {expected}")
@@ -332,7 +332,7 @@ class Evaluate(Frozen):
         return int(count) if kind == "remove" else None
 
 
-class TrialConfig(Frozen):
+class TrialConfig(FrozenModel):
     """Everything that decides a trial's numbers, except its seed and its data's content.
 
     `init_from` are changes to this configuration by dotted path: with them it describes another training of the same
@@ -342,7 +342,7 @@ class TrialConfig(Frozen):
 
     data: AnyData = MadData()
     model: Model = Model()
-    init_from: Annotated[dict[str, Level], AddedLater(before={})] = Field(default_factory=dict)
+    init_from: Annotated[dict[str, Level], OmitFromHash(before={})] = Field(default_factory=dict)
     temperature: Temperature = Temperature()
     loss: Loss = Loss()
     train: Train = Train()
@@ -350,12 +350,12 @@ class TrialConfig(Frozen):
 
     @field_validator("init_from", mode="before")
     @classmethod
-    def _by_dotted_path(cls, changes: Any) -> Any:
-        return leaf_values(changes) if isinstance(changes, Mapping) else changes
+    def _flatten_changes(cls, changes: Any) -> Any:
+        return flatten_document(changes) if isinstance(changes, Mapping) else changes
 
     @field_validator("model", mode="after")
     @classmethod
-    def _reads_these_captions(cls, model: Model, info: ValidationInfo) -> Model:
+    def _check_preset(cls, model: Model, info: ValidationInfo) -> Model:
         data = info.data.get("data")
         if data is not None and PRESETS[model.preset].dataset != data.dataset:
             fitting = " or ".join(name for name, preset in PRESETS.items() if preset.dataset == data.dataset)
@@ -364,17 +364,17 @@ class TrialConfig(Frozen):
 
     @field_validator("temperature", mode="after")
     @classmethod
-    def _frozen_where_it_was(cls, temperature: Temperature, info: ValidationInfo) -> Temperature:
+    def _check_frozen(cls, temperature: Temperature, info: ValidationInfo) -> Temperature:
         if temperature.mode == "frozen" and not info.data.get("init_from"):
             raise WrongValueError("mode", "found 'frozen' without init_from; expected learned, fixed or schedule there")
         return temperature
 
     @field_validator("train", mode="after")
     @classmethod
-    def _known_to_the_datasets_step(cls, train: Train, info: ValidationInfo) -> Train:
+    def _check_dataset_step(cls, train: Train, info: ValidationInfo) -> Train:
         data = info.data.get("data")
         dataset = "" if data is None else data.dataset
-        for name, plain, reason in LEFT_PLAIN.get(dataset, ()):
+        for name, plain, reason in PLAIN_TRAIN_FIELDS.get(dataset, ()):
             found = getattr(train, name)
             if found != plain:
                 expected = f"expected {str(plain).lower()} with dataset {dataset}, {reason}"
@@ -383,7 +383,7 @@ class TrialConfig(Frozen):
 
     @field_validator("train", mode="after")
     @classmethod
-    def _something_is_trained(cls, train: Train, info: ValidationInfo) -> Train:
+    def _check_samples(cls, train: Train, info: ValidationInfo) -> Train:
         if train.samples == 0 and not info.data.get("init_from"):
             expected = "expected at least a batch; with init_from, 0 measures the weights of another training"
             raise WrongValueError("samples", f"found 0 without init_from; {expected}")
@@ -391,7 +391,7 @@ class TrialConfig(Frozen):
 
     @field_validator("evaluate", mode="after")
     @classmethod
-    def _some_dimensions_are_left(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+    def _check_removed_dimensions(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
         model = info.data.get("model")
         if model is not None and evaluate.removed is not None and evaluate.removed >= model.embed_dim:
             found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"
@@ -399,7 +399,7 @@ class TrialConfig(Frozen):
         return evaluate
 
     @model_validator(mode="after")
-    def _a_temperature_no_faster_than_a_step_in_float32(self) -> "TrialConfig":
+    def _check_temperature_rate(self) -> "TrialConfig":
         found, most = self.temperature.lr, MOST_SPEED * self.train.lr
         if self.temperature.mode == "learned" and found is not None and found > most:
             text = f"found {found:g} with train.lr {self.train.lr:g}; expected at most {most:g}, a thousand times that"
@@ -407,7 +407,7 @@ class TrialConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _init_from_describes_a_training(self) -> "TrialConfig":
+    def _check_init_from(self) -> "TrialConfig":
         for name in ("model", "loss") if self.init_from else ():
             if getattr(self.parent, name) != getattr(self, name):
                 text = f"changes {name}; expected this training's {name}, as the weights become its own"
@@ -415,30 +415,35 @@ class TrialConfig(Frozen):
         if isinstance(self.data, MadData) and self.init_from.get("data.sides", self.data.sides) != self.data.sides:
             text = "changes data.sides; expected this training's sides, as the weights become its own"
             raise WrongValueError("init_from", text)
-        if any(path.startswith(SPLIT) for path in self.init_from) and self.data.dataset == "cc12m":
-            text = f"changes one of {', '.join(SPLIT)}; expected the same pairs, so that none held out was trained on"
+        if any(path.startswith(SPLIT_PATHS) for path in self.init_from) and self.data.dataset == "cc12m":
+            text = (
+                f"changes one of {', '.join(SPLIT_PATHS)}; expected the same pairs, so that none held out was "
+                "trained on"
+            )
             raise WrongValueError("init_from", text)
         return self
 
     @property
     def parent(self) -> "TrialConfig | None":
         """The training whose last weights this one begins with; None for one that begins with a seed's."""
-        return _changed(self, self.init_from) if self.init_from else None
+        return _apply_changes(self, self.init_from) if self.init_from else None
 
 
-def _changed(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
+def _apply_changes(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
     """The configuration with these values; raises ValueError where they do not fit."""
     document = config.model_dump(exclude={"init_from"})
-    known = leaf_values(document)
+    known = flatten_document(document)
     for path, value in changes.items():
         if path not in known:
             raise WrongValueError(
                 "init_from", f"{path}: no such value; expected one of {', '.join(known)}{did_you_mean(path, known)}"
             )
-        document = placed(document, path.split("."), value)
+        document = set_path(document, path.split("."), value)
     if document["temperature"]["mode"] != "schedule" and "temperature.final" not in changes:
         document["temperature"]["final"] = None
-    document["evaluate"] |= {name: value for name, value in PLAINLY.items() if f"evaluate.{name}" not in changes}
+    document["evaluate"] |= {
+        name: value for name, value in PLAIN_EVALUATION.items() if f"evaluate.{name}" not in changes
+    }
     try:
         return TrialConfig.model_validate(document)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from gapctl.config.base import KeyPath, Problem, SpecError, dotted, refusal, show
+from gapctl.config.base import KeyPath, Problem, SpecError, build_spec_error, format_path, format_value
 from gapctl.errors import InputError
 
 
@@ -25,9 +25,9 @@ class PlainLoader(yaml.SafeLoader):
         """Refuses aliases and tags: raises MarkedYAMLError at their place."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
-            raise _refused(f"found the alias *{event.anchor}; write the value out", event.start_mark)
+            raise _make_yaml_error(f"found the alias *{event.anchor}; write the value out", event.start_mark)
         if getattr(event, "tag", None) is not None:
-            raise _refused(f"found the tag {_short(event.tag)}; write the plain value", event.start_mark)
+            raise _make_yaml_error(f"found the tag {_shorten_tag(event.tag)}; write the plain value", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -35,17 +35,17 @@ class PlainLoader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
         except ValueError as error:
-            raise _refused(f"found a number of {len(node.value)} digits", node.start_mark) from error
+            raise _make_yaml_error(f"found a number of {len(node.value)} digits", node.start_mark) from error
         if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise _refused("found half of a character (a lone surrogate)", node.start_mark)
+            raise _make_yaml_error("found half of a character (a lone surrogate)", node.start_mark)
         return value
 
 
-def _refused(problem: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
+def _make_yaml_error(problem: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at)
 
 
-def _short(tag: str) -> str:
+def _shorten_tag(tag: str) -> str:
     return tag.replace("tag:yaml.org,2002:", "!!")
 
 
@@ -61,14 +61,14 @@ for _tag, _pattern, _first in _WORDS:
     PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first)
 
 
-def parse(text: str) -> tuple[yaml.Node | None, Any]:
+def parse_yaml_value(text: str) -> tuple[yaml.Node | None, Any]:
     """A text's nodes, which know their places, and its value; raises yaml.YAMLError, also where Python gives up."""
     loader = PlainLoader(text)
     try:
         node = loader.get_single_node()
         return node, None if node is None else loader.construct_document(node)
     except RecursionError as error:
-        raise _refused("nested too deeply", loader.get_mark()) from error
+        raise _make_yaml_error("nested too deeply", loader.get_mark()) from error
     finally:
         loader.dispose()
 
@@ -115,14 +115,14 @@ def decode_text(content: bytes, name: str) -> str:
 MOST_BYTES = 100_000
 
 
-class Place(NamedTuple):
+class FilePosition(NamedTuple):
     """A 1-based line and column."""
 
     line: int
     column: int
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """What a file should be, in the words of messages: a noun, an example of it, and the keys that it begins with."""
 
     noun: str
@@ -130,7 +130,7 @@ class Kind(NamedTuple):
     keys: str
 
 
-SWEEP = Kind("a sweep file", "sweeps/imbalance.yaml", "name, question, base, vary")
+SWEEP_KIND = FileKind("a sweep file", "sweeps/imbalance.yaml", "name, question, base, vary")
 
 
 class YamlSource(NamedTuple):
@@ -139,59 +139,63 @@ class YamlSource(NamedTuple):
     path: Path
     text: str
     document: dict[str, Any]
-    places: dict[KeyPath, Place]
+    places: dict[KeyPath, FilePosition]
 
     def locate(self, path: KeyPath) -> str:
         """`file:line:column` of a path, or of the nearest enclosing one that is in the file."""
         place = self.place(path)
         return f"{self.path}:{place.line}:{place.column}"
 
-    def place(self, path: KeyPath) -> Place:
+    def place(self, path: KeyPath) -> FilePosition:
         """The line and column that `locate` shows."""
         while path and path not in self.places:
             path = path[:-1]
-        return self.places.get(path, Place(1, 1))
+        return self.places.get(path, FilePosition(1, 1))
 
 
-def read_yaml(path: Path, kind: Kind = SWEEP) -> YamlSource:
+def read_yaml(path: Path, kind: FileKind = SWEEP_KIND) -> YamlSource:
     """Reads a mapping; raises SpecError for a missing or unreadable file, bad YAML or a key given twice."""
     return parse_yaml(path, read_text(path, kind), kind)
 
 
-def parse_yaml(path: Path, text: str, kind: Kind = SWEEP) -> YamlSource:
+def parse_yaml(path: Path, text: str, kind: FileKind = SWEEP_KIND) -> YamlSource:
     """The mapping in a text that was read from `path`; raises SpecError for bad YAML or a key given twice."""
     try:
-        node, document = parse(text)
+        node, document = parse_yaml_value(text)
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}{_not_yaml(error, text)}; expected YAML like that of {kind.example}") from error
-    places: dict[KeyPath, Place] = {}
-    wrong = list(_walk(node, (), places)) if node is not None else []
+        raise SpecError(
+            f"{path}{_describe_yaml_error(error, text)}; expected YAML like that of {kind.example}"
+        ) from error
+    places: dict[KeyPath, FilePosition] = {}
+    wrong = list(_walk_nodes(node, (), places)) if node is not None else []
     if wrong:
-        raise refusal([f"{path}:{at.line}:{at.column}: {dotted(key)}: {said}" for at, (key, said) in wrong])
+        raise build_spec_error(
+            [f"{path}:{at.line}:{at.column}: {format_path(key)}: {said}" for at, (key, said) in wrong]
+        )
     if not isinstance(document, dict):
-        raise SpecError(f"{path}:1:1: found {show(document)}; expected {kind.noun}: a mapping with {kind.keys}")
+        raise SpecError(f"{path}:1:1: found {format_value(document)}; expected {kind.noun}: a mapping with {kind.keys}")
     return YamlSource(path, text, document, places)
 
 
-def read_text(path: Path, kind: Kind = SWEEP) -> str:
+def read_text(path: Path, kind: FileKind = SWEEP_KIND) -> str:
     """A small text file; raises SpecError where there is none, or another thing than text."""
-    content = _content(path, kind)
+    content = _read_content(path, kind)
     if len(content) > MOST_BYTES:
         raise SpecError(f"{path}: longer than {MOST_BYTES:,} bytes; expected {kind.noun} like {kind.example}")
     return decode_text(content, str(path))
 
 
-def missing_file(path: Path, kind: Kind) -> str:
+def describe_missing_file(path: Path, kind: FileKind) -> str:
     """Say that there is no file at a path."""
     return f"{path}: no such file; expected {kind.noun} such as {kind.example}"
 
 
-def _content(path: Path, kind: Kind) -> bytes:
+def _read_content(path: Path, kind: FileKind) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise SpecError(missing_file(path, kind)) from error
+        raise SpecError(describe_missing_file(path, kind)) from error
     except IsADirectoryError as error:
         name = Path(kind.example).name
         raise SpecError(f"{path}: is a folder; expected {kind.noun} in it, such as {name}") from error
@@ -199,28 +203,30 @@ def _content(path: Path, kind: Kind) -> bytes:
         raise SpecError(f"{path}: cannot be read: {error.strerror}; check its path and permissions") from error
 
 
-def _walk(node: yaml.Node, path: KeyPath, places: dict[KeyPath, Place]) -> Iterator[tuple[Place, Problem]]:
+def _walk_nodes(
+    node: yaml.Node, path: KeyPath, places: dict[KeyPath, FilePosition]
+) -> Iterator[tuple[FilePosition, Problem]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            step, place = (*path, str(key.value)), _place(key)
+            step, place = (*path, str(key.value)), _locate_node(key)
             if key.tag != "tag:yaml.org,2002:str":
                 yield place, Problem(step, "this key is no text; expected a name, in quotes if need be")
             elif step in places:
                 yield place, Problem(step, f"given twice, first in line {places[step].line}; expected it once")
             else:
                 places[step] = place
-                yield from _walk(value, step, places)
+                yield from _walk_nodes(value, step, places)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            places[(*path, index)] = _place(value)
-            yield from _walk(value, (*path, index), places)
+            places[(*path, index)] = _locate_node(value)
+            yield from _walk_nodes(value, (*path, index), places)
 
 
-def _place(node: yaml.Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+def _locate_node(node: yaml.Node) -> FilePosition:
+    return FilePosition(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _not_yaml(error: yaml.YAMLError, text: str) -> str:
+def _describe_yaml_error(error: yaml.YAMLError, text: str) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""

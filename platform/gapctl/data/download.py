@@ -26,7 +26,7 @@ MIRRORS: Final = (
 )
 
 
-class Published(NamedTuple):
+class PublishedFile(NamedTuple):
     """A gzipped file, with the sha256 and the size of what is in it."""
 
     name: str
@@ -39,27 +39,31 @@ class Published(NamedTuple):
         return self.name.removesuffix(".gz")
 
 
-FILES: Final = (
-    Published(
+MNIST_FILES: Final = (
+    PublishedFile(
         "train-images-idx3-ubyte.gz", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016
     ),
-    Published("train-labels-idx1-ubyte.gz", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008),
-    Published(
+    PublishedFile(
+        "train-labels-idx1-ubyte.gz", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008
+    ),
+    PublishedFile(
         "t10k-images-idx3-ubyte.gz", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016
     ),
-    Published("t10k-labels-idx1-ubyte.gz", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008),
+    PublishedFile(
+        "t10k-labels-idx1-ubyte.gz", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008
+    ),
 )
 
 
 OnProgress = Callable[[str, int, int | None], None]
-SILENCE_SECONDS: Final = 20.0
-_BROKEN_OFF: Final = (TimeoutError, ConnectionError, ssl.SSLError)
-_PIECE: Final = 1 << 16
-_MOST: Final = 1 << 26
+TIMEOUT_SECONDS: Final = 20.0
+_CONNECTION_ERRORS: Final = (TimeoutError, ConnectionError, ssl.SSLError)
+_PIECE_BYTES: Final = 1 << 16
+_MAX_BYTES: Final = 1 << 26
 """No file is longer: a mirror that sends on and on is not a mirror."""
 
 
-class Fetched(NamedTuple):
+class FetchResult(NamedTuple):
     """A file that is there and right; `mirror` is None if it was there before."""
 
     path: Path
@@ -71,8 +75,8 @@ class _WrongContentError(Exception):
 
 
 def fetch_files(
-    files: Sequence[Published], mirrors: Sequence[str], folder: Path, on_progress: OnProgress
-) -> list[Fetched]:
+    files: Sequence[PublishedFile], mirrors: Sequence[str], folder: Path, on_progress: OnProgress
+) -> list[FetchResult]:
     """Return the files in `folder`, downloaded where they are missing or wrong.
 
     `on_progress` is told the file, its bytes so far, and how many it will have if the mirror says so. Raises
@@ -84,53 +88,53 @@ def fetch_files(
             raise InputError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [_fetch(file, mirrors, folder, on_progress) for file in files]
+        return [_fetch_file(file, mirrors, folder, on_progress) for file in files]
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
         raise InputError(f"--out {folder}: {what}; expected a folder that can, on a disk with 25 MB free.") from error
 
 
-def is_right(path: Path, file: Published) -> bool:
+def is_intact(path: Path, file: PublishedFile) -> bool:
     """Whether a file on disk, gzipped or not, has the content that was published."""
     with suppress(FileNotFoundError, _WrongContentError):
-        return _content_of(path) == file.sha256
+        return _hash_content(path) == file.sha256
     return False
 
 
-def _fetch(file: Published, mirrors: Sequence[str], folder: Path, on_progress: OnProgress) -> Fetched:
+def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnProgress) -> FetchResult:
     for path in (folder / file.name, folder / file.content_name):
-        if is_right(path, file):
-            return Fetched(path, None)
+        if is_intact(path, file):
+            return FetchResult(path, None)
     answers = []
     for mirror in mirrors:
         try:
-            _download(f"{mirror.rstrip('/')}/{file.name}", file, folder / file.name, on_progress)
-            return Fetched(folder / file.name, mirror)
-        except (_WrongContentError, URLError, http.client.HTTPException, *_BROKEN_OFF) as error:
-            answers.append(f"  {mirror}: {_said(error)}")
+            _download_file(f"{mirror.rstrip('/')}/{file.name}", file, folder / file.name, on_progress)
+            return FetchResult(folder / file.name, mirror)
+        except (_WrongContentError, URLError, http.client.HTTPException, *_CONNECTION_ERRORS) as error:
+            answers.append(f"  {mirror}: {_explain_error(error)}")
     raise WorkError("\n".join([f"{file.name}: no mirror has it:", *answers]))
 
 
-def _download(url: str, file: Published, path: Path, on_progress: OnProgress) -> None:
+def _download_file(url: str, file: PublishedFile, path: Path, on_progress: OnProgress) -> None:
     part = path.with_name(f"{path.name}.part")
     begun = part.stat().st_size if part.exists() else 0
-    _receive(url, part, begun, file.name, on_progress)
+    _receive_bytes(url, part, begun, file.name, on_progress)
     try:
-        _check(part, file)
+        _check_sha256(part, file)
     except _WrongContentError:
         part.unlink()
         if not begun:
             raise
         # The beginning may have come from a mirror that compresses otherwise: once more, from nothing.
-        _receive(url, part, 0, file.name, on_progress)
+        _receive_bytes(url, part, 0, file.name, on_progress)
         _check_or_delete(part, file)
     part.replace(path)
 
 
-def _receive(url: str, part: Path, begun: int, name: str, on_progress: OnProgress) -> None:
+def _receive_bytes(url: str, part: Path, begun: int, name: str, on_progress: OnProgress) -> None:
     headers = {"User-Agent": "gapctl", **({"Range": f"bytes={begun}-"} if begun else {})}
     try:
-        response = urlopen(Request(url, headers=headers), timeout=SILENCE_SECONDS)
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
     except HTTPError as error:
         if begun and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing is missing
@@ -141,11 +145,11 @@ def _receive(url: str, part: Path, begun: int, name: str, on_progress: OnProgres
         done = begun if continued else 0
         total = done + int(length) if length and length.isdigit() else None
         with part.open("ab" if continued else "wb") as out:
-            while piece := response.read(_PIECE):
+            while piece := response.read(_PIECE_BYTES):
                 out.write(piece)
                 done += len(piece)
                 on_progress(name, done, total)
-                if done > _MOST:
+                if done > _MAX_BYTES:
                     break
             out.flush()
             os.fsync(out.fileno())
@@ -153,21 +157,21 @@ def _receive(url: str, part: Path, begun: int, name: str, on_progress: OnProgres
         raise http.client.IncompleteRead(b"", total - done)
 
 
-def _check_or_delete(part: Path, file: Published) -> None:
+def _check_or_delete(part: Path, file: PublishedFile) -> None:
     try:
-        _check(part, file)
+        _check_sha256(part, file)
     except _WrongContentError:
         part.unlink()
         raise
 
 
-def _check(path: Path, file: Published) -> None:
-    found = _content_of(path)
+def _check_sha256(path: Path, file: PublishedFile) -> None:
+    found = _hash_content(path)
     if found != file.sha256:
         raise _WrongContentError(f"sent another file: the content's sha256 is {found}, expected {file.sha256}")
 
 
-def _content_of(path: Path) -> str:
+def _hash_content(path: Path) -> str:
     """Return the sha256 of a file's content, unzipped if it is gzipped."""
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
@@ -178,7 +182,7 @@ def _content_of(path: Path) -> str:
         raise _WrongContentError(f"sent a damaged file ({error})") from error
 
 
-def _said(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"answered {error.code} {error.reason}"
     if isinstance(error, URLError):

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData, TrialConfig
-from gapctl.data.mad.images import MadSplit, load_variants, render
-from gapctl.data.mad.sampler import MadSampler, Pictures, PictureSampler, Samples
+from gapctl.data.mad.images import MadSplit, load_variants, render_images
+from gapctl.data.mad.sampler import ImageIndices, MadSampler, MadSamples, SecondImageSampler
 
 OnProgress = Callable[[int, int], None]
 
@@ -26,14 +26,14 @@ class TrialData:
     test: MadSplit
 
 
-class Drawn(NamedTuple):
+class SampleDraw(NamedTuple):
     """Samples, and pictures of their captions where those take the captions' place."""
 
-    samples: Samples
-    pictures: Pictures | None
+    samples: MadSamples
+    pictures: ImageIndices | None
 
 
-class Batch(NamedTuple):
+class MadBatch(NamedTuple):
     """Pairs in a row: images uint8 (B, 3, 28, 28), captions int64 (B, L), and pictures like the images, if any."""
 
     images_BCHW: NDArray[np.uint8]
@@ -47,18 +47,18 @@ class Batch(NamedTuple):
 
     def images(self, device: torch.device) -> torch.Tensor:
         """The images on a device, normalised there by mean 0.5 and deviation 0.5."""
-        return normalised(torch.from_numpy(self.images_BCHW).to(device))
+        return normalise_images(torch.from_numpy(self.images_BCHW).to(device))
 
-    def caption_ids(self) -> NDArray[np.int64]:
+    def number_captions(self) -> NDArray[np.int64]:
         """A number per pair, equal where the captions are equal; no two pictures are."""
-        return caption_ids(self.tokens_BL) if self.pictures_BCHW is None else np.arange(len(self.tokens_BL))
+        return compute_caption_ids(self.tokens_BL) if self.pictures_BCHW is None else np.arange(len(self.tokens_BL))
 
 
 class TrainingDraws:
     """What a training is shown at any position: its share of the digits, captions by its rule, or their pictures."""
 
     def __init__(self, data: TrialData, config: TrialConfig, seed: int) -> None:
-        about = mad_data(config)
+        about = require_mad_data(config)
         captions = about.captions
         shown = max(1, round(len(data.train.digit_labels_N) * about.share))
         labels_N = data.train.digit_labels_N[:shown]
@@ -71,20 +71,20 @@ class TrainingDraws:
             captions.order,
             captions.noise,
         )
-        self._pictures = PictureSampler(seed, labels_N) if about.sides == "image_image" else None
+        self._pictures = SecondImageSampler(seed, labels_N) if about.sides == "image_image" else None
 
-    def at(self, position_B: NDArray[np.int64]) -> Drawn:
+    def at(self, position_B: NDArray[np.int64]) -> SampleDraw:
         """Which samples, for whoever draws images elsewhere."""
         samples = self._sampler.samples(position_B)
         pictures = None if self._pictures is None else self._pictures.pictures(position_B, samples.tokens_BL)
-        return Drawn(samples, pictures)
+        return SampleDraw(samples, pictures)
 
-    def batch(self, position_B: NDArray[np.int64]) -> Batch:
+    def batch(self, position_B: NDArray[np.int64]) -> MadBatch:
         """The samples' images and captions."""
         samples, pictures = self.at(position_B)
-        images_BCHW = render(self._split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
-        pictures_BCHW = None if pictures is None else render(self._split.images_NVHW, *pictures)
-        return Batch(images_BCHW, samples.tokens_BL, pictures_BCHW)
+        images_BCHW = render_images(self._split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
+        pictures_BCHW = None if pictures is None else render_images(self._split.images_NVHW, *pictures)
+        return MadBatch(images_BCHW, samples.tokens_BL, pictures_BCHW)
 
 
 class MadFeed:
@@ -98,22 +98,22 @@ class MadFeed:
         self._batch_size = config.train.batch_size
         self._position = position
 
-    def __iter__(self) -> Iterator[tuple[Batch, int]]:
+    def __iter__(self) -> Iterator[tuple[MadBatch, int]]:
         while True:
-            batch = self._draws.batch(self._next(1))
+            batch = self._draws.batch(self._advance_positions(1))
             yield batch, self._position
 
-    def draw(self, batches: int) -> Drawn:
+    def draw(self, batches: int) -> SampleDraw:
         """What the next batches are, one batch after another."""
-        return self._draws.at(self._next(batches))
+        return self._draws.at(self._advance_positions(batches))
 
-    def _next(self, batches: int) -> NDArray[np.int64]:
+    def _advance_positions(self, batches: int) -> NDArray[np.int64]:
         position_B = np.arange(self._position, self._position + batches * self._batch_size)
         self._position += len(position_B)
         return position_B
 
 
-def mad_data(config: TrialConfig) -> MadData:
+def require_mad_data(config: TrialConfig) -> MadData:
     """The data of a configuration that is known to be MAD."""
     assert isinstance(config.data, MadData)
     return config.data
@@ -127,12 +127,12 @@ def load_trial_data(data: MadData, on_progress: OnProgress | None = None) -> Tri
     )
 
 
-def normalised(images_BCHW: torch.Tensor) -> torch.Tensor:
+def normalise_images(images_BCHW: torch.Tensor) -> torch.Tensor:
     """uint8 to float32 in [-1, 1]."""
     return images_BCHW.float().div_(127.5).sub_(1.0)
 
 
-def caption_ids(tokens_BL: NDArray[np.int64]) -> NDArray[np.int64]:
+def compute_caption_ids(tokens_BL: NDArray[np.int64]) -> NDArray[np.int64]:
     """A number per caption, equal where the captions are equal; token ids must be below 128."""
     weights_L = np.int64(128) ** np.arange(tokens_BL.shape[1], dtype=np.int64)
     return tokens_BL @ weights_L

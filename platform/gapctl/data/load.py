@@ -2,19 +2,19 @@
 
 from gapctl.config.trial import Data, MadData
 from gapctl.data.feed import OnProgress, TrialData, load_trial_data
-from gapctl.data.image_text.source import PairPlaces, open_pairs, places_of
+from gapctl.data.image_text.source import PairPaths, open_pairs, resolve_pair_paths
 
-Material = TrialData | PairPlaces
+Dataset = TrialData | PairPaths
 """MAD's images, or where pairs lie, which each process reads for itself."""
 
 
-def load_material(data: Data, on_progress: OnProgress | None = None) -> Material:
+def load_dataset(data: Data, on_progress: OnProgress | None = None) -> Dataset:
     """MAD's images, made and cached at first use, or the places of pairs that were looked at.
 
     Raises InputError for what is missing or does not fit together.
     """
     if isinstance(data, MadData):
         return load_trial_data(data, on_progress)
-    places = places_of(data)
+    places = resolve_pair_paths(data)
     open_pairs(places)
     return places

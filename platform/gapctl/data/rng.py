@@ -27,7 +27,7 @@ class Purpose(IntEnum):
     PICTURE = 17
 
 
-def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
+def make_generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
     """Return the generator of one purpose in one epoch of one seed; raises ValueError below zero."""
     if seed < 0 or epoch < 0:
         raise ValueError(f"seed {seed} and epoch {epoch} must not be negative")
@@ -36,7 +36,7 @@ def generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generato
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def sample_generator(purpose: Purpose, seed: int, epoch: int, sample: int) -> np.random.Generator:
+def make_sample_generator(purpose: Purpose, seed: int, epoch: int, sample: int) -> np.random.Generator:
     """The generator of one purpose for one sample; raises ValueError below zero.
 
     Counters of neighbouring samples lie 2^64 blocks apart, so no two share a number.

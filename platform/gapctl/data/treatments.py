@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from gapctl.config.base import did_you_mean
 from gapctl.config.trial import AMOUNTS
-from gapctl.data.rng import Purpose, sample_generator
+from gapctl.data.rng import Purpose, make_sample_generator
 
 OBJECT_TAGS: Final = ("NOUN", "PROPN")
 ATTRIBUTE_TAGS: Final = ("ADJ", "NUM")
 """Universal part-of-speech tags (universaldependencies.org/u/pos)."""
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
-_EDGES: Final = re.compile(r"^\W+|\W+$")
+_EDGE_PUNCTUATION: Final = re.compile(r"^\W+|\W+$")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class KeepRule:
             raise ValueError("keep is 'enriched' and field is empty, expected the json key of the second caption")
 
 
-class Treated(NamedTuple):
+class TreatedCaption(NamedTuple):
     """A treated caption, and how many of the `words` of the original it keeps; it may be empty."""
 
     text: str
@@ -60,7 +60,7 @@ class Treated(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Given:
+class _TreatmentInput:
     """What a treatment looks at: the words, the sample's json, its settings and its random numbers."""
 
     caption: str
@@ -74,7 +74,7 @@ class _Given:
     @cached_property
     def draws(self) -> np.random.Generator:
         """Made where it is used: it takes longer than a treatment that draws nothing."""
-        return sample_generator(Purpose.CAPTION, self.seed, self.epoch, self.sample)
+        return make_sample_generator(Purpose.CAPTION, self.seed, self.epoch, self.sample)
 
 
 class Treatment(NamedTuple):
@@ -89,159 +89,173 @@ class Treatment(NamedTuple):
     needs: str
     per_access: bool
     private_bits: Callable[[int, KeepRule], float] | None
-    apply: Callable[[_Given], Treated | None]
+    apply: Callable[[_TreatmentInput], TreatedCaption | None]
 
 
-def treat(rule: KeepRule, caption: str, about: Mapping[str, Any], seed: int, epoch: int, sample: int) -> Treated | None:
+def treat_caption(
+    rule: KeepRule, caption: str, about: Mapping[str, Any], seed: int, epoch: int, sample: int
+) -> TreatedCaption | None:
     """The caption as a training reads it; None where the sample lacks what the treatment needs.
 
     `about` is the sample's json, `sample` its number in the data. Words are what single spaces separate, as in the
     paper's code. Raises ValueError for a negative seed, epoch or sample where the treatment draws.
     """
-    return TREATMENTS[rule.keep].apply(_Given(caption, caption.split(" "), about, rule, seed, epoch, sample))
+    return TREATMENTS[rule.keep].apply(_TreatmentInput(caption, caption.split(" "), about, rule, seed, epoch, sample))
 
 
-def _full(given: _Given) -> Treated:
-    return Treated(given.caption, len(given.words), len(given.words))
+def _keep_all(given: _TreatmentInput) -> TreatedCaption:
+    return TreatedCaption(given.caption, len(given.words), len(given.words))
 
 
-def _part(parts: int) -> Callable[[_Given], Treated]:
+def _make_part_treatment(parts: int) -> Callable[[_TreatmentInput], TreatedCaption]:
     """One contiguous part of `parts`, cut at int(n * i / parts) as the paper cuts (arXiv 2404.07983, sec. 4)."""
 
-    def cut(given: _Given) -> Treated:
+    def cut(given: _TreatmentInput) -> TreatedCaption:
         count = len(given.words)
         chosen = int(given.draws.random() * parts)
-        return _chosen(given, range(count * chosen // parts, count * (chosen + 1) // parts))
+        return _select_words(given, range(count * chosen // parts, count * (chosen + 1) // parts))
 
     return cut
 
 
-def _words(given: _Given) -> Treated:
+def _drop_words(given: _TreatmentInput) -> TreatedCaption:
     kept = np.flatnonzero(given.draws.random(len(given.words)) < given.rule.rate)
-    return _chosen(given, kept.tolist())
+    return _select_words(given, kept.tolist())
 
 
-def _shuffled(given: _Given) -> Treated:
-    return _chosen(given, _order(given).tolist())
+def _shuffle_words(given: _TreatmentInput) -> TreatedCaption:
+    return _select_words(given, _draw_order(given).tolist())
 
 
-def _length_matched(given: _Given) -> Treated:
-    return _chosen(given, _order(given)[: matched_length(len(given.words), given.rule.rate)].tolist())
+def _match_length(given: _TreatmentInput) -> TreatedCaption:
+    return _select_words(given, _draw_order(given)[: count_matched_words(len(given.words), given.rule.rate)].tolist())
 
 
-def matched_length(words: int, rate: float) -> int:
+def count_matched_words(words: int, rate: float) -> int:
     """How many words `length_matched` keeps; with 1/4, as many as the shortest quarter has."""
     return int(words * rate)
 
 
-def _order(given: _Given) -> NDArray[np.int64]:
+def _draw_order(given: _TreatmentInput) -> NDArray[np.int64]:
     return np.argsort(given.draws.random(len(given.words)), kind="stable")
 
 
-def _sentences(given: _Given) -> Treated:
+def _keep_sentences(given: _TreatmentInput) -> TreatedCaption:
     found = _SENTENCE_END.split(given.caption)
     chosen = np.sort(np.argsort(given.draws.random(len(found)), kind="stable")[: given.rule.sentences])
     text = " ".join(found[place] for place in chosen)
-    return Treated(text, len(text.split(" ")), len(given.words))
+    return TreatedCaption(text, len(text.split(" ")), len(given.words))
 
 
-def _keywords(given: _Given) -> Treated | None:
-    words = keywords_of(given.about)
+def _keep_keywords(given: _TreatmentInput) -> TreatedCaption | None:
+    words = read_keywords(given.about)
     text = ", ".join(words)
-    return Treated(text, len(text.split(" ")), len(given.words)) if words else None
+    return TreatedCaption(text, len(text.split(" ")), len(given.words)) if words else None
 
 
-def keywords_of(about: Mapping[str, Any]) -> list[str]:
+def read_keywords(about: Mapping[str, Any]) -> list[str]:
     """The sample's keywords: the texts in the list `keywords` of its json."""
     found = about.get("keywords")
-    texts = (_encodable(word).strip() for word in found if isinstance(word, str)) if isinstance(found, list) else ()
+    texts = (
+        (_replace_surrogates(word).strip() for word in found if isinstance(word, str))
+        if isinstance(found, list)
+        else ()
+    )
     return [text for text in texts if text]
 
 
-def _encodable(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """JSON can hold half a character, which nothing can write."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _objects(given: _Given) -> Treated | None:
-    if (tags := _tags(given)) is not None:
-        return _chosen(given, [place for place, tag in enumerate(tags) if tag in OBJECT_TAGS])
-    named = {_bare(word) for keyword in keywords_of(given.about) for word in keyword.split()}
-    return _chosen(given, [place for place, word in enumerate(given.words) if _bare(word) in named]) if named else None
+def _keep_objects(given: _TreatmentInput) -> TreatedCaption | None:
+    if (tags := _read_tags(given)) is not None:
+        return _select_words(given, [place for place, tag in enumerate(tags) if tag in OBJECT_TAGS])
+    named = {_strip_punctuation(word) for keyword in read_keywords(given.about) for word in keyword.split()}
+    return (
+        _select_words(given, [place for place, word in enumerate(given.words) if _strip_punctuation(word) in named])
+        if named
+        else None
+    )
 
 
-def _attributes(given: _Given) -> Treated | None:
-    if (tags := _tags(given)) is None:
+def _keep_attributes(given: _TreatmentInput) -> TreatedCaption | None:
+    if (tags := _read_tags(given)) is None:
         return None
-    return _chosen(given, [place for place, tag in enumerate(tags) if tag in ATTRIBUTE_TAGS])
+    return _select_words(given, [place for place, tag in enumerate(tags) if tag in ATTRIBUTE_TAGS])
 
 
-def _tags(given: _Given) -> list[Any] | None:
+def _read_tags(given: _TreatmentInput) -> list[Any] | None:
     """The tags of the words, where the json has one for each."""
     tags = given.about.get("pos")
     return tags if isinstance(tags, list) and len(tags) == len(given.words) else None
 
 
-def _bare(word: str) -> str:
-    return _EDGES.sub("", word).casefold()
+def _strip_punctuation(word: str) -> str:
+    return _EDGE_PUNCTUATION.sub("", word).casefold()
 
 
-def _enriched(given: _Given) -> Treated | None:
+def _append_caption(given: _TreatmentInput) -> TreatedCaption | None:
     more = given.about.get(given.rule.field)
     if not isinstance(more, str) or not more.strip():
         return None
-    return Treated(f"{given.caption} {_encodable(more).strip()}", len(given.words), len(given.words))
+    return TreatedCaption(f"{given.caption} {_replace_surrogates(more).strip()}", len(given.words), len(given.words))
 
 
-def _chosen(given: _Given, places: Sequence[int]) -> Treated:
-    return Treated(" ".join(given.words[place] for place in places), len(places), len(given.words))
+def _select_words(given: _TreatmentInput, places: Sequence[int]) -> TreatedCaption:
+    return TreatedCaption(" ".join(given.words[place] for place in places), len(places), len(given.words))
 
 
-def _rate_bits(words: int, rule: KeepRule) -> float:
+def _compute_rate_bits(words: int, rule: KeepRule) -> float:
     rate = rule.rate
     return -words * sum(share * math.log2(share) for share in (rate, 1 - rate) if share)
 
 
-def _order_bits(words: int, rule: KeepRule) -> float:
+def _compute_order_bits(words: int, rule: KeepRule) -> float:
     return math.lgamma(words + 1) / math.log(2)
 
 
-def _matched_bits(words: int, rule: KeepRule) -> float:
-    left = words - matched_length(words, rule.rate)
-    return _order_bits(words, rule) - _order_bits(left, rule)
+def _compute_matched_bits(words: int, rule: KeepRule) -> float:
+    left = words - count_matched_words(words, rule.rate)
+    return _compute_order_bits(words, rule) - _compute_order_bits(left, rule)
 
 
-def _none(words: int, rule: KeepRule) -> float:
+def _return_no_bits(words: int, rule: KeepRule) -> float:
     return 0.0
 
 
-_POS: Final = "`pos` in the json"
+_NEEDS_POS: Final = "`pos` in the json"
 
 TREATMENTS: Final[Mapping[str, Treatment]] = {
-    "full": Treatment("nothing", "", False, _none, _full),
-    "half": Treatment("one of two contiguous halves", "", True, lambda words, rule: 1.0, _part(2)),
-    "quarter": Treatment("all but one contiguous quarter", "", True, lambda words, rule: 2.0, _part(4)),
-    "words": Treatment("each word with probability 1 - rate", "", True, _rate_bits, _words),
-    "sentences": Treatment("all but some sentences", "", True, None, _sentences),
-    "keywords": Treatment("the sentence around the keywords", "`keywords` in the json", False, _none, _keywords),
-    "objects": Treatment("all but nouns, or but keywords", f"{_POS}, else `keywords`", False, _none, _objects),
-    "attributes": Treatment("all but adjectives and numerals", _POS, False, _none, _attributes),
-    "shuffled": Treatment("the order of the words, and so the grammar", "", True, _order_bits, _shuffled),
+    "full": Treatment("nothing", "", False, _return_no_bits, _keep_all),
+    "half": Treatment("one of two contiguous halves", "", True, lambda words, rule: 1.0, _make_part_treatment(2)),
+    "quarter": Treatment("all but one contiguous quarter", "", True, lambda words, rule: 2.0, _make_part_treatment(4)),
+    "words": Treatment("each word with probability 1 - rate", "", True, _compute_rate_bits, _drop_words),
+    "sentences": Treatment("all but some sentences", "", True, None, _keep_sentences),
+    "keywords": Treatment(
+        "the sentence around the keywords", "`keywords` in the json", False, _return_no_bits, _keep_keywords
+    ),
+    "objects": Treatment(
+        "all but nouns, or but keywords", f"{_NEEDS_POS}, else `keywords`", False, _return_no_bits, _keep_objects
+    ),
+    "attributes": Treatment("all but adjectives and numerals", _NEEDS_POS, False, _return_no_bits, _keep_attributes),
+    "shuffled": Treatment("the order of the words, and so the grammar", "", True, _compute_order_bits, _shuffle_words),
     "length_matched": Treatment(
-        "all but a share of the words, and the order of these", "", True, _matched_bits, _length_matched
+        "all but a share of the words, and the order of these", "", True, _compute_matched_bits, _match_length
     ),
     "enriched": Treatment(
-        "nothing; a second caption is added", "the text `field` in the json", False, _none, _enriched
+        "nothing; a second caption is added", "the text `field` in the json", False, _return_no_bits, _append_caption
     ),
 }
 """Every treatment by the name that `data.captions.keep` takes."""
 
 
-Pixels = NDArray[np.uint8]
+PixelArray = NDArray[np.uint8]
 
-PATCH: Final = 16
+PATCH_PIXELS: Final = 16
 """Rows and columns of a patch that is dropped, those of the usual vision transformer."""
-GREY: Final = 128
+GREY_LEVEL: Final = 128
 
 
 @dataclass(frozen=True)
@@ -266,22 +280,22 @@ class Degradation(NamedTuple):
     removes: str
     amount: str
     per_access: bool
-    apply: Callable[[Pixels, float, np.random.Generator], Pixels]
+    apply: Callable[[PixelArray, float, np.random.Generator], PixelArray]
 
 
-def degrade(rule: DegradeRule, image_HWC: Pixels, seed: int, epoch: int, sample: int) -> Pixels:
+def degrade_image(rule: DegradeRule, image_HWC: PixelArray, seed: int, epoch: int, sample: int) -> PixelArray:
     """The image as a training sees it, of the same shape; a pure function of (sample, seed, epoch)."""
-    draws = sample_generator(Purpose.DEGRADATION, seed, epoch, sample)
+    draws = make_sample_generator(Purpose.DEGRADATION, seed, epoch, sample)
     return DEGRADATIONS[rule.degrade].apply(image_HWC, rule.amount, draws)
 
 
-def _blur(image_HWC: Pixels, amount: float, draws: np.random.Generator) -> Pixels:
+def _blur_image(image_HWC: PixelArray, amount: float, draws: np.random.Generator) -> PixelArray:
     from PIL import Image, ImageFilter
 
     return np.asarray(Image.fromarray(image_HWC).filter(ImageFilter.GaussianBlur(amount)))
 
 
-def _downscale(image_HWC: Pixels, amount: float, draws: np.random.Generator) -> Pixels:
+def _reduce_resolution(image_HWC: PixelArray, amount: float, draws: np.random.Generator) -> PixelArray:
     from PIL import Image
 
     height, width = image_HWC.shape[:2]
@@ -290,28 +304,30 @@ def _downscale(image_HWC: Pixels, amount: float, draws: np.random.Generator) -> 
     return np.asarray(shrunk.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _grey(image_HWC: Pixels, amount: float, draws: np.random.Generator) -> Pixels:
+def _remove_colour(image_HWC: PixelArray, amount: float, draws: np.random.Generator) -> PixelArray:
     from PIL import Image
 
     return np.asarray(Image.fromarray(image_HWC).convert("L").convert("RGB"))
 
 
-def _drop_patches(image_HWC: Pixels, amount: float, draws: np.random.Generator) -> Pixels:
-    rows, columns = (-(-side // PATCH) for side in image_HWC.shape[:2])
+def _drop_patches(image_HWC: PixelArray, amount: float, draws: np.random.Generator) -> PixelArray:
+    rows, columns = (-(-side // PATCH_PIXELS) for side in image_HWC.shape[:2])
     order = np.argsort(draws.random(rows * columns), kind="stable")
     dropped = order[: round(amount * rows * columns)]
     left = image_HWC.copy()
     for row, column in zip(*np.divmod(dropped, columns), strict=True):
-        left[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH] = GREY
+        left[row * PATCH_PIXELS : (row + 1) * PATCH_PIXELS, column * PATCH_PIXELS : (column + 1) * PATCH_PIXELS] = (
+            GREY_LEVEL
+        )
     return left
 
 
 DEGRADATIONS: Final[Mapping[str, Degradation]] = {
     "none": Degradation("nothing", "", False, lambda image_HWC, amount, draws: image_HWC),
-    "blur": Degradation("detail finer than the blur", "standard deviation, pixels", False, _blur),
-    "downscale": Degradation("all but 1 / amount^2 of the pixels", "factor of each side", False, _downscale),
-    "grey": Degradation("colour", "", False, _grey),
-    "patches": Degradation(f"patches of {PATCH} x {PATCH} pixels", "share of them", True, _drop_patches),
+    "blur": Degradation("detail finer than the blur", "standard deviation, pixels", False, _blur_image),
+    "downscale": Degradation("all but 1 / amount^2 of the pixels", "factor of each side", False, _reduce_resolution),
+    "grey": Degradation("colour", "", False, _remove_colour),
+    "patches": Degradation(f"patches of {PATCH_PIXELS} x {PATCH_PIXELS} pixels", "share of them", True, _drop_patches),
 }
 """Every degradation by its name."""
 
@@ -326,7 +342,7 @@ class CaptionTally:
     empty: int = 0
     lacking: int = 0
 
-    def add(self, treated: Treated | None) -> None:
+    def add(self, treated: TreatedCaption | None) -> None:
         """Counts a sample; None is one that lacks what its treatment needs."""
         self.samples += 1
         if treated is None:

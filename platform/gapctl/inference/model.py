@@ -19,13 +19,13 @@ from gapctl.errors import InputError
 from gapctl.folders import expand_home
 from gapctl.inference.weights_file import read_weights
 
-NAMED: Final = 4
+MAX_NAMED: Final = 4
 """Parameters that a message names of each kind."""
 
-PACKED: Final = (torch.float4_e2m1fn_x2,)
+PACKED_DTYPES: Final = (torch.float4_e2m1fn_x2,)
 """Several numbers in a byte, which mean nothing without scales."""
 
-FOREIGN: Final = {
+FOREIGN_CHECKPOINTS: Final = {
     ".lora_": ("adapters (LoRA), which stand beside a model's weights", "merge them into it where they were trained"),
     ".vision_model.": (
         "a model of Hugging Face's transformers",
@@ -39,7 +39,7 @@ FOREIGN: Final = {
 """Whose names these are, by what only they have in them, and what to do."""
 
 
-class Weights(NamedTuple):
+class WeightsFile(NamedTuple):
     """A file of weights; `preprocess` are a tag's own settings for images, empty for a file."""
 
     path: Path
@@ -47,33 +47,33 @@ class Weights(NamedTuple):
     preprocess: Mapping[str, Any]
 
 
-def find_weights(model: str, pretrained: str) -> Weights:
+def find_weights(model: str, pretrained: str) -> WeightsFile:
     """The weights of a model's tag, downloaded if need be, or a file; raises InputError where there are none."""
     import open_clip
 
     path = expand_home(pretrained)
     if path.is_file():
-        return _weights(path, {})
+        return _describe_weights_file(path, {})
     if path.is_dir():
         held = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".bin", ".pt", ".pth"))
-        inside = f"one of the files in it ({_listed(held)})" if held else "a file of weights, and it holds none"
+        inside = f"one of the files in it ({_join_names(held)})" if held else "a file of weights, and it holds none"
         raise InputError(f"--pretrained {pretrained}: a folder; expected {inside}")
     settings = open_clip.get_pretrained_cfg(model, pretrained)
     if settings:
-        return _weights(_downloaded(model, pretrained, settings), settings)
+        return _describe_weights_file(_download_weights(model, pretrained, settings), settings)
     tags = open_clip.list_pretrained_tags_by_model(model)
     expected = f"a file, or one of the tags of {model}: {', '.join(tags)}" if tags else f"a file ({model} has no tags)"
     close = did_you_mean(pretrained, tags)
     raise InputError(f"--pretrained {pretrained}: neither a file nor a tag; expected {expected}{close}")
 
 
-def _weights(path: Path, settings: Mapping[str, Any]) -> Weights:
+def _describe_weights_file(path: Path, settings: Mapping[str, Any]) -> WeightsFile:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Weights(path.absolute(), digest, settings)
+    return WeightsFile(path.absolute(), digest, settings)
 
 
-def _downloaded(model: str, tag: str, settings: Mapping[str, Any]) -> Path:
+def _download_weights(model: str, tag: str, settings: Mapping[str, Any]) -> Path:
     import open_clip
 
     try:
@@ -82,12 +82,12 @@ def _downloaded(model: str, tag: str, settings: Mapping[str, Any]) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"--pretrained {tag}: the weights of {model} are not on this machine and cannot be downloaded ({reason}). "
-            f"Where there is a network, download {_source(settings)}; copy the file here and give its path: "
-            f"--pretrained FILE{_by_file(model, settings)}"
+            f"Where there is a network, download {_describe_source(settings)}; copy the file here and give its path: "
+            f"--pretrained FILE{_explain_file_options(model, settings)}"
         ) from error
 
 
-def _by_file(model: str, settings: Mapping[str, Any]) -> str:
+def _explain_file_options(model: str, settings: Mapping[str, Any]) -> str:
     """What a file of a tag's weights cannot say of itself: the tag's own activation and image settings."""
     quick = settings.get("quick_gelu") and not model.endswith("-quickgelu")
     name = f" with --model {model}-quickgelu, which these weights were trained as" if quick else ""
@@ -97,7 +97,7 @@ def _by_file(model: str, settings: Mapping[str, Any]) -> str:
     )
 
 
-def _source(settings: Mapping[str, Any]) -> str:
+def _describe_source(settings: Mapping[str, Any]) -> str:
     """Where a tag's file is, for a person: the repository first, as open_clip does."""
     repository, _, name = str(settings.get("hf_hub", "")).rpartition("/")
     if repository:
@@ -114,7 +114,7 @@ def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
     from open_clip.model import convert_to_custom_text_state_dict
 
     expected = model.state_dict()
-    read = read_weights(path, _names_of(expected))
+    read = read_weights(path, _list_parameter_names(expected))
     found = convert_state_dict(model, read.tensors)
     if "positional_embedding" in found and not hasattr(model, "positional_embedding"):
         found = convert_to_custom_text_state_dict(found)
@@ -128,7 +128,7 @@ def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
     return read.origin
 
 
-def _names_of(expected: Mapping[str, torch.Tensor]) -> set[str]:
+def _list_parameter_names(expected: Mapping[str, torch.Tensor]) -> set[str]:
     """The names of a model's parameters, with those that models without a text tower of its own have for it."""
     return {*expected, *(name.removeprefix("text.") for name in expected)}
 
@@ -137,7 +137,7 @@ def _require_fit(
     name: str, path: Path, origin: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
     part = f" ({origin})" if origin else ""
-    for mark, (whose, remedy) in FOREIGN.items():
+    for mark, (whose, remedy) in FOREIGN_CHECKPOINTS.items():
         if any(mark in f".{key}" for key in found):
             raise InputError(f"{path}{part}: {whose}, not a model of open_clip; {remedy}")
     missing = [key for key in expected if key not in found and not key.endswith("attn_mask")]
@@ -148,7 +148,7 @@ def _require_fit(
         if key in found and found[key].shape != expected[key].shape
     ]
     parts = {"missing": missing, "of another shape": reshaped, "not in the model": unknown}
-    said = [f"{what}: {_listed(keys)}" for what, keys in parts.items() if keys]
+    said = [f"{what}: {_join_names(keys)}" for what, keys in parts.items() if keys]
     if said:
         raise InputError(
             f"{path}{part}: a checkpoint of another architecture than {name}; {'; '.join(said)}. "
@@ -159,7 +159,7 @@ def _require_fit(
 def _require_numbers(path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
     """Refuses numbers that could not be copied, or would lose their meaning: packed, complex and quantised ones."""
     for key, value in found.items():
-        if value.dtype in PACKED or value.is_floating_point() != expected[key].is_floating_point():
+        if value.dtype in PACKED_DTYPES or value.is_floating_point() != expected[key].is_floating_point():
             raise InputError(
                 f"{path}: {key} is of type {str(value.dtype).removeprefix('torch.')}; expected "
                 f"{str(expected[key].dtype).removeprefix('torch.')}, or another float that it can be read from. "
@@ -167,9 +167,9 @@ def _require_numbers(path: Path, found: Mapping[str, torch.Tensor], expected: Ma
             )
 
 
-def _listed(keys: list[str]) -> str:
-    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
-    return f"{', '.join(keys[:NAMED])}{more}"
+def _join_names(keys: list[str]) -> str:
+    more = f" and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else ""
+    return f"{', '.join(keys[:MAX_NAMED])}{more}"
 
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class OpenModel(NamedTuple):
     """
 
     name: str
-    weights: Weights
+    weights: WeightsFile
     model: Any
     preprocess: Mapping[str, Any]
     quick_gelu: bool
@@ -198,7 +198,7 @@ class OpenModel(NamedTuple):
         return f"{self.name}, quick GELU" if self.quick_gelu else self.name
 
 
-def require_known(name: str) -> None:
+def require_known_model(name: str) -> None:
     """Raises InputError for a name that open_clip does not know."""
     import open_clip
 
@@ -210,16 +210,16 @@ def require_known(name: str) -> None:
         )
 
 
-def open_model(name: str, weights: Weights) -> OpenModel:
+def open_model(name: str, weights: WeightsFile) -> OpenModel:
     """Builds a model on the CPU and loads its weights; raises InputError where they do not fit each other."""
     import open_clip
     from open_clip.transform import merge_preprocess_dict
 
     quick = bool(weights.preprocess.get("quick_gelu", False))
-    with _quiet():
+    with _silence_open_clip():
         try:
             model = open_clip.create_model(name, pretrained_text=False, force_quick_gelu=quick)
-            tokenizer_of(name)
+            load_tokenizer(name)
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"--model {name}: open_clip cannot build it here: {reason}") from error
@@ -228,16 +228,16 @@ def open_model(name: str, weights: Weights) -> OpenModel:
     return OpenModel(name, weights, model.eval(), preprocess, quick, origin)
 
 
-def tokenizer_of(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
+def load_tokenizer(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
     """The tokenizer of an architecture: texts to int64 (B, L)."""
     import open_clip
 
-    with _quiet():
+    with _silence_open_clip():
         found: Callable[[Sequence[str]], torch.Tensor] = open_clip.get_tokenizer(name)
     return found
 
 
-def transform_of(preprocess: Mapping[str, Any]) -> "ToTensor":
+def build_transform(preprocess: Mapping[str, Any]) -> "ToTensor":
     """From a picture to a tensor, as these settings say."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -248,13 +248,13 @@ def transform_of(preprocess: Mapping[str, Any]) -> "ToTensor":
 @torch.no_grad()
 def encode_texts(opened: OpenModel, texts: Sequence[str]) -> NDArray[np.float32]:
     """L2-normalised embeddings of texts (B, D), on the CPU."""
-    tokens_BL = tokenizer_of(opened.name)(texts)
+    tokens_BL = load_tokenizer(opened.name)(texts)
     found: NDArray[np.float32] = opened.model.encode_text(tokens_BL, normalize=True).numpy()
     return found
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_open_clip() -> Iterator[None]:
     """open_clip warns that a model without weights has none, before we load them."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

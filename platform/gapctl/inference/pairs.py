@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.image_text.manifest import Manifest
-from gapctl.data.image_text.questions import Labels, Question, caption_lines, labels_of
+from gapctl.data.image_text.questions import Labels, PromptSet, read_labels, split_caption_lines
 from gapctl.data.image_text.read import read_rows
 from gapctl.errors import InputError
 from gapctl.inference.model import OpenModel, encode_texts
-from gapctl.inference.shards import Described, EncodedShard, Floats
-from gapctl.metrics.classification import ClassPrompts, ZeroShot
+from gapctl.inference.shards import Floats, SampleRecord, ShardEmbeddings
+from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.models.build import temperature_metrics
+from gapctl.models.build import measure_temperature
 
 
-class Asking(NamedTuple):
+class LabelOptions(NamedTuple):
     """What is known of the samples: the key of their label, the classes, and attributes by key."""
 
     label_key: str | None
-    classes: Question | None
-    attributes: Mapping[str, Question]
+    classes: PromptSet | None
+    attributes: Mapping[str, PromptSet]
 
 
 class EncodedPairs(NamedTuple):
@@ -35,20 +35,20 @@ class EncodedPairs(NamedTuple):
     """
 
     embeddings: Embeddings
-    zero_shot: ZeroShot
+    zero_shot: ZeroShotTasks
     temperature: dict[str, float]
     several_lines: int
 
 
-def check_first(manifest: Manifest, asking: Asking) -> None:
+def check_first_sample(manifest: Manifest, asking: LabelOptions) -> None:
     """Looks for the labels in one sample, before hours are spent on all; raises InputError as `encoded_pairs` does."""
     _, first = next(read_rows(manifest.usable[:1]))
-    sample = [Described(first.key, [], first.about)]
-    _labels(sample, asking)
-    _attributes(sample, asking)
+    sample = [SampleRecord(first.key, [], first.about)]
+    _read_class_labels(sample, asking)
+    _read_attribute_labels(sample, asking)
 
 
-def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Asking) -> EncodedPairs:
+def assemble_pairs(opened: OpenModel, shards: Sequence[ShardEmbeddings], asking: LabelOptions) -> EncodedPairs:
     """Puts shards together and asks the model about them; raises InputError where labels are needed and missing."""
     samples = [sample for shard in shards for sample in shard.samples]
     captions = [caption for sample in samples for caption in sample.captions]
@@ -61,10 +61,10 @@ def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Ask
         raise InputError(
             f"a single pair, {samples[0].key}; expected at least 2, since the gap is measured between pairs"
         )
-    labels = _labels(samples, asking)
-    attributes = _attributes(samples, asking)
-    temperature = temperature_metrics(opened.model)
-    zero_shot = _zero_shot(opened, asking, labels, attributes)
+    labels = _read_class_labels(samples, asking)
+    attributes = _read_attribute_labels(samples, asking)
+    temperature = measure_temperature(opened.model)
+    zero_shot = _build_zero_shot(opened, asking, labels, attributes)
     embeddings = Embeddings(
         image_ND=image_ND,
         text_MD=text_MD,
@@ -75,11 +75,13 @@ def encoded_pairs(opened: OpenModel, shards: Sequence[EncodedShard], asking: Ask
         class_CD=zero_shot.questions[zero_shot.main].prompt_CD if zero_shot.main else None,
         logit_scale=temperature["temperature/logit_scale"],
     )
-    several = sum(len(sample.captions) > 1 or len(caption_lines(sample.captions[0])) > 1 for sample in samples)
+    several = sum(len(sample.captions) > 1 or len(split_caption_lines(sample.captions[0])) > 1 for sample in samples)
     return EncodedPairs(embeddings, zero_shot, temperature, several)
 
 
-def _require_finite(name: str, rows_AD: Floats, samples: Sequence[Described], sample_of_A: NDArray[np.int64]) -> None:
+def _require_finite(
+    name: str, rows_AD: Floats, samples: Sequence[SampleRecord], sample_of_A: NDArray[np.int64]
+) -> None:
     wrong_A = np.flatnonzero(~np.isfinite(rows_AD).all(axis=1))
     if len(wrong_A):
         raise InputError(
@@ -89,33 +91,35 @@ def _require_finite(name: str, rows_AD: Floats, samples: Sequence[Described], sa
         )
 
 
-def _labels(samples: Sequence[Described], asking: Asking) -> Labels | None:
+def _read_class_labels(samples: Sequence[SampleRecord], asking: LabelOptions) -> Labels | None:
     if asking.label_key is None:
         return None
-    return labels_of(
+    return read_labels(
         "--label-key", samples, asking.label_key, tuple(asking.classes.prompts) if asking.classes else None
     )
 
 
-def _attributes(samples: Sequence[Described], asking: Asking) -> dict[str, Labels]:
+def _read_attribute_labels(samples: Sequence[SampleRecord], asking: LabelOptions) -> dict[str, Labels]:
     return {
-        key: labels_of("--attributes", samples, key, tuple(question.prompts))
+        key: read_labels("--attributes", samples, key, tuple(question.prompts))
         for key, question in asking.attributes.items()
     }
 
 
-def _zero_shot(opened: OpenModel, asking: Asking, labels: Labels | None, attributes: Mapping[str, Labels]) -> ZeroShot:
+def _build_zero_shot(
+    opened: OpenModel, asking: LabelOptions, labels: Labels | None, attributes: Mapping[str, Labels]
+) -> ZeroShotTasks:
     questions = {
-        key: ClassPrompts(_prompt_embeddings(opened, question), attributes[key].label_N)
+        key: ClassPrompts(_embed_prompts(opened, question), attributes[key].label_N)
         for key, question in asking.attributes.items()
     }
     if asking.classes is None or labels is None or asking.label_key is None:
-        return ZeroShot(questions)
-    main = ClassPrompts(_prompt_embeddings(opened, asking.classes), labels.label_N)
-    return ZeroShot({asking.label_key: main, **questions}, asking.label_key)
+        return ZeroShotTasks(questions)
+    main = ClassPrompts(_embed_prompts(opened, asking.classes), labels.label_N)
+    return ZeroShotTasks({asking.label_key: main, **questions}, asking.label_key)
 
 
-def _prompt_embeddings(opened: OpenModel, question: Question) -> NDArray[np.float32]:
+def _embed_prompts(opened: OpenModel, question: PromptSet) -> NDArray[np.float32]:
     """A mean over templates for each class (C, D)."""
     prompts = list(question.prompts.values())
     text_PD = encode_texts(opened, [prompt for each in prompts for prompt in each])

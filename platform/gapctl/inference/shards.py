@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.config.base import sha256_of
-from gapctl.data.image_text.index import Sample, picture_of, samples_of
-from gapctl.data.image_text.questions import CaptionRule, captions_of
-from gapctl.data.image_text.tar import Problem
+from gapctl.config.base import hash_value
+from gapctl.data.image_text.index import Sample, decode_image, read_samples
+from gapctl.data.image_text.questions import CaptionLineMode, split_captions
+from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError, WorkError
-from gapctl.inference.model import OpenModel, Weights, open_model, tokenizer_of, transform_of
-from gapctl.io.atomic import appearing, file_sha256
+from gapctl.inference.model import OpenModel, WeightsFile, build_transform, load_tokenizer, open_model
+from gapctl.io.atomic import hash_file, write_atomically
 
-VERSION: Final = 2
+EMBEDDINGS_VERSION: Final = 2
 """Raised whenever the same model and shard would give other embeddings than before."""
 
 Floats = NDArray[np.float32]
 
 
-class Described(NamedTuple):
+class SampleRecord(NamedTuple):
     """A sample beside its embeddings: what its labels can be found in."""
 
     key: str
@@ -37,7 +37,7 @@ class Described(NamedTuple):
     about: dict[str, Any]
 
 
-class EncodedShard(NamedTuple):
+class ShardEmbeddings(NamedTuple):
     """A shard's L2-normalised embeddings, its samples, and why others were left out, by key.
 
     Texts (M, D) are the captions of the first sample, then those of the second, and so on.
@@ -45,23 +45,23 @@ class EncodedShard(NamedTuple):
 
     image_ND: Floats
     text_MD: Floats
-    samples: Sequence[Described]
+    samples: Sequence[SampleRecord]
     skipped: Mapping[str, str]
 
 
-def shard_key(
+def make_shard_key(
     model: str,
     weights_sha256: str,
     preprocess: Mapping[str, Any],
     device: str,
     shard_sha256: str,
-    captions: CaptionRule,
+    captions: CaptionLineMode,
     left_out: Collection[int] = (),
 ) -> str:
     """The address of a shard's embeddings; `left_out` are the places of samples that could be encoded and were not."""
     decides = {"weights": weights_sha256, "preprocess": preprocess, "device": device, "shard": shard_sha256}
     left = {"left_out": sorted(left_out)} if left_out else {}
-    return sha256_of({"version": VERSION, "model": model, **decides, "captions": str(captions), **left})
+    return hash_value({"version": EMBEDDINGS_VERSION, "model": model, **decides, "captions": str(captions), **left})
 
 
 class ShardCache:
@@ -78,22 +78,24 @@ class ShardCache:
                 "that can be written to"
             ) from error
 
-    def find(self, key: str) -> EncodedShard | None:
+    def find(self, key: str) -> ShardEmbeddings | None:
         """The embeddings under a key; None where there are none, or damaged ones."""
         try:
             with np.load(self._path(key), allow_pickle=False) as archive:
                 samples, skipped = (json.loads(archive[name].tobytes()) for name in ("samples", "skipped"))
-                found = EncodedShard(archive["image"], archive["text"], [Described(*each) for each in samples], skipped)
+                found = ShardEmbeddings(
+                    archive["image"], archive["text"], [SampleRecord(*each) for each in samples], skipped
+                )
         except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile):
             return None
         captions = sum(len(sample.captions) for sample in found.samples)
         return found if (len(found.image_ND), len(found.text_MD)) == (len(found.samples), captions) else None
 
-    def keep(self, key: str, shard: EncodedShard) -> None:
+    def keep(self, key: str, shard: ShardEmbeddings) -> None:
         """Writes a shard's embeddings; raises WorkError where that fails."""
-        samples, skipped = _pack_embeddings(list(shard.samples)), _pack_embeddings(dict(shard.skipped))
+        samples, skipped = _pack_json(list(shard.samples)), _pack_json(dict(shard.skipped))
         try:
-            with appearing(self._path(key), self._folder) as temporary, temporary.open("wb") as file:
+            with write_atomically(self._path(key), self._folder) as temporary, temporary.open("wb") as file:
                 np.savez(file, image=shard.image_ND, text=shard.text_MD, samples=samples, skipped=skipped)
         except OSError as error:
             raise WorkError(
@@ -105,74 +107,76 @@ class ShardCache:
         return self._folder / f"{key}.npz"
 
 
-def _pack_embeddings(document: Any) -> NDArray[np.uint8]:
+def _pack_json(document: Any) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(document).encode(), np.uint8)
 
 
-BATCH: Final = 32
+BATCH_SIZE: Final = 32
 """Fixed, and never across shards, so that sums are taken in the same order however many processes share the work."""
 
-MOST_CAPTIONS: Final = 1000
+MAX_CAPTIONS: Final = 1000
 """Of one image; a text of more lines is no list of captions, and would have to fit into memory."""
 
-Row = dict[str, Any]
-tokenizer = cache(tokenizer_of)
+RayRow = dict[str, Any]
+cached_tokenizer = cache(load_tokenizer)
 
 
 @dataclass
-class _Pending:
+class _PendingBatch:
     """What has been read of a shard and not been handed on."""
 
     pictures: list[torch.Tensor] = field(default_factory=list)
-    samples: list[Described] = field(default_factory=list)
+    samples: list[SampleRecord] = field(default_factory=list)
 
 
-def read_batches(row: Row, *, model: str, preprocess: Mapping[str, Any], captions: CaptionRule) -> Iterator[Row]:
+def read_batches(
+    row: RayRow, *, model: str, preprocess: Mapping[str, Any], captions: CaptionLineMode
+) -> Iterator[RayRow]:
     """The batches of a row's shard, the last one marked; a row with an `error` in place of a shard that is wrong.
 
     The row's `left_out`, if it has any, are the places of samples that are not read. Images are float32 (B, C, H, W)
     and tokens int64 (M, L), as bytes; M captions, those of the first image first. Their shapes follow from the model
     and from `texts`, which is M.
     """
-    transform, pending, skipped = transform_of(preprocess), _Pending(), {}
+    transform, pending, skipped = build_transform(preprocess), _PendingBatch(), {}
     try:
-        for sample in samples_of(Path(row["path"]), frozenset(json.loads(row.get("left_out", "[]")))):
-            texts = captions_of(sample.caption or "", captions)
-            why = _unusable(sample, texts) or _take(sample, texts, transform, pending)
+        for sample in read_samples(Path(row["path"]), frozenset(json.loads(row.get("left_out", "[]")))):
+            texts = split_captions(sample.caption or "", captions)
+            why = _explain_unusable(sample, texts) or _add_sample(sample, texts, transform, pending)
             if why:
                 skipped[sample.key] = why
-            elif len(pending.samples) == BATCH:
-                yield _row(row, model, pending)
-                pending = _Pending()
+            elif len(pending.samples) == BATCH_SIZE:
+                yield _build_row(row, model, pending)
+                pending = _PendingBatch()
     except InputError as error:
-        yield {**_row(row, model, _Pending()), "error": str(error), "last": True}
+        yield {**_build_row(row, model, _PendingBatch()), "error": str(error), "last": True}
         return
-    yield {**_row(row, model, pending), "skipped": json.dumps(skipped), "last": True}
+    yield {**_build_row(row, model, pending), "skipped": json.dumps(skipped), "last": True}
 
 
-def _unusable(sample: Sample, texts: Sequence[str]) -> str | None:
+def _explain_unusable(sample: Sample, texts: Sequence[str]) -> str | None:
     if sample.image is None:
-        return Problem.NO_IMAGE.value
-    if len(texts) > MOST_CAPTIONS:
-        return f"over {MOST_CAPTIONS:,} captions"
-    return None if texts else Problem.NO_CAPTION.value
+        return SampleProblem.NO_IMAGE.value
+    if len(texts) > MAX_CAPTIONS:
+        return f"over {MAX_CAPTIONS:,} captions"
+    return None if texts else SampleProblem.NO_CAPTION.value
 
 
-def _take(sample: Sample, texts: list[str], transform: Any, pending: _Pending) -> str | None:
+def _add_sample(sample: Sample, texts: list[str], transform: Any, pending: _PendingBatch) -> str | None:
     """Adds a sample; says why where its image cannot be read."""
     try:
-        picture = transform(picture_of(sample))
+        picture = transform(decode_image(sample))
     except ValueError:
-        return Problem.UNREADABLE.value
+        return SampleProblem.UNREADABLE.value
     pending.pictures.append(picture)
-    pending.samples.append(Described(sample.key, texts, sample.about))
+    pending.samples.append(SampleRecord(sample.key, texts, sample.about))
     return None
 
 
-def _row(row: Row, model: str, pending: _Pending) -> Row:
+def _build_row(row: RayRow, model: str, pending: _PendingBatch) -> RayRow:
     images_BCHW = torch.stack(pending.pictures).numpy().tobytes() if pending.pictures else b""
     captions = [caption for sample in pending.samples for caption in sample.captions]
-    tokens_BL = tokenizer(model)(captions).numpy().tobytes() if captions else b""
+    tokens_BL = cached_tokenizer(model)(captions).numpy().tobytes() if captions else b""
     batch = {"images": images_BCHW, "tokens": tokens_BL, "samples": json.dumps(pending.samples)}
     return {"shard": row["shard"], "texts": len(captions), **batch, "skipped": "{}", "error": "", "last": False}
 
@@ -180,7 +184,7 @@ def _row(row: Row, model: str, pending: _Pending) -> Row:
 class Embedder:
     """Embeds the rows that `read_batches` makes; float32, on one thread of a CPU or on a GPU."""
 
-    def __init__(self, model: str, weights: Weights, device: str) -> None:
+    def __init__(self, model: str, weights: WeightsFile, device: str) -> None:
         torch.set_num_threads(1)
         self._device = torch.device(device)
         opened = open_model(model, weights)
@@ -199,23 +203,29 @@ class Embedder:
         tokens, texts = np.frombuffer(row.pop("tokens"), np.int64), row.pop("texts")
         if not count:
             return {**row, "image": b"", "text": b""}
-        image_BD = self._model.encode_image(self._on_device(images), normalize=True)
-        parts = torch.split(self._on_device(tokens.reshape(texts, -1)), BATCH)
+        image_BD = self._model.encode_image(self._move_to_device(images), normalize=True)
+        parts = torch.split(self._move_to_device(tokens.reshape(texts, -1)), BATCH_SIZE)
         text_MD = torch.cat([self._model.encode_text(part, normalize=True) for part in parts])
-        return {**row, "image": _bytes(image_BD), "text": _bytes(text_MD)}
+        return {**row, "image": _convert_to_bytes(image_BD), "text": _convert_to_bytes(text_MD)}
 
-    def _on_device(self, array: Any) -> torch.Tensor:
+    def _move_to_device(self, array: Any) -> torch.Tensor:
         return torch.from_numpy(array.copy()).to(self._device)
 
 
-def _bytes(embedding_BD: torch.Tensor) -> bytes:
+def _convert_to_bytes(embedding_BD: torch.Tensor) -> bytes:
     return embedding_BD.float().cpu().numpy().tobytes()
 
 
-MOST_WORKERS: Final = 8
+MAX_WORKERS: Final = 8
 """Each holds the whole model."""
-NEVER_ENCODED: Final = frozenset(
-    {Problem.NO_IMAGE, Problem.NO_CAPTION, Problem.HTML, Problem.APART, Problem.NOT_A_FILE}
+UNENCODABLE_PROBLEMS: Final = frozenset(
+    {
+        SampleProblem.NO_IMAGE,
+        SampleProblem.NO_CAPTION,
+        SampleProblem.HTML,
+        SampleProblem.APART,
+        SampleProblem.NOT_A_FILE,
+    }
 )
 """Problems of samples that cannot be encoded; leaving them out decides nothing."""
 
@@ -223,10 +233,10 @@ OnProgress = Callable[[int, int], None]
 OpenRay = Callable[[int], AbstractContextManager[None]]
 
 
-class Encoded(NamedTuple):
+class EncodingResult(NamedTuple):
     """All shards in their order; `sha256s` by path, and how many of them this run encoded."""
 
-    shards: Sequence[EncodedShard]
+    shards: Sequence[ShardEmbeddings]
     sha256s: dict[str, str]
     made: int
 
@@ -239,8 +249,8 @@ def encode_shards(
     workers: int,
     on_progress: OnProgress = lambda done, total: None,
     left_out: Mapping[Path, Mapping[int, str]] = MappingProxyType({}),
-    captions: CaptionRule = CaptionRule.LINES,
-) -> Encoded:
+    captions: CaptionLineMode = CaptionLineMode.LINES,
+) -> EncodingResult:
     """The shards' embeddings, the same for any number of workers and however often the work was stopped.
 
     `left_out` names, for each shard, the places of samples that are not encoded, and why: a manifest's problems.
@@ -249,69 +259,71 @@ def encode_shards(
     encoding fails; finished shards are kept.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    sha256s = {str(path): file_sha256(path) for path in paths}
+    sha256s = {str(path): hash_file(path) for path in paths}
     keys = [
-        shard_key(
+        make_shard_key(
             opened.architecture, opened.weights.sha256, opened.preprocess, device, sha256s[str(path)], captions, decided
         )
         for path in paths
-        for decided in [[place for place, why in left_out.get(path, {}).items() if why not in NEVER_ENCODED]]
+        for decided in [[place for place, why in left_out.get(path, {}).items() if why not in UNENCODABLE_PROBLEMS]]
     ]
     left = [index for index, key in enumerate(keys) if cache.find(key) is None]
     on_progress(len(paths) - len(left), len(paths))
     if left:
-        workers = min(workers, len(left), MOST_WORKERS)
-        with open_ray(_cpus(workers, device)):
-            tasks = [_Task(index, str(paths[index]), list(left_out.get(paths[index], {}))) for index in left]
-            for done, (index, shard) in enumerate(_on_ray(tasks, opened, workers, device, captions), 1):
+        workers = min(workers, len(left), MAX_WORKERS)
+        with open_ray(_count_cpus(workers, device)):
+            tasks = [_ShardTask(index, str(paths[index]), list(left_out.get(paths[index], {}))) for index in left]
+            for done, (index, shard) in enumerate(_encode_on_ray(tasks, opened, workers, device, captions), 1):
                 cache.keep(keys[index], shard)
                 on_progress(len(paths) - len(left) + done, len(paths))
-    return Encoded([_kept(cache, key, path) for key, path in zip(keys, paths, strict=True)], sha256s, len(left))
+    return EncodingResult(
+        [_read_back(cache, key, path) for key, path in zip(keys, paths, strict=True)], sha256s, len(left)
+    )
 
 
-def _kept(cache: ShardCache, key: str, path: Path) -> EncodedShard:
+def _read_back(cache: ShardCache, key: str, path: Path) -> ShardEmbeddings:
     found = cache.find(key)
     if found is None:
         raise WorkError(f"{path}: its embeddings, just written, cannot be read back. Check the disk, then run again")
     return found
 
 
-def _actors(workers: int, device: str) -> int:
+def _count_actors(workers: int, device: str) -> int:
     return torch.cuda.device_count() if device == "cuda" else workers
 
 
-def _readers(workers: int, device: str) -> int:
+def _count_readers(workers: int, device: str) -> int:
     """One reads faster than a CPU encodes; beside a GPU, reading is most of the work."""
     return workers if device == "cuda" else 1
 
 
-def _cpus(workers: int, device: str) -> int:
-    return _actors(workers, device) + _readers(workers, device)
+def _count_cpus(workers: int, device: str) -> int:
+    return _count_actors(workers, device) + _count_readers(workers, device)
 
 
-class _Task(NamedTuple):
+class _ShardTask(NamedTuple):
     shard: int
     path: str
     left_out: list[int]
 
 
-def _on_ray(
-    tasks: Sequence[_Task], opened: OpenModel, workers: int, device: str, captions: CaptionRule
-) -> Iterator[tuple[int, EncodedShard]]:
+def _encode_on_ray(
+    tasks: Sequence[_ShardTask], opened: OpenModel, workers: int, device: str, captions: CaptionLineMode
+) -> Iterator[tuple[int, ShardEmbeddings]]:
     import ray.data
     from ray.exceptions import RayError
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     items = [{"shard": task.shard, "path": task.path, "left_out": json.dumps(task.left_out)} for task in tasks]
     reading = partial(read_batches, model=opened.name, preprocess=dict(opened.preprocess), captions=captions)
-    readers = ray.data.TaskPoolStrategy(size=_readers(workers, device))
+    readers = ray.data.TaskPoolStrategy(size=_count_readers(workers, device))
     dataset = (
         ray.data.from_items(items, override_num_blocks=len(items))
         .flat_map(reading, num_cpus=1, compute=readers)
         .map(
             cast("Callable[[dict[str, Any]], dict[str, Any]]", Embedder),
             fn_constructor_args=(opened.name, opened.weights, device),
-            compute=ray.data.ActorPoolStrategy(size=_actors(workers, device)),
+            compute=ray.data.ActorPoolStrategy(size=_count_actors(workers, device)),
             num_cpus=1,
             num_gpus=1 if device == "cuda" else 0,
             max_restarts=0,  # the same command continues, and Ray warns on the terminal of actors that it may restart
@@ -319,15 +331,16 @@ def _on_ray(
         )
     )
     try:
-        yield from _collected(dataset.iter_rows())
+        yield from _collect_shards(dataset.iter_rows())
     except RayError as error:
         raise WorkError(
-            f"a shard could not be encoded ({_reason(error)}). The finished ones are kept: the same command encodes "
+            f"a shard could not be encoded ({_explain_error(error)}). The finished ones are kept: the same "
+            "command encodes "
             "what is left"
         ) from error
 
 
-def _collected(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, EncodedShard]]:
+def _collect_shards(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, ShardEmbeddings]]:
     """Shards from batches, which come in order."""
     batches: list[dict[str, Any]] = []
     for row in rows:
@@ -335,23 +348,23 @@ def _collected(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, EncodedSha
             raise InputError(row["error"])
         batches.append(row)
         if row["last"]:
-            yield row["shard"], _shard(batches)
+            yield row["shard"], _build_shard(batches)
             batches = []
 
 
-def _shard(batches: Sequence[dict[str, Any]]) -> EncodedShard:
-    samples = [Described(*each) for batch in batches for each in json.loads(batch["samples"])]
-    image_ND = _stacked(batches, "image", len(samples))
-    text_MD = _stacked(batches, "text", sum(len(sample.captions) for sample in samples))
-    return EncodedShard(image_ND, text_MD, samples, json.loads(batches[-1]["skipped"]))
+def _build_shard(batches: Sequence[dict[str, Any]]) -> ShardEmbeddings:
+    samples = [SampleRecord(*each) for batch in batches for each in json.loads(batch["samples"])]
+    image_ND = _stack_embeddings(batches, "image", len(samples))
+    text_MD = _stack_embeddings(batches, "text", sum(len(sample.captions) for sample in samples))
+    return ShardEmbeddings(image_ND, text_MD, samples, json.loads(batches[-1]["skipped"]))
 
 
-def _stacked(batches: Sequence[dict[str, Any]], name: str, count: int) -> Floats:
+def _stack_embeddings(batches: Sequence[dict[str, Any]], name: str, count: int) -> Floats:
     joined = b"".join(batch[name] for batch in batches)
     return np.frombuffer(joined, np.float32).reshape(count, -1 if count else 0)
 
 
-def _reason(error: BaseException) -> str:
+def _explain_error(error: BaseException) -> str:
     cause: Any = getattr(error, "cause", None) or error
     lines = str(cause).strip().splitlines()
     return lines[-1] if lines else type(cause).__name__

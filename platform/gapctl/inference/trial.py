@@ -7,21 +7,21 @@ import torch
 import yaml
 
 from gapctl.config.trial import Data, TrialConfig
-from gapctl.data.load import Material
+from gapctl.data.load import Dataset
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.models.build import build_model
 from gapctl.training.checkpoint import unpack_weights
-from gapctl.training.evaluation import Encoded
-from gapctl.training.trial_state import evaluation_of, vocabulary_of
+from gapctl.training.evaluation import GalleryEncoding
+from gapctl.training.trial_state import build_evaluation, choose_vocabulary
 
-LISTED = 8
+MAX_LISTED = 8
 """Ids that a message names."""
 
-LoadData = Callable[[Data, str], Material]
+LoadData = Callable[[Data, str], Dataset]
 
 
-class Described(NamedTuple):
+class TrialDescription(NamedTuple):
     """What a trial's `trial.yaml` says that matters here."""
 
     label: str
@@ -34,9 +34,9 @@ class EncodedTrial(NamedTuple):
     """A trial's view of its gallery, and what the ledger says of it."""
 
     id: str
-    described: Described
+    described: TrialDescription
     result: Result
-    encoded: Encoded
+    encoded: GalleryEncoding
 
 
 def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData) -> EncodedTrial:
@@ -45,20 +45,20 @@ def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData) -> EncodedTri
     `load_data` gets the trial's data and its fingerprint. Raises InputError for an id that is unknown, ambiguous or
     not finished, and WorkError where its files are damaged.
     """
-    folder = ledger.trial(_trial_id(ledger, prefix))
+    folder = ledger.trial(_resolve_trial_id(ledger, prefix))
     result = folder.result()
     if result is None:
         raise InputError(
             f"--trial {prefix}: trial {folder.trial_id} is not finished; expected {folder.path('result.json')}. "
             "Run its sweep again: it goes on from the last checkpoint"
         )
-    described = _described(folder)
+    described = _read_description(folder)
     data = load_data(described.config.data, described.data_fingerprint)
-    return EncodedTrial(folder.trial_id, described, result, _encode(folder, described, data, result))
+    return EncodedTrial(folder.trial_id, described, result, _encode_gallery(folder, described, data, result))
 
 
-def _trial_id(ledger: Ledger, prefix: str) -> str:
-    known = ledger.trial_ids()
+def _resolve_trial_id(ledger: Ledger, prefix: str) -> str:
+    known = ledger.list_trial_ids()
     found = [name for name in known if name.startswith(prefix)] if prefix else []
     if len(found) == 1:
         return found[0]
@@ -66,26 +66,26 @@ def _trial_id(ledger: Ledger, prefix: str) -> str:
         raise InputError(f"--trial {prefix}: {ledger.root} holds no trials; expected a ledger, which --runs names")
     problem = f"{len(found)} trials in {ledger.root} begin" if found else f"no trial in {ledger.root} begins"
     listed = found or known
-    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
-    raise InputError(f"--trial {prefix}: {problem} with that; expected one of {', '.join(listed[:LISTED])}{more}")
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    raise InputError(f"--trial {prefix}: {problem} with that; expected one of {', '.join(listed[:MAX_LISTED])}{more}")
 
 
-def _described(folder: TrialFolder) -> Described:
+def _read_description(folder: TrialFolder) -> TrialDescription:
     text = folder.trial_yaml()
     try:
         found = yaml.safe_load(text or "")
         config = TrialConfig.model_validate(found["config"])
-        return Described(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config)
+        return TrialDescription(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config)
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise folder.damaged("trial.yaml", reason) from error
 
 
-def _encode(folder: TrialFolder, described: Described, data: Material, result: Result) -> Encoded:
+def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Dataset, result: Result) -> GalleryEncoding:
     torch.set_num_threads(int(result.hardware.get("threads", 1)))
     on_gpu = result.hardware.get("device") == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    model = build_model(described.config, vocabulary_of(described.config), described.seed).to(device)
+    model = build_model(described.config, choose_vocabulary(described.config), described.seed).to(device)
     content = folder.weights()
     try:
         if content is None:
@@ -95,4 +95,4 @@ def _encode(folder: TrialFolder, described: Described, data: Material, result: R
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise folder.damaged("checkpoints/final.pt", reason) from error
     # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
-    return evaluation_of(data, described.config, device).encode(model)
+    return build_evaluation(data, described.config, device).encode(model)

@@ -19,25 +19,25 @@ from gapctl.errors import InputError
 
 EXPECTED: Final = "what torch.save(model.state_dict(), file) or safetensors writes"
 
-WRITERS: Final = {
+NAME_WRITERS: Final = {
     "_orig_mod.": "torch.compile",
     "_fsdp_wrapped_module.": "FSDP",
     "_checkpoint_wrapped_module.": "activation checkpointing",
 }
 """What programs put into names, at any depth, and which."""
-WRAPPER: Final = "module."
+WRAPPER_PREFIX: Final = "module."
 """What DistributedDataParallel, DataParallel and AveragedModel put before all names."""
-NO_PARAMETERS: Final = ("position_ids", "n_averaged")
+IGNORED_BUFFERS: Final = ("position_ids", "n_averaged")
 """Buffers with nothing learned: 0, 1, 2, ... of older text towers, and how many models AveragedModel has seen."""
 
-USUAL: Final = ("state_dict", "model_state_dict", "model", "module", "net")
+USUAL_KEYS: Final = ("state_dict", "model_state_dict", "model", "module", "net")
 """Under which names a model is looked for first, where several sets of weights fit it; averages come last."""
-AVERAGED: Final = re.compile(r"ema|averag|swa|shadow", re.IGNORECASE)
-DEEPEST: Final = 3
+AVERAGE_PATTERN: Final = re.compile(r"ema|averag|swa|shadow", re.IGNORECASE)
+MAX_DEPTH: Final = 3
 """How many mappings are opened, one in another, to find tensors."""
 
 
-class FoundWeights(NamedTuple):
+class CheckpointWeights(NamedTuple):
     """Tensors by the model's own names; `keys` lead to them in the file, `less` is what was taken off their names."""
 
     tensors: dict[str, torch.Tensor]
@@ -47,35 +47,35 @@ class FoundWeights(NamedTuple):
     @property
     def origin(self) -> str:
         """Which part of the file they are and what was taken off, for a person; empty for all of it as it is."""
-        off = [f"{name} ({_writer(name)})" for name in self.less]
+        off = [f"{name} ({_name_writer(name)})" for name in self.less]
         return ", ".join([*filter(None, [".".join(self.keys)]), *([f"less {' and '.join(off)}"] if off else [])])
 
 
-class _Set(NamedTuple):
+class _TensorSet(NamedTuple):
     """Named tensors, and the keys of the mappings that they lie in."""
 
     keys: tuple[str, ...]
     tensors: dict[str, torch.Tensor]
 
 
-def read_weights(path: Path, names: Collection[str]) -> FoundWeights:
+def read_weights(path: Path, names: Collection[str]) -> CheckpointWeights:
     """Read the weights of a model whose parameters have these `names`; raise InputError for what holds none.
 
     Of several sets of tensors, such as a model beside its average, the one is taken that has most of the names; among
     equals a usual name comes first, and an average last.
     """
     _require_tensors(path)
-    document = _load(path)
+    document = _load_content(path)
     if not isinstance(document, Mapping):
         raise InputError(f"{path}: no weights by name in it, but a {type(document).__name__}; expected {EXPECTED}")
-    found = [plain for each in _sets_in(document) for plain in _plain(each, names)]
+    found = [plain for each in _find_tensor_sets(document) for plain in _strip_prefixes(each, names)]
     if not found:
-        keys = f" under {_listed(document)}" if document else ""
+        keys = f" under {_join_names(document)}" if document else ""
         raise InputError(f"{path}: values that are no tensors{keys}; expected {EXPECTED}")
-    return min(found, key=lambda each: (-sum(name in names for name in each.tensors), _rank(each)))
+    return min(found, key=lambda each: (-sum(name in names for name in each.tensors), _rank_weights(each)))
 
 
-def _load(path: Path) -> Any:
+def _load_content(path: Path) -> Any:
     """The content of a file, tensors and plain values only."""
     try:
         if path.suffix == ".safetensors" or _is_safetensors(path):
@@ -95,55 +95,55 @@ def _load(path: Path) -> Any:
         raise InputError(f"{path}: damaged, or no checkpoint ({reason}); expected {EXPECTED}") from error
 
 
-def _sets_in(document: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[_Set]:
+def _find_tensor_sets(document: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[_TensorSet]:
     """Every mapping from names to tensors, whatever it lies in."""
     tensors = {key: value for key, value in document.items() if isinstance(key, str) and torch.is_tensor(value)}
     if tensors:
-        yield _Set(keys, tensors)
-    if len(keys) < DEEPEST:
+        yield _TensorSet(keys, tensors)
+    if len(keys) < MAX_DEPTH:
         for key, value in document.items():
             if isinstance(key, str) and isinstance(value, Mapping):
-                yield from _sets_in(value, (*keys, key))
+                yield from _find_tensor_sets(value, (*keys, key))
 
 
-def _plain(found: _Set, names: Collection[str]) -> Iterator[FoundWeights]:
+def _strip_prefixes(found: _TensorSet, names: Collection[str]) -> Iterator[CheckpointWeights]:
     """A set under each prefix after which names of the model come, and without what programs put into names."""
-    less = [mark for mark in WRITERS if any(f".{mark}" in f".{name}" for name in found.tensors)]
-    tensors = {_without(name, less): value for name, value in found.tensors.items()}
-    tensors = {name: value for name, value in tensors.items() if not name.endswith(NO_PARAMETERS)}
-    while tensors and all(name.startswith(WRAPPER) for name in tensors):
-        tensors = {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
-        less = [*less, WRAPPER]
-    prefixes = {name.removesuffix(tail) for name in tensors for tail in _tails(name) if tail in names} or {""}
+    less = [mark for mark in NAME_WRITERS if any(f".{mark}" in f".{name}" for name in found.tensors)]
+    tensors = {_remove_marks(name, less): value for name, value in found.tensors.items()}
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(IGNORED_BUFFERS)}
+    while tensors and all(name.startswith(WRAPPER_PREFIX) for name in tensors):
+        tensors = {name.removeprefix(WRAPPER_PREFIX): value for name, value in tensors.items()}
+        less = [*less, WRAPPER_PREFIX]
+    prefixes = {name.removesuffix(tail) for name in tensors for tail in _list_suffixes(name) if tail in names} or {""}
     for prefix in prefixes:
         part = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        yield FoundWeights(part, found.keys, tuple(dict.fromkeys([*less, *filter(None, [prefix])])))
+        yield CheckpointWeights(part, found.keys, tuple(dict.fromkeys([*less, *filter(None, [prefix])])))
 
 
-def _without(name: str, marks: Collection[str]) -> str:
+def _remove_marks(name: str, marks: Collection[str]) -> str:
     for mark in marks:
         name = f".{name}".replace(f".{mark}", ".")[1:]
     return name
 
 
-def _writer(mark: str) -> str:
+def _name_writer(mark: str) -> str:
     """Who puts that before a name."""
-    if mark == WRAPPER:
+    if mark == WRAPPER_PREFIX:
         return "DistributedDataParallel or AveragedModel"
-    return WRITERS.get(mark, "a module that holds the model")
+    return NAME_WRITERS.get(mark, "a module that holds the model")
 
 
-def _tails(name: str) -> Iterator[str]:
+def _list_suffixes(name: str) -> Iterator[str]:
     """A name, and what is left of it after each of its dots."""
     while name:
         yield name
         _, _, name = name.partition(".")
 
 
-def _rank(found: FoundWeights) -> tuple[bool, int, int]:
+def _rank_weights(found: CheckpointWeights) -> tuple[bool, int, int]:
     """Which of several sets that fit alike is meant: no average, a usual name, the outermost."""
-    usual = min((USUAL.index(key) for key in found.keys if key in USUAL), default=len(USUAL))
-    averaged = any(AVERAGED.search(part) for part in (*found.keys, *found.less))
+    usual = min((USUAL_KEYS.index(key) for key in found.keys if key in USUAL_KEYS), default=len(USUAL_KEYS))
+    averaged = any(AVERAGE_PATTERN.search(part) for part in (*found.keys, *found.less))
     return averaged, usual if found.keys else -1, len(found.keys) + len(found.less)
 
 
@@ -151,15 +151,15 @@ def _require_tensors(path: Path) -> None:
     """Raise InputError for a file that is known to be something else, with what it is and what to do."""
     with path.open("rb") as file:
         head = file.read(2048)
-    known = _kind_by_bytes(path, head)
+    known = _detect_kind(path, head)
     if known is None and zipfile.is_zipfile(path):
-        known = _kind_of_archive(path)
+        known = _detect_archive_kind(path)
     if known is not None:
         what, remedy = known
         raise InputError(f"{path}: {what}, not weights by name; expected {EXPECTED}. {remedy}")
 
 
-def _kind_by_bytes(path: Path, head: bytes) -> tuple[str, str] | None:
+def _detect_kind(path: Path, head: bytes) -> tuple[str, str] | None:
     """What the first bytes show, and what to do about it."""
     start = head.lstrip()[:200].lower()
     if head.startswith(b"version https://git-lfs"):
@@ -167,7 +167,7 @@ def _kind_by_bytes(path: Path, head: bytes) -> tuple[str, str] | None:
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page", "Download the file that the page links to"
     if start.startswith(b"{") and path.suffix == ".json":
-        return _kind_of_json(path)
+        return _describe_json(path)
     if head.startswith(b"GGUF"):
         return "a GGUF file of llama.cpp", "Give the weights that it was made from, or open_clip's tag"
     if head.startswith(b"\x89HDF"):
@@ -179,7 +179,7 @@ def _kind_by_bytes(path: Path, head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _kind_of_json(path: Path) -> tuple[str, str]:
+def _describe_json(path: Path) -> tuple[str, str]:
     try:
         document = json.loads(path.read_bytes())
     except ValueError:
@@ -187,13 +187,13 @@ def _kind_of_json(path: Path) -> tuple[str, str]:
     if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):
         files = sorted(set(map(str, document["weight_map"].values())))
         return (
-            f"the index of a model in {len(files)} files ({_listed(files)})",
+            f"the index of a model in {len(files)} files ({_join_names(files)})",
             "Join them into one: load each with safetensors or torch, and save all tensors together",
         )
     return "a JSON file", "Give the file that holds the tensors"
 
 
-def _kind_of_archive(path: Path) -> tuple[str, str] | None:
+def _detect_archive_kind(path: Path) -> tuple[str, str] | None:
     """What the members of a zip archive show; None for what torch.save writes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
@@ -221,6 +221,6 @@ def _is_safetensors(path: Path) -> bool:
     return len(head) == 9 and head[8:] == b"{" and 2 <= size <= path.stat().st_size - 8
 
 
-def _listed(names: Collection[Any], most: int = 4) -> str:
+def _join_names(names: Collection[Any], most: int = 4) -> str:
     shown = ", ".join(str(name) for name in list(names)[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -10,20 +10,20 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.interventions.fit import Clouds
+from gapctl.interventions.fit import EmbeddingClouds
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.gap import LEAST_MATCHED_DISTANCE, Array
 
-Numbers = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 
 
-class Units(NamedTuple):
+class ResamplingUnits(NamedTuple):
     """How many images and shared captions are drawn, the image of each text, and the unit that each text goes with."""
 
     images: int
     captions: int
-    image_of_text_M: Numbers
-    unit_of_text_M: Numbers
+    image_of_text_M: IntArray
+    unit_of_text_M: IntArray
 
     @property
     def total(self) -> int:
@@ -31,17 +31,17 @@ class Units(NamedTuple):
         return self.images + self.captions
 
 
-def units_of(embeddings: Embeddings) -> Units:
+def derive_units(embeddings: Embeddings) -> ResamplingUnits:
     """Texts go with their images, or with their caption where captions are shared; class prompts are never drawn."""
     images, texts = len(embeddings.image_ND), len(embeddings.text_MD)
     image_M = np.arange(texts) if embeddings.text_to_image_M is None else embeddings.text_to_image_M
     if embeddings.text_group_M is None or embeddings.prompt_of_N is not None:
-        return Units(images, 0, image_M, image_M)
+        return ResamplingUnits(images, 0, image_M, image_M)
     caption_M = np.unique(embeddings.text_group_M, return_inverse=True)[1]
     captions = int(caption_M.max()) + 1
     if captions == texts:
-        return Units(images, 0, image_M, image_M)
-    return Units(images, captions, image_M, images + caption_M)
+        return ResamplingUnits(images, 0, image_M, image_M)
+    return ResamplingUnits(images, captions, image_M, images + caption_M)
 
 
 class Statistic(Protocol):
@@ -54,7 +54,7 @@ class Statistic(Protocol):
         """How many units have a say in each measure."""
 
 
-class Items(NamedTuple):
+class ItemValues(NamedTuple):
     """A value per item, (I,), and the unit that each item is drawn with; a query and whether it was answered, say.
 
     `share_I` is how much each item counts in the mean, where that is not equally much.
@@ -74,7 +74,7 @@ class ItemMeans:
     count_UK: Array
 
     @classmethod
-    def of(cls, items: Mapping[str, Items], units: int) -> "ItemMeans":
+    def of(cls, items: Mapping[str, ItemValues], units: int) -> "ItemMeans":
         """From the items of each measure."""
         shares = [np.ones(len(one.value_I)) if one.share_I is None else one.share_I for one in items.values()]
         both = list(zip(items.values(), shares, strict=True))
@@ -93,19 +93,19 @@ class ItemMeans:
 
 
 RESAMPLES: Final = 1000
-LEVEL: Final = 0.95
+CONFIDENCE_LEVEL: Final = 0.95
 BLOCK_NUMBERS: Final = 4_000_000
 """Weights held at a time: 32 MB of them."""
 
 
-class Resampled(NamedTuple):
+class BootstrapValues(NamedTuple):
     """A measure of the held-out images as they are, and of each resample, (R,)."""
 
     value: float
     value_R: Array
 
 
-class Interval(NamedTuple):
+class ChangeInterval(NamedTuple):
     """A change and where it lies with simultaneous confidence."""
 
     change: float
@@ -113,27 +113,30 @@ class Interval(NamedTuple):
     high: float
 
 
-def resampled(
+def bootstrap_measures(
     judged: Sequence[Sequence[Statistic]], images: int, captions: int, seed: int, resamples: int = RESAMPLES
-) -> list[dict[str, Resampled]]:
+) -> list[dict[str, BootstrapValues]]:
     """Every measure of every state of the same units; all states see the same resamples, so they are paired.
 
     Images are drawn as often as there are images, and shared captions as often as there are such.
     """
-    whole = [_values(statistics, np.ones((1, images + captions))) for statistics in judged]
+    whole = [_collect_values(statistics, np.ones((1, images + captions))) for statistics in judged]
     blocks: list[list[dict[str, Array]]] = [[] for _ in judged]
-    for weight_BN in _weights(images, captions, seed, resamples):
+    for weight_BN in _draw_weights(images, captions, seed, resamples):
         for found, statistics in zip(blocks, judged, strict=True):
-            found.append(_values(statistics, weight_BN))
+            found.append(_collect_values(statistics, weight_BN))
     return [
-        {key: Resampled(float(value[0]), np.concatenate([block[key] for block in found])) for key, value in one.items()}
+        {
+            key: BootstrapValues(float(value[0]), np.concatenate([block[key] for block in found]))
+            for key, value in one.items()
+        }
         for one, found in zip(whole, blocks, strict=True)
     ]
 
 
-def simultaneous(
-    before: Resampled, after_J: Sequence[Resampled], least_J: Array, level: float = LEVEL
-) -> list[Interval]:
+def compute_simultaneous_intervals(
+    before: BootstrapValues, after_J: Sequence[BootstrapValues], least_J: Array, level: float = CONFIDENCE_LEVEL
+) -> list[ChangeInterval]:
     """Intervals of all changes that hold together with the given confidence, so the best of many is not overrated.
 
     Half an interval is the bootstrap's standard error times the quantile of the largest studentised deviation over
@@ -150,34 +153,34 @@ def simultaneous(
     widest = float(np.quantile(studentised_JR.max(axis=0), level))
     half_J = np.where(error_J > 0, widest * error_J, least_J)
     return [
-        Interval(float(change), float(change - half), float(change + half))
+        ChangeInterval(float(change), float(change - half), float(change + half))
         for change, half in zip(change_J, half_J, strict=True)
     ]
 
 
-def _weights(images: int, captions: int, seed: int, resamples: int) -> Iterator[Array]:
+def _draw_weights(images: int, captions: int, seed: int, resamples: int) -> Iterator[Array]:
     """How often each unit is drawn, (B, U), in blocks of bounded size."""
     rng = np.random.Generator(np.random.Philox(seed))
     most = max(1, BLOCK_NUMBERS // (images + captions))
     for start in range(0, resamples, most):
         rows = min(most, resamples - start)
-        yield np.hstack([_drawn(rng, rows, count) for count in (images, captions) if count])
+        yield np.hstack([_count_draws(rng, rows, count) for count in (images, captions) if count])
 
 
-def _drawn(rng: np.random.Generator, rows: int, count: int) -> Array:
+def _count_draws(rng: np.random.Generator, rows: int, count: int) -> Array:
     """How often each of `count` things is among as many draws, (rows, N)."""
     drawn_BN = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
     return np.bincount(drawn_BN.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
-def _values(statistics: Sequence[Statistic], weight_BN: Array) -> dict[str, Array]:
+def _collect_values(statistics: Sequence[Statistic], weight_BN: Array) -> dict[str, Array]:
     return {key: value_B for statistic in statistics for key, value_B in statistic.values(weight_BN).items()}
 
 
-_MATCHED = "matched cosine"
+_MATCHED_COSINE = "matched cosine"
 
 
-class _Centre(NamedTuple):
+class _CloudSummary(NamedTuple):
     """A weighted cloud: its mean (B, D) and its mean cosine over pairs of different rows (B,)."""
 
     mean_BD: Array
@@ -192,13 +195,13 @@ class GapStatistic:
     A row drawn twice makes no pair with itself, which would lower the spread within a modality.
     """
 
-    clouds: Clouds
+    clouds: EmbeddingClouds
     image_of_text_M: NDArray[np.int64] | None
     matched: ItemMeans
 
     @classmethod
     def of(
-        cls, clouds: Clouds, image_of_text_M: NDArray[np.int64] | None, prompt_of_N: NDArray[np.int64] | None
+        cls, clouds: EmbeddingClouds, image_of_text_M: NDArray[np.int64] | None, prompt_of_N: NDArray[np.int64] | None
     ) -> "GapStatistic":
         """Texts match the images they are drawn with; prompts match the images that `prompt_of_N` gives them."""
         image_ND, text_MD = clouds
@@ -208,14 +211,17 @@ class GapStatistic:
             drawn_P = np.arange(len(text_MD)) if image_of_text_M is None else image_of_text_M
             text_P = np.arange(len(text_MD))
         cosine_P = np.einsum("pd,pd->p", image_ND[drawn_P], text_MD[text_P])
-        matched = ItemMeans.of({_MATCHED: Items(cosine_P, drawn_P)}, len(image_ND))
+        matched = ItemMeans.of({_MATCHED_COSINE: ItemValues(cosine_P, drawn_P)}, len(image_ND))
         return cls(clouds, None if prompt_of_N is not None else drawn_P, matched)
 
     def values(self, weight_BU: Array) -> dict[str, Array]:
         """Both measures; texts are drawn with their images, also where they share a caption."""
         weight_BN = weight_BU[:, : len(self.clouds.image_ND)]
-        image, text = _centre(self.clouds.image_ND, weight_BN), _centre(self.clouds.text_MD, self._texts(weight_BN))
-        between_B = (1 - self.matched.values(weight_BN)[_MATCHED]) / 2
+        image, text = (
+            _summarise_cloud(self.clouds.image_ND, weight_BN),
+            _summarise_cloud(self.clouds.text_MD, self._weigh_texts(weight_BN)),
+        )
+        between_B = (1 - self.matched.values(weight_BN)[_MATCHED_COSINE]) / 2
         between_B = np.where(between_B > 0, between_B, LEAST_MATCHED_DISTANCE)
         within_B = ((1 - image.cosine_B) / 2 + (1 - text.cosine_B) / 2) / 2
         return {
@@ -227,18 +233,18 @@ class GapStatistic:
         """All images."""
         return dict.fromkeys(("gap/l2m", "gap/rmg"), len(self.clouds.image_ND))
 
-    def _texts(self, weight_BN: Array) -> Array:
+    def _weigh_texts(self, weight_BN: Array) -> Array:
         if self.image_of_text_M is None:
             return np.ones((1, len(self.clouds.text_MD)))
         drawn_BM: Array = weight_BN[:, self.image_of_text_M]
         return drawn_BM
 
 
-def _centre(row_RD: Array, weight_BR: Array) -> _Centre:
+def _summarise_cloud(row_RD: Array, weight_BR: Array) -> _CloudSummary:
     sum_BD, weight_B = weight_BR @ row_RD, weight_BR.sum(axis=1)
     own_B = np.square(weight_BR) @ np.square(row_RD).sum(axis=1)
     pairs_B = weight_B**2 - np.square(weight_BR).sum(axis=1)
-    return _Centre(sum_BD / weight_B[:, None], (np.square(sum_BD).sum(axis=1) - own_B) / pairs_B)
+    return _CloudSummary(sum_BD / weight_B[:, None], (np.square(sum_BD).sum(axis=1) - own_B) / pairs_B)
 
 
 @dataclass(frozen=True)
@@ -248,13 +254,13 @@ class ClusterStatistic:
     Rows are sorted by their pair of cluster and label; `start_P` is each pair's first row.
     """
 
-    unit_R: Numbers
-    start_P: Numbers
-    cluster_P: Numbers
-    label_P: Numbers
+    unit_R: IntArray
+    start_P: IntArray
+    cluster_P: IntArray
+    label_P: IntArray
 
     @classmethod
-    def of(cls, cluster_R: Numbers, label_R: Numbers, unit_R: Numbers) -> "ClusterStatistic":
+    def of(cls, cluster_R: IntArray, label_R: IntArray, unit_R: IntArray) -> "ClusterStatistic":
         """From each row's cluster, label and the unit that it is drawn with."""
         cluster_R, label_R = (np.unique(each_R, return_inverse=True)[1] for each_R in (cluster_R, label_R))
         pair_R = cluster_R * (label_R.max() + 1) + label_R
@@ -265,9 +271,11 @@ class ClusterStatistic:
     def values(self, weight_BU: Array) -> dict[str, Array]:
         """As gapctl.metrics.clustering.v_measure has it, but 0 where all labels that were drawn are equal."""
         count_BP = np.add.reduceat(weight_BU[:, self.unit_R], self.start_P, axis=1)
-        of_clusters_B, of_labels_B = (_entropy(_summed(count_BP, kind_P)) for kind_P in (self.cluster_P, self.label_P))
+        of_clusters_B, of_labels_B = (
+            _compute_entropy(_sum_by_kind(count_BP, kind_P)) for kind_P in (self.cluster_P, self.label_P)
+        )
         both_B = of_clusters_B + of_labels_B
-        shared_B = np.maximum(both_B - _entropy(count_BP), 0)
+        shared_B = np.maximum(both_B - _compute_entropy(count_BP), 0)
         return {"quality/v_measure": np.where(of_labels_B > 0, 2 * shared_B / np.where(both_B > 0, both_B, 1), 0)}
 
     def drawn(self) -> dict[str, int]:
@@ -275,7 +283,7 @@ class ClusterStatistic:
         return {"quality/v_measure": len(np.unique(self.unit_R))}
 
 
-def _summed(count_BP: Array, kind_P: Numbers) -> Array:
+def _sum_by_kind(count_BP: Array, kind_P: IntArray) -> Array:
     """The counts of pairs that share a cluster, or a label, (B, C)."""
     order_P = np.argsort(kind_P, kind="stable")
     start_C = np.unique(kind_P[order_P], return_index=True)[1]
@@ -283,7 +291,7 @@ def _summed(count_BP: Array, kind_P: Numbers) -> Array:
     return summed_BC
 
 
-def _entropy(count_BC: Array) -> Array:
+def _compute_entropy(count_BC: Array) -> Array:
     """The entropy of each row of counts, nats."""
     share_BC = count_BC / count_BC.sum(axis=1, keepdims=True)
     logarithm_BC = np.log(share_BC, where=share_BC > 0, out=np.zeros_like(share_BC))

@@ -12,7 +12,7 @@ TEMPORARY: Final = ".tmp"
 
 
 @contextmanager
-def appearing(path: Path, scratch: Path) -> Iterator[Path]:
+def write_atomically(path: Path, scratch: Path) -> Iterator[Path]:
     """Give a temporary file in `scratch` to write; it becomes `path` if all went well, and vanishes if not."""
     handle, name = tempfile.mkstemp(prefix=f"{path.name}-", suffix=TEMPORARY, dir=scratch)
     os.close(handle)
@@ -30,11 +30,11 @@ def appearing(path: Path, scratch: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, content: bytes, scratch: Path) -> None:
     """Write a file that appears whole."""
-    with appearing(path, scratch) as temporary:
+    with write_atomically(path, scratch) as temporary:
         temporary.write_bytes(content)
 
 
-def file_sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

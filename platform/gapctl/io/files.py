@@ -11,10 +11,10 @@ from pathlib import Path
 from re import Pattern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from gapctl.config.base import holds_password, without_password
+from gapctl.config.base import has_password, hide_password
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.retry import UnavailableError, file_system_at, patiently
+from gapctl.io.retry import UnavailableError, open_file_system, retry
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -43,17 +43,17 @@ class Disk:
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
-        return self._at(name).exists()
+        return self._resolve_path(name).exists()
 
     def read(self, name: str) -> bytes:
         """The file's content."""
-        return self._at(name).read_bytes()
+        return self._resolve_path(name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
         """Puts the file in place, whole, also after a power cut."""
-        target = self._at(name)
+        target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _beside(target)
+        temporary = _name_part_file(target)
         try:
             with temporary.open("wb") as file:
                 file.write(content)
@@ -63,50 +63,50 @@ class Disk:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+    def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Puts `new` where `old` lies, or nothing where it is None; whether it did. Of several that try, one does."""
-        target = self._at(name)
+        target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        ready = _beside(target)
+        ready = _name_part_file(target)
         try:
             ready.write_bytes(new)
-            return (old is None or _took_away(target, old)) and _linked(ready, target)
+            return (old is None or _take_away(target, old)) and _link_file(ready, target)
         finally:
             ready.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Deletes the file."""
-        self._at(name).unlink()
+        self._resolve_path(name).unlink()
 
     def modified(self, name: str) -> float:
         """When the file was last written, in seconds since 1970."""
-        return self._at(name).stat().st_mtime
+        return self._resolve_path(name).stat().st_mtime
 
     def names(self, under: str) -> list[str]:
         """What lies directly in a folder."""
-        return [entry.name for entry in self._at(under).iterdir()]
+        return [entry.name for entry in self._resolve_path(under).iterdir()]
 
-    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+    def list_entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
         """The files directly in a folder whose names the pattern matches, with what is known of them."""
         found, now = [], time.time()
-        for entry in os.scandir(self._at(under)):
+        for entry in os.scandir(self._resolve_path(under)):
             if pattern.fullmatch(entry.name):
                 with suppress(FileNotFoundError):  # its writer has put it in place meanwhile
                     facts = entry.stat()
                     found.append(Entry(entry.name, facts.st_size, now - facts.st_mtime))
         return found
 
-    def _at(self, name: str) -> Path:
+    def _resolve_path(self, name: str) -> Path:
         return self.root / name
 
 
-def _beside(target: Path) -> Path:
+def _name_part_file(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
 
 
-def _took_away(target: Path, old: bytes) -> bool:
+def _take_away(target: Path, old: bytes) -> bool:
     """Whether this process, and no other, took the file away while it was still `old`."""
-    away = _beside(target)
+    away = _name_part_file(target)
     try:
         if target.read_bytes() != old:
             return False
@@ -116,13 +116,13 @@ def _took_away(target: Path, old: bytes) -> bool:
     try:
         if away.read_bytes() == old:
             return True
-        _linked(away, target)  # another process put its own there between the look and the taking
+        _link_file(away, target)  # another process put its own there between the look and the taking
         return False
     finally:
         away.unlink(missing_ok=True)
 
 
-def _linked(ready: Path, target: Path) -> bool:
+def _link_file(ready: Path, target: Path) -> bool:
     """Whether the file got the target's name, which nothing had."""
     try:
         os.link(ready, target)
@@ -131,11 +131,11 @@ def _linked(ready: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        return _copied(ready, target)
+        return _copy_file(ready, target)
     return True
 
 
-def _copied(ready: Path, target: Path) -> bool:
+def _copy_file(ready: Path, target: Path) -> bool:
     with suppress(FileExistsError), target.open("xb") as file:
         file.write(ready.read_bytes())
         return True
@@ -175,84 +175,88 @@ class ObjectStore:
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
-        return bool(self._ask("exists", self._at(name)))
+        return bool(self._send_request("exists", self._resolve_path(name)))
 
     def read(self, name: str) -> bytes:
         """The file's content."""
-        return bytes(self._ask("cat_file", self._at(name), seconds=10 * REQUEST_SECONDS))
+        return bytes(self._send_request("cat_file", self._resolve_path(name), seconds=10 * REQUEST_SECONDS))
 
     def write(self, name: str, content: bytes) -> None:
         """Puts the file in place, whole."""
-        self._ask("pipe_file", self._at(name), content, seconds=REQUEST_SECONDS + len(content) / SLOWEST)
+        self._send_request(
+            "pipe_file", self._resolve_path(name), content, seconds=REQUEST_SECONDS + len(content) / SLOWEST
+        )
 
-    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+    def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Puts `new` where `old` lies, or nothing where it is None; whether it did.
 
         Of several that try, one does where the store has conditional writes (S3; a new file also at Google); elsewhere
         the last one, if the others write within `SETTLE_SECONDS` of it.
         """
-        path = self._at(name)
-        condition = self._condition(path, old)
-        if self._content(path) != old:
+        path = self._resolve_path(name)
+        condition = self._build_condition(path, old)
+        if self._read_content(path) != old:
             return False
         try:
-            self._ask("pipe_file", path, new, **condition)
+            self._send_request("pipe_file", path, new, **condition)
         except Exception:  # each file system has its own for a condition that did not hold, if only for a second try
-            if self._content(path) == old:
+            if self._read_content(path) == old:
                 raise
         if not self._is_conditional(old):
             time.sleep(SETTLE_SECONDS)
-        return self._content(path) == new
+        return self._read_content(path) == new
 
     def remove(self, name: str) -> None:
         """Deletes the file."""
         if not self.exists(name):
             raise FileNotFoundError(name)
-        self._ask("rm", self._at(name))
+        self._send_request("rm", self._resolve_path(name))
 
     def modified(self, name: str) -> float:
         """When the file was last written, in seconds since 1970; raises NotImplementedError where that is not known."""
-        return float(self._patiently(lambda: self._files.modified(self._at(name))).timestamp())
+        return float(self._retry_request(lambda: self._files.modified(self._resolve_path(name))).timestamp())
 
     def names(self, under: str) -> list[str]:
         """What lies directly in a folder."""
         self._files.invalidate_cache()
-        return [str(entry).rsplit("/", 1)[-1] for entry in self._ask("ls", self._at(under), detail=False)]
+        return [
+            str(entry).rsplit("/", 1)[-1] for entry in self._send_request("ls", self._resolve_path(under), detail=False)
+        ]
 
-    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+    def list_entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
         """The files directly in a folder whose names the pattern matches, with their sizes; none is half written."""
         self._files.invalidate_cache()
-        listed = self._ask("ls", self._at(under), detail=True)
+        listed = self._send_request("ls", self._resolve_path(under), detail=True)
         named = [(str(each["name"]).rsplit("/", 1)[-1], each) for each in listed if each["type"] == "file"]
         return [Entry(name, int(each["size"] or 0), None) for name, each in named if pattern.fullmatch(name)]
 
-    def _ask(self, request: str, *told: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
+    def _send_request(self, request: str, *told: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
         """One request, so often as it takes; one of a client that can be told to is given up after `seconds`."""
         from fsspec.asyn import AsyncFileSystem, sync
 
         files = self._files
         if isinstance(files, AsyncFileSystem):
             coroutine = getattr(files, f"_{request}")
-            return self._patiently(lambda: sync(files.loop, coroutine, *told, timeout=seconds, **options))
-        return self._patiently(lambda: getattr(files, request)(*told, **options))
+            return self._retry_request(lambda: sync(files.loop, coroutine, *told, timeout=seconds, **options))
+        return self._retry_request(lambda: getattr(files, request)(*told, **options))
 
-    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+    def _retry_request(self, ask: Callable[[], Answer]) -> Answer:
         try:
-            answer = patiently(ask, self._patience)
+            answer = retry(ask, self._patience)
         except FileNotFoundError:
             self._patience = AGAIN_SECONDS
             raise
         self._patience = AGAIN_SECONDS
         return answer
 
-    def _condition(self, path: str, old: bytes | None) -> dict[str, Any]:
+    def _build_condition(self, path: str, old: bytes | None) -> dict[str, Any]:
         """What tells the store to write only in place of what lies there now, which the caller then compares."""
         if not self._is_conditional(old):
             return {}
         if old is None:
             return {"mode": "create"}
         try:
-            return {"IfMatch": self._ask("info", path, refresh=True)["ETag"]}
+            return {"IfMatch": self._send_request("info", path, refresh=True)["ETag"]}
         except FileNotFoundError:
             return {}
 
@@ -261,17 +265,17 @@ class ObjectStore:
         protocols = {spoken} if isinstance(spoken, str) else set(spoken)
         return bool(protocols & (CREATING if old is None else MATCHING))
 
-    def _content(self, path: str) -> bytes | None:
+    def _read_content(self, path: str) -> bytes | None:
         try:
-            return bytes(self._ask("cat_file", path))
+            return bytes(self._send_request("cat_file", path))
         except FileNotFoundError:
             return None
 
-    def _at(self, name: str) -> str:
+    def _resolve_path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
 
-FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Folder:
@@ -280,7 +284,7 @@ class Folder:
     def __init__(self, root: str) -> None:
         """Raises InputError for an address that no installed file system understands, and for a file."""
         self.address = root
-        self._files = _files_at(root)
+        self._files = _open_storage(root)
         if isinstance(self._files, Disk):
             self._require_folder(self._files.root)
 
@@ -295,16 +299,16 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
-        with self._reporting(name, "looked for"):
+        with self._explain_errors(name, "looked for"):
             return self._files.exists(name)
 
-    def present(self, names: Sequence[str]) -> list[str]:
+    def select_present(self, names: Sequence[str]) -> list[str]:
         """Those of the files that are there."""
-        return [name for name, there in zip(names, self._each(self.exists, names), strict=True) if there]
+        return [name for name, there in zip(names, self._map_names(self.exists, names), strict=True) if there]
 
     def read(self, name: str) -> bytes | None:
         """The file's content, or None where there is no such file."""
-        with self._reporting(name, "read"):
+        with self._explain_errors(name, "read"):
             try:
                 return self._files.read(name)
             except FileNotFoundError:
@@ -312,21 +316,21 @@ class Folder:
 
     def read_all(self, names: Sequence[str]) -> list[bytes | WorkError | None]:
         """Each file's content, None where there is none, or why it cannot be read; side by side in an object store."""
-        return self._each(self._content, names)
+        return self._map_names(self._read_or_error, names)
 
     def write(self, name: str, content: bytes) -> None:
         """Puts a file in place so that a reader sees the old content or the new, also after a power cut."""
-        with self._reporting(name, "written"):
+        with self._explain_errors(name, "written"):
             self._files.write(name, content)
 
-    def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
+    def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Puts a file in place of `old`, or of none where that is None; whether it did, as one at most of several."""
-        with self._reporting(name, "written"):
-            return self._files.swap(name, old, new)
+        with self._explain_errors(name, "written"):
+            return self._files.swap_content(name, old, new)
 
     def remove(self, name: str) -> None:
         """Deletes a file if it is there."""
-        with self._reporting(name, "removed"), suppress(FileNotFoundError):
+        with self._explain_errors(name, "removed"), suppress(FileNotFoundError):
             self._files.remove(name)
 
     def modified(self, name: str) -> float | None:
@@ -340,36 +344,36 @@ class Folder:
         """The sorted names of what lies directly in a folder, without its path."""
         if not self.exists(under):
             return []
-        with self._reporting(under, "listed"):
+        with self._explain_errors(under, "listed"):
             return sorted(filter(keep, self._files.names(under)))
 
-    def entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
+    def list_entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
         """The files directly in a folder whose names the pattern matches; none where there is no such folder."""
-        with self._reporting(under, "listed"):
+        with self._explain_errors(under, "listed"):
             try:
-                return sorted(self._files.entries(under, pattern))
+                return sorted(self._files.list_entries(under, pattern))
             except FileNotFoundError:
                 return []
 
-    def _each(self, ask: Callable[[str], Answer], names: Sequence[str]) -> list[Answer]:
+    def _map_names(self, ask: Callable[[str], Answer], names: Sequence[str]) -> list[Answer]:
         at_once = min(self._files.at_once, len(names))
         if at_once < 2:
             return [ask(name) for name in names]
         with ThreadPoolExecutor(at_once) as pool:
             return list(pool.map(ask, names))
 
-    def _content(self, name: str) -> bytes | WorkError | None:
+    def _read_or_error(self, name: str) -> bytes | WorkError | None:
         try:
             return self.read(name)
         except WorkError as error:
             return error
 
     @contextmanager
-    def _reporting(self, name: str, done: str) -> Iterator[None]:
+    def _explain_errors(self, name: str, done: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise WorkError(f"{self.path(name)}: cannot be {done}: {error}; {_remedy(error)}") from error
+            raise WorkError(f"{self.path(name)}: cannot be {done}: {error}; {_describe_remedy(error)}") from error
 
     def _require_folder(self, root: Path) -> None:
         try:
@@ -380,32 +384,32 @@ class Folder:
             raise InputError(f"--runs {self.address}: {nearest} is a file; expected a folder, or the name of a new one")
 
 
-def _remedy(error: OSError) -> str:
+def _describe_remedy(error: OSError) -> str:
     if isinstance(error, UnavailableError):
         return "see whether the store can be reached from here and answers, then give the same command again"
-    if error.errno in FULL:
+    if error.errno in DISK_FULL_ERRNOS:
         return "the disk is full: make room there, then give the same command again, which goes on"
     return "check rights and space"
 
 
-def _files_at(root: str) -> Disk | ObjectStore:
+def _open_storage(root: str) -> Disk | ObjectStore:
     """A path does without fsspec, whose import takes as long as a plan."""
     expected = "expected a folder, or an address such as s3://bucket/runs"
     if not root.strip():
         raise InputError(f"--runs: found nothing; {expected}")
-    if holds_password(root):
+    if has_password(root):
         raise InputError(
-            f"--runs {without_password(root)}: an address with a password, which reports and MLflow would show; "
+            f"--runs {hide_password(root)}: an address with a password, which reports and MLflow would show; "
             "expected it without, and the password in the environment"
         )
     try:
-        return _store_at(root) if "://" in root else Disk(expand_home(root))
+        return _open_store(root) if "://" in root else Disk(expand_home(root))
     except (ImportError, ValueError, OSError, RuntimeError) as error:
         raise InputError(f"--runs {root}: {error}; {expected}") from error
 
 
-def _store_at(address: str) -> Disk | ObjectStore:
+def _open_store(address: str) -> Disk | ObjectStore:
     from fsspec.implementations.local import LocalFileSystem
 
-    files, path = file_system_at(address)
+    files, path = open_file_system(address)
     return Disk(Path(path)) if isinstance(files, LocalFileSystem) else ObjectStore(files, path)

@@ -65,7 +65,7 @@ class UnavailableError(OSError):
     """A store that was asked again and again, and neither gave nor refused what was asked."""
 
 
-def file_system_at(address: str) -> "tuple[AbstractFileSystem, str]":
+def open_file_system(address: str) -> "tuple[AbstractFileSystem, str]":
     """A client for an address, and the path that it has there; raises what fsspec raises, with what to install."""
     import fsspec
 
@@ -81,7 +81,7 @@ def file_system_at(address: str) -> "tuple[AbstractFileSystem, str]":
     return files, str(path)
 
 
-def patiently(ask: Callable[[], Answer], seconds: float) -> Answer:
+def retry(ask: Callable[[], Answer], seconds: float) -> Answer:
     """Asks, and asks again for about so many seconds while the error may pass, after growing pauses of random length.
 
     Raises OSError: UnavailableError where the time is up, else the store's own, or one that says what its library said.
@@ -91,18 +91,18 @@ def patiently(ask: Callable[[], Answer], seconds: float) -> Answer:
         try:
             return ask()
         except Exception as error:
-            if not is_passing(error):
-                raise _as_os_error(error) from error
+            if not is_transient(error):
+                raise _convert_to_os_error(error) from error
             waited = time.monotonic() - started
             if waited + pause > seconds:
-                raise UnavailableError(f"{_said(error)} (asked for {waited:.0f} s)") from error
+                raise UnavailableError(f"{_error_text(error)} (asked for {waited:.0f} s)") from error
         time.sleep(random.uniform(pause / 2, pause))
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether an error is a store's that is busy, broken for a while, or out of reach."""
-    status = _status(error)
+    status = _read_status(error)
     if status is not None:
         return status == BUSY or status >= SERVERS_FAULT
     if isinstance(error, FOR_GOOD):
@@ -114,7 +114,7 @@ def is_passing(error: BaseException) -> bool:
     return not NAMES.isdisjoint(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
 
 
-def _status(error: BaseException) -> int | None:
+def _read_status(error: BaseException) -> int | None:
     """The HTTP status that a store answered with, as botocore, gcsfs and aiohttp keep it."""
     for each in (error, error.__cause__):
         found = getattr(each, "response", None)
@@ -126,10 +126,10 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _as_os_error(error: Exception) -> Exception:
+def _convert_to_os_error(error: Exception) -> Exception:
     """An error of a store's library as what callers expect of any file system; others as they are."""
-    return error if isinstance(error, OSError) or type(error).__module__ == "builtins" else OSError(_said(error))
+    return error if isinstance(error, OSError) or type(error).__module__ == "builtins" else OSError(_error_text(error))
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error).strip() or type(error).__name__

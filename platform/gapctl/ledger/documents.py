@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, with_config
 
 Document = TypeVar("Document")
-AS_WRITTEN = ConfigDict(strict=True, extra="forbid")
+STRICT_DOCUMENT = ConfigDict(strict=True, extra="forbid")
 """For the records that are documents: no other keys, and no value of another type taken for the right one."""
 
 
-def parsed(adapter: TypeAdapter[Document], content: bytes) -> Document:
+def parse_document(adapter: TypeAdapter[Document], content: bytes) -> Document:
     """The document in a file's content; raises ValueError with one line that says what is wrong with it."""
     try:
         return adapter.validate_json(content)
@@ -22,31 +22,31 @@ def parsed(adapter: TypeAdapter[Document], content: bytes) -> Document:
         raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
 
 
-RESULT: Final = "result.json"
+RESULT_FILE: Final = "result.json"
 """Written last: it is there if and only if the trial is done."""
 
 
-def _number(found: Any) -> Any:
+def _read_number(found: Any) -> Any:
     return math.nan if found is None else found
 
 
-@with_config(AS_WRITTEN)
+@with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class Result:
     """The final metrics of a trial by name, and what produced them (`versions`, `hardware`, wall `seconds`)."""
 
     trial: str
-    metrics: dict[str, Annotated[float, BeforeValidator(_number)]]
+    metrics: dict[str, Annotated[float, BeforeValidator(_read_number)]]
     samples_seen: int
     seconds: float
     versions: dict[str, str]
     hardware: dict[str, str | int]
 
 
-_DOCUMENT: Final = TypeAdapter(Result)
+_RESULT_ADAPTER: Final = TypeAdapter(Result)
 
 
-def to_json(result: Result) -> bytes:
+def serialize_result(result: Result) -> bytes:
     """Sorted and indented, so that equal results are equal files; a NaN is kept as null."""
     document = asdict(result)
     document["metrics"] = {
@@ -55,6 +55,6 @@ def to_json(result: Result) -> bytes:
     return (json.dumps(document, indent=1) + "\n").encode()
 
 
-def from_json(content: bytes) -> Result:
+def parse_result(content: bytes) -> Result:
     """Reads what `to_json` wrote; raises ValueError where it is anything else."""
-    return parsed(_DOCUMENT, content)
+    return parse_document(_RESULT_ADAPTER, content)

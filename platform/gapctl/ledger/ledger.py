@@ -12,17 +12,17 @@ from pydantic import TypeAdapter, with_config
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
 from gapctl.io.files import Folder
-from gapctl.ledger.documents import AS_WRITTEN, RESULT, Result, parsed
+from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, Result, parse_document
 from gapctl.ledger.preregistration import (
     Declaration,
     HasBegun,
-    declaration_from_json,
-    declaration_to_json,
-    declared,
-    scale_name,
-    with_begun,
+    mark_begun_scales,
+    merge_declaration,
+    name_scale,
+    parse_declaration,
+    serialize_declaration,
 )
-from gapctl.ledger.search_record import SearchRecord, record_from_json, record_to_json
+from gapctl.ledger.search_record import SearchRecord, parse_search, serialize_search
 from gapctl.ledger.trial import AXIS, CONFIGURATION, DIMENSIONS, HISTORY, TrialFolder
 from gapctl.plan.plan import Plan
 
@@ -30,57 +30,57 @@ if TYPE_CHECKING:
     import polars
 
 
-Kind = Literal["half-written file", "checkpoint of a finished training", "final weights"]
-PART: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
-CHECKPOINT: Final = re.compile(r"\d+\.pt")
-WEIGHTS: Final = "final.pt"
+GarbageKind = Literal["half-written file", "checkpoint of a finished training", "final weights"]
+PART_PATTERN: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+CHECKPOINT_PATTERN: Final = re.compile(r"\d+\.pt")
+WEIGHTS_FILE: Final = "final.pt"
 ABANDONED_SECONDS: Final = 900.0
 """A writer that lives adds to its file more often, whichever machine it is on and however slow the disk."""
 
 
 @dataclass(frozen=True)
-class Leftover:
+class GarbageFile:
     """A file below the ledger's root, and what is gained where it is deleted."""
 
     name: str
-    kind: Kind
+    kind: GarbageKind
     bytes: int
 
 
-def leftovers(
+def find_garbage(
     runs: Folder, trial_ids: Sequence[str], finished: set[str], *, weights_of: Sequence[str] = ()
-) -> list[Leftover]:
+) -> list[GarbageFile]:
     """What may go of these trials: of unfinished ones nothing but what was half written a while ago.
 
     Of those in `weights_of`, if they are finished, the final weights too.
     """
-    found = list(_parts(runs, ""))
+    found = list(_find_part_files(runs, ""))
     for trial_id in trial_ids:
-        found += _parts(runs, trial_id)
-        found += _parts(runs, f"{trial_id}/checkpoints")
+        found += _find_part_files(runs, trial_id)
+        found += _find_part_files(runs, f"{trial_id}/checkpoints")
         if trial_id in finished:
-            found += _checkpoints(runs, trial_id, weights=trial_id in weights_of)
+            found += _find_checkpoints(runs, trial_id, weights=trial_id in weights_of)
     return found
 
 
-def _parts(runs: Folder, under: str) -> Iterator[Leftover]:
-    for entry in runs.entries(under, PART):
+def _find_part_files(runs: Folder, under: str) -> Iterator[GarbageFile]:
+    for entry in runs.list_entries(under, PART_PATTERN):
         if entry.age is not None and entry.age > ABANDONED_SECONDS:
-            yield Leftover(f"{under}/{entry.name}".lstrip("/"), "half-written file", entry.bytes)
+            yield GarbageFile(f"{under}/{entry.name}".lstrip("/"), "half-written file", entry.bytes)
 
 
-def _checkpoints(runs: Folder, trial_id: str, *, weights: bool) -> Iterator[Leftover]:
+def _find_checkpoints(runs: Folder, trial_id: str, *, weights: bool) -> Iterator[GarbageFile]:
     under = f"{trial_id}/checkpoints"
-    for entry in runs.entries(under, CHECKPOINT):
-        yield Leftover(f"{under}/{entry.name}", "checkpoint of a finished training", entry.bytes)
+    for entry in runs.list_entries(under, CHECKPOINT_PATTERN):
+        yield GarbageFile(f"{under}/{entry.name}", "checkpoint of a finished training", entry.bytes)
     if weights:
-        for entry in runs.entries(under, re.compile(re.escape(WEIGHTS))):
-            yield Leftover(f"{under}/{entry.name}", "final weights", entry.bytes)
+        for entry in runs.list_entries(under, re.compile(re.escape(WEIGHTS_FILE))):
+            yield GarbageFile(f"{under}/{entry.name}", "final weights", entry.bytes)
 
 
-@with_config(AS_WRITTEN)
+@with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
-class RunSpent:
+class RunSpending:
     """One run of `gapctl sweep`: when it began (seconds since 1970), its hours, and what its machines cost."""
 
     run: str
@@ -90,7 +90,7 @@ class RunSpent:
     cost: float
 
 
-class Spent(NamedTuple):
+class Spending(NamedTuple):
     """Hours and money together, of so many runs."""
 
     hours: float
@@ -98,18 +98,18 @@ class Spent(NamedTuple):
     runs: int
 
 
-_DOCUMENT: Final = TypeAdapter(list[RunSpent])
+_SPENDING_ADAPTER: Final = TypeAdapter(list[RunSpending])
 
 
-def spent_to_json(runs: Sequence[RunSpent]) -> bytes:
+def serialize_spending(runs: Sequence[RunSpending]) -> bytes:
     """The file's content."""
     return (json.dumps([asdict(run) for run in runs], indent=1) + "\n").encode()
 
 
-def spent_from_json(content: bytes, path: str) -> list[RunSpent]:
+def parse_spending(content: bytes, path: str) -> list[RunSpending]:
     """Reads the file's content; raises WorkError where it is damaged."""
     try:
-        return parsed(_DOCUMENT, content)
+        return parse_document(_SPENDING_ADAPTER, content)
     except ValueError as error:
         raise WorkError(
             f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Move it away, and lower the file's limits "
@@ -117,19 +117,19 @@ def spent_from_json(content: bytes, path: str) -> list[RunSpent]:
         ) from error
 
 
-def together(runs: Sequence[RunSpent], scale: str) -> Spent:
+def sum_spending(runs: Sequence[RunSpending], scale: str) -> Spending:
     """What all runs of a scale spent."""
     mine = [run for run in runs if run.scale == scale]
-    return Spent(sum(run.hours for run in mine), sum(run.cost for run in mine), len(mine))
+    return Spending(sum(run.hours for run in mine), sum(run.cost for run in mine), len(mine))
 
 
-DECLARATION: Final = ".sweep.json"
-SEARCH: Final = ".search.json"
-SEARCH_FOLDER: Final = ".search"
-SPENT: Final = ".spent"
+DECLARATION_SUFFIX: Final = ".sweep.json"
+SEARCH_SUFFIX: Final = ".search.json"
+SEARCH_FOLDER_SUFFIX: Final = ".search"
+SPENDING_SUFFIX: Final = ".spent"
 """A folder with a file for each run; before it was one, all runs were in a file of that name and `.json`."""
-TRIAL_ID: Final = re.compile("[0-9a-f]{12}")
-_TRACES: Final = (CONFIGURATION, HISTORY, RESULT)
+TRIAL_ID_PATTERN: Final = re.compile("[0-9a-f]{12}")
+_TRACES: Final = (CONFIGURATION, HISTORY, RESULT_FILE)
 """What a trial leaves of itself. A failure before it begins leaves none of these."""
 Document = TypeVar("Document")
 
@@ -155,9 +155,9 @@ class Ledger:
         """The folder of one trial, whether it exists yet or not."""
         return TrialFolder(self._runs, trial_id)
 
-    def trial_ids(self) -> list[str]:
+    def list_trial_ids(self) -> list[str]:
         """The ids of all trials that have begun here, of whatever sweep, sorted."""
-        return self._runs.names("", keep=lambda name: bool(TRIAL_ID.fullmatch(name)))
+        return self._runs.names("", keep=lambda name: bool(TRIAL_ID_PATTERN.fullmatch(name)))
 
     def result(self, trial_id: str) -> Result | None:
         """A finished trial's result, or None; raises WorkError where it is damaged."""
@@ -165,15 +165,15 @@ class Ledger:
 
     def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
         """Many trials' results in this order: None where one is not finished, an error where it is damaged."""
-        return self._documents(trial_ids, RESULT, TrialFolder.result_in)
+        return self._read_documents(trial_ids, RESULT_FILE, TrialFolder.parse_result)
 
     def dimensions(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
         """Many trials' mean embeddings in this order: None where one kept none, an error where they are damaged."""
-        return self._documents(trial_ids, DIMENSIONS, TrialFolder.dimensions_in)
+        return self._read_documents(trial_ids, DIMENSIONS, TrialFolder.parse_dimensions)
 
     def axes(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
         """Many trials' galleries along their gaps in this order: None where one kept none, an error where damaged."""
-        return self._documents(trial_ids, AXIS, TrialFolder.axis_in)
+        return self._read_documents(trial_ids, AXIS, TrialFolder.parse_axis)
 
     def contents(self, trial_ids: Sequence[str], name: str) -> list[bytes | WorkError | None]:
         """One file of many trials, read at once where that saves time: None where it is not there."""
@@ -181,12 +181,12 @@ class Ledger:
 
     def finished(self, trial_ids: Sequence[str]) -> set[str]:
         """Which of the trials have a result; whether it is sound is not looked at."""
-        here = set(self.trial_ids()) if trial_ids else set()
-        return self.having([trial_id for trial_id in trial_ids if trial_id in here], RESULT)
+        here = set(self.list_trial_ids()) if trial_ids else set()
+        return self.filter_by_file([trial_id for trial_id in trial_ids if trial_id in here], RESULT_FILE)
 
-    def having(self, trial_ids: Sequence[str], name: str) -> set[str]:
+    def filter_by_file(self, trial_ids: Sequence[str], name: str) -> set[str]:
         """Which of the trials have a file of this name."""
-        found = self._runs.present([f"{trial_id}/{name}" for trial_id in trial_ids])
+        found = self._runs.select_present([f"{trial_id}/{name}" for trial_id in trial_ids])
         return {path.partition("/")[0] for path in found}
 
     def history(self, trial_id: str) -> "polars.DataFrame | None":
@@ -205,68 +205,72 @@ class Ledger:
         except WorkError as error:
             raise InputError(f"{error}, or give another folder with --runs") from error
 
-    def declare(self, plan: Plan) -> Declaration:
+    def declare_plan(self, plan: Plan) -> Declaration:
         """Writes down the plan's hypotheses and design; what has begun stays as it was first declared."""
-        has_begun = self._has_begun()  # first, as another sweep declares before it begins
-        declaration = declared(self.declaration(plan.sweep.spec.name), plan, has_begun)
-        self._keep_declaration(declaration)
+        has_begun = self._make_begun_check()  # first, as another sweep declares before it begins
+        declaration = merge_declaration(self.read_declaration(plan.sweep.spec.name), plan, has_begun)
+        self._save_declaration(declaration)
         return declaration
 
-    def note_begun(self, sweep_name: str) -> None:
+    def record_start(self, sweep_name: str) -> None:
         """Keeps in a sweep's declaration that it has begun, so that it has even once its trials are moved away."""
-        earlier = self.declaration(sweep_name)
-        if earlier is not None and (now := with_begun(earlier, self._has_begun())) != earlier:
-            self._keep_declaration(now)
+        earlier = self.read_declaration(sweep_name)
+        if earlier is not None and (now := mark_begun_scales(earlier, self._make_begun_check())) != earlier:
+            self._save_declaration(now)
 
-    def declaration(self, sweep_name: str) -> Declaration | None:
+    def read_declaration(self, sweep_name: str) -> Declaration | None:
         """What was declared for a sweep, or None where it never ran here."""
-        name = _declaration_name(sweep_name)
+        name = _name_declaration(sweep_name)
         content = self._runs.read(name)
-        return None if content is None else declaration_from_json(content, self.declaration_path(sweep_name))
+        return None if content is None else parse_declaration(content, self.locate_declaration(sweep_name))
 
-    def sweep_names(self) -> list[str]:
+    def list_sweeps(self) -> list[str]:
         """The sweeps that were declared here, sorted."""
-        files = self._runs.names("", keep=lambda name: name.endswith(DECLARATION))
-        return [name.removesuffix(DECLARATION) for name in files]
+        files = self._runs.names("", keep=lambda name: name.endswith(DECLARATION_SUFFIX))
+        return [name.removesuffix(DECLARATION_SUFFIX) for name in files]
 
-    def declaration_path(self, sweep_name: str) -> str:
+    def locate_declaration(self, sweep_name: str) -> str:
         """The address of a sweep's declaration."""
-        return self._runs.path(_declaration_name(sweep_name))
+        return self._runs.path(_name_declaration(sweep_name))
 
     def keep(self, name: str, content: bytes) -> str:
         """Writes a file that is made from the ledger directly below its root; returns its address."""
         self._runs.write(name, content)
         return self._runs.path(name)
 
-    def keep_report(self, plan: Plan, page: bytes) -> str:
+    def save_report(self, plan: Plan, page: bytes) -> str:
         """Keeps the newest report of a sweep's scale beside its declaration; returns its address."""
-        return self.keep(f"{plan.sweep.spec.name}.{scale_name(plan)}.report.html", page)
+        return self.keep(f"{plan.sweep.spec.name}.{name_scale(plan)}.report.html", page)
 
-    def keep_search(self, name: str, record: SearchRecord) -> None:
+    def save_search(self, name: str, record: SearchRecord) -> None:
         """Writes down what a search, named `<sweep>.<scale>`, has drawn and found."""
-        self._runs.write(f"{name}{SEARCH}", record_to_json(record))
+        self._runs.write(f"{name}{SEARCH_SUFFIX}", serialize_search(record))
 
     def search(self, name: str) -> SearchRecord | None:
         """What a search, named `<sweep>.<scale>`, has drawn and found; None where it never ran here."""
-        content = self._runs.read(f"{name}{SEARCH}")
-        return None if content is None else record_from_json(content, self._runs.path(f"{name}{SEARCH}"))
+        content = self._runs.read(f"{name}{SEARCH_SUFFIX}")
+        return None if content is None else parse_search(content, self._runs.path(f"{name}{SEARCH_SUFFIX}"))
 
-    def search_of_study(self, name: str, study: str) -> SearchRecord | None:
+    def read_study_search(self, name: str, study: str) -> SearchRecord | None:
         """The same of one study of that search: of the current one, or of one that gave way to another."""
         current = self.search(name)
-        return current if current is not None and current.study == study else self.search(_set_aside(name, study))
+        return (
+            current
+            if current is not None and current.study == study
+            else self.search(_name_archived_search(name, study))
+        )
 
     def set_aside_search(self, name: str, besides: str) -> None:
         """Keeps the record of a search under the name of its study, unless that is `besides`, which follows it."""
         current = self.search(name)
         if current is not None and current.study != besides:
-            self.keep_search(_set_aside(name, current.study), current)
+            self.save_search(_name_archived_search(name, current.study), current)
 
-    def search_folder(self, name: str) -> TrialFolder:
+    def open_search_folder(self, name: str) -> TrialFolder:
         """Where the lease of a search lies, named `<sweep>.<scale>`, as those of trials do in theirs."""
-        return self.trial(f"{name}{SEARCH_FOLDER}")
+        return self.trial(f"{name}{SEARCH_FOLDER_SUFFIX}")
 
-    def keep_shown(self, sweep_name: str, content: bytes) -> None:
+    def save_run_links(self, sweep_name: str, content: bytes) -> None:
         """Notes where MLflow shows a sweep's trials, for whoever links to them without asking MLflow."""
         self._runs.write(f"{sweep_name}.mlflow.json", content)
 
@@ -274,38 +278,38 @@ class Ledger:
         """What was noted of where MLflow shows a sweep's trials, or None."""
         return self._runs.read(f"{sweep_name}.mlflow.json")
 
-    def leftovers(self, trial_ids: Sequence[str], *, weights_of: Sequence[str] = ()) -> list[Leftover]:
+    def find_garbage(self, trial_ids: Sequence[str], *, weights_of: Sequence[str] = ()) -> list[GarbageFile]:
         """Files of these trials that nobody needs; of finished ones in `weights_of` also the final weights."""
-        here = set(self.trial_ids())
+        here = set(self.list_trial_ids())
         asked = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id in here]
-        return leftovers(self._runs, asked, self.having(asked, RESULT), weights_of=weights_of)
+        return find_garbage(self._runs, asked, self.filter_by_file(asked, RESULT_FILE), weights_of=weights_of)
 
-    def delete(self, files: Sequence[Leftover]) -> None:
+    def delete_files(self, files: Sequence[GarbageFile]) -> None:
         """Deletes leftovers that are still there."""
         for file in files:
             self._runs.remove(file.name)
 
-    def spent(self, sweep_name: str, scale: str, besides: str = "") -> Spent:
+    def spent(self, sweep_name: str, scale: str, besides: str = "") -> Spending:
         """The hours and the money of all runs of a sweep's scale that had limits, but for the run `besides`."""
-        return together([run for run in self._runs_of(sweep_name) if run.run != besides], scale)
+        return sum_spending([run for run in self._read_runs(sweep_name) if run.run != besides], scale)
 
-    def keep_spent(self, sweep_name: str, run: RunSpent) -> None:
+    def save_spending(self, sweep_name: str, run: RunSpending) -> None:
         """Notes what a run has spent so far, in the place of what was noted of it before."""
-        self._runs.write(f"{sweep_name}{SPENT}/{run.run}.json", spent_to_json([run]))
+        self._runs.write(f"{sweep_name}{SPENDING_SUFFIX}/{run.run}.json", serialize_spending([run]))
 
-    def _runs_of(self, sweep_name: str) -> list[RunSpent]:
-        folder = f"{sweep_name}{SPENT}"
+    def _read_runs(self, sweep_name: str) -> list[RunSpending]:
+        folder = f"{sweep_name}{SPENDING_SUFFIX}"
         names = [f"{folder}.json", *(f"{folder}/{name}" for name in self._runs.names(folder, keep=_is_document))]
-        runs: list[RunSpent] = []
+        runs: list[RunSpending] = []
         for name, content in zip(names, self._runs.read_all(names), strict=True):
             if isinstance(content, WorkError):
                 raise content
-            runs += [] if content is None else spent_from_json(content, self._runs.path(name))
+            runs += [] if content is None else parse_spending(content, self._runs.path(name))
         return runs
 
-    def _has_begun(self) -> HasBegun:
+    def _make_begun_check(self) -> HasBegun:
         """A question about trials that costs one listing for all times that it is asked, and a look at one or two."""
-        here = set(self.trial_ids())
+        here = set(self.list_trial_ids())
 
         def has_begun(trial_ids: Sequence[str]) -> bool:
             candidates = (trial_id for trial_id in trial_ids if trial_id in here)
@@ -313,18 +317,18 @@ class Ledger:
 
         return has_begun
 
-    def _keep_declaration(self, declaration: Declaration) -> None:
-        self._runs.write(_declaration_name(declaration.sweep), declaration_to_json(declaration))
+    def _save_declaration(self, declaration: Declaration) -> None:
+        self._runs.write(_name_declaration(declaration.sweep), serialize_declaration(declaration))
 
-    def _documents(
+    def _read_documents(
         self, trial_ids: Sequence[str], name: str, read: Callable[[TrialFolder, bytes], Document]
     ) -> list[Document | WorkError | None]:
         contents = self.contents(trial_ids, name)
         each = zip(trial_ids, contents, strict=True)
-        return [_read(read, self.trial(trial_id), content) for trial_id, content in each]
+        return [_read_document(read, self.trial(trial_id), content) for trial_id, content in each]
 
 
-def _read(
+def _read_document(
     read: Callable[[TrialFolder, bytes], Document], folder: TrialFolder, content: bytes | WorkError | None
 ) -> Document | WorkError | None:
     if not isinstance(content, bytes):
@@ -339,15 +343,15 @@ def _is_document(name: str) -> bool:
     return name.endswith(".json") and not name.startswith(".")
 
 
-def _declaration_name(sweep_name: str) -> str:
-    return f"{sweep_name}{DECLARATION}"
+def _name_declaration(sweep_name: str) -> str:
+    return f"{sweep_name}{DECLARATION_SUFFIX}"
 
 
-def _set_aside(name: str, study: str) -> str:
+def _name_archived_search(name: str, study: str) -> str:
     return f"{name}.{study.replace('/', '_')}"
 
 
-class AsRead(Ledger):
+class LedgerSnapshot(Ledger):
     """Keeps what it read of results and declarations: a report tells of no more trials than the verdicts beside it."""
 
     def __init__(self, root: str) -> None:
@@ -368,8 +372,8 @@ class AsRead(Ledger):
             raise found
         return found
 
-    def declaration(self, sweep_name: str) -> Declaration | None:
+    def read_declaration(self, sweep_name: str) -> Declaration | None:
         """As `Ledger.declaration`."""
         if sweep_name not in self._declarations:
-            self._declarations[sweep_name] = super().declaration(sweep_name)
+            self._declarations[sweep_name] = super().read_declaration(sweep_name)
         return self._declarations[sweep_name]

@@ -8,20 +8,20 @@ from typing import Final
 
 from pydantic import TypeAdapter, with_config
 
-from gapctl.config.base import is_private, without_passwords
+from gapctl.config.base import hide_passwords, is_private_override
 from gapctl.config.load import Sweep, load_text
 from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger.documents import AS_WRITTEN, parsed
-from gapctl.plan.plan import Plan, design_sha256, make_plan
+from gapctl.ledger.documents import STRICT_DOCUMENT, parse_document
+from gapctl.plan.plan import Plan, hash_design, make_plan
 
 UNDECLARED: Final = ""
 """The design of a scale whose trials had begun, under another name or scale, before it was declared."""
 
 
-@with_config(AS_WRITTEN)
+@with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
-class Asked:
+class SweepFileRecord:
     """The sweep file as it was asked for at one of its scales, so that its plan can be made again without the file.
 
     `file` is its path as typed, `text` its content, `scale` and `overrides` the options. `fingerprints` are those of
@@ -36,7 +36,7 @@ class Asked:
     fingerprints: dict[str, str]
 
 
-@with_config(AS_WRITTEN)
+@with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class Declaration:
     """`runs/<sweep>.sweep.json`: the question and the hypotheses' hash as they stood before any of its trials began.
@@ -56,8 +56,8 @@ class Declaration:
     trials: dict[str, list[str]]
     design_sha256: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
-    asked: dict[str, Asked] = field(default_factory=dict)
-    declared: dict[str, Asked] = field(default_factory=dict)
+    asked: dict[str, SweepFileRecord] = field(default_factory=dict)
+    declared: dict[str, SweepFileRecord] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
 
     @property
@@ -66,18 +66,18 @@ class Declaration:
         return self.hypotheses_sha256 if self.preregistered else None
 
 
-_DOCUMENT: Final = TypeAdapter(Declaration)
+_DECLARATION_ADAPTER: Final = TypeAdapter(Declaration)
 
 
-def declaration_to_json(declaration: Declaration) -> bytes:
+def serialize_declaration(declaration: Declaration) -> bytes:
     """The file's content."""
     return (json.dumps(asdict(declaration), indent=1) + "\n").encode()
 
 
-def declaration_from_json(content: bytes, path: str) -> Declaration:
+def parse_declaration(content: bytes, path: str) -> Declaration:
     """Reads the file's content; raises WorkError where it is damaged."""
     try:
-        return parsed(_DOCUMENT, content)
+        return parse_document(_DECLARATION_ADAPTER, content)
     except ValueError as error:
         raise WorkError(
             f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Restore it from a backup, or move it "
@@ -91,47 +91,47 @@ HasBegun = Callable[[Sequence[str]], bool]
 """Whether any of these trials has left something in the ledger."""
 
 
-def scale_name(plan: Plan) -> str:
+def name_scale(plan: Plan) -> str:
     """The name under which a declaration files the plan."""
     return plan.sweep.scale or DEFAULT_SCALE_NAME
 
 
-def declared(earlier: Declaration | None, plan: Plan, has_begun: HasBegun) -> Declaration:
+def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBegun) -> Declaration:
     """The declaration after this plan was asked for.
 
     Hypotheses and question are fixed once any trial of the sweep has begun, design, seeds and text once one of the
     scale has. Hypotheses that come after a trial are never preregistered, whatever becomes of the trial's folder.
     """
-    scale, asked = scale_name(plan), asked_for(plan)
-    known = earlier or _nothing_declared(plan)
-    listed = {**known.trials, scale: _joined(known.trials.get(scale, []), plan)}
-    noted = with_begun(replace(known, trials=listed), has_begun)
+    scale, asked = name_scale(plan), record_sweep_file(plan)
+    known = earlier or _make_empty_declaration(plan)
+    listed = {**known.trials, scale: _merge_trial_ids(known.trials.get(scale, []), plan)}
+    noted = mark_begun_scales(replace(known, trials=listed), has_begun)
     fixed = scale in noted.begun and scale in known.design_sha256
-    design = UNDECLARED if scale in noted.begun else design_sha256(plan)
+    design = UNDECLARED if scale in noted.begun else hash_design(plan)
     return replace(
-        _with_hypotheses(noted, plan, kept=earlier is not None and _is_fixed(noted)),
+        _set_hypotheses(noted, plan, kept=earlier is not None and _is_fixed(noted)),
         spec_sha256={**known.spec_sha256, scale: plan.sweep.spec_sha256},
         design_sha256=known.design_sha256 | ({} if fixed else {scale: design}),
         seeds=known.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
         asked={**known.asked, scale: asked},
-        declared={**known.declared, scale: _first_text(noted, scale) or asked},
+        declared={**known.declared, scale: _find_first_file(noted, scale) or asked},
     )
 
 
-def with_begun(declaration: Declaration, has_begun: HasBegun) -> Declaration:
+def mark_begun_scales(declaration: Declaration, has_begun: HasBegun) -> Declaration:
     """The declaration with every scale noted of which a trial has begun; what was noted once stays."""
     begun = [name for name, ids in declaration.trials.items() if name in declaration.begun or has_begun(ids)]
     return replace(declaration, begun=begun)
 
 
-def asked_for(plan: Plan) -> Asked:
+def record_sweep_file(plan: Plan) -> SweepFileRecord:
     """What is kept of a plan."""
     sweep = plan.sweep
-    return Asked(
+    return SweepFileRecord(
         file=str(sweep.path),
-        text=without_passwords(sweep.text),
+        text=hide_passwords(sweep.text),
         scale=sweep.scale,
-        overrides=[text for text in sweep.overrides if not is_private(text)],
+        overrides=[text for text in sweep.overrides if not is_private_override(text)],
         recipe_version=plan.recipe_version,
         fingerprints={trial.config.data.address: trial.data_fingerprint for trial in plan.trainings},
     )
@@ -141,7 +141,7 @@ def _is_fixed(declaration: Declaration) -> bool:
     return bool(declaration.begun) or not declaration.preregistered
 
 
-def _with_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaration:
+def _set_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaration:
     if kept:  # older versions kept the first question of all, however often it was put anew before a trial
         return noted if noted.declared else replace(noted, question=plan.sweep.spec.question)
     return replace(
@@ -152,20 +152,20 @@ def _with_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declarati
     )
 
 
-def _first_text(noted: Declaration, scale: str) -> Asked | None:
+def _find_first_file(noted: Declaration, scale: str) -> SweepFileRecord | None:
     """What was asked when the scale began; of a ledger that did not keep that, the earliest that is left."""
     return noted.declared.get(scale) or noted.asked.get(scale) if scale in noted.begun else None
 
 
-def _nothing_declared(plan: Plan) -> Declaration:
+def _make_empty_declaration(plan: Plan) -> Declaration:
     return Declaration(plan.sweep.spec.name, plan.sweep.spec.question, "", False, {}, {})
 
 
-def _joined(listed: Sequence[str], plan: Plan) -> list[str]:
+def _merge_trial_ids(listed: Sequence[str], plan: Plan) -> list[str]:
     return list(dict.fromkeys([*listed, *(trial.id for trial in plan.trials)]))
 
 
-def recalled(declaration: Declaration, scale: str, path: str) -> Plan:
+def rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:
     """The plan of a scale as it was last asked for; `path` is where the declaration lies.
 
     Raises InputError where an older version kept nothing to make it from, or where this version makes other trials
@@ -178,59 +178,59 @@ def recalled(declaration: Declaration, scale: str, path: str) -> Plan:
             "Name the file: `gapctl analyze FILE`, or run `gapctl sweep FILE` once more, which keeps it and trains "
             "nothing that is done"
         )
-    return _plan(asked, declaration, scale, path)
+    return _make_plan(asked, declaration, scale, path)
 
 
-def recalled_as_declared(declaration: Declaration, scale: str, path: str) -> Plan:
+def rebuild_declared_plan(declaration: Declaration, scale: str, path: str) -> Plan:
     """The same of a scale as it stood before its first trial; raises InputError also where that was not kept."""
-    asked = _of_declared(_own(declaration, scale), declaration)
+    asked = _find_matching_file(_list_scale_files(declaration, scale), declaration)
     if asked is None:
         raise InputError(
             f"{path}: --declared: keeps no sweep file for scale {scale} whose hypotheses were declared before the "
             "first trial; expected one, as `gapctl sweep` keeps it of a sweep that has not begun. Leave --declared out"
         )
-    return _plan(asked, declaration, scale, path)
+    return _make_plan(asked, declaration, scale, path)
 
 
-def declared_text(declaration: Declaration, scale: str) -> Asked | None:
+def find_declared_file(declaration: Declaration, scale: str) -> SweepFileRecord | None:
     """The kept file, this scale's before others', whose hypotheses are the declared ones; None where none is.
 
     Their hash tells, so that a text that was changed in the ledger is not taken for what was declared.
     """
-    return _of_declared([*_own(declaration, scale), *declaration.declared.values()], declaration)
+    return _find_matching_file([*_list_scale_files(declaration, scale), *declaration.declared.values()], declaration)
 
 
-def sweep_of(asked: Asked) -> Sweep:
+def load_recorded_sweep(asked: SweepFileRecord) -> Sweep:
     """The sweep that a kept file gives; raises InputError where it cannot be read."""
     return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides)
 
 
-def _own(declaration: Declaration, scale: str) -> list[Asked]:
+def _list_scale_files(declaration: Declaration, scale: str) -> list[SweepFileRecord]:
     return [texts[scale] for texts in (declaration.declared, declaration.asked) if scale in texts]
 
 
-def _of_declared(texts: Iterable[Asked], declaration: Declaration) -> Asked | None:
+def _find_matching_file(texts: Iterable[SweepFileRecord], declaration: Declaration) -> SweepFileRecord | None:
     wanted = declaration.declared_sha256
-    return None if wanted is None else next((asked for asked in texts if _hash(asked) == wanted), None)
+    return None if wanted is None else next((asked for asked in texts if _hash_hypotheses(asked) == wanted), None)
 
 
-def _hash(asked: Asked) -> str | None:
+def _hash_hypotheses(asked: SweepFileRecord) -> str | None:
     try:
-        return sweep_of(asked).hypotheses_sha256
+        return load_recorded_sweep(asked).hypotheses_sha256
     except InputError:
         return None
 
 
-def _plan(asked: Asked, declaration: Declaration, scale: str, path: str) -> Plan:
+def _make_plan(asked: SweepFileRecord, declaration: Declaration, scale: str, path: str) -> Plan:
     try:
-        sweep = sweep_of(asked)
+        sweep = load_recorded_sweep(asked)
     except InputError as error:
         raise WorkError(
             f"{path}: damaged: the sweep file kept there for scale {scale} cannot be read: {error}; expected what "
             "`gapctl sweep` kept. Restore it from a backup, or run `gapctl sweep` once more, which trains nothing that "
             "is done"
         ) from error
-    plan = make_plan(sweep, lambda data: _fingerprint(asked, data, path), asked.recipe_version)
+    plan = make_plan(sweep, lambda data: _get_fingerprint(asked, data, path), asked.recipe_version)
     unlisted = {trial.id for trial in plan.trials} - set(declaration.trials.get(scale, ()))
     if unlisted:
         raise InputError(
@@ -240,7 +240,7 @@ def _plan(asked: Asked, declaration: Declaration, scale: str, path: str) -> Plan
     return plan
 
 
-def _fingerprint(asked: Asked, data: Data, path: str) -> str:
+def _get_fingerprint(asked: SweepFileRecord, data: Data, path: str) -> str:
     try:
         return asked.fingerprints[data.address]
     except KeyError as error:

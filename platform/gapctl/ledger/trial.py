@@ -8,8 +8,8 @@ import yaml
 
 from gapctl.errors import WorkError
 from gapctl.io.files import Folder
-from gapctl.ledger.documents import RESULT, Result, from_json, to_json
-from gapctl.ledger.lease import LEASE, Claimant, Hold, Lease, is_gone, lease_in, take
+from gapctl.ledger.documents import RESULT_FILE, Result, parse_result, serialize_result
+from gapctl.ledger.lease import LEASE_FILE, Lease, LeaseHandle, LeaseOwner, acquire_lease, is_gone, parse_lease
 from gapctl.plan.plan import RECIPE_VERSION, Trial
 
 if TYPE_CHECKING:
@@ -37,18 +37,18 @@ class TrialFolder:
     def __init__(self, runs: Folder, trial_id: str) -> None:
         self._runs = runs
         self.trial_id = trial_id
-        self.hold: Hold | None = None
+        self.hold: LeaseHandle | None = None
 
     def path(self, name: str = "") -> str:
         """The address of a file of this trial."""
         return self._runs.path(f"{self.trial_id}/{name}")
 
-    def take(self, claimant: Claimant, expired: bytes | None = None) -> Lease | None:
+    def take(self, claimant: LeaseOwner, expired: bytes | None = None) -> Lease | None:
         """Makes the trial this process's to train, or returns the lease of the one that has it.
 
         `expired` is the content of a lease that the caller saw go without renewal for its time.
         """
-        found = take(self._runs, self.trial_id, claimant, expired)
+        found = acquire_lease(self._runs, self.trial_id, claimant, expired)
         if isinstance(found, Lease):
             return found
         self.hold = found
@@ -56,19 +56,19 @@ class TrialFolder:
 
     def share(self, lease: Lease) -> None:
         """Takes part in the training whose lease another process took: renews it, and writes in its name."""
-        self.hold = Hold(self._runs, self.trial_id, lease)
+        self.hold = LeaseHandle(self._runs, self.trial_id, lease)
 
     def lease(self) -> Lease | None:
         """Whose the trial is, or None."""
-        return lease_in(self._read(LEASE))
+        return parse_lease(self._read_file(LEASE_FILE))
 
     def clear_lease(self, run: str) -> None:
         """Removes what a process of this run, which has ended, left."""
         found = self.lease()
         if found is not None and found.run == run:
-            self._runs.remove(f"{self.trial_id}/{LEASE}")
+            self._runs.remove(f"{self.trial_id}/{LEASE_FILE}")
 
-    def give_up(self, run: str, message: str) -> Lease | None:
+    def abandon_trial(self, run: str, message: str) -> Lease | None:
         """Keeps why this run's process, which has ended, did not finish the trial, and removes the lease that it left.
 
         Does neither where another run took the trial since, whose lease it returns: clocks of machines differ, so
@@ -77,20 +77,20 @@ class TrialFolder:
         found = self.lease()
         if found is not None and found.run != run and not is_gone(found.process):
             return found
-        self._write(FAILURE, message.encode())
+        self._write_file(FAILURE, message.encode())
         self.clear_lease(run)
         return None
 
     def begin(self, trial: Trial) -> None:
         """Writes `trial.yaml` and forgets an earlier failure, and that a search had stopped it."""
-        if self._read(CONFIGURATION) is None:
-            self._write(CONFIGURATION, yaml.safe_dump(describe(trial), sort_keys=False).encode())
+        if self._read_file(CONFIGURATION) is None:
+            self._write_file(CONFIGURATION, yaml.safe_dump(describe_trial(trial), sort_keys=False).encode())
         self._runs.remove(f"{self.trial_id}/{FAILURE}")
         self._runs.remove(f"{self.trial_id}/{STOPPED}")
 
     def trial_yaml(self) -> str | None:
         """The resolved configuration as it was when the trial began, or None."""
-        content = self._read(CONFIGURATION)
+        content = self._read_file(CONFIGURATION)
         try:
             return None if content is None else content.decode()
         except UnicodeDecodeError as error:
@@ -100,10 +100,10 @@ class TrialFolder:
         """When the trial first began, in seconds since 1970, or None where it has not."""
         return self._runs.modified(f"{self.trial_id}/{CONFIGURATION}")
 
-    def beat(self, samples_seen: int) -> None:
+    def heartbeat(self, samples_seen: int) -> None:
         """Says that the trial is being trained now; raises LeaseLostError where another process took it over."""
         if self.hold is not None:
-            self.hold.renew(samples_seen)
+            self.hold.renew_lease(samples_seen)
 
     def rest(self) -> None:
         """Says that this process trains the trial no more; it goes on from its checkpoint."""
@@ -111,22 +111,22 @@ class TrialFolder:
             self.hold.release()
             self.hold = None
 
-    def samples_being_trained(self) -> int | None:
+    def read_live_samples(self) -> int | None:
         """How far a live training has come, or None where none has reported lately."""
         lease = self.lease()
         return lease.samples_seen if lease is not None and lease.seems_alive else None
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         """Keeps the newest two checkpoints, so that a damaged newest one costs little."""
-        self._write(f"checkpoints/{samples_seen:012d}.pt", content)
-        for name in self._checkpoints()[:-CHECKPOINTS_KEPT]:
+        self._write_file(f"checkpoints/{samples_seen:012d}.pt", content)
+        for name in self._list_checkpoints()[:-CHECKPOINTS_KEPT]:
             self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
 
     def checkpoints(self) -> list[tuple[str, bytes]]:
         """The saved checkpoints, newest first, each with its address."""
         found = []
-        for name in reversed(self._checkpoints()):
-            content = self._read(f"checkpoints/{name}")
+        for name in reversed(self._list_checkpoints()):
+            content = self._read_file(f"checkpoints/{name}")
             if content is not None:
                 found.append((self.path(f"checkpoints/{name}"), content))
         return found
@@ -139,12 +139,12 @@ class TrialFolder:
 
     def history(self) -> "polars.DataFrame | None":
         """The evaluations over training, or None where there are none yet."""
-        content = self.history_file()
-        return None if content is None else self._table_in(HISTORY, content)
+        content = self.read_history_file()
+        return None if content is None else self._parse_table(HISTORY, content)
 
-    def history_file(self) -> bytes | None:
+    def read_history_file(self) -> bytes | None:
         """`history.parquet` as it lies there, or None."""
-        return self._read(HISTORY)
+        return self._read_file(HISTORY)
 
     def save_machine(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes `machine.parquet`: what the process asked of its machine, by `samples_seen` and `seconds` of work.
@@ -155,11 +155,11 @@ class TrialFolder:
 
         self._write_table(MACHINE, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
 
-    def machine_rows(self) -> list[dict[str, float]]:
+    def read_machine_rows(self) -> list[dict[str, float]]:
         """The rows of `machine.parquet`, each with what was measured; none where it is missing or damaged."""
-        content = self._read(MACHINE)
+        content = self._read_file(MACHINE)
         try:
-            found = None if content is None else self._table_in(MACHINE, content)
+            found = None if content is None else self._parse_table(MACHINE, content)
         except WorkError:
             return []
         if found is None or not {"samples_seen", "seconds"} <= set(found.columns):
@@ -178,12 +178,12 @@ class TrialFolder:
 
         Their difference is the gap's vector. Trials of recipe 2 and before kept none.
         """
-        content = self._read(DIMENSIONS)
-        return None if content is None else self.dimensions_in(content)
+        content = self._read_file(DIMENSIONS)
+        return None if content is None else self.parse_dimensions(content)
 
-    def dimensions_in(self, content: bytes) -> "polars.DataFrame":
+    def parse_dimensions(self, content: bytes) -> "polars.DataFrame":
         """The same of the file's content; raises WorkError where it is damaged."""
-        found = self._table_in(DIMENSIONS, content)
+        found = self._parse_table(DIMENSIONS, content)
         if not {"dimension", "image_mean", "text_mean"} <= set(found.columns):
             raise self.damaged(DIMENSIONS, f"its columns are {', '.join(found.columns)}")
         return found
@@ -207,12 +207,12 @@ class TrialFolder:
         `image_on_mean` and `label` stand beside them, but in trials of earlier versions. None where there is no such
         file: not every trial kept it.
         """
-        content = self._read(AXIS)
-        return None if content is None else self.axis_in(content)
+        content = self._read_file(AXIS)
+        return None if content is None else self.parse_axis(content)
 
-    def axis_in(self, content: bytes) -> "polars.DataFrame":
+    def parse_axis(self, content: bytes) -> "polars.DataFrame":
         """The same of the file's content; raises WorkError where it is damaged."""
-        found = self._table_in(AXIS, content)
+        found = self._parse_table(AXIS, content)
         numbers = all(kind.is_numeric() for kind in found.dtypes)
         if not numbers or found.columns not in (["image", "text"], ["image", "text", "image_on_mean", "label"]):
             raise self.damaged(AXIS, f"its columns are {', '.join(found.columns)}")
@@ -224,30 +224,30 @@ class TrialFolder:
         Raises LeaseLostError, and writes nothing, where another process took the trial over.
         """
         if self.hold is not None:
-            self.hold.require()
-        self._write("checkpoints/final.pt", weights)
-        self._write(RESULT, to_json(result))
-        for name in self._checkpoints():
+            self.hold.require_ownership()
+        self._write_file("checkpoints/final.pt", weights)
+        self._write_file(RESULT_FILE, serialize_result(result))
+        for name in self._list_checkpoints():
             self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
         self.rest()
 
     def weights(self) -> bytes | None:
         """The final weights of a finished trial, or None."""
-        return self._read("checkpoints/final.pt")
+        return self._read_file("checkpoints/final.pt")
 
     def result(self) -> Result | None:
         """The result of a finished trial, or None; raises WorkError where the file is damaged."""
-        content = self._read(RESULT)
-        return None if content is None else self.result_in(content)
+        content = self._read_file(RESULT_FILE)
+        return None if content is None else self.parse_result(content)
 
-    def result_in(self, content: bytes) -> Result:
+    def parse_result(self, content: bytes) -> Result:
         """The result in the file's content; raises WorkError where it is damaged."""
         try:
-            result = from_json(content)
+            result = parse_result(content)
         except ValueError as error:
-            raise self.damaged(RESULT, str(error)) from error
+            raise self.damaged(RESULT_FILE, str(error)) from error
         if result.trial != self.trial_id:
-            raise self.damaged(RESULT, f"it is the result of trial {result.trial}")
+            raise self.damaged(RESULT_FILE, f"it is the result of trial {result.trial}")
         return result
 
     def fail(self, message: str) -> None:
@@ -256,22 +256,22 @@ class TrialFolder:
         Raises LeaseLostError, and writes nothing, where another process took the trial over.
         """
         if self.hold is not None:
-            self.hold.require()
-        self._write(FAILURE, message.encode())
+            self.hold.require_ownership()
+        self._write_file(FAILURE, message.encode())
         self.rest()
 
     def failure(self) -> str | None:
         """The traceback of the last attempt, if it failed."""
-        content = self._read(FAILURE)
-        return None if content is None else failure_in(content)
+        content = self._read_file(FAILURE)
+        return None if content is None else decode_failure(content)
 
     def stop(self, reason: str) -> None:
         """Says that a search stopped the trial; whoever trains it goes on from its checkpoint."""
-        self._write(STOPPED, reason.encode())
+        self._write_file(STOPPED, reason.encode())
 
-    def stopped(self) -> str | None:
+    def read_stop_reason(self) -> str | None:
         """Why a search stopped the trial, or None."""
-        content = self._read(STOPPED)
+        content = self._read_file(STOPPED)
         return None if content is None else content.decode(errors="replace")
 
     def damaged(self, name: str, reason: str) -> WorkError:
@@ -282,7 +282,7 @@ class TrialFolder:
             "it trains this trial anew and no other"
         )
 
-    def _checkpoints(self) -> list[str]:
+    def _list_checkpoints(self) -> list[str]:
         return self._runs.names(
             f"{self.trial_id}/checkpoints", keep=lambda name: name[:-3].isdigit() and name.endswith(".pt")
         )
@@ -290,9 +290,9 @@ class TrialFolder:
     def _write_table(self, name: str, table: "polars.DataFrame") -> None:
         buffer = io.BytesIO()
         table.write_parquet(buffer)
-        self._write(name, buffer.getvalue())
+        self._write_file(name, buffer.getvalue())
 
-    def _table_in(self, name: str, content: bytes) -> "polars.DataFrame":
+    def _parse_table(self, name: str, content: bytes) -> "polars.DataFrame":
         import polars as pl
 
         try:
@@ -300,19 +300,19 @@ class TrialFolder:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self.damaged(name, str(error)) from error
 
-    def _read(self, name: str) -> bytes | None:
+    def _read_file(self, name: str) -> bytes | None:
         return self._runs.read(f"{self.trial_id}/{name}")
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _write_file(self, name: str, content: bytes) -> None:
         self._runs.write(f"{self.trial_id}/{name}", content)
 
 
-def failure_in(content: bytes) -> str:
+def decode_failure(content: bytes) -> str:
     """The traceback in a failure's file."""
     return content.decode(errors="replace")
 
 
-def describe(trial: Trial) -> dict[str, Any]:
+def describe_trial(trial: Trial) -> dict[str, Any]:
     """What `trial.yaml` says: enough to rerun the trial without the sweep file."""
     return {
         "trial": trial.id,

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from gapctl.metrics.checks import check_keys, check_numbers, check_unit_rows
 from gapctl.metrics.gap import Array
 
-Labels = NDArray[np.int64]
+LabelArray = NDArray[np.int64]
 
 
-class SameDifferent(NamedTuple):
+class SameDifferentCosine(NamedTuple):
     """Mean cosine of pairs that share a label, and of pairs that do not; NaN where there is no such pair."""
 
     same: float
@@ -26,8 +26,8 @@ class Moad(NamedTuple):
     """Object bias and its parts: `value` is (object same - different) - (attribute same - different)."""
 
     value: float
-    object: SameDifferent
-    attribute: SameDifferent
+    object: SameDifferentCosine
+    attribute: SameDifferentCosine
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class LabelSums:
     `squares` is the sum of their squared norms. Add two to merge what two workers saw, whatever labels they met.
     """
 
-    label_K: Labels
+    label_K: LabelArray
     count_K: NDArray[np.int64]
     total_KD: Array
     squares: float
 
     @classmethod
-    def of(cls, embedding_ND: NDArray[np.floating], label_N: Labels) -> "LabelSums":
+    def of(cls, embedding_ND: NDArray[np.floating], label_N: LabelArray) -> "LabelSums":
         """The sums of some rows, one after the other for each label, in float64."""
         label_K, count_K = np.unique(label_N, return_counts=True)
         sorted_ND = embedding_ND[np.argsort(label_N, kind="stable")]
@@ -65,7 +65,7 @@ class LabelSums:
             total_KD[place_K] += part.total_KD
         return LabelSums(label_K, count_K, total_KD, squares)
 
-    def same_and_different(self) -> SameDifferent:
+    def mean_cosines(self) -> SameDifferentCosine:
         """Mean cosine over pairs i < j with equal and with unequal labels."""
         total_D = self.total_KD.sum(axis=0)
         same = (float(np.square(self.total_KD).sum()) - self.squares) / 2
@@ -73,7 +73,9 @@ class LabelSums:
         pairs_same = int((self.count_K * (self.count_K - 1) // 2).sum())
         count = int(self.count_K.sum())
         pairs = count * (count - 1) // 2
-        return SameDifferent(_ratio(same, pairs_same), _ratio(everything - same, pairs - pairs_same))
+        return SameDifferentCosine(
+            _divide_or_nan(same, pairs_same), _divide_or_nan(everything - same, pairs - pairs_same)
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class BiasSums:
     by_factor: tuple[LabelSums, ...]
 
     @classmethod
-    def of(cls, embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> "BiasSums":
+    def of(cls, embedding_ND: Array, object_N: LabelArray, attribute_NF: LabelArray) -> "BiasSums":
         """The sums of some rows."""
         columns = attribute_NF.reshape(len(embedding_ND), -1).T
         by_factor = tuple(LabelSums.of(embedding_ND, column_N) for column_N in columns)
@@ -96,21 +98,21 @@ class BiasSums:
 
     def moad(self) -> Moad:
         """Object bias; attributes are compared within each factor and averaged over factors."""
-        by_object = self.by_object.same_and_different()
-        by_factor = np.array([sums.same_and_different() for sums in self.by_factor])
-        by_attribute = SameDifferent(*(float(value) for value in by_factor.mean(axis=0)))
+        by_object = self.by_object.mean_cosines()
+        by_factor = np.array([sums.mean_cosines() for sums in self.by_factor])
+        by_attribute = SameDifferentCosine(*(float(value) for value in by_factor.mean(axis=0)))
         value = (by_object.same - by_object.different) - (by_attribute.same - by_attribute.different)
         return Moad(value, by_object, by_attribute)
 
 
-def same_and_different(embedding_ND: Array, label_N: Labels) -> SameDifferent:
+def mean_label_cosines(embedding_ND: Array, label_N: LabelArray) -> SameDifferentCosine:
     """Mean cosine over pairs i < j with equal and with unequal labels, of L2-normalised rows."""
     check_unit_rows(embedding=embedding_ND)
     check_keys(embedding=(embedding_ND, label_N))
-    return LabelSums.of(embedding_ND, label_N).same_and_different()
+    return LabelSums.of(embedding_ND, label_N).mean_cosines()
 
 
-def moad(embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> Moad:
+def moad(embedding_ND: Array, object_N: LabelArray, attribute_NF: LabelArray) -> Moad:
     """Object bias; attributes are compared within each factor (column) and averaged over factors."""
     check_unit_rows(embedding=embedding_ND)
     check_keys(embedding=(embedding_ND, object_N))
@@ -118,5 +120,5 @@ def moad(embedding_ND: Array, object_N: Labels, attribute_NF: Labels) -> Moad:
     return BiasSums.of(embedding_ND, object_N, attribute_NF).moad()
 
 
-def _ratio(total: float, count: int) -> float:
+def _divide_or_nan(total: float, count: int) -> float:
     return total / count if count else float("nan")

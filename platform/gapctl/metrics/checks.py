@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from gapctl.errors import InputError
 
-BLOCK: Final = 65_536
+CHECK_BLOCK: Final = 65_536
 """Rows that are checked at a time: a mapped file need not fit into memory in double precision."""
-UNIT: Final = 1e-4
+UNIT_TOLERANCE: Final = 1e-4
 """How far a squared length may be from one; rounding to float32 moves it by 1e-7, to float16 by 1e-5."""
 
 
-def wrong(name: str, found: str, expected: str, do: str = "") -> InputError:
+def make_array_error(name: str, found: str, expected: str, do: str = "") -> InputError:
     """The error about one array."""
     return InputError(f"`{name}`: {found}; expected {expected}" + (f". {do}" if do else ""))
 
@@ -24,22 +24,26 @@ def wrong(name: str, found: str, expected: str, do: str = "") -> InputError:
 def check_cloud(name: str, rows_AD: NDArray[Any], width: int | None = None) -> None:
     """Raises InputError unless the array is floats of shape (rows, width); looks at no value."""
     if not isinstance(rows_AD, np.ndarray):
-        raise wrong(name, f"a {type(rows_AD).__name__}", "a numpy array of floats", "Convert it with numpy.asarray")
+        raise make_array_error(
+            name, f"a {type(rows_AD).__name__}", "a numpy array of floats", "Convert it with numpy.asarray"
+        )
     if rows_AD.dtype.kind != "f":
-        raise wrong(name, f"of type {rows_AD.dtype}", "floating-point embeddings", "Store them as float32")
+        raise make_array_error(name, f"of type {rows_AD.dtype}", "floating-point embeddings", "Store them as float32")
     if rows_AD.ndim != 2 or 0 in rows_AD.shape:
-        raise wrong(name, f"of shape {rows_AD.shape}", "(rows, width), neither of them zero")
+        raise make_array_error(name, f"of shape {rows_AD.shape}", "(rows, width), neither of them zero")
     if width is not None and rows_AD.shape[1] != width:
-        raise wrong(name, f"{rows_AD.shape[1]} wide", f"{width}, the width of `image`", "Use one model's own")
+        raise make_array_error(
+            name, f"{rows_AD.shape[1]} wide", f"{width}, the width of `image`", "Use one model's own"
+        )
 
 
 def check_values(name: str, rows_AD: NDArray[Any], first: int = 0) -> None:
     """Raises InputError for a row that has no direction, counted from `first`."""
-    for start in range(0, len(rows_AD), BLOCK):
+    for start in range(0, len(rows_AD), CHECK_BLOCK):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            norm_A = np.linalg.norm(rows_AD[start : start + BLOCK].astype(np.float64), axis=1)
+            norm_A = np.linalg.norm(rows_AD[start : start + CHECK_BLOCK].astype(np.float64), axis=1)
         if not (np.isfinite(norm_A) & (norm_A > 0)).all():
-            raise _without_direction(name, rows_AD, first)
+            raise _make_direction_error(name, rows_AD, first)
 
 
 def check_unit_rows(**clouds: NDArray[Any]) -> None:
@@ -50,14 +54,14 @@ def check_unit_rows(**clouds: NDArray[Any]) -> None:
         width = rows_AD.shape[1]
         wide_AD = rows_AD if rows_AD.dtype.itemsize >= 4 else rows_AD.astype(np.float32)
         squared_A = np.einsum("ad,ad->a", wide_AD, wide_AD)
-        off_A = np.flatnonzero(~(np.abs(squared_A - 1) <= UNIT))
+        off_A = np.flatnonzero(~(np.abs(squared_A - 1) <= UNIT_TOLERANCE))
         if len(off_A):
             check_values(name, rows_AD)
-            raise wrong(
+            raise make_array_error(
                 name,
                 f"row {off_A[0]} is {np.sqrt(squared_A[off_A[0]]):.6g} long ({len(off_A)} of {len(rows_AD)} such rows)",
                 "rows of length one",
-                "Normalise them first, as gapctl.metrics.embedding_set.unit_rows does",
+                "Normalise them first, as gapctl.metrics.embedding_set.normalise_rows does",
             )
 
 
@@ -71,11 +75,11 @@ def check_numbers(name: str, number_A: NDArray[Any], rows: int, owner: str, *, c
     """Raises InputError unless the array is whole numbers, one for each row of `owner`, or several with `columns`."""
     if not isinstance(number_A, np.ndarray) or number_A.dtype.kind not in "iu":
         found = f"of type {number_A.dtype}" if isinstance(number_A, np.ndarray) else f"a {type(number_A).__name__}"
-        raise wrong(name, found, "whole numbers", "Store them as int64")
+        raise make_array_error(name, found, "whole numbers", "Store them as int64")
     by_column = columns and number_A.ndim == 2 and number_A.shape[1] > 0
     if not (number_A.ndim == 1 or by_column) or len(number_A) != rows:
         or_columns = f", or ({rows}, factors)" if columns else ""
-        raise wrong(name, f"of shape {number_A.shape}", f"({rows},){or_columns}: one entry for each {owner}")
+        raise make_array_error(name, f"of shape {number_A.shape}", f"({rows},){or_columns}: one entry for each {owner}")
 
 
 def check_range(name: str, number_A: NDArray[Any], count: int, meaning: str) -> None:
@@ -83,7 +87,7 @@ def check_range(name: str, number_A: NDArray[Any], count: int, meaning: str) -> 
     outside_A = np.flatnonzero((number_A < 0) | (number_A >= count))
     if len(outside_A):
         row = outside_A[0]
-        raise wrong(name, f"{number_A[row]} in row {row}", f"0 to {count - 1}, {meaning}")
+        raise make_array_error(name, f"{number_A[row]} in row {row}", f"0 to {count - 1}, {meaning}")
 
 
 def check_text_to_image(image_M: NDArray[Any], images: int) -> None:
@@ -92,12 +96,12 @@ def check_text_to_image(image_M: NDArray[Any], images: int) -> None:
     without = np.setdiff1d(np.arange(images), image_M)
     if len(without):
         found = f"no text for image {without[0]} ({len(without)} such images)"
-        raise wrong("text_to_image", found, "at least one text for each image")
+        raise make_array_error("text_to_image", found, "at least one text for each image")
 
 
-def unpaired(images: int, texts: int) -> InputError:
+def make_pairing_error(images: int, texts: int) -> InputError:
     """The error about texts of which nothing says to which images they belong."""
-    return wrong(
+    return make_array_error(
         "text",
         f"{texts} rows for {images} images",
         "as many, row i matching row i",
@@ -105,27 +109,27 @@ def unpaired(images: int, texts: int) -> InputError:
     )
 
 
-def _without_direction(name: str, rows_AD: NDArray[Any], first: int) -> InputError:
+def _make_direction_error(name: str, rows_AD: NDArray[Any], first: int) -> InputError:
     """Names the first row that has none; those that are too large or too small for one included."""
     bad_A = np.concatenate(
-        [start + _bad_rows(rows_AD[start : start + BLOCK]) for start in range(0, len(rows_AD), BLOCK)]
+        [start + _find_bad_rows(rows_AD[start : start + CHECK_BLOCK]) for start in range(0, len(rows_AD), CHECK_BLOCK)]
     )
     count = f" (the first of {len(bad_A)} such rows)" if len(bad_A) > 1 else ""
-    return wrong(
+    return make_array_error(
         name,
-        f"row {first + bad_A[0]} {_fault(rows_AD[bad_A[0]].astype(np.float64))}{count}",
+        f"row {first + bad_A[0]} {_describe_fault(rows_AD[bad_A[0]].astype(np.float64))}{count}",
         "finite numbers that are not all zero in every row",
         "Encode the row again, or leave it out of every array",
     )
 
 
-def _bad_rows(rows_AD: NDArray[Any]) -> NDArray[np.int64]:
+def _find_bad_rows(rows_AD: NDArray[Any]) -> NDArray[np.int64]:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         norm_A = np.linalg.norm(rows_AD.astype(np.float64), axis=1)
     return np.flatnonzero(~np.isfinite(norm_A) | (norm_A == 0))
 
 
-def _fault(row_D: NDArray[np.float64]) -> str:
+def _describe_fault(row_D: NDArray[np.float64]) -> str:
     if np.isnan(row_D).any():
         return "holds NaN"
     if not row_D.any():

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import check_cloud, check_keys, check_unit_rows, check_values
-from gapctl.metrics.sampling import Draw, Sampled, generator, mean_of_sample, some_rows
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, make_generator, sample_rows
 
-NOISE: Final = 0.1
+NOISE_LENGTH: Final = 0.1
 """How long the noise of the flip rate is on average (root mean square), where an embedding's length is 1."""
 NOISE_DRAWS: Final = 4
-BLOCK: Final = 8192
+IMAGE_BLOCK: Final = 8192
 """Images at a time."""
 
 
@@ -32,7 +32,7 @@ class AccuracyCount:
         cls, image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
     ) -> "AccuracyCount":
         """The counts over some images."""
-        return cls(int((_nearest(image_ND, _unit(class_CD)) == label_N).sum()), len(image_ND))
+        return cls(int((_find_nearest_class(image_ND, _normalise_classes(class_CD)) == label_N).sum()), len(image_ND))
 
     def __add__(self, other: "AccuracyCount") -> "AccuracyCount":
         return AccuracyCount(self.right + other.right, self.count + other.count)
@@ -54,7 +54,7 @@ def zero_shot_accuracy(
     return AccuracyCount.of(image_ND, label_N, class_CD).percent()
 
 
-class Flips(NamedTuple):
+class FlipShares(NamedTuple):
     """The images that were looked at, by their numbers, and the share of draws that changed each one's class."""
 
     image_S: NDArray[np.int64]
@@ -62,8 +62,8 @@ class Flips(NamedTuple):
 
 
 def flip_rate(
-    image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE
-) -> Sampled:
+    image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE_LENGTH
+) -> SampleEstimate:
     """Share of zero-shot predictions that change when Gaussian noise is added to the image (arXiv 2603.29080).
 
     Rows are L2-normalised, and the noise is of standard deviation `noise` / sqrt(D) in each dimension, so `noise` is
@@ -72,30 +72,32 @@ def flip_rate(
     check_unit_rows(image=image_ND)
     check_cloud("class", class_CD, image_ND.shape[1])
     check_values("class", class_CD)
-    return mean_of_sample(flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
+    return estimate_mean(measure_flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
 
 
-def flips(image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE) -> Flips:
+def measure_flips(
+    image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE_LENGTH
+) -> FlipShares:
     """What `flip_rate` is the mean of, image by image."""
-    row_S = some_rows(Draw.QUERIES, len(image_ND), most)
-    image_SD, unit_CD = image_ND[row_S], _unit(class_CD)
-    before_S = _nearest(image_SD, unit_CD)
-    rng = generator(Draw.NOISE)
+    row_S = sample_rows(DrawPurpose.QUERIES, len(image_ND), most)
+    image_SD, unit_CD = image_ND[row_S], _normalise_classes(class_CD)
+    before_S = _find_nearest_class(image_SD, unit_CD)
+    rng = make_generator(DrawPurpose.NOISE)
     deviation = noise / np.sqrt(image_SD.shape[1])
     flips_S = np.zeros(len(row_S))
     for _ in range(NOISE_DRAWS):
         noise_SD = rng.standard_normal(image_SD.shape, dtype=np.float32)
-        flips_S += _nearest(image_SD + deviation.astype(np.float32) * noise_SD, unit_CD) != before_S
-    return Flips(row_S, flips_S / NOISE_DRAWS)
+        flips_S += _find_nearest_class(image_SD + deviation.astype(np.float32) * noise_SD, unit_CD) != before_S
+    return FlipShares(row_S, flips_S / NOISE_DRAWS)
 
 
-def _unit(class_CD: NDArray[np.floating]) -> NDArray[np.floating]:
+def _normalise_classes(class_CD: NDArray[np.floating]) -> NDArray[np.floating]:
     unit_CD: NDArray[np.floating] = class_CD / np.linalg.norm(class_CD, axis=1, keepdims=True)
     return unit_CD
 
 
-def _nearest(image_ND: NDArray[np.floating], unit_CD: NDArray[np.floating]) -> NDArray[np.int64]:
-    blocks = (image_ND[start : start + BLOCK] for start in range(0, len(image_ND), BLOCK))
+def _find_nearest_class(image_ND: NDArray[np.floating], unit_CD: NDArray[np.floating]) -> NDArray[np.int64]:
+    blocks = (image_ND[start : start + IMAGE_BLOCK] for start in range(0, len(image_ND), IMAGE_BLOCK))
     nearest_N: NDArray[np.int64] = np.concatenate([np.argmax(block_BD @ unit_CD.T, axis=1) for block_BD in blocks])
     return nearest_N
 
@@ -108,14 +110,14 @@ class ClassPrompts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ZeroShot:
+class ZeroShotTasks:
     """Questions by name; `main` is the one about the object, all others are about attributes."""
 
     questions: Mapping[str, ClassPrompts] = field(default_factory=dict)
     main: str | None = None
 
 
-def accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShot) -> dict[str, float]:
+def measure_accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShotTasks) -> dict[str, float]:
     """Percent of images, of any norm, that are classed right: by question, of the object, and over the attributes."""
     by_name = {
         name: zero_shot_accuracy(image_ND, asked.class_N, asked.prompt_CD)

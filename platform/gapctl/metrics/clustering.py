@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampling import Draw, Sampled, generator, some_rows
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_generator, sample_rows
 
-STARTS: Final = 3
-ROUNDS: Final = 25
+KMEANS_STARTS: Final = 3
+LLOYD_ROUNDS: Final = 25
 
 
 class Clusters(NamedTuple):
@@ -25,24 +25,24 @@ class Clusters(NamedTuple):
     spread: float
 
 
-def clustered_by_label(
+def measure_label_clustering(
     image_ND: NDArray[np.floating],
     image_label_N: NDArray[np.int64],
     text_MD: NDArray[np.floating],
     text_label_M: NDArray[np.int64],
     most: int,
-) -> Sampled:
+) -> SampleEstimate:
     """The V-measure of k-means over unit rows of both modalities together, with as many clusters as there are labels.
 
     Of each modality at most `most` rows are drawn. It has no interval.
     """
     check_unit_rows(image=image_ND, text=text_MD)
     check_keys(image=(image_ND, image_label_N), text=(text_MD, text_label_M))
-    image_rows, text_rows = (some_rows(Draw.PAIRS, len(cloud), most) for cloud in (image_ND, text_MD))
+    image_rows, text_rows = (sample_rows(DrawPurpose.PAIRS, len(cloud), most) for cloud in (image_ND, text_MD))
     row_RD = np.concatenate([image_ND[image_rows], text_MD[text_rows]])
     label_R = np.concatenate([image_label_N[image_rows], text_label_M[text_rows]])
     found = v_measure(k_means(row_RD, len(np.unique(label_R))).cluster_R, label_R)
-    return Sampled(found, math.nan, math.nan, len(row_RD), len(image_ND) + len(text_MD))
+    return SampleEstimate(found, math.nan, math.nan, len(row_RD), len(image_ND) + len(text_MD))
 
 
 def v_measure(cluster_R: NDArray[np.int64], label_R: NDArray[np.int64]) -> float:
@@ -52,8 +52,8 @@ def v_measure(cluster_R: NDArray[np.int64], label_R: NDArray[np.int64]) -> float
     way round. NaN where all labels are equal.
     """
     cluster_of_R, label_of_R = (np.unique(each_R, return_inverse=True)[1] for each_R in (cluster_R, label_R))
-    together = _entropy(np.bincount(cluster_of_R * (label_of_R.max() + 1) + label_of_R))
-    of_clusters, of_labels = _entropy(np.bincount(cluster_of_R)), _entropy(np.bincount(label_of_R))
+    together = _compute_entropy(np.bincount(cluster_of_R * (label_of_R.max() + 1) + label_of_R))
+    of_clusters, of_labels = _compute_entropy(np.bincount(cluster_of_R)), _compute_entropy(np.bincount(label_of_R))
     if of_labels == 0:
         return math.nan
     shared = max(of_clusters + of_labels - together, 0.0)
@@ -67,46 +67,49 @@ def k_means(row_RD: NDArray[np.floating], clusters: int) -> Clusters:
     """
     if len(row_RD) < clusters:
         raise ValueError(f"{len(row_RD)} rows do not make {clusters} clusters")
-    rng = generator(Draw.CENTROIDS)
+    rng = make_generator(DrawPurpose.CENTROIDS)
     row = torch.from_numpy(np.ascontiguousarray(row_RD))
-    return min((_lloyd(row, _spread_out(row, clusters, rng)) for _ in range(STARTS)), key=lambda found: found.spread)
+    return min(
+        (_run_lloyd(row, _choose_centres(row, clusters, rng)) for _ in range(KMEANS_STARTS)),
+        key=lambda found: found.spread,
+    )
 
 
-def _spread_out(row_RD: torch.Tensor, clusters: int, rng: np.random.Generator) -> torch.Tensor:
+def _choose_centres(row_RD: torch.Tensor, clusters: int, rng: np.random.Generator) -> torch.Tensor:
     """k-means++: each next centre is a row, drawn in proportion to its squared distance from the nearest so far."""
     chosen = [int(rng.integers(len(row_RD)))]
-    nearest_R = _squared(row_RD, row_RD[chosen])[:, 0]
+    nearest_R = _compute_distances(row_RD, row_RD[chosen])[:, 0]
     for _ in range(clusters - 1):
         climbing_R = np.cumsum(nearest_R.numpy(), dtype=np.float64)
         chosen.append(min(int(np.searchsorted(climbing_R, rng.random() * climbing_R[-1])), len(row_RD) - 1))
-        nearest_R = torch.minimum(nearest_R, _squared(row_RD, row_RD[chosen[-1:]])[:, 0])
+        nearest_R = torch.minimum(nearest_R, _compute_distances(row_RD, row_RD[chosen[-1:]])[:, 0])
     return row_RD[chosen]
 
 
-def _lloyd(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> Clusters:
+def _run_lloyd(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> Clusters:
     cluster_R = torch.empty(0, dtype=torch.int64)
     spread = math.inf
-    for _ in range(ROUNDS):
-        nearest_R, moved_R = _squared(row_RD, centre_CD).min(dim=1)
+    for _ in range(LLOYD_ROUNDS):
+        nearest_R, moved_R = _compute_distances(row_RD, centre_CD).min(dim=1)
         spread = float(nearest_R.sum(dtype=torch.float64))
         if torch.equal(moved_R, cluster_R):
             break
         cluster_R = moved_R
-        centre_CD = _centres(row_RD, cluster_R, centre_CD)
+        centre_CD = _update_centres(row_RD, cluster_R, centre_CD)
     return Clusters(cluster_R.numpy(), spread)
 
 
-def _centres(row_RD: torch.Tensor, cluster_R: torch.Tensor, before_CD: torch.Tensor) -> torch.Tensor:
+def _update_centres(row_RD: torch.Tensor, cluster_R: torch.Tensor, before_CD: torch.Tensor) -> torch.Tensor:
     count_C = torch.bincount(cluster_R, minlength=len(before_CD))
     mean_CD = torch.zeros_like(before_CD).index_add_(0, cluster_R, row_RD) / count_C.clamp(min=1)[:, None]
     return torch.where(count_C[:, None] > 0, mean_CD, before_CD)
 
 
-def _squared(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> torch.Tensor:
+def _compute_distances(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> torch.Tensor:
     """Squared distances (R, C) of unit rows from centres."""
     return (1 + centre_CD.square().sum(dim=1) - 2 * (row_RD @ centre_CD.T)).clamp_(min=0)
 
 
-def _entropy(count_L: NDArray[np.int64]) -> float:
+def _compute_entropy(count_L: NDArray[np.int64]) -> float:
     share_L: Array = count_L[count_L > 0] / count_L.sum()
     return -float(share_L @ np.log(share_L)) if len(share_L) > 1 else 0.0

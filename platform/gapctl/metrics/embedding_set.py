@@ -15,12 +15,12 @@ from gapctl.metrics.checks import (
     check_range,
     check_text_to_image,
     check_values,
-    unpaired,
-    wrong,
+    make_array_error,
+    make_pairing_error,
 )
 from gapctl.metrics.gap import Array
 
-BLOCK: Final = 65_536
+NORMALISE_BLOCK: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class Embeddings:
             if cloud is not None:
                 check_cloud(name, cloud, images.shape[1])
         if self.bias_image_ND is not None and len(self.bias_image_ND) != len(images):
-            raise wrong("image_with_attributes", f"{len(self.bias_image_ND)} rows", f"{len(images)}, as `image` has")
+            raise make_array_error(
+                "image_with_attributes", f"{len(self.bias_image_ND)} rows", f"{len(images)}, as `image` has"
+            )
         for name, numbers in (("labels", self.labels_N), ("attributes", self.attributes_NF)):
             if numbers is not None:
                 check_numbers(name, numbers, len(images), "image", columns=name == "attributes")
@@ -73,10 +75,10 @@ class Embeddings:
             check_numbers("text_to_image", self.text_to_image_M, texts, "text")
             check_text_to_image(self.text_to_image_M, images)
         elif images != texts:
-            raise unpaired(images, texts)
+            raise make_pairing_error(images, texts)
 
 
-def unit_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int = 0) -> Array:
+def normalise_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int = 0) -> Array:
     """Float64 rows of norm one; raises InputError for a row that has no direction, counted from `first`."""
     wide_ND = rows_ND.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -87,22 +89,22 @@ def unit_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int = 0)
     return unit_ND
 
 
-def single_unit_rows(rows_ND: NDArray[np.floating], name: str = "rows") -> NDArray[np.float32]:
+def normalise_rows_float32(rows_ND: NDArray[np.floating], name: str = "rows") -> NDArray[np.float32]:
     """The same in float32, normalised in float64 block by block."""
     unit_ND = np.empty(rows_ND.shape, np.float32)
-    for start in range(0, len(rows_ND), BLOCK):
-        unit_ND[start : start + BLOCK] = unit_rows(rows_ND[start : start + BLOCK], name, start)
+    for start in range(0, len(rows_ND), NORMALISE_BLOCK):
+        unit_ND[start : start + NORMALISE_BLOCK] = normalise_rows(rows_ND[start : start + NORMALISE_BLOCK], name, start)
     return unit_ND
 
 
-def match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign_match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A key per image and per text, equal where they match: the caption's group, or else the image's number."""
     if embeddings.text_group_M is not None and embeddings.text_to_image_M is None:
         return embeddings.text_group_M, embeddings.text_group_M
-    return partner_keys(embeddings)
+    return assign_partner_keys(embeddings)
 
 
-def partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign_partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A key per image and per text, equal where one was given for the other, whatever other captions say."""
     if embeddings.prompt_of_N is not None:
         return embeddings.prompt_of_N, np.arange(len(embeddings.text_MD))
@@ -110,14 +112,14 @@ def partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.
     return image_key_N, image_key_N if embeddings.text_to_image_M is None else embeddings.text_to_image_M
 
 
-def text_labels(embeddings: Embeddings, labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def assign_text_labels(embeddings: Embeddings, labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """Each text's label: its own class where it is a prompt, else its image's."""
     if embeddings.prompt_of_N is not None:
         return np.arange(len(embeddings.text_MD))
     return labels_N if embeddings.text_to_image_M is None else labels_N[embeddings.text_to_image_M]
 
 
-def one_text_each(embeddings: Embeddings, text_MD: NDArray[np.floating]) -> NDArray[np.floating] | None:
+def select_first_texts(embeddings: Embeddings, text_MD: NDArray[np.floating]) -> NDArray[np.floating] | None:
     """A text for each image, row by row: the first of several; None where texts are class prompts."""
     if embeddings.prompt_of_N is not None:
         return None

@@ -24,20 +24,20 @@ from gapctl.metrics.checks import (
     check_range,
     check_text_to_image,
     check_values,
-    unpaired,
-    wrong,
+    make_array_error,
+    make_pairing_error,
 )
 from gapctl.metrics.embedding_set import Embeddings
 
 CLOUDS: Final = ("image", "text", "image_with_attributes")
 NUMBERS: Final = ("labels", "attributes", "text_to_image")
-DAMAGE: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
+DAMAGE_ERRORS: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 """What numpy raises for a damaged .npy file; its header is read as Python's text."""
 
-KNOWN: Final = (*CLOUDS, *NUMBERS)
+KNOWN_ARRAYS: Final = (*CLOUDS, *NUMBERS)
 
 
-class Found(NamedTuple):
+class LoadedArrays(NamedTuple):
     """The known arrays of a file, the names of whatever else it holds, and the sha256 of each file that was read."""
 
     arrays: Mapping[str, NDArray[Any]]
@@ -45,12 +45,12 @@ class Found(NamedTuple):
     files: Mapping[str, str]
 
 
-def files_in(folder: Path, ending: str) -> list[Path]:
+def list_files(folder: Path, ending: str) -> list[Path]:
     """The files of a folder with this ending in the order of their names, without what other systems leave there."""
     return sorted(path for path in folder.glob(f"*{ending}") if not is_foreign(path.name))
 
 
-def file_sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """The hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -59,7 +59,7 @@ def file_sha256(path: Path) -> str:
 Pairing = Literal["rows", "text_to_image", "labels"]
 
 
-class ArrayFacts(NamedTuple):
+class ArrayInfo(NamedTuple):
     """What an array of the file is, for the record."""
 
     shape: tuple[int, ...]
@@ -76,28 +76,28 @@ class EmbeddingsFile:
     embeddings: Embeddings
     pairing: Pairing
     files: Mapping[str, str]
-    arrays: Mapping[str, ArrayFacts]
+    arrays: Mapping[str, ArrayInfo]
     unused: tuple[str, ...]
 
 
 def check_shard(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
     """Checks a file that is one of several; a shard may have a single row."""
-    return _Content(path, arrays, least=1).check()
+    return _ArrayChecker(path, arrays, least=1).check()
 
 
-def check_whole(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
+def check_whole_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
     """Checks the arrays of a single file or folder; says by what texts belong to images."""
-    return _Content(path, arrays, least=2).check()
+    return _ArrayChecker(path, arrays, least=2).check()
 
 
-def embeddings_of(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
+def build_embeddings(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
     """Checked arrays as the metrics take them."""
     numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
     return Embeddings(
         image_ND=arrays["image"],
         text_MD=arrays["text"],
         text_to_image_M=numbers.get("text_to_image"),
-        text_group_M=equal_rows(arrays["text"]) if pairing == "rows" else None,
+        text_group_M=group_equal_rows(arrays["text"]) if pairing == "rows" else None,
         prompt_of_N=numbers["labels"] if pairing == "labels" else None,
         labels_N=numbers.get("labels"),
         attributes_NF=numbers.get("attributes"),
@@ -105,7 +105,7 @@ def embeddings_of(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embed
     )
 
 
-def equal_rows(text_MD: NDArray[Any]) -> NDArray[np.int64] | None:
+def group_equal_rows(text_MD: NDArray[Any]) -> NDArray[np.int64] | None:
     """A number per text, the same where rows are the same to the last bit, as those of one caption are; None where no
     two are."""
     first: dict[bytes, int] = {}
@@ -114,7 +114,7 @@ def equal_rows(text_MD: NDArray[Any]) -> NDArray[np.int64] | None:
     return group_M if len(first) < len(group_M) else None
 
 
-class _Content:
+class _ArrayChecker:
     """The checks of a file's arrays, each of which ends in an InputError that names the file and the array."""
 
     def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]], least: int) -> None:
@@ -125,11 +125,11 @@ class _Content:
     def check(self) -> Pairing:
         """Checks every array alone, then how they belong together; says by what texts belong to images."""
         try:
-            return self._checked()
+            return self._check_arrays()
         except InputError as error:
             raise InputError(f"{self._path}: {error}") from error
 
-    def _checked(self) -> Pairing:
+    def _check_arrays(self) -> Pairing:
         for name in CLOUDS:
             if name in self._arrays:
                 self._check_cloud(name, self._arrays[name])
@@ -137,7 +137,7 @@ class _Content:
             if name in self._arrays:
                 self._check_numbers(name, self._arrays[name])
         self._check_bias_inputs()
-        pairing = self._pairing()
+        pairing = self._find_pairing()
         if pairing == "text_to_image":
             check_text_to_image(self._arrays["text_to_image"], len(self._arrays["image"]))
         elif pairing == "labels":
@@ -148,7 +148,9 @@ class _Content:
     def _check_cloud(self, name: str, rows_AD: NDArray[Any]) -> None:
         check_cloud(name, rows_AD)
         if len(rows_AD) < self._least:
-            raise wrong(name, "a single row", "at least 2, since the gap is measured against distances within")
+            raise make_array_error(
+                name, "a single row", "at least 2, since the gap is measured against distances within"
+            )
         check_cloud(name, rows_AD, self._arrays["image"].shape[1])
         check_values(name, rows_AD)
 
@@ -158,68 +160,72 @@ class _Content:
         beyond = np.argwhere(number_A > np.iinfo(np.int64).max) if number_A.dtype.kind == "u" else np.empty((0, 1))
         if len(beyond):
             found = f"{number_A[tuple(beyond[0])]} in row {beyond[0][0]}, beyond int64"
-            raise wrong(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
+            raise make_array_error(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
 
     def _check_bias_inputs(self) -> None:
         for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
             missing = [f"`{other}`" for other in needed if other not in self._arrays]
             if name in self._arrays and missing:
-                raise wrong(name, f"without {' and '.join(missing)}", "both, which object bias is measured by")
+                raise make_array_error(
+                    name, f"without {' and '.join(missing)}", "both, which object bias is measured by"
+                )
         biased, images = self._arrays.get("image_with_attributes"), len(self._arrays["image"])
         if biased is not None and len(biased) != images:
-            raise wrong("image_with_attributes", f"{len(biased)} rows", f"{images}, as many as `image` has")
+            raise make_array_error("image_with_attributes", f"{len(biased)} rows", f"{images}, as many as `image` has")
 
-    def _pairing(self) -> Pairing:
+    def _find_pairing(self) -> Pairing:
         if "text_to_image" in self._arrays:
             return "text_to_image"
         if len(self._arrays["image"]) == len(self._arrays["text"]):
             return "rows"
         if "labels" in self._arrays:
             return "labels"
-        raise unpaired(len(self._arrays["image"]), len(self._arrays["text"]))
+        raise make_pairing_error(len(self._arrays["image"]), len(self._arrays["text"]))
 
 
-NAME: Final = re.compile(rf"(?P<array>{'|'.join(sorted(KNOWN, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy")
+NPY_NAME: Final = re.compile(
+    rf"(?P<array>{'|'.join(sorted(KNOWN_ARRAYS, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy"
+)
 """`image.npy`, or `image_00012.npy` where there are several shards."""
 
 
-def read_npy(paths: Mapping[str, Path], unknown: Sequence[str] = ()) -> Found:
+def read_npy(paths: Mapping[str, Path], unknown: Sequence[str] = ()) -> LoadedArrays:
     """Maps each array's file; raises InputError for whatever is wrong with one."""
-    arrays = {name: _mapped(path) for name, path in paths.items()}
-    return Found(arrays, tuple(unknown), {path.name: file_sha256(path) for path in paths.values()})
+    arrays = {name: _map_npy(path) for name, path in paths.items()}
+    return LoadedArrays(arrays, tuple(unknown), {path.name: hash_file(path) for path in paths.values()})
 
 
-def npy_shards(folder: Path) -> tuple[dict[str, dict[str, Path]], tuple[str, ...]]:
+def list_npy_shards(folder: Path) -> tuple[dict[str, dict[str, Path]], tuple[str, ...]]:
     """The files of a folder by shard and array, shards in the order of their numbers, and all other .npy names."""
     shards: dict[str, dict[str, Path]] = {}
     unknown = []
-    for path in files_in(folder, ".npy"):
-        named = NAME.fullmatch(path.name)
+    for path in list_files(folder, ".npy"):
+        named = NPY_NAME.fullmatch(path.name)
         if named is None:
             unknown.append(path.name)
         else:
             shards.setdefault(named["shard"], {})[named["array"]] = path
-    return {shard: shards[shard] for shard in sorted(shards, key=_order)}, tuple(unknown)
+    return {shard: shards[shard] for shard in sorted(shards, key=_rank_shard)}, tuple(unknown)
 
 
-def _order(shard: str) -> tuple[int, str]:
+def _rank_shard(shard: str) -> tuple[int, str]:
     digits = shard.strip("-_.")
     return (int(digits) if digits else -1, shard)
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def _map_npy(path: Path) -> NDArray[Any]:
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected what numpy.save writes") from error
-    except DAMAGE as error:
-        raise InputError(f"{path}: {_reason(path, error)}") from error
+    except DAMAGE_ERRORS as error:
+        raise InputError(f"{path}: {_explain_damage(path, error)}") from error
     if not isinstance(found, np.ndarray):
         raise InputError(f"{path}: an archive of several arrays; give it alone, as --embeddings {path}")
     return found
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _explain_damage(path: Path, error: Exception) -> str:
     if path.is_dir():
         return "a folder; expected a .npy file"
     said = str(error)
@@ -228,17 +234,17 @@ def _reason(path: Path, error: Exception) -> str:
     return f"a damaged .npy file ({said}); write it again with numpy.save"
 
 
-def read_npz(path: Path) -> Found:
+def read_npz(path: Path) -> LoadedArrays:
     """Reads an archive's known arrays; object arrays are refused. Raises InputError for whatever is wrong with it."""
     _require_archive(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             _require_clouds(path, archive.files)
-            arrays = {name: _array(path, archive, name) for name in KNOWN if name in archive.files}
-            unknown = tuple(sorted(set(archive.files) - set(KNOWN)))
-    except (*DAMAGE, zipfile.BadZipFile) as error:
+            arrays = {name: _read_npz_array(path, archive, name) for name in KNOWN_ARRAYS if name in archive.files}
+            unknown = tuple(sorted(set(archive.files) - set(KNOWN_ARRAYS)))
+    except (*DAMAGE_ERRORS, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: a damaged .npz archive ({error}); write it again with numpy.savez") from error
-    return Found(arrays, unknown, {path.name: file_sha256(path)})
+    return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
 
 
 def _require_archive(path: Path) -> None:
@@ -267,10 +273,10 @@ def _require_clouds(path: Path, present: Sequence[str]) -> None:
             )
 
 
-def _array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
+def _read_npz_array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
     try:
         array = archive[name]
-    except (*DAMAGE, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError) as error:
+    except (*DAMAGE_ERRORS, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError) as error:
         if "Object arrays" in str(error):
             reason = "an object array, which could only be unpickled, and that is never done; store it as numbers"
         else:
@@ -290,19 +296,19 @@ class NpyRows(NamedTuple):
     rows: int
     width: int
 
-    def block(self, start: int, stop: int) -> NDArray[np.floating]:
+    def read_block(self, start: int, stop: int) -> NDArray[np.floating]:
         """Rows `start` to `stop` (B, D), read as they are used; the map is gone when the array is."""
         offset = self.offset + start * self.width * self.dtype.itemsize
         shape = (min(stop, self.rows) - start, self.width)
         return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", offset=offset, shape=shape))
 
-    def blocks(self, rows: int) -> Iterator[NDArray[np.floating]]:
+    def read_blocks(self, rows: int) -> Iterator[NDArray[np.floating]]:
         """All rows in order, `rows` at a time."""
         for start in range(0, self.rows, rows):
-            yield self.block(start, start + rows)
+            yield self.read_block(start, start + rows)
 
 
-def npy_rows(path: Path) -> NpyRows:
+def open_npy_rows(path: Path) -> NpyRows:
     """The rows of a file of floating-point embeddings (N, D); nothing in it is unpickled.
 
     Raises InputError for whatever else the file is, also where it is shorter than its header says.
@@ -313,7 +319,7 @@ def npy_rows(path: Path) -> NpyRows:
             read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, by_column, dtype = read_header[version](file)
             offset = file.tell()
-    except (*DAMAGE, KeyError) as error:
+    except (*DAMAGE_ERRORS, KeyError) as error:
         raise InputError(f"{path}: not a readable .npy file ({error}); write it with numpy.save") from error
     if dtype.kind != "f" or len(shape) != 2 or by_column or 0 in shape:
         order = ", by columns" if by_column else ""
@@ -330,26 +336,26 @@ def _require_length(path: Path, length: int) -> None:
         raise InputError(f"{path}: {size:,} bytes long where its header promises {length:,}; copy it again")
 
 
-WHOLE: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
+INTEGER_TYPES: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 
 
-def read_parquet(path: Path) -> Found:
+def read_parquet(path: Path) -> LoadedArrays:
     """Reads a table's known columns; raises InputError for whatever is wrong with it."""
     try:
         with path.open("rb") as file:
             present = list(pl.read_parquet_schema(file))
             _require_parquet_clouds(path, present)
             file.seek(0)
-            known: list[str] = [name for name in KNOWN if name in present]
+            known: list[str] = [name for name in KNOWN_ARRAYS if name in present]
             table = pl.read_parquet(file, columns=known)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a parquet table with the columns image and text") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not a parquet table, or a damaged one ({reason}); write it again") from error
-    arrays = {name: _parquet_array(path, table.get_column(name)) for name in table.columns}
-    unknown = tuple(sorted(set(present) - set(KNOWN)))
-    return Found(arrays, unknown, {path.name: file_sha256(path)})
+    arrays = {name: _convert_parquet_column(path, table.get_column(name)) for name in table.columns}
+    unknown = tuple(sorted(set(present) - set(KNOWN_ARRAYS)))
+    return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
 
 
 def _require_parquet_clouds(path: Path, present: Sequence[str]) -> None:
@@ -358,7 +364,7 @@ def _require_parquet_clouds(path: Path, present: Sequence[str]) -> None:
             raise InputError(f"{path}: no column `{name}`; the table has {', '.join(sorted(present)) or 'none'}")
 
 
-def _parquet_array(path: Path, column: pl.Series) -> NDArray[Any]:
+def _convert_parquet_column(path: Path, column: pl.Series) -> NDArray[Any]:
     _require_values(path, column)
     _require_numbers(path, column)
     if not isinstance(column.dtype, pl.List | pl.Array):
@@ -386,7 +392,7 @@ def _require_numbers(path: Path, column: pl.Series) -> None:
     """Refuses what numpy has no numbers for, and lists in lists, which would be taken for one long row."""
     number = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
     nested = isinstance(column.dtype, pl.Array) and len(column.dtype.shape) > 1
-    if nested or not (number.is_float() or number in WHOLE):
+    if nested or not (number.is_float() or number in INTEGER_TYPES):
         expected = "lists of floats" if column.name in CLOUDS else "whole numbers of at most 64 bits"
         raise InputError(f"{path}: `{column.name}`: of type {column.dtype}; expected {expected}. Store them as such")
 
@@ -397,44 +403,44 @@ def _require_entries(path: Path, name: str, entries_AW: pl.Series, width: int) -
         raise InputError(f"{path}: `{name}`: an entry is missing in row {row}; expected {width} numbers in every row")
 
 
-PACKED: Final = ("F4", "F6_E2M3", "F6_E3M2")
+PACKED_TYPES: Final = ("F4", "F6_E2M3", "F6_E3M2")
 
 
-def read_safetensors(path: Path) -> Found:
+def read_safetensors(path: Path) -> LoadedArrays:
     """Reads a file's known arrays; raises InputError for whatever is wrong with it."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a .safetensors file with the arrays `image` and `text`")
     try:
         with safe_open(path, framework="pt") as opened:
             present = set(opened.keys())
-            types = {name: opened.get_slice(name).get_dtype() for name in KNOWN if name in present}
+            types = {name: opened.get_slice(name).get_dtype() for name in KNOWN_ARRAYS if name in present}
             _require_tensor_types(path, types)
-            arrays = {name: _safetensors_array(opened.get_tensor(name)) for name in types}
+            arrays = {name: _convert_tensor(opened.get_tensor(name)) for name in types}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a .safetensors file, or a damaged one ({error}); write it again") from error
     for name in ("image", "text"):
         if name not in present:
             raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(present)) or 'none'}")
-    return Found(arrays, tuple(sorted(present - set(KNOWN))), {path.name: file_sha256(path)})
+    return LoadedArrays(arrays, tuple(sorted(present - set(KNOWN_ARRAYS))), {path.name: hash_file(path)})
 
 
 def _require_tensor_types(path: Path, types: Mapping[str, str]) -> None:
     for name, written in types.items():
-        if written in PACKED:
+        if written in PACKED_TYPES:
             raise InputError(
                 f"{path}: `{name}`: of type {written}, several numbers in a byte, which mean nothing without the "
                 "scales that belong to them; expected numbers of 8 bits or more. Store them as float32"
             )
 
 
-def _safetensors_array(tensor: torch.Tensor) -> NDArray[Any]:
+def _convert_tensor(tensor: torch.Tensor) -> NDArray[Any]:
     """As numpy has it; formats that numpy lacks (bfloat16, float8) are widened, which loses nothing."""
     known = tensor.dtype in (torch.float16, torch.float32, torch.float64) or not tensor.is_floating_point()
     array: NDArray[Any] = (tensor if known else tensor.float()).numpy()
     return array
 
 
-READERS: Final[Mapping[str, Callable[[Path], Found]]] = {
+READERS: Final[Mapping[str, Callable[[Path], LoadedArrays]]] = {
     ".npz": read_npz,
     ".parquet": read_parquet,
     ".safetensors": read_safetensors,
@@ -449,13 +455,13 @@ def read_embeddings(place: str) -> EmbeddingsFile:
     """
     path = Path(place)
     if "," in place and not path.exists():
-        return _whole(path, _pair(place))
+        return _build_file(path, _read_npy_pair(place))
     if path.is_dir():
-        return _folder(path)
-    return _whole(path, READERS.get(path.suffix, read_npz)(path))
+        return _read_folder(path)
+    return _build_file(path, READERS.get(path.suffix, read_npz)(path))
 
 
-def _pair(place: str) -> Found:
+def _read_npy_pair(place: str) -> LoadedArrays:
     names = place.split(",")
     if len(names) != 2 or not all(name.endswith(".npy") for name in names):
         expected = "expected two .npy files, the images' and the texts', as image.npy,text.npy"
@@ -463,8 +469,8 @@ def _pair(place: str) -> Found:
     return read_npy(dict(zip(("image", "text"), map(Path, names), strict=True)))
 
 
-def _folder(folder: Path) -> EmbeddingsFile:
-    by_format = {ending: files_in(folder, ending) for ending in (*READERS, ".npy")}
+def _read_folder(folder: Path) -> EmbeddingsFile:
+    by_format = {ending: list_files(folder, ending) for ending in (*READERS, ".npy")}
     present = [ending for ending, paths in by_format.items() if paths]
     if not present:
         raise InputError(
@@ -474,12 +480,12 @@ def _folder(folder: Path) -> EmbeddingsFile:
     if len(present) > 1:
         raise InputError(f"{folder}: files of {' and '.join(present)}; expected shards of one format")
     if present == [".npy"]:
-        return _joined(folder, _npy_shards(folder))
-    return _joined(folder, {path: READERS[present[0]](path) for path in by_format[present[0]]})
+        return _join_shards(folder, _read_npy_shards(folder))
+    return _join_shards(folder, {path: READERS[present[0]](path) for path in by_format[present[0]]})
 
 
-def _npy_shards(folder: Path) -> dict[Path, Found]:
-    shards, unknown = npy_shards(folder)
+def _read_npy_shards(folder: Path) -> dict[Path, LoadedArrays]:
+    shards, unknown = list_npy_shards(folder)
     for shard, paths in shards.items():
         for name in ("image", "text"):
             if name not in paths:
@@ -489,24 +495,24 @@ def _npy_shards(folder: Path) -> dict[Path, Found]:
     return {folder / f"*{shard}.npy": read_npy(paths, unknown) for shard, paths in shards.items()}
 
 
-def _joined(folder: Path, shards: Mapping[Path, Found]) -> EmbeddingsFile:
+def _join_shards(folder: Path, shards: Mapping[Path, LoadedArrays]) -> EmbeddingsFile:
     if len(shards) == 1:
-        return _whole(*next(iter(shards.items())))
+        return _build_file(*next(iter(shards.items())))
     pairings = {path: check_shard(path, found.arrays) for path, found in shards.items()}
-    _require_alike(shards, pairings)
-    arrays = {name: _stacked(name, list(shards.values())) for name in next(iter(shards.values())).arrays}
+    _require_equal_kinds(shards, pairings)
+    arrays = {name: _stack_arrays(name, list(shards.values())) for name in next(iter(shards.values())).arrays}
     unknown = sorted({name for found in shards.values() for name in found.unknown})
     files = {name: sha256 for found in shards.values() for name, sha256 in found.files.items()}
-    return _whole(folder, Found(arrays, tuple(unknown), files))
+    return _build_file(folder, LoadedArrays(arrays, tuple(unknown), files))
 
 
-def _require_alike(shards: Mapping[Path, Found], pairings: Mapping[Path, Pairing]) -> None:
+def _require_equal_kinds(shards: Mapping[Path, LoadedArrays], pairings: Mapping[Path, Pairing]) -> None:
     first = next(iter(shards))
-    expected = _kind(shards[first].arrays)
+    expected = _describe_kinds(shards[first].arrays)
     for path, found in shards.items():
         if pairings[path] == "labels":
             raise InputError(f"{path}: class prompts, which no shards can share; expected a text for each image")
-        kind = _kind(found.arrays)
+        kind = _describe_kinds(found.arrays)
         for name in sorted({*kind, *expected}):
             if kind.get(name) != expected.get(name):
                 raise InputError(
@@ -515,7 +521,7 @@ def _require_alike(shards: Mapping[Path, Found], pairings: Mapping[Path, Pairing
                 )
 
 
-def _kind(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+def _describe_kinds(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     """What the shards' arrays must have in common."""
     return {
         name: f"{array.shape[1]} wide" if array.ndim == 2 else "one number for each row"
@@ -523,7 +529,7 @@ def _kind(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     }
 
 
-def _stacked(name: str, shards: Sequence[Found]) -> NDArray[Any]:
+def _stack_arrays(name: str, shards: Sequence[LoadedArrays]) -> NDArray[Any]:
     """One array of all shards; in each of them `text_to_image` counts the shard's own images."""
     parts = [found.arrays[name] for found in shards]
     if name == "text_to_image":
@@ -532,12 +538,12 @@ def _stacked(name: str, shards: Sequence[Found]) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
-def _whole(path: Path, found: Found) -> EmbeddingsFile:
-    pairing = check_whole(path, found.arrays)
+def _build_file(path: Path, found: LoadedArrays) -> EmbeddingsFile:
+    pairing = check_whole_arrays(path, found.arrays)
     return EmbeddingsFile(
-        embeddings=embeddings_of(found.arrays, pairing),
+        embeddings=build_embeddings(found.arrays, pairing),
         pairing=pairing,
         files=found.files,
-        arrays={name: ArrayFacts(array.shape, str(array.dtype)) for name, array in found.arrays.items()},
+        arrays={name: ArrayInfo(array.shape, str(array.dtype)) for name, array in found.arrays.items()},
         unused=found.unknown,
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_numbers, check_range, check_unit_rows, unpaired
+from gapctl.metrics.checks import check_numbers, check_range, check_unit_rows, make_pairing_error
 
 Array = NDArray[np.float64]
 LEAST_MATCHED_DISTANCE = 1e-3
@@ -87,7 +87,7 @@ class GapSums:
             check_numbers("text_to_image", text_to_image_M, len(text_MD), "text")
             check_range("text_to_image", text_to_image_M, len(image_ND), "the row of an image")
         elif len(image_ND) != len(text_MD):
-            raise unpaired(len(image_ND), len(text_MD))
+            raise make_pairing_error(len(image_ND), len(text_MD))
         partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
         return cls(CloudSums.of(image_ND), CloudSums.of(text_MD), MatchedSums.of(partner_MD, text_MD))
 
@@ -113,11 +113,11 @@ class GapSums:
 
     def rmg(self) -> float:
         """Matched distance m over m plus the mean intra-modal distance, self-pairs left out."""
-        return _relative_gap(self._matched_cosine, self.image.cosine_between, self.text.cosine_between)
+        return _compute_relative_gap(self._matched_cosine, self.image.cosine_between, self.text.cosine_between)
 
     def rmg_with_diagonal(self) -> float:
         """The same with self-pairs in the intra-modal means."""
-        return _relative_gap(self._matched_cosine, self.image.cosine_with_self, self.text.cosine_with_self)
+        return _compute_relative_gap(self._matched_cosine, self.image.cosine_with_self, self.text.cosine_with_self)
 
     def centroid_share(self) -> float:
         """The share of the mean squared matched distance that the two means explain."""
@@ -128,14 +128,14 @@ class GapSums:
         return self.matched.cosine / self.matched.count
 
 
-def _relative_gap(matched: float, within_image: float, within_text: float) -> float:
+def _compute_relative_gap(matched: float, within_image: float, within_text: float) -> float:
     between = (1 - matched) / 2
     between = between if between > 0 else LEAST_MATCHED_DISTANCE
     within = ((1 - within_image) / 2 + (1 - within_text) / 2) / 2
     return between / (between + within)
 
 
-def axis_of(image_mean_D: Array, text_mean_D: Array) -> Array:
+def gap_direction(image_mean_D: Array, text_mean_D: Array) -> Array:
     """The unit vector from the mean text to the mean image (D,); zeros where there is no gap."""
     difference_D = image_mean_D - text_mean_D
     length = np.linalg.norm(difference_D)
@@ -143,21 +143,21 @@ def axis_of(image_mean_D: Array, text_mean_D: Array) -> Array:
     return axis_D
 
 
-def shares_D(mean_difference_D: Array) -> Array:
+def compute_gap_shares(mean_difference_D: Array) -> Array:
     """Each dimension's share of the squared mean difference, largest first; zeros where there is no gap."""
     squared_D = np.sort(np.square(mean_difference_D))[::-1]
     total = squared_D.sum()
     return squared_D / total if total > 0 else squared_D
 
 
-def top_share(mean_difference_D: Array, count: int) -> float:
+def sum_top_shares(mean_difference_D: Array, count: int) -> float:
     """The share that the `count` largest dimensions carry."""
-    return float(shares_D(mean_difference_D)[:count].sum())
+    return float(compute_gap_shares(mean_difference_D)[:count].sum())
 
 
-def dimensions_for(mean_difference_D: Array, share: float) -> int:
+def count_dimensions(mean_difference_D: Array, share: float) -> int:
     """How many of the largest dimensions carry at least `share`; 0 where there is no gap."""
-    carried_D = np.cumsum(shares_D(mean_difference_D))
+    carried_D = np.cumsum(compute_gap_shares(mean_difference_D))
     return 0 if carried_D[-1] == 0 else int(np.searchsorted(carried_D, share - 1e-12) + 1)
 
 
@@ -172,12 +172,12 @@ class DimensionOverlap(NamedTuple):
     p: float
 
 
-def leading_dimensions(mean_difference_D: Array, count: int) -> NDArray[np.int64]:
+def find_leading_dimensions(mean_difference_D: Array, count: int) -> NDArray[np.int64]:
     """The dimensions that carry most of the gap, largest first; of equal ones the earlier."""
     return np.argsort(-np.abs(mean_difference_D), kind="stable")[:count]
 
 
-def dimension_overlap(one_D: Array, other_D: Array, count: int) -> DimensionOverlap:
+def measure_dimension_overlap(one_D: Array, other_D: Array, count: int) -> DimensionOverlap:
     """Whether the same dimensions carry the gap of two models of one width, by their mean differences.
 
     Raises ValueError where the widths differ or there are fewer than `count` dimensions.
@@ -185,6 +185,6 @@ def dimension_overlap(one_D: Array, other_D: Array, count: int) -> DimensionOver
     width = len(one_D)
     if len(other_D) != width or not 0 < count <= width:
         raise ValueError(f"{count} leading dimensions of {width} and of {len(other_D)} do not compare")
-    shared = len(np.intersect1d(leading_dimensions(one_D, count), leading_dimensions(other_D, count)))
+    shared = len(np.intersect1d(find_leading_dimensions(one_D, count), find_leading_dimensions(other_D, count)))
     ways = sum(comb(count, same) * comb(width - count, count - same) for same in range(shared, count + 1))
     return DimensionOverlap(shared / count, count / width, ways / comb(width, count))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def batch_loss_floor(caption_id_B: NDArray[np.int64], kind: Literal["clip", "siglip"]) -> float:
+def compute_loss_floor(caption_id_B: NDArray[np.int64], kind: Literal["clip", "siglip"]) -> float:
     """The floor of a batch's mean loss in nats, from how many of its captions equal each one."""
     count_K = np.unique(caption_id_B, return_counts=True)[1].astype(np.float64)
     floor_K = np.log(count_K)

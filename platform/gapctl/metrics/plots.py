@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums
 
-SEED: Final = 2404_07983
-POINTS: Final = 1000
+PLOT_SEED: Final = 2404_07983
+PLOT_POINTS: Final = 1000
 """Of each modality; more would only cover one another."""
 
 OTHER_PAIRS: Final = 200_000
-BINS: Final = 60
+COSINE_BINS: Final = 60
 
 
-class Plane(NamedTuple):
+class PlaneProjection(NamedTuple):
     """Points (P, 2) of each modality on the two directions of largest variance of both together, and their shares."""
 
     image_P2: Array
@@ -29,7 +29,7 @@ class Plane(NamedTuple):
     shares: tuple[float, float]
 
 
-class Similarities(NamedTuple):
+class CosineHistograms(NamedTuple):
     """Histograms of cosines: edges (B + 1,), and the share of matched and of other pairs in each bin (B,)."""
 
     edges: Array
@@ -37,56 +37,56 @@ class Similarities(NamedTuple):
     other_B: Array
 
 
-class Picture(NamedTuple):
+class PlotData(NamedTuple):
     """Everything that is drawn; `difference_D` is mean image minus mean text."""
 
-    plane: Plane
-    similarities: Similarities
+    plane: PlaneProjection
+    similarities: CosineHistograms
     difference_D: Array
 
 
-def picture_of(embeddings: Embeddings) -> Picture:
+def sample_plot_data(embeddings: Embeddings) -> PlotData:
     """Draws from L2-normalised rows; points and other pairs are sampled with a fixed seed."""
-    image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
+    image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     difference_D = image_ND.mean(axis=0) - text_MD.mean(axis=0)
-    return Picture(_plane(image_ND, text_MD), _similarities(embeddings, image_ND, text_MD), difference_D)
+    return PlotData(_project_to_plane(image_ND, text_MD), _count_cosines(embeddings, image_ND, text_MD), difference_D)
 
 
-def _plane(image_ND: Array, text_MD: Array) -> Plane:
+def _project_to_plane(image_ND: Array, text_MD: Array) -> PlaneProjection:
     """Principal components of both modalities, each weighing the same however many rows it has."""
     centre_D = (image_ND.mean(axis=0) + text_MD.mean(axis=0)) / 2
-    covariance_DD = _second_moment(image_ND - centre_D) + _second_moment(text_MD - centre_D)
+    covariance_DD = _compute_second_moment(image_ND - centre_D) + _compute_second_moment(text_MD - centre_D)
     variance_D, direction_DD = np.linalg.eigh(covariance_DD)
     axes_D2 = direction_DD[:, [-1, -2]]
     axes_D2 = axes_D2 * np.where(axes_D2[np.abs(axes_D2).argmax(axis=0), [0, 1]] < 0, -1, 1)
     total = max(float(variance_D.sum()), np.finfo(float).tiny)
-    shown = [(_sampled(rows, POINTS) - centre_D) @ axes_D2 for rows in (image_ND, text_MD)]
-    return Plane(shown[0], shown[1], (float(variance_D[-1]) / total, float(variance_D[-2]) / total))
+    shown = [(_sample_rows(rows, PLOT_POINTS) - centre_D) @ axes_D2 for rows in (image_ND, text_MD)]
+    return PlaneProjection(shown[0], shown[1], (float(variance_D[-1]) / total, float(variance_D[-2]) / total))
 
 
-def _second_moment(centred_ND: Array) -> Array:
+def _compute_second_moment(centred_ND: Array) -> Array:
     moment_DD: Array = centred_ND.T @ centred_ND / len(centred_ND)
     return moment_DD
 
 
-def _sampled(rows_ND: Array, most: int) -> Array:
+def _sample_rows(rows_ND: Array, most: int) -> Array:
     if len(rows_ND) <= most:
         return rows_ND
-    chosen = np.random.Generator(np.random.Philox(SEED)).choice(len(rows_ND), size=most, replace=False)
+    chosen = np.random.Generator(np.random.Philox(PLOT_SEED)).choice(len(rows_ND), size=most, replace=False)
     return rows_ND[np.sort(chosen)]
 
 
-def _similarities(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> Similarities:
-    image_of, text_of = _matches(embeddings)
+def _count_cosines(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> CosineHistograms:
+    image_of, text_of = _match_rows(embeddings)
     matched = np.einsum("pd,pd->p", image_ND[image_of], text_MD[text_of])
-    other = _other_cosines(image_ND, text_MD, image_of, text_of)
+    other = _sample_other_cosines(image_ND, text_MD, image_of, text_of)
     values = np.concatenate([matched, other])
     low, high = float(values.min()), float(values.max())
-    edges = np.linspace(low - 1e-9, high + 1e-9, BINS + 1)
-    return Similarities(edges, _shares(matched, edges), _shares(other, edges))
+    edges = np.linspace(low - 1e-9, high + 1e-9, COSINE_BINS + 1)
+    return CosineHistograms(edges, _compute_bin_shares(matched, edges), _compute_bin_shares(other, edges))
 
 
-def _matches(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _match_rows(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Image and text of each matched pair."""
     if embeddings.prompt_of_N is not None:
         return np.arange(len(embeddings.image_ND)), embeddings.prompt_of_N
@@ -94,9 +94,11 @@ def _matches(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int6
     return (text_M if embeddings.text_to_image_M is None else embeddings.text_to_image_M), text_M
 
 
-def _other_cosines(image_ND: Array, text_MD: Array, image_of: NDArray[np.int64], text_of: NDArray[np.int64]) -> Array:
+def _sample_other_cosines(
+    image_ND: Array, text_MD: Array, image_of: NDArray[np.int64], text_of: NDArray[np.int64]
+) -> Array:
     """Cosines of random pairs that are not matched; equal captions of other images count as other."""
-    draws = np.random.Generator(np.random.Philox(SEED))
+    draws = np.random.Generator(np.random.Philox(PLOT_SEED))
     image_P, text_P = draws.integers(0, len(image_ND), OTHER_PAIRS), draws.integers(0, len(text_MD), OTHER_PAIRS)
     keys = image_of * len(text_MD) + text_of
     apart_P = ~np.isin(image_P * len(text_MD) + text_P, keys)
@@ -109,24 +111,24 @@ def _other_cosines(image_ND: Array, text_MD: Array, image_of: NDArray[np.int64],
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
-def _shares(values: Array, edges: Array) -> Array:
+def _compute_bin_shares(values: Array, edges: Array) -> Array:
     counts, _ = np.histogram(values, edges)
     return counts / max(len(values), 1)
 
 
-BLOCK = 2048
-VANISHED = 1e-24
+REMOVAL_BLOCK = 2048
+VANISHING_NORM = 1e-24
 """A squared norm below this is rounding: nothing of the row is left, and it counts as a zero vector."""
 
 
-class NearestAfter(NamedTuple):
+class NearestAfterRemoval(NamedTuple):
     """The gallery item nearest to each query (Q,) after `removed` dimensions were taken away."""
 
     removed: int
     nearest_Q: NDArray[np.int64]
 
 
-def gap_after_removal(
+def measure_gap_after_removal(
     image_ND: Array, text_MD: Array, order_D: NDArray[np.int64], text_to_image_M: NDArray[np.int64] | None = None
 ) -> list[GapSums]:
     """The gap's sums after 0, 1, ... D - 1 dimensions of `order_D` were removed and rows renormalised.
@@ -135,11 +137,13 @@ def gap_after_removal(
     original order of dimensions, zero where removed. Distances come from cosines, so that of equal rows is up to 1e-8.
     """
     partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
-    image, text = _cloud_sums(image_ND, order_D), _cloud_sums(text_MD, order_D)
-    return [GapSums(*step) for step in zip(image, text, _matched_sums(partner_MD, text_MD, order_D), strict=True)]
+    image, text = _sum_cloud_steps(image_ND, order_D), _sum_cloud_steps(text_MD, order_D)
+    return [GapSums(*step) for step in zip(image, text, _sum_matched_steps(partner_MD, text_MD, order_D), strict=True)]
 
 
-def nearest_after_removal(query_QD: Array, gallery_GD: Array, order_D: NDArray[np.int64]) -> Iterator[NearestAfter]:
+def find_nearest_after_removal(
+    query_QD: Array, gallery_GD: Array, order_D: NDArray[np.int64]
+) -> Iterator[NearestAfterRemoval]:
     """The nearest gallery item by cosine at each step, from most dimensions removed to none.
 
     Each step adds one dimension to all inner products at once (a rank-one update of Q x G numbers), which is D times
@@ -152,11 +156,11 @@ def nearest_after_removal(query_QD: Array, gallery_GD: Array, order_D: NDArray[n
     for removed in range(len(order_D) - 1, -1, -1):
         product_QG.addr_(query_DQ[removed], gallery_DG[removed])
         squared_G += gallery_DG[removed].square()
-        inverse_G = torch.where(squared_G > VANISHED, squared_G.rsqrt(), 0.0)
-        yield NearestAfter(removed, (product_QG * inverse_G).argmax(dim=1).numpy())
+        inverse_G = torch.where(squared_G > VANISHING_NORM, squared_G.rsqrt(), 0.0)
+        yield NearestAfterRemoval(removed, (product_QG * inverse_G).argmax(dim=1).numpy())
 
 
-def recall_after_removal(
+def measure_recall_after_removal(
     query_QD: Array,
     gallery_GD: Array,
     query_key_Q: NDArray[np.int64],
@@ -165,17 +169,17 @@ def recall_after_removal(
 ) -> Array:
     """Recall at 1 after 0, 1, ... D - 1 dimensions were removed (T,); items of a query's own key match it."""
     recall_T = np.empty(len(order_D))
-    for step in nearest_after_removal(query_QD, gallery_GD, order_D):
+    for step in find_nearest_after_removal(query_QD, gallery_GD, order_D):
         recall_T[step.removed] = np.mean(gallery_key_G[step.nearest_Q] == query_key_Q)
     return recall_T
 
 
-def _cloud_sums(cloud_ND: Array, order_D: NDArray[np.int64]) -> list[CloudSums]:
+def _sum_cloud_steps(cloud_ND: Array, order_D: NDArray[np.int64]) -> list[CloudSums]:
     width = len(order_D)
     total_TD, squares_T = np.zeros((width, width)), np.zeros(width)
-    for start in range(0, len(cloud_ND), BLOCK):
-        row_BD = cloud_ND[start : start + BLOCK, order_D]
-        inverse_BT, left_BT = _inverse_norms(row_BD)
+    for start in range(0, len(cloud_ND), REMOVAL_BLOCK):
+        row_BD = cloud_ND[start : start + REMOVAL_BLOCK, order_D]
+        inverse_BT, left_BT = _invert_norms(row_BD)
         total_TD += inverse_BT.T @ row_BD
         squares_T += (left_BT * np.square(inverse_BT)).sum(axis=0)
     scattered_TD = np.zeros_like(total_TD)
@@ -184,25 +188,25 @@ def _cloud_sums(cloud_ND: Array, order_D: NDArray[np.int64]) -> list[CloudSums]:
     return [CloudSums(len(cloud_ND), total_D, float(squares)) for total_D, squares in counted]
 
 
-def _matched_sums(image_PD: Array, text_PD: Array, order_D: NDArray[np.int64]) -> list[MatchedSums]:
+def _sum_matched_steps(image_PD: Array, text_PD: Array, order_D: NDArray[np.int64]) -> list[MatchedSums]:
     cosine_T, distance_T = np.zeros(len(order_D)), np.zeros(len(order_D))
-    for start in range(0, len(image_PD), BLOCK):
-        image_BD, text_BD = (cloud_PD[start : start + BLOCK, order_D] for cloud_PD in (image_PD, text_PD))
-        (image_BT, left_image_BT), (text_BT, left_text_BT) = _inverse_norms(image_BD), _inverse_norms(text_BD)
-        cosine_BT = _left(image_BD * text_BD) * image_BT * text_BT
+    for start in range(0, len(image_PD), REMOVAL_BLOCK):
+        image_BD, text_BD = (cloud_PD[start : start + REMOVAL_BLOCK, order_D] for cloud_PD in (image_PD, text_PD))
+        (image_BT, left_image_BT), (text_BT, left_text_BT) = _invert_norms(image_BD), _invert_norms(text_BD)
+        cosine_BT = _sum_suffixes(image_BD * text_BD) * image_BT * text_BT
         squares_BT = left_image_BT * np.square(image_BT) + left_text_BT * np.square(text_BT)
         cosine_T += cosine_BT.sum(axis=0)
         distance_T += np.sqrt(np.maximum(squares_BT - 2 * cosine_BT, 0)).sum(axis=0)
     return [MatchedSums(len(image_PD), float(c), float(d)) for c, d in zip(cosine_T, distance_T, strict=True)]
 
 
-def _inverse_norms(row_BD: Array) -> tuple[Array, Array]:
+def _invert_norms(row_BD: Array) -> tuple[Array, Array]:
     """One over the norm of what is left of each row at each step, zero where nothing is; and its square."""
-    left_BT = _left(np.square(row_BD))
-    seen_BT = left_BT > VANISHED
+    left_BT = _sum_suffixes(np.square(row_BD))
+    seen_BT = left_BT > VANISHING_NORM
     return np.where(seen_BT, 1 / np.sqrt(np.where(seen_BT, left_BT, 1.0)), 0.0), left_BT
 
 
-def _left(term_BD: Array) -> Array:
+def _sum_suffixes(term_BD: Array) -> Array:
     """The sum over each place and all after it."""
     return np.cumsum(term_BD[:, ::-1], axis=1)[:, ::-1]

@@ -11,33 +11,33 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import check_keys, check_unit_rows
-from gapctl.metrics.sampling import Draw, Sampled, mean_of_sample, share_of_sample, some_rows
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, estimate_share, sample_rows
 
-BLOCK = 128
+RECALL_BLOCK = 128
 """Queries at a time: few enough that their cosines are still in the cache when the nearest are looked for."""
 
 
-def recalls(
+def measure_recalls(
     query_QD: NDArray[np.floating],
     gallery_GD: NDArray[np.floating],
     query_key_Q: NDArray[np.int64],
     gallery_key_G: NDArray[np.int64],
     most: int,
     depths: Sequence[int] = (1, 5, 10),
-) -> dict[int, Sampled]:
+) -> dict[int, SampleEstimate]:
     """The share of queries with an item of their own key among the `k` nearest, for each k in `depths`.
 
     Of more than `most` queries that many are drawn, and each is compared with the whole gallery.
     """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
     check_keys(query=(query_QD, query_key_Q), gallery=(gallery_GD, gallery_key_G))
-    rows_Q = some_rows(Draw.QUERIES, len(query_QD), most)
-    hit_QK = hits(query_QD[rows_Q], gallery_GD, query_key_Q[rows_Q], gallery_key_G, depths)
-    shares = (share_of_sample(hit_Q, len(query_QD)) for hit_Q in hit_QK.T)
+    rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_QD), most)
+    hit_QK = find_hits(query_QD[rows_Q], gallery_GD, query_key_Q[rows_Q], gallery_key_G, depths)
+    shares = (estimate_share(hit_Q, len(query_QD)) for hit_Q in hit_QK.T)
     return dict(zip(depths, shares, strict=True))
 
 
-def hits(
+def find_hits(
     query_QD: NDArray[np.floating],
     gallery_GD: NDArray[np.floating],
     query_key_Q: NDArray[np.int64],
@@ -49,8 +49,8 @@ def hits(
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     gallery_key = torch.from_numpy(gallery_key_G)
     found = []
-    room_BG = gallery_DG.new_empty(min(BLOCK, len(query_QD)), len(gallery_GD))
-    blocks = zip(_split(query_QD), torch.split(torch.from_numpy(query_key_Q), BLOCK), strict=True)
+    room_BG = gallery_DG.new_empty(min(RECALL_BLOCK, len(query_QD)), len(gallery_GD))
+    blocks = zip(_split_queries(query_QD), torch.split(torch.from_numpy(query_key_Q), RECALL_BLOCK), strict=True)
     for block_BD, key_B in blocks:
         cosine_BG = torch.matmul(block_BD, gallery_DG, out=room_BG[: len(block_BD)])
         nearest_BK = torch.topk(cosine_BG, deepest, dim=1).indices
@@ -60,21 +60,21 @@ def hits(
     return hit_QK
 
 
-def _split(rows: NDArray[np.floating]) -> tuple[torch.Tensor, ...]:
-    return torch.split(torch.from_numpy(np.ascontiguousarray(rows)), BLOCK)
+def _split_queries(rows: NDArray[np.floating]) -> tuple[torch.Tensor, ...]:
+    return torch.split(torch.from_numpy(np.ascontiguousarray(rows)), RECALL_BLOCK)
 
 
 SEARCH_BLOCK = 64
 
 
-class Keyed(NamedTuple):
+class KeyedRows(NamedTuple):
     """One modality's unit rows (N, D) and a key for each (N,), equal where an image and a text match."""
 
     row_ND: NDArray[np.floating]
     key_N: NDArray[np.int64]
 
 
-def mixed_ndcg(image: Keyed, text: Keyed, depth: int, queries: int) -> Sampled:
+def mixed_ndcg(image: KeyedRows, text: KeyedRows, depth: int, queries: int) -> SampleEstimate:
     """Normalised discounted cumulative gain at `depth` over a gallery of all images and all texts.
 
     Every image and every text is a query. What counts is the other modality's items of its key; the items of its own
@@ -86,13 +86,13 @@ def mixed_ndcg(image: Keyed, text: Keyed, depth: int, queries: int) -> Sampled:
     check_unit_rows(image=image.row_ND, text=text.row_ND)
     check_keys(image=image, text=text)
     total = len(image.row_ND) + len(text.row_ND)
-    drawn = np.sort(some_rows(Draw.QUERIES, total, queries))
+    drawn = np.sort(sample_rows(DrawPurpose.QUERIES, total, queries))
     image_rows, text_rows = drawn[drawn < len(image.row_ND)], drawn[drawn >= len(image.row_ND)] - len(image.row_ND)
-    gains = [query_gains(image, image_rows, text, depth), query_gains(text, text_rows, image, depth)]
-    return mean_of_sample(np.concatenate(gains), total)
+    gains = [compute_query_gains(image, image_rows, text, depth), compute_query_gains(text, text_rows, image, depth)]
+    return estimate_mean(np.concatenate(gains), total)
 
 
-def query_gains(own: Keyed, rows_Q: NDArray[np.int64], other: Keyed, depth: int) -> NDArray[np.float64]:
+def compute_query_gains(own: KeyedRows, rows_Q: NDArray[np.int64], other: KeyedRows, depth: int) -> NDArray[np.float64]:
     """The gain of each query that something matches, for queries of one modality."""
     gallery_DA = torch.from_numpy(np.concatenate([other.row_ND, own.row_ND])).T
     other_key_A, own_key_A = torch.from_numpy(other.key_N), torch.from_numpy(own.key_N)
@@ -105,11 +105,11 @@ def query_gains(own: Keyed, rows_Q: NDArray[np.int64], other: Keyed, depth: int)
         matched_BM, left_out_BN = key_B1 == other_key_A, key_B1 == own_key_A
         cosine_BA = block_BD @ gallery_DA
         cosine_BA[:, len(other_key_A) :].masked_fill_(left_out_BN, -2)
-        gains.append(_ndcg(cosine_BA, matched_BM, depth))
+        gains.append(_compute_ndcg(cosine_BA, matched_BM, depth))
     return torch.cat(gains).numpy()
 
 
-def _ndcg(cosine_BA: torch.Tensor, matched_BM: torch.Tensor, depth: int) -> torch.Tensor:
+def _compute_ndcg(cosine_BA: torch.Tensor, matched_BM: torch.Tensor, depth: int) -> torch.Tensor:
     counted_B = matched_BM.sum(dim=1)
     place_BK = torch.topk(cosine_BA, depth, dim=1).indices
     of_other_BK = place_BK < matched_BM.shape[1]

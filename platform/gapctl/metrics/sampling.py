@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 NORMAL_95: Final = 1.959963984540054
 
 
-class Sampled(NamedTuple):
+class SampleEstimate(NamedTuple):
     """A value, its 95 % interval for which rows were drawn, and how many of how many rows were.
 
     The interval has no width where all rows were taken: it is about the sample, not about other data. `galleries` is
@@ -34,20 +34,20 @@ class Sampled(NamedTuple):
         """Whether nothing was left to chance: every row was taken, and they were not dealt."""
         return self.sample >= self.population and self.galleries < 2
 
-    def scaled(self, factor: float) -> "Sampled":
+    def scale_by(self, factor: float) -> "SampleEstimate":
         """The same in another unit, for a positive factor."""
         return self._replace(value=self.value * factor, low=self.low * factor, high=self.high * factor)
 
 
-def mean_of_sample(value_S: NDArray[np.floating], population: int) -> Sampled:
+def estimate_mean(value_S: NDArray[np.floating], population: int) -> SampleEstimate:
     """The mean of rows drawn without replacement; NaN for the interval of a single row of several."""
     count = len(value_S)
     mean = float(np.mean(value_S, dtype=np.float64))
-    half = NORMAL_95 * _standard_error(value_S, population)
-    return Sampled(mean, mean - half, mean + half, count, population)
+    half = NORMAL_95 * _estimate_standard_error(value_S, population)
+    return SampleEstimate(mean, mean - half, mean + half, count, population)
 
 
-def mean_of_galleries(value_GS: NDArray[np.floating], population: int) -> Sampled:
+def estimate_gallery_mean(value_GS: NDArray[np.floating], population: int) -> SampleEstimate:
     """The mean over galleries that were dealt at random from a population of rows, without a row in common.
 
     Rows of one gallery are compared with the same others, so that the gallery is what was drawn, and the interval is
@@ -62,21 +62,21 @@ def mean_of_galleries(value_GS: NDArray[np.floating], population: int) -> Sample
         half = float(stdtrit(galleries - 1, 0.975) * mean_G.std(ddof=1) / math.sqrt(galleries))
     elif size >= population:
         half = 0.0
-    return Sampled(mean, mean - half, mean + half, value_GS.size, population, galleries)
+    return SampleEstimate(mean, mean - half, mean + half, value_GS.size, population, galleries)
 
 
-def share_of_sample(hit_S: NDArray[np.bool_], population: int) -> Sampled:
+def estimate_share(hit_S: NDArray[np.bool_], population: int) -> SampleEstimate:
     """The share of rows that hit, drawn without replacement, with Wilson's interval (1927, JASA 22:209-212).
 
     It stays within 0 and 1 and keeps a width where none or all of the sample hit.
     """
     count, share = len(hit_S), float(np.mean(hit_S))
     if count >= population:
-        return Sampled(share, share, share, count, population)
-    return Sampled(share, *wilson(share, count / (1 - count / population)), count, population)
+        return SampleEstimate(share, share, share, count, population)
+    return SampleEstimate(share, *wilson_interval(share, count / (1 - count / population)), count, population)
 
 
-def wilson(share: float, numbers: float) -> tuple[float, float]:
+def wilson_interval(share: float, numbers: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of so many independent draws."""
     shrink = 1 + NORMAL_95**2 / numbers
     centre = (share + NORMAL_95**2 / (2 * numbers)) / shrink
@@ -84,7 +84,7 @@ def wilson(share: float, numbers: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _standard_error(value_S: NDArray[np.floating], population: int) -> float:
+def _estimate_standard_error(value_S: NDArray[np.floating], population: int) -> float:
     count = len(value_S)
     if count >= population:
         return 0.0
@@ -94,10 +94,10 @@ def _standard_error(value_S: NDArray[np.floating], population: int) -> float:
     return float(np.std(value_S, ddof=1, dtype=np.float64)) * math.sqrt(unseen / count)
 
 
-SEED: Final = 2404_07983
+SAMPLE_SEED: Final = 2404_07983
 
 
-class Draw(IntEnum):
+class DrawPurpose(IntEnum):
     """What is drawn; each has random numbers of its own."""
 
     QUERIES = 1
@@ -108,23 +108,23 @@ class Draw(IntEnum):
     NOISE = 6
 
 
-def generator(draw: Draw) -> np.random.Generator:
+def make_generator(draw: DrawPurpose) -> np.random.Generator:
     """The random numbers of one draw, the same on every machine."""
-    return np.random.Generator(np.random.Philox(key=[SEED, int(draw)]))
+    return np.random.Generator(np.random.Philox(key=[SAMPLE_SEED, int(draw)]))
 
 
-def permutation(draw: Draw, count: int) -> NDArray[np.int64]:
+def permute_rows(draw: DrawPurpose, count: int) -> NDArray[np.int64]:
     """All of `count` rows in a random order."""
-    return generator(draw).permutation(count)
+    return make_generator(draw).permutation(count)
 
 
-def some_rows(draw: Draw, count: int, most: int) -> NDArray[np.int64]:
+def sample_rows(draw: DrawPurpose, count: int, most: int) -> NDArray[np.int64]:
     """At most `most` different rows of `count`, in ascending order; all of them where there are no more."""
-    return np.arange(count) if count <= most else np.sort(permutation(draw, count)[:most])
+    return np.arange(count) if count <= most else np.sort(permute_rows(draw, count)[:most])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effort:
+class SampleLimits:
     """Limits of the measures whose cost grows faster than the number of rows."""
 
     comparisons: int
@@ -147,19 +147,21 @@ class Effort:
         """The most queries of entropies and recalls against a gallery of this size."""
         return max(LEAST_QUERIES, self.comparisons // gallery)
 
-    def some_against(self, gallery: int) -> int:
+    def limit_queries(self, gallery: int) -> int:
         """The most rows of any other measure that compares them with a gallery of this size."""
         return min(self.queries, self.against(gallery))
 
 
-MANY: Final = 1 << 31
+COMPARISON_LIMIT: Final = 1 << 31
 """Galleries of up to 46,340 are compared whole, some minutes of a laptop's time at 512 dimensions."""
 
 LEAST_QUERIES: Final = 1024
 """Queries, however large the gallery is."""
 
-TRIAL: Final = Effort(comparisons=MANY, queries=256, pairs=1024, galleries=1, single=True)
+TRIAL_LIMITS: Final = SampleLimits(comparisons=COMPARISON_LIMIT, queries=256, pairs=1024, galleries=1, single=True)
 """Fits a trial's evaluations."""
 
-THOROUGH: Final = Effort(comparisons=MANY, queries=8192, pairs=8192, galleries=64, single=False)
+THOROUGH_LIMITS: Final = SampleLimits(
+    comparisons=COMPARISON_LIMIT, queries=8192, pairs=8192, galleries=64, single=False
+)
 """For a model that is measured once."""

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampling import Draw, Sampled, permutation, some_rows, wilson
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, permute_rows, sample_rows, wilson_interval
 
 RIDGE: Final = 1.0
-STEPS: Final = 30
-SETTLED: Final = 1e-8
+NEWTON_STEPS: Final = 30
+LOSS_TOLERANCE: Final = 1e-8
 
 
-class _Rows(NamedTuple):
+class _ProbeRows(NamedTuple):
     """Rows with a one at their end (R, E), whether each is an image (1.0, else 0.0), and its weight (R,)."""
 
     row_RE: Array
@@ -27,7 +27,7 @@ class _Rows(NamedTuple):
     weight_R: Array
 
 
-class Told(NamedTuple):
+class ProbePredictions(NamedTuple):
     """The rows that judged a probe, by their numbers, and whether each was taken for what it is."""
 
     image_J: NDArray[np.int64]
@@ -42,7 +42,7 @@ def linear_separability(
     text_MD: NDArray[np.floating],
     text_key_M: NDArray[np.int64],
     most: int,
-) -> Sampled:
+) -> SampleEstimate:
     """Held-out accuracy of a logistic probe that tells images from texts, 0.5 to 1 (arXiv 2203.02053; 2411.14517).
 
     A seeded draw deals out keys: half of them train the probe and the other half judges. Rows of one key stay on one
@@ -55,36 +55,39 @@ def linear_separability(
     check_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
     total = len(image_ND) + len(text_MD)
     if len(np.unique(image_key_N)) < 2:
-        return Sampled(math.nan, math.nan, math.nan, total, total)
-    told = told_apart(image_ND, image_key_N, text_MD, text_key_M, most)
+        return SampleEstimate(math.nan, math.nan, math.nan, total, total)
+    told = predict_modalities(image_ND, image_key_N, text_MD, text_key_M, most)
     accuracy = float(told.image_right_J.mean() + told.text_right_J.mean()) / 2
     images, texts = (
         len(np.unique(key_A[row_J])) for key_A, row_J in ((image_key_N, told.image_J), (text_key_M, told.text_J))
     )
     # As many draws as give the mean of both modalities' shares its variance.
     numbers = 4 / (1 / images + 1 / texts)
-    return Sampled(accuracy, *wilson(accuracy, numbers), len(told.image_J) + len(told.text_J), total)
+    return SampleEstimate(accuracy, *wilson_interval(accuracy, numbers), len(told.image_J) + len(told.text_J), total)
 
 
-def told_apart(
+def predict_modalities(
     image_ND: NDArray[np.floating],
     image_key_N: NDArray[np.int64],
     text_MD: NDArray[np.floating],
     text_key_M: NDArray[np.int64],
     most: int,
-) -> Told:
+) -> ProbePredictions:
     """What the probe of `linear_separability` says of each row that it was not trained on."""
-    image_R = some_rows(Draw.PAIRS, len(image_ND), most)
+    image_R = sample_rows(DrawPurpose.PAIRS, len(image_ND), most)
     text_R = np.flatnonzero(np.isin(text_key_M, image_key_N[image_R]))
-    text_R = text_R[some_rows(Draw.PAIRS, len(text_R), most)]
+    text_R = text_R[sample_rows(DrawPurpose.PAIRS, len(text_R), most)]
     key_U = np.unique(image_key_N[image_R])
-    image, text = _halves(image_ND, image_R, image_key_N, key_U), _halves(text_MD, text_R, text_key_M, key_U)
-    weight_E = _fitted(_labelled(image.seen_RE, text.seen_RE))
+    image, text = (
+        _split_by_key(image_ND, image_R, image_key_N, key_U),
+        _split_by_key(text_MD, text_R, text_key_M, key_U),
+    )
+    weight_E = _fit_probe(_label_modalities(image.seen_RE, text.seen_RE))
     image_right_J, text_right_J = image.unseen_JE @ weight_E > 0, text.unseen_JE @ weight_E < 0
-    return Told(image.unseen_J, image_right_J, text.unseen_J, text_right_J)
+    return ProbePredictions(image.unseen_J, image_right_J, text.unseen_J, text_right_J)
 
 
-class _Halves(NamedTuple):
+class _HeldOutSplit(NamedTuple):
     """The rows that train and those that judge, each with a one at its end, and the numbers of the latter."""
 
     seen_RE: Array
@@ -92,49 +95,49 @@ class _Halves(NamedTuple):
     unseen_J: NDArray[np.int64]
 
 
-def _halves(
+def _split_by_key(
     cloud_ND: NDArray[np.floating], drawn_R: NDArray[np.int64], key_N: NDArray[np.int64], key_U: NDArray[np.int64]
-) -> _Halves:
+) -> _HeldOutSplit:
     """Drawn rows in the random order of their keys, cut where half of the keys have come."""
-    place_U = np.argsort(permutation(Draw.HELD_OUT, len(key_U)))
+    place_U = np.argsort(permute_rows(DrawPurpose.HELD_OUT, len(key_U)))
     place_R = place_U[np.searchsorted(key_U, key_N[drawn_R])]
     order_R = np.argsort(place_R, kind="stable")
     row_RE = np.column_stack([cloud_ND[drawn_R].astype(np.float64), np.ones(len(drawn_R))])
     seen = int((place_R < len(key_U) // 2).sum())
-    return _Halves(row_RE[order_R[:seen]], row_RE[order_R[seen:]], drawn_R[order_R[seen:]])
+    return _HeldOutSplit(row_RE[order_R[:seen]], row_RE[order_R[seen:]], drawn_R[order_R[seen:]])
 
 
-def _labelled(image_NE: Array, text_ME: Array) -> _Rows:
+def _label_modalities(image_NE: Array, text_ME: Array) -> _ProbeRows:
     sizes = (len(image_NE), len(text_ME))
     weights = [np.full(size, sum(sizes) / (2 * size)) for size in sizes]
     is_image = [np.ones(sizes[0]), np.zeros(sizes[1])]
-    return _Rows(np.concatenate([image_NE, text_ME]), np.concatenate(is_image), np.concatenate(weights))
+    return _ProbeRows(np.concatenate([image_NE, text_ME]), np.concatenate(is_image), np.concatenate(weights))
 
 
-def _fitted(rows: _Rows) -> Array:
+def _fit_probe(rows: _ProbeRows) -> Array:
     """The weights (E,) of least penalised loss, by Newton's method; a step that overshoots is halved."""
     weight_E = np.zeros(rows.row_RE.shape[1])
-    loss = _loss(rows, weight_E)
-    step_E = _newton_step(rows, weight_E)
-    for _ in range(STEPS):
-        lower = _loss(rows, weight_E - step_E)
+    loss = _compute_loss(rows, weight_E)
+    step_E = _compute_newton_step(rows, weight_E)
+    for _ in range(NEWTON_STEPS):
+        lower = _compute_loss(rows, weight_E - step_E)
         if lower > loss:
             step_E = step_E / 2
             continue
         weight_E = weight_E - step_E
-        if loss - lower <= SETTLED * loss:
+        if loss - lower <= LOSS_TOLERANCE * loss:
             break
-        loss, step_E = lower, _newton_step(rows, weight_E)
+        loss, step_E = lower, _compute_newton_step(rows, weight_E)
     return weight_E
 
 
-def _loss(rows: _Rows, weight_E: Array) -> float:
+def _compute_loss(rows: _ProbeRows, weight_E: Array) -> float:
     logit_R = rows.row_RE @ weight_E
     entropy_R = np.logaddexp(0, logit_R) - rows.image_R * logit_R
     return float(rows.weight_R @ entropy_R + RIDGE / 2 * np.square(weight_E[:-1]).sum())
 
 
-def _newton_step(rows: _Rows, weight_E: Array) -> Array:
+def _compute_newton_step(rows: _ProbeRows, weight_E: Array) -> Array:
     """The gradient by the inverse curvature; the intercept has no penalty but what keeps the matrix regular."""
     ridge_E = np.append(np.full(len(weight_E) - 1, RIDGE), 1e-10)
     probability_R = np.exp(-np.logaddexp(0, -(rows.row_RE @ weight_E)))

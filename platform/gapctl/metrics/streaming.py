@@ -14,11 +14,11 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.bias import BiasSums, Labels, LabelSums
+from gapctl.metrics.bias import BiasSums, LabelArray, LabelSums
 from gapctl.metrics.checks import check_values
 from gapctl.metrics.classification import AccuracyCount
-from gapctl.metrics.embedding_set import Embeddings, unit_rows
-from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums, dimensions_for, top_share
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows
+from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums, count_dimensions, sum_top_shares
 from gapctl.metrics.geometry import SecondMoments, effective_rank, smallest_principal_angle
 
 Part = TypeVar("Part", GapSums, SecondMoments, BiasSums, AccuracyCount)
@@ -39,22 +39,22 @@ class EmbeddingSums:
         """Raises ValueError where one knows labels, classes or second moments that the other does not."""
         return EmbeddingSums(
             self.gap + other.gap,
-            _added("second moments", self.image_moments, other.image_moments),
-            _added("second moments", self.text_moments, other.text_moments),
-            _added("labels of images", self.image_bias, other.image_bias),
-            _added("labels of texts", self.text_bias, other.text_bias),
-            _added("classes", self.accuracy, other.accuracy),
+            _add_optional_sums("second moments", self.image_moments, other.image_moments),
+            _add_optional_sums("second moments", self.text_moments, other.text_moments),
+            _add_optional_sums("labels of images", self.image_bias, other.image_bias),
+            _add_optional_sums("labels of texts", self.text_bias, other.text_bias),
+            _add_optional_sums("classes", self.accuracy, other.accuracy),
         )
 
     def metrics(self) -> dict[str, float]:
         """Each measure by its name."""
-        found = gap_metrics(self.gap)
+        found = compute_gap_metrics(self.gap)
         if self.image_moments is not None and self.text_moments is not None:
-            found |= subspace_metrics(self.image_moments, self.text_moments)
+            found |= compute_subspace_metrics(self.image_moments, self.text_moments)
         if self.image_bias is not None:
-            found |= bias_metrics("image", self.image_bias)
+            found |= compute_bias_metrics("image", self.image_bias)
         if self.text_bias is not None:
-            found |= bias_metrics("text", self.text_bias)
+            found |= compute_bias_metrics("text", self.text_bias)
         if self.image_bias is not None and self.text_bias is not None:
             found["bias/moad_image_less_text"] = found["bias/moad_image"] - found["bias/moad_text"]
         if self.accuracy is not None:
@@ -62,7 +62,7 @@ class EmbeddingSums:
         return found
 
 
-def gap_metrics(sums: GapSums) -> dict[str, float]:
+def compute_gap_metrics(sums: GapSums) -> dict[str, float]:
     """The gap's measures and the dimensions that carry it."""
     difference_D = sums.mean_difference_D
     return {
@@ -71,14 +71,14 @@ def gap_metrics(sums: GapSums) -> dict[str, float]:
         "gap/rmg": sums.rmg(),
         "gap/rmg_with_diagonal": sums.rmg_with_diagonal(),
         "gap/centroid_share": sums.centroid_share(),
-        **{f"gap/top{count}_share": top_share(difference_D, count) for count in (1, 3, 10)},
-        "gap/dims_for_half": float(dimensions_for(difference_D, 0.5)),
-        "gap/dims_for_90": float(dimensions_for(difference_D, 0.9)),
+        **{f"gap/top{count}_share": sum_top_shares(difference_D, count) for count in (1, 3, 10)},
+        "gap/dims_for_half": float(count_dimensions(difference_D, 0.5)),
+        "gap/dims_for_90": float(count_dimensions(difference_D, 0.9)),
         "geometry/alignment": sums.alignment(),
     }
 
 
-def subspace_metrics(image: SecondMoments, text: SecondMoments) -> dict[str, float]:
+def compute_subspace_metrics(image: SecondMoments, text: SecondMoments) -> dict[str, float]:
     """How many directions each modality uses, and the angle between their subspaces."""
     return {
         "geometry/effective_rank_image": effective_rank(image),
@@ -87,7 +87,7 @@ def subspace_metrics(image: SecondMoments, text: SecondMoments) -> dict[str, flo
     }
 
 
-def bias_metrics(side: str, sums: BiasSums) -> dict[str, float]:
+def compute_bias_metrics(side: str, sums: BiasSums) -> dict[str, float]:
     """Object bias of one modality with its four parts."""
     bias = sums.moad()
     return {
@@ -99,7 +99,7 @@ def bias_metrics(side: str, sums: BiasSums) -> dict[str, float]:
     }
 
 
-def _added(what: str, one: Part | None, other: Part | None) -> Part | None:
+def _add_optional_sums(what: str, one: Part | None, other: Part | None) -> Part | None:
     if one is None and other is None:
         return None
     if one is None or other is None:
@@ -110,13 +110,13 @@ def _added(what: str, one: Part | None, other: Part | None) -> Part | None:
 
 CACHE_BYTES: Final = 1 << 20
 """One modality's piece in float64."""
-CLOSE: Final = 1e-4
+CLOSE_DISTANCE: Final = 1e-4
 """A squared distance below this is not taken from a cosine, where it would be the difference of two near equals."""
 MANY_LABELS: Final = 64
 """Of more labels than this the sums are taken by sorting the block, since a product would mostly add zeros."""
 
 
-class _Rows(NamedTuple):
+class _PieceRows(NamedTuple):
     """A piece's rows in float64 (B, D), and one over the norm of each (B,)."""
 
     wide_BD: Array
@@ -126,8 +126,8 @@ class _Rows(NamedTuple):
 class _LabelKind(NamedTuple):
     """One kind of label: the block's labels in ascending order (K,), and each row's (B,)."""
 
-    label_K: Labels
-    label_B: Labels
+    label_K: LabelArray
+    label_B: LabelArray
 
     @property
     def many(self) -> bool:
@@ -135,36 +135,36 @@ class _LabelKind(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _PieceSums:
     """The sums of a piece, and by label for each kind that has few; text labels are there for pairs one to one."""
 
     sums: EmbeddingSums
     image_labels: tuple[LabelSums, ...]
     text_labels: tuple[LabelSums, ...]
 
-    def __add__(self, other: "_Piece") -> "_Piece":
-        return _Piece(
+    def __add__(self, other: "_PieceSums") -> "_PieceSums":
+        return _PieceSums(
             self.sums + other.sums,
             tuple(map(add, self.image_labels, other.image_labels)),
             tuple(map(add, self.text_labels, other.text_labels)),
         )
 
 
-def sums_of_block(block: Embeddings, *, second_moments: bool) -> EmbeddingSums:
+def sum_block(block: Embeddings, *, second_moments: bool) -> EmbeddingSums:
     """The sums over a block of pairs of any floating-point type, rows normalised on the way."""
-    kinds = _label_kinds(block)
+    kinds = _list_label_kinds(block)
     few = [kind for kind in kinds if not kind.many]
-    pieces = (_piece(block, few, rows, second_moments=second_moments) for rows in _slices(block))
+    pieces = (_sum_piece(block, few, rows, second_moments=second_moments) for rows in _split_block(block))
     found = reduce(add, pieces)
     if not kinds:
         return found.sums
-    image_bias = _bias(block.image_ND, kinds, iter(found.image_labels))
+    image_bias = _sum_bias(block.image_ND, kinds, iter(found.image_labels))
     one_to_one = block.text_to_image_M is None
-    text_bias = _bias(block.text_MD, kinds, iter(found.text_labels)) if one_to_one else None
+    text_bias = _sum_bias(block.text_MD, kinds, iter(found.text_labels)) if one_to_one else None
     return replace(found.sums, image_bias=image_bias, text_bias=text_bias)
 
 
-def _label_kinds(block: Embeddings) -> list[_LabelKind]:
+def _list_label_kinds(block: Embeddings) -> list[_LabelKind]:
     """Objects first, then each factor's attributes; none where there is no object bias to measure."""
     if block.labels_N is None or block.attributes_NF is None:
         return []
@@ -172,7 +172,7 @@ def _label_kinds(block: Embeddings) -> list[_LabelKind]:
     return [_LabelKind(np.unique(column_B), column_B) for column_B in columns]
 
 
-def _slices(block: Embeddings) -> Iterator[slice]:
+def _split_block(block: Embeddings) -> Iterator[slice]:
     """The pieces that stay in the cache; one, whole, where texts belong to images by number."""
     count, width = block.image_ND.shape
     rows = count if block.text_to_image_M is not None else max(1, CACHE_BYTES // (8 * width))
@@ -180,31 +180,31 @@ def _slices(block: Embeddings) -> Iterator[slice]:
         yield slice(start, min(start + rows, count))
 
 
-def _piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, second_moments: bool) -> _Piece:
+def _sum_piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, second_moments: bool) -> _PieceSums:
     one_to_one = block.text_to_image_M is None
-    image = _wide("image", block.image_ND, rows)
-    text = _wide("text", block.text_MD, rows if one_to_one else slice(None))
+    image = _widen_rows("image", block.image_ND, rows)
+    text = _widen_rows("text", block.text_MD, rows if one_to_one else slice(None))
     mine = [_LabelKind(kind.label_K, kind.label_B[rows]) for kind in kinds]
-    image_cloud, image_labels = _clouds(image, mine)
-    text_cloud, text_labels = _clouds(text, mine if one_to_one else [])
+    image_cloud, image_labels = _sum_clouds(image, mine)
+    text_cloud, text_labels = _sum_clouds(text, mine if one_to_one else [])
     sums = EmbeddingSums(
-        gap=GapSums(image_cloud, text_cloud, _matched(image, text, block.text_to_image_M)),
-        image_moments=_moments(image) if second_moments else None,
-        text_moments=_moments(text) if second_moments else None,
-        accuracy=_accuracy(block, image, rows),
+        gap=GapSums(image_cloud, text_cloud, _sum_matched_pairs(image, text, block.text_to_image_M)),
+        image_moments=_sum_moments(image) if second_moments else None,
+        text_moments=_sum_moments(text) if second_moments else None,
+        accuracy=_count_accuracy(block, image, rows),
     )
-    return _Piece(sums, image_labels, text_labels)
+    return _PieceSums(sums, image_labels, text_labels)
 
 
-def _wide(name: str, cloud_ND: NDArray[np.floating], rows: slice) -> _Rows:
+def _widen_rows(name: str, cloud_ND: NDArray[np.floating], rows: slice) -> _PieceRows:
     wide_BD = cloud_ND[rows].astype(np.float64)
-    squared_B = _products(wide_BD, wide_BD)
+    squared_B = _compute_row_products(wide_BD, wide_BD)
     if not (np.isfinite(squared_B) & (squared_B > 0)).all():
         check_values(name, cloud_ND)
-    return _Rows(wide_BD, 1 / np.sqrt(squared_B))
+    return _PieceRows(wide_BD, 1 / np.sqrt(squared_B))
 
 
-def _clouds(rows: _Rows, kinds: list[_LabelKind]) -> tuple[CloudSums, tuple[LabelSums, ...]]:
+def _sum_clouds(rows: _PieceRows, kinds: list[_LabelKind]) -> tuple[CloudSums, tuple[LabelSums, ...]]:
     """The sum of the unit rows and their sums by each kind of label, by one product."""
     count = len(rows.wide_BD)
     members = [kind.label_K[:, None] == kind.label_B for kind in kinds]
@@ -217,39 +217,39 @@ def _clouds(rows: _Rows, kinds: list[_LabelKind]) -> tuple[CloudSums, tuple[Labe
     return CloudSums(count, totals[0][0], float(count)), tuple(labels)
 
 
-def _matched(image: _Rows, text: _Rows, text_to_image_M: Labels | None) -> MatchedSums:
+def _sum_matched_pairs(image: _PieceRows, text: _PieceRows, text_to_image_M: LabelArray | None) -> MatchedSums:
     if text_to_image_M is not None:
-        image = _Rows(image.wide_BD[text_to_image_M], image.inverse_B[text_to_image_M])
-    cosine_P = _products(image.wide_BD, text.wide_BD) * image.inverse_B * text.inverse_B
+        image = _PieceRows(image.wide_BD[text_to_image_M], image.inverse_B[text_to_image_M])
+    cosine_P = _compute_row_products(image.wide_BD, text.wide_BD) * image.inverse_B * text.inverse_B
     squared_P = 2 - 2 * cosine_P
-    close_P = np.flatnonzero(squared_P < CLOSE)
-    squared_P[close_P] = np.square(_unit(image, close_P) - _unit(text, close_P)).sum(axis=1)
+    close_P = np.flatnonzero(squared_P < CLOSE_DISTANCE)
+    squared_P[close_P] = np.square(_scale_to_unit(image, close_P) - _scale_to_unit(text, close_P)).sum(axis=1)
     return MatchedSums(len(cosine_P), float(cosine_P.sum()), float(np.sqrt(squared_P).sum()))
 
 
-def _products(one_PD: Array, other_PD: Array) -> Array:
+def _compute_row_products(one_PD: Array, other_PD: Array) -> Array:
     """Row by row inner products; as matrix products, which are three times as fast as einsum."""
     product_P11: Array = one_PD[:, None, :] @ other_PD[:, :, None]
     return product_P11[:, 0, 0]
 
 
-def _unit(rows: _Rows, some: NDArray[np.int64] | slice) -> Array:
+def _scale_to_unit(rows: _PieceRows, some: NDArray[np.int64] | slice) -> Array:
     unit_BD: Array = rows.wide_BD[some] * rows.inverse_B[some, None]
     return unit_BD
 
 
-def _moments(rows: _Rows) -> SecondMoments:
-    return SecondMoments.of(_unit(rows, slice(None)))
+def _sum_moments(rows: _PieceRows) -> SecondMoments:
+    return SecondMoments.of(_scale_to_unit(rows, slice(None)))
 
 
-def _accuracy(block: Embeddings, image: _Rows, rows: slice) -> AccuracyCount | None:
+def _count_accuracy(block: Embeddings, image: _PieceRows, rows: slice) -> AccuracyCount | None:
     if block.class_CD is None or block.labels_N is None:
         return None
     return AccuracyCount.of(image.wide_BD, block.labels_N[rows], block.class_CD)
 
 
-def _bias(cloud_BD: NDArray[np.floating], kinds: list[_LabelKind], of_few: Iterator[LabelSums]) -> BiasSums:
-    unit_BD = unit_rows(cloud_BD) if any(kind.many for kind in kinds) else None
+def _sum_bias(cloud_BD: NDArray[np.floating], kinds: list[_LabelKind], of_few: Iterator[LabelSums]) -> BiasSums:
+    unit_BD = normalise_rows(cloud_BD) if any(kind.many for kind in kinds) else None
     sums = [next(of_few) if unit_BD is None or not kind.many else LabelSums.of(unit_BD, kind.label_B) for kind in kinds]
     return BiasSums(sums[0], tuple(sums[1:]))
 
@@ -273,12 +273,12 @@ class EmbeddingStream:
         """
         if block.prompt_of_N is not None or block.bias_image_ND is not None:
             raise ValueError("a stream takes pairs; give class prompts as `class_CD`, and one cloud of images")
-        self._add(sums_of_block(block, second_moments=self._second_moments))
+        self._add_sums(sum_block(block, second_moments=self._second_moments))
 
     def merge(self, other: "EmbeddingStream") -> None:
         """Adds all that another stream has seen."""
         if other._sums is not None:
-            self._add(other._sums)
+            self._add_sums(other._sums)
 
     def sums(self) -> EmbeddingSums:
         """The sums themselves, for what has no name: mean differences, moments. Raises ValueError if there are none."""
@@ -290,43 +290,43 @@ class EmbeddingStream:
         """Each measure by its name. Raises ValueError if nothing was added."""
         return self.sums().metrics()
 
-    def _add(self, sums: EmbeddingSums) -> None:
+    def _add_sums(self, sums: EmbeddingSums) -> None:
         self._sums = sums if self._sums is None else self._sums + sums
 
 
-BLOCK: Final = 65_536
+STREAM_BLOCK: Final = 65_536
 
 
-class Classes(NamedTuple):
+class UnitClassPrompts(NamedTuple):
     """Each image's class (N,) and each class's unit prompt embedding (C, D)."""
 
     class_N: NDArray[np.int64]
     prompt_CD: Array
 
 
-def classes_of(embeddings: Embeddings) -> Classes | None:
+def find_class_prompts(embeddings: Embeddings) -> UnitClassPrompts | None:
     """The classes that images are told by, where there are any."""
     if embeddings.prompt_of_N is not None:
-        return Classes(embeddings.prompt_of_N, unit_rows(embeddings.text_MD))
+        return UnitClassPrompts(embeddings.prompt_of_N, normalise_rows(embeddings.text_MD))
     if embeddings.class_CD is not None and embeddings.labels_N is not None:
-        return Classes(embeddings.labels_N, unit_rows(embeddings.class_CD))
+        return UnitClassPrompts(embeddings.labels_N, normalise_rows(embeddings.class_CD))
     return None
 
 
-def sums_of(embeddings: Embeddings) -> EmbeddingSums:
+def sum_embeddings(embeddings: Embeddings) -> EmbeddingSums:
     """Block by block where row i of the texts belongs to image i, else over all rows at once."""
     unmatched = (embeddings.text_to_image_M, embeddings.prompt_of_N, embeddings.bias_image_ND)
     if any(each is not None for each in unmatched):
-        return _of_all_rows(embeddings)
+        return _sum_all_rows(embeddings)
     stream = EmbeddingStream()
-    for block in _blocks(embeddings):
+    for block in _split_embeddings(embeddings):
         stream.update(block)
     return stream.sums()
 
 
-def _blocks(embeddings: Embeddings) -> Iterator[Embeddings]:
-    for start in range(0, len(embeddings.image_ND), BLOCK):
-        rows = slice(start, start + BLOCK)
+def _split_embeddings(embeddings: Embeddings) -> Iterator[Embeddings]:
+    for start in range(0, len(embeddings.image_ND), STREAM_BLOCK):
+        rows = slice(start, start + STREAM_BLOCK)
         yield replace(
             embeddings,
             image_ND=embeddings.image_ND[rows],
@@ -336,28 +336,28 @@ def _blocks(embeddings: Embeddings) -> Iterator[Embeddings]:
         )
 
 
-def _of_all_rows(embeddings: Embeddings) -> EmbeddingSums:
-    image_ND, text_MD = unit_rows(embeddings.image_ND), unit_rows(embeddings.text_MD)
-    classes = classes_of(embeddings)
+def _sum_all_rows(embeddings: Embeddings) -> EmbeddingSums:
+    image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
+    classes = find_class_prompts(embeddings)
     return EmbeddingSums(
-        gap=_gap(embeddings, image_ND, text_MD),
+        gap=_sum_gap(embeddings, image_ND, text_MD),
         image_moments=SecondMoments.of(image_ND),
         text_moments=SecondMoments.of(text_MD),
-        image_bias=_image_bias(embeddings, image_ND),
+        image_bias=_sum_image_bias(embeddings, image_ND),
         accuracy=AccuracyCount.of(image_ND, classes.class_N, classes.prompt_CD) if classes else None,
     )
 
 
-def _gap(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> GapSums:
+def _sum_gap(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> GapSums:
     if embeddings.prompt_of_N is None:
         return GapSums.of(image_ND, text_MD, embeddings.text_to_image_M)
     matched = MatchedSums.of(image_ND, text_MD[embeddings.prompt_of_N])
     return GapSums(CloudSums.of(image_ND), CloudSums.of(text_MD), matched)
 
 
-def _image_bias(embeddings: Embeddings, image_ND: Array) -> BiasSums | None:
+def _sum_image_bias(embeddings: Embeddings, image_ND: Array) -> BiasSums | None:
     labels_N, attributes_NF = embeddings.labels_N, embeddings.attributes_NF
     if labels_N is None or attributes_NF is None:
         return None
-    meant_ND = image_ND if embeddings.bias_image_ND is None else unit_rows(embeddings.bias_image_ND)
+    meant_ND = image_ND if embeddings.bias_image_ND is None else normalise_rows(embeddings.bias_image_ND)
     return BiasSums.of(meant_ND, labels_N, attributes_NF)

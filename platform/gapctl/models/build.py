@@ -11,31 +11,31 @@ from torch import Tensor, empty_like, nn
 
 from gapctl.config.presets import PRESETS, Colour, PatchTower, Preset, ResNet
 from gapctl.config.trial import MadData, TrialConfig
-from gapctl.models.fused import Weights, patches
+from gapctl.models.fused import WeightMap, cut_patches
 from gapctl.models.losses import LossKind
 
-SECOND: Final = "second"
+SECOND_ENCODER: Final = "second"
 """What such a model calls its second image encoder."""
-_OF_TEXTS: Final = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
+_TEXT_MODULES: Final = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
 
 
-def with_second_images(model: CLIP, other: CLIP) -> None:
+def replace_text_encoder(model: CLIP, other: CLIP) -> None:
     """The model gives up its text encoder for the image encoder of another one."""
-    for name in _OF_TEXTS:
+    for name in _TEXT_MODULES:
         delattr(model, name)
-    model.add_module(SECOND, other.visual)
+    model.add_module(SECOND_ENCODER, other.visual)
 
 
-def sees_images_twice(model: CLIP) -> bool:
+def is_image_image(model: CLIP) -> bool:
     """Whether its second side is images."""
-    return any(name == SECOND for name, _ in model.named_children())
+    return any(name == SECOND_ENCODER for name, _ in model.named_children())
 
 
 def share_blocks(model: CLIP) -> None:
     """The second encoder's blocks, last norm and projection become the image encoder's last ones, as they are now."""
     own = model.visual.transformer.resblocks
-    if sees_images_twice(model):
-        second = model.get_submodule(SECOND)
+    if is_image_image(model):
+        second = model.get_submodule(SECOND_ENCODER)
         second.transformer.resblocks, second.ln_post, second.proj = own, model.visual.ln_post, model.visual.proj
         return
     text = model.transformer
@@ -44,22 +44,22 @@ def share_blocks(model: CLIP) -> None:
     model.text_projection = model.visual.proj
 
 
-def second_names(model: nn.Module) -> dict[str, str]:
+def find_tied_names(model: nn.Module) -> dict[str, str]:
     """Each name under which a parameter is used once more, and the name that it has first."""
     first = {id(value): name for name, value in model.named_parameters()}
     every = model.named_parameters(remove_duplicate=False)
     return {name: first[id(value)] for name, value in every if first[id(value)] != name}
 
 
-class SecondUses:
+class TiedGradients:
     """Gradients of parameters' second uses, apart from those of the first, which a backward pass overwrites."""
 
-    def __init__(self, weights: Weights, names: Mapping[str, str]) -> None:
+    def __init__(self, weights: WeightMap, names: Mapping[str, str]) -> None:
         """Takes the weights by their first names, and those names by the second."""
         used = {name: first for name, first in names.items() if first in weights}
         self._of_first = [(weights[first].grad, empty_like(weights[first].grad)) for first in used.values()]
         seconds = zip(used.items(), self._of_first, strict=True)
-        self.weights: Weights = {name: weights[first]._replace(grad=grad) for (name, first), (_, grad) in seconds}
+        self.weights: WeightMap = {name: weights[first]._replace(grad=grad) for (name, first), (_, grad) in seconds}
 
     def add(self) -> None:
         """To be called after both backward passes: a parameter's gradient is the sum over its uses."""
@@ -71,7 +71,7 @@ SIGLIP_INITIAL_BIAS = -10.0
 """Where SigLIP's logit bias starts (arXiv 2303.15343, sec. 3.2)."""
 
 
-class Vocabulary(NamedTuple):
+class TokenVocabulary(NamedTuple):
     """How captions are encoded: `size` token ids, `context` positions, and the ids that pad and end a caption."""
 
     size: int
@@ -80,12 +80,12 @@ class Vocabulary(NamedTuple):
     end: int
 
 
-CLIP_VOCABULARY = Vocabulary(size=49_408, context=77, pad=0, end=49_407)
+CLIP_VOCABULARY = TokenVocabulary(size=49_408, context=77, pad=0, end=49_407)
 """Of open_clip's SimpleTokenizer."""
 
 
 @dataclass(frozen=True)
-class Head:
+class EmbeddingHead:
     """Where both towers meet: the embedding's width, the temperature it starts with, and what its loss needs.
 
     `shared` towers have one set of blocks, last norm and projection. `images` says that both are image towers.
@@ -99,42 +99,42 @@ class Head:
     images: bool = False
 
 
-def build_model(config: TrialConfig, vocabulary: Vocabulary, seed: int) -> CLIP:
+def build_model(config: TrialConfig, vocabulary: TokenVocabulary, seed: int) -> CLIP:
     """A model for one trial; arms that share a seed, preset and widths start from the same weights."""
     learned = config.temperature.mode == "learned"
     shared = config.model.shared == "blocks"
     images = isinstance(config.data, MadData) and config.data.sides == "image_image"
-    head = Head(config.model.embed_dim, config.temperature.init, learned, config.loss.kind, shared, images)
+    head = EmbeddingHead(config.model.embed_dim, config.temperature.init, learned, config.loss.kind, shared, images)
     return build_clip(PRESETS[config.model.preset], head, vocabulary, seed)
 
 
-def build_clip(preset: Preset, head: Head, vocabulary: Vocabulary, seed: int) -> CLIP:
+def build_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocabulary, seed: int) -> CLIP:
     """open_clip's own class; a temperature that is not learned has no gradient.
 
     Its forward gives L2-normalised features (N, embed_dim) twice and the logit scale, and the bias for SigLIP.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _initial(preset, head, vocabulary)
+        model = _initialise_clip(preset, head, vocabulary)
         if head.images:  # the first encoder starts as it does beside texts, the second from the numbers after that
-            with_second_images(model, _initial(preset, head, vocabulary))
+            replace_text_encoder(model, _initialise_clip(preset, head, vocabulary))
     model.logit_scale.requires_grad_(head.learned)
     if head.shared:
         share_blocks(model)
     return model
 
 
-def _initial(preset: Preset, head: Head, vocabulary: Vocabulary) -> CLIP:
+def _initialise_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocabulary) -> CLIP:
     return CLIP(
         embed_dim=head.embed_dim,
-        vision_cfg=_vision(preset.image),
-        text_cfg=_text(preset, vocabulary),
+        vision_cfg=_make_vision_config(preset.image),
+        text_cfg=_make_text_config(preset, vocabulary),
         init_logit_scale=math.log(1 / head.temperature),
         init_logit_bias=SIGLIP_INITIAL_BIAS if head.loss == "siglip" else None,
     )
 
 
-def _vision(image: PatchTower | ResNet) -> CLIPVisionCfg:
+def _make_vision_config(image: PatchTower | ResNet) -> CLIPVisionCfg:
     if isinstance(image, ResNet):
         return CLIPVisionCfg(layers=image.layers, width=image.width, image_size=image.image_size)
     return CLIPVisionCfg(
@@ -146,7 +146,7 @@ def _vision(image: PatchTower | ResNet) -> CLIPVisionCfg:
     )
 
 
-def _text(preset: Preset, vocabulary: Vocabulary) -> CLIPTextCfg:
+def _make_text_config(preset: Preset, vocabulary: TokenVocabulary) -> CLIPTextCfg:
     return CLIPTextCfg(
         context_length=vocabulary.context,
         vocab_size=vocabulary.size,
@@ -178,7 +178,7 @@ def clamp_temperature(model: CLIP) -> None:
         model.logit_scale.clamp_(0.0, MAX_LOG_SCALE)
 
 
-def temperature_metrics(model: CLIP) -> dict[str, float]:
+def measure_temperature(model: CLIP) -> dict[str, float]:
     """The temperature as the model has it; the bias is there for SigLIP alone."""
     scale = math.exp(float(model.logit_scale.detach()))
     found = {"temperature/tau": 1 / scale, "temperature/logit_scale": scale}
@@ -187,7 +187,7 @@ def temperature_metrics(model: CLIP) -> dict[str, float]:
     return found
 
 
-class Pixels:
+class PixelNormaliser:
     """(x / 255 - mean) / std for each colour, as one division and one subtraction."""
 
     def __init__(self, mean: Colour, std: Colour, device: torch.device) -> None:
@@ -199,8 +199,8 @@ class Pixels:
         """uint8 to float32, of the same shape and memory format."""
         return image_SCHW.float().div_(self._divisor_C1.unsqueeze(2)).sub_(self._offset_C1.unsqueeze(2))
 
-    def patches(self, image_SCHW: Tensor, size: int) -> Tensor:
+    def normalise_patches(self, image_SCHW: Tensor, size: int) -> Tensor:
         """Normalised square patches (N, I), cut while they are bytes because those are the fewest to move."""
-        patch_NI = patches(image_SCHW, size)
+        patch_NI = cut_patches(image_SCHW, size)
         value_NCP = patch_NI.float().view(len(patch_NI), len(self._divisor_C1), size * size)
         return value_NCP.div_(self._divisor_C1).sub_(self._offset_C1).view(patch_NI.shape)

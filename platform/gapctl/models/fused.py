@@ -21,7 +21,7 @@ from gapctl.config.presets import PatchTower, Tower
 Pullback = Callable[[Tensor], Tensor]
 
 
-class Layer(NamedTuple):
+class WithVJP(NamedTuple):
     """A layer's output, and its pullback: output gradient in, input gradient out."""
 
     output: Tensor
@@ -51,55 +51,55 @@ class Weight(NamedTuple):
         return Weight(self.exact[part], self.fast[part], self.grad[part], self.stacked)
 
 
-Weights = Mapping[str, Weight]
+WeightMap = Mapping[str, Weight]
 
 
-def weights_for_reading(model: nn.Module) -> Weights:
+def collect_forward_weights(model: nn.Module) -> WeightMap:
     """A model's parameters for forward passes alone, in their own format; gradients have room and no meaning."""
     every = model.named_parameters(remove_duplicate=False)
     parameters = {name: parameter.detach() for name, parameter in every}
     return {name: Weight(exact=value, fast=value, grad=empty_like(value)) for name, value in parameters.items()}
 
 
-def by_model(x_RI: Tensor, models: int) -> Tensor:
+def split_by_model(x_RI: Tensor, models: int) -> Tensor:
     """Rows as (M, Q, I)."""
     return x_RI.view(models, -1, x_RI.shape[-1])
 
 
-def stacked_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> Layer:
+def apply_stacked_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> WithVJP:
     """x W^T + b, each row by its model's W (M, O, I) and b (M, O)."""
-    x_MQI = by_model(x_RI, weight.models)
+    x_MQI = split_by_model(x_RI, weight.models)
     output_MQO = torch.baddbmm(bias.fast.unsqueeze(1), x_MQI, weight.fast.mT)
 
     def pullback(grad_RO: Tensor) -> Tensor:
-        grad_MQO = by_model(grad_RO, weight.models)
+        grad_MQO = split_by_model(grad_RO, weight.models)
         weight.grad.copy_(torch.bmm(grad_MQO.mT, x_MQI))
         bias.grad.copy_(grad_MQO.sum(1))
         return torch.bmm(grad_MQO, weight.fast).flatten(0, 1)
 
-    return Layer(output_MQO.flatten(0, 1), pullback)
+    return WithVJP(output_MQO.flatten(0, 1), pullback)
 
 
-def stacked_project(x_RI: Tensor, weight: Weight) -> Layer:
+def apply_stacked_projection(x_RI: Tensor, weight: Weight) -> WithVJP:
     """x W in the master's format, each row by its model's W (M, I, O)."""
-    x_MQI = by_model(x_RI, weight.models)
+    x_MQI = split_by_model(x_RI, weight.models)
 
     def pullback(grad_RO: Tensor) -> Tensor:
-        grad_MQO = by_model(grad_RO, weight.models)
+        grad_MQO = split_by_model(grad_RO, weight.models)
         weight.grad.copy_(torch.bmm(x_MQI.mT, grad_MQO))
         return torch.bmm(grad_MQO, weight.exact.mT).flatten(0, 1)
 
-    return Layer(torch.bmm(x_MQI, weight.exact).flatten(0, 1), pullback)
+    return WithVJP(torch.bmm(x_MQI, weight.exact).flatten(0, 1), pullback)
 
 
-def stacked_layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> Layer:
+def apply_stacked_layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> WithVJP:
     """Normalised rows times their model's gain plus its bias (M, D), all in the master's format."""
     shape = [x_RD.shape[-1]]
     normal_RD, mean_R1, rstd_R1 = torch.native_layer_norm(x_RD, shape, None, None, eps)
-    normal_MQD, gain_M1D = by_model(normal_RD, gain.models), gain.exact.unsqueeze(1)
+    normal_MQD, gain_M1D = split_by_model(normal_RD, gain.models), gain.exact.unsqueeze(1)
 
     def pullback(grad_RD: Tensor) -> Tensor:
-        grad_MQD = by_model(grad_RD, gain.models)
+        grad_MQD = split_by_model(grad_RD, gain.models)
         gain.grad.copy_((grad_MQD * normal_MQD).sum(1))
         bias.grad.copy_(grad_MQD.sum(1))
         inner_RD = (grad_MQD * gain_M1D).flatten(0, 1)
@@ -108,13 +108,13 @@ def stacked_layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> 
         )[0]
         return grad_x_RD
 
-    return Layer(torch.addcmul(bias.exact.unsqueeze(1), normal_MQD, gain_M1D).flatten(0, 1), pullback)
+    return WithVJP(torch.addcmul(bias.exact.unsqueeze(1), normal_MQD, gain_M1D).flatten(0, 1), pullback)
 
 
-def embed_patches(patch_RI: Tensor, samples: int, convolution: Weight, first: Weight, position: Weight) -> Layer:
+def embed_patches(patch_RI: Tensor, samples: int, convolution: Weight, first: Weight, position: Weight) -> WithVJP:
     """Rows (S * T, D) of patches behind a class token; the convolution is (M, D, C, H, W)."""
     models = position.models
-    patch_MQI, kernel_MDI = by_model(patch_RI, models), convolution.fast.flatten(2)
+    patch_MQI, kernel_MDI = split_by_model(patch_RI, models), convolution.fast.flatten(2)
     x_MZTD = position.exact.unsqueeze(1).repeat(1, samples // models, 1, 1)
     x_MZTD[:, :, 0] += first.exact.unsqueeze(1)
     x_MZTD[:, :, 1:] += torch.bmm(patch_MQI, kernel_MDI.mT).view(models, samples // models, -1, x_MZTD.shape[3])
@@ -127,10 +127,10 @@ def embed_patches(patch_RI: Tensor, samples: int, convolution: Weight, first: We
         convolution.grad.copy_(torch.bmm(grad_MQD.mT, patch_MQI).view(convolution.grad.shape))
         return grad_RD
 
-    return Layer(x_MZTD.view(-1, x_MZTD.shape[3]), pullback)
+    return WithVJP(x_MZTD.view(-1, x_MZTD.shape[3]), pullback)
 
 
-def embed_tokens(token_ST: Tensor, table: Weight, position: Weight) -> Layer:
+def embed_tokens(token_ST: Tensor, table: Weight, position: Weight) -> WithVJP:
     """Rows (S * T, D) of token and position embeddings; the table is (M, V, D)."""
     models, vocabulary, width = table.exact.shape
     tokens = token_ST.shape[1]
@@ -149,10 +149,10 @@ def embed_tokens(token_ST: Tensor, table: Weight, position: Weight) -> Layer:
         )
         return grad_RD
 
-    return Layer(x_MZTD.view(-1, width), pullback)
+    return WithVJP(x_MZTD.view(-1, width), pullback)
 
 
-class Projections(NamedTuple):
+class AttentionProjections(NamedTuple):
     """Queries (G, Q, C), keys and values (G, K, C) of attention, or where their gradients go."""
 
     query_GQC: Tensor
@@ -160,28 +160,28 @@ class Projections(NamedTuple):
     value_GKC: Tensor
 
 
-class Attention(NamedTuple):
+class AttentionWithVJP(NamedTuple):
     """What every query of every group attended to (G, Q, C), and a pullback that fills its projections' gradients."""
 
     output_GQC: Tensor
-    pullback: Callable[[Tensor, Projections], None]
+    pullback: Callable[[Tensor, AttentionProjections], None]
 
 
-def linear(x_RI: Tensor, weight: Weight, bias: Weight) -> Layer:
+def apply_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> WithVJP:
     """x W^T + b for `x_RI` in the format of products."""
     if weight.stacked:
-        return stacked_linear(x_RI, weight, bias)
-    output_RO = _affine(x_RI, weight.fast, bias.fast)
+        return apply_stacked_linear(x_RI, weight, bias)
+    output_RO = _apply_affine(x_RI, weight.fast, bias.fast)
 
     def pullback(grad_RO: Tensor) -> Tensor:
-        weight.grad.copy_(_outer(grad_RO, x_RI))
+        weight.grad.copy_(_compute_weight_grad(grad_RO, x_RI))
         bias.grad.copy_(grad_RO.sum(0))
         return grad_RO @ weight.fast
 
-    return Layer(output_RO, pullback)
+    return WithVJP(output_RO, pullback)
 
 
-def _affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
+def _apply_affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
     """oneDNN adds the bias within a bfloat16 product; addmm first writes it to every row, a tenth of the time."""
     if x_RI.dtype == torch.bfloat16 and x_RI.device.type == "cpu" and torch._C._has_mkldnn:
         fused: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight_OI, bias_O, "none", [], "")
@@ -189,36 +189,36 @@ def _affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
     return torch.addmm(bias_O, x_RI, weight_OI.t())
 
 
-def _outer(grad_RO: Tensor, x_RI: Tensor) -> Tensor:
+def _compute_weight_grad(grad_RO: Tensor, x_RI: Tensor) -> Tensor:
     """A weight's gradient (O, I), with the longer side first in the product, which is the faster way round."""
     if x_RI.shape[1] > grad_RO.shape[1]:
         return (x_RI.t() @ grad_RO).t()
     return grad_RO.t() @ x_RI
 
 
-def project(x_RI: Tensor, weight: Weight) -> Layer:
+def apply_projection(x_RI: Tensor, weight: Weight) -> WithVJP:
     """x W in the master's format."""
     if weight.stacked:
-        return stacked_project(x_RI, weight)
+        return apply_stacked_projection(x_RI, weight)
 
     def pullback(grad_RO: Tensor) -> Tensor:
         torch.mm(x_RI.t(), grad_RO, out=weight.grad)
         return grad_RO @ weight.exact.t()
 
-    return Layer(x_RI @ weight.exact, pullback)
+    return WithVJP(x_RI @ weight.exact, pullback)
 
 
-def residual(x_RD: Tensor, branch_RD: Tensor) -> Tensor:
+def add_residual(x_RD: Tensor, branch_RD: Tensor) -> Tensor:
     """x + branch in the format of x; a cast and an addition in place are faster than one mixed addition."""
     if branch_RD.dtype == x_RD.dtype:
         return x_RD + branch_RD
     return branch_RD.to(x_RD.dtype).add_(x_RD)
 
 
-def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> Layer:
+def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> WithVJP:
     """Normalised rows, all in the master's format."""
     if gain.stacked:
-        return stacked_layer_norm(x_RD, gain, bias, eps)
+        return apply_stacked_layer_norm(x_RD, gain, bias, eps)
     shape = [x_RD.shape[-1]]
     output_RD, mean_R1, rstd_R1 = torch.native_layer_norm(x_RD, shape, gain.exact, bias.exact, eps)
 
@@ -231,18 +231,20 @@ def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> Layer:
         bias.grad.copy_(grad_bias_D)
         return grad_x_RD
 
-    return Layer(output_RD, pullback)
+    return WithVJP(output_RD, pullback)
 
 
-def gelu(x_RD: Tensor) -> Layer:
+def gelu(x_RD: Tensor) -> WithVJP:
     """The exact GELU, by the error function."""
-    return Layer(
+    return WithVJP(
         torch.nn.functional.gelu(x_RD),
         lambda grad_RD: torch.ops.aten.gelu_backward(grad_RD, x_RD),
     )
 
 
-def attention(projections: Projections, mask_GKQ: Tensor | None, exact: torch.dtype) -> Attention:
+def compute_attention(
+    projections: AttentionProjections, mask_GKQ: Tensor | None, exact: torch.dtype
+) -> AttentionWithVJP:
     """Softmax attention, the softmax in the format `exact`.
 
     `mask_GKQ` is added to the scores and broadcasts over them. Scores have keys before queries: a CPU's softmax over
@@ -256,7 +258,7 @@ def attention(projections: Projections, mask_GKQ: Tensor | None, exact: torch.dt
     share_GKQ = score_GKQ.softmax(dim=1)
     fast_share_GKQ = share_GKQ.to(value_GKC.dtype)
 
-    def pullback(grad_GQC: Tensor, into: Projections) -> None:
+    def pullback(grad_GQC: Tensor, into: AttentionProjections) -> None:
         grad_GKQ = torch.bmm(value_GKC, grad_GQC.transpose(1, 2)).to(exact)
         mean_G1Q = (grad_GKQ * share_GKQ).sum(dim=1, keepdim=True)
         grad_GKQ = grad_GKQ.sub_(mean_G1Q).mul_(share_GKQ).mul_(scale).to(value_GKC.dtype)
@@ -264,25 +266,25 @@ def attention(projections: Projections, mask_GKQ: Tensor | None, exact: torch.dt
         torch.bmm(grad_GKQ, query_GQC, out=into.key_GKC)
         torch.bmm(fast_share_GKQ, grad_GQC, out=into.value_GKC)
 
-    return Attention(torch.bmm(fast_share_GKQ.transpose(1, 2), value_GKC), pullback)
+    return AttentionWithVJP(torch.bmm(fast_share_GKQ.transpose(1, 2), value_GKC), pullback)
 
 
 EPSILON = 1e-5
 """open_clip's layer norms leave torch's default."""
 
 
-class Layout(NamedTuple):
+class HeadLayout(NamedTuple):
     """How a tower's rows divide: `samples` of equal length, and `heads` that attend apart."""
 
     samples: int
     heads: int
 
-    def grouped(self, rows_RE: Tensor, parts: int) -> Tensor:
+    def split_heads(self, rows_RE: Tensor, parts: int) -> Tensor:
         """Rows of `parts` projections side by side as (parts, G, T, C)."""
         split = rows_RE.view(self.samples, -1, parts, self.heads, rows_RE.shape[1] // (parts * self.heads))
         return split.permute(2, 3, 0, 1, 4).reshape(parts, self.heads * self.samples, split.shape[1], -1)
 
-    def ungrouped(self, parts_NGTC: Tensor) -> Tensor:
+    def merge_heads(self, parts_NGTC: Tensor) -> Tensor:
         """The inverse of `grouped`: rows with the parts side by side."""
         parts, _, tokens, channels = parts_NGTC.shape
         split = parts_NGTC.view(parts, self.heads, self.samples, tokens, channels)
@@ -296,113 +298,115 @@ class Pooling(NamedTuple):
     mask_GK1: Tensor | None
 
 
-class Block:
+class ResidualBlock:
     """One residual block, under open_clip's names for its parameters."""
 
-    def __init__(self, weights: Weights, prefix: str) -> None:
+    def __init__(self, weights: WeightMap, prefix: str) -> None:
         self._weights = weights
         self._prefix = prefix
 
-    def __call__(self, x_RD: Tensor, layout: Layout, mask_KQ: Tensor | None) -> Layer:
+    def __call__(self, x_RD: Tensor, layout: HeadLayout, mask_KQ: Tensor | None) -> WithVJP:
         """Every row attends to every row of its sample that `mask_KQ` (added to the scores) leaves."""
-        mixed = self._attend(x_RD, layout, mask_KQ)
-        return _chain(mixed, self._think(mixed.output))
+        mixed = self._attend_all(x_RD, layout, mask_KQ)
+        return _compose_layers(mixed, self._apply_mlp(mixed.output))
 
-    def pooled(self, x_RD: Tensor, layout: Layout, pooling: Pooling) -> Layer:
+    def forward_pooled(self, x_RD: Tensor, layout: HeadLayout, pooling: Pooling) -> WithVJP:
         """The pooled rows alone (P, D), to the same numbers: as the last block's other rows are read by nothing."""
-        mixed = self._attend_from(x_RD, layout, pooling)
-        return _chain(mixed, self._think(mixed.output))
+        mixed = self._attend_pooled(x_RD, layout, pooling)
+        return _compose_layers(mixed, self._apply_mlp(mixed.output))
 
-    def _attend(self, x_RD: Tensor, layout: Layout, mask_KQ: Tensor | None) -> Layer:
-        normal = self._normal("ln_1", x_RD)
-        joint = linear(normal.output, self._get("attn.in_proj_weight"), self._get("attn.in_proj_bias"))
-        joint_3GTC = layout.grouped(joint.output, 3)
-        heads = attention(Projections(*joint_3GTC), mask_KQ, x_RD.dtype)
-        out = self._linear("attn.out_proj", layout.ungrouped(heads.output_GQC[None]))
+    def _attend_all(self, x_RD: Tensor, layout: HeadLayout, mask_KQ: Tensor | None) -> WithVJP:
+        normal = self._apply_layer_norm("ln_1", x_RD)
+        joint = apply_linear(
+            normal.output, self._get_weight("attn.in_proj_weight"), self._get_weight("attn.in_proj_bias")
+        )
+        joint_3GTC = layout.split_heads(joint.output, 3)
+        heads = compute_attention(AttentionProjections(*joint_3GTC), mask_KQ, x_RD.dtype)
+        out = self._apply_linear("attn.out_proj", layout.merge_heads(heads.output_GQC[None]))
 
         def pullback(grad_RD: Tensor) -> Tensor:
-            grad_GQC = layout.grouped(out.pullback(grad_RD.to(out.output.dtype)), 1)[0]
+            grad_GQC = layout.split_heads(out.pullback(grad_RD.to(out.output.dtype)), 1)[0]
             grad_3GTC = torch.empty_like(joint_3GTC)
-            heads.pullback(grad_GQC, Projections(*grad_3GTC))
-            return normal.pullback(joint.pullback(layout.ungrouped(grad_3GTC))).add_(grad_RD)
+            heads.pullback(grad_GQC, AttentionProjections(*grad_3GTC))
+            return normal.pullback(joint.pullback(layout.merge_heads(grad_3GTC))).add_(grad_RD)
 
-        return Layer(residual(x_RD, out.output), pullback)
+        return WithVJP(add_residual(x_RD, out.output), pullback)
 
-    def _attend_from(self, x_RD: Tensor, layout: Layout, pooling: Pooling) -> Layer:
+    def _attend_pooled(self, x_RD: Tensor, layout: HeadLayout, pooling: Pooling) -> WithVJP:
         width = x_RD.shape[1]
-        weight, bias = self._get("attn.in_proj_weight"), self._get("attn.in_proj_bias")
-        normal = self._normal("ln_1", x_RD)
-        query = linear(normal.output.index_select(0, pooling.row_P), weight.rows(0, width), bias.rows(0, width))
-        rest = linear(normal.output, weight.rows(width, 3 * width), bias.rows(width, 3 * width))
-        query_1GQC, rest_2GKC = layout.grouped(query.output, 1), layout.grouped(rest.output, 2)
-        heads = attention(Projections(*query_1GQC, *rest_2GKC), pooling.mask_GK1, x_RD.dtype)
-        out = self._linear("attn.out_proj", layout.ungrouped(heads.output_GQC[None]))
+        weight, bias = self._get_weight("attn.in_proj_weight"), self._get_weight("attn.in_proj_bias")
+        normal = self._apply_layer_norm("ln_1", x_RD)
+        query = apply_linear(normal.output.index_select(0, pooling.row_P), weight.rows(0, width), bias.rows(0, width))
+        rest = apply_linear(normal.output, weight.rows(width, 3 * width), bias.rows(width, 3 * width))
+        query_1GQC, rest_2GKC = layout.split_heads(query.output, 1), layout.split_heads(rest.output, 2)
+        heads = compute_attention(AttentionProjections(*query_1GQC, *rest_2GKC), pooling.mask_GK1, x_RD.dtype)
+        out = self._apply_linear("attn.out_proj", layout.merge_heads(heads.output_GQC[None]))
 
         def pullback(grad_PD: Tensor) -> Tensor:
-            grad_GQC = layout.grouped(out.pullback(grad_PD.to(out.output.dtype)), 1)[0]
+            grad_GQC = layout.split_heads(out.pullback(grad_PD.to(out.output.dtype)), 1)[0]
             grad_1GQC, grad_2GKC = torch.empty_like(query_1GQC), torch.empty_like(rest_2GKC)
-            heads.pullback(grad_GQC, Projections(*grad_1GQC, *grad_2GKC))
-            grad_RD = rest.pullback(layout.ungrouped(grad_2GKC))
-            grad_RD[pooling.row_P] += query.pullback(layout.ungrouped(grad_1GQC))
+            heads.pullback(grad_GQC, AttentionProjections(*grad_1GQC, *grad_2GKC))
+            grad_RD = rest.pullback(layout.merge_heads(grad_2GKC))
+            grad_RD[pooling.row_P] += query.pullback(layout.merge_heads(grad_1GQC))
             grad_x_RD = normal.pullback(grad_RD)
             grad_x_RD[pooling.row_P] += grad_PD
             return grad_x_RD
 
-        return Layer(residual(x_RD.index_select(0, pooling.row_P), out.output), pullback)
+        return WithVJP(add_residual(x_RD.index_select(0, pooling.row_P), out.output), pullback)
 
-    def _think(self, x_RD: Tensor) -> Layer:
-        normal = self._normal("ln_2", x_RD)
-        wide = self._linear("mlp.c_fc", normal.output)
+    def _apply_mlp(self, x_RD: Tensor) -> WithVJP:
+        normal = self._apply_layer_norm("ln_2", x_RD)
+        wide = self._apply_linear("mlp.c_fc", normal.output)
         active = gelu(wide.output)
-        narrow = self._linear("mlp.c_proj", active.output)
+        narrow = self._apply_linear("mlp.c_proj", active.output)
 
         def pullback(grad_RD: Tensor) -> Tensor:
             grad = active.pullback(narrow.pullback(grad_RD.to(narrow.output.dtype)))
             return normal.pullback(wide.pullback(grad)).add_(grad_RD)
 
-        return Layer(residual(x_RD, narrow.output), pullback)
+        return WithVJP(add_residual(x_RD, narrow.output), pullback)
 
-    def _normal(self, name: str, x_RD: Tensor) -> Layer:
+    def _apply_layer_norm(self, name: str, x_RD: Tensor) -> WithVJP:
         """A layer norm whose output has the format of products."""
-        gain = self._get(f"{name}.weight")
-        normal = layer_norm(x_RD, gain, self._get(f"{name}.bias"), EPSILON)
-        return Layer(
+        gain = self._get_weight(f"{name}.weight")
+        normal = layer_norm(x_RD, gain, self._get_weight(f"{name}.bias"), EPSILON)
+        return WithVJP(
             normal.output.to(gain.fast.dtype),
             lambda grad_RD: normal.pullback(grad_RD.to(x_RD.dtype)),
         )
 
-    def _linear(self, name: str, x_RI: Tensor) -> Layer:
-        return linear(x_RI, self._get(f"{name}.weight"), self._get(f"{name}.bias"))
+    def _apply_linear(self, name: str, x_RI: Tensor) -> WithVJP:
+        return apply_linear(x_RI, self._get_weight(f"{name}.weight"), self._get_weight(f"{name}.bias"))
 
-    def _get(self, name: str) -> Weight:
+    def _get_weight(self, name: str) -> Weight:
         return self._weights[f"{self._prefix}.{name}"]
 
 
-def _chain(first: Layer, second: Layer) -> Layer:
-    return Layer(second.output, lambda grad: first.pullback(second.pullback(grad)))
+def _compose_layers(first: WithVJP, second: WithVJP) -> WithVJP:
+    return WithVJP(second.output, lambda grad: first.pullback(second.pullback(grad)))
 
 
-def causal_mask(tokens: int, like: Tensor) -> Tensor:
+def make_causal_mask(tokens: int, like: Tensor) -> Tensor:
     """(K, Q) to add to scores: minus infinity where a key comes after the query."""
     return torch.full((tokens, tokens), float("-inf"), dtype=like.dtype, device=like.device).tril(-1)
 
 
-class Captions(NamedTuple):
+class CaptionTokens(NamedTuple):
     """Token ids (S, T) up to the longest caption's end, and where each caption ends (S)."""
 
     token_ST: Tensor
     end_S: Tensor
 
 
-def cut_captions(token_SL: Tensor, end: int, *, whole: bool = False) -> Captions:
+def cut_captions(token_SL: Tensor, end: int, *, whole: bool = False) -> CaptionTokens:
     """Without the padding that all captions share, or with it (`whole`); each must hold the token `end`."""
     end_S = (token_SL == end).int().argmax(dim=1)
     if whole:
-        return Captions(token_SL, end_S)
-    return Captions(token_SL[:, : int(end_S.max()) + 1], end_S)
+        return CaptionTokens(token_SL, end_S)
+    return CaptionTokens(token_SL[:, : int(end_S.max()) + 1], end_S)
 
 
-def patches(image_SCHW: Tensor, size: int) -> Tensor:
+def cut_patches(image_SCHW: Tensor, size: int) -> Tensor:
     """Square patches row by row as (S * P, I), their values in a convolution's order; the format stays."""
     samples, colours, height, width = image_SCHW.shape
     grid = image_SCHW.view(samples, colours, height // size, size, width // size, size)
@@ -412,26 +416,26 @@ def patches(image_SCHW: Tensor, size: int) -> Tensor:
 class ImageTower:
     """open_clip's VisionTransformer with a class token, pooled there; `name` is what a model calls it."""
 
-    def __init__(self, weights: Weights, tower: PatchTower, name: str = "visual") -> None:
+    def __init__(self, weights: WeightMap, tower: PatchTower, name: str = "visual") -> None:
         start = f"{name}."
         self._weights = {key.removeprefix(start): found for key, found in weights.items() if key.startswith(start)}
         self._tower = tower
-        self._blocks = _blocks(self._weights, "transformer", tower.layers)
+        self._blocks = _build_blocks(self._weights, "transformer", tower.layers)
 
-    def __call__(self, patch_NI: Tensor) -> Layer:
+    def __call__(self, patch_NI: Tensor) -> WithVJP:
         """Embeddings (S, E) of the images whose patches these are, in the format of products."""
         tokens = self._tower.tokens
         samples = len(patch_NI) // (tokens - 1)
-        embedded = self._embed(patch_NI, samples)
+        embedded = self._embed_patches(patch_NI, samples)
         gain, bias = self._weights["ln_pre.weight"], self._weights["ln_pre.bias"]
         normal = layer_norm(embedded.output, gain, bias, EPSILON)
         row_S = torch.arange(0, samples * tokens, tokens, device=patch_NI.device)
         pullbacks = [embedded.pullback, normal.pullback]
-        layout = Layout(samples, self._tower.heads)
-        x_SD = _through(self._blocks, normal.output, layout, None, Pooling(row_S, None), pullbacks)
-        return _project(x_SD, self._weights, "ln_post", "proj", pullbacks)
+        layout = HeadLayout(samples, self._tower.heads)
+        x_SD = _run_blocks(self._blocks, normal.output, layout, None, Pooling(row_S, None), pullbacks)
+        return _project_pooled(x_SD, self._weights, "ln_post", "proj", pullbacks)
 
-    def _embed(self, patch_NI: Tensor, samples: int) -> Layer:
+    def _embed_patches(self, patch_NI: Tensor, samples: int) -> WithVJP:
         convolution = self._weights["conv1.weight"]
         first, position = self._weights["class_embedding"], self._weights["positional_embedding"]
         if position.stacked:
@@ -448,31 +452,31 @@ class ImageTower:
             convolution.grad.copy_((grad_ND.t() @ patch_NI).view(convolution.grad.shape))
             return grad_RD
 
-        return Layer(x_STD.view(-1, x_STD.shape[2]), pullback)
+        return WithVJP(x_STD.view(-1, x_STD.shape[2]), pullback)
 
 
 class TextTower:
     """open_clip's causal text transformer, pooled where a caption ends."""
 
-    def __init__(self, weights: Weights, tower: Tower) -> None:
+    def __init__(self, weights: WeightMap, tower: Tower) -> None:
         self._weights = weights
         self._tower = tower
-        self._blocks = _blocks(weights, "transformer", tower.layers)
+        self._blocks = _build_blocks(weights, "transformer", tower.layers)
 
-    def __call__(self, captions: Captions) -> Layer:
+    def __call__(self, captions: CaptionTokens) -> WithVJP:
         """Embeddings (S, E) of captions, in the master's format."""
         samples, tokens = captions.token_ST.shape
-        embedded = self._embed(captions.token_ST)
-        mask_KQ = causal_mask(tokens, embedded.output)
+        embedded = self._embed_tokens(captions.token_ST)
+        mask_KQ = make_causal_mask(tokens, embedded.output)
         start_S = torch.arange(0, samples * tokens, tokens, device=captions.end_S.device)
         mask_GK1 = mask_KQ[:, captions.end_S].t().repeat(self._tower.heads, 1).unsqueeze(2)
         pooling = Pooling(start_S + captions.end_S, mask_GK1)
         pullbacks = [embedded.pullback]
-        layout = Layout(samples, self._tower.heads)
-        x_SD = _through(self._blocks, embedded.output, layout, mask_KQ, pooling, pullbacks)
-        return _project(x_SD, self._weights, "ln_final", "text_projection", pullbacks)
+        layout = HeadLayout(samples, self._tower.heads)
+        x_SD = _run_blocks(self._blocks, embedded.output, layout, mask_KQ, pooling, pullbacks)
+        return _project_pooled(x_SD, self._weights, "ln_final", "text_projection", pullbacks)
 
-    def _embed(self, token_ST: Tensor) -> Layer:
+    def _embed_tokens(self, token_ST: Tensor) -> WithVJP:
         table, position = self._weights["token_embedding.weight"], self._weights["positional_embedding"]
         if position.stacked:
             return embed_tokens(token_ST, table, position)
@@ -485,7 +489,7 @@ class TextTower:
             _sum_by_token(grad_RD, token_ST.flatten(), table.grad)
             return grad_RD
 
-        return Layer(x_STD.view(-1, x_STD.shape[2]), pullback)
+        return WithVJP(x_STD.view(-1, x_STD.shape[2]), pullback)
 
 
 def _sum_by_token(grad_RD: Tensor, token_R: Tensor, into_VD: Tensor) -> None:
@@ -496,14 +500,14 @@ def _sum_by_token(grad_RD: Tensor, token_R: Tensor, into_VD: Tensor) -> None:
         into_VD.zero_().index_add_(0, token_R, grad_RD)
 
 
-def _blocks(weights: Weights, prefix: str, layers: int) -> list[Block]:
-    return [Block(weights, f"{prefix}.resblocks.{index}") for index in range(layers)]
+def _build_blocks(weights: WeightMap, prefix: str, layers: int) -> list[ResidualBlock]:
+    return [ResidualBlock(weights, f"{prefix}.resblocks.{index}") for index in range(layers)]
 
 
-def _through(
-    blocks: list[Block],
+def _run_blocks(
+    blocks: list[ResidualBlock],
     x_RD: Tensor,
-    layout: Layout,
+    layout: HeadLayout,
     mask_KQ: Tensor | None,
     pooling: Pooling,
     pullbacks: list[Pullback],
@@ -513,15 +517,15 @@ def _through(
     for block in blocks[:-1]:
         layers.append(block(x_RD, layout, mask_KQ))
         x_RD = layers[-1].output
-    layers.append(blocks[-1].pooled(x_RD, layout, pooling))
+    layers.append(blocks[-1].forward_pooled(x_RD, layout, pooling))
     pullbacks.extend(layer.pullback for layer in layers)
     return layers[-1].output
 
 
-def _project(x_SD: Tensor, weights: Weights, norm: str, projection: str, pullbacks: list[Pullback]) -> Layer:
+def _project_pooled(x_SD: Tensor, weights: WeightMap, norm: str, projection: str, pullbacks: list[Pullback]) -> WithVJP:
     """The last layer norm and the projection, in the master's format, and the way back through everything."""
     normal = layer_norm(x_SD, weights[f"{norm}.weight"], weights[f"{norm}.bias"], EPSILON)
-    projected = project(normal.output, weights[projection])
+    projected = apply_projection(normal.output, weights[projection])
 
     def pullback(grad_SE: Tensor) -> Tensor:
         grad = normal.pullback(projected.pullback(grad_SE))
@@ -529,4 +533,4 @@ def _project(x_SD: Tensor, weights: Weights, norm: str, projection: str, pullbac
             grad = pullbacks.pop()(grad)
         return grad
 
-    return Layer(projected.output, pullback)
+    return WithVJP(projected.output, pullback)

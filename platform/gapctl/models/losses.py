@@ -25,25 +25,25 @@ class LossTerms(NamedTuple):
 NO_TERMS = LossTerms()
 
 
-def added(terms: LossTerms, image_NE: Tensor, text_NE: Tensor) -> Tensor:
+def sum_loss_terms(terms: LossTerms, image_NE: Tensor, text_NE: Tensor) -> Tensor:
     """The weighted sum of the terms over all pairs of a batch, of L2-normalised features; a scalar."""
     total = image_NE.new_zeros(())
     if terms.alignment:
-        total = total + terms.alignment * alignment(image_NE, text_NE)
+        total = total + terms.alignment * alignment_loss(image_NE, text_NE)
     if terms.uniformity:
-        within = uniformity(image_NE, image_NE) + uniformity(text_NE, text_NE)
+        within = uniformity_loss(image_NE, image_NE) + uniformity_loss(text_NE, text_NE)
         total = total + terms.uniformity * within / 2
     if terms.cross_uniformity:
-        total = total + terms.cross_uniformity * uniformity(image_NE, text_NE)
+        total = total + terms.cross_uniformity * uniformity_loss(image_NE, text_NE)
     return total
 
 
-def alignment(image_NE: Tensor, text_NE: Tensor) -> Tensor:
+def alignment_loss(image_NE: Tensor, text_NE: Tensor) -> Tensor:
     """Mean of |x_i - y_i|^2 over matched pairs (arXiv 2005.10242, sec. 4.1.1, with alpha = 2)."""
     return (image_NE - text_NE).square().sum(dim=-1).mean()
 
 
-def uniformity(first_NE: Tensor, second_NE: Tensor) -> Tensor:
+def uniformity_loss(first_NE: Tensor, second_NE: Tensor) -> Tensor:
     """Log of the mean of exp(-2 |x_i - y_j|^2) over all i != j.
 
     Within a modality `first` and `second` are one (arXiv 2005.10242, sec. 4.1.2, with t = 2); of images and texts it
@@ -59,21 +59,21 @@ LossKind = Literal["clip", "siglip"]
 ContrastiveLoss = Callable[..., Tensor]
 
 
-def contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS) -> ContrastiveLoss:
+def make_contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS) -> ContrastiveLoss:
     """A function of (image_ND, text_ND, logit_scale[, logit_bias]) that gives a scalar."""
     loss: ContrastiveLoss = ClipLoss() if kind == "clip" else SigLipLoss()
-    return loss if terms == NO_TERMS else _with(terms, loss)
+    return loss if terms == NO_TERMS else _add_terms(terms, loss)
 
 
-def _with(terms: LossTerms, loss: ContrastiveLoss) -> ContrastiveLoss:
+def _add_terms(terms: LossTerms, loss: ContrastiveLoss) -> ContrastiveLoss:
     def both(image_ND: Tensor, text_ND: Tensor, *scalars: Tensor) -> Tensor:
         contrasted: Tensor = loss(image_ND, text_ND, *scalars)
-        return contrasted + added(terms, image_ND, text_ND)
+        return contrasted + sum_loss_terms(terms, image_ND, text_ND)
 
     return both
 
 
-class Rows(NamedTuple):
+class GatheredFeatures(NamedTuple):
     """A worker's own features (B, E), those of all workers in the order of ranks (A, E), and where its own begin."""
 
     image_BE: Tensor
@@ -83,13 +83,13 @@ class Rows(NamedTuple):
     first: int
 
     @classmethod
-    def of(cls, own_BF: Tensor, all_AF: Tensor, first: int) -> "Rows":
+    def of(cls, own_BF: Tensor, all_AF: Tensor, first: int) -> "GatheredFeatures":
         """Of images and texts side by side: F = 2 E."""
         (image_BE, text_BE), (image_AE, text_AE) = own_BF.chunk(2, dim=1), all_AF.chunk(2, dim=1)
         return cls(image_BE, text_BE, image_AE, text_AE, first)
 
 
-def own_clip_loss(rows: Rows, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+def local_clip_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     """Own images against all texts and own texts against all images; the workers' mean is CLIP's loss of all pairs.
 
     A bias would leave the softmax as it is and is not read (arXiv 2103.00020, sec. 2.3).
@@ -100,7 +100,7 @@ def own_clip_loss(rows: Rows, scale: Tensor, bias: Tensor | None = None) -> Tens
     return (of_images + of_texts) / 2
 
 
-def own_siglip_loss(rows: Rows, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+def local_siglip_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     """Own images against all texts; the workers' mean is SigLIP's loss of all pairs (arXiv 2303.15343, sec. 3.2)."""
     logits_BA = scale * rows.image_BE @ rows.text_AE.T
     if bias is not None:
@@ -111,7 +111,7 @@ def own_siglip_loss(rows: Rows, scale: Tensor, bias: Tensor | None = None) -> Te
     return -logsigmoid(matched_BA * logits_BA).sum() / own
 
 
-OWN_LOSS: dict[LossKind, Callable[[Rows, Tensor, Tensor | None], Tensor]] = {
-    "clip": own_clip_loss,
-    "siglip": own_siglip_loss,
+LOCAL_LOSSES: dict[LossKind, Callable[[GatheredFeatures, Tensor, Tensor | None], Tensor]] = {
+    "clip": local_clip_loss,
+    "siglip": local_siglip_loss,
 }

@@ -2,45 +2,45 @@
 
 import json
 
-from gapctl.config.base import holds_password, is_private
+from gapctl.config.base import has_password, is_private_override
 from gapctl.config.load import Setting, Sweep
 from gapctl.plan.plan import Plan
 
 DEFAULT_RUNS = "runs"
 
 
-def as_typed(plan: Plan, runs: str) -> list[str]:
+def build_plan_arguments(plan: Plan, runs: str) -> list[str]:
     """The words that give this plan again; what is the default anyway is left out."""
-    return [*sweep_as_typed(plan.sweep), *ledger_as_typed(runs)]
+    return [*build_sweep_arguments(plan.sweep), *build_ledger_arguments(runs)]
 
 
-def ledger_as_typed(runs: str) -> list[str]:
+def build_ledger_arguments(runs: str) -> list[str]:
     """The words for a ledger."""
     return ["--runs", runs] if runs != DEFAULT_RUNS else []
 
 
-def sweep_as_typed(sweep: Sweep) -> list[str]:
+def build_sweep_arguments(sweep: Sweep) -> list[str]:
     """The words for a sweep without its ledger; options that may hold a password are left out."""
     typed = (setting for setting in sweep.settings if isinstance(setting.source, str))
-    shown = (setting for setting in typed if not is_private(setting.written))
-    return [*file_and_scale(sweep), *(word for setting in shown for word in ("--set", _as_set(setting)))]
+    shown = (setting for setting in typed if not is_private_override(setting.written))
+    return [*build_file_arguments(sweep), *(word for setting in shown for word in ("--set", _format_setting(setting)))]
 
 
-def file_and_scale(sweep: Sweep) -> list[str]:
+def build_file_arguments(sweep: Sweep) -> list[str]:
     """The words for what takes no `--set`."""
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
     return [str(sweep.path), *scale]
 
 
-def for_ui(sweep: Sweep) -> list[str]:
+def build_ui_arguments(sweep: Sweep) -> list[str]:
     """The words for `gapctl ui`: with the store's address where the file has another, unless it holds a password."""
     uri = sweep.spec.tracking.uri
     typed = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
-    plain = typed and not holds_password(uri)
-    return [*file_and_scale(sweep), *(["--uri", uri] if plain else [])]
+    plain = typed and not has_password(uri)
+    return [*build_file_arguments(sweep), *(["--uri", uri] if plain else [])]
 
 
-def _as_set(setting: Setting) -> str:
+def _format_setting(setting: Setting) -> str:
     """The change as it is typed; a text that is not one word is quoted as YAML wants it, and nothing is cut short."""
     value = setting.value
     plain = isinstance(value, str) and value.replace("-", "").replace("/", "").isalpha()

@@ -11,7 +11,7 @@ from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
 from gapctl.config.sweep import Limits
 from gapctl.config.trial import MadData
 from gapctl.config.yaml_file import read_yaml
-from gapctl.plan.plan import Plan, Trial, make_plan, packed, to_be_trained
+from gapctl.plan.plan import Plan, Trial, list_planned_trainings, make_plan, pack_trials
 
 FLOPS_PER_CPU = 4.0e10
 """What one CPU core sustains on the small presets, evaluation included; see docs/decisions.md for the measurement."""
@@ -28,47 +28,51 @@ class Cost:
     wall_hours: float
 
 
-def cost_of(trials: tuple[Trial, ...], slots: int) -> Cost:
+def estimate_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
     """Adds up trainings that run `slots` at a time."""
-    flops = float(sum(trial_flops(trial) for trial in trials))
+    flops = float(sum(count_trial_flops(trial) for trial in trials))
     hours = flops / FLOPS_PER_CPU / 3600
     samples = sum(trial.config.train.samples for trial in trials)
     return Cost(len(trials), samples, flops, hours, hours / max(1, min(slots, len(trials))))
 
 
-def trial_flops(trial: Trial) -> int:
+def count_trial_flops(trial: Trial) -> int:
     """Floating-point operations of one training, evaluation left out."""
     model, data = trial.config.model, trial.config.data
     images_twice = isinstance(data, MadData) and data.sides == "image_image"
-    return trial.config.train.samples * PRESETS[model.preset].training_flops(model.embed_dim, images_twice=images_twice)
+    return trial.config.train.samples * PRESETS[model.preset].count_training_flops(
+        model.embed_dim, images_twice=images_twice
+    )
 
 
-def slots_on(plan: Plan, cpus: int) -> int:
+def count_slots(plan: Plan, cpus: int) -> int:
     """How many trials, or packs of trials, run at once on `cpus` cores; a pack is as fast as its trials one by one."""
     resources, search = plan.sweep.spec.resources, plan.sweep.spec.search
-    at_most = len(packed(plan.trials, resources.pack)) if search is None else search.trials
+    at_most = len(pack_trials(plan.trials, resources.pack)) if search is None else search.trials
     return max(1, min(cpus // resources.cpus, at_most))
 
 
-TOKENS: Final = {"clip": 49_408, "mad": 64}
+VOCABULARY_SIZES: Final = {"clip": 49_408, "mad": 64}
 """The size of each vocabulary: CLIP's tokenizer's, and at most MAD's."""
 
 
-def parameters(preset: Preset, embed_dim: int) -> int:
+def count_parameters(preset: Preset, embed_dim: int) -> int:
     """Weights of both towers, their embeddings and projections."""
-    text = _blocks(preset.text) + preset.text.width * (preset.text.tokens + TOKENS[preset.vocabulary] + embed_dim)
+    text = _count_block_weights(preset.text) + preset.text.width * (
+        preset.text.tokens + VOCABULARY_SIZES[preset.vocabulary] + embed_dim
+    )
     image = preset.image
     if isinstance(image, ResNet):
-        return text + _resnet(image, embed_dim)
+        return text + _count_resnet_weights(image, embed_dim)
     patches = 3 * image.patch_size**2 * image.width
-    return text + _blocks(image) + patches + image.width * (image.tokens + embed_dim)
+    return text + _count_block_weights(image) + patches + image.width * (image.tokens + embed_dim)
 
 
-def _blocks(tower: Tower | PatchTower) -> int:
+def _count_block_weights(tower: Tower | PatchTower) -> int:
     return 12 * tower.width**2 * tower.layers
 
 
-def _resnet(tower: ResNet, embed_dim: int) -> int:
+def _count_resnet_weights(tower: ResNet, embed_dim: int) -> int:
     """Stem, groups of bottlenecks, and the attention that pools (arXiv 2103.00020, sec. 2.4)."""
     half, width, wide = tower.width // 2, tower.width, tower.width * 32
     found = 9 * (3 * half + half * half + half * width)
@@ -82,7 +86,7 @@ def _resnet(tower: ResNet, embed_dim: int) -> int:
     return found + 3 * wide**2 + wide * embed_dim + tokens * wide
 
 
-CHECKPOINTS: Final = 3
+CHECKPOINTS_PER_TRIAL: Final = 3
 """Of a trial at a time: the two that are kept, and the one that is being written."""
 CHECKPOINT_BYTES: Final = 16
 """A weight, its float32 master and AdamW's two moments."""
@@ -96,7 +100,7 @@ RAY_BYTES: Final = 500_000_000
 """A session's logs, and shared arrays that find no room in shared memory."""
 
 
-class Space(NamedTuple):
+class DiskEstimate(NamedTuple):
     """Bytes that the ledger, MLflow's database with its files, and Ray's temporary folder take."""
 
     ledger: float
@@ -104,16 +108,16 @@ class Space(NamedTuple):
     ray: float
 
 
-def space_of(trials: Sequence[Trial], at_once: int) -> Space:
+def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
     """What training these, `at_once` at a time, leaves behind and needs meanwhile; estimated rather high."""
-    sizes = [parameters(PRESETS[trial.config.model.preset], trial.config.model.embed_dim) for trial in trials]
+    sizes = [count_parameters(PRESETS[trial.config.model.preset], trial.config.model.embed_dim) for trial in trials]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
-    meanwhile = CHECKPOINTS * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
+    meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
     mlflow = MLFLOW_BYTES * len(trials) + 2 * REPORT_BYTES
-    return Space(float(kept + meanwhile), float(mlflow), float(RAY_BYTES))
+    return DiskEstimate(float(kept + meanwhile), float(mlflow), float(RAY_BYTES))
 
 
-def beyond(
+def explain_exceeded_limits(
     limits: Limits, wall_hours: float, price_per_hour: float | None, spent_hours: float, spent_cost: float
 ) -> list[str]:
     """A line for each limit that the estimate of `wall_hours` exceeds, and one where money cannot be estimated.
@@ -123,7 +127,7 @@ def beyond(
     lines = []
     if limits.hours is not None and spent_hours + wall_hours > limits.hours:
         lines.append(
-            f"limits.hours: {_before(spent_hours, 'h')}about {wall_hours:.2g} h on this machine are beyond "
+            f"limits.hours: {_describe_spending(spent_hours, 'h')}about {wall_hours:.2g} h on this machine are beyond "
             f"{limits.hours:g} h: the sweep would stop there, and go on with a higher limit"
         )
     if limits.cost is None:
@@ -134,24 +138,25 @@ def beyond(
     cost = wall_hours * price_per_hour
     if spent_cost + cost > limits.cost:
         lines.append(
-            f"limits.cost: {_before(spent_cost, '')}about {cost:.2g} for {wall_hours:.2g} h at {price_per_hour:g} are "
+            f"limits.cost: {_describe_spending(spent_cost, '')}about {cost:.2g} for {wall_hours:.2g} h at "
+            f"{price_per_hour:g} are "
             f"beyond {limits.cost:g}: the sweep would stop there, and go on with a higher limit"
         )
     return lines
 
 
-def _before(spent: float, unit: str) -> str:
+def _describe_spending(spent: float, unit: str) -> str:
     return f"{spent:.2g}{' ' * bool(unit)}{unit} spent before and " if spent else ""
 
 
-class Priced(NamedTuple):
+class SweepCosts(NamedTuple):
     """A sweep file as it stands at its default scale, and the cost of each scale by its name."""
 
     sweep: Sweep
     costs: Mapping[str | None, Cost]
 
 
-def priced(path: Path, cpus: int) -> Priced:
+def estimate_sweep_costs(path: Path, cpus: int) -> SweepCosts:
     """Reads a sweep file and adds up its scales, trainings running side by side on `cpus` cores.
 
     Raises InputError where the file is wrong. A file without scales has one cost, under None.
@@ -159,9 +164,9 @@ def priced(path: Path, cpus: int) -> Priced:
     text = read_yaml(path).text
     plain = load_text(text, path)
     scales: list[str | None] = [*plain.spec.scales] or [None]
-    return Priced(plain, {scale: _cost(load_text(text, path, scale), cpus) for scale in scales})
+    return SweepCosts(plain, {scale: _estimate_scale_cost(load_text(text, path, scale), cpus) for scale in scales})
 
 
-def _cost(sweep: Sweep, cpus: int) -> Cost:
+def _estimate_scale_cost(sweep: Sweep, cpus: int) -> Cost:
     plan = make_plan(sweep, lambda data: data.address)
-    return cost_of(to_be_trained(plan), slots_on(plan, cpus))
+    return estimate_cost(list_planned_trainings(plan), count_slots(plan, cpus))

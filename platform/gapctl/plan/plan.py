@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from gapctl.config.arms import arms, changes, origin, resolved
-from gapctl.config.base import Problem, canonical_json, lasting, sha256_of
+from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
+from gapctl.config.base import Problem, hash_value, select_hashed_fields, write_canonical_json
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import Sweep
 from gapctl.config.sweep import Domain, Search, SweepFile
@@ -53,11 +53,11 @@ RECIPE_VERSION = 3
 """Raised whenever the same configuration would give other numbers than before."""
 
 
-USED_BY = {"rate": ("words", "length_matched"), "sentences": ("sentences",), "field": ("enriched",)}
+TREATMENTS_WITH_SETTING = {"rate": ("words", "length_matched"), "sentences": ("sentences",), "field": ("enriched",)}
 """Which caption treatments have a setting; it decides nothing with any other."""
 
 
-def trial_id(
+def compute_trial_id(
     config: TrialConfig,
     seed: int,
     data_fingerprint: str,
@@ -69,7 +69,7 @@ def trial_id(
     The data's address is left out: its fingerprint stands for it, so a moved folder keeps its trials. So is how a
     parent was described, as its id stands for that, and the learning rate of a temperature that is not learned.
     """
-    described = without_address(config)
+    described = strip_address(config)
     described.pop("init_from", None)
     if config.temperature.mode != "learned":
         described["temperature"].pop("lr", None)
@@ -80,24 +80,24 @@ def trial_id(
         "recipe": recipe_version,
         **({"parent": parent} if parent else {}),
     }
-    return hashlib.sha256(canonical_json(payload).encode()).hexdigest()[:12]
+    return hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
 
 
-def without_address(config: TrialConfig) -> dict[str, Any]:
+def strip_address(config: TrialConfig) -> dict[str, Any]:
     """The configuration as plain values, less where its data lies and what later fields leave as it was."""
-    values = lasting(config)
+    values = select_hashed_fields(config)
     data = values["data"]
     if config.data.dataset == "cc12m" and data["held_out"]:
         del data["held_out_share"]
     for name in ("source", "held_out", "classes", "bad_share"):
         data.pop(name, None)
-    for setting, keeps in USED_BY.items():
+    for setting, keeps in TREATMENTS_WITH_SETTING.items():
         if setting in data["captions"] and data["captions"]["keep"] not in keeps:
             del data["captions"][setting]
     return values
 
 
-def design_sha256(plan: Plan) -> str:
+def hash_design(plan: Plan) -> str:
     """The hash of what is trained on which data from which seed on: to change it after a look is to choose.
 
     How many seeds there are is declared beside it. A first seed of 0 is left out, as it was before it could be set.
@@ -106,7 +106,7 @@ def design_sha256(plan: Plan) -> str:
     data = sorted({trial.data_fingerprint for trial in plan.trainings})
     first = {"first_seed": spec.first_seed} if spec.first_seed else {}
     named = {"treatments": spec.treatments} if spec.treatments else {}
-    return sha256_of({"base": without_address(spec.base), "vary": spec.vary, "data": data, **named, **first})
+    return hash_value({"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first})
 
 
 def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
@@ -118,9 +118,9 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     dose-response curve is there after the first one. Another recipe version than that of this code gives the trials
     that an earlier one made.
     """
-    grid = _grid(sweep.spec)
-    fingerprints = _fingerprints(sweep, grid, fingerprint_of)
-    made = [_trial(arm, seed, fingerprints, recipe_version) for seed in sweep.spec.replicates for arm in grid]
+    grid = _build_grid(sweep.spec)
+    fingerprints = _collect_fingerprints(sweep, grid, fingerprint_of)
+    made = [_build_trial(arm, seed, fingerprints, recipe_version) for seed in sweep.spec.replicates for arm in grid]
     trials = tuple(trial for trial, _ in made)
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
@@ -128,15 +128,15 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     return Plan(sweep, trials, recipe_version, tuple(parents.values()))
 
 
-def short_names(paths: Sequence[str]) -> dict[str, str]:
+def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
     """The last component of each dotted path, or the whole path where that would be ambiguous."""
     last = [path.rsplit(".", 1)[-1] for path in paths]
     return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
 
 
-def located(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
+def locate_error(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
     """An error about a trial's value, with the place in the sweep file that it comes from."""
-    return InputError(sweep.located(Problem(origin(sweep.spec, factors, path), text)))
+    return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path), text)))
 
 
 def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
@@ -148,7 +148,7 @@ def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
             factor = next(name for name, level in trial.factors.items() if other.factors[name] != level)
             place = ("vary", factor, sweep.spec.vary[factor].index(trial.factors[factor]))
             text = f"{trial.label} is the same training as {other.label}; expected levels that train otherwise"
-            raise InputError(sweep.located(Problem(place, text)))
+            raise InputError(sweep.locate_problem(Problem(place, text)))
 
 
 class _Arm(NamedTuple):
@@ -160,30 +160,30 @@ class _Arm(NamedTuple):
     preparation: str
 
 
-def _grid(spec: SweepFile) -> list[_Arm]:
-    names = short_names(list(spec.vary))
-    return [_arm(spec, factors, names) for factors in arms(spec)]
+def _build_grid(spec: SweepFile) -> list[_Arm]:
+    names = shorten_paths(list(spec.vary))
+    return [_build_arm(spec, factors, names) for factors in list_arms(spec)]
 
 
-def _arm(spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str, str]) -> _Arm:
-    config = resolved(spec, factors)
+def _build_arm(spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str, str]) -> _Arm:
+    config = resolve_arm(spec, factors)
 
     def shared(factor: str) -> bool:
         """Whether the preparation has this treatment too; how a training is measured does not tell it from others."""
-        paths = [path for path, _ in changes(spec, factor, factors[factor])]
+        paths = [path for path, _ in list_changes(spec, factor, factors[factor])]
         return not any(path in config.init_from or path.startswith(("init_from.", "evaluate.")) for path in paths)
 
     own = {names[factor]: level for factor, level in factors.items()}
     kept = {names[factor]: level for factor, level in factors.items() if shared(factor)}
     changed = {path.rsplit(".", 1)[-1]: level for path, level in config.init_from.items()}
-    return _Arm(factors, config, _in_words(own), f"preparation {_in_words(kept | changed)}")
+    return _Arm(factors, config, _format_levels(own), f"preparation {_format_levels(kept | changed)}")
 
 
-def _in_words(levels: Mapping[str, Level]) -> str:
+def _format_levels(levels: Mapping[str, Level]) -> str:
     return " ".join(f"{name}={level}" for name, level in levels.items())
 
 
-def _fingerprints(sweep: Sweep, grid: Sequence[_Arm], fingerprint_of: Callable[[Data], str]) -> dict[str, str]:
+def _collect_fingerprints(sweep: Sweep, grid: Sequence[_Arm], fingerprint_of: Callable[[Data], str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for arm in grid:
         for data in [arm.config.data, *([arm.config.parent.data] if arm.config.parent else [])]:
@@ -191,17 +191,19 @@ def _fingerprints(sweep: Sweep, grid: Sequence[_Arm], fingerprint_of: Callable[[
                 try:
                     found[data.address] = fingerprint_of(data)
                 except InputError as error:
-                    raise located(sweep, arm.factors, getattr(error, "key", "data.source"), str(error)) from error
+                    raise locate_error(sweep, arm.factors, getattr(error, "key", "data.source"), str(error)) from error
     return found
 
 
-def _trial(arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int) -> tuple[Trial, Trial | None]:
+def _build_trial(
+    arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int
+) -> tuple[Trial, Trial | None]:
     """An arm's trial, and the training that it begins with."""
     fingerprint = fingerprints[arm.config.data.address]
-    parent = _parent(arm, seed, fingerprints, recipe_version)
+    parent = _build_parent(arm, seed, fingerprints, recipe_version)
     parent_id = parent.id if parent else None
     trial = Trial(
-        id=trial_id(arm.config, seed, fingerprint, recipe_version, parent_id),
+        id=compute_trial_id(arm.config, seed, fingerprint, recipe_version, parent_id),
         label=f"{arm.label} seed={seed}",
         seed=seed,
         factors=dict(arm.factors),
@@ -212,13 +214,13 @@ def _trial(arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version
     return trial, parent
 
 
-def _parent(arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int) -> Trial | None:
+def _build_parent(arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int) -> Trial | None:
     first = arm.config.parent
     if first is None:
         return None
     fingerprint = fingerprints[first.data.address]
     return Trial(
-        id=trial_id(first, seed, fingerprint, recipe_version),
+        id=compute_trial_id(first, seed, fingerprint, recipe_version),
         label=f"{arm.preparation} seed={seed}",
         seed=seed,
         factors={},
@@ -227,83 +229,88 @@ def _parent(arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_versio
     )
 
 
-DIGITS: Final = 3
-Point = Mapping[str, Level]
+SIGNIFICANT_DIGITS: Final = 3
+SearchPoint = Mapping[str, Level]
 """A value for each path of a search's space."""
 
 
-def search_of(sweep: Sweep) -> Search:
+def get_search(sweep: Sweep) -> Search:
     """The search that a sweep file asks for, which has one."""
     assert sweep.spec.search is not None
     return sweep.spec.search
 
 
-def written(value: Level, domain: Domain) -> Level:
+def round_value(value: Level, domain: Domain) -> Level:
     """A drawn value as it is trained with: numbers of a range to three digits, so that a winner can be typed."""
     if domain.choice is not None or not isinstance(value, float):
         return value
     low, high = domain.ends
-    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
+    return min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), low), high)
 
 
-def search_plan(
-    sweep: Sweep, points: Sequence[Point], fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION
+def make_search_plan(
+    sweep: Sweep,
+    points: Sequence[SearchPoint],
+    fingerprint_of: Callable[[Data], str],
+    recipe_version: int = RECIPE_VERSION,
 ) -> Plan:
     """The trials of these points, each once, in their order; the plan's treatments are the values that they have.
 
     Raises InputError as `make_plan` does.
     """
-    made = [_at(sweep, point, fingerprint_of, recipe_version) for point in points]
+    made = [_plan_point(sweep, point, fingerprint_of, recipe_version) for point in points]
     trials = {plan.trials[0].id: plan.trials[0] for plan in made}
     preparations = {trial.id: trial for plan in made for trial in plan.preparations}
-    names = short_names(list(search_of(sweep).space))
-    labelled = tuple(replace(trial, label=label_of(trial, names)) for trial in trials.values())
-    drawn = {path: _levels([point[path] for point in points]) for path in search_of(sweep).space if points}
-    return Plan(_varied(sweep, drawn), labelled, recipe_version, tuple(preparations.values()))
+    names = shorten_paths(list(get_search(sweep).space))
+    labelled = tuple(replace(trial, label=label_point(trial, names)) for trial in trials.values())
+    drawn = {path: _sort_levels([point[path] for point in points]) for path in get_search(sweep).space if points}
+    return Plan(_replace_vary(sweep, drawn), labelled, recipe_version, tuple(preparations.values()))
 
 
-def to_be_trained(plan: Plan) -> tuple[Trial, ...]:
+def list_planned_trainings(plan: Plan) -> tuple[Trial, ...]:
     """All trainings of a plan; of a search, as many like its base as it asks for, should none be stopped early."""
     search = plan.sweep.spec.search
     return plan.trainings if search is None else plan.trials[:1] * search.trials
 
 
-def label_of(trial: Trial, names: Mapping[str, str]) -> str:
+def label_point(trial: Trial, names: Mapping[str, str]) -> str:
     """A point in words: `lr=0.00137 batch_size=128`."""
     return " ".join(f"{names[path]}={level}" for path, level in trial.factors.items())
 
 
-def study_name(sweep: Sweep, data_fingerprint: str) -> str:
+def name_study(sweep: Sweep, data_fingerprint: str) -> str:
     """The study that points of this search belong to: another space, metric, base, data or recipe is another study.
 
     How many points are drawn is not part of it, so that a study can go on.
     """
     asked = {
-        "search": {name: value for name, value in lasting(search_of(sweep)).items() if name != "trials"},
-        "base": without_address(sweep.spec.base),
+        "search": {name: value for name, value in select_hashed_fields(get_search(sweep)).items() if name != "trials"},
+        "base": strip_address(sweep.spec.base),
         "first_seed": sweep.spec.first_seed,
         "data": data_fingerprint,
         "recipe": RECIPE_VERSION,
     }
-    return f"{sweep.scale or 'base'}-{sha256_of(asked)[:12]}"
+    return f"{sweep.scale or 'base'}-{hash_value(asked)[:12]}"
 
 
-def _at(sweep: Sweep, point: Point, fingerprint_of: Callable[[Data], str], recipe_version: int) -> Plan:
-    return make_plan(_varied(sweep, {path: [level] for path, level in point.items()}), fingerprint_of, recipe_version)
+def _plan_point(sweep: Sweep, point: SearchPoint, fingerprint_of: Callable[[Data], str], recipe_version: int) -> Plan:
+    return make_plan(
+        _replace_vary(sweep, {path: [level] for path, level in point.items()}), fingerprint_of, recipe_version
+    )
 
 
-def _varied(sweep: Sweep, levels: Mapping[str, list[Level]]) -> Sweep:
+def _replace_vary(sweep: Sweep, levels: Mapping[str, list[Level]]) -> Sweep:
     return replace(sweep, spec=sweep.spec.model_copy(update={"vary": dict(levels)}))
 
 
-def _levels(drawn: Sequence[Level]) -> list[Level]:
+def _sort_levels(drawn: Sequence[Level]) -> list[Level]:
     """Each value once, in the order of numbers where they are."""
     once = list(dict.fromkeys(drawn))
     numbers = all(isinstance(level, int | float) and not isinstance(level, bool) for level in once)
     return sorted(once, key=float) if numbers else once
 
 
-def left_of(plan: Plan, finished: Collection[str]) -> tuple[Trial, ...]:
+def list_remaining_trials(plan: Plan, finished: Collection[str]) -> tuple[Trial, ...]:
     """The trainings without those of the finished ids; a preparation only where an unfinished trial begins with it."""
     needed = {trial.parent for trial in plan.trials if trial.id not in finished}
     return tuple(
@@ -313,7 +320,7 @@ def left_of(plan: Plan, finished: Collection[str]) -> tuple[Trial, ...]:
     )
 
 
-def trial_by_id(plan: Plan, prefix: str) -> Trial:
+def find_trial(plan: Plan, prefix: str) -> Trial:
     """The trial whose id begins with `prefix`; raises InputError where none or several do."""
     found = [trial for trial in plan.trainings if trial.id.startswith(prefix)]
     if len(found) == 1:
@@ -329,7 +336,7 @@ def trial_by_id(plan: Plan, prefix: str) -> Trial:
 Pack = tuple[Trial, ...]
 
 
-def packed(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
+def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     """Groups of at most `size` trials of one shape; trials keep their order, packs that of their first trials.
 
     Trials on image-text pairs are trained alone.
@@ -337,7 +344,7 @@ def packed(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     waiting: dict[str, list[Trial]] = {}
     packs: list[list[Trial]] = []
     for trial in trials:
-        shape = shape_of(trial.config).model_dump_json() if trial.config.data.dataset == "mad" else trial.id
+        shape = extract_shape(trial.config).model_dump_json() if trial.config.data.dataset == "mad" else trial.id
         pack = waiting.get(shape)
         if pack is None or len(pack) == size:
             pack = waiting[shape] = []
@@ -346,7 +353,7 @@ def packed(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     return tuple(tuple(pack) for pack in packs)
 
 
-def shape_of(config: TrialConfig) -> TrialConfig:
+def extract_shape(config: TrialConfig) -> TrialConfig:
     """A configuration without what packed trials may differ in: captions, main factor, where a temperature begins."""
     assert isinstance(config.data, MadData)  # others are trained alone
     data = MadData(source=config.data.source, captions=MadCaptions(), sides=config.data.sides)

@@ -3,25 +3,25 @@
 from collections.abc import Sequence
 from typing import Final
 
-from gapctl.config.arms import arm_grid
-from gapctl.config.hypotheses import Correlation, named_by
+from gapctl.config.arms import build_arm_grid
+from gapctl.config.hypotheses import Correlation, list_named_metrics
 from gapctl.config.metrics import is_of_seed_pairs
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, Trial
 
 
-def out_of_reach(spec: SweepFile) -> list[str]:
+def find_undecidable(spec: SweepFile) -> list[str]:
     """A sentence for each thing that no result can decide; none where there are no hypotheses."""
     if not spec.hypotheses:
         return []
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
-    few = (_too_few_arms(item, spec) for item in spec.hypotheses if isinstance(item, Correlation))
-    return [*([one] if spec.seeds == 1 else []), *_too_few_pairs(spec), *(line for line in few if line)]
+    few = (_check_arms(item, spec) for item in spec.hypotheses if isinstance(item, Correlation))
+    return [*([one] if spec.seeds == 1 else []), *_check_seed_pairs(spec), *(line for line in few if line)]
 
 
-def _too_few_pairs(spec: SweepFile) -> list[str]:
+def _check_seed_pairs(spec: SweepFile) -> list[str]:
     """Metrics that compare two seeds have half as many replicates as there are seeds."""
-    asking = [item.id for item in spec.hypotheses if any(map(is_of_seed_pairs, named_by(item)))]
+    asking = [item.id for item in spec.hypotheses if any(map(is_of_seed_pairs, list_named_metrics(item)))]
     seeds = spec.replicates
     pairs = sum(seed % 2 == 0 and seed + 1 in seeds for seed in seeds)
     if not asking or (pairs > 1 and 2 * pairs == spec.seeds):
@@ -31,10 +31,10 @@ def _too_few_pairs(spec: SweepFile) -> list[str]:
     return [f"{', '.join(asking)}: seeds are compared two by two (0 with 1, 2 with 3), and {made}: {wanted}"]
 
 
-def _too_few_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
+def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     """A correlation's p is a share of the ways to deal its arms, and Holm may ask for alpha over all hypotheses."""
-    grid = arm_grid(spec.vary, hypothesis.where, hypothesis.given)
-    least = grid.least_p(2 if hypothesis.direction == "either" else 1)
+    grid = build_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
+    least = grid.compute_least_p(2 if hypothesis.direction == "either" else 1)
     wanted = spec.alpha / len(spec.hypotheses)
     if least < wanted:
         return None
@@ -44,11 +44,11 @@ def _too_few_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     )
 
 
-FEWEST: Final = 100
+FEWEST_STEPS: Final = 100
 MOST_NAMED: Final = 3
 
 
-def few_steps(plan: Plan) -> list[str]:
+def warn_few_steps(plan: Plan) -> list[str]:
     """A sentence for each number of steps that is below 100, or below twice the warm-up's.
 
     Trainings of one step stand for models before training where the plan has longer ones, and are left out there.
@@ -57,25 +57,25 @@ def few_steps(plan: Plan) -> list[str]:
     asked = trained or [trial for trial in plan.trainings if trial.config.train.steps]
     by_words: dict[tuple[int, str], list[Trial]] = {}
     for trial in asked:
-        if reason := _too_few(trial):
+        if reason := _explain_few_steps(trial):
             by_words.setdefault((trial.config.train.steps, reason), []).append(trial)
     return [
-        f"few steps: {steps:,} in {_which(trials, len(plan.trainings))}, {reason}; verdicts on models that learn "
+        f"few steps: {steps:,} in {_name_trials(trials, len(plan.trainings))}, {reason}; verdicts on models that learn "
         "nothing are marked *not learned*"
         for (steps, reason), trials in by_words.items()
     ]
 
 
-def _too_few(trial: Trial) -> str:
+def _explain_few_steps(trial: Trial) -> str:
     train = trial.config.train
-    if train.steps < FEWEST:
-        return f"fewer than {FEWEST} (raise train.samples or lower train.batch_size)"
+    if train.steps < FEWEST_STEPS:
+        return f"fewer than {FEWEST_STEPS} (raise train.samples or lower train.batch_size)"
     if train.steps < 2 * train.warmup_steps:
         return f"fewer than twice the {train.warmup_steps:,} of the warm-up (lower train.warmup)"
     return ""
 
 
-def _which(trials: Sequence[Trial], every: int) -> str:
+def _name_trials(trials: Sequence[Trial], every: int) -> str:
     if len(trials) == every:
         return "each training"
     named = ", ".join(trial.label for trial in trials[:MOST_NAMED])

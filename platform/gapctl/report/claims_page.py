@@ -13,41 +13,41 @@ from urllib.parse import quote
 import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, with_config
 
-from gapctl.analysis.compare import Judged
-from gapctl.analysis.estimands import Estimands, both_estimands
-from gapctl.analysis.estimates import significant
-from gapctl.analysis.measured import holm
+from gapctl.analysis.compare import SweepAnalysis
+from gapctl.analysis.estimands import Estimands, measure_both_estimands
+from gapctl.analysis.estimates import is_significant
+from gapctl.analysis.measured import apply_holm
 from gapctl.analysis.results import Verdict
-from gapctl.analysis.verdict import Cell, turning
+from gapctl.analysis.verdict import CellEffect, find_sign_reversal
 from gapctl.config.hypotheses import Correlation
 from gapctl.config.load import load_text
-from gapctl.config.yaml_file import parse
+from gapctl.config.yaml_file import parse_yaml_value
 from gapctl.errors import InputError
 from gapctl.plan.plan import make_plan
-from gapctl.report.figures import forest_figure, response_figure
-from gapctl.report.html import svg_of
-from gapctl.report.markdown import code, plain, table
-from gapctl.report.sweep_page import SYMBOLS
+from gapctl.report.figures import plot_forest, plot_metric_response
+from gapctl.report.html import render_svg
+from gapctl.report.markdown import escape_markdown, format_code, format_table
+from gapctl.report.sweep_page import VERDICT_SYMBOLS
 from gapctl.report.text import (
-    aligned,
-    as_declared,
-    capital,
-    confidence,
-    counted,
-    effect_name,
-    factor_words,
-    in_brackets,
-    mark_lines,
-    p_value,
-    redesign_lines,
+    align_numbers,
+    capitalise_first,
+    describe_effect_with_unit,
+    explain_marks,
+    explain_redesign,
+    format_confidence_level,
+    format_count,
+    format_declared_number,
+    format_marks,
+    format_p_value,
+    name_factor,
 )
 from gapctl_charts.factor import plain as level_words
 from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import FILE_LOOK
 
-SHIPPED: Final = Path(__file__).parent / "claims.yaml"
+CLAIMS_FILE: Final = Path(__file__).parent / "claims.yaml"
 PAPER: Final = "2404.07983"
-_LISTED: Final = r"s? (\d+(?:(?:, | and |, and )\d+)*)"
+_NUMBER_LIST: Final = r"s? (\d+(?:(?:, | and |, and )\d+)*)"
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -73,15 +73,15 @@ class Claim:
     untested: str = ""
     content_held: bool = False
 
-    def tested_by(self, hypothesis: str, source: str | None) -> bool:
+    def is_tested_by(self, hypothesis: str, source: str | None) -> bool:
         """Whether the hypothesis tests it by itself, and not only by its sweep."""
-        return hypothesis in self.also or _names(source or "", self)
+        return hypothesis in self.also or _is_claim_named(source or "", self)
 
-    def spoken_to(self, hypothesis: str, source: str | None, response: str) -> bool:
+    def is_addressed_by(self, hypothesis: str, source: str | None, response: str) -> bool:
         """Whether the hypothesis' verdict, whatever it is, bears on the claim."""
         if hypothesis in self.beside or (self.responses and response.partition("/")[0] not in self.responses):
             return False
-        return hypothesis in self.against or self.tested_by(hypothesis, source)
+        return hypothesis in self.against or self.is_tested_by(hypothesis, source)
 
 
 Checks = Mapping[str, Mapping[str, tuple[str, ...] | Literal["all"]]]
@@ -90,7 +90,7 @@ Checks = Mapping[str, Mapping[str, tuple[str, ...] | Literal["all"]]]
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
-class Redesigned:
+class Redesign:
     """How often a sweep's question was asked `before` it was designed again, and the first answer."""
 
     before: int
@@ -99,75 +99,75 @@ class Redesigned:
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
-class _File:
+class _ClaimsFile:
     claims: tuple[Claim, ...]
     checks: Checks
     withdrawn: Mapping[str, Mapping[str, str]]
-    redesigned: Mapping[str, Redesigned]
+    redesigned: Mapping[str, Redesign]
     retired: tuple[str, ...]
 
 
-def claims() -> tuple[Claim, ...]:
+def load_claims() -> tuple[Claim, ...]:
     """All of them, in the order of the page."""
-    return _shipped().claims
+    return _load_claims_file().claims
 
 
-def checks() -> Checks:
+def load_checks() -> Checks:
     """The checks of all sweeps that have any."""
-    return _shipped().checks
+    return _load_claims_file().checks
 
 
-def withdrawn() -> Mapping[str, Mapping[str, str]]:
+def load_withdrawals() -> Mapping[str, Mapping[str, str]]:
     """By sweep and hypothesis: why a review withdrew the row."""
-    return _shipped().withdrawn
+    return _load_claims_file().withdrawn
 
 
-def redesigned() -> Mapping[str, Redesigned]:
+def load_redesigns() -> Mapping[str, Redesign]:
     """The sweeps that ask a question again, by name."""
-    return _shipped().redesigned
+    return _load_claims_file().redesigned
 
 
-def retired() -> tuple[str, ...]:
+def load_retired_hypotheses() -> tuple[str, ...]:
     """Hypotheses that no shipped file has any more; ledgers of earlier versions do."""
-    return _shipped().retired
+    return _load_claims_file().retired
 
 
-def claims_tested(hypothesis: str, source: str | None, sweep: str) -> tuple[Claim, ...]:
+def match_claims(hypothesis: str, source: str | None, sweep: str) -> tuple[Claim, ...]:
     """The claims that a hypothesis tests: by what its source names or they list, else those that list its sweep."""
-    tested = tuple(claim for claim in claims() if claim.tested_by(hypothesis, source))
-    return tested or tuple(claim for claim in claims() if sweep in claim.sweeps)
+    tested = tuple(claim for claim in load_claims() if claim.is_tested_by(hypothesis, source))
+    return tested or tuple(claim for claim in load_claims() if sweep in claim.sweeps)
 
 
 @cache
-def _shipped() -> _File:
-    return TypeAdapter(_File).validate_python(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")))
+def _load_claims_file() -> _ClaimsFile:
+    return TypeAdapter(_ClaimsFile).validate_python(yaml.safe_load(CLAIMS_FILE.read_text(encoding="utf-8")))
 
 
-def _names(source: str, claim: Claim) -> bool:
+def _is_claim_named(source: str, claim: Claim) -> bool:
     kind, _, number = claim.number.rpartition(" ")
     if kind == "claim" and PAPER not in source:
         return False
-    sections = _numbers(source, "section") if PAPER in source else set()
-    return int(number) in _numbers(source, kind) or bool(sections & set(claim.sections))
+    sections = _find_numbers(source, "section") if PAPER in source else set()
+    return int(number) in _find_numbers(source, kind) or bool(sections & set(claim.sections))
 
 
-def _numbers(source: str, kind: str) -> set[int]:
+def _find_numbers(source: str, kind: str) -> set[int]:
     """The numbers that follow a word: 1 and 2 of `claims 1 and 2`."""
-    found = re.findall(rf"\b{kind}{_LISTED}", source)
+    found = re.findall(rf"\b{kind}{_NUMBER_LIST}", source)
     return {int(number) for listed in found for number in re.findall(r"\d+", listed)}
 
 
-TEXTS: Final = ("ledger", "answer", "would change our mind", "had wrong before")
+NOTE_TEXTS: Final = ("ledger", "answer", "would change our mind", "had wrong before")
 """Keys beside those of claims: each a text in Markdown. `ledger` heads the column of what the ledger itself says."""
 
 
-def _text(value: Any) -> str:
+def _validate_text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"found {value!r}; expected a text in Markdown")
     return value.strip()
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+MarkdownText = Annotated[str, BeforeValidator(_validate_text)]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -179,14 +179,14 @@ class ClaimNotes:
     below the claim.
     """
 
-    answer: Text | None = None
-    number: Text | None = None
-    elsewhere: Mapping[str, Text] = field(default_factory=dict)
-    note: Text | None = None
+    answer: MarkdownText | None = None
+    number: MarkdownText | None = None
+    elsewhere: Mapping[str, MarkdownText] = field(default_factory=dict)
+    note: MarkdownText | None = None
 
 
 @dataclass(frozen=True)
-class Notes:
+class PageNotes:
     """Markdown by `TEXTS`, what is noted of claims by their number, such as `claim 1`, and what messages call it."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -194,43 +194,43 @@ class Notes:
     name: str = "--notes"
 
 
-def notes_of(text: str, name: str) -> Notes:
+def parse_notes(text: str, name: str) -> PageNotes:
     """The notes that a file's text holds; `name` is what messages call the file.
 
     A text alone is the note of its claim. Raises InputError where a key or a value is none of these.
     """
     try:
-        _, document = parse(text)
+        _, document = parse_yaml_value(text)
     except yaml.YAMLError as error:
         raise InputError(f"{name}: is not YAML that gapctl reads: {' '.join(str(error).split())}") from error
-    numbers = [claim.number for claim in claims()]
-    known = [*numbers, *TEXTS]
+    numbers = [claim.number for claim in load_claims()]
+    known = [*numbers, *NOTE_TEXTS]
     if not isinstance(document, dict):
         raise InputError(f"{name}: found no mapping; expected a text for some of {', '.join(known)}")
     for key in document:
         if key not in known:
             raise InputError(f"{name}: found {key!r}; expected one of {', '.join(known)}")
-    return Notes(
-        {key: _read(Text, document[key], f"{name}: {key}") for key in TEXTS if key in document},
-        {number: _claim_notes(document[number], f"{name}: {number}") for number in numbers if number in document},
+    return PageNotes(
+        {key: _validate_value(MarkdownText, document[key], f"{name}: {key}") for key in NOTE_TEXTS if key in document},
+        {number: _read_claim_notes(document[number], f"{name}: {number}") for number in numbers if number in document},
         name,
     )
 
 
-def _claim_notes(value: Any, where: str) -> ClaimNotes:
+def _read_claim_notes(value: Any, where: str) -> ClaimNotes:
     if not isinstance(value, dict):
-        return ClaimNotes(note=_read(Text, value, where))
-    found: ClaimNotes = _read(ClaimNotes, value, where)
+        return ClaimNotes(note=_validate_value(MarkdownText, value, where))
+    found: ClaimNotes = _validate_value(ClaimNotes, value, where)
     return found
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
+def _validate_value(kind: Any, value: Any, where: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = "".join(f": {part}" for part in first["loc"] if _is_key(part))
-        raise InputError(f"{where}{path}: {_reason(first)}") from error
+        raise InputError(f"{where}{path}: {_explain_error(first)}") from error
 
 
 def _is_key(part: int | str) -> bool:
@@ -238,25 +238,25 @@ def _is_key(part: int | str) -> bool:
     return isinstance(part, str) and not part.startswith("function-")
 
 
-def _reason(error: Any) -> str:
+def _explain_error(error: Any) -> str:
     if error["type"] == "unexpected_keyword_argument":
         return "is no key; expected some of answer, number, elsewhere, note"
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-Word = Literal["yes", "no", "open", "cannot say", "not learned", "withdrawn", "–"]
-SPEAKING: Final[tuple[Word, ...]] = ("yes", "no", "open")
+BearingWord = Literal["yes", "no", "open", "cannot say", "not learned", "withdrawn", "–"]
+TESTING_WORDS: Final[tuple[BearingWord, ...]] = ("yes", "no", "open")
 """Words of a row that tests the claim."""
 
 
-class Spoken(NamedTuple):
+class Bearing(NamedTuple):
     """`failed` names the checks for want of which it cannot say, each with how it ended."""
 
-    word: Word
+    word: BearingWord
     failed: tuple[tuple[str, str], ...] = ()
 
 
-def spoken_for(claim: Claim, verdict: Verdict, judged: Judged, checks: Checks) -> Spoken:
+def judge_bearing(claim: Claim, verdict: Verdict, judged: SweepAnalysis, checks: Checks) -> Bearing:
     """Whether a verdict of a sweep speaks for the claim.
 
     A row that is struck through does not count, whatever it says (`struck`). It says nothing (a dash) where it is
@@ -264,25 +264,29 @@ def spoken_for(claim: Claim, verdict: Verdict, judged: Judged, checks: Checks) -
     judged: what was to be compared did not differ, or nobody looked.
     """
     of_sweep = checks.get(judged.analysis.sweep, {})
-    if verdict.id in of_sweep or not claim.spoken_to(verdict.id, verdict.source, verdict.response):
-        return Spoken("–")
-    if word := struck(verdict, judged):
-        return Spoken(word)
+    if verdict.id in of_sweep or not claim.is_addressed_by(verdict.id, verdict.source, verdict.response):
+        return Bearing("–")
+    if word := find_strike_reason(verdict, judged):
+        return Bearing(word)
     leant_on = [check for check, leaning in of_sweep.items() if leaning == "all" or verdict.id in leaning]
-    failed = tuple((check, end) for check in leant_on if (end := _end(check, judged.analysis.verdicts)) != "supported")
+    failed = tuple(
+        (check, end)
+        for check in leant_on
+        if (end := _find_check_outcome(check, judged.analysis.verdicts)) != "supported"
+    )
     if failed:
-        return Spoken("cannot say", failed)
-    return Spoken(_answer(verdict, denies=verdict.id in claim.against))
+        return Bearing("cannot say", failed)
+    return Bearing(_derive_answer(verdict, denies=verdict.id in claim.against))
 
 
-def struck(verdict: Verdict, judged: Judged) -> Word | None:
+def find_strike_reason(verdict: Verdict, judged: SweepAnalysis) -> BearingWord | None:
     """Why a row is struck through: an arm that it compares learned nothing, or a review withdrew it; None otherwise."""
     if verdict.not_learned:
         return "not learned"
-    return "withdrawn" if verdict.id in withdrawn().get(judged.analysis.sweep, {}) else None
+    return "withdrawn" if verdict.id in load_withdrawals().get(judged.analysis.sweep, {}) else None
 
 
-def _answer(verdict: Verdict, *, denies: bool) -> Word:
+def _derive_answer(verdict: Verdict, *, denies: bool) -> BearingWord:
     """A denial that is refuted by an effect the other way does not show that there is none, and leaves it open."""
     if verdict.verdict == "inconclusive":
         return "open"
@@ -293,95 +297,100 @@ def _answer(verdict: Verdict, *, denies: bool) -> Word:
     return "yes" if verdict.refuted_as == "negligible" else "open"
 
 
-def _end(check: str, verdicts: Sequence[Verdict]) -> str:
+def _find_check_outcome(check: str, verdicts: Sequence[Verdict]) -> str:
     return next((verdict.verdict for verdict in verdicts if verdict.id == check), "not judged")
 
 
-MARK: Final = "†"
+AVERAGE_MARK: Final = "†"
 
 
-def average_words(verdict: Verdict, judged: Judged) -> str:
+def explain_average(verdict: Verdict, judged: SweepAnalysis) -> str:
     """The lowest and the highest effect that it is the average of, where they lie on both sides; else nothing.
 
     In Markdown.
     """
     spec = judged.plan.sweep.spec
     hypothesis = next(one for one in spec.hypotheses if one.id == verdict.id)
-    found = turning(hypothesis, judged.analysis.trials, spec)
+    found = find_sign_reversal(hypothesis, judged.analysis.trials, spec)
     if found is None:
         return ""
-    over = " and ".join(factor_words(path) for path in found.lowest.levels)
-    low, high = aligned([found.lowest.estimate, found.highest.estimate])
-    effects = f"{low} where {_levels(found.lowest)}, {high} where {_levels(found.highest)}"
-    beyond = f"both with their intervals beyond the smallest effect of {as_declared(verdict.smallest_effect)}"
-    return f"{code(verdict.id)}, {plain(judged.name)}, is averaged over {plain(f'{over}: {effects}, {beyond}')}."
+    over = " and ".join(name_factor(path) for path in found.lowest.levels)
+    low, high = align_numbers([found.lowest.estimate, found.highest.estimate])
+    effects = f"{low} where {_describe_cell_levels(found.lowest)}, {high} where {_describe_cell_levels(found.highest)}"
+    beyond = (
+        f"both with their intervals beyond the smallest effect of {format_declared_number(verdict.smallest_effect)}"
+    )
+    return (
+        f"{format_code(verdict.id)}, {escape_markdown(judged.name)}, is averaged over "
+        f"{escape_markdown(f'{over}: {effects}, {beyond}')}."
+    )
 
 
-def _levels(cell: Cell) -> str:
+def _describe_cell_levels(cell: CellEffect) -> str:
     if len(cell.levels) == 1:
         return f"it is {level_words(*cell.levels.values())}"
-    return " and ".join(f"{factor_words(path)} is {level_words(level)}" for path, level in cell.levels.items())
+    return " and ".join(f"{name_factor(path)} is {level_words(level)}" for path, level in cell.levels.items())
 
 
 _UNKNOWN_DATA: Final = "unknown"
 
 
-class Size(NamedTuple):
+class ScaleSize(NamedTuple):
     """How much a scale trains: pairs over all its trainings, and pairs in its longest training."""
 
     total: int
     each: int
 
 
-def sizes_of(judged: Judged) -> dict[str, Size]:
+def measure_scales(judged: SweepAnalysis) -> dict[str, ScaleSize]:
     """Each scale of a judged sweep's file by its name; the options of `--set` are left out."""
     sweep = judged.plan.sweep
-    return {scale: _size(sweep.text, sweep.path, scale) for scale in sweep.spec.scales}
+    return {scale: _measure_scale(sweep.text, sweep.path, scale) for scale in sweep.spec.scales}
 
 
-def what_would_change(verdict: Verdict, judged: Judged, scales_judged: Collection[str]) -> str:
+def explain_what_would_change(verdict: Verdict, judged: SweepAnalysis, scales_judged: Collection[str]) -> str:
     """Seeds where they would settle it, else the next longer scale that the ledger does not hold, else other data.
 
     In Markdown.
     """
     again = ["hypotheses declared before the first training"] if verdict.exploratory else []
-    return "; ".join([*again, _seeds(verdict) or _next_scale(judged, scales_judged)])
+    return "; ".join([*again, _describe_seeds_needed(verdict) or _describe_next_scale(judged, scales_judged)])
 
 
-def _seeds(verdict: Verdict) -> str:
+def _describe_seeds_needed(verdict: Verdict) -> str:
     if verdict.seeds < 2:
         return "at least 3 seeds"
     return f"about {verdict.seeds_needed} seeds" if verdict.seeds_needed else ""
 
 
-def _next_scale(judged: Judged, scales_judged: Collection[str]) -> str:
-    sizes, present = sizes_of(judged), judged.analysis.scale
+def _describe_next_scale(judged: SweepAnalysis, scales_judged: Collection[str]) -> str:
+    sizes, present = measure_scales(judged), judged.analysis.scale
     least = sizes[present].total if present in sizes else 0
     longer = {name: size for name, size in sizes.items() if size.total > least and name not in scales_judged}
     if not longer:
         return "other data or another model: the file states no longer scale"
     name = min(longer, key=lambda scale: longer[scale].total)
-    return f"scale {code(name)}: {longer[name].each:,} pairs a training"
+    return f"scale {format_code(name)}: {longer[name].each:,} pairs a training"
 
 
 @cache
-def _size(text: str, path: Path, scale: str) -> Size:
+def _measure_scale(text: str, path: Path, scale: str) -> ScaleSize:
     plan = make_plan(load_text(text, path, scale), lambda data: _UNKNOWN_DATA)
     samples = [trial.config.train.samples for trial in plan.trainings]
-    return Size(sum(samples), max(samples))
+    return ScaleSize(sum(samples), max(samples))
 
 
-_TESTS: Final = ("our test", "effect", "estimate", "interval", "verdict", "p, page", "sweep, scale, seeds")
-_AFTER_VERDICT: Final = _TESTS.index("verdict") + 1
-_CHANGE: Final = "what would change it"
+_VERDICT_HEADINGS: Final = ("our test", "effect", "estimate", "interval", "verdict", "p, page", "sweep, scale, seeds")
+_AFTER_VERDICT: Final = _VERDICT_HEADINGS.index("verdict") + 1
+_CHANGE_HEADING: Final = "what would change it"
 PAGE_ALPHA: Final = 0.05
 
 
-class Found(NamedTuple):
+class VerdictRow(NamedTuple):
     """A verdict and the sweep that it is of."""
 
     verdict: Verdict
-    judged: Judged
+    judged: SweepAnalysis
 
     @property
     def key(self) -> tuple[str, str]:
@@ -389,90 +398,103 @@ class Found(NamedTuple):
         return self.judged.name, self.verdict.id
 
 
-class Shown(NamedTuple):
+class PageContext(NamedTuple):
     """What every row of a page is shown with: the scales of each sweep in the ledger, and p after Holm by row."""
 
     scales: Mapping[str, Collection[str]]
     p_page: Mapping[tuple[str, str], float]
 
 
-def p_over_page(rows: Sequence[Found]) -> dict[tuple[str, str], float]:
+def correct_over_page(rows: Sequence[VerdictRow]) -> dict[tuple[str, str], float]:
     """p of the whole claim after Holm over all confirmatory rows, by row; exploratory ones have none."""
     confirmatory = [row for row in rows if not row.verdict.exploratory]
-    corrected = holm([row.verdict.p_claim for row in confirmatory], alpha=PAGE_ALPHA)
+    corrected = apply_holm([row.verdict.p_claim for row in confirmatory], alpha=PAGE_ALPHA)
     return {row.key: found.p for row, found in zip(confirmatory, corrected, strict=True)}
 
 
-def effect_cells(verdict: Verdict, alpha: float) -> tuple[str, str]:
+def format_effect_cells(verdict: Verdict, alpha: float) -> tuple[str, str]:
     """The estimate and its interval."""
-    estimate, low, high = aligned([verdict.estimate, *verdict.ci])
+    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low)
-    return estimate, f"{low} to {high} ({confidence(alpha)})" if known else "too few seeds"
+    return estimate, f"{low} to {high} ({format_confidence_level(alpha)})" if known else "too few seeds"
 
 
-def verdicts_table(tested: Sequence[Found], shown: Shown, spoken: Sequence[Spoken] | None = None) -> list[str]:
+def render_verdicts_table(
+    tested: Sequence[VerdictRow], shown: PageContext, spoken: Sequence[Bearing] | None = None
+) -> list[str]:
     """The table, then a sentence for each mark, each withdrawal, and each average that hides a change of sign.
 
     `spoken` has what each row says of a claim, a column more.
     """
-    averages = [average_words(verdict, judged) for verdict, judged in tested]
-    rows = [_cells(found, shown, marked=bool(words)) for found, words in zip(tested, averages, strict=True)]
-    head = [*_TESTS, _CHANGE]
+    averages = [explain_average(verdict, judged) for verdict, judged in tested]
+    rows = [
+        _format_verdict_cells(found, shown, marked=bool(words)) for found, words in zip(tested, averages, strict=True)
+    ]
+    head = [*_VERDICT_HEADINGS, _CHANGE_HEADING]
     if spoken is not None:
         head.insert(_AFTER_VERDICT, "for the claim")
         for row, said in zip(rows, spoken, strict=True):
-            row.insert(_AFTER_VERDICT, _spoken_words(said))
-    notes = [f"{MARK} {words}" for words in averages if words]
-    return [table(head, rows, numbers_from=len(head)), *_mark_words(tested), *notes]
+            row.insert(_AFTER_VERDICT, _describe_bearing(said))
+    notes = [f"{AVERAGE_MARK} {words}" for words in averages if words]
+    return [format_table(head, rows, numbers_from=len(head)), *_explain_row_marks(tested), *notes]
 
 
-def _cells(found: Found, shown: Shown, marked: bool) -> list[str]:
+def _format_verdict_cells(found: VerdictRow, shown: PageContext, marked: bool) -> list[str]:
     verdict, judged = found
-    estimate, interval = effect_cells(verdict, judged.analysis.alpha)
-    word = f"{SYMBOLS[verdict.verdict]} **{verdict.verdict}**"
-    crossed = ["~~{}~~", "~~{}~~", "~~{}~~"] if struck(verdict, judged) else ["{}", "{}", "{}"]
-    cells = (f"{estimate} {MARK}" if marked else estimate, interval, word)
+    estimate, interval = format_effect_cells(verdict, judged.analysis.alpha)
+    word = f"{VERDICT_SYMBOLS[verdict.verdict]} **{verdict.verdict}**"
+    crossed = ["~~{}~~", "~~{}~~", "~~{}~~"] if find_strike_reason(verdict, judged) else ["{}", "{}", "{}"]
+    cells = (f"{estimate} {AVERAGE_MARK}" if marked else estimate, interval, word)
     estimate, interval, word = (form.format(cell) for form, cell in zip(crossed, cells, strict=True))
-    test = f"{plain(verdict.claim)} ({code(verdict.id)})"
-    p = p_value(shown.p_page[found.key]) if found.key in shown.p_page else "–"
-    where = f"{plain(judged.name)}, {counted(verdict.seeds, 'seed')}"
-    change = what_would_change(verdict, judged, shown.scales[judged.analysis.sweep])
-    verdict_cell = word + in_brackets(marks_of(verdict, judged))
-    return [test, plain(effect_name(verdict)), estimate, interval, verdict_cell, p, where, change]
+    test = f"{escape_markdown(verdict.claim)} ({format_code(verdict.id)})"
+    p = format_p_value(shown.p_page[found.key]) if found.key in shown.p_page else "–"
+    where = f"{escape_markdown(judged.name)}, {format_count(verdict.seeds, 'seed')}"
+    change = explain_what_would_change(verdict, judged, shown.scales[judged.analysis.sweep])
+    verdict_cell = word + format_marks(list_marks(verdict, judged))
+    return [
+        test,
+        escape_markdown(describe_effect_with_unit(verdict)),
+        estimate,
+        interval,
+        verdict_cell,
+        p,
+        where,
+        change,
+    ]
 
 
-def times_asked(judged: Judged) -> int:
+def count_times_asked(judged: SweepAnalysis) -> int:
     """How often a sweep's question was asked, this time included, as far as the sweep or the page says."""
-    if (known := redesigned().get(judged.analysis.sweep)) is not None:
+    if (known := load_redesigns().get(judged.analysis.sweep)) is not None:
         return known.before + 1
     return 1 if judged.analysis.first_question is None else 2
 
 
-def first_answer(judged: Judged) -> str:
+def describe_first_answer(judged: SweepAnalysis) -> str:
     """What a redesigned question was answered first; a dash where it was asked once."""
-    if (known := redesigned().get(judged.analysis.sweep)) is not None:
+    if (known := load_redesigns().get(judged.analysis.sweep)) is not None:
         return known.first_answer
-    return " ".join(redesign_lines(judged.analysis)) or "–"
+    return " ".join(explain_redesign(judged.analysis)) or "–"
 
 
-def marks_of(verdict: Verdict, judged: Judged) -> list[str]:
+def list_marks(verdict: Verdict, judged: SweepAnalysis) -> list[str]:
     """The verdict's own marks, and *redesigned* where its sweep asks a question again, by itself or by the page."""
-    again = ["redesigned"] if judged.analysis.sweep in redesigned() else []
+    again = ["redesigned"] if judged.analysis.sweep in load_redesigns() else []
     return list(dict.fromkeys([*verdict.marks, *again]))
 
 
-def _mark_words(tested: Sequence[Found]) -> list[str]:
+def _explain_row_marks(tested: Sequence[VerdictRow]) -> list[str]:
     """What marks mean and why rows were withdrawn, each sentence once with all rows that it is of."""
     ids: dict[str, list[str]] = {}
     for verdict, judged in tested:
-        reason = withdrawn().get(judged.analysis.sweep, {}).get(verdict.id)
-        for line in [*map(plain, mark_lines(verdict)), *([f"Withdrawn: {reason}."] if reason else [])]:
+        reason = load_withdrawals().get(judged.analysis.sweep, {}).get(verdict.id)
+        for line in [*map(escape_markdown, explain_marks(verdict)), *([f"Withdrawn: {reason}."] if reason else [])]:
             ids.setdefault(line, []).append(verdict.id)
-    return [f"{', '.join(map(code, names))}. {line}" for line, names in ids.items()]
+    return [f"{', '.join(map(format_code, names))}. {line}" for line, names in ids.items()]
 
 
-def _spoken_words(spoken: Spoken) -> str:
-    why = " and ".join(f"{code(check)} is {end}" for check, end in spoken.failed)
+def _describe_bearing(spoken: Bearing) -> str:
+    why = " and ".join(f"{format_code(check)} is {end}" for check, end in spoken.failed)
     return f"{spoken.word}: {why}" if why else spoken.word
 
 
@@ -485,19 +507,19 @@ class Illustration(NamedTuple):
     content: bytes
 
 
-def illustration(judged: Judged, folder: str) -> Illustration | None:
+def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | None:
     """The figure of one sweep's question; None where nothing could be estimated."""
     with trusted():
-        figure = _by_treatment(judged) or forest_figure(judged.analysis, FILE_LOOK)
+        figure = _plot_first_response(judged) or plot_forest(judged.analysis, FILE_LOOK)
     if figure is None:
         return None
     path = f"{folder}/{judged.file_name}.svg"
-    return Illustration(path, figure.title, figure.caption, svg_of(figure).encode())
+    return Illustration(path, figure.title, figure.caption, render_svg(figure).encode())
 
 
-def _by_treatment(judged: Judged) -> Figure | None:
+def _plot_first_response(judged: SweepAnalysis) -> Figure | None:
     first = judged.analysis.verdicts[0]
-    return response_figure(judged.analysis, first.factor, first.response, FILE_LOOK)
+    return plot_metric_response(judged.analysis, first.factor, first.response, FILE_LOOK)
 
 
 INTRODUCTION: Final = (
@@ -515,12 +537,12 @@ REACH: Final = (
     "of the gallery. Seeds change the initialisation and the order of samples, not data or recipe: an interval holds "
     "for other seeds of the same recipe. The longest run decides what is said; shorter ones are its path."
 )
-READING: Final = (
+READING_GUIDE: Final = (
     "*Key number* is one effect in its own unit, with its interval over seeds. The next column counts the rows below "
     "that speak for the claim, against it, or leave it open; rows that are struck through count for nothing. *Asked* "
     "is how often the questions behind these rows were asked, redesigns included."
 )
-ROWS: Final = (
+ROWS_GUIDE: Final = (
     "A verdict is about our test; *for the claim* says what it means for the claim. Some tests are of a claim's "
     "opposite: refuted, they speak for it only where the whole interval lies inside the band of effects too small to "
     "count. A dash is a row beside the claim. *Cannot say* is a row whose check failed. *Not learned* and *withdrawn* "
@@ -529,13 +551,13 @@ ROWS: Final = (
     "its file ([statistics](statistics.md)). † marks an average over treatments under some of which the effect turns."
 )
 UNTESTED: Final = "No sweep of this ledger tests it yet."
-NEITHER: Final = "The rows below do not decide it."
+UNDECIDED_NOTE: Final = "The rows below do not decide it."
 ESTIMANDS: Final = (
     "Two estimands of the same correlation (attribute accuracy with object accuracy, Kendall's τ). The claim is about "
     "models that differ in data, size and training, so it takes the first. Where no hypothesis below declares an "
     "estimand, it was computed after the fact, and is exploratory."
 )
-OTHER: Final = "Other hypotheses"
+OTHER_HEADING: Final = "Other hypotheses"
 
 
 CONTENT_HELD: Final = "content-held"
@@ -544,12 +566,12 @@ ACCURACIES: Final = frozenset({"quality/attribute_accuracy", "quality/object_acc
 UNTESTED_CLAIM: Final = "untested"
 
 
-class Tested(NamedTuple):
+class ClaimRows(NamedTuple):
     """A claim, its rows, and what each row says of it."""
 
     claim: Claim
-    rows: Sequence[Found]
-    spoken: Sequence[Spoken]
+    rows: Sequence[VerdictRow]
+    spoken: Sequence[Bearing]
 
     @property
     def counted(self) -> str:
@@ -564,175 +586,192 @@ class Tested(NamedTuple):
     def asked(self) -> str:
         """How often the questions of the rows that count were asked: `1` or `1 to 3`."""
         times = {
-            times_asked(row.judged)
+            count_times_asked(row.judged)
             for row, said in zip(self.rows, self.spoken, strict=True)
-            if said.word in (*SPEAKING, "not learned", "withdrawn")
+            if said.word in (*TESTING_WORDS, "not learned", "withdrawn")
         }
         return "–" if not times else " to ".join(map(str, sorted({min(times), max(times)})))
 
 
-def summary_table(tested: Sequence[Tested], all_rows: Sequence[Found], notes: Notes) -> str:
+def render_summary_table(tested: Sequence[ClaimRows], all_rows: Sequence[VerdictRow], notes: PageNotes) -> str:
     """A row per claim; columns beyond the ledger are those that notes name, untested where they say nothing.
 
     Raises InputError where notes name a row that the ledger does not have.
     """
     noted = {one.claim.number: notes.claims.get(one.claim.number, ClaimNotes()) for one in tested}
     columns = list(dict.fromkeys(name for found in noted.values() for name in found.elsewhere))
-    head = ["claim", "answer", "key number", notes.texts.get("ledger", "this ledger"), *map(plain, columns), "asked"]
+    head = [
+        "claim",
+        "answer",
+        "key number",
+        notes.texts.get("ledger", "this ledger"),
+        *map(escape_markdown, columns),
+        "asked",
+    ]
     rows = []
     for one in tested:
         own = noted[one.claim.number]
-        number = "–" if own.number is None else _key_number(own.number, f"{notes.name}: {one.claim.number}", all_rows)
+        number = (
+            "–" if own.number is None else _format_key_number(own.number, f"{notes.name}: {one.claim.number}", all_rows)
+        )
         elsewhere = [own.elsewhere.get(name, UNTESTED_CLAIM) for name in columns]
-        title = f"**{capital(one.claim.number)}**: {plain(one.claim.title)}"
+        title = f"**{capitalise_first(one.claim.number)}**: {escape_markdown(one.claim.title)}"
         rows.append([title, own.answer or "–", number, one.counted, *elsewhere, one.asked])
-    return table(head, rows, numbers_from=len(head))
+    return format_table(head, rows, numbers_from=len(head))
 
 
-def estimands_table(rows: Sequence[Found]) -> list[str]:
+def render_estimands_table(rows: Sequence[VerdictRow]) -> list[str]:
     """Both estimands of each sweep that correlates the two accuracies, and what they are; nothing where none does."""
     cells = []
-    for name, (row, found) in _estimands(rows).items():
+    for name, (row, found) in _find_estimands(rows).items():
         form = "~~{}~~ (not learned)" if row.verdict.not_learned else "{}"
-        taus = [form.format(_tau_words(*tau, row.judged.analysis.alpha)) for tau in found]
-        cells.append([plain(name), *taus])
+        taus = [form.format(_format_tau(*tau, row.judged.analysis.alpha)) for tau in found]
+        cells.append([escape_markdown(name), *taus])
     if not cells:
         return []
     head = ["sweep, scale", "content held, quality varies", "quality held, content varies"]
-    return [ESTIMANDS, table(head, cells, numbers_from=len(head))]
+    return [ESTIMANDS, format_table(head, cells, numbers_from=len(head))]
 
 
-def _estimands(rows: Sequence[Found]) -> Mapping[str, tuple[Found, Estimands]]:
-    found: dict[str, tuple[Found, Estimands]] = {}
+def _find_estimands(rows: Sequence[VerdictRow]) -> Mapping[str, tuple[VerdictRow, Estimands]]:
+    found: dict[str, tuple[VerdictRow, Estimands]] = {}
     for row in rows:
         spec = row.judged.plan.sweep.spec
         hypothesis = next(one for one in spec.hypotheses if one.id == row.verdict.id)
         if not isinstance(hypothesis, Correlation) or {hypothesis.response, hypothesis.against} != ACCURACIES:
             continue
-        estimands = both_estimands(hypothesis, row.judged.analysis.trials, spec)
+        estimands = measure_both_estimands(hypothesis, row.judged.analysis.trials, spec)
         if estimands is not None and row.judged.name not in found:
             found[row.judged.name] = row, estimands
     return found
 
 
-def _key_number(name: str, where: str, rows: Sequence[Found]) -> str:
+def _format_key_number(name: str, where: str, rows: Sequence[VerdictRow]) -> str:
     sweep, _, hypothesis = name.partition("/")
     of_sweep = [row for row in rows if row.judged.analysis.sweep == sweep]
-    if hypothesis == CONTENT_HELD and (found := _estimands(of_sweep)):
+    if hypothesis == CONTENT_HELD and (found := _find_estimands(of_sweep)):
         row, estimands = next(iter(found.values()))
-        return f"τ {_tau_words(*estimands.content_held, row.judged.analysis.alpha)} ({code(sweep)}, content held)"
+        return (
+            f"τ {_format_tau(*estimands.content_held, row.judged.analysis.alpha)} ({format_code(sweep)}, content held)"
+        )
     named = [row for row in of_sweep if row.verdict.id == hypothesis]
     if not named:
         raise InputError(f"{where}: number: found {name!r}; expected SWEEP/HYPOTHESIS of a row on the page")
     verdict, judged = named[-1]
-    estimate, interval = effect_cells(verdict, judged.analysis.alpha)
-    return f"{estimate}, {interval} ({code(hypothesis)})"
+    estimate, interval = format_effect_cells(verdict, judged.analysis.alpha)
+    return f"{estimate}, {interval} ({format_code(hypothesis)})"
 
 
-def _tau_words(value: float, ci: tuple[float, float], seeds: int, alpha: float) -> str:
-    estimate, low, high = aligned([value, *ci])
-    return f"{estimate}, {low} to {high} ({confidence(alpha)}, {counted(seeds, 'seed')})"
+def _format_tau(value: float, ci: tuple[float, float], seeds: int, alpha: float) -> str:
+    estimate, low, high = align_numbers([value, *ci])
+    return f"{estimate}, {low} to {high} ({format_confidence_level(alpha)}, {format_count(seeds, 'seed')})"
 
 
 HASH_DIGITS: Final = 12
 
 
-class Page(NamedTuple):
+class ClaimsPage(NamedTuple):
     """The text, and the figures that it shows by the path that it gives them."""
 
     text: str
     figures: dict[str, bytes]
 
 
-def render_findings(sweeps: Sequence[Judged], folder: str, notes: Notes | None = None) -> Page:
+def render_claims_page(sweeps: Sequence[SweepAnalysis], folder: str, notes: PageNotes | None = None) -> ClaimsPage:
     """The page of sweeps that were each judged by themselves; `folder` is where its figures will lie beside it.
 
     What answers comes first, rows and figures are folded below their claims. Equal sweeps give equal bytes, in whatever
     order they come. Raises InputError where `notes` name a row that is not there.
     """
-    notes = notes or Notes()
-    shown = sorted(_with_verdicts(sweeps), key=_by_name_and_size)
-    rows = [Found(verdict, judged) for judged in shown for verdict in judged.analysis.verdicts]
-    with_all = Shown(_scales(shown), p_over_page(rows))
-    drawn = {judged.name: illustration(judged, folder) for judged in shown}
+    notes = notes or PageNotes()
+    shown = sorted(_select_sweeps(sweeps), key=_make_sort_key)
+    rows = [VerdictRow(verdict, judged) for judged in shown for verdict in judged.analysis.verdicts]
+    with_all = PageContext(_collect_scales(shown), correct_over_page(rows))
+    drawn = {judged.name: render_illustration(judged, folder) for judged in shown}
     left = dict(drawn)
-    tested = [_tested(rows, claim) for claim in claims()]
-    blocks = ["# Findings", INTRODUCTION, *_noted("The answer", notes, "answer")]
+    tested = [_collect_claim_rows(rows, claim) for claim in load_claims()]
+    blocks = ["# Findings", INTRODUCTION, *_render_note("The answer", notes, "answer")]
     blocks += [
         "## Claim by claim",
-        summary_table(tested, rows, notes),
-        " ".join([READING, *_over_page(rows, with_all)]),
+        render_summary_table(tested, rows, notes),
+        " ".join([READING_GUIDE, *_summarise_page_correction(rows, with_all)]),
     ]
-    blocks += _noted("What would change our mind", notes, "would change our mind")
-    blocks += _noted("What we had wrong before", notes, "had wrong before")
-    blocks += ["## How far this speaks for CLIP", REACH, "## The rows", ROWS]
+    blocks += _render_note("What would change our mind", notes, "would change our mind")
+    blocks += _render_note("What we had wrong before", notes, "had wrong before")
+    blocks += ["## How far this speaks for CLIP", REACH, "## The rows", ROWS_GUIDE]
     for one in tested:
-        blocks += _claim(one, notes, with_all, left)
-    if others := [row for row in rows if not _claims_of(row)]:
-        folded = [*verdicts_table(others, with_all), *_figures(others, left)]
-        blocks += [f"### {OTHER}", *_folded(counted(len(others), "row"), folded)]
-    blocks += ["## What it rests on", *_folded(counted(len(shown), "sweep"), _rests_on(shown))]
+        blocks += _render_claim(one, notes, with_all, left)
+    if others := [row for row in rows if not _match_row_claims(row)]:
+        folded = [*render_verdicts_table(others, with_all), *_embed_figures(others, left)]
+        blocks += [f"### {OTHER_HEADING}", *_fold_blocks(format_count(len(others), "row"), folded)]
+    blocks += ["## What it rests on", *_fold_blocks(format_count(len(shown), "sweep"), _render_basis(shown))]
     figures = {found.path: found.content for found in drawn.values() if found is not None}
-    return Page("\n\n".join(blocks) + "\n", figures)
+    return ClaimsPage("\n\n".join(blocks) + "\n", figures)
 
 
-def _over_page(rows: Sequence[Found], shown: Shown) -> list[str]:
+def _summarise_page_correction(rows: Sequence[VerdictRow], shown: PageContext) -> list[str]:
     """How many supported rows that are not struck through stay so when p is corrected over the whole page."""
-    supported = [row for row in rows if row.verdict.verdict == "supported" and not struck(*row)]
-    held = sum(significant(shown.p_page[row.key], PAGE_ALPHA) for row in supported if row.key in shown.p_page)
+    supported = [row for row in rows if row.verdict.verdict == "supported" and not find_strike_reason(*row)]
+    held = sum(is_significant(shown.p_page[row.key], PAGE_ALPHA) for row in supported if row.key in shown.p_page)
     if not supported:
         return []
-    of = f"Of {counted(len(supported), 'supported row')} that count or stand beside a claim"
+    of = f"Of {format_count(len(supported), 'supported row')} that count or stand beside a claim"
     return [f"{of}, {held} have p below {PAGE_ALPHA} over all {len(shown.p_page)} confirmatory rows of the page."]
 
 
-def _noted(heading: str, notes: Notes, key: str) -> list[str]:
+def _render_note(heading: str, notes: PageNotes, key: str) -> list[str]:
     return [f"## {heading}", notes.texts[key]] if key in notes.texts else []
 
 
-def _claim(tested: Tested, notes: Notes, shown: Shown, left: dict[str, Illustration | None]) -> list[str]:
+def _render_claim(
+    tested: ClaimRows, notes: PageNotes, shown: PageContext, left: dict[str, Illustration | None]
+) -> list[str]:
     """A claim in full, its note, its estimands, and its rows and figures folded."""
     claim, rows, spoken = tested
     note = notes.claims[claim.number].note if claim.number in notes.claims else None
-    blocks = [f"### {capital(claim.number)}", f"*{plain(claim.claim)}*", *([f"**Note.** {note}"] if note else [])]
+    blocks = [
+        f"### {capitalise_first(claim.number)}",
+        f"*{escape_markdown(claim.claim)}*",
+        *([f"**Note.** {note}"] if note else []),
+    ]
     if claim.content_held:
-        blocks += estimands_table(rows)
-    if not any(said.word in SPEAKING for said in spoken):
-        blocks.append(_untested_words(tested, shown))
+        blocks += render_estimands_table(rows)
+    if not any(said.word in TESTING_WORDS for said in spoken):
+        blocks.append(_explain_untested(tested, shown))
     if not rows:
         return blocks
-    folded = [*verdicts_table(rows, shown, spoken), *_figures(rows, left)]
-    return [*blocks, *_folded(f"{counted(len(rows), 'row')}: {tested.counted}", folded)]
+    folded = [*render_verdicts_table(rows, shown, spoken), *_embed_figures(rows, left)]
+    return [*blocks, *_fold_blocks(f"{format_count(len(rows), 'row')}: {tested.counted}", folded)]
 
 
-def _folded(summary: str, blocks: Sequence[str]) -> list[str]:
+def _fold_blocks(summary: str, blocks: Sequence[str]) -> list[str]:
     """Blocks that open on a click; Markdown within HTML needs its empty lines."""
     return [f"<details><summary>{summary}</summary>", *blocks, "</details>"]
 
 
-def _untested_words(tested: Tested, shown: Shown) -> str:
+def _explain_untested(tested: ClaimRows, shown: PageContext) -> str:
     claim, rows, _ = tested
-    asking = ", ".join(code(f"sweeps/{name}.yaml") for name in claim.sweeps if name not in shown.scales)
+    asking = ", ".join(format_code(f"sweeps/{name}.yaml") for name in claim.sweeps if name not in shown.scales)
     said = [
         claim.untested or UNTESTED,
         *([f"It is asked by {asking}."] if asking else []),
-        *([NEITHER] if rows else []),
+        *([UNDECIDED_NOTE] if rows else []),
     ]
     return " ".join(said)
 
 
-def _with_verdicts(sweeps: Sequence[Judged]) -> list[Judged]:
+def _select_sweeps(sweeps: Sequence[SweepAnalysis]) -> list[SweepAnalysis]:
     """Sweeps with hypotheses; a scale of one seed, which can give no verdict, only where there is no other."""
     judged = [one for one in sweeps if one.analysis.verdicts]
     able = {one.analysis.sweep for one in judged if one.plan.sweep.spec.seeds > 1}
     return [one for one in judged if one.plan.sweep.spec.seeds > 1 or one.analysis.sweep not in able]
 
 
-def _by_name_and_size(judged: Judged) -> tuple[str, int, str]:
+def _make_sort_key(judged: SweepAnalysis) -> tuple[str, int, str]:
     return judged.analysis.sweep, sum(trial.config.train.samples for trial in judged.plan.trials), judged.name
 
 
-def _scales(shown: Sequence[Judged]) -> dict[str, set[str]]:
+def _collect_scales(shown: Sequence[SweepAnalysis]) -> dict[str, set[str]]:
     """The scales of each sweep that are judged."""
     found: dict[str, set[str]] = {}
     for judged in shown:
@@ -740,27 +779,27 @@ def _scales(shown: Sequence[Judged]) -> dict[str, set[str]]:
     return found
 
 
-def _tested(rows: Sequence[Found], claim: Claim) -> Tested:
-    own = [row for row in rows if claim in _claims_of(row)]
-    return Tested(claim, own, [spoken_for(claim, verdict, judged, checks()) for verdict, judged in own])
+def _collect_claim_rows(rows: Sequence[VerdictRow], claim: Claim) -> ClaimRows:
+    own = [row for row in rows if claim in _match_row_claims(row)]
+    return ClaimRows(claim, own, [judge_bearing(claim, verdict, judged, load_checks()) for verdict, judged in own])
 
 
-def _claims_of(found: Found) -> tuple[Claim, ...]:
-    return claims_tested(found.verdict.id, found.verdict.source, found.judged.analysis.sweep)
+def _match_row_claims(found: VerdictRow) -> tuple[Claim, ...]:
+    return match_claims(found.verdict.id, found.verdict.source, found.judged.analysis.sweep)
 
 
-def _figures(tested: Sequence[Found], left: dict[str, Illustration | None]) -> list[str]:
+def _embed_figures(tested: Sequence[VerdictRow], left: dict[str, Illustration | None]) -> list[str]:
     """The figures of these sweeps that no claim above has shown."""
     blocks = []
     for name in dict.fromkeys(judged.name for _, judged in tested):
         found = left.pop(name, None)
         if found is not None:
-            title = plain(f"{name}: {found.title}")
-            blocks.append(f"![{title}]({quote(found.path)})\n\n*{title}.* {plain(found.caption)}")
+            title = escape_markdown(f"{name}: {found.title}")
+            blocks.append(f"![{title}]({quote(found.path)})\n\n*{title}.* {escape_markdown(found.caption)}")
     return blocks
 
 
-def _rests_on(shown: Sequence[Judged]) -> list[str]:
+def _render_basis(shown: Sequence[SweepAnalysis]) -> list[str]:
     if not shown:
         return ["No sweep with hypotheses has finished a training yet."]
     head = [
@@ -772,14 +811,14 @@ def _rests_on(shown: Sequence[Judged]) -> list[str]:
         "pairs a training",
         "hypotheses' sha256",
     ]
-    return [table(head, [_basis(judged) for judged in shown], numbers_from=len(head))]
+    return [format_table(head, [_format_basis_cells(judged) for judged in shown], numbers_from=len(head))]
 
 
-def _basis(judged: Judged) -> list[str]:
+def _format_basis_cells(judged: SweepAnalysis) -> list[str]:
     analysis = judged.analysis
     samples = sorted({trial.config.train.samples for trial in judged.plan.trials})
     pairs = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
     done = f"{len(analysis.trials)} of {analysis.planned}"
-    digits = code(analysis.hypotheses_sha256[:HASH_DIGITS])
-    asked = [str(times_asked(judged)), plain(first_answer(judged))]
-    return [plain(judged.name), plain(analysis.question), *asked, done, pairs, digits]
+    digits = format_code(analysis.hypotheses_sha256[:HASH_DIGITS])
+    asked = [str(count_times_asked(judged)), escape_markdown(describe_first_answer(judged))]
+    return [escape_markdown(judged.name), escape_markdown(analysis.question), *asked, done, pairs, digits]

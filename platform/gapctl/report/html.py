@@ -13,7 +13,7 @@ from string import Template
 from typing import Any, Final, NamedTuple
 
 from gapctl.errors import InputError
-from gapctl.folders import cache_root
+from gapctl.folders import find_cache_root
 from gapctl_charts.data import Rows
 from gapctl_charts.figure import Figure
 
@@ -24,93 +24,96 @@ class Html(NamedTuple):
     text: str
 
 
-def fill(template: str, **values: str | Html) -> Html:
+def fill_template(template: str, **values: str | Html) -> Html:
     """One of the templates in `assets/`, with each value put in: plain text is escaped, HTML is not."""
-    return Html(Template(asset(f"{template}.html")).substitute({key: _safe(value) for key, value in values.items()}))
+    return Html(
+        Template(read_asset(f"{template}.html")).substitute({key: _escape_text(value) for key, value in values.items()})
+    )
 
 
-def element(tag: str, content: str | Html, **attributes: str) -> Html:
+def build_element(tag: str, content: str | Html, **attributes: str) -> Html:
     """`<tag>content</tag>`; underscores in attribute names become hyphens, a trailing one is dropped."""
-    named = "".join(f' {_attribute(name)}="{escape(value)}"' for name, value in attributes.items())
-    return Html(f"<{tag}{named}>{_safe(content)}</{tag}>")
+    named = "".join(f' {_name_attribute(name)}="{escape(value)}"' for name, value in attributes.items())
+    return Html(f"<{tag}{named}>{_escape_text(content)}</{tag}>")
 
 
-def joined(parts: Iterable[Html], between: str = "\n") -> Html:
+def join_html(parts: Iterable[Html], between: str = "\n") -> Html:
     """Pieces of HTML, one after another."""
     return Html(between.join(part.text for part in parts))
 
 
-def facts(values: Mapping[str, str | Html]) -> Html:
+def render_facts(values: Mapping[str, str | Html]) -> Html:
     """Terms and what is said of them, for a `dl`."""
-    return joined(
-        element("div", joined([element("dt", term), element("dd", said)], "")) for term, said in values.items()
+    return join_html(
+        build_element("div", join_html([build_element("dt", term), build_element("dd", said)], ""))
+        for term, said in values.items()
     )
 
 
-def json_in_script(value: Any) -> Html:
+def embed_json(value: Any) -> Html:
     """JSON that no text in it can end: a script element ends at the first `</`, whatever surrounds it."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return Html(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def javascript(code: str) -> Html:
+def embed_javascript(code: str) -> Html:
     """Code of ours or of a library, with string literals that would end its script element kept from doing so."""
     return Html(code.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
 
 
 @cache
-def asset(name: str) -> str:
+def read_asset(name: str) -> str:
     """A file of `report/assets/`."""
     return (files("gapctl.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _safe(value: str | Html) -> str:
+def _escape_text(value: str | Html) -> str:
     return value.text if isinstance(value, Html) else escape(value)
 
 
-def _attribute(name: str) -> str:
+def _name_attribute(name: str) -> str:
     return name.rstrip("_").replace("_", "-")
 
 
-def packed(figures: Sequence[Figure]) -> dict[str, Any]:
+def pack_charts(figures: Sequence[Figure]) -> dict[str, Any]:
     """`charts`: specifications by name, whose datasets name their columns as numbers of `columns`.
 
     A column is a list, or `{"all": value}` where all rows have the same. The page's script unpacks them.
     """
     columns: dict[str, int] = {}
-    charts = {figure.name: _with_numbers(figure.spec, columns) for figure in figures}
+    charts = {figure.name: _pack_datasets(figure.spec, columns) for figure in figures}
     return {"charts": charts, "columns": [json.loads(column) for column in columns]}
 
 
-def _with_numbers(spec: Mapping[str, Any], columns: dict[str, int]) -> dict[str, Any]:
-    return {**spec, "datasets": {name: _by_column(rows, columns) for name, rows in spec["datasets"].items()}}
+def _pack_datasets(spec: Mapping[str, Any], columns: dict[str, int]) -> dict[str, Any]:
+    return {**spec, "datasets": {name: _pack_rows(rows, columns) for name, rows in spec["datasets"].items()}}
 
 
-def _by_column(rows: Rows, columns: dict[str, int]) -> dict[str, Any]:
+def _pack_rows(rows: Rows, columns: dict[str, int]) -> dict[str, Any]:
     names = list(rows[0]) if rows else []
-    written = [json.dumps(_short([row[name] for row in rows])) for name in names]
+    written = [json.dumps(_compress_column([row[name] for row in rows])) for name in names]
     numbers = [columns.setdefault(text, len(columns)) for text in written]
     return {"length": len(rows), "columns": dict(zip(names, numbers, strict=True))}
 
 
-def _short(values: Sequence[Any]) -> Any:
+def _compress_column(values: Sequence[Any]) -> Any:
     first = values[0]
     return {"all": first} if all(type(value) is type(first) and value == first for value in values) else values
 
 
 PIXELS_PER_POINT: Final = 2.0
-EXPORTED: Final = "window.vegaEmbed = vegaEmbed;"
+BUNDLE_ENTRY: Final = "window.vegaEmbed = vegaEmbed;"
 
 
-def svg_of(figure: Figure) -> str:
+def render_svg(figure: Figure) -> str:
     """The figure as SVG, drawn without a network; equal figures give equal text."""
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg(json.dumps(figure.spec), vl_version=vega_lite_version(), allowed_base_urls=[])
+    svg = vl_convert.vegalite_to_svg(json.dumps(figure.spec), vl_version=get_vega_lite_version(), allowed_base_urls=[])
     return str(svg)
 
 
-def png_of(svg: str) -> bytes:
+def render_png(svg: str) -> bytes:
     """An SVG as PNG, twice its nominal size."""
     import vl_convert
 
@@ -118,51 +121,51 @@ def png_of(svg: str) -> bytes:
 
 
 @cache
-def vega_code() -> str:
+def load_vega_code() -> str:
     """The chart library's code, which a page needs once.
 
     Bundling it takes longer than everything else that a page needs, so the bundle is kept in the cache folder.
     """
     try:
-        kept = _cache_file()
+        kept = _locate_cache_file()
     except InputError:  # no cache folder is known
-        return _bundled()
+        return _build_vega_bundle()
     with suppress(OSError, ValueError):
         digest, _, code = kept.read_text(encoding="utf-8").partition("\n")
-        if digest == _digest(code):
+        if digest == _hash_code(code):
             return code
-    code = _bundled()
-    _keep(kept, code)
+    code = _build_vega_bundle()
+    _store_in_cache(kept, code)
     return code
 
 
-def vega_lite_version() -> str:
+def get_vega_lite_version() -> str:
     """The Vega-Lite that the charts are written in, as vl_convert names it."""
     import altair as alt
 
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
-def _bundled() -> str:
+def _build_vega_bundle() -> str:
     import vl_convert
 
-    return str(vl_convert.javascript_bundle(EXPORTED, vl_version=vega_lite_version()))
+    return str(vl_convert.javascript_bundle(BUNDLE_ENTRY, vl_version=get_vega_lite_version()))
 
 
-def _cache_file() -> Path:
+def _locate_cache_file() -> Path:
     from importlib.metadata import version
 
-    return cache_root() / "vega" / f"{version('vl-convert-python')}-{vega_lite_version()}.js"
+    return find_cache_root() / "vega" / f"{version('vl-convert-python')}-{get_vega_lite_version()}.js"
 
 
-def _keep(file: Path, code: str) -> None:
+def _store_in_cache(file: Path, code: str) -> None:
     """A cache that cannot be written costs a second at the next page, and is no reason to fail."""
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(f"{_digest(code)}\n{code}", encoding="utf-8")
+        part.write_text(f"{_hash_code(code)}\n{code}", encoding="utf-8")
         part.replace(file)
 
 
-def _digest(code: str) -> str:
+def _hash_code(code: str) -> str:
     return hashlib.sha256(code.encode()).hexdigest()

@@ -5,22 +5,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from gapctl.report.html import Html, element, facts, fill, joined
-from gapctl.report.page_parts import document, panels, section
-from gapctl.report.text import capital, meaning
+from gapctl.report.html import Html, build_element, fill_template, join_html, render_facts
+from gapctl.report.page_parts import render_document, render_panels, render_section
+from gapctl.report.text import capitalise_first, explain_metric
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.look import PAGE_LOOK, Look
 from gapctl_charts.quality_against_gap import Untouched, intervention_chart
 
 if TYPE_CHECKING:
-    from gapctl.interventions.judge import Change, ClosingAnswer, Found, Judged, Judgement, MeasureAnswer, Verdict
+    from gapctl.interventions.judge import (
+        ChangeVerdict,
+        ClosingAnswer,
+        InterventionReport,
+        InterventionResult,
+        MeasureChange,
+        QualityAnswer,
+        QualityVerdict,
+    )
 
 
 QUESTION: Final = "Does closing the gap help here?"
 POINTS: Final = 100
 """Shares are told in points, hundredths, so that they read like percent."""
 
-_NAMES: Final = {
+_MEASURE_NAMES: Final = {
     "gap/l2m": "distance of the modality means (L2M)",
     "gap/rmg": "relative modality gap (RMG)",
     **{f"quality/i2t_recall_{depth}": f"image-to-text recall at {depth}" for depth in (1, 5, 10)},
@@ -32,7 +40,7 @@ _NAMES: Final = {
     "quality/flip_rate": "robustness to noise (flip rate)",
     "gap/linear_separability": "linear separability of the modalities",
 }
-_HEADINGS: Final = {
+_MEASURE_HEADINGS: Final = {
     "gap/l2m": "L2M",
     "gap/rmg": "RMG",
     **{f"quality/{way}_recall_{depth}": f"{way} R@{depth}" for way in ("i2t", "t2i") for depth in (1, 5, 10)},
@@ -43,7 +51,7 @@ _HEADINGS: Final = {
     "quality/flip_rate": "flips",
     "gap/linear_separability": "separable",
 }
-_EFFECTS: Final[Sequence[tuple["Found", str]]] = (
+_EFFECTS: Final[Sequence[tuple["QualityVerdict", str]]] = (
     ("helps", "it helps {}"),
     ("harms", "it harms {}"),
     ("some ways harm", "some ways of closing it harm {}"),
@@ -53,52 +61,54 @@ _EFFECTS: Final[Sequence[tuple["Found", str]]] = (
 )
 
 
-def measure_words(key: str) -> str:
+def name_measure(key: str) -> str:
     """A measure in a few words."""
-    return _NAMES.get(key, key)
+    return _MEASURE_NAMES.get(key, key)
 
 
-def heading(key: str) -> str:
+def label_measure(key: str) -> str:
     """A measure above a narrow column."""
-    return _HEADINGS.get(key, key.partition("/")[2])
+    return _MEASURE_HEADINGS.get(key, key.partition("/")[2])
 
 
-def in_points(key: str, value: float) -> float:
+def convert_to_points(key: str, value: float) -> float:
     """A quality in points: percentages are, shares become hundredths."""
     return value if key.endswith("_accuracy") else POINTS * value
 
 
-def signed(value: float, decimals: int = 1) -> str:
+def format_signed(value: float, decimals: int = 1) -> str:
     """A change with its sign; none where it is nothing at the digits shown."""
     text = f"{value:+.{decimals}f}"
     return text[1:] if float(text) == 0 else text
 
 
-def change_words(key: str, change: "Change") -> str:
+def format_change(key: str, change: "MeasureChange") -> str:
     """`+4.6 points (2.6 to 6.7)`."""
-    amount, low, high = (in_points(key, value) for value in (change.change, change.low, change.high))
-    return f"{signed(amount)} points ({signed(low)} to {signed(high)})"
+    amount, low, high = (convert_to_points(key, value) for value in (change.change, change.low, change.high))
+    return f"{format_signed(amount)} points ({format_signed(low)} to {format_signed(high)})"
 
 
-def sentence(answer: "ClosingAnswer", judgement: "Judgement") -> str:
+def summarise_answer(answer: "ClosingAnswer", judgement: "InterventionReport") -> str:
     """The answer to whether closing the gap helps, in one sentence."""
     if answer.answer == "nothing to close":
         return f"There is no gap to close: the means are {judgement.before['gap/l2m']:.3f} apart, which does not count."
     if answer.answer == "not closed":
         return "Not answered: nothing that was tried leaves at most half of the distance between the means."
-    said = [words.format(_listed(keys)) for found, words in _EFFECTS if (keys := _keys(answer, found))]
-    by = f", with {joined_words(answer.helping)}" if answer.helping else ""
+    said = [
+        words.format(_join_measure_names(keys)) for found, words in _EFFECTS if (keys := _select_keys(answer, found))
+    ]
+    by = f", with {join_names(answer.helping)}" if answer.helping else ""
     return f"{answer.answer.capitalize()}{by}: {'; '.join(said)}."
 
 
-def measure_line(measure: "MeasureAnswer") -> str:
+def describe_measure_answer(measure: "QualityAnswer") -> str:
     """What closing does to one quality, with the best that it came to."""
     name, change = measure.best
     found = f"{measure.found} ({', '.join(measure.harming)})" if measure.found == "some ways harm" else measure.found
-    return f"{measure_words(measure.key)}: {found}; best with {name}, {change_words(measure.key, change)}"
+    return f"{name_measure(measure.key)}: {found}; best with {name}, {format_change(measure.key, change)}"
 
 
-def split_words(judgement: "Judgement") -> str:
+def describe_split(judgement: "InterventionReport") -> str:
     """How the images were split."""
     captions = f" with {judgement.held_out_captions:,} different captions" if judgement.held_out_captions else ""
     dealt = "; images of one caption stay together" if judgement.dealt == "captions" else ""
@@ -109,21 +119,21 @@ def split_words(judgement: "Judgement") -> str:
     )
 
 
-def _keys(answer: "ClosingAnswer", found: "Found") -> list[str]:
+def _select_keys(answer: "ClosingAnswer", found: "QualityVerdict") -> list[str]:
     return [measure.key for measure in answer.measures if measure.found == found]
 
 
-def _listed(keys: Sequence[str]) -> str:
-    return joined_words([measure_words(key) for key in keys])
+def _join_measure_names(keys: Sequence[str]) -> str:
+    return join_names([name_measure(key) for key in keys])
 
 
-def joined_words(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """`a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
-Row = dict[str, Any]
+QualityRow = dict[str, Any]
 
 FAMILIES: Final = {
     "shift": "shift (lambda)",
@@ -134,20 +144,24 @@ FAMILIES: Final = {
 }
 
 
-def quality_rows(judgement: "Judgement", key: str) -> list[Row]:
+def build_quality_rows(judgement: "InterventionReport", key: str) -> list[QualityRow]:
     """A row per intervention: its gap, its quality in points with the interval of the change (as far as
     it is possible), and its verdict."""
     before = judgement.before[key]
-    return [_row(judged, key, before, place) for place, judged in enumerate(judgement.judged) if judged.changes]
+    return [
+        _build_quality_row(judged, key, before, place)
+        for place, judged in enumerate(judgement.judged)
+        if judged.changes
+    ]
 
 
-def families(rows: Sequence[Row]) -> list[str]:
+def list_families(rows: Sequence[QualityRow]) -> list[str]:
     """The kinds of intervention that rows have, in the order of the legend."""
     present = {row["series"] for row in rows}
     return [name for name in FAMILIES.values() if name in present]
 
 
-def _row(judged: "Judged", key: str, before: float, place: int) -> Row:
+def _build_quality_row(judged: "InterventionResult", key: str, before: float, place: int) -> QualityRow:
     change, gap = judged.changes[key], judged.changes["gap/l2m"].value
     return {
         "place": place,
@@ -155,112 +169,131 @@ def _row(judged: "Judged", key: str, before: float, place: int) -> Row:
         "series": FAMILIES[judged.family],
         "label": "" if judged.amount is None else f"{judged.amount:g}",
         "gap": gap,
-        "value": in_points(key, change.value),
-        "low": max(0.0, in_points(key, before + change.low)),
-        "high": min(float(POINTS), in_points(key, before + change.high)),
-        "change": in_points(key, change.change),
+        "value": convert_to_points(key, change.value),
+        "low": max(0.0, convert_to_points(key, before + change.low)),
+        "high": min(float(POINTS), convert_to_points(key, before + change.high)),
+        "change": convert_to_points(key, change.change),
         "verdict": change.verdict,
     }
 
 
-SYMBOLS: Final[dict["Verdict", str]] = {
+CHANGE_SYMBOLS: Final[dict["ChangeVerdict", str]] = {
     "helps": "▲",
     "harms": "▼",
     "no difference that counts": "=",
     "inconclusive": "?",
 }
-_TONES: Final[dict["Verdict", str]] = {"helps": "supported", "harms": "refuted"}
+_TONES: Final[dict["ChangeVerdict", str]] = {"helps": "supported", "harms": "refuted"}
 _GAP_DECIMALS: Final = 3
 
 
-def closing_table(judgement: "Judgement") -> Html:
+def render_closing_table(judgement: "InterventionReport") -> Html:
     """A row for doing nothing and one for each intervention."""
     keys = tuple(judgement.before)
-    rows = [_before(judgement, keys), *(_table_row(each, keys) for each in judgement.judged)]
-    head = [element("th", "intervention", scope="col", class_="text")]
-    head += [element("th", heading(key), scope="col", title=measure_words(key)) for key in keys]
-    glossary = {heading(key): f"{measure_words(key)}: {meaning(key)}" for key in keys}
-    return fill("closing_table", head=joined(head, ""), rows=joined(rows), glossary=facts(glossary))
+    rows = [_render_baseline_row(judgement, keys), *(_render_intervention_row(each, keys) for each in judgement.judged)]
+    head = [build_element("th", "intervention", scope="col", class_="text")]
+    head += [build_element("th", label_measure(key), scope="col", title=name_measure(key)) for key in keys]
+    glossary = {label_measure(key): f"{name_measure(key)}: {explain_metric(key)}" for key in keys}
+    return fill_template(
+        "closing_table", head=join_html(head, ""), rows=join_html(rows), glossary=render_facts(glossary)
+    )
 
 
-def _before(judgement: "Judgement", keys: tuple[str, ...]) -> Html:
-    cells = [element("td", _value(key, judgement.before[key])) for key in keys]
-    return element("tr", joined([_name("nothing"), *cells], ""))
+def _render_baseline_row(judgement: "InterventionReport", keys: tuple[str, ...]) -> Html:
+    cells = [build_element("td", _format_value(key, judgement.before[key])) for key in keys]
+    return build_element("tr", join_html([_render_row_heading("nothing"), *cells], ""))
 
 
-def _table_row(judged: "Judged", keys: tuple[str, ...]) -> Html:
+def _render_intervention_row(judged: "InterventionResult", keys: tuple[str, ...]) -> Html:
     if judged.impossible:
-        reason = element("td", f"not applied: {judged.impossible}", class_="text", colspan=str(len(keys)))
-        return element("tr", joined([_name(judged.name), reason], ""))
-    return element("tr", joined([_name(judged.name), *(_cell(key, judged.changes[key]) for key in keys)], ""))
+        reason = build_element("td", f"not applied: {judged.impossible}", class_="text", colspan=str(len(keys)))
+        return build_element("tr", join_html([_render_row_heading(judged.name), reason], ""))
+    return build_element(
+        "tr",
+        join_html(
+            [_render_row_heading(judged.name), *(_render_change_cell(key, judged.changes[key]) for key in keys)], ""
+        ),
+    )
 
 
-def _name(name: str) -> Html:
-    return element("th", name, scope="row", class_="text")
+def _render_row_heading(name: str) -> Html:
+    return build_element("th", name, scope="row", class_="text")
 
 
-def _cell(key: str, change: "Change") -> Html:
+def _render_change_cell(key: str, change: "MeasureChange") -> Html:
     tone = _TONES.get(change.verdict, "inconclusive")
-    symbol = element("span", SYMBOLS[change.verdict], class_="tone", title=change.verdict)
-    interval = element("small", f"{_signed(key, change.low)} to {_signed(key, change.high)}")
-    shown = joined([symbol, element("span", _signed(key, change.change)), interval], " ")
-    return element("td", shown, class_=tone)
+    symbol = build_element("span", CHANGE_SYMBOLS[change.verdict], class_="tone", title=change.verdict)
+    interval = build_element(
+        "small", f"{_format_signed_value(key, change.low)} to {_format_signed_value(key, change.high)}"
+    )
+    shown = join_html([symbol, build_element("span", _format_signed_value(key, change.change)), interval], " ")
+    return build_element("td", shown, class_=tone)
 
 
-def _value(key: str, value: float) -> str:
-    return f"{value:.{_GAP_DECIMALS}f}" if key.startswith("gap/") else f"{in_points(key, value):.1f}"
+def _format_value(key: str, value: float) -> str:
+    return f"{value:.{_GAP_DECIMALS}f}" if key.startswith("gap/") else f"{convert_to_points(key, value):.1f}"
 
 
-def _signed(key: str, value: float) -> str:
-    text = signed(value, _GAP_DECIMALS) if key.startswith("gap/") else signed(in_points(key, value))
+def _format_signed_value(key: str, value: float) -> str:
+    text = (
+        format_signed(value, _GAP_DECIMALS) if key.startswith("gap/") else format_signed(convert_to_points(key, value))
+    )
     return text.replace("-", "−")
 
 
-MARKS: Final = (
+MARKS_CAPTION: Final = (
     "Where each intervention takes the held-out images. Dashed: with nothing done; grey: changes that do not count. "
     "Bars: 95 % interval of the change, for all interventions at once."
 )
 """What the marks of every chart mean."""
 
 
-def closing_figures(
-    judgement: "Judgement", keys: Sequence[str], measures: Sequence["MeasureAnswer"], look: Look
+def plot_closing(
+    judgement: "InterventionReport", keys: Sequence[str], measures: Sequence["QualityAnswer"], look: Look
 ) -> list[Figure]:
     """A figure for each of the qualities; its words begin with what closing the gap does to it, where that is known."""
     found = {measure.key: f"Closing the gap: {measure.found}." for measure in measures}
-    return [_quality_figure(judgement, key, found.get(key, ""), look) for key in keys]
+    return [_plot_quality(judgement, key, found.get(key, ""), look) for key in keys]
 
 
-def _quality_figure(judgement: "Judgement", key: str, found: str, look: Look) -> Figure:
-    from gapctl.interventions.judge import smallest_effect
+def _plot_quality(judgement: "InterventionReport", key: str, found: str, look: Look) -> Figure:
+    from gapctl.interventions.judge import get_smallest_effect
 
     name = key.partition("/")[2].replace("_", "-")
-    rows = quality_rows(judgement, key)
-    untouched = Untouched(in_points(key, judgement.before[key]), in_points(key, smallest_effect(key)))
-    chart = intervention_chart(pl.DataFrame(rows), families(rows), measure_words("gap/l2m"), untouched, look)
-    return figure(f"closing-{name}", capital(measure_words(key)), found, chart, look)
+    rows = build_quality_rows(judgement, key)
+    untouched = Untouched(
+        convert_to_points(key, judgement.before[key]), convert_to_points(key, get_smallest_effect(key))
+    )
+    chart = intervention_chart(pl.DataFrame(rows), list_families(rows), name_measure("gap/l2m"), untouched, look)
+    return figure(f"closing-{name}", capitalise_first(name_measure(key)), found, chart, look)
 
 
-def render_closing(
-    judgement: "Judgement", answer: "ClosingAnswer", keys: tuple[str, ...], title: str, record: Mapping[str, str]
+def render_intervene_page(
+    judgement: "InterventionReport",
+    answer: "ClosingAnswer",
+    keys: tuple[str, ...],
+    title: str,
+    record: Mapping[str, str],
 ) -> str:
     """A complete HTML document with a chart for each quality in `keys`; equal arguments give equal text."""
-    figures = closing_figures(judgement, keys, answer.measures, PAGE_LOOK)
-    content = fill(
+    figures = plot_closing(judgement, keys, answer.measures, PAGE_LOOK)
+    content = fill_template(
         "closing",
         question=QUESTION,
         title=title,
-        answer=sentence(answer, judgement),
-        split=split_words(judgement),
-        measures=_measures(answer),
-        figures=section("paths", "Quality against gap", MARKS, [panels(figures)]),
-        table=closing_table(judgement),
-        facts=facts(dict(record)),
+        answer=summarise_answer(answer, judgement),
+        split=describe_split(judgement),
+        measures=_render_measures(answer),
+        figures=render_section("paths", "Quality against gap", MARKS_CAPTION, [render_panels(figures)]),
+        table=render_closing_table(judgement),
+        facts=render_facts(dict(record)),
     )
-    return document(f"{QUESTION} {title}", content, figures)
+    return render_document(f"{QUESTION} {title}", content, figures)
 
 
-def _measures(answer: "ClosingAnswer") -> Html:
-    lines = [element("li", measure_line(measure)) for measure in answer.measures]
+def _render_measures(answer: "ClosingAnswer") -> Html:
+    lines = [build_element("li", describe_measure_answer(measure)) for measure in answer.measures]
     lead = f"By those that leave at most half of the gap: {', '.join(answer.closing)}."
-    return section("qualities", "What closing it does", lead, [element("ul", joined(lines))] if lines else [])
+    return render_section(
+        "qualities", "What closing it does", lead, [build_element("ul", join_html(lines))] if lines else []
+    )

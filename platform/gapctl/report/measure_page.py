@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from gapctl.report.html import Html, element, facts, fill, joined
-from gapctl.report.page_parts import document, panels, section
+from gapctl.report.html import Html, build_element, fill_template, join_html, render_facts
+from gapctl.report.page_parts import render_document, render_panels, render_section
 from gapctl_charts.embedding_plane import MODALITIES, plane_chart
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.gap_without_dimensions import SERIES, removal_chart
@@ -17,14 +17,14 @@ from gapctl_charts.mean_difference import difference_chart
 from gapctl_charts.similarity_bins import PAIRS, similarity_chart
 
 
-class Point(NamedTuple):
+class PlanePoint(NamedTuple):
     """A place in the plane."""
 
     x: float
     y: float
 
 
-class Bin(NamedTuple):
+class CosineBin(NamedTuple):
     """A bin of cosines, and the shares of matched and of other pairs in it."""
 
     low: float
@@ -42,7 +42,7 @@ class Removal(NamedTuple):
     recall: float
 
 
-class Line(NamedTuple):
+class MeasureLine(NamedTuple):
     """A measure: its key, its value as text, and what it means."""
 
     key: str
@@ -51,7 +51,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasurePage:
     """One set of embeddings.
 
     `shares` are those of the plane's two directions in the variance of both modalities together; `difference` has an
@@ -60,46 +60,48 @@ class Measured:
 
     title: str
     notes: Sequence[str]
-    lines: Sequence[Line]
+    lines: Sequence[MeasureLine]
     facts: Mapping[str, str]
-    images: Sequence[Point]
-    texts: Sequence[Point]
+    images: Sequence[PlanePoint]
+    texts: Sequence[PlanePoint]
     shares: tuple[float, float]
-    bins: Sequence[Bin]
+    bins: Sequence[CosineBin]
     difference: Sequence[float]
     removals: Sequence[Removal]
     removal_pairs: int
 
 
-DIGITS: Final = 5
+CHART_DIGITS: Final = 5
 """More would not be seen, and would make the page larger."""
 
 
-def measured_figures(measured: Measured, look: Look) -> list[Figure]:
+def plot_embeddings(measured: MeasurePage, look: Look) -> list[Figure]:
     """All figures, in the order in which one reads them."""
-    found = [_plane(measured, look), _similarities(measured, look), _dimensions(measured, look)]
-    return [*found, _removals(measured, look)] if measured.removals else found
+    found = [_plot_plane(measured, look), _plot_similarities(measured, look), _plot_mean_difference(measured, look)]
+    return [*found, _plot_removals(measured, look)] if measured.removals else found
 
 
-def _plane(measured: Measured, look: Look) -> Figure:
+def _plot_plane(measured: MeasurePage, look: Look) -> Figure:
     rows = [
-        {"series": name, "x": round(point.x, DIGITS), "y": round(point.y, DIGITS)}
+        {"series": name, "x": round(point.x, CHART_DIGITS), "y": round(point.y, CHART_DIGITS)}
         for name, points in zip(MODALITIES, (measured.images, measured.texts), strict=True)
         for point in points
     ]
     first, second = (f"{share:.0%} of the variance" for share in measured.shares)
     chart = plane_chart(pl.DataFrame(rows), f"first direction, {first}", f"second direction, {second}", look)
-    caption = f"The two directions in which embeddings vary most, both modalities together. {_drawn(measured)}"
+    caption = (
+        f"The two directions in which embeddings vary most, both modalities together. {_describe_sample(measured)}"
+    )
     return figure("plane", "Both modalities in a plane", caption, chart, look)
 
 
-def _drawn(measured: Measured) -> str:
+def _describe_sample(measured: MeasurePage) -> str:
     return f"Drawn: {len(measured.images):,} images and {len(measured.texts):,} texts."
 
 
-def _similarities(measured: Measured, look: Look) -> Figure:
+def _plot_similarities(measured: MeasurePage, look: Look) -> Figure:
     rows = [
-        {"series": name, "low": round(each.low, DIGITS), "high": round(each.high, DIGITS), "share": share}
+        {"series": name, "low": round(each.low, CHART_DIGITS), "high": round(each.high, CHART_DIGITS), "share": share}
         for each in measured.bins
         for name, share in zip(PAIRS, (each.matched, each.other), strict=True)
         if share
@@ -109,10 +111,15 @@ def _similarities(measured: Measured, look: Look) -> Figure:
     return figure("similarities", "How similar images and texts are", caption, chart, look)
 
 
-def _dimensions(measured: Measured, look: Look) -> Figure:
+def _plot_mean_difference(measured: MeasurePage, look: Look) -> Figure:
     order = sorted(range(len(measured.difference)), key=lambda index: -abs(measured.difference[index]))
     rows = [
-        {"place": place, "next": place + 1, "dimension": index, "value": round(measured.difference[index], DIGITS)}
+        {
+            "place": place,
+            "next": place + 1,
+            "dimension": index,
+            "value": round(measured.difference[index], CHART_DIGITS),
+        }
         for place, index in enumerate(order)
     ]
     caption = "The difference of the modality means in each dimension; its norm is the distance of means (L2M)."
@@ -120,9 +127,9 @@ def _dimensions(measured: Measured, look: Look) -> Figure:
     return figure("dimensions", "Which dimensions carry the gap", caption, chart, look)
 
 
-def _removals(measured: Measured, look: Look) -> Figure:
+def _plot_removals(measured: MeasurePage, look: Look) -> Figure:
     rows = [
-        {"series": name, "removed": each.removed, "value": round(value, DIGITS)}
+        {"series": name, "removed": each.removed, "value": round(value, CHART_DIGITS)}
         for each in measured.removals
         for name, value in zip(SERIES, (each.rmg, each.l2m, each.recall), strict=True)
     ]
@@ -134,34 +141,36 @@ def _removals(measured: Measured, look: Look) -> Figure:
     return figure("removals", "Gap and recall without the gap's dimensions", caption, chart, look)
 
 
-def render_measured(measured: Measured) -> str:
+def render_measure_page(measured: MeasurePage) -> str:
     """A complete HTML document; equal records give equal text. Texts of the user's are escaped."""
-    figures = measured_figures(measured, PAGE_LOOK)
+    figures = plot_embeddings(measured, PAGE_LOOK)
     lead = "Rows are normalised; points and unmatched pairs are samples, the same each time."
-    content = fill(
+    content = fill_template(
         "measured",
         title=measured.title,
-        notes=joined(element("p", note, class_="notice") for note in measured.notes),
-        figures=section("pictures", "Pictures", lead, [panels(figures)]),
-        measures=joined(_group(name, list(lines)) for name, lines in groupby(measured.lines, _group_of)),
-        facts=facts(dict(measured.facts)),
+        notes=join_html(build_element("p", note, class_="notice") for note in measured.notes),
+        figures=render_section("pictures", "Pictures", lead, [render_panels(figures)]),
+        measures=join_html(
+            _render_group(name, list(lines)) for name, lines in groupby(measured.lines, _get_group_name)
+        ),
+        facts=render_facts(dict(measured.facts)),
     )
-    return document(measured.title, content, figures)
+    return render_document(measured.title, content, figures)
 
 
-def _group_of(line: Line) -> str:
+def _get_group_name(line: MeasureLine) -> str:
     return line.key.split("/", 1)[0]
 
 
-def _group(name: str, lines: list[Line]) -> Html:
-    rows = joined(_row(line) for line in lines)
-    return fill("measured_group", name=name, rows=rows)
+def _render_group(name: str, lines: list[MeasureLine]) -> Html:
+    rows = join_html(_render_row(line) for line in lines)
+    return fill_template("measured_group", name=name, rows=rows)
 
 
-def _row(line: Line) -> Html:
+def _render_row(line: MeasureLine) -> Html:
     cells = [
-        element("th", line.key.split("/", 1)[-1], scope="row", class_="text"),
-        element("td", line.value),
-        element("td", line.meaning, class_="text prose"),
+        build_element("th", line.key.split("/", 1)[-1], scope="row", class_="text"),
+        build_element("td", line.value),
+        build_element("td", line.meaning, class_="text prose"),
     ]
-    return element("tr", joined(cells, ""))
+    return build_element("tr", join_html(cells, ""))

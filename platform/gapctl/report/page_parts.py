@@ -8,18 +8,29 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.compare import NOT_RECORDED, Judged, arms_words
+from gapctl.analysis.compare import NOT_RECORDED, SweepAnalysis, describe_arms
 from gapctl.analysis.results import Analysis
-from gapctl.config.base import leaf_values
+from gapctl.config.base import flatten_document
 from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import CONFIGURATION, FAILURE
-from gapctl.plan.command_line import as_typed, for_ui
+from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
-from gapctl.report.html import Html, asset, element, facts, fill, javascript, joined, json_in_script, packed, vega_code
-from gapctl.report.text import counted, duration, factor_words, number
+from gapctl.report.html import (
+    Html,
+    build_element,
+    embed_javascript,
+    embed_json,
+    fill_template,
+    join_html,
+    load_vega_code,
+    pack_charts,
+    read_asset,
+    render_facts,
+)
+from gapctl.report.text import format_count, format_duration, format_number, name_factor
 from gapctl_charts.figure import Figure
 from gapctl_charts.look import SHADES, css_variables
 
@@ -33,23 +44,23 @@ class Commands(NamedTuple):
     ui: str
 
 
-def commands_of(plan: Plan, ledger: Ledger) -> Commands:
+def build_commands(plan: Plan, ledger: Ledger) -> Commands:
     """The commands with this plan's file, scale and `--set` options, and this ledger's folder."""
-    same = as_typed(plan, ledger.root)
+    same = build_plan_arguments(plan, ledger.root)
     return Commands(
         sweep=shlex.join(["gapctl", "sweep", *same]),
         analyze=shlex.join(["gapctl", "analyze", *same, "--out", "report.html"]),
         train=shlex.join(["gapctl", "train", *same, "--trial", "TRIAL"]),
-        ui=shlex.join(["gapctl", "ui", *for_ui(plan.sweep)]),
+        ui=shlex.join(["gapctl", "ui", *build_ui_arguments(plan.sweep)]),
     )
 
 
-def default_sweep_command(sweep: str, scale: str | None) -> str:
+def guess_sweep_command(sweep: str, scale: str | None) -> str:
     """The command for a file where sweeps usually are, when nothing but its name is known."""
     return shlex.join(["gapctl", "sweep", f"sweeps/{sweep}.yaml", *(["--scale", scale] if scale else [])])
 
 
-class Waiting(NamedTuple):
+class UnfinishedTrial(NamedTuple):
     """A planned training without a usable result, and why as far as that is known."""
 
     trial: str
@@ -77,7 +88,7 @@ class RunRecord:
     `treatments` say what the levels of each named one change in it.
     """
 
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[UnfinishedTrial, ...] = ()
     machines: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     recipe: int | None = None
@@ -96,26 +107,26 @@ def read_record(
 
     `dimensions` are read for a page that draws them, and empty otherwise.
     """
-    results, waiting = _results(plan, ledger)
+    results, waiting = _split_results(plan, ledger)
     return RunRecord(
         waiting=tuple(waiting),
-        machines=Counter(map(_machine, results)),
-        versions=_version_list(results),
+        machines=Counter(map(_describe_machine, results)),
+        versions=_count_versions(results),
         recipe=plan.recipe_version,
         data=tuple(dict.fromkeys(trial.data_fingerprint for trial in plan.trials)),
-        settings=_settings(plan.sweep.spec),
+        settings=_list_settings(plan.sweep.spec),
         treatments={
-            name: {level: _changes(changes) for level, changes in levels.items()}
+            name: {level: _format_changes(changes) for level, changes in levels.items()}
             for name, levels in plan.sweep.spec.treatments.items()
         },
-        dimensions=_dimensions(ledger, results) if with_dimensions else pl.DataFrame(),
-        commands=commands_of(plan, ledger),
+        dimensions=_read_mean_embeddings(ledger, results) if with_dimensions else pl.DataFrame(),
+        commands=build_commands(plan, ledger),
         run_pages=run_pages,
     )
 
 
-def _settings(spec: SweepFile) -> dict[str, str]:
-    plain = {path: str(value) for path, value in leaf_values(spec.base.model_dump(mode="json")).items()}
+def _list_settings(spec: SweepFile) -> dict[str, str]:
+    plain = {path: str(value) for path, value in flatten_document(spec.base.model_dump(mode="json")).items()}
     treated = {
         path: f"set by {name}"
         for name, levels in spec.treatments.items()
@@ -125,14 +136,14 @@ def _settings(spec: SweepFile) -> dict[str, str]:
     return plain | treated
 
 
-def _changes(changes: Mapping[str, Level]) -> str:
+def _format_changes(changes: Mapping[str, Level]) -> str:
     return ", ".join(f"{path} {level}" for path, level in changes.items()) or "nothing"
 
 
-def _results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[Waiting]]:
+def _split_results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[UnfinishedTrial]]:
     found = list(zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True))
     unfinished = [trial.id for trial, result in found if result is None]
-    begun, failed = ledger.having(unfinished, CONFIGURATION), ledger.having(unfinished, FAILURE)
+    begun, failed = ledger.filter_by_file(unfinished, CONFIGURATION), ledger.filter_by_file(unfinished, FAILURE)
 
     def why(trial: Trial, result: WorkError | None) -> str:
         if result is not None:
@@ -142,30 +153,32 @@ def _results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[Waiting]]:
         return "failed" if trial.id in failed else "not finished"
 
     waiting = [
-        Waiting(trial.id, trial.label, why(trial, result)) for trial, result in found if not isinstance(result, Result)
+        UnfinishedTrial(trial.id, trial.label, why(trial, result))
+        for trial, result in found
+        if not isinstance(result, Result)
     ]
     return [result for _, result in found if isinstance(result, Result)], waiting
 
 
-def _machine(result: Result) -> str:
+def _describe_machine(result: Result) -> str:
     """A training's hardware in a line, for however little a result knows of it."""
     known = result.hardware
     named = [str(known[key]) for key in ("device", "name") if key in known]
-    counted = [_count_hardware(known[f"{name}s"], name) for name in ("core", "thread") if f"{name}s" in known]
+    counted = [_format_hardware_count(known[f"{name}s"], name) for name in ("core", "thread") if f"{name}s" in known]
     exact = [str(known["precision"])] if "precision" in known else []
     return ", ".join([*named, *counted, *exact]) or "not recorded"
 
 
-def _count_hardware(count: str | int, name: str) -> str:
+def _format_hardware_count(count: str | int, name: str) -> str:
     return f"{count} {name}{'' if count == 1 else 's'}"
 
 
-def _version_list(results: Sequence[Result]) -> dict[str, Counter[str]]:
+def _count_versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
     names = dict.fromkeys(name for result in results for name in result.versions)
     return {name: Counter(result.versions.get(name, "not recorded") for result in results) for name in names}
 
 
-def _dimensions(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
+def _read_mean_embeddings(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
     """The mean embeddings of the trials that kept them; the figure names trainings whose file is damaged or gone."""
     trials = [result.trial for result in results]
     found = [
@@ -176,40 +189,44 @@ def _dimensions(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
     return pl.concat(found) if found else pl.DataFrame()
 
 
-def document(title: str, content: Html, figures: Sequence[Figure], run_pages: RunPages | None = None) -> str:
+def render_document(title: str, content: Html, figures: Sequence[Figure], run_pages: RunPages | None = None) -> str:
     """A complete HTML page around its content, with the specifications of its charts and what draws them."""
-    page = fill(
+    page = fill_template(
         "document",
         title=title,
-        colours=colours(),
-        style=Html(asset("page.css")),
+        colours=render_palette(),
+        style=Html(read_asset("page.css")),
         content=content,
-        charts=json_in_script(packed(figures)),
-        facts=json_in_script(_facts(run_pages)),
-        vega=javascript(vega_code()),
-        script=javascript("\n".join(asset(name) for name in ("charts.js", "runs.js", "page.js"))),
+        charts=embed_json(pack_charts(figures)),
+        facts=embed_json(_collect_script_facts(run_pages)),
+        vega=embed_javascript(load_vega_code()),
+        script=embed_javascript("\n".join(read_asset(name) for name in ("charts.js", "runs.js", "page.js"))),
     )
     return page.text
 
 
-def colours() -> Html:
+def render_palette() -> Html:
     """The palette as CSS variables, for light and for dark screens."""
     light, dark = css_variables("light"), css_variables("dark")
     return Html(f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}")
 
 
-def section(name: str, heading: str, lead: str, parts: Sequence[Html]) -> Html:
+def render_section(name: str, heading: str, lead: str, parts: Sequence[Html]) -> Html:
     """A headed part of the page; nothing where it has no content."""
-    return fill("section", id=name, heading=heading, lead=lead, content=joined(parts)) if parts else Html("")
+    return (
+        fill_template("section", id=name, heading=heading, lead=lead, content=join_html(parts)) if parts else Html("")
+    )
 
 
-def panels(figures: Iterable[Figure]) -> Html:
+def render_panels(figures: Iterable[Figure]) -> Html:
     """Places for charts side by side, each with its words."""
-    drawn = (fill("figure", name=figure.name, title=figure.title, caption=figure.caption) for figure in figures)
-    return element("div", joined(drawn), class_="panels")
+    drawn = (
+        fill_template("figure", name=figure.name, title=figure.title, caption=figure.caption) for figure in figures
+    )
+    return build_element("div", join_html(drawn), class_="panels")
 
 
-def _facts(run_pages: RunPages | None) -> Mapping[str, Any]:
+def _collect_script_facts(run_pages: RunPages | None) -> Mapping[str, Any]:
     """What the page's script needs beside the charts: colours for files, and where MLflow shows each trial."""
     return {
         "paper": {name: shade.light for name, shade in SHADES.items()},
@@ -218,34 +235,40 @@ def _facts(run_pages: RunPages | None) -> Mapping[str, Any]:
     }
 
 
-_DATA_SETS = {
+_DATA_SET_DESCRIPTIONS = {
     "mad": "MAD: MNIST digits with thickness, swelling, fracture, scale and colour drawn; captions name the digit and "
     "some of these",
 }
-_TOLD = {
+_SUMMARY_SETTINGS = {
     "data.dataset", "data.source", "model.preset", "model.embed_dim", "temperature.mode", "temperature.init",
     "temperature.lr", "loss.kind", "train.batch_size", "train.lr", "evaluate.gallery", "evaluate.every",
 }  # fmt: skip
 
 
-def what_was_run(analysis: Analysis, record: RunRecord) -> Html:
+def render_run_record(analysis: Analysis, record: RunRecord) -> Html:
     """Facts, then commands as far as they are known."""
-    known = {**_trained(analysis, record), **_counted(analysis), **_treatments(record), **_recorded(analysis, record)}
-    return fill("record", facts=facts(known), again=_again(analysis, record))
+    known = {
+        **_describe_training(analysis, record),
+        **_summarise_counts(analysis),
+        **_describe_treatments(record),
+        **_describe_provenance(analysis, record),
+    }
+    return fill_template("record", facts=render_facts(known), again=_render_commands(analysis, record))
 
 
-def _trained(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
+def _describe_training(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
     """What one training is: data, model, recipe; what the sweep varies is marked as varied."""
     if not record.settings:
         return {}
     told = {path: "varied" if path in analysis.factors else value for path, value in record.settings.items()}
-    data = _DATA_SETS.get(told["data.dataset"], told["data.dataset"])
-    rest = ", ".join(f"{path} {value}" for path, value in told.items() if path not in _TOLD)
+    data = _DATA_SET_DESCRIPTIONS.get(told["data.dataset"], told["data.dataset"])
+    rest = ", ".join(f"{path} {value}" for path, value in told.items() if path not in _SUMMARY_SETTINGS)
     return {
         "data": f"{data}; source {told['data.source']}",
         "model": f"preset {told['model.preset']}, embeddings {told['model.embed_dim']} wide",
         "temperature and loss": (
-            f"{told['temperature.mode']}, from {told['temperature.init']}{_own_rate(told)}; {told['loss.kind']} loss"
+            f"{told['temperature.mode']}, from {told['temperature.init']}{_describe_own_rate(told)}; "
+            f"{told['loss.kind']} loss"
         ),
         "training": f"batches of {told['train.batch_size']}, learning rate {told['train.lr']}",
         "evaluation": f"{told['evaluate.gallery']} held-out pairs, every {told['evaluate.every']} samples",
@@ -253,20 +276,20 @@ def _trained(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
     }
 
 
-def _own_rate(told: Mapping[str, str]) -> str:
+def _describe_own_rate(told: Mapping[str, str]) -> str:
     rate = told.get("temperature.lr", "None")
     return "" if rate == "None" else f", at a learning rate of its own ({rate})"
 
 
-def _treatments(record: RunRecord) -> dict[str, str | Html]:
+def _describe_treatments(record: RunRecord) -> dict[str, str | Html]:
     """What each level of a named treatment changes."""
     return {
-        factor_words(name): "; ".join(f"{level} changes {changes}" for level, changes in levels.items())
+        name_factor(name): "; ".join(f"{level} changes {changes}" for level, changes in levels.items())
         for name, levels in record.treatments.items()
     }
 
 
-def _counted(analysis: Analysis) -> dict[str, str | Html]:
+def _summarise_counts(analysis: Analysis) -> dict[str, str | Html]:
     trials = analysis.trials
     seconds = float(trials.get_column("seconds").sum()) if "seconds" in trials.columns else 0.0
     seeds = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
@@ -274,50 +297,50 @@ def _counted(analysis: Analysis) -> dict[str, str | Html]:
         "trainings": f"{len(trials)} done of {analysis.planned} planned",
         "scale": analysis.scale or "none",
         "seeds": str(seeds),
-        "varied": ", ".join(f"{factor_words(path)} ({path})" for path in analysis.factors),
-        "samples seen by each": _samples(analysis),
-        "time in training": f"{duration(seconds)} in all",
+        "varied": ", ".join(f"{name_factor(path)} ({path})" for path in analysis.factors),
+        "samples seen by each": _format_samples_seen(analysis),
+        "time in training": f"{format_duration(seconds)} in all",
         "alpha": f"{analysis.alpha:g}, Holm over {len(analysis.verdicts)} hypotheses",
     }
 
 
-def _recorded(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
+def _describe_provenance(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
     recipe = {} if record.recipe is None else {"recipe version": str(record.recipe)}
-    machines = {"hardware": "; ".join(_counts(record.machines))} if record.machines else {}
-    versions = {"versions": ", ".join(_versions(record.versions))} if record.versions else {}
-    data = {"fingerprint of the data": _hash(", ".join(record.data))} if record.data else {}
+    machines = {"hardware": "; ".join(_format_counts(record.machines))} if record.machines else {}
+    versions = {"versions": ", ".join(_format_versions(record.versions))} if record.versions else {}
+    data = {"fingerprint of the data": _render_hash(", ".join(record.data))} if record.data else {}
     return {
         **machines,
         **versions,
         **recipe,
         **data,
-        "sweep file's sha256": _hash(analysis.spec_sha256),
-        "hypotheses' sha256": _hash(analysis.hypotheses_sha256),
+        "sweep file's sha256": _render_hash(analysis.spec_sha256),
+        "hypotheses' sha256": _render_hash(analysis.hypotheses_sha256),
     }
 
 
-def _samples(analysis: Analysis) -> str:
+def _format_samples_seen(analysis: Analysis) -> str:
     if "samples_seen" not in analysis.trials.columns or analysis.trials.is_empty():
         return "–"
     seen = sorted(analysis.trials.get_column("samples_seen").drop_nulls().unique())
     return " to ".join(f"{count:,}" for count in dict.fromkeys([seen[0], seen[-1]])) if seen else "–"
 
 
-def _counts(counted: Mapping[str, int]) -> list[str]:
+def _format_counts(counted: Mapping[str, int]) -> list[str]:
     """What all trainings share, as it is; otherwise each with how many trainings it is of."""
     if len(counted) == 1:
         return list(counted)
     return [f"{what} ({count} trainings)" for what, count in counted.items()]
 
 
-def _versions(versions: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return [f"{name} {' and '.join(_counts(found))}" for name, found in versions.items()]
+def _format_versions(versions: Mapping[str, Mapping[str, int]]) -> list[str]:
+    return [f"{name} {' and '.join(_format_counts(found))}" for name, found in versions.items()]
 
 
-def _again(analysis: Analysis, record: RunRecord) -> Html:
+def _render_commands(analysis: Analysis, record: RunRecord) -> Html:
     commands, sweep = record.commands, "Train what is missing, and judge again"
     if commands is None:
-        done = {sweep: default_sweep_command(analysis.sweep, analysis.scale)}
+        done = {sweep: guess_sweep_command(analysis.sweep, analysis.scale)}
     else:
         done = {
             sweep: commands.sweep,
@@ -325,18 +348,20 @@ def _again(analysis: Analysis, record: RunRecord) -> Html:
             "Train one trial alone (put its id)": commands.train,
             "Look at the runs in MLflow": commands.ui,
         }
-    listed = joined(
-        element("div", joined([element("dt", what), element("dd", element("code", command))], ""))
+    listed = join_html(
+        build_element(
+            "div", join_html([build_element("dt", what), build_element("dd", build_element("code", command))], "")
+        )
         for what, command in done.items()
     )
-    return fill("again", commands=listed)
+    return fill_template("again", commands=listed)
 
 
-def _hash(text: str) -> Html:
-    return element("span", text, class_="hash")
+def _render_hash(text: str) -> Html:
+    return build_element("span", text, class_="hash")
 
 
-_HARDWARE: Final = ("device", "name", "threads", "precision", "packed")
+_HARDWARE_FIELDS: Final = ("device", "name", "threads", "precision", "packed")
 
 
 class Fact(NamedTuple):
@@ -347,59 +372,62 @@ class Fact(NamedTuple):
     code: bool = False
 
 
-def run_facts(judged: Judged, ledger: Ledger) -> list[Fact]:
+def collect_run_facts(judged: SweepAnalysis, ledger: Ledger) -> list[Fact]:
     """The facts of one sweep of a ledger."""
     analysis, spec = judged.analysis, judged.plan.sweep.spec
     done, planned = len(analysis.trials), len(judged.plan.trials)
-    command = commands_of(judged.plan, ledger).sweep
+    command = build_commands(judged.plan, ledger).sweep
     return [
-        Fact("trainings", f"{done} of {planned} done; {counted(spec.seeds, 'seed')}; {_varied(judged)}"),
-        *_missing(judged, command),
-        Fact("time", _time(analysis.trials)),
-        *_made(analysis.provenance),
+        Fact(
+            "trainings",
+            f"{done} of {planned} done; {format_count(spec.seeds, 'seed')}; {_describe_varied_levels(judged)}",
+        ),
+        *_report_missing(judged, command),
+        Fact("time", _format_training_time(analysis.trials)),
+        *_collect_provenance(analysis.provenance),
         Fact("sweep file's sha256", analysis.spec_sha256, code=True),
         Fact("hypotheses' sha256", analysis.hypotheses_sha256, code=True),
         Fact("run it again", command, code=True),
     ]
 
 
-def _varied(judged: Judged) -> str:
+def _describe_varied_levels(judged: SweepAnalysis) -> str:
     vary = judged.plan.sweep.spec.vary
     return "; ".join(f"{path}: {', '.join(map(str, levels))}" for path, levels in vary.items())
 
 
-def _missing(judged: Judged, command: str) -> list[Fact]:
+def _report_missing(judged: SweepAnalysis, command: str) -> list[Fact]:
     if not judged.missing:
         return []
-    which = arms_words(judged.missing, judged.plan.trials)
-    return [Fact("missing", f"{counted(len(judged.missing), 'training')}: {which}; `{command}` finishes them")]
+    which = describe_arms(judged.missing, judged.plan.trials)
+    return [Fact("missing", f"{format_count(len(judged.missing), 'training')}: {which}; `{command}` finishes them")]
 
 
-def _time(trials: pl.DataFrame) -> str:
+def _format_training_time(trials: pl.DataFrame) -> str:
     seconds = float(trials["seconds"].sum())
-    each = f"{number(seconds / len(trials))} s each on average" if len(trials) else "none done"
-    return f"{duration(seconds)} of training in all, {each}"
+    each = f"{format_number(seconds / len(trials))} s each on average" if len(trials) else "none done"
+    return f"{format_duration(seconds)} of training in all, {each}"
 
 
-def _made(provenance: pl.DataFrame) -> list[Fact]:
-    data = [_values(provenance, name) for name in ("data_source", "data_fingerprint", "recipe_version")]
-    hardware = [f"{name} {_values(provenance, f'hardware.{name}')}" for name in _HARDWARE]
+def _collect_provenance(provenance: pl.DataFrame) -> list[Fact]:
+    data = [_format_column(provenance, name) for name in ("data_source", "data_fingerprint", "recipe_version")]
+    hardware = [f"{name} {_format_column(provenance, f'hardware.{name}')}" for name in _HARDWARE_FIELDS]
     versions = [name.removeprefix("versions.") for name in provenance.columns if name.startswith("versions.")]
     return [
         Fact("data", f"{data[0]}, fingerprint {data[1]}, recipe version {data[2]}"),
         Fact("hardware", "; ".join(hardware)),
-        Fact("versions", ", ".join(f"{name} {_values(provenance, f'versions.{name}')}" for name in versions)),
+        Fact("versions", ", ".join(f"{name} {_format_column(provenance, f'versions.{name}')}" for name in versions)),
     ]
 
 
-def _values(provenance: pl.DataFrame, name: str) -> str:
+def _format_column(provenance: pl.DataFrame, name: str) -> str:
     """A column's value, or each of them with how many trainings have it."""
     if name not in provenance.columns:
         return NOT_RECORDED
     counts = provenance[name].value_counts(sort=True)
     found = [(NOT_RECORDED if value is None else str(value), count) for value, count in counts.rows()]
-    return found[0][0] if len(found) == 1 else _count_fact(found)
+    return found[0][0] if len(found) == 1 else _format_value_counts(found)
 
 
-def _count_fact(found: Sequence[tuple[str, int]]) -> str:
+def _format_value_counts(found: Sequence[tuple[str, int]]) -> str:
     return " and ".join(f"{value} ({count} trainings)" for value, count in sorted(found, key=lambda one: -one[1]))

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from gapctl.report.html import Html, element, facts, fill, joined
-from gapctl.report.page_parts import document, panels, section
+from gapctl.report.html import Html, build_element, fill_template, join_html, render_facts
+from gapctl.report.page_parts import render_document, render_panels, render_section
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.look import PAGE_LOOK, Look
 from gapctl_charts.value_counts import histogram, word_bars
@@ -15,7 +15,7 @@ from gapctl_charts.value_counts import histogram, word_bars
 MOST_BARS: Final = 60
 
 
-class Bar(NamedTuple):
+class HistogramBar(NamedTuple):
     """How many samples have a value from `low` up to but not including `high`."""
 
     low: float
@@ -36,25 +36,27 @@ class PairsPage:
     commonest: Sequence[tuple[str, int]]
 
 
-def render_pairs(page: PairsPage) -> str:
+def render_pairs_page(page: PairsPage) -> str:
     """A complete HTML document; equal records give equal text. Words from captions are escaped."""
     figures = [
-        _histogram("words", "How long captions are", "words of a caption", page.caption_words, PAGE_LOOK),
-        _histogram("sides", "How large images are", "shorter side, pixels", page.image_sides, PAGE_LOOK),
-        _commonest(page.commonest, PAGE_LOOK),
+        _plot_histogram("words", "How long captions are", "words of a caption", page.caption_words, PAGE_LOOK),
+        _plot_histogram("sides", "How large images are", "shorter side, pixels", page.image_sides, PAGE_LOOK),
+        _plot_common_words(page.commonest, PAGE_LOOK),
     ]
-    content = fill(
+    content = fill_template(
         "pairs",
         title=page.title,
-        figures=section("pictures", "Distributions", "Of the samples that can be used.", [panels(figures)]),
-        head=joined((element("th", name, scope="col") for name in page.headings), ""),
-        rows=joined(_row(row) for row in page.rows),
-        facts=facts(dict(page.facts)),
+        figures=render_section(
+            "pictures", "Distributions", "Of the samples that can be used.", [render_panels(figures)]
+        ),
+        head=join_html((build_element("th", name, scope="col") for name in page.headings), ""),
+        rows=join_html(_render_row(row) for row in page.rows),
+        facts=render_facts(dict(page.facts)),
     )
-    return document(page.title, content, figures)
+    return render_document(page.title, content, figures)
 
 
-def bars(counts: Mapping[int, int]) -> list[Bar]:
+def group_into_bars(counts: Mapping[int, int]) -> list[HistogramBar]:
     """At most `MOST_BARS` bars of one width over all values."""
     if not counts:
         return []
@@ -63,21 +65,23 @@ def bars(counts: Mapping[int, int]) -> list[Bar]:
     found = dict.fromkeys(range((high - low) // width + 1), 0)
     for value, count in counts.items():
         found[(value - low) // width] += count
-    return [Bar(low + place * width, low + (place + 1) * width, count) for place, count in found.items()]
+    return [HistogramBar(low + place * width, low + (place + 1) * width, count) for place, count in found.items()]
 
 
-def _row(row: Sequence[str]) -> Html:
-    cells = [element("th", row[0], scope="row", class_="text"), *(element("td", cell) for cell in row[1:])]
-    return element("tr", joined(cells, ""))
+def _render_row(row: Sequence[str]) -> Html:
+    cells = [build_element("th", row[0], scope="row", class_="text"), *(build_element("td", cell) for cell in row[1:])]
+    return build_element("tr", join_html(cells, ""))
 
 
-def _histogram(name: str, title: str, axis: str, counts: Mapping[int, int], look: Look) -> Figure:
-    rows = pl.DataFrame(bars(counts), schema={"low": pl.Float64, "high": pl.Float64, "samples": pl.Int64}, orient="row")
+def _plot_histogram(name: str, title: str, axis: str, counts: Mapping[int, int], look: Look) -> Figure:
+    rows = pl.DataFrame(
+        group_into_bars(counts), schema={"low": pl.Float64, "high": pl.Float64, "samples": pl.Int64}, orient="row"
+    )
     total = sum(counts.values())
     return figure(name, title, f"{total:,} samples.", histogram(rows, axis, look), look)
 
 
-def _commonest(words: Sequence[tuple[str, int]], look: Look) -> Figure:
+def _plot_common_words(words: Sequence[tuple[str, int]], look: Look) -> Figure:
     rows = pl.DataFrame(list(words), schema={"word": pl.String, "times": pl.Int64}, orient="row")
     caption = "Case is folded, and a word that stands twice in a caption counts twice."
     return figure("vocabulary", "The commonest words", caption, word_bars(rows, look), look)

@@ -9,43 +9,50 @@ import polars as pl
 
 from gapctl.analysis.results import Analysis, Interval, Outcome, Verdict
 from gapctl.report.figures import (
-    NOTHING_MORE,
-    Responses,
-    gap_figures,
+    EMPTY_RECORD,
+    FactorFigures,
     has_metric,
-    kept_figures,
-    responses,
-    strip_figures,
-    together_figures,
-    training_figures,
+    plot_gap_and_qualities,
+    plot_gap_by_dimension,
+    plot_image_factors,
+    plot_responses_by_factor,
+    plot_strips,
+    plot_training,
 )
-from gapctl.report.html import Html, asset, element, facts, fill, joined
-from gapctl.report.page_parts import RunPages, RunRecord, document, panels, section, what_was_run
+from gapctl.report.html import Html, build_element, fill_template, join_html, read_asset, render_facts
+from gapctl.report.page_parts import (
+    RunPages,
+    RunRecord,
+    render_document,
+    render_panels,
+    render_run_record,
+    render_section,
+)
 from gapctl.report.text import (
     NOT_KNOWN,
-    aligned,
-    as_declared,
-    capital,
-    confidence,
-    effect_of,
-    effect_unit,
-    levels_words,
-    listed,
-    mark_lines,
-    meaning,
-    metric_name,
-    number,
-    p_value,
-    redesign_lines,
-    settling,
-    unit,
+    align_numbers,
+    capitalise_first,
+    describe_effect,
+    describe_level_pair,
+    explain_marks,
+    explain_metric,
+    explain_redesign,
+    explain_seeds_needed,
+    format_confidence_level,
+    format_declared_number,
+    format_number,
+    format_p_value,
+    get_metric_unit,
+    list_first_names,
+    name_effect_unit,
+    name_metric,
 )
 from gapctl_charts.factor import plain
 from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import PAGE_LOOK
 
-SYMBOLS: Final[dict[Outcome, str]] = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
-_TESTS: Final = {
+VERDICT_SYMBOLS: Final[dict[Outcome, str]] = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
+_TEST_NAMES: Final = {
     "trend": "trend: Page's test, slope over paired seeds",
     "contrast": "contrast: paired difference of two levels",
     "equivalence": "equivalence: two one-sided tests",
@@ -55,99 +62,103 @@ _TESTS: Final = {
 }
 
 
-_DIRECTIONS: Final = {"neither": "none: less than the smallest effect, either way", "either": "either way"}
-_FACTORS: Final = {"correlation": "other metric"}
+_DIRECTION_NAMES: Final = {"neither": "none: less than the smallest effect, either way", "either": "either way"}
+_FACTOR_TERMS: Final = {"correlation": "other metric"}
 
 
-def verdict_cards(analysis: Analysis, strips: Mapping[str, Figure]) -> Html:
+def render_verdict_cards(analysis: Analysis, strips: Mapping[str, Figure]) -> Html:
     """All hypotheses in the file's order; `strips` has the small charts by hypothesis id."""
     if not analysis.verdicts:
-        return element("p", "This sweep file states no hypotheses; the charts below are descriptive.", class_="lead")
-    return joined(_card(verdict, analysis.alpha, strips.get(verdict.id)) for verdict in analysis.verdicts)
-
-
-def _marks(verdict: Verdict) -> Html:
-    """Words that no reader overlooks."""
-    return joined((element("span", mark.upper(), class_="mark") for mark in verdict.marks), "")
-
-
-def _card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
-    estimate, *interval = aligned([verdict.estimate, *verdict.ci])
-    return fill(
-        "verdict",
-        finding=verdict.verdict,
-        symbol=SYMBOLS[verdict.verdict],
-        mark=_marks(verdict),
-        claim=verdict.claim,
-        reason=_reason(verdict),
-        notes=joined((element("p", line, class_="reason") for line in mark_lines(verdict)), ""),
-        effect_name=capital(effect_of(verdict)),
-        estimate=estimate,
-        effect_unit=effect_unit(verdict),
-        confidence=confidence(alpha),
-        interval=" to ".join(interval) if all(map(math.isfinite, verdict.ci)) else "too few seeds",
-        standardised=_standardised(verdict),
-        p=p_value(verdict.p),
-        smallest_effect=as_declared(verdict.smallest_effect),
-        strip=Html("") if strip is None else element("div", "", class_="strip chart", data_chart=strip.name),
-        details=facts(_details(verdict, alpha)),
+        return build_element(
+            "p", "This sweep file states no hypotheses; the charts below are descriptive.", class_="lead"
+        )
+    return join_html(
+        _render_verdict_card(verdict, analysis.alpha, strips.get(verdict.id)) for verdict in analysis.verdicts
     )
 
 
-def _standardised(verdict: Verdict) -> str:
-    return f"{number(verdict.standardised)} SD" if math.isfinite(verdict.standardised) else NOT_KNOWN
+def _render_marks(verdict: Verdict) -> Html:
+    """Words that no reader overlooks."""
+    return join_html((build_element("span", mark.upper(), class_="mark") for mark in verdict.marks), "")
 
 
-def _reason(verdict: Verdict) -> str:
+def _render_verdict_card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
+    estimate, *interval = align_numbers([verdict.estimate, *verdict.ci])
+    return fill_template(
+        "verdict",
+        finding=verdict.verdict,
+        symbol=VERDICT_SYMBOLS[verdict.verdict],
+        mark=_render_marks(verdict),
+        claim=verdict.claim,
+        reason=_explain_verdict(verdict),
+        notes=join_html((build_element("p", line, class_="reason") for line in explain_marks(verdict)), ""),
+        effect_name=capitalise_first(describe_effect(verdict)),
+        estimate=estimate,
+        effect_unit=name_effect_unit(verdict),
+        confidence=format_confidence_level(alpha),
+        interval=" to ".join(interval) if all(map(math.isfinite, verdict.ci)) else "too few seeds",
+        standardised=_format_standardised(verdict),
+        p=format_p_value(verdict.p),
+        smallest_effect=format_declared_number(verdict.smallest_effect),
+        strip=Html("") if strip is None else build_element("div", "", class_="strip chart", data_chart=strip.name),
+        details=render_facts(_list_details(verdict, alpha)),
+    )
+
+
+def _format_standardised(verdict: Verdict) -> str:
+    return f"{format_number(verdict.standardised)} SD" if math.isfinite(verdict.standardised) else NOT_KNOWN
+
+
+def _explain_verdict(verdict: Verdict) -> str:
     if verdict.seeds_needed is None:
         return verdict.reason
-    return f"{verdict.reason} {settling(verdict.seeds_needed)}"
+    return f"{verdict.reason} {explain_seeds_needed(verdict.seeds_needed)}"
 
 
-def _details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
-    bootstrap = " to ".join(aligned(list(verdict.ci_bootstrap)))
+def _list_details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
+    bootstrap = " to ".join(align_numbers(list(verdict.ci_bootstrap)))
     return {
         **({"source of the claim": verdict.source} if verdict.source is not None else {}),
-        "test": _TESTS.get(verdict.test, verdict.test),
-        "declared direction": _DIRECTIONS.get(verdict.direction, verdict.direction),
-        "response": element("code", verdict.response),
-        **_held_against(verdict),
-        **({"levels compared": levels_words(verdict.between[::-1])} if verdict.between else {}),
-        **({"only trainings with": _held(verdict)} if verdict.where else {}),
-        **_mediated(verdict),
-        "p before Holm": p_value(verdict.p_claim),
-        "p of the direction alone": p_value(verdict.p_direction),
-        f"bootstrap {confidence(alpha)} interval": bootstrap,
+        "test": _TEST_NAMES.get(verdict.test, verdict.test),
+        "declared direction": _DIRECTION_NAMES.get(verdict.direction, verdict.direction),
+        "response": build_element("code", verdict.response),
+        **_describe_comparator(verdict),
+        **({"levels compared": describe_level_pair(verdict.between[::-1])} if verdict.between else {}),
+        **({"only trainings with": _render_where(verdict)} if verdict.where else {}),
+        **_describe_mediation(verdict),
+        "p before Holm": format_p_value(verdict.p_claim),
+        "p of the direction alone": format_p_value(verdict.p_direction),
+        f"bootstrap {format_confidence_level(alpha)} interval": bootstrap,
         "paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}",
-        "id": element("code", verdict.id),
+        "id": build_element("code", verdict.id),
     }
 
 
-def _held_against(verdict: Verdict) -> dict[str, str | Html]:
+def _describe_comparator(verdict: Verdict) -> dict[str, str | Html]:
     if verdict.test == "level":
-        return {"value": as_declared(verdict.value)}
-    return {_FACTORS.get(verdict.test, "treatment"): element("code", verdict.factor)}
+        return {"value": format_declared_number(verdict.value)}
+    return {_FACTOR_TERMS.get(verdict.test, "treatment"): build_element("code", verdict.factor)}
 
 
-def _held(verdict: Verdict) -> Html:
-    return joined((element("code", f"{path}: {plain(level)}") for path, level in verdict.where.items()), ", ")
+def _render_where(verdict: Verdict) -> Html:
+    return join_html((build_element("code", f"{path}: {plain(level)}") for path, level in verdict.where.items()), ", ")
 
 
-def _mediated(verdict: Verdict) -> dict[str, str | Html]:
+def _describe_mediation(verdict: Verdict) -> dict[str, str | Html]:
     """The mediator, and the treatment's effect with it free and held fixed."""
     if verdict.test != "mediation" or verdict.mediator is None:
         return {}
     free, fixed = map(plain, verdict.mediator_levels)
     return {
-        "mediator": element("code", verdict.mediator),
-        f"effect at {free} (free)": _with_interval(verdict.effect_free, verdict.effect_free_ci),
-        f"effect at {fixed} (held)": _with_interval(verdict.effect_fixed, verdict.effect_fixed_ci),
-        "part that is mediated": _with_interval(verdict.share_mediated, verdict.share_mediated_ci),
+        "mediator": build_element("code", verdict.mediator),
+        f"effect at {free} (free)": _format_with_interval(verdict.effect_free, verdict.effect_free_ci),
+        f"effect at {fixed} (held)": _format_with_interval(verdict.effect_fixed, verdict.effect_fixed_ci),
+        "part that is mediated": _format_with_interval(verdict.share_mediated, verdict.share_mediated_ci),
     }
 
 
-def _with_interval(value: float, ci: Interval) -> str:
-    shown = aligned([value, *ci])
+def _format_with_interval(value: float, ci: Interval) -> str:
+    shown = align_numbers([value, *ci])
     return f"{shown[0]} ({shown[1]} to {shown[2]})" if math.isfinite(value) else NOT_KNOWN
 
 
@@ -165,135 +176,148 @@ _MAIN_METRICS: Final = (
 )
 
 
-def trial_table(analysis: Analysis, run_pages: RunPages | None = None) -> Html:
+def render_trial_table(analysis: Analysis, run_pages: RunPages | None = None) -> Html:
     """A row per finished training, in the plan's order: label, seed, id, main metrics, seconds.
 
     An id links to the training's page in MLflow where that is known.
     """
     if analysis.trials.is_empty():
-        return element("p", "No training has finished yet.", class_="lead")
-    metrics = main_metrics(analysis)
-    return fill(
+        return build_element("p", "No training has finished yet.", class_="lead")
+    metrics = list_main_metrics(analysis)
+    return fill_template(
         "trials",
-        lead=_lead(run_pages),
-        head=_head(metrics),
-        rows=joined(_row(row, metrics, run_pages) for row in analysis.trials.iter_rows(named=True)),
-        glossary=facts({key: _glossary(key) for key in metrics}),
+        lead=_render_table_lead(run_pages),
+        head=_render_table_head(metrics),
+        rows=join_html(_render_trial_row(row, metrics, run_pages) for row in analysis.trials.iter_rows(named=True)),
+        glossary=render_facts({key: _define_metric(key) for key in metrics}),
     )
 
 
-def main_metrics(analysis: Analysis) -> list[str]:
+def list_main_metrics(analysis: Analysis) -> list[str]:
     """What the hypotheses ask for beyond the usual ones, then these, as far as trials have them."""
     asked = [verdict.response for verdict in analysis.verdicts if verdict.response not in _MAIN_METRICS]
     wanted = dict.fromkeys([*asked, *_MAIN_METRICS])
     return [key for key in wanted if has_metric(analysis.trials, key)]
 
 
-def _head(metrics: Sequence[str]) -> Html:
-    first = [_heading("training", "text"), _heading("seed"), _heading("id", "text")]
-    return joined([*first, *map(_heading, metrics), _heading("seconds")], "")
+def _render_table_head(metrics: Sequence[str]) -> Html:
+    first = [_render_heading("training", "text"), _render_heading("seed"), _render_heading("id", "text")]
+    return join_html([*first, *map(_render_heading, metrics), _render_heading("seconds")], "")
 
 
-def _heading(name: str, kind: str = "number") -> Html:
+def _render_heading(name: str, kind: str = "number") -> Html:
     """A metric's group goes above its name, so that columns stay narrow."""
     group, _, rest = name.rpartition("/")
-    lines = [element("small", f"{group}/"), element("span", _breakable(rest))] if group else [element("span", name)]
-    return element("th", element("button", joined(lines, ""), type="button"), scope="col", class_=kind)
+    lines = (
+        [build_element("small", f"{group}/"), build_element("span", _render_breakable(rest))]
+        if group
+        else [build_element("span", name)]
+    )
+    return build_element("th", build_element("button", join_html(lines, ""), type="button"), scope="col", class_=kind)
 
 
-def _breakable(name: str) -> Html:
-    return joined((element("span", part) for part in name.split("_")), "_<wbr>")
+def _render_breakable(name: str) -> Html:
+    return join_html((build_element("span", part) for part in name.split("_")), "_<wbr>")
 
 
-def _row(row: dict[str, Any], metrics: Sequence[str], run_pages: RunPages | None) -> Html:
+def _render_trial_row(row: dict[str, Any], metrics: Sequence[str], run_pages: RunPages | None) -> Html:
     cells = [
-        element("th", str(row["label"]), scope="row", class_="text"),
-        _number(row["seed"], str(row["seed"])),
-        element("td", trial_link(str(row["trial"]), run_pages), class_="text"),
-        *(_number(row[key], number(row[key])) for key in metrics),
-        _number(row["seconds"], NOT_KNOWN if row["seconds"] is None else f"{row['seconds']:,.0f}"),
+        build_element("th", str(row["label"]), scope="row", class_="text"),
+        _render_number_cell(row["seed"], str(row["seed"])),
+        build_element("td", link_trial(str(row["trial"]), run_pages), class_="text"),
+        *(_render_number_cell(row[key], format_number(row[key])) for key in metrics),
+        _render_number_cell(row["seconds"], NOT_KNOWN if row["seconds"] is None else f"{row['seconds']:,.0f}"),
     ]
-    return element("tr", joined(cells, ""), id=f"trial-{row['trial']}")
+    return build_element("tr", join_html(cells, ""), id=f"trial-{row['trial']}")
 
 
-def _lead(run_pages: RunPages | None) -> Html:
-    parts: list[Html] = [element("span", "Each training with its final metrics. Press a heading to sort.")]
+def _render_table_lead(run_pages: RunPages | None) -> Html:
+    parts: list[Html] = [build_element("span", "Each training with its final metrics. Press a heading to sort.")]
     if run_pages is not None:
-        address = element("span", run_pages.address, data_mlflow="")
-        parts += [element("span", "Ids open the run in MLflow at"), address]
+        address = build_element("span", run_pages.address, data_mlflow="")
+        parts += [build_element("span", "Ids open the run in MLflow at"), address]
         if run_pages.started_by is not None:
-            parts += [element("span", "while"), element("code", run_pages.started_by), element("span", "runs.")]
-    return joined(parts, " ")
+            parts += [
+                build_element("span", "while"),
+                build_element("code", run_pages.started_by),
+                build_element("span", "runs."),
+            ]
+    return join_html(parts, " ")
 
 
-def trial_link(trial: str, run_pages: RunPages | None) -> Html:
+def link_trial(trial: str, run_pages: RunPages | None) -> Html:
     """A trial's id, which opens its page in MLflow where that is known."""
-    shown = element("code", trial)
+    shown = build_element("code", trial)
     if run_pages is None or trial not in run_pages.pages:
         return shown
     address = f"{run_pages.address}/{run_pages.pages[trial]}"
-    return element("a", shown, href=address, target="_blank", rel="noopener", data_trial=trial)
+    return build_element("a", shown, href=address, target="_blank", rel="noopener", data_trial=trial)
 
 
-def _number(value: float | None, text: str) -> Html:
+def _render_number_cell(value: float | None, text: str) -> Html:
     known = value is not None and math.isfinite(value)
-    return element("td", text, data_value=repr(value) if known else "NaN")
+    return build_element("td", text, data_value=repr(value) if known else "NaN")
 
 
-def _glossary(key: str) -> str:
-    counted = f" ({unit(key)})" if unit(key) else ""
-    return f"{meaning(key) or metric_name(key)}{counted}"
+def _define_metric(key: str) -> str:
+    counted = f" ({get_metric_unit(key)})" if get_metric_unit(key) else ""
+    return f"{explain_metric(key) or name_metric(key)}{counted}"
 
 
-def kicker(analysis: Analysis) -> str:
+def format_kicker(analysis: Analysis) -> str:
     """The sweep and its scale."""
     return f"gapctl · sweep {analysis.sweep}" + (f" · scale {analysis.scale}" if analysis.scale else "")
 
 
-def summary(analysis: Analysis) -> Html:
+def render_summary(analysis: Analysis) -> Html:
     """How many hypotheses ended how, at which alpha, from how many trainings."""
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
-    ended = [f"{SYMBOLS[word]} {counts[word]} {word}" for word in SYMBOLS if counts[word]]
+    ended = [f"{VERDICT_SYMBOLS[word]} {counts[word]} {word}" for word in VERDICT_SYMBOLS if counts[word]]
     done = f"{len(analysis.trials)} of {analysis.planned} trainings done"
     tested = [f"alpha {analysis.alpha:g}, Holm over {len(analysis.verdicts)}"] if ended else []
-    return joined(
-        [element("b", ", ".join(ended) or "No hypotheses"), *(_plain_banner(part) for part in (*tested, done))], " · "
+    return join_html(
+        [build_element("b", ", ".join(ended) or "No hypotheses"), *(_render_span(part) for part in (*tested, done))],
+        " · ",
     )
 
 
-def notices(analysis: Analysis, record: RunRecord) -> Html:
+def render_notices(analysis: Analysis, record: RunRecord) -> Html:
     """Whether the hypotheses were declared in time, whether trainings or seeds are missing, and what is no number."""
-    declared = [_declaration(analysis)] if analysis.verdicts or analysis.declared else []
-    return joined(
+    declared = [_render_declaration(analysis)] if analysis.verdicts or analysis.declared else []
+    return join_html(
         [
             *declared,
-            *(_alert("REDESIGNED", line) for line in redesign_lines(analysis)),
-            *_as_declared(analysis),
-            *_incomplete(analysis, record),
-            *_one_seed(analysis),
-            *_not_a_number(analysis),
+            *(_render_alert("REDESIGNED", line) for line in explain_redesign(analysis)),
+            *_render_declared_file(analysis),
+            *_warn_incomplete(analysis, record),
+            *_warn_one_seed(analysis),
+            *_warn_not_a_number(analysis),
         ]
     )
 
 
-def _declaration(analysis: Analysis) -> Html:
+def _render_declaration(analysis: Analysis) -> Html:
     declared, now = analysis.declared_sha256, analysis.hypotheses_sha256
-    here = joined([_plain_banner("hypotheses' sha256"), element("span", now, class_="hash")], " ")
+    here = join_html([_render_span("hypotheses' sha256"), build_element("span", now, class_="hash")], " ")
     if declared == now and analysis.deviation:
-        return _alert("EXPLORATORY", f"The hypotheses stand as declared, but {analysis.deviation};", here)
+        return _render_alert("EXPLORATORY", f"The hypotheses stand as declared, but {analysis.deviation};", here)
     if declared == now:
-        said = [element("b", "Declared before the first training;"), here]
-        return element("p", joined(said, " "), class_="notice")
+        said = [build_element("b", "Declared before the first training;"), here]
+        return build_element("p", join_html(said, " "), class_="notice")
     if declared is None:
-        return _alert("EXPLORATORY", "These hypotheses were not written down before the first training began;", here)
-    before = joined([_plain_banner("declared was"), element("span", declared, class_="hash")], " ")
+        return _render_alert(
+            "EXPLORATORY", "These hypotheses were not written down before the first training began;", here
+        )
+    before = join_html([_render_span("declared was"), build_element("span", declared, class_="hash")], " ")
     since = ["its text is not in the ledger"] if analysis.declared is None else analysis.declared.changes
     also = [analysis.deviation] if analysis.deviation else []
-    changes = (_plain_banner(said) for said in (*since, *also))
-    return _alert("EXPLORATORY", "The hypotheses were changed after the first training began;", here, before, *changes)
+    changes = (_render_span(said) for said in (*since, *also))
+    return _render_alert(
+        "EXPLORATORY", "The hypotheses were changed after the first training began;", here, before, *changes
+    )
 
 
-def _as_declared(analysis: Analysis) -> list[Html]:
+def _render_declared_file(analysis: Analysis) -> list[Html]:
     """The sweep file that was declared, folded, where another one is judged."""
     declared = analysis.declared
     if declared is None:
@@ -301,59 +325,63 @@ def _as_declared(analysis: Analysis) -> list[Html]:
     how = (
         []
         if declared.command is None
-        else [element("p", joined([_plain_banner("Judge it:"), _code(declared.command)], " "))]
+        else [build_element("p", join_html([_render_span("Judge it:"), _render_code(declared.command)], " "))]
     )
-    heading = element(
+    heading = build_element(
         "summary",
-        joined([_plain_banner("What was declared before the first training:"), _code(declared.asked_with)], " "),
+        join_html(
+            [_render_span("What was declared before the first training:"), _render_code(declared.asked_with)], " "
+        ),
     )
-    return [element("details", joined([heading, *how, element("pre", declared.text)]), class_="declared")]
+    return [
+        build_element("details", join_html([heading, *how, build_element("pre", declared.text)]), class_="declared")
+    ]
 
 
-def _code(text: str) -> Html:
-    return element("code", text)
+def _render_code(text: str) -> Html:
+    return build_element("code", text)
 
 
-def _incomplete(analysis: Analysis, record: RunRecord) -> list[Html]:
+def _warn_incomplete(analysis: Analysis, record: RunRecord) -> list[Html]:
     missing = analysis.planned - len(analysis.trials)
     if missing <= 0:
         return []
     named = [f"{waiting.label} ({waiting.why})" for waiting in record.waiting]
-    which = f" {listed(named)}." if named else ""
+    which = f" {list_first_names(named)}." if named else ""
     said = f"{missing} of {analysis.planned} trainings have not finished; verdicts use those that have.{which}"
     if record.commands is None:
-        return [_alert("INCOMPLETE", said)]
-    how = joined([_plain_banner("This finishes them:"), element("code", record.commands.sweep)], " ")
-    return [_alert("INCOMPLETE", said, how)]
+        return [_render_alert("INCOMPLETE", said)]
+    how = join_html([_render_span("This finishes them:"), build_element("code", record.commands.sweep)], " ")
+    return [_render_alert("INCOMPLETE", said, how)]
 
 
-def _one_seed(analysis: Analysis) -> list[Html]:
+def _warn_one_seed(analysis: Analysis) -> list[Html]:
     if not analysis.verdicts or "seed" not in analysis.trials.columns or analysis.trials["seed"].n_unique() != 1:
         return []
     said = "Seeds are the replicates, and one gives neither an interval nor a verdict: what follows is estimates alone."
-    return [_alert("ONE SEED", said)]
+    return [_render_alert("ONE SEED", said)]
 
 
-def _not_a_number(analysis: Analysis) -> list[Html]:
+def _warn_not_a_number(analysis: Analysis) -> list[Html]:
     """A metric that a training could not compute; the charts and tests do without that training."""
     asked = [verdict.response for verdict in analysis.verdicts if verdict.response in analysis.trials.columns]
     found = []
-    for metric in dict.fromkeys([*asked, *main_metrics(analysis)]):
+    for metric in dict.fromkeys([*asked, *list_main_metrics(analysis)]):
         broken = analysis.trials.filter(pl.col(metric).cast(pl.Float64).is_nan())
         if len(broken):
-            found.append(f"{metric} in {listed(list(broken['label']))}")
+            found.append(f"{metric} in {list_first_names(list(broken['label']))}")
     if not found:
         return []
-    return [_alert("NOT A NUMBER", f"{'; '.join(found)}. Charts and verdicts leave these values out.")]
+    return [_render_alert("NOT A NUMBER", f"{'; '.join(found)}. Charts and verdicts leave these values out.")]
 
 
-def _alert(word: str, said: str, *more: Html) -> Html:
-    parts = [element("strong", f"{word}:"), _plain_banner(said), joined(more, "; ")]
-    return element("p", joined(parts, " "), class_="notice alert")
+def _render_alert(word: str, said: str, *more: Html) -> Html:
+    parts = [build_element("strong", f"{word}:"), _render_span(said), join_html(more, "; ")]
+    return build_element("p", join_html(parts, " "), class_="notice alert")
 
 
-def _plain_banner(text: str) -> Html:
-    return element("span", text)
+def _render_span(text: str) -> Html:
+    return build_element("span", text)
 
 
 DESCRIPTIVE: Final = (
@@ -361,8 +389,8 @@ DESCRIPTIVE: Final = (
     "Trainings of equal treatment differ by their seed alone."
 )
 
-NOT_KEPT: Final = "None of these trainings kept its mean embeddings, so there is nothing to show here."
-CONTENTS: Final = {
+NO_MEAN_EMBEDDINGS: Final = "None of these trainings kept its mean embeddings, so there is nothing to show here."
+SECTION_NAMES: Final = {
     "responses": "Treatment",
     "paths": "Training",
     "kept": "Factors",
@@ -374,75 +402,77 @@ CONTENTS: Final = {
 }
 
 
-def render_report(analysis: Analysis, record: RunRecord = NOTHING_MORE) -> str:
+def render_report(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> str:
     """A complete HTML document.
 
     The same arguments give the same text: it holds no time and nothing random. Vega is in it once, scripts and
     styles are inline, and its security policy forbids loading anything. Texts from the sweep file are escaped.
     """
     with trusted():
-        return _render(analysis, record)
+        return _render_page(analysis, record)
 
 
-def _render(analysis: Analysis, record: RunRecord) -> str:
-    strips = strip_figures(analysis, PAGE_LOOK)
-    doses, kept = responses(analysis, PAGE_LOOK), kept_figures(analysis, PAGE_LOOK)
-    paths, dimensions = training_figures(analysis, PAGE_LOOK), gap_figures(analysis, PAGE_LOOK, record)
-    together = together_figures(analysis, PAGE_LOOK, record)
+def _render_page(analysis: Analysis, record: RunRecord) -> str:
+    strips = plot_strips(analysis, PAGE_LOOK)
+    doses, kept = plot_responses_by_factor(analysis, PAGE_LOOK), plot_image_factors(analysis, PAGE_LOOK)
+    paths, dimensions = plot_training(analysis, PAGE_LOOK), plot_gap_by_dimension(analysis, PAGE_LOOK, record)
+    together = plot_gap_and_qualities(analysis, PAGE_LOOK, record)
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
     shown = {
-        "responses": _by_factor("responses", "What the treatment did", _treatment(doses), doses),
-        "paths": _plain("paths", "While training", "What each training measured on its way.", paths),
-        "kept": _by_factor("kept", "Factor by factor", "What embeddings keep of each factor of the images.", kept),
-        "dimensions": _dimensions(dimensions, record),
-        "together": _plain("together", "Gap and quality", DESCRIPTIVE, together),
+        "responses": _render_by_factor("responses", "What the treatment did", _describe_treatment(doses), doses),
+        "paths": _render_figures("paths", "While training", "What each training measured on its way.", paths),
+        "kept": _render_by_factor(
+            "kept", "Factor by factor", "What embeddings keep of each factor of the images.", kept
+        ),
+        "dimensions": _render_dimensions(dimensions, record),
+        "together": _render_figures("together", "Gap and quality", DESCRIPTIVE, together),
     }
-    content = fill(
+    content = fill_template(
         "page",
-        kicker=kicker(analysis),
+        kicker=format_kicker(analysis),
         question=analysis.question,
-        summary=summary(analysis),
-        notices=notices(analysis, record),
-        verdicts=verdict_cards(analysis, strips),
-        meaning=fill("meaning", alpha=f"{analysis.alpha:g}") if analysis.verdicts else Html(""),
-        contents=_contents(shown),
-        hint=Html(asset("hint.html")) if by_factor else Html(""),
-        figures=joined(shown.values()),
-        trials=trial_table(analysis, record.run_pages),
-        record=what_was_run(analysis, record),
+        summary=render_summary(analysis),
+        notices=render_notices(analysis, record),
+        verdicts=render_verdict_cards(analysis, strips),
+        meaning=fill_template("meaning", alpha=f"{analysis.alpha:g}") if analysis.verdicts else Html(""),
+        contents=_render_contents(shown),
+        hint=Html(read_asset("hint.html")) if by_factor else Html(""),
+        figures=join_html(shown.values()),
+        trials=render_trial_table(analysis, record.run_pages),
+        record=render_run_record(analysis, record),
     )
     drawn = [*strips.values(), *by_factor, *paths, *dimensions, *together]
-    return document(f"{analysis.sweep}: {analysis.question}", content, drawn, record.run_pages)
+    return render_document(f"{analysis.sweep}: {analysis.question}", content, drawn, record.run_pages)
 
 
-def _contents(shown: Mapping[str, Html]) -> Html:
-    present = {name: words for name, words in CONTENTS.items() if name not in shown or shown[name].text}
-    links = (element("a", words, href=f"#{name}") for name, words in present.items())
-    return element("nav", joined(links), class_="contents", aria_label="Contents")
+def _render_contents(shown: Mapping[str, Html]) -> Html:
+    present = {name: words for name, words in SECTION_NAMES.items() if name not in shown or shown[name].text}
+    links = (build_element("a", words, href=f"#{name}") for name, words in present.items())
+    return build_element("nav", join_html(links), class_="contents", aria_label="Contents")
 
 
-def _dimensions(figures: Sequence[Figure], record: RunRecord) -> Html:
+def _render_dimensions(figures: Sequence[Figure], record: RunRecord) -> Html:
     heading = "Which dimensions carry the gap"
     if figures or record.recipe is None:
-        return _plain("dimensions", heading, "At the end of training.", figures)
-    return section("dimensions", heading, NOT_KEPT, [Html("")])
+        return _render_figures("dimensions", heading, "At the end of training.", figures)
+    return render_section("dimensions", heading, NO_MEAN_EMBEDDINGS, [Html("")])
 
 
-def _treatment(doses: Sequence[Responses]) -> str:
+def _describe_treatment(doses: Sequence[FactorFigures]) -> str:
     listed = "; ".join(f"{dose.factor.words}: {', '.join(dose.factor.levels)}" for dose in doses)
     return f"Treatment: {listed}."
 
 
-def _by_factor(name: str, heading: str, lead: str, groups: Sequence[Responses]) -> Html:
+def _render_by_factor(name: str, heading: str, lead: str, groups: Sequence[FactorFigures]) -> Html:
     drawn = [group for group in groups if group.figures]
     headed = len(drawn) > 1
-    return section(name, heading, lead, [part for group in drawn for part in _group(group, headed)])
+    return render_section(name, heading, lead, [part for group in drawn for part in _render_group(group, headed)])
 
 
-def _group(group: Responses, headed: bool) -> list[Html]:
-    heading = [element("h3", f"By {group.factor.words}")] if headed else []
-    return [*heading, panels(group.figures)]
+def _render_group(group: FactorFigures, headed: bool) -> list[Html]:
+    heading = [build_element("h3", f"By {group.factor.words}")] if headed else []
+    return [*heading, render_panels(group.figures)]
 
 
-def _plain(name: str, heading: str, lead: str, figures: Sequence[Figure]) -> Html:
-    return section(name, heading, lead, [panels(figures)] if figures else [])
+def _render_figures(name: str, heading: str, lead: str, figures: Sequence[Figure]) -> Html:
+    return render_section(name, heading, lead, [render_panels(figures)] if figures else [])

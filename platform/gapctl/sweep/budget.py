@@ -17,19 +17,19 @@ from typing import Final, Protocol, Self
 from gapctl.config.sweep import Limits
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.ledger.ledger import RunSpent, Spent
-from gapctl.ledger.preregistration import scale_name
+from gapctl.ledger.ledger import RunSpending, Spending
+from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.plan import Plan
 
-RATE_SECONDS: Final = 15.0
+PRICE_CHECK_SECONDS: Final = 15.0
 """Between two looks at which machines there are, once all have said what they are."""
-SOON_SECONDS: Final = 1.0
+FIRST_PRICE_CHECK_SECONDS: Final = 1.0
 """Between two looks before."""
-PATIENCE_SECONDS: Final = 120.0
+NO_PRICE_SECONDS: Final = 120.0
 """A cluster of which no price is known for so long has none to tell."""
 
 
-class Priced(Protocol):
+class HourlyCost(Protocol):
     """Money per hour of the machines whose price is known, how many have one, how many have none.
 
     Of the latter `unanswered` have not said yet what they are.
@@ -48,18 +48,18 @@ class Priced(Protocol):
     def unanswered(self) -> int: ...
 
 
-Rate = Callable[[], Priced | None]
+CostReader = Callable[[], HourlyCost | None]
 """What the machines cost now; None while there are none."""
 
 
 class PriceWatch:
     """Looks from `start` until `closed` is set, and answers from its last look."""
 
-    def __init__(self, rate: Rate, closed: threading.Event) -> None:
+    def __init__(self, rate: CostReader, closed: threading.Event) -> None:
         self._rate, self._closed = rate, closed
-        self._last: Priced | None = None
+        self._last: HourlyCost | None = None
         self._blind_since: float | None = None
-        self._thread = threading.Thread(target=self._work, name="gapctl-prices", daemon=True)
+        self._thread = threading.Thread(target=self._watch_prices, name="gapctl-prices", daemon=True)
 
     def start(self) -> None:
         """Begins to look."""
@@ -76,21 +76,21 @@ class PriceWatch:
         return self._last.unpriced if self._last else 0
 
     @property
-    def none_known(self) -> bool:
+    def has_no_price(self) -> bool:
         """Whether of all machines none has a price: each has answered, or time enough was given."""
         last, blind_since = self._last, self._blind_since
         if blind_since is None:
             return False
         answered = last is not None and last.unpriced > 0 and not last.unanswered
-        return answered or time.monotonic() - blind_since >= PATIENCE_SECONDS
+        return answered or time.monotonic() - blind_since >= NO_PRICE_SECONDS
 
-    def _work(self) -> None:
+    def _watch_prices(self) -> None:
         pause = 0.0
         while not self._closed.wait(pause):
-            known = self._look()
-            pause = RATE_SECONDS if known else SOON_SECONDS
+            known = self._check_prices()
+            pause = PRICE_CHECK_SECONDS if known else FIRST_PRICE_CHECK_SECONDS
 
-    def _look(self) -> bool:
+    def _check_prices(self) -> bool:
         """Whether every machine has said what it is."""
         try:
             found = self._rate()
@@ -112,30 +112,30 @@ class PriceWatch:
 
 
 TICK_SECONDS: Final = 1.0
-KEEP_SECONDS: Final = 60.0
+SPENDING_NOTE_SECONDS: Final = 60.0
 """Between two notes in the ledger, each with a look at those of others: what a driver that is killed does not count."""
 NO_PRICE: Final = "a price is known"
 """How `reached` ends where the cost could not be counted."""
 
 
-class Allowance:
+class Budget:
     """Counts while it is entered; `reached` then says which limit stopped the sweep, if one did."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, rate: Rate) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, rate: CostReader) -> None:
         self._name, self._ledger = plan.sweep.spec.name, ledger
         self._limits: Limits = plan.sweep.spec.limits
-        self._before = ledger.spent(self._name, scale_name(plan))
-        self._run = RunSpent(uuid.uuid4().hex[:12], scale_name(plan), time.time(), 0.0, 0.0)
+        self._before = ledger.spent(self._name, name_scale(plan))
+        self._run_trainer = RunSpending(uuid.uuid4().hex[:12], name_scale(plan), time.time(), 0.0, 0.0)
         self._lock, self._closed = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._count, name="gapctl-limits", daemon=True)
+        self._thread = threading.Thread(target=self._count_spending, name="gapctl-limits", daemon=True)
         self._prices = PriceWatch(rate, self._closed)
-        self.reached = self._finding()
+        self.reached = self._find_limit()
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Spending:
         """By all runs, this one included once it has begun."""
-        before, run = self._before, self._run
-        return Spent(before.hours + run.hours, before.cost + run.cost, before.runs + (run.hours > 0))
+        before, run = self._before, self._run_trainer
+        return Spending(before.hours + run.hours, before.cost + run.cost, before.runs + (run.hours > 0))
 
     def __enter__(self) -> Self:
         if self._limits.any:
@@ -149,36 +149,36 @@ class Allowance:
             self._closed.set()
         if self._thread.is_alive():
             self._thread.join(timeout=TICK_SECONDS)
-        if self._run.hours:
-            self._keep()
+        if self._run_trainer.hours:
+            self._save_spending()
 
-    def _count(self) -> None:
+    def _count_spending(self) -> None:
         kept_at = last = time.monotonic()
         while not self._closed.wait(TICK_SECONDS):
             now = time.monotonic()
             hours, last = (now - last) / 3600, now
-            cost = self._run.cost + hours * self._prices.per_hour
-            self._run = replace(self._run, hours=self._run.hours + hours, cost=cost)
-            if now - kept_at >= KEEP_SECONDS:
-                self._keep()
+            cost = self._run_trainer.cost + hours * self._prices.per_hour
+            self._run_trainer = replace(self._run_trainer, hours=self._run_trainer.hours + hours, cost=cost)
+            if now - kept_at >= SPENDING_NOTE_SECONDS:
+                self._save_spending()
                 kept_at = now
             with self._lock:
-                if not self._closed.is_set() and not self.reached and (found := self._finding()):
+                if not self._closed.is_set() and not self.reached and (found := self._find_limit()):
                     self.reached = found
                     os.kill(os.getpid(), signal.SIGINT)
 
-    def _keep(self) -> None:
+    def _save_spending(self) -> None:
         """Notes what this run spent, and counts what others did meanwhile.
 
         What a store that is away cannot be told now, it is told with the next note.
         """
         try:
-            self._ledger.keep_spent(self._name, self._run)
-            self._before = self._ledger.spent(self._name, self._run.scale, besides=self._run.run)
+            self._ledger.save_spending(self._name, self._run_trainer)
+            self._before = self._ledger.spent(self._name, self._run_trainer.scale, besides=self._run_trainer.run)
         except WorkError:
             return
 
-    def _finding(self) -> str:
+    def _find_limit(self) -> str:
         """Which limit is reached; nothing where none is."""
         limits, spent = self._limits, self.spent
         runs = f"by {spent.runs} runs of this sweep" if spent.runs > 1 else "by this sweep"
@@ -186,19 +186,19 @@ class Allowance:
             return f"limits.hours: {spent.hours:.4g} of {limits.hours:g} hours were spent {runs}"
         if limits.cost is not None and spent.cost >= limits.cost:
             return f"limits.cost: {spent.cost:.4g} of {limits.cost:g} were spent {runs}"
-        if self._prices.none_known:
+        if self._prices.has_no_price:
             machines = f"none of the {self.unpriced} machines" if self.unpriced else "no machine"
             return f"limits.cost: of {machines} {NO_PRICE}"
         return ""
 
     @property
-    def how_to_go_on(self) -> str:
+    def resume_hint(self) -> str:
         """What to type after `reached`."""
         if self.reached.endswith(NO_PRICE):
             return "Say what an hour of a machine costs with --set limits.price_per_hour=..., or limit hours instead"
         name = self.reached.partition(":")[0]
         kind = name.partition(".")[2]
-        value = _ample(float(getattr(self._limits, kind)), float(getattr(self.spent, kind)))
+        value = _choose_higher_limit(float(getattr(self._limits, kind)), float(getattr(self.spent, kind)))
         return f"The same command goes on with --set {name}={value:g}, or a higher limit in the file"
 
     @property
@@ -207,7 +207,7 @@ class Allowance:
         return self._prices.unpriced
 
 
-def _ample(limit: float, spent: float) -> float:
+def _choose_higher_limit(limit: float, spent: float) -> float:
     """Twice the limit, or, where more is gone already than that leaves room for, half as much again to two digits."""
     wanted = 1.5 * spent
     if wanted <= 2 * limit:

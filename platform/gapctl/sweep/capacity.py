@@ -12,54 +12,57 @@ from gapctl.config.sweep import Resources
 from gapctl.errors import InputError
 
 Bundle = Mapping[str, float]
-Report = Mapping[str, Any]
+AutoscalerReport = Mapping[str, Any]
 
-PATIENCE_SECONDS: Final = 30.0
+AUTOSCALER_SECONDS: Final = 30.0
 """Autoscalers look every five seconds, and take a few to ask their cloud."""
-SILENT_SECONDS: Final = 10.0
+NO_AUTOSCALER_SECONDS: Final = 10.0
 """Time enough for an autoscaler that is there to say so."""
-LOOK_SECONDS: Final = 1.0
-STATUS_OF_THE_OLDER_ONE: Final = b"__autoscaling_status"
+PLACEMENT_CHECK_SECONDS: Final = 1.0
+LEGACY_STATUS_KEY: Final = b"__autoscaling_status"
 """Where the autoscaler of Ray before 2.50 writes what it does."""
 ANSWER_SECONDS: Final = 5
-NODE_THAT_IS_COUNTED: Final = "node_"
+COUNTED_NODE_PREFIX: Final = "node_"
 
 
-def grows_to(bundles: Sequence[Bundle]) -> bool:
+def can_scale_to(bundles: Sequence[Bundle]) -> bool:
     """Whether the cluster that this process has joined can hold all bundles, or is about to."""
-    return bool(answer_growth(bundles))
+    return bool(ask_autoscaler(bundles))
 
 
-def answer_growth(bundles: Sequence[Bundle]) -> bool | None:
+def ask_autoscaler(bundles: Sequence[Bundle]) -> bool | None:
     """The same, and None where an autoscaler is there that neither starts a machine nor refuses to."""
     from ray.util import placement_group, remove_placement_group
 
-    before = _status()
+    before = _fetch_cluster_status()
     wanted = placement_group([dict(bundle) for bundle in bundles])
     try:
         began = time.monotonic()
-        while time.monotonic() < began + PATIENCE_SECONDS:
-            if wanted.wait(timeout_seconds=LOOK_SECONDS):
+        while time.monotonic() < began + AUTOSCALER_SECONDS:
+            if wanted.wait(timeout_seconds=PLACEMENT_CHECK_SECONDS):
                 return True
-            status, report = _status(), _older_report()
-            answer = answer_of(status, bundles, before)
+            status, report = _fetch_cluster_status(), _fetch_legacy_report()
+            answer = read_autoscaler_answer(status, bundles, before)
             if answer is None:
-                answer = older_answer_of(report)
+                answer = read_legacy_answer(report)
             if answer is not None:
                 return answer
-            if not (is_there(status) or starts_machines(report)) and time.monotonic() > began + SILENT_SECONDS:
+            if (
+                not (is_autoscaler_present(status) or is_legacy_autoscaler_active(report))
+                and time.monotonic() > began + NO_AUTOSCALER_SECONDS
+            ):
                 return False
         return None
     finally:
         remove_placement_group(wanted)
 
 
-def is_there(status: Any) -> bool:
+def is_autoscaler_present(status: Any) -> bool:
     """Whether an autoscaler has ever said how it stands."""
     return bool(status.autoscaling_state.autoscaler_state_version)
 
 
-def answer_of(status: Any, bundles: Sequence[Bundle], before: Any) -> bool | None:
+def read_autoscaler_answer(status: Any, bundles: Sequence[Bundle], before: Any) -> bool | None:
     """What Ray's autoscaler makes of a request for these bundles: that it grows, that it cannot, or nothing yet.
 
     `status` is a GetClusterStatusReply of Ray's `autoscaler.proto`, `before` the one from before the request: what is
@@ -71,27 +74,29 @@ def answer_of(status: Any, bundles: Sequence[Bundle], before: Any) -> bool | Non
     refused = [
         [dict(each.resources_bundle) for each in gang.requests] for gang in state.infeasible_gang_resource_requests
     ]
-    if [_needed(bundle) for bundle in bundles] in [[_needed(each) for each in request] for request in refused]:
+    if [_drop_zero_amounts(bundle) for bundle in bundles] in [
+        [_drop_zero_amounts(each) for each in request] for request in refused
+    ]:
         return False
     return True if state.pending_instance_requests or state.pending_instances else None
 
 
-def older_answer_of(report: Report) -> bool | None:
+def read_legacy_answer(report: AutoscalerReport) -> bool | None:
     """The same of the older autoscaler, which reports what it launches and no request that it cannot meet."""
     return True if report.get("pending_launches") or report.get("pending_nodes") else None
 
 
-def starts_machines(report: Report) -> bool:
+def is_legacy_autoscaler_active(report: AutoscalerReport) -> bool:
     """Whether the older autoscaler may: without a cluster file it only counts nodes, each as a type of its own."""
     types = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})]
-    return any(not name.startswith(NODE_THAT_IS_COUNTED) for name in types)
+    return any(not name.startswith(COUNTED_NODE_PREFIX) for name in types)
 
 
-def _needed(bundle: Bundle) -> dict[str, float]:
+def _drop_zero_amounts(bundle: Bundle) -> dict[str, float]:
     return {name: float(amount) for name, amount in bundle.items() if amount}
 
 
-def _status() -> Any:
+def _fetch_cluster_status() -> Any:
     """The autoscaler's reply, empty where the head did not answer in time."""
     import ray
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -105,22 +110,22 @@ def _status() -> Any:
     return reply
 
 
-def _older_report() -> Report:
+def _fetch_legacy_report() -> AutoscalerReport:
     from ray.experimental.internal_kv import _internal_kv_get
 
-    found: bytes | None = _internal_kv_get(STATUS_OF_THE_OLDER_ONE)
+    found: bytes | None = _internal_kv_get(LEGACY_STATUS_KEY)
     return json.loads(found).get("autoscaler_report") or {} if found else {}
 
 
-NAMES: Final = ("CPU", "GPU")
-WAITING: Final = {"node:__internal_head__": 0.001}
+RESOURCE_NAMES: Final = ("CPU", "GPU")
+WAITING_BUNDLE: Final = {"node:__internal_head__": 0.001}
 """Of the process that waits for workers: no CPU that they may need, on the node where the driver is."""
-WAITING_FOR_MACHINES: Final = 8
+MAX_WAITING_TRIALS: Final = 8
 """Trials of several workers that wait on the driver's node while a cluster grows; each takes half a GiB there."""
-NOR_WILL_GROW: Final = ", and no autoscaler starts a machine that would hold it"
+NO_AUTOSCALER_CLAUSE: Final = ", and no autoscaler starts a machine that would hold it"
 
 
-class Request(NamedTuple):
+class ResourceRequest(NamedTuple):
     """What Tune reserves for each trial, bundle by bundle, and how many trials may run at once, if that is limited."""
 
     bundles: list[dict[str, float]]
@@ -128,62 +133,66 @@ class Request(NamedTuple):
     at_once: int | None = None
 
 
-def request_of(resources: Resources, *, elastic: bool) -> Request:
+def build_resource_request(resources: Resources, *, elastic: bool) -> ResourceRequest:
     """What a trial asks for; raises InputError where Ray cannot offer it, nor grow to: an `elastic` cluster is asked.
 
     `gpus: auto` is one GPU where there is one, or where the autoscaler starts a machine that has one. Workers that
     train one trial together are reserved by Ray Train, so only as many such trials run as there is room for.
     """
-    living = _living()
-    gpus = _gpus(resources, living, elastic)
-    whole = _whole(resources, gpus)
-    grows = not _holds(living, whole) and elastic and grows_to(_bundles(resources, gpus))
+    living = _cluster_resources()
+    gpus = _choose_gpus(resources, living, elastic)
+    whole = _sum_trial_resources(resources, gpus)
+    grows = not _fits(living, whole) and elastic and can_scale_to(_build_bundles(resources, gpus))
     if not grows:
-        _check(resources, whole, living, "Ray", NOR_WILL_GROW if elastic else "")
+        _check_resources(resources, whole, living, "Ray", NO_AUTOSCALER_CLAUSE if elastic else "")
     if resources.workers == 1:
-        return Request(_bundles(resources, gpus), gpus > 0)
+        return ResourceRequest(_build_bundles(resources, gpus), gpus > 0)
     rooms = min(int(living[name] // asked) for name, asked in whole.items() if asked)
-    if elastic and not grows and rooms < WAITING_FOR_MACHINES:
-        grows = grows_to(_bundles(resources, gpus) * (rooms + 1))
-    return Request([WAITING], gpus > 0, max(1, rooms, WAITING_FOR_MACHINES if grows else 0))
+    if elastic and not grows and rooms < MAX_WAITING_TRIALS:
+        grows = can_scale_to(_build_bundles(resources, gpus) * (rooms + 1))
+    return ResourceRequest([WAITING_BUNDLE], gpus > 0, max(1, rooms, MAX_WAITING_TRIALS if grows else 0))
 
 
-def trial_bundles(resources: Resources, request: Request) -> list[dict[str, float]]:
+def build_trial_bundles(resources: Resources, request: ResourceRequest) -> list[dict[str, float]]:
     """Return what one trial reserves in all, each on one node, those that Ray Train asks for included."""
     gpus = float(request.gpu) if resources.gpus == "auto" else float(resources.gpus)
-    return _bundles(resources, gpus)
+    return _build_bundles(resources, gpus)
 
 
 def check_this_machine(resources: Resources, cores: int) -> None:
     """Raises InputError where so many cores cannot hold one trial, which Ray would say only once it has started."""
-    _check(resources, {"CPU": _whole(resources, 0.0)["CPU"]}, {"CPU": float(cores)}, "this machine")
+    _check_resources(
+        resources, {"CPU": _sum_trial_resources(resources, 0.0)["CPU"]}, {"CPU": float(cores)}, "this machine"
+    )
 
 
-def _gpus(resources: Resources, living: Mapping[str, float], elastic: bool) -> float:
+def _choose_gpus(resources: Resources, living: Mapping[str, float], elastic: bool) -> float:
     if resources.gpus != "auto":
         return float(resources.gpus)
-    if living["GPU"] >= 1 or (elastic and grows_to(_bundles(resources, 1.0))):
+    if living["GPU"] >= 1 or (elastic and can_scale_to(_build_bundles(resources, 1.0))):
         return 1.0
     return min(1.0, living["GPU"])
 
 
-def _whole(resources: Resources, gpus: float) -> dict[str, float]:
+def _sum_trial_resources(resources: Resources, gpus: float) -> dict[str, float]:
     return {"CPU": float(resources.workers * (resources.cpus + resources.readers)), "GPU": resources.workers * gpus}
 
 
-def _bundles(resources: Resources, gpus: float) -> list[dict[str, float]]:
+def _build_bundles(resources: Resources, gpus: float) -> list[dict[str, float]]:
     training = {"CPU": float(resources.cpus), "GPU": gpus}
     one = [training] if not resources.readers else [training, {"CPU": float(resources.readers)}]
     return one * resources.workers
 
 
-def _holds(offered: Mapping[str, float], whole: Mapping[str, float]) -> bool:
+def _fits(offered: Mapping[str, float], whole: Mapping[str, float]) -> bool:
     return all(asked <= offered[name] for name, asked in whole.items())
 
 
-def _check(resources: Resources, whole: Bundle, offered: Mapping[str, float], whose: str, more: str = "") -> None:
+def _check_resources(
+    resources: Resources, whole: Bundle, offered: Mapping[str, float], whose: str, more: str = ""
+) -> None:
     keys: dict[str, Sequence[str]] = {
-        "CPU": [name for name in ("cpus", "readers", "workers") if name == "cpus" or _asked(resources, name)],
+        "CPU": [name for name in ("cpus", "readers", "workers") if name == "cpus" or _is_not_default(resources, name)],
         "GPU": ["gpus"],
     }
     for name, asked in whole.items():
@@ -195,16 +204,16 @@ def _check(resources: Resources, whole: Bundle, offered: Mapping[str, float], wh
             )
 
 
-def _asked(resources: Resources, name: str) -> bool:
+def _is_not_default(resources: Resources, name: str) -> bool:
     return bool(getattr(resources, name) != type(resources).model_fields[name].default)
 
 
-def _living() -> dict[str, float]:
+def _cluster_resources() -> dict[str, float]:
     """What the nodes that are there have."""
     import ray
 
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return {name: float(found.get(name, 0.0)) for name in NAMES}
+    return {name: float(found.get(name, 0.0)) for name in RESOURCE_NAMES}
 
 
 def release_dead_reservations() -> int:
@@ -213,13 +222,13 @@ def release_dead_reservations() -> int:
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     job = ray.get_runtime_context().get_job_id()
-    dead = dead_reservations(_placement_groups(), bytes.fromhex(job))
+    dead = find_dead_reservations(_list_placement_groups(), bytes.fromhex(job))
     for group_id in dead:
         remove_placement_group(PlacementGroup(ray.PlacementGroupID(group_id)))
     return len(dead)
 
 
-def dead_reservations(groups: Iterable[Any], job_id: bytes) -> list[bytes]:
+def find_dead_reservations(groups: Iterable[Any], job_id: bytes) -> list[bytes]:
     """The ids of a job's groups that an actor created that is dead, given as `PlacementGroupTableData` of Ray's GCS.
 
     A group that no actor created counts as one of a dead actor there; those are the driver's own.
@@ -234,7 +243,7 @@ def dead_reservations(groups: Iterable[Any], job_id: bytes) -> list[bytes]:
     ]
 
 
-def _placement_groups() -> list[Any]:
+def _list_placement_groups() -> list[Any]:
     import ray
     from ray._raylet import GcsClientOptions, GlobalStateAccessor  # type: ignore[attr-defined]
     from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
@@ -268,14 +277,14 @@ class ClusterWatch(Stopper):
         *,
         elastic: bool,
         nodes: Callable[[], list[Bundle]] | None = None,
-        grows: Callable[[Sequence[Bundle]], bool | None] = answer_growth,
+        grows: Callable[[Sequence[Bundle]], bool | None] = ask_autoscaler,
         release: Callable[[], int] = release_dead_reservations,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.reason = ""
         self._bundles, self._elastic = [dict(bundle) for bundle in bundles], elastic
-        self._nodes, self._grows, self._release, self._clock = nodes or living_nodes, grows, release, clock
-        self._looked = self._held = self._clock()
+        self._nodes, self._grows, self._release, self._clock = nodes or list_living_nodes, grows, release, clock
+        self._looked = self._judge_lease = self._clock()
         self._asked: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -296,28 +305,30 @@ class ClusterWatch(Stopper):
                 self._look_for_room(now)
         return bool(self.reason)
 
-    def or_when(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
+    def combine_stop_checks(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
         """Return the question whether the sweep is to end, for this or for another reason."""
         return lambda: bool(self.reason) or stopped()
 
     def _look_for_room(self, now: float) -> None:
         nodes = self._nodes()
-        if holds(nodes, self._bundles):
-            self._held, self._asked = now, None
-        elif now - self._held >= MISSING_SECONDS and (self._asked is None or now - self._asked >= ASK_AGAIN_SECONDS):
+        if can_hold_bundles(nodes, self._bundles):
+            self._judge_lease, self._asked = now, None
+        elif now - self._judge_lease >= MISSING_SECONDS and (
+            self._asked is None or now - self._asked >= ASK_AGAIN_SECONDS
+        ):
             if self._grows(self._bundles) is False:
-                self.reason = no_room(nodes, self._bundles)
+                self.reason = explain_no_room(nodes, self._bundles)
             self._asked = self._clock()
 
 
-def living_nodes() -> list[Bundle]:
+def list_living_nodes() -> list[Bundle]:
     """Return what each node that is alive has in all, whether or not it is in use."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def holds(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> bool:
+def can_hold_bundles(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> bool:
     """Whether nodes that are otherwise empty have room for all bundles, each on one node.
 
     A trial's bundles are of two kinds at most, so it is enough to know how many of the second kind fit beside each
@@ -330,14 +341,14 @@ def holds(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> bool:
     for node in nodes:
         found: dict[int, int] = {}
         for placed, beside in most.items():
-            for more in range(_fits(node, first, {}, 0, wanted[0] - placed) + 1):
-                added = _fits(node, second, first, more, sum(wanted[1:])) if second else 0
+            for more in range(_count_fitting_bundles(node, first, {}, 0, wanted[0] - placed) + 1):
+                added = _count_fitting_bundles(node, second, first, more, sum(wanted[1:])) if second else 0
                 found[placed + more] = max(found.get(placed + more, 0), beside + added)
         most = found
     return most.get(wanted[0], -1) >= sum(wanted[1:])
 
 
-def _fits(node: Bundle, bundle: Bundle, taken: Bundle, times: int, limit: int) -> int:
+def _count_fitting_bundles(node: Bundle, bundle: Bundle, taken: Bundle, times: int, limit: int) -> int:
     """How many of a bundle, `limit` at most, a node holds on which `taken` lies so many times."""
     rooms = [
         int((node.get(name, 0.0) - times * taken.get(name, 0.0) + 1e-6) // asked)
@@ -347,11 +358,11 @@ def _fits(node: Bundle, bundle: Bundle, taken: Bundle, times: int, limit: int) -
     return max(0, min([limit, *rooms]))
 
 
-def no_room(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> str:
+def explain_no_room(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> str:
     """Return the sentence that names what a trial asks for and what the living machines have."""
     names = ("CPU", "GPU")
-    asked = _amounts({name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names})
-    machines = [_amounts({name: node.get(name, 0.0) for name in names}) for node in nodes]
+    asked = _format_amounts({name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names})
+    machines = [_format_amounts({name: node.get(name, 0.0) for name in names}) for node in nodes]
     have = f"the {len(nodes)} that are left have {'; '.join(machines)}" if nodes else "none is left"
     return (
         f"no machine of the cluster can hold a trial any more, and no autoscaler starts one: a trial asks for {asked}"
@@ -359,5 +370,5 @@ def no_room(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> str:
     )
 
 
-def _amounts(resources: Bundle) -> str:
+def _format_amounts(resources: Bundle) -> str:
     return " and ".join(f"{amount:g} {name}s" for name, amount in resources.items() if amount) or "nothing"

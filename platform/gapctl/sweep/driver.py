@@ -14,19 +14,19 @@ from ray.tune import Callback
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
 from gapctl.errors import GapctlError, WorkError
-from gapctl.ledger import Claimant, Lease, Ledger, Result
-from gapctl.plan.plan import Plan, Trial, left_of, packed
-from gapctl.sweep.capacity import request_of, trial_bundles
-from gapctl.sweep.lease_watch import LOOK_SECONDS, FailedElsewhere, Free, Others, Standing
-from gapctl.sweep.progress import Report, Watcher
-from gapctl.sweep.ray_session import ray_session, signals_restored
-from gapctl.sweep.retries import RETRIES, Losses
-from gapctl.sweep.worker import HARMED
-from gapctl.training.hardware import training_device
+from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
+from gapctl.plan.plan import Plan, Trial, list_remaining_trials, pack_trials
+from gapctl.sweep.capacity import build_resource_request, build_trial_bundles
+from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS, FailedRemotely, LeaseState, LeaseWatcher, Released
+from gapctl.sweep.progress import TrialReport, Watcher
+from gapctl.sweep.ray_session import open_ray_session, restore_signals
+from gapctl.sweep.retries import RETRIES, RetryBudget
+from gapctl.sweep.worker import HARMED_KEY
+from gapctl.training.hardware import select_training_device
 
 if TYPE_CHECKING:
-    from gapctl.data.load import Material
-    from gapctl.sweep.capacity import ClusterWatch, Request
+    from gapctl.data.load import Dataset
+    from gapctl.sweep.capacity import ClusterWatch, ResourceRequest
     from gapctl.sweep.worker import TrialWorker
 
 
@@ -39,7 +39,7 @@ class SweepOutcome:
     reason: str = ""
 
 
-class Trained(NamedTuple):
+class RoundOutcome(NamedTuple):
     """What became of the trials of a round; of those in none of these, nothing, as it was interrupted."""
 
     finished: Collection[str]
@@ -47,11 +47,11 @@ class Trained(NamedTuple):
     held: Mapping[str, Lease]
 
 
-Train = Callable[[Sequence[Trial], Mapping[str, bytes]], Trained]
+TrainRound = Callable[[Sequence[Trial], Mapping[str, bytes]], RoundOutcome]
 """Trains trials beside each other; the second argument are leases that expired, by trial, which it may take over."""
 
 
-class Rounds:
+class SweepRounds:
     """Trains all that is left, with `train`, and waits for what others hold until they have finished or let go."""
 
     def __init__(
@@ -59,15 +59,15 @@ class Rounds:
         trials: Sequence[Trial],
         ledger: Ledger,
         watchers: Sequence[Watcher],
-        train: Train,
-        others: Others,
+        train: TrainRound,
+        others: LeaseWatcher,
         stopped: Callable[[], bool] = bool,
     ) -> None:
         """`stopped` is asked before each round whether the sweep is to end, as an interruption ends it."""
         self._left = {trial.id: trial for trial in trials}
         self._ledger, self._watchers, self._train, self._others = ledger, watchers, train, others
         self._stopped = stopped
-        self._held: dict[str, Lease] = {}
+        self._judge_lease: dict[str, Lease] = {}
         self._expired: dict[str, bytes] = {}
         self._failures: dict[str, str] = {}
 
@@ -76,68 +76,70 @@ class Rounds:
         while self._left:
             if self._stopped():
                 return SweepOutcome(self._failures, interrupted=True)
-            self._look()
-            ready = self._ready()
+            self._check_leases()
+            ready = self._select_ready_trials()
             if ready:
-                if self._interrupted(ready, self._train(ready, self._expired)):
+                if self._record_round(ready, self._train(ready, self._expired)):
                     return SweepOutcome(self._failures, interrupted=True)
             elif self._left:
                 try:
-                    time.sleep(LOOK_SECONDS)
+                    time.sleep(LEASE_CHECK_SECONDS)
                 except KeyboardInterrupt:
                     return SweepOutcome(self._failures, interrupted=True)
         return SweepOutcome(self._failures)
 
-    def _ready(self) -> list[Trial]:
+    def _select_ready_trials(self) -> list[Trial]:
         """What nobody is known to hold and can begin; what never can has failed."""
         begin = [
-            trial for trial in self._left.values() if trial.id not in self._held and trial.parent not in self._left
+            trial
+            for trial in self._left.values()
+            if trial.id not in self._judge_lease and trial.parent not in self._left
         ]
-        hindrances = {trial.id: why for trial in begin if (why := hindrance(trial, self._ledger))}
+        hindrances = {trial.id: why for trial in begin if (why := explain_hindrance(trial, self._ledger))}
         for trial_id, why in hindrances.items():
             self._ledger.trial(trial_id).fail(why)
-            self._fail(trial_id, why)
+            self._fail_trial(trial_id, why)
         return [trial for trial in begin if trial.id not in hindrances]
 
-    def _interrupted(self, ready: Sequence[Trial], trained: Trained) -> bool:
+    def _record_round(self, ready: Sequence[Trial], trained: RoundOutcome) -> bool:
         self._failures |= trained.failures
         for trial_id in (*trained.finished, *trained.failures):
             self._left.pop(trial_id, None)
-        self._held |= {trial_id: lease for trial_id, lease in trained.held.items() if trial_id in self._left}
-        untold = [trial.id for trial in ready if trial.id in self._left and trial.id not in self._held]
+        self._judge_lease |= {trial_id: lease for trial_id, lease in trained.held.items() if trial_id in self._left}
+        untold = [trial.id for trial in ready if trial.id in self._left and trial.id not in self._judge_lease]
         return any(not isinstance(result, Result) for result in self._ledger.results(untold))
 
-    def _look(self) -> None:
-        if self._held:
-            for trial_id, standing in self._others.look(list(self._held)).items():
-                self._note(self._left[trial_id], standing)
+    def _check_leases(self) -> None:
+        if self._judge_lease:
+            for trial_id, standing in self._others.look(list(self._judge_lease)).items():
+                self._apply_lease_state(self._left[trial_id], standing)
 
-    def _note(self, trial: Trial, standing: Standing) -> None:
+    def _apply_lease_state(self, trial: Trial, standing: LeaseState) -> None:
         if isinstance(standing, Lease):
-            if standing != self._held[trial.id]:
-                self._held[trial.id] = standing
+            if standing != self._judge_lease[trial.id]:
+                self._judge_lease[trial.id] = standing
                 for watcher in self._watchers:
                     watcher.held(trial, standing)
             return
-        del self._held[trial.id]
-        if isinstance(standing, Free):
+        del self._judge_lease[trial.id]
+        if isinstance(standing, Released):
             if standing.expired is not None:
                 self._expired[trial.id] = standing.expired
-        elif isinstance(standing, FailedElsewhere):
-            self._fail(trial.id, standing.message)
+        elif isinstance(standing, FailedRemotely):
+            self._fail_trial(trial.id, standing.message)
         else:
             del self._left[trial.id]
             for watcher in self._watchers:
                 watcher.finished(trial, standing)
 
-    def _fail(self, trial_id: str, message: str) -> None:
+    def _fail_trial(self, trial_id: str, message: str) -> None:
         self._failures[trial_id] = message
         trial = self._left.pop(trial_id)
         for watcher in self._watchers:
             watcher.failed(trial, message)
 
 
-def hindrance(trial: Trial, ledger: Ledger) -> str:
+def explain_hindrance(trial: Trial, ledger: Ledger) -> str:
     """Why a trial cannot begin with its parent's weights; nothing where it can, or has no parent."""
     if trial.parent is None:
         return ""
@@ -155,22 +157,22 @@ def hindrance(trial: Trial, ledger: Ledger) -> str:
     return ""
 
 
-class Asked(NamedTuple):
+class SweepContext(NamedTuple):
     """What all rounds train with; `data` is by address, `scratch` a folder for what Tune keeps for itself;
     `request` is what each trial asks of Ray, `watch` ends all rounds where nothing can hold that any more."""
 
     ledger: Ledger
-    claimant: Claimant
+    claimant: LeaseOwner
     resources: Resources
-    data: "Mapping[str, Material]"
+    data: "Mapping[str, Dataset]"
     watchers: Sequence[Watcher]
     scratch: str
-    request: "Request"
+    request: "ResourceRequest"
     watch: "ClusterWatch"
 
 
-def fit(
-    asked: Asked,
+def run_tuner(
+    asked: SweepContext,
     worker: "type[TrialWorker]",
     trials: Mapping[str, Trial],
     expired: Mapping[str, bytes],
@@ -187,7 +189,7 @@ def fit(
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
-    from gapctl.sweep.lease_watch import PatientScheduler, free_what_was_killed
+    from gapctl.sweep.lease_watch import GracefulStopScheduler, clear_dead_leases
 
     resources, request = asked.resources, asked.request
     events = TuneEvents(trials, asked.ledger, asked.watchers, asked.claimant.run)
@@ -209,7 +211,7 @@ def fit(
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.config["pack"][0],
             max_concurrent_trials=request.at_once,
-            **{"scheduler": PatientScheduler(), **choosing},
+            **{"scheduler": GracefulStopScheduler(), **choosing},
         ),
         run_config=tune.RunConfig(
             name="sweep",
@@ -221,14 +223,14 @@ def fit(
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     )
-    with signals_restored(), own_errors():
+    with restore_signals(), raise_own_errors():
         tuner.fit()
-    free_what_was_killed(asked.ledger, events.untold, asked.claimant.run)
+    clear_dead_leases(asked.ledger, events.trials_without_report, asked.claimant.run)
     return events
 
 
 @contextmanager
-def own_errors() -> Iterator[None]:
+def raise_own_errors() -> Iterator[None]:
     """Raises an error of ours as itself, where Tune has made it a traceback within one of its own."""
     from ray.tune.error import TuneError
 
@@ -244,7 +246,7 @@ def own_errors() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Remainder:
+class RemainingWork:
     """A plan's trials by what the ledger says of them; `damaged` maps an id to the reason."""
 
     done: tuple[Trial, ...]
@@ -252,13 +254,13 @@ class Remainder:
     damaged: Mapping[str, str]
 
 
-def remainder(plan: Plan, ledger: Ledger) -> Remainder:
+def find_remaining_work(plan: Plan, ledger: Ledger) -> RemainingWork:
     """Sorts a plan's trainings; a damaged folder is neither done nor trained over."""
     found = list(zip(plan.trainings, ledger.results([trial.id for trial in plan.trainings]), strict=True))
     done = tuple(trial for trial, result in found if isinstance(result, Result))
     bad = {trial.id: str(result) for trial, result in found if isinstance(result, WorkError)}
-    left = left_of(plan, {trial.id for trial in done})
-    return Remainder(done, tuple(trial for trial in left if trial.id not in bad), bad)
+    left = list_remaining_trials(plan, {trial.id for trial in done})
+    return RemainingWork(done, tuple(trial for trial in left if trial.id not in bad), bad)
 
 
 def run_trials(
@@ -267,7 +269,7 @@ def run_trials(
     *,
     sweep: str,
     resources: Resources,
-    load: "Callable[[Data], Material]",
+    load: "Callable[[Data], Dataset]",
     watchers: Sequence[Watcher],
     address: str | None,
     stopped: Callable[[], bool] = bool,
@@ -285,25 +287,34 @@ def run_trials(
     }
     from gapctl.sweep.capacity import ClusterWatch
 
-    with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        request = request_of(resources, elastic=address is not None)
+    with open_ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
+        request = build_resource_request(resources, elastic=address is not None)
         if address is None:
-            training_device(gpu=request.gpu)  # here, before a trial begins; on a cluster each worker asks for its own
-        watch = ClusterWatch(trial_bundles(resources, request), elastic=address is not None)
-        asked = Asked(ledger, Claimant.for_sweep(sweep), resources, data, watchers, scratch, request, watch)
-        rounds = Rounds(trials, ledger, watchers, partial(_tune, asked), Others(ledger), watch.or_when(stopped))
+            select_training_device(
+                gpu=request.gpu
+            )  # here, before a trial begins; on a cluster each worker asks for its own
+        watch = ClusterWatch(build_trial_bundles(resources, request), elastic=address is not None)
+        asked = SweepContext(ledger, LeaseOwner.for_sweep(sweep), resources, data, watchers, scratch, request, watch)
+        rounds = SweepRounds(
+            trials,
+            ledger,
+            watchers,
+            partial(_train_round, asked),
+            LeaseWatcher(ledger),
+            watch.combine_stop_checks(stopped),
+        )
         return replace(rounds.run(), reason=watch.reason)
 
 
-def _tune(asked: Asked, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> Trained:
+def _train_round(asked: SweepContext, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:
     from ray import tune
 
     from gapctl.sweep.worker import TrialWorker
 
     by_id = {trial.id: trial for trial in trials}
-    packs = [[trial.id for trial in pack] for pack in packed(trials, asked.resources.pack)]
-    events = fit(asked, TrialWorker, by_id, expired, told=by_id, param_space={"pack": tune.grid_search(packs)})
-    return Trained(events.finished, events.failures, events.held)
+    packs = [[trial.id for trial in pack] for pack in pack_trials(trials, asked.resources.pack)]
+    events = run_tuner(asked, TrialWorker, by_id, expired, told=by_id, param_space={"pack": tune.grid_search(packs)})
+    return RoundOutcome(events.finished, events.failures, events.held)
 
 
 class TuneEvents(Callback):
@@ -311,17 +322,17 @@ class TuneEvents(Callback):
 
     def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher], run: str = "") -> None:
         """`run` is what the leases of these trials name."""
-        self._trials, self._ledger, self._watchers, self._run = trials, ledger, watchers, run
-        self._losses = Losses()
+        self._list_trials, self._ledger, self._watchers, self._run_trainer = trials, ledger, watchers, run
+        self._losses = RetryBudget()
         self.finished: set[str] = set()
         self.failures: dict[str, str] = {}
         self.held: dict[str, Lease] = {}
 
     @property
-    def untold(self) -> list[str]:
+    def trials_without_report(self) -> list[str]:
         """The trials of which nothing was heard in the end."""
         told = {*self.finished, *self.failures, *self.held}
-        return [trial_id for trial_id in self._trials if trial_id not in told]
+        return [trial_id for trial_id in self._list_trials if trial_id not in told]
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for its own resumption, which the ledger takes the place of."""
@@ -330,38 +341,38 @@ class TuneEvents(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
-                watcher.started(self._trials[trial_id])
+                watcher.started(self._list_trials[trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._losses.progressed(trial, result["reports"])
         for report in result["reports"]:
-            self._take(self._trials[report["trial"]], report)
-        if result.get(HARMED):
+            self._handle_report(self._list_trials[report["trial"]], report)
+        if result.get(HARMED_KEY):
             trial.max_failures = trial.num_failures  # its process now ends itself, and nothing is left to retry
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._losses.lost(trial)
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
-                watcher.lost(self._trials[trial_id])
+                watcher.lost(self._list_trials[trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.status != "ERROR":
             return
-        message = self._losses.explained(trial)
-        for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
+        message = self._losses.explain_failure(trial)
+        for mine in (self._list_trials[trial_id] for trial_id in trial.config["pack"]):
             if mine.id not in {*self.failures, *self.held} and not self._is_done(mine):
-                self._give_up(mine, message)
+                self._abandon_trial(mine, message)
 
-    def _give_up(self, trial: Trial, message: str) -> None:
+    def _abandon_trial(self, trial: Trial, message: str) -> None:
         with suppress(WorkError):  # the disk that ended the training is as full for this
-            other = self._ledger.trial(trial.id).give_up(self._run, message)
+            other = self._ledger.trial(trial.id).abandon_trial(self._run_trainer, message)
             if other is not None:
-                self._leave(trial, other)
+                self._leave_to_holder(trial, other)
                 return
-        self._fail(trial, message)
+        self._fail_trial(trial, message)
 
     def _is_done(self, trial: Trial) -> bool:
         try:
@@ -369,43 +380,45 @@ class TuneEvents(Callback):
         except WorkError:
             return False
 
-    def _take(self, trial: Trial, report: Mapping[str, Any]) -> None:
+    def _handle_report(self, trial: Trial, report: Mapping[str, Any]) -> None:
         if trial.id in self.finished:
             return  # a pack that lost its process tells of its finished trials once more
         if "failure" in report:
-            self._fail(trial, report["failure"])
+            self._fail_trial(trial, report["failure"])
             return
         if "held" in report:
-            self._leave(trial, Lease(**report["held"]))
+            self._leave_to_holder(trial, Lease(**report["held"]))
             return
         for watcher in self._watchers:
-            watcher.progressed(_report(trial, report))
+            watcher.progressed(_build_report(trial, report))
         if report["done"]:
-            self._finish(trial)
+            self._finish_trial(trial)
 
-    def _finish(self, trial: Trial) -> None:
+    def _finish_trial(self, trial: Trial) -> None:
         result = self._ledger.result(trial.id)
         if result is None:
-            self._fail(trial, f"it is done, but not in {self._ledger.root}; expected a folder that every node sees")
+            self._fail_trial(
+                trial, f"it is done, but not in {self._ledger.root}; expected a folder that every node sees"
+            )
             return
         self.finished.add(trial.id)
         self.failures.pop(trial.id, None)
         for watcher in self._watchers:
             watcher.finished(trial, result)
 
-    def _leave(self, trial: Trial, lease: Lease) -> None:
+    def _leave_to_holder(self, trial: Trial, lease: Lease) -> None:
         self.held[trial.id] = lease
         for watcher in self._watchers:
             watcher.held(trial, lease)
 
-    def _fail(self, trial: Trial, message: str) -> None:
+    def _fail_trial(self, trial: Trial, message: str) -> None:
         self.failures[trial.id] = message
         for watcher in self._watchers:
             watcher.failed(trial, message)
 
 
-def _report(trial: Trial, result: Mapping[str, Any]) -> Report:
-    return Report(
+def _build_report(trial: Trial, result: Mapping[str, Any]) -> TrialReport:
+    return TrialReport(
         trial=trial,
         samples_seen=result["samples_seen"],
         samples_total=result["samples_total"],

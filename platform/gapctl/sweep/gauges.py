@@ -12,23 +12,23 @@ from ray.util.metrics import Gauge
 
 from gapctl.ledger import Lease, Result, TrialFolder
 from gapctl.plan.plan import Trial
-from gapctl.sweep.progress import Progress, Report
+from gapctl.sweep.progress import SweepProgress, TrialReport
 
-TAGS: Final = ("gapctl_trial", "treatment")
+TRIAL_TAGS: Final = ("gapctl_trial", "treatment")
 
 
 class TrialGauges:
     """One set per process; the tags say which trial the process trains now."""
 
     def __init__(self) -> None:
-        self._samples = Gauge("gapctl_samples_seen", "Pairs that the trial was trained on so far", TAGS)
-        self._rate = Gauge("gapctl_samples_per_second", "Pairs trained on per second of work", TAGS)
-        self._loss = Gauge("gapctl_train_loss", "Contrastive loss of the latest batch, nats", TAGS)
-        self._rmg = Gauge("gapctl_gap_rmg", "Relative modality gap at the latest evaluation", TAGS)
+        self._samples = Gauge("gapctl_samples_seen", "Pairs that the trial was trained on so far", TRIAL_TAGS)
+        self._rate = Gauge("gapctl_samples_per_second", "Pairs trained on per second of work", TRIAL_TAGS)
+        self._loss = Gauge("gapctl_train_loss", "Contrastive loss of the latest batch, nats", TRIAL_TAGS)
+        self._rmg = Gauge("gapctl_gap_rmg", "Relative modality gap at the latest evaluation", TRIAL_TAGS)
 
     def show(self, trial: Trial, report: Mapping[str, Any]) -> None:
         """Takes over what a report says."""
-        tags = _tags(trial)
+        tags = _build_tags(trial)
         self._samples.set(report["samples_seen"], tags)
         self._rate.set(0.0 if report["done"] else report["samples_per_second"], tags)
         if math.isfinite(report["loss"]):
@@ -38,19 +38,19 @@ class TrialGauges:
 
     def rest(self, trial: Trial) -> None:
         """The trial is not trained here any more."""
-        self._rate.set(0.0, _tags(trial))
+        self._rate.set(0.0, _build_tags(trial))
 
 
-def _tags(trial: Trial) -> dict[str, str]:
+def _build_tags(trial: Trial) -> dict[str, str]:
     return {"gapctl_trial": trial.id, "treatment": trial.label}
 
 
-SWEEP: Final = "gapctl_sweep"
-STATE: Final = "state"
-GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "gapctl_trials": ("Trials of the sweep by state: done, running, failed or waiting", (SWEEP, STATE)),
-    "gapctl_lost_processes": ("Processes of trials that vanished and were begun anew", (SWEEP,)),
-    "gapctl_nodes": ("Nodes: alive now, or lost since the sweep began", (SWEEP, STATE)),
+SWEEP_TAG: Final = "gapctl_sweep"
+STATE_TAG: Final = "state"
+SWEEP_GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "gapctl_trials": ("Trials of the sweep by state: done, running, failed or waiting", (SWEEP_TAG, STATE_TAG)),
+    "gapctl_lost_processes": ("Processes of trials that vanished and were begun anew", (SWEEP_TAG,)),
+    "gapctl_nodes": ("Nodes: alive now, or lost since the sweep began", (SWEEP_TAG, STATE_TAG)),
 }
 """Each metric's description and tags."""
 NODES_SECONDS: Final = 5.0
@@ -60,7 +60,7 @@ class SweepGauges:
     """A `Watcher`; its metrics begin with the first event, since Ray has to run by then."""
 
     def __init__(self, sweep: str, trials: Sequence[Trial], done_before: int) -> None:
-        self._progress = Progress(trials, done_before)
+        self._progress = SweepProgress(trials, done_before)
         self._sweep = sweep
         self._gauges: dict[str, Gauge] = {}
         self._lost_processes = 0
@@ -70,42 +70,42 @@ class SweepGauges:
     def started(self, trial: Trial) -> None:
         """A trial got its process."""
         self._progress.started(trial)
-        self._show()
+        self._show_counts()
 
-    def progressed(self, report: Report) -> None:
+    def progressed(self, report: TrialReport) -> None:
         """A trial told how far it is."""
         self._progress.progressed(report)
-        self._look_at_nodes()
+        self._count_nodes()
 
     def held(self, trial: Trial, lease: Lease) -> None:
         """Another sweep trains it: here it waits."""
         self._progress.held(trial, lease)
-        self._show()
+        self._show_counts()
 
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""
         self._progress.finished(trial)
-        self._show()
+        self._show_counts()
 
     def failed(self, trial: Trial, message: str) -> None:
         """A trial went wrong."""
         self._progress.fail(trial)
-        self._show()
+        self._show_counts()
 
     def lost(self, trial: Trial) -> None:
         """A trial's process vanished; Tune starts another."""
         self._lost_processes += 1
-        self._show()
+        self._show_counts()
 
-    def _show(self) -> None:
+    def _show_counts(self) -> None:
         now = self._progress
         states = {"done": now.done, "running": len(now.running), "failed": now.failed, "waiting": now.waiting}
         for state, count in states.items():
-            self._set("gapctl_trials", count, {STATE: state})
-        self._set("gapctl_lost_processes", self._lost_processes, {})
-        self._look_at_nodes()
+            self._set_gauge("gapctl_trials", count, {STATE_TAG: state})
+        self._set_gauge("gapctl_lost_processes", self._lost_processes, {})
+        self._count_nodes()
 
-    def _look_at_nodes(self) -> None:
+    def _count_nodes(self) -> None:
         if time.monotonic() - self._looked_at < NODES_SECONDS:
             return
         import ray
@@ -114,15 +114,15 @@ class SweepGauges:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         dead = frozenset(node["NodeID"] for node in nodes if not node["Alive"])
         self._dead_before = dead if self._dead_before is None else self._dead_before
-        self._set("gapctl_nodes", len(nodes) - len(dead), {STATE: "alive"})
-        self._set("gapctl_nodes", len(dead - self._dead_before), {STATE: "lost"})
+        self._set_gauge("gapctl_nodes", len(nodes) - len(dead), {STATE_TAG: "alive"})
+        self._set_gauge("gapctl_nodes", len(dead - self._dead_before), {STATE_TAG: "lost"})
 
-    def _set(self, name: str, value: float, tags: Mapping[str, str]) -> None:
+    def _set_gauge(self, name: str, value: float, tags: Mapping[str, str]) -> None:
         from ray.util.metrics import Gauge
 
         if name not in self._gauges:
-            self._gauges[name] = Gauge(name, *GAUGES[name])
-        self._gauges[name].set(value, {SWEEP: self._sweep, **tags})
+            self._gauges[name] = Gauge(name, *SWEEP_GAUGES[name])
+        self._gauges[name].set(value, {SWEEP_TAG: self._sweep, **tags})
 
 
 class MachineLog:
@@ -130,7 +130,7 @@ class MachineLog:
 
     def __init__(self, folder: TrialFolder, samples_seen: int) -> None:
         self._folder = folder
-        self._rows = [row for row in folder.machine_rows() if row["samples_seen"] <= samples_seen]
+        self._rows = [row for row in folder.read_machine_rows() if row["samples_seen"] <= samples_seen]
         self._kept = len(self._rows)
 
     def add(self, samples_seen: int, seconds: float, measures: Mapping[str, float]) -> None:

@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gapctl.ledger import Lease, Result
-from gapctl.ledger.search_record import Drawn, SearchRecord
+from gapctl.ledger.search_record import PointRecord, SearchRecord
 from gapctl.plan.plan import Plan, Trial
 
 
 @dataclass(frozen=True)
-class Report:
+class TrialReport:
     """How far one trial has come; `rows` are the evaluations since its last report."""
 
     trial: Trial
@@ -34,7 +34,7 @@ class Watcher(Protocol):
 
     def started(self, trial: Trial) -> None: ...
 
-    def progressed(self, report: Report) -> None: ...
+    def progressed(self, report: TrialReport) -> None: ...
 
     def held(self, trial: Trial, lease: Lease) -> None:
         """Another sweep trains it, and is so far."""
@@ -68,12 +68,12 @@ class RunningTrial:
         return self.samples_seen / max(1, self.samples_total)
 
     @property
-    def seconds_left(self) -> float:
+    def remaining_seconds(self) -> float:
         """At its present speed; NaN while that is unknown."""
         return (self.samples_total - self.samples_seen) / self.rate if self.rate else math.nan
 
 
-class HeldTrial(NamedTuple):
+class RemoteTrial(NamedTuple):
     """A trial that another sweep trains."""
 
     trial: Trial
@@ -86,15 +86,15 @@ class HeldTrial(NamedTuple):
         return f"{self.lease.held_by} (another sweep)"
 
 
-class Progress:
+class SweepProgress:
     """Keeps count of a sweep's trials; `done_before` were finished when it began."""
 
     def __init__(self, trials: Sequence[Trial], done_before: int) -> None:
         self._samples = {trial.id: trial.config.train.samples for trial in trials}
         self._seen: dict[str, int] = dict.fromkeys(self._samples, 0)
         self._running: dict[str, RunningTrial] = {}
-        self._failed: set[str] = set()
-        self._held: dict[str, HeldTrial] = {}
+        self._fail_pack: set[str] = set()
+        self._judge_lease: dict[str, RemoteTrial] = {}
         self._started_at: float | None = None
         self.done, self.total = done_before, done_before + len(trials)
 
@@ -104,14 +104,14 @@ class Progress:
         return self._running
 
     @property
-    def elsewhere(self) -> Mapping[str, HeldTrial]:
+    def elsewhere(self) -> Mapping[str, RemoteTrial]:
         """The trials that other sweeps train, by id."""
-        return self._held
+        return self._judge_lease
 
     @property
     def failed(self) -> int:
         """How many trials went wrong."""
-        return len(self._failed)
+        return len(self._fail_pack)
 
     @property
     def waiting(self) -> int:
@@ -126,11 +126,11 @@ class Progress:
     def started(self, trial: Trial) -> None:
         """A trial got its process."""
         self._started_at = self._started_at or time.monotonic()
-        self._failed.discard(trial.id)
-        self._held.pop(trial.id, None)
+        self._fail_pack.discard(trial.id)
+        self._judge_lease.pop(trial.id, None)
         self._running[trial.id] = RunningTrial(trial, samples_total=self._samples[trial.id])
 
-    def progressed(self, report: Report) -> None:
+    def progressed(self, report: TrialReport) -> None:
         """A trial told how far it is."""
         row = self._running.setdefault(report.trial.id, RunningTrial(report.trial))
         row.samples_seen, row.samples_total = report.samples_seen, report.samples_total
@@ -140,32 +140,32 @@ class Progress:
             row.rmg = evaluated.get(RMG, row.rmg)
         self._seen[report.trial.id] = report.samples_seen
 
-    def held(self, trial: Trial, lease: Lease) -> HeldTrial:
+    def held(self, trial: Trial, lease: Lease) -> RemoteTrial:
         """Another sweep trains it."""
         self._running.pop(trial.id, None)
-        self._held[trial.id] = HeldTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
-        return self._held[trial.id]
+        self._judge_lease[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
+        return self._judge_lease[trial.id]
 
     def finished(self, trial: Trial) -> None:
         """A trial's result is in the ledger."""
         self.done += 1
-        self._end(trial)
+        self._end_trial(trial)
 
     def fail(self, trial: Trial) -> None:
         """A trial went wrong."""
-        self._failed.add(trial.id)
-        self._end(trial)
+        self._fail_pack.add(trial.id)
+        self._end_trial(trial)
 
-    def in_words(self) -> str:
+    def describe_progress(self) -> str:
         """`3 of 18 trials done, 1 failed, 2:10 left`."""
         counts = f"{self.done} of {self.total} trials done"
         if self._started_at is None:
             return f"{counts}; {STARTING}"
-        failed = f", {self.failed} failed" if self._failed else ""
-        held = f", {len(self._held)} trained by other sweeps" if self._held else ""
-        return f"{counts}{failed}{held}, {clock(self.seconds_left())} left"
+        failed = f", {self.failed} failed" if self._fail_pack else ""
+        held = f", {len(self._judge_lease)} trained by other sweeps" if self._judge_lease else ""
+        return f"{counts}{failed}{held}, {format_clock(self.remaining_seconds())} left"
 
-    def seconds_left(self) -> float:
+    def remaining_seconds(self) -> float:
         """From the speed of everything trained since the start of this run; NaN before anything is."""
         trained = sum(self._seen.values())
         if self._started_at is None or not trained:
@@ -173,24 +173,24 @@ class Progress:
         elapsed = time.monotonic() - self._started_at
         return (sum(self._samples.values()) - trained) * elapsed / trained
 
-    def _end(self, trial: Trial) -> None:
+    def _end_trial(self, trial: Trial) -> None:
         self._running.pop(trial.id, None)
-        self._held.pop(trial.id, None)
+        self._judge_lease.pop(trial.id, None)
         self._seen[trial.id] = self._samples[trial.id]
 
 
-def outcome(result: Result) -> str:
+def describe_outcome(result: Result) -> str:
     """What is said of a trial whose result is in the ledger."""
     return f"done in {result.seconds:.0f} s, RMG {result.metrics.get(RMG, math.nan):.3f}"
 
 
-def reason(message: str) -> str:
+def extract_reason(message: str) -> str:
     """The line of a traceback that says what went wrong."""
     lines = message.strip().splitlines()
     return lines[-1] if lines else "it gave no reason"
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Minutes and seconds, or hours, minutes and seconds; a dash for what is not known."""
     if not math.isfinite(seconds):
         return "-"
@@ -199,12 +199,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-RECENT: Final = 5
+RECENT_TRIALS: Final = 5
 """Ended trials that stay in sight."""
 OTHER_LINES: Final = 4
 """The table's head, the line on further trials, the summary, and the cursor's."""
 REFRESH_PER_SECOND: Final = 4
-WIDE: Final = 120
+WIDE_CONSOLE: Final = 120
 NARROW_BAR: Final = 12
 WIDE_BAR: Final = 40
 
@@ -214,9 +214,9 @@ class LiveTable:
 
     def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
         self._console = console
-        self._progress = Progress(trials, done_before)
+        self._progress = SweepProgress(trials, done_before)
         self._ended: list[str] = []
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=REFRESH_PER_SECOND)
+        self._live = Live(get_renderable=self._draw_screen, console=console, refresh_per_second=REFRESH_PER_SECOND)
 
     def __enter__(self) -> "LiveTable":
         self._live.start()
@@ -229,7 +229,7 @@ class LiveTable:
         """A trial got its process."""
         self._progress.started(trial)
 
-    def progressed(self, report: Report) -> None:
+    def progressed(self, report: TrialReport) -> None:
         """A trial told how far it is."""
         self._progress.progressed(report)
 
@@ -240,63 +240,68 @@ class LiveTable:
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""
         self._progress.finished(trial)
-        self._ended.append(f"{trial.label}: {outcome(result)}")
+        self._ended.append(f"{trial.label}: {describe_outcome(result)}")
 
     def failed(self, trial: Trial, message: str) -> None:
         """A trial went wrong."""
         self._progress.fail(trial)
-        self._ended.append(f"{trial.label}: failed: {reason(message)}")
+        self._ended.append(f"{trial.label}: failed: {extract_reason(message)}")
 
     def lost(self, trial: Trial) -> None:
         """A trial's process vanished; Tune starts another."""
         self._ended.append(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
-    def _draw(self) -> RenderableType:
-        recent = self._ended[-RECENT:]
+    def _draw_screen(self) -> RenderableType:
+        recent = self._ended[-RECENT_TRIALS:]
         lines = [Text(text, style="dim", no_wrap=True, overflow="ellipsis") for text in recent]
         room = max(1, self._console.height - len(recent) - OTHER_LINES)
-        rows: list[RunningTrial | HeldTrial] = [*self._progress.running.values(), *self._progress.elsewhere.values()]
+        rows: list[RunningTrial | RemoteTrial] = [*self._progress.running.values(), *self._progress.elsewhere.values()]
         more = [Text(f"and {len(rows) - room} more in training")] if len(rows) > room else []
-        return Group(*lines, self._table(rows[:room]), *more, Text(self._progress.in_words()))
+        return Group(*lines, self._build_table(rows[:room]), *more, Text(self._progress.describe_progress()))
 
-    def _table(self, rows: Sequence[RunningTrial | HeldTrial]) -> Table:
+    def _build_table(self, rows: Sequence[RunningTrial | RemoteTrial]) -> Table:
         table = Table(box=None, pad_edge=False)
         table.add_column("trial", overflow="fold")
         for name in ("", "", "samples/s", "loss", "RMG", "left"):
             table.add_column(name, no_wrap=True, justify="right")
-        width = WIDE_BAR if self._console.width >= WIDE else NARROW_BAR
+        width = WIDE_BAR if self._console.width >= WIDE_CONSOLE else NARROW_BAR
         for row in rows:
             bar = ProgressBar(total=1.0, completed=row.share, width=width)
-            if isinstance(row, HeldTrial):
+            if isinstance(row, RemoteTrial):
                 table.add_row(Text(f"{row.trial.label} {row.words}", style="dim"), bar, f"{row.share:.0%}")
             else:
-                table.add_row(Text(row.trial.label), bar, f"{row.share:.0%}", *_figures(row))
+                table.add_row(Text(row.trial.label), bar, f"{row.share:.0%}", *_format_figures(row))
         return table
 
 
-def _figures(row: RunningTrial) -> list[str]:
-    return [_number(row.rate, ",.0f"), _number(row.loss, ".3f"), _number(row.rmg, ".3f"), clock(row.seconds_left)]
+def _format_figures(row: RunningTrial) -> list[str]:
+    return [
+        _format_number(row.rate, ",.0f"),
+        _format_number(row.loss, ".3f"),
+        _format_number(row.rmg, ".3f"),
+        format_clock(row.remaining_seconds),
+    ]
 
 
-def _number(value: float, form: str) -> str:
+def _format_number(value: float, form: str) -> str:
     return format(value, form) if value and math.isfinite(value) else "-"
 
 
-QUIET_SECONDS: Final = 30.0
+SILENCE_SECONDS: Final = 30.0
 """The longest silence while trials report."""
 
 
-class LogLines:
+class ProgressLog:
     """A `Watcher` that prints lines with the time of day; use it as a context manager around the sweep."""
 
     def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
         self._console = console
-        self._progress = Progress(trials, done_before)
+        self._progress = SweepProgress(trials, done_before)
         self._said_at = time.monotonic()
         self._holders: dict[str, str] = {}
 
-    def __enter__(self) -> "LogLines":
-        self._say(STARTING)
+    def __enter__(self) -> "ProgressLog":
+        self._print_line(STARTING)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -307,49 +312,51 @@ class LogLines:
         first = not self._progress.running
         self._progress.started(trial)
         if first:
-            self._say(f"in training: {trial.label}")
+            self._print_line(f"in training: {trial.label}")
 
-    def progressed(self, report: Report) -> None:
+    def progressed(self, report: TrialReport) -> None:
         """A trial told how far it is."""
         self._progress.progressed(report)
-        if time.monotonic() - self._said_at >= QUIET_SECONDS:
+        if time.monotonic() - self._said_at >= SILENCE_SECONDS:
             running, rate = len(self._progress.running), self._progress.rate
-            self._say(f"{self._progress.in_words()}; {running} in training at {rate:,.0f} samples/s")
+            self._print_line(f"{self._progress.describe_progress()}; {running} in training at {rate:,.0f} samples/s")
 
     def held(self, trial: Trial, lease: Lease) -> None:
         """Another sweep trains it; said once of each holder."""
         words = self._progress.held(trial, lease).words
         if self._holders.get(trial.id) != lease.holder:
             self._holders[trial.id] = lease.holder
-            self._say(f"{trial.label}: {words}")
+            self._print_line(f"{trial.label}: {words}")
 
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""
         self._progress.finished(trial)
-        self._end(trial, outcome(result))
+        self._print_end(trial, describe_outcome(result))
 
     def failed(self, trial: Trial, message: str) -> None:
         """A trial went wrong."""
         self._progress.fail(trial)
-        self._end(trial, f"failed: {reason(message)}")
+        self._print_end(trial, f"failed: {extract_reason(message)}")
 
     def lost(self, trial: Trial) -> None:
         """A trial's process vanished; Tune starts another."""
-        self._say(f"{trial.label}: its process was lost; another goes on from its checkpoint")
+        self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
-    def _end(self, trial: Trial, text: str) -> None:
-        self._say(f"[{self._progress.done + self._progress.failed}/{self._progress.total}] {trial.label}: {text}")
+    def _print_end(self, trial: Trial, text: str) -> None:
+        self._print_line(
+            f"[{self._progress.done + self._progress.failed}/{self._progress.total}] {trial.label}: {text}"
+        )
 
-    def _say(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         self._said_at = time.monotonic()
         line = f"{time.strftime('%H:%M:%S')} {text}"
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-ENDED: Final = ("done", "stopped", "failed")
+END_STATES: Final = ("done", "stopped", "failed")
 
 
-class SearchLines:
+class SearchLog:
     """A `Watcher` that prints lines with the time of day; `changed` tells it how the search stands."""
 
     def __init__(self, console: Console) -> None:
@@ -363,53 +370,55 @@ class SearchLines:
     def changed(self, plan: Plan, record: SearchRecord) -> None:
         """A point was drawn, or ended."""
         self._labels = {trial.id: trial.label for trial in plan.trials}
-        ended = [drawn for drawn in record.drawn if drawn.state in ENDED]
+        ended = [drawn for drawn in record.drawn if drawn.state in END_STATES]
         if self._first:
             self._first = False
             self._ended = {drawn.number for drawn in ended}
-            self._say(STARTING)
+            self._print_line(STARTING)
             return
         for drawn in ended:
             if drawn.number not in self._ended:
                 self._ended.add(drawn.number)
                 self._rates.pop(drawn.trial, None)
-                self._say(f"[{len(self._ended)}/{record.asked}] {self._labels[drawn.trial]}: {_outcome(drawn, record)}")
+                self._print_line(
+                    f"[{len(self._ended)}/{record.asked}] {self._labels[drawn.trial]}: {_describe_point(drawn, record)}"
+                )
 
     def started(self, trial: Trial) -> None:
         """A trial got its process."""
         self._rates[trial.id] = 0.0
 
-    def progressed(self, report: Report) -> None:
+    def progressed(self, report: TrialReport) -> None:
         """A trial told how far it is."""
         if report.trial.id in self._rates:
             self._rates[report.trial.id] = report.samples_per_second
         rate = sum(self._rates.values())
-        if rate and time.monotonic() - self._said_at >= QUIET_SECONDS:
-            self._say(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
+        if rate and time.monotonic() - self._said_at >= SILENCE_SECONDS:
+            self._print_line(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
 
     def held(self, trial: Trial, lease: Lease) -> None:
         """Another sweep trains it, and is so far."""
         self._rates.pop(trial.id, None)
-        self._say(f"{trial.label}: {lease.host} trains it for another sweep")
+        self._print_line(f"{trial.label}: {lease.host} trains it for another sweep")
 
     def finished(self, trial: Trial, result: Result) -> None:
         """Told by `changed`."""
 
     def failed(self, trial: Trial, message: str) -> None:
         """A trial went wrong; `changed` tells that it ended."""
-        self._say(f"{trial.label}: {reason(message)}")
+        self._print_line(f"{trial.label}: {extract_reason(message)}")
 
     def lost(self, trial: Trial) -> None:
         """A trial's process vanished; Tune starts another."""
-        self._say(f"{trial.label}: its process was lost; another goes on from its checkpoint")
+        self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
-    def _say(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         self._said_at = time.monotonic()
         line = f"{time.strftime('%H:%M:%S')} {text}"
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def _outcome(drawn: Drawn, record: SearchRecord) -> str:
+def _describe_point(drawn: PointRecord, record: SearchRecord) -> str:
     if drawn.state == "failed":
         return "failed"
     if drawn.state == "stopped":
@@ -418,7 +427,7 @@ def _outcome(drawn: Drawn, record: SearchRecord) -> str:
     return f"{drawn.value:.4g}" + (", the best so far" if best is not None and best.number == drawn.number else "")
 
 
-class Marks(Protocol):
+class TrackerHooks(Protocol):
     """A tracker: hears that a trial changed, and reads from the ledger what changed."""
 
     def started(self, trial: Trial) -> None: ...
@@ -432,17 +441,17 @@ class Marks(Protocol):
     def failed(self, trial: Trial) -> None: ...
 
 
-class Tracked:
+class TrackerWatcher:
     """A `Watcher` that marks trials for a tracker."""
 
-    def __init__(self, tracker: Marks) -> None:
+    def __init__(self, tracker: TrackerHooks) -> None:
         self._tracker = tracker
 
     def started(self, trial: Trial) -> None:
         """A trial got its process."""
         self._tracker.started(trial)
 
-    def progressed(self, report: Report) -> None:
+    def progressed(self, report: TrialReport) -> None:
         """A trial was evaluated; reports without an evaluation bring nothing to show."""
         if report.rows:
             self._tracker.progressed(report.trial)

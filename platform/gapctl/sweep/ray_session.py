@@ -16,13 +16,13 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gapctl.errors import InputError, WorkError
-from gapctl.folders import cache_root
+from gapctl.folders import find_cache_root
 
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
-BELOW: Final = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+LONGEST_SOCKET_PATH: Final = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest of Ray's sockets below its folder: a process's number has seven digits at most."""
-LONGEST_FOLDER: Final = LONGEST_SOCKET - len(BELOW)
-SHORT: Final = "/tmp"
+LONGEST_FOLDER: Final = LONGEST_SOCKET - len(LONGEST_SOCKET_PATH)
+SHORT_FOLDER: Final = "/tmp"
 """Where a folder of our own is made in place of one that Ray cannot use."""
 
 
@@ -32,19 +32,19 @@ class RayOptions(NamedTuple):
     temp_dir: str | None
     spill_to: str | None
 
-    def as_arguments(self) -> dict[str, str]:
+    def build_init_arguments(self) -> dict[str, str]:
         """The keyword arguments of `ray.init`; none where Ray's own choice is right."""
         found = {"_temp_dir": self.temp_dir, "object_spilling_directory": self.spill_to}
         return {name: value for name, value in found.items() if value is not None}
 
 
-def default_ray_folder() -> Path:
+def find_default_ray_folder() -> Path:
     """The folder below which Ray makes its own, `ray`, unless it is told another."""
     from_linux = os.environ.get("TMPDIR") if sys.platform == "linux" else None
-    return Path(os.environ.get("RAY_TMPDIR") or from_linux or SHORT)
+    return Path(os.environ.get("RAY_TMPDIR") or from_linux or SHORT_FOLDER)
 
 
-def find_fault(folder: Path) -> str | None:
+def find_folder_fault(folder: Path) -> str | None:
     """Why Ray cannot keep its sockets below a folder, or None where it can."""
     if not folder.is_dir():
         return "there is no such folder"
@@ -58,22 +58,23 @@ def find_fault(folder: Path) -> str | None:
 
 
 @contextmanager
-def ray_folder() -> Iterator[RayOptions]:
+def choose_ray_folder() -> Iterator[RayOptions]:
     """Choose Ray's own folder where it can use that, else a private one below /tmp, which is deleted in the end.
 
     Arrays that do not fit into shared memory still go to the folder that the environment names, where it can be
     written: it may be on the larger disk. Raises InputError where /tmp cannot be used either.
     """
-    wanted = default_ray_folder()
-    fault = find_fault(wanted)
+    wanted = find_default_ray_folder()
+    fault = find_folder_fault(wanted)
     if fault is None:
         yield RayOptions(None, None)
         return
     try:
-        private = tempfile.TemporaryDirectory(prefix="gapctl-ray-", dir=SHORT, ignore_cleanup_errors=True)
+        private = tempfile.TemporaryDirectory(prefix="gapctl-ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True)
     except OSError as error:
         raise InputError(
-            f"Ray cannot keep its sockets in {wanted}: {fault}; nor in {SHORT}: {error.strerror}. Set RAY_TMPDIR to a "
+            f"Ray cannot keep its sockets in {wanted}: {fault}; nor in {SHORT_FOLDER}: {error.strerror}. "
+            "Set RAY_TMPDIR to a "
             f"folder that can be written, whose name has {LONGEST_FOLDER} bytes at most"
         ) from error
     usable = wanted.is_dir() and os.access(wanted, os.W_OK | os.X_OK)
@@ -84,21 +85,21 @@ def ray_folder() -> Iterator[RayOptions]:
 POLL_SECONDS = 0.01
 
 
-def let_go() -> None:
+def shutdown() -> None:
     """Shuts Ray down after all garbage was collected, and while no thread collects any."""
     import ray
 
     collects = gc.isenabled()
     gc.disable()
     try:
-        collect_here()
+        collect_garbage()
         ray.shutdown()
     finally:
         if collects:
             gc.enable()
 
 
-def collect_here() -> None:
+def collect_garbage() -> None:
     """Collects garbage in this thread; `gc.collect` alone does nothing while another thread is at it."""
     here, collected = threading.get_ident(), threading.Event()
 
@@ -125,7 +126,7 @@ _inside = 0
 
 
 @contextmanager
-def asking() -> Iterator[bool]:
+def enter_gate() -> Iterator[bool]:
     """Whether Ray may be asked; if so, `close_gate` waits until the context is left."""
     global _inside
     with _change:
@@ -155,7 +156,7 @@ def close_gate() -> None:
 
 
 @contextmanager
-def signals_restored() -> Iterator[None]:
+def restore_signals() -> Iterator[None]:
     """Tune catches the first Ctrl-C and would go on catching it after the sweep."""
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -168,17 +169,17 @@ CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 15.0
 """A head that is busy answers within one."""
 
-CLIENT: Final = "ray://"
+CLIENT_SCHEME: Final = "ray://"
 """Ray's client is no driver: it never learns what the cluster may grow to, which a sweep asks first."""
-GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+HTTP2_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """What a client of HTTP/2 sends first: the preface, and its own settings, of which there are none."""
 FRAME_HEADER: Final = 9
 FRAME_TYPE: Final = 3
-SETTINGS: Final = 4
-MODE: Final = "RAY_AUTH_MODE"
-CLUSTER_ID: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+SETTINGS_FRAME: Final = 4
+AUTH_MODE: Final = "RAY_AUTH_MODE"
+CLUSTER_ID_METHOD: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 """What every client of Ray asks first, and what needs no more than the right token."""
-REMEDY: Final = (
+CONNECTION_ADVICE: Final = (
     "Ask `ray status` on its head whether it runs, start one with `ray start --head` or `ray up cluster.yaml`, or "
     "leave --address out to use this machine. Ray listens on port 6379 of the head (`auto` there, HOST:6379 on its "
     "nodes); from any other machine use `gapctl cluster submit`"
@@ -199,37 +200,37 @@ def check_address(address: str | None) -> None:
     """
     if address is None or address == "local":
         return
-    named = _started_here() if address == "auto" else address
+    named = _find_local_address() if address == "auto" else address
     if named is None:
         return
     beside = f" (that is {named})" if named != address else ""
-    if named.startswith(CLIENT):
+    if named.startswith(CLIENT_SCHEME):
         raise InputError(
             f"--address {address}{beside}: an address of Ray's client, which gapctl cannot use; expected auto or "
             "HOST:6379 on a machine of the cluster. Use `gapctl cluster submit` from here, or `--address auto` on the "
             "head"
         )
-    port = _port(named, address)
-    finding = _wrong_with(port)
+    port = _parse_port(named, address)
+    finding = _probe_port(port)
     if finding:
-        raise InputError(f"--address {address}{beside}: no Ray cluster answers there: {finding}. {REMEDY}")
+        raise InputError(f"--address {address}{beside}: no Ray cluster answers there: {finding}. {CONNECTION_ADVICE}")
     if not _is_encrypted():
         _present_token(port, f"--address {address}{beside}")
 
 
-def _started_here() -> str | None:
+def _find_local_address() -> str | None:
     """What `ray start` noted on this machine, if it did."""
     named = os.environ.get("RAY_ADDRESS")
     if named and named != "auto":
         return named
     try:
-        noted = (default_ray_folder() / "ray" / "ray_current_cluster").read_text(encoding="utf-8")
+        noted = (find_default_ray_folder() / "ray" / "ray_current_cluster").read_text(encoding="utf-8")
     except OSError:
         return None
     return noted.strip() or None
 
 
-def _port(named: str, address: str) -> Port:
+def _parse_port(named: str, address: str) -> Port:
     try:
         parts = urlsplit(f"//{named}")
         host, number = parts.hostname, parts.port
@@ -240,7 +241,7 @@ def _port(named: str, address: str) -> Port:
     return Port(host, number)
 
 
-def _wrong_with(port: Port) -> str | None:
+def _probe_port(port: Port) -> str | None:
     """What keeps a cluster at the port from being one, or None where it answers as one."""
     try:
         connection = socket.create_connection(port, timeout=CONNECT_SECONDS)
@@ -251,7 +252,7 @@ def _wrong_with(port: Port) -> str | None:
     except OSError as error:
         return f"port {port.number} of {port.host}: {error.strerror or error}"
     with connection:
-        return None if _is_encrypted() else _wrong_with_answer(connection)
+        return None if _is_encrypted() else _probe_answer(connection)
 
 
 def _present_token(port: Port, where: str) -> None:
@@ -260,26 +261,26 @@ def _present_token(port: Port, where: str) -> None:
     `ray start` asks for a token on every machine that has one, and each `ray.init` without an address makes one. Raises
     InputError where there is none, or another.
     """
-    if _admits(port, None):
+    if _try_token(port, None):
         return
-    token, place = _token()
-    mode = os.environ.get(MODE)
+    token, place = _read_token()
+    mode = os.environ.get(AUTH_MODE)
     if mode not in (None, "token"):
-        problem = f"{MODE}={mode} keeps this process from presenting one"
+        problem = f"{AUTH_MODE}={mode} keeps this process from presenting one"
     elif token is None:
         problem = f"there is none in {place}"
-    elif not _admits(port, token):
+    elif not _try_token(port, token):
         problem = f"that in {place} is another"
     else:
-        os.environ[MODE] = "token"
+        os.environ[AUTH_MODE] = "token"
         return
     raise InputError(
         f"{where}: the cluster asks for Ray's token, and {problem}; expected that of the machine of `ray start`. "
-        f"Set {MODE}=token and RAY_AUTH_TOKEN to what `ray get-auth-token` prints there"
+        f"Set {AUTH_MODE}=token and RAY_AUTH_TOKEN to what `ray get-auth-token` prints there"
     )
 
 
-def _token() -> tuple[str | None, str]:
+def _read_token() -> tuple[str | None, str]:
     """The token that Ray would present, and where it looks for it."""
     if found := os.environ.get("RAY_AUTH_TOKEN"):
         return found.strip(), "RAY_AUTH_TOKEN"
@@ -291,14 +292,14 @@ def _token() -> tuple[str | None, str]:
         return None, str(place)
 
 
-def _admits(port: Port, token: str | None) -> bool:
+def _try_token(port: Port, token: str | None) -> bool:
     """Whether a cluster answers with this token, or without one; True where it answers anything but a refusal."""
     import grpc
 
     metadata = [] if token is None else [("authorization", f"Bearer {token}")]
     with grpc.insecure_channel(f"{port.host}:{port.number}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary(CLUSTER_ID)(b"", timeout=ANSWER_SECONDS, metadata=metadata)
+            channel.unary_unary(CLUSTER_ID_METHOD)(b"", timeout=ANSWER_SECONDS, metadata=metadata)
         except grpc.RpcError as error:
             return bool(error.code() != grpc.StatusCode.UNAUTHENTICATED)
     return True
@@ -309,23 +310,23 @@ def _is_encrypted() -> bool:
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
-def _wrong_with_answer(connection: socket.socket) -> str | None:
+def _probe_answer(connection: socket.socket) -> str | None:
     connection.settimeout(ANSWER_SECONDS)
     answer = b""
     try:
-        connection.sendall(GREETING)
+        connection.sendall(HTTP2_GREETING)
         while len(answer) < FRAME_HEADER and (part := connection.recv(FRAME_HEADER - len(answer))):
             answer += part
     except TimeoutError:
         return f"the port is open, but silent for {ANSWER_SECONDS:.0f} s"
     except OSError as error:
         return f"the port is open, but the connection broke: {error.strerror or error}"
-    if len(answer) == FRAME_HEADER and answer[FRAME_TYPE] == SETTINGS:
+    if len(answer) == FRAME_HEADER and answer[FRAME_TYPE] == SETTINGS_FRAME:
         return None
     return "the port is open, but what listens there is not Ray (its dashboard, on port 8265, is no address either)"
 
 
-QUIET = {
+QUIET_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -334,11 +335,11 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
-ATTEMPTS = 2
+START_ATTEMPTS = 2
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def open_ray_session(address: str | None) -> Iterator[None]:
     """Starts or joins Ray, and lets go of it in the end.
 
     A cluster that cannot be joined raises InputError, a Ray that does not start WorkError.
@@ -348,15 +349,15 @@ def ray_session(address: str | None) -> Iterator[None]:
     close_gate()
     with ExitStack() as opened:
         if address is None:
-            opened.enter_context(started_ray())
+            opened.enter_context(start_local_ray())
         else:
-            _join(address)
+            _join_cluster(address)
         try:
             open_gate()
             yield
         finally:
             close_gate()
-            let_go()
+            shutdown()
 
 
 def prepare_environment(**more: str) -> None:
@@ -364,48 +365,49 @@ def prepare_environment(**more: str) -> None:
 
     Raises InputError where there is neither a home folder, in which Ray keeps its token, nor a cache folder.
     """
-    cache_root()
-    for name, value in {**QUIET, **more}.items():
+    find_cache_root()
+    for name, value in {**QUIET_ENVIRONMENT, **more}.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
-def started_ray(**options: Any) -> Iterator[None]:
+def start_local_ray(**options: Any) -> Iterator[None]:
     """Starts a Ray of this machine with these options of `ray.init`; whoever uses it shuts it down.
 
     Ray waits half a minute for its own processes, which on a busy machine may be too short once.
     """
     import ray
 
-    with ray_folder() as folder:
-        for attempt in range(1, ATTEMPTS + 1):
+    with choose_ray_folder() as folder:
+        for attempt in range(1, START_ATTEMPTS + 1):
             try:
-                _init("local", include_dashboard=False, **folder.as_arguments(), **options)
+                _initialize_ray("local", include_dashboard=False, **folder.build_init_arguments(), **options)
                 break
             except Exception as error:  # Ray raises no narrower one where its processes do not come up
                 ray.shutdown()
-                if attempt == ATTEMPTS:
+                if attempt == START_ATTEMPTS:
                     raise WorkError(
-                        f"Ray did not start on this machine in {ATTEMPTS} attempts: {_first_line(error)}. Is it very "
+                        f"Ray did not start on this machine in {START_ATTEMPTS} attempts: "
+                        f"{_read_first_line(error)}. Is it very "
                         "busy, or its disk or memory full? Nothing was begun; the same command tries again"
                     ) from error
         yield
 
 
-def _join(address: str) -> None:
+def _join_cluster(address: str) -> None:
     try:
-        _init(address, include_dashboard=None)
+        _initialize_ray(address, include_dashboard=None)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"--address {address}: Ray cannot join a cluster there: {_first_line(error)}. {REMEDY}"
+            f"--address {address}: Ray cannot join a cluster there: {_read_first_line(error)}. {CONNECTION_ADVICE}"
         ) from error
 
 
-def _init(address: str, **options: Any) -> None:
+def _initialize_ray(address: str, **options: Any) -> None:
     import ray
 
     ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
 
 
-def _first_line(error: Exception) -> str:
+def _read_first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -17,41 +17,41 @@ from gapctl.config.load import Sweep
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Claimant, Lease, Ledger, Result, TrialFolder
-from gapctl.ledger.lease import LEASE_SECONDS, runs_here
+from gapctl.ledger import Lease, LeaseOwner, Ledger, Result, TrialFolder
+from gapctl.ledger.lease import LEASE_SECONDS, is_running_here
 from gapctl.ledger.search_record import SearchRecord
-from gapctl.plan.plan import Plan, Point, Trial, search_of, search_plan
-from gapctl.sweep.capacity import ClusterWatch, request_of, trial_bundles
-from gapctl.sweep.driver import Asked, SweepOutcome, fit
+from gapctl.plan.plan import Plan, SearchPoint, Trial, get_search, make_search_plan
+from gapctl.sweep.capacity import ClusterWatch, build_resource_request, build_trial_bundles
+from gapctl.sweep.driver import SweepContext, SweepOutcome, run_tuner
 from gapctl.sweep.lease_watch import (
-    EVERY,
-    LOOK_SECONDS,
-    FailedElsewhere,
-    Free,
-    Others,
-    PatientScheduler,
-    Renewals,
-    Standing,
+    LEASE_CHECK_SECONDS,
+    RENEWAL_CHECK_SECONDS,
+    FailedRemotely,
+    GracefulStopScheduler,
+    LeaseRenewer,
+    LeaseState,
+    LeaseWatcher,
+    Released,
 )
-from gapctl.sweep.progress import Report, Watcher
-from gapctl.sweep.ray_session import ray_session
-from gapctl.sweep.study import InHand, Study
+from gapctl.sweep.progress import TrialReport, Watcher
+from gapctl.sweep.ray_session import open_ray_session
+from gapctl.sweep.study import NumberedPoint, Study
 from gapctl.sweep.worker import TrialWorker
-from gapctl.training.hardware import training_device
+from gapctl.training.hardware import select_training_device
 
 if TYPE_CHECKING:
-    from gapctl.data.load import Material
+    from gapctl.data.load import Dataset
 
 
-BASE: Final = "base"
+BASE_SCALE: Final = "base"
 
 
-def search_name(sweep: Sweep) -> str:
+def format_search_name(sweep: Sweep) -> str:
     """What the ledger calls a search: `<sweep>.<scale>`."""
-    return f"{sweep.spec.name}.{sweep.scale or BASE}"
+    return f"{sweep.spec.name}.{sweep.scale or BASE_SCALE}"
 
 
-class Course:
+class SearchController:
     """Hands out the points of a study as trials, and is a `Watcher` of them: it tells the study what became of each.
 
     A point that was drawn before is not trained again: it has the result that the ledger has, or ends as its twin
@@ -68,12 +68,12 @@ class Course:
     ) -> None:
         """`require` raises, before the ledger's record is written, where another process runs the search by now."""
         self._sweep, self._study, self._ledger = sweep, study, ledger
-        self._search = search_of(sweep)
+        self._search = get_search(sweep)
         self._fingerprints: dict[str, str] = {}
         self._read, self._require = fingerprint_of, require
         self._changed: Callable[[Plan, SearchRecord], None] = lambda plan, record: None
         self._numbers: dict[str, list[int]] = {}
-        self._points: dict[int, Point] = {}
+        self._points: dict[int, SearchPoint] = {}
         self._ids: dict[int, str] = {}
         self._finished: dict[int, float] = {}
         self._stopped: dict[str, int] = {}
@@ -81,17 +81,17 @@ class Course:
         self.trials: dict[str, Trial] = {}
         self.damaged: dict[str, str] = {}
         self.elsewhere: dict[str, str] = {}
-        earlier = ledger.search_of_study(search_name(sweep), study.name)
+        earlier = ledger.read_study_search(format_search_name(sweep), study.name)
         if earlier is not None:
             study.fill(earlier)
-        self._remember()
-        study.repeat_failed()
-        self._left: list[InHand] = study.in_hand()
+        self._load_ended_points()
+        study.requeue_failures()
+        self._left: list[NumberedPoint] = study.list_open_points()
         for number, point in self._left:
-            self._drawn(number, point)
+            self._add_point(number, point)
         self._require()
-        ledger.set_aside_search(search_name(sweep), besides=study.name)
-        self._write()
+        ledger.set_aside_search(format_search_name(sweep), besides=study.name)
+        self._write_record()
 
     def tell(self, changed: Callable[[Plan, SearchRecord], None]) -> None:
         """From now on `changed` hears how the search stands, with every point that is drawn and every end."""
@@ -102,7 +102,7 @@ class Course:
         """The search as it stands, with how much each path decides; the ledger keeps it."""
         record = replace(self.record, importance=self._study.importance())
         self._require()
-        self._ledger.keep_search(search_name(self._sweep), record)
+        self._ledger.save_search(format_search_name(self._sweep), record)
         return record
 
     @property
@@ -113,51 +113,53 @@ class Course:
     @property
     def plan(self) -> Plan:
         """All points so far as trials."""
-        return search_plan(self._sweep, [self._points[number] for number in sorted(self._points)], self._fingerprint_of)
+        return make_search_plan(
+            self._sweep, [self._points[number] for number in sorted(self._points)], self._read_fingerprint
+        )
 
     @property
     def complete(self) -> bool:
         """Whether every point that was asked for is drawn, and none is in training, here or by another sweep."""
-        return not self.elsewhere and self._all_handed_out
+        return not self.elsewhere and self._is_exhausted
 
     @property
-    def waits_for_others(self) -> bool:
+    def waits_on_leases(self) -> bool:
         """Whether all that is left is in training by another sweep."""
-        return bool(self.elsewhere) and self._all_handed_out
+        return bool(self.elsewhere) and self._is_exhausted
 
     @property
-    def _all_handed_out(self) -> bool:
-        return not self._left and not self._training and not self._study.waiting() and not self._wanted
+    def _is_exhausted(self) -> bool:
+        return not self._left and not self._training and not self._study.waiting() and not self._needs_points
 
     @property
-    def _wanted(self) -> bool:
+    def _needs_points(self) -> bool:
         return self._study.counted() < self._search.trials
 
     def next(self) -> Trial | None:
         """The next trial to train; None where there is none."""
-        while self._left or self._study.waiting() or self._wanted:
+        while self._left or self._study.waiting() or self._needs_points:
             number, point = self._left.pop(0) if self._left else self._study.ask()
-            trial = self._drawn(number, point)
-            if not self._known(trial, number):
+            trial = self._add_point(number, point)
+            if not self._try_settle_point(trial, number):
                 self._training.add(trial.id)
-                self._write()
+                self._write_record()
                 return trial
-            self._write()
+            self._write_record()
         return None
 
-    def stops(self, trial_id: str, rows: Sequence[Mapping[str, float]]) -> bool:
+    def should_stop(self, trial_id: str, rows: Sequence[Mapping[str, float]]) -> bool:
         """Whether a training is to be stopped by what it measured, which is kept."""
         for row in rows:
             value, seen = row.get(self._search.metric), int(row["samples_seen"])
             if value is not None and seen > 0 and self._study.measure(self._numbers[trial_id][0], value, seen):
-                self._stop(trial_id, value, seen)
+                self._stop_trial(trial_id, value, seen)
                 return True
         return False
 
     def started(self, trial: Trial) -> None:
         """Nothing to keep: its process goes on from wherever it stood."""
 
-    def progressed(self, report: Report) -> None:
+    def progressed(self, report: TrialReport) -> None:
         """Nothing to keep: `stops` is asked of its measures."""
 
     def held(self, trial: Trial, lease: Lease) -> None:
@@ -168,48 +170,48 @@ class Course:
             "command takes its result"
         )
 
-    def let_go(self, trial_id: str) -> None:
+    def requeue_trial(self, trial_id: str) -> None:
         """No other sweep trains it any more: its points are handed out before all others."""
-        self._left[:0] = [InHand(number, self._points[number]) for number in self._end(trial_id)]
+        self._left[:0] = [NumberedPoint(number, self._points[number]) for number in self._end_trial(trial_id)]
 
     def finished(self, trial: Trial, result: Result) -> None:
         """A trial's result is in the ledger."""
-        for number in self._end(trial.id):
-            self._tell(number, result)
-        self._write()
+        for number in self._end_trial(trial.id):
+            self._tell_value(number, result)
+        self._write_record()
 
     def failed(self, trial: Trial, message: str) -> None:
         """A trial went wrong."""
-        for number in self._end(trial.id):
-            self._study.tell_failed(number)
-        self._write()
+        for number in self._end_trial(trial.id):
+            self._study.tell_failure(number)
+        self._write_record()
 
     def lost(self, trial: Trial) -> None:
         """Nothing to keep: another process goes on with it."""
 
-    def _remember(self) -> None:
+    def _load_ended_points(self) -> None:
         """The trials of points that ended before."""
-        told = [(number, self._drawn(number, point)) for number, point in self._study.told()]
+        told = [(number, self._add_point(number, point)) for number, point in self._study.told()]
         results = self._ledger.results([trial.id for _, trial in told])
         for (number, trial), result in zip(told, results, strict=True):
             if isinstance(result, Result):
                 self._finished[number] = result.metrics.get(self._search.metric, math.nan)
-            elif self._ledger.trial(trial.id).stopped() is not None:
+            elif self._ledger.trial(trial.id).read_stop_reason() is not None:
                 self._stopped[trial.id] = number
 
-    def _fingerprint_of(self, data: Data) -> str:
+    def _read_fingerprint(self, data: Data) -> str:
         """Each source is read once."""
         if data.address not in self._fingerprints:
             self._fingerprints[data.address] = self._read(data)
         return self._fingerprints[data.address]
 
-    def _drawn(self, number: int, point: Point) -> Trial:
-        (trial,) = search_plan(self._sweep, [point], self._fingerprint_of).trials
+    def _add_point(self, number: int, point: SearchPoint) -> Trial:
+        (trial,) = make_search_plan(self._sweep, [point], self._read_fingerprint).trials
         self.trials[trial.id] = trial
         self._points[number], self._ids[number] = point, trial.id
         return trial
 
-    def _known(self, trial: Trial, number: int) -> bool:
+    def _try_settle_point(self, trial: Trial, number: int) -> bool:
         """Whether a point needs no training: its end is told, or will be with that of its twin."""
         if trial.id in self._training or trial.id in self.elsewhere:
             self._numbers[trial.id].append(number)
@@ -218,35 +220,36 @@ class Course:
             result = self._ledger.result(trial.id)
         except WorkError as error:
             self.damaged[trial.id] = str(error)
-            self._study.tell_failed(number)
+            self._study.tell_failure(number)
             return True
         if result is not None:
-            self._tell(number, result)
+            self._tell_value(number, result)
             return True
         if trial.id in self._stopped:
-            self._study.tell_stopped(number, like=self._stopped[trial.id])
+            self._study.tell_stop(number, like=self._stopped[trial.id])
             return True
         self._numbers[trial.id] = [number]
         return False
 
-    def _tell(self, number: int, result: Result) -> None:
+    def _tell_value(self, number: int, result: Result) -> None:
         value = result.metrics.get(self._search.metric, math.nan)
         self._finished[number] = value
         self._study.tell(number, value)
 
-    def _stop(self, trial_id: str, value: float, seen: int) -> None:
+    def _stop_trial(self, trial_id: str, value: float, seen: int) -> None:
         asked = self._sweep.spec.base.train.samples
         self._ledger.trial(trial_id).stop(
-            f"stopped by the search {search_name(self._sweep)} at {seen:,} of {asked:,} samples: {self._search.metric} "
+            f"stopped by the search {format_search_name(self._sweep)} at {seen:,} of {asked:,} samples: "
+            f"{self._search.metric} "
             f"was {value:.4g} and not among the best"
         )
-        numbers = self._end(trial_id)
+        numbers = self._end_trial(trial_id)
         self._stopped[trial_id] = numbers[0]
         for number in numbers:
-            self._study.tell_stopped(number, like=None if number == numbers[0] else numbers[0])
-        self._write()
+            self._study.tell_stop(number, like=None if number == numbers[0] else numbers[0])
+        self._write_record()
 
-    def _end(self, trial_id: str) -> list[int]:
+    def _end_trial(self, trial_id: str) -> list[int]:
         """The numbers of a trial that is trained no more; none where that was told already."""
         if trial_id not in self._training and trial_id not in self.elsewhere:
             return []
@@ -254,10 +257,10 @@ class Course:
         self.elsewhere.pop(trial_id, None)
         return self._numbers.pop(trial_id)
 
-    def _write(self) -> None:
+    def _write_record(self) -> None:
         record = self.record
         self._require()
-        self._ledger.keep_search(search_name(self._sweep), record)
+        self._ledger.save_search(format_search_name(self._sweep), record)
         self._changed(self.plan, record)
 
 
@@ -270,14 +273,14 @@ class SearchRounds:
 
     def __init__(
         self,
-        course: Course,
+        course: SearchController,
         watchers: Sequence[Watcher],
         train: TrainPoints,
-        others: Others,
+        others: LeaseWatcher,
         stopped: Callable[[], bool] = bool,
     ) -> None:
         """`stopped` is asked before each round whether the search is to end, as an interruption ends it."""
-        self._course, self._watchers = course, [course, *watchers]
+        self._get_state, self._watchers = course, [course, *watchers]
         self._train, self._others, self._stopped = train, others, stopped
         self._holders: dict[str, str] = {}
         self._expired: dict[str, bytes] = {}
@@ -288,39 +291,39 @@ class SearchRounds:
         going_on = not self._stopped()
         while going_on:
             self._failures |= self._train(self._expired)
-            going_on = self._more_to_train()
-        return SweepOutcome(self._failures, interrupted=not self._course.complete)
+            going_on = self._wait_for_leases()
+        return SweepOutcome(self._failures, interrupted=not self._get_state.complete)
 
-    def _more_to_train(self) -> bool:
+    def _wait_for_leases(self) -> bool:
         """Waits while all that is left is held by others; whether they let go of any of it."""
-        while self._course.waits_for_others and not self._stopped():
-            if self._look() or not self._course.waits_for_others:
-                return not self._course.complete
+        while self._get_state.waits_on_leases and not self._stopped():
+            if self._check_leases() or not self._get_state.waits_on_leases:
+                return not self._get_state.complete
             try:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(LEASE_CHECK_SECONDS)
             except KeyboardInterrupt:
                 return False
         return False
 
-    def _look(self) -> bool:
+    def _check_leases(self) -> bool:
         """Whether a point that others held is to be trained here."""
-        found = self._others.look(list(self._course.elsewhere))
+        found = self._others.look(list(self._get_state.elsewhere))
         for trial_id, standing in found.items():
-            self._note(trial_id, standing)
-        return any(isinstance(standing, Free) for standing in found.values())
+            self._apply_lease_state(trial_id, standing)
+        return any(isinstance(standing, Released) for standing in found.values())
 
-    def _note(self, trial_id: str, standing: Standing) -> None:
-        trial = self._course.trials[trial_id]
+    def _apply_lease_state(self, trial_id: str, standing: LeaseState) -> None:
+        trial = self._get_state.trials[trial_id]
         if isinstance(standing, Lease):
             if self._holders.setdefault(trial_id, standing.holder) != standing.holder:
                 self._holders[trial_id] = standing.holder
                 for watcher in self._watchers:
                     watcher.held(trial, standing)
-        elif isinstance(standing, Free):
+        elif isinstance(standing, Released):
             if standing.expired is not None:
                 self._expired[trial_id] = standing.expired
-            self._course.let_go(trial_id)
-        elif isinstance(standing, FailedElsewhere):
+            self._get_state.requeue_trial(trial_id)
+        elif isinstance(standing, FailedRemotely):
             self._failures[trial_id] = standing.message
             for watcher in self._watchers:
                 watcher.failed(trial, standing.message)
@@ -330,11 +333,11 @@ class SearchRounds:
 
 
 def run_search(
-    course: Course,
+    course: SearchController,
     ledger: Ledger,
     *,
     resources: Resources,
-    data: "Mapping[str, Material]",
+    data: "Mapping[str, Dataset]",
     watchers: Sequence[Watcher],
     address: str | None,
     stopped: Callable[[], bool] = bool,
@@ -344,38 +347,42 @@ def run_search(
     `data` is by address, and shared by all. Once `stopped` says so, or no machine can hold a trial any more, no round
     begins.
     """
-    with ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        claimant = Claimant.for_sweep(course.plan.sweep.spec.name)
-        request = request_of(resources, elastic=address is not None)
+    with open_ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
+        claimant = LeaseOwner.for_sweep(course.plan.sweep.spec.name)
+        request = build_resource_request(resources, elastic=address is not None)
         if address is None:
-            training_device(gpu=request.gpu)
-        watch = ClusterWatch(trial_bundles(resources, request), elastic=address is not None)
-        asked = Asked(ledger, claimant, resources, data, [course, *watchers], scratch, request, watch)
-        train, ends = partial(_tune, course, asked), watch.or_when(stopped)
-        return replace(SearchRounds(course, watchers, train, Others(ledger), ends).run(), reason=watch.reason)
+            select_training_device(gpu=request.gpu)
+        watch = ClusterWatch(build_trial_bundles(resources, request), elastic=address is not None)
+        asked = SweepContext(ledger, claimant, resources, data, [course, *watchers], scratch, request, watch)
+        train, ends = partial(_train_points, course, asked), watch.combine_stop_checks(stopped)
+        return replace(SearchRounds(course, watchers, train, LeaseWatcher(ledger), ends).run(), reason=watch.reason)
 
 
-def _tune(course: Course, asked: Asked, expired: Mapping[str, bytes]) -> Mapping[str, str]:
-    choosing: dict[str, Any] = {"search_alg": Points(course), "scheduler": Stops(course), "num_samples": -1}
-    return fit(asked, PointWorker, course.trials, expired, told={}, **choosing).failures
+def _train_points(course: SearchController, asked: SweepContext, expired: Mapping[str, bytes]) -> Mapping[str, str]:
+    choosing: dict[str, Any] = {
+        "search_alg": PointSearcher(course),
+        "scheduler": SearchStopScheduler(course),
+        "num_samples": -1,
+    }
+    return run_tuner(asked, PointWorker, course.trials, expired, told={}, **choosing).failures
 
 
 class PointWorker(TrialWorker):
     """A trial worker whose trials come with what Tune hands it, as points are drawn while others are trained."""
 
-    def _begin(self, config: Mapping[str, Any]) -> None:
+    def _begin_pack(self, config: Mapping[str, Any]) -> None:
         self.cleanup()  # of the trial before, which these trials do not name
         self._work = None
-        self._trials = {trial.id: trial for trial in config["drawn"]}
-        super()._begin(config)
+        self._list_trials = {trial.id: trial for trial in config["drawn"]}
+        super()._begin_pack(config)
 
 
-class Points(Searcher):
+class PointSearcher(Searcher):
     """Asks a course for the next trial whenever Tune has room for one."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: SearchController) -> None:
         super().__init__()
-        self._course = course
+        self._get_state = course
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searchers for its own resumption, which the study takes the place of."""
@@ -383,7 +390,7 @@ class Points(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """A trial, or that there is none."""
-        trial = self._course.next()
+        trial = self._get_state.next()
         return Searcher.FINISHED if trial is None else {"pack": [trial.id], "drawn": [trial]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -397,12 +404,12 @@ class Points(Searcher):
         """Nothing: the study has it all."""
 
 
-class Stops(PatientScheduler):
+class SearchStopScheduler(GracefulStopScheduler):
     """Stops the trainings of which a course says so."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: SearchController) -> None:
         super().__init__()
-        self._course = course
+        self._get_state = course
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as of `Points`."""
@@ -411,56 +418,58 @@ class Stops(PatientScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether a training goes on after a report."""
         told = (report for report in result["reports"] if "rows" in report)
-        stops = [self._course.stops(report["trial"], report["rows"]) for report in told]
+        stops = [self._get_state.should_stop(report["trial"], report["rows"]) for report in told]
         return str(FIFOScheduler.STOP if any(stops) else FIFOScheduler.CONTINUE)
 
 
-SEARCH_LOOK_SECONDS: Final = 2.0
+SEARCH_LEASE_CHECK_SECONDS: Final = 2.0
 
 
 @contextmanager
-def alone_in_ledger(
+def hold_search_lease(
     ledger: Ledger,
     search: str,
     say: Callable[[str], None],
     *,
     lease_seconds: float = LEASE_SECONDS,
-    every: float = EVERY,
+    every: float = RENEWAL_CHECK_SECONDS,
 ) -> Iterator[Callable[[], None]]:
     """Holds the search named `<sweep>.<scale>`; gives what raises LeaseLostError once another process has it.
 
     Raises InputError where another process runs it. Whether one of another machine still does, its renewals show: that
     is waited for, which `say` is told of, and a lease that nobody renews is taken over.
     """
-    folder = ledger.search_folder(search)
-    _take(folder, Claimant.for_sweep(search), Others(ledger, lease_seconds), say)
+    folder = ledger.open_search_folder(search)
+    _acquire_search_lease(folder, LeaseOwner.for_sweep(search), LeaseWatcher(ledger, lease_seconds), say)
     hold = folder.hold
     assert hold is not None
-    renewals = Renewals(lambda: [folder], every)
+    renewals = LeaseRenewer(lambda: [folder], every)
     try:
-        yield hold.require
+        yield hold.require_ownership
     finally:
         renewals.close()
         with suppress(WorkError):  # it ends by itself
             folder.rest()
 
 
-def _take(folder: TrialFolder, claimant: Claimant, others: Others, say: Callable[[str], None]) -> None:
+def _acquire_search_lease(
+    folder: TrialFolder, claimant: LeaseOwner, others: LeaseWatcher, say: Callable[[str], None]
+) -> None:
     first = other = folder.take(claimant)
-    if first is not None and not runs_here(first.process):
+    if first is not None and not is_running_here(first.process):
         say(
             f"{folder.trial_id} is {first.held_by}: waiting to see whether that still runs it, which takes "
             f"{LEASE_SECONDS:.0f} s at most"
         )
     while other is not None:
-        if other != first or runs_here(other.process):
+        if other != first or is_running_here(other.process):
             raise InputError(
                 f"{folder.path()}: another gapctl runs this search: it is {other.held_by}; expected one at a time, as "
                 "each would draw the other's points. Wait for it, or end it: the same command then goes on"
             )
-        time.sleep(SEARCH_LOOK_SECONDS)
+        time.sleep(SEARCH_LEASE_CHECK_SECONDS)
         standing = others.look([folder.trial_id]).get(folder.trial_id)
         if isinstance(standing, Lease):
             other = standing
-        elif isinstance(standing, Free):
+        elif isinstance(standing, Released):
             other = folder.take(claimant, standing.expired)

@@ -20,15 +20,15 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import Domain, Search
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
-from gapctl.ledger.search_record import Drawn, SearchRecord, State
-from gapctl.plan.plan import Point, written
-from gapctl.tracking.store import sqlite_address
+from gapctl.ledger.search_record import PointRecord, PointState, SearchRecord
+from gapctl.plan.plan import SearchPoint, round_value
+from gapctl.tracking.store import format_sqlite_address
 
 if TYPE_CHECKING:
     import optuna
 
 
-WITHOUT_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+NO_LOCK_ERRORS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """What a file system answers that has no locks; there the lease in the ledger keeps others away alone."""
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -44,7 +44,7 @@ class HasFile(Protocol):
 Keeper = TypeVar("Keeper", bound=HasFile)
 
 
-def study_file(ledger: Ledger, sweep: str, working_folder: Path) -> Path:
+def locate_study_file(ledger: Ledger, sweep: str, working_folder: Path) -> Path:
     """Where a search's study lies: beside the ledger, or in the working folder where that is an object store."""
     far = "://" in ledger.everywhere and not ledger.everywhere.startswith("file://")
     folder = working_folder if far else Path(ledger.everywhere.removeprefix("file://"))
@@ -52,7 +52,7 @@ def study_file(ledger: Ledger, sweep: str, working_folder: Path) -> Path:
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[None]:
+def lock_study_file(file: Path) -> Iterator[None]:
     """Keeps other processes of this machine from the study's file; ends with the process.
 
     Raises InputError where another has it, and where no file can be written beside it.
@@ -68,11 +68,11 @@ def alone(file: Path) -> Iterator[None]:
             "choose another"
         ) from error
     with held:
-        _lock(held.fileno(), file)
+        _lock_file(held.fileno(), file)
         yield
 
 
-def _lock(descriptor: int, file: Path) -> None:
+def _lock_file(descriptor: int, file: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -82,7 +82,7 @@ def _lock(descriptor: int, file: Path) -> None:
             "the other's points. Wait for it, or end it: the same command then goes on"
         ) from error
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
+        if error.errno not in NO_LOCK_ERRORS:
             raise InputError(
                 f"{file}: cannot be locked: {error.strerror or error}; expected a disk with locks and space for the "
                 "study of the search. Check the disk, or name another folder"
@@ -90,7 +90,7 @@ def _lock(descriptor: int, file: Path) -> None:
 
 
 @contextmanager
-def study_errors(file: Path) -> Iterator[None]:
+def raise_study_errors(file: Path) -> Iterator[None]:
     """Raises WorkError for what a database or a disk says that lets a study down."""
     import optuna
     import sqlalchemy.exc
@@ -99,26 +99,27 @@ def study_errors(file: Path) -> Iterator[None]:
         yield
     except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise WorkError(
-            f"{file}: the study of the search cannot be read or written: {_reason(error)}; expected Optuna's database "
+            f"{file}: the study of the search cannot be read or written: {_extract_root_cause(error)}; "
+            "expected Optuna's database "
             "on a disk with space and rights. Where the disk is full, make room, and the same command goes on. Where "
             "the file is damaged, move it away: it is filled again from the ledger"
         ) from error
 
 
-def in_study(
+def wrap_study_errors(
     method: Callable[Concatenate[Keeper, Arguments], Answer],
 ) -> Callable[Concatenate[Keeper, Arguments], Answer]:
     """A method whose errors of database and disk name the file."""
 
     @wraps(method)
     def named(self: Keeper, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
-        with study_errors(self.file):
+        with raise_study_errors(self.file):
             return method(self, *args, **kwargs)
 
     return named
 
 
-def _reason(error: BaseException) -> str:
+def _extract_root_cause(error: BaseException) -> str:
     """The innermost cause's first line: Optuna and SQLAlchemy tell of theirs at length."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -127,20 +128,22 @@ def _reason(error: BaseException) -> str:
 
 REPEATS: Final = "gapctl.repeats"
 """Which failed point another one is drawn for once more."""
-Standing = Literal["ended", "running", "waiting", "failed"]
-STANDINGS: Final[tuple[Standing, ...]] = get_args(Standing)
+OptunaState = Literal["ended", "running", "waiting", "failed"]
+OPTUNA_STATES: Final[tuple[OptunaState, ...]] = get_args(OptunaState)
 
 
-class Here:
+class UnmatchedPoints:
     """The points of a study that a record may tell of, each to be matched once, as twins are points of their own."""
 
     def __init__(
-        self, trials: "Sequence[optuna.trial.FrozenTrial]", key: "Callable[[optuna.trial.FrozenTrial], Point]"
+        self, trials: "Sequence[optuna.trial.FrozenTrial]", key: "Callable[[optuna.trial.FrozenTrial], SearchPoint]"
     ) -> None:
         repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
-        self._left = [(_standing(trial), key(trial), trial) for trial in trials if trial.number not in repeated]
+        self._left = [
+            (_read_optuna_state(trial), key(trial), trial) for trial in trials if trial.number not in repeated
+        ]
 
-    def take(self, point: Point, *standings: Standing) -> "optuna.trial.FrozenTrial | None":
+    def take(self, point: SearchPoint, *standings: OptunaState) -> "optuna.trial.FrozenTrial | None":
         """A point like this that was not taken before, of the first of these standings that has one."""
         for wanted in standings:
             for place, (standing, found, trial) in enumerate(self._left):
@@ -150,7 +153,7 @@ class Here:
         return None
 
 
-def _standing(trial: "optuna.trial.FrozenTrial") -> Standing:
+def _read_optuna_state(trial: "optuna.trial.FrozenTrial") -> OptunaState:
     name = trial.state.name
     if name == "FAIL":
         return "failed"
@@ -160,14 +163,14 @@ def _standing(trial: "optuna.trial.FrozenTrial") -> Standing:
 STARTUP_POINTS: Final = 10
 """Points that are drawn at random before the sampler looks at what came of them, as Optuna has it."""
 
-ENDED: Final = ("done", "stopped")
+END_STATES: Final = ("done", "stopped")
 
 
-class InHand(NamedTuple):
+class NumberedPoint(NamedTuple):
     """A point that is drawn and not told yet."""
 
     number: int
-    point: Point
+    point: SearchPoint
 
 
 class Study:
@@ -182,20 +185,20 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._search, self._name, self.file = search, name, file
-        self._distributions = {path: _distribution(domain) for path, domain in search.space.items()}
-        self._study = self._opened()
+        self._distributions = {path: _build_distribution(domain) for path, domain in search.space.items()}
+        self._study = self._open_study()
 
-    @in_study
-    def _opened(self) -> "optuna.Study":
+    @wrap_study_errors
+    def _open_study(self) -> "optuna.Study":
         import optuna
 
-        _make(self.file)
+        _make_database(self.file)
         return optuna.create_study(
-            storage=_storage(self.file),
+            storage=_open_storage(self.file),
             study_name=self._name,
             direction=self._search.direction,
-            sampler=_sampler(self._search, 0),
-            pruner=_pruner(self._search),
+            sampler=_build_sampler(self._search, 0),
+            pruner=_build_pruner(self._search),
             load_if_exists=True,
         )
 
@@ -204,67 +207,69 @@ class Study:
         """What it is called in its file."""
         return self._name
 
-    @in_study
-    def ask(self) -> InHand:
+    @wrap_study_errors
+    def ask(self) -> NumberedPoint:
         """The next point: what was to be drawn once more, else what the sampler draws."""
-        self._study.sampler = _sampler(self._search, len(self._trials()))
-        return self._completed(self._study.ask())
+        self._study.sampler = _build_sampler(self._search, len(self._list_trials()))
+        return self._draw_values(self._study.ask())
 
-    @in_study
-    def in_hand(self) -> list[InHand]:
+    @wrap_study_errors
+    def list_open_points(self) -> list[NumberedPoint]:
         """The points that were drawn and not told, in their order; what a kill left half drawn is drawn to its end."""
         import optuna
 
-        open_trials = [trial for trial in self._trials() if trial.state == optuna.trial.TrialState.RUNNING]
+        open_trials = [trial for trial in self._list_trials() if trial.state == optuna.trial.TrialState.RUNNING]
         found = []
         for trial in open_trials:
-            self._study.sampler = _sampler(self._search, trial.number)
-            found.append(self._completed(optuna.trial.Trial(self._study, trial._trial_id)))
+            self._study.sampler = _build_sampler(self._search, trial.number)
+            found.append(self._draw_values(optuna.trial.Trial(self._study, trial._trial_id)))
         return found
 
-    @in_study
-    def told(self) -> list[InHand]:
+    @wrap_study_errors
+    def told(self) -> list[NumberedPoint]:
         """The points that ended, however they did."""
         return [
-            InHand(trial.number, self._point(trial.params)) for trial in self._trials() if trial.state.is_finished()
+            NumberedPoint(trial.number, self._read_point(trial.params))
+            for trial in self._list_trials()
+            if trial.state.is_finished()
         ]
 
-    @in_study
+    @wrap_study_errors
     def counted(self) -> int:
         """How many points there are or are to be drawn once more, each counted once however often it failed."""
-        repeats = sum(REPEATS in trial.user_attrs for trial in self._trials())
-        return len(self._trials()) - repeats
+        repeats = sum(REPEATS in trial.user_attrs for trial in self._list_trials())
+        return len(self._list_trials()) - repeats
 
-    @in_study
+    @wrap_study_errors
     def waiting(self) -> int:
         """How many failed points are to be drawn once more."""
         import optuna
 
-        return sum(trial.state == optuna.trial.TrialState.WAITING for trial in self._trials())
+        return sum(trial.state == optuna.trial.TrialState.WAITING for trial in self._list_trials())
 
-    @in_study
-    def repeat_failed(self) -> None:
+    @wrap_study_errors
+    def requeue_failures(self) -> None:
         """Has failed points drawn once more, each once for its last failure."""
         import optuna
 
-        repeated = {trial.user_attrs.get(REPEATS) for trial in self._trials()}
-        for trial in self._trials():
+        repeated = {trial.user_attrs.get(REPEATS) for trial in self._list_trials()}
+        for trial in self._list_trials():
             if trial.state == optuna.trial.TrialState.FAIL and trial.number not in repeated:
                 self._study.enqueue_trial(dict(trial.params), user_attrs={REPEATS: trial.number})
 
-    @in_study
+    @wrap_study_errors
     def measure(self, number: int, value: float, samples_seen: int) -> bool:
         """Keeps a measure of a point in training; whether it is to be stopped.
 
         A measure that was kept before stays as it is.
         """
-        trial = self._open(number)
-        if samples_seen in self._trials()[number].intermediate_values:
+        trial = self._get_trial(number)
+        if samples_seen in self._list_trials()[number].intermediate_values:
             return False
         trial.report(value, samples_seen)
         return trial.should_prune()
 
-    @in_study
+    @wrap_study_errors
     def tell(self, number: int, value: float) -> None:
         """A point was trained to its end; one that is no number then is kept as worse than all that are."""
         import optuna
@@ -275,24 +280,24 @@ class Study:
         else:
             self._study.tell(number, state=state.PRUNED)
 
-    @in_study
-    def tell_stopped(self, number: int, like: int | None = None) -> None:
+    @wrap_study_errors
+    def tell_stop(self, number: int, like: int | None = None) -> None:
         """A point was stopped; one that is the same as an earlier one has the measures of that."""
         import optuna
 
         if like is not None:
-            for samples_seen, value in self._trials()[like].intermediate_values.items():
-                self._open(number).report(value, samples_seen)
+            for samples_seen, value in self._list_trials()[like].intermediate_values.items():
+                self._get_trial(number).report(value, samples_seen)
         self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
-    @in_study
-    def tell_failed(self, number: int) -> None:
+    @wrap_study_errors
+    def tell_failure(self, number: int) -> None:
         """A point's training went wrong."""
         import optuna
 
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
-    @in_study
+    @wrap_study_errors
     def fill(self, record: SearchRecord) -> None:
         """Takes over what a ledger says of this study and the file does not: it was lost, or went on elsewhere.
 
@@ -300,16 +305,16 @@ class Study:
         """
         if record.study != self._name:
             return
-        here = Here(self._trials(), self._key)
+        here = UnmatchedPoints(self._list_trials(), self._read_fixed_point)
         for drawn in record.drawn:
-            if drawn.state in ENDED and not here.take(drawn.point, "ended"):
-                self._end(drawn, here)
+            if drawn.state in END_STATES and not here.take(drawn.point, "ended"):
+                self._end_point(drawn, here)
         for drawn in record.drawn:
-            if drawn.state not in ENDED and not here.take(drawn.point, *STANDINGS):
+            if drawn.state not in END_STATES and not here.take(drawn.point, *OPTUNA_STATES):
                 self._study.enqueue_trial(dict(drawn.point))
-                self._begin(self._trials()[-1])
+                self._begin_point(self._list_trials()[-1])
 
-    def _end(self, drawn: Drawn, here: Here) -> None:
+    def _end_point(self, drawn: PointRecord, here: UnmatchedPoints) -> None:
         """Has a point ended as it did elsewhere: the one that is open here, or one more."""
         import optuna
 
@@ -317,7 +322,7 @@ class Study:
         done = drawn.state == "done" and known
         state = optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED
         if found := here.take(drawn.point, "running", "waiting"):
-            trial = self._begin(found)
+            trial = self._begin_point(found)
             if known and drawn.samples_seen not in found.intermediate_values:
                 trial.report(drawn.value, drawn.samples_seen)
             self._study.tell(trial, drawn.value if done else None, state)
@@ -333,50 +338,50 @@ class Study:
         )
         self._study.add_trial(ended)
 
-    def _begin(self, trial: "optuna.trial.FrozenTrial") -> "optuna.Trial":
+    def _begin_point(self, trial: "optuna.trial.FrozenTrial") -> "optuna.Trial":
         """Takes a point in hand that may be waiting to be drawn."""
         import optuna
 
         if trial.state == optuna.trial.TrialState.WAITING:
             self._study._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.RUNNING)
         begun = optuna.trial.Trial(self._study, trial._trial_id)
-        self._completed(begun)
+        self._draw_values(begun)
         return begun
 
-    def _key(self, trial: "optuna.trial.FrozenTrial") -> Point:
+    def _read_fixed_point(self, trial: "optuna.trial.FrozenTrial") -> SearchPoint:
         """A point as it is trained, also of one that waits to be drawn."""
-        return self._point({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+        return self._read_point({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
-    @in_study
+    @wrap_study_errors
     def record(self, trial_ids: Mapping[int, str], finished: Mapping[int, float], samples: int) -> SearchRecord:
         """The study as the ledger keeps it: `trial_ids` by number, and the values of points that were trained to their
         ends, of `samples` each. A point that failed and was drawn once more is told by the latter.
 
         `importance` is empty: it takes longer than all the rest.
         """
-        trials = {trial.number: trial for trial in self._trials() if trial.number in trial_ids}
+        trials = {trial.number: trial for trial in self._list_trials() if trial.number in trial_ids}
         repeated = {trial.user_attrs.get(REPEATS) for trial in trials.values()}
         drawn = [
-            self._drawn(trial, trial_ids[number], finished, samples)
+            self._build_drawn_record(trial, trial_ids[number], finished, samples)
             for number, trial in trials.items()
             if number not in repeated
         ]
         search = self._search
         return SearchRecord(self._name, search.metric, search.direction, search.trials, drawn)
 
-    def _drawn(
+    def _build_drawn_record(
         self, trial: "optuna.trial.FrozenTrial", trial_id: str, finished: Mapping[int, float], samples: int
-    ) -> Drawn:
+    ) -> PointRecord:
         measured = trial.intermediate_values
         last = max(measured, default=0)
-        point = self._point(trial.params)
+        point = self._read_point(trial.params)
         if trial.number in finished:
-            return Drawn(trial.number, trial_id, dict(point), "done", finished[trial.number], samples)
+            return PointRecord(trial.number, trial_id, dict(point), "done", finished[trial.number], samples)
         value = trial.value if trial.value is not None else measured.get(last, math.nan)
-        state = _STATES[trial.state.name]
-        return Drawn(trial.number, trial_id, dict(point), state, value, samples if state == "done" else last)
+        state = _RECORD_STATES[trial.state.name]
+        return PointRecord(trial.number, trial_id, dict(point), state, value, samples if state == "done" else last)
 
-    @in_study
+    @wrap_study_errors
     def importance(self) -> dict[str, float]:
         """The share of the metric's variation that each path decides (PED-ANOVA, arXiv 2304.10255); empty at first."""
         import optuna
@@ -388,28 +393,30 @@ class Study:
         found = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         return {path: round(float(share), 6) for path, share in found.items()}
 
-    def _completed(self, trial: "optuna.Trial") -> InHand:
+    def _draw_values(self, trial: "optuna.Trial") -> NumberedPoint:
         """Draws each value that is not drawn yet."""
         for path, domain in self._search.space.items():
             if domain.choice is not None:
                 trial.suggest_categorical(path, list(domain.choice))
             else:
                 trial.suggest_float(path, *domain.ends, log=domain.kind == "log")
-        return InHand(trial.number, self._point(trial.params))
+        return NumberedPoint(trial.number, self._read_point(trial.params))
 
-    def _point(self, params: Mapping[str, Level]) -> Point:
-        return {path: written(params[path], domain) for path, domain in self._search.space.items() if path in params}
+    def _read_point(self, params: Mapping[str, Level]) -> SearchPoint:
+        return {
+            path: round_value(params[path], domain) for path, domain in self._search.space.items() if path in params
+        }
 
-    def _open(self, number: int) -> "optuna.Trial":
+    def _get_trial(self, number: int) -> "optuna.Trial":
         import optuna
 
-        return optuna.trial.Trial(self._study, self._trials()[number]._trial_id)
+        return optuna.trial.Trial(self._study, self._list_trials()[number]._trial_id)
 
-    def _trials(self) -> "Sequence[optuna.trial.FrozenTrial]":
+    def _list_trials(self) -> "Sequence[optuna.trial.FrozenTrial]":
         return self._study.get_trials(deepcopy=False)
 
 
-_STATES: Final[Mapping[str, State]] = {
+_RECORD_STATES: Final[Mapping[str, PointState]] = {
     "COMPLETE": "done",
     "PRUNED": "stopped",
     "FAIL": "failed",
@@ -418,7 +425,7 @@ _STATES: Final[Mapping[str, State]] = {
 }
 
 
-def _sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
+def _build_sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
     """A sampler for the point of this number alone, so that a search that goes on draws what it would have drawn."""
     import optuna
 
@@ -428,7 +435,7 @@ def _sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_POINTS, constant_liar=True)
 
 
-def _pruner(search: Search) -> "optuna.pruners.BasePruner":
+def _build_pruner(search: Search) -> "optuna.pruners.BasePruner":
     import optuna
 
     if search.stop_early is None:
@@ -436,7 +443,7 @@ def _pruner(search: Search) -> "optuna.pruners.BasePruner":
     return optuna.pruners.SuccessiveHalvingPruner(search.stop_early.after, search.stop_early.reduce)
 
 
-def _distribution(domain: Domain) -> "optuna.distributions.BaseDistribution":
+def _build_distribution(domain: Domain) -> "optuna.distributions.BaseDistribution":
     import optuna
 
     if domain.choice is not None:
@@ -444,21 +451,21 @@ def _distribution(domain: Domain) -> "optuna.distributions.BaseDistribution":
     return optuna.distributions.FloatDistribution(*domain.ends, log=domain.kind == "log")
 
 
-def _storage(file: Path) -> "optuna.storages.RDBStorage":
+def _open_storage(file: Path) -> "optuna.storages.RDBStorage":
     import optuna
 
     # Optuna fills in `{...}` of an address, of which SQLAlchemy leaves none.
-    return optuna.storages.RDBStorage(sqlite_address(file.absolute()))
+    return optuna.storages.RDBStorage(format_sqlite_address(file.absolute()))
 
 
-def _make(file: Path) -> None:
+def _make_database(file: Path) -> None:
     """Makes the database aside and moves it into place: a kill meanwhile leaves none, and not half of one."""
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
         made = Path(folder) / file.name
-        storage = _storage(made)
+        storage = _open_storage(made)
         storage.remove_session()
         storage.engine.dispose()
         made.replace(file)

@@ -9,21 +9,28 @@ from typing import Any, Final, Protocol
 import torch
 from ray import tune
 
-from gapctl.data.image_text.feed import Reader
-from gapctl.data.load import Material
+from gapctl.data.image_text.feed import PairReader
+from gapctl.data.load import Dataset
 from gapctl.errors import WorkError
-from gapctl.ledger import Claimant, Lease, LeaseLostError, Ledger, Result, TrialFolder
+from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.plan.plan import Trial
 from gapctl.sweep.gauges import MachineLog, TrialGauges
-from gapctl.sweep.lease_watch import Renewals
-from gapctl.training.hardware import Machine, describe_workers, hardware, memory, training_device, versions
+from gapctl.sweep.lease_watch import LeaseRenewer
+from gapctl.training.hardware import (
+    MachineMonitor,
+    describe_hardware,
+    describe_workers,
+    list_versions,
+    measure_peak_memory,
+    select_training_device,
+)
 from gapctl.training.step_options import resolve_precision
 from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import Member, Progress
-from gapctl.training.workers import ALONE, Group
+from gapctl.training.trial_state import TrialProgress, TrialState
+from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 
 REPORT_SECONDS = 1.0
-HARMED: Final = "harmed"
+HARMED_KEY: Final = "harmed"
 """Key of a result of Tune: whether this was the last of a process that must not be given another pack."""
 
 
@@ -45,17 +52,17 @@ class TrialWorker(tune.Trainable):
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
         """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), each trial's `threads`,
         `gpu`, `readers` and `workers`, for whom leases are taken (`claimant`), and those that `expired`, by trial."""
-        self._trials: Mapping[str, Trial] = shared["trials"]
-        self._data: Mapping[str, Material] = shared["data"]
+        self._list_trials: Mapping[str, Trial] = shared["trials"]
+        self._data: Mapping[str, Dataset] = shared["data"]
         self._runs: str = shared["runs"]
         self._threads: int = shared["threads"]
         self._gpu: bool = shared["gpu"]
         self._readers: int = shared["readers"]
         self._workers: int = shared["workers"]
-        self._claimant: Claimant = shared["claimant"]
+        self._claimant: LeaseOwner = shared["claimant"]
         self._expired: Mapping[str, bytes] = shared["expired"]
         self._folders: dict[str, TrialFolder] = {}
-        self._renewals = Renewals(lambda: self._folders.values())
+        self._renewals = LeaseRenewer(lambda: self._folders.values())
         self._packs: list[list[Trial]] = []
         self._told: set[str] = set()
         self._work: Work | None = None
@@ -79,18 +86,18 @@ class TrialWorker(tune.Trainable):
         """
         if self._next_config is not None:
             config, self._next_config = self._next_config, None
-            self._begin(config)
-        if self._ends_itself:
+            self._begin_pack(config)
+        if self._must_exit:
             raise HarmedProcessError("a training went wrong in this process, so no other trial is trained in it")
-        reports = self._reports()
+        reports = self._collect_reports()
         self._told |= {report["trial"] for report in reports if report.get("done")}
         if self._work is not None and not self._work.unfinished:
             self._work = None
-            self._let_go(self._packs.pop(0))
-        return {"reports": reports, "done": not self._packs and not self._harmed, HARMED: self._ends_itself}
+            self._release_leases(self._packs.pop(0))
+        return {"reports": reports, "done": not self._packs and not self._harmed, HARMED_KEY: self._must_exit}
 
     @property
-    def _ends_itself(self) -> bool:
+    def _must_exit(self) -> bool:
         return self._harmed and not self._packs
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
@@ -104,34 +111,34 @@ class TrialWorker(tune.Trainable):
     def cleanup(self) -> None:
         """Saves where interrupted trials stand, and lets others train them."""
         if self._work is not None:
-            self._work.interrupt()
-        self._let_go([self._trials[trial_id] for trial_id in self._folders])
+            self._work.save_and_stop()
+        self._release_leases([self._list_trials[trial_id] for trial_id in self._folders])
 
-    def _begin(self, config: Mapping[str, Any]) -> None:
+    def _begin_pack(self, config: Mapping[str, Any]) -> None:
         self.cleanup()
-        self._packs, self._work = [[self._trials[trial_id] for trial_id in config["pack"]]], None
+        self._packs, self._work = [[self._list_trials[trial_id] for trial_id in config["pack"]]], None
 
-    def _reports(self) -> list[dict[str, Any]]:
+    def _collect_reports(self) -> list[dict[str, Any]]:
         try:
-            if self._work is None and (found := self._not_ours()):
+            if self._work is None and (found := self._acquire_pack()):
                 return found
             if self._work is None:
-                self._work = self._begun(self._packs[0])
-            reports = self._work.advance(REPORT_SECONDS)
+                self._work = self._start_work(self._packs[0])
+            reports = self._work.train_for(REPORT_SECONDS)
         except LeaseLostError as lost:
-            return self._taken_over(lost)
+            return self._leave_lost_trial(lost)
         except WorkError:
             self._work = None
             raise
         except Exception:
-            return self._failed(traceback.format_exc())
+            return self._fail_pack(traceback.format_exc())
         for report in reports:
-            self._gauges.show(self._trials[report["trial"]], report)
+            self._gauges.show(self._list_trials[report["trial"]], report)
         return reports
 
-    def _begun(self, pack: list[Trial]) -> "Work":
+    def _start_work(self, pack: list[Trial]) -> "Work":
         """The work on a pack, in this process, or on workers that Ray Train starts."""
-        from gapctl.sweep.distributed import Asked, SharedWork
+        from gapctl.sweep.distributed import SharedTask, SharedWork
 
         data = self._data[pack[0].config.data.address]
         if self._workers == 1:
@@ -147,78 +154,78 @@ class TrialWorker(tune.Trainable):
         (trial,) = pack
         hold = self._folders[trial.id].hold
         assert hold is not None
-        asked = Asked(trial, data, self._runs, self._threads, self._gpu, self._readers, hold.lease)
+        asked = SharedTask(trial, data, self._runs, self._threads, self._gpu, self._readers, hold.lease)
         return SharedWork(asked, self._workers)
 
-    def _not_ours(self) -> list[dict[str, Any]]:
+    def _acquire_pack(self) -> list[dict[str, Any]]:
         """Takes the pack's leases; reports, and takes out of it, the trials that others hold and those with a result.
 
         A result is looked for once the lease is had, as another may have finished it until then. A process of this
         sweep may also have vanished between a result and its last report.
         """
         pack = self._packs[0]
-        reports = [report for trial in pack if trial.id not in self._folders and (report := self._taken(trial))]
+        reports = [report for trial in pack if trial.id not in self._folders and (report := self._acquire_trial(trial))]
         self._packs[0] = [trial for trial in pack if trial.id in self._folders]
         if not self._packs[0]:
             self._packs.pop(0)
         return reports
 
-    def _taken(self, trial: Trial) -> dict[str, Any] | None:
+    def _acquire_trial(self, trial: Trial) -> dict[str, Any] | None:
         """Nothing where the trial is ours to train, else the report that says why not."""
 
         folder = Ledger(self._runs).trial(trial.id)
         other = folder.take(self._claimant, self._expired.get(trial.id))
         if other is not None:
-            return held_report(trial, other)
+            return build_lease_report(trial, other)
         self._folders[trial.id] = folder
         result = folder.result()
         if result is None:
             return None
-        self._let_go([trial])
-        return finished_report(result)
+        self._release_leases([trial])
+        return build_result_report(result)
 
-    def _taken_over(self, lost: LeaseLostError) -> list[dict[str, Any]]:
+    def _leave_lost_trial(self, lost: LeaseLostError) -> list[dict[str, Any]]:
         """Leaves a trial to who has it now, unwritten; those packed with it go on from their checkpoints."""
         self._work = None
         left = [trial for trial in self._packs.pop(0) if trial.id not in self._told]
-        self._let_go(left)
+        self._release_leases(left)
         others = [trial for trial in left if trial.id != lost.trial_id]
         self._packs = [others] if others else []
-        return [self._of_another(lost)]
+        return [self._report_lost_trial(lost)]
 
-    def _of_another(self, lost: LeaseLostError) -> dict[str, Any]:
+    def _report_lost_trial(self, lost: LeaseLostError) -> dict[str, Any]:
         """The report of a trial that was lost to another process, which trains it or has finished it."""
 
-        trial = self._trials[lost.trial_id]
+        trial = self._list_trials[lost.trial_id]
         self._gauges.rest(trial)
         result = Ledger(self._runs).trial(trial.id).result()
-        return held_report(trial, lost.lease) if result is None else finished_report(result)
+        return build_lease_report(trial, lost.lease) if result is None else build_result_report(result)
 
-    def _let_go(self, trials: list[Trial]) -> None:
+    def _release_leases(self, trials: list[Trial]) -> None:
         for trial in trials:
             folder = self._folders.pop(trial.id, None)
             if folder is not None:
                 folder.rest()
 
-    def _failed(self, message: str) -> list[dict[str, Any]]:
+    def _fail_pack(self, message: str) -> list[dict[str, Any]]:
         """A trial alone has failed; of several, each goes on alone from its checkpoint."""
         left = [trial for trial in self._packs.pop(0) if trial.id not in self._told]
         self._work, self._harmed = None, True
         for trial in left:
             self._gauges.rest(trial)
         if len(left) > 1:
-            self._let_go(left)
+            self._release_leases(left)
             self._packs = [[trial] for trial in left]
             return []
         (trial,) = left
         try:
             (self._folders.pop(trial.id, None) or Ledger(self._runs).trial(trial.id)).fail(message)
         except LeaseLostError as lost:
-            return [self._of_another(lost)]
+            return [self._report_lost_trial(lost)]
         return [{"trial": trial.id, "failure": message}]
 
 
-def held_report(trial: Trial, lease: Lease) -> dict[str, Any]:
+def build_lease_report(trial: Trial, lease: Lease) -> dict[str, Any]:
     """The report of a trial that another process trains."""
     return {"trial": trial.id, "held": asdict(lease)}
 
@@ -231,11 +238,11 @@ class Work(Protocol):
         """The trials whose results are not in the ledger yet."""
         ...
 
-    def advance(self, seconds: float) -> list[dict[str, Any]]:
+    def train_for(self, seconds: float) -> list[dict[str, Any]]:
         """Trains for about `seconds` and reports."""
         ...
 
-    def interrupt(self) -> None:
+    def save_and_stop(self) -> None:
         """Saves the checkpoints of all that is not finished."""
         ...
 
@@ -252,70 +259,72 @@ class PackWork:
     def __init__(
         self,
         trials: Sequence[Trial],
-        data: Material,
+        data: Dataset,
         runs: str,
         *,
         threads: int,
         gpu: bool,
         readers: int = 0,
-        group: Group = ALONE,
+        group: WorkerGroup = SINGLE_WORKER,
         folders: Mapping[str, TrialFolder] | None = None,
     ) -> None:
         torch.set_num_threads(threads)
-        self.device = training_device(gpu=gpu)
+        self.device = select_training_device(gpu=gpu)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self._trials, self._group = trials, group
+        self._list_trials, self._group = trials, group
         ledger = Ledger(runs)
         self._folders = [(folders or {}).get(trial.id) or ledger.trial(trial.id) for trial in trials]
         members = []
         for trial, folder in zip(trials, self._folders, strict=True):
             if group.rank == 0:
                 folder.begin(trial)
-            initial = None if trial.parent is None else _weights_of(ledger, trial.parent)
-            member = Member(trial.config, trial.seed, data, folder, self.device, initial=initial, leads=group.rank == 0)
+            initial = None if trial.parent is None else _load_parent_weights(ledger, trial.parent)
+            member = TrialState(
+                trial.config, trial.seed, data, folder, self.device, initial=initial, leads=group.rank == 0
+            )
             member.begin_stretch(describe_workers(self.device, group.size))
             members.append(member)
-        self._run = TrainingRun(members, self.device, group, _reader(readers, group))
-        self._machine = Machine(self.device, threads)
+        self._run_trainer = TrainingRun(members, self.device, group, _build_reader(readers, group))
+        self._machine = MachineMonitor(self.device, threads)
         self._machine_logs = [
             MachineLog(folder, member.samples_seen) for folder, member in zip(self._folders, members, strict=True)
         ]
         self._finished: set[str] = set()
 
-    def advance(self, seconds: float, steps: int = 1) -> list[dict[str, Any]]:
+    def train_for(self, seconds: float, steps: int = 1) -> list[dict[str, Any]]:
         """Trains for about `seconds`, at least so many steps, and reports.
 
         A trial's last report comes after its result is in the ledger.
         """
-        progress = self._run.advance(seconds, steps)
+        progress = self._run_trainer.train_for(seconds, steps)
         if self._group.rank == 0:
             self._log_machine(progress)
         reports = []
-        for place, (trial, found) in enumerate(zip(self._trials, progress, strict=True)):
+        for place, (trial, found) in enumerate(zip(self._list_trials, progress, strict=True)):
             if trial.id in self._finished:
                 continue
             if found.done:
-                self._finish(place)
-            saved = found.samples_seen if found.done else self._run.members[place].samples_saved
+                self._finish_trial(place)
+            saved = found.samples_seen if found.done else self._run_trainer.members[place].samples_saved
             reports.append({"trial": trial.id, "saved": saved, **asdict(found)})
         return reports
 
     @property
     def unfinished(self) -> list[Trial]:
         """The trials whose results are not in the ledger yet."""
-        return [trial for trial in self._trials if trial.id not in self._finished]
+        return [trial for trial in self._list_trials if trial.id not in self._finished]
 
-    def interrupt(self) -> None:
+    def save_and_stop(self) -> None:
         """Saves the checkpoints of all that is not finished."""
-        self._run.save()
-        for trial, folder in zip(self._trials, self._folders, strict=True):
+        self._run_trainer.save()
+        for trial, folder in zip(self._list_trials, self._folders, strict=True):
             if trial.id not in self._finished:
                 folder.rest()
 
-    def _log_machine(self, progress: Sequence[Progress]) -> None:
+    def _log_machine(self, progress: Sequence[TrialProgress]) -> None:
         """Written down with evaluations only, so that a ledger far away is not written to every few seconds."""
-        beside = zip(self._trials, self._run.members, self._machine_logs, progress, strict=True)
+        beside = zip(self._list_trials, self._run_trainer.members, self._machine_logs, progress, strict=True)
         in_training = [(member, log, found) for trial, member, log, found in beside if trial.id not in self._finished]
         measures = self._machine.look(at_once=any(found.done for _, _, found in in_training))
         for member, log, found in in_training:
@@ -324,30 +333,30 @@ class PackWork:
             if found.rows or found.done:
                 log.keep()
 
-    def _finish(self, place: int) -> None:
-        trial, member = self._trials[place], self._run.members[place]
+    def _finish_trial(self, place: int) -> None:
+        trial, member = self._list_trials[place], self._run_trainer.members[place]
         self._finished.add(trial.id)
         if not member.leads:
             return
         precision = resolve_precision(trial.config.train.precision, self.device)
         result = Result(
             trial=trial.id,
-            metrics=member.final_metrics(),
+            metrics=member.read_final_metrics(),
             samples_seen=member.samples_seen,
             seconds=round(member.seconds, 3),
-            versions=versions(),
+            versions=list_versions(),
             hardware={
-                **hardware(self.device, precision),
+                **describe_hardware(self.device, precision),
                 "packed": member.packed,
                 "workers": self._group.size,
                 "stretches": member.stretches,
-                **memory(self.device),
+                **measure_peak_memory(self.device),
             },
         )
         self._folders[place].finish(result, member.weights())
 
 
-def _weights_of(ledger: Ledger, trial_id: str) -> bytes:
+def _load_parent_weights(ledger: Ledger, trial_id: str) -> bytes:
     """What a training begins with; raises WorkError where its parent is not done."""
     content = ledger.trial(trial_id).weights()
     if content is None:
@@ -358,16 +367,16 @@ def _weights_of(ledger: Ledger, trial_id: str) -> bytes:
     return content
 
 
-def _reader(readers: int, group: Group) -> Reader | None:
+def _build_reader(readers: int, group: WorkerGroup) -> PairReader | None:
     if not readers:
         return None
-    from gapctl.data.image_text.readers import RayTasks
+    from gapctl.data.image_text.readers import RayReader
 
-    return RayTasks(readers, reserved=group.size == 1)
+    return RayReader(readers, reserved=group.size == 1)
 
 
-def finished_report(result: Result) -> dict[str, Any]:
+def build_result_report(result: Result) -> dict[str, Any]:
     """The last report of a trial whose result is in the ledger."""
     seen, loss = result.samples_seen, result.metrics.get("train/loss", math.nan)
-    progress = Progress(seen, seen, samples_per_second=0.0, loss=loss, rows=(), done=True)
+    progress = TrialProgress(seen, seen, samples_per_second=0.0, loss=loss, rows=(), done=True)
     return {"trial": result.trial, "saved": seen, **asdict(progress)}

@@ -4,11 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from gapctl.config.base import without_password
+from gapctl.config.base import hide_password
 from gapctl.errors import WorkError
-from gapctl.tracking.mlflow_sync import Mirror, experiment_named
-from gapctl.tracking.snapshot import Row
-from gapctl.tracking.store import check_uri, in_plain_words, open_store
+from gapctl.tracking.mlflow_sync import RunMirror, ensure_experiment
+from gapctl.tracking.snapshot import EvaluationRow
+from gapctl.tracking.store import check_uri, explain_error, open_store
 
 EXPERIMENT: Final = "measurements"
 NOTE: Final = "What `gapctl measure --log` measured: gap, bias, entropy and quality of models and of saved embeddings."
@@ -27,20 +27,20 @@ def log_measurement(uri: str, measurement: Measurement) -> str:
     """Writes a finished run and returns its id; InputError for a wrong address, WorkError where MLflow fails."""
     check_uri(uri)
     try:
-        return _log(uri, measurement)
+        return _log_run(uri, measurement)
     except Exception as error:
         raise WorkError(
-            f"MLflow at {without_password(uri)} cannot be written: {in_plain_words(error)}. Run the command again"
+            f"MLflow at {hide_password(uri)} cannot be written: {explain_error(error)}. Run the command again"
         ) from error
 
 
-def _log(uri: str, measurement: Measurement) -> str:
+def _log_run(uri: str, measurement: Measurement) -> str:
     client = open_store(uri)
-    experiment = experiment_named(client, EXPERIMENT, NOTE, uri)
+    experiment = ensure_experiment(client, EXPERIMENT, NOTE, uri)
     tags = {"mlflow.source.name": "gapctl", "gapctl.kind": "measurement"}
-    run = Mirror(client, client.create_run(experiment, round(time.time() * 1000), tags, measurement.name))
-    run.describe(tags, measurement.params)
+    run = RunMirror(client, client.create_run(experiment, round(time.time() * 1000), tags, measurement.name))
+    run.describe_run(tags, measurement.params)
     run.put(measurement.files)
-    run.log([Row(0, 0.0, dict(measurement.metrics))])
-    run.settle("FINISHED", 0.0)
+    run.log([EvaluationRow(0, 0.0, dict(measurement.metrics))])
+    run.update_status("FINISHED", 0.0)
     return run.run_id

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
-from gapctl.config.base import without_password
+from gapctl.config.base import hide_password
 from gapctl.config.load import Sweep
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Ledger
@@ -24,26 +24,26 @@ from gapctl.tracking.snapshot import (
     OVERRIDES,
     SCALE,
     TRIAL,
-    Row,
+    EvaluationRow,
     Status,
-    Story,
-    columns,
-    dataset_input,
-    overrides_of,
-    scale_of,
-    story_of,
-    sweep_files,
-    sweep_tags,
-    trial_params,
-    trial_tags,
+    TrialSnapshot,
+    build_columns,
+    build_dataset_input,
+    build_sweep_files,
+    build_sweep_tags,
+    build_trial_params,
+    build_trial_tags,
+    join_overrides,
+    name_scale,
+    take_snapshot,
 )
 from gapctl.tracking.store import (
-    artifact_root,
     check_uri,
-    database_file,
-    filled_aside,
-    in_plain_words,
+    explain_error,
+    fill_aside,
+    find_database_file,
     is_server,
+    locate_artifact_root,
     open_store,
 )
 from gapctl.tracking.views import (
@@ -52,12 +52,12 @@ from gapctl.tracking.views import (
     NOTE,
     REPORT,
     VERDICTS,
-    Findings,
-    curves_address,
-    file_address,
-    run_address,
-    sweep_note,
-    views,
+    RunSummary,
+    build_views,
+    format_curves_address,
+    format_file_address,
+    format_run_address,
+    write_sweep_note,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ METRICS_IN_A_REQUEST = 1000
 """More are refused."""
 
 
-class Mirror:
+class RunMirror:
     """A run as MLflow has it; every write can be repeated, so that a kill between two of them does no harm."""
 
     def __init__(self, client: "MlflowClient", run: "Run") -> None:
@@ -91,7 +91,7 @@ class Mirror:
         """Whether its parameters are there; they are written after files and inputs."""
         return bool(self._params)
 
-    def describe(self, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> None:
+    def describe_run(self, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> None:
         """Sets tags that differ and parameters that are missing; MLflow lets no parameter change."""
         from mlflow.entities import Param, RunTag
 
@@ -108,14 +108,14 @@ class Mirror:
         self._params.update(new_params)
         self.changed = True
 
-    def untag(self, key: str) -> None:
+    def remove_tag(self, key: str) -> None:
         """Removes a tag that no longer holds."""
         if key in self._tags:
             self._client.delete_tag(self.run_id, key)
             del self._tags[key]
             self.changed = True
 
-    def take_input(self, dataset: "DatasetInput") -> None:
+    def log_input(self, dataset: "DatasetInput") -> None:
         """Lists the data set that the run was trained on."""
         self._client.log_inputs(self.run_id, [dataset])
 
@@ -128,7 +128,7 @@ class Mirror:
                 target.write_bytes(content)
             self._client.log_artifacts(self.run_id, folder)
 
-    def log(self, rows: Sequence[Row], work: Sequence[Row] = ()) -> None:
+    def log(self, rows: Sequence[EvaluationRow], work: Sequence[EvaluationRow] = ()) -> None:
         """Logs the evaluations that are not there yet, and of `work` what was measured until the last of them.
 
         An evaluation's time is the run's start plus the work until then. So it is the same at every attempt, MLflow
@@ -138,20 +138,20 @@ class Mirror:
 
         fresh = [row for row in rows if row.samples_seen > self._logged]
         until = fresh[-1].samples_seen if fresh else self._logged
-        beside = [row for row in self._unlogged(work) if row.samples_seen <= until] if fresh else []
-        for batch in _batches([*fresh, *beside]):
-            metrics = [metric for row in batch for metric in self._metrics_of(row)]
+        beside = [row for row in self._select_unlogged(work) if row.samples_seen <= until] if fresh else []
+        for batch in _split_batches([*fresh, *beside]):
+            metrics = [metric for row in batch for metric in self._build_metrics(row)]
             reached = max(self._logged, *(row.samples_seen for row in batch))
             self._client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(LOGGED, str(reached))])
-            self._remember(batch)
+            self._remember_rows(batch)
         self._work_logged = max([self._work_logged, *(row.samples_seen for row in beside)])
 
     def complete(
         self,
         params: Mapping[str, str],
         tags: Mapping[str, str],
-        rows: Sequence[Row],
-        work: Sequence[Row],
+        rows: Sequence[EvaluationRow],
+        work: Sequence[EvaluationRow],
         model_id: str,
     ) -> None:
         """Writes all that a finished run lacks in one request, or few: databases take as long to begin as to write.
@@ -162,8 +162,8 @@ class Mirror:
         from mlflow.entities import Param, RunTag
 
         fresh = [row for row in rows[:-1] if row.samples_seen > self._logged]
-        metrics = [metric for row in (*fresh, *self._unlogged(work)) for metric in self._metrics_of(row)]
-        metrics += [metric for row in rows[-1:] for metric in self._metrics_of(row, model_id)]
+        metrics = [metric for row in (*fresh, *self._select_unlogged(work)) for metric in self._build_metrics(row)]
+        metrics += [metric for row in rows[-1:] for metric in self._build_metrics(row, model_id)]
         *before, last = [
             metrics[i : i + METRICS_IN_A_REQUEST] for i in range(0, len(metrics), METRICS_IN_A_REQUEST)
         ] or [[]]
@@ -179,25 +179,25 @@ class Mirror:
         )
         self._params.update(new_params)
         self._tags.update(tags)
-        self._remember(rows)
+        self._remember_rows(rows)
 
-    def _remember(self, rows: Sequence[Row]) -> None:
+    def _remember_rows(self, rows: Sequence[EvaluationRow]) -> None:
         for row in rows:
             self._tags[LOGGED] = str(max(self._logged, row.samples_seen))
             self._metrics.update(row.metrics)
         self.changed = True
 
-    def _unlogged(self, work: Sequence[Row]) -> list[Row]:
+    def _select_unlogged(self, work: Sequence[EvaluationRow]) -> list[EvaluationRow]:
         """What this process has not sent; what an earlier one sent, MLflow recognises."""
         return [row for row in work if row.samples_seen > self._work_logged]
 
-    def _metrics_of(self, row: Row, model_id: str | None = None) -> "list[Metric]":
+    def _build_metrics(self, row: EvaluationRow, model_id: str | None = None) -> "list[Metric]":
         from mlflow.entities import Metric
 
         time_ms = self.began_ms + round(row.seconds * 1000)
         return [Metric(key, value, time_ms, row.samples_seen, model_id) for key, value in row.metrics.items()]
 
-    def contradicts(self, rows: Sequence[Row], *, complete: bool) -> bool:
+    def contradicts_ledger(self, rows: Sequence[EvaluationRow], *, complete: bool) -> bool:
         """Whether it shows other numbers than the ledger, or more of them than a `complete` history has.
 
         Metrics cannot be taken back in MLflow: such a run, of a training that was since done anew, is to be replaced.
@@ -210,7 +210,7 @@ class Mirror:
             not math.isclose(self._metrics.get(key, math.nan), value, rel_tol=1e-12) for key, value in latest.items()
         )
 
-    def settle(self, status: Status, seconds: float) -> None:
+    def update_status(self, status: Status, seconds: float) -> None:
         """Says how the run stands; one that has ended ended `seconds` of work after its start."""
         end_ms = None if status == "RUNNING" else self.began_ms + round(seconds * 1000)
         if self._ended == (status, end_ms) or (status == "RUNNING" and self._ended[0] == status):
@@ -237,9 +237,9 @@ class Mirror:
         return int(self._tags.get(LOGGED, -1))
 
 
-def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def _split_batches(rows: Sequence[EvaluationRow]) -> Iterator[list[EvaluationRow]]:
     """The rows in as few requests as MLflow takes."""
-    batch: list[Row] = []
+    batch: list[EvaluationRow] = []
     for row in rows:
         if batch and sum(len(held.metrics) for held in batch) + len(row.metrics) > METRICS_IN_A_REQUEST:
             yield batch
@@ -252,25 +252,25 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
 KIND = "mlflow.experimentKind"
 
 
-def experiment_of(client: "MlflowClient", sweep: Sweep, uri: str) -> str:
+def ensure_sweep_experiment(client: "MlflowClient", sweep: Sweep, uri: str) -> str:
     """The id of the experiment named after the sweep; one that was deleted is restored, since its name is taken."""
-    return experiment_named(client, sweep.spec.name, sweep.spec.question, uri)
+    return ensure_experiment(client, sweep.spec.name, sweep.spec.question, uri)
 
 
-def experiment_named(client: "MlflowClient", name: str, note: str, uri: str) -> str:
+def ensure_experiment(client: "MlflowClient", name: str, note: str, uri: str) -> str:
     """The id of the experiment of a name, made with a note where there is none; a deleted one is restored."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        return _make(client, name, note, uri)
+        return _make_experiment(client, name, note, uri)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
 
 
-def _make(client: "MlflowClient", name: str, note: str, uri: str) -> str:
+def _make_experiment(client: "MlflowClient", name: str, note: str, uri: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    root = artifact_root(uri)
+    root = locate_artifact_root(uri)
     # Without a kind, MLflow's pages guess or ask whether this is about language models.
     tags = {"mlflow.note.content": note, KIND: "custom_model_development"}
     try:
@@ -306,7 +306,7 @@ def make_model(
             client.delete_logged_model(half_made.model_id)
     model = client.create_logged_model(
         run.experiment_id,
-        name=model_name(trial),
+        name=name_model(trial),
         source_run_id=run.run_id,
         tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights},
         params={"model.preset": trial.config.model.preset, **params},
@@ -317,18 +317,18 @@ def make_model(
     return str(model.model_id)
 
 
-def model_name(trial: Trial) -> str:
+def name_model(trial: Trial) -> str:
     """The trial's label, less what MLflow refuses."""
     return trial.label.translate(NOT_IN_A_NAME)
 
 
-def weights_address(ledger: Ledger, trial: Trial) -> str:
+def locate_weights(ledger: Ledger, trial: Trial) -> str:
     """Where a finished trial's weights lie, for a process in any folder."""
     return Ledger(ledger.everywhere).trial(trial.id).path("checkpoints/final.pt")
 
 
 @dataclass(frozen=True)
-class Shown:
+class RunLinks:
     """Where the trials of a sweep are shown: MLflow's address, the experiment, and each trial's run."""
 
     uri: str
@@ -338,27 +338,27 @@ class Shown:
     @property
     def pages(self) -> dict[str, str]:
         """Each trial's page, below MLflow's address."""
-        return {trial: run_address(self.experiment, run) for trial, run in self.runs.items()}
+        return {trial: format_run_address(self.experiment, run) for trial, run in self.runs.items()}
 
 
-_NOTE: Final = TypeAdapter(Shown)
+_NOTE: Final = TypeAdapter(RunLinks)
 
 
-def note_shown(ledger: Ledger, sweep_name: str, uri: str, experiment: str, runs: Mapping[str, str]) -> None:
+def save_run_links(ledger: Ledger, sweep_name: str, uri: str, experiment: str, runs: Mapping[str, str]) -> None:
     """Adds to the note, or begins it anew where MLflow is another; a ledger that cannot be written goes without."""
-    before = shown_in(ledger, sweep_name)
-    here = without_password(uri)
+    before = read_run_links(ledger, sweep_name)
+    here = hide_password(uri)
     kept = before.runs if before is not None and (before.uri, before.experiment) == (here, experiment) else {}
-    found = Shown(here, experiment, {**kept, **runs})
+    found = RunLinks(here, experiment, {**kept, **runs})
     if found == before:
         return
     try:
-        ledger.keep_shown(sweep_name, (json.dumps(asdict(found), indent=1, sort_keys=True) + "\n").encode())
+        ledger.save_run_links(sweep_name, (json.dumps(asdict(found), indent=1, sort_keys=True) + "\n").encode())
     except WorkError:
         return
 
 
-def shown_in(ledger: Ledger, sweep_name: str) -> Shown | None:
+def read_run_links(ledger: Ledger, sweep_name: str) -> RunLinks | None:
     """What was noted, or None where nothing was, or where the database that it names is gone."""
     content = ledger.shown(sweep_name)
     try:
@@ -367,7 +367,7 @@ def shown_in(ledger: Ledger, sweep_name: str) -> Shown | None:
         return None
     if found is None or is_server(found.uri):
         return found
-    file = database_file(found.uri)
+    file = find_database_file(found.uri)
     return found if file is None or file.exists() else None
 
 
@@ -386,14 +386,14 @@ class Projection:
         """`filled_at` is where the store lies until it is moved to `uri`."""
         self._plan, self._ledger, self._uri = plan, ledger, uri
         self._client = open_store(filled_at or uri)
-        self.experiment_id = experiment_of(self._client, plan.sweep, uri)
-        self._trials: dict[str, Mirror] = {}
-        self._parent: Mirror | None = None
+        self.experiment_id = ensure_sweep_experiment(self._client, plan.sweep, uri)
+        self._list_trials: dict[str, RunMirror] = {}
+        self._parent: RunMirror | None = None
         self._parent_is_current = False
-        self._find()
-        self._stories: dict[str, Story] = {}
+        self._adopt_runs()
+        self._stories: dict[str, TrialSnapshot] = {}
 
-    def replan(self, plan: Plan) -> None:
+    def update_plan(self, plan: Plan) -> None:
         """The plan has other trials now; its sweep's own run stays."""
         self._plan = plan
 
@@ -402,70 +402,72 @@ class Projection:
 
         `running` is whether its process is known to be at work, None where nothing is known of it.
         """
-        story = story_of(self._ledger, trial.id, running=running)
+        story = take_snapshot(self._ledger, trial.id, running=running)
         if story is None:
             return None
         self._stories[trial.id] = story
-        mirror = self._trials.get(trial.id) or self._made_meanwhile(TRIAL, trial.id, lambda tags: True)
-        if mirror is not None and mirror.contradicts(story.rows, complete=story.status == "FINISHED"):
+        mirror = self._list_trials.get(trial.id) or self._find_new_run(TRIAL, trial.id, lambda tags: True)
+        if mirror is not None and mirror.contradicts_ledger(story.rows, complete=story.status == "FINISHED"):
             mirror.remove(mirror.tag(MODEL))
             mirror = None
         created = mirror is None
-        mirror = self._trials[trial.id] = mirror or self._create(trial, story)
-        self._bring_up(mirror, trial, story, anew=created)
+        mirror = self._list_trials[trial.id] = mirror or self._start_trial_run(trial, story)
+        self._update_run(mirror, trial, story, anew=created)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
 
-    def tell(self, findings: Findings) -> None:
+    def tell(self, findings: RunSummary) -> None:
         """Says in the sweep's own run how the hypotheses fared, and puts the report's files there."""
-        parent = self._sweep_run()
+        parent = self._ensure_sweep_run()
         parent.put(findings.files)
-        report = file_address(self.experiment_id, parent.run_id, REPORT)
-        note = sweep_note(self._plan.sweep, findings, report, curves_address(self.experiment_id))
+        report = format_file_address(self.experiment_id, parent.run_id, REPORT)
+        note = write_sweep_note(self._plan.sweep, findings, report, format_curves_address(self.experiment_id))
         if not findings.marks:
-            parent.untag(MARKS)
+            parent.remove_tag(MARKS)
         marks = {MARKS: findings.marks[:LONGEST_NOTE]} if findings.marks else {}
-        parent.describe({VERDICTS: findings.verdicts, NOTE: note, **marks})
+        parent.describe_run({VERDICTS: findings.verdicts, NOTE: note, **marks})
 
     def note(self) -> None:
         """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
-        runs = {trial_id: mirror.run_id for trial_id, mirror in self._trials.items()}
-        note_shown(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+        runs = {trial_id: mirror.run_id for trial_id, mirror in self._list_trials.items()}
+        save_run_links(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
 
-    def settle(self, *, closing: bool) -> None:
+    def update_status(self, *, closing: bool) -> None:
         """Says how the sweep stands: at work until `closing`, then by what became of its trials."""
         states = {story.status for story in self._stories.values()}
-        parent = self._sweep_run()
+        parent = self._ensure_sweep_run()
         self.note()
         ends = [story.began + story.seconds for story in self._stories.values()]
-        parent.settle(self._status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000))
+        parent.update_status(
+            self._determine_status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000)
+        )
 
-    def _status(self, states: set[Status], closing: bool) -> Status:
+    def _determine_status(self, states: set[Status], closing: bool) -> Status:
         if all(trial.id in self._stories for trial in self._plan.trials) and states == {"FINISHED"}:
             return "FINISHED"
         if not closing or "RUNNING" in states:
             return "RUNNING"
         return "FAILED" if "FAILED" in states else "KILLED"
 
-    def _find(self) -> None:
+    def _adopt_runs(self) -> None:
         """Takes over the runs of this sweep; of two for one trial (a request that was answered too late), the first."""
         for run in self._runs():
-            mirror, tags = Mirror(self._client, run), run.data.tags
+            mirror, tags = RunMirror(self._client, run), run.data.tags
             if TRIAL in tags:
-                if self._trials.setdefault(tags[TRIAL], mirror) is not mirror:
+                if self._list_trials.setdefault(tags[TRIAL], mirror) is not mirror:
                     mirror.remove()
             elif self._parent is None and self._is_of_this_sweep(tags):
                 self._parent = mirror
 
     def _is_of_this_sweep(self, tags: Mapping[str, str]) -> bool:
         sweep = self._plan.sweep
-        asked = scale_of(sweep), overrides_of(sweep)
+        asked = name_scale(sweep), join_overrides(sweep)
         return TRIAL not in tags and (tags.get(SCALE), tags.get(OVERRIDES, "")) == asked
 
-    def _made_meanwhile(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> Mirror | None:
+    def _find_new_run(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> RunMirror | None:
         """The run that another sweep over the same trials made since this was opened, if it did."""
         runs = (run for run in self._runs(f"tags.`{tag}` = '{value}'") if wanted(run.data.tags))
-        return next((Mirror(self._client, run) for run in runs), None)
+        return next((RunMirror(self._client, run) for run in runs), None)
 
     def _runs(self, where: str = "") -> "Iterator[Run]":
         token: Any = None
@@ -481,22 +483,22 @@ class Projection:
             if not (token := page.token):
                 return
 
-    def _sweep_run(self) -> Mirror:
+    def _ensure_sweep_run(self) -> RunMirror:
         sweep = self._plan.sweep
         if self._parent is None:
-            there = self._made_meanwhile(SCALE, scale_of(sweep), self._is_of_this_sweep)
-            self._parent = there or self._new_run(self._began(), sweep_tags(sweep))
+            there = self._find_new_run(SCALE, name_scale(sweep), self._is_of_this_sweep)
+            self._parent = there or self._start_run(self._began(), build_sweep_tags(sweep))
         if not self._parent_is_current:
-            self._parent.put(sweep_files(sweep))
-            note = {} if self._parent.tag(VERDICTS) else {NOTE: sweep_note(sweep, None, "", "")}
-            self._parent.describe({**sweep_tags(sweep), **note})
-            self._offer_views()
+            self._parent.put(build_sweep_files(sweep))
+            note = {} if self._parent.tag(VERDICTS) else {NOTE: write_sweep_note(sweep, None, "", "")}
+            self._parent.describe_run({**build_sweep_tags(sweep), **note})
+            self._publish_views()
             self._parent_is_current = True
         return self._parent
 
-    def _offer_views(self) -> None:
+    def _publish_views(self) -> None:
         there = self._client.get_experiment(self.experiment_id).tags
-        for key, value in views(self._plan).items():
+        for key, value in build_views(self._plan).items():
             if there.get(key) != value:
                 self._client.set_experiment_tag(self.experiment_id, key, value)
 
@@ -504,42 +506,42 @@ class Projection:
         times = [self._ledger.trial(trial.id).began() for trial in self._plan.trainings]
         return min((began for began in times if began is not None), default=time.time())
 
-    def _create(self, trial: Trial, story: Story) -> Mirror:
-        return self._new_run(story.began, self._tags(trial))
+    def _start_trial_run(self, trial: Trial, story: TrialSnapshot) -> RunMirror:
+        return self._start_run(story.began, self._tags(trial))
 
     def _tags(self, trial: Trial) -> dict[str, str]:
         """A trial that two scales share has one run, below the sweep that showed it last."""
-        return trial_tags(self._plan, trial, self._sweep_run().run_id)
+        return build_trial_tags(self._plan, trial, self._ensure_sweep_run().run_id)
 
-    def _new_run(self, began: float, tags: Mapping[str, str]) -> Mirror:
+    def _start_run(self, began: float, tags: Mapping[str, str]) -> RunMirror:
         run = self._client.create_run(self.experiment_id, round(began * 1000), dict(tags))
-        return Mirror(self._client, run)
+        return RunMirror(self._client, run)
 
-    def _bring_up(self, mirror: Mirror, trial: Trial, story: Story, *, anew: bool) -> None:
+    def _update_run(self, mirror: RunMirror, trial: Trial, story: TrialSnapshot, *, anew: bool) -> None:
         if not mirror.described:
             mirror.put({"trial.yaml": story.trial_yaml.encode()})
-            mirror.take_input(dataset_input(trial))
+            mirror.log_input(build_dataset_input(trial))
         if story.failure is None:
-            mirror.untag(FAILURE)
-        tags, params = self._tags(trial), trial_params(self._plan, trial)
+            mirror.remove_tag(FAILURE)
+        tags, params = self._tags(trial), build_trial_params(self._plan, trial)
         if story.status == "FINISHED" and mirror.tag(MODEL) is None:
             model_id = self._model(mirror, trial, anew=anew)
             mirror.complete(params, {**tags, MODEL: model_id}, story.rows, story.work, model_id)
         else:
             failure = {} if story.failure is None else {FAILURE: story.failure}
-            mirror.describe({**tags, **failure}, params)
+            mirror.describe_run({**tags, **failure}, params)
             mirror.log(story.rows, story.work)
-        mirror.settle(story.status, story.seconds)
+        mirror.update_status(story.status, story.seconds)
 
-    def _model(self, mirror: Mirror, trial: Trial, *, anew: bool) -> str:
+    def _model(self, mirror: RunMirror, trial: Trial, *, anew: bool) -> str:
         """The run's tag that names the model comes later: without it, a model is half-made and goes."""
         place = RunPlace(self.experiment_id, mirror.run_id)
-        weights = weights_address(self._ledger, trial)
-        return make_model(self._client, place, trial, columns(self._plan, trial), weights, anew=anew)
+        weights = locate_weights(self._ledger, trial)
+        return make_model(self._client, place, trial, build_columns(self._plan, trial), weights, anew=anew)
 
 
 @dataclass(frozen=True)
-class Synced:
+class SyncReport:
     """How many of the sweep's trials got a run, had theirs changed, or were complete; `missing` have not begun."""
 
     created: int
@@ -548,7 +550,9 @@ class Synced:
     missing: int
 
 
-def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | None] = lambda: None) -> Synced:
+def sync_sweep(
+    plan: Plan, ledger: Ledger, uri: str, find: Callable[[], RunSummary | None] = lambda: None
+) -> SyncReport:
     """Shows every trial of the plan in MLflow as the ledger has it, and in the sweep's own run what `find` finds then.
 
     Raises InputError for an impossible address or a ledger without any of the trials, WorkError where MLflow cannot
@@ -560,36 +564,36 @@ def sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | Non
             f"{ledger.root}: none of the {len(plan.trials)} trials of {plan.sweep.path} has begun there; expected the "
             "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"
         )
-    with _explained(ledger, uri):
-        return _sync(plan, ledger, uri, find)
+    with _explain_errors(ledger, uri):
+        return _sync_store(plan, ledger, uri, find)
 
 
-def _sync(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], Findings | None]) -> Synced:
+def _sync_store(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], RunSummary | None]) -> SyncReport:
     try:
-        with filled_aside(uri) as store:
-            return _show(Projection(plan, ledger, uri, store), plan, find)
+        with fill_aside(uri) as store:
+            return _show_sweep(Projection(plan, ledger, uri, store), plan, find)
     except FileExistsError:
-        return _show(Projection(plan, ledger, uri), plan, find)
+        return _show_sweep(Projection(plan, ledger, uri), plan, find)
 
 
-def _show(projection: Projection, plan: Plan, find: Callable[[], Findings | None]) -> Synced:
+def _show_sweep(projection: Projection, plan: Plan, find: Callable[[], RunSummary | None]) -> SyncReport:
     changes = Counter(projection.show(trial) for trial in plan.trainings)
     projection.note()
     findings = find()
     if findings is not None:
         projection.tell(findings)
-    projection.settle(closing=True)
-    return Synced(changes["created"], changes["updated"], changes["unchanged"], changes[None])
+    projection.update_status(closing=True)
+    return SyncReport(changes["created"], changes["updated"], changes["unchanged"], changes[None])
 
 
 @contextmanager
-def _explained(ledger: Ledger, uri: str) -> Iterator[None]:
+def _explain_errors(ledger: Ledger, uri: str) -> Iterator[None]:
     try:
         yield
     except GapctlError:
         raise
     except Exception as error:
         raise WorkError(
-            f"MLflow at {without_password(uri)} could not be brought up to date: {in_plain_words(error)}; "
+            f"MLflow at {hide_password(uri)} could not be brought up to date: {explain_error(error)}; "
             f"nothing is lost, since {ledger.root} holds the results. Run the command again when this is mended"
         ) from error

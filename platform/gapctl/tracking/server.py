@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from gapctl.errors import InputError, WorkError
 from gapctl.proxies import bypass_proxies
-from gapctl.tracking.store import absolute, artifact_root
+from gapctl.tracking.store import locate_artifact_root, make_absolute
 
 APPLICATION: Final = "mlflow.server.fastapi_app:app"
 SETTINGS: Final = {
@@ -49,7 +49,7 @@ ANSWER_SECONDS = 30.0
 EVERYWHERE = ("0.0.0.0", "::", "")
 
 
-class Experiment(NamedTuple):
+class ServedExperiment(NamedTuple):
     """An experiment as a server tells of it."""
 
     id: str
@@ -67,9 +67,9 @@ class Server:
     def wait_until_ready(self) -> None:
         """Returns when it answers; raises WorkError where it ends before, or takes too long."""
         deadline = time.monotonic() + READY_SECONDS
-        while not self._answers():
+        while not self._is_answering():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise self._broken()
+                raise self._describe_failure()
             time.sleep(POLL_SECONDS)
 
     def wait(self) -> None:
@@ -77,9 +77,9 @@ class Server:
         # Once polars is imported, SIGINT no longer interrupts a blocking wait: its handler restarts system calls.
         while self.process.poll() is None:
             time.sleep(POLL_SECONDS)
-        raise self._broken()
+        raise self._describe_failure()
 
-    def experiment(self, name: str) -> Experiment | None:
+    def experiment(self, name: str) -> ServedExperiment | None:
         """The experiment of a name, or None; raises WorkError where the server cannot read its store."""
         address = f"{self.address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(name, safe='')}"
         try:
@@ -88,35 +88,35 @@ class Server:
         except urllib.error.HTTPError as error:
             if error.code == HTTPStatus.NOT_FOUND:
                 return None
-            raise WorkError(f"MLflow's store cannot be read: {_message(error)}") from error
+            raise WorkError(f"MLflow's store cannot be read: {_read_message(error)}") from error
         except OSError as error:
             raise WorkError(
                 f"MLflow's server at {self.address} does not answer: {error}; call the command again"
             ) from error
-        return Experiment(found["experiment_id"], {tag["key"]: tag["value"] for tag in found.get("tags", ())})
+        return ServedExperiment(found["experiment_id"], {tag["key"]: tag["value"] for tag in found.get("tags", ())})
 
-    def _answers(self) -> bool:
+    def _is_answering(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.address}/health", timeout=2):
                 return True
         except (OSError, urllib.error.URLError):
             return False
 
-    def _broken(self) -> WorkError:
+    def _describe_failure(self) -> WorkError:
         said = self.log.read_text(errors="replace").strip().splitlines()
         last = said[-1] if said else "without a word"
         state = "ended" if self.process.poll() is not None else f"did not answer within {READY_SECONDS:.0f} seconds"
         return WorkError(f"MLflow's server at {self.address} {state}: {last}")
 
 
-def _message(error: urllib.error.HTTPError) -> str:
+def _read_message(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.load(error)["message"])
     except (ValueError, KeyError, TypeError):
         return f"it answers with errors (HTTP {error.code})"
 
 
-def free_port(host: str, first: int) -> int:
+def find_free_port(host: str, first: int) -> int:
     """The first port from `first` on that nobody listens on; raises InputError where there is none, or no such host."""
     for port in range(first, min(first + PORTS_TRIED, 65536)):
         if _is_free(host, port):
@@ -125,18 +125,18 @@ def free_port(host: str, first: int) -> int:
 
 
 @contextmanager
-def serving(uri: str, host: str, port: int) -> Iterator[Server]:
+def run_server(uri: str, host: str, port: int) -> Iterator[Server]:
     """Starts the server and stops it in the end, also when we are told to end (SIGTERM, or a closed terminal)."""
     name = "127.0.0.1" if host in EVERYWHERE else host
-    with TemporaryDirectory(prefix="gapctl-ui-") as folder, _ending_in_order():
+    with TemporaryDirectory(prefix="gapctl-ui-") as folder, _handle_signals():
         log = Path(folder) / "server.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                _command(host, port),
+                _build_command(host, port),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **SETTINGS, **_what_to_serve(uri)},
+                env={**os.environ, **SETTINGS, **_build_environment(uri)},
                 start_new_session=True,
             )
         address = f"http://{f'[{name}]' if ':' in name else name}:{port}"
@@ -144,19 +144,24 @@ def serving(uri: str, host: str, port: int) -> Iterator[Server]:
         try:
             yield Server(address, process, log)
         finally:
-            _stop(process)
+            _stop_server(process)
 
 
-def _command(host: str, port: int) -> list[str]:
+def _build_command(host: str, port: int) -> list[str]:
     where = ("--host", host, "--port", str(port))
     return [sys.executable, "-m", "uvicorn", *where, "--log-level", "warning", "--no-access-log", APPLICATION]
 
 
-def _what_to_serve(uri: str) -> dict[str, str]:
+def _build_environment(uri: str) -> dict[str, str]:
     """New experiments that are made through the server keep their files where ours do."""
-    root = artifact_root(uri)
+    root = locate_artifact_root(uri)
     assert root is not None
-    return {STORE: absolute(uri), ARTIFACT_ROOT: "mlflow-artifacts:/", ARTIFACTS_SERVED: "true", ARTIFACTS_AT: root}
+    return {
+        STORE: make_absolute(uri),
+        ARTIFACT_ROOT: "mlflow-artifacts:/",
+        ARTIFACTS_SERVED: "true",
+        ARTIFACTS_AT: root,
+    }
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -178,7 +183,7 @@ def _is_free(host: str, port: int) -> bool:
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
+def _handle_signals() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
@@ -190,7 +195,7 @@ def _ending_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _stop_server(process: "subprocess.Popen[bytes]") -> None:
     """Ends the server and its workers, which have a session of their own."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):

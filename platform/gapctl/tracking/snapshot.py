@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
-from gapctl.config.base import without_password, without_passwords
+from gapctl.config.base import hide_password, hide_passwords
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import Sweep
 from gapctl.config.trial import Data
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.preregistration import DEFAULT_SCALE_NAME
-from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, short_names
+from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, shorten_paths
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -34,7 +34,7 @@ MEMORY = {"memory_mb": "system/memory_usage_megabytes", "gpu_memory_mb": "system
 """A result's hardware, and what it is called there."""
 
 
-class Row(NamedTuple):
+class EvaluationRow(NamedTuple):
     """One evaluation: pairs seen, seconds of work until then, and the metrics that are numbers."""
 
     samples_seen: int
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Story:
+class TrialSnapshot:
     """A trial that has begun: when (seconds since 1970), how long it worked, its evaluations, and what became of it.
 
     `work` has how fast it was trained and what it asked of its machine; the ledger may know less of that than of the
@@ -52,14 +52,14 @@ class Story:
 
     began: float
     seconds: float
-    rows: tuple[Row, ...]
+    rows: tuple[EvaluationRow, ...]
     status: Status
     failure: str | None
     trial_yaml: str
-    work: tuple[Row, ...] = ()
+    work: tuple[EvaluationRow, ...] = ()
 
 
-def story_of(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> Story | None:
+def take_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> TrialSnapshot | None:
     """Reads a trial's folder; None where the trial has not begun.
 
     `running` is what the caller knows of the trial's process; where it knows nothing, the last sign of life decides.
@@ -71,76 +71,76 @@ def story_of(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> S
         return None
     began = folder.began() or time.time()
     try:
-        return _read(folder, trial_yaml, began, running)
+        return _read_trial(folder, trial_yaml, began, running)
     except WorkError as damage:
-        return Story(began, 0.0, (), "FAILED", str(damage), trial_yaml)
+        return TrialSnapshot(began, 0.0, (), "FAILED", str(damage), trial_yaml)
 
 
-def _read(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> Story:
-    rows, result = _rows(folder), folder.result()
+def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> TrialSnapshot:
+    rows, result = _read_rows(folder), folder.result()
     seconds = rows[-1].seconds if rows else 0.0
-    work = (*_speeds(rows), *_machine(folder, result))
+    work = (*_compute_speeds(rows), *_read_machine(folder, result))
     if result is not None:
-        return Story(began, result.seconds, rows, "FINISHED", None, trial_yaml, work)
+        return TrialSnapshot(began, result.seconds, rows, "FINISHED", None, trial_yaml, work)
     if running:
-        return Story(began, seconds, rows, "RUNNING", None, trial_yaml, work)
+        return TrialSnapshot(began, seconds, rows, "RUNNING", None, trial_yaml, work)
     if (failure := folder.failure()) is not None:
-        return Story(began, seconds, rows, "FAILED", _last_line(failure), trial_yaml, work)
-    alive = running is None and folder.samples_being_trained() is not None
-    return Story(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml, work)
+        return TrialSnapshot(began, seconds, rows, "FAILED", _get_last_line(failure), trial_yaml, work)
+    alive = running is None and folder.read_live_samples() is not None
+    return TrialSnapshot(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml, work)
 
 
-def _rows(folder: TrialFolder) -> tuple[Row, ...]:
+def _read_rows(folder: TrialFolder) -> tuple[EvaluationRow, ...]:
     history = folder.history()
     if history is None:
         return ()
-    return tuple(_row(row) for row in history.sort("samples_seen").iter_rows(named=True))
+    return tuple(_convert_row(row) for row in history.sort("samples_seen").iter_rows(named=True))
 
 
-def _row(found: Mapping[str, float], prefix: str = "") -> Row:
+def _convert_row(found: Mapping[str, float], prefix: str = "") -> EvaluationRow:
     measured = {key: value for key, value in found.items() if key not in POSITION and _is_number(value)}
-    return Row(
+    return EvaluationRow(
         int(found["samples_seen"]),
         float(found["seconds"]),
         {f"{prefix}{key}": float(value) for key, value in measured.items()},
     )
 
 
-def _speeds(rows: Sequence[Row]) -> list[Row]:
+def _compute_speeds(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
     """Pairs trained on per second of work, evaluation included, between evaluations."""
     return [
-        Row(after.samples_seen, after.seconds, {SPEED: (after.samples_seen - before.samples_seen) / seconds})
+        EvaluationRow(after.samples_seen, after.seconds, {SPEED: (after.samples_seen - before.samples_seen) / seconds})
         for before, after in pairwise(rows)
         if (seconds := after.seconds - before.seconds) > 0
     ]
 
 
-def _machine(folder: TrialFolder, result: Result | None) -> list[Row]:
+def _read_machine(folder: TrialFolder, result: Result | None) -> list[EvaluationRow]:
     """What the trial noted of its machine; where it noted nothing, the memory that its process held in the end."""
-    noted = [_row(row, SYSTEM) for row in folder.machine_rows()]
+    noted = [_convert_row(row, SYSTEM) for row in folder.read_machine_rows()]
     if noted or result is None:
         return noted
     memory = {name: float(result.hardware[key]) for key, name in MEMORY.items() if key in result.hardware}
-    return [Row(result.samples_seen, result.seconds, memory)] if memory else []
+    return [EvaluationRow(result.samples_seen, result.seconds, memory)] if memory else []
 
 
 def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _last_line(text: str) -> str:
+def _get_last_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[-1] if lines else "failed without a message"
 
 
-class Treatments:
+class TreatmentColumns:
     """The columns of a plan: MLflow keeps parameters as text, so numbers are padded to the width of the widest."""
 
     def __init__(self, plan: Plan) -> None:
         vary = plan.sweep.spec.vary
-        self._names = short_names(list(vary))
-        self._texts = {path: dict(zip(levels, padded(levels), strict=True)) for path, levels in vary.items()}
-        self._seeds = dict(zip(plan.sweep.spec.replicates, padded(plan.sweep.spec.replicates), strict=True))
+        self._names = shorten_paths(list(vary))
+        self._texts = {path: dict(zip(levels, pad_levels(levels), strict=True)) for path, levels in vary.items()}
+        self._seeds = dict(zip(plan.sweep.spec.replicates, pad_levels(plan.sweep.spec.replicates), strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -166,17 +166,17 @@ class Treatments:
         return " ".join(f"{name}={value}" for name, value in {**self.params(trial), "seed": self.seed(trial)}.items())
 
 
-def padded(levels: Sequence[Level]) -> list[str]:
+def pad_levels(levels: Sequence[Level]) -> list[str]:
     """The levels as texts; numbers that are not negative get zeros on both sides of the point until they sort."""
     if not all(isinstance(level, int | float) and not isinstance(level, bool) and level >= 0 for level in levels):
         return [str(level) for level in levels]
     plain = [format(Decimal(str(level)), "f") for level in levels]
     whole = max(len(text.partition(".")[0]) for text in plain)
     places = max(len(text.partition(".")[2]) for text in plain)
-    return [_filled(text, whole, places) for text in plain]
+    return [_pad_number(text, whole, places) for text in plain]
 
 
-def _filled(text: str, whole: int, places: int) -> str:
+def _pad_number(text: str, whole: int, places: int) -> str:
     before, _, after = text.partition(".")
     return before.zfill(whole) + (f".{after.ljust(places, '0')}" if places else "")
 
@@ -194,31 +194,31 @@ DIGEST_LENGTH = 36
 """The longest digest of a data set that MLflow takes."""
 
 
-def scale_of(sweep: Sweep) -> str:
+def name_scale(sweep: Sweep) -> str:
     """The scale's name; a sweep without scales has the ledger's name for that."""
     return sweep.scale or DEFAULT_SCALE_NAME
 
 
-def overrides_of(sweep: Sweep) -> str:
+def join_overrides(sweep: Sweep) -> str:
     """The `--set` options that decide which trials there are, as they were typed; none is the empty text."""
     typed = (" ".join(text.split()) for text in sweep.overrides)
     return " ".join(dict.fromkeys(text for text in typed if text.partition(".")[0] not in NOT_TRAINED))
 
 
-def sweep_name(sweep: Sweep) -> str:
+def name_sweep_run(sweep: Sweep) -> str:
     """The parent run's name; the capital letter sorts it before the trials, which are named for treatments."""
-    return " ".join(filter(None, ["Sweep", scale_of(sweep), overrides_of(sweep)]))
+    return " ".join(filter(None, ["Sweep", name_scale(sweep), join_overrides(sweep)]))
 
 
-def sweep_tags(sweep: Sweep) -> dict[str, str]:
+def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
     """The parent run's tags."""
-    overrides = overrides_of(sweep)
+    overrides = join_overrides(sweep)
     return {
-        RUN_NAME: sweep_name(sweep),
+        RUN_NAME: name_sweep_run(sweep),
         "mlflow.source.name": "gapctl",
         KIND: "sweep",
         "gapctl.sweep": sweep.spec.name,
-        SCALE: scale_of(sweep),
+        SCALE: name_scale(sweep),
         **({OVERRIDES: overrides} if overrides else {}),
         "gapctl.question": sweep.spec.question,
         "gapctl.spec_sha256": sweep.spec_sha256,
@@ -226,25 +226,25 @@ def sweep_tags(sweep: Sweep) -> dict[str, str]:
     }
 
 
-def sweep_files(sweep: Sweep) -> dict[str, bytes]:
+def build_sweep_files(sweep: Sweep) -> dict[str, bytes]:
     """The sweep as it was written, and as scale and overrides made it; passwords of addresses aside."""
     document = sweep.spec.model_dump(mode="json")
-    document["tracking"]["uri"] = without_password(sweep.spec.tracking.uri)
+    document["tracking"]["uri"] = hide_password(sweep.spec.tracking.uri)
     resolved = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     files = {"sweep.yaml": sweep.text, "sweep.resolved.yaml": resolved}
-    return {name: without_passwords(text).encode() for name, text in files.items()}
+    return {name: hide_passwords(text).encode() for name, text in files.items()}
 
 
-def trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, str]:
+def build_trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, str]:
     """A trial's tags in its sweep."""
     return {
-        RUN_NAME: Treatments(plan).run_name(trial),
+        RUN_NAME: TreatmentColumns(plan).run_name(trial),
         "mlflow.parentRunId": parent_run_id,
         "mlflow.source.name": "gapctl",
         KIND: "trial",
         TRIAL: trial.id,
         "gapctl.sweep": plan.sweep.spec.name,
-        SCALE: scale_of(plan.sweep),
+        SCALE: name_scale(plan.sweep),
         "gapctl.spec_sha256": plan.sweep.spec_sha256,
         "gapctl.hypotheses_sha256": plan.sweep.hypotheses_sha256,
         "gapctl.seed": str(trial.seed),
@@ -253,25 +253,25 @@ def trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, str]:
     }
 
 
-def trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
+def build_trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
     """A trial's configuration by dotted path, and the columns to sort and group by: its treatments and its seed."""
-    configuration = dict(_flat(trial.config.model_dump(mode="json")))
-    return {**configuration, **columns(plan, trial)}
+    configuration = dict(_flatten_document(trial.config.model_dump(mode="json")))
+    return {**configuration, **build_columns(plan, trial)}
 
 
-def columns(plan: Plan, trial: Trial) -> dict[str, str]:
+def build_columns(plan: Plan, trial: Trial) -> dict[str, str]:
     """A trial's treatments by their short names, and its seed."""
-    treatments = Treatments(plan)
+    treatments = TreatmentColumns(plan)
     return {**treatments.params(trial), "seed": treatments.seed(trial)}
 
 
-def dataset_input(trial: Trial) -> "DatasetInput":
+def build_dataset_input(trial: Trial) -> "DatasetInput":
     """The trial's data as MLflow lists inputs; the digest is the beginning of the fingerprint."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     data = trial.config.data
     dataset = Dataset(
-        name=_dataset_name(data),
+        name=_name_dataset(data),
         digest=trial.data_fingerprint[:DIGEST_LENGTH],
         source_type="gapctl",
         source=json.dumps({"dataset": data.dataset, "source": data.source}),
@@ -279,13 +279,13 @@ def dataset_input(trial: Trial) -> "DatasetInput":
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _dataset_name(data: Data) -> str:
+def _name_dataset(data: Data) -> str:
     return f"{data.dataset}-{PurePosixPath(data.source).name or data.source}"
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten_document(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in document.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten_document(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)

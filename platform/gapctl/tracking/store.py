@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from gapctl.config.base import without_password, without_passwords
+from gapctl.config.base import hide_password, hide_passwords
 from gapctl.errors import InputError
 from gapctl.proxies import bypass_proxies
 
@@ -40,18 +40,18 @@ WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 REFUSED = {"401", "403"}
 
 
-def in_plain_words(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """One line without a class name or a password, found by following the error to its causes."""
-    causes = list(_causes(error))
+    causes = list(_list_causes(error))
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
             return words
     if any("timed out" in str(cause) for cause in causes):
         return "it did not answer in time"
-    return _answered(str(error)) or _innermost(causes)
+    return _explain_answer(str(error)) or _find_innermost(causes)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
     """The error and everything that it was made of: causes, wrapped errors, urllib3's reason, SQLAlchemy's original."""
     waiting: list[object] = [error]
     seen: set[int] = set()
@@ -65,7 +65,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [found.__cause__, found.__context__]
 
 
-def _answered(text: str) -> str | None:
+def _explain_answer(text: str) -> str | None:
     """What a server's answer means that MLflow could not use."""
     code = re.search(r"(?:error code |too many )(\d{3})\b", text)
     if code is None:
@@ -80,11 +80,11 @@ def _answered(text: str) -> str | None:
     return f"it answers with errors (HTTP {code[1]})"
 
 
-def _innermost(causes: list[BaseException]) -> str:
+def _find_innermost(causes: list[BaseException]) -> str:
     """SQLite's own words where there are some, else the first line of what was said."""
     original = [getattr(cause, "orig", None) for cause in causes]
     said = next((str(cause) for cause in original if cause), "") or str(causes[0]) or type(causes[0]).__name__
-    line = without_passwords(said.strip().splitlines()[0])
+    line = hide_passwords(said.strip().splitlines()[0])
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
@@ -100,7 +100,7 @@ LOUD = ("mlflow", "alembic", "sqlalchemy.engine", "sqlalchemy.pool", "urllib3.co
 WARNERS = r"(mlflow|alembic|sqlalchemy|urllib3|requests)(\.|$)"
 
 
-def hush() -> None:
+def silence_mlflow() -> None:
     """To be called before MLflow is imported; what the environment says already stays."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -138,7 +138,7 @@ def check_revision(file: Path, address: str) -> None:
     A database without tables of MLflow is right, as MLflow makes them, and so is one that is being written now. An
     older one that lacks tables is brought up to date by MLflow when it opens it; one that lacks none, it refuses.
     """
-    wanted = installed_revisions()
+    wanted = read_installed_revisions()
     try:
         found = _read_revisions(file)
     except sqlite3.Error as error:
@@ -148,11 +148,11 @@ def check_revision(file: Path, address: str) -> None:
     if found is None or not wanted.heads or found == wanted.heads:
         return
     shown = ", ".join(sorted(found)) or "none"
-    ours = f"{_installed()} wants {', '.join(sorted(wanted.heads))}"
+    ours = f"{_name_installed()} wants {', '.join(sorted(wanted.heads))}"
     if not found:
         raise OtherDatabaseError(f"{file}: MLflow's tables without their revision; {ours}", ANEW)
     if found <= wanted.known:
-        if _lacks_tables(file):
+        if _is_missing_tables(file):
             return
         raise OtherDatabaseError(
             f"{file}: written by an older MLflow (revision {shown}; {ours})",
@@ -166,8 +166,8 @@ def check_revision(file: Path, address: str) -> None:
 
 def _read_revisions(file: Path) -> frozenset[str] | None:
     """The revisions that a database notes, or None where MLflow has no tables there."""
-    with closing(open_to_read(file)) as store:
-        tables = _tables_of(store)
+    with closing(open_read_only(file)) as store:
+        tables = _list_tables(store)
         if "experiments" not in tables:
             return None
         if "alembic_version" not in tables:
@@ -175,26 +175,26 @@ def _read_revisions(file: Path) -> frozenset[str] | None:
         return frozenset(str(number) for (number,) in store.execute("SELECT version_num FROM alembic_version"))
 
 
-def open_to_read(file: Path) -> sqlite3.Connection:
+def open_read_only(file: Path) -> sqlite3.Connection:
     """A connection that changes nothing; raises sqlite3.Error."""
     return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=ANSWER_SECONDS)
 
 
-def _tables_of(store: sqlite3.Connection) -> set[str]:
+def _list_tables(store: sqlite3.Connection) -> set[str]:
     return {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-def _lacks_tables(file: Path) -> bool:
+def _is_missing_tables(file: Path) -> bool:
     """Whether the installed MLflow has tables that the database has not."""
-    hush()
+    silence_mlflow()
     from mlflow.store.db.base_sql_model import Base
 
-    with closing(open_to_read(file)) as store:
-        return not _tables_of(store).issuperset(Base.metadata.tables)
+    with closing(open_read_only(file)) as store:
+        return not _list_tables(store).issuperset(Base.metadata.tables)
 
 
 @cache
-def installed_revisions() -> Revisions:
+def read_installed_revisions() -> Revisions:
     """Read the revisions from MLflow's migration scripts, as importing MLflow takes seconds; none where none are there.
 
     A revision that no other one follows is a head.
@@ -211,7 +211,7 @@ def installed_revisions() -> Revisions:
     return Revisions(frozenset(known), frozenset(known - followed))
 
 
-def _installed() -> str:
+def _name_installed() -> str:
     try:
         return f"MLflow {version('mlflow')}"
     except PackageNotFoundError:
@@ -230,31 +230,31 @@ def check_uri(uri: str) -> None:
 
     A server is not asked anything: it may be away now and back before the sweep ends.
     """
-    scheme = _scheme(uri)
+    scheme = _get_scheme(uri)
     if scheme not in (*SERVERS, *DATABASES):
-        raise _wrong(uri, "which is no kind of address that MLflow's runs can be kept at")
+        raise _make_address_error(uri, "which is no kind of address that MLflow's runs can be kept at")
     if scheme in SERVERS:
         _check_server(uri)
     elif scheme == "sqlite":
-        file = database_file(uri)
+        file = find_database_file(uri)
         _check_database_file(uri, file)
         if file is not None and file.exists():
-            check_revision(file, absolute(uri))
+            check_revision(file, make_absolute(uri))
     else:
         _check_driver(uri)
 
 
 def is_server(uri: str) -> bool:
     """Whether the address is that of a running MLflow server."""
-    return _scheme(uri) in SERVERS
+    return _get_scheme(uri) in SERVERS
 
 
-def database_file(uri: str) -> Path | None:
+def find_database_file(uri: str) -> Path | None:
     """The file of an SQLite address, absolute (a relative one is below the current folder); None for other addresses.
 
     Raises InputError where an SQLite address names no file.
     """
-    if _scheme(uri) != "sqlite":
+    if _get_scheme(uri) != "sqlite":
         return None
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -262,17 +262,19 @@ def database_file(uri: str) -> Path | None:
     try:
         parts = make_url(uri)
     except (ArgumentError, ValueError) as error:
-        raise _wrong(uri, "which cannot be read") from error
+        raise _make_address_error(uri, "which cannot be read") from error
     name = None if parts.host else parts.database
     if not name or name == ":memory:":
-        raise _wrong(uri, "which names no file, so that its runs would be lost at the end")
+        raise _make_address_error(uri, "which names no file, so that its runs would be lost at the end")
     options = uri.partition("?")[2]
     if options and ("/" in options or "=" not in options):
-        raise _wrong(uri, "whose `?` begins options rather than a part of the name; write %3F for it, and %25 for a %")
+        raise _make_address_error(
+            uri, "whose `?` begins options rather than a part of the name; write %3F for it, and %25 for a %"
+        )
     return Path(name).absolute()
 
 
-def sqlite_address(file: Path) -> str:
+def format_sqlite_address(file: Path) -> str:
     """The address of an SQLite database, whatever characters its folder's name has.
 
     With the driver's name, as MLflow takes what follows a plain `sqlite:///` for a path, escapes and all, and makes
@@ -285,22 +287,22 @@ def sqlite_address(file: Path) -> str:
     return address if address == plain else address.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
-def absolute(uri: str) -> str:
+def make_absolute(uri: str) -> str:
     """The same address, independent of the current folder."""
-    file = database_file(uri)
-    return uri if file is None else sqlite_address(file)
+    file = find_database_file(uri)
+    return uri if file is None else format_sqlite_address(file)
 
 
-def artifact_root(uri: str) -> str | None:
+def locate_artifact_root(uri: str) -> str | None:
     """Where new experiments keep their files: beside an SQLite database; None where a server decides."""
     if is_server(uri):
         return None
-    file = database_file(uri)
+    file = find_database_file(uri)
     folder = Path.cwd() if file is None else file.parent
     return (folder / ARTIFACTS).as_uri()
 
 
-def _scheme(uri: str) -> str:
+def _get_scheme(uri: str) -> str:
     return uri.partition(":")[0].partition("+")[0] if ":" in uri else ""
 
 
@@ -310,7 +312,7 @@ def _check_server(uri: str) -> None:
     except ValueError:
         named = False
     if not named:
-        raise _wrong(uri, "which names no host and port")
+        raise _make_address_error(uri, "which names no host and port")
 
 
 def _check_database_file(uri: str, file: Path | None) -> None:
@@ -318,22 +320,22 @@ def _check_database_file(uri: str, file: Path | None) -> None:
     try:
         _require_database(uri, file)
     except OSError as error:
-        raise _wrong(uri, f"but that file cannot be looked at: {error.strerror}") from error
+        raise _make_address_error(uri, f"but that file cannot be looked at: {error.strerror}") from error
 
 
 def _require_database(uri: str, file: Path) -> None:
     if not file.parent.is_dir():
-        raise _wrong(uri, f"but there is no folder {file.parent}; make it")
+        raise _make_address_error(uri, f"but there is no folder {file.parent}; make it")
     if file.is_dir():
-        raise _wrong(uri, f"but {file} is a folder")
+        raise _make_address_error(uri, f"but {file} is a folder")
     if file.exists() and not os.access(file, os.W_OK):
-        raise _wrong(uri, f"but {file} cannot be written; change its rights")
+        raise _make_address_error(uri, f"but {file} cannot be written; change its rights")
     if not os.access(file.parent, os.W_OK):
-        raise _wrong(
+        raise _make_address_error(
             uri, f"but {file.parent}, where SQLite keeps a journal beside it, cannot be written; change its rights"
         )
     if file.exists() and not _is_sqlite(file):
-        raise _wrong(uri, f"but {file} is not an SQLite database; move it away")
+        raise _make_address_error(uri, f"but {file} is not an SQLite database; move it away")
 
 
 def _is_sqlite(file: Path) -> bool:
@@ -348,17 +350,17 @@ def _check_driver(uri: str) -> None:
     try:
         make_url(uri).get_dialect().import_dbapi()
     except (ArgumentError, NoSuchModuleError) as error:
-        raise _wrong(uri, f"which cannot be read: {without_passwords(str(error))}") from error
+        raise _make_address_error(uri, f"which cannot be read: {hide_passwords(str(error))}") from error
     except ValueError as error:  # its words may repeat a part of the password
         finding = "whose host and port cannot be read; write a : / or @ of a password as %3A, %2F or %40"
-        raise _wrong(uri, finding) from error
+        raise _make_address_error(uri, finding) from error
     except ImportError as error:
-        raise _wrong(uri, f"whose driver {error.name} is not installed; install it") from error
+        raise _make_address_error(uri, f"whose driver {error.name} is not installed; install it") from error
 
 
-def _wrong(uri: str, finding: str) -> InputError:
+def _make_address_error(uri: str, finding: str) -> InputError:
     return InputError(
-        f"tracking.uri: found {without_password(uri)!r}, {finding}; expected sqlite:///FILE, http(s)://HOST:PORT of "
+        f"tracking.uri: found {hide_password(uri)!r}, {finding}; expected sqlite:///FILE, http(s)://HOST:PORT of "
         "an MLflow server, or the address of a PostgreSQL, MySQL or SQL Server database. Change it in the sweep file "
         "or with --set tracking.uri=..."
     )
@@ -366,66 +368,66 @@ def _wrong(uri: str, finding: str) -> InputError:
 
 def open_store(uri: str) -> "MlflowClient":
     """A client of the store at an address; takes seconds at first, and raises whatever MLflow or its database raise."""
-    hush()
+    silence_mlflow()
     from mlflow import MlflowClient
 
-    file = _missing_database(uri)
+    file = _find_missing_database(uri)
     if file is not None:
-        with suppress(FileExistsError), database_aside(file):
+        with suppress(FileExistsError), build_database_aside(file):
             pass
     bypass_proxies(uri)
     if not is_server(uri):
-        _try_database(absolute(uri))
-        _require_default_experiment(absolute(uri), uri)
-    return MlflowClient(absolute(uri))
+        _try_database(make_absolute(uri))
+        _require_default_experiment(make_absolute(uri), uri)
+    return MlflowClient(make_absolute(uri))
 
 
 @contextmanager
-def filled_aside(uri: str) -> Iterator[str]:
+def fill_aside(uri: str) -> Iterator[str]:
     """The address to fill a store at: `uri`, or a database aside where there is none yet, which is moved there.
 
     SQLite waits for the disk several times at each of MLflow's transactions, of which a trial has ten. A database that
     nobody sees before it is whole needs none of that. What was written before an error is kept. Raises FileExistsError
     where another process has made the database in the meantime; it has nothing of ours then.
     """
-    file = _missing_database(uri)
+    file = _find_missing_database(uri)
     if file is None:
         yield uri
     else:
-        with database_aside(file) as made:
-            yield sqlite_address(made)
+        with build_database_aside(file) as made:
+            yield format_sqlite_address(made)
 
 
 @contextmanager
-def database_aside(file: Path) -> Iterator[Path]:
+def build_database_aside(file: Path) -> Iterator[Path]:
     """MLflow's empty tables in another place, moved to `file` in the end, as a whole.
 
     MLflow cannot repair a database that a kill left halfway through the making of its tables.
     """
-    hush()
+    silence_mlflow()
     with TemporaryDirectory(prefix="gapctl-mlflow-") as folder:
         made = Path(folder).resolve() / "mlflow.db"
-        with _not_waiting_for_the_disk(made):
-            _require_default_experiment(sqlite_address(made), sqlite_address(file))
+        with _disable_disk_sync(made):
+            _require_default_experiment(format_sqlite_address(made), format_sqlite_address(file))
             try:
                 yield made
             finally:
-                _move(made, file)
+                _move_database(made, file)
 
 
-def _missing_database(uri: str) -> Path | None:
+def _find_missing_database(uri: str) -> Path | None:
     """The file of an SQLite address where there is no database yet."""
-    file = database_file(uri)
+    file = find_database_file(uri)
     return None if file is None or (file.exists() and file.stat().st_size) else file
 
 
 @contextmanager
-def _not_waiting_for_the_disk(database: Path) -> Iterator[None]:
+def _disable_disk_sync(database: Path) -> Iterator[None]:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
     def relax(connection: object, record: object) -> None:
-        if isinstance(connection, sqlite3.Connection) and _file_of(connection) == str(database):
+        if isinstance(connection, sqlite3.Connection) and _get_file(connection) == str(database):
             connection.execute("PRAGMA synchronous = OFF")
 
     event.listen(Engine, "connect", relax)
@@ -435,7 +437,7 @@ def _not_waiting_for_the_disk(database: Path) -> Iterator[None]:
         event.remove(Engine, "connect", relax)
 
 
-def _file_of(connection: sqlite3.Connection) -> str:
+def _get_file(connection: sqlite3.Connection) -> str:
     return str(connection.execute("PRAGMA database_list").fetchone()[2])
 
 
@@ -457,21 +459,21 @@ def _require_default_experiment(address: str, uri: str) -> None:
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(address, artifact_root(uri))  # type: ignore[no-untyped-call]
+    SqlAlchemyStore(address, locate_artifact_root(uri))  # type: ignore[no-untyped-call]
 
 
-def _move(made: Path, file: Path) -> None:
+def _move_database(made: Path, file: Path) -> None:
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         shutil.copyfile(made, part)
         with part.open("rb") as copied:
             os.fsync(copied.fileno())
-        _put(part, file)
+        _place_file(part, file)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _put(part: Path, file: Path) -> None:
+def _place_file(part: Path, file: Path) -> None:
     """Never over a database that another process made in the meantime."""
     if file.exists() and not file.stat().st_size:
         file.unlink()

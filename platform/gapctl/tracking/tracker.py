@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from gapctl.config.base import without_password
+from gapctl.config.base import hide_password
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.mlflow_sync import Projection
-from gapctl.tracking.store import in_plain_words
-from gapctl.tracking.views import Findings
+from gapctl.tracking.store import explain_error
+from gapctl.tracking.views import RunSummary
 
 
-def sync_command(plan: Plan, ledger: Ledger) -> str:
+def format_sync_command(plan: Plan, ledger: Ledger) -> str:
     """`gapctl track sync` for this sweep, as it is to be typed, less its `--set` options: those are only mentioned."""
     sweep = plan.sweep
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
@@ -53,7 +53,7 @@ class Tracker:
         # Single operations on a dictionary are atomic, so marks need no lock.
         self._pending: dict[str, Trial] = {}
         self._running: dict[str, bool] = {}
-        self._findings: Findings | None = None
+        self._findings: RunSummary | None = None
         self._closing, self._wake = threading.Event(), threading.Event()
         self._rounds_begun = self._rounds_done = 0
         self._thread: threading.Thread | None = None
@@ -71,20 +71,20 @@ class Tracker:
         if kind is None or self._thread is not None:
             self.close()
 
-    def replan(self, plan: Plan) -> None:
+    def update_plan(self, plan: Plan) -> None:
         """The sweep has other trials now: a search draws them one after another."""
         self._plan = plan
         if self._projection is not None:
-            self._projection.replan(plan)
+            self._projection.update_plan(plan)
 
     def started(self, trial: Trial) -> None:
         """The trial is at work."""
         self._running[trial.id] = True
-        self._mark(trial)
+        self._mark_trials(trial)
 
     def progressed(self, trial: Trial) -> None:
         """The ledger has a new evaluation of the trial."""
-        self._mark(trial)
+        self._mark_trials(trial)
 
     def held(self, trial: Trial) -> None:
         """Another sweep trains it, and shows it; how it stands is in its lease."""
@@ -93,51 +93,51 @@ class Tracker:
     def finished(self, trial: Trial) -> None:
         """The ledger has the trial's result."""
         self._running[trial.id] = False
-        self._mark(trial)
+        self._mark_trials(trial)
 
     def failed(self, trial: Trial) -> None:
         """The ledger has the trial's failure."""
         self._running[trial.id] = False
-        self._mark(trial)
+        self._mark_trials(trial)
 
-    def tell(self, findings: Findings) -> None:
+    def tell(self, findings: RunSummary) -> None:
         """The sweep's own run is to show how the hypotheses fared, and the report."""
         self._findings = findings
-        self._start()
+        self._start_thread()
 
-    def catch_up(self) -> None:
+    def wait_until_shown(self) -> None:
         """Waits until MLflow shows what happened so far and a note beside the ledger says where.
 
         Waits no longer where MLflow did not take what it was last given.
         """
-        self._start()
+        self._start_thread()
         if self._problem is None:
             wanted = self._rounds_begun + 1
             self._wake.set()
-            self._wait(lambda: self._rounds_done >= wanted)
+            self._wait_for_thread(lambda: self._rounds_done >= wanted)
 
     def close(self) -> TrackingOutcome:
         """Shows what is left to show and ends the thread; a dead server ends it within seconds."""
         if self._outcome is None:
             self._running.update(dict.fromkeys(self._running, False))
-            self._mark(*self._plan.trainings)
+            self._mark_trials(*self._plan.trainings)
             self._closing.set()
             self._wake.set()
-            self._wait(lambda: False)
-            self._outcome = TrackingOutcome(self._uri, self._message())
+            self._wait_for_thread(lambda: False)
+            self._outcome = TrackingOutcome(self._uri, self._describe_problem())
         return self._outcome
 
-    def _mark(self, *trials: Trial) -> None:
+    def _mark_trials(self, *trials: Trial) -> None:
         self._pending.update({trial.id: trial for trial in trials})
-        self._start()
+        self._start_thread()
 
-    def _start(self) -> None:
+    def _start_thread(self) -> None:
         if self._thread is None and self._outcome is None:
             self._pending.update({trial.id: trial for trial in self._plan.trainings})
-            self._thread = threading.Thread(target=self._work, name="gapctl-tracker", daemon=True)
+            self._thread = threading.Thread(target=self._run_rounds, name="gapctl-tracker", daemon=True)
             self._thread.start()
 
-    def _wait(self, enough: Callable[[], bool]) -> None:
+    def _wait_for_thread(self, enough: Callable[[], bool]) -> None:
         """Until it is enough, the thread ends, or takes too long over a step."""
         thread, self._stepped = self._thread, time.monotonic()
         while thread is not None and thread.is_alive() and not enough():
@@ -146,27 +146,27 @@ class Tracker:
                 self._problem = f"it has not answered for {STALLED_SECONDS:.0f} seconds"
                 return
 
-    def _work(self) -> None:
+    def _run_rounds(self) -> None:
         while True:
             closing = self._closing.is_set()
             self._wake.clear()
             self._rounds_begun += 1
-            self._attempt(closing)
+            self._try_round(closing)
             self._rounds_done += 1
             if closing:
                 return
             self._wake.wait(RETRY_SECONDS if self._problem else BATCH_SECONDS)
 
-    def _attempt(self, closing: bool) -> None:
+    def _try_round(self, closing: bool) -> None:
         try:
-            self._show(closing)
+            self._show_pending(closing)
             self._problem = None
         except Exception as error:  # MLflow, its database or the network: none of them may stop a sweep
             self._projection = None
             self._pending.update({trial.id: trial for trial in self._plan.trainings})
-            self._problem = in_plain_words(error)
+            self._problem = explain_error(error)
 
-    def _show(self, closing: bool) -> None:
+    def _show_pending(self, closing: bool) -> None:
         if not self._pending and self._findings is None and not closing:
             return
         projection = self._projection = self._projection or Projection(self._plan, self._ledger, self._uri)
@@ -176,10 +176,10 @@ class Tracker:
             if projection.show(trial, running=running) is None and running:
                 self._pending.setdefault(trial_id, trial)  # its process has yet to begin it
             self._stepped = time.monotonic()
-        self._tell(projection)
-        projection.settle(closing=closing)
+        self._show_findings(projection)
+        projection.update_status(closing=closing)
 
-    def _tell(self, projection: Projection) -> None:
+    def _show_findings(self, projection: Projection) -> None:
         findings = self._findings
         if findings is None:
             return
@@ -187,11 +187,12 @@ class Tracker:
         if self._findings is findings:
             self._findings = None
 
-    def _message(self) -> str | None:
+    def _describe_problem(self) -> str | None:
         if self._problem is None:
             return None
         return (
-            f"MLflow at {without_password(self._uri)} does not show everything: {self._problem}. The results are safe "
-            f"in the ledger ({self._ledger.root}); when this is mended, {sync_command(self._plan, self._ledger)} "
+            f"MLflow at {hide_password(self._uri)} does not show everything: {self._problem}. The results are safe "
+            f"in the ledger ({self._ledger.root}); when this is mended, "
+            f"{format_sync_command(self._plan, self._ledger)} "
             "shows them"
         )

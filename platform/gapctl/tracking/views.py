@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gapctl.config.base import without_password
+from gapctl.config.base import hide_password
 from gapctl.config.load import Sweep
 from gapctl.errors import WorkError
-from gapctl.plan.command_line import sweep_as_typed
+from gapctl.plan.command_line import build_sweep_arguments
 from gapctl.plan.plan import Plan
-from gapctl.tracking.snapshot import Treatments
-from gapctl.tracking.store import in_plain_words, open_store
+from gapctl.tracking.snapshot import TreatmentColumns
+from gapctl.tracking.store import explain_error, open_store
 
 REPORT: Final = "report.html"
 NOTE: Final = "mlflow.note.content"
@@ -27,7 +27,7 @@ LONGEST_NOTE: Final = 7_900
 
 
 @dataclass(frozen=True)
-class Findings:
+class RunSummary:
     """`verdicts` in a few words, `table` of them in Markdown, and files by name, the report among them.
 
     `marks` name the verdicts that carry any: `slope: not learned; difference: exploratory, not learned`.
@@ -39,7 +39,7 @@ class Findings:
     marks: str = ""
 
 
-def sweep_note(sweep: Sweep, findings: Findings | None, report: str, curves: str) -> str:
+def write_sweep_note(sweep: Sweep, findings: RunSummary | None, report: str, curves: str) -> str:
     """The run's description: the question, then the verdicts and the ways to `report` and `curves`, or the hypotheses.
 
     MLflow's page shows its first lines and unfolds the rest, so the answer and the way to the report come first.
@@ -49,15 +49,15 @@ def sweep_note(sweep: Sweep, findings: Findings | None, report: str, curves: str
         parts = ["Hypotheses, to be judged when trials are done:", "\n".join(claims)] if claims else []
     else:
         parts = [f"**{findings.verdicts}** · [open the report]({report}) · [see the curves]({curves})", findings.table]
-    return _fitting([sweep.spec.question, *parts, f"Run it again: `{rerun_command(sweep)}`"])
+    return _cut_note([sweep.spec.question, *parts, f"Run it again: `{format_rerun_command(sweep)}`"])
 
 
-def rerun_command(sweep: Sweep) -> str:
+def format_rerun_command(sweep: Sweep) -> str:
     """`gapctl sweep` with the scale and the overrides that the sweep had."""
-    return shlex.join(["gapctl", "sweep", *sweep_as_typed(sweep)])
+    return shlex.join(["gapctl", "sweep", *build_sweep_arguments(sweep)])
 
 
-def _fitting(parts: list[str]) -> str:
+def _cut_note(parts: list[str]) -> str:
     text = "\n\n".join(part for part in parts if part)
     return text if len(text) <= LONGEST_NOTE else f"{text[:LONGEST_NOTE]}\n\n(cut; the report has it all)"
 
@@ -81,15 +81,15 @@ MADE_AT: Final = 0
 LONGEST_TAG: Final = 20_000
 
 
-def views(plan: Plan) -> dict[str, str]:
+def build_views(plan: Plan) -> dict[str, str]:
     """The experiment's tags: a table of sweeps with their verdicts and of trials in order, and curves by treatment."""
-    treatments = Treatments(plan)
+    treatments = TreatmentColumns(plan)
     responses = list(dict.fromkeys(item.response for item in plan.sweep.spec.hypotheses)) or list(USUAL_RESPONSES)
     metrics = list(dict.fromkeys([*responses, *ALSO_SHOWN]))
     columns = [
-        *_columns("tags", [VERDICTS]),
-        *_columns("params", [*treatments.names, "seed"]),
-        *_columns("metrics", metrics),
+        *_name_columns("tags", [VERDICTS]),
+        *_name_columns("params", [*treatments.names, "seed"]),
+        *_name_columns("metrics", metrics),
     ]
     table = {
         "orderByKey": "tags.`mlflow.runName`",
@@ -97,7 +97,7 @@ def views(plan: Plan) -> dict[str, str]:
         "selectedColumns": columns,
         "columnOrder": [RUN_NAME, *columns],
         "columnWidths": {
-            RUN_NAME: _width_of_names([treatments.run_name(trial) for trial in plan.trials]),
+            RUN_NAME: _compute_name_width([treatments.run_name(trial) for trial in plan.trials]),
             **{column: max(NARROWEST, WIDTH_OF_A_LETTER * len(column)) for column in columns},
         },
     }
@@ -112,37 +112,37 @@ def views(plan: Plan) -> dict[str, str]:
         },
         "runsHiddenMode": "FIRST_20_RUNS",
         "isAccordionReordered": True,
-        **_charts(plan, treatments, responses, metrics),
+        **_build_charts(plan, treatments, responses, metrics),
     }
-    made = {f"{PREFIX}{TABLE}": _envelope("Table", table), f"{PREFIX}{CURVES}": _envelope("Curves", curves)}
+    made = {f"{PREFIX}{TABLE}": _wrap_view("Table", table), f"{PREFIX}{CURVES}": _wrap_view("Curves", curves)}
     # A view is a convenience, and MLflow refuses the whole sweep for a tag that is too long.
     return {key: view for key, view in made.items() if len(view) <= LONGEST_TAG}
 
 
-def _width_of_names(names: Sequence[str]) -> int:
+def _compute_name_width(names: Sequence[str]) -> int:
     longest = max(len(name) for name in names)
     return min(WIDEST_NAME, max(NARROWEST, BESIDE_A_NAME + WIDTH_OF_A_LETTER * longest))
 
 
-def _columns(kind: str, names: Sequence[str]) -> list[str]:
+def _name_columns(kind: str, names: Sequence[str]) -> list[str]:
     return [f"{kind}.`{name}`" for name in names]
 
 
-def _envelope(name: str, state: dict[str, Any]) -> str:
+def _wrap_view(name: str, state: dict[str, Any]) -> str:
     return json.dumps({"name": name, "createdAt": MADE_AT, "updatedAt": MADE_AT, "state": json.dumps(state)})
 
 
-def _charts(
-    plan: Plan, treatments: Treatments, responses: Sequence[str], metrics: Sequence[str]
+def _build_charts(
+    plan: Plan, treatments: TreatmentColumns, responses: Sequence[str], metrics: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Over training, a line for each treatment; at the end, a point for each trial over each numeric treatment."""
     curves, doses = "gapctl-over-training", "gapctl-by-treatment"
     numeric = [treatments.name(path) for path, levels in plan.sweep.spec.vary.items() if _is_numeric(levels)]
     return {
-        "compareRunSections": [_section(doses, "By treatment"), _section(curves, "Over training")],
+        "compareRunSections": [_build_section(doses, "By treatment"), _build_section(curves, "Over training")],
         "compareRunCharts": [
-            *(_scatter(doses, name, metric) for name in numeric for metric in responses),
-            *(_line(curves, metric) for metric in metrics),
+            *(_build_scatter(doses, name, metric) for name in numeric for metric in responses),
+            *(_build_line(curves, metric) for metric in metrics),
         ],
     }
 
@@ -151,7 +151,7 @@ def _is_numeric(levels: Sequence[object]) -> bool:
     return all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
 
 
-def _section(uuid: str, name: str) -> dict[str, Any]:
+def _build_section(uuid: str, name: str) -> dict[str, Any]:
     return {
         "uuid": uuid,
         "name": name,
@@ -162,7 +162,7 @@ def _section(uuid: str, name: str) -> dict[str, Any]:
     }
 
 
-def _chart(kind: str, section: str, name: str) -> dict[str, Any]:
+def _build_chart(kind: str, section: str, name: str) -> dict[str, Any]:
     return {
         "uuid": f"{section}-{name}",
         "type": kind,
@@ -173,17 +173,17 @@ def _chart(kind: str, section: str, name: str) -> dict[str, Any]:
     }
 
 
-def _scatter(section: str, treatment: str, metric: str) -> dict[str, Any]:
+def _build_scatter(section: str, treatment: str, metric: str) -> dict[str, Any]:
     return {
-        **_chart("SCATTER", section, f"{treatment}-{metric}"),
+        **_build_chart("SCATTER", section, f"{treatment}-{metric}"),
         "xaxis": {"key": treatment, "type": "PARAM"},
         "yaxis": {"key": metric, "type": "METRIC"},
     }
 
 
-def _line(section: str, metric: str) -> dict[str, Any]:
+def _build_line(section: str, metric: str) -> dict[str, Any]:
     return {
-        **_chart("LINE", section, metric),
+        **_build_chart("LINE", section, metric),
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "lineSmoothness": 0,
@@ -207,54 +207,58 @@ SHARE_KEY = "viewStateShareKey"
 CHARTS = "compareRunsMode=CHART"
 
 
-def page_address(address: str, uri: str, sweep_name: str | None) -> str:
+def find_page_address(address: str, uri: str, sweep_name: str | None) -> str:
     """The page of the sweep's experiment on a server at `address`; of all experiments where it has none yet.
 
     Raises WorkError where the store cannot be asked.
     """
     if sweep_name is None:
-        return every_page(address)
+        return format_overview_address(address)
     try:
         experiment = open_store(uri).get_experiment_by_name(sweep_name)
     except Exception as error:
-        raise WorkError(f"MLflow at {without_password(uri)} cannot be read: {in_plain_words(error)}") from error
-    return every_page(address) if experiment is None else sweep_page(address, experiment.experiment_id, experiment.tags)
+        raise WorkError(f"MLflow at {hide_password(uri)} cannot be read: {explain_error(error)}") from error
+    return (
+        format_overview_address(address)
+        if experiment is None
+        else format_sweep_address(address, experiment.experiment_id, experiment.tags)
+    )
 
 
-def every_page(address: str) -> str:
+def format_overview_address(address: str) -> str:
     """The page of all experiments."""
     return f"{address}/#/experiments?{TRAININGS}"
 
 
-def sweep_page(address: str, experiment_id: str, tags: Mapping[str, str]) -> str:
+def format_sweep_address(address: str, experiment_id: str, tags: Mapping[str, str]) -> str:
     """The page of an experiment, as the sweep's own table shows it where there is one."""
-    return f"{address}/{_experiment(experiment_id)}{_view(tags, TABLE)}"
+    return f"{address}/{_format_experiment(experiment_id)}{_format_view(tags, TABLE)}"
 
 
-def curves_page(address: str, experiment_id: str, tags: Mapping[str, str]) -> str | None:
+def find_curves_address(address: str, experiment_id: str, tags: Mapping[str, str]) -> str | None:
     """The page of an experiment's curves, or None where nobody saved that view."""
-    view = _view(tags, CURVES)
-    return f"{address}/{curves_address(experiment_id)}" if view else None
+    view = _format_view(tags, CURVES)
+    return f"{address}/{format_curves_address(experiment_id)}" if view else None
 
 
-def curves_address(experiment_id: str) -> str:
+def format_curves_address(experiment_id: str) -> str:
     """An experiment's curves, below MLflow's address; "Views" alone shows their runs as a table at first."""
-    return f"{_experiment(experiment_id)}&{SHARE_KEY}={CURVES}&{CHARTS}"
+    return f"{_format_experiment(experiment_id)}&{SHARE_KEY}={CURVES}&{CHARTS}"
 
 
-def run_address(experiment_id: str, run_id: str) -> str:
+def format_run_address(experiment_id: str, run_id: str) -> str:
     """A run's page, below MLflow's address."""
     return f"#/experiments/{experiment_id}/runs/{run_id}?{TRAININGS}"
 
 
-def file_address(experiment_id: str, run_id: str, name: str) -> str:
+def format_file_address(experiment_id: str, run_id: str, name: str) -> str:
     """A file of a run, below MLflow's address."""
     return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{name}?{TRAININGS}"
 
 
-def _experiment(experiment_id: str) -> str:
+def _format_experiment(experiment_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs?{TRAININGS}"
 
 
-def _view(tags: Mapping[str, str], view: str) -> str:
+def _format_view(tags: Mapping[str, str], view: str) -> str:
     return f"&{SHARE_KEY}={view}" if f"{PREFIX}{view}" in tags else ""

@@ -17,11 +17,11 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from gapctl.errors import InputError, WorkError
-from gapctl.models.build import Pixels, set_temperature
-from gapctl.models.losses import NO_TERMS, OWN_LOSS, LossKind, LossTerms, Rows, added
+from gapctl.models.build import PixelNormaliser, set_temperature
+from gapctl.models.losses import LOCAL_LOSSES, NO_TERMS, GatheredFeatures, LossKind, LossTerms, sum_loss_terms
 from gapctl.training.fused_step import MOMENTS, OptimizerState
-from gapctl.training.step_options import Resolved, StepRule, TemperatureRate
-from gapctl.training.workers import ALONE, Group
+from gapctl.training.step_options import Precision, StepOptions, TemperatureRate
+from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 
 
 class TowerOutputs(NamedTuple):
@@ -35,10 +35,10 @@ class TowerOutputs(NamedTuple):
     scalars: tuple[Tensor, ...]
 
 
-class OpenTowers(nn.Module):
+class AutogradTowers(nn.Module):
     """Both towers and the loss's scalars, bfloat16 by autocast where asked."""
 
-    def __init__(self, model: CLIP, precision: Resolved, *, compiled: bool) -> None:
+    def __init__(self, model: CLIP, precision: Precision, *, compiled: bool) -> None:
         super().__init__()
         self.model = model
         self._precision = precision
@@ -55,17 +55,19 @@ class OpenTowers(nn.Module):
             image_BE, text_BE = self._image(image_BCHW), self._text(token_BT)
         scalars = (self.model.logit_scale, self.model.logit_bias)
         return TowerOutputs(
-            self._unit(image_BE), self._unit(text_BE), tuple(value.clone() for value in scalars if value is not None)
+            self._normalize_features(image_BE),
+            self._normalize_features(text_BE),
+            tuple(value.clone() for value in scalars if value is not None),
         )
 
     def used(self, token_BL: Tensor) -> Tensor:
         """Captions up to the longest one's end, which is all that a causal text tower sees; reads `token_BL`."""
         if self.model.attn_mask is None:
             return token_BL
-        last = int(_ends(self.model, token_BL).max())
+        last = int(_find_caption_ends(self.model, token_BL).max())
         return token_BL[:, : last + 1]
 
-    def _unit(self, feature_BE: Tensor) -> Tensor:
+    def _normalize_features(self, feature_BE: Tensor) -> Tensor:
         return normalize(feature_BE.to(self.model.logit_scale.dtype), dim=-1)
 
     def _encode_image(self, image_BCHW: Tensor) -> Tensor:
@@ -85,15 +87,15 @@ class OpenTowers(nn.Module):
         return x_BD if model.text_projection is None else x_BD @ model.text_projection
 
 
-def _ends(model: CLIP, token_BL: Tensor) -> Tensor:
+def _find_caption_ends(model: CLIP, token_BL: Tensor) -> Tensor:
     """Where each caption is pooled (B)."""
     return ((token_BL == model.text_eos_id).int() if model.text_pool_type == "eos" else token_BL).argmax(dim=1)
 
 
-class OpenOptimizer:
+class AutogradOptimizer:
     """Decays matrices and no vector, as open_clip does: gains, biases and the logit scale are none."""
 
-    def __init__(self, model: nn.Module, rule: StepRule) -> None:
+    def __init__(self, model: nn.Module, rule: StepOptions) -> None:
         trained = [value for value in model.parameters() if value.requires_grad]
         self._kinds = (
             [value for value in trained if value.ndim >= 2],
@@ -118,23 +120,23 @@ class OpenOptimizer:
     def state(self) -> OptimizerState:
         """Moments of all matrices and of all vectors in a row each, on the CPU."""
         groups = [{**group, "params": [place]} for place, group in enumerate(self._adamw.state_dict()["param_groups"])]
-        state = {place: self._joined(kind) for place, kind in enumerate(self._kinds) if self._has_moments(kind)}
+        state = {place: self._join_moments(kind) for place, kind in enumerate(self._kinds) if self._has_moments(kind)}
         return {"state": state, "param_groups": groups}
 
     def load(self, state: OptimizerState | None) -> None:
         """Continues from a state, of either step, or begins anew where there is none."""
         for place, kept in (state["state"] if state else {}).items():
-            self._take(self._kinds[place], kept)
+            self._load_moments(self._kinds[place], kept)
 
     def _has_moments(self, kind: Sequence[nn.Parameter]) -> bool:
         return bool(kind) and "step" in self._adamw.state[kind[0]]
 
-    def _joined(self, kind: Sequence[nn.Parameter]) -> dict[str, Tensor]:
+    def _join_moments(self, kind: Sequence[nn.Parameter]) -> dict[str, Tensor]:
         states = [self._adamw.state[value] for value in kind]
         rows = {name: torch.cat([state[name].detach().cpu().flatten() for state in states]) for name in MOMENTS}
         return {"step": states[0]["step"].detach().cpu().clone(), **rows}
 
-    def _take(self, kind: Sequence[nn.Parameter], kept: dict[str, Tensor]) -> None:
+    def _load_moments(self, kind: Sequence[nn.Parameter], kept: dict[str, Tensor]) -> None:
         sizes = [value.numel() for value in kind]
         parts = {name: torch.split(kept[name], sizes) for name in MOMENTS}
         for index, value in enumerate(kind):
@@ -158,32 +160,32 @@ class FeatureGradients(NamedTuple):
 class FeatureLoss:
     """A contrastive loss over the workers of a group, and what is added to it."""
 
-    def __init__(self, kind: LossKind, group: Group, terms: LossTerms = NO_TERMS) -> None:
-        self._loss = OWN_LOSS[kind]
+    def __init__(self, kind: LossKind, group: WorkerGroup, terms: LossTerms = NO_TERMS) -> None:
+        self._loss = LOCAL_LOSSES[kind]
         self._terms = terms
         self._group = group
 
     @torch.enable_grad()
     def __call__(self, image_BE: Tensor, text_BE: Tensor, scalars: Sequence[Tensor]) -> FeatureGradients:
         """Of L2-normalised features; `scalars` are the log of the logit scale and, where a model has it, the bias."""
-        own_BF = _leaf(torch.cat([image_BE, text_BE], dim=1))
-        all_AF = _leaf(self._group.gathered(own_BF.detach()))
-        leaves = [_leaf(value) for value in scalars]
-        rows = Rows.of(own_BF, all_AF, first=self._group.rank * len(image_BE))
+        own_BF = _make_leaf(torch.cat([image_BE, text_BE], dim=1))
+        all_AF = _make_leaf(self._group.gather_rows(own_BF.detach()))
+        leaves = [_make_leaf(value) for value in scalars]
+        rows = GatheredFeatures.of(own_BF, all_AF, first=self._group.rank * len(image_BE))
         loss = self._loss(rows, leaves[0].exp(), *leaves[1:])
         if self._terms != NO_TERMS:  # of all pairs on every worker, as a log of a mean is no mean of the workers'
-            loss = loss + added(self._terms, rows.image_AE, rows.text_AE)
+            loss = loss + sum_loss_terms(self._terms, rows.image_AE, rows.text_AE)
         own_grad_BF, all_grad_AF, *rest = torch.autograd.grad(loss, [own_BF, all_AF, *leaves], materialize_grads=True)
-        image_grad_BE, text_grad_BE = (own_grad_BF + self._group.own_sums(all_grad_AF)).chunk(2, dim=1)
+        image_grad_BE, text_grad_BE = (own_grad_BF + self._group.reduce_to_own_rows(all_grad_AF)).chunk(2, dim=1)
         return FeatureGradients(self._group.mean(loss.detach().view(1)), image_grad_BE, text_grad_BE, tuple(rest))
 
 
-def _leaf(value: Tensor) -> Tensor:
+def _make_leaf(value: Tensor) -> Tensor:
     return value.detach().requires_grad_()
 
 
 @contextmanager
-def compile_errors_in_words() -> Iterator[None]:
+def explain_compile_errors() -> Iterator[None]:
     """WorkError where torch.compile fails: it needs a C++ compiler on a CPU, Triton and a C compiler on a GPU."""
     try:
         yield
@@ -197,14 +199,14 @@ def compile_errors_in_words() -> Iterator[None]:
         ) from error
 
 
-class Part(NamedTuple):
+class MicroBatch(NamedTuple):
     """Images and captions that go through the towers together."""
 
     image_BCHW: Tensor
     token_BL: Tensor
 
 
-class OpenStep:
+class AutogradStep:
     """Trains a model in place; the optimiser's state, for checkpoints, is its own.
 
     Several workers, each with its part of the batch in the order of ranks, take the step that one would take with all
@@ -213,23 +215,23 @@ class OpenStep:
     open_clip's trainings, and the running ones, those of the first worker, move once per micro-batch.
     """
 
-    def __init__(self, model: CLIP, rule: StepRule, device: torch.device, group: Group | None = None) -> None:
+    def __init__(self, model: CLIP, rule: StepOptions, device: torch.device, group: WorkerGroup | None = None) -> None:
         """The model is moved to the device; workers begin from the first one's weights.
 
         On a GPU convolutions are tried out for the fastest algorithm, for the whole process.
         """
-        group = group or ALONE
+        group = group or SINGLE_WORKER
         self.model = model.to(device)
         self._rule = rule
         self._device = device
         if device.type == "cuda" and isinstance(model.visual, ModifiedResNet):
             model.visual.to(memory_format=torch.channels_last)
             torch.backends.cudnn.benchmark = True
-        self._towers = OpenTowers(model, rule.precision, compiled=rule.compile)
-        self._shared = _shared(self._towers, device, group)
+        self._towers = AutogradTowers(model, rule.precision, compiled=rule.compile)
+        self._shared = _distribute_towers(self._towers, device, group)
         self._loss = FeatureLoss(rule.loss, group, rule.terms)
-        self._pixels = Pixels(rule.mean, rule.std, device)
-        self._optimizer = OpenOptimizer(model, rule)
+        self._pixels = PixelNormaliser(rule.mean, rule.std, device)
+        self._optimizer = AutogradOptimizer(model, rule)
         self._temperature = TemperatureRate([model], rule)
         self._norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
@@ -252,30 +254,30 @@ class OpenStep:
         if not self.model.training:
             self.model.train()
         loss = self.gradients(image_BCHW, token_BL)
-        self._temperature.move(lambda: self._optimizer.step(rate))
+        self._temperature.take_scaled_step(lambda: self._optimizer.step(rate))
         return loss
 
     def gradients(self, image_BCHW: Tensor, token_BL: Tensor) -> Tensor:
         """The global batch's loss (1,); every parameter's gradient by it is written, the same on every worker."""
         parts = self._parts(image_BCHW, token_BL)
         self._optimizer.forget_gradients()
-        with compile_errors_in_words() if self._rule.compile else nullcontext():
-            return self._gradients(*parts)
+        with explain_compile_errors() if self._rule.compile else nullcontext():
+            return self._backpropagate_parts(*parts)
 
-    def _gradients(self, first: Part, *others: Part) -> Tensor:
+    def _backpropagate_parts(self, first: MicroBatch, *others: MicroBatch) -> Tensor:
         """The loss needs all outputs; only the first part's are kept with what they were computed from."""
         seen = [self._looked_at(part) for part in others]
-        with self._apart(unless=not others):
-            kept = self._forward(self._shared, first)
-            found = self._of_features([kept, *seen])
-            gradient, *later = _cut(found, [len(part.token_BL) for part in (first, *others)])
-            _backward(kept, gradient)
+        with self._skip_gradient_sync(unless=not others):
+            kept = self._encode_part(self._shared, first)
+            found = self._compute_feature_gradients([kept, *seen])
+            gradient, *later = _split_gradients(found, [len(part.token_BL) for part in (first, *others)])
+            _run_backward(kept, gradient)
         for part, gradient in zip(others, later, strict=True):
-            with self._apart(unless=part is others[-1]):
-                _backward(self._forward(self._shared, part), gradient)
+            with self._skip_gradient_sync(unless=part is others[-1]):
+                _run_backward(self._encode_part(self._shared, part), gradient)
         return found.loss
 
-    def _parts(self, image_BCHW: Tensor, token_BL: Tensor) -> list[Part]:
+    def _parts(self, image_BCHW: Tensor, token_BL: Tensor) -> list[MicroBatch]:
         """The micro-batches, on the device."""
         number = self._rule.micro_batches
         if len(image_BCHW) < number:
@@ -287,9 +289,9 @@ class OpenStep:
             token_BL = self._towers.used(token_BL)
         images = image_BCHW.to(self._device, non_blocking=True).tensor_split(number)
         tokens = token_BL.to(self._device, non_blocking=True).tensor_split(number)
-        return [Part(*pair) for pair in zip(images, tokens, strict=True)]
+        return [MicroBatch(*pair) for pair in zip(images, tokens, strict=True)]
 
-    def _forward(self, towers: nn.Module, part: Part) -> TowerOutputs:
+    def _encode_part(self, towers: nn.Module, part: MicroBatch) -> TowerOutputs:
         image_BCHW = self._pixels.images(part.image_BCHW).to(self.model.logit_scale.dtype)
         if self._device.type == "cuda" and self._norms:
             image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
@@ -297,24 +299,24 @@ class OpenStep:
         return outputs
 
     @torch.no_grad()
-    def _looked_at(self, part: Part) -> TowerOutputs:
+    def _looked_at(self, part: MicroBatch) -> TowerOutputs:
         """The outputs alone; what they were computed from is computed again when their gradients are known."""
-        with _without_tracking(self._norms):
-            return self._forward(self._towers, part)
+        with _pause_norm_tracking(self._norms):
+            return self._encode_part(self._towers, part)
 
-    def _of_features(self, outputs: Sequence[TowerOutputs]) -> FeatureGradients:
+    def _compute_feature_gradients(self, outputs: Sequence[TowerOutputs]) -> FeatureGradients:
         image_BE = torch.cat([each.image_BE.detach() for each in outputs])
         text_BE = torch.cat([each.text_BE.detach() for each in outputs])
         return self._loss(image_BE, text_BE, outputs[0].scalars)
 
-    def _apart(self, *, unless: bool) -> AbstractContextManager[None]:
+    def _skip_gradient_sync(self, *, unless: bool) -> AbstractContextManager[None]:
         """Workers exchange gradients with the last micro-batch alone."""
         if unless or not isinstance(self._shared, DistributedDataParallel):
             return nullcontext()
         return self._shared.no_sync()
 
 
-def _shared(towers: OpenTowers, device: torch.device, group: Group) -> nn.Module:
+def _distribute_towers(towers: AutogradTowers, device: torch.device, group: WorkerGroup) -> nn.Module:
     """The towers as all workers share them: backward passes take the mean of their gradients, bucket by bucket."""
     if group.size == 1:
         return towers
@@ -322,14 +324,14 @@ def _shared(towers: OpenTowers, device: torch.device, group: Group) -> nn.Module
     return DistributedDataParallel(towers, device_ids=places, process_group=group.handle, gradient_as_bucket_view=True)
 
 
-def _cut(found: FeatureGradients, sizes: list[int]) -> list[TowerOutputs]:
+def _split_gradients(found: FeatureGradients, sizes: list[int]) -> list[TowerOutputs]:
     """Each part's gradients by its outputs; the scalars' come once, with the last part."""
     images, texts = torch.split(found.image_BE, sizes), torch.split(found.text_BE, sizes)
     scalars = [()] * (len(sizes) - 1) + [found.scalars]
     return [TowerOutputs(*gradients) for gradients in zip(images, texts, scalars, strict=True)]
 
 
-def _backward(outputs: TowerOutputs, gradient: TowerOutputs) -> None:
+def _run_backward(outputs: TowerOutputs, gradient: TowerOutputs) -> None:
     """Through the towers, but for outputs that come from what is frozen."""
     pairs = [(outputs.image_BE, gradient.image_BE), (outputs.text_BE, gradient.text_BE)]
     if gradient.scalars:
@@ -339,7 +341,7 @@ def _backward(outputs: TowerOutputs, gradient: TowerOutputs) -> None:
 
 
 @contextmanager
-def _without_tracking(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
+def _pause_norm_tracking(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
     """Batch statistics are used and not remembered."""
     for norm in norms:
         norm.track_running_stats = False

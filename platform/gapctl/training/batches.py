@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.data.feed import Batch, Drawn, MadFeed, caption_ids
+from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, compute_caption_ids
 from gapctl.data.mad.images import DeviceImages
-from gapctl.data.mad.sampler import Pictures
-from gapctl.data.rng import Purpose, generator
+from gapctl.data.mad.sampler import ImageIndices
+from gapctl.data.rng import Purpose, make_generator
 
-AHEAD = 64
+BATCHES_AHEAD = 64
 """Batches that are drawn at once where a device would otherwise wait for them one by one."""
 
 
-class Pairs(NamedTuple):
+class TrainBatch(NamedTuple):
     """One step's pairs: images uint8 (S, C, H, W) and what the second encoder sees; on the host, numbers of captions.
 
     `second` are tokens int64 (S, L), or images like the first where both sides are images; of captions (M, B) equal
@@ -34,80 +34,88 @@ class Pairs(NamedTuple):
     caption_id_MB: NDArray[np.int64]
 
 
-def joined(batches: Sequence[Batch]) -> Pairs:
+def join_batches(batches: Sequence[MadBatch]) -> TrainBatch:
     """The batches of several trials, of one size, as one step's pairs in the host's memory."""
     images = [torch.from_numpy(batch.images_BCHW) for batch in batches]
     seconds = [torch.from_numpy(batch.second) for batch in batches]
-    ids_MB = np.stack([batch.caption_ids() for batch in batches])
+    ids_MB = np.stack([batch.number_captions() for batch in batches])
     if len(batches) == 1:
-        return Pairs(images[0], seconds[0], ids_MB)
-    return Pairs(torch.cat(images), torch.cat(seconds), ids_MB)
+        return TrainBatch(images[0], seconds[0], ids_MB)
+    return TrainBatch(torch.cat(images), torch.cat(seconds), ids_MB)
 
 
-def host_pairs(feeds: Sequence[MadFeed]) -> Iterator[Pairs]:
+def iterate_host_batches(feeds: Sequence[MadFeed]) -> Iterator[TrainBatch]:
     """Each trial's next batch, again and again."""
     streams = [iter(feed) for feed in feeds]
     while True:
-        yield joined([next(stream)[0] for stream in streams])
+        yield join_batches([next(stream)[0] for stream in streams])
 
 
-def device_pairs(feeds: Sequence[MadFeed], images: DeviceImages, device: torch.device) -> Iterator[Pairs]:
+def iterate_device_batches(
+    feeds: Sequence[MadFeed], images: DeviceImages, device: torch.device
+) -> Iterator[TrainBatch]:
     """The same pairs, drawn by number on the host, many batches at once, and rendered on the device.
 
     The next batches are drawn while the device is at work.
     """
     with ThreadPoolExecutor(1, "gapctl-draw") as drawer:
-        ahead = drawer.submit(_drawn, feeds)
+        ahead = drawer.submit(_draw_ahead, feeds)
         while True:
             drawn, ids_MAB = ahead.result()
-            ahead = drawer.submit(_drawn, feeds)
-            looks = [_by_step([getattr(each.samples, name) for each in drawn], device) for name in Pictures._fields]
-            second = _seconds(drawn, images, device)
-            for step in range(AHEAD):
+            ahead = drawer.submit(_draw_ahead, feeds)
+            looks = [
+                _stack_by_step([getattr(each.samples, name) for each in drawn], device) for name in ImageIndices._fields
+            ]
+            second = _prepare_second_side(drawn, images, device)
+            for step in range(BATCHES_AHEAD):
                 image_SCHW = images.render(*(look_AS[step] for look_AS in looks))
-                yield Pairs(image_SCHW, second(step), ids_MAB[:, step])
+                yield TrainBatch(image_SCHW, second(step), ids_MAB[:, step])
 
 
-def _seconds(drawn: Sequence[Drawn], images: DeviceImages, device: torch.device) -> Callable[[int], Tensor]:
+def _prepare_second_side(
+    drawn: Sequence[SampleDraw], images: DeviceImages, device: torch.device
+) -> Callable[[int], Tensor]:
     """What the second encoder sees at each of the steps: tokens, or pictures that are rendered when they are due."""
     pictures = [each.pictures for each in drawn if each.pictures is not None]
     if not pictures:
-        token_ASL = _by_step([each.samples.tokens_BL for each in drawn], device)
+        token_ASL = _stack_by_step([each.samples.tokens_BL for each in drawn], device)
         return lambda step: token_ASL[step]
-    looks = [_by_step(column, device) for column in zip(*pictures, strict=True)]
+    looks = [_stack_by_step(column, device) for column in zip(*pictures, strict=True)]
     return lambda step: images.render(*(look_AS[step] for look_AS in looks))
 
 
-def _drawn(feeds: Sequence[MadFeed]) -> tuple[list[Drawn], NDArray[np.int64]]:
+def _draw_ahead(feeds: Sequence[MadFeed]) -> tuple[list[SampleDraw], NDArray[np.int64]]:
     """All trials' next samples, and a number per caption by trial and step (M, AHEAD, B)."""
-    drawn = [feed.draw(AHEAD) for feed in feeds]
-    return drawn, np.stack([_caption_ids(each).reshape(AHEAD, -1) for each in drawn])
+    drawn = [feed.draw(BATCHES_AHEAD) for feed in feeds]
+    return drawn, np.stack([_number_captions(each).reshape(BATCHES_AHEAD, -1) for each in drawn])
 
 
-def _caption_ids(drawn: Drawn) -> NDArray[np.int64]:
+def _number_captions(drawn: SampleDraw) -> NDArray[np.int64]:
     tokens_BL = drawn.samples.tokens_BL
-    return caption_ids(tokens_BL) if drawn.pictures is None else np.arange(len(tokens_BL))
+    return compute_caption_ids(tokens_BL) if drawn.pictures is None else np.arange(len(tokens_BL))
 
 
-def _by_step(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Tensor:
+def _stack_by_step(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Tensor:
     """A column of all trials' samples as (AHEAD, S, ...) on the device."""
-    by_trial = [part.reshape(AHEAD, -1, *part.shape[1:]) for part in parts]
+    by_trial = [part.reshape(BATCHES_AHEAD, -1, *part.shape[1:]) for part in parts]
     return torch.from_numpy(np.concatenate(by_trial, axis=1)).to(device)
 
 
-def mismatched(pairs: Iterator[Pairs], seeds: Sequence[int], first: int, last: int) -> Iterator[Pairs]:
+def permute_first_texts(
+    pairs: Iterator[TrainBatch], seeds: Sequence[int], first: int, last: int
+) -> Iterator[TrainBatch]:
     """The pairs of the steps from `first` on; those before step `last` with texts of other images of their batch.
 
     `seeds` are the trials', one for each M.
     """
     for step in range(first, last):
-        yield _dealt(next(pairs), seeds, step)
+        yield _permute_texts(next(pairs), seeds, step)
     yield from pairs
 
 
-def _dealt(pairs: Pairs, seeds: Sequence[int], step: int) -> Pairs:
+def _permute_texts(pairs: TrainBatch, seeds: Sequence[int], step: int) -> TrainBatch:
     number = pairs.caption_id_MB.shape[1]
-    partner_MB = np.stack([partners(seed, step, number) for seed in seeds])
+    partner_MB = np.stack([draw_partners(seed, step, number) for seed in seeds])
     place_S = torch.from_numpy((partner_MB + number * np.arange(len(seeds))[:, None]).ravel())
     return pairs._replace(
         second=pairs.second[place_S.to(pairs.second.device)],
@@ -115,9 +123,9 @@ def _dealt(pairs: Pairs, seeds: Sequence[int], step: int) -> Pairs:
     )
 
 
-def partners(seed: int, step: int, number: int) -> NDArray[np.int64]:
+def draw_partners(seed: int, step: int, number: int) -> NDArray[np.int64]:
     """For each place of a batch another one: all places in one circle, drawn by seed and step alone."""
-    circle_B = generator(Purpose.MISMATCH, seed, step).permutation(number)
+    circle_B = make_generator(Purpose.MISMATCH, seed, step).permutation(number)
     partner_B = np.empty_like(circle_B)
     partner_B[circle_B] = np.roll(circle_B, 1)
     return partner_B

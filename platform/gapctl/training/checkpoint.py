@@ -13,7 +13,7 @@ from torch import nn
 from gapctl.training.fused_step import OptimizerState
 
 DIGEST_BYTES = 32
-UNREADABLE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
+UNREADABLE_ERRORS = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
 """What torch's reader of plain tensors raises on bytes that hold something else."""
 
 
@@ -44,18 +44,18 @@ class TrainingState:
     stretches: dict[int, str] = field(default_factory=dict)
 
 
-def to_blob(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:
+def pack_checkpoint(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:
     """Weights, optimiser moments and progress in one blob of plain tensors and numbers."""
-    document = {"model": _own_weights(model), "optimizer": optimizer, "state": asdict(state)}
-    return _sealed(_to_bytes(document))
+    document = {"model": _copy_weights(model), "optimizer": optimizer, "state": asdict(state)}
+    return _seal_content(_serialize_document(document))
 
 
-def weights_blob(model: nn.Module) -> bytes:
+def pack_weights(model: nn.Module) -> bytes:
     """The weights alone."""
-    return _to_bytes(_own_weights(model))
+    return _serialize_document(_copy_weights(model))
 
 
-def _own_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies, because a packed model's weights are views of all its pack's, which torch would save with them."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
@@ -64,53 +64,53 @@ def unpack_weights(content: bytes) -> dict[str, Any]:
     """What `weights_blob` packed, on the CPU, nothing unpickled; raises ValueError where it is anything else."""
     try:
         weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         raise ValueError(f"no weights can be read from it ({type(error).__name__})") from error
     if not isinstance(weights, dict):
         raise ValueError(f"it holds a {type(weights).__name__}, not weights by name")
     return weights
 
 
-class Restored(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a training continues; the optimiser's state is there unless it begins."""
 
     state: TrainingState
     optimizer: OptimizerState | None
 
 
-def restore(saved: Iterable[tuple[str, bytes]], model: nn.Module) -> Restored:
+def restore_training(saved: Iterable[tuple[str, bytes]], model: nn.Module) -> ResumePoint:
     """Reads the first blob that can be read (newest first) into the model; a fresh state where none can."""
     for _, content in saved:
-        document = _from_bytes(content)
+        document = _read_document(content)
         if document is not None:
             model.load_state_dict(document["model"])
             state = document["state"]
-            return Restored(TrainingState(**{**state, "sums": LossSums(**state["sums"])}), document["optimizer"])
-    return Restored(TrainingState(), None)
+            return ResumePoint(TrainingState(**{**state, "sums": LossSums(**state["sums"])}), document["optimizer"])
+    return ResumePoint(TrainingState(), None)
 
 
-def _to_bytes(document: Mapping[str, Any]) -> bytes:
+def _serialize_document(document: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(document, buffer)
     return buffer.getvalue()
 
 
-def _sealed(content: bytes) -> bytes:
+def _seal_content(content: bytes) -> bytes:
     """The content behind its sha256: torch reads a file with a flipped bit without a word."""
     return hashlib.sha256(content).digest() + content
 
 
-def _unsealed(sealed: bytes) -> bytes | None:
+def _open_seal(sealed: bytes) -> bytes | None:
     digest, content = sealed[:DIGEST_BYTES], sealed[DIGEST_BYTES:]
     return content if hashlib.sha256(content).digest() == digest else None
 
 
-def _from_bytes(sealed: bytes) -> dict[str, Any] | None:
-    content = _unsealed(sealed)
+def _read_document(sealed: bytes) -> dict[str, Any] | None:
+    content = _open_seal(sealed)
     if content is None:
         return None
     try:
         document = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except UNREADABLE:
+    except UNREADABLE_ERRORS:
         return None
     return document if isinstance(document, dict) else None

@@ -20,13 +20,29 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from gapctl.config.presets import PatchTower, Preset
-from gapctl.models.build import SECOND, Pixels, SecondUses, second_names, sees_images_twice, set_temperature
-from gapctl.models.fused import Captions, ImageTower, Layer, TextTower, Weight, Weights, by_model, cut_captions
-from gapctl.models.losses import contrastive_loss
-from gapctl.training.step_options import StepRule, TemperatureRate, dtype_of
+from gapctl.models.build import (
+    SECOND_ENCODER,
+    PixelNormaliser,
+    TiedGradients,
+    find_tied_names,
+    is_image_image,
+    set_temperature,
+)
+from gapctl.models.fused import (
+    CaptionTokens,
+    ImageTower,
+    TextTower,
+    Weight,
+    WeightMap,
+    WithVJP,
+    cut_captions,
+    split_by_model,
+)
+from gapctl.models.losses import make_contrastive_loss
+from gapctl.training.step_options import StepOptions, TemperatureRate, choose_product_dtype
 
 
-class Flat(NamedTuple):
+class FlatParameters(NamedTuple):
     """One array of parameters: the masters, the gradient, and the masters in the format of products."""
 
     exact: nn.Parameter
@@ -38,7 +54,7 @@ class Flat(NamedTuple):
             self.fast.copy_(self.exact.detach())
 
 
-class Masters:
+class MasterWeights:
     """Takes over the models' trainable parameters, which become views: a model always is what the masters are."""
 
     def __init__(self, models: Sequence[nn.Module], fast: torch.dtype) -> None:
@@ -56,14 +72,14 @@ class Masters:
         self.matrices.refresh()
         self.vectors.refresh()
 
-    def _take(self, models: Sequence[nn.Module], wanted: Callable[[Tensor], bool], fast: torch.dtype) -> Flat:
+    def _take(self, models: Sequence[nn.Module], wanted: Callable[[Tensor], bool], fast: torch.dtype) -> FlatParameters:
         taken = [
             {name: value for name, value in model.named_parameters() if value.requires_grad and wanted(value)}
             for model in models
         ]
         rows = [torch.cat([value.detach().flatten() for value in parameters.values()]) for parameters in taken]
         joint = rows[0] if len(rows) == 1 else torch.stack(rows)
-        flat = Flat(nn.Parameter(joint), joint if fast == joint.dtype else joint.to(fast))
+        flat = FlatParameters(nn.Parameter(joint), joint if fast == joint.dtype else joint.to(fast))
         gradient = torch.zeros_like(joint)
         flat.exact.grad = gradient
         start = 0
@@ -84,10 +100,10 @@ OptimizerState = Mapping[str, Any]
 """An AdamW's state dict over one trial's two flat arrays; the same however many trials were trained at once."""
 
 
-class Optimizer:
+class MasterOptimizer:
     """Updates the masters of one or several models, which have taken the same number of steps."""
 
-    def __init__(self, masters: Masters, rule: StepRule) -> None:
+    def __init__(self, masters: MasterWeights, rule: StepOptions) -> None:
         self._stacked = masters.matrices.exact.ndim > 1
         self._on_gpu = masters.matrices.exact.is_cuda
         groups = [
@@ -109,11 +125,11 @@ class Optimizer:
         """Takes one step by the masters' gradients."""
         self._adamw.step()
 
-    def state_of(self, index: int) -> OptimizerState:
+    def export_state(self, index: int) -> OptimizerState:
         """What the checkpoint of the model in this place keeps."""
         document = self._adamw.state_dict()
         groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in document["param_groups"]]
-        state = {place: self._cut(moments, index) for place, moments in document["state"].items()}
+        state = {place: self._slice_moments(moments, index) for place, moments in document["state"].items()}
         return {"state": state, "param_groups": groups}
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
@@ -124,15 +140,15 @@ class Optimizer:
         if len(found) < len(states):
             raise ValueError("models that were trained and models that were not cannot take one step together")
         places = found[0]["state"]
-        state = {place: self._joined([one["state"][place] for one in found]) for place in places}
+        state = {place: self._stack_moments([one["state"][place] for one in found]) for place in places}
         self._adamw.load_state_dict({"state": state, "param_groups": found[0]["param_groups"]})
         self._make_capturable()
 
-    def _cut(self, moments: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    def _slice_moments(self, moments: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
         rows = {name: moments[name][index].clone() if self._stacked else moments[name] for name in MOMENTS}
         return {"step": moments["step"].cpu(), **rows}
 
-    def _joined(self, moments: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def _stack_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         if len({float(one["step"]) for one in moments}) > 1:
             raise ValueError("models that have taken different numbers of steps cannot take one step together")
         if not self._stacked:
@@ -156,7 +172,7 @@ WARM_UP_STEPS = 3
 """Steps taken as they are before one is recorded: what they allocate or choose for the first time is no part of it."""
 
 
-class Captured:
+class CudaGraph:
     """Calls a function of tensors whose shapes stay the same; from the fourth call on, it replays what the GPU did.
 
     The function must read and write the same memory each time: parameters, gradients and moments that stay in place.
@@ -173,16 +189,16 @@ class Captured:
         """The function's output for these inputs, in memory of its own."""
         self._calls += 1
         if self._calls <= WARM_UP_STEPS:
-            return self._aside(inputs)
+            return self._run_on_side_stream(inputs)
         if self._graph is None:
-            self._record(inputs)
+            self._record_graph(inputs)
         for place, value in zip(self._inputs, inputs, strict=True):
             place.copy_(value)
         assert self._graph is not None
         self._graph.replay()
         return self._output.clone()
 
-    def _aside(self, inputs: tuple[Tensor, ...]) -> Tensor:
+    def _run_on_side_stream(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """On a stream of its own, as a recording demands of what comes before it."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -191,7 +207,7 @@ class Captured:
         torch.cuda.current_stream().wait_stream(stream)
         return output
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+    def _record_graph(self, inputs: tuple[Tensor, ...]) -> None:
         """Records without running; the recorded step then runs by replay."""
         gc.collect()  # a step that was replaced may still hold a graph, which must not be freed while one is recorded
         self._inputs = tuple(value.clone() for value in inputs)
@@ -200,36 +216,36 @@ class Captured:
             self._output = self._function(*self._inputs)
 
 
-class TrainingStep:
+class FusedStep:
     """Trains models in place; they, for evaluations, and the optimiser's state, for checkpoints, are its own."""
 
-    def __init__(self, models: Sequence[CLIP], preset: Preset, rule: StepRule) -> None:
+    def __init__(self, models: Sequence[CLIP], preset: Preset, rule: StepOptions) -> None:
         """All models were built from one preset and are trained by one rule, whole batches at a time."""
         if not isinstance(preset.image, PatchTower):
             raise ValueError("the hand-written pass is for vision transformers; OpenStep trains all models")
         self.models = models
-        self._format = dtype_of(rule.precision)
-        self._masters = Masters(models, self._format)
-        self._optimizer = Optimizer(self._masters, rule)
+        self._format = choose_product_dtype(rule.precision)
+        self._masters = MasterWeights(models, self._format)
+        self._optimizer = MasterOptimizer(self._masters, rule)
         self._temperatures = TemperatureRate(models, rule)
-        self._second_uses = SecondUses(self._masters.weights, second_names(models[0]))
+        self._second_uses = TiedGradients(self._masters.weights, find_tied_names(models[0]))
         weights = {**self._masters.weights, **self._second_uses.weights}
-        self._images_twice = sees_images_twice(models[0])
+        self._images_twice = is_image_image(models[0])
         self._image = ImageTower(weights, preset.image)
-        self._second: Callable[[Any], Layer] = (
-            ImageTower(weights, preset.image, SECOND) if self._images_twice else TextTower(weights, preset.text)
+        self._second: Callable[[Any], WithVJP] = (
+            ImageTower(weights, preset.image, SECOND_ENCODER) if self._images_twice else TextTower(weights, preset.text)
         )
         self._patch_size = preset.image.patch_size
         self._end = models[0].text_eos_id
-        self._loss = contrastive_loss(rule.loss, rule.terms)
+        self._loss = make_contrastive_loss(rule.loss, rule.terms)
         device = models[0].logit_scale.device
-        self._pixels = Pixels(rule.mean, rule.std, device)
+        self._pixels = PixelNormaliser(rule.mean, rule.std, device)
         self._on_gpu = device.type == "cuda"
-        self._take = Captured(self._steps) if self._on_gpu else self._steps
+        self._take = CudaGraph(self._run_step) if self._on_gpu else self._run_step
         self._device = device
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> WeightMap:
         """The trainable parameters by open_clip's names, each with the gradient of the last step."""
         return self._masters.weights
 
@@ -240,7 +256,7 @@ class TrainingStep:
 
     def optimizer_state(self, index: int) -> OptimizerState:
         """What the checkpoint of the model in this place keeps of the optimiser."""
-        return self._optimizer.state_of(index)
+        return self._optimizer.export_state(index)
 
     def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperature: float | None = None) -> Tensor:
         """Takes one step on images, uint8, and tokens, int64, and returns each model's loss before it (M,).
@@ -254,29 +270,29 @@ class TrainingStep:
         self._optimizer.set_rate(rate)
         return self._take(image_SCHW.to(self._device), second.to(self._device))
 
-    def _steps(self, image_SCHW: Tensor, second: Tensor) -> Tensor:
-        seen = self.normalised_patches(second) if self._images_twice else self.captions(second)
-        loss_M = self.gradients(self.normalised_patches(image_SCHW), seen)
-        self._temperatures.move(self._optimizer.step)
+    def _run_step(self, image_SCHW: Tensor, second: Tensor) -> Tensor:
+        seen = self.prepare_patches(second) if self._images_twice else self.captions(second)
+        loss_M = self.gradients(self.prepare_patches(image_SCHW), seen)
+        self._temperatures.take_scaled_step(self._optimizer.step)
         self._masters.refresh()
         return loss_M
 
-    def normalised_patches(self, image_SCHW: Tensor) -> Tensor:
+    def prepare_patches(self, image_SCHW: Tensor) -> Tensor:
         """Patches (N, I) as the image tower takes them, in the format of products."""
-        return self._pixels.patches(image_SCHW, self._patch_size).to(self._format)
+        return self._pixels.normalise_patches(image_SCHW, self._patch_size).to(self._format)
 
-    def captions(self, token_SL: Tensor) -> Captions:
+    def captions(self, token_SL: Tensor) -> CaptionTokens:
         """The captions as the text tower takes them; a GPU's are not cut, because its steps must be of one shape."""
         return cut_captions(token_SL, self._end, whole=self._on_gpu)
 
     @torch.no_grad()
-    def gradients(self, patch_NI: Tensor, second: Captions | Tensor) -> Tensor:
+    def gradients(self, patch_NI: Tensor, second: CaptionTokens | Tensor) -> Tensor:
         """Each model's loss (M,); every master's gradient is written on the way.
 
         `second` are captions, or patches like the first where models see images twice.
         """
         image, text = self._image(patch_NI), self._second(second)
-        losses = self._stacked_losses if len(self.models) > 1 else self._one_loss
+        losses = self._compute_stacked_losses if len(self.models) > 1 else self._compute_one_loss
         loss_M, image_grad_SE, text_grad_SE = losses(image.output, text.output)
         image.pullback(image_grad_SE)
         text.pullback(text_grad_SE)
@@ -284,7 +300,7 @@ class TrainingStep:
         return loss_M
 
     @torch.enable_grad()
-    def _one_loss(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute_one_loss(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss and its gradients by both towers' outputs; those by temperature and bias are written."""
         (model,) = self.models
         leaves = [image_SE.detach().requires_grad_(), text_SE.detach().requires_grad_()]
@@ -298,20 +314,20 @@ class TrainingStep:
             self._masters.weights[name].grad.copy_(gradient)
         return loss.detach().unsqueeze(0), image_grad_SE, text_grad_SE
 
-    def _stacked_losses(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute_stacked_losses(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same for each model by its own samples."""
         names = ["logit_scale"] if self.models[0].logit_bias is None else ["logit_scale", "logit_bias"]
         scalars = [torch.stack([getattr(model, name).detach() for model in self.models]) for name in names]
-        clouds = [by_model(rows_SE, len(self.models)) for rows_SE in (image_SE, text_SE)]
+        clouds = [split_by_model(rows_SE, len(self.models)) for rows_SE in (image_SE, text_SE)]
         inputs = (*clouds, *scalars)
-        each = torch.func.grad_and_value(self._loss_of, argnums=tuple(range(len(inputs))))
+        each = torch.func.grad_and_value(self._compute_model_loss, argnums=tuple(range(len(inputs))))
         gradients, loss_M = torch.func.vmap(each)(*inputs)
         for name, gradient_M in zip(names, gradients[2:], strict=True):
             if name in self._masters.weights:
                 self._masters.weights[name].grad.copy_(gradient_M)
         return loss_M, gradients[0].flatten(0, 1), gradients[1].flatten(0, 1)
 
-    def _loss_of(self, image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *bias: Tensor) -> Tensor:
+    def _compute_model_loss(self, image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *bias: Tensor) -> Tensor:
         return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *bias)
 
 

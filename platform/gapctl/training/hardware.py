@@ -12,13 +12,13 @@ from typing import Final
 import torch
 
 from gapctl.errors import InputError
-from gapctl.training.step_options import Resolved
+from gapctl.training.step_options import Precision
 
-LIBRARY: Final = "libnvidia-ml.so.1"
-DONE: Final = 0
+NVML_LIBRARY: Final = "libnvidia-ml.so.1"
+NVML_SUCCESS: Final = 0
 
 
-def nvidia_driver() -> str | None:
+def read_nvidia_driver() -> str | None:
     """Return the version of NVIDIA's driver that the system has loaded, or None."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
@@ -37,11 +37,11 @@ class GpuLoad:
 
     def __init__(self, uuid: str) -> None:
         self._handle = ctypes.c_void_p()
-        self._library = _library()
+        self._library = _load_nvml()
         if self._library is not None:
             name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
             found = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle))
-            self._library = self._library if found == DONE else None
+            self._library = self._library if found == NVML_SUCCESS else None
 
     def percent(self) -> float | None:
         """The share of the last fraction of a second in which a kernel ran; None where the driver does not say."""
@@ -49,13 +49,13 @@ class GpuLoad:
             return None
         found = _Utilization()
         answer = self._library.nvmlDeviceGetUtilizationRates(self._handle, ctypes.byref(found))
-        return float(found.gpu) if answer == DONE else None
+        return float(found.gpu) if answer == NVML_SUCCESS else None
 
 
-def _library() -> ctypes.CDLL | None:
+def _load_nvml() -> ctypes.CDLL | None:
     try:
-        library = ctypes.CDLL(LIBRARY)
-        return library if library.nvmlInit_v2() == DONE else None
+        library = ctypes.CDLL(NVML_LIBRARY)
+        return library if library.nvmlInit_v2() == NVML_SUCCESS else None
     except (OSError, AttributeError):
         return None
 
@@ -68,7 +68,7 @@ GPU_MEMORY: Final = "gpu_0_memory_usage_megabytes"
 GPU_MEMORY_SHARE: Final = "gpu_0_memory_usage_percentage"
 
 
-class Machine:
+class MachineMonitor:
     """Looks at this process and its GPU, at most once in `SAMPLE_SECONDS`.
 
     A processor's share is of the process's `threads`: 100 when all of them worked all of the time, and less where the
@@ -89,7 +89,7 @@ class Machine:
             return None
         share = 100.0 * (worked - self._worked) / (elapsed * self._threads)
         self._looked_at, self._worked = now, worked
-        return {CPU: share, **_memory(), **self._gpu()}
+        return {CPU: share, **_measure_memory(), **self._gpu()}
 
     def _gpu(self) -> dict[str, float]:
         if self._load is None:
@@ -100,12 +100,12 @@ class Machine:
         return found if busy is None else {GPU: busy, **found}
 
 
-def _memory() -> dict[str, float]:
-    held = held_kilobytes()
+def _measure_memory() -> dict[str, float]:
+    held = read_process_kilobytes()
     return {} if held is None else {MEMORY: held * 1024 / 1e6}
 
 
-def held_kilobytes() -> int | None:
+def read_process_kilobytes() -> int | None:
     """What the process holds for itself, shared pages of images aside; None where the system is not Linux."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -114,15 +114,15 @@ def held_kilobytes() -> int | None:
         return None
 
 
-PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
+RECORDED_PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """The versions of what decides numbers."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in RECORDED_PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -130,11 +130,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware(device: torch.device, precision: Resolved) -> dict[str, str | int]:
+def describe_hardware(device: torch.device, precision: Precision) -> dict[str, str | int]:
     """The processor or GPU, the threads and the number format."""
     return {
         "device": device.type,
-        "name": _name(device),
+        "name": _name_device(device),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "precision": precision,
@@ -143,30 +143,32 @@ def hardware(device: torch.device, precision: Resolved) -> dict[str, str | int]:
 
 def describe_workers(device: torch.device, workers: int) -> str:
     """So many workers on such devices, in words."""
-    return f"{workers} {'worker' if workers == 1 else 'workers'} on {_name(device)}"
+    return f"{workers} {'worker' if workers == 1 else 'workers'} on {_name_device(device)}"
 
 
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+def _name_device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else read_processor_name()
 
 
-def training_device(*, gpu: bool) -> torch.device:
+def select_training_device(*, gpu: bool) -> torch.device:
     """Return the device for a trial; `gpu` says that one is reserved for it.
 
     Raises InputError where torch cannot use that GPU: on the processor the trial would take days in its place.
     """
     if gpu and not torch.cuda.is_available():
         raise InputError(
-            f"resources.gpus: a GPU is reserved for the trial, but torch cannot use it ({_cuda_problem()}). Found "
+            "resources.gpus: a GPU is reserved for the trial, but torch cannot use it "
+            f"({_explain_cuda_failure()}). Found "
             f"torch {torch.__version__} built for CUDA {torch.version.cuda or 'none'}, NVIDIA driver "
-            f"{nvidia_driver() or 'not loaded'}; expected torch.cuda.is_available(). Compare nvidia-smi: install a "
+            f"{read_nvidia_driver() or 'not loaded'}; expected torch.cuda.is_available(). Compare "
+            "nvidia-smi: install a "
             "driver that is new enough for that CUDA, or a torch for the driver's, or train on the processor with "
             "--set resources.gpus=0"
         )
     return torch.device("cuda" if gpu else "cpu")
 
 
-def _cuda_problem() -> str:
+def _explain_cuda_failure() -> str:
     """Why CUDA does not start, in torch's words."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -176,19 +178,19 @@ def _cuda_problem() -> str:
     return "it finds no GPU" if visible is None else f"it finds no GPU; CUDA_VISIBLE_DEVICES is {visible!r}"
 
 
-def memory(device: torch.device) -> dict[str, int]:
+def measure_peak_memory(device: torch.device) -> dict[str, int]:
     """Megabytes that the process holds for itself (shared pages of images aside), and the most it held of a GPU.
 
     Freed memory stays with the process (`training/memory.py`), so what it holds in the end is about the most it had.
     """
-    held = held_kilobytes()
+    held = read_process_kilobytes()
     found = {} if held is None else {"memory_mb": held // 1024}
     if device.type == "cuda":
         found["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) // 2**20
     return found
 
 
-def processor() -> str:
+def read_processor_name() -> str:
     """The processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

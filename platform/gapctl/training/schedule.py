@@ -8,19 +8,19 @@ import math
 from gapctl.config.trial import Temperature, Train
 
 
-def mismatched_steps(train: Train) -> int:
+def count_mismatched_steps(train: Train) -> int:
     """The first steps, whose texts go with other images."""
-    return round(train.mismatched * total_steps(train))
+    return round(train.mismatched * count_training_steps(train))
 
 
-def total_steps(train: Train) -> int:
+def count_training_steps(train: Train) -> int:
     """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
     return train.steps
 
 
-def learning_rate(train: Train, step: int) -> float:
+def compute_learning_rate(train: Train, step: int) -> float:
     """The rate of the 0-based `step`; a pure function, so a resumed training needs no scheduler state."""
-    steps = total_steps(train)
+    steps = count_training_steps(train)
     warmup = train.warmup_steps
     if step < warmup:
         return train.lr * (step + 1) / warmup
@@ -28,7 +28,7 @@ def learning_rate(train: Train, step: int) -> float:
     return train.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def temperature_at(temperature: Temperature, step: int, steps: int) -> float | None:
+def compute_temperature(temperature: Temperature, step: int, steps: int) -> float | None:
     """The temperature of the 0-based `step` of so many, None where it follows no schedule.
 
     It goes from `init` to `final` by equal factors.

@@ -12,10 +12,10 @@ from gapctl.config.trial import TrialConfig
 from gapctl.models.build import clamp_temperature
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
 
-Resolved = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16"]
 
 
-def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Resolved:
+def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:
     """`auto` is bfloat16 where the hardware multiplies in it (CUDA, AMX, AVX512-BF16) and float32 elsewhere."""
     if asked != "auto":
         return asked
@@ -23,13 +23,13 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: tor
     return "bfloat16" if has_units else "float32"
 
 
-def dtype_of(precision: Resolved) -> torch.dtype:
+def choose_product_dtype(precision: Precision) -> torch.dtype:
     """The format of a trial's products; masters, statistics, softmax and loss are float32 in either."""
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepRule:
+class StepOptions:
     """How a model takes a step; the same on every worker.
 
     `mean` and `std` are of pixels from 0 to 1. `micro_batches`: in how many parts a worker's pairs go through the
@@ -39,7 +39,7 @@ class StepRule:
     """
 
     loss: LossKind
-    precision: Resolved
+    precision: Precision
     mean: Colour
     std: Colour
     betas: tuple[float, float]
@@ -51,9 +51,9 @@ class StepRule:
     temperature_speed: float = 1.0
 
 
-def preset_rule(preset: Preset, loss: LossKind, precision: Resolved, weight_decay: float) -> StepRule:
+def build_preset_options(preset: Preset, loss: LossKind, precision: Precision, weight_decay: float) -> StepOptions:
     """A rule with what belongs to a preset's models: pixels, betas and epsilon."""
-    return StepRule(
+    return StepOptions(
         loss=loss,
         precision=precision,
         mean=preset.mean,
@@ -64,11 +64,11 @@ def preset_rule(preset: Preset, loss: LossKind, precision: Resolved, weight_deca
     )
 
 
-def rule_of(config: TrialConfig, precision: Resolved) -> StepRule:
+def build_step_options(config: TrialConfig, precision: Precision) -> StepOptions:
     """A trial's."""
     preset = PRESETS[config.model.preset]
     train, loss = config.train, config.loss
-    rule = preset_rule(preset, loss.kind, precision, train.weight_decay)
+    rule = build_preset_options(preset, loss.kind, precision, train.weight_decay)
     terms = LossTerms(loss.alignment, loss.uniformity, loss.cross_uniformity)
     speed = 1.0 if config.temperature.lr is None else config.temperature.lr / train.lr
     return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms, temperature_speed=speed)
@@ -81,12 +81,12 @@ class TemperatureRate:
     step, so many times as long; the optimiser's state does not know of it.
     """
 
-    def __init__(self, models: Sequence[CLIP], rule: StepRule) -> None:
+    def __init__(self, models: Sequence[CLIP], rule: StepOptions) -> None:
         self._learned = [model for model in models if model.logit_scale.requires_grad]
         self._speed = rule.temperature_speed
 
     @torch.no_grad()
-    def move(self, step: Callable[[], None]) -> None:
+    def take_scaled_step(self, step: Callable[[], None]) -> None:
         """Takes an optimiser's step, which moves all parameters; learned temperatures stay in CLIP's bounds."""
         if self._speed == 1.0:
             step()

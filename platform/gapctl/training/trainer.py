@@ -15,18 +15,18 @@ from torch import Tensor
 from gapctl.config.presets import PRESETS, PatchTower, Preset
 from gapctl.config.trial import TrialConfig
 from gapctl.models.build import set_temperature
-from gapctl.training.autograd_step import OpenStep
-from gapctl.training.fused_step import OptimizerState, TrainingStep, keep_freed_memory
-from gapctl.training.schedule import learning_rate
-from gapctl.training.step_options import StepRule, resolve_precision, rule_of
-from gapctl.training.trial_state import Member, Progress, pairs_of
-from gapctl.training.workers import ALONE, Group
+from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.fused_step import FusedStep, OptimizerState, keep_freed_memory
+from gapctl.training.schedule import compute_learning_rate
+from gapctl.training.step_options import StepOptions, build_step_options, resolve_precision
+from gapctl.training.trial_state import TrialProgress, TrialState, iterate_batches
+from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 
 if TYPE_CHECKING:
-    from gapctl.data.image_text.feed import Reader
+    from gapctl.data.image_text.feed import PairReader
 
 
-class Step(Protocol):
+class SingleStep(Protocol):
     """Trains one model in place; checkpoints keep `optimizer_state`, whichever step goes on from them."""
 
     def __call__(
@@ -38,25 +38,27 @@ class Step(Protocol):
     def optimizer_state(self) -> OptimizerState: ...
 
 
-def step_for(model: CLIP, preset: Preset, rule: StepRule, device: torch.device, group: Group | None = None) -> Step:
+def build_single_step(
+    model: CLIP, preset: Preset, rule: StepOptions, device: torch.device, group: WorkerGroup | None = None
+) -> SingleStep:
     """A step for a preset's model; both kinds give the same numbers but for rounding.
 
     By hand: a vision transformer, all of it trained, by one worker, on a CPU, whole batches at a time.
     """
-    alone = (group or ALONE).size == 1 and rule.micro_batches == 1 and not rule.compile
+    alone = (group or SINGLE_WORKER).size == 1 and rule.micro_batches == 1 and not rule.compile
     by_hand = isinstance(preset.image, PatchTower) and alone and device.type == "cpu" and _is_trained_whole(model)
-    return ByHand(model, preset, rule) if by_hand else OpenStep(model, rule, device, group)
+    return SingleFusedStep(model, preset, rule) if by_hand else AutogradStep(model, rule, device, group)
 
 
 def _is_trained_whole(model: CLIP) -> bool:
     return all(value.requires_grad for name, value in model.named_parameters() if name != "logit_scale")
 
 
-class ByHand:
+class SingleFusedStep:
     """The hand-written step, which may train several models, for one."""
 
-    def __init__(self, model: CLIP, preset: Preset, rule: StepRule) -> None:
-        self._step = TrainingStep([model], preset, rule)
+    def __init__(self, model: CLIP, preset: Preset, rule: StepOptions) -> None:
+        self._step = FusedStep([model], preset, rule)
 
     def __call__(self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
         """Takes one step on images, uint8, and tokens, int64, and returns the loss before it (1,)."""
@@ -71,7 +73,7 @@ class ByHand:
         return self._step.optimizer_state(0)
 
 
-class Steps(Protocol):
+class TrialStep(Protocol):
     """Trains the models of one or several trials in place."""
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
@@ -90,17 +92,22 @@ class Steps(Protocol):
         ...
 
 
-def step_of(models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: Group) -> Steps:
+def build_trial_step(
+    models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: WorkerGroup
+) -> TrialStep:
     """The step of a configuration; several models, or MAD's, are trained by hand."""
-    rule, preset = rule_of(config, resolve_precision(config.train.precision, device)), PRESETS[config.model.preset]
+    rule, preset = (
+        build_step_options(config, resolve_precision(config.train.precision, device)),
+        PRESETS[config.model.preset],
+    )
     if config.data.dataset == "mad":
-        return _Packed(models, TrainingStep(models, preset, rule))
+        return _PackedFusedStep(models, FusedStep(models, preset, rule))
     (model,) = models
-    return _Alone(step_for(model, preset, rule, device, group))
+    return _SingleTrialStep(build_single_step(model, preset, rule, device, group))
 
 
-class _Packed:
-    def __init__(self, models: Sequence[CLIP], step: TrainingStep) -> None:
+class _PackedFusedStep:
+    def __init__(self, models: Sequence[CLIP], step: FusedStep) -> None:
         self._models, self._step = models, step
         self.load, self.optimizer_state = step.load, step.optimizer_state
 
@@ -111,8 +118,8 @@ class _Packed:
         return self._step(image_SCHW, second, rate)
 
 
-class _Alone:
-    def __init__(self, step: Step) -> None:
+class _SingleTrialStep:
+    def __init__(self, step: SingleStep) -> None:
         self._step = step
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
@@ -131,30 +138,34 @@ UNREAD_LOSSES = 64
 """Losses left on the device before they are read: each reading waits for all the work before it."""
 
 
-class Team:
+class PackedTrials:
     """Takes over the members' models and what they kept of the optimiser."""
 
     def __init__(
-        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: "Reader | None" = None
+        self,
+        members: Sequence[TrialState],
+        device: torch.device,
+        group: WorkerGroup = SINGLE_WORKER,
+        reader: "PairReader | None" = None,
     ) -> None:
         self.members = members
         config = members[0].config
         self._train = config.train
-        self._step = step_of([member.model for member in members], config, device, group)
+        self._step = build_trial_step([member.model for member in members], config, device, group)
         self._step.load([member.optimizer_state for member in members])
-        self._pairs = pairs_of(members, device, group, reader)
+        self._pairs = iterate_batches(members, device, group, reader)
         self._unread: list[Tensor] = []
 
     def step(self) -> None:
         """One step of all."""
         started = time.monotonic()
         pairs = next(self._pairs)
-        rate = learning_rate(self._train, self.members[0].steps)
+        rate = compute_learning_rate(self._train, self.members[0].steps)
         temperatures = [member.scheduled_temperature for member in self.members]
         self._unread.append(self._step(pairs.image_SCHW, pairs.second, rate, temperatures))
         for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
             member.count(caption_id_B, len(self.members))
-        self._spent_since(started)
+        self._share_time_since(started)
         if len(self._unread) >= UNREAD_LOSSES:
             self.read_losses()
 
@@ -167,12 +178,12 @@ class Team:
         self._unread.clear()
         for member, own in zip(self.members, losses, strict=True):
             member.add_losses(own)
-        self._spent_since(started)
+        self._share_time_since(started)
 
-    def _spent_since(self, started: float) -> None:
+    def _share_time_since(self, started: float) -> None:
         share = (time.monotonic() - started) / len(self.members)
         for member in self.members:
-            member.spend(share)
+            member.add_seconds(share)
 
     def save(self) -> None:
         """Writes a checkpoint of each that is not done."""
@@ -181,7 +192,7 @@ class Team:
             if not member.done:
                 member.save(self._step.optimizer_state(index))
 
-    def disband(self) -> None:
+    def return_optimizer_states(self) -> None:
         """Gives the members what they need to go on in another team."""
         self.read_losses()
         for index, member in enumerate(self.members):
@@ -192,7 +203,11 @@ class TrainingRun:
     """Trains its members to their ends: those that have come less far first, and together from where they meet."""
 
     def __init__(
-        self, members: Sequence[Member], device: torch.device, group: Group = ALONE, reader: "Reader | None" = None
+        self,
+        members: Sequence[TrialState],
+        device: torch.device,
+        group: WorkerGroup = SINGLE_WORKER,
+        reader: "PairReader | None" = None,
     ) -> None:
         """The members' configurations must agree in all that `gapctl.plan.plan.shape_of` compares.
 
@@ -201,14 +216,14 @@ class TrainingRun:
         keep_freed_memory()
         self.members = members
         self._device, self._group, self._reader = device, group, reader
-        self._team: Team | None = None
+        self._team: PackedTrials | None = None
 
     @property
     def done(self) -> bool:
         """Whether all members are."""
         return all(member.done for member in self.members)
 
-    def advance(self, seconds: float, steps: int = 1) -> tuple[Progress, ...]:
+    def train_for(self, seconds: float, steps: int = 1) -> tuple[TrialProgress, ...]:
         """Trains for about `seconds` of wall time, but at least so many steps or evaluations; a report of each member.
 
         Workers that train together need the same number: with 0 seconds, all take exactly `steps`.
@@ -216,7 +231,7 @@ class TrainingRun:
         started, taken = time.monotonic(), 0
         while not self.done:
             if self._train_or_evaluate():
-                self._keep()
+                self._save_when_due()
             taken += 1
             if taken >= steps and time.monotonic() - started >= seconds:
                 break
@@ -224,49 +239,49 @@ class TrainingRun:
             self._team.read_losses()
         for member in self.members:
             member.add_counts(self._group)
-        self._keep()
+        self._save_when_due()
         elapsed = time.monotonic() - started
         return tuple(member.progress(elapsed) for member in self.members)
 
     def save(self) -> None:
         """Writes the checkpoints of the members that train now; those ahead of them stand where theirs were written."""
-        if self._hindmost():
-            self._team_of(self._hindmost()).save()
+        if self._furthest_behind():
+            self._get_packed_trials(self._furthest_behind()).save()
         elif self._team and not self.done:
             self._team.save()
 
     def _train_or_evaluate(self) -> bool:
         """Whether it was an evaluation, after which a checkpoint is due: no later kill may cost it."""
         for member in self.members:
-            if not member.evaluated and member.steps == self._least_steps():
+            if not member.evaluated and member.steps == self._find_least_steps():
                 if self._team:
                     self._team.read_losses()
                 member.add_counts(self._group)
                 member.evaluate()
                 return True
-        self._team_of(self._hindmost()).step()
+        self._get_packed_trials(self._furthest_behind()).step()
         return False
 
-    def _least_steps(self) -> int:
+    def _find_least_steps(self) -> int:
         return min(member.steps for member in self.members if not member.done)
 
-    def _hindmost(self) -> tuple[Member, ...]:
+    def _furthest_behind(self) -> tuple[TrialState, ...]:
         """The members that take the next step."""
         training = [member for member in self.members if member.steps < member.steps_total]
         least = min((member.steps for member in training), default=0)
         return tuple(member for member in training if member.steps == least)
 
-    def _team_of(self, members: tuple[Member, ...]) -> Team:
+    def _get_packed_trials(self, members: tuple[TrialState, ...]) -> PackedTrials:
         if self._team is None or self._team.members != members:
             if self._team:
-                self._team.disband()
-            self._team = Team(members, self._device, self._group, self._reader)
+                self._team.return_optimizer_states()
+            self._team = PackedTrials(members, self._device, self._group, self._reader)
         return self._team
 
-    def _keep(self) -> None:
+    def _save_when_due(self) -> None:
         for member in self.members:
             if not member.done:
-                member.beat()
+                member.heartbeat()
         team = self._team
         if (
             team

@@ -15,39 +15,45 @@ from gapctl.config.presets import PRESETS
 from gapctl.config.trial import TrialConfig
 from gapctl.data.feed import MadFeed, TrialData
 from gapctl.data.image_text.read import FeedCounts
-from gapctl.data.image_text.source import PairPlaces, open_pairs
-from gapctl.data.load import Material
+from gapctl.data.image_text.source import PairPaths, open_pairs
+from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
 from gapctl.data.mad.images import DeviceImages, MadSplit
-from gapctl.metrics.loss_floor import batch_loss_floor
-from gapctl.models.build import CLIP_VOCABULARY, Vocabulary, build_model, set_temperature
-from gapctl.training.batches import Pairs, device_pairs, host_pairs, mismatched
-from gapctl.training.checkpoint import LossSums, restore, to_blob, unpack_weights, weights_blob
-from gapctl.training.evaluation import Evaluation, FittingEvaluation, Intervened, MadEvaluation, measured
+from gapctl.metrics.loss_floor import compute_loss_floor
+from gapctl.models.build import CLIP_VOCABULARY, TokenVocabulary, build_model, set_temperature
+from gapctl.training.batches import TrainBatch, iterate_device_batches, iterate_host_batches, permute_first_texts
+from gapctl.training.checkpoint import LossSums, pack_checkpoint, pack_weights, restore_training, unpack_weights
+from gapctl.training.evaluation import (
+    Evaluation,
+    FittingEvaluation,
+    InterventionEvaluation,
+    MadEvaluation,
+    compute_trial_metrics,
+)
 from gapctl.training.fused_step import OptimizerState
-from gapctl.training.schedule import mismatched_steps, temperature_at, total_steps
-from gapctl.training.workers import Group
+from gapctl.training.schedule import compute_temperature, count_mismatched_steps, count_training_steps
+from gapctl.training.workers import WorkerGroup
 
 if TYPE_CHECKING:
-    from gapctl.data.image_text.feed import Reader
+    from gapctl.data.image_text.feed import PairReader
 
 
-MAD_VOCABULARY = Vocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
+MAD_VOCABULARY = TokenVocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
 
 
-def vocabulary_of(config: TrialConfig) -> Vocabulary:
+def choose_vocabulary(config: TrialConfig) -> TokenVocabulary:
     """That of the preset's captions."""
     return MAD_VOCABULARY if PRESETS[config.model.preset].vocabulary == "mad" else CLIP_VOCABULARY
 
 
-def evaluation_of(material: Material, config: TrialConfig, device: torch.device) -> Evaluation:
+def build_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> Evaluation:
     """The gallery of a configuration, after its intervention if it has one."""
-    gallery = _gallery_of(material, config, device)
-    return gallery if config.evaluate.intervention == "none" else Intervened(gallery, config.evaluate)
+    gallery = _build_gallery_evaluation(material, config, device)
+    return gallery if config.evaluate.intervention == "none" else InterventionEvaluation(gallery, config.evaluate)
 
 
-def _gallery_of(material: Material, config: TrialConfig, device: torch.device) -> FittingEvaluation:
-    if isinstance(material, PairPlaces):
+def _build_gallery_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> FittingEvaluation:
+    if isinstance(material, PairPaths):
         from gapctl.training.pair_evaluation import PairEvaluation
 
         return PairEvaluation(material, config, device)
@@ -56,15 +62,15 @@ def _gallery_of(material: Material, config: TrialConfig, device: torch.device) -
 
 CHECKPOINT_SECONDS = 10.0
 BEAT_SECONDS = 10.0
-COSTLY = 20
+CHECKPOINT_SPACING = 20
 """Times as long as a checkpoint took to write, a training goes on before the next."""
-UNKNOWN = "unknown"
+UNKNOWN_HARDWARE = "unknown"
 """What an earlier version's checkpoint says of what its training ran on."""
 NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
 """Columns of a history that say how a training went, not what came of it."""
 
 
-class Store(Protocol):
+class TrialStore(Protocol):
     """Where a trial keeps what it must not lose; a ledger's trial folder is one."""
 
     def checkpoints(self) -> Sequence[tuple[str, bytes]]: ...
@@ -79,11 +85,11 @@ class Store(Protocol):
         self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
     ) -> None: ...
 
-    def beat(self, samples_seen: int) -> None: ...
+    def heartbeat(self, samples_seen: int) -> None: ...
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrialProgress:
     """How far a trial has come: `rows` are the evaluations since the last report, `loss` the latest batch's."""
 
     samples_seen: int
@@ -94,7 +100,7 @@ class Progress:
     done: bool
 
 
-class Member:
+class TrialState:
     """A trial that continues from its store's newest checkpoint, and is told the losses of its steps.
 
     Without one it begins with the weights in `initial`, or else with its seed's. One that does not lead takes the
@@ -105,8 +111,8 @@ class Member:
         self,
         config: TrialConfig,
         seed: int,
-        data: Material,
-        store: Store,
+        data: Dataset,
+        store: TrialStore,
         device: torch.device,
         *,
         initial: bytes | None = None,
@@ -116,18 +122,18 @@ class Member:
         self.data = data
         self.seed = seed
         self.leads = leads
-        self.model = build_model(config, vocabulary_of(config), seed).to(device)
-        self.steps_total = total_steps(config.train)
+        self.model = build_model(config, choose_vocabulary(config), seed).to(device)
+        self.steps_total = count_training_steps(config.train)
         self._store = store
         if initial is not None:
             self.model.load_state_dict(unpack_weights(initial))
             if config.temperature.mode == "fixed":
                 set_temperature(self.model, config.temperature.init)
-        self._state, self.optimizer_state = restore(store.checkpoints(), self.model)
+        self._state, self.optimizer_state = restore_training(store.checkpoints(), self.model)
         self.counts = FeedCounts()
         self._counted_before = FeedCounts(**self._state.feed)
         self._counted = self._counted_before
-        self._evaluation = evaluation_of(data, config, device) if leads else None
+        self._evaluation = build_evaluation(data, config, device) if leads else None
         self._last_loss = math.nan
         self._saved_at = time.monotonic()
         self.samples_saved = self.samples_seen
@@ -160,7 +166,7 @@ class Member:
         """Note what the training runs on from this step on; one that ended where it began is forgotten."""
         before = {step: known for step, known in self._state.stretches.items() if step < self.steps}
         if self.steps and not before:
-            before = {0: UNKNOWN}
+            before = {0: UNKNOWN_HARDWARE}
         self._state.stretches = before if [*before.values()][-1:] == [runs_on] else {**before, self.steps: runs_on}
 
     @property
@@ -192,16 +198,16 @@ class Member:
     @property
     def scheduled_temperature(self) -> float | None:
         """The temperature of the next step, where it follows a schedule."""
-        return temperature_at(self.config.temperature, self.steps, self.steps_total)
+        return compute_temperature(self.config.temperature, self.steps, self.steps_total)
 
     def count(self, caption_id_B: NDArray[np.int64], team: int) -> None:
         """Takes note of a step, of the captions it saw and of how many trials took it together."""
-        self._state.sums.floor += batch_loss_floor(caption_id_B, self.config.loss.kind)
+        self._state.sums.floor += compute_loss_floor(caption_id_B, self.config.loss.kind)
         self._state.sums.steps += 1
         self._state.step += 1
         self._state.packed = max(self._state.packed, team)
 
-    def spend(self, seconds: float) -> None:
+    def add_seconds(self, seconds: float) -> None:
         """Takes note of time that went into steps."""
         self._state.seconds += seconds
 
@@ -211,14 +217,14 @@ class Member:
             self._state.sums.loss += loss
         self._last_loss = losses[-1]
 
-    def add_counts(self, group: Group) -> None:
+    def add_counts(self, group: WorkerGroup) -> None:
         """Adds up what the feeds of all workers counted; each has to call it at the same step."""
         if not self.counts.samples:
             return
         device = self.model.logit_scale.device
-        numbers = torch.tensor(self.counts.numbers(), dtype=torch.float64, device=device)
+        numbers = torch.tensor(self.counts.list_numbers(), dtype=torch.float64, device=device)
         total = (group.mean(numbers) * group.size).tolist()
-        self._counted = self._counted_before.plus(self.counts.with_numbers(total))
+        self._counted = self._counted_before.merge_counts(self.counts.replace_numbers(total))
 
     def evaluate(self) -> None:
         """Measures the model as it is now, and keeps the row."""
@@ -226,7 +232,7 @@ class Member:
             self._state.rows.append({"samples_seen": self.samples_seen})
             return
         started = time.monotonic()
-        found = measured(self._evaluation.encode(self.model))
+        found = compute_trial_metrics(self._evaluation.encode(self.model))
         row = {"samples_seen": self.samples_seen, **found.metrics}
         if self._counted.samples:
             row |= self._counted.metrics()
@@ -245,44 +251,44 @@ class Member:
                 found.image_on_mean_N.tolist(),
                 found.label_N.tolist(),
             )
-        if self._save_seconds * COSTLY < max(self._state.seconds, time.monotonic() - self._saved_at):
+        if self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at):
             self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Tells the store now and then that the trial is alive."""
         if self.leads and time.monotonic() - self._beat_at >= BEAT_SECONDS:
-            self._store.beat(self.samples_seen)
+            self._store.heartbeat(self.samples_seen)
             self._beat_at = time.monotonic()
 
     @property
     def wants_checkpoint(self) -> bool:
         """Whether enough was done since the last checkpoint."""
-        apart = max(CHECKPOINT_SECONDS, COSTLY * self._save_seconds)
+        apart = max(CHECKPOINT_SECONDS, CHECKPOINT_SPACING * self._save_seconds)
         return self.leads and not self.done and time.monotonic() - self._saved_at >= apart
 
     def save(self, optimizer: OptimizerState) -> None:
         """Writes a checkpoint now."""
         self._state.feed = self._counted.state() if self._counted.samples else {}
         started = time.monotonic()
-        self._store.save_checkpoint(self.samples_seen, to_blob(self.model, optimizer, self._state))
+        self._store.save_checkpoint(self.samples_seen, pack_checkpoint(self.model, optimizer, self._state))
         self._saved_at, self.samples_saved = time.monotonic(), self.samples_seen
         self._save_seconds = self._saved_at - started
 
     def weights(self) -> bytes:
         """The model's weights as they are now."""
-        return weights_blob(self.model)
+        return pack_weights(self.model)
 
-    def final_metrics(self) -> dict[str, float]:
+    def read_final_metrics(self) -> dict[str, float]:
         """The last evaluation by metric name."""
         last = self._state.rows[-1]
         return {key: value for key, value in last.items() if key not in NOT_METRICS}
 
-    def progress(self, seconds: float) -> Progress:
+    def progress(self, seconds: float) -> TrialProgress:
         """How far the trial came in the `seconds` since this was last asked."""
         first_step, known = self._reported
         self._reported = (self.steps, len(self._state.rows))
         batch = self.config.train.batch_size
-        return Progress(
+        return TrialProgress(
             samples_seen=self.samples_seen,
             samples_total=self.steps_total * batch,
             samples_per_second=(self.steps - first_step) * batch / max(seconds, 1e-9),
@@ -297,33 +303,43 @@ class Member:
         return step == 0 or step == self.steps_total or crossed
 
 
-def pairs_of(members: Sequence[Member], device: torch.device, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
+def iterate_batches(
+    members: Sequence[TrialState], device: torch.device, group: WorkerGroup, reader: "PairReader | None"
+) -> Iterator[TrainBatch]:
     """The members' next pairs, again and again; of the workers in a group, each gets its part of the batch."""
-    if isinstance(members[0].data, PairPlaces):
+    if isinstance(members[0].data, PairPaths):
         (member,) = members
-        return _read_pairs(member, members[0].data, group, reader)
-    feeds = [MadFeed(_images(member), member.config, member.seed, position=member.samples_seen) for member in members]
+        return _read_pair_batches(member, members[0].data, group, reader)
+    feeds = [
+        MadFeed(_get_mad_data(member), member.config, member.seed, position=member.samples_seen) for member in members
+    ]
     on_host = device.type == "cpu"
-    pairs = host_pairs(feeds) if on_host else device_pairs(feeds, on_device(_images(members[0]).train, device), device)
-    first, last = members[0].steps, mismatched_steps(members[0].config.train)
-    return mismatched(pairs, [member.seed for member in members], first, last) if first < last else pairs
+    pairs = (
+        iterate_host_batches(feeds)
+        if on_host
+        else iterate_device_batches(feeds, copy_to_device(_get_mad_data(members[0]).train, device), device)
+    )
+    first, last = members[0].steps, count_mismatched_steps(members[0].config.train)
+    return permute_first_texts(pairs, [member.seed for member in members], first, last) if first < last else pairs
 
 
-def _images(member: Member) -> TrialData:
+def _get_mad_data(member: TrialState) -> TrialData:
     assert isinstance(member.data, TrialData)
     return member.data
 
 
-def _read_pairs(member: Member, places: PairPlaces, group: Group, reader: "Reader | None") -> Iterator[Pairs]:
+def _read_pair_batches(
+    member: TrialState, places: PairPaths, group: WorkerGroup, reader: "PairReader | None"
+) -> Iterator[TrainBatch]:
     from gapctl.data.image_text.feed import PairFeed
-    from gapctl.data.image_text.read import pair_data, training_rule
+    from gapctl.data.image_text.read import build_training_options, require_pair_data
 
     pairs, config = open_pairs(places), member.config
-    data = pair_data(config)
+    data = require_pair_data(config)
     feed = PairFeed(
         pairs.train,
         pairs.train_rows,
-        training_rule(data, PRESETS[config.model.preset].image_size),
+        build_training_options(data, PRESETS[config.model.preset].image_size),
         member.seed,
         config.train.batch_size,
         position=member.samples_seen,
@@ -336,11 +352,11 @@ def _read_pairs(member: Member, places: PairPlaces, group: Group, reader: "Reade
     )
     for batch, _ in feed:
         id_B1 = torch.from_numpy(batch.text_id_B).unsqueeze(1)
-        id_1A = group.gathered(id_B1).view(1, -1).numpy()
-        yield Pairs(torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL), id_1A)
+        id_1A = group.gather_rows(id_B1).view(1, -1).numpy()
+        yield TrainBatch(torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL), id_1A)
 
 
 @lru_cache(maxsize=1)
-def on_device(split: MadSplit, device: torch.device) -> DeviceImages:
+def copy_to_device(split: MadSplit, device: torch.device) -> DeviceImages:
     """A process's trials share one copy."""
     return DeviceImages(split.images_NVHW, device)

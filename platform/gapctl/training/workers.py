@@ -9,14 +9,14 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 
 
-class Group(NamedTuple):
+class WorkerGroup(NamedTuple):
     """`size` workers, of which this is number `rank`; `handle` None is torch's default process group."""
 
     rank: int = 0
     size: int = 1
     handle: ProcessGroup | None = None
 
-    def gathered(self, rows_BF: Tensor) -> Tensor:
+    def gather_rows(self, rows_BF: Tensor) -> Tensor:
         """All workers' rows (A, F); each must have as many."""
         if self.size == 1:
             return rows_BF
@@ -24,7 +24,7 @@ class Group(NamedTuple):
         distributed.all_gather_into_tensor(rows_AF, rows_BF.contiguous(), group=self.handle)
         return rows_AF
 
-    def own_sums(self, rows_AF: Tensor) -> Tensor:
+    def reduce_to_own_rows(self, rows_AF: Tensor) -> Tensor:
         """This worker's rows (B, F) of the sum of what every worker has for all rows."""
         if self.size == 1:
             return rows_AF
@@ -41,17 +41,17 @@ class Group(NamedTuple):
         return total / self.size
 
 
-ALONE = Group()
+SINGLE_WORKER = WorkerGroup()
 
 
-def current_group() -> Group:
+def get_current_group() -> WorkerGroup:
     """torch's default process group, as Ray Train sets it up, or this process alone where there is none."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return ALONE
-    return Group(distributed.get_rank(), distributed.get_world_size())
+        return SINGLE_WORKER
+    return WorkerGroup(distributed.get_rank(), distributed.get_world_size())
 
 
-PEER_LOST: Final = (
+PEER_LOSS_MESSAGES: Final = (
     # gloo
     "connection reset by peer",
     "connection closed by peer",
@@ -91,7 +91,7 @@ def is_peer_loss(error: BaseException) -> bool:
     while found is not None and id(found) not in seen:
         if isinstance(found, distributed.DistError):
             return True
-        if isinstance(found, RuntimeError) and any(words in str(found).lower() for words in PEER_LOST):
+        if isinstance(found, RuntimeError) and any(words in str(found).lower() for words in PEER_LOSS_MESSAGES):
             return True
         seen.add(id(found))
         found = found.__cause__

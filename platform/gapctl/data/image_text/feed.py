@@ -14,35 +14,35 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gapctl.data.image_text.manifest import Manifest, table_of
-from gapctl.data.image_text.order import Chunk, PairOrder, Share, spans_of
+from gapctl.data.image_text.manifest import Manifest, build_pair_table
+from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.read import (
-    Bad,
     ChunkBytes,
-    Decoded,
+    DecodedSamples,
     FeedCounts,
     PairBatch,
-    Reading,
-    ReadRule,
-    batch_of,
-    chosen,
-    cut,
-    joined,
-    read_planned,
+    ReadContext,
+    ReadOptions,
+    ReadStatus,
+    build_pair_batch,
+    join_samples,
+    read_without_substitutes,
+    select_samples,
+    split_samples,
 )
-from gapctl.data.image_text.readers import Threads, in_order
+from gapctl.data.image_text.readers import ThreadReader, run_in_order
 from gapctl.errors import WorkError
 
-BAD_SHARE: Final = 0.05
-JUDGED_AFTER: Final = 1_000
+MAX_BAD_SHARE: Final = 0.05
+MIN_JUDGED_SAMPLES: Final = 1_000
 """Samples after which the share of bad ones counts, or an epoch where that is less."""
-NAMED: Final = 5
+MAX_NAMED: Final = 5
 
 
-class Reader(Protocol):
+class PairReader(Protocol):
     """How samples are read: `Threads` or `RayTasks`, which give the same."""
 
-    def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
+    def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[DecodedSamples]:
         """A worker's samples in their order, from the share's origin on."""
         ...
 
@@ -63,61 +63,61 @@ class PairFeed:
         self,
         manifest: Manifest,
         rows: ArrayLike,
-        rule: ReadRule,
+        rule: ReadOptions,
         seed: int,
         batch_size: int,
         position: int = 0,
         rank: int = 0,
         world: int = 1,
-        reader: Reader | None = None,
+        reader: PairReader | None = None,
         stop: int | None = None,
-        bad_share: float = BAD_SHARE,
+        bad_share: float = MAX_BAD_SHARE,
         counts: FeedCounts | None = None,
     ) -> None:
         if batch_size < 1 or batch_size % world or not 0 <= rank < world:
             raise ValueError(f"batch of {batch_size} for worker {rank} of {world}; expected a multiple of the workers")
-        table = table_of(manifest, rows)
-        self.order = PairOrder(spans_of(table.shard_N), seed)
+        table = build_pair_table(manifest, rows)
+        self.order = PairOrder(split_into_spans(table.shard_N), seed)
         self.counts = counts or FeedCounts()
-        self._reading = Reading(table, rule, seed)
+        self._reading = ReadContext(table, rule, seed)
         whole = None if stop is None else position + max(0, stop - position) // batch_size * batch_size
-        self._share = Share(position, batch_size, rank, world, whole)
-        self._reader = reader or Threads()
+        self._share = WorkerShare(position, batch_size, rank, world, whole)
+        self._reader = reader or ThreadReader()
         self._limit = bad_share
-        self._name = _names(manifest)
+        self._name = _make_sample_namer(manifest)
         self._bad: list[tuple[int, int]] = []
 
     def __iter__(self) -> Iterator[tuple[PairBatch, int]]:
         """Begins at the feed's position each time."""
-        position, held = self._share.origin, list[Decoded]()
+        position, held = self._share.origin, list[DecodedSamples]()
         parts = self._reader.read(self._reading, self.order, self._share)
         began = time.perf_counter()
         while position != self._share.stop:
             asked = time.perf_counter()
-            read, held = _take(parts, held, self._share.samples)
+            read, held = _take_samples(parts, held, self._share.samples)
             now = time.perf_counter()
             self.counts.waited_s += now - asked
             self.counts.total_s += now - began
             began = now
-            self._count(read)
+            self._count_samples(read)
             position += self._share.batch
-            yield batch_of(read), position
+            yield build_pair_batch(read), position
 
-    def _count(self, read: Decoded) -> None:
+    def _count_samples(self, read: DecodedSamples) -> None:
         self.counts.add(read)
-        wrong = read.bad_N != Bad.SOUND
+        wrong = read.bad_N != ReadStatus.SOUND
         if not wrong.any():
             return
         self._bad += list(zip(read.planned_N[wrong].tolist(), read.bad_N[wrong].tolist(), strict=True))
-        del self._bad[NAMED:]
+        del self._bad[MAX_NAMED:]
         counts = self.counts
-        judged = counts.samples >= min(JUDGED_AFTER, self.order.samples)
+        judged = counts.samples >= min(MIN_JUDGED_SAMPLES, self.order.samples)
         if judged and counts.substituted_share > self._limit:
-            raise WorkError(self._too_many())
+            raise WorkError(self._explain_failure())
 
-    def _too_many(self) -> str:
+    def _explain_failure(self) -> str:
         counts = self.counts
-        named = ", ".join(f"{self._name(row)} ({Bad(bad).words})" for row, bad in self._bad)
+        named = ", ".join(f"{self._name(row)} ({ReadStatus(bad).words})" for row, bad in self._bad)
         reasons = ", ".join(f"{words}: {count:,}" for words, count in counts.substituted.items())
         return (
             f"{counts.substituted_share:.1%} of {counts.samples:,} samples could not be read, more than the "
@@ -126,7 +126,7 @@ class PairFeed:
         )
 
 
-def _names(manifest: Manifest) -> Callable[[int], str]:
+def _make_sample_namer(manifest: Manifest) -> Callable[[int], str]:
     def name(row: int) -> str:
         shard, key = manifest.samples.select("shard", "key").row(row)
         return f"{shard} {key}"
@@ -134,19 +134,21 @@ def _names(manifest: Manifest) -> Callable[[int], str]:
     return name
 
 
-def _take(parts: Iterator[Decoded], held: list[Decoded], samples: int) -> tuple[Decoded, list[Decoded]]:
+def _take_samples(
+    parts: Iterator[DecodedSamples], held: list[DecodedSamples], samples: int
+) -> tuple[DecodedSamples, list[DecodedSamples]]:
     """So many samples, and what is left of the last part."""
     while sum(len(part.sample_N) for part in held) < samples:
         held.append(next(parts))
-    batch, rest = cut(joined(held), samples)
+    batch, rest = split_samples(join_samples(held), samples)
     return batch, [rest] if len(rest.sample_N) else []
 
 
-PART: Final = 128
-AHEAD: Final = 2
+PART_SAMPLES: Final = 128
+PARTS_AHEAD: Final = 2
 
 
-class LeftOut(NamedTuple):
+class UnreadableSample(NamedTuple):
     """A sample that could not be read, and why."""
 
     row: int
@@ -159,13 +161,13 @@ class GalleryPart(NamedTuple):
     """Neighbouring rows that could be read, as a batch without stand-ins, and those between them that could not."""
 
     pairs: PairBatch
-    left_out: list[LeftOut]
+    left_out: list[UnreadableSample]
 
 
-def read_rows_decoded(
+def decode_rows(
     manifest: Manifest,
     rows: ArrayLike,
-    rule: ReadRule,
+    rule: ReadOptions,
     *,
     seed: int,
     epoch: int = 0,
@@ -178,22 +180,28 @@ def read_rows_decoded(
     the manifest, WorkError for shards that are gone.
     """
     row_N = np.asarray(rows, dtype=np.int64)
-    reading = Reading(table_of(manifest, row_N), rule, seed, augment)
+    reading = ReadContext(build_pair_table(manifest, row_N), rule, seed, augment)
     place_N = np.searchsorted(reading.table.row_N, row_N)
-    chunks = (Chunk(epoch, 0, first, place_N[first : first + PART]) for first in range(0, len(place_N), PART))
-    for read in in_order((partial(_read, reading, chunk) for chunk in chunks), threads, AHEAD * threads):
-        sound_N = read.bad_N == Bad.SOUND
-        yield GalleryPart(batch_of(chosen(read, sound_N)), _left_out(manifest, chosen(read, ~sound_N)))
+    chunks = (
+        Chunk(epoch, 0, first, place_N[first : first + PART_SAMPLES]) for first in range(0, len(place_N), PART_SAMPLES)
+    )
+    for read in run_in_order(
+        (partial(_read_chunk, reading, chunk) for chunk in chunks), threads, PARTS_AHEAD * threads
+    ):
+        sound_N = read.bad_N == ReadStatus.SOUND
+        yield GalleryPart(
+            build_pair_batch(select_samples(read, sound_N)), _list_unreadable(manifest, select_samples(read, ~sound_N))
+        )
 
 
-def _left_out(manifest: Manifest, bad: Decoded) -> list[LeftOut]:
+def _list_unreadable(manifest: Manifest, bad: DecodedSamples) -> list[UnreadableSample]:
     named = manifest.samples[bad.planned_N].select("shard", "key").iter_rows()
     return [
-        LeftOut(int(row), shard, key, Bad(why).words)
+        UnreadableSample(int(row), shard, key, ReadStatus(why).words)
         for row, why, (shard, key) in zip(bad.planned_N, bad.bad_N, named, strict=True)
     ]
 
 
-def _read(reading: Reading, chunk: Chunk) -> Decoded:
+def _read_chunk(reading: ReadContext, chunk: Chunk) -> DecodedSamples:
     number_N = np.arange(len(chunk.place_N))
-    return read_planned(reading, chunk, number_N, ChunkBytes(reading, chunk, number_N))
+    return read_without_substitutes(reading, chunk, number_N, ChunkBytes(reading, chunk, number_N))

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.image_text.tar import picture_header
-from gapctl.data.rng import Purpose, sample_generator
+from gapctl.data.image_text.tar import parse_image_header
+from gapctl.data.rng import Purpose, make_sample_generator
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP")
+IMAGE_FORMATS: Final = ("JPEG", "PNG", "WEBP")
 """No other decoder sees a shard's bytes: some of Pillow's start other programs."""
 WHITE: Final = (255, 255, 255)
-PNG_DEPTH_AT: Final = 24
+PNG_DEPTH_OFFSET: Final = 24
 """Where a PNG states the bits of a channel."""
 
 
@@ -44,11 +44,11 @@ def open_image(content: bytes) -> "Iterator[Image.Image]":
     """Open an image by Pillow; raises ValueError where that, or what is done with it, fails."""
     from PIL import Image
 
-    _hush_pillow()
+    _silence_pillow()
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as opened:
             if opened.format == "PNG" and "transparency" in opened.info:
-                _rescale_transparent_colour(opened, content[PNG_DEPTH_AT])
+                _rescale_transparent_colour(opened, content[PNG_DEPTH_OFFSET])
             yield opened
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"unreadable image: {error}") from error
@@ -88,17 +88,17 @@ def _rescale_transparent_colour(opened: "Image.Image", depth: int) -> None:
 
 
 @cache
-def _hush_pillow() -> None:
+def _silence_pillow() -> None:
     """Once for the process: filters that come and go with each picture are not safe with several threads."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-RATIOS: Final = (3 / 4, 4 / 3)
-TRIES: Final = 10
-_LOG_LOW, _LOG_HIGH = math.log(RATIOS[0]), math.log(RATIOS[1])
+ASPECT_RATIOS: Final = (3 / 4, 4 / 3)
+CROP_TRIES: Final = 10
+_LOG_LOW, _LOG_HIGH = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
 
 
-class Box(NamedTuple):
+class CropBox(NamedTuple):
     """A part of a picture in pixels; `right` and `bottom` are the first beyond it."""
 
     left: int
@@ -107,100 +107,104 @@ class Box(NamedTuple):
     bottom: int
 
 
-def crop_boxes(
+def draw_crop_boxes(
     size_N2: NDArray[np.int32], scale: tuple[float, float], seed: int, epoch: int, sample_N: NDArray[np.int64]
-) -> list[Box]:
+) -> list[CropBox]:
     """A box for each picture of this width and height: a pure function of (sample, seed, epoch).
 
     The area is uniform in `scale` (shares of the picture's), the ratio of width to height log-uniform from 3/4 to 4/3,
     the place uniform. After ten tries that do not fit, it is the middle of the picture, cut to the nearest ratio.
     """
-    numbers = 2 * TRIES + 2
+    numbers = 2 * CROP_TRIES + 2
     draw_ND = np.stack(
-        [sample_generator(Purpose.CROP, seed, epoch, int(sample)).random(numbers) for sample in sample_N]
+        [make_sample_generator(Purpose.CROP, seed, epoch, int(sample)).random(numbers) for sample in sample_N]
     )
     area_N1 = size_N2.prod(axis=1, dtype=np.float64)[:, None]
-    area_NT = area_N1 * (scale[0] + (scale[1] - scale[0]) * draw_ND[:, :TRIES])
-    ratio_NT = np.exp(_LOG_LOW + (_LOG_HIGH - _LOG_LOW) * draw_ND[:, TRIES : 2 * TRIES])
+    area_NT = area_N1 * (scale[0] + (scale[1] - scale[0]) * draw_ND[:, :CROP_TRIES])
+    ratio_NT = np.exp(_LOG_LOW + (_LOG_HIGH - _LOG_LOW) * draw_ND[:, CROP_TRIES : 2 * CROP_TRIES])
     side_NT2 = np.rint(np.sqrt(np.stack([area_NT * ratio_NT, area_NT / ratio_NT], axis=2))).astype(np.int64)
     fits_NT = ((side_NT2 > 0) & (side_NT2 <= size_N2[:, None])).all(axis=2)
     every_N = np.arange(len(size_N2))
-    side_N2 = np.where(fits_NT.any(axis=1)[:, None], side_NT2[every_N, fits_NT.argmax(axis=1)], _nearest_ratio(size_N2))
+    side_N2 = np.where(
+        fits_NT.any(axis=1)[:, None], side_NT2[every_N, fits_NT.argmax(axis=1)], _fit_nearest_ratio(size_N2)
+    )
     free_N2 = size_N2 - side_N2
     corner_N2 = np.where(
-        fits_NT.any(axis=1)[:, None], (draw_ND[:, 2 * TRIES :] * (free_N2 + 1)).astype(np.int64), free_N2 // 2
+        fits_NT.any(axis=1)[:, None], (draw_ND[:, 2 * CROP_TRIES :] * (free_N2 + 1)).astype(np.int64), free_N2 // 2
     )
-    return [Box(*corner, *end) for corner, end in zip(corner_N2.tolist(), (corner_N2 + side_N2).tolist(), strict=True)]
+    return [
+        CropBox(*corner, *end) for corner, end in zip(corner_N2.tolist(), (corner_N2 + side_N2).tolist(), strict=True)
+    ]
 
 
-def _nearest_ratio(size_N2: NDArray[np.int32]) -> NDArray[np.int64]:
+def _fit_nearest_ratio(size_N2: NDArray[np.int32]) -> NDArray[np.int64]:
     width_N, height_N = size_N2.T.astype(np.float64)
-    wide_N = np.minimum(width_N, np.rint(height_N * RATIOS[1]))
-    high_N = np.minimum(height_N, np.rint(width_N / RATIOS[0]))
+    wide_N = np.minimum(width_N, np.rint(height_N * ASPECT_RATIOS[1]))
+    high_N = np.minimum(height_N, np.rint(width_N / ASPECT_RATIOS[0]))
     side_N2: NDArray[np.int64] = np.maximum(1, np.stack([wide_N, high_N], axis=1)).astype(np.int64)
     return side_N2
 
 
-Pixels = NDArray[np.uint8]
+PixelArray = NDArray[np.uint8]
 
-SCALES: Final = (8, 4)
+JPEG_SCALES: Final = (8, 4)
 """What libjpeg can divide a side by; by 2 it saves less than Pillow, through which it is reached, takes."""
-SPARE: Final = 2
+MIN_OVERSAMPLING: Final = 2
 """A scaled JPEG keeps this many times the wanted pixels a side, so that the filter still decides how it looks."""
-MOST_OBLONG: Final = 4
+MAX_ASPECT_RATIO: Final = 4
 """An evaluation's picture is first cut to this ratio of its sides: resized whole, a strip would be endless."""
 
 
-class OtherPicture(Exception):  # noqa: N818 - a reason to leave a sample out, no failure
+class ImageMismatch(Exception):  # noqa: N818 - a reason to leave a sample out, no failure
     """The bytes hold no picture of the form and size that the index found."""
 
 
-def cropped(content: bytes, size: tuple[int, int], box: Box, side: int) -> Pixels:
+def crop_and_resize(content: bytes, size: tuple[int, int], box: CropBox, side: int) -> PixelArray:
     """The part `box` of a picture of this width and height, resized to `side` x `side` pixels, as (H, W, C).
 
     Raises OtherPicture where the header says another size, and ValueError where it cannot be decoded.
     """
-    form = _form(content, size)
-    scale = _scale(form, min(box.right - box.left, box.bottom - box.top), side)
+    form = _check_header(content, size)
+    scale = _choose_scale(form, min(box.right - box.left, box.bottom - box.top), side)
     if scale > 1:
-        return _from_small(content, size, scale, box, side)
-    return _resized(_whole(content, form)[box.top : box.bottom, box.left : box.right], (side, side))
+        return _decode_scaled(content, size, scale, box, side)
+    return _resize_pixels(_decode_whole(content, form)[box.top : box.bottom, box.left : box.right], (side, side))
 
 
-def centred(content: bytes, size: tuple[int, int], side: int) -> Pixels:
+def crop_centre(content: bytes, size: tuple[int, int], side: int) -> PixelArray:
     """The middle of a picture whose shorter side is made `side`, as evaluations see it; raises as `cropped` does."""
-    form, shorter = _form(content, size), min(size)
-    width, height = (min(length, MOST_OBLONG * shorter) for length in size)
+    form, shorter = _check_header(content, size), min(size)
+    width, height = (min(length, MAX_ASPECT_RATIO * shorter) for length in size)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     columns, rows = side * width // shorter, side * height // shorter
     right_of, below = round((columns - side) / 2), round((rows - side) / 2)
-    scale = _scale(form, shorter, side)
+    scale = _choose_scale(form, shorter, side)
     if scale > 1:
         across, down = width / columns, height / rows
         corner = left + right_of * across, top + below * down
-        return _from_small(content, size, scale, (*corner, corner[0] + side * across, corner[1] + side * down), side)
-    part_HWC = _whole(content, form)[top : top + height, left : left + width]
-    return _resized(part_HWC, (rows, columns))[below : below + side, right_of : right_of + side]
+        return _decode_scaled(content, size, scale, (*corner, corner[0] + side * across, corner[1] + side * down), side)
+    part_HWC = _decode_whole(content, form)[top : top + height, left : left + width]
+    return _resize_pixels(part_HWC, (rows, columns))[below : below + side, right_of : right_of + side]
 
 
-def _form(content: bytes, size: tuple[int, int]) -> str:
+def _check_header(content: bytes, size: tuple[int, int]) -> str:
     """What the header says that it is, where it is what the index saw; a bomb is told before it is decoded."""
-    found = picture_header(content, 0, len(content))
+    found = parse_image_header(content, 0, len(content))
     if found.problem or (found.width, found.height) != size:
-        raise OtherPicture(f"{found.form} of {found.width} x {found.height}, expected {size[0]} x {size[1]}")
+        raise ImageMismatch(f"{found.form} of {found.width} x {found.height}, expected {size[0]} x {size[1]}")
     return found.form
 
 
-def _scale(form: str, shorter: int, side: int) -> int:
+def _choose_scale(form: str, shorter: int, side: int) -> int:
     """By how much the sides are divided while decoding."""
     if form != "jpeg":
         return 1
-    return next((scale for scale in SCALES if shorter >= scale * SPARE * side), 1)
+    return next((scale for scale in JPEG_SCALES if shorter >= scale * MIN_OVERSAMPLING * side), 1)
 
 
-def _from_small(
+def _decode_scaled(
     content: bytes, size: tuple[int, int], scale: int, box: tuple[float, float, float, float], side: int
-) -> Pixels:
+) -> PixelArray:
     """A part of a JPEG that is decoded at a part of its size, whose sides need not be whole numbers then."""
     from PIL import Image
 
@@ -211,30 +215,30 @@ def _from_small(
         return np.array(convert_to_rgb(opened).resize((side, side), Image.Resampling.BICUBIC, part))
 
 
-def _whole(content: bytes, form: str) -> Pixels:
-    picture_HWC = _whole_jpeg(content) if form == "jpeg" else None
+def _decode_whole(content: bytes, form: str) -> PixelArray:
+    picture_HWC = _decode_whole_jpeg(content) if form == "jpeg" else None
     if picture_HWC is not None:
         return picture_HWC
     return np.array(read_image(content))
 
 
-def _whole_jpeg(content: bytes) -> Pixels | None:
+def _decode_whole_jpeg(content: bytes) -> PixelArray | None:
     """None where torchvision refuses it, or no longer decodes; Pillow, which gives the same pixels, has the word."""
     import torch
 
-    decode = _jpeg_decoder()
+    decode = _find_jpeg_decoder()
     if decode is None:
         return None
     try:
         picture_CHW = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
     except RuntimeError:
         return None
-    picture_HWC: Pixels = picture_CHW.permute(1, 2, 0).numpy()
+    picture_HWC: PixelArray = picture_CHW.permute(1, 2, 0).numpy()
     return picture_HWC
 
 
 @cache
-def _jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
+def _find_jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
     """torchvision's, which its makers have announced to take out."""
     try:
         from torchvision.io import ImageReadMode, decode_jpeg
@@ -244,12 +248,12 @@ def _jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
     return partial(decode_jpeg, mode=ImageReadMode.RGB)
 
 
-def _resized(picture_HWC: Pixels, size: tuple[int, int]) -> Pixels:
+def _resize_pixels(picture_HWC: PixelArray, size: tuple[int, int]) -> PixelArray:
     import torch
 
     if picture_HWC.shape[:2] == size:
         return picture_HWC
     picture_1CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)[None]
     resized: Any = torch.ops.aten._upsample_bicubic2d_aa(picture_1CHW, list(size), False)
-    resized_HWC: Pixels = resized[0].permute(1, 2, 0).numpy()
+    resized_HWC: PixelArray = resized[0].permute(1, 2, 0).numpy()
     return resized_HWC

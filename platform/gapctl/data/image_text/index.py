@@ -15,28 +15,28 @@ import polars as pl
 
 from gapctl.data.image_text.image import read_image
 from gapctl.data.image_text.manifest import (
-    READING,
+    MANIFEST_VERSION,
+    READING_VERSION,
     SCHEMA,
-    VERSION,
     Manifest,
-    ShardRecord,
-    from_parquet,
+    ManifestShard,
     is_current_reading,
+    parse_manifest,
     read_manifest,
-    to_parquet,
+    serialise_manifest,
     write_manifest,
 )
-from gapctl.data.image_text.storage import Stored, Workers, content_of
+from gapctl.data.image_text.storage import ShardInfo, Workers, open_shard
 from gapctl.data.image_text.tar import (
-    BLOCK,
-    MOST_CAPTION_BYTES,
-    Content,
-    Member,
-    Picture,
-    Problem,
-    Unreadable,
-    picture_header,
-    walk,
+    MAX_CAPTION_BYTES,
+    TAR_BLOCK_BYTES,
+    ImageHeader,
+    SampleProblem,
+    ShardBytes,
+    TarMember,
+    UnreadableMember,
+    parse_image_header,
+    scan_tar,
 )
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import TEMPORARY, write_whole
@@ -49,20 +49,20 @@ if TYPE_CHECKING:
 IMAGE_ENDINGS: Final = (b"jpg", b"jpeg", b"png", b"webp")
 READ_ENDINGS: Final = frozenset({*IMAGE_ENDINGS, b"txt", b"json"})
 NO_ENDING: Final = b"(no ending)"
-FOREIGN: Final = b"(left by another system)"
-MARKED: Final = 512
+FOREIGN_FILES: Final = b"(left by another system)"
+HASHED_END_BYTES: Final = 512
 """Bytes of each end of an image that its mark covers: reading all of them would halve the speed."""
-MOST: Final = (1 << 31) - 1
+MAX_COLUMN_VALUE: Final = (1 << 31) - 1
 """What the manifest's columns of sizes hold; a PNG states larger sides only where it lies."""
-HASHED: Final = 16 << 20
+HASH_PIECE_BYTES: Final = 16 << 20
 """Bytes that are hashed at a time."""
-_NOWHERE: Final = (0, 0)
+_EMPTY_RANGE: Final = (0, 0)
 
-Place = tuple[int, int]
+ByteRange = tuple[int, int]
 """Where a member's content begins, and its bytes."""
 
 
-class Found(NamedTuple):
+class SampleRow(NamedTuple):
     """A sample as it lies in its shard: columns of the manifest, in this order.
 
     `offset` and `bytes` span all its members. A part that is missing lies at 0 with 0 bytes. Marks are 64-bit digests:
@@ -88,25 +88,25 @@ class Found(NamedTuple):
     problem: str | None
 
 
-class ShardContent(NamedTuple):
+class ShardIndex(NamedTuple):
     """A shard's samples, and what is wrong with the shard itself.
 
     `fingerprint` is the sha256 of all that is not an image, and of the images' marks. `ignored` counts members of
     other kinds by their ending, or by what they are: nothing of them is read.
     """
 
-    samples: list[Found]
+    samples: list[SampleRow]
     fingerprint: str
     damage: str | None
     ignored: dict[str, int]
 
 
-class _Grouped(NamedTuple):
+class _MemberGroup(NamedTuple):
     key: bytes
     offset: int
     end: int
-    parts: dict[bytes, Place]
-    problem: Problem | None
+    parts: dict[bytes, ByteRange]
+    problem: SampleProblem | None
 
     @property
     def complete(self) -> bool:
@@ -114,77 +114,77 @@ class _Grouped(NamedTuple):
         return b"txt" in self.parts and any(ending in self.parts for ending in IMAGE_ENDINGS)
 
 
-def index_shard(content: Content) -> ShardContent:
+def index_shard(content: ShardBytes) -> ShardIndex:
     """The samples up to the end of the tar, or up to its first damage."""
-    walked = walk(content)
+    walked = scan_tar(content)
     ignored: Counter[bytes] = Counter()
-    grouped, at_odds = _grouped(walked.members, ignored)
-    groups = _with_unreadable(_gathered(grouped), walked.unreadable)
-    samples = [_found(content, group) for group in groups]
+    grouped, at_odds = _group_members(walked.members, ignored)
+    groups = _mark_unreadable(_merge_split_groups(grouped), walked.unreadable)
+    samples = [_build_sample_row(content, group) for group in groups]
     digest, at = hashlib.sha256(), 0
     # In the order of their images, which is that of the samples unless members stand apart: each byte is read once.
     for found in sorted(samples, key=lambda sample: sample.image_offset):
         if found.image_bytes:
-            _update(digest, content, at, found.image_offset)
+            _hash_span(digest, content, at, found.image_offset)
             digest.update(found.image_mark.to_bytes(8))
             at = found.image_offset + found.image_bytes
-    last = walked.members[-1] if walked.members else Member(b"", 0, 0, 0)
-    _update(digest, content, at, last.start + last.size)
+    last = walked.members[-1] if walked.members else TarMember(b"", 0, 0, 0)
+    _hash_span(digest, content, at, last.start + last.size)
     if at_odds or groups != grouped:
         # Such shards were counted otherwise before: their rows had other numbers, by which trainings draw.
         digest.update(b"counted by key")
     named = {name.decode("utf-8", "replace"): count for name, count in sorted(ignored.items())}
     if walked.others:
         named["(links, folders and devices)"] = walked.others
-    return ShardContent(samples, digest.hexdigest(), walked.damage, named)
+    return ShardIndex(samples, digest.hexdigest(), walked.damage, named)
 
 
-def _update(digest: "hashlib._Hash", content: Content, start: int, stop: int) -> None:
+def _hash_span(digest: "hashlib._Hash", content: ShardBytes, start: int, stop: int) -> None:
     """Add these bytes piece by piece: a mapped shard may have members that memory has no room for."""
-    for piece in range(start, stop, HASHED):
-        digest.update(content[piece : min(stop, piece + HASHED)])
+    for piece in range(start, stop, HASH_PIECE_BYTES):
+        digest.update(content[piece : min(stop, piece + HASH_PIECE_BYTES)])
 
 
-def _grouped(members: list[Member], ignored: Counter[bytes]) -> tuple[list[_Grouped], bool]:
+def _group_members(members: list[TarMember], ignored: Counter[bytes]) -> tuple[list[_MemberGroup], bool]:
     """Samples are members in a row that share a key: what comes before the first dot of a name.
 
     Second, whether files that other systems leave stood where they would have been taken for samples, or within one.
     """
-    groups: list[_Grouped] = []
+    groups: list[_MemberGroup] = []
     key: bytes | None = None
-    offset, end, parts, problem = 0, 0, dict[bytes, Place](), None
+    offset, end, parts, problem = 0, 0, dict[bytes, ByteRange](), None
     passed_over, at_odds = False, False
     for name, header, start, size in members:
         slash = name.rfind(b"/") + 1
         dot = name.find(b".", slash)
         if dot <= slash:
-            ignored[FOREIGN if dot == slash else NO_ENDING] += 1
+            ignored[FOREIGN_FILES if dot == slash else NO_ENDING] += 1
             continue
         ending = name[dot + 1 :].lower()
         if name[:dot] != key:
             if is_foreign(name.decode("utf-8", "replace")):
-                ignored[FOREIGN] += 1
+                ignored[FOREIGN_FILES] += 1
                 passed_over, at_odds = True, at_odds or ending in READ_ENDINGS
                 continue
             if key is not None and parts:
-                groups.append(_Grouped(key, offset, end, parts, problem))
+                groups.append(_MemberGroup(key, offset, end, parts, problem))
             key, offset, parts, problem, passed_over = name[:dot], header, {}, None, False
             if key[:1] == b"/" or b".." in key.split(b"/") or b"\\" in key:
-                problem = Problem.ODD_NAME
+                problem = SampleProblem.ODD_NAME
         at_odds = at_odds or passed_over
-        end = start + (size + BLOCK - 1 & -BLOCK)
+        end = start + (size + TAR_BLOCK_BYTES - 1 & -TAR_BLOCK_BYTES)
         if ending not in READ_ENDINGS:
             ignored[ending] += 1
         elif ending in parts:
-            problem = problem or Problem.TWICE
+            problem = problem or SampleProblem.TWICE
         else:
             parts[ending] = (start, size)
     if key is not None and parts:
-        groups.append(_Grouped(key, offset, end, parts, problem))
+        groups.append(_MemberGroup(key, offset, end, parts, problem))
     return groups, at_odds
 
 
-def _gathered(groups: list[_Grouped]) -> list[_Grouped]:
+def _merge_split_groups(groups: list[_MemberGroup]) -> list[_MemberGroup]:
     """Puts the parts of a key that stand apart together, where its first one stands.
 
     Only parts that lack an image or a caption: a key whose samples are complete may stand several times.
@@ -193,27 +193,27 @@ def _gathered(groups: list[_Grouped]) -> list[_Grouped]:
     if len(times) == len(groups):
         return groups
     whole = {group.key for group in groups if group.complete}
-    gathered: dict[bytes | int, _Grouped] = {}
+    gathered: dict[bytes | int, _MemberGroup] = {}
     for place, group in enumerate(groups):
         first = gathered.get(group.key)
         if group.complete or times[group.key] == 1 or (first and first.parts.keys() & group.parts.keys()):
             gathered[place] = group
         elif first:
             parts, end = first.parts | group.parts, max(first.end, group.end)
-            gathered[group.key] = _Grouped(group.key, first.offset, end, parts, first.problem or group.problem)
+            gathered[group.key] = _MemberGroup(group.key, first.offset, end, parts, first.problem or group.problem)
         else:
             gathered[group.key] = group
     return [
-        group._replace(problem=group.problem or Problem.APART)
+        group._replace(problem=group.problem or SampleProblem.APART)
         if isinstance(place, bytes) and (group.complete or group.key in whole)
         else group
         for place, group in gathered.items()
     ]
 
 
-def _with_unreadable(groups: list[_Grouped], unreadable: list[Unreadable]) -> list[_Grouped]:
+def _mark_unreadable(groups: list[_MemberGroup], unreadable: list[UnreadableMember]) -> list[_MemberGroup]:
     """Names links and sparse files as what is wrong with the samples that have one for an image or a caption."""
-    others: dict[bytes, dict[bytes, Place]] = {}
+    others: dict[bytes, dict[bytes, ByteRange]] = {}
     for name, header in unreadable:
         dot = name.find(b".", name.rfind(b"/") + 1)
         ending = name[dot + 1 :].lower()
@@ -225,36 +225,36 @@ def _with_unreadable(groups: list[_Grouped], unreadable: list[Unreadable]) -> li
     for group in groups:
         whole = group._replace(parts=others.get(group.key, {}) | group.parts)
         wrong = whole.complete and not group.complete
-        named.append(group._replace(problem=group.problem or Problem.NOT_A_FILE) if wrong else group)
+        named.append(group._replace(problem=group.problem or SampleProblem.NOT_A_FILE) if wrong else group)
     for key in others.keys() - {group.key for group in groups}:
         header = min(header for header, _ in others[key].values())
-        named.append(_Grouped(key, header, header + BLOCK, {}, Problem.NOT_A_FILE))
+        named.append(_MemberGroup(key, header, header + TAR_BLOCK_BYTES, {}, SampleProblem.NOT_A_FILE))
     return sorted(named, key=lambda group: group.offset)
 
 
-def _found(content: Content, group: _Grouped) -> Found:
+def _build_sample_row(content: ShardBytes, group: _MemberGroup) -> SampleRow:
     parts = group.parts
-    image = parts.get(b"jpg") or next((parts[ending] for ending in IMAGE_ENDINGS if ending in parts), _NOWHERE)
-    caption, about = parts.get(b"txt", _NOWHERE), parts.get(b"json", _NOWHERE)
+    image = parts.get(b"jpg") or next((parts[ending] for ending in IMAGE_ENDINGS if ending in parts), _EMPTY_RANGE)
+    caption, about = parts.get(b"txt", _EMPTY_RANGE), parts.get(b"json", _EMPTY_RANGE)
     start, size = image
-    picture, mark = Picture("", 0, 0, Problem.NO_IMAGE), 0
+    picture, mark = ImageHeader("", 0, 0, SampleProblem.NO_IMAGE), 0
     if size:
-        picture, mark = picture_header(content, start, start + size), _image_mark(content, start, size)
-    words, characters, caption_mark, wrong = _caption(content, *caption)
-    if about[1] > MOST:
-        about, wrong = _NOWHERE, wrong or Problem.JSON_HUGE
-    if caption[1] > MOST:
-        caption = _NOWHERE
+        picture, mark = parse_image_header(content, start, start + size), _hash_image(content, start, size)
+    words, characters, caption_mark, wrong = _inspect_caption(content, *caption)
+    if about[1] > MAX_COLUMN_VALUE:
+        about, wrong = _EMPTY_RANGE, wrong or SampleProblem.JSON_HUGE
+    if caption[1] > MAX_COLUMN_VALUE:
+        caption = _EMPTY_RANGE
     problem = group.problem or picture.problem or wrong
-    return Found(
+    return SampleRow(
         group.key.decode("utf-8", "replace"),
         group.offset,
         group.end - group.offset,
         start,
         size,
         picture.form,
-        min(picture.width, MOST),
-        min(picture.height, MOST),
+        min(picture.width, MAX_COLUMN_VALUE),
+        min(picture.height, MAX_COLUMN_VALUE),
         *caption,
         characters,
         words,
@@ -265,43 +265,46 @@ def _found(content: Content, group: _Grouped) -> Found:
     )
 
 
-def _image_mark(content: Content, start: int, size: int) -> int:
-    ends = content[start : start + min(size, MARKED)] + content[start + max(0, size - MARKED) : start + size]
-    return _mark(size.to_bytes(8) + ends)
+def _hash_image(content: ShardBytes, start: int, size: int) -> int:
+    ends = (
+        content[start : start + min(size, HASHED_END_BYTES)]
+        + content[start + max(0, size - HASHED_END_BYTES) : start + size]
+    )
+    return _hash_bytes(size.to_bytes(8) + ends)
 
 
-def _mark(content: bytes) -> int:
+def _hash_bytes(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
-def _caption(content: Content, start: int, size: int) -> tuple[int, int, int, Problem | None]:
+def _inspect_caption(content: ShardBytes, start: int, size: int) -> tuple[int, int, int, SampleProblem | None]:
     """Words, characters, mark, and what is wrong with it."""
-    if size > MOST_CAPTION_BYTES:
-        return 0, 0, 0, Problem.CAPTION_HUGE
+    if size > MAX_CAPTION_BYTES:
+        return 0, 0, 0, SampleProblem.CAPTION_HUGE
     try:
         words = content[start : start + size].decode("utf-8-sig").split()
     except UnicodeDecodeError:
-        return 0, 0, 0, Problem.CAPTION_NOT_UTF8
+        return 0, 0, 0, SampleProblem.CAPTION_NOT_UTF8
     if not words:
-        return 0, 0, 0, Problem.NO_CAPTION
+        return 0, 0, 0, SampleProblem.NO_CAPTION
     text = " ".join(words)
-    return len(words), len(text), _mark(text.encode()), None
+    return len(words), len(text), _hash_bytes(text.encode()), None
 
 
-def as_columns(samples: list[Found]) -> Mapping[str, Any]:
+def convert_to_columns(samples: list[SampleRow]) -> Mapping[str, Any]:
     """The samples by column."""
-    columns = zip(*samples, strict=True) if samples else [()] * len(Found._fields)
-    return dict(zip(Found._fields, columns, strict=True))
+    columns = zip(*samples, strict=True) if samples else [()] * len(SampleRow._fields)
+    return dict(zip(SampleRow._fields, columns, strict=True))
 
 
 OnProgress = Callable[[int, int], None]
 
-EACH: Final = 1 << 30
+BYTES_PER_PROCESS: Final = 1 << 30
 """Bytes that a process indexes in the time in which another starts; fewer are not worth one."""
 
 
 @dataclass(frozen=True)
-class Indexed:
+class IndexResult:
     """The manifest, and how many of its shards this run read."""
 
     manifest: Manifest
@@ -309,57 +312,57 @@ class Indexed:
 
 
 def index_shards(
-    shards: Sequence[Stored],
+    shards: Sequence[ShardInfo],
     out: Path,
     workers: Workers,
     on_progress: OnProgress = lambda done, total: None,
-) -> Indexed:
+) -> IndexResult:
     """Writes the manifest of these shards; stopped work goes on where it was, and unchanged shards are not read again.
 
     `on_progress` is told how many bytes are done, and of how many. Raises InputError where `out` cannot be written,
     is another file or is being made by another process, WorkError where a shard cannot be read.
     """
-    before = _before(out)
-    with _being_made(out) as parts:
-        pieces = {shard: piece for shard in shards if (piece := _kept(shard, before, parts)) is not None}
+    before = _load_previous_parts(out)
+    with _lock_parts_folder(out) as parts:
+        pieces = {shard: piece for shard in shards if (piece := _find_part(shard, before, parts)) is not None}
         left = [shard for shard in shards if shard not in pieces]
         total = sum(shard.bytes for shard in shards)
         done = total - sum(shard.bytes for shard in left)
         on_progress(done, total)
-        for place, content in _few(workers, left).each(piece_of, left):
-            write_whole(parts / _name(left[place]), content, parts)
-            pieces[left[place]] = from_parquet(content)
+        for place, content in _limit_workers(workers, left).each(make_manifest_part, left):
+            write_whole(parts / _name_part(left[place]), content, parts)
+            pieces[left[place]] = parse_manifest(content)
             done += left[place].bytes
             on_progress(done, total)
-        manifest = joined([pieces[shard] for shard in shards])
+        manifest = join_manifests([pieces[shard] for shard in shards])
         try:
             write_manifest(out, manifest)
         except OSError as error:
             raise WorkError(f"--out {out}: cannot be written ({error.strerror}); run the same command again") from error
-    return Indexed(manifest, len(left))
+    return IndexResult(manifest, len(left))
 
 
-def look_at(shards: Sequence[Stored], workers: Workers) -> Manifest:
+def build_manifest(shards: Sequence[ShardInfo], workers: Workers) -> Manifest:
     """The manifest of these shards, written nowhere."""
     pieces: dict[int, Manifest] = {}
-    for place, content in _few(workers, shards).each(piece_of, shards):
-        pieces[place] = from_parquet(content)
-    return joined([pieces[place] for place in range(len(shards))])
+    for place, content in _limit_workers(workers, shards).each(make_manifest_part, shards):
+        pieces[place] = parse_manifest(content)
+    return join_manifests([pieces[place] for place in range(len(shards))])
 
 
-def piece_of(stored: Stored) -> bytes:
+def make_manifest_part(stored: ShardInfo) -> bytes:
     """One shard's part of a manifest, as bytes that any process can send; raises WorkError where it cannot be read."""
     try:
-        with content_of(stored.address) as content:
+        with open_shard(stored.address) as content:
             found = index_shard(content)
     except OSError as error:
         raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
-    return indexed_piece(stored, found)
+    return pack_manifest_part(stored, found)
 
 
-def indexed_piece(stored: Stored, found: ShardContent) -> bytes:
+def pack_manifest_part(stored: ShardInfo, found: ShardIndex) -> bytes:
     """The part of a manifest that this content of a shard makes."""
-    record = ShardRecord(
+    record = ManifestShard(
         stored.address,
         stored.bytes,
         stored.modified,
@@ -369,11 +372,11 @@ def indexed_piece(stored: Stored, found: ShardContent) -> bytes:
         found.damage,
         found.ignored,
     )
-    columns = {"shard": [stored.address] * len(found.samples), **as_columns(found.samples)}
-    return to_parquet(Manifest([record], pl.DataFrame(columns, schema=SCHEMA)))
+    columns = {"shard": [stored.address] * len(found.samples), **convert_to_columns(found.samples)}
+    return serialise_manifest(Manifest([record], pl.DataFrame(columns, schema=SCHEMA)))
 
 
-def joined(pieces: Sequence[Manifest]) -> Manifest:
+def join_manifests(pieces: Sequence[Manifest]) -> Manifest:
     """One manifest of many; a sample whose key and image an earlier one has is marked as a duplicate."""
     samples = pl.concat([pl.DataFrame(schema=SCHEMA), *(piece.samples for piece in pieces)])
     again = (
@@ -381,19 +384,19 @@ def joined(pieces: Sequence[Manifest]) -> Manifest:
         & pl.col("image_mark").is_duplicated()
         & ~pl.struct("key", "image_mark").is_first_distinct()
     )
-    words = pl.lit(Problem.DUPLICATE.value)
+    words = pl.lit(SampleProblem.DUPLICATE.value)
     samples = samples.with_columns(pl.when(again).then(words).otherwise("problem").alias("problem"))
     usable = dict(samples.filter(pl.col("problem").is_null()).group_by("shard").len().iter_rows())
     records = [replace(record, usable=usable.get(record.address, 0)) for piece in pieces for record in piece.shards]
     return Manifest(records, samples)
 
 
-def _few(workers: Workers, shards: Sequence[Stored]) -> Workers:
-    worth = 1 + sum(shard.bytes for shard in shards) // EACH
+def _limit_workers(workers: Workers, shards: Sequence[ShardInfo]) -> Workers:
+    worth = 1 + sum(shard.bytes for shard in shards) // BYTES_PER_PROCESS
     return replace(workers, processes=min(workers.processes, worth))
 
 
-def _before(out: Path) -> Mapping[Stored, Manifest]:
+def _load_previous_parts(out: Path) -> Mapping[ShardInfo, Manifest]:
     """The parts of the manifest that is there; a shard that was damaged is read again."""
     if not out.exists():
         return {}
@@ -409,7 +412,7 @@ def _before(out: Path) -> Mapping[Stored, Manifest]:
     if not is_current_reading(out):
         return {}
     unmarked = found.samples.with_columns(
-        pl.when(pl.col("problem") != Problem.DUPLICATE.value).then("problem").alias("problem")
+        pl.when(pl.col("problem") != SampleProblem.DUPLICATE.value).then("problem").alias("problem")
     )
     rows = {str(key[0]): rows for key, rows in unmarked.partition_by("shard", as_dict=True).items()}
     empty = pl.DataFrame(schema=SCHEMA)
@@ -420,21 +423,21 @@ def _before(out: Path) -> Mapping[Stored, Manifest]:
     }
 
 
-def _kept(shard: Stored, before: Mapping[Stored, Manifest], parts: Path) -> Manifest | None:
+def _find_part(shard: ShardInfo, before: Mapping[ShardInfo, Manifest], parts: Path) -> Manifest | None:
     if shard in before:
         return before[shard]
     try:
-        return from_parquet((parts / _name(shard)).read_bytes())
+        return parse_manifest((parts / _name_part(shard)).read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def _name(shard: Stored) -> str:
-    return hashlib.sha256(f"{VERSION}.{READING}\n{shard}".encode()).hexdigest()[:32] + ".parquet"
+def _name_part(shard: ShardInfo) -> str:
+    return hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}\n{shard}".encode()).hexdigest()[:32] + ".parquet"
 
 
 @contextmanager
-def _being_made(out: Path) -> Iterator[Path]:
+def _lock_parts_folder(out: Path) -> Iterator[Path]:
     """A folder beside the manifest for what is finished, for this process alone; it goes when the manifest is there."""
     parts = out.with_name(f".{out.name}.making")
     try:
@@ -464,31 +467,31 @@ class Sample(NamedTuple):
     about: dict[str, Any]
 
 
-def samples_of(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
+def read_samples(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
     """The samples in the order of the tar, but those at the places `left_out`, counted from 0.
 
     Raises InputError where the tar is damaged, or holds no sample at all.
     """
     try:
-        with content_of(str(shard)) as content:
+        with open_shard(str(shard)) as content:
             found = index_shard(content)
             for place, row in enumerate(found.samples):
                 if place not in left_out:
-                    yield sample_at(content, row._asdict())
+                    yield read_sample(content, row._asdict())
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror}); expected a tar shard") from error
     if found.damage:
-        raise damaged_shard(str(shard), len(found.samples), found.damage)
+        raise build_damage_error(str(shard), len(found.samples), found.damage)
     if not found.samples:
         raise InputError(f"{shard}: an empty shard; expected samples of key.jpg, key.txt, key.json")
 
 
-def damaged_shard(address: str, samples: int, damage: str) -> InputError:
+def build_damage_error(address: str, samples: int, damage: str) -> InputError:
     """The error for a shard that ends early, after so many samples."""
     return InputError(f"{address}: a damaged tar, after {samples} samples ({damage}); fetch it again")
 
 
-def sample_at(content: Content, row: Mapping[str, Any]) -> Sample:
+def read_sample(content: ShardBytes, row: Mapping[str, Any]) -> Sample:
     """The sample of a manifest's row in its shard's content; parts that are missing are None."""
 
     def part(name: str) -> bytes:
@@ -496,16 +499,16 @@ def sample_at(content: Content, row: Mapping[str, Any]) -> Sample:
         return content[start : start + row[f"{name}_bytes"]]
 
     caption = part("caption").decode("utf-8-sig", errors="replace").strip()
-    return Sample(row["key"], part("image") or None, caption or None, about_of(part("json")))
+    return Sample(row["key"], part("image") or None, caption or None, parse_metadata(part("json")))
 
 
-def picture_of(sample: Sample) -> "Image.Image":
+def decode_image(sample: Sample) -> "Image.Image":
     """The decoded image in RGB; raises ValueError where it cannot be read."""
     assert sample.image is not None
     return read_image(sample.image)
 
 
-def about_of(content: bytes | None) -> dict[str, Any]:
+def parse_metadata(content: bytes | None) -> dict[str, Any]:
     """What a sample's JSON member says; nothing where it is missing, damaged, or no object."""
     try:
         found = json.loads(content or b"{}")

@@ -15,18 +15,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from gapctl.data.image_text.storage import Stored, stored_now
-from gapctl.data.image_text.tar import Problem
+from gapctl.data.image_text.storage import ShardInfo, find_shard
+from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError
 from gapctl.io.atomic import write_whole
 
-Found = TypeVar("Found")
+Parsed = TypeVar("Parsed")
 
-VERSION: Final = 1
+MANIFEST_VERSION: Final = 1
 """Raised whenever the same shards would give other rows than before; then nothing kept is used again."""
-READING: Final = 2
+READING_VERSION: Final = 2
 """Raised whenever shards are looked at more closely, sound ones giving the same rows: then all are read again once."""
-SHARDS: Final = "gapctl.shards"
+METADATA_KEY: Final = "gapctl.shards"
 SCHEMA: Final = {
     "shard": pl.String,
     "key": pl.String,
@@ -47,12 +47,12 @@ SCHEMA: Final = {
     "caption_mark": pl.UInt64,
     "problem": pl.String,
 }
-THREADS: Final = 16
+CHECK_THREADS: Final = 16
 """An object store answers slowly, and many questions at once."""
 
 
 @dataclass(frozen=True)
-class ShardRecord:
+class ManifestShard:
     """A shard as it was indexed; `usable` of its `samples` have no problem, `ignored` members were not looked at."""
 
     address: str
@@ -65,22 +65,22 @@ class ShardRecord:
     ignored: dict[str, int]
 
     @property
-    def stored(self) -> Stored:
+    def stored(self) -> ShardInfo:
         """What must still lie there."""
-        return Stored(self.address, self.bytes, self.modified)
+        return ShardInfo(self.address, self.bytes, self.modified)
 
 
 @dataclass(frozen=True)
 class Manifest:
     """`samples` has the columns of `SCHEMA`, in the order of the shards and of their members."""
 
-    shards: Sequence[ShardRecord]
+    shards: Sequence[ManifestShard]
     samples: pl.DataFrame
 
     @cached_property
     def fingerprint(self) -> str:
         """Stands for the content of the shards in their order, wherever they lie."""
-        return fingerprint_of(self.shards)
+        return hash_shards(self.shards)
 
     @property
     def usable(self) -> pl.DataFrame:
@@ -88,16 +88,16 @@ class Manifest:
         return self.samples.filter(pl.col("problem").is_null())
 
 
-def fingerprint_of(shards: Sequence[ShardRecord]) -> str:
+def hash_shards(shards: Sequence[ManifestShard]) -> str:
     """Stands for the content of these shards in their order."""
     listed = "\n".join(shard.fingerprint for shard in shards)
-    return hashlib.sha256(f"pairs-v{VERSION}\n{listed}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"pairs-v{MANIFEST_VERSION}\n{listed}".encode()).hexdigest()[:16]
 
 
-def to_parquet(manifest: Manifest, folder: Path | None = None) -> bytes:
+def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
     """The file's bytes; addresses below `folder` are written without it, so that it can be moved with its shards."""
-    shards = [asdict(replace(shard, address=_within(shard.address, folder))) for shard in manifest.shards]
-    metadata = {SHARDS: json.dumps({"version": VERSION, "reading": READING, "shards": shards})}
+    shards = [asdict(replace(shard, address=_make_relative(shard.address, folder))) for shard in manifest.shards]
+    metadata = {METADATA_KEY: json.dumps({"version": MANIFEST_VERSION, "reading": READING_VERSION, "shards": shards})}
     names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
     samples = manifest.samples.with_columns(pl.col("shard").replace(names)) if folder else manifest.samples
     file = io.BytesIO()
@@ -105,58 +105,58 @@ def to_parquet(manifest: Manifest, folder: Path | None = None) -> bytes:
     return file.getvalue()
 
 
-def from_parquet(content: bytes, folder: Path | None = None) -> Manifest:
+def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
     """Reads what `to_parquet` wrote; raises ValueError for anything else."""
-    shards = records_of(content)
+    shards = parse_manifest_shards(content)
     try:
         samples = pl.read_parquet(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _foreign(error) from error
+        raise _build_format_error(error) from error
     if samples.schema != pl.Schema(SCHEMA):
-        raise ValueError(f"of other columns than version {VERSION} has")
-    whole = {shard.address: _joined(shard.address, folder) for shard in shards}
+        raise ValueError(f"of other columns than version {MANIFEST_VERSION} has")
+    whole = {shard.address: _make_absolute(shard.address, folder) for shard in shards}
     if folder:
         samples = samples.with_columns(pl.col("shard").replace(whole))
     return Manifest([replace(shard, address=whole[shard.address]) for shard in shards], samples)
 
 
-def records_of(content: bytes) -> list[ShardRecord]:
+def parse_manifest_shards(content: bytes) -> list[ManifestShard]:
     """The shards of a manifest alone, quick however many samples there are; raises ValueError as `from_parquet`."""
-    return _described(content)[1]
+    return _parse_file_metadata(content)[1]
 
 
 def is_current_reading(path: Path) -> bool:
     """Whether a manifest's shards were looked at as closely as today; raises InputError as `read_manifest`."""
-    return _read(path, _described)[0] == READING
+    return _read_file(path, _parse_file_metadata)[0] == READING_VERSION
 
 
-def _described(content: bytes) -> tuple[int, list[ShardRecord]]:
+def _parse_file_metadata(content: bytes) -> tuple[int, list[ManifestShard]]:
     try:
-        document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[SHARDS])
-        if document["version"] != VERSION:
-            raise ValueError(f"of version {document['version']}; expected version {VERSION}")
-        return document.get("reading", 1), [ShardRecord(**fields) for fields in document["shards"]]
+        document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[METADATA_KEY])
+        if document["version"] != MANIFEST_VERSION:
+            raise ValueError(f"of version {document['version']}; expected version {MANIFEST_VERSION}")
+        return document.get("reading", 1), [ManifestShard(**fields) for fields in document["shards"]]
     except (pl.exceptions.PolarsError, OSError, KeyError, TypeError) as error:
-        raise _foreign(error) from error
+        raise _build_format_error(error) from error
     except ValueError as error:
-        raise error if str(error).startswith("of version") else _foreign(error) from error
+        raise error if str(error).startswith("of version") else _build_format_error(error) from error
 
 
-def _foreign(error: Exception) -> ValueError:
+def _build_format_error(error: Exception) -> ValueError:
     return ValueError(f"not a manifest of shards ({type(error).__name__}: {str(error).splitlines()[0]})")
 
 
 def read_manifest(path: Path) -> Manifest:
     """A manifest from its file; raises InputError where there is none, or another file."""
-    return _read(path, lambda content: from_parquet(content, path.absolute().parent))
+    return _read_file(path, lambda content: parse_manifest(content, path.absolute().parent))
 
 
-def read_records(path: Path) -> list[ShardRecord]:
+def read_manifest_shards(path: Path) -> list[ManifestShard]:
     """The shards of a manifest as they are written there; raises InputError as `read_manifest`."""
-    return _read(path, records_of)
+    return _read_file(path, parse_manifest_shards)
 
 
-def _read(path: Path, of: Callable[[bytes], Found]) -> Found:
+def _read_file(path: Path, of: Callable[[bytes], Parsed]) -> Parsed:
     try:
         return of(path.read_bytes())
     except FileNotFoundError as error:
@@ -169,15 +169,15 @@ def _read(path: Path, of: Callable[[bytes], Found]) -> Found:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Puts the file in place whole; raises OSError where that fails."""
-    write_whole(path, to_parquet(manifest, path.absolute().parent), path.absolute().parent)
+    write_whole(path, serialise_manifest(manifest, path.absolute().parent), path.absolute().parent)
 
 
 def require_current(path: Path, manifest: Manifest) -> None:
     """Raises InputError that names the shards which are gone or were written after the manifest of this name."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        now = list(pool.map(stored_now, [shard.address for shard in manifest.shards]))
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        now = list(pool.map(find_shard, [shard.address for shard in manifest.shards]))
     changed = [
-        f"{shard.address} ({_change(shard.stored, found)})"
+        f"{shard.address} ({_describe_change(shard.stored, found)})"
         for shard, found in zip(manifest.shards, now, strict=True)
         if found != shard.stored
     ]
@@ -189,7 +189,7 @@ def require_current(path: Path, manifest: Manifest) -> None:
         )
 
 
-def _change(before: Stored, now: Stored | None) -> str:
+def _describe_change(before: ShardInfo, now: ShardInfo | None) -> str:
     if now is None:
         return "is gone"
     if now.bytes != before.bytes:
@@ -197,14 +197,14 @@ def _change(before: Stored, now: Stored | None) -> str:
     return "written again since"
 
 
-def _within(address: str, folder: Path | None) -> str:
+def _make_relative(address: str, folder: Path | None) -> str:
     if folder is None or "://" in address:
         return address
     path = Path(address)
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else address
 
 
-def _joined(address: str, folder: Path | None) -> str:
+def _make_absolute(address: str, folder: Path | None) -> str:
     return address if folder is None or "://" in address else str(folder / address)
 
 
@@ -224,7 +224,7 @@ class PairTable(NamedTuple):
     size_N2: NDArray[np.int32]
 
 
-def table_of(manifest: Manifest, rows: ArrayLike) -> PairTable:
+def build_pair_table(manifest: Manifest, rows: ArrayLike) -> PairTable:
     """The samples in these rows of a manifest, each once; raises InputError for none, and for rows with a problem."""
     row_N = np.unique(np.asarray(rows, dtype=np.int64))
     if not len(row_N):
@@ -256,7 +256,7 @@ def table_of(manifest: Manifest, rows: ArrayLike) -> PairTable:
     )
 
 
-def held_out(mark: int, share: float, seed: int) -> bool:
+def is_held_out(mark: int, share: float, seed: int) -> bool:
     """Whether an image goes into validation; equal images go the same way, whatever else there is."""
     digest = hashlib.blake2b(mark.to_bytes(8) + seed.to_bytes(8), digest_size=8).digest()
     return float(int.from_bytes(digest) / 2**64) < share
@@ -266,18 +266,18 @@ def split_rows(manifest: Manifest, share: float, seed: int = 0) -> tuple[NDArray
     """The usable rows of a manifest to train on and to validate on, in its order; `share` of them on average."""
     usable_N = np.flatnonzero(manifest.samples["problem"].is_null().to_numpy())
     marks = manifest.samples["image_mark"][usable_N]
-    out_N = np.array([held_out(mark, share, seed) for mark in marks], dtype=bool)
+    out_N = np.array([is_held_out(mark, share, seed) for mark in marks], dtype=bool)
     return usable_N[~out_N], usable_N[out_N]
 
 
-NAMED: Final = 5
+MAX_NAMED: Final = 5
 """Shards, and kinds of members, that a line names; `--json` has all."""
 NO_SAMPLES: Final = "no samples"
 EXPECTED: Final = "expected samples of key.jpg, key.txt, key.json"
 
 
 @dataclass(frozen=True)
-class Tally:
+class ManifestTally:
     """`samples` is `usable` and the sum of `problems`, samples by what is wrong with them, the most frequent first.
 
     `ignored` counts members that belong to no sample, by their ending. `unused` names the shards without a usable
@@ -291,18 +291,18 @@ class Tally:
     unused: Mapping[str, str]
     damaged: Mapping[str, tuple[int, str]]
 
-    def with_undecodable(self, count: int) -> "Tally":
+    def add_undecodable(self, count: int) -> "ManifestTally":
         """The same where so many of the usable samples turned out to have an image that cannot be decoded."""
         if not count:
             return self
-        problems = Counter(self.problems) + Counter({Problem.UNREADABLE.value: count})
-        return replace(self, usable=self.usable - count, problems=_by_count(problems))
+        problems = Counter(self.problems) + Counter({SampleProblem.UNREADABLE.value: count})
+        return replace(self, usable=self.usable - count, problems=_sort_by_count(problems))
 
     @property
     def reasons(self) -> str:
         """The problems in one line, with what to do; empty where there are none."""
-        listed = _listed(self.problems)
-        apart = self.problems.get(Problem.APART, 0)
+        listed = _format_counts(self.problems)
+        apart = self.problems.get(SampleProblem.APART, 0)
         if apart:
             listed += (
                 f"; {apart:,} keys come back after others: members of one key do not stand beside each other. Unpack "
@@ -318,18 +318,18 @@ class Tally:
         ]
         return [
             *([f"left out: {self.reasons}"] if self.problems else []),
-            *_named(unused, "shards of which nothing is used"),
-            *self._beside,
+            *_limit_lines(unused, "shards of which nothing is used"),
+            *self._extra_lines,
         ]
 
     @property
-    def _beside(self) -> Sequence[str]:
+    def _extra_lines(self) -> Sequence[str]:
         """What the shards hold beside samples, and which of them end early."""
         damaged = [f"{shard}: damaged after {before:,} samples: {why}" for shard, (before, why) in self.damaged.items()]
-        lines = list(_named(damaged, "damaged shards"))
+        lines = list(_limit_lines(damaged, "damaged shards"))
         if self.ignored:
-            kinds = _listed(dict(list(self.ignored.items())[:NAMED]))
-            more = f" and {len(self.ignored) - NAMED:,} more kinds" if len(self.ignored) > NAMED else ""
+            kinds = _format_counts(dict(list(self.ignored.items())[:MAX_NAMED]))
+            more = f" and {len(self.ignored) - MAX_NAMED:,} more kinds" if len(self.ignored) > MAX_NAMED else ""
             several = any("." in ending for ending in self.ignored)
             dots = " (a key ends at the first dot of a name, and what follows is the ending)" if several else ""
             lines.append(f"members of other kinds, which are never read: {kinds}{more}{dots}")
@@ -340,11 +340,11 @@ class Tally:
         if self.usable:
             return
         found = f"{self.samples:,} samples: {self.reasons}" if self.samples else NO_SAMPLES
-        beside = "".join(f". {line}" for line in self._beside)
+        beside = "".join(f". {line}" for line in self._extra_lines)
         raise InputError(f"{places}: none of its samples can be used; found {found}; {EXPECTED}{beside}")
 
 
-def tally_of(manifest: Manifest) -> Tally:
+def tally_manifest(manifest: Manifest) -> ManifestTally:
     """Counts a manifest's samples, and all that its shards hold beside them."""
     counts = manifest.samples.filter(pl.col("problem").is_not_null()).group_by("shard", "problem").len()
     problems, by_shard = Counter[str](), dict[str, dict[str, int]]()
@@ -354,13 +354,13 @@ def tally_of(manifest: Manifest) -> Tally:
     ignored: Counter[str] = Counter()
     for record in manifest.shards:
         ignored.update(record.ignored)
-    return Tally(
+    return ManifestTally(
         samples=len(manifest.samples),
         usable=len(manifest.samples) - problems.total(),
-        problems=_by_count(problems),
-        ignored=_by_count(ignored),
+        problems=_sort_by_count(problems),
+        ignored=_sort_by_count(ignored),
         unused={
-            record.address: _listed(_by_count(by_shard.get(record.address, {}))) or NO_SAMPLES
+            record.address: _format_counts(_sort_by_count(by_shard.get(record.address, {}))) or NO_SAMPLES
             for record in manifest.shards
             if not record.usable
         },
@@ -370,13 +370,13 @@ def tally_of(manifest: Manifest) -> Tally:
     )
 
 
-def _by_count(counts: Mapping[str, int]) -> dict[str, int]:
+def _sort_by_count(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
-def _named(lines: Sequence[str], what: str) -> Sequence[str]:
-    return [*lines[:NAMED], *([f"and {len(lines) - NAMED:,} more {what}"] if len(lines) > NAMED else [])]
+def _limit_lines(lines: Sequence[str], what: str) -> Sequence[str]:
+    return [*lines[:MAX_NAMED], *([f"and {len(lines) - MAX_NAMED:,} more {what}"] if len(lines) > MAX_NAMED else [])]

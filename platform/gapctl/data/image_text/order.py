@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.rng import Purpose, generator, sample_generator
+from gapctl.data.rng import Purpose, make_generator, make_sample_generator
 
-SPAN: Final = 256
+SPAN_SAMPLES: Final = 256
 """Most samples of a span: about 5 MB of 256-pixel images, of which a disk or an object store gives half at once."""
-CHUNK: Final = 2_048
+CHUNK_SAMPLES: Final = 2_048
 """About so many samples are shuffled together; a data set of fewer is shuffled whole."""
 
 
@@ -55,13 +55,13 @@ class PairOrder:
         self.seed = seed
         self._first_S, self._samples_S = (np.array(column, dtype=np.int64) for column in zip(*spans, strict=True))
         self.samples = int(self._samples_S.sum())
-        self.chunks = max(1, round(self.samples / CHUNK))
+        self.chunks = max(1, round(self.samples / CHUNK_SAMPLES))
         self._epoch = lru_cache(maxsize=2)(self._plan)
 
     def __reduce__(self) -> tuple[type["PairOrder"], tuple[list[Span], int]]:
         return PairOrder, (list(map(Span, self._first_S.tolist(), self._samples_S.tolist())), self.seed)
 
-    def chunk_at(self, position: int) -> Chunk:
+    def find_chunk(self, position: int) -> Chunk:
         """The chunk in which a position lies; raises ValueError below zero."""
         if position < 0:
             raise ValueError(f"position {position}, expected 0 or more")
@@ -74,34 +74,34 @@ class PairOrder:
         plan = self._epoch(epoch)
         spans = plan.span_S[plan.chunk_S == number]
         place_N = np.concatenate([np.arange(self._samples_S[span]) + self._first_S[span] for span in spans])
-        draws = sample_generator(Purpose.CHUNK_ORDER, self.seed, epoch, number)
+        draws = make_sample_generator(Purpose.CHUNK_ORDER, self.seed, epoch, number)
         start = epoch * self.samples + int(plan.starts_C[number])
         return Chunk(epoch, number, start, place_N[draws.permutation(len(place_N))])
 
-    def chunks_from(self, position: int) -> Iterator[Chunk]:
+    def iterate_chunks(self, position: int) -> Iterator[Chunk]:
         """The chunk of a position and all after it, without end."""
-        chunk = self.chunk_at(position)
+        chunk = self.find_chunk(position)
         while True:
             yield chunk
-            chunk = self.chunk_at(chunk.stop)
+            chunk = self.find_chunk(chunk.stop)
 
     def places(self, start: int, stop: int) -> NDArray[np.int64]:
         """The samples at these positions, as places among the training's samples."""
         found = [np.empty(0, dtype=np.int64)]
-        for chunk in self.chunks_from(start):
+        for chunk in self.iterate_chunks(start):
             if chunk.start >= stop:
                 break
             found.append(chunk.place_N[max(0, start - chunk.start) : stop - chunk.start])
         return np.concatenate(found)
 
-    def _plan(self, epoch: int) -> "_Epoch":
-        span_S = generator(Purpose.SPAN_ORDER, self.seed, epoch).permutation(len(self._samples_S))
+    def _plan(self, epoch: int) -> "_EpochPlan":
+        span_S = make_generator(Purpose.SPAN_ORDER, self.seed, epoch).permutation(len(self._samples_S))
         before_S = np.cumsum(self._samples_S[span_S]) - self._samples_S[span_S]
         chunk_S = before_S * self.chunks // self.samples
-        return _Epoch(span_S, chunk_S, before_S[np.searchsorted(chunk_S, np.arange(self.chunks))])
+        return _EpochPlan(span_S, chunk_S, before_S[np.searchsorted(chunk_S, np.arange(self.chunks))])
 
 
-class _Epoch(NamedTuple):
+class _EpochPlan(NamedTuple):
     """The spans in their order, each one's chunk, and how many samples lie before each chunk."""
 
     span_S: NDArray[np.int64]
@@ -109,18 +109,18 @@ class _Epoch(NamedTuple):
     starts_C: NDArray[np.int64]
 
 
-def spans_of(shard_N: NDArray[np.int32]) -> list[Span]:
+def split_into_spans(shard_N: NDArray[np.int32]) -> list[Span]:
     """Parts of up to `SPAN` neighbours of one shard, about equally long; `shard_N` is each sample's shard."""
     edges = [0, *(np.flatnonzero(np.diff(shard_N)) + 1).tolist(), len(shard_N)]
     spans = []
     for first, last in pairwise(edges):
-        parts = -(-(last - first) // SPAN)
+        parts = -(-(last - first) // SPAN_SAMPLES)
         cuts = [first + (last - first) * part // parts for part in range(parts + 1)] if parts else []
         spans += [Span(cut, after - cut) for cut, after in pairwise(cuts)]
     return spans
 
 
-class Share(NamedTuple):
+class WorkerShare(NamedTuple):
     """What one of `world` workers takes: slice `rank` of every batch, the batches counted from position `origin`.
 
     So the batches are the same for any number of workers that divides `batch`. It ends at `stop`, if at all.

@@ -18,37 +18,37 @@ from gapctl.config.base import did_you_mean
 from gapctl.config.yaml_file import read_text_file
 from gapctl.errors import InputError
 
-PLAIN: Final = "{}"
+PLACEHOLDER: Final = "{}"
 
 
-class Question(NamedTuple):
+class PromptSet(NamedTuple):
     """The classes by name, in order, each with its prompts."""
 
     prompts: dict[str, tuple[str, ...]]
 
 
-def read_classes(path: Path) -> Question:
+def read_classes(path: Path) -> PromptSet:
     """A file without sections; raises InputError for whatever is wrong with it."""
-    sections = _sections("--classes", path)
+    sections = _read_sections("--classes", path)
     if set(sections) != {""}:
         key = next(key for key in sections if key)
         raise InputError(f"--classes {path}: a section [{key}]; expected one class per line. Is it for --attributes?")
-    return _question("--classes", path, "", sections[""])
+    return _parse_prompts("--classes", path, "", sections[""])
 
 
-def read_attributes(path: Path, option: str = "--attributes") -> dict[str, Question]:
+def read_attributes(path: Path, option: str = "--attributes") -> dict[str, PromptSet]:
     """A file of sections; raises InputError for whatever is wrong with it, with the option or key that named it."""
-    sections = _sections(option, path)
+    sections = _read_sections(option, path)
     if "" in sections:
         first = sections[""][0]
         raise InputError(f"{option} {path}: {first!r} before any section; expected [key] lines, the json's keys")
-    return {key: _question(option, path, key, lines) for key, lines in sections.items()}
+    return {key: _parse_prompts(option, path, key, lines) for key, lines in sections.items()}
 
 
-def _sections(option: str, path: Path) -> dict[str, list[str]]:
+def _read_sections(option: str, path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     key = ""
-    for line in _lines(option, path):
+    for line in _read_lines(option, path):
         if line.startswith("[") and line.endswith("]"):
             key = line[1:-1].strip()
             if not key or key in found:
@@ -62,35 +62,35 @@ def _sections(option: str, path: Path) -> dict[str, list[str]]:
     return found
 
 
-def _lines(option: str, path: Path) -> list[str]:
+def _read_lines(option: str, path: Path) -> list[str]:
     text = read_text_file(path, f"{option} {path}", "a text file with one class per line")
     stripped = (line.strip() for line in text.split("\n"))
     return [line for line in stripped if line and not line.startswith("#")]
 
 
-def _question(option: str, path: Path, key: str, lines: Sequence[str]) -> Question:
+def _parse_prompts(option: str, path: Path, key: str, lines: Sequence[str]) -> PromptSet:
     place = f"{option} {path}" + (f": [{key}]" if key else "")
-    templates = [line for line in lines if PLAIN in line] or [PLAIN]
+    templates = [line for line in lines if PLACEHOLDER in line] or [PLACEHOLDER]
     prompts: dict[str, tuple[str, ...]] = {}
     for line in lines:
-        if PLAIN in line:
+        if PLACEHOLDER in line:
             continue
         name, equals, words = (part.strip() for part in line.partition(" = "))
         if name in prompts:
             raise InputError(f"{place}: {name} given twice; expected each class once")
-        prompts[name] = tuple(template.replace(PLAIN, words if equals else name) for template in templates)
+        prompts[name] = tuple(template.replace(PLACEHOLDER, words if equals else name) for template in templates)
     if len(prompts) < 2:
         raise InputError(
             f"{place}: {len(prompts)} class{'es' if not prompts else ''}; expected at least 2 to tell apart"
         )
-    return Question(prompts)
+    return PromptSet(prompts)
 
 
-NAMED: Final = 12
+MAX_NAMED: Final = 12
 """Keys that a message names."""
 
 
-class Described(Protocol):
+class HasMetadata(Protocol):
     """A sample by its key, and what its JSON says."""
 
     @property
@@ -107,12 +107,12 @@ class Labels(NamedTuple):
     names: tuple[str, ...]
 
 
-def labels_of(option: str, samples: Sequence[Described], key: str, classes: Sequence[str] | None = None) -> Labels:
+def read_labels(option: str, samples: Sequence[HasMetadata], key: str, classes: Sequence[str] | None = None) -> Labels:
     """What each sample's JSON has under `key`, numbered by `classes`, or by the sorted values where there are none.
 
     Raises InputError for a sample that has nothing there, something that is no single value, or another class.
     """
-    values = [_value(option, sample, key) for sample in samples]
+    values = [_read_label(option, sample, key) for sample in samples]
     names = tuple(sorted(set(values)) if classes is None else classes)
     number = {name: index for index, name in enumerate(names)}
     for sample, value in zip(samples, values, strict=True):
@@ -125,10 +125,10 @@ def labels_of(option: str, samples: Sequence[Described], key: str, classes: Sequ
     return Labels(np.array([number[value] for value in values], dtype=np.int64), names)
 
 
-def _value(option: str, sample: Described, key: str) -> str:
+def _read_label(option: str, sample: HasMetadata, key: str) -> str:
     if key not in sample.about:
         present = sorted(sample.about)
-        listed = f"it has {', '.join(present[:NAMED])}" if present else "it has no json, or an empty one"
+        listed = f"it has {', '.join(present[:MAX_NAMED])}" if present else "it has no json, or an empty one"
         close = did_you_mean(key, present)
         raise InputError(f"{option}: sample {sample.key} has no label `{key}` in its json; {listed}{close}")
     value = sample.about[key]
@@ -141,20 +141,20 @@ LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
 """No others: a form feed or Unicode's separators may stand within a caption."""
 
 
-class CaptionRule(StrEnum):
+class CaptionLineMode(StrEnum):
     """How a `.txt` with several lines is read."""
 
     LINES = "lines"
     WHOLE = "whole"
 
 
-def caption_lines(text: str) -> list[str]:
+def split_caption_lines(text: str) -> list[str]:
     """The lines that hold anything, without spaces around them."""
     return [line.strip() for line in LINE_ENDS.split(text) if line.strip()]
 
 
-def captions_of(text: str, rule: CaptionRule) -> list[str]:
+def split_captions(text: str, rule: CaptionLineMode) -> list[str]:
     """The captions of a sample's text; none where it is blank."""
-    if rule is CaptionRule.LINES:
-        return caption_lines(text)
+    if rule is CaptionLineMode.LINES:
+        return split_caption_lines(text)
     return [text.strip()] if text.strip() else []

@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 
 from gapctl.config.presets import CLIP_CONTEXT
 from gapctl.config.trial import PairData, TrialConfig
-from gapctl.data.image_text.image import Box, OtherPicture, Pixels, centred, crop_boxes, cropped
-from gapctl.data.image_text.index import Sample, about_of, look_at, sample_at
+from gapctl.data.image_text.image import (
+    CropBox,
+    ImageMismatch,
+    PixelArray,
+    crop_and_resize,
+    crop_centre,
+    draw_crop_boxes,
+)
+from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_current
 from gapctl.data.image_text.order import Chunk
-from gapctl.data.image_text.storage import OpenShards, Workers, content_of, stored_shards
-from gapctl.data.image_text.tokens import clip_tokens
-from gapctl.data.treatments import TREATMENTS, DegradeRule, KeepRule, Treated, degrade, treat
+from gapctl.data.image_text.storage import ShardReader, Workers, list_shards, open_shard
+from gapctl.data.image_text.tokens import get_clip_tokenizer
+from gapctl.data.treatments import TREATMENTS, DegradeRule, KeepRule, TreatedCaption, degrade_image, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home
 
@@ -32,23 +39,23 @@ from gapctl.folders import expand_home
 def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
     """Each row with its sample, shard after shard."""
     for shard in rows["shard"].unique(maintain_order=True):
-        with content_of(shard) as content:
+        with open_shard(shard) as content:
             for row in rows.filter(pl.col("shard") == shard).iter_rows(named=True):
-                yield row, sample_at(content, row)
+                yield row, read_sample(content, row)
 
 
-def manifest_at(places: list[str], workers: Workers) -> Manifest:
+def load_manifest(places: list[str], workers: Workers) -> Manifest:
     """The manifest of a file that ends in .parquet, refused if its shards changed; else of shards, looked at now."""
     if len(places) == 1 and places[0].endswith(".parquet"):
         path = expand_home(places[0])
         manifest = read_manifest(path)
         require_current(path, manifest)
         return manifest
-    return look_at(stored_shards(places), workers)
+    return build_manifest(list_shards(places), workers)
 
 
 @dataclass(frozen=True)
-class ReadRule:
+class ReadOptions:
     """The side of the images in pixels, what is kept of captions and images, and how images are cropped.
 
     `crop_scale` is the share of the picture's area that a training's crop takes, from and to; its default is
@@ -75,37 +82,39 @@ class ReadRule:
         return bool(TREATMENTS[self.keep.keep].needs)
 
 
-WHOLE = KeepRule("full")
-SHARP = DegradeRule("none")
+WHOLE_CAPTION = KeepRule("full")
+SHARP_IMAGE = DegradeRule("none")
 
 
-def pair_data(config: TrialConfig) -> PairData:
+def require_pair_data(config: TrialConfig) -> PairData:
     """The data of a configuration that is known to be image-text pairs."""
     assert isinstance(config.data, PairData)
     return config.data
 
 
-def training_rule(data: PairData, image_size: int) -> ReadRule:
+def build_training_options(data: PairData, image_size: int) -> ReadOptions:
     """With the configuration's treatments of captions and images."""
-    return ReadRule(image_size, _keep(data), _degrade(data))
+    return ReadOptions(image_size, _build_keep_rule(data), _build_degrade_rule(data))
 
 
-def gallery_rule(data: PairData, image_size: int) -> ReadRule:
+def build_gallery_options(data: PairData, image_size: int) -> ReadOptions:
     """With those that it also has for held-out pairs."""
-    keep = _keep(data) if data.captions.held_out == "treated" else WHOLE
-    return ReadRule(image_size, keep, _degrade(data) if data.images.held_out == "degraded" else SHARP)
+    keep = _build_keep_rule(data) if data.captions.held_out == "treated" else WHOLE_CAPTION
+    return ReadOptions(
+        image_size, keep, _build_degrade_rule(data) if data.images.held_out == "degraded" else SHARP_IMAGE
+    )
 
 
-def _keep(data: PairData) -> KeepRule:
+def _build_keep_rule(data: PairData) -> KeepRule:
     captions = data.captions
     return KeepRule(captions.keep, captions.rate, captions.sentences, captions.field)
 
 
-def _degrade(data: PairData) -> DegradeRule:
+def _build_degrade_rule(data: PairData) -> DegradeRule:
     return DegradeRule(data.images.degrade, data.images.amount)
 
 
-class Bad(IntEnum):
+class ReadStatus(IntEnum):
     """Why a sample cannot be read, though the index found nothing wrong with it."""
 
     SOUND = 0
@@ -117,19 +126,19 @@ class Bad(IntEnum):
     @property
     def words(self) -> str:
         """As messages say it."""
-        return _WORDS[self]
+        return _STATUS_WORDS[self]
 
 
-_WORDS: Final = {
-    Bad.SOUND: "sound",
-    Bad.UNREADABLE: "undecodable image",
-    Bad.OTHER: "not the image that was indexed",
-    Bad.SHORT: "its shard has grown short",
-    Bad.LACKING: "lacks what the caption treatment needs",
+_STATUS_WORDS: Final = {
+    ReadStatus.SOUND: "sound",
+    ReadStatus.UNREADABLE: "undecodable image",
+    ReadStatus.OTHER: "not the image that was indexed",
+    ReadStatus.SHORT: "its shard has grown short",
+    ReadStatus.LACKING: "lacks what the caption treatment needs",
 }
 
 
-class Decoded(NamedTuple):
+class DecodedSamples(NamedTuple):
     """Samples as a training reads them.
 
     `planned_N` are the rows that the order names, `sample_N` those that stand here; where they differ `bad_N` says why
@@ -146,46 +155,48 @@ class Decoded(NamedTuple):
     bad_N: NDArray[np.int64]
 
 
-def room_for(samples: int, side: int, context: int) -> Decoded:
+def allocate_samples(samples: int, side: int, context: int) -> DecodedSamples:
     """Arrays to be filled."""
     numbers = (np.zeros(samples, dtype=np.int64) for _ in range(6))
-    return Decoded(
+    return DecodedSamples(
         np.empty((samples, side, side, 3), dtype=np.uint8), np.zeros((samples, context), dtype=np.int64), *numbers
     )
 
 
-def joined(parts: list[Decoded]) -> Decoded:
+def join_samples(parts: list[DecodedSamples]) -> DecodedSamples:
     """Several parts as one; a single one is not copied."""
-    return parts[0] if len(parts) == 1 else Decoded._make(map(np.concatenate, zip(*parts, strict=True)))
+    return parts[0] if len(parts) == 1 else DecodedSamples._make(map(np.concatenate, zip(*parts, strict=True)))
 
 
-def cut(read: Decoded, samples: int) -> tuple[Decoded, Decoded]:
+def split_samples(read: DecodedSamples, samples: int) -> tuple[DecodedSamples, DecodedSamples]:
     """The first so many samples, and the rest."""
-    return Decoded._make(column[:samples] for column in read), Decoded._make(column[samples:] for column in read)
+    return DecodedSamples._make(column[:samples] for column in read), DecodedSamples._make(
+        column[samples:] for column in read
+    )
 
 
-def chosen(read: Decoded, which_N: NDArray[np.bool_]) -> Decoded:
+def select_samples(read: DecodedSamples, which_N: NDArray[np.bool_]) -> DecodedSamples:
     """Those samples alone."""
-    return read if which_N.all() else Decoded._make(column[which_N] for column in read)
+    return read if which_N.all() else DecodedSamples._make(column[which_N] for column in read)
 
 
-NEAR: Final = 1 << 16
+MAX_GAP_BYTES: Final = 1 << 16
 """Bytes between samples that are read too, since another read would take longer."""
-LONGEST: Final = 1 << 24
+MAX_READ_BYTES: Final = 1 << 24
 """Bytes of one read."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadContext:
     """What decides how samples are read; without `augment` a picture's middle is taken, in place of a drawn crop."""
 
     table: PairTable
-    rule: ReadRule
+    rule: ReadOptions
     seed: int
     augment: bool = True
 
 
-class _Parts(NamedTuple):
+class _SampleBytes(NamedTuple):
     image: bytes
     caption: bytes
     about: bytes
@@ -197,25 +208,25 @@ class ChunkBytes:
     Raises WorkError for a shard that is gone or cannot be read; a shard that has grown short lacks its last samples.
     """
 
-    def __init__(self, reading: Reading, chunk: Chunk, wanted_N: NDArray[np.int64]) -> None:
-        self._table = reading.table
+    def __init__(self, reading: ReadContext, chunk: Chunk, wanted_N: NDArray[np.int64]) -> None:
+        self._build_table = reading.table
         self._place_N = chunk.place_N
         self._with_about = reading.rule.needs_about
-        self._parts: dict[int, _Parts | None] = {}
-        with OpenShards() as opened:
-            for places in _neighbours(reading.table, np.unique(chunk.place_N[wanted_N])):
-                self._read(opened, places)
+        self._parts: dict[int, _SampleBytes | None] = {}
+        with ShardReader() as opened:
+            for places in _group_neighbours(reading.table, np.unique(chunk.place_N[wanted_N])):
+                self._read_places(opened, places)
 
-    def __getitem__(self, number: int) -> _Parts | None:
+    def __getitem__(self, number: int) -> _SampleBytes | None:
         """A sample by its place in the chunk's order; None where its shard is too short."""
         place = int(self._place_N[number])
         if place not in self._parts:
-            with OpenShards() as opened:
-                self._read(opened, [place])
+            with ShardReader() as opened:
+                self._read_places(opened, [place])
         return self._parts[place]
 
-    def _read(self, opened: OpenShards, places: Sequence[int]) -> None:
-        table = self._table
+    def _read_places(self, opened: ShardReader, places: Sequence[int]) -> None:
+        table = self._build_table
         address = table.addresses[table.shard_N[places[0]]]
         first = int(table.whole_N2[places[0], 0])
         end = int(table.whole_N2[places].sum(axis=1).max())
@@ -223,26 +234,26 @@ class ChunkBytes:
             content = opened.read(address, first, end - first)
         except OSError as error:
             if error.errno != errno.EIO:
-                raise _gone(address, error) from error
+                raise _build_missing_error(address, error) from error
             if len(places) == 1:
                 self._parts[places[0]] = None
             for place in places if len(places) > 1 else ():
-                self._read(opened, [place])
+                self._read_places(opened, [place])
             return
         for place in places:
-            self._parts[place] = self._cut(content, place, first)
+            self._parts[place] = self._slice_parts(content, place, first)
 
-    def _cut(self, content: bytes, place: int, first: int) -> _Parts:
-        spans = (self._table.image_N2, self._table.caption_N2, self._table.json_N2)
+    def _slice_parts(self, content: bytes, place: int, first: int) -> _SampleBytes:
+        spans = (self._build_table.image_N2, self._build_table.caption_N2, self._build_table.json_N2)
         image, caption, about = ((int(start) - first, int(size)) for start, size in (span[place] for span in spans))
-        return _Parts(
+        return _SampleBytes(
             content[image[0] : sum(image)],
             content[caption[0] : sum(caption)],
             content[about[0] : sum(about)] if self._with_about else b"",
         )
 
 
-def _gone(address: str, error: OSError) -> WorkError:
+def _build_missing_error(address: str, error: OSError) -> WorkError:
     what = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
     return WorkError(
         f"{address}: {what} since it was indexed. Put it back, or run `gapctl data index` on the shards that are there"
@@ -250,15 +261,15 @@ def _gone(address: str, error: OSError) -> WorkError:
     )
 
 
-def _neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[int]]:
+def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[int]]:
     """Groups of samples that are worth one read, the samples by their places in ascending order."""
     group: list[int] = []
     first = end = 0
     for place, shard, (start, size) in zip(
         place_N.tolist(), table.shard_N[place_N].tolist(), table.whole_N2[place_N].tolist(), strict=True
     ):
-        near = group and shard == table.shard_N[group[-1]] and end <= start <= end + NEAR
-        if group and not (near and start + size - first <= LONGEST):
+        near = group and shard == table.shard_N[group[-1]] and end <= start <= end + MAX_GAP_BYTES
+        if group and not (near and start + size - first <= MAX_READ_BYTES):
             yield group
             group = []
         if not group:
@@ -269,45 +280,53 @@ def _neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[i
         yield group
 
 
-def read_part(reading: Reading, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes) -> Decoded:
+def read_part(reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes) -> DecodedSamples:
     """The samples at these places of a chunk's order.
 
     In place of one that cannot be read stands the next sound one of the chunk's order, after the last the first, drawn
     as it is elsewhere in the epoch. Raises WorkError where the chunk holds no sound sample.
     """
-    out = read_planned(reading, chunk, number_N, content)
-    known = {number: Bad(bad) for number, bad in zip(number_N.tolist(), out.bad_N.tolist(), strict=True)}
+    out = read_without_substitutes(reading, chunk, number_N, content)
+    known = {number: ReadStatus(bad) for number, bad in zip(number_N.tolist(), out.bad_N.tolist(), strict=True)}
     for slot in np.flatnonzero(out.bad_N).tolist():
-        _stand_in(reading, chunk, int(number_N[slot]), content, out, slot, known)
+        _replace_sample(reading, chunk, int(number_N[slot]), content, out, slot, known)
     return out
 
 
-def read_planned(reading: Reading, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes) -> Decoded:
+def read_without_substitutes(
+    reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes
+) -> DecodedSamples:
     """The same without stand-ins: where `bad_N` is not 0 the arrays hold nothing of use."""
     place_N = chunk.place_N[number_N]
-    out = room_for(len(number_N), reading.rule.image_size, reading.rule.context)
+    out = allocate_samples(len(number_N), reading.rule.image_size, reading.rule.context)
     out.planned_N[:] = reading.table.row_N[place_N]
-    boxes = _boxes(reading, chunk.epoch, place_N)
+    boxes = _draw_boxes(reading, chunk.epoch, place_N)
     for slot, (number, box) in enumerate(zip(number_N.tolist(), boxes, strict=True)):
         out.bad_N[slot] = _read_sample(reading, chunk, number, box, content, out, slot)
     return out
 
 
-def _boxes(reading: Reading, epoch: int, place_N: NDArray[np.int64]) -> Sequence[Box | None]:
+def _draw_boxes(reading: ReadContext, epoch: int, place_N: NDArray[np.int64]) -> Sequence[CropBox | None]:
     if not reading.augment:
         return [None] * len(place_N)
     sizes_N2, row_N = reading.table.size_N2[place_N], reading.table.row_N[place_N]
-    return crop_boxes(sizes_N2, reading.rule.crop_scale, reading.seed, epoch, row_N)
+    return draw_crop_boxes(sizes_N2, reading.rule.crop_scale, reading.seed, epoch, row_N)
 
 
-def _stand_in(
-    reading: Reading, chunk: Chunk, number: int, content: ChunkBytes, out: Decoded, slot: int, known: dict[int, Bad]
+def _replace_sample(
+    reading: ReadContext,
+    chunk: Chunk,
+    number: int,
+    content: ChunkBytes,
+    out: DecodedSamples,
+    slot: int,
+    known: dict[int, ReadStatus],
 ) -> None:
     for step in range(1, len(chunk.place_N)):
         other = (number + step) % len(chunk.place_N)
-        if known.get(other, Bad.SOUND):
+        if known.get(other, ReadStatus.SOUND):
             continue
-        box = _boxes(reading, chunk.epoch, chunk.place_N[other : other + 1])[0]
+        box = _draw_boxes(reading, chunk.epoch, chunk.place_N[other : other + 1])[0]
         known[other] = _read_sample(reading, chunk, other, box, content, out, slot)
         if not known[other]:
             return
@@ -319,47 +338,55 @@ def _stand_in(
 
 
 def _read_sample(
-    reading: Reading, chunk: Chunk, number: int, box: Box | None, content: ChunkBytes, out: Decoded, slot: int
-) -> Bad:
+    reading: ReadContext,
+    chunk: Chunk,
+    number: int,
+    box: CropBox | None,
+    content: ChunkBytes,
+    out: DecodedSamples,
+    slot: int,
+) -> ReadStatus:
     """Puts a sample into a slot, and says whether it could be read."""
     parts = content[number]
     if parts is None:
-        return Bad.SHORT
+        return ReadStatus.SHORT
     place = int(chunk.place_N[number])
     row = int(reading.table.row_N[place])
-    treated = _treated(reading, parts, chunk.epoch, row)
+    treated = _treat_caption(reading, parts, chunk.epoch, row)
     if treated is None:
-        return Bad.LACKING
+        return ReadStatus.LACKING
     try:
-        image_HWC = _pixels(reading, parts.image, place, box)
-    except OtherPicture:
-        return Bad.OTHER
+        image_HWC = _decode_pixels(reading, parts.image, place, box)
+    except ImageMismatch:
+        return ReadStatus.OTHER
     except ValueError:
-        return Bad.UNREADABLE
+        return ReadStatus.UNREADABLE
     if reading.rule.degrade.degrade != "none":
-        image_HWC = degrade(reading.rule.degrade, image_HWC, reading.seed, chunk.epoch, row)
-    ids = clip_tokens(reading.rule.context).ids(treated.text)
+        image_HWC = degrade_image(reading.rule.degrade, image_HWC, reading.seed, chunk.epoch, row)
+    ids = get_clip_tokenizer(reading.rule.context).ids(treated.text)
     out.image_NHWC[slot] = image_HWC
     out.tokens_NL[slot] = 0
     out.tokens_NL[slot, : len(ids)] = ids
     out.sample_N[slot] = row
-    out.text_id_N[slot] = text_id(treated.text)
+    out.text_id_N[slot] = hash_text(treated.text)
     out.words_N[slot], out.kept_N[slot] = treated.words, treated.kept
-    return Bad.SOUND
+    return ReadStatus.SOUND
 
 
-def _treated(reading: Reading, parts: _Parts, epoch: int, row: int) -> Treated | None:
+def _treat_caption(reading: ReadContext, parts: _SampleBytes, epoch: int, row: int) -> TreatedCaption | None:
     caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
-    return treat(reading.rule.keep, caption, about_of(parts.about), reading.seed, epoch, row)
+    return treat_caption(reading.rule.keep, caption, parse_metadata(parts.about), reading.seed, epoch, row)
 
 
-def _pixels(reading: Reading, image: bytes, place: int, box: Box | None) -> Pixels:
+def _decode_pixels(reading: ReadContext, image: bytes, place: int, box: CropBox | None) -> PixelArray:
     width, height = reading.table.size_N2[place].tolist()
     side = reading.rule.image_size
-    return centred(image, (width, height), side) if box is None else cropped(image, (width, height), box, side)
+    return (
+        crop_centre(image, (width, height), side) if box is None else crop_and_resize(image, (width, height), box, side)
+    )
 
 
-def text_id(text: str) -> int:
+def hash_text(text: str) -> int:
     """64 bits of a text, as a signed number."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
@@ -381,7 +408,7 @@ class PairBatch(NamedTuple):
     substituted: int
 
 
-def batch_of(read: Decoded) -> PairBatch:
+def build_pair_batch(read: DecodedSamples) -> PairBatch:
     """The same samples as a batch, without copying."""
     return PairBatch(
         read.image_NHWC.transpose(0, 3, 1, 2),
@@ -410,14 +437,14 @@ class FeedCounts:
     waited_s: float = 0.0
     total_s: float = 0.0
 
-    def add(self, read: Decoded) -> None:
+    def add(self, read: DecodedSamples) -> None:
         """Counts the samples of a batch."""
         self.samples += len(read.sample_N)
         self.words += int(read.words_N.sum())
         self.kept += int(read.kept_N.sum())
         self.empty += int((read.tokens_NL[:, 2] == 0).sum())
-        for bad in read.bad_N[read.bad_N != Bad.SOUND].tolist():
-            words = Bad(bad).words
+        for bad in read.bad_N[read.bad_N != ReadStatus.SOUND].tolist():
+            words = ReadStatus(bad).words
             self.substituted[words] = self.substituted.get(words, 0) + 1
 
     @property
@@ -436,7 +463,7 @@ class FeedCounts:
             "captions/empty": self.empty / samples,
         }
 
-    def plus(self, other: "FeedCounts") -> "FeedCounts":
+    def merge_counts(self, other: "FeedCounts") -> "FeedCounts":
         """Both together."""
         reasons = self.substituted.keys() | other.substituted.keys()
         return FeedCounts(
@@ -449,15 +476,15 @@ class FeedCounts:
             self.total_s + other.total_s,
         )
 
-    def numbers(self) -> list[float]:
+    def list_numbers(self) -> list[float]:
         """What was counted of samples, as a list that can be added up over workers; seconds are each worker's own."""
-        reasons = [self.substituted.get(bad.words, 0) for bad in Bad if bad != Bad.SOUND]
+        reasons = [self.substituted.get(bad.words, 0) for bad in ReadStatus if bad != ReadStatus.SOUND]
         return [self.samples, self.words, self.kept, self.empty, *reasons]
 
-    def with_numbers(self, numbers: list[float]) -> "FeedCounts":
+    def replace_numbers(self, numbers: list[float]) -> "FeedCounts":
         """These seconds with other counts."""
         samples, words, kept, empty, *reasons = (round(number) for number in numbers)
-        named = zip((bad.words for bad in Bad if bad != Bad.SOUND), reasons, strict=True)
+        named = zip((bad.words for bad in ReadStatus if bad != ReadStatus.SOUND), reasons, strict=True)
         substituted = {why: count for why, count in named if count}
         return FeedCounts(samples, words, kept, empty, substituted, self.waited_s, self.total_s)
 

@@ -11,33 +11,33 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.image_text.order import Chunk, PairOrder, Share
-from gapctl.data.image_text.read import ChunkBytes, Decoded, Reading, read_part, room_for
+from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare
+from gapctl.data.image_text.read import ChunkBytes, DecodedSamples, ReadContext, allocate_samples, read_part
 from gapctl.errors import InputError, WorkError
 
 PART_BYTES: Final = 1 << 24
 """Pixels that are decoded at once; several parts wait in memory."""
-FEWEST: Final = 16
+MIN_PART_SAMPLES: Final = 16
 
-Result = TypeVar("Result")
+CallResult = TypeVar("CallResult")
 
 
 @dataclass(frozen=True)
-class Threads:
+class ThreadReader:
     """So many threads decode, each up to `ahead` parts ahead of the training, and one reads the next chunk."""
 
     threads: int = 1
     ahead: int = 2
 
-    def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
+    def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[DecodedSamples]:
         """A worker's samples in their order, from the share's origin on; raises WorkError for shards that are gone."""
         fetcher = ThreadPoolExecutor(1)
         try:
-            yield from in_order(
+            yield from run_in_order(
                 (
-                    partial(_decoded, reading, chunk, part_N, content)
-                    for chunk, number_N, content in _fetched(fetcher, reading, order, share)
-                    for part_N in parts_of(number_N, reading.rule.image_size)
+                    partial(_decode_part, reading, chunk, part_N, content)
+                    for chunk, number_N, content in _prefetch_chunks(fetcher, reading, order, share)
+                    for part_N in split_chunk(number_N, reading.rule.image_size)
                 ),
                 self.threads,
                 self.threads * self.ahead,
@@ -46,9 +46,9 @@ class Threads:
             fetcher.shutdown(cancel_futures=True)
 
 
-def in_order(calls: Iterator[Callable[[], Result]], threads: int, ahead: int) -> Iterator[Result]:
+def run_in_order(calls: Iterator[Callable[[], CallResult]], threads: int, ahead: int) -> Iterator[CallResult]:
     """What the calls return, in their order, so many threads at work and so many results ahead of the caller."""
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[CallResult]]()
     try:
         for call in calls:
             waiting.append(pool.submit(call))
@@ -60,12 +60,12 @@ def in_order(calls: Iterator[Callable[[], Result]], threads: int, ahead: int) ->
         pool.shutdown(cancel_futures=True)
 
 
-def _fetched(
-    fetcher: ThreadPoolExecutor, reading: Reading, order: PairOrder, share: Share
+def _prefetch_chunks(
+    fetcher: ThreadPoolExecutor, reading: ReadContext, order: PairOrder, share: WorkerShare
 ) -> Iterator[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]]:
     """Chunks whose bytes are on their way, one ahead of the one that is decoded."""
     ahead: deque[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]] = deque()
-    for chunk in order.chunks_from(share.origin):
+    for chunk in order.iterate_chunks(share.origin):
         number_N = share.of(chunk)
         if len(number_N):
             ahead.append((chunk, number_N, fetcher.submit(ChunkBytes, reading, chunk, number_N)))
@@ -76,27 +76,29 @@ def _fetched(
     yield from ahead
 
 
-def _decoded(reading: Reading, chunk: Chunk, number_N: NDArray[np.int64], content: Future[ChunkBytes]) -> Decoded:
+def _decode_part(
+    reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], content: Future[ChunkBytes]
+) -> DecodedSamples:
     return read_part(reading, chunk, number_N, content.result())
 
 
-def parts_of(number_N: NDArray[np.int64], side: int) -> list[NDArray[np.int64]]:
+def split_chunk(number_N: NDArray[np.int64], side: int) -> list[NDArray[np.int64]]:
     """Parts of a chunk that are decoded at once."""
-    samples = max(FEWEST, PART_BYTES // (3 * side * side))
+    samples = max(MIN_PART_SAMPLES, PART_BYTES // (3 * side * side))
     return [number_N[first : first + samples] for first in range(0, len(number_N), samples)]
 
 
-WINDOW: Final = 1_024
+WINDOW_CHUNKS: Final = 1_024
 """Chunks of one plan of Ray Data, about two million samples; an endless training makes one after the other."""
 BLOCK_BYTES: Final = 1 << 25
 STORE_BYTES: Final = 1 << 30
-CHUNK: Final = "chunk"
-FAILED: Final = "failed"
+CHUNK_COLUMN: Final = "chunk"
+FAILED_COLUMN: Final = "failed"
 """The column that brings a task's WorkError back, which Ray would wrap in advice about transient failures."""
 
 
 @dataclass(frozen=True)
-class RayTasks:
+class RayReader:
     """So many tasks at a time, each on one CPU; what they are ahead of the training takes up to `store_bytes` of Ray's
     object store.
 
@@ -108,7 +110,7 @@ class RayTasks:
     store_bytes: int = STORE_BYTES
     reserved: bool = True
 
-    def read(self, reading: Reading, order: PairOrder, share: Share) -> Iterator[Decoded]:
+    def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[DecodedSamples]:
         """A worker's samples in their order, from the share's origin on.
 
         Raises WorkError for shards that are gone and where Ray loses a task for good, InputError where Ray has no CPU
@@ -117,18 +119,18 @@ class RayTasks:
         import ray
         from ray.exceptions import RayError
 
-        room = _room(self.cpus) if self.reserved else {}
-        held = ray.put(_Held(reading, order, share))
-        first = order.chunk_at(share.origin)
+        room = _choose_placement(self.cpus) if self.reserved else {}
+        held = ray.put(_SharedInputs(reading, order, share))
+        first = order.find_chunk(share.origin)
         number = first.epoch * order.chunks + first.number
         last = None
         if share.stop is not None:
-            end = order.chunk_at(max(share.origin, share.stop - 1))
+            end = order.find_chunk(max(share.origin, share.stop - 1))
             last = end.epoch * order.chunks + end.number + 1
         try:
             while last is None or number < last:
-                chunks = WINDOW if last is None else min(WINDOW, last - number)
-                yield from self._window(held, number, chunks, room)
+                chunks = WINDOW_CHUNKS if last is None else min(WINDOW_CHUNKS, last - number)
+                yield from self._read_window(held, number, chunks, room)
                 number += chunks
         except RayError as error:
             raise WorkError(
@@ -136,12 +138,12 @@ class RayTasks:
                 "command goes on from the last checkpoint"
             ) from error
 
-    def _window(self, held: Any, first: int, chunks: int, room: dict[str, Any]) -> Iterator[Decoded]:
+    def _read_window(self, held: Any, first: int, chunks: int, room: dict[str, Any]) -> Iterator[DecodedSamples]:
         import ray.data
         from ray.data import ExecutionResources
 
         # Not range or from_arrow, which start tasks of their own outside of the trial's reservation, and wait for them.
-        numbers = [{CHUNK: number} for number in range(first, first + chunks)]
+        numbers = [{CHUNK_COLUMN: number} for number in range(first, first + chunks)]
         tasks = ray.data.from_items(numbers, override_num_blocks=chunks)
         context = tasks.context
         context.target_max_block_size = BLOCK_BYTES
@@ -153,19 +155,19 @@ class RayTasks:
         )
         read = tasks.map_batches(_ChunkTask(held), batch_size=1, num_cpus=1, **room)
         for block in read.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
-            failed = [message for message in block.pop(FAILED) if message]
+            failed = [message for message in block.pop(FAILED_COLUMN) if message]
             if failed:
                 raise WorkError(failed[0])
-            yield Decoded(**block)
+            yield DecodedSamples(**block)
 
 
 @dataclass(frozen=True)
-class _Held:
+class _SharedInputs:
     """What every task needs, once in the object store of each node."""
 
-    reading: Reading
+    reading: ReadContext
     order: PairOrder
-    share: Share
+    share: WorkerShare
 
 
 @dataclass(frozen=True)
@@ -173,33 +175,33 @@ class _ChunkTask:
     held: Any
 
     def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[Any]]]:
-        reading, order, share = _taken(self.held)
-        chunk = order.chunk(*divmod(int(row[CHUNK][0]), order.chunks))
+        reading, order, share = _fetch_inputs(self.held)
+        chunk = order.chunk(*divmod(int(row[CHUNK_COLUMN][0]), order.chunks))
         number_N = share.of(chunk)
         if not len(number_N):
             return
         side, context = reading.rule.image_size, reading.rule.context
         try:
             content = ChunkBytes(reading, chunk, number_N)
-            for part_N in parts_of(number_N, side):
-                yield _columns(read_part(reading, chunk, part_N, content))
+            for part_N in split_chunk(number_N, side):
+                yield _make_columns(read_part(reading, chunk, part_N, content))
         except WorkError as error:
-            yield _columns(room_for(1, side, context), str(error))
+            yield _make_columns(allocate_samples(1, side, context), str(error))
 
 
-def _columns(read: Decoded, failed: str = "") -> dict[str, NDArray[Any]]:
-    return {**read._asdict(), FAILED: np.full(len(read.sample_N), failed)}
+def _make_columns(read: DecodedSamples, failed: str = "") -> dict[str, NDArray[Any]]:
+    return {**read._asdict(), FAILED_COLUMN: np.full(len(read.sample_N), failed)}
 
 
 @lru_cache(maxsize=2)
-def _taken(held: Any) -> tuple[Reading, PairOrder, Share]:
+def _fetch_inputs(held: Any) -> tuple[ReadContext, PairOrder, WorkerShare]:
     import ray
 
-    found: _Held = ray.get(held)
+    found: _SharedInputs = ray.get(held)
     return found.reading, found.order, found.share
 
 
-def trial_bundles(training: Mapping[str, float], reading_cpus: int) -> list[dict[str, float]]:
+def build_trial_bundles(training: Mapping[str, float], reading_cpus: int) -> list[dict[str, float]]:
     """What a trial reserves that reads by `RayTasks(reading_cpus)`: for the training, and beside it for the reading."""
     return [dict(training), {"CPU": float(reading_cpus)}]
 
@@ -214,7 +216,7 @@ def require_cpus(training: float, reading: int, there: float) -> None:
         )
 
 
-def _room(cpus: int) -> dict[str, Any]:
+def _choose_placement(cpus: int) -> dict[str, Any]:
     """Options that put tasks into the trial's reservation, or beside it where nothing is reserved for them."""
     from ray.util.placement_group import get_current_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

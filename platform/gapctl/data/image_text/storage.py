@@ -15,24 +15,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from gapctl.data.image_text.tar import Content
+from gapctl.data.image_text.tar import ShardBytes
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.retry import file_system_at, is_foreign, patiently
+from gapctl.io.retry import is_foreign, open_file_system, retry
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
-READ_WHOLE: Final = 64 << 20
+MAX_UNMAPPED_BYTES: Final = 64 << 20
 """Bytes of a shard that is read rather than mapped; a mapped file that shrinks meanwhile ends the process."""
 
-PATIENCE_SECONDS: Final = 30.0
+RETRY_SECONDS: Final = 30.0
 """How long a store is asked that is busy or away."""
 
-MOST_OPEN: Final = 256
+MAX_OPEN_FILES: Final = 256
 """Files at a time; systems allow 1,024 to a process."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class ShardInfo:
     """A shard's address, its size, and what tells that it was written again: a time, or an object's tag."""
 
     address: str
@@ -40,25 +40,25 @@ class Stored:
     modified: str
 
 
-def stored_shards(places: Sequence[str]) -> list[Stored]:
+def list_shards(places: Sequence[str]) -> list[ShardInfo]:
     """The shards that files, folders, braces and addresses name; folders in the order of names, each shard once.
 
     Of a folder, files that other systems leave there are passed over (`is_foreign`).
     Raises InputError for a place without shards, and for an address that cannot be listed.
     """
-    found = [shard for place in places for name in _names(place) for shard in _at(name)]
+    found = [shard for place in places for name in _expand_braces(place) for shard in _list_named_shards(name)]
     if not found:
         raise InputError(f"no shards were named; {EXPECTED}")
     return list({shard.address: shard for shard in found}.values())
 
 
-def stored_now(address: str) -> Stored | None:
+def find_shard(address: str) -> ShardInfo | None:
     """What lies at an address now; None where nothing does."""
     if "://" not in address:
-        return _local(Path(address)) if Path(address).is_file() else None
-    file_system, path = _file_system(address)
+        return _describe_local_shard(Path(address)) if Path(address).is_file() else None
+    file_system, path = _open_file_system(address)
     try:
-        return _remote(file_system, address, patiently(lambda: file_system.info(path), PATIENCE_SECONDS))
+        return _describe_remote_shard(file_system, address, retry(lambda: file_system.info(path), RETRY_SECONDS))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -66,26 +66,26 @@ def stored_now(address: str) -> Stored | None:
 
 
 @contextmanager
-def content_of(address: str) -> Iterator[Content]:
+def open_shard(address: str) -> Iterator[ShardBytes]:
     """The bytes of a shard; one from an object store lies in a temporary file meanwhile."""
     if "://" not in address:
-        with _mapped(Path(address)) as content:
+        with _map_file(Path(address)) as content:
             yield content
         return
-    file_system, path = _file_system(address)
+    file_system, path = _open_file_system(address)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "shard.tar"
         try:
-            patiently(lambda: file_system.get_file(path, str(copy)), PATIENCE_SECONDS)
+            retry(lambda: file_system.get_file(path, str(copy)), RETRY_SECONDS)
         except OSError as error:
             raise WorkError(f"{address}: cannot be fetched ({error}); run the same command again") from error
-        with _mapped(copy) as content:
+        with _map_file(copy) as content:
             yield content
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[Content]:
-    if path.stat().st_size <= READ_WHOLE:
+def _map_file(path: Path) -> Iterator[ShardBytes]:
+    if path.stat().st_size <= MAX_UNMAPPED_BYTES:
         yield path.read_bytes()
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -93,7 +93,7 @@ def _mapped(path: Path) -> Iterator[Content]:
         yield content
 
 
-def _names(place: str) -> list[str]:
+def _expand_braces(place: str) -> list[str]:
     # Not webdataset's own function, which is this one and brings torch, three seconds that indexing does not need.
     from braceexpand import braceexpand
 
@@ -103,33 +103,33 @@ def _names(place: str) -> list[str]:
         raise InputError(f"{place}: braces that do not match; expected such as {{00000..00011}}.tar") from error
 
 
-def _at(name: str) -> list[Stored]:
+def _list_named_shards(name: str) -> list[ShardInfo]:
     if "://" in name:
-        return _at_address(name)
+        return _list_remote_shards(name)
     path = expand_home(name).absolute()
     if path.is_file():
-        return [_local(path)]
+        return [_describe_local_shard(path)]
     if not path.is_dir():
         raise InputError(f"{name}: no such file or folder; {EXPECTED}")
-    shards = shards_in(path)
+    shards = list_tar_files(path)
     if not shards:
         raise InputError(f"{name}: no .tar file in this folder; {EXPECTED}")
-    return [_local(shard) for shard in shards]
+    return [_describe_local_shard(shard) for shard in shards]
 
 
-def shards_in(folder: Path) -> list[Path]:
+def list_tar_files(folder: Path) -> list[Path]:
     """The tar files of a folder in the order of their names, without what other systems leave there."""
     return sorted(path for path in folder.glob("*.tar") if not is_foreign(path.name))
 
 
-def _at_address(address: str) -> list[Stored]:
-    file_system, path = _file_system(address)
+def _list_remote_shards(address: str) -> list[ShardInfo]:
+    file_system, path = _open_file_system(address)
     protocol = address.split("://", 1)[0]
     try:
-        info = patiently(lambda: file_system.info(path), PATIENCE_SECONDS)
+        info = retry(lambda: file_system.info(path), RETRY_SECONDS)
         if info["type"] == "file":
-            return [_remote(file_system, address, info)]
-        entries = patiently(lambda: file_system.ls(path, detail=True), PATIENCE_SECONDS)
+            return [_describe_remote_shard(file_system, address, info)]
+        entries = retry(lambda: file_system.ls(path, detail=True), RETRY_SECONDS)
         listed = sorted(entries, key=lambda entry: str(entry["name"]))
     except FileNotFoundError as error:
         raise InputError(f"{address}: nothing is there; {EXPECTED}") from error
@@ -139,29 +139,29 @@ def _at_address(address: str) -> list[Stored]:
     shards = [each for each, name in zip(listed, names, strict=True) if name.endswith(".tar") and not is_foreign(name)]
     if not shards:
         raise InputError(f"{address}: no .tar in this folder; {EXPECTED}")
-    return [_remote(file_system, f"{protocol}://{each['name']}", each) for each in shards]
+    return [_describe_remote_shard(file_system, f"{protocol}://{each['name']}", each) for each in shards]
 
 
-def _file_system(address: str) -> tuple[Any, str]:
+def _open_file_system(address: str) -> tuple[Any, str]:
     try:
-        return file_system_at(address)
+        return open_file_system(address)
     except (ImportError, ValueError, OSError) as error:
         raise InputError(f"{address}: {error}; s3:// needs the package s3fs, gs:// needs gcsfs") from error
 
 
-def _remote(file_system: Any, address: str, info: dict[str, Any]) -> Stored:
+def _describe_remote_shard(file_system: Any, address: str, info: dict[str, Any]) -> ShardInfo:
     tag = next(
         (info[name] for name in ("ETag", "etag", "LastModified", "updated", "mtime", "created") if info.get(name)), ""
     )
-    return Stored(address, int(info["size"] or 0), str(tag).strip('"'))
+    return ShardInfo(address, int(info["size"] or 0), str(tag).strip('"'))
 
 
-def _local(path: Path) -> Stored:
+def _describe_local_shard(path: Path) -> ShardInfo:
     facts = path.stat()
-    return Stored(str(path), facts.st_size, str(facts.st_mtime_ns))
+    return ShardInfo(str(path), facts.st_size, str(facts.st_mtime_ns))
 
 
-class OpenShards:
+class ShardReader:
     """Parts of many shards in any order; files of this machine stay open, the last used ones."""
 
     def __init__(self) -> None:
@@ -179,24 +179,24 @@ class OpenShards:
         if not size:
             return b""
         if "://" in address:
-            file_system, path = _file_system(address)
+            file_system, path = _open_file_system(address)
             ask = partial(file_system.cat_file, path, start=start, end=start + size)
-            content = bytes(patiently(ask, PATIENCE_SECONDS))
+            content = bytes(retry(ask, RETRY_SECONDS))
         else:
-            content = os.pread(self._open(address), size, start)
+            content = os.pread(self._open_file(address), size, start)
         if len(content) != size:
             raise OSError(errno.EIO, f"{address} has grown short since it was indexed")
         return content
 
-    def _open(self, address: str) -> int:
+    def _open_file(self, address: str) -> int:
         known = self._files.pop(address, None)
         self._files[address] = os.open(address, os.O_RDONLY) if known is None else known
-        if len(self._files) > MOST_OPEN:
+        if len(self._files) > MAX_OPEN_FILES:
             os.close(self._files.pop(next(iter(self._files))))
         return self._files[address]
 
 
-def local_shards(places: Sequence[str]) -> list[Stored]:
+def list_local_shards(places: Sequence[str]) -> list[ShardInfo]:
     """The tar files that these places name, folders in the order of names, each file once.
 
     Raises InputError for a place that is not there, a folder without shards, and a file of no bytes.
@@ -207,7 +207,7 @@ def local_shards(places: Sequence[str]) -> list[Stored]:
                 f"--data {place}: an address; expected files or folders on this machine. Copy the shards here"
             )
     try:
-        found = stored_shards(places)
+        found = list_shards(places)
     except InputError as error:
         raise InputError(f"--data {error}") from error
     for shard in found:
@@ -219,10 +219,10 @@ def local_shards(places: Sequence[str]) -> list[Stored]:
 
 
 Task = TypeVar("Task")
-Done = TypeVar("Done")
+TaskResult = TypeVar("TaskResult")
 OpenRay = Callable[[], AbstractContextManager[None]]
 
-AT_ONCE: Final = 3
+TASKS_PER_PROCESS: Final = 3
 """Tasks that wait for each process, so that none idles; more would hold results in memory."""
 
 
@@ -233,33 +233,35 @@ class Workers:
     processes: int
     open_ray: OpenRay | None = None
 
-    def each(self, work: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[tuple[int, Done]]:
+    def each(self, work: Callable[[Task], TaskResult], tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
         """Each task's place in the list and its result, in the order in which they finish.
 
         `work` is a function of a module, and its result can be pickled. Raises what it raises, and WorkError where a
         process dies.
         """
         if self.open_ray is not None:
-            return _on_ray(work, tasks, self.open_ray)
+            return _run_on_ray(work, tasks, self.open_ray)
         processes = min(self.processes, len(tasks))
-        return _in_pool(work, tasks, processes) if processes > 1 else _here(work, tasks)
+        return _run_in_pool(work, tasks, processes) if processes > 1 else _run_inline(work, tasks)
 
 
-def _here(work: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[tuple[int, Done]]:
+def _run_inline(work: Callable[[Task], TaskResult], tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
     yield from ((place, work(task)) for place, task in enumerate(tasks))
 
 
-def _in_pool(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int) -> Iterator[tuple[int, Done]]:
+def _run_in_pool(
+    work: Callable[[Task], TaskResult], tasks: Sequence[Task], processes: int
+) -> Iterator[tuple[int, TaskResult]]:
     # Not fork: the caller may hold threads (polars) that a forked child would find frozen.
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    running: dict[Future[Done], int] = {}
+    running: dict[Future[TaskResult], int] = {}
     try:
         for place, task in enumerate(tasks):
             running[pool.submit(work, task)] = place
-            if len(running) >= AT_ONCE * processes:
-                yield from _finished(running)
+            if len(running) >= TASKS_PER_PROCESS * processes:
+                yield from _collect_finished(running)
         while running:
-            yield from _finished(running)
+            yield from _collect_finished(running)
     except BrokenProcessPool as error:
         names = ", ".join(str(getattr(tasks[place], "address", place)) for place in sorted(running.values())[:3])
         raise WorkError(
@@ -270,21 +272,23 @@ def _in_pool(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(running: dict[Future[Done], int]) -> Iterator[tuple[int, Done]]:
+def _collect_finished(running: dict[Future[TaskResult], int]) -> Iterator[tuple[int, TaskResult]]:
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         result = future.result()
         yield running.pop(future), result
 
 
-def _on_ray(work: Callable[[Task], Done], tasks: Sequence[Task], open_ray: OpenRay) -> Iterator[tuple[int, Done]]:
+def _run_on_ray(
+    work: Callable[[Task], TaskResult], tasks: Sequence[Task], open_ray: OpenRay
+) -> Iterator[tuple[int, TaskResult]]:
     with open_ray():
         import ray.data
         from ray.exceptions import RayError
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a failure reaches the user as one message
         ray.data.DataContext.get_current().enable_progress_bars = False
-        items = [{"place": place, "task": _Boxed(task)} for place, task in enumerate(tasks)]
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_Row(work), num_cpus=1)
+        items = [{"place": place, "task": _RayBox(task)} for place, task in enumerate(tasks)]
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_RowTask(work), num_cpus=1)
         try:
             for row in dataset.iter_rows():
                 if row["failed"]:
@@ -298,18 +302,18 @@ def _on_ray(work: Callable[[Task], Done], tasks: Sequence[Task], open_ray: OpenR
 
 
 @dataclass(frozen=True)
-class _Boxed:
+class _RayBox:
     """Keeps Ray Data from taking a result apart into columns."""
 
     content: Any
 
 
 @dataclass(frozen=True)
-class _Row:
+class _RowTask:
     work: Callable[[Any], Any]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"place": row["place"], "failed": False, "done": _Boxed(self.work(row["task"].content))}
+            return {"place": row["place"], "failed": False, "done": _RayBox(self.work(row["task"].content))}
         except GapctlError as error:
-            return {"place": row["place"], "failed": True, "done": _Boxed(error)}
+            return {"place": row["place"], "failed": True, "done": _RayBox(error)}

@@ -11,33 +11,33 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK: Final = 512
-REGULAR: Final = (0x30, 0x00, 0x37)  # "0", NUL, "7"
+TAR_BLOCK_BYTES: Final = 512
+REGULAR_KINDS: Final = (0x30, 0x00, 0x37)  # "0", NUL, "7"
 PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = 0x78, 0x67, 0x4C, 0x4B  # "x", "g", "L", "K"
 HARD_LINK, SYMBOLIC_LINK, SPARSE = 0x31, 0x32, 0x53  # "1", "2", "S"
-MOST_EXTENDED: Final = 1 << 20
+MAX_EXTENDED_BYTES: Final = 1 << 20
 """Bytes of an extended header; a longer one is an attack or damage."""
-MOST_DIGITS: Final = 20
+MAX_SIZE_DIGITS: Final = 20
 """Decimal digits of a size; Python takes quadratic time for more, and refuses more than 4,300."""
 CLOSING_BLOCKS: Final = 2
-USUAL_RECORD: Final = 20
+USUAL_RECORD_BLOCKS: Final = 20
 """Blocks to which tars are filled up with zeros, unless `tar -b` names another number."""
-OTHER_RECORDS: Final = (32, 64, 128, 256, 512, 1024, 2048)
-_CHUNK: Final = 1 << 20
-_ZEROS: Final = bytes(BLOCK)
+OTHER_RECORD_BLOCKS: Final = (32, 64, 128, 256, 512, 1024, 2048)
+_CHUNK_BYTES: Final = 1 << 20
+_ZEROS: Final = bytes(TAR_BLOCK_BYTES)
 _GZIP: Final = b"\x1f\x8b"
 _CHECKSUM: Final = slice(148, 156)
 _DIGITS: Final = b"01234567"
 
 
-class Content(Protocol):
+class ShardBytes(Protocol):
     """The bytes of a shard: `bytes`, or a file that is mapped into memory."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, key: slice, /) -> bytes: ...
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A regular file: where its header begins (its extended ones included), where its content does, and its size."""
 
     name: bytes
@@ -46,42 +46,42 @@ class Member(NamedTuple):
     size: int
 
 
-class Unreadable(NamedTuple):
+class UnreadableMember(NamedTuple):
     """A member that stands for a file whose bytes are elsewhere or in pieces: a link, or a sparse file."""
 
     name: bytes
     header: int
 
 
-class Walk(NamedTuple):
+class TarScan(NamedTuple):
     """A shard's regular files in order, how many other members it has, and why it ends early, if it does.
 
     `unreadable` are those of the other members that have a file's name.
     """
 
-    members: list[Member]
+    members: list[TarMember]
     others: int
     damage: str | None
-    unreadable: list[Unreadable]
+    unreadable: list[UnreadableMember]
 
 
-class _Damage(Exception):  # noqa: N818 - it never leaves this module
+class _TarDamage(Exception):  # noqa: N818 - it never leaves this module
     pass
 
 
-def walk(content: Content) -> Walk:
+def scan_tar(content: ShardBytes) -> TarScan:
     """The members up to the end of the tar, or up to the first damage."""
-    found = _Walking(content)
+    found = _HeaderScanner(content)
     damage: str | None = None
     try:
         found.run()
-    except _Damage as error:
+    except _TarDamage as error:
         damage = str(error)
-    sound = _sound_headers(content, found.headers)
+    sound = _count_sound_headers(content, found.headers)
     if sound == len(found.headers):
-        return Walk(found.members, found.others, damage, found.unreadable)
+        return TarScan(found.members, found.others, damage, found.unreadable)
     broken = found.headers[sound]
-    return Walk(
+    return TarScan(
         [member for member in found.members if member.start <= broken],
         found.others,
         f"what stands at byte {broken:,} is not a tar header (its checksum is wrong)",
@@ -89,79 +89,82 @@ def walk(content: Content) -> Walk:
     )
 
 
-class _Walking:
+class _HeaderScanner:
     """The state of one pass over the headers."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: ShardBytes) -> None:
         self.content = content
         self.end = len(content)
         self.headers: list[int] = []
-        self.members: list[Member] = []
-        self.unreadable: list[Unreadable] = []
+        self.members: list[TarMember] = []
+        self.unreadable: list[UnreadableMember] = []
         self.others = 0
 
     def run(self) -> None:
         """One loop, without calls for a plain member: it runs forty million times on CC12M."""
         content, end, headers, members = self.content, self.end, self.headers, self.members
-        at, first, extended = 0, 0, _NOTHING
+        at, first, extended = 0, 0, _NO_EXTENDED_HEADER
         if content[0:2] == _GZIP:
-            raise _Damage("it is compressed, and samples in it cannot be found by their place; decompress it")
+            raise _TarDamage("it is compressed, and samples in it cannot be found by their place; decompress it")
         while True:
-            header = content[at : at + BLOCK]
-            if len(header) < BLOCK:
-                raise _Damage(f"it ends at byte {end:,} without the blocks of zeros that close a tar")
+            header = content[at : at + TAR_BLOCK_BYTES]
+            if len(header) < TAR_BLOCK_BYTES:
+                raise _TarDamage(f"it ends at byte {end:,} without the blocks of zeros that close a tar")
             if not header[0] and header == _ZEROS:
                 self._require_end(at, first)
                 return
-            size, kind = _size(header, at), header[156]
+            size, kind = _parse_size(header, at), header[156]
             headers.append(at)
-            start = at + BLOCK
+            start = at + TAR_BLOCK_BYTES
             if kind == SPARSE and header[482]:
-                start = self._after_map(start)
+                start = self._skip_sparse_map(start)
             if start + size > end:
-                raise _Damage(f"cut short: a member at byte {at:,} has {size:,} bytes, and the file ends at {end:,}")
+                raise _TarDamage(f"cut short: a member at byte {at:,} has {size:,} bytes, and the file ends at {end:,}")
             at = start + (size + 511 & -512)
-            if kind in REGULAR and not extended.sparse:
+            if kind in REGULAR_KINDS and not extended.sparse:
                 if extended.size >= 0 and extended.size != size:
-                    raise _Damage(f"the member at byte {start - BLOCK:,} has two sizes, {size:,} and {extended.size:,}")
-                members.append(Member(extended.name or _name(header), first, start, size))
+                    raise _TarDamage(
+                        f"the member at byte {start - TAR_BLOCK_BYTES:,} has two sizes, {size:,} and {extended.size:,}"
+                    )
+                members.append(TarMember(extended.name or _parse_name(header), first, start, size))
             elif kind in (PAX, LONG_NAME):
-                extended = self._extended(kind, start, size, extended)
+                extended = self._read_extended(kind, start, size, extended)
                 continue
             elif kind == LONG_LINK:
                 continue
             elif kind != PAX_GLOBAL:
                 self.others += 1
                 if kind in (HARD_LINK, SYMBOLIC_LINK, SPARSE) or extended.sparse:
-                    self.unreadable.append(Unreadable(extended.name or _name(header), first))
-            first, extended = at, _NOTHING
+                    self.unreadable.append(UnreadableMember(extended.name or _parse_name(header), first))
+            first, extended = at, _NO_EXTENDED_HEADER
 
-    def _after_map(self, start: int) -> int:
+    def _skip_sparse_map(self, start: int) -> int:
         """Where the content of GNU's sparse file begins: behind the blocks that continue the map of its pieces."""
         while True:
-            block = self.content[start : start + BLOCK]
-            start += BLOCK
-            if len(block) < BLOCK or not block[504]:
+            block = self.content[start : start + TAR_BLOCK_BYTES]
+            start += TAR_BLOCK_BYTES
+            if len(block) < TAR_BLOCK_BYTES or not block[504]:
                 return start
 
-    def _extended(self, kind: int, start: int, size: int, before: "_Extended") -> "_Extended":
-        if size > MOST_EXTENDED:
-            raise _Damage(f"an extended header of {size:,} bytes at byte {start - BLOCK:,}")
+    def _read_extended(self, kind: int, start: int, size: int, before: "_ExtendedHeader") -> "_ExtendedHeader":
+        if size > MAX_EXTENDED_BYTES:
+            raise _TarDamage(f"an extended header of {size:,} bytes at byte {start - TAR_BLOCK_BYTES:,}")
         content = self.content[start : start + size]
         if kind == LONG_NAME:
             return before._replace(name=content.rstrip(b"\0"))
-        records = dict(_pax_records(content, start - BLOCK))
+        records = dict(_parse_pax_records(content, start - TAR_BLOCK_BYTES))
         stated = records.get(b"size")
-        if stated is not None and not (stated.isdigit() and len(stated) <= MOST_DIGITS):
-            shown = ascii(stated[:MOST_DIGITS].decode("latin-1"))
-            more = f"... ({len(stated):,} characters)" if len(stated) > MOST_DIGITS else ""
-            raise _Damage(
-                f"an extended header at byte {start - BLOCK:,} with the size {shown}{more}; expected a number of at "
-                f"most {MOST_DIGITS} digits"
+        if stated is not None and not (stated.isdigit() and len(stated) <= MAX_SIZE_DIGITS):
+            shown = ascii(stated[:MAX_SIZE_DIGITS].decode("latin-1"))
+            more = f"... ({len(stated):,} characters)" if len(stated) > MAX_SIZE_DIGITS else ""
+            raise _TarDamage(
+                f"an extended header at byte {start - TAR_BLOCK_BYTES:,} with the size {shown}{more}; "
+                "expected a number of at "
+                f"most {MAX_SIZE_DIGITS} digits"
             )
         sparse = before.sparse or any(key.startswith(b"GNU.sparse.") for key in records)
         name = records.get(b"GNU.sparse.name") or records.get(b"path", before.name)
-        return _Extended(name, before.size if stated is None else int(stated), sparse)
+        return _ExtendedHeader(name, before.size if stated is None else int(stated), sparse)
 
     def _require_end(self, at: int, first: int) -> None:
         """Raises for a tar that does not end at the block of zeros at byte `at`, so that no sample is lost unseen.
@@ -169,28 +172,29 @@ class _Walking:
         Zeros may also be a hole, the joint of two tars, or the part of a copy that did not arrive.
         """
         if first != at:
-            raise _Damage(f"the extended header at byte {first:,} belongs to no member")
-        after = _past_zeros(self.content, at)
+            raise _TarDamage(f"the extended header at byte {first:,} belongs to no member")
+        after = _skip_zeros(self.content, at)
         if after < self.end:
-            raise _Damage(
+            raise _TarDamage(
                 f"zeros stand at byte {at:,}, where a tar ends, but more follows from byte {after:,} on: tars that "
                 "were joined, or a hole. `tar --ignore-zeros -xf` takes out all there is, to pack it again"
             )
         last = self.members[-1] if self.members else None
-        if last is not None and _begins_zeros(self.content, last):
+        if last is not None and _is_zero_tailed(self.content, last):
             self.members.pop()
-            raise _Damage(
-                f"the member at byte {last.start - BLOCK:,} ends in zeros, as does all that follows it: the rest of "
+            raise _TarDamage(
+                f"the member at byte {last.start - TAR_BLOCK_BYTES:,} ends in zeros, as does all that "
+                "follows it: the rest of "
                 "the file did not arrive"
             )
-        if not _fills_record(self.end // BLOCK, (self.end - at) // BLOCK):
-            raise _Damage(
+        if not _is_record_padding(self.end // TAR_BLOCK_BYTES, (self.end - at) // TAR_BLOCK_BYTES):
+            raise _TarDamage(
                 f"its last {self.end - at:,} bytes, from byte {at:,} on, are zeros, more than close a tar: the rest of "
                 "the file did not arrive"
             )
 
 
-class _Extended(NamedTuple):
+class _ExtendedHeader(NamedTuple):
     """What extended headers say of the member that follows them; a size of -1 where they say none."""
 
     name: bytes
@@ -198,36 +202,36 @@ class _Extended(NamedTuple):
     sparse: bool
 
 
-_NOTHING: Final = _Extended(b"", -1, False)
+_NO_EXTENDED_HEADER: Final = _ExtendedHeader(b"", -1, False)
 
 
-def _past_zeros(content: Content, at: int) -> int:
+def _skip_zeros(content: ShardBytes, at: int) -> int:
     """Where the first byte from `at` on stands that is not zero; the end of the file where there is none."""
-    while chunk := content[at : at + _CHUNK]:
+    while chunk := content[at : at + _CHUNK_BYTES]:
         if rest := chunk.lstrip(b"\0"):
             return at + len(chunk) - len(rest)
         at += len(chunk)
     return at
 
 
-def _begins_zeros(content: Content, last: Member) -> bool:
+def _is_zero_tailed(content: ShardBytes, last: TarMember) -> bool:
     """Whether the zeros at the end of a tar begin within its last member: a text that ends so, or a picture's block."""
     end = last.start + last.size
-    tail = content[max(last.start, end - (last.size - 1) % BLOCK - 1) : end]
+    tail = content[max(last.start, end - (last.size - 1) % TAR_BLOCK_BYTES - 1) : end]
     ending = last.name.rpartition(b".")[2].lower()
     if ending in (b"txt", b"json"):
         return tail[-1:] == b"\0"
     return ending in (b"jpg", b"jpeg", b"png", b"webp") and last.size > 0 and not tail.strip(b"\0")
 
 
-def _fills_record(blocks: int, zeros: int) -> bool:
+def _is_record_padding(blocks: int, zeros: int) -> bool:
     """Whether a tar of so many blocks can end in so many of zeros: two close it, and more fill up its last record."""
-    if zeros < CLOSING_BLOCKS + USUAL_RECORD:
+    if zeros < CLOSING_BLOCKS + USUAL_RECORD_BLOCKS:
         return True
-    return any(not blocks % record and zeros < CLOSING_BLOCKS + record for record in OTHER_RECORDS)
+    return any(not blocks % record and zeros < CLOSING_BLOCKS + record for record in OTHER_RECORD_BLOCKS)
 
 
-def _size(header: bytes, at: int) -> int:
+def _parse_size(header: bytes, at: int) -> int:
     stated = header[124:136].rstrip(b"\0 ").lstrip(b" ")
     try:
         size = int(stated, 8) if stated.isdigit() else -1 if stated else 0
@@ -236,44 +240,44 @@ def _size(header: bytes, at: int) -> int:
     if size < 0 and header[124] == 0x80:
         size = int.from_bytes(header[125:136])  # GNU's base 256, for members beyond 8 GiB
     if size < 0:  # a negative size would lead back and around for ever
-        raise _Damage(f"what stands at byte {at:,} is not a tar header")
+        raise _TarDamage(f"what stands at byte {at:,} is not a tar header")
     return size
 
 
-def _name(header: bytes) -> bytes:
+def _parse_name(header: bytes) -> bytes:
     name = header[:100].split(b"\0", 1)[0]
     if header[345] and header[257:263] == b"ustar\0":
         return header[345:500].split(b"\0", 1)[0] + b"/" + name
     return name
 
 
-def _pax_records(content: bytes, header: int) -> Iterator[tuple[bytes, bytes]]:
+def _parse_pax_records(content: bytes, header: int) -> Iterator[tuple[bytes, bytes]]:
     """The records of an extended header: `length key=value` and a newline, the length counted whole."""
     at = 0
     while at < len(content):
-        stated, space, _ = content[at : at + MOST_DIGITS].partition(b" ")
+        stated, space, _ = content[at : at + MAX_SIZE_DIGITS].partition(b" ")
         length = int(stated) if space and stated.isdigit() else 0
         key, equals, value = content[at + len(stated) + 1 : at + length].partition(b"=")
         if at + length > len(content) or not equals or value[-1:] != b"\n":
-            raise _Damage(f"an extended header at byte {header:,} that cannot be read")
+            raise _TarDamage(f"an extended header at byte {header:,} that cannot be read")
         yield key, value[:-1]
         at += length
 
 
-def _sound_headers(content: Content, headers: list[int]) -> int:
+def _count_sound_headers(content: ShardBytes, headers: list[int]) -> int:
     """How many headers in a row have the checksum that they state: the sum of their bytes, its own field as spaces."""
     if not headers:
         return 0
-    whole = len(content) // BLOCK * BLOCK
-    blocks: NDArray[np.uint8] = np.frombuffer(content, np.uint8, whole).reshape(-1, BLOCK)  # type: ignore[call-overload]
-    rows = blocks[np.asarray(headers) // BLOCK]
+    whole = len(content) // TAR_BLOCK_BYTES * TAR_BLOCK_BYTES
+    blocks: NDArray[np.uint8] = np.frombuffer(content, np.uint8, whole).reshape(-1, TAR_BLOCK_BYTES)  # type: ignore[call-overload]
+    rows = blocks[np.asarray(headers) // TAR_BLOCK_BYTES]
     field = rows[:, _CHECKSUM]
     sums = rows.sum(axis=1, dtype=np.uint32) - field.sum(axis=1, dtype=np.uint32) + 8 * 0x20
-    wrong = np.flatnonzero(sums != _octal(field))
+    wrong = np.flatnonzero(sums != _parse_octal(field))
     return int(wrong[0]) if len(wrong) else len(headers)
 
 
-def _octal(field_N8: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _parse_octal(field_N8: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Checksums as tars state them: six octal digits and NUL, or up to seven with spaces before and after; else -1."""
     usual = field_N8[:, :6].astype(np.int64) - 0x30
     stated = usual @ 8 ** np.arange(5, -1, -1)
@@ -283,7 +287,7 @@ def _octal(field_N8: NDArray[np.uint8]) -> NDArray[np.int64]:
     return stated
 
 
-class Problem(StrEnum):
+class SampleProblem(StrEnum):
     """Why a sample is left out; its value is what a manifest's `problem` column says."""
 
     NO_IMAGE = "no image"
@@ -305,82 +309,82 @@ class Problem(StrEnum):
     DUPLICATE = "the same key and image as an earlier sample"
 
 
-MOST_CAPTION_BYTES: Final = 1 << 16
+MAX_CAPTION_BYTES: Final = 1 << 16
 """A page of text that was taken for a caption; captions of CC12M end at a few thousand bytes."""
-MOST_PIXELS: Final = 89_478_485
+MAX_PIXELS: Final = 89_478_485
 """Pillow's own limit, beyond which it warns of a decompression bomb."""
 
 
-_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BARE_MARKERS: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-class Picture(NamedTuple):
+class ImageHeader(NamedTuple):
     """`form` is empty, and the sizes 0, where nothing is known; `problem` says why it is no training image."""
 
     form: str
     width: int
     height: int
-    problem: Problem | None
+    problem: SampleProblem | None
 
 
-def picture_header(content: Content, start: int, end: int) -> Picture:
+def parse_image_header(content: ShardBytes, start: int, end: int) -> ImageHeader:
     """What the bytes from `start` to `end` say they are."""
     head = content[start : min(end, start + 64)]
     if head[:3] == b"\xff\xd8\xff":
-        return _jpeg(content, start, end)
+        return _parse_jpeg(content, start, end)
     if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 33:
         size = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
-        return _judged("png", *size, b"acTL" in content[start : min(end, start + 4096)])
+        return _judge_image("png", *size, b"acTL" in content[start : min(end, start + 4096)])
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return _webp(head)
+        return _parse_webp(head)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return Picture("", 0, 0, Problem.HTML if text[:1] == b"<" else Problem.NOT_AN_IMAGE)
+    return ImageHeader("", 0, 0, SampleProblem.HTML if text[:1] == b"<" else SampleProblem.NOT_AN_IMAGE)
 
 
-def _judged(form: str, width: int, height: int, animated: bool = False, cmyk: bool = False) -> Picture:
+def _judge_image(form: str, width: int, height: int, animated: bool = False, cmyk: bool = False) -> ImageHeader:
     problem = None
     if not width or not height:
-        problem = Problem.UNREADABLE
-    elif width * height > MOST_PIXELS:
-        problem = Problem.BOMB
+        problem = SampleProblem.UNREADABLE
+    elif width * height > MAX_PIXELS:
+        problem = SampleProblem.BOMB
     elif width == 1 or height == 1:
-        problem = Problem.ONE_PIXEL
+        problem = SampleProblem.ONE_PIXEL
     elif animated or cmyk:
-        problem = Problem.ANIMATED if animated else Problem.CMYK
-    return Picture(form, width, height, problem)
+        problem = SampleProblem.ANIMATED if animated else SampleProblem.CMYK
+    return ImageHeader(form, width, height, problem)
 
 
-def _jpeg(content: Content, start: int, end: int) -> Picture:
+def _parse_jpeg(content: ShardBytes, start: int, end: int) -> ImageHeader:
     at = start + 2
     while at + 10 <= end:
         segment = content[at : at + 10]
         if segment[0] != 0xFF:
             break
         marker = segment[1]
-        if marker in _FRAMES:
+        if marker in _FRAME_MARKERS:
             height, width = segment[5] << 8 | segment[6], segment[7] << 8 | segment[8]
-            return _judged("jpeg", width, height, cmyk=segment[9] == 4)
+            return _judge_image("jpeg", width, height, cmyk=segment[9] == 4)
         if marker == 0xFF:
             at += 1
-        elif marker in _ALONE:
+        elif marker in _BARE_MARKERS:
             at += 2
         else:
             at += 2 + max(2, segment[2] << 8 | segment[3])
-    return Picture("jpeg", 0, 0, Problem.UNREADABLE)
+    return ImageHeader("jpeg", 0, 0, SampleProblem.UNREADABLE)
 
 
-def _webp(head: bytes) -> Picture:
+def _parse_webp(head: bytes) -> ImageHeader:
     form, bits = head[12:16], head[20:30]
     if len(bits) < 10:
-        return Picture("webp", 0, 0, Problem.UNREADABLE)
+        return ImageHeader("webp", 0, 0, SampleProblem.UNREADABLE)
     if form == b"VP8X":
         size = 1 + int.from_bytes(bits[4:7], "little"), 1 + int.from_bytes(bits[7:10], "little")
-        return _judged("webp", *size, animated=bool(bits[0] & 0x02))
+        return _judge_image("webp", *size, animated=bool(bits[0] & 0x02))
     if form == b"VP8L":
         packed = int.from_bytes(bits[1:5], "little")
-        return _judged("webp", 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF))
+        return _judge_image("webp", 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF))
     if form == b"VP8 ":
         size = int.from_bytes(bits[6:8], "little") & 0x3FFF, int.from_bytes(bits[8:10], "little") & 0x3FFF
-        return _judged("webp", *size)
-    return Picture("webp", 0, 0, Problem.UNREADABLE)
+        return _judge_image("webp", *size)
+    return ImageHeader("webp", 0, 0, SampleProblem.UNREADABLE)

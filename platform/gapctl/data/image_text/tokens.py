@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_WORDS: Final = 1 << 18
+MAX_CACHED_WORDS: Final = 1 << 18
 """Words that are remembered, about 50 MB; then it begins anew."""
 
 
-class ClipTokens:
+class ClipTokenizer:
     """Gives what open_clip gives, five to fifty times as fast; captions are cut to `context` tokens as there.
 
     A token never spans a space, so captions are the tokens of their words. Mending of broken encodings and HTML, half
@@ -22,7 +22,7 @@ class ClipTokens:
     """
 
     def __init__(self, context: int) -> None:
-        self._open_clip: Any = _tokenizer_module().SimpleTokenizer(context_length=context)
+        self._open_clip: Any = _load_tokenizer_module().SimpleTokenizer(context_length=context)
         self._context = context
         self._ids: dict[str, Sequence[int]] = {}
 
@@ -37,22 +37,22 @@ class ClipTokens:
     def ids(self, caption: str) -> list[int]:
         """Those of one caption, start and end included."""
         ids = [self._open_clip.sot_token_id]
-        for word in self._words(caption):
-            ids += self._ids_of(word)
+        for word in self._split_words(caption):
+            ids += self._encode_word(word)
             if len(ids) >= self._context:
                 break
         return [*ids[: self._context - 1], self._open_clip.eot_token_id]
 
-    def _words(self, caption: str) -> Iterable[str]:
+    def _split_words(self, caption: str) -> Iterable[str]:
         if caption.isascii() and caption.isprintable() and "&" not in caption:
             return caption.lower().split()
         cleaned: str = self._open_clip.clean_fn(caption)
         return cleaned.split(" ")
 
-    def _ids_of(self, word: str) -> Sequence[int]:
+    def _encode_word(self, word: str) -> Sequence[int]:
         known = self._ids.get(word)
         if known is None:
-            if len(self._ids) >= MOST_WORDS:
+            if len(self._ids) >= MAX_CACHED_WORDS:
                 self._ids.clear()
             whole, byte_of = self._open_clip, self._open_clip.byte_encoder
             pieces = ("".join(byte_of[byte] for byte in found.encode()) for found in whole.pat.findall(word))
@@ -60,7 +60,7 @@ class ClipTokens:
         return known
 
 
-def _tokenizer_module() -> Any:
+def _load_tokenizer_module() -> Any:
     """That file of open_clip alone: its package takes seconds to import, in each process that reads."""
     if "open_clip" in sys.modules:
         return importlib.import_module("open_clip.tokenizer")
@@ -77,6 +77,6 @@ def _tokenizer_module() -> Any:
 
 
 @cache
-def clip_tokens(context: int) -> ClipTokens:
+def get_clip_tokenizer(context: int) -> ClipTokenizer:
     """This process's."""
-    return ClipTokens(context)
+    return ClipTokenizer(context)

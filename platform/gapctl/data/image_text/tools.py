@@ -17,28 +17,33 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import polars as pl
 
 from gapctl.data.image_text.index import (
-    Found,
     Sample,
-    ShardContent,
-    about_of,
+    SampleRow,
+    ShardIndex,
+    decode_image,
     index_shard,
-    indexed_piece,
-    joined,
-    picture_of,
+    join_manifests,
+    pack_manifest_part,
+    parse_metadata,
 )
-from gapctl.data.image_text.manifest import Manifest, ShardRecord, from_parquet, held_out
-from gapctl.data.image_text.storage import OpenShards, Stored, Workers, content_of, stored_now
-from gapctl.data.image_text.tar import Content, Problem
-from gapctl.data.rng import Purpose, generator
+from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out, parse_manifest
+from gapctl.data.image_text.storage import ShardInfo, ShardReader, Workers, find_shard, open_shard
+from gapctl.data.image_text.tar import SampleProblem, ShardBytes
+from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import appearing, write_whole
+from gapctl.io.atomic import write_atomically, write_whole
 from gapctl.io.retry import is_foreign
 
 REQUEST_FILE: Final = ".resharding.json"
-QUALITY: Final = 95
-ENDINGS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
-PARTS: Final = ("image", "caption", "json")
-NEEDED: Final = ("shard", "key", "form", *(f"{part}_{what}" for part in PARTS for what in ("offset", "bytes")))
+JPEG_QUALITY: Final = 95
+IMAGE_SUFFIXES: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+SAMPLE_PARTS: Final = ("image", "caption", "json")
+NEEDED_COLUMNS: Final = (
+    "shard",
+    "key",
+    "form",
+    *(f"{part}_{what}" for part in SAMPLE_PARTS for what in ("offset", "bytes")),
+)
 OnProgress = Callable[[int, int], None]
 
 
@@ -59,7 +64,7 @@ class ReshardRequest:
 
 
 @dataclass(frozen=True)
-class ShardToWrite:
+class ShardWriteTask:
     """An output shard, its samples by their rows, and the number that its keys begin with."""
 
     address: str
@@ -70,7 +75,7 @@ class ShardToWrite:
 
 
 @dataclass(frozen=True)
-class Resharded:
+class ReshardResult:
     """Shards of each split by name, of which this run wrote `made`; what it dropped, by the key it had."""
 
     shards: dict[str, int]
@@ -79,22 +84,22 @@ class Resharded:
     dropped: Sequence[str]
 
 
-def reshard(
+def reshard_pairs(
     manifest: Manifest,
     request: ReshardRequest,
     out: Path,
     workers: Workers,
     on_progress: OnProgress = lambda done, total: None,
-) -> Resharded:
+) -> ReshardResult:
     """Writes the usable samples of a manifest; stopped work goes on where it was.
 
     `on_progress` is told how many samples are done, and of how many. Raises InputError where the folder holds anything
     else, WorkError where a shard cannot be read or written.
     """
     splits = split_pairs(manifest.usable, request)
-    tasks = {name: _tasks(out, name, rows, request, len(splits) > 1) for name, rows in splits.items()}
+    tasks = {name: _plan_shards(out, name, rows, request, len(splits) > 1) for name, rows in splits.items()}
     every = [task for split in tasks.values() for task in split]
-    _begin(out, request, every)
+    _prepare_folder(out, request, every)
     left = [task for task in every if not Path(task.address).exists()]
     total, done, dropped = len(manifest.usable), sum(len(task.rows) for task in every if task not in left), list[str]()
     on_progress(done, total)
@@ -104,7 +109,7 @@ def reshard(
         on_progress(done, total)
     (out / REQUEST_FILE).unlink()
     samples = {name: len(rows) for name, rows in splits.items()}
-    return Resharded({name: len(split) for name, split in tasks.items()}, samples, len(left), dropped)
+    return ReshardResult({name: len(split) for name, split in tasks.items()}, samples, len(left), dropped)
 
 
 def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.DataFrame]:
@@ -114,25 +119,27 @@ def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.D
     the image and the seed alone, not on what else there is.
     """
     if request.shuffle is not None:
-        usable = usable[generator(Purpose.SHARDS, request.shuffle).permutation(len(usable))]
+        usable = usable[make_generator(Purpose.SHARDS, request.shuffle).permutation(len(usable))]
     if not request.validation:
         return {"train": usable}
-    chosen = [held_out(mark, request.validation, request.split_seed) for mark in usable["image_mark"]]
+    chosen = [is_held_out(mark, request.validation, request.split_seed) for mark in usable["image_mark"]]
     validation = pl.Series(chosen, dtype=pl.Boolean)
     return {"train": usable.filter(~validation), "validation": usable.filter(validation)}
 
 
-def _tasks(out: Path, split: str, rows: pl.DataFrame, request: ReshardRequest, several: bool) -> list[ShardToWrite]:
+def _plan_shards(
+    out: Path, split: str, rows: pl.DataFrame, request: ReshardRequest, several: bool
+) -> list[ShardWriteTask]:
     folder = out.absolute() / split if several else out.absolute()
     digits = max(4, len(str(request.per_shard - 1)))
-    parts = rows.select(NEEDED).iter_slices(request.per_shard)
+    parts = rows.select(NEEDED_COLUMNS).iter_slices(request.per_shard)
     return [
-        ShardToWrite(str(folder / f"{number:05d}.tar"), number, digits, part.to_dicts(), request.resize)
+        ShardWriteTask(str(folder / f"{number:05d}.tar"), number, digits, part.to_dicts(), request.resize)
         for number, part in enumerate(parts)
     ]
 
 
-def _begin(out: Path, request: ReshardRequest, tasks: Sequence[ShardToWrite]) -> None:
+def _prepare_folder(out: Path, request: ReshardRequest, tasks: Sequence[ShardWriteTask]) -> None:
     wanted = json.dumps(asdict(request)).encode()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -151,15 +158,15 @@ def _begin(out: Path, request: ReshardRequest, tasks: Sequence[ShardToWrite]) ->
         raise InputError(f"--out {out}: cannot be written ({error.strerror}); expected a folder that can") from error
 
 
-def write_shard(task: ShardToWrite) -> list[str]:
+def write_shard(task: ShardWriteTask) -> list[str]:
     """Writes one shard, which appears whole, and gives the keys of what cannot be decoded.
 
     Raises WorkError where the samples cannot be read or the shard cannot be written.
     """
     path, dropped = Path(task.address), list[str]()
     try:
-        with appearing(path, path.parent) as temporary, temporary.open("wb") as file, OpenShards() as opened:
-            _write(file, task, opened, dropped)
+        with write_atomically(path, path.parent) as temporary, temporary.open("wb") as file, ShardReader() as opened:
+            _write_samples(file, task, opened, dropped)
     except OSError as error:
         raise WorkError(
             f"{path}: cannot be made ({error}). The finished shards are kept: the same command makes what is left"
@@ -167,35 +174,39 @@ def write_shard(task: ShardToWrite) -> list[str]:
     return dropped
 
 
-def _write(file: BinaryIO, task: ShardToWrite, opened: OpenShards, dropped: list[str]) -> None:
+def _write_samples(file: BinaryIO, task: ShardWriteTask, opened: ShardReader, dropped: list[str]) -> None:
     from webdataset import TarWriter
 
     # A fixed time: webdataset would write the present one, to the microsecond.
     with TarWriter(file, encoder=False, mtime=0) as writer:
-        for place, sample, row in _read(task.rows, opened):
-            members = _members(sample, row, task, place)
+        for place, sample, row in _read_rows(task.rows, opened):
+            members = _build_members(sample, row, task, place)
             if members is None:
                 dropped.append(sample.key)
             else:
                 writer.write(members)
 
 
-def _read(rows: Sequence[dict[str, Any]], opened: OpenShards) -> Iterator[tuple[int, Sample, dict[str, Any]]]:
+def _read_rows(rows: Sequence[dict[str, Any]], opened: ShardReader) -> Iterator[tuple[int, Sample, dict[str, Any]]]:
     for place, row in enumerate(rows):
         image, caption, about = (
-            opened.read(row["shard"], row[f"{part}_offset"], row[f"{part}_bytes"]) for part in PARTS
+            opened.read(row["shard"], row[f"{part}_offset"], row[f"{part}_bytes"]) for part in SAMPLE_PARTS
         )
-        yield place, Sample(row["key"], image, caption.decode("utf-8-sig", "replace").strip(), about_of(about)), row
+        yield (
+            place,
+            Sample(row["key"], image, caption.decode("utf-8-sig", "replace").strip(), parse_metadata(about)),
+            row,
+        )
 
 
-def _members(sample: Sample, row: dict[str, Any], task: ShardToWrite, place: int) -> dict[str, Any] | None:
+def _build_members(sample: Sample, row: dict[str, Any], task: ShardWriteTask, place: int) -> dict[str, Any] | None:
     """What webdataset writes of a sample; None where its image cannot be decoded."""
     key = f"{task.number:05d}{place:0{task.digits}d}"
     about = {**sample.about, "key": key, "caption": sample.caption, "source_key": sample.key}
-    image, ending = sample.image, ENDINGS[row["form"]]
+    image, ending = sample.image, IMAGE_SUFFIXES[row["form"]]
     if task.resize is not None:
         try:
-            resized = _resized(sample, task.resize)
+            resized = _resize_image(sample, task.resize)
         except ValueError:
             return None
         if resized is not None:
@@ -206,20 +217,20 @@ def _members(sample: Sample, row: dict[str, Any], task: ShardToWrite, place: int
     return {"__key__": key, ending: image, "txt": str(sample.caption).encode(), "json": text}
 
 
-def _resized(sample: Sample, side: int) -> tuple[bytes, tuple[int, int]] | None:
+def _resize_image(sample: Sample, side: int) -> tuple[bytes, tuple[int, int]] | None:
     """A JPEG whose shorter side is `side`, and its size; None where the image is not larger.
 
     Raises ValueError where it cannot be decoded.
     """
     from PIL import Image
 
-    picture = picture_of(sample)
+    picture = decode_image(sample)
     shorter = min(picture.size)
     if shorter <= side:
         return None
     size = max(1, round(picture.width * side / shorter)), max(1, round(picture.height * side / shorter))
     buffer = io.BytesIO()
-    picture.resize(size, Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=QUALITY)
+    picture.resize(size, Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue(), size
 
 
@@ -229,7 +240,7 @@ _WORD: Final = re.compile(r"\w[\w'’-]*")
 
 
 @dataclass(frozen=True)
-class Spread:
+class ColumnStats:
     """The mean of a column, its values at `QUANTILES`, and how often each rounded value occurs."""
 
     mean: float
@@ -238,7 +249,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Repeated:
+class DuplicateCounts:
     """How many distinct values stand more than once, and how many samples they are beyond the first of each."""
 
     values: int
@@ -246,7 +257,7 @@ class Repeated:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class VocabularyStats:
     """Distinct words (case folded), their occurrences, how many make 90 %, how many occur once, the commonest."""
 
     words: int
@@ -267,17 +278,17 @@ class PairStats:
     usable: int
     problems: Mapping[str, int]
     bytes: int
-    caption_words: Spread
-    caption_characters: Spread
-    image_shorter_side: Spread
-    image_aspect: Spread
+    caption_words: ColumnStats
+    caption_characters: ColumnStats
+    image_shorter_side: ColumnStats
+    image_aspect: ColumnStats
     forms: Mapping[str, int]
-    repeated_captions: Repeated
-    repeated_images: Repeated
-    vocabulary: Vocabulary
+    repeated_captions: DuplicateCounts
+    repeated_images: DuplicateCounts
+    vocabulary: VocabularyStats
 
 
-def stats_of(manifest: Manifest, workers: Workers) -> PairStats:
+def compute_pair_stats(manifest: Manifest, workers: Workers) -> PairStats:
     """The statistics of a manifest; captions are read for their words. Raises WorkError where a shard cannot be read.
 
     `image_aspect` is the longer side over the shorter one.
@@ -291,33 +302,33 @@ def stats_of(manifest: Manifest, workers: Workers) -> PairStats:
         usable=len(usable),
         problems=dict(problems.iter_rows()),
         bytes=sum(shard.bytes for shard in manifest.shards),
-        caption_words=_spread(usable["words"]),
-        caption_characters=_spread(usable["characters"]),
-        image_shorter_side=_spread(sides["shorter"]),
-        image_aspect=_spread(sides["aspect"]),
+        caption_words=_summarise_column(usable["words"]),
+        caption_characters=_summarise_column(usable["characters"]),
+        image_shorter_side=_summarise_column(sides["shorter"]),
+        image_aspect=_summarise_column(sides["aspect"]),
         forms=dict(usable["form"].value_counts(sort=True).iter_rows()),
-        repeated_captions=_repeated(usable["caption_mark"]),
-        repeated_images=_repeated(usable["image_mark"]),
-        vocabulary=_vocabulary(usable, workers),
+        repeated_captions=_count_duplicates(usable["caption_mark"]),
+        repeated_images=_count_duplicates(usable["image_mark"]),
+        vocabulary=_summarise_vocabulary(usable, workers),
     )
 
 
-def _spread(column: pl.Series) -> Spread:
+def _summarise_column(column: pl.Series) -> ColumnStats:
     counts = column.round().cast(pl.Int64).value_counts().sort(column.name)
     quantiles = tuple(float(column.quantile(share, "nearest") or 0) for share in QUANTILES)
-    return Spread(float(column.mean() or 0), quantiles, dict(counts.iter_rows()))  # type: ignore[arg-type]
+    return ColumnStats(float(column.mean() or 0), quantiles, dict(counts.iter_rows()))  # type: ignore[arg-type]
 
 
-def _repeated(marks: pl.Series) -> Repeated:
+def _count_duplicates(marks: pl.Series) -> DuplicateCounts:
     counts = marks.value_counts(name="times")["times"]
     several = counts.filter(counts > 1)
-    return Repeated(len(several), int(several.sum()) - len(several))
+    return DuplicateCounts(len(several), int(several.sum()) - len(several))
 
 
-def _vocabulary(usable: pl.DataFrame, workers: Workers) -> Vocabulary:
+def _summarise_vocabulary(usable: pl.DataFrame, workers: Workers) -> VocabularyStats:
     parts = usable.select("shard", "caption_offset", "caption_bytes").partition_by("shard", maintain_order=True)
     counts = Counter[str]()
-    for _, counted in workers.each(words_of, [part.rows() for part in parts]):
+    for _, counted in workers.each(count_words, [part.rows() for part in parts]):
         counts.update(counted)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     occurrences, reached, needed = counts.total(), 0, 0
@@ -326,14 +337,14 @@ def _vocabulary(usable: pl.DataFrame, workers: Workers) -> Vocabulary:
             break
         reached, needed = reached + count, needed + 1
     once = sum(count == 1 for count in counts.values())
-    return Vocabulary(len(counts), occurrences, needed, once, ordered[:SHOWN_WORDS])
+    return VocabularyStats(len(counts), occurrences, needed, once, ordered[:SHOWN_WORDS])
 
 
-def words_of(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
+def count_words(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
     """How often each word occurs in captions that lie at (shard, offset, bytes)."""
     counts = Counter[str]()
     try:
-        with OpenShards() as opened:
+        with ShardReader() as opened:
             for shard, start, size in captions:
                 counts.update(_WORD.findall(opened.read(shard, start, size).decode("utf-8-sig", "replace").casefold()))
     except OSError as error:
@@ -341,10 +352,10 @@ def words_of(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
     return counts
 
 
-GONE: Final = "is gone"
+SHARD_MISSING: Final = "is gone"
 
 
-class WrongShard(NamedTuple):
+class FaultyShard(NamedTuple):
     """A shard of which more is wrong than single samples."""
 
     address: str
@@ -352,14 +363,14 @@ class WrongShard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PairsVerified:
+class PairVerification:
     """What was found: the shards as a manifest (`image_mark` is of whole images here), and what is wrong with shards.
 
     `repeated` counts images that stand under several keys, beyond the first: usual in data from the web, and no error.
     """
 
     found: Manifest
-    wrong: Sequence[WrongShard]
+    wrong: Sequence[FaultyShard]
     repeated: int
 
     @property
@@ -374,40 +385,40 @@ class PairsVerified:
 
 
 def verify_shards(
-    shards: Sequence[Stored], workers: Workers, on_progress: OnProgress = lambda done, total: None
-) -> PairsVerified:
+    shards: Sequence[ShardInfo], workers: Workers, on_progress: OnProgress = lambda done, total: None
+) -> PairVerification:
     """Decodes every image; `on_progress` is told how many bytes are done, and of how many."""
     pieces: dict[int, Manifest] = {}
     done, total = 0, sum(shard.bytes for shard in shards)
-    for place, content in workers.each(checked_piece, shards):
-        pieces[place] = from_parquet(content)
+    for place, content in workers.each(verify_shard, shards):
+        pieces[place] = parse_manifest(content)
         done += shards[place].bytes
         on_progress(done, total)
-    found = joined([pieces[place] for place in range(len(shards))])
-    damaged = [WrongShard(shard.address, shard.damage) for shard in found.shards if shard.damage]
+    found = join_manifests([pieces[place] for place in range(len(shards))])
+    damaged = [FaultyShard(shard.address, shard.damage) for shard in found.shards if shard.damage]
     usable = found.usable
-    return PairsVerified(found, damaged, len(usable) - usable["image_mark"].n_unique())
+    return PairVerification(found, damaged, len(usable) - usable["image_mark"].n_unique())
 
 
 def verify_manifest(
     manifest: Manifest, workers: Workers, on_progress: OnProgress = lambda done, total: None
-) -> PairsVerified:
+) -> PairVerification:
     """The same for the shards of a manifest, each compared with what it says of them."""
-    now = {shard.address: stored_now(shard.address) for shard in manifest.shards}
+    now = {shard.address: find_shard(shard.address) for shard in manifest.shards}
     there = [stored for stored in now.values() if stored is not None]
     verified = verify_shards(there, workers, on_progress)
     found = {shard.address: shard for shard in verified.found.shards}
     wrong = [
-        WrongShard(record.address, what)
+        FaultyShard(record.address, what)
         for record in manifest.shards
-        if (what := _difference(record, found.get(record.address))) is not None
+        if (what := _describe_difference(record, found.get(record.address))) is not None
     ]
     return replace(verified, wrong=[*wrong, *verified.wrong])
 
 
-def _difference(record: ShardRecord, found: ShardRecord | None) -> str | None:
+def _describe_difference(record: ManifestShard, found: ManifestShard | None) -> str | None:
     if found is None:
-        return GONE
+        return SHARD_MISSING
     if found.bytes != record.bytes:
         return f"{found.bytes:,} bytes, {record.bytes:,} when it was indexed"
     if found.fingerprint != record.fingerprint:
@@ -415,29 +426,29 @@ def _difference(record: ShardRecord, found: ShardRecord | None) -> str | None:
     return None
 
 
-def checked_piece(stored: Stored) -> bytes:
+def verify_shard(stored: ShardInfo) -> bytes:
     """One shard's part of a manifest, its images decoded; raises WorkError where the shard cannot be read."""
     try:
-        with content_of(stored.address) as content:
+        with open_shard(stored.address) as content:
             found = index_shard(content)
-            samples = [_checked(content, sample) for sample in found.samples]
+            samples = [_verify_sample(content, sample) for sample in found.samples]
     except OSError as error:
         raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
-    return indexed_piece(stored, ShardContent(samples, *found[1:]))
+    return pack_manifest_part(stored, ShardIndex(samples, *found[1:]))
 
 
-def _checked(content: Content, sample: Found) -> Found:
+def _verify_sample(content: ShardBytes, sample: SampleRow) -> SampleRow:
     image = content[sample.image_offset : sample.image_offset + sample.image_bytes]
     mark = int.from_bytes(hashlib.blake2b(image, digest_size=8).digest())
-    problem = sample.problem if sample.problem or _decodes(image) else Problem.UNREADABLE.value
+    problem = sample.problem if sample.problem or _is_decodable(image) else SampleProblem.UNREADABLE.value
     return sample._replace(image_mark=mark, problem=problem)
 
 
-def _decodes(image: bytes) -> bool:
+def _is_decodable(image: bytes) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            picture_of(Sample("", image, None, {}))
+            decode_image(Sample("", image, None, {}))
         except ValueError:
             return False
     return True

@@ -14,10 +14,10 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, VALUES, factor_index, first_value
-from gapctl.data.rng import Purpose, generator
+from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, VALUES, find_factor_index, find_first_value
+from gapctl.data.rng import Purpose, make_generator
 
-Order = Literal["shuffled", "canonical"]
+CaptionOrder = Literal["shuffled", "canonical"]
 
 PAD_TOKEN: Final = 0
 START_TOKEN: Final = 1
@@ -26,16 +26,16 @@ END_TOKEN: Final = FIRST_VALUE_TOKEN + len(VALUES)
 VOCAB_SIZE: Final = END_TOKEN + 1
 CONTEXT_LENGTH: Final = len(FACTOR_NAMES) + 2
 
-_FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + first_value(name) for name in FACTOR_NAMES], np.int64)
+_FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + find_first_value(name) for name in FACTOR_NAMES], np.int64)
 
 
 @dataclass(frozen=True)
-class CaptionRule:
+class MadCaptionRule:
     """What captions say; raises ValueError for an unknown factor or order and a number outside 0 to 5."""
 
     main_factor: str
     attributes: int
-    order: Order
+    order: CaptionOrder
 
     def __post_init__(self) -> None:
         if self.main_factor not in FACTOR_NAMES:
@@ -47,7 +47,7 @@ class CaptionRule:
 
 
 def write_captions(
-    rule: CaptionRule,
+    rule: MadCaptionRule,
     labels_B6: NDArray[np.int64],
     priority_B6: NDArray[np.float64],
     place_B6: NDArray[np.float64],
@@ -58,7 +58,7 @@ def write_captions(
     same priorities, a caption with more attributes says all that one with fewer says. Shuffled captions have
     them in the order of `place_B6`, canonical ones in the order of `FACTORS`.
     """
-    said_BK = _factors_said(rule, priority_B6)
+    said_BK = _choose_factors(rule, priority_B6)
     if rule.order == "shuffled":
         places = np.take_along_axis(place_B6, said_BK, axis=1)
         said_BK = np.take_along_axis(said_BK, np.argsort(places, axis=1), axis=1)
@@ -72,13 +72,13 @@ def write_captions(
     return tokens
 
 
-def _factors_said(rule: CaptionRule, priority_B6: NDArray[np.float64]) -> NDArray[np.int64]:
+def _choose_factors(rule: MadCaptionRule, priority_B6: NDArray[np.float64]) -> NDArray[np.int64]:
     priority = priority_B6.copy()
-    priority[:, factor_index(rule.main_factor)] = -np.inf
+    priority[:, find_factor_index(rule.main_factor)] = -np.inf
     return np.argsort(priority, axis=1)[:, : 1 + rule.attributes]
 
 
-def caption_text(tokens_BL: NDArray[np.int64]) -> list[str]:
+def format_captions(tokens_BL: NDArray[np.int64]) -> list[str]:
     """Return the captions as people read them, such as `3-thickening-red`."""
     return ["-".join(VALUES[token - FIRST_VALUE_TOKEN] for token in row if _is_value(token)) for row in tokens_BL]
 
@@ -87,8 +87,8 @@ def _is_value(token: np.int64) -> bool:
     return bool(FIRST_VALUE_TOKEN <= token < END_TOKEN)
 
 
-def prompts(
-    factor: str, main_factor: str, attributes: int, order: Order, n_templates: int, seed: int = 0
+def build_prompts(
+    factor: str, main_factor: str, attributes: int, order: CaptionOrder, n_templates: int, seed: int = 0
 ) -> NDArray[np.int64]:
     """Return tokens int64 (K, T, 8): per value of `factor`, an ensemble of captions that name it.
 
@@ -96,18 +96,18 @@ def prompts(
     the factor's value, and further random ones up to `attributes` (at least the factor itself). The templates
     are the same for each value but for the value. Raises ValueError for an unknown factor.
     """
-    asked = factor_index(factor)
-    rule = CaptionRule(main_factor, attributes if factor == main_factor else max(attributes, 1), order)
-    draws = generator(Purpose.PROMPTS, seed)
+    asked = find_factor_index(factor)
+    rule = MadCaptionRule(main_factor, attributes if factor == main_factor else max(attributes, 1), order)
+    draws = make_generator(Purpose.PROMPTS, seed)
     sizes = np.array([len(each.values) for each in FACTORS])
     labels_T6 = (draws.random((n_templates, 6)) * sizes).astype(np.int64)
     priority_T6, place_T6 = draws.random((n_templates, 6)), draws.random((n_templates, 6))
     priority_T6[:, asked] = -1.0
-    return np.stack([_naming(rule, labels_T6, asked, k, priority_T6, place_T6) for k in range(sizes[asked])])
+    return np.stack([_write_prompts(rule, labels_T6, asked, k, priority_T6, place_T6) for k in range(sizes[asked])])
 
 
-def _naming(
-    rule: CaptionRule,
+def _write_prompts(
+    rule: MadCaptionRule,
     labels_T6: NDArray[np.int64],
     asked: int,
     value: int,
@@ -119,7 +119,7 @@ def _naming(
     return write_captions(rule, labels, priority_T6, place_T6)
 
 
-class Information(NamedTuple):
+class CaptionInformation(NamedTuple):
     """Bits that image and caption share and do not share, and how many captions there are.
 
     `shared` is I(image; caption), `imbalance` is H(image's factors given the caption); `subset` and `order`
@@ -134,18 +134,20 @@ class Information(NamedTuple):
     order: float
 
 
-def information(attributes: int, main_factor: str = "digit", order: Order = "shuffled") -> Information:
+def measure_information(
+    attributes: int, main_factor: str = "digit", order: CaptionOrder = "shuffled"
+) -> CaptionInformation:
     """Return what captions with this many attributes tell; `captions` counts them without regard to order.
 
     Raises ValueError as `CaptionRule` does.
     """
-    rule = CaptionRule(main_factor, attributes, order)
-    main = factor_index(rule.main_factor)
+    rule = MadCaptionRule(main_factor, attributes, order)
+    main = find_factor_index(rule.main_factor)
     sizes = [len(factor.values) for index, factor in enumerate(FACTORS) if index != main]
     main_size = len(FACTORS[main].values)
     subsets = [math.prod(chosen) for chosen in combinations(sizes, attributes)]
     shared = math.log2(main_size) + sum(map(math.log2, subsets)) / len(subsets)
-    return Information(
+    return CaptionInformation(
         attributes=attributes,
         shared=shared,
         imbalance=math.log2(main_size * math.prod(sizes)) - shared,
@@ -155,6 +157,8 @@ def information(attributes: int, main_factor: str = "digit", order: Order = "shu
     )
 
 
-def information_table(main_factor: str = "digit", order: Order = "shuffled") -> tuple[Information, ...]:
+def list_caption_information(
+    main_factor: str = "digit", order: CaptionOrder = "shuffled"
+) -> tuple[CaptionInformation, ...]:
     """Return `information` for 0 to 5 attributes; raises ValueError for an unknown factor."""
-    return tuple(information(attributes, main_factor, order) for attributes in range(len(FACTORS)))
+    return tuple(measure_information(attributes, main_factor, order) for attributes in range(len(FACTORS)))

@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.captions import Order, caption_text
+from gapctl.data.mad.captions import CaptionOrder, format_captions
 from gapctl.data.mad.digits import Digits, load_digits
-from gapctl.data.mad.images import GENERATION_SEEDS, MadSplit, load_variants, render
-from gapctl.data.mad.sampler import MadSampler, Samples
-from gapctl.data.mad.shards import shards_source
+from gapctl.data.mad.images import GENERATION_SEEDS, MadSplit, load_variants, render_images
+from gapctl.data.mad.sampler import MadSampler, MadSamples
+from gapctl.data.mad.shards import read_shards_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-_ENLARGED: Final = 5
-_SIDE: Final = 28 * _ENLARGED
+_ENLARGEMENT: Final = 5
+_SIDE: Final = 28 * _ENLARGEMENT
 _MARGIN: Final = 12
 _FONT_SIZE: Final = 14
-_LINE: Final = 18
+_LINE_HEIGHT: Final = 18
 _CELL_WIDTH: Final = _SIDE + 2 * _MARGIN
 _WIDEST_LINE: Final = _SIDE + _MARGIN // 2
 _PAPER: Final = (255, 255, 255)
 _INK: Final = (25, 25, 25)
 
 
-def contact_sheet(
-    source: str, main_factor: str, attributes: int, order: Order, columns: int, rows: int, seed: int
+def draw_contact_sheet(
+    source: str, main_factor: str, attributes: int, order: CaptionOrder, columns: int, rows: int, seed: int
 ) -> "Image":
     """Return the first columns x rows training samples of a seed, enlarged, each over its caption.
 
@@ -37,10 +37,10 @@ def contact_sheet(
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    images, captions = _first_samples(source, main_factor, attributes, order, columns * rows, seed)
+    images, captions = _draw_first_samples(source, main_factor, attributes, order, columns * rows, seed)
     font = ImageFont.load_default(_FONT_SIZE)
-    texts = [_wrapped(caption, font) for caption in captions]
-    cell_height = _SIDE + 2 * _MARGIN + max(map(len, texts)) * _LINE
+    texts = [_wrap_caption(caption, font) for caption in captions]
+    cell_height = _SIDE + 2 * _MARGIN + max(map(len, texts)) * _LINE_HEIGHT
     sheet = Image.new("RGB", (columns * _CELL_WIDTH, rows * cell_height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, (image, text) in enumerate(zip(images, texts, strict=True)):
@@ -49,37 +49,37 @@ def contact_sheet(
         picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
         sheet.paste(picture.resize((_SIDE, _SIDE), Image.Resampling.NEAREST), (left, top))
         for line, words in enumerate(text):
-            draw.text((left, top + _SIDE + 4 + line * _LINE), words, font=font, fill=_INK)
+            draw.text((left, top + _SIDE + 4 + line * _LINE_HEIGHT), words, font=font, fill=_INK)
     return sheet
 
 
-def _first_samples(
-    source: str, main_factor: str, attributes: int, order: Order, count: int, seed: int
+def _draw_first_samples(
+    source: str, main_factor: str, attributes: int, order: CaptionOrder, count: int, seed: int
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    if shards_source(source) is None:
+    if read_shards_source(source) is None:
         digits = load_digits(source, "train")
-        labels_N, draw = digits.labels_N, partial(_drawn, digits)
+        labels_N, draw = digits.labels_N, partial(_draw_images, digits)
     else:
         split = load_variants(source, "train")
-        labels_N, draw = split.digit_labels_N, partial(_read, split)
+        labels_N, draw = split.digit_labels_N, partial(_read_images, split)
     samples = MadSampler(seed, labels_N, main_factor, attributes, order).samples(np.arange(count))
-    return draw(samples), caption_text(samples.tokens_BL)
+    return draw(samples), format_captions(samples.tokens_BL)
 
 
-def _drawn(digits: Digits, samples: Samples) -> NDArray[np.uint8]:
+def _draw_images(digits: Digits, samples: MadSamples) -> NDArray[np.uint8]:
     from gapctl.data.mad.morphology import draw_shapes
 
     shown, where = np.unique(samples.digit_B, return_inverse=True)
     key = GENERATION_SEEDS["train"]
     shapes = [draw_shapes(digits.images_NHW[index : index + 1], int(index), key)[0] for index in shown]
-    return render(np.stack(shapes), where, samples.variant_B, samples.colour_B)
+    return render_images(np.stack(shapes), where, samples.variant_B, samples.colour_B)
 
 
-def _read(split: MadSplit, samples: Samples) -> NDArray[np.uint8]:
-    return render(split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
+def _read_images(split: MadSplit, samples: MadSamples) -> NDArray[np.uint8]:
+    return render_images(split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
 
 
-def _wrapped(caption: str, font: "FreeTypeFont | ImageFont") -> list[str]:
+def _wrap_caption(caption: str, font: "FreeTypeFont | ImageFont") -> list[str]:
     """Break a caption after its hyphens into lines about as wide as a picture."""
     lines = [""]
     for piece in re.findall("[^-]+-?", caption):

@@ -14,42 +14,51 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.shards import open_images, shards_source
-from gapctl.data.mad.source import BUNDLED, BUNDLED_FILE, SPLITS, IdxFiles, Split, find_files, read_idx, source_folder
+from gapctl.data.mad.shards import open_images, read_shards_source
+from gapctl.data.mad.source import (
+    BUNDLED,
+    BUNDLED_FILE,
+    SPLITS,
+    IdxFiles,
+    Split,
+    find_idx_files,
+    read_idx,
+    resolve_source_folder,
+)
 from gapctl.errors import InputError, WorkError
 
 # Raise this whenever the same digits would give other images than before: caches and trial ids follow it.
 GENERATOR_VERSION: Final = 1
 
 
-def dataset_fingerprint(source: str) -> str:
+def compute_dataset_fingerprint(source: str) -> str:
     """Return the name of a source's images, such as `06012fb109735539-v1`: its bytes, the generator's
     version.
 
     A folder of shards has the name of what it was made from, and so the same one if its images are the same.
     Raises InputError as `source_fingerprint` does.
     """
-    if (shards := shards_source(source)) is not None:
+    if (shards := read_shards_source(source)) is not None:
         return shards.request.fingerprint
-    return f"{source_fingerprint(source)}-v{GENERATOR_VERSION}"
+    return f"{compute_source_fingerprint(source)}-v{GENERATOR_VERSION}"
 
 
-def source_fingerprint(source: str) -> str:
+def compute_source_fingerprint(source: str) -> str:
     """Return 16 hex digits that change when any byte of the source's files does, gzipped or not.
 
     Raises InputError if the folder or one of its files is missing.
     """
-    paths = [BUNDLED_FILE] if source == BUNDLED else _source_files(source_folder(source))
+    paths = [BUNDLED_FILE] if source == BUNDLED else _list_source_files(resolve_source_folder(source))
     digest = hashlib.sha256()
     for path in paths:
         try:
-            digest.update(_content_digest(path))
+            digest.update(_hash_content(path))
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _make_read_error(path, error) from error
     return digest.hexdigest()[:16]
 
 
-def _content_digest(path: Path) -> bytes:
+def _hash_content(path: Path) -> bytes:
     if path.suffix == ".gz":
         try:
             with gzip.open(path) as file:
@@ -60,11 +69,11 @@ def _content_digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _source_files(folder: Path) -> list[Path]:
-    return [path for split in SPLITS for path in find_files(folder, split)]
+def _list_source_files(folder: Path) -> list[Path]:
+    return [path for split in SPLITS for path in find_idx_files(folder, split)]
 
 
-def _unreadable(path: Path, error: OSError) -> InputError | WorkError:
+def _make_read_error(path: Path, error: OSError) -> InputError | WorkError:
     if path == BUNDLED_FILE:
         return WorkError(f"{path}: the bundled digits cannot be read ({error.strerror}). Install gapctl again.")
     return InputError(f"{path}: cannot be read ({error.strerror}). Check its permissions.")
@@ -92,18 +101,18 @@ def load_digits(source: str, split: Split) -> Digits:
     Raises InputError for a folder of shards (which hold images, not digits), if the folder or a file is missing,
     damaged, of another size than 28x28, if there are not as many labels as images, and if a label is not 0 to 9.
     """
-    if shards_source(source) is not None:
+    if read_shards_source(source) is not None:
         raise InputError(
             f"{source}: a folder of MAD's shards, expected the digits that they were made from: `bundled` or a folder "
             "of IDX files."
         )
-    fingerprint = source_fingerprint(source)
+    fingerprint = compute_source_fingerprint(source)
     if source == BUNDLED:
         images, labels = _read_bundled(split)
     else:
-        files = find_files(source_folder(source), split)
+        files = find_idx_files(resolve_source_folder(source), split)
         images, labels = read_idx(files.images, 3), read_idx(files.labels, 1)
-        _check(files, images, labels)
+        _check_digits(files, images, labels)
     return Digits(images, labels.astype(np.int64), fingerprint)
 
 
@@ -115,7 +124,7 @@ def _read_bundled(split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         raise WorkError(f"{BUNDLED_FILE}: the bundled digits are damaged ({error}). Install gapctl again.") from error
 
 
-def _check(files: IdxFiles, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+def _check_digits(files: IdxFiles, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
     if images.shape[1:] != (_SIDE, _SIDE):
         raise InputError(
             f"{files.images}: images of {images.shape[1]}x{images.shape[2]} pixels, expected {_SIDE}x{_SIDE}."
@@ -138,6 +147,6 @@ def _check(files: IdxFiles, images: NDArray[np.uint8], labels: NDArray[np.uint8]
 
 def count_digits(source: str) -> dict[Split, int]:
     """Return the digits per split; raises InputError for a source that a trial cannot be trained on."""
-    if shards_source(source) is None:
+    if read_shards_source(source) is None:
         return {split: len(load_digits(source, split)) for split in SPLITS}
-    return {split: len(open_images(source_folder(source), split)[0]) for split in SPLITS}
+    return {split: len(open_images(resolve_source_folder(source), split)[0]) for split in SPLITS}

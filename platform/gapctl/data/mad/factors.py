@@ -48,17 +48,17 @@ VARIANTS: Final = tuple(
 COLOURS: Final = COLOUR.values
 
 
-def factor_index(name: str) -> int:
+def find_factor_index(name: str) -> int:
     """Return the position of a factor in `FACTORS`; raises ValueError for a name that is not one."""
     return FACTOR_NAMES.index(name)
 
 
-def first_value(name: str) -> int:
+def find_first_value(name: str) -> int:
     """Return the position in `VALUES` of a factor's first value."""
-    return sum(len(factor.values) for factor in FACTORS[: factor_index(name)])
+    return sum(len(factor.values) for factor in FACTORS[: find_factor_index(name)])
 
 
-def factor_labels(digit_label_N: NDArray[int64], variant_N: NDArray[int64], colour_N: NDArray[int64]) -> NDArray[int64]:
+def label_factors(digit_label_N: NDArray[int64], variant_N: NDArray[int64], colour_N: NDArray[int64]) -> NDArray[int64]:
     """Return labels_N6: every image's label within each factor, from its digit, variant and colour index."""
     import numpy as np
 

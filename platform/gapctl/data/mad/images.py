@@ -20,20 +20,20 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.data.mad.digits import Digits, dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import Digits, compute_dataset_fingerprint, load_digits
 from gapctl.data.mad.factors import COLOURS, VARIANTS
-from gapctl.data.mad.shards import open_images, shards_source
-from gapctl.data.mad.source import Split, source_folder
+from gapctl.data.mad.shards import open_images, read_shards_source
+from gapctl.data.mad.source import Split, resolve_source_folder
 from gapctl.errors import InputError, WorkError
-from gapctl.folders import cache_root
+from gapctl.folders import find_cache_root
 
 _CHUNK: Final = 64
 _THREAD_COUNTS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
-class _Chunk(NamedTuple):
+class _ImageChunk(NamedTuple):
     first: int
     images_NVHW: NDArray[np.uint8]
 
@@ -42,7 +42,7 @@ def generate_variants(
     digits_NHW: NDArray[np.uint8],
     seed: int,
     workers: int = 1,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
     out_NVHW: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Return uint8 (N, 24, 28, 28): every variant of every digit, in the order of `factors.VARIANTS`.
@@ -54,7 +54,9 @@ def generate_variants(
     total = len(digits_NHW)
     images = np.empty((total, len(VARIANTS), 28, 28), np.uint8) if out_NVHW is None else out_NVHW
     done = 0
-    for chunk in _in_process(digits_NHW, seed) if workers <= 1 else _in_pool(digits_NHW, seed, workers):
+    for chunk in (
+        _generate_in_process(digits_NHW, seed) if workers <= 1 else _generate_in_pool(digits_NHW, seed, workers)
+    ):
         images[chunk.first : chunk.first + len(chunk.images_NVHW)] = chunk.images_NVHW
         done += len(chunk.images_NVHW)
         if on_progress is not None:
@@ -62,23 +64,23 @@ def generate_variants(
     return images
 
 
-def _make_chunk(digits_NHW: NDArray[np.uint8], first: int, seed: int) -> _Chunk:
+def _make_chunk(digits_NHW: NDArray[np.uint8], first: int, seed: int) -> _ImageChunk:
     from gapctl.data.mad.morphology import draw_shapes
 
-    return _Chunk(first, draw_shapes(digits_NHW, first, seed))
+    return _ImageChunk(first, draw_shapes(digits_NHW, first, seed))
 
 
-def _in_process(digits_NHW: NDArray[np.uint8], seed: int) -> Iterator[_Chunk]:
+def _generate_in_process(digits_NHW: NDArray[np.uint8], seed: int) -> Iterator[_ImageChunk]:
     for first in range(0, len(digits_NHW), _CHUNK):
         yield _make_chunk(digits_NHW[first : first + _CHUNK], first, seed)
 
 
-def _in_pool(digits_NHW: NDArray[np.uint8], seed: int, workers: int) -> Iterator[_Chunk]:
+def _generate_in_pool(digits_NHW: NDArray[np.uint8], seed: int, workers: int) -> Iterator[_ImageChunk]:
     # Not fork: the caller may hold threads (torch, Ray) that a forked child would find frozen.
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
-        with _one_thread_per_child():
-            yield from _as_they_finish(pool, digits_NHW, seed, 3 * workers)
+        with _limit_child_threads():
+            yield from _collect_chunks(pool, digits_NHW, seed, 3 * workers)
     except BrokenProcessPool as error:
         raise WorkError(
             f"one of {workers} processes that make MAD's images died, perhaps for lack of memory. Nothing "
@@ -89,7 +91,7 @@ def _in_pool(digits_NHW: NDArray[np.uint8], seed: int, workers: int) -> Iterator
 
 
 @contextmanager
-def _one_thread_per_child() -> Iterator[None]:
+def _limit_child_threads() -> Iterator[None]:
     # With one process per core already, threaded matrix products cost a third of the speed; a child reads
     # these only when it starts.
     before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
@@ -104,10 +106,10 @@ def _one_thread_per_child() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _as_they_finish(
+def _collect_chunks(
     pool: ProcessPoolExecutor, digits_NHW: NDArray[np.uint8], seed: int, at_once: int
-) -> Iterator[_Chunk]:
-    running: set[Future[_Chunk]] = set()
+) -> Iterator[_ImageChunk]:
+    running: set[Future[_ImageChunk]] = set()
     for first in range(0, len(digits_NHW), _CHUNK):
         running.add(pool.submit(_make_chunk, digits_NHW[first : first + _CHUNK], first, seed))
         if len(running) >= at_once:
@@ -117,7 +119,7 @@ def _as_they_finish(
         yield future.result()
 
 
-class Images(Protocol):
+class VariantImages(Protocol):
     """Images uint8 (N, 24, 28, 28): an array, or the mapped files of a folder of shards."""
 
     @property
@@ -138,30 +140,30 @@ GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
 class MadSplit:
     """Every variant of a split's digits (read-only memory maps), and the digits' labels; equal to itself alone."""
 
-    images_NVHW: Images
+    images_NVHW: VariantImages
     digit_labels_N: NDArray[np.int64]
     fingerprint: str
 
 
-def generation_key(split: Split, seed: int) -> int:
+def compute_generation_key(split: Split, seed: int) -> int:
     """Return the key of a split's random choices, another for each split and seed; the cache's seed is 0."""
     return GENERATION_SEEDS[split] + len(GENERATION_SEEDS) * seed
 
 
-def available_cores() -> int:
+def count_available_cores() -> int:
     """Return how many cores this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
 
 
-def cache_folder(cache: Path | None = None) -> Path:
+def find_cache_folder(cache: Path | None = None) -> Path:
     """Return where images are kept: `cache`, or `$GAPCTL_CACHE`, or `~/.cache/gapctl`; below it, `mad`."""
-    return cache_root(cache) / "mad"
+    return find_cache_root(cache) / "mad"
 
 
-def variants_file(source: str, split: Split, cache: Path | None = None) -> Path:
+def locate_variants_file(source: str, split: Split, cache: Path | None = None) -> Path:
     """Return where a split's images are or will be; raises InputError for a wrong source."""
-    return cache_folder(cache) / dataset_fingerprint(source) / f"{split}.npy"
+    return find_cache_folder(cache) / compute_dataset_fingerprint(source) / f"{split}.npy"
 
 
 def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSplit | None:
@@ -169,15 +171,15 @@ def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSp
 
     Raises InputError for a wrong source.
     """
-    if (shards := _from_shards(source, split)) is not None:
+    if (shards := _open_shard_split(source, split)) is not None:
         return shards
-    return _find(load_digits(source, split), variants_file(source, split, cache))
+    return _open_cached_split(load_digits(source, split), locate_variants_file(source, split, cache))
 
 
 def load_variants(
     source: str,
     split: Split,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
     cache: Path | None = None,
     workers: int | None = None,
 ) -> MadSplit:
@@ -187,31 +189,31 @@ def load_variants(
     core. Raises InputError for a wrong source or a cache that cannot be written, WorkError if making them
     fails.
     """
-    if (shards := _from_shards(source, split)) is not None:
+    if (shards := _open_shard_split(source, split)) is not None:
         return shards
-    digits, path = load_digits(source, split), variants_file(source, split, cache)
-    found = _find(digits, path)
+    digits, path = load_digits(source, split), locate_variants_file(source, split, cache)
+    found = _open_cached_split(digits, path)
     if found is None:
-        _make(path, digits, split, on_progress, workers or available_cores())
-        found = _find(digits, path)
+        _make_cache_file(path, digits, split, on_progress, workers or count_available_cores())
+        found = _open_cached_split(digits, path)
     if found is None:
         raise WorkError(f"{path}: the images just written cannot be read back. Check the disk, then run again.")
     return found
 
 
-def _from_shards(source: str, split: Split) -> MadSplit | None:
-    description = shards_source(source)
+def _open_shard_split(source: str, split: Split) -> MadSplit | None:
+    description = read_shards_source(source)
     if description is None:
         return None
-    return MadSplit(*open_images(source_folder(source), split), description.request.fingerprint)
+    return MadSplit(*open_images(resolve_source_folder(source), split), description.request.fingerprint)
 
 
-def _find(digits: Digits, path: Path) -> MadSplit | None:
-    images = _read(path, len(digits))
+def _open_cached_split(digits: Digits, path: Path) -> MadSplit | None:
+    images = _map_variants(path, len(digits))
     return None if images is None else MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
 
 
-def _read(path: Path, count: int) -> NDArray[np.uint8] | None:
+def _map_variants(path: Path, count: int) -> NDArray[np.uint8] | None:
     """Map the file; None if it is missing, truncated or not what is expected of it."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -221,8 +223,10 @@ def _read(path: Path, count: int) -> NDArray[np.uint8] | None:
     return images if images.dtype == np.uint8 and images.shape == expected else None
 
 
-def _make(path: Path, digits: Digits, split: Split, on_progress: Progress | None, workers: int) -> None:
-    temporary = _temporary_beside(path)
+def _make_cache_file(
+    path: Path, digits: Digits, split: Split, on_progress: ProgressCallback | None, workers: int
+) -> None:
+    temporary = _make_temporary_file(path)
     try:
         shape = (len(digits), len(VARIANTS), 28, 28)
         images = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
@@ -241,7 +245,7 @@ def _make(path: Path, digits: Digits, split: Split, on_progress: Progress | None
             temporary.unlink()
 
 
-def _temporary_beside(path: Path) -> Path:
+def _make_temporary_file(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npy", dir=path.parent)
@@ -259,16 +263,16 @@ _KEEP: Final = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 _FILL: Final = {"cyan": (0, 255, 255), "magenta": (255, 0, 255), "yellow": (255, 255, 0)}
 
 
-def _masks(table: dict[str, tuple[int, int, int]], default: int) -> NDArray[np.uint8]:
+def _build_masks(table: dict[str, tuple[int, int, int]], default: int) -> NDArray[np.uint8]:
     return np.array([table.get(colour, (default,) * 3) for colour in COLOURS], dtype=np.uint8)
 
 
-KEEP_7C: Final = _masks(_KEEP, default=255)
-FILL_7C: Final = _masks(_FILL, default=0)
+KEEP_7C: Final = _build_masks(_KEEP, default=255)
+FILL_7C: Final = _build_masks(_FILL, default=0)
 
 
-def render(
-    images_NVHW: Images,
+def render_images(
+    images_NVHW: VariantImages,
     digit_B: NDArray[np.int64],
     variant_B: NDArray[np.int64],
     colour_B: NDArray[np.int64],
@@ -284,20 +288,20 @@ def render(
     return ((grey & keep) | (stroke & fill)).reshape(len(digit_B), 3, *images_NVHW.shape[2:])
 
 
-AT_ONCE = 4_096
+DIGITS_AT_ONCE = 4_096
 """Digits that are copied together, 77 MB with all their variants."""
 
 
 class DeviceImages:
     """A split's grey images uint8 (N, V, H, W) on a device: 1.1 GB for MNIST's training digits."""
 
-    def __init__(self, images_NVHW: Images, device: torch.device) -> None:
+    def __init__(self, images_NVHW: VariantImages, device: torch.device) -> None:
         self._grey_NVHW = torch.empty(images_NVHW.shape, dtype=torch.uint8, device=device)
         digits, variants = images_NVHW.shape[:2]
-        for first in range(0, digits, AT_ONCE):
-            some = np.arange(first, min(digits, first + AT_ONCE))
+        for first in range(0, digits, DIGITS_AT_ONCE):
+            some = np.arange(first, min(digits, first + DIGITS_AT_ONCE))
             part_NVHW = images_NVHW[some[:, None], np.arange(variants)[None]]
-            self._grey_NVHW[first : first + AT_ONCE] = torch.from_numpy(part_NVHW).to(device)
+            self._grey_NVHW[first : first + DIGITS_AT_ONCE] = torch.from_numpy(part_NVHW).to(device)
         self._keep_7C, self._fill_7C = (torch.from_numpy(table).to(device) for table in (KEEP_7C, FILL_7C))
 
     def render(self, digit_B: Tensor, variant_B: Tensor, colour_B: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ Image = NDArray[np.uint8]
 Matrix = NDArray[np.float32]
 
 
-class Operators(NamedTuple):
+class ResamplingMatrices(NamedTuple):
     """Left factors of resampling: an image X becomes M @ X @ M.T."""
 
     enlarge: Matrix
@@ -41,54 +41,54 @@ class Operators(NamedTuple):
 
 
 @cache
-def operators() -> Operators:
+def build_matrices() -> ResamplingMatrices:
     """Return the matrices, each made by sending unit vectors through scipy's filters."""
-    enlarge = _zoom_matrix(LOW, HIGH, order=3)
+    enlarge = _build_zoom_matrix(LOW, HIGH, order=3)
     smooth = ndimage.gaussian_filter1d(np.eye(HIGH), _SIGMA, axis=0, mode="reflect")
-    reduce = _zoom_matrix(HIGH, LOW, order=3) @ smooth
-    shrink = _zoom_matrix(LOW, SMALL, order=1)
-    return Operators(*(np.ascontiguousarray(m, np.float32) for m in (enlarge, smooth, reduce, shrink)))
+    reduce = _build_zoom_matrix(HIGH, LOW, order=3) @ smooth
+    shrink = _build_zoom_matrix(LOW, SMALL, order=1)
+    return ResamplingMatrices(*(np.ascontiguousarray(m, np.float32) for m in (enlarge, smooth, reduce, shrink)))
 
 
-def _zoom_matrix(size: int, new_size: int, order: Literal[1, 3]) -> NDArray[np.float64]:
+def _build_zoom_matrix(size: int, new_size: int, order: Literal[1, 3]) -> NDArray[np.float64]:
     columns = [
         ndimage.zoom(unit, float(new_size / size), order=order, mode="mirror", grid_mode=True) for unit in np.eye(size)
     ]
     return np.stack(columns, axis=1)
 
 
-def enlarge(images_BHW: Image) -> NDArray[np.bool_]:
+def enlarge_digits(images_BHW: Image) -> NDArray[np.bool_]:
     """Return the digits four times as large, smoothed, and binarised at half of their range.
 
     uint8 (B, 28, 28) to bool (B, 112, 112). An image without contrast has no stroke and becomes all False.
     """
-    matrices = operators()
+    matrices = build_matrices()
     images = images_BHW.astype(np.float32) / np.float32(255)
-    large = _both_sides(matrices.enlarge, images)
+    large = _apply_matrix(matrices.enlarge, images)
     np.clip(large, images.min((1, 2), keepdims=True), images.max((1, 2), keepdims=True), out=large)
-    grey = _to_grey(_both_sides(matrices.smooth, large)).astype(np.float32)
+    grey = _convert_to_grey(_apply_matrix(matrices.smooth, large)).astype(np.float32)
     low, high = grey.min((1, 2), keepdims=True), grey.max((1, 2), keepdims=True)
     stroke: NDArray[np.bool_] = (grey >= low + (high - low) / 2) & (high > low)
     return stroke
 
 
-def reduce(masks_BHW: NDArray[np.bool_]) -> Image:
+def reduce_masks(masks_BHW: NDArray[np.bool_]) -> Image:
     """Return the shapes as grey images of the original size: bool (B, 112, 112) to uint8 (B, 28, 28)."""
-    return _to_grey(_both_sides(operators().reduce, masks_BHW.astype(np.float32)))
+    return _convert_to_grey(_apply_matrix(build_matrices().reduce, masks_BHW.astype(np.float32)))
 
 
-def shrink(images_BHW: Image) -> Image:
+def shrink_images(images_BHW: Image) -> Image:
     """Return the images at three quarters of their size: uint8 (B, 28, 28) to (B, 21, 21)."""
-    return _to_grey(_both_sides(operators().shrink, images_BHW.astype(np.float32) / np.float32(255)))
+    return _convert_to_grey(_apply_matrix(build_matrices().shrink, images_BHW.astype(np.float32) / np.float32(255)))
 
 
-def _both_sides(matrix: Matrix, images_BHW: NDArray[np.float32]) -> NDArray[np.float32]:
+def _apply_matrix(matrix: Matrix, images_BHW: NDArray[np.float32]) -> NDArray[np.float32]:
     rows = images_BHW @ matrix.T
     both: NDArray[np.float32] = np.matmul(matrix, rows)
     return both
 
 
-def _to_grey(images_BHW: NDArray[np.float32]) -> Image:
+def _convert_to_grey(images_BHW: NDArray[np.float32]) -> Image:
     levels = np.clip(images_BHW, 0.0, 1.0) * np.float32(255) + np.float32(_ROUNDING_GUARD)
     return levels.astype(np.uint8)
 
@@ -99,54 +99,54 @@ _TIE_KEY: Final = 20240408
 
 
 @cache
-def keep_table() -> NDArray[np.uint8]:
+def build_keep_table() -> NDArray[np.uint8]:
     """Return for each of the 512 3x3 neighbourhoods whether its middle stays: 1 if it carries the connection.
 
     Bit 3 * row + column of an index tells whether that pixel is set.
     """
     patterns = (np.arange(512)[:, None] >> np.arange(9)) & 1
-    return np.array([_stays(pattern.reshape(3, 3)) for pattern in patterns], dtype=np.uint8)
+    return np.array([_is_connecting(pattern.reshape(3, 3)) for pattern in patterns], dtype=np.uint8)
 
 
-def _stays(pattern: NDArray[np.int64]) -> bool:
+def _is_connecting(pattern: NDArray[np.int64]) -> bool:
     if not pattern[1, 1]:
         return False
     without = pattern.copy()
     without[1, 1] = 0
-    return bool(pattern.sum() < 3 or _pieces(pattern) != _pieces(without))
+    return bool(pattern.sum() < 3 or _count_pieces(pattern) != _count_pieces(without))
 
 
-def _pieces(pattern: NDArray[np.int64]) -> int:
+def _count_pieces(pattern: NDArray[np.int64]) -> int:
     _, count = ndimage.label(pattern, np.ones((3, 3)))
     return int(count)
 
 
 @cache
-def tie_breaker() -> NDArray[np.int64]:
+def shuffle_pixels() -> NDArray[np.int64]:
     """Return a fixed shuffle of the pixel numbers of a high-resolution image: int64 (112, 112)."""
     generator = np.random.Generator(np.random.Philox(key=_TIE_KEY))
     return generator.permutation(TIES).reshape(HIGH, HIGH)
 
 
-def medial_axis(mask_HW: Mask, distance_HW: NDArray[np.float64], ties_HW: NDArray[np.int64]) -> Mask:
+def find_medial_axis(mask_HW: Mask, distance_HW: NDArray[np.float64], ties_HW: NDArray[np.int64]) -> Mask:
     """Return the medial axis of a mask, given its distances to the background.
 
     `ties_HW` ranks pixels of equal distance and cornerness: different numbers from 0 to `TIES` - 1.
     """
-    rows, columns = set_pixels(mask_HW)
+    rows, columns = list_set_pixels(mask_HW)
     squared = np.rint(distance_HW[rows, columns] ** 2).astype(np.int64)
-    empty = 9 - _block_sum(mask_HW)[rows, columns].astype(np.int64)
+    empty = 9 - _sum_blocks(mask_HW)[rows, columns].astype(np.int64)
     order = np.argsort((squared * 16 + empty) * TIES + ties_HW[rows, columns])
-    return _peel(mask_HW, rows[order], columns[order])
+    return _remove_pixels(mask_HW, rows[order], columns[order])
 
 
-def set_pixels(mask_HW: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def list_set_pixels(mask_HW: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows and the columns of the pixels that are set, as `nonzero` does, but faster."""
     rows, columns = np.divmod(np.flatnonzero(mask_HW), mask_HW.shape[1])
     return rows, columns
 
 
-def _block_sum(mask_HW: Mask) -> NDArray[np.uint8]:
+def _sum_blocks(mask_HW: Mask) -> NDArray[np.uint8]:
     height, width = mask_HW.shape
     framed = np.zeros((height + 2, width + 2), np.uint8)
     framed[1:-1, 1:-1] = mask_HW
@@ -155,27 +155,27 @@ def _block_sum(mask_HW: Mask) -> NDArray[np.uint8]:
     return in_block
 
 
-def _peel(mask_HW: Mask, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Mask:
+def _remove_pixels(mask_HW: Mask, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Mask:
     """Visit the pixels in the order given and remove those that the table does not keep."""
     result = mask_HW.astype(np.uint8, order="C")
     in_order = np.arange(len(rows), dtype=np.int32)
-    _fastest_loop()(result, rows, columns, in_order, keep_table())
+    _select_removal_loop()(result, rows, columns, in_order, build_keep_table())
     return result.astype(np.bool_)
 
 
 @cache
-def _fastest_loop() -> Callable[..., None]:
+def _select_removal_loop() -> Callable[..., None]:
     # Not a public name of scikit-image, but 30 times as fast as Python; the tests hold both to the same
     # result.
     with suppress(ImportError):
         return cast(
             Callable[..., None],
-            getattr(import_module("skimage.morphology._skeletonize"), "_skeletonize_loop", peel_in_order),
+            getattr(import_module("skimage.morphology._skeletonize"), "_skeletonize_loop", remove_pixels_in_order),
         )
-    return peel_in_order
+    return remove_pixels_in_order
 
 
-def peel_in_order(
+def remove_pixels_in_order(
     result_HW: NDArray[np.uint8],
     rows_P: NDArray[np.int64],
     columns_P: NDArray[np.int64],
@@ -191,7 +191,7 @@ def peel_in_order(
     result_HW[:] = framed[1:-1, 1:-1]
 
 
-Box = tuple[slice, slice]
+BoundingBox = tuple[slice, slice]
 _THICKNESS_CHANGE: Final = 0.7
 
 
@@ -203,7 +203,7 @@ class Stroke:
     """
 
     mask_HW: Mask
-    box: Box
+    box: BoundingBox
     distance_box: NDArray[np.float64]
     skeleton_S2: NDArray[np.int64]
     distance_S: NDArray[np.float64]
@@ -224,58 +224,58 @@ def measure_stroke(mask_HW: Mask) -> Stroke:
     if not mask_HW.any():
         nothing = np.empty((0, 0))
         return Stroke(mask_HW, (slice(0, 0), slice(0, 0)), nothing, np.empty((0, 2), np.int64), np.empty(0))
-    box = _bounding_box(mask_HW, margin=1)
+    box = _find_bounding_box(mask_HW, margin=1)
     inside = np.ascontiguousarray(mask_HW[box])
-    distance = _distance_to_ground(inside)
-    rows, columns = set_pixels(medial_axis(inside, distance, tie_breaker()[box]))
+    distance = _measure_ground_distance(inside)
+    rows, columns = list_set_pixels(find_medial_axis(inside, distance, shuffle_pixels()[box]))
     skeleton = np.stack((rows + box[0].start, columns + box[1].start), axis=1)
     return Stroke(mask_HW, box, distance, skeleton, distance[rows, columns])
 
 
-def thicken(stroke: Stroke) -> Mask:
+def thicken_stroke(stroke: Stroke) -> Mask:
     """Dilate with a disk of `change_radius`: what is at most so far from the stroke joins it."""
     if stroke.is_empty:
         return stroke.mask_HW
-    radius = change_radius(stroke)
-    box = _bounding_box(stroke.mask_HW, margin=radius)
+    radius = compute_change_radius(stroke)
+    box = _find_bounding_box(stroke.mask_HW, margin=radius)
     thick = np.zeros_like(stroke.mask_HW)
     thick[box] = ndimage.distance_transform_edt(~stroke.mask_HW[box]) <= radius
     return thick
 
 
-def thin(stroke: Stroke) -> Mask:
+def thin_stroke(stroke: Stroke) -> Mask:
     """Erode with a disk of `change_radius`: what is farther than that from the ground stays."""
     thinned = np.zeros_like(stroke.mask_HW)
-    thinned[stroke.box] = stroke.distance_box > change_radius(stroke)
+    thinned[stroke.box] = stroke.distance_box > compute_change_radius(stroke)
     return thinned
 
 
-def change_radius(stroke: Stroke) -> int:
+def compute_change_radius(stroke: Stroke) -> int:
     """Return 0.7 of half the mean thickness, cut to a whole number of pixels."""
     return int(_THICKNESS_CHANGE * stroke.mean_thickness / 2)
 
 
-def _distance_to_ground(mask_HW: Mask) -> NDArray[np.float64]:
+def _measure_ground_distance(mask_HW: Mask) -> NDArray[np.float64]:
     if not mask_HW.all():
         return np.asarray(ndimage.distance_transform_edt(mask_HW))
     # Without any ground a distance means nothing: the image's frame stands in for it.
     return np.asarray(ndimage.distance_transform_edt(np.pad(mask_HW, 1)))[1:-1, 1:-1]
 
 
-def _bounding_box(mask_HW: Mask, margin: int) -> Box:
+def _find_bounding_box(mask_HW: Mask, margin: int) -> BoundingBox:
     rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-    return _span(rows, margin), _span(columns, margin)
+    return _span_occupied(rows, margin), _span_occupied(columns, margin)
 
 
-def _span(occupied: NDArray[np.int64], margin: int) -> slice:
+def _span_occupied(occupied: NDArray[np.int64], margin: int) -> slice:
     return slice(max(int(occupied[0]) - margin, 0), int(occupied[-1]) + margin + 1)
 
 
-_STRENGTH: Final = 3
-_RADIUS: Final = 7.0
+_SWELLING_STRENGTH: Final = 3
+_SWELLING_RADIUS: Final = 7.0
 
 
-def swell(stroke: Stroke, where: float) -> Mask:
+def swell_stroke(stroke: Stroke, where: float) -> Mask:
     """Return the mask blown up around one skeleton point, chosen by `where` in [0, 1).
 
     A pixel at r from the centre takes its value from r (r / R)^2, for r up to R = 7 sqrt(mean thickness) / 2,
@@ -284,18 +284,18 @@ def swell(stroke: Stroke, where: float) -> Mask:
     if stroke.is_empty:
         return stroke.mask_HW
     centre = stroke.skeleton_S2[int(where * len(stroke.skeleton_S2))]
-    radius = UPSCALE * _RADIUS * np.sqrt(stroke.mean_thickness / UPSCALE) / 2.0
-    return _warp(stroke.mask_HW, centre, float(radius))
+    radius = UPSCALE * _SWELLING_RADIUS * np.sqrt(stroke.mean_thickness / UPSCALE) / 2.0
+    return _warp_mask(stroke.mask_HW, centre, float(radius))
 
 
-def _warp(mask_HW: Mask, centre: NDArray[np.int64], radius: float) -> Mask:
+def _warp_mask(mask_HW: Mask, centre: NDArray[np.int64], radius: float) -> Mask:
     reach = int(radius)
     top, left = np.maximum(centre - reach, 0)
     bottom, right = np.minimum(centre + reach + 1, mask_HW.shape)
     rows = np.arange(top, bottom)[:, None] - centre[0]
     columns = np.arange(left, right)[None, :] - centre[1]
     squared = np.minimum((rows**2 + columns**2) / radius**2, 1.0)
-    weight = squared ** ((_STRENGTH - 1) / 2)
+    weight = squared ** ((_SWELLING_STRENGTH - 1) / 2)
     warped = mask_HW.copy()
     warped[top:bottom, left:right] = mask_HW[
         np.floor(centre[0] + weight * rows + 0.5).astype(np.intp),
@@ -305,26 +305,26 @@ def _warp(mask_HW: Mask, centre: NDArray[np.int64], radius: float) -> Mask:
 
 
 CUTS: Final = 3
-_THICKNESS: Final = 1.5
+_CUT_THICKNESS: Final = 1.5
 _KEEP_AWAY: Final = 2 * UPSCALE
 _ANGLE_WINDOW: Final = 2 * UPSCALE
-_EXTENSION: Final = 0.5 * UPSCALE
-_BRUSH_RADIUS: Final = int(np.ceil((_THICKNESS * UPSCALE - 1) / 2))
+_CUT_EXTENSION: Final = 0.5 * UPSCALE
+_BRUSH_RADIUS: Final = int(np.ceil((_CUT_THICKNESS * UPSCALE - 1) / 2))
 # The official generator draws its cuts on a padded image without moving them by the padding: they lie this
 # far up and to the left of the skeleton point, and MAD's published images have them there.
-_SHIFT: Final = -_BRUSH_RADIUS
+_CUT_SHIFT: Final = -_BRUSH_RADIUS
 
 
-def _disk(radius: int) -> NDArray[np.int64]:
+def _make_disk(radius: int) -> NDArray[np.int64]:
     offsets = np.argwhere(np.ones((2 * radius + 1, 2 * radius + 1))) - radius
     inside: NDArray[np.int64] = offsets[(offsets**2).sum(axis=1) <= radius**2]
     return inside
 
 
-_BRUSH: Final = _disk(_BRUSH_RADIUS)
+_BRUSH: Final = _make_disk(_BRUSH_RADIUS)
 
 
-def fracture(stroke: Stroke, places_P: NDArray[np.int64], where_C: NDArray[np.float64]) -> Mask:
+def fracture_stroke(stroke: Stroke, places_P: NDArray[np.int64], where_C: NDArray[np.float64]) -> Mask:
     """Return the mask with a cut at each place that a number in [0, 1) of `where_C` chooses.
 
     `places_P` are numbers of skeleton points, from `places_to_cut`. A cut is 1.5 low-resolution pixels thick
@@ -333,14 +333,14 @@ def fracture(stroke: Stroke, places_P: NDArray[np.int64], where_C: NDArray[np.fl
     if stroke.is_empty:
         return stroke.mask_HW
     chosen_C = places_P[(where_C * len(places_P)).astype(np.int64)]
-    centre_C2, reach_C = stroke.skeleton_S2[chosen_C], stroke.distance_S[chosen_C] + _EXTENSION
-    across_C = _angles(stroke.skeleton_S2, centre_C2) + np.pi / 2
+    centre_C2, reach_C = stroke.skeleton_S2[chosen_C], stroke.distance_S[chosen_C] + _CUT_EXTENSION
+    across_C = _measure_angles(stroke.skeleton_S2, centre_C2) + np.pi / 2
     half_C2 = reach_C[:, None] * np.stack((np.sin(across_C), np.cos(across_C)), axis=1)
     starts, ends = (centre_C2 + half_C2).astype(np.int64), (centre_C2 - half_C2).astype(np.int64)
-    return _erase(stroke.mask_HW, _lines(starts, ends) + _SHIFT)
+    return _erase_points(stroke.mask_HW, _draw_lines(starts, ends) + _CUT_SHIFT)
 
 
-def places_to_cut(stroke: Stroke) -> NDArray[np.int64]:
+def find_cut_places(stroke: Stroke) -> NDArray[np.int64]:
     """Return the skeleton points at least 2 low-resolution pixels from tips and forks, or all if none are.
 
     A tip has one neighbour on the skeleton; a fork has three once the surroundings of the tips are gone. Each
@@ -357,7 +357,7 @@ def places_to_cut(stroke: Stroke) -> NDArray[np.int64]:
     return places if len(places) else np.arange(len(points))
 
 
-def _angles(skeleton_S2: NDArray[np.int64], centre_C2: NDArray[np.int64]) -> NDArray[np.float64]:
+def _measure_angles(skeleton_S2: NDArray[np.int64], centre_C2: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the skeleton's direction around each point, from its second moments in a square window."""
     offset_C2S = skeleton_S2.T[None] - centre_C2[:, :, None]
     inside_CS = (np.abs(offset_C2S) <= _ANGLE_WINDOW).all(axis=1)
@@ -372,7 +372,7 @@ def _angles(skeleton_S2: NDArray[np.int64], centre_C2: NDArray[np.int64]) -> NDA
     return angles
 
 
-def _lines(starts_C2: NDArray[np.int64], ends_C2: NDArray[np.int64]) -> NDArray[np.int64]:
+def _draw_lines(starts_C2: NDArray[np.int64], ends_C2: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the pixels nearest to straight lines, those of the shorter ones with their end repeated."""
     way_C2 = ends_C2 - starts_C2
     steps_C11 = np.maximum(np.abs(way_C2).max(axis=1), 1)[:, None, None]
@@ -382,7 +382,7 @@ def _lines(starts_C2: NDArray[np.int64], ends_C2: NDArray[np.int64]) -> NDArray[
     return pixels
 
 
-def _erase(mask_HW: Mask, points_L2: NDArray[np.int64]) -> Mask:
+def _erase_points(mask_HW: Mask, points_L2: NDArray[np.int64]) -> Mask:
     height, width = mask_HW.shape
     rows = (points_L2[:, :1] + _BRUSH[:, 0]).ravel()
     columns = (points_L2[:, 1:] + _BRUSH[:, 1]).ravel()
@@ -400,31 +400,31 @@ _SMALL_OFFSET: Final = (LOW - SMALL) // 2
 def draw_shapes(digits_NHW: Image, first_index: int, key: int) -> Image:
     """Return uint8 (N, 24, 28, 28): every variant of digits whose indices start at `first_index`."""
     images = np.empty((len(digits_NHW), len(VARIANTS), LOW, LOW), np.uint8)
-    for n, plain in enumerate(enlarge(digits_NHW)):
-        draws = _random_numbers(key, first_index + n)
-        images[n] = reduce(_high_resolution(plain, draws))
-        images[n, _SMALL] = _paste_small(shrink(images[n, _SMALL]), draws[_SMALL, -2:])
+    for n, plain in enumerate(enlarge_digits(digits_NHW)):
+        draws = _draw_random_numbers(key, first_index + n)
+        images[n] = reduce_masks(_draw_masks(plain, draws))
+        images[n, _SMALL] = _paste_small(shrink_images(images[n, _SMALL]), draws[_SMALL, -2:])
     return images
 
 
-def _random_numbers(key: int, index: int) -> NDArray[np.float64]:
+def _draw_random_numbers(key: int, index: int) -> NDArray[np.float64]:
     generator = np.random.Generator(np.random.Philox(key=np.array([key, index], dtype=np.uint64)))
     return generator.random((len(VARIANTS), _DRAWS))
 
 
-def _high_resolution(plain_HW: Mask, draws: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _draw_masks(plain_HW: Mask, draws: NDArray[np.float64]) -> NDArray[np.bool_]:
     plain = measure_stroke(plain_HW)
-    by_thickness = (plain, measure_stroke(thicken(plain)), measure_stroke(thin(plain)))
-    places = [places_to_cut(stroke) for stroke in by_thickness]
+    by_thickness = (plain, measure_stroke(thicken_stroke(plain)), measure_stroke(thin_stroke(plain)))
+    places = [find_cut_places(stroke) for stroke in by_thickness]
     masks = np.empty((len(VARIANTS), *plain_HW.shape), dtype=np.bool_)
     for v, (variant, numbers) in enumerate(zip(VARIANTS, draws, strict=True)):
         stroke, cuts = by_thickness[variant.thickness], numbers[1 : 1 + CUTS]
-        masks[v] = swell(stroke, numbers[0]) if variant.swelling else stroke.mask_HW
+        masks[v] = swell_stroke(stroke, numbers[0]) if variant.swelling else stroke.mask_HW
         if variant.fracture and variant.swelling:
             swollen = measure_stroke(masks[v])
-            masks[v] = fracture(swollen, places_to_cut(swollen), cuts)
+            masks[v] = fracture_stroke(swollen, find_cut_places(swollen), cuts)
         elif variant.fracture:
-            masks[v] = fracture(stroke, places[variant.thickness], cuts)
+            masks[v] = fracture_stroke(stroke, places[variant.thickness], cuts)
     return masks
 
 

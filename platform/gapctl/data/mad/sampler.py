@@ -9,15 +9,15 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, CaptionRule, Order, write_captions
-from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VALUES, VARIANTS, factor_labels
-from gapctl.data.rng import Purpose, generator
+from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, CaptionOrder, MadCaptionRule, write_captions
+from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VALUES, VARIANTS, label_factors
+from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError
 
 Integers = NDArray[np.int64]
 
 
-class Samples(NamedTuple):
+class MadSamples(NamedTuple):
     """A batch: which image (digit, variant, colour), its caption, and its label within each factor."""
 
     digit_B: Integers
@@ -28,13 +28,13 @@ class Samples(NamedTuple):
 
 
 _VALUES_6 = np.array([len(factor.values) for factor in FACTORS])
-EPOCHS_KEPT = 2
+CACHED_EPOCHS = 2
 """By each sampler: a batch may lie across the border between two epochs."""
-EPOCHS_SHARED = 4
+SHARED_EPOCHS = 4
 """Between samplers of one seed, such as a sweep's arms."""
 
 
-class _Epoch(NamedTuple):
+class _MadEpochDraws(NamedTuple):
     digit_N: Integers
     variant_N: Integers
     colour_N: Integers
@@ -42,7 +42,7 @@ class _Epoch(NamedTuple):
     place_N6: NDArray[np.float64]
 
 
-class _Mistakes(NamedTuple):
+class _CaptionNoise(NamedTuple):
     """Numbers below 1 that decide whether a value is wrong, and by how many values of its factor, at least one."""
 
     whether_N6: NDArray[np.float64]
@@ -63,7 +63,7 @@ class MadSampler:
         digit_labels_N: Integers,
         main_factor: str,
         attributes: int,
-        order: Order,
+        order: CaptionOrder,
         noise: float = 0.0,
     ) -> None:
         """Take the digits' labels, what captions say, and how often (0 to 1) a value that they say is wrong.
@@ -72,78 +72,78 @@ class MadSampler:
         """
         self.seed = seed
         self.noise = noise
-        self.rule = CaptionRule(main_factor, attributes, order)
+        self.rule = MadCaptionRule(main_factor, attributes, order)
         self._digit_labels_N = np.asarray(digit_labels_N, dtype=np.int64)
-        self._kept: dict[int, _Epoch] = {}
+        self._kept: dict[int, _MadEpochDraws] = {}
 
     @property
     def epoch_length(self) -> int:
         """How many samples an epoch has: one per digit."""
         return len(self._digit_labels_N)
 
-    def samples(self, position_B: Integers) -> Samples:
+    def samples(self, position_B: Integers) -> MadSamples:
         """Return the samples at these positions (int64, not negative), in any number and any order."""
         epochs, indices = np.divmod(np.asarray(position_B, dtype=np.int64), self.epoch_length)
         parts = [(int(epoch), np.flatnonzero(epochs == epoch)) for epoch in np.unique(epochs)]
-        found = [self._in_epoch(epoch, indices[rows]) for epoch, rows in parts]
+        found = [self._select_samples(epoch, indices[rows]) for epoch, rows in parts]
         if len(found) == 1:
             return found[0]
         back = np.argsort(np.concatenate([rows for _, rows in parts]))
-        return Samples(*(np.concatenate(columns)[back] for columns in zip(*found, strict=True)))
+        return MadSamples(*(np.concatenate(columns)[back] for columns in zip(*found, strict=True)))
 
-    def _draws(self, epoch: int) -> _Epoch:
+    def _draws(self, epoch: int) -> _MadEpochDraws:
         """An epoch's draws, kept: as many trials with as many seeds may take turns in one process."""
         if epoch not in self._kept:
-            while len(self._kept) >= EPOCHS_KEPT:
+            while len(self._kept) >= CACHED_EPOCHS:
                 del self._kept[min(self._kept)]
-            self._kept[epoch] = _epoch(self.seed, epoch, self.epoch_length)
+            self._kept[epoch] = _draw_epoch(self.seed, epoch, self.epoch_length)
         return self._kept[epoch]
 
-    def _in_epoch(self, epoch: int, index_B: Integers) -> Samples:
+    def _select_samples(self, epoch: int, index_B: Integers) -> MadSamples:
         draws = self._draws(epoch)
         digit, variant, colour = draws.digit_N[index_B], draws.variant_N[index_B], draws.colour_N[index_B]
-        labels = factor_labels(self._digit_labels_N[digit], variant, colour)
-        said = self._with_mistakes(labels, epoch, index_B) if self.noise else labels
+        labels = label_factors(self._digit_labels_N[digit], variant, colour)
+        said = self._apply_caption_noise(labels, epoch, index_B) if self.noise else labels
         tokens = write_captions(self.rule, said, draws.priority_N6[index_B], draws.place_N6[index_B])
-        return Samples(digit, variant, colour, tokens, labels)
+        return MadSamples(digit, variant, colour, tokens, labels)
 
-    def _with_mistakes(self, labels_B6: Integers, epoch: int, index_B: Integers) -> Integers:
+    def _apply_caption_noise(self, labels_B6: Integers, epoch: int, index_B: Integers) -> Integers:
         """The labels as captions say them: where a draw is below `noise`, another value of the factor."""
-        draws = _mistakes(self.seed, epoch, self.epoch_length)
+        draws = _draw_caption_noise(self.seed, epoch, self.epoch_length)
         wrong_B6, farther_B6 = draws.whether_N6[index_B] < self.noise, draws.farther_N6[index_B]
         return np.where(wrong_B6, (labels_B6 + farther_B6) % _VALUES_6, labels_B6)
 
 
-@lru_cache(maxsize=EPOCHS_SHARED)
-def _mistakes(seed: int, epoch: int, count: int) -> _Mistakes:
-    whether_N6 = generator(Purpose.NOISE, seed, epoch).random((count, 6))
-    other_N6 = generator(Purpose.OTHER_VALUE, seed, epoch).random((count, 6))
-    return _Mistakes(whether_N6, 1 + (other_N6 * (_VALUES_6 - 1)).astype(np.int64))
+@lru_cache(maxsize=SHARED_EPOCHS)
+def _draw_caption_noise(seed: int, epoch: int, count: int) -> _CaptionNoise:
+    whether_N6 = make_generator(Purpose.NOISE, seed, epoch).random((count, 6))
+    other_N6 = make_generator(Purpose.OTHER_VALUE, seed, epoch).random((count, 6))
+    return _CaptionNoise(whether_N6, 1 + (other_N6 * (_VALUES_6 - 1)).astype(np.int64))
 
 
-@lru_cache(maxsize=EPOCHS_SHARED)
-def _epoch(seed: int, epoch: int, count: int) -> _Epoch:
-    return _Epoch(
-        generator(Purpose.DIGIT_ORDER, seed, epoch).permutation(count),
-        _below(len(VARIANTS), generator(Purpose.VARIANT, seed, epoch).random(count)),
-        _below(len(COLOURS), generator(Purpose.COLOUR, seed, epoch).random(count)),
-        generator(Purpose.WHICH_FACTORS, seed, epoch).random((count, 6)),
-        generator(Purpose.PLACES, seed, epoch).random((count, 6)),
+@lru_cache(maxsize=SHARED_EPOCHS)
+def _draw_epoch(seed: int, epoch: int, count: int) -> _MadEpochDraws:
+    return _MadEpochDraws(
+        make_generator(Purpose.DIGIT_ORDER, seed, epoch).permutation(count),
+        _scale_to_integers(len(VARIANTS), make_generator(Purpose.VARIANT, seed, epoch).random(count)),
+        _scale_to_integers(len(COLOURS), make_generator(Purpose.COLOUR, seed, epoch).random(count)),
+        make_generator(Purpose.WHICH_FACTORS, seed, epoch).random((count, 6)),
+        make_generator(Purpose.PLACES, seed, epoch).random((count, 6)),
     )
 
 
-def _below(count: int, uniform: NDArray[np.float64]) -> Integers:
+def _scale_to_integers(count: int, uniform: NDArray[np.float64]) -> Integers:
     return (uniform * count).astype(np.int64)
 
 
-UNSAID: Final = -1
+UNSPECIFIED: Final = -1
 _SIZES: Final = np.array([len(factor.values) for factor in FACTORS])
 _VARIANT_SHAPE: Final = tuple(len(factor.values) for factor in SHAPE_FACTORS)
 _FACTOR_OF_VALUE: Final = np.repeat(np.arange(len(FACTORS)), _SIZES)
 _PLACE_OF_VALUE: Final = np.concatenate([np.arange(size) for size in _SIZES])
 
 
-class Pictures(NamedTuple):
+class ImageIndices(NamedTuple):
     """Images by digit, variant and colour."""
 
     digit_B: Integers
@@ -151,7 +151,7 @@ class Pictures(NamedTuple):
     colour_B: Integers
 
 
-class Painter:
+class CaptionImageSampler:
     """Draws pictures of captions from a split's digits."""
 
     def __init__(self, digit_labels_N: Integers) -> None:
@@ -160,18 +160,20 @@ class Painter:
         self._counts = np.bincount(digit_labels_N, minlength=_SIZES[0])
         self._starts = np.cumsum(self._counts) - self._counts
 
-    def pictures(self, tokens_BL: Integers, chance_B6: NDArray[np.float64]) -> Pictures:
+    def pictures(self, tokens_BL: Integers, chance_B6: NDArray[np.float64]) -> ImageIndices:
         """Pictures of these captions; numbers from 0 to 1 decide what they leave open, and which digit is shown.
 
         Raises InputError where a caption says a digit that the split lacks.
         """
-        said_B6 = said(tokens_BL)
-        label_B6 = np.where(said_B6 == UNSAID, (chance_B6 * _SIZES).astype(np.int64), said_B6)
+        said_B6 = parse_captions(tokens_BL)
+        label_B6 = np.where(said_B6 == UNSPECIFIED, (chance_B6 * _SIZES).astype(np.int64), said_B6)
         variant_B = np.ravel_multi_index(tuple(label_B6[:, 1:5].T), _VARIANT_SHAPE)
-        return Pictures(self._digits(said_B6[:, 0], chance_B6[:, 0]), variant_B.astype(np.int64), label_B6[:, 5])
+        return ImageIndices(
+            self._choose_digits(said_B6[:, 0], chance_B6[:, 0]), variant_B.astype(np.int64), label_B6[:, 5]
+        )
 
-    def _digits(self, class_B: Integers, chance_B: NDArray[np.float64]) -> Integers:
-        anyone_B = class_B == UNSAID
+    def _choose_digits(self, class_B: Integers, chance_B: NDArray[np.float64]) -> Integers:
+        anyone_B = class_B == UNSPECIFIED
         count_B = np.where(anyone_B, len(self._by_class_N), self._counts[class_B])
         if not count_B.all():
             lacking = sorted({int(digit) for digit in class_B[count_B == 0]})
@@ -184,50 +186,52 @@ class Painter:
         return digit_B
 
 
-def said(tokens_BL: Integers) -> Integers:
+def parse_captions(tokens_BL: Integers) -> Integers:
     """What captions say of each factor, as labels (B, 6); UNSAID where they say nothing."""
     value_BL = tokens_BL - FIRST_VALUE_TOKEN
     row_S, place_S = np.nonzero((value_BL >= 0) & (value_BL < len(VALUES)))
     value_S = value_BL[row_S, place_S]
-    said_B6 = np.full((len(tokens_BL), len(FACTORS)), UNSAID, dtype=np.int64)
+    said_B6 = np.full((len(tokens_BL), len(FACTORS)), UNSPECIFIED, dtype=np.int64)
     said_B6[row_S, _FACTOR_OF_VALUE[value_S]] = _PLACE_OF_VALUE[value_S]
     return said_B6
 
 
-class PictureSampler:
+class SecondImageSampler:
     """The second images of a training: pure functions of (seed, epoch, index), like all else that it sees."""
 
     def __init__(self, seed: int, digit_labels_N: Integers) -> None:
         self._seed = seed
         self._count = len(digit_labels_N)
-        self._painter = Painter(digit_labels_N)
+        self._painter = CaptionImageSampler(digit_labels_N)
 
-    def pictures(self, position_B: Integers, tokens_BL: Integers) -> Pictures:
+    def pictures(self, position_B: Integers, tokens_BL: Integers) -> ImageIndices:
         """Pictures of the captions at these positions."""
         epochs, indices = np.divmod(position_B, self._count)
         chance_B6 = np.empty((len(position_B), len(FACTORS)))
         for epoch in np.unique(epochs):
             rows = np.flatnonzero(epochs == epoch)
-            chance_B6[rows] = _chance(self._seed, int(epoch), self._count)[indices[rows]]
+            chance_B6[rows] = _draw_chances(self._seed, int(epoch), self._count)[indices[rows]]
         return self._painter.pictures(tokens_BL, chance_B6)
 
 
 @lru_cache(maxsize=4)
-def _chance(seed: int, epoch: int, count: int) -> NDArray[np.float64]:
-    return generator(Purpose.PICTURE, seed, epoch).random((count, len(FACTORS)))
+def _draw_chances(seed: int, epoch: int, count: int) -> NDArray[np.float64]:
+    return make_generator(Purpose.PICTURE, seed, epoch).random((count, len(FACTORS)))
 
 
-def frozen_pictures(digit_labels_N: Integers, tokens_BL: Integers, seed: int) -> Pictures:
+def sample_gallery_images(digit_labels_N: Integers, tokens_BL: Integers, seed: int) -> ImageIndices:
     """Pictures of captions that are the same for every trial: a gallery's, drawn from its own split."""
-    chance_B6 = generator(Purpose.PICTURE, seed).random((len(tokens_BL), len(FACTORS)))
-    return Painter(digit_labels_N).pictures(tokens_BL, chance_B6)
+    chance_B6 = make_generator(Purpose.PICTURE, seed).random((len(tokens_BL), len(FACTORS)))
+    return CaptionImageSampler(digit_labels_N).pictures(tokens_BL, chance_B6)
 
 
 GALLERY_SEED: Final = 20240407
 _LOOKS: Final = len(VARIANTS) * len(COLOURS)
 
 
-def frozen_gallery(digit_labels_N: Integers, size: int, main_factor: str, attributes: int, order: Order) -> Samples:
+def sample_gallery(
+    digit_labels_N: Integers, size: int, main_factor: str, attributes: int, order: CaptionOrder
+) -> MadSamples:
     """Return `size` different images with captions; the images are the same for every trial.
 
     Digits are taken in rounds, so each occurs as often as any other, or once more. Raises InputError if there
@@ -235,12 +239,12 @@ def frozen_gallery(digit_labels_N: Integers, size: int, main_factor: str, attrib
     """
     count = len(digit_labels_N)
     check_gallery(size, count)
-    digit, variant, colour = _images(count, size)
-    labels = factor_labels(np.asarray(digit_labels_N, dtype=np.int64)[digit], variant, colour)
-    priority = generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
-    place = generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
-    tokens = write_captions(CaptionRule(main_factor, attributes, order), labels, priority, place)
-    return Samples(digit, variant, colour, tokens, labels)
+    digit, variant, colour = _choose_gallery_images(count, size)
+    labels = label_factors(np.asarray(digit_labels_N, dtype=np.int64)[digit], variant, colour)
+    priority = make_generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
+    place = make_generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
+    tokens = write_captions(MadCaptionRule(main_factor, attributes, order), labels, priority, place)
+    return MadSamples(digit, variant, colour, tokens, labels)
 
 
 def check_gallery(size: int, digits: int) -> None:
@@ -253,10 +257,10 @@ def check_gallery(size: int, digits: int) -> None:
         )
 
 
-def _images(count: int, size: int) -> tuple[Integers, Integers, Integers]:
+def _choose_gallery_images(count: int, size: int) -> tuple[Integers, Integers, Integers]:
     rounds = -(-size // count)
-    digit_RN = np.tile(generator(Purpose.DIGIT_ORDER, GALLERY_SEED).permutation(count), (rounds, 1))
-    looks = generator(Purpose.GALLERY, GALLERY_SEED).random((count, _LOOKS))
+    digit_RN = np.tile(make_generator(Purpose.DIGIT_ORDER, GALLERY_SEED).permutation(count), (rounds, 1))
+    looks = make_generator(Purpose.GALLERY, GALLERY_SEED).random((count, _LOOKS))
     look_NR = np.argsort(looks, axis=1)[:, :rounds]
     digit = digit_RN.reshape(-1)[:size]
     look = look_NR.T[np.arange(rounds)[:, None], digit_RN].reshape(-1)[:size]

@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.mad.factors import COLOURS, FACTORS, VARIANTS
-from gapctl.data.mad.images import render
+from gapctl.data.mad.images import render_images
 from gapctl.data.mad.morphology import draw_shapes
-from gapctl.data.mad.shards import MAKING, Shard
+from gapctl.data.mad.shards import MAKING_FOLDER, Shard
 from gapctl.data.mad.source import Split
-from gapctl.data.rng import Purpose, generator
-from gapctl.io.atomic import appearing, file_sha256, write_whole
+from gapctl.data.rng import Purpose, make_generator
+from gapctl.io.atomic import hash_file, write_atomically, write_whole
 
 DIGIT_BYTES: Final = 24 * 28 * 28
-_AT_ONCE: Final = 64
+_DIGITS_AT_ONCE: Final = 64
 
 
-class Drawn(NamedTuple):
+class ShardInput(NamedTuple):
     """What a shard is drawn from: its own digits, their labels, and the key of its random choices."""
 
     digits_NHW: NDArray[np.uint8]
@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     key: int
 
 
-class ShardRecord(NamedTuple):
+class MadShardRecord(NamedTuple):
     """A finished shard's size and sha256, and where in it each digit begins."""
 
     bytes: int
@@ -43,42 +43,42 @@ class ShardRecord(NamedTuple):
     offsets: tuple[int, ...]
 
 
-def make_shard(folder: Path, shard: Shard, drawn: Drawn) -> ShardRecord:
+def make_shard(folder: Path, shard: Shard, drawn: ShardInput) -> MadShardRecord:
     """Draw and write one shard, and record it; raises OSError if it cannot be written."""
-    making = folder / MAKING
-    with appearing(folder / shard.name, making) as temporary:
-        write = _write_arrays if shard.format == "npy" else _write_tar
+    making = folder / MAKING_FOLDER
+    with write_atomically(folder / shard.name, making) as temporary:
+        write = _write_arrays if shard.format == "npy" else _write_tar_shard
         offsets = write(temporary, shard, drawn)
-        record = ShardRecord(temporary.stat().st_size, file_sha256(temporary), offsets)
-    write_whole(record_file(folder, shard), json.dumps(record._asdict()).encode(), making)
+        record = MadShardRecord(temporary.stat().st_size, hash_file(temporary), offsets)
+    write_whole(locate_record_file(folder, shard), json.dumps(record._asdict()).encode(), making)
     return record
 
 
-def record_file(folder: Path, shard: Shard) -> Path:
+def locate_record_file(folder: Path, shard: Shard) -> Path:
     """Where a finished shard is recorded while the folder is being made."""
-    return folder / MAKING / f"{shard.name}.json"
+    return folder / MAKING_FOLDER / f"{shard.name}.json"
 
 
-def _write_arrays(path: Path, shard: Shard, drawn: Drawn) -> tuple[int, ...]:
+def _write_arrays(path: Path, shard: Shard, drawn: ShardInput) -> tuple[int, ...]:
     from gapctl.data.mad.morphology import draw_shapes
 
     header = {"descr": "|u1", "fortran_order": False, "shape": (shard.count, 24, 28, 28)}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         begin = file.tell()
-        for at in range(0, shard.count, _AT_ONCE):
-            file.write(draw_shapes(drawn.digits_NHW[at : at + _AT_ONCE], shard.first + at, drawn.key).data)
+        for at in range(0, shard.count, _DIGITS_AT_ONCE):
+            file.write(draw_shapes(drawn.digits_NHW[at : at + _DIGITS_AT_ONCE], shard.first + at, drawn.key).data)
     return tuple(begin + DIGIT_BYTES * row for row in range(shard.count))
 
 
-def _write_tar(path: Path, shard: Shard, drawn: Drawn) -> tuple[int, ...]:
+def _write_tar_shard(path: Path, shard: Shard, drawn: ShardInput) -> tuple[int, ...]:
 
     return write_tar(path, shard, *drawn)
 
 
-_BLOCK: Final = 512
+_TAR_BLOCK: Final = 512
 _SHAPES: Final = np.arange(len(VARIANTS))
-_Sample = dict[str, str | bytes]
+_TarSample = dict[str, str | bytes]
 
 
 def write_tar(
@@ -93,37 +93,39 @@ def write_tar(
         for row in range(shard.count):
             offsets.append(end)
             digit = shard.first + row
-            for sample in _samples(shard.split, digit, digits_NHW[row : row + 1], int(labels_N[row]), key):
+            for sample in _render_samples(shard.split, digit, digits_NHW[row : row + 1], int(labels_N[row]), key):
                 writer.write(sample)
-                end += sum(_size_in_tar(content) for content in sample.values() if isinstance(content, bytes))
+                end += sum(_compute_tar_size(content) for content in sample.values() if isinstance(content, bytes))
     return tuple(offsets)
 
 
-def colours_of(digit: int, key: int) -> NDArray[np.int64]:
+def draw_colours(digit: int, key: int) -> NDArray[np.int64]:
     """Return the colour of each of a digit's 24 variants, frozen by the digit's index and the key."""
-    return generator(Purpose.COLOUR, key, digit).integers(0, len(COLOURS), len(VARIANTS))
+    return make_generator(Purpose.COLOUR, key, digit).integers(0, len(COLOURS), len(VARIANTS))
 
 
-def _samples(split: Split, digit: int, plain_1HW: NDArray[np.uint8], label: int, key: int) -> Iterator[_Sample]:
-    colours_V = colours_of(digit, key)
-    pictures_VCHW = render(draw_shapes(plain_1HW, digit, key), np.zeros_like(_SHAPES), _SHAPES, colours_V)
+def _render_samples(
+    split: Split, digit: int, plain_1HW: NDArray[np.uint8], label: int, key: int
+) -> Iterator[_TarSample]:
+    colours_V = draw_colours(digit, key)
+    pictures_VCHW = render_images(draw_shapes(plain_1HW, digit, key), np.zeros_like(_SHAPES), _SHAPES, colours_V)
     for variant, picture_CHW in enumerate(pictures_VCHW):
-        values = _values(label, variant, int(colours_V[variant]))
+        values = _name_factor_values(label, variant, int(colours_V[variant]))
         described = {**values, "split": split, "index": digit, "variant": variant}
         yield {
             "__key__": f"{split}-{digit:05d}-{variant:02d}",
-            "png": _png(picture_CHW),
+            "png": _encode_png(picture_CHW),
             "txt": "-".join(values.values()).encode(),
             "json": json.dumps(described).encode(),
         }
 
 
-def _values(label: int, variant: int, colour: int) -> dict[str, str]:
+def _name_factor_values(label: int, variant: int, colour: int) -> dict[str, str]:
     labels = (label, *VARIANTS[variant], colour)
     return {factor.name: factor.values[value] for factor, value in zip(FACTORS, labels, strict=True)}
 
 
-def _png(picture_CHW: NDArray[np.uint8]) -> bytes:
+def _encode_png(picture_CHW: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -131,5 +133,5 @@ def _png(picture_CHW: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _size_in_tar(content: bytes) -> int:
-    return _BLOCK + -(-len(content) // _BLOCK) * _BLOCK
+def _compute_tar_size(content: bytes) -> int:
+    return _TAR_BLOCK + -(-len(content) // _TAR_BLOCK) * _TAR_BLOCK

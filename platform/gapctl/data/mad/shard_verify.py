@@ -8,24 +8,24 @@ from typing import NamedTuple
 
 import polars as pl
 
-from gapctl.data.mad.shard_writer import THREADS, read_manifest
+from gapctl.data.mad.shard_writer import READ_THREADS, read_manifest
 from gapctl.data.mad.shards import (
-    DESCRIPTION,
-    MAKING,
-    MANIFEST,
+    DESCRIPTION_FILE,
+    MAKING_FOLDER,
+    MANIFEST_FILE,
     DamagedDescriptionError,
-    Description,
     FileRecord,
-    foreign_files,
+    FolderDescription,
+    list_foreign_files,
     read_description,
 )
 from gapctl.errors import InputError
-from gapctl.io.atomic import file_sha256
+from gapctl.io.atomic import hash_file
 
 OnProgress = Callable[[int, int], None]
 
 
-class Problem(NamedTuple):
+class ShardFileProblem(NamedTuple):
     """What is wrong with one file of a folder."""
 
     file: str
@@ -36,10 +36,10 @@ class Problem(NamedTuple):
 class Verification:
     """What was read, and what is wrong; `description` is None where `mad.json` could not be read."""
 
-    description: Description | None
+    description: FolderDescription | None
     files: int
     bytes: int
-    problems: tuple[Problem, ...]
+    problems: tuple[ShardFileProblem, ...]
 
 
 def verify_folder(folder: Path, on_progress: OnProgress = lambda done, total: None) -> Verification:
@@ -50,23 +50,23 @@ def verify_folder(folder: Path, on_progress: OnProgress = lambda done, total: No
     try:
         description = read_description(folder)
     except DamagedDescriptionError as error:
-        what = str(error).removeprefix(f"{folder / DESCRIPTION}: ")
-        return Verification(None, 0, 0, (Problem(DESCRIPTION, what),))
+        what = str(error).removeprefix(f"{folder / DESCRIPTION_FILE}: ")
+        return Verification(None, 0, 0, (ShardFileProblem(DESCRIPTION_FILE, what),))
     if description is None:
-        return _not_whole(folder)
+        return _report_unfinished(folder)
     checked = _check_files(folder, description.files, on_progress)
-    problems = [Problem(name, what) for name, what in checked.items() if what is not None]
-    if checked.get(MANIFEST) is None:
+    problems = [ShardFileProblem(name, what) for name, what in checked.items() if what is not None]
+    if checked.get(MANIFEST_FILE) is None:
         problems += _check_manifest(folder, description)
-    problems += _foreign(folder, description)
+    problems += _list_foreign_problems(folder, description)
     size = sum(record.bytes for record in description.files.values())
     return Verification(description, len(description.files), size, tuple(problems))
 
 
-def _not_whole(folder: Path) -> Verification:
-    if (folder / MAKING).is_dir():
+def _report_unfinished(folder: Path) -> Verification:
+    if (folder / MAKING_FOLDER).is_dir():
         what = f"not finished, or being made now; run the `gapctl data mad --out {folder}` that began it again"
-        return Verification(None, 0, 0, (Problem(MAKING, what),))
+        return Verification(None, 0, 0, (ShardFileProblem(MAKING_FOLDER, what),))
     found = "a folder without mad.json" if folder.is_dir() else "a file" if folder.exists() else "does not exist"
     raise InputError(
         f"{folder}: {found}; expected a folder that `gapctl data mad --out` made, tar shards, or their manifest."
@@ -75,7 +75,7 @@ def _not_whole(folder: Path) -> Verification:
 
 def _check_files(folder: Path, files: Mapping[str, FileRecord], on_progress: OnProgress) -> dict[str, str | None]:
     total, done = sum(record.bytes for record in files.values()), 0
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(READ_THREADS) as pool:
         answers = pool.map(lambda name: _check_file(folder / name, files[name]), files)
         checked = {}
         for name, what in zip(files, answers, strict=True):
@@ -92,34 +92,38 @@ def _check_file(path: Path, record: FileRecord) -> str | None:
             return f"short: {size:,} bytes of {record.bytes:,}"
         if size > record.bytes:
             return f"too long: {size:,} bytes instead of {record.bytes:,}"
-        return None if file_sha256(path) == record.sha256 else "changed: its bytes do not have the sha256 in mad.json"
+        return None if hash_file(path) == record.sha256 else "changed: its bytes do not have the sha256 in mad.json"
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
 
-def _check_manifest(folder: Path, description: Description) -> list[Problem]:
+def _check_manifest(folder: Path, description: FolderDescription) -> list[ShardFileProblem]:
     """Whether the manifest lists these shards, with these checksums and numbers of digits."""
     try:
         rows = read_manifest(folder).group_by("shard", "shard_sha256").len().rows()
     except (OSError, pl.exceptions.PolarsError) as error:
-        return [Problem(MANIFEST, f"cannot be read ({error})")]
+        return [ShardFileProblem(MANIFEST_FILE, f"cannot be read ({error})")]
     listed = {(name, sha256, count) for name, sha256, count in rows}
     expected = {(shard.name, description.files[shard.name].sha256, shard.count) for shard in description.shards()}
     differing = sorted({name for name, *_ in listed ^ expected})
     if not differing:
         return []
-    return [Problem(MANIFEST, f"does not match mad.json about {', '.join(differing)}")]
+    return [ShardFileProblem(MANIFEST_FILE, f"does not match mad.json about {', '.join(differing)}")]
 
 
-def _foreign(folder: Path, description: Description) -> list[Problem]:
-    unfinished = [Problem(MAKING, "left from work that was stopped")] if (folder / MAKING).exists() else []
-    foreign = foreign_files(folder, description.shards())
-    return unfinished + [Problem(name, "foreign: not a file of this folder") for name in foreign]
+def _list_foreign_problems(folder: Path, description: FolderDescription) -> list[ShardFileProblem]:
+    unfinished = (
+        [ShardFileProblem(MAKING_FOLDER, "left from work that was stopped")]
+        if (folder / MAKING_FOLDER).exists()
+        else []
+    )
+    foreign = list_foreign_files(folder, description.shards())
+    return unfinished + [ShardFileProblem(name, "foreign: not a file of this folder") for name in foreign]
 
 
-def repairable(problems: tuple[Problem, ...]) -> bool:
+def is_repairable(problems: tuple[ShardFileProblem, ...]) -> bool:
     """Whether making the folder again mends it: not where `mad.json` is damaged or a foreign file is in the way."""
     whole = {problem.file for problem in problems if problem.what.startswith("foreign")}
-    return not whole and all(problem.file != DESCRIPTION for problem in problems)
+    return not whole and all(problem.file != DESCRIPTION_FILE for problem in problems)

@@ -19,35 +19,35 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from gapctl.data.mad.digits import GENERATOR_VERSION, Digits, load_digits, source_fingerprint
+from gapctl.data.mad.digits import GENERATOR_VERSION, Digits, compute_source_fingerprint, load_digits
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
-from gapctl.data.mad.images import available_cores, generation_key
-from gapctl.data.mad.shard_file import DIGIT_BYTES, Drawn, ShardRecord, make_shard, record_file
+from gapctl.data.mad.images import compute_generation_key, count_available_cores
+from gapctl.data.mad.shard_file import DIGIT_BYTES, MadShardRecord, ShardInput, locate_record_file, make_shard
 from gapctl.data.mad.shards import (
-    DESCRIPTION,
+    DESCRIPTION_FILE,
     DIGITS_PER_SHARD,
-    MAKING,
-    MANIFEST,
-    VARIANTS_TABLE,
-    Description,
+    MAKING_FOLDER,
+    MANIFEST_FILE,
+    VARIANTS_FILE,
     FileRecord,
-    Format,
-    Request,
+    FolderDescription,
+    GenerationRequest,
     Shard,
-    foreign_files,
+    ShardFormat,
+    list_foreign_files,
+    list_shards,
     read_description,
-    shards_of,
-    to_json,
+    serialise_description,
 )
 from gapctl.data.mad.source import SPLITS, Split
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import TEMPORARY, file_sha256, write_whole
+from gapctl.io.atomic import TEMPORARY, hash_file, write_whole
 
 REQUEST_FILE: Final = "request.json"
 _TAR_DIGIT_BYTES: Final = 24 * 3 * 1200
 """Three members a picture; a header of 512 bytes each, and contents of one to three blocks of 512."""
 _TABLES_BYTES: Final = 4_000_000
-_NAMED: Final = {
+_OPTION_NAMES: Final = {
     "source": "the source's digits",
     "generator": "the generator's version",
     "seed": "--seed",
@@ -57,19 +57,19 @@ _NAMED: Final = {
 }
 
 
-def check_output(folder: Path, request: Request, shards: Sequence[Shard]) -> None:
+def check_output(folder: Path, request: GenerationRequest, shards: Sequence[Shard]) -> None:
     """Raise InputError if the folder holds anything but what this request makes; it may be missing."""
     try:
         if not folder.exists():
             return
-        before = request_before(folder)
-        foreign = foreign_files(folder, shards if before else ())
+        before = find_request(folder)
+        foreign = list_foreign_files(folder, shards if before else ())
     except NotADirectoryError as error:
         raise InputError(f"--out {folder}: is a file; expected a folder, new or empty.") from error
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise make_write_error(folder, error) from error
     if before is not None:
-        _check_same(folder, before, request)
+        _check_same_request(folder, before, request)
     if foreign:
         names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise InputError(
@@ -78,27 +78,27 @@ def check_output(folder: Path, request: Request, shards: Sequence[Shard]) -> Non
         )
 
 
-def existing_description(folder: Path) -> Description | None:
+def find_description(folder: Path) -> FolderDescription | None:
     """Return what the folder was when it was last whole, also where it is being added to now."""
-    return read_description(folder) or read_description(folder / MAKING)
+    return read_description(folder) or read_description(folder / MAKING_FOLDER)
 
 
-def request_before(folder: Path) -> Request | None:
+def find_request(folder: Path) -> GenerationRequest | None:
     """Return the request that the folder was made by or is being made by; None for any other folder."""
-    description = existing_description(folder)
+    description = find_description(folder)
     if description is not None:
         return description.request
     try:
-        return Request(**json.loads((folder / MAKING / REQUEST_FILE).read_bytes()))
+        return GenerationRequest(**json.loads((folder / MAKING_FOLDER / REQUEST_FILE).read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"{folder / MAKING / REQUEST_FILE}: damaged ({error}). Delete {folder} and make it again."
+            f"{folder / MAKING_FOLDER / REQUEST_FILE}: damaged ({error}). Delete {folder} and make it again."
         ) from error
 
 
-def bytes_needed(shards: Sequence[Shard]) -> int:
+def estimate_bytes(shards: Sequence[Shard]) -> int:
     """Return about how much the shards take, the tables included; for tar files, never less than that."""
     per_digit = {"npy": DIGIT_BYTES, "webdataset": _TAR_DIGIT_BYTES}
     return _TABLES_BYTES + sum(shard.count * per_digit[shard.format] for shard in shards)
@@ -115,29 +115,31 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def unwritable(folder: Path, error: OSError) -> InputError:
+def make_write_error(folder: Path, error: OSError) -> InputError:
     """Return what to say of a folder that cannot be written."""
     return InputError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can.")
 
 
-def _check_same(folder: Path, before: Request, request: Request) -> None:
+def _check_same_request(folder: Path, before: GenerationRequest, request: GenerationRequest) -> None:
     old, new = asdict(before), asdict(request)
     differing = [
-        f"{_NAMED[name]} {_shown(name, old)} there, {_shown(name, new)} now" for name in old if old[name] != new[name]
+        f"{_OPTION_NAMES[name]} {_format_option(name, old)} there, {_format_option(name, new)} now"
+        for name in old
+        if old[name] != new[name]
     ]
     if differing:
         raise InputError(
             f"--out {folder}: was made otherwise: {'; '.join(differing)}. Give another folder, or delete this one to "
-            f"make it anew ({DESCRIPTION} says how it was made). Nothing was written."
+            f"make it anew ({DESCRIPTION_FILE} says how it was made). Nothing was written."
         )
 
 
-def _shown(name: str, request: Mapping[str, object]) -> str:
+def _format_option(name: str, request: Mapping[str, object]) -> str:
     value = request[name]
     return "all" if name == "limit" and value is None else str(value)
 
 
-_SCHEMA: Final = {
+_MANIFEST_SCHEMA: Final = {
     "split": pl.String,
     "digit": pl.Int32,
     "label": pl.UInt8,
@@ -147,8 +149,8 @@ _SCHEMA: Final = {
 }
 
 
-def manifest(
-    shards: Sequence[Shard], records: Mapping[str, ShardRecord], labels: Mapping[Split, NDArray[np.int64]]
+def build_manifest(
+    shards: Sequence[Shard], records: Mapping[str, MadShardRecord], labels: Mapping[Split, NDArray[np.int64]]
 ) -> bytes:
     """Return a parquet file with a row per digit; `offset` is where its variants begin in the shard's file."""
     parts = [
@@ -161,43 +163,43 @@ def manifest(
                 "offset": records[shard.name].offsets,
                 "shard_sha256": [records[shard.name].sha256] * shard.count,
             },
-            schema_overrides=_SCHEMA,
+            schema_overrides=_MANIFEST_SCHEMA,
         )
         for shard in shards
     ]
-    return _parquet(pl.concat(parts))
+    return _encode_parquet(pl.concat(parts))
 
 
-def variants_table(form: str) -> bytes:
+def build_variants_table(form: str) -> bytes:
     """Return a parquet file with a row per variant; arrays also say how far it lies into its digit."""
     columns: dict[str, list[object]] = {"variant": list(range(len(VARIANTS)))}
     for factor, labels in zip(SHAPE_FACTORS, zip(*VARIANTS, strict=True), strict=True):
         columns[factor.name] = [factor.values[label] for label in labels]
     if form == "npy":
         columns["offset"] = [variant * DIGIT_BYTES // len(VARIANTS) for variant in range(len(VARIANTS))]
-    return _parquet(pl.DataFrame(columns, schema_overrides={"variant": pl.UInt8, "offset": pl.Int32}))
+    return _encode_parquet(pl.DataFrame(columns, schema_overrides={"variant": pl.UInt8, "offset": pl.Int32}))
 
 
 def read_manifest(folder: Path) -> pl.DataFrame:
     """Return the manifest; raises polars' errors or OSError if it cannot be read."""
-    return pl.read_parquet(folder / MANIFEST)
+    return pl.read_parquet(folder / MANIFEST_FILE)
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def _encode_parquet(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=3, row_group_size=1 << 20)
     return buffer.getvalue()
 
 
-THREADS = 4
+READ_THREADS = 4
 
 
-def sound_shards(
+def find_sound_shards(
     folder: Path, shards: Sequence[Shard], on_checked: Callable[[Shard], None] = lambda shard: None
-) -> dict[str, ShardRecord]:
+) -> dict[str, MadShardRecord]:
     """Return the records of the shards that need not be made again, each file read whole."""
-    finished = _finished_before(folder)
-    recorded = {shard.name: _recorded(folder, shard) or finished.get(shard.name) for shard in shards}
+    finished = _read_previous_records(folder)
+    recorded = {shard.name: _read_record(folder, shard) or finished.get(shard.name) for shard in shards}
 
     def sound(shard: Shard) -> bool:
         known = recorded[shard.name]
@@ -205,7 +207,7 @@ def sound_shards(
         on_checked(shard)
         return found
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(READ_THREADS) as pool:
         answers = list(pool.map(sound, shards))
     return {
         shard.name: record
@@ -214,24 +216,24 @@ def sound_shards(
     }
 
 
-def _is_sound(path: Path, record: ShardRecord) -> bool:
+def _is_sound(path: Path, record: MadShardRecord) -> bool:
     try:
-        return path.stat().st_size == record.bytes and file_sha256(path) == record.sha256
+        return path.stat().st_size == record.bytes and hash_file(path) == record.sha256
     except OSError:
         return False
 
 
-def _recorded(folder: Path, shard: Shard) -> ShardRecord | None:
+def _read_record(folder: Path, shard: Shard) -> MadShardRecord | None:
     try:
-        fields = json.loads(record_file(folder, shard).read_bytes())
-        return ShardRecord(fields["bytes"], fields["sha256"], tuple(fields["offsets"]))
+        fields = json.loads(locate_record_file(folder, shard).read_bytes())
+        return MadShardRecord(fields["bytes"], fields["sha256"], tuple(fields["offsets"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _finished_before(folder: Path) -> Mapping[str, ShardRecord]:
+def _read_previous_records(folder: Path) -> Mapping[str, MadShardRecord]:
     """The records of a folder that was whole before: sizes from its description, offsets from its manifest."""
-    description = existing_description(folder) if folder.exists() else None
+    description = find_description(folder) if folder.exists() else None
     if description is None:
         return {}
     try:
@@ -239,7 +241,7 @@ def _finished_before(folder: Path) -> Mapping[str, ShardRecord]:
     except (OSError, pl.exceptions.PolarsError):
         return {}
     return {
-        name: ShardRecord(description.files[name].bytes, sha256, tuple(offsets))
+        name: MadShardRecord(description.files[name].bytes, sha256, tuple(offsets))
         for name, sha256, offsets in rows
         if name in description.files and description.files[name].sha256 == sha256
     }
@@ -252,30 +254,30 @@ OpenRay = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Made:
+class FolderResult:
     """A whole folder, and how many of its shards this run made."""
 
-    description: Description
+    description: FolderDescription
     made: int
 
 
 @dataclass(frozen=True)
-class _Work:
+class _FolderPlan:
     """A folder to make: its request, every split's digits as far as the request goes, and its shards."""
 
     folder: Path
-    request: Request
+    request: GenerationRequest
     digits: Mapping[Split, Digits]
     counts: Mapping[Split, int]
 
     @property
     def shards(self) -> list[Shard]:
-        return shards_of(self.counts, self.request)
+        return list_shards(self.counts, self.request)
 
-    def drawn(self, shard: Shard) -> Drawn:
+    def drawn(self, shard: Shard) -> ShardInput:
         digits, rows = self.digits[shard.split], slice(shard.first, shard.first + shard.count)
-        key = generation_key(shard.split, self.request.seed)
-        return Drawn(digits.images_NHW[rows], digits.labels_N[rows], key)
+        key = compute_generation_key(shard.split, self.request.seed)
+        return ShardInput(digits.images_NHW[rows], digits.labels_N[rows], key)
 
 
 def make_folder(
@@ -286,11 +288,11 @@ def make_folder(
     splits: Collection[Split] = SPLITS,
     limit: int | None = None,
     seed: int = 0,
-    form: Format = "npy",
+    form: ShardFormat = "npy",
     workers: int | None = None,
     digits_per_shard: int = DIGITS_PER_SHARD,
     on_progress: OnProgress = lambda task, done, total: None,
-) -> Made:
+) -> FolderResult:
     """Make the shards of `splits` that the folder does not hold whole, `limit` digits of each at most.
 
     `open_ray` starts Ray with so many CPUs, and is called only if there is something to make; `workers` is by default
@@ -301,34 +303,38 @@ def make_folder(
     digits = {split: load_digits(source, split) for split in SPLITS}
     largest = max(map(len, digits.values()))
     cut = limit if limit is not None and limit < largest else None
-    request = Request(source_fingerprint(source), GENERATOR_VERSION, seed, cut, form, digits_per_shard)
-    work = _work(folder, request, digits, splits)
+    request = GenerationRequest(
+        compute_source_fingerprint(source), GENERATOR_VERSION, seed, cut, form, digits_per_shard
+    )
+    work = _plan_folder(folder, request, digits, splits)
     check_output(folder, work.request, work.shards)
-    kept = _kept(work, on_progress)
+    kept = _check_present_shards(work, on_progress)
     whole = read_description(folder)
-    if whole is not None and len(kept) == len(work.shards) and _tables_fit(work, whole, kept):
-        return Made(whole, 0)
-    workers = workers or available_cores()
+    if whole is not None and len(kept) == len(work.shards) and _match_tables(work, whole, kept):
+        return FolderResult(whole, 0)
+    workers = workers or count_available_cores()
     left = [shard for shard in work.shards if shard.name not in kept]
-    check_space(folder, bytes_needed(left))
-    with _being_made(work):
-        made = _make(work, left, open_ray, workers, on_progress)
-        description = _finish(work, {**kept, **made})
-    return Made(description, len(left))
+    check_space(folder, estimate_bytes(left))
+    with _lock_folder(work):
+        made = _make_shards(work, left, open_ray, workers, on_progress)
+        description = _finish_folder(work, {**kept, **made})
+    return FolderResult(description, len(left))
 
 
-def _work(folder: Path, request: Request, digits: Mapping[Split, Digits], splits: Collection[Split]) -> _Work:
-    there = existing_description(folder) if folder.is_dir() else None
+def _plan_folder(
+    folder: Path, request: GenerationRequest, digits: Mapping[Split, Digits], splits: Collection[Split]
+) -> _FolderPlan:
+    there = find_description(folder) if folder.is_dir() else None
     wanted = {*splits, *(there.digits if there else ())}
     counts = {
         split: len(digits[split]) if request.limit is None else min(len(digits[split]), request.limit)
         for split in SPLITS
         if split in wanted
     }
-    return _Work(folder, request, digits, counts)
+    return _FolderPlan(folder, request, digits, counts)
 
 
-def _kept(work: _Work, on_progress: OnProgress) -> dict[str, ShardRecord]:
+def _check_present_shards(work: _FolderPlan, on_progress: OnProgress) -> dict[str, MadShardRecord]:
     present = [shard for shard in work.shards if (work.folder / shard.name).is_file()]
     total, done = sum(shard.count for shard in present), 0
 
@@ -337,18 +343,18 @@ def _kept(work: _Work, on_progress: OnProgress) -> dict[str, ShardRecord]:
         done += shard.count
         on_progress("checking the shards that are there", done, total)
 
-    return sound_shards(work.folder, present, checked)
+    return find_sound_shards(work.folder, present, checked)
 
 
 @contextmanager
-def _being_made(work: _Work) -> Iterator[None]:
+def _lock_folder(work: _FolderPlan) -> Iterator[None]:
     """Mark the folder as unfinished, for this process alone; the mark goes when the folder is whole."""
-    making = work.folder / MAKING
+    making = work.folder / MAKING_FOLDER
     try:
         making.mkdir(parents=True, exist_ok=True)
         lock = (making / _LOCK).open("w")
     except OSError as error:
-        raise unwritable(work.folder, error) from error
+        raise make_write_error(work.folder, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -356,47 +362,47 @@ def _being_made(work: _Work) -> Iterator[None]:
             raise InputError(
                 f"--out {work.folder}: another gapctl is making it now. Wait until it is done, or stop it."
             ) from error
-        _begin(work, making)
+        _begin_folder(work, making)
         yield
         shutil.rmtree(making)
 
 
-def _begin(work: _Work, making: Path) -> None:
+def _begin_folder(work: _FolderPlan, making: Path) -> None:
     try:
         for left_over in making.glob(f"*{TEMPORARY}"):
             left_over.unlink(missing_ok=True)
-        write_whole(making / REQUEST_FILE, _request_json(work.request), making)
-        if (work.folder / DESCRIPTION).exists():
-            (work.folder / DESCRIPTION).replace(making / DESCRIPTION)
+        write_whole(making / REQUEST_FILE, _serialise_request(work.request), making)
+        if (work.folder / DESCRIPTION_FILE).exists():
+            (work.folder / DESCRIPTION_FILE).replace(making / DESCRIPTION_FILE)
     except OSError as error:
-        raise unwritable(work.folder, error) from error
+        raise make_write_error(work.folder, error) from error
 
 
-def _request_json(request: Request) -> bytes:
+def _serialise_request(request: GenerationRequest) -> bytes:
     import json
 
     return json.dumps(asdict(request)).encode()
 
 
-def _make(
-    work: _Work, left: Sequence[Shard], open_ray: OpenRay, workers: int, on_progress: OnProgress
-) -> dict[str, ShardRecord]:
+def _make_shards(
+    work: _FolderPlan, left: Sequence[Shard], open_ray: OpenRay, workers: int, on_progress: OnProgress
+) -> dict[str, MadShardRecord]:
     if not left:
         return {}
-    made: dict[str, ShardRecord] = {}
+    made: dict[str, MadShardRecord] = {}
     done, total = 0, sum(shard.count for shard in left)
     on_progress("drawing MAD's images", 0, total)
     # Never more workers than shards: each costs the seconds in which its process starts.
     workers = min(workers, len(left))
     with open_ray(workers):
-        for shard, record in _on_ray(work, left, workers):
+        for shard, record in _run_on_ray(work, left, workers):
             made[shard.name] = record
             done += shard.count
             on_progress("drawing MAD's images", done, total)
     return made
 
 
-def _on_ray(work: _Work, left: Sequence[Shard], workers: int) -> Iterator[tuple[Shard, ShardRecord]]:
+def _run_on_ray(work: _FolderPlan, left: Sequence[Shard], workers: int) -> Iterator[tuple[Shard, MadShardRecord]]:
     import ray.data
     from ray.exceptions import RayError
 
@@ -408,22 +414,23 @@ def _on_ray(work: _Work, left: Sequence[Shard], workers: int) -> Iterator[tuple[
     )
     try:
         for row in dataset.iter_rows():
-            yield Shard(**row["shard"]), ShardRecord(row["bytes"], row["sha256"], tuple(map(int, row["offsets"])))
+            yield Shard(**row["shard"]), MadShardRecord(row["bytes"], row["sha256"], tuple(map(int, row["offsets"])))
     except RayError as error:
         raise WorkError(
-            f"--out {work.folder}: a shard could not be made ({_reason(error)}). The finished ones are kept: the same "
+            f"--out {work.folder}: a shard could not be made ({_explain_error(error)}). The finished ones "
+            "are kept: the same "
             "command makes what is left."
         ) from error
 
 
 def _make_row(row: dict[str, Any]) -> dict[str, Any]:
     shard = Shard(**row["shard"])
-    drawn = Drawn(np.asarray(row["digits_NHW"]), np.asarray(row["labels_N"]), int(row["key"]))
+    drawn = ShardInput(np.asarray(row["digits_NHW"]), np.asarray(row["labels_N"]), int(row["key"]))
     record = make_shard(Path(row["folder"]), shard, drawn)
     return {"shard": asdict(shard), **record._asdict()}
 
 
-def _reason(error: BaseException) -> str:
+def _explain_error(error: BaseException) -> str:
     cause = cast("BaseException", getattr(error, "cause", None) or error)
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
@@ -431,16 +438,16 @@ def _reason(error: BaseException) -> str:
     return lines[-1] if lines else type(cause).__name__
 
 
-def _finish(work: _Work, records: Mapping[str, ShardRecord]) -> Description:
-    making = work.folder / MAKING
-    tables = _tables(work, records)
-    description = _describe(work, records, tables)
+def _finish_folder(work: _FolderPlan, records: Mapping[str, MadShardRecord]) -> FolderDescription:
+    making = work.folder / MAKING_FOLDER
+    tables = _build_tables(work, records)
+    description = _describe_folder(work, records, tables)
     try:
         for name, content in tables.items():
             write_whole(work.folder / name, content, making)
-        _flush(work.folder)
-        write_whole(work.folder / DESCRIPTION, to_json(description), making)
-        _flush(work.folder)
+        _flush_folder(work.folder)
+        write_whole(work.folder / DESCRIPTION_FILE, serialise_description(description), making)
+        _flush_folder(work.folder)
     except OSError as error:
         raise WorkError(
             f"--out {work.folder}: its tables could not be written ({error.strerror}). Run the same command again."
@@ -448,25 +455,30 @@ def _finish(work: _Work, records: Mapping[str, ShardRecord]) -> Description:
     return description
 
 
-def _tables(work: _Work, records: Mapping[str, ShardRecord]) -> dict[str, bytes]:
+def _build_tables(work: _FolderPlan, records: Mapping[str, MadShardRecord]) -> dict[str, bytes]:
 
     labels = {split: digits.labels_N for split, digits in work.digits.items()}
-    return {MANIFEST: manifest(work.shards, records, labels), VARIANTS_TABLE: variants_table(work.request.format)}
+    return {
+        MANIFEST_FILE: build_manifest(work.shards, records, labels),
+        VARIANTS_FILE: build_variants_table(work.request.format),
+    }
 
 
-def _describe(work: _Work, records: Mapping[str, ShardRecord], tables: Mapping[str, bytes]) -> Description:
+def _describe_folder(
+    work: _FolderPlan, records: Mapping[str, MadShardRecord], tables: Mapping[str, bytes]
+) -> FolderDescription:
     import hashlib
 
     files = {name: FileRecord(len(content), hashlib.sha256(content).hexdigest()) for name, content in tables.items()}
     for shard in work.shards:
         files[shard.name] = FileRecord(records[shard.name].bytes, records[shard.name].sha256)
-    return Description(work.request, work.counts, files)
+    return FolderDescription(work.request, work.counts, files)
 
 
-def _tables_fit(work: _Work, whole: Description, kept: Mapping[str, ShardRecord]) -> bool:
+def _match_tables(work: _FolderPlan, whole: FolderDescription, kept: Mapping[str, MadShardRecord]) -> bool:
     """Whether the folder's tables are what its shards ask for, so that a damaged one is written again."""
-    tables = _tables(work, kept)
-    if whole.files != _describe(work, kept, tables).files:
+    tables = _build_tables(work, kept)
+    if whole.files != _describe_folder(work, kept, tables).files:
         return False
     try:
         return all((work.folder / name).read_bytes() == content for name, content in tables.items())
@@ -474,7 +486,7 @@ def _tables_fit(work: _Work, whole: Description, kept: Mapping[str, ShardRecord]
         return False
 
 
-def _flush(folder: Path) -> None:
+def _flush_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -25,25 +25,25 @@ class IdxFiles(NamedTuple):
     labels: Path
 
 
-def source_folder(source: str) -> Path:
+def resolve_source_folder(source: str) -> Path:
     """Return the folder that a source names, `~` replaced; raises InputError if that is nobody's."""
     return expand_home(source)
 
 
-def find_files(folder: Path, split: Split) -> IdxFiles:
+def find_idx_files(folder: Path, split: Split) -> IdxFiles:
     """Return a split's files; raises InputError if the folder or a file is missing, with the names sought."""
-    found = _missing(folder)
+    found = _explain_missing(folder)
     if found:
         raise InputError(
             f"{folder}: the data source {found}. Expected `bundled` or a folder with MNIST's IDX files "
-            f"({', '.join(_names(split, 'images', 3))}) . "
+            f"({', '.join(_list_file_names(split, 'images', 3))}) . "
             "`gapctl data fetch mnist --out mnist` brings these; a sweep also takes the shards that "
             "`gapctl data mad --source mnist --out SHARDS` makes of them."
         )
-    return IdxFiles(_find(folder, split, "images", 3), _find(folder, split, "labels", 1))
+    return IdxFiles(_find_idx_file(folder, split, "images", 3), _find_idx_file(folder, split, "labels", 1))
 
 
-def _missing(folder: Path) -> str | None:
+def _explain_missing(folder: Path) -> str | None:
     try:
         if folder.is_dir():
             return None
@@ -52,14 +52,14 @@ def _missing(folder: Path) -> str | None:
         return f"cannot be read ({error.strerror})"
 
 
-def _names(split: Split, kind: str, dimensions: int) -> tuple[str, ...]:
+def _list_file_names(split: Split, kind: str, dimensions: int) -> tuple[str, ...]:
     stem = f"{_PREFIX[split]}-{kind}"
     plain = (f"{stem}-idx{dimensions}-ubyte", f"{stem}.idx{dimensions}-ubyte")
     return tuple(name + suffix for name in plain for suffix in ("", ".gz"))
 
 
-def _find(folder: Path, split: Split, kind: str, dimensions: int) -> Path:
-    names = _names(split, kind, dimensions)
+def _find_idx_file(folder: Path, split: Split, kind: str, dimensions: int) -> Path:
+    names = _list_file_names(split, kind, dimensions)
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -72,7 +72,7 @@ def _find(folder: Path, split: Split, kind: str, dimensions: int) -> Path:
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _UNSIGNED_BYTES: Final = 8
-_AGAIN: Final = "Copy or download the file again."
+_COPY_AGAIN: Final = "Copy or download the file again."
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -80,31 +80,31 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
     Raises InputError for broken gzip, another format, and a size that differs from what the header says.
     """
-    content = _content(path)
+    content = _read_content(path)
     expected = bytes((0, 0, _UNSIGNED_BYTES, dimensions))
     if content[:4] != expected:
         raise InputError(
             f"{path}: not an IDX file of unsigned bytes with {dimensions} dimensions: it begins with "
-            f"{content[:4].hex(' ') or 'nothing'}, expected {expected.hex(' ')}. {_AGAIN}"
+            f"{content[:4].hex(' ') or 'nothing'}, expected {expected.hex(' ')}. {_COPY_AGAIN}"
         )
     header = 4 + 4 * dimensions
     if len(content) < header:
-        raise InputError(f"{path}: truncated: {len(content)} bytes, less than its header of {header}. {_AGAIN}")
+        raise InputError(f"{path}: truncated: {len(content)} bytes, less than its header of {header}. {_COPY_AGAIN}")
     shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4))
-    return _shaped(path, content[header:], shape)
+    return _shape_values(path, content[header:], shape)
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == _GZIP_MAGIC else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: broken gzip ({error}): the file is truncated or damaged. {_AGAIN}") from error
+        raise InputError(f"{path}: broken gzip ({error}): the file is truncated or damaged. {_COPY_AGAIN}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
 
 
-def _shaped(path: Path, values: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _shape_values(path: Path, values: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     expected = 1
     for length in shape:
         expected *= length
@@ -112,6 +112,6 @@ def _shaped(path: Path, values: bytes, shape: tuple[int, ...]) -> NDArray[np.uin
         sizes = " x ".join(map(str, shape))
         kind = "truncated" if len(values) < expected else "too long"
         raise InputError(
-            f"{path}: {kind}: {len(values)} bytes of values, but its header says {sizes} = {expected}. {_AGAIN}"
+            f"{path}: {kind}: {len(values)} bytes of values, but its header says {sizes} = {expected}. {_COPY_AGAIN}"
         )
     return np.frombuffer(values, np.uint8).reshape(shape)

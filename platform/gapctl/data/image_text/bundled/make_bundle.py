@@ -14,8 +14,8 @@ from typing import Any, Final
 from PIL import Image
 from webdataset import TarWriter
 
-from gapctl.data.image_text.index import Sample, picture_of, samples_of
-from gapctl.data.image_text.storage import shards_in
+from gapctl.data.image_text.index import Sample, decode_image, read_samples
+from gapctl.data.image_text.storage import list_tar_files
 
 SIDE: Final = 72
 QUALITY: Final = 85
@@ -26,7 +26,7 @@ CREDIT: Final = {"author": "OpenMoji contributors", "license": "CC BY-SA 4.0", "
 
 def write_bundle(folder: Path, destination: Path = Path(__file__).parent) -> None:
     """Writes the pairs of all shards in the folder, in their order."""
-    samples = [sample for shard in shards_in(folder) for sample in samples_of(shard)]
+    samples = [sample for shard in list_tar_files(folder) for sample in read_samples(shard)]
     for number, start in enumerate(range(0, len(samples), PER_SHARD)):
         content = _shard(samples[start : start + PER_SHARD], start)
         (destination / f"openmoji-{number:02d}.tar.xz").write_bytes(lzma.compress(content, preset=9))
@@ -41,7 +41,7 @@ def _shard(samples: list[Sample], start: int) -> bytes:
 
 
 def _members(key: str, sample: Sample) -> dict[str, Any]:
-    small = picture_of(sample).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    small = decode_image(sample).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
     small.save(jpeg, format="JPEG", quality=QUALITY)
     about = {name: sample.about[name] for name in KEPT} | CREDIT

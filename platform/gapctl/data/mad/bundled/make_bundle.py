@@ -21,14 +21,14 @@ def write_bundle(folder: str, destination: Path = BUNDLED_FILE) -> None:
     arrays: dict[str, NDArray[np.uint8]] = {}
     for split, count in PER_CLASS.items():
         digits = load_digits(folder, split)
-        chosen = _first_of_each_class(digits, count)
+        chosen = _select_first_per_class(digits, count)
         arrays[f"{split}_images"] = digits.images_NHW[chosen]
         arrays[f"{split}_labels"] = digits.labels_N[chosen].astype(np.uint8)
     with destination.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _first_of_each_class(digits: Digits, count: int) -> NDArray[np.int64]:
+def _select_first_per_class(digits: Digits, count: int) -> NDArray[np.int64]:
     by_class = [np.flatnonzero(digits.labels_N == label)[:count] for label in range(10)]
     return np.sort(np.concatenate(by_class))
 
