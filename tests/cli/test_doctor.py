@@ -65,8 +65,8 @@ def test_looking_leaves_nothing_behind(told: tuple[Answer, Path]) -> None:
 def test_it_tells_what_is_missing_where_a_package_is_gone_and_starts_no_ray(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules['numpy'] = None\n"
-        "import typer; from gapctl.cli import main; from gapctl.cli.checkup import importing\n"
-        "importing.modules_of = lambda packages, thorough: ['yaml', 'no_such_module']\n"
+        "import typer; from gapctl.cli import doctor, main\n"
+        "doctor.list_modules = lambda packages, thorough: ['yaml', 'no_such_module']\n"
         "from gapctl.cli.doctor import doctor_command; app = typer.Typer(); app.command()(doctor_command)\n"
         "main.app = app\n"
         "try: main.run(['--runs', 'runs'])\n"

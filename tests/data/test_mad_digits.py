@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gapctl.data.mad.digits import compute_dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
 from gapctl.data.mad.source import BUNDLED_FILE
 from gapctl.errors import InputError, WorkError
 

@@ -16,12 +16,13 @@ import polars as pl
 import pytest
 
 from gapctl.data.mad import shard_writer as output
-from gapctl.data.mad.digits import compute_dataset_fingerprint, count_digits, load_digits
+from gapctl.data.mad.digits import count_digits, load_digits
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
+from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
 from gapctl.data.mad.images import compute_generation_key, find_variants, generate_variants, load_variants
 from gapctl.data.mad.shard_verify import verify_folder
 from gapctl.data.mad.shard_writer import make_folder
-from gapctl.data.mad.shards import ShardedImages
+from gapctl.data.mad.sharded_images import ShardedImages
 from gapctl.errors import InputError, WorkError
 from idx_files import idx, write_digits
 from shard_folders import PER_SHARD, contents, make

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapctl.data.mad.digits import compute_dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import load_digits
 from gapctl.data.mad.factors import COLOURS, FACTOR_NAMES, FACTORS, VARIANTS
+from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
 from gapctl.data.mad.images import generate_variants, load_variants, render_images
 from gapctl.data.mad.shard_verify import verify_folder
 from gapctl.data.mad.shard_writer import read_manifest

@@ -28,8 +28,8 @@ RESULT = Result(TRIAL, {"gap/rmg": 0.25}, 512, 1.5, {}, {})
 OURS, THEIRS = LeaseOwner("ours", "imbalance"), LeaseOwner("theirs", "entropy")
 HOLDER = """
 import sys, time
-from gapctl.ledger import Claimant, Ledger
-assert Ledger(sys.argv[1]).trial(sys.argv[2]).take(Claimant("theirs", "entropy")) is None
+from gapctl.ledger import LeaseOwner, Ledger
+assert Ledger(sys.argv[1]).trial(sys.argv[2]).take(LeaseOwner("theirs", "entropy")) is None
 print("held", flush=True)
 time.sleep(600)
 """

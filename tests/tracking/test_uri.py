@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gapctl.config.base import has_password, hide_password, hide_passwords
 from gapctl.errors import InputError
+from gapctl.io.passwords import has_password, hide_password, hide_passwords
 from gapctl.tracking.store import check_uri, find_database_file, locate_artifact_root, make_absolute
 
 

@@ -321,7 +321,11 @@ def submit_command(
 
 
 cluster_app = typer.Typer(
-    name="cluster", help="Cluster files before `ray up`, and sweeps as jobs after it.", no_args_is_help=True
+    name="cluster",
+    help="Cluster files before `ray up`, and sweeps as jobs after it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
 )
 cluster_app.command("lint")(lint_command)
 cluster_app.command("cost")(cost_command)

@@ -224,7 +224,9 @@ def _show_download_bars() -> Iterator[Callable[[str, int, int | None], None]]:
 MAX_PICTURES = 400
 """Pictures on one sheet; more take a minute to make and cannot be looked at."""
 
-data_app = typer.Typer(name="data", help="Build and look at data.", no_args_is_help=True)
+data_app = typer.Typer(
+    name="data", help="Build and look at data.", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
+)
 
 SourceOption = Annotated[
     str, typer.Option("--source", help="`bundled`, or a folder of MNIST's IDX files.", metavar="FOLDER")
@@ -298,7 +300,8 @@ def _refuse_shard_options(given: "dict[str, object]") -> None:
 
 def _fill_image_cache(source: str, splits: "Sequence[Split]", workers: int | None, as_json: bool) -> None:
     from gapctl.cli.console import SafeConsole
-    from gapctl.data.mad.digits import compute_dataset_fingerprint, load_digits
+    from gapctl.data.mad.digits import load_digits
+    from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
 
     prepared = []
     for split in splits:

@@ -606,7 +606,7 @@ def _check_database(file: Path) -> CheckResult:
 
 
 def _check_server(uri: str) -> CheckResult:
-    from gapctl.config.base import hide_password
+    from gapctl.io.passwords import hide_password
 
     shown = hide_password(uri)
     bypass_proxies(uri)

@@ -1,38 +1,139 @@
-"""The `gapctl` command: its verbs, and how errors leave it."""
+"""The `gapctl` command: its verbs, and how errors leave it.
+
+A verb's module is imported when the verb is called: `gapctl --help` and `gapctl plan` wait for no other verb's imports.
+"""
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from gapctl import __version__
-from gapctl.cli.analyze import analyze_command
-from gapctl.cli.clean import clean_command
-from gapctl.cli.cluster import cluster_app
-from gapctl.cli.data_mad import data_app
-from gapctl.cli.doctor import doctor_command
-from gapctl.cli.findings import findings_command
-from gapctl.cli.intervene import intervene_command
-from gapctl.cli.measure import measure_command
 from gapctl.cli.output import escape_controls, guard_output
-from gapctl.cli.plan import plan_command
-from gapctl.cli.questions import questions_command
-from gapctl.cli.status import status_command
-from gapctl.cli.sweep import sweep_command
-from gapctl.cli.track import track_app
-from gapctl.cli.train import train_command
-from gapctl.cli.ui import ui_command
 from gapctl.errors import GapctlError
 from gapctl.folders import provide_home, require_working_folder
 
 INTERRUPTED = 130
 
 
+class Verb(NamedTuple):
+    """A verb: its name, the module and function (or Typer app) that it is, and its line in `gapctl --help`."""
+
+    name: str
+    module: str
+    attribute: str
+    help: str
+
+    def load(self) -> Any:
+        """Import the verb's module and return its command."""
+        target = getattr(import_module(self.module), self.attribute)
+        if isinstance(target, typer.Typer):
+            return typer.main.get_command(target)
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        single.command(self.name)(target)
+        return typer.main.get_command(single)
+
+
+VERBS: Final = (
+    Verb(
+        "sweep",
+        "gapctl.cli.sweep",
+        "sweep_command",
+        "Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses.",
+    ),
+    Verb(
+        "plan",
+        "gapctl.cli.plan",
+        "plan_command",
+        "Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done.",
+    ),
+    Verb(
+        "status",
+        "gapctl.cli.status",
+        "status_command",
+        "Which trials are done, running, stopped by a search, failed or missing.",
+    ),
+    Verb(
+        "clean",
+        "gapctl.cli.clean",
+        "clean_command",
+        "Delete what killed writers left of a sweep's trainings, and checkpoints of finished ones.",
+    ),
+    Verb(
+        "train",
+        "gapctl.cli.train",
+        "train_command",
+        "One trial in this process, with the same numbers as in a sweep; before it, what it begins with.",
+    ),
+    Verb(
+        "analyze",
+        "gapctl.cli.analyze",
+        "analyze_command",
+        "Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts.",
+    ),
+    Verb(
+        "questions",
+        "gapctl.cli.questions",
+        "questions_command",
+        "The shipped sweeps: what each asks, what it costs, and the verdicts so far in this ledger.",
+    ),
+    Verb(
+        "findings",
+        "gapctl.cli.findings",
+        "findings_command",
+        "The claims of arXiv 2404.07983: our tests, effects, verdicts, and what would change them.",
+    ),
+    Verb(
+        "measure",
+        "gapctl.cli.measure",
+        "measure_command",
+        "Gap, entropy, object bias and quality of embeddings, of a trial, or of any open_clip model.",
+    ),
+    Verb(
+        "intervene",
+        "gapctl.cli.intervene",
+        "intervene_command",
+        "Does closing the gap help here? Interventions on the same inputs that `gapctl measure` takes.",
+    ),
+    Verb("ui", "gapctl.cli.ui", "ui_command", "Show the runs in MLflow's pages, until Ctrl-C."),
+    Verb("doctor", "gapctl.cli.doctor", "doctor_command", "What this machine has and what is missing, with the fix."),
+    Verb("data", "gapctl.cli.data_mad", "data_app", "Build and look at data."),
+    Verb("track", "gapctl.cli.track", "track_app", "MLflow as a view of the ledger."),
+    Verb("cluster", "gapctl.cli.cluster", "cluster_app", "Cluster files before `ray up`, and sweeps as jobs after it."),
+)
+
+
+class UnloadedVerb(TyperCommand):
+    """A verb in the list of all; it is loaded once its own arguments are to be parsed."""
+
+    def __init__(self, verb: Verb) -> None:
+        """Show the verb's name and line, which need no import."""
+        super().__init__(name=verb.name, help=verb.help)
+        self._verb = verb
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Load the verb, and parse its arguments."""
+        return self._verb.load().make_context(info_name, args, parent=parent, **extra)
+
+
 class VerbGroup(TyperGroup):
-    """Escapes what usage errors quote from the command line: Typer prints them in colours, past the guard."""
+    """The verbs, of which only the one that is called is imported.
+
+    It escapes what usage errors quote from the command line: Typer prints them in colours, past the guard.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """List every verb in the order of `gapctl --help`."""
+        super().__init__(**settings)
+        self.commands = {verb.name: UnloadedVerb(verb) for verb in VERBS}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all verbs, unsorted."""
+        return list(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb that the command line names."""
@@ -52,21 +153,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command("sweep")(sweep_command)
-app.command("plan")(plan_command)
-app.command("status")(status_command)
-app.command("clean")(clean_command)
-app.command("train")(train_command)
-app.command("analyze")(analyze_command)
-app.command("questions")(questions_command)
-app.command("findings")(findings_command)
-app.command("measure")(measure_command)
-app.command("intervene")(intervene_command)
-app.add_typer(data_app)
-app.command("ui")(ui_command)
-app.add_typer(track_app)
-app.add_typer(cluster_app)
-app.command("doctor")(doctor_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -67,7 +67,7 @@ def compute_fingerprint(data: Data) -> str:
         from gapctl.data.image_text.source import hash_pair_data
 
         return hash_pair_data(data)
-    from gapctl.data.mad.digits import compute_dataset_fingerprint
+    from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
 
     return compute_dataset_fingerprint(data.source)
 

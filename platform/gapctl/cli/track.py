@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from gapctl.tracking.mlflow_sync import SyncReport
     from gapctl.tracking.views import RunSummary
 
-track_app = typer.Typer(name="track", help="MLflow as a view of the ledger.", no_args_is_help=True)
+track_app = typer.Typer(
+    name="track",
+    help="MLflow as a view of the ledger.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
 
 
 @track_app.callback()
@@ -35,7 +41,7 @@ def sync_command(
     """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
     from gapctl.cli.console import SafeConsole
     from gapctl.cli.options import load_ledger_plan
-    from gapctl.config.base import hide_password
+    from gapctl.io.passwords import hide_password
     from gapctl.ledger import Ledger
     from gapctl.tracking.mlflow_sync import sync_sweep
 

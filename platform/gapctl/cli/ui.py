@@ -37,7 +37,7 @@ def ui_command(
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
     from gapctl.cli.console import SafeConsole
-    from gapctl.config.base import hide_password
+    from gapctl.io.passwords import hide_password
     from gapctl.tracking.store import check_uri, is_server
     from gapctl.tracking.views import find_page_address
 
@@ -85,7 +85,7 @@ def _serve_store(uri: str, name: str | None, host: str, port: int, console: "Con
 
 
 def _open_server(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
-    from gapctl.config.base import hide_password
+    from gapctl.io.passwords import hide_password
 
     starting = f"starting MLflow's server on {hide_password(uri)} at {server.address}; this takes some seconds"
     console.print(starting, highlight=False, markup=False, soft_wrap=True)
@@ -115,7 +115,7 @@ def _find_pages(server: "Server", name: str | None) -> tuple[str, str | None]:
 def _show_page(page: str, console: "Console", *, browser: bool) -> None:
     import webbrowser
 
-    from gapctl.config.base import hide_password
+    from gapctl.io.passwords import hide_password
 
     console.print(f"MLflow: {hide_password(page)}", highlight=False, markup=False, soft_wrap=True)
     if browser and console.is_terminal and _has_desktop():

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gapctl.config.arms import list_arms, resolve_arm
-from gapctl.config.base import has_password, hide_password, hide_passwords
 from gapctl.config.load import Sweep, load_sweep
 from gapctl.config.trial import PairData
 from gapctl.errors import InputError, WorkError
+from gapctl.io.passwords import has_password, hide_password, hide_passwords
 from gapctl.proxies import bypass_proxies
 
 if TYPE_CHECKING:

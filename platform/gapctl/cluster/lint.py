@@ -36,10 +36,11 @@ from gapctl.cluster.files import (
     read_number,
     read_string,
 )
-from gapctl.config.base import KeyPath, cut_text, hide_passwords
+from gapctl.config.base import KeyPath, cut_text
 from gapctl.config.yaml_file import YamlSource, read_text_file
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
+from gapctl.io.passwords import hide_passwords
 from gapctl.plan.plan import Plan, pack_trials
 
 

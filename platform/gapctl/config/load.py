@@ -17,7 +17,6 @@ from gapctl.config.base import (
     find_nearest,
     format_path,
     format_value,
-    hide_password,
     list_leaf_paths,
     set_path,
 )
@@ -42,6 +41,7 @@ from gapctl.config.yaml_file import (
     read_yaml,
 )
 from gapctl.errors import InputError
+from gapctl.io.passwords import hide_password
 
 PLAIN_KEYS = ("name", "question", "seeds", "first_seed", "alpha")
 IN_THE_FILE_ONLY = ("hypotheses", "treatments", "scales", "default_scale")

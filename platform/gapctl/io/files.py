@@ -11,9 +11,9 @@ from pathlib import Path
 from re import Pattern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from gapctl.config.base import has_password, hide_password
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
+from gapctl.io.passwords import has_password, hide_password
 from gapctl.io.retry import UnavailableError, open_file_system, retry
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from typing import Final
 
 from pydantic import TypeAdapter, with_config
 
-from gapctl.config.base import hide_passwords, is_private_override
+from gapctl.config.base import is_private_override
 from gapctl.config.load import Sweep, load_text
 from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
+from gapctl.io.passwords import hide_passwords
 from gapctl.ledger.documents import STRICT_DOCUMENT, parse_document
 from gapctl.plan.plan import Plan, hash_design, make_plan
 

@@ -2,8 +2,9 @@
 
 import json
 
-from gapctl.config.base import has_password, is_private_override
+from gapctl.config.base import is_private_override
 from gapctl.config.load import Setting, Sweep
+from gapctl.io.passwords import has_password
 from gapctl.plan.plan import Plan
 
 DEFAULT_RUNS = "runs"

@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from gapctl.config.base import hide_password
 from gapctl.errors import WorkError
+from gapctl.io.passwords import hide_password
 from gapctl.tracking.mlflow_sync import RunMirror, ensure_experiment
 from gapctl.tracking.snapshot import EvaluationRow
 from gapctl.tracking.store import check_uri, explain_error, open_store

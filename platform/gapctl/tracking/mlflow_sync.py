@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
-from gapctl.config.base import hide_password
 from gapctl.config.load import Sweep
 from gapctl.errors import GapctlError, InputError, WorkError
+from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.snapshot import (

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
-from gapctl.config.base import hide_password, hide_passwords
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import Sweep
 from gapctl.config.trial import Data
 from gapctl.errors import WorkError
+from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.preregistration import DEFAULT_SCALE_NAME
 from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, shorten_paths

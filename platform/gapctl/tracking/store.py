@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from gapctl.config.base import hide_password, hide_passwords
 from gapctl.errors import InputError
+from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.proxies import bypass_proxies
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from gapctl.config.base import hide_password
+from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.mlflow_sync import Projection

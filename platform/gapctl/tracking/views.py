@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gapctl.config.base import hide_password
 from gapctl.config.load import Sweep
 from gapctl.errors import WorkError
+from gapctl.io.passwords import hide_password
 from gapctl.plan.command_line import build_sweep_arguments
 from gapctl.plan.plan import Plan
 from gapctl.tracking.snapshot import TreatmentColumns

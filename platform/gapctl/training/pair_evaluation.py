@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from gapctl.config.presets import CLIP_CONTEXT, PRESETS
 from gapctl.config.trial import TrialConfig
 from gapctl.data.image_text.feed import GalleryPart, decode_rows
+from gapctl.data.image_text.held_out import choose_gallery_rows, choose_rows, read_answers
 from gapctl.data.image_text.questions import PromptSet, read_attributes
 from gapctl.data.image_text.read import (
     PairBatch,
@@ -24,15 +25,7 @@ from gapctl.data.image_text.read import (
     build_training_options,
     require_pair_data,
 )
-from gapctl.data.image_text.source import (
-    PairPaths,
-    TrialPairs,
-    choose_gallery_rows,
-    choose_rows,
-    find_questions,
-    open_pairs,
-    read_answers,
-)
+from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions, open_pairs
 from gapctl.data.image_text.tokens import get_clip_tokenizer
 from gapctl.errors import InputError
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks

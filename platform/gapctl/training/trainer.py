@@ -209,7 +209,7 @@ class TrainingRun:
         group: WorkerGroup = SINGLE_WORKER,
         reader: "PairReader | None" = None,
     ) -> None:
-        """The members' configurations must agree in all that `gapctl.plan.plan.shape_of` compares.
+        """The members' configurations must agree in all that `gapctl.plan.plan.extract_shape` compares.
 
         `group` are the workers that train one member together, `reader` reads its pairs, by default a thread.
         """

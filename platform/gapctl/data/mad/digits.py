@@ -4,7 +4,6 @@ Index letters: N digits, H and W the 28 rows and columns.
 """
 
 import gzip
-import hashlib
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.shards import open_images, read_shards_source
+from gapctl.data.mad.fingerprint import compute_source_fingerprint
+from gapctl.data.mad.sharded_images import open_images
+from gapctl.data.mad.shards import read_shards_source
 from gapctl.data.mad.source import (
     BUNDLED,
     BUNDLED_FILE,
@@ -22,62 +23,9 @@ from gapctl.data.mad.source import (
     IdxFiles,
     Split,
     find_idx_files,
-    read_idx,
     resolve_source_folder,
 )
 from gapctl.errors import InputError, WorkError
-
-# Raise this whenever the same digits would give other images than before: caches and trial ids follow it.
-GENERATOR_VERSION: Final = 1
-
-
-def compute_dataset_fingerprint(source: str) -> str:
-    """Return the name of a source's images, such as `06012fb109735539-v1`: its bytes, the generator's
-    version.
-
-    A folder of shards has the name of what it was made from, and so the same one if its images are the same.
-    Raises InputError as `source_fingerprint` does.
-    """
-    if (shards := read_shards_source(source)) is not None:
-        return shards.request.fingerprint
-    return f"{compute_source_fingerprint(source)}-v{GENERATOR_VERSION}"
-
-
-def compute_source_fingerprint(source: str) -> str:
-    """Return 16 hex digits that change when any byte of the source's files does, gzipped or not.
-
-    Raises InputError if the folder or one of its files is missing.
-    """
-    paths = [BUNDLED_FILE] if source == BUNDLED else _list_source_files(resolve_source_folder(source))
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            digest.update(_hash_content(path))
-        except OSError as error:
-            raise _make_read_error(path, error) from error
-    return digest.hexdigest()[:16]
-
-
-def _hash_content(path: Path) -> bytes:
-    if path.suffix == ".gz":
-        try:
-            with gzip.open(path) as file:
-                return hashlib.file_digest(file, "sha256").digest()
-        except (gzip.BadGzipFile, zlib.error, EOFError):
-            pass  # damaged, or not gzipped at all: reading the digits tells
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _list_source_files(folder: Path) -> list[Path]:
-    return [path for split in SPLITS for path in find_idx_files(folder, split)]
-
-
-def _make_read_error(path: Path, error: OSError) -> InputError | WorkError:
-    if path == BUNDLED_FILE:
-        return WorkError(f"{path}: the bundled digits cannot be read ({error.strerror}). Install gapctl again.")
-    return InputError(f"{path}: cannot be read ({error.strerror}). Check its permissions.")
-
 
 _SIDE: Final = 28
 _CLASSES: Final = 10
@@ -150,3 +98,50 @@ def count_digits(source: str) -> dict[Split, int]:
     if read_shards_source(source) is None:
         return {split: len(load_digits(source, split)) for split in SPLITS}
     return {split: len(open_images(resolve_source_folder(source), split)[0]) for split in SPLITS}
+
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_UNSIGNED_BYTES: Final = 8
+_COPY_AGAIN: Final = "Copy or download the file again."
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Return the array in an IDX file, gzipped or not.
+
+    Raises InputError for broken gzip, another format, and a size that differs from what the header says.
+    """
+    content = _read_content(path)
+    expected = bytes((0, 0, _UNSIGNED_BYTES, dimensions))
+    if content[:4] != expected:
+        raise InputError(
+            f"{path}: not an IDX file of unsigned bytes with {dimensions} dimensions: it begins with "
+            f"{content[:4].hex(' ') or 'nothing'}, expected {expected.hex(' ')}. {_COPY_AGAIN}"
+        )
+    header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise InputError(f"{path}: truncated: {len(content)} bytes, less than its header of {header}. {_COPY_AGAIN}")
+    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4))
+    return _shape_values(path, content[header:], shape)
+
+
+def _read_content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == _GZIP_MAGIC else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: broken gzip ({error}): the file is truncated or damaged. {_COPY_AGAIN}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
+
+
+def _shape_values(path: Path, values: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    expected = 1
+    for length in shape:
+        expected *= length
+    if len(values) != expected:
+        sizes = " x ".join(map(str, shape))
+        kind = "truncated" if len(values) < expected else "too long"
+        raise InputError(
+            f"{path}: {kind}: {len(values)} bytes of values, but its header says {sizes} = {expected}. {_COPY_AGAIN}"
+        )
+    return np.frombuffer(values, np.uint8).reshape(shape)

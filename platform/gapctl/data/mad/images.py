@@ -20,9 +20,11 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.data.mad.digits import Digits, compute_dataset_fingerprint, load_digits
+from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.factors import COLOURS, VARIANTS
-from gapctl.data.mad.shards import open_images, read_shards_source
+from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
+from gapctl.data.mad.sharded_images import open_images
+from gapctl.data.mad.shards import read_shards_source
 from gapctl.data.mad.source import Split, resolve_source_folder
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import find_cache_root

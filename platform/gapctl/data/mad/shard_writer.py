@@ -19,8 +19,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from gapctl.data.mad.digits import GENERATOR_VERSION, Digits, compute_source_fingerprint, load_digits
+from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
+from gapctl.data.mad.fingerprint import GENERATOR_VERSION, compute_source_fingerprint
 from gapctl.data.mad.images import compute_generation_key, count_available_cores
 from gapctl.data.mad.shard_file import DIGIT_BYTES, MadShardRecord, ShardInput, locate_record_file, make_shard
 from gapctl.data.mad.shards import (

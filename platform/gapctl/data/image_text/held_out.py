@@ -1,0 +1,59 @@
+"""The held-out pairs that every trial on a source is measured on, and the answers to questions about them."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.data.image_text.index import parse_metadata
+from gapctl.data.image_text.manifest import Manifest
+from gapctl.data.image_text.questions import PromptSet, read_labels
+from gapctl.data.image_text.source import TrialPairs
+from gapctl.data.image_text.storage import ShardReader
+from gapctl.data.rng import Purpose, make_generator
+from gapctl.errors import WorkError
+
+GALLERY_SEED: Final = 2404_07983
+
+
+class SampleMetadata(NamedTuple):
+    """A sample, and what its JSON says of it."""
+
+    key: str
+    about: Mapping[str, Any]
+
+
+def choose_gallery_rows(pairs: TrialPairs, size: int) -> NDArray[np.int64]:
+    """`size` of the held-out rows, or all where there are fewer: the same for every seed, in the manifest's order."""
+    return choose_rows(pairs.held_out_rows, size)
+
+
+def choose_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """`size` of these rows, or all where there are fewer, in rising order: always the same ones."""
+    order_N = make_generator(Purpose.GALLERY, GALLERY_SEED).permutation(len(row_N))
+    chosen_S: NDArray[np.int64] = np.sort(row_N[order_N[:size]])
+    return chosen_S
+
+
+def read_answers(
+    manifest: Manifest, row_N: NDArray[np.int64], questions: Mapping[str, PromptSet]
+) -> dict[str, NDArray[np.int64]]:
+    """Each row's class by question; raises InputError for a sample that no class of a question fits."""
+    told = _read_metadata(manifest, row_N) if questions else []
+    return {
+        key: read_labels("data.classes", told, key, tuple(question.prompts)).label_N
+        for key, question in questions.items()
+    }
+
+
+def _read_metadata(manifest: Manifest, row_N: NDArray[np.int64]) -> list[SampleMetadata]:
+    columns = manifest.samples[row_N].select("shard", "key", "json_offset", "json_bytes").iter_rows()
+    try:
+        with ShardReader() as opened:
+            return [
+                SampleMetadata(key, parse_metadata(opened.read(shard, start, size)))
+                for shard, key, start, size in columns
+            ]
+    except OSError as error:
+        raise WorkError(f"held-out pairs cannot be read ({error}); `gapctl data verify` says what is wrong") from error
