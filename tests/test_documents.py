@@ -1,0 +1,58 @@
+"""The documents say what the code has: reference pages, links, and the files on the ways that architecture.md lists."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+WAY = re.compile(r"^### (?P<way>.+) \((?P<count>\d+) files\)\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
+WAYS = {found["way"]: found for found in WAY.finditer((DOCS / "architecture.md").read_text(encoding="utf-8"))}
+
+
+def load_generator() -> ModuleType:
+    """The script that makes the reference pages."""
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["sweep-file.md", "metrics.md"])
+def test_a_reference_page_is_what_the_code_has(name: str) -> None:
+    made = load_generator().make_pages()[name]
+
+    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == made, "run: python docs/make_reference.py"
+
+
+def test_a_key_without_a_meaning_and_a_meaning_without_a_key_are_named() -> None:
+    generator = load_generator()
+
+    with pytest.raises(SystemExit, match=r"no text for \['train.lr'\]; no such key as \['train.rate'\]"):
+        generator.check_texts("sweep_file", {"name", "train.lr"}, {"name": "", "train.rate": ""})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
+    targets = LINK.findall(re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S))
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_three_ways_are_listed() -> None:
+    assert len(WAYS) == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_files_on_a_way_exist_and_are_as_many_as_it_says(way: str) -> None:
+    files = re.findall(r"^\d+\. `([\w/]+\.py)`", WAYS[way]["text"], flags=re.M)
+
+    assert len(set(files)) == len(files) == int(WAYS[way]["count"])
+    assert [name for name in files if not (REPOSITORY / "platform/gapctl" / name).is_file()] == []
