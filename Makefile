@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCUMENTED := $(VENV)/.documented
 
-.PHONY: demo test slow lint bench format lock ui clean help
+.PHONY: demo test slow lint bench format lock ui docs clean help
 
 help:
 	@echo "make demo   runs the imbalance sweep and prints its verdicts (about four minutes on two cores)"
@@ -14,6 +15,7 @@ help:
 	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's,"
 	@echo "             LOADER=PYTHON of an environment with open_clip's loader the feed's (see benchmarks/feed.py)"
 	@echo "make ui     MLflow's pages on the demo's runs"
+	@echo "make docs   the documentation site in site/, links checked"
 	@echo "make lock   pins the newest versions in requirements.lock, and what cluster nodes need beside it"
 
 demo: $(INSTALLED)
@@ -40,11 +42,21 @@ format: $(INSTALLED)
 ui: $(INSTALLED)
 	$(BIN)/gapctl ui sweeps/imbalance.yaml
 
+docs: $(DOCUMENTED)
+	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html, or read and search it with: $(BIN)/mkdocs serve"
+
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# Beside what gapctl needs; the stamp is older than the environment's once that was synchronised, which removes these.
+$(DOCUMENTED): requirements-docs.lock $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --requirement requirements-docs.lock
 	@touch $@
 
 lock: $(INSTALLED)
@@ -53,6 +65,9 @@ lock: $(INSTALLED)
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group cluster --constraint requirements.lock \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml \
 	  | grep -vxFf requirements.lock > requirements-cluster.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group docs --constraint requirements.lock \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml \
+	  | grep -vxFf requirements.lock > requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
