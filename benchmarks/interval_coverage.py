@@ -4,7 +4,7 @@
 
 The intervals and the rule are the ones that verdicts use. Seeds' effects are drawn with a known mean from a normal, a
 skewed (exponential) and a heavy-tailed (t with 3 degrees of freedom) distribution, each with standard deviation 1.
-Takes about five minutes on one core; docs/statistics.md has what it gave.
+Takes about five minutes on one core; docs/simulations.md has what it gave.
 """
 
 import argparse

@@ -4,7 +4,7 @@
     python benchmarks/simulated_truth.py --tables [--merge FOLDER ...]      # only writes the tables of what is there
 
 Each round draws the trials of a sweep whose true effects are known and takes the whole way from the table of trials
-to the verdicts. Writes `simulated_truth.json` and `simulated_truth.md`, and the tables in docs/statistics.md. Cases
+to the verdicts. Writes `simulated_truth.json` and `simulated_truth.md`, and the tables in docs/simulations.md. Cases
 that were not simulated keep their last figures, and `--merge` takes those of other folders, so that a part can be run
 anew, or several parts at once. A figure depends on its case, its number of seeds and the rounds alone: the random
 numbers are seeded by the case's name. Runs in one process, some hours for everything, an hour without 150 arms.
@@ -28,7 +28,7 @@ from simulated_tables import tables
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-DOCS = HERE.parent / "docs" / "statistics.md"
+DOCS = HERE.parent / "docs" / "simulations.md"
 BEGIN, END = "<!-- simulated truth: begin -->", "<!-- simulated truth: end -->"
 SEEDS = (2, 3, 5, 10)
 FIGURES = "simulated_truth.json"
