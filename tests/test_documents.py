@@ -56,3 +56,11 @@ def test_the_files_on_a_way_exist_and_are_as_many_as_it_says(way: str) -> None:
 
     assert len(set(files)) == len(files) == int(WAYS[way]["count"])
     assert [name for name in files if not (REPOSITORY / "platform/gapctl" / name).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_a_page_names_no_file_that_is_not_there(page: Path) -> None:
+    folders = "tests|platform|sweeps|benchmarks|dashboards|docs"
+    named = re.findall(rf"`((?:{folders})/[\w/.-]+\.\w+)`", page.read_text(encoding="utf-8"))
+
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
