@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
-WAY = re.compile(r"^### (?P<way>.+) \((?P<count>\d+) files\)\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
+WAY = re.compile(r"^### (?P<way>[^\n]+) \((?P<count>\d+) files\)\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 WAYS = {found["way"]: found for found in WAY.finditer((DOCS / "architecture.md").read_text(encoding="utf-8"))}
 
 
