@@ -44,7 +44,7 @@ ui: $(INSTALLED)
 
 docs: $(DOCUMENTED)
 	$(BIN)/python docs/make_reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html, or read and search it with: $(BIN)/mkdocs serve"
 
 $(INSTALLED): requirements.lock pyproject.toml

@@ -2,10 +2,13 @@
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from command_line import gapctl
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -64,3 +67,23 @@ def test_a_page_names_no_file_that_is_not_there(page: Path) -> None:
     named = re.findall(rf"`((?:{folders})/[\w/.-]+\.\w+)`", page.read_text(encoding="utf-8"))
 
     assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_what_the_site_needs_is_pinned_exactly() -> None:
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    lines = (REPOSITORY / "requirements-docs.lock").read_text(encoding="utf-8").splitlines()
+    needed = {re.split(r"[\[>=]", requirement)[0] for requirement in groups["docs"]}
+
+    assert needed <= {line.partition("==")[0] for line in lines}
+    assert [line for line in lines if not re.match(r"[a-z0-9.-]+==[\w.]+( ; .+)?$", line)] == []
+
+
+def test_the_sweep_file_of_the_quickstart_makes_twelve_trials(tmp_path: Path) -> None:
+    page = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    file = tmp_path / "my.yaml"
+    file.write_text(re.findall(r"^```yaml\n(.*?)^```", page, flags=re.M | re.S)[0], encoding="utf-8")
+
+    answer = gapctl("plan", str(file))
+
+    assert answer.exit_code == 0, answer.err
+    assert "12 trials" in answer.out
