@@ -39,7 +39,7 @@ def test_ray_takes_it(config: dict[str, Any]) -> None:
     validate_config(prepared)
 
     assert prepared["head_setup_commands"] == config["setup_commands"] + config["head_setup_commands"]
-    assert prepared["worker_setup_commands"] == config["setup_commands"]
+    assert prepared["worker_setup_commands"] == config["setup_commands"] + config["worker_setup_commands"]
     assert prepared["available_node_types"]["head"]["max_workers"] == 0
 
 
