@@ -72,7 +72,7 @@ def test_the_cache_lies_where_it_is_said_to(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize(
-    "arguments", [["questions"], ["ui"], ["doctor"], ["measure", "--embeddings", "e.npz"], ["data", "index", "shards"]]
+    "arguments", [["list"], ["ui"], ["doctor"], ["measure", "--embeddings", "e.npz"], ["data", "index", "shards"]]
 )
 def test_a_working_folder_that_was_deleted_is_said_by_every_verb(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""`gapctl findings` and `gapctl questions`: claims beside verdicts, the same bytes from the same ledger."""
+"""`gapctl claims` and `gapctl list`: claims beside verdicts, the same bytes from the same ledger."""
 
 import json
 import math
@@ -77,9 +77,9 @@ def test_the_page_has_the_verdict_below_its_claim_and_is_the_same_each_time(tmp_
     out, runs = tmp_path / "findings.md", str(tmp_path / "runs")
     figure = tmp_path / "images" / "findings" / "made-up.base.svg"
 
-    answer = gapctl("findings", "--runs", runs, "--out", str(out))
+    answer = gapctl("claims", "--runs", runs, "--out", str(out))
     text, drawn = out.read_text(), figure.read_bytes()
-    again = gapctl("findings", "--runs", runs, "--out", str(out))
+    again = gapctl("claims", "--runs", runs, "--out", str(out))
 
     assert (answer.exit_code, again.exit_code) == (0, 0)
     rows = text.split("## The rows")[1]
@@ -95,7 +95,7 @@ def test_the_page_has_the_verdict_below_its_claim_and_is_the_same_each_time(tmp_
 def test_a_hypothesis_of_no_claim_is_told_all_the_same(tmp_path: Path) -> None:
     asked_and_answered(tmp_path)
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
 
     assert "`slope`" in page.split("### Other hypotheses")[1]
 
@@ -109,8 +109,8 @@ def test_an_undecided_verdict_asks_for_seeds_and_a_settled_one_for_the_next_scal
     fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), falling(0.05, noise=0.005))
     fill(Ledger(str(tmp_path / "runs2")), load_plan(path, None, None), falling(0.02, noise=0.02))
 
-    settled = gapctl("findings", "--runs", str(tmp_path / "runs")).out
-    undecided = gapctl("findings", "--runs", str(tmp_path / "runs2")).out
+    settled = gapctl("claims", "--runs", str(tmp_path / "runs")).out
+    undecided = gapctl("claims", "--runs", str(tmp_path / "runs2")).out
 
     assert "scale `long`: 2,560 pairs a training" in settled
     assert "`longer`" not in settled
@@ -120,7 +120,7 @@ def test_an_undecided_verdict_asks_for_seeds_and_a_settled_one_for_the_next_scal
 def test_a_claim_whose_rows_all_stand_beside_it_is_untested(tmp_path: Path) -> None:
     asked_and_answered(tmp_path, name="encoder_bias")
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
     claim = page.split("### Claim 2")[1].split("### Claim 3")[0]
 
     asked = "It is asked by `sweeps/imbalance.yaml`, `sweeps/presence_bias.yaml`."
@@ -133,7 +133,7 @@ def test_an_average_of_opposite_effects_is_marked_and_told(tmp_path: Path) -> No
     path = sweep_file(tmp_path, {**CONTRAST, **source}, vary={ATTRIBUTES: [0, 5], "model.embed_dim": [32, 64]})
     fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), opposite)
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
 
     effects = "−0.300 where it is 32, 0.100 where it is 64"
     beyond = "both with their intervals beyond the smallest effect of 0.05"
@@ -152,7 +152,7 @@ def test_notes_stand_below_their_claims(tmp_path: Path) -> None:
     notes = tmp_path / "notes.yaml"
     notes.write_text("claim 1: >-\n  Another ledger,\n  [elsewhere](x.md), found less.\n")
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
 
     assert "**Note.** Another ledger, [elsewhere](x.md), found less.\n\n<details>" in page.split("### Claim 1")[1]
     assert page.count("**Note.**") == 1
@@ -167,7 +167,7 @@ def test_the_answer_stands_first_and_each_claim_has_a_row_with_what_other_ledger
         "claim 2: {elsewhere: {public models: some}}\n"
     )
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
     head, first, second = (
         line for line in page.splitlines() if line.startswith(("| claim", "| **Claim 1", "| **Claim 2"))
     )
@@ -186,7 +186,7 @@ def test_the_answer_stands_first_and_each_claim_has_a_row_with_what_other_ledger
 def test_rows_and_figures_are_folded_below_their_claims(tmp_path: Path) -> None:
     asked_and_answered(tmp_path, "arXiv 2404.07983, claim 1")
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
     folded = "".join(re.findall(r"<details>.*?</details>", page, flags=re.S))
 
     assert "<details><summary>2 rows: 2 for</summary>\n\n| our test" in page
@@ -208,7 +208,7 @@ def test_p_is_corrected_over_all_rows_of_the_page(tmp_path: Path) -> None:
 
     assert found[smallest.key] == pytest.approx(4 * smallest.verdict.p_claim)
     assert len(correct_over_page([*explored, *rows[1:]])) == 3
-    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
     assert "have p below 0.05 over all 4 confirmatory rows of the page" in page
 
 
@@ -217,7 +217,7 @@ def test_a_row_whose_arms_learned_nothing_is_struck_through_with_the_reason(tmp_
     path = sweep_file(tmp_path, {**CONTRAST, **source})
     fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), guessing)
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
     claim = page.split("### Claim 1")[1].split("### Claim 2")[0]
 
     assert re.search(
@@ -236,7 +236,7 @@ def guessing(trial: Trial) -> dict[str, float]:
 def test_a_sweep_that_asks_again_is_marked_with_how_often_and_its_first_answer(tmp_path: Path) -> None:
     asked_and_answered(tmp_path, "arXiv 2404.07983, claim 1", name="initial_gap")
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs")).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
 
     assert "✓ **supported** (redesigned)" in page
     assert "| 2 for | 2 |" in page
@@ -260,7 +260,7 @@ def test_claims_about_correlated_accuracies_show_both_estimands(tmp_path: Path) 
     notes = tmp_path / "notes.yaml"
     notes.write_text("claim 4: {number: made-up/content-held}\n")
 
-    page = gapctl("findings", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
+    page = gapctl("claims", "--runs", str(tmp_path / "runs"), "--notes", str(notes)).out
     (row,) = [line for line in page.splitlines() if line.startswith("| made-up (base) |") and "seeds) |" in line]
 
     assert row.startswith("| made-up (base) | 1.00")
@@ -294,7 +294,7 @@ def test_notes_that_are_no_texts_by_claim_are_refused(tmp_path: Path, text: str 
     if text is not None:
         notes.write_text(text)
 
-    answer = gapctl("findings", "--runs", str(tmp_path / "runs"), "--notes", str(notes))
+    answer = gapctl("claims", "--runs", str(tmp_path / "runs"), "--notes", str(notes))
 
     assert answer.exit_code == 2
     assert f"--notes {notes}: " in answer.err
@@ -306,14 +306,14 @@ def test_the_same_scale_in_two_ledgers_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         asked_and_answered(tmp_path / name)
 
-    answer = gapctl("findings", "--runs", str(tmp_path / "one/runs"), "--runs", str(tmp_path / "two/runs"))
+    answer = gapctl("claims", "--runs", str(tmp_path / "one/runs"), "--runs", str(tmp_path / "two/runs"))
 
     assert answer.exit_code == 2
     assert "made-up (base) is in" in answer.err
 
 
 def test_a_ledger_that_keeps_no_sweep_is_refused_where_it_is_named(tmp_path: Path) -> None:
-    answer = gapctl("findings", "--runs", str(tmp_path / "none"))
+    answer = gapctl("claims", "--runs", str(tmp_path / "none"))
 
     assert answer.exit_code == 2
     assert "keeps no sweep" in answer.err
@@ -324,7 +324,7 @@ def test_before_anything_ran_the_page_says_what_would_be_tested(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    page = gapctl("findings").out
+    page = gapctl("claims").out
 
     assert page.count("No sweep of this ledger tests it yet") == len(load_claims()) - 1
     assert "no sweep here measures any" in page.split("### Claim 6")[1].split("### ")[0]
@@ -332,7 +332,7 @@ def test_before_anything_ran_the_page_says_what_would_be_tested(
 
 @pytest.mark.parametrize(("out", "said"), [("findings.html", "expected .md"), ("none/findings.md", "no folder")])
 def test_a_page_that_cannot_be_written_is_refused_at_once(tmp_path: Path, out: str, said: str) -> None:
-    answer = gapctl("findings", "--out", str(tmp_path / out))
+    answer = gapctl("claims", "--out", str(tmp_path / out))
 
     assert answer.exit_code == 2
     assert said in answer.err
@@ -342,8 +342,8 @@ def test_questions_lists_a_folder_with_costs_and_verdicts(tmp_path: Path) -> Non
     asked_and_answered(tmp_path, "arXiv 2404.07983, claim 2; disputed")
     sweep_file(tmp_path, TREND, name="not-run")
 
-    told = gapctl("questions", str(tmp_path), "--runs", str(tmp_path / "runs"))
-    found = json.loads(gapctl("questions", str(tmp_path), "--runs", str(tmp_path / "runs"), "--json").out)["questions"]
+    told = gapctl("list", str(tmp_path), "--runs", str(tmp_path / "runs"))
+    found = json.loads(gapctl("list", str(tmp_path), "--runs", str(tmp_path / "runs"), "--json").out)["questions"]
 
     assert told.exit_code == 0
     assert "18 of 18 done, 2 supported" in told.out
@@ -366,7 +366,7 @@ def test_questions_needs_no_data_and_names_a_wrong_file(tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     (tmp_path / "wrong.yaml").write_text("name: wrong\n")
 
-    answer = gapctl("questions", str(tmp_path), "--runs", str(tmp_path / "runs"))
+    answer = gapctl("list", str(tmp_path), "--runs", str(tmp_path / "runs"))
 
     assert answer.exit_code == 1
     assert "elsewhere: Does it?" in answer.out
@@ -376,14 +376,14 @@ def test_questions_needs_no_data_and_names_a_wrong_file(tmp_path: Path) -> None:
 def test_the_shipped_sweeps_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    found = json.loads(gapctl("questions", "--json").out)["questions"]
+    found = json.loads(gapctl("list", "--json").out)["questions"]
 
     assert "imbalance" in [one["name"] for one in found]
     assert all(Path(one["file"]).is_absolute() for one in found)
 
 
 def test_a_folder_without_sweeps_is_refused(tmp_path: Path) -> None:
-    answer = gapctl("questions", str(tmp_path))
+    answer = gapctl("list", str(tmp_path))
 
     assert answer.exit_code == 2
     assert "no sweep file in" in answer.err

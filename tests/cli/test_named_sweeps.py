@@ -111,7 +111,7 @@ def test_paths_in_a_shipped_sweep_begin_at_the_working_folder(folder: Path) -> N
 
 
 def test_questions_are_listed_by_the_name_that_every_verb_takes() -> None:
-    answer = gapctl("questions", "imbalance")
+    answer = gapctl("list", "imbalance")
 
     assert answer.exit_code == 0
     assert "\n  gapctl sweep imbalance\n" in answer.out

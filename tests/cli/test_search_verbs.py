@@ -138,8 +138,8 @@ def test_another_space_has_no_points_yet(searched: Path) -> None:
 def test_questions_tells_how_a_search_stands(searched: Path) -> None:
     runs = str(searched / "runs")
 
-    plain = gapctl("questions", str(searched), "--runs", runs)
-    (document,) = json.loads(gapctl("questions", str(searched), "--runs", runs, "--json").out)["questions"]
+    plain = gapctl("list", str(searched), "--runs", runs)
+    (document,) = json.loads(gapctl("list", str(searched), "--runs", runs, "--json").out)["questions"]
 
     assert "12 of 12 points: " in plain.out
     assert document["scales"]["base"]["points"] == 12

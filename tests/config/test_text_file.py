@@ -73,11 +73,11 @@ def test_another_encoding_is_named_with_its_place(content: bytes, message: str, 
 def test_notes_on_findings_in_another_encoding_are_answered(tmp_path: Path) -> None:
     path = tmp_path / "notes.yaml"
     path.write_bytes("claim 1: caf\xe9\n".encode("latin-1"))
-    answer = gapctl("findings", "--runs", str(tmp_path), "--notes", str(path))
+    answer = gapctl("claims", "--runs", str(tmp_path), "--notes", str(path))
 
     assert answer.exit_code == 2
     assert f"--notes {path}:1:13: not UTF-8: found the byte 0xe9" in answer.err
-    assert f"--notes {tmp_path}: is a folder" in gapctl("findings", "--notes", str(tmp_path)).err
+    assert f"--notes {tmp_path}: is a folder" in gapctl("claims", "--notes", str(tmp_path)).err
 
 
 def test_captions_and_json_begin_after_a_byte_order_mark(tmp_path: Path) -> None:

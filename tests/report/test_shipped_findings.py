@@ -58,7 +58,7 @@ def hour_long(metric: str) -> dict[int, float]:
 def test_the_page_and_its_figures_follow_from_the_shipped_ledger(ledger: Path, tmp_path: Path) -> None:
     noted = ("--notes", str(NOTES))
 
-    answer = gapctl("findings", "--runs", str(ledger), *noted, "--out", str(tmp_path / "findings.md"))
+    answer = gapctl("claims", "--runs", str(ledger), *noted, "--out", str(tmp_path / "findings.md"))
 
     assert answer.exit_code == 0, answer.err
     made = tmp_path / "images/findings"

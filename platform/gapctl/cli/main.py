@@ -76,14 +76,14 @@ VERBS: Final = (
         "Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts.",
     ),
     Verb(
-        "questions",
-        "gapctl.cli.questions",
+        "list",
+        "gapctl.cli.list",
         "questions_command",
         "The shipped sweeps: what each asks, what it costs, and the verdicts so far in this ledger.",
     ),
     Verb(
-        "findings",
-        "gapctl.cli.findings",
+        "claims",
+        "gapctl.cli.claims",
         "findings_command",
         "The claims of arXiv 2404.07983: our tests, effects, verdicts, and what would change them.",
     ),
@@ -107,16 +107,22 @@ VERBS: Final = (
 )
 
 
+FORMER_NAMES: Final = {"questions": "list", "findings": "claims"}
+"""Verbs that had another name in earlier versions; the former one still works, and says so."""
+
+
 class UnloadedVerb(TyperCommand):
     """A verb in the list of all; it is loaded once its own arguments are to be parsed."""
 
-    def __init__(self, verb: Verb) -> None:
-        """Show the verb's name and line, which need no import."""
-        super().__init__(name=verb.name, help=verb.help)
+    def __init__(self, verb: Verb, former_name: str | None = None) -> None:
+        """Show the verb's name and line, which need no import; under a former name it is not shown."""
+        super().__init__(name=former_name or verb.name, help=verb.help, hidden=former_name is not None)
         self._verb = verb
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Load the verb, and parse its arguments."""
+        if self.hidden:
+            print(f"gapctl {self.name} is now called gapctl {self._verb.name}", file=sys.stderr)
         return self._verb.load().make_context(info_name, args, parent=parent, **extra)
 
 
@@ -130,6 +136,8 @@ class VerbGroup(TyperGroup):
         """List every verb in the order of `gapctl --help`."""
         super().__init__(**settings)
         self.commands = {verb.name: UnloadedVerb(verb) for verb in VERBS}
+        for former, name in FORMER_NAMES.items():
+            self.commands[former] = UnloadedVerb(next(verb for verb in VERBS if verb.name == name), former)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all verbs, unsorted."""

@@ -524,7 +524,7 @@ def _plot_first_response(judged: SweepAnalysis) -> Figure | None:
 
 INTRODUCTION: Final = (
     "What the sweeps of this repository found about the claims of arXiv 2404.07983 (Schrodi and others, *Two Effects, "
-    "One Trigger*). `gapctl findings` makes this page from the ledger. Written by hand are only this paragraph, how to "
+    "One Trigger*). `gapctl claims` makes this page from the ledger. Written by hand are only this paragraph, how to "
     "read it, how far it reaches, the wording of the claims, which rows were withdrawn and why, and the notes that "
     "`--notes` gives."
 )

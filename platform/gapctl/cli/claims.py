@@ -1,4 +1,4 @@
-"""`gapctl findings`: the paper's claims beside what the ledgers' sweeps found, as a page for a repository."""
+"""`gapctl claims`: the paper's claims beside what the ledgers' sweeps found, as a page for a repository."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

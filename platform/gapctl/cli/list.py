@@ -1,4 +1,4 @@
-"""`gapctl questions`: the shipped sweeps with what they ask, what they cost, and what this ledger says of them."""
+"""`gapctl list`: the shipped sweeps with what they ask, what they cost, and what this ledger says of them."""
 
 import json
 import os
