@@ -79,7 +79,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("scales.quick", None, "found nothing; expected a mapping"),
     ("base", [], "found an empty list; expected a mapping"),
     ("base.data", "mad", "found 'mad'; expected a mapping"),
-    ("base.data.dataset", "mda", "found 'mda'; expected mad or cc12m; did you mean mad?"),
+    ("base.data.dataset", "mda", "found 'mda'; expected mad or image_text; did you mean mad?"),
     ("base.data.source", "", "found ''; expected text that is not empty"),
     ("base.data.main_factor", "color", "expected digit, thickness, swelling, fracture, scale or colour; did you mean"),
     ("base.data.captions.attributes", 6, "found 6; expected at most 5"),

@@ -168,3 +168,13 @@ def test_the_scale_is_in_the_hash_where_it_changes_what_is_asked(tmp_path: Path)
 
     assert len(hashes) == 3
     assert len(declared) == 1
+
+
+def test_a_data_set_of_image_text_pairs_has_one_hash_under_its_name_and_its_former_one() -> None:
+    named = [
+        TrialConfig.model_validate({"data": {"dataset": name}, "model": {"preset": "pairs-small"}})
+        for name in ("image_text", "cc12m")
+    ]
+
+    assert named[0] == named[1]
+    assert hash_value(named[0]) == hash_value(named[1])

@@ -199,6 +199,7 @@ UriOption = Annotated[str | None, typer.Option("--uri", help="MLflow's store for
 ScalesOption = Annotated[
     list[str] | None,
     typer.Option(
+        "--logit-scale",
         "--scale",
         help="Logit scale for the entropies: a number, or 1/T for a temperature T; may be given several times. "
         "If left out: the model's own, or 1, 1/0.07 and 100 where there is none.",

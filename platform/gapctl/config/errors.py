@@ -72,7 +72,8 @@ def _describe_expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
         context = error.get("ctx", {})
         words = str(context.get("expected", context.get("expected_tags", "")))
         if words:
-            phrases += [word.strip(" '") for word in words.replace(" or ", ",").split(",")]
+            named = [word.strip(" '") for word in words.replace(" or ", ",").split(",")]
+            phrases += ["image_text" if word == "cc12m" else word for word in named]  # the name to write now
         else:
             template = EXPECTED.get(error["type"])
             phrases.append(template.format_map(context) if template else error["msg"])

@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from gapctl.config.base import (
     NO_PASSWORD,
@@ -136,6 +146,11 @@ class PairImages(FrozenModel):
         return self
 
 
+def _name_as_hashed(dataset: Any) -> Any:
+    """Return the name of a data set that ids and hashes are made with: `image_text` was called `cc12m` at first."""
+    return "cc12m" if dataset == "image_text" else dataset
+
+
 class PairData(FrozenModel):
     """Image-text pairs in img2dataset's layout: `bundled`, or a folder or file with the manifest of their shards.
 
@@ -144,7 +159,9 @@ class PairData(FrozenModel):
     samples cannot be read.
     """
 
-    dataset: Literal["cc12m"]
+    dataset: Annotated[
+        Literal["cc12m"], BeforeValidator(_name_as_hashed), WithJsonSchema({"enum": ["image_text", "cc12m"]})
+    ]
     source: Annotated[str, Field(min_length=1), NO_PASSWORD] = "bundled"
     held_out: Address = ""
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
@@ -168,7 +185,7 @@ DATASETS: Final[Mapping[str, type[MadData] | type[PairData]]] = {"mad": MadData,
 def _read_dataset(found: Any) -> Any:
     if isinstance(found, MadData | PairData):
         return found.dataset
-    return found.get("dataset", "mad") if isinstance(found, Mapping) else "mad"
+    return _name_as_hashed(found.get("dataset", "mad")) if isinstance(found, Mapping) else "mad"
 
 
 AnyData = Annotated[
