@@ -26,7 +26,7 @@ class Pipe:
     """Commands out, answers in, each ended by a zero byte; what the browser tells unasked is not kept."""
 
     def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._is_answering = commands, answers
+        self._commands, self._answers = commands, answers
         self._rest = b""
         self._last = 0
 
@@ -45,9 +45,9 @@ class Pipe:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            if not select.select([self._is_answering], [], [], SECONDS)[0]:
+            if not select.select([self._answers], [], [], SECONDS)[0]:
                 raise TimeoutError(f"the browser has not answered for {SECONDS:.0f} seconds")
-            self._rest += os.read(self._is_answering, 1 << 20)
+            self._rest += os.read(self._answers, 1 << 20)
         message, _, self._rest = self._rest.partition(b"\0")
         return dict(json.loads(message))
 

@@ -125,7 +125,7 @@ class Budget:
         self._name, self._ledger = plan.sweep.spec.name, ledger
         self._limits: Limits = plan.sweep.spec.limits
         self._before = ledger.spent(self._name, name_scale(plan))
-        self._run_trainer = RunSpending(uuid.uuid4().hex[:12], name_scale(plan), time.time(), 0.0, 0.0)
+        self._run = RunSpending(uuid.uuid4().hex[:12], name_scale(plan), time.time(), 0.0, 0.0)
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._count_spending, name="gapctl-limits", daemon=True)
         self._prices = PriceWatch(rate, self._closed)
@@ -134,7 +134,7 @@ class Budget:
     @property
     def spent(self) -> Spending:
         """By all runs, this one included once it has begun."""
-        before, run = self._before, self._run_trainer
+        before, run = self._before, self._run
         return Spending(before.hours + run.hours, before.cost + run.cost, before.runs + (run.hours > 0))
 
     def __enter__(self) -> Self:
@@ -149,7 +149,7 @@ class Budget:
             self._closed.set()
         if self._thread.is_alive():
             self._thread.join(timeout=TICK_SECONDS)
-        if self._run_trainer.hours:
+        if self._run.hours:
             self._save_spending()
 
     def _count_spending(self) -> None:
@@ -157,8 +157,8 @@ class Budget:
         while not self._closed.wait(TICK_SECONDS):
             now = time.monotonic()
             hours, last = (now - last) / 3600, now
-            cost = self._run_trainer.cost + hours * self._prices.per_hour
-            self._run_trainer = replace(self._run_trainer, hours=self._run_trainer.hours + hours, cost=cost)
+            cost = self._run.cost + hours * self._prices.per_hour
+            self._run = replace(self._run, hours=self._run.hours + hours, cost=cost)
             if now - kept_at >= SPENDING_NOTE_SECONDS:
                 self._save_spending()
                 kept_at = now
@@ -173,8 +173,8 @@ class Budget:
         What a store that is away cannot be told now, it is told with the next note.
         """
         try:
-            self._ledger.save_spending(self._name, self._run_trainer)
-            self._before = self._ledger.spent(self._name, self._run_trainer.scale, besides=self._run_trainer.run)
+            self._ledger.save_spending(self._name, self._run)
+            self._before = self._ledger.spent(self._name, self._run.scale, besides=self._run.run)
         except WorkError:
             return
 

@@ -284,7 +284,7 @@ class ClusterWatch(Stopper):
         self.reason = ""
         self._bundles, self._elastic = [dict(bundle) for bundle in bundles], elastic
         self._nodes, self._grows, self._release, self._clock = nodes or list_living_nodes, grows, release, clock
-        self._looked = self._judge_lease = self._clock()
+        self._looked = self._fitted_at = self._clock()
         self._asked: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -312,8 +312,8 @@ class ClusterWatch(Stopper):
     def _look_for_room(self, now: float) -> None:
         nodes = self._nodes()
         if can_hold_bundles(nodes, self._bundles):
-            self._judge_lease, self._asked = now, None
-        elif now - self._judge_lease >= MISSING_SECONDS and (
+            self._fitted_at, self._asked = now, None
+        elif now - self._fitted_at >= MISSING_SECONDS and (
             self._asked is None or now - self._asked >= ASK_AGAIN_SECONDS
         ):
             if self._grows(self._bundles) is False:

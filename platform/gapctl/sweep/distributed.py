@@ -42,27 +42,27 @@ class Mailbox:
     """Passes reports from the first worker to the trial's process, and the wish to stop back."""
 
     def __init__(self) -> None:
-        self._collect_reports: list[dict[str, Any]] = []
-        self._start_work = self._stop_trial = False
+        self._reports: list[dict[str, Any]] = []
+        self._begun = self._stopping = False
 
     def begin(self) -> None:
         """Takes note that the workers are there."""
-        self._start_work = True
+        self._begun = True
 
     def tell(self, report: dict[str, Any]) -> bool:
         """Leaves a report; whether the workers are to save and stop."""
-        self._collect_reports.append(report)
-        return self._stop_trial
+        self._reports.append(report)
+        return self._stopping
 
     def collect(self) -> list[dict[str, Any]]:
         """The reports since this was last called."""
-        found, self._collect_reports = self._collect_reports, []
+        found, self._reports = self._reports, []
         return found
 
     def stop(self) -> bool:
         """Asks the workers to save and stop; whether there are any yet."""
-        self._stop_trial = True
-        return self._start_work
+        self._stopping = True
+        return self._begun
 
 
 class SharedWork:

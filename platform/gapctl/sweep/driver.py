@@ -67,7 +67,7 @@ class SweepRounds:
         self._left = {trial.id: trial for trial in trials}
         self._ledger, self._watchers, self._train, self._others = ledger, watchers, train, others
         self._stopped = stopped
-        self._judge_lease: dict[str, Lease] = {}
+        self._held: dict[str, Lease] = {}
         self._expired: dict[str, bytes] = {}
         self._failures: dict[str, str] = {}
 
@@ -91,9 +91,7 @@ class SweepRounds:
     def _select_ready_trials(self) -> list[Trial]:
         """What nobody is known to hold and can begin; what never can has failed."""
         begin = [
-            trial
-            for trial in self._left.values()
-            if trial.id not in self._judge_lease and trial.parent not in self._left
+            trial for trial in self._left.values() if trial.id not in self._held and trial.parent not in self._left
         ]
         hindrances = {trial.id: why for trial in begin if (why := explain_hindrance(trial, self._ledger))}
         for trial_id, why in hindrances.items():
@@ -105,23 +103,23 @@ class SweepRounds:
         self._failures |= trained.failures
         for trial_id in (*trained.finished, *trained.failures):
             self._left.pop(trial_id, None)
-        self._judge_lease |= {trial_id: lease for trial_id, lease in trained.held.items() if trial_id in self._left}
-        untold = [trial.id for trial in ready if trial.id in self._left and trial.id not in self._judge_lease]
+        self._held |= {trial_id: lease for trial_id, lease in trained.held.items() if trial_id in self._left}
+        untold = [trial.id for trial in ready if trial.id in self._left and trial.id not in self._held]
         return any(not isinstance(result, Result) for result in self._ledger.results(untold))
 
     def _check_leases(self) -> None:
-        if self._judge_lease:
-            for trial_id, standing in self._others.look(list(self._judge_lease)).items():
+        if self._held:
+            for trial_id, standing in self._others.look(list(self._held)).items():
                 self._apply_lease_state(self._left[trial_id], standing)
 
     def _apply_lease_state(self, trial: Trial, standing: LeaseState) -> None:
         if isinstance(standing, Lease):
-            if standing != self._judge_lease[trial.id]:
-                self._judge_lease[trial.id] = standing
+            if standing != self._held[trial.id]:
+                self._held[trial.id] = standing
                 for watcher in self._watchers:
                     watcher.held(trial, standing)
             return
-        del self._judge_lease[trial.id]
+        del self._held[trial.id]
         if isinstance(standing, Released):
             if standing.expired is not None:
                 self._expired[trial.id] = standing.expired
@@ -322,7 +320,7 @@ class TuneEvents(Callback):
 
     def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher], run: str = "") -> None:
         """`run` is what the leases of these trials name."""
-        self._list_trials, self._ledger, self._watchers, self._run_trainer = trials, ledger, watchers, run
+        self._trials, self._ledger, self._watchers, self._run = trials, ledger, watchers, run
         self._losses = RetryBudget()
         self.finished: set[str] = set()
         self.failures: dict[str, str] = {}
@@ -332,7 +330,7 @@ class TuneEvents(Callback):
     def trials_without_report(self) -> list[str]:
         """The trials of which nothing was heard in the end."""
         told = {*self.finished, *self.failures, *self.held}
-        return [trial_id for trial_id in self._list_trials if trial_id not in told]
+        return [trial_id for trial_id in self._trials if trial_id not in told]
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for its own resumption, which the ledger takes the place of."""
@@ -341,14 +339,14 @@ class TuneEvents(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
-                watcher.started(self._list_trials[trial_id])
+                watcher.started(self._trials[trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._losses.progressed(trial, result["reports"])
         for report in result["reports"]:
-            self._handle_report(self._list_trials[report["trial"]], report)
+            self._handle_report(self._trials[report["trial"]], report)
         if result.get(HARMED_KEY):
             trial.max_failures = trial.num_failures  # its process now ends itself, and nothing is left to retry
 
@@ -356,19 +354,19 @@ class TuneEvents(Callback):
         self._losses.lost(trial)
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
-                watcher.lost(self._list_trials[trial_id])
+                watcher.lost(self._trials[trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.status != "ERROR":
             return
         message = self._losses.explain_failure(trial)
-        for mine in (self._list_trials[trial_id] for trial_id in trial.config["pack"]):
+        for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
             if mine.id not in {*self.failures, *self.held} and not self._is_done(mine):
                 self._abandon_trial(mine, message)
 
     def _abandon_trial(self, trial: Trial, message: str) -> None:
         with suppress(WorkError):  # the disk that ended the training is as full for this
-            other = self._ledger.trial(trial.id).abandon_trial(self._run_trainer, message)
+            other = self._ledger.trial(trial.id).abandon_trial(self._run, message)
             if other is not None:
                 self._leave_to_holder(trial, other)
                 return

@@ -114,7 +114,7 @@ class LeaseRenewer:
     """
 
     def __init__(self, held: Callable[[], Iterable[TrialFolder]], every: float = RENEWAL_CHECK_SECONDS) -> None:
-        self._judge_lease, self._every = held, every
+        self._held, self._every = held, every
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._renew_leases, name="gapctl-leases", daemon=True)
         self._thread.start()
@@ -125,7 +125,7 @@ class LeaseRenewer:
 
     def _renew_leases(self) -> None:
         while not self._closed.wait(self._every):
-            for folder in list(self._judge_lease()):
+            for folder in list(self._held()):
                 hold = folder.hold
                 with suppress(Exception):
                     if hold is not None:

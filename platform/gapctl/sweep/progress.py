@@ -93,8 +93,8 @@ class SweepProgress:
         self._samples = {trial.id: trial.config.train.samples for trial in trials}
         self._seen: dict[str, int] = dict.fromkeys(self._samples, 0)
         self._running: dict[str, RunningTrial] = {}
-        self._fail_pack: set[str] = set()
-        self._judge_lease: dict[str, RemoteTrial] = {}
+        self._failed: set[str] = set()
+        self._held: dict[str, RemoteTrial] = {}
         self._started_at: float | None = None
         self.done, self.total = done_before, done_before + len(trials)
 
@@ -106,12 +106,12 @@ class SweepProgress:
     @property
     def elsewhere(self) -> Mapping[str, RemoteTrial]:
         """The trials that other sweeps train, by id."""
-        return self._judge_lease
+        return self._held
 
     @property
     def failed(self) -> int:
         """How many trials went wrong."""
-        return len(self._fail_pack)
+        return len(self._failed)
 
     @property
     def waiting(self) -> int:
@@ -126,8 +126,8 @@ class SweepProgress:
     def started(self, trial: Trial) -> None:
         """A trial got its process."""
         self._started_at = self._started_at or time.monotonic()
-        self._fail_pack.discard(trial.id)
-        self._judge_lease.pop(trial.id, None)
+        self._failed.discard(trial.id)
+        self._held.pop(trial.id, None)
         self._running[trial.id] = RunningTrial(trial, samples_total=self._samples[trial.id])
 
     def progressed(self, report: TrialReport) -> None:
@@ -143,8 +143,8 @@ class SweepProgress:
     def held(self, trial: Trial, lease: Lease) -> RemoteTrial:
         """Another sweep trains it."""
         self._running.pop(trial.id, None)
-        self._judge_lease[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
-        return self._judge_lease[trial.id]
+        self._held[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
+        return self._held[trial.id]
 
     def finished(self, trial: Trial) -> None:
         """A trial's result is in the ledger."""
@@ -153,7 +153,7 @@ class SweepProgress:
 
     def fail(self, trial: Trial) -> None:
         """A trial went wrong."""
-        self._fail_pack.add(trial.id)
+        self._failed.add(trial.id)
         self._end_trial(trial)
 
     def describe_progress(self) -> str:
@@ -161,8 +161,8 @@ class SweepProgress:
         counts = f"{self.done} of {self.total} trials done"
         if self._started_at is None:
             return f"{counts}; {STARTING}"
-        failed = f", {self.failed} failed" if self._fail_pack else ""
-        held = f", {len(self._judge_lease)} trained by other sweeps" if self._judge_lease else ""
+        failed = f", {self.failed} failed" if self._failed else ""
+        held = f", {len(self._held)} trained by other sweeps" if self._held else ""
         return f"{counts}{failed}{held}, {format_clock(self.remaining_seconds())} left"
 
     def remaining_seconds(self) -> float:
@@ -175,7 +175,7 @@ class SweepProgress:
 
     def _end_trial(self, trial: Trial) -> None:
         self._running.pop(trial.id, None)
-        self._judge_lease.pop(trial.id, None)
+        self._held.pop(trial.id, None)
         self._seen[trial.id] = self._samples[trial.id]
 
 

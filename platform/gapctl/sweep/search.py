@@ -280,7 +280,7 @@ class SearchRounds:
         stopped: Callable[[], bool] = bool,
     ) -> None:
         """`stopped` is asked before each round whether the search is to end, as an interruption ends it."""
-        self._get_state, self._watchers = course, [course, *watchers]
+        self._controller, self._watchers = course, [course, *watchers]
         self._train, self._others, self._stopped = train, others, stopped
         self._holders: dict[str, str] = {}
         self._expired: dict[str, bytes] = {}
@@ -292,13 +292,13 @@ class SearchRounds:
         while going_on:
             self._failures |= self._train(self._expired)
             going_on = self._wait_for_leases()
-        return SweepOutcome(self._failures, interrupted=not self._get_state.complete)
+        return SweepOutcome(self._failures, interrupted=not self._controller.complete)
 
     def _wait_for_leases(self) -> bool:
         """Waits while all that is left is held by others; whether they let go of any of it."""
-        while self._get_state.waits_on_leases and not self._stopped():
-            if self._check_leases() or not self._get_state.waits_on_leases:
-                return not self._get_state.complete
+        while self._controller.waits_on_leases and not self._stopped():
+            if self._check_leases() or not self._controller.waits_on_leases:
+                return not self._controller.complete
             try:
                 time.sleep(LEASE_CHECK_SECONDS)
             except KeyboardInterrupt:
@@ -307,13 +307,13 @@ class SearchRounds:
 
     def _check_leases(self) -> bool:
         """Whether a point that others held is to be trained here."""
-        found = self._others.look(list(self._get_state.elsewhere))
+        found = self._others.look(list(self._controller.elsewhere))
         for trial_id, standing in found.items():
             self._apply_lease_state(trial_id, standing)
         return any(isinstance(standing, Released) for standing in found.values())
 
     def _apply_lease_state(self, trial_id: str, standing: LeaseState) -> None:
-        trial = self._get_state.trials[trial_id]
+        trial = self._controller.trials[trial_id]
         if isinstance(standing, Lease):
             if self._holders.setdefault(trial_id, standing.holder) != standing.holder:
                 self._holders[trial_id] = standing.holder
@@ -322,7 +322,7 @@ class SearchRounds:
         elif isinstance(standing, Released):
             if standing.expired is not None:
                 self._expired[trial_id] = standing.expired
-            self._get_state.requeue_trial(trial_id)
+            self._controller.requeue_trial(trial_id)
         elif isinstance(standing, FailedRemotely):
             self._failures[trial_id] = standing.message
             for watcher in self._watchers:
@@ -373,7 +373,7 @@ class PointWorker(TrialWorker):
     def _begin_pack(self, config: Mapping[str, Any]) -> None:
         self.cleanup()  # of the trial before, which these trials do not name
         self._work = None
-        self._list_trials = {trial.id: trial for trial in config["drawn"]}
+        self._trials = {trial.id: trial for trial in config["drawn"]}
         super()._begin_pack(config)
 
 
@@ -382,7 +382,7 @@ class PointSearcher(Searcher):
 
     def __init__(self, course: SearchController) -> None:
         super().__init__()
-        self._get_state = course
+        self._controller = course
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searchers for its own resumption, which the study takes the place of."""
@@ -390,7 +390,7 @@ class PointSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """A trial, or that there is none."""
-        trial = self._get_state.next()
+        trial = self._controller.next()
         return Searcher.FINISHED if trial is None else {"pack": [trial.id], "drawn": [trial]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -409,7 +409,7 @@ class SearchStopScheduler(GracefulStopScheduler):
 
     def __init__(self, course: SearchController) -> None:
         super().__init__()
-        self._get_state = course
+        self._controller = course
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as of `Points`."""
@@ -418,7 +418,7 @@ class SearchStopScheduler(GracefulStopScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether a training goes on after a report."""
         told = (report for report in result["reports"] if "rows" in report)
-        stops = [self._get_state.should_stop(report["trial"], report["rows"]) for report in told]
+        stops = [self._controller.should_stop(report["trial"], report["rows"]) for report in told]
         return str(FIFOScheduler.STOP if any(stops) else FIFOScheduler.CONTINUE)
 
 

@@ -52,7 +52,7 @@ class TrialWorker(tune.Trainable):
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
         """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), each trial's `threads`,
         `gpu`, `readers` and `workers`, for whom leases are taken (`claimant`), and those that `expired`, by trial."""
-        self._list_trials: Mapping[str, Trial] = shared["trials"]
+        self._trials: Mapping[str, Trial] = shared["trials"]
         self._data: Mapping[str, Dataset] = shared["data"]
         self._runs: str = shared["runs"]
         self._threads: int = shared["threads"]
@@ -112,11 +112,11 @@ class TrialWorker(tune.Trainable):
         """Saves where interrupted trials stand, and lets others train them."""
         if self._work is not None:
             self._work.save_and_stop()
-        self._release_leases([self._list_trials[trial_id] for trial_id in self._folders])
+        self._release_leases([self._trials[trial_id] for trial_id in self._folders])
 
     def _begin_pack(self, config: Mapping[str, Any]) -> None:
         self.cleanup()
-        self._packs, self._work = [[self._list_trials[trial_id] for trial_id in config["pack"]]], None
+        self._packs, self._work = [[self._trials[trial_id] for trial_id in config["pack"]]], None
 
     def _collect_reports(self) -> list[dict[str, Any]]:
         try:
@@ -133,7 +133,7 @@ class TrialWorker(tune.Trainable):
         except Exception:
             return self._fail_pack(traceback.format_exc())
         for report in reports:
-            self._gauges.show(self._list_trials[report["trial"]], report)
+            self._gauges.show(self._trials[report["trial"]], report)
         return reports
 
     def _start_work(self, pack: list[Trial]) -> "Work":
@@ -196,7 +196,7 @@ class TrialWorker(tune.Trainable):
     def _report_lost_trial(self, lost: LeaseLostError) -> dict[str, Any]:
         """The report of a trial that was lost to another process, which trains it or has finished it."""
 
-        trial = self._list_trials[lost.trial_id]
+        trial = self._trials[lost.trial_id]
         self._gauges.rest(trial)
         result = Ledger(self._runs).trial(trial.id).result()
         return build_lease_report(trial, lost.lease) if result is None else build_result_report(result)
@@ -272,7 +272,7 @@ class PackWork:
         self.device = select_training_device(gpu=gpu)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self._list_trials, self._group = trials, group
+        self._trials, self._group = trials, group
         ledger = Ledger(runs)
         self._folders = [(folders or {}).get(trial.id) or ledger.trial(trial.id) for trial in trials]
         members = []
@@ -285,7 +285,7 @@ class PackWork:
             )
             member.begin_stretch(describe_workers(self.device, group.size))
             members.append(member)
-        self._run_trainer = TrainingRun(members, self.device, group, _build_reader(readers, group))
+        self._training = TrainingRun(members, self.device, group, _build_reader(readers, group))
         self._machine = MachineMonitor(self.device, threads)
         self._machine_logs = [
             MachineLog(folder, member.samples_seen) for folder, member in zip(self._folders, members, strict=True)
@@ -297,34 +297,34 @@ class PackWork:
 
         A trial's last report comes after its result is in the ledger.
         """
-        progress = self._run_trainer.train_for(seconds, steps)
+        progress = self._training.train_for(seconds, steps)
         if self._group.rank == 0:
             self._log_machine(progress)
         reports = []
-        for place, (trial, found) in enumerate(zip(self._list_trials, progress, strict=True)):
+        for place, (trial, found) in enumerate(zip(self._trials, progress, strict=True)):
             if trial.id in self._finished:
                 continue
             if found.done:
                 self._finish_trial(place)
-            saved = found.samples_seen if found.done else self._run_trainer.members[place].samples_saved
+            saved = found.samples_seen if found.done else self._training.members[place].samples_saved
             reports.append({"trial": trial.id, "saved": saved, **asdict(found)})
         return reports
 
     @property
     def unfinished(self) -> list[Trial]:
         """The trials whose results are not in the ledger yet."""
-        return [trial for trial in self._list_trials if trial.id not in self._finished]
+        return [trial for trial in self._trials if trial.id not in self._finished]
 
     def save_and_stop(self) -> None:
         """Saves the checkpoints of all that is not finished."""
-        self._run_trainer.save()
-        for trial, folder in zip(self._list_trials, self._folders, strict=True):
+        self._training.save()
+        for trial, folder in zip(self._trials, self._folders, strict=True):
             if trial.id not in self._finished:
                 folder.rest()
 
     def _log_machine(self, progress: Sequence[TrialProgress]) -> None:
         """Written down with evaluations only, so that a ledger far away is not written to every few seconds."""
-        beside = zip(self._list_trials, self._run_trainer.members, self._machine_logs, progress, strict=True)
+        beside = zip(self._trials, self._training.members, self._machine_logs, progress, strict=True)
         in_training = [(member, log, found) for trial, member, log, found in beside if trial.id not in self._finished]
         measures = self._machine.look(at_once=any(found.done for _, _, found in in_training))
         for member, log, found in in_training:
@@ -334,7 +334,7 @@ class PackWork:
                 log.keep()
 
     def _finish_trial(self, place: int) -> None:
-        trial, member = self._list_trials[place], self._run_trainer.members[place]
+        trial, member = self._trials[place], self._training.members[place]
         self._finished.add(trial.id)
         if not member.leads:
             return

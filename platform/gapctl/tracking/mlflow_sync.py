@@ -387,7 +387,7 @@ class Projection:
         self._plan, self._ledger, self._uri = plan, ledger, uri
         self._client = open_store(filled_at or uri)
         self.experiment_id = ensure_sweep_experiment(self._client, plan.sweep, uri)
-        self._list_trials: dict[str, RunMirror] = {}
+        self._mirrors: dict[str, RunMirror] = {}
         self._parent: RunMirror | None = None
         self._parent_is_current = False
         self._adopt_runs()
@@ -406,12 +406,12 @@ class Projection:
         if story is None:
             return None
         self._stories[trial.id] = story
-        mirror = self._list_trials.get(trial.id) or self._find_new_run(TRIAL, trial.id, lambda tags: True)
+        mirror = self._mirrors.get(trial.id) or self._find_new_run(TRIAL, trial.id, lambda tags: True)
         if mirror is not None and mirror.contradicts_ledger(story.rows, complete=story.status == "FINISHED"):
             mirror.remove(mirror.tag(MODEL))
             mirror = None
         created = mirror is None
-        mirror = self._list_trials[trial.id] = mirror or self._start_trial_run(trial, story)
+        mirror = self._mirrors[trial.id] = mirror or self._start_trial_run(trial, story)
         self._update_run(mirror, trial, story, anew=created)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
@@ -429,7 +429,7 @@ class Projection:
 
     def note(self) -> None:
         """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
-        runs = {trial_id: mirror.run_id for trial_id, mirror in self._list_trials.items()}
+        runs = {trial_id: mirror.run_id for trial_id, mirror in self._mirrors.items()}
         save_run_links(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
 
     def update_status(self, *, closing: bool) -> None:
@@ -454,7 +454,7 @@ class Projection:
         for run in self._runs():
             mirror, tags = RunMirror(self._client, run), run.data.tags
             if TRIAL in tags:
-                if self._list_trials.setdefault(tags[TRIAL], mirror) is not mirror:
+                if self._mirrors.setdefault(tags[TRIAL], mirror) is not mirror:
                     mirror.remove()
             elif self._parent is None and self._is_of_this_sweep(tags):
                 self._parent = mirror

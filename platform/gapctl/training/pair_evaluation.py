@@ -63,7 +63,7 @@ class PairEvaluation:
         self._row_N = choose_gallery_rows(self._pairs, config.evaluate.gallery)
         path = find_questions(places)
         self._questions: Mapping[str, PromptSet] = read_attributes(path, "data.classes") if path else {}
-        self._is_answering = read_answers(self._pairs.held_out, self._row_N, self._questions)
+        self._answers = read_answers(self._pairs.held_out, self._row_N, self._questions)
         self._pixels = PixelNormaliser(preset.mean, preset.std, device)
         self._device = device
         self._kept: list[PairBatch] | None = None
@@ -75,7 +75,7 @@ class PairEvaluation:
             gallery = self._encode_batches(model, self._read_batches())
             place_N = np.searchsorted(self._row_N, gallery.row_N)
             questions = {
-                key: ClassPrompts(self._average_prompts(model, question), self._is_answering[key][place_N])
+                key: ClassPrompts(self._average_prompts(model, question), self._answers[key][place_N])
                 for key, question in self._questions.items()
             }
         main = next(iter(questions), None)

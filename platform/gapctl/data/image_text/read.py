@@ -209,7 +209,7 @@ class ChunkBytes:
     """
 
     def __init__(self, reading: ReadContext, chunk: Chunk, wanted_N: NDArray[np.int64]) -> None:
-        self._build_table = reading.table
+        self._table = reading.table
         self._place_N = chunk.place_N
         self._with_about = reading.rule.needs_about
         self._parts: dict[int, _SampleBytes | None] = {}
@@ -226,7 +226,7 @@ class ChunkBytes:
         return self._parts[place]
 
     def _read_places(self, opened: ShardReader, places: Sequence[int]) -> None:
-        table = self._build_table
+        table = self._table
         address = table.addresses[table.shard_N[places[0]]]
         first = int(table.whole_N2[places[0], 0])
         end = int(table.whole_N2[places].sum(axis=1).max())
@@ -244,7 +244,7 @@ class ChunkBytes:
             self._parts[place] = self._slice_parts(content, place, first)
 
     def _slice_parts(self, content: bytes, place: int, first: int) -> _SampleBytes:
-        spans = (self._build_table.image_N2, self._build_table.caption_N2, self._build_table.json_N2)
+        spans = (self._table.image_N2, self._table.caption_N2, self._table.json_N2)
         image, caption, about = ((int(start) - first, int(size)) for start, size in (span[place] for span in spans))
         return _SampleBytes(
             content[image[0] : sum(image)],
