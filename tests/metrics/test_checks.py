@@ -10,6 +10,7 @@ from clouds import matched_rows, random_rows
 
 from gapctl.errors import InputError
 from gapctl.metrics.bias import mean_label_cosines, moad
+from gapctl.metrics.checks import check_unit_rows
 from gapctl.metrics.classification import flip_rate
 from gapctl.metrics.clustering import measure_label_clustering
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows, normalise_rows_float32
@@ -91,6 +92,20 @@ def test_every_measure_of_two_sides_refuses_two_widths(name: str) -> None:
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_sound_rows_pass(name: str, kind: type[np.floating[Any]]) -> None:
     MEASURES[name](random_rows(ROWS, WIDTH, 1).astype(kind), random_rows(ROWS, WIDTH, 2).astype(kind))
+
+
+@pytest.mark.parametrize("width", [2, 8, 64, 512])
+def test_rows_of_length_one_in_half_precision_pass(width: int) -> None:
+    rows = random_rows(2_000, width)
+    half = rows.astype(np.float16)
+    half /= np.linalg.norm(half.astype(np.float32), axis=1, keepdims=True).astype(np.float16)
+
+    check_unit_rows(image=rows.astype(np.float16), text=half)
+
+
+def test_rows_in_half_precision_that_are_not_of_length_one_are_refused() -> None:
+    with pytest.raises(InputError, match=r"row 0 is 1\.01\d* long|row 0 is 1\.009\d* long"):
+        check_unit_rows(image=(1.01 * random_rows(40, 512)).astype(np.float16))
 
 
 BAD_KEYS: dict[str, tuple[Any, str]] = {

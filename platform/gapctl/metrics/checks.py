@@ -13,7 +13,9 @@ from gapctl.errors import InputError
 CHECK_BLOCK: Final = 65_536
 """Rows that are checked at a time: a mapped file need not fit into memory in double precision."""
 UNIT_TOLERANCE: Final = 1e-4
-"""How far a squared length may be from one; rounding to float32 moves it by 1e-7, to float16 by 1e-5."""
+"""How far a squared length may be from one; rounding to float32 moves it by 1e-7."""
+HALF_TOLERANCE: Final = 4 * float(np.finfo(np.float16).eps)
+"""The same of float16, in which the row was divided by its length and no better one can be written."""
 
 
 def make_array_error(name: str, found: str, expected: str, do: str = "") -> InputError:
@@ -52,9 +54,10 @@ def check_unit_rows(**clouds: NDArray[Any]) -> None:
     for name, rows_AD in clouds.items():
         check_cloud(name, rows_AD, width)
         width = rows_AD.shape[1]
-        wide_AD = rows_AD if rows_AD.dtype.itemsize >= 4 else rows_AD.astype(np.float32)
+        half = rows_AD.dtype.itemsize < 4
+        wide_AD = rows_AD.astype(np.float32) if half else rows_AD
         squared_A = np.einsum("ad,ad->a", wide_AD, wide_AD)
-        off_A = np.flatnonzero(~(np.abs(squared_A - 1) <= UNIT_TOLERANCE))
+        off_A = np.flatnonzero(~(np.abs(squared_A - 1) <= (HALF_TOLERANCE if half else UNIT_TOLERANCE)))
         if len(off_A):
             check_values(name, rows_AD)
             raise make_array_error(
