@@ -124,6 +124,24 @@ def test_accuracy_that_cannot_be_told_from_chance_is_not_learned(tmp_path: Path,
     assert bool(found.marks) is marked
 
 
+@pytest.mark.parametrize(("gallery", "judged_by_accuracy"), [(2, False), (3, False), (4, True), (64, True)])
+def test_a_gallery_too_small_to_tell_any_accuracy_from_chance_marks_nothing(
+    tmp_path: Path, gallery: int, judged_by_accuracy: bool
+) -> None:
+    path = sweep_file(tmp_path, TREND)
+    document = json.loads(path.read_text())
+    document["base"].setdefault("evaluate", {})["gallery"] = gallery
+    path.write_text(json.dumps(document))
+    ledger, plan = Ledger(str(tmp_path / "runs")), plan_of(path)
+    fill(ledger, plan, lambda trial: learned(trial) | {"quality/object_accuracy": 100.0})
+    found = analyze_plan(plan, ledger)
+
+    assert not found.verdicts[0].marks
+    checks = [check for check in found.learning if check.check == "quality/object_accuracy"]
+    assert all(bool(check.seeds) is judged_by_accuracy for check in checks)
+    assert judged_by_accuracy or "too few to tell any accuracy from chance" in checks[0].reason
+
+
 def test_chance_is_that_of_the_main_factor(tmp_path: Path) -> None:
     measure = of_one(5, [0], quality__object_accuracy=51.0)
     for factor, marked in (("fracture", True), ("colour", False)):

@@ -166,6 +166,8 @@ def _check_accuracy(name: str, seed: int, value: float, config: TrialConfig, mov
         return _SeedCheck(seed, None, value, "it is of embeddings that an intervention moved")
     factor = data.main_factor if name == OBJECT_METRIC else name.removeprefix("quality/accuracy_")
     images, classes = config.evaluate.gallery, FACTOR_VALUES[factor]
+    if float(classes) ** -images >= CHANCE_P:
+        return _SeedCheck(seed, None, value, f"{images} images are too few to tell any accuracy from chance")
     right = round(value / 100 * images) if math.isfinite(value) else 0
     p = float(stats.binom.sf(right - 1, images, 1 / classes))
     return _SeedCheck(seed, p < CHANCE_P, value, f"not above the {100 / classes:.3g} % of chance by {images:,} images")
