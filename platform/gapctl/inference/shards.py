@@ -1,6 +1,7 @@
 """Every shard's embeddings: those that the cache has, and the rest by Ray Data, kept as soon as a shard is done."""
 
 import json
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -317,19 +318,23 @@ def _encode_on_ray(
     items = [{"shard": task.shard, "path": task.path, "left_out": json.dumps(task.left_out)} for task in tasks]
     reading = partial(read_batches, model=opened.name, preprocess=dict(opened.preprocess), captions=captions)
     readers = ray.data.TaskPoolStrategy(size=_count_readers(workers, device))
-    dataset = (
-        ray.data.from_items(items, override_num_blocks=len(items))
-        .flat_map(reading, num_cpus=1, compute=readers)
-        .map(
-            cast("Callable[[dict[str, Any]], dict[str, Any]]", Embedder),
-            fn_constructor_args=(opened.name, opened.weights, device),
-            compute=ray.data.ActorPoolStrategy(size=_count_actors(workers, device)),
-            num_cpus=1,
-            num_gpus=1 if device == "cuda" else 0,
-            max_restarts=0,  # the same command continues, and Ray warns on the terminal of actors that it may restart
-            max_task_retries=0,
+    with warnings.catch_warnings():
+        # Ray has no named parameter for whether an actor is restarted, and deprecates the only way to say it.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
+        dataset = (
+            ray.data.from_items(items, override_num_blocks=len(items))
+            .flat_map(reading, num_cpus=1, compute=readers)
+            .map(
+                cast("Callable[[dict[str, Any]], dict[str, Any]]", Embedder),
+                fn_constructor_args=(opened.name, opened.weights, device),
+                compute=ray.data.ActorPoolStrategy(size=_count_actors(workers, device)),
+                num_cpus=1,
+                num_gpus=1 if device == "cuda" else 0,
+                # The same command continues, and Ray warns on the terminal of actors that it may restart.
+                max_restarts=0,
+                max_task_retries=0,
+            )
         )
-    )
     try:
         yield from _collect_shards(dataset.iter_rows())
     except RayError as error:
