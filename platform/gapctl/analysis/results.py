@@ -141,11 +141,10 @@ class Analysis:
     `position` (0-based order of the level in the file), `metric`, `mean`, `low`, `high`, `seeds`, averaged over the
     other factors; `low` and `high` are null with one seed. `history`: a row per evaluation: `trial`, `label`, `seed`,
     factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
-    first trial, which makes verdicts exploratory. `provenance`: a row per finished trial, what it was computed from
-    and on, as `provenance.py` describes it. `learning`: what each check of learning found of each arm. `history` has no
-    rows where nobody asked for it. `first_question` is
-    what the sweep asks again. `declared` is what was declared where that is not what is judged, as far as the
-    ledger kept it.
+    first trial, which makes verdicts exploratory. `provenance`: a row per finished trial, what it was computed from and
+    on, as `build_provenance` describes it. `learning`: what each check of learning found of each arm. `history` has no
+    rows where nobody asked for it. `first_question` is what the sweep asks again. `declared` is what was declared where
+    that is not what is judged, as far as the ledger kept it.
     """
 
     sweep: str

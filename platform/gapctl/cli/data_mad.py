@@ -415,7 +415,7 @@ MAKING_VARIANTS: Final = "making MAD's variants (once; they are cached)"
 
 
 def load_data(data: Data, console: "Console", *, announce: bool = False) -> "Dataset":
-    """The data of a configuration, made and cached at first use; `announce` as in `variants_bar`.
+    """The data of a configuration, made and cached at first use; `announce` as in `show_variants_bar`.
 
     Prints what of image-text pairs is left out, and why.
     """

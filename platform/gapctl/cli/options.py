@@ -117,13 +117,13 @@ def _check_galleries(plan: Plan, trials: Sequence[Trial], test_digits: int) -> N
 
 
 def load_ledger_plan(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: "Ledger") -> "Plan":
-    """As `plan_for`; of a search, its points as trials. Raises InputError where none was drawn yet."""
+    """As `load_plan`; of a search, its points as trials. Raises InputError where none was drawn yet."""
     plan = load_plan(file, scale, overrides)
     return plan if plan.sweep.spec.search is None else load_search_plan(plan, ledger)
 
 
 def load_search_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
-    """The points of a search that `plan_for` checked."""
+    """The points of a search that `load_plan` checked."""
     from gapctl.plan.plan import make_search_plan
 
     record = read_search_record(plan, ledger)

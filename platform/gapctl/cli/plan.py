@@ -162,7 +162,7 @@ def _format_hours(hours: float) -> str:
 
 
 def show_search_plan(plan: "Plan", runs: str, *, as_json: bool) -> None:
-    """Prints the search of a plan that `plan_for` made."""
+    """Prints the search of a plan that `load_plan` made."""
     from gapctl.cli.options import read_search_record
     from gapctl.ledger import Ledger
     from gapctl.plan.estimate import count_slots, estimate_cost

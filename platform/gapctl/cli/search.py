@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run_search_sweep(
     plan: "Plan", ledger: "Ledger", allowance: "Budget", address: str | None, console: "Console"
 ) -> None:
-    """Runs the search of a plan that `plan_for` made and checked; exits as a sweep does."""
+    """Runs the search of a plan that `load_plan` made and checked; exits as a sweep does."""
     from gapctl.cli.options import compute_fingerprint
     from gapctl.cli.sweep import exit_on_problems
     from gapctl.plan.plan import get_search, name_study

@@ -142,7 +142,7 @@ def _find_omissions(model: type[BaseModel]) -> dict[str, OmitFromHash]:
 def write_canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
     """Sorted keys, no spaces; equal numbers read the same, so 1 and 1.0, or 0.0 and -0.0, are one text.
 
-    Fields that a model gained later are left out where they do nothing (`added_later`).
+    Fields that a model gained later are left out where they do nothing (`OmitFromHash`).
     Raises ValueError for numbers that JSON lacks (infinity, not-a-number).
     """
     return json.dumps(

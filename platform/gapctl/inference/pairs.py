@@ -41,7 +41,7 @@ class EncodedPairs(NamedTuple):
 
 
 def check_first_sample(manifest: Manifest, asking: LabelOptions) -> None:
-    """Looks for the labels in one sample, before hours are spent on all; raises InputError as `encoded_pairs` does."""
+    """Looks for the labels in one sample, before hours are spent on all; raises InputError as `assemble_pairs` does."""
     _, first = next(read_rows(manifest.usable[:1]))
     sample = [SampleRecord(first.key, [], first.about)]
     _read_class_labels(sample, asking)

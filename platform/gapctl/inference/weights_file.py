@@ -1,8 +1,9 @@
 """Read a file of weights as whoever wrote it left it: wrapped, prefixed, or of another kind altogether.
 
-The way of a file: what its first bytes say of its kind (`_require_tensors`), its content as tensors only (`_load`), the
-sets of named tensors in it (`_sets_in`), their names without what training programs put before them (`_plain`), and of
-several sets the one that names most of the model's parameters (`read_weights`). Nothing is ever unpickled.
+The way of a file: what its first bytes say of its kind (`_require_tensors`), its content as tensors only
+(`_load_content`), the sets of named tensors in it (`_find_tensor_sets`), their names without what training programs
+put before them (`_strip_prefixes`), and of several sets the one that names most of the model's parameters
+(`read_weights`). Nothing is ever unpickled.
 """
 
 import json

@@ -56,5 +56,5 @@ def serialize_result(result: Result) -> bytes:
 
 
 def parse_result(content: bytes) -> Result:
-    """Reads what `to_json` wrote; raises ValueError where it is anything else."""
+    """Reads what `serialize_result` wrote; raises ValueError where it is anything else."""
     return parse_document(_RESULT_ADAPTER, content)

@@ -1,9 +1,8 @@
 """The entropy of each query's softmax over the whole gallery, in row blocks of bounded memory.
 
-Entropy grows with the gallery: its largest value is ln of the size. `calibrated_entropy` therefore measures it over
-galleries of a fixed size, so that models measured on galleries of different sizes compare.
-
-Index letters: Q queries, G gallery, N pairs, D embedding, B a block of queries, S rows of a block.
+Entropy grows with the gallery: its largest value is ln of the size. `measure_calibrated_entropy` therefore measures it
+over galleries of a fixed size, so that models measured on galleries of different sizes compare. Index letters: Q
+queries, G gallery, N pairs, D embedding, B a block of queries, S rows of a block.
 """
 
 from collections.abc import Iterator

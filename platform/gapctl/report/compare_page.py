@@ -48,7 +48,7 @@ def describe_comparison(comparison: ResponseComparison) -> str:
 
 
 def list_column_names(comparison: ResponseComparison) -> list[str]:
-    """The column names of `finding_cells`."""
+    """The column names of `format_verdict_cells`."""
     levels = {format_confidence_level(finding.alpha) for finding in comparison.findings}
     interval = f"{levels.pop()} interval" if len(levels) == 1 else "interval"
     return ["sweep", "effect", "verdict", "estimate", interval, "p (Holm)", "seeds"]

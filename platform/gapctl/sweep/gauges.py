@@ -1,6 +1,6 @@
 """How fast and how far the running trials are, as Prometheus metrics that Ray exports (`ray_gapctl_...`).
 
-`dashboards/grafana.json` is a board that shows them beside Ray's own and those of the sweep (`sweep_gauges.py`).
+`dashboards/grafana.json` is a board that shows them beside Ray's own and those of the sweep (`SweepGauges`).
 """
 
 import math

@@ -61,7 +61,7 @@ def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def unpack_weights(content: bytes) -> dict[str, Any]:
-    """What `weights_blob` packed, on the CPU, nothing unpickled; raises ValueError where it is anything else."""
+    """What `pack_weights` packed, on the CPU, nothing unpickled; raises ValueError where it is anything else."""
     try:
         weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except UNREADABLE_ERRORS as error:

@@ -181,7 +181,7 @@ def _explain_cuda_failure() -> str:
 def measure_peak_memory(device: torch.device) -> dict[str, int]:
     """Megabytes that the process holds for itself (shared pages of images aside), and the most it held of a GPU.
 
-    Freed memory stays with the process (`training/memory.py`), so what it holds in the end is about the most it had.
+    Freed memory stays with the process (`keep_freed_memory`), so what it holds in the end is about the most it had.
     """
     held = read_process_kilobytes()
     found = {} if held is None else {"memory_mb": held // 1024}

@@ -1,8 +1,8 @@
 """Batches of image-text pairs in an order that is a pure function of the data, the seed and the position.
 
-1. `table_of` lists where the training's samples lie; `PairOrder` puts them in the order of each epoch.
-2. `Share` says which of them this worker takes: its slice of every batch.
-3. A reader (`Threads`, or `RayTasks` on a cluster) turns them into arrays by `read_part`, in that order.
+1. `build_pair_table` lists where the training's samples lie; `PairOrder` puts them in the order of each epoch.
+2. `WorkerShare` says which of them this worker takes: its slice of every batch.
+3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by `read_part`, in that order.
 4. `PairFeed` cuts these into batches, counts, and stops where too many samples cannot be read.
 """
 

@@ -106,7 +106,7 @@ def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
 
 
 def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
-    """Reads what `to_parquet` wrote; raises ValueError for anything else."""
+    """Reads what `serialise_manifest` wrote; raises ValueError for anything else."""
     shards = parse_manifest_shards(content)
     try:
         samples = pl.read_parquet(io.BytesIO(content))
@@ -121,7 +121,7 @@ def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
 
 
 def parse_manifest_shards(content: bytes) -> list[ManifestShard]:
-    """The shards of a manifest alone, quick however many samples there are; raises ValueError as `from_parquet`."""
+    """The shards of a manifest alone, quick however many samples there are; raises ValueError as `parse_manifest`."""
     return _parse_file_metadata(content)[1]
 
 

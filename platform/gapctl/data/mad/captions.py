@@ -139,7 +139,7 @@ def measure_information(
 ) -> CaptionInformation:
     """Return what captions with this many attributes tell; `captions` counts them without regard to order.
 
-    Raises ValueError as `CaptionRule` does.
+    Raises ValueError as `MadCaptionRule` does.
     """
     rule = MadCaptionRule(main_factor, attributes, order)
     main = find_factor_index(rule.main_factor)

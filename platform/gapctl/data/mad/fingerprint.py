@@ -15,11 +15,10 @@ GENERATOR_VERSION: Final = 1
 
 
 def compute_dataset_fingerprint(source: str) -> str:
-    """Return the name of a source's images, such as `06012fb109735539-v1`: its bytes, the generator's
-    version.
+    """Return the name of a source's images, such as `06012fb109735539-v1`: its bytes, the generator's version.
 
     A folder of shards has the name of what it was made from, and so the same one if its images are the same.
-    Raises InputError as `source_fingerprint` does.
+    Raises InputError as `compute_source_fingerprint` does.
     """
     if (shards := read_shards_source(source)) is not None:
         return shards.request.fingerprint

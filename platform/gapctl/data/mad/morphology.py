@@ -233,7 +233,7 @@ def measure_stroke(mask_HW: Mask) -> Stroke:
 
 
 def thicken_stroke(stroke: Stroke) -> Mask:
-    """Dilate with a disk of `change_radius`: what is at most so far from the stroke joins it."""
+    """Dilate with a disk of `compute_change_radius`: what is at most so far from the stroke joins it."""
     if stroke.is_empty:
         return stroke.mask_HW
     radius = compute_change_radius(stroke)
@@ -244,7 +244,7 @@ def thicken_stroke(stroke: Stroke) -> Mask:
 
 
 def thin_stroke(stroke: Stroke) -> Mask:
-    """Erode with a disk of `change_radius`: what is farther than that from the ground stays."""
+    """Erode with a disk of `compute_change_radius`: what is farther than that from the ground stays."""
     thinned = np.zeros_like(stroke.mask_HW)
     thinned[stroke.box] = stroke.distance_box > compute_change_radius(stroke)
     return thinned
@@ -327,7 +327,7 @@ _BRUSH: Final = _make_disk(_BRUSH_RADIUS)
 def fracture_stroke(stroke: Stroke, places_P: NDArray[np.int64], where_C: NDArray[np.float64]) -> Mask:
     """Return the mask with a cut at each place that a number in [0, 1) of `where_C` chooses.
 
-    `places_P` are numbers of skeleton points, from `places_to_cut`. A cut is 1.5 low-resolution pixels thick
+    `places_P` are numbers of skeleton points, from `find_cut_places`. A cut is 1.5 low-resolution pixels thick
     and perpendicular to the skeleton.
     """
     if stroke.is_empty:

@@ -68,7 +68,7 @@ class MadSampler:
     ) -> None:
         """Take the digits' labels, what captions say, and how often (0 to 1) a value that they say is wrong.
 
-        Raises ValueError as `CaptionRule` does.
+        Raises ValueError as `MadCaptionRule` does.
         """
         self.seed = seed
         self.noise = noise
