@@ -56,7 +56,15 @@ def imported_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("--version",), ("sweep", "--help"), ("data", "mad", "--help"), ("plan", str(SHIPPED), "--runs=.")],
+    [
+        ("--help",),
+        ("--version",),
+        ("sweep", "--help"),
+        ("measure", "--help"),
+        ("intervene", "--help"),
+        ("data", "mad", "--help"),
+        ("plan", str(SHIPPED), "--runs=."),
+    ],
     ids=" ".join,
 )
 def test_the_command_answers_without_importing_what_only_trainings_need(arguments: tuple[str, ...]) -> None:

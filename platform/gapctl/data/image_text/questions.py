@@ -9,14 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from gapctl.config.base import did_you_mean
 from gapctl.config.yaml_file import read_text_file
 from gapctl.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PLACEHOLDER: Final = "{}"
 
@@ -103,7 +104,7 @@ class HasMetadata(Protocol):
 class Labels(NamedTuple):
     """A number per sample, and the classes that the numbers stand for."""
 
-    label_N: NDArray[np.int64]
+    label_N: "NDArray[np.int64]"
     names: tuple[str, ...]
 
 
@@ -112,6 +113,8 @@ def read_labels(option: str, samples: Sequence[HasMetadata], key: str, classes: 
 
     Raises InputError for a sample that has nothing there, something that is no single value, or another class.
     """
+    import numpy as np
+
     values = [_read_label(option, sample, key) for sample in samples]
     names = tuple(sorted(set(values)) if classes is None else classes)
     number = {name: index for index, name in enumerate(names)}
@@ -119,7 +122,7 @@ def read_labels(option: str, samples: Sequence[HasMetadata], key: str, classes: 
         if value not in number:
             close = did_you_mean(value, names)
             raise InputError(
-                f"{option}: sample {sample.key}: {key} is {value!r}, which is none of the {len(names)} classes{close} "
+                f"{option}: sample {sample.key}: {key} is {value!r}, which is none of the {len(names)} classes{close or '.'} "
                 "Add it to the file, or leave such samples out"
             )
     return Labels(np.array([number[value] for value in values], dtype=np.int64), names)
