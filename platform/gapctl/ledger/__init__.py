@@ -1,4 +1,8 @@
-"""The ledger: what was computed, one folder per trial; what it says is true."""
+"""The ledger: one folder per trial with all that was computed, one declaration per sweep, leases and searches.
+
+Read `ledger.py` first, then `trial.py` (a trial's files), `lease.py` (who trains a trial) and `preregistration.py`
+(what was declared before the first trial began).
+"""
 
 from gapctl.ledger.documents import Result
 from gapctl.ledger.lease import Lease, LeaseLostError, LeaseOwner

@@ -1,4 +1,4 @@
-"""What a finished trial leaves behind: the content of `result.json`."""
+"""Parse the ledger's JSON documents strictly; the result of a trial, `result.json`."""
 
 import json
 import math
@@ -9,11 +9,11 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, 
 
 Document = TypeVar("Document")
 STRICT_DOCUMENT = ConfigDict(strict=True, extra="forbid")
-"""For the records that are documents: no other keys, and no value of another type taken for the right one."""
+"""For records that are documents: reject unknown keys and values of another type."""
 
 
 def parse_document(adapter: TypeAdapter[Document], content: bytes) -> Document:
-    """The document in a file's content; raises ValueError with one line that says what is wrong with it."""
+    """Return the document in a file's content. Raises ValueError with one line that says what is wrong."""
     try:
         return adapter.validate_json(content)
     except ValidationError as error:
@@ -23,7 +23,7 @@ def parse_document(adapter: TypeAdapter[Document], content: bytes) -> Document:
 
 
 RESULT_FILE: Final = "result.json"
-"""Written last: it is there if and only if the trial is done."""
+"""Written last: it exists if and only if the trial is done."""
 
 
 def _read_number(found: Any) -> Any:
@@ -33,7 +33,7 @@ def _read_number(found: Any) -> Any:
 @with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class Result:
-    """The final metrics of a trial by name, and what produced them (`versions`, `hardware`, wall `seconds`)."""
+    """A trial's final metrics by name, and what produced them: `versions`, `hardware`, wall `seconds`."""
 
     trial: str
     metrics: dict[str, Annotated[float, BeforeValidator(_read_number)]]
@@ -47,7 +47,7 @@ _RESULT_ADAPTER: Final = TypeAdapter(Result)
 
 
 def serialize_result(result: Result) -> bytes:
-    """Sorted and indented, so that equal results are equal files; a NaN is kept as null."""
+    """Return the content of `result.json`, sorted so that equal results are equal files. NaN becomes null."""
     document = asdict(result)
     document["metrics"] = {
         key: value if math.isfinite(value) else None for key, value in sorted(result.metrics.items())
@@ -56,5 +56,5 @@ def serialize_result(result: Result) -> bytes:
 
 
 def parse_result(content: bytes) -> Result:
-    """Reads what `serialize_result` wrote; raises ValueError where it is anything else."""
+    """Return the result in the content of `result.json`. Raises ValueError if it is damaged."""
     return parse_document(_RESULT_ADAPTER, content)

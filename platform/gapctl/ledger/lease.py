@@ -1,4 +1,12 @@
-"""A trial's lease: who trains it. No two processes hold one at a time, and one that is not renewed ends."""
+"""Leases: which process trains a trial.
+
+1. A process takes a trial with `acquire_lease`, which writes `runs/<trial>/lease.json` by compare-and-swap.
+2. While it trains, it renews the lease through its `LeaseHandle`, at least every `LEASE_SECONDS`.
+3. Every write of a result first checks that the lease is still its own; otherwise LeaseLostError is raised.
+4. A lease may be taken over if its process is gone, if the same run left it, or if the caller saw it unchanged for
+   `LEASE_SECONDS`. That is measured on the observer's clock (sweep/lease_watch.py), because clocks of different
+   machines disagree.
+"""
 
 import json
 import os
@@ -20,14 +28,15 @@ from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, parse_document
 
 PROC: Final = Path("/proc")
 PLAIN_LOCALE: Final = {"LC_ALL": "C", "TZ": "UTC"}
-"""So that `ps` writes one time alike for all who ask, whatever their time zones and languages."""
+"""Makes `ps` print times alike in all time zones and languages."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """`machine` is the same for all processes that see each other's numbers, until it is started anew.
+    """A process, identified across restarts and reused pids.
 
-    `started` is when the process began, as its system counts.
+    `machine` is equal for processes that see each other's pids, until the machine restarts. `started` is the start time
+    as the system counts it.
     """
 
     host: str
@@ -37,17 +46,17 @@ class Process:
 
 
 def get_this_process() -> Process:
-    """The process that asks."""
+    """Return the calling process."""
     return _get_process(os.getpid())
 
 
 def is_gone(process: Process) -> bool:
-    """Whether it ended for certain; what another machine does is not known here."""
+    """Return whether the process has certainly ended. Processes of other machines count as alive."""
     return process.machine == _read_machine_id() and _read_start_time(process.pid) != process.started
 
 
 def is_running_here(process: Process) -> bool:
-    """Whether it is one of this machine that has not ended."""
+    """Return whether the process runs on this machine."""
     return process.machine == _read_machine_id() and not is_gone(process)
 
 
@@ -58,7 +67,7 @@ def _get_process(pid: int) -> Process:
 
 @cache
 def _read_machine_id() -> str:
-    """A boot of Linux and its space of process numbers (a container has its own); elsewhere the network card's."""
+    """Return the Linux boot and pid namespace (each container has its own), elsewhere the network card's address."""
     try:
         boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {(PROC / 'self/ns/pid').readlink()}"
@@ -67,7 +76,7 @@ def _read_machine_id() -> str:
 
 
 def _read_start_time(pid: int) -> str:
-    """When it began; nothing where there is no such process, or only what its parent has yet to hear of."""
+    """Return the start time, or "" if there is no such process or it is a zombie."""
     if (PROC / "self/stat").exists():
         return _read_proc_start_time(pid)
     command = ["ps", "-o", "lstart=", "-p", str(pid)]
@@ -76,7 +85,7 @@ def _read_start_time(pid: int) -> str:
 
 
 def _read_proc_start_time(pid: int) -> str:
-    """In ticks since the boot: field 22 of proc(5)'s `stat`, whose second field may have spaces."""
+    """Return clock ticks since boot: field 22 of `stat` in proc(5), whose second field may contain spaces."""
     try:
         after_name = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -87,30 +96,31 @@ def _read_proc_start_time(pid: int) -> str:
 
 LEASE_FILE: Final = "lease.json"
 LEASE_SECONDS: Final = 120.0
-"""A lease that nobody renewed for so long has ended: its holder was killed or froze, or its machine was lost."""
+"""A lease not renewed for so long has expired: its holder was killed or froze, or its machine was lost."""
 RENEWAL_SECONDS: Final = 10.0
 ACQUIRE_ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True)
 class LeaseOwner:
-    """On whose behalf trials are taken: one run of a command (`run`, unlike all others) for a sweep."""
+    """On whose behalf leases are taken: one run of a command (`run`, unique) for a sweep."""
 
     run: str
     sweep: str
 
     @classmethod
     def for_sweep(cls, name: str) -> "LeaseOwner":
-        """A new run of a command."""
+        """Return the owner for a new run of a command."""
         return cls(uuid.uuid4().hex, name)
 
 
 @with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class Lease:
-    """`runs/<trial>/lease.json`: its holder (one attempt), for which run and sweep, in which process, and since when.
+    """The content of `lease.json`: its holder (one attempt), the run and sweep, the process, and times.
 
-    Times are the holder's clock in seconds since 1970 and only shown: clocks of machines differ.
+    `taken` and `renewed` are seconds since 1970 on the holder's clock. They are only shown, as clocks of machines
+    differ.
     """
 
     holder: str
@@ -131,24 +141,24 @@ class Lease:
 
     @property
     def held_by(self) -> str:
-        """`held by node-7 pid 4711`."""
+        """A phrase such as `held by node-7 pid 4711`."""
         return f"held by {self.host} pid {self.pid}"
 
     @property
     def seems_alive(self) -> bool:
-        """Whether its holder showed itself of late, as far as clocks and processes tell at one look."""
+        """Whether the holder renewed it lately, as far as one look at clocks and processes tells."""
         return time.time() - self.renewed < LEASE_SECONDS and not is_gone(self.process)
 
 
 _LEASE_ADAPTER: Final = TypeAdapter(Lease)
 UNREADABLE_LEASE: Final = Lease("", "", "another version", "an unknown machine", "", 0, "", 0.0, 0.0, 0)
-"""Stands for a lease that this version cannot read; it ends like others."""
+"""Stands for a lease that this version cannot read. It expires like others."""
 
 
 class LeaseLostError(WorkError):
-    """Another process trains the trial now, or has finished it; what this one has of it must not be written any more.
+    """Another process trains the trial or has finished it, so this one must not write any more.
 
-    `lease` is the other's; given as None, the trial is done and nobody holds it.
+    `lease` is the other process's lease, or None if the trial is done and nobody holds it.
     """
 
     def __init__(self, trial_id: str, lease: Lease | None) -> None:
@@ -161,7 +171,7 @@ class LeaseLostError(WorkError):
 
 
 class LeaseHandle:
-    """A process's hold on a trial, from the taking of its lease to its release."""
+    """A lease that this process holds, from acquiring to releasing it."""
 
     def __init__(self, runs: Folder, trial_id: str, lease: Lease) -> None:
         self.lease = lease
@@ -169,12 +179,12 @@ class LeaseHandle:
         self._one_at_a_time, self._released, self._looked_at = threading.Lock(), False, lease.renewed
 
     def renew_lease(self, samples_seen: int) -> None:
-        """Says that the trial is still trained, and how far it is; raises LeaseLostError where another has it."""
+        """Renew the lease and record the samples seen. Raises LeaseLostError if another process has it."""
         with self._one_at_a_time:
             self._write_lease(replace(self._read_own_lease(), renewed=time.time(), samples_seen=samples_seen))
 
     def renew_if_late(self) -> None:
-        """Renews it if nobody has since this was last asked; raises LeaseLostError where another has it."""
+        """Renew the lease if nobody did since the last call. Raises LeaseLostError if another process has it."""
         with self._one_at_a_time:
             if self._released:
                 return
@@ -185,12 +195,12 @@ class LeaseHandle:
             self._looked_at = found.renewed
 
     def require_ownership(self) -> None:
-        """Raises LeaseLostError where another has the trial."""
+        """Raise LeaseLostError if another process has the lease."""
         with self._one_at_a_time:
             self._read_own_lease()
 
     def release(self) -> None:
-        """Lets others take the trial at once."""
+        """Remove the lease, so that others can take the trial at once."""
         with self._one_at_a_time:
             self._released = True
             self._remove_lease()
@@ -205,7 +215,7 @@ class LeaseHandle:
         self.lease = lease
 
     def _read_own_lease(self) -> Lease:
-        """The lease as it lies there; put back where it is gone, as between a taker's look at it and its mistake."""
+        """Return the lease in the file. Restore it if the file is gone, as after a mistaken takeover."""
         content = self._runs.read(self._name)
         if content is None and self._restore_lease():
             return self.lease
@@ -215,9 +225,9 @@ class LeaseHandle:
         return found
 
     def _restore_lease(self) -> bool:
-        """Whether the lease lies there again, and not another's.
+        """Write the lease back and return whether that worked, which it does not if another has one now.
 
-        A result is looked for once more afterwards: another may have taken the trial and finished it between.
+        The result is checked again afterwards: another process may have taken and finished the trial in between.
         """
         self._require_unfinished()
         if not self._runs.swap_content(self._name, None, _serialize_lease(self.lease)):
@@ -237,10 +247,10 @@ class LeaseHandle:
 def acquire_lease(
     runs: Folder, trial_id: str, claimant: LeaseOwner, expired: bytes | None = None
 ) -> LeaseHandle | Lease:
-    """The hold on a trial, or the lease of whoever has it.
+    """Acquire a trial and return the handle, or return the lease of the process that has it.
 
-    A lease is free where its process is no more, where an earlier attempt of the same run left it (Ray has given that
-    process up), and where it still is what the caller saw expire.
+    A lease is free if its process is gone, if an earlier attempt of the same run left it (Ray has given that process
+    up), or if its content still is `expired`, which the caller saw go without renewal.
     """
     found = runs.read(_name_lease(trial_id))
     for _ in range(ACQUIRE_ATTEMPTS):
@@ -255,7 +265,7 @@ def acquire_lease(
 
 
 def parse_lease(content: bytes | None) -> Lease | None:
-    """The lease in a file's content; None where there is none, or what cannot be read."""
+    """Return the lease in a file's content, or None if there is none or it cannot be read."""
     try:
         return None if content is None else parse_document(_LEASE_ADAPTER, content)
     except ValueError:

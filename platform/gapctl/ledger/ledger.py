@@ -1,4 +1,8 @@
-"""A runs folder: trials by id, and one declaration per sweep."""
+"""A runs folder: trials by id, one declaration per sweep, searches, reports and spending.
+
+`Ledger` is the way to all of it. Below it are garbage collection (`find_garbage`), the hours and money spent by each
+run (`Spending`), and `LedgerSnapshot`, which reads each result once.
+"""
 
 import json
 import re
@@ -35,12 +39,12 @@ PART_PATTERN: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 CHECKPOINT_PATTERN: Final = re.compile(r"\d+\.pt")
 WEIGHTS_FILE: Final = "final.pt"
 ABANDONED_SECONDS: Final = 900.0
-"""A writer that lives adds to its file more often, whichever machine it is on and however slow the disk."""
+"""Age from which a half-written file is abandoned: a live writer adds to its file more often, even on a slow disk."""
 
 
 @dataclass(frozen=True)
 class GarbageFile:
-    """A file below the ledger's root, and what is gained where it is deleted."""
+    """A file below the ledger's root that may be deleted, and its size."""
 
     name: str
     kind: GarbageKind
@@ -50,9 +54,10 @@ class GarbageFile:
 def find_garbage(
     runs: Folder, trial_ids: Sequence[str], finished: set[str], *, weights_of: Sequence[str] = ()
 ) -> list[GarbageFile]:
-    """What may go of these trials: of unfinished ones nothing but what was half written a while ago.
+    """Return the files of these trials that may be deleted.
 
-    Of those in `weights_of`, if they are finished, the final weights too.
+    Of unfinished trials, these are only abandoned half-written files. Of finished ones, checkpoints too, and the final
+    weights if the trial is in `weights_of`.
     """
     found = list(_find_part_files(runs, ""))
     for trial_id in trial_ids:
@@ -81,7 +86,7 @@ def _find_checkpoints(runs: Folder, trial_id: str, *, weights: bool) -> Iterator
 @with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class RunSpending:
-    """One run of `gapctl sweep`: when it began (seconds since 1970), its hours, and what its machines cost."""
+    """One run of `gapctl sweep`: its start (seconds since 1970), hours, and cost of its machines."""
 
     run: str
     scale: str
@@ -91,7 +96,7 @@ class RunSpending:
 
 
 class Spending(NamedTuple):
-    """Hours and money together, of so many runs."""
+    """Total hours and cost, and the number of runs."""
 
     hours: float
     cost: float
@@ -102,12 +107,11 @@ _SPENDING_ADAPTER: Final = TypeAdapter(list[RunSpending])
 
 
 def serialize_spending(runs: Sequence[RunSpending]) -> bytes:
-    """The file's content."""
     return (json.dumps([asdict(run) for run in runs], indent=1) + "\n").encode()
 
 
 def parse_spending(content: bytes, path: str) -> list[RunSpending]:
-    """Reads the file's content; raises WorkError where it is damaged."""
+    """Return the runs in a spending file. Raises WorkError if it is damaged."""
     try:
         return parse_document(_SPENDING_ADAPTER, content)
     except ValueError as error:
@@ -118,7 +122,7 @@ def parse_spending(content: bytes, path: str) -> list[RunSpending]:
 
 
 def sum_spending(runs: Sequence[RunSpending], scale: str) -> Spending:
-    """What all runs of a scale spent."""
+    """Return the total spending of all runs of a scale."""
     mine = [run for run in runs if run.scale == scale]
     return Spending(sum(run.hours for run in mine), sum(run.cost for run in mine), len(mine))
 
@@ -127,15 +131,15 @@ DECLARATION_SUFFIX: Final = ".sweep.json"
 SEARCH_SUFFIX: Final = ".search.json"
 SEARCH_FOLDER_SUFFIX: Final = ".search"
 SPENDING_SUFFIX: Final = ".spent"
-"""A folder with a file for each run; before it was one, all runs were in a file of that name and `.json`."""
+"""A folder with a file per run. Older versions wrote all runs into one file of that name plus `.json`."""
 TRIAL_ID_PATTERN: Final = re.compile("[0-9a-f]{12}")
 _TRACES: Final = (CONFIGURATION, HISTORY, RESULT_FILE)
-"""What a trial leaves of itself. A failure before it begins leaves none of these."""
+"""Files that a trial leaves once it has begun. A failure before that leaves none of these."""
 Document = TypeVar("Document")
 
 
 class Ledger:
-    """Everything that was computed, below a local path or any fsspec address (`s3://bucket/runs`)."""
+    """All trials and declarations below a local path or any fsspec address (`s3://bucket/runs`)."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -143,62 +147,62 @@ class Ledger:
 
     @property
     def everywhere(self) -> str:
-        """The same address for a process in another folder."""
+        """The same address for a process in another working folder."""
         return self.root if "://" in self.root else str(expand_home(self.root).absolute())
 
     @property
     def disk(self) -> Path | None:
-        """The folder, where the ledger is one of this machine."""
+        """The folder if the ledger is on this machine, otherwise None."""
         return self._runs.disk
 
     def trial(self, trial_id: str) -> TrialFolder:
-        """The folder of one trial, whether it exists yet or not."""
+        """Return the folder of one trial, whether it exists yet or not."""
         return TrialFolder(self._runs, trial_id)
 
     def list_trial_ids(self) -> list[str]:
-        """The ids of all trials that have begun here, of whatever sweep, sorted."""
+        """Return the sorted ids of all trials that have begun here, of any sweep."""
         return self._runs.names("", keep=lambda name: bool(TRIAL_ID_PATTERN.fullmatch(name)))
 
     def result(self, trial_id: str) -> Result | None:
-        """A finished trial's result, or None; raises WorkError where it is damaged."""
+        """Return a finished trial's result, or None. Raises WorkError if it is damaged."""
         return self.trial(trial_id).result()
 
     def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
-        """Many trials' results in this order: None where one is not finished, an error where it is damaged."""
+        """Return results in the order of the ids: None for an unfinished trial, WorkError for a damaged one."""
         return self._read_documents(trial_ids, RESULT_FILE, TrialFolder.parse_result)
 
     def dimensions(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
-        """Many trials' mean embeddings in this order: None where one kept none, an error where they are damaged."""
+        """Return mean embeddings in the order of the ids: None where a trial has none, WorkError where damaged."""
         return self._read_documents(trial_ids, DIMENSIONS, TrialFolder.parse_dimensions)
 
     def axes(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
-        """Many trials' galleries along their gaps in this order: None where one kept none, an error where damaged."""
+        """Return projections on the gap in the order of the ids: None where missing, WorkError where damaged."""
         return self._read_documents(trial_ids, AXIS, TrialFolder.parse_axis)
 
     def contents(self, trial_ids: Sequence[str], name: str) -> list[bytes | WorkError | None]:
-        """One file of many trials, read at once where that saves time: None where it is not there."""
+        """Read one file of many trials, in parallel from an object store; None where a trial has none."""
         return self._runs.read_all([f"{trial_id}/{name}" for trial_id in trial_ids])
 
     def finished(self, trial_ids: Sequence[str]) -> set[str]:
-        """Which of the trials have a result; whether it is sound is not looked at."""
+        """Return those trials that have a result, without checking that it is sound."""
         here = set(self.list_trial_ids()) if trial_ids else set()
         return self.filter_by_file([trial_id for trial_id in trial_ids if trial_id in here], RESULT_FILE)
 
     def filter_by_file(self, trial_ids: Sequence[str], name: str) -> set[str]:
-        """Which of the trials have a file of this name."""
+        """Return those trials that have a file of this name."""
         found = self._runs.select_present([f"{trial_id}/{name}" for trial_id in trial_ids])
         return {path.partition("/")[0] for path in found}
 
     def history(self, trial_id: str) -> "polars.DataFrame | None":
-        """A trial's evaluations over training, or None."""
+        """Return a trial's evaluations over training, or None."""
         return self.trial(trial_id).history()
 
     def trial_yaml(self, trial_id: str) -> str | None:
-        """A trial's resolved configuration, or None."""
+        """Return a trial's resolved configuration, or None."""
         return self.trial(trial_id).trial_yaml()
 
     def require_writable(self) -> None:
-        """Raises InputError where nothing can be written below the root; to be asked before work begins."""
+        """Raise InputError if nothing can be written below the root. Call this before work begins."""
         try:
             self._runs.write(".writable", b"")
             self._runs.remove(".writable")
@@ -206,53 +210,53 @@ class Ledger:
             raise InputError(f"{error}, or give another folder with --runs") from error
 
     def declare_plan(self, plan: Plan) -> Declaration:
-        """Writes down the plan's hypotheses and design; what has begun stays as it was first declared."""
-        has_begun = self._make_begun_check()  # first, as another sweep declares before it begins
+        """Record the plan's hypotheses and design. What has begun keeps its first declaration."""
+        has_begun = self._make_begun_check()  # list trials first: another sweep declares before it begins
         declaration = merge_declaration(self.read_declaration(plan.sweep.spec.name), plan, has_begun)
         self._save_declaration(declaration)
         return declaration
 
     def record_start(self, sweep_name: str) -> None:
-        """Keeps in a sweep's declaration that it has begun, so that it has even once its trials are moved away."""
+        """Record in a sweep's declaration which scales have begun, in case their trials are moved away later."""
         earlier = self.read_declaration(sweep_name)
         if earlier is not None and (now := mark_begun_scales(earlier, self._make_begun_check())) != earlier:
             self._save_declaration(now)
 
     def read_declaration(self, sweep_name: str) -> Declaration | None:
-        """What was declared for a sweep, or None where it never ran here."""
+        """Return a sweep's declaration, or None if it never ran here."""
         name = _name_declaration(sweep_name)
         content = self._runs.read(name)
         return None if content is None else parse_declaration(content, self.locate_declaration(sweep_name))
 
     def list_sweeps(self) -> list[str]:
-        """The sweeps that were declared here, sorted."""
+        """Return the sorted names of the declared sweeps."""
         files = self._runs.names("", keep=lambda name: name.endswith(DECLARATION_SUFFIX))
         return [name.removesuffix(DECLARATION_SUFFIX) for name in files]
 
     def locate_declaration(self, sweep_name: str) -> str:
-        """The address of a sweep's declaration."""
+        """Return the address of a sweep's declaration."""
         return self._runs.path(_name_declaration(sweep_name))
 
     def keep(self, name: str, content: bytes) -> str:
-        """Writes a file that is made from the ledger directly below its root; returns its address."""
+        """Write a derived file directly below the root and return its address."""
         self._runs.write(name, content)
         return self._runs.path(name)
 
     def save_report(self, plan: Plan, page: bytes) -> str:
-        """Keeps the newest report of a sweep's scale beside its declaration; returns its address."""
+        """Write the newest report of a sweep's scale beside its declaration and return its address."""
         return self.keep(f"{plan.sweep.spec.name}.{name_scale(plan)}.report.html", page)
 
     def save_search(self, name: str, record: SearchRecord) -> None:
-        """Writes down what a search, named `<sweep>.<scale>`, has drawn and found."""
+        """Write the record of a search, named `<sweep>.<scale>`."""
         self._runs.write(f"{name}{SEARCH_SUFFIX}", serialize_search(record))
 
     def search(self, name: str) -> SearchRecord | None:
-        """What a search, named `<sweep>.<scale>`, has drawn and found; None where it never ran here."""
+        """Return the record of a search, named `<sweep>.<scale>`, or None if it never ran here."""
         content = self._runs.read(f"{name}{SEARCH_SUFFIX}")
         return None if content is None else parse_search(content, self._runs.path(f"{name}{SEARCH_SUFFIX}"))
 
     def read_study_search(self, name: str, study: str) -> SearchRecord | None:
-        """The same of one study of that search: of the current one, or of one that gave way to another."""
+        """Return the record of one study of a search, current or archived, or None."""
         current = self.search(name)
         return (
             current
@@ -261,40 +265,40 @@ class Ledger:
         )
 
     def set_aside_search(self, name: str, besides: str) -> None:
-        """Keeps the record of a search under the name of its study, unless that is `besides`, which follows it."""
+        """Archive the record of a search under its study's name, unless that study is `besides`."""
         current = self.search(name)
         if current is not None and current.study != besides:
             self.save_search(_name_archived_search(name, current.study), current)
 
     def open_search_folder(self, name: str) -> TrialFolder:
-        """Where the lease of a search lies, named `<sweep>.<scale>`, as those of trials do in theirs."""
+        """Return the folder of a search's lease, named `<sweep>.<scale>`."""
         return self.trial(f"{name}{SEARCH_FOLDER_SUFFIX}")
 
     def save_run_links(self, sweep_name: str, content: bytes) -> None:
-        """Notes where MLflow shows a sweep's trials, for whoever links to them without asking MLflow."""
+        """Write where MLflow shows a sweep's trials, so that reports can link to them without asking MLflow."""
         self._runs.write(f"{sweep_name}.mlflow.json", content)
 
     def shown(self, sweep_name: str) -> bytes | None:
-        """What was noted of where MLflow shows a sweep's trials, or None."""
+        """Return what `save_run_links` wrote, or None."""
         return self._runs.read(f"{sweep_name}.mlflow.json")
 
     def find_garbage(self, trial_ids: Sequence[str], *, weights_of: Sequence[str] = ()) -> list[GarbageFile]:
-        """Files of these trials that nobody needs; of finished ones in `weights_of` also the final weights."""
+        """Return files of these trials that nobody needs; of finished ones in `weights_of` also the final weights."""
         here = set(self.list_trial_ids())
         asked = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id in here]
         return find_garbage(self._runs, asked, self.filter_by_file(asked, RESULT_FILE), weights_of=weights_of)
 
     def delete_files(self, files: Sequence[GarbageFile]) -> None:
-        """Deletes leftovers that are still there."""
+        """Delete garbage files that still exist."""
         for file in files:
             self._runs.remove(file.name)
 
     def spent(self, sweep_name: str, scale: str, besides: str = "") -> Spending:
-        """The hours and the money of all runs of a sweep's scale that had limits, but for the run `besides`."""
+        """Return hours and cost of all limited runs of a sweep's scale, except the run `besides`."""
         return sum_spending([run for run in self._read_runs(sweep_name) if run.run != besides], scale)
 
     def save_spending(self, sweep_name: str, run: RunSpending) -> None:
-        """Notes what a run has spent so far, in the place of what was noted of it before."""
+        """Write what a run has spent so far, over its earlier note."""
         self._runs.write(f"{sweep_name}{SPENDING_SUFFIX}/{run.run}.json", serialize_spending([run]))
 
     def _read_runs(self, sweep_name: str) -> list[RunSpending]:
@@ -308,7 +312,7 @@ class Ledger:
         return runs
 
     def _make_begun_check(self) -> HasBegun:
-        """A question about trials that costs one listing for all times that it is asked, and a look at one or two."""
+        """Return a check whether any of some trials has begun, which lists the root only once."""
         here = set(self.list_trial_ids())
 
         def has_begun(trial_ids: Sequence[str]) -> bool:
@@ -352,7 +356,7 @@ def _name_archived_search(name: str, study: str) -> str:
 
 
 class LedgerSnapshot(Ledger):
-    """Keeps what it read of results and declarations: a report tells of no more trials than the verdicts beside it."""
+    """A ledger that reads each result and declaration once, so that a report and its verdicts agree on the trials."""
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
@@ -360,20 +364,20 @@ class LedgerSnapshot(Ledger):
         self._declarations: dict[str, Declaration | None] = {}
 
     def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
-        """As `Ledger.results`."""
+        """Return results as `Ledger.results` does, from the cache."""
         new = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id not in self._results]
         self._results.update(zip(new, super().results(new), strict=True))
         return [self._results[trial_id] for trial_id in trial_ids]
 
     def result(self, trial_id: str) -> Result | None:
-        """As `Ledger.result`."""
+        """Return a result as `Ledger.result` does, from the cache."""
         (found,) = self.results([trial_id])
         if isinstance(found, WorkError):
             raise found
         return found
 
     def read_declaration(self, sweep_name: str) -> Declaration | None:
-        """As `Ledger.declaration`."""
+        """Return a declaration as `Ledger.read_declaration` does, from the cache."""
         if sweep_name not in self._declarations:
             self._declarations[sweep_name] = super().read_declaration(sweep_name)
         return self._declarations[sweep_name]

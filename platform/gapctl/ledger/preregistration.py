@@ -1,4 +1,8 @@
-"""What declaring a plan makes of an earlier declaration: what has begun stays as it stood before."""
+"""Preregistration: the declaration of a sweep, written before its first trial begins.
+
+`merge_declaration` adds a plan to an earlier declaration, in which nothing changes that has begun. `rebuild_plan` and
+`rebuild_declared_plan` make a plan again from the sweep file that the declaration keeps.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -17,16 +21,16 @@ from gapctl.ledger.documents import STRICT_DOCUMENT, parse_document
 from gapctl.plan.plan import Plan, hash_design, make_plan
 
 UNDECLARED: Final = ""
-"""The design of a scale whose trials had begun, under another name or scale, before it was declared."""
+"""The design hash of a scale whose trials began, under another name or scale, before it was declared."""
 
 
 @with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class SweepFileRecord:
-    """The sweep file as it was asked for at one of its scales, so that its plan can be made again without the file.
+    """A sweep file as it was run at one scale, so that its plan can be rebuilt without the file.
 
     `file` is its path as typed, `text` its content, `scale` and `overrides` the options. `fingerprints` are those of
-    the data by their source, `recipe_version` that of the code.
+    the data by source, `recipe_version` is the code's.
     """
 
     file: str
@@ -40,13 +44,12 @@ class SweepFileRecord:
 @with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class Declaration:
-    """`runs/<sweep>.sweep.json`: the question and the hypotheses' hash as they stood before any of its trials began.
+    """`runs/<sweep>.sweep.json`: the question and the hypotheses' hash from before any trial of the sweep began.
 
-    `preregistered` is false where trials of the sweep had already begun when its hypotheses were first seen.
-    `trials` lists by scale every trial that the sweep ever asked for, and `begun` the scales of which one was ever seen
-    to have begun, so that nothing that began is forgotten. `design_sha256`, `seeds` and `declared` are those of each
-    scale before its first trial, `spec_sha256` and `asked` the latest. Ledgers of older versions lack `declared` and
-    `begun`, still older ones `asked`.
+    `preregistered` is false if trials of the sweep had already begun when its hypotheses were first seen. `trials`
+    lists all trials ever planned, by scale; `begun` the scales of which one was ever seen to have begun.
+    `design_sha256`, `seeds` and `declared` are those from before each scale's first trial, `spec_sha256` and `asked`
+    the latest. Ledgers of older versions lack `declared` and `begun`, still older ones `asked`.
     """
 
     sweep: str
@@ -63,7 +66,7 @@ class Declaration:
 
     @property
     def declared_sha256(self) -> str | None:
-        """The hash that a confirmatory verdict must match; None where nothing was declared in time."""
+        """The hash that a confirmatory verdict must match, or None if nothing was declared in time."""
         return self.hypotheses_sha256 if self.preregistered else None
 
 
@@ -71,12 +74,11 @@ _DECLARATION_ADAPTER: Final = TypeAdapter(Declaration)
 
 
 def serialize_declaration(declaration: Declaration) -> bytes:
-    """The file's content."""
     return (json.dumps(asdict(declaration), indent=1) + "\n").encode()
 
 
 def parse_declaration(content: bytes, path: str) -> Declaration:
-    """Reads the file's content; raises WorkError where it is damaged."""
+    """Return the declaration in a file. Raises WorkError if it is damaged."""
     try:
         return parse_document(_DECLARATION_ADAPTER, content)
     except ValueError as error:
@@ -89,19 +91,19 @@ def parse_declaration(content: bytes, path: str) -> Declaration:
 DEFAULT_SCALE_NAME: Final = "base"
 
 HasBegun = Callable[[Sequence[str]], bool]
-"""Whether any of these trials has left something in the ledger."""
+"""Returns whether any of these trials has left a file in the ledger."""
 
 
 def name_scale(plan: Plan) -> str:
-    """The name under which a declaration files the plan."""
+    """Return the name of the plan's scale in declarations."""
     return plan.sweep.scale or DEFAULT_SCALE_NAME
 
 
 def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBegun) -> Declaration:
-    """The declaration after this plan was asked for.
+    """Return the declaration after this plan was requested.
 
-    Hypotheses and question are fixed once any trial of the sweep has begun, design, seeds and text once one of the
-    scale has. Hypotheses that come after a trial are never preregistered, whatever becomes of the trial's folder.
+    Hypotheses and question are fixed once any trial of the sweep has begun; design, seeds and text once one of the
+    scale has. Hypotheses that come after a trial are never preregistered, even if the trial's folder is removed.
     """
     scale, asked = name_scale(plan), record_sweep_file(plan)
     known = earlier or _make_empty_declaration(plan)
@@ -120,13 +122,13 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
 
 
 def mark_begun_scales(declaration: Declaration, has_begun: HasBegun) -> Declaration:
-    """The declaration with every scale noted of which a trial has begun; what was noted once stays."""
+    """Return the declaration with all scales marked that have begun. Marks are never removed."""
     begun = [name for name, ids in declaration.trials.items() if name in declaration.begun or has_begun(ids)]
     return replace(declaration, begun=begun)
 
 
 def record_sweep_file(plan: Plan) -> SweepFileRecord:
-    """What is kept of a plan."""
+    """Return the record of a plan's sweep file, without passwords."""
     sweep = plan.sweep
     return SweepFileRecord(
         file=str(sweep.path),
@@ -143,7 +145,7 @@ def _is_fixed(declaration: Declaration) -> bool:
 
 
 def _set_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaration:
-    if kept:  # older versions kept the first question of all, however often it was put anew before a trial
+    if kept:  # older versions kept the very first question, even if it was changed before the first trial
         return noted if noted.declared else replace(noted, question=plan.sweep.spec.question)
     return replace(
         noted,
@@ -154,7 +156,7 @@ def _set_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaratio
 
 
 def _find_first_file(noted: Declaration, scale: str) -> SweepFileRecord | None:
-    """What was asked when the scale began; of a ledger that did not keep that, the earliest that is left."""
+    """Return the file from when the scale began or, if an older version did not keep it, the earliest at hand."""
     return noted.declared.get(scale) or noted.asked.get(scale) if scale in noted.begun else None
 
 
@@ -167,10 +169,10 @@ def _merge_trial_ids(listed: Sequence[str], plan: Plan) -> list[str]:
 
 
 def rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:
-    """The plan of a scale as it was last asked for; `path` is where the declaration lies.
+    """Return the plan of a scale as it was last requested. `path` locates the declaration for errors.
 
-    Raises InputError where an older version kept nothing to make it from, or where this version makes other trials
-    of what was kept, and WorkError where what was kept contradicts itself.
+    Raises InputError if an older version kept no sweep file, or if this version makes other trials of it, and WorkError
+    if the record contradicts itself.
     """
     asked = declaration.asked.get(scale)
     if asked is None:
@@ -183,7 +185,7 @@ def rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:
 
 
 def rebuild_declared_plan(declaration: Declaration, scale: str, path: str) -> Plan:
-    """The same of a scale as it stood before its first trial; raises InputError also where that was not kept."""
+    """Return the plan of a scale from before its first trial. Raises InputError also if that was not kept."""
     asked = _find_matching_file(_list_scale_files(declaration, scale), declaration)
     if asked is None:
         raise InputError(
@@ -194,15 +196,15 @@ def rebuild_declared_plan(declaration: Declaration, scale: str, path: str) -> Pl
 
 
 def find_declared_file(declaration: Declaration, scale: str) -> SweepFileRecord | None:
-    """The kept file, this scale's before others', whose hypotheses are the declared ones; None where none is.
+    """Return the kept file whose hypotheses have the declared hash, this scale's first, or None.
 
-    Their hash tells, so that a text that was changed in the ledger is not taken for what was declared.
+    Comparing hashes makes sure that a text changed in the ledger is not taken for the declared one.
     """
     return _find_matching_file([*_list_scale_files(declaration, scale), *declaration.declared.values()], declaration)
 
 
 def load_recorded_sweep(asked: SweepFileRecord) -> Sweep:
-    """The sweep that a kept file gives; raises InputError where it cannot be read."""
+    """Return the sweep of a kept file. Raises InputError if it cannot be read."""
     return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides)
 
 

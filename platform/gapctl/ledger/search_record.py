@@ -1,4 +1,4 @@
-"""What a search has drawn and found, in the ledger: `<sweep>.<scale>.search.json`, which needs no Optuna to be read."""
+"""The record of a search in the ledger, `<sweep>.<scale>.search.json`, readable without Optuna."""
 
 import json
 import math
@@ -21,9 +21,10 @@ def _read_number(found: Any) -> Any:
 @with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class PointRecord:
-    """One point: when it was drawn, its trial, and the metric when it ended or was last measured (NaN before).
+    """One point of a search: its number in drawing order, trial, state and metric.
 
-    `samples_seen` is how far it was trained at that measure.
+    `value` is the final or last measured metric (NaN before the first), `samples_seen` how far the trial was trained
+    then.
     """
 
     number: int
@@ -37,7 +38,7 @@ class PointRecord:
 @with_config(STRICT_DOCUMENT)
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search as its study stands: `asked` points in all, and how much each path decides, once that can be told."""
+    """The state of a search: its points, out of `asked` in all, and each path's importance once it can be computed."""
 
     study: str
     metric: str
@@ -48,13 +49,13 @@ class SearchRecord:
 
     @property
     def best(self) -> PointRecord | None:
-        """The best of the points that were trained to their ends; of equal ones the first."""
+        """The best fully trained point, the first of equal ones, or None."""
         done = [drawn for drawn in self.drawn if drawn.state == "done" and math.isfinite(drawn.value)]
         return min(done, key=self._sign_value, default=None)
 
     @property
     def ranked(self) -> list[PointRecord]:
-        """The best first; then those that were stopped, by how far they came; then the others."""
+        """The points, best first; then stopped ones by how far they came; then the others."""
         return sorted(self.drawn, key=self._rank_point)
 
     def _rank_point(self, drawn: PointRecord) -> tuple[float, ...]:
@@ -73,7 +74,7 @@ _SEARCH_ADAPTER: Final = TypeAdapter(SearchRecord)
 
 
 def serialize_search(record: SearchRecord) -> bytes:
-    """The file's content; what is no number is null."""
+    """Return the file's content; NaN and infinity become null."""
     document = asdict(record)
     for drawn in document["drawn"]:
         drawn["value"] = drawn["value"] if math.isfinite(drawn["value"]) else None
@@ -81,7 +82,7 @@ def serialize_search(record: SearchRecord) -> bytes:
 
 
 def parse_search(content: bytes, path: str) -> SearchRecord:
-    """Reads the file's content; raises WorkError where it is damaged."""
+    """Return the record in a file. Raises WorkError if it is damaged."""
     try:
         return parse_document(_SEARCH_ADAPTER, content)
     except ValueError as error:

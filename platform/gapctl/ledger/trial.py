@@ -1,4 +1,16 @@
-"""One trial's folder: its resolved configuration, history, checkpoints and, once it is done, its result."""
+"""One trial's folder, `runs/<trial id>/`.
+
+| file | content |
+|---|---|
+| `trial.yaml` | resolved configuration, written when the trial begins |
+| `lease.json` | which process trains it now |
+| `history.parquet` | a row per evaluation |
+| `machine.parquet` | use of the machine |
+| `dimensions.parquet`, `axis.parquet` | final embeddings: means by dimension, projections on the gap |
+| `checkpoints/*.pt` | the newest two checkpoints; `final.pt` once it is done |
+| `failure.txt`, `stopped.txt` | why the last attempt failed; why a search stopped it |
+| `result.json` | final metrics; written last, so it exists if and only if the trial is done |
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -23,15 +35,15 @@ DIMENSIONS: Final = "dimensions.parquet"
 AXIS: Final = "axis.parquet"
 FAILURE: Final = "failure.txt"
 STOPPED: Final = "stopped.txt"
-"""Why a search stopped the trial: neither failed nor done, with its checkpoint and history."""
+"""Why a search stopped the trial, which is then neither failed nor done and keeps its checkpoint and history."""
 
 CHECKPOINTS_KEPT = 2
 
 
 class TrialFolder:
-    """`runs/<trial id>/`; every file in it is written whole or not at all.
+    """Read and write the files of one trial. Each file appears whole or not at all.
 
-    Who trains the trial takes its lease first, and what it then writes says whose it is.
+    Whoever trains the trial acquires its lease first; results and failures are written only while it is held.
     """
 
     def __init__(self, runs: Folder, trial_id: str) -> None:
@@ -40,13 +52,13 @@ class TrialFolder:
         self.hold: LeaseHandle | None = None
 
     def path(self, name: str = "") -> str:
-        """The address of a file of this trial."""
+        """Return the address of a file of this trial."""
         return self._runs.path(f"{self.trial_id}/{name}")
 
     def take(self, claimant: LeaseOwner, expired: bytes | None = None) -> Lease | None:
-        """Makes the trial this process's to train, or returns the lease of the one that has it.
+        """Acquire the trial's lease and return None, or return the lease of the process that has it.
 
-        `expired` is the content of a lease that the caller saw go without renewal for its time.
+        `expired` is the content of a lease that the caller saw go without renewal for `LEASE_SECONDS`.
         """
         found = acquire_lease(self._runs, self.trial_id, claimant, expired)
         if isinstance(found, Lease):
@@ -55,24 +67,24 @@ class TrialFolder:
         return None
 
     def share(self, lease: Lease) -> None:
-        """Takes part in the training whose lease another process took: renews it, and writes in its name."""
+        """Attach to a lease that another process acquired: renew it, and write under it."""
         self.hold = LeaseHandle(self._runs, self.trial_id, lease)
 
     def lease(self) -> Lease | None:
-        """Whose the trial is, or None."""
+        """Return the trial's lease, or None."""
         return parse_lease(self._read_file(LEASE_FILE))
 
     def clear_lease(self, run: str) -> None:
-        """Removes what a process of this run, which has ended, left."""
+        """Remove the lease if this run, whose process has ended, left it."""
         found = self.lease()
         if found is not None and found.run == run:
             self._runs.remove(f"{self.trial_id}/{LEASE_FILE}")
 
     def abandon_trial(self, run: str, message: str) -> Lease | None:
-        """Keeps why this run's process, which has ended, did not finish the trial, and removes the lease that it left.
+        """Record why this run's process, which has ended, did not finish the trial, and remove its lease.
 
-        Does neither where another run took the trial since, whose lease it returns: clocks of machines differ, so
-        whether that one still trains is for its renewals to show.
+        If another run has taken the trial since, do neither and return its lease. Whether that run still trains is
+        judged by its renewals, as clocks of machines differ.
         """
         found = self.lease()
         if found is not None and found.run != run and not is_gone(found.process):
@@ -82,14 +94,14 @@ class TrialFolder:
         return None
 
     def begin(self, trial: Trial) -> None:
-        """Writes `trial.yaml` and forgets an earlier failure, and that a search had stopped it."""
+        """Write `trial.yaml`, and remove the records of an earlier failure or of a stop by a search."""
         if self._read_file(CONFIGURATION) is None:
             self._write_file(CONFIGURATION, yaml.safe_dump(describe_trial(trial), sort_keys=False).encode())
         self._runs.remove(f"{self.trial_id}/{FAILURE}")
         self._runs.remove(f"{self.trial_id}/{STOPPED}")
 
     def trial_yaml(self) -> str | None:
-        """The resolved configuration as it was when the trial began, or None."""
+        """Return the configuration as it was when the trial began, or None."""
         content = self._read_file(CONFIGURATION)
         try:
             return None if content is None else content.decode()
@@ -97,33 +109,33 @@ class TrialFolder:
             raise self.damaged(CONFIGURATION, str(error)) from error
 
     def began(self) -> float | None:
-        """When the trial first began, in seconds since 1970, or None where it has not."""
+        """Return when the trial first began, in seconds since 1970, or None if it has not."""
         return self._runs.modified(f"{self.trial_id}/{CONFIGURATION}")
 
     def heartbeat(self, samples_seen: int) -> None:
-        """Says that the trial is being trained now; raises LeaseLostError where another process took it over."""
+        """Renew the lease and record the samples seen. Raises LeaseLostError if another process has taken it over."""
         if self.hold is not None:
             self.hold.renew_lease(samples_seen)
 
     def rest(self) -> None:
-        """Says that this process trains the trial no more; it goes on from its checkpoint."""
+        """Release the lease, so that any process can resume the trial from its checkpoint."""
         if self.hold is not None:
             self.hold.release()
             self.hold = None
 
     def read_live_samples(self) -> int | None:
-        """How far a live training has come, or None where none has reported lately."""
+        """Return the samples seen by a training in progress, or None if no process has reported lately."""
         lease = self.lease()
         return lease.samples_seen if lease is not None and lease.seems_alive else None
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
-        """Keeps the newest two checkpoints, so that a damaged newest one costs little."""
+        """Write a checkpoint and keep the newest two, so that a damaged newest one costs little."""
         self._write_file(f"checkpoints/{samples_seen:012d}.pt", content)
         for name in self._list_checkpoints()[:-CHECKPOINTS_KEPT]:
             self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
 
     def checkpoints(self) -> list[tuple[str, bytes]]:
-        """The saved checkpoints, newest first, each with its address."""
+        """Return addresses and contents of the checkpoints, newest first."""
         found = []
         for name in reversed(self._list_checkpoints()):
             content = self._read_file(f"checkpoints/{name}")
@@ -132,31 +144,31 @@ class TrialFolder:
         return found
 
     def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Writes `history.parquet`: a row per evaluation, a column per metric."""
+        """Write `history.parquet`: a row per evaluation, a column per metric."""
         import polars as pl
 
         self._write_table(HISTORY, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
 
     def history(self) -> "polars.DataFrame | None":
-        """The evaluations over training, or None where there are none yet."""
+        """Return the evaluations over training, or None if there are none yet."""
         content = self.read_history_file()
         return None if content is None else self._parse_table(HISTORY, content)
 
     def read_history_file(self) -> bytes | None:
-        """`history.parquet` as it lies there, or None."""
+        """Return the bytes of `history.parquet`, or None."""
         return self._read_file(HISTORY)
 
     def save_machine(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Writes `machine.parquet`: what the process asked of its machine, by `samples_seen` and `seconds` of work.
+        """Write `machine.parquet`: use of the machine by `samples_seen` and `seconds` of work.
 
-        No two runs of a trial write the same, and nothing is computed from it.
+        It differs between runs of the same trial, and no result depends on it.
         """
         import polars as pl
 
         self._write_table(MACHINE, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
 
     def read_machine_rows(self) -> list[dict[str, float]]:
-        """The rows of `machine.parquet`, each with what was measured; none where it is missing or damaged."""
+        """Return the rows of `machine.parquet` without missing values; [] if it is missing or damaged."""
         content = self._read_file(MACHINE)
         try:
             found = None if content is None else self._parse_table(MACHINE, content)
@@ -167,22 +179,23 @@ class TrialFolder:
         return [{key: value for key, value in row.items() if value is not None} for row in found.iter_rows(named=True)]
 
     def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
-        """Writes `dimensions.parquet`: a row per embedding dimension with both modalities' mean coordinates there."""
+        """Write `dimensions.parquet`: a row per embedding dimension with each modality's mean coordinate."""
         import polars as pl
 
         columns = {"image_mean": list(image_mean_D), "text_mean": list(text_mean_D)}
         self._write_table(DIMENSIONS, pl.DataFrame(columns).with_row_index("dimension"))
 
     def dimensions(self) -> "polars.DataFrame | None":
-        """`dimension`, `image_mean` and `text_mean` by embedding dimension at the end, or None where there are none.
+        """Return `dimension`, `image_mean` and `text_mean` at the end of training, or None if there are none.
 
-        Their difference is the gap's vector. Trials of recipe 2 and before kept none.
+        A row per embedding dimension; the difference of the means is the gap vector. Trials of recipe 2 and before have
+        none.
         """
         content = self._read_file(DIMENSIONS)
         return None if content is None else self.parse_dimensions(content)
 
     def parse_dimensions(self, content: bytes) -> "polars.DataFrame":
-        """The same of the file's content; raises WorkError where it is damaged."""
+        """Parse the content of `dimensions.parquet`. Raises WorkError if it is damaged."""
         found = self._parse_table(DIMENSIONS, content)
         if not {"dimension", "image_mean", "text_mean"} <= set(found.columns):
             raise self.damaged(DIMENSIONS, f"its columns are {', '.join(found.columns)}")
@@ -191,9 +204,9 @@ class TrialFolder:
     def save_axis(
         self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
     ) -> None:
-        """Writes `axis.parquet`: a row per pair of the gallery, with where its image and text lie along the gap.
+        """Write `axis.parquet`: a row per pair of the gallery, with its image's and text's projections on the gap.
 
-        `on_mean_N` is where the image lies along the mean image, and `label_N` what it shows.
+        `on_mean_N` is the image's projection on the mean image, `label_N` its class.
         """
         import polars as pl
 
@@ -202,16 +215,15 @@ class TrialFolder:
         self._write_table(AXIS, pl.DataFrame({**columns, "label": pl.Series(label_N, dtype=pl.Int32)}))
 
     def axis(self) -> "polars.DataFrame | None":
-        """`image` and `text` by pair of the gallery: projections on the unit vector from mean text to mean image.
+        """Return each gallery pair's projections on the unit vector from mean text to mean image, or None.
 
-        `image_on_mean` and `label` stand beside them, but in trials of earlier versions. None where there is no such
-        file: not every trial kept it.
+        Columns are `image` and `text`, and in newer trials `image_on_mean` and `label`. Not every trial has the file.
         """
         content = self._read_file(AXIS)
         return None if content is None else self.parse_axis(content)
 
     def parse_axis(self, content: bytes) -> "polars.DataFrame":
-        """The same of the file's content; raises WorkError where it is damaged."""
+        """Parse the content of `axis.parquet`. Raises WorkError if it is damaged."""
         found = self._parse_table(AXIS, content)
         numbers = all(kind.is_numeric() for kind in found.dtypes)
         if not numbers or found.columns not in (["image", "text"], ["image", "text", "image_on_mean", "label"]):
@@ -219,9 +231,9 @@ class TrialFolder:
         return found
 
     def finish(self, result: Result, weights: bytes) -> None:
-        """Keeps the final weights, drops the checkpoints, and last of all writes `result.json`.
+        """Write the final weights, remove the checkpoints, and last of all write `result.json`; release the lease.
 
-        Raises LeaseLostError, and writes nothing, where another process took the trial over.
+        Raises LeaseLostError, and writes nothing, if another process has taken the trial over.
         """
         if self.hold is not None:
             self.hold.require_ownership()
@@ -232,16 +244,16 @@ class TrialFolder:
         self.rest()
 
     def weights(self) -> bytes | None:
-        """The final weights of a finished trial, or None."""
+        """Return the final weights of a finished trial, or None."""
         return self._read_file("checkpoints/final.pt")
 
     def result(self) -> Result | None:
-        """The result of a finished trial, or None; raises WorkError where the file is damaged."""
+        """Return the result of a finished trial, or None. Raises WorkError if the file is damaged."""
         content = self._read_file(RESULT_FILE)
         return None if content is None else self.parse_result(content)
 
     def parse_result(self, content: bytes) -> Result:
-        """The result in the file's content; raises WorkError where it is damaged."""
+        """Parse the content of `result.json`. Raises WorkError if it is damaged."""
         try:
             result = parse_result(content)
         except ValueError as error:
@@ -251,9 +263,9 @@ class TrialFolder:
         return result
 
     def fail(self, message: str) -> None:
-        """Keeps the traceback of a training that went wrong.
+        """Write the traceback of a failed training and release the lease.
 
-        Raises LeaseLostError, and writes nothing, where another process took the trial over.
+        Raises LeaseLostError, and writes nothing, if another process has taken the trial over.
         """
         if self.hold is not None:
             self.hold.require_ownership()
@@ -261,21 +273,21 @@ class TrialFolder:
         self.rest()
 
     def failure(self) -> str | None:
-        """The traceback of the last attempt, if it failed."""
+        """Return the traceback of the last attempt if it failed, or None."""
         content = self._read_file(FAILURE)
         return None if content is None else decode_failure(content)
 
     def stop(self, reason: str) -> None:
-        """Says that a search stopped the trial; whoever trains it goes on from its checkpoint."""
+        """Record that a search stopped the trial. It can be resumed from its checkpoint."""
         self._write_file(STOPPED, reason.encode())
 
     def read_stop_reason(self) -> str | None:
-        """Why a search stopped the trial, or None."""
+        """Return why a search stopped the trial, or None."""
         content = self._read_file(STOPPED)
         return None if content is None else content.decode(errors="replace")
 
     def damaged(self, name: str, reason: str) -> WorkError:
-        """The error that says what is wrong with one of its files, and how to get a sound one."""
+        """Return the error for a damaged file, with what is wrong and how to get a sound one."""
         return WorkError(
             f"{self.path(name)}: damaged: {reason}; "
             f"expected what a finished trial writes. Move the folder {self.path()} away and run the sweep again: "
@@ -308,12 +320,12 @@ class TrialFolder:
 
 
 def decode_failure(content: bytes) -> str:
-    """The traceback in a failure's file."""
+    """Return the text of a failure file."""
     return content.decode(errors="replace")
 
 
 def describe_trial(trial: Trial) -> dict[str, Any]:
-    """What `trial.yaml` says: enough to rerun the trial without the sweep file."""
+    """Return the content of `trial.yaml`: enough to rerun the trial without the sweep file."""
     return {
         "trial": trial.id,
         "label": trial.label,
