@@ -1,4 +1,9 @@
-"""What a sweep costs on the machines of a cluster file: hours and money, lost work included."""
+"""Estimate hours and money of a sweep on the machines of a cluster file, lost work included.
+
+1. `read_prices` reads the table of machines, GPUs, prices and assumptions (`prices.yaml`).
+2. `estimate_trial_memory` and `count_trials_at_once` say which machines a trial fits on.
+3. `estimate_costs` schedules all trainings on each kind of worker and market.
+"""
 
 import heapq
 from collections.abc import Sequence
@@ -28,7 +33,7 @@ Minutes = Annotated[float, Field(ge=0.0, le=1440.0)]
 
 
 class Gpu(FrozenModel):
-    """Memory that a program can use, in GiB, and the peak of dense 16-bit products, in 1e12 operations a second."""
+    """Usable memory in GiB, and peak of dense 16-bit products in 1e12 operations per second."""
 
     memory_gib: Positive
     peak_tflops: Positive
@@ -46,8 +51,11 @@ class Instance(FrozenModel):
 
 
 class CostAssumptions(FrozenModel):
-    """What no list says: the share of a GPU's peak by preset, how often spot machines vanish, how long a new one takes
-    to start."""
+    """Assumptions that no price list has.
+
+    They are the used share of a GPU's peak by preset, the rate of preemptions of spot machines, and the minutes that a
+    new machine takes to start.
+    """
 
     gpu_mfu: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]]
     checkpoint_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)]
@@ -64,7 +72,7 @@ class CostAssumptions(FrozenModel):
 
 
 class PriceTable(FrozenModel):
-    """The whole table; `checked` says whether somebody compared it with the clouds' lists at `as_of`."""
+    """The whole table; `checked` is whether somebody compared it with the clouds' lists at `as_of`."""
 
     as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")]
     checked: bool
@@ -85,7 +93,7 @@ class PriceTable(FrozenModel):
 
 
 def read_prices(path: Path = PRICES_FILE) -> PriceTable:
-    """Reads a table; raises SpecError, with lines and columns, where it is wrong."""
+    """Read a table. Raises SpecError, with lines and columns, if it is wrong."""
     source = read_yaml(path, KIND)
     try:
         return PriceTable.model_validate(source.document)
@@ -97,18 +105,18 @@ def read_prices(path: Path = PRICES_FILE) -> PriceTable:
 
 @cache
 def load_shipped_prices() -> PriceTable:
-    """The table of this version."""
+    """Return the table of this version."""
     return read_prices()
 
 
 def find_gpu_memory(prices: PriceTable, instance: str) -> float | None:
-    """The memory of one GPU of a kind of machine, in GiB; None where it has none or is not in the table."""
+    """Return the memory of one GPU of a machine in GiB, or None if it has none or is not in the table."""
     found = prices.instances.get(instance)
     return None if found is None or found.gpu is None else prices.gpus[found.gpu].memory_gib
 
 
 def build_instance_error(prices: PriceTable, instance: str, where: str) -> SpecError:
-    """The error for a machine that the table lacks."""
+    """Return the error for a machine that the table lacks."""
     from gapctl.config.base import did_you_mean
 
     near = did_you_mean(instance, list(prices.instances))
@@ -124,19 +132,19 @@ BYTES_PER_PARAMETER: Final = 16
 """Weight, gradient and AdamW's two moments, 4 bytes each."""
 
 RUNTIME_BYTES: Final = 1.0 * GIB
-"""CUDA's context and kernels, and what the allocator keeps."""
+"""CUDA's context and kernels, and the allocator's reserve."""
 
 MAD_IMAGE_BYTES: Final = 1.3e9
 """All of MNIST in 24 variants, which a trial keeps on the device; the bundled digits are a fourteenth."""
 
 
 def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) -> float:
-    """Bytes of one GPU's memory for `pack` trials of one shape that train together, or one of a trial's `workers`.
+    """Estimate one GPU's memory in bytes for `pack` trials of one shape, or for one of a trial's `workers`.
 
     Per trial: 16 bytes a parameter; activations of a worker's part of the batch, or of one of its micro-batches; four
     matrices of logits in float32, that part by the whole batch; its pixels in float32. Once per GPU: MAD's images and
-    1 GiB for CUDA. Activations in 16 bits, twice that in float32: of a transformer's layer tokens x width x (34 + 5
-    heads tokens / width) bytes a sample (arXiv 2205.05198, eq. 2); of a ResNet 6 bytes for every output of its
+    1 GiB for CUDA. Activations in 16 bits, twice that in float32: a transformer's layer takes tokens x width x (34 + 5
+    heads tokens / width) bytes a sample (arXiv 2205.05198, eq. 2); a ResNet takes 6 bytes per output of its
     convolutions, which are kept, as are their norms and ReLUs.
     """
     preset, batch = PRESETS[config.model.preset], config.train.batch_size
@@ -151,19 +159,19 @@ def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) 
 
 
 def _estimate_activations(tower: Tower | PatchTower | ResNet) -> float:
-    """Bytes that one sample's forward pass leaves for the backward pass, in 16 bits."""
+    """Return the bytes that one sample's forward pass keeps for the backward pass, in 16 bits."""
     if isinstance(tower, ResNet):
         return 6.0 * _count_convolution_outputs(tower)
     return tower.layers * tower.tokens * (34 * tower.width + 5 * tower.heads * tower.tokens)
 
 
 def _count_convolution_outputs(tower: ResNet) -> int:
-    """Outputs of all convolutions for one image: stem and groups of bottlenecks (arXiv 2103.00020, sec. 2.4)."""
+    """Count the outputs of all convolutions for one image: stem and bottleneck groups (arXiv 2103.00020, sec. 2.4)."""
     found = (tower.image_size // 2) ** 2 * 2 * tower.width
     for group, blocks in enumerate(tower.layers):
         narrow, side = tower.width << group, tower.image_size // (4 << group)
         entering = side if group == 0 else 2 * side
-        found += 2 * entering**2 * narrow + 2 * side**2 * 4 * narrow  # the first, which has a branch beside it
+        found += 2 * entering**2 * narrow + 2 * side**2 * 4 * narrow  # the first block has a branch beside it
         found += (blocks - 1) * side**2 * (2 * narrow + 4 * narrow)
     return found
 
@@ -175,21 +183,21 @@ def _estimate_image_bytes(data: Data) -> float:
 
 
 class TrialsAtOnce(NamedTuple):
-    """`machines` of one kind train `trials` at once: one machine several, or several one between them."""
+    """`machines` of one kind train `trials` at once: one machine several trials, or several machines one trial."""
 
     trials: int
     machines: int
 
 
 def count_gpus_per_worker(node: NodeType, resources: Resources) -> float:
-    """The GPUs that each worker of a trial takes on a machine; `auto` is one where there is one."""
+    """Return the GPUs that each worker of a trial takes; `auto` is one if there is one."""
     if resources.gpus == "auto":
         return min(1.0, node.resources.get("GPU", 0.0))
     return float(resources.gpus)
 
 
 def count_workers(node: NodeType, resources: Resources) -> int:
-    """Workers of trials at once on one machine, each with its readers; 0 where it is too small for one."""
+    """Return how many workers of trials fit on one machine, each with its readers."""
     by_cpu = node.resources.get("CPU", 0.0) // (resources.cpus + resources.readers)
     gpus = count_gpus_per_worker(node, resources)
     by_gpu = node.resources.get("GPU", 0.0) // gpus if gpus > 0 else by_cpu
@@ -197,7 +205,7 @@ def count_workers(node: NodeType, resources: Resources) -> int:
 
 
 def count_trials_at_once(node: NodeType, resources: Resources) -> TrialsAtOnce | None:
-    """The fewest machines that train a trial, and how many they train; None where not one worker fits."""
+    """Return the fewest machines that train a trial, and how many trials they train; None if no worker fits."""
     places = count_workers(node, resources)
     if places == 0:
         return None
@@ -209,7 +217,7 @@ def count_trials_at_once(node: NodeType, resources: Resources) -> TrialsAtOnce |
 Market = Literal["spot", "on demand"]
 MARKETS: Final[tuple[Market, ...]] = ("spot", "on demand")
 DEFAULT_IDLE_MINUTES: Final = 5.0
-"""Minutes until Ray releases an idle machine where the file does not say."""
+"""Minutes until Ray releases an idle machine if the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -239,10 +247,10 @@ class CostEstimate:
 def estimate_costs(
     cluster: ClusterFile, trials: Sequence[Trial], resources: Resources, prices: PriceTable
 ) -> list[CostEstimate]:
-    """One estimate per kind of worker and market, each as if it alone trained everything, and no training waited for
-    the one that it begins with.
+    """Return one estimate per kind of worker and market, each as if it alone trained everything.
 
-    Raises InputError for a machine without a price, and where no trial fits on any worker.
+    Trainings that begin with another's weights are assumed not to wait for it. Raises InputError for a machine without
+    a price, and if no trial fits on any worker.
     """
     head = _find_head_price(cluster, prices)
     found = [
@@ -260,12 +268,11 @@ def estimate_costs(
 
 
 def compute_spot_slowdown(assumed: CostAssumptions, machines: int = 1) -> float:
-    """How many hours of spot machines an hour of work takes, where `machines` of them train one trial.
+    """Return the hours of spot machines per hour of work, if `machines` of them train one trial.
 
-    A preemption loses L = half a checkpoint's interval, which has to be trained anew, and the start of another machine,
-    which is paid for; the other machines of the trial wait meanwhile. x hours meet r x preemptions, with r the rate of
-    one machine times their number, so that x = 1 + r x L and x = 1 / (1 - r L). Raises InputError where r L is 1 or
-    more: the work would never end.
+    A preemption loses L = half a checkpoint's interval, which is trained anew, plus the start of another machine, which
+    is paid for; the trial's other machines wait meanwhile. x hours meet r x preemptions, with r the rate of one machine
+    times their number, so x = 1 + r x L and x = 1 / (1 - r L). Raises InputError if r L >= 1: the work would never end.
     """
     lost = assumed.checkpoint_seconds / 2 / 3600 + assumed.start_minutes / 60
     share = machines * assumed.preemptions_per_hour * lost
@@ -321,12 +328,12 @@ def _estimate_node_cost(
 
 
 def _count_max_machines(cluster: ClusterFile, node: NodeType) -> int:
-    """Machines at once; a fallback that may not start yet counts as if it might as often as the others."""
+    """Return the machines at once. A fallback with a limit of 0 counts like the largest other kind."""
     return cluster.count_max_machines(node) or max(1, *map(cluster.count_max_machines, cluster.workers))
 
 
 def _schedule_trainings(durations: Sequence[float], slots: int, most: int) -> list[float]:
-    """Hours that each machine works, where trainings go in their order to the slot that is free first."""
+    """Return the busy hours of each machine if trainings go in order to the slot that is free first."""
     free = [(0.0, place) for place in range(min(len(durations), slots * most))]
     busy = [0.0] * -(-len(free) // slots)
     for duration in durations:
@@ -338,7 +345,7 @@ def _schedule_trainings(durations: Sequence[float], slots: int, most: int) -> li
 
 
 def _estimate_speed(node: NodeType, machine: Instance, trial: Trial, resources: Resources, prices: PriceTable) -> float:
-    """Floating-point operations a second of one training by itself; those of a pack are counted one by one."""
+    """Return the floating-point operations per second of one training by itself; those of a pack add up."""
     share = count_gpus_per_worker(node, resources)
     if share > 0 and machine.gpu is not None:
         peak = prices.gpus[machine.gpu].peak_tflops * 1e12

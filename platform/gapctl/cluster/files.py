@@ -1,4 +1,12 @@
-"""A cluster file: one document for `ray up`, or the several manifests that Kubernetes takes at once."""
+"""Read cluster files: one document for `ray up`, or several manifests of KubeRay.
+
+1. `read_documents` parses the file; `find_clusters` finds those documents that describe a cluster.
+2. `describe_ray_up` or `describe_kuberay` turns each into a `ClusterFile` of `NodeType`s. They accept files with any
+   mistake, so that the linter can report all of them.
+3. `ClusterFile.error` and `ClusterFile.warning` make a `LintIssue` at a path of the file.
+
+The functions at the top read values of unknown types from YAML.
+"""
 
 import math
 import re
@@ -24,7 +32,7 @@ QUANTITY_UNITS = {
 
 
 def get_value(document: Any, *path: str | int) -> Any:
-    """The value at a path, or None."""
+    """Return the value at a path, or None."""
     for step in path:
         inside = isinstance(document, dict) and step in document
         inside = inside or (isinstance(document, list) and isinstance(step, int) and step < len(document))
@@ -35,22 +43,22 @@ def get_value(document: Any, *path: str | int) -> Any:
 
 
 def read_mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one."""
+    """Return the value if it is a mapping, otherwise {}."""
     return value if isinstance(value, dict) else {}
 
 
 def read_list(value: Any) -> list[Any]:
-    """The value if it is a list, else an empty one."""
+    """Return the value if it is a list, otherwise []."""
     return value if isinstance(value, list) else []
 
 
 def read_string(value: Any) -> str:
-    """The value if it is text, else nothing."""
+    """Return the value if it is a text, otherwise ""."""
     return value if isinstance(value, str) else ""
 
 
 def read_number(value: Any) -> float | None:
-    """A finite number, or a quantity as Kubernetes writes it (`500m`, `8Gi`)."""
+    """Return a finite number, or a quantity of Kubernetes (`500m`, `8Gi`) as a number; otherwise None."""
     written = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else read_string(value)
     digits = written.rstrip("mkKMGTi")
     unit = written[len(digits) :]
@@ -62,7 +70,7 @@ def read_number(value: Any) -> float | None:
 
 
 def iterate_strings(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every text in a document with its path, in their order."""
+    """Iterate over all texts in a document, in order, with their paths."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
@@ -77,9 +85,10 @@ Severity = Literal["error", "warning"]
 
 
 class LintIssue(NamedTuple):
-    """An error keeps a sweep from running, or lets strangers in; a warning costs money, time or comfort.
+    """A risk in a cluster file.
 
-    `rule` is a short name that does not change; `line` counts from 1.
+    An error keeps a sweep from running or lets strangers in; a warning costs money, time or comfort. `rule` is a stable
+    short name; `line` counts from 1.
     """
 
     file: Path
@@ -98,10 +107,11 @@ Cloud = Literal["aws", "gcp", "kuberay", "other"]
 
 @dataclass(frozen=True)
 class NodeType:
-    """One kind of machine. Paths say where in the file it is, where its machine is described, and its instance type.
+    """One kind of machine.
 
-    `resources` are Ray's (CPU, GPU, custom ones); `access` says whether it is given a right to the object store,
-    `tagged` whether the bill can tell it apart, `image` what it boots or runs.
+    The paths locate it in the file (`path`), its machine's description (`machine`) and its instance type
+    (`instance_at`). `resources` are Ray's (CPU, GPU, custom ones). `access` is whether it has a right to the object
+    store, `tagged` whether the bill can tell it apart, `image` what it boots or runs.
     """
 
     name: str
@@ -122,7 +132,7 @@ class NodeType:
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """A described file: `root` is where the cluster begins in its document, `idle_minutes` when idle workers go."""
+    """A described file: `root` is the cluster's path in its document, `idle_minutes` the time until idle workers go."""
 
     cloud: Cloud
     source: YamlSource
@@ -134,7 +144,7 @@ class ClusterFile:
 
     @property
     def heads(self) -> list[NodeType]:
-        """The head's kind of machine; none in a file that names none."""
+        """The head's kind of machine; [] if the file has none."""
         return [node for node in self.nodes if node.head]
 
     @property
@@ -143,21 +153,21 @@ class ClusterFile:
         return [node for node in self.nodes if not node.head]
 
     def count_max_machines(self, node: NodeType) -> int:
-        """How many machines of a kind there may be at once."""
+        """Return how many machines of a kind there may be at once."""
         return max(0, min(node.max_workers, self.max_workers))
 
     def commands(self) -> Iterator[tuple[KeyPath, str]]:
-        """Every shell command that runs on a node, with its path; KubeRay's files have none."""
+        """Iterate over all shell commands that run on nodes, with their paths. KubeRay's manifests have none."""
         for key, listed in self.source.document.items():
             if key.endswith("_commands") and isinstance(listed, list):
                 yield from (((key, index), line) for index, line in enumerate(listed) if isinstance(line, str))
 
     def error(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
-        """A finding at a path of the file."""
+        """Return an error at a path of the file."""
         return self._build_issue("error", rule, path, risk, fix)
 
     def warning(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
-        """A lesser one."""
+        """Return a warning at a path of the file."""
         return self._build_issue("warning", rule, path, risk, fix)
 
     def _build_issue(self, severity: Severity, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
@@ -168,12 +178,12 @@ CLOUDS: dict[str, Cloud] = {"aws": "aws", "gcp": "gcp"}
 
 
 def is_ray_up(source: YamlSource) -> bool:
-    """Whether a document is such a file."""
+    """Return whether a document is a file for `ray up`."""
     return "provider" in source.document or "available_node_types" in source.document
 
 
 def describe_ray_up(source: YamlSource) -> ClusterFile:
-    """The cluster of a file that may be wrong anywhere."""
+    """Return the cluster of a file for `ray up`, whatever mistakes it has."""
     document = source.document
     cloud: Cloud = CLOUDS.get(read_string(get_value(document, "provider", "type")), "other")
     head = read_string(document.get("head_node_type"))
@@ -243,7 +253,10 @@ def _find_image(machine: Mapping[str, Any]) -> tuple[str, KeyPath]:
 
 
 def parse_python_version(image: str) -> str | None:
-    """The Python of an image whose name tells it: `py312` in a container's, or the release of Ubuntu."""
+    """Return the Python version in an image's name, or None.
+
+    Names of containers have `py312`; others name the release of Ubuntu.
+    """
     named = re.search(r"py(?:thon)?-?3\.?(\d{1,2})\b", image)
     if named:
         return f"3.{named[1]}"
@@ -252,7 +265,10 @@ def parse_python_version(image: str) -> str | None:
 
 
 def parse_ray_version(image: str) -> str | None:
-    """The version of Ray that a container's name tells: `rayproject/ray:2.60.0-py312`, `gapctl:1-ray2.60.0`."""
+    """Return the Ray version in a container's name, or None.
+
+    Examples are `rayproject/ray:2.60.0-py312` and `gapctl:1-ray2.60.0`.
+    """
     named = re.search(r"ray(?:-ml)?[:-]?(\d+\.\d+\.\d+)", image)
     return named[1] if named else None
 
@@ -269,19 +285,19 @@ SPOT_LABELS: Final = {
     "eks.amazonaws.com/capacityType": "SPOT",
     "kubernetes.azure.com/scalesetpriority": "spot",
 }
-"""What a node selector says where it asks for machines that may be taken away."""
+"""Labels of node selectors that request spot machines."""
 
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 NO_LIMIT: Final = 10**6
 
 
 def is_kubernetes(source: YamlSource) -> bool:
-    """Whether a document is a manifest of any kind."""
+    """Return whether a document is a manifest of any kind."""
     return "kind" in source.document and "apiVersion" in source.document
 
 
 def find_cluster_root(source: YamlSource) -> KeyPath | None:
-    """Where in a manifest a cluster is described; None where none is."""
+    """Return the path of the cluster in a manifest, or None."""
     kind = source.document.get("kind")
     if kind == "RayCluster":
         return ("spec",)
@@ -291,7 +307,7 @@ def find_cluster_root(source: YamlSource) -> KeyPath | None:
 
 
 def describe_kuberay(source: YamlSource, root: KeyPath) -> ClusterFile:
-    """The cluster of a manifest that may be wrong anywhere."""
+    """Return the cluster of a manifest, whatever mistakes it has."""
     spec = read_mapping(get_value(source.document, *root))
     tagged = bool(read_mapping(get_value(source.document, "metadata", "labels")))
     groups = read_list(spec.get("workerGroupSpecs"))
@@ -322,7 +338,7 @@ def describe_kuberay(source: YamlSource, root: KeyPath) -> ClusterFile:
 
 
 def locate_container(node: NodeType) -> KeyPath:
-    """The path of the container that runs Ray, the first of its pod."""
+    """Return the path of the container that runs Ray, the first of its pod."""
     return (*node.machine, "containers", 0)
 
 
@@ -353,7 +369,7 @@ def _describe_kubernetes_node(name: str, path: KeyPath, group: Any, tagged: bool
 
 
 def _read_resources(limits: Mapping[str, Any], custom: str) -> dict[str, float]:
-    """What the pod's limits give Ray, and custom resources, which KubeRay wants as JSON within quotes."""
+    """Return Ray's resources from the pod's limits, and custom ones, which KubeRay wants as quoted JSON."""
     found = {"CPU": read_number(limits.get("cpu")), "GPU": read_number(limits.get(GPU_RESOURCE))}
     named = {name: float(count) for name, count in re.findall(r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", custom)}
     return {**{kind: count for kind, count in found.items() if count is not None}, **named}
@@ -365,7 +381,7 @@ KIND: Final = FileKind(
 
 
 def read_documents(path: Path) -> list[YamlSource]:
-    """Every document of a file, each with its lines as they are in the file; raises SpecError for what is no YAML."""
+    """Parse all documents of a file, with their lines. Raises SpecError if it is no YAML."""
     sources = [parse_yaml(path, text, KIND) for text in _split_documents(read_text(path, KIND))]
     if not sources:
         raise SpecError(f"{path}: found nothing; expected {KIND.noun} with {KIND.keys}")
@@ -373,7 +389,7 @@ def read_documents(path: Path) -> list[YamlSource]:
 
 
 def find_clusters(sources: list[YamlSource]) -> list[ClusterFile]:
-    """The clusters that documents describe; raises SpecError where none does."""
+    """Return the clusters in documents. Raises SpecError if there is none."""
     found = list(_iterate_clusters(sources))
     if not found:
         keys = ", ".join(list(sources[0].document)[:5])
@@ -391,7 +407,7 @@ def _iterate_clusters(sources: list[YamlSource]) -> Iterator[ClusterFile]:
 
 
 def _split_documents(text: str) -> Iterator[str]:
-    """The parts between lines of `---`, each behind as many empty lines as stand before it."""
+    """Split at lines of `---`, and put as many empty lines before each part as precede it in the file."""
     before, part = 0, list[str]()
     for number, line in enumerate([*text.split("\n"), "---"], start=1):
         if line.rstrip() == "---" or line.startswith("--- "):

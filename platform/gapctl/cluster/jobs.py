@@ -1,4 +1,7 @@
-"""Jobs of a running cluster, through the same door as Ray's dashboard."""
+"""Submit sweeps as jobs to a running cluster, and follow, list and stop them.
+
+All requests go to the address of Ray's dashboard.
+"""
 
 import asyncio
 import contextlib
@@ -37,7 +40,7 @@ BUNDLED: Final = "bundled"
 
 @dataclass(frozen=True)
 class Job:
-    """What is sent: the sweep file, the words of the command, and whether MLflow's address was put in."""
+    """A job to submit: the sweep file, the command's words, and MLflow's address."""
 
     file: Path
     command: tuple[str, ...]
@@ -45,15 +48,15 @@ class Job:
 
     @property
     def entrypoint(self) -> str:
-        """The command as a shell reads it."""
+        """The command for a shell."""
         return shlex.join(self.command)
 
 
 def build_job(file: Path, scale: str | None, overrides: Sequence[str], runs: str) -> Job:
-    """The job that runs a sweep; raises InputError for what would be lost or missing on the head.
+    """Return the job that runs a sweep. Raises InputError for what the head would lose or lack.
 
-    Ray gives a job a folder of its own and deletes it: a ledger, an MLflow database or data at a relative path would
-    vanish with it or never be there. The default SQLite file becomes MLflow's server of the head.
+    Ray gives a job its own folder and deletes it afterwards. So a ledger, an MLflow database or data at a relative path
+    would vanish or be missing. The default SQLite file is replaced by MLflow's server on the head.
     """
     sweep = load_sweep(file, scale, tuple(overrides))
     _check_ledger(runs)
@@ -92,7 +95,7 @@ def _check_data(sweep: Sweep) -> None:
 
 
 def _list_data_places(sweep: Sweep) -> Iterator[tuple[str, str]]:
-    """Where each arm's data lie, by their keys."""
+    """Iterate over keys and addresses of each arm's data."""
     for arm in list_arms(sweep.spec):
         data = resolve_arm(sweep.spec, arm).data
         yield "data.source", data.source
@@ -122,10 +125,10 @@ DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
 ANSWER_SECONDS: Final = 5.0
 TOKEN_STATUSES: Final = (401, 403)
 HEAD_PIN: Final = {"head": 0.01}
-"""A little of the head's custom resource: a driver starts there and nowhere else, and many do."""
+"""A small share of the head's custom resource, so that drivers start there only, and many can."""
 
 STOP_SECONDS: Final = 60
-"""How long a stopped sweep may take to save its checkpoints before Ray kills it."""
+"""Time for a stopped sweep to save its checkpoints before Ray kills it."""
 
 POLL_SECONDS: Final = 1.0
 INTERRUPTED: Final = 130
@@ -139,7 +142,7 @@ RAY_ADDRESS_VARIABLES: Final = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
 class JobState(NamedTuple):
-    """A job as Ray tells it; `exit_code` is that of its command, `began` in UTC."""
+    """The state of a job; `exit_code` is its command's, `began` is in UTC."""
 
     id: str
     status: str
@@ -151,12 +154,12 @@ class JobState(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the job has ended."""
         return self.status in END_STATES
 
     @property
     def outcome(self) -> int:
-        """The exit code that stands for an ended job: 0 done, 2 wrong input, 130 stopped, 1 anything else."""
+        """The exit code for an ended job: 0 done, 2 wrong input, 130 stopped, 1 anything else."""
         if self.status == "SUCCEEDED":
             return 0
         if self.status == "STOPPED":
@@ -165,10 +168,10 @@ class JobState(NamedTuple):
 
 
 class JobServer:
-    """The job server of a running cluster; everything raises InputError where it does not answer."""
+    """The job server of a running cluster. Every method raises InputError or WorkError if it does not answer."""
 
     def __init__(self, address: str) -> None:
-        """Asks within seconds whether anything answers there."""
+        """Check within seconds that the server answers."""
         _require_address(address)
         bypass_proxies(address)
         self.address = address.rstrip("/")
@@ -177,7 +180,7 @@ class JobServer:
             self._client: JobSubmissionClient = _build_client(self.address)
 
     def submit(self, job: Job) -> str:
-        """Sends the sweep file and starts the job, which needs this process no more; returns its id."""
+        """Upload the sweep file, start the job, and return its id. The job no longer needs this process."""
         with tempfile.TemporaryDirectory(prefix="gapctl-job-") as folder, self._translate_errors():
             shutil.copy(job.file, folder)
             environment = {"working_dir": folder, "env_vars": _build_stop_variables()}
@@ -187,24 +190,24 @@ class JobServer:
         return str(job_id)
 
     def jobs(self) -> list[JobState]:
-        """All jobs that were submitted, the latest last."""
+        """Return all submitted jobs, the latest last."""
         with self._translate_errors():
             found = [_read_job_state(each) for each in self._client.list_jobs() if each.submission_id]
         return sorted(found, key=lambda job: job.began or datetime.max.replace(tzinfo=UTC))
 
     def job(self, job_id: str) -> JobState:
-        """One job; raises InputError where there is none of that id."""
+        """Return one job. Raises InputError if there is none of that id."""
         with self._translate_errors(job_id):
             return _read_job_state(self._client.get_job_info(job_id))
 
     def stop(self, job_id: str) -> bool:
-        """Asks a job to save its checkpoints and end; False where it had ended."""
+        """Ask a job to save its checkpoints and end. Return False if it had ended."""
         self.job(job_id)
         with self._translate_errors(job_id):
             return bool(self._client.stop_job(job_id))
 
     def follow_job(self, job_id: str, show: Callable[[str], Any]) -> JobState:
-        """Hands on what a job prints until it ends; raises WorkError where the cluster falls silent."""
+        """Pass a job's output to `show` until it ends. Raises WorkError if the cluster no longer answers."""
         self.job(job_id)
         with self._translate_errors(job_id):
             asyncio.run(self._stream_logs(job_id, show))
@@ -238,7 +241,7 @@ class JobServer:
 
 
 def _build_stop_variables() -> dict[str, str]:
-    """A stopped sweep is asked like by Ctrl-C, on which it saves its checkpoints, and is given time for that."""
+    """Return variables that make Ray stop a sweep like Ctrl-C does, with time to save checkpoints."""
     return {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
 
 
@@ -272,7 +275,7 @@ def _require_answer(address: str) -> None:
 
 
 def _build_client(address: str) -> "JobSubmissionClient":
-    """Ray's own client, which would take the address of these variables over the one that it is given."""
+    """Return Ray's client, hiding variables whose address it would prefer over the given one."""
     from ray.job_submission import JobSubmissionClient
 
     for name in NOISY_LOGGERS:

@@ -1,4 +1,8 @@
-"""All that is wrong with a cluster file, in the order of its lines."""
+"""Check a cluster file for errors and risks.
+
+`lint_cluster_file`, at the end, runs all `RULES` and the checks that need a sweep, and returns the issues in the order
+of their lines. Each check is a generator of `LintIssue`s from a `ClusterFile`.
+"""
 
 import contextlib
 import io
@@ -45,19 +49,19 @@ from gapctl.plan.plan import Plan, pack_trials
 
 
 def check_ray_schema(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """Ray's own preparation and validation of the file, as `ray up` does them before it asks a cloud.
+    """Report what Ray's own validation refuses, as `ray up` runs it before it asks a cloud.
 
-    KubeRay's manifests are checked by its operator alone, so that nothing is found in them here.
+    KubeRay's manifests are validated by its operator alone, so nothing is reported for them.
     """
     if cluster.cloud != "kuberay":
         refusal = _find_ray_error(yaml.safe_load(cluster.source.text))
         if refusal is not None:
-            where, said = refusal
-            yield cluster.error("ray-schema", where, f"`ray up` refuses the file: {said}", "correct it")
+            where, message = refusal
+            yield cluster.error("ray-schema", where, f"`ray up` refuses the file: {message}", "correct it")
 
 
 def _find_ray_error(config: Any) -> tuple[KeyPath, str] | None:
-    """Where Ray finds something wrong, and what. Ray's code raises anything on a file that it did not expect."""
+    """Return path and text of Ray's error, or None. Ray's code raises any error for files that it did not expect."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     with _silence_ray():
@@ -72,14 +76,14 @@ def _find_ray_error(config: Any) -> tuple[KeyPath, str] | None:
 
 
 def _cut_message(message: str) -> str:
-    """The first line of a message; jsonschema repeats the whole value in its."""
+    """Return the first line of a message, shortened: jsonschema repeats the whole value."""
     first, *_ = message.strip().splitlines() or [""]
     return first if len(first) <= 160 else f"{cut_text(first)} {first[-60:]}"
 
 
 @contextlib.contextmanager
 def _silence_ray() -> Iterator[None]:
-    """Ray logs and prints what it corrects."""
+    """Suppress what Ray logs and prints while it corrects a file."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -98,17 +102,17 @@ STORE_FIXES: Final = {
 
 
 def is_store_used(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
-    """Whether a bucket is named anywhere in a file, or as data of the sweep."""
+    """Return whether a bucket is named anywhere in a file or as data of the sweep."""
     data = [trial.config.data.address for trial in plan.trainings] if plan else []
     return any(STORE_ADDRESS.search(text) for text in [*(source.text for source in sources), *data])
 
 
 def check_store_access(cluster: ClusterFile, named: bool) -> Iterator[LintIssue]:
-    """Nodes without a right to an object store: an error where a bucket is named, a warning elsewhere."""
+    """Report nodes without a right to an object store: errors if a bucket is named, otherwise warnings."""
     for node in cluster.nodes if cluster.cloud in STORE_FIXES else ():
         if not node.access:
-            tell = cluster.error if named else cluster.warning
-            yield tell(
+            report = cluster.error if named else cluster.warning
+            yield report(
                 "store-access",
                 node.machine,
                 f"{node.name} has no right to an object store: it can neither read shards nor write the ledger there",
@@ -124,7 +128,7 @@ DEFAULT_PORT: Final = "6379"
 
 
 def check_node_commands(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """Scripts from the net that are run unread, and start commands that cannot work."""
+    """Report scripts from the net that run unread, and start commands that cannot work."""
     for path, command in cluster.commands():
         piped = PIPED_SCRIPT.search(command)
         if piped and piped["scheme"] == "http":
@@ -181,7 +185,7 @@ MEMORY_FIXES: Final = "a smaller train.batch_size or resources.pack, or more tra
 
 
 def check_plan_fits(cluster: ClusterFile, plan: Plan, prices: PriceTable) -> Iterator[LintIssue]:
-    """Workers that no trial fits on, GPUs that are too small, more machines that always run than there is work."""
+    """Report workers that no trial fits on, GPUs that are too small, and idle machines beyond the sweep's work."""
     usable = [node for node in cluster.workers if cluster.count_max_machines(node) > 0]
     resources = plan.sweep.spec.resources
     roomy = [
@@ -223,7 +227,7 @@ def _check_gpu_memory(cluster: ClusterFile, node: NodeType, plan: Plan, prices: 
 
 
 def _check_surplus_machines(cluster: ClusterFile, roomy: list[NodeType], work: int, plan: Plan) -> Iterator[LintIssue]:
-    """Machines that always run, beyond those that the sweep fills; others the autoscaler starts only when needed."""
+    """Report machines that always run beyond those that the sweep fills."""
     for node in roomy:
         slots = count_trials_at_once(node, plan.sweep.spec.resources)
         wanted = slots.machines * -(-work // slots.trials) if slots else 0
@@ -237,7 +241,7 @@ def _check_surplus_machines(cluster: ClusterFile, roomy: list[NodeType], work: i
 
 
 def check_pods(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """Containers without limits, and an autoscaler that is not on."""
+    """Report containers without limits, and a missing autoscaler."""
     if cluster.cloud != "kuberay":
         return
     document = cluster.source.document
@@ -262,11 +266,11 @@ def check_pods(cluster: ClusterFile) -> Iterator[LintIssue]:
 
 
 LONGEST_IDLE_MINUTES: Final = 15.0
-"""Minutes: a trial's process is reused within seconds, so a machine that waits this long has nothing to come."""
+"""A trial's process is reused within seconds, so a machine idle for so many minutes has nothing to expect."""
 
 
 def check_idle_cost(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """Idle machines, stopped ones, machines that nobody can find on the bill."""
+    """Report idle or stopped machines that are paid for, and machines that cannot be told apart on the bill."""
     yield from _check_idle_timeout(cluster)
     for node in cluster.workers:
         if node.min_workers > 0:
@@ -321,7 +325,7 @@ PUBLIC_SERVICES: Final = ("LoadBalancer", "NodePort")
 
 
 def check_open_ports(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """Ports that the whole internet may ask, and servers that answer whoever asks."""
+    """Report ports open to the whole internet, and servers that answer anyone."""
     if cluster.cloud == "aws":
         yield from _check_security_group(cluster)
     yield from _check_servers(cluster)
@@ -397,7 +401,10 @@ HOME_FOLDER: Final = re.compile(r"(?<![\w.~:/$}])/(?:home|Users)/[^\s/'\"]+")
 
 
 def check_local_paths(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """What is copied from here but is not here, or is here alone; `ray up` reads relative paths from where it runs."""
+    """Report local files that are missing, or that only this machine has.
+
+    `ray up` reads relative paths from the folder where it runs.
+    """
     document = cluster.source.document
     for remote, local in read_mapping(document.get("file_mounts")).items():
         finding = _check_mount(cluster, remote, read_string(local))
@@ -447,7 +454,7 @@ HEAD_RESOURCE: Final = "head"
 
 
 def check_placement(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """The head's market and resource, the workers' number and market."""
+    """Report a head on the spot market or without its resource, and workers that are missing or all on spot."""
     for node in cluster.heads:
         if node.spot:
             yield cluster.error(
@@ -502,11 +509,11 @@ NAMED_SECRET: Final = re.compile(
     r"[\"']?(?P<value>[^\s\"',}]+)"
 )
 HARMLESS_VALUE: Final = re.compile(r"^[$<{(*]|^(?:EDIT|null|none|true|false)$", re.IGNORECASE)
-"""A variable, a placeholder or a flag, and no secret."""
+"""A variable, a placeholder or a flag, which is no secret."""
 
 
 def find_plain_secrets(source: YamlSource) -> Iterator[LintIssue]:
-    """Lines that hold a secret, which is not repeated; comments count too."""
+    """Report lines that hold a secret, comments included, without repeating it."""
     for line, content in enumerate(source.text.splitlines(), start=1):
         kind = _find_secret(content)
         if kind is not None:
@@ -535,11 +542,11 @@ LOCK_FILE: Final = "requirements.lock"
 OLDEST_PYTHON: Final = (3, 11)
 PIP_INSTALL: Final = re.compile(r"\bpip3? install\b")
 INSTALLERS: Final = ("uv", "pip")
-"""Installers, which decide no number."""
+"""Packages that only install others, so their versions decide no results."""
 
 
 def check_versions(cluster: ClusterFile) -> Iterator[LintIssue]:
-    """Nodes without the lock file, a lock that differs from what is installed here, images of other versions."""
+    """Report nodes without the lock file, locks that differ from this machine, and images of other versions."""
     if cluster.cloud != "kuberay":
         yield from _check_installs(cluster)
     yield from _check_images(cluster)
@@ -569,7 +576,7 @@ def _check_installs(cluster: ClusterFile) -> Iterator[LintIssue]:
 
 
 def _find_unpinned_packages(command: str) -> list[str]:
-    """Packages that a command installs by name alone."""
+    """Return packages that a command installs by name alone."""
     _, _, words = command.partition("install ")
     words = re.split(r"[;&|]", words)[0]
     given = re.sub(r"(?:-r|-c|--requirement|--constraint|--python|--target|-e|--editable)[= ]\S+", " ", words).split()
@@ -645,7 +652,7 @@ def _check_python_agreement(cluster: ClusterFile) -> Iterator[LintIssue]:
 
 
 def _find_odd_node(nodes: tuple[NodeType, ...], pythons: Mapping[str, str]) -> NodeType:
-    """The first node that has another Python than the first."""
+    """Return the first node with another Python version than the first node."""
     first = next(iter(pythons.values()))
     return next(node for node in nodes if pythons.get(node.name, first) != first)
 
@@ -663,7 +670,7 @@ RULES = (
 
 
 def lint_cluster_file(path: Path, plan: Plan | None = None, prices: PriceTable | None = None) -> list[LintIssue]:
-    """What is wrong with a file, also for a sweep if one is given; raises SpecError for what is no cluster file."""
+    """Return all issues of a file, also for a sweep if given. Raises SpecError if it is no cluster file."""
     sources = read_documents(path)
     found = [finding for source in sources for finding in find_plain_secrets(source)]
     for cluster in find_clusters(sources):

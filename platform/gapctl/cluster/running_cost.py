@@ -1,4 +1,8 @@
-"""What the machines of a running Ray cost per hour, by the table of prices or by what the user says."""
+"""The cost per hour of the machines of a running Ray, by the price table or the user's price.
+
+`detect_machine_kind` runs on each node and asks the cloud what the node is; `NodeKinds` collects the answers, and
+`RunningCost` adds up the prices.
+"""
 
 import time
 import urllib.error
@@ -10,23 +14,23 @@ from typing import Any, Final, NamedTuple
 from gapctl.cluster.cost import PriceTable, load_shipped_prices
 
 METADATA_ADDRESS: Final = "http://169.254.169.254"
-"""The same for AWS and Google, and for nobody else."""
+"""Address of the metadata service of both AWS and Google."""
 ANSWER_SECONDS: Final = 1.0
 AMAZON_HEADERS: Final = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
 GOOGLE_HEADERS: Final = {"Metadata-Flavor": "Google"}
 
 
 class MachineKind(NamedTuple):
-    """An instance type as the clouds name it, and whether it was bought on the spot market."""
+    """A cloud's instance type, and whether it was bought on the spot market."""
 
     instance: str
     spot: bool
 
 
 def detect_machine_kind(address: str = METADATA_ADDRESS) -> MachineKind | None:
-    """What this machine is; None where no cloud says so, as on a laptop or in most containers.
+    """Return this machine's kind, or None if no cloud answers, as on a laptop or in most containers.
 
-    AWS: instance metadata with a session's token (IMDSv2). Google: `computeMetadata/v1`.
+    AWS: instance metadata with a session token (IMDSv2). Google: `computeMetadata/v1`.
     """
     try:
         return _ask_amazon(address)
@@ -60,25 +64,25 @@ def _fetch_metadata(address: str, headers: Mapping[str, str], method: str = "GET
 
 
 ANSWERS_SECONDS: Final = 1.0
-"""For all answers of one look together."""
+"""Longest wait for all answers together."""
 HEAR_SECONDS: Final = 0.1
-"""For an answer that is there."""
+"""Longest wait for an answer that is ready."""
 GIVE_UP_SECONDS: Final = 30.0
-"""Then a node is asked anew."""
+"""Time after which a node is asked again."""
 
 
 class NodeKinds:
-    """Remembers what nodes answered, and what they were asked and have not answered yet."""
+    """Ask each node for its kind once, and remember the answers and open questions."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, MachineKind | None] = {}
         self._asked: dict[Any, tuple[str, float]] = {}
 
     def look(self, nodes: Sequence[str]) -> Mapping[str, MachineKind | None]:
-        """By node id, those that have answered by now: None for a machine of no cloud, and where the question fails.
+        """Return the kinds of those nodes that have answered, by node id.
 
-        It fails on a machine whose image cannot run gapctl, and would again. A node that is lost meanwhile is left
-        out, as one that is late.
+        None means a machine of no cloud, or one where the question failed: its image cannot run gapctl, so it would
+        fail again. Nodes that are late or were lost meanwhile are left out.
         """
         import ray
 
@@ -124,13 +128,13 @@ class NodeKinds:
 
 
 RayGate = Callable[[], AbstractContextManager[bool]]
-"""Whether Ray may be asked; it does not end before the context is left."""
+"""A context that yields whether Ray may be asked. Ray does not end before the context is left."""
 
 
 class ClusterCost(NamedTuple):
-    """Money per hour of all machines whose price is known, how many those are, and how many others there are.
+    """Cost per hour of machines with a known price, and the number of machines with and without one.
 
-    Of these `unanswered` have not said yet what they are.
+    Of the latter, `unanswered` have not answered yet what kind they are.
     """
 
     per_hour: float
@@ -140,7 +144,7 @@ class ClusterCost(NamedTuple):
 
 
 def find_price(kind: MachineKind | None, prices: PriceTable, otherwise: float | None) -> float | None:
-    """Per hour; `otherwise` for a machine that no table knows."""
+    """Return the price per hour, or `otherwise` for a machine that no table has."""
     known = None if kind is None else prices.instances.get(kind.instance)
     if kind is None or known is None:
         return otherwise
@@ -148,15 +152,15 @@ def find_price(kind: MachineKind | None, prices: PriceTable, otherwise: float | 
 
 
 class RunningCost:
-    """Adds up the nodes that are alive; what kind of machine each is, it asks once of the node itself."""
+    """Add up the prices of the living nodes, whose kinds are asked once of the nodes themselves."""
 
     def __init__(self, otherwise: float | None, asking: RayGate, prices: PriceTable | None = None) -> None:
-        """`otherwise` is the price of a machine that no table knows, or that has not said yet what it is."""
+        """Use the price `otherwise` for a machine that no table has or that has not answered yet."""
         self._otherwise, self._asking, self._prices = otherwise, asking, prices or load_shipped_prices()
         self._kinds = NodeKinds()
 
     def __call__(self) -> ClusterCost | None:
-        """What all nodes cost together; None before Ray has started and once it ends. Takes a second or two."""
+        """Return the cost of all nodes, or None before Ray has started and once it ends. Takes a second or two."""
         import ray
 
         with self._asking() as may_ask:

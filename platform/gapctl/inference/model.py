@@ -1,4 +1,4 @@
-"""An open_clip model with what belongs to it: its tokenizer and the way that it wants its images.
+"""Open an open_clip model: find its weights, load them, and build its tokenizer and image transform.
 
 Index letters: B batch, L caption positions, D embedding.
 """
@@ -20,10 +20,10 @@ from gapctl.folders import expand_home
 from gapctl.inference.weights_file import read_weights
 
 MAX_NAMED: Final = 4
-"""Parameters that a message names of each kind."""
+"""Most parameters that a message names of each kind."""
 
 PACKED_DTYPES: Final = (torch.float4_e2m1fn_x2,)
-"""Several numbers in a byte, which mean nothing without scales."""
+"""Types with several numbers per byte, which mean nothing without scales."""
 
 FOREIGN_CHECKPOINTS: Final = {
     ".lora_": ("adapters (LoRA), which stand beside a model's weights", "merge them into it where they were trained"),
@@ -36,11 +36,11 @@ FOREIGN_CHECKPOINTS: Final = {
         "convert it, or give the tag under which open_clip has these weights",
     ),
 }
-"""Whose names these are, by what only they have in them, and what to do."""
+"""Checkpoints of other programs, by a part of their parameters' names: what they are, and what to do."""
 
 
 class WeightsFile(NamedTuple):
-    """A file of weights; `preprocess` are a tag's own settings for images, empty for a file."""
+    """A file of weights; `preprocess` are a tag's own image settings, empty for a file."""
 
     path: Path
     sha256: str
@@ -48,7 +48,7 @@ class WeightsFile(NamedTuple):
 
 
 def find_weights(model: str, pretrained: str) -> WeightsFile:
-    """The weights of a model's tag, downloaded if need be, or a file; raises InputError where there are none."""
+    """Return the weights of a tag, downloaded if needed, or of a file. Raises InputError if there are none."""
     import open_clip
 
     path = expand_home(pretrained)
@@ -88,7 +88,7 @@ def _download_weights(model: str, tag: str, settings: Mapping[str, Any]) -> Path
 
 
 def _explain_file_options(model: str, settings: Mapping[str, Any]) -> str:
-    """What a file of a tag's weights cannot say of itself: the tag's own activation and image settings."""
+    """Return advice about a tag's activation and image settings, which a file of its weights does not contain."""
     quick = settings.get("quick_gelu") and not model.endswith("-quickgelu")
     name = f" with --model {model}-quickgelu, which these weights were trained as" if quick else ""
     own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
@@ -98,7 +98,7 @@ def _explain_file_options(model: str, settings: Mapping[str, Any]) -> str:
 
 
 def _describe_source(settings: Mapping[str, Any]) -> str:
-    """Where a tag's file is, for a person: the repository first, as open_clip does."""
+    """Return where a tag's file is: the repository first, as open_clip tries it."""
     repository, _, name = str(settings.get("hf_hub", "")).rpartition("/")
     if repository:
         return f"{name or 'open_clip_model.safetensors'} of huggingface.co/{repository}"
@@ -106,7 +106,7 @@ def _describe_source(settings: Mapping[str, Any]) -> str:
 
 
 def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
-    """Put a file's weights into a model; return which part of the file they are, empty for all of it.
+    """Load a file's weights into a model. Return which part of the file they are, "" for all of it.
 
     Raises InputError for pickles, damage and another architecture.
     """
@@ -129,7 +129,7 @@ def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
 
 
 def _list_parameter_names(expected: Mapping[str, torch.Tensor]) -> set[str]:
-    """The names of a model's parameters, with those that models without a text tower of its own have for it."""
+    """Return a model's parameter names, and the names under which models without a separate text tower have them."""
     return {*expected, *(name.removeprefix("text.") for name in expected)}
 
 
@@ -148,16 +148,16 @@ def _require_fit(
         if key in found and found[key].shape != expected[key].shape
     ]
     parts = {"missing": missing, "of another shape": reshaped, "not in the model": unknown}
-    said = [f"{what}: {_join_names(keys)}" for what, keys in parts.items() if keys]
-    if said:
+    differences = [f"{what}: {_join_names(keys)}" for what, keys in parts.items() if keys]
+    if differences:
         raise InputError(
-            f"{path}{part}: a checkpoint of another architecture than {name}; {'; '.join(said)}. "
+            f"{path}{part}: a checkpoint of another architecture than {name}; {'; '.join(differences)}. "
             "Give --model the name that it was trained under"
         )
 
 
 def _require_numbers(path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
-    """Refuses numbers that could not be copied, or would lose their meaning: packed, complex and quantised ones."""
+    """Raise InputError for numbers that cannot be copied or would lose their meaning: packed, complex, quantised."""
     for key, value in found.items():
         if value.dtype in PACKED_DTYPES or value.is_floating_point() != expected[key].is_floating_point():
             raise InputError(
@@ -179,10 +179,10 @@ if TYPE_CHECKING:
 
 
 class OpenModel(NamedTuple):
-    """A model in eval mode, and `preprocess`, open_clip's settings for images.
+    """A model in eval mode, and open_clip's image settings (`preprocess`).
 
-    `quick_gelu` is what its tag's settings ask for beyond the architecture, `origin` the part of the file that the
-    weights are, empty for all of it.
+    `quick_gelu` is whether its tag requires that activation, `origin` the part of the file that the weights are, "" for
+    all of it.
     """
 
     name: str
@@ -194,12 +194,12 @@ class OpenModel(NamedTuple):
 
     @property
     def architecture(self) -> str:
-        """What decides, beside weights, what the model computes."""
+        """What decides, besides weights, what the model computes."""
         return f"{self.name}, quick GELU" if self.quick_gelu else self.name
 
 
 def require_known_model(name: str) -> None:
-    """Raises InputError for a name that open_clip does not know."""
+    """Raise InputError if open_clip does not know the name."""
     import open_clip
 
     names = open_clip.list_models()
@@ -211,7 +211,7 @@ def require_known_model(name: str) -> None:
 
 
 def open_model(name: str, weights: WeightsFile) -> OpenModel:
-    """Builds a model on the CPU and loads its weights; raises InputError where they do not fit each other."""
+    """Build a model on the CPU and load its weights. Raises InputError if they do not fit."""
     import open_clip
     from open_clip.transform import merge_preprocess_dict
 
@@ -229,7 +229,7 @@ def open_model(name: str, weights: WeightsFile) -> OpenModel:
 
 
 def load_tokenizer(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
-    """The tokenizer of an architecture: texts to int64 (B, L)."""
+    """Return an architecture's tokenizer, from texts to int64 (B, L)."""
     import open_clip
 
     with _silence_open_clip():
@@ -238,7 +238,7 @@ def load_tokenizer(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
 
 
 def build_transform(preprocess: Mapping[str, Any]) -> "ToTensor":
-    """From a picture to a tensor, as these settings say."""
+    """Return the transform from an image to a tensor with these settings."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     found: ToTensor = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
@@ -247,7 +247,7 @@ def build_transform(preprocess: Mapping[str, Any]) -> "ToTensor":
 
 @torch.no_grad()
 def encode_texts(opened: OpenModel, texts: Sequence[str]) -> NDArray[np.float32]:
-    """L2-normalised embeddings of texts (B, D), on the CPU."""
+    """Return L2-normalised embeddings of texts (B, D), on the CPU."""
     tokens_BL = load_tokenizer(opened.name)(texts)
     found: NDArray[np.float32] = opened.model.encode_text(tokens_BL, normalize=True).numpy()
     return found
@@ -255,7 +255,7 @@ def encode_texts(opened: OpenModel, texts: Sequence[str]) -> NDArray[np.float32]
 
 @contextmanager
 def _silence_open_clip() -> Iterator[None]:
-    """open_clip warns that a model without weights has none, before we load them."""
+    """Suppress open_clip's warning about a model without weights, which are loaded afterwards."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

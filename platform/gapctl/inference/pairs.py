@@ -1,6 +1,6 @@
-"""Any open_clip model on any image-text shards, with labels and prompts where they are known.
+"""Join encoded shards, labels and prompts into the pairs that the metrics take.
 
-Index letters: N samples, M captions of theirs, C classes, P prompts, D embedding.
+Index letters: N samples, M their captions, C classes, P prompts, D embedding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from gapctl.models.build import measure_temperature
 
 
 class LabelOptions(NamedTuple):
-    """What is known of the samples: the key of their label, the classes, and attributes by key."""
+    """How samples are labelled: the key of their label, the classes, and attributes by key."""
 
     label_key: str | None
     classes: PromptSet | None
@@ -29,9 +29,9 @@ class LabelOptions(NamedTuple):
 
 
 class EncodedPairs(NamedTuple):
-    """The pairs of all shards as the metrics take them.
+    """The pairs of all shards.
 
-    `several_lines` counts the samples whose text has more than one line that holds anything.
+    `several_lines` counts the samples whose text has more than one non-empty line.
     """
 
     embeddings: Embeddings
@@ -40,16 +40,16 @@ class EncodedPairs(NamedTuple):
     several_lines: int
 
 
-def check_first_sample(manifest: Manifest, asking: LabelOptions) -> None:
-    """Looks for the labels in one sample, before hours are spent on all; raises InputError as `assemble_pairs` does."""
+def check_first_sample(manifest: Manifest, options: LabelOptions) -> None:
+    """Check the labels of one sample, before hours are spent on all. Raises InputError as `assemble_pairs` does."""
     _, first = next(read_rows(manifest.usable[:1]))
     sample = [SampleRecord(first.key, [], first.about)]
-    _read_class_labels(sample, asking)
-    _read_attribute_labels(sample, asking)
+    _read_class_labels(sample, options)
+    _read_attribute_labels(sample, options)
 
 
-def assemble_pairs(opened: OpenModel, shards: Sequence[ShardEmbeddings], asking: LabelOptions) -> EncodedPairs:
-    """Puts shards together and asks the model about them; raises InputError where labels are needed and missing."""
+def assemble_pairs(opened: OpenModel, shards: Sequence[ShardEmbeddings], options: LabelOptions) -> EncodedPairs:
+    """Join shards and encode the prompts. Raises InputError if labels are needed and missing."""
     samples = [sample for shard in shards for sample in shard.samples]
     captions = [caption for sample in samples for caption in sample.captions]
     text_to_image_M = np.repeat(np.arange(len(samples)), [len(sample.captions) for sample in samples])
@@ -61,10 +61,10 @@ def assemble_pairs(opened: OpenModel, shards: Sequence[ShardEmbeddings], asking:
         raise InputError(
             f"a single pair, {samples[0].key}; expected at least 2, since the gap is measured between pairs"
         )
-    labels = _read_class_labels(samples, asking)
-    attributes = _read_attribute_labels(samples, asking)
+    labels = _read_class_labels(samples, options)
+    attributes = _read_attribute_labels(samples, options)
     temperature = measure_temperature(opened.model)
-    zero_shot = _build_zero_shot(opened, asking, labels, attributes)
+    zero_shot = _build_zero_shot(opened, options, labels, attributes)
     embeddings = Embeddings(
         image_ND=image_ND,
         text_MD=text_MD,
@@ -91,36 +91,36 @@ def _require_finite(
         )
 
 
-def _read_class_labels(samples: Sequence[SampleRecord], asking: LabelOptions) -> Labels | None:
-    if asking.label_key is None:
+def _read_class_labels(samples: Sequence[SampleRecord], options: LabelOptions) -> Labels | None:
+    if options.label_key is None:
         return None
     return read_labels(
-        "--label-key", samples, asking.label_key, tuple(asking.classes.prompts) if asking.classes else None
+        "--label-key", samples, options.label_key, tuple(options.classes.prompts) if options.classes else None
     )
 
 
-def _read_attribute_labels(samples: Sequence[SampleRecord], asking: LabelOptions) -> dict[str, Labels]:
+def _read_attribute_labels(samples: Sequence[SampleRecord], options: LabelOptions) -> dict[str, Labels]:
     return {
         key: read_labels("--attributes", samples, key, tuple(question.prompts))
-        for key, question in asking.attributes.items()
+        for key, question in options.attributes.items()
     }
 
 
 def _build_zero_shot(
-    opened: OpenModel, asking: LabelOptions, labels: Labels | None, attributes: Mapping[str, Labels]
+    opened: OpenModel, options: LabelOptions, labels: Labels | None, attributes: Mapping[str, Labels]
 ) -> ZeroShotTasks:
     questions = {
         key: ClassPrompts(_embed_prompts(opened, question), attributes[key].label_N)
-        for key, question in asking.attributes.items()
+        for key, question in options.attributes.items()
     }
-    if asking.classes is None or labels is None or asking.label_key is None:
+    if options.classes is None or labels is None or options.label_key is None:
         return ZeroShotTasks(questions)
-    main = ClassPrompts(_embed_prompts(opened, asking.classes), labels.label_N)
-    return ZeroShotTasks({asking.label_key: main, **questions}, asking.label_key)
+    main = ClassPrompts(_embed_prompts(opened, options.classes), labels.label_N)
+    return ZeroShotTasks({options.label_key: main, **questions}, options.label_key)
 
 
 def _embed_prompts(opened: OpenModel, question: PromptSet) -> NDArray[np.float32]:
-    """A mean over templates for each class (C, D)."""
+    """Return the mean over templates for each class (C, D)."""
     prompts = list(question.prompts.values())
     text_PD = encode_texts(opened, [prompt for each in prompts for prompt in each])
     mean_CD: NDArray[np.float32] = text_PD.reshape(len(prompts), len(prompts[0]), -1).mean(axis=1)

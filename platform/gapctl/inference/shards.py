@@ -1,4 +1,10 @@
-"""Every shard's embeddings: those that the cache has, and the rest by Ray Data, kept as soon as a shard is done."""
+"""Encode image-text shards with an open_clip model.
+
+1. `encode_shards` looks up each shard in the `ShardCache` by model, weights, preprocessing, device and content.
+2. Missing shards go to Ray Data: `read_batches` decodes images and tokenizes captions, `Embedder` encodes batches.
+3. Batches are joined to `ShardEmbeddings`, and each shard is cached as soon as it is complete, so a stopped run
+   continues from there.
+"""
 
 import json
 import warnings
@@ -31,7 +37,7 @@ Floats = NDArray[np.float32]
 
 
 class SampleRecord(NamedTuple):
-    """A sample beside its embeddings: what its labels can be found in."""
+    """A sample besides its embeddings: what its labels are read from."""
 
     key: str
     captions: list[str]
@@ -39,7 +45,7 @@ class SampleRecord(NamedTuple):
 
 
 class ShardEmbeddings(NamedTuple):
-    """A shard's L2-normalised embeddings, its samples, and why others were left out, by key.
+    """A shard's L2-normalised embeddings, its samples, and why others were skipped, by key.
 
     Texts (M, D) are the captions of the first sample, then those of the second, and so on.
     """
@@ -59,17 +65,20 @@ def make_shard_key(
     captions: CaptionLineMode,
     left_out: Collection[int] = (),
 ) -> str:
-    """The address of a shard's embeddings; `left_out` are the places of samples that could be encoded and were not."""
+    """Return the cache key of a shard's embeddings.
+
+    `left_out` are indices of samples that could be encoded and were not.
+    """
     decides = {"weights": weights_sha256, "preprocess": preprocess, "device": device, "shard": shard_sha256}
     left = {"left_out": sorted(left_out)} if left_out else {}
     return hash_value({"version": EMBEDDINGS_VERSION, "model": model, **decides, "captions": str(captions), **left})
 
 
 class ShardCache:
-    """A folder with a file per encoded shard; each appears whole or not at all."""
+    """A folder with a file per encoded shard, each written atomically."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises InputError where the folder cannot be made."""
+        """Raise InputError if the folder cannot be created."""
         self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +89,7 @@ class ShardCache:
             ) from error
 
     def find(self, key: str) -> ShardEmbeddings | None:
-        """The embeddings under a key; None where there are none, or damaged ones."""
+        """Return the embeddings under a key, or None if there are none or damaged ones."""
         try:
             with np.load(self._path(key), allow_pickle=False) as archive:
                 samples, skipped = (json.loads(archive[name].tobytes()) for name in ("samples", "skipped"))
@@ -93,7 +102,7 @@ class ShardCache:
         return found if (len(found.image_ND), len(found.text_MD)) == (len(found.samples), captions) else None
 
     def keep(self, key: str, shard: ShardEmbeddings) -> None:
-        """Writes a shard's embeddings; raises WorkError where that fails."""
+        """Write a shard's embeddings. Raises WorkError if that fails."""
         samples, skipped = _pack_json(list(shard.samples)), _pack_json(dict(shard.skipped))
         try:
             with write_atomically(self._path(key), self._folder) as temporary, temporary.open("wb") as file:
@@ -113,10 +122,10 @@ def _pack_json(document: Any) -> NDArray[np.uint8]:
 
 
 BATCH_SIZE: Final = 32
-"""Fixed, and never across shards, so that sums are taken in the same order however many processes share the work."""
+"""Fixed, and batches never cross shards, so that sums have the same order for any number of processes."""
 
 MAX_CAPTIONS: Final = 1000
-"""Of one image; a text of more lines is no list of captions, and would have to fit into memory."""
+"""Most captions of one image. A text of more lines is no list of captions, and may not fit into memory."""
 
 RayRow = dict[str, Any]
 cached_tokenizer = cache(load_tokenizer)
@@ -124,7 +133,7 @@ cached_tokenizer = cache(load_tokenizer)
 
 @dataclass
 class _PendingBatch:
-    """What has been read of a shard and not been handed on."""
+    """Samples that have been read of a shard and not been returned."""
 
     pictures: list[torch.Tensor] = field(default_factory=list)
     samples: list[SampleRecord] = field(default_factory=list)
@@ -133,11 +142,10 @@ class _PendingBatch:
 def read_batches(
     row: RayRow, *, model: str, preprocess: Mapping[str, Any], captions: CaptionLineMode
 ) -> Iterator[RayRow]:
-    """The batches of a row's shard, the last one marked; a row with an `error` in place of a shard that is wrong.
+    """Iterate over the batches of a row's shard, the last one marked; a row with an `error` if the shard is wrong.
 
-    The row's `left_out`, if it has any, are the places of samples that are not read. Images are float32 (B, C, H, W)
-    and tokens int64 (M, L), as bytes; M captions, those of the first image first. Their shapes follow from the model
-    and from `texts`, which is M.
+    The row's `left_out`, if any, are indices of samples to skip. Images are float32 (B, C, H, W) and tokens int64 (M,
+    L), as bytes; M captions, those of the first image first. Shapes follow from the model and from `texts`, which is M.
     """
     transform, pending, skipped = build_transform(preprocess), _PendingBatch(), {}
     try:
@@ -164,7 +172,7 @@ def _explain_unusable(sample: Sample, texts: Sequence[str]) -> str | None:
 
 
 def _add_sample(sample: Sample, texts: list[str], transform: Any, pending: _PendingBatch) -> str | None:
-    """Adds a sample; says why where its image cannot be read."""
+    """Add a sample. Return why its image cannot be read, or None."""
     try:
         picture = transform(decode_image(sample))
     except ValueError:
@@ -183,7 +191,7 @@ def _build_row(row: RayRow, model: str, pending: _PendingBatch) -> RayRow:
 
 
 class Embedder:
-    """Embeds the rows that `read_batches` makes; float32, on one thread of a CPU or on a GPU."""
+    """Encode the rows of `read_batches` in float32, on one thread of a CPU or on a GPU."""
 
     def __init__(self, model: str, weights: WeightsFile, device: str) -> None:
         torch.set_num_threads(1)
@@ -195,9 +203,9 @@ class Embedder:
 
     @torch.no_grad()
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with embeddings (B, D) and (M, D) as bytes in place of its images and tokens.
+        """Return the row with embeddings (B, D) and (M, D) as bytes in place of its images and tokens.
 
-        Texts are encoded `BATCH` at a time, so that captions of one each are batched as their images are.
+        Texts are encoded `BATCH_SIZE` at a time, so that single captions are batched as their images are.
         """
         count = len(row["images"]) // (4 * int(np.prod(self._image_shape)))
         images = np.frombuffer(row.pop("images"), np.float32).reshape(count, *self._image_shape)
@@ -218,7 +226,7 @@ def _convert_to_bytes(embedding_BD: torch.Tensor) -> bytes:
 
 
 MAX_WORKERS: Final = 8
-"""Each holds the whole model."""
+"""Most workers, as each holds the whole model."""
 UNENCODABLE_PROBLEMS: Final = frozenset(
     {
         SampleProblem.NO_IMAGE,
@@ -228,14 +236,14 @@ UNENCODABLE_PROBLEMS: Final = frozenset(
         SampleProblem.NOT_A_FILE,
     }
 )
-"""Problems of samples that cannot be encoded; leaving them out decides nothing."""
+"""Problems of samples that cannot be encoded anyway, so leaving them out does not change the key."""
 
 OnProgress = Callable[[int, int], None]
 OpenRay = Callable[[int], AbstractContextManager[None]]
 
 
 class EncodingResult(NamedTuple):
-    """All shards in their order; `sha256s` by path, and how many of them this run encoded."""
+    """All shards in order, SHA-256 by path, and how many shards this run encoded."""
 
     shards: Sequence[ShardEmbeddings]
     sha256s: dict[str, str]
@@ -252,11 +260,11 @@ def encode_shards(
     left_out: Mapping[Path, Mapping[int, str]] = MappingProxyType({}),
     captions: CaptionLineMode = CaptionLineMode.LINES,
 ) -> EncodingResult:
-    """The shards' embeddings, the same for any number of workers and however often the work was stopped.
+    """Return the shards' embeddings, equal for any number of workers and of interruptions.
 
-    `left_out` names, for each shard, the places of samples that are not encoded, and why: a manifest's problems.
-    `open_ray` starts Ray with so many CPUs, and is called only if the cache lacks a shard; a GPU is used if there is
-    one. `on_progress` is told of shards done, and of how many. Raises InputError for a wrong shard, WorkError if
+    `left_out` maps each shard to the indices of samples not to encode, and why: a manifest's problems. `open_ray`
+    starts Ray with so many CPUs, and is called only if the cache lacks a shard; a GPU is used if there is one.
+    `on_progress` is called with the shards done and their total. Raises InputError for a wrong shard, WorkError if
     encoding fails; finished shards are kept.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -294,7 +302,7 @@ def _count_actors(workers: int, device: str) -> int:
 
 
 def _count_readers(workers: int, device: str) -> int:
-    """One reads faster than a CPU encodes; beside a GPU, reading is most of the work."""
+    """Return the readers: one reads faster than a CPU encodes, but besides a GPU, reading is most of the work."""
     return workers if device == "cuda" else 1
 
 
@@ -346,7 +354,7 @@ def _encode_on_ray(
 
 
 def _collect_shards(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, ShardEmbeddings]]:
-    """Shards from batches, which come in order."""
+    """Join batches, which come in order, to shards."""
     batches: list[dict[str, Any]] = []
     for row in rows:
         if row["error"]:

@@ -1,4 +1,4 @@
-"""A finished trial of the ledger, rebuilt and shown its frozen gallery once more."""
+"""Rebuild a finished trial of the ledger, and encode its evaluation gallery again."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from gapctl.training.evaluation import GalleryEncoding
 from gapctl.training.trial_state import build_evaluation, choose_vocabulary
 
 MAX_LISTED = 8
-"""Ids that a message names."""
+"""Most ids that a message lists."""
 
 LoadData = Callable[[Data, str], Dataset]
 
 
 class TrialDescription(NamedTuple):
-    """What a trial's `trial.yaml` says that matters here."""
+    """The parts of `trial.yaml` that are needed here."""
 
     label: str
     seed: int
@@ -31,7 +31,7 @@ class TrialDescription(NamedTuple):
 
 
 class EncodedTrial(NamedTuple):
-    """A trial's view of its gallery, and what the ledger says of it."""
+    """A trial's encoded gallery, its description, and its result in the ledger."""
 
     id: str
     described: TrialDescription
@@ -40,10 +40,10 @@ class EncodedTrial(NamedTuple):
 
 
 def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData) -> EncodedTrial:
-    """The finished trial whose id begins with `prefix`; encodes on the kind of device and threads it was trained on.
+    """Encode the finished trial whose id begins with `prefix`, on the kind of device and threads of its training.
 
-    `load_data` gets the trial's data and its fingerprint. Raises InputError for an id that is unknown, ambiguous or
-    not finished, and WorkError where its files are damaged.
+    `load_data` gets the trial's data and its fingerprint. Raises InputError for an id that is unknown, ambiguous or not
+    finished, and WorkError if the trial's files are damaged.
     """
     folder = ledger.trial(_resolve_trial_id(ledger, prefix))
     result = folder.result()

@@ -1,9 +1,10 @@
-"""Read a file of weights as whoever wrote it left it: wrapped, prefixed, or of another kind altogether.
+"""Read a file of weights of any origin: wrapped, prefixed, or of another kind altogether.
 
-The way of a file: what its first bytes say of its kind (`_require_tensors`), its content as tensors only
-(`_load_content`), the sets of named tensors in it (`_find_tensor_sets`), their names without what training programs
-put before them (`_strip_prefixes`), and of several sets the one that names most of the model's parameters
-(`read_weights`). Nothing is ever unpickled.
+1. `_require_tensors` refuses other kinds of files by their first bytes.
+2. `_load_content` loads tensors and plain values. Nothing is ever unpickled.
+3. `_find_tensor_sets` finds all sets of named tensors.
+4. `_strip_prefixes` removes what training programs put before the names.
+5. `read_weights` chooses the set that names most of the model's parameters.
 """
 
 import json
@@ -25,21 +26,21 @@ NAME_WRITERS: Final = {
     "_fsdp_wrapped_module.": "FSDP",
     "_checkpoint_wrapped_module.": "activation checkpointing",
 }
-"""What programs put into names, at any depth, and which."""
+"""Parts that programs put into names, at any depth."""
 WRAPPER_PREFIX: Final = "module."
-"""What DistributedDataParallel, DataParallel and AveragedModel put before all names."""
+"""Prefix of all names by DistributedDataParallel, DataParallel and AveragedModel."""
 IGNORED_BUFFERS: Final = ("position_ids", "n_averaged")
-"""Buffers with nothing learned: 0, 1, 2, ... of older text towers, and how many models AveragedModel has seen."""
+"""Buffers with nothing learned: positions of older text towers, and AveragedModel's count of models."""
 
 USUAL_KEYS: Final = ("state_dict", "model_state_dict", "model", "module", "net")
-"""Under which names a model is looked for first, where several sets of weights fit it; averages come last."""
+"""Keys of a model in a checkpoint, in order of preference if several sets fit; averages come last."""
 AVERAGE_PATTERN: Final = re.compile(r"ema|averag|swa|shadow", re.IGNORECASE)
 MAX_DEPTH: Final = 3
-"""How many mappings are opened, one in another, to find tensors."""
+"""Depth of nested mappings that are searched for tensors."""
 
 
 class CheckpointWeights(NamedTuple):
-    """Tensors by the model's own names; `keys` lead to them in the file, `less` is what was taken off their names."""
+    """Tensors by the model's own names; `keys` locate them in the file, `less` lists the removed parts of names."""
 
     tensors: dict[str, torch.Tensor]
     keys: tuple[str, ...] = ()
@@ -47,23 +48,23 @@ class CheckpointWeights(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """Which part of the file they are and what was taken off, for a person; empty for all of it as it is."""
+        """Which part of the file they are and what was removed from names; "" for all of it unchanged."""
         off = [f"{name} ({_name_writer(name)})" for name in self.less]
         return ", ".join([*filter(None, [".".join(self.keys)]), *([f"less {' and '.join(off)}"] if off else [])])
 
 
 class _TensorSet(NamedTuple):
-    """Named tensors, and the keys of the mappings that they lie in."""
+    """Named tensors, and the keys of the mappings that contain them."""
 
     keys: tuple[str, ...]
     tensors: dict[str, torch.Tensor]
 
 
 def read_weights(path: Path, names: Collection[str]) -> CheckpointWeights:
-    """Read the weights of a model whose parameters have these `names`; raise InputError for what holds none.
+    """Read the weights of a model whose parameters have these `names`. Raise InputError if there are none.
 
-    Of several sets of tensors, such as a model beside its average, the one is taken that has most of the names; among
-    equals a usual name comes first, and an average last.
+    Of several sets of tensors, such as a model and its average, the one with most of the names is returned; among
+    equals a usual name comes first and an average last.
     """
     _require_tensors(path)
     document = _load_content(path)
@@ -77,7 +78,7 @@ def read_weights(path: Path, names: Collection[str]) -> CheckpointWeights:
 
 
 def _load_content(path: Path) -> Any:
-    """The content of a file, tensors and plain values only."""
+    """Return the content of a file, tensors and plain values only."""
     try:
         if path.suffix == ".safetensors" or _is_safetensors(path):
             from safetensors.torch import load_file
@@ -97,7 +98,7 @@ def _load_content(path: Path) -> Any:
 
 
 def _find_tensor_sets(document: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[_TensorSet]:
-    """Every mapping from names to tensors, whatever it lies in."""
+    """Iterate over all mappings from names to tensors, at any depth."""
     tensors = {key: value for key, value in document.items() if isinstance(key, str) and torch.is_tensor(value)}
     if tensors:
         yield _TensorSet(keys, tensors)
@@ -108,7 +109,7 @@ def _find_tensor_sets(document: Mapping[Any, Any], keys: tuple[str, ...] = ()) -
 
 
 def _strip_prefixes(found: _TensorSet, names: Collection[str]) -> Iterator[CheckpointWeights]:
-    """A set under each prefix after which names of the model come, and without what programs put into names."""
+    """Yield a set under each prefix after which names of the model follow, without parts that programs add."""
     less = [mark for mark in NAME_WRITERS if any(f".{mark}" in f".{name}" for name in found.tensors)]
     tensors = {_remove_marks(name, less): value for name, value in found.tensors.items()}
     tensors = {name: value for name, value in tensors.items() if not name.endswith(IGNORED_BUFFERS)}
@@ -128,28 +129,28 @@ def _remove_marks(name: str, marks: Collection[str]) -> str:
 
 
 def _name_writer(mark: str) -> str:
-    """Who puts that before a name."""
+    """Return the program that writes this part of a name."""
     if mark == WRAPPER_PREFIX:
         return "DistributedDataParallel or AveragedModel"
     return NAME_WRITERS.get(mark, "a module that holds the model")
 
 
 def _list_suffixes(name: str) -> Iterator[str]:
-    """A name, and what is left of it after each of its dots."""
+    """Yield a name, and its rest after each of its dots."""
     while name:
         yield name
         _, _, name = name.partition(".")
 
 
 def _rank_weights(found: CheckpointWeights) -> tuple[bool, int, int]:
-    """Which of several sets that fit alike is meant: no average, a usual name, the outermost."""
+    """Rank sets that fit alike: no average first, then a usual key, then the outermost."""
     usual = min((USUAL_KEYS.index(key) for key in found.keys if key in USUAL_KEYS), default=len(USUAL_KEYS))
     averaged = any(AVERAGE_PATTERN.search(part) for part in (*found.keys, *found.less))
     return averaged, usual if found.keys else -1, len(found.keys) + len(found.less)
 
 
 def _require_tensors(path: Path) -> None:
-    """Raise InputError for a file that is known to be something else, with what it is and what to do."""
+    """Raise InputError for a known other kind of file, with what it is and what to do."""
     with path.open("rb") as file:
         head = file.read(2048)
     known = _detect_kind(path, head)
@@ -161,7 +162,7 @@ def _require_tensors(path: Path) -> None:
 
 
 def _detect_kind(path: Path, head: bytes) -> tuple[str, str] | None:
-    """What the first bytes show, and what to do about it."""
+    """Return the kind that the first bytes show and what to do about it, or None."""
     start = head.lstrip()[:200].lower()
     if head.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS, which stands for the file", "Fetch the file itself: git lfs pull"
@@ -195,7 +196,7 @@ def _describe_json(path: Path) -> tuple[str, str]:
 
 
 def _detect_archive_kind(path: Path) -> tuple[str, str] | None:
-    """What the members of a zip archive show; None for what torch.save writes."""
+    """Return the kind that a zip archive's members show; None for what torch.save writes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
     names = {name.partition("/")[2] for name in members}
@@ -215,7 +216,7 @@ def _detect_archive_kind(path: Path) -> tuple[str, str] | None:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors does, however it is named: the header's size, then a JSON object."""
+    """Return whether a file begins as safetensors does, whatever its name: the header's size, then a JSON object."""
     with path.open("rb") as file:
         head = file.read(9)
     size = int.from_bytes(head[:8], "little")

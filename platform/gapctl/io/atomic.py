@@ -1,4 +1,4 @@
-"""Files that appear whole under their name or not at all."""
+"""Write local files atomically, and hash them."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ TEMPORARY: Final = ".tmp"
 
 @contextmanager
 def write_atomically(path: Path, scratch: Path) -> Iterator[Path]:
-    """Give a temporary file in `scratch` to write; it becomes `path` if all went well, and vanishes if not."""
+    """Yield a temporary file in `scratch` to write. It becomes `path` on success and is deleted otherwise."""
     handle, name = tempfile.mkstemp(prefix=f"{path.name}-", suffix=TEMPORARY, dir=scratch)
     os.close(handle)
     temporary = Path(name)
@@ -29,12 +29,12 @@ def write_atomically(path: Path, scratch: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes, scratch: Path) -> None:
-    """Write a file that appears whole."""
+    """Write a file atomically."""
     with write_atomically(path, scratch) as temporary:
         temporary.write_bytes(content)
 
 
 def hash_file(path: Path) -> str:
-    """Return the hex digest of a file's bytes."""
+    """Return the SHA-256 of a file as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

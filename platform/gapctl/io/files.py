@@ -1,4 +1,8 @@
-"""A folder on a disk or in an object store whose files appear whole or not at all."""
+"""A folder of small files, on a disk or in an object store, whose files appear whole or not at all.
+
+`Folder` is what other packages use: it names paths in errors and raises WorkError. Behind it is a `Disk` or an
+`ObjectStore`, which raise OSError. Both offer `swap_content`, a compare-and-swap on which leases are built.
+"""
 
 import errno
 import os
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A file's name, its size, and how many seconds ago it was last written, where that is known."""
+    """A file's name, its size, and its age in seconds if known."""
 
     name: str
     bytes: int
@@ -29,28 +33,28 @@ class Entry(NamedTuple):
 
 
 NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""What file systems answer that know no second name for a file."""
+"""Errors of file systems without hard links."""
 
 
 class Disk:
-    """Every method raises OSError as the system does; names are relative to the folder."""
+    """A local folder. Every method raises OSError as the system does; names are relative to the folder."""
 
     at_once: Final = 1
-    """Threads would only take turns at a disk."""
+    """Concurrent reads: threads would only take turns at a disk."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
 
     def exists(self, name: str) -> bool:
-        """Whether the file or folder is there."""
+        """Return whether the file or folder exists."""
         return self._resolve_path(name).exists()
 
     def read(self, name: str) -> bytes:
-        """The file's content."""
+        """Return the file's content."""
         return self._resolve_path(name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
-        """Puts the file in place, whole, also after a power cut."""
+        """Write the file atomically, also against a power cut."""
         target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _name_part_file(target)
@@ -64,7 +68,10 @@ class Disk:
             temporary.unlink(missing_ok=True)
 
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """Puts `new` where `old` lies, or nothing where it is None; whether it did. Of several that try, one does."""
+        """Replace `old`, or no file if None, by `new`, and return whether it worked.
+
+        One of several callers succeeds.
+        """
         target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         ready = _name_part_file(target)
@@ -75,19 +82,19 @@ class Disk:
             ready.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
-        """Deletes the file."""
+        """Delete the file."""
         self._resolve_path(name).unlink()
 
     def modified(self, name: str) -> float:
-        """When the file was last written, in seconds since 1970."""
+        """Return when the file was last written, in seconds since 1970."""
         return self._resolve_path(name).stat().st_mtime
 
     def names(self, under: str) -> list[str]:
-        """What lies directly in a folder."""
+        """Return the names of all entries directly in a folder."""
         return [entry.name for entry in self._resolve_path(under).iterdir()]
 
     def list_entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
-        """The files directly in a folder whose names the pattern matches, with what is known of them."""
+        """Return the files directly in a folder whose names match."""
         found, now = [], time.time()
         for entry in os.scandir(self._resolve_path(under)):
             if pattern.fullmatch(entry.name):
@@ -105,7 +112,7 @@ def _name_part_file(target: Path) -> Path:
 
 
 def _take_away(target: Path, old: bytes) -> bool:
-    """Whether this process, and no other, took the file away while it was still `old`."""
+    """Remove the file if it still has the content `old`; return whether this process did."""
     away = _name_part_file(target)
     try:
         if target.read_bytes() != old:
@@ -123,7 +130,7 @@ def _take_away(target: Path, old: bytes) -> bool:
 
 
 def _link_file(ready: Path, target: Path) -> bool:
-    """Whether the file got the target's name, which nothing had."""
+    """Give the file the target's name and return True, or return False if that name is taken."""
     try:
         os.link(ready, target)
     except FileExistsError:
@@ -145,53 +152,56 @@ def _copy_file(ready: Path, target: Path) -> bool:
 Answer = TypeVar("Answer")
 
 CREATING: Final = frozenset({"s3", "gs", "memory"})
-"""Protocols whose file system writes a file only where there is none, if asked to."""
+"""Protocols whose file systems can write a file only if there is none."""
 MATCHING: Final = frozenset({"s3"})
-"""Those that write only in place of what the caller saw."""
+"""Protocols whose file systems can write a file only over a known version."""
 SETTLE_SECONDS: Final = 1.0
 
 FIRST_SECONDS: Final = 15.0
-"""How long a store is asked that has never answered yet: its address may be wrong."""
+"""Retry time for a store that has never answered, as its address may be wrong."""
 AGAIN_SECONDS: Final = 75.0
-"""How long one is asked that has. With the last request and the time between two renewals it is less than a lease
-lasts, so that no other takes a trial over whose training waits for the store."""
+"""Retry time for a store that has answered before.
+
+Together with the last request and the time between two renewals it is less than LEASE_SECONDS, so that a training that
+waits for the store keeps its lease.
+"""
 REQUEST_SECONDS: Final = 30.0
 SLOWEST: Final = 1e6
-"""Bytes a second; less is taken for a connection that is stuck."""
+"""Bytes per second below which a connection counts as stuck."""
 
 
 class ObjectStore:
-    """Every method raises OSError where the store does not give what is asked, within a bounded time.
+    """A folder in an object store. Every method raises OSError within a bounded time if the store does not comply.
 
-    A file is put in place by one request, or by several of which the last makes it appear.
+    A file is written by one request, or by several of which the last makes it appear.
     """
 
     at_once: Final = 32
-    """Requests under way at a time: what one takes is waiting for its answer."""
+    """Concurrent requests: most of each one's time is waiting for its answer."""
 
     def __init__(self, files: "AbstractFileSystem", root: str) -> None:
         self._files, self._root = files, root.rstrip("/")
         self._patience = FIRST_SECONDS
 
     def exists(self, name: str) -> bool:
-        """Whether the file or folder is there."""
+        """Return whether the file or folder exists."""
         return bool(self._send_request("exists", self._resolve_path(name)))
 
     def read(self, name: str) -> bytes:
-        """The file's content."""
+        """Return the file's content."""
         return bytes(self._send_request("cat_file", self._resolve_path(name), seconds=10 * REQUEST_SECONDS))
 
     def write(self, name: str, content: bytes) -> None:
-        """Puts the file in place, whole."""
+        """Write the file atomically."""
         self._send_request(
             "pipe_file", self._resolve_path(name), content, seconds=REQUEST_SECONDS + len(content) / SLOWEST
         )
 
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """Puts `new` where `old` lies, or nothing where it is None; whether it did.
+        """Replace `old`, or no file if None, by `new`, and return whether it worked.
 
-        Of several that try, one does where the store has conditional writes (S3; a new file also at Google); elsewhere
-        the last one, if the others write within `SETTLE_SECONDS` of it.
+        Of several callers one succeeds if the store has conditional writes (S3; Google only for new files). Elsewhere
+        the last one does, if the others write within `SETTLE_SECONDS` of it.
         """
         path = self._resolve_path(name)
         condition = self._build_condition(path, old)
@@ -199,7 +209,7 @@ class ObjectStore:
             return False
         try:
             self._send_request("pipe_file", path, new, **condition)
-        except Exception:  # each file system has its own for a condition that did not hold, if only for a second try
+        except Exception:  # file systems differ in the error for a failed condition, which a retry may also meet
             if self._read_content(path) == old:
                 raise
         if not self._is_conditional(old):
@@ -207,38 +217,41 @@ class ObjectStore:
         return self._read_content(path) == new
 
     def remove(self, name: str) -> None:
-        """Deletes the file."""
+        """Delete the file."""
         if not self.exists(name):
             raise FileNotFoundError(name)
         self._send_request("rm", self._resolve_path(name))
 
     def modified(self, name: str) -> float:
-        """When the file was last written, in seconds since 1970; raises NotImplementedError where that is not known."""
+        """Return when the file was last written, in seconds since 1970.
+
+        Raises NotImplementedError if the store does not know.
+        """
         return float(self._retry_request(lambda: self._files.modified(self._resolve_path(name))).timestamp())
 
     def names(self, under: str) -> list[str]:
-        """What lies directly in a folder."""
+        """Return the names of all entries directly in a folder."""
         self._files.invalidate_cache()
         return [
             str(entry).rsplit("/", 1)[-1] for entry in self._send_request("ls", self._resolve_path(under), detail=False)
         ]
 
     def list_entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
-        """The files directly in a folder whose names the pattern matches, with their sizes; none is half written."""
+        """Return the files directly in a folder whose names match. None is half written, so ages are None."""
         self._files.invalidate_cache()
         listed = self._send_request("ls", self._resolve_path(under), detail=True)
         named = [(str(each["name"]).rsplit("/", 1)[-1], each) for each in listed if each["type"] == "file"]
         return [Entry(name, int(each["size"] or 0), None) for name, each in named if pattern.fullmatch(name)]
 
-    def _send_request(self, request: str, *told: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
-        """One request, so often as it takes; one of a client that can be told to is given up after `seconds`."""
+    def _send_request(self, request: str, *arguments: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
+        """Send one request, retrying transient failures. If the client supports timeouts, abort after `seconds`."""
         from fsspec.asyn import AsyncFileSystem, sync
 
         files = self._files
         if isinstance(files, AsyncFileSystem):
             coroutine = getattr(files, f"_{request}")
-            return self._retry_request(lambda: sync(files.loop, coroutine, *told, timeout=seconds, **options))
-        return self._retry_request(lambda: getattr(files, request)(*told, **options))
+            return self._retry_request(lambda: sync(files.loop, coroutine, *arguments, timeout=seconds, **options))
+        return self._retry_request(lambda: getattr(files, request)(*arguments, **options))
 
     def _retry_request(self, ask: Callable[[], Answer]) -> Answer:
         try:
@@ -250,7 +263,7 @@ class ObjectStore:
         return answer
 
     def _build_condition(self, path: str, old: bytes | None) -> dict[str, Any]:
-        """What tells the store to write only in place of what lies there now, which the caller then compares."""
+        """Return the options that make a write conditional on the version that is there now."""
         if not self._is_conditional(old):
             return {}
         if old is None:
@@ -279,10 +292,10 @@ DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Folder:
-    """Reads and atomically writes small files below `root`, a local path or any fsspec address."""
+    """Read small files below `root`, a local path or any fsspec address, and write them atomically."""
 
     def __init__(self, root: str) -> None:
-        """Raises InputError for an address that no installed file system understands, and for a file."""
+        """Raise InputError if no installed file system understands the address, or if it is a file."""
         self.address = root
         self._files = _open_storage(root)
         if isinstance(self._files, Disk):
@@ -290,24 +303,24 @@ class Folder:
 
     @property
     def disk(self) -> Path | None:
-        """The folder, where it is one of this machine."""
+        """The folder if it is on this machine, otherwise None."""
         return self._files.root if isinstance(self._files, Disk) else None
 
     def path(self, name: str) -> str:
-        """The address of a file, as an error message should show it."""
+        """Return the address of a file, for messages."""
         return f"{self.address.rstrip('/')}/{name}"
 
     def exists(self, name: str) -> bool:
-        """Whether the file or folder is there."""
+        """Return whether the file or folder exists."""
         with self._explain_errors(name, "looked for"):
             return self._files.exists(name)
 
     def select_present(self, names: Sequence[str]) -> list[str]:
-        """Those of the files that are there."""
+        """Return those of the files that exist."""
         return [name for name, there in zip(names, self._map_names(self.exists, names), strict=True) if there]
 
     def read(self, name: str) -> bytes | None:
-        """The file's content, or None where there is no such file."""
+        """Return the file's content, or None if there is no such file."""
         with self._explain_errors(name, "read"):
             try:
                 return self._files.read(name)
@@ -315,40 +328,43 @@ class Folder:
                 return None
 
     def read_all(self, names: Sequence[str]) -> list[bytes | WorkError | None]:
-        """Each file's content, None where there is none, or why it cannot be read; side by side in an object store."""
+        """Read many files, in parallel from an object store: None where missing, WorkError where reading failed."""
         return self._map_names(self._read_or_error, names)
 
     def write(self, name: str, content: bytes) -> None:
-        """Puts a file in place so that a reader sees the old content or the new, also after a power cut."""
+        """Write a file atomically, also against a power cut."""
         with self._explain_errors(name, "written"):
             self._files.write(name, content)
 
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """Puts a file in place of `old`, or of none where that is None; whether it did, as one at most of several."""
+        """Replace `old`, or no file if None, by `new`, and return whether it worked.
+
+        At most one of several callers succeeds.
+        """
         with self._explain_errors(name, "written"):
             return self._files.swap_content(name, old, new)
 
     def remove(self, name: str) -> None:
-        """Deletes a file if it is there."""
+        """Delete a file if it exists."""
         with self._explain_errors(name, "removed"), suppress(FileNotFoundError):
             self._files.remove(name)
 
     def modified(self, name: str) -> float | None:
-        """When the file was last written, in seconds since 1970, or None where it or that is not known."""
+        """Return when the file was last written, in seconds since 1970, or None if unknown."""
         try:
             return self._files.modified(name)
         except (OSError, NotImplementedError):
             return None
 
     def names(self, under: str, keep: Callable[[str], bool] = bool) -> list[str]:
-        """The sorted names of what lies directly in a folder, without its path."""
+        """Return the sorted names of entries directly in a folder for which `keep` is true."""
         if not self.exists(under):
             return []
         with self._explain_errors(under, "listed"):
             return sorted(filter(keep, self._files.names(under)))
 
     def list_entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
-        """The files directly in a folder whose names the pattern matches; none where there is no such folder."""
+        """Return the sorted files directly in a folder whose names match; [] if there is no such folder."""
         with self._explain_errors(under, "listed"):
             try:
                 return sorted(self._files.list_entries(under, pattern))
@@ -379,7 +395,7 @@ class Folder:
         try:
             nearest = next(path for path in (root, *root.parents) if path.exists())
         except OSError:
-            return  # no right to look: reading and writing will say so
+            return  # no right to look: reading and writing raise a clearer error
         if not nearest.is_dir():
             raise InputError(f"--runs {self.address}: {nearest} is a file; expected a folder, or the name of a new one")
 
@@ -393,7 +409,7 @@ def _describe_remedy(error: OSError) -> str:
 
 
 def _open_storage(root: str) -> Disk | ObjectStore:
-    """A path does without fsspec, whose import takes as long as a plan."""
+    """Open a folder. Paths avoid importing fsspec, which takes as long as making a plan."""
     expected = "expected a folder, or an address such as s3://bucket/runs"
     if not root.strip():
         raise InputError(f"--runs: found nothing; {expected}")

@@ -1,4 +1,4 @@
-"""Passwords in addresses and in texts that hold addresses: found, and hidden before anything is shown or kept."""
+"""Find passwords in addresses and texts, and hide them before anything is shown or stored."""
 
 import re
 from typing import Final
@@ -16,15 +16,15 @@ _IN_TEXT: Final = re.compile(
 
 
 def hide_password(address: str) -> str:
-    """An address, or a `PATH=ADDRESS`, with `***` from a user's name to the last `@`, as a password may hold others."""
+    """Replace the password in an address or `PATH=ADDRESS` by `***`, up to the last `@`."""
     return _IN_ADDRESS.sub(r"\1***@", address)
 
 
 def has_password(address: str) -> bool:
-    """Whether an address, or a `PATH=ADDRESS`, has a password between a user's name and a host."""
+    """Return whether an address or `PATH=ADDRESS` has a password between user and host."""
     return hide_password(address) != address
 
 
 def hide_passwords(text: str) -> str:
-    """A text, a sweep file for one, with `***` for the passwords of the addresses in it; YAML and JSON stay whole."""
+    """Replace passwords of all addresses in a text, such as a sweep file, by `***`. YAML and JSON stay valid."""
     return _IN_TEXT.sub(lambda found: f"{next(filter(None, found.groups()))}***@", text)

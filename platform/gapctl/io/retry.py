@@ -1,4 +1,4 @@
-"""Object stores: clients whose requests come to an end, and asking again while a store is busy or away."""
+"""Open object stores with bounded timeouts, and retry requests that fail for a while."""
 
 import errno
 import http.client
@@ -24,10 +24,10 @@ OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
         "use_listings_cache": False,
     }
 }
-"""By scheme. botocore tries a request three times; a listing that was kept would hide what others wrote since."""
+"""Client options by scheme. botocore makes three attempts; a listings cache would hide what other processes wrote."""
 
 EXTRAS: Final = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
-"""What of gapctl's optional dependencies an address needs."""
+"""The optional dependency of gapctl that a scheme needs."""
 
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 8.0
@@ -48,25 +48,28 @@ NAMES: Final = frozenset(
         "requests.exceptions.ConnectionError",
     }
 )
-"""Errors of libraries that need not be installed, and which are no OSError."""
+"""Transient errors of libraries that may not be installed, and which are no OSErrors."""
 
 
 FOREIGN_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", ".appledouble", "@eadir"})
-"""Files and folders that Windows, macOS and network drives leave behind, in lower case."""
+"""Files and folders that Windows, macOS and network drives create, in lower case."""
 
 
 def is_foreign(path: str) -> bool:
-    """Whether a path's file is one that other systems leave: its name begins with a dot, or it is one of theirs."""
+    """Return whether a path is a hidden file or one that other systems create."""
     *folders, name = path.split("/")
     return name.startswith(".") or any(part.lower() in FOREIGN_NAMES for part in (*folders, name))
 
 
 class UnavailableError(OSError):
-    """A store that was asked again and again, and neither gave nor refused what was asked."""
+    """The store did not answer in spite of retries."""
 
 
 def open_file_system(address: str) -> "tuple[AbstractFileSystem, str]":
-    """A client for an address, and the path that it has there; raises what fsspec raises, with what to install."""
+    """Return a client for an address, and the path there.
+
+    Raises what fsspec raises; an ImportError names the package to install.
+    """
     import fsspec
 
     scheme = address.partition("://")[0]
@@ -82,9 +85,9 @@ def open_file_system(address: str) -> "tuple[AbstractFileSystem, str]":
 
 
 def retry(ask: Callable[[], Answer], seconds: float) -> Answer:
-    """Asks, and asks again for about so many seconds while the error may pass, after growing pauses of random length.
+    """Call `ask` until it succeeds, with growing random pauses, for about `seconds` while errors are transient.
 
-    Raises OSError: UnavailableError where the time is up, else the store's own, or one that says what its library said.
+    Raises OSError: UnavailableError when the time is up, otherwise the store's own error, converted if needed.
     """
     started, pause = time.monotonic(), FIRST_PAUSE
     while True:
@@ -101,7 +104,7 @@ def retry(ask: Callable[[], Answer], seconds: float) -> Answer:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error is a store's that is busy, broken for a while, or out of reach."""
+    """Return whether an error means that a store is busy, failing for a while, or out of reach."""
     status = _read_status(error)
     if status is not None:
         return status == BUSY or status >= SERVERS_FAULT
@@ -115,7 +118,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _read_status(error: BaseException) -> int | None:
-    """The HTTP status that a store answered with, as botocore, gcsfs and aiohttp keep it."""
+    """Return the HTTP status of a store's answer, as botocore, gcsfs and aiohttp keep it, or None."""
     for each in (error, error.__cause__):
         found = getattr(each, "response", None)
         if isinstance(found, Mapping):
@@ -127,7 +130,7 @@ def _read_status(error: BaseException) -> int | None:
 
 
 def _convert_to_os_error(error: Exception) -> Exception:
-    """An error of a store's library as what callers expect of any file system; others as they are."""
+    """Return a store library's error as an OSError; others unchanged."""
     return error if isinstance(error, OSError) or type(error).__module__ == "builtins" else OSError(_error_text(error))
 
 

@@ -1,4 +1,4 @@
-"""A measurement as a run of MLflow, beside the sweeps: experiment `measurements`."""
+"""Log a measurement as a run in MLflow's experiment `measurements`."""
 
 import time
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ NOTE: Final = "What `gapctl measure --log` measured: gap, bias, entropy and qual
 
 
 class Measurement(NamedTuple):
-    """What a run shows: its name, what was measured, the measures, and files by their name."""
+    """Content of a run: name, parameters, metrics, and files by name."""
 
     name: str
     params: Mapping[str, str]
@@ -24,7 +24,7 @@ class Measurement(NamedTuple):
 
 
 def log_measurement(uri: str, measurement: Measurement) -> str:
-    """Writes a finished run and returns its id; InputError for a wrong address, WorkError where MLflow fails."""
+    """Log a finished run and return its id. Raises InputError for a wrong address, WorkError if MLflow fails."""
     check_uri(uri)
     try:
         return _log_run(uri, measurement)

@@ -1,4 +1,14 @@
-"""Brings MLflow up to the ledger at once, for a whole sweep."""
+"""Bring MLflow up to the ledger, for one trial or a whole sweep.
+
+1. `sync_sweep` (`gapctl track sync`) opens a `Projection` and shows each trial, then verdicts and status. The tracker
+   thread uses the same `Projection` during a sweep.
+2. `Projection` finds the runs of a sweep by their tags. For a trial it takes a snapshot of the ledger, finds, creates
+   or replaces the run, and writes the difference.
+3. `RunMirror` is one run: it remembers what MLflow has, and sends only what differs.
+4. `RunLinks` notes beside the ledger where MLflow shows each trial, for reports.
+
+Every write can be repeated, so a kill at any time does no harm.
+"""
 
 import json
 import math
@@ -66,14 +76,14 @@ if TYPE_CHECKING:
 
 
 LOGGED = "gapctl.samples_logged"
-"""The tag that says up to which evaluation a run's metrics are complete."""
+"""Tag with the samples up to which a run's metrics are complete."""
 
 METRICS_IN_A_REQUEST = 1000
-"""More are refused."""
+"""MLflow refuses requests with more metrics."""
 
 
 class RunMirror:
-    """A run as MLflow has it; every write can be repeated, so that a kill between two of them does no harm."""
+    """A run as MLflow has it. Every write can be repeated, so that a kill in between does no harm."""
 
     def __init__(self, client: "MlflowClient", run: "Run") -> None:
         self._client = client
@@ -88,11 +98,11 @@ class RunMirror:
 
     @property
     def described(self) -> bool:
-        """Whether its parameters are there; they are written after files and inputs."""
+        """Whether its parameters are written, which happens after files and inputs."""
         return bool(self._params)
 
     def describe_run(self, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> None:
-        """Sets tags that differ and parameters that are missing; MLflow lets no parameter change."""
+        """Set tags that differ and parameters that are missing. MLflow does not let parameters change."""
         from mlflow.entities import Param, RunTag
 
         new_tags = {key: value for key, value in tags.items() if self._tags.get(key) != value}
@@ -109,18 +119,18 @@ class RunMirror:
         self.changed = True
 
     def remove_tag(self, key: str) -> None:
-        """Removes a tag that no longer holds."""
+        """Remove a tag if it is there."""
         if key in self._tags:
             self._client.delete_tag(self.run_id, key)
             del self._tags[key]
             self.changed = True
 
     def log_input(self, dataset: "DatasetInput") -> None:
-        """Lists the data set that the run was trained on."""
+        """Log the data set that the run was trained on."""
         self._client.log_inputs(self.run_id, [dataset])
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        """Writes the run's files by their name, over older ones of that name."""
+        """Write the run's files by name, over older ones."""
         with TemporaryDirectory(prefix="gapctl-artifacts-") as folder:
             for name, content in files.items():
                 target = Path(folder) / name
@@ -129,9 +139,9 @@ class RunMirror:
             self._client.log_artifacts(self.run_id, folder)
 
     def log(self, rows: Sequence[EvaluationRow], work: Sequence[EvaluationRow] = ()) -> None:
-        """Logs the evaluations that are not there yet, and of `work` what was measured until the last of them.
+        """Log evaluations that are missing, and rows of `work` up to the last of them.
 
-        An evaluation's time is the run's start plus the work until then. So it is the same at every attempt, MLflow
+        An evaluation's time is the run's start plus its seconds of work. So it is equal at every attempt, MLflow
         recognises what it has, and charts over time leave out pauses.
         """
         from mlflow.entities import RunTag
@@ -154,10 +164,10 @@ class RunMirror:
         work: Sequence[EvaluationRow],
         model_id: str,
     ) -> None:
-        """Writes all that a finished run lacks in one request, or few: databases take as long to begin as to write.
+        """Write all that a finished run lacks in as few requests as possible, as a transaction is slow to begin.
 
-        The last evaluation is the model's too. `work` is about the machine, and `contradicts` knows nothing of it.
-        Tags come last: whoever finds them finds the rest.
+        The last evaluation also belongs to the model. Rows of `work` are about the machine, and `contradicts_ledger`
+        ignores them. Tags are written last: whoever finds them finds the rest.
         """
         from mlflow.entities import Param, RunTag
 
@@ -188,7 +198,7 @@ class RunMirror:
         self.changed = True
 
     def _select_unlogged(self, work: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-        """What this process has not sent; what an earlier one sent, MLflow recognises."""
+        """Return rows that this process has not sent. MLflow recognises what an earlier process sent."""
         return [row for row in work if row.samples_seen > self._work_logged]
 
     def _build_metrics(self, row: EvaluationRow, model_id: str | None = None) -> "list[Metric]":
@@ -198,9 +208,9 @@ class RunMirror:
         return [Metric(key, value, time_ms, row.samples_seen, model_id) for key, value in row.metrics.items()]
 
     def contradicts_ledger(self, rows: Sequence[EvaluationRow], *, complete: bool) -> bool:
-        """Whether it shows other numbers than the ledger, or more of them than a `complete` history has.
+        """Return whether MLflow has other numbers than the ledger, or more of them than a `complete` history.
 
-        Metrics cannot be taken back in MLflow: such a run, of a training that was since done anew, is to be replaced.
+        MLflow cannot delete metrics, so a run whose trial was trained anew must be replaced.
         """
         reached = rows[-1].samples_seen if rows else -1
         if reached < self._logged:
@@ -211,7 +221,7 @@ class RunMirror:
         )
 
     def update_status(self, status: Status, seconds: float) -> None:
-        """Says how the run stands; one that has ended ended `seconds` of work after its start."""
+        """Set the run's status; a run that has ended ends `seconds` of work after its start."""
         end_ms = None if status == "RUNNING" else self.began_ms + round(seconds * 1000)
         if self._ended == (status, end_ms) or (status == "RUNNING" and self._ended[0] == status):
             return
@@ -223,11 +233,11 @@ class RunMirror:
         self.changed = True
 
     def tag(self, key: str) -> str | None:
-        """A tag's value, or None."""
+        """Return a tag's value, or None."""
         return self._tags.get(key)
 
     def remove(self, model_id: str | None = None) -> None:
-        """Moves the run, and its model if it has one, to MLflow's deleted ones."""
+        """Delete the run, and its model if it has one, reversibly as MLflow does."""
         if model_id is not None:
             self._client.delete_logged_model(model_id)
         self._client.delete_run(self.run_id)
@@ -238,7 +248,7 @@ class RunMirror:
 
 
 def _split_batches(rows: Sequence[EvaluationRow]) -> Iterator[list[EvaluationRow]]:
-    """The rows in as few requests as MLflow takes."""
+    """Split rows into as few requests as MLflow accepts."""
     batch: list[EvaluationRow] = []
     for row in rows:
         if batch and sum(len(held.metrics) for held in batch) + len(row.metrics) > METRICS_IN_A_REQUEST:
@@ -253,12 +263,12 @@ KIND = "mlflow.experimentKind"
 
 
 def ensure_sweep_experiment(client: "MlflowClient", sweep: Sweep, uri: str) -> str:
-    """The id of the experiment named after the sweep; one that was deleted is restored, since its name is taken."""
+    """Return the id of the experiment named after the sweep, creating or restoring it."""
     return ensure_experiment(client, sweep.spec.name, sweep.spec.question, uri)
 
 
 def ensure_experiment(client: "MlflowClient", name: str, note: str, uri: str) -> str:
-    """The id of the experiment of a name, made with a note where there is none; a deleted one is restored."""
+    """Return the id of the experiment of a name. Create it with a note, or restore it if it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
         return _make_experiment(client, name, note, uri)
@@ -285,11 +295,11 @@ def _make_experiment(client: "MlflowClient", name: str, note: str, uri: str) -> 
 LOGGED_TRIAL: Final = "gapctl.trial"
 WEIGHTS: Final = "gapctl.weights"
 NOT_IN_A_NAME: Final = str.maketrans(dict.fromkeys("/:.%\"'", "_"))
-"""What MLflow refuses in a model's name."""
+"""Characters that MLflow refuses in a model's name."""
 
 
 class RunPlace(NamedTuple):
-    """A run and its experiment, by their ids."""
+    """The ids of a run and its experiment."""
 
     experiment_id: str
     run_id: str
@@ -298,7 +308,7 @@ class RunPlace(NamedTuple):
 def make_model(
     client: "MlflowClient", run: RunPlace, trial: Trial, params: Mapping[str, str], weights: str, *, anew: bool
 ) -> str:
-    """Makes a run's model and returns its id; unless the run is `anew`, what a kill left halfway goes first."""
+    """Create a run's model and return its id. Unless the run is new (`anew`), delete what a kill left halfway."""
     from mlflow.entities import LoggedModelOutput
 
     if not anew:
@@ -318,18 +328,18 @@ def make_model(
 
 
 def name_model(trial: Trial) -> str:
-    """The trial's label, less what MLflow refuses."""
+    """Return the trial's label without characters that MLflow refuses."""
     return trial.label.translate(NOT_IN_A_NAME)
 
 
 def locate_weights(ledger: Ledger, trial: Trial) -> str:
-    """Where a finished trial's weights lie, for a process in any folder."""
+    """Return the absolute address of a finished trial's weights."""
     return Ledger(ledger.everywhere).trial(trial.id).path("checkpoints/final.pt")
 
 
 @dataclass(frozen=True)
 class RunLinks:
-    """Where the trials of a sweep are shown: MLflow's address, the experiment, and each trial's run."""
+    """Where a sweep's trials are shown: MLflow's address, the experiment's id, and run ids by trial."""
 
     uri: str
     experiment: str
@@ -337,7 +347,7 @@ class RunLinks:
 
     @property
     def pages(self) -> dict[str, str]:
-        """Each trial's page, below MLflow's address."""
+        """Each trial's page, relative to MLflow's address."""
         return {trial: format_run_address(self.experiment, run) for trial, run in self.runs.items()}
 
 
@@ -345,7 +355,10 @@ _NOTE: Final = TypeAdapter(RunLinks)
 
 
 def save_run_links(ledger: Ledger, sweep_name: str, uri: str, experiment: str, runs: Mapping[str, str]) -> None:
-    """Adds to the note, or begins it anew where MLflow is another; a ledger that cannot be written goes without."""
+    """Add run ids to the links beside the ledger, or replace them if MLflow's address or experiment is another.
+
+    Does nothing if the ledger cannot be written.
+    """
     before = read_run_links(ledger, sweep_name)
     here = hide_password(uri)
     kept = before.runs if before is not None and (before.uri, before.experiment) == (here, experiment) else {}
@@ -359,7 +372,7 @@ def save_run_links(ledger: Ledger, sweep_name: str, uri: str, experiment: str, r
 
 
 def read_run_links(ledger: Ledger, sweep_name: str) -> RunLinks | None:
-    """What was noted, or None where nothing was, or where the database that it names is gone."""
+    """Return the links, or None if there are none or the database that they name is gone."""
     content = ledger.shown(sweep_name)
     try:
         found = None if content is None else _NOTE.validate_json(content)
@@ -376,14 +389,14 @@ PAGE = 1000
 
 
 class Projection:
-    """An experiment with a parent run for the sweep's scale and `--set` and a child run per trial, found by their tags.
+    """The runs of a sweep in MLflow: a parent run per scale and `--set`, a child run per trial, found by their tags.
 
-    Opening it takes seconds, and anything that MLflow, its database or the network raise may come out of each method;
-    a new projection then goes on from whatever was reached.
+    Opening it takes seconds. Each method may raise any error of MLflow, its database or the network; a new projection
+    then continues from what was reached.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, uri: str, filled_at: str | None = None) -> None:
-        """`filled_at` is where the store lies until it is moved to `uri`."""
+        """Open the experiment. `filled_at` is where the store is until it is moved to `uri`."""
         self._plan, self._ledger, self._uri = plan, ledger, uri
         self._client = open_store(filled_at or uri)
         self.experiment_id = ensure_sweep_experiment(self._client, plan.sweep, uri)
@@ -391,66 +404,66 @@ class Projection:
         self._parent: RunMirror | None = None
         self._parent_is_current = False
         self._adopt_runs()
-        self._stories: dict[str, TrialSnapshot] = {}
+        self._snapshots: dict[str, TrialSnapshot] = {}
 
     def update_plan(self, plan: Plan) -> None:
-        """The plan has other trials now; its sweep's own run stays."""
+        """Replace the plan; the sweep's own run stays."""
         self._plan = plan
 
     def show(self, trial: Trial, *, running: bool | None = None) -> Change | None:
-        """Brings a trial's run up to what the ledger says now; None where the trial has not begun.
+        """Bring a trial's run up to the ledger and return what changed, or None if the trial has not begun.
 
-        `running` is whether its process is known to be at work, None where nothing is known of it.
+        `running` is whether its process runs, None if unknown.
         """
-        story = take_snapshot(self._ledger, trial.id, running=running)
-        if story is None:
+        snapshot = take_snapshot(self._ledger, trial.id, running=running)
+        if snapshot is None:
             return None
-        self._stories[trial.id] = story
+        self._snapshots[trial.id] = snapshot
         mirror = self._mirrors.get(trial.id) or self._find_new_run(TRIAL, trial.id, lambda tags: True)
-        if mirror is not None and mirror.contradicts_ledger(story.rows, complete=story.status == "FINISHED"):
+        if mirror is not None and mirror.contradicts_ledger(snapshot.rows, complete=snapshot.status == "FINISHED"):
             mirror.remove(mirror.tag(MODEL))
             mirror = None
         created = mirror is None
-        mirror = self._mirrors[trial.id] = mirror or self._start_trial_run(trial, story)
-        self._update_run(mirror, trial, story, anew=created)
+        mirror = self._mirrors[trial.id] = mirror or self._start_trial_run(trial, snapshot)
+        self._update_run(mirror, trial, snapshot, anew=created)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
 
-    def tell(self, findings: RunSummary) -> None:
-        """Says in the sweep's own run how the hypotheses fared, and puts the report's files there."""
+    def tell(self, summary: RunSummary) -> None:
+        """Show verdicts and the report's files in the sweep's own run."""
         parent = self._ensure_sweep_run()
-        parent.put(findings.files)
+        parent.put(summary.files)
         report = format_file_address(self.experiment_id, parent.run_id, REPORT)
-        note = write_sweep_note(self._plan.sweep, findings, report, format_curves_address(self.experiment_id))
-        if not findings.marks:
+        note = write_sweep_note(self._plan.sweep, summary, report, format_curves_address(self.experiment_id))
+        if not summary.marks:
             parent.remove_tag(MARKS)
-        marks = {MARKS: findings.marks[:LONGEST_NOTE]} if findings.marks else {}
-        parent.describe_run({VERDICTS: findings.verdicts, NOTE: note, **marks})
+        marks = {MARKS: summary.marks[:LONGEST_NOTE]} if summary.marks else {}
+        parent.describe_run({VERDICTS: summary.verdicts, NOTE: note, **marks})
 
     def note(self) -> None:
-        """Says beside the ledger which run shows which trial; a report that is made after it links to all of them."""
+        """Write the run links beside the ledger; a report made afterwards links to all runs."""
         runs = {trial_id: mirror.run_id for trial_id, mirror in self._mirrors.items()}
         save_run_links(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
 
     def update_status(self, *, closing: bool) -> None:
-        """Says how the sweep stands: at work until `closing`, then by what became of its trials."""
-        states = {story.status for story in self._stories.values()}
+        """Set the sweep's status: running until `closing`, then by its trials' status."""
+        states = {snapshot.status for snapshot in self._snapshots.values()}
         parent = self._ensure_sweep_run()
         self.note()
-        ends = [story.began + story.seconds for story in self._stories.values()]
+        ends = [snapshot.began + snapshot.seconds for snapshot in self._snapshots.values()]
         parent.update_status(
             self._determine_status(states, closing), max(0.0, max(ends, default=0.0) - parent.began_ms / 1000)
         )
 
     def _determine_status(self, states: set[Status], closing: bool) -> Status:
-        if all(trial.id in self._stories for trial in self._plan.trials) and states == {"FINISHED"}:
+        if all(trial.id in self._snapshots for trial in self._plan.trials) and states == {"FINISHED"}:
             return "FINISHED"
         if not closing or "RUNNING" in states:
             return "RUNNING"
         return "FAILED" if "FAILED" in states else "KILLED"
 
     def _adopt_runs(self) -> None:
-        """Takes over the runs of this sweep; of two for one trial (a request that was answered too late), the first."""
+        """Collect this sweep's runs. Of two for one trial, as after a request that timed out, keep the first."""
         for run in self._runs():
             mirror, tags = RunMirror(self._client, run), run.data.tags
             if TRIAL in tags:
@@ -465,7 +478,7 @@ class Projection:
         return TRIAL not in tags and (tags.get(SCALE), tags.get(OVERRIDES, "")) == asked
 
     def _find_new_run(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> RunMirror | None:
-        """The run that another sweep over the same trials made since this was opened, if it did."""
+        """Return the run that another sweep over the same trials created meanwhile, or None."""
         runs = (run for run in self._runs(f"tags.`{tag}` = '{value}'") if wanted(run.data.tags))
         return next((RunMirror(self._client, run) for run in runs), None)
 
@@ -506,35 +519,35 @@ class Projection:
         times = [self._ledger.trial(trial.id).began() for trial in self._plan.trainings]
         return min((began for began in times if began is not None), default=time.time())
 
-    def _start_trial_run(self, trial: Trial, story: TrialSnapshot) -> RunMirror:
-        return self._start_run(story.began, self._tags(trial))
+    def _start_trial_run(self, trial: Trial, snapshot: TrialSnapshot) -> RunMirror:
+        return self._start_run(snapshot.began, self._tags(trial))
 
     def _tags(self, trial: Trial) -> dict[str, str]:
-        """A trial that two scales share has one run, below the sweep that showed it last."""
+        """Return a trial's tags. A trial that two scales share has one run, below the scale that showed it last."""
         return build_trial_tags(self._plan, trial, self._ensure_sweep_run().run_id)
 
     def _start_run(self, began: float, tags: Mapping[str, str]) -> RunMirror:
         run = self._client.create_run(self.experiment_id, round(began * 1000), dict(tags))
         return RunMirror(self._client, run)
 
-    def _update_run(self, mirror: RunMirror, trial: Trial, story: TrialSnapshot, *, anew: bool) -> None:
+    def _update_run(self, mirror: RunMirror, trial: Trial, snapshot: TrialSnapshot, *, anew: bool) -> None:
         if not mirror.described:
-            mirror.put({"trial.yaml": story.trial_yaml.encode()})
+            mirror.put({"trial.yaml": snapshot.trial_yaml.encode()})
             mirror.log_input(build_dataset_input(trial))
-        if story.failure is None:
+        if snapshot.failure is None:
             mirror.remove_tag(FAILURE)
         tags, params = self._tags(trial), build_trial_params(self._plan, trial)
-        if story.status == "FINISHED" and mirror.tag(MODEL) is None:
+        if snapshot.status == "FINISHED" and mirror.tag(MODEL) is None:
             model_id = self._model(mirror, trial, anew=anew)
-            mirror.complete(params, {**tags, MODEL: model_id}, story.rows, story.work, model_id)
+            mirror.complete(params, {**tags, MODEL: model_id}, snapshot.rows, snapshot.work, model_id)
         else:
-            failure = {} if story.failure is None else {FAILURE: story.failure}
+            failure = {} if snapshot.failure is None else {FAILURE: snapshot.failure}
             mirror.describe_run({**tags, **failure}, params)
-            mirror.log(story.rows, story.work)
-        mirror.update_status(story.status, story.seconds)
+            mirror.log(snapshot.rows, snapshot.work)
+        mirror.update_status(snapshot.status, snapshot.seconds)
 
     def _model(self, mirror: RunMirror, trial: Trial, *, anew: bool) -> str:
-        """The run's tag that names the model comes later: without it, a model is half-made and goes."""
+        """Create the run's model. Until the tag that names it is written, a model counts as incomplete."""
         place = RunPlace(self.experiment_id, mirror.run_id)
         weights = locate_weights(self._ledger, trial)
         return make_model(self._client, place, trial, build_columns(self._plan, trial), weights, anew=anew)
@@ -542,7 +555,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """How many of the sweep's trials got a run, had theirs changed, or were complete; `missing` have not begun."""
+    """How many trials got a new run, a changed one, an unchanged one, or have not begun (`missing`)."""
 
     created: int
     updated: int
@@ -553,10 +566,10 @@ class SyncReport:
 def sync_sweep(
     plan: Plan, ledger: Ledger, uri: str, find: Callable[[], RunSummary | None] = lambda: None
 ) -> SyncReport:
-    """Shows every trial of the plan in MLflow as the ledger has it, and in the sweep's own run what `find` finds then.
+    """Show every trial of the plan in MLflow, then the summary that `find` returns in the sweep's own run.
 
-    Raises InputError for an impossible address or a ledger without any of the trials, WorkError where MLflow cannot
-    be reached or written.
+    Raises InputError for an impossible address or a ledger without any of the trials, WorkError if MLflow cannot be
+    reached or written.
     """
     check_uri(uri)
     if all(ledger.trial_yaml(trial.id) is None for trial in plan.trainings):
@@ -579,9 +592,9 @@ def _sync_store(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], RunSumm
 def _show_sweep(projection: Projection, plan: Plan, find: Callable[[], RunSummary | None]) -> SyncReport:
     changes = Counter(projection.show(trial) for trial in plan.trainings)
     projection.note()
-    findings = find()
-    if findings is not None:
-        projection.tell(findings)
+    summary = find()
+    if summary is not None:
+        projection.tell(summary)
     projection.update_status(closing=True)
     return SyncReport(changes["created"], changes["updated"], changes["unchanged"], changes[None])
 

@@ -1,7 +1,7 @@
-"""MLflow's own server on a store of ours, as a process that ends with us.
+"""Run MLflow's own server on a local store, as a process that ends with this one.
 
-`mlflow server` imports all of MLflow to check its options, and then once more in the process that it starts. We start
-that second process alone and tell it what `mlflow server` would, which takes half the time.
+`mlflow server` imports all of MLflow to check its options, and again in the process that it starts. This starts only
+the second process, with the environment that `mlflow server` would set, which takes half the time.
 """
 
 import errno
@@ -39,7 +39,7 @@ STORE: Final = "_MLFLOW_SERVER_FILE_STORE"
 ARTIFACT_ROOT: Final = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 ARTIFACTS_SERVED: Final = "_MLFLOW_SERVER_SERVE_ARTIFACTS"
 ARTIFACTS_AT: Final = "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
-"""What `mlflow server` tells the process that serves, as MLflow's `server/constants.py` names it."""
+"""Environment of the server process, as named in MLflow's `server/constants.py`."""
 
 PORTS_TRIED = 100
 POLL_SECONDS = 0.2
@@ -50,7 +50,7 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 class ServedExperiment(NamedTuple):
-    """An experiment as a server tells of it."""
+    """An experiment as the server returns it."""
 
     id: str
     tags: dict[str, str]
@@ -58,14 +58,14 @@ class ServedExperiment(NamedTuple):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: `address` is where a browser on this machine finds it."""
+    """A running server; `address` is its address for browsers on this machine."""
 
     address: str
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def wait_until_ready(self) -> None:
-        """Returns when it answers; raises WorkError where it ends before, or takes too long."""
+        """Wait until the server answers. Raises WorkError if it ends before or takes too long."""
         deadline = time.monotonic() + READY_SECONDS
         while not self._is_answering():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -73,14 +73,14 @@ class Server:
             time.sleep(POLL_SECONDS)
 
     def wait(self) -> None:
-        """Returns never: raises WorkError if the server ends by itself."""
+        """Wait for ever. Raises WorkError if the server ends by itself."""
         # Once polars is imported, SIGINT no longer interrupts a blocking wait: its handler restarts system calls.
         while self.process.poll() is None:
             time.sleep(POLL_SECONDS)
         raise self._describe_failure()
 
     def experiment(self, name: str) -> ServedExperiment | None:
-        """The experiment of a name, or None; raises WorkError where the server cannot read its store."""
+        """Return the experiment of a name, or None. Raises WorkError if the server cannot read its store."""
         address = f"{self.address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(name, safe='')}"
         try:
             with urllib.request.urlopen(address, timeout=ANSWER_SECONDS) as answer:
@@ -103,8 +103,8 @@ class Server:
             return False
 
     def _describe_failure(self) -> WorkError:
-        said = self.log.read_text(errors="replace").strip().splitlines()
-        last = said[-1] if said else "without a word"
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else "without a word"
         state = "ended" if self.process.poll() is not None else f"did not answer within {READY_SECONDS:.0f} seconds"
         return WorkError(f"MLflow's server at {self.address} {state}: {last}")
 
@@ -117,7 +117,7 @@ def _read_message(error: urllib.error.HTTPError) -> str:
 
 
 def find_free_port(host: str, first: int) -> int:
-    """The first port from `first` on that nobody listens on; raises InputError where there is none, or no such host."""
+    """Return the first free port from `first` on. Raises InputError if there is none, or no such host."""
     for port in range(first, min(first + PORTS_TRIED, 65536)):
         if _is_free(host, port):
             return port
@@ -126,7 +126,7 @@ def find_free_port(host: str, first: int) -> int:
 
 @contextmanager
 def run_server(uri: str, host: str, port: int) -> Iterator[Server]:
-    """Starts the server and stops it in the end, also when we are told to end (SIGTERM, or a closed terminal)."""
+    """Run the server while the context lasts; stop it also on SIGTERM and SIGHUP."""
     name = "127.0.0.1" if host in EVERYWHERE else host
     with TemporaryDirectory(prefix="gapctl-ui-") as folder, _handle_signals():
         log = Path(folder) / "server.log"
@@ -153,7 +153,7 @@ def _build_command(host: str, port: int) -> list[str]:
 
 
 def _build_environment(uri: str) -> dict[str, str]:
-    """New experiments that are made through the server keep their files where ours do."""
+    """Return the server's environment. Experiments created through it keep files where this program's do."""
     root = locate_artifact_root(uri)
     assert root is not None
     return {
@@ -196,7 +196,7 @@ def _handle_signals() -> Iterator[None]:
 
 
 def _stop_server(process: "subprocess.Popen[bytes]") -> None:
-    """Ends the server and its workers, which have a session of their own."""
+    """Stop the server and its workers, which have their own session."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -1,4 +1,4 @@
-"""What the ledger says of one trial, as MLflow will show it."""
+"""Read a trial from the ledger as MLflow will show it, and build its tags, parameters and columns."""
 
 import json
 import math
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 POSITION = ("samples_seen", "seconds")
 SYSTEM = "system/"
-"""What MLflow's pages show as metrics of the system."""
+"""Prefix of metrics that MLflow's pages show as system metrics."""
 SPEED = f"{SYSTEM}samples_per_second"
 MEMORY = {"memory_mb": "system/memory_usage_megabytes", "gpu_memory_mb": "system/gpu_memory_usage_megabytes"}
-"""A result's hardware, and what it is called there."""
+"""System metrics by key of a result's hardware."""
 
 
 class EvaluationRow(NamedTuple):
-    """One evaluation: pairs seen, seconds of work until then, and the metrics that are numbers."""
+    """One evaluation: samples seen, seconds of work until then, and its finite metrics."""
 
     samples_seen: int
     seconds: float
@@ -44,10 +44,9 @@ class EvaluationRow(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialSnapshot:
-    """A trial that has begun: when (seconds since 1970), how long it worked, its evaluations, and what became of it.
+    """A trial that has begun: start (seconds since 1970), seconds of work, evaluations, and status.
 
-    `work` has how fast it was trained and what it asked of its machine; the ledger may know less of that than of the
-    rest.
+    `work` has the training rate and use of the machine, of which the ledger may know less than of the rest.
     """
 
     began: float
@@ -60,10 +59,10 @@ class TrialSnapshot:
 
 
 def take_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> TrialSnapshot | None:
-    """Reads a trial's folder; None where the trial has not begun.
+    """Read a trial's folder, or return None if the trial has not begun.
 
-    `running` is what the caller knows of the trial's process; where it knows nothing, the last sign of life decides.
-    A damaged folder is a failure whose reason is the damage.
+    `running` is whether its process runs; if None, the last renewal of its lease decides. A damaged folder counts as a
+    failure with the damage as its reason.
     """
     folder = ledger.trial(trial_id)
     trial_yaml = folder.trial_yaml()
@@ -107,7 +106,7 @@ def _convert_row(found: Mapping[str, float], prefix: str = "") -> EvaluationRow:
 
 
 def _compute_speeds(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-    """Pairs trained on per second of work, evaluation included, between evaluations."""
+    """Return samples per second of work between evaluations, evaluations included."""
     return [
         EvaluationRow(after.samples_seen, after.seconds, {SPEED: (after.samples_seen - before.samples_seen) / seconds})
         for before, after in pairwise(rows)
@@ -116,7 +115,7 @@ def _compute_speeds(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
 
 
 def _read_machine(folder: TrialFolder, result: Result | None) -> list[EvaluationRow]:
-    """What the trial noted of its machine; where it noted nothing, the memory that its process held in the end."""
+    """Return the trial's machine rows or, if there are none, the memory in its result."""
     noted = [_convert_row(row, SYSTEM) for row in folder.read_machine_rows()]
     if noted or result is None:
         return noted
@@ -134,7 +133,7 @@ def _get_last_line(text: str) -> str:
 
 
 class TreatmentColumns:
-    """The columns of a plan: MLflow keeps parameters as text, so numbers are padded to the width of the widest."""
+    """The treatment columns of a plan. MLflow keeps parameters as text, so numbers are padded to sort."""
 
     def __init__(self, plan: Plan) -> None:
         vary = plan.sweep.spec.vary
@@ -148,26 +147,29 @@ class TreatmentColumns:
         return list(self._names.values())
 
     def name(self, path: str) -> str:
-        """The column of a treatment's dotted path."""
+        """Return the column of a treatment's dotted path."""
         return self._names[path]
 
     def params(self, trial: Trial) -> dict[str, str]:
-        """A trial's value in each column."""
+        """Return a trial's value in each column."""
         return {self._names[path]: self._texts[path][level] for path, level in trial.factors.items()}
 
     def seed(self, trial: Trial) -> str:
-        """A trial's seed, padded likewise."""
+        """Return a trial's padded seed."""
         return self._seeds[trial.seed]
 
     def run_name(self, trial: Trial) -> str:
-        """`attributes=05 seed=1`: sorted as text, runs stand by treatment and then by seed; a preparation's label."""
+        """Return a name such as `attributes=05 seed=1`, which sorts by treatment and seed.
+
+        A trial without factors has its label as name.
+        """
         if not trial.factors:
             return trial.label
         return " ".join(f"{name}={value}" for name, value in {**self.params(trial), "seed": self.seed(trial)}.items())
 
 
 def pad_levels(levels: Sequence[Level]) -> list[str]:
-    """The levels as texts; numbers that are not negative get zeros on both sides of the point until they sort."""
+    """Return the levels as texts that sort: non-negative numbers get zeros on both sides of the point."""
     if not all(isinstance(level, int | float) and not isinstance(level, bool) and level >= 0 for level in levels):
         return [str(level) for level in levels]
     plain = [format(Decimal(str(level)), "f") for level in levels]
@@ -189,29 +191,29 @@ FAILURE = "gapctl.failure"
 MODEL = "gapctl.model"
 RUN_NAME = "mlflow.runName"
 NOT_TRAINED = ("resources", "tracking", "limits")
-"""What `--set` may change without making other trials."""
+"""Sections that `--set` may change without changing which trials there are."""
 DIGEST_LENGTH = 36
-"""The longest digest of a data set that MLflow takes."""
+"""Longest digest of a data set that MLflow accepts."""
 
 
 def name_scale(sweep: Sweep) -> str:
-    """The scale's name; a sweep without scales has the ledger's name for that."""
+    """Return the scale's name, or the ledger's default name."""
     return sweep.scale or DEFAULT_SCALE_NAME
 
 
 def join_overrides(sweep: Sweep) -> str:
-    """The `--set` options that decide which trials there are, as they were typed; none is the empty text."""
+    """Return the `--set` options that change which trials there are, as typed, joined by spaces."""
     typed = (" ".join(text.split()) for text in sweep.overrides)
     return " ".join(dict.fromkeys(text for text in typed if text.partition(".")[0] not in NOT_TRAINED))
 
 
 def name_sweep_run(sweep: Sweep) -> str:
-    """The parent run's name; the capital letter sorts it before the trials, which are named for treatments."""
+    """Return the parent run's name. Its capital letter sorts it before the trials, named for treatments."""
     return " ".join(filter(None, ["Sweep", name_scale(sweep), join_overrides(sweep)]))
 
 
 def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
-    """The parent run's tags."""
+    """Return the parent run's tags."""
     overrides = join_overrides(sweep)
     return {
         RUN_NAME: name_sweep_run(sweep),
@@ -227,7 +229,7 @@ def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
 
 
 def build_sweep_files(sweep: Sweep) -> dict[str, bytes]:
-    """The sweep as it was written, and as scale and overrides made it; passwords of addresses aside."""
+    """Return the sweep file as written and as resolved by scale and overrides, without passwords."""
     document = sweep.spec.model_dump(mode="json")
     document["tracking"]["uri"] = hide_password(sweep.spec.tracking.uri)
     resolved = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
@@ -236,7 +238,7 @@ def build_sweep_files(sweep: Sweep) -> dict[str, bytes]:
 
 
 def build_trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, str]:
-    """A trial's tags in its sweep."""
+    """Return a trial's tags."""
     return {
         RUN_NAME: TreatmentColumns(plan).run_name(trial),
         "mlflow.parentRunId": parent_run_id,
@@ -254,19 +256,19 @@ def build_trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, 
 
 
 def build_trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
-    """A trial's configuration by dotted path, and the columns to sort and group by: its treatments and its seed."""
+    """Return a trial's configuration by dotted path, and its treatments and seed as columns."""
     configuration = dict(_flatten_document(trial.config.model_dump(mode="json")))
     return {**configuration, **build_columns(plan, trial)}
 
 
 def build_columns(plan: Plan, trial: Trial) -> dict[str, str]:
-    """A trial's treatments by their short names, and its seed."""
+    """Return a trial's treatments by short name, and its seed."""
     treatments = TreatmentColumns(plan)
     return {**treatments.params(trial), "seed": treatments.seed(trial)}
 
 
 def build_dataset_input(trial: Trial) -> "DatasetInput":
-    """The trial's data as MLflow lists inputs; the digest is the beginning of the fingerprint."""
+    """Return the trial's data as MLflow's input. The digest is the beginning of the fingerprint."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     data = trial.config.data

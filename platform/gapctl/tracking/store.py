@@ -1,4 +1,9 @@
-"""Opening MLflow's store, and making its database in one piece where there is none."""
+"""Open MLflow's store: check its address and its database's revision, create a missing database, explain errors.
+
+1. `check_uri` refuses addresses that could never work, before a sweep starts.
+2. `open_store` returns a client; `fill_aside` lets a whole new database be filled in a temporary place.
+3. `explain_error` turns any error of MLflow, SQLAlchemy or the network into one line.
+"""
 
 import logging
 import os
@@ -35,13 +40,13 @@ WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((ssl.SSLError,), "a secure connection could not be made; compare http and https"),
     ((ConnectionError,), "the connection broke"),
 )
-"""The first kind that an error or one of its causes is decides what is said."""
+"""Explanations by kind of error. The first kind among an error and its causes decides."""
 
 REFUSED = {"401", "403"}
 
 
 def explain_error(error: BaseException) -> str:
-    """One line without a class name or a password, found by following the error to its causes."""
+    """Return one line about the error's cause, without class names and passwords."""
     causes = list(_list_causes(error))
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
@@ -52,7 +57,7 @@ def explain_error(error: BaseException) -> str:
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and everything that it was made of: causes, wrapped errors, urllib3's reason, SQLAlchemy's original."""
+    """Iterate over the error and all its causes: Python's, wrapped errors, urllib3's reason, SQLAlchemy's original."""
     waiting: list[object] = [error]
     seen: set[int] = set()
     while waiting:
@@ -66,7 +71,7 @@ def _list_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _explain_answer(text: str) -> str | None:
-    """What a server's answer means that MLflow could not use."""
+    """Return what a server's answer means that MLflow could not use, or None."""
     code = re.search(r"(?:error code |too many )(\d{3})\b", text)
     if code is None:
         return "what answers there is not an MLflow server" if "valid JSON format" in text else None
@@ -81,10 +86,10 @@ def _explain_answer(text: str) -> str | None:
 
 
 def _find_innermost(causes: list[BaseException]) -> str:
-    """SQLite's own words where there are some, else the first line of what was said."""
+    """Return SQLite's own message if there is one, otherwise the error's first line."""
     original = [getattr(cause, "orig", None) for cause in causes]
-    said = next((str(cause) for cause in original if cause), "") or str(causes[0]) or type(causes[0]).__name__
-    line = hide_passwords(said.strip().splitlines()[0])
+    message = next((str(cause) for cause in original if cause), "") or str(causes[0]) or type(causes[0]).__name__
+    line = hide_passwords(message.strip().splitlines()[0])
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
@@ -101,7 +106,7 @@ WARNERS = r"(mlflow|alembic|sqlalchemy|urllib3|requests)(\.|$)"
 
 
 def silence_mlflow() -> None:
-    """To be called before MLflow is imported; what the environment says already stays."""
+    """Quiet MLflow. Call this before importing it; variables that the environment has stay."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=WARNERS)
@@ -118,7 +123,7 @@ ANEW: Final = (
 
 
 class OtherDatabaseError(InputError):
-    """A database that MLflow will refuse: what was found, and what to do about it."""
+    """A database that MLflow will refuse: `finding` is the problem, `fix` what to do."""
 
     def __init__(self, finding: str, fix: str) -> None:
         super().__init__(f"{finding}. To go on, {fix}")
@@ -126,17 +131,17 @@ class OtherDatabaseError(InputError):
 
 
 class Revisions(NamedTuple):
-    """All revisions that the installed MLflow knows, and the one that it wants."""
+    """All revisions that the installed MLflow knows, and those that it requires."""
 
     known: frozenset[str]
     heads: frozenset[str]
 
 
 def check_revision(file: Path, address: str) -> None:
-    """Raise OtherDatabaseError where the tables in an SQLite database are not those of the installed MLflow.
+    """Raise OtherDatabaseError if an SQLite database's tables are not those of the installed MLflow.
 
-    A database without tables of MLflow is right, as MLflow makes them, and so is one that is being written now. An
-    older one that lacks tables is brought up to date by MLflow when it opens it; one that lacks none, it refuses.
+    Accepted are a database without MLflow's tables, which MLflow creates, and one that is being written now. MLflow
+    upgrades an older database that lacks tables when it opens it, and refuses one that lacks none.
     """
     wanted = read_installed_revisions()
     try:
@@ -165,7 +170,7 @@ def check_revision(file: Path, address: str) -> None:
 
 
 def _read_revisions(file: Path) -> frozenset[str] | None:
-    """The revisions that a database notes, or None where MLflow has no tables there."""
+    """Return the database's revisions, or None if it has no tables of MLflow."""
     with closing(open_read_only(file)) as store:
         tables = _list_tables(store)
         if "experiments" not in tables:
@@ -176,7 +181,7 @@ def _read_revisions(file: Path) -> frozenset[str] | None:
 
 
 def open_read_only(file: Path) -> sqlite3.Connection:
-    """A connection that changes nothing; raises sqlite3.Error."""
+    """Open a read-only connection. Raises sqlite3.Error."""
     return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=ANSWER_SECONDS)
 
 
@@ -185,7 +190,7 @@ def _list_tables(store: sqlite3.Connection) -> set[str]:
 
 
 def _is_missing_tables(file: Path) -> bool:
-    """Whether the installed MLflow has tables that the database has not."""
+    """Return whether the database lacks tables of the installed MLflow."""
     silence_mlflow()
     from mlflow.store.db.base_sql_model import Base
 
@@ -195,7 +200,7 @@ def _is_missing_tables(file: Path) -> bool:
 
 @cache
 def read_installed_revisions() -> Revisions:
-    """Read the revisions from MLflow's migration scripts, as importing MLflow takes seconds; none where none are there.
+    """Read the revisions from MLflow's migration scripts, as importing MLflow takes seconds; empty if there are none.
 
     A revision that no other one follows is a head.
     """
@@ -225,10 +230,10 @@ ARTIFACTS = "mlartifacts"
 
 
 def check_uri(uri: str) -> None:
-    """Raises InputError where MLflow could never be written to: an unknown scheme, no such folder, no right to write,
-    a database of another MLflow.
+    """Raise InputError if MLflow could never be written there.
 
-    A server is not asked anything: it may be away now and back before the sweep ends.
+    That is an unknown scheme, a missing or read-only folder, or a database of another MLflow. A server is not
+    contacted, as it may be away now and back before the sweep ends.
     """
     scheme = _get_scheme(uri)
     if scheme not in (*SERVERS, *DATABASES):
@@ -245,14 +250,14 @@ def check_uri(uri: str) -> None:
 
 
 def is_server(uri: str) -> bool:
-    """Whether the address is that of a running MLflow server."""
+    """Return whether the address is an MLflow server's."""
     return _get_scheme(uri) in SERVERS
 
 
 def find_database_file(uri: str) -> Path | None:
-    """The file of an SQLite address, absolute (a relative one is below the current folder); None for other addresses.
+    """Return the absolute path of an SQLite address, or None for other addresses.
 
-    Raises InputError where an SQLite address names no file.
+    Raises InputError if an SQLite address names no file.
     """
     if _get_scheme(uri) != "sqlite":
         return None
@@ -275,10 +280,10 @@ def find_database_file(uri: str) -> Path | None:
 
 
 def format_sqlite_address(file: Path) -> str:
-    """The address of an SQLite database, whatever characters its folder's name has.
+    """Return the address of an SQLite database at any path.
 
-    With the driver's name, as MLflow takes what follows a plain `sqlite:///` for a path, escapes and all, and makes
-    its folders.
+    Paths that need escapes get the driver's name: MLflow takes what follows a plain `sqlite:///` as a path, escapes
+    included, and creates its folders.
     """
     from sqlalchemy.engine import URL
 
@@ -288,13 +293,13 @@ def format_sqlite_address(file: Path) -> str:
 
 
 def make_absolute(uri: str) -> str:
-    """The same address, independent of the current folder."""
+    """Return the address made independent of the working folder."""
     file = find_database_file(uri)
     return uri if file is None else format_sqlite_address(file)
 
 
 def locate_artifact_root(uri: str) -> str | None:
-    """Where new experiments keep their files: beside an SQLite database; None where a server decides."""
+    """Return where new experiments keep files: beside an SQLite database, None if a server decides."""
     if is_server(uri):
         return None
     file = find_database_file(uri)
@@ -351,7 +356,7 @@ def _check_driver(uri: str) -> None:
         make_url(uri).get_dialect().import_dbapi()
     except (ArgumentError, NoSuchModuleError) as error:
         raise _make_address_error(uri, f"which cannot be read: {hide_passwords(str(error))}") from error
-    except ValueError as error:  # its words may repeat a part of the password
+    except ValueError as error:  # its message may contain a part of the password
         finding = "whose host and port cannot be read; write a : / or @ of a password as %3A, %2F or %40"
         raise _make_address_error(uri, finding) from error
     except ImportError as error:
@@ -367,7 +372,10 @@ def _make_address_error(uri: str, finding: str) -> InputError:
 
 
 def open_store(uri: str) -> "MlflowClient":
-    """A client of the store at an address; takes seconds at first, and raises whatever MLflow or its database raise."""
+    """Return a client for a store. Raises any error of MLflow or its database.
+
+    This takes seconds the first time.
+    """
     silence_mlflow()
     from mlflow import MlflowClient
 
@@ -384,11 +392,12 @@ def open_store(uri: str) -> "MlflowClient":
 
 @contextmanager
 def fill_aside(uri: str) -> Iterator[str]:
-    """The address to fill a store at: `uri`, or a database aside where there is none yet, which is moved there.
+    """Yield the address to fill a store at: `uri`, or that of a new database elsewhere, moved to `uri` in the end.
 
-    SQLite waits for the disk several times at each of MLflow's transactions, of which a trial has ten. A database that
-    nobody sees before it is whole needs none of that. What was written before an error is kept. Raises FileExistsError
-    where another process has made the database in the meantime; it has nothing of ours then.
+    SQLite waits for the disk several times per transaction, and a trial has ten transactions. A database that nobody
+    sees before it is whole needs none of that. What was written before an error is kept.
+
+    Raises FileExistsError, with nothing written, if another process has created the database in the meantime.
     """
     file = _find_missing_database(uri)
     if file is None:
@@ -400,9 +409,9 @@ def fill_aside(uri: str) -> Iterator[str]:
 
 @contextmanager
 def build_database_aside(file: Path) -> Iterator[Path]:
-    """MLflow's empty tables in another place, moved to `file` in the end, as a whole.
+    """Create MLflow's empty tables elsewhere, and move the database to `file` as a whole in the end.
 
-    MLflow cannot repair a database that a kill left halfway through the making of its tables.
+    MLflow cannot repair a database that a kill left with half of its tables.
     """
     silence_mlflow()
     with TemporaryDirectory(prefix="gapctl-mlflow-") as folder:
@@ -416,7 +425,7 @@ def build_database_aside(file: Path) -> Iterator[Path]:
 
 
 def _find_missing_database(uri: str) -> Path | None:
-    """The file of an SQLite address where there is no database yet."""
+    """Return the file of an SQLite address if there is no database yet, otherwise None."""
     file = find_database_file(uri)
     return None if file is None or (file.exists() and file.stat().st_size) else file
 
@@ -442,7 +451,7 @@ def _get_file(connection: sqlite3.Connection) -> str:
 
 
 def _try_database(uri: str) -> None:
-    """Fails at once where MLflow would try again for minutes."""
+    """Connect once, so that errors show at once instead of after minutes of MLflow's retries."""
     from sqlalchemy import create_engine, inspect
 
     engine = create_engine(uri)
@@ -453,9 +462,9 @@ def _try_database(uri: str) -> None:
 
 
 def _require_default_experiment(address: str, uri: str) -> None:
-    """Make MLflow's tables and its experiment `Default` where there are none, its files beside the others' of `uri`.
+    """Create MLflow's tables and its experiment `Default` if missing, with files beside the others' of `uri`.
 
-    MLflow's client would name the working folder in SQL that it puts together from text, which quotes break.
+    MLflow's client would write the working folder into SQL by joining text, which quotes break.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -474,7 +483,7 @@ def _move_database(made: Path, file: Path) -> None:
 
 
 def _place_file(part: Path, file: Path) -> None:
-    """Never over a database that another process made in the meantime."""
+    """Move the file into place unless another process created the database in the meantime."""
     if file.exists() and not file.stat().st_size:
         file.unlink()
     try:

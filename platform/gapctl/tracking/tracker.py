@@ -1,7 +1,7 @@
-"""MLflow beside a running sweep: a thread shows what changed, and training never waits for it.
+"""Update MLflow from a thread during a sweep, so that training never waits for it.
 
-The spool for times when a server is away is the ledger itself: what could not be shown is tried again, by the thread
-while the sweep goes on and by `gapctl track sync` after it.
+The ledger is the queue: what a missing server could not receive is sent again by the thread during the sweep, or
+afterwards by `gapctl track sync`.
 """
 
 import shlex
@@ -20,7 +20,7 @@ from gapctl.tracking.views import RunSummary
 
 
 def format_sync_command(plan: Plan, ledger: Ledger) -> str:
-    """`gapctl track sync` for this sweep, as it is to be typed, less its `--set` options: those are only mentioned."""
+    """Return the `gapctl track sync` command for this sweep. Its `--set` options are only mentioned."""
     sweep = plan.sweep
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
     command = shlex.join(["gapctl", "track", "sync", str(sweep.path), *scale, "--runs", ledger.root])
@@ -31,21 +31,21 @@ def format_sync_command(plan: Plan, ledger: Ledger) -> str:
 BATCH_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 STALLED_SECONDS = 60.0
-"""Longer than any single step takes, the making of a database on a busy machine included."""
+"""Longer than any step takes, even the creation of a database on a busy machine."""
 
 
 @dataclass(frozen=True)
 class TrackingOutcome:
-    """Where the runs are shown, and what went wrong if MLflow does not show everything."""
+    """Where the runs are shown, and the problem if MLflow does not show everything."""
 
     uri: str
     problem: str | None
 
 
 class Tracker:
-    """Hears in the driver what happens to trials; its thread reads the ledger and writes MLflow.
+    """Mark changed trials in the driver; a thread reads them from the ledger and writes MLflow.
 
-    The thread starts at the first thing to show: importing MLflow earlier would compete with the import of Ray.
+    The thread starts with the first change: importing MLflow earlier would compete with importing Ray.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, uri: str) -> None:
@@ -72,43 +72,43 @@ class Tracker:
             self.close()
 
     def update_plan(self, plan: Plan) -> None:
-        """The sweep has other trials now: a search draws them one after another."""
+        """Replace the plan, as a search adds trials over time."""
         self._plan = plan
         if self._projection is not None:
             self._projection.update_plan(plan)
 
     def started(self, trial: Trial) -> None:
-        """The trial is at work."""
+        """Mark a trial as running."""
         self._running[trial.id] = True
         self._mark_trials(trial)
 
     def progressed(self, trial: Trial) -> None:
-        """The ledger has a new evaluation of the trial."""
+        """Mark a trial with a new evaluation."""
         self._mark_trials(trial)
 
     def held(self, trial: Trial) -> None:
-        """Another sweep trains it, and shows it; how it stands is in its lease."""
+        """Note that another sweep trains and shows the trial; its state is in its lease."""
         self._running.pop(trial.id, None)
 
     def finished(self, trial: Trial) -> None:
-        """The ledger has the trial's result."""
+        """Mark a trial with a result."""
         self._running[trial.id] = False
         self._mark_trials(trial)
 
     def failed(self, trial: Trial) -> None:
-        """The ledger has the trial's failure."""
+        """Mark a trial that failed."""
         self._running[trial.id] = False
         self._mark_trials(trial)
 
     def tell(self, findings: RunSummary) -> None:
-        """The sweep's own run is to show how the hypotheses fared, and the report."""
+        """Show the verdicts and the report in the sweep's own run."""
         self._findings = findings
         self._start_thread()
 
     def wait_until_shown(self) -> None:
-        """Waits until MLflow shows what happened so far and a note beside the ledger says where.
+        """Wait until MLflow shows all changes so far and the run links are written beside the ledger.
 
-        Waits no longer where MLflow did not take what it was last given.
+        Returns at once if MLflow refused the last changes.
         """
         self._start_thread()
         if self._problem is None:
@@ -117,7 +117,7 @@ class Tracker:
             self._wait_for_thread(lambda: self._rounds_done >= wanted)
 
     def close(self) -> TrackingOutcome:
-        """Shows what is left to show and ends the thread; a dead server ends it within seconds."""
+        """Show all remaining changes and end the thread, within seconds if the server is dead."""
         if self._outcome is None:
             self._running.update(dict.fromkeys(self._running, False))
             self._mark_trials(*self._plan.trainings)
@@ -138,7 +138,7 @@ class Tracker:
             self._thread.start()
 
     def _wait_for_thread(self, enough: Callable[[], bool]) -> None:
-        """Until it is enough, the thread ends, or takes too long over a step."""
+        """Wait until `enough` is true, the thread ends, or one of its steps takes too long."""
         thread, self._stepped = self._thread, time.monotonic()
         while thread is not None and thread.is_alive() and not enough():
             thread.join(timeout=0.1)
@@ -171,10 +171,10 @@ class Tracker:
             return
         projection = self._projection = self._projection or Projection(self._plan, self._ledger, self._uri)
         for trial_id in list(self._pending):
-            trial = self._pending.pop(trial_id)  # a mark from here on belongs to the next batch
+            trial = self._pending.pop(trial_id)  # later marks belong to the next batch
             running = self._running.get(trial_id)
             if projection.show(trial, running=running) is None and running:
-                self._pending.setdefault(trial_id, trial)  # its process has yet to begin it
+                self._pending.setdefault(trial_id, trial)  # its process has not written anything yet
             self._stepped = time.monotonic()
         self._show_findings(projection)
         projection.update_status(closing=closing)

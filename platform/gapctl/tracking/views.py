@@ -1,7 +1,7 @@
-"""What MLflow's pages offer under "Views": which columns the runs have, how they are sorted, which charts there are.
+"""Saved views, descriptions and addresses of MLflow's pages.
 
-MLflow keeps a saved view as a tag of its experiment: a name, two times, and the page's state as JSON; keys that the
-state leaves out keep their defaults. A page that does not understand a view says so and shows its default.
+MLflow keeps a saved view as a tag of its experiment: a name, two times, and the page's state as JSON. Missing keys of
+the state keep their defaults. A page that does not understand a view says so and shows its default.
 """
 
 import json
@@ -23,14 +23,15 @@ NOTE: Final = "mlflow.note.content"
 VERDICTS: Final = "gapctl.verdicts"
 MARKS: Final = "gapctl.marks"
 LONGEST_NOTE: Final = 7_900
-"""MLflow cuts a tag's text after 8,000 characters, whatever it cuts through."""
+"""MLflow cuts a tag's text after 8,000 characters."""
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """`verdicts` in a few words, `table` of them in Markdown, and files by name, the report among them.
+    """The verdicts of a sweep as its run shows them.
 
-    `marks` name the verdicts that carry any: `slope: not learned; difference: exploratory, not learned`.
+    `verdicts` is a short text, `table` is Markdown, `files` are by name and include the report. `marks` name the
+    verdicts that carry any, such as `slope: not learned; difference: exploratory, not learned`.
     """
 
     verdicts: str
@@ -40,9 +41,9 @@ class RunSummary:
 
 
 def write_sweep_note(sweep: Sweep, findings: RunSummary | None, report: str, curves: str) -> str:
-    """The run's description: the question, then the verdicts and the ways to `report` and `curves`, or the hypotheses.
+    """Return the run's description: the question, then the verdicts with links, or the hypotheses.
 
-    MLflow's page shows its first lines and unfolds the rest, so the answer and the way to the report come first.
+    MLflow's page shows only the first lines at once, so the answer and the link to the `report` come first.
     """
     if findings is None:
         claims = [f"* **{item.id}**: {item.claim}" for item in sweep.spec.hypotheses]
@@ -53,7 +54,7 @@ def write_sweep_note(sweep: Sweep, findings: RunSummary | None, report: str, cur
 
 
 def format_rerun_command(sweep: Sweep) -> str:
-    """`gapctl sweep` with the scale and the overrides that the sweep had."""
+    """Return `gapctl sweep` with the sweep's scale and overrides."""
     return shlex.join(["gapctl", "sweep", *build_sweep_arguments(sweep)])
 
 
@@ -67,22 +68,22 @@ TABLE: Final = "gapctl-table"
 CURVES: Final = "gapctl-curves"
 IS_TRIAL: Final = "tags.`gapctl.kind` = 'trial'"
 USUAL_RESPONSES: Final = ("gap/rmg", "bias/moad_image", "quality/object_accuracy")
-"""What is shown of a sweep without hypotheses."""
+"""Metrics shown for a sweep without hypotheses."""
 ALSO_SHOWN: Final = ("quality/object_accuracy", "temperature/tau", "train/loss")
 NARROWEST: Final = 110
 WIDTH_OF_A_LETTER: Final = 7
-"""Pixels."""
+"""Pixels per letter."""
 RUN_NAME: Final = "attributes.`Run Name`"
 BESIDE_A_NAME: Final = 80
 WIDEST_NAME: Final = 420
-"""Pixels: what stands before a run's name, and how wide the column may be."""
+"""Pixels: space before a run's name, and the column's greatest width."""
 MADE_AT: Final = 0
-"""The same time at each writing, so that a second one changes nothing."""
+"""A fixed time, so that writing a view again changes nothing."""
 LONGEST_TAG: Final = 20_000
 
 
 def build_views(plan: Plan) -> dict[str, str]:
-    """The experiment's tags: a table of sweeps with their verdicts and of trials in order, and curves by treatment."""
+    """Return the experiment's view tags: a table of sweeps and trials, and curves by treatment."""
     treatments = TreatmentColumns(plan)
     responses = list(dict.fromkeys(item.response for item in plan.sweep.spec.hypotheses)) or list(USUAL_RESPONSES)
     metrics = list(dict.fromkeys([*responses, *ALSO_SHOWN]))
@@ -103,7 +104,7 @@ def build_views(plan: Plan) -> dict[str, str]:
     }
     curves = {
         **table,
-        # The pages load a hundred runs at first: by seed, these are of all treatments.
+        # The pages first load a hundred runs: sorted by seed, these cover all treatments.
         "orderByKey": "params.`seed`",
         "searchFilter": IS_TRIAL,
         "groupBy": {
@@ -135,7 +136,7 @@ def _wrap_view(name: str, state: dict[str, Any]) -> str:
 def _build_charts(
     plan: Plan, treatments: TreatmentColumns, responses: Sequence[str], metrics: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Over training, a line for each treatment; at the end, a point for each trial over each numeric treatment."""
+    """Build lines over training per treatment, and final values of each trial over each numeric treatment."""
     curves, doses = "gapctl-over-training", "gapctl-by-treatment"
     numeric = [treatments.name(path) for path, levels in plan.sweep.spec.vary.items() if _is_numeric(levels)]
     return {
@@ -201,16 +202,16 @@ def _build_line(section: str, metric: str) -> dict[str, Any]:
 
 
 TRAININGS = "workflowType=machine_learning"
-"""Without it MLflow's pages open on what they have for language models."""
+"""Without this, MLflow's pages open with their views for language models."""
 
 SHARE_KEY = "viewStateShareKey"
 CHARTS = "compareRunsMode=CHART"
 
 
 def find_page_address(address: str, uri: str, sweep_name: str | None) -> str:
-    """The page of the sweep's experiment on a server at `address`; of all experiments where it has none yet.
+    """Return the page of the sweep's experiment on a server at `address`, or of all experiments if it has none yet.
 
-    Raises WorkError where the store cannot be asked.
+    Raises WorkError if the store cannot be read.
     """
     if sweep_name is None:
         return format_overview_address(address)
@@ -226,33 +227,33 @@ def find_page_address(address: str, uri: str, sweep_name: str | None) -> str:
 
 
 def format_overview_address(address: str) -> str:
-    """The page of all experiments."""
+    """Return the page of all experiments."""
     return f"{address}/#/experiments?{TRAININGS}"
 
 
 def format_sweep_address(address: str, experiment_id: str, tags: Mapping[str, str]) -> str:
-    """The page of an experiment, as the sweep's own table shows it where there is one."""
+    """Return the page of an experiment, in the sweep's own table view if saved."""
     return f"{address}/{_format_experiment(experiment_id)}{_format_view(tags, TABLE)}"
 
 
 def find_curves_address(address: str, experiment_id: str, tags: Mapping[str, str]) -> str | None:
-    """The page of an experiment's curves, or None where nobody saved that view."""
+    """Return the page of an experiment's curves, or None if that view is not saved."""
     view = _format_view(tags, CURVES)
     return f"{address}/{format_curves_address(experiment_id)}" if view else None
 
 
 def format_curves_address(experiment_id: str) -> str:
-    """An experiment's curves, below MLflow's address; "Views" alone shows their runs as a table at first."""
+    """Return an experiment's curves, relative to MLflow's address. The view alone would first show a table."""
     return f"{_format_experiment(experiment_id)}&{SHARE_KEY}={CURVES}&{CHARTS}"
 
 
 def format_run_address(experiment_id: str, run_id: str) -> str:
-    """A run's page, below MLflow's address."""
+    """Return a run's page, relative to MLflow's address."""
     return f"#/experiments/{experiment_id}/runs/{run_id}?{TRAININGS}"
 
 
 def format_file_address(experiment_id: str, run_id: str, name: str) -> str:
-    """A file of a run, below MLflow's address."""
+    """Return the page of a run's file, relative to MLflow's address."""
     return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{name}?{TRAININGS}"
 
 
