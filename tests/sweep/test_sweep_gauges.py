@@ -21,10 +21,10 @@ class Exported(SweepGauges):
         super().__init__(plan.sweep.spec.name, plan.trials, done_before)
         self.values: dict[tuple[str, str], float] = {}
 
-    def _set(self, name: str, value: float, tags: Mapping[str, str]) -> None:
+    def _set_gauge(self, name: str, value: float, tags: Mapping[str, str]) -> None:
         self.values[name, tags.get("state", "")] = value
 
-    def _look_at_nodes(self) -> None:
+    def _count_nodes(self) -> None:
         """There are none."""
 
     def states(self) -> dict[str, float]:

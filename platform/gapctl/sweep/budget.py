@@ -1,7 +1,8 @@
-"""A sweep's limits: time and money are counted while it trains, over all its runs, and when they are spent it stops.
+"""The limits of a sweep: count hours and money over all its runs, and stop it when they are spent.
 
-It stops as Ctrl-C stops it, which saves checkpoints; so there is one way to stop, and it is well tried. The signal is
-sent once, and may come when nobody heeds it: who trains asks for `reached` too.
+`Budget` counts in a thread and sends SIGINT to the process, so that the sweep stops as on Ctrl-C and saves
+checkpoints. The signal is sent once and may come while nobody handles it, so callers also check `reached`.
+`PriceWatch` asks what the machines cost now.
 """
 
 import math
@@ -22,17 +23,17 @@ from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.plan import Plan
 
 PRICE_CHECK_SECONDS: Final = 15.0
-"""Between two looks at which machines there are, once all have said what they are."""
+"""Seconds between two checks of which machines there are, once the kind of each is known."""
 FIRST_PRICE_CHECK_SECONDS: Final = 1.0
-"""Between two looks before."""
+"""Seconds between two checks before that."""
 NO_PRICE_SECONDS: Final = 120.0
-"""A cluster of which no price is known for so long has none to tell."""
+"""Seconds after which a cluster without any known price counts as having none."""
 
 
 class HourlyCost(Protocol):
-    """Money per hour of the machines whose price is known, how many have one, how many have none.
+    """Cost per hour of machines with a known price, and the number of machines with and without one.
 
-    Of the latter `unanswered` have not said yet what they are.
+    Of the latter, `unanswered` have not answered yet what kind they are.
     """
 
     @property
@@ -49,11 +50,11 @@ class HourlyCost(Protocol):
 
 
 CostReader = Callable[[], HourlyCost | None]
-"""What the machines cost now; None while there are none."""
+"""Returns the present cost of all machines, None while there are none."""
 
 
 class PriceWatch:
-    """Looks from `start` until `closed` is set, and answers from its last look."""
+    """Ask for prices in a thread, from `start` until `closed` is set, and answer from the last reading."""
 
     def __init__(self, rate: CostReader, closed: threading.Event) -> None:
         self._rate, self._closed = rate, closed
@@ -62,22 +63,22 @@ class PriceWatch:
         self._thread = threading.Thread(target=self._watch_prices, name="gapctl-prices", daemon=True)
 
     def start(self) -> None:
-        """Begins to look."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def per_hour(self) -> float:
-        """Of all machines whose price is known."""
+        """Cost per hour of all machines with a known price."""
         return self._last.per_hour if self._last else 0.0
 
     @property
     def unpriced(self) -> int:
-        """Machines that are not counted, as nobody knows their price."""
+        """Number of machines without a known price, which are not counted."""
         return self._last.unpriced if self._last else 0
 
     @property
     def has_no_price(self) -> bool:
-        """Whether of all machines none has a price: each has answered, or time enough was given."""
+        """Whether no machine has a price, although each has answered or had time enough."""
         last, blind_since = self._last, self._blind_since
         if blind_since is None:
             return False
@@ -91,10 +92,10 @@ class PriceWatch:
             pause = PRICE_CHECK_SECONDS if known else FIRST_PRICE_CHECK_SECONDS
 
     def _check_prices(self) -> bool:
-        """Whether every machine has said what it is."""
+        """Return whether the kind of every machine is known."""
         try:
             found = self._rate()
-        except Exception:  # Ray's head is busy, or its nodes cannot be asked: the next look will tell
+        except Exception:  # Ray's head is busy, or its nodes cannot be asked: try again at the next check
             self._note_blind(bool(self._last and self._last.priced))
             return False
         if found is None:
@@ -113,13 +114,13 @@ class PriceWatch:
 
 TICK_SECONDS: Final = 1.0
 SPENDING_NOTE_SECONDS: Final = 60.0
-"""Between two notes in the ledger, each with a look at those of others: what a driver that is killed does not count."""
+"""Seconds between two notes in the ledger. A killed driver loses at most this much of its spending."""
 NO_PRICE: Final = "a price is known"
-"""How `reached` ends where the cost could not be counted."""
+"""End of `reached` if the cost could not be counted."""
 
 
 class Budget:
-    """Counts while it is entered; `reached` then says which limit stopped the sweep, if one did."""
+    """Count spending while entered. `reached` then names the limit that stopped the sweep, if one did."""
 
     def __init__(self, plan: Plan, ledger: Ledger, rate: CostReader) -> None:
         self._name, self._ledger = plan.sweep.spec.name, ledger
@@ -133,7 +134,7 @@ class Budget:
 
     @property
     def spent(self) -> Spending:
-        """By all runs, this one included once it has begun."""
+        """Spending of all runs, including this one once it has begun."""
         before, run = self._before, self._run
         return Spending(before.hours + run.hours, before.cost + run.cost, before.runs + (run.hours > 0))
 
@@ -168,10 +169,7 @@ class Budget:
                     os.kill(os.getpid(), signal.SIGINT)
 
     def _save_spending(self) -> None:
-        """Notes what this run spent, and counts what others did meanwhile.
-
-        What a store that is away cannot be told now, it is told with the next note.
-        """
+        """Record this run's spending and read the other runs'. If the store is away, the next call makes up for it."""
         try:
             self._ledger.save_spending(self._name, self._run)
             self._before = self._ledger.spent(self._name, self._run.scale, besides=self._run.run)
@@ -179,7 +177,7 @@ class Budget:
             return
 
     def _find_limit(self) -> str:
-        """Which limit is reached; nothing where none is."""
+        """Return the limit that is reached, or ""."""
         limits, spent = self._limits, self.spent
         runs = f"by {spent.runs} runs of this sweep" if spent.runs > 1 else "by this sweep"
         if limits.hours is not None and spent.hours >= limits.hours:
@@ -193,7 +191,7 @@ class Budget:
 
     @property
     def resume_hint(self) -> str:
-        """What to type after `reached`."""
+        """The advice to print after `reached`."""
         if self.reached.endswith(NO_PRICE):
             return "Say what an hour of a machine costs with --set limits.price_per_hour=..., or limit hours instead"
         name = self.reached.partition(":")[0]
@@ -203,12 +201,12 @@ class Budget:
 
     @property
     def unpriced(self) -> int:
-        """Machines that were not counted, as nobody knows their price."""
+        """Number of machines not counted, as their price is unknown."""
         return self._prices.unpriced
 
 
 def _choose_higher_limit(limit: float, spent: float) -> float:
-    """Twice the limit, or, where more is gone already than that leaves room for, half as much again to two digits."""
+    """Return twice the limit or, if more is spent than that leaves room for, 1.5 times the spending to two digits."""
     wanted = 1.5 * spent
     if wanted <= 2 * limit:
         return 2 * limit

@@ -1,4 +1,9 @@
-"""What one trial asks of Ray, and whether Ray can ever give it."""
+"""The resources that a trial requests of Ray, and whether the cluster can ever provide them.
+
+1. `build_resource_request` decides before a sweep what each trial reserves, and raises InputError if it never fits.
+   If it does not fit now, `ask_autoscaler` finds out whether the cluster would grow.
+2. During the sweep, `ClusterWatch` ends it once no machine can hold a trial any more.
+"""
 
 import json
 import time
@@ -15,23 +20,23 @@ Bundle = Mapping[str, float]
 AutoscalerReport = Mapping[str, Any]
 
 AUTOSCALER_SECONDS: Final = 30.0
-"""Autoscalers look every five seconds, and take a few to ask their cloud."""
+"""Longest wait for the autoscaler, which looks every five seconds and takes a few to ask its cloud."""
 NO_AUTOSCALER_SECONDS: Final = 10.0
-"""Time enough for an autoscaler that is there to say so."""
+"""Wait until an autoscaler that has not reported counts as absent."""
 PLACEMENT_CHECK_SECONDS: Final = 1.0
 LEGACY_STATUS_KEY: Final = b"__autoscaling_status"
-"""Where the autoscaler of Ray before 2.50 writes what it does."""
+"""Key under which the autoscaler of Ray before 2.50 writes its report."""
 ANSWER_SECONDS: Final = 5
 COUNTED_NODE_PREFIX: Final = "node_"
 
 
 def can_scale_to(bundles: Sequence[Bundle]) -> bool:
-    """Whether the cluster that this process has joined can hold all bundles, or is about to."""
+    """Return whether the joined cluster can hold all bundles, now or after it has grown."""
     return bool(ask_autoscaler(bundles))
 
 
 def ask_autoscaler(bundles: Sequence[Bundle]) -> bool | None:
-    """The same, and None where an autoscaler is there that neither starts a machine nor refuses to."""
+    """Return whether the cluster can hold all bundles, None if its autoscaler neither grows nor refuses."""
     from ray.util import placement_group, remove_placement_group
 
     before = _fetch_cluster_status()
@@ -58,15 +63,15 @@ def ask_autoscaler(bundles: Sequence[Bundle]) -> bool | None:
 
 
 def is_autoscaler_present(status: Any) -> bool:
-    """Whether an autoscaler has ever said how it stands."""
+    """Return whether an autoscaler has ever reported its state."""
     return bool(status.autoscaling_state.autoscaler_state_version)
 
 
 def read_autoscaler_answer(status: Any, bundles: Sequence[Bundle], before: Any) -> bool | None:
-    """What Ray's autoscaler makes of a request for these bundles: that it grows, that it cannot, or nothing yet.
+    """Return whether the autoscaler grows for these bundles (True), cannot (False), or has not answered (None).
 
-    `status` is a GetClusterStatusReply of Ray's `autoscaler.proto`, `before` the one from before the request: what is
-    started on what the autoscaler knew then is started for others.
+    `status` is a GetClusterStatusReply of Ray's `autoscaler.proto`, `before` the one from before the request. Machines
+    that the autoscaler started on that earlier state are for others.
     """
     state = status.autoscaling_state
     if state.last_seen_cluster_resource_state_version <= before.cluster_resource_state.cluster_resource_state_version:
@@ -82,12 +87,15 @@ def read_autoscaler_answer(status: Any, bundles: Sequence[Bundle], before: Any) 
 
 
 def read_legacy_answer(report: AutoscalerReport) -> bool | None:
-    """The same of the older autoscaler, which reports what it launches and no request that it cannot meet."""
+    """Return True if the older autoscaler is starting machines, otherwise None, as it reports no refusals."""
     return True if report.get("pending_launches") or report.get("pending_nodes") else None
 
 
 def is_legacy_autoscaler_active(report: AutoscalerReport) -> bool:
-    """Whether the older autoscaler may: without a cluster file it only counts nodes, each as a type of its own."""
+    """Return whether the older autoscaler is active.
+
+    Without a cluster file it only counts nodes, each as a type of its own.
+    """
     types = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})]
     return any(not name.startswith(COUNTED_NODE_PREFIX) for name in types)
 
@@ -97,7 +105,7 @@ def _drop_zero_amounts(bundle: Bundle) -> dict[str, float]:
 
 
 def _fetch_cluster_status() -> Any:
-    """The autoscaler's reply, empty where the head did not answer in time."""
+    """Return the autoscaler's reply, empty if the head did not answer in time."""
     import ray
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
@@ -119,14 +127,14 @@ def _fetch_legacy_report() -> AutoscalerReport:
 
 RESOURCE_NAMES: Final = ("CPU", "GPU")
 WAITING_BUNDLE: Final = {"node:__internal_head__": 0.001}
-"""Of the process that waits for workers: no CPU that they may need, on the node where the driver is."""
+"""Bundle of the process that waits for workers: no CPU that they may need, on the driver's node."""
 MAX_WAITING_TRIALS: Final = 8
-"""Trials of several workers that wait on the driver's node while a cluster grows; each takes half a GiB there."""
+"""Trials of several workers that wait on the driver's node while a cluster grows, half a GiB each."""
 NO_AUTOSCALER_CLAUSE: Final = ", and no autoscaler starts a machine that would hold it"
 
 
 class ResourceRequest(NamedTuple):
-    """What Tune reserves for each trial, bundle by bundle, and how many trials may run at once, if that is limited."""
+    """The bundles that Tune reserves for each trial, and how many trials may run at once if that is limited."""
 
     bundles: list[dict[str, float]]
     gpu: bool
@@ -134,10 +142,10 @@ class ResourceRequest(NamedTuple):
 
 
 def build_resource_request(resources: Resources, *, elastic: bool) -> ResourceRequest:
-    """What a trial asks for; raises InputError where Ray cannot offer it, nor grow to: an `elastic` cluster is asked.
+    """Return the resource request of a trial. Raises InputError if Ray cannot meet it, even if `elastic` by growing.
 
-    `gpus: auto` is one GPU where there is one, or where the autoscaler starts a machine that has one. Workers that
-    train one trial together are reserved by Ray Train, so only as many such trials run as there is room for.
+    `gpus: auto` is one GPU if there is one or the autoscaler starts a machine with one. Workers that train one trial
+    together are reserved by Ray Train, so only as many such trials run as there is room for.
     """
     living = _cluster_resources()
     gpus = _choose_gpus(resources, living, elastic)
@@ -154,13 +162,13 @@ def build_resource_request(resources: Resources, *, elastic: bool) -> ResourceRe
 
 
 def build_trial_bundles(resources: Resources, request: ResourceRequest) -> list[dict[str, float]]:
-    """Return what one trial reserves in all, each on one node, those that Ray Train asks for included."""
+    """Return all bundles that one trial reserves, each on one node, including those of Ray Train."""
     gpus = float(request.gpu) if resources.gpus == "auto" else float(resources.gpus)
     return _build_bundles(resources, gpus)
 
 
 def check_this_machine(resources: Resources, cores: int) -> None:
-    """Raises InputError where so many cores cannot hold one trial, which Ray would say only once it has started."""
+    """Raise InputError if so many cores cannot hold one trial. Ray itself would report that only once started."""
     _check_resources(
         resources, {"CPU": _sum_trial_resources(resources, 0.0)["CPU"]}, {"CPU": float(cores)}, "this machine"
     )
@@ -209,7 +217,7 @@ def _is_not_default(resources: Resources, name: str) -> bool:
 
 
 def _cluster_resources() -> dict[str, float]:
-    """What the nodes that are there have."""
+    """Return the total resources of the living nodes."""
     import ray
 
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -229,9 +237,10 @@ def release_dead_reservations() -> int:
 
 
 def find_dead_reservations(groups: Iterable[Any], job_id: bytes) -> list[bytes]:
-    """The ids of a job's groups that an actor created that is dead, given as `PlacementGroupTableData` of Ray's GCS.
+    """Return the ids of a job's placement groups whose creating actor is dead.
 
-    A group that no actor created counts as one of a dead actor there; those are the driver's own.
+    `groups` are Ray's `PlacementGroupTableData`. Groups of the driver have no creating actor and are kept, although the
+    table marks that actor as dead.
     """
     return [
         group.placement_group_id
@@ -259,16 +268,16 @@ def _list_placement_groups() -> list[Any]:
 
 WATCH_SECONDS: Final = 2.0
 MISSING_SECONDS: Final = 15.0
-"""So long a machine may be away before an autoscaler is asked: the node of a restarted one joins anew."""
+"""Seconds that a machine may be missing before the autoscaler is asked; a restarted one joins anew."""
 ASK_AGAIN_SECONDS: Final = 60.0
-"""Between two questions to an autoscaler that neither starts a machine nor refuses to."""
+"""Seconds between two questions to an autoscaler that neither starts a machine nor refuses."""
 
 
 class ClusterWatch(Stopper):
-    """Ends Tune's run once no machine can hold a trial; `reason` then says so.
+    """End Tune's run once no machine can hold a trial; `reason` then says why.
 
-    `bundles` are what a trial reserves, on one node each. A local Ray cannot lose machines, so only where it is
-    `elastic` does the watch look at them.
+    `bundles` are what a trial reserves, each on one node. A local Ray cannot lose machines, so they are checked only if
+    `elastic`.
     """
 
     def __init__(
@@ -284,36 +293,36 @@ class ClusterWatch(Stopper):
         self.reason = ""
         self._bundles, self._elastic = [dict(bundle) for bundle in bundles], elastic
         self._nodes, self._grows, self._release, self._clock = nodes or list_living_nodes, grows, release, clock
-        self._looked = self._fitted_at = self._clock()
+        self._checked = self._had_room = self._clock()
         self._asked: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune pickles its stoppers for its own resumption, which the ledger takes the place of."""
+        """Return {}: Tune pickles its stoppers to resume by itself, but a sweep resumes from the ledger."""
         return {}
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Stop no single trial."""
+        """Return False: single trials are never stopped."""
         return False
 
     def stop_all(self) -> bool:
-        """Say whether the sweep is to end; Tune asks several times a second."""
+        """Return whether the sweep must end. Tune calls this several times a second."""
         now = self._clock()
-        if not self.reason and now - self._looked >= WATCH_SECONDS:
-            self._looked = now
+        if not self.reason and now - self._checked >= WATCH_SECONDS:
+            self._checked = now
             self._release()
             if self._elastic:
-                self._look_for_room(now)
+                self._check_room(now)
         return bool(self.reason)
 
     def combine_stop_checks(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
-        """Return the question whether the sweep is to end, for this or for another reason."""
+        """Return a check that is true if this watch or `stopped` ends the sweep."""
         return lambda: bool(self.reason) or stopped()
 
-    def _look_for_room(self, now: float) -> None:
+    def _check_room(self, now: float) -> None:
         nodes = self._nodes()
         if can_hold_bundles(nodes, self._bundles):
-            self._fitted_at, self._asked = now, None
-        elif now - self._fitted_at >= MISSING_SECONDS and (
+            self._had_room, self._asked = now, None
+        elif now - self._had_room >= MISSING_SECONDS and (
             self._asked is None or now - self._asked >= ASK_AGAIN_SECONDS
         ):
             if self._grows(self._bundles) is False:
@@ -322,17 +331,17 @@ class ClusterWatch(Stopper):
 
 
 def list_living_nodes() -> list[Bundle]:
-    """Return what each node that is alive has in all, whether or not it is in use."""
+    """Return the total resources of each living node, in use or not."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def can_hold_bundles(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> bool:
-    """Whether nodes that are otherwise empty have room for all bundles, each on one node.
+    """Return whether the nodes, if empty, have room for all bundles, each on one node.
 
-    A trial's bundles are of two kinds at most, so it is enough to know how many of the second kind fit beside each
-    number of the first.
+    A trial has at most two kinds of bundles. So it is enough to know, for each number of the first kind, how many of
+    the second fit beside them.
     """
     kinds = [dict(kind) for kind in {tuple(sorted(bundle.items())) for bundle in bundles}]
     wanted = [sum(dict(bundle) == kind for bundle in bundles) for kind in kinds]
@@ -349,7 +358,7 @@ def can_hold_bundles(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> bool
 
 
 def _count_fitting_bundles(node: Bundle, bundle: Bundle, taken: Bundle, times: int, limit: int) -> int:
-    """How many of a bundle, `limit` at most, a node holds on which `taken` lies so many times."""
+    """Return how many of a bundle, at most `limit`, fit on a node beside `times` of `taken`."""
     rooms = [
         int((node.get(name, 0.0) - times * taken.get(name, 0.0) + 1e-6) // asked)
         for name, asked in bundle.items()
@@ -359,7 +368,7 @@ def _count_fitting_bundles(node: Bundle, bundle: Bundle, taken: Bundle, times: i
 
 
 def explain_no_room(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> str:
-    """Return the sentence that names what a trial asks for and what the living machines have."""
+    """Return the sentence with what a trial requests and what the living machines have."""
     names = ("CPU", "GPU")
     asked = _format_amounts({name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names})
     machines = [_format_amounts({name: node.get(name, 0.0) for name in names}) for node in nodes]

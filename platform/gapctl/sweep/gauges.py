@@ -1,6 +1,6 @@
-"""How fast and how far the running trials are, as Prometheus metrics that Ray exports (`ray_gapctl_...`).
+"""Prometheus metrics of a sweep, exported by Ray (`ray_gapctl_...`), and each trial's log of its machine.
 
-`dashboards/grafana.json` is a board that shows them beside Ray's own and those of the sweep (`SweepGauges`).
+`dashboards/grafana.json` is a board that shows them beside Ray's own.
 """
 
 import math
@@ -18,7 +18,7 @@ TRIAL_TAGS: Final = ("gapctl_trial", "treatment")
 
 
 class TrialGauges:
-    """One set per process; the tags say which trial the process trains now."""
+    """Gauges of the trials in this process; tags name the trial in training."""
 
     def __init__(self) -> None:
         self._samples = Gauge("gapctl_samples_seen", "Pairs that the trial was trained on so far", TRIAL_TAGS)
@@ -27,7 +27,7 @@ class TrialGauges:
         self._rmg = Gauge("gapctl_gap_rmg", "Relative modality gap at the latest evaluation", TRIAL_TAGS)
 
     def show(self, trial: Trial, report: Mapping[str, Any]) -> None:
-        """Takes over what a report says."""
+        """Set the gauges to the numbers of a report."""
         tags = _build_tags(trial)
         self._samples.set(report["samples_seen"], tags)
         self._rate.set(0.0 if report["done"] else report["samples_per_second"], tags)
@@ -37,7 +37,7 @@ class TrialGauges:
             self._rmg.set(report["rows"][-1]["gap/rmg"], tags)
 
     def rest(self, trial: Trial) -> None:
-        """The trial is not trained here any more."""
+        """Set the rate to zero when the trial is no longer trained here."""
         self._rate.set(0.0, _build_tags(trial))
 
 
@@ -57,7 +57,7 @@ NODES_SECONDS: Final = 5.0
 
 
 class SweepGauges:
-    """A `Watcher`; its metrics begin with the first event, since Ray has to run by then."""
+    """A `Watcher` that counts trials and nodes. Gauges are created at the first event, since Ray has to run by then."""
 
     def __init__(self, sweep: str, trials: Sequence[Trial], done_before: int) -> None:
         self._progress = SweepProgress(trials, done_before)
@@ -68,32 +68,32 @@ class SweepGauges:
         self._looked_at = -math.inf
 
     def started(self, trial: Trial) -> None:
-        """A trial got its process."""
+        """Count a trial as running."""
         self._progress.started(trial)
         self._show_counts()
 
     def progressed(self, report: TrialReport) -> None:
-        """A trial told how far it is."""
+        """Update the counts of nodes."""
         self._progress.progressed(report)
         self._count_nodes()
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it: here it waits."""
+        """Count a trial as waiting, as another sweep trains it."""
         self._progress.held(trial, lease)
         self._show_counts()
 
     def finished(self, trial: Trial, result: Result) -> None:
-        """A trial's result is in the ledger."""
+        """Count a trial as done."""
         self._progress.finished(trial)
         self._show_counts()
 
     def failed(self, trial: Trial, message: str) -> None:
-        """A trial went wrong."""
+        """Count a trial as failed."""
         self._progress.fail(trial)
         self._show_counts()
 
     def lost(self, trial: Trial) -> None:
-        """A trial's process vanished; Tune starts another."""
+        """Count a lost process. Tune starts another."""
         self._lost_processes += 1
         self._show_counts()
 
@@ -126,7 +126,7 @@ class SweepGauges:
 
 
 class MachineLog:
-    """Goes on with the rows that an earlier attempt left, as far as the training goes on from there."""
+    """The rows of `machine.parquet`, continued from an earlier attempt up to `samples_seen`."""
 
     def __init__(self, folder: TrialFolder, samples_seen: int) -> None:
         self._folder = folder
@@ -134,11 +134,11 @@ class MachineLog:
         self._kept = len(self._rows)
 
     def add(self, samples_seen: int, seconds: float, measures: Mapping[str, float]) -> None:
-        """Takes note of what was measured after `seconds` of work."""
+        """Add a row with measures after `seconds` of work."""
         self._rows.append({"samples_seen": samples_seen, "seconds": seconds, **measures})
 
     def keep(self) -> None:
-        """Writes the rows, if there are new ones."""
+        """Write the rows if there are new ones."""
         if len(self._rows) > self._kept:
             self._folder.save_machine(self._rows)
             self._kept = len(self._rows)

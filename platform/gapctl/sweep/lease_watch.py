@@ -1,4 +1,8 @@
-"""Trials that other sweeps train: waited for, counted when they are done, and taken where their holder is gone."""
+"""Leases during a sweep: watch those of other processes, renew one's own, and clear those of dead processes.
+
+`LeaseWatcher` judges trials that other processes hold, `LeaseRenewer` renews leases during long steps,
+`GracefulStopScheduler` gives processes time to save before Tune kills them.
+"""
 
 import threading
 import time
@@ -15,19 +19,19 @@ from gapctl.ledger.lease import LEASE_FILE, LEASE_SECONDS, RENEWAL_SECONDS, UNRE
 from gapctl.ledger.trial import FAILURE, decode_failure
 
 LEASE_CHECK_SECONDS: Final = 2.0
-"""Between two looks at the leases of others."""
+"""Seconds between two checks of other processes' leases."""
 
 
 @dataclass(frozen=True)
 class Released:
-    """Nobody trains it now; `expired` is the lease that nobody renewed, if one lies there still."""
+    """No process trains the trial. `expired` is the content of a lease that was not renewed, if one is still there."""
 
     expired: bytes | None = None
 
 
 @dataclass(frozen=True)
 class FailedRemotely:
-    """Its training went wrong in another sweep, or what it left is damaged."""
+    """The training failed in another sweep, or its files are damaged."""
 
     message: str
 
@@ -36,27 +40,27 @@ LeaseState = Lease | Released | FailedRemotely | Result
 
 
 class LeaseWatcher:
-    """Watches leases by this process's own clock, as those of other machines may differ from it."""
+    """Watches leases, timed by this process's own clock, because clocks of machines disagree."""
 
     def __init__(self, ledger: Ledger, lease_seconds: float = LEASE_SECONDS) -> None:
         self._ledger, self._lease_seconds = ledger, lease_seconds
         self._seen: dict[str, tuple[bytes, float]] = {}
 
     def look(self, trial_ids: Sequence[str]) -> Mapping[str, LeaseState]:
-        """How each trial stands that another process was seen to hold.
+        """Return the state of each trial that another process was seen to hold.
 
-        Left out are those of which the ledger cannot be read now: they stand as they did, and their leases do not age
-        meanwhile, as their holders cannot renew them either.
+        A trial whose files cannot be read now is left out and keeps its former state. Its lease does not age meanwhile,
+        as the holder cannot renew it either.
         """
         leases = self._ledger.contents(
             trial_ids, LEASE_FILE
-        )  # before results: a holder writes its result, then lets go
+        )  # before results: a holder writes its result, then releases the lease
         results = self._ledger.results(trial_ids)
         found = {
             trial_id: self._judge_trial(trial_id, lease, result)
             for trial_id, lease, result in zip(trial_ids, leases, results, strict=True)
         }
-        return {trial_id: standing for trial_id, standing in found.items() if standing is not None}
+        return {trial_id: state for trial_id, state in found.items() if state is not None}
 
     def _judge_trial(
         self, trial_id: str, lease: bytes | WorkError | None, result: Result | WorkError | None
@@ -88,7 +92,7 @@ class LeaseWatcher:
     def _judge_lease(self, trial_id: str, content: bytes) -> LeaseState:
         lease, now = parse_lease(content), time.monotonic()
         if lease is not None and is_gone(lease.process):
-            return Released(expired=content)  # a worker on another machine cannot see that, and goes by the bytes
+            return Released(expired=content)  # a worker on another machine cannot check the process; it compares bytes
         known, since = self._seen.get(trial_id, (b"", now))
         if content != known:
             since = now
@@ -99,33 +103,33 @@ class LeaseWatcher:
 
 
 def _is_unreachable(found: object) -> bool:
-    """Whether a document was not read at all: the store is away, or the disk; a damaged one was."""
+    """Return whether a document could not be read at all because the store or disk is away, unlike a damaged one."""
     return isinstance(found, WorkError) and isinstance(found.__cause__, OSError)
 
 
 RENEWAL_CHECK_SECONDS: Final = 2 * RENEWAL_SECONDS
-"""A training that goes on renews its leases itself, so that there is nothing to write here."""
+"""Seconds between two checks. A training in progress renews its leases itself, so this usually writes nothing."""
 
 
 class LeaseRenewer:
-    """A thread that looks at the leases of the folders that `held` names, for as long as the process lives.
+    """A thread that renews the leases of the folders that `get_folders` returns, as long as the process lives.
 
-    A lease that was lost, or a ledger that does not answer, is left to the training, which meets it at its next beat.
+    Errors are ignored here: the training itself meets a lost lease or an unreachable ledger at its next heartbeat.
     """
 
-    def __init__(self, held: Callable[[], Iterable[TrialFolder]], every: float = RENEWAL_CHECK_SECONDS) -> None:
-        self._held, self._every = held, every
+    def __init__(self, get_folders: Callable[[], Iterable[TrialFolder]], every: float = RENEWAL_CHECK_SECONDS) -> None:
+        self._get_folders, self._every = get_folders, every
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._renew_leases, name="gapctl-leases", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread."""
+        """End the thread."""
         self._closed.set()
 
     def _renew_leases(self) -> None:
         while not self._closed.wait(self._every):
-            for folder in list(self._held()):
+            for folder in list(self._get_folders()):
                 hold = folder.hold
                 with suppress(Exception):
                     if hold is not None:
@@ -133,23 +137,23 @@ class LeaseRenewer:
 
 
 GRACE_SECONDS: Final = 60
-"""For the step or the evaluation in progress, and for writing checkpoints, also into an object store."""
+"""Time for the step or evaluation in progress, and for writing checkpoints, also into an object store."""
 
 
 class GracefulStopScheduler(FIFOScheduler):
-    """Trials in their order, and time to stop: Tune would kill after ten seconds what has not let go."""
+    """Run trials in order, and give them time to stop: by default Tune kills a process after ten seconds."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Tune hands its controller to schedulers alone, and has no setting for this."""
+        """Set the controller's timeout. Tune has no setting for it and passes its controller only to schedulers."""
         tune_controller._actor_force_cleanup_timeout = GRACE_SECONDS
         super().on_trial_add(tune_controller, trial)
 
 
 def clear_dead_leases(ledger: Ledger, trial_ids: Iterable[str], run: str) -> None:
-    """Clears the leases that name a run whose processes have all ended, so that nobody waits for them."""
+    """Remove the leases of a run whose processes have all ended, so that nobody waits for them."""
     ids = list(trial_ids)
     for trial_id, content in zip(ids, ledger.contents(ids, LEASE_FILE), strict=True):
         lease = None if isinstance(content, WorkError) else parse_lease(content)

@@ -1,4 +1,9 @@
-"""What a running sweep tells whoever watches: the live table, the log, the tracker, the gauges."""
+"""Show the progress of a sweep: the `Watcher` protocol and its displays.
+
+The driver process tells each watcher what happens to every trial. `SweepProgress` counts trials for the live table
+(`LiveTable`), the log (`ProgressLog`) and the gauges. `SearchLog` is the log of a search, and `TrackerWatcher` passes
+changes on to MLflow's tracker.
+"""
 
 import math
 import time
@@ -30,21 +35,21 @@ class TrialReport:
 
 
 class Watcher(Protocol):
-    """Hears of every trial in the driver process; must return quickly."""
+    """Is told in the driver process what happens to every trial. Each method must return quickly."""
 
     def started(self, trial: Trial) -> None: ...
 
     def progressed(self, report: TrialReport) -> None: ...
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it, and is so far."""
+        """Another sweep trains the trial; the lease says how far it is."""
 
     def finished(self, trial: Trial, result: Result) -> None: ...
 
     def failed(self, trial: Trial, message: str) -> None: ...
 
     def lost(self, trial: Trial) -> None:
-        """Its process or machine vanished; it is tried again."""
+        """The trial's process or machine vanished; it is retried."""
 
 
 RMG: Final = "gap/rmg"
@@ -53,7 +58,7 @@ STARTING: Final = "loading the data and starting Ray"
 
 @dataclass
 class RunningTrial:
-    """A trial in training, as its last report left it."""
+    """A trial in training, as of its last report."""
 
     trial: Trial
     samples_seen: int = 0
@@ -64,12 +69,12 @@ class RunningTrial:
 
     @property
     def share(self) -> float:
-        """How much of it is trained, 0 to 1."""
+        """The trained share of its samples, 0 to 1."""
         return self.samples_seen / max(1, self.samples_total)
 
     @property
     def remaining_seconds(self) -> float:
-        """At its present speed; NaN while that is unknown."""
+        """Seconds left at its present rate; NaN while that is unknown."""
         return (self.samples_total - self.samples_seen) / self.rate if self.rate else math.nan
 
 
@@ -82,19 +87,19 @@ class RemoteTrial(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Whose it is."""
+        """A phrase that names the holder."""
         return f"{self.lease.held_by} (another sweep)"
 
 
 class SweepProgress:
-    """Keeps count of a sweep's trials; `done_before` were finished when it began."""
+    """Count a sweep's trials by state; `done_before` were finished when it began."""
 
     def __init__(self, trials: Sequence[Trial], done_before: int) -> None:
         self._samples = {trial.id: trial.config.train.samples for trial in trials}
         self._seen: dict[str, int] = dict.fromkeys(self._samples, 0)
         self._running: dict[str, RunningTrial] = {}
         self._failed: set[str] = set()
-        self._held: dict[str, RemoteTrial] = {}
+        self._remote: dict[str, RemoteTrial] = {}
         self._started_at: float | None = None
         self.done, self.total = done_before, done_before + len(trials)
 
@@ -106,32 +111,32 @@ class SweepProgress:
     @property
     def elsewhere(self) -> Mapping[str, RemoteTrial]:
         """The trials that other sweeps train, by id."""
-        return self._held
+        return self._remote
 
     @property
     def failed(self) -> int:
-        """How many trials went wrong."""
+        """The number of failed trials."""
         return len(self._failed)
 
     @property
     def waiting(self) -> int:
-        """How many trials wait for their turn."""
+        """The number of trials neither done, failed nor running."""
         return self.total - self.done - self.failed - len(self._running)
 
     @property
     def rate(self) -> float:
-        """Pairs per second over all trials in training."""
+        """Samples per second over all trials in training."""
         return sum(row.rate for row in self._running.values())
 
     def started(self, trial: Trial) -> None:
-        """A trial got its process."""
+        """Count a trial as running."""
         self._started_at = self._started_at or time.monotonic()
         self._failed.discard(trial.id)
-        self._held.pop(trial.id, None)
+        self._remote.pop(trial.id, None)
         self._running[trial.id] = RunningTrial(trial, samples_total=self._samples[trial.id])
 
     def progressed(self, report: TrialReport) -> None:
-        """A trial told how far it is."""
+        """Update a running trial from its report."""
         row = self._running.setdefault(report.trial.id, RunningTrial(report.trial))
         row.samples_seen, row.samples_total = report.samples_seen, report.samples_total
         row.rate = report.samples_per_second or row.rate
@@ -141,32 +146,32 @@ class SweepProgress:
         self._seen[report.trial.id] = report.samples_seen
 
     def held(self, trial: Trial, lease: Lease) -> RemoteTrial:
-        """Another sweep trains it."""
+        """Count a trial as trained elsewhere and return it."""
         self._running.pop(trial.id, None)
-        self._held[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
-        return self._held[trial.id]
+        self._remote[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
+        return self._remote[trial.id]
 
     def finished(self, trial: Trial) -> None:
-        """A trial's result is in the ledger."""
+        """Count a trial as done."""
         self.done += 1
         self._end_trial(trial)
 
     def fail(self, trial: Trial) -> None:
-        """A trial went wrong."""
+        """Count a trial as failed."""
         self._failed.add(trial.id)
         self._end_trial(trial)
 
     def describe_progress(self) -> str:
-        """`3 of 18 trials done, 1 failed, 2:10 left`."""
+        """Return a line such as `3 of 18 trials done, 1 failed, 2:10 left`."""
         counts = f"{self.done} of {self.total} trials done"
         if self._started_at is None:
             return f"{counts}; {STARTING}"
         failed = f", {self.failed} failed" if self._failed else ""
-        held = f", {len(self._held)} trained by other sweeps" if self._held else ""
+        held = f", {len(self._remote)} trained by other sweeps" if self._remote else ""
         return f"{counts}{failed}{held}, {format_clock(self.remaining_seconds())} left"
 
     def remaining_seconds(self) -> float:
-        """From the speed of everything trained since the start of this run; NaN before anything is."""
+        """Return the seconds left at the mean rate of this run; NaN before anything is trained."""
         trained = sum(self._seen.values())
         if self._started_at is None or not trained:
             return math.nan
@@ -175,23 +180,23 @@ class SweepProgress:
 
     def _end_trial(self, trial: Trial) -> None:
         self._running.pop(trial.id, None)
-        self._held.pop(trial.id, None)
+        self._remote.pop(trial.id, None)
         self._seen[trial.id] = self._samples[trial.id]
 
 
 def describe_outcome(result: Result) -> str:
-    """What is said of a trial whose result is in the ledger."""
+    """Return the line for a trial whose result is in the ledger."""
     return f"done in {result.seconds:.0f} s, RMG {result.metrics.get(RMG, math.nan):.3f}"
 
 
 def extract_reason(message: str) -> str:
-    """The line of a traceback that says what went wrong."""
+    """Return the last line of a traceback, which names the error."""
     lines = message.strip().splitlines()
     return lines[-1] if lines else "it gave no reason"
 
 
 def format_clock(seconds: float) -> str:
-    """Minutes and seconds, or hours, minutes and seconds; a dash for what is not known."""
+    """Return `m:ss` or `h:mm:ss`, or a dash if the time is unknown."""
     if not math.isfinite(seconds):
         return "-"
     minutes, rest = divmod(round(seconds), 60)
@@ -200,9 +205,9 @@ def format_clock(seconds: float) -> str:
 
 
 RECENT_TRIALS: Final = 5
-"""Ended trials that stay in sight."""
+"""Ended trials that stay on screen."""
 OTHER_LINES: Final = 4
-"""The table's head, the line on further trials, the summary, and the cursor's."""
+"""Lines besides trials: the table's head, the line on further trials, the summary, and the cursor's."""
 REFRESH_PER_SECOND: Final = 4
 WIDE_CONSOLE: Final = 120
 NARROW_BAR: Final = 12
@@ -210,7 +215,7 @@ WIDE_BAR: Final = 40
 
 
 class LiveTable:
-    """A `Watcher` that draws; use it as a context manager around the sweep."""
+    """A `Watcher` that draws a live table, as a context manager around the sweep."""
 
     def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
         self._console = console
@@ -226,29 +231,29 @@ class LiveTable:
         self._live.stop()
 
     def started(self, trial: Trial) -> None:
-        """A trial got its process."""
+        """Show a trial as running."""
         self._progress.started(trial)
 
     def progressed(self, report: TrialReport) -> None:
-        """A trial told how far it is."""
+        """Update a running trial's row."""
         self._progress.progressed(report)
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it."""
+        """Show a trial that another sweep trains."""
         self._progress.held(trial, lease)
 
     def finished(self, trial: Trial, result: Result) -> None:
-        """A trial's result is in the ledger."""
+        """Show a trial's outcome."""
         self._progress.finished(trial)
         self._ended.append(f"{trial.label}: {describe_outcome(result)}")
 
     def failed(self, trial: Trial, message: str) -> None:
-        """A trial went wrong."""
+        """Show a trial's error."""
         self._progress.fail(trial)
         self._ended.append(f"{trial.label}: failed: {extract_reason(message)}")
 
     def lost(self, trial: Trial) -> None:
-        """A trial's process vanished; Tune starts another."""
+        """Show that a trial's process was lost."""
         self._ended.append(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
     def _draw_screen(self) -> RenderableType:
@@ -288,16 +293,16 @@ def _format_number(value: float, form: str) -> str:
 
 
 SILENCE_SECONDS: Final = 30.0
-"""The longest silence while trials report."""
+"""Longest time without a line while trials report."""
 
 
 class ProgressLog:
-    """A `Watcher` that prints lines with the time of day; use it as a context manager around the sweep."""
+    """A `Watcher` that prints lines with the time of day, as a context manager around the sweep."""
 
     def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
         self._console = console
         self._progress = SweepProgress(trials, done_before)
-        self._said_at = time.monotonic()
+        self._printed_at = time.monotonic()
         self._holders: dict[str, str] = {}
 
     def __enter__(self) -> "ProgressLog":
@@ -305,41 +310,41 @@ class ProgressLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left open."""
+        """Do nothing: no resource is open."""
 
     def started(self, trial: Trial) -> None:
-        """A trial got its process."""
+        """Print the first trial in training."""
         first = not self._progress.running
         self._progress.started(trial)
         if first:
             self._print_line(f"in training: {trial.label}")
 
     def progressed(self, report: TrialReport) -> None:
-        """A trial told how far it is."""
+        """Print a summary after a long silence."""
         self._progress.progressed(report)
-        if time.monotonic() - self._said_at >= SILENCE_SECONDS:
+        if time.monotonic() - self._printed_at >= SILENCE_SECONDS:
             running, rate = len(self._progress.running), self._progress.rate
             self._print_line(f"{self._progress.describe_progress()}; {running} in training at {rate:,.0f} samples/s")
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it; said once of each holder."""
+        """Print that another sweep trains the trial, once per holder."""
         words = self._progress.held(trial, lease).words
         if self._holders.get(trial.id) != lease.holder:
             self._holders[trial.id] = lease.holder
             self._print_line(f"{trial.label}: {words}")
 
     def finished(self, trial: Trial, result: Result) -> None:
-        """A trial's result is in the ledger."""
+        """Print a trial's outcome."""
         self._progress.finished(trial)
         self._print_end(trial, describe_outcome(result))
 
     def failed(self, trial: Trial, message: str) -> None:
-        """A trial went wrong."""
+        """Print a trial's error."""
         self._progress.fail(trial)
         self._print_end(trial, f"failed: {extract_reason(message)}")
 
     def lost(self, trial: Trial) -> None:
-        """A trial's process vanished; Tune starts another."""
+        """Print that a trial's process was lost."""
         self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
     def _print_end(self, trial: Trial, text: str) -> None:
@@ -348,7 +353,7 @@ class ProgressLog:
         )
 
     def _print_line(self, text: str) -> None:
-        self._said_at = time.monotonic()
+        self._printed_at = time.monotonic()
         line = f"{time.strftime('%H:%M:%S')} {text}"
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
@@ -357,7 +362,7 @@ END_STATES: Final = ("done", "stopped", "failed")
 
 
 class SearchLog:
-    """A `Watcher` that prints lines with the time of day; `changed` tells it how the search stands."""
+    """A `Watcher` of a search that prints lines with the time of day; `changed` passes it the search's record."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -365,10 +370,10 @@ class SearchLog:
         self._ended: set[int] = set()
         self._rates: dict[str, float] = {}
         self._first = True
-        self._said_at = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def changed(self, plan: Plan, record: SearchRecord) -> None:
-        """A point was drawn, or ended."""
+        """Print each point that has ended since the last call."""
         self._labels = {trial.id: trial.label for trial in plan.trials}
         ended = [drawn for drawn in record.drawn if drawn.state in END_STATES]
         if self._first:
@@ -385,35 +390,35 @@ class SearchLog:
                 )
 
     def started(self, trial: Trial) -> None:
-        """A trial got its process."""
+        """Count a trial as running."""
         self._rates[trial.id] = 0.0
 
     def progressed(self, report: TrialReport) -> None:
-        """A trial told how far it is."""
+        """Print the total rate after a long silence."""
         if report.trial.id in self._rates:
             self._rates[report.trial.id] = report.samples_per_second
         rate = sum(self._rates.values())
-        if rate and time.monotonic() - self._said_at >= SILENCE_SECONDS:
+        if rate and time.monotonic() - self._printed_at >= SILENCE_SECONDS:
             self._print_line(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it, and is so far."""
+        """Print that another sweep trains the trial."""
         self._rates.pop(trial.id, None)
         self._print_line(f"{trial.label}: {lease.host} trains it for another sweep")
 
     def finished(self, trial: Trial, result: Result) -> None:
-        """Told by `changed`."""
+        """Do nothing: `changed` prints the outcome."""
 
     def failed(self, trial: Trial, message: str) -> None:
-        """A trial went wrong; `changed` tells that it ended."""
+        """Print a trial's error; `changed` prints that its point ended."""
         self._print_line(f"{trial.label}: {extract_reason(message)}")
 
     def lost(self, trial: Trial) -> None:
-        """A trial's process vanished; Tune starts another."""
+        """Print that a trial's process was lost."""
         self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
     def _print_line(self, text: str) -> None:
-        self._said_at = time.monotonic()
+        self._printed_at = time.monotonic()
         line = f"{time.strftime('%H:%M:%S')} {text}"
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
@@ -428,7 +433,7 @@ def _describe_point(drawn: PointRecord, record: SearchRecord) -> str:
 
 
 class TrackerHooks(Protocol):
-    """A tracker: hears that a trial changed, and reads from the ledger what changed."""
+    """What a tracker implements. It is told which trial changed, and reads the change from the ledger."""
 
     def started(self, trial: Trial) -> None: ...
 
@@ -442,31 +447,31 @@ class TrackerHooks(Protocol):
 
 
 class TrackerWatcher:
-    """A `Watcher` that marks trials for a tracker."""
+    """A `Watcher` that marks changed trials for a tracker."""
 
     def __init__(self, tracker: TrackerHooks) -> None:
         self._tracker = tracker
 
     def started(self, trial: Trial) -> None:
-        """A trial got its process."""
+        """Mark a trial that has started."""
         self._tracker.started(trial)
 
     def progressed(self, report: TrialReport) -> None:
-        """A trial was evaluated; reports without an evaluation bring nothing to show."""
+        """Mark a trial that was evaluated; other reports change nothing in the ledger."""
         if report.rows:
             self._tracker.progressed(report.trial)
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it."""
+        """Mark a trial that another sweep trains."""
         self._tracker.held(trial)
 
     def finished(self, trial: Trial, result: Result) -> None:
-        """A trial's result is in the ledger."""
+        """Mark a trial whose result is in the ledger."""
         self._tracker.finished(trial)
 
     def failed(self, trial: Trial, message: str) -> None:
-        """A trial went wrong."""
+        """Mark a trial that failed."""
         self._tracker.failed(trial)
 
     def lost(self, trial: Trial) -> None:
-        """Nothing to show: the trial goes on as the same run."""
+        """Do nothing: the trial continues as the same run."""

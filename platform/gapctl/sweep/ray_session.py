@@ -1,4 +1,9 @@
-"""Ray for the length of a sweep: a quiet local instance, or the cluster at an address."""
+"""Ray for the length of a sweep: start a quiet local instance, or join the cluster at an address.
+
+1. `check_address` finds out within seconds whether a cluster answers at `--address`, and presents its token.
+2. `open_ray_session` starts or joins Ray and shuts it down in the end.
+3. `enter_gate` lets other threads ask Ray only while it runs; `close_gate` waits for them before the shutdown.
+"""
 
 import gc
 import logging
@@ -20,32 +25,32 @@ from gapctl.folders import find_cache_root
 
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
 LONGEST_SOCKET_PATH: Final = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""The longest of Ray's sockets below its folder: a process's number has seven digits at most."""
+"""The longest socket path below Ray's folder; a process id has at most seven digits."""
 LONGEST_FOLDER: Final = LONGEST_SOCKET - len(LONGEST_SOCKET_PATH)
 SHORT_FOLDER: Final = "/tmp"
-"""Where a folder of our own is made in place of one that Ray cannot use."""
+"""Parent of the private folder that replaces one that Ray cannot use."""
 
 
 class RayOptions(NamedTuple):
-    """What `ray.init` is given so that it keeps its files in the right place."""
+    """Folders for `ray.init`, None for Ray's own choice."""
 
     temp_dir: str | None
     spill_to: str | None
 
     def build_init_arguments(self) -> dict[str, str]:
-        """The keyword arguments of `ray.init`; none where Ray's own choice is right."""
+        """Return the keyword arguments for `ray.init`."""
         found = {"_temp_dir": self.temp_dir, "object_spilling_directory": self.spill_to}
         return {name: value for name, value in found.items() if value is not None}
 
 
 def find_default_ray_folder() -> Path:
-    """The folder below which Ray makes its own, `ray`, unless it is told another."""
+    """Return the folder below which Ray makes its own, `ray`, by default."""
     from_linux = os.environ.get("TMPDIR") if sys.platform == "linux" else None
     return Path(os.environ.get("RAY_TMPDIR") or from_linux or SHORT_FOLDER)
 
 
 def find_folder_fault(folder: Path) -> str | None:
-    """Why Ray cannot keep its sockets below a folder, or None where it can."""
+    """Return why Ray cannot keep its sockets below a folder, or None if it can."""
     if not folder.is_dir():
         return "there is no such folder"
     length = len(os.fsencode(folder.absolute()))
@@ -59,10 +64,10 @@ def find_folder_fault(folder: Path) -> str | None:
 
 @contextmanager
 def choose_ray_folder() -> Iterator[RayOptions]:
-    """Choose Ray's own folder where it can use that, else a private one below /tmp, which is deleted in the end.
+    """Yield Ray's own folder if it can use that, otherwise a private one below /tmp, deleted in the end.
 
-    Arrays that do not fit into shared memory still go to the folder that the environment names, where it can be
-    written: it may be on the larger disk. Raises InputError where /tmp cannot be used either.
+    Arrays that do not fit into shared memory are still written to the folder that the environment names, if possible,
+    as it may be on the larger disk. Raises InputError if /tmp cannot be used either.
     """
     wanted = find_default_ray_folder()
     fault = find_folder_fault(wanted)
@@ -86,7 +91,11 @@ POLL_SECONDS = 0.01
 
 
 def shutdown() -> None:
-    """Shuts Ray down after all garbage was collected, and while no thread collects any."""
+    """Shut Ray down safely.
+
+    Collect garbage first and let no thread collect any meanwhile: a Ray object freed during the shutdown makes Ray exit
+    the process, which would lose the verdicts.
+    """
     import ray
 
     collects = gc.isenabled()
@@ -100,7 +109,7 @@ def shutdown() -> None:
 
 
 def collect_garbage() -> None:
-    """Collects garbage in this thread; `gc.collect` alone does nothing while another thread is at it."""
+    """Collect garbage in this thread. `gc.collect` alone does nothing while another thread is collecting."""
     here, collected = threading.get_ident(), threading.Event()
 
     def note(phase: str, info: Mapping[str, Any]) -> None:
@@ -118,7 +127,7 @@ def collect_garbage() -> None:
 
 
 CLOSE_SECONDS: Final = 10.0
-"""Those inside wait two seconds at most for machines, but the head itself may not answer them."""
+"""Longest wait of `close_gate`. Callers inside wait two seconds for machines, but the head may not answer them."""
 
 _change = threading.Condition()
 _open = True
@@ -127,7 +136,7 @@ _inside = 0
 
 @contextmanager
 def enter_gate() -> Iterator[bool]:
-    """Whether Ray may be asked; if so, `close_gate` waits until the context is left."""
+    """Yield whether Ray may be asked. If so, `close_gate` waits until the context is left."""
     global _inside
     with _change:
         may_ask = _open
@@ -141,14 +150,14 @@ def enter_gate() -> Iterator[bool]:
 
 
 def open_gate() -> None:
-    """Ray runs and may be asked; so it is before the gate was ever closed."""
+    """Allow asking Ray, as is the state before the gate is first closed."""
     global _open
     with _change:
         _open = True
 
 
 def close_gate() -> None:
-    """Lets nobody in any more, and waits for those inside, at most for `CLOSE_SECONDS`."""
+    """Let no further caller in, and wait up to `CLOSE_SECONDS` for those inside."""
     global _open
     with _change:
         _open = False
@@ -157,7 +166,7 @@ def close_gate() -> None:
 
 @contextmanager
 def restore_signals() -> Iterator[None]:
-    """Tune catches the first Ctrl-C and would go on catching it after the sweep."""
+    """Restore the handler of SIGINT: Tune replaces it and would keep catching Ctrl-C after the sweep."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -167,18 +176,18 @@ def restore_signals() -> Iterator[None]:
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 15.0
-"""A head that is busy answers within one."""
+"""Longest wait for a head's answer; a busy one answers within one second."""
 
 CLIENT_SCHEME: Final = "ray://"
-"""Ray's client is no driver: it never learns what the cluster may grow to, which a sweep asks first."""
+"""Scheme of Ray's client, which is no driver: it never learns what the cluster may grow to, which a sweep needs."""
 HTTP2_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""What a client of HTTP/2 sends first: the preface, and its own settings, of which there are none."""
+"""First bytes of an HTTP/2 client: the preface and an empty settings frame."""
 FRAME_HEADER: Final = 9
 FRAME_TYPE: Final = 3
 SETTINGS_FRAME: Final = 4
 AUTH_MODE: Final = "RAY_AUTH_MODE"
 CLUSTER_ID_METHOD: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
-"""What every client of Ray asks first, and what needs no more than the right token."""
+"""First request of every Ray client, which needs nothing but the right token."""
 CONNECTION_ADVICE: Final = (
     "Ask `ray status` on its head whether it runs, start one with `ray start --head` or `ray up cluster.yaml`, or "
     "leave --address out to use this machine. Ray listens on port 6379 of the head (`auto` there, HOST:6379 on its "
@@ -187,16 +196,17 @@ CONNECTION_ADVICE: Final = (
 
 
 class Port(NamedTuple):
-    """Where to knock."""
+    """Host and port number."""
 
     host: str
     number: int
 
 
 def check_address(address: str | None) -> None:
-    """Raises InputError where no Ray cluster answers at `--address`; None, and thus this machine, is always right.
+    """Raise InputError if no Ray cluster answers at `--address`. None, which is this machine, is always right.
 
-    `auto` is what RAY_ADDRESS or the last `ray start` on this machine names; without either, Ray looks for itself.
+    `auto` is the address in RAY_ADDRESS or of the last `ray start` on this machine; without either, Ray searches
+    itself.
     """
     if address is None or address == "local":
         return
@@ -219,7 +229,7 @@ def check_address(address: str | None) -> None:
 
 
 def _find_local_address() -> str | None:
-    """What `ray start` noted on this machine, if it did."""
+    """Return the address of RAY_ADDRESS or of the last `ray start` on this machine, or None."""
     named = os.environ.get("RAY_ADDRESS")
     if named and named != "auto":
         return named
@@ -242,7 +252,7 @@ def _parse_port(named: str, address: str) -> Port:
 
 
 def _probe_port(port: Port) -> str | None:
-    """What keeps a cluster at the port from being one, or None where it answers as one."""
+    """Return why no cluster answers at the port, or None if one does."""
     try:
         connection = socket.create_connection(port, timeout=CONNECT_SECONDS)
     except TimeoutError:
@@ -256,10 +266,10 @@ def _probe_port(port: Port) -> str | None:
 
 
 def _present_token(port: Port, where: str) -> None:
-    """Have Ray present this user's token where the cluster asks for one, as Ray does by itself for `auto` alone.
+    """Make Ray present this user's token if the cluster requires one. Ray does so by itself only for `auto`.
 
-    `ray start` asks for a token on every machine that has one, and each `ray.init` without an address makes one. Raises
-    InputError where there is none, or another.
+    `ray start` requires a token on every machine that has one, and each `ray.init` without an address creates one.
+    Raises InputError if there is none or another.
     """
     if _try_token(port, None):
         return
@@ -281,7 +291,7 @@ def _present_token(port: Port, where: str) -> None:
 
 
 def _read_token() -> tuple[str | None, str]:
-    """The token that Ray would present, and where it looks for it."""
+    """Return the token that Ray would present, and where it is stored."""
     if found := os.environ.get("RAY_AUTH_TOKEN"):
         return found.strip(), "RAY_AUTH_TOKEN"
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -293,7 +303,7 @@ def _read_token() -> tuple[str | None, str]:
 
 
 def _try_token(port: Port, token: str | None) -> bool:
-    """Whether a cluster answers with this token, or without one; True where it answers anything but a refusal."""
+    """Return False only if the cluster refuses this token, or no token if None."""
     import grpc
 
     metadata = [] if token is None else [("authorization", f"Bearer {token}")]
@@ -306,7 +316,7 @@ def _try_token(port: Port, token: str | None) -> bool:
 
 
 def _is_encrypted() -> bool:
-    """Then only Ray can speak to it."""
+    """Return whether Ray uses TLS, in which case only Ray can talk to the cluster."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
@@ -340,10 +350,10 @@ START_ATTEMPTS = 2
 
 @contextmanager
 def open_ray_session(address: str | None) -> Iterator[None]:
-    """Starts or joins Ray, and lets go of it in the end.
+    """Start or join Ray, and shut it down in the end.
 
-    A cluster that cannot be joined raises InputError, a Ray that does not start WorkError.
-    Ray waits minutes for one that does not answer: `check_address` asks first.
+    Raises InputError if the cluster cannot be joined, WorkError if Ray does not start. Call `check_address` first, as
+    Ray waits minutes for an address that does not answer.
     """
     prepare_environment()
     close_gate()
@@ -361,9 +371,9 @@ def open_ray_session(address: str | None) -> Iterator[None]:
 
 
 def prepare_environment(**more: str) -> None:
-    """Set what keeps Ray quiet; what the environment says already stays.
+    """Set variables that keep Ray quiet, unless the environment has them.
 
-    Raises InputError where there is neither a home folder, in which Ray keeps its token, nor a cache folder.
+    Raises InputError if there is neither a home folder, where Ray keeps its token, nor a cache folder.
     """
     find_cache_root()
     for name, value in {**QUIET_ENVIRONMENT, **more}.items():
@@ -372,9 +382,10 @@ def prepare_environment(**more: str) -> None:
 
 @contextmanager
 def start_local_ray(**options: Any) -> Iterator[None]:
-    """Starts a Ray of this machine with these options of `ray.init`; whoever uses it shuts it down.
+    """Start Ray on this machine with these options of `ray.init`. The caller shuts it down.
 
-    Ray waits half a minute for its own processes, which on a busy machine may be too short once.
+    Ray waits half a minute for its own processes, which may be too short on a busy machine, so a second attempt is
+    made.
     """
     import ray
 

@@ -1,4 +1,7 @@
-"""Processes that vanish: forgiven as long as a trial gets on between two of them, and explained where it does not."""
+"""Retry lost processes, and explain failures.
+
+A trial may be lost any number of times as long as its checkpoint advances in between.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 RETRIES: Final = 3
-"""How often a trial is tried again from one and the same checkpoint."""
+"""Retries of a trial from one and the same checkpoint."""
 RAY_MEMORY_KILL_TEXTS: Final = ("memory usage threshold", "running low on memory")
-"""What Ray says of a process that its memory monitor ended, and of no other."""
+"""Texts in the error of a process that Ray's memory monitor killed, and in no other."""
 TASK_ERROR_TEXT: Final = "RayTaskError("
-"""What it says of a process that is well, in which something raised."""
+"""Text in the error of a live process in which a task raised."""
 MEMORY_ADVICE: Final = (
     "let fewer trials run at once (more resources.cpus for each) or fewer share a process (resources.pack), give "
     "train.micro_batches, or take a machine with more memory"
@@ -19,7 +22,7 @@ MEMORY_ADVICE: Final = (
 
 @dataclass
 class _RetryState:
-    """Of one process's trials: where their checkpoints stand, and how often it was lost since they last moved."""
+    """Retry state of one process's trials: samples at the checkpoint, and losses since it last advanced."""
 
     saved: int = 0
     losses: int = 0
@@ -30,71 +33,71 @@ class _RetryState:
 class RetryBudget:
     """Tells Tune how many more losses each of its trials may have: `RETRIES` since the last checkpoint.
 
-    So a trial on spot machines may be lost any number of times, and one that ends its own process is given up soon.
+    So a trial on spot machines may be lost any number of times, and one that crashes its process is soon given up.
     """
 
     def __init__(self) -> None:
-        self._courses: dict[str, _RetryState] = {}
+        self._states: dict[str, _RetryState] = {}
         self._saved: dict[str, int] = {}
         self._kernel_kills = count_kernel_kills()
 
     def progressed(self, tune_trial: Any, reports: list[Mapping[str, Any]]) -> None:
-        """Takes note of new checkpoints, after which all losses are forgiven."""
-        course = self._get_state(tune_trial)
+        """Record new checkpoints. If one advanced, reset the count of losses."""
+        state = self._get_state(tune_trial)
         for report in reports:
             if "saved" in report:
                 self._saved[report["trial"]] = max(report["saved"], self._saved.get(report["trial"], 0))
         saved = sum(self._saved.get(trial_id, 0) for trial_id in tune_trial.config["pack"])
-        if saved > course.saved:
-            course.saved, course.losses, course.for_memory = saved, 0, 0
+        if saved > state.saved:
+            state.saved, state.losses, state.for_memory = saved, 0, 0
             tune_trial.max_failures = tune_trial.num_failures + RETRIES
 
     def lost(self, tune_trial: Any) -> None:
-        """Counts a loss, unless Ray announced it beforehand (a machine that was to be taken away)."""
-        course = self._get_state(tune_trial)
-        if tune_trial.num_failures > course.counted:
-            course.counted = tune_trial.num_failures
-            course.losses += 1
-            course.for_memory += self._was_out_of_memory(str(tune_trial.get_error() or ""))
-        tune_trial.max_failures = tune_trial.num_failures + RETRIES - course.losses
+        """Count a loss, unless Ray announced it beforehand (a machine that was to be taken away)."""
+        state = self._get_state(tune_trial)
+        if tune_trial.num_failures > state.counted:
+            state.counted = tune_trial.num_failures
+            state.losses += 1
+            state.for_memory += self._was_out_of_memory(str(tune_trial.get_error() or ""))
+        tune_trial.max_failures = tune_trial.num_failures + RETRIES - state.losses
 
     def explain_failure(self, tune_trial: Any) -> str:
-        """What became of a trial that Tune gave up, its last line in plain words."""
+        """Return Tune's error of a trial that was given up, with a last line in plain words."""
         self.lost(tune_trial)
-        course, told = self._get_state(tune_trial), str(tune_trial.get_error() or "").strip()
-        if told.rpartition("\n")[2].startswith("gapctl."):
-            return told
-        if TASK_ERROR_TEXT in _extract_last_failure(told):
-            return f"{told}\nan error outside its training ended it: {told.splitlines()[-1]}"
-        times = "once" if course.losses == 1 else f"{course.losses} times"
-        place = f"{times} at the same place, after {course.saved:,} samples"
-        if course.for_memory:
+        state, error_text = self._get_state(tune_trial), str(tune_trial.get_error() or "").strip()
+        if error_text.rpartition("\n")[2].startswith("gapctl."):
+            return error_text
+        if TASK_ERROR_TEXT in _extract_last_failure(error_text):
+            return f"{error_text}\nan error outside its training ended it: {error_text.splitlines()[-1]}"
+        times = "once" if state.losses == 1 else f"{state.losses} times"
+        place = f"{times} at the same place, after {state.saved:,} samples"
+        if state.for_memory:
             why = f"its process was ended for want of memory, {place}: {MEMORY_ADVICE}"
         else:
             why = (
                 f"its process vanished {place}. Most likely its machine had too little memory (`dmesg` then says so) "
                 f"or a library crashed; against the first, {MEMORY_ADVICE}"
             )
-        return f"{told}\n{why}".strip()
+        return f"{error_text}\n{why}".strip()
 
     def _get_state(self, tune_trial: Any) -> _RetryState:
-        return self._courses.setdefault(tune_trial.trial_id, _RetryState())
+        return self._states.setdefault(tune_trial.trial_id, _RetryState())
 
-    def _was_out_of_memory(self, told: str) -> bool:
-        """Whether Ray says so of the latest loss, or the kernel of this machine ended a process meanwhile."""
+    def _was_out_of_memory(self, error_text: str) -> bool:
+        """Return whether Ray reports so, or the kernel killed a process since the last call."""
         before, self._kernel_kills = self._kernel_kills, count_kernel_kills()
         return self._kernel_kills > before or any(
-            words in _extract_last_failure(told) for words in RAY_MEMORY_KILL_TEXTS
+            words in _extract_last_failure(error_text) for words in RAY_MEMORY_KILL_TEXTS
         )
 
 
-def _extract_last_failure(told: str) -> str:
-    """What Tune tells of a trial's last failure, out of all of them."""
-    return told.rpartition("Failure # ")[2]
+def _extract_last_failure(error_text: str) -> str:
+    """Return the last failure in Tune's error file, which lists all of them."""
+    return error_text.rpartition("Failure # ")[2]
 
 
 def count_kernel_kills(counts: Path = Path("/proc/vmstat")) -> int:
-    """How many processes this machine's kernel ended for want of memory since it started; 0 where it does not say."""
+    """Return how many processes the kernel has killed for lack of memory since boot; 0 if unknown."""
     try:
         lines = counts.read_text().splitlines()
     except OSError:

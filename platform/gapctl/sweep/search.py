@@ -1,4 +1,12 @@
-"""Runs what is left of a search on Ray Tune: points are drawn as there is room, and the worst are stopped early."""
+"""Run a search on Ray Tune: draw points while there is room for trials, and stop the worst early.
+
+1. `hold_search_lease` makes sure that one process runs the search.
+2. `SearchController` turns points of the `Study` into trials and tells the study how they end. The ledger keeps its
+   record after every change.
+3. `run_search` opens Ray; `SearchRounds` trains until no point is left and waits for trials held by other processes.
+4. Within a round, `PointSearcher` gives Tune the next trial, `PointWorker` trains it, and `SearchStopScheduler` stops
+   it if the study says so.
+"""
 
 import math
 import tempfile
@@ -47,15 +55,14 @@ BASE_SCALE: Final = "base"
 
 
 def format_search_name(sweep: Sweep) -> str:
-    """What the ledger calls a search: `<sweep>.<scale>`."""
+    """Return the ledger's name of a search, `<sweep>.<scale>`."""
     return f"{sweep.spec.name}.{sweep.scale or BASE_SCALE}"
 
 
 class SearchController:
-    """Hands out the points of a study as trials, and is a `Watcher` of them: it tells the study what became of each.
+    """Turn the points of a study into trials and, as a `Watcher`, tell the study how each ends.
 
-    A point that was drawn before is not trained again: it has the result that the ledger has, or ends as its twin
-    does.
+    A point drawn before is not trained again: it gets the result in the ledger, or ends together with its twin.
     """
 
     def __init__(
@@ -66,7 +73,10 @@ class SearchController:
         fingerprint_of: Callable[[Data], str],
         require: Callable[[], None] = lambda: None,
     ) -> None:
-        """`require` raises, before the ledger's record is written, where another process runs the search by now."""
+        """Restore the search from the ledger. `require` is called before each write of the record.
+
+        It raises if another process runs the search by now.
+        """
         self._sweep, self._study, self._ledger = sweep, study, ledger
         self._search = get_search(sweep)
         self._fingerprints: dict[str, str] = {}
@@ -94,12 +104,12 @@ class SearchController:
         self._write_record()
 
     def tell(self, changed: Callable[[Plan, SearchRecord], None]) -> None:
-        """From now on `changed` hears how the search stands, with every point that is drawn and every end."""
+        """Call `changed` now and after every change with the plan and the record."""
         self._changed = changed
         changed(self.plan, self.record)
 
     def close(self) -> SearchRecord:
-        """The search as it stands, with how much each path decides; the ledger keeps it."""
+        """Return the final record with each path's importance, and write it to the ledger."""
         record = replace(self.record, importance=self._study.importance())
         self._require()
         self._ledger.save_search(format_search_name(self._sweep), record)
@@ -107,24 +117,24 @@ class SearchController:
 
     @property
     def record(self) -> SearchRecord:
-        """The search as it stands."""
+        """The current record of the search."""
         return self._study.record(self._ids, self._finished, self._sweep.spec.base.train.samples)
 
     @property
     def plan(self) -> Plan:
-        """All points so far as trials."""
+        """All points so far, as trials."""
         return make_search_plan(
             self._sweep, [self._points[number] for number in sorted(self._points)], self._read_fingerprint
         )
 
     @property
     def complete(self) -> bool:
-        """Whether every point that was asked for is drawn, and none is in training, here or by another sweep."""
+        """Whether all points are drawn and none is in training, here or in another sweep."""
         return not self.elsewhere and self._is_exhausted
 
     @property
     def waits_on_leases(self) -> bool:
-        """Whether all that is left is in training by another sweep."""
+        """Whether all that is left is in training in other sweeps."""
         return bool(self.elsewhere) and self._is_exhausted
 
     @property
@@ -136,7 +146,7 @@ class SearchController:
         return self._study.counted() < self._search.trials
 
     def next(self) -> Trial | None:
-        """The next trial to train; None where there is none."""
+        """Return the next trial to train, or None."""
         while self._left or self._study.waiting() or self._needs_points:
             number, point = self._left.pop(0) if self._left else self._study.ask()
             trial = self._add_point(number, point)
@@ -148,7 +158,7 @@ class SearchController:
         return None
 
     def should_stop(self, trial_id: str, rows: Sequence[Mapping[str, float]]) -> bool:
-        """Whether a training is to be stopped by what it measured, which is kept."""
+        """Record a trial's measures in the study and return whether it should stop."""
         for row in rows:
             value, seen = row.get(self._search.metric), int(row["samples_seen"])
             if value is not None and seen > 0 and self._study.measure(self._numbers[trial_id][0], value, seen):
@@ -157,13 +167,13 @@ class SearchController:
         return False
 
     def started(self, trial: Trial) -> None:
-        """Nothing to keep: its process goes on from wherever it stood."""
+        """Do nothing: the study already counts the point as running."""
 
     def progressed(self, report: TrialReport) -> None:
-        """Nothing to keep: `stops` is asked of its measures."""
+        """Do nothing: `should_stop` receives the measures."""
 
     def held(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains it: the point stays in hand until that has ended it or let go of it."""
+        """Note that another sweep trains the trial. Its point stays open until that sweep finishes or releases it."""
         self._training.discard(trial.id)
         self.elsewhere[trial.id] = (
             f"{trial.label} ({trial.id}) is trained by another sweep on {lease.host}; once it is done, the same "
@@ -171,36 +181,35 @@ class SearchController:
         )
 
     def requeue_trial(self, trial_id: str) -> None:
-        """No other sweep trains it any more: its points are handed out before all others."""
+        """Put the points of a trial that no other sweep trains any more before all others."""
         self._left[:0] = [NumberedPoint(number, self._points[number]) for number in self._end_trial(trial_id)]
 
     def finished(self, trial: Trial, result: Result) -> None:
-        """A trial's result is in the ledger."""
+        """Tell the study the result of a trial's points."""
         for number in self._end_trial(trial.id):
             self._tell_value(number, result)
         self._write_record()
 
     def failed(self, trial: Trial, message: str) -> None:
-        """A trial went wrong."""
+        """Tell the study that a trial's points failed."""
         for number in self._end_trial(trial.id):
             self._study.tell_failure(number)
         self._write_record()
 
     def lost(self, trial: Trial) -> None:
-        """Nothing to keep: another process goes on with it."""
+        """Do nothing: another process resumes the trial."""
 
     def _load_ended_points(self) -> None:
-        """The trials of points that ended before."""
-        told = [(number, self._add_point(number, point)) for number, point in self._study.told()]
-        results = self._ledger.results([trial.id for _, trial in told])
-        for (number, trial), result in zip(told, results, strict=True):
+        ended = [(number, self._add_point(number, point)) for number, point in self._study.told()]
+        results = self._ledger.results([trial.id for _, trial in ended])
+        for (number, trial), result in zip(ended, results, strict=True):
             if isinstance(result, Result):
                 self._finished[number] = result.metrics.get(self._search.metric, math.nan)
             elif self._ledger.trial(trial.id).read_stop_reason() is not None:
                 self._stopped[trial.id] = number
 
     def _read_fingerprint(self, data: Data) -> str:
-        """Each source is read once."""
+        """Return the fingerprint of a data source, reading each source once."""
         if data.address not in self._fingerprints:
             self._fingerprints[data.address] = self._read(data)
         return self._fingerprints[data.address]
@@ -212,7 +221,7 @@ class SearchController:
         return trial
 
     def _try_settle_point(self, trial: Trial, number: int) -> bool:
-        """Whether a point needs no training: its end is told, or will be with that of its twin."""
+        """Return whether a point needs no training: it has ended, or ends together with its twin."""
         if trial.id in self._training or trial.id in self.elsewhere:
             self._numbers[trial.id].append(number)
             return True
@@ -250,7 +259,7 @@ class SearchController:
         self._write_record()
 
     def _end_trial(self, trial_id: str) -> list[int]:
-        """The numbers of a trial that is trained no more; none where that was told already."""
+        """Mark a trial as ended and return its point numbers, [] if it had already ended."""
         if trial_id not in self._training and trial_id not in self.elsewhere:
             return []
         self._training.discard(trial_id)
@@ -265,37 +274,37 @@ class SearchController:
 
 
 TrainPoints = Callable[[Mapping[str, bytes]], Mapping[str, str]]
-"""Trains what a course hands out; takes leases that expired, by trial, which it may take over, and returns failures."""
+"""Trains the controller's points and returns failures. Its argument maps trials to leases that it may take over."""
 
 
 class SearchRounds:
-    """Trains the points of a course with `train`, and waits for those that others hold."""
+    """Train the points of a search with `train`, and wait for those that other processes hold."""
 
     def __init__(
         self,
-        course: SearchController,
+        controller: SearchController,
         watchers: Sequence[Watcher],
         train: TrainPoints,
         others: LeaseWatcher,
         stopped: Callable[[], bool] = bool,
     ) -> None:
-        """`stopped` is asked before each round whether the search is to end, as an interruption ends it."""
-        self._controller, self._watchers = course, [course, *watchers]
+        """Train with `train`. End the search as interrupted if `stopped`, called before each round, is true."""
+        self._controller, self._watchers = controller, [controller, *watchers]
         self._train, self._others, self._stopped = train, others, stopped
         self._holders: dict[str, str] = {}
         self._expired: dict[str, bytes] = {}
         self._failures: dict[str, str] = {}
 
     def run(self) -> SweepOutcome:
-        """Until every point has ended, or the search is interrupted."""
-        going_on = not self._stopped()
-        while going_on:
+        """Run rounds until every point has ended or the search is interrupted."""
+        proceed = not self._stopped()
+        while proceed:
             self._failures |= self._train(self._expired)
-            going_on = self._wait_for_leases()
+            proceed = self._wait_for_leases()
         return SweepOutcome(self._failures, interrupted=not self._controller.complete)
 
     def _wait_for_leases(self) -> bool:
-        """Waits while all that is left is held by others; whether they let go of any of it."""
+        """Wait while other processes hold all that is left. Return whether a point can be trained here again."""
         while self._controller.waits_on_leases and not self._stopped():
             if self._check_leases() or not self._controller.waits_on_leases:
                 return not self._controller.complete
@@ -306,34 +315,34 @@ class SearchRounds:
         return False
 
     def _check_leases(self) -> bool:
-        """Whether a point that others held is to be trained here."""
+        """Return whether a trial held elsewhere can be trained here."""
         found = self._others.look(list(self._controller.elsewhere))
-        for trial_id, standing in found.items():
-            self._apply_lease_state(trial_id, standing)
-        return any(isinstance(standing, Released) for standing in found.values())
+        for trial_id, state in found.items():
+            self._apply_lease_state(trial_id, state)
+        return any(isinstance(state, Released) for state in found.values())
 
-    def _apply_lease_state(self, trial_id: str, standing: LeaseState) -> None:
+    def _apply_lease_state(self, trial_id: str, state: LeaseState) -> None:
         trial = self._controller.trials[trial_id]
-        if isinstance(standing, Lease):
-            if self._holders.setdefault(trial_id, standing.holder) != standing.holder:
-                self._holders[trial_id] = standing.holder
+        if isinstance(state, Lease):
+            if self._holders.setdefault(trial_id, state.holder) != state.holder:
+                self._holders[trial_id] = state.holder
                 for watcher in self._watchers:
-                    watcher.held(trial, standing)
-        elif isinstance(standing, Released):
-            if standing.expired is not None:
-                self._expired[trial_id] = standing.expired
+                    watcher.held(trial, state)
+        elif isinstance(state, Released):
+            if state.expired is not None:
+                self._expired[trial_id] = state.expired
             self._controller.requeue_trial(trial_id)
-        elif isinstance(standing, FailedRemotely):
-            self._failures[trial_id] = standing.message
+        elif isinstance(state, FailedRemotely):
+            self._failures[trial_id] = state.message
             for watcher in self._watchers:
-                watcher.failed(trial, standing.message)
+                watcher.failed(trial, state.message)
         else:
             for watcher in self._watchers:
-                watcher.finished(trial, standing)
+                watcher.finished(trial, state)
 
 
 def run_search(
-    course: SearchController,
+    controller: SearchController,
     ledger: Ledger,
     *,
     resources: Resources,
@@ -342,83 +351,84 @@ def run_search(
     address: str | None,
     stopped: Callable[[], bool] = bool,
 ) -> SweepOutcome:
-    """Trains the points of a course on Ray until it has no more, and waits for what other sweeps train of them.
+    """Train the points of a search on Ray until none is left, and wait for those that other sweeps train.
 
-    `data` is by address, and shared by all. Once `stopped` says so, or no machine can hold a trial any more, no round
-    begins.
+    `data` is by address. Once `stopped` returns true, or no machine can hold a trial any more, no further round begins.
     """
     with open_ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        claimant = LeaseOwner.for_sweep(course.plan.sweep.spec.name)
+        claimant = LeaseOwner.for_sweep(controller.plan.sweep.spec.name)
         request = build_resource_request(resources, elastic=address is not None)
         if address is None:
             select_training_device(gpu=request.gpu)
         watch = ClusterWatch(build_trial_bundles(resources, request), elastic=address is not None)
-        asked = SweepContext(ledger, claimant, resources, data, [course, *watchers], scratch, request, watch)
-        train, ends = partial(_train_points, course, asked), watch.combine_stop_checks(stopped)
-        return replace(SearchRounds(course, watchers, train, LeaseWatcher(ledger), ends).run(), reason=watch.reason)
+        context = SweepContext(ledger, claimant, resources, data, [controller, *watchers], scratch, request, watch)
+        train, ends = partial(_train_points, controller, context), watch.combine_stop_checks(stopped)
+        return replace(SearchRounds(controller, watchers, train, LeaseWatcher(ledger), ends).run(), reason=watch.reason)
 
 
-def _train_points(course: SearchController, asked: SweepContext, expired: Mapping[str, bytes]) -> Mapping[str, str]:
+def _train_points(
+    controller: SearchController, context: SweepContext, expired: Mapping[str, bytes]
+) -> Mapping[str, str]:
     choosing: dict[str, Any] = {
-        "search_alg": PointSearcher(course),
-        "scheduler": SearchStopScheduler(course),
+        "search_alg": PointSearcher(controller),
+        "scheduler": SearchStopScheduler(controller),
         "num_samples": -1,
     }
-    return run_tuner(asked, PointWorker, course.trials, expired, told={}, **choosing).failures
+    return run_tuner(context, PointWorker, controller.trials, expired, known_trials={}, **choosing).failures
 
 
 class PointWorker(TrialWorker):
-    """A trial worker whose trials come with what Tune hands it, as points are drawn while others are trained."""
+    """A trial worker that receives its trials from Tune, as points are drawn during the search."""
 
     def _begin_pack(self, config: Mapping[str, Any]) -> None:
-        self.cleanup()  # of the trial before, which these trials do not name
+        self.cleanup()  # release the former trial before its id is forgotten
         self._work = None
         self._trials = {trial.id: trial for trial in config["drawn"]}
         super()._begin_pack(config)
 
 
 class PointSearcher(Searcher):
-    """Asks a course for the next trial whenever Tune has room for one."""
+    """Give Tune the search's next trial whenever there is room."""
 
-    def __init__(self, course: SearchController) -> None:
+    def __init__(self, controller: SearchController) -> None:
         super().__init__()
-        self._controller = course
+        self._controller = controller
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its searchers for its own resumption, which the study takes the place of."""
+        """Return {}: Tune pickles its searchers to resume by itself, but a search resumes from its study."""
         return {}
 
     def suggest(self, trial_id: str) -> Any:
-        """A trial, or that there is none."""
+        """Return the next trial, or that the search is finished."""
         trial = self._controller.next()
         return Searcher.FINISHED if trial is None else {"pack": [trial.id], "drawn": [trial]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the course hears of it as a watcher."""
+        """Do nothing: the controller is told as a watcher."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Leaves an empty file: the study has it all."""
+        """Write an empty file: the study keeps the state."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the study has it all."""
+        """Do nothing: the study keeps the state."""
 
 
 class SearchStopScheduler(GracefulStopScheduler):
-    """Stops the trainings of which a course says so."""
+    """Stop trials that the search's controller wants stopped."""
 
-    def __init__(self, course: SearchController) -> None:
+    def __init__(self, controller: SearchController) -> None:
         super().__init__()
-        self._controller = course
+        self._controller = controller
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as of `Points`."""
+        """Return {}, as `PointSearcher` does."""
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether a training goes on after a report."""
-        told = (report for report in result["reports"] if "rows" in report)
-        stops = [self._controller.should_stop(report["trial"], report["rows"]) for report in told]
+        """Return whether Tune should stop or continue a trial after a report."""
+        evaluated = (report for report in result["reports"] if "rows" in report)
+        stops = [self._controller.should_stop(report["trial"], report["rows"]) for report in evaluated]
         return str(FIFOScheduler.STOP if any(stops) else FIFOScheduler.CONTINUE)
 
 
@@ -434,10 +444,10 @@ def hold_search_lease(
     lease_seconds: float = LEASE_SECONDS,
     every: float = RENEWAL_CHECK_SECONDS,
 ) -> Iterator[Callable[[], None]]:
-    """Holds the search named `<sweep>.<scale>`; gives what raises LeaseLostError once another process has it.
+    """Hold the lease of a search named `<sweep>.<scale>`, and yield a check that raises LeaseLostError once it is lost.
 
-    Raises InputError where another process runs it. Whether one of another machine still does, its renewals show: that
-    is waited for, which `say` is told of, and a lease that nobody renews is taken over.
+    Raises InputError if another process runs the search. Whether a process on another machine still runs is judged by
+    its renewals: this waits for them, says so through `say`, and takes a lease over that is not renewed.
     """
     folder = ledger.open_search_folder(search)
     _acquire_search_lease(folder, LeaseOwner.for_sweep(search), LeaseWatcher(ledger, lease_seconds), say)
@@ -448,7 +458,7 @@ def hold_search_lease(
         yield hold.require_ownership
     finally:
         renewals.close()
-        with suppress(WorkError):  # it ends by itself
+        with suppress(WorkError):  # an unreleased lease expires by itself
             folder.rest()
 
 
@@ -468,8 +478,8 @@ def _acquire_search_lease(
                 "each would draw the other's points. Wait for it, or end it: the same command then goes on"
             )
         time.sleep(SEARCH_LEASE_CHECK_SECONDS)
-        standing = others.look([folder.trial_id]).get(folder.trial_id)
-        if isinstance(standing, Lease):
-            other = standing
-        elif isinstance(standing, Released):
-            other = folder.take(claimant, standing.expired)
+        state = others.look([folder.trial_id]).get(folder.trial_id)
+        if isinstance(state, Lease):
+            other = state
+        elif isinstance(state, Released):
+            other = folder.take(claimant, state.expired)

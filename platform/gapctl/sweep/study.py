@@ -1,7 +1,11 @@
-"""A search's points and what came of them, in an Optuna study on a disk: each step is kept before the next is taken.
+"""The points of a search and their outcomes, kept in an Optuna study on disk.
 
-Ray Tune's own OptunaSearch names Optuna's trials by Tune's, and what it has in hand is in Tune's experiment folder:
-after a kill it would leave these as running for ever and draw others. Here a point that is not told stays in hand.
+Each step is in the file before the next is taken, so a search survives a kill at any time. Ray Tune's own OptunaSearch
+cannot do that: it keeps open points in Tune's experiment folder, and after a kill would leave them running for ever
+and draw others. Here a point without an outcome stays open.
+
+`lock_study_file` keeps other processes of the machine away; `Study` is the search; `Study.fill` restores it from the
+ledger's record if the file was lost.
 """
 
 import errno
@@ -29,13 +33,13 @@ if TYPE_CHECKING:
 
 
 NO_LOCK_ERRORS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What a file system answers that has no locks; there the lease in the ledger keeps others away alone."""
+"""Errors of file systems without locks, where only the lease in the ledger keeps other processes away."""
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
 
 class HasFile(Protocol):
-    """What is kept in a study's file."""
+    """An object whose state is in a study's file."""
 
     @property
     def file(self) -> Path: ...
@@ -45,7 +49,7 @@ Keeper = TypeVar("Keeper", bound=HasFile)
 
 
 def locate_study_file(ledger: Ledger, sweep: str, working_folder: Path) -> Path:
-    """Where a search's study lies: beside the ledger, or in the working folder where that is an object store."""
+    """Return the path of a search's study: beside the ledger, or in the working folder if that is an object store."""
     far = "://" in ledger.everywhere and not ledger.everywhere.startswith("file://")
     folder = working_folder if far else Path(ledger.everywhere.removeprefix("file://"))
     return folder / f"{sweep}.study.db"
@@ -53,9 +57,9 @@ def locate_study_file(ledger: Ledger, sweep: str, working_folder: Path) -> Path:
 
 @contextmanager
 def lock_study_file(file: Path) -> Iterator[None]:
-    """Keeps other processes of this machine from the study's file; ends with the process.
+    """Lock the study's file against other processes of this machine, until the process ends.
 
-    Raises InputError where another has it, and where no file can be written beside it.
+    Raises InputError if another process has it, or if no file can be written beside it.
     """
     lock = file.with_name(f".{file.name}.lock")
     try:
@@ -91,7 +95,7 @@ def _lock_file(descriptor: int, file: Path) -> None:
 
 @contextmanager
 def raise_study_errors(file: Path) -> Iterator[None]:
-    """Raises WorkError for what a database or a disk says that lets a study down."""
+    """Raise errors of the database or the disk as WorkError."""
     import optuna
     import sqlalchemy.exc
 
@@ -109,7 +113,7 @@ def raise_study_errors(file: Path) -> Iterator[None]:
 def wrap_study_errors(
     method: Callable[Concatenate[Keeper, Arguments], Answer],
 ) -> Callable[Concatenate[Keeper, Arguments], Answer]:
-    """A method whose errors of database and disk name the file."""
+    """Decorate a method so that errors of database and disk name the file."""
 
     @wraps(method)
     def named(self: Keeper, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
@@ -120,20 +124,20 @@ def wrap_study_errors(
 
 
 def _extract_root_cause(error: BaseException) -> str:
-    """The innermost cause's first line: Optuna and SQLAlchemy tell of theirs at length."""
+    """Return the innermost cause's first line; Optuna's and SQLAlchemy's own messages are long."""
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 REPEATS: Final = "gapctl.repeats"
-"""Which failed point another one is drawn for once more."""
+"""User attribute of a point: the number of the failed point that it repeats."""
 OptunaState = Literal["ended", "running", "waiting", "failed"]
 OPTUNA_STATES: Final[tuple[OptunaState, ...]] = get_args(OptunaState)
 
 
 class UnmatchedPoints:
-    """The points of a study that a record may tell of, each to be matched once, as twins are points of their own."""
+    """Points of a study that are not matched to a record yet. Each matches once, as twins are separate points."""
 
     def __init__(
         self, trials: "Sequence[optuna.trial.FrozenTrial]", key: "Callable[[optuna.trial.FrozenTrial], SearchPoint]"
@@ -143,11 +147,11 @@ class UnmatchedPoints:
             (_read_optuna_state(trial), key(trial), trial) for trial in trials if trial.number not in repeated
         ]
 
-    def take(self, point: SearchPoint, *standings: OptunaState) -> "optuna.trial.FrozenTrial | None":
-        """A point like this that was not taken before, of the first of these standings that has one."""
-        for wanted in standings:
-            for place, (standing, found, trial) in enumerate(self._left):
-                if standing == wanted and found == point:
+    def take(self, point: SearchPoint, *states: OptunaState) -> "optuna.trial.FrozenTrial | None":
+        """Remove and return a point equal to this one, trying the states in order, or None."""
+        for wanted in states:
+            for place, (state, found, trial) in enumerate(self._left):
+                if state == wanted and found == point:
                     del self._left[place]
                     return trial
         return None
@@ -161,25 +165,25 @@ def _read_optuna_state(trial: "optuna.trial.FrozenTrial") -> OptunaState:
 
 
 STARTUP_POINTS: Final = 10
-"""Points that are drawn at random before the sampler looks at what came of them, as Optuna has it."""
+"""Points drawn at random before the sampler uses outcomes; Optuna's default."""
 
 END_STATES: Final = ("done", "stopped")
 
 
 class NumberedPoint(NamedTuple):
-    """A point that is drawn and not told yet."""
+    """A point and its number in drawing order."""
 
     number: int
     point: SearchPoint
 
 
 class Study:
-    """One search: `ask` for a point, `measure` it, `tell` how it ended. Every call is in the file when it returns."""
+    """One search: `ask` for a point, `measure` it, `tell` its outcome. Each call is on disk when it returns."""
 
     def __init__(self, search: Search, name: str, file: Path) -> None:
-        """Opens the study, or begins it where the file has none of this name.
+        """Open the study, or create it if the file has none of this name.
 
-        This and all that follows raise WorkError where the file cannot be read or written.
+        This and all other methods raise WorkError if the file cannot be read or written.
         """
         import optuna
 
@@ -204,18 +208,18 @@ class Study:
 
     @property
     def name(self) -> str:
-        """What it is called in its file."""
+        """The study's name in its file."""
         return self._name
 
     @wrap_study_errors
     def ask(self) -> NumberedPoint:
-        """The next point: what was to be drawn once more, else what the sampler draws."""
+        """Return the next point: a failed one to repeat, otherwise one that the sampler draws."""
         self._study.sampler = _build_sampler(self._search, len(self._list_trials()))
         return self._draw_values(self._study.ask())
 
     @wrap_study_errors
     def list_open_points(self) -> list[NumberedPoint]:
-        """The points that were drawn and not told, in their order; what a kill left half drawn is drawn to its end."""
+        """Return points without an outcome, in order. A point that a kill left half drawn is completed."""
         import optuna
 
         open_trials = [trial for trial in self._list_trials() if trial.state == optuna.trial.TrialState.RUNNING]
@@ -227,7 +231,7 @@ class Study:
 
     @wrap_study_errors
     def told(self) -> list[NumberedPoint]:
-        """The points that ended, however they did."""
+        """Return the points that have ended in any way."""
         return [
             NumberedPoint(trial.number, self._read_point(trial.params))
             for trial in self._list_trials()
@@ -236,20 +240,20 @@ class Study:
 
     @wrap_study_errors
     def counted(self) -> int:
-        """How many points there are or are to be drawn once more, each counted once however often it failed."""
+        """Return the number of points, counting a repeated one once."""
         repeats = sum(REPEATS in trial.user_attrs for trial in self._list_trials())
         return len(self._list_trials()) - repeats
 
     @wrap_study_errors
     def waiting(self) -> int:
-        """How many failed points are to be drawn once more."""
+        """Return the number of failed points waiting to be repeated."""
         import optuna
 
         return sum(trial.state == optuna.trial.TrialState.WAITING for trial in self._list_trials())
 
     @wrap_study_errors
     def requeue_failures(self) -> None:
-        """Has failed points drawn once more, each once for its last failure."""
+        """Queue each failed point for repetition, unless its last failure is queued already."""
         import optuna
 
         repeated = {trial.user_attrs.get(REPEATS) for trial in self._list_trials()}
@@ -259,10 +263,7 @@ class Study:
 
     @wrap_study_errors
     def measure(self, number: int, value: float, samples_seen: int) -> bool:
-        """Keeps a measure of a point in training; whether it is to be stopped.
-
-        A measure that was kept before stays as it is.
-        """
+        """Record a measure of a point in training and return whether to stop it. A known measure stays as it is."""
         trial = self._get_trial(number)
         if samples_seen in self._list_trials()[number].intermediate_values:
             return False
@@ -271,7 +272,7 @@ class Study:
 
     @wrap_study_errors
     def tell(self, number: int, value: float) -> None:
-        """A point was trained to its end; one that is no number then is kept as worse than all that are."""
+        """Record the final value of a fully trained point. NaN or infinity counts as worse than any number."""
         import optuna
 
         state = optuna.trial.TrialState
@@ -282,7 +283,7 @@ class Study:
 
     @wrap_study_errors
     def tell_stop(self, number: int, like: int | None = None) -> None:
-        """A point was stopped; one that is the same as an earlier one has the measures of that."""
+        """Record that a point was stopped. A twin of the earlier point `like` gets the same measures."""
         import optuna
 
         if like is not None:
@@ -292,16 +293,16 @@ class Study:
 
     @wrap_study_errors
     def tell_failure(self, number: int) -> None:
-        """A point's training went wrong."""
+        """Record that a point's training failed."""
         import optuna
 
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
     @wrap_study_errors
     def fill(self, record: SearchRecord) -> None:
-        """Takes over what a ledger says of this study and the file does not: it was lost, or went on elsewhere.
+        """Add what the ledger's record has and the file lacks, if the file was lost or the search continued elsewhere.
 
-        Points that were in training are drawn again, and so go on from their checkpoints.
+        Points that were in training are drawn again and resume from their checkpoints.
         """
         if record.study != self._name:
             return
@@ -315,7 +316,7 @@ class Study:
                 self._begin_point(self._list_trials()[-1])
 
     def _end_point(self, drawn: PointRecord, here: UnmatchedPoints) -> None:
-        """Has a point ended as it did elsewhere: the one that is open here, or one more."""
+        """Give a point the outcome that it had elsewhere: an open one here, or a new one."""
         import optuna
 
         known = math.isfinite(drawn.value)
@@ -339,7 +340,7 @@ class Study:
         self._study.add_trial(ended)
 
     def _begin_point(self, trial: "optuna.trial.FrozenTrial") -> "optuna.Trial":
-        """Takes a point in hand that may be waiting to be drawn."""
+        """Mark a point that may wait to be drawn as running."""
         import optuna
 
         if trial.state == optuna.trial.TrialState.WAITING:
@@ -349,15 +350,15 @@ class Study:
         return begun
 
     def _read_fixed_point(self, trial: "optuna.trial.FrozenTrial") -> SearchPoint:
-        """A point as it is trained, also of one that waits to be drawn."""
+        """Return a point as it is trained, also one that waits to be drawn."""
         return self._read_point({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
     @wrap_study_errors
     def record(self, trial_ids: Mapping[int, str], finished: Mapping[int, float], samples: int) -> SearchRecord:
-        """The study as the ledger keeps it: `trial_ids` by number, and the values of points that were trained to their
-        ends, of `samples` each. A point that failed and was drawn once more is told by the latter.
+        """Return the study as a record for the ledger.
 
-        `importance` is empty: it takes longer than all the rest.
+        `trial_ids` are by point number, `finished` the values of points trained to their end at `samples`. A failed
+        point that was repeated appears as its repetition. `importance` is left empty, as it takes longest to compute.
         """
         trials = {trial.number: trial for trial in self._list_trials() if trial.number in trial_ids}
         repeated = {trial.user_attrs.get(REPEATS) for trial in trials.values()}
@@ -383,7 +384,7 @@ class Study:
 
     @wrap_study_errors
     def importance(self) -> dict[str, float]:
-        """The share of the metric's variation that each path decides (PED-ANOVA, arXiv 2304.10255); empty at first."""
+        """Return each path's share of the metric's variation (PED-ANOVA, arXiv 2304.10255), {} for few points."""
         import optuna
 
         done = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
@@ -394,7 +395,7 @@ class Study:
         return {path: round(float(share), 6) for path, share in found.items()}
 
     def _draw_values(self, trial: "optuna.Trial") -> NumberedPoint:
-        """Draws each value that is not drawn yet."""
+        """Draw each value that is not drawn yet."""
         for path, domain in self._search.space.items():
             if domain.choice is not None:
                 trial.suggest_categorical(path, list(domain.choice))
@@ -426,7 +427,7 @@ _RECORD_STATES: Final[Mapping[str, PointState]] = {
 
 
 def _build_sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
-    """A sampler for the point of this number alone, so that a search that goes on draws what it would have drawn."""
+    """Build a sampler seeded for this one point, so that a resumed search draws the same points."""
     import optuna
 
     seed = search.seed * 10_007 + number
@@ -454,12 +455,12 @@ def _build_distribution(domain: Domain) -> "optuna.distributions.BaseDistributio
 def _open_storage(file: Path) -> "optuna.storages.RDBStorage":
     import optuna
 
-    # Optuna fills in `{...}` of an address, of which SQLAlchemy leaves none.
+    # Optuna formats `{...}` in an address; SQLAlchemy's escaping leaves none.
     return optuna.storages.RDBStorage(format_sqlite_address(file.absolute()))
 
 
 def _make_database(file: Path) -> None:
-    """Makes the database aside and moves it into place: a kill meanwhile leaves none, and not half of one."""
+    """Create the database elsewhere and move it into place, so that a kill leaves a whole one or none."""
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,12 @@
-"""What runs inside a Ray process: one pack of trials after another, each trial continued from the ledger."""
+"""Train trials inside a Ray process: one pack after another, each trial resumed from the ledger.
+
+1. Tune starts a `TrialWorker` and calls `step` about once a second.
+2. The worker acquires the leases of the pack's trials and starts their work: `PackWork` in this process, or
+   `SharedWork` (distributed.py) if several workers train one trial.
+3. Each step trains for `REPORT_SECONDS` and returns a report per trial. A finished trial is in the ledger before its
+   last report.
+4. A training that raises fails its trial; a lost lease leaves the trial to the process that has it now.
+"""
 
 import math
 import traceback
@@ -31,27 +39,30 @@ from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 
 REPORT_SECONDS = 1.0
 HARMED_KEY: Final = "harmed"
-"""Key of a result of Tune: whether this was the last of a process that must not be given another pack."""
+"""Key of a Tune result: true in the last report of a process that must not train another pack."""
 
 
 class HarmedProcessError(Exception):
-    """Ends a process in which a training went wrong, once it has reported that."""
+    """Ends a process in which a training has failed, after it has reported the failure."""
 
 
 class TrialWorker(tune.Trainable):
-    """Advances the pack of trials that Tune hands it (`pack`, their ids); keeps its process for the next one.
+    """Train the pack of trials that Tune passes (`pack`, their ids), and keep the process for the next pack.
 
-    The ledger, not Tune, keeps checkpoints: a trial that Tune starts again finds its own. A trial whose lease another
-    process has is reported as held and left to it.
-    A training that raises is wrong and is reported as failed at once, after the trials that were packed with it have
-    been tried alone. It may have harmed its process, which then ends itself and is never given another pack. A process
-    or machine that vanishes, or a ledger that cannot be read or written, is an accident: Tune notices it, and tries
-    again.
+    The ledger, not Tune, keeps checkpoints: a restarted trial finds its own there. A trial whose lease another process
+    has is reported as held and left to it.
+
+    If a training raises, the trials packed with it are tried alone, and the one that raises again is reported as
+    failed. The failure may have harmed the process, so it exits and never trains another pack. A process or machine
+    that vanishes, or a ledger that cannot be read or written, is an accident: Tune notices it and retries.
     """
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Receives the plan's `trials` by id, `data` by address, the ledger's address (`runs`), each trial's `threads`,
-        `gpu`, `readers` and `workers`, for whom leases are taken (`claimant`), and those that `expired`, by trial."""
+        """Receive what all packs share.
+
+        `trials` by id, `data` by address, the ledger's address (`runs`), each trial's `threads`, `gpu`, `readers` and
+        `workers`, the owner of leases (`claimant`), and leases that `expired`, by trial.
+        """
         self._trials: Mapping[str, Trial] = shared["trials"]
         self._data: Mapping[str, Dataset] = shared["data"]
         self._runs: str = shared["runs"]
@@ -64,25 +75,25 @@ class TrialWorker(tune.Trainable):
         self._folders: dict[str, TrialFolder] = {}
         self._renewals = LeaseRenewer(lambda: self._folders.values())
         self._packs: list[list[Trial]] = []
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._work: Work | None = None
         self._harmed = False
         self._gauges = TrialGauges()
         self._next_config: Mapping[str, Any] | None = config
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        """Take the next pack into this process; it begins with the next step.
+        """Accept the next pack, which begins at the next step.
 
-        Tune gives up the next trial at once, without a retry, where this returns False or raises.
+        If this returned False or raised, Tune would give the trial up without a retry.
         """
         self._next_config = new_config
         return True
 
     def step(self) -> dict[str, Any]:
-        """A second or so of training, and how far each trial came.
+        """Train for about `REPORT_SECONDS` and return a report per trial.
 
-        The last report of a harmed process says so and is not `done`: Tune would keep the process for another pack.
-        The step after it raises, and Tune removes the process.
+        The last report of a harmed process is not `done`, as Tune would otherwise reuse the process. The next step
+        raises, and Tune removes the process.
         """
         if self._next_config is not None:
             config, self._next_config = self._next_config, None
@@ -90,7 +101,7 @@ class TrialWorker(tune.Trainable):
         if self._must_exit:
             raise HarmedProcessError("a training went wrong in this process, so no other trial is trained in it")
         reports = self._collect_reports()
-        self._told |= {report["trial"] for report in reports if report.get("done")}
+        self._reported |= {report["trial"] for report in reports if report.get("done")}
         if self._work is not None and not self._work.unfinished:
             self._work = None
             self._release_leases(self._packs.pop(0))
@@ -101,15 +112,15 @@ class TrialWorker(tune.Trainable):
         return self._harmed and not self._packs
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Saves where the trials stand in the ledger, when Tune asks at an interruption; Tune itself keeps nothing."""
+        """Save the trials' checkpoints in the ledger when Tune is interrupted. Tune itself stores nothing."""
         self.cleanup()
         return {}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing: a trial finds its checkpoint in the ledger when its work begins."""
+        """Do nothing: a trial finds its checkpoint in the ledger."""
 
     def cleanup(self) -> None:
-        """Saves where interrupted trials stand, and lets others train them."""
+        """Save checkpoints of unfinished trials and release their leases."""
         if self._work is not None:
             self._work.save_and_stop()
         self._release_leases([self._trials[trial_id] for trial_id in self._folders])
@@ -137,7 +148,7 @@ class TrialWorker(tune.Trainable):
         return reports
 
     def _start_work(self, pack: list[Trial]) -> "Work":
-        """The work on a pack, in this process, or on workers that Ray Train starts."""
+        """Start the work on a pack, in this process or on workers of Ray Train."""
         from gapctl.sweep.distributed import SharedTask, SharedWork
 
         data = self._data[pack[0].config.data.address]
@@ -154,14 +165,14 @@ class TrialWorker(tune.Trainable):
         (trial,) = pack
         hold = self._folders[trial.id].hold
         assert hold is not None
-        asked = SharedTask(trial, data, self._runs, self._threads, self._gpu, self._readers, hold.lease)
-        return SharedWork(asked, self._workers)
+        task = SharedTask(trial, data, self._runs, self._threads, self._gpu, self._readers, hold.lease)
+        return SharedWork(task, self._workers)
 
     def _acquire_pack(self) -> list[dict[str, Any]]:
-        """Takes the pack's leases; reports, and takes out of it, the trials that others hold and those with a result.
+        """Acquire the leases of the current pack. Remove and report trials that are held elsewhere or finished.
 
-        A result is looked for once the lease is had, as another may have finished it until then. A process of this
-        sweep may also have vanished between a result and its last report.
+        Results are read after the lease is acquired: another process may have finished the trial in between, or a
+        process of this sweep may have vanished between the result and its last report.
         """
         pack = self._packs[0]
         reports = [report for trial in pack if trial.id not in self._folders and (report := self._acquire_trial(trial))]
@@ -171,7 +182,7 @@ class TrialWorker(tune.Trainable):
         return reports
 
     def _acquire_trial(self, trial: Trial) -> dict[str, Any] | None:
-        """Nothing where the trial is ours to train, else the report that says why not."""
+        """Return None if this process may train the trial, otherwise the report of why not."""
 
         folder = Ledger(self._runs).trial(trial.id)
         other = folder.take(self._claimant, self._expired.get(trial.id))
@@ -185,17 +196,15 @@ class TrialWorker(tune.Trainable):
         return build_result_report(result)
 
     def _leave_lost_trial(self, lost: LeaseLostError) -> list[dict[str, Any]]:
-        """Leaves a trial to who has it now, unwritten; those packed with it go on from their checkpoints."""
+        """Leave a trial to the process that has its lease now. Those packed with it resume from their checkpoints."""
         self._work = None
-        left = [trial for trial in self._packs.pop(0) if trial.id not in self._told]
+        left = [trial for trial in self._packs.pop(0) if trial.id not in self._reported]
         self._release_leases(left)
         others = [trial for trial in left if trial.id != lost.trial_id]
         self._packs = [others] if others else []
         return [self._report_lost_trial(lost)]
 
     def _report_lost_trial(self, lost: LeaseLostError) -> dict[str, Any]:
-        """The report of a trial that was lost to another process, which trains it or has finished it."""
-
         trial = self._trials[lost.trial_id]
         self._gauges.rest(trial)
         result = Ledger(self._runs).trial(trial.id).result()
@@ -208,8 +217,8 @@ class TrialWorker(tune.Trainable):
                 folder.rest()
 
     def _fail_pack(self, message: str) -> list[dict[str, Any]]:
-        """A trial alone has failed; of several, each goes on alone from its checkpoint."""
-        left = [trial for trial in self._packs.pop(0) if trial.id not in self._told]
+        """Fail a trial that was alone. If there are several, each resumes alone from its checkpoint."""
+        left = [trial for trial in self._packs.pop(0) if trial.id not in self._reported]
         self._work, self._harmed = None, True
         for trial in left:
             self._gauges.rest(trial)
@@ -226,34 +235,34 @@ class TrialWorker(tune.Trainable):
 
 
 def build_lease_report(trial: Trial, lease: Lease) -> dict[str, Any]:
-    """The report of a trial that another process trains."""
+    """Return the report of a trial that another process holds."""
     return {"trial": trial.id, "held": asdict(lease)}
 
 
 class Work(Protocol):
-    """Trials that are being trained, here or elsewhere."""
+    """Trials in training, in this process or on other workers."""
 
     @property
     def unfinished(self) -> list[Trial]:
-        """The trials whose results are not in the ledger yet."""
+        """The trials without a result in the ledger."""
         ...
 
     def train_for(self, seconds: float) -> list[dict[str, Any]]:
-        """Trains for about `seconds` and reports."""
+        """Train for about `seconds` and return a report per trial."""
         ...
 
     def save_and_stop(self) -> None:
-        """Saves the checkpoints of all that is not finished."""
+        """Save checkpoints of unfinished trials and stop."""
         ...
 
 
 class PackWork:
-    """Trains trials and writes them down: `advance` until all their reports say `done`.
+    """Train a pack of trials in this process, and write results, checkpoints and history to the ledger.
 
-    `threads` is fixed for a trial, so that sums are taken in the same order wherever it runs; `gpu` says that one is
-    reserved, and InputError that torch cannot use it.
-    `readers` are the CPUs with which Ray Data reads pairs, 0 for a thread of this process. Of the workers in `group`,
-    which train one trial together, the first writes. `folders` are those of the trials whose leases the caller has.
+    `threads` is fixed per trial, so that sums are taken in the same order on every machine. `gpu` means that a GPU is
+    reserved; InputError is raised if torch cannot use it. `readers` are the CPUs of Ray Data that read pairs, 0 for a
+    thread of this process. If several workers in `group` train one trial, only the first writes. `folders` hold the
+    leases that the caller has acquired.
     """
 
     def __init__(
@@ -293,37 +302,37 @@ class PackWork:
         self._finished: set[str] = set()
 
     def train_for(self, seconds: float, steps: int = 1) -> list[dict[str, Any]]:
-        """Trains for about `seconds`, at least so many steps, and reports.
+        """Train for about `seconds`, at least `steps` steps, and return a report per unfinished trial.
 
-        A trial's last report comes after its result is in the ledger.
+        A trial's last report is returned after its result is in the ledger.
         """
         progress = self._training.train_for(seconds, steps)
         if self._group.rank == 0:
             self._log_machine(progress)
         reports = []
-        for place, (trial, found) in enumerate(zip(self._trials, progress, strict=True)):
+        for index, (trial, found) in enumerate(zip(self._trials, progress, strict=True)):
             if trial.id in self._finished:
                 continue
             if found.done:
-                self._finish_trial(place)
-            saved = found.samples_seen if found.done else self._training.members[place].samples_saved
+                self._finish_trial(index)
+            saved = found.samples_seen if found.done else self._training.members[index].samples_saved
             reports.append({"trial": trial.id, "saved": saved, **asdict(found)})
         return reports
 
     @property
     def unfinished(self) -> list[Trial]:
-        """The trials whose results are not in the ledger yet."""
+        """The trials without a result in the ledger."""
         return [trial for trial in self._trials if trial.id not in self._finished]
 
     def save_and_stop(self) -> None:
-        """Saves the checkpoints of all that is not finished."""
+        """Save checkpoints of unfinished trials and release their leases."""
         self._training.save()
         for trial, folder in zip(self._trials, self._folders, strict=True):
             if trial.id not in self._finished:
                 folder.rest()
 
     def _log_machine(self, progress: Sequence[TrialProgress]) -> None:
-        """Written down with evaluations only, so that a ledger far away is not written to every few seconds."""
+        """Write machine measures only together with evaluations, to spare a remote ledger a write every few seconds."""
         beside = zip(self._trials, self._training.members, self._machine_logs, progress, strict=True)
         in_training = [(member, log, found) for trial, member, log, found in beside if trial.id not in self._finished]
         measures = self._machine.look(at_once=any(found.done for _, _, found in in_training))
@@ -333,8 +342,8 @@ class PackWork:
             if found.rows or found.done:
                 log.keep()
 
-    def _finish_trial(self, place: int) -> None:
-        trial, member = self._trials[place], self._training.members[place]
+    def _finish_trial(self, index: int) -> None:
+        trial, member = self._trials[index], self._training.members[index]
         self._finished.add(trial.id)
         if not member.leads:
             return
@@ -353,11 +362,11 @@ class PackWork:
                 **measure_peak_memory(self.device),
             },
         )
-        self._folders[place].finish(result, member.weights())
+        self._folders[index].finish(result, member.weights())
 
 
 def _load_parent_weights(ledger: Ledger, trial_id: str) -> bytes:
-    """What a training begins with; raises WorkError where its parent is not done."""
+    """Return the weights that a trial begins with. Raises WorkError if the parent has none."""
     content = ledger.trial(trial_id).weights()
     if content is None:
         raise WorkError(
@@ -376,7 +385,7 @@ def _build_reader(readers: int, group: WorkerGroup) -> PairReader | None:
 
 
 def build_result_report(result: Result) -> dict[str, Any]:
-    """The last report of a trial whose result is in the ledger."""
+    """Return the last report of a trial whose result is in the ledger."""
     seen, loss = result.samples_seen, result.metrics.get("train/loss", math.nan)
     progress = TrialProgress(seen, seen, samples_per_second=0.0, loss=loss, rows=(), done=True)
     return {"trial": result.trial, "saved": seen, **asdict(progress)}
