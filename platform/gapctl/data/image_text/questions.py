@@ -122,8 +122,8 @@ def read_labels(option: str, samples: Sequence[HasMetadata], key: str, classes: 
         if value not in number:
             close = did_you_mean(value, names)
             raise InputError(
-                f"{option}: sample {sample.key}: {key} is {value!r}, which is none of the {len(names)} classes{close or '.'} "
-                "Add it to the file, or leave such samples out"
+                f"{option}: sample {sample.key}: {key} is {value!r}, which is none of the {len(names)} "
+                f"classes{close or '.'} Add it to the file, or leave such samples out"
             )
     return Labels(np.array([number[value] for value in values], dtype=np.int64), names)
 
