@@ -1,4 +1,9 @@
-"""Object bias (MOAD, arXiv 2404.07983, sec. 3): exact means over all pairs i < j, from sums per label.
+"""Measure object bias (MOAD, arXiv 2404.07983, sec. 3): exact means over all pairs i < j, from sums per label.
+
+1. `LabelSums` adds up unit rows by one kind of label and gives the mean cosine of pairs that share one, and that do
+   not.
+2. `BiasSums` joins the sums by object and by each attribute factor, and computes `Moad`.
+3. `moad` and `mean_label_cosines` check arrays and do both steps at once.
 
 Index letters: N embeddings, F attribute factors, D embedding, K labels.
 """
@@ -16,7 +21,7 @@ LabelArray = NDArray[np.int64]
 
 
 class SameDifferentCosine(NamedTuple):
-    """Mean cosine of pairs that share a label, and of pairs that do not; NaN where there is no such pair."""
+    """Mean cosine of pairs that share a label, and of pairs that do not; NaN if there is no such pair."""
 
     same: float
     different: float
@@ -32,9 +37,9 @@ class Moad(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelSums:
-    """Per label of one kind, in ascending order, how many unit vectors were added and their sum, float64 (K, D).
+    """Sums of unit rows by label: the labels in ascending order (K,), their counts (K,), their sums in float64 (K, D).
 
-    `squares` is the sum of their squared norms. Add two to merge what two workers saw, whatever labels they met.
+    `squares` is the sum of all squared norms. Add two to merge the rows of two workers, even if their labels differ.
     """
 
     label_K: LabelArray
@@ -44,7 +49,7 @@ class LabelSums:
 
     @classmethod
     def of(cls, embedding_ND: NDArray[np.floating], label_N: LabelArray) -> "LabelSums":
-        """The sums of some rows, one after the other for each label, in float64."""
+        """Return the sums of the rows (N, D) by their labels (N,), in float64."""
         label_K, count_K = np.unique(label_N, return_counts=True)
         sorted_ND = embedding_ND[np.argsort(label_N, kind="stable")]
         total_KD = np.stack(
@@ -66,7 +71,7 @@ class LabelSums:
         return LabelSums(label_K, count_K, total_KD, squares)
 
     def mean_cosines(self) -> SameDifferentCosine:
-        """Mean cosine over pairs i < j with equal and with unequal labels."""
+        """Return the mean cosine over pairs i < j with equal and with unequal labels."""
         total_D = self.total_KD.sum(axis=0)
         same = (float(np.square(self.total_KD).sum()) - self.squares) / 2
         everything = (float(total_D @ total_D) - self.squares) / 2
@@ -80,14 +85,14 @@ class LabelSums:
 
 @dataclass(frozen=True)
 class BiasSums:
-    """One modality's sums by object, and by attribute for each factor; add two to merge."""
+    """One modality's sums by object, and by attribute for each factor. Add two to merge."""
 
     by_object: LabelSums
     by_factor: tuple[LabelSums, ...]
 
     @classmethod
     def of(cls, embedding_ND: Array, object_N: LabelArray, attribute_NF: LabelArray) -> "BiasSums":
-        """The sums of some rows."""
+        """Return the sums of the rows (N, D) by object (N,) and by each column of the attributes (N, F)."""
         columns = attribute_NF.reshape(len(embedding_ND), -1).T
         by_factor = tuple(LabelSums.of(embedding_ND, column_N) for column_N in columns)
         return cls(LabelSums.of(embedding_ND, object_N), by_factor)
@@ -97,7 +102,7 @@ class BiasSums:
         return BiasSums(self.by_object + other.by_object, tuple(one + another for one, another in pairs))
 
     def moad(self) -> Moad:
-        """Object bias; attributes are compared within each factor and averaged over factors."""
+        """Return object bias. Attributes are compared within each factor and averaged over factors."""
         by_object = self.by_object.mean_cosines()
         by_factor = np.array([sums.mean_cosines() for sums in self.by_factor])
         by_attribute = SameDifferentCosine(*(float(value) for value in by_factor.mean(axis=0)))
@@ -106,14 +111,21 @@ class BiasSums:
 
 
 def mean_label_cosines(embedding_ND: Array, label_N: LabelArray) -> SameDifferentCosine:
-    """Mean cosine over pairs i < j with equal and with unequal labels, of L2-normalised rows."""
+    """Return the mean cosine over pairs i < j with equal and with unequal labels, for L2-normalised rows (N, D).
+
+    Raise InputError for rows that are not of length one or have no label.
+    """
     check_unit_rows(embedding=embedding_ND)
     check_keys(embedding=(embedding_ND, label_N))
     return LabelSums.of(embedding_ND, label_N).mean_cosines()
 
 
 def moad(embedding_ND: Array, object_N: LabelArray, attribute_NF: LabelArray) -> Moad:
-    """Object bias; attributes are compared within each factor (column) and averaged over factors."""
+    """Return object bias of L2-normalised rows (N, D); each column of `attribute_NF` is a factor.
+
+    Attributes are compared within each factor and averaged over factors. Raise InputError for rows that are not of
+    length one or have no label.
+    """
     check_unit_rows(embedding=embedding_ND)
     check_keys(embedding=(embedding_ND, object_N))
     check_numbers("attributes", attribute_NF, len(embedding_ND), "embedding", columns=True)

@@ -1,4 +1,4 @@
-"""Checks of what metrics are given: each raises an InputError that names the array, what was found and what to do.
+"""Check the inputs of metrics. Each check raises an InputError with the array's name, the fault and the remedy.
 
 Index letters: A rows of any array, D embedding, M texts.
 """
@@ -11,20 +11,18 @@ from numpy.typing import NDArray
 from gapctl.errors import InputError
 
 CHECK_BLOCK: Final = 65_536
-"""Rows that are checked at a time: a mapped file need not fit into memory in double precision."""
+"""Rows that are checked together, so that a mapped file need not fit into memory in double precision."""
 UNIT_TOLERANCE: Final = 1e-4
-"""How far a squared length may be from one; rounding to float32 moves it by 1e-7."""
-HALF_TOLERANCE: Final = 4 * float(np.finfo(np.float16).eps)
-"""The same of float16, in which the row was divided by its length and no better one can be written."""
+"""The largest distance of a squared length from one; rounding to float32 moves it by 1e-7, to float16 by 1e-5."""
 
 
 def make_array_error(name: str, found: str, expected: str, do: str = "") -> InputError:
-    """The error about one array."""
+    """Return an InputError about the array `name`: what was found, what is expected, what to do."""
     return InputError(f"`{name}`: {found}; expected {expected}" + (f". {do}" if do else ""))
 
 
 def check_cloud(name: str, rows_AD: NDArray[Any], width: int | None = None) -> None:
-    """Raises InputError unless the array is floats of shape (rows, width); looks at no value."""
+    """Raise InputError unless the array is floats of shape (rows, width). Values are not checked."""
     if not isinstance(rows_AD, np.ndarray):
         raise make_array_error(
             name, f"a {type(rows_AD).__name__}", "a numpy array of floats", "Convert it with numpy.asarray"
@@ -40,7 +38,7 @@ def check_cloud(name: str, rows_AD: NDArray[Any], width: int | None = None) -> N
 
 
 def check_values(name: str, rows_AD: NDArray[Any], first: int = 0) -> None:
-    """Raises InputError for a row that has no direction, counted from `first`."""
+    """Raise InputError for a row without a direction, with its number counted from `first`."""
     for start in range(0, len(rows_AD), CHECK_BLOCK):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             norm_A = np.linalg.norm(rows_AD[start : start + CHECK_BLOCK].astype(np.float64), axis=1)
@@ -49,7 +47,7 @@ def check_values(name: str, rows_AD: NDArray[Any], first: int = 0) -> None:
 
 
 def check_unit_rows(**clouds: NDArray[Any]) -> None:
-    """Raises InputError unless all arrays are of one width and their rows of length one."""
+    """Raise InputError unless all arrays are of one width and all rows of length one."""
     width = None
     for name, rows_AD in clouds.items():
         check_cloud(name, rows_AD, width)
@@ -69,13 +67,13 @@ def check_unit_rows(**clouds: NDArray[Any]) -> None:
 
 
 def check_keys(**keyed: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    """Raises InputError unless each array comes with a whole number for every row."""
+    """Raise InputError unless each array has an integer for every row."""
     for name, (rows_AD, key_A) in keyed.items():
         check_numbers(f"key of {name}", key_A, len(rows_AD), name)
 
 
 def check_numbers(name: str, number_A: NDArray[Any], rows: int, owner: str, *, columns: bool = False) -> None:
-    """Raises InputError unless the array is whole numbers, one for each row of `owner`, or several with `columns`."""
+    """Raise InputError unless the array is integers, one for each row of `owner`, or with `columns` one or several."""
     if not isinstance(number_A, np.ndarray) or number_A.dtype.kind not in "iu":
         found = f"of type {number_A.dtype}" if isinstance(number_A, np.ndarray) else f"a {type(number_A).__name__}"
         raise make_array_error(name, found, "whole numbers", "Store them as int64")
@@ -86,7 +84,7 @@ def check_numbers(name: str, number_A: NDArray[Any], rows: int, owner: str, *, c
 
 
 def check_range(name: str, number_A: NDArray[Any], count: int, meaning: str) -> None:
-    """Raises InputError for a number that is none of `count`."""
+    """Raise InputError for a number outside 0 to `count` - 1; `meaning` says what the numbers stand for."""
     outside_A = np.flatnonzero((number_A < 0) | (number_A >= count))
     if len(outside_A):
         row = outside_A[0]
@@ -94,7 +92,7 @@ def check_range(name: str, number_A: NDArray[Any], count: int, meaning: str) -> 
 
 
 def check_text_to_image(image_M: NDArray[Any], images: int) -> None:
-    """Raises InputError unless each text has an image, and each image a text."""
+    """Raise InputError unless each text has an image, and each image a text."""
     check_range("text_to_image", image_M, images, "the row of an image")
     without = np.setdiff1d(np.arange(images), image_M)
     if len(without):
@@ -103,7 +101,7 @@ def check_text_to_image(image_M: NDArray[Any], images: int) -> None:
 
 
 def make_pairing_error(images: int, texts: int) -> InputError:
-    """The error about texts of which nothing says to which images they belong."""
+    """Return the error for unequal counts of images and texts without an array that pairs them."""
     return make_array_error(
         "text",
         f"{texts} rows for {images} images",
@@ -113,7 +111,7 @@ def make_pairing_error(images: int, texts: int) -> InputError:
 
 
 def _make_direction_error(name: str, rows_AD: NDArray[Any], first: int) -> InputError:
-    """Names the first row that has none; those that are too large or too small for one included."""
+    """Return the error for the first row without a direction; rows with a norm of infinity or zero have none."""
     bad_A = np.concatenate(
         [start + _find_bad_rows(rows_AD[start : start + CHECK_BLOCK]) for start in range(0, len(rows_AD), CHECK_BLOCK)]
     )

@@ -1,6 +1,6 @@
-"""Zero-shot classification: the class whose prompt embedding is nearest, and how firmly it is.
+"""Measure zero-shot classification: the class with the nearest prompt embedding, and its stability under noise.
 
-Index letters: N images, C classes, D embedding, S images that are looked at, B a block of images.
+Index letters: N images, C classes, D embedding, S sampled images, B a block of images.
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from gapctl.metrics.checks import check_cloud, check_keys, check_unit_rows, chec
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, make_generator, sample_rows
 
 NOISE_LENGTH: Final = 0.1
-"""How long the noise of the flip rate is on average (root mean square), where an embedding's length is 1."""
+"""The noise's length (root mean square) in `flip_rate`, for embeddings of length 1."""
 NOISE_DRAWS: Final = 4
 IMAGE_BLOCK: Final = 8192
-"""Images at a time."""
+"""Images that are classified together."""
 
 
 @dataclass(frozen=True)
 class AccuracyCount:
-    """How many images were classified and how many of them rightly; add two to merge what two workers saw."""
+    """The number of correctly classified images and of all images. Add two to merge."""
 
     right: int
     count: int
@@ -31,21 +31,21 @@ class AccuracyCount:
     def of(
         cls, image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
     ) -> "AccuracyCount":
-        """The counts over some images."""
+        """Return the counts over images (N, D) with labels (N,) and class embeddings (C, D) of any norm."""
         return cls(int((_find_nearest_class(image_ND, _normalise_classes(class_CD)) == label_N).sum()), len(image_ND))
 
     def __add__(self, other: "AccuracyCount") -> "AccuracyCount":
         return AccuracyCount(self.right + other.right, self.count + other.count)
 
     def percent(self) -> float:
-        """Percent of images whose nearest class is their own."""
+        """Return the percentage of images whose nearest class is their own."""
         return 100 * float(np.float64(self.right) / self.count)
 
 
 def zero_shot_accuracy(
     image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
 ) -> float:
-    """Percent of images whose nearest class embedding (normalised here) is their label's."""
+    """Return the percentage of images whose nearest class embedding (normalised here) is their label's."""
     check_cloud("image", image_ND)
     check_values("image", image_ND)
     check_cloud("class", class_CD, image_ND.shape[1])
@@ -55,7 +55,7 @@ def zero_shot_accuracy(
 
 
 class FlipShares(NamedTuple):
-    """The images that were looked at, by their numbers, and the share of draws that changed each one's class."""
+    """The sampled images' rows (S,), and for each the share of noise draws that changed its class (S,)."""
 
     image_S: NDArray[np.int64]
     share_S: NDArray[np.float64]
@@ -64,10 +64,11 @@ class FlipShares(NamedTuple):
 def flip_rate(
     image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE_LENGTH
 ) -> SampleEstimate:
-    """Share of zero-shot predictions that change when Gaussian noise is added to the image (arXiv 2603.29080).
+    """Estimate the share of zero-shot predictions that noise on the image changes (arXiv 2603.29080).
 
-    Rows are L2-normalised, and the noise is of standard deviation `noise` / sqrt(D) in each dimension, so `noise` is
-    its length against the embedding's; four seeded draws an image. Above `most` images, that many are drawn.
+    Rows are L2-normalised. The noise is Gaussian with standard deviation `noise` / sqrt(D) in each dimension, so that
+    `noise` is its length relative to the embedding's; there are four seeded draws per image. At most `most` images are
+    drawn.
     """
     check_unit_rows(image=image_ND)
     check_cloud("class", class_CD, image_ND.shape[1])
@@ -78,7 +79,7 @@ def flip_rate(
 def measure_flips(
     image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE_LENGTH
 ) -> FlipShares:
-    """What `flip_rate` is the mean of, image by image."""
+    """Return the flip shares of the sampled images, whose mean is `flip_rate`."""
     row_S = sample_rows(DrawPurpose.QUERIES, len(image_ND), most)
     image_SD, unit_CD = image_ND[row_S], _normalise_classes(class_CD)
     before_S = _find_nearest_class(image_SD, unit_CD)
@@ -103,7 +104,7 @@ def _find_nearest_class(image_ND: NDArray[np.floating], unit_CD: NDArray[np.floa
 
 
 class ClassPrompts(NamedTuple):
-    """One question: a prompt embedding per class (C, D), of any norm, and each image's class (N,)."""
+    """One zero-shot question: a prompt embedding of any norm per class (C, D), and each image's class (N,)."""
 
     prompt_CD: NDArray[np.floating]
     class_N: NDArray[np.int64]
@@ -111,14 +112,14 @@ class ClassPrompts(NamedTuple):
 
 @dataclass(frozen=True)
 class ZeroShotTasks:
-    """Questions by name; `main` is the one about the object, all others are about attributes."""
+    """Zero-shot questions by name. `main` asks for the object, all others for attributes."""
 
     questions: Mapping[str, ClassPrompts] = field(default_factory=dict)
     main: str | None = None
 
 
 def measure_accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShotTasks) -> dict[str, float]:
-    """Percent of images, of any norm, that are classed right: by question, of the object, and over the attributes."""
+    """Return zero-shot accuracies in percent: by question, of the object, and the mean over the attributes."""
     by_name = {
         name: zero_shot_accuracy(image_ND, asked.class_N, asked.prompt_CD)
         for name, asked in zero_shot.questions.items()

@@ -1,4 +1,4 @@
-"""Whether images and texts of one class fall into one cluster: k-means on both, against labels (arXiv 2601.18525).
+"""Measure whether images and texts of one class share a cluster: k-means on both, against labels (arXiv 2601.18525).
 
 Index letters: N images, M texts, R rows of both modalities, D embedding, C clusters, L labels.
 """
@@ -32,24 +32,24 @@ def measure_label_clustering(
     text_label_M: NDArray[np.int64],
     most: int,
 ) -> SampleEstimate:
-    """The V-measure of k-means over unit rows of both modalities together, with as many clusters as there are labels.
+    """Measure the V-measure of k-means over the unit rows of both modalities together.
 
-    Of each modality at most `most` rows are drawn. It has no interval.
+    There are as many clusters as labels. At most `most` rows of each modality are drawn. The estimate has no interval.
     """
     check_unit_rows(image=image_ND, text=text_MD)
     check_keys(image=(image_ND, image_label_N), text=(text_MD, text_label_M))
     image_rows, text_rows = (sample_rows(DrawPurpose.PAIRS, len(cloud), most) for cloud in (image_ND, text_MD))
     row_RD = np.concatenate([image_ND[image_rows], text_MD[text_rows]])
     label_R = np.concatenate([image_label_N[image_rows], text_label_M[text_rows]])
-    found = v_measure(k_means(row_RD, len(np.unique(label_R))).cluster_R, label_R)
-    return SampleEstimate(found, math.nan, math.nan, len(row_RD), len(image_ND) + len(text_MD))
+    value = v_measure(k_means(row_RD, len(np.unique(label_R))).cluster_R, label_R)
+    return SampleEstimate(value, math.nan, math.nan, len(row_RD), len(image_ND) + len(text_MD))
 
 
 def v_measure(cluster_R: NDArray[np.int64], label_R: NDArray[np.int64]) -> float:
-    """The harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007), 0 to 1.
+    """Return the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007), 0 to 1.
 
-    Homogeneity: how much a row's cluster says of its label, as a share of the labels' entropy; completeness the other
-    way round. NaN where all labels are equal.
+    Homogeneity is the information that a row's cluster gives about its label, as a share of the labels' entropy;
+    completeness is the same with labels and clusters exchanged. NaN if all labels are equal.
     """
     cluster_of_R, label_of_R = (np.unique(each_R, return_inverse=True)[1] for each_R in (cluster_R, label_R))
     together = _compute_entropy(np.bincount(cluster_of_R * (label_of_R.max() + 1) + label_of_R))
@@ -61,9 +61,9 @@ def v_measure(cluster_R: NDArray[np.int64], label_R: NDArray[np.int64]) -> float
 
 
 def k_means(row_RD: NDArray[np.floating], clusters: int) -> Clusters:
-    """The best of three seeded k-means++ starts, each at most 25 rounds of Lloyd's; raises ValueError if R < clusters.
+    """Return the best of three seeded k-means++ starts, each at most 25 rounds of Lloyd's algorithm.
 
-    An emptied cluster keeps its centre.
+    A cluster without rows keeps its centre. Raise ValueError if there are fewer rows than clusters.
     """
     if len(row_RD) < clusters:
         raise ValueError(f"{len(row_RD)} rows do not make {clusters} clusters")
@@ -71,12 +71,12 @@ def k_means(row_RD: NDArray[np.floating], clusters: int) -> Clusters:
     row = torch.from_numpy(np.ascontiguousarray(row_RD))
     return min(
         (_run_lloyd(row, _choose_centres(row, clusters, rng)) for _ in range(KMEANS_STARTS)),
-        key=lambda found: found.spread,
+        key=lambda clusters: clusters.spread,
     )
 
 
 def _choose_centres(row_RD: torch.Tensor, clusters: int, rng: np.random.Generator) -> torch.Tensor:
-    """k-means++: each next centre is a row, drawn in proportion to its squared distance from the nearest so far."""
+    """Choose centres by k-means++: each is drawn in proportion to the squared distance from the nearest so far."""
     chosen = [int(rng.integers(len(row_RD)))]
     nearest_R = _compute_distances(row_RD, row_RD[chosen])[:, 0]
     for _ in range(clusters - 1):
@@ -95,18 +95,14 @@ def _run_lloyd(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> Clusters:
         if torch.equal(moved_R, cluster_R):
             break
         cluster_R = moved_R
-        centre_CD = _update_centres(row_RD, cluster_R, centre_CD)
+        count_C1 = torch.bincount(cluster_R, minlength=len(centre_CD))[:, None]
+        mean_CD = torch.zeros_like(centre_CD).index_add_(0, cluster_R, row_RD) / count_C1.clamp(min=1)
+        centre_CD = torch.where(count_C1 > 0, mean_CD, centre_CD)
     return Clusters(cluster_R.numpy(), spread)
 
 
-def _update_centres(row_RD: torch.Tensor, cluster_R: torch.Tensor, before_CD: torch.Tensor) -> torch.Tensor:
-    count_C = torch.bincount(cluster_R, minlength=len(before_CD))
-    mean_CD = torch.zeros_like(before_CD).index_add_(0, cluster_R, row_RD) / count_C.clamp(min=1)[:, None]
-    return torch.where(count_C[:, None] > 0, mean_CD, before_CD)
-
-
 def _compute_distances(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> torch.Tensor:
-    """Squared distances (R, C) of unit rows from centres."""
+    """Return the squared distances (R, C) of unit rows from centres."""
     return (1 + centre_CD.square().sum(dim=1) - 2 * (row_RD @ centre_CD.T)).clamp_(min=0)
 
 

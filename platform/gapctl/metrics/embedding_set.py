@@ -1,4 +1,4 @@
-"""A set of embeddings and what is known of it: how texts belong to images, labels, prompts, the logit scale.
+"""Define a set of embeddings with its pairing, labels, class prompts and logit scale, and derive rows and keys from it.
 
 Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 """
@@ -25,13 +25,13 @@ NORMALISE_BLOCK: Final = 65_536
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Images (N, D) and texts (M, D), of any norm, and whatever else is known of them.
+    """Images (N, D) and texts (M, D) of any norm, with their pairing and labels.
 
-    `text_to_image_M` gives each text's image (text j belongs to image j if left out); `text_group_M` numbers
-    texts so that equal captions are equal; `labels_N` are objects, `attributes_NF` attribute labels by factor.
-    Where the texts are class prompts, `prompt_of_N` gives each image's; where they are captions, `class_CD` may give
-    a prompt embedding for each object label. `bias_image_ND` (N, D) are the embeddings whose object bias is meant, if
-    not the images'.
+    `text_to_image_M` gives each text's image; without it, text j belongs to image j. `text_group_M` numbers texts so
+    that equal captions have equal numbers. `labels_N` are objects, `attributes_NF` attribute labels by factor. If the
+    texts are class prompts, `prompt_of_N` gives each image's prompt; if they are captions, `class_CD` may give a prompt
+    embedding for each object label. `bias_image_ND` (N, D) are embeddings to measure object bias on in place of the
+    images'.
     """
 
     image_ND: NDArray[np.floating]
@@ -46,9 +46,9 @@ class Embeddings:
     logit_scale: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for arrays of a wrong type or shape, and for numbers that belong to no row.
+        """Raise InputError for arrays of a wrong type or shape, and for numbers that belong to no row.
 
-        Values of embeddings are looked at where they are normalised.
+        The values of embeddings are checked when they are normalised.
         """
         images, texts = self.image_ND, self.text_MD
         check_cloud("image", images)
@@ -79,7 +79,10 @@ class Embeddings:
 
 
 def normalise_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int = 0) -> Array:
-    """Float64 rows of norm one; raises InputError for a row that has no direction, counted from `first`."""
+    """Return the rows divided by their norms, in float64.
+
+    Raise InputError for a row without a direction, with its number counted from `first`.
+    """
     wide_ND = rows_ND.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         norm_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
@@ -90,7 +93,7 @@ def normalise_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int
 
 
 def normalise_rows_float32(rows_ND: NDArray[np.floating], name: str = "rows") -> NDArray[np.float32]:
-    """The same in float32, normalised in float64 block by block."""
+    """Return the rows divided by their norms, in float32; the division is in float64, block by block."""
     unit_ND = np.empty(rows_ND.shape, np.float32)
     for start in range(0, len(rows_ND), NORMALISE_BLOCK):
         unit_ND[start : start + NORMALISE_BLOCK] = normalise_rows(rows_ND[start : start + NORMALISE_BLOCK], name, start)
@@ -98,14 +101,17 @@ def normalise_rows_float32(rows_ND: NDArray[np.floating], name: str = "rows") ->
 
 
 def assign_match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A key per image and per text, equal where they match: the caption's group, or else the image's number."""
+    """Return a key per image (N,) and per text (M,), equal if they match.
+
+    The key is the caption's group, or else the image's row.
+    """
     if embeddings.text_group_M is not None and embeddings.text_to_image_M is None:
         return embeddings.text_group_M, embeddings.text_group_M
     return assign_partner_keys(embeddings)
 
 
 def assign_partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A key per image and per text, equal where one was given for the other, whatever other captions say."""
+    """Return a key per image (N,) and per text (M,), equal if they were given as a pair; captions are not compared."""
     if embeddings.prompt_of_N is not None:
         return embeddings.prompt_of_N, np.arange(len(embeddings.text_MD))
     image_key_N = np.arange(len(embeddings.image_ND))
@@ -113,14 +119,14 @@ def assign_partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDAr
 
 
 def assign_text_labels(embeddings: Embeddings, labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each text's label: its own class where it is a prompt, else its image's."""
+    """Return each text's label (M,): its own class if it is a class prompt, else its image's label."""
     if embeddings.prompt_of_N is not None:
         return np.arange(len(embeddings.text_MD))
     return labels_N if embeddings.text_to_image_M is None else labels_N[embeddings.text_to_image_M]
 
 
 def select_first_texts(embeddings: Embeddings, text_MD: NDArray[np.floating]) -> NDArray[np.floating] | None:
-    """A text for each image, row by row: the first of several; None where texts are class prompts."""
+    """Return the first text of each image, row by row (N, D), or None if the texts are class prompts."""
     if embeddings.prompt_of_N is not None:
         return None
     if embeddings.text_to_image_M is None:

@@ -1,8 +1,9 @@
-"""The entropy of each query's softmax over the whole gallery, in row blocks of bounded memory.
+"""Measure the entropy of each query's softmax over the whole gallery, in row blocks of bounded memory.
 
 Entropy grows with the gallery: its largest value is ln of the size. `measure_calibrated_entropy` therefore measures it
-over galleries of a fixed size, so that models measured on galleries of different sizes compare. Index letters: Q
-queries, G gallery, N pairs, D embedding, B a block of queries, S rows of a block.
+over galleries of a fixed size, so that models measured on galleries of different sizes compare.
+
+Index letters: Q queries, G gallery, N pairs, D embedding, B a block of queries, S rows of a block.
 """
 
 from collections.abc import Iterator
@@ -22,31 +23,36 @@ from gapctl.metrics.sampling import (
 )
 
 QUERY_BLOCK = 1024
+"""Queries whose entropies are returned together."""
 ROWS_IN_CACHE = 32
+"""Queries whose logits are computed together."""
 
 
 def mean_entropy_nats(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float) -> float:
-    """Mean over queries of the entropy of softmax(scale * q . gallery), in nats (arXiv 2404.07983, sec. 6)."""
+    """Return the mean entropy of queries' softmax(scale * q . gallery) in nats (arXiv 2404.07983, sec. 6)."""
     return mean_entropy(query_QD, gallery_GD, scale, most=len(query_QD)).value
 
 
 def mean_entropy(
     query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float, most: int
 ) -> SampleEstimate:
-    """The same over at most `most` of the queries, each against the whole gallery."""
+    """Estimate the mean entropy from at most `most` of the queries, each against the whole gallery, in nats.
+
+    Raise InputError for rows that are not of length one.
+    """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
     rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_QD), most)
-    return estimate_mean(np.concatenate([*_stream_entropies(query_QD[rows_Q], gallery_GD, scale)]), len(query_QD))
+    return estimate_mean(np.concatenate([*_compute_entropies(query_QD[rows_Q], gallery_GD, scale)]), len(query_QD))
 
 
 def measure_calibrated_entropy(
     query_ND: NDArray[np.floating], gallery_ND: NDArray[np.floating], scale: float, size: int, galleries: int
 ) -> SampleEstimate:
-    """The mean entropy over galleries of `size`, in nats; row i of one side matches row i of the other.
+    """Estimate the mean entropy over galleries of `size` pairs, in nats; row i of both arrays is a pair.
 
-    The pairs, in a seeded order, are cut into disjoint galleries of `size` pairs each, of which the first `galleries`
-    are taken; each query sees its own gallery alone. The interval is over galleries. Raises ValueError if there are
-    fewer than `size` pairs.
+    The pairs are put into a seeded order and cut into disjoint galleries, of which the first `galleries` are used. Each
+    query is compared with its own gallery alone. The interval is over galleries. Raise ValueError if there are fewer
+    than `size` pairs.
     """
     check_unit_rows(query=query_ND, gallery=gallery_ND)
     count = len(query_ND)
@@ -54,21 +60,14 @@ def measure_calibrated_entropy(
         raise ValueError(f"{count} pairs do not make a gallery of {size}")
     taken = min(count // size, galleries)
     rows_GS = permute_rows(DrawPurpose.GALLERIES, count)[: taken * size].reshape(taken, size)
-    entropies = [np.concatenate([*_stream_entropies(query_ND[rows], gallery_ND[rows], scale)]) for rows in rows_GS]
+    entropies = [np.concatenate([*_compute_entropies(query_ND[rows], gallery_ND[rows], scale)]) for rows in rows_GS]
     return estimate_gallery_mean(np.stack(entropies), count)
-
-
-def _stream_entropies(
-    query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float
-) -> Iterator[NDArray[np.floating]]:
-    for entropy_B in _compute_entropies(query_QD, gallery_GD, scale):
-        yield entropy_B.numpy()
 
 
 def _compute_entropies(
     query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float
-) -> Iterator[torch.Tensor]:
-    """Each query's entropy, by blocks (B,), each of which is worked on by pieces that stay in the cache."""
+) -> Iterator[NDArray[np.floating]]:
+    """Yield the entropies of each block of queries (B,), computed in pieces that stay in the cache."""
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     query = torch.from_numpy(np.ascontiguousarray(query_QD))
     logits_SG, spare_SG = query.new_empty(2, ROWS_IN_CACHE, len(gallery_GD))
@@ -77,7 +76,7 @@ def _compute_entropies(
             torch.matmul(scale * rows_SD, gallery_DG, out=logits_SG[: len(rows_SD)])
             for rows_SD in torch.split(block_BD, ROWS_IN_CACHE)
         )
-        yield torch.cat([_compute_block_entropy(piece_SG, spare_SG) for piece_SG in pieces])
+        yield torch.cat([_compute_block_entropy(piece_SG, spare_SG) for piece_SG in pieces]).numpy()
 
 
 def _compute_block_entropy(logits_SG: torch.Tensor, spare_SG: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,14 @@
-"""Saved embeddings from wherever they are: one file, a pair of arrays, or a folder of shards in the order of names."""
+"""Read saved embeddings: one file, a pair of arrays, or a folder of shards in the order of their names.
+
+1. `read_embeddings` picks the reader by the kind of place.
+2. `read_npz`, `read_npy`, `read_parquet` and `read_safetensors` return `LoadedArrays` of the known names.
+3. `_join_shards` checks that shards agree and stacks them.
+4. `check_whole_arrays` checks the arrays, and `build_embeddings` makes `Embeddings` of them.
+
+`open_npy_rows` gives access to a .npy file's rows by blocks, for embeddings that exceed memory.
+
+Index letters: N images, M texts, A rows of any array, D embedding, B rows of a block, W entries of lists.
+"""
 
 import hashlib
 import re
@@ -32,35 +42,29 @@ from gapctl.metrics.embedding_set import Embeddings
 CLOUDS: Final = ("image", "text", "image_with_attributes")
 NUMBERS: Final = ("labels", "attributes", "text_to_image")
 DAMAGE_ERRORS: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
-"""What numpy raises for a damaged .npy file; its header is read as Python's text."""
+"""Exceptions of numpy for a damaged .npy file; its header is parsed as Python's text."""
 
 KNOWN_ARRAYS: Final = (*CLOUDS, *NUMBERS)
+Pairing = Literal["rows", "text_to_image", "labels"]
+NPY_NAME: Final = re.compile(
+    rf"(?P<array>{'|'.join(sorted(KNOWN_ARRAYS, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy"
+)
+"""`image.npy`, or `image_00012.npy` where there are several shards."""
+
+INTEGER_TYPES: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
+PACKED_TYPES: Final = ("F4", "F6_E2M3", "F6_E3M2")
 
 
 class LoadedArrays(NamedTuple):
-    """The known arrays of a file, the names of whatever else it holds, and the sha256 of each file that was read."""
+    """The known arrays of a file, the names of its other arrays, and the sha256 of each file that was read."""
 
     arrays: Mapping[str, NDArray[Any]]
     unknown: tuple[str, ...]
     files: Mapping[str, str]
 
 
-def list_files(folder: Path, ending: str) -> list[Path]:
-    """The files of a folder with this ending in the order of their names, without what other systems leave there."""
-    return sorted(path for path in folder.glob(f"*{ending}") if not is_foreign(path.name))
-
-
-def hash_file(path: Path) -> str:
-    """The hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-Pairing = Literal["rows", "text_to_image", "labels"]
-
-
 class ArrayInfo(NamedTuple):
-    """What an array of the file is, for the record."""
+    """Shape and type of an array, for the record."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -68,9 +72,9 @@ class ArrayInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddingsFile:
-    """Checked content: `pairing` says by what texts belong to images, `unused` which arrays tell nothing.
+    """Checked embeddings: how texts are paired with images, and which arrays are `unused`.
 
-    `files` has the sha256 of every file by its name, in the order in which they were read.
+    `files` has the sha256 of every file by its name, in the order of reading.
     """
 
     embeddings: Embeddings
@@ -80,378 +84,12 @@ class EmbeddingsFile:
     unused: tuple[str, ...]
 
 
-def check_shard(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
-    """Checks a file that is one of several; a shard may have a single row."""
-    return _ArrayChecker(path, arrays, least=1).check()
-
-
-def check_whole_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
-    """Checks the arrays of a single file or folder; says by what texts belong to images."""
-    return _ArrayChecker(path, arrays, least=2).check()
-
-
-def build_embeddings(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
-    """Checked arrays as the metrics take them."""
-    numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
-    return Embeddings(
-        image_ND=arrays["image"],
-        text_MD=arrays["text"],
-        text_to_image_M=numbers.get("text_to_image"),
-        text_group_M=group_equal_rows(arrays["text"]) if pairing == "rows" else None,
-        prompt_of_N=numbers["labels"] if pairing == "labels" else None,
-        labels_N=numbers.get("labels"),
-        attributes_NF=numbers.get("attributes"),
-        bias_image_ND=arrays.get("image_with_attributes"),
-    )
-
-
-def group_equal_rows(text_MD: NDArray[Any]) -> NDArray[np.int64] | None:
-    """A number per text, the same where rows are the same to the last bit, as those of one caption are; None where no
-    two are."""
-    first: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
-    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
-    return group_M if len(first) < len(group_M) else None
-
-
-class _ArrayChecker:
-    """The checks of a file's arrays, each of which ends in an InputError that names the file and the array."""
-
-    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]], least: int) -> None:
-        self._path = path
-        self._arrays = arrays
-        self._least = least
-
-    def check(self) -> Pairing:
-        """Checks every array alone, then how they belong together; says by what texts belong to images."""
-        try:
-            return self._check_arrays()
-        except InputError as error:
-            raise InputError(f"{self._path}: {error}") from error
-
-    def _check_arrays(self) -> Pairing:
-        for name in CLOUDS:
-            if name in self._arrays:
-                self._check_cloud(name, self._arrays[name])
-        for name in NUMBERS:
-            if name in self._arrays:
-                self._check_numbers(name, self._arrays[name])
-        self._check_bias_inputs()
-        pairing = self._find_pairing()
-        if pairing == "text_to_image":
-            check_text_to_image(self._arrays["text_to_image"], len(self._arrays["image"]))
-        elif pairing == "labels":
-            texts = len(self._arrays["text"])
-            check_range("labels", self._arrays["labels"], texts, "the row of a text, which is a class prompt")
-        return pairing
-
-    def _check_cloud(self, name: str, rows_AD: NDArray[Any]) -> None:
-        check_cloud(name, rows_AD)
-        if len(rows_AD) < self._least:
-            raise make_array_error(
-                name, "a single row", "at least 2, since the gap is measured against distances within"
-            )
-        check_cloud(name, rows_AD, self._arrays["image"].shape[1])
-        check_values(name, rows_AD)
-
-    def _check_numbers(self, name: str, number_A: NDArray[Any]) -> None:
-        owner = "text" if name == "text_to_image" else "image"
-        check_numbers(name, number_A, len(self._arrays[owner]), owner, columns=name == "attributes")
-        beyond = np.argwhere(number_A > np.iinfo(np.int64).max) if number_A.dtype.kind == "u" else np.empty((0, 1))
-        if len(beyond):
-            found = f"{number_A[tuple(beyond[0])]} in row {beyond[0][0]}, beyond int64"
-            raise make_array_error(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
-
-    def _check_bias_inputs(self) -> None:
-        for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
-            missing = [f"`{other}`" for other in needed if other not in self._arrays]
-            if name in self._arrays and missing:
-                raise make_array_error(
-                    name, f"without {' and '.join(missing)}", "both, which object bias is measured by"
-                )
-        biased, images = self._arrays.get("image_with_attributes"), len(self._arrays["image"])
-        if biased is not None and len(biased) != images:
-            raise make_array_error("image_with_attributes", f"{len(biased)} rows", f"{images}, as many as `image` has")
-
-    def _find_pairing(self) -> Pairing:
-        if "text_to_image" in self._arrays:
-            return "text_to_image"
-        if len(self._arrays["image"]) == len(self._arrays["text"]):
-            return "rows"
-        if "labels" in self._arrays:
-            return "labels"
-        raise make_pairing_error(len(self._arrays["image"]), len(self._arrays["text"]))
-
-
-NPY_NAME: Final = re.compile(
-    rf"(?P<array>{'|'.join(sorted(KNOWN_ARRAYS, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy"
-)
-"""`image.npy`, or `image_00012.npy` where there are several shards."""
-
-
-def read_npy(paths: Mapping[str, Path], unknown: Sequence[str] = ()) -> LoadedArrays:
-    """Maps each array's file; raises InputError for whatever is wrong with one."""
-    arrays = {name: _map_npy(path) for name, path in paths.items()}
-    return LoadedArrays(arrays, tuple(unknown), {path.name: hash_file(path) for path in paths.values()})
-
-
-def list_npy_shards(folder: Path) -> tuple[dict[str, dict[str, Path]], tuple[str, ...]]:
-    """The files of a folder by shard and array, shards in the order of their numbers, and all other .npy names."""
-    shards: dict[str, dict[str, Path]] = {}
-    unknown = []
-    for path in list_files(folder, ".npy"):
-        named = NPY_NAME.fullmatch(path.name)
-        if named is None:
-            unknown.append(path.name)
-        else:
-            shards.setdefault(named["shard"], {})[named["array"]] = path
-    return {shard: shards[shard] for shard in sorted(shards, key=_rank_shard)}, tuple(unknown)
-
-
-def _rank_shard(shard: str) -> tuple[int, str]:
-    digits = shard.strip("-_.")
-    return (int(digits) if digits else -1, shard)
-
-
-def _map_npy(path: Path) -> NDArray[Any]:
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected what numpy.save writes") from error
-    except DAMAGE_ERRORS as error:
-        raise InputError(f"{path}: {_explain_damage(path, error)}") from error
-    if not isinstance(found, np.ndarray):
-        raise InputError(f"{path}: an archive of several arrays; give it alone, as --embeddings {path}")
-    return found
-
-
-def _explain_damage(path: Path, error: Exception) -> str:
-    if path.is_dir():
-        return "a folder; expected a .npy file"
-    said = str(error)
-    if "Object arrays" in said or "object" in said or "pickle" in said.lower():
-        return "a pickle or an object array, which is never loaded; expected numbers as numpy.save writes them"
-    return f"a damaged .npy file ({said}); write it again with numpy.save"
-
-
-def read_npz(path: Path) -> LoadedArrays:
-    """Reads an archive's known arrays; object arrays are refused. Raises InputError for whatever is wrong with it."""
-    _require_archive(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            _require_clouds(path, archive.files)
-            arrays = {name: _read_npz_array(path, archive, name) for name in KNOWN_ARRAYS if name in archive.files}
-            unknown = tuple(sorted(set(archive.files) - set(KNOWN_ARRAYS)))
-    except (*DAMAGE_ERRORS, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: a damaged .npz archive ({error}); write it again with numpy.savez") from error
-    return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
-
-
-def _require_archive(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"{path}: no such file; expected an .npz archive with the arrays `image` and `text`")
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; expected an .npz archive with the arrays `image` and `text`")
-    try:
-        with path.open("rb") as file:
-            archive = zipfile.is_zipfile(file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if not archive:
-        raise InputError(
-            f"{path}: not an .npz archive; expected what numpy.savez(file, image=..., text=...) writes. "
-            "A single .npy array or a pickle holds no names, and pickles are never loaded"
-        )
-
-
-def _require_clouds(path: Path, present: Sequence[str]) -> None:
-    for name in ("image", "text"):
-        if name not in present:
-            found = f"the archive has {', '.join(sorted(present))}" if present else "the archive is empty"
-            raise InputError(
-                f"{path}: no array `{name}`; {found}. Name the arrays in numpy.savez(file, image=..., text=...)"
-            )
-
-
-def _read_npz_array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
-    try:
-        array = archive[name]
-    except (*DAMAGE_ERRORS, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError) as error:
-        if "Object arrays" in str(error):
-            reason = "an object array, which could only be unpickled, and that is never done; store it as numbers"
-        else:
-            reason = f"damaged, or larger than memory ({error}); write it again with numpy.savez"
-        raise InputError(f"{path}: `{name}`: {reason}") from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path}: `{name}`: not an array; expected what numpy.savez writes")
-    return array
-
-
-class NpyRows(NamedTuple):
-    """Where the rows of a file lie: its path, the place of its first number, and what the numbers are."""
-
-    path: Path
-    offset: int
-    dtype: np.dtype[Any]
-    rows: int
-    width: int
-
-    def read_block(self, start: int, stop: int) -> NDArray[np.floating]:
-        """Rows `start` to `stop` (B, D), read as they are used; the map is gone when the array is."""
-        offset = self.offset + start * self.width * self.dtype.itemsize
-        shape = (min(stop, self.rows) - start, self.width)
-        return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", offset=offset, shape=shape))
-
-    def read_blocks(self, rows: int) -> Iterator[NDArray[np.floating]]:
-        """All rows in order, `rows` at a time."""
-        for start in range(0, self.rows, rows):
-            yield self.read_block(start, start + rows)
-
-
-def open_npy_rows(path: Path) -> NpyRows:
-    """The rows of a file of floating-point embeddings (N, D); nothing in it is unpickled.
-
-    Raises InputError for whatever else the file is, also where it is shorter than its header says.
-    """
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, by_column, dtype = read_header[version](file)
-            offset = file.tell()
-    except (*DAMAGE_ERRORS, KeyError) as error:
-        raise InputError(f"{path}: not a readable .npy file ({error}); write it with numpy.save") from error
-    if dtype.kind != "f" or len(shape) != 2 or by_column or 0 in shape:
-        order = ", by columns" if by_column else ""
-        raise InputError(
-            f"{path}: holds {dtype} of shape {shape}{order}; expected floating-point rows (N, D), neither of them "
-            "zero, by rows. Write numpy.ascontiguousarray(rows) with numpy.save"
-        )
-    _require_length(path, offset + shape[0] * shape[1] * dtype.itemsize)
-    return NpyRows(path, offset, dtype, *shape)
-
-
-def _require_length(path: Path, length: int) -> None:
-    if (size := path.stat().st_size) < length:
-        raise InputError(f"{path}: {size:,} bytes long where its header promises {length:,}; copy it again")
-
-
-INTEGER_TYPES: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
-
-
-def read_parquet(path: Path) -> LoadedArrays:
-    """Reads a table's known columns; raises InputError for whatever is wrong with it."""
-    try:
-        with path.open("rb") as file:
-            present = list(pl.read_parquet_schema(file))
-            _require_parquet_clouds(path, present)
-            file.seek(0)
-            known: list[str] = [name for name in KNOWN_ARRAYS if name in present]
-            table = pl.read_parquet(file, columns=known)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a parquet table with the columns image and text") from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a parquet table, or a damaged one ({reason}); write it again") from error
-    arrays = {name: _convert_parquet_column(path, table.get_column(name)) for name in table.columns}
-    unknown = tuple(sorted(set(present) - set(KNOWN_ARRAYS)))
-    return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
-
-
-def _require_parquet_clouds(path: Path, present: Sequence[str]) -> None:
-    for name in ("image", "text"):
-        if name not in present:
-            raise InputError(f"{path}: no column `{name}`; the table has {', '.join(sorted(present)) or 'none'}")
-
-
-def _convert_parquet_column(path: Path, column: pl.Series) -> NDArray[Any]:
-    _require_values(path, column)
-    _require_numbers(path, column)
-    if not isinstance(column.dtype, pl.List | pl.Array):
-        return column.to_numpy()
-    lists = column.cast(pl.List(column.dtype.inner))
-    width_A = lists.list.len().to_numpy()
-    uneven_A = np.flatnonzero(width_A != width_A[0]) if len(width_A) else width_A
-    if len(uneven_A):
-        found = f"{width_A[uneven_A[0]]} numbers in row {uneven_A[0]}"
-        raise InputError(f"{path}: `{column.name}`: {found}; expected {width_A[0]}, as in row 0")
-    if not len(lists) or not width_A[0]:
-        return np.empty((len(lists), 0), dtype=np.float32)
-    entries = lists.explode(empty_as_null=True)
-    _require_entries(path, column.name, entries, int(width_A[0]))
-    return entries.to_numpy().reshape(len(lists), -1)
-
-
-def _require_values(path: Path, column: pl.Series) -> None:
-    if column.null_count():
-        row = column.is_null().arg_max()
-        raise InputError(f"{path}: `{column.name}`: nothing in row {row}; expected a value in every row")
-
-
-def _require_numbers(path: Path, column: pl.Series) -> None:
-    """Refuses what numpy has no numbers for, and lists in lists, which would be taken for one long row."""
-    number = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
-    nested = isinstance(column.dtype, pl.Array) and len(column.dtype.shape) > 1
-    if nested or not (number.is_float() or number in INTEGER_TYPES):
-        expected = "lists of floats" if column.name in CLOUDS else "whole numbers of at most 64 bits"
-        raise InputError(f"{path}: `{column.name}`: of type {column.dtype}; expected {expected}. Store them as such")
-
-
-def _require_entries(path: Path, name: str, entries_AW: pl.Series, width: int) -> None:
-    if entries_AW.null_count():
-        row = int(entries_AW.is_null().arg_max() or 0) // width
-        raise InputError(f"{path}: `{name}`: an entry is missing in row {row}; expected {width} numbers in every row")
-
-
-PACKED_TYPES: Final = ("F4", "F6_E2M3", "F6_E3M2")
-
-
-def read_safetensors(path: Path) -> LoadedArrays:
-    """Reads a file's known arrays; raises InputError for whatever is wrong with it."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a .safetensors file with the arrays `image` and `text`")
-    try:
-        with safe_open(path, framework="pt") as opened:
-            present = set(opened.keys())
-            types = {name: opened.get_slice(name).get_dtype() for name in KNOWN_ARRAYS if name in present}
-            _require_tensor_types(path, types)
-            arrays = {name: _convert_tensor(opened.get_tensor(name)) for name in types}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a .safetensors file, or a damaged one ({error}); write it again") from error
-    for name in ("image", "text"):
-        if name not in present:
-            raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(present)) or 'none'}")
-    return LoadedArrays(arrays, tuple(sorted(present - set(KNOWN_ARRAYS))), {path.name: hash_file(path)})
-
-
-def _require_tensor_types(path: Path, types: Mapping[str, str]) -> None:
-    for name, written in types.items():
-        if written in PACKED_TYPES:
-            raise InputError(
-                f"{path}: `{name}`: of type {written}, several numbers in a byte, which mean nothing without the "
-                "scales that belong to them; expected numbers of 8 bits or more. Store them as float32"
-            )
-
-
-def _convert_tensor(tensor: torch.Tensor) -> NDArray[Any]:
-    """As numpy has it; formats that numpy lacks (bfloat16, float8) are widened, which loses nothing."""
-    known = tensor.dtype in (torch.float16, torch.float32, torch.float64) or not tensor.is_floating_point()
-    array: NDArray[Any] = (tensor if known else tensor.float()).numpy()
-    return array
-
-
-READERS: Final[Mapping[str, Callable[[Path], LoadedArrays]]] = {
-    ".npz": read_npz,
-    ".parquet": read_parquet,
-    ".safetensors": read_safetensors,
-}
-
-
 def read_embeddings(place: str) -> EmbeddingsFile:
-    """Reads and checks embeddings; nothing in them is ever unpickled. Raises InputError on whatever is wrong.
+    """Read and check embeddings; nothing in them is ever unpickled.
 
     `place` is a file (.npz, .parquet, .safetensors), two .npy files with a comma between them, or a folder: of
     `image.npy` and `text.npy`, of such files with a number (`image_0.npy`), or of files of one of the other formats.
+    Raise InputError for anything else, and for arrays that do not fit together.
     """
     path = Path(place)
     if "," in place and not path.exists():
@@ -522,7 +160,7 @@ def _require_equal_kinds(shards: Mapping[Path, LoadedArrays], pairings: Mapping[
 
 
 def _describe_kinds(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """What the shards' arrays must have in common."""
+    """Return what the shards' arrays must have in common, by name."""
     return {
         name: f"{array.shape[1]} wide" if array.ndim == 2 else "one number for each row"
         for name, array in arrays.items()
@@ -530,7 +168,7 @@ def _describe_kinds(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
 
 
 def _stack_arrays(name: str, shards: Sequence[LoadedArrays]) -> NDArray[Any]:
-    """One array of all shards; in each of them `text_to_image` counts the shard's own images."""
+    """Stack one array of all shards. Each shard's `text_to_image` counts its own images, so it is shifted."""
     parts = [found.arrays[name] for found in shards]
     if name == "text_to_image":
         before = np.cumsum([0, *(len(found.arrays["image"]) for found in shards)])
@@ -547,3 +185,360 @@ def _build_file(path: Path, found: LoadedArrays) -> EmbeddingsFile:
         arrays={name: ArrayInfo(array.shape, str(array.dtype)) for name, array in found.arrays.items()},
         unused=found.unknown,
     )
+
+
+def read_npz(path: Path) -> LoadedArrays:
+    """Read an archive's known arrays, but no object arrays. Raise InputError for a missing or damaged archive."""
+    _require_archive(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            _require_clouds(path, archive.files)
+            arrays = {name: _read_npz_array(path, archive, name) for name in KNOWN_ARRAYS if name in archive.files}
+            unknown = tuple(sorted(set(archive.files) - set(KNOWN_ARRAYS)))
+    except (*DAMAGE_ERRORS, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: a damaged .npz archive ({error}); write it again with numpy.savez") from error
+    return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
+
+
+def _require_archive(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected an .npz archive with the arrays `image` and `text`")
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; expected an .npz archive with the arrays `image` and `text`")
+    try:
+        with path.open("rb") as file:
+            archive = zipfile.is_zipfile(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if not archive:
+        raise InputError(
+            f"{path}: not an .npz archive; expected what numpy.savez(file, image=..., text=...) writes. "
+            "A single .npy array or a pickle holds no names, and pickles are never loaded"
+        )
+
+
+def _require_clouds(path: Path, present: Sequence[str]) -> None:
+    for name in ("image", "text"):
+        if name not in present:
+            found = f"the archive has {', '.join(sorted(present))}" if present else "the archive is empty"
+            raise InputError(
+                f"{path}: no array `{name}`; {found}. Name the arrays in numpy.savez(file, image=..., text=...)"
+            )
+
+
+def _read_npz_array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
+    try:
+        array = archive[name]
+    except (*DAMAGE_ERRORS, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError) as error:
+        if "Object arrays" in str(error):
+            reason = "an object array, which could only be unpickled, and that is never done; store it as numbers"
+        else:
+            reason = f"damaged, or larger than memory ({error}); write it again with numpy.savez"
+        raise InputError(f"{path}: `{name}`: {reason}") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: `{name}`: not an array; expected what numpy.savez writes")
+    return array
+
+
+def read_npy(paths: Mapping[str, Path], unknown: Sequence[str] = ()) -> LoadedArrays:
+    """Map each array's file into memory. Raise InputError for a missing or damaged file."""
+    arrays = {name: _map_npy(path) for name, path in paths.items()}
+    return LoadedArrays(arrays, tuple(unknown), {path.name: hash_file(path) for path in paths.values()})
+
+
+def list_npy_shards(folder: Path) -> tuple[dict[str, dict[str, Path]], tuple[str, ...]]:
+    """Return the files of a folder by shard and array, shards in numerical order, and all other .npy names."""
+    shards: dict[str, dict[str, Path]] = {}
+    unknown = []
+    for path in list_files(folder, ".npy"):
+        named = NPY_NAME.fullmatch(path.name)
+        if named is None:
+            unknown.append(path.name)
+        else:
+            shards.setdefault(named["shard"], {})[named["array"]] = path
+    return {shard: shards[shard] for shard in sorted(shards, key=_rank_shard)}, tuple(unknown)
+
+
+def _rank_shard(shard: str) -> tuple[int, str]:
+    digits = shard.strip("-_.")
+    return (int(digits) if digits else -1, shard)
+
+
+def _map_npy(path: Path) -> NDArray[Any]:
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected what numpy.save writes") from error
+    except DAMAGE_ERRORS as error:
+        raise InputError(f"{path}: {_explain_damage(path, error)}") from error
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"{path}: an archive of several arrays; give it alone, as --embeddings {path}")
+    return found
+
+
+def _explain_damage(path: Path, error: Exception) -> str:
+    if path.is_dir():
+        return "a folder; expected a .npy file"
+    message = str(error)
+    if "Object arrays" in message or "object" in message or "pickle" in message.lower():
+        return "a pickle or an object array, which is never loaded; expected numbers as numpy.save writes them"
+    return f"a damaged .npy file ({message}); write it again with numpy.save"
+
+
+def read_parquet(path: Path) -> LoadedArrays:
+    """Read a table's known columns. Raise InputError for a missing or damaged table."""
+    try:
+        with path.open("rb") as file:
+            present = list(pl.read_parquet_schema(file))
+            for name in ("image", "text"):
+                if name not in present:
+                    raise InputError(
+                        f"{path}: no column `{name}`; the table has {', '.join(sorted(present)) or 'none'}"
+                    )
+            file.seek(0)
+            known: list[str] = [name for name in KNOWN_ARRAYS if name in present]
+            table = pl.read_parquet(file, columns=known)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected a parquet table with the columns image and text") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a parquet table, or a damaged one ({reason}); write it again") from error
+    arrays = {name: _convert_parquet_column(path, table.get_column(name)) for name in table.columns}
+    unknown = tuple(sorted(set(present) - set(KNOWN_ARRAYS)))
+    return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
+
+
+def _convert_parquet_column(path: Path, column: pl.Series) -> NDArray[Any]:
+    if column.null_count():
+        row = column.is_null().arg_max()
+        raise InputError(f"{path}: `{column.name}`: nothing in row {row}; expected a value in every row")
+    _require_numbers(path, column)
+    if not isinstance(column.dtype, pl.List | pl.Array):
+        return column.to_numpy()
+    lists = column.cast(pl.List(column.dtype.inner))
+    width_A = lists.list.len().to_numpy()
+    uneven_A = np.flatnonzero(width_A != width_A[0]) if len(width_A) else width_A
+    if len(uneven_A):
+        found = f"{width_A[uneven_A[0]]} numbers in row {uneven_A[0]}"
+        raise InputError(f"{path}: `{column.name}`: {found}; expected {width_A[0]}, as in row 0")
+    if not len(lists) or not width_A[0]:
+        return np.empty((len(lists), 0), dtype=np.float32)
+    entries, width = lists.explode(empty_as_null=True), int(width_A[0])
+    if entries.null_count():
+        row = int(entries.is_null().arg_max() or 0) // width
+        raise InputError(
+            f"{path}: `{column.name}`: an entry is missing in row {row}; expected {width} numbers in every row"
+        )
+    return entries.to_numpy().reshape(len(lists), -1)
+
+
+def _require_numbers(path: Path, column: pl.Series) -> None:
+    """Raise InputError for types that numpy lacks, and for nested lists, which would be read as one long row."""
+    number = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
+    nested = isinstance(column.dtype, pl.Array) and len(column.dtype.shape) > 1
+    if nested or not (number.is_float() or number in INTEGER_TYPES):
+        expected = "lists of floats" if column.name in CLOUDS else "whole numbers of at most 64 bits"
+        raise InputError(f"{path}: `{column.name}`: of type {column.dtype}; expected {expected}. Store them as such")
+
+
+def read_safetensors(path: Path) -> LoadedArrays:
+    """Read a file's known arrays. Raise InputError for a missing or damaged file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a .safetensors file with the arrays `image` and `text`")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            present = set(opened.keys())
+            types = {name: opened.get_slice(name).get_dtype() for name in KNOWN_ARRAYS if name in present}
+            _require_tensor_types(path, types)
+            arrays = {name: _convert_tensor(opened.get_tensor(name)) for name in types}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a .safetensors file, or a damaged one ({error}); write it again") from error
+    for name in ("image", "text"):
+        if name not in present:
+            raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(present)) or 'none'}")
+    return LoadedArrays(arrays, tuple(sorted(present - set(KNOWN_ARRAYS))), {path.name: hash_file(path)})
+
+
+def _require_tensor_types(path: Path, types: Mapping[str, str]) -> None:
+    for name, written in types.items():
+        if written in PACKED_TYPES:
+            raise InputError(
+                f"{path}: `{name}`: of type {written}, several numbers in a byte, which mean nothing without the "
+                "scales that belong to them; expected numbers of 8 bits or more. Store them as float32"
+            )
+
+
+def _convert_tensor(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return the tensor as a numpy array; formats that numpy lacks (bfloat16, float8) are widened without loss."""
+    known = tensor.dtype in (torch.float16, torch.float32, torch.float64) or not tensor.is_floating_point()
+    array: NDArray[Any] = (tensor if known else tensor.float()).numpy()
+    return array
+
+
+READERS: Final[Mapping[str, Callable[[Path], LoadedArrays]]] = {
+    ".npz": read_npz,
+    ".parquet": read_parquet,
+    ".safetensors": read_safetensors,
+}
+
+
+def list_files(folder: Path, ending: str) -> list[Path]:
+    """Return the files of a folder with this ending, sorted by name, without files that other systems leave there."""
+    return sorted(path for path in folder.glob(f"*{ending}") if not is_foreign(path.name))
+
+
+def hash_file(path: Path) -> str:
+    """Return the hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_whole_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
+    """Check the arrays of a single file or folder, and return how texts are paired with images."""
+    return _ArrayChecker(path, arrays, least=2).check()
+
+
+def check_shard(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
+    """Check one of several shards, which may have a single row, and return how texts are paired with images."""
+    return _ArrayChecker(path, arrays, least=1).check()
+
+
+class _ArrayChecker:
+    """Checks of a file's arrays; each raises an InputError that names the file and the array."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]], least: int) -> None:
+        self._path = path
+        self._arrays = arrays
+        self._least = least
+
+    def check(self) -> Pairing:
+        """Check every array alone, then their relations, and return how texts are paired with images."""
+        try:
+            return self._check_arrays()
+        except InputError as error:
+            raise InputError(f"{self._path}: {error}") from error
+
+    def _check_arrays(self) -> Pairing:
+        for name in CLOUDS:
+            if name in self._arrays:
+                self._check_cloud(name, self._arrays[name])
+        for name in NUMBERS:
+            if name in self._arrays:
+                self._check_numbers(name, self._arrays[name])
+        self._check_bias_inputs()
+        pairing = self._find_pairing()
+        if pairing == "text_to_image":
+            check_text_to_image(self._arrays["text_to_image"], len(self._arrays["image"]))
+        elif pairing == "labels":
+            texts = len(self._arrays["text"])
+            check_range("labels", self._arrays["labels"], texts, "the row of a text, which is a class prompt")
+        return pairing
+
+    def _check_cloud(self, name: str, rows_AD: NDArray[Any]) -> None:
+        check_cloud(name, rows_AD)
+        if len(rows_AD) < self._least:
+            raise make_array_error(
+                name, "a single row", "at least 2, since the gap is measured against distances within"
+            )
+        check_cloud(name, rows_AD, self._arrays["image"].shape[1])
+        check_values(name, rows_AD)
+
+    def _check_numbers(self, name: str, number_A: NDArray[Any]) -> None:
+        owner = "text" if name == "text_to_image" else "image"
+        check_numbers(name, number_A, len(self._arrays[owner]), owner, columns=name == "attributes")
+        beyond = np.argwhere(number_A > np.iinfo(np.int64).max) if number_A.dtype.kind == "u" else np.empty((0, 1))
+        if len(beyond):
+            found = f"{number_A[tuple(beyond[0])]} in row {beyond[0][0]}, beyond int64"
+            raise make_array_error(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
+
+    def _check_bias_inputs(self) -> None:
+        for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
+            missing = [f"`{other}`" for other in needed if other not in self._arrays]
+            if name in self._arrays and missing:
+                raise make_array_error(
+                    name, f"without {' and '.join(missing)}", "both, which object bias is measured by"
+                )
+        biased, images = self._arrays.get("image_with_attributes"), len(self._arrays["image"])
+        if biased is not None and len(biased) != images:
+            raise make_array_error("image_with_attributes", f"{len(biased)} rows", f"{images}, as many as `image` has")
+
+    def _find_pairing(self) -> Pairing:
+        if "text_to_image" in self._arrays:
+            return "text_to_image"
+        if len(self._arrays["image"]) == len(self._arrays["text"]):
+            return "rows"
+        if "labels" in self._arrays:
+            return "labels"
+        raise make_pairing_error(len(self._arrays["image"]), len(self._arrays["text"]))
+
+
+def build_embeddings(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
+    """Return checked arrays as `Embeddings`."""
+    numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
+    return Embeddings(
+        image_ND=arrays["image"],
+        text_MD=arrays["text"],
+        text_to_image_M=numbers.get("text_to_image"),
+        text_group_M=group_equal_rows(arrays["text"]) if pairing == "rows" else None,
+        prompt_of_N=numbers["labels"] if pairing == "labels" else None,
+        labels_N=numbers.get("labels"),
+        attributes_NF=numbers.get("attributes"),
+        bias_image_ND=arrays.get("image_with_attributes"),
+    )
+
+
+def group_equal_rows(text_MD: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Return a number per text (M,) that is shared by rows equal to the last bit, or None if no two are equal.
+
+    The texts of one caption are equal rows.
+    """
+    first: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
+    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
+    return group_M if len(first) < len(group_M) else None
+
+
+class NpyRows(NamedTuple):
+    """The location of a file's rows: its path, the offset of the first number in bytes, and type and shape."""
+
+    path: Path
+    offset: int
+    dtype: np.dtype[Any]
+    rows: int
+    width: int
+
+    def read_block(self, start: int, stop: int) -> NDArray[np.floating]:
+        """Return rows `start` to `stop` (B, D), read on use; the file's map is closed with the array."""
+        offset = self.offset + start * self.width * self.dtype.itemsize
+        shape = (min(stop, self.rows) - start, self.width)
+        return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", offset=offset, shape=shape))
+
+    def read_blocks(self, rows: int) -> Iterator[NDArray[np.floating]]:
+        """Yield all rows in order, `rows` at a time."""
+        for start in range(0, self.rows, rows):
+            yield self.read_block(start, start + rows)
+
+
+def open_npy_rows(path: Path) -> NpyRows:
+    """Locate the rows of a .npy file of floating-point embeddings (N, D), without unpickling anything.
+
+    Raise InputError for any other file, and for one shorter than its header promises.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, by_column, dtype = read_header[version](file)
+            offset = file.tell()
+    except (*DAMAGE_ERRORS, KeyError) as error:
+        raise InputError(f"{path}: not a readable .npy file ({error}); write it with numpy.save") from error
+    if dtype.kind != "f" or len(shape) != 2 or by_column or 0 in shape:
+        order = ", by columns" if by_column else ""
+        raise InputError(
+            f"{path}: holds {dtype} of shape {shape}{order}; expected floating-point rows (N, D), neither of them "
+            "zero, by rows. Write numpy.ascontiguousarray(rows) with numpy.save"
+        )
+    length = offset + shape[0] * shape[1] * dtype.itemsize
+    if (size := path.stat().st_size) < length:
+        raise InputError(f"{path}: {size:,} bytes long where its header promises {length:,}; copy it again")
+    return NpyRows(path, offset, dtype, *shape)

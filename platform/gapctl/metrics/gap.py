@@ -1,6 +1,11 @@
-"""The modality gap from sums over samples: one pass, any number of rows, mergeable, nothing N x N.
+"""Measure the modality gap from sums over samples: one pass, any number of rows, and no N x N matrix.
+
+1. `CloudSums` holds the sums of one modality, `MatchedSums` those of matched pairs; sums of two workers add up.
+2. `GapSums` joins them and computes L2M, L2I, RMG, alignment and the centroid share.
+3. The functions below it describe the gap's direction and the dimensions that carry it.
 
 Definitions: arXiv 2404.07983, sec. 3 (L2M after arXiv 2203.02053; RMG), DESIGN section 6.
+
 Index letters: N images, M texts (M = N where pairs are one to one), P matched pairs, D embedding.
 """
 
@@ -15,12 +20,12 @@ from gapctl.metrics.checks import check_numbers, check_range, check_unit_rows, m
 
 Array = NDArray[np.float64]
 LEAST_MATCHED_DISTANCE = 1e-3
-"""What the official code takes for a matched distance that is not positive."""
+"""The official code's substitute for a mean matched distance that is not positive."""
 
 
 @dataclass(frozen=True)
 class CloudSums:
-    """One modality: how many unit vectors were added, their sum (D,), and the sum of their squared norms."""
+    """Sums over the unit rows of one modality: their count, their sum (D,), and the sum of their squared norms."""
 
     count: int
     total_D: Array
@@ -28,7 +33,7 @@ class CloudSums:
 
     @classmethod
     def of(cls, cloud_ND: Array) -> "CloudSums":
-        """The sums of some rows."""
+        """Return the sums of the rows (N, D)."""
         return cls(len(cloud_ND), cloud_ND.sum(axis=0), float(np.square(cloud_ND).sum()))
 
     def __add__(self, other: "CloudSums") -> "CloudSums":
@@ -36,23 +41,23 @@ class CloudSums:
 
     @property
     def mean_D(self) -> Array:
-        """The centroid."""
+        """The centroid (D,)."""
         return self.total_D / self.count
 
     @property
     def cosine_between(self) -> float:
-        """Mean cosine over i != j."""
+        """Mean cosine over pairs i != j."""
         return float((self.total_D @ self.total_D - self.squares) / (self.count * (self.count - 1)))
 
     @property
     def cosine_with_self(self) -> float:
-        """Mean cosine over all i, j, self-pairs included."""
+        """Mean cosine over all pairs i, j, each row with itself included."""
         return float(self.total_D @ self.total_D / self.count**2)
 
 
 @dataclass(frozen=True)
 class MatchedSums:
-    """Matched pairs: how many, the sum of their cosines and of their distances."""
+    """Sums over matched pairs: their count, and the sums of their cosines and of their distances."""
 
     count: int
     cosine: float
@@ -60,7 +65,7 @@ class MatchedSums:
 
     @classmethod
     def of(cls, image_PD: Array, text_PD: Array) -> "MatchedSums":
-        """The sums over rows that match one to one."""
+        """Return the sums over pairs; row i of both arrays (P, D) is a pair."""
         cosine = float(np.einsum("pd,pd->", image_PD, text_PD))
         return cls(len(image_PD), cosine, float(np.linalg.norm(image_PD - text_PD, axis=1).sum()))
 
@@ -70,7 +75,7 @@ class MatchedSums:
 
 @dataclass(frozen=True)
 class GapSums:
-    """Everything that the gap's measures need; add two to merge what two workers saw."""
+    """The sums from which all measures of the gap follow. Add two to merge the rows of two workers."""
 
     image: CloudSums
     text: CloudSums
@@ -78,9 +83,10 @@ class GapSums:
 
     @classmethod
     def of(cls, image_ND: Array, text_MD: Array, text_to_image_M: NDArray[np.int64] | None = None) -> "GapSums":
-        """The sums of L2-normalised embeddings; text j matches image `text_to_image_M[j]`, or image j.
+        """Return the sums of L2-normalised embeddings; text j matches image `text_to_image_M[j]`, or else image j.
 
-        Raises InputError for rows of another length than one, and for numbers that are no image's.
+        Raise InputError for rows that are not of length one, and for an entry of `text_to_image_M` that is no image's
+        row.
         """
         check_unit_rows(image=image_ND, text=text_MD)
         if text_to_image_M is not None:
@@ -96,31 +102,34 @@ class GapSums:
 
     @property
     def mean_difference_D(self) -> Array:
-        """mean(image) - mean(text)."""
+        """The mean image minus the mean text (D,)."""
         return self.image.mean_D - self.text.mean_D
 
     def l2m(self) -> float:
-        """The norm of the mean difference."""
+        """Return the norm of the mean difference."""
         return float(np.linalg.norm(self.mean_difference_D))
 
     def l2i(self) -> float:
-        """The mean distance of matched pairs."""
+        """Return the mean distance of matched pairs."""
         return self.matched.distance / self.matched.count
 
     def alignment(self) -> float:
-        """The mean squared distance of matched pairs (arXiv 2005.10242)."""
+        """Return the mean squared distance of matched pairs (arXiv 2005.10242)."""
         return 2 - 2 * self._matched_cosine
 
     def rmg(self) -> float:
-        """Matched distance m over m plus the mean intra-modal distance, self-pairs left out."""
+        """Return the relative modality gap m / (m + w): m the mean distance of matched pairs, w that within modalities.
+
+        Distances are (1 - cosine) / 2. Pairs of a row with itself are left out of w.
+        """
         return _compute_relative_gap(self._matched_cosine, self.image.cosine_between, self.text.cosine_between)
 
     def rmg_with_diagonal(self) -> float:
-        """The same with self-pairs in the intra-modal means."""
+        """Return the relative modality gap with each row's pair with itself included in the means within modalities."""
         return _compute_relative_gap(self._matched_cosine, self.image.cosine_with_self, self.text.cosine_with_self)
 
     def centroid_share(self) -> float:
-        """The share of the mean squared matched distance that the two means explain."""
+        """Return the share of the mean squared matched distance that the distance of the two means explains."""
         return self.l2m() ** 2 / max(2 - 2 * self._matched_cosine, np.finfo(float).tiny)
 
     @property
@@ -136,7 +145,7 @@ def _compute_relative_gap(matched: float, within_image: float, within_text: floa
 
 
 def gap_direction(image_mean_D: Array, text_mean_D: Array) -> Array:
-    """The unit vector from the mean text to the mean image (D,); zeros where there is no gap."""
+    """Return the unit vector from the mean text to the mean image (D,), or zeros if the means are equal."""
     difference_D = image_mean_D - text_mean_D
     length = np.linalg.norm(difference_D)
     axis_D: Array = difference_D / length if length > 0 else difference_D
@@ -144,27 +153,27 @@ def gap_direction(image_mean_D: Array, text_mean_D: Array) -> Array:
 
 
 def compute_gap_shares(mean_difference_D: Array) -> Array:
-    """Each dimension's share of the squared mean difference, largest first; zeros where there is no gap."""
+    """Return each dimension's share of the squared mean difference (D,), largest first; zeros if there is no gap."""
     squared_D = np.sort(np.square(mean_difference_D))[::-1]
     total = squared_D.sum()
     return squared_D / total if total > 0 else squared_D
 
 
 def sum_top_shares(mean_difference_D: Array, count: int) -> float:
-    """The share that the `count` largest dimensions carry."""
+    """Return the share of the squared mean difference in its `count` largest dimensions."""
     return float(compute_gap_shares(mean_difference_D)[:count].sum())
 
 
 def count_dimensions(mean_difference_D: Array, share: float) -> int:
-    """How many of the largest dimensions carry at least `share`; 0 where there is no gap."""
+    """Return the smallest number of dimensions that carry at least `share` of the gap; 0 if there is no gap."""
     carried_D = np.cumsum(compute_gap_shares(mean_difference_D))
     return 0 if carried_D[-1] == 0 else int(np.searchsorted(carried_D, share - 1e-12) + 1)
 
 
 class DimensionOverlap(NamedTuple):
-    """The share of leading dimensions that two models have in common, and what unrelated choices have on average.
+    """The share of leading dimensions that two models have in common, and its mean for unrelated models.
 
-    `p` is how often these have at least as many in common (hypergeometric).
+    `p` is the probability that unrelated models have at least as many in common (hypergeometric).
     """
 
     share: float
@@ -173,14 +182,14 @@ class DimensionOverlap(NamedTuple):
 
 
 def find_leading_dimensions(mean_difference_D: Array, count: int) -> NDArray[np.int64]:
-    """The dimensions that carry most of the gap, largest first; of equal ones the earlier."""
+    """Return the `count` dimensions that carry most of the gap, largest first, ties in ascending order."""
     return np.argsort(-np.abs(mean_difference_D), kind="stable")[:count]
 
 
 def measure_dimension_overlap(one_D: Array, other_D: Array, count: int) -> DimensionOverlap:
-    """Whether the same dimensions carry the gap of two models of one width, by their mean differences.
+    """Return how many leading dimensions two models of one width share, given their mean differences (D,).
 
-    Raises ValueError where the widths differ or there are fewer than `count` dimensions.
+    Raise ValueError if the widths differ or there are fewer than `count` dimensions.
     """
     width = len(one_D)
     if len(other_D) != width or not 0 < count <= width:

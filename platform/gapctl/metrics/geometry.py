@@ -1,8 +1,13 @@
-"""How many directions each modality uses, and the angle between the subspaces that they span (arXiv 2510.03268).
+"""Measure the shape of both modalities: directions used, uniformity, shared neighbours and the order of classes.
 
-All of it follows from sums of products of coordinates, (D, D) whatever the number of rows.
+1. `SecondMoments` gives effective ranks and the smallest principal angle (arXiv 2510.03268) from sums of products of
+   coordinates, (D, D) whatever the number of rows.
+2. `uniformity` and `cross_uniformity` average a Gaussian kernel over pairs (arXiv 2005.10242).
+3. `neighbor_overlap` compares each image's nearest images with its text's nearest texts.
+4. `count_inversions` and `compare_class_orders` compare in which order the modalities put the classes.
 
-Index letters: N embeddings, D embedding, R directions of a subspace.
+Index letters: N embeddings, M texts, D embedding, R directions of a subspace, Q queries, B a block of queries, K
+classes, L places of an order, P places after padding, G groups of places, W places of a group.
 """
 
 import math
@@ -19,18 +24,31 @@ from gapctl.metrics.gap import Array
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, sample_rows
 
 CARRIED_SHARE: Final = 0.9
-"""The share of a cloud's squared length that its subspace carries."""
+"""The share of a cloud's squared length that its subspace must carry."""
+
+UNIFORMITY_BLOCK = 64
+OVERLAP_BLOCK = 128
+TIE_TOLERANCE = 1e-6
+"""Cosines this close count as equal; otherwise rounding would decide among the texts of one caption."""
+
+IntegerRows = NDArray[np.int32]
+DIRECT_WIDTH: Final = 128
+"""Places whose pairs are compared one by one rather than split further."""
+NUMBERS_AT_ONCE: Final = 1 << 16
+"""Numbers that are split together, so that they stay in the cache."""
+
+ClassOrders = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class SecondMoments:
-    """The sum of x x' over the rows of one modality; add two to merge what two workers saw."""
+    """The sum of x x' over the rows of one modality (D, D). Add two to merge."""
 
     total_DD: Array
 
     @classmethod
     def of(cls, cloud_ND: NDArray[np.floating]) -> "SecondMoments":
-        """The sums of some rows, in float64."""
+        """Return the sums of the rows (N, D), in float64."""
         wide_ND = cloud_ND.astype(np.float64, copy=False)
         return cls(wide_ND.T @ wide_ND)
 
@@ -38,9 +56,9 @@ class SecondMoments:
         return SecondMoments(self.total_DD + other.total_DD)
 
     def compute_spectrum(self) -> tuple[Array, Array]:
-        """Squared singular values of the cloud (D,), largest first, and their directions as columns (D, D).
+        """Return the cloud's squared singular values (D,), largest first, and their directions as columns (D, D).
 
-        What rounding alone leaves where the rank is smaller is zero.
+        Values that are rounding, beyond the cloud's rank, are set to zero.
         """
         squared_D, direction_DD = np.linalg.eigh(self.total_DD)
         rounding = squared_D[-1] * len(squared_D) * np.finfo(np.float64).eps
@@ -48,9 +66,9 @@ class SecondMoments:
 
 
 def effective_rank(moments: SecondMoments) -> float:
-    """exp of the entropy of the singular values as shares of their sum (Roy and Vetterli 2007), means not removed.
+    """Return exp of the entropy of the singular values as shares of their sum (Roy and Vetterli 2007), uncentred.
 
-    1 where all rows are on one line, at most D.
+    It is 1 if all rows lie on one line, and at most D.
     """
     singular_D = np.sqrt(moments.compute_spectrum()[0])
     share_D = singular_D[singular_D > 0] / singular_D.sum()
@@ -58,10 +76,11 @@ def effective_rank(moments: SecondMoments) -> float:
 
 
 def smallest_principal_angle(image: SecondMoments, text: SecondMoments) -> float:
-    """The smallest angle between the modalities' subspaces, in degrees; 0 where they share a direction.
+    """Return the smallest angle between the modalities' subspaces in degrees; 0 if they share a direction.
 
-    A modality's subspace is spanned by the fewest of its singular directions that carry 90 % of its squared length
-    (from the origin: the mean is in it). Two subspaces of together more than D directions always share one.
+    A modality's subspace is spanned by the fewest of its singular directions that carry 90 % of its squared length,
+    measured from the origin, so that the mean is in it. Two subspaces of together more than D directions always share
+    one.
     """
     image_DR, text_DR = _select_basis(image), _select_basis(text)
     if image_DR.shape[1] + text_DR.shape[1] > len(image_DR):
@@ -71,7 +90,7 @@ def smallest_principal_angle(image: SecondMoments, text: SecondMoments) -> float
 
 
 def _measure_angle(cosine: float, image_DR: Array, text_DR: Array) -> float:
-    """By its sine where it is small, since the cosine of a small angle is 1 to most of its digits."""
+    """Return the angle in radians. A small one comes from its sine, as its cosine is 1 to most digits."""
     if cosine < math.sqrt(0.5):
         return math.acos(cosine)
     fewer_DR, more_DR = sorted((image_DR, text_DR), key=lambda basis_DR: basis_DR.shape[1])
@@ -85,13 +104,10 @@ def _select_basis(moments: SecondMoments) -> Array:
     return direction_DD[:, : int(np.searchsorted(carried_D, CARRIED_SHARE - 1e-12)) + 1]
 
 
-UNIFORMITY_BLOCK = 64
-
-
 def uniformity(cloud_ND: NDArray[np.floating], queries: int) -> SampleEstimate:
-    """Over the pairs of different rows of one cloud, L2-normalised; exact for up to `queries` rows.
+    """Estimate ln of the mean of exp(-2 |x - y|^2) over pairs of different rows of one L2-normalised cloud (N, D).
 
-    Of larger clouds that many rows are drawn and compared with all others.
+    At most `queries` rows are drawn, and each is compared with all others.
     """
     check_unit_rows(cloud=cloud_ND)
     own_N = np.arange(len(cloud_ND))
@@ -105,9 +121,9 @@ def cross_uniformity(
     text_key_M: NDArray[np.int64],
     queries: int,
 ) -> SampleEstimate:
-    """Over the pairs of an image and a text whose keys differ; matched pairs belong to alignment.
+    """Estimate the same over pairs of an image and a text whose keys differ; matched pairs belong to alignment.
 
-    Exact for up to `queries` images; of more that many are drawn and compared with all texts.
+    At most `queries` images are drawn, and each is compared with all texts.
     """
     check_unit_rows(image=image_ND, text=text_MD)
     check_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
@@ -138,7 +154,7 @@ def _sum_potentials(
     gallery_MD: NDArray[np.floating],
     gallery_key_M: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Per query, the sum of exp(4 cosine - 4) over what has another key, and how much that is."""
+    """Return per query the sum of exp(4 cosine - 4) over items of another key, and their number."""
     query, gallery_DM = torch.from_numpy(np.ascontiguousarray(query_QD)), torch.from_numpy(gallery_MD).T
     key_Q, key_M = torch.from_numpy(query_key_Q), torch.from_numpy(gallery_key_M)
     sums, counts = [], []
@@ -154,19 +170,14 @@ def _log_or_infinity(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf if value <= 0 else math.nan
 
 
-OVERLAP_BLOCK = 128
-TIE_TOLERANCE = 1e-6
-"""Cosines this close are equal: rounding alone would decide among the texts of one caption."""
-
-
 def neighbor_overlap(
     image_ND: NDArray[np.floating], text_ND: NDArray[np.floating], neighbors: int, queries: int
 ) -> SampleEstimate:
-    """Share of an image's `neighbors` nearest images whose texts are among the nearest texts of its own text.
+    """Estimate the share of an image's nearest images whose texts are among the nearest texts of its own text.
 
-    Rows are L2-normalised and match one to one. Where ties leave open who the last neighbours are (equal captions
-    do), it is the mean over all ways to choose. Above `queries` pairs, that many are drawn and compared with all.
-    Raises ValueError where a pair has fewer than `neighbors` others.
+    Rows are L2-normalised and match one to one. If ties leave open which neighbours are last (equal captions do), the
+    overlap is the mean over all choices. At most `queries` pairs are drawn and compared with all. Raise ValueError if a
+    pair has fewer than `neighbors` others.
     """
     check_unit_rows(image=image_ND, text=text_ND)
     count = len(image_ND)
@@ -175,25 +186,26 @@ def neighbor_overlap(
     if count <= neighbors:
         raise ValueError(f"{count} pairs do not have {neighbors} neighbors each")
     rows_Q = torch.from_numpy(sample_rows(DrawPurpose.QUERIES, count, queries))
-    image, text = _convert_rows(image_ND), _convert_rows(text_ND)
-    overlaps = [_count_overlaps(rows_B, image, text, neighbors) for rows_B in torch.split(rows_Q, OVERLAP_BLOCK)]
+    image, text = (torch.from_numpy(np.ascontiguousarray(rows_ND)) for rows_ND in (image_ND, text_ND))
+    overlaps = [
+        (_weigh_neighbors(rows_B, image, neighbors) * _weigh_neighbors(rows_B, text, neighbors)).sum(
+            dim=1, dtype=torch.float64
+        )
+        for rows_B in torch.split(rows_Q, OVERLAP_BLOCK)
+    ]
     return estimate_mean(torch.cat(overlaps).numpy() / neighbors, count)
 
 
 def chance_overlap(count: int, neighbors: int) -> float:
-    """The mean overlap of neighbours drawn at random from `count` - 1 others."""
+    """Return the mean overlap of neighbours drawn at random from `count` - 1 others."""
     return neighbors / (count - 1)
 
 
-def _count_overlaps(
-    rows_B: torch.Tensor, image_ND: torch.Tensor, text_ND: torch.Tensor, neighbors: int
-) -> torch.Tensor:
-    both_BN = _weigh_neighbors(rows_B, image_ND, neighbors) * _weigh_neighbors(rows_B, text_ND, neighbors)
-    return both_BN.sum(dim=1, dtype=torch.float64)
-
-
 def _weigh_neighbors(rows_B: torch.Tensor, cloud_ND: torch.Tensor, neighbors: int) -> torch.Tensor:
-    """How likely each row is among a query's nearest: 1, 0, or its share of the places that ties leave open."""
+    """Return each row's probability of being among a query's nearest.
+
+    It is 1, 0, or the row's share of the places that ties leave open.
+    """
     cosine_BN = cloud_ND[rows_B] @ cloud_ND.T
     cosine_BN.scatter_(1, rows_B[:, None], -2)
     last_B1 = torch.topk(cosine_BN, neighbors, dim=1).values[:, -1:]
@@ -203,25 +215,15 @@ def _weigh_neighbors(rows_B: torch.Tensor, cloud_ND: torch.Tensor, neighbors: in
     return torch.where(nearer_BN, 1.0, near_BN * open_B1)
 
 
-def _convert_rows(rows_ND: NDArray[np.floating]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rows_ND))
-
-
-IntegerRows = NDArray[np.int32]
-DIRECT_WIDTH: Final = 128
-NUMBERS_AT_ONCE: Final = 1 << 16
-"""Numbers that are parted together, so that they stay in the cache."""
-
-
 def count_inversions(permutation_KL: NDArray[np.int64]) -> int:
-    """The pairs i < j with the larger number at i, added up over all rows; each row holds 0 .. L - 1."""
+    """Return the number of pairs i < j with the larger number at i, over all rows; each row holds 0 .. L - 1."""
     padded_KP = _pad_rows(permutation_KL)
     rows = max(1, NUMBERS_AT_ONCE // padded_KP.shape[1])
     return sum(_count_row_inversions(padded_KP[start : start + rows]) for start in range(0, len(padded_KP), rows))
 
 
 def _pad_rows(permutation_KL: NDArray[np.int64]) -> IntegerRows:
-    """Larger numbers at the end, which stand before nothing smaller."""
+    """Append larger numbers to each row, which adds no inversions."""
     count, length = permutation_KL.shape
     width = max(DIRECT_WIDTH, 1 << (length - 1).bit_length())
     padded_KP = np.empty((count, width), np.int32)
@@ -234,16 +236,16 @@ def _count_row_inversions(number_KP: IntegerRows) -> int:
     total, width = 0, number_KP.shape[1]
     while width > DIRECT_WIDTH:
         number_GW = number_KP.reshape(-1, width)
-        found, number_KP = _split_groups(number_GW, width // 2)
-        total += found
+        inversions, number_KP = _split_groups(number_GW, width // 2)
+        total += inversions
         width //= 2
     return total + _compare_all_pairs(number_KP.reshape(-1, DIRECT_WIDTH))
 
 
 def _split_groups(number_GW: IntegerRows, half: int) -> tuple[int, IntegerRows]:
-    """The inversions between the halves of each group, and the groups' halves in their places' order.
+    """Return the inversions between the halves of each group, and the halves, each in its order of places.
 
-    The r-th smaller number of a group has as many larger ones before it as its place is beyond r.
+    The r-th smaller number of a group has as many larger ones before it as its place exceeds r.
     """
     lower_GW = (number_GW & half) == 0
     place_N = np.flatnonzero(lower_GW)
@@ -258,13 +260,10 @@ def _compare_all_pairs(number_GW: IntegerRows) -> int:
     return sum(int(np.count_nonzero(number_WG[:-apart] > number_WG[apart:])) for apart in range(1, DIRECT_WIDTH))
 
 
-ClassOrders = NDArray[np.int64]
-
-
 class ClassOrderAgreement(NamedTuple):
-    """Shares from 0 to 1, means over classes; `chance` is what `kendall` is for unrelated orders.
+    """The disagreement of two orders of classes: shares from 0 to 1, means over classes.
 
-    For `discordance` that is exactly one half. NaN where there are too few classes to have an order.
+    `chance` is the value of `kendall` for unrelated orders; for `discordance` it is one half. NaN for too few classes.
     """
 
     kendall: float
@@ -275,9 +274,9 @@ class ClassOrderAgreement(NamedTuple):
 def compare_class_orders(
     image_ND: NDArray[np.floating], class_N: NDArray[np.int64], prompt_CD: Array
 ) -> ClassOrderAgreement:
-    """Compares the two orders; rows are L2-normalised and `class_N` numbers each image's prompt.
+    """Compare the orders of classes by similarity among class means of images and among prompts.
 
-    Classes without an image take no part.
+    Rows are L2-normalised, and `class_N` numbers each image's prompt. Classes without an image are left out.
     """
     check_unit_rows(image=image_ND, prompt=prompt_CD)
     check_keys(image=(image_ND, class_N))
@@ -298,11 +297,11 @@ def compare_class_orders(
 
 
 def compute_chance_kendall(classes: int) -> float:
-    """The mean of `kendall` where the other classes stand in unrelated orders and each class is nearest to itself.
+    """Return the mean of `kendall` for unrelated orders in which each class is nearest to itself.
 
-    Both orders of class k then end in k, and a uniformly drawn pair of other classes lies on opposite sides of k
-    with probability (K - 2) / (3 (K - 1)) on average over k; pairs that leave out the last rank change sides half
-    the time. Weighted by how many pairs there are of each kind: (K - 2) (3 K + 1) / (6 K (K - 1)).
+    Both orders of class k then end in k, and a uniformly drawn pair of other classes lies on opposite sides of k with
+    probability (K - 2) / (3 (K - 1)) on average over k; pairs that leave out the last rank change sides half the time.
+    Weighted by how many pairs there are of each kind: (K - 2) (3 K + 1) / (6 K (K - 1)).
     """
     if classes < 2:
         return float("nan")
@@ -310,7 +309,7 @@ def compute_chance_kendall(classes: int) -> float:
 
 
 def _order_by_similarity(similarity_KK: Array) -> ClassOrders:
-    """Of equally near classes the later one counts as nearer; only where there are such is the slow sort needed."""
+    """Sort classes by similarity, the later of equal ones as nearer; only ties need the slow stable sort."""
     order_KK: ClassOrders = np.argsort(similarity_KK, axis=1)
     sorted_KK = np.take_along_axis(similarity_KK, order_KK, axis=1)
     ties = (sorted_KK[:, 1:] == sorted_KK[:, :-1]).any()
@@ -318,7 +317,7 @@ def _order_by_similarity(similarity_KK: Array) -> ClassOrders:
 
 
 def _drop_own_class(order_KK: ClassOrders) -> ClassOrders:
-    """Each class's order without the class itself, the classes after it numbered one lower: (K, L = K - 1)."""
+    """Return each class's order without the class itself, later classes renumbered: (K, L = K - 1)."""
     own_K1 = np.arange(len(order_KK))[:, None]
     others_KL: ClassOrders = order_KK[order_KK != own_K1].reshape(len(order_KK), -1)
     others_KL -= others_KL > own_K1
@@ -326,7 +325,7 @@ def _drop_own_class(order_KK: ClassOrders) -> ClassOrders:
 
 
 def _mean_inversion_share(permutation_KL: ClassOrders) -> float:
-    """The mean over rows of the share of places i < j with the larger number at i."""
+    """Return the mean over rows of the share of places i < j with the larger number at i."""
     length = permutation_KL.shape[1]
     if length < 2:
         return float("nan")
@@ -335,12 +334,12 @@ def _mean_inversion_share(permutation_KL: ClassOrders) -> float:
 
 
 def _invert_orders(order_KL: ClassOrders) -> ClassOrders:
-    """At which place of its row a number stands: each row's permutation the other way round."""
+    """Return the inverse of each row's permutation: the place of each number."""
     return _compose_orders(order_KL, np.broadcast_to(np.arange(order_KL.shape[1]), order_KL.shape))
 
 
 def _compose_orders(one_KL: ClassOrders, other_KL: ClassOrders) -> ClassOrders:
-    """The second permutation in the order of the first: where that has n, this stands at place n."""
+    """Return the second permutation in the order of the first: other[i] at place one[i]."""
     found_KL = np.empty_like(one_KL)
     np.put_along_axis(found_KL, one_KL, other_KL, axis=1)
     return found_KL

@@ -1,6 +1,10 @@
-"""What a report draws of embeddings: both modalities in a plane, and how similar matched and other pairs are.
+"""Prepare the plots of embeddings in a report.
 
-Index letters: N images, M texts, D embedding, P drawn points, B bins.
+1. `sample_plot_data` projects both modalities to a plane and bins cosines of matched and of other pairs.
+2. `measure_gap_after_removal` and `measure_recall_after_removal` trace gap and recall as dimensions are removed.
+
+Index letters: N images, M texts, D embedding, P drawn points or pairs, B bins, or rows of a block in the removal, Q
+queries, G gallery, T steps of the removal.
 """
 
 from collections.abc import Iterator
@@ -15,14 +19,17 @@ from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums
 
 PLOT_SEED: Final = 2404_07983
 PLOT_POINTS: Final = 1000
-"""Of each modality; more would only cover one another."""
+"""Points of each modality; more would only cover one another."""
 
 OTHER_PAIRS: Final = 200_000
 COSINE_BINS: Final = 60
+REMOVAL_BLOCK = 2048
+VANISHING_NORM = 1e-24
+"""A squared norm below this is rounding, and the row counts as a zero vector."""
 
 
 class PlaneProjection(NamedTuple):
-    """Points (P, 2) of each modality on the two directions of largest variance of both together, and their shares."""
+    """Points (P, 2) of each modality on the two directions of largest joint variance, and the variances' shares."""
 
     image_P2: Array
     text_P2: Array
@@ -30,7 +37,7 @@ class PlaneProjection(NamedTuple):
 
 
 class CosineHistograms(NamedTuple):
-    """Histograms of cosines: edges (B + 1,), and the share of matched and of other pairs in each bin (B,)."""
+    """Histograms of cosines: edges (B + 1,), and the shares of matched and of other pairs in each bin (B,)."""
 
     edges: Array
     matched_B: Array
@@ -38,7 +45,7 @@ class CosineHistograms(NamedTuple):
 
 
 class PlotData(NamedTuple):
-    """Everything that is drawn; `difference_D` is mean image minus mean text."""
+    """The data of all plots; `difference_D` is the mean image minus the mean text."""
 
     plane: PlaneProjection
     similarities: CosineHistograms
@@ -46,14 +53,14 @@ class PlotData(NamedTuple):
 
 
 def sample_plot_data(embeddings: Embeddings) -> PlotData:
-    """Draws from L2-normalised rows; points and other pairs are sampled with a fixed seed."""
+    """Return plot data of the L2-normalised rows; points and other pairs are sampled with a fixed seed."""
     image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     difference_D = image_ND.mean(axis=0) - text_MD.mean(axis=0)
     return PlotData(_project_to_plane(image_ND, text_MD), _count_cosines(embeddings, image_ND, text_MD), difference_D)
 
 
 def _project_to_plane(image_ND: Array, text_MD: Array) -> PlaneProjection:
-    """Principal components of both modalities, each weighing the same however many rows it has."""
+    """Project rows to principal components of both modalities, which weigh the same whatever their number of rows."""
     centre_D = (image_ND.mean(axis=0) + text_MD.mean(axis=0)) / 2
     covariance_DD = _compute_second_moment(image_ND - centre_D) + _compute_second_moment(text_MD - centre_D)
     variance_D, direction_DD = np.linalg.eigh(covariance_DD)
@@ -87,7 +94,7 @@ def _count_cosines(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> C
 
 
 def _match_rows(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Image and text of each matched pair."""
+    """Return the image's row and the text's row of each matched pair."""
     if embeddings.prompt_of_N is not None:
         return np.arange(len(embeddings.image_ND)), embeddings.prompt_of_N
     text_M = np.arange(len(embeddings.text_MD))
@@ -97,7 +104,7 @@ def _match_rows(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.i
 def _sample_other_cosines(
     image_ND: Array, text_MD: Array, image_of: NDArray[np.int64], text_of: NDArray[np.int64]
 ) -> Array:
-    """Cosines of random pairs that are not matched; equal captions of other images count as other."""
+    """Return cosines of random pairs that are not matched; equal captions of other images count as not matched."""
     draws = np.random.Generator(np.random.Philox(PLOT_SEED))
     image_P, text_P = draws.integers(0, len(image_ND), OTHER_PAIRS), draws.integers(0, len(text_MD), OTHER_PAIRS)
     keys = image_of * len(text_MD) + text_of
@@ -116,13 +123,8 @@ def _compute_bin_shares(values: Array, edges: Array) -> Array:
     return counts / max(len(values), 1)
 
 
-REMOVAL_BLOCK = 2048
-VANISHING_NORM = 1e-24
-"""A squared norm below this is rounding: nothing of the row is left, and it counts as a zero vector."""
-
-
 class NearestAfterRemoval(NamedTuple):
-    """The gallery item nearest to each query (Q,) after `removed` dimensions were taken away."""
+    """The gallery item nearest to each query (Q,) after `removed` dimensions were removed."""
 
     removed: int
     nearest_Q: NDArray[np.int64]
@@ -131,10 +133,10 @@ class NearestAfterRemoval(NamedTuple):
 def measure_gap_after_removal(
     image_ND: Array, text_MD: Array, order_D: NDArray[np.int64], text_to_image_M: NDArray[np.int64] | None = None
 ) -> list[GapSums]:
-    """The gap's sums after 0, 1, ... D - 1 dimensions of `order_D` were removed and rows renormalised.
+    """Return the gap's sums after 0, 1, ... D - 1 dimensions of `order_D` were removed and rows renormalised.
 
     Rows are L2-normalised; text j matches image `text_to_image_M[j]`, or image j. The mean differences are in the
-    original order of dimensions, zero where removed. Distances come from cosines, so that of equal rows is up to 1e-8.
+    original order of dimensions, zero if removed. Distances come from cosines, so that of equal rows is up to 1e-8.
     """
     partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
     image, text = _sum_cloud_steps(image_ND, order_D), _sum_cloud_steps(text_MD, order_D)
@@ -144,10 +146,10 @@ def measure_gap_after_removal(
 def find_nearest_after_removal(
     query_QD: Array, gallery_GD: Array, order_D: NDArray[np.int64]
 ) -> Iterator[NearestAfterRemoval]:
-    """The nearest gallery item by cosine at each step, from most dimensions removed to none.
+    """Yield the nearest gallery item by cosine at each step, from most dimensions removed to none.
 
-    Each step adds one dimension to all inner products at once (a rank-one update of Q x G numbers), which is D times
-    less work than to compute them anew, and adds rather than takes away, so that nothing cancels.
+    Each step adds one dimension to all inner products at once (a rank-one update of Q x G numbers). That is D times
+    less work than computing them anew, and adding rather than subtracting avoids cancellation.
     """
     query_DQ = torch.from_numpy(np.ascontiguousarray(query_QD[:, order_D].T))
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD[:, order_D].T))
@@ -167,7 +169,7 @@ def measure_recall_after_removal(
     gallery_key_G: NDArray[np.int64],
     order_D: NDArray[np.int64],
 ) -> Array:
-    """Recall at 1 after 0, 1, ... D - 1 dimensions were removed (T,); items of a query's own key match it."""
+    """Return recall at 1 after 0, 1, ... D - 1 dimensions were removed (T,); items of a query's own key match it."""
     recall_T = np.empty(len(order_D))
     for step in find_nearest_after_removal(query_QD, gallery_GD, order_D):
         recall_T[step.removed] = np.mean(gallery_key_G[step.nearest_Q] == query_key_Q)
@@ -201,12 +203,15 @@ def _sum_matched_steps(image_PD: Array, text_PD: Array, order_D: NDArray[np.int6
 
 
 def _invert_norms(row_BD: Array) -> tuple[Array, Array]:
-    """One over the norm of what is left of each row at each step, zero where nothing is; and its square."""
+    """Return the inverse norm of each row's remaining dimensions at each step, and the squared norm.
+
+    The inverse is zero if nothing but rounding remains.
+    """
     left_BT = _sum_suffixes(np.square(row_BD))
     seen_BT = left_BT > VANISHING_NORM
     return np.where(seen_BT, 1 / np.sqrt(np.where(seen_BT, left_BT, 1.0)), 0.0), left_BT
 
 
 def _sum_suffixes(term_BD: Array) -> Array:
-    """The sum over each place and all after it."""
+    """Return the sums over each place and all after it, along rows."""
     return np.cumsum(term_BD[:, ::-1], axis=1)[:, ::-1]

@@ -1,6 +1,9 @@
-"""Retrieval over the gallery; every item that matches a query counts, identical captions included.
+"""Measure retrieval over a gallery. Every item that matches a query counts, identical captions included.
 
-Index letters: Q queries, G gallery, D embedding, B a block of queries, K depths or nearest items.
+`measure_recalls` ranks the other modality alone; `mixed_ndcg` ranks images and texts together.
+
+Index letters: Q queries, G gallery, D embedding, B a block of queries, K depths or nearest items, N and M the rows of
+the query's own and of the other modality, A all items of both.
 """
 
 from collections.abc import Sequence
@@ -14,7 +17,9 @@ from gapctl.metrics.checks import check_keys, check_unit_rows
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, estimate_share, sample_rows
 
 RECALL_BLOCK = 128
-"""Queries at a time: few enough that their cosines are still in the cache when the nearest are looked for."""
+"""Queries that are compared together: few enough that their cosines stay in the cache for the search of the nearest."""
+
+SEARCH_BLOCK = 64
 
 
 def measure_recalls(
@@ -25,9 +30,9 @@ def measure_recalls(
     most: int,
     depths: Sequence[int] = (1, 5, 10),
 ) -> dict[int, SampleEstimate]:
-    """The share of queries with an item of their own key among the `k` nearest, for each k in `depths`.
+    """Estimate recall at each of `depths`: the share of queries with an item of their own key among the k nearest.
 
-    Of more than `most` queries that many are drawn, and each is compared with the whole gallery.
+    At most `most` queries are drawn, and each is compared with the whole gallery.
     """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
     check_keys(query=(query_QD, query_key_Q), gallery=(gallery_GD, gallery_key_G))
@@ -44,44 +49,38 @@ def find_hits(
     gallery_key_G: NDArray[np.int64],
     depths: Sequence[int] = (1, 5, 10),
 ) -> NDArray[np.bool_]:
-    """Whether each query has an item of its own key among the `k` nearest, a column for each k in `depths`."""
+    """Return whether each query has an item of its own key among the k nearest, for each k in `depths`: (Q, K)."""
     deepest = min(max(depths), len(gallery_GD))
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     gallery_key = torch.from_numpy(gallery_key_G)
-    found = []
+    hits = []
     room_BG = gallery_DG.new_empty(min(RECALL_BLOCK, len(query_QD)), len(gallery_GD))
-    blocks = zip(_split_queries(query_QD), torch.split(torch.from_numpy(query_key_Q), RECALL_BLOCK), strict=True)
+    query, query_key = torch.from_numpy(np.ascontiguousarray(query_QD)), torch.from_numpy(query_key_Q)
+    blocks = zip(torch.split(query, RECALL_BLOCK), torch.split(query_key, RECALL_BLOCK), strict=True)
     for block_BD, key_B in blocks:
         cosine_BG = torch.matmul(block_BD, gallery_DG, out=room_BG[: len(block_BD)])
         nearest_BK = torch.topk(cosine_BG, deepest, dim=1).indices
         hit_BK = gallery_key[nearest_BK] == key_B[:, None]
-        found.append(torch.stack([hit_BK[:, :depth].any(dim=1) for depth in depths], dim=1))
-    hit_QK: NDArray[np.bool_] = torch.cat(found).numpy()
+        hits.append(torch.stack([hit_BK[:, :depth].any(dim=1) for depth in depths], dim=1))
+    hit_QK: NDArray[np.bool_] = torch.cat(hits).numpy()
     return hit_QK
 
 
-def _split_queries(rows: NDArray[np.floating]) -> tuple[torch.Tensor, ...]:
-    return torch.split(torch.from_numpy(np.ascontiguousarray(rows)), RECALL_BLOCK)
-
-
-SEARCH_BLOCK = 64
-
-
 class KeyedRows(NamedTuple):
-    """One modality's unit rows (N, D) and a key for each (N,), equal where an image and a text match."""
+    """One modality's unit rows (N, D) and their keys (N,); an image and a text match if their keys are equal."""
 
     row_ND: NDArray[np.floating]
     key_N: NDArray[np.int64]
 
 
 def mixed_ndcg(image: KeyedRows, text: KeyedRows, depth: int, queries: int) -> SampleEstimate:
-    """Normalised discounted cumulative gain at `depth` over a gallery of all images and all texts.
+    """Estimate normalised discounted cumulative gain at `depth` over a gallery of all images and all texts.
 
-    Every image and every text is a query. What counts is the other modality's items of its key; the items of its own
-    modality with that key, itself among them, are left out, since they are found whatever the gap. A gain is 1, and
-    in place k it is discounted by log2(k + 1); the ideal ranking has all that counts in front. With a gap, items of
-    the query's own modality crowd the first places. Above `queries` items in all, that many are drawn, of either
-    modality in proportion. Queries that nothing matches do not count.
+    Every image and every text is a query. Its matches are the other modality's items with its key. Items of its own
+    modality with that key, itself included, are left out of the gallery: they are near whatever the gap. A match in
+    place k gains 1 / log2(k + 1); the ideal ranking has all matches in front. With a gap, items of the query's own
+    modality crowd the first places. At most `queries` items are drawn, of either modality in proportion. Queries
+    without a match do not count.
     """
     check_unit_rows(image=image.row_ND, text=text.row_ND)
     check_keys(image=image, text=text)
@@ -93,7 +92,7 @@ def mixed_ndcg(image: KeyedRows, text: KeyedRows, depth: int, queries: int) -> S
 
 
 def compute_query_gains(own: KeyedRows, rows_Q: NDArray[np.int64], other: KeyedRows, depth: int) -> NDArray[np.float64]:
-    """The gain of each query that something matches, for queries of one modality."""
+    """Return the normalised gain of each query of one modality that has a match, for the rows `rows_Q`."""
     gallery_DA = torch.from_numpy(np.concatenate([other.row_ND, own.row_ND])).T
     other_key_A, own_key_A = torch.from_numpy(other.key_N), torch.from_numpy(own.key_N)
     query_QD, key_Q = torch.from_numpy(own.row_ND[rows_Q]), torch.from_numpy(own.key_N[rows_Q])

@@ -1,7 +1,10 @@
-"""Whether a line tells images from texts: a logistic probe, judged on rows that it has not seen.
+"""Measure whether a plane separates images from texts: a logistic probe, judged on held-out rows.
 
-Index letters: N images, M texts, R rows of either, U keys, J rows that judge, E embedding and a one for the
-intercept.
+1. `_split_by_key` deals keys to a training half and a judging half.
+2. `_fit_probe` fits ridge-penalised logistic regression by Newton's method.
+3. `predict_modalities` returns the probe's judgement of each held-out row, `linear_separability` its accuracy.
+
+Index letters: N images, M texts, R rows of either, U keys, J rows that judge, E embedding and a one for the intercept.
 """
 
 import math
@@ -20,7 +23,7 @@ LOSS_TOLERANCE: Final = 1e-8
 
 
 class _ProbeRows(NamedTuple):
-    """Rows with a one at their end (R, E), whether each is an image (1.0, else 0.0), and its weight (R,)."""
+    """Rows with a one appended (R, E), whether each is an image (1.0 or 0.0), and its weight (R,)."""
 
     row_RE: Array
     image_R: Array
@@ -28,7 +31,7 @@ class _ProbeRows(NamedTuple):
 
 
 class ProbePredictions(NamedTuple):
-    """The rows that judged a probe, by their numbers, and whether each was taken for what it is."""
+    """The held-out rows' numbers, and whether the probe recognised each one's modality."""
 
     image_J: NDArray[np.int64]
     image_right_J: NDArray[np.bool_]
@@ -43,27 +46,29 @@ def linear_separability(
     text_key_M: NDArray[np.int64],
     most: int,
 ) -> SampleEstimate:
-    """Held-out accuracy of a logistic probe that tells images from texts, 0.5 to 1 (arXiv 2203.02053; 2411.14517).
+    """Estimate the held-out accuracy of a logistic probe of the modality, 0.5 to 1 (arXiv 2203.02053; 2411.14517).
 
-    A seeded draw deals out keys: half of them train the probe and the other half judges. Rows of one key stay on one
-    side, so an image, all of its captions and, with class prompts, its class are never seen before they are judged.
-    Both modalities count the same however many rows they have. Of each modality at most `most` rows are drawn, texts
-    from those of the drawn images. The ridge is 1 against the summed loss of the unit rows. The interval is Wilson's,
-    over the keys that judge. NaN where all images have one key.
+    A seeded draw gives half of the keys to training and half to judging. Rows of one key stay on one side, so that no
+    held-out image, caption or, with class prompts, class was trained on. Both modalities have the same weight whatever
+    their number of rows. At most `most` rows of each modality are drawn, texts from those of the drawn images. The
+    ridge is 1 against the summed loss of the unit rows. The interval is Wilson's, over the keys that judge. NaN if all
+    images have one key.
     """
     check_unit_rows(image=image_ND, text=text_MD)
     check_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
     total = len(image_ND) + len(text_MD)
     if len(np.unique(image_key_N)) < 2:
         return SampleEstimate(math.nan, math.nan, math.nan, total, total)
-    told = predict_modalities(image_ND, image_key_N, text_MD, text_key_M, most)
-    accuracy = float(told.image_right_J.mean() + told.text_right_J.mean()) / 2
+    judged = predict_modalities(image_ND, image_key_N, text_MD, text_key_M, most)
+    accuracy = float(judged.image_right_J.mean() + judged.text_right_J.mean()) / 2
     images, texts = (
-        len(np.unique(key_A[row_J])) for key_A, row_J in ((image_key_N, told.image_J), (text_key_M, told.text_J))
+        len(np.unique(key_A[row_J])) for key_A, row_J in ((image_key_N, judged.image_J), (text_key_M, judged.text_J))
     )
     # As many draws as give the mean of both modalities' shares its variance.
     numbers = 4 / (1 / images + 1 / texts)
-    return SampleEstimate(accuracy, *wilson_interval(accuracy, numbers), len(told.image_J) + len(told.text_J), total)
+    return SampleEstimate(
+        accuracy, *wilson_interval(accuracy, numbers), len(judged.image_J) + len(judged.text_J), total
+    )
 
 
 def predict_modalities(
@@ -73,7 +78,7 @@ def predict_modalities(
     text_key_M: NDArray[np.int64],
     most: int,
 ) -> ProbePredictions:
-    """What the probe of `linear_separability` says of each row that it was not trained on."""
+    """Return the predictions of `linear_separability`'s probe for each held-out row."""
     image_R = sample_rows(DrawPurpose.PAIRS, len(image_ND), most)
     text_R = np.flatnonzero(np.isin(text_key_M, image_key_N[image_R]))
     text_R = text_R[sample_rows(DrawPurpose.PAIRS, len(text_R), most)]
@@ -88,7 +93,7 @@ def predict_modalities(
 
 
 class _HeldOutSplit(NamedTuple):
-    """The rows that train and those that judge, each with a one at its end, and the numbers of the latter."""
+    """The training rows and the judging rows, each with a one appended, and the numbers of the latter."""
 
     seen_RE: Array
     unseen_JE: Array
@@ -98,7 +103,7 @@ class _HeldOutSplit(NamedTuple):
 def _split_by_key(
     cloud_ND: NDArray[np.floating], drawn_R: NDArray[np.int64], key_N: NDArray[np.int64], key_U: NDArray[np.int64]
 ) -> _HeldOutSplit:
-    """Drawn rows in the random order of their keys, cut where half of the keys have come."""
+    """Return the drawn rows in the random order of their keys, cut where half of the keys have come."""
     place_U = np.argsort(permute_rows(DrawPurpose.HELD_OUT, len(key_U)))
     place_R = place_U[np.searchsorted(key_U, key_N[drawn_R])]
     order_R = np.argsort(place_R, kind="stable")
@@ -115,7 +120,7 @@ def _label_modalities(image_NE: Array, text_ME: Array) -> _ProbeRows:
 
 
 def _fit_probe(rows: _ProbeRows) -> Array:
-    """The weights (E,) of least penalised loss, by Newton's method; a step that overshoots is halved."""
+    """Return the weights (E,) of the least penalised loss, by Newton's method; a step that overshoots is halved."""
     weight_E = np.zeros(rows.row_RE.shape[1])
     loss = _compute_loss(rows, weight_E)
     step_E = _compute_newton_step(rows, weight_E)
@@ -138,7 +143,7 @@ def _compute_loss(rows: _ProbeRows, weight_E: Array) -> float:
 
 
 def _compute_newton_step(rows: _ProbeRows, weight_E: Array) -> Array:
-    """The gradient by the inverse curvature; the intercept has no penalty but what keeps the matrix regular."""
+    """Return the inverse curvature times the gradient (E,); the intercept has no penalty beyond regularity's need."""
     ridge_E = np.append(np.full(len(weight_E) - 1, RIDGE), 1e-10)
     probability_R = np.exp(-np.logaddexp(0, -(rows.row_RE @ weight_E)))
     slope_E = rows.row_RE.T @ (rows.weight_R * (probability_R - rows.image_R)) + ridge_E * weight_E

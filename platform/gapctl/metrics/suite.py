@@ -1,4 +1,9 @@
-"""Every measure that a set of embeddings allows, by its name in DESIGN section 6.
+"""Compute every metric that a set of embeddings allows, by its name in DESIGN section 6.
+
+1. `measure_embeddings` and `measure_with_samples` are the entry points.
+2. Metrics that reduce to sums come from `streaming.sum_embeddings`.
+3. Metrics that compare rows use unit rows from `normalise_clouds` and samples within `SampleLimits`.
+4. `measure_entropies_by_scale` measures entropies alone, at several logit scales.
 
 Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 """
@@ -30,7 +35,7 @@ from gapctl.metrics.separability import linear_separability
 from gapctl.metrics.streaming import UnitClassPrompts, find_class_prompts, sum_embeddings
 
 GALLERY_SIZES: Final = (100, 1000)
-"""Sizes at which entropies are measured whatever the gallery's own size is."""
+"""Gallery sizes of the calibrated entropies, whatever the gallery's own size is."""
 NEIGHBORS: Final = 10
 NDCG_DEPTH: Final = 10
 MAX_DOUBLES: Final = 1 << 28
@@ -42,19 +47,19 @@ Cloud = NDArray[np.floating]
 
 
 class MetricEstimates(NamedTuple):
-    """Each measure by its name, and for those that may come from a sample, how large it was and the interval."""
+    """Metric values by name, and the sample estimates of those that may use a sample."""
 
     values: dict[str, float]
     samples: dict[str, SampleEstimate]
 
 
 def measure_embeddings(embeddings: Embeddings, effort: SampleLimits = THOROUGH_LIMITS) -> dict[str, float]:
-    """The measures by name; those that need labels, classes or a logit scale are there where the input has them."""
+    """Return all metrics by name. Those of labels, classes or a logit scale are present if the input has them."""
     return measure_with_samples(embeddings, effort).values
 
 
 def measure_with_samples(embeddings: Embeddings, effort: SampleLimits = THOROUGH_LIMITS) -> MetricEstimates:
-    """The measures by name, and the samples that some of them are taken from."""
+    """Return all metrics by name, together with the sample estimates of those that use samples."""
     image_ND, text_MD = normalise_clouds(embeddings, effort)
     values = sum_embeddings(embeddings).metrics()
     if (text_ND := select_first_texts(embeddings, text_MD)) is not None and len(text_ND) > NEIGHBORS:
@@ -69,7 +74,10 @@ def measure_with_samples(embeddings: Embeddings, effort: SampleLimits = THOROUGH
 
 
 def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Cloud, Cloud]:
-    """Unit rows of both modalities, as what compares rows with each other takes them."""
+    """Return the unit rows of images (N, D) and texts (M, D), in float32 if `effort.single` or if they are many.
+
+    Raise InputError for a modality of a single row, and for rows without a direction.
+    """
     clouds = (embeddings.image_ND, embeddings.text_MD)
     for name, cloud_ND in zip(MODALITY_NAMES, clouds, strict=True):
         if len(cloud_ND) < 2:
@@ -83,7 +91,6 @@ def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Clou
 
 
 def _measure_class_orders(image_ND: Cloud, classes: UnitClassPrompts) -> dict[str, float]:
-    """How alike the two modalities order the classes."""
     order = compare_class_orders(image_ND, classes.class_N, classes.prompt_CD)
     return {
         "geometry/neighborhood_kendall": order.kendall,
@@ -95,7 +102,7 @@ def _measure_class_orders(image_ND: Cloud, classes: UnitClassPrompts) -> dict[st
 def _measure_samples(
     embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
-    """The measures that look at no more than the effort allows, entropies apart."""
+    """Return the metrics that compare rows, within `effort`, except entropies."""
     image_key_N, text_key_M = assign_partner_keys(embeddings)
     separability = linear_separability(image_ND, image_key_N, text_MD, text_key_M, effort.pairs)
     found = {"gap/linear_separability": separability}
@@ -127,7 +134,7 @@ def _measure_uniformities(
 def _measure_pairs(
     embeddings: Embeddings, image: Cloud, text: Cloud, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
-    """What needs a text for each image rather than class prompts."""
+    """Return the metrics that need a text for each image; none if the texts are class prompts."""
     text_ND = select_first_texts(embeddings, text)
     if text_ND is None:
         return {}
@@ -144,7 +151,7 @@ def _measure_pairs(
 def _measure_both_recalls(
     embeddings: Embeddings, image: Cloud, text: Cloud, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
-    """Recall at 1, 5, 10 both ways; float32, whose rounding moves no rank that means anything."""
+    """Return recall at 1, 5, 10 both ways, in float32: its rounding changes no rank that matters."""
     image_key_N, text_key_M = assign_match_keys(embeddings)
     image, text = (rows_ND.astype(np.float32, copy=False) for rows_ND in (image, text))
     forward = measure_recalls(image, text, image_key_N, text_key_M, effort.against(len(text)))
@@ -158,7 +165,7 @@ def _measure_both_recalls(
 def _measure_entropies(
     embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, scale: float, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
-    """Entropies both ways at one logit scale: over the whole gallery, and over galleries of fixed sizes."""
+    """Return entropies both ways at one logit scale, over the whole gallery and over galleries of fixed sizes."""
     forward = mean_entropy(image_ND, text_MD, scale, effort.against(len(text_MD)))
     found = {
         "entropy/i2t_nats": forward,
@@ -172,7 +179,7 @@ def _measure_entropies(
 def _measure_fixed_galleries(
     image_ND: Cloud, text_ND: Cloud, scale: float, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
-    """Entropies both ways over galleries of each fixed size that there are enough pairs for."""
+    """Return entropies both ways over galleries of each fixed size that there are enough pairs for."""
     found = {}
     for size in (size for size in GALLERY_SIZES if size <= len(image_ND)):
         most = max(1, effort.galleries * max(GALLERY_SIZES) // size)
@@ -184,7 +191,7 @@ def _measure_fixed_galleries(
 def measure_entropies_by_scale(
     embeddings: Embeddings, scales: Sequence[float], effort: SampleLimits = THOROUGH_LIMITS
 ) -> MetricEstimates:
-    """Entropies at each logit scale; where there are several, each name but the gallery's ends in its scale."""
+    """Return entropies at each logit scale. With several scales, each name but the gallery's ends in its scale."""
     clouds = normalise_clouds(embeddings, effort)
     samples = {}
     for scale, ending in zip(scales, _format_scale_suffixes(scales), strict=True):
@@ -195,7 +202,7 @@ def measure_entropies_by_scale(
 
 
 def _format_scale_suffixes(scales: Sequence[float]) -> list[str]:
-    """None for a single scale; else six digits, or as many as it takes to tell the scales apart."""
+    """Return suffixes of metric names: six digits or as many as distinguish the scales; empty for a single scale."""
     if len(scales) == 1:
         return [""]
     short = [f"_scale_{scale:g}" for scale in scales]
