@@ -1,1 +1,1 @@
-"""Closing the gap after training: fitted on one split, applied to another, judged by gap and quality."""
+"""Close the gap after training: fit interventions on one split, apply them to another, and judge gap and quality."""

@@ -1,6 +1,11 @@
-"""Paired resampling of held-out images and captions, and intervals that hold for all compared interventions at once.
+"""Resample held-out images and captions in pairs, and compute intervals that hold for all interventions at once.
 
-Index letters: R resamples, B a block of them, N things of one kind, U units (images, then captions), J interventions.
+1. `derive_units` decides which units are drawn; each `Statistic` computes measures from the units' weights.
+2. `bootstrap_measures` computes all statistics of all states under the same resamples.
+3. `compute_simultaneous_intervals` turns the changes between two states into a maximum-t band.
+
+Index letters: R resamples (or rows), B a block of them, N things of one kind, M texts, U units (images, then captions),
+J interventions, I items, K measures, P pairs, C clusters or labels, D embedding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +20,16 @@ from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.gap import LEAST_MATCHED_DISTANCE, Array
 
 IntArray = NDArray[np.int64]
+RESAMPLES: Final = 1000
+CONFIDENCE_LEVEL: Final = 0.95
+BLOCK_NUMBERS: Final = 4_000_000
+"""Weights held at a time: 32 MB of them."""
+
+_MATCHED_COSINE = "matched cosine"
 
 
 class ResamplingUnits(NamedTuple):
-    """How many images and shared captions are drawn, the image of each text, and the unit that each text goes with."""
+    """The units of resampling: the numbers of images and shared captions, each text's image, and each text's unit."""
 
     images: int
     captions: int
@@ -27,12 +38,15 @@ class ResamplingUnits(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All units."""
+        """The number of all units."""
         return self.images + self.captions
 
 
 def derive_units(embeddings: Embeddings) -> ResamplingUnits:
-    """Texts go with their images, or with their caption where captions are shared; class prompts are never drawn."""
+    """Return the units of resampling. Texts are drawn with their image, or with their caption if captions are shared.
+
+    Class prompts are never drawn.
+    """
     images, texts = len(embeddings.image_ND), len(embeddings.text_MD)
     image_M = np.arange(texts) if embeddings.text_to_image_M is None else embeddings.text_to_image_M
     if embeddings.text_group_M is None or embeddings.prompt_of_N is not None:
@@ -45,19 +59,19 @@ def derive_units(embeddings: Embeddings) -> ResamplingUnits:
 
 
 class Statistic(Protocol):
-    """Measures of the held-out images, each unit counted as often as its weight says."""
+    """Measures of the held-out images as functions of the units' weights."""
 
     def values(self, weight_BU: Array) -> Mapping[str, Array]:
-        """Each measure under each row of weights, (B,), by its name."""
+        """Return each measure under each row of weights, (B,), by its name."""
 
     def drawn(self) -> Mapping[str, int]:
-        """How many units have a say in each measure."""
+        """Return the number of units that each measure depends on."""
 
 
 class ItemValues(NamedTuple):
-    """A value per item, (I,), and the unit that each item is drawn with; a query and whether it was answered, say.
+    """Values of items such as queries (I,), and the unit that each item is drawn with (I,).
 
-    `share_I` is how much each item counts in the mean, where that is not equally much.
+    `share_I` weighs the items in the mean; without it all weigh the same.
     """
 
     value_I: Array
@@ -67,7 +81,7 @@ class ItemValues(NamedTuple):
 
 @dataclass(frozen=True)
 class ItemMeans:
-    """Measures that are means over items: per unit the sum of its items' values and how much they count, (U, K)."""
+    """Measures that are means over items: per unit the weighted sum of its items' values and their weight, (U, K)."""
 
     keys: tuple[str, ...]
     total_UK: Array
@@ -75,7 +89,7 @@ class ItemMeans:
 
     @classmethod
     def of(cls, items: Mapping[str, ItemValues], units: int) -> "ItemMeans":
-        """From the items of each measure."""
+        """Return the sums per unit for the items of each measure."""
         shares = [np.ones(len(one.value_I)) if one.share_I is None else one.share_I for one in items.values()]
         both = list(zip(items.values(), shares, strict=True))
         total = [np.bincount(one.unit_I, share_I * one.value_I, minlength=units) for one, share_I in both]
@@ -83,30 +97,24 @@ class ItemMeans:
         return cls(tuple(items), np.stack(total, axis=1), np.stack(count, axis=1))
 
     def values(self, weight_BU: Array) -> dict[str, Array]:
-        """The weighted means."""
+        """Return the weighted means."""
         mean_BK = (weight_BU @ self.total_UK) / (weight_BU @ self.count_UK)
         return dict(zip(self.keys, mean_BK.T, strict=True))
 
     def drawn(self) -> dict[str, int]:
-        """How many units have items."""
+        """Return the number of units with items, by measure."""
         return dict(zip(self.keys, map(int, (self.count_UK > 0).sum(axis=0)), strict=True))
 
 
-RESAMPLES: Final = 1000
-CONFIDENCE_LEVEL: Final = 0.95
-BLOCK_NUMBERS: Final = 4_000_000
-"""Weights held at a time: 32 MB of them."""
-
-
 class BootstrapValues(NamedTuple):
-    """A measure of the held-out images as they are, and of each resample, (R,)."""
+    """A measure of the held-out images, and of each resample (R,)."""
 
     value: float
     value_R: Array
 
 
 class ChangeInterval(NamedTuple):
-    """A change and where it lies with simultaneous confidence."""
+    """A change with its simultaneous confidence interval."""
 
     change: float
     low: float
@@ -116,9 +124,9 @@ class ChangeInterval(NamedTuple):
 def bootstrap_measures(
     judged: Sequence[Sequence[Statistic]], images: int, captions: int, seed: int, resamples: int = RESAMPLES
 ) -> list[dict[str, BootstrapValues]]:
-    """Every measure of every state of the same units; all states see the same resamples, so they are paired.
+    """Return every measure of every state; all states see the same resamples of their common units, so they are paired.
 
-    Images are drawn as often as there are images, and shared captions as often as there are such.
+    A resample draws as many images as there are images, and as many shared captions as there are.
     """
     whole = [_collect_values(statistics, np.ones((1, images + captions))) for statistics in judged]
     blocks: list[list[dict[str, Array]]] = [[] for _ in judged]
@@ -137,10 +145,10 @@ def bootstrap_measures(
 def compute_simultaneous_intervals(
     before: BootstrapValues, after_J: Sequence[BootstrapValues], least_J: Array, level: float = CONFIDENCE_LEVEL
 ) -> list[ChangeInterval]:
-    """Intervals of all changes that hold together with the given confidence, so the best of many is not overrated.
+    """Return intervals that hold for all changes together with confidence `level`, so that the best is not overrated.
 
-    Half an interval is the bootstrap's standard error times the quantile of the largest studentised deviation over
-    the interventions (the maximum-t band). Where all resamples agree on a change, half of its interval is `least_J`.
+    Half an interval is the bootstrap's standard error times the quantile of the largest studentised deviation over the
+    interventions (the maximum-t band). If all resamples agree on a change, half of its interval is `least_J`.
     """
     if not after_J:
         return []
@@ -159,7 +167,7 @@ def compute_simultaneous_intervals(
 
 
 def _draw_weights(images: int, captions: int, seed: int, resamples: int) -> Iterator[Array]:
-    """How often each unit is drawn, (B, U), in blocks of bounded size."""
+    """Yield each unit's number of draws (B, U), in blocks of bounded size."""
     rng = np.random.Generator(np.random.Philox(seed))
     most = max(1, BLOCK_NUMBERS // (images + captions))
     for start in range(0, resamples, most):
@@ -168,7 +176,7 @@ def _draw_weights(images: int, captions: int, seed: int, resamples: int) -> Iter
 
 
 def _count_draws(rng: np.random.Generator, rows: int, count: int) -> Array:
-    """How often each of `count` things is among as many draws, (rows, N)."""
+    """Return the number of draws of each of `count` things among as many draws (rows, N)."""
     drawn_BN = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
     return np.bincount(drawn_BN.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
@@ -177,11 +185,8 @@ def _collect_values(statistics: Sequence[Statistic], weight_BN: Array) -> dict[s
     return {key: value_B for statistic in statistics for key, value_B in statistic.values(weight_BN).items()}
 
 
-_MATCHED_COSINE = "matched cosine"
-
-
 class _CloudSummary(NamedTuple):
-    """A weighted cloud: its mean (B, D) and its mean cosine over pairs of different rows (B,)."""
+    """The mean of a weighted cloud (B, D), and its mean cosine over pairs of different rows (B,)."""
 
     mean_BD: Array
     cosine_B: Array
@@ -189,10 +194,10 @@ class _CloudSummary(NamedTuple):
 
 @dataclass(frozen=True)
 class GapStatistic:
-    """gap/l2m and gap/rmg of L2-normalised clouds.
+    """The measures gap/l2m and gap/rmg of L2-normalised clouds.
 
-    `image_of_text_M` says with which image each text is drawn; None where texts are prompts, which always are.
-    A row drawn twice makes no pair with itself, which would lower the spread within a modality.
+    `image_of_text_M` is the image that each text is drawn with; None if texts are prompts, which are never drawn. A row
+    drawn twice makes no pair with itself, which would lower the spread within a modality.
     """
 
     clouds: EmbeddingClouds
@@ -203,7 +208,7 @@ class GapStatistic:
     def of(
         cls, clouds: EmbeddingClouds, image_of_text_M: NDArray[np.int64] | None, prompt_of_N: NDArray[np.int64] | None
     ) -> "GapStatistic":
-        """Texts match the images they are drawn with; prompts match the images that `prompt_of_N` gives them."""
+        """Return the statistic of clouds; `prompt_of_N` gives each image's prompt if the texts are class prompts."""
         image_ND, text_MD = clouds
         if prompt_of_N is not None:
             drawn_P, text_P = np.arange(len(image_ND)), prompt_of_N
@@ -215,7 +220,10 @@ class GapStatistic:
         return cls(clouds, None if prompt_of_N is not None else drawn_P, matched)
 
     def values(self, weight_BU: Array) -> dict[str, Array]:
-        """Both measures; texts are drawn with their images, also where they share a caption."""
+        """Return both measures under each row of weights (B,).
+
+        Texts are drawn with their images, even if they share a caption.
+        """
         weight_BN = weight_BU[:, : len(self.clouds.image_ND)]
         image, text = (
             _summarise_cloud(self.clouds.image_ND, weight_BN),
@@ -230,7 +238,7 @@ class GapStatistic:
         }
 
     def drawn(self) -> dict[str, int]:
-        """All images."""
+        """Return the number of images for both measures."""
         return dict.fromkeys(("gap/l2m", "gap/rmg"), len(self.clouds.image_ND))
 
     def _weigh_texts(self, weight_BN: Array) -> Array:
@@ -249,7 +257,7 @@ def _summarise_cloud(row_RD: Array, weight_BR: Array) -> _CloudSummary:
 
 @dataclass(frozen=True)
 class ClusterStatistic:
-    """quality/v_measure of rows whose clusters, labels and units are known.
+    """The measure quality/v_measure of rows with known clusters, labels and units.
 
     Rows are sorted by their pair of cluster and label; `start_P` is each pair's first row.
     """
@@ -261,7 +269,7 @@ class ClusterStatistic:
 
     @classmethod
     def of(cls, cluster_R: IntArray, label_R: IntArray, unit_R: IntArray) -> "ClusterStatistic":
-        """From each row's cluster, label and the unit that it is drawn with."""
+        """Return the statistic of rows with their clusters, labels and the units they are drawn with, (R,) each."""
         cluster_R, label_R = (np.unique(each_R, return_inverse=True)[1] for each_R in (cluster_R, label_R))
         pair_R = cluster_R * (label_R.max() + 1) + label_R
         order_R = np.argsort(pair_R, kind="stable")
@@ -269,7 +277,7 @@ class ClusterStatistic:
         return cls(unit_R[order_R], start_P, cluster_R[order_R][start_P], label_R[order_R][start_P])
 
     def values(self, weight_BU: Array) -> dict[str, Array]:
-        """As gapctl.metrics.clustering.v_measure has it, but 0 where all labels that were drawn are equal."""
+        """Return the V-measure as `metrics.clustering.v_measure` does, but 0 if all drawn labels are equal."""
         count_BP = np.add.reduceat(weight_BU[:, self.unit_R], self.start_P, axis=1)
         of_clusters_B, of_labels_B = (
             _compute_entropy(_sum_by_kind(count_BP, kind_P)) for kind_P in (self.cluster_P, self.label_P)
@@ -279,12 +287,12 @@ class ClusterStatistic:
         return {"quality/v_measure": np.where(of_labels_B > 0, 2 * shared_B / np.where(both_B > 0, both_B, 1), 0)}
 
     def drawn(self) -> dict[str, int]:
-        """How many units have rows."""
+        """Return the number of units with rows."""
         return {"quality/v_measure": len(np.unique(self.unit_R))}
 
 
 def _sum_by_kind(count_BP: Array, kind_P: IntArray) -> Array:
-    """The counts of pairs that share a cluster, or a label, (B, C)."""
+    """Return the summed weights of each cluster or label (B, C)."""
     order_P = np.argsort(kind_P, kind="stable")
     start_C = np.unique(kind_P[order_P], return_index=True)[1]
     summed_BC: Array = np.add.reduceat(count_BP[:, order_P], start_C, axis=1)
@@ -292,7 +300,7 @@ def _sum_by_kind(count_BP: Array, kind_P: IntArray) -> Array:
 
 
 def _compute_entropy(count_BC: Array) -> Array:
-    """The entropy of each row of counts, nats."""
+    """Return the entropy of each row of counts (B,), in nats."""
     share_BC = count_BC / count_BC.sum(axis=1, keepdims=True)
     logarithm_BC = np.log(share_BC, where=share_BC > 0, out=np.zeros_like(share_BC))
     entropy_B: Array = -(share_BC * logarithm_BC).sum(axis=1)

@@ -1,6 +1,10 @@
-"""Which interventions are tried, and what each is called.
+"""Fit interventions on embeddings: affine maps of both modalities that close or widen the gap.
 
-Index letters: N images, M texts, D embedding.
+1. `list_candidates` lists the interventions; each candidate's `fit` takes L2-normalised rows of a calibration split.
+2. The `fit_...` functions return a `FittedIntervention`, which is an `AffineMap` for each modality.
+3. `transform_embeddings` and `transform_questions` apply it and normalise the rows again.
+
+Index letters: N images, M texts, D embedding, R rows of either, Q directions of the texts.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +18,27 @@ from numpy.typing import NDArray
 from gapctl.errors import InputError
 from gapctl.metrics.classification import ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
-from gapctl.metrics.gap import Array
+from gapctl.metrics.gap import Array, find_leading_dimensions
 
 LEAST_NORM = 1e-9
-"""A row whose norm is smaller has nothing left but rounding."""
+"""The smallest norm of a row after a map; what is left of a shorter one is rounding."""
+
+FloatArray = NDArray[np.floating]
+LEAST_SPREAD = 1e-12
+"""Smallest standard deviation that is scaled; below it a dimension is constant but for rounding, and only centred."""
+
+LEADING_VARIANCE: Final = 0.9
+"""Share of the texts' variance whose directions count as theirs.
+
+Thousands of texts span every dimension: with all of their variance, nothing would be left to move by.
+"""
+
+InterventionFamily = Literal["shift", "centre", "standardise", "remove", "orthogonal", "translate"]
+SHIFT_LAMBDAS: Final = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""From a wider gap to means that have changed places."""
+REMOVAL_COUNTS: Final = (1, 3, 10, 30)
+LARGEST_SHIFT: Final = 100.0
+"""Largest lambda; beyond it the rows would be all shift."""
 
 
 class EmbeddingClouds(NamedTuple):
@@ -29,9 +50,9 @@ class EmbeddingClouds(NamedTuple):
 
 @dataclass(frozen=True)
 class AffineMap:
-    """Takes a row x to (x - offset) * scale, less its component along `without`, a unit vector, if there is one.
+    """Maps a row x to (x - offset) * scale, less its component along `without_D`, a unit vector, if given.
 
-    With another `share` than 1 a row goes only so much of the way there.
+    With a `share` other than 1, rows move by that share of the way.
     """
 
     offset_D: Array
@@ -40,7 +61,7 @@ class AffineMap:
     share: float = 1.0
 
     def move_rows(self, row_RD: Array) -> Array:
-        """The rows after the map, (R, D)."""
+        """Return the mapped rows (R, D)."""
         moved_RD: Array = (row_RD - self.offset_D) * self.scale_D
         if self.without_D is not None:
             moved_RD -= np.outer(moved_RD @ self.without_D, self.without_D)
@@ -49,39 +70,39 @@ class AffineMap:
 
 @dataclass(frozen=True)
 class FittedIntervention:
-    """An intervention with all that it learned from the calibration split."""
+    """An intervention with the maps that were fitted on the calibration split."""
 
     image: AffineMap
     text: AffineMap
 
     def scale_effect(self, share: float) -> "FittedIntervention":
-        """The same, going only so much of the way: 0 changes nothing, and half of `shift 1` is `shift 0.5`."""
+        """Return the intervention at `share` of its way: 0 changes nothing, and half of `shift 1` is `shift 0.5`."""
         return FittedIntervention(replace(self.image, share=share), replace(self.text, share=share))
 
     def move_rows(self, image_ND: Array, text_MD: Array) -> EmbeddingClouds:
-        """L2-normalised embeddings after the maps, not normalised again."""
+        """Return L2-normalised embeddings after the maps, without normalising them again."""
         return EmbeddingClouds(self.image.move_rows(image_ND), self.text.move_rows(text_MD))
 
     def apply(self, image_ND: Array, text_MD: Array) -> EmbeddingClouds:
-        """L2-normalised embeddings after the maps, normalised; raises InputError where a row is left without length."""
+        """Return embeddings after the maps, normalised. Raise InputError if a row is left without length."""
         return EmbeddingClouds(self.images(image_ND), self.texts(text_MD))
 
     def images(self, image_ND: Array) -> Array:
-        """Images alone."""
+        """Apply the images' map to L2-normalised rows, and normalise them."""
         return _normalise_rows("image", self.image.move_rows(image_ND))
 
     def texts(self, text_MD: Array) -> Array:
-        """Texts alone, class prompts for one."""
+        """Apply the texts' map to L2-normalised rows, such as class prompts, and normalise them."""
         return _normalise_rows("text", self.text.move_rows(text_MD))
 
 
 def nothing(width: int) -> FittedIntervention:
-    """The intervention that changes nothing."""
+    """Return the intervention that changes nothing."""
     return FittedIntervention(build_identity_map(width), build_identity_map(width))
 
 
 def build_identity_map(width: int) -> AffineMap:
-    """The map that takes a row to itself."""
+    """Return the map that changes nothing."""
     return AffineMap(np.zeros(width), np.ones(width))
 
 
@@ -97,13 +118,11 @@ def _normalise_rows(name: str, row_RD: Array) -> Array:
     return unit_RD
 
 
-FloatArray = NDArray[np.floating]
-
-
 def transform_embeddings(fitted: FittedIntervention, embeddings: Embeddings) -> Embeddings:
-    """The same set with rows moved and normalised, prompts as texts are; raises InputError for one left without length.
+    """Apply an intervention to a set of embeddings; class prompts move as texts do.
 
-    Rows keep their number format, so that rounding is no part of what an intervention changes.
+    Rows keep their number format, so that an intervention does not change rounding. Raise InputError if a row is left
+    without length.
     """
     return replace(
         embeddings,
@@ -117,7 +136,7 @@ def transform_embeddings(fitted: FittedIntervention, embeddings: Embeddings) -> 
 
 
 def transform_questions(fitted: FittedIntervention, zero_shot: ZeroShotTasks) -> ZeroShotTasks:
-    """The same questions, their prompts moved as texts are."""
+    """Apply the texts' map to the prompts of zero-shot questions."""
     moved = {
         name: question._replace(prompt_CD=_transform_rows(fitted.texts, question.prompt_CD))
         for name, question in zero_shot.questions.items()
@@ -131,28 +150,24 @@ def _transform_rows(move: Callable[[Array], Array], row_RD: FloatArray) -> Float
 
 
 def fit_shift(image_ND: Array, text_MD: Array, amount: float) -> FittedIntervention:
-    """Takes `amount` / 2 of the mean difference from images and adds as much to texts, of L2-normalised rows.
+    """Take half of `amount` times the mean difference from images, and add as much to texts (L2-normalised rows).
 
-    At 0 nothing changes, at 1 the means of the calibration split meet (until rows are normalised again), beyond 1
-    they have passed each other, and below 0 the gap is widened, all of which the paper's sweep has.
+    At 0 nothing changes. At 1 the means of the calibration split meet, until rows are normalised again. Beyond 1 they
+    pass each other, and below 0 the gap widens. All of these are in the paper's sweep.
     """
     half_D = amount / 2 * (image_ND.mean(axis=0) - text_MD.mean(axis=0))
     ones_D = np.ones_like(half_D)
     return FittedIntervention(AffineMap(half_D, ones_D), AffineMap(-half_D, ones_D))
 
 
-LEAST_SPREAD = 1e-12
-"""A dimension that varies less is constant but for rounding; it is centred and left at its scale."""
-
-
 def fit_centring(image_ND: Array, text_MD: Array) -> FittedIntervention:
-    """Subtracts each modality's mean, of L2-normalised rows (GR-CLIP, arXiv 2507.19054)."""
+    """Subtract each modality's mean, of L2-normalised rows (GR-CLIP, arXiv 2507.19054)."""
     ones_D = np.ones(image_ND.shape[1])
     return FittedIntervention(AffineMap(image_ND.mean(axis=0), ones_D), AffineMap(text_MD.mean(axis=0), ones_D))
 
 
 def fit_standardisation(image_ND: Array, text_MD: Array) -> FittedIntervention:
-    """Gives each dimension of each modality mean zero and standard deviation one (after I0T, arXiv 2412.14384)."""
+    """Give each dimension of each modality mean zero and standard deviation one (after I0T, arXiv 2412.14384)."""
     return FittedIntervention(_fit_standardising_map(image_ND), _fit_standardising_map(text_MD))
 
 
@@ -162,10 +177,9 @@ def _fit_standardising_map(row_RD: Array) -> AffineMap:
 
 
 def fit_removal(image_ND: Array, text_MD: Array, count: int) -> FittedIntervention:
-    """Sets the `count` dimensions of the largest mean difference to zero (arXiv 2404.07983, sec. 4).
+    """Set the `count` dimensions of the largest mean difference to zero (arXiv 2404.07983, sec. 4).
 
-    Dimensions that carry equally much go in their order. Raises InputError unless some dimensions are removed and
-    some are left.
+    Ties go in ascending order. Raise InputError unless some dimensions are removed and some are left.
     """
     width = image_ND.shape[1]
     if not 1 <= count < width:
@@ -173,21 +187,20 @@ def fit_removal(image_ND: Array, text_MD: Array, count: int) -> FittedInterventi
             f"{count} dimensions to remove of {width}; expected 1 to {width - 1}, so that something is removed and "
             "something is left"
         )
-    largest_D = np.argsort(-np.abs(_compute_mean_difference_D(image_ND, text_MD)), kind="stable")
-    kept_D = np.ones(width)
-    kept_D[largest_D[:count]] = 0
-    masking = AffineMap(np.zeros(width), kept_D)
+    mask_D = np.ones(width)
+    mask_D[find_leading_dimensions(image_ND.mean(axis=0) - text_MD.mean(axis=0), count)] = 0
+    masking = AffineMap(np.zeros(width), mask_D)
     return FittedIntervention(masking, masking)
 
 
 def fit_projection(image_ND: Array, text_MD: Array) -> FittedIntervention:
-    """Projects both modalities onto the complement of the direction of their mean difference.
+    """Project both modalities onto the complement of the direction of their mean difference.
 
-    The orthogonal way to close the gap: what lies across the gap's direction stays as it is, cosines within it
-    included (arXiv 2603.29080 finds that direction nearly orthogonal to all embeddings of a trained model, so that
-    little else should be lost). Changes nothing where the means are equal.
+    It closes the gap orthogonally: components across the gap's direction stay, with the cosines among them. arXiv
+    2603.29080 finds that direction nearly orthogonal to all embeddings of a trained model, so that little else should
+    be lost. Equal means change nothing.
     """
-    difference_D = _compute_mean_difference_D(image_ND, text_MD)
+    difference_D = image_ND.mean(axis=0) - text_MD.mean(axis=0)
     length = float(np.linalg.norm(difference_D))
     width = len(difference_D)
     if length == 0:
@@ -196,21 +209,11 @@ def fit_projection(image_ND: Array, text_MD: Array) -> FittedIntervention:
     return FittedIntervention(across, across)
 
 
-def _compute_mean_difference_D(image_ND: Array, text_MD: Array) -> Array:
-    difference_D: Array = image_ND.mean(axis=0) - text_MD.mean(axis=0)
-    return difference_D
-
-
-LEADING_VARIANCE: Final = 0.9
-"""The share of the texts' variance whose directions count as theirs. Thousands of texts span every dimension, so with
-all of it nothing would be left to move by."""
-
-
 def fit_translation(image_ND: Array, text_MD: Array) -> FittedIntervention:
-    """Move images by the mean difference, less what of it lies along the texts' leading directions; leave texts alone.
+    """Move images by the mean difference without its part along the texts' leading directions; leave texts alone.
 
-    What images move by is then the same to all texts along these directions, so that an image's order of texts changes
-    by what is left of the texts alone. Rows are normalised again, as after every intervention.
+    Along these directions the move is the same for all texts, so that an image's order of texts changes only by the
+    texts' remaining directions. Rows are normalised again, as after every intervention.
     """
     difference_D = image_ND.mean(axis=0) - text_MD.mean(axis=0)
     _, size_Q, direction_QD = np.linalg.svd(text_MD - text_MD.mean(axis=0), full_matrices=False)
@@ -221,16 +224,11 @@ def fit_translation(image_ND: Array, text_MD: Array) -> FittedIntervention:
     return FittedIntervention(AffineMap(across_D, np.ones_like(across_D)), build_identity_map(len(across_D)))
 
 
-InterventionFamily = Literal["shift", "centre", "standardise", "remove", "orthogonal", "translate"]
 FitFunction = Callable[[Array, Array], FittedIntervention]
-
-SHIFT_LAMBDAS: Final = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-"""From a wider gap to means that have changed places."""
-REMOVAL_COUNTS: Final = (1, 3, 10, 30)
 
 
 class InterventionCandidate(NamedTuple):
-    """An intervention that is still to be fitted; `amount` is its lambda, or how many dimensions it removes."""
+    """An intervention before fitting; `amount` is its lambda, or the number of dimensions to remove."""
 
     family: InterventionFamily
     amount: float | None
@@ -238,16 +236,15 @@ class InterventionCandidate(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`shift 0.5`, `centre`."""
+        """A name such as `shift 0.5` or `centre`."""
         return self.family if self.amount is None else f"{self.family} {self.amount:g}"
 
 
-LARGEST_SHIFT: Final = 100.0
-"""Beyond it nothing is left of the rows but the shift."""
-
-
 def list_candidates(lambdas: Sequence[float], removed: Sequence[int]) -> tuple[InterventionCandidate, ...]:
-    """Every intervention once, sweeps in rising order; raises InputError for a lambda that is no finite number."""
+    """Return all interventions, with the given lambdas and removal counts once each in rising order.
+
+    Raise InputError for a lambda that is not finite or larger than `LARGEST_SHIFT`.
+    """
     for amount in lambdas:
         if not abs(amount) <= LARGEST_SHIFT:
             raise InputError(
@@ -264,7 +261,7 @@ def list_candidates(lambdas: Sequence[float], removed: Sequence[int]) -> tuple[I
 
 
 def find_candidate(name: str) -> InterventionCandidate:
-    """The intervention that a sweep file calls by one word: `shift` (all the way), `centre`, `remove_3`."""
+    """Return the intervention that a sweep file names: `shift` (with lambda 1), `centre`, `remove_3`."""
     kind, _, count = name.partition("_")
     whole = list_candidates([1.0], [int(count)] if count else [])
     # Of sweeps alone: intervals of `gapctl intervene` hold for all its interventions at once, and one more widens them.
@@ -274,5 +271,5 @@ def find_candidate(name: str) -> InterventionCandidate:
 
 
 def choose_removals(width: int) -> tuple[int, ...]:
-    """How many dimensions are removed where nobody says: at most half of them."""
+    """Return the default removal counts: those of at most half of the dimensions."""
     return tuple(count for count in REMOVAL_COUNTS if count <= width // 2)

@@ -1,4 +1,13 @@
-"""Fits every intervention on one half of a gallery and judges it on the other, against no intervention."""
+"""Judge interventions: fit each on one part of a gallery, and compare it on the other part with no intervention.
+
+1. `judge_interventions` splits the images and fits every candidate on the calibration side.
+2. `build_statistics` measures the held-out side after an intervention, and `bootstrap` resamples it.
+3. `judge_change` gives each measure's change a verdict by its simultaneous interval.
+4. `judge_closing` answers whether closing the gap helps, over all interventions that close it.
+
+Index letters: N images, M texts, S or T rows of a part, U units, G groups of captions, Q queries, J judged rows or
+interventions, K depths, D embedding.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,255 +41,50 @@ from gapctl.interventions.fit import (
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_flips
 from gapctl.metrics.clustering import k_means
 from gapctl.metrics.embedding_set import Embeddings, assign_match_keys, assign_partner_keys, normalise_rows
-from gapctl.metrics.gap import Array
 from gapctl.metrics.retrieval import KeyedRows, compute_query_gains, find_hits
 from gapctl.metrics.sampling import THOROUGH_LIMITS, DrawPurpose, sample_rows
 from gapctl.metrics.separability import predict_modalities
 
 LEAST_IMAGES = 8
-"""Fewer on a side say nothing: neither a mean nor an interval."""
+"""Fewest images on a side; a mean or an interval of fewer has no meaning."""
 
 LARGEST_GROUP = 0.02
-"""The share of all images up to which those of one caption stay together."""
+"""Largest share of all images that one caption may join; with a larger group images are split one by one."""
 
 RowIndices = NDArray[np.int64]
 ScalarType = TypeVar("ScalarType", bound=np.generic)
 SplitUnit = Literal["images", "captions"]
-
-
-class CalibrationSplit(NamedTuple):
-    """The rows of the images on each side, and what was dealt out: single images, or captions with all of theirs."""
-
-    calibration_S: RowIndices
-    held_out_S: RowIndices
-    dealt: SplitUnit
-
-
-def split_images(embeddings: Embeddings, share: float, seed: int) -> CalibrationSplit:
-    """Gives `share` of the images to calibration; the same seed gives the same sides.
-
-    Raises InputError where the share is not between 0 and 1 or
-    leaves a side with too few images.
-    """
-    if not 0 < share < 1:
-        raise InputError(f"calibration share {share:g}: expected a number between 0 and 1, such as 0.5")
-    unit_N = label_caption_units(embeddings)
-    whole = np.bincount(unit_N).max() <= max(1, LARGEST_GROUP * len(unit_N))
-    fitted_N = _deal_units(unit_N if whole else np.arange(len(unit_N)), share, seed)
-    _require_enough(fitted_N, share)
-    together = whole and len(np.unique(unit_N)) < len(unit_N)
-    return CalibrationSplit(np.flatnonzero(fitted_N), np.flatnonzero(~fitted_N), "captions" if together else "images")
-
-
-def label_caption_units(embeddings: Embeddings) -> RowIndices:
-    """Numbers the images so that those joined by equal captions, however indirectly, have one number, (N,)."""
-    unit_N = np.arange(len(embeddings.image_ND))
-    if embeddings.text_group_M is None or embeddings.prompt_of_N is not None:
-        return unit_N
-    image_M = _map_texts_to_images(embeddings)
-    group_M = np.unique(embeddings.text_group_M, return_inverse=True)[1]
-    while True:
-        least_G = np.full(group_M.max() + 1, len(unit_N))
-        np.minimum.at(least_G, group_M, unit_N[image_M])
-        joined_N = unit_N.copy()
-        np.minimum.at(joined_N, image_M, least_G[group_M])
-        if np.array_equal(joined_N, unit_N):
-            return np.unique(unit_N, return_inverse=True)[1]
-        unit_N = joined_N
-
-
-def take_images(embeddings: Embeddings, image_S: RowIndices) -> Embeddings:
-    """Some images with their texts, in the given order; class prompts belong to no image and all stay."""
-    text_T, text_to_image_T = _find_texts_of_images(embeddings, image_S)
-    return replace(
-        embeddings,
-        image_ND=embeddings.image_ND[image_S],
-        text_MD=embeddings.text_MD[text_T],
-        text_to_image_M=text_to_image_T,
-        text_group_M=_take_rows(embeddings.text_group_M, text_T),
-        prompt_of_N=_take_rows(embeddings.prompt_of_N, image_S),
-        labels_N=_take_rows(embeddings.labels_N, image_S),
-        attributes_NF=_take_rows(embeddings.attributes_NF, image_S),
-        bias_image_ND=_take_rows(embeddings.bias_image_ND, image_S),
-    )
-
-
-def take_questions(zero_shot: ZeroShotTasks, image_S: RowIndices) -> ZeroShotTasks:
-    """The same questions about some images."""
-    taken = {
-        name: ClassPrompts(question.prompt_CD, question.class_N[image_S])
-        for name, question in zero_shot.questions.items()
-    }
-    return ZeroShotTasks(taken, zero_shot.main)
-
-
-def _find_texts_of_images(embeddings: Embeddings, image_S: RowIndices) -> tuple[RowIndices, RowIndices | None]:
-    """The rows of the images' texts, and which of these images each belongs to, where that is not row by row."""
-    if embeddings.prompt_of_N is not None:
-        return np.arange(len(embeddings.text_MD)), embeddings.text_to_image_M
-    if embeddings.text_to_image_M is None:
-        return image_S, None
-    place_N = np.full(len(embeddings.image_ND), -1)
-    place_N[image_S] = np.arange(len(image_S))
-    place_M = place_N[embeddings.text_to_image_M]
-    text_T = np.flatnonzero(place_M >= 0)
-    return text_T, place_M[text_T]
-
-
-def _map_texts_to_images(embeddings: Embeddings) -> RowIndices:
-    image_M = embeddings.text_to_image_M
-    return np.arange(len(embeddings.text_MD)) if image_M is None else image_M
-
-
-def _take_rows(array: NDArray[ScalarType] | None, row_S: RowIndices) -> NDArray[ScalarType] | None:
-    return None if array is None else array[row_S]
-
-
-def _deal_units(unit_N: RowIndices, share: float, seed: int) -> NDArray[np.bool_]:
-    """Which images go to calibration: units in random order until the share is filled."""
-    size_U = np.bincount(unit_N)
-    order_U = np.random.Generator(np.random.Philox(seed)).permutation(len(size_U))
-    filled_U = np.cumsum(size_U[order_U]) - size_U[order_U] / 2
-    chosen_U = order_U[filled_U < share * len(unit_N)]
-    return np.isin(unit_N, chosen_U)
-
-
-def _require_enough(fitted_N: NDArray[np.bool_], share: float) -> None:
-    calibration, total = int(fitted_N.sum()), len(fitted_N)
-    if min(calibration, total - calibration) < LEAST_IMAGES:
-        raise InputError(
-            f"{total} images, split into {calibration} for calibration and {total - calibration} held out by a share "
-            f"of {share:g}; expected at least {LEAST_IMAGES} on each side. Give more images or another share"
-        )
-
-
 RECALL_DEPTHS: Final = (1, 5, 10)
 MIXED_DEPTH: Final = 10
-
-
-def build_statistics(
-    held_out: Embeddings, zero_shot: ZeroShotTasks, fitted: FittedIntervention
-) -> tuple[Statistic, ...]:
-    """All measures that the held-out images allow after an intervention, prompts taken for texts.
-
-    Costly ones look at a seeded sample of large galleries, as `gapctl measure` does. Raises InputError where the
-    intervention leaves a row without length.
-    """
-    clouds = fitted.apply(normalise_rows(held_out.image_ND), normalise_rows(held_out.text_MD))
-    gap = GapStatistic.of(clouds, held_out.text_to_image_M, held_out.prompt_of_N)
-    items = dict(_measure_zero_shot(clouds, _choose_questions(held_out, zero_shot), fitted))
-    units = derive_units(held_out)
-    if held_out.prompt_of_N is not None:
-        return gap, ItemMeans.of(items, units.total)
-    items = _measure_separability(held_out, clouds, units) | _measure_retrieval(held_out, clouds, units) | items
-    statistics = (gap, ItemMeans.of(items, units.total))
-    if held_out.labels_N is None or len(np.unique(held_out.labels_N)) < 2:
-        return statistics
-    return *statistics, _measure_clusters(clouds, held_out.labels_N, units)
-
-
-def _measure_separability(
-    held_out: Embeddings, clouds: EmbeddingClouds, units: ResamplingUnits
-) -> dict[str, ItemValues]:
-    """Whether the probe was right about each row that judges it; both modalities count the same."""
-    image_key_N, text_key_M = assign_partner_keys(held_out)
-    told = predict_modalities(clouds.image_ND, image_key_N, clouds.text_MD, text_key_M, THOROUGH_LIMITS.pairs)
-    right_J = np.concatenate([told.image_right_J, told.text_right_J]).astype(np.float64)
-    unit_J = np.concatenate([told.image_J, units.unit_of_text_M[told.text_J]])
-    share_J = np.concatenate([np.full(len(each_J), 1 / len(each_J)) for each_J in (told.image_J, told.text_J)])
-    return {"gap/linear_separability": ItemValues(right_J, unit_J, share_J)}
-
-
-def _measure_clusters(clouds: EmbeddingClouds, label_N: IntArray, units: ResamplingUnits) -> ClusterStatistic:
-    """k-means over both modalities, as many clusters as there are objects."""
-    image_S, text_S = (sample_rows(DrawPurpose.PAIRS, len(cloud), THOROUGH_LIMITS.pairs) for cloud in clouds)
-    row_RD = np.concatenate([clouds.image_ND[image_S], clouds.text_MD[text_S]])
-    label_R = label_N[np.concatenate([image_S, units.image_of_text_M[text_S]])]
-    found = k_means(row_RD, len(np.unique(label_R)))
-    return ClusterStatistic.of(found.cluster_R, label_R, np.concatenate([image_S, units.unit_of_text_M[text_S]]))
-
-
-def _measure_retrieval(held_out: Embeddings, clouds: EmbeddingClouds, units: ResamplingUnits) -> dict[str, ItemValues]:
-    """Recall both ways in float32, whose rounding moves no rank that means anything; equal captions match."""
-    image_key_N, text_key_M = assign_match_keys(held_out)
-    image, text = clouds.image_ND.astype(np.float32), clouds.text_MD.astype(np.float32)
-    forward_NK = find_hits(image, text, image_key_N, text_key_M, RECALL_DEPTHS)
-    backward_MK = find_hits(text, image, text_key_M, image_key_N, RECALL_DEPTHS)
-    return {
-        **_list_recalls("i2t", forward_NK, np.arange(len(image))),
-        **_list_recalls("t2i", backward_MK, units.unit_of_text_M),
-        "quality/mixed_ndcg_10": _measure_mixed_retrieval(
-            KeyedRows(clouds.image_ND, image_key_N), KeyedRows(clouds.text_MD, text_key_M), units
-        ),
-    }
-
-
-def _measure_mixed_retrieval(image: KeyedRows, text: KeyedRows, units: ResamplingUnits) -> ItemValues:
-    """The gain of each query for its matches among images and texts at once; every query has a match."""
-    image_Q, text_Q = (
-        sample_rows(DrawPurpose.QUERIES, len(each.key_N), THOROUGH_LIMITS.queries // 2) for each in (image, text)
-    )
-    gains = [
-        compute_query_gains(image, image_Q, text, MIXED_DEPTH),
-        compute_query_gains(text, text_Q, image, MIXED_DEPTH),
-    ]
-    return ItemValues(np.concatenate(gains), np.concatenate([image_Q, units.unit_of_text_M[text_Q]]))
-
-
-def _list_recalls(direction: str, hit_QK: NDArray[np.bool_], unit_Q: IntArray) -> dict[str, ItemValues]:
-    columns = zip(RECALL_DEPTHS, hit_QK.T.astype(np.float64), strict=True)
-    return {f"quality/{direction}_recall_{depth}": ItemValues(hit_Q, unit_Q) for depth, hit_Q in columns}
-
-
-def _choose_questions(held_out: Embeddings, zero_shot: ZeroShotTasks) -> ZeroShotTasks:
-    """The questions asked; where the texts are class prompts themselves, they are the one about the object."""
-    if held_out.prompt_of_N is None or zero_shot.questions:
-        return zero_shot
-    return ZeroShotTasks({"object": ClassPrompts(held_out.text_MD, held_out.prompt_of_N)}, main="object")
-
-
-def _measure_zero_shot(
-    clouds: EmbeddingClouds, asked: ZeroShotTasks, fitted: FittedIntervention
-) -> Iterator[tuple[str, ItemValues]]:
-    """Accuracies in percent, and how often noise changes the object that an image is taken for."""
-    prompts = {name: fitted.texts(normalise_rows(question.prompt_CD)) for name, question in asked.questions.items()}
-    right = {
-        name: 100 * _check_predictions_N(clouds.image_ND, prompts[name], question.class_N)
-        for name, question in asked.questions.items()
-    }
-    every_N = np.arange(len(clouds.image_ND))
-    if asked.main is not None and asked.main in right:
-        yield "quality/object_accuracy", ItemValues(right[asked.main], every_N)
-        flipped = measure_flips(clouds.image_ND, prompts[asked.main], THOROUGH_LIMITS.queries)
-        yield "quality/flip_rate", ItemValues(flipped.share_S, flipped.image_S)
-    attributes = [right_N for name, right_N in right.items() if name != asked.main]
-    if attributes:
-        yield "quality/attribute_accuracy", ItemValues(np.mean(attributes, axis=0), every_N)
-
-
-def _check_predictions_N(image_ND: Array, prompt_CD: Array, class_N: IntArray) -> Array:
-    right_N: Array = (np.argmax(image_ND @ prompt_CD.T, axis=1) == class_N).astype(np.float64)
-    return right_N
-
-
 ChangeVerdict = Literal["helps", "harms", "no difference that counts", "inconclusive"]
 
 GAP_TO_CLOSE: Final = "gap/l2m"
-"""The gap that is meant where one is closed."""
+"""The gap that an intervention must close."""
 GAP_PREFIX: Final = "gap/"
-"""How the names of gaps begin; all other measures that judge an intervention are qualities."""
+"""The prefix of gaps' names; all other judged measures are qualities."""
 FLIP_RATE: Final = "quality/flip_rate"
-"""The one quality of which less is better."""
+"""The one quality that is better if lower."""
 
 SMALLEST_EFFECT: Final[Mapping[str, float]] = {"gap/l2m": 0.05, "gap/rmg": 0.02}
-"""The change of a gap that counts."""
+"""The smallest change of a gap that counts."""
 SMALLEST_PERCENT: Final = 1.0
 SMALLEST_SHARE: Final = 0.01
-"""The change of a quality that counts: one point in a hundred."""
+"""The smallest change of a quality that counts: one point in a hundred."""
+
+CLOSED_SHARE: Final = 0.5
+"""Largest share of the distance between the means that an intervention may leave to have closed the gap."""
+
+CLUSTER_QUALITY: Final = "quality/v_measure"
+"""Judged and shown, but not part of the answer: after the smallest move k-means may end in another optimum, and an
+interval over images does not cover that.
+"""
+
+AnswerKind = Literal["yes", "no", "it depends", "not decided", "nothing to close", "not closed"]
+QualityVerdict = ChangeVerdict | Literal["depends on how", "some ways harm"]
 
 
 class MeasureChange(NamedTuple):
-    """A measure after an intervention, its change against no intervention, and the interval of the change."""
+    """A measure after an intervention, its change against no intervention, and the change's interval."""
 
     value: float
     change: float
@@ -289,40 +93,9 @@ class MeasureChange(NamedTuple):
     verdict: ChangeVerdict
 
 
-def judge_change(key: str, low: float, high: float) -> ChangeVerdict:
-    """What an interval says: it lies beyond the smallest effect on one side, within it, or across it."""
-    smallest = get_smallest_effect(key)
-    better = (-high, -low) if is_lower_better(key) else (low, high)
-    if better[0] > smallest:
-        return "helps"
-    if better[1] < -smallest:
-        return "harms"
-    return "no difference that counts" if -smallest < better[0] and better[1] < smallest else "inconclusive"
-
-
-def is_lower_better(key: str) -> bool:
-    """Whether less of a measure helps: of a gap, which is to be closed, and of predictions that noise changes."""
-    return key.startswith(GAP_PREFIX) or key == FLIP_RATE
-
-
-def bound_unseen_change(key: str, units: int) -> float:
-    """How large a change of a quality may be of which not one of so many images or captions shows anything.
-
-    The rule of three: what happens to 3 in `units` of them is seen at least once in 95 of 100 such galleries.
-    """
-    if key.startswith(GAP_PREFIX):
-        return 0.0
-    return 3 / units * (100 if key.endswith("_accuracy") else 1)
-
-
-def get_smallest_effect(key: str) -> float:
-    """The smallest change that counts, in the measure's own unit."""
-    return SMALLEST_EFFECT.get(key, SMALLEST_PERCENT if key.endswith("_accuracy") else SMALLEST_SHARE)
-
-
 @dataclass(frozen=True)
 class InterventionResult:
-    """One intervention: what each measure is after it, by name, or why it could not be applied."""
+    """One intervention: the change of each measure by name, or the reason why it could not be applied."""
 
     name: str
     family: InterventionFamily
@@ -333,9 +106,9 @@ class InterventionResult:
 
 @dataclass(frozen=True)
 class InterventionReport:
-    """All interventions on one held-out half; `before` are its measures with nothing done to it.
+    """All interventions on one held-out part; `before` are its measures without an intervention.
 
-    `held_out_captions` counts different captions where images share some; else it is 0.
+    `held_out_captions` counts different captions if images share some; else it is 0.
     """
 
     before: Mapping[str, float]
@@ -350,9 +123,9 @@ class InterventionReport:
 def judge_interventions(
     embeddings: Embeddings, zero_shot: ZeroShotTasks, tried: Sequence[InterventionCandidate], share: float, seed: int
 ) -> InterventionReport:
-    """Fits on `share` of the images and judges on the rest; equal arguments give equal numbers.
+    """Fit every candidate on `share` of the images and judge it on the rest; equal arguments give equal numbers.
 
-    Raises InputError where the images cannot be split or an intervention cannot be fitted.
+    Raise InputError if the images cannot be split or an intervention cannot be fitted.
     """
     split = split_images(embeddings, share, seed)
     calibration, held_out = take_images(embeddings, split.calibration_S), take_images(embeddings, split.held_out_S)
@@ -379,7 +152,7 @@ def judge_interventions(
 def _measure_state(
     fitted: FittedIntervention, held_out: Embeddings, questions: ZeroShotTasks
 ) -> tuple[Statistic, ...] | InputError:
-    """The measures after an intervention, or the error that says why there are none."""
+    """Return the statistics after an intervention, or the error that made them impossible."""
     try:
         return build_statistics(held_out, questions, fitted)
     except InputError as error:
@@ -398,7 +171,7 @@ def _build_result(
 def _compute_changes(
     before: Mapping[str, BootstrapValues], after: Sequence[Mapping[str, BootstrapValues]], drawn: Mapping[str, int]
 ) -> list[dict[str, MeasureChange]]:
-    """Each intervention's changes by measure; intervals are simultaneous over the interventions of one measure."""
+    """Return each intervention's changes by measure; intervals are simultaneous over one measure's interventions."""
     moved_J = np.array(
         [not np.array_equal(found[GAP_TO_CLOSE].value_R, before[GAP_TO_CLOSE].value_R) for found in after]
     )
@@ -417,26 +190,46 @@ def _compute_changes(
     ]
 
 
-CLOSED_SHARE: Final = 0.5
-"""An intervention closes the gap where it leaves at most this share of the distance between the means."""
+def judge_change(key: str, low: float, high: float) -> ChangeVerdict:
+    """Compare an interval with the smallest effect: beyond it on one side, within it, or across it."""
+    smallest = get_smallest_effect(key)
+    better = (-high, -low) if is_lower_better(key) else (low, high)
+    if better[0] > smallest:
+        return "helps"
+    if better[1] < -smallest:
+        return "harms"
+    return "no difference that counts" if -smallest < better[0] and better[1] < smallest else "inconclusive"
 
-CLUSTER_QUALITY: Final = "quality/v_measure"
-"""Judged and shown, but no part of the answer: k-means may end in another optimum after the smallest move, which no
-interval over images knows of."""
 
-AnswerKind = Literal["yes", "no", "it depends", "not decided", "nothing to close", "not closed"]
-QualityVerdict = ChangeVerdict | Literal["depends on how", "some ways harm"]
+def is_lower_better(key: str) -> bool:
+    """Return whether a lower value is better: for gaps, which are to be closed, and for the flip rate."""
+    return key.startswith(GAP_PREFIX) or key == FLIP_RATE
+
+
+def bound_unseen_change(key: str, units: int) -> float:
+    """Return the largest change of a quality that could leave all of these images or captions unaffected.
+
+    By the rule of three, an effect on 3 in `units` of them shows at least once in 95 of 100 such galleries.
+    """
+    if key.startswith(GAP_PREFIX):
+        return 0.0
+    return 3 / units * (100 if key.endswith("_accuracy") else 1)
+
+
+def get_smallest_effect(key: str) -> float:
+    """Return the smallest change that counts, in the measure's own unit."""
+    return SMALLEST_EFFECT.get(key, SMALLEST_PERCENT if key.endswith("_accuracy") else SMALLEST_SHARE)
 
 
 class BestIntervention(NamedTuple):
-    """The closing intervention after which a measure is best."""
+    """The closing intervention with the best value of a measure."""
 
     name: str
     change: MeasureChange
 
 
 class QualityAnswer(NamedTuple):
-    """What closing the gap does to one quality, over all interventions that close it; which help and which harm."""
+    """The effect of closing the gap on one quality, over all closing interventions, with those that help and harm."""
 
     key: str
     found: QualityVerdict
@@ -446,9 +239,9 @@ class QualityAnswer(NamedTuple):
 
 
 class ClosingAnswer(NamedTuple):
-    """The answer, the interventions that close the gap, the qualities one by one, and what helps without harm.
+    """The answer, the interventions that close the gap, each quality, and the interventions that help without harm.
 
-    It is yes where an intervention that closes the gap helps a quality and harms none.
+    It is yes if an intervention that closes the gap helps a quality and harms none.
     """
 
     answer: AnswerKind
@@ -458,10 +251,14 @@ class ClosingAnswer(NamedTuple):
 
 
 def judge_closing(judgement: InterventionReport) -> ClosingAnswer:
-    """Reads the verdicts together; recalls deeper than 1, which say little of their own, and clusters are left out."""
+    """Answer whether closing the gap helps.
+
+    Deep recalls, which add little to recall at 1, and clusters do not count.
+    """
     if judgement.before[GAP_TO_CLOSE] < get_smallest_effect(GAP_TO_CLOSE):
         return ClosingAnswer("nothing to close", (), ())
-    closing = [each for each in judgement.judged if each.changes and _is_closing(each, judgement)]
+    largest = CLOSED_SHARE * judgement.before[GAP_TO_CLOSE]
+    closing = [each for each in judgement.judged if each.changes and each.changes[GAP_TO_CLOSE].value <= largest]
     if not closing:
         return ClosingAnswer("not closed", (), ())
     measures = tuple(_judge_quality(closing, key) for key in list_main_qualities(judgement) if key != CLUSTER_QUALITY)
@@ -470,16 +267,9 @@ def judge_closing(judgement: InterventionReport) -> ClosingAnswer:
 
 
 def list_main_qualities(judgement: InterventionReport) -> tuple[str, ...]:
-    """The qualities that an answer is made of, in the order of their judging."""
-    return tuple(key for key in judgement.before if not key.startswith(GAP_PREFIX) and not _is_deep_recall(key))
-
-
-def _is_deep_recall(key: str) -> bool:
-    return key.endswith(("_recall_5", "_recall_10"))
-
-
-def _is_closing(judged: InterventionResult, judgement: InterventionReport) -> bool:
-    return judged.changes[GAP_TO_CLOSE].value <= CLOSED_SHARE * judgement.before[GAP_TO_CLOSE]
+    """Return the qualities that an answer may rest on, in the order in which they were judged."""
+    deep_recalls = ("_recall_5", "_recall_10")
+    return tuple(key for key in judgement.before if not key.startswith(GAP_PREFIX) and not key.endswith(deep_recalls))
 
 
 def _judge_quality(closing: Sequence[InterventionResult], key: str) -> QualityAnswer:
@@ -514,3 +304,205 @@ def _combine_answers(measures: Sequence[QualityAnswer], helping: Sequence[str]) 
     if found & {"helps", "depends on how"}:
         return "it depends"
     return "no" if "harms" in found or "inconclusive" not in found else "not decided"
+
+
+def build_statistics(
+    held_out: Embeddings, zero_shot: ZeroShotTasks, fitted: FittedIntervention
+) -> tuple[Statistic, ...]:
+    """Return the statistics that the held-out images allow after an intervention; prompts move as texts do.
+
+    Costly ones use a seeded sample of large galleries, as `gapctl measure` does. Raise InputError if the intervention
+    leaves a row without length.
+    """
+    clouds = fitted.apply(normalise_rows(held_out.image_ND), normalise_rows(held_out.text_MD))
+    gap = GapStatistic.of(clouds, held_out.text_to_image_M, held_out.prompt_of_N)
+    if held_out.prompt_of_N is not None and not zero_shot.questions:
+        object_question = ClassPrompts(held_out.text_MD, held_out.prompt_of_N)
+        zero_shot = ZeroShotTasks({"object": object_question}, main="object")
+    items = dict(_measure_zero_shot(clouds, zero_shot, fitted))
+    units = derive_units(held_out)
+    if held_out.prompt_of_N is not None:
+        return gap, ItemMeans.of(items, units.total)
+    items = _measure_separability(held_out, clouds, units) | _measure_retrieval(held_out, clouds, units) | items
+    statistics = (gap, ItemMeans.of(items, units.total))
+    if held_out.labels_N is None or len(np.unique(held_out.labels_N)) < 2:
+        return statistics
+    return *statistics, _measure_clusters(clouds, held_out.labels_N, units)
+
+
+def _measure_separability(
+    held_out: Embeddings, clouds: EmbeddingClouds, units: ResamplingUnits
+) -> dict[str, ItemValues]:
+    """Return whether the probe recognised each held-out row; both modalities weigh the same."""
+    image_key_N, text_key_M = assign_partner_keys(held_out)
+    judged = predict_modalities(clouds.image_ND, image_key_N, clouds.text_MD, text_key_M, THOROUGH_LIMITS.pairs)
+    right_J = np.concatenate([judged.image_right_J, judged.text_right_J]).astype(np.float64)
+    unit_J = np.concatenate([judged.image_J, units.unit_of_text_M[judged.text_J]])
+    share_J = np.concatenate([np.full(len(each_J), 1 / len(each_J)) for each_J in (judged.image_J, judged.text_J)])
+    return {"gap/linear_separability": ItemValues(right_J, unit_J, share_J)}
+
+
+def _measure_clusters(clouds: EmbeddingClouds, label_N: IntArray, units: ResamplingUnits) -> ClusterStatistic:
+    """Cluster both modalities by k-means, with as many clusters as there are objects."""
+    image_S, text_S = (sample_rows(DrawPurpose.PAIRS, len(cloud), THOROUGH_LIMITS.pairs) for cloud in clouds)
+    row_RD = np.concatenate([clouds.image_ND[image_S], clouds.text_MD[text_S]])
+    label_R = label_N[np.concatenate([image_S, units.image_of_text_M[text_S]])]
+    cluster_R = k_means(row_RD, len(np.unique(label_R))).cluster_R
+    return ClusterStatistic.of(cluster_R, label_R, np.concatenate([image_S, units.unit_of_text_M[text_S]]))
+
+
+def _measure_retrieval(held_out: Embeddings, clouds: EmbeddingClouds, units: ResamplingUnits) -> dict[str, ItemValues]:
+    """Return recall both ways and mixed search. Recall is in float32: its rounding changes no rank that matters."""
+    image_key_N, text_key_M = assign_match_keys(held_out)
+    image, text = clouds.image_ND.astype(np.float32), clouds.text_MD.astype(np.float32)
+    forward_NK = find_hits(image, text, image_key_N, text_key_M, RECALL_DEPTHS)
+    backward_MK = find_hits(text, image, text_key_M, image_key_N, RECALL_DEPTHS)
+    return {
+        **_list_recalls("i2t", forward_NK, np.arange(len(image))),
+        **_list_recalls("t2i", backward_MK, units.unit_of_text_M),
+        "quality/mixed_ndcg_10": _measure_mixed_retrieval(
+            KeyedRows(clouds.image_ND, image_key_N), KeyedRows(clouds.text_MD, text_key_M), units
+        ),
+    }
+
+
+def _measure_mixed_retrieval(image: KeyedRows, text: KeyedRows, units: ResamplingUnits) -> ItemValues:
+    """Return each query's gain for its matches among images and texts together; every query has a match."""
+    image_Q, text_Q = (
+        sample_rows(DrawPurpose.QUERIES, len(each.key_N), THOROUGH_LIMITS.queries // 2) for each in (image, text)
+    )
+    gains = [
+        compute_query_gains(image, image_Q, text, MIXED_DEPTH),
+        compute_query_gains(text, text_Q, image, MIXED_DEPTH),
+    ]
+    return ItemValues(np.concatenate(gains), np.concatenate([image_Q, units.unit_of_text_M[text_Q]]))
+
+
+def _list_recalls(direction: str, hit_QK: NDArray[np.bool_], unit_Q: IntArray) -> dict[str, ItemValues]:
+    columns = zip(RECALL_DEPTHS, hit_QK.T.astype(np.float64), strict=True)
+    return {f"quality/{direction}_recall_{depth}": ItemValues(hit_Q, unit_Q) for depth, hit_Q in columns}
+
+
+def _measure_zero_shot(
+    clouds: EmbeddingClouds, zero_shot: ZeroShotTasks, fitted: FittedIntervention
+) -> Iterator[tuple[str, ItemValues]]:
+    """Yield accuracies in percent, and the share of noise draws that change an image's predicted object."""
+    prompts = {name: fitted.texts(normalise_rows(question.prompt_CD)) for name, question in zero_shot.questions.items()}
+    right = {
+        name: 100 * (np.argmax(clouds.image_ND @ prompts[name].T, axis=1) == question.class_N).astype(np.float64)
+        for name, question in zero_shot.questions.items()
+    }
+    every_N = np.arange(len(clouds.image_ND))
+    main = zero_shot.main
+    if main is not None and main in right:
+        yield "quality/object_accuracy", ItemValues(right[main], every_N)
+        flipped = measure_flips(clouds.image_ND, prompts[main], THOROUGH_LIMITS.queries)
+        yield "quality/flip_rate", ItemValues(flipped.share_S, flipped.image_S)
+    attributes = [right_N for name, right_N in right.items() if name != main]
+    if attributes:
+        yield "quality/attribute_accuracy", ItemValues(np.mean(attributes, axis=0), every_N)
+
+
+class CalibrationSplit(NamedTuple):
+    """The rows of the images on each side, and the unit of the split.
+
+    Units are single images, or captions with all of their images.
+    """
+
+    calibration_S: RowIndices
+    held_out_S: RowIndices
+    dealt: SplitUnit
+
+
+def split_images(embeddings: Embeddings, share: float, seed: int) -> CalibrationSplit:
+    """Give `share` of the images to calibration, by a seeded draw.
+
+    Raise InputError if the share is not between 0 and 1 or leaves a side with too few images.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"calibration share {share:g}: expected a number between 0 and 1, such as 0.5")
+    unit_N = label_caption_units(embeddings)
+    whole = np.bincount(unit_N).max() <= max(1, LARGEST_GROUP * len(unit_N))
+    fitted_N = _deal_units(unit_N if whole else np.arange(len(unit_N)), share, seed)
+    _require_enough(fitted_N, share)
+    together = whole and len(np.unique(unit_N)) < len(unit_N)
+    return CalibrationSplit(np.flatnonzero(fitted_N), np.flatnonzero(~fitted_N), "captions" if together else "images")
+
+
+def label_caption_units(embeddings: Embeddings) -> RowIndices:
+    """Return a number per image (N,) that is shared by images joined, even indirectly, by equal captions."""
+    unit_N = np.arange(len(embeddings.image_ND))
+    if embeddings.text_group_M is None or embeddings.prompt_of_N is not None:
+        return unit_N
+    image_M = embeddings.text_to_image_M
+    if image_M is None:
+        image_M = np.arange(len(embeddings.text_MD))
+    group_M = np.unique(embeddings.text_group_M, return_inverse=True)[1]
+    while True:
+        least_G = np.full(group_M.max() + 1, len(unit_N))
+        np.minimum.at(least_G, group_M, unit_N[image_M])
+        joined_N = unit_N.copy()
+        np.minimum.at(joined_N, image_M, least_G[group_M])
+        if np.array_equal(joined_N, unit_N):
+            return np.unique(unit_N, return_inverse=True)[1]
+        unit_N = joined_N
+
+
+def take_images(embeddings: Embeddings, image_S: RowIndices) -> Embeddings:
+    """Return these images with their texts, in the given order; class prompts belong to no image and all stay."""
+    text_T, text_to_image_T = _find_texts_of_images(embeddings, image_S)
+    return replace(
+        embeddings,
+        image_ND=embeddings.image_ND[image_S],
+        text_MD=embeddings.text_MD[text_T],
+        text_to_image_M=text_to_image_T,
+        text_group_M=_take_rows(embeddings.text_group_M, text_T),
+        prompt_of_N=_take_rows(embeddings.prompt_of_N, image_S),
+        labels_N=_take_rows(embeddings.labels_N, image_S),
+        attributes_NF=_take_rows(embeddings.attributes_NF, image_S),
+        bias_image_ND=_take_rows(embeddings.bias_image_ND, image_S),
+    )
+
+
+def take_questions(zero_shot: ZeroShotTasks, image_S: RowIndices) -> ZeroShotTasks:
+    """Return the questions restricted to these images."""
+    taken = {
+        name: ClassPrompts(question.prompt_CD, question.class_N[image_S])
+        for name, question in zero_shot.questions.items()
+    }
+    return ZeroShotTasks(taken, zero_shot.main)
+
+
+def _find_texts_of_images(embeddings: Embeddings, image_S: RowIndices) -> tuple[RowIndices, RowIndices | None]:
+    """Return the rows of the images' texts, and the image of each among these, or None if they match row by row."""
+    if embeddings.prompt_of_N is not None:
+        return np.arange(len(embeddings.text_MD)), embeddings.text_to_image_M
+    if embeddings.text_to_image_M is None:
+        return image_S, None
+    place_N = np.full(len(embeddings.image_ND), -1)
+    place_N[image_S] = np.arange(len(image_S))
+    place_M = place_N[embeddings.text_to_image_M]
+    text_T = np.flatnonzero(place_M >= 0)
+    return text_T, place_M[text_T]
+
+
+def _take_rows(array: NDArray[ScalarType] | None, row_S: RowIndices) -> NDArray[ScalarType] | None:
+    return None if array is None else array[row_S]
+
+
+def _deal_units(unit_N: RowIndices, share: float, seed: int) -> NDArray[np.bool_]:
+    """Return which images go to calibration: units in a random order until the share is filled."""
+    size_U = np.bincount(unit_N)
+    order_U = np.random.Generator(np.random.Philox(seed)).permutation(len(size_U))
+    filled_U = np.cumsum(size_U[order_U]) - size_U[order_U] / 2
+    chosen_U = order_U[filled_U < share * len(unit_N)]
+    return np.isin(unit_N, chosen_U)
+
+
+def _require_enough(fitted_N: NDArray[np.bool_], share: float) -> None:
+    calibration, total = int(fitted_N.sum()), len(fitted_N)
+    if min(calibration, total - calibration) < LEAST_IMAGES:
+        raise InputError(
+            f"{total} images, split into {calibration} for calibration and {total - calibration} held out by a share "
+            f"of {share:g}; expected at least {LEAST_IMAGES} on each side. Give more images or another share"
+        )
