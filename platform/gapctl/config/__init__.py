@@ -1,1 +1,1 @@
-""" """
+"""The sweep file: its models, presets and metrics, how it is read, and what it must satisfy."""

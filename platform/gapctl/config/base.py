@@ -1,4 +1,9 @@
-"""What all models of a sweep file share, and how their checks say which key they are about."""
+"""What all models of a sweep file share: strictness, located problems, hashes, and dotted paths.
+
+`FrozenModel` is the base of every model. Checks raise `WrongValueError` or yield a `Problem`, and `build_spec_error`
+makes one error of many problems. `hash_value` and `select_hashed_fields` define what goes into the ids of trials and
+declarations: `OmitFromHash` keeps ids valid when a model gains a field.
+"""
 
 import hashlib
 import json
@@ -15,13 +20,13 @@ from gapctl.io.passwords import has_password, hide_password
 
 
 class FrozenModel(BaseModel):
-    """Immutable; a misspelt key is an error, not a silent default, and true or "5" is no number."""
+    """Immutable and strict: a misspelt key is an error, and neither true nor "5" is a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
 
 
 class WrongValueError(ValueError):
-    """What a check of a whole model finds wrong with one of its keys, or with one below it by its dotted path."""
+    """A problem that the check of a whole model found with one of its keys; `key` may be a dotted path below it."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
@@ -34,24 +39,24 @@ MOST_LINES = 20
 
 
 class SpecError(InputError):
-    """A sweep file, a scale or an override is wrong; the message has one line per problem, each with its place."""
+    """A sweep file, a scale or an override is wrong; the message has one line for each problem, with its place."""
 
 
 def build_spec_error(lines: Sequence[str]) -> SpecError:
-    """The error that tells all of these problems, or the first of very many."""
+    """Return one error with a line for each problem, at most `MOST_LINES` of them."""
     more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     return SpecError("\n".join([*lines[:MOST_LINES], *more]))
 
 
 class Problem(NamedTuple):
-    """`text` reads `what was found; what was expected` and says nothing of the place, which `path` tells."""
+    """One thing wrong at `path`; `text` reads `what was found; what was expected` and does not name the place."""
 
     path: KeyPath
     text: str
 
 
 def format_path(path: KeyPath) -> str:
-    """A path as a person writes it: `hypotheses[0].factor`."""
+    """Write a path the way people write it: `hypotheses[0].factor`."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
@@ -59,7 +64,7 @@ def format_path(path: KeyPath) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value as the file writes it, cut where it is long."""
+    """Write a value the way a sweep file writes it, cut to `LONGEST_VALUE` characters."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -72,16 +77,16 @@ def format_value(value: Any) -> str:
 
 
 def cut_text(text: str) -> str:
-    """A text that fits into a message."""
+    """Cut a text to the length that a message has room for."""
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 PRIVATE_SECTION: Final = "tracking"
-"""The part of a sweep that holds addresses; no number depends on it, so that what is kept may go without."""
+"""The section of a sweep file that holds addresses. No result depends on it, so recorded commands leave it out."""
 
 
 def is_private_override(override: str) -> bool:
-    """Whether a `--set PATH=VALUE`, as it was typed, changes that part."""
+    """Return whether a `--set PATH=VALUE`, as typed, changes the private section."""
     return override.strip().partition("=")[0].partition(".")[0] == PRIVATE_SECTION
 
 
@@ -95,24 +100,25 @@ def _refuse_password(address: str) -> str:
 
 
 NO_PASSWORD: Final = AfterValidator(_refuse_password)
-"""Of a path or address: one that holds a password is refused."""
+"""Annotation for a path or address: refuse one that contains a password."""
 
 Address = Annotated[str, NO_PASSWORD]
 
 
 @dataclass(frozen=True, eq=False)
 class OmitFromHash:
-    """Marks a field that the models gained later: `Annotated[int, AddedLater(before=0)] = 0`.
+    """Mark a field that was added to a model later: `Annotated[int, OmitFromHash(before=0)] = 0`.
 
-    `before` is the value, as JSON has it, that means what there was before the field. It stays as it is when the
-    field's default changes, so that the hashes of what was done under either are told apart.
+    New fields must not change old trial ids, so a field at its `before` value is left out of the hash. `before` is the
+    JSON value that means what the code did before the field existed. It stays the same when the field's default
+    changes, so that results under the two defaults have different hashes.
     """
 
     before: Any
 
 
 def select_hashed_fields(model: BaseModel) -> dict[str, Any]:
-    """A model's plain values, without fields that were added later and stand at what was so before them."""
+    """Return a model's JSON values, without later fields that are at their `before` value."""
     return _select_model_fields(model, model.model_dump(mode="json"))
 
 
@@ -123,7 +129,7 @@ def _select_model_fields(model: BaseModel, plain: dict[str, Any]) -> dict[str, A
 
 
 def _select_value_fields(value: Any, plain: Any) -> Any:
-    """The plain form of a field's value, models in lists and tables included."""
+    """Return the JSON form of a field's value, with models in lists and tables reduced as well."""
     if isinstance(value, BaseModel):
         return _select_model_fields(value, plain)
     if isinstance(value, dict):
@@ -140,10 +146,10 @@ def _find_omissions(model: type[BaseModel]) -> dict[str, OmitFromHash]:
 
 
 def write_canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
-    """Sorted keys, no spaces; equal numbers read the same, so 1 and 1.0, or 0.0 and -0.0, are one text.
+    """Write a value as JSON with sorted keys and no spaces, so that equal values give equal texts.
 
-    Fields that a model gained later are left out where they do nothing (`OmitFromHash`).
-    Raises ValueError for numbers that JSON lacks (infinity, not-a-number).
+    1 and 1.0, and 0.0 and -0.0, are written alike. Later fields at their `before` value are left out (`OmitFromHash`).
+    Raise ValueError for numbers that JSON lacks (infinity, not-a-number).
     """
     return json.dumps(
         _convert_to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
@@ -151,7 +157,7 @@ def write_canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> st
 
 
 def hash_value(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
-    """The sha256 of the canonical text, in hex."""
+    """Return the sha256 of the canonical JSON, in hex."""
     return hashlib.sha256(write_canonical_json(value).encode()).hexdigest()
 
 
@@ -166,7 +172,7 @@ def _convert_to_plain(value: Any) -> Any:
 
 
 def set_path(document: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """A copy of nested dictionaries with one path set; whatever stands in the way becomes a dictionary."""
+    """Return a copy of nested dictionaries with one path set; anything in the way becomes a dictionary."""
     head, *rest = path
     if not rest:
         return {**document, head: value}
@@ -175,12 +181,12 @@ def set_path(document: Mapping[str, Any], path: Sequence[str], value: Any) -> di
 
 
 def list_leaf_paths(document: Mapping[str, Any]) -> list[str]:
-    """The dotted paths of all values in nested dictionaries."""
+    """List the dotted paths of all values in nested dictionaries."""
     return list(flatten_document(document))
 
 
 def flatten_document(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values in nested dictionaries by their dotted path."""
+    """Return the values in nested dictionaries by their dotted path."""
     found: dict[str, Any] = {}
     for key, value in document.items():
         found |= flatten_document(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -193,6 +199,6 @@ def find_nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` where a known word is close, else nothing."""
+    """Return `; did you mean ...?` where a known word is close, else an empty text."""
     close = find_nearest(word, known)
     return "" if close is None else f"; did you mean {close}?"

@@ -1,4 +1,14 @@
-"""What a sweep file must satisfy beyond the types of its values."""
+"""What a sweep file must satisfy beyond the types of its values.
+
+`check_document` runs everything and returns the file with all its problems. The checks it calls, each a generator of
+`Problem`s:
+
+1. `check_factors`: `vary` and `treatments` name values of `base`, and every combination is a valid configuration.
+2. `check_hypothesis` and `find_unlogged_metrics`: hypotheses name factors, levels and metrics that exist.
+3. `check_resources`: the data can use the resources, and batches divide evenly.
+4. `check_search`: a search stands alone, and draws nothing that moves its own metric.
+5. `check_unused_rate`: a temperature's learning rate is used by some training.
+"""
 
 import math
 import re
@@ -25,11 +35,11 @@ from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import FactorName, PairData, TrialConfig
 
 Vary = Mapping[str, Sequence[Level] | None]
-"""The factors with their levels; None stands for levels that are wrong themselves."""
+"""The factors with their levels; None stands for levels that are themselves wrong."""
 
 
 def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> Iterator[Problem]:
-    """All that is wrong with a hypothesis whose values have the right types; `vary` is None where it is wrong."""
+    """Yield what is wrong with a hypothesis whose values have the right types; `vary` is None where it is wrong."""
     yield from _check_metric(hypothesis.response, (*at, "response"))
     if isinstance(hypothesis, Correlation):
         yield from _check_partner(hypothesis, at)
@@ -103,7 +113,7 @@ def _check_between(
 
 
 def _check_trend(levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
-    """Two levels are few, yet a quick scale may leave no more: the analysis says what they can show."""
+    """Require at least two numeric levels: a quick scale may leave two, and the analysis says what those can show."""
     if any(isinstance(level, bool | str) for level in levels):
         yield Problem((*at, "factor"), f"its levels are {format_value(levels)}; expected numbers for a trend")
     elif len(levels) < 2:
@@ -156,12 +166,12 @@ def _check_comparable(hypothesis: Correlation, at: KeyPath, vary: Mapping[str, S
 
 
 def is_among(level: Level, levels: Sequence[Level]) -> bool:
-    """Whether a level is one of these, as a sweep file counts them."""
+    """Return whether a level is one of these, telling true from 1."""
     return make_level_key(level) in {make_level_key(other) for other in levels}
 
 
 def make_level_key(level: Level) -> tuple[bool, Level]:
-    """What levels are compared by: Python holds True and 1 for equal, a sweep file does not."""
+    """Return a key to compare levels by: Python holds True and 1 for equal, a sweep file does not."""
     return isinstance(level, bool), level
 
 
@@ -169,18 +179,18 @@ MOST_TRIALS = 10_000
 
 
 class _FactorSetting(NamedTuple):
-    """What a level of a factor sets in `base`, and where in the file it stands."""
+    """The changes that a level of a factor makes to `base`, and the place in the file where the level is written."""
 
     place: KeyPath
     changes: Mapping[str, Level]
 
     def locate_value(self, path: str) -> KeyPath:
-        """Where a value stands that this level brought."""
+        """Return the place of the value at a path that this level sets."""
         return (*self.place, path) if self.place[0] == "treatments" and path in self.changes else self.place
 
 
 def check_factors(parts: SweepParts) -> Iterator[Problem]:
-    """All that is wrong with `vary` and `treatments` where their values have the right types."""
+    """Yield what is wrong with `vary` and `treatments` where their values have the right types."""
     vary, treatments = parts.vary or {}, parts.treatments or {}
     known = list_leaf_paths(parts.base.model_dump()) if parts.base else []
     found = [
@@ -198,7 +208,7 @@ def check_factors(parts: SweepParts) -> Iterator[Problem]:
 
 
 def count_combinations(vary: Mapping[str, Sequence[Level]]) -> int:
-    """How many arms a full factorial has."""
+    """Return the number of arms of a full factorial."""
     return math.prod(len(levels) for levels in vary.values())
 
 
@@ -239,7 +249,7 @@ def _list_settings(factor: str, levels: Sequence[Level], treatments: TreatmentCh
 
 
 def _find_double_settings(settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
-    """Values that two factors set, of which one would have no effect."""
+    """Yield a problem for each value that two factors set, as one of them would have no effect."""
     for one, other in pairs(settings, 2):
         first = {path for setting in settings[one] for path in setting.changes}
         for setting in settings[other]:
@@ -251,7 +261,7 @@ def _find_double_settings(settings: Mapping[str, Sequence[_FactorSetting]]) -> I
 
 
 def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
-    """Levels that no configuration can have, alone or in one of their combinations."""
+    """Yield the levels that make no valid configuration, alone or in one of their combinations."""
     plain = base.model_dump()
     for chosen in product(*settings.values()):
         document = plain
@@ -266,7 +276,7 @@ def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSett
 
 
 def _assign_blame(problem: Problem, chosen: Sequence[_FactorSetting]) -> Problem:
-    """The problem of a configuration as one of the level that brought it."""
+    """Return a configuration's problem as one of the level that caused it."""
     at = ".".join(str(step) for step in problem.path)
     for setting in reversed(chosen):
         for path in setting.changes:
@@ -288,7 +298,7 @@ ON_PAIRS = ("workers", "readers")
 
 
 def check_resources(spec: SweepFile) -> Iterator[Problem]:
-    """Resources that no training of the sweep could use, and batches that workers cannot share evenly."""
+    """Yield resources that no training of the sweep can use, and batches that workers cannot share evenly."""
     resources, dataset = spec.resources, spec.base.data.dataset
     if dataset == "mad":
         for name in ON_PAIRS:
@@ -317,7 +327,7 @@ def check_resources(spec: SweepFile) -> Iterator[Problem]:
 
 
 def check_unused_rate(parts: SweepParts) -> Iterator[Problem]:
-    """A learning rate of a temperature that nothing learns."""
+    """Yield a problem for a temperature's learning rate where no training learns its temperature."""
     if parts.base is None or parts.base.temperature.lr is None:
         return
     base = parts.base
@@ -337,7 +347,7 @@ OF_FACTORS = tuple(f"quality/accuracy_{name}" for name in get_args(FactorName))
 
 
 def find_unlogged_metrics(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig, vary: Vary) -> Iterator[Problem]:
-    """The metrics of a hypothesis that would never be there to judge it by."""
+    """Yield the metrics of a hypothesis that no training of the sweep logs."""
     asked: list[tuple[KeyPath, str]] = [((*at, "response"), hypothesis.response)]
     if isinstance(hypothesis, Correlation):
         asked.append(((*at, "against"), hypothesis.against))
@@ -348,7 +358,7 @@ def find_unlogged_metrics(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig
 
 
 def explain_unlogged(key: str, base: TrialConfig, vary: Vary) -> str:
-    """Why no training logs a metric; nothing where at least one does."""
+    """Explain why no training logs a metric; return an empty text where at least one does."""
     if key.startswith(OF_TRAINING) and not any(_list_values("train.samples", base.train.samples, vary)):
         return "it is of what is trained on, and train.samples is 0"
     if not isinstance(base.data, PairData):
@@ -395,14 +405,14 @@ _HELD: Final = {
 }
 _LOSS: Final = "train/loss"
 _DECIDES_THE_LOSS: Final = ("train.batch_size", "loss.", "temperature.")
-"""What moves the loss itself: it is a logarithm of the batch's size, of captions that repeat, of the temperature."""
+"""These move the loss by themselves: it depends on the batch's size, on repeated captions and on the temperature."""
 
 _ENTROPIES: Final = ("entropy/", "temperature/")
 _DECIDES_ENTROPY: Final = ("temperature.",)
 
 
 def check_search(spec: SweepFile) -> Iterator[Problem]:
-    """All that is wrong with how a file varies its trials: by a grid, or by a search without hypotheses."""
+    """Yield what is wrong with how a file varies its trials: by a grid, or by a search without hypotheses."""
     search = spec.search
     if search is None:
         if not spec.vary:
@@ -477,7 +487,7 @@ def _check_early_stop(after: int, spec: SweepFile) -> Iterator[Problem]:
 
 
 def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
-    """The file that a document describes, None if a value has the wrong type, and all that is wrong with it."""
+    """Return the file that a document describes, None if a value has the wrong type, and all its problems."""
     try:
         spec = SweepFile.model_validate(document)
     except ValidationError as error:
@@ -500,12 +510,11 @@ def _check_size(spec: SweepFile) -> Iterator[Problem]:
 
 
 def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
-    """Choices and ends of ranges that no configuration can have."""
+    """Yield the choices and ends of ranges that make no valid configuration."""
     space = {} if spec.search is None else spec.search.space
-    for problem in check_factors(
-        SweepParts(spec.base, {}, {path: domain.values for path, domain in space.items()}, {})
-    ):
-        if len(problem.path) > 2:  # a path that is not in base is told by the search's own checks
+    drawn = {path: domain.values for path, domain in space.items()}
+    for problem in check_factors(SweepParts(spec.base, {}, drawn, {})):
+        if len(problem.path) > 2:  # `_check_space` reports paths that are not in base
             _, path, index = problem.path
             yield Problem(("search", "space", path, space[str(path)].kind, index), problem.text)
 
@@ -513,7 +522,7 @@ def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
 def _check_meaning(parts: SweepParts) -> list[Problem]:
     found = [*check_factors(parts), *_find_repeated_ids(parts.hypotheses)]
     wrong = {problem.path[1] for problem in found if problem.path[0] in ("vary", "treatments")}
-    # What a hypothesis asks of levels that are wrong themselves would only be noise.
+    # Levels that are themselves wrong would only repeat their problem in each hypothesis that names them.
     vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
     for index, hypothesis in parts.hypotheses.items():
         found += check_hypothesis(hypothesis, ("hypotheses", index), vary)

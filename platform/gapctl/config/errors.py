@@ -1,4 +1,8 @@
-"""pydantic's findings in plain words."""
+"""pydantic's validation errors as located problems in plain words.
+
+`list_problems` is the entry. `select_valid_parts` returns what remains of a file with errors, so that the checks of
+`checks.py` can run on the valid rest and all problems show at once.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,7 +40,7 @@ ANY_LEVEL = {"true or false", "a whole number", "a number", "text"}
 
 
 def list_problems(error: ValidationError, document: Any, model: type[BaseModel]) -> list[Problem]:
-    """One problem per path, the alternatives of a union in one sentence; `model` is what was validated."""
+    """List one problem for each path, the alternatives of a union in one sentence; `model` is what was validated."""
     at_path: dict[KeyPath, list[ErrorDetails]] = {}
     for found in error.errors():
         at_path.setdefault((*_locate_in_document(found, document), *_find_key(found)), []).append(found)
@@ -44,7 +48,7 @@ def list_problems(error: ValidationError, document: Any, model: type[BaseModel])
 
 
 def _find_key(found: ErrorDetails) -> KeyPath:
-    """The key that a check of a whole model is about, where it says so; dotted where it lies deeper."""
+    """Return the key that a check of a whole model names, as a path below the model."""
     error = found.get("ctx", {}).get("error")
     return tuple(error.key.split(".")) if isinstance(error, WrongValueError) else ()
 
@@ -88,7 +92,7 @@ def _join_alternatives(words: Sequence[str]) -> str:
 
 
 def _locate_in_document(found: ErrorDetails, document: Any) -> KeyPath:
-    """pydantic's location less the names of union members, which are not in the document."""
+    """Return pydantic's location without the names of union members, which are not in the document."""
     path: list[str | int] = []
     location, missing = found["loc"], found["type"] == "missing"
     for position, step in enumerate(location):
@@ -106,7 +110,7 @@ def _locate_in_document(found: ErrorDetails, document: Any) -> KeyPath:
 
 
 def _list_sibling_keys(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
-    """The keys that the model around an unknown key does have."""
+    """List the keys that the model around an unknown key has."""
     around: Any = model
     for step in location[:-1]:
         if step in TESTS or step in DATASETS:
@@ -117,11 +121,11 @@ def _list_sibling_keys(location: Sequence[str | int], model: type[BaseModel]) ->
 
 
 TreatmentChanges = Mapping[str, Mapping[str, Mapping[str, Level]]]
-"""Sets of changes to `base`, by the name of a factor and of its level."""
+"""Changes to `base`, by the name of a treatment and of its level."""
 
 
 class SweepParts(NamedTuple):
-    """The valid parts of a document: None stands for what is not, `hypotheses` are by their place in the file."""
+    """The valid parts of a document: None stands for an invalid one, `hypotheses` are by their place in the file."""
 
     base: TrialConfig | None
     treatments: TreatmentChanges | None
@@ -130,12 +134,12 @@ class SweepParts(NamedTuple):
 
 
 def collect_parts(spec: SweepFile) -> SweepParts:
-    """All of a valid file."""
+    """Return all parts of a valid file."""
     return SweepParts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)))
 
 
 def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | None]:
-    """Every value that some training of the sweep has, by dotted path, where it differs between trainings."""
+    """Return the values that trainings have, by dotted path, for the paths that differ between trainings."""
     known = flatten_document(parts.base.model_dump()) if parts.base else {}
     found: dict[str, Sequence[Level] | None] = dict(parts.vary or {})
     for levels in (parts.treatments or {}).values():
@@ -145,7 +149,7 @@ def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | Non
 
 
 def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem]) -> SweepParts:
-    """The parts of a document that none of its problems lies in."""
+    """Return the parts of a document that contain none of its problems."""
     wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
     base = None if ("base",) in wrong else TrialConfig.model_validate(document.get("base"))
     treatments = None if ("treatments",) in wrong else _flatten_treatments(document.get("treatments", {}))

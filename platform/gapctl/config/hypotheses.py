@@ -1,4 +1,8 @@
-"""Hypotheses as they are written down beforehand: what every one states, and what each of the six tests adds."""
+"""Hypotheses as a sweep file declares them: the fields that all share, and a model for each of the six tests.
+
+`HypothesisBase` is common to all; `Hypothesis` is the union that the key `test` selects from, and `TESTS` lists its
+members by that key.
+"""
 
 from typing import Annotated, Literal
 
@@ -100,7 +104,7 @@ TESTS: dict[str, type[HypothesisBase]] = {
 
 
 def list_named_metrics(hypothesis: Hypothesis) -> tuple[str, ...]:
-    """The metrics that a hypothesis is judged by; of a correlation also the factors that it is given."""
+    """List the metrics that a hypothesis is judged by; a correlation's `given` factors are among them."""
     if isinstance(hypothesis, Correlation):
         return (hypothesis.response, hypothesis.against, *hypothesis.given)
     return (hypothesis.response,)

@@ -14,7 +14,7 @@ from gapctl.config.trial import Model, PairData, TrialConfig
 
 
 def build_schema() -> dict[str, Any]:
-    """The models as JSON Schema (2020-12), with the factors, settings and metrics that only the checks know."""
+    """Return the models as JSON Schema (2020-12), with the factors, settings and metrics that only the checks know."""
     schema = SweepFile.model_json_schema()
     known = _merge_lists(list_leaf_paths(base.model_dump()) for base in _list_bases())
     paths = [*known, *(f"init_from.{path}" for path in known)]
@@ -40,7 +40,7 @@ def build_schema() -> dict[str, Any]:
 
 
 def _list_bases() -> list[TrialConfig]:
-    """A configuration of each dataset."""
+    """List a configuration of each dataset."""
     return [TrialConfig(), TrialConfig(data=PairData(dataset="cc12m"), model=Model(preset="pairs-small"))]
 
 
@@ -49,7 +49,7 @@ def _merge_lists(lists: Iterable[list[str]]) -> list[str]:
 
 
 def _complete_key(name: str, known: dict[str, Any], paths: list[str]) -> None:
-    """Adds to one key of a hypothesis the metrics or factors that it may name."""
+    """Add the metrics or factors that a key of a hypothesis may name to that key's schema."""
     metrics = sorted(METRICS)
     if name in ("response", "against"):
         known["enum"] = metrics
@@ -62,12 +62,15 @@ def _complete_key(name: str, known: dict[str, Any], paths: list[str]) -> None:
 
 
 def _build_factor_schema(paths: list[str]) -> dict[str, Any]:
-    """One of the paths, or the name of a treatment."""
+    """Return the schema of a factor's name: one of the paths, or the name of a treatment."""
     return {"anyOf": [{"enum": paths}, {"pattern": SLUG}]}
 
 
 def format_schema() -> str:
-    """What `sweeps/schema.json` holds; `python -m gapctl.config.json_schema > sweeps/schema.json` writes it anew."""
+    """Return the text of `sweeps/schema.json`.
+
+    `python -m gapctl.config.json_schema > sweeps/schema.json` writes it anew.
+    """
     return json.dumps(build_schema(), indent=1, sort_keys=True) + "\n"
 
 

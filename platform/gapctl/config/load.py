@@ -1,4 +1,11 @@
-"""From a sweep file, a scale and overrides to a checked sweep; every error says where it is."""
+"""From a sweep file, a scale and overrides to a checked sweep; every error says where it is.
+
+1. `find_sweep_file` turns a path or a shipped sweep's name into a file, and `yaml_file.py` parses it.
+2. `_check_plain_file` checks the file itself and every scale in it, chosen or not.
+3. `_build_sweep` applies the chosen scale and the `--set` overrides as `Setting`s and checks the result again.
+4. The result is a `Sweep`. It remembers the source and the settings, so that later errors can name the line or option
+   that a value came from (`Sweep.locate_problem`).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +55,7 @@ IN_THE_FILE_ONLY = ("hypotheses", "treatments", "scales", "default_scale")
 
 
 class Setting(NamedTuple):
-    """One change: `written` is its path as typed, `source` the scale's path in the file or the whole `--set`."""
+    """One change: `written` is its path as typed, `source` the scale's path in the file or the text of `--set`."""
 
     written: str
     value: Any
@@ -65,12 +72,12 @@ class Setting(NamedTuple):
         return not isinstance(self.source, str)
 
     def touches_path(self, path: KeyPath) -> bool:
-        """Whether a problem at `path` may come from this change: it lies in it, or around it."""
+        """Return whether a problem at `path` may come from this change: one path contains the other."""
         shared = min(len(path), len(self.path))
         return shared > 0 and path[:shared] == self.path[:shared]
 
     def report(self, problem: Problem, source: YamlSource) -> str:
-        """A problem that this change brought, with the place where the change is written."""
+        """Describe a problem that this change caused, with the place where the change is written."""
         if isinstance(self.source, str):
             return f"{self.source}: {format_path(problem.path)}: {problem.text}"
         at = (*self.source, *problem.path[len(self.path) :])
@@ -78,12 +85,12 @@ class Setting(NamedTuple):
 
 
 def list_scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[Setting]:
-    """The changes of one scale."""
+    """List the changes of one scale."""
     return [Setting(path, value, ("scales", name, path)) for path, value in scales[name].items()]
 
 
 def parse_override(text: str) -> Setting:
-    """The change that `--set TEXT` asks for; raises SpecError where it is no PATH=VALUE."""
+    """Return the change that `--set TEXT` asks for; raise SpecError where TEXT is not PATH=VALUE."""
     written, equals, value = text.partition("=")
     source = f"--set {cut_text(hide_password(' '.join(text.split())))}"
     if not equals or not written.strip():
@@ -95,7 +102,7 @@ def parse_override(text: str) -> Setting:
 
 
 def apply_settings(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
-    """A copy of the document with the changes made, later ones over earlier ones."""
+    """Return a copy of the document with the changes applied in order."""
     changed = dict(document)
     for setting in settings:
         changed = set_path(changed, [str(step) for step in setting.path], setting.value)
@@ -103,7 +110,7 @@ def apply_settings(document: Mapping[str, Any], settings: Sequence[Setting]) -> 
 
 
 def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
-    """The changes of what is not in a sweep file, or not to be changed from outside it."""
+    """Yield the changes of paths that do not exist or can only be changed in the file, each with its problem."""
     known = [*list_known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
     treatments = [f"treatments.{name}" for name in spec.treatments]
     for setting in settings:
@@ -120,7 +127,7 @@ def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Itera
 
 
 def list_known_paths(base: TrialConfig) -> list[str]:
-    """Every dotted path that a scale or `--set` may change."""
+    """List every dotted path that a scale or `--set` may change."""
     paths = list_leaf_paths(base.model_dump())
     resources = [f"resources.{name}" for name in Resources.model_fields]
     tracking = [f"tracking.{name}" for name in Tracking.model_fields]
@@ -139,7 +146,7 @@ SUFFIX: Final = ".yaml"
 def find_sweep_file(typed: Path) -> Path:
     """Return the file that `typed` means; raise SpecError, with the nearest name, where there is none.
 
-    A path that exists and cannot be read is returned as it is: reading it says what is wrong.
+    A path that exists but cannot be read is returned as it is: reading it raises the better error.
     """
     candidates = [typed, *_list_places(typed)]
     if (found := next((path for path in candidates if _is_readable(path)), None)) is not None:
@@ -154,15 +161,15 @@ def find_sweep_file(typed: Path) -> Path:
 
 
 def is_shipped(path: Path) -> bool:
-    """Whether a sweep file is one that comes with gapctl."""
+    """Return whether a sweep file is one that comes with gapctl."""
     return path.parent == locate_shipped_sweeps()
 
 
 def list_sweep_files(place: Path | None) -> list[Path]:
-    """List the sweep files of a folder by name, or the one that a path or name means.
+    """List the sweep files of a folder by name, or the one file that a path or name means.
 
-    Without a place, those of `sweeps/` below the working folder, or else those that come with gapctl. Raises InputError
-    where there are none.
+    Without a place, list those of `sweeps/` below the working folder, or else those that come with gapctl. Raise
+    InputError where there are none.
     """
     if place is not None and not place.is_dir():
         return [find_sweep_file(place)]
@@ -182,7 +189,7 @@ def locate_shipped_sweeps() -> Path:
 
 
 def _list_places(typed: Path) -> list[Path]:
-    """The files that a name may mean; none for any other path."""
+    """List the files that a bare name may mean; none for any other path."""
     if typed.name in ("", "..") or typed.parent not in (Path(), Path(SWEEPS)):
         return []
     name = typed.name if typed.suffix == SUFFIX else f"{typed.name}{SUFFIX}"
@@ -190,7 +197,7 @@ def _list_places(typed: Path) -> list[Path]:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether a file, a pipe or the like is there; False where even that cannot be asked."""
+    """Return whether a file, a pipe or the like is there; False where the system refuses to answer."""
     try:
         return path.exists() and not path.is_dir()
     except OSError:
@@ -198,7 +205,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _name_similar_file(typed: Path) -> str:
-    """Name what `typed` may be a slip of: a file beside it, by its path, or a sweep that every verb finds, by name."""
+    """Suggest what `typed` may be a slip of: the path of a file beside it, or a shipped sweep's name."""
     beside = {path.stem: str(path) for path in _list_yaml_files(typed.parent)}
     named = {
         path.stem: path.stem for folder in (Path(SWEEPS), locate_shipped_sweeps()) for path in _list_yaml_files(folder)
@@ -215,8 +222,8 @@ def _list_yaml_files(folder: Path) -> list[Path]:
 class Sweep:
     """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
 
-    `path` is the file or the name that was typed, which every verb takes again; `source` knows the file that was read.
-    `overrides` are the texts of `--set`.
+    `path` is the file or name as typed, which every verb accepts again; `source` is the file that was read. `overrides`
+    are the texts of `--set`.
     """
 
     path: Path
@@ -230,22 +237,22 @@ class Sweep:
 
     @property
     def text(self) -> str:
-        """The file as it was read."""
+        """The text of the sweep file."""
         return self.source.text
 
     def locate_problem(self, problem: Problem) -> str:
-        """A problem that only the data or the machine shows, with the place of the value that brought it."""
+        """Describe a problem that only the data or the machine reveals, with the place of the value that caused it."""
         cause = _find_cause(problem, self.settings)
         return cause.report(problem, self.source) if cause else _locate_in_file(problem, self.source)
 
 
 def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """Reads and checks the sweep file of a path or name; raises SpecError, an InputError, with a line per problem."""
+    """Read and check the sweep file of a path or name; raise SpecError with a line for each problem."""
     return _build_sweep(path, read_yaml(find_sweep_file(path)), scale, overrides)
 
 
 def load_text(text: str, path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """The same from a text that was kept; `path` is what messages call it."""
+    """Check a sweep file's text, such as one from a ledger; `path` is what messages call it."""
     return _build_sweep(path, parse_yaml(path, text), scale, overrides)
 
 
@@ -256,13 +263,16 @@ def _build_sweep(path: Path, source: YamlSource, scale: str | None, overrides: S
         raise SpecError(
             f"--scale {chosen}: {path} has no scale {format_value(chosen)}; {_describe_scales(plain, chosen)}"
         )
-    wanted = (*_get_scale_settings(plain, chosen), *map(parse_override, overrides))
-    spec = _apply_checked(source, plain, wanted, chosen)
+    from_scale = [] if chosen is None else list_scale_settings(plain.scales, chosen)
+    wanted = (*from_scale, *map(parse_override, overrides))
+    spec, lines = _check_settings(source, plain, wanted, chosen, values=True)
+    if spec is None or lines:
+        raise build_spec_error(lines)
     return Sweep(path, source, chosen, wanted, spec, spec_sha256(spec), hypotheses_sha256(spec), tuple(overrides))
 
 
 def _check_plain_file(source: YamlSource) -> SweepFile:
-    """The file as it stands, all its scales checked, chosen or not: a typo in one shows before it is needed."""
+    """Check the file and all its scales, chosen or not, so that a typo in one shows before it is needed."""
     spec, problems = check_document(source.document)
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
@@ -272,14 +282,7 @@ def _check_plain_file(source: YamlSource) -> SweepFile:
     ]
     if spec is not None:
         for name in spec.scales:
-            lines += _check_settings(source, spec, _get_scale_settings(spec, name), name, values=not problems)[1]
-    if spec is None or lines:
-        raise build_spec_error(lines)
-    return spec
-
-
-def _apply_checked(source: YamlSource, plain: SweepFile, wanted: Sequence[Setting], scale: str | None) -> SweepFile:
-    spec, lines = _check_settings(source, plain, wanted, scale, values=True)
+            lines += _check_settings(source, spec, list_scale_settings(spec.scales, name), name, values=not problems)[1]
     if spec is None or lines:
         raise build_spec_error(lines)
     return spec
@@ -288,7 +291,10 @@ def _apply_checked(source: YamlSource, plain: SweepFile, wanted: Sequence[Settin
 def _check_settings(
     source: YamlSource, plain: SweepFile, settings: Sequence[Setting], scale: str | None, *, values: bool
 ) -> tuple[SweepFile | None, list[str]]:
-    """The file with the settings made and what is wrong with them; their `values` only once all else is right."""
+    """Return the file with the settings applied, and what is wrong with them.
+
+    Their `values` are checked only where the file itself has no problem.
+    """
     lines = [setting.report(problem, source) for setting, problem in find_unknown_settings(settings, plain)]
     if lines or not values:
         return None, lines
@@ -315,10 +321,6 @@ def _find_cause(problem: Problem, settings: Sequence[Setting]) -> Setting | None
 
 def _locate_in_file(problem: Problem, source: YamlSource) -> str:
     return f"{source.locate(problem.path)}: {format_path(problem.path)}: {problem.text}"
-
-
-def _get_scale_settings(spec: SweepFile, scale: str | None) -> list[Setting]:
-    return [] if scale is None else list_scale_settings(spec.scales, scale)
 
 
 def _describe_scales(spec: SweepFile, wrong: str) -> str:

@@ -1,4 +1,7 @@
-"""The metrics by name: what each means and in which unit; hypotheses are checked against these names."""
+"""The metrics by name: what each means and in which unit. Hypotheses are checked against these names.
+
+`METRICS` is the catalog; the code that computes them is in `gapctl.metrics`.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -155,7 +158,7 @@ _AGREEMENT: Final = (
         "agreement/axis_excess_widths", "the same with arms that differ in model.embed_dim alone", "correlation"
     ),
 )
-"""What no training knows alone: the analysis computes these from what several left behind."""
+"""Metrics of several trainings together: the analysis computes these from what each training saved."""
 
 METRICS: Final = {
     metric.key: metric
@@ -174,25 +177,25 @@ METRICS: Final = {
 
 
 def is_metric(key: str) -> bool:
-    """Whether there is a metric of that name."""
+    """Return whether there is a metric of that name."""
     return key in METRICS
 
 
 def is_of_several(key: str) -> bool:
-    """Whether a metric is of several trainings, so that none of them logs it."""
+    """Return whether a metric compares several trainings, so that none of them logs it."""
     return key.startswith("agreement/")
 
 
 def is_of_seed_pairs(key: str) -> bool:
-    """Whether a metric compares two seeds, so that pairs of seeds are its replicates."""
+    """Return whether a metric compares two seeds, so that pairs of seeds are its replicates."""
     return is_of_several(key) and key.endswith("_seeds")
 
 
 def find_nearest_metric(key: str) -> str:
-    """`; did you mean ...?` where a name is close, else nothing."""
+    """Return `; did you mean ...?` where a metric's name is close, else an empty text."""
     return did_you_mean(key, METRICS)
 
 
 def find_metric(key: str) -> MetricName | None:
-    """A metric by its name, also one that ends in a logit scale as `gapctl measure` has them (`..._scale_100`)."""
+    """Return a metric by its name, or None; accept `gapctl measure`'s logit-scale suffix (`..._scale_100`)."""
     return METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])

@@ -10,10 +10,10 @@ Colour = tuple[float, float, float]
 
 OPENAI_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
-"""Of the pictures that CLIP was trained on (arXiv 2103.00020), which open_clip keeps for all its models."""
+"""Of CLIP's training images (arXiv 2103.00020); open_clip uses these for all its models."""
 
 CLIP_CONTEXT = 77
-"""Tokens of a caption as CLIP's tokenizer gives them."""
+"""The length, in tokens, to which CLIP's tokenizer pads a caption."""
 
 
 class Tower(NamedTuple):
@@ -25,7 +25,7 @@ class Tower(NamedTuple):
     tokens: int
 
     def count_forward_flops(self) -> int:
-        """Floating-point operations of one sample's forward pass (a multiply-add counts two)."""
+        """Return the floating-point operations of one sample's forward pass (a multiply-add counts two)."""
         products = 12 * self.width**2 * 2 * self.tokens
         attention = 2 * 2 * self.tokens**2 * self.width
         return self.layers * (products + attention)
@@ -42,18 +42,21 @@ class PatchTower(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Positions: a patch each, and the class token."""
+        """Positions: one for each patch, and the class token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
     def count_forward_flops(self, embed_dim: int) -> int:
-        """Floating-point operations of one image's forward pass, projection included."""
+        """Return the floating-point operations of one image's forward pass, projection included."""
         blocks = Tower(self.width, self.layers, self.heads, self.tokens).count_forward_flops()
         return blocks + 2 * 3 * self.image_size**2 * self.width + 2 * embed_dim * self.width
 
 
 class ResNet(NamedTuple):
-    """CLIP's ResNet (arXiv 2103.00020, sec. 2.4): a stem of three convolutions, four groups of `layers` bottlenecks
-    that begin with `width` channels, and pooling by attention."""
+    """CLIP's ResNet (arXiv 2103.00020, sec. 2.4).
+
+    A stem of three convolutions, four groups of `layers` bottlenecks that begin with `width` channels, and attention
+    pooling.
+    """
 
     width: int
     layers: tuple[int, int, int, int]
@@ -61,11 +64,11 @@ class ResNet(NamedTuple):
 
     @property
     def heads(self) -> int:
-        """Of the attention that pools: 64 channels each."""
+        """Heads of the attention pooling, of 64 channels each."""
         return self.width * 32 // 64
 
     def count_forward_flops(self, embed_dim: int) -> int:
-        """Floating-point operations of one image's products: convolutions and the pooling attention."""
+        """Return the floating-point operations of one image: convolutions and attention pooling."""
         groups = sum(self._count_group_flops(index) for index in range(4))
         return self._count_stem_flops() + groups + self._count_pooling_flops(embed_dim)
 
@@ -75,7 +78,7 @@ class ResNet(NamedTuple):
         return 2 * 9 * side**2 * (3 * half + half * half + half * self.width)
 
     def _count_group_flops(self, index: int) -> int:
-        """Of one group; its first bottleneck still has the size of the group before in its first two convolutions."""
+        """Count one group; its first bottleneck's first two convolutions still run at the size of the group before."""
         narrow = self.width << index
         wide = 4 * narrow
         side = self.image_size // (4 << index)
@@ -90,8 +93,11 @@ class ResNet(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """Two towers, and what belongs to them: captions' vocabulary, pixels' mean and deviation (of values from 0 to 1),
-    the shared embedding's usual width, and AdamW's betas and epsilon."""
+    """Two towers, and the settings that belong to them.
+
+    These are the captions' vocabulary, the pixels' mean and deviation (of values from 0 to 1), the shared embedding's
+    usual width, and AdamW's betas and epsilon.
+    """
 
     vocabulary: VocabularyName
     image: PatchTower | ResNet
@@ -104,24 +110,24 @@ class Preset(NamedTuple):
 
     @property
     def image_size(self) -> int:
-        """Pixels of an image's side."""
+        """The side of an image in pixels."""
         return self.image.image_size
 
     @property
     def dataset(self) -> Literal["mad", "cc12m"]:
-        """The data whose captions it reads, as `data.dataset` names it."""
+        """The value of `data.dataset` whose captions the preset reads."""
         return "mad" if self.vocabulary == "mad" else "cc12m"
 
     @property
     def has_like_blocks(self) -> bool:
-        """Whether the text encoder could do with the image encoder's last blocks."""
+        """Whether the text encoder can share the image encoder's last blocks: equal widths and heads, enough layers."""
         image, text = self.image, self.text
         if not isinstance(image, PatchTower):
             return False
         return (image.width, image.heads) == (text.width, text.heads) and image.layers >= text.layers
 
     def count_training_flops(self, embed_dim: int, *, images_twice: bool = False) -> int:
-        """Floating-point operations of training on one pair: forward once, backward twice that."""
+        """Return the floating-point operations of training on one pair: forward once, backward twice that."""
         image = self.image.count_forward_flops(embed_dim)
         text = self.text.count_forward_flops() + 2 * embed_dim * self.text.width
         return 3 * (image + (image if images_twice else text))

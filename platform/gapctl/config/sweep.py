@@ -1,23 +1,29 @@
-"""The sweep file: a question, the grid of trainings that answers it, and hypotheses written down beforehand."""
+"""The sweep file: a question, the grid of trainings that answers it, and hypotheses declared beforehand.
+
+`SweepFile` at the end is the whole file. The models above it are its sections: `Search` with its `Domain`s,
+`Resources`, `Tracking` and `Limits`. The hypotheses are in `hypotheses.py`, and `base`, one training, is in `trial.py`.
+`spec_sha256` and `hypotheses_sha256` hash a file for the ledger.
+
+The docstrings of models become descriptions in `sweeps/schema.json`.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gapctl.config.base import (
     FrozenModel,
     OmitFromHash,
     WrongValueError,
-    flatten_document,
     format_value,
     hash_value,
     select_hashed_fields,
 )
 from gapctl.config.hypotheses import SLUG, Hypothesis, Level, Slug
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import Changes, TrialConfig
 
 Ends = Annotated[tuple[float, float], Field(strict=False)]
 KINDS = ("log", "uniform", "choice")
@@ -47,7 +53,7 @@ class Domain(FrozenModel):
 
     @property
     def kind(self) -> str:
-        """The key that is there."""
+        """The one key that is set: `log`, `uniform` or `choice`."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
@@ -59,7 +65,7 @@ class Domain(FrozenModel):
 
     @property
     def values(self) -> Sequence[Level]:
-        """The choices, or the ends of the range."""
+        """The choices, or the two ends of the range."""
         return self.choice if self.choice is not None else self.ends
 
 
@@ -93,7 +99,7 @@ HYPOTHESES_HASH: Final = r"^[0-9a-f]{8,64}$"
 
 
 def _check_scale_name(name: str) -> str:
-    """A scale's name, which becomes part of file names, as it is; raises ValueError where it could not."""
+    """Return a scale's name unchanged; raise ValueError where it cannot be part of a file name."""
     if len(name) > LONGEST_SCALE_NAME:
         raise ValueError(f"found {format_value(name)}; expected at most {LONGEST_SCALE_NAME} characters")
     if not re.fullmatch(SCALE_NAME, name):
@@ -103,19 +109,12 @@ def _check_scale_name(name: str) -> str:
     return name
 
 
-def _flatten_changes(changes: Any) -> Any:
-    return flatten_document(changes) if isinstance(changes, Mapping) else changes
-
-
-Changes = Annotated[dict[str, Level], BeforeValidator(_flatten_changes)]
-"""Values of a training by their dotted path into `base`."""
-
 ScaleName = Annotated[str, AfterValidator(_check_scale_name)]
 """Checked by a function, not by a pattern, so that its schema leaves room for what a scale may hold."""
 
 
 def _check_first_question(asked: str) -> str:
-    """A sweep's name and what tells its question from others of that name, as it is; raises ValueError else."""
+    """Return `NAME@DAY` or `NAME@HASH` unchanged; raise ValueError for any other text."""
     name, _, when = asked.partition("@")
     if re.fullmatch(SLUG, name) and (re.fullmatch(HYPOTHESES_HASH, when) or _is_date(when)):
         return asked
@@ -174,7 +173,7 @@ class Limits(FrozenModel):
 
     @property
     def any(self) -> bool:
-        """Whether there is a limit at all."""
+        """Whether any limit is set."""
         return self.hours is not None or self.cost is not None
 
 
@@ -215,18 +214,21 @@ class SweepFile(FrozenModel):
 
     @property
     def replicates(self) -> range:
-        """The seeds of every arm."""
+        """The seeds at which every arm is trained."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
 
-_NOT_ASKED: Final = ("asks_again", "resources", "tracking", "limits", "scales", "default_scale")
+_NOT_IN_HASH: Final = ("asks_again", "resources", "tracking", "limits", "scales", "default_scale")
 
 
 def spec_sha256(spec: SweepFile) -> str:
-    """The hash of what a sweep asks, whatever runs and shows it."""
-    return hash_value({name: value for name, value in select_hashed_fields(spec).items() if name not in _NOT_ASKED})
+    """Hash what decides a sweep's results.
+
+    Resources, tracking, limits and the scales that were not chosen are left out.
+    """
+    return hash_value({name: value for name, value in select_hashed_fields(spec).items() if name not in _NOT_IN_HASH})
 
 
 def hypotheses_sha256(spec: SweepFile) -> str:
-    """The hash that a declaration keeps: the hypotheses in their order, and alpha."""
+    """Hash the hypotheses, in their order, and alpha, as a declaration in the ledger records them."""
     return hash_value({"hypotheses": [select_hashed_fields(item) for item in spec.hypotheses], "alpha": spec.alpha})

@@ -1,4 +1,11 @@
-"""One CLIP training, completely described: the `base` of a sweep file and the resolved configuration of a trial."""
+"""One CLIP training, completely described: the `base` of a sweep file and the configuration of a trial.
+
+`TrialConfig` at the end holds a model for each section: `data` (MAD or image-text pairs), `model`, `temperature`,
+`loss`, `train` and `evaluate`. Each model checks itself; checks across sections are in `TrialConfig`. With `init_from`,
+`TrialConfig.parent` is the training whose weights this one starts from.
+
+The docstrings of models become descriptions in `sweeps/schema.json`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -10,7 +17,6 @@ from pydantic import (
     Tag,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -37,7 +43,7 @@ FACTOR_VALUES: Final[Mapping[str, int]] = {
     "scale": 2,
     "colour": 7,
 }
-"""How many values each factor of a MAD image has, which makes the chance of guessing one."""
+"""The number of values of each factor of a MAD image; one over it is the chance of guessing the factor."""
 Keep = Literal[
     "full",
     "half",
@@ -103,7 +109,7 @@ class MadData(FrozenModel):
 
     @property
     def address(self) -> str:
-        """Where it lies; equal for trials that can share what is loaded."""
+        """The data's location; trials with equal addresses share the loaded data."""
         return self.source
 
 
@@ -172,14 +178,14 @@ class PairData(FrozenModel):
 
     @property
     def address(self) -> str:
-        """Where it lies; equal for trials that can share what is loaded."""
+        """The data's location; trials with equal addresses share the loaded data."""
         return "\n".join([self.source, self.held_out or f"{self.held_out_share!r}", self.classes])
 
 
 Data = MadData | PairData
 
 DATASETS: Final[Mapping[str, type[MadData] | type[PairData]]] = {"mad": MadData, "cc12m": PairData}
-"""The models by the name that `data.dataset` takes; without it, MAD."""
+"""The model of each `data.dataset`; without that key, the dataset is MAD."""
 
 
 def _read_dataset(found: Any) -> Any:
@@ -209,18 +215,18 @@ Intervention = Literal[
 ]
 MOST_SAMPLES = 1_000_000_000_000
 MOST_SPEED = 1000.0
-"""Times as fast as the weights that a temperature may learn: its step is theirs in float32, made longer."""
+"""The highest ratio of a temperature's learning rate to the weights'; the step is theirs in float32, made longer."""
 Weight = Annotated[float, Field(ge=0.0, le=1000.0), OmitFromHash(before=0.0)]
 SPLIT_PATHS = ("data.source", "data.held_out", "data.dataset")
-"""Beginnings of the paths that decide which pairs are trained on and which are held out."""
+"""Prefixes of the paths that decide which pairs are trained on and which are held out."""
 
 PLAIN_EVALUATION: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
-"""How a training is measured that others begin with."""
+"""How a parent training is measured unless `init_from` names these values."""
 PLAIN_TRAIN_FIELDS: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] = {
     "mad": [(name, plain, "whose steps are one pass") for name, plain in (("micro_batches", 1), ("compile", False))],
     "cc12m": [("mismatched", 0.0, "whose batches may be dealt to several workers")],
 }
-"""Fields of `train` that a dataset's trainings do without: the one value that each may have, and why."""
+"""Fields of `train` that a dataset does not support: the one value that each may have, and why."""
 
 
 class Model(FrozenModel):
@@ -314,7 +320,7 @@ class Train(FrozenModel):
 
     @property
     def steps(self) -> int:
-        """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
+        """Whole batches in `samples`; a remainder smaller than a batch is not trained on."""
         return self.samples // self.batch_size
 
     @property
@@ -344,9 +350,17 @@ class Evaluate(FrozenModel):
 
     @property
     def removed(self) -> int | None:
-        """How many dimensions the intervention removes; None where it removes no dimensions."""
+        """The number of dimensions that the intervention removes; None where it removes none."""
         kind, _, count = self.intervention.partition("_")
         return int(count) if kind == "remove" else None
+
+
+def _flatten_changes(changes: Any) -> Any:
+    return flatten_document(changes) if isinstance(changes, Mapping) else changes
+
+
+Changes = Annotated[dict[str, Level], BeforeValidator(_flatten_changes)]
+"""Values of a training by their dotted path into `base`."""
 
 
 class TrialConfig(FrozenModel):
@@ -359,16 +373,11 @@ class TrialConfig(FrozenModel):
 
     data: AnyData = MadData()
     model: Model = Model()
-    init_from: Annotated[dict[str, Level], OmitFromHash(before={})] = Field(default_factory=dict)
+    init_from: Annotated[Changes, OmitFromHash(before={})] = Field(default_factory=dict)
     temperature: Temperature = Temperature()
     loss: Loss = Loss()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
-
-    @field_validator("init_from", mode="before")
-    @classmethod
-    def _flatten_changes(cls, changes: Any) -> Any:
-        return flatten_document(changes) if isinstance(changes, Mapping) else changes
 
     @field_validator("model", mode="after")
     @classmethod
@@ -442,12 +451,12 @@ class TrialConfig(FrozenModel):
 
     @property
     def parent(self) -> "TrialConfig | None":
-        """The training whose last weights this one begins with; None for one that begins with a seed's."""
+        """The training whose last weights this one starts from; None where it starts from a seed's."""
         return _apply_changes(self, self.init_from) if self.init_from else None
 
 
 def _apply_changes(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
-    """The configuration with these values; raises ValueError where they do not fit."""
+    """Return the configuration with these values; raise ValueError where they do not fit."""
     document = config.model_dump(exclude={"init_from"})
     known = flatten_document(document)
     for path, value in changes.items():

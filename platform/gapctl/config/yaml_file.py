@@ -1,8 +1,10 @@
-"""The YAML that a sweep file may use: plain mappings, lists, text, true, false, null and numbers as people write them.
+"""The YAML that a sweep file may use: mappings, lists, text, true, false, null and numbers as people write them.
 
-YAML 1.1 as PyYAML reads it has surprises (`1e-3` is text, `no` is false, `010` is 8, `1:30` is 90, dates are
-objects), aliases let a small file unfold without end, and tags ask for other types than a question has. None of
-them is read.
+YAML 1.1 as PyYAML reads it has surprises (`1e-3` is text, `no` is false, `010` is 8, `1:30` is 90, dates are objects).
+Aliases let a small file unfold without end, and tags ask for types that a sweep file does not have. None of these is
+accepted.
+
+`read_yaml` is the entry: it returns a `YamlSource`, which has the values and the line and column of each path.
 """
 
 import re
@@ -22,16 +24,17 @@ class PlainLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses aliases and tags: raises MarkedYAMLError at their place."""
+        """Refuse aliases and tags: raise MarkedYAMLError at their place."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
             raise _make_yaml_error(f"found the alias *{event.anchor}; write the value out", event.start_mark)
         if getattr(event, "tag", None) is not None:
-            raise _make_yaml_error(f"found the tag {_shorten_tag(event.tag)}; write the plain value", event.start_mark)
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _make_yaml_error(f"found the tag {tag}; write the plain value", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """A node's value; raises MarkedYAMLError at its place where Python cannot hold or print it."""
+        """Return a node's value; raise MarkedYAMLError at its place where Python cannot hold or print it."""
         try:
             value = super().construct_object(node, deep)
         except ValueError as error:
@@ -43,10 +46,6 @@ class PlainLoader(yaml.SafeLoader):
 
 def _make_yaml_error(problem: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at)
-
-
-def _shorten_tag(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
 
 
 _FRACTION = r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
@@ -62,7 +61,7 @@ for _tag, _pattern, _first in _WORDS:
 
 
 def parse_yaml_value(text: str) -> tuple[yaml.Node | None, Any]:
-    """A text's nodes, which know their places, and its value; raises yaml.YAMLError, also where Python gives up."""
+    """Return a text's node tree and its value; raise yaml.YAMLError, also where the nesting is too deep for Python."""
     loader = PlainLoader(text)
     try:
         node = loader.get_single_node()
@@ -80,7 +79,7 @@ _MARK_AT_LINE_START: Final = re.compile("^\ufeff", re.MULTILINE)
 def read_text_file(path: Path, name: str, expected: str) -> str:
     """Read a text file; `name` is what messages call it, `expected` what it should be.
 
-    Raises InputError where there is no such file, or another thing than text.
+    Raise InputError where there is no such file, or it is not text.
     """
     try:
         content = path.read_bytes()
@@ -123,7 +122,7 @@ class FilePosition(NamedTuple):
 
 
 class FileKind(NamedTuple):
-    """What a file should be, in the words of messages: a noun, an example of it, and the keys that it begins with."""
+    """What a file should be, for messages: a noun, an example of it, and the keys that it begins with."""
 
     noun: str
     example: str
@@ -134,7 +133,7 @@ SWEEP_KIND = FileKind("a sweep file", "sweeps/imbalance.yaml", "name, question, 
 
 
 class YamlSource(NamedTuple):
-    """A file's text, its values, and where each path in them begins."""
+    """A file's text, its values, and the place where each path in them begins."""
 
     path: Path
     text: str
@@ -142,35 +141,34 @@ class YamlSource(NamedTuple):
     places: dict[KeyPath, FilePosition]
 
     def locate(self, path: KeyPath) -> str:
-        """`file:line:column` of a path, or of the nearest enclosing one that is in the file."""
+        """Return `file:line:column` of a path, or of the nearest enclosing one that is in the file."""
         place = self.place(path)
         return f"{self.path}:{place.line}:{place.column}"
 
     def place(self, path: KeyPath) -> FilePosition:
-        """The line and column that `locate` shows."""
+        """Return the line and column that `locate` shows."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, FilePosition(1, 1))
 
 
 def read_yaml(path: Path, kind: FileKind = SWEEP_KIND) -> YamlSource:
-    """Reads a mapping; raises SpecError for a missing or unreadable file, bad YAML or a key given twice."""
+    """Read a mapping; raise SpecError for a missing or unreadable file, bad YAML or a key given twice."""
     return parse_yaml(path, read_text(path, kind), kind)
 
 
 def parse_yaml(path: Path, text: str, kind: FileKind = SWEEP_KIND) -> YamlSource:
-    """The mapping in a text that was read from `path`; raises SpecError for bad YAML or a key given twice."""
+    """Return the mapping in a text that was read from `path`; raise SpecError for bad YAML or a key given twice."""
     try:
         node, document = parse_yaml_value(text)
     except yaml.YAMLError as error:
-        raise SpecError(
-            f"{path}{_describe_yaml_error(error, text)}; expected YAML like that of {kind.example}"
-        ) from error
+        problem = _describe_yaml_error(error, text)
+        raise SpecError(f"{path}{problem}; expected YAML like that of {kind.example}") from error
     places: dict[KeyPath, FilePosition] = {}
     wrong = list(_walk_nodes(node, (), places)) if node is not None else []
     if wrong:
         raise build_spec_error(
-            [f"{path}:{at.line}:{at.column}: {format_path(key)}: {said}" for at, (key, said) in wrong]
+            [f"{path}:{at.line}:{at.column}: {format_path(key)}: {problem}" for at, (key, problem) in wrong]
         )
     if not isinstance(document, dict):
         raise SpecError(f"{path}:1:1: found {format_value(document)}; expected {kind.noun}: a mapping with {kind.keys}")
@@ -178,7 +176,7 @@ def parse_yaml(path: Path, text: str, kind: FileKind = SWEEP_KIND) -> YamlSource
 
 
 def read_text(path: Path, kind: FileKind = SWEEP_KIND) -> str:
-    """A small text file; raises SpecError where there is none, or another thing than text."""
+    """Read a small text file; raise SpecError where there is none, or it is not text."""
     content = _read_content(path, kind)
     if len(content) > MOST_BYTES:
         raise SpecError(f"{path}: longer than {MOST_BYTES:,} bytes; expected {kind.noun} like {kind.example}")
@@ -186,7 +184,7 @@ def read_text(path: Path, kind: FileKind = SWEEP_KIND) -> str:
 
 
 def describe_missing_file(path: Path, kind: FileKind) -> str:
-    """Say that there is no file at a path."""
+    """Return the message that there is no file at a path."""
     return f"{path}: no such file; expected {kind.noun} such as {kind.example}"
 
 

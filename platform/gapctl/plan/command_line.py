@@ -1,4 +1,4 @@
-"""A sweep's file, scale, `--set` options and ledger, as they are typed after a verb."""
+"""The command line that gives a plan again: a sweep's file, scale, `--set` options and ledger."""
 
 import json
 
@@ -11,30 +11,30 @@ DEFAULT_RUNS = "runs"
 
 
 def build_plan_arguments(plan: Plan, runs: str) -> list[str]:
-    """The words that give this plan again; what is the default anyway is left out."""
+    """Return the arguments that give this plan again, without those at their default."""
     return [*build_sweep_arguments(plan.sweep), *build_ledger_arguments(runs)]
 
 
 def build_ledger_arguments(runs: str) -> list[str]:
-    """The words for a ledger."""
+    """Return the arguments that name a ledger."""
     return ["--runs", runs] if runs != DEFAULT_RUNS else []
 
 
 def build_sweep_arguments(sweep: Sweep) -> list[str]:
-    """The words for a sweep without its ledger; options that may hold a password are left out."""
+    """Return the arguments of a sweep without its ledger; leave out options that may hold a password."""
     typed = (setting for setting in sweep.settings if isinstance(setting.source, str))
     shown = (setting for setting in typed if not is_private_override(setting.written))
     return [*build_file_arguments(sweep), *(word for setting in shown for word in ("--set", _format_setting(setting)))]
 
 
 def build_file_arguments(sweep: Sweep) -> list[str]:
-    """The words for what takes no `--set`."""
+    """Return a sweep's file and scale, for verbs that take no `--set`."""
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
     return [str(sweep.path), *scale]
 
 
 def build_ui_arguments(sweep: Sweep) -> list[str]:
-    """The words for `gapctl ui`: with the store's address where the file has another, unless it holds a password."""
+    """Return the arguments of `gapctl ui`: `--uri` where the address was overridden and holds no password."""
     uri = sweep.spec.tracking.uri
     typed = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
     plain = typed and not has_password(uri)
@@ -42,7 +42,7 @@ def build_ui_arguments(sweep: Sweep) -> list[str]:
 
 
 def _format_setting(setting: Setting) -> str:
-    """The change as it is typed; a text that is not one word is quoted as YAML wants it, and nothing is cut short."""
+    """Write a change as it is typed; quote a text that is not one word as YAML needs it, and cut nothing short."""
     value = setting.value
     plain = isinstance(value, str) and value.replace("-", "").replace("/", "").isalpha()
     return f"{setting.written}={value if plain else json.dumps(value)}"

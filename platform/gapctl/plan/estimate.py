@@ -1,4 +1,8 @@
-"""What a plan will cost: samples and floating-point operations counted, hours from a stated rate."""
+"""What a plan will cost: samples and floating-point operations, hours at a measured rate, and disk space.
+
+`estimate_cost` serves `gapctl plan` and budgets, `estimate_disk` the check before a sweep starts, and
+`estimate_sweep_costs` the list of shipped sweeps. All are counted from presets, without importing torch.
+"""
 
 import heapq
 from collections.abc import Mapping, Sequence
@@ -14,12 +18,12 @@ from gapctl.config.yaml_file import read_yaml
 from gapctl.plan.plan import Plan, Trial, list_planned_trainings, make_plan, pack_trials
 
 FLOPS_PER_CPU = 4.0e10
-"""What one CPU core sustains on the small presets, evaluation included; see docs/decisions.md for the measurement."""
+"""What one CPU core sustains on the small presets, evaluation included; docs/decisions.md has the measurement."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals over some trials; `hours` are of one CPU core at `FLOPS_PER_CPU`, `wall_hours` of all slots together."""
+    """Totals of some trials: `cpu_hours` of one core at `FLOPS_PER_CPU`, `wall_hours` of all slots together."""
 
     trials: int
     samples: int
@@ -29,7 +33,7 @@ class Cost:
 
 
 def estimate_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
-    """Adds up trainings that run `slots` at a time."""
+    """Add up the cost of trainings that run `slots` at a time."""
     flops = float(sum(count_trial_flops(trial) for trial in trials))
     hours = flops / FLOPS_PER_CPU / 3600
     samples = sum(trial.config.train.samples for trial in trials)
@@ -37,7 +41,7 @@ def estimate_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
 
 
 def count_trial_flops(trial: Trial) -> int:
-    """Floating-point operations of one training, evaluation left out."""
+    """Return the floating-point operations of one training, without its evaluations."""
     model, data = trial.config.model, trial.config.data
     images_twice = isinstance(data, MadData) and data.sides == "image_image"
     return trial.config.train.samples * PRESETS[model.preset].count_training_flops(
@@ -46,18 +50,18 @@ def count_trial_flops(trial: Trial) -> int:
 
 
 def count_slots(plan: Plan, cpus: int) -> int:
-    """How many trials, or packs of trials, run at once on `cpus` cores; a pack is as fast as its trials one by one."""
+    """Return how many trials or packs run at once on `cpus` cores; a pack takes as long as its trials one by one."""
     resources, search = plan.sweep.spec.resources, plan.sweep.spec.search
     at_most = len(pack_trials(plan.trials, resources.pack)) if search is None else search.trials
     return max(1, min(cpus // resources.cpus, at_most))
 
 
 VOCABULARY_SIZES: Final = {"clip": 49_408, "mad": 64}
-"""The size of each vocabulary: CLIP's tokenizer's, and at most MAD's."""
+"""The size of each vocabulary: that of CLIP's tokenizer, and an upper bound of MAD's."""
 
 
 def count_parameters(preset: Preset, embed_dim: int) -> int:
-    """Weights of both towers, their embeddings and projections."""
+    """Return the number of weights of both towers, their embeddings and projections."""
     text = _count_block_weights(preset.text) + preset.text.width * (
         preset.text.tokens + VOCABULARY_SIZES[preset.vocabulary] + embed_dim
     )
@@ -73,7 +77,7 @@ def _count_block_weights(tower: Tower | PatchTower) -> int:
 
 
 def _count_resnet_weights(tower: ResNet, embed_dim: int) -> int:
-    """Stem, groups of bottlenecks, and the attention that pools (arXiv 2103.00020, sec. 2.4)."""
+    """Count the stem, the groups of bottlenecks, and the attention pooling (arXiv 2103.00020, sec. 2.4)."""
     half, width, wide = tower.width // 2, tower.width, tower.width * 32
     found = 9 * (3 * half + half * half + half * width)
     entering = width
@@ -87,17 +91,17 @@ def _count_resnet_weights(tower: ResNet, embed_dim: int) -> int:
 
 
 CHECKPOINTS_PER_TRIAL: Final = 3
-"""Of a trial at a time: the two that are kept, and the one that is being written."""
+"""Checkpoints of a trial in training: the two that are kept, and the one that is being written."""
 CHECKPOINT_BYTES: Final = 16
-"""A weight, its float32 master and AdamW's two moments."""
+"""Bytes for each weight: the weight, its float32 master and AdamW's two moments."""
 WEIGHT_BYTES: Final = 4
 RECORD_BYTES: Final = 200_000
-"""History, notes on the machine, result and configuration of one trial."""
+"""History, machine record, result and configuration of one trial."""
 REPORT_BYTES: Final = 3_000_000
 MLFLOW_BYTES: Final = 300_000
-"""Of one trial's run in MLflow's database; the empty tables and a copy of the report come on top."""
+"""One trial's run in MLflow's database; the empty tables and a copy of the report come on top."""
 RAY_BYTES: Final = 500_000_000
-"""A session's logs, and shared arrays that find no room in shared memory."""
+"""A session's logs, and shared arrays that do not fit into shared memory."""
 
 
 class DiskEstimate(NamedTuple):
@@ -109,7 +113,7 @@ class DiskEstimate(NamedTuple):
 
 
 def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
-    """What training these, `at_once` at a time, leaves behind and needs meanwhile; estimated rather high."""
+    """Estimate, rather too high, the disk space that training `trials` needs, `at_once` at a time."""
     sizes = [count_parameters(PRESETS[trial.config.model.preset], trial.config.model.embed_dim) for trial in trials]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
     meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
@@ -120,9 +124,9 @@ def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
 def explain_exceeded_limits(
     limits: Limits, wall_hours: float, price_per_hour: float | None, spent_hours: float, spent_cost: float
 ) -> list[str]:
-    """A line for each limit that the estimate of `wall_hours` exceeds, and one where money cannot be estimated.
+    """List a line for each limit that the estimate of `wall_hours` exceeds, and one where the cost cannot be estimated.
 
-    `price_per_hour` is this machine's, `spent_hours` and `spent_cost` what earlier runs took of the limits.
+    `price_per_hour` is this machine's; `spent_hours` and `spent_cost` are what earlier runs used of the limits.
     """
     lines = []
     if limits.hours is not None and spent_hours + wall_hours > limits.hours:
@@ -150,16 +154,16 @@ def _describe_spending(spent: float, unit: str) -> str:
 
 
 class SweepCosts(NamedTuple):
-    """A sweep file as it stands at its default scale, and the cost of each scale by its name."""
+    """A sweep file at its default scale, and the cost of each of its scales by name."""
 
     sweep: Sweep
     costs: Mapping[str | None, Cost]
 
 
 def estimate_sweep_costs(path: Path, cpus: int) -> SweepCosts:
-    """Reads a sweep file and adds up its scales, trainings running side by side on `cpus` cores.
+    """Read a sweep file and add up the cost of each scale, with trainings side by side on `cpus` cores.
 
-    Raises InputError where the file is wrong. A file without scales has one cost, under None.
+    A file without scales has one cost, under None. Raise InputError where the file is wrong.
     """
     text = read_yaml(path).text
     plain = load_text(text, path)

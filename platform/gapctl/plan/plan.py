@@ -1,4 +1,11 @@
-"""From a sweep to its ordered trials: the full factorial of the treatments, once per seed."""
+"""From a sweep to its ordered trials: every arm of the grid, once for each seed.
+
+1. `make_plan` resolves each arm to a configuration (`_build_arm`) and asks for the fingerprint of its data.
+2. `compute_trial_id` hashes configuration, seed, data and recipe version: the id under which the ledger keeps a trial.
+3. A training that others start from (`init_from`) becomes a preparation, once for each seed.
+4. `make_search_plan` does the same for the points that a search has drawn.
+5. `list_remaining_trials`, `find_trial` and `pack_trials` choose from a plan what to train, and together with what.
+"""
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +25,7 @@ from gapctl.errors import InputError
 class Trial:
     """One training: `factors` are the treatments by their dotted path, `label` names them for people.
 
-    `parent` is the id of the training whose last weights it begins with.
+    `parent` is the id of the training whose last weights it starts from.
     """
 
     id: str
@@ -34,8 +41,8 @@ class Trial:
 class Plan:
     """A resolved sweep and its trials: every arm at the first seed, then every arm at the next.
 
-    `recipe_version` is that of the code which gives the trials their numbers. `preparations` are trainings that others
-    begin with (`init_from`) and that are no arm themselves: no hypothesis looks at them.
+    `recipe_version` is the version of the training code that gives the trials their numbers. `preparations` are
+    trainings that others start from (`init_from`) and that are not arms themselves: no hypothesis looks at them.
     """
 
     sweep: Sweep
@@ -45,16 +52,15 @@ class Plan:
 
     @property
     def trainings(self) -> tuple[Trial, ...]:
-        """All that is trained, in an order in which each comes after what it begins with."""
+        """All trainings, each after the one whose weights it starts from."""
         return (*self.preparations, *self.trials)
 
 
 RECIPE_VERSION = 3
-"""Raised whenever the same configuration would give other numbers than before."""
-
+"""Raise this whenever the same configuration would give other numbers than before."""
 
 TREATMENTS_WITH_SETTING = {"rate": ("words", "length_matched"), "sentences": ("sentences",), "field": ("enriched",)}
-"""Which caption treatments have a setting; it decides nothing with any other."""
+"""The caption treatments that use each setting; with any other treatment the setting has no effect."""
 
 
 def compute_trial_id(
@@ -64,10 +70,11 @@ def compute_trial_id(
     recipe_version: int = RECIPE_VERSION,
     parent: str | None = None,
 ) -> str:
-    """The first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
+    """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
-    The data's address is left out: its fingerprint stands for it, so a moved folder keeps its trials. So is how a
-    parent was described, as its id stands for that, and the learning rate of a temperature that is not learned.
+    Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; the
+    changes that describe a parent, as its id stands for them; and the learning rate of a temperature that is not
+    learned.
     """
     described = strip_address(config)
     described.pop("init_from", None)
@@ -84,7 +91,7 @@ def compute_trial_id(
 
 
 def strip_address(config: TrialConfig) -> dict[str, Any]:
-    """The configuration as plain values, less where its data lies and what later fields leave as it was."""
+    """Return a configuration's JSON values without the data's address and without later fields at their old value."""
     values = select_hashed_fields(config)
     data = values["data"]
     if config.data.dataset == "cc12m" and data["held_out"]:
@@ -98,9 +105,10 @@ def strip_address(config: TrialConfig) -> dict[str, Any]:
 
 
 def hash_design(plan: Plan) -> str:
-    """The hash of what is trained on which data from which seed on: to change it after a look is to choose.
+    """Hash what is trained, on which data, from which seed on: changing any of it after seeing results is a choice.
 
-    How many seeds there are is declared beside it. A first seed of 0 is left out, as it was before it could be set.
+    The number of seeds is declared separately. A first seed of 0 is left out, so that older declarations keep their
+    hash.
     """
     spec = plan.sweep.spec
     data = sorted({trial.data_fingerprint for trial in plan.trainings})
@@ -110,15 +118,17 @@ def hash_design(plan: Plan) -> str:
 
 
 def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
-    """Lists every trial of the sweep; `fingerprint_of` is asked once for each data source.
+    """List every trial of the sweep; call `fingerprint_of` once for each data source.
 
-    An InputError of it is raised anew with the place of the source in the sweep file.
+    Raise its InputError again with the place of the source in the sweep file, and one where two arms are the same
+    training.
 
-    Trainings that others begin with are listed once, as preparations. Seeds are the outer loop, so that a whole
-    dose-response curve is there after the first one. Another recipe version than that of this code gives the trials
-    that an earlier one made.
+    Trainings that others start from are listed once, as preparations. Seeds are the outer loop, so that a whole
+    dose-response curve is complete after the first seed. An older recipe version gives the ids of trials that older
+    code trained.
     """
-    grid = _build_grid(sweep.spec)
+    names = shorten_paths(list(sweep.spec.vary))
+    grid = [_build_arm(sweep.spec, factors, names) for factors in list_arms(sweep.spec)]
     fingerprints = _collect_fingerprints(sweep, grid, fingerprint_of)
     made = [_build_trial(arm, seed, fingerprints, recipe_version) for seed in sweep.spec.replicates for arm in grid]
     trials = tuple(trial for trial, _ in made)
@@ -129,18 +139,18 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
 
 
 def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
-    """The last component of each dotted path, or the whole path where that would be ambiguous."""
+    """Map each dotted path to its last component, or to itself where that would be ambiguous."""
     last = [path.rsplit(".", 1)[-1] for path in paths]
     return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
 
 
 def locate_error(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
-    """An error about a trial's value, with the place in the sweep file that it comes from."""
+    """Return an error about a trial's value, with the place in the sweep file that the value comes from."""
     return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path), text)))
 
 
 def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
-    """Raises InputError where two arms are one training, whose difference is nothing, whatever comes of them."""
+    """Raise InputError where two arms are the same training: their difference would be zero by construction."""
     seen: dict[str, Trial] = {}
     for trial in trials:
         other = seen.setdefault(trial.id, trial)
@@ -152,7 +162,7 @@ def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
 
 
 class _Arm(NamedTuple):
-    """A combination of levels, its configuration, and how it and the training that it begins with are called."""
+    """A combination of levels, its configuration, and the labels of its training and of its preparation."""
 
     factors: Mapping[str, Level]
     config: TrialConfig
@@ -160,16 +170,11 @@ class _Arm(NamedTuple):
     preparation: str
 
 
-def _build_grid(spec: SweepFile) -> list[_Arm]:
-    names = shorten_paths(list(spec.vary))
-    return [_build_arm(spec, factors, names) for factors in list_arms(spec)]
-
-
 def _build_arm(spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str, str]) -> _Arm:
     config = resolve_arm(spec, factors)
 
     def shared(factor: str) -> bool:
-        """Whether the preparation has this treatment too; how a training is measured does not tell it from others."""
+        """Return whether the preparation has this treatment too; evaluation settings never tell preparations apart."""
         paths = [path for path, _ in list_changes(spec, factor, factors[factor])]
         return not any(path in config.init_from or path.startswith(("init_from.", "evaluate.")) for path in paths)
 
@@ -198,7 +203,7 @@ def _collect_fingerprints(sweep: Sweep, grid: Sequence[_Arm], fingerprint_of: Ca
 def _build_trial(
     arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int
 ) -> tuple[Trial, Trial | None]:
-    """An arm's trial, and the training that it begins with."""
+    """Return an arm's trial, and the training that it starts from, if any."""
     fingerprint = fingerprints[arm.config.data.address]
     parent = _build_parent(arm, seed, fingerprints, recipe_version)
     parent_id = parent.id if parent else None
@@ -235,13 +240,13 @@ SearchPoint = Mapping[str, Level]
 
 
 def get_search(sweep: Sweep) -> Search:
-    """The search that a sweep file asks for, which has one."""
+    """Return the search of a sweep file that has one."""
     assert sweep.spec.search is not None
     return sweep.spec.search
 
 
 def round_value(value: Level, domain: Domain) -> Level:
-    """A drawn value as it is trained with: numbers of a range to three digits, so that a winner can be typed."""
+    """Round a number drawn from a range to three significant digits, so that a person can type the winner."""
     if domain.choice is not None or not isinstance(value, float):
         return value
     low, high = domain.ends
@@ -254,11 +259,12 @@ def make_search_plan(
     fingerprint_of: Callable[[Data], str],
     recipe_version: int = RECIPE_VERSION,
 ) -> Plan:
-    """The trials of these points, each once, in their order; the plan's treatments are the values that they have.
+    """List the trials of these points, each once, in their order; the plan's treatments are the values that were drawn.
 
-    Raises InputError as `make_plan` does.
+    Raise InputError as `make_plan` does.
     """
-    made = [_plan_point(sweep, point, fingerprint_of, recipe_version) for point in points]
+    varied = [_replace_vary(sweep, {path: [level] for path, level in point.items()}) for point in points]
+    made = [make_plan(each, fingerprint_of, recipe_version) for each in varied]
     trials = {plan.trials[0].id: plan.trials[0] for plan in made}
     preparations = {trial.id: trial for plan in made for trial in plan.preparations}
     names = shorten_paths(list(get_search(sweep).space))
@@ -268,20 +274,21 @@ def make_search_plan(
 
 
 def list_planned_trainings(plan: Plan) -> tuple[Trial, ...]:
-    """All trainings of a plan; of a search, as many like its base as it asks for, should none be stopped early."""
+    """List all trainings of a plan; for a search, as many copies of its base as it may train to the end."""
     search = plan.sweep.spec.search
     return plan.trainings if search is None else plan.trials[:1] * search.trials
 
 
 def label_point(trial: Trial, names: Mapping[str, str]) -> str:
-    """A point in words: `lr=0.00137 batch_size=128`."""
+    """Name a search point: `lr=0.00137 batch_size=128`."""
     return " ".join(f"{names[path]}={level}" for path, level in trial.factors.items())
 
 
 def name_study(sweep: Sweep, data_fingerprint: str) -> str:
-    """The study that points of this search belong to: another space, metric, base, data or recipe is another study.
+    """Name the study that points of this search belong to.
 
-    How many points are drawn is not part of it, so that a study can go on.
+    Another space, metric, base, data or recipe is another study. The number of points is left out, so that a study can
+    be continued.
     """
     asked = {
         "search": {name: value for name, value in select_hashed_fields(get_search(sweep)).items() if name != "trials"},
@@ -293,25 +300,19 @@ def name_study(sweep: Sweep, data_fingerprint: str) -> str:
     return f"{sweep.scale or 'base'}-{hash_value(asked)[:12]}"
 
 
-def _plan_point(sweep: Sweep, point: SearchPoint, fingerprint_of: Callable[[Data], str], recipe_version: int) -> Plan:
-    return make_plan(
-        _replace_vary(sweep, {path: [level] for path, level in point.items()}), fingerprint_of, recipe_version
-    )
-
-
 def _replace_vary(sweep: Sweep, levels: Mapping[str, list[Level]]) -> Sweep:
     return replace(sweep, spec=sweep.spec.model_copy(update={"vary": dict(levels)}))
 
 
 def _sort_levels(drawn: Sequence[Level]) -> list[Level]:
-    """Each value once, in the order of numbers where they are."""
+    """List each value once; sort them where all are numbers."""
     once = list(dict.fromkeys(drawn))
     numbers = all(isinstance(level, int | float) and not isinstance(level, bool) for level in once)
     return sorted(once, key=float) if numbers else once
 
 
 def list_remaining_trials(plan: Plan, finished: Collection[str]) -> tuple[Trial, ...]:
-    """The trainings without those of the finished ids; a preparation only where an unfinished trial begins with it."""
+    """List the trainings that are not finished; keep a preparation only where an unfinished trial needs it."""
     needed = {trial.parent for trial in plan.trials if trial.id not in finished}
     return tuple(
         trial
@@ -321,7 +322,7 @@ def list_remaining_trials(plan: Plan, finished: Collection[str]) -> tuple[Trial,
 
 
 def find_trial(plan: Plan, prefix: str) -> Trial:
-    """The trial whose id begins with `prefix`; raises InputError where none or several do."""
+    """Return the training whose id begins with `prefix`; raise InputError where none or several do."""
     found = [trial for trial in plan.trainings if trial.id.startswith(prefix)]
     if len(found) == 1:
         return found[0]
@@ -337,9 +338,9 @@ Pack = tuple[Trial, ...]
 
 
 def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
-    """Groups of at most `size` trials of one shape; trials keep their order, packs that of their first trials.
+    """Group trials of one shape into packs of at most `size`.
 
-    Trials on image-text pairs are trained alone.
+    Trials keep their order, and packs that of their first trials. Trials on image-text pairs are trained alone.
     """
     waiting: dict[str, list[Trial]] = {}
     packs: list[list[Trial]] = []
@@ -354,8 +355,8 @@ def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
 
 
 def extract_shape(config: TrialConfig) -> TrialConfig:
-    """A configuration without what packed trials may differ in: captions, main factor, where a temperature begins."""
-    assert isinstance(config.data, MadData)  # others are trained alone
+    """Reset what packed trials may differ in: captions, main factor and initial temperature."""
+    assert isinstance(config.data, MadData)  # trials on image-text pairs are trained alone
     data = MadData(source=config.data.source, captions=MadCaptions(), sides=config.data.sides)
     temperature = config.temperature.model_copy(update={"init": 0.07})
     return config.model_copy(update={"data": data, "temperature": temperature})

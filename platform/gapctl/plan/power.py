@@ -1,4 +1,7 @@
-"""What a design cannot decide however its trainings come out, said while it can still be changed."""
+"""Warn before training about hypotheses that cannot reach a verdict with this design.
+
+`find_undecidable` looks at seeds and arms, `warn_few_steps` at trainings too short to learn anything.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,7 +14,7 @@ from gapctl.plan.plan import Plan, Trial
 
 
 def find_undecidable(spec: SweepFile) -> list[str]:
-    """A sentence for each thing that no result can decide; none where there are no hypotheses."""
+    """List a sentence for each reason why no result can decide a hypothesis."""
     if not spec.hypotheses:
         return []
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
@@ -20,7 +23,7 @@ def find_undecidable(spec: SweepFile) -> list[str]:
 
 
 def _check_seed_pairs(spec: SweepFile) -> list[str]:
-    """Metrics that compare two seeds have half as many replicates as there are seeds."""
+    """Warn where metrics that compare two seeds have too few pairs: there are half as many as seeds."""
     asking = [item.id for item in spec.hypotheses if any(map(is_of_seed_pairs, list_named_metrics(item)))]
     seeds = spec.replicates
     pairs = sum(seed % 2 == 0 and seed + 1 in seeds for seed in seeds)
@@ -32,7 +35,7 @@ def _check_seed_pairs(spec: SweepFile) -> list[str]:
 
 
 def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
-    """A correlation's p is a share of the ways to deal its arms, and Holm may ask for alpha over all hypotheses."""
+    """Warn where a correlation's permutation test, corrected by Holm over all hypotheses, cannot reach alpha."""
     grid = build_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
     least = grid.compute_least_p(2 if hypothesis.direction == "either" else 1)
     wanted = spec.alpha / len(spec.hypotheses)
@@ -49,9 +52,9 @@ MOST_NAMED: Final = 3
 
 
 def warn_few_steps(plan: Plan) -> list[str]:
-    """A sentence for each number of steps that is below 100, or below twice the warm-up's.
+    """List a sentence for each number of steps below `FEWEST_STEPS`, or below twice the warm-up's.
 
-    Trainings of one step stand for models before training where the plan has longer ones, and are left out there.
+    Trainings of one step stand for untrained models where the plan has longer trainings, and are left out there.
     """
     trained = [trial for trial in plan.trainings if trial.config.train.steps > 1]
     asked = trained or [trial for trial in plan.trainings if trial.config.train.steps]
