@@ -1,1 +1,1 @@
-"""Estimates, intervals and verdicts from a ledger: polars in, polars out; no torch, no ray."""
+"""Estimates, intervals and verdicts from a ledger: polars frames in and out, without torch and Ray."""

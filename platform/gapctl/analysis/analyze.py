@@ -1,4 +1,15 @@
-"""From a plan and its ledger to the verdicts, the curves and the trials behind them."""
+"""From a plan and its ledger to the verdicts, the curves and the trials behind them.
+
+1. `tables.py` reads the finished trials of a plan into frames.
+2. `measured.py` pairs each hypothesis's responses by seed (`paired.py`) and estimates its effect with p-values
+   (`estimates.py`, `correlation.py`).
+3. `judge_hypotheses` corrects all p-values together (Holm) and builds the verdicts (`verdict.py`).
+4. `preregistration.py` compares the plan with its declaration: a deviation makes the verdicts exploratory.
+5. `lineage.py` adds the answers to the question that a sweep asks again, and `learning.py` the arms that learned
+   nothing.
+
+`analyze_plan` does all of it and returns an `Analysis` (`results.py`).
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +21,7 @@ from gapctl.analysis.estimates import compute_half_width
 from gapctl.analysis.learning import select_failed_checks
 from gapctl.analysis.lineage import attach_first_answer, rebuild_first_plan
 from gapctl.analysis.measured import apply_holm, measure_hypothesis
-from gapctl.analysis.paired import FactorLevels, FloatArray, compute_cell_means, count_arms_per_cell, group_seed_pairs
+from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_per_cell, group_seed_pairs
 from gapctl.analysis.preregistration import compare_with_declaration, find_deviation
 from gapctl.analysis.results import Analysis, FirstQuestion, Verdict, find_remaining_trials
 from gapctl.analysis.tables import TrialTables, list_metrics, read_tables
@@ -36,10 +47,11 @@ CURVE_SCHEMA = {
 
 
 def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl.DataFrame:
-    """The long frame that `results.Analysis` describes; a level without a complete seed has no row.
+    """Return the long frame of dose-response curves that `results.Analysis` describes.
 
-    A seed is complete at a level when its trainings with all combinations of the other factors are done. Of a metric
-    that compares two seeds, pairs of them are what is counted.
+    A seed counts at a level when its trainings with all combinations of the other factors are done; a level without
+    such a seed has no row. For metrics that compare two seeds, pairs of seeds are counted. Intervals are Student's at
+    level 1 - alpha.
     """
     known = list_metrics(trials, list(vary))
     alone = [name for name in known if not is_of_seed_pairs(name)]
@@ -72,28 +84,28 @@ def _compute_curve(
         .agg(mean=pl.col("value").mean(), spread=pl.col("value").std(), seeds=pl.len().cast(pl.Int64))
         .sort("metric", "position")
     )
-    half = pl.Series("half", _compute_half_widths(found, alpha), pl.Float64).fill_nan(None)
+    spread = found["spread"].fill_null(math.nan).to_numpy()
+    half_widths = compute_half_width(spread, found["seeds"].to_numpy(), alpha)
+    half = pl.Series("half", half_widths, pl.Float64).fill_nan(None)
     names = pl.Series("level", [str(levels[position]) for position in found["position"]], pl.String)
     return found.with_columns(
         pl.lit(factor).alias("factor"), names, low=pl.col("mean") - half, high=pl.col("mean") + half
     ).select(pl.col(name).cast(dtype) for name, dtype in CURVE_SCHEMA.items())
 
 
-def _compute_half_widths(found: pl.DataFrame, alpha: float) -> FloatArray:
-    spread = found["spread"].fill_null(math.nan).to_numpy()
-    return compute_half_width(spread, found["seeds"].to_numpy(), alpha)
-
-
 def analyze_plan(plan: Plan, ledger: Ledger) -> Analysis:
-    """Judges the plan's hypotheses by its finished trials, however many there are; damaged ones are left out.
+    """Judge the plan's hypotheses by its finished trials, however many there are; leave damaged ones out.
 
-    Raises WorkError where the ledger cannot be read or the sweep's declaration is damaged.
+    Raise WorkError where the ledger cannot be read or the sweep's declaration is damaged.
     """
     return analyze_tables(plan, read_tables(plan, ledger), ledger)
 
 
 def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_first: bool = True) -> Analysis:
-    """The same from trials that were read already; `with_first` also judges the question that the sweep asks again."""
+    """Judge the plan's hypotheses by tables that were already read.
+
+    With `with_first`, also judge the question that the sweep asks again.
+    """
     runs, declaration = ledger.root, ledger.read_declaration(plan.sweep.spec.name)
     first = judge_first_question(plan, ledger) if with_first else None
     sweep, spec = plan.sweep, plan.sweep.spec
@@ -123,9 +135,9 @@ def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_firs
 
 
 def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
-    """The question that the plan's sweep asks again with its answers, as this ledger declared and trained it.
+    """Judge the question that the plan's sweep asks again, as this ledger declared and trained it.
 
-    None where the sweep asks nothing again; a note where the ledger cannot answer.
+    Return None where the sweep asks nothing again, and a note where the ledger cannot answer.
     """
     asked = plan.sweep.spec.asks_again
     if asked is None:
@@ -144,15 +156,15 @@ def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
 def judge_hypotheses(
     plan: Plan, tables: TrialTables, exploratory: bool, runs: str = DEFAULT_RUNS
 ) -> tuple[Verdict, ...]:
-    """All hypotheses of the plan's file against its trials, corrected together."""
+    """Judge all hypotheses of the plan's file by its trials, with one Holm correction over all."""
     spec, trials = plan.sweep.spec, tables.trials
     left = find_remaining_trials(plan, trials["trial"], tables.damaged, runs)
-    with np.errstate(all="ignore"):  # a metric of 1e300 overflows somewhere and is told as the NaN that it becomes
+    with np.errstate(all="ignore"):  # a metric of 1e300 overflows to NaN, and the verdict reports that
         measured = [measure_hypothesis(hypothesis, trials, spec) for hypothesis in spec.hypotheses]
         corrected = apply_holm([item.estimate.p for item in measured], spec.alpha)
         claims = apply_holm([item.estimate.p_claim for item in measured], spec.alpha)
         each = zip(measured, corrected, claims, strict=True)
-        # A seed may be missing because of what the treatment did to it; what the others say only explores.
+        # A seed may be missing because of its treatment, so a verdict on the others is exploratory.
         return tuple(
             build_verdict(
                 item,

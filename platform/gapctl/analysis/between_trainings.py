@@ -1,4 +1,8 @@
-"""Metrics that no training knows alone, computed from what several of a sweep left behind."""
+"""Metrics of several trainings together (`agreement/*`), computed from the files that each training saved.
+
+`compute_cross_trial_metrics` groups the trials that a metric compares, reads their vectors from the ledger, and gives
+each trial its agreement with the others of its group. Shapes: K models, N images of the gallery, D dimensions.
+"""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -14,18 +18,19 @@ from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, Trial
 
 PERMUTATIONS = 200
-"""Of images within labels; the null's 95th percentile then lies between the 93rd and the 97th."""
+"""Permutations of images within labels; the null's 95th percentile then lies between the 93rd and the 97th."""
 NULL_SHARE = 0.95
 LEADING_DIMENSIONS = 10
-"""Dimensions of a gap that are compared with those of another."""
+"""The number of largest dimensions of a gap that are compared with those of another."""
 
 
 def compute_axis_agreement(places_KN: FloatArray) -> FloatArray:
-    """Each model's mean correlation (Pearson) with the others, of the same samples' places along their gaps (K,).
+    """Return each model's mean correlation (Pearson) with the others (K,), of the same samples' places along their
+    gaps.
 
-    1 says that the gaps' directions order the samples alike. Of unrelated directions it is 0 on average, since each is
-    as likely as its reverse. No rotation of an embedding changes it, so models of any seed, width and architecture
-    compare. NaN where a model puts all samples in one place.
+    1 means that the gaps' directions order the samples alike. For unrelated directions it is 0 on average, since each
+    is as likely as its reverse. No rotation of an embedding changes it, so that models of any seed, width and
+    architecture compare. NaN where a model puts all samples in one place.
     """
     centred_KN = places_KN - places_KN.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -34,11 +39,11 @@ def compute_axis_agreement(places_KN: FloatArray) -> FloatArray:
 
 
 def compute_excess_agreement(gap_KN: FloatArray, mean_KN: FloatArray, label_N: IntArray) -> FloatArray:
-    """Each model's agreement of gap directions less what needs no gap (K,).
+    """Return each model's agreement of gap directions, less the agreement that needs no gap (K,).
 
-    What needs no gap is the larger of two: the agreement of the same images along the mean image (`mean_KN`), which no
-    text enters, and the 95th percentile of agreements after images were permuted within their labels in each model by
-    itself, where only what labels say is left. Permutations are the same for the same gallery.
+    The latter is the larger of two. One is the agreement of the same images along the mean image (`mean_KN`), which
+    involves no text. The other is the 95th percentile of agreements after images were permuted within their labels in
+    each model separately, which keeps only what labels explain. Permutations are the same for the same gallery.
     """
     null_PK = np.stack(
         [compute_axis_agreement(_permute_within_labels(gap_KN, label_N, seed)) for seed in range(PERMUTATIONS)]
@@ -58,10 +63,10 @@ def _permute_within_labels(places_KN: FloatArray, label_N: IntArray, seed: int) 
 
 
 def compute_leading_agreement(differences_KD: FloatArray) -> FloatArray:
-    """Each model's mean share of leading dimensions that others have too, less what unrelated choices share (K,).
+    """Return each model's mean share of leading dimensions that others share, less the share expected by chance (K,).
 
-    The leading dimensions are the ten in which image and text means differ most. Raises ValueError where there are
-    fewer dimensions.
+    The leading dimensions are the ten in which image and text means differ most. Raise ValueError where there are fewer
+    dimensions.
     """
     models, width = differences_KD.shape
     if width < LEADING_DIMENSIONS:
@@ -73,7 +78,7 @@ def compute_leading_agreement(differences_KD: FloatArray) -> FloatArray:
 
 
 def _average_over_others(found_KK: FloatArray) -> FloatArray:
-    """The mean of each row without what a model has with itself (K,)."""
+    """Return the mean of each row without the diagonal (K,)."""
     return np.asarray((found_KK.sum(axis=1) - np.diagonal(found_KK)) / (len(found_KK) - 1))
 
 
@@ -82,7 +87,7 @@ TrialValues = Mapping[str, float]
 
 
 class CrossTrialMetrics(NamedTuple):
-    """Metrics by name, and why files were left out."""
+    """Metrics by name, and messages about files that were left out."""
 
     metrics: Mapping[str, TrialValues]
     damaged: tuple[str, ...]
@@ -91,9 +96,9 @@ class CrossTrialMetrics(NamedTuple):
 def compute_cross_trial_metrics(
     plan: Plan, finished: Iterable[str], ledger: Ledger, asked: Sequence[str]
 ) -> CrossTrialMetrics:
-    """The metrics that are asked for, of the trials with the ids `finished`.
+    """Compute the requested metrics for the trials with the ids `finished`.
 
-    A trial has none where one that it is compared with is not finished, kept no such file, or saw another gallery.
+    A trial has none where one that it is compared with is not finished, saved no such file, or used another gallery.
     """
     done = set(finished)
     trials = [trial for trial in plan.trials if trial.id in done]
@@ -113,7 +118,7 @@ def compute_cross_trial_metrics(
 
 
 class _TrialComparison(NamedTuple):
-    """Which trials are compared: those of one key, of which there is more than one; and by what."""
+    """Trials of one key are compared, where there are several; `agreement` maps their vectors to a value for each."""
 
     key: Callable[[Trial], Hashable]
     agreement: Callable[[FloatArray], FloatArray]
@@ -135,7 +140,7 @@ def _compute_agreements(
 
 
 def _get_gallery_key(trial: Trial) -> Hashable:
-    """What decides which pairs a trial is measured on."""
+    """Return what decides which pairs a trial is measured on."""
     return trial.data_fingerprint, trial.config.evaluate.gallery
 
 
@@ -175,21 +180,21 @@ _LEADING_METRICS: Final = {
 
 
 class _TrialVectors(NamedTuple):
-    """A row of numbers by trial id, and why files were left out."""
+    """A row of numbers by trial id, and messages about files that were left out."""
 
     kept: Mapping[str, FloatArray]
     damaged: list[str]
 
 
 def _read_places(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
-    """Where a trial's gap puts the gallery's images (N,)."""
+    """Read the places of the gallery's images along a trial's gap (N,)."""
     return _read_vectors(trials, ledger.axes, lambda table: table["image"].cast(pl.Float64).to_numpy())
 
 
 def _read_places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
-    """Where a trial's gap, and where its mean image, puts the gallery's images, and their labels (3, N).
+    """Read the places of the gallery's images along a trial's gap and along its mean image, and their labels (3, N).
 
-    Trials of earlier versions kept the first of these alone, and are left out.
+    Trials of earlier versions saved only the first, and are left out.
     """
     names = ["image", "image_on_mean", "label"]
     return _read_vectors(
@@ -200,7 +205,7 @@ def _read_places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVec
 
 
 def _read_differences(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
-    """A trial's gap by dimension (D,), where there are enough dimensions to lead."""
+    """Read a trial's gap by dimension (D,), where it has at least `LEADING_DIMENSIONS`."""
     wide = [trial for trial in trials if trial.config.model.embed_dim >= LEADING_DIMENSIONS]
     return _read_vectors(wide, ledger.dimensions, lambda table: (table["image_mean"] - table["text_mean"]).to_numpy())
 

@@ -1,4 +1,8 @@
-"""Several sweeps beside each other: what each found, what they share, and where they were made differently."""
+"""Compare sweeps: their verdicts side by side, the trials they share, and how their trainings differ.
+
+`compare_sweeps` builds the comparison from sweeps that were each analysed by themselves. `build_trials_table` and
+`build_history_table` export their trials in one frame.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from gapctl.analysis.learning import label_arm
 from gapctl.analysis.paired import infer_level_type
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.analysis.tables import list_metrics, map_ids_to_values
@@ -19,9 +24,9 @@ from gapctl.plan.plan import Plan, Trial
 
 @dataclass(frozen=True)
 class SweepAnalysis:
-    """One scale of a sweep: verdicts and Holm's correction are of its own file, whatever it is shown beside.
+    """One scale of a sweep with its analysis; Holm's correction is over its own file, whatever it is compared with.
 
-    `damaged` says why trials of it were left out.
+    `damaged` are messages about trials that were left out.
     """
 
     plan: Plan
@@ -30,7 +35,7 @@ class SweepAnalysis:
 
     @property
     def name(self) -> str:
-        """What tells it from other sweeps of a ledger."""
+        """The name that tells it from other sweeps of a ledger."""
         return f"{self.analysis.sweep} ({name_scale(self.plan)})"
 
     @property
@@ -40,38 +45,32 @@ class SweepAnalysis:
 
     @property
     def missing(self) -> tuple[Trial, ...]:
-        """The planned trials that have no sound result."""
+        """The planned trials without a sound result."""
         done = set(self.analysis.trials["trial"])
         return tuple(trial for trial in self.plan.trials if trial.id not in done)
 
 
 def describe_arms(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:
-    """Trials by their labels, an arm that is missing at every seed once; cut after `most` of them."""
+    """List trials by their labels, an arm that is missing at every seed once; cut after `most` of them."""
     left = {trial.id for trial in missing}
     whole = {
-        arm
-        for arm in map(_label_arm, missing)
-        if all(trial.id in left for trial in planned if _label_arm(trial) == arm)
+        arm for arm in map(label_arm, missing) if all(trial.id in left for trial in planned if label_arm(trial) == arm)
     }
-    said = dict.fromkeys(
-        f"{_label_arm(trial)} at all seeds" if _label_arm(trial) in whole else trial.label for trial in missing
+    labels = dict.fromkeys(
+        f"{label_arm(trial)} at all seeds" if label_arm(trial) in whole else trial.label for trial in missing
     )
-    shown = list(said)[:most]
-    more = [f"and {len(said) - most} more"] if len(said) > most else []
+    shown = list(labels)[:most]
+    more = [f"and {len(labels) - most} more"] if len(labels) > most else []
     return ", ".join([*shown, *more])
-
-
-def _label_arm(trial: Trial) -> str:
-    return trial.label.removesuffix(f" seed={trial.seed}")
 
 
 NOT_RECORDED: Final = "not recorded"
 _IGNORED_PROVENANCE: Final = ("trial", "hardware.memory_mb", "hardware.gpu_memory_mb", "hardware.cores")
-"""What a machine had or used, which no number depends on."""
+"""What a machine had or used, which no result depends on."""
 
 
 class SharedTrials(NamedTuple):
-    """Trials that two sweeps have in common, finished ones only, and how many each of them has."""
+    """Finished trials that two sweeps have in common, and the number that each sweep has."""
 
     sweeps: tuple[str, str]
     trials: tuple[str, ...]
@@ -79,14 +78,14 @@ class SharedTrials(NamedTuple):
 
 
 class SettingDifference(NamedTuple):
-    """Something that not all trainings have in common: its values, in each sweep."""
+    """A setting or circumstance that not all trainings share, with its values in each sweep."""
 
     what: str
     values: Mapping[str, tuple[str, ...]]
 
 
 def find_shared_trials(sweeps: Sequence[SweepAnalysis]) -> tuple[SharedTrials, ...]:
-    """A row per pair of sweeps that share trials; their verdicts are no independent evidence."""
+    """List each pair of sweeps that share trials: their verdicts are not independent evidence."""
     found = []
     for one, other in combinations(sweeps, 2):
         here, there = set(one.analysis.trials["trial"]), set(other.analysis.trials["trial"])
@@ -96,9 +95,9 @@ def find_shared_trials(sweeps: Sequence[SweepAnalysis]) -> tuple[SharedTrials, .
 
 
 def find_differences(sweeps: Sequence[SweepAnalysis]) -> tuple[SettingDifference, ...]:
-    """How the trainings were made, wherever sweeps differ in it, or one sweep's trainings among themselves.
+    """List the settings and circumstances in which sweeps differ, or one sweep's trainings among themselves.
 
-    Settings come first, then data, recipe, hardware and versions. A setting that all sweeps vary alike is none.
+    Settings come first, then data, recipe, hardware and versions. A setting that all sweeps vary alike is left out.
     """
     settings = _list_differences([_collect_settings(judged) for judged in sweeps], sweeps, "not there")
     made = _list_differences([_collect_provenance(judged) for judged in sweeps], sweeps, NOT_RECORDED)
@@ -122,7 +121,7 @@ def _list_differences(
 
 
 def _collect_settings(judged: SweepAnalysis) -> dict[str, tuple[str, ...]]:
-    """Every setting's values by dotted path; where the data lies is said of the trainings."""
+    """Collect every setting's values by dotted path, without the data's location, which provenance has."""
     spec = judged.plan.sweep.spec
     base = {path: (str(value),) for path, value in flatten_document(spec.base.model_dump(mode="json")).items()}
     varied = {
@@ -155,9 +154,9 @@ _FIELDS_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "small
 
 
 class SweepVerdict(NamedTuple):
-    """One sweep's verdict; `effect` says what its estimate is of.
+    """One sweep's verdict; `effect` names the quantity that its estimate measures.
 
-    As `trend`, or `contrast, between 0 and 5, where temperature.mode is learned`.
+    For example `trend`, or `contrast, between 0 and 5, where temperature.mode is learned`.
     """
 
     sweep: str
@@ -168,7 +167,7 @@ class SweepVerdict(NamedTuple):
 
 @dataclass(frozen=True)
 class ResponseComparison:
-    """Findings on one response and factor; estimates of the same `effect` measure the same thing."""
+    """Verdicts on one response and factor; estimates of the same `effect` measure the same quantity."""
 
     response: str
     factor: str
@@ -176,14 +175,14 @@ class ResponseComparison:
 
     @property
     def sweeps(self) -> tuple[str, ...]:
-        """Which sweeps asked."""
+        """The sweeps that have such a verdict."""
         return tuple(dict.fromkeys(finding.sweep for finding in self.findings))
 
 
 def compare_verdicts(sweeps: Sequence[SweepAnalysis]) -> tuple[ResponseComparison, ...]:
-    """A comparison for each response and factor that any sweep has a hypothesis on, in the files' order.
+    """Return a comparison for each response and factor that any sweep has a hypothesis on, in the files' order.
 
-    Those that only one sweep asks about have one sweep in them.
+    One that only one sweep has a hypothesis on contains that sweep alone.
     """
     found: dict[tuple[str, str], list[SweepVerdict]] = {}
     for judged in sweeps:
@@ -202,18 +201,18 @@ def _describe_effect(hypothesis: Hypothesis) -> str:
     details = hypothesis.model_dump(
         mode="json", exclude=_FIELDS_NOT_OF_THE_EFFECT | _FIELDS_SHOWN_SEPARATELY, exclude_none=True
     )
-    told = [f"{name} {_format_value(value)}" for name, value in details.items() if value != []]
+    phrases = [
+        f"{name} {' and '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in details.items()
+        if value != []
+    ]
     held = [f"{path} is {level}" for path, level in sorted(hypothesis.where.items())]
-    return ", ".join([hypothesis.test, *told, *([f"where {' and '.join(held)}"] if held else [])])
-
-
-def _format_value(value: Any) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join([hypothesis.test, *phrases, *([f"where {' and '.join(held)}"] if held else [])])
 
 
 @dataclass(frozen=True)
 class SweepComparison:
-    """All that a comparison shows; `not_judged` says of each sweep that was named why it is not among them."""
+    """Everything that a comparison shows; `not_judged` explains for each sweep left out why it is."""
 
     sweeps: tuple[SweepAnalysis, ...]
     comparisons: tuple[ResponseComparison, ...]
@@ -223,14 +222,14 @@ class SweepComparison:
 
 
 def compare_sweeps(sweeps: Sequence[SweepAnalysis], not_judged: Sequence[str] = ()) -> SweepComparison:
-    """Compares sweeps that were each judged by themselves."""
+    """Compare sweeps that were each analysed by themselves."""
     return SweepComparison(
         tuple(sweeps), compare_verdicts(sweeps), find_shared_trials(sweeps), find_differences(sweeps), tuple(not_judged)
     )
 
 
 def build_trials_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:
-    """A row per sweep and finished trial; a trial that two sweeps share is in both.
+    """Return a row for each sweep and finished trial; a trial that two sweeps share is in both.
 
     A treatment that one sweep varies has its fixed value in the others' rows.
     """
@@ -244,9 +243,10 @@ def build_trials_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:
 
 
 def build_history_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:
-    """A row per sweep, trial and evaluation."""
+    """Return a row for each sweep, trial and evaluation."""
     treatments = _list_treatments(sweeps)
-    parts = [_add_sweep_columns(judged, _export_history(judged), treatments) for judged in sweeps]
+    histories = [judged.analysis.history.drop(judged.analysis.factors) for judged in sweeps]
+    parts = [_add_sweep_columns(judged, rows, treatments) for judged, rows in zip(sweeps, histories, strict=True)]
     return pl.concat(parts, how="diagonal_relaxed")
 
 
@@ -256,10 +256,6 @@ def _export_trials(judged: SweepAnalysis) -> pl.DataFrame:
     hashes = [pl.lit(getattr(analysis, name)).alias(name) for name in ("spec_sha256", "hypotheses_sha256")]
     chosen = analysis.trials.select("trial", "label", "seed", *metrics, "samples_seen", "seconds", *hashes)
     return chosen.join(analysis.provenance, on="trial", how="left", maintain_order="left")
-
-
-def _export_history(judged: SweepAnalysis) -> pl.DataFrame:
-    return judged.analysis.history.drop(judged.analysis.factors)
 
 
 def _add_sweep_columns(judged: SweepAnalysis, rows: pl.DataFrame, treatments: Sequence[str]) -> pl.DataFrame:
@@ -275,7 +271,7 @@ def _list_treatments(sweeps: Sequence[SweepAnalysis]) -> list[str]:
 
 
 def _collect_levels(judged: SweepAnalysis, treatments: Sequence[str]) -> list[pl.Series]:
-    """The ids of the planned trials, then their values of each treatment, null where the configuration has none."""
+    """Return the planned trials' ids, then their values of each treatment, null where a configuration has none."""
     trials = judged.plan.trials
     configured = [{**trial.factors, **flatten_document(trial.config.model_dump(mode="json"))} for trial in trials]
     columns = [_export_column(path, [values.get(path) for values in configured]) for path in treatments]

@@ -1,7 +1,15 @@
-"""A correlation: Kendall's tau of two metrics over a sweep's arms, within each seed, plain or partial."""
+"""Correlate two metrics over a sweep's arms: Kendall's tau within each seed, plain or partial, and a permutation test.
+
+1. `estimate_correlation` is the entry. `_remove_given_metrics` takes the given metrics out of both metrics.
+2. `rank_within_strata` ranks them, keeping arms with different levels of given factors apart.
+3. `compute_taus` counts agreeing and disagreeing pairs by sorting (`count_agreement`).
+4. `permute_levels` permutes the levels of each factor among the arms and counts taus as extreme as the observed one.
+
+Shapes: S seeds, A arms, N permutations, Q given metrics.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import permutations
@@ -28,14 +36,15 @@ from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 from gapctl.config.arms import MOST_COUNTED, RANDOM_DEALS, ArmGrid
 
 INVERSION_BLOCK: Final = 8
-"""Ranks that are compared pair by pair, which is faster than to sort so few."""
+"""Ranks that are compared pair by pair, which is faster than sorting so few."""
 
 
 def count_agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
-    """Pairs that both rankings order alike less those that they order oppositely; ties count for neither.
+    """Count the pairs that both rankings order alike, less those that they order oppositely; ties count for neither.
 
-    Ranks are whole numbers from 0; one first ranking (1, A) may stand against many. By sorting (Knight 1966, JASA
-    61:436-439): in the order of the first ranking, each inversion of the second is a pair that disagrees.
+    Ranks are whole numbers from 0; one first ranking (1, A) may be compared with many. Pairs are counted by sorting
+    (Knight 1966, JASA 61:436-439): in the order of the first ranking, each inversion of the second is a pair that
+    disagrees.
     """
     tied_first_N = count_tied_pairs(first_NA)
     if len(first_NA) == 1 and not tied_first_N[0]:
@@ -49,12 +58,12 @@ def count_agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
 
 
 def count_tied_pairs(rank_NA: IntArray) -> IntArray:
-    """The pairs of each row that have the same rank."""
+    """Count the pairs of each row that have the same rank."""
     return _count_repeats(np.sort(rank_NA.astype(np.int32), axis=1))
 
 
 def _count_repeats(sorted_NA: IntArray) -> IntArray:
-    """How many pairs of places of a sorted row hold the same: each counts the places since its value began."""
+    """Count the pairs of equal values in each sorted row: each place adds its distance to the first of its value."""
     place_A = np.arange(sorted_NA.shape[1])
     begins_NA = np.ones(sorted_NA.shape, dtype=bool)
     np.not_equal(sorted_NA[:, 1:], sorted_NA[:, :-1], out=begins_NA[:, 1:])
@@ -65,7 +74,7 @@ def _count_repeats(sorted_NA: IntArray) -> IntArray:
 
 
 def _count_inversions(rank_NA: IntArray) -> IntArray:
-    """Pairs of each row whose earlier rank is the larger, counted in blocks, then while sorted blocks are merged."""
+    """Count each row's pairs whose earlier rank is the larger: in blocks, then while merging sorted blocks."""
     rows, count = rank_NA.shape
     blocks = 1 << (-(-count // INVERSION_BLOCK) - 1).bit_length()
     merged_NA = np.full((rows, blocks * INVERSION_BLOCK), rank_NA.max(initial=0), dtype=np.int32)
@@ -81,14 +90,14 @@ def _count_inversions(rank_NA: IntArray) -> IntArray:
         merged_NA = (halves_NBW >> 1).reshape(rows, -1)
         later_NA = (halves_NBW & 1).astype(np.float64).reshape(rows, -1)
         places_N = later_NA @ np.tile(np.arange(2.0 * width), blocks)
-        # Where nothing is inverted, the later half stands at the last places of its merged block.
+        # Without inversions, the later half has the last places of its merged block.
         found_N += blocks * (width * width + math.comb(width, 2)) - places_N.astype(np.int64)
         width *= 2
     return found_N
 
 
 def _count_block_inversions(block_NBW: IntArray) -> IntArray:
-    """The same within short blocks, pair by pair."""
+    """Count the inversions within short blocks, pair by pair."""
     gaps = range(1, block_NBW.shape[2])
     later = (block_NBW[..., :-gap] > block_NBW[..., gap:] for gap in gaps)
     return np.asarray(np.sum([np.count_nonzero(larger, axis=(1, 2)) for larger in later], axis=0, dtype=np.int64))
@@ -99,7 +108,7 @@ Strata = Sequence[Sequence[int]]
 
 
 def rank_within_strata(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
-    """Whole numbers in the order of each seed's values, all of a later stratum above all of an earlier one.
+    """Rank each seed's values by whole numbers, all of a later stratum above all of an earlier one.
 
     Values no further apart than `slack_S1` are tied; without it, those that differ by rounding.
     """
@@ -111,32 +120,35 @@ def rank_within_strata(values_SA: FloatArray, strata: Strata, slack_S1: FloatArr
 
 
 def compute_taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
-    """tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
-    # Arms of different strata stand in the same order in both, so that they agree; that is taken away.
+    """Return tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
+    # Ranks order arms of different strata alike, so those pairs all agree: subtract them.
     apart = math.comb(x_SA.shape[1], 2) - sum(math.comb(len(arms), 2) for arms in strata)
     with np.errstate(invalid="ignore"):
         return np.asarray((count_agreement(x_SA, y_SA) - apart) / count_untied_pairs(x_SA, y_SA, strata))
 
 
 def count_untied_pairs(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
-    """What tau-b divides by: the geometric mean of the pairs, among those compared, that x and that y tell apart."""
+    """Return tau-b's denominator: the geometric mean of the numbers of compared pairs that x and that y do not tie."""
     pairs = sum(math.comb(len(arms), 2) for arms in strata)
     return np.asarray(np.sqrt((pairs - count_tied_pairs(x_SA)).astype(float) * (pairs - count_tied_pairs(y_SA))))
 
 
 RESIDUAL_TOLERANCE: Final = 1e-9
-"""Less than this share of a metric's largest deviation is nothing left of it: a fit is right to so many digits."""
+"""Residuals below this share of a metric's largest deviation count as zero: a fit is accurate to so many digits."""
 
 
 class CentredValues(NamedTuple):
-    """Deviations from the stratum's mean, each seed's largest being 1, and how far equal ones may lie apart (S, 1)."""
+    """Deviations from the stratum's mean, scaled so that each seed's largest is 1.
+
+    `slack_S1` is how far apart equal ones may lie (S, 1).
+    """
 
     values_SA: FloatArray
     slack_S1: FloatArray
 
 
 def subtract_stratum_means(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> CentredValues:
-    """Each seed's values less their mean in each stratum; a metric that is the same throughout is 0 to the last bit."""
+    """Return each seed's values less their mean in each stratum; a constant metric gives exactly 0."""
     found_SA = np.array(values_SA, dtype=float)
     for arms in strata:
         found_SA[:, arms] -= found_SA[:, arms].mean(axis=1, keepdims=True)
@@ -149,9 +161,9 @@ def subtract_stratum_means(values_SA: FloatArray, strata: Sequence[Sequence[int]
 
 
 def find_explained_directions(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
-    """Per seed, orthonormal directions (A, Q) of all that a straight line on the given metrics can explain.
+    """Return, for each seed, orthonormal directions (A, Q) that span all linear functions of the given metrics.
 
-    Metrics that say the same to within rounding have one direction between them; the others' columns are 0.
+    Metrics that are collinear to within rounding share one direction; the columns of the others are 0.
     """
     metrics = [subtract_stratum_means(metric_SA, strata) for metric_SA in given_QSA]
     values_SAQ = np.stack([metric.values_SA for metric in metrics], axis=2)
@@ -162,65 +174,68 @@ def find_explained_directions(given_QSA: FloatArray, strata: Sequence[Sequence[i
 
 
 def residualise(span_AQ: FloatArray, values_NA: FloatArray) -> FloatArray:
-    """What is left of each row; `span_AQ` may have a leading axis, of seeds, that the rows have as well."""
+    """Remove the span from each row; `span_AQ` may have a leading axis of seeds, which the rows then have as well."""
     return np.asarray(values_NA - (values_NA @ span_AQ) @ span_AQ.swapaxes(-1, -2))
 
 
 def count_free_differences(strata: Sequence[Sequence[int]], given: int) -> int:
-    """How many independent differences between arms are left within strata after that many given metrics."""
+    """Count the independent differences between arms within strata, after removing that many given metrics."""
     return sum(len(arms) - 1 for arms in strata) - given
 
 
 TAU_TOLERANCE: Final = 1e-9
-"""Mean taus no further apart are as strong as each other; a pair of 10,000 arms turning over moves tau by 4e-8."""
+"""Mean taus no further apart are equally extreme; one inverted pair of 10,000 arms moves tau by 4e-8."""
 NUMBERS_AT_ONCE: Final = 1 << 16
-"""Numbers of one seed that are worked on at a time, so that they stay in the cache."""
+"""Numbers of one seed that are processed at a time, so that they stay in the cache."""
 
 
 class TailShares(NamedTuple):
-    """The shares of deals with a mean tau as high as found and as low as found."""
+    """The shares of permutations with a mean tau at least as high and at least as low as the observed one."""
 
     above: float
     below: float
 
 
 class ResidualBasis(NamedTuple):
-    """What is taken away from y again after each deal: directions (S, A, Q), and up to where residuals are tied."""
+    """The directions (S, A, Q) to remove from y again after each permutation.
+
+    Residuals no further apart than `slack_S1` are tied.
+    """
 
     span_SAQ: FloatArray
     slack_S1: FloatArray
 
     def of(self, seeds_S: npt.NDArray[np.bool_]) -> "ResidualBasis":
-        """The same of some seeds."""
+        """Return the basis of some seeds."""
         return ResidualBasis(self.span_SAQ[seeds_S], self.slack_S1[seeds_S])
 
 
 def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None = None) -> TailShares:
-    """Deals the levels of each factor anew among y's arms: all of a level's arms, and all seeds, at once.
+    """Permute the levels of each factor among y's arms: all arms of a level, and all seeds, together.
 
-    So neither an arm's seeds nor the arms of a level are taken apart: they resemble each other, and what they share
-    is one coincidence (permutations that a design allows: Anderson and ter Braak 2003, J Stat Comput Simul 73:85-113).
-    Given factors' levels stay where they are. All deals up to 5,040 (exact), else 2,999 random ones beside the one
-    that was found. `fit` takes given metrics away again after each (Freedman and Lane 1983, J Bus Econ Stat
-    1:292-298).
+    Neither an arm's seeds nor a level's arms are separated: they resemble each other, and what they share is one
+    coincidence (permutations that a design allows: Anderson and ter Braak 2003, J Stat Comput Simul 73:85-113). Given
+    factors' levels stay where they are. All permutations up to 5,040 are counted (exact), else 2,999 random ones and
+    the observed one. With `fit`, given metrics are removed again after each permutation (Freedman and Lane 1983, J Bus
+    Econ Stat 1:292-298).
     """
     slack_S1 = None if fit is None else fit.slack_S1
     rank_SA = rank_within_strata(x_SA, grid.strata, slack_S1)
-    # Without a fit, values that are dealt keep their ranks, as no deal takes an arm out of its stratum.
+    # Without a fit, permuted values keep their ranks, as no permutation takes an arm out of its stratum.
     dealt_SA = np.asarray(rank_within_strata(y_SA, grid.strata), dtype=float) if fit is None else y_SA
-    dealt_N = np.concatenate([*_compute_dealt_taus(rank_SA, dealt_SA, grid, fit)])
+    orders_NA, step = _deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
+    portions = (orders_NA[start : start + step] for start in range(0, len(orders_NA), step))
+    dealt_N = np.concatenate([_average_taus(rank_SA, dealt_SA, some_NA, grid, fit) for some_NA in portions])
     found = float(_average_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
     extra = grid.counted - len(dealt_N)
-    above, below = (
-        np.count_nonzero(dealt_N >= found - TAU_TOLERANCE),
-        np.count_nonzero(dealt_N <= found + TAU_TOLERANCE),
-    )
+    above = np.count_nonzero(dealt_N >= found - TAU_TOLERANCE)
+    below = np.count_nonzero(dealt_N <= found + TAU_TOLERANCE)
     return TailShares((above + extra) / grid.counted, (below + extra) / grid.counted)
 
 
 @lru_cache(maxsize=8)
 def _deal_orders(grid: ArmGrid) -> IntArray:
-    """Which arm each arm gets its y from, in each deal: (N, A)."""
+    """Return, for each permutation, the arm that each arm takes its y from: (N, A)."""
     exact = grid.orders <= MOST_COUNTED
     rng = np.random.default_rng(RESAMPLING_SEED)
     orders_NA, count = np.zeros((1, 1), dtype=np.int64), 1
@@ -238,19 +253,10 @@ def _deal_orders(grid: ArmGrid) -> IntArray:
     return orders_NA.astype(np.int32)
 
 
-def _compute_dealt_taus(
-    x_SA: IntArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None
-) -> Iterator[FloatArray]:
-    """The mean tau of each deal, some at a time."""
-    orders_NA, step = _deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
-    for start in range(0, len(orders_NA), step):
-        yield _average_taus(x_SA, y_SA, orders_NA[start : start + step], grid, fit)
-
-
 def _average_taus(
     x_SA: IntArray, y_SA: FloatArray, orders_NA: IntArray, grid: ArmGrid, fit: ResidualBasis | None
 ) -> FloatArray:
-    """The mean over seeds of tau where y was dealt; a seed in which a deal leaves nothing of y counts as 0."""
+    """Return the mean over seeds of tau under each permutation of y; a seed whose y vanishes counts as 0."""
     found_N = np.zeros(len(orders_NA))
     for seed, x_A in enumerate(x_SA):
         dealt_NA = y_SA[seed][orders_NA]
@@ -263,15 +269,15 @@ def _average_taus(
 
 
 FEWEST_FREE = 2
-"""Below two free differences between arms, residuals of two metrics lie on one line whatever the metrics."""
+"""Below two free differences between arms, residuals of any two metrics lie on one line."""
 
 
 @dataclass(frozen=True)
 class CorrelationEstimate:
     """A correlation's estimate and the arms that it rests on.
 
-    `constant` are seeds left out because a metric is the same in all their arms (or nothing is left of it);
-    `too_few` says that the arms leave nothing once the given metrics are accounted for.
+    `constant` are seeds left out because a metric, or its residual, is the same in all their arms. `too_few` is set
+    where the arms have too few free differences for the given metrics.
     """
 
     estimate: EffectEstimate
@@ -283,10 +289,11 @@ class CorrelationEstimate:
 def estimate_correlation(
     responses: PairedResponses, grid: ArmGrid, direction: Direction, smallest: float, alpha: float
 ) -> CorrelationEstimate:
-    """`responses` are the two metrics, then the given ones, over the arms of the grid.
+    """Estimate the correlation of two metrics over the arms of the grid.
 
-    The estimate is the mean over seeds of each seed's tau-b, its interval Student's over seeds, with at least the
-    spread of half a pair's turning over in tau, since few arms let all seeds agree exactly by chance.
+    `responses` are these two metrics, then the given ones. The estimate is the mean over seeds of each seed's tau-b,
+    and its interval Student's over seeds. The spread is at least that of half an inverted pair, since with few arms all
+    seeds may agree exactly by chance.
     """
     given = len(responses.values_RSC) - 2
     empty = CorrelationEstimate(NO_ESTIMATE, (), grid)
@@ -310,7 +317,7 @@ def estimate_correlation(
 
 
 def _remove_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> tuple[FloatArray, FloatArray, ResidualBasis | None]:
-    """Both metrics, as they are or what is left of them without the given metrics."""
+    """Return both metrics, or their residuals where metrics are given, with the basis that was removed."""
     x_SA, y_SA, *given = values_RSA
     if not given:
         return x_SA, y_SA, None
@@ -340,14 +347,14 @@ def _build_estimate(
 
 
 def choose_tail_p(found: TailShares, direction: Direction) -> float:
-    """p of the declared direction; twice the smaller tail for `either`."""
+    """Return p of the declared direction; twice the smaller tail for `either`."""
     if direction == "either":
         return min(1.0, 2 * min(found))
     return found.above if direction == "increasing" else found.below
 
 
 def compute_tau_interval(taus_S: FloatArray, least_spread: float, alpha: float) -> Interval:
-    """Student's interval over seeds, within -1 and 1; NaN for fewer than two seeds."""
+    """Return Student's interval over seeds, within -1 and 1; NaN for fewer than two seeds."""
     if len(taus_S) < 2:
         return UNKNOWN_INTERVAL
     spread = max(float(taus_S.std(ddof=1)), least_spread)
@@ -356,7 +363,7 @@ def compute_tau_interval(taus_S: FloatArray, least_spread: float, alpha: float) 
 
 
 def _compute_claim_p(taus_S: FloatArray, least_spread: float, direction: Direction, smallest: float) -> float:
-    """p against a tau of the smallest effect, from the same spread as the interval's."""
+    """Return p against a tau of the smallest effect, with the same spread as the interval's."""
     seeds = len(taus_S)
     if seeds < 2:
         return math.nan

@@ -1,4 +1,4 @@
-"""Two questions that one correlation of accuracies can mean: what quality does, and what the content of captions does.
+"""Separate two questions that one correlation of accuracies mixes: the effects of quality and of captions' content.
 
 Richer captions teach attributes at the cost of the object, so trainings that differ in content trade one accuracy for
 the other. Trainings that differ in quality (noise, data, width) are better or worse at both. Pooled, or with the wrong
@@ -16,7 +16,7 @@ from gapctl.config.hypotheses import Correlation
 from gapctl.config.sweep import SweepFile
 
 CONTENT_FACTORS: Final = ("data.captions.attributes", "data.captions.keep")
-"""Factors that decide what captions say; all others make a training better or worse at all of it."""
+"""Factors that decide what captions say; all others make a training better or worse at everything."""
 
 
 class TauEstimate(NamedTuple):

@@ -1,4 +1,14 @@
-"""What a test estimates: one effect per seed, their mean, and p-values of what is declared."""
+"""Estimate an effect: one number for each seed, their mean with intervals, and p-values of the declared direction.
+
+1. `compute_effects` turns responses (S, C) into one effect for each seed by a weighted sum over cells.
+2. `estimate_effect` adds Student's and bootstrap intervals and p-values, by the t test or, where all seeds agree
+   exactly, the sign test.
+3. One function for each test calls these: `estimate_contrast` (also equivalence), `estimate_threshold_effect`,
+   `estimate_trend` (Page's test) and `estimate_mediation` (Fieller's interval for the share). `correlation.py` has the
+   sixth.
+
+Rounding is treated as equality throughout: numbers within `ROUNDING_SHARE` of each other are ties.
+"""
 
 import math
 import warnings
@@ -20,7 +30,7 @@ BOOTSTRAP_SEED = 20_240_407
 
 
 def compute_t_interval(effects_S: FloatArray, alpha: float) -> Interval:
-    """Student's interval of the mean at level 1 - alpha; NaN for fewer than two seeds."""
+    """Return Student's interval of the mean at level 1 - alpha; NaN for fewer than two seeds."""
     if len(effects_S) < 2:
         return UNKNOWN_INTERVAL
     centre, half = float(effects_S.mean()), float(compute_half_width(compute_spread(effects_S), len(effects_S), alpha))
@@ -28,7 +38,10 @@ def compute_t_interval(effects_S: FloatArray, alpha: float) -> Interval:
 
 
 def compute_spread(effects_S: FloatArray) -> float:
-    """The standard deviation of seeds' effects; NaN with fewer than two, and never 0 because squares underflow."""
+    """Return the standard deviation of the seeds' effects (S,); NaN with fewer than two.
+
+    Effects are scaled first, so that tiny ones do not give 0 because their squares underflow.
+    """
     if len(effects_S) < 2:
         return math.nan
     _, exponent = np.frexp(np.abs(effects_S).max())
@@ -36,7 +49,7 @@ def compute_spread(effects_S: FloatArray) -> float:
 
 
 def compute_half_width(spread: float | FloatArray, seeds: int | FloatArray, alpha: float) -> FloatArray:
-    """Half of Student's interval for the mean of `seeds` effects with that standard deviation; NaN for one seed."""
+    """Return half of Student's interval of the mean of `seeds` effects with this spread; NaN for one seed."""
     count = np.asarray(seeds, dtype=float)
     return np.asarray(stats.t.ppf(1 - alpha / 2, count - 1) * spread / np.sqrt(count))
 
@@ -44,15 +57,15 @@ def compute_half_width(spread: float | FloatArray, seeds: int | FloatArray, alph
 def bootstrap_interval(
     effects_S: FloatArray, alpha: float, method: Literal["BCa", "percentile"] = "BCa", resamples: int = RESAMPLES
 ) -> Interval:
-    """Bootstrap interval of the mean over seeds, the same for the same effects in any process.
+    """Return the bootstrap interval of the mean over seeds, the same for the same effects in any process.
 
-    Where BCa is undefined (all effects equal, or a jackknife without spread) it is the percentile interval; NaN for
+    Where BCa is undefined (all effects equal, or a jackknife without spread), return the percentile interval; NaN for
     fewer than two seeds.
     """
     if len(effects_S) < 2:
         return UNKNOWN_INTERVAL
     with warnings.catch_warnings():
-        # What scipy and numpy warn of here is BCa being undefined, and that is answered below.
+        # scipy and numpy warn where BCa is undefined; the percentile interval below takes its place.
         warnings.simplefilter("ignore")
         found = stats.bootstrap(
             (effects_S,),
@@ -77,9 +90,9 @@ IntArray = npt.NDArray[np.int64]
 
 
 def rank_values(values: FloatArray, slack: FloatArray | float) -> IntArray:
-    """Each value's place among the different ones of its row (the last axis), from 0.
+    """Rank each value among the different ones of its row (the last axis), from 0.
 
-    Neighbours in size that lie no further apart than `slack` are one value, whatever order they stand in.
+    Neighbours in size no further apart than `slack` are tied, whatever order they stand in.
     """
     order = np.argsort(values, axis=-1)
     apart = np.diff(np.take_along_axis(values, order, axis=-1), axis=-1) > slack
@@ -90,7 +103,7 @@ def rank_values(values: FloatArray, slack: FloatArray | float) -> IntArray:
 
 
 def tie_tolerance(values: FloatArray) -> FloatArray:
-    """How far apart values of a row (the last axis, which is kept) may lie and still be equal."""
+    """Return how far apart values of a row (the last axis, which is kept) may lie and still be tied."""
     return np.asarray(ROUNDING_SHARE * np.abs(values).max(axis=-1, keepdims=True, initial=0.0))
 
 
@@ -110,11 +123,11 @@ class PValue(NamedTuple):
 def compute_effect_p(
     effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0
 ) -> PValue:
-    """p that the mean effect is not beyond `smallest` in the declared direction; needs two seeds.
+    """Return p of the hypothesis that the mean effect is not beyond `smallest` in the declared direction.
 
-    Seeds that agree exactly leave the t test nothing to judge the mean by: it would call any two equal numbers
-    certain. The sign test then says what so few seeds can say. Effects are equal, and on the smallest effect rather
-    than beyond it, where no more than `rounding` is between.
+    NaN for fewer than two seeds. Where seeds agree exactly, the t test would call any two equal numbers certain, so the
+    sign test takes its place. Effects within `rounding` of each other are equal, and those within it of the smallest
+    effect are not beyond it.
     """
     if len(effects_S) < 2:
         return PValue(math.nan, "none")
@@ -126,9 +139,10 @@ def compute_effect_p(
 def compute_directed_p(
     above: OneSided, effects_S: FloatArray, direction: Direction, smallest: float, rounding: float = 0.0
 ) -> float:
-    """p of a direction from a test of effects above zero: twice the smaller for `either`, the larger for `neither`.
+    """Return p of a direction from `above`, a one-sided test of effects above zero.
 
-    Effects within rounding of the smallest effect are zero beyond it.
+    This is twice the smaller p for `either` and the larger for `neither`. Effects within rounding of the smallest
+    effect count as zero beyond it.
     """
     slack = max(rounding, compute_rounding(effects_S, smallest))
     up_S, down_S = (_subtract_smallest(sign * effects_S, smallest, slack) for sign in (1, -1))
@@ -140,32 +154,32 @@ def compute_directed_p(
 
 
 def have_equal_effects(effects_S: FloatArray, rounding: float = 0.0) -> bool:
-    """Whether all seeds have the same effect, up to rounding."""
+    """Return whether all seeds have the same effect, up to rounding."""
     return bool(np.ptp(effects_S) <= max(rounding, compute_rounding(effects_S)))
 
 
 def compute_rounding(effects_S: FloatArray, smallest: float = 0.0) -> float:
-    """What rounding may make of effects that are known only as they are, or of their distance to the smallest."""
+    """Return how far rounding may move effects, or their distance to the smallest effect."""
     return ROUNDING_SHARE * max(smallest, float(np.abs(effects_S).max(initial=0.0)))
 
 
 def count_sides(direction: Direction) -> int:
-    """How many ways there are for an effect to be as claimed."""
+    """Return the number of sides of a test of this direction."""
     return 2 if direction == "either" else 1
 
 
 def count_sign_test_seeds(direction: Direction, level: float) -> int:
-    """How many seeds that agree exactly the sign test needs to fall below a level at all: 5 for 0.05 on one side."""
+    """Return how many seeds that agree exactly the sign test needs to fall below a level: 5 for 0.05 on one side."""
     return next(seeds for seeds in count(1) if is_significant(count_sides(direction) * 0.5**seeds, level))
 
 
 def is_significant(p: float, level: float) -> bool:
-    """Whether p is below the level by more than rounding; NaN is not."""
+    """Return whether p is below the level by more than rounding; False for NaN."""
     return p < reduce_by_rounding(level)
 
 
 def reduce_by_rounding(level: float) -> float:
-    """What p has to stay below, so that one which equals the level but for rounding does not."""
+    """Return the level less rounding, so that a p which equals the level but for rounding is not below it."""
     return level * (1 - ROUNDING_SHARE)
 
 
@@ -186,16 +200,17 @@ def _compute_sign_p(effects_S: FloatArray) -> float:
 
 
 MOST_SEEDS_FLIPPED = 13
-"""Seeds up to which all flips are counted: there are fewer of them than resamples."""
+"""All sign flips are counted up to this number of seeds: there are fewer of them than resamples."""
 RESAMPLING_SEED = 20_240_407
 
 
 def compute_sign_flip_p(
     effects_S: FloatArray, direction: Direction, smallest: float = 0.0, rounding: float = 0.0
 ) -> float:
-    """p where each seed's effect might as well have had the other sign; all flips of up to 13 seeds, else random ones.
+    """Return p of the sign-flip permutation test: under the null, each seed's effect has either sign equally often.
 
-    It never falls below 0.5 to the power of the number of seeds (twice that for `either`).
+    All flips are counted for up to 13 seeds, else random ones. p never falls below 0.5 to the power of the number of
+    seeds (twice that for `either`). NaN for fewer than two seeds.
     """
     if len(effects_S) < 2:
         return math.nan
@@ -203,11 +218,14 @@ def compute_sign_flip_p(
 
 
 def compute_shuffled_levels_p(values_SL: FloatArray, weights_L: FloatArray, direction: Direction) -> float:
-    """p of the mean slope where, within each seed, the responses might as well belong to any of the levels."""
+    """Return p of the mean slope under permutations of each seed's responses (S, L) among the levels.
+
+    NaN for fewer than two seeds.
+    """
     if len(values_SL) < 2:
         return math.nan
     rng, orders_NL = np.random.default_rng(RESAMPLING_SEED), _draw_level_orders(len(weights_L))
-    # Every seed gets the same random orders, in a random order of its own: independent, and drawn once.
+    # All seeds use the same random orders, each in its own sequence: independent, and drawn only once.
     slopes_N = sum((values_L[orders_NL] @ weights_L)[rng.permutation(RESAMPLES)] for values_L in values_SL)
     sign = (-1.0 if direction == "decreasing" else 1.0) / len(values_SL)
     slopes_N, slope = sign * slopes_N, sign * float((values_SL @ weights_L).sum())
@@ -218,7 +236,7 @@ def compute_shuffled_levels_p(values_SL: FloatArray, weights_L: FloatArray, dire
 
 @lru_cache(maxsize=8)
 def _draw_level_orders(levels: int) -> npt.NDArray[np.int64]:
-    """Random orders of that many levels, the same in every process."""
+    """Draw random orders of the levels, the same in every process."""
     rng = np.random.default_rng(RESAMPLING_SEED)
     return rng.permuted(np.tile(np.arange(levels), (RESAMPLES, 1)), axis=1)
 
@@ -232,7 +250,7 @@ def _compute_flip_p(effects_S: FloatArray) -> float:
 
 @lru_cache(maxsize=8)
 def _draw_signs(seeds: int) -> FloatArray:
-    """Every way to choose a sign for each of so many seeds, or many random ones, the same in every process."""
+    """Return all combinations of the seeds' signs, or random ones where there are many, the same in every process."""
     if seeds <= MOST_SEEDS_FLIPPED:
         return np.array([*product((-1.0, 1.0), repeat=seeds)])
     return np.random.default_rng(RESAMPLING_SEED).choice([-1.0, 1.0], size=(RESAMPLES, seeds))
@@ -240,13 +258,13 @@ def _draw_signs(seeds: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class EffectEstimate:
-    """`effects_S` are the seeds' own effects; NaN stands for what too few seeds allow.
+    """An effect's estimate with its intervals and p-values; NaN where it needs more seeds.
 
-    `p` is of an effect in the declared direction, however small, and `p_test` what gave it; `p_claim` is of the whole
-    claim, an effect beyond the smallest that counts; `p_permutation` is p without a distribution. `spread_of_seeds`
-    is the responses' standard deviation over seeds within a cell, pooled over cells;
-    `least_spread` the least spread of effects that the interval assumes; `rounding` is how far two numbers in the
-    effect's unit may lie apart and still be equal.
+    `effects_S` are the seeds' own effects. `p` is of an effect in the declared direction, however small, and `p_test`
+    the test that gave it. `p_claim` is of the whole claim, an effect beyond the smallest that counts. `p_permutation`
+    assumes no distribution. `spread_of_seeds` is the responses' standard deviation over seeds within a cell, pooled
+    over `cells`. `least_spread` is the least spread of effects that the interval assumes. `rounding` is how far apart
+    two numbers in the effect's unit may lie and still be equal.
     """
 
     effects_S: FloatArray
@@ -284,7 +302,7 @@ class EffectEstimate:
         return self._standardise_by(self.spread_of_seeds, 1 + cells * (len(self.effects_S) - 1))
 
     def _standardise_by(self, spread: float, numbers: int | None = None) -> float:
-        """Over a spread that is estimated from so many numbers; from one for each seed if left out."""
+        """Divide by a spread estimated from `numbers` values, by default one for each seed."""
         return (
             compute_hedges_correction(numbers or len(self.effects_S)) * self.value / spread
             if spread > self.rounding
@@ -293,9 +311,9 @@ class EffectEstimate:
 
 
 def compute_hedges_correction(seeds: int) -> float:
-    """Hedges' exact correction for a standard deviation of that many seeds: 0.72 for four, NaN for two.
+    """Return Hedges' exact correction for a standard deviation of that many seeds: 0.72 for four, NaN for two.
 
-    Two seeds leave the expectation of the ratio infinite, so that nothing corrects it.
+    With two seeds the expectation of the ratio is infinite, so that no factor corrects it.
     """
     free = seeds - 1
     if free < 2:
@@ -312,7 +330,7 @@ class SeedEffects(NamedTuple):
 
 
 def compute_effects(values_SC: FloatArray, weights_C: FloatArray) -> SeedEffects:
-    """Each seed's weighted sum over cells; what is within rounding of the responses is no effect."""
+    """Return each seed's weighted sum over cells (S,); a sum within rounding of the responses is set to 0."""
     effects_S = values_SC @ weights_C
     rounding_S = ROUNDING_SHARE * (np.abs(values_SC) @ np.abs(weights_C))
     return SeedEffects(np.where(np.abs(effects_S) <= rounding_S, 0.0, effects_S), float(rounding_S.max(initial=0.0)))
@@ -328,7 +346,11 @@ def estimate_effect(
     p_permutation: float | None = None,
     values_SC: FloatArray | None = None,
 ) -> EffectEstimate:
-    """The mean effect with its intervals at level 1 - alpha, and p-values; `tested` takes the place of the t test."""
+    """Estimate the mean effect with its intervals at level 1 - alpha, and p-values.
+
+    `tested` replaces the t test's p, `p_permutation` that of sign flips. `values_SC` are the responses, for their
+    spread.
+    """
     effects_S, rounding = effects.effects_S, max(effects.rounding, compute_rounding(effects.effects_S, smallest))
     nearest = smallest if direction == "neither" else 0.0
     tested = tested or compute_effect_p(effects_S, direction, nearest, rounding)
@@ -351,7 +373,7 @@ def estimate_effect(
 
 
 def pool_spread(values_SC: FloatArray | None) -> float:
-    """The standard deviation over seeds within a cell, pooled over cells; NaN with fewer than two seeds."""
+    """Return the standard deviation over seeds within a cell, pooled over cells; NaN with fewer than two seeds."""
     if values_SC is None or len(values_SC) < 2:
         return math.nan
     return math.sqrt(float(values_SC.var(axis=0, ddof=1).mean()))
@@ -366,10 +388,10 @@ WEIGHTS_C = np.array([-1.0, 1.0])
 def estimate_contrast(
     responses: PairedResponses, direction: Direction, smallest: float, alpha: float
 ) -> EffectEstimate:
-    """The mean over seeds of second level - first level, of the two levels that `responses` has.
+    """Estimate the mean over seeds of second level - first level, of the two levels in `responses`.
 
-    With direction `neither` it is the test of equivalence: p is the larger of two one-sided t tests against
-    -smallest and smallest (Schuirmann 1987, J Pharmacokinet Biopharm 15:657-680).
+    With direction `neither` this is the test of equivalence: p is the larger of two one-sided t tests against -smallest
+    and smallest (Schuirmann 1987, J Pharmacokinet Biopharm 15:657-680).
     """
     effects = compute_effects(responses.values_SC, WEIGHTS_C)
     return estimate_effect(effects, direction, smallest, alpha, values_SC=responses.values_SC)
@@ -378,7 +400,7 @@ def estimate_contrast(
 def estimate_threshold_effect(
     responses: PairedResponses, value: float, direction: Direction, smallest: float, alpha: float
 ) -> EffectEstimate:
-    """The mean over seeds of the response less `value`; p is that of the t test of one sample.
+    """Estimate the mean over seeds of the response less `value`; p is that of the one-sample t test.
 
     `responses` has one cell, which holds all trainings.
     """
@@ -389,7 +411,7 @@ def estimate_threshold_effect(
 
 FEWEST_LEVELS_OF_PAGE = 3
 PERMUTATIONS = 50_000
-"""All orders of up to eight levels are fewer than this, so that a single seed's p is exact there."""
+"""More than all orders of eight levels, so that a single seed's p is exact up to there."""
 
 
 def estimate_trend(
@@ -399,9 +421,10 @@ def estimate_trend(
     smallest: float,
     alpha: float,
 ) -> EffectEstimate:
-    """The mean over seeds of the least-squares slope per unit of the factor; `levels` ascend.
+    """Estimate the mean over seeds of the least-squares slope per unit of the factor; `levels` ascend.
 
-    p is Page's (JASA 58:216-230, 1963); with two levels, where Page's test does not exist, that of the slopes' t test.
+    p is that of Page's test (JASA 58:216-230, 1963). With two levels Page's test does not exist, and p is that of the
+    slopes' t test.
     """
     values_SL, weights_L = responses.values_SC, compute_slope_weights(np.asarray(levels, dtype=float))
     slopes = compute_effects(values_SL, weights_L)
@@ -413,13 +436,13 @@ def estimate_trend(
 
 
 def compute_slope_weights(levels_L: FloatArray) -> FloatArray:
-    """What responses are weighted with to give the least-squares slope."""
+    """Return the weights (L,) with which responses sum to the least-squares slope."""
     centred_L = levels_L - levels_L.mean()
     return np.asarray(centred_L / (centred_L @ centred_L))
 
 
 def run_page_test(values_SL: FloatArray) -> PValue:
-    """Page's p that responses increase from left to right; a single seed is compared with its own orders.
+    """Return Page's p that responses (S, L) increase from left to right; compare a single seed with its own orders.
 
     Responses of a seed that differ by rounding share their rank.
     """
@@ -432,7 +455,7 @@ def run_page_test(values_SL: FloatArray) -> PValue:
 
 
 def _compute_one_seed_p(values_L: IntArray) -> float:
-    """Page's statistic of one row, which scipy's function does not take, over all orders or many random ones."""
+    """Test Page's statistic of one row, which scipy rejects, over all orders or many random ones."""
     predicted_L = np.arange(1, len(values_L) + 1)
 
     def page_l(ranks: FloatArray, axis: int = -1) -> FloatArray:
@@ -456,11 +479,11 @@ FIXED_C = np.array([0.0, 0.0, -1.0, 1.0])
 
 @dataclass(frozen=True)
 class MediationEstimate:
-    """What the mediator carries (`through`, the claim's effect), the treatment's effect in both arms, and the share.
+    """The effect through the mediator (`through`, the claim's), the treatment's effect in both arms, and the share.
 
-    The share is `through` over the free arm's effect, NaN with its interval where that effect's own interval holds
-    zero: a share of what may be nothing has none. Below 0 the mediator works against the treatment, above 1 the fixed
-    arm's effect is turned over.
+    The share is `through` over the free arm's effect. It is NaN with its interval where that effect's own interval
+    contains zero: a share of what may be nothing is undefined. Below 0 the mediator works against the treatment; above
+    1 the fixed arm's effect has the other sign.
     """
 
     through: EffectEstimate
@@ -470,14 +493,20 @@ class MediationEstimate:
     share_ci: Interval
 
 
+NO_MEDIATION: Final = MediationEstimate(NO_ESTIMATE, NO_ESTIMATE, NO_ESTIMATE, math.nan, UNKNOWN_INTERVAL)
+
+
 def estimate_mediation(
     responses: PairedResponses, direction: Direction, smallest: float, alpha: float
 ) -> MediationEstimate:
-    """`responses` in four cells: both levels of the treatment with the mediator free, then both with it fixed."""
+    """Estimate a mediation from responses (S, 4).
+
+    The cells are both levels of the treatment with the mediator free, then both with it fixed.
+    """
     values_SC = responses.values_SC
     through, free, fixed = (compute_effects(values_SC, weights_C) for weights_C in (FREE_C - FIXED_C, FREE_C, FIXED_C))
     if not len(values_SC):
-        return MediationEstimate(NO_ESTIMATE, NO_ESTIMATE, NO_ESTIMATE, math.nan, UNKNOWN_INTERVAL)
+        return NO_MEDIATION
     share = compute_fieller_interval(through.effects_S, free.effects_S, alpha)
     return MediationEstimate(
         estimate_effect(through, direction, smallest, alpha, values_SC=values_SC),
@@ -489,10 +518,10 @@ def estimate_mediation(
 
 
 def compute_fieller_interval(part_S: FloatArray, whole_S: FloatArray, alpha: float) -> Interval:
-    """Fieller's interval of mean(part) / mean(whole), paired (1954, J R Stat Soc B 16:175-185).
+    """Return Fieller's interval of mean(part) / mean(whole), paired (1954, J R Stat Soc B 16:175-185).
 
-    NaN where the whole's own interval holds zero or ends on it, as the interval is then unbounded, and for fewer than
-    two seeds.
+    NaN where the whole's own interval contains zero or ends on it, as the interval is then unbounded, and for fewer
+    than two seeds.
     """
     seeds, largest = len(part_S), float(np.abs([part_S, whole_S]).max())
     if seeds < 2 or largest == 0:

@@ -1,7 +1,7 @@
-"""Whether trainings learned anything: their loss against that of guessing, their zero-shot accuracy against chance.
+"""Check whether trainings learned anything: their loss against guessing, their zero-shot accuracy against chance.
 
-A training passes a check or fails it, or the check says why it does not apply. An arm fails where any of its seeds
-does: a verdict is a mean over seeds, and the one that learned nothing is in it.
+A training passes a check or fails it, or the check does not apply and states why. An arm fails where any of its seeds
+does: a verdict averages over seeds, the one that learned nothing included.
 """
 
 import math
@@ -19,19 +19,21 @@ from gapctl.plan.plan import Plan, Trial
 LOSS_METRIC: Final = "train/loss"
 OBJECT_METRIC: Final = "quality/object_accuracy"
 LEAST_GAIN: Final = 0.02
-"""The share of guessing's loss by which a training must stay below it."""
+"""The share of guessing's loss by which a training's loss must stay below it."""
 CHANCE_P: Final = 0.001
-"""p of the binomial test below which an accuracy is above chance: of a thousand trainings that learned nothing, one
-passes."""
+"""The binomial test's p below which an accuracy is above chance.
+
+One of a thousand trainings that learned nothing passes.
+"""
 TrainingMetrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class ArmCheck:
-    """What one check, named by its metric, found of an arm.
+    """The result of one check, named by its metric, on an arm.
 
-    `seeds` were looked at, `failed` are those of them that did not pass; `reason` says what they have, or why none was
-    looked at. `steps` are those of its trainings.
+    `seeds` were checked, and `failed` are those that did not pass; `reason` describes the failures, or why none was
+    checked. `steps` are the steps of the arm's trainings.
     """
 
     arm: str
@@ -44,7 +46,7 @@ class ArmCheck:
 
 
 class _SeedCheck(NamedTuple):
-    """One training by one check: `passed` is None where the check does not apply, and `bar` then says why."""
+    """One training by one check: `passed` is None where the check does not apply, and `bar` then explains why."""
 
     seed: int
     passed: bool | None
@@ -55,8 +57,8 @@ class _SeedCheck(NamedTuple):
 def check_learning(plan: Plan, metrics: Mapping[str, TrainingMetrics]) -> tuple[ArmCheck, ...]:
     """Check every arm that has a finished training; `metrics` are those of finished trials and preparations by id.
 
-    `train/loss` is the mean over the steps between the last two evaluations, or over all steps where there is one.
-    Of a trial of 0 steps, the training whose weights it measures is checked.
+    `train/loss` is the mean over the steps between the last two evaluations, or over all steps where there is one. For
+    a trial of 0 steps, the training whose weights it measures is checked.
     """
     trainings = {trial.id: trial for trial in plan.trainings}
     arms: dict[str, list[Trial]] = {}
@@ -69,29 +71,30 @@ def check_learning(plan: Plan, metrics: Mapping[str, TrainingMetrics]) -> tuple[
 def select_failed_checks(
     checks: Sequence[ArmCheck], cells: Iterable[Arm], where: Arm, metrics: Sequence[str]
 ) -> tuple[ArmCheck, ...]:
-    """The checks that arms of a comparison failed, of those that bear on hypotheses about these metrics.
+    """Return the checks that arms of a comparison failed, of those that matter for hypotheses about these metrics.
 
-    The loss and the object's accuracy always do, another factor's accuracy where it is one of the metrics. Models after
-    one step stand for the beginning of training, which need not have learned where they are held against longer ones.
+    The loss and the object's accuracy always matter, another factor's accuracy where it is one of the metrics. Models
+    after one step represent the beginning of training: they need not have learned where they are compared with longer
+    ones.
     """
     wanted = (LOSS_METRIC, OBJECT_METRIC, *metrics)
     compared = list(cells)
     among = [
         check
         for check in checks
-        if _is_in_arm(check.levels, where) and any(_is_in_arm(check.levels, c) for c in compared)
+        if is_in_arm(check.levels, where) and any(is_in_arm(check.levels, cell) for cell in compared)
     ]
     trained = [check for check in among if check.steps > 1] or among
     return tuple(check for check in trained if check.failed and check.check in wanted)
 
 
 def label_arm(trial: Trial) -> str:
-    """A trial's label without its seed."""
+    """Return a trial's label without its seed."""
     return trial.label.removesuffix(f" seed={trial.seed}")
 
 
 def compute_guessing_loss(loss: Loss, batch_size: int) -> float:
-    """The least loss of a model that cannot tell a batch's pairs apart, to which all similarities are one.
+    """Return the least loss of a model that gives all pairs of a batch the same similarity.
 
     Softmax: ln N. Sigmoid with the best bias: N times the entropy of one in N (arXiv 2303.15343, sec. 3.2).
     """
@@ -123,7 +126,7 @@ def _check_arm(
 
 
 def _find_measured_training(trial: Trial, trainings: Mapping[str, Trial]) -> tuple[bool, Trial]:
-    """Whether a trial's own numbers are those of moved embeddings, and the training to look at in its place."""
+    """Return whether a trial's metrics are of moved embeddings, and the training to check in its place."""
     if trial.config.train.samples or trial.parent is None or trial.parent not in trainings:
         return trial.config.evaluate.intervention != "none", trial
     parent = trainings[trial.parent]
@@ -131,7 +134,7 @@ def _find_measured_training(trial: Trial, trainings: Mapping[str, Trial]) -> tup
 
 
 def _list_caption_accuracies(config: TrialConfig) -> list[str]:
-    """The accuracies of the factors that every caption names beside the main one."""
+    """List the accuracies of the factors that every caption names beside the main one."""
     data = config.data
     if not isinstance(data, MadData) or data.captions.attributes < len(FACTOR_VALUES) - 1:
         return []
@@ -174,7 +177,7 @@ def _check_accuracy(name: str, seed: int, value: float, config: TrialConfig, mov
 
 
 def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> str:
-    """`loss 4.852 in 1 of 5 seeds (3404), not 2 % below the 4.852 of guessing`."""
+    """Describe failures: `loss 4.852 in 1 of 5 seeds (3404), not 2 % below the 4.852 of guessing`."""
     values = sorted(look.value for look in failed)
     digits, unit = (3, "") if name == LOSS_METRIC else (1, " %")
     low, high = (f"{value:.{digits}f}" for value in (values[0], values[-1]))
@@ -185,5 +188,6 @@ def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> s
     return f"{what} {ran}{unit} in {where}, {failed[0].bar}"
 
 
-def _is_in_arm(levels: Mapping[str, Level], arm: Arm) -> bool:
+def is_in_arm(levels: Mapping[str, Level], arm: Arm) -> bool:
+    """Return whether a training with these levels has all the levels of `arm`."""
     return all(levels.get(path) == level for path, level in arm.items())

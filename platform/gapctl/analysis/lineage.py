@@ -1,6 +1,5 @@
-"""The question that a sweep asks again, as the ledger keeps it, and its answers beside the new ones."""
+"""The question that a sweep asks again: its plan from the ledger, and its answers beside the new verdicts."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from gapctl.analysis.results import FirstAnswer, FirstQuestion, Verdict
@@ -11,10 +10,10 @@ from gapctl.plan.plan import Plan
 
 
 def rebuild_first_plan(plan: Plan, ledger: Ledger) -> Plan:
-    """The plan of the question that this plan's sweep asks again, as it was declared where that was kept.
+    """Rebuild the plan of the question that this plan's sweep asks again, as declared where the ledger kept that.
 
-    It has the scale of this plan where it was asked at that, or the only scale that it was asked at.
-    Raises InputError, or WorkError for a damaged ledger, which say why the ledger has no such plan.
+    Use this plan's scale where the question was asked at it, else the only scale that it was asked at. Raise
+    InputError, or WorkError for a damaged ledger, where there is no such plan.
     """
     asked = str(plan.sweep.spec.asks_again)
     name, _, when = asked.partition("@")
@@ -40,27 +39,30 @@ def _choose_scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
 
 
 def _rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:
-    recall: Callable[[Declaration, str, str], Plan] = rebuild_declared_plan
     try:
-        return recall(declaration, scale, path)
+        return rebuild_declared_plan(declaration, scale, path)
     except InputError:
         return rebuild_plan(declaration, scale, path)
 
 
 def attach_first_answer(first: FirstQuestion | None, verdict: Verdict) -> Verdict:
-    """The verdict with the first answer to its hypothesis: that of the same id, else the only one to the same test of
-    the same response by the same factor."""
+    """Return the verdict with the first answer to its hypothesis.
+
+    That is the answer of the same id, or else the only one to the same test of the same response by the same factor.
+    """
     if first is None:
         return verdict
     same = [one for one in first.answers if one.id == verdict.id]
     alike = [one for one in first.answers if _get_question(one) == _get_question(verdict)]
     found = same or (alike if len(alike) == 1 else [])
-    return replace(verdict, first_answer=_make_first_answer(first.sweep, found[0])) if found else verdict
+    if not found:
+        return verdict
+    one = found[0]
+    answer = FirstAnswer(
+        first.sweep, one.id, one.claim, one.verdict, one.estimate, one.ci, one.p, one.replicates, one.marks
+    )
+    return replace(verdict, first_answer=answer)
 
 
 def _get_question(verdict: Verdict) -> tuple[str, str, str]:
     return verdict.test, verdict.response, verdict.factor
-
-
-def _make_first_answer(sweep: str, one: Verdict) -> FirstAnswer:
-    return FirstAnswer(sweep, one.id, one.claim, one.verdict, one.estimate, one.ci, one.p, one.replicates, one.marks)

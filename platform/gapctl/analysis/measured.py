@@ -1,4 +1,9 @@
-"""A hypothesis with the responses that bear on it and what its test makes of them."""
+"""Measure a hypothesis: pair its responses, estimate its effect, and judge the interval.
+
+1. `measure_hypothesis` lists the cells that a hypothesis compares, pairs their responses by seed and calls its test.
+2. `judge_interval` is the decision rule: an interval beyond the smallest effect supports, one short of it refutes.
+3. `apply_holm` corrects the p-values of a file, and `estimate_seeds_needed` extrapolates an open verdict.
+"""
 
 import math
 from collections.abc import Sequence
@@ -48,7 +53,10 @@ from gapctl.config.sweep import SweepFile
 
 @dataclass(frozen=True)
 class HypothesisResult:
-    """`cells` are what is compared, `estimate` the effect; `correlated` and `mediated` what only these tests have."""
+    """A hypothesis with its responses and its effect; `cells` are what it compares.
+
+    `correlated` and `mediated` are set for correlations and mediations only.
+    """
 
     hypothesis: Hypothesis
     cells: tuple[Arm, ...]
@@ -64,17 +72,17 @@ class HypothesisResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned seed counts."""
+        """Whether every planned replicate counts."""
         return len(self.estimate.effects_S) == self.responses.replicates
 
     @property
     def trials(self) -> int:
-        """How many trainings the estimate rests on."""
+        """The number of trainings that the estimate rests on."""
         return len(self.estimate.effects_S) * len(self.cells) * self.responses.arms
 
 
 def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
-    """Pairs the responses by seed, or by pair of seeds, and estimates the effect."""
+    """Pair the responses by seed, or by pair of seeds, and estimate the effect."""
     cells = list_cells(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
     names = [name for name in list_named_metrics(hypothesis) if name not in spec.vary]
@@ -85,9 +93,9 @@ def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
 
 
 def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
-    """What a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
+    """List what a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
 
-    A level's one cell holds all trainings.
+    A test of a level has one cell with all trainings.
     """
     if isinstance(hypothesis, AtLevel):
         return ({},)
@@ -102,7 +110,7 @@ def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
 
 
 def get_direction(hypothesis: Hypothesis) -> Direction:
-    """The declared direction; an equivalence claims neither."""
+    """Return the declared direction; `neither` for an equivalence."""
     return "neither" if isinstance(hypothesis, Equivalence) else hypothesis.direction
 
 
@@ -146,12 +154,12 @@ def _filter_trials(trials: pl.DataFrame, spec: SweepFile, where: Arm) -> pl.Data
 def judge_interval(
     ci: Interval, smallest_effect: float, direction: Direction, p_holm: float, alpha: float, rounding: float = 0.0
 ) -> Outcome:
-    """Supported where every effect in the interval is as claimed and p is small, refuted where none is.
+    """Return supported where every effect in the interval is as claimed and p is small, refuted where none is.
 
-    An effect counts when it lies beyond the smallest effect in the declared direction, so an interval is against a
+    An effect counts when it lies beyond the smallest effect in the declared direction. An interval therefore refutes a
     hypothesis wherever it lies short of that: in the negligible band, on the other side of zero, or across both.
-    `neither` claims the band itself, so that `either` is supported where it is refuted, and the other way round.
-    An interval that ends on the smallest effect, or within `rounding` of it, is neither beyond it nor short of it.
+    `neither` claims the band itself, so that it is supported where `either` is refuted, and the other way round. An
+    interval that ends on the smallest effect, or within `rounding` of it, is neither beyond it nor short of it.
     """
     if is_beyond(ci, smallest_effect, direction, rounding) and is_significant(p_holm, alpha):
         return "supported"
@@ -159,7 +167,10 @@ def judge_interval(
 
 
 def is_beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
-    """Whether the whole interval lies beyond the smallest effect: on one side for `either`, inside for `neither`."""
+    """Return whether the whole interval lies beyond the smallest effect.
+
+    That is on one side of it for `either`, and inside the band for `neither`.
+    """
     if direction == "neither":
         return is_short_of(ci, smallest_effect, "either", rounding)
     edge = smallest_effect + rounding
@@ -169,7 +180,7 @@ def is_beyond(ci: Interval, smallest_effect: float, direction: Direction, roundi
 
 
 def is_short_of(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
-    """Whether no effect in the interval is as claimed."""
+    """Return whether no effect in the interval is as claimed."""
     if direction == "neither":
         return is_beyond(ci, smallest_effect, "either", rounding)
     edge = smallest_effect - rounding
@@ -181,7 +192,7 @@ def is_short_of(ci: Interval, smallest_effect: float, direction: Direction, roun
 def locate_refuted_interval(
     ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0
 ) -> RefutationKind:
-    """Where the interval of a refuted verdict lies; only `negligible` says that there is no effect that counts."""
+    """Return where the interval of a refuted verdict lies; only `negligible` means that no effect counts."""
     if direction == "neither":
         return "different"
     if is_short_of(ci, smallest_effect, "either", rounding):
@@ -190,12 +201,12 @@ def locate_refuted_interval(
 
 
 def orient_interval(ci: Interval, direction: Direction) -> Interval:
-    """The interval of the effect counted positive in the declared direction."""
+    """Return the interval of the effect, counted positive in the declared direction."""
     return Interval(-ci.high, -ci.low) if direction == "decreasing" else ci
 
 
 def compute_margin(value: float, smallest_effect: float, direction: Direction) -> float:
-    """How far an estimate lies beyond the smallest effect, to where it is claimed; negative where short of it."""
+    """Return how far an estimate lies beyond the smallest effect, towards the claim; negative where short of it."""
     if direction == "neither":
         return smallest_effect - math.fabs(value)
     towards = math.fabs(value) if direction == "either" else orient_interval(Interval(value, value), direction).low
@@ -210,10 +221,10 @@ class HolmPValue(NamedTuple):
 
 
 def apply_holm(p_values: Sequence[float], alpha: float) -> list[HolmPValue]:
-    """Holm (1979) over all hypotheses of a file.
+    """Correct p-values by Holm's method (1979) over all hypotheses of a file.
 
-    One that could not be tested (NaN) still counts as one of them, so that trainings still to do cannot make the
-    others easier; it stays NaN.
+    One that could not be tested (NaN) still counts among them, so that trainings still to do cannot make the others
+    easier; it stays NaN.
     """
     if not p_values:
         return []
@@ -226,7 +237,7 @@ def apply_holm(p_values: Sequence[float], alpha: float) -> list[HolmPValue]:
 
 
 def _correct_p_values(p_values: Sequence[float]) -> list[float]:
-    """The k-th smallest of n, times n - k + 1, never below a smaller one's and at most 1."""
+    """Multiply the k-th smallest of n by n - k + 1, never below a smaller one's result and at most 1."""
     order = np.argsort(p_values, kind="stable")
     stepped = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -240,12 +251,12 @@ MOST_SEEDS = 1_000
 def estimate_seeds_needed(
     found: EffectEstimate, smallest_effect: float, direction: Direction, alpha: float, holm_level: float
 ) -> int | None:
-    """The smallest number of seeds, above the present one, whose interval would leave the smallest effect behind.
+    """Return the smallest number of seeds, above the present one, whose interval would exclude the smallest effect.
 
-    For a verdict of supported, p of the claim has to fall below `holm_level` as well; where seeds agree exactly, that
-    is the number at which the sign test can say so at all. None with fewer than two seeds, for an estimate that lies
-    on the smallest effect, where more than 1,000 would be needed, and where seeds do not help: p of a correlation
-    depends on the number of arms.
+    For a supported verdict, p of the claim also has to fall below `holm_level`; where seeds agree exactly, this is the
+    number at which the sign test can do so. Return None with fewer than two seeds, for an estimate that lies on the
+    smallest effect, where more than 1,000 would be needed, and where seeds do not help: p of a correlation depends on
+    the number of arms.
     """
     seeds = len(found.effects_S)
     distance = compute_margin(found.value, smallest_effect, direction)
@@ -262,7 +273,7 @@ def estimate_seeds_needed(
 
 
 def _predict_p(counts_N: FloatArray, found: EffectEstimate, distance: float, spread: float, sides: int) -> FloatArray:
-    """p of the claim with more seeds like these: against the smallest effect, and of the test's own."""
+    """Predict p of the claim with more seeds like these: against the smallest effect, and by the test itself."""
     if found.agree and found.p_test != "permutation":
         claim_N = np.asarray(sides * 0.5**counts_N)
     else:
@@ -273,9 +284,9 @@ def _predict_p(counts_N: FloatArray, found: EffectEstimate, distance: float, spr
 
 
 def _predict_page_p(counts_N: FloatArray, found: EffectEstimate) -> FloatArray:
-    """Page's standardised statistic is a sum over seeds: the same trend in each new one makes it grow like their root.
+    """Predict Page's p: the standardised statistic is a sum over seeds, so that it grows like their root.
 
-    Where every seed has its levels in order, p is the share of that one order among all, exactly.
+    Where every seed has its levels in order, p is exactly the share of that one order among all.
     """
     seeds, orders = len(found.effects_S), math.factorial(found.cells)
     if orders > 1 and math.isclose(found.p, (1 / orders) ** seeds, rel_tol=1e-6):

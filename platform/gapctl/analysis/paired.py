@@ -1,4 +1,8 @@
-"""Responses paired by seed: what every cell of a comparison gave in a seed, other factors averaged away."""
+"""Pair responses by seed: the mean response of each cell of a comparison, averaged over the other factors.
+
+`collect_paired_responses` is the entry: from a frame of trials to an array (R, S, C) of the seeds that have all cells.
+A replicate is a seed, or a pair of seeds where a metric compares two (`Replicates`).
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,37 +20,37 @@ from gapctl.plan.plan import Trial
 
 
 class Replicates(NamedTuple):
-    """Each replicate by its first seed, and how many seeds are `each`."""
+    """Each replicate by its first seed, and the number of seeds in `each`."""
 
     first: range
     each: int = 1
 
     def of(self, trials: pl.DataFrame) -> pl.DataFrame:
-        """The trials of whole replicates, with the replicate's first seed as their `seed`."""
+        """Return the trials of whole replicates, with the replicate's first seed as their `seed`."""
         if self.each == 1:
             return trials
         return group_seed_pairs(trials).filter(pl.col("seed").is_in(list(self.first)))
 
 
 def derive_replicates(hypothesis: Hypothesis, seeds: range) -> Replicates:
-    """Of a sweep with these seeds; one that finds no partner among them is left out."""
+    """Return the replicates of a hypothesis; where it needs pairs of seeds, leave out seeds without a partner."""
     if not any(map(is_of_seed_pairs, list_named_metrics(hypothesis))):
         return Replicates(seeds)
     return Replicates(range(seeds.start + seeds.start % 2, seeds.stop - 1, 2), each=2)
 
 
 def group_seed_pairs(trials: pl.DataFrame) -> pl.DataFrame:
-    """The trials with the first seed of their pair as `seed`."""
+    """Return the trials with the first seed of their pair as `seed`."""
     return trials.with_columns(pl.col("seed") // 2 * 2)
 
 
 def get_pair_seed(seed: int) -> int:
-    """The first seed of a seed's pair."""
+    """Return the first seed of a seed's pair."""
     return seed // 2 * 2
 
 
 def build_identity_columns(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
-    """`trial`, `label`, `seed` and a column per factor, a row per trial."""
+    """Return `trial`, `label`, `seed` and a column for each factor, a row for each trial."""
     return [
         pl.Series("trial", [trial.id for trial in trials], pl.String),
         pl.Series("label", [trial.label for trial in trials], pl.String),
@@ -56,14 +60,14 @@ def build_identity_columns(trials: Sequence[Trial], vary: Mapping[str, Sequence[
 
 
 def build_level_column(factor: str, values: Sequence[Level], levels: Sequence[Level]) -> pl.Series:
-    """`values` under the factor's dotted path, in the narrowest type that holds all of the factor's `levels`."""
+    """Return `values` under the factor's dotted path, in the narrowest type that holds all of the factor's `levels`."""
     dtype = infer_level_type(levels)
     plain = [str(value) for value in values] if dtype == pl.String else values
     return pl.Series(factor, plain, dtype=dtype)
 
 
 def infer_level_type(levels: Sequence[Level]) -> type[pl.DataType]:
-    """Truth values, whole numbers, numbers, or text where they are of different kinds."""
+    """Return the type of truth values, whole numbers or numbers, or text where levels are of different kinds."""
     kinds = {type(level) for level in levels}
     if kinds == {bool}:
         return pl.Boolean
@@ -77,11 +81,11 @@ FloatArray = npt.NDArray[np.float64]
 
 FactorLevels = Mapping[str, Sequence[Level]]
 LARGEST_RESPONSE: Final = 1e100
-"""Responses beyond this are not calculated with, so that no sum of squares or cubes overflows."""
+"""Responses beyond this are left out, so that no sum of squares or cubes overflows."""
 
 
 class UnusableResponse(NamedTuple):
-    """A training whose response is not there (None), no finite number, or larger than `LARGEST`."""
+    """A training whose response is absent (None), not finite, or larger than `LARGEST_RESPONSE`."""
 
     metric: str
     label: str
@@ -91,12 +95,12 @@ class UnusableResponse(NamedTuple):
 
 @dataclass(frozen=True)
 class PairedResponses:
-    """Responses in the cells of a comparison, of the seeds that have all of it.
+    """Responses in the cells of a comparison, for the seeds that are complete.
 
     Each value is averaged over `arms` trainings. `missing` are planned seeds with trainings still to do, `not_finite`
-    those with a response that cannot be calculated with; `odd` are these responses, `absent` those that no training
-    recorded. `found` of `planned` trainings are done. Where a replicate is a pair of seeds, `each` is 2, and `seeds`,
-    `missing` and `not_finite` name the first of a pair.
+    those with an unusable response; `odd` are these responses, `absent` the metrics that no training recorded. `found`
+    of `planned` trainings are done. Where a replicate is a pair of seeds, `each` is 2, and `seeds`, `missing` and
+    `not_finite` name the first of a pair.
     """
 
     seeds: tuple[int, ...]
@@ -117,20 +121,23 @@ class PairedResponses:
 
     @property
     def replicates(self) -> int:
-        """How many were planned."""
+        """The number of planned replicates."""
         cells = int(self.values_RSC.shape[2])
         return self.planned // (self.arms * cells)
 
     @property
     def trials(self) -> int:
-        """How many trainings the values are of."""
+        """The number of trainings behind the values."""
         return self.values_SC.size * self.arms
 
 
 def collect_paired_responses(
     trials: pl.DataFrame, vary: FactorLevels, replicates: Replicates, cells: Sequence[Arm], responses: Sequence[str]
 ) -> PairedResponses:
-    """A replicate counts only when all its trainings in `cells` are done and have responses to calculate with."""
+    """Return the responses (R, S, C) of complete replicates.
+
+    A replicate is complete when all its trainings in `cells` are done and have usable responses.
+    """
     trials, seeds = replicates.of(trials), replicates.first
     arms = count_arms_per_cell(vary, cells[0]) * replicates.each
     means = compute_cell_means(trials, vary, cells, responses)
@@ -158,9 +165,9 @@ def collect_paired_responses(
 def compute_cell_means(
     trials: pl.DataFrame, vary: FactorLevels, cells: Sequence[Arm], metrics: Sequence[str]
 ) -> pl.DataFrame:
-    """A row per seed and cell: `seed`, `position` in `cells`, `trainings`, and each metric's mean.
+    """Return a row for each seed and cell: `seed`, `position` in `cells`, `trainings`, and each metric's mean.
 
-    A mean is NaN where a training lacks the metric or has no number for it that can be calculated with.
+    A mean is NaN where a training lacks the metric or its value is unusable.
     """
     rows = _place_in_cells(trials, vary, cells)
     means = [_select_values(trials, metric).mean().alias(metric) for metric in metrics]
@@ -168,19 +175,19 @@ def compute_cell_means(
 
 
 def _place_in_cells(trials: pl.DataFrame, vary: FactorLevels, cells: Sequence[Arm]) -> pl.DataFrame:
-    """The trainings that a comparison needs, each with the `position` of its cell."""
+    """Return the trainings that a comparison needs, each with the `position` of its cell."""
     factors = list(cells[0])
     columns = [build_level_column(factor, [cell[factor] for cell in cells], vary[factor]) for factor in factors]
     positions = pl.DataFrame([*columns, pl.Series("position", range(len(cells)), pl.Int64)])
     placed = trials.join(positions, on=factors, how="inner") if factors else trials.join(positions, how="cross")
-    # Sums of floats depend on their order, and a verdict must not depend on that of a ledger.
+    # Sums of floats depend on their order, and a verdict must not depend on the order of a ledger.
     return placed.sort("seed", "position", "trial")
 
 
 def _list_unusable_responses(
     rows: pl.DataFrame, seeds: Sequence[int], metrics: Sequence[str]
 ) -> tuple[UnusableResponse, ...]:
-    """The responses of whole seeds that cannot be calculated with, of metrics that some training recorded."""
+    """List the unusable responses of these seeds, for metrics that some training recorded."""
     known = [metric for metric in metrics if metric in rows.columns]
     return tuple(
         UnusableResponse(metric, *row)
@@ -193,12 +200,12 @@ def _list_unusable_responses(
 
 
 def is_usable(value: pl.Expr) -> pl.Expr:
-    """Whether a response is there, finite, and small enough to be calculated with."""
+    """Return whether a response is there, finite, and at most `LARGEST_RESPONSE` in size."""
     return (value.is_finite() & (value.abs() <= LARGEST_RESPONSE)).fill_null(False)
 
 
 def count_arms_per_cell(vary: FactorLevels, cell: Arm) -> int:
-    """How many trainings of one seed share a cell: the combinations of the factors that it does not name."""
+    """Count the trainings of one seed in a cell: the combinations of the factors that the cell does not name."""
     return math.prod(len(levels) for path, levels in vary.items() if path not in cell)
 
 

@@ -1,4 +1,8 @@
-"""What was declared before the first trial, where something else is judged: the file as it stood, and what changed."""
+"""Compare a plan with its declaration: what was declared before the first trial, and what changed since.
+
+`compare_with_declaration` lists the changed hypotheses, for the report. `find_deviation` decides whether the design
+changed in a way that makes the verdicts exploratory.
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ _ABSENT: Final = "nothing"
 
 
 class DeclarationChange(NamedTuple):
-    """A field of a hypothesis of this id, as it was declared and as it is now; without an id, of the whole file."""
+    """A changed field of the hypothesis with this id, as declared and now; without an id, of the whole file."""
 
     id: str | None
     field: str
@@ -26,10 +30,10 @@ class DeclarationChange(NamedTuple):
 
 @dataclass(frozen=True)
 class DeclarationDiff:
-    """The sweep file as first declared, with the scale and the `--set` options of then, and what is different now.
+    """The sweep file as first declared, with its scale and `--set` options, and how the hypotheses differ now.
 
-    `added` and `removed` are hypotheses by their ids. `command` judges what was declared; None where that was another
-    scale's file.
+    `added` and `removed` are hypotheses by their ids. `command` judges the declared file; None where that was declared
+    for another scale.
     """
 
     file: str
@@ -43,7 +47,7 @@ class DeclarationDiff:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What became of the hypotheses since, a clause for each way."""
+        """The changes of the hypotheses since the declaration, one clause for each kind."""
         of_ids = dict.fromkeys(change.id for change in self.changed if change.id is not None)
         told = ", ".join(f"{name} ({'; '.join(_describe_changes(self.changed, name))})" for name in of_ids)
         return (
@@ -55,13 +59,16 @@ class DeclarationDiff:
 
     @property
     def asked_with(self) -> str:
-        """The file with the options that it was asked for with."""
+        """The declared file with its options, as a command line has them."""
         options = [*(["--scale", self.scale] if self.scale else [])]
         return shlex.join([self.file, *options, *(word for text in self.overrides for word in ("--set", text))])
 
 
 def compare_with_declaration(plan: Plan, declaration: Declaration, runs: str) -> DeclarationDiff | None:
-    """What was declared instead of this plan; None where its text was not kept, or nothing was declared in time."""
+    """Return the differences between the declaration and this plan.
+
+    Return None where the ledger has no text of the declaration, or nothing was declared in time.
+    """
     asked = find_declared_file(declaration, name_scale(plan))
     if asked is None:
         return None
@@ -86,7 +93,7 @@ def _format_command(plan: Plan, runs: str) -> str:
 
 
 def _list_missing_ids(spec: SweepFile, other: SweepFile) -> tuple[str, ...]:
-    """The ids of hypotheses that the other file does not have."""
+    """List the ids of hypotheses of `spec` that the other file does not have."""
     known = {item.id for item in other.hypotheses}
     return tuple(item.id for item in spec.hypotheses if item.id not in known)
 
@@ -118,11 +125,11 @@ def _describe_changes(changes: Sequence[DeclarationChange], name: str | None) ->
 
 
 def find_deviation(plan: Plan, declaration: Declaration | None) -> str | None:
-    """How the plan departs from the declared design so that verdicts only explore; None where it does not.
+    """Explain how the plan departs from the declared design, which makes verdicts exploratory; None where it does not.
 
-    Judging other levels, another recipe or fewer seeds than declared chooses among results that could be seen, and
-    adding seeds until a verdict falls gives chance several tries (docs/statistics.md has how much that costs). Another
-    question lets an answer mean something else.
+    Judging other levels, another recipe or fewer seeds than declared chooses among results that could be seen. Adding
+    seeds until a verdict changes gives chance several tries (docs/statistics.md has the cost). Another question gives
+    an answer another meaning.
     """
     if declaration is None:
         return None

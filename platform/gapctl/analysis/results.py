@@ -1,4 +1,7 @@
-"""What an analysis ends in: a verdict per hypothesis, the dose-response curves, and the trials behind them."""
+"""The results of an analysis: a verdict for each hypothesis, the dose-response curves, and the trials behind them.
+
+`Analysis` is the whole; `Verdict` is one hypothesis, `FirstQuestion` the question that a sweep asks again.
+"""
 
 import math
 import shlex
@@ -8,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.learning import ArmCheck
+from gapctl.analysis.learning import ArmCheck, is_in_arm
 from gapctl.analysis.preregistration import DeclarationDiff
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
@@ -17,9 +20,13 @@ from gapctl.plan.plan import Plan, Trial
 
 Outcome = Literal["supported", "refuted", "inconclusive"]
 RefutationKind = Literal["negligible", "opposite", "short", "different"]
-"""Of a refuted verdict, where its interval lies: inside the band of effects too small to count (`negligible`), on the
-other side of zero (`opposite`), across both but short of what was claimed (`short`), or beyond the band where none was
-claimed (`different`)."""
+"""Where the interval of a refuted verdict lies.
+
+* `negligible`: inside the band of effects too small to count.
+* `opposite`: on the other side of zero.
+* `short`: across both, but short of what was claimed.
+* `different`: beyond the band where an equivalence was claimed.
+"""
 
 
 class Interval(NamedTuple):
@@ -33,7 +40,7 @@ UNKNOWN_INTERVAL: Final = Interval(math.nan, math.nan)
 
 
 class FirstAnswer(NamedTuple):
-    """What the question that this one replaces was answered; fields as `Verdict` has them."""
+    """The answer to the question that this one replaces; fields as in `Verdict`."""
 
     sweep: str
     id: str
@@ -48,9 +55,9 @@ class FirstAnswer(NamedTuple):
 
 @dataclass(frozen=True)
 class FirstQuestion:
-    """The question that a sweep asks again: `asked` is its name there, `sweep` its name in this ledger with its scale.
+    """The question that a sweep asks again: `asked` names it in the sweep file, `sweep` with its scale in this ledger.
 
-    `note` says why there are no answers.
+    `note` explains why there are no answers.
     """
 
     asked: str
@@ -61,21 +68,27 @@ class FirstQuestion:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One hypothesis against what was measured; NaN, None or nothing stands for what a test does not have.
+    """One hypothesis judged by its trials; NaN, None or an empty value where a test has no such quantity.
 
-    `factor` is the treatment; of a correlation, the metric that the response is held against; of a level, nothing, and
-    `value` is what the response is held against. `direction` of an
-    equivalence is `neither`. `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor; a
-    correlation's: Kendall's tau). `standardised` is the estimate over the standard deviation of the seeds' own
-    estimates (d_z), `standardised_pooled` over that of the responses between seeds within a cell, both with Hedges'
-    correction. `p` decides: it is of the whole claim, an effect beyond `smallest_effect`, after Holm over the file, and
-    `p_claim` is the same before Holm. `p_direction` is of the declared direction alone, by `p_test`, after Holm.
-    `p_permutation` assumes no distribution. `replicates` counts the effects that the estimate is a mean of, `seeds` the
-    paired seeds behind them, `trials` the trainings used. `refuted_as` says where a refuted verdict's interval lies.
-    `redesigned` says that the sweep asks again what had been answered, `first_answer` what that answer was.
-    `not_learned` are the checks of learning that arms compared failed (`learning.py`). `seeds_needed` is how many
-    seeds in all would probably settle it, None where it is settled or where no number would. `reason` is one sentence.
-    A mediation has the treatment's effect with the mediator free and fixed, and the share that it carries.
+    `factor` is the treatment; for a correlation, the other metric; for a level, empty, and the response is compared
+    with `value`. `direction` of an equivalence is `neither`.
+
+    `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor; a correlation's: Kendall's tau).
+    `standardised` is the estimate over the standard deviation of the seeds' own estimates (d_z), `standardised_pooled`
+    over that of the responses between seeds within a cell, both with Hedges' correction.
+
+    `p` decides: it is of the whole claim, an effect beyond `smallest_effect`, after Holm over the file. `p_claim` is
+    the same before Holm. `p_direction` is of the declared direction alone, by `p_test`, after Holm. `p_permutation`
+    assumes no distribution.
+
+    `replicates` counts the effects that the estimate averages, `seeds` the paired seeds behind them, `trials` the
+    trainings used. `seeds_needed` is the total number of seeds that would probably settle the verdict; None where it is
+    settled or no number would.
+
+    `refuted_as` is where a refuted verdict's interval lies. `redesigned` marks a sweep that asks an answered question
+    again, and `first_answer` is that answer. `not_learned` are the checks of learning that compared arms failed
+    (`learning.py`). `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and
+    fixed, and the mediated share.
     """
 
     id: str
@@ -123,7 +136,7 @@ class Verdict:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What must stand beside the verdict wherever it is shown."""
+        """The marks that must stand beside the verdict wherever it is shown."""
         marks = {
             "exploratory": self.exploratory,
             "redesigned": self.redesigned,
@@ -134,17 +147,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that a report shows.
+    """Everything that a report shows.
 
-    `trials`: a row per finished trial: `trial`, `label`, `seed`, a column per factor (its dotted path), a column per
-    metric, `samples_seen`, `seconds`. `curves`: a row per (factor, level, metric): `factor`, `level` (as text),
-    `position` (0-based order of the level in the file), `metric`, `mean`, `low`, `high`, `seeds`, averaged over the
-    other factors; `low` and `high` are null with one seed. `history`: a row per evaluation: `trial`, `label`, `seed`,
-    factor columns, `samples_seen`, metrics. `deviation` says how the design differs from the one declared before the
-    first trial, which makes verdicts exploratory. `provenance`: a row per finished trial, what it was computed from and
-    on, as `build_provenance` describes it. `learning`: what each check of learning found of each arm. `history` has no
-    rows where nobody asked for it. `first_question` is what the sweep asks again. `declared` is what was declared where
-    that is not what is judged, as far as the ledger kept it.
+    * `trials`: a row for each finished trial: `trial`, `label`, `seed`, a column for each factor (its dotted path), a
+      column for each metric, `samples_seen`, `seconds`.
+    * `curves`: a row for each (factor, level, metric): `factor`, `level` (as text), `position` (0-based order of the
+      level in the file), `metric`, `mean`, `low`, `high`, `seeds`, averaged over the other factors; `low` and `high`
+      are null with one seed.
+    * `history`: a row for each evaluation: `trial`, `label`, `seed`, factor columns, `samples_seen`, metrics; no rows
+      unless histories were requested.
+    * `provenance`: a row for each finished trial, as `tables.build_provenance` describes it.
+    * `learning`: the result of each check of learning for each arm.
+    * `deviation`: how the design differs from the one declared before the first trial, which makes verdicts
+      exploratory.
+    * `declared`: the declaration, where it differs from what is judged and the ledger kept its text.
+    * `first_question`: the question that the sweep asks again.
     """
 
     sweep: str
@@ -168,7 +185,7 @@ class Analysis:
 
 
 class MissingTrials(NamedTuple):
-    """Trainings that a comparison needs and does not have: to be trained, or to be repaired first."""
+    """Trainings that a comparison lacks: those to train, and those whose folders must be repaired first."""
 
     untrained: Sequence[Trial]
     damaged: Sequence[Trial]
@@ -176,25 +193,25 @@ class MissingTrials(NamedTuple):
 
 @dataclass(frozen=True)
 class RemainingTrials:
-    """The plan's trials without a usable result, and the command that trains those of them that are not damaged."""
+    """The plan's trials without a usable result, and the command that trains those that are not damaged."""
 
     command: str = ""
     trials: Sequence[Trial] = ()
     damaged: frozenset[str] = field(default_factory=frozenset)
 
     def of(self, cells: Sequence[Arm], where: Arm) -> MissingTrials:
-        """Those that a comparison of these cells needs."""
+        """Return the remaining trials that a comparison of these cells needs."""
         needed = [
             trial
             for trial in self.trials
-            if _is_in_arm(trial, where) and any(_is_in_arm(trial, cell) for cell in cells)
+            if is_in_arm(trial.factors, where) and any(is_in_arm(trial.factors, cell) for cell in cells)
         ]
         untrained = [trial for trial in needed if trial.id not in self.damaged]
         return MissingTrials(untrained, [trial for trial in needed if trial.id in self.damaged])
 
 
 def find_remaining_trials(plan: Plan, done: Iterable[str], damaged: Sequence[str], runs: str) -> RemainingTrials:
-    """`done` are the ids of trials that are judged, `damaged` what was said of those that cannot be read."""
+    """List the trials not in `done` (ids); `damaged` are messages about those that cannot be read."""
     judged = set(done)
     left = [trial for trial in plan.trials if trial.id not in judged]
     unreadable = frozenset(trial.id for trial in left if any(trial.id in text for text in damaged))
@@ -202,9 +219,5 @@ def find_remaining_trials(plan: Plan, done: Iterable[str], damaged: Sequence[str
 
 
 def build_finishing_command(plan: Plan, runs: str) -> str:
-    """`gapctl sweep` as it has to be called for this plan and ledger."""
+    """Return the `gapctl sweep` command line for this plan and ledger."""
     return shlex.join(["gapctl", "sweep", *build_plan_arguments(plan, runs)])
-
-
-def _is_in_arm(trial: Trial, levels: Arm) -> bool:
-    return all(trial.factors.get(path) == level for path, level in levels.items())

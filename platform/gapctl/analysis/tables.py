@@ -1,6 +1,10 @@
-"""A plan's finished trials as polars frames: a row per trial, a row per evaluation."""
+"""Read a plan's finished trials into polars frames: a row for each trial, a row for each evaluation.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+`read_tables` is the entry. Histories are most of a ledger, so `read_histories` reads them in portions and only on
+request; a damaged file costs its own rows and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,32 +21,33 @@ from gapctl.ledger.trial import HISTORY
 from gapctl.plan.plan import Plan, Trial
 
 HISTORIES_AT_ONCE = 200
-"""Histories whose files are in memory at a time; more of them together are not read faster."""
+"""Histories whose files are in memory at a time; larger portions are not faster."""
 _METRIC_COLUMNS = pl.exclude("trial", "samples_seen", "seconds").cast(pl.Float64)
 
 
 class TrialHistories(NamedTuple):
-    """`frame` as `results.Analysis` describes it, and why what is damaged was left out."""
+    """`frame` as `results.Analysis` describes it, and messages about damaged files."""
 
     frame: pl.DataFrame
     damaged: tuple[str, ...]
 
 
 def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, Sequence[Level]]) -> TrialHistories:
-    """The evaluations of these trials, in their order; a trial without a history has no rows."""
+    """Read the evaluations of these trials, in their order; a trial without a history has no rows."""
     parts: list[pl.DataFrame] = []
     damaged: list[str] = []
-    for some in _split_portions(trials):
+    left = iter(trials)
+    while some := list(islice(left, HISTORIES_AT_ONCE)):
         rows, wrong = _read_together(some, ledger)
         if rows:
-            # Thousands of small frames take twice the memory of what is in them.
+            # Thousands of small frames take twice the memory of their values.
             parts.append(pl.concat(rows, how="diagonal", rechunk=True))
         damaged += wrong
     return TrialHistories(_label_histories(parts, trials, vary), tuple(damaged))
 
 
 def _read_together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
-    """Each trial's evaluations; where one file is damaged, all of them one by one, to find it."""
+    """Read the trials' evaluations at once; where a file is damaged, one by one, to find it."""
     files = zip(trials, ledger.contents([trial.id for trial in trials], HISTORY), strict=True)
     contents = {trial.id: content for trial, content in files if content}
     unread = [str(content) for content in contents.values() if isinstance(content, WorkError)]
@@ -55,12 +60,6 @@ def _read_together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.Dat
         return whole, [*unread, *(part for part in found if isinstance(part, str))]
 
 
-def _split_portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
-    left = iter(trials)
-    while some := list(islice(left, HISTORIES_AT_ONCE)):
-        yield some
-
-
 def _scan_history(trial_id: str, content: bytes) -> pl.LazyFrame:
     return pl.scan_parquet(content).select(
         pl.lit(trial_id).alias("trial"), pl.col("samples_seen").cast(pl.Int64), _METRIC_COLUMNS
@@ -68,7 +67,7 @@ def _scan_history(trial_id: str, content: bytes) -> pl.LazyFrame:
 
 
 def _read_alone(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
-    """One trial's evaluations, or what is wrong with its file."""
+    """Return one trial's evaluations, or the message about its damaged file."""
     try:
         return _scan_history(trial_id, content).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -91,7 +90,7 @@ def _label_histories(
 
 
 def map_ids_to_values(key: pl.Expr, ids: pl.Series, values: pl.Series) -> pl.Expr:
-    """The value that belongs to each id, as a column of the values' name and type."""
+    """Map each id to its value, as a column of the values' name and type."""
     return key.replace_strict(ids, values, return_dtype=values.dtype).alias(values.name)
 
 
@@ -103,9 +102,10 @@ class FinishedTrial(NamedTuple):
 
 
 def build_provenance(finished: Sequence[FinishedTrial], recipe_version: int) -> pl.DataFrame:
-    """A row per trial: `trial`, `data_source`, `data_fingerprint`, `recipe_version`, `hardware.*`, `versions.*`.
+    """Return a row for each trial with what its result was computed from and on.
 
-    What a result does not say is null. A column is whole numbers where all of its values are, else text.
+    The columns are `trial`, `data_source`, `data_fingerprint`, `recipe_version`, `hardware.*` and `versions.*`. What a
+    result does not record is null. A column has whole numbers where all of its values are, else text.
     """
     columns = [
         pl.Series("trial", [trial.id for trial, _ in finished], pl.String),
@@ -124,21 +124,16 @@ def _build_columns(group: str, facts: Sequence[dict[str, str | int]] | Sequence[
 
 
 def _build_column(name: str, values: Sequence[str | int | None]) -> pl.Series:
-    if _is_integer_column(values):
+    if all(isinstance(value, int) for value in values if value is not None):
         return pl.Series(name, values, pl.Int64)
     return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
-
-
-def _is_integer_column(values: Iterable[str | int | None]) -> bool:
-    return all(isinstance(value, int) for value in values if value is not None)
 
 
 NON_METRIC_COLUMNS = ("trial", "label", "seed", "samples_seen", "seconds")
 
 
 class TrialTables(NamedTuple):
-    """`trials`, `history`, `provenance` and `learning` as `results.Analysis` describes them; why what is damaged was
-    left out."""
+    """`trials`, `history`, `provenance` and `learning` as in `results.Analysis`, and messages about damaged files."""
 
     trials: pl.DataFrame
     history: pl.DataFrame
@@ -148,10 +143,10 @@ class TrialTables(NamedTuple):
 
 
 def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
-    """Reads every finished trial of the plan; histories, which are most of a ledger, only where they are asked for.
+    """Read every finished trial of the plan; read histories only with `with_history`.
 
-    A trial with a damaged result is left out of all frames, one with a damaged history only of `history`: its
-    result is whole. What no trial knows alone is computed where a hypothesis asks for it.
+    A trial with a damaged result is left out of all frames, one with a damaged history only of `history`. Metrics of
+    several trainings together are computed where a hypothesis names them.
     """
     finished: list[FinishedTrial] = []
     damaged: list[str] = []
@@ -178,7 +173,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
 
 
 def _read_preparations(plan: Plan, ledger: Ledger) -> list[FinishedTrial]:
-    """The trainings that others begin with; a damaged one counts as not there, since no verdict is of it."""
+    """Read the results of preparations; skip damaged ones, since no verdict is about them."""
     results = ledger.results([trial.id for trial in plan.preparations])
     each = zip(plan.preparations, results, strict=True)
     return [FinishedTrial(trial, result) for trial, result in each if isinstance(result, Result)]
@@ -189,7 +184,7 @@ def _collect_metrics(finished: Sequence[FinishedTrial]) -> dict[str, Mapping[str
 
 
 def list_metrics(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
-    """The metric columns of a frame."""
+    """List the metric columns of a frame."""
     return [name for name in trials.columns if name not in (*NON_METRIC_COLUMNS, *factors)]
 
 

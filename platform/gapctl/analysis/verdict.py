@@ -1,16 +1,22 @@
-"""The verdict on a hypothesis, once the p-values of all hypotheses of its file are known."""
+"""Build the verdict on a hypothesis, once the p-values of all hypotheses of its file are known.
+
+1. `build_verdict` applies the decision rule and fills in the `Verdict`.
+2. `explain_verdict` writes its one-sentence reason: what the seeds' effects are (`describe_seed_effects`), what the
+   interval and p mean, and which seeds were left out (`explain_excluded_seeds`).
+3. `find_sign_reversal` looks for factors over which an averaged effect changes its sign.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from gapctl.analysis.estimates import (
+    NO_MEDIATION,
     EffectEstimate,
-    MediationEstimate,
     count_sides,
     count_sign_test_seeds,
     is_significant,
@@ -33,199 +39,88 @@ from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Trial
 
 EFFECT_VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do not change")}
-
-
-def describe_seed_effects(measured: HypothesisResult) -> list[str]:
-    """The seeds' own effects in words; for a mediation also the treatment's effect with the mediator free and fixed."""
-    hypothesis, found, name = measured.hypothesis, measured.estimate, name_replicate(measured)
-    if isinstance(hypothesis, Correlation):
-        return [_describe_range("tau", found, name)]
-    if isinstance(hypothesis, Equivalence):
-        return [_describe_range("the difference", found, name)]
-    if isinstance(hypothesis, AtLevel):
-        return [_describe_sides_of_value(hypothesis, found, name)]
-    if isinstance(hypothesis, Mediation) and measured.mediated:
-        return [_describe_both_arms(measured, hypothesis), _describe_range("the difference between these", found, name)]
-    return [_describe_direction(hypothesis, found, name)]
+MOST_NAMED = 3
 
 
 class ReplicateName(NamedTuple):
-    """What a replicate is called."""
+    """The name of a replicate, in the singular and the plural."""
 
     one: str
     many: str
 
 
-def name_replicate(measured: HypothesisResult) -> ReplicateName:
-    """A seed, or a pair of seeds where two are compared."""
-    return (
-        ReplicateName("seed", "seeds")
-        if measured.responses.each == 1
-        else ReplicateName("pair of seeds", "pairs of seeds")
+def build_verdict(
+    measured: HypothesisResult,
+    p: HolmPValue,
+    claim: HolmPValue,
+    alpha: float,
+    remaining: RemainingTrials,
+    *,
+    exploratory: bool,
+    redesigned: bool = False,
+    not_learned: tuple[ArmCheck, ...] = (),
+) -> Verdict:
+    """Apply the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
+    hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
+    smallest = hypothesis.smallest_effect
+    outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding)
+    needed = (
+        estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if outcome == "inconclusive" else None
+    )
+    each = measured.responses.each
+    refuted_as = (
+        locate_refuted_interval(found.ci, smallest, direction, found.rounding) if outcome == "refuted" else None
+    )
+    mediated = measured.mediated or NO_MEDIATION
+    return Verdict(
+        id=hypothesis.id,
+        claim=hypothesis.claim,
+        test=hypothesis.test,
+        response=hypothesis.response,
+        factor=_get_treatment(hypothesis),
+        direction=direction,
+        smallest_effect=smallest,
+        verdict=outcome,
+        seeds=len(found.effects_S) * each,
+        trials=measured.trials,
+        seeds_needed=None if needed is None else needed * each,
+        exploratory=exploratory,
+        reason=explain_verdict(measured, outcome, p, claim, alpha, remaining),
+        p=claim.p,
+        p_direction=p.p,
+        replicates=len(found.effects_S),
+        refuted_as=refuted_as,
+        redesigned=redesigned,
+        not_learned=not_learned,
+        source=hypothesis.source,
+        where=dict(hypothesis.where),
+        estimate=found.value,
+        ci=found.ci,
+        ci_bootstrap=found.ci_bootstrap,
+        standardised=found.standardised,
+        standardised_pooled=found.standardised_pooled,
+        p_direction_before_holm=found.p,
+        p_test=found.p_test,
+        p_claim=found.p_claim,
+        p_permutation=found.p_permutation,
+        between=getattr(hypothesis, "between", ()),
+        given=tuple(hypothesis.given) if isinstance(hypothesis, Correlation) else (),
+        value=hypothesis.value if isinstance(hypothesis, AtLevel) else math.nan,
+        mediator=hypothesis.mediator if isinstance(hypothesis, Mediation) else None,
+        mediator_levels=(hypothesis.free, hypothesis.fixed) if isinstance(hypothesis, Mediation) else (),
+        effect_free=mediated.free.value,
+        effect_free_ci=mediated.free.ci,
+        effect_fixed=mediated.fixed.value,
+        effect_fixed_ci=mediated.fixed.ci,
+        share_mediated=mediated.share,
+        share_mediated_ci=mediated.share_ci,
     )
 
 
-def format_subject(count: int, name: ReplicateName) -> str:
-    """`All 3 seeds`, in few words where there are one or two."""
-    return {1: f"The only complete {name.one}", 2: f"Both {name.many}"}.get(count, f"All {count} {name.many}")
-
-
-def _describe_direction(hypothesis: Hypothesis, found: EffectEstimate, name: ReplicateName) -> str:
-    effects = found.effects_S.tolist()
-    unit = f" per unit of {strip_path_prefix(hypothesis.factor)}" if isinstance(hypothesis, Trend) else ""
-    signs = [int(np.sign(effect)) for effect in effects]
-    if len(set(signs)) == 1:
-        return (
-            f"{format_subject(len(effects), name)} "
-            f"{EFFECT_VERBS[signs[0]][len(effects) > 1]}{_format_amount(found)}{unit}"
-        )
-    wanted = -1 if getattr(hypothesis, "direction", "") == "decreasing" else 1
-    count = signs.count(wanted)
-    low, high = format_numbers([min(effects), max(effects)])
-    verb = EFFECT_VERBS[wanted][count != 1]
-    return f"{count or 'None'} of {len(effects)} {name.many} {verb}, the effects running from {low} to {high}{unit}"
-
-
-def _describe_sides_of_value(hypothesis: AtLevel, found: EffectEstimate, name: ReplicateName) -> str:
-    """On which side of the value the seeds lie, and how far from it."""
-    effects, value = found.effects_S.tolist(), format_number(hypothesis.value)
-    verb = "lies" if len(effects) == 1 else "lie"
-    signs = [int(np.sign(effect)) for effect in effects]
-    if len(set(signs)) == 1:
-        where = {1: f"above {value},", -1: f"below {value},", 0: f"at {value} itself"}[signs[0]]
-        return f"{format_subject(len(effects), name)} {verb} {where}{_format_amount(found)}"
-    side, wanted = ("below", -1) if hypothesis.direction == "decreasing" else ("above", 1)
-    count = signs.count(wanted)
-    low, high = format_numbers([min(effects), max(effects)])
-    lying = f"{count or 'None'} of {len(effects)} {name.many} {'lies' if count == 1 else 'lie'} {side} {value}"
-    return f"{lying}, the distances running from {low} to {high}"
-
-
-def _format_amount(found: EffectEstimate) -> str:
-    sizes = np.sort(np.abs(found.effects_S))
-    low, high = format_numbers([sizes[0], sizes[-1]])
-    if sizes[-1] == 0:
+def _get_treatment(hypothesis: Hypothesis) -> str:
+    if isinstance(hypothesis, AtLevel):
         return ""
-    if found.agree:
-        return f" by exactly {low}"
-    return f" by {low}" if low == high else f" by {low} to {high}"
-
-
-def _describe_range(what: str, found: EffectEstimate, name: ReplicateName) -> str:
-    effects = found.effects_S.tolist()
-    low, high = format_numbers([min(effects), max(effects)])
-    if len(effects) == 1:
-        return f"in the only complete {name.one} {what} is {low}"
-    where = f"in both {name.many}" if len(effects) == 2 else f"in all {len(effects)} {name.many}"
-    if found.agree:
-        return f"{where} {what} is exactly {low}"
-    if low == high:
-        return f"{where} {what} is {low}"
-    return f"over {len(effects)} {name.many} {what} runs from {low} to {high}"
-
-
-def _describe_both_arms(measured: HypothesisResult, hypothesis: Mediation) -> str:
-    assert measured.mediated is not None
-    mediator, treatment = strip_path_prefix(hypothesis.mediator), strip_path_prefix(hypothesis.factor)
-    free, fixed = format_numbers([measured.mediated.free.value, measured.mediated.fixed.value])
-    at_free, at_fixed = f"{mediator}={hypothesis.free}", f"{mediator}={hypothesis.fixed}"
-    return f"the effect of {treatment} is {free} with {at_free} and {fixed} with {at_fixed}"
-
-
-def strip_path_prefix(path: str) -> str:
-    """The last part of a dotted path."""
-    return path.rsplit(".", 1)[-1]
-
-
-def format_number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}"
-
-
-def format_numbers(values: Sequence[float]) -> list[str]:
-    """Numbers to compare: as many decimals for each as the largest needs for three significant digits."""
-    largest = max(abs(value) for value in values)
-    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
-    return [f"{value:.{decimals}f}" for value in values]
-
-
-MOST_NAMED = 3
-
-
-def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:
-    """A clause per reason; none where every planned seed counts."""
-    responses = measured.responses
-    clauses = _explain_missing_seeds(measured, remaining) if responses.missing else []
-    if responses.not_finite:
-        why = (
-            [f"no training recorded {join_alternatives(responses.absent)}"]
-            if responses.absent
-            else _describe_unusable_responses(responses.odd)
-        )
-        clauses.append(f"{_format_seeds(responses.not_finite, responses.each)} left out as {' and '.join(why)}")
-    if measured.correlated and measured.correlated.constant:
-        seeds = _format_seeds(measured.correlated.constant, responses.each)
-        clauses.append(f"{seeds} left out as {_explain_constant_seeds(measured.hypothesis)}")
-    return clauses
-
-
-def _explain_missing_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:
-    responses = measured.responses
-    done = f"{responses.found} of {responses.planned} trainings are done"
-    clauses = [f"{_format_seeds(responses.missing, responses.each)} left out as {done}"]
-    untrained, damaged = remaining.of(measured.cells, measured.hypothesis.where)
-    if untrained:
-        clauses.append(f"`{remaining.command}` trains the other {len(untrained)} ({_join_labels(untrained)})")
-    if damaged:
-        clauses.append(f"{len(damaged)} cannot be read ({_join_labels(damaged)}): move their folders away first")
-    return clauses
-
-
-def _describe_unusable_responses(odd: Sequence[UnusableResponse]) -> list[str]:
-    """For each metric what is wrong with it, and in which trainings."""
-    by_fault: dict[tuple[str, str], list[UnusableResponse]] = {}
-    for one in odd:
-        by_fault.setdefault((one.metric, _describe_fault(one.value)), []).append(one)
-    return [f"{metric} {fault} {_locate_responses(found)}" for (metric, fault), found in by_fault.items()]
-
-
-def _describe_fault(value: float | None) -> str:
-    if value is None:
-        return "was not recorded"
-    return f"is beyond {LARGEST_RESPONSE:g}" if math.isfinite(value) else "is not a finite number"
-
-
-def _locate_responses(odd: Sequence[UnusableResponse]) -> str:
-    named = [one.label if one.value is None else f"{one.value:g} in {one.label}" for one in odd[:MOST_NAMED]]
-    more = len(odd) - MOST_NAMED
-    listed = ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
-    return f"in {listed}" if odd[0].value is None else f"({listed})"
-
-
-def _join_labels(trials: Sequence[Trial]) -> str:
-    named = ", ".join(trial.label for trial in trials[:MOST_NAMED])
-    more = len(trials) - MOST_NAMED
-    return f"{named} and {more} more" if more > 0 else named
-
-
-def _explain_constant_seeds(hypothesis: object) -> str:
-    assert isinstance(hypothesis, Correlation)
-    same = f"{join_alternatives([hypothesis.response, hypothesis.against])} is the same in all arms compared"
-    return f"{same}, or nothing of it is left beside the given metrics" if hypothesis.given else same
-
-
-def join_alternatives(names: Sequence[str]) -> str:
-    """`a, b or c`."""
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last
-
-
-def _format_seeds(first: Sequence[int], each: int) -> str:
-    """The seeds of replicates that are so many seeds each."""
-    names = [str(seed + more) for seed in first for more in range(each)]
-    if len(names) == 1:
-        return f"seed {names[0]} is"
-    return f"seeds {', '.join(names[:-1])} and {names[-1]} are"
+    return hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor
 
 
 def explain_verdict(
@@ -236,7 +131,7 @@ def explain_verdict(
     alpha: float,
     remaining: RemainingTrials,
 ) -> str:
-    """One sentence for a researcher who sees the numbers beside it."""
+    """Explain a verdict in one sentence, for a researcher who sees the numbers beside it."""
     clauses = explain_excluded_seeds(measured, remaining)
     if len(measured.estimate.effects_S):
         meaning = _explain_outcome(measured, verdict, p, claim, alpha)
@@ -251,13 +146,9 @@ def explain_verdict(
         clauses = [_explain_no_replicates(measured), *clauses]
     if measured.hypothesis.where:
         held = ", ".join(f"{strip_path_prefix(path)}={level}" for path, level in measured.hypothesis.where.items())
-        clauses[0] = f"among trainings with {held}, {_lower_first_letter(clauses[0])}"
+        clauses[0] = f"among trainings with {held}, {clauses[0][0].lower()}{clauses[0][1:]}"
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}."
-
-
-def _lower_first_letter(clause: str) -> str:
-    return f"{clause[0].lower()}{clause[1:]}"
 
 
 def _explain_no_replicates(measured: HypothesisResult) -> str:
@@ -291,7 +182,7 @@ def _explain_outcome(
 
 
 def _name_failed_p(measured: HypothesisResult, p: HolmPValue, claim: HolmPValue, alpha: float) -> str:
-    """Which p it was; that of an effect as large as claimed counts as well."""
+    """Name the p that is not significant: that of the direction, or that of an effect as large as claimed."""
     if measured.direction == "neither" or not is_significant(p.p, alpha):
         return f"p after Holm is {format_number(p.p)}"
     return f"p of an effect beyond it, after Holm, is {format_number(claim.p)}"
@@ -309,19 +200,11 @@ def _describe_share(measured: HypothesisResult) -> list[str]:
     hypothesis, mediated = measured.hypothesis, measured.mediated
     if not isinstance(hypothesis, Mediation) or mediated is None or len(mediated.free.effects_S) < 2:
         return []
-    if mediated.share_ci.low != mediated.share_ci.low:
-        return [
-            (
-                f"with {strip_path_prefix(hypothesis.mediator)}={hypothesis.free} there may be no effect, so "
-                "it has no share"
-            )
-        ]
-    return [_format_share(mediated)]
-
-
-def _format_share(mediated: MediationEstimate) -> str:
+    if math.isnan(mediated.share_ci.low):
+        free = f"{strip_path_prefix(hypothesis.mediator)}={hypothesis.free}"
+        return [f"with {free} there may be no effect, so it has no share"]
     share, low, high = format_numbers([100 * value for value in (mediated.share, *mediated.share_ci)])
-    return f"the share of the effect that is mediated is {share} % ({low} % to {high} %)"
+    return [f"the share of the effect that is mediated is {share} % ({low} % to {high} %)"]
 
 
 def _explain_p_test(measured: HypothesisResult, verdict: Outcome, claim: HolmPValue) -> list[str]:
@@ -336,20 +219,20 @@ def _explain_p_test(measured: HypothesisResult, verdict: Outcome, claim: HolmPVa
 
 
 def _explain_sign_test(measured: HypothesisResult, verdict: Outcome, claim: HolmPValue) -> str:
-    """The sign test decides, and whether so few seeds can satisfy it at all."""
+    """Explain that the sign test decides, and where so few seeds can never satisfy it."""
     found, direction, smallest = measured.estimate, measured.direction, measured.hypothesis.smallest_effect
     which = "p of the claim" if found.p_test == "page" else "p"
     name = name_replicate(measured)
-    said = f"as the {name.many} agree exactly, {which} is the sign test's"
+    clause = f"as the {name.many} agree exactly, {which} is the sign test's"
     fewest = count_sign_test_seeds(direction, claim.level)
     waits = verdict == "inconclusive" and is_beyond(found.ci, smallest, direction, found.rounding)
     if waits and len(found.effects_S) < fewest:
-        return f"{said}, which cannot fall below {format_number(claim.level)} with fewer than {fewest} {name.many}"
-    return said
+        return f"{clause}, which cannot fall below {format_number(claim.level)} with fewer than {fewest} {name.many}"
+    return clause
 
 
 def _explain_least_p(measured: HypothesisResult, claim: HolmPValue) -> list[str]:
-    """Where no result over these arms could have been significant."""
+    """Explain where no result over these arms could have been significant."""
     if measured.correlated is None:
         return []
     grid = measured.correlated.grid
@@ -360,105 +243,195 @@ def _explain_least_p(measured: HypothesisResult, claim: HolmPValue) -> list[str]
     return [f"p cannot fall below {format_number(least)}, as it is counted over {ways}"]
 
 
-def build_verdict(
-    measured: HypothesisResult,
-    p: HolmPValue,
-    claim: HolmPValue,
-    alpha: float,
-    remaining: RemainingTrials,
-    *,
-    exploratory: bool,
-    redesigned: bool = False,
-    not_learned: tuple[ArmCheck, ...] = (),
-) -> Verdict:
-    """Applies the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
-    hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
-    smallest = hypothesis.smallest_effect
-    outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding)
-    needed = (
-        estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if outcome == "inconclusive" else None
-    )
-    each = measured.responses.each
-    return Verdict(
-        id=hypothesis.id,
-        claim=hypothesis.claim,
-        test=hypothesis.test,
-        response=hypothesis.response,
-        factor=_get_treatment(hypothesis),
-        direction=direction,
-        smallest_effect=smallest,
-        verdict=outcome,
-        seeds=len(found.effects_S) * each,
-        trials=measured.trials,
-        seeds_needed=None if needed is None else needed * each,
-        exploratory=exploratory,
-        reason=explain_verdict(measured, outcome, p, claim, alpha, remaining),
-        p=claim.p,
-        p_direction=p.p,
-        replicates=len(found.effects_S),
-        refuted_as=locate_refuted_interval(found.ci, smallest, direction, found.rounding)
-        if outcome == "refuted"
-        else None,
-        redesigned=redesigned,
-        not_learned=not_learned,
-        source=hypothesis.source,
-        where=dict(hypothesis.where),
-        **_collect_estimate_fields(found),
-        **_collect_test_fields(hypothesis),
-        **_collect_mediation_fields(measured.mediated),
-    )
-
-
-def _get_treatment(hypothesis: Hypothesis) -> str:
-    if isinstance(hypothesis, AtLevel):
-        return ""
-    return hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor
-
-
-def _collect_estimate_fields(found: EffectEstimate) -> dict[str, Any]:
-    return {
-        "estimate": found.value,
-        "ci": found.ci,
-        "ci_bootstrap": found.ci_bootstrap,
-        "standardised": found.standardised,
-        "standardised_pooled": found.standardised_pooled,
-        "p_direction_before_holm": found.p,
-        "p_test": found.p_test,
-        "p_claim": found.p_claim,
-        "p_permutation": found.p_permutation,
-    }
-
-
-def _collect_test_fields(hypothesis: Hypothesis) -> dict[str, Any]:
-    found: dict[str, Any] = {"between": getattr(hypothesis, "between", ())}
+def describe_seed_effects(measured: HypothesisResult) -> list[str]:
+    """Describe the seeds' own effects; for a mediation also the treatment's effect with the mediator free and fixed."""
+    hypothesis, found, name = measured.hypothesis, measured.estimate, name_replicate(measured)
     if isinstance(hypothesis, Correlation):
-        found["given"] = tuple(hypothesis.given)
+        return [_describe_range("tau", found, name)]
+    if isinstance(hypothesis, Equivalence):
+        return [_describe_range("the difference", found, name)]
     if isinstance(hypothesis, AtLevel):
-        found["value"] = hypothesis.value
-    if isinstance(hypothesis, Mediation):
-        found |= {"mediator": hypothesis.mediator, "mediator_levels": (hypothesis.free, hypothesis.fixed)}
-    return found
+        return [_describe_sides_of_value(hypothesis, found, name)]
+    if isinstance(hypothesis, Mediation) and measured.mediated:
+        return [_describe_both_arms(measured, hypothesis), _describe_range("the difference between these", found, name)]
+    return [_describe_direction(hypothesis, found, name)]
 
 
-def _collect_mediation_fields(mediated: MediationEstimate | None) -> dict[str, Any]:
-    if mediated is None:
-        return {}
-    return {
-        "effect_free": mediated.free.value,
-        "effect_free_ci": mediated.free.ci,
-        "effect_fixed": mediated.fixed.value,
-        "effect_fixed_ci": mediated.fixed.ci,
-        "share_mediated": mediated.share,
-        "share_mediated_ci": mediated.share_ci,
-    }
+def name_replicate(measured: HypothesisResult) -> ReplicateName:
+    """Return the name of a seed, or of a pair of seeds where two are compared."""
+    return (
+        ReplicateName("seed", "seeds")
+        if measured.responses.each == 1
+        else ReplicateName("pair of seeds", "pairs of seeds")
+    )
+
+
+def format_subject(count: int, name: ReplicateName) -> str:
+    """Return `All 3 seeds`, or a shorter phrase for one or two."""
+    return {1: f"The only complete {name.one}", 2: f"Both {name.many}"}.get(count, f"All {count} {name.many}")
+
+
+def _describe_direction(hypothesis: Hypothesis, found: EffectEstimate, name: ReplicateName) -> str:
+    effects = found.effects_S.tolist()
+    unit = f" per unit of {strip_path_prefix(hypothesis.factor)}" if isinstance(hypothesis, Trend) else ""
+    signs = [int(np.sign(effect)) for effect in effects]
+    if len(set(signs)) == 1:
+        return (
+            f"{format_subject(len(effects), name)} "
+            f"{EFFECT_VERBS[signs[0]][len(effects) > 1]}{_format_amount(found)}{unit}"
+        )
+    wanted = -1 if getattr(hypothesis, "direction", "") == "decreasing" else 1
+    count = signs.count(wanted)
+    low, high = format_numbers([min(effects), max(effects)])
+    verb = EFFECT_VERBS[wanted][count != 1]
+    return f"{count or 'None'} of {len(effects)} {name.many} {verb}, the effects running from {low} to {high}{unit}"
+
+
+def _describe_sides_of_value(hypothesis: AtLevel, found: EffectEstimate, name: ReplicateName) -> str:
+    """Describe on which side of the value the seeds lie, and how far from it."""
+    effects, value = found.effects_S.tolist(), format_number(hypothesis.value)
+    verb = "lies" if len(effects) == 1 else "lie"
+    signs = [int(np.sign(effect)) for effect in effects]
+    if len(set(signs)) == 1:
+        where = {1: f"above {value},", -1: f"below {value},", 0: f"at {value} itself"}[signs[0]]
+        return f"{format_subject(len(effects), name)} {verb} {where}{_format_amount(found)}"
+    side, wanted = ("below", -1) if hypothesis.direction == "decreasing" else ("above", 1)
+    count = signs.count(wanted)
+    low, high = format_numbers([min(effects), max(effects)])
+    lying = f"{count or 'None'} of {len(effects)} {name.many} {'lies' if count == 1 else 'lie'} {side} {value}"
+    return f"{lying}, the distances running from {low} to {high}"
+
+
+def _describe_range(what: str, found: EffectEstimate, name: ReplicateName) -> str:
+    effects = found.effects_S.tolist()
+    low, high = format_numbers([min(effects), max(effects)])
+    if len(effects) == 1:
+        return f"in the only complete {name.one} {what} is {low}"
+    where = f"in both {name.many}" if len(effects) == 2 else f"in all {len(effects)} {name.many}"
+    if found.agree:
+        return f"{where} {what} is exactly {low}"
+    if low == high:
+        return f"{where} {what} is {low}"
+    return f"over {len(effects)} {name.many} {what} runs from {low} to {high}"
+
+
+def _describe_both_arms(measured: HypothesisResult, hypothesis: Mediation) -> str:
+    assert measured.mediated is not None
+    mediator, treatment = strip_path_prefix(hypothesis.mediator), strip_path_prefix(hypothesis.factor)
+    free, fixed = format_numbers([measured.mediated.free.value, measured.mediated.fixed.value])
+    at_free, at_fixed = f"{mediator}={hypothesis.free}", f"{mediator}={hypothesis.fixed}"
+    return f"the effect of {treatment} is {free} with {at_free} and {fixed} with {at_fixed}"
+
+
+def _format_amount(found: EffectEstimate) -> str:
+    sizes = np.sort(np.abs(found.effects_S))
+    low, high = format_numbers([sizes[0], sizes[-1]])
+    if sizes[-1] == 0:
+        return ""
+    if found.agree:
+        return f" by exactly {low}"
+    return f" by {low}" if low == high else f" by {low} to {high}"
+
+
+def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:
+    """List a clause for each reason why planned seeds do not count."""
+    responses = measured.responses
+    clauses = _explain_missing_seeds(measured, remaining) if responses.missing else []
+    if responses.not_finite:
+        why = (
+            [f"no training recorded {join_alternatives(responses.absent)}"]
+            if responses.absent
+            else _describe_unusable_responses(responses.odd)
+        )
+        clauses.append(f"{_format_seeds(responses.not_finite, responses.each)} left out as {' and '.join(why)}")
+    if measured.correlated and measured.correlated.constant:
+        seeds = _format_seeds(measured.correlated.constant, responses.each)
+        clauses.append(f"{seeds} left out as {_explain_constant_seeds(measured.hypothesis)}")
+    return clauses
+
+
+def _explain_missing_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:
+    responses = measured.responses
+    done = f"{responses.found} of {responses.planned} trainings are done"
+    clauses = [f"{_format_seeds(responses.missing, responses.each)} left out as {done}"]
+    untrained, damaged = remaining.of(measured.cells, measured.hypothesis.where)
+    if untrained:
+        clauses.append(f"`{remaining.command}` trains the other {len(untrained)} ({_join_labels(untrained)})")
+    if damaged:
+        clauses.append(f"{len(damaged)} cannot be read ({_join_labels(damaged)}): move their folders away first")
+    return clauses
+
+
+def _join_labels(trials: Sequence[Trial]) -> str:
+    named = ", ".join(trial.label for trial in trials[:MOST_NAMED])
+    more = len(trials) - MOST_NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _describe_unusable_responses(odd: Sequence[UnusableResponse]) -> list[str]:
+    """Describe for each metric what is wrong with it, and in which trainings."""
+    by_fault: dict[tuple[str, str], list[UnusableResponse]] = {}
+    for one in odd:
+        by_fault.setdefault((one.metric, _describe_fault(one.value)), []).append(one)
+    return [f"{metric} {fault} {_locate_responses(found)}" for (metric, fault), found in by_fault.items()]
+
+
+def _describe_fault(value: float | None) -> str:
+    if value is None:
+        return "was not recorded"
+    return f"is beyond {LARGEST_RESPONSE:g}" if math.isfinite(value) else "is not a finite number"
+
+
+def _locate_responses(odd: Sequence[UnusableResponse]) -> str:
+    named = [one.label if one.value is None else f"{one.value:g} in {one.label}" for one in odd[:MOST_NAMED]]
+    more = len(odd) - MOST_NAMED
+    listed = ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
+    return f"in {listed}" if odd[0].value is None else f"({listed})"
+
+
+def _explain_constant_seeds(hypothesis: object) -> str:
+    assert isinstance(hypothesis, Correlation)
+    same = f"{join_alternatives([hypothesis.response, hypothesis.against])} is the same in all arms compared"
+    return f"{same}, or nothing of it is left beside the given metrics" if hypothesis.given else same
+
+
+def _format_seeds(first: Sequence[int], each: int) -> str:
+    """Name the seeds of replicates that have `each` seeds."""
+    names = [str(seed + more) for seed in first for more in range(each)]
+    if len(names) == 1:
+        return f"seed {names[0]} is"
+    return f"seeds {', '.join(names[:-1])} and {names[-1]} are"
+
+
+def join_alternatives(names: Sequence[str]) -> str:
+    """Join names: `a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def strip_path_prefix(path: str) -> str:
+    """Return the last part of a dotted path."""
+    return path.rsplit(".", 1)[-1]
+
+
+def format_number(value: float) -> str:
+    """Format a number with three significant digits."""
+    return f"{value:.3g}"
+
+
+def format_numbers(values: Sequence[float]) -> list[str]:
+    """Format numbers to compare: each with as many decimals as the largest needs for three significant digits."""
+    largest = max(abs(value) for value in values)
+    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
+    return [f"{value:.{decimals}f}" for value in values]
 
 
 MOST_FACTORS: Final = 2
-"""Averages over more factors are not taken apart: with the cells grows the chance that two differ by chance."""
+"""Averages over more factors are not split into cells: with more cells, two differ by chance more easily."""
 
 
 class CellEffect(NamedTuple):
-    """The effect where the factors that are averaged over have these levels."""
+    """The effect where the averaged factors have these levels."""
 
     levels: Mapping[str, Level]
     estimate: float
@@ -466,18 +439,18 @@ class CellEffect(NamedTuple):
 
 
 class SignReversal(NamedTuple):
-    """The cells of the lowest and of the highest effect; each one's interval lies beyond the smallest effect."""
+    """The cells with the lowest and the highest effect, each with its interval beyond the smallest effect."""
 
     lowest: CellEffect
     highest: CellEffect
 
 
 def find_sign_reversal(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> SignReversal | None:
-    """Where the effect lies beyond the smallest on both sides of zero, each by its whole interval; else None.
+    """Return cells whose effects lie beyond the smallest on both sides of zero, each by its whole interval; else None.
 
-    Of contrasts, equivalences and mediations that are averaged over one factor or two. Each cell is estimated as the
-    hypothesis would be with the cell's levels in its `where`, with the interval of one comparison: the cells are not
-    corrected for how many there are.
+    Only contrasts, equivalences and mediations averaged over one or two factors have cells. Each cell is estimated like
+    the hypothesis with the cell's levels in its `where`. Its interval is that of one comparison: there is no correction
+    for the number of cells.
     """
     low, high = [], []
     with np.errstate(all="ignore"):
@@ -495,7 +468,7 @@ def find_sign_reversal(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
 
 
 def _list_averaged_cells(hypothesis: Hypothesis, spec: SweepFile) -> Iterator[dict[str, Level]]:
-    """The combinations of levels that the hypothesis averages over."""
+    """Yield the combinations of levels that the hypothesis averages over."""
     if not isinstance(hypothesis, Contrast | Equivalence | Mediation):
         return
     named = {hypothesis.factor, *hypothesis.where}
