@@ -1,1 +1,1 @@
-"""An analysis for people: figures, and one page that holds all of it and opens without a network."""
+"""Reports for people: figures, HTML pages that open without a network, Markdown and LaTeX."""

@@ -1,4 +1,12 @@
-"""The page of findings as Markdown: the answer, a row per claim, and folded below each claim its tests and figures."""
+"""The claims page as Markdown: what the sweeps of this repository say about the claims of the paper.
+
+1. `load_claims` and its siblings read `claims.yaml`: the claims, and which hypotheses test, deny or accompany them.
+2. `parse_notes` reads the answers that people wrote beside the page (`--notes`).
+3. `judge_bearing` decides what a verdict says of a claim; `find_strike_reason` strikes rows that do not count.
+4. `explain_what_would_change` names the seeds, the longer scale or the other data that could change a verdict.
+5. `render_verdicts_table`, `render_summary_table` and `render_estimands_table` lay the rows out.
+6. `render_claims_page` at the end puts the page together, rows and figures folded below their claims.
+"""
 
 import math
 import re
@@ -53,12 +61,12 @@ _NUMBER_LIST: Final = r"s? (\d+(?:(?:, | and |, and )\d+)*)"
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Claim:
-    """`number` is what a source calls it, `sections` those of the paper that state it, `sweeps` who tests it.
+    """A claim of a source: `number` is its name there, `sections` state it in the paper, and `sweeps` test it.
 
-    Hypotheses in `also` test it though their source does not name it. Of those that test it, those in `against` deny
-    it, and those in `beside` speak neither for nor against it. `responses` are the families of metrics that it is
-    about, such as `gap`; of all where there are none. `untested` says why no row here can decide it,
-    and `content_held` that it is about correlations with the content of captions held. `title` is the claim in brief.
+    Hypotheses in `also` test it although their source does not name it. Of the hypotheses that test it, those in
+    `against` deny it, and those in `beside` say nothing about it. `responses` are the families of metrics that it is
+    about, such as `gap`; empty for all. `untested` explains why no row here can decide it, and `content_held` marks a
+    claim about correlations with the content of captions held. `title` is the claim in brief.
     """
 
     number: str
@@ -74,18 +82,18 @@ class Claim:
     content_held: bool = False
 
     def is_tested_by(self, hypothesis: str, source: str | None) -> bool:
-        """Whether the hypothesis tests it by itself, and not only by its sweep."""
+        """Return whether the hypothesis itself tests the claim, and not only its sweep."""
         return hypothesis in self.also or _is_claim_named(source or "", self)
 
     def is_addressed_by(self, hypothesis: str, source: str | None, response: str) -> bool:
-        """Whether the hypothesis' verdict, whatever it is, bears on the claim."""
+        """Return whether the hypothesis' verdict, whatever it is, bears on the claim."""
         if hypothesis in self.beside or (self.responses and response.partition("/")[0] not in self.responses):
             return False
         return hypothesis in self.against or self.is_tested_by(hypothesis, source)
 
 
 Checks = Mapping[str, Mapping[str, tuple[str, ...] | Literal["all"]]]
-"""By sweep and the id of a check: the ids of the hypotheses that lean on it."""
+"""By sweep and the id of a check: the ids of the hypotheses that depend on it."""
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -108,32 +116,35 @@ class _ClaimsFile:
 
 
 def load_claims() -> tuple[Claim, ...]:
-    """All of them, in the order of the page."""
+    """Return all claims, in the order of the page."""
     return _load_claims_file().claims
 
 
 def load_checks() -> Checks:
-    """The checks of all sweeps that have any."""
+    """Return the checks of all sweeps that have any."""
     return _load_claims_file().checks
 
 
 def load_withdrawals() -> Mapping[str, Mapping[str, str]]:
-    """By sweep and hypothesis: why a review withdrew the row."""
+    """Return, by sweep and hypothesis, why a review withdrew the row."""
     return _load_claims_file().withdrawn
 
 
 def load_redesigns() -> Mapping[str, Redesign]:
-    """The sweeps that ask a question again, by name."""
+    """Return the sweeps that ask a question again, by name."""
     return _load_claims_file().redesigned
 
 
 def load_retired_hypotheses() -> tuple[str, ...]:
-    """Hypotheses that no shipped file has any more; ledgers of earlier versions do."""
+    """Return hypotheses that no shipped file has any more; ledgers of earlier versions do."""
     return _load_claims_file().retired
 
 
 def match_claims(hypothesis: str, source: str | None, sweep: str) -> tuple[Claim, ...]:
-    """The claims that a hypothesis tests: by what its source names or they list, else those that list its sweep."""
+    """Return the claims that a hypothesis tests.
+
+    These are the claims that its source names or that list it, or else those that list its sweep.
+    """
     tested = tuple(claim for claim in load_claims() if claim.is_tested_by(hypothesis, source))
     return tested or tuple(claim for claim in load_claims() if sweep in claim.sweeps)
 
@@ -152,13 +163,13 @@ def _is_claim_named(source: str, claim: Claim) -> bool:
 
 
 def _find_numbers(source: str, kind: str) -> set[int]:
-    """The numbers that follow a word: 1 and 2 of `claims 1 and 2`."""
+    """Return the numbers that follow a word: 1 and 2 of `claims 1 and 2`."""
     found = re.findall(rf"\b{kind}{_NUMBER_LIST}", source)
     return {int(number) for listed in found for number in re.findall(r"\d+", listed)}
 
 
 NOTE_TEXTS: Final = ("ledger", "answer", "would change our mind", "had wrong before")
-"""Keys beside those of claims: each a text in Markdown. `ledger` heads the column of what the ledger itself says."""
+"""Keys beside those of claims, each a text in Markdown; `ledger` heads the column of the ledger's counts."""
 
 
 def _validate_text(value: Any) -> str:
@@ -173,10 +184,9 @@ MarkdownText = Annotated[str, BeforeValidator(_validate_text)]
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class ClaimNotes:
-    """`answer` in a few words; `number` names the row that the key number is of, as SWEEP/HYPOTHESIS.
+    """Notes on a claim: `answer` in a few words; `number` names the row of the key number, as SWEEP/HYPOTHESIS.
 
-    `elsewhere` is what the claim comes to where the ledger does not reach, by the column of the table. `note` stands
-    below the claim.
+    `elsewhere` has answers from outside the ledger, by the column of the table. `note` stands below the claim.
     """
 
     answer: MarkdownText | None = None
@@ -187,7 +197,7 @@ class ClaimNotes:
 
 @dataclass(frozen=True)
 class PageNotes:
-    """Markdown by `TEXTS`, what is noted of claims by their number, such as `claim 1`, and what messages call it."""
+    """Markdown by `NOTE_TEXTS`, the notes on claims by number, such as `claim 1`, and the file's name in messages."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, ClaimNotes] = field(default_factory=dict)
@@ -195,9 +205,9 @@ class PageNotes:
 
 
 def parse_notes(text: str, name: str) -> PageNotes:
-    """The notes that a file's text holds; `name` is what messages call the file.
+    """Parse the text of a file of notes; `name` is what messages call the file.
 
-    A text alone is the note of its claim. Raises InputError where a key or a value is none of these.
+    A text in place of a mapping is the note of its claim. Raise InputError where a key or a value is none of these.
     """
     try:
         _, document = parse_yaml_value(text)
@@ -234,7 +244,7 @@ def _validate_value(kind: Any, value: Any, where: str) -> Any:
 
 
 def _is_key(part: int | str) -> bool:
-    """Whether a part of an error's place is a key, and not a name that pydantic gives to a kind of value."""
+    """Return whether a part of an error's place is a key, and not pydantic's name for a kind of value."""
     return isinstance(part, str) and not part.startswith("function-")
 
 
@@ -246,22 +256,22 @@ def _explain_error(error: Any) -> str:
 
 BearingWord = Literal["yes", "no", "open", "cannot say", "not learned", "withdrawn", "–"]
 TESTING_WORDS: Final[tuple[BearingWord, ...]] = ("yes", "no", "open")
-"""Words of a row that tests the claim."""
+"""The words of a row that tests the claim."""
 
 
 class Bearing(NamedTuple):
-    """`failed` names the checks for want of which it cannot say, each with how it ended."""
+    """What a verdict says of a claim; `failed` are the checks that keep it from saying anything, with their ends."""
 
     word: BearingWord
     failed: tuple[tuple[str, str], ...] = ()
 
 
 def judge_bearing(claim: Claim, verdict: Verdict, judged: SweepAnalysis, checks: Checks) -> Bearing:
-    """Whether a verdict of a sweep speaks for the claim.
+    """Judge whether a verdict of a sweep speaks for the claim.
 
-    A row that is struck through does not count, whatever it says (`struck`). It says nothing (a dash) where it is
-    beside the claim or a check itself. It cannot say where a check that it leans on is not supported, or was not
-    judged: what was to be compared did not differ, or nobody looked.
+    A row that is struck through does not count, whatever its verdict (`find_strike_reason`). A row beside the claim, or
+    a check itself, says nothing (a dash). A row cannot say anything where a check that it depends on is not supported
+    or was not judged: then it is unknown whether what it compares differs at all.
     """
     of_sweep = checks.get(judged.analysis.sweep, {})
     if verdict.id in of_sweep or not claim.is_addressed_by(verdict.id, verdict.source, verdict.response):
@@ -280,14 +290,20 @@ def judge_bearing(claim: Claim, verdict: Verdict, judged: SweepAnalysis, checks:
 
 
 def find_strike_reason(verdict: Verdict, judged: SweepAnalysis) -> BearingWord | None:
-    """Why a row is struck through: an arm that it compares learned nothing, or a review withdrew it; None otherwise."""
+    """Return why a row is struck through; None for other rows.
+
+    An arm that it compares learned nothing, or a review withdrew it.
+    """
     if verdict.not_learned:
         return "not learned"
     return "withdrawn" if verdict.id in load_withdrawals().get(judged.analysis.sweep, {}) else None
 
 
 def _derive_answer(verdict: Verdict, *, denies: bool) -> BearingWord:
-    """A denial that is refuted by an effect the other way does not show that there is none, and leaves it open."""
+    """Derive the answer to a claim from a verdict that tests it, or that `denies` it.
+
+    A denial that is refuted by an effect in the other direction does not show the claim, and leaves it open.
+    """
     if verdict.verdict == "inconclusive":
         return "open"
     if not denies:
@@ -305,9 +321,9 @@ AVERAGE_MARK: Final = "†"
 
 
 def explain_average(verdict: Verdict, judged: SweepAnalysis) -> str:
-    """The lowest and the highest effect that it is the average of, where they lie on both sides; else nothing.
+    """Return, in Markdown, the lowest and the highest effect that an average hides.
 
-    In Markdown.
+    Empty unless these lie beyond the smallest effect on both sides of zero.
     """
     spec = judged.plan.sweep.spec
     hypothesis = next(one for one in spec.hypotheses if one.id == verdict.id)
@@ -336,22 +352,22 @@ _UNKNOWN_DATA: Final = "unknown"
 
 
 class ScaleSize(NamedTuple):
-    """How much a scale trains: pairs over all its trainings, and pairs in its longest training."""
+    """The length of a scale: pairs over all its trainings, and pairs in its longest training."""
 
     total: int
     each: int
 
 
 def measure_scales(judged: SweepAnalysis) -> dict[str, ScaleSize]:
-    """Each scale of a judged sweep's file by its name; the options of `--set` are left out."""
+    """Measure each scale of a judged sweep's file, by its name; leave out the options of `--set`."""
     sweep = judged.plan.sweep
     return {scale: _measure_scale(sweep.text, sweep.path, scale) for scale in sweep.spec.scales}
 
 
 def explain_what_would_change(verdict: Verdict, judged: SweepAnalysis, scales_judged: Collection[str]) -> str:
-    """Seeds where they would settle it, else the next longer scale that the ledger does not hold, else other data.
+    """Return, in Markdown, what could change a verdict.
 
-    In Markdown.
+    That is more seeds where they would settle it, else the next longer scale that the ledger lacks, else other data.
     """
     again = ["hypotheses declared before the first training"] if verdict.exploratory else []
     return "; ".join([*again, _describe_seeds_needed(verdict) or _describe_next_scale(judged, scales_judged)])
@@ -387,33 +403,33 @@ PAGE_ALPHA: Final = 0.05
 
 
 class VerdictRow(NamedTuple):
-    """A verdict and the sweep that it is of."""
+    """A verdict and its sweep."""
 
     verdict: Verdict
     judged: SweepAnalysis
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from all other rows of the page."""
+        """The pair that tells the row from all others of the page."""
         return self.judged.name, self.verdict.id
 
 
 class PageContext(NamedTuple):
-    """What every row of a page is shown with: the scales of each sweep in the ledger, and p after Holm by row."""
+    """What all rows of a page share: the scales of each sweep in the ledger, and p after Holm by row."""
 
     scales: Mapping[str, Collection[str]]
     p_page: Mapping[tuple[str, str], float]
 
 
 def correct_over_page(rows: Sequence[VerdictRow]) -> dict[tuple[str, str], float]:
-    """p of the whole claim after Holm over all confirmatory rows, by row; exploratory ones have none."""
+    """Return p of the whole claim after Holm over all confirmatory rows; exploratory rows have none."""
     confirmatory = [row for row in rows if not row.verdict.exploratory]
     corrected = apply_holm([row.verdict.p_claim for row in confirmatory], alpha=PAGE_ALPHA)
     return {row.key: found.p for row, found in zip(confirmatory, corrected, strict=True)}
 
 
 def format_effect_cells(verdict: Verdict, alpha: float) -> tuple[str, str]:
-    """The estimate and its interval."""
+    """Format the estimate and its interval."""
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low)
     return estimate, f"{low} to {high} ({format_confidence_level(alpha)})" if known else "too few seeds"
@@ -422,9 +438,9 @@ def format_effect_cells(verdict: Verdict, alpha: float) -> tuple[str, str]:
 def render_verdicts_table(
     tested: Sequence[VerdictRow], shown: PageContext, spoken: Sequence[Bearing] | None = None
 ) -> list[str]:
-    """The table, then a sentence for each mark, each withdrawal, and each average that hides a change of sign.
+    """Render the table, then a sentence for each mark, each withdrawal, and each average that hides a change of sign.
 
-    `spoken` has what each row says of a claim, a column more.
+    `spoken` adds a column: what each row says of a claim.
     """
     averages = [explain_average(verdict, judged) for verdict, judged in tested]
     rows = [
@@ -464,27 +480,27 @@ def _format_verdict_cells(found: VerdictRow, shown: PageContext, marked: bool) -
 
 
 def count_times_asked(judged: SweepAnalysis) -> int:
-    """How often a sweep's question was asked, this time included, as far as the sweep or the page says."""
+    """Count how often a sweep's question was asked, this time included, as far as the sweep or the page records."""
     if (known := load_redesigns().get(judged.analysis.sweep)) is not None:
         return known.before + 1
     return 1 if judged.analysis.first_question is None else 2
 
 
 def describe_first_answer(judged: SweepAnalysis) -> str:
-    """What a redesigned question was answered first; a dash where it was asked once."""
+    """Describe the first answer to a redesigned question; a dash where it was asked once."""
     if (known := load_redesigns().get(judged.analysis.sweep)) is not None:
         return known.first_answer
     return " ".join(explain_redesign(judged.analysis)) or "–"
 
 
 def list_marks(verdict: Verdict, judged: SweepAnalysis) -> list[str]:
-    """The verdict's own marks, and *redesigned* where its sweep asks a question again, by itself or by the page."""
+    """List the verdict's own marks, and *redesigned* where its sweep or the page says that it asks again."""
     again = ["redesigned"] if judged.analysis.sweep in load_redesigns() else []
     return list(dict.fromkeys([*verdict.marks, *again]))
 
 
 def _explain_row_marks(tested: Sequence[VerdictRow]) -> list[str]:
-    """What marks mean and why rows were withdrawn, each sentence once with all rows that it is of."""
+    """Explain marks and withdrawals, each sentence once with all the rows that it applies to."""
     ids: dict[str, list[str]] = {}
     for verdict, judged in tested:
         reason = load_withdrawals().get(judged.analysis.sweep, {}).get(verdict.id)
@@ -499,7 +515,7 @@ def _describe_bearing(spoken: Bearing) -> str:
 
 
 class Illustration(NamedTuple):
-    """A figure as SVG, with the path that the page gives it, and its words."""
+    """A figure as SVG, with the path that the page refers to, its title and its caption."""
 
     path: str
     title: str
@@ -508,7 +524,7 @@ class Illustration(NamedTuple):
 
 
 def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | None:
-    """The figure of one sweep's question; None where nothing could be estimated."""
+    """Render the figure of one sweep's question; None where nothing could be estimated."""
     with trusted():
         figure = _plot_first_response(judged) or plot_forest(judged.analysis, FILE_LOOK)
     if figure is None:
@@ -561,7 +577,7 @@ OTHER_HEADING: Final = "Other hypotheses"
 
 
 CONTENT_HELD: Final = "content-held"
-"""In place of a hypothesis' id: the correlation of accuracies with content held, which no hypothesis asks for."""
+"""Stands for a hypothesis' id: the correlation of accuracies with content held, which no hypothesis tests."""
 ACCURACIES: Final = frozenset({"quality/attribute_accuracy", "quality/object_accuracy"})
 UNTESTED_CLAIM: Final = "untested"
 
@@ -575,7 +591,7 @@ class ClaimRows(NamedTuple):
 
     @property
     def counted(self) -> str:
-        """`3 for, 1 against`, or that none decides; rows that are struck through besides."""
+        """`3 for, 1 against`, or that no row decides; struck rows are counted separately."""
         words: Counter[str] = Counter(said.word for said in self.spoken)
         names = {"yes": "for", "no": "against", "open": "open"}
         told = [f"{words[word]} {name}" for word, name in names.items() if words[word]]
@@ -594,9 +610,9 @@ class ClaimRows(NamedTuple):
 
 
 def render_summary_table(tested: Sequence[ClaimRows], all_rows: Sequence[VerdictRow], notes: PageNotes) -> str:
-    """A row per claim; columns beyond the ledger are those that notes name, untested where they say nothing.
+    """Render a row for each claim; notes may add columns, which are untested where they have no entry.
 
-    Raises InputError where notes name a row that the ledger does not have.
+    Raise InputError where notes name a row that the ledger does not have.
     """
     noted = {one.claim.number: notes.claims.get(one.claim.number, ClaimNotes()) for one in tested}
     columns = list(dict.fromkeys(name for found in noted.values() for name in found.elsewhere))
@@ -621,7 +637,7 @@ def render_summary_table(tested: Sequence[ClaimRows], all_rows: Sequence[Verdict
 
 
 def render_estimands_table(rows: Sequence[VerdictRow]) -> list[str]:
-    """Both estimands of each sweep that correlates the two accuracies, and what they are; nothing where none does."""
+    """Render both estimands of each sweep that correlates the two accuracies; empty without any."""
     cells = []
     for name, (row, found) in _find_estimands(rows).items():
         form = "~~{}~~ (not learned)" if row.verdict.not_learned else "{}"
@@ -671,17 +687,18 @@ HASH_DIGITS: Final = 12
 
 
 class ClaimsPage(NamedTuple):
-    """The text, and the figures that it shows by the path that it gives them."""
+    """The text, and its figures by the path that it refers to them by."""
 
     text: str
     figures: dict[str, bytes]
 
 
 def render_claims_page(sweeps: Sequence[SweepAnalysis], folder: str, notes: PageNotes | None = None) -> ClaimsPage:
-    """The page of sweeps that were each judged by themselves; `folder` is where its figures will lie beside it.
+    """Render the page from sweeps that were each judged by themselves.
 
-    What answers comes first, rows and figures are folded below their claims. Equal sweeps give equal bytes, in whatever
-    order they come. Raises InputError where `notes` name a row that is not there.
+    `folder` is where its figures will lie beside it. The answer comes first; rows and figures are folded below their
+    claims. Equal sweeps give equal bytes, in whatever order they come. Raise InputError where `notes` name a row that
+    is not there.
     """
     notes = notes or PageNotes()
     shown = sorted(_select_sweeps(sweeps), key=_make_sort_key)
@@ -710,7 +727,7 @@ def render_claims_page(sweeps: Sequence[SweepAnalysis], folder: str, notes: Page
 
 
 def _summarise_page_correction(rows: Sequence[VerdictRow], shown: PageContext) -> list[str]:
-    """How many supported rows that are not struck through stay so when p is corrected over the whole page."""
+    """Count the supported rows that remain significant when p is corrected over the whole page."""
     supported = [row for row in rows if row.verdict.verdict == "supported" and not find_strike_reason(*row)]
     held = sum(is_significant(shown.p_page[row.key], PAGE_ALPHA) for row in supported if row.key in shown.p_page)
     if not supported:
@@ -726,7 +743,7 @@ def _render_note(heading: str, notes: PageNotes, key: str) -> list[str]:
 def _render_claim(
     tested: ClaimRows, notes: PageNotes, shown: PageContext, left: dict[str, Illustration | None]
 ) -> list[str]:
-    """A claim in full, its note, its estimands, and its rows and figures folded."""
+    """Render a claim in full: its note, its estimands, and its rows and figures folded."""
     claim, rows, spoken = tested
     note = notes.claims[claim.number].note if claim.number in notes.claims else None
     blocks = [
@@ -745,7 +762,7 @@ def _render_claim(
 
 
 def _fold_blocks(summary: str, blocks: Sequence[str]) -> list[str]:
-    """Blocks that open on a click; Markdown within HTML needs its empty lines."""
+    """Fold blocks so that they open on a click; Markdown within HTML needs its empty lines."""
     return [f"<details><summary>{summary}</summary>", *blocks, "</details>"]
 
 
@@ -761,7 +778,7 @@ def _explain_untested(tested: ClaimRows, shown: PageContext) -> str:
 
 
 def _select_sweeps(sweeps: Sequence[SweepAnalysis]) -> list[SweepAnalysis]:
-    """Sweeps with hypotheses; a scale of one seed, which can give no verdict, only where there is no other."""
+    """Select sweeps with hypotheses; skip a scale of one seed, which has no verdict, where there are others."""
     judged = [one for one in sweeps if one.analysis.verdicts]
     able = {one.analysis.sweep for one in judged if one.plan.sweep.spec.seeds > 1}
     return [one for one in judged if one.plan.sweep.spec.seeds > 1 or one.analysis.sweep not in able]
@@ -772,7 +789,7 @@ def _make_sort_key(judged: SweepAnalysis) -> tuple[str, int, str]:
 
 
 def _collect_scales(shown: Sequence[SweepAnalysis]) -> dict[str, set[str]]:
-    """The scales of each sweep that are judged."""
+    """Collect the judged scales of each sweep."""
     found: dict[str, set[str]] = {}
     for judged in shown:
         found.setdefault(judged.analysis.sweep, set()).add(judged.analysis.scale or "")
@@ -789,7 +806,7 @@ def _match_row_claims(found: VerdictRow) -> tuple[Claim, ...]:
 
 
 def _embed_figures(tested: Sequence[VerdictRow], left: dict[str, Illustration | None]) -> list[str]:
-    """The figures of these sweeps that no claim above has shown."""
+    """Embed the figures of these sweeps that no claim above has shown."""
     blocks = []
     for name in dict.fromkeys(judged.name for _, judged in tested):
         found = left.pop(name, None)

@@ -1,4 +1,7 @@
-"""One HTML page that sets several sweeps beside each other; it needs no network and no other file."""
+"""The HTML page that compares several sweeps; it needs no network and no other file.
+
+The functions above `render_comparison_page` write its sentences and cells; the Markdown report uses them too.
+"""
 
 import math
 from collections.abc import Sequence
@@ -34,28 +37,28 @@ _NAMES: Final = {
 
 
 def name_comparison(combined: SweepComparison) -> str:
-    """What the whole comparison is called."""
+    """Return the title of the whole comparison."""
     if len(combined.sweeps) == 1:
         return f"{combined.sweeps[0].name}, the only sweep that could be judged"
     return f"{len(combined.sweeps)} sweeps compared"
 
 
 def describe_comparison(comparison: ResponseComparison) -> str:
-    """What is compared."""
+    """Name the response and factor that are compared."""
     name = name_metric(comparison.response)
     key = "" if name == comparison.response else f" ({comparison.response})"
     return f"{name}{key} by {comparison.factor}" if comparison.factor else f"{name}{key} itself"
 
 
 def list_column_names(comparison: ResponseComparison) -> list[str]:
-    """The column names of `format_verdict_cells`."""
+    """List the column names of `format_verdict_cells`."""
     levels = {format_confidence_level(finding.alpha) for finding in comparison.findings}
     interval = f"{levels.pop()} interval" if len(levels) == 1 else "interval"
     return ["sweep", "effect", "verdict", "estimate", interval, "p (Holm)", "seeds"]
 
 
 def format_verdict_cells(finding: SweepVerdict) -> list[str]:
-    """One sweep's verdict as a row."""
+    """Format one sweep's verdict as a row."""
     verdict = finding.verdict
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
@@ -65,7 +68,7 @@ def format_verdict_cells(finding: SweepVerdict) -> list[str]:
 
 
 def note_interval_levels(comparison: ResponseComparison) -> str:
-    """The intervals' levels where they are not all the same; nothing else."""
+    """List the intervals' levels where they differ; empty otherwise."""
     levels = {finding.sweep: format_confidence_level(finding.alpha) for finding in comparison.findings}
     if len(set(levels.values())) == 1:
         return ""
@@ -73,12 +76,12 @@ def note_interval_levels(comparison: ResponseComparison) -> str:
 
 
 def describe_shared_trainings(combined: SweepComparison) -> list[str]:
-    """A sentence per pair of sweeps with trainings in common."""
+    """List a sentence for each pair of sweeps with trainings in common."""
     return [_describe_shared(shared) for shared in combined.shared]
 
 
 def describe_differences(combined: SweepComparison) -> list[str]:
-    """A sentence per thing in which the sweeps, or one sweep's trainings, differ."""
+    """List a sentence for each setting in which the sweeps, or one sweep's trainings, differ."""
     return [_describe_difference(difference) for difference in combined.differences]
 
 
@@ -106,7 +109,7 @@ TEXT_COLUMNS = 3
 
 
 def render_comparison_page(combined: SweepComparison, ledger: Ledger) -> str:
-    """A complete HTML document; texts from the sweep files are escaped."""
+    """Return the complete HTML document; escape texts from the sweep files."""
     title = name_comparison(combined)
     first = [
         build_element("p", "gapctl · comparison", class_="kicker"),
@@ -158,7 +161,7 @@ def _render_table(comparison: ResponseComparison) -> Html:
 
 
 def _render_cells(tag: str, texts: Sequence[str]) -> Html:
-    """The first three columns are words, the others numbers."""
+    """Render cells: the first three columns are words, the others numbers."""
     kinds = ["text"] * TEXT_COLUMNS + ["number"] * (len(texts) - TEXT_COLUMNS)
     return join_html((build_element(tag, text, class_=kind) for text, kind in zip(texts, kinds, strict=True)), "")
 

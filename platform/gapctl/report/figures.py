@@ -1,4 +1,12 @@
-"""All figures of an analysis, for a page or as PNG and SVG files."""
+"""All figures of an analysis, for a page or as PNG and SVG files.
+
+1. `plot_all_figures` lists every figure in the page's order; `render_figure_files` and `render_pngs` write them.
+2. Rows: `build_seed_rows`, `build_mean_rows` and their siblings turn an analysis into the frames that charts draw.
+3. One section for each family: dose-response curves with the claimed effects, verdict strips and their forest, training
+   paths, the gap by dimension, the factors of the images, and gap against quality.
+
+The charts themselves are in `gapctl_charts`.
+"""
 
 import math
 import re
@@ -11,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.results import Analysis, Verdict
+from gapctl.config.trial import FACTOR_VALUES
 from gapctl.plan.plan import shorten_paths
 from gapctl.report.html import render_png, render_svg
 from gapctl.report.page_parts import RunRecord
@@ -42,17 +51,131 @@ from gapctl_charts.training_path import is_dashed, path_chart
 from gapctl_charts.verdict_strip import Strip, strip_chart
 
 ChartRow = dict[str, Any]
+EMPTY_RECORD: Final = RunRecord()
+
+
+class FactorFigures(NamedTuple):
+    """The dose-response figures of one factor."""
+
+    factor: Factor
+    figures: list[Figure]
+
+
+class PngFigure(NamedTuple):
+    """A figure as PNG, with its file's name, its title and its caption."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
+def render_figure_files(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> dict[str, bytes]:
+    """Return each figure as PNG, at twice its nominal size, and as SVG, by file name; draw without a network.
+
+    Equal analyses give equal bytes.
+    """
+    files = {}
+    with trusted():
+        figures = plot_all_figures(analysis, FILE_LOOK, record)
+    for drawn in figures:
+        svg = render_svg(drawn)
+        files[f"{_make_slug(drawn.name)}.png"] = render_png(svg)
+        files[f"{_make_slug(drawn.name)}.svg"] = svg.encode()
+    return files
+
+
+def render_pngs(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> list[PngFigure]:
+    """Return the figures as PNG for a text that has captions of its own."""
+    with trusted():
+        figures = plot_all_figures(analysis, FILE_LOOK, record)
+    return [
+        PngFigure(f"{_make_slug(figure.name)}.png", figure.title, figure.caption, render_png(render_svg(figure)))
+        for figure in figures
+    ]
+
+
+def plot_all_figures(analysis: Analysis, look: Look, record: RunRecord = EMPTY_RECORD) -> list[Figure]:
+    """List every figure that a file can hold, in the page's order; all verdicts are one figure."""
+    forest = plot_forest(analysis, look)
+    by_factor = [*plot_responses_by_factor(analysis, look), *plot_image_factors(analysis, look)]
+    return [
+        *([forest] if forest else []),
+        *(figure for group in by_factor for figure in group.figures),
+        *plot_training(analysis, look),
+        *plot_gap_by_dimension(analysis, look, record),
+        *plot_gap_and_qualities(analysis, look, record),
+    ]
+
+
+def plot_responses_by_factor(analysis: Analysis, look: Look) -> list[FactorFigures]:
+    """Plot the dose-response figures of every factor; skip metrics that no trial has."""
+    factors = list_factors(analysis)
+    return [
+        FactorFigures(factor, plot_dose_responses(analysis, factor, _list_other_factors(factors, factor), look))
+        for factor in factors
+    ]
+
+
+def plot_metric_response(analysis: Analysis, factor: str, metric: str, look: Look) -> Figure | None:
+    """Plot one metric by the factor of this path.
+
+    Return None where there is no such figure, or the metric shares its figure with others.
+    """
+    factors = list_factors(analysis)
+    asked = [each for each in factors if each.path == factor]
+    drawn = [plot_dose_response(analysis, each, _list_other_factors(factors, each), look, metric) for each in asked]
+    return next(iter(drawn), None)
+
+
+def plot_image_factors(analysis: Analysis, look: Look) -> list[FactorFigures]:
+    """Plot what embeddings keep of each factor of the images, by every factor of the sweep."""
+    factors = list_factors(analysis)
+    return [
+        FactorFigures(factor, plot_factor_accuracies(analysis, factor, _list_other_factors(factors, factor), look))
+        for factor in factors
+    ]
+
+
+def plot_training(analysis: Analysis, look: Look) -> list[Figure]:
+    """Plot the training paths of gap, temperature, entropy and loss."""
+    return plot_training_paths(analysis, list_factors(analysis), look)
+
+
+def plot_gap_by_dimension(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
+    """Plot the gap by dimension, coloured by the first factor."""
+    factors = list_factors(analysis)
+    return plot_dimensions(analysis, factors[0], record.dimensions, look) if factors else []
+
+
+def plot_gap_and_qualities(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
+    """Plot the gap against each quality."""
+    return plot_qualities(analysis, list_factors(analysis), look, record.settings)
+
+
+def plot_strips(analysis: Analysis, look: Look) -> dict[str, Figure]:
+    """Plot a small chart for each hypothesis that has an estimate, by its id."""
+    drawn = {verdict.id: plot_strip(verdict, analysis.alpha, look) for verdict in analysis.verdicts}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _list_other_factors(factors: tuple[Factor, ...], factor: Factor) -> list[Factor]:
+    return [other for other in factors if other is not factor]
+
+
+def _make_slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 class Series(NamedTuple):
-    """One metric of a chart, and what the legend calls it."""
+    """One metric of a chart, and its name in the legend."""
 
     metric: str
     name: str
 
 
 def build_seed_rows(analysis: Analysis, series: Sequence[Series], factor: Factor, other: Factor | None) -> pl.DataFrame:
-    """A row per trial and metric; its series is the metric's name, or the level of the other factor."""
+    """Return a row for each trial and metric; its series is the metric's name, or the other factor's level."""
     return build_frame(
         {
             "place": factor.place(row[factor.path]),
@@ -67,7 +190,7 @@ def build_seed_rows(analysis: Analysis, series: Sequence[Series], factor: Factor
 
 
 def build_mean_rows(analysis: Analysis, series: Sequence[Series], factor: Factor) -> pl.DataFrame:
-    """A row per level and metric: the mean over seeds and other factors, and its interval where there is one."""
+    """Return a row for each level and metric: the mean over seeds and other factors, and its interval if any."""
     curves = analysis.curves.filter(pl.col("factor") == factor.path).sort("position")
     return build_frame(
         {
@@ -86,7 +209,7 @@ def build_mean_rows(analysis: Analysis, series: Sequence[Series], factor: Factor
 
 
 def build_arm_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor) -> pl.DataFrame:
-    """A row per pair of levels: the plain mean over the trials that have both."""
+    """Return a row for each pair of levels: the plain mean over the trials that have both."""
     arms = (
         build_frame(select_finite_rows(analysis.trials, metric))
         .group_by(factor.path, other.path, maintain_order=True)
@@ -105,7 +228,7 @@ def build_arm_rows(analysis: Analysis, metric: str, factor: Factor, other: Facto
 
 
 def build_path_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor | None) -> pl.DataFrame:
-    """A row per evaluation; `dashes` is the other factor's level."""
+    """Return a row for each evaluation; `dashes` is the other factor's level."""
     return build_frame(
         {
             "samples": row["samples_seen"],
@@ -119,17 +242,17 @@ def build_path_rows(analysis: Analysis, metric: str, factor: Factor, other: Fact
 
 
 def has_metric(table: pl.DataFrame, metric: str) -> bool:
-    """Whether any row has a number for it."""
+    """Return whether any row has a finite value of the metric."""
     return bool(select_finite_rows(table, metric))
 
 
 def keep_finite(value: float | None) -> float | None:
-    """The number, or None for what is no number."""
+    """Return the number, or None where it is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
-    """The rows that have numbers for all of the metrics."""
+    """Return the rows that have finite values of all the metrics."""
     if not set(metrics) <= set(table.columns):
         return []
     numbers = [pl.col(metric).cast(pl.Float64) for metric in metrics]
@@ -137,12 +260,12 @@ def select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
 
 
 def extract_identity(row: ChartRow) -> ChartRow:
-    """Which training a row is of."""
+    """Return the columns that identify a row's training."""
     return {"trial": row["trial"], "label": row["label"], "seed": row["seed"]}
 
 
 def build_frame(rows: Iterable[ChartRow]) -> pl.DataFrame:
-    """Rows as a frame whose types every row decides."""
+    """Build a frame from rows, with types inferred from all of them."""
     return pl.DataFrame(list(rows), infer_schema_length=None)
 
 
@@ -152,7 +275,7 @@ SIDES: Final[Mapping[str, tuple[str, ...]]] = {"decreasing": ("low",), "increasi
 
 
 class ClaimBands(NamedTuple):
-    """`small` and `begins` as `Response` has its `claims` and `claimed`; `words` say what they mean, or nothing."""
+    """`small` and `begins` as `Response` has its `claims` and `claimed`; `words` explain them, or are empty."""
 
     small: pl.DataFrame
     begins: pl.DataFrame
@@ -160,9 +283,9 @@ class ClaimBands(NamedTuple):
 
 
 def build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Factor, means: pl.DataFrame) -> ClaimBands:
-    """For each series the first hypothesis about this factor and all trainings; the words name those not drawn.
+    """Build the bands of each series from its first hypothesis about this factor; the words name hypotheses not drawn.
 
-    The curve is of all trainings, so a hypothesis with `where` has no place on it.
+    The curve is of all trainings, so a hypothesis with `where` is not drawn on it.
     """
     names, drawn, left = dict(series), dict[str, tuple[Verdict, list[ChartRow]]](), list[Verdict]()
     for verdict in _select_verdicts(analysis, factor):
@@ -187,7 +310,7 @@ def _select_verdicts(analysis: Analysis, factor: Factor) -> list[Verdict]:
 
 
 def _build_band_rows(verdict: Verdict, name: str, factor: Factor, means: pl.DataFrame) -> list[ChartRow]:
-    """A row per level from the first to the last that the hypothesis compares; none where the first has no mean."""
+    """Return a row for each level between those that the hypothesis compares; none where the first has no mean."""
     by_level = {row["level"]: row["value"] for row in means.iter_rows(named=True) if row["series"] == name}
     compared = verdict.between or (factor.levels[0], factor.levels[-1])
     first, last = map(factor.text, compared)
@@ -209,7 +332,10 @@ def _build_band_rows(verdict: Verdict, name: str, factor: Factor, means: pl.Data
 
 
 def _divide_smallest_effect(factor: Factor, first: str, last: str, *, per_unit: bool) -> Iterator[tuple[str, float]]:
-    """How much of the smallest effect each level is due: a trend's grows by unit, a difference is due at its end."""
+    """Yield each level's share of the smallest effect.
+
+    A trend's grows by unit of the factor; a difference reaches it at its last level.
+    """
     if not factor.ordered:
         yield last, 1.0
         return
@@ -258,9 +384,10 @@ _ZERO_IS_NONE: Final = {"gap/rmg", "gap/l2m", "bias/moad_image", "bias/moad_text
 
 
 class Panel(NamedTuple):
-    """What one figure shows: `name` for its file, `heading` above it, `axis` beside it, and what guessing gives.
+    """The contents of one figure: `name` for its file, `heading` above it, `axis` beside it.
 
-    `said` is what the caption begins with; without it, the meaning of the metric.
+    `said` begins the caption; without it, the meaning of the metric does. `chance` has the values of guessing by
+    metric.
     """
 
     name: str
@@ -272,7 +399,7 @@ class Panel(NamedTuple):
 
 
 def make_single_panel(name: str, metric: str) -> Panel:
-    """A panel of one metric."""
+    """Return a panel of one metric."""
     return Panel(
         name,
         capitalise_first(name_metric(metric)),
@@ -288,6 +415,8 @@ _JOINT_BIAS: Final = Panel(
     (Series("bias/moad_image", "images"), Series("bias/moad_text", "texts")),
     "Object bias of image and text embeddings; 0 is none (cosine).",
 )
+
+
 _SEPARATE_BIAS: Final = (
     make_single_panel("moad-images", "bias/moad_image"),
     make_single_panel("moad-texts", "bias/moad_text"),
@@ -297,14 +426,14 @@ _ENTROPY: Final = (make_single_panel("entropy", "entropy/i2t_nats"),)
 
 
 def plot_dose_responses(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
-    """A figure per metric that was measured: usual ones, and those that hypotheses on this factor or none ask for."""
+    """Plot a figure for each measured metric: the usual ones, and those of hypotheses on this factor or on none."""
     return plot_panels(analysis, _list_panels(analysis, factor, others), factor, others, look)
 
 
 def plot_dose_response(
     analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look, metric: str
 ) -> Figure | None:
-    """The one of these that bears a metric's name; None where there is none."""
+    """Plot the dose-response figure that has a metric's name; None where there is none."""
     panels = [panel for panel in _list_panels(analysis, factor, others) if panel.name == metric.partition("/")[2]]
     return next(iter(plot_panels(analysis, panels, factor, others, look)), None)
 
@@ -320,7 +449,7 @@ def _list_panels(analysis: Analysis, factor: Factor, others: Sequence[Factor]) -
 def plot_panels(
     analysis: Analysis, panels: Sequence[Panel], factor: Factor, others: Sequence[Factor], look: Look
 ) -> list[Figure]:
-    """The panels that have anything to show; colours are metrics, or the first other factor's levels."""
+    """Plot the panels that have data; colours are metrics, or the first other factor's levels."""
     other = others[0] if others else None
     found = []
     for panel in panels:
@@ -346,7 +475,7 @@ def _plot_panel(analysis: Analysis, panel: Panel, factor: Factor, other: Factor 
         claimed=claims.begins,
         chance=_build_chance_rows(panel, other),
     )
-    # A page has the treatment in its headings and under the axis; a file stands alone.
+    # A page names the treatment in its headings and under the axis; a file has only its title.
     title = panel.heading if look.in_page else f"{panel.heading} by {factor.words}"
     caption = _write_caption(analysis, panel, response, claims.words)
     return figure(f"{panel.name}-by-{factor.name}", title, caption, response_chart(response, look), look)
@@ -379,7 +508,7 @@ def _explain_metric_and_unit(metric: str) -> str:
 
 
 def _explain_entropy_ceiling(analysis: Analysis, metric: str) -> str:
-    """An entropy says little without that of not knowing at all, which depends on the gallery."""
+    """State the entropy of knowing nothing, which depends on the gallery and gives an entropy its scale."""
     if metric != "entropy/i2t_nats" or not has_metric(analysis.trials, "entropy/gallery"):
         return ""
     sizes = analysis.trials.get_column("entropy/gallery").drop_nulls().unique()
@@ -403,12 +532,14 @@ def _explain_chart_marks(response: Response, level: str) -> str:
 
 LEAST_SPACING = 0.05
 """Levels nearer to each other than this share of the axis cannot be told apart on it."""
+
+
 CLEARLY_BETTER = 2.0
-"""How much farther apart the nearest levels must stand on a log axis before it takes the place of a linear one."""
+"""The ratio by which a log axis must separate the nearest levels better to replace a linear one."""
 
 
 def list_factors(analysis: Analysis) -> tuple[Factor, ...]:
-    """The varied paths that the trials have, in the file's order."""
+    """List the varied paths that the trials have, in the file's order."""
     names = shorten_paths(analysis.factors)
     return tuple(
         _build_factor(analysis, path, names[path]) for path in analysis.factors if path in analysis.trials.columns
@@ -436,17 +567,17 @@ def _choose_axis_kind(numbers: Sequence[float]) -> Kind:
 
 
 def _measure_least_spacing(numbers: Sequence[float]) -> float:
-    """The smallest distance between neighbours, as a share of the whole range."""
+    """Return the smallest distance between neighbours, as a share of the whole range."""
     gaps = [after - before for before, after in pairwise(numbers)]
     return min(gaps) / (numbers[-1] - numbers[0]) if gaps else 1.0
 
 
 STRIP_PREFIX: Final = "strip-"
-"""What the name of a strip begins with, before its hypothesis' id."""
+"""The beginning of a strip's name, before its hypothesis' id."""
 
 
 def plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
-    """One hypothesis as a strip; None where nothing could be estimated."""
+    """Plot one hypothesis as a strip; None where it has no estimate."""
     if keep_finite(verdict.estimate) is None:
         return None
     chart = Drawing(strip_chart(_build_strip(verdict, look), look), {})
@@ -460,7 +591,7 @@ def plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
 
 
 def plot_forest(analysis: Analysis, look: Look) -> Figure | None:
-    """All strips under one another; None where nothing could be estimated."""
+    """Plot all strips under one another; None where no hypothesis has an estimate."""
     estimated = [verdict for verdict in analysis.verdicts if keep_finite(verdict.estimate) is not None]
     if not estimated:
         return None
@@ -499,7 +630,7 @@ _PATH_METRICS: Final = (
 
 
 def plot_training_paths(analysis: Analysis, factors: Sequence[Factor], look: Look) -> list[Figure]:
-    """A figure for each metric that has a path, coloured by the first factor, dashed by the second."""
+    """Plot a figure for each metric with a history, coloured by the first factor, dashed by the second."""
     if not factors:
         return []
     factor, other = factors[0], factors[1] if len(factors) > 1 else None
@@ -520,20 +651,20 @@ def _write_paths_caption(factor: Factor, other: Factor | None) -> str:
 
 
 MOST_ROWS: Final = 6_000
-"""Dimensions of trainings that a page draws; beyond, it draws the mean of each level, and says so."""
+"""The most rows of dimensions that a page draws; beyond, it draws the mean of each level, and says so."""
 FIRST_RANKS: Final = 64
 PROFILE_VALUES: Final = ("squared", "carried")
 
 
 class Profiles(NamedTuple):
-    """A row per dimension of a training, and what the caption must say of the lines."""
+    """A row for each dimension of a training, and the caption's sentence about the lines."""
 
     rows: pl.DataFrame
     lines: str
 
 
 def plot_dimensions(analysis: Analysis, factor: Factor, dimensions: pl.DataFrame, look: Look) -> list[Figure]:
-    """Both figures, or none where no trial kept its mean embeddings."""
+    """Plot both figures of the gap by dimension; none where no trial saved its mean embeddings."""
     if dimensions.is_empty() or analysis.trials.is_empty():
         return []
     profiles = _build_profiles(analysis, factor, dimensions)
@@ -568,7 +699,7 @@ def _build_profiles(analysis: Analysis, factor: Factor, dimensions: pl.DataFrame
 
 
 def _rank_dimensions(dimensions: pl.DataFrame) -> pl.DataFrame:
-    """Every dimension's squared difference, its rank within its training, and what is carried up to it."""
+    """Return every dimension's squared difference, its rank within its training, and the cumulative share."""
     squared = dimensions.with_columns(squared=(pl.col("image_mean") - pl.col("text_mean")) ** 2)
     return squared.sort("trial", "squared", descending=[False, True], maintain_order=True).with_columns(
         rank=pl.int_range(1, pl.len() + 1).over("trial"),
@@ -577,7 +708,7 @@ def _rank_dimensions(dimensions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _average_by_level(known: pl.DataFrame) -> pl.DataFrame:
-    """The mean over the trainings of a level, at ranks that a line needs: the first, every few, the last."""
+    """Return the mean over a level's trainings, at the ranks that a line needs: the first, every few, the last."""
     step = max(1, int(known["rank"].max() or 1) // FIRST_RANKS)  # type: ignore[arg-type]
     rank = pl.col("rank")
     needed = known.filter((rank <= FIRST_RANKS) | (rank % step == 0) | (rank == rank.max()))
@@ -590,14 +721,15 @@ def _average_by_level(known: pl.DataFrame) -> pl.DataFrame:
 
 
 ACCURACY: Final = "quality/accuracy_"
-VALUES_PER_FACTOR: Final = {"digit": 10, "thickness": 3, "swelling": 2, "fracture": 2, "scale": 2, "colour": 7}
-"""How many values MAD's factors have, and so what guessing gives."""
+
+
 _SIMILARITY_PARTS: Final = {
     "object_same": "same object",
     "object_different": "different object",
     "attribute_same": "same attribute",
     "attribute_different": "different attribute",
 }
+
 
 _ACCURACIES_PANEL: Final = Panel(
     "accuracies",
@@ -609,12 +741,14 @@ _ACCURACIES_PANEL: Final = Panel(
 
 
 def plot_factor_accuracies(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
-    """Accuracies of all factors together, and similarities by modality; with a second treatment, whose levels then have
-    the colours, a figure for each factor's accuracy."""
-    panels: Sequence[Panel] = [_make_accuracy_panel(name) for name in VALUES_PER_FACTOR]
+    """Plot the accuracies of all factors together, and the similarities by modality.
+
+    With a second treatment, whose levels then have the colours, plot a figure for each factor's accuracy instead.
+    """
+    panels: Sequence[Panel] = [_make_accuracy_panel(name) for name in FACTOR_VALUES]
     if not others:
         panels = [
-            _make_accuracies_panel([f"{ACCURACY}{name}" for name in VALUES_PER_FACTOR]),
+            _make_accuracies_panel([f"{ACCURACY}{name}" for name in FACTOR_VALUES]),
             _ACCURACIES_PANEL,
             *(_make_similarity_panel(side) for side in ("image", "text")),
         ]
@@ -628,7 +762,7 @@ def _make_accuracy_panel(name: str) -> Panel:
 
 def _make_accuracies_panel(metrics: Sequence[str]) -> Panel:
     series = tuple(Series(metric, metric.removeprefix(ACCURACY)) for metric in metrics)
-    chance = {f"{ACCURACY}{name}": 100 / count for name, count in VALUES_PER_FACTOR.items()}
+    chance = {f"{ACCURACY}{name}": 100 / count for name, count in FACTOR_VALUES.items()}
     said = "Share of images whose factor value is found among the prompts for all its values; dotted: guessing."
     return Panel("accuracy", "Zero-shot accuracy by factor", "Zero-shot accuracy, percent", series, said, chance)
 
@@ -646,6 +780,8 @@ GAP: Final = "gap/rmg"
 CAPTIONS: Final = "data.captions."
 HELD_OUT: Final = f"{CAPTIONS}held_out"
 FULL_CAPTION_FACTORS: Final = (HELD_OUT, f"{CAPTIONS}order")
+
+
 QUALITIES: Final = (
     "quality/object_accuracy",
     "quality/attribute_accuracy",
@@ -657,7 +793,7 @@ QUALITIES: Final = (
 def plot_qualities(
     analysis: Analysis, factors: Sequence[Factor], look: Look, settings: Mapping[str, str]
 ) -> list[Figure]:
-    """A figure for each quality, with Kendall's tau over all trainings and over those of one arm.
+    """Plot a figure for each quality, with Kendall's tau over all trainings and over those of one arm.
 
     `settings` are one trial's before treatments, by dotted path; they may be unknown.
     """
@@ -671,7 +807,7 @@ def plot_qualities(
 
 
 def _has_own_captions(factors: Sequence[Factor], settings: Mapping[str, str]) -> bool:
-    """Whether levels may be measured on galleries with other captions."""
+    """Return whether levels may be measured on galleries with different captions."""
     varied = {factor.path for factor in factors if factor.path.startswith(CAPTIONS)}
     if settings.get(HELD_OUT) == "full":
         return not varied.isdisjoint(FULL_CAPTION_FACTORS)
@@ -721,121 +857,8 @@ def _format_tau(value: float | None) -> str:
 
 
 def compute_kendall_tau(one: np.ndarray, other: np.ndarray, counted: np.ndarray) -> float | None:
-    """Kendall's tau-b over the pairs that count (square, symmetric); None where either side has ties alone."""
+    """Return Kendall's tau-b over the pairs that count (square, symmetric); None where either side has only ties."""
     upper = np.triu(counted, k=1)
     signs = np.sign(one[:, None] - one)[upper], np.sign(other[:, None] - other)[upper]
     lengths = np.abs(signs[0]).sum() * np.abs(signs[1]).sum()
     return float((signs[0] * signs[1]).sum() / np.sqrt(lengths)) if lengths else None
-
-
-EMPTY_RECORD: Final = RunRecord()
-
-
-class FactorFigures(NamedTuple):
-    """The dose-response figures of one factor."""
-
-    factor: Factor
-    figures: list[Figure]
-
-
-class PngFigure(NamedTuple):
-    """A figure as PNG, with the name of its file and its words."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-
-
-def plot_responses_by_factor(analysis: Analysis, look: Look) -> list[FactorFigures]:
-    """The dose-response figures of every factor; a metric that no trial has gets none."""
-    factors = list_factors(analysis)
-    return [
-        FactorFigures(factor, plot_dose_responses(analysis, factor, _list_other_factors(factors, factor), look))
-        for factor in factors
-    ]
-
-
-def plot_metric_response(analysis: Analysis, factor: str, metric: str, look: Look) -> Figure | None:
-    """The figure of one metric alone by the factor of this path; None where it has none, or shares one with others."""
-    factors = list_factors(analysis)
-    asked = [each for each in factors if each.path == factor]
-    drawn = [plot_dose_response(analysis, each, _list_other_factors(factors, each), look, metric) for each in asked]
-    return next(iter(drawn), None)
-
-
-def plot_image_factors(analysis: Analysis, look: Look) -> list[FactorFigures]:
-    """What embeddings keep of each factor of the images, by every factor of the sweep."""
-    factors = list_factors(analysis)
-    return [
-        FactorFigures(factor, plot_factor_accuracies(analysis, factor, _list_other_factors(factors, factor), look))
-        for factor in factors
-    ]
-
-
-def plot_training(analysis: Analysis, look: Look) -> list[Figure]:
-    """The training paths of gap, temperature, entropy and loss."""
-    return plot_training_paths(analysis, list_factors(analysis), look)
-
-
-def plot_gap_by_dimension(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
-    """The gap by dimension, coloured by the first factor."""
-    factors = list_factors(analysis)
-    return plot_dimensions(analysis, factors[0], record.dimensions, look) if factors else []
-
-
-def plot_gap_and_qualities(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
-    """The gap against qualities."""
-    return plot_qualities(analysis, list_factors(analysis), look, record.settings)
-
-
-def plot_strips(analysis: Analysis, look: Look) -> dict[str, Figure]:
-    """A small chart per hypothesis that has an estimate, by its id."""
-    drawn = {verdict.id: plot_strip(verdict, analysis.alpha, look) for verdict in analysis.verdicts}
-    return {name: figure for name, figure in drawn.items() if figure is not None}
-
-
-def plot_all_figures(analysis: Analysis, look: Look, record: RunRecord = EMPTY_RECORD) -> list[Figure]:
-    """Every figure that a file can hold, in the page's order; the verdicts are one."""
-    forest = plot_forest(analysis, look)
-    by_factor = [*plot_responses_by_factor(analysis, look), *plot_image_factors(analysis, look)]
-    return [
-        *([forest] if forest else []),
-        *(figure for group in by_factor for figure in group.figures),
-        *plot_training(analysis, look),
-        *plot_gap_by_dimension(analysis, look, record),
-        *plot_gap_and_qualities(analysis, look, record),
-    ]
-
-
-def render_figure_files(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> dict[str, bytes]:
-    """File name to content: each figure as PNG, twice its nominal size, and as SVG; drawn without a network.
-
-    Equal analyses give equal bytes.
-    """
-    files = {}
-    with trusted():
-        figures = plot_all_figures(analysis, FILE_LOOK, record)
-    for drawn in figures:
-        svg = render_svg(drawn)
-        files[f"{_make_slug(drawn.name)}.png"] = render_png(svg)
-        files[f"{_make_slug(drawn.name)}.svg"] = svg.encode()
-    return files
-
-
-def render_pngs(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> list[PngFigure]:
-    """The same figures for a text that brings its own captions."""
-    with trusted():
-        figures = plot_all_figures(analysis, FILE_LOOK, record)
-    return [
-        PngFigure(f"{_make_slug(figure.name)}.png", figure.title, figure.caption, render_png(render_svg(figure)))
-        for figure in figures
-    ]
-
-
-def _list_other_factors(factors: tuple[Factor, ...], factor: Factor) -> list[Factor]:
-    return [other for other in factors if other is not factor]
-
-
-def _make_slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

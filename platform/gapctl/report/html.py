@@ -1,4 +1,8 @@
-"""Turning values into HTML: everything from a sweep file is escaped, here and nowhere else."""
+"""HTML from values: everything that comes from a sweep file is escaped, here and nowhere else.
+
+`build_element` and `fill_template` make `Html`, which is the only type that is not escaped again. Below are the packing
+of chart data for a page, the rendering of figures as SVG and PNG, and the cached bundle of Vega.
+"""
 
 import hashlib
 import json
@@ -25,25 +29,26 @@ class Html(NamedTuple):
 
 
 def fill_template(template: str, **values: str | Html) -> Html:
-    """One of the templates in `assets/`, with each value put in: plain text is escaped, HTML is not."""
+    """Fill one of the templates in `assets/`: escape plain text, insert HTML as it is."""
     return Html(
         Template(read_asset(f"{template}.html")).substitute({key: _escape_text(value) for key, value in values.items()})
     )
 
 
 def build_element(tag: str, content: str | Html, **attributes: str) -> Html:
-    """`<tag>content</tag>`; underscores in attribute names become hyphens, a trailing one is dropped."""
-    named = "".join(f' {_name_attribute(name)}="{escape(value)}"' for name, value in attributes.items())
+    """Build `<tag>content</tag>`; underscores in attribute names become hyphens, a trailing one is dropped."""
+    names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
+    named = "".join(f' {names[name]}="{escape(value)}"' for name, value in attributes.items())
     return Html(f"<{tag}{named}>{_escape_text(content)}</{tag}>")
 
 
 def join_html(parts: Iterable[Html], between: str = "\n") -> Html:
-    """Pieces of HTML, one after another."""
+    """Join pieces of HTML."""
     return Html(between.join(part.text for part in parts))
 
 
 def render_facts(values: Mapping[str, str | Html]) -> Html:
-    """Terms and what is said of them, for a `dl`."""
+    """Render terms with their descriptions, for a `dl`."""
     return join_html(
         build_element("div", join_html([build_element("dt", term), build_element("dd", said)], ""))
         for term, said in values.items()
@@ -51,19 +56,19 @@ def render_facts(values: Mapping[str, str | Html]) -> Html:
 
 
 def embed_json(value: Any) -> Html:
-    """JSON that no text in it can end: a script element ends at the first `</`, whatever surrounds it."""
+    """Write JSON that no text in it can end: a script element ends at the first `</`, whatever surrounds it."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return Html(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def embed_javascript(code: str) -> Html:
-    """Code of ours or of a library, with string literals that would end its script element kept from doing so."""
+    """Escape string literals in code that would end its script element."""
     return Html(code.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
 
 
 @cache
 def read_asset(name: str) -> str:
-    """A file of `report/assets/`."""
+    """Read a file of `report/assets/`."""
     return (files("gapctl.report") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -71,14 +76,10 @@ def _escape_text(value: str | Html) -> str:
     return value.text if isinstance(value, Html) else escape(value)
 
 
-def _name_attribute(name: str) -> str:
-    return name.rstrip("_").replace("_", "-")
-
-
 def pack_charts(figures: Sequence[Figure]) -> dict[str, Any]:
-    """`charts`: specifications by name, whose datasets name their columns as numbers of `columns`.
+    """Pack specifications by name as `charts`, whose datasets name their columns by number in `columns`.
 
-    A column is a list, or `{"all": value}` where all rows have the same. The page's script unpacks them.
+    A column is a list, or `{"all": value}` where all rows have the same value. The page's script unpacks them.
     """
     columns: dict[str, int] = {}
     charts = {figure.name: _pack_datasets(figure.spec, columns) for figure in figures}
@@ -106,7 +107,7 @@ BUNDLE_ENTRY: Final = "window.vegaEmbed = vegaEmbed;"
 
 
 def render_svg(figure: Figure) -> str:
-    """The figure as SVG, drawn without a network; equal figures give equal text."""
+    """Render a figure as SVG, without a network; equal figures give equal text."""
     import vl_convert
 
     svg = vl_convert.vegalite_to_svg(json.dumps(figure.spec), vl_version=get_vega_lite_version(), allowed_base_urls=[])
@@ -114,7 +115,7 @@ def render_svg(figure: Figure) -> str:
 
 
 def render_png(svg: str) -> bytes:
-    """An SVG as PNG, twice its nominal size."""
+    """Render an SVG as PNG, at twice its nominal size."""
     import vl_convert
 
     return bytes(vl_convert.svg_to_png(svg, scale=PIXELS_PER_POINT))
@@ -122,9 +123,9 @@ def render_png(svg: str) -> bytes:
 
 @cache
 def load_vega_code() -> str:
-    """The chart library's code, which a page needs once.
+    """Return the chart library's code, which a page needs once.
 
-    Bundling it takes longer than everything else that a page needs, so the bundle is kept in the cache folder.
+    Bundling it takes longer than the rest of a page, so the bundle is kept in the cache folder.
     """
     try:
         kept = _locate_cache_file()
@@ -140,7 +141,7 @@ def load_vega_code() -> str:
 
 
 def get_vega_lite_version() -> str:
-    """The Vega-Lite that the charts are written in, as vl_convert names it."""
+    """Return the version of Vega-Lite that the charts are written in, as vl_convert names it."""
     import altair as alt
 
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -159,7 +160,7 @@ def _locate_cache_file() -> Path:
 
 
 def _store_in_cache(file: Path, code: str) -> None:
-    """A cache that cannot be written costs a second at the next page, and is no reason to fail."""
+    """Write the bundle to the cache; ignore failures, which only cost a second at the next page."""
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

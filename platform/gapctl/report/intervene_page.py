@@ -1,4 +1,8 @@
-"""One HTML page on whether closing the gap helps; it needs no network and no other file."""
+"""The HTML page of `gapctl intervene`: does closing the gap help? It needs no network and no other file.
+
+`render_intervene_page` builds it. The sentences above it (`summarise_answer`, `describe_split`, `format_change`) are
+those of the command line too.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 QUESTION: Final = "Does closing the gap help here?"
 POINTS: Final = 100
-"""Shares are told in points, hundredths, so that they read like percent."""
+"""Shares are shown in points, hundredths, so that they read like percent."""
 
 _MEASURE_NAMES: Final = {
     "gap/l2m": "distance of the modality means (L2M)",
@@ -62,54 +66,56 @@ _EFFECTS: Final[Sequence[tuple["QualityVerdict", str]]] = (
 
 
 def name_measure(key: str) -> str:
-    """A measure in a few words."""
+    """Return a measure's short name."""
     return _MEASURE_NAMES.get(key, key)
 
 
 def label_measure(key: str) -> str:
-    """A measure above a narrow column."""
+    """Return a measure's label for a narrow column."""
     return _MEASURE_HEADINGS.get(key, key.partition("/")[2])
 
 
 def convert_to_points(key: str, value: float) -> float:
-    """A quality in points: percentages are, shares become hundredths."""
+    """Convert a quality to points: accuracies are percentages already, shares become hundredths."""
     return value if key.endswith("_accuracy") else POINTS * value
 
 
 def format_signed(value: float, decimals: int = 1) -> str:
-    """A change with its sign; none where it is nothing at the digits shown."""
+    """Format a change with its sign; without one where it is zero at the digits shown."""
     text = f"{value:+.{decimals}f}"
     return text[1:] if float(text) == 0 else text
 
 
 def format_change(key: str, change: "MeasureChange") -> str:
-    """`+4.6 points (2.6 to 6.7)`."""
+    """Format a change in points: `+4.6 points (2.6 to 6.7)`."""
     amount, low, high = (convert_to_points(key, value) for value in (change.change, change.low, change.high))
     return f"{format_signed(amount)} points ({format_signed(low)} to {format_signed(high)})"
 
 
 def summarise_answer(answer: "ClosingAnswer", judgement: "InterventionReport") -> str:
-    """The answer to whether closing the gap helps, in one sentence."""
+    """Answer in one sentence whether closing the gap helps."""
     if answer.answer == "nothing to close":
         return f"There is no gap to close: the means are {judgement.before['gap/l2m']:.3f} apart, which does not count."
     if answer.answer == "not closed":
         return "Not answered: nothing that was tried leaves at most half of the distance between the means."
-    said = [
-        words.format(_join_measure_names(keys)) for found, words in _EFFECTS if (keys := _select_keys(answer, found))
+    clauses = [
+        words.format(join_names(names))
+        for found, words in _EFFECTS
+        if (names := [name_measure(measure.key) for measure in answer.measures if measure.found == found])
     ]
     by = f", with {join_names(answer.helping)}" if answer.helping else ""
-    return f"{answer.answer.capitalize()}{by}: {'; '.join(said)}."
+    return f"{answer.answer.capitalize()}{by}: {'; '.join(clauses)}."
 
 
 def describe_measure_answer(measure: "QualityAnswer") -> str:
-    """What closing does to one quality, with the best that it came to."""
+    """Describe what closing the gap does to one quality, with the best result."""
     name, change = measure.best
     found = f"{measure.found} ({', '.join(measure.harming)})" if measure.found == "some ways harm" else measure.found
     return f"{name_measure(measure.key)}: {found}; best with {name}, {format_change(measure.key, change)}"
 
 
 def describe_split(judgement: "InterventionReport") -> str:
-    """How the images were split."""
+    """Describe how the images were split."""
     captions = f" with {judgement.held_out_captions:,} different captions" if judgement.held_out_captions else ""
     dealt = "; images of one caption stay together" if judgement.dealt == "captions" else ""
     return (
@@ -119,16 +125,8 @@ def describe_split(judgement: "InterventionReport") -> str:
     )
 
 
-def _select_keys(answer: "ClosingAnswer", found: "QualityVerdict") -> list[str]:
-    return [measure.key for measure in answer.measures if measure.found == found]
-
-
-def _join_measure_names(keys: Sequence[str]) -> str:
-    return join_names([name_measure(key) for key in keys])
-
-
 def join_names(names: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Join names: `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -145,8 +143,11 @@ FAMILIES: Final = {
 
 
 def build_quality_rows(judgement: "InterventionReport", key: str) -> list[QualityRow]:
-    """A row per intervention: its gap, its quality in points with the interval of the change (as far as
-    it is possible), and its verdict."""
+    """Return a row for each intervention that was possible.
+
+    A row has the gap, the quality in points with the interval of the change (within its possible range), and the
+    verdict.
+    """
     before = judgement.before[key]
     return [
         _build_quality_row(judged, key, before, place)
@@ -156,7 +157,7 @@ def build_quality_rows(judgement: "InterventionReport", key: str) -> list[Qualit
 
 
 def list_families(rows: Sequence[QualityRow]) -> list[str]:
-    """The kinds of intervention that rows have, in the order of the legend."""
+    """List the kinds of intervention that rows have, in the order of the legend."""
     present = {row["series"] for row in rows}
     return [name for name in FAMILIES.values() if name in present]
 
@@ -188,7 +189,7 @@ _GAP_DECIMALS: Final = 3
 
 
 def render_closing_table(judgement: "InterventionReport") -> Html:
-    """A row for doing nothing and one for each intervention."""
+    """Render a row without intervention and one for each intervention."""
     keys = tuple(judgement.before)
     rows = [_render_baseline_row(judgement, keys), *(_render_intervention_row(each, keys) for each in judgement.judged)]
     head = [build_element("th", "intervention", scope="col", class_="text")]
@@ -245,13 +246,13 @@ MARKS_CAPTION: Final = (
     "Where each intervention takes the held-out images. Dashed: with nothing done; grey: changes that do not count. "
     "Bars: 95 % interval of the change, for all interventions at once."
 )
-"""What the marks of every chart mean."""
+"""The meaning of the marks in every chart."""
 
 
 def plot_closing(
     judgement: "InterventionReport", keys: Sequence[str], measures: Sequence["QualityAnswer"], look: Look
 ) -> list[Figure]:
-    """A figure for each of the qualities; its words begin with what closing the gap does to it, where that is known."""
+    """Plot a figure for each quality; its caption begins with what closing the gap does to it, where that is known."""
     found = {measure.key: f"Closing the gap: {measure.found}." for measure in measures}
     return [_plot_quality(judgement, key, found.get(key, ""), look) for key in keys]
 
@@ -275,7 +276,7 @@ def render_intervene_page(
     title: str,
     record: Mapping[str, str],
 ) -> str:
-    """A complete HTML document with a chart for each quality in `keys`; equal arguments give equal text."""
+    """Return the complete HTML document with a chart for each quality in `keys`; equal arguments give equal text."""
     figures = plot_closing(judgement, keys, answer.measures, PAGE_LOOK)
     content = fill_template(
         "closing",

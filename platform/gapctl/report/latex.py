@@ -1,4 +1,4 @@
-"""The verdicts as LaTeX tables in the booktabs style, one table for each sweep and its own Holm correction."""
+"""The verdicts as LaTeX tables in the booktabs style: one table for each sweep, with its own Holm correction."""
 
 import math
 import re
@@ -45,7 +45,7 @@ _ESCAPES: Final = str.maketrans(
 
 
 def escape_latex(text: str) -> str:
-    """A text on one line, every special character escaped.
+    """Escape every special character of a text, on one line.
 
     Letters beyond ASCII stay as they are: LaTeX has read UTF-8 since 2018.
     """
@@ -54,11 +54,11 @@ def escape_latex(text: str) -> str:
 
 _TEXT_COLUMN: Final = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
 COLUMNS: Final = f"{_TEXT_COLUMN % 0.23}{_TEXT_COLUMN % 0.22}{_TEXT_COLUMN % 0.20}rr{_TEXT_COLUMN % 0.14}"
-"""Wide enough for a paper's single column of ten-point text, where texts may wrap."""
+"""Widths for a paper's single column of ten-point text, where texts may wrap."""
 
 
 def render_latex(sweeps: Sequence[SweepAnalysis], declared: Sequence[str]) -> str:
-    """A file to `\\input`; `declared` says of each sweep when its hypotheses were declared."""
+    """Render a file to `\\input`; `declared` says for each sweep when its hypotheses were declared."""
     tables = [_render_table(judged, when) for judged, when in zip(sweeps, declared, strict=True)]
     return "% \\usepackage{array,booktabs}\n" + "\n".join(tables)
 
@@ -107,7 +107,7 @@ def _write_caption(judged: SweepAnalysis, declared: str) -> str:
 
 
 def _list_notes(judged: SweepAnalysis) -> list[str]:
-    """What a reader of the table alone must know of its marks."""
+    """List what a reader of the table alone must know about its marks."""
     analysis = judged.analysis
     named = (f"{one.claim.rstrip('.')}: {line}" for one in analysis.verdicts for line in explain_marks(one))
     return [*explain_redesign(analysis), *named]

@@ -1,4 +1,8 @@
-"""The report as Markdown with PNG figures beside it, for a repository or a paper's appendix."""
+"""The report as Markdown with PNG figures beside it, for a repository or a paper's appendix.
+
+`render_markdown` writes one sweep and `render_comparison_markdown` several; `render_verdict_markdown` is the short
+table for MLflow. Helpers that escape and lay out Markdown come first.
+"""
 
 import math
 import re
@@ -43,14 +47,14 @@ _RULE: Final = re.compile(r"^(?=[-=\s]+$)")
 
 
 def escape_markdown(text: str) -> str:
-    """A text on one line that reads as it was written."""
+    """Escape a text so that Markdown shows it as written, on one line."""
     line = _MARKUP.sub(r"\\\1", " ".join(text.split()))
     marked = _LIST_MARK.sub(lambda mark: mark[0][:-1] + "\\" + mark[0][-1], line)
     return _RULE.sub(r"\\", marked) if line else line
 
 
 def format_code(text: str) -> str:
-    """A text as code, whatever backticks are in it; bars are escaped, so that it may stand in a table."""
+    """Format a text as code, whatever backticks it contains; escape bars, so that it may stand in a table."""
     line = " ".join(text.split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     padded = f" {line} " if line.startswith("`") or line.endswith("`") else line
@@ -58,18 +62,18 @@ def format_code(text: str) -> str:
 
 
 def format_code_block(text: str) -> str:
-    """A text of several lines as code: indented, which no text in it can end."""
+    """Format a text of several lines as code: indented, so that nothing in the text can end it."""
     return "\n".join(f"    {line}" for line in text.expandtabs().splitlines())
 
 
 def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> str:
-    """A table of cells that are Markdown already; columns from `numbers_from` on are set right."""
+    """Format a table of cells that are already Markdown; align columns from `numbers_from` on to the right."""
     marks = ["---" if index < numbers_from else "---:" for index in range(len(headings))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, marks, *rows))
 
 
 MOST_ROWS: Final = 500
-"""Trainings in a table; a page with more of them is read by nobody, and an export has them all."""
+"""The most trainings in a table: nobody reads more on a page, and an export has them all."""
 _VERDICT_MEANING: Final = (
     "Supported: the whole interval lies beyond the smallest effect in the declared direction, and p after Holm is "
     "below alpha. Refuted: the whole interval lies where the hypothesis says that the effect is not. Inconclusive: "
@@ -78,14 +82,17 @@ _VERDICT_MEANING: Final = (
 
 
 class MarkdownReport(NamedTuple):
-    """The text, and the PNG files that it shows, by the path that it gives them."""
+    """The text, and the PNG files that it shows, by the path that it refers to them by."""
 
     text: str
     figures: dict[str, bytes]
 
 
 def render_markdown(judged: SweepAnalysis, ledger: Ledger, folder: str, declared: str) -> MarkdownReport:
-    """One sweep's report; `folder` is where its figures will lie beside it, `declared` says when hypotheses were."""
+    """Render one sweep's report.
+
+    `folder` is where its figures will lie beside it, `declared` says when the hypotheses were declared.
+    """
     shown = render_pngs(judged.analysis, read_record(judged.plan, ledger))
     blocks = [
         f"# {escape_markdown(judged.analysis.question)}",
@@ -97,7 +104,7 @@ def render_markdown(judged: SweepAnalysis, ledger: Ledger, folder: str, declared
 def render_comparison_markdown(
     combined: SweepComparison, ledger: Ledger, folder: str, declared: Sequence[str]
 ) -> MarkdownReport:
-    """Several sweeps: what they share and where they differ, then each by itself."""
+    """Render several sweeps: what they share and where they differ, then each by itself."""
     blocks = [
         f"# {escape_markdown(name_comparison(combined))}",
         "Each sweep is judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled.",
@@ -141,7 +148,7 @@ def _render_sweep(
 
 
 def _render_declaration(analysis: Analysis, mark: str) -> list[str]:
-    """The sweep file that was declared, where another one is judged."""
+    """Render the declared sweep file, where another one is judged."""
     declared = analysis.declared
     if declared is None:
         return []
@@ -251,21 +258,21 @@ VERDICT_ORDER: Final = ("supported", "refuted", "inconclusive")
 
 
 def summarise_verdicts(analysis: Analysis) -> str:
-    """`3 supported, 1 inconclusive`, and how many of them have which mark."""
+    """Count verdicts, `3 supported, 1 inconclusive`, and how many of them have which mark."""
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
     told = ", ".join(f"{counts[word]} {word}" for word in VERDICT_ORDER if counts[word])
     return f"{told}{format_marks(count_marks(analysis))}" if told else "no hypotheses"
 
 
 def count_marks(analysis: Analysis) -> list[str]:
-    """`exploratory`, `2 not learned`: each mark that any verdict has, with the number where not all have it."""
+    """Count marks, `exploratory`, `2 not learned`: each mark that any verdict has, numbered unless all have it."""
     counts = Counter(mark for verdict in analysis.verdicts for mark in verdict.marks)
     every = len(analysis.verdicts)
     return [mark if count == every else f"{count} {mark}" for mark, count in counts.items()]
 
 
 def render_verdict_markdown(analysis: Analysis) -> str:
-    """A table with a row for each hypothesis, and how much of the sweep it rests on."""
+    """Render a table with a row for each hypothesis, and the number of trainings that it rests on."""
     head = (
         f"| hypothesis | effect | verdict | estimate | {format_confidence_level(analysis.alpha)} interval | p "
         "(Holm) | seeds |"

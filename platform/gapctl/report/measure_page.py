@@ -1,4 +1,4 @@
-"""One HTML page on a set of embeddings; it needs no network and no other file."""
+"""The HTML page of a set of embeddings, for `gapctl measure`; it needs no network and no other file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class CosineBin(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """Gap and recall at 1 (image to text) after so many of the dimensions that carry most of the gap were removed."""
+    """Gap and recall at 1 (image to text) after removing the dimensions that carry most of the gap."""
 
     removed: int
     rmg: float
@@ -43,7 +43,7 @@ class Removal(NamedTuple):
 
 
 class MeasureLine(NamedTuple):
-    """A measure: its key, its value as text, and what it means."""
+    """A measure: its key, its value as text, and its meaning."""
 
     key: str
     value: str
@@ -54,8 +54,8 @@ class MeasureLine(NamedTuple):
 class MeasurePage:
     """One set of embeddings.
 
-    `shares` are those of the plane's two directions in the variance of both modalities together; `difference` has an
-    entry per dimension, mean image minus mean text. The recall of `removals` is among `removal_pairs` pairs.
+    `shares` are the shares of variance, over both modalities, of the plane's two directions. `difference` has an entry
+    for each dimension: mean image minus mean text. The recall of `removals` is among `removal_pairs` pairs.
     """
 
     title: str
@@ -72,11 +72,11 @@ class MeasurePage:
 
 
 CHART_DIGITS: Final = 5
-"""More would not be seen, and would make the page larger."""
+"""Decimals of chart data: more are not visible, and make the page larger."""
 
 
 def plot_embeddings(measured: MeasurePage, look: Look) -> list[Figure]:
-    """All figures, in the order in which one reads them."""
+    """Plot all figures, in reading order."""
     found = [_plot_plane(measured, look), _plot_similarities(measured, look), _plot_mean_difference(measured, look)]
     return [*found, _plot_removals(measured, look)] if measured.removals else found
 
@@ -90,13 +90,10 @@ def _plot_plane(measured: MeasurePage, look: Look) -> Figure:
     first, second = (f"{share:.0%} of the variance" for share in measured.shares)
     chart = plane_chart(pl.DataFrame(rows), f"first direction, {first}", f"second direction, {second}", look)
     caption = (
-        f"The two directions in which embeddings vary most, both modalities together. {_describe_sample(measured)}"
+        "The two directions in which embeddings vary most, both modalities together. "
+        f"Drawn: {len(measured.images):,} images and {len(measured.texts):,} texts."
     )
     return figure("plane", "Both modalities in a plane", caption, chart, look)
-
-
-def _describe_sample(measured: MeasurePage) -> str:
-    return f"Drawn: {len(measured.images):,} images and {len(measured.texts):,} texts."
 
 
 def _plot_similarities(measured: MeasurePage, look: Look) -> Figure:
@@ -142,7 +139,7 @@ def _plot_removals(measured: MeasurePage, look: Look) -> Figure:
 
 
 def render_measure_page(measured: MeasurePage) -> str:
-    """A complete HTML document; equal records give equal text. Texts of the user's are escaped."""
+    """Return the complete HTML document; equal records give equal text. Escape the user's texts."""
     figures = plot_embeddings(measured, PAGE_LOOK)
     lead = "Rows are normalised; points and unmatched pairs are samples, the same each time."
     content = fill_template(
@@ -151,20 +148,12 @@ def render_measure_page(measured: MeasurePage) -> str:
         notes=join_html(build_element("p", note, class_="notice") for note in measured.notes),
         figures=render_section("pictures", "Pictures", lead, [render_panels(figures)]),
         measures=join_html(
-            _render_group(name, list(lines)) for name, lines in groupby(measured.lines, _get_group_name)
+            fill_template("measured_group", name=name, rows=join_html(map(_render_row, lines)))
+            for name, lines in groupby(measured.lines, lambda line: line.key.split("/", 1)[0])
         ),
         facts=render_facts(dict(measured.facts)),
     )
     return render_document(measured.title, content, figures)
-
-
-def _get_group_name(line: MeasureLine) -> str:
-    return line.key.split("/", 1)[0]
-
-
-def _render_group(name: str, lines: list[MeasureLine]) -> Html:
-    rows = join_html(_render_row(line) for line in lines)
-    return fill_template("measured_group", name=name, rows=rows)
 
 
 def _render_row(line: MeasureLine) -> Html:

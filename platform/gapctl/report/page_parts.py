@@ -1,4 +1,9 @@
-"""What every page is made of: its colours, its sections with charts, and the library that draws them."""
+"""Parts that all pages share: the document with its charts, sections, and the record of what was run.
+
+`read_record` collects a plan's run record from a ledger, `render_run_record` shows it on a sweep's page, and
+`collect_run_facts` lists the facts of one sweep for comparisons and Markdown. `render_document` wraps a page's content
+with its style, charts and script.
+"""
 
 import shlex
 from collections import Counter
@@ -36,7 +41,7 @@ from gapctl_charts.look import SHADES, css_variables
 
 
 class Commands(NamedTuple):
-    """Training what is left, judging anew, training one trial alone (`TRIAL` stands for its id), looking at runs."""
+    """Commands to train the rest, to judge again, to train one trial (`TRIAL` stands for its id), to look at runs."""
 
     sweep: str
     analyze: str
@@ -45,7 +50,7 @@ class Commands(NamedTuple):
 
 
 def build_commands(plan: Plan, ledger: Ledger) -> Commands:
-    """The commands with this plan's file, scale and `--set` options, and this ledger's folder."""
+    """Build the commands with this plan's file, scale and `--set` options, and this ledger's folder."""
     same = build_plan_arguments(plan, ledger.root)
     return Commands(
         sweep=shlex.join(["gapctl", "sweep", *same]),
@@ -56,12 +61,12 @@ def build_commands(plan: Plan, ledger: Ledger) -> Commands:
 
 
 def guess_sweep_command(sweep: str, scale: str | None) -> str:
-    """The command for a file where sweeps usually are, when nothing but its name is known."""
+    """Return the command for a file in the usual folder, where only the sweep's name is known."""
     return shlex.join(["gapctl", "sweep", f"sweeps/{sweep}.yaml", *(["--scale", scale] if scale else [])])
 
 
 class UnfinishedTrial(NamedTuple):
-    """A planned training without a usable result, and why as far as that is known."""
+    """A planned training without a usable result, and the reason as far as it is known."""
 
     trial: str
     label: str
@@ -69,9 +74,9 @@ class UnfinishedTrial(NamedTuple):
 
 
 class RunPages(NamedTuple):
-    """Where MLflow shows the trainings: its address, and each trial's page below that.
+    """The address at which MLflow shows the trainings, and each trial's page below it.
 
-    `started_by` is the command that must be running for the address to answer, None where a server always does.
+    `started_by` is the command that must be running for the address to answer; None where a server always does.
     """
 
     address: str
@@ -81,11 +86,11 @@ class RunPages(NamedTuple):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Any part may be missing: an analysis alone gives a page, too.
+    """What was run, as far as it is known: any part may be missing, and an analysis alone also gives a page.
 
-    `machines` and `versions` count trainings by what made them. `dimensions` has a row per trial and dimension
-    (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before treatments, by dotted path;
-    `treatments` say what the levels of each named one change in it.
+    `machines` and `versions` count trainings by the hardware and software that ran them. `dimensions` has a row for
+    each trial and dimension (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before
+    treatments, by dotted path; `treatments` describe what the levels of each named one change in it.
     """
 
     waiting: tuple[UnfinishedTrial, ...] = ()
@@ -103,9 +108,9 @@ class RunRecord:
 def read_record(
     plan: Plan, ledger: Ledger, run_pages: RunPages | None = None, *, with_dimensions: bool = True
 ) -> RunRecord:
-    """Reads what the ledger knows of the plan's trials; damaged ones are listed as waiting.
+    """Read the run record of the plan's trials from the ledger; list damaged ones as waiting.
 
-    `dimensions` are read for a page that draws them, and empty otherwise.
+    Read `dimensions` only with `with_dimensions`, for a page that draws them.
     """
     results, waiting = _split_results(plan, ledger)
     return RunRecord(
@@ -161,7 +166,7 @@ def _split_results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[Unfin
 
 
 def _describe_machine(result: Result) -> str:
-    """A training's hardware in a line, for however little a result knows of it."""
+    """Describe a training's hardware in a line, with whatever a result recorded."""
     known = result.hardware
     named = [str(known[key]) for key in ("device", "name") if key in known]
     counted = [_format_hardware_count(known[f"{name}s"], name) for name in ("core", "thread") if f"{name}s" in known]
@@ -179,7 +184,7 @@ def _count_versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
 
 
 def _read_mean_embeddings(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
-    """The mean embeddings of the trials that kept them; the figure names trainings whose file is damaged or gone."""
+    """Read the mean embeddings that trials saved; skip damaged and missing files, which the figure names."""
     trials = [result.trial for result in results]
     found = [
         means.select(pl.lit(trial).alias("trial"), pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean")
@@ -190,7 +195,7 @@ def _read_mean_embeddings(ledger: Ledger, results: Sequence[Result]) -> pl.DataF
 
 
 def render_document(title: str, content: Html, figures: Sequence[Figure], run_pages: RunPages | None = None) -> str:
-    """A complete HTML page around its content, with the specifications of its charts and what draws them."""
+    """Return a complete HTML page: its content, the specifications of its charts, and the code that draws them."""
     page = fill_template(
         "document",
         title=title,
@@ -206,20 +211,20 @@ def render_document(title: str, content: Html, figures: Sequence[Figure], run_pa
 
 
 def render_palette() -> Html:
-    """The palette as CSS variables, for light and for dark screens."""
+    """Return the palette as CSS variables, for light and for dark screens."""
     light, dark = css_variables("light"), css_variables("dark")
     return Html(f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}")
 
 
 def render_section(name: str, heading: str, lead: str, parts: Sequence[Html]) -> Html:
-    """A headed part of the page; nothing where it has no content."""
+    """Render a headed part of the page; empty where it has no content."""
     return (
         fill_template("section", id=name, heading=heading, lead=lead, content=join_html(parts)) if parts else Html("")
     )
 
 
 def render_panels(figures: Iterable[Figure]) -> Html:
-    """Places for charts side by side, each with its words."""
+    """Render places for charts side by side, each with its title and caption."""
     drawn = (
         fill_template("figure", name=figure.name, title=figure.title, caption=figure.caption) for figure in figures
     )
@@ -227,7 +232,7 @@ def render_panels(figures: Iterable[Figure]) -> Html:
 
 
 def _collect_script_facts(run_pages: RunPages | None) -> Mapping[str, Any]:
-    """What the page's script needs beside the charts: colours for files, and where MLflow shows each trial."""
+    """Collect what the page's script needs beside the charts: colours for files, and MLflow's page of each trial."""
     return {
         "paper": {name: shade.light for name, shade in SHADES.items()},
         "mlflow": None if run_pages is None else run_pages.address,
@@ -246,7 +251,7 @@ _SUMMARY_SETTINGS = {
 
 
 def render_run_record(analysis: Analysis, record: RunRecord) -> Html:
-    """Facts, then commands as far as they are known."""
+    """Render the facts of a run, then the commands as far as they are known."""
     known = {
         **_describe_training(analysis, record),
         **_summarise_counts(analysis),
@@ -257,7 +262,7 @@ def render_run_record(analysis: Analysis, record: RunRecord) -> Html:
 
 
 def _describe_training(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
-    """What one training is: data, model, recipe; what the sweep varies is marked as varied."""
+    """Describe one training: data, model, recipe; mark what the sweep varies as varied."""
     if not record.settings:
         return {}
     told = {path: "varied" if path in analysis.factors else value for path, value in record.settings.items()}
@@ -282,7 +287,7 @@ def _describe_own_rate(told: Mapping[str, str]) -> str:
 
 
 def _describe_treatments(record: RunRecord) -> dict[str, str | Html]:
-    """What each level of a named treatment changes."""
+    """Describe what each level of a named treatment changes."""
     return {
         name_factor(name): "; ".join(f"{level} changes {changes}" for level, changes in levels.items())
         for name, levels in record.treatments.items()
@@ -327,7 +332,7 @@ def _format_samples_seen(analysis: Analysis) -> str:
 
 
 def _format_counts(counted: Mapping[str, int]) -> list[str]:
-    """What all trainings share, as it is; otherwise each with how many trainings it is of."""
+    """List what trainings have; where they differ, each with its number of trainings."""
     if len(counted) == 1:
         return list(counted)
     return [f"{what} ({count} trainings)" for what, count in counted.items()]
@@ -365,7 +370,7 @@ _HARDWARE_FIELDS: Final = ("device", "name", "threads", "precision", "packed")
 
 
 class Fact(NamedTuple):
-    """A term and what is said of it; `code` where it is a command or a hash."""
+    """A term and its description; `code` where that is a command or a hash."""
 
     term: str
     said: str
@@ -373,7 +378,7 @@ class Fact(NamedTuple):
 
 
 def collect_run_facts(judged: SweepAnalysis, ledger: Ledger) -> list[Fact]:
-    """The facts of one sweep of a ledger."""
+    """Collect the facts of one sweep of a ledger."""
     analysis, spec = judged.analysis, judged.plan.sweep.spec
     done, planned = len(analysis.trials), len(judged.plan.trials)
     command = build_commands(judged.plan, ledger).sweep
@@ -421,7 +426,7 @@ def _collect_provenance(provenance: pl.DataFrame) -> list[Fact]:
 
 
 def _format_column(provenance: pl.DataFrame, name: str) -> str:
-    """A column's value, or each of them with how many trainings have it."""
+    """Format a column's value, or each of its values with the number of trainings that have it."""
     if name not in provenance.columns:
         return NOT_RECORDED
     counts = provenance[name].value_counts(sort=True)

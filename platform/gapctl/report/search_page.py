@@ -1,4 +1,7 @@
-"""One HTML page on what a search found; it needs no network and no other file."""
+"""The HTML page of a search: the best point, charts, every point, and how to run it again; no network needed.
+
+`render_search` builds the page, `render_search_files` the figures as files, `render_search_markdown` a short table.
+"""
 
 import math
 import shlex
@@ -37,7 +40,7 @@ CAUTION: Final = (
 
 
 def summarise_search(record: SearchRecord) -> str:
-    """How many points there are and how they ended, and the best value."""
+    """Count the points by how they ended, and name the best value."""
     counts = Counter(drawn.state for drawn in record.drawn)
     told = (
         ", ".join(f"{counts[state]} {_STATE_MEANINGS[state]}" for state in STATE_ORDER if counts[state]) or "none drawn"
@@ -47,13 +50,13 @@ def summarise_search(record: SearchRecord) -> str:
 
 
 def format_set_options(best: PointRecord) -> str:
-    """`--set` options for any sweep."""
+    """Format a point as `--set` options for any sweep."""
     words = [word for path, level in best.point.items() for word in ("--set", f"base.{path}={_format_level(level)}")]
     return shlex.join(words)
 
 
 def format_base_yaml(best: PointRecord) -> str:
-    """The point as part of a sweep file's `base`."""
+    """Format a point as part of a sweep file's `base`."""
     document: dict[str, Any] = {}
     for path, level in best.point.items():
         document = set_path(document, ["base", *path.split(".")], level)
@@ -61,7 +64,7 @@ def format_base_yaml(best: PointRecord) -> str:
 
 
 def render_search_markdown(record: SearchRecord, most: int = 10) -> str:
-    """The best points as a table for the description of a run in MLflow."""
+    """Render the best points as a table, for the description of a run in MLflow."""
     paths = list(record.drawn[0].point) if record.drawn else []
     head = ["trial", *paths, "ended", "samples", record.metric]
     rows = [
@@ -89,7 +92,7 @@ _POINTS_CAPTION: Final = (
 
 
 def plot_search(search: Search, record: SearchRecord, look: Look) -> list[Figure]:
-    """All figures that there are numbers for."""
+    """Plot all figures that the record has numbers for."""
     points = [drawn for drawn in record.drawn if drawn.state in STATES_WITH_VALUE and math.isfinite(drawn.value)]
     if not points:
         return []
@@ -101,7 +104,7 @@ def plot_search(search: Search, record: SearchRecord, look: Look) -> list[Figure
 
 
 def render_search_files(search: Search, record: SearchRecord) -> dict[str, bytes]:
-    """File name to content: each figure as PNG and SVG; equal records give equal bytes."""
+    """Return each figure as PNG and SVG, by file name; equal records give equal bytes."""
     with trusted():
         figures = plot_search(search, record, FILE_LOOK)
     files: dict[str, bytes] = {}
@@ -173,7 +176,7 @@ def _build_point_rows(points: Sequence[PointRecord]) -> pl.DataFrame:
 
 
 def format_point(point: SearchPoint) -> str:
-    """`lr=0.00137 batch_size=128`."""
+    """Format a point: `lr=0.00137 batch_size=128`."""
     names = shorten_paths(list(point))
     return " ".join(f"{names[path]}={level}" for path, level in point.items())
 
@@ -181,7 +184,7 @@ def format_point(point: SearchPoint) -> str:
 def render_search(
     plan: Plan, search: Search, record: SearchRecord, commands: Commands, run_pages: RunPages | None = None
 ) -> str:
-    """A complete HTML document: the best point, the charts, every point, and how to run it again.
+    """Return the complete HTML document: the best point, the charts, every point, and how to run it again.
 
     Equal arguments give equal text.
     """

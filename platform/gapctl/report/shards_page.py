@@ -1,4 +1,4 @@
-"""One HTML page on a set of image-text pairs; it needs no network and no other file."""
+"""The HTML page of a set of image-text pairs; it needs no network and no other file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MOST_BARS: Final = 60
 
 
 class HistogramBar(NamedTuple):
-    """How many samples have a value from `low` up to but not including `high`."""
+    """The number of samples with a value from `low` up to but not including `high`."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class HistogramBar(NamedTuple):
 
 @dataclass(frozen=True)
 class PairsPage:
-    """What the page shows: a line per measure with its cells, and how often each value occurs."""
+    """The contents of the page: a line for each measure with its cells, and how often each value occurs."""
 
     title: str
     headings: Sequence[str]
@@ -37,7 +37,7 @@ class PairsPage:
 
 
 def render_pairs_page(page: PairsPage) -> str:
-    """A complete HTML document; equal records give equal text. Words from captions are escaped."""
+    """Return the complete HTML document; equal records give equal text. Escape words from captions."""
     figures = [
         _plot_histogram("words", "How long captions are", "words of a caption", page.caption_words, PAGE_LOOK),
         _plot_histogram("sides", "How large images are", "shorter side, pixels", page.image_sides, PAGE_LOOK),
@@ -57,7 +57,7 @@ def render_pairs_page(page: PairsPage) -> str:
 
 
 def group_into_bars(counts: Mapping[int, int]) -> list[HistogramBar]:
-    """At most `MOST_BARS` bars of one width over all values."""
+    """Group counts into at most `MOST_BARS` bars of one width over all values."""
     if not counts:
         return []
     low, high = min(counts), max(counts)

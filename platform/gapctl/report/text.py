@@ -1,4 +1,7 @@
-"""Numbers, metrics and factors as a reader wants them in a sentence or a table cell."""
+"""Numbers, metrics, factors and effects as words, for sentences and table cells.
+
+Every page, table and figure formats its numbers here, so that one value reads alike everywhere.
+"""
 
 import math
 from collections import Counter
@@ -70,33 +73,33 @@ _FACTOR_NAMES: Final = {
 
 
 def name_metric(key: str) -> str:
-    """A metric in a few words; its key where it has no shorter name."""
+    """Return a metric's short name; its key where it has none."""
     return _METRIC_NAMES.get(key, key)
 
 
 def explain_metric(key: str) -> str:
-    """What a metric measures, in one line; nothing for an unknown one."""
+    """Return what a metric measures, in one line; empty for an unknown one."""
     return METRICS[key].meaning if key in METRICS else ""
 
 
 def get_metric_unit(key: str) -> str:
-    """A metric's unit; nothing for an unknown one."""
+    """Return a metric's unit; empty for an unknown one."""
     return METRICS[key].unit if key in METRICS else ""
 
 
 def label_metric_axis(key: str) -> str:
-    """An axis title: `relative modality gap (RMG), share`."""
+    """Return an axis title: `relative modality gap (RMG), share`."""
     name, counted = name_metric(key), get_metric_unit(key)
     return f"{name}, {counted}" if counted and counted not in name.split() else name
 
 
 def capitalise_first(text: str) -> str:
-    """The first letter made large, the others left alone."""
+    """Return the text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits with a true minus sign; a dash where there is no number."""
+    """Format three significant digits with a true minus sign; a dash where there is no number."""
     if value is None or not math.isfinite(value):
         return NOT_KNOWN
     text = f"{value:,.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:#.{digits}g}".rstrip(".")
@@ -104,51 +107,51 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_declared_number(value: float) -> str:
-    """A number that a person wrote, as they may have written it."""
+    """Format a number from a sweep file the way a person may have written it."""
     return _use_minus_sign(f"{value:.10g}")
 
 
 def align_numbers(values: Sequence[float], digits: int = 3) -> list[str]:
-    """Numbers that are compared, with as many decimals as the largest needs for its significant digits."""
+    """Format numbers to compare, with as many decimals as the largest needs for its significant digits."""
     known = [abs(value) for value in values if math.isfinite(value) and value != 0]
     decimals = max(0, digits - 1 - math.floor(math.log10(max(known)))) if known else digits
     return [_use_minus_sign(f"{value:,.{decimals}f}") if math.isfinite(value) else NOT_KNOWN for value in values]
 
 
 def format_p_value(p: float) -> str:
-    """A p-value that never claims to be zero."""
+    """Format a p-value; one that would read as zero is `< 0.001`."""
     if not math.isfinite(p):
         return NOT_KNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def format_marks(marks: Sequence[str]) -> str:
-    """A verdict's marks as they follow its word: ` (exploratory, not learned)`; nothing where it has none."""
+    """Format a verdict's marks to follow its word: ` (exploratory, not learned)`; empty where it has none."""
     return f" ({', '.join(marks)})" if marks else ""
 
 
 def format_confidence_level(alpha: float) -> str:
-    """`95 %` for an alpha of 0.05."""
+    """Format the confidence level of an alpha: `95 %` for 0.05."""
     return f"{100 * (1 - alpha):.4g} %"
 
 
 def format_count(count: int, one: str, many: str | None = None) -> str:
-    """`1 training`, `2 trainings`."""
+    """Format a count with its noun: `1 training`, `2 trainings`."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def name_factor(path: str, name: str | None = None) -> str:
-    """A varied path in words; its short name, or else its last part, where there are no better ones."""
+    """Return a varied path in words; by default its short name, or else its last part."""
     return _FACTOR_NAMES.get(path, (name or path.rsplit(".", 1)[-1]).replace("_", " "))
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as minutes, or from an hour on as hours."""
+    """Format seconds as minutes, or from an hour on as hours."""
     return f"{format_number(seconds / 60)} minutes" if seconds < 3600 else f"{format_number(seconds / 3600)} hours"
 
 
 def list_first_names(names: Sequence[str], most: int = 6) -> str:
-    """Names one after another, as many as a reader wants to read."""
+    """Join the first names, with the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -158,7 +161,7 @@ def _use_minus_sign(text: str) -> str:
 
 
 def explain_seeds_needed(seeds: int) -> str:
-    """What an inconclusive verdict asks for; seeds added to the same sweep would be a stopping rule."""
+    """Explain what would settle an inconclusive verdict: a new sweep, as added seeds would be a stopping rule."""
     return (
         f"About {seeds} seeds would probably settle it: ask anew under another name, with a first_seed that no "
         "training has had yet; seeds added here only explore."
@@ -176,8 +179,10 @@ _EFFECT_KINDS: Final = {
 
 
 def name_effect_unit(verdict: Verdict) -> str:
-    """What an estimate counts: a trend's slope is per unit of its factor; two shares, or two correlations, differ by a
-    plain number."""
+    """Return the unit of an estimate.
+
+    A trend's slope is per unit of its factor; the difference of two shares, or of two correlations, is a plain number.
+    """
     if verdict.test == "correlation":
         return "Kendall's τ"
     step = _STEP_NAMES.get(verdict.factor, f"unit of {name_factor(verdict.factor)}")
@@ -187,30 +192,30 @@ def name_effect_unit(verdict: Verdict) -> str:
 
 
 def describe_effect(verdict: Verdict) -> str:
-    """What an effect is of, in words and without its unit: the levels compared, and the trainings it is limited to."""
+    """Describe an effect without its unit: the levels compared, and the trainings that it is limited to."""
     kind = _EFFECT_KINDS.get(verdict.test, "difference in")
     compared = f"{kind} {name_metric(verdict.response)}{_describe_comparison(verdict)}"
     return ", ".join(part for part in (compared, describe_where(verdict)) if part)
 
 
 def describe_effect_with_unit(verdict: Verdict) -> str:
-    """The same with its unit, as an axis title."""
+    """Describe an effect with its unit, as an axis title."""
     return f"{describe_effect(verdict)}, {name_effect_unit(verdict)}".removesuffix(", ")
 
 
 def describe_where(verdict: Verdict) -> str:
-    """Which trainings alone a verdict is of: `where temperature is learned`; nothing where it is of all."""
+    """Describe the trainings that a verdict is limited to: `where temperature is learned`; empty for all."""
     held = [f"{name_factor(path)} is {plain(level)}" for path, level in verdict.where.items()]
     return f"where {' and '.join(held)}" if held else ""
 
 
 def describe_level_pair(levels: Sequence[Level]) -> str:
-    """Two levels in the order in which the effect takes them: `5 against 0` is what 5 gives less what 0 gives."""
+    """Describe two levels in the order of subtraction: `5 against 0` is the value at 5 less that at 0."""
     return " against ".join(map(plain, levels))
 
 
 def format_estimate_interval(verdict: Verdict, alpha: float) -> str:
-    """An estimate with its interval, or why it has none."""
+    """Format an estimate with its interval, or why it has none."""
     if not (math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)):
         return f"{format_number(verdict.estimate)}; too few seeds for an interval"
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
@@ -218,7 +223,10 @@ def format_estimate_interval(verdict: Verdict, alpha: float) -> str:
 
 
 def _describe_comparison(verdict: Verdict) -> str:
-    """What the response is held against: a value, another metric, two levels of the treatment and of its mediator."""
+    """Describe what the response is compared with.
+
+    This is a value, another metric, or levels of the treatment and its mediator.
+    """
     if verdict.test == "level":
         return f", less {format_declared_number(verdict.value)}" if verdict.value else ""
     if verdict.test == "correlation":
@@ -232,7 +240,7 @@ def _describe_comparison(verdict: Verdict) -> str:
 
 
 def _describe_covariates(verdict: Verdict) -> str:
-    """What a partial correlation accounts for."""
+    """Describe what a partial correlation accounts for."""
     names = [name_metric(name) if name in METRICS else name_factor(name) for name in verdict.given]
     return f" given {' and '.join(names)}" if names else ""
 
@@ -241,12 +249,12 @@ MOST_ARMS: Final = 4
 
 
 def explain_marks(verdict: Verdict) -> list[str]:
-    """The sentences that stand below a verdict; none where it has no such mark."""
+    """List the sentences that stand below a verdict; none where it has no such mark."""
     return [*_describe_first_answer(verdict), *_explain_not_learned(verdict)]
 
 
 def explain_redesign(analysis: Analysis) -> list[str]:
-    """What a sweep asks again, and what was answered first or why that is not known; nothing for other sweeps."""
+    """Explain what a sweep asks again, and the first answer or why it is unknown; empty for other sweeps."""
     first = analysis.first_question
     if first is None:
         return []
