@@ -36,7 +36,7 @@ class Pipe:
         message = {"id": self._last, "method": method, "params": params}
         os.write(self._commands, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
         while True:
-            answer = self._advance_positions()
+            answer = self._next()
             if answer.get("id") != self._last:
                 continue
             if "error" in answer:
