@@ -1,1 +1,1 @@
-"""The command line: one thin module per verb, which parses, calls and prints."""
+"""The command line: one thin module for each verb, which parses, calls and prints."""

@@ -1,4 +1,9 @@
-"""`gapctl analyze`: the verdicts of sweeps from their ledger, side by side where there are several; trains nothing."""
+"""`gapctl analyze`: judge sweeps from their ledger, side by side where there are several; it trains nothing.
+
+1. `judge_sweeps` finds the plans, from files or from the ledger's declarations, and analyses each by itself.
+2. `write_report` writes the report that `--out` or `--format` asks for.
+3. `analyze_command` at the end puts these together, prints or exports, and exits with 1 where anything is damaged.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -21,13 +26,13 @@ if TYPE_CHECKING:
 
 
 HistoryPolicy = Literal["never", "of one sweep", "always"]
-"""Evaluations over training, which are most of a ledger: when they are read."""
+"""When to read evaluations over training, which are most of a ledger."""
 
 
 class AnalysisRequest(NamedTuple):
-    """The sweeps to judge, as they were asked for; no files stand for all that the ledger keeps.
+    """The sweeps to judge, as requested; no files mean all sweeps of the ledger.
 
-    `declared` asks for them as they stood before their first trials.
+    With `declared`, judge them as they stood before their first trials.
     """
 
     files: tuple[Path, ...]
@@ -38,14 +43,14 @@ class AnalysisRequest(NamedTuple):
 
 
 class JudgedSweeps(NamedTuple):
-    """The sweeps, and why others that were asked for are not among them."""
+    """The judged sweeps, and why other requested ones are not among them."""
 
     sweeps: "tuple[SweepAnalysis, ...]"
     not_judged: tuple[str, ...]
 
 
 def judge_sweeps(wanted: AnalysisRequest, ledger: "Ledger") -> JudgedSweeps:
-    """Judges each sweep by itself; raises InputError or WorkError where none is left that can be judged."""
+    """Judge each sweep by itself; raise InputError or WorkError where none can be judged."""
     plans, problems = _load_plans(wanted, ledger) if wanted.files else _rebuild_ledger_plans(wanted, ledger)
     sweeps = _judge_each_plan(plans, ledger, wanted.histories, problems)
     if not sweeps:
@@ -55,14 +60,17 @@ def judge_sweeps(wanted: AnalysisRequest, ledger: "Ledger") -> JudgedSweeps:
 
 
 def require_sweeps(ledger: "Ledger") -> None:
-    """Raises InputError for a ledger that was named and keeps no sweep: most often a slip of the pen."""
+    """Raise InputError for a named ledger without any sweep: most often the name is mistyped."""
     if ledger.root != DEFAULT_RUNS and not ledger.list_sweeps():
         expected = "expected a folder that `gapctl sweep FILE --runs` filled"
         raise InputError(f"--runs {ledger.root}: keeps no sweep; {expected}")
 
 
 def judge_ledger(ledger: "Ledger", histories: HistoryPolicy, names: Sequence[str] | None = None) -> JudgedSweeps:
-    """Every scale of the ledger's sweeps, or of those named, that has finished a training; none is no error."""
+    """Judge every scale of the ledger's sweeps, or of the named ones, that has finished a training.
+
+    Return no sweeps where there are none.
+    """
     from gapctl.ledger.preregistration import rebuild_plan
 
     known = ledger.list_sweeps()
@@ -76,7 +84,7 @@ def judge_ledger(ledger: "Ledger", histories: HistoryPolicy, names: Sequence[str
 def _judge_each_plan(
     plans: "Sequence[Plan]", ledger: "Ledger", histories: HistoryPolicy, problems: list[GapctlError]
 ) -> "list[SweepAnalysis]":
-    """The sweeps that can be judged; why others cannot is added to `problems`."""
+    """Judge the plans one by one; append the errors of those that cannot be judged to `problems`."""
     alone = len(plans) == 1 and not problems
     with_history = histories == "always" or (histories == "of one sweep" and alone)
     sweeps: list[SweepAnalysis] = []
@@ -134,7 +142,7 @@ def _rebuild_ledger_plans(wanted: AnalysisRequest, ledger: "Ledger") -> "tuple[l
 def _rebuild_plans(
     ledger: "Ledger", names: Sequence[str], recall: "Callable[[Declaration, str, str], Plan]"
 ) -> "tuple[list[Plan], list[GapctlError]]":
-    """The plans of all scales of these sweeps as the ledger keeps them."""
+    """Rebuild the plans of all scales of these sweeps from the ledger."""
     plans: list[Plan] = []
     problems: list[GapctlError] = []
     for name in names:
@@ -147,7 +155,7 @@ def _rebuild_plans(
 
 
 def _list_scales(ledger: "Ledger", name: str, problems: "list[GapctlError]") -> "list[tuple[Declaration, str]]":
-    """Every scale that a sweep was run at; a damaged declaration is added to `problems`."""
+    """List every scale that a sweep was run at; append the error of a damaged declaration to `problems`."""
     try:
         declaration = ledger.read_declaration(name)
     except GapctlError as error:
@@ -157,7 +165,7 @@ def _list_scales(ledger: "Ledger", name: str, problems: "list[GapctlError]") -> 
 
 
 def _judge_plan(plan: "Plan", ledger: "Ledger", *, with_history: bool) -> "SweepAnalysis":
-    # The statistics take a second to import, and a wrong file should not wait for them.
+    # Importing the statistics takes a second, and the error about a wrong file should not wait for it.
     from gapctl.analysis.analyze import analyze_tables
     from gapctl.analysis.compare import SweepAnalysis
     from gapctl.analysis.tables import read_tables
@@ -191,14 +199,14 @@ _REPORT_SUFFIXES: Final = {ReportFormat.HTML: ".html", ReportFormat.MARKDOWN: ".
 
 
 class ReportTarget(NamedTuple):
-    """A report to be written: its format, and where to; no place stands for beside the ledger's own report."""
+    """A report to write: its format and its path; without a path, it goes beside the ledger's own report."""
 
     format: ReportFormat
     out: Path | None
 
 
 def parse_report_options(form: ReportFormat | None, out: Path | None) -> ReportTarget | None:
-    """What the options ask for; raises InputError where the name's ending contradicts the format."""
+    """Return the requested report; raise InputError where the name's ending contradicts the format."""
     if out is None:
         return None if form is None else ReportTarget(form, None)
     if not out.parent.is_dir():
@@ -216,8 +224,9 @@ def parse_report_options(form: ReportFormat | None, out: Path | None) -> ReportT
 
 
 def write_report(report: ReportTarget, found: "SweepComparison", ledger: "Ledger") -> str:
-    """Writes the report and its figures; returns where it lies."""
-    name = _choose_report_name(found, report.format) if report.out is None else report.out.name
+    """Write the report and its figures; return where it lies."""
+    stem = found.sweeps[0].file_name if len(found.sweeps) == 1 else "comparison"
+    name = f"{stem}.report{_REPORT_SUFFIXES[report.format]}" if report.out is None else report.out.name
     files = _render_report_files(report.format, found, ledger, name)
     if report.out is None:
         return [ledger.keep(path, content) for path, content in files.items()][-1]
@@ -226,17 +235,15 @@ def write_report(report: ReportTarget, found: "SweepComparison", ledger: "Ledger
     return str(report.out)
 
 
-def _choose_report_name(found: "SweepComparison", form: ReportFormat) -> str:
-    stem = found.sweeps[0].file_name if len(found.sweeps) == 1 else "comparison"
-    return f"{stem}.report{_REPORT_SUFFIXES[form]}"
-
-
 def _render_report_files(form: ReportFormat, found: "SweepComparison", ledger: "Ledger", name: str) -> dict[str, bytes]:
-    """The files by their path beside the report, which is the last: it is there once all that it shows is."""
+    """Render the files by their path, the report last: once it exists, so does everything that it shows."""
     if form is ReportFormat.MARKDOWN:
         return _render_markdown_files(found, ledger, name)
-    page = _render_latex_table(found) if form is ReportFormat.LATEX else _render_html_page(found, ledger)
-    return {name: page.encode()}
+    if form is ReportFormat.LATEX:
+        from gapctl.report.latex import render_latex
+
+        return {name: render_latex(found.sweeps, _describe_declarations(found)).encode()}
+    return {name: _render_html_page(found, ledger).encode()}
 
 
 def _render_html_page(found: "SweepComparison", ledger: "Ledger") -> str:
@@ -268,12 +275,6 @@ def _render_markdown_files(found: "SweepComparison", ledger: "Ledger", name: str
     return {**pages.figures, name: pages.text.encode()}
 
 
-def _render_latex_table(found: "SweepComparison") -> str:
-    from gapctl.report.latex import render_latex
-
-    return render_latex(found.sweeps, _describe_declarations(found))
-
-
 def _describe_declarations(found: "SweepComparison") -> list[str]:
     from gapctl.cli.verdict_table import describe_declaration
 
@@ -281,7 +282,7 @@ def _describe_declarations(found: "SweepComparison") -> list[str]:
 
 
 def _write_report_file(path: Path, content: bytes) -> None:
-    with suppress(OSError):  # writing the file itself says why it cannot be
+    with suppress(OSError):  # write_page raises the better error
         path.parent.mkdir(parents=True, exist_ok=True)
     write_page("--out", path, content)
 
@@ -351,7 +352,7 @@ def analyze_command(
 def _check_arguments(
     files: list[Path] | None, scale: str | None, overrides: list[str] | None, *, every: bool, declared: bool
 ) -> None:
-    """The arguments that contradict each other, or are missing."""
+    """Raise InputError for arguments that contradict each other, or are missing."""
     given = [*map(str, files or ()), *(["--scale"] if scale else []), *(["--set"] if overrides else [])]
     if every and given:
         raise InputError(
@@ -368,7 +369,7 @@ def _check_arguments(
 
 
 def _choose_histories(report: ReportTarget | None, export: Path | None) -> HistoryPolicy:
-    """The page of several sweeps shows verdicts alone, that of one also how trainings went."""
+    """Choose when to read histories: only the page of a single sweep shows how trainings went."""
     if export is not None or (report is not None and report.format is ReportFormat.MARKDOWN):
         return "always"
     return "never" if report is None or report.format is ReportFormat.LATEX else "of one sweep"
@@ -378,13 +379,13 @@ def _build_analysis_document(found: "SweepComparison", ledger: "Ledger", *, seve
     if several:
         return build_combined_document(found)
     judged = found.sweeps[0]
-    told = build_sweep_document(judged.analysis, judged.damaged)
+    document: dict[str, object] = build_sweep_document(judged.analysis, judged.damaged)
     if judged.plan.sweep.spec.search is None:
-        return told
+        return document
     from gapctl.cli.options import read_search_record
 
     record = read_search_record(judged.plan, ledger)
-    return told | ({"search": build_search_document(record)} if record is not None else {})
+    return document | ({"search": build_search_document(record)} if record is not None else {})
 
 
 def _export_table(option: str, path: Path, found: "SweepComparison") -> str:
@@ -419,7 +420,7 @@ def _print_search(plan: "Plan", ledger: "Ledger") -> None:
 
 
 def _exit_on_problems(found: "SweepComparison") -> None:
-    """What is damaged or could not be judged is said last, where nobody overlooks it."""
+    """Print last what is damaged or could not be judged, where nobody overlooks it, and exit with 1."""
     problems = [*(line for judged in found.sweeps for line in judged.damaged), *found.not_judged]
     for problem in dict.fromkeys(problems):
         typer.echo(f"gapctl: {problem}", err=True)

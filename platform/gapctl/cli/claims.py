@@ -1,4 +1,4 @@
-"""`gapctl claims`: the paper's claims beside what the ledgers' sweeps found, as a page for a repository."""
+"""`gapctl findings`: write the page that sets the paper's claims beside the verdicts of the ledgers' sweeps."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +76,7 @@ def _read_notes(path: Path | None) -> "PageNotes | None":
 
 
 def _judge_ledgers(runs: list[str]) -> "tuple[list[SweepAnalysis], list[str]]":
-    """The sweeps of all ledgers; raises InputError where two of them have the same scale of one sweep."""
+    """Judge the sweeps of all ledgers; raise InputError where two have the same scale of one sweep."""
     from gapctl.cli.analyze import judge_ledger, require_sweeps
     from gapctl.ledger import LedgerSnapshot
 
@@ -98,7 +98,7 @@ def _judge_ledgers(runs: list[str]) -> "tuple[list[SweepAnalysis], list[str]]":
 
 
 def _write_page_files(out: Path, text: str, figures: dict[str, bytes]) -> None:
-    """The page comes last: it is there once all that it shows is."""
+    """Write the figures, then the page: once it exists, so does everything that it shows."""
     from gapctl.cli.output import write_page
 
     for path, content in figures.items():

@@ -1,4 +1,4 @@
-"""`gapctl clean`: deletes what lies in a ledger and nobody needs, once it has shown it."""
+"""`gapctl clean`: list files of a ledger that nothing needs, and delete them with `--yes`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

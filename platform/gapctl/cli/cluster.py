@@ -1,4 +1,7 @@
-"""`gapctl cluster`: cluster files before `ray up`, and sweeps as jobs after it."""
+"""`gapctl cluster`: check and price cluster files before `ray up`, and run sweeps as jobs after it.
+
+`cost`, `status`, `stop`, `lint` and `submit` each parse, call `gapctl.cluster`, and print.
+"""
 
 import json
 from collections.abc import Sequence
@@ -35,7 +38,10 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
 def make_sizing_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) -> "Plan":
-    """The trials of a sweep whose data may lie elsewhere: how many and how large, under ids that are not theirs."""
+    """Make a plan for counting trials without reading data, which may lie elsewhere.
+
+    Its fingerprints are the data's addresses, so that its trial ids are not those of the sweep.
+    """
     from gapctl.cli.options import open_sweep
     from gapctl.plan.plan import make_plan
 
@@ -76,9 +82,9 @@ def cost_command(
 def _list_trials_to_pay(
     sweep: Path, scale: str | None, overrides: list[str] | None, runs: str | None
 ) -> "tuple[Plan, Sequence[Trial]]":
-    """A plan and the trials to pay for; only a ledger needs their true ids, and so their data.
+    """Return a plan and the trials to pay for; read the data only where a ledger's ids are needed.
 
-    Of a search, whose points are not known before, all.
+    The points of a search are not known in advance, so all of them count.
     """
     from gapctl.plan.plan import list_planned_trainings
 
@@ -155,7 +161,7 @@ def _explain_estimates(table: "PriceTable", presets: set[str]) -> list[str]:
 
 
 def _format_money(amount: float) -> str:
-    """Two digits that mean something, and no cent where there are hundreds."""
+    """Format an amount with two significant digits, and without cents from ten on."""
     if 0 < amount < 0.01:
         return "< 0.01"
     rounded = _round_significant(amount, 2)
@@ -163,7 +169,7 @@ def _format_money(amount: float) -> str:
 
 
 def _round_significant(value: Any, digits: int = 3) -> Any:
-    """A float to so many significant digits; anything else as it is."""
+    """Round a float to significant digits; return anything else unchanged."""
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
@@ -206,7 +212,7 @@ def stop_command(job_id: JobArgument, address: DashboardOption = DEFAULT_ADDRESS
 
 
 def follow_job(server: "JobServer", job_id: str, at: str) -> None:
-    """Shows what a job prints and leaves with its outcome; Ctrl-C leaves the job running and says so."""
+    """Print a job's output and exit with its outcome; Ctrl-C leaves the job running and says so."""
     try:
         state = server.follow_job(job_id, lambda lines: typer.echo(lines, nl=False))
     except KeyboardInterrupt:
@@ -217,8 +223,6 @@ def follow_job(server: "JobServer", job_id: str, at: str) -> None:
 
 
 def _show_jobs(jobs: "list[JobState]", address: str, as_json: bool) -> None:
-    import json
-
     from gapctl.cli.output import make_plain_console
 
     if as_json:

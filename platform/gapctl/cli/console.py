@@ -1,4 +1,4 @@
-"""A rich console for texts that came from files: nothing in them is markup, and no control character is sent."""
+"""A rich console for texts from files: nothing in them is markup, and control characters are escaped."""
 
 import sys
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from gapctl.cli.output import escape_controls, find_raw_stream
 
 
 class SafeConsole(Console):
-    """Takes `[bold]` and `:smile:` in a text for text, and shows its control characters as `\\x1b`."""
+    """Treat `[bold]` and `:smile:` in a text as text, and show its control characters as `\\x1b`."""
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False, quiet: bool = False) -> None:
         """Write to a standard stream; without `soft_wrap` lines are wrapped to the terminal's width."""
@@ -21,7 +21,7 @@ class SafeConsole(Console):
         super().__init__(file=file, markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap, quiet=quiet)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make a text of a string, its control characters escaped before it is measured and wrapped."""
+        """Return a string as a text, with control characters escaped before it is measured and wrapped."""
         return super().render_str(escape_controls(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -1,4 +1,8 @@
-"""`gapctl data`: makes MAD's images ahead of a sweep, and shows what a trial is trained on."""
+"""`gapctl data` for MAD: make its images ahead of a sweep, download MNIST, and preview what a trial is trained on.
+
+`make_shards` writes a folder of shards (`mad --out`), `_fill_image_cache` the cache (`mad`). `load_data` is what sweeps
+and trials load their data with. `data_pairs.py` has the verbs for image-text shards.
+"""
 
 import json
 import time
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ShardOptions(NamedTuple):
-    """What the command line asks for; `digits` of each split at most, None for all."""
+    """The options of `mad --out`; `digits` is the most of each split, None for all."""
 
     source: str
     out: Path
@@ -38,7 +42,7 @@ class ShardOptions(NamedTuple):
 
 
 def make_shards(options: ShardOptions, as_json: bool) -> None:
-    """Make what the folder lacks and say what it holds."""
+    """Make the shards that the folder lacks, and print what it contains."""
     from gapctl.cli.sweep import start_local_ray
     from gapctl.data.mad.shard_writer import make_folder
 
@@ -63,7 +67,7 @@ def make_shards(options: ShardOptions, as_json: bool) -> None:
 
 
 def parse_splits(text: str) -> "tuple[Split, ...]":
-    """Return the splits of `--splits`, in their usual order; raises InputError for another name."""
+    """Return the splits of `--splits`, in their usual order; raise InputError for another name."""
     from gapctl.config.base import did_you_mean
     from gapctl.data.mad.source import SPLITS
     from gapctl.errors import InputError
@@ -77,7 +81,7 @@ def parse_splits(text: str) -> "tuple[Split, ...]":
 
 
 def parse_format(text: str) -> "ShardFormat":
-    """Return the format of `--format`; raises InputError for another name."""
+    """Return the format of `--format`; raise InputError for another name."""
     from gapctl.config.base import did_you_mean
     from gapctl.data.mad.shards import SHARD_FORMATS
     from gapctl.errors import InputError
@@ -121,7 +125,7 @@ def _print_shards(options: ShardOptions, made: "FolderResult", seconds: float) -
 
 @contextmanager
 def _show_task_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars, one per task, that appear at a task's first call and are gone in the end."""
+    """Show a progress bar for each task, from its first call on; remove them at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from gapctl.cli.console import SafeConsole
@@ -155,10 +159,11 @@ def fetch_command(
     """
     from gapctl.data.download import MIRRORS, MNIST_FILES, fetch_files
     from gapctl.errors import InputError, WorkError
+    from gapctl.folders import find_cache_root
 
     if what != "mnist":
         raise InputError(f"{what}: no such data set; expected mnist")
-    folder = out or _choose_mnist_folder()
+    folder = out or find_cache_root() / "mnist"
     try:
         with _show_download_bars() as show:
             fetched = fetch_files(MNIST_FILES, mirror or MIRRORS, folder, show)
@@ -168,12 +173,6 @@ def fetch_command(
         typer.echo(json.dumps(_build_download_document(folder, fetched), indent=1))
     else:
         _print_download(folder, fetched)
-
-
-def _choose_mnist_folder() -> Path:
-    from gapctl.folders import find_cache_root
-
-    return find_cache_root() / "mnist"
 
 
 def _explain_manual_copy(folder: Path) -> str:
@@ -222,7 +221,7 @@ def _show_download_bars() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 MAX_PICTURES = 400
-"""Pictures on one sheet; more take a minute to make and cannot be looked at."""
+"""The most pictures on a sheet; more take a minute to make and cannot be looked at."""
 
 data_app = typer.Typer(
     name="data", help="Build and look at data.", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
@@ -234,7 +233,7 @@ SourceOption = Annotated[
 
 
 class SplitSummary(NamedTuple):
-    """One split's images on disk; `seconds` is what it took to make or find them."""
+    """One split's images on disk; `seconds` is the time that making or finding them took."""
 
     split: str
     file: str
@@ -280,7 +279,6 @@ def mad_command(
     With --out, Ray Data makes arrays to map into memory (or webdataset's tar files, coloured and captioned) with a
     manifest and checksums. Stopped work goes on where it was; a sweep file may name the folder as `data.source`.
     """
-
     wanted = parse_splits(splits)
     if out is not None:
         options = ShardOptions(source, out, wanted, digits, seed or 0, parse_format(form or "npy"), workers)
@@ -415,9 +413,9 @@ MAKING_VARIANTS: Final = "making MAD's variants (once; they are cached)"
 
 
 def load_data(data: Data, console: "Console", *, announce: bool = False) -> "Dataset":
-    """The data of a configuration, made and cached at first use; `announce` as in `show_variants_bar`.
+    """Load the data of a configuration, made and cached at first use; `announce` as in `show_variants_bar`.
 
-    Prints what of image-text pairs is left out, and why.
+    Print which image-text pairs are left out, and why.
     """
     from gapctl.data.load import load_dataset
 
@@ -443,9 +441,9 @@ def _print_omitted_pairs(data: PairData, console: "Console") -> None:
 
 @contextmanager
 def show_variants_bar(console: "Console", *, announce: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that appears at the first call (digits done, digits in all) and is gone in the end.
+    """Show a progress bar from the first call (digits done, digits in all) on; remove it at the end.
 
-    Without a terminal there is none; there, `announce` has one line say what takes so long.
+    Without a terminal there is no bar; with `announce`, a line then explains the wait.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

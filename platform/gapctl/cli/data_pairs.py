@@ -1,4 +1,8 @@
-"""`gapctl data index`: writes the manifest of image-text shards while a person watches."""
+"""`gapctl data` for image-text shards: `index`, `captions`, `reshard`, `stats` and `verify`.
+
+Each verb loads or builds a manifest, calls its function in `gapctl.data.image_text`, and prints the result as text or
+JSON. `verify` also checks folders of MAD's shards.
+"""
 
 import json
 import time
@@ -74,14 +78,14 @@ def index_command(
 
 
 def choose_manifest_path(shards: "Sequence[ShardInfo]") -> Path:
-    """Beside the shards where they lie in one folder of this machine, else in the folder that one works in."""
+    """Return a path beside the shards where they share one local folder, else in the working folder."""
     folders = {str(Path(shard.address).parent) for shard in shards if "://" not in shard.address}
     alone = len(folders) == 1 and all("://" not in shard.address for shard in shards)
     return Path(folders.pop() if alone else ".") / "manifest.parquet"
 
 
 def choose_workers(processes: int | None, address: str | None) -> "Workers":
-    """Processes of this machine, or the Ray cluster at an address."""
+    """Return processes of this machine, or the Ray cluster at an address."""
     from functools import partial
 
     from gapctl.data.image_text.storage import Workers
@@ -93,7 +97,7 @@ def choose_workers(processes: int | None, address: str | None) -> "Workers":
 
 
 def count_shared_keys(manifest: "Manifest") -> int:
-    """How many keys name samples of more than one shard; each is told apart by its shard."""
+    """Count the keys that name samples of more than one shard; such samples are told apart by shard."""
     import polars as pl
 
     keys = manifest.samples.select("key", "shard").unique().group_by("key").len()
@@ -145,7 +149,7 @@ def _print_index(target: Path, indexed: "IndexResult", seconds: float) -> None:
 
 @contextmanager
 def show_bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over bytes on standard error, gone in the end."""
+    """Show a progress bar over bytes on standard error; remove it at the end."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from gapctl.cli.output import make_plain_console
@@ -193,7 +197,9 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
     from gapctl.errors import InputError
 
     names = (
-        [name.strip() for name in keep.split(",")] if keep else [name for name in TREATMENTS if _is_usable(name, field)]
+        [name.strip() for name in keep.split(",")]
+        if keep
+        else [name for name in TREATMENTS if name != "enriched" or field is not None]
     )
     try:
         return [KeepRule(name, rate, sentences, field or "") for name in names]
@@ -202,14 +208,10 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
 
 
 def _find_option(message: str) -> str:
-    """The option that a rule complains of."""
+    """Return the option that a rule's error is about."""
     if message.endswith("second caption"):
         return "--field"
     return f"--{message.split(' ', 1)[0]}"
-
-
-def _is_usable(name: str, field: str | None) -> bool:
-    return name != "enriched" or field is not None
 
 
 def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample]]":
@@ -357,7 +359,7 @@ def _show_sample_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 MAX_LOCAL_BYTES = 256 << 20
-"""Below it, reading captions takes less than starting processes."""
+"""Below this size, reading captions takes less time than starting processes."""
 STATS_HEADINGS = ("", "mean", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")
 
 
@@ -427,7 +429,7 @@ def _list_spreads(stats: "PairStats") -> "list[tuple[str, ColumnStats, int]]":
 
 def _describe_stats(stats: "PairStats") -> list[str]:
     words, captions, images = stats.vocabulary, stats.repeated_captions, stats.repeated_images
-    commonest = ", ".join(f"{word} {_format_share(count, words.occurrences)}" for word, count in words.commonest[:10])
+    commonest = ", ".join(f"{word} {100 * count / words.occurrences:.1f} %" for word, count in words.commonest[:10])
     vocabulary = (
         f"vocabulary: {words.words:,} words in {words.occurrences:,} occurrences; {words.for_90_percent:,} of them "
         f"make 90 % of these, {words.once:,} occur once"
@@ -443,10 +445,6 @@ def _describe_stats(stats: "PairStats") -> list[str]:
 
 def _format_spread(name: str, spread: "ColumnStats", digits: int) -> list[str]:
     return [name, *(f"{value:,.{digits}f}" for value in (spread.mean, *spread.quantiles))]
-
-
-def _format_share(count: int, total: int) -> str:
-    return f"{100 * count / total:.1f} %"
 
 
 def _render_stats_page(places: str, fingerprint: str, stats: "PairStats") -> str:
@@ -471,11 +469,11 @@ def _render_stats_page(places: str, fingerprint: str, stats: "PairStats") -> str
 
 
 MAX_SAMPLE_KEYS = 3
-"""Samples of one problem in one shard that a person is told of by key; `--json` names all."""
+"""The most keys printed for one problem in one shard; `--json` has all."""
 
 
 def verify_pairs(places: list[str], workers: int | None, address: str | None, as_json: bool) -> None:
-    """Checks shards, or the shards of a manifest; leaves with 1 where anything is wrong."""
+    """Check shards, or the shards of a manifest; exit with 1 where anything is wrong."""
     began = time.perf_counter()
     verified = _verify_places(places, choose_workers(workers, address))
     seconds = time.perf_counter() - began
@@ -584,7 +582,7 @@ def verify_command(
 
 
 def is_pairs(places: list[str]) -> bool:
-    """Whether these name image-text shards or a manifest of them, and not a folder of MAD's shards."""
+    """Return whether the places name image-text shards or their manifest, rather than a folder of MAD's shards."""
     from gapctl.data.image_text.storage import list_tar_files
 
     path = Path(places[0])
@@ -597,7 +595,7 @@ def is_pairs(places: list[str]) -> bool:
 def _verify_mad_folder(folder: Path, as_json: bool) -> None:
     from gapctl.data.mad.shard_verify import verify_folder
 
-    with _show_verify_bar() as show:
+    with show_bytes_bar("reading") as show:
         found = verify_folder(folder, show)
     if as_json:
         typer.echo(json.dumps(_build_mad_document(folder, found), indent=1))
@@ -635,15 +633,3 @@ def _print_mad_check(folder: Path, found: "Verification") -> None:
             f"{len(found.problems)} wrong; take foreign files away, or delete {folder}, and run the "
             "`gapctl data mad --out` that made it."
         )
-
-
-@contextmanager
-def _show_verify_bar() -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from gapctl.cli.console import SafeConsole
-
-    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=SafeConsole(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=None, visible=False)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

@@ -1,4 +1,9 @@
-"""`gapctl doctor`: what this machine has and what is missing, with the fix."""
+"""`gapctl doctor`: check what this machine has and what is missing, and name the fix.
+
+`doctor_command` prints the results of `_run_checks`, one after another: Python and packages, cores, memory and open
+files, folders, MAD's images, MLflow, then imports and torch. Imports run meanwhile in child processes, which start this
+module as a script (`ImportProbe`).
+"""
 
 import importlib
 import json
@@ -66,7 +71,7 @@ def doctor_command(
 
 
 def _run_checks(runs: str, tracking: str | None, thorough: bool) -> "Iterator[CheckResult]":
-    """Quick answers first; the imports, which take seconds, run meanwhile."""
+    """Yield the quick checks first; the imports, which take seconds, run meanwhile."""
     from gapctl.training.hardware import read_nvidia_driver
 
     running = ImportProbe(list_modules(_try_list_packages(), thorough=thorough))
@@ -82,8 +87,7 @@ def _run_checks(runs: str, tracking: str | None, thorough: bool) -> "Iterator[Ch
 
 
 def _try_list_packages() -> list[str]:
-    """None where gapctl's metadata cannot be had, which is a problem that another check tells."""
-
+    """List gapctl's packages; none where its metadata is missing, which `check_packages` reports."""
     try:
         return list_required_packages()
     except ImportError:
@@ -91,8 +95,7 @@ def _try_list_packages() -> list[str]:
 
 
 def _guard_check(name: str, look: "Callable[[], Sequence[CheckResult]]") -> "Sequence[CheckResult]":
-    """What a look says, or that it cannot be taken since a package is missing."""
-
+    """Return a check's results, or a problem where a package that it needs is missing."""
     try:
         return look()
     except ImportError as error:
@@ -122,7 +125,7 @@ CheckState = Literal["ok", "warning", "problem"]
 
 
 class CheckResult(NamedTuple):
-    """A warning costs time or comfort, a problem stops a sweep; `fix` says in a line what to do about either."""
+    """A warning costs time or comfort, a problem stops a sweep; `fix` is a line on what to do about either."""
 
     name: str
     state: CheckState
@@ -138,16 +141,16 @@ MODULE_OF_PACKAGE = {
     "scipy": "scipy.linalg",
     "vl-convert-python": "vl_convert",
 }
-"""What to import of a package that is not named like its module, or whose module alone loads no machine code."""
+"""Modules to import for packages of another name, or whose main module loads no machine code."""
 SLOW_MODULES = ("torchvision", "open_clip", "ray.tune", "scipy.stats")
-"""Modules that take seconds each, and that only a thorough look imports."""
+"""Modules that take seconds each, which only `--thorough` imports."""
 TORCH_MODULES = frozenset({"torch", "torchvision", "open_clip", "webdataset"})
 QUIET_ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
 class ImportResults:
-    """Which modules loaded, why others did not, and what torch says of the machine (empty without torch)."""
+    """The modules that loaded, the errors of others, and torch's facts about the machine (empty without torch)."""
 
     loaded: tuple[str, ...]
     errors: dict[str, str]
@@ -155,7 +158,7 @@ class ImportResults:
 
 
 def list_modules(packages: Iterable[str], *, thorough: bool) -> list[str]:
-    """The modules by which one sees whether packages load."""
+    """List the modules whose import shows that packages load."""
     names = [package.lower().replace("_", "-") for package in packages]
     modules = [MODULE_OF_PACKAGE.get(name, name.replace("-", "_")) for name in names]
     return (
@@ -166,9 +169,10 @@ def list_modules(packages: Iterable[str], *, thorough: bool) -> list[str]:
 
 
 class ImportProbe:
-    """Imports that run while something else is looked at: those that need torch apart from the others."""
+    """Imports that run during the other checks: modules that need torch in one process, the others in another."""
 
     def __init__(self, modules: Iterable[str]) -> None:
+        """Start the imports in processes of their own."""
         everything = list(modules)
         self._parts = [
             part
@@ -182,7 +186,7 @@ class ImportProbe:
         self._deadline = time.monotonic() + IMPORT_TIMEOUT_SECONDS
 
     def result(self) -> ImportResults:
-        """Waits for the imports, two minutes at most."""
+        """Wait for the imports, two minutes at most, and return their results."""
         lines: list[dict[str, Any]] = []
         for part, child in zip(self._parts, self._children, strict=True):
             lines += _collect_answers(part, child, max(0.1, self._deadline - time.monotonic()))
@@ -194,7 +198,7 @@ class ImportProbe:
 
 
 def check_imports(imported: ImportResults, *, thorough: bool) -> list[CheckResult]:
-    """One line for the modules that load, and one for each that does not."""
+    """Return a result for all modules that load, and one for each that does not."""
     wrong = [
         CheckResult(f"import {module}", "problem", error, "install the package again, with what it asks for")
         for module, error in imported.errors.items()
@@ -205,7 +209,7 @@ def check_imports(imported: ImportResults, *, thorough: bool) -> list[CheckResul
 
 
 def check_torch(seen: dict[str, Any], driver: str | None) -> list[CheckResult]:
-    """The number format of `precision: auto` and the GPUs; `driver` is the version of NVIDIA's, if any."""
+    """Check the number format of `precision: auto` and the GPUs; `driver` is NVIDIA's version, if any."""
     if not seen:
         return []
     units = ", ".join(seen["units"]) or "no AVX512, AMX or bfloat16 units"
@@ -242,7 +246,7 @@ def _start_imports(modules: Sequence[str]) -> "subprocess.Popen[str]":
 
 
 def _collect_answers(modules: Sequence[str], child: "subprocess.Popen[str]", seconds: float) -> list[dict[str, Any]]:
-    """What a process wrote; the module at which it was lost gets the reason for an error."""
+    """Collect what a process wrote; a module at which it died or hung gets the reason as its error."""
     try:
         written, lost = child.communicate(timeout=seconds)[0], ""
     except subprocess.TimeoutExpired:
@@ -259,7 +263,7 @@ def _collect_answers(modules: Sequence[str], child: "subprocess.Popen[str]", sec
 
 
 def _import_module(module: str) -> str | None:
-    """The error of an import, or None."""
+    """Import a module; return the error, or None."""
     try:
         importlib.import_module(module)
     except BaseException as error:  # a package may raise anything, SystemExit included
@@ -290,7 +294,7 @@ def _probe_torch() -> dict[str, Any]:
 
 
 def probe_imports(modules: Sequence[str]) -> None:
-    """Imports the modules and writes what came of it; whatever they print goes to standard error."""
+    """Import the modules and write the results; send whatever they print to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         for module in modules:
@@ -300,19 +304,15 @@ def probe_imports(modules: Sequence[str]) -> None:
             answers.write(json.dumps({"torch": _probe_torch()}) + "\n")
 
 
-if __name__ == "__main__":
-    probe_imports(sys.argv[1:])
-
-
 GB = 1e9
 LEAST_MEMORY, MEMORY_PER_TRIAL = 1.5 * GB, 1.0 * GB
 SHARED_MEMORY = 1.0 * GB
 OPEN_FILES = 8192
-"""What Ray recommends at least; it raises the soft limit to the hard one itself."""
+"""The least that Ray recommends; Ray raises the soft limit to the hard one by itself."""
 
 
 def check_machine() -> list[CheckResult]:
-    """Every check of this file, on this machine."""
+    """Check this machine's cores, memory, shared memory and open files."""
     cores = count_usable_cores()
     return [
         check_cores(cores),
@@ -323,14 +323,14 @@ def check_machine() -> list[CheckResult]:
 
 
 def check_cores(cores: int) -> CheckResult:
-    """A sweep trains as many trials at once as there are cores."""
+    """Check the cores: a sweep trains as many trials at once."""
     if cores > 1:
         return CheckResult("cores", "ok", f"{cores}: a sweep trains {cores} trials at once")
     return CheckResult("cores", "warning", "1: a sweep trains one trial after another", "use a machine with more cores")
 
 
 def check_memory(available: float | None, cores: int) -> CheckResult:
-    """Every trial that is being trained takes about a gigabyte, and Ray half of one."""
+    """Check the memory: every trial in training takes about a gigabyte, and Ray half of one."""
     if available is None:
         return CheckResult("memory", "ok", "this system does not tell")
     found, wanted = f"{available / GB:.1f} GB available", MEMORY_PER_TRIAL * (cores + 1)
@@ -345,7 +345,7 @@ def check_memory(available: float | None, cores: int) -> CheckResult:
 
 
 def check_shared_memory(folder: Path) -> CheckResult:
-    """Ray shares arrays between processes there, and on a slower disk where there is no room."""
+    """Check shared memory, where Ray shares arrays between processes; it uses a slower disk without room there."""
     if not folder.is_dir():
         elsewhere = sys.platform != "linux"
         return CheckResult("shared memory", "ok" if elsewhere else "warning", f"there is no {folder}; Ray uses a disk")
@@ -358,7 +358,7 @@ def check_shared_memory(folder: Path) -> CheckResult:
 
 
 def check_open_files(soft: int, hard: int) -> CheckResult:
-    """Ray opens many sockets and files; minus one stands for no limit."""
+    """Check the limit of open files, as Ray opens many; minus one stands for no limit."""
     raised = f", which Ray may raise to {_format_limit(hard)}" if soft != hard else ""
     found = f"limit {_format_limit(soft)}{raised}"
     if 0 <= hard < OPEN_FILES:
@@ -372,7 +372,7 @@ def _format_limit(number: int) -> str:
 
 
 def count_usable_cores() -> int:
-    """Cores that this process may use: those it is bound to, or fewer where a container has a quota."""
+    """Count the cores that this process may use: by its affinity, or fewer by a container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota, _, period = (_read_system_file("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
@@ -380,7 +380,7 @@ def count_usable_cores() -> int:
 
 
 def read_available_memory() -> float | None:
-    """Bytes that can be had without swapping, within a container's limit; None where the system does not tell."""
+    """Return bytes available without swapping, within a container's limit; None where the system reports none."""
     lines = (_read_system_file("/proc/meminfo") or "").splitlines()
     found = [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     limit, used = _read_system_file("/sys/fs/cgroup/memory.max"), _read_system_file("/sys/fs/cgroup/memory.current")
@@ -407,7 +407,7 @@ class Dependency(NamedTuple):
 
 
 def check_python() -> CheckResult:
-    """Python's version against what gapctl asks for."""
+    """Check Python's version against gapctl's requirement."""
     from packaging.specifiers import SpecifierSet
 
     found, wanted = platform.python_version(), metadata(GAPCTL_PACKAGE)["Requires-Python"]
@@ -419,9 +419,9 @@ def check_python() -> CheckResult:
 
 
 def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
-    """One line for all packages that are as required, and one for each that is not.
+    """Return a result for all packages that are as required, and one for each that is not.
 
-    What `package` itself requires is a problem if it is too old; so is anything missing. Raises PackageNotFoundError
+    A requirement of `package` itself that is too old is a problem; so is anything missing. Raise PackageNotFoundError
     where `package` is not installed.
     """
     needs = list(_list_dependencies(package))
@@ -434,12 +434,12 @@ def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
 
 
 def list_required_packages() -> list[str]:
-    """The packages that gapctl itself asks for on this system; raises PackageNotFoundError if it is not installed."""
+    """List gapctl's own requirements on this system; raise PackageNotFoundError if it is not installed."""
     return [requirement.name for requirement in _list_requirements(GAPCTL_PACKAGE, ())]
 
 
 def _list_dependencies(package: str) -> Iterator[Dependency]:
-    """Every requirement of a package and of what it requires, each once."""
+    """Yield every requirement of a package and of its requirements, each once."""
     seen, todo = set(), [Dependency(package, requirement) for requirement in _list_requirements(package, ())]
     while todo:
         need = todo.pop(0)
@@ -483,33 +483,33 @@ def _check_dependency(need: Dependency, *, ours: bool) -> Iterator[CheckResult]:
 
 LEAST_SPACE, WANTED_SPACE = 0.2 * GB, 2.0 * GB
 RAY_DISK_LIMIT = 0.95
-"""How full a disk may be for Ray to write shared arrays to it."""
+"""The fullest that a disk may be for Ray to write shared arrays to it."""
 SERVER_TIMEOUT_SECONDS = 2.0
 
 
 def check_folders(runs: str) -> list[CheckResult]:
-    """The runs folder (or an object store's address), the cache, and Ray's temporary folder."""
+    """Check the runs folder (or an object store's address), the cache, and Ray's temporary folder."""
     from gapctl.sweep.ray_session import find_default_ray_folder
 
     return [check_runs(runs), check_cache(), check_temporary_folder(find_default_ray_folder())]
 
 
 def find_default_tracking() -> str:
-    """MLflow's store of a sweep file that names none."""
+    """Return MLflow's store of a sweep file that names none."""
     from gapctl.config.sweep import Tracking
 
     return Tracking().uri
 
 
 def check_runs(runs: str) -> CheckResult:
-    """The ledger; an object store is not asked."""
+    """Check the ledger's folder; do not contact an object store."""
     if "://" in runs:
         return CheckResult("runs", "ok", f"{runs}: an object store, which is not asked now")
     return check_folder("runs", expand_home(runs).absolute(), "give another folder with --runs or GAPCTL_RUNS")
 
 
 def check_cache() -> CheckResult:
-    """The folder of MAD's images."""
+    """Check the folder of MAD's images."""
     from gapctl.data.mad.images import find_cache_folder
 
     try:
@@ -519,7 +519,7 @@ def check_cache() -> CheckResult:
 
 
 def check_folder(name: str, folder: Path, elsewhere: str) -> CheckResult:
-    """Whether the folder, or the nearest one above it that there is, can be written, and how much room it has."""
+    """Check whether the folder, or its nearest existing parent, can be written, and how much space it has."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -533,7 +533,7 @@ def check_folder(name: str, folder: Path, elsewhere: str) -> CheckResult:
 
 
 def check_images(source: str) -> CheckResult:
-    """Whether MAD's images are in the cache, both splits whole."""
+    """Check whether MAD's images are in the cache, both splits whole."""
     from gapctl.data.mad.images import find_variants
     from gapctl.data.mad.source import SPLITS
 
@@ -553,7 +553,7 @@ def check_images(source: str) -> CheckResult:
 
 
 def check_temporary_folder(folder: Path) -> CheckResult:
-    """Ray's sessions live there, and shared arrays that do not fit into shared memory."""
+    """Check Ray's temporary folder, which has its sessions and the arrays that do not fit into shared memory."""
     from gapctl.sweep.ray_session import SHORT_FOLDER, find_folder_fault
 
     fault = find_folder_fault(folder)
@@ -576,7 +576,7 @@ def check_temporary_folder(folder: Path) -> CheckResult:
 
 
 def check_tracking(uri: str) -> CheckResult:
-    """Whether MLflow's store can be written, or will be able to once a sweep makes it."""
+    """Check whether MLflow's store can be written, or can be once a sweep makes it."""
     from gapctl.tracking.store import OtherDatabaseError, check_uri, find_database_file, is_server
 
     try:
@@ -616,3 +616,7 @@ def _check_server(uri: str) -> CheckResult:
     except (URLError, OSError, ValueError) as error:
         fix = "start it; a sweep keeps its metrics meanwhile, and `gapctl track sync FILE` catches up"
         return CheckResult("MLflow", "warning", f"{shown}: does not answer ({getattr(error, 'reason', error)})", fix)
+
+
+if __name__ == "__main__":
+    probe_imports(sys.argv[1:])

@@ -1,4 +1,8 @@
-"""What `gapctl measure` and `gapctl intervene` can be pointed at, as options that both share, and what comes of it."""
+"""The inputs of `gapctl measure` and `gapctl intervene`: shared options, and the embeddings that they lead to.
+
+`add_input_options` gives a verb the options of `InputOptions`. `load_inputs` then reads saved embeddings, encodes a
+trial's gallery, or encodes image-text pairs with an open_clip model (`encode_pairs`), and returns `Inputs`.
+"""
 
 import hashlib
 import inspect
@@ -34,7 +38,7 @@ MODEL_OPTIONS = ("--pretrained", "--data", "--captions", "--label-key", "--class
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """The shared options as they were given; exactly one of the sources is."""
+    """The shared options as given; exactly one of the sources must be."""
 
     embeddings: Annotated[
         str | None,
@@ -82,11 +86,11 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is to be measured.
+    """The embeddings to measure, and what is known about them.
 
-    `facts` are what `--json` tells under `inputs`, `title` says in one line what it is. `zero_shot` asks about the
-    images by class prompts, `temperature` are the model's own measures, `notes` are lines for a person to know;
-    `effort` is what the model's own evaluation spent on sampled measures, where it had one.
+    `facts` are printed under `inputs` by `--json`, and `title` describes them in one line. `zero_shot` has the class
+    prompts, `temperature` the model's own measures, `notes` lines for a person. `effort` has the sample limits of the
+    model's own evaluation, if it had one.
     """
 
     embeddings: "Embeddings"
@@ -99,7 +103,7 @@ class Inputs:
 
 
 def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Gives a verb the shared options in place of its first argument, `asked`."""
+    """Give a verb the shared options in place of its first argument, `asked`."""
     own = list(inspect.signature(verb).parameters.values())[1:]
     shared = list(inspect.signature(InputOptions).parameters.values())
     names = [option.name for option in fields(InputOptions)]
@@ -115,7 +119,7 @@ def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def load_inputs(asked: InputOptions) -> Inputs:
-    """Reads, rebuilds or encodes what was asked for; raises InputError for whatever is wrong with it."""
+    """Read, rebuild or encode the requested embeddings; raise InputError for anything wrong with them."""
     _check_options(asked)
     if asked.embeddings is not None:
         return _load_embeddings_file(asked.embeddings)
@@ -125,7 +129,7 @@ def load_inputs(asked: InputOptions) -> Inputs:
 
 
 def _check_options(asked: InputOptions) -> None:
-    """The options that contradict each other, or lack one another."""
+    """Raise InputError for options that contradict each other, or require one another."""
     given = [option for option in SOURCE_OPTIONS if _is_given(asked, option)]
     if len(given) != 1:
         found = f"{' and '.join(given)} were given together" if given else "nothing to measure was named"
@@ -160,9 +164,7 @@ def _load_embeddings_file(place: str) -> Inputs:
 
 
 def _hash_files(file: "EmbeddingsFile") -> dict[str, Any]:
-    """The one file's sha256, or that of the list of all of them."""
-    import hashlib
-
+    """Return the sha256 of the one file, or of the list of all files."""
     if len(file.files) == 1:
         return {"sha256": next(iter(file.files.values()))}
     listed = "".join(f"{sha256}  {name}\n" for name, sha256 in file.files.items())
@@ -191,7 +193,6 @@ def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
 
 
 def _encode_model_inputs(asked: InputOptions) -> Inputs:
-
     assert asked.model is not None
     assert asked.pretrained is not None
     assert asked.data is not None
@@ -212,7 +213,7 @@ def _encode_model_inputs(asked: InputOptions) -> Inputs:
 
 
 def _load_trial_data(data: "Data", fingerprint: str) -> "Dataset":
-    """The data that a trial was trained on, and no other."""
+    """Load the data that a trial was trained on; raise InputError for any other."""
     from gapctl.cli.data_mad import load_data
     from gapctl.cli.options import compute_fingerprint
     from gapctl.cli.output import make_plain_console
@@ -241,7 +242,7 @@ def _describe_pairing(file: "EmbeddingsFile") -> str:
 
 
 class PairOptions(NamedTuple):
-    """What the command line asks for."""
+    """The options of `--model`."""
 
     model: str
     pretrained: str
@@ -254,7 +255,7 @@ class PairOptions(NamedTuple):
 
 
 class PairInputs(NamedTuple):
-    """The pairs, and what `--json` and a person are told of them."""
+    """The encoded pairs, with the facts for `--json`, the title and the notes."""
 
     pairs: "EncodedPairs"
     facts: dict[str, Any]
@@ -263,7 +264,7 @@ class PairInputs(NamedTuple):
 
 
 def encode_pairs(options: PairOptions) -> PairInputs:
-    """Checks all that can be checked at once, then encodes; raises InputError for whatever is wrong."""
+    """Check everything that is quick to check, then encode; raise InputError for anything wrong."""
     from gapctl.cli.sweep import start_local_ray
     from gapctl.data.image_text.index import build_manifest
     from gapctl.data.image_text.manifest import tally_manifest
@@ -292,13 +293,13 @@ def encode_pairs(options: PairOptions) -> PairInputs:
     tally.require_usable(f"--data {' '.join(options.data)}")
     pairs = assemble_pairs(opened, encoded.shards, asking)
     shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
-    title = f"{options.model} ({options.pretrained}) on {shards}: {_describe_pairs(pairs)}"
+    title = f"{options.model} ({options.pretrained}) on {shards}: {_describe_embeddings(pairs.embeddings)}"
     notes = (*_list_notes(opened, pairs, options.captions), *tally.lines)
     return PairInputs(pairs, _collect_facts(options, opened, encoded, tally, pairs), title, notes)
 
 
 def _require_whole_shards(manifest: "Manifest") -> None:
-    """Refuses a shard that ends early: what it lacks could be most of it."""
+    """Raise for a shard that ends early: it may lack most of its samples."""
     from gapctl.data.image_text.index import build_damage_error
 
     for shard in manifest.shards:
@@ -307,7 +308,7 @@ def _require_whole_shards(manifest: "Manifest") -> None:
 
 
 def _map_problems(manifest: "Manifest") -> dict[Path, dict[int, str]]:
-    """The problems of each shard's samples by their place in it."""
+    """Return the problems of each shard's samples by their place in the shard."""
     return {
         Path(str(shard)): {place: why for place, why in enumerate(rows["problem"]) if why is not None}
         for (shard,), rows in manifest.samples.partition_by("shard", as_dict=True, maintain_order=True).items()
@@ -328,11 +329,6 @@ def _read_label_options(options: PairOptions) -> "LabelOptions":
         read_classes(options.classes) if options.classes else None,
         read_attributes(options.attributes) if options.attributes else {},
     )
-
-
-def _describe_pairs(pairs: "EncodedPairs") -> str:
-    count, width = pairs.embeddings.image_ND.shape
-    return f"{count:,} images and {len(pairs.embeddings.text_MD):,} texts, {width} wide"
 
 
 def _list_notes(opened: "OpenModel", pairs: "EncodedPairs", rule: CaptionLineMode) -> tuple[str, ...]:
@@ -377,7 +373,7 @@ def _describe_file(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _show_shard_bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over shards on standard error, gone in the end."""
+    """Show a progress bar over shards on standard error; remove it at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from gapctl.cli.output import make_plain_console

@@ -1,4 +1,8 @@
-"""`gapctl intervene`: closes the gap of given embeddings after the fact, and says whether that helps."""
+"""`gapctl intervene`: close the gap of given embeddings after the fact, and judge whether that helps.
+
+`intervene_command` loads the inputs, fits and judges every candidate (`gapctl.interventions`), and prints the answer,
+writes the page or prints JSON.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -90,7 +94,7 @@ def intervene_command(
 
 
 def _parse_numbers(option: str, written: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...] | None:
-    """Comma-separated numbers; None where the option was left out."""
+    """Parse comma-separated numbers; return None where the option was left out."""
     if written is None:
         return None
     try:
@@ -138,7 +142,7 @@ def _write_report(out: Path, judgement: "InterventionReport", answer: "ClosingAn
 def _build_judgement_document(
     judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs, calibration: float
 ) -> dict[str, Any]:
-    """What `--json` prints."""
+    """Build the document that `--json` prints."""
     from gapctl.interventions.bootstrap import CONFIDENCE_LEVEL, RESAMPLES
     from gapctl.interventions.judge import get_smallest_effect
     from gapctl.report.intervene_page import summarise_answer
@@ -196,7 +200,7 @@ LEGEND: Final = (
 
 
 def print_judgement(judgement: "InterventionReport", answer: "ClosingAnswer", title: str) -> None:
-    """Prints answer, table, intervals, and what could not be done."""
+    """Print the answer, the table, the intervals, and the interventions that were not possible."""
     from gapctl.cli.console import SafeConsole
     from gapctl.cli.output import make_plain_console
     from gapctl.report.intervene_page import QUESTION, describe_measure_answer, describe_split, summarise_answer

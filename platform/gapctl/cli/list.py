@@ -1,4 +1,4 @@
-"""`gapctl list`: the shipped sweeps with what they ask, what they cost, and what this ledger says of them."""
+"""`gapctl questions`: list the shipped sweeps with their questions, their costs, and this ledger's verdicts."""
 
 import json
 import os
@@ -31,11 +31,11 @@ PlaceArgument = Annotated[
 
 
 CLUSTER_HOURS: Final = 48.0
-"""Hours of this machine from which nobody would wait for it."""
+"""Hours on this machine from which a sweep needs a cluster."""
 
 
 class SweepListing(NamedTuple):
-    """A sweep file with its costs, and those of its scales that the ledger can judge, or has searched, by scale."""
+    """A sweep file with its costs, and the scales that the ledger can judge or has searched."""
 
     path: Path
     priced: "SweepCosts"
@@ -44,7 +44,7 @@ class SweepListing(NamedTuple):
 
     @property
     def sources(self) -> list[str]:
-        """What its hypotheses name as their sources, each once and without what is said of it."""
+        """The sources that its hypotheses name, each once and without remarks."""
         named = (hypothesis.source or "" for hypothesis in self.priced.sweep.spec.hypotheses)
         return list(dict.fromkeys(short for source in named if (short := re.split(r"; | \(|, which ", source)[0])))
 
@@ -65,7 +65,7 @@ def questions_command(
 
 
 def _list_sweeps(place: Path | None, runs: str) -> tuple[list[SweepListing], list[str]]:
-    """A file that is wrong, or a sweep that the ledger cannot judge, is told and does not hide the others."""
+    """List the sweeps; a wrong file, or a sweep that cannot be judged, becomes a problem and hides no others."""
     from gapctl.config.load import list_sweep_files
     from gapctl.ledger import Ledger
     from gapctl.plan.estimate import estimate_sweep_costs
@@ -99,7 +99,7 @@ def _read_searches(priced: "SweepCosts", ledger: "Ledger") -> "dict[str | None, 
 def _collect_verdicts(
     runs: str, names: Sequence[str]
 ) -> "tuple[dict[str, dict[str | None, SweepAnalysis]], Sequence[str]]":
-    """What the ledger says of these sweeps, by name and scale; the statistics are imported only where it has one."""
+    """Judge these sweeps in the ledger, by name and scale; import the statistics only where it has any."""
     from gapctl.cli.analyze import judge_ledger
     from gapctl.ledger import LedgerSnapshot
 
@@ -177,7 +177,7 @@ def _print_sweeps(questions: Sequence[SweepListing]) -> None:
 
 
 def format_duration(hours: float) -> str:
-    """Hours of this machine as a person reads them: minutes, hours, days, or years."""
+    """Format hours of this machine as minutes, hours, days or years."""
     if hours < 1:
         return f"{max(1, round(hours * 60))} min"
     if hours < 100:

@@ -1,4 +1,4 @@
-"""The `gapctl` command: its verbs, and how errors leave it.
+"""The `gapctl` command: the table of its verbs, and how errors leave it.
 
 A verb's module is imported when the verb is called: `gapctl --help` and `gapctl plan` wait for no other verb's imports.
 """
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 
 class Verb(NamedTuple):
-    """A verb: its name, the module and function (or Typer app) that it is, and its line in `gapctl --help`."""
+    """A verb: its name, the module and function (or Typer app) of its command, and its line in `gapctl --help`."""
 
     name: str
     module: str
@@ -112,7 +112,7 @@ FORMER_NAMES: Final = {"questions": "list", "findings": "claims"}
 
 
 class UnloadedVerb(TyperCommand):
-    """A verb in the list of all; it is loaded once its own arguments are to be parsed."""
+    """A verb in the list of all verbs; its module is imported when its own arguments are parsed."""
 
     def __init__(self, verb: Verb, former_name: str | None = None) -> None:
         """Show the verb's name and line, which need no import; under a former name it is not shown."""
@@ -129,7 +129,7 @@ class UnloadedVerb(TyperCommand):
 class VerbGroup(TyperGroup):
     """The verbs, of which only the one that is called is imported.
 
-    It escapes what usage errors quote from the command line: Typer prints them in colours, past the guard.
+    The group escapes what usage errors quote from the command line, as Typer prints them in colours, past the guard.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -176,7 +176,10 @@ def start_gapctl(
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: an error of ours is one message on standard error and an exit code, never a traceback."""
+    """Run the command line; the entry point of the `gapctl` command.
+
+    Print an error of gapctl as one message on standard error and exit with its code, never with a traceback.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     guard_output()
     try:

@@ -1,4 +1,9 @@
-"""`gapctl measure`: gap, entropy, object bias and quality of whatever has embeddings."""
+"""`gapctl measure`: gap, entropy, object bias and quality of embeddings, of a trial, or of an open_clip model.
+
+1. `load_inputs` reads or encodes the embeddings; `load_second_inputs` does so for `--against`.
+2. `_measure_inputs` computes the metrics at the requested logit scales.
+3. `measure_command` prints them, and writes the report (`render_measure_report`) or an MLflow run.
+"""
 
 import json
 import math
@@ -32,14 +37,14 @@ OVERLAP_COUNTS: Final = (1, 3, 10)
 
 
 class ModelComparison(NamedTuple):
-    """The other model's title, and what both share of their leading dimensions, by how many are compared."""
+    """The other model's title, and the overlap of leading dimensions by how many are compared."""
 
     title: str
     overlaps: "dict[int, DimensionOverlap]"
 
 
 def load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | None:
-    """Reads the second model as the first is read; raises InputError for whatever is wrong with it."""
+    """Load the second model as the first was loaded; raise InputError for anything wrong with it."""
     if against is None:
         return None
     if asked.embeddings is None and asked.trial is None:
@@ -55,7 +60,7 @@ def load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | Non
 
 
 def compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> ModelComparison:
-    """What both models share; raises InputError where the widths differ."""
+    """Compare the leading dimensions of both models; raise InputError where the widths differ."""
     from gapctl.metrics.gap import measure_dimension_overlap
     from gapctl.metrics.streaming import sum_embeddings
 
@@ -70,12 +75,12 @@ def compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> ModelComp
 
 
 def build_comparison_document(found: ModelComparison) -> dict[str, Any]:
-    """What `--json` tells of it."""
+    """Return the comparison as `--json` prints it."""
     return {"with": found.title, "leading_dimensions": {str(k): each._asdict() for k, each in found.overlaps.items()}}
 
 
 def print_shared_dimensions(found: ModelComparison) -> None:
-    """Prints it as a table."""
+    """Print the comparison as a table."""
     from rich.table import Table
 
     from gapctl.cli.console import SafeConsole
@@ -91,13 +96,13 @@ def print_shared_dimensions(found: ModelComparison) -> None:
 
 
 MAX_RECALL_PAIRS = 1024
-"""Pairs among which recall is taken again for every dimension that goes."""
+"""The most pairs among which recall is computed again for every removed dimension."""
 MAX_FACT_LENGTH = 300
-"""Characters; a list of a thousand shards would bury what else there is to know, and `--json` has it."""
+"""The most characters of a fact; a thousand shards would bury the rest, and `--json` lists them."""
 
 
 def render_measure_report(inputs: Inputs, lines: "list[MeasureLine]") -> str:
-    """The page as one HTML text."""
+    """Return the page as one HTML text."""
     from gapctl.report.measure_page import render_measure_page
 
     return render_measure_page(_build_page_data(inputs, lines))
@@ -128,7 +133,10 @@ def _build_page_data(inputs: Inputs, lines: "list[MeasureLine]") -> "MeasurePage
 
 
 def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Removal]":
-    """Gap and recall as dimensions go, but for the last one, in which only signs are left; none for class prompts."""
+    """Measure gap and recall as dimensions are removed; none for class prompts.
+
+    The last step is left out: in one dimension only signs remain.
+    """
     import numpy as np
 
     from gapctl.metrics.embedding_set import assign_match_keys, normalise_rows
@@ -150,7 +158,7 @@ def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Re
 
 
 def _sample_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-    """The rows of the images and of their texts, one each, among which recall is taken as dimensions go."""
+    """Draw the rows of images and of one text each, among which recall is computed as dimensions are removed."""
     import numpy as np
 
     from gapctl.metrics.sampling import DrawPurpose, sample_rows
@@ -163,7 +171,7 @@ def _sample_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray
 
 
 def _flatten_facts(prefix: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every fact as text, by its path."""
+    """Return every fact as text, by its path."""
     listed = []
     for key, value in found.items():
         if isinstance(value, Mapping) and value:
@@ -179,7 +187,7 @@ DEFAULT_SCALES = ("1", "1/0.07", "100")
 """Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
 
 LARGEST_SCALE = 1e6
-"""Beyond it rounding alone moves an entropy in its tenth digit and soon everywhere."""
+"""Beyond this scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
 METRIC_GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
 ReportOption = Annotated[
@@ -273,7 +281,7 @@ def measure_command(
 def _measure_inputs(
     inputs: Inputs, logit_scales: Sequence[float]
 ) -> tuple[dict[str, float], dict[str, "SampleEstimate"]]:
-    """The measures in the order of their groups, and what those that looked at a part of the rows looked at."""
+    """Return the metrics in the order of their groups, and the samples of those that used a part of the rows."""
     from gapctl.metrics.classification import measure_accuracies
     from gapctl.metrics.sampling import THOROUGH_LIMITS
     from gapctl.metrics.suite import measure_entropies_by_scale, measure_with_samples

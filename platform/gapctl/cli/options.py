@@ -1,4 +1,7 @@
-"""The arguments that several verbs share, so that they read the same everywhere."""
+"""Arguments and loaders that several verbs share, so that they read and behave the same everywhere.
+
+`load_plan` is how verbs turn a sweep file into a plan: it fingerprints the data and checks that galleries fit.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +44,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 
 
 def load_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:
-    """Loads a sweep file and lists its trials; raises InputError on wrong input, damaged data files included."""
+    """Load a sweep file and list its trials; raise InputError on wrong input, damaged data files included."""
     plan = make_plan(open_sweep(file, scale, overrides), compute_fingerprint)
     _check_data_folders(plan)
     _check_held_out_pairs(plan)
@@ -49,20 +52,20 @@ def load_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) ->
 
 
 def open_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Sweep:
-    """Load a sweep by its path or name, and say so where it is one that comes with gapctl."""
+    """Load a sweep by its path or name; announce it where it is one that comes with gapctl."""
     sweep = load_sweep(file, scale, tuple(overrides or ()))
     announce_shipped_sweep(file, sweep.source.path)
     return sweep
 
 
 def announce_shipped_sweep(typed: Path, read: Path) -> None:
-    """Say on standard error which file was read where a name meant one that comes with gapctl."""
+    """Print to standard error which file was read, where a name meant a sweep that comes with gapctl."""
     if read != typed and is_shipped(read):
         typer.echo(f"{typed}: the sweep that comes with gapctl, {read}", err=True)
 
 
 def compute_fingerprint(data: Data) -> str:
-    """The fingerprint of a trial's data, quick enough for `gapctl plan`."""
+    """Return the fingerprint of a trial's data, quickly enough for `gapctl plan`."""
     if isinstance(data, PairData):
         from gapctl.data.image_text.source import hash_pair_data
 
@@ -73,7 +76,7 @@ def compute_fingerprint(data: Data) -> str:
 
 
 def _check_data_folders(plan: Plan) -> None:
-    """Reads the user's own digits, so that a damaged file is found before a trial begins; ours were tested."""
+    """Read the user's own digits, to find a damaged file before a trial begins; the bundled ones were tested."""
     from gapctl.data.mad.source import BUNDLED
 
     by_source: dict[str, list[Trial]] = {}
@@ -86,7 +89,7 @@ def _check_data_folders(plan: Plan) -> None:
 
 
 def _check_held_out_pairs(plan: Plan) -> None:
-    """Refuses a gallery larger than what is held out: entropies and recalls depend on its size."""
+    """Refuse a gallery larger than the held-out set: entropies and recalls depend on its size."""
     from gapctl.data.image_text.source import find_held_out_shortage
 
     first_of = {(trial.config.data.address, trial.config.evaluate.gallery): trial for trial in reversed(plan.trials)}
@@ -117,13 +120,16 @@ def _check_galleries(plan: Plan, trials: Sequence[Trial], test_digits: int) -> N
 
 
 def load_ledger_plan(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: "Ledger") -> "Plan":
-    """As `load_plan`; of a search, its points as trials. Raises InputError where none was drawn yet."""
+    """Load a plan as `load_plan` does; for a search, its drawn points are the trials.
+
+    Raise InputError where no point was drawn yet.
+    """
     plan = load_plan(file, scale, overrides)
     return plan if plan.sweep.spec.search is None else load_search_plan(plan, ledger)
 
 
 def load_search_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
-    """The points of a search that `load_plan` checked."""
+    """Return the drawn points of a search that `load_plan` checked, as a plan."""
     from gapctl.plan.plan import make_search_plan
 
     record = read_search_record(plan, ledger)
@@ -137,7 +143,7 @@ def load_search_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
 
 
 def read_search_record(plan: "Plan", ledger: "Ledger") -> "SearchRecord | None":
-    """What a ledger says of a search as it is asked for now; None where it has none, or another's."""
+    """Read the ledger's record of a search as it is defined now; None where it has none, or another study's."""
     from gapctl.ledger.preregistration import name_scale
     from gapctl.plan.plan import name_study
 

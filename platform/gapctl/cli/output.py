@@ -1,8 +1,9 @@
-"""What reaches the terminal: no control character that a file, a key or a name brought, and no character it lacks.
+"""Terminal and file output: no control character from a file, key or name, and no character that the terminal lacks.
 
 `guard_output` puts `GuardedStream` before both standard streams, so that `print`, `typer.echo` and libraries' warnings
-pass it. Rich's colours and cursor movements must not be escaped: consoles write past the guard, and
-`safe_console.SafeConsole` escapes the texts that it is given instead.
+pass through it. Rich's colours and cursor movements must not be escaped: consoles write past the guard, and
+`console.SafeConsole` escapes the texts that it is given instead. `write_table` and `write_page` write the files that
+options name.
 """
 
 import io
@@ -60,15 +61,15 @@ class GuardedStream(io.TextIOBase):
         self.rich_proxied_file.flush()
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
+        """Return whether the stream is a terminal."""
         return self.rich_proxied_file.isatty()
 
     def fileno(self) -> int:
-        """The stream's file descriptor."""
+        """Return the stream's file descriptor."""
         return self.rich_proxied_file.fileno()
 
     def writable(self) -> bool:
-        """Whether it can be written to: it can."""
+        """Return True: the stream can be written to."""
         return True
 
     @property
@@ -78,12 +79,12 @@ class GuardedStream(io.TextIOBase):
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
-        """What the stream does with characters that its encoding lacks."""
+        """How the stream treats characters that its encoding lacks."""
         return self.rich_proxied_file.errors
 
 
 def guard_output() -> None:
-    """Guard both standard streams, and let them escape what the terminal's encoding lacks instead of failing."""
+    """Guard both standard streams; escape characters that the terminal's encoding lacks instead of failing."""
     sys.stdout, sys.stderr = _guard_stream(sys.stdout), _guard_stream(sys.stderr)
 
 
@@ -96,14 +97,14 @@ def _guard_stream(stream: Any) -> Any:
 
 
 def find_raw_stream(stream: TextIO) -> TextIO:
-    """The stream behind all guards, such as ours and that of a progress bar that is shown."""
+    """Return the stream behind all guards, such as ours and that of a progress bar."""
     while (behind := getattr(stream, "rich_proxied_file", None)) is not None:
         stream = cast(TextIO, behind)
     return stream
 
 
 def make_plain_console(*, stderr: bool = False) -> "SafeConsole":
-    """A console that cuts or wraps no line."""
+    """Return a console that neither cuts nor wraps lines."""
     from gapctl.cli.console import SafeConsole
 
     return SafeConsole(stderr=stderr, soft_wrap=True)
@@ -116,7 +117,7 @@ _TABLE_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {
 
 
 def check_table_file(option: str, out: Path) -> None:
-    """Raises InputError, which names the option, for a name of another format or a folder that is not there."""
+    """Raise InputError, naming the option, for a name of another format or a folder that does not exist."""
     if out.suffix not in _TABLE_WRITERS:
         raise InputError(f"{option} {out}: expected a name that ends in {' or '.join(_TABLE_WRITERS)}")
     if not out.parent.is_dir() or out.is_dir():
@@ -124,7 +125,7 @@ def check_table_file(option: str, out: Path) -> None:
 
 
 def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
-    """The whole table appears under its name, or what was there before stays."""
+    """Write a table atomically: the whole table appears under its name, or the previous file stays."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{out.name}-", suffix=".part", dir=out.parent)
         os.close(handle)
@@ -146,13 +147,13 @@ def _build_write_error(option: str, out: Path, reason: str) -> InputError:
 
 
 def check_page(option: str, out: Path | None) -> None:
-    """Raises InputError where no page can be asked for there; to be called before anything is computed."""
+    """Raise InputError where the name is not a page's; call it before anything is computed."""
     if out is not None and out.suffix != ".html":
         raise InputError(f"{option} {out}: found a name that ends in {out.suffix or 'nothing'}; expected .html")
 
 
 def write_page(option: str, out: Path, page: str | bytes) -> None:
-    """Raises InputError, which names the option, where the file cannot be written."""
+    """Write a page; raise InputError, naming the option, where the file cannot be written."""
     try:
         out.write_bytes(page.encode() if isinstance(page, str) else page)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`gapctl plan`: what a sweep would train, what of it is done, and what the rest costs; runs nothing."""
+"""`gapctl plan`: list what a sweep would train, what of it is done, and what the rest costs; it runs nothing."""
 
 import json
 import os
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanOverview:
-    """A plan, the ids of its trials that a ledger has finished, and what all of it and what is left of it costs.
+    """A plan, the ids of its trials that a ledger has finished, and the cost of all trials and of the remaining ones.
 
-    `beyond` says which of the file's limits that exceeds, `rooms` which disks of this machine it would write to.
+    `beyond` lists the limits of the file that this exceeds, `rooms` the disks of this machine that it would write to.
     """
 
     plan: "Plan"
@@ -131,7 +131,7 @@ def _print_plan(planned: PlanOverview) -> None:
 
 
 def _print_trials(planned: PlanOverview, console: "Console") -> None:
-    """The trials, and which are finished where any is."""
+    """Print the trials, and which are finished where any is."""
     from rich.table import Table
     from rich.text import Text
 
@@ -152,7 +152,7 @@ def _describe_remaining(planned: PlanOverview) -> str:
 
 
 def describe_cost(cost: "Cost") -> str:
-    """Samples, operations and hours in a line."""
+    """Describe samples, operations and hours in a line."""
     hours = f"about {_format_hours(cost.cpu_hours)} of one CPU core, {_format_hours(cost.wall_hours)} on this machine"
     return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
 
@@ -162,7 +162,7 @@ def _format_hours(hours: float) -> str:
 
 
 def show_search_plan(plan: "Plan", runs: str, *, as_json: bool) -> None:
-    """Prints the search of a plan that `load_plan` made."""
+    """Print the search of a plan that `load_plan` made."""
     from gapctl.cli.options import read_search_record
     from gapctl.ledger import Ledger
     from gapctl.plan.estimate import count_slots, estimate_cost

@@ -1,4 +1,4 @@
-"""What a report tells beside the analysis: the ledger's record of the run, and where MLflow shows it."""
+"""What a report shows beside the analysis: the ledger's record of the run, and its pages in MLflow."""
 
 import json
 import shlex
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 LOCAL_MLFLOW = "http://127.0.0.1:5000"
-"""Where `gapctl ui` serves a database, unless it is told otherwise or the port is taken."""
+"""Where `gapctl ui` serves a database by default, if the port is free."""
 
 
 def read_run_record(plan: "Plan", ledger: "Ledger") -> "RunRecord":
-    """Reads the record of a plan's trials."""
+    """Read the run record of a plan's trials."""
     from gapctl.report.page_parts import read_record
 
     return read_record(plan, ledger, find_run_pages(plan, ledger))
 
 
 def find_run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
-    """Where MLflow shows a plan's trials, as the ledger notes it; None where it does not."""
+    """Return where MLflow shows a plan's trials, by the ledger's note; None without one."""
     from gapctl.plan.command_line import build_ui_arguments
     from gapctl.report.page_parts import RunPages
     from gapctl.tracking.mlflow_sync import read_run_links
@@ -44,7 +44,7 @@ REPORT_FILE = "report.html"
 
 
 def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, bytes]:
-    """The files by name; equal arguments give equal bytes."""
+    """Render the files of a run by name; equal arguments give equal bytes."""
     from gapctl.cli.verdict_table import build_sweep_document
     from gapctl.report.figures import render_figure_files
     from gapctl.report.sweep_page import render_report
@@ -55,7 +55,7 @@ def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, byt
 
 
 def summarise_run(analysis: "Analysis", record: "RunRecord") -> "RunSummary":
-    """What MLflow shows in a sweep's own run."""
+    """Summarise an analysis for the sweep's own run in MLflow."""
     from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
     from gapctl.tracking.views import RunSummary
 
@@ -65,7 +65,7 @@ def summarise_run(analysis: "Analysis", record: "RunRecord") -> "RunSummary":
 
 
 def render_search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> str:
-    """The page on a search; equal ledgers give the same text."""
+    """Render the page of a search; equal ledgers give the same text."""
     from gapctl.plan.plan import get_search
     from gapctl.report.page_parts import build_commands
     from gapctl.report.search_page import render_search
@@ -76,7 +76,7 @@ def render_search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -
 
 
 def summarise_search(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> "RunSummary":
-    """What MLflow shows in the run of a search: the best point, its page and its figures."""
+    """Summarise a search for its run in MLflow: the best point, the page and the figures."""
     from gapctl.plan.plan import get_search
     from gapctl.report.search_page import (
         format_base_yaml,

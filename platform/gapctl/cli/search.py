@@ -1,4 +1,8 @@
-"""`gapctl sweep` of a file with `search`: draws and trains what is left, and ends in the best configuration."""
+"""`gapctl sweep` of a file with `search`: draw and train the remaining points, and end with the best configuration.
+
+`run_search_sweep` holds the study's lock and lease, trains through a `SearchController`, and reports the best point;
+`print_search` prints a search for `gapctl analyze` too.
+"""
 
 import math
 from functools import partial
@@ -18,10 +22,8 @@ if TYPE_CHECKING:
     from gapctl.tracking.tracker import Tracker
 
 
-def run_search_sweep(
-    plan: "Plan", ledger: "Ledger", allowance: "Budget", address: str | None, console: "Console"
-) -> None:
-    """Runs the search of a plan that `load_plan` made and checked; exits as a sweep does."""
+def run_search_sweep(plan: "Plan", ledger: "Ledger", budget: "Budget", address: str | None, console: "Console") -> None:
+    """Run the search of a plan that `load_plan` made; exit as a sweep does."""
     from gapctl.cli.options import compute_fingerprint
     from gapctl.cli.sweep import exit_on_problems
     from gapctl.plan.plan import get_search, name_study
@@ -46,24 +48,24 @@ def run_search_sweep(
             tracker.update_plan(drawn)
             lines.changed(drawn, record)
 
-        course = SearchController(sweep, Study(get_search(sweep), name, file), ledger, compute_fingerprint, require)
-        _print_remaining(course, console)
-        course.tell(changed)
-        outcome = _train_points(plan, course, ledger, lines, tracker, allowance, address, console)
-        record = course.close()
+        controller = SearchController(sweep, Study(get_search(sweep), name, file), ledger, compute_fingerprint, require)
+        _print_remaining(controller, console)
+        controller.tell(changed)
+        outcome = _train_points(plan, controller, ledger, lines, tracker, budget, address, console)
+        record = controller.close()
         if not outcome.interrupted:
-            _report_best(course.plan, record, ledger, tracker, console)
+            _report_best(controller.plan, record, ledger, tracker, console)
             console.print(f"study: {file}", highlight=False, markup=False, soft_wrap=True)
         tracked = tracker.close()
-    ended_early = outcome.interrupted and bool(allowance.reached or outcome.reason)
-    stopped = _explain_stop(course, allowance, outcome.reason) if ended_early else None
-    problems = [*course.damaged.values(), *course.elsewhere.values(), tracked.problem]
-    labels = {trial.id: trial.label for trial in course.trials.values()}
+    ended_early = outcome.interrupted and bool(budget.reached or outcome.reason)
+    stopped = _explain_stop(controller, budget, outcome.reason) if ended_early else None
+    problems = [*controller.damaged.values(), *controller.elsewhere.values(), tracked.problem]
+    labels = {trial.id: trial.label for trial in controller.trials.values()}
     exit_on_problems(problems, outcome, labels, stopped, console)
 
 
 def _prepare_disks(plan: "Plan", ledger: "Ledger", address: str | None, console: "Console") -> None:
-    """Deletes what killed writers left of its points, and asks whether the disks have room for those that are left."""
+    """Delete what killed writers left of the drawn points, and check the disks for the remaining ones."""
     from gapctl.cli.options import load_search_plan, read_search_record
     from gapctl.cli.sweep import check_disk_space, delete_garbage, measure_disks
     from gapctl.plan.plan import get_search, list_planned_trainings
@@ -78,37 +80,37 @@ def _prepare_disks(plan: "Plan", ledger: "Ledger", address: str | None, console:
         check_disk_space(measure_disks(plan, left, ledger, address), console, estimated_high=address is not None)
 
 
-def _explain_stop(course: "SearchController", allowance: "Budget", reason: str) -> str:
+def _explain_stop(controller: "SearchController", budget: "Budget", reason: str) -> str:
     from gapctl.cli.sweep import RESUME_WITH_MACHINES
 
-    record = course.record
-    why, how = (allowance.reached, allowance.resume_hint) if allowance.reached else (reason, RESUME_WITH_MACHINES)
+    record = controller.record
+    why, how = (budget.reached, budget.resume_hint) if budget.reached else (reason, RESUME_WITH_MACHINES)
     ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
     return f"{why}; {record.asked - ended} of {record.asked} points are left, those in training with checkpoints. {how}"
 
 
-def _print_remaining(course: "SearchController", console: "Console") -> None:
-    record, spec = course.record, course.plan.sweep.spec
-    scale = f", scale {course.plan.sweep.scale}" if course.plan.sweep.scale else ""
+def _print_remaining(controller: "SearchController", console: "Console") -> None:
+    record, spec = controller.record, controller.plan.sweep.spec
+    scale = f", scale {controller.plan.sweep.scale}" if controller.plan.sweep.scale else ""
     ended = sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
     going_on = sum(drawn.state == "running" for drawn in record.drawn)
     left = (
         "nothing is left to do"
-        if course.complete
+        if controller.complete
         else f"{max(0, record.asked - ended)} of {record.asked} points to train"
     )
-    kept = f", {ended} ended before" if ended and not course.complete else ""
+    kept = f", {ended} ended before" if ended and not controller.complete else ""
     again = f", {going_on} of them go on" if going_on else ""
     console.print(f"{spec.name}{scale}: {left}{kept}{again}", highlight=False)
 
 
 def _train_points(
     plan: "Plan",
-    course: "SearchController",
+    controller: "SearchController",
     ledger: "Ledger",
     lines: "SearchLog",
     tracker: "Tracker",
-    allowance: "Budget",
+    budget: "Budget",
     address: str | None,
     console: "Console",
 ) -> "SweepOutcome":
@@ -118,44 +120,44 @@ def _train_points(
     from gapctl.sweep.progress import TrackerWatcher
     from gapctl.sweep.search import run_search
 
-    if course.complete:
+    if controller.complete:
         return SweepOutcome()
     require_cluster(address, console)
     data = plan.sweep.spec.base.data
 
     def train() -> "SweepOutcome":
         return run_search(
-            course,
+            controller,
             ledger,
             resources=plan.sweep.spec.resources,
             data={data.address: load_data(data, console, announce=True)},
             watchers=[lines, TrackerWatcher(tracker)],
             address=address,
-            stopped=lambda: bool(allowance.reached),
+            stopped=lambda: bool(budget.reached),
         )
 
-    return train_within_budget(allowance, train)
+    return train_within_budget(budget, train)
 
 
 def _report_best(
     plan: "Plan", record: "SearchRecord", ledger: "Ledger", tracker: "Tracker", console: "Console"
 ) -> None:
-    """The best point and the table, on the terminal, in MLflow and in the report."""
+    """Report the best point and the table on the terminal, in MLflow and in the report."""
     from gapctl.cli.run_record import REPORT_FILE, summarise_search
     from gapctl.cli.sweep import store_report
 
     print_search(plan, record)
     tracker.wait_until_shown()
-    findings = summarise_search(plan, record, ledger)
-    tracker.tell(findings)
-    store_report(plan, findings.files[REPORT_FILE], ledger, console)
+    summary = summarise_search(plan, record, ledger)
+    tracker.tell(summary)
+    store_report(plan, summary.files[REPORT_FILE], ledger, console)
 
 
 MAX_ROWS: Final = 10
 
 
 def print_search(plan: "Plan", record: "SearchRecord") -> None:
-    """Prints the points, best first, how much each value decides, and the best as `--set` options and as YAML."""
+    """Print the points, best first, and the best one as `--set` options and as YAML."""
     from rich.table import Table
     from rich.text import Text
 
@@ -180,8 +182,5 @@ def print_search(plan: "Plan", record: "SearchRecord") -> None:
     if len(record.drawn) > MAX_ROWS:
         console.print(f"and {len(record.drawn) - MAX_ROWS} more")
     if record.best is not None:
-        typed = (
-            f"\nbest, to be typed:\n  {format_set_options(record.best)}\nand to be "
-            f"pasted:\n{format_base_yaml(record.best)}"
-        )
-        console.print(typed)
+        console.print(f"\nbest, to be typed:\n  {format_set_options(record.best)}")
+        console.print(f"and to be pasted:\n{format_base_yaml(record.best)}")

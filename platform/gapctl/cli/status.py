@@ -1,4 +1,4 @@
-"""`gapctl status`: what the ledger says of each trial of a sweep."""
+"""`gapctl status`: list the state of each trial of a sweep, from the ledger."""
 
 import json
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def status_command(
 
 
 def read_statuses(ledger: "Ledger", trials: Sequence["Trial"], *, searched: bool) -> list[TrialStatus]:
-    """What the ledger says of each trial; only a search stops any."""
+    """Read the state of each trial from the ledger; only a search stops any."""
     from gapctl.ledger.lease import LEASE_FILE
     from gapctl.ledger.trial import FAILURE, STOPPED
 
@@ -91,7 +91,7 @@ def _read_failure_state(
 
 
 def _read_stop_state(content: bytes | WorkError | None) -> tuple[TrialStateName, str] | None:
-    """By a search, which left it where it was."""
+    """Return the state of a trial that a search stopped; None for others."""
     if not isinstance(content, bytes):
         return None
     return "stopped", content.decode(errors="replace").partition(":")[0].removeprefix("stopped ")

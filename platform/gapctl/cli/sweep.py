@@ -1,4 +1,13 @@
-"""`gapctl sweep`: trains what is left of a sweep, shows how it goes, and ends in the verdicts."""
+"""`gapctl sweep`: train what a sweep still lacks, show the progress, and end with the verdicts.
+
+1. `sweep_command` loads the plan and checks the machine, the ledger and the budget; a file with `search` goes to
+   `search.py`.
+2. `_find_remaining` lists the trials to train. `require_cluster`, `delete_garbage` and `check_disk_space` prepare for
+   them.
+3. `_train_remaining` trains them on Ray, within the budget of hours and money (`train_within_budget`).
+4. `_judge_sweep` prints the verdicts and stores the report.
+5. `exit_on_problems` prints failures and chooses the exit code.
+"""
 
 import logging
 import os
@@ -49,11 +58,11 @@ def sweep_command(
     if address is None:
         check_this_machine(plan.sweep.spec.resources, count_available_cores())
     ledger.require_writable()
-    allowance = build_budget(plan, ledger, address)
+    budget = build_budget(plan, ledger, address)
     if plan.sweep.spec.search is not None:
         from gapctl.cli.search import run_search_sweep
 
-        run_search_sweep(plan, ledger, allowance, address, console)
+        run_search_sweep(plan, ledger, budget, address, console)
         return
     ledger.declare_plan(plan)
     todo = _find_remaining(plan, ledger, console)
@@ -62,13 +71,13 @@ def sweep_command(
         delete_garbage(plan, ledger, console)
         check_disk_space(measure_disks(plan, todo.left, ledger, address), console, estimated_high=address is not None)
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
-        outcome = _train_remaining(plan, todo, ledger, tracker, allowance, address, console)
+        outcome = _train_remaining(plan, todo, ledger, tracker, budget, address, console)
         ledger.record_start(plan.sweep.spec.name)
-        ended_early = outcome.interrupted and bool(allowance.reached or outcome.reason)
+        ended_early = outcome.interrupted and bool(budget.reached or outcome.reason)
         if not outcome.interrupted or ended_early:
             _judge_sweep(plan, ledger, tracker, console)
         tracked = tracker.close()
-    stopped = explain_stop(plan, ledger, allowance, outcome.reason) if ended_early else None
+    stopped = explain_stop(plan, ledger, budget, outcome.reason) if ended_early else None
     labels = {trial.id: trial.label for trial in plan.trainings}
     exit_on_problems([*todo.damaged.values(), tracked.problem], outcome, labels, stopped, console)
 
@@ -90,7 +99,7 @@ def _train_remaining(
     todo: "RemainingWork",
     ledger: "Ledger",
     tracker: "Tracker",
-    allowance: "Budget",
+    budget: "Budget",
     address: str | None,
     console: "Console",
 ) -> "SweepOutcome":
@@ -114,10 +123,10 @@ def _train_remaining(
                 load=lambda data: load_data(data, console, announce=True),
                 watchers=[display, TrackerWatcher(tracker), gauges],
                 address=address,
-                stopped=lambda: bool(allowance.reached),
+                stopped=lambda: bool(budget.reached),
             )
 
-    return train_within_budget(allowance, train)
+    return train_within_budget(budget, train)
 
 
 def _judge_sweep(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "Console") -> None:
@@ -126,41 +135,41 @@ def _judge_sweep(plan: "Plan", ledger: "Ledger", tracker: "Tracker", console: "C
     from gapctl.cli.verdict_table import print_verdicts
     from gapctl.ledger import LedgerSnapshot
 
-    as_read = LedgerSnapshot(ledger.root)
-    analysis = analyze_plan(plan, as_read)
+    snapshot = LedgerSnapshot(ledger.root)
+    analysis = analyze_plan(plan, snapshot)
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
     tracker.wait_until_shown()  # so that the report links to every run
-    findings = summarise_run(analysis, read_run_record(plan, as_read))
-    tracker.tell(findings)
-    store_report(plan, findings.files[REPORT_FILE], ledger, console)
+    summary = summarise_run(analysis, read_run_record(plan, snapshot))
+    tracker.tell(summary)
+    store_report(plan, summary.files[REPORT_FILE], ledger, console)
 
 
 INTERRUPTED = 130
 GAPCTL_ERROR_PREFIX = re.compile(r"^gapctl\.[\w.]+Error: ")
-"""How the last line of a traceback begins that says in words what is wrong."""
+"""The beginning of a traceback's last line that already states the problem in words."""
 WORK_ERROR_PREFIX = f"{WorkError.__module__}.{WorkError.__qualname__}: "
-"""How the last line of a traceback begins that a ledger brought about which could not be read or written."""
+"""The beginning of a traceback's last line where the ledger could not be read or written."""
 
 
-def train_within_budget(allowance: "Budget", train: "Callable[[], SweepOutcome]") -> "SweepOutcome":
-    """What `train` did; interrupted where the limits were reached, before it or meanwhile."""
+def train_within_budget(budget: "Budget", train: "Callable[[], SweepOutcome]") -> "SweepOutcome":
+    """Run `train` within the budget; return an interrupted outcome where a limit was reached before or during it."""
     from gapctl.sweep.driver import SweepOutcome
 
-    if allowance.reached:
+    if budget.reached:
         return SweepOutcome(interrupted=True)
     try:
-        with allowance:
+        with budget:
             return train()
     except KeyboardInterrupt:
-        if allowance.reached:
+        if budget.reached:
             return SweepOutcome(interrupted=True)
         raise
 
 
 def store_report(plan: "Plan", page: bytes, ledger: "Ledger", console: "Console") -> None:
-    """Keeps the page in the ledger, and says where it and the runs are to be seen."""
+    """Store the page in the ledger, and print where it and the runs can be seen."""
     from gapctl.plan.command_line import build_ui_arguments
 
     where = ledger.save_report(plan, page)
@@ -175,26 +184,29 @@ def exit_on_problems(
     stopped: str | None,
     console: "Console",
 ) -> None:
-    """Tells all problems and exits as they ask for; `stopped` says why the limits ended it, if they did."""
-    told = [*filter(None, [*problems, stopped])]
-    told += [
+    """Print all problems and exit with the code that they call for.
+
+    `stopped` is the reason where a limit, or the cluster, ended the sweep early. Return where there is no problem.
+    """
+    lines = [*filter(None, [*problems, stopped])]
+    lines += [
         f"{labels[trial_id]} ({trial_id}) {_explain_failure(trial_id, message)}"
         for trial_id, message in outcome.failures.items()
     ]
-    for problem in told:
-        typer.echo(f"gapctl: {problem}", err=True)
+    for line in lines:
+        typer.echo(f"gapctl: {line}", err=True)
     if outcome.interrupted and stopped is None:
         console.print(
             "Interrupted; the same command goes on from the checkpoints of what was in training",
             highlight=False,
         )
         raise typer.Exit(INTERRUPTED)
-    if told:
+    if lines:
         raise typer.Exit(1)
 
 
 def _explain_failure(trial_id: str, message: str) -> str:
-    """A training that was wrong has a traceback to look at; one whose ledger failed it has a reason, and goes on."""
+    """Explain a failure: a training error has a traceback to read, a ledger error only a reason."""
     last = message.strip().splitlines()[-1]
     if last.startswith(WORK_ERROR_PREFIX):
         return f"was not finished: {last.removeprefix(WORK_ERROR_PREFIX)}"
@@ -207,9 +219,9 @@ RESUME_WITH_MACHINES: Final = "The same command goes on once there is such a mac
 
 
 def build_budget(plan: "Plan", ledger: "Ledger", address: str | None) -> "Budget":
-    """The plan's limits, with what earlier runs spent of them.
+    """Build the budget of the plan's limits, with what earlier runs spent of them.
 
-    Raises InputError for a limit of money on this machine where nobody knows what it costs.
+    Raise InputError for a limit of money on this machine where its price is not known.
     """
     from gapctl.cluster.running_cost import RunningCost
     from gapctl.config.base import Problem
@@ -227,7 +239,7 @@ def build_budget(plan: "Plan", ledger: "Ledger", address: str | None) -> "Budget
 
 
 def find_machine_price(limits: "Limits") -> float | None:
-    """What an hour of this machine costs: by the table, if it is a cloud's, else as the file says."""
+    """Return the price of an hour of this machine: by the table for a cloud's machine, else by the sweep file."""
     from gapctl.cluster.cost import load_shipped_prices
     from gapctl.cluster.running_cost import detect_machine_kind, find_price
 
@@ -235,7 +247,7 @@ def find_machine_price(limits: "Limits") -> float | None:
 
 
 def list_exceeded_limits(plan: "Plan", ledger: "Ledger", left: "Cost") -> list[str]:
-    """What `gapctl plan` says of the limits before anything runs."""
+    """List the limits that the estimate exceeds, for `gapctl plan`, before anything runs."""
     from gapctl.ledger.preregistration import name_scale
     from gapctl.plan.estimate import explain_exceeded_limits
 
@@ -247,15 +259,13 @@ def list_exceeded_limits(plan: "Plan", ledger: "Ledger", left: "Cost") -> list[s
     return explain_exceeded_limits(limits, left.wall_hours, price, spent.hours, spent.cost)
 
 
-def explain_stop(plan: "Plan", ledger: "Ledger", allowance: "Budget", reason: str) -> str:
-    """Why the sweep stopped, what is left, and how to go on; `reason` is the cluster's, where no limit was reached."""
+def explain_stop(plan: "Plan", ledger: "Ledger", budget: "Budget", reason: str) -> str:
+    """Explain why the sweep stopped, what is left, and how to resume; `reason` is the cluster's, if no limit's."""
     from gapctl.sweep.driver import find_remaining_work
 
-    few = f" ({allowance.unpriced} machines of unknown price were not counted)" if allowance.unpriced else ""
+    few = f" ({budget.unpriced} machines of unknown price were not counted)" if budget.unpriced else ""
     left, all_ = len(find_remaining_work(plan, ledger).left), len(plan.trainings)
-    why, how = (
-        (f"{allowance.reached}{few}", allowance.resume_hint) if allowance.reached else (reason, RESUME_WITH_MACHINES)
-    )
+    why, how = (f"{budget.reached}{few}", budget.resume_hint) if budget.reached else (reason, RESUME_WITH_MACHINES)
     return (
         f"{why}; {left} of {all_} trainings are left, those in training with checkpoints, and the "
         f"verdicts are about what is there. {how}"
@@ -263,7 +273,7 @@ def explain_stop(plan: "Plan", ledger: "Ledger", allowance: "Budget", reason: st
 
 
 SPARE_FACTOR: Final = 2.0
-"""Times as much as is needed, below which there is a warning."""
+"""The multiple of the needed space below which there is a warning."""
 RELOCATION_HINTS: Final = {
     "the ledger": "another ledger with --runs",
     "MLflow": "another tracking.uri",
@@ -272,7 +282,7 @@ RELOCATION_HINTS: Final = {
 
 
 class DiskSpace(NamedTuple):
-    """One disk: what is kept there, the folder by which it is known, and bytes needed and free."""
+    """One disk: its users, the folder by which it is named, and the bytes needed and free."""
 
     users: tuple[str, ...]
     folder: str
@@ -281,7 +291,7 @@ class DiskSpace(NamedTuple):
 
     @property
     def state(self) -> str:
-        """What a person is told of it."""
+        """A sentence on the free and the needed space."""
         users = ", ".join(self.users)
         return (
             f"{self.folder} has {_format_size(self.free)} free, and {users} will take about "
@@ -290,7 +300,7 @@ class DiskSpace(NamedTuple):
 
 
 def measure_disks(plan: "Plan", left: "Sequence[Trial]", ledger: "Ledger", address: str | None) -> list[DiskSpace]:
-    """The disks of this machine that training what is left will write to; object stores and servers have none."""
+    """Measure the disks of this machine that training will write to; object stores and servers have none."""
     from gapctl.plan.estimate import count_slots, estimate_disk
     from gapctl.sweep.ray_session import find_default_ray_folder
     from gapctl.tracking.store import find_database_file
@@ -315,7 +325,7 @@ def measure_disks(plan: "Plan", left: "Sequence[Trial]", ledger: "Ledger", addre
 
 
 def delete_garbage(plan: "Plan", ledger: "Ledger", console: "Console") -> None:
-    """Deletes what killed writers left on a disk of this machine; a store leaves nothing half written."""
+    """Delete what killed writers left on a disk of this machine; object stores have no half-written files."""
     found = ledger.find_garbage([trial.id for trial in plan.trainings]) if ledger.disk is not None else []
     ledger.delete_files(found)
     if found:
@@ -323,17 +333,17 @@ def delete_garbage(plan: "Plan", ledger: "Ledger", console: "Console") -> None:
         console.print(f"deleted {len(found)} files ({size}) that killed processes left", highlight=False)
 
 
-def check_disk_space(rooms: Sequence[DiskSpace], console: "Console", *, estimated_high: bool = False) -> None:
-    """Warns where a disk has less than twice what is needed; raises InputError where it has less than that.
+def check_disk_space(disks: Sequence[DiskSpace], console: "Console", *, estimated_high: bool = False) -> None:
+    """Warn where a disk has less than twice the needed space; raise InputError where it has less than needed.
 
-    It only warns where the need is `estimated_high`: of a cluster it is not known how many trainings run at a time.
+    With `estimated_high` only warn: for a cluster it is unknown how many trainings run at a time.
     """
-    for room in rooms:
-        if room.free < room.needed and not estimated_high:
-            others = " or ".join(RELOCATION_HINTS[user] for user in room.users)
-            raise InputError(f"{room.state}; make room, or give {others}. Nothing was started")
-        if room.free < SPARE_FACTOR * room.needed:
-            console.print(f"little room: {room.state}", highlight=False, markup=False, soft_wrap=True)
+    for disk in disks:
+        if disk.free < disk.needed and not estimated_high:
+            others = " or ".join(RELOCATION_HINTS[user] for user in disk.users)
+            raise InputError(f"{disk.state}; make room, or give {others}. Nothing was started")
+        if disk.free < SPARE_FACTOR * disk.needed:
+            console.print(f"little room: {disk.state}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _format_size(count: float) -> str:
@@ -341,7 +351,7 @@ def _format_size(count: float) -> str:
 
 
 def require_cluster(address: str | None, console: "Console") -> None:
-    """Raises InputError where no cluster answers at an address; None is this machine."""
+    """Raise InputError where no cluster answers at an address; do nothing for None, which is this machine."""
     if address is None:
         return
     from gapctl.sweep.ray_session import check_address
@@ -352,7 +362,7 @@ def require_cluster(address: str | None, console: "Console") -> None:
 
 @contextmanager
 def start_local_ray(workers: int) -> Iterator[None]:
-    """Start Ray with `workers` CPUs, whatever the machine has, so that no task waits for one; stop it in the end."""
+    """Start Ray with `workers` CPUs, whatever the machine has, so that no task waits for one; stop it at the end."""
     from gapctl.sweep.ray_session import prepare_environment, start_local_ray
 
     prepare_environment(RAY_DATA_DISABLE_PROGRESS_BARS="1")

@@ -1,4 +1,4 @@
-"""`gapctl track sync`: rebuilds what MLflow shows from the ledger."""
+"""`gapctl track sync`: rebuild what MLflow shows from the ledger."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,19 +54,21 @@ def sync_command(
 
 
 def build_run_summary(plan: "Plan", ledger: "Ledger") -> "RunSummary | None":
-    """The verdicts, or what a search found, and the report, as the sweep's own run shows them; None before a trial is
-    done."""
+    """Summarise a sweep or search for its own run in MLflow: verdicts or best point, and the report.
+
+    Return None before a trial is done.
+    """
     from gapctl.analysis.analyze import analyze_plan
     from gapctl.cli.options import read_search_record
     from gapctl.cli.run_record import read_run_record, summarise_run, summarise_search
     from gapctl.ledger import LedgerSnapshot
 
-    as_read = LedgerSnapshot(ledger.root)
+    snapshot = LedgerSnapshot(ledger.root)
     if plan.sweep.spec.search is not None:
-        record = read_search_record(plan, as_read)
-        return summarise_search(plan, record, as_read) if record is not None else None
-    analysis = analyze_plan(plan, as_read)
-    return summarise_run(analysis, read_run_record(plan, as_read)) if len(analysis.trials) else None
+        record = read_search_record(plan, snapshot)
+        return summarise_search(plan, record, snapshot) if record is not None else None
+    analysis = analyze_plan(plan, snapshot)
+    return summarise_run(analysis, read_run_record(plan, snapshot)) if len(analysis.trials) else None
 
 
 def _print_sync(synced: "SyncReport", what: str, console: "Console") -> None:

@@ -1,4 +1,4 @@
-"""`gapctl train`: one trial of a sweep in this process, without Ray."""
+"""`gapctl train`: train one trial of a sweep in this process, without Ray."""
 
 import time
 import traceback
@@ -66,9 +66,9 @@ def train_command(
 def _acquire_trial(
     trial: "Trial", ledger: "Ledger", claimant: "LeaseOwner", console: "Console"
 ) -> "TrialFolder | None":
-    """The folder of a trial that is this process's to train, once no other trains it; None where another finished it.
+    """Acquire a trial's lease and return its folder, once no other process trains it.
 
-    A failure elsewhere is no reason not to try.
+    Return None where another process finished it. A failure elsewhere does not prevent another attempt.
     """
     from gapctl.ledger import Result
     from gapctl.sweep.lease_watch import LeaseWatcher, Released
@@ -91,7 +91,7 @@ def _acquire_trial(
 
 
 def _await_lease_state(trial: "Trial", others: "LeaseWatcher") -> "LeaseState":
-    """How a trial stands that another trains, after a while; where the ledger cannot be read, once it can."""
+    """Wait, and return the state of a trial that another process trains; wait longer while the ledger is unreadable."""
     from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS
 
     standing: LeaseState | None = None
@@ -111,7 +111,7 @@ def _announce_remote_finish(trial: "Trial", console: "Console") -> None:
 def _train_with_lease(
     trial: "Trial", folder: "TrialFolder", runs: str, resources: "Resources", console: "Console"
 ) -> None:
-    """Trains a trial that is this process's, whose lease is renewed while its data are read and made too."""
+    """Train a trial whose lease this process holds; renew the lease while its data are read and made too."""
     from gapctl.cli.data_mad import load_data
     from gapctl.ledger import LeaseLostError
     from gapctl.sweep.lease_watch import LeaseRenewer

@@ -1,4 +1,4 @@
-"""`gapctl ui`: MLflow's pages on the store that a sweep writes to."""
+"""`gapctl ui`: serve MLflow's pages on the store that a sweep writes to."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DESKTOP_PLATFORMS: Final = ("darwin", "win32")
 DEFAULT_EXPERIMENT: Final = "Default"
-"""Every store has it."""
+"""The experiment that every store has."""
 
 
 def ui_command(
@@ -53,7 +53,7 @@ def ui_command(
 
 
 def _read_sweep_store(file: Path | None, scale: str | None) -> tuple[str | None, str]:
-    """The sweep's name, if there is a file, and its store."""
+    """Return the sweep's name, if there is a file, and its store."""
     from gapctl.cli.options import open_sweep
     from gapctl.config.sweep import Tracking
 
@@ -101,7 +101,7 @@ def _open_server(server: "Server", uri: str, name: str | None, console: "Console
 
 
 def _find_pages(server: "Server", name: str | None) -> tuple[str, str | None]:
-    """The page to open, and a sweep's curves if it has some."""
+    """Return the page to open, and the page of a sweep's curves, if any."""
     from gapctl.tracking.views import find_curves_address, format_overview_address, format_sweep_address
 
     # Also asked without a name, so that a store that cannot be read is found before a browser opens.
@@ -123,5 +123,5 @@ def _show_page(page: str, console: "Console", *, browser: bool) -> None:
 
 
 def _has_desktop() -> bool:
-    """A browser for text alone would take the terminal over."""
+    """Return whether there is a desktop: a text browser would take over the terminal."""
     return sys.platform in DESKTOP_PLATFORMS or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

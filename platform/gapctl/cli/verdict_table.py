@@ -1,4 +1,8 @@
-"""The verdicts on a terminal: a table to compare them by, then each claim with its effect and its reason."""
+"""The verdicts on a terminal, and the JSON documents of `gapctl analyze --json`.
+
+`print_verdicts` prints a table to compare verdicts by, then each claim with its effect and reason; `print_comparison`
+prints several sweeps. `build_sweep_document` and `build_combined_document` are the same as JSON.
+"""
 
 import math
 import textwrap
@@ -20,14 +24,14 @@ if TYPE_CHECKING:
 VERDICT_STYLES: Final[dict["Outcome", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
 ASCII_REPLACEMENTS: Final = str.maketrans({"−": "-", "–": "-", "τ": "tau"})
 MARK_SIGNS: Final = {"exploratory": "*", "redesigned": "^", "not learned": "!"}
-"""Marks in a column that has no room for words."""
+"""Signs for marks, in columns without room for words."""
 HASH_DIGITS = 12
 MIN_WIDTH = 20
 COLUMN_GAP: Final = "  "
 
 
 def print_verdicts(analysis: "Analysis", console: "Console") -> None:
-    """Prints question, verdicts, reasons, and whether the hypotheses were declared in time."""
+    """Print question, verdicts, reasons, and whether the hypotheses were declared in time."""
     from rich.text import Text
 
     from gapctl.report.text import explain_redesign
@@ -50,7 +54,7 @@ def print_verdicts(analysis: "Analysis", console: "Console") -> None:
 
 
 def describe_declaration(analysis: "Analysis") -> str:
-    """The hypotheses' hash, and whether verdicts on them confirm or explore."""
+    """Describe the hypotheses' hash, and whether verdicts on them are confirmatory or exploratory."""
     declared, now = analysis.declared_sha256, analysis.hypotheses_sha256
     here = f"hypotheses sha256 {now[:HASH_DIGITS]}"
     if declared == now:
@@ -65,7 +69,7 @@ def describe_declaration(analysis: "Analysis") -> str:
 
 
 def _print_table(analysis: "Analysis", console: "Console") -> None:
-    """One row for each hypothesis; where that is too wide, its name on one line and the numbers below."""
+    """Print a row for each hypothesis; where that is too wide, its name on one line and the numbers below."""
     from gapctl.report.text import format_confidence_level
 
     header = ["verdict", "estimate", f"{format_confidence_level(analysis.alpha)} interval", "p (Holm)", "seeds"]
@@ -83,12 +87,12 @@ def _print_table(analysis: "Analysis", console: "Console") -> None:
 
 
 def join_signs(verdict: "Verdict") -> str:
-    """A sign for each mark."""
+    """Return a sign for each mark of a verdict."""
     return "".join(MARK_SIGNS[mark] for mark in verdict.marks)
 
 
 def explain_signs(verdicts: Sequence["Verdict"]) -> str:
-    """What the signs of these verdicts mean; nothing where there are none."""
+    """Explain the signs of these verdicts; empty where there are none."""
     marked = {mark for verdict in verdicts for mark in verdict.marks}
     return ", ".join(f"{sign} {mark}" for mark, sign in MARK_SIGNS.items() if mark in marked)
 
@@ -130,7 +134,7 @@ def _wrap_line(line: str, width: int) -> str:
 
 
 def _format_numbers(verdict: "Verdict") -> list[str]:
-    """Estimate, interval and p, with the minus sign that a shell and the reasons know."""
+    """Format estimate, interval and p, with the ASCII minus sign that the reasons use."""
     from gapctl.report.text import align_numbers, format_p_value
 
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
@@ -139,7 +143,7 @@ def _format_numbers(verdict: "Verdict") -> list[str]:
 
 
 def print_sweep(judged: "SweepAnalysis", ledger: "Ledger", console: "Console") -> None:
-    """A sweep's verdicts and what was run for them."""
+    """Print a sweep's verdicts and the facts of its run."""
     from rich.table import Table
     from rich.text import Text
 
@@ -156,7 +160,7 @@ def print_sweep(judged: "SweepAnalysis", ledger: "Ledger", console: "Console") -
 
 
 def print_comparison(combined: "SweepComparison", ledger: "Ledger", console: "Console") -> None:
-    """Every sweep, then the comparison."""
+    """Print every sweep, then the comparison."""
     from rich.text import Text
 
     from gapctl.report.compare_page import describe_differences, describe_shared_trainings
@@ -189,7 +193,7 @@ def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", consol
 
 
 def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> "Table":
-    """Of one effect, which the heading names, so that a table fits into 80 columns."""
+    """Build the table of one effect, which the heading names, so that it fits into 80 columns."""
     from rich.table import Table
     from rich.text import Text
 
@@ -214,7 +218,7 @@ def _print_lines(lines: Sequence[str], console: "Console") -> None:
 
 
 def build_sweep_document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
-    """One sweep: the verdicts and what they rest on; what is no number is null."""
+    """Build one sweep's document: the verdicts and what they rest on; non-finite numbers are null."""
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
     fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
     found = {
@@ -233,7 +237,7 @@ def build_sweep_document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict
 
 
 def build_combined_document(combined: "SweepComparison") -> dict[str, Any]:
-    """Several sweeps: each one's own document with the trials that it misses, then what sets them side by side."""
+    """Build the document of several sweeps: each with its missing trials, then the comparison."""
     return {
         "sweeps": [_serialise_sweep(judged) for judged in combined.sweeps],
         "comparisons": [_serialise_comparison(found) for found in combined.comparisons if len(found.sweeps) > 1],
@@ -247,7 +251,7 @@ def build_combined_document(combined: "SweepComparison") -> dict[str, Any]:
 
 
 def build_search_document(record: "SearchRecord") -> dict[str, Any]:
-    """What a search drew and found; a value that is no number is null."""
+    """Build the document of a search: its points and the best one; non-finite numbers are null."""
     best = record.best
     drawn = [vars(one) for one in record.ranked]
     found = {**vars(record), "drawn": drawn, "best": None if best is None else vars(best)}
