@@ -13,7 +13,9 @@ from gapctl.errors import InputError
 CHECK_BLOCK: Final = 65_536
 """Rows that are checked together, so that a mapped file need not fit into memory in double precision."""
 UNIT_TOLERANCE: Final = 1e-4
-"""The largest distance of a squared length from one; rounding to float32 moves it by 1e-7, to float16 by 1e-5."""
+"""The largest distance of a squared length from one; rounding to float32 moves it by 1e-7."""
+HALF_TOLERANCE: Final = 4 * float(np.finfo(np.float16).eps)
+"""The same for float16, where a row that was divided by its length can be no closer to one."""
 
 
 def make_array_error(name: str, found: str, expected: str, do: str = "") -> InputError:
