@@ -27,7 +27,7 @@ TRAINED_ONLY = ("train/loss", "train/loss_floor")
 def fitted_on_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for a mean, in a moment."""
     for module in (evaluate, evaluate_pairs):
-        monkeypatch.setattr(module, "FITTED_ON", FEW)
+        monkeypatch.setattr(module, "FITTING_PAIRS", FEW)
 
 
 def config(samples: int, intervention: str = "none", attributes: int = 0, strength: float = 1.0) -> TrialConfig:

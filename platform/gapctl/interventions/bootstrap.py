@@ -131,14 +131,14 @@ def bootstrap_measures(
     whole = [_collect_values(statistics, np.ones((1, images + captions))) for statistics in judged]
     blocks: list[list[dict[str, Array]]] = [[] for _ in judged]
     for weight_BN in _draw_weights(images, captions, seed, resamples):
-        for found, statistics in zip(blocks, judged, strict=True):
-            found.append(_collect_values(statistics, weight_BN))
+        for resampled, statistics in zip(blocks, judged, strict=True):
+            resampled.append(_collect_values(statistics, weight_BN))
     return [
         {
-            key: BootstrapValues(float(value[0]), np.concatenate([block[key] for block in found]))
+            key: BootstrapValues(float(value[0]), np.concatenate([block[key] for block in resampled]))
             for key, value in one.items()
         }
-        for one, found in zip(whole, blocks, strict=True)
+        for one, resampled in zip(whole, blocks, strict=True)
     ]
 
 

@@ -21,7 +21,7 @@ from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import Array, find_leading_dimensions
 
 LEAST_NORM = 1e-9
-"""The smallest norm of a row after a map; what is left of a shorter one is rounding."""
+"""The smallest norm of a row after a map; a shorter row is rounding."""
 
 FloatArray = NDArray[np.floating]
 LEAST_SPREAD = 1e-12
@@ -264,7 +264,7 @@ def find_candidate(name: str) -> InterventionCandidate:
     """Return the intervention that a sweep file names: `shift` (with lambda 1), `centre`, `remove_3`."""
     kind, _, count = name.partition("_")
     whole = list_candidates([1.0], [int(count)] if count else [])
-    # Of sweeps alone: intervals of `gapctl intervene` hold for all its interventions at once, and one more widens them.
+    # `translate` is for sweeps alone: one more intervention would widen the joint intervals of `gapctl intervene`.
     return next(
         each for each in (*whole, InterventionCandidate("translate", None, fit_translation)) if each.family == kind
     )

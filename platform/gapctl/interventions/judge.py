@@ -139,7 +139,7 @@ def judge_interventions(
     drawn = {key: count for statistic in unchanged for key, count in statistic.drawn().items()}
     changes = iter(_compute_changes(before, after, drawn))
     return InterventionReport(
-        before={key: found.value for key, found in before.items()},
+        before={key: measure.value for key, measure in before.items()},
         judged=tuple(_build_result(candidate, state, changes) for candidate, state in zip(tried, states, strict=True)),
         calibration_images=len(split.calibration_S),
         held_out_images=len(split.held_out_S),
@@ -173,20 +173,20 @@ def _compute_changes(
 ) -> list[dict[str, MeasureChange]]:
     """Return each intervention's changes by measure; intervals are simultaneous over one measure's interventions."""
     moved_J = np.array(
-        [not np.array_equal(found[GAP_TO_CLOSE].value_R, before[GAP_TO_CLOSE].value_R) for found in after]
+        [not np.array_equal(state[GAP_TO_CLOSE].value_R, before[GAP_TO_CLOSE].value_R) for state in after]
     )
     by_key = {
         key: compute_simultaneous_intervals(
-            before[key], [found[key] for found in after], moved_J * bound_unseen_change(key, drawn[key])
+            before[key], [state[key] for state in after], moved_J * bound_unseen_change(key, drawn[key])
         )
         for key in before
     }
     return [
         {
-            key: MeasureChange(found[key].value, *by_key[key][place], judge_change(key, *by_key[key][place][1:]))
+            key: MeasureChange(state[key].value, *by_key[key][place], judge_change(key, *by_key[key][place][1:]))
             for key in before
         }
-        for place, found in enumerate(after)
+        for place, state in enumerate(after)
     ]
 
 
@@ -300,10 +300,10 @@ def _combine_verdicts(verdicts: set[ChangeVerdict]) -> QualityVerdict:
 def _combine_answers(measures: Sequence[QualityAnswer], helping: Sequence[str]) -> AnswerKind:
     if helping:
         return "yes"
-    found = {measure.found for measure in measures}
-    if found & {"helps", "depends on how"}:
+    verdicts = {measure.found for measure in measures}
+    if verdicts & {"helps", "depends on how"}:
         return "it depends"
-    return "no" if "harms" in found or "inconclusive" not in found else "not decided"
+    return "no" if "harms" in verdicts or "inconclusive" not in verdicts else "not decided"
 
 
 def build_statistics(

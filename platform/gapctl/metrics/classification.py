@@ -124,8 +124,8 @@ def measure_accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShotTasks)
         name: zero_shot_accuracy(image_ND, asked.class_N, asked.prompt_CD)
         for name, asked in zero_shot.questions.items()
     }
-    found = {f"quality/accuracy_{name}": value for name, value in by_name.items()}
+    metrics = {f"quality/accuracy_{name}": value for name, value in by_name.items()}
     if zero_shot.main in by_name:
-        found["quality/object_accuracy"] = by_name[zero_shot.main]
+        metrics["quality/object_accuracy"] = by_name[zero_shot.main]
     attributes = [value for name, value in by_name.items() if name != zero_shot.main]
-    return found | ({"quality/attribute_accuracy": sum(attributes) / len(attributes)} if attributes else {})
+    return metrics | ({"quality/attribute_accuracy": sum(attributes) / len(attributes)} if attributes else {})

@@ -49,7 +49,7 @@ Pairing = Literal["rows", "text_to_image", "labels"]
 NPY_NAME: Final = re.compile(
     rf"(?P<array>{'|'.join(sorted(KNOWN_ARRAYS, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy"
 )
-"""`image.npy`, or `image_00012.npy` where there are several shards."""
+"""`image.npy`, or `image_00012.npy` for one of several shards."""
 
 INTEGER_TYPES: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 PACKED_TYPES: Final = ("F4", "F6_E2M3", "F6_E3M2")
@@ -136,21 +136,21 @@ def _read_npy_shards(folder: Path) -> dict[Path, LoadedArrays]:
 def _join_shards(folder: Path, shards: Mapping[Path, LoadedArrays]) -> EmbeddingsFile:
     if len(shards) == 1:
         return _build_file(*next(iter(shards.items())))
-    pairings = {path: check_shard(path, found.arrays) for path, found in shards.items()}
+    pairings = {path: check_shard(path, loaded.arrays) for path, loaded in shards.items()}
     _require_equal_kinds(shards, pairings)
     arrays = {name: _stack_arrays(name, list(shards.values())) for name in next(iter(shards.values())).arrays}
-    unknown = sorted({name for found in shards.values() for name in found.unknown})
-    files = {name: sha256 for found in shards.values() for name, sha256 in found.files.items()}
+    unknown = sorted({name for loaded in shards.values() for name in loaded.unknown})
+    files = {name: sha256 for loaded in shards.values() for name, sha256 in loaded.files.items()}
     return _build_file(folder, LoadedArrays(arrays, tuple(unknown), files))
 
 
 def _require_equal_kinds(shards: Mapping[Path, LoadedArrays], pairings: Mapping[Path, Pairing]) -> None:
     first = next(iter(shards))
     expected = _describe_kinds(shards[first].arrays)
-    for path, found in shards.items():
+    for path, loaded in shards.items():
         if pairings[path] == "labels":
             raise InputError(f"{path}: class prompts, which no shards can share; expected a text for each image")
-        kind = _describe_kinds(found.arrays)
+        kind = _describe_kinds(loaded.arrays)
         for name in sorted({*kind, *expected}):
             if kind.get(name) != expected.get(name):
                 raise InputError(
@@ -160,7 +160,7 @@ def _require_equal_kinds(shards: Mapping[Path, LoadedArrays], pairings: Mapping[
 
 
 def _describe_kinds(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Return what the shards' arrays must have in common, by name."""
+    """Return each array's width, or that it has one number per row, which all shards must agree on."""
     return {
         name: f"{array.shape[1]} wide" if array.ndim == 2 else "one number for each row"
         for name, array in arrays.items()
@@ -169,21 +169,21 @@ def _describe_kinds(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
 
 def _stack_arrays(name: str, shards: Sequence[LoadedArrays]) -> NDArray[Any]:
     """Stack one array of all shards. Each shard's `text_to_image` counts its own images, so it is shifted."""
-    parts = [found.arrays[name] for found in shards]
+    parts = [loaded.arrays[name] for loaded in shards]
     if name == "text_to_image":
-        before = np.cumsum([0, *(len(found.arrays["image"]) for found in shards)])
+        before = np.cumsum([0, *(len(loaded.arrays["image"]) for loaded in shards)])
         parts = [part.astype(np.int64) + first for part, first in zip(parts, before, strict=False)]
     return np.concatenate(parts)
 
 
-def _build_file(path: Path, found: LoadedArrays) -> EmbeddingsFile:
-    pairing = check_whole_arrays(path, found.arrays)
+def _build_file(path: Path, loaded: LoadedArrays) -> EmbeddingsFile:
+    pairing = check_whole_arrays(path, loaded.arrays)
     return EmbeddingsFile(
-        embeddings=build_embeddings(found.arrays, pairing),
+        embeddings=build_embeddings(loaded.arrays, pairing),
         pairing=pairing,
-        files=found.files,
-        arrays={name: ArrayInfo(array.shape, str(array.dtype)) for name, array in found.arrays.items()},
-        unused=found.unknown,
+        files=loaded.files,
+        arrays={name: ArrayInfo(array.shape, str(array.dtype)) for name, array in loaded.arrays.items()},
+        unused=loaded.unknown,
     )
 
 
@@ -266,14 +266,14 @@ def _rank_shard(shard: str) -> tuple[int, str]:
 
 def _map_npy(path: Path) -> NDArray[Any]:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected what numpy.save writes") from error
     except DAMAGE_ERRORS as error:
         raise InputError(f"{path}: {_explain_damage(path, error)}") from error
-    if not isinstance(found, np.ndarray):
+    if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: an archive of several arrays; give it alone, as --embeddings {path}")
-    return found
+    return array
 
 
 def _explain_damage(path: Path, error: Exception) -> str:

@@ -64,7 +64,7 @@ def linear_separability(
     images, texts = (
         len(np.unique(key_A[row_J])) for key_A, row_J in ((image_key_N, judged.image_J), (text_key_M, judged.text_J))
     )
-    # As many draws as give the mean of both modalities' shares its variance.
+    # The number of draws for which one share has the variance of the mean of both modalities' shares.
     numbers = 4 / (1 / images + 1 / texts)
     return SampleEstimate(
         accuracy, *wilson_interval(accuracy, numbers), len(judged.image_J) + len(judged.text_J), total

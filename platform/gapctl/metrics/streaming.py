@@ -63,18 +63,18 @@ class EmbeddingSums:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name."""
-        found = compute_gap_metrics(self.gap)
+        metrics = compute_gap_metrics(self.gap)
         if self.image_moments is not None and self.text_moments is not None:
-            found |= compute_subspace_metrics(self.image_moments, self.text_moments)
+            metrics |= compute_subspace_metrics(self.image_moments, self.text_moments)
         if self.image_bias is not None:
-            found |= compute_bias_metrics("image", self.image_bias)
+            metrics |= compute_bias_metrics("image", self.image_bias)
         if self.text_bias is not None:
-            found |= compute_bias_metrics("text", self.text_bias)
+            metrics |= compute_bias_metrics("text", self.text_bias)
         if self.image_bias is not None and self.text_bias is not None:
-            found["bias/moad_image_less_text"] = found["bias/moad_image"] - found["bias/moad_text"]
+            metrics["bias/moad_image_less_text"] = metrics["bias/moad_image"] - metrics["bias/moad_text"]
         if self.accuracy is not None:
-            found["quality/object_accuracy"] = self.accuracy.percent()
-        return found
+            metrics["quality/object_accuracy"] = self.accuracy.percent()
+        return metrics
 
 
 class EmbeddingStream:

@@ -105,18 +105,18 @@ def _measure_samples(
     """Return the metrics that compare rows, within `effort`, except entropies."""
     image_key_N, text_key_M = assign_partner_keys(embeddings)
     separability = linear_separability(image_ND, image_key_N, text_MD, text_key_M, effort.pairs)
-    found = {"gap/linear_separability": separability}
-    found |= _measure_uniformities(embeddings, image_ND, text_MD, effort)
-    found |= _measure_pairs(embeddings, image_ND, text_MD, effort)
+    samples = {"gap/linear_separability": separability}
+    samples |= _measure_uniformities(embeddings, image_ND, text_MD, effort)
+    samples |= _measure_pairs(embeddings, image_ND, text_MD, effort)
     if embeddings.labels_N is not None:
         label_M = assign_text_labels(embeddings, embeddings.labels_N)
-        found["quality/v_measure"] = measure_label_clustering(
+        samples["quality/v_measure"] = measure_label_clustering(
             image_ND, embeddings.labels_N, text_MD, label_M, effort.pairs
         )
     if (classes := find_class_prompts(embeddings)) is not None:
         prompt_CD = classes.prompt_CD.astype(image_ND.dtype)
-        found["quality/flip_rate"] = flip_rate(image_ND, prompt_CD, effort.queries)
-    return found
+        samples["quality/flip_rate"] = flip_rate(image_ND, prompt_CD, effort.queries)
+    return samples
 
 
 def _measure_uniformities(
@@ -141,11 +141,11 @@ def _measure_pairs(
     image_key_N, text_key_M = assign_match_keys(embeddings)
     queries = effort.limit_queries(len(image) + len(text))
     mixed = mixed_ndcg(KeyedRows(image, image_key_N), KeyedRows(text, text_key_M), NDCG_DEPTH, queries)
-    found = {f"quality/mixed_ndcg_{NDCG_DEPTH}": mixed, **_measure_both_recalls(embeddings, image, text, effort)}
+    samples = {f"quality/mixed_ndcg_{NDCG_DEPTH}": mixed, **_measure_both_recalls(embeddings, image, text, effort)}
     if len(image) > NEIGHBORS:
         overlap = neighbor_overlap(image, text_ND, NEIGHBORS, queries)
-        found[f"geometry/neighbor_overlap_{NEIGHBORS}"] = overlap
-    return found
+        samples[f"geometry/neighbor_overlap_{NEIGHBORS}"] = overlap
+    return samples
 
 
 def _measure_both_recalls(
@@ -167,25 +167,25 @@ def _measure_entropies(
 ) -> dict[str, SampleEstimate]:
     """Return entropies both ways at one logit scale, over the whole gallery and over galleries of fixed sizes."""
     forward = mean_entropy(image_ND, text_MD, scale, effort.against(len(text_MD)))
-    found = {
+    samples = {
         "entropy/i2t_nats": forward,
         "entropy/t2i_nats": mean_entropy(text_MD, image_ND, scale, effort.against(len(image_ND))),
         "entropy/i2t_normalized": forward.scale_by(1 / math.log(len(text_MD))),
     }
     text_ND = select_first_texts(embeddings, text_MD)
-    return found if text_ND is None else found | _measure_fixed_galleries(image_ND, text_ND, scale, effort)
+    return samples if text_ND is None else samples | _measure_fixed_galleries(image_ND, text_ND, scale, effort)
 
 
 def _measure_fixed_galleries(
     image_ND: Cloud, text_ND: Cloud, scale: float, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
     """Return entropies both ways over galleries of each fixed size that there are enough pairs for."""
-    found = {}
+    samples = {}
     for size in (size for size in GALLERY_SIZES if size <= len(image_ND)):
         most = max(1, effort.galleries * max(GALLERY_SIZES) // size)
-        found[f"entropy/i2t_nats_at_{size}"] = measure_calibrated_entropy(image_ND, text_ND, scale, size, most)
-        found[f"entropy/t2i_nats_at_{size}"] = measure_calibrated_entropy(text_ND, image_ND, scale, size, most)
-    return found
+        samples[f"entropy/i2t_nats_at_{size}"] = measure_calibrated_entropy(image_ND, text_ND, scale, size, most)
+        samples[f"entropy/t2i_nats_at_{size}"] = measure_calibrated_entropy(text_ND, image_ND, scale, size, most)
+    return samples
 
 
 def measure_entropies_by_scale(

@@ -1,4 +1,12 @@
-"""A two-tower contrastive model on open_clip, initialised by a seed and nothing else."""
+"""Build a two-tower contrastive model on open_clip, initialised by a seed alone.
+
+1. `build_model` reads a trial's configuration; `build_clip` makes the model from a preset.
+2. `replace_text_encoder` and `share_blocks` make image-image models and towers with tied parameters.
+3. `set_temperature`, `clamp_temperature` and `measure_temperature` handle the logit scale.
+4. `PixelNormaliser` normalises images for either step.
+
+Index letters: S samples, C colours, H and W pixels, N patches of all samples, I values of a patch, P pixels of a patch.
+"""
 
 import math
 from collections.abc import Mapping
@@ -15,24 +23,32 @@ from gapctl.models.fused import WeightMap, cut_patches
 from gapctl.models.losses import LossKind
 
 SECOND_ENCODER: Final = "second"
-"""What such a model calls its second image encoder."""
+"""The module name of an image-image model's second encoder."""
 _TEXT_MODULES: Final = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
+SIGLIP_INITIAL_BIAS = -10.0
+"""Initial value of SigLIP's logit bias (arXiv 2303.15343, sec. 3.2)."""
+
+MAX_LOG_SCALE = math.log(100.0)
+"""CLIP's upper bound of the log of the logit scale (arXiv 2103.00020, sec. 2.5)."""
 
 
 def replace_text_encoder(model: CLIP, other: CLIP) -> None:
-    """The model gives up its text encoder for the image encoder of another one."""
+    """Replace the model's text encoder with the image encoder of another model."""
     for name in _TEXT_MODULES:
         delattr(model, name)
     model.add_module(SECOND_ENCODER, other.visual)
 
 
 def is_image_image(model: CLIP) -> bool:
-    """Whether its second side is images."""
+    """Return whether both encoders of the model take images."""
     return any(name == SECOND_ENCODER for name, _ in model.named_children())
 
 
 def share_blocks(model: CLIP) -> None:
-    """The second encoder's blocks, last norm and projection become the image encoder's last ones, as they are now."""
+    """Tie the second encoder's blocks, last norm and projection to the image encoder's.
+
+    A text tower with fewer blocks gets the image encoder's last ones.
+    """
     own = model.visual.transformer.resblocks
     if is_image_image(model):
         second = model.get_submodule(SECOND_ENCODER)
@@ -45,34 +61,33 @@ def share_blocks(model: CLIP) -> None:
 
 
 def find_tied_names(model: nn.Module) -> dict[str, str]:
-    """Each name under which a parameter is used once more, and the name that it has first."""
+    """Map each further name of a tied parameter to its first name."""
     first = {id(value): name for name, value in model.named_parameters()}
     every = model.named_parameters(remove_duplicate=False)
     return {name: first[id(value)] for name, value in every if first[id(value)] != name}
 
 
 class TiedGradients:
-    """Gradients of parameters' second uses, apart from those of the first, which a backward pass overwrites."""
+    """Separate gradients for the second uses of tied parameters, since a backward pass overwrites rather than adds."""
 
     def __init__(self, weights: WeightMap, names: Mapping[str, str]) -> None:
-        """Takes the weights by their first names, and those names by the second."""
+        """Make gradients for tied weights.
+
+        `names` maps second names to first ones, as `find_tied_names` returns them.
+        """
         used = {name: first for name, first in names.items() if first in weights}
         self._of_first = [(weights[first].grad, empty_like(weights[first].grad)) for first in used.values()]
         seconds = zip(used.items(), self._of_first, strict=True)
         self.weights: WeightMap = {name: weights[first]._replace(grad=grad) for (name, first), (_, grad) in seconds}
 
     def add(self) -> None:
-        """To be called after both backward passes: a parameter's gradient is the sum over its uses."""
+        """Add the second uses' gradients to the first's; call it after both backward passes."""
         for total, second in self._of_first:
             total.add_(second)
 
 
-SIGLIP_INITIAL_BIAS = -10.0
-"""Where SigLIP's logit bias starts (arXiv 2303.15343, sec. 3.2)."""
-
-
 class TokenVocabulary(NamedTuple):
-    """How captions are encoded: `size` token ids, `context` positions, and the ids that pad and end a caption."""
+    """The encoding of captions: `size` token ids, `context` positions, and the ids that pad and end a caption."""
 
     size: int
     context: int
@@ -81,14 +96,14 @@ class TokenVocabulary(NamedTuple):
 
 
 CLIP_VOCABULARY = TokenVocabulary(size=49_408, context=77, pad=0, end=49_407)
-"""Of open_clip's SimpleTokenizer."""
+"""The vocabulary of open_clip's SimpleTokenizer."""
 
 
 @dataclass(frozen=True)
 class EmbeddingHead:
-    """Where both towers meet: the embedding's width, the temperature it starts with, and what its loss needs.
+    """The part that joins both towers: the embedding's width, the initial temperature, and the kind of loss.
 
-    `shared` towers have one set of blocks, last norm and projection. `images` says that both are image towers.
+    `shared` towers have one set of blocks, last norm and projection. `images` means that both are image towers.
     """
 
     embed_dim: int
@@ -100,7 +115,7 @@ class EmbeddingHead:
 
 
 def build_model(config: TrialConfig, vocabulary: TokenVocabulary, seed: int) -> CLIP:
-    """A model for one trial; arms that share a seed, preset and widths start from the same weights."""
+    """Return the model of a trial; arms with the same seed, preset and widths start from the same weights."""
     learned = config.temperature.mode == "learned"
     shared = config.model.shared == "blocks"
     images = isinstance(config.data, MadData) and config.data.sides == "image_image"
@@ -109,14 +124,14 @@ def build_model(config: TrialConfig, vocabulary: TokenVocabulary, seed: int) -> 
 
 
 def build_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocabulary, seed: int) -> CLIP:
-    """open_clip's own class; a temperature that is not learned has no gradient.
+    """Return an open_clip CLIP; a temperature that is not learned has no gradient.
 
-    Its forward gives L2-normalised features (N, embed_dim) twice and the logit scale, and the bias for SigLIP.
+    Its forward returns L2-normalised features (N, embed_dim) of both sides, the logit scale, and SigLIP's bias.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _initialise_clip(preset, head, vocabulary)
-        if head.images:  # the first encoder starts as it does beside texts, the second from the numbers after that
+        if head.images:  # after the first encoder, which so starts as it does in an image-text model
             replace_text_encoder(model, _initialise_clip(preset, head, vocabulary))
     model.logit_scale.requires_grad_(head.learned)
     if head.shared:
@@ -159,13 +174,9 @@ def _make_text_config(preset: Preset, vocabulary: TokenVocabulary) -> CLIPTextCf
     )
 
 
-MAX_LOG_SCALE = math.log(100.0)
-"""CLIP's clamp (arXiv 2103.00020, sec. 2.5)."""
-
-
 @torch.no_grad()
 def set_temperature(model: CLIP, temperature: float) -> None:
-    """For one that is scheduled; ValueError where it is learned, since the optimiser would move it from there."""
+    """Set a scheduled temperature. Raise ValueError if it is learned, since the optimiser would move it."""
     if model.logit_scale.requires_grad:
         raise ValueError("a learned temperature cannot be set: build the model with one that is not learned")
     model.logit_scale.fill_(-math.log(temperature))
@@ -173,22 +184,22 @@ def set_temperature(model: CLIP, temperature: float) -> None:
 
 @torch.no_grad()
 def clamp_temperature(model: CLIP) -> None:
-    """Keeps a learned logit scale within [1, 100]; a fixed one is left as it is."""
+    """Clamp a learned logit scale to [1, 100]; leave a fixed one as it is."""
     if model.logit_scale.requires_grad:
         model.logit_scale.clamp_(0.0, MAX_LOG_SCALE)
 
 
 def measure_temperature(model: CLIP) -> dict[str, float]:
-    """The temperature as the model has it; the bias is there for SigLIP alone."""
+    """Return the model's temperature, its logit scale and, for SigLIP, its bias, by metric name."""
     scale = math.exp(float(model.logit_scale.detach()))
-    found = {"temperature/tau": 1 / scale, "temperature/logit_scale": scale}
+    metrics = {"temperature/tau": 1 / scale, "temperature/logit_scale": scale}
     if model.logit_bias is not None:
-        found["temperature/bias"] = float(model.logit_bias.detach())
-    return found
+        metrics["temperature/bias"] = float(model.logit_bias.detach())
+    return metrics
 
 
 class PixelNormaliser:
-    """(x / 255 - mean) / std for each colour, as one division and one subtraction."""
+    """Computes (x / 255 - mean) / std for each colour, as one division and one subtraction."""
 
     def __init__(self, mean: Colour, std: Colour, device: torch.device) -> None:
         mean_C, std_C = torch.tensor((mean, std), dtype=torch.float64)
@@ -196,11 +207,11 @@ class PixelNormaliser:
         self._offset_C1 = (mean_C / std_C).float().view(-1, 1).to(device)
 
     def images(self, image_SCHW: Tensor) -> Tensor:
-        """uint8 to float32, of the same shape and memory format."""
+        """Return normalised float32 images of the same shape and memory format as the uint8 ones."""
         return image_SCHW.float().div_(self._divisor_C1.unsqueeze(2)).sub_(self._offset_C1.unsqueeze(2))
 
     def normalise_patches(self, image_SCHW: Tensor, size: int) -> Tensor:
-        """Normalised square patches (N, I), cut while they are bytes because those are the fewest to move."""
+        """Return normalised square patches (N, I); they are cut as bytes, which are fewer to move."""
         patch_NI = cut_patches(image_SCHW, size)
         value_NCP = patch_NI.float().view(len(patch_NI), len(self._divisor_C1), size * size)
         return value_NCP.div_(self._divisor_C1).sub_(self._offset_C1).view(patch_NI.shape)

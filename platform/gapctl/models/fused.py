@@ -1,9 +1,12 @@
-"""Both towers of an open_clip CLIP with their backward passes by hand, on the model's own parameters.
+"""Run both towers of an open_clip CLIP with hand-written backward passes, on the model's own parameters.
 
-They give what `encode_image` and `encode_text` give before normalisation and its gradient for every parameter,
-and leave out what cannot influence it: the rows of a tower's last block that nothing reads, and padding after a
-caption's end, which causal attention hides. Where the parameters of several models are stacked, samples come model
-by model.
+1. `ImageTower` and `TextTower` embed patches or tokens, run `ResidualBlock`s, and project one pooled row per sample.
+2. Each layer returns a `WithVJP`: its output, and a pullback that writes the gradients of its `Weight`s.
+3. Layers whose weights are stacked (`apply_stacked_...`) serve several models at once, samples model by model.
+
+Outputs and gradients are those of `encode_image` and `encode_text` before normalisation. Work without influence on them
+is left out: rows of a tower's last block that nothing reads, and padding after a caption's end, which causal attention
+hides.
 
 Index letters: S samples, C colour channels, H and W pixels, P patches of an image, I values of a patch, L caption
 positions, T tokens of a sample, R = S * T rows, V tokens of the vocabulary, D width, E embedding, K keys, G groups (a
@@ -19,20 +22,22 @@ from torch import Tensor, empty_like, nn
 from gapctl.config.presets import PatchTower, Tower
 
 Pullback = Callable[[Tensor], Tensor]
+EPSILON = 1e-5
+"""torch's default, which open_clip's layer norms use."""
 
 
 class WithVJP(NamedTuple):
-    """A layer's output, and its pullback: output gradient in, input gradient out."""
+    """A layer's output, and its pullback from the output's gradient to the input's."""
 
     output: Tensor
     pullback: Pullback
 
 
 class Weight(NamedTuple):
-    """One parameter: its exact value, its value in the number format of products, and its gradient.
+    """One parameter: its exact value, its value in the format of products, and its gradient.
 
-    `exact` and `grad` have the master's format; `fast` is `exact` itself where both formats are one.
-    A backward pass overwrites `grad`, it does not add. `stacked`: each has a first dimension of models.
+    `exact` and `grad` have the master weights' format; `fast` is `exact` itself if both formats are the same. A
+    backward pass overwrites `grad` and does not add to it. If `stacked`, each has a first dimension of models.
     """
 
     exact: Tensor
@@ -42,11 +47,11 @@ class Weight(NamedTuple):
 
     @property
     def models(self) -> int:
-        """How many models' parameter this is."""
+        """The number of models that the parameter is stacked for."""
         return len(self.exact) if self.stacked else 1
 
     def rows(self, start: int, stop: int) -> "Weight":
-        """The part of the parameter in these rows, gradient included."""
+        """Return the part of the parameter in these rows, gradient included."""
         part = (slice(None), slice(start, stop)) if self.stacked else (slice(start, stop),)
         return Weight(self.exact[part], self.fast[part], self.grad[part], self.stacked)
 
@@ -55,19 +60,19 @@ WeightMap = Mapping[str, Weight]
 
 
 def collect_forward_weights(model: nn.Module) -> WeightMap:
-    """A model's parameters for forward passes alone, in their own format; gradients have room and no meaning."""
+    """Return a model's parameters for forward passes alone, in their own format, with gradients that are never read."""
     every = model.named_parameters(remove_duplicate=False)
     parameters = {name: parameter.detach() for name, parameter in every}
     return {name: Weight(exact=value, fast=value, grad=empty_like(value)) for name, value in parameters.items()}
 
 
 def split_by_model(x_RI: Tensor, models: int) -> Tensor:
-    """Rows as (M, Q, I)."""
+    """Return rows as (M, Q, I), one block per model."""
     return x_RI.view(models, -1, x_RI.shape[-1])
 
 
 def apply_stacked_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> WithVJP:
-    """x W^T + b, each row by its model's W (M, O, I) and b (M, O)."""
+    """Return x W^T + b, each row with its model's W (M, O, I) and b (M, O)."""
     x_MQI = split_by_model(x_RI, weight.models)
     output_MQO = torch.baddbmm(bias.fast.unsqueeze(1), x_MQI, weight.fast.mT)
 
@@ -81,7 +86,7 @@ def apply_stacked_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> WithVJP:
 
 
 def apply_stacked_projection(x_RI: Tensor, weight: Weight) -> WithVJP:
-    """x W in the master's format, each row by its model's W (M, I, O)."""
+    """Return x W in the master weights' format, each row with its model's W (M, I, O)."""
     x_MQI = split_by_model(x_RI, weight.models)
 
     def pullback(grad_RO: Tensor) -> Tensor:
@@ -93,7 +98,7 @@ def apply_stacked_projection(x_RI: Tensor, weight: Weight) -> WithVJP:
 
 
 def apply_stacked_layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> WithVJP:
-    """Normalised rows times their model's gain plus its bias (M, D), all in the master's format."""
+    """Return normalised rows times their model's gain plus its bias (M, D), in the master weights' format."""
     shape = [x_RD.shape[-1]]
     normal_RD, mean_R1, rstd_R1 = torch.native_layer_norm(x_RD, shape, None, None, eps)
     normal_MQD, gain_M1D = split_by_model(normal_RD, gain.models), gain.exact.unsqueeze(1)
@@ -112,7 +117,7 @@ def apply_stacked_layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: floa
 
 
 def embed_patches(patch_RI: Tensor, samples: int, convolution: Weight, first: Weight, position: Weight) -> WithVJP:
-    """Rows (S * T, D) of patches behind a class token; the convolution is (M, D, C, H, W)."""
+    """Return rows (S * T, D) of patches after a class token; the convolution is (M, D, C, H, W)."""
     models = position.models
     patch_MQI, kernel_MDI = split_by_model(patch_RI, models), convolution.fast.flatten(2)
     x_MZTD = position.exact.unsqueeze(1).repeat(1, samples // models, 1, 1)
@@ -131,7 +136,7 @@ def embed_patches(patch_RI: Tensor, samples: int, convolution: Weight, first: We
 
 
 def embed_tokens(token_ST: Tensor, table: Weight, position: Weight) -> WithVJP:
-    """Rows (S * T, D) of token and position embeddings; the table is (M, V, D)."""
+    """Return rows (S * T, D) of token and position embeddings; the table is (M, V, D)."""
     models, vocabulary, width = table.exact.shape
     tokens = token_ST.shape[1]
     offset_M1 = torch.arange(0, models * vocabulary, vocabulary, device=token_ST.device).unsqueeze(1)
@@ -153,7 +158,7 @@ def embed_tokens(token_ST: Tensor, table: Weight, position: Weight) -> WithVJP:
 
 
 class AttentionProjections(NamedTuple):
-    """Queries (G, Q, C), keys and values (G, K, C) of attention, or where their gradients go."""
+    """Queries (G, Q, C), keys and values (G, K, C) of attention, or the room for their gradients."""
 
     query_GQC: Tensor
     key_GKC: Tensor
@@ -161,14 +166,14 @@ class AttentionProjections(NamedTuple):
 
 
 class AttentionWithVJP(NamedTuple):
-    """What every query of every group attended to (G, Q, C), and a pullback that fills its projections' gradients."""
+    """The output of attention (G, Q, C), and a pullback that fills its projections' gradients."""
 
     output_GQC: Tensor
     pullback: Callable[[Tensor, AttentionProjections], None]
 
 
 def apply_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> WithVJP:
-    """x W^T + b for `x_RI` in the format of products."""
+    """Return x W^T + b for `x_RI` in the format of products."""
     if weight.stacked:
         return apply_stacked_linear(x_RI, weight, bias)
     output_RO = _apply_affine(x_RI, weight.fast, bias.fast)
@@ -182,7 +187,7 @@ def apply_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> WithVJP:
 
 
 def _apply_affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
-    """oneDNN adds the bias within a bfloat16 product; addmm first writes it to every row, a tenth of the time."""
+    """Add the bias within oneDNN's bfloat16 product; addmm would first write it to every row, a tenth of the time."""
     if x_RI.dtype == torch.bfloat16 and x_RI.device.type == "cpu" and torch._C._has_mkldnn:
         fused: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight_OI, bias_O, "none", [], "")
         return fused
@@ -190,14 +195,14 @@ def _apply_affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
 
 
 def _compute_weight_grad(grad_RO: Tensor, x_RI: Tensor) -> Tensor:
-    """A weight's gradient (O, I), with the longer side first in the product, which is the faster way round."""
+    """Return a weight's gradient (O, I); the longer side comes first in the product, which is faster."""
     if x_RI.shape[1] > grad_RO.shape[1]:
         return (x_RI.t() @ grad_RO).t()
     return grad_RO.t() @ x_RI
 
 
 def apply_projection(x_RI: Tensor, weight: Weight) -> WithVJP:
-    """x W in the master's format."""
+    """Return x W in the master weights' format."""
     if weight.stacked:
         return apply_stacked_projection(x_RI, weight)
 
@@ -209,14 +214,14 @@ def apply_projection(x_RI: Tensor, weight: Weight) -> WithVJP:
 
 
 def add_residual(x_RD: Tensor, branch_RD: Tensor) -> Tensor:
-    """x + branch in the format of x; a cast and an addition in place are faster than one mixed addition."""
+    """Return x + branch in the format of x; a cast and an addition in place are faster than one mixed addition."""
     if branch_RD.dtype == x_RD.dtype:
         return x_RD + branch_RD
     return branch_RD.to(x_RD.dtype).add_(x_RD)
 
 
 def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> WithVJP:
-    """Normalised rows, all in the master's format."""
+    """Return normalised rows, all in the master weights' format."""
     if gain.stacked:
         return apply_stacked_layer_norm(x_RD, gain, bias, eps)
     shape = [x_RD.shape[-1]]
@@ -235,7 +240,7 @@ def layer_norm(x_RD: Tensor, gain: Weight, bias: Weight, eps: float) -> WithVJP:
 
 
 def gelu(x_RD: Tensor) -> WithVJP:
-    """The exact GELU, by the error function."""
+    """Return the exact GELU, by the error function."""
     return WithVJP(
         torch.nn.functional.gelu(x_RD),
         lambda grad_RD: torch.ops.aten.gelu_backward(grad_RD, x_RD),
@@ -245,10 +250,10 @@ def gelu(x_RD: Tensor) -> WithVJP:
 def compute_attention(
     projections: AttentionProjections, mask_GKQ: Tensor | None, exact: torch.dtype
 ) -> AttentionWithVJP:
-    """Softmax attention, the softmax in the format `exact`.
+    """Compute softmax attention, with the softmax in the format `exact`.
 
     `mask_GKQ` is added to the scores and broadcasts over them. Scores have keys before queries: a CPU's softmax over
-    the middle of three dimensions runs at twice the speed of one over the last when sequences are short.
+    the middle of three dimensions runs at twice the speed of one over the last if sequences are short.
     """
     query_GQC, key_GKC, value_GKC = projections
     scale = query_GQC.shape[-1] ** -0.5
@@ -269,30 +274,26 @@ def compute_attention(
     return AttentionWithVJP(torch.bmm(fast_share_GKQ.transpose(1, 2), value_GKC), pullback)
 
 
-EPSILON = 1e-5
-"""open_clip's layer norms leave torch's default."""
-
-
 class HeadLayout(NamedTuple):
-    """How a tower's rows divide: `samples` of equal length, and `heads` that attend apart."""
+    """The layout of a tower's rows: `samples` of equal length, and `heads` that attend separately."""
 
     samples: int
     heads: int
 
     def split_heads(self, rows_RE: Tensor, parts: int) -> Tensor:
-        """Rows of `parts` projections side by side as (parts, G, T, C)."""
+        """Return rows of `parts` projections side by side as (parts, G, T, C)."""
         split = rows_RE.view(self.samples, -1, parts, self.heads, rows_RE.shape[1] // (parts * self.heads))
         return split.permute(2, 3, 0, 1, 4).reshape(parts, self.heads * self.samples, split.shape[1], -1)
 
     def merge_heads(self, parts_NGTC: Tensor) -> Tensor:
-        """The inverse of `grouped`: rows with the parts side by side."""
+        """Return the inverse of `split_heads`: rows with the parts side by side."""
         parts, _, tokens, channels = parts_NGTC.shape
         split = parts_NGTC.view(parts, self.heads, self.samples, tokens, channels)
         return split.permute(2, 3, 0, 1, 4).reshape(self.samples * tokens, -1)
 
 
 class Pooling(NamedTuple):
-    """The one row of each sample that a tower reads in the end, and which keys that row may not attend to."""
+    """The row of each sample that a tower reads in the end, and the keys that this row may not attend to."""
 
     row_P: Tensor
     mask_GK1: Tensor | None
@@ -306,12 +307,12 @@ class ResidualBlock:
         self._prefix = prefix
 
     def __call__(self, x_RD: Tensor, layout: HeadLayout, mask_KQ: Tensor | None) -> WithVJP:
-        """Every row attends to every row of its sample that `mask_KQ` (added to the scores) leaves."""
+        """Return all rows after the block; `mask_KQ` is added to the attention scores."""
         mixed = self._attend_all(x_RD, layout, mask_KQ)
         return _compose_layers(mixed, self._apply_mlp(mixed.output))
 
     def forward_pooled(self, x_RD: Tensor, layout: HeadLayout, pooling: Pooling) -> WithVJP:
-        """The pooled rows alone (P, D), to the same numbers: as the last block's other rows are read by nothing."""
+        """Return the pooled rows alone (P, D), with the same numbers; nothing reads the last block's other rows."""
         mixed = self._attend_pooled(x_RD, layout, pooling)
         return _compose_layers(mixed, self._apply_mlp(mixed.output))
 
@@ -367,7 +368,7 @@ class ResidualBlock:
         return WithVJP(add_residual(x_RD, narrow.output), pullback)
 
     def _apply_layer_norm(self, name: str, x_RD: Tensor) -> WithVJP:
-        """A layer norm whose output has the format of products."""
+        """Apply a layer norm whose output has the format of products."""
         gain = self._get_weight(f"{name}.weight")
         normal = layer_norm(x_RD, gain, self._get_weight(f"{name}.bias"), EPSILON)
         return WithVJP(
@@ -387,7 +388,7 @@ def _compose_layers(first: WithVJP, second: WithVJP) -> WithVJP:
 
 
 def make_causal_mask(tokens: int, like: Tensor) -> Tensor:
-    """(K, Q) to add to scores: minus infinity where a key comes after the query."""
+    """Return (K, Q) to add to scores: minus infinity if a key comes after the query."""
     return torch.full((tokens, tokens), float("-inf"), dtype=like.dtype, device=like.device).tril(-1)
 
 
@@ -399,7 +400,7 @@ class CaptionTokens(NamedTuple):
 
 
 def cut_captions(token_SL: Tensor, end: int, *, whole: bool = False) -> CaptionTokens:
-    """Without the padding that all captions share, or with it (`whole`); each must hold the token `end`."""
+    """Cut the padding that all captions share, unless `whole`; each caption must hold the token `end`."""
     end_S = (token_SL == end).int().argmax(dim=1)
     if whole:
         return CaptionTokens(token_SL, end_S)
@@ -407,23 +408,23 @@ def cut_captions(token_SL: Tensor, end: int, *, whole: bool = False) -> CaptionT
 
 
 def cut_patches(image_SCHW: Tensor, size: int) -> Tensor:
-    """Square patches row by row as (S * P, I), their values in a convolution's order; the format stays."""
+    """Return square patches row by row (S * P, I), values in a convolution's order and in the images' format."""
     samples, colours, height, width = image_SCHW.shape
     grid = image_SCHW.view(samples, colours, height // size, size, width // size, size)
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, colours * size * size)
 
 
 class ImageTower:
-    """open_clip's VisionTransformer with a class token, pooled there; `name` is what a model calls it."""
+    """The open_clip VisionTransformer with a pooled class token; `name` is the model's name for it."""
 
     def __init__(self, weights: WeightMap, tower: PatchTower, name: str = "visual") -> None:
         start = f"{name}."
-        self._weights = {key.removeprefix(start): found for key, found in weights.items() if key.startswith(start)}
+        self._weights = {key.removeprefix(start): weight for key, weight in weights.items() if key.startswith(start)}
         self._tower = tower
         self._blocks = _build_blocks(self._weights, "transformer", tower.layers)
 
     def __call__(self, patch_NI: Tensor) -> WithVJP:
-        """Embeddings (S, E) of the images whose patches these are, in the format of products."""
+        """Return embeddings (S, E) of the images with these patches, which are in the format of products."""
         tokens = self._tower.tokens
         samples = len(patch_NI) // (tokens - 1)
         embedded = self._embed_patches(patch_NI, samples)
@@ -456,7 +457,7 @@ class ImageTower:
 
 
 class TextTower:
-    """open_clip's causal text transformer, pooled where a caption ends."""
+    """The open_clip causal text transformer, pooled at a caption's end."""
 
     def __init__(self, weights: WeightMap, tower: Tower) -> None:
         self._weights = weights
@@ -464,7 +465,7 @@ class TextTower:
         self._blocks = _build_blocks(weights, "transformer", tower.layers)
 
     def __call__(self, captions: CaptionTokens) -> WithVJP:
-        """Embeddings (S, E) of captions, in the master's format."""
+        """Return embeddings (S, E) of captions, in the master weights' format."""
         samples, tokens = captions.token_ST.shape
         embedded = self._embed_tokens(captions.token_ST)
         mask_KQ = make_causal_mask(tokens, embedded.output)
@@ -493,7 +494,7 @@ class TextTower:
 
 
 def _sum_by_token(grad_RD: Tensor, token_R: Tensor, into_VD: Tensor) -> None:
-    """Each token's rows added up; index_add_ takes a CPU a sixth of the time, but sums in any order on a GPU."""
+    """Add up each token's rows. On a CPU index_add_ takes a sixth of the time, but a GPU would sum in any order."""
     if into_VD.is_cuda:
         into_VD.copy_(torch.ops.aten.embedding_dense_backward(grad_RD, token_R, len(into_VD), -1, False))
     else:
@@ -512,7 +513,7 @@ def _run_blocks(
     pooling: Pooling,
     pullbacks: list[Pullback],
 ) -> Tensor:
-    """The pooled rows after all blocks; their pullbacks are appended in the order of the forward pass."""
+    """Return the pooled rows after all blocks; append their pullbacks in the order of the forward pass."""
     layers = []
     for block in blocks[:-1]:
         layers.append(block(x_RD, layout, mask_KQ))
@@ -523,13 +524,13 @@ def _run_blocks(
 
 
 def _project_pooled(x_SD: Tensor, weights: WeightMap, norm: str, projection: str, pullbacks: list[Pullback]) -> WithVJP:
-    """The last layer norm and the projection, in the master's format, and the way back through everything."""
+    """Return the last layer norm and projection, in the master weights' format, with the pullback of the tower."""
     normal = layer_norm(x_SD, weights[f"{norm}.weight"], weights[f"{norm}.bias"], EPSILON)
     projected = apply_projection(normal.output, weights[projection])
 
     def pullback(grad_SE: Tensor) -> Tensor:
         grad = normal.pullback(projected.pullback(grad_SE))
-        while pullbacks:  # one that is done frees its activations, and the next one's gradients lie there, in cache
+        while pullbacks:  # each frees its activations, whose cached memory the next one reuses
             grad = pullbacks.pop()(grad)
         return grad
 

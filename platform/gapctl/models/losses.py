@@ -1,7 +1,6 @@
-"""The contrastive losses by name: open_clip's own, so that results compare with trainings elsewhere, and the part of
-each that one of several workers computes.
+"""Compute the contrastive losses: open_clip's own, for comparable results, and the share of one of several workers.
 
-Index letters: N pairs, B pairs of one worker, A pairs of all workers, D or E embedding.
+Index letters: N pairs, B pairs of one worker, A pairs of all workers, D or E embedding, F = 2 E.
 """
 
 import math
@@ -13,9 +12,12 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
+LossKind = Literal["clip", "siglip"]
+ContrastiveLoss = Callable[..., Tensor]
+
 
 class LossTerms(NamedTuple):
-    """Weights of the terms; 0 leaves one out."""
+    """Weights of the terms added to the contrastive loss; 0 leaves one out."""
 
     alignment: float = 0.0
     uniformity: float = 0.0
@@ -26,7 +28,7 @@ NO_TERMS = LossTerms()
 
 
 def sum_loss_terms(terms: LossTerms, image_NE: Tensor, text_NE: Tensor) -> Tensor:
-    """The weighted sum of the terms over all pairs of a batch, of L2-normalised features; a scalar."""
+    """Return the weighted sum of the terms over all pairs of a batch of L2-normalised features, a scalar."""
     total = image_NE.new_zeros(())
     if terms.alignment:
         total = total + terms.alignment * alignment_loss(image_NE, text_NE)
@@ -39,15 +41,15 @@ def sum_loss_terms(terms: LossTerms, image_NE: Tensor, text_NE: Tensor) -> Tenso
 
 
 def alignment_loss(image_NE: Tensor, text_NE: Tensor) -> Tensor:
-    """Mean of |x_i - y_i|^2 over matched pairs (arXiv 2005.10242, sec. 4.1.1, with alpha = 2)."""
+    """Return the mean of |x_i - y_i|^2 over matched pairs (arXiv 2005.10242, sec. 4.1.1, with alpha = 2)."""
     return (image_NE - text_NE).square().sum(dim=-1).mean()
 
 
 def uniformity_loss(first_NE: Tensor, second_NE: Tensor) -> Tensor:
-    """Log of the mean of exp(-2 |x_i - y_j|^2) over all i != j.
+    """Return the log of the mean of exp(-2 |x_i - y_j|^2) over all i != j.
 
-    Within a modality `first` and `second` are one (arXiv 2005.10242, sec. 4.1.2, with t = 2); of images and texts it
-    is the cross-modal uniformity of arXiv 2405.18570. On the sphere, -2 |x - y|^2 = 4 cosine - 4.
+    Within a modality `first` and `second` are the same (arXiv 2005.10242, sec. 4.1.2, with t = 2); between images and
+    texts it is the cross-modal uniformity of arXiv 2405.18570. On the sphere, -2 |x - y|^2 = 4 cosine - 4.
     """
     number = first_NE.shape[0]
     itself_NN = torch.eye(number, dtype=torch.bool, device=first_NE.device)
@@ -55,12 +57,8 @@ def uniformity_loss(first_NE: Tensor, second_NE: Tensor) -> Tensor:
     return kernel_NN.flatten().logsumexp(dim=0) - 4 - math.log(number * (number - 1))
 
 
-LossKind = Literal["clip", "siglip"]
-ContrastiveLoss = Callable[..., Tensor]
-
-
 def make_contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS) -> ContrastiveLoss:
-    """A function of (image_ND, text_ND, logit_scale[, logit_bias]) that gives a scalar."""
+    """Return a function of (image_ND, text_ND, logit_scale[, logit_bias]) that returns a scalar loss."""
     loss: ContrastiveLoss = ClipLoss() if kind == "clip" else SigLipLoss()
     return loss if terms == NO_TERMS else _add_terms(terms, loss)
 
@@ -74,7 +72,7 @@ def _add_terms(terms: LossTerms, loss: ContrastiveLoss) -> ContrastiveLoss:
 
 
 class GatheredFeatures(NamedTuple):
-    """A worker's own features (B, E), those of all workers in the order of ranks (A, E), and where its own begin."""
+    """A worker's own features (B, E), those of all workers in the order of ranks (A, E), and the row of its first."""
 
     image_BE: Tensor
     text_BE: Tensor
@@ -84,15 +82,16 @@ class GatheredFeatures(NamedTuple):
 
     @classmethod
     def of(cls, own_BF: Tensor, all_AF: Tensor, first: int) -> "GatheredFeatures":
-        """Of images and texts side by side: F = 2 E."""
+        """Split features of images and texts side by side: (B, F) and (A, F)."""
         (image_BE, text_BE), (image_AE, text_AE) = own_BF.chunk(2, dim=1), all_AF.chunk(2, dim=1)
         return cls(image_BE, text_BE, image_AE, text_AE, first)
 
 
 def local_clip_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Own images against all texts and own texts against all images; the workers' mean is CLIP's loss of all pairs.
+    """Return the loss of own images against all texts and own texts against all images.
 
-    A bias would leave the softmax as it is and is not read (arXiv 2103.00020, sec. 2.3).
+    Its mean over workers is CLIP's loss of all pairs. A bias would not change the softmax and is ignored (arXiv
+    2103.00020, sec. 2.3).
     """
     label_B = torch.arange(rows.first, rows.first + len(rows.image_BE), device=rows.image_BE.device)
     of_images = cross_entropy(scale * rows.image_BE @ rows.text_AE.T, label_B)
@@ -101,7 +100,10 @@ def local_clip_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None =
 
 
 def local_siglip_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Own images against all texts; the workers' mean is SigLIP's loss of all pairs (arXiv 2303.15343, sec. 3.2)."""
+    """Return the loss of own images against all texts.
+
+    Its mean over workers is SigLIP's loss of all pairs (arXiv 2303.15343, sec. 3.2).
+    """
     logits_BA = scale * rows.image_BE @ rows.text_AE.T
     if bias is not None:
         logits_BA = logits_BA + bias

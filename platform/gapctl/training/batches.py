@@ -1,7 +1,11 @@
-"""Where a step's image-caption pairs come from: made on the host batch by batch, or drawn on a device from all images.
+"""Bring the image-caption pairs of each step: made on the host batch by batch, or rendered on a device.
 
-Index letters: M trials trained at once, B pairs of a trial's batch, S = M * B (trial by trial), C channels, H and W
-rows and columns, L caption positions.
+1. `iterate_host_batches` joins the batches of all trials on the host.
+2. `iterate_device_batches` draws many batches by number on the host and renders their images on the device.
+3. `permute_first_texts` gives the first steps' texts to other images of their batch.
+
+Index letters: M trials trained at once, B pairs of a trial's batch, A = BATCHES_AHEAD * B, S = M * B (trial by trial),
+C channels, H and W rows and columns, L caption positions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +23,14 @@ from gapctl.data.mad.sampler import ImageIndices
 from gapctl.data.rng import Purpose, make_generator
 
 BATCHES_AHEAD = 64
-"""Batches that are drawn at once where a device would otherwise wait for them one by one."""
+"""Batches that are drawn at once, so that a device need not wait for each."""
 
 
 class TrainBatch(NamedTuple):
-    """One step's pairs: images uint8 (S, C, H, W) and what the second encoder sees; on the host, numbers of captions.
+    """One step's pairs: images uint8 (S, C, H, W), the second encoder's input, and a number per caption, on the host.
 
-    `second` are tokens int64 (S, L), or images like the first where both sides are images; of captions (M, B) equal
-    ones have equal numbers.
+    `second` are tokens int64 (S, L), or images like the first where both sides are images. Equal captions of a trial
+    have equal numbers (M, B).
     """
 
     image_SCHW: Tensor
@@ -35,7 +39,7 @@ class TrainBatch(NamedTuple):
 
 
 def join_batches(batches: Sequence[MadBatch]) -> TrainBatch:
-    """The batches of several trials, of one size, as one step's pairs in the host's memory."""
+    """Return the batches of several trials, of one size, as one step's pairs in the host's memory."""
     images = [torch.from_numpy(batch.images_BCHW) for batch in batches]
     seconds = [torch.from_numpy(batch.second) for batch in batches]
     ids_MB = np.stack([batch.number_captions() for batch in batches])
@@ -45,7 +49,7 @@ def join_batches(batches: Sequence[MadBatch]) -> TrainBatch:
 
 
 def iterate_host_batches(feeds: Sequence[MadFeed]) -> Iterator[TrainBatch]:
-    """Each trial's next batch, again and again."""
+    """Yield the next batch of all trials, without end."""
     streams = [iter(feed) for feed in feeds]
     while True:
         yield join_batches([next(stream)[0] for stream in streams])
@@ -54,9 +58,9 @@ def iterate_host_batches(feeds: Sequence[MadFeed]) -> Iterator[TrainBatch]:
 def iterate_device_batches(
     feeds: Sequence[MadFeed], images: DeviceImages, device: torch.device
 ) -> Iterator[TrainBatch]:
-    """The same pairs, drawn by number on the host, many batches at once, and rendered on the device.
+    """Yield the same batches without end, drawn by number on the host and rendered on the device.
 
-    The next batches are drawn while the device is at work.
+    The next `BATCHES_AHEAD` batches are drawn while the device works.
     """
     with ThreadPoolExecutor(1, "gapctl-draw") as drawer:
         ahead = drawer.submit(_draw_ahead, feeds)
@@ -75,7 +79,7 @@ def iterate_device_batches(
 def _prepare_second_side(
     drawn: Sequence[SampleDraw], images: DeviceImages, device: torch.device
 ) -> Callable[[int], Tensor]:
-    """What the second encoder sees at each of the steps: tokens, or pictures that are rendered when they are due."""
+    """Return a function from a step to the second encoder's input: tokens, or pictures rendered when they are due."""
     pictures = [each.pictures for each in drawn if each.pictures is not None]
     if not pictures:
         token_ASL = _stack_by_step([each.samples.tokens_BL for each in drawn], device)
@@ -85,18 +89,17 @@ def _prepare_second_side(
 
 
 def _draw_ahead(feeds: Sequence[MadFeed]) -> tuple[list[SampleDraw], NDArray[np.int64]]:
-    """All trials' next samples, and a number per caption by trial and step (M, AHEAD, B)."""
+    """Return all trials' next samples, and a number per caption by trial and step (M, BATCHES_AHEAD, B)."""
     drawn = [feed.draw(BATCHES_AHEAD) for feed in feeds]
-    return drawn, np.stack([_number_captions(each).reshape(BATCHES_AHEAD, -1) for each in drawn])
-
-
-def _number_captions(drawn: SampleDraw) -> NDArray[np.int64]:
-    tokens_BL = drawn.samples.tokens_BL
-    return compute_caption_ids(tokens_BL) if drawn.pictures is None else np.arange(len(tokens_BL))
+    ids = [
+        compute_caption_ids(each.samples.tokens_BL) if each.pictures is None else np.arange(len(each.samples.tokens_BL))
+        for each in drawn
+    ]
+    return drawn, np.stack([id_A.reshape(BATCHES_AHEAD, -1) for id_A in ids])
 
 
 def _stack_by_step(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Tensor:
-    """A column of all trials' samples as (AHEAD, S, ...) on the device."""
+    """Return a column of all trials' samples as (BATCHES_AHEAD, S, ...) on the device."""
     by_trial = [part.reshape(BATCHES_AHEAD, -1, *part.shape[1:]) for part in parts]
     return torch.from_numpy(np.concatenate(by_trial, axis=1)).to(device)
 
@@ -104,7 +107,7 @@ def _stack_by_step(parts: Sequence[NDArray[np.int64]], device: torch.device) -> 
 def permute_first_texts(
     pairs: Iterator[TrainBatch], seeds: Sequence[int], first: int, last: int
 ) -> Iterator[TrainBatch]:
-    """The pairs of the steps from `first` on; those before step `last` with texts of other images of their batch.
+    """Yield batches from step `first` on; before step `last`, texts go with other images of their batch.
 
     `seeds` are the trials', one for each M.
     """
@@ -124,7 +127,7 @@ def _permute_texts(pairs: TrainBatch, seeds: Sequence[int], step: int) -> TrainB
 
 
 def draw_partners(seed: int, step: int, number: int) -> NDArray[np.int64]:
-    """For each place of a batch another one: all places in one circle, drawn by seed and step alone."""
+    """Draw another place for each place of a batch (B,): all places form one circle, by seed and step alone."""
     circle_B = make_generator(Purpose.MISMATCH, seed, step).permutation(number)
     partner_B = np.empty_like(circle_B)
     partner_B[circle_B] = np.roll(circle_B, 1)

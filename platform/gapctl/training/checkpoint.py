@@ -1,4 +1,7 @@
-"""The whole state of a training as bytes; reading it back continues to the last bit on a CPU."""
+"""Pack the whole state of a training as bytes, and restore it so that training continues to the last bit on a CPU.
+
+A checkpoint is torch's format behind its own sha256, because torch does not notice a flipped bit.
+"""
 
 import hashlib
 import io
@@ -14,12 +17,12 @@ from gapctl.training.fused_step import OptimizerState
 
 DIGEST_BYTES = 32
 UNREADABLE_ERRORS = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
-"""What torch's reader of plain tensors raises on bytes that hold something else."""
+"""Exceptions of torch's reader of plain tensors for bytes that hold something else."""
 
 
 @dataclass
 class LossSums:
-    """The loss and its floor, added up since the last evaluation."""
+    """The sums of the loss and of its floor since the last evaluation."""
 
     loss: float = 0.0
     floor: float = 0.0
@@ -28,11 +31,11 @@ class LossSums:
 
 @dataclass
 class TrainingState:
-    """Where a training stands beside its weights: steps done, rows of history, sums and wall seconds.
+    """A training's progress apart from its weights: steps, wall seconds, sums and rows of history.
 
-    `packed` is the most trials that took a step together with this one, itself included, `feed` what a feed of pairs
-    counted. `stretches` has, by the step from which on it was so, what the training ran on; checkpoints of earlier
-    versions lack it.
+    `packed` is the largest number of trials that took a step together, this one included. `feed` holds the counts of a
+    feed of pairs. `stretches` maps the first step of each stretch to the hardware; checkpoints of earlier versions lack
+    it.
     """
 
     step: int = 0
@@ -45,23 +48,27 @@ class TrainingState:
 
 
 def pack_checkpoint(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:
-    """Weights, optimiser moments and progress in one blob of plain tensors and numbers."""
+    """Pack weights, optimiser moments and progress into bytes of plain tensors and numbers."""
     document = {"model": _copy_weights(model), "optimizer": optimizer, "state": asdict(state)}
-    return _seal_content(_serialize_document(document))
+    content = _serialize_document(document)
+    return hashlib.sha256(content).digest() + content
 
 
 def pack_weights(model: nn.Module) -> bytes:
-    """The weights alone."""
+    """Pack the weights alone."""
     return _serialize_document(_copy_weights(model))
 
 
 def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies, because a packed model's weights are views of all its pack's, which torch would save with them."""
+    """Copy the weights: a packed model's are views of all trials' weights, which torch would save with them."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def unpack_weights(content: bytes) -> dict[str, Any]:
-    """What `pack_weights` packed, on the CPU, nothing unpickled; raises ValueError where it is anything else."""
+    """Return the weights that `pack_weights` packed, on the CPU, without unpickling.
+
+    Raise ValueError if the bytes are anything else.
+    """
     try:
         weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except UNREADABLE_ERRORS as error:
@@ -72,14 +79,14 @@ def unpack_weights(content: bytes) -> dict[str, Any]:
 
 
 class ResumePoint(NamedTuple):
-    """Where a training continues; the optimiser's state is there unless it begins."""
+    """The state in which a training continues; the optimiser's is None at the beginning."""
 
     state: TrainingState
     optimizer: OptimizerState | None
 
 
 def restore_training(saved: Iterable[tuple[str, bytes]], model: nn.Module) -> ResumePoint:
-    """Reads the first blob that can be read (newest first) into the model; a fresh state where none can."""
+    """Restore the first readable checkpoint (newest first) into the model; return a fresh state if none is readable."""
     for _, content in saved:
         document = _read_document(content)
         if document is not None:
@@ -95,19 +102,9 @@ def _serialize_document(document: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _seal_content(content: bytes) -> bytes:
-    """The content behind its sha256: torch reads a file with a flipped bit without a word."""
-    return hashlib.sha256(content).digest() + content
-
-
-def _open_seal(sealed: bytes) -> bytes | None:
-    digest, content = sealed[:DIGEST_BYTES], sealed[DIGEST_BYTES:]
-    return content if hashlib.sha256(content).digest() == digest else None
-
-
 def _read_document(sealed: bytes) -> dict[str, Any] | None:
-    content = _open_seal(sealed)
-    if content is None:
+    digest, content = sealed[:DIGEST_BYTES], sealed[DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
         return None
     try:
         document = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")

@@ -1,8 +1,13 @@
-"""What a model is measured on: a frozen gallery of held-out pairs and zero-shot prompts, the same at every step.
+"""Evaluate models of MAD on a frozen gallery of held-out pairs and zero-shot prompts, the same at every step.
 
-The towers are those that train, in float32: the same numbers as open_clip's own pass but for rounding, in less time.
+1. `build_gallery` draws the held-out pairs; `SecondSide` turns captions into tokens or pictures.
+2. `MadEvaluation.encode` embeds gallery and prompts with `_EvaluationTowers`.
+3. `InterventionEvaluation` fits an intervention on training pairs and applies it to the embeddings.
+4. `compute_trial_metrics` computes the metrics that a trial logs.
 
-Index letters: N gallery pairs, L caption positions, C values of a factor, T prompt templates, D embedding.
+The towers are the hand-written ones, in float32: open_clip's numbers but for rounding, in less time.
+
+Index letters: N gallery pairs, L caption positions, F factors, C values of a factor, T prompt templates, D embedding.
 """
 
 from typing import Any, Final, NamedTuple, Protocol
@@ -21,7 +26,7 @@ from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.images import render_images
 from gapctl.data.mad.sampler import GALLERY_SEED, sample_gallery, sample_gallery_images
 from gapctl.errors import InputError
-from gapctl.interventions.fit import FittedIntervention, find_candidate, transform_embeddings, transform_questions
+from gapctl.interventions.fit import find_candidate, transform_embeddings, transform_questions
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_accuracies
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import gap_direction
@@ -33,7 +38,13 @@ from gapctl.models.fused import ImageTower, TextTower, collect_forward_weights, 
 Floats = NDArray[np.float32]
 
 FITTING_PAIRS: Final = 4_096
-"""Training pairs that an intervention is fitted on; so many give a mean of unit rows to about 1/64."""
+"""Training pairs that an intervention is fitted on; the error of their mean unit row is about 1/64."""
+
+CHUNK_SAMPLES = 128
+"""Samples that are encoded together: few enough that a layer's rows stay in the cache for the next layer."""
+ALL_ATTRIBUTES = len(FACTOR_NAMES) - 1
+PROMPT_TEMPLATES = 32
+PROMPT_SEED = 2404_07983
 
 
 class TrainingEmbeddings(NamedTuple):
@@ -44,7 +55,7 @@ class TrainingEmbeddings(NamedTuple):
 
 
 class GalleryEncoding(NamedTuple):
-    """A model's view of the gallery: embeddings with all labels, prompts for every question, and the temperature."""
+    """A model's encoding of the gallery: labelled embeddings, prompts for every question, and the temperature."""
 
     embeddings: Embeddings
     zero_shot: ZeroShotTasks
@@ -52,10 +63,10 @@ class GalleryEncoding(NamedTuple):
 
 
 class EvaluationResult(NamedTuple):
-    """Every metric by its name, and the centroids of both modalities (D,), whose difference is the gap's vector.
+    """Metrics by name, the centroids of both modalities (D,), and projections of the gallery (N,).
 
-    Each pair's image and text projected on that vector, at unit length (N,), say how it lies to what is shown. So do
-    images projected on their own mean, which knows no text. `label_N` is what each image shows, 0 where nobody says.
+    `image_on_axis_N` and `text_on_axis_N` are projections on the unit vector of the gap, `image_on_mean_N` on the
+    images' own mean direction. `label_N` is each image's object label, 0 without labels.
     """
 
     metrics: dict[str, float]
@@ -68,35 +79,38 @@ class EvaluationResult(NamedTuple):
 
 
 class Evaluation(Protocol):
-    """A frozen gallery that models are shown."""
+    """A frozen gallery that encodes with any model."""
 
     def encode(self, model: CLIP) -> GalleryEncoding:
-        """What the metrics are computed from."""
+        """Return the encoding from which the metrics are computed."""
         ...
 
 
 class FittingEvaluation(Evaluation, Protocol):
-    """One that also shows models a frozen draw of the pairs that are trained on."""
+    """An evaluation with a frozen draw of training pairs as well."""
 
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
-        """`FITTED_ON` of them: the same for every seed, captions as training reads them."""
+        """Return embeddings of `FITTING_PAIRS` training pairs with captions as in training, the same for every seed."""
         ...
 
 
 def compute_trial_metrics(encoded: GalleryEncoding) -> EvaluationResult:
-    """What a trial logs of a model. Raises ArithmeticError where the model's embeddings have no direction any more."""
+    """Return the metrics that a trial logs.
+
+    Raise ArithmeticError if the model's embeddings have no direction any more.
+    """
     embeddings = encoded.embeddings
     try:
         measures = measure_embeddings(embeddings, TRIAL_LIMITS)
     except InputError as error:
         raise ArithmeticError(f"the model's embeddings cannot be measured: {error}") from error
-    found = measures | encoded.temperature | measure_accuracies(embeddings.image_ND, encoded.zero_shot)
+    metrics = measures | encoded.temperature | measure_accuracies(embeddings.image_ND, encoded.zero_shot)
     image_ND, text_ND = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
     axis_D = gap_direction(image_mean_D, text_mean_D)
     mean_axis_D = gap_direction(image_mean_D, np.zeros_like(image_mean_D))
     return EvaluationResult(
-        found,
+        metrics,
         image_mean_D,
         text_mean_D,
         image_on_axis_N=image_ND @ axis_D,
@@ -104,13 +118,6 @@ def compute_trial_metrics(encoded: GalleryEncoding) -> EvaluationResult:
         image_on_mean_N=image_ND @ mean_axis_D,
         label_N=np.zeros(len(image_ND), np.int64) if embeddings.labels_N is None else embeddings.labels_N,
     )
-
-
-CHUNK_SAMPLES = 128
-"""Samples at a time: few enough that a layer's rows are still in the cache for the next."""
-ALL_ATTRIBUTES = len(FACTOR_NAMES) - 1
-PROMPT_TEMPLATES = 32
-PROMPT_SEED = 2404_07983
 
 
 class Gallery(NamedTuple):
@@ -122,23 +129,23 @@ class Gallery(NamedTuple):
 
 
 class SecondSide:
-    """What second encoders are shown of captions: their tokens, or pictures of them from the test split."""
+    """Turns captions into the second encoder's input: their tokens, or pictures of them from the test split."""
 
     def __init__(self, data: TrialData, config: TrialConfig) -> None:
         self.images = require_mad_data(config).sides == "image_image"
         self._split = data.test
 
     def prepare_gallery(self, tokens_NL: NDArray[np.int64]) -> NDArray[Any]:
-        """Of a frozen gallery's captions (N, L): (N, L) or (N, 3, 28, 28)."""
-        return self._pictures(tokens_NL, GALLERY_SEED) if self.images else tokens_NL
+        """Return the input for a frozen gallery's captions (N, L): (N, L) or (N, 3, 28, 28)."""
+        return self._render_pictures(tokens_NL, GALLERY_SEED) if self.images else tokens_NL
 
     def prepare_prompts(self, tokens_CTL: NDArray[np.int64]) -> NDArray[Any]:
-        """Of each class's prompts: (C, T, L) or (C, T, 3, 28, 28), the same chance for each class."""
+        """Return the input for the classes' prompts, (C, T, L) or (C, T, 3, 28, 28), with equal draws for each."""
         if not self.images:
             return tokens_CTL
-        return np.stack([self._pictures(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL])
+        return np.stack([self._render_pictures(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL])
 
-    def _pictures(self, tokens_BL: NDArray[np.int64], seed: int) -> NDArray[np.uint8]:
+    def _render_pictures(self, tokens_BL: NDArray[np.int64], seed: int) -> NDArray[np.uint8]:
         return render_images(
             self._split.images_NVHW, *sample_gallery_images(self._split.digit_labels_N, tokens_BL, seed)
         )
@@ -158,11 +165,11 @@ class _EvaluationTowers:
         self._device = device
 
     def images(self, image_NCHW: NDArray[np.uint8]) -> Floats:
-        """Embeddings (N, D)."""
+        """Return embeddings (N, D) of images."""
         return self._encode_images(self._image, image_NCHW)
 
     def second(self, shown_N: NDArray[Any]) -> Floats:
-        """Embeddings (N, D) of captions (N, L), or of images where that is what the model's second side sees."""
+        """Return embeddings (N, D) of captions (N, L), or of images if the model's second side is images."""
         if self._pictured is not None:
             return self._encode_images(self._pictured, shown_N)
         assert self._text is not None
@@ -173,11 +180,8 @@ class _EvaluationTowers:
     def _encode_images(self, tower: ImageTower, image_NCHW: NDArray[np.uint8]) -> Floats:
         parts = torch.split(torch.from_numpy(image_NCHW), CHUNK_SAMPLES)
         return self._join_embeddings(
-            [tower(cut_patches(self._normalize_pixels(part), self._patch_size)).output for part in parts]
+            [tower(cut_patches(normalise_images(part.to(self._device)), self._patch_size)).output for part in parts]
         )
-
-    def _normalize_pixels(self, image_BCHW: torch.Tensor) -> torch.Tensor:
-        return normalise_images(image_BCHW.to(self._device))
 
     def _join_embeddings(self, parts: list[torch.Tensor]) -> Floats:
         unit_ND: Floats = normalize(torch.cat(parts), dim=-1).cpu().numpy()
@@ -185,7 +189,7 @@ class _EvaluationTowers:
 
 
 class MadEvaluation:
-    """Shows a model MAD's frozen gallery; float32 whatever the training computes in."""
+    """Encodes MAD's frozen gallery with a model, in float32 whatever the training's format."""
 
     def __init__(self, data: TrialData, config: TrialConfig, device: torch.device) -> None:
         self._data = data
@@ -206,7 +210,7 @@ class MadEvaluation:
 
     @torch.no_grad()
     def encode(self, model: CLIP) -> GalleryEncoding:
-        """What the metrics are computed from."""
+        """Return the encoding from which the metrics are computed."""
         towers = _EvaluationTowers(model, self._config, self._device)
         image_ND, text_ND = towers.images(self._gallery.images_NCHW), towers.second(self._second_N)
         zero_shot = self._build_zero_shot(towers)
@@ -217,7 +221,7 @@ class MadEvaluation:
 
     @torch.no_grad()
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
-        """Drawn as training draws, with a seed that no trial has."""
+        """Return embeddings of pairs drawn as in training, with a seed that no trial has."""
         batch = TrainingDraws(self._data, self._config, GALLERY_SEED).batch(np.arange(FITTING_PAIRS))
         towers = _EvaluationTowers(model, self._config, self._device)
         return TrainingEmbeddings(towers.images(batch.images_BCHW), towers.second(batch.second))
@@ -246,7 +250,7 @@ class MadEvaluation:
 
 
 def _average_prompts(towers: _EvaluationTowers, prompts_CT: NDArray[Any]) -> Floats:
-    """Each value's mean prompt embedding (C, D); prompts have the shape of what second encoders see."""
+    """Return each value's mean prompt embedding (C, D); prompts have the shape of the second encoder's input."""
     values, templates, *shape = prompts_CT.shape
     text_PD = towers.second(prompts_CT.reshape(values * templates, *shape))
     mean_CD: Floats = text_PD.reshape(values, templates, -1).mean(axis=1)
@@ -254,10 +258,10 @@ def _average_prompts(towers: _EvaluationTowers, prompts_CT: NDArray[Any]) -> Flo
 
 
 def build_gallery(data: TrialData, config: TrialConfig) -> Gallery:
-    """The frozen gallery of a configuration: the same images for every seed and arm.
+    """Return the frozen gallery of a configuration: the same images for every seed and arm.
 
-    Captions say what the arm's own say, or all factors where held-out captions are full; none is wrong, whatever the
-    noise of training.
+    Captions name the factors of the arm's own captions, or all factors if held-out captions are full. They have no
+    noise.
     """
     about = require_mad_data(config)
     captions = about.captions
@@ -273,7 +277,7 @@ def build_gallery(data: TrialData, config: TrialConfig) -> Gallery:
 
 
 class InterventionEvaluation:
-    """Shows a model the gallery and gives its embeddings after the intervention that `evaluate` asks for."""
+    """Encodes the gallery with a model and applies the intervention of `evaluate` to the embeddings."""
 
     def __init__(self, evaluation: FittingEvaluation, evaluate: Evaluate) -> None:
         self._evaluation = evaluation
@@ -281,13 +285,16 @@ class InterventionEvaluation:
         self._strength = evaluate.strength
 
     def encode(self, model: CLIP) -> GalleryEncoding:
-        """What the metrics are computed from; raises InputError where a row is left without length."""
-        fitted = self._fit_intervention(self._evaluation.encode_training_pairs(model))
-        found = self._evaluation.encode(model)
-        after = transform_embeddings(fitted, found.embeddings)
-        return GalleryEncoding(after, transform_questions(fitted, found.zero_shot), found.temperature)
+        """Return the encoding after the intervention.
 
-    def _fit_intervention(self, pairs: TrainingEmbeddings) -> FittedIntervention:
-        return self._intervention.fit(normalise_rows(pairs.image_ND), normalise_rows(pairs.text_ND)).scale_effect(
-            self._strength
+        Raise InputError if the intervention leaves a row without length.
+        """
+        pairs = self._evaluation.encode_training_pairs(model)
+        fitted = self._intervention.fit(normalise_rows(pairs.image_ND), normalise_rows(pairs.text_ND))
+        fitted = fitted.scale_effect(self._strength)
+        before = self._evaluation.encode(model)
+        return GalleryEncoding(
+            transform_embeddings(fitted, before.embeddings),
+            transform_questions(fitted, before.zero_shot),
+            before.temperature,
         )

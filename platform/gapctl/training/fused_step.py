@@ -1,10 +1,14 @@
-"""One step of a training: features of both towers, the contrastive loss, gradients by hand, AdamW on the masters.
+"""Take one training step by hand: features of both towers, contrastive loss, gradients, AdamW on the master weights.
+
+1. `MasterWeights` gathers the models' parameters in two flat arrays, with gradients and a copy in the products' format.
+2. `FusedStep.gradients` runs the towers of `models.fused`, the loss, and the towers' pullbacks.
+3. `MasterOptimizer` updates the master weights; on a GPU, `CudaGraph` replays the whole step.
 
 Several trials of one shape may take their steps together ("packed"): their parameters are stacked, and one pass does
 the products of all. Numbers are the same but for the order of sums.
 
-Index letters: M models, S samples of all models, Z = S / M samples of a model, E embedding, N patches of all samples,
-I values of a patch, L caption positions, T the positions that are used.
+Index letters: M models, S samples of all models, Z = S / M samples of a model, E embedding, N patches of all samples, I
+values of a patch, L caption positions, T the positions that are used.
 """
 
 import ctypes
@@ -41,188 +45,37 @@ from gapctl.models.fused import (
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.training.step_options import StepOptions, TemperatureRate, choose_product_dtype
 
-
-class FlatParameters(NamedTuple):
-    """One array of parameters: the masters, the gradient, and the masters in the format of products."""
-
-    exact: nn.Parameter
-    fast: Tensor
-
-    def refresh(self) -> None:
-        """Brings the format of products up to date."""
-        if self.fast.dtype != self.exact.dtype:
-            self.fast.copy_(self.exact.detach())
-
-
-class MasterWeights:
-    """Takes over the models' trainable parameters, which become views: a model always is what the masters are."""
-
-    def __init__(self, models: Sequence[nn.Module], fast: torch.dtype) -> None:
-        """Products run in `fast`; matrices and vectors go to one array each, because only matrices decay.
-
-        The models must have parameters of the same names and shapes. One model's arrays are (parameters,), those of
-        more are (models, parameters), and each weight is then stacked.
-        """
-        self.weights: dict[str, Weight] = {}
-        self.matrices = self._take(models, lambda value: value.ndim >= 2, fast)
-        self.vectors = self._take(models, lambda value: value.ndim < 2, fast)
-
-    def refresh(self) -> None:
-        """To be called whenever the masters changed: after an optimiser's step, after a checkpoint was read."""
-        self.matrices.refresh()
-        self.vectors.refresh()
-
-    def _take(self, models: Sequence[nn.Module], wanted: Callable[[Tensor], bool], fast: torch.dtype) -> FlatParameters:
-        taken = [
-            {name: value for name, value in model.named_parameters() if value.requires_grad and wanted(value)}
-            for model in models
-        ]
-        rows = [torch.cat([value.detach().flatten() for value in parameters.values()]) for parameters in taken]
-        joint = rows[0] if len(rows) == 1 else torch.stack(rows)
-        flat = FlatParameters(nn.Parameter(joint), joint if fast == joint.dtype else joint.to(fast))
-        gradient = torch.zeros_like(joint)
-        flat.exact.grad = gradient
-        start = 0
-        for name, first in taken[0].items():
-            stop = start + math.prod(first.shape)
-            shape = (*joint.shape[:-1], *first.shape)
-            exact, quick, grad = (array[..., start:stop].view(shape) for array in (joint, flat.fast, gradient))
-            self.weights[name] = Weight(exact, quick, grad, stacked=len(models) > 1)
-            for index, parameters in enumerate(taken):
-                parameters[name].data = exact[index] if len(models) > 1 else exact
-            start = stop
-        return flat
-
-
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 OptimizerState = Mapping[str, Any]
 """An AdamW's state dict over one trial's two flat arrays; the same however many trials were trained at once."""
 
-
-class MasterOptimizer:
-    """Updates the masters of one or several models, which have taken the same number of steps."""
-
-    def __init__(self, masters: MasterWeights, rule: StepOptions) -> None:
-        self._stacked = masters.matrices.exact.ndim > 1
-        self._on_gpu = masters.matrices.exact.is_cuda
-        groups = [
-            {"params": [masters.matrices.exact], "weight_decay": rule.weight_decay},
-            {"params": [masters.vectors.exact], "weight_decay": 0.0},
-        ]
-        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, fused=True)
-        self._make_capturable()
-
-    def set_rate(self, rate: float) -> None:
-        """The learning rate of the next steps."""
-        for group in self._adamw.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-
-    def step(self) -> None:
-        """Takes one step by the masters' gradients."""
-        self._adamw.step()
-
-    def export_state(self, index: int) -> OptimizerState:
-        """What the checkpoint of the model in this place keeps."""
-        document = self._adamw.state_dict()
-        groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in document["param_groups"]]
-        state = {place: self._slice_moments(moments, index) for place, moments in document["state"].items()}
-        return {"state": state, "param_groups": groups}
-
-    def load(self, states: Sequence[OptimizerState | None]) -> None:
-        """Continues from the states of all models, or begins anew where they have none."""
-        found = [state for state in states if state is not None and state["state"]]
-        if not found:
-            return
-        if len(found) < len(states):
-            raise ValueError("models that were trained and models that were not cannot take one step together")
-        places = found[0]["state"]
-        state = {place: self._stack_moments([one["state"][place] for one in found]) for place in places}
-        self._adamw.load_state_dict({"state": state, "param_groups": found[0]["param_groups"]})
-        self._make_capturable()
-
-    def _slice_moments(self, moments: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-        rows = {name: moments[name][index].clone() if self._stacked else moments[name] for name in MOMENTS}
-        return {"step": moments["step"].cpu(), **rows}
-
-    def _stack_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        if len({float(one["step"]) for one in moments}) > 1:
-            raise ValueError("models that have taken different numbers of steps cannot take one step together")
-        if not self._stacked:
-            return dict(moments[0])
-        return {"step": moments[0]["step"], **{name: torch.stack([one[name] for one in moments]) for name in MOMENTS}}
-
-    def _make_capturable(self) -> None:
-        """A CUDA graph repeats what it saw, so there the rate and the count of steps must lie on the device."""
-        if not self._on_gpu:
-            return
-        for group in self._adamw.param_groups:
-            device = group["params"][0].device
-            group["capturable"] = True
-            group["lr"] = torch.tensor(float(group["lr"]), device=device)
-            for state in (self._adamw.state.get(parameter, {}) for parameter in group["params"]):
-                if "step" in state:
-                    state["step"] = state["step"].to(device)
-
-
 WARM_UP_STEPS = 3
-"""Steps taken as they are before one is recorded: what they allocate or choose for the first time is no part of it."""
+"""Steps before the recording, which must not contain first allocations or choices of kernels."""
 
+M_TRIM_THRESHOLD: Final = -1
+M_MMAP_THRESHOLD: Final = -3
+MADV_HUGEPAGE: Final = 14
+"""Constants of glibc's malloc.h and Linux's mman.h."""
 
-class CudaGraph:
-    """Calls a function of tensors whose shapes stay the same; from the fourth call on, it replays what the GPU did.
-
-    The function must read and write the same memory each time: parameters, gradients and moments that stay in place.
-    """
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self._function = function
-        self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: tuple[Tensor, ...] = ()
-        self._output = torch.empty(0)
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """The function's output for these inputs, in memory of its own."""
-        self._calls += 1
-        if self._calls <= WARM_UP_STEPS:
-            return self._run_on_side_stream(inputs)
-        if self._graph is None:
-            self._record_graph(inputs)
-        for place, value in zip(self._inputs, inputs, strict=True):
-            place.copy_(value)
-        assert self._graph is not None
-        self._graph.replay()
-        return self._output.clone()
-
-    def _run_on_side_stream(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """On a stream of its own, as a recording demands of what comes before it."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            output = self._function(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        return output
-
-    def _record_graph(self, inputs: tuple[Tensor, ...]) -> None:
-        """Records without running; the recorded step then runs by replay."""
-        gc.collect()  # a step that was replaced may still hold a graph, which must not be freed while one is recorded
-        self._inputs = tuple(value.clone() for value in inputs)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._output = self._function(*self._inputs)
+LARGEST_INT: Final = 2**31 - 1
+HEAP_BLOCK: Final = 2**30
+"""Largest block that is allocated on the heap, which keeps freed memory."""
+LARGE_PAGE: Final = 2**21
+LARGE_PAGES_BYTES: Final = 2**27
+"""Address space for one step of the presets; untouched pages take no memory."""
 
 
 class FusedStep:
-    """Trains models in place; they, for evaluations, and the optimiser's state, for checkpoints, are its own."""
+    """Trains models in place by the hand-written pass; it owns the optimiser's state."""
 
     def __init__(self, models: Sequence[CLIP], preset: Preset, rule: StepOptions) -> None:
-        """All models were built from one preset and are trained by one rule, whole batches at a time."""
+        """Take over models that were built from one preset and are trained with the same options, in whole batches.
+
+        Raise ValueError for a preset that is not a vision transformer.
+        """
         if not isinstance(preset.image, PatchTower):
-            raise ValueError("the hand-written pass is for vision transformers; OpenStep trains all models")
+            raise ValueError("the hand-written pass is for vision transformers; AutogradStep trains all models")
         self.models = models
         self._format = choose_product_dtype(rule.precision)
         self._masters = MasterWeights(models, self._format)
@@ -250,19 +103,19 @@ class FusedStep:
         return self._masters.weights
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
-        """To be called after checkpoints were read into the models, with what each kept of the optimiser."""
+        """Load an optimiser state for each model; call it after the models' weights were restored."""
         self._optimizer.load(states)
         self._masters.refresh()
 
     def optimizer_state(self, index: int) -> OptimizerState:
-        """What the checkpoint of the model in this place keeps of the optimiser."""
+        """Return the optimiser state of the model at `index`, for its checkpoint."""
         return self._optimizer.export_state(index)
 
     def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperature: float | None = None) -> Tensor:
-        """Takes one step on images, uint8, and tokens, int64, and returns each model's loss before it (M,).
+        """Take one step on images (uint8) and tokens (int64), and return each model's loss before it (M,).
 
-        Models whose second side is images see images like the first in place of tokens.
-        `temperature` is set before the step where it follows a schedule.
+        Models whose second side is images take images like the first in place of tokens. `temperature` is set before
+        the step if it follows a schedule.
         """
         if temperature is not None:
             for model in self.models:
@@ -278,18 +131,18 @@ class FusedStep:
         return loss_M
 
     def prepare_patches(self, image_SCHW: Tensor) -> Tensor:
-        """Patches (N, I) as the image tower takes them, in the format of products."""
+        """Return patches (N, I) for the image tower, normalised and in the format of products."""
         return self._pixels.normalise_patches(image_SCHW, self._patch_size).to(self._format)
 
     def captions(self, token_SL: Tensor) -> CaptionTokens:
-        """The captions as the text tower takes them; a GPU's are not cut, because its steps must be of one shape."""
+        """Return captions for the text tower. On a GPU padding stays, because a graph's steps must be of one shape."""
         return cut_captions(token_SL, self._end, whole=self._on_gpu)
 
     @torch.no_grad()
     def gradients(self, patch_NI: Tensor, second: CaptionTokens | Tensor) -> Tensor:
-        """Each model's loss (M,); every master's gradient is written on the way.
+        """Return each model's loss (M,), and write the gradient of every master weight.
 
-        `second` are captions, or patches like the first where models see images twice.
+        `second` are captions, or patches like the first if the second side is images.
         """
         image, text = self._image(patch_NI), self._second(second)
         losses = self._compute_stacked_losses if len(self.models) > 1 else self._compute_one_loss
@@ -301,7 +154,7 @@ class FusedStep:
 
     @torch.enable_grad()
     def _compute_one_loss(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss and its gradients by both towers' outputs; those by temperature and bias are written."""
+        """Return the loss and its gradients by both towers' outputs, and write those by temperature and bias."""
         (model,) = self.models
         leaves = [image_SE.detach().requires_grad_(), text_SE.detach().requires_grad_()]
         scalars = [name for name in ("logit_scale", "logit_bias") if name in self._masters.weights]
@@ -315,7 +168,7 @@ class FusedStep:
         return loss.detach().unsqueeze(0), image_grad_SE, text_grad_SE
 
     def _compute_stacked_losses(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same for each model by its own samples."""
+        """Return the same for each model from its own samples."""
         names = ["logit_scale"] if self.models[0].logit_bias is None else ["logit_scale", "logit_bias"]
         scalars = [torch.stack([getattr(model, name).detach() for model in self.models]) for name in names]
         clouds = [split_by_model(rows_SE, len(self.models)) for rows_SE in (image_SE, text_SE)]
@@ -331,22 +184,181 @@ class FusedStep:
         return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *bias)
 
 
-M_TRIM_THRESHOLD: Final = -1
-M_MMAP_THRESHOLD: Final = -3
-MADV_HUGEPAGE: Final = 14
-"""From glibc's malloc.h and Linux's mman.h."""
+class FlatParameters(NamedTuple):
+    """One flat array of parameters: `exact` the master weights with their gradient, `fast` the copy for products."""
 
-LARGEST_INT: Final = 2**31 - 1
-HEAP_BLOCK: Final = 2**30
-"""Blocks up to this come from the heap, which keeps them."""
-LARGE_PAGE: Final = 2**21
-LARGE_PAGES_BYTES: Final = 2**27
-"""Address space for one step of the presets; what is never touched takes no memory."""
+    exact: nn.Parameter
+    fast: Tensor
+
+    def refresh(self) -> None:
+        """Copy the master weights into the products' format."""
+        if self.fast.dtype != self.exact.dtype:
+            self.fast.copy_(self.exact.detach())
+
+
+class MasterWeights:
+    """Takes over the models' trainable parameters, which become views of the master weights."""
+
+    def __init__(self, models: Sequence[nn.Module], fast: torch.dtype) -> None:
+        """Gather the parameters; products run in `fast`. Matrices and vectors are apart, because only matrices decay.
+
+        The models must have parameters of the same names and shapes. One model's arrays are (parameters,), those of
+        more are (models, parameters), and each weight is then stacked.
+        """
+        self.weights: dict[str, Weight] = {}
+        self.matrices = self._take(models, lambda value: value.ndim >= 2, fast)
+        self.vectors = self._take(models, lambda value: value.ndim < 2, fast)
+
+    def refresh(self) -> None:
+        """Update the copies for products; call it after every optimiser's step and after restoring a checkpoint."""
+        self.matrices.refresh()
+        self.vectors.refresh()
+
+    def _take(self, models: Sequence[nn.Module], wanted: Callable[[Tensor], bool], fast: torch.dtype) -> FlatParameters:
+        taken = [
+            {name: value for name, value in model.named_parameters() if value.requires_grad and wanted(value)}
+            for model in models
+        ]
+        rows = [torch.cat([value.detach().flatten() for value in parameters.values()]) for parameters in taken]
+        joint = rows[0] if len(rows) == 1 else torch.stack(rows)
+        flat = FlatParameters(nn.Parameter(joint), joint if fast == joint.dtype else joint.to(fast))
+        gradient = torch.zeros_like(joint)
+        flat.exact.grad = gradient
+        start = 0
+        for name, first in taken[0].items():
+            stop = start + math.prod(first.shape)
+            shape = (*joint.shape[:-1], *first.shape)
+            exact, quick, grad = (array[..., start:stop].view(shape) for array in (joint, flat.fast, gradient))
+            self.weights[name] = Weight(exact, quick, grad, stacked=len(models) > 1)
+            for index, parameters in enumerate(taken):
+                parameters[name].data = exact[index] if len(models) > 1 else exact
+            start = stop
+        return flat
+
+
+class MasterOptimizer:
+    """AdamW over the master weights of one or several models, which must have taken the same number of steps."""
+
+    def __init__(self, masters: MasterWeights, rule: StepOptions) -> None:
+        self._stacked = masters.matrices.exact.ndim > 1
+        self._on_gpu = masters.matrices.exact.is_cuda
+        groups = [
+            {"params": [masters.matrices.exact], "weight_decay": rule.weight_decay},
+            {"params": [masters.vectors.exact], "weight_decay": 0.0},
+        ]
+        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, fused=True)
+        self._make_capturable()
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next steps."""
+        for group in self._adamw.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def step(self) -> None:
+        """Take one step by the master weights' gradients."""
+        self._adamw.step()
+
+    def export_state(self, index: int) -> OptimizerState:
+        """Return the optimiser state of the model at `index`, for its checkpoint."""
+        document = self._adamw.state_dict()
+        groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in document["param_groups"]]
+        state = {
+            place: {
+                "step": moments["step"].cpu(),
+                **{name: moments[name][index].clone() if self._stacked else moments[name] for name in MOMENTS},
+            }
+            for place, moments in document["state"].items()
+        }
+        return {"state": state, "param_groups": groups}
+
+    def load(self, states: Sequence[OptimizerState | None]) -> None:
+        """Continue from the states of all models, or begin anew if none has one.
+
+        Raise ValueError if only some have one, or if they have taken different numbers of steps.
+        """
+        trained = [state for state in states if state is not None and state["state"]]
+        if not trained:
+            return
+        if len(trained) < len(states):
+            raise ValueError("models that were trained and models that were not cannot take one step together")
+        places = trained[0]["state"]
+        state = {place: self._stack_moments([one["state"][place] for one in trained]) for place in places}
+        self._adamw.load_state_dict({"state": state, "param_groups": trained[0]["param_groups"]})
+        self._make_capturable()
+
+    def _stack_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        if len({float(one["step"]) for one in moments}) > 1:
+            raise ValueError("models that have taken different numbers of steps cannot take one step together")
+        if not self._stacked:
+            return dict(moments[0])
+        return {"step": moments[0]["step"], **{name: torch.stack([one[name] for one in moments]) for name in MOMENTS}}
+
+    def _make_capturable(self) -> None:
+        """Move rate and step count to the GPU: a CUDA graph would repeat their recorded values."""
+        if not self._on_gpu:
+            return
+        for group in self._adamw.param_groups:
+            device = group["params"][0].device
+            group["capturable"] = True
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            for state in (self._adamw.state.get(parameter, {}) for parameter in group["params"]):
+                if "step" in state:
+                    state["step"] = state["step"].to(device)
+
+
+class CudaGraph:
+    """Calls a function of tensors of constant shapes, and replays its GPU work from the fourth call on.
+
+    The function must read and write the same memory each time: parameters, gradients and moments that stay in place.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self._function = function
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[Tensor, ...] = ()
+        self._output = torch.empty(0)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Return the function's output for these inputs, in memory of its own."""
+        self._calls += 1
+        if self._calls <= WARM_UP_STEPS:
+            return self._run_on_side_stream(inputs)
+        if self._graph is None:
+            self._record_graph(inputs)
+        for place, value in zip(self._inputs, inputs, strict=True):
+            place.copy_(value)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._output.clone()
+
+    def _run_on_side_stream(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Run the function on a side stream, as CUDA requires before a recording."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            output = self._function(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        return output
+
+    def _record_graph(self, inputs: tuple[Tensor, ...]) -> None:
+        """Record the function without running it."""
+        gc.collect()  # a graph of a replaced step must not be freed during a recording
+        self._inputs = tuple(value.clone() for value in inputs)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._output = self._function(*self._inputs)
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Once for the process; does nothing where the C library is not glibc."""
+    """Make glibc keep freed memory and use large pages, once per process; do nothing with another C library.
+
+    Returning and refaulting the pages of activations would cost part of every step.
+    """
     try:
         libc = ctypes.CDLL(None)
         mallopt, malloc, free, madvise = libc.mallopt, libc.malloc, libc.free, libc.madvise

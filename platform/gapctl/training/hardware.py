@@ -1,4 +1,4 @@
-"""What a result was computed on and with; kept beside every result."""
+"""Describe the hardware and software of a result, choose a trial's device, and monitor load and memory."""
 
 import ctypes
 import os
@@ -16,16 +16,23 @@ from gapctl.training.step_options import Precision
 
 NVML_LIBRARY: Final = "libnvidia-ml.so.1"
 NVML_SUCCESS: Final = 0
+SAMPLE_SECONDS: Final = 5.0
+CPU: Final = "cpu_utilization_percentage"
+MEMORY: Final = "system_memory_usage_megabytes"
+GPU: Final = "gpu_0_utilization_percentage"
+GPU_MEMORY: Final = "gpu_0_memory_usage_megabytes"
+GPU_MEMORY_SHARE: Final = "gpu_0_memory_usage_percentage"
+RECORDED_PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
 
 
 def read_nvidia_driver() -> str | None:
-    """Return the version of NVIDIA's driver that the system has loaded, or None."""
+    """Return the version of the loaded NVIDIA driver, or None."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    found = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
-    return found[0] if found else "of unknown version"
+    version = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
+    return version[0] if version else "of unknown version"
 
 
 class _Utilization(ctypes.Structure):
@@ -33,23 +40,23 @@ class _Utilization(ctypes.Structure):
 
 
 class GpuLoad:
-    """One GPU by its UUID, as CUDA numbers only those that a process may see."""
+    """The load of one GPU, addressed by its UUID because CUDA numbers only the GPUs visible to a process."""
 
     def __init__(self, uuid: str) -> None:
         self._handle = ctypes.c_void_p()
         self._library = _load_nvml()
         if self._library is not None:
             name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
-            found = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle))
-            self._library = self._library if found == NVML_SUCCESS else None
+            status = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle))
+            self._library = self._library if status == NVML_SUCCESS else None
 
     def percent(self) -> float | None:
-        """The share of the last fraction of a second in which a kernel ran; None where the driver does not say."""
+        """Return the share of the last fraction of a second in which a kernel ran, or None if unknown."""
         if self._library is None:
             return None
-        found = _Utilization()
-        answer = self._library.nvmlDeviceGetUtilizationRates(self._handle, ctypes.byref(found))
-        return float(found.gpu) if answer == NVML_SUCCESS else None
+        utilization = _Utilization()
+        answer = self._library.nvmlDeviceGetUtilizationRates(self._handle, ctypes.byref(utilization))
+        return float(utilization.gpu) if answer == NVML_SUCCESS else None
 
 
 def _load_nvml() -> ctypes.CDLL | None:
@@ -60,19 +67,11 @@ def _load_nvml() -> ctypes.CDLL | None:
         return None
 
 
-SAMPLE_SECONDS: Final = 5.0
-CPU: Final = "cpu_utilization_percentage"
-MEMORY: Final = "system_memory_usage_megabytes"
-GPU: Final = "gpu_0_utilization_percentage"
-GPU_MEMORY: Final = "gpu_0_memory_usage_megabytes"
-GPU_MEMORY_SHARE: Final = "gpu_0_memory_usage_percentage"
-
-
 class MachineMonitor:
-    """Looks at this process and its GPU, at most once in `SAMPLE_SECONDS`.
+    """Measures the load of this process and its GPU, at most once in `SAMPLE_SECONDS`.
 
-    A processor's share is of the process's `threads`: 100 when all of them worked all of the time, and less where the
-    machine had more to do than it has cores. Memory is what the process holds for itself, or all that is taken of the
+    A processor's load is relative to the process's `threads`: 100 if all of them worked all of the time, and less if
+    the machine had more to do than it has cores. Memory is what the process holds for itself, or all used memory of the
     GPU.
     """
 
@@ -82,31 +81,28 @@ class MachineMonitor:
         self._looked_at, self._worked = time.monotonic(), time.process_time()
 
     def look(self, *, at_once: bool = False) -> Mapping[str, float] | None:
-        """The measures by name, or None where the last are recent; `at_once` takes them all the same."""
+        """Return the measures by name, or None if the last are recent and `at_once` is false."""
         now, worked = time.monotonic(), time.process_time()
         elapsed = now - self._looked_at
         if elapsed <= 0 or (elapsed < SAMPLE_SECONDS and not at_once):
             return None
         share = 100.0 * (worked - self._worked) / (elapsed * self._threads)
         self._looked_at, self._worked = now, worked
-        return {CPU: share, **_measure_memory(), **self._gpu()}
+        held = read_process_kilobytes()
+        memory = {} if held is None else {MEMORY: held * 1024 / 1e6}
+        return {CPU: share, **memory, **self._measure_gpu()}
 
-    def _gpu(self) -> dict[str, float]:
+    def _measure_gpu(self) -> dict[str, float]:
         if self._load is None:
             return {}
         free, total = torch.cuda.mem_get_info(self._device)
         busy = self._load.percent()
-        found = {GPU_MEMORY: (total - free) / 1e6, GPU_MEMORY_SHARE: 100.0 * (total - free) / total}
-        return found if busy is None else {GPU: busy, **found}
-
-
-def _measure_memory() -> dict[str, float]:
-    held = read_process_kilobytes()
-    return {} if held is None else {MEMORY: held * 1024 / 1e6}
+        measures = {GPU_MEMORY: (total - free) / 1e6, GPU_MEMORY_SHARE: 100.0 * (total - free) / total}
+        return measures if busy is None else {GPU: busy, **measures}
 
 
 def read_process_kilobytes() -> int | None:
-    """What the process holds for itself, shared pages of images aside; None where the system is not Linux."""
+    """Return the process's own memory without shared pages, or None if the system is not Linux."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return next(int(line.split()[1]) for line in status.splitlines() if "RssAnon" in line)
@@ -114,24 +110,21 @@ def read_process_kilobytes() -> int | None:
         return None
 
 
-RECORDED_PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
-
-
 def list_versions() -> dict[str, str]:
-    """The versions of what decides numbers."""
+    """Return the versions of Python and of the packages that decide numbers."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def describe_hardware(device: torch.device, precision: Precision) -> dict[str, str | int]:
-    """The processor or GPU, the threads and the number format."""
+    """Return the processor or GPU, the threads and the number format."""
     return {
         "device": device.type,
         "name": _name_device(device),
@@ -142,7 +135,7 @@ def describe_hardware(device: torch.device, precision: Precision) -> dict[str, s
 
 
 def describe_workers(device: torch.device, workers: int) -> str:
-    """So many workers on such devices, in words."""
+    """Return a phrase like `2 workers on NVIDIA A100`."""
     return f"{workers} {'worker' if workers == 1 else 'workers'} on {_name_device(device)}"
 
 
@@ -151,9 +144,9 @@ def _name_device(device: torch.device) -> str:
 
 
 def select_training_device(*, gpu: bool) -> torch.device:
-    """Return the device for a trial; `gpu` says that one is reserved for it.
+    """Return the device for a trial; `gpu` means that a GPU is reserved for it.
 
-    Raises InputError where torch cannot use that GPU: on the processor the trial would take days in its place.
+    Raise InputError if torch cannot use that GPU: on the processor the trial would take days instead.
     """
     if gpu and not torch.cuda.is_available():
         raise InputError(
@@ -169,7 +162,7 @@ def select_training_device(*, gpu: bool) -> torch.device:
 
 
 def _explain_cuda_failure() -> str:
-    """Why CUDA does not start, in torch's words."""
+    """Return torch's reason why CUDA does not start."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
@@ -179,22 +172,22 @@ def _explain_cuda_failure() -> str:
 
 
 def measure_peak_memory(device: torch.device) -> dict[str, int]:
-    """Megabytes that the process holds for itself (shared pages of images aside), and the most it held of a GPU.
+    """Return the process's own memory and its peak of GPU memory, in megabytes.
 
-    Freed memory stays with the process (`keep_freed_memory`), so what it holds in the end is about the most it had.
+    Freed memory stays with the process (`fused_step.keep_freed_memory`), so the final value is about the peak.
     """
     held = read_process_kilobytes()
-    found = {} if held is None else {"memory_mb": held // 1024}
+    memory = {} if held is None else {"memory_mb": held // 1024}
     if device.type == "cuda":
-        found["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) // 2**20
-    return found
+        memory["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) // 2**20
+    return memory
 
 
 def read_processor_name() -> str:
-    """The processor's name as the system gives it."""
+    """Return the processor's name from the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     except OSError:
-        found = []
-    return found[0] if found else platform.processor() or platform.machine()
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

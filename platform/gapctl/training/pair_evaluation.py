@@ -1,4 +1,4 @@
-"""What a model trained on image-text pairs is measured on: held-out pairs, the same at every step and for every seed.
+"""Evaluate models of image-text pairs on held-out pairs, the same at every step and for every seed.
 
 Index letters: N gallery pairs, B pairs of a part, L caption positions, C classes, P prompts, D embedding.
 """
@@ -34,13 +34,13 @@ from gapctl.models.build import PixelNormaliser, measure_temperature
 from gapctl.training.evaluation import FITTING_PAIRS, Floats, GalleryEncoding, TrainingEmbeddings
 
 TREATMENT_SEED: Final = 0
-"""Of a gallery whose captions are treated as well: the same words for all seeds."""
+"""The seed of treated gallery captions: the same words for all seeds."""
 CACHED_BYTES: Final = 1 << 28
-"""Pixels of a gallery that stay in memory; those of a larger one are decoded at each evaluation."""
+"""Largest size of a gallery's pixels that stays in memory; a larger gallery is decoded at each evaluation."""
 
 
 class _PairEmbeddings(NamedTuple):
-    """Embeddings of the pairs that could be read, and their places among the gallery's rows."""
+    """Embeddings of the readable pairs, and their rows in the manifest."""
 
     image_ND: Floats
     text_ND: Floats
@@ -49,13 +49,13 @@ class _PairEmbeddings(NamedTuple):
 
 
 class PairEvaluation:
-    """Shows a model the gallery in float32, whatever the training computes in.
+    """Encodes the gallery with a model in float32, whatever the training's format.
 
     Zero-shot questions come from the file that the configuration names; the first is about the object.
     """
 
     def __init__(self, places: PairPaths, config: TrialConfig, device: torch.device) -> None:
-        """Raises InputError for a file of questions that does not fit the held-out pairs."""
+        """Choose the gallery. Raise InputError for a file of questions that does not fit the held-out pairs."""
         self._pairs: TrialPairs = open_pairs(places)
         preset = PRESETS[config.model.preset]
         self._rule = build_gallery_options(require_pair_data(config), preset.image_size)
@@ -70,7 +70,7 @@ class PairEvaluation:
 
     @torch.no_grad()
     def encode(self, model: CLIP) -> GalleryEncoding:
-        """What the metrics are computed from."""
+        """Return the encoding from which the metrics are computed."""
         with _pause_training_mode(model):
             gallery = self._encode_batches(model, self._read_batches())
             place_N = np.searchsorted(self._row_N, gallery.row_N)
@@ -81,7 +81,7 @@ class PairEvaluation:
         main = next(iter(questions), None)
         zero_shot = ZeroShotTasks(questions, main)
         temperature = measure_temperature(model)
-        others = [asked.class_N for key, asked in questions.items() if key != main]
+        others = [question.class_N for key, question in questions.items() if key != main]
         embeddings = Embeddings(
             image_ND=gallery.image_ND,
             text_MD=gallery.text_ND,
@@ -95,18 +95,22 @@ class PairEvaluation:
 
     @torch.no_grad()
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
-        """Treated as in training, but not augmented; those that cannot be read are left out."""
+        """Return embeddings of training pairs, treated as in training but not augmented.
+
+        Unreadable pairs are left out.
+        """
         row_N = choose_rows(self._pairs.train_rows, FITTING_PAIRS)
         parts = decode_rows(self._pairs.train, row_N, self._training_rule, seed=TREATMENT_SEED)
         with _pause_training_mode(model):
-            found = self._encode_batches(model, (part.pairs for part in parts if len(part.pairs.sample_B)))
-        return TrainingEmbeddings(found.image_ND, found.text_ND)
+            encoded = self._encode_batches(model, (part.pairs for part in parts if len(part.pairs.sample_B)))
+        return TrainingEmbeddings(encoded.image_ND, encoded.text_ND)
 
     def _encode_batches(self, model: CLIP, batches: Iterable[PairBatch]) -> _PairEmbeddings:
         images, texts, ids, rows = [], [], [], []
         for batch in batches:
-            images.append(self._encode_images(model, batch))
-            texts.append(self._texts(model, batch.tokens_BL))
+            image_BCHW = self._pixels.images(torch.from_numpy(batch.images_BCHW).to(self._device))
+            images.append(_normalize_rows(model.encode_image(image_BCHW)))
+            texts.append(self._encode_texts(model, batch.tokens_BL))
             ids.append(batch.text_id_B)
             rows.append(batch.sample_B)
         return _PairEmbeddings(np.concatenate(images), np.concatenate(texts), np.concatenate(ids), np.concatenate(rows))
@@ -128,7 +132,7 @@ class PairEvaluation:
             self._kept = [batch for batch in kept if len(batch.sample_B)]
 
     def _check_treatable(self, part: GalleryPart) -> None:
-        """A treatment that held-out pairs lack something for would make another gallery than other arms have."""
+        """Raise InputError if the treatment cannot treat a held-out pair: the gallery would differ from other arms'."""
         lacking = [left for left in part.left_out if left.why == ReadStatus.LACKING.words]
         if lacking:
             first = lacking[0]
@@ -137,18 +141,14 @@ class PairEvaluation:
                 "expected held-out pairs that have it, or held_out: full"
             )
 
-    def _encode_images(self, model: CLIP, batch: PairBatch) -> Floats:
-        image_BCHW = self._pixels.images(torch.from_numpy(batch.images_BCHW).to(self._device))
-        return _normalize_rows(model.encode_image(image_BCHW))
-
-    def _texts(self, model: CLIP, token_BL: NDArray[np.int64]) -> Floats:
+    def _encode_texts(self, model: CLIP, token_BL: NDArray[np.int64]) -> Floats:
         return _normalize_rows(model.encode_text(torch.from_numpy(token_BL).to(self._device)))
 
     def _average_prompts(self, model: CLIP, question: PromptSet) -> Floats:
-        """Each class's mean prompt embedding (C, D)."""
-        prompts = [prompt for found in question.prompts.values() for prompt in found]
-        text_PD = self._texts(model, get_clip_tokenizer(CLIP_CONTEXT)(prompts))
-        edges = np.cumsum([len(found) for found in question.prompts.values()])[:-1]
+        """Return each class's mean prompt embedding (C, D)."""
+        prompts = [prompt for class_prompts in question.prompts.values() for prompt in class_prompts]
+        text_PD = self._encode_texts(model, get_clip_tokenizer(CLIP_CONTEXT)(prompts))
+        edges = np.cumsum([len(class_prompts) for class_prompts in question.prompts.values()])[:-1]
         mean_CD: Floats = np.stack([part.mean(axis=0) for part in np.split(text_PD, edges)])
         return mean_CD
 
@@ -160,7 +160,7 @@ def _normalize_rows(rows_BD: torch.Tensor) -> Floats:
 
 @contextmanager
 def _pause_training_mode(model: CLIP) -> Iterator[None]:
-    """Batch normalisation by the running statistics, and not moving them."""
+    """Use the running statistics of batch normalisation without updating them."""
     training = model.training
     model.eval()
     try:

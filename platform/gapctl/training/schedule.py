@@ -1,6 +1,7 @@
-"""The learning rate over a training: linear warm-up, then a cosine to zero.
+"""Schedule the learning rate and the temperature over a training.
 
-Warm-up is a share of all steps: the 10,000 of 316,000 in arXiv 2404.07983's CC12M trainings are 0.0317.
+The learning rate rises linearly in a warm-up and then follows a cosine to zero. Warm-up is a share of all steps: the
+10,000 of 316,000 in arXiv 2404.07983's CC12M trainings are 0.0317.
 """
 
 import math
@@ -9,17 +10,17 @@ from gapctl.config.trial import Temperature, Train
 
 
 def count_mismatched_steps(train: Train) -> int:
-    """The first steps, whose texts go with other images."""
+    """Return the number of first steps whose texts go with other images."""
     return round(train.mismatched * count_training_steps(train))
 
 
 def count_training_steps(train: Train) -> int:
-    """Whole batches in the samples asked for; a remainder smaller than a batch is not trained on."""
+    """Return the number of whole batches in the samples; a remainder smaller than a batch is not trained on."""
     return train.steps
 
 
 def compute_learning_rate(train: Train, step: int) -> float:
-    """The rate of the 0-based `step`; a pure function, so a resumed training needs no scheduler state."""
+    """Return the rate of the 0-based `step`; as a pure function it needs no state in a checkpoint."""
     steps = count_training_steps(train)
     warmup = train.warmup_steps
     if step < warmup:
@@ -29,9 +30,9 @@ def compute_learning_rate(train: Train, step: int) -> float:
 
 
 def compute_temperature(temperature: Temperature, step: int, steps: int) -> float | None:
-    """The temperature of the 0-based `step` of so many, None where it follows no schedule.
+    """Return the temperature of the 0-based `step`, or None if it follows no schedule.
 
-    It goes from `init` to `final` by equal factors.
+    It goes from `init` to `final` over `steps` by equal factors.
     """
     if temperature.mode != "schedule" or temperature.final is None:
         return None

@@ -1,4 +1,4 @@
-"""What a training step is told beside the model: loss, pixels, number format, gradient accumulation and optimiser."""
+"""Define the options of a training step: loss, pixels, number format, gradient accumulation and optimiser."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,10 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:
-    """`auto` is bfloat16 where the hardware multiplies in it (CUDA, AMX, AVX512-BF16) and float32 elsewhere."""
+    """Return the number format; `auto` is bfloat16 on hardware that multiplies in it, else float32.
+
+    Such hardware are CUDA devices and CPUs with AMX or AVX512-BF16.
+    """
     if asked != "auto":
         return asked
     has_units = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
@@ -24,18 +27,21 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: tor
 
 
 def choose_product_dtype(precision: Precision) -> torch.dtype:
-    """The format of a trial's products; masters, statistics, softmax and loss are float32 in either."""
+    """Return the dtype of matrix products.
+
+    Master weights, statistics, softmax and loss are float32 in either format.
+    """
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """How a model takes a step; the same on every worker.
+    """The options of a model's steps, the same on every worker.
 
-    `mean` and `std` are of pixels from 0 to 1. `micro_batches`: in how many parts a worker's pairs go through the
-    towers; the loss is of the whole batch all the same. `compile` has torch.compile fuse the towers. `betas` and `eps`
-    are AdamW's, and its `weight_decay` is on matrices alone. `terms` are added to the contrastive loss. A learned
-    temperature's rate is `temperature_speed` times that of all else.
+    `mean` and `std` are of pixels from 0 to 1. `micro_batches` is the number of parts in which a worker's pairs pass
+    the towers; the loss is of the whole batch all the same. `compile` applies torch.compile to the towers. `betas` and
+    `eps` are AdamW's, and its `weight_decay` applies to matrices alone. `terms` are added to the contrastive loss. A
+    learned temperature's learning rate is `temperature_speed` times that of all else.
     """
 
     loss: LossKind
@@ -52,7 +58,7 @@ class StepOptions:
 
 
 def build_preset_options(preset: Preset, loss: LossKind, precision: Precision, weight_decay: float) -> StepOptions:
-    """A rule with what belongs to a preset's models: pixels, betas and epsilon."""
+    """Return options with the pixels, betas and epsilon of a preset."""
     return StepOptions(
         loss=loss,
         precision=precision,
@@ -65,7 +71,7 @@ def build_preset_options(preset: Preset, loss: LossKind, precision: Precision, w
 
 
 def build_step_options(config: TrialConfig, precision: Precision) -> StepOptions:
-    """A trial's."""
+    """Return the options of a trial."""
     preset = PRESETS[config.model.preset]
     train, loss = config.train, config.loss
     rule = build_preset_options(preset, loss.kind, precision, train.weight_decay)
@@ -75,10 +81,10 @@ def build_step_options(config: TrialConfig, precision: Precision) -> StepOptions
 
 
 class TemperatureRate:
-    """Has learned temperatures move at their rule's speed.
+    """Gives learned temperatures a learning rate of their own.
 
-    AdamW moves a value that does not decay in proportion to the learning rate, so a step at another rate is the same
-    step, so many times as long; the optimiser's state does not know of it.
+    AdamW moves a value without weight decay in proportion to the learning rate. A step at another rate is therefore the
+    same step, longer or shorter by a factor, and the optimiser's state is not involved.
     """
 
     def __init__(self, models: Sequence[CLIP], rule: StepOptions) -> None:
@@ -87,7 +93,7 @@ class TemperatureRate:
 
     @torch.no_grad()
     def take_scaled_step(self, step: Callable[[], None]) -> None:
-        """Takes an optimiser's step, which moves all parameters; learned temperatures stay in CLIP's bounds."""
+        """Take an optimiser's step, scale its effect on learned temperatures, and keep them within CLIP's bounds."""
         if self._speed == 1.0:
             step()
         else:

@@ -1,7 +1,13 @@
-"""One trial, or several of one shape ("packed"), advanced piece by piece by whoever drives them: Ray Tune or a test.
+"""Train one trial, or several of one shape together ("packed"), piece by piece for a driver: Ray Tune or a test.
 
-A trial's numbers depend on its configuration, seed and data alone; how the work is cut into pieces changes nothing.
-Trained beside others they are the same but for the order of sums.
+1. `TrainingRun.train_for` takes steps and evaluations for some seconds, saves checkpoints and reports progress.
+2. `PackedTrials.step` takes one step of all trials that stand at the same step; `iterate_batches` brings its pairs.
+3. `build_trial_step` chooses the step: by hand (`fused_step`) or by autograd (`autograd_step`).
+
+A trial's numbers depend on its configuration, seed and data alone, not on how the work is cut into pieces. Packed
+trials get the same numbers but for the order of sums.
+
+Index letters: B pairs of a batch, S pairs of all models, M models, C channels, H and W rows and columns, L positions.
 """
 
 import time
@@ -25,9 +31,195 @@ from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 if TYPE_CHECKING:
     from gapctl.data.image_text.feed import PairReader
 
+UNREAD_LOSSES = 64
+"""Losses that stay on the device before they are read; each reading waits for all queued work."""
+
+
+class PackedTrials:
+    """Trials that take their steps together. It takes over the members' models and optimiser states."""
+
+    def __init__(
+        self,
+        members: Sequence[TrialState],
+        device: torch.device,
+        group: WorkerGroup = SINGLE_WORKER,
+        reader: "PairReader | None" = None,
+    ) -> None:
+        self.members = members
+        config = members[0].config
+        self._train = config.train
+        self._step = build_trial_step([member.model for member in members], config, device, group)
+        self._step.load([member.optimizer_state for member in members])
+        self._pairs = iterate_batches(members, device, group, reader)
+        self._unread: list[Tensor] = []
+
+    def step(self) -> None:
+        """Take one step of all members."""
+        started = time.monotonic()
+        pairs = next(self._pairs)
+        rate = compute_learning_rate(self._train, self.members[0].steps)
+        temperatures = [member.scheduled_temperature for member in self.members]
+        self._unread.append(self._step(pairs.image_SCHW, pairs.second, rate, temperatures))
+        for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
+            member.count(caption_id_B, len(self.members))
+        self._share_time_since(started)
+        if len(self._unread) >= UNREAD_LOSSES:
+            self.read_losses()
+
+    def read_losses(self) -> None:
+        """Give the members the losses of the steps since the last call."""
+        if not self._unread:
+            return
+        started = time.monotonic()
+        losses = torch.stack(self._unread, dim=1).tolist()
+        self._unread.clear()
+        for member, member_losses in zip(self.members, losses, strict=True):
+            member.add_losses(member_losses)
+        self._share_time_since(started)
+
+    def _share_time_since(self, started: float) -> None:
+        share = (time.monotonic() - started) / len(self.members)
+        for member in self.members:
+            member.add_seconds(share)
+
+    def save(self) -> None:
+        """Write a checkpoint of each member that is not done."""
+        self.read_losses()
+        for index, member in enumerate(self.members):
+            if not member.done:
+                member.save(self._step.optimizer_state(index))
+
+    def return_optimizer_states(self) -> None:
+        """Give the members their optimiser states, so that they can go on in another group of packed trials."""
+        self.read_losses()
+        for index, member in enumerate(self.members):
+            member.optimizer_state = self._step.optimizer_state(index)
+
+
+class TrainingRun:
+    """Trains its members to their ends: those furthest behind first, and together once they stand at the same step."""
+
+    def __init__(
+        self,
+        members: Sequence[TrialState],
+        device: torch.device,
+        group: WorkerGroup = SINGLE_WORKER,
+        reader: "PairReader | None" = None,
+    ) -> None:
+        """Prepare to train members whose configurations agree in all that `gapctl.plan.plan.extract_shape` compares.
+
+        `group` are the workers that train one member together. `reader` reads its pairs, by default a thread.
+        """
+        keep_freed_memory()
+        self.members = members
+        self._device, self._group, self._reader = device, group, reader
+        self._packed: PackedTrials | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all members are done."""
+        return all(member.done for member in self.members)
+
+    def train_for(self, seconds: float, steps: int = 1) -> tuple[TrialProgress, ...]:
+        """Train for about `seconds` of wall time and at least `steps` steps or evaluations.
+
+        Return each member's progress. Workers that train together must take the same number of steps: with 0 seconds,
+        all take exactly `steps`.
+        """
+        started, taken = time.monotonic(), 0
+        while not self.done:
+            if self._train_or_evaluate():
+                self._save_when_due()
+            taken += 1
+            if taken >= steps and time.monotonic() - started >= seconds:
+                break
+        if self._packed:
+            self._packed.read_losses()
+        for member in self.members:
+            member.add_counts(self._group)
+        self._save_when_due()
+        elapsed = time.monotonic() - started
+        return tuple(member.progress(elapsed) for member in self.members)
+
+    def save(self) -> None:
+        """Write checkpoints of the members that train now. Members ahead of them already have theirs."""
+        if self._furthest_behind():
+            self._get_packed_trials(self._furthest_behind()).save()
+        elif self._packed and not self.done:
+            self._packed.save()
+
+    def _train_or_evaluate(self) -> bool:
+        """Return whether it was an evaluation, after which a checkpoint is due so that no later kill repeats it."""
+        least_steps = min(member.steps for member in self.members if not member.done)
+        for member in self.members:
+            if not member.evaluated and member.steps == least_steps:
+                if self._packed:
+                    self._packed.read_losses()
+                member.add_counts(self._group)
+                member.evaluate()
+                return True
+        self._get_packed_trials(self._furthest_behind()).step()
+        return False
+
+    def _furthest_behind(self) -> tuple[TrialState, ...]:
+        """Return the members that take the next step."""
+        training = [member for member in self.members if member.steps < member.steps_total]
+        least = min((member.steps for member in training), default=0)
+        return tuple(member for member in training if member.steps == least)
+
+    def _get_packed_trials(self, members: tuple[TrialState, ...]) -> PackedTrials:
+        if self._packed is None or self._packed.members != members:
+            if self._packed:
+                self._packed.return_optimizer_states()
+            self._packed = PackedTrials(members, self._device, self._group, self._reader)
+        return self._packed
+
+    def _save_when_due(self) -> None:
+        for member in self.members:
+            if not member.done:
+                member.heartbeat()
+        packed = self._packed
+        if (
+            packed
+            and all(member.evaluated for member in packed.members)
+            and any(member.wants_checkpoint for member in packed.members)
+        ):
+            packed.save()
+
+
+class TrialStep(Protocol):
+    """Trains the models of one or several trials in place."""
+
+    def load(self, states: Sequence[OptimizerState | None]) -> None:
+        """Load an optimiser state for each model; call it after the models' weights were restored."""
+        ...
+
+    def optimizer_state(self, index: int) -> OptimizerState:
+        """Return the optimiser state of the model at `index`, for its checkpoint."""
+        ...
+
+    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
+        """Set scheduled temperatures, take one step, and return each model's loss before it (M,).
+
+        `second` are tokens, or images where both sides are images.
+        """
+        ...
+
+
+def build_trial_step(
+    models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: WorkerGroup
+) -> TrialStep:
+    """Return the step of a configuration; MAD's models, one or several, are trained by the hand-written step."""
+    rule = build_step_options(config, resolve_precision(config.train.precision, device))
+    preset = PRESETS[config.model.preset]
+    if config.data.dataset == "mad":
+        return _PackedFusedStep(models, FusedStep(models, preset, rule))
+    (model,) = models
+    return _SingleTrialStep(build_single_step(model, preset, rule, device, group))
+
 
 class SingleStep(Protocol):
-    """Trains one model in place; checkpoints keep `optimizer_state`, whichever step goes on from them."""
+    """Trains one model in place. Any step can load the `optimizer_state` of any other."""
 
     def __call__(
         self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None
@@ -41,69 +233,33 @@ class SingleStep(Protocol):
 def build_single_step(
     model: CLIP, preset: Preset, rule: StepOptions, device: torch.device, group: WorkerGroup | None = None
 ) -> SingleStep:
-    """A step for a preset's model; both kinds give the same numbers but for rounding.
+    """Return a step for a preset's model; both kinds give the same numbers but for rounding.
 
-    By hand: a vision transformer, all of it trained, by one worker, on a CPU, whole batches at a time.
+    The hand-written step needs a vision transformer that is trained in full, by one worker, on a CPU, in whole batches.
     """
     alone = (group or SINGLE_WORKER).size == 1 and rule.micro_batches == 1 and not rule.compile
-    by_hand = isinstance(preset.image, PatchTower) and alone and device.type == "cpu" and _is_trained_whole(model)
+    trained_in_full = all(value.requires_grad for name, value in model.named_parameters() if name != "logit_scale")
+    by_hand = isinstance(preset.image, PatchTower) and alone and device.type == "cpu" and trained_in_full
     return SingleFusedStep(model, preset, rule) if by_hand else AutogradStep(model, rule, device, group)
 
 
-def _is_trained_whole(model: CLIP) -> bool:
-    return all(value.requires_grad for name, value in model.named_parameters() if name != "logit_scale")
-
-
 class SingleFusedStep:
-    """The hand-written step, which may train several models, for one."""
+    """The hand-written step, which can train several models, for a single one."""
 
     def __init__(self, model: CLIP, preset: Preset, rule: StepOptions) -> None:
         self._step = FusedStep([model], preset, rule)
 
     def __call__(self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
-        """Takes one step on images, uint8, and tokens, int64, and returns the loss before it (1,)."""
+        """Take one step on images (uint8) and tokens (int64), and return the loss before it (1,)."""
         return self._step(image_BCHW, token_BL, rate, temperature)
 
     def load(self, state: OptimizerState | None) -> None:
-        """To be called after a checkpoint was read into the model, with what it kept of the optimiser."""
+        """Load an optimiser state; call it after the model's weights were restored."""
         self._step.load([state])
 
     def optimizer_state(self) -> OptimizerState:
-        """What a checkpoint keeps of the optimiser."""
+        """Return the optimiser state for a checkpoint."""
         return self._step.optimizer_state(0)
-
-
-class TrialStep(Protocol):
-    """Trains the models of one or several trials in place."""
-
-    def load(self, states: Sequence[OptimizerState | None]) -> None:
-        """To be called after checkpoints were read into the models, with what each kept of the optimiser."""
-        ...
-
-    def optimizer_state(self, index: int) -> OptimizerState:
-        """What the checkpoint of the model in this place keeps of the optimiser."""
-        ...
-
-    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
-        """Takes one step, scheduled temperatures set before it, and returns each model's loss before it (M,).
-
-        `second` are tokens, or images where both sides are images.
-        """
-        ...
-
-
-def build_trial_step(
-    models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: WorkerGroup
-) -> TrialStep:
-    """The step of a configuration; several models, or MAD's, are trained by hand."""
-    rule, preset = (
-        build_step_options(config, resolve_precision(config.train.precision, device)),
-        PRESETS[config.model.preset],
-    )
-    if config.data.dataset == "mad":
-        return _PackedFusedStep(models, FusedStep(models, preset, rule))
-    (model,) = models
-    return _SingleTrialStep(build_single_step(model, preset, rule, device, group))
 
 
 class _PackedFusedStep:
@@ -132,160 +288,3 @@ class _SingleTrialStep:
     def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
         (temperature,) = temperatures
         return self._step(image_SCHW, second, rate, temperature)
-
-
-UNREAD_LOSSES = 64
-"""Losses left on the device before they are read: each reading waits for all the work before it."""
-
-
-class PackedTrials:
-    """Takes over the members' models and what they kept of the optimiser."""
-
-    def __init__(
-        self,
-        members: Sequence[TrialState],
-        device: torch.device,
-        group: WorkerGroup = SINGLE_WORKER,
-        reader: "PairReader | None" = None,
-    ) -> None:
-        self.members = members
-        config = members[0].config
-        self._train = config.train
-        self._step = build_trial_step([member.model for member in members], config, device, group)
-        self._step.load([member.optimizer_state for member in members])
-        self._pairs = iterate_batches(members, device, group, reader)
-        self._unread: list[Tensor] = []
-
-    def step(self) -> None:
-        """One step of all."""
-        started = time.monotonic()
-        pairs = next(self._pairs)
-        rate = compute_learning_rate(self._train, self.members[0].steps)
-        temperatures = [member.scheduled_temperature for member in self.members]
-        self._unread.append(self._step(pairs.image_SCHW, pairs.second, rate, temperatures))
-        for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
-            member.count(caption_id_B, len(self.members))
-        self._share_time_since(started)
-        if len(self._unread) >= UNREAD_LOSSES:
-            self.read_losses()
-
-    def read_losses(self) -> None:
-        """Tells the members the losses of the steps since this was last called."""
-        if not self._unread:
-            return
-        started = time.monotonic()
-        losses = torch.stack(self._unread, dim=1).tolist()
-        self._unread.clear()
-        for member, own in zip(self.members, losses, strict=True):
-            member.add_losses(own)
-        self._share_time_since(started)
-
-    def _share_time_since(self, started: float) -> None:
-        share = (time.monotonic() - started) / len(self.members)
-        for member in self.members:
-            member.add_seconds(share)
-
-    def save(self) -> None:
-        """Writes a checkpoint of each that is not done."""
-        self.read_losses()
-        for index, member in enumerate(self.members):
-            if not member.done:
-                member.save(self._step.optimizer_state(index))
-
-    def return_optimizer_states(self) -> None:
-        """Gives the members what they need to go on in another team."""
-        self.read_losses()
-        for index, member in enumerate(self.members):
-            member.optimizer_state = self._step.optimizer_state(index)
-
-
-class TrainingRun:
-    """Trains its members to their ends: those that have come less far first, and together from where they meet."""
-
-    def __init__(
-        self,
-        members: Sequence[TrialState],
-        device: torch.device,
-        group: WorkerGroup = SINGLE_WORKER,
-        reader: "PairReader | None" = None,
-    ) -> None:
-        """The members' configurations must agree in all that `gapctl.plan.plan.extract_shape` compares.
-
-        `group` are the workers that train one member together, `reader` reads its pairs, by default a thread.
-        """
-        keep_freed_memory()
-        self.members = members
-        self._device, self._group, self._reader = device, group, reader
-        self._team: PackedTrials | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether all members are."""
-        return all(member.done for member in self.members)
-
-    def train_for(self, seconds: float, steps: int = 1) -> tuple[TrialProgress, ...]:
-        """Trains for about `seconds` of wall time, but at least so many steps or evaluations; a report of each member.
-
-        Workers that train together need the same number: with 0 seconds, all take exactly `steps`.
-        """
-        started, taken = time.monotonic(), 0
-        while not self.done:
-            if self._train_or_evaluate():
-                self._save_when_due()
-            taken += 1
-            if taken >= steps and time.monotonic() - started >= seconds:
-                break
-        if self._team:
-            self._team.read_losses()
-        for member in self.members:
-            member.add_counts(self._group)
-        self._save_when_due()
-        elapsed = time.monotonic() - started
-        return tuple(member.progress(elapsed) for member in self.members)
-
-    def save(self) -> None:
-        """Writes the checkpoints of the members that train now; those ahead of them stand where theirs were written."""
-        if self._furthest_behind():
-            self._get_packed_trials(self._furthest_behind()).save()
-        elif self._team and not self.done:
-            self._team.save()
-
-    def _train_or_evaluate(self) -> bool:
-        """Whether it was an evaluation, after which a checkpoint is due: no later kill may cost it."""
-        for member in self.members:
-            if not member.evaluated and member.steps == self._find_least_steps():
-                if self._team:
-                    self._team.read_losses()
-                member.add_counts(self._group)
-                member.evaluate()
-                return True
-        self._get_packed_trials(self._furthest_behind()).step()
-        return False
-
-    def _find_least_steps(self) -> int:
-        return min(member.steps for member in self.members if not member.done)
-
-    def _furthest_behind(self) -> tuple[TrialState, ...]:
-        """The members that take the next step."""
-        training = [member for member in self.members if member.steps < member.steps_total]
-        least = min((member.steps for member in training), default=0)
-        return tuple(member for member in training if member.steps == least)
-
-    def _get_packed_trials(self, members: tuple[TrialState, ...]) -> PackedTrials:
-        if self._team is None or self._team.members != members:
-            if self._team:
-                self._team.return_optimizer_states()
-            self._team = PackedTrials(members, self._device, self._group, self._reader)
-        return self._team
-
-    def _save_when_due(self) -> None:
-        for member in self.members:
-            if not member.done:
-                member.heartbeat()
-        team = self._team
-        if (
-            team
-            and all(member.evaluated for member in team.members)
-            and any(member.wants_checkpoint for member in team.members)
-        ):
-            team.save()

@@ -1,4 +1,11 @@
-"""Everything of one trial but its training steps: model, samples, evaluations, and what its store must not lose."""
+"""Hold the state of one trial apart from its training steps: model, batches, evaluations and checkpoints.
+
+1. `TrialState` restores the newest checkpoint of its `TrialStore`, or starts from given weights or its seed.
+2. `iterate_batches` brings its pairs; `count`, `add_losses` and `add_seconds` record the steps taken.
+3. `evaluate` measures the model and appends a row of history; `save` writes a checkpoint.
+
+Index letters: M trials trained together, B pairs of a batch, A pairs of all workers, N gallery pairs, D embedding.
+"""
 
 import math
 import time
@@ -37,41 +44,19 @@ from gapctl.training.workers import WorkerGroup
 if TYPE_CHECKING:
     from gapctl.data.image_text.feed import PairReader
 
-
 MAD_VOCABULARY = TokenVocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
-
-
-def choose_vocabulary(config: TrialConfig) -> TokenVocabulary:
-    """That of the preset's captions."""
-    return MAD_VOCABULARY if PRESETS[config.model.preset].vocabulary == "mad" else CLIP_VOCABULARY
-
-
-def build_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> Evaluation:
-    """The gallery of a configuration, after its intervention if it has one."""
-    gallery = _build_gallery_evaluation(material, config, device)
-    return gallery if config.evaluate.intervention == "none" else InterventionEvaluation(gallery, config.evaluate)
-
-
-def _build_gallery_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> FittingEvaluation:
-    if isinstance(material, PairPaths):
-        from gapctl.training.pair_evaluation import PairEvaluation
-
-        return PairEvaluation(material, config, device)
-    return MadEvaluation(material, config, device)
-
-
 CHECKPOINT_SECONDS = 10.0
 BEAT_SECONDS = 10.0
 CHECKPOINT_SPACING = 20
-"""Times as long as a checkpoint took to write, a training goes on before the next."""
+"""The time between checkpoints, in multiples of the time that writing one took."""
 UNKNOWN_HARDWARE = "unknown"
-"""What an earlier version's checkpoint says of what its training ran on."""
+"""Hardware of the steps before a checkpoint of an earlier version, which did not record it."""
 NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
-"""Columns of a history that say how a training went, not what came of it."""
+"""Columns of a history that describe the training's course rather than its result."""
 
 
 class TrialStore(Protocol):
-    """Where a trial keeps what it must not lose; a ledger's trial folder is one."""
+    """Stores a trial's checkpoints and results; a ledger's trial folder is one."""
 
     def checkpoints(self) -> Sequence[tuple[str, bytes]]: ...
 
@@ -90,7 +75,7 @@ class TrialStore(Protocol):
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """How far a trial has come: `rows` are the evaluations since the last report, `loss` the latest batch's."""
+    """A trial's progress: `rows` are the evaluations since the last report, `loss` the latest batch's."""
 
     samples_seen: int
     samples_total: int
@@ -101,10 +86,10 @@ class TrialProgress:
 
 
 class TrialState:
-    """A trial that continues from its store's newest checkpoint, and is told the losses of its steps.
+    """A trial that continues from its store's newest checkpoint.
 
-    Without one it begins with the weights in `initial`, or else with its seed's. One that does not lead takes the
-    steps with the worker that does, and leaves evaluations and writing to it.
+    Without one it begins with the weights in `initial`, or else with its seed's. If `leads` is false, another worker of
+    the trial evaluates and writes, and this one takes only the steps.
     """
 
     def __init__(
@@ -137,7 +122,6 @@ class TrialState:
         self._last_loss = math.nan
         self._saved_at = time.monotonic()
         self.samples_saved = self.samples_seen
-        """Pairs trained on until the newest checkpoint."""
         self._save_seconds = 0.0
         self._beat_at = -math.inf
         self._reported = (self.steps, len(self._state.rows))
@@ -163,7 +147,7 @@ class TrialState:
         return self._state.packed
 
     def begin_stretch(self, runs_on: str) -> None:
-        """Note what the training runs on from this step on; one that ended where it began is forgotten."""
+        """Record the hardware from this step on; a stretch without steps is dropped."""
         before = {step: known for step, known in self._state.stretches.items() if step < self.steps}
         if self.steps and not before:
             before = {0: UNKNOWN_HARDWARE}
@@ -171,7 +155,7 @@ class TrialState:
 
     @property
     def stretches(self) -> str:
-        """What the training ran on and until which sample: `2 workers on A to 1280, 1 worker on B to 2560`."""
+        """The hardware by stretch, each up to a sample: `2 workers on A to 1280, 1 worker on B to 2560`."""
         ends = [*list(self._state.stretches)[1:], self.steps]
         batch = self.config.train.batch_size
         return ", ".join(
@@ -180,7 +164,7 @@ class TrialState:
 
     @property
     def done(self) -> bool:
-        """Whether the last step and the last evaluation are behind us."""
+        """Whether the last step was taken and the last evaluation done."""
         return self.steps >= self.steps_total and self.evaluated
 
     @property
@@ -200,25 +184,25 @@ class TrialState:
         """The temperature of the next step, where it follows a schedule."""
         return compute_temperature(self.config.temperature, self.steps, self.steps_total)
 
-    def count(self, caption_id_B: NDArray[np.int64], team: int) -> None:
-        """Takes note of a step, of the captions it saw and of how many trials took it together."""
+    def count(self, caption_id_B: NDArray[np.int64], packed: int) -> None:
+        """Record one step: the loss floor of its captions, and the number of trials that took it together."""
         self._state.sums.floor += compute_loss_floor(caption_id_B, self.config.loss.kind)
         self._state.sums.steps += 1
         self._state.step += 1
-        self._state.packed = max(self._state.packed, team)
+        self._state.packed = max(self._state.packed, packed)
 
     def add_seconds(self, seconds: float) -> None:
-        """Takes note of time that went into steps."""
+        """Add wall time of steps."""
         self._state.seconds += seconds
 
     def add_losses(self, losses: Sequence[float]) -> None:
-        """Takes note of the losses of the steps since this was last told."""
+        """Add the losses of the steps since the last call."""
         for loss in losses:
             self._state.sums.loss += loss
         self._last_loss = losses[-1]
 
     def add_counts(self, group: WorkerGroup) -> None:
-        """Adds up what the feeds of all workers counted; each has to call it at the same step."""
+        """Add up the feed counts of all workers, each of which must call this at the same step."""
         if not self.counts.samples:
             return
         device = self.model.logit_scale.device
@@ -227,13 +211,13 @@ class TrialState:
         self._counted = self._counted_before.merge_counts(self.counts.replace_numbers(total))
 
     def evaluate(self) -> None:
-        """Measures the model as it is now, and keeps the row."""
+        """Measure the model as it is now, and append the row to the history."""
         if self._evaluation is None:
             self._state.rows.append({"samples_seen": self.samples_seen})
             return
         started = time.monotonic()
-        found = compute_trial_metrics(self._evaluation.encode(self.model))
-        row = {"samples_seen": self.samples_seen, **found.metrics}
+        result = compute_trial_metrics(self._evaluation.encode(self.model))
+        row = {"samples_seen": self.samples_seen, **result.metrics}
         if self._counted.samples:
             row |= self._counted.metrics()
         sums, self._state.sums = self._state.sums, LossSums()
@@ -244,18 +228,18 @@ class TrialState:
         self._state.rows.append({**row, "seconds": self._state.seconds})
         self._store.save_history(self._state.rows)
         if self.steps == self.steps_total:
-            self._store.save_dimensions(found.image_mean_D.tolist(), found.text_mean_D.tolist())
+            self._store.save_dimensions(result.image_mean_D.tolist(), result.text_mean_D.tolist())
             self._store.save_axis(
-                found.image_on_axis_N.tolist(),
-                found.text_on_axis_N.tolist(),
-                found.image_on_mean_N.tolist(),
-                found.label_N.tolist(),
+                result.image_on_axis_N.tolist(),
+                result.text_on_axis_N.tolist(),
+                result.image_on_mean_N.tolist(),
+                result.label_N.tolist(),
             )
         if self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at):
-            self._saved_at = -math.inf  # what an evaluation costs is worth a checkpoint
+            self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
 
     def heartbeat(self) -> None:
-        """Tells the store now and then that the trial is alive."""
+        """Refresh the store's heartbeat if `BEAT_SECONDS` have passed."""
         if self.leads and time.monotonic() - self._beat_at >= BEAT_SECONDS:
             self._store.heartbeat(self.samples_seen)
             self._beat_at = time.monotonic()
@@ -267,7 +251,7 @@ class TrialState:
         return self.leads and not self.done and time.monotonic() - self._saved_at >= apart
 
     def save(self, optimizer: OptimizerState) -> None:
-        """Writes a checkpoint now."""
+        """Write a checkpoint now."""
         self._state.feed = self._counted.state() if self._counted.samples else {}
         started = time.monotonic()
         self._store.save_checkpoint(self.samples_seen, pack_checkpoint(self.model, optimizer, self._state))
@@ -275,16 +259,16 @@ class TrialState:
         self._save_seconds = self._saved_at - started
 
     def weights(self) -> bytes:
-        """The model's weights as they are now."""
+        """Return the model's weights as they are now."""
         return pack_weights(self.model)
 
     def read_final_metrics(self) -> dict[str, float]:
-        """The last evaluation by metric name."""
+        """Return the last evaluation by metric name."""
         last = self._state.rows[-1]
         return {key: value for key, value in last.items() if key not in NOT_METRICS}
 
     def progress(self, seconds: float) -> TrialProgress:
-        """How far the trial came in the `seconds` since this was last asked."""
+        """Return the progress of the `seconds` since the last call."""
         first_step, known = self._reported
         self._reported = (self.steps, len(self._state.rows))
         batch = self.config.train.batch_size
@@ -306,7 +290,7 @@ class TrialState:
 def iterate_batches(
     members: Sequence[TrialState], device: torch.device, group: WorkerGroup, reader: "PairReader | None"
 ) -> Iterator[TrainBatch]:
-    """The members' next pairs, again and again; of the workers in a group, each gets its part of the batch."""
+    """Return an endless iterator of the members' batches; each worker of a group gets its part of a batch."""
     if isinstance(members[0].data, PairPaths):
         (member,) = members
         return _read_pair_batches(member, members[0].data, group, reader)
@@ -358,5 +342,24 @@ def _read_pair_batches(
 
 @lru_cache(maxsize=1)
 def copy_to_device(split: MadSplit, device: torch.device) -> DeviceImages:
-    """A process's trials share one copy."""
+    """Copy a split's images to a device; the trials of a process share one copy."""
     return DeviceImages(split.images_NVHW, device)
+
+
+def choose_vocabulary(config: TrialConfig) -> TokenVocabulary:
+    """Return the vocabulary of the preset's captions."""
+    return MAD_VOCABULARY if PRESETS[config.model.preset].vocabulary == "mad" else CLIP_VOCABULARY
+
+
+def build_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> Evaluation:
+    """Return the evaluation of a configuration, with its intervention if it has one."""
+    gallery = _build_gallery_evaluation(material, config, device)
+    return gallery if config.evaluate.intervention == "none" else InterventionEvaluation(gallery, config.evaluate)
+
+
+def _build_gallery_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> FittingEvaluation:
+    if isinstance(material, PairPaths):
+        from gapctl.training.pair_evaluation import PairEvaluation
+
+        return PairEvaluation(material, config, device)
+    return MadEvaluation(material, config, device)
