@@ -14,6 +14,7 @@ from PIL import Image
 from command_line import gapctl
 from gapctl.data.image_text.image import convert_to_rgb, crop_centre, read_image
 from gapctl.data.image_text.index import build_manifest, read_samples
+from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import Workers, list_shards
 from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
 from gapctl.inference.shards import read_batches
@@ -186,7 +187,9 @@ def test_training_measuring_and_resharding_see_the_same(name: str, tmp_path: Pat
     ending = "jpg" if name == "turned" else "webp" if name == "webp" else "png"
     shard = write_shard(tmp_path / "a.tar", [("one", {ending: content, "txt": b"a caption"})])
     plain = {"size": (24, 24), "mean": (0, 0, 0), "std": (1, 1, 1), "resize_mode": "squash"}
-    (row,) = read_batches({"path": str(shard), "shard": 0}, model="ViT-S-32-alt", preprocess=plain)
+    (row,) = read_batches(
+        {"path": str(shard), "shard": 0}, model="ViT-S-32-alt", preprocess=plain, captions=CaptionLineMode.LINES
+    )
     measured = np.frombuffer(row["images"], np.float32).reshape(3, 24, 24).transpose(1, 2, 0) * 255
     expected = np.asarray(read.resize((24, 24), Image.Resampling.BICUBIC), dtype=float)
     assert np.abs(measured - expected).max() < 1

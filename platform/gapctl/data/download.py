@@ -1,4 +1,4 @@
-"""Downloads gzipped files from the first mirror that has them right; continues a file that was broken off.
+"""Download gzipped files from the first mirror with the right content, continuing interrupted downloads.
 
 A file is written as `NAME.part`, and takes its name only when its content has the right sha256.
 """
@@ -25,9 +25,16 @@ MIRRORS: Final = (
     "http://yann.lecun.com/exdb/mnist/",
 )
 
+OnProgress = Callable[[str, int, int | None], None]
+TIMEOUT_SECONDS: Final = 20.0
+_CONNECTION_ERRORS: Final = (TimeoutError, ConnectionError, ssl.SSLError)
+_PIECE_BYTES: Final = 1 << 16
+_MAX_BYTES: Final = 1 << 26
+"""Largest file; a mirror that sends more is refused."""
+
 
 class PublishedFile(NamedTuple):
-    """A gzipped file, with the sha256 and the size of what is in it."""
+    """A gzipped file, with the sha256 and the size of its content."""
 
     name: str
     sha256: str
@@ -55,33 +62,25 @@ MNIST_FILES: Final = (
 )
 
 
-OnProgress = Callable[[str, int, int | None], None]
-TIMEOUT_SECONDS: Final = 20.0
-_CONNECTION_ERRORS: Final = (TimeoutError, ConnectionError, ssl.SSLError)
-_PIECE_BYTES: Final = 1 << 16
-_MAX_BYTES: Final = 1 << 26
-"""No file is longer: a mirror that sends on and on is not a mirror."""
-
-
 class FetchResult(NamedTuple):
-    """A file that is there and right; `mirror` is None if it was there before."""
+    """A file with the right content; `mirror` is None if it was there before."""
 
     path: Path
     mirror: str | None
 
 
 class _WrongContentError(Exception):
-    """What a mirror sent is not the file."""
+    """Raised for a mirror's file with other content."""
 
 
 def fetch_files(
     files: Sequence[PublishedFile], mirrors: Sequence[str], folder: Path, on_progress: OnProgress
 ) -> list[FetchResult]:
-    """Return the files in `folder`, downloaded where they are missing or wrong.
+    """Return the files in `folder`, downloading those that are missing or wrong.
 
-    `on_progress` is told the file, its bytes so far, and how many it will have if the mirror says so. Raises
-    InputError for a mirror that is no web address or a folder that cannot be written, WorkError where no mirror had a
-    file right, with what each of them answered.
+    `on_progress` gets the file, its bytes so far, and its size if the mirror gives it. Raise InputError for a mirror
+    that is not a web address or a folder that cannot be written, WorkError with each mirror's answer if none has a
+    right file.
     """
     for mirror in mirrors:
         if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
@@ -95,7 +94,7 @@ def fetch_files(
 
 
 def is_intact(path: Path, file: PublishedFile) -> bool:
-    """Whether a file on disk, gzipped or not, has the content that was published."""
+    """Return whether a file on disk, gzipped or not, has the published content."""
     with suppress(FileNotFoundError, _WrongContentError):
         return _hash_content(path) == file.sha256
     return False
@@ -125,7 +124,7 @@ def _download_file(url: str, file: PublishedFile, path: Path, on_progress: OnPro
         part.unlink()
         if not begun:
             raise
-        # The beginning may have come from a mirror that compresses otherwise: once more, from nothing.
+        # The first part may come from a mirror that compresses differently: download all of it again.
         _receive_bytes(url, part, 0, file.name, on_progress)
         _check_or_delete(part, file)
     part.replace(path)
@@ -166,9 +165,9 @@ def _check_or_delete(part: Path, file: PublishedFile) -> None:
 
 
 def _check_sha256(path: Path, file: PublishedFile) -> None:
-    found = _hash_content(path)
-    if found != file.sha256:
-        raise _WrongContentError(f"sent another file: the content's sha256 is {found}, expected {file.sha256}")
+    digest = _hash_content(path)
+    if digest != file.sha256:
+        raise _WrongContentError(f"sent another file: the content's sha256 is {digest}, expected {file.sha256}")
 
 
 def _hash_content(path: Path) -> str:

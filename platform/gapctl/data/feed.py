@@ -1,6 +1,10 @@
-"""Batches of image-caption pairs whose order is a pure function of the data, the seed and the position.
+"""Feed MAD's image-caption pairs to a training, in an order that is a pure function of data, seed and position.
 
-Index letters: B batch, N images, C channels, H and W rows and columns, L caption positions.
+1. `MadFeed` advances the position and asks `TrainingDraws` for the samples there.
+2. `TrainingDraws.at` draws which digit, variant, colour and caption each sample has (`mad.sampler`).
+3. `TrainingDraws.batch` renders the images and returns a `MadBatch`.
+
+Index letters: B batch, N images, V variants of a digit, C channels, H and W rows and columns, L caption positions.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,21 +24,21 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrialData:
-    """What every trial on one source shares: the variants of the train and test digits."""
+    """The data that all trials on one source share: the variants of the train and test digits."""
 
     train: MadSplit
     test: MadSplit
 
 
 class SampleDraw(NamedTuple):
-    """Samples, and pictures of their captions where those take the captions' place."""
+    """Samples, and the pictures that take their captions' place in an image-image training."""
 
     samples: MadSamples
     pictures: ImageIndices | None
 
 
 class MadBatch(NamedTuple):
-    """Pairs in a row: images uint8 (B, 3, 28, 28), captions int64 (B, L), and pictures like the images, if any."""
+    """A batch of pairs: images uint8 (B, 3, 28, 28), captions int64 (B, L), and pictures like the images, if any."""
 
     images_BCHW: NDArray[np.uint8]
     tokens_BL: NDArray[np.int64]
@@ -42,20 +46,20 @@ class MadBatch(NamedTuple):
 
     @property
     def second(self) -> NDArray[Any]:
-        """What the second encoder sees: captions, or pictures where there are any."""
+        """The second encoder's input: pictures if there are any, else captions."""
         return self.tokens_BL if self.pictures_BCHW is None else self.pictures_BCHW
 
     def images(self, device: torch.device) -> torch.Tensor:
-        """The images on a device, normalised there by mean 0.5 and deviation 0.5."""
+        """Return the images on a device, scaled there to [-1, 1]."""
         return normalise_images(torch.from_numpy(self.images_BCHW).to(device))
 
     def number_captions(self) -> NDArray[np.int64]:
-        """A number per pair, equal where the captions are equal; no two pictures are."""
+        """Return a number per pair (B,), shared by equal captions; pictures all differ."""
         return compute_caption_ids(self.tokens_BL) if self.pictures_BCHW is None else np.arange(len(self.tokens_BL))
 
 
 class TrainingDraws:
-    """What a training is shown at any position: its share of the digits, captions by its rule, or their pictures."""
+    """Draws the samples of a training at any position: from its share of the digits, with captions by its rule."""
 
     def __init__(self, data: TrialData, config: TrialConfig, seed: int) -> None:
         about = require_mad_data(config)
@@ -74,13 +78,13 @@ class TrainingDraws:
         self._pictures = SecondImageSampler(seed, labels_N) if about.sides == "image_image" else None
 
     def at(self, position_B: NDArray[np.int64]) -> SampleDraw:
-        """Which samples, for whoever draws images elsewhere."""
+        """Return the samples at these positions (B,) without rendering images."""
         samples = self._sampler.samples(position_B)
         pictures = None if self._pictures is None else self._pictures.pictures(position_B, samples.tokens_BL)
         return SampleDraw(samples, pictures)
 
     def batch(self, position_B: NDArray[np.int64]) -> MadBatch:
-        """The samples' images and captions."""
+        """Return the samples at these positions (B,) with rendered images."""
         samples, pictures = self.at(position_B)
         images_BCHW = render_images(self._split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
         pictures_BCHW = None if pictures is None else render_images(self._split.images_NVHW, *pictures)
@@ -88,7 +92,7 @@ class TrainingDraws:
 
 
 class MadFeed:
-    """An endless stream of batches; the state that comes with each is the position of the next sample.
+    """An endless stream of batches, each with the position of the next sample, which is the feed's whole state.
 
     A feed built at a position continues there, whatever the batch size was before.
     """
@@ -104,7 +108,7 @@ class MadFeed:
             yield batch, self._position
 
     def draw(self, batches: int) -> SampleDraw:
-        """What the next batches are, one batch after another."""
+        """Return the samples of the next `batches` batches in one row, without rendering images."""
         return self._draws.at(self._advance_positions(batches))
 
     def _advance_positions(self, batches: int) -> NDArray[np.int64]:
@@ -114,13 +118,13 @@ class MadFeed:
 
 
 def require_mad_data(config: TrialConfig) -> MadData:
-    """The data of a configuration that is known to be MAD."""
+    """Return the data section of a configuration whose data set is MAD."""
     assert isinstance(config.data, MadData)
     return config.data
 
 
 def load_trial_data(data: MadData, on_progress: OnProgress | None = None) -> TrialData:
-    """The shared arrays of a data configuration, made and cached at first use."""
+    """Return the shared arrays of a data configuration, made and cached at first use."""
     return TrialData(
         train=load_variants(data.source, "train", on_progress),
         test=load_variants(data.source, "test", on_progress),
@@ -128,11 +132,11 @@ def load_trial_data(data: MadData, on_progress: OnProgress | None = None) -> Tri
 
 
 def normalise_images(images_BCHW: torch.Tensor) -> torch.Tensor:
-    """uint8 to float32 in [-1, 1]."""
+    """Return uint8 images as float32 in [-1, 1]."""
     return images_BCHW.float().div_(127.5).sub_(1.0)
 
 
 def compute_caption_ids(tokens_BL: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A number per caption, equal where the captions are equal; token ids must be below 128."""
+    """Return a number per caption (B,), shared by equal captions; token ids must be below 128."""
     weights_L = np.int64(128) ** np.arange(tokens_BL.shape[1], dtype=np.int64)
     return tokens_BL @ weights_L

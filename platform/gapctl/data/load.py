@@ -1,17 +1,17 @@
-"""What all trials on one source share, ready for their processes."""
+"""Load the data that all trials on one source share."""
 
 from gapctl.config.trial import Data, MadData
 from gapctl.data.feed import OnProgress, TrialData, load_trial_data
 from gapctl.data.image_text.source import PairPaths, open_pairs, resolve_pair_paths
 
 Dataset = TrialData | PairPaths
-"""MAD's images, or where pairs lie, which each process reads for itself."""
+"""MAD's images, or the paths of image-text pairs, which each process reads for itself."""
 
 
 def load_dataset(data: Data, on_progress: OnProgress | None = None) -> Dataset:
-    """MAD's images, made and cached at first use, or the places of pairs that were looked at.
+    """Return MAD's images, made and cached at first use, or the checked paths of image-text pairs.
 
-    Raises InputError for what is missing or does not fit together.
+    Raise InputError for data that is missing or does not fit together.
     """
     if isinstance(data, MadData):
         return load_trial_data(data, on_progress)

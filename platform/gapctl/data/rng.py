@@ -1,4 +1,4 @@
-"""Random numbers of one sample in one epoch of one seed."""
+"""Make counter-based random generators, one for each purpose, seed, epoch and sample."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What numbers are drawn for; each has counters of its own, so the values are part of every result."""
+    """The purpose of a draw. Each has counters of its own, so the values are part of every result."""
 
     DIGIT_ORDER = 1
     VARIANT = 2
@@ -28,7 +28,7 @@ class Purpose(IntEnum):
 
 
 def make_generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
-    """Return the generator of one purpose in one epoch of one seed; raises ValueError below zero."""
+    """Return the generator of one purpose in one epoch of one seed. Raise ValueError for a negative number."""
     if seed < 0 or epoch < 0:
         raise ValueError(f"seed {seed} and epoch {epoch} must not be negative")
     key = np.array([seed, epoch], dtype=np.uint64)
@@ -37,7 +37,7 @@ def make_generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Gen
 
 
 def make_sample_generator(purpose: Purpose, seed: int, epoch: int, sample: int) -> np.random.Generator:
-    """The generator of one purpose for one sample; raises ValueError below zero.
+    """Return the generator of one purpose for one sample. Raise ValueError for a negative number.
 
     Counters of neighbouring samples lie 2^64 blocks apart, so no two share a number.
     """

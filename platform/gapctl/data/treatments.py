@@ -1,8 +1,12 @@
-"""Treatments of captions: how much of what a caption says is kept, so that the imbalance with its image is chosen.
+"""Treat captions and images: remove or add words, or degrade pixels, to choose the information imbalance of a pair.
 
-Each is a pure function of (sample, seed, epoch): the same sample in the same epoch of the same seed reads the same on
-any machine, and draws of one treatment are nested in another's where that makes sense: a quarter lies within the half,
-and words kept at a low rate are kept at a higher one, so arms that share a seed differ in as little as they can.
+1. `treat_caption` looks up the rule's `Treatment` in `TREATMENTS` and applies it to the words.
+2. `degrade_image` does the same for images, with the table of `Degradation`s.
+3. `CaptionTally` counts the words that a treatment keeps.
+
+Each treatment is a pure function of (sample, seed, epoch): the same sample in the same epoch of the same seed reads the
+same on any machine. Draws of related treatments are nested: a quarter lies within the half, and words kept at a low
+rate are kept at a higher one. Arms that share a seed so differ in as little as they can.
 """
 
 import math
@@ -24,14 +28,21 @@ ATTRIBUTE_TAGS: Final = ("ADJ", "NUM")
 """Universal part-of-speech tags (universaldependencies.org/u/pos)."""
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
 _EDGE_PUNCTUATION: Final = re.compile(r"^\W+|\W+$")
+_NEEDS_POS: Final = "`pos` in the json"
+PixelArray = NDArray[np.uint8]
+
+PATCH_PIXELS: Final = 16
+"""Rows and columns of a dropped patch, those of the usual vision transformer."""
+GREY_LEVEL: Final = 128
 
 
 @dataclass(frozen=True)
 class KeepRule:
-    """What of a caption is kept: a name of `TREATMENTS`, and the settings of those that have any.
+    """A caption treatment: a name of `TREATMENTS`, and the settings of those that have any.
 
-    `rate` is the share of words that `words` and `length_matched` keep, `sentences` how many of them `sentences`
-    keeps, `field` the key of the sample's json that `enriched` adds. Raises ValueError for values outside their range.
+    `rate` is the share of words that `words` and `length_matched` keep, `sentences` the number of sentences that
+    `sentences` keeps, `field` the key of the sample's JSON that `enriched` adds. Raise ValueError for values out of
+    range.
     """
 
     keep: str
@@ -52,7 +63,7 @@ class KeepRule:
 
 
 class TreatedCaption(NamedTuple):
-    """A treated caption, and how many of the `words` of the original it keeps; it may be empty."""
+    """A treated caption, which may be empty, and how many of the original `words` it keeps."""
 
     text: str
     kept: int
@@ -61,7 +72,7 @@ class TreatedCaption(NamedTuple):
 
 @dataclass(frozen=True)
 class _TreatmentInput:
-    """What a treatment looks at: the words, the sample's json, its settings and its random numbers."""
+    """The input of a treatment: the words, the sample's JSON, its settings and its random numbers."""
 
     caption: str
     words: Sequence[str]
@@ -73,16 +84,16 @@ class _TreatmentInput:
 
     @cached_property
     def draws(self) -> np.random.Generator:
-        """Made where it is used: it takes longer than a treatment that draws nothing."""
+        """The random generator, made on use: making it takes longer than a treatment without draws."""
         return make_sample_generator(Purpose.CAPTION, self.seed, self.epoch, self.sample)
 
 
 class Treatment(NamedTuple):
-    """A line of the table of treatments.
+    """A row of the table of treatments.
 
-    `removes` says what is taken away or put in, `per_access` whether another choice is made each time that a sample is
-    seen. `private_bits(n, rule)` is the entropy of that choice for n words: information that only the text has, and
-    None where it depends on the caption. How many bits about the image are lost is not known for natural captions.
+    `removes` describes the change, `per_access` is whether each access to a sample draws anew. `private_bits(n, rule)`
+    is the entropy of that draw for n words: information that only the text has; None if it depends on the caption. The
+    bits about the image that a natural caption loses are unknown.
     """
 
     removes: str
@@ -95,10 +106,10 @@ class Treatment(NamedTuple):
 def treat_caption(
     rule: KeepRule, caption: str, about: Mapping[str, Any], seed: int, epoch: int, sample: int
 ) -> TreatedCaption | None:
-    """The caption as a training reads it; None where the sample lacks what the treatment needs.
+    """Return the caption as a training reads it, or None if the sample lacks data that the treatment needs.
 
-    `about` is the sample's json, `sample` its number in the data. Words are what single spaces separate, as in the
-    paper's code. Raises ValueError for a negative seed, epoch or sample where the treatment draws.
+    `about` is the sample's JSON, `sample` its number in the data. Words are separated by single spaces, as in the
+    paper's code. Raise ValueError for a negative seed, epoch or sample if the treatment draws.
     """
     return TREATMENTS[rule.keep].apply(_TreatmentInput(caption, caption.split(" "), about, rule, seed, epoch, sample))
 
@@ -108,7 +119,7 @@ def _keep_all(given: _TreatmentInput) -> TreatedCaption:
 
 
 def _make_part_treatment(parts: int) -> Callable[[_TreatmentInput], TreatedCaption]:
-    """One contiguous part of `parts`, cut at int(n * i / parts) as the paper cuts (arXiv 2404.07983, sec. 4)."""
+    """Return one contiguous part of `parts`, cut at int(n * i / parts) as the paper cuts (arXiv 2404.07983, sec. 4)."""
 
     def cut(given: _TreatmentInput) -> TreatedCaption:
         count = len(given.words)
@@ -132,7 +143,7 @@ def _match_length(given: _TreatmentInput) -> TreatedCaption:
 
 
 def count_matched_words(words: int, rate: float) -> int:
-    """How many words `length_matched` keeps; with 1/4, as many as the shortest quarter has."""
+    """Return the number of words that `length_matched` keeps; at 1/4 it is that of the shortest quarter."""
     return int(words * rate)
 
 
@@ -141,9 +152,9 @@ def _draw_order(given: _TreatmentInput) -> NDArray[np.int64]:
 
 
 def _keep_sentences(given: _TreatmentInput) -> TreatedCaption:
-    found = _SENTENCE_END.split(given.caption)
-    chosen = np.sort(np.argsort(given.draws.random(len(found)), kind="stable")[: given.rule.sentences])
-    text = " ".join(found[place] for place in chosen)
+    sentences = _SENTENCE_END.split(given.caption)
+    chosen = np.sort(np.argsort(given.draws.random(len(sentences)), kind="stable")[: given.rule.sentences])
+    text = " ".join(sentences[place] for place in chosen)
     return TreatedCaption(text, len(text.split(" ")), len(given.words))
 
 
@@ -154,18 +165,18 @@ def _keep_keywords(given: _TreatmentInput) -> TreatedCaption | None:
 
 
 def read_keywords(about: Mapping[str, Any]) -> list[str]:
-    """The sample's keywords: the texts in the list `keywords` of its json."""
-    found = about.get("keywords")
+    """Return the sample's keywords: the texts in the list `keywords` of its JSON."""
+    keywords = about.get("keywords")
     texts = (
-        (_replace_surrogates(word).strip() for word in found if isinstance(word, str))
-        if isinstance(found, list)
+        (_replace_surrogates(word).strip() for word in keywords if isinstance(word, str))
+        if isinstance(keywords, list)
         else ()
     )
     return [text for text in texts if text]
 
 
 def _replace_surrogates(text: str) -> str:
-    """JSON can hold half a character, which nothing can write."""
+    """Replace lone surrogates, which JSON can hold but no file can encode."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -187,7 +198,7 @@ def _keep_attributes(given: _TreatmentInput) -> TreatedCaption | None:
 
 
 def _read_tags(given: _TreatmentInput) -> list[Any] | None:
-    """The tags of the words, where the json has one for each."""
+    """Return the words' part-of-speech tags if the JSON has one for each."""
     tags = given.about.get("pos")
     return tags if isinstance(tags, list) and len(tags) == len(given.words) else None
 
@@ -225,8 +236,6 @@ def _return_no_bits(words: int, rule: KeepRule) -> float:
     return 0.0
 
 
-_NEEDS_POS: Final = "`pos` in the json"
-
 TREATMENTS: Final[Mapping[str, Treatment]] = {
     "full": Treatment("nothing", "", False, _return_no_bits, _keep_all),
     "half": Treatment("one of two contiguous halves", "", True, lambda words, rule: 1.0, _make_part_treatment(2)),
@@ -248,19 +257,12 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
         "nothing; a second caption is added", "the text `field` in the json", False, _return_no_bits, _append_caption
     ),
 }
-"""Every treatment by the name that `data.captions.keep` takes."""
-
-
-PixelArray = NDArray[np.uint8]
-
-PATCH_PIXELS: Final = 16
-"""Rows and columns of a patch that is dropped, those of the usual vision transformer."""
-GREY_LEVEL: Final = 128
+"""All treatments by their names in `data.captions.keep`."""
 
 
 @dataclass(frozen=True)
 class DegradeRule:
-    """How images are impoverished, and by how much; raises ValueError for values outside their range."""
+    """An image degradation and its amount. Raise ValueError for values out of range."""
 
     degrade: str
     amount: float = 0.0
@@ -275,7 +277,7 @@ class DegradeRule:
 
 
 class Degradation(NamedTuple):
-    """A line of the table: what is removed, what `amount` means, and whether each access draws anew."""
+    """A row of the table of degradations: its effect, the meaning of `amount`, and whether each access draws anew."""
 
     removes: str
     amount: str
@@ -284,7 +286,7 @@ class Degradation(NamedTuple):
 
 
 def degrade_image(rule: DegradeRule, image_HWC: PixelArray, seed: int, epoch: int, sample: int) -> PixelArray:
-    """The image as a training sees it, of the same shape; a pure function of (sample, seed, epoch)."""
+    """Return the degraded image, of the same shape; a pure function of (sample, seed, epoch)."""
     draws = make_sample_generator(Purpose.DEGRADATION, seed, epoch, sample)
     return DEGRADATIONS[rule.degrade].apply(image_HWC, rule.amount, draws)
 
@@ -329,12 +331,12 @@ DEGRADATIONS: Final[Mapping[str, Degradation]] = {
     "grey": Degradation("colour", "", False, _remove_colour),
     "patches": Degradation(f"patches of {PATCH_PIXELS} x {PATCH_PIXELS} pixels", "share of them", True, _drop_patches),
 }
-"""Every degradation by its name."""
+"""All degradations by their names."""
 
 
 @dataclass
 class CaptionTally:
-    """Sums over samples, so that tallies of many processes add up."""
+    """Counts over samples, which add up over processes."""
 
     samples: int = 0
     words: int = 0
@@ -343,7 +345,7 @@ class CaptionTally:
     lacking: int = 0
 
     def add(self, treated: TreatedCaption | None) -> None:
-        """Counts a sample; None is one that lacks what its treatment needs."""
+        """Count a sample, or with None one that lacks data for its treatment."""
         self.samples += 1
         if treated is None:
             self.lacking += 1
@@ -353,7 +355,7 @@ class CaptionTally:
         self.empty += not treated.text
 
     def merge(self, other: "CaptionTally") -> None:
-        """Adds what another process counted."""
+        """Add the counts of another process."""
         self.samples += other.samples
         self.words += other.words
         self.kept += other.kept
@@ -361,7 +363,7 @@ class CaptionTally:
         self.lacking += other.lacking
 
     def metrics(self) -> dict[str, float]:
-        """Words kept per treated caption, their share of all words, and shares of empty and of untreatable samples."""
+        """Return the words kept per treated caption, their share, and the shares of empty and untreatable samples."""
         treated = self.samples - self.lacking
         return {
             "captions/words_kept": self.kept / treated if treated else 0.0,

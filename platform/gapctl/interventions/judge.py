@@ -278,8 +278,8 @@ def _judge_quality(closing: Sequence[InterventionResult], key: str) -> QualityAn
     helping, harming = (
         tuple(each.name for each in closing if each.changes[key].verdict == verdict) for verdict in ("helps", "harms")
     )
-    found = _combine_verdicts({each.changes[key].verdict for each in closing})
-    return QualityAnswer(key, found, BestIntervention(best.name, best.changes[key]), helping, harming)
+    combined_verdict = _combine_verdicts({each.changes[key].verdict for each in closing})
+    return QualityAnswer(key, combined_verdict, BestIntervention(best.name, best.changes[key]), helping, harming)
 
 
 def _is_helping_without_harm(judged: InterventionResult, measures: Sequence[QualityAnswer]) -> bool:

@@ -1,9 +1,13 @@
-"""Batches of image-text pairs in an order that is a pure function of the data, the seed and the position.
+"""Feed batches of image-text pairs, in an order that is a pure function of the data, the seed and the position.
 
 1. `build_pair_table` lists where the training's samples lie; `PairOrder` puts them in the order of each epoch.
-2. `WorkerShare` says which of them this worker takes: its slice of every batch.
+2. `WorkerShare` selects this worker's samples: its slice of every batch.
 3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by `read_part`, in that order.
-4. `PairFeed` cuts these into batches, counts, and stops where too many samples cannot be read.
+4. `PairFeed` cuts these into batches, counts, and stops if too many samples cannot be read.
+
+`decode_rows` reads chosen rows instead, such as a gallery.
+
+Index letters: N samples, B samples of a worker's batch.
 """
 
 import time
@@ -35,28 +39,30 @@ from gapctl.errors import WorkError
 
 MAX_BAD_SHARE: Final = 0.05
 MIN_JUDGED_SAMPLES: Final = 1_000
-"""Samples after which the share of bad ones counts, or an epoch where that is less."""
+"""Samples before the share of bad ones is judged, or an epoch if that is less."""
 MAX_NAMED: Final = 5
+PART_SAMPLES: Final = 128
+PARTS_AHEAD: Final = 2
 
 
 class PairReader(Protocol):
-    """How samples are read: `Threads` or `RayTasks`, which give the same."""
+    """Reads samples in order; `ThreadReader` and `RayReader` return the same."""
 
     def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[DecodedSamples]:
-        """A worker's samples in their order, from the share's origin on."""
+        """Yield a worker's samples in their order, from the share's origin on."""
         ...
 
 
 class PairFeed:
-    """A stream of batches; the number that comes with each is the position behind it, which is all its state.
+    """A stream of batches, each with the position after it, which is the feed's whole state.
 
     `rows` are the rows of the manifest to train on. Worker `rank` of `world` gets its slice of every batch of
-    `batch_size`. A feed built at a position goes on there, for any batch size and number of workers; with `stop` it
+    `batch_size`. A feed built at a position continues there, for any batch size and number of workers; with `stop` it
     ends before the batch that would go beyond that position.
 
-    A sample that cannot be read is replaced by the next of its chunk. Beyond a share of `bad_share`, iterating raises
-    WorkError that names the first; for a shard that is gone, at once. Raises ValueError for a batch that cannot be
-    dealt to the workers, InputError for rows that cannot be read.
+    A sample that cannot be read is replaced by the next of its chunk. If more than a share of `bad_share` is replaced,
+    iterating raises WorkError with the first ones; a missing shard raises at once. Raise ValueError for a batch that
+    does not divide among the workers, InputError for rows that cannot be read.
     """
 
     def __init__(
@@ -88,7 +94,7 @@ class PairFeed:
         self._bad: list[tuple[int, int]] = []
 
     def __iter__(self) -> Iterator[tuple[PairBatch, int]]:
-        """Begins at the feed's position each time."""
+        """Yield batches and positions; each iterator begins at the feed's position."""
         position, held = self._share.origin, list[DecodedSamples]()
         parts = self._reader.read(self._reading, self.order, self._share)
         began = time.perf_counter()
@@ -137,19 +143,15 @@ def _make_sample_namer(manifest: Manifest) -> Callable[[int], str]:
 def _take_samples(
     parts: Iterator[DecodedSamples], held: list[DecodedSamples], samples: int
 ) -> tuple[DecodedSamples, list[DecodedSamples]]:
-    """So many samples, and what is left of the last part."""
+    """Return this many samples, and the rest of the last part."""
     while sum(len(part.sample_N) for part in held) < samples:
         held.append(next(parts))
     batch, rest = split_samples(join_samples(held), samples)
     return batch, [rest] if len(rest.sample_N) else []
 
 
-PART_SAMPLES: Final = 128
-PARTS_AHEAD: Final = 2
-
-
 class UnreadableSample(NamedTuple):
-    """A sample that could not be read, and why."""
+    """A sample that could not be read, and the reason."""
 
     row: int
     shard: str
@@ -158,7 +160,7 @@ class UnreadableSample(NamedTuple):
 
 
 class GalleryPart(NamedTuple):
-    """Neighbouring rows that could be read, as a batch without stand-ins, and those between them that could not."""
+    """Neighbouring rows: the readable ones as a batch without substitutes, and the unreadable ones among them."""
 
     pairs: PairBatch
     left_out: list[UnreadableSample]
@@ -174,10 +176,10 @@ def decode_rows(
     augment: bool = False,
     threads: int = 1,
 ) -> Iterator[GalleryPart]:
-    """The samples of these rows in the order given, each once, treated by the rule.
+    """Yield the samples of these rows in the given order, each once, treated by the rule.
 
-    Without `augment` a picture's middle is taken, as open_clip evaluates. Raises InputError for rows with a problem in
-    the manifest, WorkError for shards that are gone.
+    Without `augment` a picture's centre is cropped, as in open_clip's evaluation. Raise InputError for rows with a
+    problem in the manifest, WorkError for missing shards.
     """
     row_N = np.asarray(rows, dtype=np.int64)
     reading = ReadContext(build_pair_table(manifest, row_N), rule, seed, augment)

@@ -1,4 +1,4 @@
-"""The held-out pairs that every trial on a source is measured on, and the answers to questions about them."""
+"""Choose the held-out pairs that every trial on a source is evaluated on, and read their answers to questions."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -18,19 +18,22 @@ GALLERY_SEED: Final = 2404_07983
 
 
 class SampleMetadata(NamedTuple):
-    """A sample, and what its JSON says of it."""
+    """A sample and the content of its JSON."""
 
     key: str
     about: Mapping[str, Any]
 
 
 def choose_gallery_rows(pairs: TrialPairs, size: int) -> NDArray[np.int64]:
-    """`size` of the held-out rows, or all where there are fewer: the same for every seed, in the manifest's order."""
+    """Return `size` of the held-out rows in the manifest's order, or all if there are fewer.
+
+    The same for every seed.
+    """
     return choose_rows(pairs.held_out_rows, size)
 
 
 def choose_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """`size` of these rows, or all where there are fewer, in rising order: always the same ones."""
+    """Return `size` of these rows in rising order, or all if there are fewer: always the same ones."""
     order_N = make_generator(Purpose.GALLERY, GALLERY_SEED).permutation(len(row_N))
     chosen_S: NDArray[np.int64] = np.sort(row_N[order_N[:size]])
     return chosen_S
@@ -39,10 +42,10 @@ def choose_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 def read_answers(
     manifest: Manifest, row_N: NDArray[np.int64], questions: Mapping[str, PromptSet]
 ) -> dict[str, NDArray[np.int64]]:
-    """Each row's class by question; raises InputError for a sample that no class of a question fits."""
-    told = _read_metadata(manifest, row_N) if questions else []
+    """Return each row's class by question. Raise InputError for a sample without a class of a question."""
+    samples = _read_metadata(manifest, row_N) if questions else []
     return {
-        key: read_labels("data.classes", told, key, tuple(question.prompts)).label_N
+        key: read_labels("data.classes", samples, key, tuple(question.prompts)).label_N
         for key, question in questions.items()
     }
 

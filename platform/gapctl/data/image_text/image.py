@@ -1,10 +1,12 @@
-"""An image's bytes become RGB, in one way for training, measuring, checking and resharding.
+"""Decode an image's bytes to RGB, in one way for training, measuring, checking and resharding.
 
-* Greys of 16 bits are divided by 256.
-* What is transparent shows white, as on a page; the colours that the file hides there are not seen.
+* 16-bit greys are divided by 256.
+* Transparent areas become white, as on a page; the colours that the file hides there are not seen.
 * CMYK, with Adobe's inversion, becomes RGB without colour profiles.
 * Of an animation the first frame is read.
 * Pixels stay where the file stores them: an EXIF orientation is not applied. open_clip's loader does the same.
+
+`crop_and_resize` and `crop_centre` decode large JPEGs at a fraction of their size, by torchvision where it can.
 """
 
 import io
@@ -25,81 +27,26 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-
 IMAGE_FORMATS: Final = ("JPEG", "PNG", "WEBP")
-"""No other decoder sees a shard's bytes: some of Pillow's start other programs."""
+"""The decoders that may see a shard's bytes; some others of Pillow's start programs."""
 WHITE: Final = (255, 255, 255)
 PNG_DEPTH_OFFSET: Final = 24
-"""Where a PNG states the bits of a channel."""
-
-
-def read_image(content: bytes) -> "Image.Image":
-    """Decode an image to RGB; raises ValueError where it cannot be read."""
-    with open_image(content) as opened:
-        return convert_to_rgb(opened)
-
-
-@contextmanager
-def open_image(content: bytes) -> "Iterator[Image.Image]":
-    """Open an image by Pillow; raises ValueError where that, or what is done with it, fails."""
-    from PIL import Image
-
-    _silence_pillow()
-    try:
-        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as opened:
-            if opened.format == "PNG" and "transparency" in opened.info:
-                _rescale_transparent_colour(opened, content[PNG_DEPTH_OFFSET])
-            yield opened
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"unreadable image: {error}") from error
-
-
-def convert_to_rgb(image: "Image.Image") -> "Image.Image":
-    """Convert an image of any of Pillow's modes; raises ValueError where Pillow knows no conversion."""
-    from PIL import Image
-
-    if image.mode == "I" or image.mode.startswith("I;16"):  # "I" is what older Pillows make of 16 bits
-        return _divide_by_256(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    page = Image.new("RGB", image.size, WHITE)
-    page.paste(layered, mask=layered.getchannel("A"))
-    return page
-
-
-def _divide_by_256(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    grey_HW = np.asarray(image).astype(np.int64)
-    eight_bits_HW = np.clip(grey_HW // 256, 0, 255).astype(np.uint8)
-    if "transparency" in image.info:
-        eight_bits_HW[grey_HW == image.info["transparency"]] = WHITE[0]
-    return Image.fromarray(eight_bits_HW).convert("RGB")
-
-
-def _rescale_transparent_colour(opened: "Image.Image", depth: int) -> None:
-    """Bring the transparent colour to eight bits a channel, to which Pillow brings the pixels but not this colour."""
-    colour = opened.info["transparency"]
-    if opened.mode == "L" and depth < 8:
-        opened.info["transparency"] = colour * 255 // (2**depth - 1)
-    elif opened.mode == "RGB" and depth == 16:
-        opened.info["transparency"] = tuple(channel // 256 for channel in colour)
-
-
-@cache
-def _silence_pillow() -> None:
-    """Once for the process: filters that come and go with each picture are not safe with several threads."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-
+"""Offset of the bits per channel in a PNG."""
 
 ASPECT_RATIOS: Final = (3 / 4, 4 / 3)
 CROP_TRIES: Final = 10
-_LOG_LOW, _LOG_HIGH = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
+PixelArray = NDArray[np.uint8]
+
+JPEG_SCALES: Final = (8, 4)
+"""Divisors of the sides in libjpeg. A division by 2 would save less than reaching it through Pillow costs."""
+MIN_OVERSAMPLING: Final = 2
+"""Least ratio of a scaled JPEG's sides to the wanted sides, so that the resize filter still determines the pixels."""
+MAX_ASPECT_RATIO: Final = 4
+"""Aspect ratio to which an evaluation's picture is first cut; a strip resized as a whole would be extremely long."""
 
 
 class CropBox(NamedTuple):
-    """A part of a picture in pixels; `right` and `bottom` are the first beyond it."""
+    """A part of a picture in pixels; `right` and `bottom` are the first pixels beyond it."""
 
     left: int
     top: int
@@ -107,10 +54,120 @@ class CropBox(NamedTuple):
     bottom: int
 
 
+class ImageMismatch(Exception):  # noqa: N818 - a reason to leave a sample out, no failure
+    """Raised for bytes that are not a picture of the format and size in the index."""
+
+
+def crop_and_resize(content: bytes, size: tuple[int, int], box: CropBox, side: int) -> PixelArray:
+    """Return the part `box` of a picture of this width and height, resized to (side, side, C).
+
+    Raise ImageMismatch if the header has another size, and ValueError if the picture cannot be decoded.
+    """
+    form = _check_header(content, size)
+    scale = _choose_scale(form, min(box.right - box.left, box.bottom - box.top), side)
+    if scale > 1:
+        return _decode_scaled(content, size, scale, box, side)
+    return _resize_pixels(_decode_whole(content, form)[box.top : box.bottom, box.left : box.right], (side, side))
+
+
+def crop_centre(content: bytes, size: tuple[int, int], side: int) -> PixelArray:
+    """Return the centre of a picture whose shorter side is resized to `side`, as in open_clip's evaluation.
+
+    Raise as `crop_and_resize` does.
+    """
+    form, shorter = _check_header(content, size), min(size)
+    width, height = (min(length, MAX_ASPECT_RATIO * shorter) for length in size)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    columns, rows = side * width // shorter, side * height // shorter
+    right_of, below = round((columns - side) / 2), round((rows - side) / 2)
+    scale = _choose_scale(form, shorter, side)
+    if scale > 1:
+        across, down = width / columns, height / rows
+        corner = left + right_of * across, top + below * down
+        return _decode_scaled(content, size, scale, (*corner, corner[0] + side * across, corner[1] + side * down), side)
+    part_HWC = _decode_whole(content, form)[top : top + height, left : left + width]
+    return _resize_pixels(part_HWC, (rows, columns))[below : below + side, right_of : right_of + side]
+
+
+def _check_header(content: bytes, size: tuple[int, int]) -> str:
+    """Return the header if it agrees with the index; this refuses a decompression bomb before decoding."""
+    header = parse_image_header(content, 0, len(content))
+    if header.problem or (header.width, header.height) != size:
+        raise ImageMismatch(f"{header.form} of {header.width} x {header.height}, expected {size[0]} x {size[1]}")
+    return header.form
+
+
+def _choose_scale(form: str, shorter: int, side: int) -> int:
+    """Return the divisor of the sides while decoding."""
+    if form != "jpeg":
+        return 1
+    return next((scale for scale in JPEG_SCALES if shorter >= scale * MIN_OVERSAMPLING * side), 1)
+
+
+def _decode_scaled(
+    content: bytes, size: tuple[int, int], scale: int, box: tuple[float, float, float, float], side: int
+) -> PixelArray:
+    """Return a box of a JPEG decoded at a fraction of its size, where the box's sides need not be whole numbers."""
+    from PIL import Image
+
+    with open_image(content) as opened:
+        drafted = opened.draft("RGB", (size[0] // scale, size[1] // scale))
+        factor = drafted[1][2] / size[0] if drafted else 1.0
+        part = (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor)
+        return np.array(convert_to_rgb(opened).resize((side, side), Image.Resampling.BICUBIC, part))
+
+
+def _decode_whole(content: bytes, form: str) -> PixelArray:
+    picture_HWC = _decode_whole_jpeg(content) if form == "jpeg" else None
+    if picture_HWC is not None:
+        return picture_HWC
+    return np.array(read_image(content))
+
+
+def _decode_whole_jpeg(content: bytes) -> PixelArray | None:
+    """Return the pixels, or None if torchvision refuses the JPEG or no longer decodes.
+
+    Pillow, which gives the same pixels, then reports the error.
+    """
+    import torch
+
+    decode = _find_jpeg_decoder()
+    if decode is None:
+        return None
+    try:
+        picture_CHW = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    except RuntimeError:
+        return None
+    picture_HWC: PixelArray = picture_CHW.permute(1, 2, 0).numpy()
+    return picture_HWC
+
+
+@cache
+def _find_jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
+    """Return torchvision's decoder if it exists; its makers have announced its removal."""
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg
+    except ImportError:
+        return None
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torchvision\.io")
+    return partial(decode_jpeg, mode=ImageReadMode.RGB)
+
+
+def _resize_pixels(picture_HWC: PixelArray, size: tuple[int, int]) -> PixelArray:
+    import torch
+
+    if picture_HWC.shape[:2] == size:
+        return picture_HWC
+    picture_1CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)[None]
+    resized: Any = torch.ops.aten._upsample_bicubic2d_aa(picture_1CHW, list(size), False)
+    resized_HWC: PixelArray = resized[0].permute(1, 2, 0).numpy()
+    return resized_HWC
+
+
 def draw_crop_boxes(
     size_N2: NDArray[np.int32], scale: tuple[float, float], seed: int, epoch: int, sample_N: NDArray[np.int64]
 ) -> list[CropBox]:
-    """A box for each picture of this width and height: a pure function of (sample, seed, epoch).
+    """Draw a box for each picture of this width and height, a pure function of (sample, seed, epoch).
 
     The area is uniform in `scale` (shares of the picture's), the ratio of width to height log-uniform from 3/4 to 4/3,
     the place uniform. After ten tries that do not fit, it is the middle of the picture, cut to the nearest ratio.
@@ -145,115 +202,64 @@ def _fit_nearest_ratio(size_N2: NDArray[np.int32]) -> NDArray[np.int64]:
     return side_N2
 
 
-PixelArray = NDArray[np.uint8]
-
-JPEG_SCALES: Final = (8, 4)
-"""What libjpeg can divide a side by; by 2 it saves less than Pillow, through which it is reached, takes."""
-MIN_OVERSAMPLING: Final = 2
-"""A scaled JPEG keeps this many times the wanted pixels a side, so that the filter still decides how it looks."""
-MAX_ASPECT_RATIO: Final = 4
-"""An evaluation's picture is first cut to this ratio of its sides: resized whole, a strip would be endless."""
+def read_image(content: bytes) -> "Image.Image":
+    """Decode an image to RGB. Raise ValueError if it cannot be read."""
+    with open_image(content) as opened:
+        return convert_to_rgb(opened)
 
 
-class ImageMismatch(Exception):  # noqa: N818 - a reason to leave a sample out, no failure
-    """The bytes hold no picture of the form and size that the index found."""
-
-
-def crop_and_resize(content: bytes, size: tuple[int, int], box: CropBox, side: int) -> PixelArray:
-    """The part `box` of a picture of this width and height, resized to `side` x `side` pixels, as (H, W, C).
-
-    Raises OtherPicture where the header says another size, and ValueError where it cannot be decoded.
-    """
-    form = _check_header(content, size)
-    scale = _choose_scale(form, min(box.right - box.left, box.bottom - box.top), side)
-    if scale > 1:
-        return _decode_scaled(content, size, scale, box, side)
-    return _resize_pixels(_decode_whole(content, form)[box.top : box.bottom, box.left : box.right], (side, side))
-
-
-def crop_centre(content: bytes, size: tuple[int, int], side: int) -> PixelArray:
-    """The middle of a picture whose shorter side is made `side`, as evaluations see it; raises as `cropped` does."""
-    form, shorter = _check_header(content, size), min(size)
-    width, height = (min(length, MAX_ASPECT_RATIO * shorter) for length in size)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    columns, rows = side * width // shorter, side * height // shorter
-    right_of, below = round((columns - side) / 2), round((rows - side) / 2)
-    scale = _choose_scale(form, shorter, side)
-    if scale > 1:
-        across, down = width / columns, height / rows
-        corner = left + right_of * across, top + below * down
-        return _decode_scaled(content, size, scale, (*corner, corner[0] + side * across, corner[1] + side * down), side)
-    part_HWC = _decode_whole(content, form)[top : top + height, left : left + width]
-    return _resize_pixels(part_HWC, (rows, columns))[below : below + side, right_of : right_of + side]
-
-
-def _check_header(content: bytes, size: tuple[int, int]) -> str:
-    """What the header says that it is, where it is what the index saw; a bomb is told before it is decoded."""
-    found = parse_image_header(content, 0, len(content))
-    if found.problem or (found.width, found.height) != size:
-        raise ImageMismatch(f"{found.form} of {found.width} x {found.height}, expected {size[0]} x {size[1]}")
-    return found.form
-
-
-def _choose_scale(form: str, shorter: int, side: int) -> int:
-    """By how much the sides are divided while decoding."""
-    if form != "jpeg":
-        return 1
-    return next((scale for scale in JPEG_SCALES if shorter >= scale * MIN_OVERSAMPLING * side), 1)
-
-
-def _decode_scaled(
-    content: bytes, size: tuple[int, int], scale: int, box: tuple[float, float, float, float], side: int
-) -> PixelArray:
-    """A part of a JPEG that is decoded at a part of its size, whose sides need not be whole numbers then."""
+@contextmanager
+def open_image(content: bytes) -> "Iterator[Image.Image]":
+    """Open an image by Pillow. Raise ValueError if opening or its use in the context fails."""
     from PIL import Image
 
-    with open_image(content) as opened:
-        drafted = opened.draft("RGB", (size[0] // scale, size[1] // scale))
-        factor = drafted[1][2] / size[0] if drafted else 1.0
-        part = (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor)
-        return np.array(convert_to_rgb(opened).resize((side, side), Image.Resampling.BICUBIC, part))
-
-
-def _decode_whole(content: bytes, form: str) -> PixelArray:
-    picture_HWC = _decode_whole_jpeg(content) if form == "jpeg" else None
-    if picture_HWC is not None:
-        return picture_HWC
-    return np.array(read_image(content))
-
-
-def _decode_whole_jpeg(content: bytes) -> PixelArray | None:
-    """None where torchvision refuses it, or no longer decodes; Pillow, which gives the same pixels, has the word."""
-    import torch
-
-    decode = _find_jpeg_decoder()
-    if decode is None:
-        return None
+    _silence_pillow()
     try:
-        picture_CHW = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-    except RuntimeError:
-        return None
-    picture_HWC: PixelArray = picture_CHW.permute(1, 2, 0).numpy()
-    return picture_HWC
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as opened:
+            if opened.format == "PNG" and "transparency" in opened.info:
+                _rescale_transparent_colour(opened, content[PNG_DEPTH_OFFSET])
+            yield opened
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"unreadable image: {error}") from error
+
+
+def convert_to_rgb(image: "Image.Image") -> "Image.Image":
+    """Convert an image of any of Pillow's modes. Raise ValueError if Pillow has no conversion."""
+    from PIL import Image
+
+    if image.mode == "I" or image.mode.startswith("I;16"):  # "I" is what older Pillows make of 16 bits
+        return _divide_by_256(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    page = Image.new("RGB", image.size, WHITE)
+    page.paste(layered, mask=layered.getchannel("A"))
+    return page
+
+
+def _divide_by_256(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    grey_HW = np.asarray(image).astype(np.int64)
+    eight_bits_HW = np.clip(grey_HW // 256, 0, 255).astype(np.uint8)
+    if "transparency" in image.info:
+        eight_bits_HW[grey_HW == image.info["transparency"]] = WHITE[0]
+    return Image.fromarray(eight_bits_HW).convert("RGB")
+
+
+def _rescale_transparent_colour(opened: "Image.Image", depth: int) -> None:
+    """Scale the transparent colour to eight bits per channel; Pillow scales the pixels but not this colour."""
+    colour = opened.info["transparency"]
+    if opened.mode == "L" and depth < 8:
+        opened.info["transparency"] = colour * 255 // (2**depth - 1)
+    elif opened.mode == "RGB" and depth == 16:
+        opened.info["transparency"] = tuple(channel // 256 for channel in colour)
 
 
 @cache
-def _find_jpeg_decoder() -> "Callable[[Tensor], Tensor] | None":
-    """torchvision's, which its makers have announced to take out."""
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg
-    except ImportError:
-        return None
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torchvision\.io")
-    return partial(decode_jpeg, mode=ImageReadMode.RGB)
+def _silence_pillow() -> None:
+    """Silence Pillow's warnings once for the process; filters set and reset per picture are not thread-safe."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _resize_pixels(picture_HWC: PixelArray, size: tuple[int, int]) -> PixelArray:
-    import torch
-
-    if picture_HWC.shape[:2] == size:
-        return picture_HWC
-    picture_1CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)[None]
-    resized: Any = torch.ops.aten._upsample_bicubic2d_aa(picture_1CHW, list(size), False)
-    resized_HWC: PixelArray = resized[0].permute(1, 2, 0).numpy()
-    return resized_HWC
+_LOG_LOW, _LOG_HIGH = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])

@@ -1,4 +1,10 @@
-"""Indexes a set of shards: what a manifest or interrupted work already has is kept, the rest is read."""
+"""Index a set of shards into a manifest, and read single samples by it.
+
+1. `index_shards` keeps the parts of the manifest and of interrupted work that are current, and reads other shards.
+2. `index_shard` scans one tar (`tar.scan_tar`), groups its members into samples and inspects captions and headers.
+3. `join_manifests` joins the parts and marks duplicates.
+4. `read_sample` and `read_samples` return the bytes of samples.
+"""
 
 import fcntl
 import hashlib
@@ -45,28 +51,32 @@ from gapctl.io.retry import is_foreign
 if TYPE_CHECKING:
     from PIL import Image
 
-
 IMAGE_ENDINGS: Final = (b"jpg", b"jpeg", b"png", b"webp")
 READ_ENDINGS: Final = frozenset({*IMAGE_ENDINGS, b"txt", b"json"})
 NO_ENDING: Final = b"(no ending)"
 FOREIGN_FILES: Final = b"(left by another system)"
 HASHED_END_BYTES: Final = 512
-"""Bytes of each end of an image that its mark covers: reading all of them would halve the speed."""
+"""Bytes of each end of an image that its mark covers; hashing all would halve the speed."""
 MAX_COLUMN_VALUE: Final = (1 << 31) - 1
-"""What the manifest's columns of sizes hold; a PNG states larger sides only where it lies."""
+"""Largest value of the manifest's columns of sizes; only a corrupt PNG states larger sides."""
 HASH_PIECE_BYTES: Final = 16 << 20
-"""Bytes that are hashed at a time."""
+"""Bytes that are hashed together."""
 _EMPTY_RANGE: Final = (0, 0)
 
 ByteRange = tuple[int, int]
-"""Where a member's content begins, and its bytes."""
+"""The offset of a member's content, and its size in bytes."""
+
+OnProgress = Callable[[int, int], None]
+
+BYTES_PER_PROCESS: Final = 1 << 30
+"""Bytes that a process indexes in the time that another takes to start."""
 
 
 class SampleRow(NamedTuple):
-    """A sample as it lies in its shard: columns of the manifest, in this order.
+    """The location and marks of a sample in its shard: columns of the manifest, in this order.
 
-    `offset` and `bytes` span all its members. A part that is missing lies at 0 with 0 bytes. Marks are 64-bit digests:
-    of the image's length and both its ends, and of the caption's words.
+    `offset` and `bytes` span all its members. A missing part has offset 0 and 0 bytes. Marks are 64-bit digests: of the
+    image's length and both its ends, and of the caption's words.
     """
 
     key: str
@@ -89,16 +99,177 @@ class SampleRow(NamedTuple):
 
 
 class ShardIndex(NamedTuple):
-    """A shard's samples, and what is wrong with the shard itself.
+    """A shard's samples, and the problems of the shard itself.
 
-    `fingerprint` is the sha256 of all that is not an image, and of the images' marks. `ignored` counts members of
-    other kinds by their ending, or by what they are: nothing of them is read.
+    `fingerprint` is the sha256 of all that is not an image, and of the images' marks. `ignored` counts members of other
+    kinds by their ending or type; their content is not read.
     """
 
     samples: list[SampleRow]
     fingerprint: str
     damage: str | None
     ignored: dict[str, int]
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """The manifest, and the number of its shards that this run read."""
+
+    manifest: Manifest
+    read: int
+
+
+def index_shards(
+    shards: Sequence[ShardInfo],
+    out: Path,
+    workers: Workers,
+    on_progress: OnProgress = lambda done, total: None,
+) -> IndexResult:
+    """Write the manifest of these shards; continue interrupted work, and read no unchanged shard again.
+
+    `on_progress` gets the finished bytes and all bytes. Raise InputError if `out` cannot be written, is another file or
+    is being made by another process, and WorkError if a shard cannot be read.
+    """
+    before = _load_previous_parts(out)
+    with _lock_parts_folder(out) as parts:
+        pieces = {shard: piece for shard in shards if (piece := _find_part(shard, before, parts)) is not None}
+        left = [shard for shard in shards if shard not in pieces]
+        total = sum(shard.bytes for shard in shards)
+        done = total - sum(shard.bytes for shard in left)
+        on_progress(done, total)
+        for place, content in _limit_workers(workers, left).each(make_manifest_part, left):
+            write_whole(parts / _name_part(left[place]), content, parts)
+            pieces[left[place]] = parse_manifest(content)
+            done += left[place].bytes
+            on_progress(done, total)
+        manifest = join_manifests([pieces[shard] for shard in shards])
+        try:
+            write_manifest(out, manifest)
+        except OSError as error:
+            raise WorkError(f"--out {out}: cannot be written ({error.strerror}); run the same command again") from error
+    return IndexResult(manifest, len(left))
+
+
+def build_manifest(shards: Sequence[ShardInfo], workers: Workers) -> Manifest:
+    """Return the manifest of these shards without writing it."""
+    pieces: dict[int, Manifest] = {}
+    for place, content in _limit_workers(workers, shards).each(make_manifest_part, shards):
+        pieces[place] = parse_manifest(content)
+    return join_manifests([pieces[place] for place in range(len(shards))])
+
+
+def _limit_workers(workers: Workers, shards: Sequence[ShardInfo]) -> Workers:
+    worth = 1 + sum(shard.bytes for shard in shards) // BYTES_PER_PROCESS
+    return replace(workers, processes=min(workers.processes, worth))
+
+
+def make_manifest_part(stored: ShardInfo) -> bytes:
+    """Return one shard's part of a manifest as bytes, which any process can send.
+
+    Raise WorkError if the shard cannot be read.
+    """
+    try:
+        with open_shard(stored.address) as content:
+            index = index_shard(content)
+    except OSError as error:
+        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
+    return pack_manifest_part(stored, index)
+
+
+def pack_manifest_part(stored: ShardInfo, index: ShardIndex) -> bytes:
+    """Return the part of a manifest for this content of a shard."""
+    record = ManifestShard(
+        stored.address,
+        stored.bytes,
+        stored.modified,
+        index.fingerprint,
+        len(index.samples),
+        sum(sample.problem is None for sample in index.samples),
+        index.damage,
+        index.ignored,
+    )
+    columns = {"shard": [stored.address] * len(index.samples), **convert_to_columns(index.samples)}
+    return serialise_manifest(Manifest([record], pl.DataFrame(columns, schema=SCHEMA)))
+
+
+def join_manifests(pieces: Sequence[Manifest]) -> Manifest:
+    """Join parts of a manifest, and mark a sample as a duplicate if an earlier one has its key and image."""
+    samples = pl.concat([pl.DataFrame(schema=SCHEMA), *(piece.samples for piece in pieces)])
+    again = (
+        pl.col("problem").is_null()
+        & pl.col("image_mark").is_duplicated()
+        & ~pl.struct("key", "image_mark").is_first_distinct()
+    )
+    words = pl.lit(SampleProblem.DUPLICATE.value)
+    samples = samples.with_columns(pl.when(again).then(words).otherwise("problem").alias("problem"))
+    usable = dict(samples.filter(pl.col("problem").is_null()).group_by("shard").len().iter_rows())
+    records = [replace(record, usable=usable.get(record.address, 0)) for piece in pieces for record in piece.shards]
+    return Manifest(records, samples)
+
+
+def _load_previous_parts(out: Path) -> Mapping[ShardInfo, Manifest]:
+    """Return the parts of the existing manifest, except those of damaged shards, which are read again."""
+    if not out.exists():
+        return {}
+    try:
+        manifest = read_manifest(out)
+    except InputError as error:
+        if "of version" in str(error):
+            return {}
+        raise InputError(
+            f"--out {out}: is there, and is not a manifest of shards. Nothing was written; give another name, or take "
+            "that file away"
+        ) from error
+    if not is_current_reading(out):
+        return {}
+    unmarked = manifest.samples.with_columns(
+        pl.when(pl.col("problem") != SampleProblem.DUPLICATE.value).then("problem").alias("problem")
+    )
+    rows = {str(key[0]): rows for key, rows in unmarked.partition_by("shard", as_dict=True).items()}
+    empty = pl.DataFrame(schema=SCHEMA)
+    return {
+        shard.stored: Manifest([shard], rows.get(shard.address, empty))
+        for shard in manifest.shards
+        if shard.damage is None
+    }
+
+
+def _find_part(shard: ShardInfo, before: Mapping[ShardInfo, Manifest], parts: Path) -> Manifest | None:
+    if shard in before:
+        return before[shard]
+    try:
+        return parse_manifest((parts / _name_part(shard)).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _name_part(shard: ShardInfo) -> str:
+    return hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}\n{shard}".encode()).hexdigest()[:32] + ".parquet"
+
+
+@contextmanager
+def _lock_parts_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder beside the manifest for finished parts, locked for this process.
+
+    It is deleted once the manifest is written.
+    """
+    parts = out.with_name(f".{out.name}.making")
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        lock = (parts / "lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: cannot be written ({error.strerror}); expected a file in a folder that can be written to"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"--out {out}: another gapctl is making it now. Wait for it, or stop it.") from error
+        for left_over in parts.glob(f"*{TEMPORARY}"):
+            left_over.unlink(missing_ok=True)
+        yield parts
+        shutil.rmtree(parts)
 
 
 class _MemberGroup(NamedTuple):
@@ -115,45 +286,45 @@ class _MemberGroup(NamedTuple):
 
 
 def index_shard(content: ShardBytes) -> ShardIndex:
-    """The samples up to the end of the tar, or up to its first damage."""
-    walked = scan_tar(content)
+    """Return the samples up to the end of the tar, or up to its first damage."""
+    scan = scan_tar(content)
     ignored: Counter[bytes] = Counter()
-    grouped, at_odds = _group_members(walked.members, ignored)
-    groups = _mark_unreadable(_merge_split_groups(grouped), walked.unreadable)
+    grouped, misplaced = _group_members(scan.members, ignored)
+    groups = _mark_unreadable(_merge_split_groups(grouped), scan.unreadable)
     samples = [_build_sample_row(content, group) for group in groups]
     digest, at = hashlib.sha256(), 0
-    # In the order of their images, which is that of the samples unless members stand apart: each byte is read once.
-    for found in sorted(samples, key=lambda sample: sample.image_offset):
-        if found.image_bytes:
-            _hash_span(digest, content, at, found.image_offset)
-            digest.update(found.image_mark.to_bytes(8))
-            at = found.image_offset + found.image_bytes
-    last = walked.members[-1] if walked.members else TarMember(b"", 0, 0, 0)
+    # In the order of the images, so that each byte is read once even if members of a sample are separated.
+    for row in sorted(samples, key=lambda sample: sample.image_offset):
+        if row.image_bytes:
+            _hash_span(digest, content, at, row.image_offset)
+            digest.update(row.image_mark.to_bytes(8))
+            at = row.image_offset + row.image_bytes
+    last = scan.members[-1] if scan.members else TarMember(b"", 0, 0, 0)
     _hash_span(digest, content, at, last.start + last.size)
-    if at_odds or groups != grouped:
-        # Such shards were counted otherwise before: their rows had other numbers, by which trainings draw.
+    if misplaced or groups != grouped:
+        # Earlier versions numbered the rows of such shards differently, and trainings draw by those numbers.
         digest.update(b"counted by key")
     named = {name.decode("utf-8", "replace"): count for name, count in sorted(ignored.items())}
-    if walked.others:
-        named["(links, folders and devices)"] = walked.others
-    return ShardIndex(samples, digest.hexdigest(), walked.damage, named)
+    if scan.others:
+        named["(links, folders and devices)"] = scan.others
+    return ShardIndex(samples, digest.hexdigest(), scan.damage, named)
 
 
 def _hash_span(digest: "hashlib._Hash", content: ShardBytes, start: int, stop: int) -> None:
-    """Add these bytes piece by piece: a mapped shard may have members that memory has no room for."""
+    """Add these bytes to the digest piece by piece: a mapped shard may have members larger than memory."""
     for piece in range(start, stop, HASH_PIECE_BYTES):
         digest.update(content[piece : min(stop, piece + HASH_PIECE_BYTES)])
 
 
 def _group_members(members: list[TarMember], ignored: Counter[bytes]) -> tuple[list[_MemberGroup], bool]:
-    """Samples are members in a row that share a key: what comes before the first dot of a name.
+    """Group consecutive members that share a key: the name up to its first dot.
 
-    Second, whether files that other systems leave stood where they would have been taken for samples, or within one.
+    Return as well whether files that other systems leave stood at the place of a sample, or within one.
     """
     groups: list[_MemberGroup] = []
     key: bytes | None = None
     offset, end, parts, problem = 0, 0, dict[bytes, ByteRange](), None
-    passed_over, at_odds = False, False
+    passed_over, misplaced = False, False
     for name, header, start, size in members:
         slash = name.rfind(b"/") + 1
         dot = name.find(b".", slash)
@@ -164,14 +335,14 @@ def _group_members(members: list[TarMember], ignored: Counter[bytes]) -> tuple[l
         if name[:dot] != key:
             if is_foreign(name.decode("utf-8", "replace")):
                 ignored[FOREIGN_FILES] += 1
-                passed_over, at_odds = True, at_odds or ending in READ_ENDINGS
+                passed_over, misplaced = True, misplaced or ending in READ_ENDINGS
                 continue
             if key is not None and parts:
                 groups.append(_MemberGroup(key, offset, end, parts, problem))
             key, offset, parts, problem, passed_over = name[:dot], header, {}, None, False
             if key[:1] == b"/" or b".." in key.split(b"/") or b"\\" in key:
                 problem = SampleProblem.ODD_NAME
-        at_odds = at_odds or passed_over
+        misplaced = misplaced or passed_over
         end = start + (size + TAR_BLOCK_BYTES - 1 & -TAR_BLOCK_BYTES)
         if ending not in READ_ENDINGS:
             ignored[ending] += 1
@@ -181,13 +352,13 @@ def _group_members(members: list[TarMember], ignored: Counter[bytes]) -> tuple[l
             parts[ending] = (start, size)
     if key is not None and parts:
         groups.append(_MemberGroup(key, offset, end, parts, problem))
-    return groups, at_odds
+    return groups, misplaced
 
 
 def _merge_split_groups(groups: list[_MemberGroup]) -> list[_MemberGroup]:
-    """Puts the parts of a key that stand apart together, where its first one stands.
+    """Merge the separated parts of a key, at the place of the first one.
 
-    Only parts that lack an image or a caption: a key whose samples are complete may stand several times.
+    Only groups without an image or a caption are merged: a key with complete samples may occur several times.
     """
     times = Counter(group.key for group in groups)
     if len(times) == len(groups):
@@ -212,7 +383,7 @@ def _merge_split_groups(groups: list[_MemberGroup]) -> list[_MemberGroup]:
 
 
 def _mark_unreadable(groups: list[_MemberGroup], unreadable: list[UnreadableMember]) -> list[_MemberGroup]:
-    """Names links and sparse files as what is wrong with the samples that have one for an image or a caption."""
+    """Mark samples whose image or caption is a link or a sparse file."""
     others: dict[bytes, dict[bytes, ByteRange]] = {}
     for name, header in unreadable:
         dot = name.find(b".", name.rfind(b"/") + 1)
@@ -278,7 +449,7 @@ def _hash_bytes(content: bytes) -> int:
 
 
 def _inspect_caption(content: ShardBytes, start: int, size: int) -> tuple[int, int, int, SampleProblem | None]:
-    """Words, characters, mark, and what is wrong with it."""
+    """Return a caption's number of words and characters, its mark, and its problem."""
     if size > MAX_CAPTION_BYTES:
         return 0, 0, 0, SampleProblem.CAPTION_HUGE
     try:
@@ -292,174 +463,13 @@ def _inspect_caption(content: ShardBytes, start: int, size: int) -> tuple[int, i
 
 
 def convert_to_columns(samples: list[SampleRow]) -> Mapping[str, Any]:
-    """The samples by column."""
+    """Return the samples by column."""
     columns = zip(*samples, strict=True) if samples else [()] * len(SampleRow._fields)
     return dict(zip(SampleRow._fields, columns, strict=True))
 
 
-OnProgress = Callable[[int, int], None]
-
-BYTES_PER_PROCESS: Final = 1 << 30
-"""Bytes that a process indexes in the time in which another starts; fewer are not worth one."""
-
-
-@dataclass(frozen=True)
-class IndexResult:
-    """The manifest, and how many of its shards this run read."""
-
-    manifest: Manifest
-    read: int
-
-
-def index_shards(
-    shards: Sequence[ShardInfo],
-    out: Path,
-    workers: Workers,
-    on_progress: OnProgress = lambda done, total: None,
-) -> IndexResult:
-    """Writes the manifest of these shards; stopped work goes on where it was, and unchanged shards are not read again.
-
-    `on_progress` is told how many bytes are done, and of how many. Raises InputError where `out` cannot be written,
-    is another file or is being made by another process, WorkError where a shard cannot be read.
-    """
-    before = _load_previous_parts(out)
-    with _lock_parts_folder(out) as parts:
-        pieces = {shard: piece for shard in shards if (piece := _find_part(shard, before, parts)) is not None}
-        left = [shard for shard in shards if shard not in pieces]
-        total = sum(shard.bytes for shard in shards)
-        done = total - sum(shard.bytes for shard in left)
-        on_progress(done, total)
-        for place, content in _limit_workers(workers, left).each(make_manifest_part, left):
-            write_whole(parts / _name_part(left[place]), content, parts)
-            pieces[left[place]] = parse_manifest(content)
-            done += left[place].bytes
-            on_progress(done, total)
-        manifest = join_manifests([pieces[shard] for shard in shards])
-        try:
-            write_manifest(out, manifest)
-        except OSError as error:
-            raise WorkError(f"--out {out}: cannot be written ({error.strerror}); run the same command again") from error
-    return IndexResult(manifest, len(left))
-
-
-def build_manifest(shards: Sequence[ShardInfo], workers: Workers) -> Manifest:
-    """The manifest of these shards, written nowhere."""
-    pieces: dict[int, Manifest] = {}
-    for place, content in _limit_workers(workers, shards).each(make_manifest_part, shards):
-        pieces[place] = parse_manifest(content)
-    return join_manifests([pieces[place] for place in range(len(shards))])
-
-
-def make_manifest_part(stored: ShardInfo) -> bytes:
-    """One shard's part of a manifest, as bytes that any process can send; raises WorkError where it cannot be read."""
-    try:
-        with open_shard(stored.address) as content:
-            found = index_shard(content)
-    except OSError as error:
-        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
-    return pack_manifest_part(stored, found)
-
-
-def pack_manifest_part(stored: ShardInfo, found: ShardIndex) -> bytes:
-    """The part of a manifest that this content of a shard makes."""
-    record = ManifestShard(
-        stored.address,
-        stored.bytes,
-        stored.modified,
-        found.fingerprint,
-        len(found.samples),
-        sum(sample.problem is None for sample in found.samples),
-        found.damage,
-        found.ignored,
-    )
-    columns = {"shard": [stored.address] * len(found.samples), **convert_to_columns(found.samples)}
-    return serialise_manifest(Manifest([record], pl.DataFrame(columns, schema=SCHEMA)))
-
-
-def join_manifests(pieces: Sequence[Manifest]) -> Manifest:
-    """One manifest of many; a sample whose key and image an earlier one has is marked as a duplicate."""
-    samples = pl.concat([pl.DataFrame(schema=SCHEMA), *(piece.samples for piece in pieces)])
-    again = (
-        pl.col("problem").is_null()
-        & pl.col("image_mark").is_duplicated()
-        & ~pl.struct("key", "image_mark").is_first_distinct()
-    )
-    words = pl.lit(SampleProblem.DUPLICATE.value)
-    samples = samples.with_columns(pl.when(again).then(words).otherwise("problem").alias("problem"))
-    usable = dict(samples.filter(pl.col("problem").is_null()).group_by("shard").len().iter_rows())
-    records = [replace(record, usable=usable.get(record.address, 0)) for piece in pieces for record in piece.shards]
-    return Manifest(records, samples)
-
-
-def _limit_workers(workers: Workers, shards: Sequence[ShardInfo]) -> Workers:
-    worth = 1 + sum(shard.bytes for shard in shards) // BYTES_PER_PROCESS
-    return replace(workers, processes=min(workers.processes, worth))
-
-
-def _load_previous_parts(out: Path) -> Mapping[ShardInfo, Manifest]:
-    """The parts of the manifest that is there; a shard that was damaged is read again."""
-    if not out.exists():
-        return {}
-    try:
-        found = read_manifest(out)
-    except InputError as error:
-        if "of version" in str(error):
-            return {}
-        raise InputError(
-            f"--out {out}: is there, and is not a manifest of shards. Nothing was written; give another name, or take "
-            "that file away"
-        ) from error
-    if not is_current_reading(out):
-        return {}
-    unmarked = found.samples.with_columns(
-        pl.when(pl.col("problem") != SampleProblem.DUPLICATE.value).then("problem").alias("problem")
-    )
-    rows = {str(key[0]): rows for key, rows in unmarked.partition_by("shard", as_dict=True).items()}
-    empty = pl.DataFrame(schema=SCHEMA)
-    return {
-        shard.stored: Manifest([shard], rows.get(shard.address, empty))
-        for shard in found.shards
-        if shard.damage is None
-    }
-
-
-def _find_part(shard: ShardInfo, before: Mapping[ShardInfo, Manifest], parts: Path) -> Manifest | None:
-    if shard in before:
-        return before[shard]
-    try:
-        return parse_manifest((parts / _name_part(shard)).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _name_part(shard: ShardInfo) -> str:
-    return hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}\n{shard}".encode()).hexdigest()[:32] + ".parquet"
-
-
-@contextmanager
-def _lock_parts_folder(out: Path) -> Iterator[Path]:
-    """A folder beside the manifest for what is finished, for this process alone; it goes when the manifest is there."""
-    parts = out.with_name(f".{out.name}.making")
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        lock = (parts / "lock").open("w")
-    except OSError as error:
-        raise InputError(
-            f"--out {out}: cannot be written ({error.strerror}); expected a file in a folder that can be written to"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"--out {out}: another gapctl is making it now. Wait for it, or stop it.") from error
-        for left_over in parts.glob(f"*{TEMPORARY}"):
-            left_over.unlink(missing_ok=True)
-        yield parts
-        shutil.rmtree(parts)
-
-
 class Sample(NamedTuple):
-    """A sample as it lies in its shard; `about` is the content of its JSON member, empty where there is none."""
+    """A sample's content; `about` is its JSON member, empty if there is none."""
 
     key: str
     image: bytes | None
@@ -468,31 +478,31 @@ class Sample(NamedTuple):
 
 
 def read_samples(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
-    """The samples in the order of the tar, but those at the places `left_out`, counted from 0.
+    """Yield the samples in the order of the tar, except those at the places `left_out`, counted from 0.
 
-    Raises InputError where the tar is damaged, or holds no sample at all.
+    Raise InputError if the tar is damaged or holds no sample.
     """
     try:
         with open_shard(str(shard)) as content:
-            found = index_shard(content)
-            for place, row in enumerate(found.samples):
+            index = index_shard(content)
+            for place, row in enumerate(index.samples):
                 if place not in left_out:
                     yield read_sample(content, row._asdict())
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror}); expected a tar shard") from error
-    if found.damage:
-        raise build_damage_error(str(shard), len(found.samples), found.damage)
-    if not found.samples:
+    if index.damage:
+        raise build_damage_error(str(shard), len(index.samples), index.damage)
+    if not index.samples:
         raise InputError(f"{shard}: an empty shard; expected samples of key.jpg, key.txt, key.json")
 
 
 def build_damage_error(address: str, samples: int, damage: str) -> InputError:
-    """The error for a shard that ends early, after so many samples."""
+    """Return the error for a shard that ends early, after this many samples."""
     return InputError(f"{address}: a damaged tar, after {samples} samples ({damage}); fetch it again")
 
 
 def read_sample(content: ShardBytes, row: Mapping[str, Any]) -> Sample:
-    """The sample of a manifest's row in its shard's content; parts that are missing are None."""
+    """Return the sample of a manifest's row from its shard's content; missing parts are None."""
 
     def part(name: str) -> bytes:
         start = row[f"{name}_offset"]
@@ -503,15 +513,15 @@ def read_sample(content: ShardBytes, row: Mapping[str, Any]) -> Sample:
 
 
 def decode_image(sample: Sample) -> "Image.Image":
-    """The decoded image in RGB; raises ValueError where it cannot be read."""
+    """Return the image in RGB. Raise ValueError if it cannot be decoded."""
     assert sample.image is not None
     return read_image(sample.image)
 
 
 def parse_metadata(content: bytes | None) -> dict[str, Any]:
-    """What a sample's JSON member says; nothing where it is missing, damaged, or no object."""
+    """Return a sample's JSON object; an empty one if the member is missing, damaged, or not an object."""
     try:
-        found = json.loads(content or b"{}")
+        metadata = json.loads(content or b"{}")
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}

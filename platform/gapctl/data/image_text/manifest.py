@@ -1,4 +1,11 @@
-"""The manifest of a set of shards: a parquet file with a row per sample, and a record per shard in its metadata."""
+"""Define the manifest of a set of shards: a parquet file with a row per sample, and a record per shard in its metadata.
+
+1. `read_manifest` and `write_manifest` handle the file; `require_current` checks that its shards are unchanged.
+2. `split_rows` selects rows for training and validation, `build_pair_table` locates them for reading.
+3. `tally_manifest` counts samples and problems for messages.
+
+Index letters: N samples of a training.
+"""
 
 import hashlib
 import io
@@ -23,9 +30,9 @@ from gapctl.io.atomic import write_whole
 Parsed = TypeVar("Parsed")
 
 MANIFEST_VERSION: Final = 1
-"""Raised whenever the same shards would give other rows than before; then nothing kept is used again."""
+"""Raise it when the same shards would give other rows; then no earlier manifest is reused."""
 READING_VERSION: Final = 2
-"""Raised whenever shards are looked at more closely, sound ones giving the same rows: then all are read again once."""
+"""Raise it when shards are inspected more closely but sound ones give the same rows; then all are read again once."""
 METADATA_KEY: Final = "gapctl.shards"
 SCHEMA: Final = {
     "shard": pl.String,
@@ -48,12 +55,17 @@ SCHEMA: Final = {
     "problem": pl.String,
 }
 CHECK_THREADS: Final = 16
-"""An object store answers slowly, and many questions at once."""
+"""Concurrent requests; an object store answers slowly, but many at once."""
+
+MAX_NAMED: Final = 5
+"""Shards, or kinds of members, that a line names; `--json` has all."""
+NO_SAMPLES: Final = "no samples"
+EXPECTED: Final = "expected samples of key.jpg, key.txt, key.json"
 
 
 @dataclass(frozen=True)
 class ManifestShard:
-    """A shard as it was indexed; `usable` of its `samples` have no problem, `ignored` members were not looked at."""
+    """A shard at the time of indexing: `usable` of its `samples` have no problem, `ignored` members were not read."""
 
     address: str
     bytes: int
@@ -66,20 +78,20 @@ class ManifestShard:
 
     @property
     def stored(self) -> ShardInfo:
-        """What must still lie there."""
+        """The file or object that must still be there."""
         return ShardInfo(self.address, self.bytes, self.modified)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`samples` has the columns of `SCHEMA`, in the order of the shards and of their members."""
+    """Shards and samples; `samples` has the columns of `SCHEMA`, in the order of the shards and of their members."""
 
     shards: Sequence[ManifestShard]
     samples: pl.DataFrame
 
     @cached_property
     def fingerprint(self) -> str:
-        """Stands for the content of the shards in their order, wherever they lie."""
+        """A digest of the content of the shards in their order, wherever they lie."""
         return hash_shards(self.shards)
 
     @property
@@ -89,13 +101,13 @@ class Manifest:
 
 
 def hash_shards(shards: Sequence[ManifestShard]) -> str:
-    """Stands for the content of these shards in their order."""
+    """Return a digest of the content of these shards in their order."""
     listed = "\n".join(shard.fingerprint for shard in shards)
     return hashlib.sha256(f"pairs-v{MANIFEST_VERSION}\n{listed}".encode()).hexdigest()[:16]
 
 
 def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
-    """The file's bytes; addresses below `folder` are written without it, so that it can be moved with its shards."""
+    """Return the file's bytes; addresses below `folder` are relative, so that both can be moved together."""
     shards = [asdict(replace(shard, address=_make_relative(shard.address, folder))) for shard in manifest.shards]
     metadata = {METADATA_KEY: json.dumps({"version": MANIFEST_VERSION, "reading": READING_VERSION, "shards": shards})}
     names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
@@ -106,7 +118,7 @@ def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
 
 
 def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
-    """Reads what `serialise_manifest` wrote; raises ValueError for anything else."""
+    """Parse the bytes of `serialise_manifest`. Raise ValueError for anything else."""
     shards = parse_manifest_shards(content)
     try:
         samples = pl.read_parquet(io.BytesIO(content))
@@ -121,12 +133,15 @@ def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
 
 
 def parse_manifest_shards(content: bytes) -> list[ManifestShard]:
-    """The shards of a manifest alone, quick however many samples there are; raises ValueError as `parse_manifest`."""
+    """Return the shards of a manifest without its samples, which is fast.
+
+    Raise ValueError as `parse_manifest` does.
+    """
     return _parse_file_metadata(content)[1]
 
 
 def is_current_reading(path: Path) -> bool:
-    """Whether a manifest's shards were looked at as closely as today; raises InputError as `read_manifest`."""
+    """Return whether a manifest's shards were inspected by the current rules. Raise InputError as `read_manifest`."""
     return _read_file(path, _parse_file_metadata)[0] == READING_VERSION
 
 
@@ -147,12 +162,12 @@ def _build_format_error(error: Exception) -> ValueError:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A manifest from its file; raises InputError where there is none, or another file."""
+    """Read a manifest's file. Raise InputError if it is missing or another kind of file."""
     return _read_file(path, lambda content: parse_manifest(content, path.absolute().parent))
 
 
 def read_manifest_shards(path: Path) -> list[ManifestShard]:
-    """The shards of a manifest as they are written there; raises InputError as `read_manifest`."""
+    """Return the shards that a manifest's file records. Raise InputError as `read_manifest`."""
     return _read_file(path, parse_manifest_shards)
 
 
@@ -168,18 +183,18 @@ def _read_file(path: Path, of: Callable[[bytes], Parsed]) -> Parsed:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Puts the file in place whole; raises OSError where that fails."""
+    """Write the file atomically. Raise OSError if that fails."""
     write_whole(path, serialise_manifest(manifest, path.absolute().parent), path.absolute().parent)
 
 
 def require_current(path: Path, manifest: Manifest) -> None:
-    """Raises InputError that names the shards which are gone or were written after the manifest of this name."""
+    """Raise InputError with the shards that are missing or were written after the manifest of this name."""
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
         now = list(pool.map(find_shard, [shard.address for shard in manifest.shards]))
     changed = [
-        f"{shard.address} ({_describe_change(shard.stored, found)})"
-        for shard, found in zip(manifest.shards, now, strict=True)
-        if found != shard.stored
+        f"{shard.address} ({_describe_change(shard.stored, current)})"
+        for shard, current in zip(manifest.shards, now, strict=True)
+        if current != shard.stored
     ]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -209,9 +224,9 @@ def _make_absolute(address: str, folder: Path | None) -> str:
 
 
 class PairTable(NamedTuple):
-    """The training's samples in the order of the manifest: `row_N` are their rows there, `shard_N` says which address.
+    """The training's samples in the manifest's order: their rows `row_N` there, and the address `shard_N` of each.
 
-    `whole_N2` is the span of all of a sample's members; `size_N2` are the width and height that the index found.
+    `whole_N2` is the span of all of a sample's members; `size_N2` are the width and height in the index.
     """
 
     addresses: Sequence[str]
@@ -225,7 +240,10 @@ class PairTable(NamedTuple):
 
 
 def build_pair_table(manifest: Manifest, rows: ArrayLike) -> PairTable:
-    """The samples in these rows of a manifest, each once; raises InputError for none, and for rows with a problem."""
+    """Return the samples in these rows of a manifest, each once.
+
+    Raise InputError if there are none, and for rows with a problem.
+    """
     row_N = np.unique(np.asarray(rows, dtype=np.int64))
     if not len(row_N):
         raise InputError("no usable image-text pairs are left to read; `gapctl data verify MANIFEST` says why")
@@ -257,31 +275,25 @@ def build_pair_table(manifest: Manifest, rows: ArrayLike) -> PairTable:
 
 
 def is_held_out(mark: int, share: float, seed: int) -> bool:
-    """Whether an image goes into validation; equal images go the same way, whatever else there is."""
+    """Return whether an image goes into validation; equal images go the same way, whatever other data there are."""
     digest = hashlib.blake2b(mark.to_bytes(8) + seed.to_bytes(8), digest_size=8).digest()
     return float(int.from_bytes(digest) / 2**64) < share
 
 
 def split_rows(manifest: Manifest, share: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The usable rows of a manifest to train on and to validate on, in its order; `share` of them on average."""
+    """Return the usable rows to train on and to validate on, in the manifest's order; on average `share` validate."""
     usable_N = np.flatnonzero(manifest.samples["problem"].is_null().to_numpy())
     marks = manifest.samples["image_mark"][usable_N]
     out_N = np.array([is_held_out(mark, share, seed) for mark in marks], dtype=bool)
     return usable_N[~out_N], usable_N[out_N]
 
 
-MAX_NAMED: Final = 5
-"""Shards, and kinds of members, that a line names; `--json` has all."""
-NO_SAMPLES: Final = "no samples"
-EXPECTED: Final = "expected samples of key.jpg, key.txt, key.json"
-
-
 @dataclass(frozen=True)
 class ManifestTally:
-    """`samples` is `usable` and the sum of `problems`, samples by what is wrong with them, the most frequent first.
+    """Counts of a manifest: `samples` is `usable` plus the sum of `problems`, which are sorted by frequency.
 
-    `ignored` counts members that belong to no sample, by their ending. `unused` names the shards without a usable
-    sample and why, `damaged` those that end early, with the samples before that place and the reason.
+    `ignored` counts members that belong to no sample, by their ending. `unused` are the shards without a usable sample,
+    with reasons; `damaged` are those that end early, with the number of samples before and the reason.
     """
 
     samples: int
@@ -292,7 +304,7 @@ class ManifestTally:
     damaged: Mapping[str, tuple[int, str]]
 
     def add_undecodable(self, count: int) -> "ManifestTally":
-        """The same where so many of the usable samples turned out to have an image that cannot be decoded."""
+        """Return the counts with this many usable samples counted as undecodable instead."""
         if not count:
             return self
         problems = Counter(self.problems) + Counter({SampleProblem.UNREADABLE.value: count})
@@ -300,7 +312,7 @@ class ManifestTally:
 
     @property
     def reasons(self) -> str:
-        """The problems in one line, with what to do; empty where there are none."""
+        """The problems in one line, with remedies; empty if there are none."""
         listed = _format_counts(self.problems)
         apart = self.problems.get(SampleProblem.APART, 0)
         if apart:
@@ -312,7 +324,7 @@ class ManifestTally:
 
     @property
     def lines(self) -> Sequence[str]:
-        """All that is left out, for a person; no line where everything is used."""
+        """Lines about all that is left out, for a person; none if everything is used."""
         unused = [
             f"{shard}: nothing of it is used: {why}" for shard, why in self.unused.items() if shard not in self.damaged
         ]
@@ -324,7 +336,7 @@ class ManifestTally:
 
     @property
     def _extra_lines(self) -> Sequence[str]:
-        """What the shards hold beside samples, and which of them end early."""
+        """Lines about members beside samples, and shards that end early."""
         damaged = [f"{shard}: damaged after {before:,} samples: {why}" for shard, (before, why) in self.damaged.items()]
         lines = list(_limit_lines(damaged, "damaged shards"))
         if self.ignored:
@@ -336,16 +348,16 @@ class ManifestTally:
         return lines
 
     def require_usable(self, places: str) -> None:
-        """Raise InputError that names all reasons where no sample is left."""
+        """Raise InputError with all reasons if no sample is usable."""
         if self.usable:
             return
-        found = f"{self.samples:,} samples: {self.reasons}" if self.samples else NO_SAMPLES
+        reason = f"{self.samples:,} samples: {self.reasons}" if self.samples else NO_SAMPLES
         beside = "".join(f". {line}" for line in self._extra_lines)
-        raise InputError(f"{places}: none of its samples can be used; found {found}; {EXPECTED}{beside}")
+        raise InputError(f"{places}: none of its samples can be used; found {reason}; {EXPECTED}{beside}")
 
 
 def tally_manifest(manifest: Manifest) -> ManifestTally:
-    """Counts a manifest's samples, and all that its shards hold beside them."""
+    """Count a manifest's samples, and all other members of its shards."""
     counts = manifest.samples.filter(pl.col("problem").is_not_null()).group_by("shard", "problem").len()
     problems, by_shard = Counter[str](), dict[str, dict[str, int]]()
     for shard, problem, count in counts.sort("problem").iter_rows():

@@ -1,7 +1,10 @@
-"""The order in which a training sees pairs: a pure function of the data, the seed and the position.
+"""Order a training's pairs as a pure function of the data, the seed and the position.
 
-Spans, which are neighbours in a shard, are put in another order each epoch; several make a chunk, which is read in few
-pieces and shuffled. Positions count samples from the beginning of the training, through all epochs.
+1. `split_into_spans` cuts the samples into spans of neighbours in one shard.
+2. Each epoch shuffles the spans; several make a `Chunk`, which is read in few pieces and shuffled.
+3. `WorkerShare.of` selects a worker's slice of every batch from a chunk.
+
+Positions count samples from the beginning of the training, through all epochs.
 
 Index letters: N samples, S spans, C chunks.
 """
@@ -17,20 +20,20 @@ from numpy.typing import NDArray
 from gapctl.data.rng import Purpose, make_generator, make_sample_generator
 
 SPAN_SAMPLES: Final = 256
-"""Most samples of a span: about 5 MB of 256-pixel images, of which a disk or an object store gives half at once."""
+"""Most samples of a span: about 5 MB of 256-pixel images, large enough for an efficient read."""
 CHUNK_SAMPLES: Final = 2_048
-"""About so many samples are shuffled together; a data set of fewer is shuffled whole."""
+"""Approximate number of samples that are shuffled together; a smaller data set is shuffled whole."""
 
 
 class Span(NamedTuple):
-    """Neighbours in one shard: the place of the first among the training's samples, and how many there are."""
+    """Neighbours in one shard: the place of the first among the training's samples, and their number."""
 
     first: int
     samples: int
 
 
 class Chunk(NamedTuple):
-    """A chunk of an epoch, the position of its first sample, and its samples in their order.
+    """A chunk of an epoch: the position of its first sample, and its samples in order.
 
     `place_N` are places among the training's samples.
     """
@@ -42,12 +45,12 @@ class Chunk(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """The position behind its last sample."""
+        """The position after its last sample."""
         return self.start + len(self.place_N)
 
 
 class PairOrder:
-    """The order of the samples of these spans in every epoch of a seed; raises ValueError where there are none."""
+    """The order of these spans' samples in every epoch of a seed. Raise ValueError without spans."""
 
     def __init__(self, spans: list[Span], seed: int) -> None:
         if not spans:
@@ -62,7 +65,7 @@ class PairOrder:
         return PairOrder, (list(map(Span, self._first_S.tolist(), self._samples_S.tolist())), self.seed)
 
     def find_chunk(self, position: int) -> Chunk:
-        """The chunk in which a position lies; raises ValueError below zero."""
+        """Return the chunk of a position. Raise ValueError below zero."""
         if position < 0:
             raise ValueError(f"position {position}, expected 0 or more")
         epoch, place = divmod(position, self.samples)
@@ -70,7 +73,7 @@ class PairOrder:
         return self.chunk(epoch, int(np.searchsorted(starts_C, place, side="right")) - 1)
 
     def chunk(self, epoch: int, number: int) -> Chunk:
-        """One chunk of an epoch, from 0 to `chunks` - 1."""
+        """Return one chunk of an epoch, from 0 to `chunks` - 1."""
         plan = self._epoch(epoch)
         spans = plan.span_S[plan.chunk_S == number]
         place_N = np.concatenate([np.arange(self._samples_S[span]) + self._first_S[span] for span in spans])
@@ -79,20 +82,20 @@ class PairOrder:
         return Chunk(epoch, number, start, place_N[draws.permutation(len(place_N))])
 
     def iterate_chunks(self, position: int) -> Iterator[Chunk]:
-        """The chunk of a position and all after it, without end."""
+        """Yield the chunk of a position and all later ones, without end."""
         chunk = self.find_chunk(position)
         while True:
             yield chunk
             chunk = self.find_chunk(chunk.stop)
 
     def places(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The samples at these positions, as places among the training's samples."""
-        found = [np.empty(0, dtype=np.int64)]
+        """Return the samples at positions `start` to `stop`, as places among the training's samples."""
+        parts = [np.empty(0, dtype=np.int64)]
         for chunk in self.iterate_chunks(start):
             if chunk.start >= stop:
                 break
-            found.append(chunk.place_N[max(0, start - chunk.start) : stop - chunk.start])
-        return np.concatenate(found)
+            parts.append(chunk.place_N[max(0, start - chunk.start) : stop - chunk.start])
+        return np.concatenate(parts)
 
     def _plan(self, epoch: int) -> "_EpochPlan":
         span_S = make_generator(Purpose.SPAN_ORDER, self.seed, epoch).permutation(len(self._samples_S))
@@ -102,7 +105,7 @@ class PairOrder:
 
 
 class _EpochPlan(NamedTuple):
-    """The spans in their order, each one's chunk, and how many samples lie before each chunk."""
+    """The spans in their order, each one's chunk, and the number of samples before each chunk."""
 
     span_S: NDArray[np.int64]
     chunk_S: NDArray[np.int64]
@@ -110,7 +113,10 @@ class _EpochPlan(NamedTuple):
 
 
 def split_into_spans(shard_N: NDArray[np.int32]) -> list[Span]:
-    """Parts of up to `SPAN` neighbours of one shard, about equally long; `shard_N` is each sample's shard."""
+    """Cut the samples into spans of up to `SPAN_SAMPLES` neighbours of one shard, of about equal length.
+
+    `shard_N` is each sample's shard.
+    """
     edges = [0, *(np.flatnonzero(np.diff(shard_N)) + 1).tolist(), len(shard_N)]
     spans = []
     for first, last in pairwise(edges):
@@ -121,9 +127,9 @@ def split_into_spans(shard_N: NDArray[np.int32]) -> list[Span]:
 
 
 class WorkerShare(NamedTuple):
-    """What one of `world` workers takes: slice `rank` of every batch, the batches counted from position `origin`.
+    """The share of one of `world` workers: slice `rank` of every batch, counted from position `origin`.
 
-    So the batches are the same for any number of workers that divides `batch`. It ends at `stop`, if at all.
+    Batches are the same for any number of workers that divides `batch`. The share ends at `stop`, if given.
     """
 
     origin: int
@@ -134,11 +140,11 @@ class WorkerShare(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """How many of each batch."""
+        """The number of samples of each batch."""
         return self.batch // self.world
 
     def of(self, chunk: Chunk) -> NDArray[np.int64]:
-        """Which of a chunk's samples are this worker's, by their places in the chunk's order."""
+        """Return which of a chunk's samples are this worker's, by their places in the chunk's order."""
         stop = chunk.stop if self.stop is None else min(chunk.stop, self.stop)
         position_N = np.arange(max(chunk.start, self.origin), stop)
         mine_N = (position_N - self.origin) % self.batch // self.samples == self.rank

@@ -1,8 +1,8 @@
-"""Files of class prompts: what there is to tell apart, in whose words.
+"""Read files of class prompts: the classes to distinguish, and their words.
 
 A line is a class as the samples' JSON names it; `name = words` gives it other words in prompts. A line with `{}` is a
-template, in which each class's words take the place of the braces; several are averaged. `#` begins a comment line.
-A file of attributes is the same in sections, each below `[key]`: the key of the samples' JSON that holds the attribute.
+template, in which each class's words take the place of the braces; several are averaged. `#` begins a comment line. A
+file of attributes has such lines in sections, each below `[key]`: the key of the samples' JSON with the attribute.
 """
 
 import re
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PLACEHOLDER: Final = "{}"
+MAX_NAMED: Final = 12
+"""Keys that a message names."""
+
+LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
+"""The only line ends; a form feed or Unicode's separators may occur within a caption."""
 
 
 class PromptSet(NamedTuple):
@@ -29,7 +34,7 @@ class PromptSet(NamedTuple):
 
 
 def read_classes(path: Path) -> PromptSet:
-    """A file without sections; raises InputError for whatever is wrong with it."""
+    """Read a file without sections. Raise InputError for any fault in it."""
     sections = _read_sections("--classes", path)
     if set(sections) != {""}:
         key = next(key for key in sections if key)
@@ -38,7 +43,10 @@ def read_classes(path: Path) -> PromptSet:
 
 
 def read_attributes(path: Path, option: str = "--attributes") -> dict[str, PromptSet]:
-    """A file of sections; raises InputError for whatever is wrong with it, with the option or key that named it."""
+    """Read a file of sections.
+
+    Raise InputError for any fault in it, with the option or key that names the file.
+    """
     sections = _read_sections(option, path)
     if "" in sections:
         first = sections[""][0]
@@ -47,20 +55,20 @@ def read_attributes(path: Path, option: str = "--attributes") -> dict[str, Promp
 
 
 def _read_sections(option: str, path: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    sections: dict[str, list[str]] = {}
     key = ""
     for line in _read_lines(option, path):
         if line.startswith("[") and line.endswith("]"):
             key = line[1:-1].strip()
-            if not key or key in found:
+            if not key or key in sections:
                 problem = "given twice" if key else "without a key"
                 raise InputError(f"{option} {path}: a section {line} {problem}; expected each key once")
-            found[key] = []
+            sections[key] = []
         else:
-            found.setdefault(key, []).append(line)
-    if not found:
+            sections.setdefault(key, []).append(line)
+    if not sections:
         raise InputError(f"{option} {path}: nothing in it; expected one class per line")
-    return found
+    return sections
 
 
 def _read_lines(option: str, path: Path) -> list[str]:
@@ -87,12 +95,8 @@ def _parse_prompts(option: str, path: Path, key: str, lines: Sequence[str]) -> P
     return PromptSet(prompts)
 
 
-MAX_NAMED: Final = 12
-"""Keys that a message names."""
-
-
 class HasMetadata(Protocol):
-    """A sample by its key, and what its JSON says."""
+    """A sample with its key and the content of its JSON."""
 
     @property
     def key(self) -> str: ...
@@ -109,9 +113,10 @@ class Labels(NamedTuple):
 
 
 def read_labels(option: str, samples: Sequence[HasMetadata], key: str, classes: Sequence[str] | None = None) -> Labels:
-    """What each sample's JSON has under `key`, numbered by `classes`, or by the sorted values where there are none.
+    """Return the number of each sample's class, which its JSON has under `key`.
 
-    Raises InputError for a sample that has nothing there, something that is no single value, or another class.
+    Classes are numbered by `classes`, or without them by the sorted values. Raise InputError for a sample without a
+    value, with several values, or with another class.
     """
     import numpy as np
 
@@ -140,10 +145,6 @@ def _read_label(option: str, sample: HasMetadata, key: str) -> str:
     return str(value)
 
 
-LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
-"""No others: a form feed or Unicode's separators may stand within a caption."""
-
-
 class CaptionLineMode(StrEnum):
     """How a `.txt` with several lines is read."""
 
@@ -152,12 +153,12 @@ class CaptionLineMode(StrEnum):
 
 
 def split_caption_lines(text: str) -> list[str]:
-    """The lines that hold anything, without spaces around them."""
+    """Return the lines that are not blank, stripped."""
     return [line.strip() for line in LINE_ENDS.split(text) if line.strip()]
 
 
 def split_captions(text: str, rule: CaptionLineMode) -> list[str]:
-    """The captions of a sample's text; none where it is blank."""
+    """Return the captions of a sample's text; none if it is blank."""
     if rule is CaptionLineMode.LINES:
         return split_caption_lines(text)
     return [text.strip()] if text.strip() else []

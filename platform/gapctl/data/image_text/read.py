@@ -1,8 +1,12 @@
-"""Reads a part of a chunk: bytes, captions, pixels and tokens, with stand-ins for samples that cannot be read.
+"""Read samples of a chunk: bytes, captions, pixels and tokens, with substitutes for samples that cannot be read.
 
-A pure function of the data, the rule, the seed and the places, so that it may run in any process, in any order.
+1. `ChunkBytes` reads the bytes of neighbouring samples in few pieces.
+2. `read_part` decodes samples into `DecodedSamples`: it treats the caption, crops the picture and tokenises.
+3. `build_pair_batch` turns them into a `PairBatch`, and `FeedCounts` counts them.
 
-Index letters: N samples, H and W rows and columns, C colours.
+The result is a pure function of the data, the options, the seed and the places, so any process may read, in any order.
+
+Index letters: N samples, B samples of a batch, H and W rows and columns, C colours, L tokens of a caption.
 """
 
 import errno
@@ -35,32 +39,21 @@ from gapctl.data.treatments import TREATMENTS, DegradeRule, KeepRule, TreatedCap
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home
 
-
-def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
-    """Each row with its sample, shard after shard."""
-    for shard in rows["shard"].unique(maintain_order=True):
-        with open_shard(shard) as content:
-            for row in rows.filter(pl.col("shard") == shard).iter_rows(named=True):
-                yield row, read_sample(content, row)
-
-
-def load_manifest(places: list[str], workers: Workers) -> Manifest:
-    """The manifest of a file that ends in .parquet, refused if its shards changed; else of shards, looked at now."""
-    if len(places) == 1 and places[0].endswith(".parquet"):
-        path = expand_home(places[0])
-        manifest = read_manifest(path)
-        require_current(path, manifest)
-        return manifest
-    return build_manifest(list_shards(places), workers)
+WHOLE_CAPTION = KeepRule("full")
+SHARP_IMAGE = DegradeRule("none")
+MAX_GAP_BYTES: Final = 1 << 16
+"""Largest gap between samples that is read along, since another read would take longer."""
+MAX_READ_BYTES: Final = 1 << 24
+"""Most bytes of one read."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The side of the images in pixels, what is kept of captions and images, and how images are cropped.
+    """How samples are read: the images' side in pixels, the treatments of captions and images, and the crop.
 
-    `crop_scale` is the share of the picture's area that a training's crop takes, from and to; its default is
-    open_clip's. `context` is how many tokens a caption has; longer ones are cut as open_clip cuts them. Raises
-    ValueError for values outside their range.
+    `crop_scale` is the range of the share of the picture's area that a training's crop takes; its default is
+    open_clip's. `context` is the number of tokens of a caption; longer ones are cut as open_clip cuts them. Raise
+    ValueError for values out of range.
     """
 
     image_size: int
@@ -78,27 +71,23 @@ class ReadOptions:
 
     @property
     def needs_about(self) -> bool:
-        """Whether the caption treatment looks at a sample's json."""
+        """Whether the caption treatment needs a sample's JSON."""
         return bool(TREATMENTS[self.keep.keep].needs)
 
 
-WHOLE_CAPTION = KeepRule("full")
-SHARP_IMAGE = DegradeRule("none")
-
-
 def require_pair_data(config: TrialConfig) -> PairData:
-    """The data of a configuration that is known to be image-text pairs."""
+    """Return the data section of a configuration whose data set is image-text pairs."""
     assert isinstance(config.data, PairData)
     return config.data
 
 
 def build_training_options(data: PairData, image_size: int) -> ReadOptions:
-    """With the configuration's treatments of captions and images."""
+    """Return options with the configuration's treatments of captions and images."""
     return ReadOptions(image_size, _build_keep_rule(data), _build_degrade_rule(data))
 
 
 def build_gallery_options(data: PairData, image_size: int) -> ReadOptions:
-    """With those that it also has for held-out pairs."""
+    """Return options with the treatments that apply to held-out pairs too."""
     keep = _build_keep_rule(data) if data.captions.held_out == "treated" else WHOLE_CAPTION
     return ReadOptions(
         image_size, keep, _build_degrade_rule(data) if data.images.held_out == "degraded" else SHARP_IMAGE
@@ -115,7 +104,7 @@ def _build_degrade_rule(data: PairData) -> DegradeRule:
 
 
 class ReadStatus(IntEnum):
-    """Why a sample cannot be read, though the index found nothing wrong with it."""
+    """Whether a sample could be read, or the reason against it that the index did not see."""
 
     SOUND = 0
     UNREADABLE = 1
@@ -125,7 +114,7 @@ class ReadStatus(IntEnum):
 
     @property
     def words(self) -> str:
-        """As messages say it."""
+        """The reason in messages."""
         return _STATUS_WORDS[self]
 
 
@@ -141,8 +130,8 @@ _STATUS_WORDS: Final = {
 class DecodedSamples(NamedTuple):
     """Samples as a training reads them.
 
-    `planned_N` are the rows that the order names, `sample_N` those that stand here; where they differ `bad_N` says why
-    (`Bad`). The other columns are those of `PairBatch`.
+    `planned_N` are the rows in the planned order, `sample_N` those in their place; `bad_N` (`ReadStatus`) is the reason
+    for a difference. The other columns are those of `PairBatch`.
     """
 
     image_NHWC: NDArray[np.uint8]
@@ -155,40 +144,12 @@ class DecodedSamples(NamedTuple):
     bad_N: NDArray[np.int64]
 
 
-def allocate_samples(samples: int, side: int, context: int) -> DecodedSamples:
-    """Arrays to be filled."""
-    numbers = (np.zeros(samples, dtype=np.int64) for _ in range(6))
-    return DecodedSamples(
-        np.empty((samples, side, side, 3), dtype=np.uint8), np.zeros((samples, context), dtype=np.int64), *numbers
-    )
-
-
-def join_samples(parts: list[DecodedSamples]) -> DecodedSamples:
-    """Several parts as one; a single one is not copied."""
-    return parts[0] if len(parts) == 1 else DecodedSamples._make(map(np.concatenate, zip(*parts, strict=True)))
-
-
-def split_samples(read: DecodedSamples, samples: int) -> tuple[DecodedSamples, DecodedSamples]:
-    """The first so many samples, and the rest."""
-    return DecodedSamples._make(column[:samples] for column in read), DecodedSamples._make(
-        column[samples:] for column in read
-    )
-
-
-def select_samples(read: DecodedSamples, which_N: NDArray[np.bool_]) -> DecodedSamples:
-    """Those samples alone."""
-    return read if which_N.all() else DecodedSamples._make(column[which_N] for column in read)
-
-
-MAX_GAP_BYTES: Final = 1 << 16
-"""Bytes between samples that are read too, since another read would take longer."""
-MAX_READ_BYTES: Final = 1 << 24
-"""Bytes of one read."""
-
-
 @dataclass(frozen=True)
 class ReadContext:
-    """What decides how samples are read; without `augment` a picture's middle is taken, in place of a drawn crop."""
+    """All that determines how samples are read.
+
+    Without `augment` a picture's centre is cropped rather than a drawn box.
+    """
 
     table: PairTable
     rule: ReadOptions
@@ -203,9 +164,10 @@ class _SampleBytes(NamedTuple):
 
 
 class ChunkBytes:
-    """The bytes of a chunk's samples, those asked for at first read in few pieces.
+    """The bytes of a chunk's samples; those in `wanted_N` are read at once, in few pieces.
 
-    Raises WorkError for a shard that is gone or cannot be read; a shard that has grown short lacks its last samples.
+    Raise WorkError for a shard that is missing or cannot be read; a shard that has become shorter lacks its last
+    samples.
     """
 
     def __init__(self, reading: ReadContext, chunk: Chunk, wanted_N: NDArray[np.int64]) -> None:
@@ -218,7 +180,7 @@ class ChunkBytes:
                 self._read_places(opened, places)
 
     def __getitem__(self, number: int) -> _SampleBytes | None:
-        """A sample by its place in the chunk's order; None where its shard is too short."""
+        """Return a sample by its place in the chunk's order, or None if its shard is too short."""
         place = int(self._place_N[number])
         if place not in self._parts:
             with ShardReader() as opened:
@@ -262,7 +224,7 @@ def _build_missing_error(address: str, error: OSError) -> WorkError:
 
 
 def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Groups of samples that are worth one read, the samples by their places in ascending order."""
+    """Yield groups of samples that are worth one read, by their places in ascending order."""
     group: list[int] = []
     first = end = 0
     for place, shard, (start, size) in zip(
@@ -281,10 +243,10 @@ def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[
 
 
 def read_part(reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes) -> DecodedSamples:
-    """The samples at these places of a chunk's order.
+    """Return the samples at these places of a chunk's order, with substitutes for unreadable ones.
 
-    In place of one that cannot be read stands the next sound one of the chunk's order, after the last the first, drawn
-    as it is elsewhere in the epoch. Raises WorkError where the chunk holds no sound sample.
+    The substitute is the next sound sample of the chunk's order (after the last the first), cropped as elsewhere in the
+    epoch. Raise WorkError if the chunk holds no sound sample.
     """
     out = read_without_substitutes(reading, chunk, number_N, content)
     known = {number: ReadStatus(bad) for number, bad in zip(number_N.tolist(), out.bad_N.tolist(), strict=True)}
@@ -296,7 +258,7 @@ def read_part(reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], c
 def read_without_substitutes(
     reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes
 ) -> DecodedSamples:
-    """The same without stand-ins: where `bad_N` is not 0 the arrays hold nothing of use."""
+    """Return the samples at these places; where `bad_N` is not 0, the other arrays are undefined."""
     place_N = chunk.place_N[number_N]
     out = allocate_samples(len(number_N), reading.rule.image_size, reading.rule.context)
     out.planned_N[:] = reading.table.row_N[place_N]
@@ -346,7 +308,7 @@ def _read_sample(
     out: DecodedSamples,
     slot: int,
 ) -> ReadStatus:
-    """Puts a sample into a slot, and says whether it could be read."""
+    """Read a sample into a slot of the arrays, and return whether that succeeded."""
     parts = content[number]
     if parts is None:
         return ReadStatus.SHORT
@@ -387,16 +349,41 @@ def _decode_pixels(reading: ReadContext, image: bytes, place: int, box: CropBox 
 
 
 def hash_text(text: str) -> int:
-    """64 bits of a text, as a signed number."""
+    """Return 64 bits of a text's digest, as a signed number."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
 
-class PairBatch(NamedTuple):
-    """Pairs as a training reads them.
+def allocate_samples(samples: int, side: int, context: int) -> DecodedSamples:
+    """Return arrays to be filled."""
+    numbers = (np.zeros(samples, dtype=np.int64) for _ in range(6))
+    return DecodedSamples(
+        np.empty((samples, side, side, 3), dtype=np.uint8), np.zeros((samples, context), dtype=np.int64), *numbers
+    )
 
-    `images_BCHW` lies in memory with the colours last. `sample_B` are rows of the manifest, those that stand in for
-    bad ones included, of which there are `substituted`. `text_id_B` is equal where the captions, as read, are equal.
-    `words_B` and `kept_B` count the words of each caption and those that its treatment kept.
+
+def join_samples(parts: list[DecodedSamples]) -> DecodedSamples:
+    """Join several parts; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else DecodedSamples._make(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def split_samples(read: DecodedSamples, samples: int) -> tuple[DecodedSamples, DecodedSamples]:
+    """Return the first `samples` samples, and the rest."""
+    return DecodedSamples._make(column[:samples] for column in read), DecodedSamples._make(
+        column[samples:] for column in read
+    )
+
+
+def select_samples(read: DecodedSamples, which_N: NDArray[np.bool_]) -> DecodedSamples:
+    """Return the selected samples alone."""
+    return read if which_N.all() else DecodedSamples._make(column[which_N] for column in read)
+
+
+class PairBatch(NamedTuple):
+    """A batch of pairs for a training.
+
+    `images_BCHW` lies in memory with the colours last. `sample_B` are rows of the manifest, substitutes included, whose
+    number is `substituted`. `text_id_B` is equal for captions that are equal as read. `words_B` and `kept_B` count the
+    words of each caption and those that its treatment kept.
     """
 
     images_BCHW: NDArray[np.uint8]
@@ -409,7 +396,7 @@ class PairBatch(NamedTuple):
 
 
 def build_pair_batch(read: DecodedSamples) -> PairBatch:
-    """The same samples as a batch, without copying."""
+    """Return the samples as a batch, without copying."""
     return PairBatch(
         read.image_NHWC.transpose(0, 3, 1, 2),
         read.tokens_NL,
@@ -423,10 +410,10 @@ def build_pair_batch(read: DecodedSamples) -> PairBatch:
 
 @dataclass
 class FeedCounts:
-    """Sums since the training began, of one worker; plain numbers, so that a checkpoint can hold them.
+    """Counts of one worker since the training began, as plain numbers for a checkpoint.
 
-    `substituted` counts stand-ins by what was wrong with the planned sample. `waited_s` of `total_s` seconds the
-    training had nothing to do because its next batch was not ready.
+    `substituted` counts substitutes by the reason. For `waited_s` of `total_s` seconds the training waited for its next
+    batch.
     """
 
     samples: int = 0
@@ -438,7 +425,7 @@ class FeedCounts:
     total_s: float = 0.0
 
     def add(self, read: DecodedSamples) -> None:
-        """Counts the samples of a batch."""
+        """Count the samples of a batch."""
         self.samples += len(read.sample_N)
         self.words += int(read.words_N.sum())
         self.kept += int(read.kept_N.sum())
@@ -449,11 +436,11 @@ class FeedCounts:
 
     @property
     def substituted_share(self) -> float:
-        """The share of planned samples that others stand in for."""
+        """The share of planned samples that were substituted."""
         return sum(self.substituted.values()) / self.samples if self.samples else 0.0
 
     def metrics(self) -> dict[str, float]:
-        """The same as metrics: shares, and words kept per caption."""
+        """Return shares and words kept per caption, by metric name."""
         samples = max(1, self.samples)
         return {
             "data/substituted": self.substituted_share,
@@ -464,7 +451,7 @@ class FeedCounts:
         }
 
     def merge_counts(self, other: "FeedCounts") -> "FeedCounts":
-        """Both together."""
+        """Return the sum of both counts."""
         reasons = self.substituted.keys() | other.substituted.keys()
         return FeedCounts(
             self.samples + other.samples,
@@ -477,17 +464,41 @@ class FeedCounts:
         )
 
     def list_numbers(self) -> list[float]:
-        """What was counted of samples, as a list that can be added up over workers; seconds are each worker's own."""
+        """Return the counts of samples as a list that adds up over workers.
+
+        The seconds are not in it, as they are each worker's own.
+        """
         reasons = [self.substituted.get(bad.words, 0) for bad in ReadStatus if bad != ReadStatus.SOUND]
         return [self.samples, self.words, self.kept, self.empty, *reasons]
 
     def replace_numbers(self, numbers: list[float]) -> "FeedCounts":
-        """These seconds with other counts."""
+        """Return counts with these numbers, in the order of `list_numbers`, and the same seconds."""
         samples, words, kept, empty, *reasons = (round(number) for number in numbers)
         named = zip((bad.words for bad in ReadStatus if bad != ReadStatus.SOUND), reasons, strict=True)
         substituted = {why: count for why, count in named if count}
         return FeedCounts(samples, words, kept, empty, substituted, self.waited_s, self.total_s)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint; `FeedCounts(**state)` is the same again."""
+        """Return the counts for a checkpoint; `FeedCounts(**state)` restores them."""
         return asdict(self)
+
+
+def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
+    """Yield each row with its sample, shard after shard."""
+    for shard in rows["shard"].unique(maintain_order=True):
+        with open_shard(shard) as content:
+            for row in rows.filter(pl.col("shard") == shard).iter_rows(named=True):
+                yield row, read_sample(content, row)
+
+
+def load_manifest(places: list[str], workers: Workers) -> Manifest:
+    """Read the manifest in a file that ends in .parquet, or else index the shards at these places now.
+
+    Raise InputError if the shards of a manifest's file have changed.
+    """
+    if len(places) == 1 and places[0].endswith(".parquet"):
+        path = expand_home(places[0])
+        manifest = read_manifest(path)
+        require_current(path, manifest)
+        return manifest
+    return build_manifest(list_shards(places), workers)

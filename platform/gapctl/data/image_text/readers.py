@@ -1,4 +1,8 @@
-"""Reads pairs in the training's own process: a thread fetches chunks, others decode them, a few parts ahead."""
+"""Read pairs ahead of the training: in threads of its own process, or in Ray tasks on a cluster.
+
+1. `ThreadReader` fetches the next chunk in one thread and decodes parts in others.
+2. `RayReader` reads chunks in Ray Data tasks, inside or beside the trial's reservation of CPUs.
+"""
 
 import importlib
 from collections import deque
@@ -16,21 +20,31 @@ from gapctl.data.image_text.read import ChunkBytes, DecodedSamples, ReadContext,
 from gapctl.errors import InputError, WorkError
 
 PART_BYTES: Final = 1 << 24
-"""Pixels that are decoded at once; several parts wait in memory."""
+"""Bytes of pixels that are decoded together; several parts wait in memory."""
 MIN_PART_SAMPLES: Final = 16
 
 CallResult = TypeVar("CallResult")
+WINDOW_CHUNKS: Final = 1_024
+"""Chunks of one Ray Data plan, about two million samples; an endless training makes one plan after the other."""
+BLOCK_BYTES: Final = 1 << 25
+STORE_BYTES: Final = 1 << 30
+CHUNK_COLUMN: Final = "chunk"
+FAILED_COLUMN: Final = "failed"
+"""The column that returns a task's WorkError; raised, Ray would wrap it in advice about transient failures."""
 
 
 @dataclass(frozen=True)
 class ThreadReader:
-    """So many threads decode, each up to `ahead` parts ahead of the training, and one reads the next chunk."""
+    """Decodes in `threads` threads, each up to `ahead` parts ahead of the training; one more reads the next chunk."""
 
     threads: int = 1
     ahead: int = 2
 
     def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[DecodedSamples]:
-        """A worker's samples in their order, from the share's origin on; raises WorkError for shards that are gone."""
+        """Yield a worker's samples in their order, from the share's origin on.
+
+        Raise WorkError for missing shards.
+        """
         fetcher = ThreadPoolExecutor(1)
         try:
             yield from run_in_order(
@@ -47,7 +61,7 @@ class ThreadReader:
 
 
 def run_in_order(calls: Iterator[Callable[[], CallResult]], threads: int, ahead: int) -> Iterator[CallResult]:
-    """What the calls return, in their order, so many threads at work and so many results ahead of the caller."""
+    """Yield the calls' results in their order, with `threads` at work and `ahead` results waiting."""
     pool, waiting = ThreadPoolExecutor(threads), deque[Future[CallResult]]()
     try:
         for call in calls:
@@ -63,7 +77,7 @@ def run_in_order(calls: Iterator[Callable[[], CallResult]], threads: int, ahead:
 def _prefetch_chunks(
     fetcher: ThreadPoolExecutor, reading: ReadContext, order: PairOrder, share: WorkerShare
 ) -> Iterator[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]]:
-    """Chunks whose bytes are on their way, one ahead of the one that is decoded."""
+    """Yield chunks whose bytes are being read, one ahead of the one being decoded."""
     ahead: deque[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]] = deque()
     for chunk in order.iterate_chunks(share.origin):
         number_N = share.of(chunk)
@@ -83,27 +97,18 @@ def _decode_part(
 
 
 def split_chunk(number_N: NDArray[np.int64], side: int) -> list[NDArray[np.int64]]:
-    """Parts of a chunk that are decoded at once."""
+    """Return parts of a chunk that are decoded together."""
     samples = max(MIN_PART_SAMPLES, PART_BYTES // (3 * side * side))
     return [number_N[first : first + samples] for first in range(0, len(number_N), samples)]
 
 
-WINDOW_CHUNKS: Final = 1_024
-"""Chunks of one plan of Ray Data, about two million samples; an endless training makes one after the other."""
-BLOCK_BYTES: Final = 1 << 25
-STORE_BYTES: Final = 1 << 30
-CHUNK_COLUMN: Final = "chunk"
-FAILED_COLUMN: Final = "failed"
-"""The column that brings a task's WorkError back, which Ray would wrap in advice about transient failures."""
-
-
 @dataclass(frozen=True)
 class RayReader:
-    """So many tasks at a time, each on one CPU; what they are ahead of the training takes up to `store_bytes` of Ray's
-    object store.
+    """Reads in concurrent Ray tasks, each on one CPU.
 
-    They run inside the trial's reservation, or beside it where that is not `reserved` for them: the workers of one
-    trial fill theirs, and a sweep then starts no more trials than there are CPUs for.
+    Results ahead of the training take up to `store_bytes` of Ray's store. Tasks run inside the trial's reservation, or
+    beside it if that is not `reserved` for them. The workers of one trial fill theirs, and a sweep then starts no more
+    trials than there are CPUs for.
     """
 
     cpus: int = 1
@@ -111,10 +116,9 @@ class RayReader:
     reserved: bool = True
 
     def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[DecodedSamples]:
-        """A worker's samples in their order, from the share's origin on.
+        """Yield a worker's samples in their order, from the share's origin on.
 
-        Raises WorkError for shards that are gone and where Ray loses a task for good, InputError where Ray has no CPU
-        for reading.
+        Raise WorkError for missing shards and if Ray loses a task for good, InputError if Ray has no CPU for reading.
         """
         import ray
         from ray.exceptions import RayError
@@ -163,7 +167,7 @@ class RayReader:
 
 @dataclass(frozen=True)
 class _SharedInputs:
-    """What every task needs, once in the object store of each node."""
+    """The inputs of every task, stored once on each node."""
 
     reading: ReadContext
     order: PairOrder
@@ -197,17 +201,17 @@ def _make_columns(read: DecodedSamples, failed: str = "") -> dict[str, NDArray[A
 def _fetch_inputs(held: Any) -> tuple[ReadContext, PairOrder, WorkerShare]:
     import ray
 
-    found: _SharedInputs = ray.get(held)
-    return found.reading, found.order, found.share
+    inputs: _SharedInputs = ray.get(held)
+    return inputs.reading, inputs.order, inputs.share
 
 
 def build_trial_bundles(training: Mapping[str, float], reading_cpus: int) -> list[dict[str, float]]:
-    """What a trial reserves that reads by `RayTasks(reading_cpus)`: for the training, and beside it for the reading."""
+    """Return the reservation of a trial that reads by a `RayReader`: one bundle to train, one to read."""
     return [dict(training), {"CPU": float(reading_cpus)}]
 
 
 def require_cpus(training: float, reading: int, there: float) -> None:
-    """Raises InputError where a machine or cluster of `there` CPUs cannot train and read at once."""
+    """Raise InputError if a machine or cluster of `there` CPUs cannot train and read at once."""
     if training + reading > there:
         raise InputError(
             f"a training on {training:g} CPUs that reads through Ray Data on {reading} more needs "
@@ -217,7 +221,7 @@ def require_cpus(training: float, reading: int, there: float) -> None:
 
 
 def _choose_placement(cpus: int) -> dict[str, Any]:
-    """Options that put tasks into the trial's reservation, or beside it where nothing is reserved for them."""
+    """Return task options: inside the trial's reservation, or none if nothing is reserved."""
     from ray.util.placement_group import get_current_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 

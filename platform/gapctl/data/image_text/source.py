@@ -1,4 +1,9 @@
-"""Image-text pairs as a sweep file names them: where their manifest lies, what stands for them, what is held out."""
+"""Locate the image-text pairs of a sweep file: their manifest, held-out pairs and questions.
+
+1. `resolve_pair_paths` turns the configuration's names into absolute `PairPaths`; `bundled` is unpacked to the cache.
+2. `hash_pair_data` digests their content for trial ids.
+3. `open_pairs` reads the manifests and splits the rows into training and held-out ones.
+"""
 
 import hashlib
 import lzma
@@ -20,15 +25,20 @@ if TYPE_CHECKING:
 
     from gapctl.data.image_text.manifest import Manifest
 
-
 BUNDLED: Final = "bundled"
 BUNDLE_FOLDER: Final = Path(__file__).parent / "bundled"
 BUNDLED_QUESTIONS: Final = BUNDLE_FOLDER / "questions.txt"
-"""Zero-shot questions that the bundled pairs answer."""
+"""Zero-shot questions for the bundled pairs."""
+
+MANIFEST_NAME = "manifest.parquet"
+EXPECTED = (
+    "expected `bundled`, or a folder of shards with their manifest.parquet, or that file; "
+    "`gapctl data index SHARDS` makes it"
+)
 
 
 def hash_bundle() -> str:
-    """16 hex digits that stand for the packed files; raises WorkError where the installation is damaged."""
+    """Return 16 hex digits of the packed files. Raise WorkError if the installation is damaged."""
     digest = hashlib.sha256()
     for path in (*_list_archives(), BUNDLED_QUESTIONS):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -36,7 +46,7 @@ def hash_bundle() -> str:
 
 
 def find_bundled_manifest() -> Path:
-    """The manifest of the unpacked pairs; raises InputError where the cache cannot be written."""
+    """Unpack the bundled pairs and return their manifest. Raise InputError if the cache cannot be written."""
     folder = find_cache_root() / "pairs" / f"openmoji-{hash_bundle()}"
     manifest = folder / "manifest.parquet"
     if not manifest.exists():
@@ -45,10 +55,10 @@ def find_bundled_manifest() -> Path:
 
 
 def _list_archives() -> list[Path]:
-    found = sorted(BUNDLE_FOLDER.glob("*.tar.xz"))
-    if not found:
+    archives = sorted(BUNDLE_FOLDER.glob("*.tar.xz"))
+    if not archives:
         raise WorkError(f"{BUNDLE_FOLDER}: the bundled pairs are missing. Install gapctl again")
-    return found
+    return archives
 
 
 def _unpack_archives(folder: Path) -> None:
@@ -58,7 +68,7 @@ def _unpack_archives(folder: Path) -> None:
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Whoever unpacks at the same time makes the same shards: the first folder that gets the name stays.
+        # A concurrent process unpacks the same shards, so the first rename may win.
         scratch = Path(tempfile.mkdtemp(prefix=".openmoji-", dir=folder.parent))
         try:
             for path in _list_archives():
@@ -76,17 +86,12 @@ def _unpack_archives(folder: Path) -> None:
             ) from error
 
 
-MANIFEST_NAME = "manifest.parquet"
-EXPECTED = (
-    "expected `bundled`, or a folder of shards with their manifest.parquet, or that file; "
-    "`gapctl data index SHARDS` makes it"
-)
-
-
 @dataclass(frozen=True)
 class PairPaths:
-    """Where a trial's pairs, held-out pairs and questions lie, as `PairData` names them; how they are read is the
-    trial's own matter, as trials that read them otherwise share these."""
+    """Paths of a trial's pairs, held-out pairs and questions, as in `PairData`.
+
+    How they are read is not part of it: trials that read them differently share one.
+    """
 
     source: str
     held_out: str
@@ -96,7 +101,7 @@ class PairPaths:
 
 @dataclass(frozen=True, eq=False)
 class TrialPairs:
-    """The manifests that a trial trains on and is measured on, with the numbers of the rows that it uses."""
+    """The manifests that a trial trains on and is evaluated on, with the rows that it uses."""
 
     train: "Manifest"
     train_rows: "NDArray[np.int64]"
@@ -105,7 +110,7 @@ class TrialPairs:
 
 
 def resolve_pair_paths(data: PairData) -> PairPaths:
-    """The places of a configuration, for a process in any folder."""
+    """Return the absolute paths of a configuration, for a process in any folder."""
     return PairPaths(
         _resolve_path(data.source), _resolve_path(data.held_out), data.held_out_share, _resolve_path(data.classes)
     )
@@ -118,28 +123,28 @@ def _resolve_path(place: str) -> str:
 
 
 def find_manifest(source: str) -> Path:
-    """The manifest's file; raises InputError where there is none."""
+    """Return the manifest's path. Raise InputError if it is missing."""
     if source == BUNDLED:
         return find_bundled_manifest()
     path = expand_home(source).absolute()
-    found = path / MANIFEST_NAME if path.is_dir() else path
-    if not found.is_file():
+    manifest = path / MANIFEST_NAME if path.is_dir() else path
+    if not manifest.is_file():
         problem = "no manifest.parquet in this folder" if path.is_dir() else "no such file or folder"
         raise InputError(f"{source}: {problem}; {EXPECTED}")
-    return found
+    return manifest
 
 
 def find_questions(places: PairPaths) -> Path | None:
-    """The file of zero-shot questions; the bundled pairs bring their own."""
+    """Return the path of the zero-shot questions; the bundled pairs have their own."""
     if places.classes:
         return Path(places.classes)
-    return BUNDLED_QUESTIONS if BUNDLED in (places.held_out or places.source,) else None
+    return BUNDLED_QUESTIONS if (places.held_out or places.source) == BUNDLED else None
 
 
 def hash_pair_data(data: PairData) -> str:
-    """Stands for all that a trial reads: pairs, held-out pairs, questions; quick.
+    """Return a digest of all data that a trial reads: pairs, held-out pairs and questions. It is fast.
 
-    Pairs without further files have their manifest's fingerprint. Raises MissingDataError for what is missing.
+    Pairs without further files have their manifest's fingerprint. Raise MissingDataError for missing data.
     """
     parts = [_attach_key_to_error("data.source", lambda: _hash_manifest(data.source))]
     if data.held_out:
@@ -152,7 +157,7 @@ def hash_pair_data(data: PairData) -> str:
 
 
 class MissingDataError(InputError):
-    """What one key of a configuration names is not there, or not what it should be."""
+    """Raised for data that a configuration's key names and that is missing or of another kind."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
@@ -180,9 +185,9 @@ def _hash_questions(data: PairData) -> str:
 
 
 def find_held_out_shortage(data: PairData, asked: int) -> int | None:
-    """How many pairs are held out where they are fewer than asked for, else None; quick.
+    """Return the number of held-out pairs if it is less than `asked`, else None. It is fast.
 
-    Where a share of very many is held out it is not counted, as so few are never asked for.
+    A share of very many pairs is not counted, as it is never that small.
     """
     from gapctl.data.image_text.manifest import read_manifest_shards
 
@@ -197,10 +202,10 @@ def find_held_out_shortage(data: PairData, asked: int) -> int | None:
 
 @lru_cache(maxsize=2)
 def open_pairs(places: PairPaths) -> TrialPairs:
-    """The manifests, kept for the trials of this process that share them.
+    """Return the manifests and rows; they are cached for the trials of this process.
 
-    Raises InputError where a manifest is missing or older than its shards, where nothing is left to train or measure
-    on, and where an image is both trained and measured on.
+    Raise InputError if a manifest is missing or older than its shards, if nothing is left to train or evaluate on, and
+    if an image is both trained and evaluated on.
     """
     from gapctl.data.image_text.manifest import split_rows
 
@@ -212,14 +217,14 @@ def open_pairs(places: PairPaths) -> TrialPairs:
     else:
         other = train
         rows, other_rows = split_rows(train, places.held_out_share)
-    for place, found in ((places.source, rows), (places.held_out or places.source, other_rows)):
-        if not len(found):
-            raise InputError(f"{place}: no pair is left to {'train' if found is rows else 'measure'} on; {EXPECTED}")
+    for place, row_N in ((places.source, rows), (places.held_out or places.source, other_rows)):
+        if not len(row_N):
+            raise InputError(f"{place}: no pair is left to {'train' if row_N is rows else 'measure'} on; {EXPECTED}")
     return TrialPairs(train, rows, other, other_rows)
 
 
 def _require_disjoint(places: PairPaths, train: "Manifest", held_out: "Manifest") -> None:
-    """Refuses held-out images that are trained on."""
+    """Raise InputError for held-out images that are trained on."""
     shared = held_out.usable["image_mark"].is_in(train.usable["image_mark"].implode()).sum()
     if shared:
         raise InputError(
@@ -239,5 +244,5 @@ def _read_current_manifest(source: str) -> "Manifest":
 
 
 def _list_usable_rows(manifest: "Manifest") -> "NDArray[np.int64]":
-    found: NDArray[np.int64] = (manifest.samples["problem"].is_null()).arg_true().cast(int).to_numpy()
-    return found
+    row_N: NDArray[np.int64] = (manifest.samples["problem"].is_null()).arg_true().cast(int).to_numpy()
+    return row_N

@@ -1,4 +1,9 @@
-"""Shards where they are stored: on this machine, or in an object store by an fsspec address."""
+"""List, open and read shards on this machine or, by an fsspec address, in an object store; map work over them.
+
+1. `list_shards` expands files, folders, braces and addresses into `ShardInfo`s.
+2. `open_shard` opens one whole shard, `ShardReader` reads parts of many.
+3. `Workers.each` runs a function for every shard, in processes or on Ray.
+"""
 
 import errno
 import logging
@@ -22,18 +27,25 @@ from gapctl.io.retry import is_foreign, open_file_system, retry
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
 MAX_UNMAPPED_BYTES: Final = 64 << 20
-"""Bytes of a shard that is read rather than mapped; a mapped file that shrinks meanwhile ends the process."""
+"""Largest shard that is read rather than mapped; a mapped file that shrinks meanwhile would end the process."""
 
 RETRY_SECONDS: Final = 30.0
-"""How long a store is asked that is busy or away."""
+"""Time during which requests to a busy or unreachable store are retried."""
 
 MAX_OPEN_FILES: Final = 256
-"""Files at a time; systems allow 1,024 to a process."""
+"""Most files open together; systems allow a process 1,024."""
+
+Task = TypeVar("Task")
+TaskResult = TypeVar("TaskResult")
+OpenRay = Callable[[], AbstractContextManager[None]]
+
+TASKS_PER_PROCESS: Final = 3
+"""Tasks queued for each process, so that none idles; more would hold results in memory."""
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """A shard's address, its size, and what tells that it was written again: a time, or an object's tag."""
+    """A shard's address, its size, and a time or object tag that changes when it is written again."""
 
     address: str
     bytes: int
@@ -41,19 +53,19 @@ class ShardInfo:
 
 
 def list_shards(places: Sequence[str]) -> list[ShardInfo]:
-    """The shards that files, folders, braces and addresses name; folders in the order of names, each shard once.
+    """Return the shards of files, folders, braces and addresses, each once; those of a folder sorted by name.
 
-    Of a folder, files that other systems leave there are passed over (`is_foreign`).
-    Raises InputError for a place without shards, and for an address that cannot be listed.
+    Files that other systems leave in a folder are ignored (`is_foreign`). Raise InputError for a place without shards,
+    and for an address that cannot be listed.
     """
-    found = [shard for place in places for name in _expand_braces(place) for shard in _list_named_shards(name)]
-    if not found:
+    shards = [shard for place in places for name in _expand_braces(place) for shard in _list_named_shards(name)]
+    if not shards:
         raise InputError(f"no shards were named; {EXPECTED}")
-    return list({shard.address: shard for shard in found}.values())
+    return list({shard.address: shard for shard in shards}.values())
 
 
 def find_shard(address: str) -> ShardInfo | None:
-    """What lies at an address now; None where nothing does."""
+    """Return the shard at an address now, or None."""
     if "://" not in address:
         return _describe_local_shard(Path(address)) if Path(address).is_file() else None
     file_system, path = _open_file_system(address)
@@ -67,7 +79,7 @@ def find_shard(address: str) -> ShardInfo | None:
 
 @contextmanager
 def open_shard(address: str) -> Iterator[ShardBytes]:
-    """The bytes of a shard; one from an object store lies in a temporary file meanwhile."""
+    """Yield the bytes of a shard; one from an object store lies in a temporary file meanwhile."""
     if "://" not in address:
         with _map_file(Path(address)) as content:
             yield content
@@ -89,12 +101,12 @@ def _map_file(path: Path) -> Iterator[ShardBytes]:
         yield path.read_bytes()
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        content.madvise(mmap.MADV_WILLNEED)  # all of it, while its beginning is looked at
+        content.madvise(mmap.MADV_WILLNEED)  # read ahead while the beginning is parsed
         yield content
 
 
 def _expand_braces(place: str) -> list[str]:
-    # Not webdataset's own function, which is this one and brings torch, three seconds that indexing does not need.
+    # webdataset's own function is the same, but imports torch, which takes three seconds.
     from braceexpand import braceexpand
 
     try:
@@ -118,7 +130,7 @@ def _list_named_shards(name: str) -> list[ShardInfo]:
 
 
 def list_tar_files(folder: Path) -> list[Path]:
-    """The tar files of a folder in the order of their names, without what other systems leave there."""
+    """Return the tar files of a folder sorted by name, without files that other systems leave there."""
     return sorted(path for path in folder.glob("*.tar") if not is_foreign(path.name))
 
 
@@ -162,7 +174,7 @@ def _describe_local_shard(path: Path) -> ShardInfo:
 
 
 class ShardReader:
-    """Parts of many shards in any order; files of this machine stay open, the last used ones."""
+    """Reads parts of many shards in any order; the last used files of this machine stay open."""
 
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
@@ -175,7 +187,7 @@ class ShardReader:
             os.close(file)
 
     def read(self, address: str, start: int, size: int) -> bytes:
-        """So many bytes from `start` on; raises OSError where the shard is gone or has grown short."""
+        """Return `size` bytes from `start` on. Raise OSError if the shard is missing or has become shorter."""
         if not size:
             return b""
         if "://" in address:
@@ -197,9 +209,9 @@ class ShardReader:
 
 
 def list_local_shards(places: Sequence[str]) -> list[ShardInfo]:
-    """The tar files that these places name, folders in the order of names, each file once.
+    """Return the tar files of these places, each once; those of a folder sorted by name.
 
-    Raises InputError for a place that is not there, a folder without shards, and a file of no bytes.
+    Raise InputError for a missing place, a folder without shards, and an empty file.
     """
     for place in places:
         if "://" in place:
@@ -207,46 +219,38 @@ def list_local_shards(places: Sequence[str]) -> list[ShardInfo]:
                 f"--data {place}: an address; expected files or folders on this machine. Copy the shards here"
             )
     try:
-        found = list_shards(places)
+        shards = list_shards(places)
     except InputError as error:
         raise InputError(f"--data {error}") from error
-    for shard in found:
+    for shard in shards:
         if not shard.bytes:
             raise InputError(
                 f"--data {shard.address}: an empty shard (0 bytes); expected a tar of key.jpg, key.txt, key.json"
             )
-    return found
-
-
-Task = TypeVar("Task")
-TaskResult = TypeVar("TaskResult")
-OpenRay = Callable[[], AbstractContextManager[None]]
-
-TASKS_PER_PROCESS: Final = 3
-"""Tasks that wait for each process, so that none idles; more would hold results in memory."""
+    return shards
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who works: Ray where `open_ray` joins a cluster, else `processes` of this machine, itself if one."""
+    """Workers of a task: a Ray cluster if `open_ray` is given, else `processes` of this machine.
+
+    One is this process.
+    """
 
     processes: int
     open_ray: OpenRay | None = None
 
     def each(self, work: Callable[[Task], TaskResult], tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
-        """Each task's place in the list and its result, in the order in which they finish.
+        """Yield each task's place in the list and its result, in the order of completion.
 
-        `work` is a function of a module, and its result can be pickled. Raises what it raises, and WorkError where a
-        process dies.
+        `work` is a function of a module with a picklable result. Raise what it raises, and WorkError if a process dies.
         """
         if self.open_ray is not None:
             return _run_on_ray(work, tasks, self.open_ray)
         processes = min(self.processes, len(tasks))
-        return _run_in_pool(work, tasks, processes) if processes > 1 else _run_inline(work, tasks)
-
-
-def _run_inline(work: Callable[[Task], TaskResult], tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
-    yield from ((place, work(task)) for place, task in enumerate(tasks))
+        if processes > 1:
+            return _run_in_pool(work, tasks, processes)
+        return ((place, work(task)) for place, task in enumerate(tasks))
 
 
 def _run_in_pool(
@@ -285,7 +289,7 @@ def _run_on_ray(
         import ray.data
         from ray.exceptions import RayError
 
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a failure reaches the user as one message
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a failure is reported as one message
         ray.data.DataContext.get_current().enable_progress_bars = False
         items = [{"place": place, "task": _RayBox(task)} for place, task in enumerate(tasks)]
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_RowTask(work), num_cpus=1)
@@ -303,7 +307,7 @@ def _run_on_ray(
 
 @dataclass(frozen=True)
 class _RayBox:
-    """Keeps Ray Data from taking a result apart into columns."""
+    """Holds a result so that Ray Data does not split it into columns."""
 
     content: Any
 

@@ -1,7 +1,12 @@
-"""Where the members of a tar lie, from its headers alone; nothing is extracted, and links are not followed.
+"""Locate the members of a tar by its headers alone, and inspect image headers. Nothing is extracted, no link followed.
 
-`tarfile` takes fourteen times as long, which would make indexing slower than reading; this holds to the same
+`tarfile` takes fourteen times as long, which would make indexing slower than reading. This scanner handles the same
 formats: ustar, GNU's long names and base-256 sizes, and the extended headers of pax.
+
+1. `scan_tar` returns a `TarScan` of all members up to the end or the first damage.
+2. `parse_image_header` reads format and size from the first bytes of an image.
+
+Index letters: N headers, 8 characters of a checksum.
 """
 
 from collections.abc import Iterator
@@ -16,18 +21,26 @@ REGULAR_KINDS: Final = (0x30, 0x00, 0x37)  # "0", NUL, "7"
 PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = 0x78, 0x67, 0x4C, 0x4B  # "x", "g", "L", "K"
 HARD_LINK, SYMBOLIC_LINK, SPARSE = 0x31, 0x32, 0x53  # "1", "2", "S"
 MAX_EXTENDED_BYTES: Final = 1 << 20
-"""Bytes of an extended header; a longer one is an attack or damage."""
+"""Largest extended header; a longer one is an attack or damage."""
 MAX_SIZE_DIGITS: Final = 20
-"""Decimal digits of a size; Python takes quadratic time for more, and refuses more than 4,300."""
+"""Most decimal digits of a size; Python takes quadratic time for more, and refuses more than 4,300."""
 CLOSING_BLOCKS: Final = 2
 USUAL_RECORD_BLOCKS: Final = 20
-"""Blocks to which tars are filled up with zeros, unless `tar -b` names another number."""
+"""Blocks to which tars are padded with zeros, unless `tar -b` sets another number."""
 OTHER_RECORD_BLOCKS: Final = (32, 64, 128, 256, 512, 1024, 2048)
 _CHUNK_BYTES: Final = 1 << 20
 _ZEROS: Final = bytes(TAR_BLOCK_BYTES)
 _GZIP: Final = b"\x1f\x8b"
 _CHECKSUM: Final = slice(148, 156)
 _DIGITS: Final = b"01234567"
+MAX_CAPTION_BYTES: Final = 1 << 16
+"""Largest caption; a longer text is a page. CC12M's captions have at most a few thousand bytes."""
+MAX_PIXELS: Final = 89_478_485
+"""Largest image: Pillow's own limit, beyond which it warns of a decompression bomb."""
+
+
+_BARE_MARKERS: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class ShardBytes(Protocol):
@@ -38,7 +51,7 @@ class ShardBytes(Protocol):
 
 
 class TarMember(NamedTuple):
-    """A regular file: where its header begins (its extended ones included), where its content does, and its size."""
+    """A regular file: the offset of its header (extended ones included) and of its content, and its size."""
 
     name: bytes
     header: int
@@ -47,14 +60,14 @@ class TarMember(NamedTuple):
 
 
 class UnreadableMember(NamedTuple):
-    """A member that stands for a file whose bytes are elsewhere or in pieces: a link, or a sparse file."""
+    """A member whose content is elsewhere or in pieces: a link, or a sparse file."""
 
     name: bytes
     header: int
 
 
 class TarScan(NamedTuple):
-    """A shard's regular files in order, how many other members it has, and why it ends early, if it does.
+    """A shard's regular files in order, the number of other members, and the reason if it ends early.
 
     `unreadable` are those of the other members that have a file's name.
     """
@@ -70,22 +83,22 @@ class _TarDamage(Exception):  # noqa: N818 - it never leaves this module
 
 
 def scan_tar(content: ShardBytes) -> TarScan:
-    """The members up to the end of the tar, or up to the first damage."""
-    found = _HeaderScanner(content)
+    """Return the members up to the end of the tar, or up to the first damage."""
+    scanner = _HeaderScanner(content)
     damage: str | None = None
     try:
-        found.run()
+        scanner.run()
     except _TarDamage as error:
         damage = str(error)
-    sound = _count_sound_headers(content, found.headers)
-    if sound == len(found.headers):
-        return TarScan(found.members, found.others, damage, found.unreadable)
-    broken = found.headers[sound]
+    sound = _count_sound_headers(content, scanner.headers)
+    if sound == len(scanner.headers):
+        return TarScan(scanner.members, scanner.others, damage, scanner.unreadable)
+    broken = scanner.headers[sound]
     return TarScan(
-        [member for member in found.members if member.start <= broken],
-        found.others,
+        [member for member in scanner.members if member.start <= broken],
+        scanner.others,
         f"what stands at byte {broken:,} is not a tar header (its checksum is wrong)",
-        [member for member in found.unreadable if member.header < broken],
+        [member for member in scanner.unreadable if member.header < broken],
     )
 
 
@@ -101,7 +114,7 @@ class _HeaderScanner:
         self.others = 0
 
     def run(self) -> None:
-        """One loop, without calls for a plain member: it runs forty million times on CC12M."""
+        """Scan in one loop without calls for a plain member: it runs forty million times on CC12M."""
         content, end, headers, members = self.content, self.end, self.headers, self.members
         at, first, extended = 0, 0, _NO_EXTENDED_HEADER
         if content[0:2] == _GZIP:
@@ -139,7 +152,7 @@ class _HeaderScanner:
             first, extended = at, _NO_EXTENDED_HEADER
 
     def _skip_sparse_map(self, start: int) -> int:
-        """Where the content of GNU's sparse file begins: behind the blocks that continue the map of its pieces."""
+        """Return the offset of a GNU sparse file's content, after the blocks that continue the map of its pieces."""
         while True:
             block = self.content[start : start + TAR_BLOCK_BYTES]
             start += TAR_BLOCK_BYTES
@@ -167,7 +180,7 @@ class _HeaderScanner:
         return _ExtendedHeader(name, before.size if stated is None else int(stated), sparse)
 
     def _require_end(self, at: int, first: int) -> None:
-        """Raises for a tar that does not end at the block of zeros at byte `at`, so that no sample is lost unseen.
+        """Raise unless the tar ends at the zero block at byte `at`, so that no sample is lost silently.
 
         Zeros may also be a hole, the joint of two tars, or the part of a copy that did not arrive.
         """
@@ -195,7 +208,7 @@ class _HeaderScanner:
 
 
 class _ExtendedHeader(NamedTuple):
-    """What extended headers say of the member that follows them; a size of -1 where they say none."""
+    """Extended headers' values for the member that follows them; the size is -1 if they have none."""
 
     name: bytes
     size: int
@@ -206,7 +219,7 @@ _NO_EXTENDED_HEADER: Final = _ExtendedHeader(b"", -1, False)
 
 
 def _skip_zeros(content: ShardBytes, at: int) -> int:
-    """Where the first byte from `at` on stands that is not zero; the end of the file where there is none."""
+    """Return the offset of the first byte from `at` on that is not zero, or the end of the file."""
     while chunk := content[at : at + _CHUNK_BYTES]:
         if rest := chunk.lstrip(b"\0"):
             return at + len(chunk) - len(rest)
@@ -215,7 +228,10 @@ def _skip_zeros(content: ShardBytes, at: int) -> int:
 
 
 def _is_zero_tailed(content: ShardBytes, last: TarMember) -> bool:
-    """Whether the zeros at the end of a tar begin within its last member: a text that ends so, or a picture's block."""
+    """Return whether the zeros at the end of a tar begin within its last member.
+
+    That is so for a text that ends in zeros, or for a picture's last block.
+    """
     end = last.start + last.size
     tail = content[max(last.start, end - (last.size - 1) % TAR_BLOCK_BYTES - 1) : end]
     ending = last.name.rpartition(b".")[2].lower()
@@ -225,7 +241,10 @@ def _is_zero_tailed(content: ShardBytes, last: TarMember) -> bool:
 
 
 def _is_record_padding(blocks: int, zeros: int) -> bool:
-    """Whether a tar of so many blocks can end in so many of zeros: two close it, and more fill up its last record."""
+    """Return whether a tar of `blocks` blocks can end in `zeros` zero blocks.
+
+    Two close it, and more fill up its last record.
+    """
     if zeros < CLOSING_BLOCKS + USUAL_RECORD_BLOCKS:
         return True
     return any(not blocks % record and zeros < CLOSING_BLOCKS + record for record in OTHER_RECORD_BLOCKS)
@@ -239,7 +258,7 @@ def _parse_size(header: bytes, at: int) -> int:
         size = -1
     if size < 0 and header[124] == 0x80:
         size = int.from_bytes(header[125:136])  # GNU's base 256, for members beyond 8 GiB
-    if size < 0:  # a negative size would lead back and around for ever
+    if size < 0:  # a negative size would make the scan loop forever
         raise _TarDamage(f"what stands at byte {at:,} is not a tar header")
     return size
 
@@ -252,7 +271,7 @@ def _parse_name(header: bytes) -> bytes:
 
 
 def _parse_pax_records(content: bytes, header: int) -> Iterator[tuple[bytes, bytes]]:
-    """The records of an extended header: `length key=value` and a newline, the length counted whole."""
+    """Yield the records of an extended header: `length key=value` and a newline, where the length counts all of it."""
     at = 0
     while at < len(content):
         stated, space, _ = content[at : at + MAX_SIZE_DIGITS].partition(b" ")
@@ -265,7 +284,10 @@ def _parse_pax_records(content: bytes, header: int) -> Iterator[tuple[bytes, byt
 
 
 def _count_sound_headers(content: ShardBytes, headers: list[int]) -> int:
-    """How many headers in a row have the checksum that they state: the sum of their bytes, its own field as spaces."""
+    """Return the number of consecutive headers with the right checksum.
+
+    It is the sum of a header's bytes, with the checksum's own field as spaces.
+    """
     if not headers:
         return 0
     whole = len(content) // TAR_BLOCK_BYTES * TAR_BLOCK_BYTES
@@ -278,7 +300,10 @@ def _count_sound_headers(content: ShardBytes, headers: list[int]) -> int:
 
 
 def _parse_octal(field_N8: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Checksums as tars state them: six octal digits and NUL, or up to seven with spaces before and after; else -1."""
+    """Parse checksums in tar's format, or return -1 for other content.
+
+    The format is six octal digits and NUL, or up to seven digits with spaces before and after.
+    """
     usual = field_N8[:, :6].astype(np.int64) - 0x30
     stated = usual @ 8 ** np.arange(5, -1, -1)
     for row in np.flatnonzero((usual < 0).any(axis=1) | (usual > 7).any(axis=1) | (field_N8[:, 6] != 0)):
@@ -288,7 +313,7 @@ def _parse_octal(field_N8: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 class SampleProblem(StrEnum):
-    """Why a sample is left out; its value is what a manifest's `problem` column says."""
+    """The reason why a sample is left out, with its value in a manifest's column `problem`."""
 
     NO_IMAGE = "no image"
     NO_CAPTION = "no caption"
@@ -309,18 +334,8 @@ class SampleProblem(StrEnum):
     DUPLICATE = "the same key and image as an earlier sample"
 
 
-MAX_CAPTION_BYTES: Final = 1 << 16
-"""A page of text that was taken for a caption; captions of CC12M end at a few thousand bytes."""
-MAX_PIXELS: Final = 89_478_485
-"""Pillow's own limit, beyond which it warns of a decompression bomb."""
-
-
-_BARE_MARKERS: Final = frozenset({0x01, *range(0xD0, 0xD9)})
-_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-
 class ImageHeader(NamedTuple):
-    """`form` is empty, and the sizes 0, where nothing is known; `problem` says why it is no training image."""
+    """Format and size of an image, empty and 0 if unknown; `problem` is why it cannot be trained on."""
 
     form: str
     width: int
@@ -329,7 +344,7 @@ class ImageHeader(NamedTuple):
 
 
 def parse_image_header(content: ShardBytes, start: int, end: int) -> ImageHeader:
-    """What the bytes from `start` to `end` say they are."""
+    """Parse the image header between the bytes `start` and `end`."""
     head = content[start : min(end, start + 64)]
     if head[:3] == b"\xff\xd8\xff":
         return _parse_jpeg(content, start, end)

@@ -1,4 +1,4 @@
-"""Captions as the token ids of open_clip's SimpleTokenizer, of which every word is worked out once."""
+"""Tokenise captions as open_clip's SimpleTokenizer does, with a cache of words."""
 
 import importlib.util
 import sys
@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_CACHED_WORDS: Final = 1 << 18
-"""Words that are remembered, about 50 MB; then it begins anew."""
+"""Words in the cache, about 50 MB; a full cache is emptied."""
 
 
 class ClipTokenizer:
-    """Gives what open_clip gives, five to fifty times as fast; captions are cut to `context` tokens as there.
+    """Returns open_clip's tokens five to fifty times as fast; captions are cut to `context` tokens in the same way.
 
-    A token never spans a space, so captions are the tokens of their words. Mending of broken encodings and HTML, half
-    of open_clip's time, leaves printable ASCII without "&" as it is.
+    A token never spans a space, so a caption's tokens are those of its words. open_clip's repair of broken encodings
+    and HTML, half of its time, leaves printable ASCII without "&" unchanged.
     """
 
     def __init__(self, context: int) -> None:
@@ -27,7 +27,7 @@ class ClipTokenizer:
         self._ids: dict[str, Sequence[int]] = {}
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
-        """The ids of each caption, (N, context); 0 stands behind the end."""
+        """Return the ids of each caption (N, context), with zeros after the end."""
         tokens_NL = np.zeros((len(captions), self._context), dtype=np.int64)
         for place, caption in enumerate(captions):
             ids = self.ids(caption)
@@ -35,7 +35,7 @@ class ClipTokenizer:
         return tokens_NL
 
     def ids(self, caption: str) -> list[int]:
-        """Those of one caption, start and end included."""
+        """Return the ids of one caption, start and end included."""
         ids = [self._open_clip.sot_token_id]
         for word in self._split_words(caption):
             ids += self._encode_word(word)
@@ -61,7 +61,7 @@ class ClipTokenizer:
 
 
 def _load_tokenizer_module() -> Any:
-    """That file of open_clip alone: its package takes seconds to import, in each process that reads."""
+    """Load this file of open_clip alone: the package takes seconds to import, in each process that reads."""
     if "open_clip" in sys.modules:
         return importlib.import_module("open_clip.tokenizer")
     package = importlib.util.find_spec("open_clip")
@@ -78,5 +78,5 @@ def _load_tokenizer_module() -> Any:
 
 @cache
 def get_clip_tokenizer(context: int) -> ClipTokenizer:
-    """This process's."""
+    """Return the process's tokenizer for this context."""
     return ClipTokenizer(context)

@@ -1,6 +1,10 @@
-"""Writes pairs anew in the img2dataset layout: so many to a shard, shuffled, made smaller, split in two.
+"""Rewrite, count and verify sets of image-text shards.
 
-The files depend on the samples and the request alone, to the last byte (resized images also on Pillow's version).
+1. `reshard_pairs` writes pairs anew in the img2dataset layout: shards of equal size, shuffled, resized, split in two.
+2. `compute_pair_stats` describes a manifest's samples, with their words.
+3. `verify_shards` and `verify_manifest` decode every image and report problems.
+
+Written files depend on the samples and the request alone, to the last byte (resized images also on Pillow's version).
 """
 
 import hashlib
@@ -45,14 +49,18 @@ NEEDED_COLUMNS: Final = (
     *(f"{part}_{what}" for part in SAMPLE_PARTS for what in ("offset", "bytes")),
 )
 OnProgress = Callable[[int, int], None]
+QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+SHOWN_WORDS: Final = 30
+_WORD: Final = re.compile(r"\w[\w'’-]*")
+SHARD_MISSING: Final = "is gone"
 
 
 @dataclass(frozen=True)
 class ReshardRequest:
-    """What decides the files: the pairs' fingerprint, and how they are laid out.
+    """The settings that determine the files: the pairs' fingerprint and the layout.
 
-    `shuffle` is a seed, None for the order as it is; `resize` the shorter side that larger images get; `validation`
-    the share that goes into shards of its own, chosen by `split_seed`.
+    `shuffle` is a seed, None to keep the order; `resize` is the shorter side of larger images; `validation` is the
+    share that goes into shards of its own, chosen by `split_seed`.
     """
 
     fingerprint: str
@@ -65,7 +73,7 @@ class ReshardRequest:
 
 @dataclass(frozen=True)
 class ShardWriteTask:
-    """An output shard, its samples by their rows, and the number that its keys begin with."""
+    """An output shard, the rows of its samples, and the number that its keys begin with."""
 
     address: str
     number: int
@@ -76,7 +84,7 @@ class ShardWriteTask:
 
 @dataclass(frozen=True)
 class ReshardResult:
-    """Shards of each split by name, of which this run wrote `made`; what it dropped, by the key it had."""
+    """Shards of each split by name, the number `made` by this run, and the dropped samples by their old keys."""
 
     shards: dict[str, int]
     samples: dict[str, int]
@@ -91,10 +99,10 @@ def reshard_pairs(
     workers: Workers,
     on_progress: OnProgress = lambda done, total: None,
 ) -> ReshardResult:
-    """Writes the usable samples of a manifest; stopped work goes on where it was.
+    """Write the usable samples of a manifest, continuing interrupted work.
 
-    `on_progress` is told how many samples are done, and of how many. Raises InputError where the folder holds anything
-    else, WorkError where a shard cannot be read or written.
+    `on_progress` gets the finished samples and all samples. Raise InputError if the folder holds anything else,
+    WorkError if a shard cannot be read or written.
     """
     splits = split_pairs(manifest.usable, request)
     tasks = {name: _plan_shards(out, name, rows, request, len(splits) > 1) for name, rows in splits.items()}
@@ -113,10 +121,10 @@ def reshard_pairs(
 
 
 def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.DataFrame]:
-    """The samples of each split in the order in which they are written.
+    """Return the samples of each split in the order of writing.
 
-    Samples with the same image go the same way, so that no image is trained on and validated; which way depends on
-    the image and the seed alone, not on what else there is.
+    Samples with the same image go the same way, so that no image is both trained on and validated. The way depends on
+    the image and the seed alone, not on other data.
     """
     if request.shuffle is not None:
         usable = usable[make_generator(Purpose.SHARDS, request.shuffle).permutation(len(usable))]
@@ -159,9 +167,9 @@ def _prepare_folder(out: Path, request: ReshardRequest, tasks: Sequence[ShardWri
 
 
 def write_shard(task: ShardWriteTask) -> list[str]:
-    """Writes one shard, which appears whole, and gives the keys of what cannot be decoded.
+    """Write one shard atomically, and return the keys of images that cannot be decoded.
 
-    Raises WorkError where the samples cannot be read or the shard cannot be written.
+    Raise WorkError if the samples cannot be read or the shard cannot be written.
     """
     path, dropped = Path(task.address), list[str]()
     try:
@@ -177,7 +185,7 @@ def write_shard(task: ShardWriteTask) -> list[str]:
 def _write_samples(file: BinaryIO, task: ShardWriteTask, opened: ShardReader, dropped: list[str]) -> None:
     from webdataset import TarWriter
 
-    # A fixed time: webdataset would write the present one, to the microsecond.
+    # A fixed time, because webdataset would write the present one.
     with TarWriter(file, encoder=False, mtime=0) as writer:
         for place, sample, row in _read_rows(task.rows, opened):
             members = _build_members(sample, row, task, place)
@@ -200,7 +208,7 @@ def _read_rows(rows: Sequence[dict[str, Any]], opened: ShardReader) -> Iterator[
 
 
 def _build_members(sample: Sample, row: dict[str, Any], task: ShardWriteTask, place: int) -> dict[str, Any] | None:
-    """What webdataset writes of a sample; None where its image cannot be decoded."""
+    """Return a sample's members in webdataset's layout, or None if its image cannot be decoded."""
     key = f"{task.number:05d}{place:0{task.digits}d}"
     about = {**sample.about, "key": key, "caption": sample.caption, "source_key": sample.key}
     image, ending = sample.image, IMAGE_SUFFIXES[row["form"]]
@@ -218,9 +226,9 @@ def _build_members(sample: Sample, row: dict[str, Any], task: ShardWriteTask, pl
 
 
 def _resize_image(sample: Sample, side: int) -> tuple[bytes, tuple[int, int]] | None:
-    """A JPEG whose shorter side is `side`, and its size; None where the image is not larger.
+    """Return a JPEG whose shorter side is `side`, and its size, or None if the image is not larger.
 
-    Raises ValueError where it cannot be decoded.
+    Raise ValueError if it cannot be decoded.
     """
     from PIL import Image
 
@@ -234,14 +242,9 @@ def _resize_image(sample: Sample, side: int) -> tuple[bytes, tuple[int, int]] | 
     return buffer.getvalue(), size
 
 
-QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-SHOWN_WORDS: Final = 30
-_WORD: Final = re.compile(r"\w[\w'’-]*")
-
-
 @dataclass(frozen=True)
 class ColumnStats:
-    """The mean of a column, its values at `QUANTILES`, and how often each rounded value occurs."""
+    """The mean of a column, its values at `QUANTILES`, and the frequency of each rounded value."""
 
     mean: float
     quantiles: tuple[float, ...]
@@ -250,7 +253,7 @@ class ColumnStats:
 
 @dataclass(frozen=True)
 class DuplicateCounts:
-    """How many distinct values stand more than once, and how many samples they are beyond the first of each."""
+    """The number of distinct values that occur more than once, and of samples beyond the first of each."""
 
     values: int
     beyond_first: int
@@ -258,7 +261,11 @@ class DuplicateCounts:
 
 @dataclass(frozen=True)
 class VocabularyStats:
-    """Distinct words (case folded), their occurrences, how many make 90 %, how many occur once, the commonest."""
+    """Statistics of words (case folded).
+
+    These are distinct words, occurrences, the number of words that make 90 % of them, that of words that occur once,
+    and the commonest words.
+    """
 
     words: int
     occurrences: int
@@ -269,9 +276,9 @@ class VocabularyStats:
 
 @dataclass(frozen=True)
 class PairStats:
-    """Of the usable samples alone, but for `samples` and `problems`.
+    """Statistics of the usable samples, except `samples` and `problems`, which are of all.
 
-    Images count as repeated if their length and both their ends are the same; `verify` compares them whole.
+    Images count as repeated if their length and both their ends are the same; `verify_shards` compares them in full.
     """
 
     samples: int
@@ -289,9 +296,9 @@ class PairStats:
 
 
 def compute_pair_stats(manifest: Manifest, workers: Workers) -> PairStats:
-    """The statistics of a manifest; captions are read for their words. Raises WorkError where a shard cannot be read.
+    """Return the statistics of a manifest; captions are read for their words.
 
-    `image_aspect` is the longer side over the shorter one.
+    `image_aspect` is the longer side over the shorter one. Raise WorkError if a shard cannot be read.
     """
     usable = manifest.usable
     shorter, longer = pl.min_horizontal("width", "height"), pl.max_horizontal("width", "height")
@@ -341,7 +348,7 @@ def _summarise_vocabulary(usable: pl.DataFrame, workers: Workers) -> VocabularyS
 
 
 def count_words(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
-    """How often each word occurs in captions that lie at (shard, offset, bytes)."""
+    """Return the frequencies of words in captions at (shard, offset, bytes)."""
     counts = Counter[str]()
     try:
         with ShardReader() as opened:
@@ -352,11 +359,8 @@ def count_words(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
     return counts
 
 
-SHARD_MISSING: Final = "is gone"
-
-
 class FaultyShard(NamedTuple):
-    """A shard of which more is wrong than single samples."""
+    """A shard with a fault beyond single samples."""
 
     address: str
     what: str
@@ -364,9 +368,9 @@ class FaultyShard(NamedTuple):
 
 @dataclass(frozen=True)
 class PairVerification:
-    """What was found: the shards as a manifest (`image_mark` is of whole images here), and what is wrong with shards.
+    """The shards as a manifest (`image_mark` is of whole images here), and the faults of shards.
 
-    `repeated` counts images that stand under several keys, beyond the first: usual in data from the web, and no error.
+    `repeated` counts images that occur under several keys, beyond the first: common in web data, and not an error.
     """
 
     found: Manifest
@@ -380,61 +384,61 @@ class PairVerification:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no problem."""
         return not self.wrong and not len(self.problems)
 
 
 def verify_shards(
     shards: Sequence[ShardInfo], workers: Workers, on_progress: OnProgress = lambda done, total: None
 ) -> PairVerification:
-    """Decodes every image; `on_progress` is told how many bytes are done, and of how many."""
+    """Decode every image of these shards; `on_progress` gets the finished bytes and all bytes."""
     pieces: dict[int, Manifest] = {}
     done, total = 0, sum(shard.bytes for shard in shards)
     for place, content in workers.each(verify_shard, shards):
         pieces[place] = parse_manifest(content)
         done += shards[place].bytes
         on_progress(done, total)
-    found = join_manifests([pieces[place] for place in range(len(shards))])
-    damaged = [FaultyShard(shard.address, shard.damage) for shard in found.shards if shard.damage]
-    usable = found.usable
-    return PairVerification(found, damaged, len(usable) - usable["image_mark"].n_unique())
+    manifest = join_manifests([pieces[place] for place in range(len(shards))])
+    damaged = [FaultyShard(shard.address, shard.damage) for shard in manifest.shards if shard.damage]
+    usable = manifest.usable
+    return PairVerification(manifest, damaged, len(usable) - usable["image_mark"].n_unique())
 
 
 def verify_manifest(
     manifest: Manifest, workers: Workers, on_progress: OnProgress = lambda done, total: None
 ) -> PairVerification:
-    """The same for the shards of a manifest, each compared with what it says of them."""
+    """Decode every image of a manifest's shards, and compare each shard with its record."""
     now = {shard.address: find_shard(shard.address) for shard in manifest.shards}
     there = [stored for stored in now.values() if stored is not None]
     verified = verify_shards(there, workers, on_progress)
-    found = {shard.address: shard for shard in verified.found.shards}
+    current = {shard.address: shard for shard in verified.found.shards}
     wrong = [
         FaultyShard(record.address, what)
         for record in manifest.shards
-        if (what := _describe_difference(record, found.get(record.address))) is not None
+        if (what := _describe_difference(record, current.get(record.address))) is not None
     ]
     return replace(verified, wrong=[*wrong, *verified.wrong])
 
 
-def _describe_difference(record: ManifestShard, found: ManifestShard | None) -> str | None:
-    if found is None:
+def _describe_difference(record: ManifestShard, current: ManifestShard | None) -> str | None:
+    if current is None:
         return SHARD_MISSING
-    if found.bytes != record.bytes:
-        return f"{found.bytes:,} bytes, {record.bytes:,} when it was indexed"
-    if found.fingerprint != record.fingerprint:
+    if current.bytes != record.bytes:
+        return f"{current.bytes:,} bytes, {record.bytes:,} when it was indexed"
+    if current.fingerprint != record.fingerprint:
         return "its content is not what was indexed"
     return None
 
 
 def verify_shard(stored: ShardInfo) -> bytes:
-    """One shard's part of a manifest, its images decoded; raises WorkError where the shard cannot be read."""
+    """Return one shard's part of a manifest, with its images decoded. Raise WorkError if it cannot be read."""
     try:
         with open_shard(stored.address) as content:
-            found = index_shard(content)
-            samples = [_verify_sample(content, sample) for sample in found.samples]
+            index = index_shard(content)
+            samples = [_verify_sample(content, sample) for sample in index.samples]
     except OSError as error:
         raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
-    return pack_manifest_part(stored, ShardIndex(samples, *found[1:]))
+    return pack_manifest_part(stored, ShardIndex(samples, *index[1:]))
 
 
 def _verify_sample(content: ShardBytes, sample: SampleRow) -> SampleRow:

@@ -1,1 +1,1 @@
-"""MAD: MNIST digits with known factors, so that what a caption leaves out can be counted in bits."""
+"""MAD: MNIST digits with known factors, so that the information that a caption omits can be counted in bits."""

@@ -1,9 +1,9 @@
-"""MAD's captions: the main factor's value and `attributes` of the other five, as tokens and as text.
+"""Write MAD's captions: the main factor's value and `attributes` of the other five, as tokens and as text.
 
 A token stands for one factor value. The end token is the highest number, as open_clip's text pooling expects.
 
-Index letters: B samples, 6 factors in the order of `FACTORS`, 5 the factors besides the main one in that
-order, L the tokens of a caption.
+Index letters: B samples, 6 factors in the order of `FACTORS`, 5 the factors besides the main one in that order, K
+values of a factor, T templates, L the tokens of a caption.
 """
 
 import math
@@ -31,7 +31,10 @@ _FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + find_first_value(name) for 
 
 @dataclass(frozen=True)
 class MadCaptionRule:
-    """What captions say; raises ValueError for an unknown factor or order and a number outside 0 to 5."""
+    """The factors that captions name, and their order.
+
+    Raise ValueError for an unknown factor or order and a number outside 0 to 5.
+    """
 
     main_factor: str
     attributes: int
@@ -52,49 +55,44 @@ def write_captions(
     priority_B6: NDArray[np.float64],
     place_B6: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Return tokens int64 (B, 8): start, the values said, end, padding.
+    """Return tokens int64 (B, 8): start, the named values, end, padding.
 
-    Of each sample's factors the main one and the `attributes` others of lowest priority are said: with the
-    same priorities, a caption with more attributes says all that one with fewer says. Shuffled captions have
-    them in the order of `place_B6`, canonical ones in the order of `FACTORS`.
+    A caption names the main factor and the `attributes` others of lowest priority. With the same priorities, a caption
+    with more attributes names all that one with fewer names. Shuffled captions have them in the order of `place_B6`,
+    canonical ones in the order of `FACTORS`.
     """
-    said_BK = _choose_factors(rule, priority_B6)
+    priority_B6 = priority_B6.copy()
+    priority_B6[:, find_factor_index(rule.main_factor)] = -np.inf
+    factor_BK = np.argsort(priority_B6, axis=1)[:, : 1 + rule.attributes]
     if rule.order == "shuffled":
-        places = np.take_along_axis(place_B6, said_BK, axis=1)
-        said_BK = np.take_along_axis(said_BK, np.argsort(places, axis=1), axis=1)
+        places = np.take_along_axis(place_B6, factor_BK, axis=1)
+        factor_BK = np.take_along_axis(factor_BK, np.argsort(places, axis=1), axis=1)
     else:
-        said_BK = np.sort(said_BK, axis=1)
+        factor_BK = np.sort(factor_BK, axis=1)
     tokens = np.full((len(labels_B6), CONTEXT_LENGTH), PAD_TOKEN, dtype=np.int64)
-    count = said_BK.shape[1]
+    count = factor_BK.shape[1]
     tokens[:, 0] = START_TOKEN
-    tokens[:, 1 : 1 + count] = np.take_along_axis(labels_B6, said_BK, axis=1) + _FIRST_TOKENS[said_BK]
+    tokens[:, 1 : 1 + count] = np.take_along_axis(labels_B6, factor_BK, axis=1) + _FIRST_TOKENS[factor_BK]
     tokens[:, 1 + count] = END_TOKEN
     return tokens
 
 
-def _choose_factors(rule: MadCaptionRule, priority_B6: NDArray[np.float64]) -> NDArray[np.int64]:
-    priority = priority_B6.copy()
-    priority[:, find_factor_index(rule.main_factor)] = -np.inf
-    return np.argsort(priority, axis=1)[:, : 1 + rule.attributes]
-
-
 def format_captions(tokens_BL: NDArray[np.int64]) -> list[str]:
-    """Return the captions as people read them, such as `3-thickening-red`."""
-    return ["-".join(VALUES[token - FIRST_VALUE_TOKEN] for token in row if _is_value(token)) for row in tokens_BL]
-
-
-def _is_value(token: np.int64) -> bool:
-    return bool(FIRST_VALUE_TOKEN <= token < END_TOKEN)
+    """Return the captions as readable text, such as `3-thickening-red`."""
+    return [
+        "-".join(VALUES[token - FIRST_VALUE_TOKEN] for token in row if FIRST_VALUE_TOKEN <= token < END_TOKEN)
+        for row in tokens_BL
+    ]
 
 
 def build_prompts(
     factor: str, main_factor: str, attributes: int, order: CaptionOrder, n_templates: int, seed: int = 0
 ) -> NDArray[np.int64]:
-    """Return tokens int64 (K, T, 8): per value of `factor`, an ensemble of captions that name it.
+    """Return tokens int64 (K, T, 8): for each value of `factor`, an ensemble of captions that name it.
 
-    For the main factor: its value and `attributes` others at random. For another factor: a random main value,
-    the factor's value, and further random ones up to `attributes` (at least the factor itself). The templates
-    are the same for each value but for the value. Raises ValueError for an unknown factor.
+    For the main factor: its value and `attributes` others at random. For another factor: a random main value, the
+    factor's value, and further random ones up to `attributes` (at least the factor itself). The templates of all values
+    differ in that value alone. Raise ValueError for an unknown factor.
     """
     asked = find_factor_index(factor)
     rule = MadCaptionRule(main_factor, attributes if factor == main_factor else max(attributes, 1), order)
@@ -103,27 +101,18 @@ def build_prompts(
     labels_T6 = (draws.random((n_templates, 6)) * sizes).astype(np.int64)
     priority_T6, place_T6 = draws.random((n_templates, 6)), draws.random((n_templates, 6))
     priority_T6[:, asked] = -1.0
-    return np.stack([_write_prompts(rule, labels_T6, asked, k, priority_T6, place_T6) for k in range(sizes[asked])])
-
-
-def _write_prompts(
-    rule: MadCaptionRule,
-    labels_T6: NDArray[np.int64],
-    asked: int,
-    value: int,
-    priority_T6: NDArray[np.float64],
-    place_T6: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    labels = labels_T6.copy()
-    labels[:, asked] = value
-    return write_captions(rule, labels, priority_T6, place_T6)
+    prompts = []
+    for value in range(sizes[asked]):
+        labels_T6[:, asked] = value
+        prompts.append(write_captions(rule, labels_T6, priority_T6, place_T6))
+    return np.stack(prompts)
 
 
 class CaptionInformation(NamedTuple):
-    """Bits that image and caption share and do not share, and how many captions there are.
+    """Bits that image and caption share and do not share, and the number of captions.
 
-    `shared` is I(image; caption), `imbalance` is H(image's factors given the caption); `subset` and `order`
-    are what only the caption has: which factors it says, and in which order it says them.
+    `shared` is I(image; caption), `imbalance` is H(image's factors given the caption). `subset` and `order` are the
+    caption's own information: which factors it names, and in which order.
     """
 
     attributes: int
@@ -137,9 +126,9 @@ class CaptionInformation(NamedTuple):
 def measure_information(
     attributes: int, main_factor: str = "digit", order: CaptionOrder = "shuffled"
 ) -> CaptionInformation:
-    """Return what captions with this many attributes tell; `captions` counts them without regard to order.
+    """Return the information of captions with this many attributes; `captions` counts them without regard to order.
 
-    Raises ValueError as `MadCaptionRule` does.
+    Raise ValueError as `MadCaptionRule` does.
     """
     rule = MadCaptionRule(main_factor, attributes, order)
     main = find_factor_index(rule.main_factor)
@@ -160,5 +149,5 @@ def measure_information(
 def list_caption_information(
     main_factor: str = "digit", order: CaptionOrder = "shuffled"
 ) -> tuple[CaptionInformation, ...]:
-    """Return `information` for 0 to 5 attributes; raises ValueError for an unknown factor."""
+    """Return `measure_information` for 0 to 5 attributes. Raise ValueError for an unknown factor."""
     return tuple(measure_information(attributes, main_factor, order) for attributes in range(len(FACTORS)))

@@ -1,7 +1,6 @@
-"""A sheet of MAD images with their captions, so that one sees what a trial is trained on."""
+"""Draw a sheet of MAD images with their captions, to show what a trial is trained on."""
 
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from gapctl.data.mad.captions import CaptionOrder, format_captions
 from gapctl.data.mad.digits import Digits, load_digits
-from gapctl.data.mad.images import GENERATION_SEEDS, MadSplit, load_variants, render_images
+from gapctl.data.mad.images import GENERATION_SEEDS, load_variants, render_images
 from gapctl.data.mad.sampler import MadSampler, MadSamples
 from gapctl.data.mad.shards import read_shards_source
 
@@ -31,9 +30,9 @@ _INK: Final = (25, 25, 25)
 def draw_contact_sheet(
     source: str, main_factor: str, attributes: int, order: CaptionOrder, columns: int, rows: int, seed: int
 ) -> "Image":
-    """Return the first columns x rows training samples of a seed, enlarged, each over its caption.
+    """Return the first columns x rows training samples of a seed, enlarged, each above its caption.
 
-    Raises InputError for a wrong source, ValueError for captions that cannot be. Makes only the images shown.
+    Only these images are generated. Raise InputError for a wrong source, ValueError for an impossible caption rule.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -58,12 +57,13 @@ def _draw_first_samples(
 ) -> tuple[NDArray[np.uint8], list[str]]:
     if read_shards_source(source) is None:
         digits = load_digits(source, "train")
-        labels_N, draw = digits.labels_N, partial(_draw_images, digits)
+        samples = MadSampler(seed, digits.labels_N, main_factor, attributes, order).samples(np.arange(count))
+        images = _draw_images(digits, samples)
     else:
         split = load_variants(source, "train")
-        labels_N, draw = split.digit_labels_N, partial(_read_images, split)
-    samples = MadSampler(seed, labels_N, main_factor, attributes, order).samples(np.arange(count))
-    return draw(samples), format_captions(samples.tokens_BL)
+        samples = MadSampler(seed, split.digit_labels_N, main_factor, attributes, order).samples(np.arange(count))
+        images = render_images(split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
+    return images, format_captions(samples.tokens_BL)
 
 
 def _draw_images(digits: Digits, samples: MadSamples) -> NDArray[np.uint8]:
@@ -73,10 +73,6 @@ def _draw_images(digits: Digits, samples: MadSamples) -> NDArray[np.uint8]:
     key = GENERATION_SEEDS["train"]
     shapes = [draw_shapes(digits.images_NHW[index : index + 1], int(index), key)[0] for index in shown]
     return render_images(np.stack(shapes), where, samples.variant_B, samples.colour_B)
-
-
-def _read_images(split: MadSplit, samples: MadSamples) -> NDArray[np.uint8]:
-    return render_images(split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
 
 
 def _wrap_caption(caption: str, font: "FreeTypeFont | ImageFont") -> list[str]:

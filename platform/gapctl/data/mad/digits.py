@@ -1,4 +1,4 @@
-"""MNIST digits with their labels: the bundled ones, or those of a folder of IDX files.
+"""Load MNIST digits with their labels: the bundled ones, or those of a folder of IDX files.
 
 Index letters: N digits, H and W the 28 rows and columns.
 """
@@ -29,11 +29,14 @@ from gapctl.errors import InputError, WorkError
 
 _SIDE: Final = 28
 _CLASSES: Final = 10
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_UNSIGNED_BYTES: Final = 8
+_COPY_AGAIN: Final = "Copy or download the file again."
 
 
 @dataclass(frozen=True)
 class Digits:
-    """The digits of one split; `fingerprint` names the whole source that they come from."""
+    """The digits of one split; `fingerprint` identifies their whole source."""
 
     images_NHW: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
@@ -46,8 +49,8 @@ class Digits:
 def load_digits(source: str, split: Split) -> Digits:
     """Return a split's digits from `bundled` or a folder of IDX files.
 
-    Raises InputError for a folder of shards (which hold images, not digits), if the folder or a file is missing,
-    damaged, of another size than 28x28, if there are not as many labels as images, and if a label is not 0 to 9.
+    Raise InputError for a folder of shards (which hold images, not digits), for a missing or damaged folder or file,
+    for images other than 28x28, for unequal numbers of labels and images, and for labels outside 0 to 9.
     """
     if read_shards_source(source) is not None:
         raise InputError(
@@ -94,21 +97,16 @@ def _check_digits(files: IdxFiles, images: NDArray[np.uint8], labels: NDArray[np
 
 
 def count_digits(source: str) -> dict[Split, int]:
-    """Return the digits per split; raises InputError for a source that a trial cannot be trained on."""
+    """Return the number of digits per split. Raise InputError for a source that a trial cannot be trained on."""
     if read_shards_source(source) is None:
         return {split: len(load_digits(source, split)) for split in SPLITS}
     return {split: len(open_images(resolve_source_folder(source), split)[0]) for split in SPLITS}
 
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_UNSIGNED_BYTES: Final = 8
-_COPY_AGAIN: Final = "Copy or download the file again."
-
-
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Return the array in an IDX file, gzipped or not.
 
-    Raises InputError for broken gzip, another format, and a size that differs from what the header says.
+    Raise InputError for broken gzip, another format, and a size that differs from the header's.
     """
     content = _read_content(path)
     expected = bytes((0, 0, _UNSIGNED_BYTES, dimensions))

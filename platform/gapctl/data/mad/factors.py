@@ -1,4 +1,4 @@
-"""The factors of a MAD image, their values, and the 24 shapes that a digit is drawn in.
+"""Define the factors of a MAD image, their values, and the 24 shapes of a digit.
 
 Index letters: N samples, 6 factors in the order of `FACTORS`.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Factor:
-    """One property of an image; the values are also the caption's words, so no two factors share one."""
+    """One property of an image. Its values are also the captions' words, so no two factors share one."""
 
     name: str
     values: tuple[str, ...]
 
 
 class Variant(NamedTuple):
-    """The labels of the four factors that decide a digit's shape."""
+    """The labels of the four factors that determine a digit's shape."""
 
     thickness: int
     swelling: int
@@ -49,7 +49,7 @@ COLOURS: Final = COLOUR.values
 
 
 def find_factor_index(name: str) -> int:
-    """Return the position of a factor in `FACTORS`; raises ValueError for a name that is not one."""
+    """Return the position of a factor in `FACTORS`. Raise ValueError for an unknown name."""
     return FACTOR_NAMES.index(name)
 
 
@@ -59,7 +59,7 @@ def find_first_value(name: str) -> int:
 
 
 def label_factors(digit_label_N: NDArray[int64], variant_N: NDArray[int64], colour_N: NDArray[int64]) -> NDArray[int64]:
-    """Return labels_N6: every image's label within each factor, from its digit, variant and colour index."""
+    """Return the labels of images within each factor (N, 6), from their digit's label, variant and colour (N,)."""
     import numpy as np
 
     labels_N6 = np.empty((len(digit_label_N), len(FACTORS)), dtype=np.int64)

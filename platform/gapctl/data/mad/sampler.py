@@ -1,6 +1,12 @@
-"""Which digit, variant, colour and caption a training sample has: pure functions of (seed, epoch, index).
+"""Draw the digit, variant, colour and caption of each MAD sample, as pure functions of (seed, epoch, index).
 
-Index letters: B samples of a batch, N digits, 6 factors in the order of `FACTORS`, L tokens of a caption.
+1. `MadSampler.samples` turns positions into epochs and indices, and looks up the epoch's draws (`_draw_epoch`).
+2. Caption noise may replace factor values, and `captions.write_captions` writes the tokens.
+3. `SecondImageSampler` draws the pictures that take the captions' place in an image-image training.
+4. `sample_gallery` draws the frozen gallery that all trials are evaluated on.
+
+Index letters: B samples of a batch, N digits, R rounds over the digits, S values named by captions, 6 factors in the
+order of `FACTORS`, L tokens of a caption.
 """
 
 from functools import lru_cache
@@ -15,23 +21,28 @@ from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError
 
 Integers = NDArray[np.int64]
+CACHED_EPOCHS = 2
+"""Epochs cached by each sampler; a batch may cross the border between two."""
+SHARED_EPOCHS = 4
+"""Epochs cached for samplers of one seed, such as those of a sweep's arms."""
+
+UNSPECIFIED: Final = -1
+_SIZES_6: Final = np.array([len(factor.values) for factor in FACTORS])
+_VARIANT_SHAPE: Final = tuple(len(factor.values) for factor in SHAPE_FACTORS)
+_FACTOR_OF_VALUE: Final = np.repeat(np.arange(len(FACTORS)), _SIZES_6)
+_PLACE_OF_VALUE: Final = np.concatenate([np.arange(size) for size in _SIZES_6])
+GALLERY_SEED: Final = 20240407
+_LOOKS: Final = len(VARIANTS) * len(COLOURS)
 
 
 class MadSamples(NamedTuple):
-    """A batch: which image (digit, variant, colour), its caption, and its label within each factor."""
+    """A batch of samples: digit, variant and colour of the image, its caption, and its label within each factor."""
 
     digit_B: Integers
     variant_B: Integers
     colour_B: Integers
     tokens_BL: Integers
     labels_B6: Integers
-
-
-_VALUES_6 = np.array([len(factor.values) for factor in FACTORS])
-CACHED_EPOCHS = 2
-"""By each sampler: a batch may lie across the border between two epochs."""
-SHARED_EPOCHS = 4
-"""Between samplers of one seed, such as a sweep's arms."""
 
 
 class _MadEpochDraws(NamedTuple):
@@ -43,7 +54,7 @@ class _MadEpochDraws(NamedTuple):
 
 
 class _CaptionNoise(NamedTuple):
-    """Numbers below 1 that decide whether a value is wrong, and by how many values of its factor, at least one."""
+    """Draws below 1 that decide whether a value is wrong, and the number of values to go on to, at least one."""
 
     whether_N6: NDArray[np.float64]
     farther_N6: Integers
@@ -52,9 +63,9 @@ class _CaptionNoise(NamedTuple):
 class MadSampler:
     """The endless sequence of samples of one training; position p is index p mod N of epoch p // N.
 
-    An epoch shows each digit once, as one of its 24 variants, in one of 7 colours. Trials with the same seed
-    see the same images in the same order whatever their captions say, and captions with more attributes say
-    all that those with fewer say. With more noise, values that were wrong stay so, and others become wrong too.
+    An epoch shows each digit once, as one of its 24 variants, in one of 7 colours. Trials with the same seed see the
+    same images in the same order, whatever their captions name. Captions with more attributes name all that those with
+    fewer name. With more noise, wrong values stay wrong, and others become wrong too.
     """
 
     def __init__(
@@ -66,9 +77,9 @@ class MadSampler:
         order: CaptionOrder,
         noise: float = 0.0,
     ) -> None:
-        """Take the digits' labels, what captions say, and how often (0 to 1) a value that they say is wrong.
+        """Take the digits' labels (N,), the caption rule, and the probability `noise` that a named value is wrong.
 
-        Raises ValueError as `MadCaptionRule` does.
+        Raise ValueError as `MadCaptionRule` does.
         """
         self.seed = seed
         self.noise = noise
@@ -78,21 +89,21 @@ class MadSampler:
 
     @property
     def epoch_length(self) -> int:
-        """How many samples an epoch has: one per digit."""
+        """The number of samples of an epoch: one per digit."""
         return len(self._digit_labels_N)
 
     def samples(self, position_B: Integers) -> MadSamples:
         """Return the samples at these positions (int64, not negative), in any number and any order."""
         epochs, indices = np.divmod(np.asarray(position_B, dtype=np.int64), self.epoch_length)
         parts = [(int(epoch), np.flatnonzero(epochs == epoch)) for epoch in np.unique(epochs)]
-        found = [self._select_samples(epoch, indices[rows]) for epoch, rows in parts]
-        if len(found) == 1:
-            return found[0]
+        selected = [self._select_samples(epoch, indices[rows]) for epoch, rows in parts]
+        if len(selected) == 1:
+            return selected[0]
         back = np.argsort(np.concatenate([rows for _, rows in parts]))
-        return MadSamples(*(np.concatenate(columns)[back] for columns in zip(*found, strict=True)))
+        return MadSamples(*(np.concatenate(columns)[back] for columns in zip(*selected, strict=True)))
 
     def _draws(self, epoch: int) -> _MadEpochDraws:
-        """An epoch's draws, kept: as many trials with as many seeds may take turns in one process."""
+        """Return an epoch's draws from the sampler's cache: trials with other seeds may take turns in one process."""
         if epoch not in self._kept:
             while len(self._kept) >= CACHED_EPOCHS:
                 del self._kept[min(self._kept)]
@@ -103,22 +114,22 @@ class MadSampler:
         draws = self._draws(epoch)
         digit, variant, colour = draws.digit_N[index_B], draws.variant_N[index_B], draws.colour_N[index_B]
         labels = label_factors(self._digit_labels_N[digit], variant, colour)
-        said = self._apply_caption_noise(labels, epoch, index_B) if self.noise else labels
-        tokens = write_captions(self.rule, said, draws.priority_N6[index_B], draws.place_N6[index_B])
+        named = self._apply_caption_noise(labels, epoch, index_B) if self.noise else labels
+        tokens = write_captions(self.rule, named, draws.priority_N6[index_B], draws.place_N6[index_B])
         return MadSamples(digit, variant, colour, tokens, labels)
 
     def _apply_caption_noise(self, labels_B6: Integers, epoch: int, index_B: Integers) -> Integers:
-        """The labels as captions say them: where a draw is below `noise`, another value of the factor."""
+        """Return the labels that captions name: another value of the factor if its draw is below `noise`."""
         draws = _draw_caption_noise(self.seed, epoch, self.epoch_length)
         wrong_B6, farther_B6 = draws.whether_N6[index_B] < self.noise, draws.farther_N6[index_B]
-        return np.where(wrong_B6, (labels_B6 + farther_B6) % _VALUES_6, labels_B6)
+        return np.where(wrong_B6, (labels_B6 + farther_B6) % _SIZES_6, labels_B6)
 
 
 @lru_cache(maxsize=SHARED_EPOCHS)
 def _draw_caption_noise(seed: int, epoch: int, count: int) -> _CaptionNoise:
     whether_N6 = make_generator(Purpose.NOISE, seed, epoch).random((count, 6))
     other_N6 = make_generator(Purpose.OTHER_VALUE, seed, epoch).random((count, 6))
-    return _CaptionNoise(whether_N6, 1 + (other_N6 * (_VALUES_6 - 1)).astype(np.int64))
+    return _CaptionNoise(whether_N6, 1 + (other_N6 * (_SIZES_6 - 1)).astype(np.int64))
 
 
 @lru_cache(maxsize=SHARED_EPOCHS)
@@ -136,13 +147,6 @@ def _scale_to_integers(count: int, uniform: NDArray[np.float64]) -> Integers:
     return (uniform * count).astype(np.int64)
 
 
-UNSPECIFIED: Final = -1
-_SIZES: Final = np.array([len(factor.values) for factor in FACTORS])
-_VARIANT_SHAPE: Final = tuple(len(factor.values) for factor in SHAPE_FACTORS)
-_FACTOR_OF_VALUE: Final = np.repeat(np.arange(len(FACTORS)), _SIZES)
-_PLACE_OF_VALUE: Final = np.concatenate([np.arange(size) for size in _SIZES])
-
-
 class ImageIndices(NamedTuple):
     """Images by digit, variant and colour."""
 
@@ -152,24 +156,25 @@ class ImageIndices(NamedTuple):
 
 
 class CaptionImageSampler:
-    """Draws pictures of captions from a split's digits."""
+    """Draws pictures that fit captions, from a split's digits."""
 
     def __init__(self, digit_labels_N: Integers) -> None:
-        """Takes each digit's class."""
+        """Take each digit's class (N,)."""
         self._by_class_N = np.argsort(digit_labels_N, kind="stable")
-        self._counts = np.bincount(digit_labels_N, minlength=_SIZES[0])
+        self._counts = np.bincount(digit_labels_N, minlength=_SIZES_6[0])
         self._starts = np.cumsum(self._counts) - self._counts
 
     def pictures(self, tokens_BL: Integers, chance_B6: NDArray[np.float64]) -> ImageIndices:
-        """Pictures of these captions; numbers from 0 to 1 decide what they leave open, and which digit is shown.
+        """Return a picture for each caption.
 
-        Raises InputError where a caption says a digit that the split lacks.
+        `chance_B6` in [0, 1) chooses its digit and the factors that are not named. Raise InputError if a caption names
+        a digit that the split lacks.
         """
-        said_B6 = parse_captions(tokens_BL)
-        label_B6 = np.where(said_B6 == UNSPECIFIED, (chance_B6 * _SIZES).astype(np.int64), said_B6)
+        named_B6 = parse_captions(tokens_BL)
+        label_B6 = np.where(named_B6 == UNSPECIFIED, (chance_B6 * _SIZES_6).astype(np.int64), named_B6)
         variant_B = np.ravel_multi_index(tuple(label_B6[:, 1:5].T), _VARIANT_SHAPE)
         return ImageIndices(
-            self._choose_digits(said_B6[:, 0], chance_B6[:, 0]), variant_B.astype(np.int64), label_B6[:, 5]
+            self._choose_digits(named_B6[:, 0], chance_B6[:, 0]), variant_B.astype(np.int64), label_B6[:, 5]
         )
 
     def _choose_digits(self, class_B: Integers, chance_B: NDArray[np.float64]) -> Integers:
@@ -187,31 +192,31 @@ class CaptionImageSampler:
 
 
 def parse_captions(tokens_BL: Integers) -> Integers:
-    """What captions say of each factor, as labels (B, 6); UNSAID where they say nothing."""
+    """Return the label that each caption names within each factor (B, 6), or `UNSPECIFIED`."""
     value_BL = tokens_BL - FIRST_VALUE_TOKEN
     row_S, place_S = np.nonzero((value_BL >= 0) & (value_BL < len(VALUES)))
     value_S = value_BL[row_S, place_S]
-    said_B6 = np.full((len(tokens_BL), len(FACTORS)), UNSPECIFIED, dtype=np.int64)
-    said_B6[row_S, _FACTOR_OF_VALUE[value_S]] = _PLACE_OF_VALUE[value_S]
-    return said_B6
+    named_B6 = np.full((len(tokens_BL), len(FACTORS)), UNSPECIFIED, dtype=np.int64)
+    named_B6[row_S, _FACTOR_OF_VALUE[value_S]] = _PLACE_OF_VALUE[value_S]
+    return named_B6
 
 
 class SecondImageSampler:
-    """The second images of a training: pure functions of (seed, epoch, index), like all else that it sees."""
+    """The second images of a training, as pure functions of (seed, epoch, index)."""
 
     def __init__(self, seed: int, digit_labels_N: Integers) -> None:
         self._seed = seed
         self._count = len(digit_labels_N)
-        self._painter = CaptionImageSampler(digit_labels_N)
+        self._caption_images = CaptionImageSampler(digit_labels_N)
 
     def pictures(self, position_B: Integers, tokens_BL: Integers) -> ImageIndices:
-        """Pictures of the captions at these positions."""
+        """Return pictures of the captions at these positions."""
         epochs, indices = np.divmod(position_B, self._count)
         chance_B6 = np.empty((len(position_B), len(FACTORS)))
         for epoch in np.unique(epochs):
             rows = np.flatnonzero(epochs == epoch)
             chance_B6[rows] = _draw_chances(self._seed, int(epoch), self._count)[indices[rows]]
-        return self._painter.pictures(tokens_BL, chance_B6)
+        return self._caption_images.pictures(tokens_BL, chance_B6)
 
 
 @lru_cache(maxsize=4)
@@ -220,13 +225,9 @@ def _draw_chances(seed: int, epoch: int, count: int) -> NDArray[np.float64]:
 
 
 def sample_gallery_images(digit_labels_N: Integers, tokens_BL: Integers, seed: int) -> ImageIndices:
-    """Pictures of captions that are the same for every trial: a gallery's, drawn from its own split."""
+    """Return pictures of a gallery's captions, drawn from its own split and the same for every trial."""
     chance_B6 = make_generator(Purpose.PICTURE, seed).random((len(tokens_BL), len(FACTORS)))
     return CaptionImageSampler(digit_labels_N).pictures(tokens_BL, chance_B6)
-
-
-GALLERY_SEED: Final = 20240407
-_LOOKS: Final = len(VARIANTS) * len(COLOURS)
 
 
 def sample_gallery(
@@ -234,8 +235,8 @@ def sample_gallery(
 ) -> MadSamples:
     """Return `size` different images with captions; the images are the same for every trial.
 
-    Digits are taken in rounds, so each occurs as often as any other, or once more. Raises InputError if there
-    are fewer than `size` different images: digits x 24 variants x 7 colours.
+    Digits are taken in rounds, so each occurs as often as any other, or once more. Raise InputError if there are fewer
+    than `size` different images: digits x 24 variants x 7 colours.
     """
     count = len(digit_labels_N)
     check_gallery(size, count)
@@ -248,7 +249,7 @@ def sample_gallery(
 
 
 def check_gallery(size: int, digits: int) -> None:
-    """Raise InputError if a test split of so many digits has fewer than `size` different images."""
+    """Raise InputError if a test split of `digits` digits has fewer than `size` different images."""
     most = digits * _LOOKS
     if not 1 <= size <= most:
         raise InputError(

@@ -1,7 +1,7 @@
-"""One shard: its digits' variants drawn, written under a temporary name, renamed, and then recorded.
+"""Write one shard of MAD: draw its digits' variants, write a temporary file, rename it, and record it.
 
-A shard counts as made only with its record beside it, and its bytes are a function of (digits, first index, key)
-alone: whoever makes it again, after a kill or at the same time, makes the same file.
+A shard counts as finished only with its record beside it. Its bytes are a function of (digits, first index, key) alone,
+so a repeated or concurrent run makes the same file.
 
 Index letters: N digits, H and W 28 rows and columns.
 """
@@ -25,10 +25,13 @@ from gapctl.io.atomic import hash_file, write_atomically, write_whole
 
 DIGIT_BYTES: Final = 24 * 28 * 28
 _DIGITS_AT_ONCE: Final = 64
+_TAR_BLOCK: Final = 512
+_SHAPES: Final = np.arange(len(VARIANTS))
+_TarSample = dict[str, str | bytes]
 
 
 class ShardInput(NamedTuple):
-    """What a shard is drawn from: its own digits, their labels, and the key of its random choices."""
+    """The input of a shard: its digits, their labels, and the key of its random choices."""
 
     digits_NHW: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
@@ -36,7 +39,7 @@ class ShardInput(NamedTuple):
 
 
 class MadShardRecord(NamedTuple):
-    """A finished shard's size and sha256, and where in it each digit begins."""
+    """A finished shard's size and sha256, and the offset of each digit in it."""
 
     bytes: int
     sha256: str
@@ -44,24 +47,24 @@ class MadShardRecord(NamedTuple):
 
 
 def make_shard(folder: Path, shard: Shard, drawn: ShardInput) -> MadShardRecord:
-    """Draw and write one shard, and record it; raises OSError if it cannot be written."""
+    """Draw, write and record one shard. Raise OSError if it cannot be written."""
     making = folder / MAKING_FOLDER
     with write_atomically(folder / shard.name, making) as temporary:
-        write = _write_arrays if shard.format == "npy" else _write_tar_shard
-        offsets = write(temporary, shard, drawn)
+        if shard.format == "npy":
+            offsets = _write_arrays(temporary, shard, drawn)
+        else:
+            offsets = write_tar(temporary, shard, *drawn)
         record = MadShardRecord(temporary.stat().st_size, hash_file(temporary), offsets)
     write_whole(locate_record_file(folder, shard), json.dumps(record._asdict()).encode(), making)
     return record
 
 
 def locate_record_file(folder: Path, shard: Shard) -> Path:
-    """Where a finished shard is recorded while the folder is being made."""
+    """Return the path of a finished shard's record while the folder is being made."""
     return folder / MAKING_FOLDER / f"{shard.name}.json"
 
 
 def _write_arrays(path: Path, shard: Shard, drawn: ShardInput) -> tuple[int, ...]:
-    from gapctl.data.mad.morphology import draw_shapes
-
     header = {"descr": "|u1", "fortran_order": False, "shape": (shard.count, 24, 28, 28)}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -71,20 +74,10 @@ def _write_arrays(path: Path, shard: Shard, drawn: ShardInput) -> tuple[int, ...
     return tuple(begin + DIGIT_BYTES * row for row in range(shard.count))
 
 
-def _write_tar_shard(path: Path, shard: Shard, drawn: ShardInput) -> tuple[int, ...]:
-
-    return write_tar(path, shard, *drawn)
-
-
-_TAR_BLOCK: Final = 512
-_SHAPES: Final = np.arange(len(VARIANTS))
-_TarSample = dict[str, str | bytes]
-
-
 def write_tar(
     path: Path, shard: Shard, digits_NHW: NDArray[np.uint8], labels_N: NDArray[np.int64], key: int
 ) -> tuple[int, ...]:
-    """Write a shard's samples, digit by digit; return where each digit's first sample begins."""
+    """Write a shard's samples, digit by digit; return the offset of each digit's first sample."""
     from webdataset import ShardWriter
 
     offsets, end = [], 0
@@ -100,7 +93,7 @@ def write_tar(
 
 
 def draw_colours(digit: int, key: int) -> NDArray[np.int64]:
-    """Return the colour of each of a digit's 24 variants, frozen by the digit's index and the key."""
+    """Return the colours of a digit's 24 variants, a function of the digit's index and the key."""
     return make_generator(Purpose.COLOUR, key, digit).integers(0, len(COLOURS), len(VARIANTS))
 
 
@@ -110,7 +103,8 @@ def _render_samples(
     colours_V = draw_colours(digit, key)
     pictures_VCHW = render_images(draw_shapes(plain_1HW, digit, key), np.zeros_like(_SHAPES), _SHAPES, colours_V)
     for variant, picture_CHW in enumerate(pictures_VCHW):
-        values = _name_factor_values(label, variant, int(colours_V[variant]))
+        labels = (label, *VARIANTS[variant], int(colours_V[variant]))
+        values = {factor.name: factor.values[value] for factor, value in zip(FACTORS, labels, strict=True)}
         described = {**values, "split": split, "index": digit, "variant": variant}
         yield {
             "__key__": f"{split}-{digit:05d}-{variant:02d}",
@@ -118,11 +112,6 @@ def _render_samples(
             "txt": "-".join(values.values()).encode(),
             "json": json.dumps(described).encode(),
         }
-
-
-def _name_factor_values(label: int, variant: int, colour: int) -> dict[str, str]:
-    labels = (label, *VARIANTS[variant], colour)
-    return {factor.name: factor.values[value] for factor, value in zip(FACTORS, labels, strict=True)}
 
 
 def _encode_png(picture_CHW: NDArray[np.uint8]) -> bytes:

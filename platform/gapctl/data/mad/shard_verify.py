@@ -1,4 +1,4 @@
-"""Compares a folder of shards with what it says it holds, byte by byte."""
+"""Compare a folder of shards with its description, byte by byte."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ OnProgress = Callable[[int, int], None]
 
 
 class ShardFileProblem(NamedTuple):
-    """What is wrong with one file of a folder."""
+    """A problem with one file of a folder."""
 
     file: str
     what: str
@@ -34,7 +34,7 @@ class ShardFileProblem(NamedTuple):
 
 @dataclass(frozen=True)
 class Verification:
-    """What was read, and what is wrong; `description` is None where `mad.json` could not be read."""
+    """The bytes read, and the problems found; `description` is None if `mad.json` could not be read."""
 
     description: FolderDescription | None
     files: int
@@ -43,9 +43,9 @@ class Verification:
 
 
 def verify_folder(folder: Path, on_progress: OnProgress = lambda done, total: None) -> Verification:
-    """Read the whole folder, and name every file that is missing, short, changed or foreign.
+    """Read the whole folder, and list every file that is missing, short, changed or foreign.
 
-    `on_progress` is told how many bytes are read, and of how many. Raises InputError if it is no folder of shards.
+    `on_progress` gets the bytes read so far and of all. Raise InputError if it is not a folder of shards.
     """
     try:
         description = read_description(folder)
@@ -67,9 +67,9 @@ def _report_unfinished(folder: Path) -> Verification:
     if (folder / MAKING_FOLDER).is_dir():
         what = f"not finished, or being made now; run the `gapctl data mad --out {folder}` that began it again"
         return Verification(None, 0, 0, (ShardFileProblem(MAKING_FOLDER, what),))
-    found = "a folder without mad.json" if folder.is_dir() else "a file" if folder.exists() else "does not exist"
+    kind = "a folder without mad.json" if folder.is_dir() else "a file" if folder.exists() else "does not exist"
     raise InputError(
-        f"{folder}: {found}; expected a folder that `gapctl data mad --out` made, tar shards, or their manifest."
+        f"{folder}: {kind}; expected a folder that `gapctl data mad --out` made, tar shards, or their manifest."
     )
 
 
@@ -100,7 +100,7 @@ def _check_file(path: Path, record: FileRecord) -> str | None:
 
 
 def _check_manifest(folder: Path, description: FolderDescription) -> list[ShardFileProblem]:
-    """Whether the manifest lists these shards, with these checksums and numbers of digits."""
+    """Return whether the manifest lists these shards, with these checksums and numbers of digits."""
     try:
         rows = read_manifest(folder).group_by("shard", "shard_sha256").len().rows()
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -124,6 +124,9 @@ def _list_foreign_problems(folder: Path, description: FolderDescription) -> list
 
 
 def is_repairable(problems: tuple[ShardFileProblem, ...]) -> bool:
-    """Whether making the folder again mends it: not where `mad.json` is damaged or a foreign file is in the way."""
+    """Return whether making the folder again repairs it.
+
+    A damaged `mad.json` or a foreign file prevents that.
+    """
     whole = {problem.file for problem in problems if problem.what.startswith("foreign")}
     return not whole and all(problem.file != DESCRIPTION_FILE for problem in problems)

@@ -1,9 +1,14 @@
-"""Makes a folder of shards on Ray Data: what is there and sound is kept, and the rest is made.
+"""Make a folder of shards on Ray Data: keep sound shards, and make the missing ones.
 
-The folder is the same to the last byte whatever the number of workers and however often the work was stopped.
+1. `make_folder` checks the output, locks it, and finds the shards that are already sound.
+2. Ray tasks draw the other shards with `shard_file.make_shard`.
+3. The manifest, the table of variants and `mad.json` are written last.
+
+The folder is the same to the last byte, whatever the number of workers and of interruptions.
 """
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -46,7 +51,7 @@ from gapctl.io.atomic import TEMPORARY, hash_file, write_whole
 
 REQUEST_FILE: Final = "request.json"
 _TAR_DIGIT_BYTES: Final = 24 * 3 * 1200
-"""Three members a picture; a header of 512 bytes each, and contents of one to three blocks of 512."""
+"""Three members per picture, each with a header of 512 bytes and one to three blocks of 512."""
 _TABLES_BYTES: Final = 4_000_000
 _OPTION_NAMES: Final = {
     "source": "the source's digits",
@@ -57,89 +62,6 @@ _OPTION_NAMES: Final = {
     "digits_per_shard": "digits per shard",
 }
 
-
-def check_output(folder: Path, request: GenerationRequest, shards: Sequence[Shard]) -> None:
-    """Raise InputError if the folder holds anything but what this request makes; it may be missing."""
-    try:
-        if not folder.exists():
-            return
-        before = find_request(folder)
-        foreign = list_foreign_files(folder, shards if before else ())
-    except NotADirectoryError as error:
-        raise InputError(f"--out {folder}: is a file; expected a folder, new or empty.") from error
-    except OSError as error:
-        raise make_write_error(folder, error) from error
-    if before is not None:
-        _check_same_request(folder, before, request)
-    if foreign:
-        names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
-        raise InputError(
-            f"--out {folder}: holds other data ({names}); expected a new or empty folder, or one that "
-            "`gapctl data mad --out` began. Nothing was written."
-        )
-
-
-def find_description(folder: Path) -> FolderDescription | None:
-    """Return what the folder was when it was last whole, also where it is being added to now."""
-    return read_description(folder) or read_description(folder / MAKING_FOLDER)
-
-
-def find_request(folder: Path) -> GenerationRequest | None:
-    """Return the request that the folder was made by or is being made by; None for any other folder."""
-    description = find_description(folder)
-    if description is not None:
-        return description.request
-    try:
-        return GenerationRequest(**json.loads((folder / MAKING_FOLDER / REQUEST_FILE).read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{folder / MAKING_FOLDER / REQUEST_FILE}: damaged ({error}). Delete {folder} and make it again."
-        ) from error
-
-
-def estimate_bytes(shards: Sequence[Shard]) -> int:
-    """Return about how much the shards take, the tables included; for tar files, never less than that."""
-    per_digit = {"npy": DIGIT_BYTES, "webdataset": _TAR_DIGIT_BYTES}
-    return _TABLES_BYTES + sum(shard.count * per_digit[shard.format] for shard in shards)
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Raise InputError if the folder's disk has less than `needed` bytes free."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise InputError(
-            f"--out {folder}: {needed / 1e6:,.0f} MB are needed, and its disk has {free / 1e6:,.0f} MB free. "
-            "Free some space, give a folder on another disk, or make less with --digits. Nothing was written."
-        )
-
-
-def make_write_error(folder: Path, error: OSError) -> InputError:
-    """Return what to say of a folder that cannot be written."""
-    return InputError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can.")
-
-
-def _check_same_request(folder: Path, before: GenerationRequest, request: GenerationRequest) -> None:
-    old, new = asdict(before), asdict(request)
-    differing = [
-        f"{_OPTION_NAMES[name]} {_format_option(name, old)} there, {_format_option(name, new)} now"
-        for name in old
-        if old[name] != new[name]
-    ]
-    if differing:
-        raise InputError(
-            f"--out {folder}: was made otherwise: {'; '.join(differing)}. Give another folder, or delete this one to "
-            f"make it anew ({DESCRIPTION_FILE} says how it was made). Nothing was written."
-        )
-
-
-def _format_option(name: str, request: Mapping[str, object]) -> str:
-    value = request[name]
-    return "all" if name == "limit" and value is None else str(value)
-
-
 _MANIFEST_SCHEMA: Final = {
     "split": pl.String,
     "digit": pl.Int32,
@@ -149,105 +71,7 @@ _MANIFEST_SCHEMA: Final = {
     "shard_sha256": pl.String,
 }
 
-
-def build_manifest(
-    shards: Sequence[Shard], records: Mapping[str, MadShardRecord], labels: Mapping[Split, NDArray[np.int64]]
-) -> bytes:
-    """Return a parquet file with a row per digit; `offset` is where its variants begin in the shard's file."""
-    parts = [
-        pl.DataFrame(
-            {
-                "split": [shard.split] * shard.count,
-                "digit": np.arange(shard.first, shard.first + shard.count),
-                "label": labels[shard.split][shard.first : shard.first + shard.count],
-                "shard": [shard.name] * shard.count,
-                "offset": records[shard.name].offsets,
-                "shard_sha256": [records[shard.name].sha256] * shard.count,
-            },
-            schema_overrides=_MANIFEST_SCHEMA,
-        )
-        for shard in shards
-    ]
-    return _encode_parquet(pl.concat(parts))
-
-
-def build_variants_table(form: str) -> bytes:
-    """Return a parquet file with a row per variant; arrays also say how far it lies into its digit."""
-    columns: dict[str, list[object]] = {"variant": list(range(len(VARIANTS)))}
-    for factor, labels in zip(SHAPE_FACTORS, zip(*VARIANTS, strict=True), strict=True):
-        columns[factor.name] = [factor.values[label] for label in labels]
-    if form == "npy":
-        columns["offset"] = [variant * DIGIT_BYTES // len(VARIANTS) for variant in range(len(VARIANTS))]
-    return _encode_parquet(pl.DataFrame(columns, schema_overrides={"variant": pl.UInt8, "offset": pl.Int32}))
-
-
-def read_manifest(folder: Path) -> pl.DataFrame:
-    """Return the manifest; raises polars' errors or OSError if it cannot be read."""
-    return pl.read_parquet(folder / MANIFEST_FILE)
-
-
-def _encode_parquet(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", compression_level=3, row_group_size=1 << 20)
-    return buffer.getvalue()
-
-
 READ_THREADS = 4
-
-
-def find_sound_shards(
-    folder: Path, shards: Sequence[Shard], on_checked: Callable[[Shard], None] = lambda shard: None
-) -> dict[str, MadShardRecord]:
-    """Return the records of the shards that need not be made again, each file read whole."""
-    finished = _read_previous_records(folder)
-    recorded = {shard.name: _read_record(folder, shard) or finished.get(shard.name) for shard in shards}
-
-    def sound(shard: Shard) -> bool:
-        known = recorded[shard.name]
-        found = known is not None and _is_sound(folder / shard.name, known)
-        on_checked(shard)
-        return found
-
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        answers = list(pool.map(sound, shards))
-    return {
-        shard.name: record
-        for shard, is_sound in zip(shards, answers, strict=True)
-        if is_sound and (record := recorded[shard.name]) is not None
-    }
-
-
-def _is_sound(path: Path, record: MadShardRecord) -> bool:
-    try:
-        return path.stat().st_size == record.bytes and hash_file(path) == record.sha256
-    except OSError:
-        return False
-
-
-def _read_record(folder: Path, shard: Shard) -> MadShardRecord | None:
-    try:
-        fields = json.loads(locate_record_file(folder, shard).read_bytes())
-        return MadShardRecord(fields["bytes"], fields["sha256"], tuple(fields["offsets"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _read_previous_records(folder: Path) -> Mapping[str, MadShardRecord]:
-    """The records of a folder that was whole before: sizes from its description, offsets from its manifest."""
-    description = find_description(folder) if folder.exists() else None
-    if description is None:
-        return {}
-    try:
-        rows = read_manifest(folder).group_by("shard", "shard_sha256", maintain_order=True).agg("offset").rows()
-    except (OSError, pl.exceptions.PolarsError):
-        return {}
-    return {
-        name: MadShardRecord(description.files[name].bytes, sha256, tuple(offsets))
-        for name, sha256, offsets in rows
-        if name in description.files and description.files[name].sha256 == sha256
-    }
-
-
 _LOCK: Final = "lock"
 
 OnProgress = Callable[[str, int, int], None]
@@ -256,7 +80,7 @@ OpenRay = Callable[[int], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class FolderResult:
-    """A whole folder, and how many of its shards this run made."""
+    """A complete folder, and the number of shards that this run made."""
 
     description: FolderDescription
     made: int
@@ -264,7 +88,7 @@ class FolderResult:
 
 @dataclass(frozen=True)
 class _FolderPlan:
-    """A folder to make: its request, every split's digits as far as the request goes, and its shards."""
+    """A folder to make: its request, the digits of each split within the limit, and its shards."""
 
     folder: Path
     request: GenerationRequest
@@ -294,12 +118,12 @@ def make_folder(
     digits_per_shard: int = DIGITS_PER_SHARD,
     on_progress: OnProgress = lambda task, done, total: None,
 ) -> FolderResult:
-    """Make the shards of `splits` that the folder does not hold whole, `limit` digits of each at most.
+    """Make the shards of `splits` that the folder lacks, with at most `limit` digits of each split.
 
-    `open_ray` starts Ray with so many CPUs, and is called only if there is something to make; `workers` is by default
-    one per available core. `on_progress` is told of each task how many digits are done, and of how many. Raises
-    InputError for a wrong source, for a folder that holds other data, was made otherwise, is being made by another
-    process or has too little room, and WorkError if making fails; what was made until then is kept.
+    `open_ray` starts Ray with a number of CPUs, and is called only if a shard is missing; `workers` is by default one
+    per available core. `on_progress` gets each task's finished digits and all digits. Raise InputError for a wrong
+    source and for a folder that holds other data, was made otherwise, is being made by another process or has too
+    little room. Raise WorkError if making fails; finished shards stay.
     """
     digits = {split: load_digits(source, split) for split in SPLITS}
     largest = max(map(len, digits.values()))
@@ -349,7 +173,7 @@ def _check_present_shards(work: _FolderPlan, on_progress: OnProgress) -> dict[st
 
 @contextmanager
 def _lock_folder(work: _FolderPlan) -> Iterator[None]:
-    """Mark the folder as unfinished, for this process alone; the mark goes when the folder is whole."""
+    """Mark the folder as unfinished, and lock it for this process; the mark goes once the folder is complete."""
     making = work.folder / MAKING_FOLDER
     try:
         making.mkdir(parents=True, exist_ok=True)
@@ -372,17 +196,11 @@ def _begin_folder(work: _FolderPlan, making: Path) -> None:
     try:
         for left_over in making.glob(f"*{TEMPORARY}"):
             left_over.unlink(missing_ok=True)
-        write_whole(making / REQUEST_FILE, _serialise_request(work.request), making)
+        write_whole(making / REQUEST_FILE, json.dumps(asdict(work.request)).encode(), making)
         if (work.folder / DESCRIPTION_FILE).exists():
             (work.folder / DESCRIPTION_FILE).replace(making / DESCRIPTION_FILE)
     except OSError as error:
         raise make_write_error(work.folder, error) from error
-
-
-def _serialise_request(request: GenerationRequest) -> bytes:
-    import json
-
-    return json.dumps(asdict(request)).encode()
 
 
 def _make_shards(
@@ -457,7 +275,6 @@ def _finish_folder(work: _FolderPlan, records: Mapping[str, MadShardRecord]) -> 
 
 
 def _build_tables(work: _FolderPlan, records: Mapping[str, MadShardRecord]) -> dict[str, bytes]:
-
     labels = {split: digits.labels_N for split, digits in work.digits.items()}
     return {
         MANIFEST_FILE: build_manifest(work.shards, records, labels),
@@ -468,8 +285,6 @@ def _build_tables(work: _FolderPlan, records: Mapping[str, MadShardRecord]) -> d
 def _describe_folder(
     work: _FolderPlan, records: Mapping[str, MadShardRecord], tables: Mapping[str, bytes]
 ) -> FolderDescription:
-    import hashlib
-
     files = {name: FileRecord(len(content), hashlib.sha256(content).hexdigest()) for name, content in tables.items()}
     for shard in work.shards:
         files[shard.name] = FileRecord(records[shard.name].bytes, records[shard.name].sha256)
@@ -477,7 +292,7 @@ def _describe_folder(
 
 
 def _match_tables(work: _FolderPlan, whole: FolderDescription, kept: Mapping[str, MadShardRecord]) -> bool:
-    """Whether the folder's tables are what its shards ask for, so that a damaged one is written again."""
+    """Return whether the folder's tables fit its shards; a damaged one is written again."""
     tables = _build_tables(work, kept)
     if whole.files != _describe_folder(work, kept, tables).files:
         return False
@@ -493,3 +308,180 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_output(folder: Path, request: GenerationRequest, shards: Sequence[Shard]) -> None:
+    """Raise InputError if the folder holds anything but the files of this request; it may be missing."""
+    try:
+        if not folder.exists():
+            return
+        before = find_request(folder)
+        foreign = list_foreign_files(folder, shards if before else ())
+    except NotADirectoryError as error:
+        raise InputError(f"--out {folder}: is a file; expected a folder, new or empty.") from error
+    except OSError as error:
+        raise make_write_error(folder, error) from error
+    if before is not None:
+        _check_same_request(folder, before, request)
+    if foreign:
+        names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        raise InputError(
+            f"--out {folder}: holds other data ({names}); expected a new or empty folder, or one that "
+            "`gapctl data mad --out` began. Nothing was written."
+        )
+
+
+def find_description(folder: Path) -> FolderDescription | None:
+    """Return the folder's description from when it was last complete, even if it is being extended now."""
+    return read_description(folder) or read_description(folder / MAKING_FOLDER)
+
+
+def find_request(folder: Path) -> GenerationRequest | None:
+    """Return the request that the folder was made by or is being made by, or None for another folder."""
+    description = find_description(folder)
+    if description is not None:
+        return description.request
+    try:
+        return GenerationRequest(**json.loads((folder / MAKING_FOLDER / REQUEST_FILE).read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{folder / MAKING_FOLDER / REQUEST_FILE}: damaged ({error}). Delete {folder} and make it again."
+        ) from error
+
+
+def estimate_bytes(shards: Sequence[Shard]) -> int:
+    """Return the approximate size of the shards and tables; tar files take at most that."""
+    per_digit = {"npy": DIGIT_BYTES, "webdataset": _TAR_DIGIT_BYTES}
+    return _TABLES_BYTES + sum(shard.count * per_digit[shard.format] for shard in shards)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise InputError if the folder's disk has less than `needed` bytes free."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise InputError(
+            f"--out {folder}: {needed / 1e6:,.0f} MB are needed, and its disk has {free / 1e6:,.0f} MB free. "
+            "Free some space, give a folder on another disk, or make less with --digits. Nothing was written."
+        )
+
+
+def make_write_error(folder: Path, error: OSError) -> InputError:
+    """Return the error for a folder that cannot be written."""
+    return InputError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can.")
+
+
+def _check_same_request(folder: Path, before: GenerationRequest, request: GenerationRequest) -> None:
+    old, new = asdict(before), asdict(request)
+    differing = [
+        f"{_OPTION_NAMES[name]} {_format_option(name, old)} there, {_format_option(name, new)} now"
+        for name in old
+        if old[name] != new[name]
+    ]
+    if differing:
+        raise InputError(
+            f"--out {folder}: was made otherwise: {'; '.join(differing)}. Give another folder, or delete this one to "
+            f"make it anew ({DESCRIPTION_FILE} says how it was made). Nothing was written."
+        )
+
+
+def _format_option(name: str, request: Mapping[str, object]) -> str:
+    value = request[name]
+    return "all" if name == "limit" and value is None else str(value)
+
+
+def build_manifest(
+    shards: Sequence[Shard], records: Mapping[str, MadShardRecord], labels: Mapping[Split, NDArray[np.int64]]
+) -> bytes:
+    """Return a parquet file with a row per digit; `offset` is the position of its variants in the shard's file."""
+    parts = [
+        pl.DataFrame(
+            {
+                "split": [shard.split] * shard.count,
+                "digit": np.arange(shard.first, shard.first + shard.count),
+                "label": labels[shard.split][shard.first : shard.first + shard.count],
+                "shard": [shard.name] * shard.count,
+                "offset": records[shard.name].offsets,
+                "shard_sha256": [records[shard.name].sha256] * shard.count,
+            },
+            schema_overrides=_MANIFEST_SCHEMA,
+        )
+        for shard in shards
+    ]
+    return _encode_parquet(pl.concat(parts))
+
+
+def build_variants_table(form: str) -> bytes:
+    """Return a parquet file with a row per variant; for arrays it has the offset within a digit too."""
+    columns: dict[str, list[object]] = {"variant": list(range(len(VARIANTS)))}
+    for factor, labels in zip(SHAPE_FACTORS, zip(*VARIANTS, strict=True), strict=True):
+        columns[factor.name] = [factor.values[label] for label in labels]
+    if form == "npy":
+        columns["offset"] = [variant * DIGIT_BYTES // len(VARIANTS) for variant in range(len(VARIANTS))]
+    return _encode_parquet(pl.DataFrame(columns, schema_overrides={"variant": pl.UInt8, "offset": pl.Int32}))
+
+
+def read_manifest(folder: Path) -> pl.DataFrame:
+    """Return the manifest. Raise polars' errors or OSError if it cannot be read."""
+    return pl.read_parquet(folder / MANIFEST_FILE)
+
+
+def _encode_parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3, row_group_size=1 << 20)
+    return buffer.getvalue()
+
+
+def find_sound_shards(
+    folder: Path, shards: Sequence[Shard], on_checked: Callable[[Shard], None] = lambda shard: None
+) -> dict[str, MadShardRecord]:
+    """Return the records of the shards that are sound, after reading each file in full."""
+    finished = _read_previous_records(folder)
+    recorded = {shard.name: _read_record(folder, shard) or finished.get(shard.name) for shard in shards}
+
+    def sound(shard: Shard) -> bool:
+        known = recorded[shard.name]
+        intact = known is not None and _is_sound(folder / shard.name, known)
+        on_checked(shard)
+        return intact
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        answers = list(pool.map(sound, shards))
+    return {
+        shard.name: record
+        for shard, is_sound in zip(shards, answers, strict=True)
+        if is_sound and (record := recorded[shard.name]) is not None
+    }
+
+
+def _is_sound(path: Path, record: MadShardRecord) -> bool:
+    try:
+        return path.stat().st_size == record.bytes and hash_file(path) == record.sha256
+    except OSError:
+        return False
+
+
+def _read_record(folder: Path, shard: Shard) -> MadShardRecord | None:
+    try:
+        fields = json.loads(locate_record_file(folder, shard).read_bytes())
+        return MadShardRecord(fields["bytes"], fields["sha256"], tuple(fields["offsets"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_previous_records(folder: Path) -> Mapping[str, MadShardRecord]:
+    """Return the records of a folder that was complete: sizes from `mad.json`, offsets from its manifest."""
+    description = find_description(folder) if folder.exists() else None
+    if description is None:
+        return {}
+    try:
+        rows = read_manifest(folder).group_by("shard", "shard_sha256", maintain_order=True).agg("offset").rows()
+    except (OSError, pl.exceptions.PolarsError):
+        return {}
+    return {
+        name: MadShardRecord(description.files[name].bytes, sha256, tuple(offsets))
+        for name, sha256, offsets in rows
+        if name in description.files and description.files[name].sha256 == sha256
+    }

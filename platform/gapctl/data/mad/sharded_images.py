@@ -1,4 +1,4 @@
-"""A split's images read from a folder of shards by memory map, so that they cost no memory of their own.
+"""Read a split's images from a folder of shards by memory map, so that they need no memory of their own.
 
 Index letters: N digits, V variants of each, H and W the 28 rows and columns.
 """
@@ -18,10 +18,10 @@ _DIGIT_SHAPE: Final = (24, 28, 28)
 
 
 class ShardedImages:
-    """A split's images as one read-only array uint8 (N, 24, 28, 28) that lies in several files.
+    """A split's images as one read-only array uint8 (N, 24, 28, 28) over several files.
 
-    Indexed by two arrays, digits and variants, it gives a new array of those images. Pickled, it is no more than the
-    folder's name: a process that gets it, such as a Ray worker, maps the same files, and the pages are shared.
+    Indexed by two arrays, digits and variants, it returns a new array of those images. It pickles as the folder's name:
+    a process that receives it, such as a Ray worker, maps the same files, and the pages are shared.
     """
 
     dtype: Final = np.dtype(np.uint8)
@@ -49,7 +49,7 @@ class ShardedImages:
         return images_BHW
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """All images in one array in memory: a gigabyte for all of MNIST."""
+        """Return all images in one array in memory: a gigabyte for all of MNIST."""
         if copy is False:
             raise ValueError("images in several files cannot be one array without a copy")
         whole = np.concatenate(self._parts_NVHW)
@@ -60,9 +60,9 @@ class ShardedImages:
 
 
 def open_images(folder: Path, split: Split) -> tuple[ShardedImages, NDArray[np.int64]]:
-    """Return a split's images and its digits' labels, of each shard checked that it is there and as long as it should.
+    """Return a split's images and its digits' labels, after checking the presence and length of each shard.
 
-    `gapctl data verify` checks every byte. Raises InputError if the split, a shard or the manifest is missing or
+    `gapctl data verify` checks every byte. Raise InputError if the split, a shard or the manifest is missing or
     damaged, and if the folder is in another format.
     """
     description = _require_description(folder)

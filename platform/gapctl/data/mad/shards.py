@@ -1,12 +1,12 @@
-"""How a folder of shards is laid out: what decides its bytes, which files it has and which digits are in each.
+"""Define the layout of a folder of shards: the settings that determine its bytes, its files, and the digits in each.
 
     mad.json            what the folder holds; written last, so a folder that has it is whole
     manifest.parquet    a row per digit: split, index, label, shard, byte offset, the shard's sha256
     variants.parquet    a row per variant: its number, its four factor values, its offset within a digit
     train-00000.npy     uint8 (digits, 24, 28, 28), a thousand digits a file (webdataset: train-00000.tar)
-    .making/            only while the folder is being made: what was asked for, and a record per finished shard
+    .making/            only while the folder is being made: the request, and a record per finished shard
 
-Standard library only: `gapctl plan` reads it.
+It uses the standard library only, because `gapctl plan` reads it.
 """
 
 import hashlib
@@ -29,11 +29,13 @@ VARIANTS_FILE: Final = "variants.parquet"
 MAKING_FOLDER: Final = ".making"
 TABLE_FILES: Final = (MANIFEST_FILE, VARIANTS_FILE)
 _FORMAT_SUFFIX: Final[dict[ShardFormat, str]] = {"npy": "npy", "webdataset": "tar"}
+DESCRIPTION_KIND: Final = "MAD shards"
+LAYOUT_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What decides the bytes of every file; `limit` is how many digits of a split at most, None for all."""
+    """The settings that determine the bytes of every file; `limit` is the most digits of a split, None for all."""
 
     source: str
     generator: int
@@ -44,7 +46,7 @@ class GenerationRequest:
 
     @property
     def fingerprint(self) -> str:
-        """The images' name: that of the whole source's where nothing was left out and the seed is the usual one."""
+        """The images' name: that of the source if all digits and the default seed are used."""
         seed = f"-seed{self.seed}" if self.seed else ""
         limit = "" if self.limit is None else f"-first{self.limit}"
         return f"{self.source}-v{self.generator}{seed}{limit}"
@@ -62,12 +64,12 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """The shard's file."""
+        """The shard's file name."""
         return f"{self.split}-{self.number:05d}.{_FORMAT_SUFFIX[self.format]}"
 
 
 def list_shards(digits: Mapping[Split, int], request: GenerationRequest) -> list[Shard]:
-    """Every shard of a folder with so many digits per split, in order."""
+    """Return every shard of a folder with these digits per split, in order."""
     size = request.digits_per_shard
     return [
         Shard(split, number, first, min(size, digits[split] - first), request.format)
@@ -78,16 +80,12 @@ def list_shards(digits: Mapping[Split, int], request: GenerationRequest) -> list
 
 
 def list_foreign_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
-    """Names in the folder that are not of the layout of these shards; without shards, all but what marks the making.
+    """List the names in the folder that do not belong to these shards; without shards, all but the lock's files.
 
-    What other systems leave in any folder is passed over.
+    Files that other systems leave in any folder are ignored.
     """
     own = {MAKING_FOLDER, *((DESCRIPTION_FILE, *TABLE_FILES) if shards else ()), *(shard.name for shard in shards)}
     return sorted(path.name for path in folder.iterdir() if path.name not in own and not is_foreign(path.name))
-
-
-DESCRIPTION_KIND: Final = "MAD shards"
-LAYOUT_VERSION: Final = 1
 
 
 class FileRecord(NamedTuple):
@@ -99,19 +97,19 @@ class FileRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderDescription:
-    """A folder's request, the digits of each split that it holds, and its files by name."""
+    """A folder's request, the number of digits of each split, and its files by name."""
 
     request: GenerationRequest
     digits: Mapping[Split, int]
     files: Mapping[str, FileRecord]
 
     def shards(self) -> list[Shard]:
-        """The folder's shards, in order."""
+        """Return the folder's shards, in order."""
         return list_shards(self.digits, self.request)
 
 
 class DamagedDescriptionError(InputError):
-    """`mad.json` is there, but is not what was written."""
+    """Raised for a damaged `mad.json`."""
 
 
 def serialise_description(description: FolderDescription) -> bytes:
@@ -129,7 +127,7 @@ def serialise_description(description: FolderDescription) -> bytes:
 
 
 def read_description(folder: Path) -> FolderDescription | None:
-    """Return what the folder says it holds; None if it has no `mad.json`; raises InputError if that is damaged."""
+    """Return the folder's description, or None without `mad.json`. Raise DamagedDescriptionError if it is damaged."""
     path = folder / DESCRIPTION_FILE
     try:
         content = path.read_bytes()
@@ -143,7 +141,7 @@ def read_description(folder: Path) -> FolderDescription | None:
 def read_shards_source(source: str) -> FolderDescription | None:
     """Return the description if a source is a folder of shards, None if it is another source.
 
-    Raises InputError for a folder of shards that is not finished.
+    Raise InputError for a folder of shards that is not finished.
     """
     if source == BUNDLED:
         return None

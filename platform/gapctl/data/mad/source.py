@@ -1,4 +1,4 @@
-"""Where digits come from: the bundled file, or the files of a folder that follow MNIST's names."""
+"""Find the files of digits: the bundled file, or the files of a folder with MNIST's names."""
 
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -21,16 +21,16 @@ class IdxFiles(NamedTuple):
 
 
 def resolve_source_folder(source: str) -> Path:
-    """Return the folder that a source names, `~` replaced; raises InputError if that is nobody's."""
+    """Return the folder that a source names, with `~` expanded. Raise InputError for an unknown user."""
     return expand_home(source)
 
 
 def find_idx_files(folder: Path, split: Split) -> IdxFiles:
-    """Return a split's files; raises InputError if the folder or a file is missing, with the names sought."""
-    found = _explain_missing(folder)
-    if found:
+    """Return a split's files. Raise InputError with the expected names if the folder or a file is missing."""
+    reason = _explain_missing(folder)
+    if reason:
         raise InputError(
-            f"{folder}: the data source {found}. Expected `bundled` or a folder with MNIST's IDX files "
+            f"{folder}: the data source {reason}. Expected `bundled` or a folder with MNIST's IDX files "
             f"({', '.join(_list_file_names(split, 'images', 3))}) . "
             "`gapctl data fetch mnist --out mnist` brings these; a sweep also takes the shards that "
             "`gapctl data mad --source mnist --out SHARDS` makes of them."

@@ -1,1 +1,1 @@
-""" """
+"""The image-text pairs that come with gapctl."""

@@ -1,7 +1,7 @@
-"""Makes the bundled pairs from a folder of OpenMoji's shards in the img2dataset layout.
+"""Make the bundled pairs from a folder of OpenMoji's shards in the img2dataset layout.
 
-Run as `python -m gapctl.data.image_text.bundled.make_bundle FOLDER`; with the same Pillow and liblzma the result is the
-same to the byte each time.
+Run as `python -m gapctl.data.image_text.bundled.make_bundle FOLDER`. With the same Pillow and liblzma the result is the
+same to the byte.
 """
 
 import io
@@ -25,7 +25,7 @@ CREDIT: Final = {"author": "OpenMoji contributors", "license": "CC BY-SA 4.0", "
 
 
 def write_bundle(folder: Path, destination: Path = Path(__file__).parent) -> None:
-    """Writes the pairs of all shards in the folder, in their order."""
+    """Write the pairs of all shards in the folder, in their order."""
     samples = [sample for shard in list_tar_files(folder) for sample in read_samples(shard)]
     for number, start in enumerate(range(0, len(samples), PER_SHARD)):
         content = _shard(samples[start : start + PER_SHARD], start)
