@@ -121,8 +121,8 @@ class ZeroShotTasks:
 def measure_accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShotTasks) -> dict[str, float]:
     """Return zero-shot accuracies in percent: by question, of the object, and the mean over the attributes."""
     by_name = {
-        name: zero_shot_accuracy(image_ND, asked.class_N, asked.prompt_CD)
-        for name, asked in zero_shot.questions.items()
+        name: zero_shot_accuracy(image_ND, question.class_N, question.prompt_CD)
+        for name, question in zero_shot.questions.items()
     }
     metrics = {f"quality/accuracy_{name}": value for name, value in by_name.items()}
     if zero_shot.main in by_name:

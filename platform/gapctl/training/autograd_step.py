@@ -82,7 +82,12 @@ class AutogradStep:
             model.visual.to(memory_format=torch.channels_last)
             torch.backends.cudnn.benchmark = True
         self._towers = AutogradTowers(model, rule.precision, compiled=rule.compile)
-        self._shared = _distribute_towers(self._towers, device, group)
+        self._shared: nn.Module = self._towers
+        if group.size > 1:  # backward passes then average the workers' gradients, bucket by bucket
+            places = None if device.type == "cpu" else [device]
+            self._shared = DistributedDataParallel(
+                self._towers, device_ids=places, process_group=group.handle, gradient_as_bucket_view=True
+            )
         self._loss = FeatureLoss(rule.loss, group, rule.terms)
         self._pixels = PixelNormaliser(rule.mean, rule.std, device)
         self._optimizer = AutogradOptimizer(model, rule)
@@ -221,14 +226,6 @@ class AutogradTowers(nn.Module):
             projected_BE: Tensor = model.text_projection(x_BD)
             return projected_BE
         return x_BD if model.text_projection is None else x_BD @ model.text_projection
-
-
-def _distribute_towers(towers: AutogradTowers, device: torch.device, group: WorkerGroup) -> nn.Module:
-    """Wrap the towers so that backward passes average the workers' gradients, bucket by bucket."""
-    if group.size == 1:
-        return towers
-    places = None if device.type == "cpu" else [device]
-    return DistributedDataParallel(towers, device_ids=places, process_group=group.handle, gradient_as_bucket_view=True)
 
 
 def _split_gradients(gradients: FeatureGradients, sizes: list[int]) -> list[TowerOutputs]:

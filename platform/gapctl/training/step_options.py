@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16"]
 def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:
     """Return the number format; `auto` is bfloat16 on hardware that multiplies in it, else float32.
 
-    Such hardware are CUDA devices and CPUs with AMX or AVX512-BF16.
+    Such hardware is a CUDA device, or a CPU with AMX or AVX512-BF16.
     """
     if asked != "auto":
         return asked

@@ -221,13 +221,17 @@ def build_trial_step(
 class SingleStep(Protocol):
     """Trains one model in place. Any step can load the `optimizer_state` of any other."""
 
-    def __call__(
-        self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None
-    ) -> Tensor: ...
+    def __call__(self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
+        """Take one step on images (uint8) and tokens (int64), and return the loss before it (1,)."""
+        ...
 
-    def load(self, state: OptimizerState | None) -> None: ...
+    def load(self, state: OptimizerState | None) -> None:
+        """Load an optimiser state; call it after the model's weights were restored."""
+        ...
 
-    def optimizer_state(self) -> OptimizerState: ...
+    def optimizer_state(self) -> OptimizerState:
+        """Return the optimiser state for a checkpoint."""
+        ...
 
 
 def build_single_step(

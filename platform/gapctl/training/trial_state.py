@@ -58,19 +58,31 @@ NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
 class TrialStore(Protocol):
     """Stores a trial's checkpoints and results; a ledger's trial folder is one."""
 
-    def checkpoints(self) -> Sequence[tuple[str, bytes]]: ...
+    def checkpoints(self) -> Sequence[tuple[str, bytes]]:
+        """Return the stored checkpoints, newest first, each with its address."""
+        ...
 
-    def save_checkpoint(self, samples_seen: int, content: bytes) -> None: ...
+    def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
+        """Store a checkpoint."""
+        ...
 
-    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None: ...
+    def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Store all evaluations so far, oldest first."""
+        ...
 
-    def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None: ...
+    def save_dimensions(self, image_mean_D: Sequence[float], text_mean_D: Sequence[float]) -> None:
+        """Store the final centroids of both modalities."""
+        ...
 
     def save_axis(
         self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
-    ) -> None: ...
+    ) -> None:
+        """Store the gallery's final projections on the gap's direction and on the images' mean, with labels."""
+        ...
 
-    def heartbeat(self, samples_seen: int) -> None: ...
+    def heartbeat(self, samples_seen: int) -> None:
+        """Record that the trial is alive."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,9 @@ class TrialState:
     @property
     def evaluated(self) -> bool:
         """Whether the evaluation that is due at this step has been done."""
-        if not self._is_due(self.steps):
+        every, batch = self.config.evaluate.every, self.config.train.batch_size
+        crossed = (self.steps * batch) // every > ((self.steps - 1) * batch) // every
+        if self.steps not in (0, self.steps_total) and not crossed:
             return True
         return bool(self._state.rows) and self._state.rows[-1]["samples_seen"] == self.samples_seen
 
@@ -280,11 +294,6 @@ class TrialState:
             rows=tuple(self._state.rows[known:]),
             done=self.done,
         )
-
-    def _is_due(self, step: int) -> bool:
-        every, batch = self.config.evaluate.every, self.config.train.batch_size
-        crossed = (step * batch) // every > ((step - 1) * batch) // every
-        return step == 0 or step == self.steps_total or crossed
 
 
 def iterate_batches(

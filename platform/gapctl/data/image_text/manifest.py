@@ -126,10 +126,13 @@ def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
         raise _build_format_error(error) from error
     if samples.schema != pl.Schema(SCHEMA):
         raise ValueError(f"of other columns than version {MANIFEST_VERSION} has")
-    whole = {shard.address: _make_absolute(shard.address, folder) for shard in shards}
-    if folder:
-        samples = samples.with_columns(pl.col("shard").replace(whole))
-    return Manifest([replace(shard, address=whole[shard.address]) for shard in shards], samples)
+    if folder is None:
+        return Manifest(shards, samples)
+    absolute = {
+        shard.address: shard.address if "://" in shard.address else str(folder / shard.address) for shard in shards
+    }
+    samples = samples.with_columns(pl.col("shard").replace(absolute))
+    return Manifest([replace(shard, address=absolute[shard.address]) for shard in shards], samples)
 
 
 def parse_manifest_shards(content: bytes) -> list[ManifestShard]:
@@ -217,10 +220,6 @@ def _make_relative(address: str, folder: Path | None) -> str:
         return address
     path = Path(address)
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else address
-
-
-def _make_absolute(address: str, folder: Path | None) -> str:
-    return address if folder is None or "://" in address else str(folder / address)
 
 
 class PairTable(NamedTuple):

@@ -57,7 +57,10 @@ def read_attributes(path: Path, option: str = "--attributes") -> dict[str, Promp
 def _read_sections(option: str, path: Path) -> dict[str, list[str]]:
     sections: dict[str, list[str]] = {}
     key = ""
-    for line in _read_lines(option, path):
+    text = read_text_file(path, f"{option} {path}", "a text file with one class per line")
+    for line in map(str.strip, text.split("\n")):
+        if not line or line.startswith("#"):
+            continue
         if line.startswith("[") and line.endswith("]"):
             key = line[1:-1].strip()
             if not key or key in sections:
@@ -69,12 +72,6 @@ def _read_sections(option: str, path: Path) -> dict[str, list[str]]:
     if not sections:
         raise InputError(f"{option} {path}: nothing in it; expected one class per line")
     return sections
-
-
-def _read_lines(option: str, path: Path) -> list[str]:
-    text = read_text_file(path, f"{option} {path}", "a text file with one class per line")
-    stripped = (line.strip() for line in text.split("\n"))
-    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def _parse_prompts(option: str, path: Path, key: str, lines: Sequence[str]) -> PromptSet:
@@ -146,7 +143,7 @@ def _read_label(option: str, sample: HasMetadata, key: str) -> str:
 
 
 class CaptionLineMode(StrEnum):
-    """How a `.txt` with several lines is read."""
+    """The reading of a `.txt` with several lines: a caption per line, or one caption."""
 
     LINES = "lines"
     WHOLE = "whole"

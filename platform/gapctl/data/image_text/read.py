@@ -35,7 +35,7 @@ from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, 
 from gapctl.data.image_text.order import Chunk
 from gapctl.data.image_text.storage import ShardReader, Workers, list_shards, open_shard
 from gapctl.data.image_text.tokens import get_clip_tokenizer
-from gapctl.data.treatments import TREATMENTS, DegradeRule, KeepRule, TreatedCaption, degrade_image, treat_caption
+from gapctl.data.treatments import TREATMENTS, DegradeRule, KeepRule, degrade_image, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home
 
@@ -314,7 +314,8 @@ def _read_sample(
         return ReadStatus.SHORT
     place = int(chunk.place_N[number])
     row = int(reading.table.row_N[place])
-    treated = _treat_caption(reading, parts, chunk.epoch, row)
+    caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
+    treated = treat_caption(reading.rule.keep, caption, parse_metadata(parts.about), reading.seed, chunk.epoch, row)
     if treated is None:
         return ReadStatus.LACKING
     try:
@@ -333,11 +334,6 @@ def _read_sample(
     out.text_id_N[slot] = hash_text(treated.text)
     out.words_N[slot], out.kept_N[slot] = treated.words, treated.kept
     return ReadStatus.SOUND
-
-
-def _treat_caption(reading: ReadContext, parts: _SampleBytes, epoch: int, row: int) -> TreatedCaption | None:
-    caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
-    return treat_caption(reading.rule.keep, caption, parse_metadata(parts.about), reading.seed, epoch, row)
 
 
 def _decode_pixels(reading: ReadContext, image: bytes, place: int, box: CropBox | None) -> PixelArray:

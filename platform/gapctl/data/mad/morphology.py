@@ -39,11 +39,15 @@ TIES: Final = HIGH * HIGH
 _TIE_KEY: Final = 20240408
 BoundingBox = tuple[slice, slice]
 _THICKNESS_CHANGE: Final = 0.7
+"""Share of half the mean thickness by which strokes are thinned or thickened."""
 _SWELLING_STRENGTH: Final = 3
 _SWELLING_RADIUS: Final = 7.0
+"""Radius of a swelling in low-resolution pixels, before its factor sqrt(mean thickness) / 2."""
 CUTS: Final = 3
 _CUT_THICKNESS: Final = 1.5
+"""Thickness of a cut in low-resolution pixels."""
 _KEEP_AWAY: Final = 2 * UPSCALE
+"""Least distance of a cut from tips and forks, in high-resolution pixels."""
 _ANGLE_WINDOW: Final = 2 * UPSCALE
 _CUT_EXTENSION: Final = 0.5 * UPSCALE
 _BRUSH_RADIUS: Final = int(np.ceil((_CUT_THICKNESS * UPSCALE - 1) / 2))
@@ -93,15 +97,11 @@ def draw_shapes(digits_NHW: Image, first_index: int, key: int) -> Image:
     """Return uint8 (N, 24, 28, 28): every variant of digits whose indices start at `first_index`."""
     images = np.empty((len(digits_NHW), len(VARIANTS), LOW, LOW), np.uint8)
     for n, plain in enumerate(enlarge_digits(digits_NHW)):
-        draws = _draw_random_numbers(key, first_index + n)
+        generator = np.random.Generator(np.random.Philox(key=np.array([key, first_index + n], dtype=np.uint64)))
+        draws = generator.random((len(VARIANTS), _DRAWS))
         images[n] = reduce_masks(_draw_masks(plain, draws))
         images[n, _SMALL] = _paste_small(shrink_images(images[n, _SMALL]), draws[_SMALL, -2:])
     return images
-
-
-def _draw_random_numbers(key: int, index: int) -> NDArray[np.float64]:
-    generator = np.random.Generator(np.random.Philox(key=np.array([key, index], dtype=np.uint64)))
-    return generator.random((len(VARIANTS), _DRAWS))
 
 
 def _draw_masks(plain_HW: Mask, draws: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -53,13 +53,6 @@ class _MadEpochDraws(NamedTuple):
     place_N6: NDArray[np.float64]
 
 
-class _CaptionNoise(NamedTuple):
-    """Draws below 1 that decide whether a value is wrong, and the number of values to go on to, at least one."""
-
-    whether_N6: NDArray[np.float64]
-    farther_N6: Integers
-
-
 class MadSampler:
     """The endless sequence of samples of one training; position p is index p mod N of epoch p // N.
 
@@ -120,16 +113,17 @@ class MadSampler:
 
     def _apply_caption_noise(self, labels_B6: Integers, epoch: int, index_B: Integers) -> Integers:
         """Return the labels that captions name: another value of the factor if its draw is below `noise`."""
-        draws = _draw_caption_noise(self.seed, epoch, self.epoch_length)
-        wrong_B6, farther_B6 = draws.whether_N6[index_B] < self.noise, draws.farther_N6[index_B]
-        return np.where(wrong_B6, (labels_B6 + farther_B6) % _SIZES_6, labels_B6)
+        chance_N6, distance_N6 = _draw_caption_noise(self.seed, epoch, self.epoch_length)
+        wrong_B6 = chance_N6[index_B] < self.noise
+        return np.where(wrong_B6, (labels_B6 + distance_N6[index_B]) % _SIZES_6, labels_B6)
 
 
 @lru_cache(maxsize=SHARED_EPOCHS)
-def _draw_caption_noise(seed: int, epoch: int, count: int) -> _CaptionNoise:
-    whether_N6 = make_generator(Purpose.NOISE, seed, epoch).random((count, 6))
+def _draw_caption_noise(seed: int, epoch: int, count: int) -> tuple[NDArray[np.float64], Integers]:
+    """Return numbers below 1 that decide whether a value is wrong, and its distance from the right value, 1 or more."""
+    chance_N6 = make_generator(Purpose.NOISE, seed, epoch).random((count, 6))
     other_N6 = make_generator(Purpose.OTHER_VALUE, seed, epoch).random((count, 6))
-    return _CaptionNoise(whether_N6, 1 + (other_N6 * (_SIZES_6 - 1)).astype(np.int64))
+    return chance_N6, 1 + (other_N6 * (_SIZES_6 - 1)).astype(np.int64)
 
 
 @lru_cache(maxsize=SHARED_EPOCHS)

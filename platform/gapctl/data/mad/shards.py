@@ -80,7 +80,7 @@ def list_shards(digits: Mapping[Split, int], request: GenerationRequest) -> list
 
 
 def list_foreign_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
-    """List the names in the folder that do not belong to these shards; without shards, all but the lock's files.
+    """List the names in the folder that do not belong to these shards; without shards, all but the making's own files.
 
     Files that other systems leave in any folder are ignored.
     """
