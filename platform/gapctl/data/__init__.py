@@ -1,1 +1,1 @@
-"""Where image-caption pairs come from."""
+"""Data sets of image-caption pairs: MAD and image-text shards, with caption treatments."""

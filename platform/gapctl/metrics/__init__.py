@@ -1,1 +1,1 @@
-"""What a pair of embedding clouds says: pure functions, and accumulators where everything reduces to sums."""
+"""Metrics of a pair of embedding clouds: pure functions, and accumulators for those that reduce to sums."""

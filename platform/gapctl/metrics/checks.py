@@ -86,7 +86,7 @@ def check_numbers(name: str, number_A: NDArray[Any], rows: int, owner: str, *, c
 
 
 def check_range(name: str, number_A: NDArray[Any], count: int, meaning: str) -> None:
-    """Raise InputError for a number outside 0 to `count` - 1; `meaning` says what the numbers stand for."""
+    """Raise InputError for a number outside 0 to `count` - 1; `meaning` describes the numbers."""
     outside_A = np.flatnonzero((number_A < 0) | (number_A >= count))
     if len(outside_A):
         row = outside_A[0]

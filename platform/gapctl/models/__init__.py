@@ -1,1 +1,1 @@
-"""Model presets on open_clip, and the contrastive losses."""
+"""Models on open_clip, their hand-written passes, and the contrastive losses."""

@@ -1,1 +1,1 @@
-"""One trial from its configuration to its metrics; knows neither Ray Tune nor MLflow."""
+"""Train one trial from its configuration to its metrics, without knowledge of Ray Tune or MLflow."""

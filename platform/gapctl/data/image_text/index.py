@@ -172,7 +172,7 @@ def make_manifest_part(stored: ShardInfo) -> bytes:
         with open_shard(stored.address) as content:
             index = index_shard(content)
     except OSError as error:
-        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
+        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); fix that and run again") from error
     return pack_manifest_part(stored, index)
 
 

@@ -437,7 +437,7 @@ def verify_shard(stored: ShardInfo) -> bytes:
             index = index_shard(content)
             samples = [_verify_sample(content, sample) for sample in index.samples]
     except OSError as error:
-        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); mend that and run again") from error
+        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); fix that and run again") from error
     return pack_manifest_part(stored, ShardIndex(samples, *index[1:]))
 
 

@@ -1,1 +1,1 @@
-"""The digits that come with gapctl; LICENSE.md beside this file says whose they are."""
+"""The digits that come with gapctl; their license is in LICENSE.md beside this file."""

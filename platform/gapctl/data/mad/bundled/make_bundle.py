@@ -1,4 +1,4 @@
-"""Makes the bundled digits from a folder with MNIST's four IDX files.
+"""Make the bundled digits from a folder with MNIST's four IDX files.
 
 Run as `python -m gapctl.data.mad.bundled.make_bundle FOLDER`; the result is the same to the byte each time.
 """
