@@ -1,13 +1,12 @@
 """What a sweep file must satisfy beyond the types of its values.
 
-`check_document` runs everything and returns the file with all its problems. The checks it calls, each a generator of
-`Problem`s:
+`check_document` runs all checks and returns the file with all its problems. Each check is a generator of `Problem`s:
 
 1. `check_factors`: `vary` and `treatments` name values of `base`, and every combination is a valid configuration.
 2. `check_hypothesis` and `find_unlogged_metrics`: hypotheses name factors, levels and metrics that exist.
 3. `check_resources`: the data can use the resources, and batches divide evenly.
-4. `check_search`: a search stands alone, and draws nothing that moves its own metric.
-5. `check_unused_rate`: a temperature's learning rate is used by some training.
+4. `check_unused_rate`: a temperature's learning rate is used by some training.
+5. `check_search`: a search stands alone, and draws nothing that moves its own metric.
 """
 
 import math
@@ -33,6 +32,182 @@ from gapctl.config.hypotheses import AtLevel, Contrast, Correlation, Equivalence
 from gapctl.config.metrics import METRICS, find_nearest_metric, is_metric, is_of_seed_pairs, is_of_several
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import FactorName, PairData, TrialConfig
+
+
+def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
+    """Return the file that a document describes, None if a value has the wrong type, and all its problems."""
+    try:
+        spec = SweepFile.model_validate(document)
+    except ValidationError as error:
+        found = list_problems(error, document, SweepFile)
+        return None, [*found, *_check_meaning(select_valid_parts(document, found))]
+    return spec, [
+        *_check_size(spec),
+        *check_resources(spec),
+        *check_search(spec),
+        *_check_drawn_values(spec),
+        *_check_meaning(collect_parts(spec)),
+    ]
+
+
+def _check_size(spec: SweepFile) -> Iterator[Problem]:
+    arms = count_combinations(spec.vary)
+    if arms * spec.seeds > MOST_TRIALS:
+        asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
+        yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
+
+
+def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
+    """Yield the choices and ends of ranges that make no valid configuration."""
+    space = {} if spec.search is None else spec.search.space
+    drawn = {path: domain.values for path, domain in space.items()}
+    for problem in check_factors(SweepParts(spec.base, {}, drawn, {})):
+        if len(problem.path) > 2:  # `_check_space` reports paths that are not in base
+            _, path, index = problem.path
+            yield Problem(("search", "space", path, space[str(path)].kind, index), problem.text)
+
+
+def _check_meaning(parts: SweepParts) -> list[Problem]:
+    found = [*check_factors(parts), *_find_repeated_ids(parts.hypotheses)]
+    wrong = {problem.path[1] for problem in found if problem.path[0] in ("vary", "treatments")}
+    # Levels that are themselves wrong would only repeat their problem in each hypothesis that names them.
+    vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
+    for index, hypothesis in parts.hypotheses.items():
+        found += check_hypothesis(hypothesis, ("hypotheses", index), vary)
+        if parts.base and vary:
+            found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, list_values_by_path(parts))
+    found += check_unused_rate(parts)
+    return list(dict.fromkeys(found))
+
+
+def _find_repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, hypothesis in hypotheses.items():
+        if hypothesis.id in seen:
+            yield Problem(
+                ("hypotheses", index, "id"), f"found {format_value(hypothesis.id)} again; expected each id once"
+            )
+        seen.add(hypothesis.id)
+
+
+MOST_TRIALS = 10_000
+
+
+class _FactorSetting(NamedTuple):
+    """The changes that a level of a factor makes to `base`, and the place in the file where the level is written."""
+
+    place: KeyPath
+    changes: Mapping[str, Level]
+
+    def locate_value(self, path: str) -> KeyPath:
+        """Return the place of the value at a path that this level sets."""
+        return (*self.place, path) if self.place[0] == "treatments" and path in self.changes else self.place
+
+
+def check_factors(parts: SweepParts) -> Iterator[Problem]:
+    """Yield what is wrong with `vary` and `treatments` where their values have the right types."""
+    vary, treatments = parts.vary or {}, parts.treatments or {}
+    known = list_leaf_paths(parts.base.model_dump()) if parts.base else []
+    found = [
+        *(_find_unknown_factors(vary, treatments, known) if parts.treatments is not None else ()),
+        *_check_treatments(treatments, vary if parts.vary is not None else None, known),
+        *_find_repeated_levels(vary),
+    ]
+    yield from found
+    wrong = {problem.path[1] for problem in found}
+    grid = {factor: levels for factor, levels in vary.items() if levels and factor not in wrong}
+    if parts.base and parts.treatments is not None and grid and count_combinations(grid) <= MOST_TRIALS:
+        settings = {factor: _list_settings(factor, levels, treatments) for factor, levels in grid.items()}
+        twice = list(_find_double_settings(settings))
+        yield from twice or _find_misfits(parts.base, settings)
+
+
+def count_combinations(vary: Mapping[str, Sequence[Level]]) -> int:
+    """Return the number of arms of a full factorial."""
+    return math.prod(len(levels) for levels in vary.values())
+
+
+def _find_unknown_factors(
+    vary: Mapping[str, Sequence[Level] | None], treatments: TreatmentChanges, known: Sequence[str]
+) -> Iterator[Problem]:
+    for factor in vary:
+        if known and factor not in known and factor not in treatments:
+            names = [*treatments, *known]
+            text = f"no such value in base; expected one of {', '.join(names)}{did_you_mean(factor, names)}"
+            yield Problem(("vary", factor), text)
+
+
+def _check_treatments(
+    treatments: TreatmentChanges, vary: Mapping[str, Sequence[Level] | None] | None, known: Sequence[str]
+) -> Iterator[Problem]:
+    for name, levels in treatments.items():
+        if vary is not None and name not in vary:
+            yield Problem(("treatments", name), f"nothing varies it; expected vary to list levels of {name}")
+        for level, changes in levels.items():
+            for path in changes:
+                if known and path not in known and not path.startswith("init_from."):
+                    text = f"no such value in base; expected one of {', '.join(known)}{did_you_mean(path, known)}"
+                    yield Problem(("treatments", name, level, path), text)
+        for index, found in enumerate((vary or {}).get(name) or ()):
+            if found not in levels:
+                text = (
+                    f"found {format_value(found)}; expected one of "
+                    f"{', '.join(levels)}{did_you_mean(str(found), levels)}"
+                )
+                yield Problem(("vary", name, index), text)
+
+
+def _find_repeated_levels(vary: Mapping[str, Sequence[Level] | None]) -> Iterator[Problem]:
+    for factor, levels in vary.items():
+        seen: set[tuple[bool, Level]] = set()
+        for index, level in enumerate(levels or ()):
+            if make_level_key(level) in seen:
+                yield Problem(("vary", factor, index), f"found {format_value(level)} again; expected each level once")
+            seen.add(make_level_key(level))
+
+
+def _list_settings(factor: str, levels: Sequence[Level], treatments: TreatmentChanges) -> list[_FactorSetting]:
+    if factor in treatments:
+        return [_FactorSetting(("treatments", factor, str(level)), treatments[factor][str(level)]) for level in levels]
+    return [_FactorSetting(("vary", factor, index), {factor: level}) for index, level in enumerate(levels)]
+
+
+def _find_double_settings(settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
+    """Yield a problem for each value that two factors set, as one of them would have no effect."""
+    for one, other in pairs(settings, 2):
+        first = {path for setting in settings[one] for path in setting.changes}
+        for setting in settings[other]:
+            for path in setting.changes:
+                if path in first:
+                    yield Problem(
+                        setting.locate_value(path), f"{path} is set by {one} too; expected one factor to set it"
+                    )
+
+
+def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
+    """Yield the levels that make no valid configuration, alone or in one of their combinations."""
+    plain = base.model_dump()
+    for chosen in product(*settings.values()):
+        document = plain
+        for setting in chosen:
+            for path, level in setting.changes.items():
+                document = set_path(document, path.split("."), level)
+        try:
+            TrialConfig.model_validate(document)
+        except ValidationError as error:
+            for problem in list_problems(error, document, TrialConfig):
+                yield _assign_blame(problem, chosen)
+
+
+def _assign_blame(problem: Problem, chosen: Sequence[_FactorSetting]) -> Problem:
+    """Return a configuration's problem as one of the level that caused it."""
+    at = ".".join(str(step) for step in problem.path)
+    for setting in reversed(chosen):
+        for path in setting.changes:
+            if path == at or path.startswith(f"{at}."):
+                return Problem(setting.locate_value(path), problem.text)
+    return Problem(chosen[-1].place, problem.text)
+
 
 Vary = Mapping[str, Sequence[Level] | None]
 """The factors with their levels; None stands for levels that are themselves wrong."""
@@ -175,125 +350,6 @@ def make_level_key(level: Level) -> tuple[bool, Level]:
     return isinstance(level, bool), level
 
 
-MOST_TRIALS = 10_000
-
-
-class _FactorSetting(NamedTuple):
-    """The changes that a level of a factor makes to `base`, and the place in the file where the level is written."""
-
-    place: KeyPath
-    changes: Mapping[str, Level]
-
-    def locate_value(self, path: str) -> KeyPath:
-        """Return the place of the value at a path that this level sets."""
-        return (*self.place, path) if self.place[0] == "treatments" and path in self.changes else self.place
-
-
-def check_factors(parts: SweepParts) -> Iterator[Problem]:
-    """Yield what is wrong with `vary` and `treatments` where their values have the right types."""
-    vary, treatments = parts.vary or {}, parts.treatments or {}
-    known = list_leaf_paths(parts.base.model_dump()) if parts.base else []
-    found = [
-        *(_find_unknown_factors(vary, treatments, known) if parts.treatments is not None else ()),
-        *_check_treatments(treatments, vary if parts.vary is not None else None, known),
-        *_find_repeated_levels(vary),
-    ]
-    yield from found
-    wrong = {problem.path[1] for problem in found}
-    grid = {factor: levels for factor, levels in vary.items() if levels and factor not in wrong}
-    if parts.base and parts.treatments is not None and grid and count_combinations(grid) <= MOST_TRIALS:
-        settings = {factor: _list_settings(factor, levels, treatments) for factor, levels in grid.items()}
-        twice = list(_find_double_settings(settings))
-        yield from twice or _find_misfits(parts.base, settings)
-
-
-def count_combinations(vary: Mapping[str, Sequence[Level]]) -> int:
-    """Return the number of arms of a full factorial."""
-    return math.prod(len(levels) for levels in vary.values())
-
-
-def _find_unknown_factors(
-    vary: Mapping[str, Sequence[Level] | None], treatments: TreatmentChanges, known: Sequence[str]
-) -> Iterator[Problem]:
-    for factor in vary:
-        if known and factor not in known and factor not in treatments:
-            names = [*treatments, *known]
-            text = f"no such value in base; expected one of {', '.join(names)}{did_you_mean(factor, names)}"
-            yield Problem(("vary", factor), text)
-
-
-def _check_treatments(
-    treatments: TreatmentChanges, vary: Mapping[str, Sequence[Level] | None] | None, known: Sequence[str]
-) -> Iterator[Problem]:
-    for name, levels in treatments.items():
-        if vary is not None and name not in vary:
-            yield Problem(("treatments", name), f"nothing varies it; expected vary to list levels of {name}")
-        for level, changes in levels.items():
-            for path in changes:
-                if known and path not in known and not path.startswith("init_from."):
-                    text = f"no such value in base; expected one of {', '.join(known)}{did_you_mean(path, known)}"
-                    yield Problem(("treatments", name, level, path), text)
-        for index, found in enumerate((vary or {}).get(name) or ()):
-            if found not in levels:
-                text = (
-                    f"found {format_value(found)}; expected one of "
-                    f"{', '.join(levels)}{did_you_mean(str(found), levels)}"
-                )
-                yield Problem(("vary", name, index), text)
-
-
-def _list_settings(factor: str, levels: Sequence[Level], treatments: TreatmentChanges) -> list[_FactorSetting]:
-    if factor in treatments:
-        return [_FactorSetting(("treatments", factor, str(level)), treatments[factor][str(level)]) for level in levels]
-    return [_FactorSetting(("vary", factor, index), {factor: level}) for index, level in enumerate(levels)]
-
-
-def _find_double_settings(settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
-    """Yield a problem for each value that two factors set, as one of them would have no effect."""
-    for one, other in pairs(settings, 2):
-        first = {path for setting in settings[one] for path in setting.changes}
-        for setting in settings[other]:
-            for path in setting.changes:
-                if path in first:
-                    yield Problem(
-                        setting.locate_value(path), f"{path} is set by {one} too; expected one factor to set it"
-                    )
-
-
-def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSetting]]) -> Iterator[Problem]:
-    """Yield the levels that make no valid configuration, alone or in one of their combinations."""
-    plain = base.model_dump()
-    for chosen in product(*settings.values()):
-        document = plain
-        for setting in chosen:
-            for path, level in setting.changes.items():
-                document = set_path(document, path.split("."), level)
-        try:
-            TrialConfig.model_validate(document)
-        except ValidationError as error:
-            for problem in list_problems(error, document, TrialConfig):
-                yield _assign_blame(problem, chosen)
-
-
-def _assign_blame(problem: Problem, chosen: Sequence[_FactorSetting]) -> Problem:
-    """Return a configuration's problem as one of the level that caused it."""
-    at = ".".join(str(step) for step in problem.path)
-    for setting in reversed(chosen):
-        for path in setting.changes:
-            if path == at or path.startswith(f"{at}."):
-                return Problem(setting.locate_value(path), problem.text)
-    return Problem(chosen[-1].place, problem.text)
-
-
-def _find_repeated_levels(vary: Mapping[str, Sequence[Level] | None]) -> Iterator[Problem]:
-    for factor, levels in vary.items():
-        seen: set[tuple[bool, Level]] = set()
-        for index, level in enumerate(levels or ()):
-            if make_level_key(level) in seen:
-                yield Problem(("vary", factor, index), f"found {format_value(level)} again; expected each level once")
-            seen.add(make_level_key(level))
-
-
 ON_PAIRS = ("workers", "readers")
 
 
@@ -398,15 +454,18 @@ def _list_values(path: str, own: Level, vary: Vary) -> Sequence[Level]:
 
 
 SEARCH_KEY: Final = "search"
+
+
 _HELD: Final = {
     "data.": "points are compared on the same pairs and the same gallery",
     "evaluate.": "points are compared by the same evaluation",
     "train.samples": "what is trained longer is better for that alone",
 }
 _LOSS: Final = "train/loss"
+
+
 _DECIDES_THE_LOSS: Final = ("train.batch_size", "loss.", "temperature.")
 """These move the loss by themselves: it depends on the batch's size, on repeated captions and on the temperature."""
-
 _ENTROPIES: Final = ("entropy/", "temperature/")
 _DECIDES_ENTROPY: Final = ("temperature.",)
 
@@ -484,59 +543,3 @@ def _check_early_stop(after: int, spec: SweepFile) -> Iterator[Problem]:
         yield Problem(at, f"found {after:,}; expected fewer than base.train.samples, {samples:,}, or none is stopped")
     elif after < every:
         yield Problem(at, f"found {after:,}; expected at least base.evaluate.every, {every:,}: nothing is known before")
-
-
-def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
-    """Return the file that a document describes, None if a value has the wrong type, and all its problems."""
-    try:
-        spec = SweepFile.model_validate(document)
-    except ValidationError as error:
-        found = list_problems(error, document, SweepFile)
-        return None, [*found, *_check_meaning(select_valid_parts(document, found))]
-    return spec, [
-        *_check_size(spec),
-        *check_resources(spec),
-        *check_search(spec),
-        *_check_drawn_values(spec),
-        *_check_meaning(collect_parts(spec)),
-    ]
-
-
-def _check_size(spec: SweepFile) -> Iterator[Problem]:
-    arms = count_combinations(spec.vary)
-    if arms * spec.seeds > MOST_TRIALS:
-        asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
-        yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
-
-
-def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
-    """Yield the choices and ends of ranges that make no valid configuration."""
-    space = {} if spec.search is None else spec.search.space
-    drawn = {path: domain.values for path, domain in space.items()}
-    for problem in check_factors(SweepParts(spec.base, {}, drawn, {})):
-        if len(problem.path) > 2:  # `_check_space` reports paths that are not in base
-            _, path, index = problem.path
-            yield Problem(("search", "space", path, space[str(path)].kind, index), problem.text)
-
-
-def _check_meaning(parts: SweepParts) -> list[Problem]:
-    found = [*check_factors(parts), *_find_repeated_ids(parts.hypotheses)]
-    wrong = {problem.path[1] for problem in found if problem.path[0] in ("vary", "treatments")}
-    # Levels that are themselves wrong would only repeat their problem in each hypothesis that names them.
-    vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
-    for index, hypothesis in parts.hypotheses.items():
-        found += check_hypothesis(hypothesis, ("hypotheses", index), vary)
-        if parts.base and vary:
-            found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, list_values_by_path(parts))
-    found += check_unused_rate(parts)
-    return list(dict.fromkeys(found))
-
-
-def _find_repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, hypothesis in hypotheses.items():
-        if hypothesis.id in seen:
-            yield Problem(
-                ("hypotheses", index, "id"), f"found {format_value(hypothesis.id)} again; expected each id once"
-            )
-        seen.add(hypothesis.id)

@@ -52,6 +52,8 @@ from gapctl.io.passwords import hide_password
 
 PLAIN_KEYS = ("name", "question", "seeds", "first_seed", "alpha")
 IN_THE_FILE_ONLY = ("hypotheses", "treatments", "scales", "default_scale")
+SWEEPS: Final = "sweeps"
+SUFFIX: Final = ".yaml"
 
 
 class Setting(NamedTuple):
@@ -82,140 +84,6 @@ class Setting(NamedTuple):
             return f"{self.source}: {format_path(problem.path)}: {problem.text}"
         at = (*self.source, *problem.path[len(self.path) :])
         return f"{source.locate(at)}: {format_path(at)}: {problem.text}"
-
-
-def list_scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[Setting]:
-    """List the changes of one scale."""
-    return [Setting(path, value, ("scales", name, path)) for path, value in scales[name].items()]
-
-
-def parse_override(text: str) -> Setting:
-    """Return the change that `--set TEXT` asks for; raise SpecError where TEXT is not PATH=VALUE."""
-    written, equals, value = text.partition("=")
-    source = f"--set {cut_text(hide_password(' '.join(text.split())))}"
-    if not equals or not written.strip():
-        raise SpecError(f"{source}: no value; expected PATH=VALUE such as base.train.samples=20_000")
-    try:
-        return Setting(written.strip(), parse_yaml_value(value)[1], source)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{source}: the value is not YAML; expected a number, a word or [a, list]") from error
-
-
-def apply_settings(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
-    """Return a copy of the document with the changes applied in order."""
-    changed = dict(document)
-    for setting in settings:
-        changed = set_path(changed, [str(step) for step in setting.path], setting.value)
-    return changed
-
-
-def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
-    """Yield the changes of paths that do not exist or can only be changed in the file, each with its problem."""
-    known = [*list_known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
-    treatments = [f"treatments.{name}" for name in spec.treatments]
-    for setting in settings:
-        if setting.in_the_file and setting.written in treatments:
-            continue
-        if setting.path[0] in IN_THE_FILE_ONLY:
-            text = f"{setting.path[0]} cannot be set; expected it to be changed in the file"
-            yield setting, Problem(setting.path, text)
-        elif setting.written not in known:
-            inside = f"base.{setting.written}"
-            close = did_you_mean(inside if inside in known else setting.written, known)
-            text = f"no such setting; expected a path such as seeds or base.train.samples{close}"
-            yield setting, Problem(setting.path, text)
-
-
-def list_known_paths(base: TrialConfig) -> list[str]:
-    """List every dotted path that a scale or `--set` may change."""
-    paths = list_leaf_paths(base.model_dump())
-    resources = [f"resources.{name}" for name in Resources.model_fields]
-    tracking = [f"tracking.{name}" for name in Tracking.model_fields]
-    limits = [f"limits.{name}" for name in Limits.model_fields]
-    search = [f"search.{name}" for name in Search.model_fields]
-    stops = [f"search.stop_early.{name}" for name in StopEarly.model_fields]
-    inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
-    settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
-    return list(dict.fromkeys([*PLAIN_KEYS, *resources, *tracking, *limits, *search, *stops, *settings, *inits]))
-
-
-SWEEPS: Final = "sweeps"
-SUFFIX: Final = ".yaml"
-
-
-def find_sweep_file(typed: Path) -> Path:
-    """Return the file that `typed` means; raise SpecError, with the nearest name, where there is none.
-
-    A path that exists but cannot be read is returned as it is: reading it raises the better error.
-    """
-    candidates = [typed, *_list_places(typed)]
-    if (found := next((path for path in candidates if _is_readable(path)), None)) is not None:
-        return found
-    try:
-        typed.stat()
-    except FileNotFoundError as error:
-        raise SpecError(describe_missing_file(typed, SWEEP_KIND) + _name_similar_file(typed)) from error
-    except OSError:
-        pass
-    return typed
-
-
-def is_shipped(path: Path) -> bool:
-    """Return whether a sweep file is one that comes with gapctl."""
-    return path.parent == locate_shipped_sweeps()
-
-
-def list_sweep_files(place: Path | None) -> list[Path]:
-    """List the sweep files of a folder by name, or the one file that a path or name means.
-
-    Without a place, list those of `sweeps/` below the working folder, or else those that come with gapctl. Raise
-    InputError where there are none.
-    """
-    if place is not None and not place.is_dir():
-        return [find_sweep_file(place)]
-    folders = [place] if place is not None else [Path(SWEEPS), locate_shipped_sweeps()]
-    for each in folders:
-        if found := _list_yaml_files(each):
-            return found
-    looked = ", ".join(map(str, folders))
-    raise InputError(f"no sweep file in {looked}; expected a folder with files that end in {SUFFIX}")
-
-
-def locate_shipped_sweeps() -> Path:
-    """Return the folder of the sweeps that come with gapctl: in an installed package, or at the clone's root."""
-    package = Path(__file__).parents[1]
-    installed = package / SWEEPS
-    return installed if installed.is_dir() else package.parents[1] / SWEEPS
-
-
-def _list_places(typed: Path) -> list[Path]:
-    """List the files that a bare name may mean; none for any other path."""
-    if typed.name in ("", "..") or typed.parent not in (Path(), Path(SWEEPS)):
-        return []
-    name = typed.name if typed.suffix == SUFFIX else f"{typed.name}{SUFFIX}"
-    return [Path(SWEEPS, name), locate_shipped_sweeps() / name]
-
-
-def _is_readable(path: Path) -> bool:
-    """Return whether a file, a pipe or the like is there; False where the system refuses to answer."""
-    try:
-        return path.exists() and not path.is_dir()
-    except OSError:
-        return False
-
-
-def _name_similar_file(typed: Path) -> str:
-    """Suggest what `typed` may be a slip of: the path of a file beside it, or a shipped sweep's name."""
-    beside = {path.stem: str(path) for path in _list_yaml_files(typed.parent)}
-    named = {
-        path.stem: path.stem for folder in (Path(SWEEPS), locate_shipped_sweeps()) for path in _list_yaml_files(folder)
-    }
-    close = find_nearest(typed.stem, {**named, **beside})
-    return "" if close is None else f"; did you mean {beside.get(close) or named[close]}?"
-
-
-def _list_yaml_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 @dataclass(frozen=True)
@@ -306,7 +174,7 @@ def _format_problem(problem: Problem, source: YamlSource, settings: Sequence[Set
     cause = _find_cause(problem, settings)
     if cause is not None:
         return cause.report(problem, source)
-    # The file alone is right: a hypothesis is wrong now because of other levels, a level because of another base.
+    # The file alone is valid: other levels make a hypothesis wrong, another base makes a level wrong.
     about = problem.path[0] == "hypotheses"
     causes = [setting for setting in settings if (setting.path[0] == "vary") == about]
     changes = dict.fromkeys(
@@ -326,3 +194,133 @@ def _locate_in_file(problem: Problem, source: YamlSource) -> str:
 def _describe_scales(spec: SweepFile, wrong: str) -> str:
     known = ", ".join(spec.scales)
     return f"expected one of {known}{did_you_mean(wrong, spec.scales)}" if known else "expected none, as it lists none"
+
+
+def list_scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[Setting]:
+    """List the changes of one scale."""
+    return [Setting(path, value, ("scales", name, path)) for path, value in scales[name].items()]
+
+
+def parse_override(text: str) -> Setting:
+    """Return the change that `--set TEXT` asks for; raise SpecError where TEXT is not PATH=VALUE."""
+    written, equals, value = text.partition("=")
+    source = f"--set {cut_text(hide_password(' '.join(text.split())))}"
+    if not equals or not written.strip():
+        raise SpecError(f"{source}: no value; expected PATH=VALUE such as base.train.samples=20_000")
+    try:
+        return Setting(written.strip(), parse_yaml_value(value)[1], source)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{source}: the value is not YAML; expected a number, a word or [a, list]") from error
+
+
+def apply_settings(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
+    """Return a copy of the document with the changes applied in order."""
+    changed = dict(document)
+    for setting in settings:
+        changed = set_path(changed, [str(step) for step in setting.path], setting.value)
+    return changed
+
+
+def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
+    """Yield the changes of paths that do not exist or can only be changed in the file, each with its problem."""
+    known = [*list_known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
+    treatments = [f"treatments.{name}" for name in spec.treatments]
+    for setting in settings:
+        if setting.in_the_file and setting.written in treatments:
+            continue
+        if setting.path[0] in IN_THE_FILE_ONLY:
+            text = f"{setting.path[0]} cannot be set; expected it to be changed in the file"
+            yield setting, Problem(setting.path, text)
+        elif setting.written not in known:
+            inside = f"base.{setting.written}"
+            close = did_you_mean(inside if inside in known else setting.written, known)
+            text = f"no such setting; expected a path such as seeds or base.train.samples{close}"
+            yield setting, Problem(setting.path, text)
+
+
+def list_known_paths(base: TrialConfig) -> list[str]:
+    """List every dotted path that a scale or `--set` may change."""
+    paths = list_leaf_paths(base.model_dump())
+    resources = [f"resources.{name}" for name in Resources.model_fields]
+    tracking = [f"tracking.{name}" for name in Tracking.model_fields]
+    limits = [f"limits.{name}" for name in Limits.model_fields]
+    search = [f"search.{name}" for name in Search.model_fields]
+    stops = [f"search.stop_early.{name}" for name in StopEarly.model_fields]
+    inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
+    settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
+    return list(dict.fromkeys([*PLAIN_KEYS, *resources, *tracking, *limits, *search, *stops, *settings, *inits]))
+
+
+def find_sweep_file(typed: Path) -> Path:
+    """Return the file that `typed` means; raise SpecError, with the nearest name, where there is none.
+
+    A path that exists but cannot be read is returned as it is: reading it raises the better error.
+    """
+    candidates = [typed, *_list_places(typed)]
+    if (found := next((path for path in candidates if _is_readable(path)), None)) is not None:
+        return found
+    try:
+        typed.stat()
+    except FileNotFoundError as error:
+        raise SpecError(describe_missing_file(typed, SWEEP_KIND) + _name_similar_file(typed)) from error
+    except OSError:
+        pass
+    return typed
+
+
+def is_shipped(path: Path) -> bool:
+    """Return whether a sweep file is one that comes with gapctl."""
+    return path.parent == locate_shipped_sweeps()
+
+
+def list_sweep_files(place: Path | None) -> list[Path]:
+    """List the sweep files of a folder by name, or the one file that a path or name means.
+
+    Without a place, list those of `sweeps/` below the working folder, or else those that come with gapctl. Raise
+    InputError where there are none.
+    """
+    if place is not None and not place.is_dir():
+        return [find_sweep_file(place)]
+    folders = [place] if place is not None else [Path(SWEEPS), locate_shipped_sweeps()]
+    for each in folders:
+        if found := _list_yaml_files(each):
+            return found
+    looked = ", ".join(map(str, folders))
+    raise InputError(f"no sweep file in {looked}; expected a folder with files that end in {SUFFIX}")
+
+
+def locate_shipped_sweeps() -> Path:
+    """Return the folder of the sweeps that come with gapctl: in an installed package, or at the clone's root."""
+    package = Path(__file__).parents[1]
+    installed = package / SWEEPS
+    return installed if installed.is_dir() else package.parents[1] / SWEEPS
+
+
+def _list_places(typed: Path) -> list[Path]:
+    """List the files that a bare name may mean; none for any other path."""
+    if typed.name in ("", "..") or typed.parent not in (Path(), Path(SWEEPS)):
+        return []
+    name = typed.name if typed.suffix == SUFFIX else f"{typed.name}{SUFFIX}"
+    return [Path(SWEEPS, name), locate_shipped_sweeps() / name]
+
+
+def _is_readable(path: Path) -> bool:
+    """Return whether a file, a pipe or the like is there; False where the system refuses to answer."""
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:
+        return False
+
+
+def _name_similar_file(typed: Path) -> str:
+    """Suggest what `typed` may be a slip of: the path of a file beside it, or a shipped sweep's name."""
+    beside = {path.stem: str(path) for path in _list_yaml_files(typed.parent)}
+    named = {
+        path.stem: path.stem for folder in (Path(SWEEPS), locate_shipped_sweeps()) for path in _list_yaml_files(folder)
+    }
+    close = find_nearest(typed.stem, {**named, **beside})
+    return "" if close is None else f"; did you mean {beside.get(close) or named[close]}?"
+
+
+def _list_yaml_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))

@@ -17,100 +17,8 @@ import yaml
 from gapctl.config.base import KeyPath, Problem, SpecError, build_spec_error, format_path, format_value
 from gapctl.errors import InputError
 
-
-class PlainLoader(yaml.SafeLoader):
-    """A safe loader whose unquoted words are text unless they are null, true, false or a number."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases and tags: raise MarkedYAMLError at their place."""
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):
-            raise _make_yaml_error(f"found the alias *{event.anchor}; write the value out", event.start_mark)
-        if getattr(event, "tag", None) is not None:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise _make_yaml_error(f"found the tag {tag}; write the plain value", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Return a node's value; raise MarkedYAMLError at its place where Python cannot hold or print it."""
-        try:
-            value = super().construct_object(node, deep)
-        except ValueError as error:
-            raise _make_yaml_error(f"found a number of {len(node.value)} digits", node.start_mark) from error
-        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise _make_yaml_error("found half of a character (a lone surrogate)", node.start_mark)
-        return value
-
-
-def _make_yaml_error(problem: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=at)
-
-
-_FRACTION = r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
-_POWER = r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
-_WORDS = (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
-    ("float", rf"{_FRACTION}|{_POWER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
-)
-for _tag, _pattern, _first in _WORDS:
-    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first)
-
-
-def parse_yaml_value(text: str) -> tuple[yaml.Node | None, Any]:
-    """Return a text's node tree and its value; raise yaml.YAMLError, also where the nesting is too deep for Python."""
-    loader = PlainLoader(text)
-    try:
-        node = loader.get_single_node()
-        return node, None if node is None else loader.construct_document(node)
-    except RecursionError as error:
-        raise _make_yaml_error("nested too deeply", loader.get_mark()) from error
-    finally:
-        loader.dispose()
-
-
 UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _MARK_AT_LINE_START: Final = re.compile("^\ufeff", re.MULTILINE)
-
-
-def read_text_file(path: Path, name: str, expected: str) -> str:
-    """Read a text file; `name` is what messages call it, `expected` what it should be.
-
-    Raise InputError where there is no such file, or it is not text.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: no such file; expected {expected}") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{name}: is a folder; expected {expected}") from error
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}; expected {expected}") from error
-    text = decode_text(content, name)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{name}:{line}: found the byte 0x00; expected {expected}, in UTF-8")
-    return text
-
-
-def decode_text(content: bytes, name: str) -> str:
-    r"""Decode UTF-8 to lines that end in \n, without byte order marks; raises InputError with line and byte.
-
-    Files that were put together from several have such marks within, at the beginning of a line.
-    """
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
-        found = f"the byte {content[error.start]:#04x}{', as UTF-16 begins' if content.startswith(UTF16) else ''}"
-        raise SpecError(f"{name}:{line}:{column}: not UTF-8: found {found}; expected a text file in UTF-8") from error
-    return _MARK_AT_LINE_START.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
 MOST_BYTES = 100_000
 
 
@@ -201,6 +109,41 @@ def _read_content(path: Path, kind: FileKind) -> bytes:
         raise SpecError(f"{path}: cannot be read: {error.strerror}; check its path and permissions") from error
 
 
+def decode_text(content: bytes, name: str) -> str:
+    r"""Decode UTF-8 to lines that end in \n, without byte order marks; raise SpecError with line and byte.
+
+    Files that were joined from several have such marks inside, at the beginning of a line.
+    """
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        found = f"the byte {content[error.start]:#04x}{', as UTF-16 begins' if content.startswith(UTF16) else ''}"
+        raise SpecError(f"{name}:{line}:{column}: not UTF-8: found {found}; expected a text file in UTF-8") from error
+    return _MARK_AT_LINE_START.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def read_text_file(path: Path, name: str, expected: str) -> str:
+    """Read a text file; `name` is what messages call it, `expected` what it should be.
+
+    Raise InputError where there is no such file, or it is not text.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file; expected {expected}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name}: is a folder; expected {expected}") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}; expected {expected}") from error
+    text = decode_text(content, name)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{name}:{line}: found the byte 0x00; expected {expected}, in UTF-8")
+    return text
+
+
 def _walk_nodes(
     node: yaml.Node, path: KeyPath, places: dict[KeyPath, FilePosition]
 ) -> Iterator[tuple[FilePosition, Problem]]:
@@ -235,3 +178,61 @@ def _describe_yaml_error(error: yaml.YAMLError, text: str) -> str:
         column = error.position - (before.rfind("\n") + 1) + 1
         return f":{before.count(chr(10)) + 1}:{column}: not YAML: the character {error.character:#04x} is not allowed"
     return f": not YAML: {error}"
+
+
+def parse_yaml_value(text: str) -> tuple[yaml.Node | None, Any]:
+    """Return a text's node tree and its value; raise yaml.YAMLError, also where the nesting is too deep for Python."""
+    loader = PlainLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except RecursionError as error:
+        raise _make_yaml_error("nested too deeply", loader.get_mark()) from error
+    finally:
+        loader.dispose()
+
+
+class PlainLoader(yaml.SafeLoader):
+    """A safe loader whose unquoted words are text unless they are null, true, false or a number."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases and tags: raise MarkedYAMLError at their place."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            raise _make_yaml_error(f"found the alias *{event.anchor}; write the value out", event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _make_yaml_error(f"found the tag {tag}; write the plain value", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a node's value; raise MarkedYAMLError at its place where Python cannot hold or print it."""
+        try:
+            value = super().construct_object(node, deep)
+        except ValueError as error:
+            raise _make_yaml_error(f"found a number of {len(node.value)} digits", node.start_mark) from error
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise _make_yaml_error("found half of a character (a lone surrogate)", node.start_mark)
+        return value
+
+
+def _make_yaml_error(problem: str, at: yaml.Mark | None) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at)
+
+
+_FRACTION = r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
+_POWER = r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+
+
+_WORDS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", rf"{_FRACTION}|{_POWER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
+)
+
+
+for _tag, _pattern, _first in _WORDS:
+    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first)

@@ -59,62 +59,18 @@ class Plan:
 RECIPE_VERSION = 3
 """Raise this whenever the same configuration would give other numbers than before."""
 
+
 TREATMENTS_WITH_SETTING = {"rate": ("words", "length_matched"), "sentences": ("sentences",), "field": ("enriched",)}
 """The caption treatments that use each setting; with any other treatment the setting has no effect."""
 
 
-def compute_trial_id(
-    config: TrialConfig,
-    seed: int,
-    data_fingerprint: str,
-    recipe_version: int = RECIPE_VERSION,
-    parent: str | None = None,
-) -> str:
-    """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
+class _Arm(NamedTuple):
+    """A combination of levels, its configuration, and the labels of its training and of its preparation."""
 
-    Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; the
-    changes that describe a parent, as its id stands for them; and the learning rate of a temperature that is not
-    learned.
-    """
-    described = strip_address(config)
-    described.pop("init_from", None)
-    if config.temperature.mode != "learned":
-        described["temperature"].pop("lr", None)
-    payload = {
-        "config": described,
-        "seed": seed,
-        "data": data_fingerprint,
-        "recipe": recipe_version,
-        **({"parent": parent} if parent else {}),
-    }
-    return hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
-
-
-def strip_address(config: TrialConfig) -> dict[str, Any]:
-    """Return a configuration's JSON values without the data's address and without later fields at their old value."""
-    values = select_hashed_fields(config)
-    data = values["data"]
-    if config.data.dataset == "cc12m" and data["held_out"]:
-        del data["held_out_share"]
-    for name in ("source", "held_out", "classes", "bad_share"):
-        data.pop(name, None)
-    for setting, keeps in TREATMENTS_WITH_SETTING.items():
-        if setting in data["captions"] and data["captions"]["keep"] not in keeps:
-            del data["captions"][setting]
-    return values
-
-
-def hash_design(plan: Plan) -> str:
-    """Hash what is trained, on which data, from which seed on: changing any of it after seeing results is a choice.
-
-    The number of seeds is declared separately. A first seed of 0 is left out, so that older declarations keep their
-    hash.
-    """
-    spec = plan.sweep.spec
-    data = sorted({trial.data_fingerprint for trial in plan.trainings})
-    first = {"first_seed": spec.first_seed} if spec.first_seed else {}
-    named = {"treatments": spec.treatments} if spec.treatments else {}
-    return hash_value({"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first})
+    factors: Mapping[str, Level]
+    config: TrialConfig
+    label: str
+    preparation: str
 
 
 def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
@@ -136,38 +92,6 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     arms_too = {trial.id for trial in trials}
     parents = {parent.id: parent for _, parent in made if parent and parent.id not in arms_too}
     return Plan(sweep, trials, recipe_version, tuple(parents.values()))
-
-
-def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
-    """Map each dotted path to its last component, or to itself where that would be ambiguous."""
-    last = [path.rsplit(".", 1)[-1] for path in paths]
-    return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
-
-
-def locate_error(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
-    """Return an error about a trial's value, with the place in the sweep file that the value comes from."""
-    return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path), text)))
-
-
-def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
-    """Raise InputError where two arms are the same training: their difference would be zero by construction."""
-    seen: dict[str, Trial] = {}
-    for trial in trials:
-        other = seen.setdefault(trial.id, trial)
-        if other is not trial:
-            factor = next(name for name, level in trial.factors.items() if other.factors[name] != level)
-            place = ("vary", factor, sweep.spec.vary[factor].index(trial.factors[factor]))
-            text = f"{trial.label} is the same training as {other.label}; expected levels that train otherwise"
-            raise InputError(sweep.locate_problem(Problem(place, text)))
-
-
-class _Arm(NamedTuple):
-    """A combination of levels, its configuration, and the labels of its training and of its preparation."""
-
-    factors: Mapping[str, Level]
-    config: TrialConfig
-    label: str
-    preparation: str
 
 
 def _build_arm(spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str, str]) -> _Arm:
@@ -234,7 +158,86 @@ def _build_parent(arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_
     )
 
 
+def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
+    """Raise InputError where two arms are the same training: their difference would be zero by construction."""
+    seen: dict[str, Trial] = {}
+    for trial in trials:
+        other = seen.setdefault(trial.id, trial)
+        if other is not trial:
+            factor = next(name for name, level in trial.factors.items() if other.factors[name] != level)
+            place = ("vary", factor, sweep.spec.vary[factor].index(trial.factors[factor]))
+            text = f"{trial.label} is the same training as {other.label}; expected levels that train otherwise"
+            raise InputError(sweep.locate_problem(Problem(place, text)))
+
+
+def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
+    """Map each dotted path to its last component, or to itself where that would be ambiguous."""
+    last = [path.rsplit(".", 1)[-1] for path in paths]
+    return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
+
+
+def locate_error(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
+    """Return an error about a trial's value, with the place in the sweep file that the value comes from."""
+    return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path), text)))
+
+
+def compute_trial_id(
+    config: TrialConfig,
+    seed: int,
+    data_fingerprint: str,
+    recipe_version: int = RECIPE_VERSION,
+    parent: str | None = None,
+) -> str:
+    """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
+
+    Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; the
+    changes that describe a parent, as its id stands for them; and the learning rate of a temperature that is not
+    learned.
+    """
+    described = strip_address(config)
+    described.pop("init_from", None)
+    if config.temperature.mode != "learned":
+        described["temperature"].pop("lr", None)
+    payload = {
+        "config": described,
+        "seed": seed,
+        "data": data_fingerprint,
+        "recipe": recipe_version,
+        **({"parent": parent} if parent else {}),
+    }
+    return hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
+
+
+def strip_address(config: TrialConfig) -> dict[str, Any]:
+    """Return a configuration's JSON values without the data's address and without later fields at their old value."""
+    values = select_hashed_fields(config)
+    data = values["data"]
+    if config.data.dataset == "cc12m" and data["held_out"]:
+        del data["held_out_share"]
+    for name in ("source", "held_out", "classes", "bad_share"):
+        data.pop(name, None)
+    for setting, keeps in TREATMENTS_WITH_SETTING.items():
+        if setting in data["captions"] and data["captions"]["keep"] not in keeps:
+            del data["captions"][setting]
+    return values
+
+
+def hash_design(plan: Plan) -> str:
+    """Hash what is trained, on which data, from which seed on: changing any of it after seeing results is a choice.
+
+    The number of seeds is declared separately. A first seed of 0 is left out, so that older declarations keep their
+    hash.
+    """
+    spec = plan.sweep.spec
+    data = sorted({trial.data_fingerprint for trial in plan.trainings})
+    first = {"first_seed": spec.first_seed} if spec.first_seed else {}
+    named = {"treatments": spec.treatments} if spec.treatments else {}
+    return hash_value({"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first})
+
+
 SIGNIFICANT_DIGITS: Final = 3
+
+
 SearchPoint = Mapping[str, Level]
 """A value for each path of a search's space."""
 
