@@ -46,53 +46,6 @@ CURVE_SCHEMA = {
 }
 
 
-def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl.DataFrame:
-    """Return the long frame of dose-response curves that `results.Analysis` describes.
-
-    A seed counts at a level when its trainings with all combinations of the other factors are done; a level without
-    such a seed has no row. For metrics that compare two seeds, pairs of seeds are counted. Intervals are Student's at
-    level 1 - alpha.
-    """
-    known = list_metrics(trials, list(vary))
-    alone = [name for name in known if not is_of_seed_pairs(name)]
-    paired = [name for name in known if is_of_seed_pairs(name)]
-    parts = [
-        _compute_curve(rows, vary, factor, levels, metrics, each, alpha)
-        for rows, metrics, each in ((trials, alone, 1), (group_seed_pairs(trials), paired, 2))
-        for factor, levels in vary.items()
-        if metrics
-    ]
-    return pl.concat([pl.DataFrame(schema=CURVE_SCHEMA), *parts])
-
-
-def _compute_curve(
-    trials: pl.DataFrame,
-    vary: FactorLevels,
-    factor: str,
-    levels: Sequence[Level],
-    metrics: Sequence[str],
-    each: int,
-    alpha: float,
-) -> pl.DataFrame:
-    cells = [{factor: level} for level in levels]
-    trainings = count_arms_per_cell(vary, cells[0]) * each
-    complete = compute_cell_means(trials, vary, cells, metrics).filter(pl.col("trainings") == trainings)
-    by_seed = complete.unpivot(metrics, index=["seed", "position"], variable_name="metric", value_name="value")
-    found = (
-        by_seed.filter(pl.col("value").is_finite())
-        .group_by("position", "metric", maintain_order=True)
-        .agg(mean=pl.col("value").mean(), spread=pl.col("value").std(), seeds=pl.len().cast(pl.Int64))
-        .sort("metric", "position")
-    )
-    spread = found["spread"].fill_null(math.nan).to_numpy()
-    half_widths = compute_half_width(spread, found["seeds"].to_numpy(), alpha)
-    half = pl.Series("half", half_widths, pl.Float64).fill_nan(None)
-    names = pl.Series("level", [str(levels[position]) for position in found["position"]], pl.String)
-    return found.with_columns(
-        pl.lit(factor).alias("factor"), names, low=pl.col("mean") - half, high=pl.col("mean") + half
-    ).select(pl.col(name).cast(dtype) for name, dtype in CURVE_SCHEMA.items())
-
-
 def analyze_plan(plan: Plan, ledger: Ledger) -> Analysis:
     """Judge the plan's hypotheses by its finished trials, however many there are; leave damaged ones out.
 
@@ -180,3 +133,50 @@ def judge_hypotheses(
             )
             for item, p, claim in each
         )
+
+
+def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl.DataFrame:
+    """Return the long frame of dose-response curves that `results.Analysis` describes.
+
+    A seed counts at a level when its trainings with all combinations of the other factors are done; a level without
+    such a seed has no row. For metrics that compare two seeds, pairs of seeds are counted. Intervals are Student's at
+    level 1 - alpha.
+    """
+    known = list_metrics(trials, list(vary))
+    alone = [name for name in known if not is_of_seed_pairs(name)]
+    paired = [name for name in known if is_of_seed_pairs(name)]
+    parts = [
+        _compute_curve(rows, vary, factor, levels, metrics, each, alpha)
+        for rows, metrics, each in ((trials, alone, 1), (group_seed_pairs(trials), paired, 2))
+        for factor, levels in vary.items()
+        if metrics
+    ]
+    return pl.concat([pl.DataFrame(schema=CURVE_SCHEMA), *parts])
+
+
+def _compute_curve(
+    trials: pl.DataFrame,
+    vary: FactorLevels,
+    factor: str,
+    levels: Sequence[Level],
+    metrics: Sequence[str],
+    each: int,
+    alpha: float,
+) -> pl.DataFrame:
+    cells = [{factor: level} for level in levels]
+    trainings = count_arms_per_cell(vary, cells[0]) * each
+    complete = compute_cell_means(trials, vary, cells, metrics).filter(pl.col("trainings") == trainings)
+    by_seed = complete.unpivot(metrics, index=["seed", "position"], variable_name="metric", value_name="value")
+    found = (
+        by_seed.filter(pl.col("value").is_finite())
+        .group_by("position", "metric", maintain_order=True)
+        .agg(mean=pl.col("value").mean(), spread=pl.col("value").std(), seeds=pl.len().cast(pl.Int64))
+        .sort("metric", "position")
+    )
+    spread = found["spread"].fill_null(math.nan).to_numpy()
+    half_widths = compute_half_width(spread, found["seeds"].to_numpy(), alpha)
+    half = pl.Series("half", half_widths, pl.Float64).fill_nan(None)
+    names = pl.Series("level", [str(levels[position]) for position in found["position"]], pl.String)
+    return found.with_columns(
+        pl.lit(factor).alias("factor"), names, low=pl.col("mean") - half, high=pl.col("mean") + half
+    ).select(pl.col(name).cast(dtype) for name, dtype in CURVE_SCHEMA.items())

@@ -20,8 +20,45 @@ from gapctl.plan.plan import Plan, Trial
 PERMUTATIONS = 200
 """Permutations of images within labels; the null's 95th percentile then lies between the 93rd and the 97th."""
 NULL_SHARE = 0.95
+
+
 LEADING_DIMENSIONS = 10
 """The number of largest dimensions of a gap that are compared with those of another."""
+
+
+TrialValues = Mapping[str, float]
+"""A metric by the ids of the trials that have it."""
+
+
+class CrossTrialMetrics(NamedTuple):
+    """Metrics by name, and messages about files that were left out."""
+
+    metrics: Mapping[str, TrialValues]
+    damaged: tuple[str, ...]
+
+
+def compute_cross_trial_metrics(
+    plan: Plan, finished: Iterable[str], ledger: Ledger, asked: Sequence[str]
+) -> CrossTrialMetrics:
+    """Compute the requested metrics for the trials with the ids `finished`.
+
+    A trial has none where one that it is compared with is not finished, saved no such file, or used another gallery.
+    """
+    done = set(finished)
+    trials = [trial for trial in plan.trials if trial.id in done]
+    found: dict[str, TrialValues] = {}
+    damaged: list[str] = []
+    for rows, metrics in (
+        (_read_places, _AXIS_METRICS),
+        (_read_places_and_means, _EXCESS_METRICS),
+        (_read_differences, _LEADING_METRICS),
+    ):
+        names = [name for name in asked if name in metrics]
+        if names:
+            kept, wrong = rows(trials, ledger)
+            found |= {name: _compute_agreements(plan.trials, kept, metrics[name]) for name in names}
+            damaged += wrong
+    return CrossTrialMetrics(found, tuple(damaged))
 
 
 def compute_axis_agreement(places_KN: FloatArray) -> FloatArray:
@@ -82,41 +119,6 @@ def _average_over_others(found_KK: FloatArray) -> FloatArray:
     return np.asarray((found_KK.sum(axis=1) - np.diagonal(found_KK)) / (len(found_KK) - 1))
 
 
-TrialValues = Mapping[str, float]
-"""A metric by the ids of the trials that have it."""
-
-
-class CrossTrialMetrics(NamedTuple):
-    """Metrics by name, and messages about files that were left out."""
-
-    metrics: Mapping[str, TrialValues]
-    damaged: tuple[str, ...]
-
-
-def compute_cross_trial_metrics(
-    plan: Plan, finished: Iterable[str], ledger: Ledger, asked: Sequence[str]
-) -> CrossTrialMetrics:
-    """Compute the requested metrics for the trials with the ids `finished`.
-
-    A trial has none where one that it is compared with is not finished, saved no such file, or used another gallery.
-    """
-    done = set(finished)
-    trials = [trial for trial in plan.trials if trial.id in done]
-    found: dict[str, TrialValues] = {}
-    damaged: list[str] = []
-    for rows, metrics in (
-        (_read_places, _AXIS_METRICS),
-        (_read_places_and_means, _EXCESS_METRICS),
-        (_read_differences, _LEADING_METRICS),
-    ):
-        names = [name for name in asked if name in metrics]
-        if names:
-            kept, wrong = rows(trials, ledger)
-            found |= {name: _compute_agreements(plan.trials, kept, metrics[name]) for name in names}
-            damaged += wrong
-    return CrossTrialMetrics(found, tuple(damaged))
-
-
 class _TrialComparison(NamedTuple):
     """Trials of one key are compared, where there are several; `agreement` maps their vectors to a value for each."""
 
@@ -174,6 +176,8 @@ _EXCESS_METRICS: Final = {
     f"agreement/axis_excess_{name}": _TrialComparison(_AXIS_METRICS[f"agreement/axis_{name}"].key, _compute_excess)
     for name in ("seeds", "architectures", "widths")
 }
+
+
 _LEADING_METRICS: Final = {
     "agreement/leading_dims_seeds": _TrialComparison(_get_seed_pair_key, compute_leading_agreement)
 }

@@ -21,6 +21,14 @@ from gapctl.config.hypotheses import Hypothesis, Level
 from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.plan import Plan, Trial
 
+NOT_RECORDED: Final = "not recorded"
+
+
+_IGNORED_PROVENANCE: Final = ("trial", "hardware.memory_mb", "hardware.gpu_memory_mb", "hardware.cores")
+"""What a machine had or used, which no result depends on."""
+_FIELDS_SHOWN_SEPARATELY: Final = {"response", "factor", "test", "where"}
+_FIELDS_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "smallest_effect"}
+
 
 @dataclass(frozen=True)
 class SweepAnalysis:
@@ -50,25 +58,6 @@ class SweepAnalysis:
         return tuple(trial for trial in self.plan.trials if trial.id not in done)
 
 
-def describe_arms(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:
-    """List trials by their labels, an arm that is missing at every seed once; cut after `most` of them."""
-    left = {trial.id for trial in missing}
-    whole = {
-        arm for arm in map(label_arm, missing) if all(trial.id in left for trial in planned if label_arm(trial) == arm)
-    }
-    labels = dict.fromkeys(
-        f"{label_arm(trial)} at all seeds" if label_arm(trial) in whole else trial.label for trial in missing
-    )
-    shown = list(labels)[:most]
-    more = [f"and {len(labels) - most} more"] if len(labels) > most else []
-    return ", ".join([*shown, *more])
-
-
-NOT_RECORDED: Final = "not recorded"
-_IGNORED_PROVENANCE: Final = ("trial", "hardware.memory_mb", "hardware.gpu_memory_mb", "hardware.cores")
-"""What a machine had or used, which no result depends on."""
-
-
 class SharedTrials(NamedTuple):
     """Finished trials that two sweeps have in common, and the number that each sweep has."""
 
@@ -82,6 +71,81 @@ class SettingDifference(NamedTuple):
 
     what: str
     values: Mapping[str, tuple[str, ...]]
+
+
+class SweepVerdict(NamedTuple):
+    """One sweep's verdict; `effect` names the quantity that its estimate measures.
+
+    For example `trend`, or `contrast, between 0 and 5, where temperature.mode is learned`.
+    """
+
+    sweep: str
+    effect: str
+    alpha: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class ResponseComparison:
+    """Verdicts on one response and factor; estimates of the same `effect` measure the same quantity."""
+
+    response: str
+    factor: str
+    findings: tuple[SweepVerdict, ...]
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """The sweeps that have such a verdict."""
+        return tuple(dict.fromkeys(finding.sweep for finding in self.findings))
+
+
+@dataclass(frozen=True)
+class SweepComparison:
+    """Everything that a comparison shows; `not_judged` explains for each sweep left out why it is."""
+
+    sweeps: tuple[SweepAnalysis, ...]
+    comparisons: tuple[ResponseComparison, ...]
+    shared: tuple[SharedTrials, ...]
+    differences: tuple[SettingDifference, ...]
+    not_judged: tuple[str, ...]
+
+
+def compare_sweeps(sweeps: Sequence[SweepAnalysis], not_judged: Sequence[str] = ()) -> SweepComparison:
+    """Compare sweeps that were each analysed by themselves."""
+    return SweepComparison(
+        tuple(sweeps), compare_verdicts(sweeps), find_shared_trials(sweeps), find_differences(sweeps), tuple(not_judged)
+    )
+
+
+def compare_verdicts(sweeps: Sequence[SweepAnalysis]) -> tuple[ResponseComparison, ...]:
+    """Return a comparison for each response and factor that any sweep has a hypothesis on, in the files' order.
+
+    One that only one sweep has a hypothesis on contains that sweep alone.
+    """
+    found: dict[tuple[str, str], list[SweepVerdict]] = {}
+    for judged in sweeps:
+        for hypothesis, verdict in zip(judged.plan.sweep.spec.hypotheses, judged.analysis.verdicts, strict=True):
+            finding = SweepVerdict(judged.name, _describe_effect(hypothesis), judged.analysis.alpha, verdict)
+            found.setdefault((verdict.response, verdict.factor), []).append(finding)
+    return tuple(ResponseComparison(*key, _group_by_effect(findings)) for key, findings in found.items())
+
+
+def _group_by_effect(findings: Sequence[SweepVerdict]) -> tuple[SweepVerdict, ...]:
+    order = list(dict.fromkeys(finding.effect for finding in findings))
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.effect)))
+
+
+def _describe_effect(hypothesis: Hypothesis) -> str:
+    details = hypothesis.model_dump(
+        mode="json", exclude=_FIELDS_NOT_OF_THE_EFFECT | _FIELDS_SHOWN_SEPARATELY, exclude_none=True
+    )
+    phrases = [
+        f"{name} {' and '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in details.items()
+        if value != []
+    ]
+    held = [f"{path} is {level}" for path, level in sorted(hypothesis.where.items())]
+    return ", ".join([hypothesis.test, *phrases, *([f"where {' and '.join(held)}"] if held else [])])
 
 
 def find_shared_trials(sweeps: Sequence[SweepAnalysis]) -> tuple[SharedTrials, ...]:
@@ -149,83 +213,18 @@ def _make_sort_key(value: Any) -> tuple[bool, float, str]:
     return not number, float(value) if number else 0.0, str(value)
 
 
-_FIELDS_SHOWN_SEPARATELY: Final = {"response", "factor", "test", "where"}
-_FIELDS_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "smallest_effect"}
-
-
-class SweepVerdict(NamedTuple):
-    """One sweep's verdict; `effect` names the quantity that its estimate measures.
-
-    For example `trend`, or `contrast, between 0 and 5, where temperature.mode is learned`.
-    """
-
-    sweep: str
-    effect: str
-    alpha: float
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
-class ResponseComparison:
-    """Verdicts on one response and factor; estimates of the same `effect` measure the same quantity."""
-
-    response: str
-    factor: str
-    findings: tuple[SweepVerdict, ...]
-
-    @property
-    def sweeps(self) -> tuple[str, ...]:
-        """The sweeps that have such a verdict."""
-        return tuple(dict.fromkeys(finding.sweep for finding in self.findings))
-
-
-def compare_verdicts(sweeps: Sequence[SweepAnalysis]) -> tuple[ResponseComparison, ...]:
-    """Return a comparison for each response and factor that any sweep has a hypothesis on, in the files' order.
-
-    One that only one sweep has a hypothesis on contains that sweep alone.
-    """
-    found: dict[tuple[str, str], list[SweepVerdict]] = {}
-    for judged in sweeps:
-        for hypothesis, verdict in zip(judged.plan.sweep.spec.hypotheses, judged.analysis.verdicts, strict=True):
-            finding = SweepVerdict(judged.name, _describe_effect(hypothesis), judged.analysis.alpha, verdict)
-            found.setdefault((verdict.response, verdict.factor), []).append(finding)
-    return tuple(ResponseComparison(*key, _group_by_effect(findings)) for key, findings in found.items())
-
-
-def _group_by_effect(findings: Sequence[SweepVerdict]) -> tuple[SweepVerdict, ...]:
-    order = list(dict.fromkeys(finding.effect for finding in findings))
-    return tuple(sorted(findings, key=lambda finding: order.index(finding.effect)))
-
-
-def _describe_effect(hypothesis: Hypothesis) -> str:
-    details = hypothesis.model_dump(
-        mode="json", exclude=_FIELDS_NOT_OF_THE_EFFECT | _FIELDS_SHOWN_SEPARATELY, exclude_none=True
+def describe_arms(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:
+    """List trials by their labels, an arm that is missing at every seed once; cut after `most` of them."""
+    left = {trial.id for trial in missing}
+    whole = {
+        arm for arm in map(label_arm, missing) if all(trial.id in left for trial in planned if label_arm(trial) == arm)
+    }
+    labels = dict.fromkeys(
+        f"{label_arm(trial)} at all seeds" if label_arm(trial) in whole else trial.label for trial in missing
     )
-    phrases = [
-        f"{name} {' and '.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in details.items()
-        if value != []
-    ]
-    held = [f"{path} is {level}" for path, level in sorted(hypothesis.where.items())]
-    return ", ".join([hypothesis.test, *phrases, *([f"where {' and '.join(held)}"] if held else [])])
-
-
-@dataclass(frozen=True)
-class SweepComparison:
-    """Everything that a comparison shows; `not_judged` explains for each sweep left out why it is."""
-
-    sweeps: tuple[SweepAnalysis, ...]
-    comparisons: tuple[ResponseComparison, ...]
-    shared: tuple[SharedTrials, ...]
-    differences: tuple[SettingDifference, ...]
-    not_judged: tuple[str, ...]
-
-
-def compare_sweeps(sweeps: Sequence[SweepAnalysis], not_judged: Sequence[str] = ()) -> SweepComparison:
-    """Compare sweeps that were each analysed by themselves."""
-    return SweepComparison(
-        tuple(sweeps), compare_verdicts(sweeps), find_shared_trials(sweeps), find_differences(sweeps), tuple(not_judged)
-    )
+    shown = list(labels)[:most]
+    more = [f"and {len(labels) - most} more"] if len(labels) > most else []
+    return ", ".join([*shown, *more])
 
 
 def build_trials_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:

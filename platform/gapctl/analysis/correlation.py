@@ -39,102 +39,38 @@ INVERSION_BLOCK: Final = 8
 """Ranks that are compared pair by pair, which is faster than sorting so few."""
 
 
-def count_agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
-    """Count the pairs that both rankings order alike, less those that they order oppositely; ties count for neither.
-
-    Ranks are whole numbers from 0; one first ranking (1, A) may be compared with many. Pairs are counted by sorting
-    (Knight 1966, JASA 61:436-439): in the order of the first ranking, each inversion of the second is a pair that
-    disagrees.
-    """
-    tied_first_N = count_tied_pairs(first_NA)
-    if len(first_NA) == 1 and not tied_first_N[0]:
-        tied_both_N, ordered_NA = np.zeros_like(tied_first_N), second_NA[:, np.argsort(first_NA[0])]
-    else:
-        base = int(second_NA.max(initial=0)) + 1
-        both_NA = np.sort(first_NA * base + second_NA, axis=1)
-        tied_both_N, ordered_NA = _count_repeats(both_NA), both_NA % base
-    untied_N = math.comb(first_NA.shape[1], 2) - tied_first_N - count_tied_pairs(second_NA) + tied_both_N
-    return np.asarray(untied_N - 2 * _count_inversions(ordered_NA))
+RESIDUAL_TOLERANCE: Final = 1e-9
+"""Residuals below this share of a metric's largest deviation count as zero: a fit is accurate to so many digits."""
 
 
-def count_tied_pairs(rank_NA: IntArray) -> IntArray:
-    """Count the pairs of each row that have the same rank."""
-    return _count_repeats(np.sort(rank_NA.astype(np.int32), axis=1))
+TAU_TOLERANCE: Final = 1e-9
+"""Mean taus no further apart are equally extreme; one inverted pair of 10,000 arms moves tau by 4e-8."""
 
 
-def _count_repeats(sorted_NA: IntArray) -> IntArray:
-    """Count the pairs of equal values in each sorted row: each place adds its distance to the first of its value."""
-    place_A = np.arange(sorted_NA.shape[1])
-    begins_NA = np.ones(sorted_NA.shape, dtype=bool)
-    np.not_equal(sorted_NA[:, 1:], sorted_NA[:, :-1], out=begins_NA[:, 1:])
-    if begins_NA.all():
-        return np.zeros(len(sorted_NA), dtype=np.int64)
-    since_NA = place_A - np.maximum.accumulate(np.where(begins_NA, place_A, 0), axis=1)
-    return np.asarray(since_NA.sum(axis=1))
+NUMBERS_AT_ONCE: Final = 1 << 16
+"""Numbers of one seed that are processed at a time, so that they stay in the cache."""
 
 
-def _count_inversions(rank_NA: IntArray) -> IntArray:
-    """Count each row's pairs whose earlier rank is the larger: in blocks, then while merging sorted blocks."""
-    rows, count = rank_NA.shape
-    blocks = 1 << (-(-count // INVERSION_BLOCK) - 1).bit_length()
-    merged_NA = np.full((rows, blocks * INVERSION_BLOCK), rank_NA.max(initial=0), dtype=np.int32)
-    merged_NA[:, :count] = rank_NA
-    block_NBW = merged_NA.reshape(rows, blocks, INVERSION_BLOCK)
-    found_N, width = _count_block_inversions(block_NBW), INVERSION_BLOCK
-    block_NBW.sort(axis=-1)
-    while blocks > 1:
-        blocks //= 2
-        halves_NBW = 2 * merged_NA.reshape(rows, blocks, 2 * width)
-        halves_NBW[..., width:] += 1  # odd: from the later half, behind its equals of the earlier
-        halves_NBW.sort(axis=-1)
-        merged_NA = (halves_NBW >> 1).reshape(rows, -1)
-        later_NA = (halves_NBW & 1).astype(np.float64).reshape(rows, -1)
-        places_N = later_NA @ np.tile(np.arange(2.0 * width), blocks)
-        # Without inversions, the later half has the last places of its merged block.
-        found_N += blocks * (width * width + math.comb(width, 2)) - places_N.astype(np.int64)
-        width *= 2
-    return found_N
-
-
-def _count_block_inversions(block_NBW: IntArray) -> IntArray:
-    """Count the inversions within short blocks, pair by pair."""
-    gaps = range(1, block_NBW.shape[2])
-    later = (block_NBW[..., :-gap] > block_NBW[..., gap:] for gap in gaps)
-    return np.asarray(np.sum([np.count_nonzero(larger, axis=(1, 2)) for larger in later], axis=0, dtype=np.int64))
+FEWEST_FREE = 2
+"""Below two free differences between arms, residuals of any two metrics lie on one line."""
 
 
 Strata = Sequence[Sequence[int]]
 """The places of arms that may be compared with each other."""
 
 
-def rank_within_strata(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
-    """Rank each seed's values by whole numbers, all of a later stratum above all of an earlier one.
+@dataclass(frozen=True)
+class CorrelationEstimate:
+    """A correlation's estimate and the arms that it rests on.
 
-    Values no further apart than `slack_S1` are tied; without it, those that differ by rounding.
+    `constant` are seeds left out because a metric, or its residual, is the same in all their arms. `too_few` is set
+    where the arms have too few free differences for the given metrics.
     """
-    stratum_A = np.empty(values_SA.shape[-1], dtype=np.int64)
-    for place, arms in enumerate(strata):
-        stratum_A[list(arms)] = place
-    slack_S1 = tie_tolerance(values_SA) if slack_S1 is None else slack_S1
-    return np.asarray(rank_values(values_SA, slack_S1) + len(stratum_A) * stratum_A)
 
-
-def compute_taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
-    """Return tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
-    # Ranks order arms of different strata alike, so those pairs all agree: subtract them.
-    apart = math.comb(x_SA.shape[1], 2) - sum(math.comb(len(arms), 2) for arms in strata)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((count_agreement(x_SA, y_SA) - apart) / count_untied_pairs(x_SA, y_SA, strata))
-
-
-def count_untied_pairs(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
-    """Return tau-b's denominator: the geometric mean of the numbers of compared pairs that x and that y do not tie."""
-    pairs = sum(math.comb(len(arms), 2) for arms in strata)
-    return np.asarray(np.sqrt((pairs - count_tied_pairs(x_SA)).astype(float) * (pairs - count_tied_pairs(y_SA))))
-
-
-RESIDUAL_TOLERANCE: Final = 1e-9
-"""Residuals below this share of a metric's largest deviation count as zero: a fit is accurate to so many digits."""
+    estimate: EffectEstimate
+    constant: tuple[int, ...]
+    grid: ArmGrid
+    too_few: bool = False
 
 
 class CentredValues(NamedTuple):
@@ -145,48 +81,6 @@ class CentredValues(NamedTuple):
 
     values_SA: FloatArray
     slack_S1: FloatArray
-
-
-def subtract_stratum_means(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> CentredValues:
-    """Return each seed's values less their mean in each stratum; a constant metric gives exactly 0."""
-    found_SA = np.array(values_SA, dtype=float)
-    for arms in strata:
-        found_SA[:, arms] -= found_SA[:, arms].mean(axis=1, keepdims=True)
-    rounding_S1, largest_S1 = tie_tolerance(values_SA), np.abs(found_SA).max(axis=1, keepdims=True)
-    moves_S1 = largest_S1 > rounding_S1
-    unit_S1 = np.where(moves_S1, largest_S1, 1.0)
-    return CentredValues(
-        np.where(moves_S1, found_SA / unit_S1, 0.0), np.maximum(RESIDUAL_TOLERANCE, rounding_S1 / unit_S1)
-    )
-
-
-def find_explained_directions(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
-    """Return, for each seed, orthonormal directions (A, Q) that span all linear functions of the given metrics.
-
-    Metrics that are collinear to within rounding share one direction; the columns of the others are 0.
-    """
-    metrics = [subtract_stratum_means(metric_SA, strata) for metric_SA in given_QSA]
-    values_SAQ = np.stack([metric.values_SA for metric in metrics], axis=2)
-    direction_SAQ, size_SQ, _ = np.linalg.svd(values_SAQ, full_matrices=False)
-    slack_S1 = np.max([metric.slack_S1 for metric in metrics], axis=0)
-    told_SQ = size_SQ > slack_S1 * np.sqrt(values_SAQ.shape[1])
-    return np.asarray(direction_SAQ * told_SQ[:, None, :])
-
-
-def residualise(span_AQ: FloatArray, values_NA: FloatArray) -> FloatArray:
-    """Remove the span from each row; `span_AQ` may have a leading axis of seeds, which the rows then have as well."""
-    return np.asarray(values_NA - (values_NA @ span_AQ) @ span_AQ.swapaxes(-1, -2))
-
-
-def count_free_differences(strata: Sequence[Sequence[int]], given: int) -> int:
-    """Count the independent differences between arms within strata, after removing that many given metrics."""
-    return sum(len(arms) - 1 for arms in strata) - given
-
-
-TAU_TOLERANCE: Final = 1e-9
-"""Mean taus no further apart are equally extreme; one inverted pair of 10,000 arms moves tau by 4e-8."""
-NUMBERS_AT_ONCE: Final = 1 << 16
-"""Numbers of one seed that are processed at a time, so that they stay in the cache."""
 
 
 class TailShares(NamedTuple):
@@ -208,82 +102,6 @@ class ResidualBasis(NamedTuple):
     def of(self, seeds_S: npt.NDArray[np.bool_]) -> "ResidualBasis":
         """Return the basis of some seeds."""
         return ResidualBasis(self.span_SAQ[seeds_S], self.slack_S1[seeds_S])
-
-
-def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None = None) -> TailShares:
-    """Permute the levels of each factor among y's arms: all arms of a level, and all seeds, together.
-
-    Neither an arm's seeds nor a level's arms are separated: they resemble each other, and what they share is one
-    coincidence (permutations that a design allows: Anderson and ter Braak 2003, J Stat Comput Simul 73:85-113). Given
-    factors' levels stay where they are. All permutations up to 5,040 are counted (exact), else 2,999 random ones and
-    the observed one. With `fit`, given metrics are removed again after each permutation (Freedman and Lane 1983, J Bus
-    Econ Stat 1:292-298).
-    """
-    slack_S1 = None if fit is None else fit.slack_S1
-    rank_SA = rank_within_strata(x_SA, grid.strata, slack_S1)
-    # Without a fit, permuted values keep their ranks, as no permutation takes an arm out of its stratum.
-    dealt_SA = np.asarray(rank_within_strata(y_SA, grid.strata), dtype=float) if fit is None else y_SA
-    orders_NA, step = _deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
-    portions = (orders_NA[start : start + step] for start in range(0, len(orders_NA), step))
-    dealt_N = np.concatenate([_average_taus(rank_SA, dealt_SA, some_NA, grid, fit) for some_NA in portions])
-    found = float(_average_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
-    extra = grid.counted - len(dealt_N)
-    above = np.count_nonzero(dealt_N >= found - TAU_TOLERANCE)
-    below = np.count_nonzero(dealt_N <= found + TAU_TOLERANCE)
-    return TailShares((above + extra) / grid.counted, (below + extra) / grid.counted)
-
-
-@lru_cache(maxsize=8)
-def _deal_orders(grid: ArmGrid) -> IntArray:
-    """Return, for each permutation, the arm that each arm takes its y from: (N, A)."""
-    exact = grid.orders <= MOST_COUNTED
-    rng = np.random.default_rng(RESAMPLING_SEED)
-    orders_NA, count = np.zeros((1, 1), dtype=np.int64), 1
-    for levels, given in zip(grid.levels, grid.given, strict=True):
-        own_L = np.arange(levels)
-        if given:
-            dealt_NL = own_L[None]
-        elif exact:
-            dealt_NL = np.array([*permutations(own_L)])
-        else:
-            dealt_NL = rng.permuted(np.tile(own_L, (RANDOM_DEALS, 1)), axis=1)
-        before_NA, after_NL = (orders_NA[:, None], dealt_NL[None]) if exact else (orders_NA, dealt_NL)
-        orders_NA = (levels * before_NA[..., :, None] + after_NL[..., None, :]).reshape(-1, count * levels)
-        count *= levels
-    return orders_NA.astype(np.int32)
-
-
-def _average_taus(
-    x_SA: IntArray, y_SA: FloatArray, orders_NA: IntArray, grid: ArmGrid, fit: ResidualBasis | None
-) -> FloatArray:
-    """Return the mean over seeds of tau under each permutation of y; a seed whose y vanishes counts as 0."""
-    found_N = np.zeros(len(orders_NA))
-    for seed, x_A in enumerate(x_SA):
-        dealt_NA = y_SA[seed][orders_NA]
-        if fit is None:
-            rank_NA = dealt_NA.astype(np.int64)
-        else:
-            rank_NA = rank_within_strata(residualise(fit.span_SAQ[seed], dealt_NA), grid.strata, fit.slack_S1[seed])
-        found_N += np.nan_to_num(compute_taus(x_A[None], rank_NA, grid.strata))
-    return np.asarray(found_N / len(x_SA))
-
-
-FEWEST_FREE = 2
-"""Below two free differences between arms, residuals of any two metrics lie on one line."""
-
-
-@dataclass(frozen=True)
-class CorrelationEstimate:
-    """A correlation's estimate and the arms that it rests on.
-
-    `constant` are seeds left out because a metric, or its residual, is the same in all their arms. `too_few` is set
-    where the arms have too few free differences for the given metrics.
-    """
-
-    estimate: EffectEstimate
-    constant: tuple[int, ...]
-    grid: ArmGrid
-    too_few: bool = False
 
 
 def estimate_correlation(
@@ -370,3 +188,187 @@ def _compute_claim_p(taus_S: FloatArray, least_spread: float, direction: Directi
     error = max(float(taus_S.std(ddof=1)), least_spread) / math.sqrt(seeds)
     above, below = (float(stats.t.sf((sign * taus_S.mean() - smallest) / error, seeds - 1)) for sign in (1, -1))
     return choose_tail_p(TailShares(above, below), direction)
+
+
+def rank_within_strata(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
+    """Rank each seed's values by whole numbers, all of a later stratum above all of an earlier one.
+
+    Values no further apart than `slack_S1` are tied; without it, those that differ by rounding.
+    """
+    stratum_A = np.empty(values_SA.shape[-1], dtype=np.int64)
+    for place, arms in enumerate(strata):
+        stratum_A[list(arms)] = place
+    slack_S1 = tie_tolerance(values_SA) if slack_S1 is None else slack_S1
+    return np.asarray(rank_values(values_SA, slack_S1) + len(stratum_A) * stratum_A)
+
+
+def compute_taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+    """Return tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
+    # Ranks order arms of different strata alike, so those pairs all agree: subtract them.
+    apart = math.comb(x_SA.shape[1], 2) - sum(math.comb(len(arms), 2) for arms in strata)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((count_agreement(x_SA, y_SA) - apart) / count_untied_pairs(x_SA, y_SA, strata))
+
+
+def count_untied_pairs(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+    """Return tau-b's denominator: the geometric mean of the numbers of compared pairs that x and that y do not tie."""
+    pairs = sum(math.comb(len(arms), 2) for arms in strata)
+    return np.asarray(np.sqrt((pairs - count_tied_pairs(x_SA)).astype(float) * (pairs - count_tied_pairs(y_SA))))
+
+
+def count_agreement(first_NA: IntArray, second_NA: IntArray) -> IntArray:
+    """Count the pairs that both rankings order alike, less those that they order oppositely; ties count for neither.
+
+    Ranks are whole numbers from 0; one first ranking (1, A) may be compared with many. Pairs are counted by sorting
+    (Knight 1966, JASA 61:436-439): in the order of the first ranking, each inversion of the second is a pair that
+    disagrees.
+    """
+    tied_first_N = count_tied_pairs(first_NA)
+    if len(first_NA) == 1 and not tied_first_N[0]:
+        tied_both_N, ordered_NA = np.zeros_like(tied_first_N), second_NA[:, np.argsort(first_NA[0])]
+    else:
+        base = int(second_NA.max(initial=0)) + 1
+        both_NA = np.sort(first_NA * base + second_NA, axis=1)
+        tied_both_N, ordered_NA = _count_repeats(both_NA), both_NA % base
+    untied_N = math.comb(first_NA.shape[1], 2) - tied_first_N - count_tied_pairs(second_NA) + tied_both_N
+    return np.asarray(untied_N - 2 * _count_inversions(ordered_NA))
+
+
+def count_tied_pairs(rank_NA: IntArray) -> IntArray:
+    """Count the pairs of each row that have the same rank."""
+    return _count_repeats(np.sort(rank_NA.astype(np.int32), axis=1))
+
+
+def _count_repeats(sorted_NA: IntArray) -> IntArray:
+    """Count the pairs of equal values in each sorted row: each place adds its distance to the first of its value."""
+    place_A = np.arange(sorted_NA.shape[1])
+    begins_NA = np.ones(sorted_NA.shape, dtype=bool)
+    np.not_equal(sorted_NA[:, 1:], sorted_NA[:, :-1], out=begins_NA[:, 1:])
+    if begins_NA.all():
+        return np.zeros(len(sorted_NA), dtype=np.int64)
+    since_NA = place_A - np.maximum.accumulate(np.where(begins_NA, place_A, 0), axis=1)
+    return np.asarray(since_NA.sum(axis=1))
+
+
+def _count_inversions(rank_NA: IntArray) -> IntArray:
+    """Count each row's pairs whose earlier rank is the larger: in blocks, then while merging sorted blocks."""
+    rows, count = rank_NA.shape
+    blocks = 1 << (-(-count // INVERSION_BLOCK) - 1).bit_length()
+    merged_NA = np.full((rows, blocks * INVERSION_BLOCK), rank_NA.max(initial=0), dtype=np.int32)
+    merged_NA[:, :count] = rank_NA
+    block_NBW = merged_NA.reshape(rows, blocks, INVERSION_BLOCK)
+    found_N, width = _count_block_inversions(block_NBW), INVERSION_BLOCK
+    block_NBW.sort(axis=-1)
+    while blocks > 1:
+        blocks //= 2
+        halves_NBW = 2 * merged_NA.reshape(rows, blocks, 2 * width)
+        halves_NBW[..., width:] += 1  # odd: from the later half, behind its equals of the earlier
+        halves_NBW.sort(axis=-1)
+        merged_NA = (halves_NBW >> 1).reshape(rows, -1)
+        later_NA = (halves_NBW & 1).astype(np.float64).reshape(rows, -1)
+        places_N = later_NA @ np.tile(np.arange(2.0 * width), blocks)
+        # Without inversions, the later half has the last places of its merged block.
+        found_N += blocks * (width * width + math.comb(width, 2)) - places_N.astype(np.int64)
+        width *= 2
+    return found_N
+
+
+def _count_block_inversions(block_NBW: IntArray) -> IntArray:
+    """Count the inversions within short blocks, pair by pair."""
+    gaps = range(1, block_NBW.shape[2])
+    later = (block_NBW[..., :-gap] > block_NBW[..., gap:] for gap in gaps)
+    return np.asarray(np.sum([np.count_nonzero(larger, axis=(1, 2)) for larger in later], axis=0, dtype=np.int64))
+
+
+def subtract_stratum_means(values_SA: FloatArray, strata: Sequence[Sequence[int]]) -> CentredValues:
+    """Return each seed's values less their mean in each stratum; a constant metric gives exactly 0."""
+    found_SA = np.array(values_SA, dtype=float)
+    for arms in strata:
+        found_SA[:, arms] -= found_SA[:, arms].mean(axis=1, keepdims=True)
+    rounding_S1, largest_S1 = tie_tolerance(values_SA), np.abs(found_SA).max(axis=1, keepdims=True)
+    moves_S1 = largest_S1 > rounding_S1
+    unit_S1 = np.where(moves_S1, largest_S1, 1.0)
+    return CentredValues(
+        np.where(moves_S1, found_SA / unit_S1, 0.0), np.maximum(RESIDUAL_TOLERANCE, rounding_S1 / unit_S1)
+    )
+
+
+def find_explained_directions(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
+    """Return, for each seed, orthonormal directions (A, Q) that span all linear functions of the given metrics.
+
+    Metrics that are collinear to within rounding share one direction; the columns of the others are 0.
+    """
+    metrics = [subtract_stratum_means(metric_SA, strata) for metric_SA in given_QSA]
+    values_SAQ = np.stack([metric.values_SA for metric in metrics], axis=2)
+    direction_SAQ, size_SQ, _ = np.linalg.svd(values_SAQ, full_matrices=False)
+    slack_S1 = np.max([metric.slack_S1 for metric in metrics], axis=0)
+    told_SQ = size_SQ > slack_S1 * np.sqrt(values_SAQ.shape[1])
+    return np.asarray(direction_SAQ * told_SQ[:, None, :])
+
+
+def residualise(span_AQ: FloatArray, values_NA: FloatArray) -> FloatArray:
+    """Remove the span from each row; `span_AQ` may have a leading axis of seeds, which the rows then have as well."""
+    return np.asarray(values_NA - (values_NA @ span_AQ) @ span_AQ.swapaxes(-1, -2))
+
+
+def count_free_differences(strata: Sequence[Sequence[int]], given: int) -> int:
+    """Count the independent differences between arms within strata, after removing that many given metrics."""
+    return sum(len(arms) - 1 for arms in strata) - given
+
+
+def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None = None) -> TailShares:
+    """Permute the levels of each factor among y's arms: all arms of a level, and all seeds, together.
+
+    Neither an arm's seeds nor a level's arms are separated: they resemble each other, and what they share is one
+    coincidence (permutations that a design allows: Anderson and ter Braak 2003, J Stat Comput Simul 73:85-113). Given
+    factors' levels stay where they are. All permutations up to 5,040 are counted (exact), else 2,999 random ones and
+    the observed one. With `fit`, given metrics are removed again after each permutation (Freedman and Lane 1983, J Bus
+    Econ Stat 1:292-298).
+    """
+    slack_S1 = None if fit is None else fit.slack_S1
+    rank_SA = rank_within_strata(x_SA, grid.strata, slack_S1)
+    # Without a fit, permuted values keep their ranks, as no permutation takes an arm out of its stratum.
+    dealt_SA = np.asarray(rank_within_strata(y_SA, grid.strata), dtype=float) if fit is None else y_SA
+    orders_NA, step = _deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
+    portions = (orders_NA[start : start + step] for start in range(0, len(orders_NA), step))
+    dealt_N = np.concatenate([_average_taus(rank_SA, dealt_SA, some_NA, grid, fit) for some_NA in portions])
+    found = float(_average_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
+    extra = grid.counted - len(dealt_N)
+    above = np.count_nonzero(dealt_N >= found - TAU_TOLERANCE)
+    below = np.count_nonzero(dealt_N <= found + TAU_TOLERANCE)
+    return TailShares((above + extra) / grid.counted, (below + extra) / grid.counted)
+
+
+@lru_cache(maxsize=8)
+def _deal_orders(grid: ArmGrid) -> IntArray:
+    """Return, for each permutation, the arm that each arm takes its y from: (N, A)."""
+    exact = grid.orders <= MOST_COUNTED
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    orders_NA, count = np.zeros((1, 1), dtype=np.int64), 1
+    for levels, given in zip(grid.levels, grid.given, strict=True):
+        own_L = np.arange(levels)
+        if given:
+            dealt_NL = own_L[None]
+        elif exact:
+            dealt_NL = np.array([*permutations(own_L)])
+        else:
+            dealt_NL = rng.permuted(np.tile(own_L, (RANDOM_DEALS, 1)), axis=1)
+        before_NA, after_NL = (orders_NA[:, None], dealt_NL[None]) if exact else (orders_NA, dealt_NL)
+        orders_NA = (levels * before_NA[..., :, None] + after_NL[..., None, :]).reshape(-1, count * levels)
+        count *= levels
+    return orders_NA.astype(np.int32)
+
+
+def _average_taus(
+    x_SA: IntArray, y_SA: FloatArray, orders_NA: IntArray, grid: ArmGrid, fit: ResidualBasis | None
+) -> FloatArray:
+    """Return the mean over seeds of tau under each permutation of y; a seed whose y vanishes counts as 0."""
+    found_N = np.zeros(len(orders_NA))
+    for seed, x_A in enumerate(x_SA):
+        dealt_NA = y_SA[seed][orders_NA]
+        if fit is None:
+            rank_NA = dealt_NA.astype(np.int64)
+        else:
+            rank_NA = rank_within_strata(residualise(fit.span_SAQ[seed], dealt_NA), grid.strata, fit.slack_S1[seed])
+        found_N += np.nan_to_num(compute_taus(x_A[None], rank_NA, grid.strata))
+    return np.asarray(found_N / len(x_SA))

@@ -86,9 +86,10 @@ def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
     cells = list_cells(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
     names = [name for name in list_named_metrics(hypothesis) if name not in spec.vary]
-    # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
-    kept = _filter_trials(trials, spec, hypothesis.where)
-    responses = collect_paired_responses(kept, vary, derive_replicates(hypothesis, spec.replicates), cells, names)
+    for path, level in hypothesis.where.items():
+        # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
+        trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
+    responses = collect_paired_responses(trials, vary, derive_replicates(hypothesis, spec.replicates), cells, names)
     return _estimate_hypothesis(hypothesis, cells, responses, spec)
 
 
@@ -143,12 +144,6 @@ def _estimate_hypothesis(
 
 def _sort_levels(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:
     return sorted(spec.vary[hypothesis.factor], key=float)
-
-
-def _filter_trials(trials: pl.DataFrame, spec: SweepFile, where: Arm) -> pl.DataFrame:
-    for path, level in where.items():
-        trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
-    return trials
 
 
 def judge_interval(

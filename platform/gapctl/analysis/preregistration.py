@@ -74,21 +74,17 @@ def compare_with_declaration(plan: Plan, declaration: Declaration, runs: str) ->
         return None
     then, now = load_recorded_sweep(asked).spec, plan.sweep.spec
     own = asked in (declaration.declared.get(name_scale(plan)), declaration.asked.get(name_scale(plan)))
+    arguments = [*build_file_arguments(plan.sweep), *build_ledger_arguments(runs)]
+    judging = ["gapctl", "analyze", *arguments, "--declared"]
     return DeclarationDiff(
         file=asked.file,
         scale=asked.scale,
         overrides=tuple(asked.overrides),
         text=asked.text,
-        command=_format_command(plan, runs) if own else None,
+        command=shlex.join(judging) if own else None,
         added=_list_missing_ids(now, then),
         removed=_list_missing_ids(then, now),
         changed=_list_changes(then, now),
-    )
-
-
-def _format_command(plan: Plan, runs: str) -> str:
-    return shlex.join(
-        ["gapctl", "analyze", *build_file_arguments(plan.sweep), *build_ledger_arguments(runs), "--declared"]
     )
 
 

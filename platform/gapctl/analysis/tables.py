@@ -23,6 +23,24 @@ from gapctl.plan.plan import Plan, Trial
 HISTORIES_AT_ONCE = 200
 """Histories whose files are in memory at a time; larger portions are not faster."""
 _METRIC_COLUMNS = pl.exclude("trial", "samples_seen", "seconds").cast(pl.Float64)
+NON_METRIC_COLUMNS = ("trial", "label", "seed", "samples_seen", "seconds")
+
+
+class FinishedTrial(NamedTuple):
+    """A trial and its result."""
+
+    trial: Trial
+    result: Result
+
+
+class TrialTables(NamedTuple):
+    """`trials`, `history`, `provenance` and `learning` as in `results.Analysis`, and messages about damaged files."""
+
+    trials: pl.DataFrame
+    history: pl.DataFrame
+    damaged: tuple[str, ...]
+    provenance: pl.DataFrame = pl.DataFrame()
+    learning: tuple[ArmCheck, ...] = ()
 
 
 class TrialHistories(NamedTuple):
@@ -30,6 +48,95 @@ class TrialHistories(NamedTuple):
 
     frame: pl.DataFrame
     damaged: tuple[str, ...]
+
+
+def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
+    """Read every finished trial of the plan; read histories only with `with_history`.
+
+    A trial with a damaged result is left out of all frames, one with a damaged history only of `history`. Metrics of
+    several trainings together are computed where a hypothesis names them.
+    """
+    finished: list[FinishedTrial] = []
+    damaged: list[str] = []
+    for trial, result in zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True):
+        if isinstance(result, WorkError):
+            damaged.append(str(result))
+        elif result is not None:
+            finished.append(FinishedTrial(trial, result))
+    vary = plan.sweep.spec.vary
+    named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_named_metrics(item))
+    between = compute_cross_trial_metrics(
+        plan, [trial.id for trial, _ in finished], ledger, list(filter(is_of_several, named))
+    )
+    histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
+    damaged += [*histories.damaged, *between.damaged]
+    trials = _build_trials_table(finished, vary, between.metrics)
+    return TrialTables(
+        trials,
+        histories.frame,
+        tuple(damaged),
+        build_provenance(finished, plan.recipe_version),
+        check_learning(plan, _collect_metrics(finished) | _collect_metrics(_read_preparations(plan, ledger))),
+    )
+
+
+def _read_preparations(plan: Plan, ledger: Ledger) -> list[FinishedTrial]:
+    """Read the results of preparations; skip damaged ones, since no verdict is about them."""
+    results = ledger.results([trial.id for trial in plan.preparations])
+    each = zip(plan.preparations, results, strict=True)
+    return [FinishedTrial(trial, result) for trial, result in each if isinstance(result, Result)]
+
+
+def _collect_metrics(finished: Sequence[FinishedTrial]) -> dict[str, Mapping[str, float]]:
+    return {trial.id: result.metrics for trial, result in finished}
+
+
+def list_metrics(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
+    """List the metric columns of a frame."""
+    return [name for name in trials.columns if name not in (*NON_METRIC_COLUMNS, *factors)]
+
+
+def _build_trials_table(
+    finished: Sequence[FinishedTrial], vary: Mapping[str, Sequence[Level]], between: Mapping[str, TrialValues]
+) -> pl.DataFrame:
+    ids = [trial.id for trial, _ in finished]
+    metrics = sorted({name for _, result in finished for name in result.metrics})
+    columns = [
+        *build_identity_columns([trial for trial, _ in finished], vary),
+        *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
+        *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in between.items()),
+        pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),
+        pl.Series("seconds", [result.seconds for _, result in finished], pl.Float64),
+    ]
+    return pl.DataFrame(columns)
+
+
+def build_provenance(finished: Sequence[FinishedTrial], recipe_version: int) -> pl.DataFrame:
+    """Return a row for each trial with what its result was computed from and on.
+
+    The columns are `trial`, `data_source`, `data_fingerprint`, `recipe_version`, `hardware.*` and `versions.*`. What a
+    result does not record is null. A column has whole numbers where all of its values are, else text.
+    """
+    columns = [
+        pl.Series("trial", [trial.id for trial, _ in finished], pl.String),
+        pl.Series("data_source", [trial.config.data.source for trial, _ in finished], pl.String),
+        pl.Series("data_fingerprint", [trial.data_fingerprint for trial, _ in finished], pl.String),
+        pl.Series("recipe_version", [recipe_version] * len(finished), pl.Int64),
+        *_build_columns("hardware", [result.hardware for _, result in finished]),
+        *_build_columns("versions", [result.versions for _, result in finished]),
+    ]
+    return pl.DataFrame(columns)
+
+
+def _build_columns(group: str, facts: Sequence[dict[str, str | int]] | Sequence[dict[str, str]]) -> list[pl.Series]:
+    names = dict.fromkeys(name for of_trial in facts for name in of_trial)
+    return [_build_column(f"{group}.{name}", [of_trial.get(name) for of_trial in facts]) for name in names]
+
+
+def _build_column(name: str, values: Sequence[str | int | None]) -> pl.Series:
+    if all(isinstance(value, int) for value in values if value is not None):
+        return pl.Series(name, values, pl.Int64)
+    return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
 
 
 def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, Sequence[Level]]) -> TrialHistories:
@@ -92,112 +199,3 @@ def _label_histories(
 def map_ids_to_values(key: pl.Expr, ids: pl.Series, values: pl.Series) -> pl.Expr:
     """Map each id to its value, as a column of the values' name and type."""
     return key.replace_strict(ids, values, return_dtype=values.dtype).alias(values.name)
-
-
-class FinishedTrial(NamedTuple):
-    """A trial and its result."""
-
-    trial: Trial
-    result: Result
-
-
-def build_provenance(finished: Sequence[FinishedTrial], recipe_version: int) -> pl.DataFrame:
-    """Return a row for each trial with what its result was computed from and on.
-
-    The columns are `trial`, `data_source`, `data_fingerprint`, `recipe_version`, `hardware.*` and `versions.*`. What a
-    result does not record is null. A column has whole numbers where all of its values are, else text.
-    """
-    columns = [
-        pl.Series("trial", [trial.id for trial, _ in finished], pl.String),
-        pl.Series("data_source", [trial.config.data.source for trial, _ in finished], pl.String),
-        pl.Series("data_fingerprint", [trial.data_fingerprint for trial, _ in finished], pl.String),
-        pl.Series("recipe_version", [recipe_version] * len(finished), pl.Int64),
-        *_build_columns("hardware", [result.hardware for _, result in finished]),
-        *_build_columns("versions", [result.versions for _, result in finished]),
-    ]
-    return pl.DataFrame(columns)
-
-
-def _build_columns(group: str, facts: Sequence[dict[str, str | int]] | Sequence[dict[str, str]]) -> list[pl.Series]:
-    names = dict.fromkeys(name for of_trial in facts for name in of_trial)
-    return [_build_column(f"{group}.{name}", [of_trial.get(name) for of_trial in facts]) for name in names]
-
-
-def _build_column(name: str, values: Sequence[str | int | None]) -> pl.Series:
-    if all(isinstance(value, int) for value in values if value is not None):
-        return pl.Series(name, values, pl.Int64)
-    return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
-
-
-NON_METRIC_COLUMNS = ("trial", "label", "seed", "samples_seen", "seconds")
-
-
-class TrialTables(NamedTuple):
-    """`trials`, `history`, `provenance` and `learning` as in `results.Analysis`, and messages about damaged files."""
-
-    trials: pl.DataFrame
-    history: pl.DataFrame
-    damaged: tuple[str, ...]
-    provenance: pl.DataFrame = pl.DataFrame()
-    learning: tuple[ArmCheck, ...] = ()
-
-
-def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
-    """Read every finished trial of the plan; read histories only with `with_history`.
-
-    A trial with a damaged result is left out of all frames, one with a damaged history only of `history`. Metrics of
-    several trainings together are computed where a hypothesis names them.
-    """
-    finished: list[FinishedTrial] = []
-    damaged: list[str] = []
-    for trial, result in zip(plan.trials, ledger.results([trial.id for trial in plan.trials]), strict=True):
-        if isinstance(result, WorkError):
-            damaged.append(str(result))
-        elif result is not None:
-            finished.append(FinishedTrial(trial, result))
-    vary = plan.sweep.spec.vary
-    named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_named_metrics(item))
-    between = compute_cross_trial_metrics(
-        plan, [trial.id for trial, _ in finished], ledger, list(filter(is_of_several, named))
-    )
-    histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
-    damaged += [*histories.damaged, *between.damaged]
-    trials = _build_trials_table(finished, vary, between.metrics)
-    return TrialTables(
-        trials,
-        histories.frame,
-        tuple(damaged),
-        build_provenance(finished, plan.recipe_version),
-        check_learning(plan, _collect_metrics(finished) | _collect_metrics(_read_preparations(plan, ledger))),
-    )
-
-
-def _read_preparations(plan: Plan, ledger: Ledger) -> list[FinishedTrial]:
-    """Read the results of preparations; skip damaged ones, since no verdict is about them."""
-    results = ledger.results([trial.id for trial in plan.preparations])
-    each = zip(plan.preparations, results, strict=True)
-    return [FinishedTrial(trial, result) for trial, result in each if isinstance(result, Result)]
-
-
-def _collect_metrics(finished: Sequence[FinishedTrial]) -> dict[str, Mapping[str, float]]:
-    return {trial.id: result.metrics for trial, result in finished}
-
-
-def list_metrics(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
-    """List the metric columns of a frame."""
-    return [name for name in trials.columns if name not in (*NON_METRIC_COLUMNS, *factors)]
-
-
-def _build_trials_table(
-    finished: Sequence[FinishedTrial], vary: Mapping[str, Sequence[Level]], between: Mapping[str, TrialValues]
-) -> pl.DataFrame:
-    ids = [trial.id for trial, _ in finished]
-    metrics = sorted({name for _, result in finished for name in result.metrics})
-    columns = [
-        *build_identity_columns([trial for trial, _ in finished], vary),
-        *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
-        *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in between.items()),
-        pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),
-        pl.Series("seconds", [result.seconds for _, result in finished], pl.Float64),
-    ]
-    return pl.DataFrame(columns)
