@@ -50,7 +50,7 @@ from gapctl.report.text import (
     name_factor,
 )
 from gapctl_charts.factor import plain as level_words
-from gapctl_charts.figure import Figure, trusted
+from gapctl_charts.figure import trusted
 from gapctl_charts.look import FILE_LOOK
 
 CLAIMS_FILE: Final = Path(__file__).parent / "claims.yaml"
@@ -239,13 +239,10 @@ def _validate_value(kind: Any, value: Any, where: str) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        path = "".join(f": {part}" for part in first["loc"] if _is_key(part))
+        # Of the parts that are text, pydantic's own names of kinds of values begin with function-.
+        keys = [part for part in first["loc"] if isinstance(part, str) and not part.startswith("function-")]
+        path = "".join(f": {key}" for key in keys)
         raise InputError(f"{where}{path}: {_explain_error(first)}") from error
-
-
-def _is_key(part: int | str) -> bool:
-    """Return whether a part of an error's place is a key, and not pydantic's name for a kind of value."""
-    return isinstance(part, str) and not part.startswith("function-")
 
 
 def _explain_error(error: Any) -> str:
@@ -526,16 +523,13 @@ class Illustration(NamedTuple):
 def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | None:
     """Render the figure of one sweep's question; None where nothing could be estimated."""
     with trusted():
-        figure = _plot_first_response(judged) or plot_forest(judged.analysis, FILE_LOOK)
+        first = judged.analysis.verdicts[0]
+        response = plot_metric_response(judged.analysis, first.factor, first.response, FILE_LOOK)
+        figure = response or plot_forest(judged.analysis, FILE_LOOK)
     if figure is None:
         return None
     path = f"{folder}/{judged.file_name}.svg"
     return Illustration(path, figure.title, figure.caption, render_svg(figure).encode())
-
-
-def _plot_first_response(judged: SweepAnalysis) -> Figure | None:
-    first = judged.analysis.verdicts[0]
-    return plot_metric_response(judged.analysis, first.factor, first.response, FILE_LOOK)
 
 
 INTRODUCTION: Final = (

@@ -17,7 +17,7 @@ from gapctl.analysis.compare import (
 )
 from gapctl.ledger import Ledger
 from gapctl.report.html import Html, build_element, join_html, render_facts
-from gapctl.report.page_parts import Fact, collect_run_facts, read_record, render_document, render_section
+from gapctl.report.page_parts import collect_run_facts, read_record, render_document, render_section
 from gapctl.report.sweep_page import render_notices, render_summary, render_verdict_cards
 from gapctl.report.text import (
     align_numbers,
@@ -121,8 +121,9 @@ def render_comparison_page(combined: SweepComparison, ledger: Ledger) -> str:
         _render_agreement(combined),
         *(_render_sweep(judged, ledger) for judged in combined.sweeps),
     ]
+    not_judged = [_render_alert("NOT JUDGED", problem) for problem in combined.not_judged]
     page = [
-        build_element("header", join_html([*first, *_render_not_judged(combined)])),
+        build_element("header", join_html([*first, *not_judged])),
         build_element("main", join_html(parts)),
     ]
     return render_document(title, join_html(page), [])
@@ -132,10 +133,6 @@ def _render_lead(combined: SweepComparison) -> Html:
     names = ", ".join(judged.name for judged in combined.sweeps)
     rule = "each judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled"
     return build_element("p", f"{names}: {rule}.", class_="lead")
-
-
-def _render_not_judged(combined: SweepComparison) -> list[Html]:
-    return [_render_alert("NOT JUDGED", said) for said in combined.not_judged]
 
 
 def _render_alert(word: str, said: str) -> Html:
@@ -180,7 +177,8 @@ def _render_list(lines: Sequence[str]) -> Html:
 
 def _render_sweep(judged: SweepAnalysis, ledger: Ledger) -> Html:
     analysis, told = judged.analysis, read_record(judged.plan, ledger, with_dimensions=False)
-    record = {fact.term: _render_fact(fact) for fact in collect_run_facts(judged, ledger)}
+    facts = collect_run_facts(judged, ledger)
+    record = {fact.term: build_element("code" if fact.code else "span", fact.said) for fact in facts}
     parts = [
         build_element("p", render_summary(analysis), class_="summary"),
         render_notices(analysis, told),
@@ -189,7 +187,3 @@ def _render_sweep(judged: SweepAnalysis, ledger: Ledger) -> Html:
         build_element("dl", render_facts(record), class_="facts"),
     ]
     return render_section(f"sweep-{judged.file_name}", judged.name, analysis.question, parts)
-
-
-def _render_fact(fact: Fact) -> Html:
-    return build_element("code", fact.said) if fact.code else build_element("span", fact.said)

@@ -288,9 +288,9 @@ def build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Fact
     The curve is of all trainings, so a hypothesis with `where` is not drawn on it.
     """
     names, drawn, left = dict(series), dict[str, tuple[Verdict, list[ChartRow]]](), list[Verdict]()
-    for verdict in _select_verdicts(analysis, factor):
+    for verdict in analysis.verdicts:
         name = names.get(verdict.response)
-        if name is None:
+        if name is None or verdict.factor != factor.path or verdict.test not in CURVE_TESTS:
             continue
         general = not verdict.where and name not in drawn
         rows = _build_band_rows(verdict, name, factor, means) if general else []
@@ -303,10 +303,6 @@ def build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Fact
     return ClaimBands(
         build_frame(small), build_frame(begins), _describe_claims([verdict for verdict, _ in drawn.values()], left)
     )
-
-
-def _select_verdicts(analysis: Analysis, factor: Factor) -> list[Verdict]:
-    return [verdict for verdict in analysis.verdicts if verdict.factor == factor.path and verdict.test in CURVE_TESTS]
 
 
 def _build_band_rows(verdict: Verdict, name: str, factor: Factor, means: pl.DataFrame) -> list[ChartRow]:
@@ -356,7 +352,8 @@ def _build_edge_rows(verdict: Verdict, rows: Sequence[ChartRow]) -> Iterator[Cha
 
 
 def _describe_claims(drawn: Sequence[Verdict], left: Sequence[Verdict]) -> str:
-    names = list_first_names([" ".join([verdict.id, *_describe_where(verdict)]) for verdict in left])
+    labels = [f"{verdict.id} ({describe_where(verdict)})" if verdict.where else verdict.id for verdict in left]
+    names = list_first_names(labels)
     parts = [*([_explain_claim_marks(drawn)] if drawn else []), *([f"Claims not drawn: {names}."] if left else [])]
     return " ".join(parts)
 
@@ -366,10 +363,6 @@ def _explain_claim_marks(drawn: Sequence[Verdict]) -> str:
     where = f"the claimed effect lies {sides.pop()}" if len(sides) == 1 else "where the claimed effect begins"
     claimed = list_first_names([verdict.id for verdict in drawn])
     return f"Grey: changes too small to count; dashed: {where} ({claimed})."
-
-
-def _describe_where(verdict: Verdict) -> list[str]:
-    return [f"({describe_where(verdict)})"] if verdict.where else []
 
 
 def _describe_claim_side(verdict: Verdict) -> str:

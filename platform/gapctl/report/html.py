@@ -82,12 +82,11 @@ def pack_charts(figures: Sequence[Figure]) -> dict[str, Any]:
     A column is a list, or `{"all": value}` where all rows have the same value. The page's script unpacks them.
     """
     columns: dict[str, int] = {}
-    charts = {figure.name: _pack_datasets(figure.spec, columns) for figure in figures}
+    charts = {}
+    for figure in figures:
+        datasets = {name: _pack_rows(rows, columns) for name, rows in figure.spec["datasets"].items()}
+        charts[figure.name] = {**figure.spec, "datasets": datasets}
     return {"charts": charts, "columns": [json.loads(column) for column in columns]}
-
-
-def _pack_datasets(spec: Mapping[str, Any], columns: dict[str, int]) -> dict[str, Any]:
-    return {**spec, "datasets": {name: _pack_rows(rows, columns) for name, rows in spec["datasets"].items()}}
 
 
 def _pack_rows(rows: Rows, columns: dict[str, int]) -> dict[str, Any]:

@@ -42,17 +42,9 @@ _ESCAPES: Final = str.maketrans(
         "≥": r"$\geq$",
     }
 )
-
-
-def escape_latex(text: str) -> str:
-    """Escape every special character of a text, on one line.
-
-    Letters beyond ASCII stay as they are: LaTeX has read UTF-8 since 2018.
-    """
-    return " ".join(text.split()).translate(_ESCAPES)
-
-
 _TEXT_COLUMN: Final = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
+
+
 COLUMNS: Final = f"{_TEXT_COLUMN % 0.23}{_TEXT_COLUMN % 0.22}{_TEXT_COLUMN % 0.20}rr{_TEXT_COLUMN % 0.14}"
 """Widths for a paper's single column of ten-point text, where texts may wrap."""
 
@@ -131,3 +123,11 @@ def _format_cells(verdict: Verdict) -> list[str]:
 
 def _join_cells(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
+
+
+def escape_latex(text: str) -> str:
+    """Escape every special character of a text, on one line.
+
+    Letters beyond ASCII stay as they are: LaTeX has read UTF-8 since 2018.
+    """
+    return " ".join(text.split()).translate(_ESCAPES)

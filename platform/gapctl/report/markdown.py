@@ -108,7 +108,7 @@ def render_comparison_markdown(
     blocks = [
         f"# {escape_markdown(name_comparison(combined))}",
         "Each sweep is judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled.",
-        *_list_not_judged(combined),
+        *(["Not judged:", *_format_bullets(combined.not_judged)] if combined.not_judged else []),
         "## The same question in several sweeps",
         *(_render_comparisons(combined) or ["No response and factor is judged by more than one sweep."]),
         "## What the sweeps share and where they differ",
@@ -236,10 +236,6 @@ def _render_comparisons(combined: SweepComparison) -> list[str]:
                 escape_markdown(note_interval_levels(comparison)),
             ]
     return blocks
-
-
-def _list_not_judged(combined: SweepComparison) -> list[str]:
-    return ["Not judged:", *_format_bullets(combined.not_judged)] if combined.not_judged else []
 
 
 def _format_bullets(lines: Sequence[str]) -> list[str]:

@@ -75,6 +75,33 @@ CHART_DIGITS: Final = 5
 """Decimals of chart data: more are not visible, and make the page larger."""
 
 
+def render_measure_page(measured: MeasurePage) -> str:
+    """Return the complete HTML document; equal records give equal text. Escape the user's texts."""
+    figures = plot_embeddings(measured, PAGE_LOOK)
+    lead = "Rows are normalised; points and unmatched pairs are samples, the same each time."
+    content = fill_template(
+        "measured",
+        title=measured.title,
+        notes=join_html(build_element("p", note, class_="notice") for note in measured.notes),
+        figures=render_section("pictures", "Pictures", lead, [render_panels(figures)]),
+        measures=join_html(
+            fill_template("measured_group", name=name, rows=join_html(map(_render_row, lines)))
+            for name, lines in groupby(measured.lines, lambda line: line.key.split("/", 1)[0])
+        ),
+        facts=render_facts(dict(measured.facts)),
+    )
+    return render_document(measured.title, content, figures)
+
+
+def _render_row(line: MeasureLine) -> Html:
+    cells = [
+        build_element("th", line.key.split("/", 1)[-1], scope="row", class_="text"),
+        build_element("td", line.value),
+        build_element("td", line.meaning, class_="text prose"),
+    ]
+    return build_element("tr", join_html(cells, ""))
+
+
 def plot_embeddings(measured: MeasurePage, look: Look) -> list[Figure]:
     """Plot all figures, in reading order."""
     found = [_plot_plane(measured, look), _plot_similarities(measured, look), _plot_mean_difference(measured, look)]
@@ -136,30 +163,3 @@ def _plot_removals(measured: MeasurePage, look: Look) -> Figure:
     )
     chart = removal_chart(pl.DataFrame(rows), look)
     return figure("removals", "Gap and recall without the gap's dimensions", caption, chart, look)
-
-
-def render_measure_page(measured: MeasurePage) -> str:
-    """Return the complete HTML document; equal records give equal text. Escape the user's texts."""
-    figures = plot_embeddings(measured, PAGE_LOOK)
-    lead = "Rows are normalised; points and unmatched pairs are samples, the same each time."
-    content = fill_template(
-        "measured",
-        title=measured.title,
-        notes=join_html(build_element("p", note, class_="notice") for note in measured.notes),
-        figures=render_section("pictures", "Pictures", lead, [render_panels(figures)]),
-        measures=join_html(
-            fill_template("measured_group", name=name, rows=join_html(map(_render_row, lines)))
-            for name, lines in groupby(measured.lines, lambda line: line.key.split("/", 1)[0])
-        ),
-        facts=render_facts(dict(measured.facts)),
-    )
-    return render_document(measured.title, content, figures)
-
-
-def _render_row(line: MeasureLine) -> Html:
-    cells = [
-        build_element("th", line.key.split("/", 1)[-1], scope="row", class_="text"),
-        build_element("td", line.value),
-        build_element("td", line.meaning, class_="text prose"),
-    ]
-    return build_element("tr", join_html(cells, ""))

@@ -169,13 +169,10 @@ def _describe_machine(result: Result) -> str:
     """Describe a training's hardware in a line, with whatever a result recorded."""
     known = result.hardware
     named = [str(known[key]) for key in ("device", "name") if key in known]
-    counted = [_format_hardware_count(known[f"{name}s"], name) for name in ("core", "thread") if f"{name}s" in known]
+    counts = {name: known[f"{name}s"] for name in ("core", "thread") if f"{name}s" in known}
+    counted = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
     exact = [str(known["precision"])] if "precision" in known else []
     return ", ".join([*named, *counted, *exact]) or "not recorded"
-
-
-def _format_hardware_count(count: str | int, name: str) -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _count_versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
@@ -312,7 +309,8 @@ def _summarise_counts(analysis: Analysis) -> dict[str, str | Html]:
 def _describe_provenance(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
     recipe = {} if record.recipe is None else {"recipe version": str(record.recipe)}
     machines = {"hardware": "; ".join(_format_counts(record.machines))} if record.machines else {}
-    versions = {"versions": ", ".join(_format_versions(record.versions))} if record.versions else {}
+    named = (f"{name} {' and '.join(_format_counts(found))}" for name, found in record.versions.items())
+    versions = {"versions": ", ".join(named)} if record.versions else {}
     data = {"fingerprint of the data": _render_hash(", ".join(record.data))} if record.data else {}
     return {
         **machines,
@@ -336,10 +334,6 @@ def _format_counts(counted: Mapping[str, int]) -> list[str]:
     if len(counted) == 1:
         return list(counted)
     return [f"{what} ({count} trainings)" for what, count in counted.items()]
-
-
-def _format_versions(versions: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return [f"{name} {' and '.join(_format_counts(found))}" for name, found in versions.items()]
 
 
 def _render_commands(analysis: Analysis, record: RunRecord) -> Html:
@@ -382,10 +376,11 @@ def collect_run_facts(judged: SweepAnalysis, ledger: Ledger) -> list[Fact]:
     analysis, spec = judged.analysis, judged.plan.sweep.spec
     done, planned = len(analysis.trials), len(judged.plan.trials)
     command = build_commands(judged.plan, ledger).sweep
+    varied = "; ".join(f"{path}: {', '.join(map(str, levels))}" for path, levels in spec.vary.items())
     return [
         Fact(
             "trainings",
-            f"{done} of {planned} done; {format_count(spec.seeds, 'seed')}; {_describe_varied_levels(judged)}",
+            f"{done} of {planned} done; {format_count(spec.seeds, 'seed')}; {varied}",
         ),
         *_report_missing(judged, command),
         Fact("time", _format_training_time(analysis.trials)),
@@ -394,11 +389,6 @@ def collect_run_facts(judged: SweepAnalysis, ledger: Ledger) -> list[Fact]:
         Fact("hypotheses' sha256", analysis.hypotheses_sha256, code=True),
         Fact("run it again", command, code=True),
     ]
-
-
-def _describe_varied_levels(judged: SweepAnalysis) -> str:
-    vary = judged.plan.sweep.spec.vary
-    return "; ".join(f"{path}: {', '.join(map(str, levels))}" for path, levels in vary.items())
 
 
 def _report_missing(judged: SweepAnalysis, command: str) -> list[Fact]:
@@ -431,8 +421,6 @@ def _format_column(provenance: pl.DataFrame, name: str) -> str:
         return NOT_RECORDED
     counts = provenance[name].value_counts(sort=True)
     found = [(NOT_RECORDED if value is None else str(value), count) for value, count in counts.rows()]
-    return found[0][0] if len(found) == 1 else _format_value_counts(found)
-
-
-def _format_value_counts(found: Sequence[tuple[str, int]]) -> str:
+    if len(found) == 1:
+        return found[0][0]
     return " and ".join(f"{value} ({count} trainings)" for value, count in sorted(found, key=lambda one: -one[1]))

@@ -26,6 +26,8 @@ from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, Look
 from gapctl_charts.search import Kind, history_chart, importance_chart, slice_chart
 
 STATE_ORDER: Final = ("done", "stopped", "failed", "running")
+
+
 _STATE_MEANINGS: Final = {
     "done": "trained to their ends",
     "stopped": "stopped early",
@@ -33,10 +35,83 @@ _STATE_MEANINGS: Final = {
     "running": "in training",
 }
 
+
 CAUTION: Final = (
     "The best of many points looks better than it is, as chance helped to choose it. Before it replaces another "
     "recipe, train both on seeds that the search has not used, and compare them."
 )
+STATES_WITH_VALUE: Final = ("done", "stopped")
+_AXIS_KINDS: Final[Mapping[str, Kind]] = {"log": "log", "uniform": "linear", "choice": "categories"}
+
+
+_POINTS_CAPTION: Final = (
+    "Each mark is a point: a circle was trained to its end, a cross was stopped early and stands at its last measure."
+)
+
+
+def render_search(
+    plan: Plan, search: Search, record: SearchRecord, commands: Commands, run_pages: RunPages | None = None
+) -> str:
+    """Return the complete HTML document: the best point, the charts, every point, and how to run it again.
+
+    Equal arguments give equal text.
+    """
+    spec = plan.sweep.spec
+    with trusted():
+        figures = plot_search(search, record, PAGE_LOOK)
+    scale = f" · scale {plan.sweep.scale}" if plan.sweep.scale else ""
+    content = fill_template(
+        "search",
+        kicker=f"gapctl · search {spec.name}{scale}",
+        question=spec.question,
+        summary=summarise_search(record),
+        best=_render_best(record.best),
+        caution=CAUTION,
+        figures=render_section(
+            "figures", "The search", "Every point that was drawn.", [render_panels(figures)] if figures else []
+        ),
+        points=_render_points(record, run_pages),
+        again=commands.sweep,
+        study=record.study,
+    )
+    return render_document(f"{spec.name}: {spec.question}", content, figures, run_pages)
+
+
+def _render_best(best: PointRecord | None) -> Html:
+    if best is None:
+        return build_element("p", "No point was trained to its end yet.")
+    return join_html([build_element("pre", format_set_options(best)), build_element("pre", format_base_yaml(best))])
+
+
+def _render_points(record: SearchRecord, run_pages: RunPages | None) -> Html:
+    texts = ("point", "trial", "ended")
+    heads = [*texts, "drawn as", "samples", record.metric]
+    headings = [
+        build_element(
+            "th",
+            build_element("button", name, type="button"),
+            scope="col",
+            class_="text" if name in texts else "number",
+        )
+        for name in heads
+    ]
+    rows = [_render_row(drawn, run_pages) for drawn in record.ranked]
+    head = build_element("thead", build_element("tr", join_html(headings, "")))
+    table = build_element("table", join_html([head, build_element("tbody", join_html(rows))]), class_="sortable")
+    return build_element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of points")
+
+
+def _render_row(drawn: PointRecord, run_pages: RunPages | None) -> Html:
+    value = format_number(drawn.value) if math.isfinite(drawn.value) else NOT_KNOWN
+    cells = [
+        build_element("th", format_point(drawn.point), scope="row", class_="text"),
+        build_element("td", link_trial(drawn.trial, run_pages), class_="text"),
+        build_element("td", drawn.state, class_="text"),
+        build_element("td", str(drawn.number), data_value=str(drawn.number)),
+        build_element("td", f"{drawn.samples_seen:,}", data_value=str(drawn.samples_seen)),
+        build_element("td", value, data_value=repr(drawn.value) if math.isfinite(drawn.value) else "NaN"),
+    ]
+    return build_element("tr", join_html(cells, ""), id=f"trial-{drawn.trial}")
 
 
 def summarise_search(record: SearchRecord) -> str:
@@ -63,6 +138,12 @@ def format_base_yaml(best: PointRecord) -> str:
     return yaml.safe_dump(document, sort_keys=False).rstrip()
 
 
+def format_point(point: SearchPoint) -> str:
+    """Format a point: `lr=0.00137 batch_size=128`."""
+    names = shorten_paths(list(point))
+    return " ".join(f"{names[path]}={level}" for path, level in point.items())
+
+
 def render_search_markdown(record: SearchRecord, most: int = 10) -> str:
     """Render the best points as a table, for the description of a run in MLflow."""
     paths = list(record.drawn[0].point) if record.drawn else []
@@ -82,13 +163,6 @@ def render_search_markdown(record: SearchRecord, most: int = 10) -> str:
 
 def _format_level(level: object) -> str:
     return str(level).lower() if isinstance(level, bool) else str(level)
-
-
-STATES_WITH_VALUE: Final = ("done", "stopped")
-_AXIS_KINDS: Final[Mapping[str, Kind]] = {"log": "log", "uniform": "linear", "choice": "categories"}
-_POINTS_CAPTION: Final = (
-    "Each mark is a point: a circle was trained to its end, a cross was stopped early and stands at its last measure."
-)
 
 
 def plot_search(search: Search, record: SearchRecord, look: Look) -> list[Figure]:
@@ -173,74 +247,3 @@ def _build_point_rows(points: Sequence[PointRecord]) -> pl.DataFrame:
             for drawn in points
         ]
     )
-
-
-def format_point(point: SearchPoint) -> str:
-    """Format a point: `lr=0.00137 batch_size=128`."""
-    names = shorten_paths(list(point))
-    return " ".join(f"{names[path]}={level}" for path, level in point.items())
-
-
-def render_search(
-    plan: Plan, search: Search, record: SearchRecord, commands: Commands, run_pages: RunPages | None = None
-) -> str:
-    """Return the complete HTML document: the best point, the charts, every point, and how to run it again.
-
-    Equal arguments give equal text.
-    """
-    spec = plan.sweep.spec
-    with trusted():
-        figures = plot_search(search, record, PAGE_LOOK)
-    scale = f" · scale {plan.sweep.scale}" if plan.sweep.scale else ""
-    content = fill_template(
-        "search",
-        kicker=f"gapctl · search {spec.name}{scale}",
-        question=spec.question,
-        summary=summarise_search(record),
-        best=_render_best(record.best),
-        caution=CAUTION,
-        figures=render_section(
-            "figures", "The search", "Every point that was drawn.", [render_panels(figures)] if figures else []
-        ),
-        points=_render_points(record, run_pages),
-        again=commands.sweep,
-        study=record.study,
-    )
-    return render_document(f"{spec.name}: {spec.question}", content, figures, run_pages)
-
-
-def _render_best(best: PointRecord | None) -> Html:
-    if best is None:
-        return build_element("p", "No point was trained to its end yet.")
-    return join_html([build_element("pre", format_set_options(best)), build_element("pre", format_base_yaml(best))])
-
-
-def _render_points(record: SearchRecord, run_pages: RunPages | None) -> Html:
-    texts = ("point", "trial", "ended")
-    heads = [*texts, "drawn as", "samples", record.metric]
-    headings = [
-        build_element(
-            "th",
-            build_element("button", name, type="button"),
-            scope="col",
-            class_="text" if name in texts else "number",
-        )
-        for name in heads
-    ]
-    rows = [_render_row(drawn, run_pages) for drawn in record.ranked]
-    head = build_element("thead", build_element("tr", join_html(headings, "")))
-    table = build_element("table", join_html([head, build_element("tbody", join_html(rows))]), class_="sortable")
-    return build_element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of points")
-
-
-def _render_row(drawn: PointRecord, run_pages: RunPages | None) -> Html:
-    value = format_number(drawn.value) if math.isfinite(drawn.value) else NOT_KNOWN
-    cells = [
-        build_element("th", format_point(drawn.point), scope="row", class_="text"),
-        build_element("td", link_trial(drawn.trial, run_pages), class_="text"),
-        build_element("td", drawn.state, class_="text"),
-        build_element("td", str(drawn.number), data_value=str(drawn.number)),
-        build_element("td", f"{drawn.samples_seen:,}", data_value=str(drawn.samples_seen)),
-        build_element("td", value, data_value=repr(drawn.value) if math.isfinite(drawn.value) else "NaN"),
-    ]
-    return build_element("tr", join_html(cells, ""), id=f"trial-{drawn.trial}")

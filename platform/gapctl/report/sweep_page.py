@@ -141,13 +141,12 @@ def _describe_treatment(doses: Sequence[FactorFigures]) -> str:
 
 def _render_by_factor(name: str, heading: str, lead: str, groups: Sequence[FactorFigures]) -> Html:
     drawn = [group for group in groups if group.figures]
-    headed = len(drawn) > 1
-    return render_section(name, heading, lead, [part for group in drawn for part in _render_group(group, headed)])
-
-
-def _render_group(group: FactorFigures, headed: bool) -> list[Html]:
-    heading = [build_element("h3", f"By {group.factor.words}")] if headed else []
-    return [*heading, render_panels(group.figures)]
+    parts: list[Html] = []
+    for group in drawn:
+        if len(drawn) > 1:
+            parts.append(build_element("h3", f"By {group.factor.words}"))
+        parts.append(render_panels(group.figures))
+    return render_section(name, heading, lead, parts)
 
 
 def _render_figures(name: str, heading: str, lead: str, figures: Sequence[Figure]) -> Html:
@@ -298,18 +297,13 @@ def render_verdict_cards(analysis: Analysis, strips: Mapping[str, Figure]) -> Ht
     )
 
 
-def _render_marks(verdict: Verdict) -> Html:
-    """Render a verdict's marks in capitals, so that no reader overlooks them."""
-    return join_html((build_element("span", mark.upper(), class_="mark") for mark in verdict.marks), "")
-
-
 def _render_verdict_card(verdict: Verdict, alpha: float, strip: Figure | None) -> Html:
     estimate, *interval = align_numbers([verdict.estimate, *verdict.ci])
     return fill_template(
         "verdict",
         finding=verdict.verdict,
         symbol=VERDICT_SYMBOLS[verdict.verdict],
-        mark=_render_marks(verdict),
+        mark=join_html((build_element("span", mark.upper(), class_="mark") for mark in verdict.marks), ""),
         claim=verdict.claim,
         reason=_explain_verdict(verdict),
         notes=join_html((build_element("p", line, class_="reason") for line in explain_marks(verdict)), ""),
@@ -338,6 +332,7 @@ def _explain_verdict(verdict: Verdict) -> str:
 
 def _list_details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
     bootstrap = " to ".join(align_numbers(list(verdict.ci_bootstrap)))
+    where = join_html((build_element("code", f"{path}: {plain(level)}") for path, level in verdict.where.items()), ", ")
     return {
         **({"source of the claim": verdict.source} if verdict.source is not None else {}),
         "test": _TEST_NAMES.get(verdict.test, verdict.test),
@@ -345,7 +340,7 @@ def _list_details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
         "response": build_element("code", verdict.response),
         **_describe_comparator(verdict),
         **({"levels compared": describe_level_pair(verdict.between[::-1])} if verdict.between else {}),
-        **({"only trainings with": _render_where(verdict)} if verdict.where else {}),
+        **({"only trainings with": where} if verdict.where else {}),
         **_describe_mediation(verdict),
         "p before Holm": format_p_value(verdict.p_claim),
         "p of the direction alone": format_p_value(verdict.p_direction),
@@ -359,10 +354,6 @@ def _describe_comparator(verdict: Verdict) -> dict[str, str | Html]:
     if verdict.test == "level":
         return {"value": format_declared_number(verdict.value)}
     return {_FACTOR_TERMS.get(verdict.test, "treatment"): build_element("code", verdict.factor)}
-
-
-def _render_where(verdict: Verdict) -> Html:
-    return join_html((build_element("code", f"{path}: {plain(level)}") for path, level in verdict.where.items()), ", ")
 
 
 def _describe_mediation(verdict: Verdict) -> dict[str, str | Html]:
