@@ -1,8 +1,8 @@
 """`gapctl analyze`: judge sweeps from their ledger, side by side where there are several; it trains nothing.
 
-1. `judge_sweeps` finds the plans, from files or from the ledger's declarations, and analyses each by itself.
-2. `write_report` writes the report that `--out` or `--format` asks for.
-3. `analyze_command` at the end puts these together, prints or exports, and exits with 1 where anything is damaged.
+1. `analyze_command` checks the options, then prints or exports the results, and exits with 1 where anything is damaged.
+2. `judge_sweeps` finds the plans, from files or from the ledger's declarations, and analyses each by itself.
+3. `write_report` writes the report that `--out` or `--format` asks for.
 """
 
 import json
@@ -47,6 +47,175 @@ class JudgedSweeps(NamedTuple):
 
     sweeps: "tuple[SweepAnalysis, ...]"
     not_judged: tuple[str, ...]
+
+
+class ReportFormat(StrEnum):
+    """The formats of a report."""
+
+    HTML = "html"
+    MARKDOWN = "md"
+    LATEX = "latex"
+
+
+_REPORT_SUFFIXES: Final = {ReportFormat.HTML: ".html", ReportFormat.MARKDOWN: ".md", ReportFormat.LATEX: ".tex"}
+
+
+class ReportTarget(NamedTuple):
+    """A report to write: its format and its path; without a path, it goes beside the ledger's own report."""
+
+    format: ReportFormat
+    out: Path | None
+
+
+FilesArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Sweeps: files, or names such as imbalance.", show_default=False, metavar="[FILE]..."),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every sweep that the ledger keeps, without its files.")]
+
+
+DeclaredOption = Annotated[
+    bool, typer.Option("--declared", help="Judge sweeps as they stood before their first trials began.")
+]
+
+
+FormatOption = Annotated[
+    ReportFormat | None, typer.Option("--format", help="Of the report; `latex` is the verdict table alone.")
+]
+
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the report: one HTML file that needs no network, or what its ending says."),
+]
+
+
+ExportOption = Annotated[
+    Path | None, typer.Option("--export", help="Write a row per trial.", metavar="FILE.parquet|FILE.csv")
+]
+
+
+ExportHistoryOption = Annotated[
+    Path | None, typer.Option("--export-history", help="Write a row per evaluation.", metavar="FILE.parquet|FILE.csv")
+]
+
+
+def analyze_command(
+    files: FilesArgument = None,
+    every: AllOption = False,
+    declared: DeclaredOption = False,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    as_json: JsonOption = False,
+    form: FormatOption = None,
+    out: OutOption = None,
+    export: ExportOption = None,
+    export_history: ExportHistoryOption = None,
+) -> None:
+    """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
+    _check_arguments(files, scale, overrides, every=every, declared=declared)
+    report = parse_report_options(form, out)
+    tables = {"--export": export, "--export-history": export_history}
+    for option, path in tables.items():
+        if path is not None:
+            check_table_file(option, path)
+    from gapctl.ledger import LedgerSnapshot
+
+    ledger, histories = LedgerSnapshot(runs), _choose_histories(report, export_history)
+    judged = judge_sweeps(
+        AnalysisRequest(tuple(files or ()), scale, tuple(overrides or ()), histories, declared), ledger
+    )
+    from gapctl.analysis.compare import compare_sweeps
+
+    found = compare_sweeps(*judged)
+    written = [] if report is None else [f"report: {write_report(report, found, ledger)}"]
+    written += [_export_table(option, path, found) for option, path in tables.items() if path is not None]
+    several = every or len(files or ()) > 1
+    if as_json:
+        typer.echo(json.dumps(_build_analysis_document(found, ledger, several=several), indent=1, allow_nan=False))
+    else:
+        _print_analysis(found, ledger, written)
+    _exit_on_problems(found)
+
+
+def _check_arguments(
+    files: list[Path] | None, scale: str | None, overrides: list[str] | None, *, every: bool, declared: bool
+) -> None:
+    """Raise InputError for arguments that contradict each other, or are missing."""
+    given = [*map(str, files or ()), *(["--scale"] if scale else []), *(["--set"] if overrides else [])]
+    if every and given:
+        raise InputError(
+            f"--all: found {', '.join(given)} beside it; expected it alone, as it judges every sweep and scale as the "
+            "ledger keeps them. Leave either out"
+        )
+    if declared and overrides:
+        raise InputError(
+            f"--declared: found --set {overrides[0]} beside it; expected it without, as what was declared has the "
+            "options of then. Leave either out"
+        )
+    if not every and not files:
+        raise InputError("gapctl analyze: found no sweep file; expected one or more, or --all for the whole ledger")
+
+
+def _choose_histories(report: ReportTarget | None, export: Path | None) -> HistoryPolicy:
+    """Choose when to read histories: only the page of a single sweep shows how trainings went."""
+    if export is not None or (report is not None and report.format is ReportFormat.MARKDOWN):
+        return "always"
+    return "never" if report is None or report.format is ReportFormat.LATEX else "of one sweep"
+
+
+def _build_analysis_document(found: "SweepComparison", ledger: "Ledger", *, several: bool) -> dict[str, object]:
+    if several:
+        return build_combined_document(found)
+    judged = found.sweeps[0]
+    document: dict[str, object] = build_sweep_document(judged.analysis, judged.damaged)
+    if judged.plan.sweep.spec.search is None:
+        return document
+    from gapctl.cli.options import read_search_record
+
+    record = read_search_record(judged.plan, ledger)
+    return document | ({"search": build_search_document(record)} if record is not None else {})
+
+
+def _export_table(option: str, path: Path, found: "SweepComparison") -> str:
+    from gapctl.analysis.compare import build_history_table, build_trials_table
+
+    table = (build_trials_table if option == "--export" else build_history_table)(found.sweeps)
+    write_table(option, path, table)
+    return f"{len(table):,} rows: {path}"
+
+
+def _print_analysis(found: "SweepComparison", ledger: "Ledger", written: list[str]) -> None:
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.verdict_table import print_comparison, print_sweep
+
+    console = SafeConsole()
+    if len(found.sweeps) == 1 and found.sweeps[0].plan.sweep.spec.search is not None:
+        _print_search(found.sweeps[0].plan, ledger)
+    elif len(found.sweeps) == 1:
+        print_sweep(found.sweeps[0], ledger, console)
+    else:
+        print_comparison(found, ledger, console)
+    for line in written:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_search(plan: "Plan", ledger: "Ledger") -> None:
+    from gapctl.cli.options import read_search_record
+    from gapctl.cli.search import print_search
+
+    if (record := read_search_record(plan, ledger)) is not None:
+        print_search(plan, record)
+
+
+def _exit_on_problems(found: "SweepComparison") -> None:
+    """Print last what is damaged or could not be judged, where nobody overlooks it, and exit with 1."""
+    problems = [*(line for judged in found.sweeps for line in judged.damaged), *found.not_judged]
+    for problem in dict.fromkeys(problems):
+        typer.echo(f"gapctl: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
 
 
 def judge_sweeps(wanted: AnalysisRequest, ledger: "Ledger") -> JudgedSweeps:
@@ -187,24 +356,6 @@ def _build_no_trials_error(plan: "Plan", ledger: "Ledger", damaged: Sequence[str
     )
 
 
-class ReportFormat(StrEnum):
-    """The formats of a report."""
-
-    HTML = "html"
-    MARKDOWN = "md"
-    LATEX = "latex"
-
-
-_REPORT_SUFFIXES: Final = {ReportFormat.HTML: ".html", ReportFormat.MARKDOWN: ".md", ReportFormat.LATEX: ".tex"}
-
-
-class ReportTarget(NamedTuple):
-    """A report to write: its format and its path; without a path, it goes beside the ledger's own report."""
-
-    format: ReportFormat
-    out: Path | None
-
-
 def parse_report_options(form: ReportFormat | None, out: Path | None) -> ReportTarget | None:
     """Return the requested report; raise InputError where the name's ending contradicts the format."""
     if out is None:
@@ -231,7 +382,10 @@ def write_report(report: ReportTarget, found: "SweepComparison", ledger: "Ledger
     if report.out is None:
         return [ledger.keep(path, content) for path, content in files.items()][-1]
     for path, content in files.items():
-        _write_report_file(report.out.parent / path, content)
+        target = report.out.parent / path
+        with suppress(OSError):  # write_page raises the better error
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_page("--out", target, content)
     return str(report.out)
 
 
@@ -279,150 +433,3 @@ def _describe_declarations(found: "SweepComparison") -> list[str]:
     from gapctl.cli.verdict_table import describe_declaration
 
     return [describe_declaration(judged.analysis) for judged in found.sweeps]
-
-
-def _write_report_file(path: Path, content: bytes) -> None:
-    with suppress(OSError):  # write_page raises the better error
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_page("--out", path, content)
-
-
-FilesArgument = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Sweeps: files, or names such as imbalance.", show_default=False, metavar="[FILE]..."),
-]
-AllOption = Annotated[bool, typer.Option("--all", help="Every sweep that the ledger keeps, without its files.")]
-DeclaredOption = Annotated[
-    bool, typer.Option("--declared", help="Judge sweeps as they stood before their first trials began.")
-]
-FormatOption = Annotated[
-    ReportFormat | None, typer.Option("--format", help="Of the report; `latex` is the verdict table alone.")
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", help="Write the report: one HTML file that needs no network, or what its ending says."),
-]
-ExportOption = Annotated[
-    Path | None, typer.Option("--export", help="Write a row per trial.", metavar="FILE.parquet|FILE.csv")
-]
-ExportHistoryOption = Annotated[
-    Path | None, typer.Option("--export-history", help="Write a row per evaluation.", metavar="FILE.parquet|FILE.csv")
-]
-
-
-def analyze_command(
-    files: FilesArgument = None,
-    every: AllOption = False,
-    declared: DeclaredOption = False,
-    scale: ScaleOption = None,
-    overrides: SetOption = None,
-    runs: RunsOption = DEFAULT_RUNS,
-    as_json: JsonOption = False,
-    form: FormatOption = None,
-    out: OutOption = None,
-    export: ExportOption = None,
-    export_history: ExportHistoryOption = None,
-) -> None:
-    """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
-    _check_arguments(files, scale, overrides, every=every, declared=declared)
-    report = parse_report_options(form, out)
-    tables = {"--export": export, "--export-history": export_history}
-    for option, path in tables.items():
-        if path is not None:
-            check_table_file(option, path)
-    from gapctl.ledger import LedgerSnapshot
-
-    ledger, histories = LedgerSnapshot(runs), _choose_histories(report, export_history)
-    judged = judge_sweeps(
-        AnalysisRequest(tuple(files or ()), scale, tuple(overrides or ()), histories, declared), ledger
-    )
-    from gapctl.analysis.compare import compare_sweeps
-
-    found = compare_sweeps(*judged)
-    written = [] if report is None else [f"report: {write_report(report, found, ledger)}"]
-    written += [_export_table(option, path, found) for option, path in tables.items() if path is not None]
-    several = every or len(files or ()) > 1
-    if as_json:
-        typer.echo(json.dumps(_build_analysis_document(found, ledger, several=several), indent=1, allow_nan=False))
-    else:
-        _print_analysis(found, ledger, written)
-    _exit_on_problems(found)
-
-
-def _check_arguments(
-    files: list[Path] | None, scale: str | None, overrides: list[str] | None, *, every: bool, declared: bool
-) -> None:
-    """Raise InputError for arguments that contradict each other, or are missing."""
-    given = [*map(str, files or ()), *(["--scale"] if scale else []), *(["--set"] if overrides else [])]
-    if every and given:
-        raise InputError(
-            f"--all: found {', '.join(given)} beside it; expected it alone, as it judges every sweep and scale as the "
-            "ledger keeps them. Leave either out"
-        )
-    if declared and overrides:
-        raise InputError(
-            f"--declared: found --set {overrides[0]} beside it; expected it without, as what was declared has the "
-            "options of then. Leave either out"
-        )
-    if not every and not files:
-        raise InputError("gapctl analyze: found no sweep file; expected one or more, or --all for the whole ledger")
-
-
-def _choose_histories(report: ReportTarget | None, export: Path | None) -> HistoryPolicy:
-    """Choose when to read histories: only the page of a single sweep shows how trainings went."""
-    if export is not None or (report is not None and report.format is ReportFormat.MARKDOWN):
-        return "always"
-    return "never" if report is None or report.format is ReportFormat.LATEX else "of one sweep"
-
-
-def _build_analysis_document(found: "SweepComparison", ledger: "Ledger", *, several: bool) -> dict[str, object]:
-    if several:
-        return build_combined_document(found)
-    judged = found.sweeps[0]
-    document: dict[str, object] = build_sweep_document(judged.analysis, judged.damaged)
-    if judged.plan.sweep.spec.search is None:
-        return document
-    from gapctl.cli.options import read_search_record
-
-    record = read_search_record(judged.plan, ledger)
-    return document | ({"search": build_search_document(record)} if record is not None else {})
-
-
-def _export_table(option: str, path: Path, found: "SweepComparison") -> str:
-    from gapctl.analysis.compare import build_history_table, build_trials_table
-
-    table = (build_trials_table if option == "--export" else build_history_table)(found.sweeps)
-    write_table(option, path, table)
-    return f"{len(table):,} rows: {path}"
-
-
-def _print_analysis(found: "SweepComparison", ledger: "Ledger", written: list[str]) -> None:
-    from gapctl.cli.console import SafeConsole
-    from gapctl.cli.verdict_table import print_comparison, print_sweep
-
-    console = SafeConsole()
-    if len(found.sweeps) == 1 and found.sweeps[0].plan.sweep.spec.search is not None:
-        _print_search(found.sweeps[0].plan, ledger)
-    elif len(found.sweeps) == 1:
-        print_sweep(found.sweeps[0], ledger, console)
-    else:
-        print_comparison(found, ledger, console)
-    for line in written:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_search(plan: "Plan", ledger: "Ledger") -> None:
-    from gapctl.cli.options import read_search_record
-    from gapctl.cli.search import print_search
-
-    if (record := read_search_record(plan, ledger)) is not None:
-        print_search(plan, record)
-
-
-def _exit_on_problems(found: "SweepComparison") -> None:
-    """Print last what is damaged or could not be judged, where nobody overlooks it, and exit with 1."""
-    problems = [*(line for judged in found.sweeps for line in judged.damaged), *found.not_judged]
-    for problem in dict.fromkeys(problems):
-        typer.echo(f"gapctl: {problem}", err=True)
-    if problems:
-        raise typer.Exit(1)

@@ -36,164 +36,29 @@ if TYPE_CHECKING:
 OVERLAP_COUNTS: Final = (1, 3, 10)
 
 
-class ModelComparison(NamedTuple):
-    """The other model's title, and the overlap of leading dimensions by how many are compared."""
-
-    title: str
-    overlaps: "dict[int, DimensionOverlap]"
-
-
-def load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | None:
-    """Load the second model as the first was loaded; raise InputError for anything wrong with it."""
-    if against is None:
-        return None
-    if asked.embeddings is None and asked.trial is None:
-        raise InputError(
-            "--against belongs to --embeddings, with other saved embeddings, or to --trial, with another trial's id; "
-            "found it without either. Of a --model's embeddings it takes the saved ones"
-        )
-    saved = asked.embeddings is not None
-    try:
-        return load_inputs(replace(asked, embeddings=against) if saved else replace(asked, trial=against))
-    except InputError as error:
-        raise InputError(str(error).replace(f"--trial {against}", f"--against {against}")) from error
-
-
-def compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> ModelComparison:
-    """Compare the leading dimensions of both models; raise InputError where the widths differ."""
-    from gapctl.metrics.gap import measure_dimension_overlap
-    from gapctl.metrics.streaming import sum_embeddings
-
-    one_D, other_D = (sum_embeddings(each.embeddings).gap.mean_difference_D for each in (inputs, other))
-    if len(one_D) != len(other_D):
-        raise InputError(
-            f"--against {against}: {len(other_D)} wide; expected {len(one_D)} as the first, since dimensions are "
-            "compared one by one"
-        )
-    counts = [count for count in OVERLAP_COUNTS if count < len(one_D)]
-    return ModelComparison(other.title, {count: measure_dimension_overlap(one_D, other_D, count) for count in counts})
-
-
-def build_comparison_document(found: ModelComparison) -> dict[str, Any]:
-    """Return the comparison as `--json` prints it."""
-    return {"with": found.title, "leading_dimensions": {str(k): each._asdict() for k, each in found.overlaps.items()}}
-
-
-def print_shared_dimensions(found: ModelComparison) -> None:
-    """Print the comparison as a table."""
-    from rich.table import Table
-
-    from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import make_plain_console
-
-    make_plain_console().print(f"\nDimensions that carry most of the gap, shared with {found.title}:")
-    table = Table("largest", "shared", "by chance", "p", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        column.justify = "right"
-    for count, overlap in found.overlaps.items():
-        table.add_row(str(count), f"{count * overlap.share:.0f}", f"{count * overlap.chance:.2f}", f"{overlap.p:.2g}")
-    SafeConsole().print(table)
-
-
 MAX_RECALL_PAIRS = 1024
 """The most pairs among which recall is computed again for every removed dimension."""
+
+
 MAX_FACT_LENGTH = 300
 """The most characters of a fact; a thousand shards would bury the rest, and `--json` lists them."""
-
-
-def render_measure_report(inputs: Inputs, lines: "list[MeasureLine]") -> str:
-    """Return the page as one HTML text."""
-    from gapctl.report.measure_page import render_measure_page
-
-    return render_measure_page(_build_page_data(inputs, lines))
-
-
-def _build_page_data(inputs: Inputs, lines: "list[MeasureLine]") -> "MeasurePage":
-    from gapctl.metrics.plots import sample_plot_data
-    from gapctl.report.measure_page import CosineBin, MeasurePage, PlanePoint
-
-    picture = sample_plot_data(inputs.embeddings)
-    plane, found = picture.plane, picture.similarities
-    return MeasurePage(
-        title=inputs.title,
-        notes=inputs.notes,
-        lines=lines,
-        facts=dict(_flatten_facts("", inputs.facts)),
-        images=[PlanePoint(*map(float, row)) for row in plane.image_P2],
-        texts=[PlanePoint(*map(float, row)) for row in plane.text_P2],
-        shares=plane.shares,
-        bins=[
-            CosineBin(*map(float, row))
-            for row in zip(found.edges[:-1], found.edges[1:], found.matched_B, found.other_B, strict=True)
-        ],
-        difference=[float(value) for value in picture.difference_D],
-        removals=_measure_removals(inputs.embeddings, picture),
-        removal_pairs=min(MAX_RECALL_PAIRS, len(inputs.embeddings.image_ND)),
-    )
-
-
-def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Removal]":
-    """Measure gap and recall as dimensions are removed; none for class prompts.
-
-    The last step is left out: in one dimension only signs remain.
-    """
-    import numpy as np
-
-    from gapctl.metrics.embedding_set import assign_match_keys, normalise_rows
-    from gapctl.metrics.plots import measure_gap_after_removal, measure_recall_after_removal
-    from gapctl.report.measure_page import Removal
-
-    if embeddings.prompt_of_N is not None:
-        return []
-    order_D = np.argsort(-np.abs(picture.difference_D), kind="stable")
-    image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
-    steps = measure_gap_after_removal(image_ND, text_MD, order_D, embeddings.text_to_image_M)
-    image_P, text_P = _sample_pairs(embeddings)
-    image_key_N, text_key_M = assign_match_keys(embeddings)
-    recall_T = measure_recall_after_removal(
-        image_ND[image_P], text_MD[text_P], image_key_N[image_P], text_key_M[text_P], order_D
-    )
-    found = zip(steps[:-1], recall_T, strict=False)
-    return [Removal(removed, sums.rmg(), sums.l2m(), float(recall)) for removed, (sums, recall) in enumerate(found)]
-
-
-def _sample_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-    """Draw the rows of images and of one text each, among which recall is computed as dimensions are removed."""
-    import numpy as np
-
-    from gapctl.metrics.sampling import DrawPurpose, sample_rows
-
-    image_P = sample_rows(DrawPurpose.PAIRS, len(embeddings.image_ND), MAX_RECALL_PAIRS)
-    if embeddings.text_to_image_M is None:
-        return image_P, image_P
-    first_text_N = np.unique(embeddings.text_to_image_M, return_index=True)[1]
-    return image_P, first_text_N[image_P]
-
-
-def _flatten_facts(prefix: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return every fact as text, by its path."""
-    listed = []
-    for key, value in found.items():
-        if isinstance(value, Mapping) and value:
-            listed += _flatten_facts(f"{prefix}{key} ", value)
-        elif value not in (None, (), {}, []):
-            text = str(value)
-            shown = text if len(text) <= MAX_FACT_LENGTH else f"{text[:MAX_FACT_LENGTH]}..."
-            listed.append((f"{prefix}{key}", shown))
-    return listed
 
 
 DEFAULT_SCALES = ("1", "1/0.07", "100")
 """Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
 
+
 LARGEST_SCALE = 1e6
 """Beyond this scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
 METRIC_GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
+
 
 ReportOption = Annotated[
     Path | None,
     typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
 ]
+
+
 AgainstOption = Annotated[
     str | None,
     typer.Option(
@@ -204,6 +69,8 @@ AgainstOption = Annotated[
 ]
 LogOption = Annotated[bool, typer.Option("--log", help="Also keep it in MLflow, as a run of `measurements`.")]
 UriOption = Annotated[str | None, typer.Option("--uri", help="MLflow's store for --log, if not sqlite:///mlflow.db.")]
+
+
 ScalesOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -214,6 +81,13 @@ ScalesOption = Annotated[
         metavar="S",
     ),
 ]
+
+
+class ModelComparison(NamedTuple):
+    """The other model's title, and the overlap of leading dimensions by how many are compared."""
+
+    title: str
+    overlaps: "dict[int, DimensionOverlap]"
 
 
 @add_input_options
@@ -422,3 +296,137 @@ def _format_value(value: float, name: "MetricName | None") -> str:
     if unit == "percent":
         return f"{value:.1f} %"
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
+
+
+def load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | None:
+    """Load the second model as the first was loaded; raise InputError for anything wrong with it."""
+    if against is None:
+        return None
+    if asked.embeddings is None and asked.trial is None:
+        raise InputError(
+            "--against belongs to --embeddings, with other saved embeddings, or to --trial, with another trial's id; "
+            "found it without either. Of a --model's embeddings it takes the saved ones"
+        )
+    saved = asked.embeddings is not None
+    try:
+        return load_inputs(replace(asked, embeddings=against) if saved else replace(asked, trial=against))
+    except InputError as error:
+        raise InputError(str(error).replace(f"--trial {against}", f"--against {against}")) from error
+
+
+def compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> ModelComparison:
+    """Compare the leading dimensions of both models; raise InputError where the widths differ."""
+    from gapctl.metrics.gap import measure_dimension_overlap
+    from gapctl.metrics.streaming import sum_embeddings
+
+    one_D, other_D = (sum_embeddings(each.embeddings).gap.mean_difference_D for each in (inputs, other))
+    if len(one_D) != len(other_D):
+        raise InputError(
+            f"--against {against}: {len(other_D)} wide; expected {len(one_D)} as the first, since dimensions are "
+            "compared one by one"
+        )
+    counts = [count for count in OVERLAP_COUNTS if count < len(one_D)]
+    return ModelComparison(other.title, {count: measure_dimension_overlap(one_D, other_D, count) for count in counts})
+
+
+def build_comparison_document(found: ModelComparison) -> dict[str, Any]:
+    """Return the comparison as `--json` prints it."""
+    return {"with": found.title, "leading_dimensions": {str(k): each._asdict() for k, each in found.overlaps.items()}}
+
+
+def print_shared_dimensions(found: ModelComparison) -> None:
+    """Print the comparison as a table."""
+    from rich.table import Table
+
+    from gapctl.cli.console import SafeConsole
+    from gapctl.cli.output import make_plain_console
+
+    make_plain_console().print(f"\nDimensions that carry most of the gap, shared with {found.title}:")
+    table = Table("largest", "shared", "by chance", "p", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    for count, overlap in found.overlaps.items():
+        table.add_row(str(count), f"{count * overlap.share:.0f}", f"{count * overlap.chance:.2f}", f"{overlap.p:.2g}")
+    SafeConsole().print(table)
+
+
+def render_measure_report(inputs: Inputs, lines: "list[MeasureLine]") -> str:
+    """Return the page as one HTML text."""
+    from gapctl.report.measure_page import render_measure_page
+
+    return render_measure_page(_build_page_data(inputs, lines))
+
+
+def _build_page_data(inputs: Inputs, lines: "list[MeasureLine]") -> "MeasurePage":
+    from gapctl.metrics.plots import sample_plot_data
+    from gapctl.report.measure_page import CosineBin, MeasurePage, PlanePoint
+
+    picture = sample_plot_data(inputs.embeddings)
+    plane, found = picture.plane, picture.similarities
+    return MeasurePage(
+        title=inputs.title,
+        notes=inputs.notes,
+        lines=lines,
+        facts=dict(_flatten_facts("", inputs.facts)),
+        images=[PlanePoint(*map(float, row)) for row in plane.image_P2],
+        texts=[PlanePoint(*map(float, row)) for row in plane.text_P2],
+        shares=plane.shares,
+        bins=[
+            CosineBin(*map(float, row))
+            for row in zip(found.edges[:-1], found.edges[1:], found.matched_B, found.other_B, strict=True)
+        ],
+        difference=[float(value) for value in picture.difference_D],
+        removals=_measure_removals(inputs.embeddings, picture),
+        removal_pairs=min(MAX_RECALL_PAIRS, len(inputs.embeddings.image_ND)),
+    )
+
+
+def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Removal]":
+    """Measure gap and recall as dimensions are removed; none for class prompts.
+
+    The last step is left out: in one dimension only signs remain.
+    """
+    import numpy as np
+
+    from gapctl.metrics.embedding_set import assign_match_keys, normalise_rows
+    from gapctl.metrics.plots import measure_gap_after_removal, measure_recall_after_removal
+    from gapctl.report.measure_page import Removal
+
+    if embeddings.prompt_of_N is not None:
+        return []
+    order_D = np.argsort(-np.abs(picture.difference_D), kind="stable")
+    image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
+    steps = measure_gap_after_removal(image_ND, text_MD, order_D, embeddings.text_to_image_M)
+    image_P, text_P = _sample_pairs(embeddings)
+    image_key_N, text_key_M = assign_match_keys(embeddings)
+    recall_T = measure_recall_after_removal(
+        image_ND[image_P], text_MD[text_P], image_key_N[image_P], text_key_M[text_P], order_D
+    )
+    found = zip(steps[:-1], recall_T, strict=False)
+    return [Removal(removed, sums.rmg(), sums.l2m(), float(recall)) for removed, (sums, recall) in enumerate(found)]
+
+
+def _sample_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    """Draw the rows of images and of one text each, among which recall is computed as dimensions are removed."""
+    import numpy as np
+
+    from gapctl.metrics.sampling import DrawPurpose, sample_rows
+
+    image_P = sample_rows(DrawPurpose.PAIRS, len(embeddings.image_ND), MAX_RECALL_PAIRS)
+    if embeddings.text_to_image_M is None:
+        return image_P, image_P
+    first_text_N = np.unique(embeddings.text_to_image_M, return_index=True)[1]
+    return image_P, first_text_N[image_P]
+
+
+def _flatten_facts(prefix: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return every fact as text, by its path."""
+    listed = []
+    for key, value in found.items():
+        if isinstance(value, Mapping) and value:
+            listed += _flatten_facts(f"{prefix}{key} ", value)
+        elif value not in (None, (), {}, []):
+            text = str(value)
+            shown = text if len(text) <= MAX_FACT_LENGTH else f"{text[:MAX_FACT_LENGTH]}..."
+            listed.append((f"{prefix}{key}", shown))
+    return listed

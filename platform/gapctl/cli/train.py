@@ -51,7 +51,7 @@ def train_command(
         ledger.declare_plan(plan)
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
     claimant = LeaseOwner.for_sweep(plan.sweep.spec.name)
-    # Before a lease is held: Ctrl-C in the middle of torch's import ends the process at once.
+    # Import before taking a lease: Ctrl-C in the middle of torch's import ends the process at once.
     import gapctl.sweep.worker  # noqa: F401
 
     try:

@@ -104,7 +104,7 @@ def _find_pages(server: "Server", name: str | None) -> tuple[str, str | None]:
     """Return the page to open, and the page of a sweep's curves, if any."""
     from gapctl.tracking.views import find_curves_address, format_overview_address, format_sweep_address
 
-    # Also asked without a name, so that a store that cannot be read is found before a browser opens.
+    # Ask also without a name, to find an unreadable store before a browser opens.
     experiment = server.experiment(name or DEFAULT_EXPERIMENT)
     if name is None or experiment is None:
         return format_overview_address(server.address), None

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from gapctl.analysis.compare import ResponseComparison, SweepAnalysis, SweepComparison, SweepVerdict
-    from gapctl.analysis.preregistration import DeclarationDiff
-    from gapctl.analysis.results import Analysis, FirstQuestion, Outcome, Verdict
+    from gapctl.analysis.results import Analysis, Outcome, Verdict
     from gapctl.ledger import Ledger
     from gapctl.ledger.search_record import SearchRecord
 
@@ -125,12 +124,9 @@ def _explain_verdict(verdict: "Verdict", width: int) -> "Text":
         lines.append(explain_seeds_needed(verdict.seeds_needed))
     lines += [line.translate(ASCII_REPLACEMENTS) for line in explain_marks(verdict)]
     mark = format_marks(verdict.marks)
-    said = "".join(f"\n{_wrap_line(line, width)}" for line in lines)
-    return Text.assemble("\n", verdict.id, ": ", (verdict.verdict, VERDICT_STYLES[verdict.verdict]), mark, said)
-
-
-def _wrap_line(line: str, width: int) -> str:
-    return textwrap.fill(line, max(width, MIN_WIDTH), initial_indent="  ", subsequent_indent="  ")
+    wrapper = textwrap.TextWrapper(max(width, MIN_WIDTH), initial_indent="  ", subsequent_indent="  ")
+    reasons = "".join(f"\n{wrapper.fill(line)}" for line in lines)
+    return Text.assemble("\n", verdict.id, ": ", (verdict.verdict, VERDICT_STYLES[verdict.verdict]), mark, reasons)
 
 
 def _format_numbers(verdict: "Verdict") -> list[str]:
@@ -221,16 +217,15 @@ def build_sweep_document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict
     """Build one sweep's document: the verdicts and what they rest on; non-finite numbers are null."""
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
     fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
+    declared, first = analysis.declared, analysis.first_question
     found = {
         "verdicts": [_serialise_verdict(verdict) for verdict in analysis.verdicts],
         **{name: getattr(analysis, name) for name in fields},
         "trials_done": len(analysis.trials),
         "trials_planned": analysis.planned,
         "damaged": damaged,
-        "declared": None if analysis.declared is None else _serialise_declaration(analysis.declared),
-        "first_question": None
-        if analysis.first_question is None
-        else _serialise_first_question(analysis.first_question),
+        "declared": declared and {**vars(declared), "changed": [change._asdict() for change in declared.changed]},
+        "first_question": first and {**vars(first), "answers": [_serialise_verdict(one) for one in first.answers]},
         "learning": [vars(check) for check in analysis.learning],
     }
     return {name: _replace_non_finite(value) for name, value in found.items()}
@@ -262,14 +257,6 @@ def _serialise_verdict(verdict: "Verdict") -> dict[str, Any]:
     not_learned = [vars(check) for check in verdict.not_learned]
     first = None if verdict.first_answer is None else verdict.first_answer._asdict()
     return {**vars(verdict), "marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first}
-
-
-def _serialise_first_question(first: "FirstQuestion") -> dict[str, Any]:
-    return {**vars(first), "answers": [_serialise_verdict(one) for one in first.answers]}
-
-
-def _serialise_declaration(declared: "DeclarationDiff") -> dict[str, Any]:
-    return {**vars(declared), "changed": [change._asdict() for change in declared.changed]}
 
 
 def _serialise_sweep(judged: "SweepAnalysis") -> dict[str, Any]:
