@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -26,8 +26,8 @@ RESULT_FILE: Final = "result.json"
 """Written last: it exists if and only if the trial is done."""
 
 
-def _read_number(found: Any) -> Any:
-    return math.nan if found is None else found
+MetricValue = Annotated[float, BeforeValidator(lambda found: math.nan if found is None else found)]
+"""A number of a document, in which null stands for NaN."""
 
 
 @with_config(STRICT_DOCUMENT)
@@ -36,7 +36,7 @@ class Result:
     """A trial's final metrics by name, and what produced them: `versions`, `hardware`, wall `seconds`."""
 
     trial: str
-    metrics: dict[str, Annotated[float, BeforeValidator(_read_number)]]
+    metrics: dict[str, MetricValue]
     samples_seen: int
     seconds: float
     versions: dict[str, str]

@@ -106,13 +106,15 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
     scale has. Hypotheses that come after a trial are never preregistered, even if the trial's folder is removed.
     """
     scale, asked = name_scale(plan), record_sweep_file(plan)
-    known = earlier or _make_empty_declaration(plan)
-    listed = {**known.trials, scale: _merge_trial_ids(known.trials.get(scale, []), plan)}
+    known = earlier or Declaration(plan.sweep.spec.name, plan.sweep.spec.question, "", False, {}, {})
+    ids = dict.fromkeys([*known.trials.get(scale, []), *(trial.id for trial in plan.trials)])
+    listed = {**known.trials, scale: list(ids)}
     noted = mark_begun_scales(replace(known, trials=listed), has_begun)
     fixed = scale in noted.begun and scale in known.design_sha256
     design = UNDECLARED if scale in noted.begun else hash_design(plan)
+    kept = earlier is not None and (bool(noted.begun) or not noted.preregistered)
     return replace(
-        _set_hypotheses(noted, plan, kept=earlier is not None and _is_fixed(noted)),
+        _set_hypotheses(noted, plan, kept=kept),
         spec_sha256={**known.spec_sha256, scale: plan.sweep.spec_sha256},
         design_sha256=known.design_sha256 | ({} if fixed else {scale: design}),
         seeds=known.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
@@ -140,10 +142,6 @@ def record_sweep_file(plan: Plan) -> SweepFileRecord:
     )
 
 
-def _is_fixed(declaration: Declaration) -> bool:
-    return bool(declaration.begun) or not declaration.preregistered
-
-
 def _set_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaration:
     if kept:  # older versions kept the very first question, even if it was changed before the first trial
         return noted if noted.declared else replace(noted, question=plan.sweep.spec.question)
@@ -158,14 +156,6 @@ def _set_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaratio
 def _find_first_file(noted: Declaration, scale: str) -> SweepFileRecord | None:
     """Return the file from when the scale began or, if an older version did not keep it, the earliest at hand."""
     return noted.declared.get(scale) or noted.asked.get(scale) if scale in noted.begun else None
-
-
-def _make_empty_declaration(plan: Plan) -> Declaration:
-    return Declaration(plan.sweep.spec.name, plan.sweep.spec.question, "", False, {}, {})
-
-
-def _merge_trial_ids(listed: Sequence[str], plan: Plan) -> list[str]:
-    return list(dict.fromkeys([*listed, *(trial.id for trial in plan.trials)]))
 
 
 def rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:

@@ -3,19 +3,15 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BeforeValidator, TypeAdapter, with_config
+from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import WorkError
-from gapctl.ledger.documents import STRICT_DOCUMENT, parse_document
+from gapctl.ledger.documents import STRICT_DOCUMENT, MetricValue, parse_document
 
 PointState = Literal["done", "stopped", "failed", "running"]
 Level = bool | int | float | str
-
-
-def _read_number(found: Any) -> Any:
-    return math.nan if found is None else found
 
 
 @with_config(STRICT_DOCUMENT)
@@ -31,7 +27,7 @@ class PointRecord:
     trial: str
     point: dict[str, Level]
     state: PointState
-    value: Annotated[float, BeforeValidator(_read_number)]
+    value: MetricValue
     samples_seen: int
 
 
