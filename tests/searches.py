@@ -67,7 +67,7 @@ def train(
         if samples_seen == SAMPLES:
             result = Result(trial.id, {METRIC: measure(trial)}, SAMPLES, 1.0, {}, {})
             folder.finish(result, weights=b"")
-            course.finished(trial, result)
+            course.note_result(trial, result)
         elif course.should_stop(trial.id, [row]):
             return False
     return True
@@ -76,7 +76,7 @@ def train(
 def run(course: SearchController, ledger: Ledger, measure: Measure = distance, most: int = 10_000) -> list[Trial]:
     """Trains at most so many points one after another, and returns them."""
     trained: list[Trial] = []
-    while len(trained) < most and (trial := course.next()) is not None:
+    while len(trained) < most and (trial := course.pick_trial()) is not None:
         trained.append(trial)
         train(course, ledger, trial, measure)
     return trained

@@ -177,7 +177,7 @@ def in_every_state(tiny: Path) -> Path:
         result = Result(trial.id, {"gap/rmg": 0.5}, 512, 61.5, {"python": "3"}, {"device": "cpu"})
         ledger.trial(trial.id).finish(result, b"weights")
     in_training = ledger.trial(running.id)
-    in_training.take(LeaseOwner("run", "tiny"))
+    in_training.acquire(LeaseOwner("run", "tiny"))
     in_training.heartbeat(128)
     ledger.trial(failed.id).fail("Traceback\nValueError: [/bold] no")
     (tiny.parent / "runs" / damaged.id / "result.json").write_text("{")

@@ -31,7 +31,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return place / 20 if place % 3 else 0.0
 
     run(course, Ledger(str(runs)), every_third_is_poor)
-    course.close()
+    course.close_search()
     return folder
 
 

@@ -29,7 +29,7 @@ OURS, THEIRS = LeaseOwner("ours", "imbalance"), LeaseOwner("theirs", "entropy")
 HOLDER = """
 import sys, time
 from gapctl.ledger import LeaseOwner, Ledger
-assert Ledger(sys.argv[1]).trial(sys.argv[2]).take(LeaseOwner("theirs", "entropy")) is None
+assert Ledger(sys.argv[1]).trial(sys.argv[2]).acquire(LeaseOwner("theirs", "entropy")) is None
 print("held", flush=True)
 time.sleep(600)
 """
@@ -48,7 +48,7 @@ def folder_in(runs: str) -> TrialFolder:
 
 def taken(runs: str, claimant: LeaseOwner = OURS) -> TrialFolder:
     folder = folder_in(runs)
-    assert folder.take(claimant) is None
+    assert folder.acquire(claimant) is None
     return folder
 
 
@@ -59,15 +59,15 @@ def content_of(folder: TrialFolder) -> bytes:
 
 
 def held(folder: TrialFolder) -> Lease:
-    assert folder.hold is not None
-    return folder.hold.lease
+    assert folder.handle is not None
+    return folder.handle.lease
 
 
 def test_a_lease_names_its_holder_and_keeps_others_away(runs: str) -> None:
     ours = taken(runs)
     ours.heartbeat(256)
 
-    found = folder_in(runs).take(THEIRS)
+    found = folder_in(runs).acquire(THEIRS)
     assert found == held(ours)
     assert found is not None
     assert found.process == get_this_process()
@@ -78,7 +78,7 @@ def test_a_lease_names_its_holder_and_keeps_others_away(runs: str) -> None:
 @pytest.mark.parametrize("end", ["rest", "fail", "finish"])
 def test_a_trial_that_ended_is_free(runs: str, end: str) -> None:
     folder = taken(runs)
-    {"rest": folder.rest, "fail": lambda: folder.fail("no"), "finish": lambda: folder.finish(RESULT, b"")}[end]()
+    {"rest": folder.release, "fail": lambda: folder.fail("no"), "finish": lambda: folder.finish(RESULT, b"")}[end]()
 
     taken(runs, THEIRS)
 
@@ -94,11 +94,11 @@ def test_an_attempt_that_ray_gave_up_leaves_its_trial_to_the_next_of_the_same_sw
 def test_who_lost_a_lease_writes_no_result_and_keeps_its_hands_off_the_new_one(runs: str) -> None:
     lost = taken(runs, THEIRS)
     ours = folder_in(runs)
-    assert ours.take(OURS, expired=content_of(lost)) is None
+    assert ours.acquire(OURS, expired=content_of(lost)) is None
 
     with pytest.raises(LeaseLostError):
         lost.finish(RESULT, b"weights")
-    lost.rest()
+    lost.release()
 
     assert ours.result() is None
     assert ours.weights() is None
@@ -108,7 +108,7 @@ def test_who_lost_a_lease_writes_no_result_and_keeps_its_hands_off_the_new_one(r
 @pytest.mark.parametrize("act", ["beat", "finish", "fail"])
 def test_who_wakes_when_the_other_has_finished_leaves_its_result_alone(runs: str, act: str) -> None:
     woken, other = taken(runs, THEIRS), folder_in(runs)
-    assert other.take(OURS, expired=content_of(woken)) is None
+    assert other.acquire(OURS, expired=content_of(woken)) is None
     other.finish(RESULT, b"the other's")
 
     late = replace(RESULT, seconds=999.0)
@@ -133,7 +133,7 @@ def test_a_result_that_comes_between_the_look_and_the_putting_back_is_seen_too(
 
     def after_the_other_finished(folder: Folder, *words: Any) -> bool:
         monkeypatch.setattr(Folder, "swap_content", swap)
-        assert other.take(OURS) is None
+        assert other.acquire(OURS) is None
         other.finish(RESULT, b"the other's")
         return swap(folder, *words)
 
@@ -146,7 +146,7 @@ def test_a_result_that_comes_between_the_look_and_the_putting_back_is_seen_too(
 
 def test_who_lost_a_lease_marks_no_trial_failed_that_another_trains(runs: str) -> None:
     lost, ours = taken(runs, THEIRS), folder_in(runs)
-    assert ours.take(OURS, expired=content_of(lost)) is None
+    assert ours.acquire(OURS, expired=content_of(lost)) is None
 
     with pytest.raises(LeaseLostError, match=f"{TRIAL} is held by"):
         lost.fail("Traceback")
@@ -185,7 +185,7 @@ def test_a_lease_that_was_renewed_after_it_was_seen_to_expire_is_not_taken(runs:
     seen = content_of(theirs)
     theirs.heartbeat(256)
 
-    assert folder_in(runs).take(OURS, expired=seen) == held(theirs)
+    assert folder_in(runs).acquire(OURS, expired=seen) == held(theirs)
 
 
 def test_a_lease_that_is_gone_is_put_back_by_its_holder(runs: str) -> None:
@@ -194,32 +194,32 @@ def test_a_lease_that_is_gone_is_put_back_by_its_holder(runs: str) -> None:
     assert ours.lease() is None
     ours.heartbeat(256)
 
-    assert folder_in(runs).take(THEIRS) == held(ours)
+    assert folder_in(runs).acquire(THEIRS) == held(ours)
 
 
 def test_a_lease_that_cannot_be_read_holds_until_it_was_seen_to_expire(runs: str) -> None:
     Ledger(runs).keep(f"{TRIAL}/lease.json", b'{"by": "a later version"}')
 
-    found = folder_in(runs).take(OURS)
+    found = folder_in(runs).acquire(OURS)
     assert found is not None
     assert "an unknown machine" in found.held_by
-    assert folder_in(runs).take(OURS, expired=b'{"by": "a later version"}') is None
+    assert folder_in(runs).acquire(OURS, expired=b'{"by": "a later version"}') is None
 
 
 def test_only_a_lease_that_nobody_renewed_is_renewed_beside_the_training(runs: str) -> None:
     ours = taken(runs)
-    assert ours.hold is not None
+    assert ours.handle is not None
     ours.heartbeat(256)
-    ours.hold.renew_if_late()
+    ours.handle.renew_if_late()
     as_renewed_by_the_training = content_of(ours)
     assert held(ours).samples_seen == 256
 
-    ours.hold.renew_if_late()
+    ours.handle.renew_if_late()
     assert content_of(ours) != as_renewed_by_the_training
     assert held(ours).samples_seen == 256
 
-    hold = ours.hold
-    ours.rest()
+    hold = ours.handle
+    ours.release()
     hold.renew_if_late()
     assert folder_in(runs).lease() is None
 
@@ -230,7 +230,7 @@ def test_a_killed_holder_is_gone_at_once(tmp_path: Path) -> None:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        lease = folder_in(runs).take(OURS)
+        lease = folder_in(runs).acquire(OURS)
         assert lease is not None
         assert lease.pid == holder.pid
         assert lease.seems_alive
@@ -266,7 +266,7 @@ def test_when_a_process_began_is_the_same_in_any_time_zone(monkeypatch: pytest.M
 def test_of_many_that_take_a_trial_at_once_one_has_it(runs: str) -> None:
     claimants = [LeaseOwner(f"run {number}", "imbalance") for number in range(16)]
     with ThreadPoolExecutor(16) as pool:
-        others = list(pool.map(lambda claimant: folder_in(runs).take(claimant), claimants))
+        others = list(pool.map(lambda claimant: folder_in(runs).acquire(claimant), claimants))
 
     assert sum(other is None for other in others) == 1
 

@@ -108,7 +108,7 @@ def test_the_newest_two_checkpoints_are_kept_newest_first(folder: TrialFolder) -
 
 def test_a_finished_trial_keeps_its_weights_and_drops_its_checkpoints(folder: TrialFolder, tmp_path: Path) -> None:
     folder.save_checkpoint(256, b"state")
-    folder.take(CLAIMANT)
+    folder.acquire(CLAIMANT)
     folder.finish(RESULT, weights=b"weights")
 
     left = sorted(path.name for path in (tmp_path / "runs" / RESULT.trial).rglob("*") if path.is_file())
@@ -227,7 +227,7 @@ def test_a_failure_is_kept_until_the_trial_begins_again(folder: TrialFolder) -> 
 
 
 def test_a_trial_is_being_trained_only_while_it_reports(folder: TrialFolder, tmp_path: Path) -> None:
-    folder.take(CLAIMANT)
+    folder.acquire(CLAIMANT)
     folder.heartbeat(256)
     assert folder.read_live_samples() == 256
 
@@ -238,7 +238,7 @@ def test_a_trial_is_being_trained_only_while_it_reports(folder: TrialFolder, tmp
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"samples_seen": "many", "renewed": null}', b"\xff\xfe"])
 def test_a_damaged_lease_shows_no_training(folder: TrialFolder, tmp_path: Path, content: bytes) -> None:
-    folder.take(CLAIMANT)
+    folder.acquire(CLAIMANT)
     (tmp_path / "runs" / RESULT.trial / "lease.json").write_bytes(content)
 
     assert folder.read_live_samples() is None

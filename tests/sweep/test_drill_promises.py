@@ -56,7 +56,7 @@ def with_another_history(drilled: DrilledSweep) -> None:
 
 
 def with_a_lease(drilled: DrilledSweep) -> None:
-    Ledger(drilled.runs).trial(drilled.ids[0]).take(LeaseOwner.for_sweep("drill"))
+    Ledger(drilled.runs).trial(drilled.ids[0]).acquire(LeaseOwner.for_sweep("drill"))
 
 
 def with_a_failure(drilled: DrilledSweep) -> None:
@@ -90,7 +90,7 @@ def test_the_watch_tells_holders_results_and_what_is_finished_a_second_time(
     folder = Ledger(drilled.runs).trial(first.id)
     watch = Watch(drilled.runs, drilled.ids)
     assert came_true(lambda: watch.finished == 1, 30)
-    folder.take(LeaseOwner.for_sweep("drill"))
+    folder.acquire(LeaseOwner.for_sweep("drill"))
     assert came_true(lambda: list(watch.in_training()) == [first.id], 30)
     assert watch.unsaved_seconds(first.id) < 60
 

@@ -32,7 +32,7 @@ class TuneTrial:
         self.num_failures += not announced
         goes_on = self.num_failures <= self.max_failures
         if goes_on:
-            losses.lost(self)
+            losses.count_failure(self)
         return goes_on
 
     def get_error(self) -> str:
@@ -42,16 +42,16 @@ class TuneTrial:
 def test_a_trial_that_gets_on_may_be_lost_any_number_of_times() -> None:
     losses, trial = RetryBudget(), TuneTrial()
     for saved in range(100, 2000, 100):
-        losses.progressed(trial, [{"trial": "b", "saved": saved}])
+        losses.note_checkpoints(trial, [{"trial": "b", "saved": saved}])
         assert trial.lose(losses)
 
 
 def test_a_trial_that_ends_at_one_place_is_given_up_though_it_reports() -> None:
     losses, trial = RetryBudget(), TuneTrial()
-    losses.progressed(trial, [{"trial": "a", "saved": 1280}])
+    losses.note_checkpoints(trial, [{"trial": "a", "saved": 1280}])
     for _ in range(RETRIES):
         assert trial.lose(losses)
-        losses.progressed(trial, [{"trial": "a", "saved": 1280}, {"trial": "b", "held": {}}])
+        losses.note_checkpoints(trial, [{"trial": "a", "saved": 1280}, {"trial": "b", "held": {}}])
     assert not trial.lose(losses)
 
     why = losses.explain_failure(trial).splitlines()[-1]
@@ -188,7 +188,7 @@ def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_
     from gapctl.sweep.driver import TuneEvents
 
     ledger, (theirs, ours) = Ledger(str(tmp_path / "runs")), plan.trials
-    ledger.trial(theirs.id).take(LeaseOwner("another run", "another"))
+    ledger.trial(theirs.id).acquire(LeaseOwner("another run", "another"))
     events, lost = TuneEvents({trial.id: trial for trial in plan.trials}, ledger, [], "this run"), TuneTrial()
     lost.config, lost.status, lost.told = {"pack": [theirs.id, ours.id]}, "ERROR", ["The actor died."]
 

@@ -101,12 +101,12 @@ def test_an_attempt_goes_on_with_the_rows_up_to_its_checkpoint(plan: Plan, tmp_p
     folder = Ledger(str(tmp_path)).trial(plan.trials[0].id)
     first = MachineLog(folder, samples_seen=0)
     for samples in (64, 128, 192):
-        first.add(samples, samples / 64, {CPU: 90.0})
-    first.keep()
+        first.add_row(samples, samples / 64, {CPU: 90.0})
+    first.save_rows()
 
     again = MachineLog(folder, samples_seen=128)
-    again.add(256, 4.0, {CPU: 80.0, "gpu_0_utilization_percentage": 70.0})
-    again.keep()
+    again.add_row(256, 4.0, {CPU: 80.0, "gpu_0_utilization_percentage": 70.0})
+    again.save_rows()
 
     rows = folder.read_machine_rows()
     assert [row["samples_seen"] for row in rows] == [64, 128, 256]

@@ -121,13 +121,13 @@ def test_only_trials_of_one_shape_are_packed_and_packs_have_a_limit() -> None:
 def test_a_trial_that_another_sweep_holds_is_left_to_it_and_its_pack_goes_on(tmp_path: Path) -> None:
     theirs, ours = trials()
     other = Ledger(str(tmp_path)).trial(theirs.id)
-    other.take(LeaseOwner("theirs", "another"))
+    other.acquire(LeaseOwner("theirs", "another"))
     reports = reports_of(worker_for((theirs, ours), tmp_path))
 
     assert [report["trial"] for report in reports if "held" in report] == [theirs.id]
     assert [report["trial"] for report in reports if report.get("done")] == [ours.id]
     assert other.result() is None
-    assert other.lease() == (other.hold and other.hold.lease)
+    assert other.lease() == (other.handle and other.handle.lease)
 
 
 def test_a_training_that_is_taken_over_stops_unwritten_and_its_pack_goes_on(
@@ -142,11 +142,11 @@ def test_a_training_that_is_taken_over_stops_unwritten_and_its_pack_goes_on(
     (lease,) = ledger.contents([taken.id], "lease.json")
     assert isinstance(lease, bytes)
     other = ledger.trial(taken.id)
-    assert other.take(LeaseOwner("theirs", "another"), expired=lease) is None
+    assert other.acquire(LeaseOwner("theirs", "another"), expired=lease) is None
     reports = reports_of(worker)
 
     assert [report["trial"] for report in reports if "held" in report] == [taken.id]
     assert [report["trial"] for report in reports if report.get("done")] == [ours.id]
     assert other.result() is None
-    assert other.lease() == (other.hold and other.hold.lease)
+    assert other.lease() == (other.handle and other.handle.lease)
     assert ledger.trial(ours.id).lease() is None

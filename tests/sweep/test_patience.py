@@ -22,7 +22,7 @@ def test_tune_waits_longer_than_its_ten_seconds() -> None:
 def test_only_leases_of_the_run_that_ended_are_taken_away(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
     for trial_id, run in (("a", "ours"), ("b", "theirs")):
-        assert ledger.trial(trial_id).take(LeaseOwner(run, "sweep")) is None
+        assert ledger.trial(trial_id).acquire(LeaseOwner(run, "sweep")) is None
 
     clear_dead_leases(ledger, ["a", "b", "never-begun"], "ours")
 

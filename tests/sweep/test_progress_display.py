@@ -46,10 +46,10 @@ def drawn(plan: Plan, width: int, height: int = 24, running: int = 2) -> list[st
     done, failed, *others = plan.trials
     table = LiveTable(plan.trials, 0, console := Console(file=io.StringIO(), width=width, height=height))
     for trial in (done, failed, *others[:running]):
-        table.started(trial)
-        table.progressed(report(trial))
-    table.finished(done, result(done))
-    table.failed(failed, TRACEBACK)
+        table.note_start(trial)
+        table.note_progress(report(trial))
+    table.note_result(done, result(done))
+    table.note_failure(failed, TRACEBACK)
     console.print(table._draw_screen())
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
@@ -85,13 +85,13 @@ def test_a_log_has_lines_with_times_and_no_control_codes(plan: Plan, monkeypatch
     console = Console(file=io.StringIO(), width=80)
     with ProgressLog(plan.trials, 0, console) as log:
         for trial in (done, failed, lost):
-            log.started(trial)
-        log.progressed(report(done))
+            log.note_start(trial)
+        log.note_progress(report(done))
         monkeypatch.setattr("gapctl.sweep.progress.SILENCE_SECONDS", 0.0)
-        log.progressed(report(done))
-        log.lost(lost)
-        log.finished(done, result(done))
-        log.failed(failed, TRACEBACK)
+        log.note_progress(report(done))
+        log.note_worker_loss(lost)
+        log.note_result(done, result(done))
+        log.note_failure(failed, TRACEBACK)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
 

@@ -34,7 +34,7 @@ class Sweep:
         finished, held = set[str](), dict[str, Lease]()
         for trial in trials:
             folder = self.ledger.trial(trial.id)
-            other = folder.take(OURS, expired.get(trial.id))
+            other = folder.acquire(OURS, expired.get(trial.id))
             if other is not None:
                 held[trial.id] = other
                 continue
@@ -49,19 +49,19 @@ class Sweep:
                 self.trials, self.ledger, [self], self.train, LeaseWatcher(self.ledger, lease_seconds)
             ).run()
 
-    def started(self, trial: Trial) -> None: ...
+    def note_start(self, trial: Trial) -> None: ...
 
-    def progressed(self, report: object) -> None: ...
+    def note_progress(self, report: object) -> None: ...
 
-    def lost(self, trial: Trial) -> None: ...
+    def note_worker_loss(self, trial: Trial) -> None: ...
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         self.heard.append(("held", f"{lease.samples_seen}"))
 
-    def finished(self, trial: Trial, result: Result) -> None:
+    def note_result(self, trial: Trial, result: Result) -> None:
         self.heard.append(("finished", trial.id))
 
-    def failed(self, trial: Trial, message: str) -> None:
+    def note_failure(self, trial: Trial, message: str) -> None:
         self.heard.append(("failed", message))
 
 
@@ -73,7 +73,7 @@ def sweep(tmp_path: Path) -> Sweep:
 def test_what_another_sweep_finishes_is_not_trained_again(sweep: Sweep) -> None:
     theirs, ours = sweep.trials
     folder = sweep.ledger.trial(theirs.id)
-    folder.take(THEIRS)
+    folder.acquire(THEIRS)
     steps = [
         lambda: folder.heartbeat(256),
         lambda: folder.heartbeat(512),
@@ -92,8 +92,8 @@ def test_what_another_sweep_finishes_is_not_trained_again(sweep: Sweep) -> None:
 def test_what_another_sweep_lets_go_is_taken(sweep: Sweep) -> None:
     theirs, ours = sweep.trials
     folder = sweep.ledger.trial(theirs.id)
-    folder.take(THEIRS)
-    threading.Timer(0.1, folder.rest).start()
+    folder.acquire(THEIRS)
+    threading.Timer(0.1, folder.release).start()
 
     assert not sweep.run().failures
     assert sweep.trained == [ours.id, theirs.id]
@@ -102,7 +102,7 @@ def test_what_another_sweep_lets_go_is_taken(sweep: Sweep) -> None:
 def test_what_went_wrong_in_another_sweep_is_not_tried_again_at_once(sweep: Sweep) -> None:
     theirs, ours = sweep.trials
     folder = sweep.ledger.trial(theirs.id)
-    folder.take(THEIRS)
+    folder.acquire(THEIRS)
     threading.Timer(0.1, folder.fail, ["Traceback\nValueError: no"]).start()
 
     assert sweep.run().failures == {theirs.id: "Traceback\nValueError: no"}
@@ -112,7 +112,7 @@ def test_what_went_wrong_in_another_sweep_is_not_tried_again_at_once(sweep: Swee
 def test_a_lease_that_nobody_renews_is_taken_after_its_time_whatever_its_clock_says(sweep: Sweep) -> None:
     theirs, ours = sweep.trials
     folder = sweep.ledger.trial(theirs.id)
-    folder.take(THEIRS)
+    folder.acquire(THEIRS)
     with mock.patch("time.time", return_value=4e9):  # a machine whose clock is far ahead
         folder.heartbeat(256)
 
@@ -121,7 +121,7 @@ def test_a_lease_that_nobody_renews_is_taken_after_its_time_whatever_its_clock_s
 
 
 def test_an_interruption_while_waiting_ends_the_sweep(sweep: Sweep) -> None:
-    sweep.ledger.trial(sweep.trials[0].id).take(THEIRS)
+    sweep.ledger.trial(sweep.trials[0].id).acquire(THEIRS)
 
     with mock.patch.object(rounds.time, "sleep", side_effect=KeyboardInterrupt):
         assert sweep.run().interrupted
@@ -129,7 +129,7 @@ def test_an_interruption_while_waiting_ends_the_sweep(sweep: Sweep) -> None:
 
 def test_a_sweep_whose_interruption_was_not_heard_ends_before_its_next_round(sweep: Sweep) -> None:
     theirs, ours = sweep.trials
-    sweep.ledger.trial(theirs.id).take(THEIRS)
+    sweep.ledger.trial(theirs.id).acquire(THEIRS)
 
     rounds_of_ours = SweepRounds(
         sweep.trials, sweep.ledger, [], sweep.train, LeaseWatcher(sweep.ledger), lambda: ours.id in sweep.trained
@@ -148,26 +148,26 @@ def test_a_lease_that_changes_is_alive_and_one_that_stays_ends(tmp_path: Path) -
     sweep, now = Sweep(tmp_path), [0.0]
     trial_id = sweep.trials[0].id
     folder, others = sweep.ledger.trial(trial_id), LeaseWatcher(sweep.ledger, lease_seconds=120.0)
-    folder.take(THEIRS)
+    folder.acquire(THEIRS)
     with mock.patch("time.monotonic", side_effect=lambda: now[0]):
         for seconds in (0.0, 100.0):
             now[0] = seconds
             folder.heartbeat(int(seconds))
-            assert isinstance(others.look([trial_id])[trial_id], Lease)
+            assert isinstance(others.check_leases([trial_id])[trial_id], Lease)
         now[0] = 219.0
-        assert isinstance(others.look([trial_id])[trial_id], Lease)
+        assert isinstance(others.check_leases([trial_id])[trial_id], Lease)
         now[0] = 221.0
         (content,) = sweep.ledger.contents([trial_id], LEASE_FILE)
-        assert others.look([trial_id])[trial_id] == Released(expired=content)  # type: ignore[arg-type]
+        assert others.check_leases([trial_id])[trial_id] == Released(expired=content)  # type: ignore[arg-type]
 
 
 def test_a_damaged_result_of_another_sweep_is_named(sweep: Sweep) -> None:
     theirs, _ = sweep.trials
     folder = sweep.ledger.trial(theirs.id)
-    folder.take(THEIRS)
+    folder.acquire(THEIRS)
     sweep.ledger.keep(f"{theirs.id}/result.json", b"{")
 
-    found = LeaseWatcher(sweep.ledger).look([theirs.id])[theirs.id]
+    found = LeaseWatcher(sweep.ledger).check_leases([theirs.id])[theirs.id]
     assert isinstance(found, FailedRemotely)
     assert "result.json: damaged" in found.message
 
@@ -175,11 +175,11 @@ def test_a_damaged_result_of_another_sweep_is_named(sweep: Sweep) -> None:
 def test_a_ledger_that_cannot_be_read_for_a_while_says_nothing_of_a_trial_and_ages_no_lease(sweep: Sweep) -> None:
     theirs, now = sweep.trials[0], [0.0]
     folder, others = sweep.ledger.trial(theirs.id), LeaseWatcher(sweep.ledger, lease_seconds=120.0)
-    folder.take(THEIRS)
+    folder.acquire(THEIRS)
 
     def look_at(seconds: float) -> Mapping[str, object]:
         now[0] = seconds
-        return others.look([theirs.id])
+        return others.check_leases([theirs.id])
 
     with mock.patch("time.monotonic", side_effect=lambda: now[0]):
         assert isinstance(look_at(0.0)[theirs.id], Lease)
@@ -194,7 +194,7 @@ def test_a_lease_of_a_process_that_is_no_more_is_free_at_once(sweep: Sweep) -> N
     folder = sweep.ledger.trial(theirs.id)
     earlier = replace(get_this_process(), started="long before")
     with mock.patch("gapctl.ledger.lease.get_this_process", return_value=earlier):
-        folder.take(THEIRS)
+        folder.acquire(THEIRS)
 
     sweep.run()
     assert sweep.trained == [theirs.id, ours.id]

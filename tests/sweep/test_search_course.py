@@ -35,7 +35,7 @@ def fail_as_lost() -> None:
 def test_it_draws_as_many_points_as_were_asked_for_and_finds_the_best(tmp_path: Path) -> None:
     course, ledger = course_of(loaded(tmp_path, trials=20), tmp_path), Ledger(str(tmp_path))
     trained = run(course, ledger)
-    record = course.close()
+    record = course.close_search()
 
     assert course.complete
     assert len(record.drawn) == len({drawn.number for drawn in record.drawn}) == 20
@@ -77,7 +77,7 @@ def test_a_search_that_ends_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, in
 
     ledger, first = Ledger(str(tmp_path / "parts")), course_of(sweep, tmp_path / "parts")
     before = run(first, ledger, most=interruption)
-    left = first.next()  # drawn, and killed in its middle
+    left = first.pick_trial()  # drawn, and killed in its middle
     assert left is not None
     train(first, ledger, left, until=EVERY)
     after = run(course_of(sweep, tmp_path / "parts"), ledger)
@@ -90,10 +90,10 @@ def test_a_search_that_ends_anywhere_goes_on_as_if_it_had_not(tmp_path: Path, in
 def test_a_result_that_was_not_told_before_the_kill_counts(tmp_path: Path) -> None:
     sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
     killed = course_of(sweep, tmp_path)
-    trial = killed.next()
+    trial = killed.pick_trial()
     assert trial is not None
     deaf = replace(trial)
-    killed.finished = lambda trial, result: None  # type: ignore[method-assign]
+    killed.note_result = lambda trial, result: None  # type: ignore[method-assign]
     train(killed, ledger, deaf)
 
     trained = run(course_of(sweep, tmp_path), ledger)
@@ -116,9 +116,9 @@ def test_a_point_that_was_drawn_twice_is_trained_once(tmp_path: Path) -> None:
 def test_twins_that_are_drawn_at_the_same_time_end_together(tmp_path: Path) -> None:
     space = {"train.batch_size": {"choice": [64, 128]}}
     course, ledger = course_of(loaded(tmp_path, space=space, trials=5), tmp_path), Ledger(str(tmp_path))
-    both = [course.next(), course.next()]
+    both = [course.pick_trial(), course.pick_trial()]
 
-    assert course.next() is None  # the others are twins of these
+    assert course.pick_trial() is None  # the others are twins of these
     assert not course.complete
     for trial in both:
         assert trial is not None
@@ -146,7 +146,7 @@ def test_the_worst_are_stopped_with_their_measures_and_marked(tmp_path: Path) ->
     ledger = Ledger(str(tmp_path))
 
     run(course, ledger)
-    record = course.close()
+    record = course.close_search()
     stopped = [drawn for drawn in record.drawn if drawn.state == "stopped"]
 
     assert {drawn.state for drawn in record.drawn} == {"done", "stopped"}
@@ -168,7 +168,7 @@ def test_a_stopped_point_is_not_trained_again_by_the_same_search(tmp_path: Path)
     sweep = loaded(tmp_path, trials=9, stop_early={"after": EVERY, "reduce": 3})
     run(course_of(sweep, tmp_path), Ledger(str(tmp_path)))
 
-    assert course_of(sweep, tmp_path).next() is None
+    assert course_of(sweep, tmp_path).pick_trial() is None
 
 
 def test_a_stopped_trial_that_begins_elsewhere_is_no_longer_marked(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_value_that_is_no_number_is_worse_than_all_that_are(tmp_path: Path) ->
     course = course_of(loaded(tmp_path, trials=6), tmp_path)
 
     run(course, Ledger(str(tmp_path)), lambda trial: math.nan if trial.config.train.lr > 1e-3 else distance(trial))
-    record = course.close()
+    record = course.close_search()
 
     assert course.complete
     assert any(math.isnan(drawn.value) for drawn in record.drawn)
@@ -197,9 +197,9 @@ def test_a_value_that_is_no_number_is_worse_than_all_that_are(tmp_path: Path) ->
 def test_what_failed_is_tried_once_more_by_the_next_command(tmp_path: Path) -> None:
     sweep, ledger = loaded(tmp_path, trials=3), Ledger(str(tmp_path))
     course = course_of(sweep, tmp_path)
-    failing = course.next()
+    failing = course.pick_trial()
     assert failing is not None
-    course.failed(failing, "it broke")
+    course.note_failure(failing, "it broke")
     run(course, ledger)
     assert [drawn.state for drawn in record_of(tmp_path).drawn] == ["failed", "done", "done"]
 
@@ -229,11 +229,11 @@ def test_what_another_machine_went_on_with_is_taken_over_by_the_study_that_was_b
     sweep = loaded(tmp_path, trials=8, stop_early={"after": EVERY, "reduce": 3})
     laptop = course_of(sweep, tmp_path, studies[0])
     run(laptop, ledger, most=3)
-    left = laptop.next()  # in training when the laptop was closed
+    left = laptop.pick_trial()  # in training when the laptop was closed
     assert left is not None
     cluster = course_of(sweep, tmp_path, studies[1])
     trained = run(cluster, ledger, most=3)
-    begun = cluster.next()
+    begun = cluster.pick_trial()
     assert begun is not None
     known = record_of(tmp_path)
 
@@ -252,14 +252,14 @@ def test_what_another_machine_went_on_with_is_taken_over_by_the_study_that_was_b
 def test_what_failed_here_and_was_done_elsewhere_is_one_point_and_not_tried_again(tmp_path: Path) -> None:
     sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
     course = course_of(sweep, tmp_path, tmp_path / "laptop")
-    failing = course.next()
+    failing = course.pick_trial()
     assert failing is not None
-    course.failed(failing, "it broke")
+    course.note_failure(failing, "it broke")
     run(course_of(sweep, tmp_path, tmp_path / "cluster"), ledger)
 
     again = course_of(sweep, tmp_path, tmp_path / "laptop")
 
-    assert again.next() is None
+    assert again.pick_trial() is None
     assert [drawn.state for drawn in again.record.drawn] == ["done", "done"]
 
 
@@ -272,13 +272,13 @@ def test_twins_are_points_of_their_own_in_a_study_that_is_filled(tmp_path: Path)
     again = course_of(sweep, tmp_path, tmp_path / "laptop")
 
     assert len(record_of(tmp_path).drawn) == 6
-    assert again.next() is None
+    assert again.pick_trial() is None
 
 
 def test_points_in_training_stay_in_the_record_of_a_search_that_begins_again(tmp_path: Path) -> None:
     sweep = loaded(tmp_path, trials=3)
     first = course_of(sweep, tmp_path)
-    begun = [first.next(), first.next()]
+    begun = [first.pick_trial(), first.pick_trial()]
 
     course_of(sweep, tmp_path)
 
@@ -295,7 +295,7 @@ def test_the_record_of_a_space_that_was_changed_is_kept_and_found_again(tmp_path
     assert record_of(tmp_path).study == name_study(changed, "fingerprint")
     assert ledger.read_study_search("tune.base", known.study) == known
     back = course_of(first, tmp_path, tmp_path / "job 3")
-    assert back.next() is None
+    assert back.pick_trial() is None
     assert {drawn.trial for drawn in record_of(tmp_path).drawn} == {*ids(trained)}
     assert ledger.read_study_search("tune.base", name_study(changed, "fingerprint")) is not None
 
@@ -319,7 +319,7 @@ def test_a_damaged_study_is_named_with_what_to_do(tmp_path: Path) -> None:
     course = course_of(loaded(tmp_path, trials=2), tmp_path)
 
     assert "\n" not in str(told.value)
-    assert course.next() is not None
+    assert course.pick_trial() is not None
 
 
 def test_a_study_that_cannot_be_written_any_more_is_named(tmp_path: Path) -> None:
@@ -328,12 +328,12 @@ def test_a_study_that_cannot_be_written_any_more_is_named(tmp_path: Path) -> Non
         database.execute("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk full'); END")
 
     with pytest.raises(WorkError, match=r"tune\.study\.db: .*disk full.*make room"):
-        course.next()
+        course.pick_trial()
 
 
 def test_a_damaged_result_is_told_and_not_trained_over(tmp_path: Path) -> None:
     sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
-    first = course_of(sweep, tmp_path).next()
+    first = course_of(sweep, tmp_path).pick_trial()
     assert first is not None
     (tmp_path / first.id).mkdir()
     (tmp_path / first.id / "result.json").write_text("{")
@@ -400,7 +400,7 @@ def test_a_study_lies_beside_the_ledger_or_in_the_working_folder(tmp_path: Path)
 def test_a_record_reads_back(tmp_path: Path) -> None:
     course = course_of(loaded(tmp_path, trials=3), tmp_path)
     run(course, Ledger(str(tmp_path)), most=2)
-    assert course.next() is not None
+    assert course.pick_trial() is not None
     record = course.record
 
     read = parse_search(serialize_search(record), "F")

@@ -23,9 +23,9 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 def taken_on_another_machine(ledger: Ledger) -> Lease:
     folder = ledger.open_search_folder(NAME)
-    folder.take(LeaseOwner.for_sweep("tune"))
-    assert folder.hold is not None
-    lease = replace(folder.hold.lease, host="node-7", machine="another")
+    folder.acquire(LeaseOwner.for_sweep("tune"))
+    assert folder.handle is not None
+    lease = replace(folder.handle.lease, host="node-7", machine="another")
     write(ledger, lease)
     return lease
 

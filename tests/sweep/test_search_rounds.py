@@ -29,24 +29,24 @@ class Search:
     def __init__(self, folder: Path) -> None:
         self.ledger = Ledger(str(folder))
         sweep = loaded(folder, space=SPACE, trials=4)
-        first = course_of(sweep, folder).next()
+        first = course_of(sweep, folder).pick_trial()
         assert first is not None
         self.theirs = first
         self.folder = self.ledger.trial(first.id)
-        self.folder.take(THEIRS)
+        self.folder.acquire(THEIRS)
         self.course = course_of(sweep, folder)
         self.trained: list[str] = []
 
     def train(self, expired: Mapping[str, bytes]) -> Mapping[str, str]:
-        while (trial := self.course.next()) is not None:
+        while (trial := self.course.pick_trial()) is not None:
             folder = self.ledger.trial(trial.id)
-            other = folder.take(OURS, expired.get(trial.id))
+            other = folder.acquire(OURS, expired.get(trial.id))
             if isinstance(other, Lease):
-                self.course.held(trial, other)
+                self.course.note_lease(trial, other)
                 continue
             self.trained.append(trial.id)
             train(self.course, self.ledger, trial)
-            folder.rest()
+            folder.release()
         return {}
 
     def run(self, lease_seconds: float = 60.0, *, stopped: bool = False) -> SearchOutcome:

@@ -42,12 +42,12 @@ def test_trials_are_done_running_failed_or_waiting(plan: Plan) -> None:
     gauges, (done, failed, running, *waiting) = Exported(plan, done_before=2), plan.trials
 
     for trial in (done, failed, running):
-        gauges.started(trial)
-    gauges.finished(done, Result(done.id, {}, 0, 0.0, {}, {}))
-    gauges.failed(failed, "ValueError: no")
+        gauges.note_start(trial)
+    gauges.note_result(done, Result(done.id, {}, 0, 0.0, {}, {}))
+    gauges.note_failure(failed, "ValueError: no")
 
     assert gauges.states() == {"done": 3, "running": 1, "failed": 1, "waiting": len(waiting)}
-    gauges.started(failed)
+    gauges.note_start(failed)
     assert gauges.states()["failed"] == 0
 
 

@@ -45,7 +45,7 @@ def taken_over(trial: Trial, ledger: Ledger) -> TrialFolder:
     (lease,) = ledger.contents([trial.id], "lease.json")
     assert isinstance(lease, bytes)
     other = ledger.trial(trial.id)
-    assert other.take(THEIRS, expired=lease) is None
+    assert other.acquire(THEIRS, expired=lease) is None
     return other
 
 
@@ -145,7 +145,7 @@ def test_a_training_waits_on_while_the_ledger_cannot_be_read(
     trial: Trial, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, look, looks = ledger.trial(trial.id), LeaseWatcher.look, list[object]()
-    assert other.take(THEIRS) is None
+    assert other.acquire(THEIRS) is None
 
     def away_at_first(watch: LeaseWatcher, trial_ids: list[str]) -> dict[str, LeaseState]:
         looks.append(trial_ids)

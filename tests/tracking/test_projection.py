@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 
 from gapctl.config.sweep import SweepFile
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError
 from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.plan.plan import RECIPE_VERSION, Plan
 from gapctl.tracking.mlflow_sync import Projection, SyncReport, read_run_links, sync_sweep
@@ -371,7 +371,7 @@ def test_a_trial_that_gave_no_sign_of_life_was_killed_and_one_that_did_is_runnin
     dead, alive, *_ = plan.trials
     runs.begin(dead, ROWS[:2])
     runs.begin(alive, ROWS[:1])
-    runs.ledger.trial(alive.id).take(LeaseOwner("run", "sweep"))
+    runs.ledger.trial(alive.id).acquire(LeaseOwner("run", "sweep"))
 
     synced = sync_sweep(plan, runs.ledger, uri)
 
@@ -449,7 +449,7 @@ def test_a_ledger_without_the_sweeps_trials_is_a_wrong_input(plan: Plan, runs: R
 def test_a_database_that_is_damaged_is_a_message_that_names_it(finished: Plan, runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
 
-    with pytest.raises(WorkError, match=r"bad\.db could not be brought up to date: .*(malformed|not a database)"):
+    with pytest.raises(InputError, match=r"bad\.db: cannot be read as an SQLite database .*(malformed|not a database)"):
         sync_sweep(finished, runs.ledger, f"sqlite:///{tmp_path / 'bad.db'}")
 
 

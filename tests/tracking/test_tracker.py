@@ -37,17 +37,17 @@ def test_a_sweep_shows_while_it_runs_and_is_complete_when_it_ends(
 
     first, *others = plan.trials
     with Tracker(plan, runs.ledger, uri) as tracker:
-        tracker.started(first)
+        tracker.note_start(first)
         runs.begin(first, ROWS[:1])
         wait_until(lambda: status(first.id) == "RUNNING")
         assert shown.sweeps()["full"].info.status == "RUNNING"
         runs.finish(first)
-        tracker.finished(first)
+        tracker.note_result(first)
         wait_until(lambda: status(first.id) == "FINISHED")
         for trial in others:
-            tracker.started(trial)
+            tracker.note_start(trial)
             runs.finish(trial)
-            tracker.finished(trial)
+            tracker.note_result(trial)
         tracker.tell(RunSummary("1 supported", "", {"report.html": b"<p>supported</p>"}))
         outcome = tracker.close()
 
@@ -62,14 +62,14 @@ def test_what_an_interrupted_sweep_leaves_was_killed(plan: Plan, runs: Runs, uri
     done, failed, interrupted, waiting = plan.trials
     with Tracker(plan, runs.ledger, uri) as tracker:
         for trial in (done, failed, interrupted):
-            tracker.started(trial)
+            tracker.note_start(trial)
         runs.finish(done)
-        tracker.finished(done)
+        tracker.note_result(done)
         runs.begin(failed)
         runs.ledger.trial(failed.id).fail("ValueError: no")
-        tracker.failed(failed)
+        tracker.note_failure(failed)
         runs.begin(interrupted, ROWS[:2])
-        runs.ledger.trial(interrupted.id).take(LeaseOwner("run", "sweep"))  # a sign of life from a moment ago
+        runs.ledger.trial(interrupted.id).acquire(LeaseOwner("run", "sweep"))  # a sign of life from a moment ago
         outcome = tracker.close()
 
     assert outcome.problem is None
@@ -107,9 +107,9 @@ def test_a_report_that_is_made_after_catching_up_can_link_to_every_run(
 ) -> None:
     with Tracker(plan, runs.ledger, uri) as tracker:
         for trial in plan.trials:
-            tracker.started(trial)
+            tracker.note_start(trial)
             runs.finish(trial)
-            tracker.finished(trial)
+            tracker.note_result(trial)
         tracker.wait_until_shown()
         noted = read_run_links(runs.ledger, "small")
         tracker.close()
@@ -121,7 +121,7 @@ def test_a_report_that_is_made_after_catching_up_can_link_to_every_run(
 
 def test_a_dead_server_is_not_waited_for_to_catch_up(plan: Plan, runs: Runs) -> None:
     with Tracker(plan, runs.ledger, unused_address()) as tracker:
-        tracker.started(plan.trials[0])
+        tracker.note_start(plan.trials[0])
         tracker.wait_until_shown()
         assert read_run_links(runs.ledger, "small") is None
         assert tracker.close().problem is not None
@@ -133,9 +133,9 @@ def test_an_unreachable_server_is_one_message_at_the_end_with_what_to_do(
     address = unused_address()
     with Tracker(plan, runs.ledger, address) as tracker:
         for trial in plan.trials:
-            tracker.started(trial)
+            tracker.note_start(trial)
             runs.finish(trial)
-            tracker.finished(trial)
+            tracker.note_result(trial)
         outcome = tracker.close()
 
     assert outcome.problem == (
@@ -151,7 +151,7 @@ def test_a_server_that_never_answers_ends_in_a_message_too(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with silent() as address, Tracker(plan, runs.ledger, address) as tracker:
-        tracker.started(plan.trials[0])
+        tracker.note_start(plan.trials[0])
         outcome = tracker.close()
 
     assert outcome.problem is not None
@@ -162,9 +162,9 @@ def test_a_server_that_comes_back_gets_what_it_missed(plan: Plan, runs: Runs, ur
     address = unused_address()
     with Tracker(plan, runs.ledger, address) as tracker:
         for trial in plan.trials[:2]:
-            tracker.started(trial)
+            tracker.note_start(trial)
             runs.finish(trial)
-            tracker.finished(trial)
+            tracker.note_result(trial)
         with run_server(uri, "127.0.0.1", urlsplit(address).port or 0) as server:
             server.wait_until_ready()
             through_server = Shown(MlflowClient(address))
@@ -172,7 +172,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(plan: Plan, runs: Runs, ur
             wait_until(lambda: len(through_server.trials()) == 2)
             for trial in plan.trials[2:]:
                 runs.finish(trial)
-                tracker.finished(trial)
+                tracker.note_result(trial)
             tracker.tell(RunSummary("1 supported", "", {"figures/rmg.png": b"png"}))
             outcome = tracker.close()
             parent = through_server.sweeps()["full"].info.run_id

@@ -195,7 +195,7 @@ def jobs_command(
     server = JobServer(address)
     if job_id is not None and follow:
         follow_job(server, job_id, "" if server.address == DEFAULT_ADDRESS else f" --address {server.address}")
-    jobs = server.jobs() if job_id is None else [server.job(job_id)]
+    jobs = server.list_jobs() if job_id is None else [server.get_job(job_id)]
     _show_jobs(jobs, server.address, as_json)
     if job_id is not None and jobs[0].ended and jobs[0].outcome:
         raise typer.Exit(jobs[0].outcome)

@@ -46,13 +46,13 @@ def run_search_sweep(plan: "Plan", ledger: "Ledger", budget: "Budget", address: 
 
         def changed(drawn: "Plan", record: "SearchRecord") -> None:
             tracker.update_plan(drawn)
-            lines.changed(drawn, record)
+            lines.note_change(drawn, record)
 
         controller = SearchController(sweep, Study(get_search(sweep), name, file), ledger, compute_fingerprint, require)
         _print_remaining(controller, console)
-        controller.tell(changed)
+        controller.set_listener(changed)
         outcome = _train_points(plan, controller, ledger, lines, tracker, budget, address, console)
-        record = controller.close()
+        record = controller.close_search()
         if not outcome.interrupted:
             _report_best(controller.plan, record, ledger, tracker, console)
             console.print(f"study: {file}", highlight=False, markup=False, soft_wrap=True)

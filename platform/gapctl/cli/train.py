@@ -75,7 +75,7 @@ def _acquire_trial(
 
     folder, others, told = ledger.trial(trial.id), LeaseWatcher(ledger), ""
     expired: bytes | None = None
-    while (lease := folder.take(claimant, expired)) is not None:
+    while (lease := folder.acquire(claimant, expired)) is not None:
         if lease.holder != told:
             console.print(f"{trial.label} ({trial.id}) is {lease.held_by} (another sweep); waiting for it")
             told = lease.holder
@@ -83,9 +83,9 @@ def _acquire_trial(
         if isinstance(standing, Result):
             break
         expired = standing.expired if isinstance(standing, Released) else None
-    if folder.hold is not None and folder.result() is None:
+    if folder.handle is not None and folder.result() is None:
         return folder
-    folder.rest()
+    folder.release()
     _announce_remote_finish(trial, console)
     return None
 
@@ -100,7 +100,7 @@ def _await_lease_state(trial: "Trial", others: "LeaseWatcher") -> "LeaseState":
             time.sleep(LEASE_CHECK_SECONDS)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        standing = others.look([trial.id]).get(trial.id)
+        standing = others.check_leases([trial.id]).get(trial.id)
     return standing
 
 
@@ -124,7 +124,7 @@ def _train_with_lease(
                 raise
             _announce_remote_finish(trial, console)
         finally:
-            folder.rest()
+            folder.release()
 
 
 def _train_trial(

@@ -3,7 +3,7 @@
 1. `read_documents` parses the file; `find_clusters` finds those documents that describe a cluster.
 2. `describe_ray_up` or `describe_kuberay` turns each into a `ClusterFile` of `NodeType`s. They accept files with any
    mistake, so that the linter can report all of them.
-3. `ClusterFile.error` and `ClusterFile.warning` make a `LintIssue` at a path of the file.
+3. `ClusterFile.report_error` and `ClusterFile.report_warning` make a `LintIssue` at a path of the file.
 
 The functions at the top read values of unknown types from YAML.
 """
@@ -156,17 +156,17 @@ class ClusterFile:
         """Return how many machines of a kind there may be at once."""
         return max(0, min(node.max_workers, self.max_workers))
 
-    def commands(self) -> Iterator[tuple[KeyPath, str]]:
+    def list_commands(self) -> Iterator[tuple[KeyPath, str]]:
         """Iterate over all shell commands that run on nodes, with their paths. KubeRay's manifests have none."""
         for key, listed in self.source.document.items():
             if key.endswith("_commands") and isinstance(listed, list):
                 yield from (((key, index), line) for index, line in enumerate(listed) if isinstance(line, str))
 
-    def error(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
+    def report_error(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
         """Return an error at a path of the file."""
         return self._build_issue("error", rule, path, risk, fix)
 
-    def warning(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
+    def report_warning(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
         """Return a warning at a path of the file."""
         return self._build_issue("warning", rule, path, risk, fix)
 

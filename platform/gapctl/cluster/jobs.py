@@ -189,29 +189,29 @@ class JobServer:
             )
         return str(job_id)
 
-    def jobs(self) -> list[JobState]:
+    def list_jobs(self) -> list[JobState]:
         """Return all submitted jobs, the latest last."""
         with self._translate_errors():
             found = [_read_job_state(each) for each in self._client.list_jobs() if each.submission_id]
         return sorted(found, key=lambda job: job.began or datetime.max.replace(tzinfo=UTC))
 
-    def job(self, job_id: str) -> JobState:
+    def get_job(self, job_id: str) -> JobState:
         """Return one job. Raises InputError if there is none of that id."""
         with self._translate_errors(job_id):
             return _read_job_state(self._client.get_job_info(job_id))
 
     def stop(self, job_id: str) -> bool:
         """Ask a job to save its checkpoints and end. Return False if it had ended."""
-        self.job(job_id)
+        self.get_job(job_id)
         with self._translate_errors(job_id):
             return bool(self._client.stop_job(job_id))
 
     def follow_job(self, job_id: str, show: Callable[[str], Any]) -> JobState:
         """Pass a job's output to `show` until it ends. Raises WorkError if the cluster no longer answers."""
-        self.job(job_id)
+        self.get_job(job_id)
         with self._translate_errors(job_id):
             asyncio.run(self._stream_logs(job_id, show))
-        while not (state := self.job(job_id)).ended:
+        while not (state := self.get_job(job_id)).ended:
             time.sleep(POLL_SECONDS)
         return state
 

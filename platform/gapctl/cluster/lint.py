@@ -57,7 +57,7 @@ def check_ray_schema(cluster: ClusterFile) -> Iterator[LintIssue]:
         refusal = _find_ray_error(yaml.safe_load(cluster.source.text))
         if refusal is not None:
             where, message = refusal
-            yield cluster.error("ray-schema", where, f"`ray up` refuses the file: {message}", "correct it")
+            yield cluster.report_error("ray-schema", where, f"`ray up` refuses the file: {message}", "correct it")
 
 
 def _find_ray_error(config: Any) -> tuple[KeyPath, str] | None:
@@ -111,7 +111,7 @@ def check_store_access(cluster: ClusterFile, named: bool) -> Iterator[LintIssue]
     """Report nodes without a right to an object store: errors if a bucket is named, otherwise warnings."""
     for node in cluster.nodes if cluster.cloud in STORE_FIXES else ():
         if not node.access:
-            report = cluster.error if named else cluster.warning
+            report = cluster.report_error if named else cluster.report_warning
             yield report(
                 "store-access",
                 node.machine,
@@ -129,17 +129,17 @@ DEFAULT_PORT: Final = "6379"
 
 def check_node_commands(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Report scripts from the net that run unread, and start commands that cannot work."""
-    for path, command in cluster.commands():
+    for path, command in cluster.list_commands():
         piped = PIPED_SCRIPT.search(command)
         if piped and piped["scheme"] == "http":
-            yield cluster.error(
+            yield cluster.report_error(
                 "remote-script",
                 path,
                 "a script is fetched without encryption and run: whoever is on the way runs code on every node",
                 "fetch it by https, compare its checksum, then run it; or install a package",
             )
         elif piped:
-            yield cluster.warning(
+            yield cluster.report_warning(
                 "remote-script",
                 path,
                 "a script from the net is run unread, and may be another one tomorrow",
@@ -153,14 +153,14 @@ def _check_start_commands(cluster: ClusterFile) -> Iterator[LintIssue]:
     head, worker = (_join_commands(cluster, key) for key in START_KEYS)
     for key, commands in zip(START_KEYS, (head, worker), strict=True):
         if commands and "ray stop" not in commands:
-            yield cluster.error(
+            yield cluster.report_error(
                 "start-command",
                 (key,),
                 "a Ray that still runs is not stopped, so that a second `ray up` leaves the old one in place",
                 "put `ray stop` before `ray start`",
             )
     if head and "--autoscaling-config" not in head:
-        yield cluster.error(
+        yield cluster.report_error(
             "start-command",
             (START_KEYS[0],),
             "the head starts without the autoscaler, so that no worker ever comes",
@@ -169,7 +169,7 @@ def _check_start_commands(cluster: ClusterFile) -> Iterator[LintIssue]:
     port, joined = PORT_OPTION.search(head), ADDRESS_OPTION.search(worker)
     here, there = port[1] if port else DEFAULT_PORT, joined[1] if joined else None
     if head and there is not None and here != there:
-        yield cluster.error(
+        yield cluster.report_error(
             "start-command",
             (START_KEYS[1],),
             f"workers look for the head at port {there}, and it listens at {here}",
@@ -178,7 +178,7 @@ def _check_start_commands(cluster: ClusterFile) -> Iterator[LintIssue]:
 
 
 def _join_commands(cluster: ClusterFile, key: str) -> str:
-    return "\n".join(command for path, command in cluster.commands() if path[0] == key)
+    return "\n".join(command for path, command in cluster.list_commands() if path[0] == key)
 
 
 MEMORY_FIXES: Final = "a smaller train.batch_size or resources.pack, or more train.micro_batches"
@@ -199,7 +199,7 @@ def check_plan_fits(cluster: ClusterFile, plan: Plan, prices: PriceTable) -> Ite
     if usable and not roomy:
         each = f"{resources.cpus + resources.readers} CPUs and {count_gpus_per_worker(usable[0], resources):g} GPUs"
         asked = each if resources.workers == 1 else f"{resources.workers} times {each}"
-        yield cluster.error(
+        yield cluster.report_error(
             "worker-too-small",
             (*usable[0].path, "resources"),
             f"a trial asks for {asked}, which no kind of worker has: the sweep waits for ever",
@@ -218,7 +218,7 @@ def _check_gpu_memory(cluster: ClusterFile, node: NodeType, plan: Plan, prices: 
     for group in pack_trials(plan.trainings, resources.pack):
         needs = max(needs, beside * estimate_trial_memory(group[0].config, len(group), resources.workers) / GIB)
     if needs > has:
-        yield cluster.error(
+        yield cluster.report_error(
             "gpu-memory",
             node.instance_at,
             f"a trial needs about {needs:.0f} GiB of GPU memory, and {node.instance} has {has:.0f}",
@@ -232,7 +232,7 @@ def _check_surplus_machines(cluster: ClusterFile, roomy: list[NodeType], work: i
         slots = count_trials_at_once(node, plan.sweep.spec.resources)
         wanted = slots.machines * -(-work // slots.trials) if slots else 0
         if node.min_workers > wanted:
-            yield cluster.warning(
+            yield cluster.report_warning(
                 "idle-machines",
                 (*node.path, "min_workers"),
                 f"{plan.sweep.path.name} fills {wanted} machines of {node.name}, and {node.min_workers} always run",
@@ -249,7 +249,7 @@ def check_pods(cluster: ClusterFile) -> Iterator[LintIssue]:
         limits = (*locate_container(node), "resources", "limits")
         missing = [kind for kind in ("cpu", "memory") if read_number(get_value(document, *limits, kind)) is None]
         if missing:
-            yield cluster.error(
+            yield cluster.report_error(
                 "no-limits",
                 limits,
                 f"{node.name} has no limit of {' and '.join(missing)}: Ray takes the whole machine for its own, "
@@ -257,7 +257,7 @@ def check_pods(cluster: ClusterFile) -> Iterator[LintIssue]:
                 f"set resources.limits.{missing[0]} of its first container",
             )
     if get_value(document, *cluster.root, "enableInTreeAutoscaling") is not True:
-        yield cluster.error(
+        yield cluster.report_error(
             "no-autoscaler",
             cluster.root,
             "the autoscaler is off: workers neither come for waiting trials nor go when they idle",
@@ -274,14 +274,14 @@ def check_idle_cost(cluster: ClusterFile) -> Iterator[LintIssue]:
     yield from _check_idle_timeout(cluster)
     for node in cluster.workers:
         if node.min_workers > 0:
-            yield cluster.warning(
+            yield cluster.report_warning(
                 "idle-machines",
                 (*node.path, "minReplicas" if cluster.cloud == "kuberay" else "min_workers"),
                 f"{node.min_workers} machines of {node.name} are paid for also when there is no work",
                 "begin from 0: the autoscaler starts them when a trial waits",
             )
     if cluster.cloud == "aws" and get_value(cluster.source.document, "provider", "cache_stopped_nodes") is not False:
-        yield cluster.warning(
+        yield cluster.report_warning(
             "stopped-machines",
             ("provider",),
             "idle workers are stopped, not terminated, and go on paying for their disks",
@@ -290,7 +290,7 @@ def check_idle_cost(cluster: ClusterFile) -> Iterator[LintIssue]:
     untagged = [] if cluster.cloud == "other" else [node for node in cluster.nodes if not node.tagged]
     if untagged:
         names = ", ".join(node.name for node in untagged)
-        yield cluster.warning(
+        yield cluster.report_warning(
             "no-tags",
             ("metadata",) if cluster.cloud == "kuberay" else untagged[0].machine,
             f"nothing tells the machines of {names} apart on the bill, so that no budget can watch them",
@@ -303,14 +303,14 @@ def check_idle_cost(cluster: ClusterFile) -> Iterator[LintIssue]:
 
 def _check_idle_timeout(cluster: ClusterFile) -> Iterator[LintIssue]:
     if cluster.idle_minutes is None:
-        yield cluster.warning(
+        yield cluster.report_warning(
             "no-idle-timeout",
             cluster.idle_at,
             "nothing here says when idle workers are released, and GPUs wait at full price",
             f"set {cluster.idle_at[-1]} to five minutes",
         )
     elif cluster.idle_minutes > LONGEST_IDLE_MINUTES:
-        yield cluster.warning(
+        yield cluster.report_warning(
             "long-idle-timeout",
             cluster.idle_at,
             f"a GPU is paid for {cluster.idle_minutes:g} minutes after its last trial",
@@ -342,7 +342,7 @@ def _check_security_group(cluster: ClusterFile) -> Iterator[LintIssue]:
     own = read_string(get_value(cluster.source.document, *group, "GroupName"))
     named = [bool(get_value(cluster.source.document, *node.machine, "SecurityGroupIds")) for node in cluster.nodes]
     if not own and not all(named):
-        yield cluster.warning(
+        yield cluster.report_warning(
             "open-ssh",
             group,
             "Ray makes a security group of its own, which lets the whole internet ask for SSH",
@@ -358,11 +358,11 @@ def _is_open_to_all(rule: Mapping[str, Any]) -> bool:
 def _report_open_port(cluster: ClusterFile, path: KeyPath, rule: Mapping[str, Any]) -> LintIssue:
     first, last = read_number(rule.get("FromPort")), read_number(rule.get("ToPort"))
     if first == last == SSH_PORT:
-        return cluster.warning(
+        return cluster.report_warning(
             "open-ssh", path, "the whole internet may ask for SSH", "let in your own address alone, as 203.0.113.7/32"
         )
     ports = "every port" if first is None or first < 0 else f"ports {first:g} to {last or first:g}"
-    return cluster.error(
+    return cluster.report_error(
         "open-port",
         path,
         f"the whole internet reaches {ports}, and whoever reaches Ray or MLflow runs code on your machines",
@@ -371,9 +371,9 @@ def _report_open_port(cluster: ClusterFile, path: KeyPath, rule: Mapping[str, An
 
 
 def _check_servers(cluster: ClusterFile) -> Iterator[LintIssue]:
-    for path, command in cluster.commands():
+    for path, command in cluster.list_commands():
         if OPEN_SERVER.search(command):
-            yield cluster.warning(
+            yield cluster.report_warning(
                 "open-server",
                 path,
                 "a server listens on every interface, so that the firewall alone keeps strangers from running code",
@@ -384,7 +384,7 @@ def _check_servers(cluster: ClusterFile) -> Iterator[LintIssue]:
 def _check_services(cluster: ClusterFile) -> Iterator[LintIssue]:
     for path, value in iterate_strings(get_value(cluster.source.document, *cluster.root), cluster.root):
         if path[-1] in ("serviceType", "type") and value in PUBLIC_SERVICES:
-            yield cluster.error(
+            yield cluster.report_error(
                 "open-port",
                 path,
                 f"a service of type {value} shows Ray's dashboard outside the cluster, and whoever sees it runs code",
@@ -392,7 +392,7 @@ def _check_services(cluster: ClusterFile) -> Iterator[LintIssue]:
             )
     ingress: KeyPath = (*cluster.root, "headGroupSpec", "enableIngress")
     if get_value(cluster.source.document, *ingress) is True:
-        yield cluster.error(
+        yield cluster.report_error(
             "open-port", ingress, "an ingress shows Ray's dashboard outside the cluster", "use kubectl port-forward"
         )
 
@@ -412,7 +412,7 @@ def check_local_paths(cluster: ClusterFile) -> Iterator[LintIssue]:
             yield finding
     for key in ("ssh_private_key", "ssh_public_key"):
         if read_string(get_value(document, "auth", key)):
-            yield cluster.warning(
+            yield cluster.report_warning(
                 "local-path",
                 ("auth", key),
                 "only you have this key, so that nobody else can use the file",
@@ -421,7 +421,7 @@ def check_local_paths(cluster: ClusterFile) -> Iterator[LintIssue]:
     for index, path in enumerate(read_list(document.get("cluster_synced_files"))):
         if HOME_FOLDER.search(read_string(path)):
             yield _report_home_folder(cluster, ("cluster_synced_files", index), read_string(path))
-    for where, command in cluster.commands():
+    for where, command in cluster.list_commands():
         if HOME_FOLDER.search(command):
             yield _report_home_folder(cluster, where, HOME_FOLDER.findall(command)[0])
 
@@ -429,14 +429,14 @@ def check_local_paths(cluster: ClusterFile) -> Iterator[LintIssue]:
 def _check_mount(cluster: ClusterFile, remote: str, local: str) -> LintIssue | None:
     where = ("file_mounts", remote)
     if not expand_home(local).exists():
-        return cluster.error(
+        return cluster.report_error(
             "local-path",
             where,
             f"{local or 'nothing'} is copied to the nodes, and is not there seen from {Path.cwd().name or '/'}",
             "correct the path, or run from the root of the checkout as `ray up` must be",
         )
     if PurePosixPath(local).is_absolute() or local.startswith("~") or ".." in PurePosixPath(local).parts:
-        return cluster.error(
+        return cluster.report_error(
             "local-path",
             where,
             f"{local} lies outside the checkout, so that only this machine can start the cluster",
@@ -446,7 +446,9 @@ def _check_mount(cluster: ClusterFile, remote: str, local: str) -> LintIssue | N
 
 
 def _report_home_folder(cluster: ClusterFile, where: KeyPath, path: str) -> LintIssue:
-    return cluster.error("local-path", where, f"{path} is one person's folder, which nodes lack", "write ~ instead")
+    return cluster.report_error(
+        "local-path", where, f"{path} is one person's folder, which nodes lack", "write ~ instead"
+    )
 
 
 HEAD_RESOURCE: Final = "head"
@@ -457,14 +459,14 @@ def check_placement(cluster: ClusterFile) -> Iterator[LintIssue]:
     """Report a head on the spot market or without its resource, and workers that are missing or all on spot."""
     for node in cluster.heads:
         if node.spot:
-            yield cluster.error(
+            yield cluster.report_error(
                 "head-on-spot",
                 node.machine,
                 "the head is a spot machine: when it is taken away, the driver, MLflow and all jobs go with it",
                 "buy the head on demand",
             )
         if node.resources.get(HEAD_RESOURCE, 0) <= 0:
-            yield cluster.error(
+            yield cluster.report_error(
                 "head-resource",
                 node.path,
                 "the head lacks the custom resource head, so that `gapctl cluster submit` waits for ever",
@@ -472,7 +474,7 @@ def check_placement(cluster: ClusterFile) -> Iterator[LintIssue]:
             )
     for node in cluster.workers:
         if node.resources.get(HEAD_RESOURCE, 0) > 0:
-            yield cluster.error(
+            yield cluster.report_error(
                 "head-resource",
                 node.path,
                 f"{node.name} has the custom resource head: a driver may start there and vanish with the machine",
@@ -484,14 +486,14 @@ def check_placement(cluster: ClusterFile) -> Iterator[LintIssue]:
 def _check_workers(cluster: ClusterFile) -> Iterator[LintIssue]:
     usable = [node for node in cluster.workers if cluster.count_max_machines(node) > 0]
     if not usable:
-        yield cluster.error(
+        yield cluster.report_error(
             "no-workers",
             (*cluster.root, "workerGroupSpecs") if cluster.cloud == "kuberay" else ("max_workers",),
             "not one worker may start, so that trials train on the head or not at all",
             "raise max_workers (KubeRay: maxReplicas)",
         )
     elif all(node.spot for node in cluster.workers):
-        yield cluster.warning(
+        yield cluster.report_warning(
             "no-fallback",
             usable[0].path,
             "all workers are spot machines: on a day without any, the sweep waits",
@@ -553,10 +555,10 @@ def check_versions(cluster: ClusterFile) -> Iterator[LintIssue]:
 
 
 def _check_installs(cluster: ClusterFile) -> Iterator[LintIssue]:
-    installing = [(path, command) for path, command in cluster.commands() if PIP_INSTALL.search(command)]
+    installing = [(path, command) for path, command in cluster.list_commands() if PIP_INSTALL.search(command)]
     locked = [(path, command) for path, command in installing if LOCK_FILE in command]
     if not locked and not read_mapping(cluster.source.document.get("docker")):
-        yield cluster.error(
+        yield cluster.report_error(
             "no-lock",
             ("setup_commands",),
             "nodes do not install from the lock file, so that each may get other versions, and other numbers",
@@ -565,7 +567,7 @@ def _check_installs(cluster: ClusterFile) -> Iterator[LintIssue]:
     for path, command in installing:
         loose = _find_unpinned_packages(command)
         if loose:
-            yield cluster.warning(
+            yield cluster.report_warning(
                 "unpinned",
                 path,
                 f"{', '.join(loose)} comes in whatever version is newest when a node starts",
@@ -592,7 +594,7 @@ def _check_version_drift(cluster: ClusterFile, path: KeyPath) -> Iterator[LintIs
         for package in COMPARED_PACKAGES:
             here = _find_local_version(package)
             if package in pins and here is not None and not here.startswith(pins[package]):
-                yield cluster.warning(
+                yield cluster.report_warning(
                     "version-drift",
                     path,
                     f"nodes get {package} {pins[package]} and this machine has {here}: "
@@ -628,12 +630,12 @@ def _check_images(cluster: ClusterFile) -> Iterator[LintIssue]:
 def _check_image(cluster: ClusterFile, path: KeyPath, image: str) -> Iterator[LintIssue]:
     python, ray, here = parse_python_version(image), parse_ray_version(image), _find_local_version("ray")
     if python is not None and tuple(map(int, python.split("."))) < OLDEST_PYTHON:
-        yield cluster.error(
+        yield cluster.report_error(
             "image-version", path, f"the image has Python {python}, and gapctl needs 3.11", "choose a newer image"
         )
     stated = read_string(get_value(cluster.source.document, *cluster.root, "rayVersion")) or here
     if ray is not None and stated is not None and ray != stated:
-        yield cluster.error(
+        yield cluster.report_error(
             "image-version",
             path,
             f"the image has Ray {ray}, and {stated} is expected: nodes of two versions do not talk to each other",
@@ -646,7 +648,7 @@ def _check_python_agreement(cluster: ClusterFile) -> Iterator[LintIssue]:
     if len(set(pythons.values())) > 1:
         odd = _find_odd_node(cluster.nodes, pythons)
         found = ", ".join(f"{name} {python}" for name, python in pythons.items())
-        yield cluster.error(
+        yield cluster.report_error(
             "image-version", odd.image_at, f"nodes have unlike Pythons ({found}), which Ray refuses", "use one release"
         )
 

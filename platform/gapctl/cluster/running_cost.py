@@ -78,7 +78,7 @@ class NodeKinds:
         self._kinds: dict[str, MachineKind | None] = {}
         self._asked: dict[Any, tuple[str, float]] = {}
 
-    def look(self, nodes: Sequence[str]) -> Mapping[str, MachineKind | None]:
+    def collect_kinds(self, nodes: Sequence[str]) -> Mapping[str, MachineKind | None]:
         """Return the kinds of those nodes that have answered, by node id.
 
         None means a machine of no cloud, or one where the question failed: its image cannot run gapctl, so it would
@@ -168,7 +168,7 @@ class RunningCost:
                 return None
             nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
             alive = [str(node["NodeID"]) for node in nodes if node["Alive"]]
-            kinds = self._kinds.look(alive)
+            kinds = self._kinds.collect_kinds(alive)
         prices = [find_price(kinds.get(node), self._prices, self._otherwise) for node in alive]
         found = [price for price in prices if price is not None]
         return ClusterCost(sum(found), len(found), len(prices) - len(found), len(alive) - len(kinds))

@@ -49,13 +49,13 @@ class TrialFolder:
     def __init__(self, runs: Folder, trial_id: str) -> None:
         self._runs = runs
         self.trial_id = trial_id
-        self.hold: LeaseHandle | None = None
+        self.handle: LeaseHandle | None = None
 
     def path(self, name: str = "") -> str:
         """Return the address of a file of this trial."""
         return self._runs.path(f"{self.trial_id}/{name}")
 
-    def take(self, claimant: LeaseOwner, expired: bytes | None = None) -> Lease | None:
+    def acquire(self, claimant: LeaseOwner, expired: bytes | None = None) -> Lease | None:
         """Acquire the trial's lease and return None, or return the lease of the process that has it.
 
         `expired` is the content of a lease that the caller saw go without renewal for `LEASE_SECONDS`.
@@ -63,12 +63,12 @@ class TrialFolder:
         found = acquire_lease(self._runs, self.trial_id, claimant, expired)
         if isinstance(found, Lease):
             return found
-        self.hold = found
+        self.handle = found
         return None
 
-    def share(self, lease: Lease) -> None:
+    def attach(self, lease: Lease) -> None:
         """Attach to a lease that another process acquired: renew it, and write under it."""
-        self.hold = LeaseHandle(self._runs, self.trial_id, lease)
+        self.handle = LeaseHandle(self._runs, self.trial_id, lease)
 
     def lease(self) -> Lease | None:
         """Return the trial's lease, or None."""
@@ -114,14 +114,14 @@ class TrialFolder:
 
     def heartbeat(self, samples_seen: int) -> None:
         """Renew the lease and record the samples seen. Raises LeaseLostError if another process has taken it over."""
-        if self.hold is not None:
-            self.hold.renew_lease(samples_seen)
+        if self.handle is not None:
+            self.handle.renew_lease(samples_seen)
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Release the lease, so that any process can resume the trial from its checkpoint."""
-        if self.hold is not None:
-            self.hold.release()
-            self.hold = None
+        if self.handle is not None:
+            self.handle.release()
+            self.handle = None
 
     def read_live_samples(self) -> int | None:
         """Return the samples seen by a training in progress, or None if no process has reported lately."""
@@ -235,13 +235,13 @@ class TrialFolder:
 
         Raises LeaseLostError, and writes nothing, if another process has taken the trial over.
         """
-        if self.hold is not None:
-            self.hold.require_ownership()
+        if self.handle is not None:
+            self.handle.require_ownership()
         self._write_file("checkpoints/final.pt", weights)
         self._write_file(RESULT_FILE, serialize_result(result))
         for name in self._list_checkpoints():
             self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
-        self.rest()
+        self.release()
 
     def weights(self) -> bytes | None:
         """Return the final weights of a finished trial, or None."""
@@ -267,10 +267,10 @@ class TrialFolder:
 
         Raises LeaseLostError, and writes nothing, if another process has taken the trial over.
         """
-        if self.hold is not None:
-            self.hold.require_ownership()
+        if self.handle is not None:
+            self.handle.require_ownership()
         self._write_file(FAILURE, message.encode())
-        self.rest()
+        self.release()
 
     def failure(self) -> str | None:
         """Return the traceback of the last attempt if it failed, or None."""

@@ -46,21 +46,21 @@ class Mailbox:
         self._reports: list[dict[str, Any]] = []
         self._started = self._stopping = False
 
-    def begin(self) -> None:
+    def note_start(self) -> None:
         """Note that the workers have started."""
         self._started = True
 
-    def tell(self, report: dict[str, Any]) -> bool:
+    def post_report(self, report: dict[str, Any]) -> bool:
         """Add a report. Return whether the workers should save and stop."""
         self._reports.append(report)
         return self._stopping
 
-    def collect(self) -> list[dict[str, Any]]:
+    def drain_reports(self) -> list[dict[str, Any]]:
         """Return the reports since the last call."""
         found, self._reports = self._reports, []
         return found
 
-    def stop(self) -> bool:
+    def request_stop(self) -> bool:
         """Ask the workers to save and stop. Return whether they have started."""
         self._stopping = True
         return self._started
@@ -82,7 +82,7 @@ class SharedWork:
         self._thread.join(timeout=seconds)
         alive = self._thread.is_alive()
         try:
-            reports: list[dict[str, Any]] = ray.get(self._mailbox.collect.remote())
+            reports: list[dict[str, Any]] = ray.get(self._mailbox.drain_reports.remote())
         except RayError as lost:
             raise find_training_error(lost, self._task.trial) from lost
         self._done = any(report["done"] for report in reports)
@@ -98,7 +98,7 @@ class SharedWork:
     def save_and_stop(self) -> None:
         """Ask the workers to save and stop, and wait for them. Workers that never started have nothing to save."""
         with suppress(RayError):
-            if self._thread.is_alive() and ray.get(self._mailbox.stop.remote()):
+            if self._thread.is_alive() and ray.get(self._mailbox.request_stop.remote()):
                 self._thread.join(timeout=GRACE_SECONDS)
 
     def _run_workers(self, workers: int) -> None:
@@ -144,9 +144,9 @@ def _train_shared_trial(task: SharedTask, mailbox: Any, group: WorkerGroup) -> N
     from gapctl.sweep.worker import PackWork
 
     if group.rank == 0:
-        ray.get(mailbox.begin.remote())
+        ray.get(mailbox.note_start.remote())
     folder = Ledger(task.runs).trial(task.trial.id)
-    folder.share(task.lease)
+    folder.attach(task.lease)
     work = PackWork(
         [task.trial],
         task.material,
@@ -160,7 +160,7 @@ def _train_shared_trial(task: SharedTask, mailbox: Any, group: WorkerGroup) -> N
     stop = False
     while work.unfinished and not stop:
         (report,) = work.train_for(0.0, steps=STEPS_PER_STOP_CHECK)
-        wish = group.rank == 0 and ray.get(mailbox.tell.remote(report))
+        wish = group.rank == 0 and ray.get(mailbox.post_report.remote(report))
         flag = torch.tensor([float(wish)], device=work.device)
         stop = bool(group.mean(flag).item() > 0)
     if stop and group.rank == 0:

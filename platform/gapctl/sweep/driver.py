@@ -188,7 +188,7 @@ class SweepRounds:
 
     def _check_leases(self) -> None:
         if self._held:
-            for trial_id, state in self._others.look(list(self._held)).items():
+            for trial_id, state in self._others.check_leases(list(self._held)).items():
                 self._apply_lease_state(self._left[trial_id], state)
 
     def _apply_lease_state(self, trial: Trial, state: LeaseState) -> None:
@@ -196,7 +196,7 @@ class SweepRounds:
             if state != self._held[trial.id]:
                 self._held[trial.id] = state
                 for watcher in self._watchers:
-                    watcher.held(trial, state)
+                    watcher.note_lease(trial, state)
             return
         del self._held[trial.id]
         if isinstance(state, Released):
@@ -207,13 +207,13 @@ class SweepRounds:
         else:
             del self._left[trial.id]
             for watcher in self._watchers:
-                watcher.finished(trial, state)
+                watcher.note_result(trial, state)
 
     def _fail_trial(self, trial_id: str, message: str) -> None:
         self._failures[trial_id] = message
         trial = self._left.pop(trial_id)
         for watcher in self._watchers:
-            watcher.failed(trial, message)
+            watcher.note_failure(trial, message)
 
 
 def explain_hindrance(trial: Trial, ledger: Ledger) -> str:
@@ -362,22 +362,22 @@ class TuneEvents(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
-                watcher.started(self._trials[trial_id])
+                watcher.note_start(self._trials[trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._retries.progressed(trial, result["reports"])
+        self._retries.note_checkpoints(trial, result["reports"])
         for report in result["reports"]:
             self._handle_report(self._trials[report["trial"]], report)
         if result.get(HARMED_KEY):
             trial.max_failures = trial.num_failures  # the process now exits by itself; there is nothing to retry
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._retries.lost(trial)
+        self._retries.count_failure(trial)
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
-                watcher.lost(self._trials[trial_id])
+                watcher.note_worker_loss(self._trials[trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.status != "ERROR":
@@ -411,7 +411,7 @@ class TuneEvents(Callback):
             self._leave_to_holder(trial, Lease(**report["held"]))
             return
         for watcher in self._watchers:
-            watcher.progressed(_build_report(trial, report))
+            watcher.note_progress(_build_report(trial, report))
         if report["done"]:
             self._finish_trial(trial)
 
@@ -425,17 +425,17 @@ class TuneEvents(Callback):
         self.finished.add(trial.id)
         self.failures.pop(trial.id, None)
         for watcher in self._watchers:
-            watcher.finished(trial, result)
+            watcher.note_result(trial, result)
 
     def _leave_to_holder(self, trial: Trial, lease: Lease) -> None:
         self.held[trial.id] = lease
         for watcher in self._watchers:
-            watcher.held(trial, lease)
+            watcher.note_lease(trial, lease)
 
     def _fail_trial(self, trial: Trial, message: str) -> None:
         self.failures[trial.id] = message
         for watcher in self._watchers:
-            watcher.failed(trial, message)
+            watcher.note_failure(trial, message)
 
 
 def _build_report(trial: Trial, result: Mapping[str, Any]) -> TrialReport:

@@ -26,7 +26,7 @@ class TrialGauges:
         self._loss = Gauge("gapctl_train_loss", "Contrastive loss of the latest batch, nats", TRIAL_TAGS)
         self._rmg = Gauge("gapctl_gap_rmg", "Relative modality gap at the latest evaluation", TRIAL_TAGS)
 
-    def show(self, trial: Trial, report: Mapping[str, Any]) -> None:
+    def show_report(self, trial: Trial, report: Mapping[str, Any]) -> None:
         """Set the gauges to the numbers of a report."""
         tags = _build_tags(trial)
         self._samples.set(report["samples_seen"], tags)
@@ -36,7 +36,7 @@ class TrialGauges:
         if report["rows"]:
             self._rmg.set(report["rows"][-1]["gap/rmg"], tags)
 
-    def rest(self, trial: Trial) -> None:
+    def clear_rate(self, trial: Trial) -> None:
         """Set the rate to zero when the trial is no longer trained here."""
         self._rate.set(0.0, _build_tags(trial))
 
@@ -67,32 +67,32 @@ class SweepGauges:
         self._dead_before: frozenset[str] | None = None
         self._looked_at = -math.inf
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Count a trial as running."""
-        self._progress.started(trial)
+        self._progress.note_start(trial)
         self._show_counts()
 
-    def progressed(self, report: TrialReport) -> None:
+    def note_progress(self, report: TrialReport) -> None:
         """Update the counts of nodes."""
-        self._progress.progressed(report)
+        self._progress.note_progress(report)
         self._count_nodes()
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Count a trial as waiting, as another sweep trains it."""
-        self._progress.held(trial, lease)
+        self._progress.note_lease(trial, lease)
         self._show_counts()
 
-    def finished(self, trial: Trial, result: Result) -> None:
+    def note_result(self, trial: Trial, result: Result) -> None:
         """Count a trial as done."""
-        self._progress.finished(trial)
+        self._progress.note_result(trial)
         self._show_counts()
 
-    def failed(self, trial: Trial, message: str) -> None:
+    def note_failure(self, trial: Trial, message: str) -> None:
         """Count a trial as failed."""
-        self._progress.fail(trial)
+        self._progress.note_failure(trial)
         self._show_counts()
 
-    def lost(self, trial: Trial) -> None:
+    def note_worker_loss(self, trial: Trial) -> None:
         """Count a lost process. Tune starts another."""
         self._lost_processes += 1
         self._show_counts()
@@ -133,11 +133,11 @@ class MachineLog:
         self._rows = [row for row in folder.read_machine_rows() if row["samples_seen"] <= samples_seen]
         self._kept = len(self._rows)
 
-    def add(self, samples_seen: int, seconds: float, measures: Mapping[str, float]) -> None:
+    def add_row(self, samples_seen: int, seconds: float, measures: Mapping[str, float]) -> None:
         """Add a row with measures after `seconds` of work."""
         self._rows.append({"samples_seen": samples_seen, "seconds": seconds, **measures})
 
-    def keep(self) -> None:
+    def save_rows(self) -> None:
         """Write the rows if there are new ones."""
         if len(self._rows) > self._kept:
             self._folder.save_machine(self._rows)

@@ -46,7 +46,7 @@ class LeaseWatcher:
         self._ledger, self._lease_seconds = ledger, lease_seconds
         self._seen: dict[str, tuple[bytes, float]] = {}
 
-    def look(self, trial_ids: Sequence[str]) -> Mapping[str, LeaseState]:
+    def check_leases(self, trial_ids: Sequence[str]) -> Mapping[str, LeaseState]:
         """Return the state of each trial that another process was seen to hold.
 
         A trial whose files cannot be read now is left out and keeps its former state. Its lease does not age meanwhile,
@@ -130,7 +130,7 @@ class LeaseRenewer:
     def _renew_leases(self) -> None:
         while not self._closed.wait(self._every):
             for folder in list(self._get_folders()):
-                hold = folder.hold
+                hold = folder.handle
                 with suppress(Exception):
                     if hold is not None:
                         hold.renew_if_late()

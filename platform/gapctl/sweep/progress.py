@@ -37,18 +37,18 @@ class TrialReport:
 class Watcher(Protocol):
     """Is told in the driver process what happens to every trial. Each method must return quickly."""
 
-    def started(self, trial: Trial) -> None: ...
+    def note_start(self, trial: Trial) -> None: ...
 
-    def progressed(self, report: TrialReport) -> None: ...
+    def note_progress(self, report: TrialReport) -> None: ...
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Another sweep trains the trial; the lease says how far it is."""
 
-    def finished(self, trial: Trial, result: Result) -> None: ...
+    def note_result(self, trial: Trial, result: Result) -> None: ...
 
-    def failed(self, trial: Trial, message: str) -> None: ...
+    def note_failure(self, trial: Trial, message: str) -> None: ...
 
-    def lost(self, trial: Trial) -> None:
+    def note_worker_loss(self, trial: Trial) -> None:
         """The trial's process or machine vanished; it is retried."""
 
 
@@ -128,14 +128,14 @@ class SweepProgress:
         """Samples per second over all trials in training."""
         return sum(row.rate for row in self._running.values())
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Count a trial as running."""
         self._started_at = self._started_at or time.monotonic()
         self._failed.discard(trial.id)
         self._remote.pop(trial.id, None)
         self._running[trial.id] = RunningTrial(trial, samples_total=self._samples[trial.id])
 
-    def progressed(self, report: TrialReport) -> None:
+    def note_progress(self, report: TrialReport) -> None:
         """Update a running trial from its report."""
         row = self._running.setdefault(report.trial.id, RunningTrial(report.trial))
         row.samples_seen, row.samples_total = report.samples_seen, report.samples_total
@@ -145,18 +145,18 @@ class SweepProgress:
             row.rmg = evaluated.get(RMG, row.rmg)
         self._seen[report.trial.id] = report.samples_seen
 
-    def held(self, trial: Trial, lease: Lease) -> RemoteTrial:
+    def note_lease(self, trial: Trial, lease: Lease) -> RemoteTrial:
         """Count a trial as trained elsewhere and return it."""
         self._running.pop(trial.id, None)
         self._remote[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
         return self._remote[trial.id]
 
-    def finished(self, trial: Trial) -> None:
+    def note_result(self, trial: Trial) -> None:
         """Count a trial as done."""
         self.done += 1
         self._end_trial(trial)
 
-    def fail(self, trial: Trial) -> None:
+    def note_failure(self, trial: Trial) -> None:
         """Count a trial as failed."""
         self._failed.add(trial.id)
         self._end_trial(trial)
@@ -230,29 +230,29 @@ class LiveTable:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Show a trial as running."""
-        self._progress.started(trial)
+        self._progress.note_start(trial)
 
-    def progressed(self, report: TrialReport) -> None:
+    def note_progress(self, report: TrialReport) -> None:
         """Update a running trial's row."""
-        self._progress.progressed(report)
+        self._progress.note_progress(report)
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Show a trial that another sweep trains."""
-        self._progress.held(trial, lease)
+        self._progress.note_lease(trial, lease)
 
-    def finished(self, trial: Trial, result: Result) -> None:
+    def note_result(self, trial: Trial, result: Result) -> None:
         """Show a trial's outcome."""
-        self._progress.finished(trial)
+        self._progress.note_result(trial)
         self._ended.append(f"{trial.label}: {describe_outcome(result)}")
 
-    def failed(self, trial: Trial, message: str) -> None:
+    def note_failure(self, trial: Trial, message: str) -> None:
         """Show a trial's error."""
-        self._progress.fail(trial)
+        self._progress.note_failure(trial)
         self._ended.append(f"{trial.label}: failed: {extract_reason(message)}")
 
-    def lost(self, trial: Trial) -> None:
+    def note_worker_loss(self, trial: Trial) -> None:
         """Show that a trial's process was lost."""
         self._ended.append(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
@@ -312,38 +312,38 @@ class ProgressLog:
     def __exit__(self, *_: object) -> None:
         """Do nothing: no resource is open."""
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Print the first trial in training."""
         first = not self._progress.running
-        self._progress.started(trial)
+        self._progress.note_start(trial)
         if first:
             self._print_line(f"in training: {trial.label}")
 
-    def progressed(self, report: TrialReport) -> None:
+    def note_progress(self, report: TrialReport) -> None:
         """Print a summary after a long silence."""
-        self._progress.progressed(report)
+        self._progress.note_progress(report)
         if time.monotonic() - self._printed_at >= SILENCE_SECONDS:
             running, rate = len(self._progress.running), self._progress.rate
             self._print_line(f"{self._progress.describe_progress()}; {running} in training at {rate:,.0f} samples/s")
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Print that another sweep trains the trial, once per holder."""
-        words = self._progress.held(trial, lease).words
+        words = self._progress.note_lease(trial, lease).words
         if self._holders.get(trial.id) != lease.holder:
             self._holders[trial.id] = lease.holder
             self._print_line(f"{trial.label}: {words}")
 
-    def finished(self, trial: Trial, result: Result) -> None:
+    def note_result(self, trial: Trial, result: Result) -> None:
         """Print a trial's outcome."""
-        self._progress.finished(trial)
+        self._progress.note_result(trial)
         self._print_end(trial, describe_outcome(result))
 
-    def failed(self, trial: Trial, message: str) -> None:
+    def note_failure(self, trial: Trial, message: str) -> None:
         """Print a trial's error."""
-        self._progress.fail(trial)
+        self._progress.note_failure(trial)
         self._print_end(trial, f"failed: {extract_reason(message)}")
 
-    def lost(self, trial: Trial) -> None:
+    def note_worker_loss(self, trial: Trial) -> None:
         """Print that a trial's process was lost."""
         self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
@@ -362,7 +362,7 @@ END_STATES: Final = ("done", "stopped", "failed")
 
 
 class SearchLog:
-    """A `Watcher` of a search that prints lines with the time of day; `changed` passes it the search's record."""
+    """A `Watcher` of a search that prints lines with the time of day; `note_change` passes it the search's record."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -372,7 +372,7 @@ class SearchLog:
         self._first = True
         self._printed_at = time.monotonic()
 
-    def changed(self, plan: Plan, record: SearchRecord) -> None:
+    def note_change(self, plan: Plan, record: SearchRecord) -> None:
         """Print each point that has ended since the last call."""
         self._labels = {trial.id: trial.label for trial in plan.trials}
         ended = [drawn for drawn in record.drawn if drawn.state in END_STATES]
@@ -389,11 +389,11 @@ class SearchLog:
                     f"[{len(self._ended)}/{record.asked}] {self._labels[drawn.trial]}: {_describe_point(drawn, record)}"
                 )
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Count a trial as running."""
         self._rates[trial.id] = 0.0
 
-    def progressed(self, report: TrialReport) -> None:
+    def note_progress(self, report: TrialReport) -> None:
         """Print the total rate after a long silence."""
         if report.trial.id in self._rates:
             self._rates[report.trial.id] = report.samples_per_second
@@ -401,19 +401,19 @@ class SearchLog:
         if rate and time.monotonic() - self._printed_at >= SILENCE_SECONDS:
             self._print_line(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Print that another sweep trains the trial."""
         self._rates.pop(trial.id, None)
         self._print_line(f"{trial.label}: {lease.host} trains it for another sweep")
 
-    def finished(self, trial: Trial, result: Result) -> None:
-        """Do nothing: `changed` prints the outcome."""
+    def note_result(self, trial: Trial, result: Result) -> None:
+        """Do nothing: `note_change` prints the outcome."""
 
-    def failed(self, trial: Trial, message: str) -> None:
-        """Print a trial's error; `changed` prints that its point ended."""
+    def note_failure(self, trial: Trial, message: str) -> None:
+        """Print a trial's error; `note_change` prints that its point ended."""
         self._print_line(f"{trial.label}: {extract_reason(message)}")
 
-    def lost(self, trial: Trial) -> None:
+    def note_worker_loss(self, trial: Trial) -> None:
         """Print that a trial's process was lost."""
         self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
 
@@ -435,15 +435,15 @@ def _describe_point(drawn: PointRecord, record: SearchRecord) -> str:
 class TrackerHooks(Protocol):
     """What a tracker implements. It is told which trial changed, and reads the change from the ledger."""
 
-    def started(self, trial: Trial) -> None: ...
+    def note_start(self, trial: Trial) -> None: ...
 
-    def progressed(self, trial: Trial) -> None: ...
+    def note_progress(self, trial: Trial) -> None: ...
 
-    def held(self, trial: Trial) -> None: ...
+    def note_lease(self, trial: Trial) -> None: ...
 
-    def finished(self, trial: Trial) -> None: ...
+    def note_result(self, trial: Trial) -> None: ...
 
-    def failed(self, trial: Trial) -> None: ...
+    def note_failure(self, trial: Trial) -> None: ...
 
 
 class TrackerWatcher:
@@ -452,26 +452,26 @@ class TrackerWatcher:
     def __init__(self, tracker: TrackerHooks) -> None:
         self._tracker = tracker
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Mark a trial that has started."""
-        self._tracker.started(trial)
+        self._tracker.note_start(trial)
 
-    def progressed(self, report: TrialReport) -> None:
+    def note_progress(self, report: TrialReport) -> None:
         """Mark a trial that was evaluated; other reports change nothing in the ledger."""
         if report.rows:
-            self._tracker.progressed(report.trial)
+            self._tracker.note_progress(report.trial)
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Mark a trial that another sweep trains."""
-        self._tracker.held(trial)
+        self._tracker.note_lease(trial)
 
-    def finished(self, trial: Trial, result: Result) -> None:
+    def note_result(self, trial: Trial, result: Result) -> None:
         """Mark a trial whose result is in the ledger."""
-        self._tracker.finished(trial)
+        self._tracker.note_result(trial)
 
-    def failed(self, trial: Trial, message: str) -> None:
+    def note_failure(self, trial: Trial, message: str) -> None:
         """Mark a trial that failed."""
-        self._tracker.failed(trial)
+        self._tracker.note_failure(trial)
 
-    def lost(self, trial: Trial) -> None:
+    def note_worker_loss(self, trial: Trial) -> None:
         """Do nothing: the trial continues as the same run."""

@@ -41,7 +41,7 @@ class RetryBudget:
         self._saved: dict[str, int] = {}
         self._kernel_kills = count_kernel_kills()
 
-    def progressed(self, tune_trial: Any, reports: list[Mapping[str, Any]]) -> None:
+    def note_checkpoints(self, tune_trial: Any, reports: list[Mapping[str, Any]]) -> None:
         """Record new checkpoints. If one advanced, reset the count of losses."""
         state = self._get_state(tune_trial)
         for report in reports:
@@ -52,7 +52,7 @@ class RetryBudget:
             state.saved, state.losses, state.for_memory = saved, 0, 0
             tune_trial.max_failures = tune_trial.num_failures + RETRIES
 
-    def lost(self, tune_trial: Any) -> None:
+    def count_failure(self, tune_trial: Any) -> None:
         """Count a loss, unless Ray announced it beforehand (a machine that was to be taken away)."""
         state = self._get_state(tune_trial)
         if tune_trial.num_failures > state.counted:
@@ -63,7 +63,7 @@ class RetryBudget:
 
     def explain_failure(self, tune_trial: Any) -> str:
         """Return Tune's error of a trial that was given up, with a last line in plain words."""
-        self.lost(tune_trial)
+        self.count_failure(tune_trial)
         state, error_text = self._get_state(tune_trial), str(tune_trial.get_error() or "").strip()
         if error_text.rpartition("\n")[2].startswith("gapctl."):
             return error_text

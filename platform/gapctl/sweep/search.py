@@ -93,7 +93,7 @@ class SearchController:
         self.elsewhere: dict[str, str] = {}
         earlier = ledger.read_study_search(format_search_name(sweep), study.name)
         if earlier is not None:
-            study.fill(earlier)
+            study.restore_record(earlier)
         self._load_ended_points()
         study.requeue_failures()
         self._left: list[NumberedPoint] = study.list_open_points()
@@ -103,14 +103,14 @@ class SearchController:
         ledger.set_aside_search(format_search_name(sweep), besides=study.name)
         self._write_record()
 
-    def tell(self, changed: Callable[[Plan, SearchRecord], None]) -> None:
+    def set_listener(self, changed: Callable[[Plan, SearchRecord], None]) -> None:
         """Call `changed` now and after every change with the plan and the record."""
         self._changed = changed
         changed(self.plan, self.record)
 
-    def close(self) -> SearchRecord:
+    def close_search(self) -> SearchRecord:
         """Return the final record with each path's importance, and write it to the ledger."""
-        record = replace(self.record, importance=self._study.importance())
+        record = replace(self.record, importance=self._study.compute_importance())
         self._require()
         self._ledger.save_search(format_search_name(self._sweep), record)
         return record
@@ -118,7 +118,7 @@ class SearchController:
     @property
     def record(self) -> SearchRecord:
         """The current record of the search."""
-        return self._study.record(self._ids, self._finished, self._sweep.spec.base.train.samples)
+        return self._study.build_record(self._ids, self._finished, self._sweep.spec.base.train.samples)
 
     @property
     def plan(self) -> Plan:
@@ -139,15 +139,15 @@ class SearchController:
 
     @property
     def _is_exhausted(self) -> bool:
-        return not self._left and not self._training and not self._study.waiting() and not self._needs_points
+        return not self._left and not self._training and not self._study.count_waiting() and not self._needs_points
 
     @property
     def _needs_points(self) -> bool:
-        return self._study.counted() < self._search.trials
+        return self._study.count_points() < self._search.trials
 
-    def next(self) -> Trial | None:
+    def pick_trial(self) -> Trial | None:
         """Return the next trial to train, or None."""
-        while self._left or self._study.waiting() or self._needs_points:
+        while self._left or self._study.count_waiting() or self._needs_points:
             number, point = self._left.pop(0) if self._left else self._study.ask()
             trial = self._add_point(number, point)
             if not self._try_settle_point(trial, number):
@@ -161,18 +161,18 @@ class SearchController:
         """Record a trial's measures in the study and return whether it should stop."""
         for row in rows:
             value, seen = row.get(self._search.metric), int(row["samples_seen"])
-            if value is not None and seen > 0 and self._study.measure(self._numbers[trial_id][0], value, seen):
+            if value is not None and seen > 0 and self._study.record_measure(self._numbers[trial_id][0], value, seen):
                 self._stop_trial(trial_id, value, seen)
                 return True
         return False
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Do nothing: the study already counts the point as running."""
 
-    def progressed(self, report: TrialReport) -> None:
+    def note_progress(self, report: TrialReport) -> None:
         """Do nothing: `should_stop` receives the measures."""
 
-    def held(self, trial: Trial, lease: Lease) -> None:
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Note that another sweep trains the trial. Its point stays open until that sweep finishes or releases it."""
         self._training.discard(trial.id)
         self.elsewhere[trial.id] = (
@@ -184,23 +184,23 @@ class SearchController:
         """Put the points of a trial that no other sweep trains any more before all others."""
         self._left[:0] = [NumberedPoint(number, self._points[number]) for number in self._end_trial(trial_id)]
 
-    def finished(self, trial: Trial, result: Result) -> None:
+    def note_result(self, trial: Trial, result: Result) -> None:
         """Tell the study the result of a trial's points."""
         for number in self._end_trial(trial.id):
             self._tell_value(number, result)
         self._write_record()
 
-    def failed(self, trial: Trial, message: str) -> None:
+    def note_failure(self, trial: Trial, message: str) -> None:
         """Tell the study that a trial's points failed."""
         for number in self._end_trial(trial.id):
             self._study.tell_failure(number)
         self._write_record()
 
-    def lost(self, trial: Trial) -> None:
+    def note_worker_loss(self, trial: Trial) -> None:
         """Do nothing: another process resumes the trial."""
 
     def _load_ended_points(self) -> None:
-        ended = [(number, self._add_point(number, point)) for number, point in self._study.told()]
+        ended = [(number, self._add_point(number, point)) for number, point in self._study.list_ended_points()]
         results = self._ledger.results([trial.id for _, trial in ended])
         for (number, trial), result in zip(ended, results, strict=True):
             if isinstance(result, Result):
@@ -316,7 +316,7 @@ class SearchRounds:
 
     def _check_leases(self) -> bool:
         """Return whether a trial held elsewhere can be trained here."""
-        found = self._others.look(list(self._controller.elsewhere))
+        found = self._others.check_leases(list(self._controller.elsewhere))
         for trial_id, state in found.items():
             self._apply_lease_state(trial_id, state)
         return any(isinstance(state, Released) for state in found.values())
@@ -327,7 +327,7 @@ class SearchRounds:
             if self._holders.setdefault(trial_id, state.holder) != state.holder:
                 self._holders[trial_id] = state.holder
                 for watcher in self._watchers:
-                    watcher.held(trial, state)
+                    watcher.note_lease(trial, state)
         elif isinstance(state, Released):
             if state.expired is not None:
                 self._expired[trial_id] = state.expired
@@ -335,10 +335,10 @@ class SearchRounds:
         elif isinstance(state, FailedRemotely):
             self._failures[trial_id] = state.message
             for watcher in self._watchers:
-                watcher.failed(trial, state.message)
+                watcher.note_failure(trial, state.message)
         else:
             for watcher in self._watchers:
-                watcher.finished(trial, state)
+                watcher.note_result(trial, state)
 
 
 def run_search(
@@ -400,7 +400,7 @@ class PointSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial, or that the search is finished."""
-        trial = self._controller.next()
+        trial = self._controller.pick_trial()
         return Searcher.FINISHED if trial is None else {"pack": [trial.id], "drawn": [trial]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -451,7 +451,7 @@ def hold_search_lease(
     """
     folder = ledger.open_search_folder(search)
     _acquire_search_lease(folder, LeaseOwner.for_sweep(search), LeaseWatcher(ledger, lease_seconds), say)
-    hold = folder.hold
+    hold = folder.handle
     assert hold is not None
     renewals = LeaseRenewer(lambda: [folder], every)
     try:
@@ -459,13 +459,13 @@ def hold_search_lease(
     finally:
         renewals.close()
         with suppress(WorkError):  # an unreleased lease expires by itself
-            folder.rest()
+            folder.release()
 
 
 def _acquire_search_lease(
     folder: TrialFolder, claimant: LeaseOwner, others: LeaseWatcher, say: Callable[[str], None]
 ) -> None:
-    first = other = folder.take(claimant)
+    first = other = folder.acquire(claimant)
     if first is not None and not is_running_here(first.process):
         say(
             f"{folder.trial_id} is {first.held_by}: waiting to see whether that still runs it, which takes "
@@ -478,8 +478,8 @@ def _acquire_search_lease(
                 "each would draw the other's points. Wait for it, or end it: the same command then goes on"
             )
         time.sleep(SEARCH_LEASE_CHECK_SECONDS)
-        state = others.look([folder.trial_id]).get(folder.trial_id)
+        state = others.check_leases([folder.trial_id]).get(folder.trial_id)
         if isinstance(state, Lease):
             other = state
         elif isinstance(state, Released):
-            other = folder.take(claimant, state.expired)
+            other = folder.acquire(claimant, state.expired)

@@ -4,8 +4,8 @@ Each step is in the file before the next is taken, so a search survives a kill a
 cannot do that: it keeps open points in Tune's experiment folder, and after a kill would leave them running for ever
 and draw others. Here a point without an outcome stays open.
 
-`lock_study_file` keeps other processes of the machine away; `Study` is the search; `Study.fill` restores it from the
-ledger's record if the file was lost.
+`lock_study_file` keeps other processes of the machine away; `Study` is the search; `Study.restore_record` fills it
+from the ledger's record if the file was lost.
 """
 
 import errno
@@ -147,7 +147,7 @@ class UnmatchedPoints:
             (_read_optuna_state(trial), key(trial), trial) for trial in trials if trial.number not in repeated
         ]
 
-    def take(self, point: SearchPoint, *states: OptunaState) -> "optuna.trial.FrozenTrial | None":
+    def claim_trial(self, point: SearchPoint, *states: OptunaState) -> "optuna.trial.FrozenTrial | None":
         """Remove and return a point equal to this one, trying the states in order, or None."""
         for wanted in states:
             for place, (state, found, trial) in enumerate(self._left):
@@ -178,7 +178,7 @@ class NumberedPoint(NamedTuple):
 
 
 class Study:
-    """One search: `ask` for a point, `measure` it, `tell` its outcome. Each call is on disk when it returns."""
+    """One search: `ask` for a point, `record_measure` it, `tell` its outcome. Each call is on disk when it returns."""
 
     def __init__(self, search: Search, name: str, file: Path) -> None:
         """Open the study, or create it if the file has none of this name.
@@ -230,7 +230,7 @@ class Study:
         return found
 
     @wrap_study_errors
-    def told(self) -> list[NumberedPoint]:
+    def list_ended_points(self) -> list[NumberedPoint]:
         """Return the points that have ended in any way."""
         return [
             NumberedPoint(trial.number, self._read_point(trial.params))
@@ -239,13 +239,13 @@ class Study:
         ]
 
     @wrap_study_errors
-    def counted(self) -> int:
+    def count_points(self) -> int:
         """Return the number of points, counting a repeated one once."""
         repeats = sum(REPEATS in trial.user_attrs for trial in self._list_trials())
         return len(self._list_trials()) - repeats
 
     @wrap_study_errors
-    def waiting(self) -> int:
+    def count_waiting(self) -> int:
         """Return the number of failed points waiting to be repeated."""
         import optuna
 
@@ -262,7 +262,7 @@ class Study:
                 self._study.enqueue_trial(dict(trial.params), user_attrs={REPEATS: trial.number})
 
     @wrap_study_errors
-    def measure(self, number: int, value: float, samples_seen: int) -> bool:
+    def record_measure(self, number: int, value: float, samples_seen: int) -> bool:
         """Record a measure of a point in training and return whether to stop it. A known measure stays as it is."""
         trial = self._get_trial(number)
         if samples_seen in self._list_trials()[number].intermediate_values:
@@ -299,7 +299,7 @@ class Study:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
     @wrap_study_errors
-    def fill(self, record: SearchRecord) -> None:
+    def restore_record(self, record: SearchRecord) -> None:
         """Add what the ledger's record has and the file lacks, if the file was lost or the search continued elsewhere.
 
         Points that were in training are drawn again and resume from their checkpoints.
@@ -308,10 +308,10 @@ class Study:
             return
         here = UnmatchedPoints(self._list_trials(), self._read_fixed_point)
         for drawn in record.drawn:
-            if drawn.state in END_STATES and not here.take(drawn.point, "ended"):
+            if drawn.state in END_STATES and not here.claim_trial(drawn.point, "ended"):
                 self._end_point(drawn, here)
         for drawn in record.drawn:
-            if drawn.state not in END_STATES and not here.take(drawn.point, *OPTUNA_STATES):
+            if drawn.state not in END_STATES and not here.claim_trial(drawn.point, *OPTUNA_STATES):
                 self._study.enqueue_trial(dict(drawn.point))
                 self._begin_point(self._list_trials()[-1])
 
@@ -322,13 +322,13 @@ class Study:
         known = math.isfinite(drawn.value)
         done = drawn.state == "done" and known
         state = optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED
-        if found := here.take(drawn.point, "running", "waiting"):
+        if found := here.claim_trial(drawn.point, "running", "waiting"):
             trial = self._begin_point(found)
             if known and drawn.samples_seen not in found.intermediate_values:
                 trial.report(drawn.value, drawn.samples_seen)
             self._study.tell(trial, drawn.value if done else None, state)
             return
-        failed = here.take(drawn.point, "failed")
+        failed = here.claim_trial(drawn.point, "failed")
         ended = optuna.trial.create_trial(
             state=state,
             value=drawn.value if done else None,
@@ -354,7 +354,7 @@ class Study:
         return self._read_point({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
     @wrap_study_errors
-    def record(self, trial_ids: Mapping[int, str], finished: Mapping[int, float], samples: int) -> SearchRecord:
+    def build_record(self, trial_ids: Mapping[int, str], finished: Mapping[int, float], samples: int) -> SearchRecord:
         """Return the study as a record for the ledger.
 
         `trial_ids` are by point number, `finished` the values of points trained to their end at `samples`. A failed
@@ -383,7 +383,7 @@ class Study:
         return PointRecord(trial.number, trial_id, dict(point), state, value, samples if state == "done" else last)
 
     @wrap_study_errors
-    def importance(self) -> dict[str, float]:
+    def compute_importance(self) -> dict[str, float]:
         """Return each path's share of the metric's variation (PED-ANOVA, arXiv 2304.10255), {} for few points."""
         import optuna
 

@@ -144,7 +144,7 @@ class TrialWorker(tune.Trainable):
         except Exception:
             return self._fail_pack(traceback.format_exc())
         for report in reports:
-            self._gauges.show(self._trials[report["trial"]], report)
+            self._gauges.show_report(self._trials[report["trial"]], report)
         return reports
 
     def _start_work(self, pack: list[Trial]) -> "Work":
@@ -163,7 +163,7 @@ class TrialWorker(tune.Trainable):
                 folders=self._folders,
             )
         (trial,) = pack
-        hold = self._folders[trial.id].hold
+        hold = self._folders[trial.id].handle
         assert hold is not None
         task = SharedTask(trial, data, self._runs, self._threads, self._gpu, self._readers, hold.lease)
         return SharedWork(task, self._workers)
@@ -185,7 +185,7 @@ class TrialWorker(tune.Trainable):
         """Return None if this process may train the trial, otherwise the report of why not."""
 
         folder = Ledger(self._runs).trial(trial.id)
-        other = folder.take(self._claimant, self._expired.get(trial.id))
+        other = folder.acquire(self._claimant, self._expired.get(trial.id))
         if other is not None:
             return build_lease_report(trial, other)
         self._folders[trial.id] = folder
@@ -206,7 +206,7 @@ class TrialWorker(tune.Trainable):
 
     def _report_lost_trial(self, lost: LeaseLostError) -> dict[str, Any]:
         trial = self._trials[lost.trial_id]
-        self._gauges.rest(trial)
+        self._gauges.clear_rate(trial)
         result = Ledger(self._runs).trial(trial.id).result()
         return build_lease_report(trial, lost.lease) if result is None else build_result_report(result)
 
@@ -214,14 +214,14 @@ class TrialWorker(tune.Trainable):
         for trial in trials:
             folder = self._folders.pop(trial.id, None)
             if folder is not None:
-                folder.rest()
+                folder.release()
 
     def _fail_pack(self, message: str) -> list[dict[str, Any]]:
         """Fail a trial that was alone. If there are several, each resumes alone from its checkpoint."""
         left = [trial for trial in self._packs.pop(0) if trial.id not in self._reported]
         self._work, self._harmed = None, True
         for trial in left:
-            self._gauges.rest(trial)
+            self._gauges.clear_rate(trial)
         if len(left) > 1:
             self._release_leases(left)
             self._packs = [[trial] for trial in left]
@@ -329,7 +329,7 @@ class PackWork:
         self._training.save()
         for trial, folder in zip(self._trials, self._folders, strict=True):
             if trial.id not in self._finished:
-                folder.rest()
+                folder.release()
 
     def _log_machine(self, progress: Sequence[TrialProgress]) -> None:
         """Write machine measures only together with evaluations, to spare a remote ledger a write every few seconds."""
@@ -338,9 +338,9 @@ class PackWork:
         measures = self._machine.look(at_once=any(found.done for _, _, found in in_training))
         for member, log, found in in_training:
             if measures is not None:
-                log.add(found.samples_seen, member.seconds, measures)
+                log.add_row(found.samples_seen, member.seconds, measures)
             if found.rows or found.done:
-                log.keep()
+                log.save_rows()
 
     def _finish_trial(self, index: int) -> None:
         trial, member = self._trials[index], self._training.members[index]

@@ -77,25 +77,25 @@ class Tracker:
         if self._projection is not None:
             self._projection.update_plan(plan)
 
-    def started(self, trial: Trial) -> None:
+    def note_start(self, trial: Trial) -> None:
         """Mark a trial as running."""
         self._running[trial.id] = True
         self._mark_trials(trial)
 
-    def progressed(self, trial: Trial) -> None:
+    def note_progress(self, trial: Trial) -> None:
         """Mark a trial with a new evaluation."""
         self._mark_trials(trial)
 
-    def held(self, trial: Trial) -> None:
+    def note_lease(self, trial: Trial) -> None:
         """Note that another sweep trains and shows the trial; its state is in its lease."""
         self._running.pop(trial.id, None)
 
-    def finished(self, trial: Trial) -> None:
+    def note_result(self, trial: Trial) -> None:
         """Mark a trial with a result."""
         self._running[trial.id] = False
         self._mark_trials(trial)
 
-    def failed(self, trial: Trial) -> None:
+    def note_failure(self, trial: Trial) -> None:
         """Mark a trial that failed."""
         self._running[trial.id] = False
         self._mark_trials(trial)
