@@ -163,7 +163,7 @@ def test_samples_at_the_places_that_are_left_out_are_not_read(tmp_path: Path) ->
     path = write_pairs(tmp_path / "a.tar", range(4))
     row = {"shard": 7, "path": str(path), "left_out": "[0, 2]"}
 
-    (found,) = read_batches(row, model=MODEL, preprocess=PREPROCESS)
+    (found,) = read_batches(row, model=MODEL, preprocess=PREPROCESS, captions=CaptionLineMode.LINES)
 
     assert keys(found) == ["000001", "000003"]
     assert json.loads(found["skipped"]) == {}
