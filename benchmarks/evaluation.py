@@ -75,7 +75,7 @@ def encoding(trial: Trial) -> tuple[float, float]:
     data = load_trial_data(trial.config.data)
     model = TrialState(trial.config, trial.seed, data, Nowhere(), CPU).model
     gallery, evaluation = build_gallery(data, trial.config), MadEvaluation(data, trial.config, CPU)
-    asked = [prompts_CTL.reshape(-1, prompts_CTL.shape[-1]) for prompts_CTL in evaluation._prompts_CTL.values()]
+    asked = [prompts_CTL.reshape(-1, prompts_CTL.shape[-1]) for prompts_CTL in evaluation._prompts_CT.values()]
     token_NL = torch.from_numpy(np.concatenate([gallery.tokens_NL, *asked]))
 
     @torch.no_grad()

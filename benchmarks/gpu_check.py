@@ -85,7 +85,7 @@ class Asked:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._start_thread()
+        self._start()
 
     def find(self, check: Check, seconds: float) -> Found:
         """What the check found within the seconds, or one finding that says why there is none."""
@@ -97,7 +97,7 @@ class Asked:
         if isinstance(found, list):
             return found
         self.end()
-        self._start_thread()
+        self._start()
         return [Finding(check.name, None, "", note=found, failed=True)]
 
     def end(self) -> None:

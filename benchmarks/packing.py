@@ -124,14 +124,14 @@ class Running:
             self._processes.append(context.Process(target=serve, args=(side, setting, index * side.trials, theirs)))
             self._processes[-1].start()
             theirs.close()  # so that a process that dies is noticed
-        self._is_answering()
+        self._answers()
 
     def rate(self, seconds: float) -> float:
         """Samples per second of all its trials."""
         began = time.perf_counter()
         for pipe in self._pipes:
             pipe.send(seconds)
-        turns = self._is_answering()
+        turns = self._answers()
         elapsed = time.perf_counter() - began
         if self._setting.device == "cpu":
             elapsed = sum(turn.own_seconds for turn in turns)

@@ -185,14 +185,14 @@ class _Attended:
 
         Ray Tune puts a trial whose process vanished behind those that have not begun.
         """
-        self._attend_all()
+        self._attend()
         seen = self._watch.trials[victim]
         renewed = seen.lease is not None and seen.lease.renewed > since
         taken_up = len(seen.holders) > holders or self._watch.begun_since(since)
         return seen.result is not None or renewed or taken_up
 
     def _ended(self) -> bool:
-        self._attend_all()
+        self._attend()
         return self._sweep.code() == 0
 
     def _attend(self) -> None:

@@ -144,7 +144,7 @@ def test_a_training_that_wakes_while_another_trains_says_so(
 def test_a_training_waits_on_while_the_ledger_cannot_be_read(
     trial: Trial, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, look, looks = ledger.trial(trial.id), LeaseWatcher.look, list[object]()
+    other, look, looks = ledger.trial(trial.id), LeaseWatcher.check_leases, list[object]()
     assert other.acquire(THEIRS) is None
 
     def away_at_first(watch: LeaseWatcher, trial_ids: list[str]) -> dict[str, LeaseState]:
@@ -155,7 +155,7 @@ def test_a_training_waits_on_while_the_ledger_cannot_be_read(
         return dict(look(watch, trial_ids))
 
     monkeypatch.setattr(others, "LEASE_CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(LeaseWatcher, "look", away_at_first)
+    monkeypatch.setattr(LeaseWatcher, "check_leases", away_at_first)
     found = train(trial, ledger)
 
     assert found.exit_code == 0, found.err

@@ -27,7 +27,7 @@ NotesOption = Annotated[
     Path | None,
     typer.Option(
         "--notes",
-        help="YAML with the answer, and what each claim comes to elsewhere (docs/analysis.md).",
+        help="YAML with the answer, and what each claim comes to elsewhere.",
         metavar="FILE",
     ),
 ]

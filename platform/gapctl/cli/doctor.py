@@ -72,7 +72,7 @@ def doctor_command(
 
 def _run_checks(runs: str, tracking: str | None, thorough: bool) -> "Iterator[CheckResult]":
     """Yield the quick checks first; the imports, which take seconds, run meanwhile."""
-    from gapctl.training.hardware import read_nvidia_driver
+    from gapctl.training.nvidia import read_nvidia_driver
 
     running = ImportProbe(list_modules(_try_list_packages(), thorough=thorough))
     yield from _guard_check("Python", lambda: [check_python()])

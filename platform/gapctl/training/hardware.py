@@ -1,9 +1,7 @@
 """Describe the hardware and software of a result, choose a trial's device, and monitor load and memory."""
 
-import ctypes
 import os
 import platform
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +10,9 @@ from typing import Final
 import torch
 
 from gapctl.errors import InputError
+from gapctl.training.nvidia import GpuLoad, read_nvidia_driver
 from gapctl.training.step_options import Precision
 
-NVML_LIBRARY: Final = "libnvidia-ml.so.1"
-NVML_SUCCESS: Final = 0
 SAMPLE_SECONDS: Final = 5.0
 CPU: Final = "cpu_utilization_percentage"
 MEMORY: Final = "system_memory_usage_megabytes"
@@ -23,48 +20,6 @@ GPU: Final = "gpu_0_utilization_percentage"
 GPU_MEMORY: Final = "gpu_0_memory_usage_megabytes"
 GPU_MEMORY_SHARE: Final = "gpu_0_memory_usage_percentage"
 RECORDED_PACKAGES = ("gapctl", "torch", "open_clip_torch", "ray", "numpy")
-
-
-def read_nvidia_driver() -> str | None:
-    """Return the version of the loaded NVIDIA driver, or None."""
-    try:
-        text = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    version = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
-    return version[0] if version else "of unknown version"
-
-
-class _Utilization(ctypes.Structure):
-    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
-
-
-class GpuLoad:
-    """The load of one GPU, addressed by its UUID because CUDA numbers only the GPUs visible to a process."""
-
-    def __init__(self, uuid: str) -> None:
-        self._handle = ctypes.c_void_p()
-        self._library = _load_nvml()
-        if self._library is not None:
-            name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
-            status = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle))
-            self._library = self._library if status == NVML_SUCCESS else None
-
-    def percent(self) -> float | None:
-        """Return the share of the last fraction of a second in which a kernel ran, or None if unknown."""
-        if self._library is None:
-            return None
-        utilization = _Utilization()
-        answer = self._library.nvmlDeviceGetUtilizationRates(self._handle, ctypes.byref(utilization))
-        return float(utilization.gpu) if answer == NVML_SUCCESS else None
-
-
-def _load_nvml() -> ctypes.CDLL | None:
-    try:
-        library = ctypes.CDLL(NVML_LIBRARY)
-        return library if library.nvmlInit_v2() == NVML_SUCCESS else None
-    except (OSError, AttributeError):
-        return None
 
 
 class MachineMonitor:
