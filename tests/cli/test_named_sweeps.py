@@ -90,7 +90,10 @@ def test_several_sweeps_are_named_side_by_side() -> None:
 def test_json_stays_one_document() -> None:
     by_name, by_path = gapctl("plan", "imbalance", "--json"), gapctl("plan", str(SHIPPED), "--json")
 
-    assert json.loads(by_name.out) == json.loads(by_path.out)
+    plans = [json.loads(answer.out) for answer in (by_name, by_path)]
+    for plan in plans:
+        del plan["totals"]["disks"]  # what is free on a disk changes from call to call
+    assert plans[0] == plans[1]
 
 
 def test_the_ledger_keeps_what_was_typed(folder: Path) -> None:
