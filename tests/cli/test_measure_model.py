@@ -456,7 +456,7 @@ WRONG_DATA: dict[str, tuple[Callable[[Path], str], tuple[str, ...], str]] = {
     "no labels": (unlabeled, ASKING, "sample 0 has no label `shape` in its json; it has no json, or an empty one"),
     "a list of labels": (labelled(["a", "b"]), ASKING, "sample 0: `shape` is ['a', 'b']; expected a single word"),
     "another class": (labelled("squares"), ASKING, "shape is 'squares', which is none of the 2 classes; did you mean"),
-    "a class like none": (labelled("zebra"), ASKING, "is none of the 2 classes. Add it to the file"),
+    "a class like none": (labelled("zzz"), ASKING, "is none of the 2 classes. Add it to the file"),
 }
 
 
