@@ -35,7 +35,6 @@ from gapctl.data.image_text.feed import PairFeed
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.read import ReadOptions
 from gapctl.data.image_text.storage import Workers, list_shards
-from gapctl.data.treatments import DegradeRule, KeepRule
 from row import Row, report
 
 SIZES: Final = (224, 64)
@@ -81,7 +80,7 @@ def ours(folder: Path, size: int) -> float:
     """Samples of the feed in a second of processor time, after its first batches."""
     manifest = build_manifest(list_shards([str(folder)]), Workers(1))
     rows = np.flatnonzero(manifest.samples["problem"].is_null().to_numpy())
-    feed = iter(PairFeed(manifest, rows, ReadOptions(size, KeepRule("full"), DegradeRule("none")), 0, BATCH))
+    feed = iter(PairFeed(manifest, rows, ReadOptions(size), 0, BATCH))
     for _ in islice(feed, WARM):
         pass
     began = time.process_time()

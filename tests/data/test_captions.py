@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.data.treatments import TREATMENTS, CaptionTally, KeepRule, TreatedCaption, treat_caption
+from gapctl.config.trial import PairCaptions
+from gapctl.data.treatments import TREATMENTS, treat_caption
 
 WORDS = st.lists(st.text("abcdefg.,!-é", min_size=1, max_size=6), min_size=1, max_size=40)
 PLACES = st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 50), st.integers(0, 2**40))
@@ -15,8 +16,9 @@ FREE = [name for name, treatment in TREATMENTS.items() if not treatment.needs]
 SUBSETS = [name for name in FREE if name != "sentences"]
 
 
-def kept(rule: str | KeepRule, words: list[str], place: tuple[int, int, int] = (0, 0, 0)) -> list[str]:
-    found = treat_caption(rule if isinstance(rule, KeepRule) else KeepRule(rule), " ".join(words), {}, *place)
+def kept(rule: str | PairCaptions, words: list[str], place: tuple[int, int, int] = (0, 0, 0)) -> list[str]:
+    rule = rule if isinstance(rule, PairCaptions) else PairCaptions.model_validate({"keep": rule})
+    found = treat_caption(rule, " ".join(words), {}, *place)
     assert found is not None
     return found.text.split(" ") if found.text else []
 
@@ -62,7 +64,7 @@ def test_a_quarter_lies_within_the_half_of_the_same_draw(words: list[str], place
 def test_words_kept_at_a_low_rate_are_kept_at_a_higher_one(
     words: list[str], place: tuple[int, int, int], one: float, other: float
 ) -> None:
-    low, high = (kept(KeepRule("words", rate=rate), words, place) for rate in sorted((one, other)))
+    low, high = (kept(PairCaptions(keep="words", rate=rate), words, place) for rate in sorted((one, other)))
     remaining = iter(high)
     assert all(word in remaining for word in low)
 
@@ -98,16 +100,18 @@ def test_length_matched_captions_are_as_long_as_the_shortest_quarter(
 
 
 def test_words_are_kept_at_the_rate_that_was_asked_for() -> None:
-    tally = CaptionTally()
+    shares = []
     for sample in range(400):
-        tally.add(treat_caption(KeepRule("words", rate=0.3), " ".join("w" * 50), {}, 0, 0, sample))
-    assert tally.metrics()["captions/share_kept"] == pytest.approx(0.3, abs=0.02)
+        treated = treat_caption(PairCaptions(keep="words", rate=0.3), " ".join("w" * 50), {}, 0, 0, sample)
+        assert treated is not None
+        shares.append(treated.kept / treated.words)
+    assert sum(shares) / len(shares) == pytest.approx(0.3, abs=0.02)
 
 
 def test_sentences_are_whole_and_in_their_order() -> None:
     caption, found = "A dog. A cat! Is it a bird? Yes.", set()
     for sample in range(100):
-        treated = treat_caption(KeepRule("sentences", sentences=2), caption, {}, 0, 0, sample)
+        treated = treat_caption(PairCaptions(keep="sentences", sentences=2), caption, {}, 0, 0, sample)
         assert treated is not None
         found.add(treated.text)
     assert "A dog. Yes." in found
@@ -122,22 +126,22 @@ TAGS = ["DET", "ADJ", "NOUN", "VERB", "NUM", "NOUN", "VERB"]
 @pytest.mark.parametrize(
     ("rule", "about", "expected"),
     [
-        (KeepRule("full"), {}, PHOTO),
-        (KeepRule("objects"), {"pos": TAGS, "keywords": ["red"]}, "dog cats"),
-        (KeepRule("attributes"), {"pos": TAGS}, "red two"),
-        (KeepRule("objects"), {"keywords": ["Dog", "two cats"]}, "dog two cats"),
-        (KeepRule("objects"), {"pos": TAGS[:3]}, None),
-        (KeepRule("objects"), {}, None),
-        (KeepRule("attributes"), {"keywords": ["dog"]}, None),
-        (KeepRule("keywords"), {"keywords": ["dog", " ", 7, "cats"]}, "dog, cats"),
-        (KeepRule("keywords"), {"keywords": "dog"}, None),
-        (KeepRule("enriched", field="long"), {"long": "It is sunny. "}, f"{PHOTO} It is sunny."),
-        (KeepRule("enriched", field="long"), {"long": 3}, None),
-        (KeepRule("keywords"), {"keywords": ["\ud800"]}, "?"),
+        (PairCaptions(keep="full"), {}, PHOTO),
+        (PairCaptions(keep="objects"), {"pos": TAGS, "keywords": ["red"]}, "dog cats"),
+        (PairCaptions(keep="attributes"), {"pos": TAGS}, "red two"),
+        (PairCaptions(keep="objects"), {"keywords": ["Dog", "two cats"]}, "dog two cats"),
+        (PairCaptions(keep="objects"), {"pos": TAGS[:3]}, None),
+        (PairCaptions(keep="objects"), {}, None),
+        (PairCaptions(keep="attributes"), {"keywords": ["dog"]}, None),
+        (PairCaptions(keep="keywords"), {"keywords": ["dog", " ", 7, "cats"]}, "dog, cats"),
+        (PairCaptions(keep="keywords"), {"keywords": "dog"}, None),
+        (PairCaptions(keep="enriched", field="long"), {"long": "It is sunny. "}, f"{PHOTO} It is sunny."),
+        (PairCaptions(keep="enriched", field="long"), {"long": 3}, None),
+        (PairCaptions(keep="keywords"), {"keywords": ["\ud800"]}, "?"),
     ],
 )
 def test_what_is_read_from_the_json_is_kept_or_said_to_lack(
-    rule: KeepRule, about: dict[str, object], expected: str | None
+    rule: PairCaptions, about: dict[str, object], expected: str | None
 ) -> None:
     found = treat_caption(rule, PHOTO, about, 0, 0, 0)
     assert (found.text if found else None) == expected
@@ -147,7 +151,7 @@ def test_bits_of_chance_are_those_of_the_choices() -> None:
     def bits(name: str, words: int, rate: float = 0.25) -> float:
         found = TREATMENTS[name].private_bits
         assert found is not None
-        return found(words, KeepRule(name, rate=rate))
+        return found(words, PairCaptions.model_validate({"keep": name, "rate": rate}))
 
     assert bits("full", 9) == 0
     assert (bits("half", 9), bits("quarter", 9)) == (1, 2)
@@ -160,29 +164,13 @@ def test_bits_of_chance_are_those_of_the_choices() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"keep": "qarter"}, "did you mean quarter?"),
-        ({"keep": "words", "rate": 1.5}, "rate is 1.5"),
-        ({"keep": "words", "rate": float("nan")}, "rate is nan"),
-        ({"keep": "sentences", "sentences": 0}, "sentences is 0"),
-        ({"keep": "enriched"}, "field is empty"),
+        ({"keep": "qarter"}, r"should be .*'quarter'"),
+        ({"keep": "words", "rate": 1.5}, r"rate\n.*less than or equal to 1"),
+        ({"keep": "words", "rate": float("nan")}, r"rate\n.*finite number"),
+        ({"keep": "sentences", "sentences": 0}, r"sentences\n.*greater than or equal to 1"),
+        ({"keep": "enriched"}, "expected the json key of the second caption"),
     ],
 )
 def test_a_wrong_rule_is_refused(fields: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
-        KeepRule(**fields)  # type: ignore[arg-type]
-
-
-def test_tallies_of_two_processes_add_up() -> None:
-    treated = [TreatedCaption("a b", 2, 4), TreatedCaption("", 0, 3), None, TreatedCaption("c", 1, 1)]
-    together, first, second = CaptionTally(), CaptionTally(), CaptionTally()
-    for place, one in enumerate(treated):
-        together.add(one)
-        (first if place < 2 else second).add(one)
-    first.merge(second)
-    assert first == together
-    assert together.metrics() == {
-        "captions/words_kept": 1.0,
-        "captions/share_kept": 3 / 8,
-        "captions/empty": 1 / 3,
-        "captions/lacking": 1 / 4,
-    }
+    with pytest.raises(ValueError, match=message):
+        PairCaptions.model_validate(fields)

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gapctl.config.trial import PairCaptions, PairImages
 from gapctl.data.image_text.feed import PairFeed, decode_rows
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_rows
@@ -16,11 +17,10 @@ from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_in
 from gapctl.data.image_text.read import ChunkBytes, FeedCounts, PairBatch, ReadContext, ReadOptions, read_part
 from gapctl.data.image_text.readers import ThreadReader
 from gapctl.data.image_text.storage import Workers, list_shards
-from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError, WorkError
 from pair_shards import pair, write_pairs, write_shard
 
-RULE = ReadOptions(16, KeepRule("half"), DegradeRule("none"))
+RULE = ReadOptions(16, PairCaptions(keep="half"))
 ROWS = range(30)
 
 
@@ -56,7 +56,7 @@ def test_a_batch_is_what_a_training_reads(manifest: Manifest) -> None:
 
 
 def test_pictures_and_captions_belong_together(manifest: Manifest) -> None:
-    rule = ReadOptions(16, KeepRule("full"), DegradeRule("none"))
+    rule = ReadOptions(16)
     for batch, _ in batches(manifest, 8, rule=rule):
         strongest = batch.images_BCHW.reshape(4, 3, -1).mean(axis=2).argmax(axis=1)
         assert strongest.tolist() == (batch.sample_B % 3).tolist()
@@ -94,7 +94,7 @@ def test_an_epoch_has_every_sample_once_over_the_borders_of_batches(manifest: Ma
 
 def test_a_sample_looks_otherwise_in_another_epoch(manifest: Manifest) -> None:
     seen: dict[int, list[np.ndarray[Any, Any]]] = {}
-    for batch, _ in batches(manifest, 15, rule=ReadOptions(16, RULE.keep, RULE.degrade, crop_scale=(0.3, 0.5))):
+    for batch, _ in batches(manifest, 15, rule=ReadOptions(16, RULE.captions, crop_scale=(0.3, 0.5))):
         for sample, image in zip(batch.sample_B.tolist(), batch.images_BCHW, strict=True):
             seen.setdefault(sample, []).append(image)
 
@@ -135,7 +135,7 @@ def spoilt(folder: Path) -> Manifest:
     return indexed(folder)
 
 
-KEYWORDS = ReadOptions(16, KeepRule("keywords"), DegradeRule("none"))
+KEYWORDS = ReadOptions(16, PairCaptions(keep="keywords"))
 
 
 def test_the_next_sound_sample_of_the_order_stands_in_for_a_bad_one(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_counts_go_on_where_a_checkpoint_left_them(manifest: Manifest) -> None:
 
 
 def test_empty_captions_are_counted(manifest: Manifest) -> None:
-    feed = PairFeed(manifest, ROWS, ReadOptions(16, KeepRule("quarter"), DegradeRule("none")), 1, 6, stop=600)
+    feed = PairFeed(manifest, ROWS, ReadOptions(16, PairCaptions(keep="quarter")), 1, 6, stop=600)
     empty = sum(int((batch.kept_B == 0).sum()) for batch, _ in feed)
 
     assert feed.counts.empty == empty
@@ -289,7 +289,7 @@ def test_a_gallery_leaves_out_what_cannot_be_read_and_names_it(tmp_path: Path) -
 
 
 def test_degraded_images_are_degraded(manifest: Manifest) -> None:
-    grey = ReadOptions(16, KeepRule("full"), DegradeRule("grey"))
+    grey = ReadOptions(16, PairCaptions(), PairImages(degrade="grey"))
     batch, _ = batches(manifest, 1, rule=grey)[0]
 
     assert np.array_equal(batch.images_BCHW[:, 0], batch.images_BCHW[:, 2])

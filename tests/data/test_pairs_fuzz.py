@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from gapctl.config.trial import PairCaptions
 from gapctl.data.image_text.index import make_manifest_part, read_samples
 from gapctl.data.image_text.manifest import Manifest, parse_manifest
 from gapctl.data.image_text.read import read_rows
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import verify_shard
-from gapctl.data.treatments import TREATMENTS, KeepRule, treat_caption
+from gapctl.data.treatments import TREATMENTS, treat_caption
 from gapctl.errors import InputError
 from shard_mutations import mutated_shard
 
@@ -41,7 +42,8 @@ def read_in_every_way(path: Path) -> None:
         assert sample.image
         assert sample.caption
         for keep in TREATMENTS:
-            treat_caption(KeepRule(keep, field="name"), sample.caption, sample.about, 0, 0, row["offset"])
+            rule = PairCaptions.model_validate({"keep": keep, "field": "name"})
+            treat_caption(rule, sample.caption, sample.about, 0, 0, row["offset"])
     with suppress(InputError):
         list(read_samples(path))
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from command_line import gapctl
+from gapctl.config.trial import PairCaptions
 from gapctl.data.image_text import storage as stored
 from gapctl.data.image_text.feed import PairFeed
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest, read_manifest
 from gapctl.data.image_text.read import PairBatch, ReadOptions
 from gapctl.data.image_text.storage import Workers, list_shards
-from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError
 from gapctl.io import retry as stores
 from object_store import BUCKET, Store, object_store
@@ -38,7 +38,7 @@ def store(folder: Path) -> Iterator[Store]:
 
 
 def batches(manifest: Manifest) -> list[PairBatch]:
-    rule = ReadOptions(16, KeepRule("half"), DegradeRule("none"))
+    rule = ReadOptions(16, PairCaptions(keep="half"))
     feed = PairFeed(manifest, batch_size=4, rows=range(16), rule=rule, seed=1)
     return [batch for batch, _ in islice(feed, 8)]
 

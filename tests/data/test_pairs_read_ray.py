@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gapctl.config.trial import PairCaptions
 from gapctl.data.image_text import readers as read_ray
 from gapctl.data.image_text.feed import PairFeed
 from gapctl.data.image_text.index import build_manifest
@@ -13,11 +14,10 @@ from gapctl.data.image_text.manifest import Manifest
 from gapctl.data.image_text.read import ReadOptions
 from gapctl.data.image_text.readers import RayReader, build_trial_bundles, require_cpus
 from gapctl.data.image_text.storage import Workers, list_shards
-from gapctl.data.treatments import DegradeRule, KeepRule
 from gapctl.errors import InputError, WorkError
 from pair_shards import write_pairs
 
-RULE = ReadOptions(16, KeepRule("half"), DegradeRule("none"))
+RULE = ReadOptions(16, PairCaptions(keep="half"))
 
 
 @pytest.fixture

@@ -94,7 +94,8 @@ def test_treatments_are_shown_on_ones_own_samples(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("captions", "--keep", "haf"), "--keep: keep is 'haf'"),
+        (("captions", "--keep", "haf"), "--keep: keep is 'haf', expected one of full, half"),
+        (("captions", "--keep", "qarter"), "did you mean quarter?"),
         (("captions", "--keep", "enriched"), "--field: keep is 'enriched' and field is empty"),
         (("captions", "--rate", "2"), "--rate: rate is 2.0, expected 0 to 1"),
         (("captions", "--sentences", "0"), "--sentences: sentences is 0"),

@@ -17,12 +17,12 @@ import typer
 from gapctl.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from gapctl.config.trial import PairCaptions
     from gapctl.data.image_text.index import IndexResult, Sample
     from gapctl.data.image_text.manifest import Manifest, ManifestTally
     from gapctl.data.image_text.storage import ShardInfo, Workers
     from gapctl.data.image_text.tools import ColumnStats, PairStats, PairVerification, ReshardResult
     from gapctl.data.mad.shard_verify import Verification
-    from gapctl.data.treatments import KeepRule
 
 
 ShardsArgument = Annotated[
@@ -162,6 +162,7 @@ def show_bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 MAX_SAMPLES = 1000
+MAX_SENTENCES = 1000
 
 
 def captions_command(
@@ -192,8 +193,10 @@ def captions_command(
         _print_captions(rules, treated)
 
 
-def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | None) -> "list[KeepRule]":
-    from gapctl.data.treatments import TREATMENTS, KeepRule
+def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | None) -> "list[PairCaptions]":
+    from gapctl.config.base import did_you_mean
+    from gapctl.config.trial import PairCaptions
+    from gapctl.data.treatments import TREATMENTS
     from gapctl.errors import InputError
 
     names = (
@@ -201,17 +204,19 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
         if keep
         else [name for name in TREATMENTS if name != "enriched" or field is not None]
     )
-    try:
-        return [KeepRule(name, rate, sentences, field or "") for name in names]
-    except ValueError as error:
-        raise InputError(f"{_find_option(str(error))}: {error}") from error
-
-
-def _find_option(message: str) -> str:
-    """Return the option that a rule's error is about."""
-    if message.endswith("second caption"):
-        return "--field"
-    return f"--{message.split(' ', 1)[0]}"
+    for name in names:
+        if name not in TREATMENTS:
+            close = did_you_mean(name, TREATMENTS)
+            raise InputError(f"--keep: keep is {name!r}, expected one of {', '.join(TREATMENTS)}{close}")
+    if not 0 <= rate <= 1:
+        raise InputError(f"--rate: rate is {rate}, expected 0 to 1")
+    if not 1 <= sentences <= MAX_SENTENCES:
+        raise InputError(f"--sentences: sentences is {sentences}, expected 1 to {MAX_SENTENCES}")
+    if "enriched" in names and not field:
+        text = "keep is 'enriched' and field is empty, expected the json key of the second caption"
+        raise InputError(f"--field: {text}")
+    settings = {"rate": rate, "sentences": sentences, "field": field or ""}
+    return [PairCaptions.model_validate({"keep": name, **settings}) for name in names]
 
 
 def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample]]":
@@ -228,7 +233,9 @@ def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample
     return [(row["number"], sample) for row, sample in islice(read_rows(usable.head(show)), show)]
 
 
-def _treat_sample(rules: "Sequence[KeepRule]", number: int, sample: "Sample", seed: int, epoch: int) -> dict[str, Any]:
+def _treat_sample(
+    rules: "Sequence[PairCaptions]", number: int, sample: "Sample", seed: int, epoch: int
+) -> dict[str, Any]:
     from gapctl.data.treatments import treat_caption
 
     caption = sample.caption or ""
@@ -237,7 +244,7 @@ def _treat_sample(rules: "Sequence[KeepRule]", number: int, sample: "Sample", se
     return {"sample": number, "key": sample.key, "caption": caption, "treated": texts}
 
 
-def _list_treatments(rules: "Sequence[KeepRule]") -> list[dict[str, Any]]:
+def _list_treatments(rules: "Sequence[PairCaptions]") -> list[dict[str, Any]]:
     from gapctl.data.treatments import TREATMENTS
 
     lines = [(rule, TREATMENTS[rule.keep]) for rule in rules]
@@ -253,7 +260,7 @@ def _list_treatments(rules: "Sequence[KeepRule]") -> list[dict[str, Any]]:
     ]
 
 
-def _print_captions(rules: "Sequence[KeepRule]", samples: list[dict[str, Any]]) -> None:
+def _print_captions(rules: "Sequence[PairCaptions]", samples: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from gapctl.cli.console import SafeConsole

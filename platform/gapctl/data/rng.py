@@ -27,19 +27,11 @@ class Purpose(IntEnum):
     PICTURE = 17
 
 
-def make_generator(purpose: Purpose, seed: int, epoch: int = 0) -> np.random.Generator:
-    """Return the generator of one purpose in one epoch of one seed. Raise ValueError for a negative number."""
-    if seed < 0 or epoch < 0:
-        raise ValueError(f"seed {seed} and epoch {epoch} must not be negative")
-    key = np.array([seed, epoch], dtype=np.uint64)
-    counter = np.array([0, 0, 0, purpose], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+def make_generator(purpose: Purpose, seed: int, epoch: int = 0, sample: int = 0) -> np.random.Generator:
+    """Return the generator of one purpose in one epoch of one seed, for one sample where the purpose draws by sample.
 
-
-def make_sample_generator(purpose: Purpose, seed: int, epoch: int, sample: int) -> np.random.Generator:
-    """Return the generator of one purpose for one sample. Raise ValueError for a negative number.
-
-    Counters of neighbouring samples lie 2^64 blocks apart, so no two share a number.
+    Counters of neighbouring samples lie 2^64 blocks apart, so no two share a number. Raise ValueError for a negative
+    number.
     """
     if min(seed, epoch, sample) < 0:
         raise ValueError(f"seed {seed}, epoch {epoch} and sample {sample} must not be negative")

@@ -1,8 +1,7 @@
 """Treat captions and images: remove or add words, or degrade pixels, to choose the information imbalance of a pair.
 
-1. `treat_caption` looks up the rule's `Treatment` in `TREATMENTS` and applies it to the words.
+1. `treat_caption` looks up the `Treatment` of a `PairCaptions` in `TREATMENTS` and applies it to the words.
 2. `degrade_image` does the same for images, with the table of `Degradation`s.
-3. `CaptionTally` counts the words that a treatment keeps.
 
 Each treatment is a pure function of (sample, seed, epoch): the same sample in the same epoch of the same seed reads the
 same on any machine. Draws of related treatments are nested: a quarter lies within the half, and words kept at a low
@@ -19,9 +18,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.config.base import did_you_mean
-from gapctl.config.trial import AMOUNTS
-from gapctl.data.rng import Purpose, make_sample_generator
+from gapctl.config.trial import PairCaptions, PairImages
+from gapctl.data.rng import Purpose, make_generator
 
 OBJECT_TAGS: Final = ("NOUN", "PROPN")
 ATTRIBUTE_TAGS: Final = ("ADJ", "NUM")
@@ -34,32 +32,6 @@ PixelArray = NDArray[np.uint8]
 PATCH_PIXELS: Final = 16
 """Rows and columns of a dropped patch, those of the usual vision transformer."""
 GREY_LEVEL: Final = 128
-
-
-@dataclass(frozen=True)
-class KeepRule:
-    """A caption treatment: a name of `TREATMENTS`, and the settings of those that have any.
-
-    `rate` is the share of words that `words` and `length_matched` keep, `sentences` the number of sentences that
-    `sentences` keeps, `field` the key of the sample's JSON that `enriched` adds. Raise ValueError for values out of
-    range.
-    """
-
-    keep: str
-    rate: float = 0.25
-    sentences: int = 1
-    field: str = ""
-
-    def __post_init__(self) -> None:
-        if self.keep not in TREATMENTS:
-            close = did_you_mean(self.keep, TREATMENTS)
-            raise ValueError(f"keep is {self.keep!r}, expected one of {', '.join(TREATMENTS)}{close}")
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"rate is {self.rate}, expected 0 to 1")
-        if self.sentences < 1:
-            raise ValueError(f"sentences is {self.sentences}, expected 1 or more")
-        if self.keep == "enriched" and not self.field:
-            raise ValueError("keep is 'enriched' and field is empty, expected the json key of the second caption")
 
 
 class TreatedCaption(NamedTuple):
@@ -77,7 +49,7 @@ class _TreatmentInput:
     caption: str
     words: Sequence[str]
     about: Mapping[str, Any]
-    rule: KeepRule
+    rule: PairCaptions
     seed: int
     epoch: int
     sample: int
@@ -85,7 +57,7 @@ class _TreatmentInput:
     @cached_property
     def draws(self) -> np.random.Generator:
         """The random generator, made on use: making it takes longer than a treatment without draws."""
-        return make_sample_generator(Purpose.CAPTION, self.seed, self.epoch, self.sample)
+        return make_generator(Purpose.CAPTION, self.seed, self.epoch, self.sample)
 
 
 class Treatment(NamedTuple):
@@ -99,12 +71,12 @@ class Treatment(NamedTuple):
     removes: str
     needs: str
     per_access: bool
-    private_bits: Callable[[int, KeepRule], float] | None
+    private_bits: Callable[[int, PairCaptions], float] | None
     apply: Callable[[_TreatmentInput], TreatedCaption | None]
 
 
 def treat_caption(
-    rule: KeepRule, caption: str, about: Mapping[str, Any], seed: int, epoch: int, sample: int
+    rule: PairCaptions, caption: str, about: Mapping[str, Any], seed: int, epoch: int, sample: int
 ) -> TreatedCaption | None:
     """Return the caption as a training reads it, or None if the sample lacks data that the treatment needs.
 
@@ -112,10 +84,6 @@ def treat_caption(
     paper's code. Raise ValueError for a negative seed, epoch or sample if the treatment draws.
     """
     return TREATMENTS[rule.keep].apply(_TreatmentInput(caption, caption.split(" "), about, rule, seed, epoch, sample))
-
-
-def _keep_all(given: _TreatmentInput) -> TreatedCaption:
-    return TreatedCaption(given.caption, len(given.words), len(given.words))
 
 
 def _make_part_treatment(parts: int) -> Callable[[_TreatmentInput], TreatedCaption]:
@@ -130,21 +98,12 @@ def _make_part_treatment(parts: int) -> Callable[[_TreatmentInput], TreatedCapti
 
 
 def _drop_words(given: _TreatmentInput) -> TreatedCaption:
-    kept = np.flatnonzero(given.draws.random(len(given.words)) < given.rule.rate)
-    return _select_words(given, kept.tolist())
-
-
-def _shuffle_words(given: _TreatmentInput) -> TreatedCaption:
-    return _select_words(given, _draw_order(given).tolist())
+    return _select_words(given, np.flatnonzero(given.draws.random(len(given.words)) < given.rule.rate).tolist())
 
 
 def _match_length(given: _TreatmentInput) -> TreatedCaption:
-    return _select_words(given, _draw_order(given)[: count_matched_words(len(given.words), given.rule.rate)].tolist())
-
-
-def count_matched_words(words: int, rate: float) -> int:
-    """Return the number of words that `length_matched` keeps; at 1/4 it is that of the shortest quarter."""
-    return int(words * rate)
+    # At a rate of 1/4 that is the length of the shortest quarter.
+    return _select_words(given, _draw_order(given)[: int(len(given.words) * given.rule.rate)].tolist())
 
 
 def _draw_order(given: _TreatmentInput) -> NDArray[np.int64]:
@@ -159,20 +118,16 @@ def _keep_sentences(given: _TreatmentInput) -> TreatedCaption:
 
 
 def _keep_keywords(given: _TreatmentInput) -> TreatedCaption | None:
-    words = read_keywords(given.about)
+    words = _read_keywords(given.about)
     text = ", ".join(words)
     return TreatedCaption(text, len(text.split(" ")), len(given.words)) if words else None
 
 
-def read_keywords(about: Mapping[str, Any]) -> list[str]:
-    """Return the sample's keywords: the texts in the list `keywords` of its JSON."""
+def _read_keywords(about: Mapping[str, Any]) -> list[str]:
+    """Return the texts in the list `keywords` of a sample's JSON."""
     keywords = about.get("keywords")
-    texts = (
-        (_replace_surrogates(word).strip() for word in keywords if isinstance(word, str))
-        if isinstance(keywords, list)
-        else ()
-    )
-    return [text for text in texts if text]
+    words = [word for word in keywords if isinstance(word, str)] if isinstance(keywords, list) else []
+    return [text for word in words if (text := _replace_surrogates(word).strip())]
 
 
 def _replace_surrogates(text: str) -> str:
@@ -183,18 +138,14 @@ def _replace_surrogates(text: str) -> str:
 def _keep_objects(given: _TreatmentInput) -> TreatedCaption | None:
     if (tags := _read_tags(given)) is not None:
         return _select_words(given, [place for place, tag in enumerate(tags) if tag in OBJECT_TAGS])
-    named = {_strip_punctuation(word) for keyword in read_keywords(given.about) for word in keyword.split()}
-    return (
-        _select_words(given, [place for place, word in enumerate(given.words) if _strip_punctuation(word) in named])
-        if named
-        else None
-    )
+    named = {_strip_punctuation(word) for keyword in _read_keywords(given.about) for word in keyword.split()}
+    places = [place for place, word in enumerate(given.words) if _strip_punctuation(word) in named]
+    return _select_words(given, places) if named else None
 
 
 def _keep_attributes(given: _TreatmentInput) -> TreatedCaption | None:
-    if (tags := _read_tags(given)) is None:
-        return None
-    return _select_words(given, [place for place, tag in enumerate(tags) if tag in ATTRIBUTE_TAGS])
+    tags = _read_tags(given)
+    return None if tags is None else _select_words(given, [at for at, tag in enumerate(tags) if tag in ATTRIBUTE_TAGS])
 
 
 def _read_tags(given: _TreatmentInput) -> list[Any] | None:
@@ -218,26 +169,27 @@ def _select_words(given: _TreatmentInput, places: Sequence[int]) -> TreatedCapti
     return TreatedCaption(" ".join(given.words[place] for place in places), len(places), len(given.words))
 
 
-def _compute_rate_bits(words: int, rule: KeepRule) -> float:
-    rate = rule.rate
-    return -words * sum(share * math.log2(share) for share in (rate, 1 - rate) if share)
+def _compute_rate_bits(words: int, rule: PairCaptions) -> float:
+    return -words * sum(share * math.log2(share) for share in (rule.rate, 1 - rule.rate) if share)
 
 
-def _compute_order_bits(words: int, rule: KeepRule) -> float:
-    return math.lgamma(words + 1) / math.log(2)
+def _compute_order_bits(words: int, kept: int) -> float:
+    """Return the bits of the choice of `kept` words in some order."""
+    return (math.lgamma(words + 1) - math.lgamma(words - kept + 1)) / math.log(2)
 
 
-def _compute_matched_bits(words: int, rule: KeepRule) -> float:
-    left = words - count_matched_words(words, rule.rate)
-    return _compute_order_bits(words, rule) - _compute_order_bits(left, rule)
-
-
-def _return_no_bits(words: int, rule: KeepRule) -> float:
+def _return_no_bits(words: int, rule: PairCaptions) -> float:
     return 0.0
 
 
 TREATMENTS: Final[Mapping[str, Treatment]] = {
-    "full": Treatment("nothing", "", False, _return_no_bits, _keep_all),
+    "full": Treatment(
+        "nothing",
+        "",
+        False,
+        _return_no_bits,
+        lambda given: TreatedCaption(given.caption, len(given.words), len(given.words)),
+    ),
     "half": Treatment("one of two contiguous halves", "", True, lambda words, rule: 1.0, _make_part_treatment(2)),
     "quarter": Treatment("all but one contiguous quarter", "", True, lambda words, rule: 2.0, _make_part_treatment(4)),
     "words": Treatment("each word with probability 1 - rate", "", True, _compute_rate_bits, _drop_words),
@@ -249,31 +201,25 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
         "all but nouns, or but keywords", f"{_NEEDS_POS}, else `keywords`", False, _return_no_bits, _keep_objects
     ),
     "attributes": Treatment("all but adjectives and numerals", _NEEDS_POS, False, _return_no_bits, _keep_attributes),
-    "shuffled": Treatment("the order of the words, and so the grammar", "", True, _compute_order_bits, _shuffle_words),
+    "shuffled": Treatment(
+        "the order of the words, and so the grammar",
+        "",
+        True,
+        lambda words, rule: _compute_order_bits(words, words),
+        lambda given: _select_words(given, _draw_order(given).tolist()),
+    ),
     "length_matched": Treatment(
-        "all but a share of the words, and the order of these", "", True, _compute_matched_bits, _match_length
+        "all but a share of the words, and the order of these",
+        "",
+        True,
+        lambda words, rule: _compute_order_bits(words, int(words * rule.rate)),
+        _match_length,
     ),
     "enriched": Treatment(
         "nothing; a second caption is added", "the text `field` in the json", False, _return_no_bits, _append_caption
     ),
 }
 """All treatments by their names in `data.captions.keep`."""
-
-
-@dataclass(frozen=True)
-class DegradeRule:
-    """An image degradation and its amount. Raise ValueError for values out of range."""
-
-    degrade: str
-    amount: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.degrade not in DEGRADATIONS:
-            close = did_you_mean(self.degrade, DEGRADATIONS)
-            raise ValueError(f"degrade is {self.degrade!r}, expected one of {', '.join(DEGRADATIONS)}{close}")
-        low, high = AMOUNTS[self.degrade]
-        if not low <= self.amount <= high:
-            raise ValueError(f"amount is {self.amount}, expected {low:g} to {high:g} for {self.degrade}")
 
 
 class Degradation(NamedTuple):
@@ -285,9 +231,9 @@ class Degradation(NamedTuple):
     apply: Callable[[PixelArray, float, np.random.Generator], PixelArray]
 
 
-def degrade_image(rule: DegradeRule, image_HWC: PixelArray, seed: int, epoch: int, sample: int) -> PixelArray:
+def degrade_image(rule: PairImages, image_HWC: PixelArray, seed: int, epoch: int, sample: int) -> PixelArray:
     """Return the degraded image, of the same shape; a pure function of (sample, seed, epoch)."""
-    draws = make_sample_generator(Purpose.DEGRADATION, seed, epoch, sample)
+    draws = make_generator(Purpose.DEGRADATION, seed, epoch, sample)
     return DEGRADATIONS[rule.degrade].apply(image_HWC, rule.amount, draws)
 
 
@@ -332,42 +278,3 @@ DEGRADATIONS: Final[Mapping[str, Degradation]] = {
     "patches": Degradation(f"patches of {PATCH_PIXELS} x {PATCH_PIXELS} pixels", "share of them", True, _drop_patches),
 }
 """All degradations by their names."""
-
-
-@dataclass
-class CaptionTally:
-    """Counts over samples, which add up over processes."""
-
-    samples: int = 0
-    words: int = 0
-    kept: int = 0
-    empty: int = 0
-    lacking: int = 0
-
-    def add(self, treated: TreatedCaption | None) -> None:
-        """Count a sample, or with None one that lacks data for its treatment."""
-        self.samples += 1
-        if treated is None:
-            self.lacking += 1
-            return
-        self.words += treated.words
-        self.kept += treated.kept
-        self.empty += not treated.text
-
-    def merge(self, other: "CaptionTally") -> None:
-        """Add the counts of another process."""
-        self.samples += other.samples
-        self.words += other.words
-        self.kept += other.kept
-        self.empty += other.empty
-        self.lacking += other.lacking
-
-    def metrics(self) -> dict[str, float]:
-        """Return the words kept per treated caption, their share, and the shares of empty and untreatable samples."""
-        treated = self.samples - self.lacking
-        return {
-            "captions/words_kept": self.kept / treated if treated else 0.0,
-            "captions/share_kept": self.kept / self.words if self.words else 0.0,
-            "captions/empty": self.empty / treated if treated else 0.0,
-            "captions/lacking": self.lacking / self.samples if self.samples else 0.0,
-        }

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.image_text.tar import parse_image_header
-from gapctl.data.rng import Purpose, make_sample_generator
+from gapctl.data.rng import Purpose, make_generator
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -173,9 +173,7 @@ def draw_crop_boxes(
     the place uniform. After ten tries that do not fit, it is the middle of the picture, cut to the nearest ratio.
     """
     numbers = 2 * CROP_TRIES + 2
-    draw_ND = np.stack(
-        [make_sample_generator(Purpose.CROP, seed, epoch, int(sample)).random(numbers) for sample in sample_N]
-    )
+    draw_ND = np.stack([make_generator(Purpose.CROP, seed, epoch, int(sample)).random(numbers) for sample in sample_N])
     area_N1 = size_N2.prod(axis=1, dtype=np.float64)[:, None]
     area_NT = area_N1 * (scale[0] + (scale[1] - scale[0]) * draw_ND[:, :CROP_TRIES])
     ratio_NT = np.exp(_LOG_LOW + (_LOG_HIGH - _LOG_LOW) * draw_ND[:, CROP_TRIES : 2 * CROP_TRIES])

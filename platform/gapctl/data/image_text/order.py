@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.rng import Purpose, make_generator, make_sample_generator
+from gapctl.data.rng import Purpose, make_generator
 
 SPAN_SAMPLES: Final = 256
 """Most samples of a span: about 5 MB of 256-pixel images, large enough for an efficient read."""
@@ -77,7 +77,7 @@ class PairOrder:
         plan = self._epoch(epoch)
         spans = plan.span_S[plan.chunk_S == number]
         place_N = np.concatenate([np.arange(self._samples_S[span]) + self._first_S[span] for span in spans])
-        draws = make_sample_generator(Purpose.CHUNK_ORDER, self.seed, epoch, number)
+        draws = make_generator(Purpose.CHUNK_ORDER, self.seed, epoch, number)
         start = epoch * self.samples + int(plan.starts_C[number])
         return Chunk(epoch, number, start, place_N[draws.permutation(len(place_N))])
 

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gapctl.config.presets import CLIP_CONTEXT
-from gapctl.config.trial import PairData, TrialConfig
+from gapctl.config.trial import PairCaptions, PairData, PairImages, TrialConfig
 from gapctl.data.image_text.image import (
     CropBox,
     ImageMismatch,
@@ -35,12 +35,12 @@ from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, 
 from gapctl.data.image_text.order import Chunk
 from gapctl.data.image_text.storage import ShardReader, Workers, list_shards, open_shard
 from gapctl.data.image_text.tokens import get_clip_tokenizer
-from gapctl.data.treatments import TREATMENTS, DegradeRule, KeepRule, degrade_image, treat_caption
+from gapctl.data.treatments import TREATMENTS, degrade_image, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home
 
-WHOLE_CAPTION = KeepRule("full")
-SHARP_IMAGE = DegradeRule("none")
+WHOLE_CAPTION: Final = PairCaptions()
+SHARP_IMAGE: Final = PairImages()
 MAX_GAP_BYTES: Final = 1 << 16
 """Largest gap between samples that is read along, since another read would take longer."""
 MAX_READ_BYTES: Final = 1 << 24
@@ -51,14 +51,16 @@ MAX_READ_BYTES: Final = 1 << 24
 class ReadOptions:
     """How samples are read: the images' side in pixels, the treatments of captions and images, and the crop.
 
+    Without treatments captions are whole and images sharp.
+
     `crop_scale` is the range of the share of the picture's area that a training's crop takes; its default is
     open_clip's. `context` is the number of tokens of a caption; longer ones are cut as open_clip cuts them. Raise
     ValueError for values out of range.
     """
 
     image_size: int
-    keep: KeepRule
-    degrade: DegradeRule
+    captions: PairCaptions = WHOLE_CAPTION
+    images: PairImages = SHARP_IMAGE
     crop_scale: tuple[float, float] = (0.9, 1.0)
     context: int = CLIP_CONTEXT
 
@@ -72,7 +74,7 @@ class ReadOptions:
     @property
     def needs_about(self) -> bool:
         """Whether the caption treatment needs a sample's JSON."""
-        return bool(TREATMENTS[self.keep.keep].needs)
+        return bool(TREATMENTS[self.captions.keep].needs)
 
 
 def require_pair_data(config: TrialConfig) -> PairData:
@@ -83,24 +85,13 @@ def require_pair_data(config: TrialConfig) -> PairData:
 
 def build_training_options(data: PairData, image_size: int) -> ReadOptions:
     """Return options with the configuration's treatments of captions and images."""
-    return ReadOptions(image_size, _build_keep_rule(data), _build_degrade_rule(data))
+    return ReadOptions(image_size, data.captions, data.images)
 
 
 def build_gallery_options(data: PairData, image_size: int) -> ReadOptions:
     """Return options with the treatments that apply to held-out pairs too."""
-    keep = _build_keep_rule(data) if data.captions.held_out == "treated" else WHOLE_CAPTION
-    return ReadOptions(
-        image_size, keep, _build_degrade_rule(data) if data.images.held_out == "degraded" else SHARP_IMAGE
-    )
-
-
-def _build_keep_rule(data: PairData) -> KeepRule:
-    captions = data.captions
-    return KeepRule(captions.keep, captions.rate, captions.sentences, captions.field)
-
-
-def _build_degrade_rule(data: PairData) -> DegradeRule:
-    return DegradeRule(data.images.degrade, data.images.amount)
+    captions = data.captions if data.captions.held_out == "treated" else WHOLE_CAPTION
+    return ReadOptions(image_size, captions, data.images if data.images.held_out == "degraded" else SHARP_IMAGE)
 
 
 class ReadStatus(IntEnum):
@@ -315,7 +306,7 @@ def _read_sample(
     place = int(chunk.place_N[number])
     row = int(reading.table.row_N[place])
     caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
-    treated = treat_caption(reading.rule.keep, caption, parse_metadata(parts.about), reading.seed, chunk.epoch, row)
+    treated = treat_caption(reading.rule.captions, caption, parse_metadata(parts.about), reading.seed, chunk.epoch, row)
     if treated is None:
         return ReadStatus.LACKING
     try:
@@ -324,8 +315,8 @@ def _read_sample(
         return ReadStatus.OTHER
     except ValueError:
         return ReadStatus.UNREADABLE
-    if reading.rule.degrade.degrade != "none":
-        image_HWC = degrade_image(reading.rule.degrade, image_HWC, reading.seed, chunk.epoch, row)
+    if reading.rule.images.degrade != "none":
+        image_HWC = degrade_image(reading.rule.images, image_HWC, reading.seed, chunk.epoch, row)
     ids = get_clip_tokenizer(reading.rule.context).ids(treated.text)
     out.image_NHWC[slot] = image_HWC
     out.tokens_NL[slot] = 0
