@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gapctl.data.mad.captions import MadCaptionRule
+from gapctl.config.trial import MadData
 from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, label_factors
 from gapctl.data.mad.sampler import (
     UNSPECIFIED,
@@ -11,7 +11,6 @@ from gapctl.data.mad.sampler import (
     ImageIndices,
     MadSampler,
     MadSamples,
-    SecondImageSampler,
     parse_captions,
     sample_gallery_images,
 )
@@ -22,8 +21,9 @@ MANY = np.arange(4_000)
 
 
 def drawn(attributes: int, main: str = "digit", seed: int = 0) -> tuple[MadSamples, ImageIndices]:
-    samples = MadSampler(seed, DIGITS, main, attributes, "shuffled").samples(MANY)
-    return samples, SecondImageSampler(seed, DIGITS).pictures(MANY, samples.tokens_BL)
+    about = MadData.model_validate({"main_factor": main, "captions": {"attributes": attributes}})
+    samples = MadSampler(seed, DIGITS, about).samples(MANY)
+    return samples, CaptionImageSampler(DIGITS).training_pictures(seed, MANY, samples.tokens_BL)
 
 
 def labels(pictures: ImageIndices) -> np.ndarray:
@@ -36,7 +36,7 @@ def test_a_picture_shows_all_that_its_caption_says(main: str, attributes: int) -
     samples, pictures = drawn(attributes, main)
     said_B6, shown_B6 = parse_captions(samples.tokens_BL), labels(pictures)
 
-    assert ((said_B6 != UNSPECIFIED).sum(axis=1) == MadCaptionRule(main, attributes, "shuffled").attributes + 1).all()
+    assert ((said_B6 != UNSPECIFIED).sum(axis=1) == attributes + 1).all()
     assert np.array_equal(said_B6[said_B6 != UNSPECIFIED], samples.labels_B6[said_B6 != UNSPECIFIED])
     assert np.array_equal(shown_B6[said_B6 != UNSPECIFIED], said_B6[said_B6 != UNSPECIFIED])
 
@@ -65,7 +65,7 @@ def test_the_digit_is_another_hands_and_anyones_where_it_is_not_said() -> None:
 def test_pictures_are_functions_of_seed_and_position() -> None:
     samples, pictures = drawn(2)
     some = np.array([3_999, 7, 501])
-    again = SecondImageSampler(0, DIGITS).pictures(some, samples.tokens_BL[some])
+    again = CaptionImageSampler(DIGITS).training_pictures(0, some, samples.tokens_BL[some])
 
     assert all(np.array_equal(column[some], other) for column, other in zip(pictures, again, strict=True))
     assert not np.array_equal(drawn(2, seed=1)[1].digit_B, pictures.digit_B)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gapctl.config.trial import MadData
 from gapctl.data.mad.captions import list_caption_information
 from gapctl.data.mad.contact_sheet import draw_contact_sheet
 from gapctl.data.mad.factors import COLOURS
@@ -41,7 +42,7 @@ def test_each_image_of_a_batch_gets_its_own_digit_variant_and_colour() -> None:
 
 
 def test_a_contact_sheet_shows_every_sample_and_its_caption(tmp_path: Path) -> None:
-    sheet = draw_contact_sheet("bundled", "digit", 5, "shuffled", columns=3, rows=2, seed=0)
+    sheet = draw_contact_sheet("bundled", MadData(), columns=3, rows=2, seed=0)
     pixels = np.asarray(sheet)
     cell_height, cell_width = pixels.shape[0] // 2, pixels.shape[1] // 3
     for row in range(2):
@@ -50,7 +51,7 @@ def test_a_contact_sheet_shows_every_sample_and_its_caption(tmp_path: Path) -> N
             picture, caption = cell[12:152, 12:152], cell[155:]
             assert 0.02 < (picture.max(axis=2) > 100).mean() < 0.9
             assert (caption.max(axis=2) < 100).sum() > 100
-    assert np.array_equal(pixels, np.asarray(draw_contact_sheet("bundled", "digit", 5, "shuffled", 3, 2, 0)))
+    assert np.array_equal(pixels, np.asarray(draw_contact_sheet("bundled", MadData(), 3, 2, 0)))
 
 
 # PAPER.md: shared and imbalance in bits, distinct captions, text-private bits of subset and order.

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gapctl.config.trial import MadData
 from gapctl.data.mad.captions import (
     CONTEXT_LENGTH,
     END_TOKEN,
@@ -34,8 +35,13 @@ ORDERS = st.sampled_from(["shuffled", "canonical"])
 ATTRIBUTES = st.integers(0, 5)
 
 
+def naming(main: str, attributes: int, order: str = "shuffled", noise: float = 0.0) -> MadData:
+    captions = {"attributes": attributes, "order": order, "noise": noise}
+    return MadData.model_validate({"main_factor": main, "captions": captions})
+
+
 def sampler(seed: int = 1, main: str = "digit", attributes: int = 3, order: str = "shuffled") -> MadSampler:
-    return MadSampler(seed, LABELS, main, attributes, order)
+    return MadSampler(seed, LABELS, naming(main, attributes, order))
 
 
 def assert_equal(first: MadSamples, second: MadSamples) -> None:
@@ -138,7 +144,7 @@ def test_an_epoch_shows_each_digit_once_in_an_order_of_its_own() -> None:
 
 def test_shapes_colours_factors_and_positions_are_drawn_uniformly() -> None:
     many = np.zeros(40_000, np.int64)
-    drawn = MadSampler(3, many, "digit", 2, "shuffled").samples(np.arange(len(many)))
+    drawn = MadSampler(3, many, naming("digit", 2)).samples(np.arange(len(many)))
     assert np.bincount(drawn.variant_B, minlength=24) == pytest.approx(len(many) / 24, rel=0.1)
     assert np.bincount(drawn.colour_B, minlength=7) == pytest.approx(len(many) / 7, rel=0.05)
     place_of_digit = (drawn.tokens_BL == FIRST_VALUE_TOKEN).argmax(axis=1)
@@ -160,9 +166,9 @@ def test_shapes_colours_factors_and_positions_are_drawn_uniformly() -> None:
 @pytest.mark.parametrize(
     ("main", "attributes", "order", "message"),
     [
-        ("shape", 1, "shuffled", "main_factor is 'shape', expected one of digit"),
-        ("digit", 6, "shuffled", "attributes is 6, expected 0 to 5"),
-        ("digit", 1, "random", "order is 'random', expected 'shuffled' or 'canonical'"),
+        ("shape", 1, "shuffled", r"main_factor\n.*'digit', 'thickness'.*input_value='shape'"),
+        ("digit", 6, "shuffled", r"attributes\n.*less than or equal to 5"),
+        ("digit", 1, "random", r"order\n.*'shuffled' or 'canonical'"),
     ],
 )
 def test_captions_that_cannot_be_are_refused(main: str, attributes: int, order: str, message: str) -> None:
@@ -177,18 +183,18 @@ def test_a_negative_seed_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [1, 49, 50, 173, 50 * 168])
 def test_the_gallery_holds_different_images_with_each_digit_equally_often(size: int) -> None:
-    gallery = sample_gallery(LABELS, size, "digit", 3, "shuffled")
+    gallery = sample_gallery(LABELS, size, naming("digit", 3))
     assert len(set(zip(*(column.tolist() for column in gallery[:3]), strict=True))) == size
     often = np.bincount(gallery.digit_B, minlength=len(LABELS))
     assert often.max() - often.min() <= 1
 
 
 def test_the_gallery_is_the_same_for_every_trial_and_starts_the_same_for_every_size() -> None:
-    poor = sample_gallery(LABELS, 200, "digit", 0, "shuffled")
-    rich = sample_gallery(LABELS, 200, "colour", 5, "canonical")
+    poor = sample_gallery(LABELS, 200, naming("digit", 0))
+    rich = sample_gallery(LABELS, 200, naming("colour", 5, "canonical"))
     for column in ("digit_B", "variant_B", "colour_B", "labels_B6"):
         np.testing.assert_array_equal(getattr(poor, column), getattr(rich, column))
-    np.testing.assert_array_equal(sample_gallery(LABELS, 60, "digit", 0, "shuffled").digit_B, poor.digit_B[:60])
+    np.testing.assert_array_equal(sample_gallery(LABELS, 60, naming("digit", 0)).digit_B, poor.digit_B[:60])
 
 
 def words_of(samples: MadSamples) -> NDArray[np.int64]:
@@ -198,7 +204,7 @@ def words_of(samples: MadSamples) -> NDArray[np.int64]:
 
 
 def noisy(noise: float) -> MadSamples:
-    return MadSampler(1, np.arange(5000) % 10, "digit", 5, "shuffled", noise).samples(np.arange(5000))
+    return MadSampler(1, np.arange(5000) % 10, naming("digit", 5, noise=noise)).samples(np.arange(5000))
 
 
 def test_noise_says_other_values_of_the_same_factor_as_often_as_asked() -> None:
@@ -222,7 +228,7 @@ def test_noise_changes_captions_alone_and_more_of_it_keeps_what_less_changed() -
 @pytest.mark.parametrize("size", [0, 50 * 168 + 1])
 def test_a_gallery_larger_than_the_test_split_is_refused(size: int) -> None:
     with pytest.raises(InputError, match=r"evaluate\.gallery is \d+, but the test split has 50 digits and so 8400"):
-        sample_gallery(LABELS, size, "digit", 3, "shuffled")
+        sample_gallery(LABELS, size, naming("digit", 3))
 
 
 @settings(max_examples=40, deadline=None)
@@ -230,7 +236,7 @@ def test_a_gallery_larger_than_the_test_split_is_refused(size: int) -> None:
 def test_prompts_are_captions_that_name_the_value(
     factor: str, main: str, attributes: int, order: str, seed: int
 ) -> None:
-    tokens = build_prompts(factor, main, attributes, order, 6, seed)
+    tokens = build_prompts(factor, naming(main, attributes, order), 6, seed)
     size, start = len(FACTORS[FACTOR_NAMES.index(factor)].values), find_first_value(factor)
     length = 1 + (attributes if factor == main else max(attributes, 1))
     assert tokens.shape == (size, 6, CONTEXT_LENGTH)

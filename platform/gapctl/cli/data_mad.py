@@ -9,20 +9,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
 from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
 from gapctl.cli.options import JsonOption
-from gapctl.config.trial import Data, PairData
+from gapctl.config.trial import Data, MadData, PairData
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gapctl.data.download import FetchResult
     from gapctl.data.load import Dataset
-    from gapctl.data.mad.captions import CaptionOrder, MadCaptionRule
     from gapctl.data.mad.shard_writer import FolderResult
     from gapctl.data.mad.shards import ShardFormat
     from gapctl.data.mad.source import Split
@@ -330,10 +329,14 @@ def preview_command(
 ) -> None:
     """Draw the first training samples of a seed, each over its caption, into one picture."""
     from gapctl.data.mad.contact_sheet import draw_contact_sheet
+    from gapctl.data.mad.factors import FACTOR_NAMES
 
-    rule = _build_caption_rule(main_factor, attributes, order)
+    _check_choice("--main-factor", main_factor, FACTOR_NAMES)
+    _check_choice("--order", order, ("shuffled", "canonical"))
     _check_sheet(columns, rows, out)
-    sheet = draw_contact_sheet(source, rule.main_factor, rule.attributes, rule.order, columns, rows, seed)
+    captions = {"attributes": attributes, "order": order}
+    about = MadData.model_validate({"main_factor": main_factor, "captions": captions})
+    sheet = draw_contact_sheet(source, about, columns, rows, seed)
     try:
         sheet.save(out, format="PNG")
     except OSError as error:
@@ -370,15 +373,6 @@ def _print_splits(source: str, fingerprint: str, splits: Sequence[SplitSummary])
         table.add_row(split.split, f"{split.digits:,}", f"{split.images:,}", name, size, done)
     make_plain_console().print(f"MAD from {source}, fingerprint {fingerprint}\nin {Path(splits[0].file).parent}")
     SafeConsole().print(table)
-
-
-def _build_caption_rule(main_factor: str, attributes: int, order: str) -> "MadCaptionRule":
-    from gapctl.data.mad.captions import MadCaptionRule
-    from gapctl.data.mad.factors import FACTOR_NAMES
-
-    _check_choice("--main-factor", main_factor, FACTOR_NAMES)
-    _check_choice("--order", order, ("shuffled", "canonical"))
-    return MadCaptionRule(main_factor, attributes, cast("CaptionOrder", order))
 
 
 def _check_choice(option: str, value: str, choices: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.data.mad.images import MadSplit, load_variants, render_images
-from gapctl.data.mad.sampler import ImageIndices, MadSampler, MadSamples, SecondImageSampler
+from gapctl.data.mad.sampler import CaptionImageSampler, ImageIndices, MadSampler, MadSamples
 
 OnProgress = Callable[[int, int], None]
 
@@ -63,25 +63,19 @@ class TrainingDraws:
 
     def __init__(self, data: TrialData, config: TrialConfig, seed: int) -> None:
         about = require_mad_data(config)
-        captions = about.captions
         shown = max(1, round(len(data.train.digit_labels_N) * about.share))
         labels_N = data.train.digit_labels_N[:shown]
         self._split = data.train
-        self._sampler = MadSampler(
-            seed,
-            labels_N,
-            about.main_factor,
-            captions.attributes,
-            captions.order,
-            captions.noise,
-        )
-        self._pictures = SecondImageSampler(seed, labels_N) if about.sides == "image_image" else None
+        self._seed = seed
+        self._sampler = MadSampler(seed, labels_N, about)
+        self._pictures = CaptionImageSampler(labels_N) if about.sides == "image_image" else None
 
     def at(self, position_B: NDArray[np.int64]) -> SampleDraw:
         """Return the samples at these positions (B,) without rendering images."""
         samples = self._sampler.samples(position_B)
-        pictures = None if self._pictures is None else self._pictures.pictures(position_B, samples.tokens_BL)
-        return SampleDraw(samples, pictures)
+        if self._pictures is None:
+            return SampleDraw(samples, None)
+        return SampleDraw(samples, self._pictures.training_pictures(self._seed, position_B, samples.tokens_BL))
 
     def batch(self, position_B: NDArray[np.int64]) -> MadBatch:
         """Return the samples at these positions (B,) with rendered images."""

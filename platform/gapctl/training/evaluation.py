@@ -42,7 +42,6 @@ FITTING_PAIRS: Final = 4_096
 
 CHUNK_SAMPLES = 128
 """Samples that are encoded together: few enough that a layer's rows stay in the cache for the next layer."""
-ALL_ATTRIBUTES = len(FACTOR_NAMES) - 1
 PROMPT_TEMPLATES = 32
 PROMPT_SEED = 2404_07983
 
@@ -200,10 +199,9 @@ class MadEvaluation:
         self._gallery = build_gallery(data, config)
         self._side = SecondSide(data, config)
         self._second_N = self._side.prepare_gallery(self._gallery.tokens_NL)
-        captions = about.captions
         self._prompts_CT = {
             factor: self._side.prepare_prompts(
-                build_prompts(factor, self._main, captions.attributes, captions.order, PROMPT_TEMPLATES, PROMPT_SEED)
+                build_prompts(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
             )
             for factor in FACTOR_NAMES
         }
@@ -263,15 +261,7 @@ def build_gallery(data: TrialData, config: TrialConfig) -> Gallery:
     Captions name the factors of the arm's own captions, or all factors if held-out captions are full. They have no
     noise.
     """
-    about = require_mad_data(config)
-    captions = about.captions
-    drawn = sample_gallery(
-        data.test.digit_labels_N,
-        config.evaluate.gallery,
-        about.main_factor,
-        ALL_ATTRIBUTES if captions.held_out == "full" else captions.attributes,
-        captions.order,
-    )
+    drawn = sample_gallery(data.test.digit_labels_N, config.evaluate.gallery, require_mad_data(config))
     images = render_images(data.test.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
     return Gallery(images, drawn.tokens_BL, drawn.labels_B6)
 

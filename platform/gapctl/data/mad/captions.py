@@ -7,17 +7,15 @@ values of a factor, T templates, L the tokens of a caption.
 """
 
 import math
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.config.trial import MadData
 from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, VALUES, find_factor_index, find_first_value
 from gapctl.data.rng import Purpose, make_generator
-
-CaptionOrder = Literal["shuffled", "canonical"]
 
 PAD_TOKEN: Final = 0
 START_TOKEN: Final = 1
@@ -29,28 +27,9 @@ CONTEXT_LENGTH: Final = len(FACTOR_NAMES) + 2
 _FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + find_first_value(name) for name in FACTOR_NAMES], np.int64)
 
 
-@dataclass(frozen=True)
-class MadCaptionRule:
-    """The factors that captions name, and their order.
-
-    Raise ValueError for an unknown factor or order and a number outside 0 to 5.
-    """
-
-    main_factor: str
-    attributes: int
-    order: CaptionOrder
-
-    def __post_init__(self) -> None:
-        if self.main_factor not in FACTOR_NAMES:
-            raise ValueError(f"main_factor is {self.main_factor!r}, expected one of {', '.join(FACTOR_NAMES)}")
-        if not 0 <= self.attributes <= 5:
-            raise ValueError(f"attributes is {self.attributes}, expected 0 to 5")
-        if self.order not in ("shuffled", "canonical"):
-            raise ValueError(f"order is {self.order!r}, expected 'shuffled' or 'canonical'")
-
-
 def write_captions(
-    rule: MadCaptionRule,
+    about: MadData,
+    attributes: int,
     labels_B6: NDArray[np.int64],
     priority_B6: NDArray[np.float64],
     place_B6: NDArray[np.float64],
@@ -62,9 +41,9 @@ def write_captions(
     canonical ones in the order of `FACTORS`.
     """
     priority_B6 = priority_B6.copy()
-    priority_B6[:, find_factor_index(rule.main_factor)] = -np.inf
-    factor_BK = np.argsort(priority_B6, axis=1)[:, : 1 + rule.attributes]
-    if rule.order == "shuffled":
+    priority_B6[:, find_factor_index(about.main_factor)] = -np.inf
+    factor_BK = np.argsort(priority_B6, axis=1)[:, : 1 + attributes]
+    if about.captions.order == "shuffled":
         places = np.take_along_axis(place_B6, factor_BK, axis=1)
         factor_BK = np.take_along_axis(factor_BK, np.argsort(places, axis=1), axis=1)
     else:
@@ -85,17 +64,15 @@ def format_captions(tokens_BL: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def build_prompts(
-    factor: str, main_factor: str, attributes: int, order: CaptionOrder, n_templates: int, seed: int = 0
-) -> NDArray[np.int64]:
+def build_prompts(factor: str, about: MadData, n_templates: int, seed: int = 0) -> NDArray[np.int64]:
     """Return tokens int64 (K, T, 8): for each value of `factor`, an ensemble of captions that name it.
 
-    For the main factor: its value and `attributes` others at random. For another factor: a random main value, the
-    factor's value, and further random ones up to `attributes` (at least the factor itself). The templates of all values
-    differ in that value alone. Raise ValueError for an unknown factor.
+    For the main factor: its value and as many others at random as captions name. For another factor: a random main
+    value, the factor's value, and further random ones up to that number (at least the factor itself). The templates of
+    all values differ in that value alone. Raise ValueError for an unknown factor.
     """
     asked = find_factor_index(factor)
-    rule = MadCaptionRule(main_factor, attributes if factor == main_factor else max(attributes, 1), order)
+    attributes = max(about.captions.attributes, int(factor != about.main_factor))
     draws = make_generator(Purpose.PROMPTS, seed)
     sizes = np.array([len(each.values) for each in FACTORS])
     labels_T6 = (draws.random((n_templates, 6)) * sizes).astype(np.int64)
@@ -104,12 +81,12 @@ def build_prompts(
     prompts = []
     for value in range(sizes[asked]):
         labels_T6[:, asked] = value
-        prompts.append(write_captions(rule, labels_T6, priority_T6, place_T6))
+        prompts.append(write_captions(about, attributes, labels_T6, priority_T6, place_T6))
     return np.stack(prompts)
 
 
 class CaptionInformation(NamedTuple):
-    """Bits that image and caption share and do not share, and the number of captions.
+    """Bits that image and caption share and do not share, and the number of captions without regard to order.
 
     `shared` is I(image; caption), `imbalance` is H(image's factors given the caption). `subset` and `order` are the
     caption's own information: which factors it names, and in which order.
@@ -123,31 +100,25 @@ class CaptionInformation(NamedTuple):
     order: float
 
 
-def measure_information(
-    attributes: int, main_factor: str = "digit", order: CaptionOrder = "shuffled"
-) -> CaptionInformation:
-    """Return the information of captions with this many attributes; `captions` counts them without regard to order.
-
-    Raise ValueError as `MadCaptionRule` does.
-    """
-    rule = MadCaptionRule(main_factor, attributes, order)
-    main = find_factor_index(rule.main_factor)
+def list_caption_information(
+    main_factor: str = "digit", order: Literal["shuffled", "canonical"] = "shuffled"
+) -> list[CaptionInformation]:
+    """Return the information of captions with 0 to 5 attributes. Raise ValueError for an unknown factor."""
+    main = find_factor_index(main_factor)
     sizes = [len(factor.values) for index, factor in enumerate(FACTORS) if index != main]
     main_size = len(FACTORS[main].values)
-    subsets = [math.prod(chosen) for chosen in combinations(sizes, attributes)]
-    shared = math.log2(main_size) + sum(map(math.log2, subsets)) / len(subsets)
-    return CaptionInformation(
-        attributes=attributes,
-        shared=shared,
-        imbalance=math.log2(main_size * math.prod(sizes)) - shared,
-        captions=main_size * sum(subsets),
-        subset=math.log2(len(subsets)),
-        order=math.log2(math.factorial(attributes + 1)) if order == "shuffled" else 0.0,
-    )
-
-
-def list_caption_information(
-    main_factor: str = "digit", order: CaptionOrder = "shuffled"
-) -> tuple[CaptionInformation, ...]:
-    """Return `measure_information` for 0 to 5 attributes. Raise ValueError for an unknown factor."""
-    return tuple(measure_information(attributes, main_factor, order) for attributes in range(len(FACTORS)))
+    listed = []
+    for attributes in range(len(FACTORS)):
+        subsets = [math.prod(chosen) for chosen in combinations(sizes, attributes)]
+        shared = math.log2(main_size) + sum(map(math.log2, subsets)) / len(subsets)
+        listed.append(
+            CaptionInformation(
+                attributes=attributes,
+                shared=shared,
+                imbalance=math.log2(main_size * math.prod(sizes)) - shared,
+                captions=main_size * sum(subsets),
+                subset=math.log2(len(subsets)),
+                order=math.log2(math.factorial(attributes + 1)) if order == "shuffled" else 0.0,
+            )
+        )
+    return listed

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.captions import CaptionOrder, format_captions
+from gapctl.config.trial import MadData
+from gapctl.data.mad.captions import format_captions
 from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.images import GENERATION_SEEDS, load_variants, render_images
 from gapctl.data.mad.sampler import MadSampler, MadSamples
@@ -27,16 +28,14 @@ _PAPER: Final = (255, 255, 255)
 _INK: Final = (25, 25, 25)
 
 
-def draw_contact_sheet(
-    source: str, main_factor: str, attributes: int, order: CaptionOrder, columns: int, rows: int, seed: int
-) -> "Image":
+def draw_contact_sheet(source: str, about: MadData, columns: int, rows: int, seed: int) -> "Image":
     """Return the first columns x rows training samples of a seed, enlarged, each above its caption.
 
-    Only these images are generated. Raise InputError for a wrong source, ValueError for an impossible caption rule.
+    Only these images are generated. Raise InputError for a wrong source.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    images, captions = _draw_first_samples(source, main_factor, attributes, order, columns * rows, seed)
+    images, captions = _draw_first_samples(source, about, columns * rows, seed)
     font = ImageFont.load_default(_FONT_SIZE)
     texts = [_wrap_caption(caption, font) for caption in captions]
     cell_height = _SIDE + 2 * _MARGIN + max(map(len, texts)) * _LINE_HEIGHT
@@ -52,16 +51,14 @@ def draw_contact_sheet(
     return sheet
 
 
-def _draw_first_samples(
-    source: str, main_factor: str, attributes: int, order: CaptionOrder, count: int, seed: int
-) -> tuple[NDArray[np.uint8], list[str]]:
+def _draw_first_samples(source: str, about: MadData, count: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
     if read_shards_source(source) is None:
         digits = load_digits(source, "train")
-        samples = MadSampler(seed, digits.labels_N, main_factor, attributes, order).samples(np.arange(count))
+        samples = MadSampler(seed, digits.labels_N, about).samples(np.arange(count))
         images = _draw_images(digits, samples)
     else:
         split = load_variants(source, "train")
-        samples = MadSampler(seed, split.digit_labels_N, main_factor, attributes, order).samples(np.arange(count))
+        samples = MadSampler(seed, split.digit_labels_N, about).samples(np.arange(count))
         images = render_images(split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
     return images, format_captions(samples.tokens_BL)
 

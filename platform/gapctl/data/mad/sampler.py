@@ -2,7 +2,7 @@
 
 1. `MadSampler.samples` turns positions into epochs and indices, and looks up the epoch's draws (`_draw_epoch`).
 2. Caption noise may replace factor values, and `captions.write_captions` writes the tokens.
-3. `SecondImageSampler` draws the pictures that take the captions' place in an image-image training.
+3. `CaptionImageSampler` draws the pictures that take the captions' place in an image-image training.
 4. `sample_gallery` draws the frozen gallery that all trials are evaluated on.
 
 Index letters: B samples of a batch, N digits, R rounds over the digits, S values named by captions, 6 factors in the
@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, CaptionOrder, MadCaptionRule, write_captions
+from gapctl.config.trial import MadData
+from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, write_captions
 from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VALUES, VARIANTS, label_factors
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError
@@ -61,33 +62,16 @@ class MadSampler:
     fewer name. With more noise, wrong values stay wrong, and others become wrong too.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        digit_labels_N: Integers,
-        main_factor: str,
-        attributes: int,
-        order: CaptionOrder,
-        noise: float = 0.0,
-    ) -> None:
-        """Take the digits' labels (N,), the caption rule, and the probability `noise` that a named value is wrong.
-
-        Raise ValueError as `MadCaptionRule` does.
-        """
-        self.seed = seed
-        self.noise = noise
-        self.rule = MadCaptionRule(main_factor, attributes, order)
+    def __init__(self, seed: int, digit_labels_N: Integers, about: MadData) -> None:
+        """Take the digits' labels (N,), and the data section that says what captions name."""
+        self._seed = seed
+        self._about = about
         self._digit_labels_N = np.asarray(digit_labels_N, dtype=np.int64)
         self._kept: dict[int, _MadEpochDraws] = {}
 
-    @property
-    def epoch_length(self) -> int:
-        """The number of samples of an epoch: one per digit."""
-        return len(self._digit_labels_N)
-
     def samples(self, position_B: Integers) -> MadSamples:
         """Return the samples at these positions (int64, not negative), in any number and any order."""
-        epochs, indices = np.divmod(np.asarray(position_B, dtype=np.int64), self.epoch_length)
+        epochs, indices = np.divmod(np.asarray(position_B, dtype=np.int64), len(self._digit_labels_N))
         parts = [(int(epoch), np.flatnonzero(epochs == epoch)) for epoch in np.unique(epochs)]
         selected = [self._select_samples(epoch, indices[rows]) for epoch, rows in parts]
         if len(selected) == 1:
@@ -95,27 +79,24 @@ class MadSampler:
         back = np.argsort(np.concatenate([rows for _, rows in parts]))
         return MadSamples(*(np.concatenate(columns)[back] for columns in zip(*selected, strict=True)))
 
-    def _draws(self, epoch: int) -> _MadEpochDraws:
-        """Return an epoch's draws from the sampler's cache: trials with other seeds may take turns in one process."""
+    def _select_samples(self, epoch: int, index_B: Integers) -> MadSamples:
+        # A cache of the sampler's own besides that of `_draw_epoch`: trials with other seeds may take turns.
         if epoch not in self._kept:
             while len(self._kept) >= CACHED_EPOCHS:
                 del self._kept[min(self._kept)]
-            self._kept[epoch] = _draw_epoch(self.seed, epoch, self.epoch_length)
-        return self._kept[epoch]
-
-    def _select_samples(self, epoch: int, index_B: Integers) -> MadSamples:
-        draws = self._draws(epoch)
+            self._kept[epoch] = _draw_epoch(self._seed, epoch, len(self._digit_labels_N))
+        draws = self._kept[epoch]
         digit, variant, colour = draws.digit_N[index_B], draws.variant_N[index_B], draws.colour_N[index_B]
         labels = label_factors(self._digit_labels_N[digit], variant, colour)
-        named = self._apply_caption_noise(labels, epoch, index_B) if self.noise else labels
-        tokens = write_captions(self.rule, named, draws.priority_N6[index_B], draws.place_N6[index_B])
+        named, captions = labels, self._about.captions
+        if captions.noise:
+            chance_N6, distance_N6 = _draw_caption_noise(self._seed, epoch, len(self._digit_labels_N))
+            wrong = chance_N6[index_B] < captions.noise
+            named = np.where(wrong, (labels + distance_N6[index_B]) % _SIZES_6, labels)
+        tokens = write_captions(
+            self._about, captions.attributes, named, draws.priority_N6[index_B], draws.place_N6[index_B]
+        )
         return MadSamples(digit, variant, colour, tokens, labels)
-
-    def _apply_caption_noise(self, labels_B6: Integers, epoch: int, index_B: Integers) -> Integers:
-        """Return the labels that captions name: another value of the factor if its draw is below `noise`."""
-        chance_N6, distance_N6 = _draw_caption_noise(self.seed, epoch, self.epoch_length)
-        wrong_B6 = chance_N6[index_B] < self.noise
-        return np.where(wrong_B6, (labels_B6 + distance_N6[index_B]) % _SIZES_6, labels_B6)
 
 
 @lru_cache(maxsize=SHARED_EPOCHS)
@@ -150,13 +131,23 @@ class ImageIndices(NamedTuple):
 
 
 class CaptionImageSampler:
-    """Draws pictures that fit captions, from a split's digits."""
+    """Draws pictures that fit captions, from a split's digits; those of a training by its seed and positions."""
 
     def __init__(self, digit_labels_N: Integers) -> None:
         """Take each digit's class (N,)."""
         self._by_class_N = np.argsort(digit_labels_N, kind="stable")
         self._counts = np.bincount(digit_labels_N, minlength=_SIZES_6[0])
         self._starts = np.cumsum(self._counts) - self._counts
+
+    def training_pictures(self, seed: int, position_B: Integers, tokens_BL: Integers) -> ImageIndices:
+        """Return pictures of the captions at these positions of a training, as pure functions of (seed, position)."""
+        count = len(self._by_class_N)
+        epochs, indices = np.divmod(position_B, count)
+        chance_B6 = np.empty((len(position_B), len(FACTORS)))
+        for epoch in np.unique(epochs):
+            rows = np.flatnonzero(epochs == epoch)
+            chance_B6[rows] = _draw_chances(seed, int(epoch), count)[indices[rows]]
+        return self.pictures(tokens_BL, chance_B6)
 
     def pictures(self, tokens_BL: Integers, chance_B6: NDArray[np.float64]) -> ImageIndices:
         """Return a picture for each caption.
@@ -195,24 +186,6 @@ def parse_captions(tokens_BL: Integers) -> Integers:
     return named_B6
 
 
-class SecondImageSampler:
-    """The second images of a training, as pure functions of (seed, epoch, index)."""
-
-    def __init__(self, seed: int, digit_labels_N: Integers) -> None:
-        self._seed = seed
-        self._count = len(digit_labels_N)
-        self._caption_images = CaptionImageSampler(digit_labels_N)
-
-    def pictures(self, position_B: Integers, tokens_BL: Integers) -> ImageIndices:
-        """Return pictures of the captions at these positions."""
-        epochs, indices = np.divmod(position_B, self._count)
-        chance_B6 = np.empty((len(position_B), len(FACTORS)))
-        for epoch in np.unique(epochs):
-            rows = np.flatnonzero(epochs == epoch)
-            chance_B6[rows] = _draw_chances(self._seed, int(epoch), self._count)[indices[rows]]
-        return self._caption_images.pictures(tokens_BL, chance_B6)
-
-
 @lru_cache(maxsize=4)
 def _draw_chances(seed: int, epoch: int, count: int) -> NDArray[np.float64]:
     return make_generator(Purpose.PICTURE, seed, epoch).random((count, len(FACTORS)))
@@ -224,21 +197,26 @@ def sample_gallery_images(digit_labels_N: Integers, tokens_BL: Integers, seed: i
     return CaptionImageSampler(digit_labels_N).pictures(tokens_BL, chance_B6)
 
 
-def sample_gallery(
-    digit_labels_N: Integers, size: int, main_factor: str, attributes: int, order: CaptionOrder
-) -> MadSamples:
+def sample_gallery(digit_labels_N: Integers, size: int, about: MadData) -> MadSamples:
     """Return `size` different images with captions; the images are the same for every trial.
 
-    Digits are taken in rounds, so each occurs as often as any other, or once more. Raise InputError if there are fewer
-    than `size` different images: digits x 24 variants x 7 colours.
+    Captions name the factors of the arm's own captions, or all factors if held-out captions are full. They have no
+    noise. Digits are taken in rounds, so each occurs as often as any other, or once more. Raise InputError if there are
+    fewer than `size` different images: digits x 24 variants x 7 colours.
     """
     count = len(digit_labels_N)
     check_gallery(size, count)
-    digit, variant, colour = _choose_gallery_images(count, size)
+    rounds = -(-size // count)
+    digit_RN = np.tile(make_generator(Purpose.DIGIT_ORDER, GALLERY_SEED).permutation(count), (rounds, 1))
+    looks = make_generator(Purpose.GALLERY, GALLERY_SEED).random((count, _LOOKS))
+    look_NR = np.argsort(looks, axis=1)[:, :rounds]
+    digit = digit_RN.reshape(-1)[:size]
+    variant, colour = np.divmod(look_NR.T[np.arange(rounds)[:, None], digit_RN].reshape(-1)[:size], len(COLOURS))
     labels = label_factors(np.asarray(digit_labels_N, dtype=np.int64)[digit], variant, colour)
     priority = make_generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
     place = make_generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
-    tokens = write_captions(MadCaptionRule(main_factor, attributes, order), labels, priority, place)
+    attributes = len(FACTORS) - 1 if about.captions.held_out == "full" else about.captions.attributes
+    tokens = write_captions(about, attributes, labels, priority, place)
     return MadSamples(digit, variant, colour, tokens, labels)
 
 
@@ -250,13 +228,3 @@ def check_gallery(size: int, digits: int) -> None:
             f"evaluate.gallery is {size}, but the test split has {digits} digits and so {most} "
             f"different images. Set evaluate.gallery to 1 .. {most}."
         )
-
-
-def _choose_gallery_images(count: int, size: int) -> tuple[Integers, Integers, Integers]:
-    rounds = -(-size // count)
-    digit_RN = np.tile(make_generator(Purpose.DIGIT_ORDER, GALLERY_SEED).permutation(count), (rounds, 1))
-    looks = make_generator(Purpose.GALLERY, GALLERY_SEED).random((count, _LOOKS))
-    look_NR = np.argsort(looks, axis=1)[:, :rounds]
-    digit = digit_RN.reshape(-1)[:size]
-    look = look_NR.T[np.arange(rounds)[:, None], digit_RN].reshape(-1)[:size]
-    return digit, look // len(COLOURS), look % len(COLOURS)
