@@ -34,7 +34,8 @@ from PIL import Image
 from gapctl.data.image_text.feed import PairFeed
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.read import ReadOptions
-from gapctl.data.image_text.storage import Workers, list_shards
+from gapctl.data.image_text.storage import list_shards
+from gapctl.data.shard_jobs import Workers
 from row import Row, report
 
 SIZES: Final = (224, 64)

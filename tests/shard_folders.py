@@ -4,9 +4,8 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 
-from gapctl.data.mad.shard_writer import FolderResult, OnProgress, OpenRay, make_folder
-from gapctl.data.mad.shards import ShardFormat
-from gapctl.data.mad.source import SPLITS, Split
+from gapctl.data.mad.shard_folder import FolderResult, OnProgress, OpenRay, make_folder
+from gapctl.data.mad.source import SPLITS, ShardFormat, Split
 
 PER_SHARD = 2
 

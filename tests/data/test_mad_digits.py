@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
-from gapctl.data.mad.source import BUNDLED_FILE
+from gapctl.data.mad.source import BUNDLED_FILE, compute_dataset_fingerprint
 from gapctl.errors import InputError, WorkError
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"

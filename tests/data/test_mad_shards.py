@@ -15,14 +15,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gapctl.data.mad import shard_writer as output
-from gapctl.data.mad.digits import count_digits, load_digits
+from gapctl.data.mad import shard_folder as output
+from gapctl.data.mad.digits import load_digits
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
-from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
-from gapctl.data.mad.images import compute_generation_key, find_variants, generate_variants, load_variants
-from gapctl.data.mad.shard_verify import verify_folder
-from gapctl.data.mad.shard_writer import make_folder
-from gapctl.data.mad.sharded_images import ShardedImages
+from gapctl.data.mad.images import (
+    ShardedImages,
+    compute_generation_key,
+    count_digits,
+    find_variants,
+    generate_variants,
+    load_variants,
+)
+from gapctl.data.mad.shard_folder import make_folder, verify_folder
+from gapctl.data.mad.source import compute_dataset_fingerprint
 from gapctl.errors import InputError, WorkError
 from idx_files import idx, write_digits
 from shard_folders import PER_SHARD, contents, make
@@ -161,7 +166,7 @@ def test_a_manifest_of_another_folder_is_found_although_it_is_sound(
     description = json.loads((copy.folder / "mad.json").read_text())
     other = json.loads((tmp_path / "other" / "mad.json").read_text())
     description["files"]["manifest.parquet"] = other["files"]["manifest.parquet"]
-    monkeypatch.setattr("gapctl.data.mad.shards._compute_checksum", lambda body: "taken")
+    monkeypatch.setattr("gapctl.data.mad.source._compute_checksum", lambda body: "taken")
     (copy.folder / "mad.json").write_text(json.dumps({**description, "checksum": "taken"}))
     (problem,) = verify_folder(copy.folder).problems
     assert problem.file == "manifest.parquet"
@@ -211,7 +216,7 @@ def test_a_changed_source_and_a_new_generator_are_refused(
     other = write_digits(tmp_path / "other", TRAIN, TEST + 1)
     with pytest.raises(InputError, match=r"was made otherwise: the source's digits [0-9a-f]{16} there, "):
         make(other, copy.folder, open_ray=never)
-    monkeypatch.setattr("gapctl.data.mad.shard_writer.GENERATOR_VERSION", 99)
+    monkeypatch.setattr("gapctl.data.mad.shard_folder.GENERATOR_VERSION", 99)
     with pytest.raises(InputError, match="the generator's version 1 there, 99 now"):
         make(copy.source, copy.folder, open_ray=never)
 
@@ -367,5 +372,5 @@ def busy_workers() -> list[int]:
     """The processes of this test's Ray that make shards now."""
     lines = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
     named = (line.split(maxsplit=1) for line in lines)
-    making = [int(pid) for pid, command in named if command.startswith("ray::Map(_make_row)")]
+    making = [int(pid) for pid, command in named if command.startswith("ray::Map(")]
     return [pid for pid in making if pid in descendants(os.getpid())]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from gapctl.data.mad import images as store
 from gapctl.data.mad.bundled.make_bundle import write_bundle
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
 from gapctl.data.mad.images import generate_variants, load_variants
+from gapctl.data.mad.source import compute_dataset_fingerprint
 from gapctl.errors import InputError
 
 PLATFORM = Path(__file__).parents[2] / "platform"
@@ -136,13 +136,13 @@ def test_another_digit_gives_another_fingerprint(folder: Path) -> None:
 
 def test_a_new_generator_gives_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = compute_dataset_fingerprint("bundled")
-    monkeypatch.setattr("gapctl.data.mad.fingerprint.GENERATOR_VERSION", 99)
+    monkeypatch.setattr("gapctl.data.mad.source.GENERATOR_VERSION", 99)
     assert compute_dataset_fingerprint("bundled") != before
 
 
 def test_the_fingerprint_is_quick_and_needs_no_numpy() -> None:
     script = (
-        "import sys; from gapctl.data.mad.fingerprint import compute_dataset_fingerprint; "
+        "import sys; from gapctl.data.mad.source import compute_dataset_fingerprint; "
         "compute_dataset_fingerprint('bundled'); import gapctl.data.mad.factors; "
         "print([name for name in ('numpy', 'scipy', 'skimage', 'torch') if name in sys.modules])"
     )

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from gapctl.data.mad.digits import load_digits
 from gapctl.data.mad.factors import COLOURS, FACTOR_NAMES, FACTORS, VARIANTS
-from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
 from gapctl.data.mad.images import generate_variants, load_variants, render_images
-from gapctl.data.mad.shard_verify import verify_folder
-from gapctl.data.mad.shard_writer import read_manifest
+from gapctl.data.mad.shard_folder import verify_folder
+from gapctl.data.mad.source import compute_dataset_fingerprint
 from gapctl.errors import InputError
 from idx_files import write_digits
 from shard_folders import contents, make
@@ -62,7 +62,9 @@ def test_every_colour_comes_and_none_depends_on_the_variant(folder: Path) -> Non
 
 
 def test_the_manifest_says_where_a_digit_begins(folder: Path) -> None:
-    for split, digit, shard, offset in read_manifest(folder).select("split", "digit", "shard", "offset").rows():
+    for split, digit, shard, offset in (
+        pl.read_parquet(folder / "manifest.parquet").select("split", "digit", "shard", "offset").rows()
+    ):
         name = (folder / shard).read_bytes()[offset : offset + 100].rstrip(b"\0").decode()
         assert name == f"{split}-{digit:05d}-00.json"
 

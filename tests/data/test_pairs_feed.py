@@ -16,7 +16,8 @@ from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_ro
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.read import ChunkBytes, FeedCounts, PairBatch, ReadContext, ReadOptions, read_part
 from gapctl.data.image_text.readers import ThreadReader
-from gapctl.data.image_text.storage import Workers, list_shards
+from gapctl.data.image_text.storage import list_shards
+from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError, WorkError
 from pair_shards import pair, write_pairs, write_shard
 

@@ -16,8 +16,9 @@ from gapctl.cli.sweep import start_local_ray
 from gapctl.data.image_text.index import build_manifest, index_shard, index_shards, make_manifest_part
 from gapctl.data.image_text.manifest import read_manifest, require_current
 from gapctl.data.image_text.read import read_rows
-from gapctl.data.image_text.storage import Workers, list_shards
+from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem, scan_tar
+from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError
 from pair_shards import pair, write_pairs, write_shard
 from shard_mutations import Exploding, animated, bomb, picture

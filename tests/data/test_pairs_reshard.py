@@ -10,8 +10,9 @@ from command_line import gapctl
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
 from gapctl.data.image_text.read import read_rows
-from gapctl.data.image_text.storage import Workers, list_shards
+from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
+from gapctl.data.shard_jobs import Workers
 from pair_shards import pair, write_pairs, write_shard
 
 HERE = Workers(1)

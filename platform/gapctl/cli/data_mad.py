@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from gapctl.data.download import FetchResult
     from gapctl.data.load import Dataset
-    from gapctl.data.mad.shard_writer import FolderResult
-    from gapctl.data.mad.shards import ShardFormat
-    from gapctl.data.mad.source import Split
+    from gapctl.data.mad.shard_folder import FolderResult
+    from gapctl.data.mad.source import ShardFormat, Split
     from gapctl.errors import InputError
 
 
@@ -43,7 +42,7 @@ class ShardOptions(NamedTuple):
 def make_shards(options: ShardOptions, as_json: bool) -> None:
     """Make the shards that the folder lacks, and print what it contains."""
     from gapctl.cli.sweep import start_local_ray
-    from gapctl.data.mad.shard_writer import make_folder
+    from gapctl.data.mad.shard_folder import make_folder
 
     began = time.perf_counter()
     with _show_task_bars() as show:
@@ -82,7 +81,7 @@ def parse_splits(text: str) -> "tuple[Split, ...]":
 def parse_format(text: str) -> "ShardFormat":
     """Return the format of `--format`; raise InputError for another name."""
     from gapctl.config.base import did_you_mean
-    from gapctl.data.mad.shards import SHARD_FORMATS
+    from gapctl.data.mad.source import SHARD_FORMATS
     from gapctl.errors import InputError
 
     if text not in SHARD_FORMATS:
@@ -298,7 +297,7 @@ def _refuse_shard_options(given: "dict[str, object]") -> None:
 def _fill_image_cache(source: str, splits: "Sequence[Split]", workers: int | None, as_json: bool) -> None:
     from gapctl.cli.console import SafeConsole
     from gapctl.data.mad.digits import load_digits
-    from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
+    from gapctl.data.mad.source import compute_dataset_fingerprint
 
     prepared = []
     for split in splits:

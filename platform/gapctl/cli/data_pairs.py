@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from gapctl.config.trial import PairCaptions
     from gapctl.data.image_text.index import IndexResult, Sample
     from gapctl.data.image_text.manifest import Manifest, ManifestTally
-    from gapctl.data.image_text.storage import ShardInfo, Workers
+    from gapctl.data.image_text.storage import ShardInfo
     from gapctl.data.image_text.tools import ColumnStats, PairStats, PairVerification, ReshardResult
-    from gapctl.data.mad.shard_verify import Verification
+    from gapctl.data.mad.shard_folder import Verification
+    from gapctl.data.shard_jobs import Workers
 
 
 ShardsArgument = Annotated[
@@ -88,8 +89,7 @@ def choose_workers(processes: int | None, address: str | None) -> "Workers":
     """Return processes of this machine, or the Ray cluster at an address."""
     from functools import partial
 
-    from gapctl.data.image_text.storage import Workers
-    from gapctl.data.mad.images import count_available_cores
+    from gapctl.data.shard_jobs import Workers, count_available_cores
     from gapctl.sweep.ray_session import check_address, open_ray_session
 
     check_address(address)
@@ -223,7 +223,7 @@ def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample
     from itertools import islice
 
     from gapctl.data.image_text.read import load_manifest, read_rows
-    from gapctl.data.image_text.storage import Workers
+    from gapctl.data.shard_jobs import Workers
     from gapctl.errors import InputError
 
     manifest = load_manifest(places, Workers(1))
@@ -384,8 +384,8 @@ def stats_command(
     """Say how long captions are, how large images, how much repeats, and how many words there are."""
     from gapctl.cli.output import check_page, write_page
     from gapctl.data.image_text.read import load_manifest
-    from gapctl.data.image_text.storage import Workers
     from gapctl.data.image_text.tools import compute_pair_stats
+    from gapctl.data.shard_jobs import Workers
     from gapctl.errors import InputError
 
     check_page("--report", report)
@@ -600,7 +600,7 @@ def is_pairs(places: list[str]) -> bool:
 
 
 def _verify_mad_folder(folder: Path, as_json: bool) -> None:
-    from gapctl.data.mad.shard_verify import verify_folder
+    from gapctl.data.mad.shard_folder import verify_folder
 
     with show_bytes_bar("reading") as show:
         found = verify_folder(folder, show)
@@ -625,7 +625,6 @@ def _build_mad_document(folder: Path, found: "Verification") -> dict[str, object
 
 def _print_mad_check(folder: Path, found: "Verification") -> None:
     from gapctl.cli.output import make_plain_console
-    from gapctl.data.mad.shard_verify import is_repairable
 
     console = make_plain_console()
     for problem in found.problems:
@@ -633,7 +632,7 @@ def _print_mad_check(folder: Path, found: "Verification") -> None:
     if not found.problems and found.description:
         name = found.description.request.fingerprint
         console.print(f"{folder}: whole: {found.files} files, {found.bytes / 1e6:,.0f} MB, fingerprint {name}")
-    elif is_repairable(found.problems):
+    elif found.repairable:
         console.print(f"{len(found.problems)} wrong; the `gapctl data mad --out` that made {folder} mends them.")
     else:
         console.print(

@@ -268,8 +268,8 @@ def encode_pairs(options: PairOptions) -> PairInputs:
     from gapctl.cli.sweep import start_local_ray
     from gapctl.data.image_text.index import build_manifest
     from gapctl.data.image_text.manifest import tally_manifest
-    from gapctl.data.image_text.storage import Workers, list_local_shards
-    from gapctl.data.mad.images import count_available_cores
+    from gapctl.data.image_text.storage import list_local_shards
+    from gapctl.data.shard_jobs import Workers, count_available_cores
     from gapctl.folders import find_cache_root
     from gapctl.inference.model import find_weights, open_model, require_known_model
     from gapctl.inference.pairs import assemble_pairs, check_first_sample

@@ -70,7 +70,7 @@ def compute_fingerprint(data: Data) -> str:
         from gapctl.data.image_text.source import hash_pair_data
 
         return hash_pair_data(data)
-    from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
+    from gapctl.data.mad.source import compute_dataset_fingerprint
 
     return compute_dataset_fingerprint(data.source)
 
@@ -101,7 +101,7 @@ def _check_held_out_pairs(plan: Plan) -> None:
 
 
 def _count_test_digits(plan: Plan, trial: Trial) -> int:
-    from gapctl.data.mad.digits import count_digits
+    from gapctl.data.mad.images import count_digits
 
     try:
         return count_digits(trial.config.data.source)["test"]

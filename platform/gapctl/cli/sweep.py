@@ -47,7 +47,7 @@ def sweep_command(
     """Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses."""
     from gapctl.cli.console import SafeConsole
     from gapctl.cli.options import load_plan
-    from gapctl.data.mad.images import count_available_cores
+    from gapctl.data.shard_jobs import count_available_cores
     from gapctl.ledger import Ledger
     from gapctl.sweep.capacity import check_this_machine
     from gapctl.tracking.store import check_uri

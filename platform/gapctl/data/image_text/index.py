@@ -32,7 +32,7 @@ from gapctl.data.image_text.manifest import (
     serialise_manifest,
     write_manifest,
 )
-from gapctl.data.image_text.storage import ShardInfo, Workers, open_shard
+from gapctl.data.image_text.storage import ShardInfo, open_shard
 from gapctl.data.image_text.tar import (
     MAX_CAPTION_BYTES,
     TAR_BLOCK_BYTES,
@@ -44,6 +44,7 @@ from gapctl.data.image_text.tar import (
     parse_image_header,
     scan_tar,
 )
+from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import TEMPORARY, write_whole
 from gapctl.io.retry import is_foreign

@@ -33,8 +33,9 @@ from gapctl.data.image_text.image import (
 from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_current
 from gapctl.data.image_text.order import Chunk
-from gapctl.data.image_text.storage import ShardReader, Workers, list_shards, open_shard
+from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
 from gapctl.data.image_text.tokens import get_clip_tokenizer
+from gapctl.data.shard_jobs import Workers
 from gapctl.data.treatments import TREATMENTS, degrade_image, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home

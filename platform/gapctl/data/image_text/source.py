@@ -64,7 +64,8 @@ def _list_archives() -> list[Path]:
 def _unpack_archives(folder: Path) -> None:
     from gapctl.data.image_text.index import build_manifest
     from gapctl.data.image_text.manifest import write_manifest
-    from gapctl.data.image_text.storage import Workers, list_shards
+    from gapctl.data.image_text.storage import list_shards
+    from gapctl.data.shard_jobs import Workers
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,27 +1,22 @@
-"""List, open and read shards on this machine or, by an fsspec address, in an object store; map work over them.
+"""List, open and read shards on this machine or, by an fsspec address, in an object store.
 
 1. `list_shards` expands files, folders, braces and addresses into `ShardInfo`s.
 2. `open_shard` opens one whole shard, `ShardReader` reads parts of many.
-3. `Workers.each` runs a function for every shard, in processes or on Ray.
 """
 
 import errno
-import logging
 import mmap
-import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from gapctl.data.image_text.tar import ShardBytes
-from gapctl.errors import GapctlError, InputError, WorkError
+from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
 from gapctl.io.retry import is_foreign, open_file_system, retry
 
@@ -34,13 +29,6 @@ RETRY_SECONDS: Final = 30.0
 
 MAX_OPEN_FILES: Final = 256
 """Most files open together; systems allow a process 1,024."""
-
-Task = TypeVar("Task")
-TaskResult = TypeVar("TaskResult")
-OpenRay = Callable[[], AbstractContextManager[None]]
-
-TASKS_PER_PROCESS: Final = 3
-"""Tasks queued for each process, so that none idles; more would hold results in memory."""
 
 
 @dataclass(frozen=True)
@@ -228,96 +216,3 @@ def list_local_shards(places: Sequence[str]) -> list[ShardInfo]:
                 f"--data {shard.address}: an empty shard (0 bytes); expected a tar of key.jpg, key.txt, key.json"
             )
     return shards
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Workers of a task: a Ray cluster if `open_ray` is given, else `processes` of this machine.
-
-    One is this process.
-    """
-
-    processes: int
-    open_ray: OpenRay | None = None
-
-    def each(self, work: Callable[[Task], TaskResult], tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
-        """Yield each task's place in the list and its result, in the order of completion.
-
-        `work` is a function of a module with a picklable result. Raise what it raises, and WorkError if a process dies.
-        """
-        if self.open_ray is not None:
-            return _run_on_ray(work, tasks, self.open_ray)
-        processes = min(self.processes, len(tasks))
-        if processes > 1:
-            return _run_in_pool(work, tasks, processes)
-        return ((place, work(task)) for place, task in enumerate(tasks))
-
-
-def _run_in_pool(
-    work: Callable[[Task], TaskResult], tasks: Sequence[Task], processes: int
-) -> Iterator[tuple[int, TaskResult]]:
-    # Not fork: the caller may hold threads (polars) that a forked child would find frozen.
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    running: dict[Future[TaskResult], int] = {}
-    try:
-        for place, task in enumerate(tasks):
-            running[pool.submit(work, task)] = place
-            if len(running) >= TASKS_PER_PROCESS * processes:
-                yield from _collect_finished(running)
-        while running:
-            yield from _collect_finished(running)
-    except BrokenProcessPool as error:
-        names = ", ".join(str(getattr(tasks[place], "address", place)) for place in sorted(running.values())[:3])
-        raise WorkError(
-            f"a process died over one of these shards: {names}. Something may be writing there now, or memory ran "
-            "out. What is finished is kept: run the same command again, with fewer --workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _collect_finished(running: dict[Future[TaskResult], int]) -> Iterator[tuple[int, TaskResult]]:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        result = future.result()
-        yield running.pop(future), result
-
-
-def _run_on_ray(
-    work: Callable[[Task], TaskResult], tasks: Sequence[Task], open_ray: OpenRay
-) -> Iterator[tuple[int, TaskResult]]:
-    with open_ray():
-        import ray.data
-        from ray.exceptions import RayError
-
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a failure is reported as one message
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        items = [{"place": place, "task": _RayBox(task)} for place, task in enumerate(tasks)]
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(_RowTask(work), num_cpus=1)
-        try:
-            for row in dataset.iter_rows():
-                if row["failed"]:
-                    raise row["done"].content
-                yield row["place"], row["done"].content
-        except RayError as error:
-            raise WorkError(
-                f"a shard could not be worked on: {str(error).strip().splitlines()[-1]}. What is finished is kept: "
-                "run the same command again"
-            ) from error
-
-
-@dataclass(frozen=True)
-class _RayBox:
-    """Holds a result so that Ray Data does not split it into columns."""
-
-    content: Any
-
-
-@dataclass(frozen=True)
-class _RowTask:
-    work: Callable[[Any], Any]
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"place": row["place"], "failed": False, "done": _RayBox(self.work(row["task"].content))}
-        except GapctlError as error:
-            return {"place": row["place"], "failed": True, "done": _RayBox(error)}

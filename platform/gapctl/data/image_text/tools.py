@@ -31,9 +31,10 @@ from gapctl.data.image_text.index import (
     parse_metadata,
 )
 from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out, parse_manifest
-from gapctl.data.image_text.storage import ShardInfo, ShardReader, Workers, find_shard, open_shard
+from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard, open_shard
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.rng import Purpose, make_generator
+from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import write_atomically, write_whole
 from gapctl.io.retry import is_foreign

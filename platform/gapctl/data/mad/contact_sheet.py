@@ -11,7 +11,7 @@ from gapctl.data.mad.captions import format_captions
 from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.images import GENERATION_SEEDS, load_variants, render_images
 from gapctl.data.mad.sampler import MadSampler, MadSamples
-from gapctl.data.mad.shards import read_shards_source
+from gapctl.data.mad.source import read_shards_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image

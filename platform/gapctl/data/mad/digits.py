@@ -4,6 +4,7 @@ Index letters: N digits, H and W the 28 rows and columns.
 """
 
 import gzip
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -13,19 +14,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.data.mad.fingerprint import compute_source_fingerprint
-from gapctl.data.mad.sharded_images import open_images
-from gapctl.data.mad.shards import read_shards_source
 from gapctl.data.mad.source import (
     BUNDLED,
     BUNDLED_FILE,
-    SPLITS,
     IdxFiles,
     Split,
+    compute_source_fingerprint,
     find_idx_files,
-    resolve_source_folder,
+    read_shards_source,
 )
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import expand_home
 
 _SIDE: Final = 28
 _CLASSES: Final = 10
@@ -59,20 +58,17 @@ def load_digits(source: str, split: Split) -> Digits:
         )
     fingerprint = compute_source_fingerprint(source)
     if source == BUNDLED:
-        images, labels = _read_bundled(split)
+        try:
+            with np.load(BUNDLED_FILE) as arrays:
+                images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
+            text = f"{BUNDLED_FILE}: the bundled digits are damaged ({error}). Install gapctl again."
+            raise WorkError(text) from error
     else:
-        files = find_idx_files(resolve_source_folder(source), split)
+        files = find_idx_files(expand_home(source), split)
         images, labels = read_idx(files.images, 3), read_idx(files.labels, 1)
         _check_digits(files, images, labels)
     return Digits(images, labels.astype(np.int64), fingerprint)
-
-
-def _read_bundled(split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    try:
-        with np.load(BUNDLED_FILE) as arrays:
-            return arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
-        raise WorkError(f"{BUNDLED_FILE}: the bundled digits are damaged ({error}). Install gapctl again.") from error
 
 
 def _check_digits(files: IdxFiles, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
@@ -96,13 +92,6 @@ def _check_digits(files: IdxFiles, images: NDArray[np.uint8], labels: NDArray[np
         )
 
 
-def count_digits(source: str) -> dict[Split, int]:
-    """Return the number of digits per split. Raise InputError for a source that a trial cannot be trained on."""
-    if read_shards_source(source) is None:
-        return {split: len(load_digits(source, split)) for split in SPLITS}
-    return {split: len(open_images(resolve_source_folder(source), split)[0]) for split in SPLITS}
-
-
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Return the array in an IDX file, gzipped or not.
 
@@ -119,7 +108,16 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     if len(content) < header:
         raise InputError(f"{path}: truncated: {len(content)} bytes, less than its header of {header}. {_COPY_AGAIN}")
     shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4))
-    return _shape_values(path, content[header:], shape)
+    expected_bytes = math.prod(shape)
+    values = content[header:]
+    if len(values) != expected_bytes:
+        sizes = " x ".join(map(str, shape))
+        kind = "truncated" if len(values) < expected_bytes else "too long"
+        raise InputError(
+            f"{path}: {kind}: {len(values)} bytes of values, but its header says {sizes} = {expected_bytes}. "
+            f"{_COPY_AGAIN}"
+        )
+    return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 def _read_content(path: Path) -> bytes:
@@ -130,16 +128,3 @@ def _read_content(path: Path) -> bytes:
         raise InputError(f"{path}: broken gzip ({error}): the file is truncated or damaged. {_COPY_AGAIN}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
-
-
-def _shape_values(path: Path, values: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    expected = 1
-    for length in shape:
-        expected *= length
-    if len(values) != expected:
-        sizes = " x ".join(map(str, shape))
-        kind = "truncated" if len(values) < expected else "too long"
-        raise InputError(
-            f"{path}: {kind}: {len(values)} bytes of values, but its header says {sizes} = {expected}. {_COPY_AGAIN}"
-        )
-    return np.frombuffer(values, np.uint8).reshape(shape)

@@ -7,34 +7,40 @@
 Index letters: N digits, V the 24 variants, B rendered images, C the 3 channels, H and W 28 rows and columns.
 """
 
-import multiprocessing
 import os
+import socket
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from gapctl.data.mad.digits import Digits, load_digits
-from gapctl.data.mad.factors import COLOURS, VARIANTS
-from gapctl.data.mad.fingerprint import compute_dataset_fingerprint
-from gapctl.data.mad.sharded_images import open_images
-from gapctl.data.mad.shards import read_shards_source
-from gapctl.data.mad.source import Split, resolve_source_folder
+from gapctl.data.mad.factors import COLOURS
+from gapctl.data.mad.source import (
+    MANIFEST_FILE,
+    SPLITS,
+    FolderDescription,
+    Shard,
+    Split,
+    compute_dataset_fingerprint,
+    read_description,
+    read_shards_source,
+)
+from gapctl.data.shard_jobs import Workers, count_available_cores
 from gapctl.errors import InputError, WorkError
-from gapctl.folders import find_cache_root
+from gapctl.folders import expand_home, find_cache_root
 
 _CHUNK: Final = 64
-_THREAD_COUNTS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_DIGIT_SHAPE: Final = (24, 28, 28)
 
 ProgressCallback = Callable[[int, int], None]
 GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
@@ -45,11 +51,6 @@ DIGITS_AT_ONCE = 4_096
 """Digits that are copied together, 77 MB with all their variants."""
 
 
-class _ImageChunk(NamedTuple):
-    first: int
-    images_NVHW: NDArray[np.uint8]
-
-
 class VariantImages(Protocol):
     """Images uint8 (N, 24, 28, 28): an array, or the mapped files of a folder of shards."""
 
@@ -57,7 +58,7 @@ class VariantImages(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Digits, variants, rows and columns."""
 
-    def __getitem__(self, index: tuple[NDArray[np.int64], NDArray[np.int64]], /) -> Any:
+    def __getitem__(self, index: tuple[NDArray[np.int64], NDArray[np.int64]], /) -> NDArray[np.uint8]:
         """Return the images of digits and variants, given as two arrays of one shape."""
 
     def __len__(self) -> int:
@@ -121,31 +122,35 @@ def _open_shard_split(source: str, split: Split) -> MadSplit | None:
     description = read_shards_source(source)
     if description is None:
         return None
-    return MadSplit(*open_images(resolve_source_folder(source), split), description.request.fingerprint)
+    return MadSplit(*open_images(expand_home(source), split), description.request.fingerprint)
 
 
 def _open_cached_split(digits: Digits, path: Path) -> MadSplit | None:
-    images = _map_variants(path, len(digits))
-    return None if images is None else MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
-
-
-def _map_variants(path: Path, count: int) -> NDArray[np.uint8] | None:
     """Map the file, or return None if it is missing, truncated or of another format."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    expected = (count, len(VARIANTS), 28, 28)
-    return images if images.dtype == np.uint8 and images.shape == expected else None
+    if images.dtype != np.uint8 or images.shape != (len(digits), *_DIGIT_SHAPE):
+        return None
+    return MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
 
 
 def _make_cache_file(
     path: Path, digits: Digits, split: Split, on_progress: ProgressCallback | None, workers: int
 ) -> None:
-    temporary = _make_temporary_file(path)
     try:
-        shape = (len(digits), len(VARIANTS), 28, 28)
-        images = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npy", dir=path.parent)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: the cache of MAD images cannot be written ({error.strerror}). "
+            "Set GAPCTL_CACHE to a folder that can."
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        images = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(digits), *_DIGIT_SHAPE))
         generate_variants(digits.images_NHW, GENERATION_SEEDS[split], workers, on_progress, images)
         images.flush()
         temporary.chmod(0o644)
@@ -161,17 +166,120 @@ def _make_cache_file(
             temporary.unlink()
 
 
-def _make_temporary_file(path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npy", dir=path.parent)
-    except OSError as error:
+class ShardedImages:
+    """A split's images as one read-only array uint8 (N, 24, 28, 28) over several files.
+
+    Indexed by two arrays, digits and variants, it returns a new array of those images. It pickles as the folder's name:
+    a process that receives it, such as a Ray worker, maps the same files, and the pages are shared.
+    """
+
+    dtype: Final = np.dtype(np.uint8)
+
+    def __init__(self, folder: Path, split: Split) -> None:
+        self._folder, self._split = folder, split
+        description = _require_description(folder)
+        shards = [shard for shard in description.shards() if shard.split == split]
+        self._digits_per_shard = description.request.digits_per_shard
+        self._parts_NVHW = [_map_shard(folder, shard) for shard in shards]
+        self.shape = (sum(map(len, self._parts_NVHW)), *_DIGIT_SHAPE)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.uint8]:
+        digit_B, variant_B = np.broadcast_arrays(*index)
+        if digit_B.size and not 0 <= digit_B.min() <= digit_B.max() < len(self):
+            raise IndexError(f"digits {digit_B.min()} to {digit_B.max()} of {len(self)}")
+        part_B, row_B = np.divmod(digit_B, self._digits_per_shard)
+        images_BHW = np.empty((*digit_B.shape, *_DIGIT_SHAPE[1:]), np.uint8)
+        for part in np.unique(part_B):
+            here = part_B == part
+            images_BHW[here] = self._parts_NVHW[part][row_B[here], variant_B[here]]
+        return images_BHW
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
+        """Return all images in one array in memory: a gigabyte for all of MNIST."""
+        if copy is False:
+            raise ValueError("images in several files cannot be one array without a copy")
+        whole = np.concatenate(self._parts_NVHW)
+        return whole if dtype is None else whole.astype(dtype)
+
+    def __reduce__(self) -> "tuple[type[ShardedImages], tuple[Path, Split]]":
+        return ShardedImages, (self._folder.absolute(), self._split)
+
+
+def open_images(folder: Path, split: Split) -> tuple[ShardedImages, NDArray[np.int64]]:
+    """Return a split's images and its digits' labels, after checking the presence and length of each shard.
+
+    `gapctl data verify` checks every byte. Raise InputError if the split, a shard or the manifest is missing or
+    damaged, and if the folder is in another format.
+    """
+    description = _require_description(folder)
+    if split not in description.digits:
         raise InputError(
-            f"{path.parent}: the cache of MAD images cannot be written ({error.strerror}). "
-            "Set GAPCTL_CACHE to a folder that can."
-        ) from error
-    os.close(handle)
-    return Path(name)
+            f"{folder}: a folder of shards without {split} digits. Add them: "
+            f"`gapctl data mad --out {folder} --splits {split}` with the same source and options."
+        )
+    if description.request.format != "npy":
+        raise InputError(
+            f"{folder}: shards in the format {description.request.format}, which is for other programs. "
+            "Make a folder with `gapctl data mad --out DIR --format npy`."
+        )
+    return ShardedImages(folder, split), _read_labels(folder, split, description.digits[split])
+
+
+def count_digits(source: str) -> dict[Split, int]:
+    """Return the number of digits per split. Raise InputError for a source that a trial cannot be trained on."""
+    if read_shards_source(source) is None:
+        return {split: len(load_digits(source, split)) for split in SPLITS}
+    return {split: len(open_images(expand_home(source), split)[0]) for split in SPLITS}
+
+
+def _read_labels(folder: Path, split: Split, count: int) -> NDArray[np.int64]:
+    import polars as pl
+
+    path = folder / MANIFEST_FILE
+    try:
+        rows = pl.read_parquet(path).filter(pl.col("split") == split)
+        digits, labels = rows["digit"].to_numpy(), rows["label"].to_numpy().astype(np.int64)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _build_damage_error(path, f"cannot be read ({error})") from error
+    if not np.array_equal(digits, np.arange(count)):
+        raise _build_damage_error(path, f"does not list the {count} {split} digits in order")
+    return labels
+
+
+def _require_description(folder: Path) -> FolderDescription:
+    description = read_description(folder)
+    if description is None:
+        raise WorkError(
+            f"{folder}: no folder of MAD's shards there on {socket.gethostname()}. On a cluster it must be at the "
+            "same place on each machine; a folder of IDX files need only be where the sweep is started."
+        )
+    return description
+
+
+def _map_shard(folder: Path, shard: Shard) -> NDArray[np.uint8]:
+    path = folder / shard.name
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise _build_damage_error(path, "is missing") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise _build_damage_error(path, f"cannot be read ({error})") from error
+    expected = (shard.count, *_DIGIT_SHAPE)
+    if mapped.dtype != np.uint8 or mapped.shape != expected:
+        raise _build_damage_error(path, f"holds {mapped.dtype} {mapped.shape}, expected uint8 {expected}")
+    # A plain array over the map: memmap's own indexing takes several times as long.
+    plain: NDArray[np.uint8] = mapped.view(np.ndarray)
+    return plain
+
+
+def _build_damage_error(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path}: {what}. `gapctl data verify {path.parent}` names all that is wrong with the folder; the "
+        "`gapctl data mad --out` that made it makes again what is missing."
+    )
 
 
 def generate_variants(
@@ -186,83 +294,39 @@ def generate_variants(
     The random choices of a variant depend on `seed` and the digit's position alone. `on_progress` gets the number of
     finished digits and of all. The result is written to `out_NVHW` if given. Raise WorkError if a worker process dies.
     """
-    total = len(digits_NHW)
-    images = np.empty((total, len(VARIANTS), 28, 28), np.uint8) if out_NVHW is None else out_NVHW
+    images = np.empty((len(digits_NHW), *_DIGIT_SHAPE), np.uint8) if out_NVHW is None else out_NVHW
+    chunks = [_DigitChunk(first, digits_NHW[first : first + _CHUNK]) for first in range(0, len(digits_NHW), _CHUNK)]
     done = 0
-    for chunk in (
-        _generate_in_process(digits_NHW, seed) if workers <= 1 else _generate_in_pool(digits_NHW, seed, workers)
-    ):
-        images[chunk.first : chunk.first + len(chunk.images_NVHW)] = chunk.images_NVHW
-        done += len(chunk.images_NVHW)
+
+    def explain(reason: str) -> str:
+        return (
+            f"one of {workers} processes that make MAD's images died, perhaps for lack of memory. Nothing "
+            "was kept of them; run again, with fewer workers if it happens again."
+        )
+
+    for place, part_NVHW in Workers(workers).each(partial(_draw_chunk, seed), chunks, explain):
+        first = chunks[place].first
+        images[first : first + len(part_NVHW)] = part_NVHW
+        done += len(part_NVHW)
         if on_progress is not None:
-            on_progress(done, total)
+            on_progress(done, len(images))
     return images
 
 
-def _make_chunk(digits_NHW: NDArray[np.uint8], first: int, seed: int) -> _ImageChunk:
+class _DigitChunk(NamedTuple):
+    first: int
+    digits_NHW: NDArray[np.uint8]
+
+
+def _draw_chunk(seed: int, chunk: _DigitChunk) -> NDArray[np.uint8]:
     from gapctl.data.mad.morphology import draw_shapes
 
-    return _ImageChunk(first, draw_shapes(digits_NHW, first, seed))
-
-
-def _generate_in_process(digits_NHW: NDArray[np.uint8], seed: int) -> Iterator[_ImageChunk]:
-    for first in range(0, len(digits_NHW), _CHUNK):
-        yield _make_chunk(digits_NHW[first : first + _CHUNK], first, seed)
-
-
-def _generate_in_pool(digits_NHW: NDArray[np.uint8], seed: int, workers: int) -> Iterator[_ImageChunk]:
-    # Not fork: the caller may hold threads (torch, Ray) that a forked child would find frozen.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        with _limit_child_threads():
-            yield from _collect_chunks(pool, digits_NHW, seed, 3 * workers)
-    except BrokenProcessPool as error:
-        raise WorkError(
-            f"one of {workers} processes that make MAD's images died, perhaps for lack of memory. Nothing "
-            "was kept of them; run again, with fewer workers if it happens again."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _limit_child_threads() -> Iterator[None]:
-    # With one process per core, threaded matrix products would cost a third of the speed. A child reads these
-    # variables only when it starts.
-    before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
-    os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _collect_chunks(
-    pool: ProcessPoolExecutor, digits_NHW: NDArray[np.uint8], seed: int, at_once: int
-) -> Iterator[_ImageChunk]:
-    running: set[Future[_ImageChunk]] = set()
-    for first in range(0, len(digits_NHW), _CHUNK):
-        running.add(pool.submit(_make_chunk, digits_NHW[first : first + _CHUNK], first, seed))
-        if len(running) >= at_once:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in finished)
-    for future in running:
-        yield future.result()
+    return draw_shapes(chunk.digits_NHW, chunk.first, seed)
 
 
 def compute_generation_key(split: Split, seed: int) -> int:
     """Return the key of a split's random choices, which differs by split and seed; the cache's seed is 0."""
     return GENERATION_SEEDS[split] + len(GENERATION_SEEDS) * seed
-
-
-def count_available_cores() -> int:
-    """Return the number of cores available to this process."""
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count() or 1
 
 
 def _build_masks(table: dict[str, tuple[int, int, int]], default: int) -> NDArray[np.uint8]:
