@@ -10,12 +10,11 @@ import polars as pl
 import pytest
 
 from gapctl.config.trial import PairCaptions, PairImages
-from gapctl.data.image_text.feed import PairFeed, decode_rows
+from gapctl.data.image_text.feed import PairFeed, ThreadReader, decode_rows
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_rows
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.read import ChunkBytes, FeedCounts, PairBatch, ReadContext, ReadOptions, read_part
-from gapctl.data.image_text.readers import ThreadReader
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError, WorkError

@@ -10,7 +10,8 @@ from gapctl.data.image_text.index import make_manifest_part, read_samples
 from gapctl.data.image_text.manifest import Manifest, parse_manifest
 from gapctl.data.image_text.read import read_rows
 from gapctl.data.image_text.storage import list_shards
-from gapctl.data.image_text.tools import verify_shard
+from gapctl.data.image_text.tools import verify_shards
+from gapctl.data.shard_jobs import Workers
 from gapctl.data.treatments import TREATMENTS, treat_caption
 from gapctl.errors import InputError
 from shard_mutations import mutated_shard
@@ -34,7 +35,7 @@ def test_no_mutated_shard_crashes_or_hangs_what_reads_it(tmp_path: Path) -> None
 
 def read_in_every_way(path: Path) -> None:
     (stored,) = list_shards([str(path)])
-    indexed, checked = parse_manifest(make_manifest_part(stored)), parse_manifest(verify_shard(stored))
+    indexed, checked = parse_manifest(make_manifest_part(stored)), verify_shards([stored], Workers(1)).found
     assert indexed.shards[0].fingerprint
     assert len(indexed.samples) == len(checked.samples)
     require_within(indexed, path.stat().st_size)

@@ -8,11 +8,10 @@ import pytest
 
 from gapctl.config.trial import PairCaptions
 from gapctl.data.image_text import readers as read_ray
-from gapctl.data.image_text.feed import PairFeed
+from gapctl.data.image_text.feed import PairFeed, RayReader, require_cpus
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
 from gapctl.data.image_text.read import ReadOptions
-from gapctl.data.image_text.readers import RayReader, build_trial_bundles, require_cpus
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError, WorkError
@@ -55,7 +54,7 @@ def test_a_trial_reads_on_a_machine_that_is_full(ray_session: None, manifest: Ma
             found = PairFeed(manifest, range(30), RULE, 1, 4, reader=RayReader(tasks), stop=12)
             return [position for _, position in found]
 
-    reserved = placement_group(build_trial_bundles({"CPU": 1}, reading_cpus=1))
+    reserved = placement_group([{"CPU": 1.0}, {"CPU": 1.0}])
     try:
         assert reserved.wait(60)
         strategy = PlacementGroupSchedulingStrategy(reserved, 0, placement_group_capture_child_tasks=True)

@@ -93,16 +93,10 @@ def fetch_files(
         raise InputError(f"--out {folder}: {what}; expected a folder that can, on a disk with 25 MB free.") from error
 
 
-def is_intact(path: Path, file: PublishedFile) -> bool:
-    """Return whether a file on disk, gzipped or not, has the published content."""
-    with suppress(FileNotFoundError, _WrongContentError):
-        return _hash_content(path) == file.sha256
-    return False
-
-
 def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnProgress) -> FetchResult:
     for path in (folder / file.name, folder / file.content_name):
-        if is_intact(path, file):
+        with suppress(FileNotFoundError, _WrongContentError):
+            _check_sha256(path, file)
             return FetchResult(path, None)
     answers = []
     for mirror in mirrors:
@@ -117,17 +111,18 @@ def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_pr
 def _download_file(url: str, file: PublishedFile, path: Path, on_progress: OnProgress) -> None:
     part = path.with_name(f"{path.name}.part")
     begun = part.stat().st_size if part.exists() else 0
-    _receive_bytes(url, part, begun, file.name, on_progress)
-    try:
-        _check_sha256(part, file)
-    except _WrongContentError:
-        part.unlink()
-        if not begun:
-            raise
-        # The first part may come from a mirror that compresses differently: download all of it again.
-        _receive_bytes(url, part, 0, file.name, on_progress)
-        _check_or_delete(part, file)
-    part.replace(path)
+    # The first part may come from a mirror that compresses differently: then all of it is downloaded again.
+    for begin in (begun, 0) if begun else (0,):
+        _receive_bytes(url, part, begin, file.name, on_progress)
+        try:
+            _check_sha256(part, file)
+        except _WrongContentError:
+            part.unlink()
+            if not begin:
+                raise
+        else:
+            part.replace(path)
+            return
 
 
 def _receive_bytes(url: str, part: Path, begun: int, name: str, on_progress: OnProgress) -> None:
@@ -156,29 +151,17 @@ def _receive_bytes(url: str, part: Path, begun: int, name: str, on_progress: OnP
         raise http.client.IncompleteRead(b"", total - done)
 
 
-def _check_or_delete(part: Path, file: PublishedFile) -> None:
-    try:
-        _check_sha256(part, file)
-    except _WrongContentError:
-        part.unlink()
-        raise
-
-
 def _check_sha256(path: Path, file: PublishedFile) -> None:
-    digest = _hash_content(path)
-    if digest != file.sha256:
-        raise _WrongContentError(f"sent another file: the content's sha256 is {digest}, expected {file.sha256}")
-
-
-def _hash_content(path: Path) -> str:
-    """Return the sha256 of a file's content, unzipped if it is gzipped."""
+    """Raise _WrongContentError for other content than was published, gzipped or not."""
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(path) if zipped else path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise _WrongContentError(f"sent a damaged file ({error})") from error
+    if digest != file.sha256:
+        raise _WrongContentError(f"sent another file: the content's sha256 is {digest}, expected {file.sha256}")
 
 
 def _explain_error(error: Exception) -> str:

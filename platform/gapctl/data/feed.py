@@ -9,7 +9,7 @@ Index letters: B batch, N images, V variants of a digit, C channels, H and W row
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,11 @@ class SampleDraw(NamedTuple):
     samples: MadSamples
     pictures: ImageIndices | None
 
+    def number_captions(self) -> NDArray[np.int64]:
+        """Return a number per pair (B,), shared by equal captions; pictures all differ."""
+        tokens_BL = self.samples.tokens_BL
+        return compute_caption_ids(tokens_BL) if self.pictures is None else np.arange(len(tokens_BL))
+
 
 class MadBatch(NamedTuple):
     """A batch of pairs: images uint8 (B, 3, 28, 28), captions int64 (B, L), and pictures like the images, if any."""
@@ -45,7 +50,7 @@ class MadBatch(NamedTuple):
     pictures_BCHW: NDArray[np.uint8] | None = None
 
     @property
-    def second(self) -> NDArray[Any]:
+    def second(self) -> NDArray[np.int64] | NDArray[np.uint8]:
         """The second encoder's input: pictures if there are any, else captions."""
         return self.tokens_BL if self.pictures_BCHW is None else self.pictures_BCHW
 

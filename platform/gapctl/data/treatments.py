@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class _TreatmentInput:
 
     caption: str
     words: Sequence[str]
-    about: Mapping[str, Any]
+    about: Mapping[str, object]
     rule: PairCaptions
     seed: int
     epoch: int
@@ -76,7 +76,7 @@ class Treatment(NamedTuple):
 
 
 def treat_caption(
-    rule: PairCaptions, caption: str, about: Mapping[str, Any], seed: int, epoch: int, sample: int
+    rule: PairCaptions, caption: str, about: Mapping[str, object], seed: int, epoch: int, sample: int
 ) -> TreatedCaption | None:
     """Return the caption as a training reads it, or None if the sample lacks data that the treatment needs.
 
@@ -123,7 +123,7 @@ def _keep_keywords(given: _TreatmentInput) -> TreatedCaption | None:
     return TreatedCaption(text, len(text.split(" ")), len(given.words)) if words else None
 
 
-def _read_keywords(about: Mapping[str, Any]) -> list[str]:
+def _read_keywords(about: Mapping[str, object]) -> list[str]:
     """Return the texts in the list `keywords` of a sample's JSON."""
     keywords = about.get("keywords")
     words = [word for word in keywords if isinstance(word, str)] if isinstance(keywords, list) else []
@@ -148,7 +148,7 @@ def _keep_attributes(given: _TreatmentInput) -> TreatedCaption | None:
     return None if tags is None else _select_words(given, [at for at, tag in enumerate(tags) if tag in ATTRIBUTE_TAGS])
 
 
-def _read_tags(given: _TreatmentInput) -> list[Any] | None:
+def _read_tags(given: _TreatmentInput) -> list[object] | None:
     """Return the words' part-of-speech tags if the JSON has one for each."""
     tags = given.about.get("pos")
     return tags if isinstance(tags, list) and len(tags) == len(given.words) else None

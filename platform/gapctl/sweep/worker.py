@@ -379,7 +379,7 @@ def _load_parent_weights(ledger: Ledger, trial_id: str) -> bytes:
 def _build_reader(readers: int, group: WorkerGroup) -> PairReader | None:
     if not readers:
         return None
-    from gapctl.data.image_text.readers import RayReader
+    from gapctl.data.image_text.feed import RayReader
 
     return RayReader(readers, reserved=group.size == 1)
 

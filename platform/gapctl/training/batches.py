@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, compute_caption_ids
+from gapctl.data.feed import MadBatch, MadFeed, SampleDraw
 from gapctl.data.mad.images import DeviceImages
 from gapctl.data.mad.sampler import ImageIndices
 from gapctl.data.rng import Purpose, make_generator
@@ -91,11 +91,7 @@ def _prepare_second_side(
 def _draw_ahead(feeds: Sequence[MadFeed]) -> tuple[list[SampleDraw], NDArray[np.int64]]:
     """Return all trials' next samples, and a number per caption by trial and step (M, BATCHES_AHEAD, B)."""
     drawn = [feed.draw(BATCHES_AHEAD) for feed in feeds]
-    ids = [
-        compute_caption_ids(each.samples.tokens_BL) if each.pictures is None else np.arange(len(each.samples.tokens_BL))
-        for each in drawn
-    ]
-    return drawn, np.stack([id_A.reshape(BATCHES_AHEAD, -1) for id_A in ids])
+    return drawn, np.stack([each.number_captions().reshape(BATCHES_AHEAD, -1) for each in drawn])
 
 
 def _stack_by_step(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Tensor:

@@ -15,18 +15,17 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import CLIP_CONTEXT, PRESETS
 from gapctl.config.trial import TrialConfig
-from gapctl.data.image_text.feed import GalleryPart, decode_rows
-from gapctl.data.image_text.held_out import choose_gallery_rows, choose_rows, read_answers
+from gapctl.data.image_text.feed import GalleryPart, choose_rows, decode_rows, read_answers
 from gapctl.data.image_text.questions import PromptSet, read_attributes
 from gapctl.data.image_text.read import (
     PairBatch,
     ReadStatus,
     build_gallery_options,
     build_training_options,
+    get_clip_tokenizer,
     require_pair_data,
 )
 from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions, open_pairs
-from gapctl.data.image_text.tokens import get_clip_tokenizer
 from gapctl.errors import InputError
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
@@ -60,7 +59,7 @@ class PairEvaluation:
         preset = PRESETS[config.model.preset]
         self._rule = build_gallery_options(require_pair_data(config), preset.image_size)
         self._training_rule = build_training_options(require_pair_data(config), preset.image_size)
-        self._row_N = choose_gallery_rows(self._pairs, config.evaluate.gallery)
+        self._row_N = choose_rows(self._pairs.held_out_rows, config.evaluate.gallery)
         path = find_questions(places)
         self._questions: Mapping[str, PromptSet] = read_attributes(path, "data.classes") if path else {}
         self._answers = read_answers(self._pairs.held_out, self._row_N, self._questions)

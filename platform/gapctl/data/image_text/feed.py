@@ -5,37 +5,45 @@
 3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by `read_part`, in that order.
 4. `PairFeed` cuts these into batches, counts, and stops if too many samples cannot be read.
 
-`decode_rows` reads chosen rows instead, such as a gallery.
+`decode_rows` reads chosen rows instead, such as the gallery that `choose_rows` chooses for every trial on a source, and
+`read_answers` reads their answers to questions.
 
 Index letters: N samples, B samples of a worker's batch.
 """
 
+import importlib
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Final, NamedTuple, Protocol
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from gapctl.data.image_text.index import Sample, parse_metadata
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
+from gapctl.data.image_text.questions import PromptSet, read_labels
 from gapctl.data.image_text.read import (
     ChunkBytes,
-    DecodedSamples,
     FeedCounts,
     PairBatch,
     ReadContext,
     ReadOptions,
     ReadStatus,
-    build_pair_batch,
+    allocate_samples,
     join_samples,
+    read_part,
     read_without_substitutes,
     select_samples,
     split_samples,
 )
-from gapctl.data.image_text.readers import ThreadReader, run_in_order
-from gapctl.errors import WorkError
+from gapctl.data.image_text.storage import ShardReader
+from gapctl.data.rng import Purpose, make_generator
+from gapctl.errors import InputError, WorkError
 
 MAX_BAD_SHARE: Final = 0.05
 MIN_JUDGED_SAMPLES: Final = 1_000
@@ -43,12 +51,25 @@ MIN_JUDGED_SAMPLES: Final = 1_000
 MAX_NAMED: Final = 5
 PART_SAMPLES: Final = 128
 PARTS_AHEAD: Final = 2
+GALLERY_SEED: Final = 2404_07983
+PART_BYTES: Final = 1 << 24
+"""Bytes of pixels that are decoded together; several parts wait in memory."""
+MIN_PART_SAMPLES: Final = 16
+
+CallResult = TypeVar("CallResult")
+WINDOW_CHUNKS: Final = 1_024
+"""Chunks of one Ray Data plan, about two million samples; an endless training makes one plan after the other."""
+BLOCK_BYTES: Final = 1 << 25
+STORE_BYTES: Final = 1 << 30
+CHUNK_COLUMN: Final = "chunk"
+FAILED_COLUMN: Final = "failed"
+"""The column that returns a task's WorkError; raised, Ray would wrap it in advice about transient failures."""
 
 
 class PairReader(Protocol):
     """Reads samples in order; `ThreadReader` and `RayReader` return the same."""
 
-    def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[DecodedSamples]:
+    def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[PairBatch]:
         """Yield a worker's samples in their order, from the share's origin on."""
         ...
 
@@ -90,31 +111,34 @@ class PairFeed:
         self._share = WorkerShare(position, batch_size, rank, world, whole)
         self._reader = reader or ThreadReader()
         self._limit = bad_share
-        self._name = _make_sample_namer(manifest)
+        self._manifest = manifest
         self._bad: list[tuple[int, int]] = []
 
     def __iter__(self) -> Iterator[tuple[PairBatch, int]]:
         """Yield batches and positions; each iterator begins at the feed's position."""
-        position, held = self._share.origin, list[DecodedSamples]()
+        position, held = self._share.origin, list[PairBatch]()
         parts = self._reader.read(self._reading, self.order, self._share)
         began = time.perf_counter()
         while position != self._share.stop:
             asked = time.perf_counter()
-            read, held = _take_samples(parts, held, self._share.samples)
+            while sum(len(part.sample_B) for part in held) < self._share.samples:
+                held.append(next(parts))
+            read, rest = split_samples(join_samples(held), self._share.samples)
+            held = [rest] if len(rest.sample_B) else []
             now = time.perf_counter()
             self.counts.waited_s += now - asked
             self.counts.total_s += now - began
             began = now
             self._count_samples(read)
             position += self._share.batch
-            yield build_pair_batch(read), position
+            yield read, position
 
-    def _count_samples(self, read: DecodedSamples) -> None:
+    def _count_samples(self, read: PairBatch) -> None:
         self.counts.add(read)
-        wrong = read.bad_N != ReadStatus.SOUND
+        wrong = read.bad_B != ReadStatus.SOUND
         if not wrong.any():
             return
-        self._bad += list(zip(read.planned_N[wrong].tolist(), read.bad_N[wrong].tolist(), strict=True))
+        self._bad += list(zip(read.planned_B[wrong].tolist(), read.bad_B[wrong].tolist(), strict=True))
         del self._bad[MAX_NAMED:]
         counts = self.counts
         judged = counts.samples >= min(MIN_JUDGED_SAMPLES, self.order.samples)
@@ -123,7 +147,8 @@ class PairFeed:
 
     def _explain_failure(self) -> str:
         counts = self.counts
-        named = ", ".join(f"{self._name(row)} ({ReadStatus(bad).words})" for row, bad in self._bad)
+        keys = self._manifest.samples.select("shard", "key")
+        named = ", ".join(f"{' '.join(keys.row(row))} ({ReadStatus(bad).words})" for row, bad in self._bad)
         reasons = ", ".join(f"{words}: {count:,}" for words, count in counts.substituted.items())
         return (
             f"{counts.substituted_share:.1%} of {counts.samples:,} samples could not be read, more than the "
@@ -132,22 +157,191 @@ class PairFeed:
         )
 
 
-def _make_sample_namer(manifest: Manifest) -> Callable[[int], str]:
-    def name(row: int) -> str:
-        shard, key = manifest.samples.select("shard", "key").row(row)
-        return f"{shard} {key}"
+@dataclass(frozen=True)
+class ThreadReader:
+    """Decodes in `threads` threads, each up to `ahead` parts ahead of the training; one more reads the next chunk."""
 
-    return name
+    threads: int = 1
+    ahead: int = 2
+
+    def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[PairBatch]:
+        """Yield a worker's samples in their order, from the share's origin on.
+
+        Raise WorkError for missing shards.
+        """
+
+        def decode(chunk: Chunk, part_N: NDArray[np.int64], content: Future[ChunkBytes]) -> PairBatch:
+            return read_part(reading, chunk, part_N, content.result())
+
+        fetcher = ThreadPoolExecutor(1)
+        try:
+            yield from run_in_order(
+                (
+                    partial(decode, chunk, part_N, content)
+                    for chunk, number_N, content in _prefetch_chunks(fetcher, reading, order, share)
+                    for part_N in split_chunk(number_N, reading.rule.image_size)
+                ),
+                self.threads,
+                self.threads * self.ahead,
+            )
+        finally:
+            fetcher.shutdown(cancel_futures=True)
 
 
-def _take_samples(
-    parts: Iterator[DecodedSamples], held: list[DecodedSamples], samples: int
-) -> tuple[DecodedSamples, list[DecodedSamples]]:
-    """Return this many samples, and the rest of the last part."""
-    while sum(len(part.sample_N) for part in held) < samples:
-        held.append(next(parts))
-    batch, rest = split_samples(join_samples(held), samples)
-    return batch, [rest] if len(rest.sample_N) else []
+def run_in_order(calls: Iterator[Callable[[], CallResult]], threads: int, ahead: int) -> Iterator[CallResult]:
+    """Yield the calls' results in their order, with `threads` at work and `ahead` results waiting."""
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[CallResult]]()
+    try:
+        for call in calls:
+            waiting.append(pool.submit(call))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prefetch_chunks(
+    fetcher: ThreadPoolExecutor, reading: ReadContext, order: PairOrder, share: WorkerShare
+) -> Iterator[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]]:
+    """Yield chunks whose bytes are being read, one ahead of the one being decoded."""
+    ahead: deque[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]] = deque()
+    for chunk in order.iterate_chunks(share.origin):
+        number_N = share.of(chunk)
+        if len(number_N):
+            ahead.append((chunk, number_N, fetcher.submit(ChunkBytes, reading, chunk, number_N)))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+        if share.stop is not None and chunk.stop >= share.stop:
+            break
+    yield from ahead
+
+
+def split_chunk(number_N: NDArray[np.int64], side: int) -> list[NDArray[np.int64]]:
+    """Return parts of a chunk that are decoded together."""
+    samples = max(MIN_PART_SAMPLES, PART_BYTES // (3 * side * side))
+    return [number_N[first : first + samples] for first in range(0, len(number_N), samples)]
+
+
+@dataclass(frozen=True)
+class RayReader:
+    """Reads in concurrent Ray tasks, each on one CPU.
+
+    Results ahead of the training take up to `store_bytes` of Ray's store. Tasks run inside the trial's reservation, or
+    beside it if that is not `reserved` for them. The workers of one trial fill theirs, and a sweep then starts no more
+    trials than there are CPUs for.
+    """
+
+    cpus: int = 1
+    store_bytes: int = STORE_BYTES
+    reserved: bool = True
+
+    def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[PairBatch]:
+        """Yield a worker's samples in their order, from the share's origin on.
+
+        Raise WorkError for missing shards and if Ray loses a task for good, InputError if Ray has no CPU for reading.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        room = _choose_placement(self.cpus) if self.reserved else {}
+        held = ray.put((reading, order, share))  # once on each node
+        first = order.find_chunk(share.origin)
+        number = first.epoch * order.chunks + first.number
+        last = None
+        if share.stop is not None:
+            end = order.find_chunk(max(share.origin, share.stop - 1))
+            last = end.epoch * order.chunks + end.number + 1
+        try:
+            while last is None or number < last:
+                chunks = WINDOW_CHUNKS if last is None else min(WINDOW_CHUNKS, last - number)
+                yield from self._read_window(held, number, chunks, room)
+                number += chunks
+        except RayError as error:
+            raise WorkError(
+                f"a task of Ray Data failed: {str(error).strip().splitlines()[-1]}. What is trained is kept: the same "
+                "command goes on from the last checkpoint"
+            ) from error
+
+    def _read_window(self, held: Any, first: int, chunks: int, room: dict[str, Any]) -> Iterator[PairBatch]:
+        import ray.data
+        from ray.data import ExecutionResources
+
+        # Not range or from_arrow, which start tasks of their own outside of the trial's reservation, and wait for them.
+        numbers = [{CHUNK_COLUMN: number} for number in range(first, first + chunks)]
+        tasks = ray.data.from_items(numbers, override_num_blocks=chunks)
+        context = tasks.context
+        context.target_max_block_size = BLOCK_BYTES
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        context.execution_options.verbose_progress = False
+        context.execution_options.resource_limits = ExecutionResources.for_limits(
+            cpu=self.cpus, object_store_memory=self.store_bytes
+        )
+        read = tasks.map_batches(_ChunkTask(held), batch_size=1, num_cpus=1, **room)
+        for block in read.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+            failed = [message for message in block.pop(FAILED_COLUMN) if message]
+            if failed:
+                raise WorkError(failed[0])
+            yield PairBatch(**block)
+
+
+@dataclass(frozen=True)
+class _ChunkTask:
+    held: Any
+
+    def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[Any]]]:
+        reading, order, share = _fetch_inputs(self.held)
+        chunk = order.chunk(*divmod(int(row[CHUNK_COLUMN][0]), order.chunks))
+        number_N = share.of(chunk)
+        if not len(number_N):
+            return
+        side, context = reading.rule.image_size, reading.rule.context
+        try:
+            content = ChunkBytes(reading, chunk, number_N)
+            for part_N in split_chunk(number_N, side):
+                yield _make_columns(read_part(reading, chunk, part_N, content))
+        except WorkError as error:
+            yield _make_columns(allocate_samples(1, side, context), str(error))
+
+
+def _make_columns(read: PairBatch, failed: str = "") -> dict[str, NDArray[Any]]:
+    return {**read._asdict(), FAILED_COLUMN: np.full(len(read.sample_B), failed)}
+
+
+@lru_cache(maxsize=2)
+def _fetch_inputs(held: Any) -> tuple[ReadContext, PairOrder, WorkerShare]:
+    import ray
+
+    inputs: tuple[ReadContext, PairOrder, WorkerShare] = ray.get(held)
+    return inputs
+
+
+def require_cpus(training: float, reading: int, there: float) -> None:
+    """Raise InputError if a machine or cluster of `there` CPUs cannot train and read at once."""
+    if training + reading > there:
+        raise InputError(
+            f"a training on {training:g} CPUs that reads through Ray Data on {reading} more needs "
+            f"{training + reading:g}, and Ray has {there:g}. Give it more, train on fewer (`resources.cpus`) or "
+            "read in the training's own process"
+        )
+
+
+def _choose_placement(cpus: int) -> dict[str, Any]:
+    """Return task options: inside the trial's reservation, or none if nothing is reserved."""
+    from ray.util.placement_group import get_current_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    ray: Any = importlib.import_module("ray")
+    runtime = ray.get_runtime_context()
+    mine = float(runtime.get_assigned_resources().get("CPU", 0)) if runtime.get_actor_id() else 0.0
+    group = get_current_placement_group()
+    if group is None:
+        require_cpus(mine, cpus, float(ray.cluster_resources().get("CPU", 0)))
+        return {}
+    require_cpus(mine, cpus, sum(float(bundle.get("CPU", 0)) for bundle in group.bundle_specs))
+    return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group)}
 
 
 class UnreadableSample(NamedTuple):
@@ -187,23 +381,43 @@ def decode_rows(
     chunks = (
         Chunk(epoch, 0, first, place_N[first : first + PART_SAMPLES]) for first in range(0, len(place_N), PART_SAMPLES)
     )
-    for read in run_in_order(
-        (partial(_read_chunk, reading, chunk) for chunk in chunks), threads, PARTS_AHEAD * threads
-    ):
-        sound_N = read.bad_N == ReadStatus.SOUND
-        yield GalleryPart(
-            build_pair_batch(select_samples(read, sound_N)), _list_unreadable(manifest, select_samples(read, ~sound_N))
-        )
+
+    def read_chunk(chunk: Chunk) -> PairBatch:
+        number_N = np.arange(len(chunk.place_N))
+        return read_without_substitutes(reading, chunk, number_N, ChunkBytes(reading, chunk, number_N))
+
+    calls = (partial(read_chunk, chunk) for chunk in chunks)
+    for read in run_in_order(calls, threads, PARTS_AHEAD * threads):
+        sound_N = read.bad_B == ReadStatus.SOUND
+        bad = select_samples(read, ~sound_N)
+        named = manifest.samples[bad.planned_B].select("shard", "key").iter_rows()
+        unreadable = [
+            UnreadableSample(int(row), shard, key, ReadStatus(why).words)
+            for row, why, (shard, key) in zip(bad.planned_B, bad.bad_B, named, strict=True)
+        ]
+        yield GalleryPart(select_samples(read, sound_N), unreadable)
 
 
-def _list_unreadable(manifest: Manifest, bad: DecodedSamples) -> list[UnreadableSample]:
-    named = manifest.samples[bad.planned_N].select("shard", "key").iter_rows()
-    return [
-        UnreadableSample(int(row), shard, key, ReadStatus(why).words)
-        for row, why, (shard, key) in zip(bad.planned_N, bad.bad_N, named, strict=True)
-    ]
+def choose_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Return `size` of these rows in rising order, or all if there are fewer: always the same ones."""
+    order_N = make_generator(Purpose.GALLERY, GALLERY_SEED).permutation(len(row_N))
+    chosen_S: NDArray[np.int64] = np.sort(row_N[order_N[:size]])
+    return chosen_S
 
 
-def _read_chunk(reading: ReadContext, chunk: Chunk) -> DecodedSamples:
-    number_N = np.arange(len(chunk.place_N))
-    return read_without_substitutes(reading, chunk, number_N, ChunkBytes(reading, chunk, number_N))
+def read_answers(
+    manifest: Manifest, row_N: NDArray[np.int64], questions: Mapping[str, PromptSet]
+) -> dict[str, NDArray[np.int64]]:
+    """Return each row's class by question. Raise InputError for a sample without a class of a question."""
+    samples = []
+    columns = manifest.samples[row_N].select("shard", "key", "json_offset", "json_bytes").iter_rows()
+    try:
+        with ShardReader() as opened:
+            for shard, key, start, size in columns if questions else ():
+                samples.append(Sample(key, None, None, parse_metadata(opened.read(shard, start, size))))
+    except OSError as error:
+        raise WorkError(f"held-out pairs cannot be read ({error}); `gapctl data verify` says what is wrong") from error
+    return {
+        key: read_labels("data.classes", samples, key, tuple(question.prompts)).label_N
+        for key, question in questions.items()
+    }

@@ -13,9 +13,9 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,28 +118,14 @@ def _decode_scaled(
 
 
 def _decode_whole(content: bytes, form: str) -> PixelArray:
-    picture_HWC = _decode_whole_jpeg(content) if form == "jpeg" else None
-    if picture_HWC is not None:
-        return picture_HWC
-    return np.array(read_image(content))
-
-
-def _decode_whole_jpeg(content: bytes) -> PixelArray | None:
-    """Return the pixels, or None if torchvision refuses the JPEG or no longer decodes.
-
-    Pillow, which gives the same pixels, then reports the error.
-    """
     import torch
 
-    decode = _find_jpeg_decoder()
-    if decode is None:
-        return None
-    try:
-        picture_CHW = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-    except RuntimeError:
-        return None
-    picture_HWC: PixelArray = picture_CHW.permute(1, 2, 0).numpy()
-    return picture_HWC
+    # Pillow gives the same pixels, and reports the error of a JPEG that torchvision refuses.
+    if form == "jpeg" and (decode := _find_jpeg_decoder()) is not None:
+        with suppress(RuntimeError):
+            picture_CHW = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            return np.asarray(picture_CHW.permute(1, 2, 0).numpy())
+    return np.array(read_image(content))
 
 
 @cache
@@ -159,9 +145,8 @@ def _resize_pixels(picture_HWC: PixelArray, size: tuple[int, int]) -> PixelArray
     if picture_HWC.shape[:2] == size:
         return picture_HWC
     picture_1CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)[None]
-    resized: Any = torch.ops.aten._upsample_bicubic2d_aa(picture_1CHW, list(size), False)
-    resized_HWC: PixelArray = resized[0].permute(1, 2, 0).numpy()
-    return resized_HWC
+    resized_1CHW: Tensor = torch.ops.aten._upsample_bicubic2d_aa(picture_1CHW, list(size), False)
+    return np.asarray(resized_1CHW[0].permute(1, 2, 0).numpy())
 
 
 def draw_crop_boxes(
@@ -226,23 +211,17 @@ def convert_to_rgb(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     if image.mode == "I" or image.mode.startswith("I;16"):  # "I" is what older Pillows make of 16 bits
-        return _divide_by_256(image)
+        grey_HW = np.asarray(image).astype(np.int64)
+        eight_bits_HW = np.clip(grey_HW // 256, 0, 255).astype(np.uint8)
+        if "transparency" in image.info:
+            eight_bits_HW[grey_HW == image.info["transparency"]] = WHITE[0]
+        return Image.fromarray(eight_bits_HW).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     page = Image.new("RGB", image.size, WHITE)
     page.paste(layered, mask=layered.getchannel("A"))
     return page
-
-
-def _divide_by_256(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    grey_HW = np.asarray(image).astype(np.int64)
-    eight_bits_HW = np.clip(grey_HW // 256, 0, 255).astype(np.uint8)
-    if "transparency" in image.info:
-        eight_bits_HW[grey_HW == image.info["transparency"]] = WHITE[0]
-    return Image.fromarray(eight_bits_HW).convert("RGB")
 
 
 def _rescale_transparent_colour(opened: "Image.Image", depth: int) -> None:

@@ -6,14 +6,13 @@
 4. `read_sample` and `read_samples` return the bytes of samples.
 """
 
-import fcntl
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,7 +25,6 @@ from gapctl.data.image_text.manifest import (
     SCHEMA,
     Manifest,
     ManifestShard,
-    is_current_reading,
     parse_manifest,
     read_manifest,
     serialise_manifest,
@@ -44,9 +42,9 @@ from gapctl.data.image_text.tar import (
     parse_image_header,
     scan_tar,
 )
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.shard_jobs import Workers, lock_unfinished_folder
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import TEMPORARY, write_whole
+from gapctl.io.atomic import write_whole
 from gapctl.io.retry import is_foreign
 
 if TYPE_CHECKING:
@@ -99,6 +97,9 @@ class SampleRow(NamedTuple):
     problem: str | None
 
 
+SampleCheck = Callable[[ShardBytes, SampleRow], SampleRow]
+
+
 class ShardIndex(NamedTuple):
     """A shard's samples, and the problems of the shard itself.
 
@@ -131,15 +132,19 @@ def index_shards(
     `on_progress` gets the finished bytes and all bytes. Raise InputError if `out` cannot be written, is another file or
     is being made by another process, and WorkError if a shard cannot be read.
     """
-    before = _load_previous_parts(out)
-    with _lock_parts_folder(out) as parts:
-        pieces = {shard: piece for shard in shards if (piece := _find_part(shard, before, parts)) is not None}
+    before, making = _load_previous_parts(out), out.with_name(f".{out.name}.making")
+    with lock_unfinished_folder(making, out, "a file in a folder that can be written to"):
+        pieces = {shard: before[shard] for shard in shards if shard in before}
+        for shard in shards:
+            if shard not in pieces:
+                with suppress(OSError, ValueError):
+                    pieces[shard] = parse_manifest(_locate_part(making, shard).read_bytes())
         left = [shard for shard in shards if shard not in pieces]
         total = sum(shard.bytes for shard in shards)
         done = total - sum(shard.bytes for shard in left)
         on_progress(done, total)
         for place, content in _limit_workers(workers, left).each(make_manifest_part, left):
-            write_whole(parts / _name_part(left[place]), content, parts)
+            write_whole(_locate_part(making, left[place]), content, making)
             pieces[left[place]] = parse_manifest(content)
             done += left[place].bytes
             on_progress(done, total)
@@ -151,11 +156,20 @@ def index_shards(
     return IndexResult(manifest, len(left))
 
 
-def build_manifest(shards: Sequence[ShardInfo], workers: Workers) -> Manifest:
-    """Return the manifest of these shards without writing it."""
+def build_manifest(
+    shards: Sequence[ShardInfo],
+    workers: Workers,
+    check: SampleCheck | None = None,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Manifest:
+    """Return the manifest of these shards without writing it; `check` looks at each sample more closely."""
     pieces: dict[int, Manifest] = {}
-    for place, content in _limit_workers(workers, shards).each(make_manifest_part, shards):
+    done, total = 0, sum(shard.bytes for shard in shards)
+    workers = workers if check else _limit_workers(workers, shards)
+    for place, content in workers.each(partial(make_manifest_part, check=check), shards):
         pieces[place] = parse_manifest(content)
+        done += shards[place].bytes
+        on_progress(done, total)
     return join_manifests([pieces[place] for place in range(len(shards))])
 
 
@@ -164,7 +178,7 @@ def _limit_workers(workers: Workers, shards: Sequence[ShardInfo]) -> Workers:
     return replace(workers, processes=min(workers.processes, worth))
 
 
-def make_manifest_part(stored: ShardInfo) -> bytes:
+def make_manifest_part(stored: ShardInfo, check: SampleCheck | None = None) -> bytes:
     """Return one shard's part of a manifest as bytes, which any process can send.
 
     Raise WorkError if the shard cannot be read.
@@ -172,25 +186,22 @@ def make_manifest_part(stored: ShardInfo) -> bytes:
     try:
         with open_shard(stored.address) as content:
             index = index_shard(content)
+            samples = [check(content, sample) for sample in index.samples] if check else index.samples
     except OSError as error:
         raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); fix that and run again") from error
-    return pack_manifest_part(stored, index)
-
-
-def pack_manifest_part(stored: ShardInfo, index: ShardIndex) -> bytes:
-    """Return the part of a manifest for this content of a shard."""
+    usable = sum(sample.problem is None for sample in samples)
     record = ManifestShard(
         stored.address,
         stored.bytes,
         stored.modified,
         index.fingerprint,
-        len(index.samples),
-        sum(sample.problem is None for sample in index.samples),
+        len(samples),
+        usable,
         index.damage,
         index.ignored,
     )
-    columns = {"shard": [stored.address] * len(index.samples), **convert_to_columns(index.samples)}
-    return serialise_manifest(Manifest([record], pl.DataFrame(columns, schema=SCHEMA)))
+    columns = [[stored.address] * len(samples), *zip(*samples, strict=True)] if samples else [()] * len(SCHEMA)
+    return serialise_manifest(Manifest([record], pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)), schema=SCHEMA)))
 
 
 def join_manifests(pieces: Sequence[Manifest]) -> Manifest:
@@ -221,7 +232,7 @@ def _load_previous_parts(out: Path) -> Mapping[ShardInfo, Manifest]:
             f"--out {out}: is there, and is not a manifest of shards. Nothing was written; give another name, or take "
             "that file away"
         ) from error
-    if not is_current_reading(out):
+    if manifest.reading != READING_VERSION:
         return {}
     unmarked = manifest.samples.with_columns(
         pl.when(pl.col("problem") != SampleProblem.DUPLICATE.value).then("problem").alias("problem")
@@ -235,42 +246,9 @@ def _load_previous_parts(out: Path) -> Mapping[ShardInfo, Manifest]:
     }
 
 
-def _find_part(shard: ShardInfo, before: Mapping[ShardInfo, Manifest], parts: Path) -> Manifest | None:
-    if shard in before:
-        return before[shard]
-    try:
-        return parse_manifest((parts / _name_part(shard)).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _name_part(shard: ShardInfo) -> str:
-    return hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}\n{shard}".encode()).hexdigest()[:32] + ".parquet"
-
-
-@contextmanager
-def _lock_parts_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder beside the manifest for finished parts, locked for this process.
-
-    It is deleted once the manifest is written.
-    """
-    parts = out.with_name(f".{out.name}.making")
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        lock = (parts / "lock").open("w")
-    except OSError as error:
-        raise InputError(
-            f"--out {out}: cannot be written ({error.strerror}); expected a file in a folder that can be written to"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"--out {out}: another gapctl is making it now. Wait for it, or stop it.") from error
-        for left_over in parts.glob(f"*{TEMPORARY}"):
-            left_over.unlink(missing_ok=True)
-        yield parts
-        shutil.rmtree(parts)
+def _locate_part(making: Path, shard: ShardInfo) -> Path:
+    name = hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}\n{shard}".encode()).hexdigest()[:32]
+    return making / f"{name}.parquet"
 
 
 class _MemberGroup(NamedTuple):
@@ -438,14 +416,12 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup) -> SampleRow:
 
 
 def _hash_image(content: ShardBytes, start: int, size: int) -> int:
-    ends = (
-        content[start : start + min(size, HASHED_END_BYTES)]
-        + content[start + max(0, size - HASHED_END_BYTES) : start + size]
-    )
-    return _hash_bytes(size.to_bytes(8) + ends)
+    first = content[start : start + min(size, HASHED_END_BYTES)]
+    return hash_to_mark(size.to_bytes(8) + first + content[start + max(0, size - HASHED_END_BYTES) : start + size])
 
 
-def _hash_bytes(content: bytes) -> int:
+def hash_to_mark(content: bytes) -> int:
+    """Return 64 bits of the content's digest."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
@@ -460,13 +436,7 @@ def _inspect_caption(content: ShardBytes, start: int, size: int) -> tuple[int, i
     if not words:
         return 0, 0, 0, SampleProblem.NO_CAPTION
     text = " ".join(words)
-    return len(words), len(text), _hash_bytes(text.encode()), None
-
-
-def convert_to_columns(samples: list[SampleRow]) -> Mapping[str, Any]:
-    """Return the samples by column."""
-    columns = zip(*samples, strict=True) if samples else [()] * len(SampleRow._fields)
-    return dict(zip(SampleRow._fields, columns, strict=True))
+    return len(words), len(text), hash_to_mark(text.encode()), None
 
 
 class Sample(NamedTuple):
@@ -475,7 +445,7 @@ class Sample(NamedTuple):
     key: str
     image: bytes | None
     caption: str | None
-    about: dict[str, Any]
+    about: dict[str, object]
 
 
 def read_samples(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
@@ -504,13 +474,14 @@ def build_damage_error(address: str, samples: int, damage: str) -> InputError:
 
 def read_sample(content: ShardBytes, row: Mapping[str, Any]) -> Sample:
     """Return the sample of a manifest's row from its shard's content; missing parts are None."""
+    return parse_sample(row, lambda start, size: content[start : start + size])
 
-    def part(name: str) -> bytes:
-        start = row[f"{name}_offset"]
-        return content[start : start + row[f"{name}_bytes"]]
 
-    caption = part("caption").decode("utf-8-sig", errors="replace").strip()
-    return Sample(row["key"], part("image") or None, caption or None, parse_metadata(part("json")))
+def parse_sample(row: Mapping[str, Any], read: Callable[[int, int], bytes]) -> Sample:
+    """Return the sample of a manifest's row; `read` returns bytes of its shard from an offset on."""
+    image, caption, about = (read(row[f"{part}_offset"], row[f"{part}_bytes"]) for part in ("image", "caption", "json"))
+    text = caption.decode("utf-8-sig", errors="replace").strip()
+    return Sample(row["key"], image or None, text or None, parse_metadata(about))
 
 
 def decode_image(sample: Sample) -> "Image.Image":
@@ -519,7 +490,7 @@ def decode_image(sample: Sample) -> "Image.Image":
     return read_image(sample.image)
 
 
-def parse_metadata(content: bytes | None) -> dict[str, Any]:
+def parse_metadata(content: bytes | None) -> dict[str, object]:
     """Return a sample's JSON object; an empty one if the member is missing, damaged, or not an object."""
     try:
         metadata = json.loads(content or b"{}")

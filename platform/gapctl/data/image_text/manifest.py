@@ -88,6 +88,8 @@ class Manifest:
 
     shards: Sequence[ManifestShard]
     samples: pl.DataFrame
+    reading: int = READING_VERSION
+    """The version of the rules that its shards were inspected by."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,6 +101,11 @@ class Manifest:
         """The samples without a problem."""
         return self.samples.filter(pl.col("problem").is_null())
 
+    @property
+    def usable_rows(self) -> NDArray[np.int64]:
+        """The places of these samples among all."""
+        return np.flatnonzero(self.samples["problem"].is_null().to_numpy())
+
 
 def hash_shards(shards: Sequence[ManifestShard]) -> str:
     """Return a digest of the content of these shards in their order."""
@@ -108,7 +115,11 @@ def hash_shards(shards: Sequence[ManifestShard]) -> str:
 
 def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
     """Return the file's bytes; addresses below `folder` are relative, so that both can be moved together."""
-    shards = [asdict(replace(shard, address=_make_relative(shard.address, folder))) for shard in manifest.shards]
+    shards = [asdict(shard) for shard in manifest.shards]
+    for shard in shards:
+        path = Path(shard["address"])
+        if folder is not None and "://" not in shard["address"] and path.is_relative_to(folder):
+            shard["address"] = str(path.relative_to(folder))
     metadata = {METADATA_KEY: json.dumps({"version": MANIFEST_VERSION, "reading": READING_VERSION, "shards": shards})}
     names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
     samples = manifest.samples.with_columns(pl.col("shard").replace(names)) if folder else manifest.samples
@@ -119,7 +130,7 @@ def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
 
 def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
     """Parse the bytes of `serialise_manifest`. Raise ValueError for anything else."""
-    shards = parse_manifest_shards(content)
+    reading, shards = _parse_file_metadata(content)
     try:
         samples = pl.read_parquet(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -127,28 +138,16 @@ def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
     if samples.schema != pl.Schema(SCHEMA):
         raise ValueError(f"of other columns than version {MANIFEST_VERSION} has")
     if folder is None:
-        return Manifest(shards, samples)
+        return Manifest(shards, samples, reading)
     absolute = {
         shard.address: shard.address if "://" in shard.address else str(folder / shard.address) for shard in shards
     }
     samples = samples.with_columns(pl.col("shard").replace(absolute))
-    return Manifest([replace(shard, address=absolute[shard.address]) for shard in shards], samples)
-
-
-def parse_manifest_shards(content: bytes) -> list[ManifestShard]:
-    """Return the shards of a manifest without its samples, which is fast.
-
-    Raise ValueError as `parse_manifest` does.
-    """
-    return _parse_file_metadata(content)[1]
-
-
-def is_current_reading(path: Path) -> bool:
-    """Return whether a manifest's shards were inspected by the current rules. Raise InputError as `read_manifest`."""
-    return _read_file(path, _parse_file_metadata)[0] == READING_VERSION
+    return Manifest([replace(shard, address=absolute[shard.address]) for shard in shards], samples, reading)
 
 
 def _parse_file_metadata(content: bytes) -> tuple[int, list[ManifestShard]]:
+    """Return the version of the reading and the shards, without the samples, which is fast."""
     try:
         document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[METADATA_KEY])
         if document["version"] != MANIFEST_VERSION:
@@ -170,8 +169,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_manifest_shards(path: Path) -> list[ManifestShard]:
-    """Return the shards that a manifest's file records. Raise InputError as `read_manifest`."""
-    return _read_file(path, parse_manifest_shards)
+    """Return the shards that a manifest's file records, which is fast. Raise InputError as `read_manifest`."""
+    return _read_file(path, _parse_file_metadata)[1]
 
 
 def _read_file(path: Path, of: Callable[[bytes], Parsed]) -> Parsed:
@@ -194,32 +193,20 @@ def require_current(path: Path, manifest: Manifest) -> None:
     """Raise InputError with the shards that are missing or were written after the manifest of this name."""
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
         now = list(pool.map(find_shard, [shard.address for shard in manifest.shards]))
-    changed = [
-        f"{shard.address} ({_describe_change(shard.stored, current)})"
-        for shard, current in zip(manifest.shards, now, strict=True)
-        if current != shard.stored
-    ]
+    changed = []
+    for shard, current in zip(manifest.shards, now, strict=True):
+        if current is None:
+            changed.append(f"{shard.address} (is gone)")
+        elif current.bytes != shard.bytes:
+            changed.append(f"{shard.address} ({current.bytes:,} bytes, {shard.bytes:,} when it was indexed)")
+        elif current != shard.stored:
+            changed.append(f"{shard.address} (written again since)")
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise InputError(
             f"{path}: is older than its shards: {', '.join(changed[:3])}{more}. Nothing was read; "
             f"`gapctl data index SHARDS --out {path}` reads what has changed, and only that"
         )
-
-
-def _describe_change(before: ShardInfo, now: ShardInfo | None) -> str:
-    if now is None:
-        return "is gone"
-    if now.bytes != before.bytes:
-        return f"{now.bytes:,} bytes, {before.bytes:,} when it was indexed"
-    return "written again since"
-
-
-def _make_relative(address: str, folder: Path | None) -> str:
-    if folder is None or "://" in address:
-        return address
-    path = Path(address)
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else address
 
 
 class PairTable(NamedTuple):
@@ -281,7 +268,7 @@ def is_held_out(mark: int, share: float, seed: int) -> bool:
 
 def split_rows(manifest: Manifest, share: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the usable rows to train on and to validate on, in the manifest's order; on average `share` validate."""
-    usable_N = np.flatnonzero(manifest.samples["problem"].is_null().to_numpy())
+    usable_N = manifest.usable_rows
     marks = manifest.samples["image_mark"][usable_N]
     out_N = np.array([is_held_out(mark, share, seed) for mark in marks], dtype=bool)
     return usable_N[~out_N], usable_N[out_N]

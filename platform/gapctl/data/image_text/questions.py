@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gapctl.config.base import did_you_mean
 from gapctl.config.yaml_file import read_text_file
@@ -96,10 +96,12 @@ class HasMetadata(Protocol):
     """A sample with its key and the content of its JSON."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """The sample's key in its shard."""
 
     @property
-    def about(self) -> Mapping[str, Any]: ...
+    def about(self) -> Mapping[str, object]:
+        """The content of its JSON."""
 
 
 class Labels(NamedTuple):

@@ -9,7 +9,6 @@ import hashlib
 import lzma
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -48,7 +47,7 @@ def hash_bundle() -> str:
 def find_bundled_manifest() -> Path:
     """Unpack the bundled pairs and return their manifest. Raise InputError if the cache cannot be written."""
     folder = find_cache_root() / "pairs" / f"openmoji-{hash_bundle()}"
-    manifest = folder / "manifest.parquet"
+    manifest = folder / MANIFEST_NAME
     if not manifest.exists():
         _unpack_archives(folder)
     return manifest
@@ -74,13 +73,13 @@ def _unpack_archives(folder: Path) -> None:
         try:
             for path in _list_archives():
                 (scratch / path.name.removesuffix(".xz")).write_bytes(lzma.decompress(path.read_bytes()))
-            write_manifest(scratch / "manifest.parquet", build_manifest(list_shards([str(scratch)]), Workers(1)))
+            write_manifest(scratch / MANIFEST_NAME, build_manifest(list_shards([str(scratch)]), Workers(1)))
             scratch.chmod(0o755)
             scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except (OSError, lzma.LZMAError) as error:
-        if not (folder / "manifest.parquet").exists():
+        if not (folder / MANIFEST_NAME).exists():
             raise InputError(
                 f"{folder}: the bundled pairs cannot be unpacked there ({error}). "
                 "Set GAPCTL_CACHE to a folder that can be written to"
@@ -147,11 +146,17 @@ def hash_pair_data(data: PairData) -> str:
 
     Pairs without further files have their manifest's fingerprint. Raise MissingDataError for missing data.
     """
-    parts = [_attach_key_to_error("data.source", lambda: _hash_manifest(data.source))]
-    if data.held_out:
-        parts.append(_attach_key_to_error("data.held_out", lambda: _hash_manifest(data.held_out)))
-    if data.classes:
-        parts.append(_attach_key_to_error("data.classes", lambda: _hash_questions(data)))
+    parts = []
+    for key, place, compute_hash in (
+        ("data.source", data.source, _hash_manifest),
+        ("data.held_out", data.held_out, _hash_manifest),
+        ("data.classes", data.classes, _hash_questions),
+    ):
+        if place:
+            try:
+                parts.append(compute_hash(place))
+            except InputError as error:
+                raise MissingDataError(key, str(error)) from error
     if len(parts) == 1:
         return parts[0]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -165,24 +170,17 @@ class MissingDataError(InputError):
         self.key = key
 
 
-def _attach_key_to_error(key: str, ask: Callable[[], str]) -> str:
-    try:
-        return ask()
-    except InputError as error:
-        raise MissingDataError(key, str(error)) from error
-
-
 def _hash_manifest(source: str) -> str:
     from gapctl.data.image_text.manifest import hash_shards, read_manifest_shards
 
     return hash_bundle() if source == BUNDLED else hash_shards(read_manifest_shards(find_manifest(source)))
 
 
-def _hash_questions(data: PairData) -> str:
+def _hash_questions(classes: str) -> str:
     try:
-        return hashlib.sha256(expand_home(data.classes).read_bytes()).hexdigest()
+        return hashlib.sha256(expand_home(classes).read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{data.classes}: cannot be read ({error.strerror}); expected a file of questions") from error
+        raise InputError(f"{classes}: cannot be read ({error.strerror}); expected a file of questions") from error
 
 
 def find_held_out_shortage(data: PairData, asked: int) -> int | None:
@@ -213,8 +211,14 @@ def open_pairs(places: PairPaths) -> TrialPairs:
     train = _read_current_manifest(places.source)
     if places.held_out:
         other = _read_current_manifest(places.held_out)
-        rows, other_rows = _list_usable_rows(train), _list_usable_rows(other)
-        _require_disjoint(places, train, other)
+        rows, other_rows = train.usable_rows, other.usable_rows
+        shared = other.usable["image_mark"].is_in(train.usable["image_mark"].implode()).sum()
+        if shared:
+            raise InputError(
+                f"data.held_out {places.held_out}: {shared:,} of its {len(other.usable):,} images are among those of "
+                f"{places.source}, which are trained on. `gapctl data reshard --validation` makes shards that share "
+                "none; without held_out, held_out_share takes a part of the source"
+            )
     else:
         other = train
         rows, other_rows = split_rows(train, places.held_out_share)
@@ -224,17 +228,6 @@ def open_pairs(places: PairPaths) -> TrialPairs:
     return TrialPairs(train, rows, other, other_rows)
 
 
-def _require_disjoint(places: PairPaths, train: "Manifest", held_out: "Manifest") -> None:
-    """Raise InputError for held-out images that are trained on."""
-    shared = held_out.usable["image_mark"].is_in(train.usable["image_mark"].implode()).sum()
-    if shared:
-        raise InputError(
-            f"data.held_out {places.held_out}: {shared:,} of its {len(held_out.usable):,} images are among those of "
-            f"{places.source}, which are trained on. `gapctl data reshard --validation` makes shards that share none; "
-            "without held_out, held_out_share takes a part of the source"
-        )
-
-
 def _read_current_manifest(source: str) -> "Manifest":
     from gapctl.data.image_text.manifest import read_manifest, require_current
 
@@ -242,8 +235,3 @@ def _read_current_manifest(source: str) -> "Manifest":
     manifest = read_manifest(path)
     require_current(path, manifest)
     return manifest
-
-
-def _list_usable_rows(manifest: "Manifest") -> "NDArray[np.int64]":
-    row_N: NDArray[np.int64] = (manifest.samples["problem"].is_null()).arg_true().cast(int).to_numpy()
-    return row_N

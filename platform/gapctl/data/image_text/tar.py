@@ -171,9 +171,8 @@ class _HeaderScanner:
             shown = ascii(stated[:MAX_SIZE_DIGITS].decode("latin-1"))
             more = f"... ({len(stated):,} characters)" if len(stated) > MAX_SIZE_DIGITS else ""
             raise _TarDamage(
-                f"an extended header at byte {start - TAR_BLOCK_BYTES:,} with the size {shown}{more}; "
-                "expected a number of at "
-                f"most {MAX_SIZE_DIGITS} digits"
+                f"an extended header at byte {start - TAR_BLOCK_BYTES:,} with the size {shown}{more}; expected a "
+                f"number of at most {MAX_SIZE_DIGITS} digits"
             )
         sparse = before.sparse or any(key.startswith(b"GNU.sparse.") for key in records)
         name = records.get(b"GNU.sparse.name") or records.get(b"path", before.name)
@@ -196,11 +195,14 @@ class _HeaderScanner:
         if last is not None and _is_zero_tailed(self.content, last):
             self.members.pop()
             raise _TarDamage(
-                f"the member at byte {last.start - TAR_BLOCK_BYTES:,} ends in zeros, as does all that "
-                "follows it: the rest of "
-                "the file did not arrive"
+                f"the member at byte {last.start - TAR_BLOCK_BYTES:,} ends in zeros, as does all that follows it: the "
+                "rest of the file did not arrive"
             )
-        if not _is_record_padding(self.end // TAR_BLOCK_BYTES, (self.end - at) // TAR_BLOCK_BYTES):
+        # Two blocks of zeros close a tar, and more fill up its last record.
+        blocks, zeros = self.end // TAR_BLOCK_BYTES, (self.end - at) // TAR_BLOCK_BYTES
+        if zeros >= CLOSING_BLOCKS + USUAL_RECORD_BLOCKS and not any(
+            blocks % record == 0 and zeros < CLOSING_BLOCKS + record for record in OTHER_RECORD_BLOCKS
+        ):
             raise _TarDamage(
                 f"its last {self.end - at:,} bytes, from byte {at:,} on, are zeros, more than close a tar: the rest of "
                 "the file did not arrive"
@@ -238,16 +240,6 @@ def _is_zero_tailed(content: ShardBytes, last: TarMember) -> bool:
     if ending in (b"txt", b"json"):
         return tail[-1:] == b"\0"
     return ending in (b"jpg", b"jpeg", b"png", b"webp") and last.size > 0 and not tail.strip(b"\0")
-
-
-def _is_record_padding(blocks: int, zeros: int) -> bool:
-    """Return whether a tar of `blocks` blocks can end in `zeros` zero blocks.
-
-    Two close it, and more fill up its last record.
-    """
-    if zeros < CLOSING_BLOCKS + USUAL_RECORD_BLOCKS:
-        return True
-    return any(not blocks % record and zeros < CLOSING_BLOCKS + record for record in OTHER_RECORD_BLOCKS)
 
 
 def _parse_size(header: bytes, at: int) -> int:

@@ -7,31 +7,23 @@
 Written files depend on the samples and the request alone, to the last byte (resized images also on Pillow's version).
 """
 
-import hashlib
 import io
 import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import polars as pl
 
-from gapctl.data.image_text.index import (
-    Sample,
-    SampleRow,
-    ShardIndex,
-    decode_image,
-    index_shard,
-    join_manifests,
-    pack_manifest_part,
-    parse_metadata,
-)
-from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out, parse_manifest
-from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard, open_shard
+from gapctl.data.image_text.image import read_image
+from gapctl.data.image_text.index import Sample, SampleRow, build_manifest, decode_image, hash_to_mark, parse_sample
+from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out
+from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.data.shard_jobs import Workers
@@ -52,6 +44,14 @@ NEEDED_COLUMNS: Final = (
 OnProgress = Callable[[int, int], None]
 QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SHOWN_WORDS: Final = 30
+_SHORTER: Final = pl.min_horizontal("width", "height")
+STAT_COLUMNS: Final = {
+    "caption_words": pl.col("words"),
+    "caption_characters": pl.col("characters"),
+    "image_shorter_side": _SHORTER,
+    "image_aspect": pl.max_horizontal("width", "height") / _SHORTER,
+}
+"""The columns of `PairStats` by name."""
 _WORD: Final = re.compile(r"\w[\w'’-]*")
 SHARD_MISSING: Final = "is gone"
 
@@ -188,40 +188,25 @@ def _write_samples(file: BinaryIO, task: ShardWriteTask, opened: ShardReader, dr
 
     # A fixed time, because webdataset would write the present one.
     with TarWriter(file, encoder=False, mtime=0) as writer:
-        for place, sample, row in _read_rows(task.rows, opened):
-            members = _build_members(sample, row, task, place)
-            if members is None:
+        for place, row in enumerate(task.rows):
+            sample = parse_sample(row, partial(opened.read, row["shard"]))
+            try:
+                members = _build_members(sample, IMAGE_SUFFIXES[row["form"]], task, place)
+            except ValueError:
                 dropped.append(sample.key)
             else:
                 writer.write(members)
 
 
-def _read_rows(rows: Sequence[dict[str, Any]], opened: ShardReader) -> Iterator[tuple[int, Sample, dict[str, Any]]]:
-    for place, row in enumerate(rows):
-        image, caption, about = (
-            opened.read(row["shard"], row[f"{part}_offset"], row[f"{part}_bytes"]) for part in SAMPLE_PARTS
-        )
-        yield (
-            place,
-            Sample(row["key"], image, caption.decode("utf-8-sig", "replace").strip(), parse_metadata(about)),
-            row,
-        )
-
-
-def _build_members(sample: Sample, row: dict[str, Any], task: ShardWriteTask, place: int) -> dict[str, Any] | None:
-    """Return a sample's members in webdataset's layout, or None if its image cannot be decoded."""
+def _build_members(sample: Sample, ending: str, task: ShardWriteTask, place: int) -> dict[str, object]:
+    """Return a sample's members in webdataset's layout. Raise ValueError if its image cannot be decoded."""
     key = f"{task.number:05d}{place:0{task.digits}d}"
     about = {**sample.about, "key": key, "caption": sample.caption, "source_key": sample.key}
-    image, ending = sample.image, IMAGE_SUFFIXES[row["form"]]
-    if task.resize is not None:
-        try:
-            resized = _resize_image(sample, task.resize)
-        except ValueError:
-            return None
-        if resized is not None:
-            image, (width, height) = resized
-            about |= {"width": width, "height": height}
-            ending = "jpg"
+    image = sample.image
+    if task.resize is not None and (resized := _resize_image(sample, task.resize)) is not None:
+        image, (width, height) = resized
+        about |= {"width": width, "height": height}
+        ending = "jpg"
     text = json.dumps(about).encode()
     return {"__key__": key, ending: image, "txt": str(sample.caption).encode(), "json": text}
 
@@ -302,18 +287,13 @@ def compute_pair_stats(manifest: Manifest, workers: Workers) -> PairStats:
     `image_aspect` is the longer side over the shorter one. Raise WorkError if a shard cannot be read.
     """
     usable = manifest.usable
-    shorter, longer = pl.min_horizontal("width", "height"), pl.max_horizontal("width", "height")
-    sides = usable.select(shorter.alias("shorter"), (longer / shorter).alias("aspect"))
     problems = manifest.samples["problem"].drop_nulls().value_counts(sort=True)
     return PairStats(
         samples=len(manifest.samples),
         usable=len(usable),
         problems=dict(problems.iter_rows()),
         bytes=sum(shard.bytes for shard in manifest.shards),
-        caption_words=_summarise_column(usable["words"]),
-        caption_characters=_summarise_column(usable["characters"]),
-        image_shorter_side=_summarise_column(sides["shorter"]),
-        image_aspect=_summarise_column(sides["aspect"]),
+        **{name: _summarise_column(usable.select(values.alias(name))[name]) for name, values in STAT_COLUMNS.items()},
         forms=dict(usable["form"].value_counts(sort=True).iter_rows()),
         repeated_captions=_count_duplicates(usable["caption_mark"]),
         repeated_images=_count_duplicates(usable["image_mark"]),
@@ -393,13 +373,7 @@ def verify_shards(
     shards: Sequence[ShardInfo], workers: Workers, on_progress: OnProgress = lambda done, total: None
 ) -> PairVerification:
     """Decode every image of these shards; `on_progress` gets the finished bytes and all bytes."""
-    pieces: dict[int, Manifest] = {}
-    done, total = 0, sum(shard.bytes for shard in shards)
-    for place, content in workers.each(verify_shard, shards):
-        pieces[place] = parse_manifest(content)
-        done += shards[place].bytes
-        on_progress(done, total)
-    manifest = join_manifests([pieces[place] for place in range(len(shards))])
+    manifest = build_manifest(shards, workers, _verify_sample, on_progress)
     damaged = [FaultyShard(shard.address, shard.damage) for shard in manifest.shards if shard.damage]
     usable = manifest.usable
     return PairVerification(manifest, damaged, len(usable) - usable["image_mark"].n_unique())
@@ -431,29 +405,14 @@ def _describe_difference(record: ManifestShard, current: ManifestShard | None) -
     return None
 
 
-def verify_shard(stored: ShardInfo) -> bytes:
-    """Return one shard's part of a manifest, with its images decoded. Raise WorkError if it cannot be read."""
-    try:
-        with open_shard(stored.address) as content:
-            index = index_shard(content)
-            samples = [_verify_sample(content, sample) for sample in index.samples]
-    except OSError as error:
-        raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); fix that and run again") from error
-    return pack_manifest_part(stored, ShardIndex(samples, *index[1:]))
-
-
 def _verify_sample(content: ShardBytes, sample: SampleRow) -> SampleRow:
-    image = content[sample.image_offset : sample.image_offset + sample.image_bytes]
-    mark = int.from_bytes(hashlib.blake2b(image, digest_size=8).digest())
-    problem = sample.problem if sample.problem or _is_decodable(image) else SampleProblem.UNREADABLE.value
-    return sample._replace(image_mark=mark, problem=problem)
-
-
-def _is_decodable(image: bytes) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            decode_image(Sample("", image, None, {}))
-        except ValueError:
-            return False
-    return True
+    """Decode the image, and mark the sample by the whole of it."""
+    image, problem = content[sample.image_offset : sample.image_offset + sample.image_bytes], sample.problem
+    if problem is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                read_image(image)
+            except ValueError:
+                problem = SampleProblem.UNREADABLE.value
+    return sample._replace(image_mark=hash_to_mark(image), problem=problem)

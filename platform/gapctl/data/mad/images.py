@@ -86,16 +86,13 @@ def load_variants(
     `on_progress` is called only while images are made; `workers` is by default one process per available core. Raise
     InputError for a wrong source or a cache that cannot be written, WorkError if a worker process dies.
     """
-    if (shards := _open_shard_split(source, split)) is not None:
-        return shards
-    digits, path = load_digits(source, split), locate_variants_file(source, split, cache)
-    split_images = _open_cached_split(digits, path)
-    if split_images is None:
-        _make_cache_file(path, digits, split, on_progress, workers or count_available_cores())
-        split_images = _open_cached_split(digits, path)
-    if split_images is None:
+    if (found := find_variants(source, split, cache)) is not None:
+        return found
+    path = locate_variants_file(source, split, cache)
+    _make_cache_file(path, load_digits(source, split), split, on_progress, workers or count_available_cores())
+    if (made := find_variants(source, split, cache)) is None:
         raise WorkError(f"{path}: the images just written cannot be read back. Check the disk, then run again.")
-    return split_images
+    return made
 
 
 def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSplit | None:
@@ -103,9 +100,16 @@ def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSp
 
     Raise InputError for a wrong source.
     """
-    if (shards := _open_shard_split(source, split)) is not None:
-        return shards
-    return _open_cached_split(load_digits(source, split), locate_variants_file(source, split, cache))
+    if (description := read_shards_source(source)) is not None:
+        return MadSplit(*open_images(expand_home(source), split), description.request.fingerprint)
+    digits, path = load_digits(source, split), locate_variants_file(source, split, cache)
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if images.dtype != np.uint8 or images.shape != (len(digits), *_DIGIT_SHAPE):
+        return None
+    return MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
 
 
 def locate_variants_file(source: str, split: Split, cache: Path | None = None) -> Path:
@@ -116,24 +120,6 @@ def locate_variants_file(source: str, split: Split, cache: Path | None = None) -
 def find_cache_folder(cache: Path | None = None) -> Path:
     """Return the folder of cached images: `mad` below `cache`, `$GAPCTL_CACHE`, or `~/.cache/gapctl`."""
     return find_cache_root(cache) / "mad"
-
-
-def _open_shard_split(source: str, split: Split) -> MadSplit | None:
-    description = read_shards_source(source)
-    if description is None:
-        return None
-    return MadSplit(*open_images(expand_home(source), split), description.request.fingerprint)
-
-
-def _open_cached_split(digits: Digits, path: Path) -> MadSplit | None:
-    """Map the file, or return None if it is missing, truncated or of another format."""
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    if images.dtype != np.uint8 or images.shape != (len(digits), *_DIGIT_SHAPE):
-        return None
-    return MadSplit(images, digits.labels_N, fingerprint=path.parent.name)
 
 
 def _make_cache_file(

@@ -51,6 +51,9 @@ _KEEP_AWAY: Final = 2 * UPSCALE
 _ANGLE_WINDOW: Final = 2 * UPSCALE
 _CUT_EXTENSION: Final = 0.5 * UPSCALE
 _BRUSH_RADIUS: Final = int(np.ceil((_CUT_THICKNESS * UPSCALE - 1) / 2))
+_SQUARE: Final = np.argwhere(np.ones((2 * _BRUSH_RADIUS + 1, 2 * _BRUSH_RADIUS + 1))) - _BRUSH_RADIUS
+_BRUSH: Final = _SQUARE[(_SQUARE**2).sum(axis=1) <= _BRUSH_RADIUS**2]
+"""The pixels of a disk, from its centre."""
 # The official generator draws its cuts on a padded image without moving them by the padding: they lie this
 # far up and to the left of the skeleton point, and MAD's published images have them there.
 _CUT_SHIFT: Final = -_BRUSH_RADIUS
@@ -100,7 +103,11 @@ def draw_shapes(digits_NHW: Image, first_index: int, key: int) -> Image:
         generator = np.random.Generator(np.random.Philox(key=np.array([key, first_index + n], dtype=np.uint64)))
         draws = generator.random((len(VARIANTS), _DRAWS))
         images[n] = reduce_masks(_draw_masks(plain, draws))
-        images[n, _SMALL] = _paste_small(shrink_images(images[n, _SMALL]), draws[_SMALL, -2:])
+        small_BHW = shrink_images(images[n, _SMALL])
+        images[n, _SMALL] = 0
+        corner_B2 = _SMALL_OFFSET + (draws[_SMALL, -2:] < 0.5)
+        for v, small, (top, left) in zip(np.flatnonzero(_SMALL), small_BHW, corner_B2, strict=True):
+            images[n, v, top : top + SMALL, left : left + SMALL] = small
     return images
 
 
@@ -120,13 +127,6 @@ def _draw_masks(plain_HW: Mask, draws: NDArray[np.float64]) -> NDArray[np.bool_]
     return masks
 
 
-def _paste_small(small_BHW: Image, where_B2: NDArray[np.float64]) -> Image:
-    pasted = np.zeros((len(small_BHW), LOW, LOW), np.uint8)
-    for image, small, (top, left) in zip(pasted, small_BHW, _SMALL_OFFSET + (where_B2 < 0.5), strict=True):
-        image[top : top + SMALL, left : left + SMALL] = small
-    return pasted
-
-
 def measure_stroke(mask_HW: Mask) -> Stroke:
     """Return the stroke of a (112, 112) mask; pixels outside the image are neither stroke nor ground."""
     if not mask_HW.any():
@@ -134,7 +134,10 @@ def measure_stroke(mask_HW: Mask) -> Stroke:
         return Stroke(mask_HW, (slice(0, 0), slice(0, 0)), nothing, np.empty((0, 2), np.int64), np.empty(0))
     box = _find_bounding_box(mask_HW, margin=1)
     inside = np.ascontiguousarray(mask_HW[box])
-    distance = _measure_ground_distance(inside)
+    # Without any background pixel the image's frame serves as background.
+    frame = int(inside.all())
+    framed = np.asarray(ndimage.distance_transform_edt(np.pad(inside, frame)))
+    distance = framed[frame : len(framed) - frame, frame : framed.shape[1] - frame]
     rows, columns = list_set_pixels(find_medial_axis(inside, distance, shuffle_pixels()[box]))
     skeleton = np.stack((rows + box[0].start, columns + box[1].start), axis=1)
     return Stroke(mask_HW, box, distance, skeleton, distance[rows, columns])
@@ -163,20 +166,12 @@ def compute_change_radius(stroke: Stroke) -> int:
     return int(_THICKNESS_CHANGE * stroke.mean_thickness / 2)
 
 
-def _measure_ground_distance(mask_HW: Mask) -> NDArray[np.float64]:
-    if not mask_HW.all():
-        return np.asarray(ndimage.distance_transform_edt(mask_HW))
-    # Without any background pixel the image's frame serves as background.
-    return np.asarray(ndimage.distance_transform_edt(np.pad(mask_HW, 1)))[1:-1, 1:-1]
-
-
 def _find_bounding_box(mask_HW: Mask, margin: int) -> BoundingBox:
-    rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-    return _span_occupied(rows, margin), _span_occupied(columns, margin)
+    def span(axis: Literal[0, 1]) -> slice:
+        occupied = np.flatnonzero(mask_HW.any(axis=axis))
+        return slice(max(int(occupied[0]) - margin, 0), int(occupied[-1]) + margin + 1)
 
-
-def _span_occupied(occupied: NDArray[np.int64], margin: int) -> slice:
-    return slice(max(int(occupied[0]) - margin, 0), int(occupied[-1]) + margin + 1)
+    return span(1), span(0)
 
 
 def swell_stroke(stroke: Stroke, where: float) -> Mask:
@@ -187,12 +182,8 @@ def swell_stroke(stroke: Stroke, where: float) -> Mask:
     """
     if stroke.is_empty:
         return stroke.mask_HW
-    centre = stroke.skeleton_S2[int(where * len(stroke.skeleton_S2))]
-    radius = UPSCALE * _SWELLING_RADIUS * np.sqrt(stroke.mean_thickness / UPSCALE) / 2.0
-    return _warp_mask(stroke.mask_HW, centre, float(radius))
-
-
-def _warp_mask(mask_HW: Mask, centre: NDArray[np.int64], radius: float) -> Mask:
+    mask_HW, centre = stroke.mask_HW, stroke.skeleton_S2[int(where * len(stroke.skeleton_S2))]
+    radius = float(UPSCALE * _SWELLING_RADIUS * np.sqrt(stroke.mean_thickness / UPSCALE) / 2.0)
     reach = int(radius)
     top, left = np.maximum(centre - reach, 0)
     bottom, right = np.minimum(centre + reach + 1, mask_HW.shape)
@@ -208,12 +199,6 @@ def _warp_mask(mask_HW: Mask, centre: NDArray[np.int64], radius: float) -> Mask:
     return warped
 
 
-def _make_disk(radius: int) -> NDArray[np.int64]:
-    offsets = np.argwhere(np.ones((2 * radius + 1, 2 * radius + 1))) - radius
-    inside: NDArray[np.int64] = offsets[(offsets**2).sum(axis=1) <= radius**2]
-    return inside
-
-
 def fracture_stroke(stroke: Stroke, places_P: NDArray[np.int64], where_C: NDArray[np.float64]) -> Mask:
     """Return the mask with a cut at each place that a number in [0, 1) of `where_C` chooses.
 
@@ -227,7 +212,13 @@ def fracture_stroke(stroke: Stroke, places_P: NDArray[np.int64], where_C: NDArra
     across_C = _measure_angles(stroke.skeleton_S2, centre_C2) + np.pi / 2
     half_C2 = reach_C[:, None] * np.stack((np.sin(across_C), np.cos(across_C)), axis=1)
     starts, ends = (centre_C2 + half_C2).astype(np.int64), (centre_C2 - half_C2).astype(np.int64)
-    return _erase_points(stroke.mask_HW, _draw_lines(starts, ends) + _CUT_SHIFT)
+    points_L2 = _draw_lines(starts, ends) + _CUT_SHIFT
+    rows, columns = ((points_L2[:, axis, None] + _BRUSH[:, axis]).ravel() for axis in (0, 1))
+    height, width = stroke.mask_HW.shape
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    erased = stroke.mask_HW.copy()
+    erased[rows[inside], columns[inside]] = False
+    return erased
 
 
 def find_cut_places(stroke: Stroke) -> NDArray[np.int64]:
@@ -272,16 +263,6 @@ def _draw_lines(starts_C2: NDArray[np.int64], ends_C2: NDArray[np.int64]) -> NDA
     return pixels
 
 
-def _erase_points(mask_HW: Mask, points_L2: NDArray[np.int64]) -> Mask:
-    height, width = mask_HW.shape
-    rows = (points_L2[:, :1] + _BRUSH[:, 0]).ravel()
-    columns = (points_L2[:, 1:] + _BRUSH[:, 1]).ravel()
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    erased = mask_HW.copy()
-    erased[rows[inside], columns[inside]] = False
-    return erased
-
-
 def find_medial_axis(mask_HW: Mask, distance_HW: NDArray[np.float64], ties_HW: NDArray[np.int64]) -> Mask:
     """Return the medial axis of a mask, given its distances to the background.
 
@@ -291,7 +272,10 @@ def find_medial_axis(mask_HW: Mask, distance_HW: NDArray[np.float64], ties_HW: N
     squared = np.rint(distance_HW[rows, columns] ** 2).astype(np.int64)
     empty = 9 - _sum_blocks(mask_HW)[rows, columns].astype(np.int64)
     order = np.argsort((squared * 16 + empty) * TIES + ties_HW[rows, columns])
-    return _remove_pixels(mask_HW, rows[order], columns[order])
+    result = mask_HW.astype(np.uint8, order="C")
+    in_order = np.arange(len(rows), dtype=np.int32)
+    _select_removal_loop()(result, rows[order], columns[order], in_order, build_keep_table())
+    return result.astype(np.bool_)
 
 
 def list_set_pixels(mask_HW: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -307,14 +291,6 @@ def _sum_blocks(mask_HW: Mask) -> NDArray[np.uint8]:
     in_row = framed[:, :-2] + framed[:, 1:-1] + framed[:, 2:]
     in_block: NDArray[np.uint8] = in_row[:-2] + in_row[1:-1] + in_row[2:]
     return in_block
-
-
-def _remove_pixels(mask_HW: Mask, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Mask:
-    """Visit the pixels in the given order and remove those that the table does not keep."""
-    result = mask_HW.astype(np.uint8, order="C")
-    in_order = np.arange(len(rows), dtype=np.int32)
-    _select_removal_loop()(result, rows, columns, in_order, build_keep_table())
-    return result.astype(np.bool_)
 
 
 @cache
@@ -351,21 +327,13 @@ def build_keep_table() -> NDArray[np.uint8]:
 
     Bit 3 * row + column of an index is that pixel.
     """
-    patterns = (np.arange(512)[:, None] >> np.arange(9)) & 1
-    return np.array([_is_connecting(pattern.reshape(3, 3)) for pattern in patterns], dtype=np.uint8)
-
-
-def _is_connecting(pattern: NDArray[np.int64]) -> bool:
-    if not pattern[1, 1]:
-        return False
-    without = pattern.copy()
-    without[1, 1] = 0
-    return bool(pattern.sum() < 3 or _count_pieces(pattern) != _count_pieces(without))
-
-
-def _count_pieces(pattern: NDArray[np.int64]) -> int:
-    _, count = ndimage.label(pattern, np.ones((3, 3)))
-    return int(count)
+    keep = np.zeros(512, dtype=np.uint8)
+    middle = np.arange(9).reshape(3, 3) == 4
+    for index in range(512):
+        pattern = ((index >> np.arange(9)) & 1).reshape(3, 3)
+        pieces, pieces_without = (ndimage.label(each, np.ones((3, 3)))[1] for each in (pattern, pattern * ~middle))
+        keep[index] = pattern[1, 1] and (pattern.sum() < 3 or pieces != pieces_without)
+    return keep
 
 
 @cache
@@ -426,6 +394,3 @@ def _build_zoom_matrix(size: int, new_size: int, order: Literal[1, 3]) -> NDArra
         ndimage.zoom(unit, float(new_size / size), order=order, mode="mirror", grid_mode=True) for unit in np.eye(size)
     ]
     return np.stack(columns, axis=1)
-
-
-_BRUSH: Final = _make_disk(_BRUSH_RADIUS)

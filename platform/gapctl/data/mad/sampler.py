@@ -111,15 +111,11 @@ def _draw_caption_noise(seed: int, epoch: int, count: int) -> tuple[NDArray[np.f
 def _draw_epoch(seed: int, epoch: int, count: int) -> _MadEpochDraws:
     return _MadEpochDraws(
         make_generator(Purpose.DIGIT_ORDER, seed, epoch).permutation(count),
-        _scale_to_integers(len(VARIANTS), make_generator(Purpose.VARIANT, seed, epoch).random(count)),
-        _scale_to_integers(len(COLOURS), make_generator(Purpose.COLOUR, seed, epoch).random(count)),
+        (make_generator(Purpose.VARIANT, seed, epoch).random(count) * len(VARIANTS)).astype(np.int64),
+        (make_generator(Purpose.COLOUR, seed, epoch).random(count) * len(COLOURS)).astype(np.int64),
         make_generator(Purpose.WHICH_FACTORS, seed, epoch).random((count, 6)),
         make_generator(Purpose.PLACES, seed, epoch).random((count, 6)),
     )
-
-
-def _scale_to_integers(count: int, uniform: NDArray[np.float64]) -> Integers:
-    return (uniform * count).astype(np.int64)
 
 
 class ImageIndices(NamedTuple):

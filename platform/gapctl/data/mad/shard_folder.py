@@ -185,8 +185,8 @@ def _draw_shards(
     for shard in left:
         rows, key = slice(shard.first, shard.first + shard.count), compute_generation_key(shard.split, seed)
         # Absolute: a Ray process need not work where this one does.
-        place, drawn = str(folder.absolute()), digits[shard.split]
-        tasks.append(ShardTask(place, shard, drawn.images_NHW[rows], drawn.labels_N[rows], key))
+        target, drawn = str(folder.absolute()), digits[shard.split]
+        tasks.append(ShardTask(target, shard, drawn.images_NHW[rows], drawn.labels_N[rows], key))
     # Never more workers than shards: each costs the seconds in which its process starts.
     workers = min(workers, len(left))
     pool = Workers(workers, partial(open_ray, workers), ray_tasks=workers)
