@@ -14,7 +14,7 @@ from gapctl.data.image_text.feed import PairFeed, ThreadReader, decode_rows
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_rows
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
-from gapctl.data.image_text.read import ChunkBytes, FeedCounts, PairBatch, ReadContext, ReadOptions, read_part
+from gapctl.data.image_text.read import ChunkReader, FeedCounts, PairBatch, ReadContext, ReadOptions
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError, WorkError
@@ -112,11 +112,11 @@ def test_parts_and_threads_do_not_matter(manifest: Manifest, threads: int) -> No
     order = PairOrder(split_into_spans(reading.table.shard_N), 1)
     chunk = order.chunk(0, 0)
     every = np.arange(30)
-    whole = read_part(reading, chunk, every, ChunkBytes(reading, chunk, every))
+    whole = ChunkReader(reading, chunk, every).read_part(every)
     for size in (1, 7):
         for first in range(0, 30, size):
             numbers = every[first : first + size]
-            part = read_part(reading, chunk, numbers, ChunkBytes(reading, chunk, numbers))
+            part = ChunkReader(reading, chunk, numbers).read_part(numbers)
             assert all(np.array_equal(mine, its[numbers]) for mine, its in zip(part, whole, strict=True))
     read = list(ThreadReader(threads).read(reading, order, WorkerShare(0, 30, 0, 1, 30)))
     for place in range(len(whole)):
@@ -298,7 +298,7 @@ def test_degraded_images_are_degraded(manifest: Manifest) -> None:
 def test_a_chunk_can_be_read_at_any_of_its_samples(manifest: Manifest) -> None:
     reading = ReadContext(build_pair_table(manifest, ROWS), RULE, 0)
     chunk = Chunk(0, 0, 0, np.arange(30)[::-1].copy())
-    few = ChunkBytes(reading, chunk, np.array([5]))
+    few = ChunkReader(reading, chunk, np.array([5]))
 
-    assert few[5] == ChunkBytes(reading, chunk, np.arange(30))[5]
-    assert few[9] == ChunkBytes(reading, chunk, np.arange(30))[9]
+    assert few.get_bytes(5) == ChunkReader(reading, chunk, np.arange(30)).get_bytes(5)
+    assert few.get_bytes(9) == ChunkReader(reading, chunk, np.arange(30)).get_bytes(9)

@@ -2,7 +2,7 @@
 
 1. `build_pair_table` lists where the training's samples lie; `PairOrder` puts them in the order of each epoch.
 2. `WorkerShare` selects this worker's samples: its slice of every batch.
-3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by `read_part`, in that order.
+3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by a `ChunkReader`, in that order.
 4. `PairFeed` cuts these into batches, counts, and stops if too many samples cannot be read.
 
 `decode_rows` reads chosen rows instead, such as the gallery that `choose_rows` chooses for every trial on a source, and
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.questions import PromptSet, read_labels
 from gapctl.data.image_text.read import (
-    ChunkBytes,
+    ChunkReader,
     FeedCounts,
     PairBatch,
     ReadContext,
@@ -36,14 +36,15 @@ from gapctl.data.image_text.read import (
     ReadStatus,
     allocate_samples,
     join_samples,
-    read_part,
-    read_without_substitutes,
     select_samples,
     split_samples,
 )
 from gapctl.data.image_text.storage import ShardReader
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 MAX_BAD_SHARE: Final = 0.05
 MIN_JUDGED_SAMPLES: Final = 1_000
@@ -170,15 +171,15 @@ class ThreadReader:
         Raise WorkError for missing shards.
         """
 
-        def decode(chunk: Chunk, part_N: NDArray[np.int64], content: Future[ChunkBytes]) -> PairBatch:
-            return read_part(reading, chunk, part_N, content.result())
+        def decode(chunk: Future[ChunkReader], part_N: NDArray[np.int64]) -> PairBatch:
+            return chunk.result().read_part(part_N)
 
         fetcher = ThreadPoolExecutor(1)
         try:
             yield from run_in_order(
                 (
-                    partial(decode, chunk, part_N, content)
-                    for chunk, number_N, content in _prefetch_chunks(fetcher, reading, order, share)
+                    partial(decode, chunk, part_N)
+                    for chunk, number_N in _prefetch_chunks(fetcher, reading, order, share)
                     for part_N in split_chunk(number_N, reading.rule.image_size)
                 ),
                 self.threads,
@@ -204,13 +205,13 @@ def run_in_order(calls: Iterator[Callable[[], CallResult]], threads: int, ahead:
 
 def _prefetch_chunks(
     fetcher: ThreadPoolExecutor, reading: ReadContext, order: PairOrder, share: WorkerShare
-) -> Iterator[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]]:
+) -> Iterator[tuple[Future[ChunkReader], NDArray[np.int64]]]:
     """Yield chunks whose bytes are being read, one ahead of the one being decoded."""
-    ahead: deque[tuple[Chunk, NDArray[np.int64], Future[ChunkBytes]]] = deque()
+    ahead: deque[tuple[Future[ChunkReader], NDArray[np.int64]]] = deque()
     for chunk in order.iterate_chunks(share.origin):
         number_N = share.of(chunk)
         if len(number_N):
-            ahead.append((chunk, number_N, fetcher.submit(ChunkBytes, reading, chunk, number_N)))
+            ahead.append((fetcher.submit(ChunkReader, reading, chunk, number_N), number_N))
         if len(ahead) > 1:
             yield ahead.popleft()
         if share.stop is not None and chunk.stop >= share.stop:
@@ -264,7 +265,9 @@ class RayReader:
                 "command goes on from the last checkpoint"
             ) from error
 
-    def _read_window(self, held: Any, first: int, chunks: int, room: dict[str, Any]) -> Iterator[PairBatch]:
+    def _read_window(
+        self, held: "ObjectRef", first: int, chunks: int, room: Mapping[str, object]
+    ) -> Iterator[PairBatch]:
         import ray.data
         from ray.data import ExecutionResources
 
@@ -289,29 +292,28 @@ class RayReader:
 
 @dataclass(frozen=True)
 class _ChunkTask:
-    held: Any
+    held: "ObjectRef"
 
-    def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[Any]]]:
+    def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[np.generic]]]:
         reading, order, share = _fetch_inputs(self.held)
         chunk = order.chunk(*divmod(int(row[CHUNK_COLUMN][0]), order.chunks))
         number_N = share.of(chunk)
         if not len(number_N):
             return
-        side, context = reading.rule.image_size, reading.rule.context
         try:
-            content = ChunkBytes(reading, chunk, number_N)
-            for part_N in split_chunk(number_N, side):
-                yield _make_columns(read_part(reading, chunk, part_N, content))
+            reader = ChunkReader(reading, chunk, number_N)
+            for part_N in split_chunk(number_N, reading.rule.image_size):
+                yield _make_columns(reader.read_part(part_N))
         except WorkError as error:
-            yield _make_columns(allocate_samples(1, side, context), str(error))
+            yield _make_columns(allocate_samples(1, reading.rule), str(error))
 
 
-def _make_columns(read: PairBatch, failed: str = "") -> dict[str, NDArray[Any]]:
+def _make_columns(read: PairBatch, failed: str = "") -> dict[str, NDArray[np.generic]]:
     return {**read._asdict(), FAILED_COLUMN: np.full(len(read.sample_B), failed)}
 
 
 @lru_cache(maxsize=2)
-def _fetch_inputs(held: Any) -> tuple[ReadContext, PairOrder, WorkerShare]:
+def _fetch_inputs(held: "ObjectRef") -> tuple[ReadContext, PairOrder, WorkerShare]:
     import ray
 
     inputs: tuple[ReadContext, PairOrder, WorkerShare] = ray.get(held)
@@ -328,7 +330,7 @@ def require_cpus(training: float, reading: int, there: float) -> None:
         )
 
 
-def _choose_placement(cpus: int) -> dict[str, Any]:
+def _choose_placement(cpus: int) -> dict[str, object]:
     """Return task options: inside the trial's reservation, or none if nothing is reserved."""
     from ray.util.placement_group import get_current_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -384,7 +386,7 @@ def decode_rows(
 
     def read_chunk(chunk: Chunk) -> PairBatch:
         number_N = np.arange(len(chunk.place_N))
-        return read_without_substitutes(reading, chunk, number_N, ChunkBytes(reading, chunk, number_N))
+        return ChunkReader(reading, chunk, number_N).read_without_substitutes(number_N)
 
     calls = (partial(read_chunk, chunk) for chunk in chunks)
     for read in run_in_order(calls, threads, PARTS_AHEAD * threads):

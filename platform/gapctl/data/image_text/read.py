@@ -1,7 +1,7 @@
 """Read samples of a chunk: bytes, captions, pixels and tokens, with substitutes for samples that cannot be read.
 
-1. `ChunkBytes` reads the bytes of neighbouring samples in few pieces.
-2. `read_part` decodes samples into a `PairBatch`: it treats the caption, crops the picture and tokenises the text.
+1. `ChunkReader` reads the bytes of neighbouring samples in few pieces.
+2. Its `read_part` decodes samples into a `PairBatch`: it treats the caption, crops the picture and tokenises the text.
 3. `FeedCounts` counts them.
 
 The result is a pure function of the data, the options, the seed and the places, so any process may read, in any order.
@@ -164,42 +164,43 @@ class ReadContext:
     augment: bool = True
 
 
-class _SampleBytes(NamedTuple):
+class SampleBytes(NamedTuple):
+    """The bytes of a sample's members; `about` is its JSON, which is read only if a treatment needs it."""
+
     image: bytes
     caption: bytes
-    about: bytes
+    about: bytes = b""
 
 
-class ChunkBytes:
-    """The bytes of a chunk's samples; those in `wanted_N` are read at once, in few pieces.
+class ChunkReader:
+    """Reads the samples of a chunk; the bytes of those in `wanted_N` are read at once, in few pieces.
 
     Raise WorkError for a shard that is missing or cannot be read; a shard that has become shorter lacks its last
     samples.
     """
 
     def __init__(self, reading: ReadContext, chunk: Chunk, wanted_N: NDArray[np.int64]) -> None:
-        self._table = reading.table
-        self._place_N = chunk.place_N
-        self._with_about = reading.rule.needs_about
-        self._parts: dict[int, _SampleBytes | None] = {}
+        self._reading = reading
+        self._chunk = chunk
+        self._parts: dict[int, SampleBytes | None] = {}
         with ShardReader() as opened:
             for places in _group_neighbours(reading.table, np.unique(chunk.place_N[wanted_N])):
                 self._read_places(opened, places)
 
-    def __getitem__(self, number: int) -> _SampleBytes | None:
+    def get_bytes(self, number: int) -> SampleBytes | None:
         """Return a sample by its place in the chunk's order, or None if its shard is too short."""
-        place = int(self._place_N[number])
+        place = int(self._chunk.place_N[number])
         if place not in self._parts:
             with ShardReader() as opened:
                 self._read_places(opened, [place])
         return self._parts[place]
 
     def _read_places(self, opened: ShardReader, places: Sequence[int]) -> None:
-        table = self._table
+        table = self._reading.table
         address = table.addresses[table.shard_N[places[0]]]
         first = int(table.whole_N2[places[0], 0])
         end = int(table.whole_N2[places].sum(axis=1).max())
-        spans = (table.image_N2, table.caption_N2, *((table.json_N2,) if self._with_about else ()))
+        spans = [table.image_N2, table.caption_N2] + [table.json_N2] * self._reading.rule.needs_about
         try:
             content = opened.read(address, first, end - first)
         except OSError as error:
@@ -216,9 +217,82 @@ class ChunkBytes:
                 self._read_places(opened, [place])
             return
         for place in places:
-            ends = [(int(start) - first, int(size)) for start, size in (span[place] for span in spans)]
-            image, caption, *about = (content[start : start + size] for start, size in ends)
-            self._parts[place] = _SampleBytes(image, caption, about[0] if about else b"")
+            starts = [(int(start) - first, int(size)) for start, size in (span[place] for span in spans)]
+            self._parts[place] = SampleBytes(*(content[start : start + size] for start, size in starts))
+
+    def read_part(self, number_N: NDArray[np.int64]) -> PairBatch:
+        """Return the samples at these places of the chunk's order, with substitutes for unreadable ones.
+
+        The substitute is the next sound sample of the chunk's order (after the last the first), cropped as elsewhere in
+        the epoch. Raise WorkError if the chunk holds no sound sample.
+        """
+        out, place_N = self.read_without_substitutes(number_N), self._chunk.place_N
+        known = dict(zip(number_N.tolist(), out.bad_B.tolist(), strict=True))
+        for slot in np.flatnonzero(out.bad_B).tolist():
+            number = int(number_N[slot])
+            for other in (np.arange(number + 1, number + len(place_N)) % len(place_N)).tolist():
+                if known.get(other, ReadStatus.SOUND) == ReadStatus.SOUND:
+                    box = self._draw_boxes(place_N[other : other + 1])[0]
+                    known[other] = self._read_sample(other, box, out, slot)
+                    if known[other] == ReadStatus.SOUND:
+                        break
+            else:
+                address = self._reading.table.addresses[self._reading.table.shard_N[place_N[number]]]
+                raise WorkError(
+                    f"{address}: none of the {len(place_N):,} samples that are shuffled together here can be read (one "
+                    f"is: {ReadStatus(known[number]).words}); `gapctl data verify` names what is wrong"
+                )
+        return out
+
+    def read_without_substitutes(self, number_N: NDArray[np.int64]) -> PairBatch:
+        """Return the samples at these places; where `bad_B` is not 0, the other arrays are undefined."""
+        place_N = self._chunk.place_N[number_N]
+        out = allocate_samples(len(number_N), self._reading.rule)
+        out.planned_B[:] = self._reading.table.row_N[place_N]
+        for slot, (number, box) in enumerate(zip(number_N.tolist(), self._draw_boxes(place_N), strict=True)):
+            out.bad_B[slot] = self._read_sample(number, box, out, slot)
+        return out
+
+    def _draw_boxes(self, place_N: NDArray[np.int64]) -> Sequence[CropBox | None]:
+        reading, table = self._reading, self._reading.table
+        if not reading.augment:
+            return [None] * len(place_N)
+        sizes_N2, row_N = table.size_N2[place_N], table.row_N[place_N]
+        return draw_crop_boxes(sizes_N2, reading.rule.crop_scale, reading.seed, self._chunk.epoch, row_N)
+
+    def _read_sample(self, number: int, box: CropBox | None, out: PairBatch, slot: int) -> ReadStatus:
+        """Read a sample into a slot of the arrays, and return whether that succeeded."""
+        reading, rule, epoch = self._reading, self._reading.rule, self._chunk.epoch
+        parts = self.get_bytes(number)
+        if parts is None:
+            return ReadStatus.SHORT
+        place = int(self._chunk.place_N[number])
+        row = int(reading.table.row_N[place])
+        caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
+        treated = treat_caption(rule.captions, caption, parse_metadata(parts.about), reading.seed, epoch, row)
+        if treated is None:
+            return ReadStatus.LACKING
+        width, height = reading.table.size_N2[place].tolist()
+        try:
+            if box is None:
+                image_HWC = crop_centre(parts.image, (width, height), rule.image_size)
+            else:
+                image_HWC = crop_and_resize(parts.image, (width, height), box, rule.image_size)
+        except ImageMismatch:
+            return ReadStatus.OTHER
+        except ValueError:
+            return ReadStatus.UNREADABLE
+        if rule.images.degrade != "none":
+            image_HWC = degrade_image(rule.images, image_HWC, reading.seed, epoch, row)
+        ids = get_clip_tokenizer(rule.context).ids(treated.text)
+        out.image_BHWC[slot] = image_HWC
+        out.tokens_BL[slot] = 0
+        out.tokens_BL[slot, : len(ids)] = ids
+        out.sample_B[slot] = row
+        digest = hashlib.blake2b(treated.text.encode(), digest_size=8).digest()
+        out.text_id_B[slot] = int.from_bytes(digest, signed=True)
+        out.words_B[slot], out.kept_B[slot] = treated.words, treated.kept
+        return ReadStatus.SOUND
 
 
 def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[int]]:
@@ -240,111 +314,11 @@ def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[
         yield group
 
 
-def read_part(reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes) -> PairBatch:
-    """Return the samples at these places of a chunk's order, with substitutes for unreadable ones.
-
-    The substitute is the next sound sample of the chunk's order (after the last the first), cropped as elsewhere in the
-    epoch. Raise WorkError if the chunk holds no sound sample.
-    """
-    out = read_without_substitutes(reading, chunk, number_N, content)
-    known = {number: ReadStatus(bad) for number, bad in zip(number_N.tolist(), out.bad_B.tolist(), strict=True)}
-    for slot in np.flatnonzero(out.bad_B).tolist():
-        _replace_sample(reading, chunk, int(number_N[slot]), content, out, slot, known)
-    return out
-
-
-def read_without_substitutes(
-    reading: ReadContext, chunk: Chunk, number_N: NDArray[np.int64], content: ChunkBytes
-) -> PairBatch:
-    """Return the samples at these places; where `bad_B` is not 0, the other arrays are undefined."""
-    place_N = chunk.place_N[number_N]
-    out = allocate_samples(len(number_N), reading.rule.image_size, reading.rule.context)
-    out.planned_B[:] = reading.table.row_N[place_N]
-    boxes = _draw_boxes(reading, chunk.epoch, place_N)
-    for slot, (number, box) in enumerate(zip(number_N.tolist(), boxes, strict=True)):
-        out.bad_B[slot] = _read_sample(reading, chunk, number, box, content, out, slot)
-    return out
-
-
-def _draw_boxes(reading: ReadContext, epoch: int, place_N: NDArray[np.int64]) -> Sequence[CropBox | None]:
-    if not reading.augment:
-        return [None] * len(place_N)
-    sizes_N2, row_N = reading.table.size_N2[place_N], reading.table.row_N[place_N]
-    return draw_crop_boxes(sizes_N2, reading.rule.crop_scale, reading.seed, epoch, row_N)
-
-
-def _replace_sample(
-    reading: ReadContext,
-    chunk: Chunk,
-    number: int,
-    content: ChunkBytes,
-    out: PairBatch,
-    slot: int,
-    known: dict[int, ReadStatus],
-) -> None:
-    for step in range(1, len(chunk.place_N)):
-        other = (number + step) % len(chunk.place_N)
-        if known.get(other, ReadStatus.SOUND):
-            continue
-        box = _draw_boxes(reading, chunk.epoch, chunk.place_N[other : other + 1])[0]
-        known[other] = _read_sample(reading, chunk, other, box, content, out, slot)
-        if not known[other]:
-            return
-    address = reading.table.addresses[reading.table.shard_N[chunk.place_N[number]]]
-    raise WorkError(
-        f"{address}: none of the {len(chunk.place_N):,} samples that are shuffled together here can be read (one is: "
-        f"{known[number].words}); `gapctl data verify` names what is wrong"
-    )
-
-
-def _read_sample(
-    reading: ReadContext,
-    chunk: Chunk,
-    number: int,
-    box: CropBox | None,
-    content: ChunkBytes,
-    out: PairBatch,
-    slot: int,
-) -> ReadStatus:
-    """Read a sample into a slot of the arrays, and return whether that succeeded."""
-    parts = content[number]
-    if parts is None:
-        return ReadStatus.SHORT
-    place = int(chunk.place_N[number])
-    row = int(reading.table.row_N[place])
-    caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
-    treated = treat_caption(reading.rule.captions, caption, parse_metadata(parts.about), reading.seed, chunk.epoch, row)
-    if treated is None:
-        return ReadStatus.LACKING
-    (width, height), side = reading.table.size_N2[place].tolist(), reading.rule.image_size
-    try:
-        if box is None:
-            image_HWC = crop_centre(parts.image, (width, height), side)
-        else:
-            image_HWC = crop_and_resize(parts.image, (width, height), box, side)
-    except ImageMismatch:
-        return ReadStatus.OTHER
-    except ValueError:
-        return ReadStatus.UNREADABLE
-    if reading.rule.images.degrade != "none":
-        image_HWC = degrade_image(reading.rule.images, image_HWC, reading.seed, chunk.epoch, row)
-    ids = get_clip_tokenizer(reading.rule.context).ids(treated.text)
-    out.image_BHWC[slot] = image_HWC
-    out.tokens_BL[slot] = 0
-    out.tokens_BL[slot, : len(ids)] = ids
-    out.sample_B[slot] = row
-    digest = hashlib.blake2b(treated.text.encode(), digest_size=8).digest()
-    out.text_id_B[slot] = int.from_bytes(digest, signed=True)
-    out.words_B[slot], out.kept_B[slot] = treated.words, treated.kept
-    return ReadStatus.SOUND
-
-
-def allocate_samples(samples: int, side: int, context: int) -> PairBatch:
+def allocate_samples(samples: int, rule: ReadOptions) -> PairBatch:
     """Return arrays to be filled."""
-    numbers = (np.zeros(samples, dtype=np.int64) for _ in range(6))
-    return PairBatch(
-        np.empty((samples, side, side, 3), dtype=np.uint8), np.zeros((samples, context), dtype=np.int64), *numbers
-    )
+    images = np.empty((samples, rule.image_size, rule.image_size, 3), dtype=np.uint8)
+    tokens = np.zeros((samples, rule.context), dtype=np.int64)
+    return PairBatch(images, tokens, *(np.zeros(samples, dtype=np.int64) for _ in range(6)))
 
 
 def join_samples(parts: list[PairBatch]) -> PairBatch:
