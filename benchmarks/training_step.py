@@ -25,7 +25,7 @@ from rich.table import Table
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadBatch, MadFeed, TrialData, load_trial_data
+from gapctl.data.feed import MadBatch, MadFeed, TrialData, load_trial_data, normalise_images
 from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.training.schedule import compute_learning_rate
@@ -121,7 +121,12 @@ def plain_open_clip(config: TrialConfig, data: TrialData, seed: int = 0, device:
         for group in optimizer.param_groups:
             group["lr"] = compute_learning_rate(config.train, seen // config.train.batch_size - 1)
         optimizer.zero_grad()
-        loss = loss_of(*model(batch.images(device), torch.from_numpy(batch.tokens_BL).to(device)))
+        loss = loss_of(
+            *model(
+                normalise_images(torch.from_numpy(batch.images_BCHW).to(device)),
+                torch.from_numpy(batch.tokens_BL).to(device),
+            )
+        )
         torch.autograd.backward(loss)
         optimizer.step()
         clamp_temperature(model)

@@ -15,7 +15,7 @@ from torch import Tensor
 from gapctl.config.presets import PRESETS, PatchTower
 from gapctl.config.trial import Loss, MadData, Model, Temperature, Train, TrialConfig
 from gapctl.config.trial import MadCaptions as CaptionSettings
-from gapctl.data.feed import MadBatch, MadFeed
+from gapctl.data.feed import MadBatch, MadFeed, normalise_images
 from gapctl.data.mad.captions import END_TOKEN
 from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.fused import CaptionTokens, ImageTower, TextTower, cut_captions, cut_patches
@@ -70,7 +70,7 @@ class Reference(NamedTuple):
 def by_autograd(model: CLIP, trial: TrialConfig, batch: MadBatch) -> Reference:
     model = copy.deepcopy(model)
     dtype = model.visual.proj.dtype
-    images = batch.images(CPU).to(dtype)
+    images = normalise_images(torch.from_numpy(batch.images_BCHW)).to(dtype)
     tokens = torch.from_numpy(batch.tokens_BL)
     outputs = model(images, tokens)
     loss = make_contrastive_loss(trial.loss.kind)(*outputs)
@@ -136,7 +136,7 @@ def test_in_float64_both_towers_and_their_gradients_agree_to_rounding() -> None:
     batch = batch_of(trial)
     model, masters = float64_towers(trial)
     reference = copy.deepcopy(model)
-    images, tokens = batch.images(CPU).double(), torch.from_numpy(batch.tokens_BL)
+    images, tokens = normalise_images(torch.from_numpy(batch.images_BCHW)).double(), torch.from_numpy(batch.tokens_BL)
 
     image_SE, text_SE = pulled_back(
         ImageTower(masters.weights, IMAGE),
@@ -208,7 +208,7 @@ def plain_loop(model: CLIP, trial: TrialConfig) -> Callable[[MadBatch, float], T
     loss_of = make_contrastive_loss(trial.loss.kind)
 
     def step(batch: MadBatch, rate: float) -> Tensor:
-        loss = loss_of(*model(batch.images(CPU), torch.from_numpy(batch.tokens_BL)))
+        loss = loss_of(*model(normalise_images(torch.from_numpy(batch.images_BCHW)), torch.from_numpy(batch.tokens_BL)))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, Train, TrialConfig
-from gapctl.data.feed import MadBatch, MadFeed, TrainingDraws, normalise_images
+from gapctl.data.feed import MadBatch, MadFeed, normalise_images
 from gapctl.data.mad.sampler import GALLERY_SEED
 from gapctl.models.build import build_model, find_tied_names
 from gapctl.models.losses import make_contrastive_loss
@@ -129,7 +129,8 @@ def test_an_evaluation_sees_what_open_clips_encoders_see() -> None:
 def test_interventions_are_fitted_on_training_images_and_pictures() -> None:
     trial = config()
     model = build_model(trial, VOCABULARY, 4)
-    batch = TrainingDraws(DATA, trial, GALLERY_SEED).batch(np.arange(40))
+    feed = MadFeed(DATA, trial, GALLERY_SEED)
+    batch = feed.render(feed.at(np.arange(40)))
 
     fitted_on = MadEvaluation(DATA, trial, CPU).encode_training_pairs(model)
 

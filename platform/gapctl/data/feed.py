@@ -1,8 +1,7 @@
 """Feed MAD's image-caption pairs to a training, in an order that is a pure function of data, seed and position.
 
-1. `MadFeed` advances the position and asks `TrainingDraws` for the samples there.
-2. `TrainingDraws.at` draws which digit, variant, colour and caption each sample has (`mad.sampler`).
-3. `TrainingDraws.batch` renders the images and returns a `MadBatch`.
+1. `MadFeed.draw` advances the position, and draws each sample's digit, variant, colour and caption (`mad.sampler`).
+2. `MadFeed.render` renders the images (`mad.images`) and returns a `MadBatch`.
 
 Index letters: B batch, N images, V variants of a digit, C channels, H and W rows and columns, L caption positions.
 """
@@ -54,66 +53,52 @@ class MadBatch(NamedTuple):
         """The second encoder's input: pictures if there are any, else captions."""
         return self.tokens_BL if self.pictures_BCHW is None else self.pictures_BCHW
 
-    def images(self, device: torch.device) -> torch.Tensor:
-        """Return the images on a device, scaled there to [-1, 1]."""
-        return normalise_images(torch.from_numpy(self.images_BCHW).to(device))
-
     def number_captions(self) -> NDArray[np.int64]:
         """Return a number per pair (B,), shared by equal captions; pictures all differ."""
         return compute_caption_ids(self.tokens_BL) if self.pictures_BCHW is None else np.arange(len(self.tokens_BL))
 
 
-class TrainingDraws:
-    """Draws the samples of a training at any position: from its share of the digits, with captions by its rule."""
-
-    def __init__(self, data: TrialData, config: TrialConfig, seed: int) -> None:
-        about = require_mad_data(config)
-        shown = max(1, round(len(data.train.digit_labels_N) * about.share))
-        labels_N = data.train.digit_labels_N[:shown]
-        self._split = data.train
-        self._seed = seed
-        self._sampler = MadSampler(seed, labels_N, about)
-        self._pictures = CaptionImageSampler(labels_N) if about.sides == "image_image" else None
-
-    def at(self, position_B: NDArray[np.int64]) -> SampleDraw:
-        """Return the samples at these positions (B,) without rendering images."""
-        samples = self._sampler.samples(position_B)
-        if self._pictures is None:
-            return SampleDraw(samples, None)
-        return SampleDraw(samples, self._pictures.training_pictures(self._seed, position_B, samples.tokens_BL))
-
-    def batch(self, position_B: NDArray[np.int64]) -> MadBatch:
-        """Return the samples at these positions (B,) with rendered images."""
-        samples, pictures = self.at(position_B)
-        images_BCHW = render_images(self._split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
-        pictures_BCHW = None if pictures is None else render_images(self._split.images_NVHW, *pictures)
-        return MadBatch(images_BCHW, samples.tokens_BL, pictures_BCHW)
-
-
 class MadFeed:
     """An endless stream of batches, each with the position of the next sample, which is the feed's whole state.
 
-    A feed built at a position continues there, whatever the batch size was before.
+    A feed built at a position continues there, whatever the batch size was before. It shows the training's share of the
+    digits, with captions by its rule.
     """
 
     def __init__(self, data: TrialData, config: TrialConfig, seed: int, position: int = 0) -> None:
-        self._draws = TrainingDraws(data, config, seed)
+        about = require_mad_data(config)
+        shown = max(1, round(len(data.train.digit_labels_N) * about.share))
+        labels_N = data.train.digit_labels_N[:shown]
+        self._images_NVHW = data.train.images_NVHW
+        self._seed = seed
+        self._sampler = MadSampler(seed, labels_N, about)
+        self._pictures = CaptionImageSampler(labels_N) if about.sides == "image_image" else None
         self._batch_size = config.train.batch_size
         self._position = position
 
     def __iter__(self) -> Iterator[tuple[MadBatch, int]]:
         while True:
-            batch = self._draws.batch(self._advance_positions(1))
-            yield batch, self._position
+            yield self.render(self.draw(1)), self._position
 
     def draw(self, batches: int) -> SampleDraw:
         """Return the samples of the next `batches` batches in one row, without rendering images."""
-        return self._draws.at(self._advance_positions(batches))
-
-    def _advance_positions(self, batches: int) -> NDArray[np.int64]:
         position_B = np.arange(self._position, self._position + batches * self._batch_size)
         self._position += len(position_B)
-        return position_B
+        return self.at(position_B)
+
+    def at(self, position_B: NDArray[np.int64]) -> SampleDraw:
+        """Return the samples at these positions (B,), in any order, without rendering images."""
+        samples = self._sampler.samples(position_B)
+        if self._pictures is None:
+            return SampleDraw(samples, None)
+        return SampleDraw(samples, self._pictures.training_pictures(self._seed, position_B, samples.tokens_BL))
+
+    def render(self, drawn: SampleDraw) -> MadBatch:
+        """Return the samples with rendered images."""
+        samples, pictures = drawn
+        images_BCHW = render_images(self._images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
+        pictures_BCHW = None if pictures is None else render_images(self._images_NVHW, *pictures)
+        return MadBatch(images_BCHW, samples.tokens_BL, pictures_BCHW)
 
 
 def require_mad_data(config: TrialConfig) -> MadData:

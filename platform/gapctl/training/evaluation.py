@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import PRESETS, PatchTower
 from gapctl.config.trial import Evaluate, TrialConfig
-from gapctl.data.feed import TrainingDraws, TrialData, compute_caption_ids, normalise_images, require_mad_data
+from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
 from gapctl.data.mad.captions import END_TOKEN, build_prompts
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.images import render_images
@@ -220,7 +220,8 @@ class MadEvaluation:
     @torch.no_grad()
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
         """Return embeddings of pairs drawn as in training, with a seed that no trial has."""
-        batch = TrainingDraws(self._data, self._config, GALLERY_SEED).batch(np.arange(FITTING_PAIRS))
+        feed = MadFeed(self._data, self._config, GALLERY_SEED)
+        batch = feed.render(feed.at(np.arange(FITTING_PAIRS)))
         towers = _EvaluationTowers(model, self._config, self._device)
         return TrainingEmbeddings(towers.images(batch.images_BCHW), towers.second(batch.second))
 

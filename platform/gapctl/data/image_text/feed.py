@@ -58,6 +58,7 @@ PART_BYTES: Final = 1 << 24
 MIN_PART_SAMPLES: Final = 16
 
 CallResult = TypeVar("CallResult")
+TaskInputs = tuple[ReadContext, PairOrder, WorkerShare]
 WINDOW_CHUNKS: Final = 1_024
 """Chunks of one Ray Data plan, about two million samples; an endless training makes one plan after the other."""
 BLOCK_BYTES: Final = 1 << 25
@@ -266,7 +267,7 @@ class RayReader:
             ) from error
 
     def _read_window(
-        self, held: "ObjectRef", first: int, chunks: int, room: Mapping[str, object]
+        self, held: "ObjectRef[TaskInputs]", first: int, chunks: int, room: dict[str, Any]
     ) -> Iterator[PairBatch]:
         import ray.data
         from ray.data import ExecutionResources
@@ -292,7 +293,7 @@ class RayReader:
 
 @dataclass(frozen=True)
 class _ChunkTask:
-    held: "ObjectRef"
+    held: "ObjectRef[TaskInputs]"
 
     def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[np.generic]]]:
         reading, order, share = _fetch_inputs(self.held)
@@ -313,10 +314,10 @@ def _make_columns(read: PairBatch, failed: str = "") -> dict[str, NDArray[np.gen
 
 
 @lru_cache(maxsize=2)
-def _fetch_inputs(held: "ObjectRef") -> tuple[ReadContext, PairOrder, WorkerShare]:
+def _fetch_inputs(held: "ObjectRef[TaskInputs]") -> TaskInputs:
     import ray
 
-    inputs: tuple[ReadContext, PairOrder, WorkerShare] = ray.get(held)
+    inputs: TaskInputs = ray.get(held)
     return inputs
 
 
@@ -330,7 +331,7 @@ def require_cpus(training: float, reading: int, there: float) -> None:
         )
 
 
-def _choose_placement(cpus: int) -> dict[str, object]:
+def _choose_placement(cpus: int) -> dict[str, Any]:
     """Return task options: inside the trial's reservation, or none if nothing is reserved."""
     from ray.util.placement_group import get_current_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
