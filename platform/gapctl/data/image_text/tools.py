@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -172,30 +172,30 @@ def write_shard(task: ShardWriteTask) -> list[str]:
 
     Raise WorkError if the samples cannot be read or the shard cannot be written.
     """
+    from webdataset import TarWriter
+
     path, dropped = Path(task.address), list[str]()
     try:
-        with write_atomically(path, path.parent) as temporary, temporary.open("wb") as file, ShardReader() as opened:
-            _write_samples(file, task, opened, dropped)
+        # A fixed time, because webdataset would write the present one.
+        with (
+            write_atomically(path, path.parent) as temporary,
+            temporary.open("wb") as file,
+            ShardReader() as opened,
+            TarWriter(file, encoder=False, mtime=0) as writer,
+        ):
+            for place, row in enumerate(task.rows):
+                sample = parse_sample(row, partial(opened.read, row["shard"]))
+                try:
+                    members = _build_members(sample, IMAGE_SUFFIXES[row["form"]], task, place)
+                except ValueError:
+                    dropped.append(sample.key)
+                else:
+                    writer.write(members)
     except OSError as error:
         raise WorkError(
             f"{path}: cannot be made ({error}). The finished shards are kept: the same command makes what is left"
         ) from error
     return dropped
-
-
-def _write_samples(file: BinaryIO, task: ShardWriteTask, opened: ShardReader, dropped: list[str]) -> None:
-    from webdataset import TarWriter
-
-    # A fixed time, because webdataset would write the present one.
-    with TarWriter(file, encoder=False, mtime=0) as writer:
-        for place, row in enumerate(task.rows):
-            sample = parse_sample(row, partial(opened.read, row["shard"]))
-            try:
-                members = _build_members(sample, IMAGE_SUFFIXES[row["form"]], task, place)
-            except ValueError:
-                dropped.append(sample.key)
-            else:
-                writer.write(members)
 
 
 def _build_members(sample: Sample, ending: str, task: ShardWriteTask, place: int) -> dict[str, object]:
