@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gapctl.config.trial import PairCaptions
-from gapctl.data.image_text import readers as read_ray
+from gapctl.data.image_text import feed as read_ray
 from gapctl.data.image_text.feed import PairFeed, RayReader, require_cpus
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest

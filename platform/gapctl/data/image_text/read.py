@@ -13,6 +13,7 @@ import errno
 import hashlib
 import importlib.util
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -447,13 +448,13 @@ class FeedCounts:
 
     def merge_counts(self, other: "FeedCounts") -> "FeedCounts":
         """Return the sum of both counts."""
-        reasons = self.substituted.keys() | other.substituted.keys()
+        reasons = Counter(self.substituted) + Counter(other.substituted)
         return FeedCounts(
             self.samples + other.samples,
             self.words + other.words,
             self.kept + other.kept,
             self.empty + other.empty,
-            {why: self.substituted.get(why, 0) + other.substituted.get(why, 0) for why in sorted(reasons)},
+            dict(sorted(reasons.items())),
             self.waited_s + other.waited_s,
             self.total_s + other.total_s,
         )

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData
 from gapctl.data.mad.captions import format_captions
-from gapctl.data.mad.digits import Digits, load_digits
-from gapctl.data.mad.images import GENERATION_SEEDS, load_variants, render_images
-from gapctl.data.mad.sampler import MadSampler, MadSamples
+from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad.images import GENERATION_SEEDS, VariantImages, load_variants, render_images
+from gapctl.data.mad.sampler import MadSampler
 from gapctl.data.mad.source import read_shards_source
 
 if TYPE_CHECKING:
@@ -52,24 +52,21 @@ def draw_contact_sheet(source: str, about: MadData, columns: int, rows: int, see
 
 
 def _draw_first_samples(source: str, about: MadData, count: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
+    from gapctl.data.mad.morphology import draw_shapes
+
+    images_NVHW: VariantImages
     if read_shards_source(source) is None:
         digits = load_digits(source, "train")
         samples = MadSampler(seed, digits.labels_N, about).samples(np.arange(count))
-        images = _draw_images(digits, samples)
+        shown, place_B = np.unique(samples.digit_B, return_inverse=True)
+        key = GENERATION_SEEDS["train"]
+        images_NVHW = np.stack([draw_shapes(digits.images_NHW[at : at + 1], int(at), key)[0] for at in shown])
     else:
         split = load_variants(source, "train")
         samples = MadSampler(seed, split.digit_labels_N, about).samples(np.arange(count))
-        images = render_images(split.images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
+        images_NVHW, place_B = split.images_NVHW, samples.digit_B
+    images = render_images(images_NVHW, place_B, samples.variant_B, samples.colour_B)
     return images, format_captions(samples.tokens_BL)
-
-
-def _draw_images(digits: Digits, samples: MadSamples) -> NDArray[np.uint8]:
-    from gapctl.data.mad.morphology import draw_shapes
-
-    shown, where = np.unique(samples.digit_B, return_inverse=True)
-    key = GENERATION_SEEDS["train"]
-    shapes = [draw_shapes(digits.images_NHW[index : index + 1], int(index), key)[0] for index in shown]
-    return render_images(np.stack(shapes), where, samples.variant_B, samples.colour_B)
 
 
 def _wrap_caption(caption: str, font: "FreeTypeFont | ImageFont") -> list[str]:

@@ -7,11 +7,9 @@
 Index letters: N digits, V the 24 variants, B rendered images, C the 3 channels, H and W 28 rows and columns.
 """
 
-import os
 import socket
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +36,7 @@ from gapctl.data.mad.source import (
 from gapctl.data.shard_jobs import Workers, count_available_cores
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
+from gapctl.io.atomic import write_atomically
 
 _CHUNK: Final = 64
 _DIGIT_SHAPE: Final = (24, 28, 28)
@@ -125,31 +124,26 @@ def find_cache_folder(cache: Path | None = None) -> Path:
 def _make_cache_file(
     path: Path, digits: Digits, split: Split, on_progress: ProgressCallback | None, workers: int
 ) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npy", dir=path.parent)
-    except OSError as error:
-        raise InputError(
-            f"{path.parent}: the cache of MAD images cannot be written ({error.strerror}). "
-            "Set GAPCTL_CACHE to a folder that can."
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        images = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(digits), *_DIGIT_SHAPE))
-        generate_variants(digits.images_NHW, GENERATION_SEEDS[split], workers, on_progress, images)
-        images.flush()
-        temporary.chmod(0o644)
-        # A concurrent process has made the same bytes, so the last rename may win.
-        temporary.replace(path)
-    except OSError as error:
-        raise WorkError(
-            f"{path}: cannot be written ({error.strerror}). Free some space "
-            f"({len(digits) * 18816 / 1e6:.0f} MB are needed) or set GAPCTL_CACHE to another folder."
-        ) from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(write_atomically(path, path.parent))
+        except OSError as error:
+            raise InputError(
+                f"{path.parent}: the cache of MAD images cannot be written ({error.strerror}). "
+                "Set GAPCTL_CACHE to a folder that can."
+            ) from error
+        try:
+            images = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(digits), *_DIGIT_SHAPE))
+            generate_variants(digits.images_NHW, GENERATION_SEEDS[split], workers, on_progress, images)
+            images.flush()
+            # A concurrent process has made the same bytes, so the last rename may win.
+            stack.close()
+        except OSError as error:
+            raise WorkError(
+                f"{path}: cannot be written ({error.strerror}). Free some space "
+                f"({len(digits) * 18816 / 1e6:.0f} MB are needed) or set GAPCTL_CACHE to another folder."
+            ) from error
 
 
 class ShardedImages:
