@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+from gapctl.data.image_text.order import PairOrder
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 SHAPES = ("square", "bar")
@@ -82,3 +85,13 @@ def write_mixed(folder: Path) -> dict[str, int]:
         "the same key and image as an earlier sample": 1,
         "undecodable image": 1,
     }
+
+
+def places_of(order: PairOrder, start: int, stop: int) -> NDArray[np.int64]:
+    """The samples at positions `start` to `stop`, as places among the training's samples."""
+    parts = [np.empty(0, dtype=np.int64)]
+    for chunk in order.iterate_chunks(start):
+        if chunk.start >= stop:
+            break
+        parts.append(chunk.place_N[max(0, start - chunk.start) : stop - chunk.start])
+    return np.concatenate(parts)

@@ -18,7 +18,7 @@ from gapctl.data.image_text.read import ChunkReader, FeedCounts, PairBatch, Read
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.shard_jobs import Workers
 from gapctl.errors import InputError, WorkError
-from pair_shards import pair, write_pairs, write_shard
+from pair_shards import pair, places_of, write_pairs, write_shard
 
 RULE = ReadOptions(16, PairCaptions(keep="half"))
 ROWS = range(30)
@@ -141,7 +141,7 @@ KEYWORDS = ReadOptions(16, PairCaptions(keep="keywords"))
 def test_the_next_sound_sample_of_the_order_stands_in_for_a_bad_one(tmp_path: Path) -> None:
     manifest = spoilt(tmp_path)
     feed = PairFeed(manifest, ROWS, KEYWORDS, 1, 4, stop=60, bad_share=0.5)
-    planned = [np.arange(30)[feed.order.places(start, start + 30)] for start in (0, 30)]
+    planned = [np.arange(30)[places_of(feed.order, start, start + 30)] for start in (0, 30)]
     read = np.concatenate([batch.sample_B for batch, _ in feed])
     for epoch in (0, 1):
         order = planned[epoch].tolist()

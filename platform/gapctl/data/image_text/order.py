@@ -88,15 +88,6 @@ class PairOrder:
             yield chunk
             chunk = self.find_chunk(chunk.stop)
 
-    def places(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the samples at positions `start` to `stop`, as places among the training's samples."""
-        parts = [np.empty(0, dtype=np.int64)]
-        for chunk in self.iterate_chunks(start):
-            if chunk.start >= stop:
-                break
-            parts.append(chunk.place_N[max(0, start - chunk.start) : stop - chunk.start])
-        return np.concatenate(parts)
-
     def _plan(self, epoch: int) -> "_EpochPlan":
         span_S = make_generator(Purpose.SPAN_ORDER, self.seed, epoch).permutation(len(self._samples_S))
         before_S = np.cumsum(self._samples_S[span_S]) - self._samples_S[span_S]
