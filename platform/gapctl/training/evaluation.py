@@ -200,9 +200,7 @@ class MadEvaluation:
         self._side = SecondSide(data, config)
         self._second_N = self._side.prepare_gallery(self._gallery.tokens_NL)
         self._prompts_CT = {
-            factor: self._side.prepare_prompts(
-                build_prompts(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
-            )
+            factor: self._side.prepare_prompts(build_prompts(factor, about, PROMPT_TEMPLATES, PROMPT_SEED))
             for factor in FACTOR_NAMES
         }
 
