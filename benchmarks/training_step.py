@@ -28,7 +28,7 @@ from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, Tri
 from gapctl.data.feed import MadBatch, MadFeed, TrialData, load_trial_data, normalise_images
 from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.losses import make_contrastive_loss
-from gapctl.training.schedule import compute_learning_rate
+from gapctl.training.optimizer import compute_learning_rate
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 from gapctl.training.trial_state import TrialState

@@ -10,9 +10,9 @@ from gapctl.config.metrics import METRICS
 from gapctl.metrics.bias import mean_label_cosines, moad
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import GapSums
-from gapctl.metrics.loss_floor import compute_loss_floor
 from gapctl.metrics.sampling import TRIAL_LIMITS
 from gapctl.metrics.suite import measure_embeddings
+from gapctl.models.losses import compute_loss_floor
 
 
 def cloud(count: int, width: int = 8, seed: int = 0) -> np.ndarray:

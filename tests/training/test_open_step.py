@@ -100,11 +100,11 @@ def test_a_scheduled_temperature_is_set_and_a_learned_one_cannot_be() -> None:
     fixed, learned = tiny_model(TINY, learned=False), tiny_model(TINY)
     batch = pairs(TINY, BATCH)
 
-    AutogradStep(fixed, tiny_rule(TINY), CPU)(*batch, 1e-3, temperature=0.02)
+    AutogradStep(fixed, tiny_rule(TINY), CPU)(*batch, 1e-3, temperatures=[0.02])
 
     assert float(fixed.logit_scale.exp()) == pytest.approx(50.0)
     with pytest.raises(ValueError, match="not learned"):
-        AutogradStep(learned, tiny_rule(TINY), CPU)(*batch, 1e-3, temperature=0.02)
+        AutogradStep(learned, tiny_rule(TINY), CPU)(*batch, 1e-3, temperatures=[0.02])
 
 
 def test_a_learned_temperature_stays_within_its_bounds() -> None:
@@ -145,7 +145,7 @@ def test_a_training_continued_from_what_it_kept_ends_with_the_same_bits(preset: 
     model = tiny_model(preset, seed=9)
     model.load_state_dict(document["model"])
     step = AutogradStep(model, tiny_rule(preset, micro_batches=2), CPU)
-    step.load(document["optimizer"])
+    step.load([document["optimizer"]])
     for index in (2, 3):
         step(*pairs(preset, BATCH, seed=index), 1e-3)
 

@@ -8,8 +8,9 @@ import torch
 from gapctl.config.presets import Preset
 from gapctl.models.losses import LossKind
 from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.fused_step import FusedStep
 from gapctl.training.step_options import StepOptions
-from gapctl.training.trainer import SingleFusedStep, build_single_step
+from gapctl.training.trainer import build_single_step
 from gapctl.training.workers import WorkerGroup
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
@@ -17,10 +18,8 @@ WHOLE = tiny_rule(TINY)
 
 
 def test_a_small_transformer_on_one_core_is_trained_by_hand() -> None:
-    assert isinstance(build_single_step(tiny_model(TINY), TINY, WHOLE, CPU), SingleFusedStep)
-    assert isinstance(
-        build_single_step(tiny_model(TINY, learned=False), TINY, WHOLE, CPU, WorkerGroup()), SingleFusedStep
-    )
+    assert isinstance(build_single_step(tiny_model(TINY), TINY, WHOLE, CPU), FusedStep)
+    assert isinstance(build_single_step(tiny_model(TINY, learned=False), TINY, WHOLE, CPU, WorkerGroup()), FusedStep)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,7 @@ def test_both_train_the_same_model_and_each_goes_on_from_the_other(loss: LossKin
 
     then = AutogradStep(models[0], rule, CPU), build_single_step(models[1], TINY, rule, CPU)
     for before, step, losses in zip(first, then, found, strict=True):
-        step.load(before.optimizer_state())
+        step.load([before.optimizer_state()])
         losses += [float(step(*batch, 1e-3)) for batch in batches[2:]]
 
     assert found[0] == pytest.approx(found[1], rel=1e-4)
@@ -61,7 +60,7 @@ def test_a_scheduled_temperature_is_what_either_step_trains_with() -> None:
     models = tiny_model(TINY, learned=False), tiny_model(TINY, learned=False)
     steps = build_single_step(models[0], TINY, WHOLE, CPU), AutogradStep(models[1], WHOLE, CPU)
 
-    losses = [[float(step(*batch, 1e-3, temperature)) for temperature in (0.5, 0.02)] for step in steps]
+    losses = [[float(step(*batch, 1e-3, [temperature])) for temperature in (0.5, 0.02)] for step in steps]
 
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert [float(model.logit_scale.exp()) for model in models] == pytest.approx([50.0, 50.0])

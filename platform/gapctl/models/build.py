@@ -9,7 +9,7 @@ Index letters: S samples, C colours, H and W pixels, N patches of all samples, I
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -180,6 +180,13 @@ def set_temperature(model: CLIP, temperature: float) -> None:
     if model.logit_scale.requires_grad:
         raise ValueError("a learned temperature cannot be set: build the model with one that is not learned")
     model.logit_scale.fill_(-math.log(temperature))
+
+
+def set_temperatures(models: Sequence[CLIP], temperatures: Sequence[float | None]) -> None:
+    """Set the models' scheduled temperatures; None leaves one as it is, and no temperatures leave all as they are."""
+    for model, temperature in zip(models, temperatures, strict=bool(temperatures)):
+        if temperature is not None:
+            set_temperature(model, temperature)
 
 
 @torch.no_grad()

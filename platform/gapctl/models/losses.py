@@ -1,13 +1,17 @@
 """Compute the contrastive losses: open_clip's own, for comparable results, and the share of one of several workers.
 
-Index letters: N pairs, B pairs of one worker, A pairs of all workers, D or E embedding, F = 2 E.
+`compute_loss_floor` gives the least loss that identical captions in a batch allow.
+
+Index letters: N pairs, K different captions, B pairs of one worker, A pairs of all workers, D or E embedding, F = 2 E.
 """
 
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
@@ -117,3 +121,22 @@ LOCAL_LOSSES: dict[LossKind, Callable[[GatheredFeatures, Tensor, Tensor | None],
     "clip": local_clip_loss,
     "siglip": local_siglip_loss,
 }
+
+
+def compute_loss_floor(caption_id_B: NDArray[np.int64], kind: LossKind) -> float:
+    """Return the lowest mean loss of a batch in nats, given a number per caption (B,) that equal captions share.
+
+    It is a floor that identical captions set, but not the Bayes loss. Captions that overlap without being identical
+    ("3-red" and "3-small", both right for one image) raise the least loss further; they are not counted here.
+
+    Identical captions have identical logits, so an image cannot prefer its own among n equal ones: at best it gives
+    each 1/n, which costs ln n. In the other direction the n rows of the same text are one distribution over images that
+    must serve n different targets: again ln n. SigLIP's sigmoid gives an image and n equal captions one logit for one
+    positive and n - 1 negatives; the best probability is 1/n, which costs ln n + (n - 1) ln(n / (n - 1)).
+    """
+    count_K = np.unique(caption_id_B, return_counts=True)[1].astype(np.float64)
+    floor_K = np.log(count_K)
+    if kind == "siglip":
+        others_K = count_K - 1
+        floor_K += others_K * np.log(count_K / np.maximum(others_K, 1))
+    return float((count_K * floor_K).sum() / len(caption_id_B))

@@ -2,7 +2,7 @@
 
 1. `AutogradStep` cuts a worker's pairs into micro-batches and passes them through `AutogradTowers`.
 2. `FeatureLoss` gathers the features of all workers, and computes the loss of all pairs and its gradients.
-3. The gradients go back through the towers micro-batch by micro-batch, and `AutogradOptimizer` takes the step.
+3. The gradients go back through the towers micro-batch by micro-batch, and `StepOptimizer` takes the step.
 
 Index letters: B pairs of this worker, A pairs of all workers, C colours, H and W pixels, L caption positions, T
 positions that are used, E embedding, F = 2 E.
@@ -17,15 +17,14 @@ from open_clip.model import CLIP
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from gapctl.errors import InputError, WorkError
-from gapctl.models.build import PixelNormaliser, set_temperature
+from gapctl.models.build import PixelNormaliser, set_temperatures
 from gapctl.models.losses import LOCAL_LOSSES, NO_TERMS, GatheredFeatures, LossKind, LossTerms, sum_loss_terms
-from gapctl.training.fused_step import MOMENTS, OptimizerState
-from gapctl.training.step_options import Precision, StepOptions, TemperatureRate
+from gapctl.training.optimizer import OptimizerState, StepOptimizer
+from gapctl.training.step_options import Precision, StepOptions
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 
 
@@ -90,36 +89,39 @@ class AutogradStep:
             )
         self._loss = FeatureLoss(rule.loss, group, rule.terms)
         self._pixels = PixelNormaliser(rule.mean, rule.std, device)
-        self._optimizer = AutogradOptimizer(model, rule)
-        self._temperature = TemperatureRate([model], rule)
+        trained = [value for value in model.parameters() if value.requires_grad]
+        matrices = [value for value in trained if value.ndim >= 2]
+        self._optimizer = StepOptimizer([model], matrices, [value for value in trained if value.ndim < 2], rule)
         self._norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
-    def load(self, state: OptimizerState | None) -> None:
-        """Load an optimiser state; call it after the model's weights were restored."""
-        self._optimizer.load(state)
+    def load(self, states: Sequence[OptimizerState | None]) -> None:
+        """Load the model's optimiser state; call it after the model's weights were restored."""
+        self._optimizer.load(states)
 
-    def optimizer_state(self) -> OptimizerState:
+    def optimizer_state(self, index: int = 0) -> OptimizerState:
         """Return the optimiser state for a checkpoint: the same on every worker, and readable by `FusedStep` too."""
-        return self._optimizer.state()
+        return self._optimizer.export_state(index)
 
-    def __call__(self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
+    def __call__(
+        self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = ()
+    ) -> Tensor:
         """Take one step on this worker's pairs (uint8, int64), and return the global batch's loss before it (1,).
 
-        `temperature` is set before the step if it follows a schedule. Raise InputError if a worker has fewer pairs than
-        micro-batches, and WorkError if the model cannot be compiled.
+        A scheduled temperature is set first. Raise InputError if a worker has fewer pairs than micro-batches, and
+        WorkError if the model cannot be compiled.
         """
-        if temperature is not None:
-            set_temperature(self.model, temperature)
+        set_temperatures([self.model], temperatures)
         if not self.model.training:
             self.model.train()
-        loss = self.gradients(image_BCHW, token_BL)
-        self._temperature.take_scaled_step(lambda: self._optimizer.step(rate))
+        loss = self.gradients(image_SCHW, second)
+        self._optimizer.set_rate(rate)
+        self._optimizer.step()
         return loss
 
     def gradients(self, image_BCHW: Tensor, token_BL: Tensor) -> Tensor:
         """Return the global batch's loss (1,), and write every parameter's gradient, the same on every worker."""
         parts = self._split_batch(image_BCHW, token_BL)
-        self._optimizer.forget_gradients()
+        self.model.zero_grad()
         with explain_compile_errors() if self._rule.compile else nullcontext():
             return self._backpropagate_parts(*parts)
 
@@ -131,7 +133,10 @@ class AutogradStep:
             image_BE = torch.cat([each.image_BE.detach() for each in (kept, *seen)])
             text_BE = torch.cat([each.text_BE.detach() for each in (kept, *seen)])
             gradients = self._loss(image_BE, text_BE, kept.scalars)
-            gradient, *later = _split_gradients(gradients, [len(part.token_BL) for part in (first, *others)])
+            sizes = [len(part.token_BL) for part in (first, *others)]
+            images, texts = torch.split(gradients.image_BE, sizes), torch.split(gradients.text_BE, sizes)
+            scalars = [()] * len(others) + [gradients.scalars]  # once, with the last part
+            gradient, *later = [TowerOutputs(*part) for part in zip(images, texts, scalars, strict=True)]
             _run_backward(kept, gradient)
         for part, gradient in zip(others, later, strict=True):
             with self._skip_gradient_sync(unless=part is others[-1]):
@@ -228,13 +233,6 @@ class AutogradTowers(nn.Module):
         return x_BD if model.text_projection is None else x_BD @ model.text_projection
 
 
-def _split_gradients(gradients: FeatureGradients, sizes: list[int]) -> list[TowerOutputs]:
-    """Return each part's gradients by its outputs; the scalars' come once, with the last part."""
-    images, texts = torch.split(gradients.image_BE, sizes), torch.split(gradients.text_BE, sizes)
-    scalars = [()] * (len(sizes) - 1) + [gradients.scalars]
-    return [TowerOutputs(*part) for part in zip(images, texts, scalars, strict=True)]
-
-
 def _run_backward(outputs: TowerOutputs, gradient: TowerOutputs) -> None:
     """Backpropagate through the towers, except from outputs of frozen parameters."""
     pairs = [(outputs.image_BE, gradient.image_BE), (outputs.text_BE, gradient.text_BE)]
@@ -254,60 +252,6 @@ def _pause_norm_tracking(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
-
-
-class AutogradOptimizer:
-    """AdamW that decays matrices but no vectors or scalars, as open_clip's does."""
-
-    def __init__(self, model: nn.Module, rule: StepOptions) -> None:
-        trained = [value for value in model.parameters() if value.requires_grad]
-        self._kinds = (
-            [value for value in trained if value.ndim >= 2],
-            [value for value in trained if value.ndim < 2],
-        )
-        decays = (rule.weight_decay, 0.0)
-        groups = [
-            {"params": kind, "weight_decay": decay} for kind, decay in zip(self._kinds, decays, strict=True) if kind
-        ]
-        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, fused=True)
-
-    def forget_gradients(self) -> None:
-        """Clear the gradients."""
-        self._adamw.zero_grad(set_to_none=True)
-
-    def step(self, rate: float) -> None:
-        """Take one step at this learning rate."""
-        for group in self._adamw.param_groups:
-            group["lr"] = rate
-        self._adamw.step()
-
-    def state(self) -> OptimizerState:
-        """Return the state as an `OptimizerState` on the CPU: moments of matrices in one row, of vectors in another."""
-        groups = [{**group, "params": [place]} for place, group in enumerate(self._adamw.state_dict()["param_groups"])]
-        moments = self._adamw.state
-        state = {
-            place: self._join_moments(kind)
-            for place, kind in enumerate(self._kinds)
-            if kind and "step" in moments[kind[0]]
-        }
-        return {"state": state, "param_groups": groups}
-
-    def load(self, state: OptimizerState | None) -> None:
-        """Continue from a state of either step, or begin anew if there is none."""
-        for place, kept in (state["state"] if state else {}).items():
-            self._load_moments(self._kinds[place], kept)
-
-    def _join_moments(self, kind: Sequence[nn.Parameter]) -> dict[str, Tensor]:
-        states = [self._adamw.state[value] for value in kind]
-        rows = {name: torch.cat([state[name].detach().cpu().flatten() for state in states]) for name in MOMENTS}
-        return {"step": states[0]["step"].detach().cpu().clone(), **rows}
-
-    def _load_moments(self, kind: Sequence[nn.Parameter], kept: dict[str, Tensor]) -> None:
-        sizes = [value.numel() for value in kind]
-        parts = {name: torch.split(kept[name], sizes) for name in MOMENTS}
-        for index, value in enumerate(kind):
-            moments = {name: torch.empty_like(value).copy_(parts[name][index].view(value.shape)) for name in MOMENTS}
-            self._adamw.state[value] = {"step": kept["step"].clone().to(value.device), **moments}
 
 
 class FeatureLoss:
@@ -345,7 +289,10 @@ def explain_compile_errors() -> Iterator[None]:
     """Raise WorkError with a remedy if torch.compile fails for lack of a compiler."""
     try:
         yield
-    except TorchDynamoException as error:
+    except RuntimeError as error:
+        # The base class of torch.compile's errors is not public, so it is known by its name.
+        if not any(base.__name__ == "TorchDynamoException" for base in type(error).__mro__):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         raise WorkError(

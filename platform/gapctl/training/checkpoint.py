@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from gapctl.training.fused_step import OptimizerState
+from gapctl.training.optimizer import OptimizerState
 
 DIGEST_BYTES = 32
 UNREADABLE_ERRORS = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)

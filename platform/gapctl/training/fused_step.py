@@ -2,7 +2,7 @@
 
 1. `MasterWeights` gathers the models' parameters in two flat arrays, with gradients and a copy in the products' format.
 2. `FusedStep.gradients` runs the towers of `models.fused`, the loss, and the towers' pullbacks.
-3. `MasterOptimizer` updates the master weights; on a GPU, `CudaGraph` replays the whole step.
+3. `StepOptimizer` updates the master weights; on a GPU, `CudaGraph` replays the whole step.
 
 Several trials of one shape may take their steps together ("packed"): their parameters are stacked, and one pass does
 the products of all. Numbers are the same but for the order of sums.
@@ -14,9 +14,9 @@ values of a patch, L caption positions, T the positions that are used.
 import ctypes
 import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from open_clip.model import CLIP
@@ -30,25 +30,12 @@ from gapctl.models.build import (
     TiedGradients,
     find_tied_names,
     is_image_image,
-    set_temperature,
+    set_temperatures,
 )
-from gapctl.models.fused import (
-    CaptionTokens,
-    ImageTower,
-    TextTower,
-    Weight,
-    WeightMap,
-    WithVJP,
-    cut_captions,
-    split_by_model,
-)
+from gapctl.models.fused import CaptionTokens, ImageTower, TextTower, Weight, WeightMap, cut_captions, split_by_model
 from gapctl.models.losses import make_contrastive_loss
-from gapctl.training.step_options import StepOptions, TemperatureRate, choose_product_dtype
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
-
-OptimizerState = Mapping[str, Any]
-"""An AdamW's state dict over one trial's two flat arrays; the same however many trials were trained at once."""
+from gapctl.training.optimizer import OptimizerState, StepOptimizer
+from gapctl.training.step_options import StepOptions, choose_product_dtype
 
 WARM_UP_STEPS = 3
 """Steps before the recording, which must not contain first allocations or choices of kernels."""
@@ -79,23 +66,22 @@ class FusedStep:
         self.models = models
         self._format = choose_product_dtype(rule.precision)
         self._masters = MasterWeights(models, self._format)
-        self._optimizer = MasterOptimizer(self._masters, rule)
-        self._temperatures = TemperatureRate(models, rule)
+        self._device = models[0].logit_scale.device
+        self._on_gpu = self._device.type == "cuda"
+        matrices, vectors = [self._masters.matrices.exact], [self._masters.vectors.exact]
+        self._optimizer = StepOptimizer(models, matrices, vectors, rule, capturable=self._on_gpu)
         self._second_uses = TiedGradients(self._masters.weights, find_tied_names(models[0]))
         weights = {**self._masters.weights, **self._second_uses.weights}
         self._images_twice = is_image_image(models[0])
         self._image = ImageTower(weights, preset.image)
-        self._second: Callable[[Any], WithVJP] = (
+        self._second = (
             ImageTower(weights, preset.image, SECOND_ENCODER) if self._images_twice else TextTower(weights, preset.text)
         )
         self._patch_size = preset.image.patch_size
         self._end = models[0].text_eos_id
         self._loss = make_contrastive_loss(rule.loss, rule.terms)
-        device = models[0].logit_scale.device
-        self._pixels = PixelNormaliser(rule.mean, rule.std, device)
-        self._on_gpu = device.type == "cuda"
+        self._pixels = PixelNormaliser(rule.mean, rule.std, self._device)
         self._take = CudaGraph(self._run_step) if self._on_gpu else self._run_step
-        self._device = device
 
     @property
     def weights(self) -> WeightMap:
@@ -107,26 +93,25 @@ class FusedStep:
         self._optimizer.load(states)
         self._masters.refresh()
 
-    def optimizer_state(self, index: int) -> OptimizerState:
+    def optimizer_state(self, index: int = 0) -> OptimizerState:
         """Return the optimiser state of the model at `index`, for its checkpoint."""
         return self._optimizer.export_state(index)
 
-    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperature: float | None = None) -> Tensor:
-        """Take one step on images (uint8) and tokens (int64), and return each model's loss before it (M,).
+    def __call__(
+        self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = ()
+    ) -> Tensor:
+        """Set scheduled temperatures, take one step, and return each model's loss before it (M,).
 
-        Models whose second side is images take images like the first in place of tokens. `temperature` is set before
-        the step if it follows a schedule.
+        Images are uint8 and `second` are tokens (int64), or images where both sides are images.
         """
-        if temperature is not None:
-            for model in self.models:
-                set_temperature(model, temperature)
+        set_temperatures(self.models, temperatures)
         self._optimizer.set_rate(rate)
         return self._take(image_SCHW.to(self._device), second.to(self._device))
 
     def _run_step(self, image_SCHW: Tensor, second: Tensor) -> Tensor:
         seen = self.prepare_patches(second) if self._images_twice else self.captions(second)
         loss_M = self.gradients(self.prepare_patches(image_SCHW), seen)
-        self._temperatures.take_scaled_step(self._optimizer.step)
+        self._optimizer.step()
         self._masters.refresh()
         return loss_M
 
@@ -173,15 +158,16 @@ class FusedStep:
         scalars = [torch.stack([getattr(model, name).detach() for model in self.models]) for name in names]
         clouds = [split_by_model(rows_SE, len(self.models)) for rows_SE in (image_SE, text_SE)]
         inputs = (*clouds, *scalars)
-        each = torch.func.grad_and_value(self._compute_model_loss, argnums=tuple(range(len(inputs))))
+
+        def compute_loss(image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *bias: Tensor) -> Tensor:
+            return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *bias)
+
+        each = torch.func.grad_and_value(compute_loss, argnums=tuple(range(len(inputs))))
         gradients, loss_M = torch.func.vmap(each)(*inputs)
         for name, gradient_M in zip(names, gradients[2:], strict=True):
             if name in self._masters.weights:
                 self._masters.weights[name].grad.copy_(gradient_M)
         return loss_M, gradients[0].flatten(0, 1), gradients[1].flatten(0, 1)
-
-    def _compute_model_loss(self, image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *bias: Tensor) -> Tensor:
-        return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *bias)
 
 
 class FlatParameters(NamedTuple):
@@ -234,79 +220,6 @@ class MasterWeights:
                 parameters[name].data = exact[index] if len(models) > 1 else exact
             start = stop
         return flat
-
-
-class MasterOptimizer:
-    """AdamW over the master weights of one or several models, which must have taken the same number of steps."""
-
-    def __init__(self, masters: MasterWeights, rule: StepOptions) -> None:
-        self._stacked = masters.matrices.exact.ndim > 1
-        self._on_gpu = masters.matrices.exact.is_cuda
-        groups = [
-            {"params": [masters.matrices.exact], "weight_decay": rule.weight_decay},
-            {"params": [masters.vectors.exact], "weight_decay": 0.0},
-        ]
-        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, fused=True)
-        self._make_capturable()
-
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the next steps."""
-        for group in self._adamw.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-
-    def step(self) -> None:
-        """Take one step by the master weights' gradients."""
-        self._adamw.step()
-
-    def export_state(self, index: int) -> OptimizerState:
-        """Return the optimiser state of the model at `index`, for its checkpoint."""
-        document = self._adamw.state_dict()
-        groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in document["param_groups"]]
-        state = {
-            place: {
-                "step": moments["step"].cpu(),
-                **{name: moments[name][index].clone() if self._stacked else moments[name] for name in MOMENTS},
-            }
-            for place, moments in document["state"].items()
-        }
-        return {"state": state, "param_groups": groups}
-
-    def load(self, states: Sequence[OptimizerState | None]) -> None:
-        """Continue from the states of all models, or begin anew if none has one.
-
-        Raise ValueError if only some have one, or if they have taken different numbers of steps.
-        """
-        trained = [state for state in states if state is not None and state["state"]]
-        if not trained:
-            return
-        if len(trained) < len(states):
-            raise ValueError("models that were trained and models that were not cannot take one step together")
-        places = trained[0]["state"]
-        state = {place: self._stack_moments([one["state"][place] for one in trained]) for place in places}
-        self._adamw.load_state_dict({"state": state, "param_groups": trained[0]["param_groups"]})
-        self._make_capturable()
-
-    def _stack_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        if len({float(one["step"]) for one in moments}) > 1:
-            raise ValueError("models that have taken different numbers of steps cannot take one step together")
-        if not self._stacked:
-            return dict(moments[0])
-        return {"step": moments[0]["step"], **{name: torch.stack([one[name] for one in moments]) for name in MOMENTS}}
-
-    def _make_capturable(self) -> None:
-        """Move rate and step count to the GPU: a CUDA graph would repeat their recorded values."""
-        if not self._on_gpu:
-            return
-        for group in self._adamw.param_groups:
-            device = group["params"][0].device
-            group["capturable"] = True
-            group["lr"] = torch.tensor(float(group["lr"]), device=device)
-            for state in (self._adamw.state.get(parameter, {}) for parameter in group["params"]):
-                if "step" in state:
-                    state["step"] = state["step"].to(device)
 
 
 class CudaGraph:

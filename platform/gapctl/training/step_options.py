@@ -1,15 +1,12 @@
 """Define the options of a training step: loss, pixels, number format, gradient accumulation and optimiser."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from open_clip.model import CLIP
 
 from gapctl.config.presets import PRESETS, Colour, Preset
 from gapctl.config.trial import TrialConfig
-from gapctl.models.build import clamp_temperature
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
 
 Precision = Literal["float32", "bfloat16"]
@@ -78,28 +75,3 @@ def build_step_options(config: TrialConfig, precision: Precision) -> StepOptions
     terms = LossTerms(loss.alignment, loss.uniformity, loss.cross_uniformity)
     speed = 1.0 if config.temperature.lr is None else config.temperature.lr / train.lr
     return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms, temperature_speed=speed)
-
-
-class TemperatureRate:
-    """Gives learned temperatures a learning rate of their own.
-
-    AdamW moves a value without weight decay in proportion to the learning rate. A step at another rate is therefore the
-    same step, longer or shorter by a factor, and the optimiser's state is not involved.
-    """
-
-    def __init__(self, models: Sequence[CLIP], rule: StepOptions) -> None:
-        self._learned = [model for model in models if model.logit_scale.requires_grad]
-        self._speed = rule.temperature_speed
-
-    @torch.no_grad()
-    def take_scaled_step(self, step: Callable[[], None]) -> None:
-        """Take an optimiser's step, scale its effect on learned temperatures, and keep them within CLIP's bounds."""
-        if self._speed == 1.0:
-            step()
-        else:
-            before = [model.logit_scale.clone() for model in self._learned]
-            step()
-            for model, start in zip(self._learned, before, strict=True):
-                model.logit_scale.copy_(torch.lerp(start, model.logit_scale, self._speed))
-        for model in self._learned:
-            clamp_temperature(model)

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from gapctl.config.presets import PRESETS, PatchTower, Preset
 from gapctl.config.trial import TrialConfig
-from gapctl.models.build import set_temperature
 from gapctl.training.autograd_step import AutogradStep
-from gapctl.training.fused_step import FusedStep, OptimizerState, keep_freed_memory
-from gapctl.training.schedule import compute_learning_rate
+from gapctl.training.fused_step import FusedStep, keep_freed_memory
+from gapctl.training.optimizer import OptimizerState, compute_learning_rate
 from gapctl.training.step_options import StepOptions, build_step_options, resolve_precision
 from gapctl.training.trial_state import TrialProgress, TrialState, iterate_batches
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
@@ -188,20 +187,22 @@ class TrainingRun:
 
 
 class TrialStep(Protocol):
-    """Trains the models of one or several trials in place."""
+    """Trains one model or several of one shape in place. Any step can load the `optimizer_state` of any other."""
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
         """Load an optimiser state for each model; call it after the models' weights were restored."""
         ...
 
-    def optimizer_state(self, index: int) -> OptimizerState:
+    def optimizer_state(self, index: int = 0) -> OptimizerState:
         """Return the optimiser state of the model at `index`, for its checkpoint."""
         ...
 
-    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
+    def __call__(
+        self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = ()
+    ) -> Tensor:
         """Set scheduled temperatures, take one step, and return each model's loss before it (M,).
 
-        `second` are tokens, or images where both sides are images.
+        Images are uint8 and `second` are tokens (int64), or images where both sides are images.
         """
         ...
 
@@ -213,82 +214,19 @@ def build_trial_step(
     rule = build_step_options(config, resolve_precision(config.train.precision, device))
     preset = PRESETS[config.model.preset]
     if config.data.dataset == "mad":
-        return _PackedFusedStep(models, FusedStep(models, preset, rule))
+        return FusedStep(models, preset, rule)
     (model,) = models
-    return _SingleTrialStep(build_single_step(model, preset, rule, device, group))
-
-
-class SingleStep(Protocol):
-    """Trains one model in place. Any step can load the `optimizer_state` of any other."""
-
-    def __call__(self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
-        """Take one step on images (uint8) and tokens (int64), and return the loss before it (1,)."""
-        ...
-
-    def load(self, state: OptimizerState | None) -> None:
-        """Load an optimiser state; call it after the model's weights were restored."""
-        ...
-
-    def optimizer_state(self) -> OptimizerState:
-        """Return the optimiser state for a checkpoint."""
-        ...
+    return build_single_step(model, preset, rule, device, group)
 
 
 def build_single_step(
-    model: CLIP, preset: Preset, rule: StepOptions, device: torch.device, group: WorkerGroup | None = None
-) -> SingleStep:
+    model: CLIP, preset: Preset, rule: StepOptions, device: torch.device, group: WorkerGroup = SINGLE_WORKER
+) -> TrialStep:
     """Return a step for a preset's model; both kinds give the same numbers but for rounding.
 
     The hand-written step needs a vision transformer that is trained in full, by one worker, on a CPU, in whole batches.
     """
-    alone = (group or SINGLE_WORKER).size == 1 and rule.micro_batches == 1 and not rule.compile
+    alone = group.size == 1 and rule.micro_batches == 1 and not rule.compile
     trained_in_full = all(value.requires_grad for name, value in model.named_parameters() if name != "logit_scale")
     by_hand = isinstance(preset.image, PatchTower) and alone and device.type == "cpu" and trained_in_full
-    return SingleFusedStep(model, preset, rule) if by_hand else AutogradStep(model, rule, device, group)
-
-
-class SingleFusedStep:
-    """The hand-written step, which can train several models, for a single one."""
-
-    def __init__(self, model: CLIP, preset: Preset, rule: StepOptions) -> None:
-        self._step = FusedStep([model], preset, rule)
-
-    def __call__(self, image_BCHW: Tensor, token_BL: Tensor, rate: float, temperature: float | None = None) -> Tensor:
-        """Take one step on images (uint8) and tokens (int64), and return the loss before it (1,)."""
-        return self._step(image_BCHW, token_BL, rate, temperature)
-
-    def load(self, state: OptimizerState | None) -> None:
-        """Load an optimiser state; call it after the model's weights were restored."""
-        self._step.load([state])
-
-    def optimizer_state(self) -> OptimizerState:
-        """Return the optimiser state for a checkpoint."""
-        return self._step.optimizer_state(0)
-
-
-class _PackedFusedStep:
-    def __init__(self, models: Sequence[CLIP], step: FusedStep) -> None:
-        self._models, self._step = models, step
-        self.load, self.optimizer_state = step.load, step.optimizer_state
-
-    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
-        for model, temperature in zip(self._models, temperatures, strict=True):
-            if temperature is not None:
-                set_temperature(model, temperature)
-        return self._step(image_SCHW, second, rate)
-
-
-class _SingleTrialStep:
-    def __init__(self, step: SingleStep) -> None:
-        self._step = step
-
-    def load(self, states: Sequence[OptimizerState | None]) -> None:
-        (state,) = states
-        self._step.load(state)
-
-    def optimizer_state(self, index: int) -> OptimizerState:
-        return self._step.optimizer_state()
-
-    def __call__(self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None]) -> Tensor:
-        (temperature,) = temperatures
-        return self._step(image_SCHW, second, rate, temperature)
+    return FusedStep([model], preset, rule) if by_hand else AutogradStep(model, rule, device, group)

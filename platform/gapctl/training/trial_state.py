@@ -26,8 +26,8 @@ from gapctl.data.image_text.source import PairPaths, open_pairs
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
 from gapctl.data.mad.images import DeviceImages, MadSplit
-from gapctl.metrics.loss_floor import compute_loss_floor
 from gapctl.models.build import CLIP_VOCABULARY, TokenVocabulary, build_model, set_temperature
+from gapctl.models.losses import compute_loss_floor
 from gapctl.training.batches import TrainBatch, iterate_device_batches, iterate_host_batches, permute_first_texts
 from gapctl.training.checkpoint import LossSums, pack_checkpoint, pack_weights, restore_training, unpack_weights
 from gapctl.training.evaluation import (
@@ -37,8 +37,7 @@ from gapctl.training.evaluation import (
     MadEvaluation,
     compute_trial_metrics,
 )
-from gapctl.training.fused_step import OptimizerState
-from gapctl.training.schedule import compute_temperature, count_mismatched_steps, count_training_steps
+from gapctl.training.optimizer import OptimizerState, compute_temperature, count_mismatched_steps
 from gapctl.training.workers import WorkerGroup
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class TrialState:
         self.seed = seed
         self.leads = leads
         self.model = build_model(config, choose_vocabulary(config), seed).to(device)
-        self.steps_total = count_training_steps(config.train)
+        self.steps_total = config.train.steps
         self._store = store
         if initial is not None:
             self.model.load_state_dict(unpack_weights(initial))
