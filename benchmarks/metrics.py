@@ -111,7 +111,7 @@ def gap_part() -> Found:
     def ours() -> tuple[float, float]:
         stream = EmbeddingStream(second_moments=False)
         stream.update(embeddings)
-        found = stream.result()
+        found = stream.compute()
         return found["gap/rmg"], found["bias/moad_image"]
 
     here, peer = timed(ours, 3), timed(lambda: official_gap_and_bias(embeddings))
@@ -205,7 +205,7 @@ def _gap_streamed(paths: list[Path]) -> None:
     image, text = (open_npy_rows(path) for path in paths)
     for image_BD, text_BD in zip(image.read_blocks(STREAM_BLOCK), text.read_blocks(STREAM_BLOCK), strict=True):
         stream.update(Embeddings(image_BD, text_BD))
-    stream.result()
+    stream.compute()
 
 
 def _all_streamed(paths: list[Path]) -> None:
@@ -215,7 +215,7 @@ def _all_streamed(paths: list[Path]) -> None:
     for image_BD, text_BD in zip(image.read_blocks(STREAM_BLOCK), text.read_blocks(STREAM_BLOCK), strict=True):
         mine_B = label_B[: len(image_BD)]
         stream.update(Embeddings(image_BD, text_BD, labels_N=mine_B % 10, attributes_NF=mine_B[:, None] // 10))
-    stream.result()
+    stream.compute()
 
 
 def drift_part() -> Found:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from clouds import matched_rows, random_rows
 
 from gapctl.errors import InputError
@@ -106,6 +107,32 @@ def test_rows_of_length_one_in_half_precision_pass(width: int) -> None:
 def test_rows_in_half_precision_that_are_not_of_length_one_are_refused() -> None:
     with pytest.raises(InputError, match=r"row 0 is 1\.01\d* long|row 0 is 1\.009\d* long"):
         check_unit_rows(image=(1.01 * random_rows(40, 512)).astype(np.float16))
+
+
+@pytest.mark.parametrize("width", [2, 8, 64, 512])
+def test_rows_of_length_one_in_bfloat16_pass_in_any_type(width: int) -> None:
+    rows = torch.from_numpy(random_rows(2_000, width))
+    unit = torch.nn.functional.normalize(rows.bfloat16(), dim=1)
+
+    check_unit_rows(image=unit.float().numpy(), text=rows.bfloat16().double().numpy())
+    check_unit_rows(image=unit.half().numpy())
+
+
+@pytest.mark.parametrize("factor", [1.003, 1.02])
+def test_rows_that_are_off_by_more_than_their_own_type_rounds_are_refused(factor: float) -> None:
+    rows = (factor * random_rows(40, 512)).astype(np.float32)
+    coarse = torch.from_numpy((1.02 * random_rows(40, 512)).astype(np.float32)).bfloat16().float().numpy()
+
+    for wrong in (rows, coarse):
+        with pytest.raises(InputError, match=r"row 0 is 1\.0[0-3]\d* long \(40 of 40 such rows\)"):
+            check_unit_rows(image=wrong)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_takes_float32_rows_that_were_normalised_in_bfloat16(name: str) -> None:
+    clouds = [torch.from_numpy(random_rows(ROWS, WIDTH, seed)).bfloat16() for seed in (1, 2)]
+
+    MEASURES[name](*(torch.nn.functional.normalize(rows, dim=1).float().numpy() for rows in clouds))
 
 
 BAD_KEYS: dict[str, tuple[Any, str]] = {

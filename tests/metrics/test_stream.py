@@ -59,7 +59,7 @@ def test_any_blocks_over_any_workers_in_any_order_give_what_the_whole_gives(
     one.merge(other)
 
     expected = measure_embeddings(whole)
-    found = one.result()
+    found = one.compute()
     assert {"gap/rmg", "gap/l2i", "bias/moad_image", "bias/moad_text", "geometry/effective_rank_text"} <= found.keys()
     assert found == pytest.approx({key: expected[key] for key in found}, nan_ok=True, **TIGHT)
 
@@ -76,7 +76,7 @@ def test_a_block_is_cut_to_the_cache_without_a_trace_in_the_numbers() -> None:
     stream.update(whole)
 
     expected = measure_embeddings(whole)
-    assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
+    assert stream.compute() == pytest.approx({key: expected[key] for key in stream.compute()}, **TIGHT)
 
 
 def test_a_thousand_objects_are_summed_as_a_few_are() -> None:
@@ -84,7 +84,7 @@ def test_a_thousand_objects_are_summed_as_a_few_are() -> None:
     many = Embeddings(
         whole.image_ND, whole.text_MD, labels_N=np.arange(3000) * 7 % 1000, attributes_NF=whole.attributes_NF
     )
-    found = streamed(many, np.split(np.random.Generator(np.random.Philox(1)).permutation(3000), [900, 1000])).result()
+    found = streamed(many, np.split(np.random.Generator(np.random.Philox(1)).permutation(3000), [900, 1000])).compute()
 
     expected = measure_embeddings(many)
     assert found == pytest.approx({key: expected[key] for key in found}, **TIGHT)
@@ -97,7 +97,7 @@ def test_float32_rows_are_added_in_float64() -> None:
     stream.update(narrow)
 
     expected = measure_embeddings(narrow)
-    assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
+    assert stream.compute() == pytest.approx({key: expected[key] for key in stream.compute()}, **TIGHT)
 
 
 def test_several_captions_of_an_image_stay_with_it() -> None:
@@ -110,7 +110,7 @@ def test_several_captions_of_an_image_stay_with_it() -> None:
         stream.update(Embeddings(image_ND[rows], text_MD[mine_M], text_to_image_M=owner_M[mine_M] - rows[0]))
 
     expected = measure_embeddings(Embeddings(image_ND, text_MD, text_to_image_M=owner_M))
-    assert stream.result() == pytest.approx({key: expected[key] for key in stream.result()}, **TIGHT)
+    assert stream.compute() == pytest.approx({key: expected[key] for key in stream.compute()}, **TIGHT)
 
 
 def test_class_prompts_give_accuracy_over_all_blocks() -> None:
@@ -118,7 +118,7 @@ def test_class_prompts_give_accuracy_over_all_blocks() -> None:
     image_ND = normalise_rows(class_CD[label_N] + 2 * random_rows(90, 8))
     whole = Embeddings(image_ND, image_ND, labels_N=label_N, attributes_NF=label_N[:, None], class_CD=class_CD)
 
-    found = streamed(whole, np.split(np.arange(90), [20, 55])).result()["quality/object_accuracy"]
+    found = streamed(whole, np.split(np.arange(90), [20, 55])).compute()["quality/object_accuracy"]
     assert found == measure_embeddings(whole)["quality/object_accuracy"]
     assert 50 < found < 100
 
@@ -129,7 +129,7 @@ def test_nearly_equal_pairs_keep_their_distance() -> None:
     stream = EmbeddingStream(second_moments=False)
     stream.update(Embeddings(image_ND, text_ND))
 
-    assert stream.result()["gap/l2i"] == pytest.approx(
+    assert stream.compute()["gap/l2i"] == pytest.approx(
         measure_embeddings(Embeddings(image_ND, text_ND))["gap/l2i"], rel=1e-8
     )
 
@@ -147,12 +147,12 @@ def test_streams_that_know_different_things_are_not_merged() -> None:
 def test_an_empty_stream_has_no_result_and_adds_nothing() -> None:
     whole = labelled(20, 4, 3)
     full = streamed(whole, [np.arange(20)])
-    before = full.result()
+    before = full.compute()
     full.merge(EmbeddingStream())
 
-    assert full.result() == before
+    assert full.compute() == before
     with pytest.raises(ValueError, match="nothing was added"):
-        EmbeddingStream().result()
+        EmbeddingStream().compute()
 
 
 def test_class_prompts_are_no_stream_of_texts() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gapctl.interventions.fit import EmbeddingClouds
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.metrics.gap import LEAST_MATCHED_DISTANCE, Array
+from gapctl.metrics.gap import Array, compute_relative_gap
 
 IntArray = NDArray[np.int64]
 RESAMPLES: Final = 1000
@@ -172,24 +172,15 @@ def _draw_weights(images: int, captions: int, seed: int, resamples: int) -> Iter
     most = max(1, BLOCK_NUMBERS // (images + captions))
     for start in range(0, resamples, most):
         rows = min(most, resamples - start)
-        yield np.hstack([_count_draws(rng, rows, count) for count in (images, captions) if count])
-
-
-def _count_draws(rng: np.random.Generator, rows: int, count: int) -> Array:
-    """Return the number of draws of each of `count` things among as many draws (rows, N)."""
-    drawn_BN = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
-    return np.bincount(drawn_BN.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        numbers = []
+        for count in filter(None, (images, captions)):
+            drawn_BN = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+            numbers.append(np.bincount(drawn_BN.ravel(), minlength=rows * count).reshape(rows, count))
+        yield np.hstack(numbers).astype(np.float64)
 
 
 def _collect_values(statistics: Sequence[Statistic], weight_BN: Array) -> dict[str, Array]:
     return {key: value_B for statistic in statistics for key, value_B in statistic.values(weight_BN).items()}
-
-
-class _CloudSummary(NamedTuple):
-    """The mean of a weighted cloud (B, D), and its mean cosine over pairs of different rows (B,)."""
-
-    mean_BD: Array
-    cosine_B: Array
 
 
 @dataclass(frozen=True)
@@ -225,34 +216,27 @@ class GapStatistic:
         Texts are drawn with their images, even if they share a caption.
         """
         weight_BN = weight_BU[:, : len(self.clouds.image_ND)]
-        image, text = (
-            _summarise_cloud(self.clouds.image_ND, weight_BN),
-            _summarise_cloud(self.clouds.text_MD, self._weigh_texts(weight_BN)),
-        )
-        between_B = (1 - self.matched.values(weight_BN)[_MATCHED_COSINE]) / 2
-        between_B = np.where(between_B > 0, between_B, LEAST_MATCHED_DISTANCE)
-        within_B = ((1 - image.cosine_B) / 2 + (1 - text.cosine_B) / 2) / 2
+        prompts = self.image_of_text_M is None
+        weight_BM = np.ones((1, len(self.clouds.text_MD))) if prompts else weight_BN[:, self.image_of_text_M]
+        image_mean_BD, within_image_B = _summarise_cloud(self.clouds.image_ND, weight_BN)
+        text_mean_BD, within_text_B = _summarise_cloud(self.clouds.text_MD, weight_BM)
+        matched_B = self.matched.values(weight_BN)[_MATCHED_COSINE]
         return {
-            "gap/l2m": np.linalg.norm(image.mean_BD - text.mean_BD, axis=1),
-            "gap/rmg": between_B / (between_B + within_B),
+            "gap/l2m": np.linalg.norm(image_mean_BD - text_mean_BD, axis=1),
+            "gap/rmg": compute_relative_gap(matched_B, within_image_B, within_text_B),
         }
 
     def drawn(self) -> dict[str, int]:
         """Return the number of images for both measures."""
         return dict.fromkeys(("gap/l2m", "gap/rmg"), len(self.clouds.image_ND))
 
-    def _weigh_texts(self, weight_BN: Array) -> Array:
-        if self.image_of_text_M is None:
-            return np.ones((1, len(self.clouds.text_MD)))
-        drawn_BM: Array = weight_BN[:, self.image_of_text_M]
-        return drawn_BM
 
-
-def _summarise_cloud(row_RD: Array, weight_BR: Array) -> _CloudSummary:
+def _summarise_cloud(row_RD: Array, weight_BR: Array) -> tuple[Array, Array]:
+    """Return the mean of weighted rows (B, D), and their mean cosine over pairs of different rows (B,)."""
     sum_BD, weight_B = weight_BR @ row_RD, weight_BR.sum(axis=1)
     own_B = np.square(weight_BR) @ np.square(row_RD).sum(axis=1)
     pairs_B = weight_B**2 - np.square(weight_BR).sum(axis=1)
-    return _CloudSummary(sum_BD / weight_B[:, None], (np.square(sum_BD).sum(axis=1) - own_B) / pairs_B)
+    return sum_BD / weight_B[:, None], (np.square(sum_BD).sum(axis=1) - own_B) / pairs_B
 
 
 @dataclass(frozen=True)
@@ -280,7 +264,7 @@ class ClusterStatistic:
         """Return the V-measure as `metrics.clustering.v_measure` does, but 0 if all drawn labels are equal."""
         count_BP = np.add.reduceat(weight_BU[:, self.unit_R], self.start_P, axis=1)
         of_clusters_B, of_labels_B = (
-            _compute_entropy(_sum_by_kind(count_BP, kind_P)) for kind_P in (self.cluster_P, self.label_P)
+            _compute_kind_entropy(count_BP, kind_P) for kind_P in (self.cluster_P, self.label_P)
         )
         both_B = of_clusters_B + of_labels_B
         shared_B = np.maximum(both_B - _compute_entropy(count_BP), 0)
@@ -291,12 +275,11 @@ class ClusterStatistic:
         return {"quality/v_measure": len(np.unique(self.unit_R))}
 
 
-def _sum_by_kind(count_BP: Array, kind_P: IntArray) -> Array:
-    """Return the summed weights of each cluster or label (B, C)."""
+def _compute_kind_entropy(count_BP: Array, kind_P: IntArray) -> Array:
+    """Return the entropy of the clusters' or labels' summed weights (B,), in nats."""
     order_P = np.argsort(kind_P, kind="stable")
     start_C = np.unique(kind_P[order_P], return_index=True)[1]
-    summed_BC: Array = np.add.reduceat(count_BP[:, order_P], start_C, axis=1)
-    return summed_BC
+    return _compute_entropy(np.add.reduceat(count_BP[:, order_P], start_C, axis=1))
 
 
 def _compute_entropy(count_BC: Array) -> Array:

@@ -11,7 +11,6 @@ interventions, K depths, D embedding.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -132,15 +131,25 @@ def judge_interventions(
     questions = take_questions(zero_shot, split.held_out_S)
     clouds = EmbeddingClouds(normalise_rows(calibration.image_ND), normalise_rows(calibration.text_MD))
     unchanged = build_statistics(held_out, questions, nothing(clouds.image_ND.shape[1]))
-    states = [_measure_state(candidate.fit(*clouds), held_out, questions) for candidate in tried]
+    states: list[tuple[Statistic, ...] | InputError] = []
+    for candidate in tried:
+        fitted = candidate.fit(*clouds)
+        try:
+            states.append(build_statistics(held_out, questions, fitted))
+        except InputError as error:
+            states.append(error)
     possible = [state for state in states if not isinstance(state, InputError)]
     units = derive_units(held_out)
     before, *after = bootstrap_measures([unchanged, *possible], units.images, units.captions, seed)
     drawn = {key: count for statistic in unchanged for key, count in statistic.drawn().items()}
     changes = iter(_compute_changes(before, after, drawn))
+    judged = []
+    for (family, amount, _), name, state in zip(tried, (candidate.name for candidate in tried), states, strict=True):
+        impossible = str(state) if isinstance(state, InputError) else ""
+        judged.append(InterventionResult(name, family, amount, {} if impossible else next(changes), impossible))
     return InterventionReport(
         before={key: measure.value for key, measure in before.items()},
-        judged=tuple(_build_result(candidate, state, changes) for candidate, state in zip(tried, states, strict=True)),
+        judged=tuple(judged),
         calibration_images=len(split.calibration_S),
         held_out_images=len(split.held_out_S),
         held_out_captions=units.captions,
@@ -149,45 +158,20 @@ def judge_interventions(
     )
 
 
-def _measure_state(
-    fitted: FittedIntervention, held_out: Embeddings, questions: ZeroShotTasks
-) -> tuple[Statistic, ...] | InputError:
-    """Return the statistics after an intervention, or the error that made them impossible."""
-    try:
-        return build_statistics(held_out, questions, fitted)
-    except InputError as error:
-        return error
-
-
-def _build_result(
-    candidate: InterventionCandidate,
-    state: tuple[Statistic, ...] | InputError,
-    changes: Iterator[dict[str, MeasureChange]],
-) -> InterventionResult:
-    named = partial(InterventionResult, candidate.name, candidate.family, candidate.amount)
-    return named({}, str(state)) if isinstance(state, InputError) else named(next(changes))
-
-
 def _compute_changes(
     before: Mapping[str, BootstrapValues], after: Sequence[Mapping[str, BootstrapValues]], drawn: Mapping[str, int]
 ) -> list[dict[str, MeasureChange]]:
     """Return each intervention's changes by measure; intervals are simultaneous over one measure's interventions."""
-    moved_J = np.array(
-        [not np.array_equal(state[GAP_TO_CLOSE].value_R, before[GAP_TO_CLOSE].value_R) for state in after]
-    )
-    by_key = {
-        key: compute_simultaneous_intervals(
-            before[key], [state[key] for state in after], moved_J * bound_unseen_change(key, drawn[key])
-        )
-        for key in before
-    }
-    return [
-        {
-            key: MeasureChange(state[key].value, *by_key[key][place], judge_change(key, *by_key[key][place][1:]))
-            for key in before
-        }
-        for place, state in enumerate(after)
-    ]
+    gap_R = before[GAP_TO_CLOSE].value_R
+    moved_J = np.array([not np.array_equal(state[GAP_TO_CLOSE].value_R, gap_R) for state in after])
+    changes: list[dict[str, MeasureChange]] = [{} for _ in after]
+    for key, value in before.items():
+        least_J = moved_J * bound_unseen_change(key, drawn[key])
+        intervals = compute_simultaneous_intervals(value, [state[key] for state in after], least_J)
+        for changed, state, interval in zip(changes, after, intervals, strict=True):
+            verdict = judge_change(key, interval.low, interval.high)
+            changed[key] = MeasureChange(state[key].value, *interval, verdict)
+    return changes
 
 
 def judge_change(key: str, low: float, high: float) -> ChangeVerdict:
@@ -221,19 +205,15 @@ def get_smallest_effect(key: str) -> float:
     return SMALLEST_EFFECT.get(key, SMALLEST_PERCENT if key.endswith("_accuracy") else SMALLEST_SHARE)
 
 
-class BestIntervention(NamedTuple):
-    """The closing intervention with the best value of a measure."""
-
-    name: str
-    change: MeasureChange
-
-
 class QualityAnswer(NamedTuple):
-    """The effect of closing the gap on one quality, over all closing interventions, with those that help and harm."""
+    """The effect of closing the gap on one quality, over all closing interventions, with those that help and harm.
+
+    `best` is the closing intervention with the best value.
+    """
 
     key: str
     found: QualityVerdict
-    best: BestIntervention
+    best: InterventionResult
     helping: tuple[str, ...]
     harming: tuple[str, ...]
 
@@ -262,7 +242,8 @@ def judge_closing(judgement: InterventionReport) -> ClosingAnswer:
     if not closing:
         return ClosingAnswer("not closed", (), ())
     measures = tuple(_judge_quality(closing, key) for key in list_main_qualities(judgement) if key != CLUSTER_QUALITY)
-    helping = tuple(each.name for each in closing if _is_helping_without_harm(each, measures))
+    verdicts = {each.name: {each.changes[measure.key].verdict for measure in measures} for each in closing}
+    helping = tuple(name for name, each in verdicts.items() if "helps" in each and "harms" not in each)
     return ClosingAnswer(_combine_answers(measures, helping), tuple(each.name for each in closing), measures, helping)
 
 
@@ -279,12 +260,7 @@ def _judge_quality(closing: Sequence[InterventionResult], key: str) -> QualityAn
         tuple(each.name for each in closing if each.changes[key].verdict == verdict) for verdict in ("helps", "harms")
     )
     combined_verdict = _combine_verdicts({each.changes[key].verdict for each in closing})
-    return QualityAnswer(key, combined_verdict, BestIntervention(best.name, best.changes[key]), helping, harming)
-
-
-def _is_helping_without_harm(judged: InterventionResult, measures: Sequence[QualityAnswer]) -> bool:
-    verdicts = {judged.changes[measure.key].verdict for measure in measures}
-    return "helps" in verdicts and "harms" not in verdicts
+    return QualityAnswer(key, combined_verdict, best, helping, harming)
 
 
 def _combine_verdicts(verdicts: set[ChangeVerdict]) -> QualityVerdict:
@@ -355,32 +331,25 @@ def _measure_retrieval(held_out: Embeddings, clouds: EmbeddingClouds, units: Res
     """Return recall both ways and mixed search. Recall is in float32: its rounding changes no rank that matters."""
     image_key_N, text_key_M = assign_match_keys(held_out)
     image, text = clouds.image_ND.astype(np.float32), clouds.text_MD.astype(np.float32)
-    forward_NK = find_hits(image, text, image_key_N, text_key_M, RECALL_DEPTHS)
-    backward_MK = find_hits(text, image, text_key_M, image_key_N, RECALL_DEPTHS)
-    return {
-        **_list_recalls("i2t", forward_NK, np.arange(len(image))),
-        **_list_recalls("t2i", backward_MK, units.unit_of_text_M),
-        "quality/mixed_ndcg_10": _measure_mixed_retrieval(
-            KeyedRows(clouds.image_ND, image_key_N), KeyedRows(clouds.text_MD, text_key_M), units
-        ),
+    hits = {
+        "i2t": (find_hits(image, text, image_key_N, text_key_M, RECALL_DEPTHS), np.arange(len(image))),
+        "t2i": (find_hits(text, image, text_key_M, image_key_N, RECALL_DEPTHS), units.unit_of_text_M),
     }
-
-
-def _measure_mixed_retrieval(image: KeyedRows, text: KeyedRows, units: ResamplingUnits) -> ItemValues:
-    """Return each query's gain for its matches among images and texts together; every query has a match."""
+    items = {
+        f"quality/{direction}_recall_{depth}": ItemValues(hit_Q, unit_Q)
+        for direction, (hit_QK, unit_Q) in hits.items()
+        for depth, hit_Q in zip(RECALL_DEPTHS, hit_QK.T.astype(np.float64), strict=True)
+    }
+    images, texts = KeyedRows(clouds.image_ND, image_key_N), KeyedRows(clouds.text_MD, text_key_M)
     image_Q, text_Q = (
-        sample_rows(DrawPurpose.QUERIES, len(each.key_N), THOROUGH_LIMITS.queries // 2) for each in (image, text)
+        sample_rows(DrawPurpose.QUERIES, len(each.key_N), THOROUGH_LIMITS.queries // 2) for each in (images, texts)
     )
     gains = [
-        compute_query_gains(image, image_Q, text, MIXED_DEPTH),
-        compute_query_gains(text, text_Q, image, MIXED_DEPTH),
+        compute_query_gains(images, image_Q, texts, MIXED_DEPTH),
+        compute_query_gains(texts, text_Q, images, MIXED_DEPTH),
     ]
-    return ItemValues(np.concatenate(gains), np.concatenate([image_Q, units.unit_of_text_M[text_Q]]))
-
-
-def _list_recalls(direction: str, hit_QK: NDArray[np.bool_], unit_Q: IntArray) -> dict[str, ItemValues]:
-    columns = zip(RECALL_DEPTHS, hit_QK.T.astype(np.float64), strict=True)
-    return {f"quality/{direction}_recall_{depth}": ItemValues(hit_Q, unit_Q) for depth, hit_Q in columns}
+    unit_Q = np.concatenate([image_Q, units.unit_of_text_M[text_Q]])
+    return {**items, "quality/mixed_ndcg_10": ItemValues(np.concatenate(gains), unit_Q)}
 
 
 def _measure_zero_shot(
@@ -424,7 +393,12 @@ def split_images(embeddings: Embeddings, share: float, seed: int) -> Calibration
     unit_N = label_caption_units(embeddings)
     whole = np.bincount(unit_N).max() <= max(1, LARGEST_GROUP * len(unit_N))
     fitted_N = _deal_units(unit_N if whole else np.arange(len(unit_N)), share, seed)
-    _require_enough(fitted_N, share)
+    calibration, total = int(fitted_N.sum()), len(fitted_N)
+    if min(calibration, total - calibration) < LEAST_IMAGES:
+        raise InputError(
+            f"{total} images, split into {calibration} for calibration and {total - calibration} held out by a share "
+            f"of {share:g}; expected at least {LEAST_IMAGES} on each side. Give more images or another share"
+        )
     together = whole and len(np.unique(unit_N)) < len(unit_N)
     return CalibrationSplit(np.flatnonzero(fitted_N), np.flatnonzero(~fitted_N), "captions" if together else "images")
 
@@ -497,12 +471,3 @@ def _deal_units(unit_N: RowIndices, share: float, seed: int) -> NDArray[np.bool_
     filled_U = np.cumsum(size_U[order_U]) - size_U[order_U] / 2
     chosen_U = order_U[filled_U < share * len(unit_N)]
     return np.isin(unit_N, chosen_U)
-
-
-def _require_enough(fitted_N: NDArray[np.bool_], share: float) -> None:
-    calibration, total = int(fitted_N.sum()), len(fitted_N)
-    if min(calibration, total - calibration) < LEAST_IMAGES:
-        raise InputError(
-            f"{total} images, split into {calibration} for calibration and {total - calibration} held out by a share "
-            f"of {share:g}; expected at least {LEAST_IMAGES} on each side. Give more images or another share"
-        )

@@ -1,14 +1,24 @@
 """Check the inputs of metrics. Each check raises an InputError with the array's name, the fault and the remedy.
 
+`check_arrays` checks all arrays of a set of embeddings and their relations; the other functions check one array each.
+
 Index letters: A rows of any array, D embedding, M texts.
 """
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
+
+AnyArray = NDArray[Any]
+"""An array whose type is checked here."""
+
+CLOUDS: Final = ("image", "text", "image_with_attributes")
+NUMBERS: Final = ("labels", "attributes", "text_to_image")
+Pairing = Literal["rows", "text_to_image", "labels"]
 
 CHECK_BLOCK: Final = 65_536
 """Rows that are checked together, so that a mapped file need not fit into memory in double precision."""
@@ -16,6 +26,8 @@ UNIT_TOLERANCE: Final = 1e-4
 """The largest distance of a squared length from one; rounding to float32 moves it by 1e-7."""
 HALF_TOLERANCE: Final = 4 * float(np.finfo(np.float16).eps)
 """The same for float16, where a row that was divided by its length can be no closer to one."""
+BFLOAT16_TOLERANCE: Final = 2.0**-6 + 2.0**-12
+"""The same for bfloat16, whose numbers are off by up to 1/256: once in the length, and again in the quotient."""
 
 
 def make_array_error(name: str, found: str, expected: str, do: str = "") -> InputError:
@@ -23,7 +35,7 @@ def make_array_error(name: str, found: str, expected: str, do: str = "") -> Inpu
     return InputError(f"`{name}`: {found}; expected {expected}" + (f". {do}" if do else ""))
 
 
-def check_cloud(name: str, rows_AD: NDArray[Any], width: int | None = None) -> None:
+def check_cloud(name: str, rows_AD: AnyArray, width: int | None = None) -> None:
     """Raise InputError unless the array is floats of shape (rows, width). Values are not checked."""
     if not isinstance(rows_AD, np.ndarray):
         raise make_array_error(
@@ -39,17 +51,40 @@ def check_cloud(name: str, rows_AD: NDArray[Any], width: int | None = None) -> N
         )
 
 
-def check_values(name: str, rows_AD: NDArray[Any], first: int = 0) -> None:
-    """Raise InputError for a row without a direction, with its number counted from `first`."""
+def check_values(name: str, rows_AD: AnyArray, first: int = 0) -> None:
+    """Raise InputError for a row without a direction, with its number counted from `first`.
+
+    A norm of infinity or zero gives none.
+    """
+    bad: list[int] = []
     for start in range(0, len(rows_AD), CHECK_BLOCK):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             norm_A = np.linalg.norm(rows_AD[start : start + CHECK_BLOCK].astype(np.float64), axis=1)
-        if not (np.isfinite(norm_A) & (norm_A > 0)).all():
-            raise _make_direction_error(name, rows_AD, first)
+        bad.extend(start + np.flatnonzero(~np.isfinite(norm_A) | (norm_A == 0)))
+    if bad:
+        row_D = rows_AD[bad[0]].astype(np.float64)
+        if np.isnan(row_D).any():
+            fault = "holds NaN"
+        elif not row_D.any():
+            fault = "is all zeros"
+        elif np.abs(row_D).max() > 1:
+            fault = "holds infinite or far too large numbers"
+        else:
+            fault = "holds numbers far too small"
+        count = f" (the first of {len(bad)} such rows)" if len(bad) > 1 else ""
+        raise make_array_error(
+            name,
+            f"row {first + bad[0]} {fault}{count}",
+            "finite numbers that are not all zero in every row",
+            "Encode the row again, or leave it out of every array",
+        )
 
 
-def check_unit_rows(**clouds: NDArray[Any]) -> None:
-    """Raise InputError unless all arrays are of one width and all rows of length one."""
+def check_unit_rows(**clouds: AnyArray) -> None:
+    """Raise InputError unless all arrays are of one width and all rows of length one.
+
+    Rows of bfloat16's numbers, in whatever type they are stored, may be off by that format's rounding.
+    """
     width = None
     for name, rows_AD in clouds.items():
         check_cloud(name, rows_AD, width)
@@ -58,6 +93,9 @@ def check_unit_rows(**clouds: NDArray[Any]) -> None:
         wide_AD = rows_AD.astype(np.float32) if half else rows_AD
         squared_A = np.einsum("ad,ad->a", wide_AD, wide_AD)
         off_A = np.flatnonzero(~(np.abs(squared_A - 1) <= (HALF_TOLERANCE if half else UNIT_TOLERANCE)))
+        if len(off_A):
+            coarse_A = (np.abs(squared_A[off_A] - 1) <= BFLOAT16_TOLERANCE) & _find_bfloat16_rows(rows_AD[off_A])
+            off_A = off_A[~coarse_A]
         if len(off_A):
             check_values(name, rows_AD)
             raise make_array_error(
@@ -68,13 +106,13 @@ def check_unit_rows(**clouds: NDArray[Any]) -> None:
             )
 
 
-def check_keys(**keyed: tuple[NDArray[Any], NDArray[Any]]) -> None:
+def check_keys(**keyed: tuple[AnyArray, AnyArray]) -> None:
     """Raise InputError unless each array has an integer for every row."""
     for name, (rows_AD, key_A) in keyed.items():
         check_numbers(f"key of {name}", key_A, len(rows_AD), name)
 
 
-def check_numbers(name: str, number_A: NDArray[Any], rows: int, owner: str, *, columns: bool = False) -> None:
+def check_numbers(name: str, number_A: AnyArray, rows: int, owner: str, *, columns: bool = False) -> None:
     """Raise InputError unless the array is integers, one for each row of `owner`, or with `columns` one or several."""
     if not isinstance(number_A, np.ndarray) or number_A.dtype.kind not in "iu":
         found = f"of type {number_A.dtype}" if isinstance(number_A, np.ndarray) else f"a {type(number_A).__name__}"
@@ -85,7 +123,7 @@ def check_numbers(name: str, number_A: NDArray[Any], rows: int, owner: str, *, c
         raise make_array_error(name, f"of shape {number_A.shape}", f"({rows},){or_columns}: one entry for each {owner}")
 
 
-def check_range(name: str, number_A: NDArray[Any], count: int, meaning: str) -> None:
+def check_range(name: str, number_A: AnyArray, count: int, meaning: str) -> None:
     """Raise InputError for a number outside 0 to `count` - 1; `meaning` describes the numbers."""
     outside_A = np.flatnonzero((number_A < 0) | (number_A >= count))
     if len(outside_A):
@@ -93,7 +131,7 @@ def check_range(name: str, number_A: NDArray[Any], count: int, meaning: str) -> 
         raise make_array_error(name, f"{number_A[row]} in row {row}", f"0 to {count - 1}, {meaning}")
 
 
-def check_text_to_image(image_M: NDArray[Any], images: int) -> None:
+def check_text_to_image(image_M: AnyArray, images: int) -> None:
     """Raise InputError unless each text has an image, and each image a text."""
     check_range("text_to_image", image_M, images, "the row of an image")
     without = np.setdiff1d(np.arange(images), image_M)
@@ -112,29 +150,54 @@ def make_pairing_error(images: int, texts: int) -> InputError:
     )
 
 
-def _make_direction_error(name: str, rows_AD: NDArray[Any], first: int) -> InputError:
-    """Return the error for the first row without a direction; rows with a norm of infinity or zero have none."""
-    bad_A = np.concatenate(
-        [start + _find_bad_rows(rows_AD[start : start + CHECK_BLOCK]) for start in range(0, len(rows_AD), CHECK_BLOCK)]
-    )
-    count = f" (the first of {len(bad_A)} such rows)" if len(bad_A) > 1 else ""
-    return make_array_error(
-        name,
-        f"row {first + bad_A[0]} {_describe_fault(rows_AD[bad_A[0]].astype(np.float64))}{count}",
-        "finite numbers that are not all zero in every row",
-        "Encode the row again, or leave it out of every array",
-    )
+def check_arrays(arrays: Mapping[str, AnyArray], least: int = 2) -> Pairing:
+    """Check a set of embeddings by the arrays' names, and return how texts are paired with images.
+
+    `image` and `text` must be there; the other names are those of `CLOUDS` and `NUMBERS`. Raise InputError for the
+    first array that is wrong alone or beside the others, and for fewer than `least` rows.
+    """
+    images = arrays["image"]
+    for name in CLOUDS:
+        if name in arrays:
+            check_cloud(name, arrays[name])
+            if len(arrays[name]) < least:
+                raise make_single_row_error(name)
+            check_cloud(name, arrays[name], images.shape[1])
+            check_values(name, arrays[name])
+    for name in NUMBERS:
+        if name in arrays:
+            owner = "text" if name == "text_to_image" else "image"
+            check_numbers(name, arrays[name], len(arrays[owner]), owner, columns=name == "attributes")
+            beyond = np.argwhere(arrays[name] > np.iinfo(np.int64).max) if arrays[name].dtype.kind == "u" else []
+            if len(beyond):
+                found = f"{arrays[name][tuple(beyond[0])]} in row {beyond[0][0]}, beyond int64"
+                raise make_array_error(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
+    for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
+        missing = [f"`{other}`" for other in needed if other not in arrays]
+        if name in arrays and missing:
+            raise make_array_error(name, f"without {' and '.join(missing)}", "both, which object bias is measured by")
+    biased = arrays.get("image_with_attributes")
+    if biased is not None and len(biased) != len(images):
+        found, expected = f"{len(biased)} rows", f"{len(images)}, as many as `image` has"
+        raise make_array_error("image_with_attributes", found, expected)
+    if "text_to_image" in arrays:
+        check_text_to_image(arrays["text_to_image"], len(images))
+        return "text_to_image"
+    if len(images) == len(arrays["text"]):
+        return "rows"
+    if "labels" not in arrays:
+        raise make_pairing_error(len(images), len(arrays["text"]))
+    check_range("labels", arrays["labels"], len(arrays["text"]), "the row of a text, which is a class prompt")
+    return "labels"
 
 
-def _find_bad_rows(rows_AD: NDArray[Any]) -> NDArray[np.int64]:
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        norm_A = np.linalg.norm(rows_AD.astype(np.float64), axis=1)
-    return np.flatnonzero(~np.isfinite(norm_A) | (norm_A == 0))
+def make_single_row_error(name: str) -> InputError:
+    """Return the error for a modality of one row."""
+    return make_array_error(name, "a single row", "at least 2, since the gap is measured against distances within")
 
 
-def _describe_fault(row_D: NDArray[np.float64]) -> str:
-    if np.isnan(row_D).any():
-        return "holds NaN"
-    if not row_D.any():
-        return "is all zeros"
-    return "holds infinite or far too large numbers" if np.abs(row_D).max() > 1 else "holds numbers far too small"
+def _find_bfloat16_rows(rows_AD: AnyArray) -> NDArray[np.bool_]:
+    """Return whether all numbers of each row are bfloat16's: float32 without its lower 16 bits (A,)."""
+    single_AD = rows_AD.astype(np.float32)
+    exact_AD: NDArray[np.bool_] = (single_AD == rows_AD) & (single_AD.view(np.uint32) & 0xFFFF == 0)
+    return exact_AD.all(axis=1)

@@ -69,10 +69,8 @@ def k_means(row_RD: NDArray[np.floating], clusters: int) -> Clusters:
         raise ValueError(f"{len(row_RD)} rows do not make {clusters} clusters")
     rng = make_generator(DrawPurpose.CENTROIDS)
     row = torch.from_numpy(np.ascontiguousarray(row_RD))
-    return min(
-        (_run_lloyd(row, _choose_centres(row, clusters, rng)) for _ in range(KMEANS_STARTS)),
-        key=lambda clusters: clusters.spread,
-    )
+    starts = (_run_lloyd(row, _choose_centres(row, clusters, rng)) for _ in range(KMEANS_STARTS))
+    return min(starts, key=lambda clusters: clusters.spread)
 
 
 def _choose_centres(row_RD: torch.Tensor, clusters: int, rng: np.random.Generator) -> torch.Tensor:

@@ -3,10 +3,8 @@
 Entropy grows with the gallery: its largest value is ln of the size. `measure_calibrated_entropy` therefore measures it
 over galleries of a fixed size, so that models measured on galleries of different sizes compare.
 
-Index letters: Q queries, G gallery, N pairs, D embedding, B a block of queries, S rows of a block.
+Index letters: Q queries, G gallery, N pairs, D embedding, S queries that are computed together.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -22,8 +20,6 @@ from gapctl.metrics.sampling import (
     sample_rows,
 )
 
-QUERY_BLOCK = 1024
-"""Queries whose entropies are returned together."""
 ROWS_IN_CACHE = 32
 """Queries whose logits are computed together."""
 
@@ -42,7 +38,7 @@ def mean_entropy(
     """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
     rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_QD), most)
-    return estimate_mean(np.concatenate([*_compute_entropies(query_QD[rows_Q], gallery_GD, scale)]), len(query_QD))
+    return estimate_mean(_compute_entropies(query_QD[rows_Q], gallery_GD, scale), len(query_QD))
 
 
 def measure_calibrated_entropy(
@@ -60,26 +56,22 @@ def measure_calibrated_entropy(
         raise ValueError(f"{count} pairs do not make a gallery of {size}")
     taken = min(count // size, galleries)
     rows_GS = permute_rows(DrawPurpose.GALLERIES, count)[: taken * size].reshape(taken, size)
-    entropies = [np.concatenate([*_compute_entropies(query_ND[rows], gallery_ND[rows], scale)]) for rows in rows_GS]
+    entropies = [_compute_entropies(query_ND[rows], gallery_ND[rows], scale) for rows in rows_GS]
     return estimate_gallery_mean(np.stack(entropies), count)
 
 
 def _compute_entropies(
     query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float
-) -> Iterator[NDArray[np.floating]]:
-    """Yield the entropies of each block of queries (B,), computed in pieces that stay in the cache."""
+) -> NDArray[np.floating]:
+    """Return the entropy of each query (Q,), computed in pieces that stay in the cache."""
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     query = torch.from_numpy(np.ascontiguousarray(query_QD))
-    logits_SG, spare_SG = query.new_empty(2, ROWS_IN_CACHE, len(gallery_GD))
-    for block_BD in torch.split(query, QUERY_BLOCK):
-        pieces = (
-            torch.matmul(scale * rows_SD, gallery_DG, out=logits_SG[: len(rows_SD)])
-            for rows_SD in torch.split(block_BD, ROWS_IN_CACHE)
-        )
-        yield torch.cat([_compute_block_entropy(piece_SG, spare_SG) for piece_SG in pieces]).numpy()
-
-
-def _compute_block_entropy(logits_SG: torch.Tensor, spare_SG: torch.Tensor) -> torch.Tensor:
-    log_sum_S = torch.logsumexp(logits_SG, dim=1)
-    weighted_SG = torch.sub(logits_SG, log_sum_S[:, None], out=spare_SG[: len(logits_SG)]).exp_().mul_(logits_SG)
-    return log_sum_S - weighted_SG.sum(dim=1)
+    room_SG, spare_SG = query.new_empty(2, ROWS_IN_CACHE, len(gallery_GD))
+    entropies = []
+    for rows_SD in torch.split(query, ROWS_IN_CACHE):
+        logits_SG = torch.matmul(scale * rows_SD, gallery_DG, out=room_SG[: len(rows_SD)])
+        log_sum_S = torch.logsumexp(logits_SG, dim=1)
+        weighted_SG = torch.sub(logits_SG, log_sum_S[:, None], out=spare_SG[: len(logits_SG)]).exp_().mul_(logits_SG)
+        entropies.append(log_sum_S - weighted_SG.sum(dim=1))
+    entropy_Q: NDArray[np.floating] = torch.cat(entropies).numpy()
+    return entropy_Q

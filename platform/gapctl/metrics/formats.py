@@ -3,7 +3,7 @@
 1. `read_embeddings` picks the reader by the kind of place.
 2. `read_npz`, `read_npy`, `read_parquet` and `read_safetensors` return `LoadedArrays` of the known names.
 3. `_join_shards` checks that shards agree and stacks them.
-4. `check_whole_arrays` checks the arrays, and `build_embeddings` makes `Embeddings` of them.
+4. `check_arrays` checks the arrays, and `_build_file` makes `Embeddings` of them.
 
 `open_npy_rows` gives access to a .npy file's rows by blocks, for embeddings that exceed memory.
 
@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,25 +27,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from gapctl.errors import InputError
+from gapctl.io.atomic import hash_file
 from gapctl.io.retry import is_foreign
-from gapctl.metrics.checks import (
-    check_cloud,
-    check_numbers,
-    check_range,
-    check_text_to_image,
-    check_values,
-    make_array_error,
-    make_pairing_error,
-)
+from gapctl.metrics.checks import CLOUDS, NUMBERS, AnyArray, Pairing, check_arrays
 from gapctl.metrics.embedding_set import Embeddings
 
-CLOUDS: Final = ("image", "text", "image_with_attributes")
-NUMBERS: Final = ("labels", "attributes", "text_to_image")
 DAMAGE_ERRORS: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 """Exceptions of numpy for a damaged .npy file; its header is parsed as Python's text."""
 
 KNOWN_ARRAYS: Final = (*CLOUDS, *NUMBERS)
-Pairing = Literal["rows", "text_to_image", "labels"]
 NPY_NAME: Final = re.compile(
     rf"(?P<array>{'|'.join(sorted(KNOWN_ARRAYS, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy"
 )
@@ -58,7 +48,7 @@ PACKED_TYPES: Final = ("F4", "F6_E2M3", "F6_E3M2")
 class LoadedArrays(NamedTuple):
     """The known arrays of a file, the names of its other arrays, and the sha256 of each file that was read."""
 
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, AnyArray]
     unknown: tuple[str, ...]
     files: Mapping[str, str]
 
@@ -93,22 +83,18 @@ def read_embeddings(place: str) -> EmbeddingsFile:
     """
     path = Path(place)
     if "," in place and not path.exists():
-        return _build_file(path, _read_npy_pair(place))
+        names = place.split(",")
+        if len(names) != 2 or not all(name.endswith(".npy") for name in names):
+            expected = "expected two .npy files, the images' and the texts', as image.npy,text.npy"
+            raise InputError(f"--embeddings {place}: {expected}")
+        return _build_file(path, read_npy(dict(zip(("image", "text"), map(Path, names), strict=True))))
     if path.is_dir():
         return _read_folder(path)
     return _build_file(path, READERS.get(path.suffix, read_npz)(path))
 
 
-def _read_npy_pair(place: str) -> LoadedArrays:
-    names = place.split(",")
-    if len(names) != 2 or not all(name.endswith(".npy") for name in names):
-        expected = "expected two .npy files, the images' and the texts', as image.npy,text.npy"
-        raise InputError(f"--embeddings {place}: {expected}")
-    return read_npy(dict(zip(("image", "text"), map(Path, names), strict=True)))
-
-
 def _read_folder(folder: Path) -> EmbeddingsFile:
-    by_format = {ending: list_files(folder, ending) for ending in (*READERS, ".npy")}
+    by_format = {ending: _list_files(folder, ending) for ending in (*READERS, ".npy")}
     present = [ending for ending, paths in by_format.items() if paths]
     if not present:
         raise InputError(
@@ -123,20 +109,33 @@ def _read_folder(folder: Path) -> EmbeddingsFile:
 
 
 def _read_npy_shards(folder: Path) -> dict[Path, LoadedArrays]:
-    shards, unknown = list_npy_shards(folder)
-    for shard, paths in shards.items():
+    shards: dict[str, dict[str, Path]] = {}
+    unknown = []
+    for path in _list_files(folder, ".npy"):
+        named = NPY_NAME.fullmatch(path.name)
+        if named is None:
+            unknown.append(path.name)
+        else:
+            shards.setdefault(named["shard"], {})[named["array"]] = path
+    in_order = sorted(shards.items(), key=lambda shard: (int(shard[0].strip("-_.") or -1), shard[0]))
+    for shard, paths in in_order:
         for name in ("image", "text"):
             if name not in paths:
                 raise InputError(f"{folder}: no file {name}{shard}.npy beside {next(iter(paths.values())).name}")
     if not shards:
         raise InputError(f"{folder}: no image.npy and text.npy; the folder has {', '.join(unknown)}")
-    return {folder / f"*{shard}.npy": read_npy(paths, unknown) for shard, paths in shards.items()}
+    return {folder / f"*{shard}.npy": read_npy(paths, unknown) for shard, paths in in_order}
+
+
+def _list_files(folder: Path, ending: str) -> list[Path]:
+    """Return the files of a folder with this ending, sorted by name, without files that other systems leave there."""
+    return sorted(path for path in folder.glob(f"*{ending}") if not is_foreign(path.name))
 
 
 def _join_shards(folder: Path, shards: Mapping[Path, LoadedArrays]) -> EmbeddingsFile:
     if len(shards) == 1:
         return _build_file(*next(iter(shards.items())))
-    pairings = {path: check_shard(path, loaded.arrays) for path, loaded in shards.items()}
+    pairings = {path: _check_file(path, loaded.arrays, least=1) for path, loaded in shards.items()}
     _require_equal_kinds(shards, pairings)
     arrays = {name: _stack_arrays(name, list(shards.values())) for name in next(iter(shards.values())).arrays}
     unknown = sorted({name for loaded in shards.values() for name in loaded.unknown})
@@ -159,7 +158,7 @@ def _require_equal_kinds(shards: Mapping[Path, LoadedArrays], pairings: Mapping[
                 )
 
 
-def _describe_kinds(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+def _describe_kinds(arrays: Mapping[str, AnyArray]) -> dict[str, str]:
     """Return each array's width, or that it has one number per row, which all shards must agree on."""
     return {
         name: f"{array.shape[1]} wide" if array.ndim == 2 else "one number for each row"
@@ -167,7 +166,7 @@ def _describe_kinds(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     }
 
 
-def _stack_arrays(name: str, shards: Sequence[LoadedArrays]) -> NDArray[Any]:
+def _stack_arrays(name: str, shards: Sequence[LoadedArrays]) -> AnyArray:
     """Stack one array of all shards. Each shard's `text_to_image` counts its own images, so it is shifted."""
     parts = [loaded.arrays[name] for loaded in shards]
     if name == "text_to_image":
@@ -176,15 +175,36 @@ def _stack_arrays(name: str, shards: Sequence[LoadedArrays]) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
+def _check_file(path: Path, arrays: Mapping[str, AnyArray], least: int) -> Pairing:
+    try:
+        return check_arrays(arrays, least)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def _build_file(path: Path, loaded: LoadedArrays) -> EmbeddingsFile:
-    pairing = check_whole_arrays(path, loaded.arrays)
-    return EmbeddingsFile(
-        embeddings=build_embeddings(loaded.arrays, pairing),
-        pairing=pairing,
-        files=loaded.files,
-        arrays={name: ArrayInfo(array.shape, str(array.dtype)) for name, array in loaded.arrays.items()},
-        unused=loaded.unknown,
+    arrays, pairing = loaded.arrays, _check_file(path, loaded.arrays, least=2)
+    numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
+    embeddings = Embeddings(
+        image_ND=arrays["image"],
+        text_MD=arrays["text"],
+        text_to_image_M=numbers.get("text_to_image"),
+        text_group_M=_group_equal_rows(arrays["text"]) if pairing == "rows" else None,
+        prompt_of_N=numbers["labels"] if pairing == "labels" else None,
+        labels_N=numbers.get("labels"),
+        attributes_NF=numbers.get("attributes"),
+        bias_image_ND=arrays.get("image_with_attributes"),
     )
+    infos = {name: ArrayInfo(array.shape, str(array.dtype)) for name, array in arrays.items()}
+    return EmbeddingsFile(embeddings, pairing, loaded.files, infos, loaded.unknown)
+
+
+def _group_equal_rows(text_MD: AnyArray) -> NDArray[np.int64] | None:
+    """Return a number per text (M,), shared by rows equal to the last bit as one caption's are; None if all differ."""
+    first: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
+    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
+    return group_M if len(first) < len(group_M) else None
 
 
 def read_npz(path: Path) -> LoadedArrays:
@@ -192,7 +212,13 @@ def read_npz(path: Path) -> LoadedArrays:
     _require_archive(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            _require_clouds(path, archive.files)
+            for name in ("image", "text"):
+                if name not in archive.files:
+                    held = ", ".join(sorted(archive.files))
+                    found = f"the archive has {held}" if held else "the archive is empty"
+                    raise InputError(
+                        f"{path}: no array `{name}`; {found}. Name the arrays in numpy.savez(file, image=..., text=...)"
+                    )
             arrays = {name: _read_npz_array(path, archive, name) for name in KNOWN_ARRAYS if name in archive.files}
             unknown = tuple(sorted(set(archive.files) - set(KNOWN_ARRAYS)))
     except (*DAMAGE_ERRORS, zipfile.BadZipFile) as error:
@@ -217,16 +243,7 @@ def _require_archive(path: Path) -> None:
         )
 
 
-def _require_clouds(path: Path, present: Sequence[str]) -> None:
-    for name in ("image", "text"):
-        if name not in present:
-            found = f"the archive has {', '.join(sorted(present))}" if present else "the archive is empty"
-            raise InputError(
-                f"{path}: no array `{name}`; {found}. Name the arrays in numpy.savez(file, image=..., text=...)"
-            )
-
-
-def _read_npz_array(path: Path, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
+def _read_npz_array(path: Path, archive: Mapping[str, AnyArray], name: str) -> AnyArray:
     try:
         array = archive[name]
     except (*DAMAGE_ERRORS, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError) as error:
@@ -246,43 +263,22 @@ def read_npy(paths: Mapping[str, Path], unknown: Sequence[str] = ()) -> LoadedAr
     return LoadedArrays(arrays, tuple(unknown), {path.name: hash_file(path) for path in paths.values()})
 
 
-def list_npy_shards(folder: Path) -> tuple[dict[str, dict[str, Path]], tuple[str, ...]]:
-    """Return the files of a folder by shard and array, shards in numerical order, and all other .npy names."""
-    shards: dict[str, dict[str, Path]] = {}
-    unknown = []
-    for path in list_files(folder, ".npy"):
-        named = NPY_NAME.fullmatch(path.name)
-        if named is None:
-            unknown.append(path.name)
-        else:
-            shards.setdefault(named["shard"], {})[named["array"]] = path
-    return {shard: shards[shard] for shard in sorted(shards, key=_rank_shard)}, tuple(unknown)
-
-
-def _rank_shard(shard: str) -> tuple[int, str]:
-    digits = shard.strip("-_.")
-    return (int(digits) if digits else -1, shard)
-
-
-def _map_npy(path: Path) -> NDArray[Any]:
+def _map_npy(path: Path) -> AnyArray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected what numpy.save writes") from error
     except DAMAGE_ERRORS as error:
-        raise InputError(f"{path}: {_explain_damage(path, error)}") from error
+        if path.is_dir():
+            fault = "a folder; expected a .npy file"
+        elif "object" in str(error).lower() or "pickle" in str(error).lower():
+            fault = "a pickle or an object array, which is never loaded; expected numbers as numpy.save writes them"
+        else:
+            fault = f"a damaged .npy file ({error}); write it again with numpy.save"
+        raise InputError(f"{path}: {fault}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: an archive of several arrays; give it alone, as --embeddings {path}")
     return array
-
-
-def _explain_damage(path: Path, error: Exception) -> str:
-    if path.is_dir():
-        return "a folder; expected a .npy file"
-    message = str(error)
-    if "Object arrays" in message or "object" in message or "pickle" in message.lower():
-        return "a pickle or an object array, which is never loaded; expected numbers as numpy.save writes them"
-    return f"a damaged .npy file ({message}); write it again with numpy.save"
 
 
 def read_parquet(path: Path) -> LoadedArrays:
@@ -308,7 +304,7 @@ def read_parquet(path: Path) -> LoadedArrays:
     return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
 
 
-def _convert_parquet_column(path: Path, column: pl.Series) -> NDArray[Any]:
+def _convert_parquet_column(path: Path, column: pl.Series) -> AnyArray:
     if column.null_count():
         row = column.is_null().arg_max()
         raise InputError(f"{path}: `{column.name}`: nothing in row {row}; expected a value in every row")
@@ -349,30 +345,25 @@ def read_safetensors(path: Path) -> LoadedArrays:
         with safe_open(path, framework="pt") as opened:
             present = set(opened.keys())
             types = {name: opened.get_slice(name).get_dtype() for name in KNOWN_ARRAYS if name in present}
-            _require_tensor_types(path, types)
-            arrays = {name: _convert_tensor(opened.get_tensor(name)) for name in types}
+            for name, written in types.items():
+                if written in PACKED_TYPES:
+                    raise InputError(
+                        f"{path}: `{name}`: of type {written}, several numbers in a byte, which mean nothing without "
+                        "the scales that belong to them; expected numbers of 8 bits or more. Store them as float32"
+                    )
+            tensors = {name: opened.get_tensor(name) for name in types}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a .safetensors file, or a damaged one ({error}); write it again") from error
     for name in ("image", "text"):
         if name not in present:
             raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(present)) or 'none'}")
+    # Formats that numpy lacks (bfloat16, float8) are widened without loss.
+    same = (torch.float16, torch.float32, torch.float64)
+    arrays = {
+        name: (tensor.float() if tensor.is_floating_point() and tensor.dtype not in same else tensor).numpy()
+        for name, tensor in tensors.items()
+    }
     return LoadedArrays(arrays, tuple(sorted(present - set(KNOWN_ARRAYS))), {path.name: hash_file(path)})
-
-
-def _require_tensor_types(path: Path, types: Mapping[str, str]) -> None:
-    for name, written in types.items():
-        if written in PACKED_TYPES:
-            raise InputError(
-                f"{path}: `{name}`: of type {written}, several numbers in a byte, which mean nothing without the "
-                "scales that belong to them; expected numbers of 8 bits or more. Store them as float32"
-            )
-
-
-def _convert_tensor(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return the tensor as a numpy array; formats that numpy lacks (bfloat16, float8) are widened without loss."""
-    known = tensor.dtype in (torch.float16, torch.float32, torch.float64) or not tensor.is_floating_point()
-    array: NDArray[Any] = (tensor if known else tensor.float()).numpy()
-    return array
 
 
 READERS: Final[Mapping[str, Callable[[Path], LoadedArrays]]] = {
@@ -382,128 +373,12 @@ READERS: Final[Mapping[str, Callable[[Path], LoadedArrays]]] = {
 }
 
 
-def list_files(folder: Path, ending: str) -> list[Path]:
-    """Return the files of a folder with this ending, sorted by name, without files that other systems leave there."""
-    return sorted(path for path in folder.glob(f"*{ending}") if not is_foreign(path.name))
-
-
-def hash_file(path: Path) -> str:
-    """Return the hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_whole_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
-    """Check the arrays of a single file or folder, and return how texts are paired with images."""
-    return _ArrayChecker(path, arrays, least=2).check()
-
-
-def check_shard(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Pairing:
-    """Check one of several shards, which may have a single row, and return how texts are paired with images."""
-    return _ArrayChecker(path, arrays, least=1).check()
-
-
-class _ArrayChecker:
-    """Checks of a file's arrays; each raises an InputError that names the file and the array."""
-
-    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]], least: int) -> None:
-        self._path = path
-        self._arrays = arrays
-        self._least = least
-
-    def check(self) -> Pairing:
-        """Check every array alone, then their relations, and return how texts are paired with images."""
-        try:
-            return self._check_arrays()
-        except InputError as error:
-            raise InputError(f"{self._path}: {error}") from error
-
-    def _check_arrays(self) -> Pairing:
-        for name in CLOUDS:
-            if name in self._arrays:
-                self._check_cloud(name, self._arrays[name])
-        for name in NUMBERS:
-            if name in self._arrays:
-                self._check_numbers(name, self._arrays[name])
-        self._check_bias_inputs()
-        pairing = self._find_pairing()
-        if pairing == "text_to_image":
-            check_text_to_image(self._arrays["text_to_image"], len(self._arrays["image"]))
-        elif pairing == "labels":
-            texts = len(self._arrays["text"])
-            check_range("labels", self._arrays["labels"], texts, "the row of a text, which is a class prompt")
-        return pairing
-
-    def _check_cloud(self, name: str, rows_AD: NDArray[Any]) -> None:
-        check_cloud(name, rows_AD)
-        if len(rows_AD) < self._least:
-            raise make_array_error(
-                name, "a single row", "at least 2, since the gap is measured against distances within"
-            )
-        check_cloud(name, rows_AD, self._arrays["image"].shape[1])
-        check_values(name, rows_AD)
-
-    def _check_numbers(self, name: str, number_A: NDArray[Any]) -> None:
-        owner = "text" if name == "text_to_image" else "image"
-        check_numbers(name, number_A, len(self._arrays[owner]), owner, columns=name == "attributes")
-        beyond = np.argwhere(number_A > np.iinfo(np.int64).max) if number_A.dtype.kind == "u" else np.empty((0, 1))
-        if len(beyond):
-            found = f"{number_A[tuple(beyond[0])]} in row {beyond[0][0]}, beyond int64"
-            raise make_array_error(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
-
-    def _check_bias_inputs(self) -> None:
-        for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
-            missing = [f"`{other}`" for other in needed if other not in self._arrays]
-            if name in self._arrays and missing:
-                raise make_array_error(
-                    name, f"without {' and '.join(missing)}", "both, which object bias is measured by"
-                )
-        biased, images = self._arrays.get("image_with_attributes"), len(self._arrays["image"])
-        if biased is not None and len(biased) != images:
-            raise make_array_error("image_with_attributes", f"{len(biased)} rows", f"{images}, as many as `image` has")
-
-    def _find_pairing(self) -> Pairing:
-        if "text_to_image" in self._arrays:
-            return "text_to_image"
-        if len(self._arrays["image"]) == len(self._arrays["text"]):
-            return "rows"
-        if "labels" in self._arrays:
-            return "labels"
-        raise make_pairing_error(len(self._arrays["image"]), len(self._arrays["text"]))
-
-
-def build_embeddings(arrays: Mapping[str, NDArray[Any]], pairing: Pairing) -> Embeddings:
-    """Return checked arrays as `Embeddings`."""
-    numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
-    return Embeddings(
-        image_ND=arrays["image"],
-        text_MD=arrays["text"],
-        text_to_image_M=numbers.get("text_to_image"),
-        text_group_M=group_equal_rows(arrays["text"]) if pairing == "rows" else None,
-        prompt_of_N=numbers["labels"] if pairing == "labels" else None,
-        labels_N=numbers.get("labels"),
-        attributes_NF=numbers.get("attributes"),
-        bias_image_ND=arrays.get("image_with_attributes"),
-    )
-
-
-def group_equal_rows(text_MD: NDArray[Any]) -> NDArray[np.int64] | None:
-    """Return a number per text (M,) that is shared by rows equal to the last bit, or None if no two are equal.
-
-    The texts of one caption are equal rows.
-    """
-    first: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
-    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
-    return group_M if len(first) < len(group_M) else None
-
-
 class NpyRows(NamedTuple):
     """The location of a file's rows: its path, the offset of the first number in bytes, and type and shape."""
 
     path: Path
     offset: int
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.floating]
     rows: int
     width: int
 

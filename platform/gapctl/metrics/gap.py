@@ -122,11 +122,13 @@ class GapSums:
 
         Distances are (1 - cosine) / 2. Pairs of a row with itself are left out of w.
         """
-        return _compute_relative_gap(self._matched_cosine, self.image.cosine_between, self.text.cosine_between)
+        within_image, within_text = self.image.cosine_between, self.text.cosine_between
+        return float(compute_relative_gap(self._matched_cosine, within_image, within_text))
 
     def rmg_with_diagonal(self) -> float:
         """Return the relative modality gap with each row's pair with itself included in the means within modalities."""
-        return _compute_relative_gap(self._matched_cosine, self.image.cosine_with_self, self.text.cosine_with_self)
+        within_image, within_text = self.image.cosine_with_self, self.text.cosine_with_self
+        return float(compute_relative_gap(self._matched_cosine, within_image, within_text))
 
     def centroid_share(self) -> float:
         """Return the share of the mean squared matched distance that the distance of the two means explains."""
@@ -137,11 +139,13 @@ class GapSums:
         return self.matched.cosine / self.matched.count
 
 
-def _compute_relative_gap(matched: float, within_image: float, within_text: float) -> float:
-    between = (1 - matched) / 2
-    between = between if between > 0 else LEAST_MATCHED_DISTANCE
+def compute_relative_gap(matched: float | Array, within_image: float | Array, within_text: float | Array) -> Array:
+    """Return the relative modality gap from mean cosines: of matched pairs, and of pairs within each modality."""
+    between = np.asarray((1 - matched) / 2)
+    between = np.where(between > 0, between, LEAST_MATCHED_DISTANCE)
     within = ((1 - within_image) / 2 + (1 - within_text) / 2) / 2
-    return between / (between + within)
+    gap: Array = between / (between + within)
+    return gap
 
 
 def gap_direction(image_mean_D: Array, text_mean_D: Array) -> Array:

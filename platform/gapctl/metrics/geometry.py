@@ -85,17 +85,13 @@ def smallest_principal_angle(image: SecondMoments, text: SecondMoments) -> float
     image_DR, text_DR = _select_basis(image), _select_basis(text)
     if image_DR.shape[1] + text_DR.shape[1] > len(image_DR):
         return 0.0
-    cosine = np.linalg.svd(image_DR.T @ text_DR, compute_uv=False)[0]
-    return math.degrees(_measure_angle(float(cosine), image_DR, text_DR))
-
-
-def _measure_angle(cosine: float, image_DR: Array, text_DR: Array) -> float:
-    """Return the angle in radians. A small one comes from its sine, as its cosine is 1 to most digits."""
+    cosine = float(np.linalg.svd(image_DR.T @ text_DR, compute_uv=False)[0])
     if cosine < math.sqrt(0.5):
-        return math.acos(cosine)
+        return math.degrees(math.acos(cosine))
+    # A small angle comes from its sine, as its cosine is 1 to most digits.
     fewer_DR, more_DR = sorted((image_DR, text_DR), key=lambda basis_DR: basis_DR.shape[1])
     outside_DR = fewer_DR - more_DR @ (more_DR.T @ fewer_DR)
-    return math.asin(min(1.0, float(np.linalg.svd(outside_DR, compute_uv=False)[-1])))
+    return math.degrees(math.asin(min(1.0, float(np.linalg.svd(outside_DR, compute_uv=False)[-1]))))
 
 
 def _select_basis(moments: SecondMoments) -> Array:
@@ -143,9 +139,8 @@ def _measure_uniformity(
     if others == 0:
         return SampleEstimate(math.nan, math.nan, math.nan, len(rows_Q), len(query_ND))
     mean = estimate_mean(potential_Q * (len(rows_Q) / others), len(query_ND))
-    return mean._replace(
-        value=_log_or_infinity(mean.value), low=_log_or_infinity(mean.low), high=_log_or_infinity(mean.high)
-    )
+    value, low, high = map(_log_or_infinity, mean[:3])
+    return mean._replace(value=value, low=low, high=high)
 
 
 def _sum_potentials(
@@ -217,29 +212,24 @@ def _weigh_neighbors(rows_B: torch.Tensor, cloud_ND: torch.Tensor, neighbors: in
 
 def count_inversions(permutation_KL: NDArray[np.int64]) -> int:
     """Return the number of pairs i < j with the larger number at i, over all rows; each row holds 0 .. L - 1."""
-    padded_KP = _pad_rows(permutation_KL)
-    rows = max(1, NUMBERS_AT_ONCE // padded_KP.shape[1])
-    return sum(_count_row_inversions(padded_KP[start : start + rows]) for start in range(0, len(padded_KP), rows))
-
-
-def _pad_rows(permutation_KL: NDArray[np.int64]) -> IntegerRows:
-    """Append larger numbers to each row, which adds no inversions."""
     count, length = permutation_KL.shape
     width = max(DIRECT_WIDTH, 1 << (length - 1).bit_length())
     padded_KP = np.empty((count, width), np.int32)
     padded_KP[:, :length] = permutation_KL
-    padded_KP[:, length:] = np.arange(length, width)
-    return padded_KP
+    padded_KP[:, length:] = np.arange(length, width)  # larger numbers at the end add no inversions
+    rows = max(1, NUMBERS_AT_ONCE // width)
+    return sum(_count_row_inversions(padded_KP[start : start + rows]) for start in range(0, count, rows))
 
 
 def _count_row_inversions(number_KP: IntegerRows) -> int:
     total, width = 0, number_KP.shape[1]
     while width > DIRECT_WIDTH:
-        number_GW = number_KP.reshape(-1, width)
-        inversions, number_KP = _split_groups(number_GW, width // 2)
+        inversions, number_KP = _split_groups(number_KP.reshape(-1, width), width // 2)
         total += inversions
         width //= 2
-    return total + _compare_all_pairs(number_KP.reshape(-1, DIRECT_WIDTH))
+    number_WG = np.ascontiguousarray(number_KP.reshape(-1, DIRECT_WIDTH).T)
+    pairs = (np.count_nonzero(number_WG[:-apart] > number_WG[apart:]) for apart in range(1, DIRECT_WIDTH))
+    return total + sum(map(int, pairs))
 
 
 def _split_groups(number_GW: IntegerRows, half: int) -> tuple[int, IntegerRows]:
@@ -253,11 +243,6 @@ def _split_groups(number_GW: IntegerRows, half: int) -> tuple[int, IntegerRows]:
     numbers = number_GW.reshape(-1)
     halves = [numbers[each_N].reshape(-1, half) for each_N in (place_N, np.flatnonzero(~lower_GW))]
     return beyond, np.stack(halves, axis=1).reshape(-1, half)
-
-
-def _compare_all_pairs(number_GW: IntegerRows) -> int:
-    number_WG = np.ascontiguousarray(number_GW.T)
-    return sum(int(np.count_nonzero(number_WG[:-apart] > number_WG[apart:])) for apart in range(1, DIRECT_WIDTH))
 
 
 class ClassOrderAgreement(NamedTuple):
@@ -285,14 +270,11 @@ def compare_class_orders(
     present_K, mean_KD = images.label_K, images.total_KD / images.count_K[:, None]
     image_order_KK = _order_by_similarity(mean_KD @ mean_KD.T)
     text_order_KK = _order_by_similarity(prompt_CD[present_K] @ prompt_CD[present_K].T)
+    image_rank_KL, text_rank_KL = (_rank_other_classes(order_KK) for order_KK in (image_order_KK, text_order_KK))
     return ClassOrderAgreement(
         _mean_inversion_share(_compose_orders(image_order_KK, text_order_KK)),
         compute_chance_kendall(len(present_K)),
-        _mean_inversion_share(
-            _compose_orders(
-                _invert_orders(_drop_own_class(image_order_KK)), _invert_orders(_drop_own_class(text_order_KK))
-            )
-        ),
+        _mean_inversion_share(_compose_orders(image_rank_KL, text_rank_KL)),
     )
 
 
@@ -316,12 +298,12 @@ def _order_by_similarity(similarity_KK: Array) -> ClassOrders:
     return np.argsort(similarity_KK, axis=1, kind="stable") if ties else order_KK
 
 
-def _drop_own_class(order_KK: ClassOrders) -> ClassOrders:
-    """Return each class's order without the class itself, later classes renumbered: (K, L = K - 1)."""
+def _rank_other_classes(order_KK: ClassOrders) -> ClassOrders:
+    """Return the place of each class in each class's order without itself, later ones renumbered: (K, L = K - 1)."""
     own_K1 = np.arange(len(order_KK))[:, None]
     others_KL: ClassOrders = order_KK[order_KK != own_K1].reshape(len(order_KK), -1)
     others_KL -= others_KL > own_K1
-    return others_KL
+    return _compose_orders(others_KL, np.broadcast_to(np.arange(others_KL.shape[1]), others_KL.shape))
 
 
 def _mean_inversion_share(permutation_KL: ClassOrders) -> float:
@@ -331,11 +313,6 @@ def _mean_inversion_share(permutation_KL: ClassOrders) -> float:
         return float("nan")
     pairs: int = len(permutation_KL) * length * (length - 1) // 2
     return count_inversions(permutation_KL) / pairs
-
-
-def _invert_orders(order_KL: ClassOrders) -> ClassOrders:
-    """Return the inverse of each row's permutation: the place of each number."""
-    return _compose_orders(order_KL, np.broadcast_to(np.arange(order_KL.shape[1]), order_KL.shape))
 
 
 def _compose_orders(one_KL: ClassOrders, other_KL: ClassOrders) -> ClassOrders:

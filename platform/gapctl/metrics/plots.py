@@ -62,29 +62,29 @@ def sample_plot_data(embeddings: Embeddings) -> PlotData:
 def _project_to_plane(image_ND: Array, text_MD: Array) -> PlaneProjection:
     """Project rows to principal components of both modalities, which weigh the same whatever their number of rows."""
     centre_D = (image_ND.mean(axis=0) + text_MD.mean(axis=0)) / 2
-    covariance_DD = _compute_second_moment(image_ND - centre_D) + _compute_second_moment(text_MD - centre_D)
+    image_offset_ND, text_offset_MD = image_ND - centre_D, text_MD - centre_D
+    image_moment_DD = image_offset_ND.T @ image_offset_ND / len(image_ND)
+    covariance_DD = image_moment_DD + text_offset_MD.T @ text_offset_MD / len(text_MD)
     variance_D, direction_DD = np.linalg.eigh(covariance_DD)
     axes_D2 = direction_DD[:, [-1, -2]]
     axes_D2 = axes_D2 * np.where(axes_D2[np.abs(axes_D2).argmax(axis=0), [0, 1]] < 0, -1, 1)
     total = max(float(variance_D.sum()), np.finfo(float).tiny)
-    shown = [(_sample_rows(rows, PLOT_POINTS) - centre_D) @ axes_D2 for rows in (image_ND, text_MD)]
-    return PlaneProjection(shown[0], shown[1], (float(variance_D[-1]) / total, float(variance_D[-2]) / total))
-
-
-def _compute_second_moment(centred_ND: Array) -> Array:
-    moment_DD: Array = centred_ND.T @ centred_ND / len(centred_ND)
-    return moment_DD
-
-
-def _sample_rows(rows_ND: Array, most: int) -> Array:
-    if len(rows_ND) <= most:
-        return rows_ND
-    chosen = np.random.Generator(np.random.Philox(PLOT_SEED)).choice(len(rows_ND), size=most, replace=False)
-    return rows_ND[np.sort(chosen)]
+    points = []
+    for rows_ND in (image_ND, text_MD):
+        if len(rows_ND) > PLOT_POINTS:
+            draws = np.random.Generator(np.random.Philox(PLOT_SEED))
+            rows_ND = rows_ND[np.sort(draws.choice(len(rows_ND), size=PLOT_POINTS, replace=False))]
+        points.append((rows_ND - centre_D) @ axes_D2)
+    return PlaneProjection(*points, (float(variance_D[-1]) / total, float(variance_D[-2]) / total))
 
 
 def _count_cosines(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> CosineHistograms:
-    image_of, text_of = _match_rows(embeddings)
+    """Bin the cosines of matched pairs and of sampled other pairs."""
+    if embeddings.prompt_of_N is not None:
+        image_of, text_of = np.arange(len(image_ND)), embeddings.prompt_of_N
+    else:
+        text_of = np.arange(len(text_MD))
+        image_of = text_of if embeddings.text_to_image_M is None else embeddings.text_to_image_M
     matched = np.einsum("pd,pd->p", image_ND[image_of], text_MD[text_of])
     other = _sample_other_cosines(image_ND, text_MD, image_of, text_of)
     values = np.concatenate([matched, other])
@@ -93,28 +93,16 @@ def _count_cosines(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> C
     return CosineHistograms(edges, _compute_bin_shares(matched, edges), _compute_bin_shares(other, edges))
 
 
-def _match_rows(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the image's row and the text's row of each matched pair."""
-    if embeddings.prompt_of_N is not None:
-        return np.arange(len(embeddings.image_ND)), embeddings.prompt_of_N
-    text_M = np.arange(len(embeddings.text_MD))
-    return (text_M if embeddings.text_to_image_M is None else embeddings.text_to_image_M), text_M
-
-
 def _sample_other_cosines(
     image_ND: Array, text_MD: Array, image_of: NDArray[np.int64], text_of: NDArray[np.int64]
 ) -> Array:
     """Return cosines of random pairs that are not matched; equal captions of other images count as not matched."""
     draws = np.random.Generator(np.random.Philox(PLOT_SEED))
     image_P, text_P = draws.integers(0, len(image_ND), OTHER_PAIRS), draws.integers(0, len(text_MD), OTHER_PAIRS)
-    keys = image_of * len(text_MD) + text_of
-    apart_P = ~np.isin(image_P * len(text_MD) + text_P, keys)
-    blocks = [
-        np.einsum(
-            "pd,pd->p", image_ND[image_P[apart_P][start : start + 8192]], text_MD[text_P[apart_P][start : start + 8192]]
-        )
-        for start in range(0, int(apart_P.sum()), 8192)
-    ]
+    apart_P = ~np.isin(image_P * len(text_MD) + text_P, image_of * len(text_MD) + text_of)
+    image_P, text_P = image_P[apart_P], text_P[apart_P]
+    parts = [slice(start, start + 8192) for start in range(0, len(image_P), 8192)]
+    blocks = [np.einsum("pd,pd->p", image_ND[image_P[part]], text_MD[text_P[part]]) for part in parts]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 

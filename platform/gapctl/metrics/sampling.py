@@ -116,9 +116,12 @@ class SampleEstimate(NamedTuple):
 def estimate_mean(value_S: NDArray[np.floating], population: int) -> SampleEstimate:
     """Return the mean of rows drawn without replacement; the interval of a single row of several is NaN."""
     count = len(value_S)
-    mean = float(np.mean(value_S, dtype=np.float64))
-    half = NORMAL_95 * _estimate_standard_error(value_S, population)
-    return SampleEstimate(mean, mean - half, mean + half, count, population)
+    mean, error = float(np.mean(value_S, dtype=np.float64)), math.nan
+    if count >= population:
+        error = 0.0
+    elif count > 1:
+        error = float(np.std(value_S, ddof=1, dtype=np.float64)) * math.sqrt((1 - count / population) / count)
+    return SampleEstimate(mean, mean - NORMAL_95 * error, mean + NORMAL_95 * error, count, population)
 
 
 def estimate_gallery_mean(value_GS: NDArray[np.floating], population: int) -> SampleEstimate:
@@ -156,13 +159,3 @@ def wilson_interval(share: float, numbers: float) -> tuple[float, float]:
     centre = (share + NORMAL_95**2 / (2 * numbers)) / shrink
     half = NORMAL_95 * math.sqrt(share * (1 - share) / numbers + (NORMAL_95 / (2 * numbers)) ** 2) / shrink
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _estimate_standard_error(value_S: NDArray[np.floating], population: int) -> float:
-    count = len(value_S)
-    if count >= population:
-        return 0.0
-    if count < 2:
-        return math.nan
-    unseen = 1 - count / population
-    return float(np.std(value_S, ddof=1, dtype=np.float64)) * math.sqrt(unseen / count)

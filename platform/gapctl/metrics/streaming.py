@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gapctl.metrics.bias import BiasSums, LabelArray, LabelSums
 from gapctl.metrics.checks import check_values
-from gapctl.metrics.classification import AccuracyCount
+from gapctl.metrics.classification import AccuracyCount, ClassPrompts
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums, count_dimensions, sum_top_shares
 from gapctl.metrics.geometry import SecondMoments, effective_rank, smallest_principal_angle
@@ -63,13 +63,34 @@ class EmbeddingSums:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name."""
-        metrics = compute_gap_metrics(self.gap)
+        gap, difference_D = self.gap, self.gap.mean_difference_D
+        metrics = {
+            "gap/l2m": gap.l2m(),
+            "gap/l2i": gap.l2i(),
+            "gap/rmg": gap.rmg(),
+            "gap/rmg_with_diagonal": gap.rmg_with_diagonal(),
+            "gap/centroid_share": gap.centroid_share(),
+            **{f"gap/top{count}_share": sum_top_shares(difference_D, count) for count in (1, 3, 10)},
+            "gap/dims_for_half": float(count_dimensions(difference_D, 0.5)),
+            "gap/dims_for_90": float(count_dimensions(difference_D, 0.9)),
+            "geometry/alignment": gap.alignment(),
+        }
         if self.image_moments is not None and self.text_moments is not None:
-            metrics |= compute_subspace_metrics(self.image_moments, self.text_moments)
-        if self.image_bias is not None:
-            metrics |= compute_bias_metrics("image", self.image_bias)
-        if self.text_bias is not None:
-            metrics |= compute_bias_metrics("text", self.text_bias)
+            metrics |= {
+                "geometry/effective_rank_image": effective_rank(self.image_moments),
+                "geometry/effective_rank_text": effective_rank(self.text_moments),
+                "geometry/principal_angle_min": smallest_principal_angle(self.image_moments, self.text_moments),
+            }
+        for side, sums in (("image", self.image_bias), ("text", self.text_bias)):
+            if sums is not None:
+                bias = sums.moad()
+                metrics |= {
+                    f"bias/moad_{side}": bias.value,
+                    f"bias/object_same_{side}": bias.object.same,
+                    f"bias/object_different_{side}": bias.object.different,
+                    f"bias/attribute_same_{side}": bias.attribute.same,
+                    f"bias/attribute_different_{side}": bias.attribute.different,
+                }
         if self.image_bias is not None and self.text_bias is not None:
             metrics["bias/moad_image_less_text"] = metrics["bias/moad_image"] - metrics["bias/moad_text"]
         if self.accuracy is not None:
@@ -78,7 +99,7 @@ class EmbeddingSums:
 
 
 class EmbeddingStream:
-    """Accumulates blocks of matched pairs; `result` returns the metrics of all that was added or merged.
+    """Accumulates blocks of matched pairs; `compute` returns the metrics of all that was added or merged.
 
     `second_moments` adds effective ranks and the principal angle, which cost D times as much as everything else.
     """
@@ -108,7 +129,7 @@ class EmbeddingStream:
             raise ValueError("nothing was added to the stream")
         return self._sums
 
-    def result(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """Return the metrics by name. Raise ValueError if nothing was added."""
         return self.sums().metrics()
 
@@ -116,19 +137,12 @@ class EmbeddingStream:
         self._sums = sums if self._sums is None else self._sums + sums
 
 
-class UnitClassPrompts(NamedTuple):
-    """Each image's class (N,) and each class's unit prompt embedding (C, D)."""
-
-    class_N: NDArray[np.int64]
-    prompt_CD: Array
-
-
-def find_class_prompts(embeddings: Embeddings) -> UnitClassPrompts | None:
-    """Return the class prompts of a set of embeddings, or None if it has none."""
+def find_class_prompts(embeddings: Embeddings) -> ClassPrompts | None:
+    """Return the class prompts of a set of embeddings, normalised, or None if it has none."""
     if embeddings.prompt_of_N is not None:
-        return UnitClassPrompts(embeddings.prompt_of_N, normalise_rows(embeddings.text_MD))
+        return ClassPrompts(normalise_rows(embeddings.text_MD), embeddings.prompt_of_N)
     if embeddings.class_CD is not None and embeddings.labels_N is not None:
-        return UnitClassPrompts(embeddings.labels_N, normalise_rows(embeddings.class_CD))
+        return ClassPrompts(normalise_rows(embeddings.class_CD), embeddings.labels_N)
     return None
 
 
@@ -138,85 +152,39 @@ def sum_embeddings(embeddings: Embeddings) -> EmbeddingSums:
     if any(each is not None for each in unmatched):
         return _sum_all_rows(embeddings)
     stream = EmbeddingStream()
-    for block in _split_embeddings(embeddings):
-        stream.update(block)
-    return stream.sums()
-
-
-def _split_embeddings(embeddings: Embeddings) -> Iterator[Embeddings]:
+    labels_N, attributes_NF = embeddings.labels_N, embeddings.attributes_NF
     for start in range(0, len(embeddings.image_ND), STREAM_BLOCK):
         rows = slice(start, start + STREAM_BLOCK)
-        yield replace(
+        block = replace(
             embeddings,
             image_ND=embeddings.image_ND[rows],
             text_MD=embeddings.text_MD[rows],
-            labels_N=None if embeddings.labels_N is None else embeddings.labels_N[rows],
-            attributes_NF=None if embeddings.attributes_NF is None else embeddings.attributes_NF[rows],
+            labels_N=None if labels_N is None else labels_N[rows],
+            attributes_NF=None if attributes_NF is None else attributes_NF[rows],
         )
+        stream.update(block)
+    return stream.sums()
 
 
 def _sum_all_rows(embeddings: Embeddings) -> EmbeddingSums:
     image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     classes = find_class_prompts(embeddings)
+    if embeddings.prompt_of_N is None:
+        gap = GapSums.of(image_ND, text_MD, embeddings.text_to_image_M)
+    else:
+        matched = MatchedSums.of(image_ND, text_MD[embeddings.prompt_of_N])
+        gap = GapSums(CloudSums.of(image_ND), CloudSums.of(text_MD), matched)
+    bias = None
+    if embeddings.labels_N is not None and embeddings.attributes_NF is not None:
+        biased_ND = image_ND if embeddings.bias_image_ND is None else normalise_rows(embeddings.bias_image_ND)
+        bias = BiasSums.of(biased_ND, embeddings.labels_N, embeddings.attributes_NF)
     return EmbeddingSums(
-        gap=_sum_gap(embeddings, image_ND, text_MD),
+        gap=gap,
         image_moments=SecondMoments.of(image_ND),
         text_moments=SecondMoments.of(text_MD),
-        image_bias=_sum_image_bias(embeddings, image_ND),
+        image_bias=bias,
         accuracy=AccuracyCount.of(image_ND, classes.class_N, classes.prompt_CD) if classes else None,
     )
-
-
-def _sum_gap(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> GapSums:
-    if embeddings.prompt_of_N is None:
-        return GapSums.of(image_ND, text_MD, embeddings.text_to_image_M)
-    matched = MatchedSums.of(image_ND, text_MD[embeddings.prompt_of_N])
-    return GapSums(CloudSums.of(image_ND), CloudSums.of(text_MD), matched)
-
-
-def _sum_image_bias(embeddings: Embeddings, image_ND: Array) -> BiasSums | None:
-    labels_N, attributes_NF = embeddings.labels_N, embeddings.attributes_NF
-    if labels_N is None or attributes_NF is None:
-        return None
-    meant_ND = image_ND if embeddings.bias_image_ND is None else normalise_rows(embeddings.bias_image_ND)
-    return BiasSums.of(meant_ND, labels_N, attributes_NF)
-
-
-def compute_gap_metrics(sums: GapSums) -> dict[str, float]:
-    """Return the gap's metrics by name, with the dimensions that carry it."""
-    difference_D = sums.mean_difference_D
-    return {
-        "gap/l2m": sums.l2m(),
-        "gap/l2i": sums.l2i(),
-        "gap/rmg": sums.rmg(),
-        "gap/rmg_with_diagonal": sums.rmg_with_diagonal(),
-        "gap/centroid_share": sums.centroid_share(),
-        **{f"gap/top{count}_share": sum_top_shares(difference_D, count) for count in (1, 3, 10)},
-        "gap/dims_for_half": float(count_dimensions(difference_D, 0.5)),
-        "gap/dims_for_90": float(count_dimensions(difference_D, 0.9)),
-        "geometry/alignment": sums.alignment(),
-    }
-
-
-def compute_subspace_metrics(image: SecondMoments, text: SecondMoments) -> dict[str, float]:
-    """Return the effective rank of each modality and the angle between their subspaces."""
-    return {
-        "geometry/effective_rank_image": effective_rank(image),
-        "geometry/effective_rank_text": effective_rank(text),
-        "geometry/principal_angle_min": smallest_principal_angle(image, text),
-    }
-
-
-def compute_bias_metrics(side: str, sums: BiasSums) -> dict[str, float]:
-    """Return object bias of one modality with its four parts."""
-    bias = sums.moad()
-    return {
-        f"bias/moad_{side}": bias.value,
-        f"bias/object_same_{side}": bias.object.same,
-        f"bias/object_different_{side}": bias.object.different,
-        f"bias/attribute_same_{side}": bias.attribute.same,
-        f"bias/attribute_different_{side}": bias.attribute.different,
-    }
 
 
 def _add_optional_sums(what: str, one: Part | None, other: Part | None) -> Part | None:
@@ -233,6 +201,10 @@ class _PieceRows(NamedTuple):
 
     wide_BD: Array
     inverse_B: Array
+
+    def scale_to_unit(self, some: NDArray[np.int64] | slice) -> Array:
+        unit_BD: Array = self.wide_BD[some] * self.inverse_B[some, None]
+        return unit_BD
 
 
 class _LabelKind(NamedTuple):
@@ -264,32 +236,21 @@ class _PieceSums:
 
 def sum_block(block: Embeddings, *, second_moments: bool) -> EmbeddingSums:
     """Return the sums over a block of pairs of any floating-point type; rows are normalised on the way."""
-    kinds = _list_label_kinds(block)
+    one_to_one = block.text_to_image_M is None
+    kinds: list[_LabelKind] = []  # objects, then each factor's attributes
+    if block.labels_N is not None and block.attributes_NF is not None:
+        columns = [block.labels_N, *block.attributes_NF.reshape(len(block.labels_N), -1).T]
+        kinds = [_LabelKind(np.unique(column_B), column_B) for column_B in columns]
     few = [kind for kind in kinds if not kind.many]
-    pieces = (_sum_piece(block, few, rows, second_moments=second_moments) for rows in _split_block(block))
-    total = reduce(add, pieces)
+    count, width = block.image_ND.shape
+    rows = max(1, CACHE_BYTES // (8 * width)) if one_to_one else count
+    pieces = (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+    total = reduce(add, (_sum_piece(block, few, piece, second_moments=second_moments) for piece in pieces))
     if not kinds:
         return total.sums
     image_bias = _sum_bias(block.image_ND, kinds, iter(total.image_labels))
-    one_to_one = block.text_to_image_M is None
     text_bias = _sum_bias(block.text_MD, kinds, iter(total.text_labels)) if one_to_one else None
     return replace(total.sums, image_bias=image_bias, text_bias=text_bias)
-
-
-def _list_label_kinds(block: Embeddings) -> list[_LabelKind]:
-    """Return the objects, then each factor's attributes; none if there is no object bias to measure."""
-    if block.labels_N is None or block.attributes_NF is None:
-        return []
-    columns = [block.labels_N, *block.attributes_NF.reshape(len(block.labels_N), -1).T]
-    return [_LabelKind(np.unique(column_B), column_B) for column_B in columns]
-
-
-def _split_block(block: Embeddings) -> Iterator[slice]:
-    """Yield the pieces that stay in the cache; a single one if `text_to_image_M` pairs texts with images."""
-    count, width = block.image_ND.shape
-    rows = count if block.text_to_image_M is not None else max(1, CACHE_BYTES // (8 * width))
-    for start in range(0, count, rows):
-        yield slice(start, min(start + rows, count))
 
 
 def _sum_piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, second_moments: bool) -> _PieceSums:
@@ -301,8 +262,8 @@ def _sum_piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, secon
     text_cloud, text_labels = _sum_clouds(text, mine if one_to_one else [])
     sums = EmbeddingSums(
         gap=GapSums(image_cloud, text_cloud, _sum_matched_pairs(image, text, block.text_to_image_M)),
-        image_moments=SecondMoments.of(_scale_to_unit(image, slice(None))) if second_moments else None,
-        text_moments=SecondMoments.of(_scale_to_unit(text, slice(None))) if second_moments else None,
+        image_moments=SecondMoments.of(image.scale_to_unit(slice(None))) if second_moments else None,
+        text_moments=SecondMoments.of(text.scale_to_unit(slice(None))) if second_moments else None,
         accuracy=(
             None
             if block.class_CD is None or block.labels_N is None
@@ -339,7 +300,7 @@ def _sum_matched_pairs(image: _PieceRows, text: _PieceRows, text_to_image_M: Lab
     cosine_P = _compute_row_products(image.wide_BD, text.wide_BD) * image.inverse_B * text.inverse_B
     squared_P = 2 - 2 * cosine_P
     close_P = np.flatnonzero(squared_P < CLOSE_DISTANCE)
-    squared_P[close_P] = np.square(_scale_to_unit(image, close_P) - _scale_to_unit(text, close_P)).sum(axis=1)
+    squared_P[close_P] = np.square(image.scale_to_unit(close_P) - text.scale_to_unit(close_P)).sum(axis=1)
     return MatchedSums(len(cosine_P), float(cosine_P.sum()), float(np.sqrt(squared_P).sum()))
 
 
@@ -347,11 +308,6 @@ def _compute_row_products(one_PD: Array, other_PD: Array) -> Array:
     """Return row by row inner products (P,); as matrix products, which are three times as fast as einsum."""
     product_P11: Array = one_PD[:, None, :] @ other_PD[:, :, None]
     return product_P11[:, 0, 0]
-
-
-def _scale_to_unit(rows: _PieceRows, some: NDArray[np.int64] | slice) -> Array:
-    unit_BD: Array = rows.wide_BD[some] * rows.inverse_B[some, None]
-    return unit_BD
 
 
 def _sum_bias(cloud_BD: NDArray[np.floating], kinds: list[_LabelKind], of_few: Iterator[LabelSums]) -> BiasSums:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import make_array_error
+from gapctl.metrics.checks import make_single_row_error
 from gapctl.metrics.classification import flip_rate
 from gapctl.metrics.clustering import measure_label_clustering
 from gapctl.metrics.embedding_set import (
@@ -32,7 +32,7 @@ from gapctl.metrics.geometry import chance_overlap, compare_class_orders, cross_
 from gapctl.metrics.retrieval import KeyedRows, measure_recalls, mixed_ndcg
 from gapctl.metrics.sampling import THOROUGH_LIMITS, SampleEstimate, SampleLimits
 from gapctl.metrics.separability import linear_separability
-from gapctl.metrics.streaming import UnitClassPrompts, find_class_prompts, sum_embeddings
+from gapctl.metrics.streaming import find_class_prompts, sum_embeddings
 
 GALLERY_SIZES: Final = (100, 1000)
 """Gallery sizes of the calibrated entropies, whatever the gallery's own size is."""
@@ -65,7 +65,10 @@ def measure_with_samples(embeddings: Embeddings, effort: SampleLimits = THOROUGH
     if (text_ND := select_first_texts(embeddings, text_MD)) is not None and len(text_ND) > NEIGHBORS:
         values[f"geometry/neighbor_overlap_{NEIGHBORS}_chance"] = chance_overlap(len(text_ND), NEIGHBORS)
     if (classes := find_class_prompts(embeddings)) is not None:
-        values |= _measure_class_orders(image_ND, classes)
+        order = compare_class_orders(image_ND, classes.class_N, classes.prompt_CD)
+        values["geometry/neighborhood_kendall"] = order.kendall
+        values["geometry/neighborhood_kendall_chance"] = order.chance
+        values["geometry/neighborhood_discordance"] = order.discordance
     samples = _measure_samples(embeddings, image_ND, text_MD, effort)
     if embeddings.logit_scale is not None:
         values["entropy/gallery"] = float(len(text_MD))
@@ -81,22 +84,11 @@ def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Clou
     clouds = (embeddings.image_ND, embeddings.text_MD)
     for name, cloud_ND in zip(MODALITY_NAMES, clouds, strict=True):
         if len(cloud_ND) < 2:
-            raise make_array_error(
-                name, "a single row", "at least 2, since the gap is measured against distances within"
-            )
+            raise make_single_row_error(name)
     single = effort.single or sum(cloud_ND.size for cloud_ND in clouds) > MAX_DOUBLES
     normalise = normalise_rows_float32 if single else normalise_rows
     image_ND, text_MD = (normalise(cloud_ND, name) for name, cloud_ND in zip(MODALITY_NAMES, clouds, strict=True))
     return image_ND, text_MD
-
-
-def _measure_class_orders(image_ND: Cloud, classes: UnitClassPrompts) -> dict[str, float]:
-    order = compare_class_orders(image_ND, classes.class_N, classes.prompt_CD)
-    return {
-        "geometry/neighborhood_kendall": order.kendall,
-        "geometry/neighborhood_kendall_chance": order.chance,
-        "geometry/neighborhood_discordance": order.discordance,
-    }
 
 
 def _measure_samples(
@@ -104,10 +96,14 @@ def _measure_samples(
 ) -> dict[str, SampleEstimate]:
     """Return the metrics that compare rows, within `effort`, except entropies."""
     image_key_N, text_key_M = assign_partner_keys(embeddings)
-    separability = linear_separability(image_ND, image_key_N, text_MD, text_key_M, effort.pairs)
-    samples = {"gap/linear_separability": separability}
-    samples |= _measure_uniformities(embeddings, image_ND, text_MD, effort)
-    samples |= _measure_pairs(embeddings, image_ND, text_MD, effort)
+    queries = effort.limit_queries(max(len(image_ND), len(text_MD)))
+    samples = {
+        "gap/linear_separability": linear_separability(image_ND, image_key_N, text_MD, text_key_M, effort.pairs),
+        "geometry/uniformity_image": uniformity(image_ND, queries),
+        "geometry/uniformity_text": uniformity(text_MD, queries),
+        "geometry/uniformity_cross": cross_uniformity(image_ND, image_key_N, text_MD, text_key_M, queries),
+        **_measure_pairs(embeddings, image_ND, text_MD, effort),
+    }
     if embeddings.labels_N is not None:
         label_M = assign_text_labels(embeddings, embeddings.labels_N)
         samples["quality/v_measure"] = measure_label_clustering(
@@ -119,47 +115,30 @@ def _measure_samples(
     return samples
 
 
-def _measure_uniformities(
-    embeddings: Embeddings, image: Cloud, text: Cloud, effort: SampleLimits
-) -> dict[str, SampleEstimate]:
-    image_key_N, text_key_M = assign_partner_keys(embeddings)
-    queries = effort.limit_queries(max(len(image), len(text)))
-    return {
-        "geometry/uniformity_image": uniformity(image, queries),
-        "geometry/uniformity_text": uniformity(text, queries),
-        "geometry/uniformity_cross": cross_uniformity(image, image_key_N, text, text_key_M, queries),
-    }
-
-
 def _measure_pairs(
     embeddings: Embeddings, image: Cloud, text: Cloud, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
-    """Return the metrics that need a text for each image; none if the texts are class prompts."""
+    """Return the metrics that need a text for each image; none if the texts are class prompts.
+
+    Recalls are in float32, whose rounding changes no rank that matters.
+    """
     text_ND = select_first_texts(embeddings, text)
     if text_ND is None:
         return {}
     image_key_N, text_key_M = assign_match_keys(embeddings)
     queries = effort.limit_queries(len(image) + len(text))
     mixed = mixed_ndcg(KeyedRows(image, image_key_N), KeyedRows(text, text_key_M), NDCG_DEPTH, queries)
-    samples = {f"quality/mixed_ndcg_{NDCG_DEPTH}": mixed, **_measure_both_recalls(embeddings, image, text, effort)}
-    if len(image) > NEIGHBORS:
-        overlap = neighbor_overlap(image, text_ND, NEIGHBORS, queries)
-        samples[f"geometry/neighbor_overlap_{NEIGHBORS}"] = overlap
-    return samples
-
-
-def _measure_both_recalls(
-    embeddings: Embeddings, image: Cloud, text: Cloud, effort: SampleLimits
-) -> dict[str, SampleEstimate]:
-    """Return recall at 1, 5, 10 both ways, in float32: its rounding changes no rank that matters."""
-    image_key_N, text_key_M = assign_match_keys(embeddings)
-    image, text = (rows_ND.astype(np.float32, copy=False) for rows_ND in (image, text))
-    forward = measure_recalls(image, text, image_key_N, text_key_M, effort.against(len(text)))
-    backward = measure_recalls(text, image, text_key_M, image_key_N, effort.against(len(image)))
-    return {
+    images, texts = (rows_ND.astype(np.float32, copy=False) for rows_ND in (image, text))
+    forward = measure_recalls(images, texts, image_key_N, text_key_M, effort.against(len(text)))
+    backward = measure_recalls(texts, images, text_key_M, image_key_N, effort.against(len(image)))
+    samples = {
+        f"quality/mixed_ndcg_{NDCG_DEPTH}": mixed,
         **{f"quality/i2t_recall_{depth}": value for depth, value in forward.items()},
         **{f"quality/t2i_recall_{depth}": value for depth, value in backward.items()},
     }
+    if len(image) > NEIGHBORS:
+        samples[f"geometry/neighbor_overlap_{NEIGHBORS}"] = neighbor_overlap(image, text_ND, NEIGHBORS, queries)
+    return samples
 
 
 def _measure_entropies(
@@ -173,14 +152,8 @@ def _measure_entropies(
         "entropy/i2t_normalized": forward.scale_by(1 / math.log(len(text_MD))),
     }
     text_ND = select_first_texts(embeddings, text_MD)
-    return samples if text_ND is None else samples | _measure_fixed_galleries(image_ND, text_ND, scale, effort)
-
-
-def _measure_fixed_galleries(
-    image_ND: Cloud, text_ND: Cloud, scale: float, effort: SampleLimits
-) -> dict[str, SampleEstimate]:
-    """Return entropies both ways over galleries of each fixed size that there are enough pairs for."""
-    samples = {}
+    if text_ND is None:
+        return samples
     for size in (size for size in GALLERY_SIZES if size <= len(image_ND)):
         most = max(1, effort.galleries * max(GALLERY_SIZES) // size)
         samples[f"entropy/i2t_nats_at_{size}"] = measure_calibrated_entropy(image_ND, text_ND, scale, size, most)
@@ -194,16 +167,11 @@ def measure_entropies_by_scale(
     """Return entropies at each logit scale. With several scales, each name but the gallery's ends in its scale."""
     clouds = normalise_clouds(embeddings, effort)
     samples = {}
-    for scale, ending in zip(scales, _format_scale_suffixes(scales), strict=True):
+    suffixes = [f"_scale_{scale:g}" for scale in scales] if len(scales) > 1 else [""]
+    if len(set(suffixes)) < len(scales):  # six digits do not tell them apart
+        suffixes = [f"_scale_{scale!r}" for scale in scales]
+    for scale, ending in zip(scales, suffixes, strict=True):
         for key, sampled in _measure_entropies(embeddings, *clouds, scale, effort).items():
             samples[key + ending] = sampled
     gallery = {"entropy/gallery": float(len(embeddings.text_MD))}
     return MetricEstimates(gallery | {key: sampled.value for key, sampled in samples.items()}, samples)
-
-
-def _format_scale_suffixes(scales: Sequence[float]) -> list[str]:
-    """Return suffixes of metric names: six digits or as many as distinguish the scales; empty for a single scale."""
-    if len(scales) == 1:
-        return [""]
-    short = [f"_scale_{scale:g}" for scale in scales]
-    return short if len(set(short)) == len(scales) else [f"_scale_{scale!r}" for scale in scales]

@@ -109,7 +109,7 @@ def summarise_answer(answer: "ClosingAnswer", judgement: "InterventionReport") -
 
 def describe_measure_answer(measure: "QualityAnswer") -> str:
     """Describe what closing the gap does to one quality, with the best result."""
-    name, change = measure.best
+    name, change = measure.best.name, measure.best.changes[measure.key]
     found = f"{measure.found} ({', '.join(measure.harming)})" if measure.found == "some ways harm" else measure.found
     return f"{name_measure(measure.key)}: {found}; best with {name}, {format_change(measure.key, change)}"
 
