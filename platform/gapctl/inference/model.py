@@ -1,11 +1,20 @@
 """Open an open_clip model: find its weights, load them, and build its tokenizer and image transform.
 
+1. `find_weights` finds a tag's weights, or a file of them.
+2. `open_model` builds the model, and `load_weights` loads the file into it.
+3. `read_weights` reads a file of any origin (wrapped, prefixed, or of another kind altogether): it refuses other kinds
+   by their first bytes, loads tensors and plain values without unpickling, finds all sets of named tensors, removes
+   what training programs put before the names, and chooses the set that names most of the model's parameters.
+
 Index letters: B batch, L caption positions, D embedding.
 """
 
-import hashlib
+import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,10 +26,10 @@ from numpy.typing import NDArray
 from gapctl.config.base import did_you_mean
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
-from gapctl.inference.weights_file import read_weights
+from gapctl.io.atomic import hash_file
 
 MAX_NAMED: Final = 4
-"""Most parameters that a message names of each kind."""
+"""Most names of each kind that a message lists."""
 
 PACKED_DTYPES: Final = (torch.float4_e2m1fn_x2,)
 """Types with several numbers per byte, which mean nothing without scales."""
@@ -38,13 +47,35 @@ FOREIGN_CHECKPOINTS: Final = {
 }
 """Checkpoints of other programs, by a part of their parameters' names: what they are, and what to do."""
 
+EXPECTED: Final = "what torch.save(model.state_dict(), file) or safetensors writes"
+
+NAME_WRITERS: Final = {
+    "_orig_mod.": "torch.compile",
+    "_fsdp_wrapped_module.": "FSDP",
+    "_checkpoint_wrapped_module.": "activation checkpointing",
+}
+"""Parts that programs put into names, at any depth."""
+WRAPPER_PREFIX: Final = "module."
+"""Prefix of all names by DistributedDataParallel, DataParallel and AveragedModel."""
+IGNORED_BUFFERS: Final = ("position_ids", "n_averaged")
+"""Buffers with nothing learned: positions of older text towers, and AveragedModel's count of models."""
+
+USUAL_KEYS: Final = ("state_dict", "model_state_dict", "model", "module", "net")
+"""Keys of a model in a checkpoint, in order of preference if several sets fit; averages come last."""
+AVERAGE_PATTERN: Final = re.compile(r"ema|averag|swa|shadow", re.IGNORECASE)
+MAX_DEPTH: Final = 3
+"""Depth of nested mappings that are searched for tensors."""
+
+ImageSettings = Mapping[str, Any]
+"""open_clip's settings of images, or a tag's whole configuration."""
+
 
 class WeightsFile(NamedTuple):
     """A file of weights; `preprocess` are a tag's own image settings, empty for a file."""
 
     path: Path
     sha256: str
-    preprocess: Mapping[str, Any]
+    preprocess: ImageSettings
 
 
 def find_weights(model: str, pretrained: str) -> WeightsFile:
@@ -53,56 +84,42 @@ def find_weights(model: str, pretrained: str) -> WeightsFile:
 
     path = expand_home(pretrained)
     if path.is_file():
-        return _describe_weights_file(path, {})
+        return WeightsFile(path.absolute(), hash_file(path), {})
     if path.is_dir():
         held = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".bin", ".pt", ".pth"))
         inside = f"one of the files in it ({_join_names(held)})" if held else "a file of weights, and it holds none"
         raise InputError(f"--pretrained {pretrained}: a folder; expected {inside}")
     settings = open_clip.get_pretrained_cfg(model, pretrained)
     if settings:
-        return _describe_weights_file(_download_weights(model, pretrained, settings), settings)
+        path = _download_weights(model, pretrained, settings)
+        return WeightsFile(path.absolute(), hash_file(path), settings)
     tags = open_clip.list_pretrained_tags_by_model(model)
     expected = f"a file, or one of the tags of {model}: {', '.join(tags)}" if tags else f"a file ({model} has no tags)"
     close = did_you_mean(pretrained, tags)
     raise InputError(f"--pretrained {pretrained}: neither a file nor a tag; expected {expected}{close}")
 
 
-def _describe_weights_file(path: Path, settings: Mapping[str, Any]) -> WeightsFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return WeightsFile(path.absolute(), digest, settings)
-
-
-def _download_weights(model: str, tag: str, settings: Mapping[str, Any]) -> Path:
+def _download_weights(model: str, tag: str, settings: ImageSettings) -> Path:
     import open_clip
 
     try:
         return Path(open_clip.download_pretrained(dict(settings)))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # open_clip tries the repository first.
+        repository, _, name = str(settings.get("hf_hub", "")).rpartition("/")
+        source = f"{name or 'open_clip_model.safetensors'} of huggingface.co/{repository}"
+        # A tag's activation and image settings are not in a file of its weights.
+        quick = settings.get("quick_gelu") and not model.endswith("-quickgelu")
+        advice = f" with --model {model}-quickgelu, which these weights were trained as" if quick else ""
+        own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
+        if own:
+            advice += f". A file is shown images by the architecture's {', '.join(own)}; this tag has its own"
         raise InputError(
             f"--pretrained {tag}: the weights of {model} are not on this machine and cannot be downloaded ({reason}). "
-            f"Where there is a network, download {_describe_source(settings)}; copy the file here and give its path: "
-            f"--pretrained FILE{_explain_file_options(model, settings)}"
+            f"Where there is a network, download {source if repository else settings['url']}; copy the file here and "
+            f"give its path: --pretrained FILE{advice}"
         ) from error
-
-
-def _explain_file_options(model: str, settings: Mapping[str, Any]) -> str:
-    """Return advice about a tag's activation and image settings, which a file of its weights does not contain."""
-    quick = settings.get("quick_gelu") and not model.endswith("-quickgelu")
-    name = f" with --model {model}-quickgelu, which these weights were trained as" if quick else ""
-    own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
-    return name + (
-        f". A file is shown images by the architecture's {', '.join(own)}; this tag has its own" if own else ""
-    )
-
-
-def _describe_source(settings: Mapping[str, Any]) -> str:
-    """Return where a tag's file is: the repository first, as open_clip tries it."""
-    repository, _, name = str(settings.get("hf_hub", "")).rpartition("/")
-    if repository:
-        return f"{name or 'open_clip_model.safetensors'} of huggingface.co/{repository}"
-    return str(settings["url"])
 
 
 def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
@@ -114,7 +131,8 @@ def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
     from open_clip.model import convert_to_custom_text_state_dict
 
     expected = model.state_dict()
-    read = read_weights(path, _list_parameter_names(expected))
+    # Models without a separate text tower have its parameters without `text.`.
+    read = read_weights(path, {*expected, *(name.removeprefix("text.") for name in expected)})
     found = convert_state_dict(model, read.tensors)
     if "positional_embedding" in found and not hasattr(model, "positional_embedding"):
         found = convert_to_custom_text_state_dict(found)
@@ -126,11 +144,6 @@ def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
     _require_numbers(path, fitted, expected)
     model.load_state_dict({**expected, **fitted})
     return read.origin
-
-
-def _list_parameter_names(expected: Mapping[str, torch.Tensor]) -> set[str]:
-    """Return a model's parameter names, and the names under which models without a separate text tower have them."""
-    return {*expected, *(name.removeprefix("text.") for name in expected)}
 
 
 def _require_fit(
@@ -167,12 +180,190 @@ def _require_numbers(path: Path, found: Mapping[str, torch.Tensor], expected: Ma
             )
 
 
-def _join_names(keys: list[str]) -> str:
+class CheckpointWeights(NamedTuple):
+    """Tensors by the model's own names; `keys` locate them in the file, `less` lists the removed parts of names."""
+
+    tensors: dict[str, torch.Tensor]
+    keys: tuple[str, ...] = ()
+    less: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Which part of the file they are and what was removed from names; "" for all of it unchanged."""
+        writers = {WRAPPER_PREFIX: "DistributedDataParallel or AveragedModel", **NAME_WRITERS}
+        off = [f"{name} ({writers.get(name, 'a module that holds the model')})" for name in self.less]
+        return ", ".join([*filter(None, [".".join(self.keys)]), *([f"less {' and '.join(off)}"] if off else [])])
+
+    def rank(self) -> tuple[bool, int, int]:
+        """Rank sets that fit alike: no average first, then a usual key, then the outermost."""
+        usual = min((USUAL_KEYS.index(key) for key in self.keys if key in USUAL_KEYS), default=len(USUAL_KEYS))
+        averaged = any(AVERAGE_PATTERN.search(part) for part in (*self.keys, *self.less))
+        return averaged, usual if self.keys else -1, len(self.keys) + len(self.less)
+
+
+class _TensorSet(NamedTuple):
+    """Named tensors, and the keys of the mappings that contain them."""
+
+    keys: tuple[str, ...]
+    tensors: dict[str, torch.Tensor]
+
+
+def read_weights(path: Path, names: Collection[str]) -> CheckpointWeights:
+    """Read the weights of a model whose parameters have these `names`. Raise InputError if there are none.
+
+    Of several sets of tensors, such as a model and its average, the one with most of the names is returned; among
+    equals a usual name comes first and an average last.
+    """
+    _require_tensors(path)
+    document = _load_content(path)
+    if not isinstance(document, Mapping):
+        raise InputError(f"{path}: no weights by name in it, but a {type(document).__name__}; expected {EXPECTED}")
+    found = [plain for each in _find_tensor_sets(document) for plain in _strip_prefixes(each, names)]
+    if not found:
+        keys = f" under {_join_names(list(document))}" if document else ""
+        raise InputError(f"{path}: values that are no tensors{keys}; expected {EXPECTED}")
+    return min(found, key=lambda each: (-sum(name in names for name in each.tensors), each.rank()))
+
+
+def _load_content(path: Path) -> object:
+    """Return the content of a file, tensors and plain values only."""
+    try:
+        if path.suffix == ".safetensors" or _is_safetensors(path):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        held = re.search(r"(?:GLOBAL|global|class|function) `?([\w.]+\.[\w.]+)", str(error))
+        named = f", of {held[1]}" if held else ""
+        raise InputError(
+            f"{path}: no weights, or pickled objects{named}, which are never loaded; expected tensors by name: "
+            f"{EXPECTED}. Where it is a whole model, load it where it was made and save its state_dict()"
+        ) from error
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path}: damaged, or no checkpoint ({reason}); expected {EXPECTED}") from error
+
+
+def _find_tensor_sets(document: Mapping[object, object], keys: tuple[str, ...] = ()) -> Iterator[_TensorSet]:
+    """Iterate over all mappings from names to tensors, at any depth."""
+    tensors = {key: value for key, value in document.items() if isinstance(key, str) and torch.is_tensor(value)}
+    if tensors:
+        yield _TensorSet(keys, tensors)
+    if len(keys) < MAX_DEPTH:
+        for key, value in document.items():
+            if isinstance(key, str) and isinstance(value, Mapping):
+                yield from _find_tensor_sets(value, (*keys, key))
+
+
+def _strip_prefixes(found: _TensorSet, names: Collection[str]) -> Iterator[CheckpointWeights]:
+    """Yield a set under each prefix after which names of the model follow, without parts that programs add."""
+    less = [mark for mark in NAME_WRITERS if any(f".{mark}" in f".{name}" for name in found.tensors)]
+    tensors = {_remove_marks(name, less): value for name, value in found.tensors.items()}
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(IGNORED_BUFFERS)}
+    while tensors and all(name.startswith(WRAPPER_PREFIX) for name in tensors):
+        tensors = {name.removeprefix(WRAPPER_PREFIX): value for name, value in tensors.items()}
+        less = [*less, WRAPPER_PREFIX]
+    prefixes = {name.removesuffix(tail) for name in tensors for tail in _list_suffixes(name) if tail in names} or {""}
+    for prefix in prefixes:
+        part = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        yield CheckpointWeights(part, found.keys, tuple(dict.fromkeys([*less, *filter(None, [prefix])])))
+
+
+def _remove_marks(name: str, marks: Collection[str]) -> str:
+    for mark in marks:
+        name = f".{name}".replace(f".{mark}", ".")[1:]
+    return name
+
+
+def _list_suffixes(name: str) -> Iterator[str]:
+    """Yield a name, and its rest after each of its dots."""
+    while name:
+        yield name
+        _, _, name = name.partition(".")
+
+
+def _require_tensors(path: Path) -> None:
+    """Raise InputError for a known other kind of file, with what it is and what to do."""
+    with path.open("rb") as file:
+        head = file.read(2048)
+    known = _detect_kind(path, head)
+    if known is None and zipfile.is_zipfile(path):
+        known = _detect_archive_kind(path)
+    if known is not None:
+        what, remedy = known
+        raise InputError(f"{path}: {what}, not weights by name; expected {EXPECTED}. {remedy}")
+
+
+def _detect_kind(path: Path, head: bytes) -> tuple[str, str] | None:
+    """Return the kind that the first bytes show and what to do about it, or None."""
+    start = head.lstrip()[:200].lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, which stands for the file", "Fetch the file itself: git lfs pull"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page", "Download the file that the page links to"
+    if start.startswith(b"{") and path.suffix == ".json":
+        return _describe_json(path)
+    if head.startswith(b"GGUF"):
+        return "a GGUF file of llama.cpp", "Give the weights that it was made from, or open_clip's tag"
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file of Keras or TensorFlow", "Give PyTorch's weights of that model, or open_clip's tag"
+    if path.suffix == ".onnx" or re.match(rb"\x08[\x01-\x20]\x12.(pytorch|tf2onnx|onnx)", head, re.DOTALL):
+        return "an ONNX model", "Give the PyTorch weights that it was exported from, or open_clip's tag"
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
+        return "a compressed file", "Unpack it"
+    return None
+
+
+def _describe_json(path: Path) -> tuple[str, str]:
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:
+        document = None
+    if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):
+        files = sorted(set(map(str, document["weight_map"].values())))
+        return (
+            f"the index of a model in {len(files)} files ({_join_names(files)})",
+            "Join them into one: load each with safetensors or torch, and save all tensors together",
+        )
+    return "a JSON file", "Give the file that holds the tensors"
+
+
+def _detect_archive_kind(path: Path) -> tuple[str, str] | None:
+    """Return the kind that a zip archive's members show; None for what torch.save writes."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+    names = {name.partition("/")[2] for name in members}
+    if "constants.pkl" in names:
+        return (
+            "a TorchScript archive, as OpenAI publishes ViT-B-32.pt",
+            "Use `--pretrained openai` for OpenAI's, or load it with torch.jit.load and save its state_dict()",
+        )
+    if "archive_format" in {*members, *names}:
+        return "a program of torch.export", "Save the state_dict() of the model that was exported"
+    if members and all(name.endswith(".npy") for name in members):
+        return (
+            "a numpy archive, as JAX's models are",
+            "Give PyTorch's weights of that model, or open_clip's tag",
+        )
+    return None if "data.pkl" in names else ("a zip archive", "Unpack it, and give the file that holds the tensors")
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as safetensors does, whatever its name: the header's size, then a JSON object."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    size = int.from_bytes(head[:8], "little")
+    return len(head) == 9 and head[8:] == b"{" and 2 <= size <= path.stat().st_size - 8
+
+
+def _join_names(keys: Sequence[object]) -> str:
     more = f" and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else ""
-    return f"{', '.join(keys[:MAX_NAMED])}{more}"
+    return f"{', '.join(map(str, keys[:MAX_NAMED]))}{more}"
 
 
 if TYPE_CHECKING:
+    from open_clip.model import CLIP
     from PIL import Image
 
     ToTensor = Callable[[Image.Image], torch.Tensor]
@@ -187,8 +378,8 @@ class OpenModel(NamedTuple):
 
     name: str
     weights: WeightsFile
-    model: Any
-    preprocess: Mapping[str, Any]
+    model: "CLIP"
+    preprocess: ImageSettings
     quick_gelu: bool
     origin: str = ""
 
@@ -237,7 +428,7 @@ def load_tokenizer(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
     return found
 
 
-def build_transform(preprocess: Mapping[str, Any]) -> "ToTensor":
+def build_transform(preprocess: ImageSettings) -> "ToTensor":
     """Return the transform from an image to a tensor with these settings."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 

@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -21,13 +20,14 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from gapctl.config.base import hash_value
 from gapctl.data.image_text.index import Sample, decode_image, read_samples
 from gapctl.data.image_text.questions import CaptionLineMode, split_captions
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError, WorkError
-from gapctl.inference.model import OpenModel, WeightsFile, build_transform, load_tokenizer, open_model
+from gapctl.inference.model import ImageSettings, OpenModel, WeightsFile, build_transform, load_tokenizer, open_model
 from gapctl.io.atomic import hash_file, write_atomically
 
 EMBEDDINGS_VERSION: Final = 2
@@ -41,7 +41,7 @@ class SampleRecord(NamedTuple):
 
     key: str
     captions: list[str]
-    about: dict[str, Any]
+    about: dict[str, JsonValue]
 
 
 class ShardEmbeddings(NamedTuple):
@@ -59,7 +59,7 @@ class ShardEmbeddings(NamedTuple):
 def make_shard_key(
     model: str,
     weights_sha256: str,
-    preprocess: Mapping[str, Any],
+    preprocess: ImageSettings,
     device: str,
     shard_sha256: str,
     captions: CaptionLineMode,
@@ -117,7 +117,7 @@ class ShardCache:
         return self._folder / f"{key}.npz"
 
 
-def _pack_json(document: Any) -> NDArray[np.uint8]:
+def _pack_json(document: object) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(document).encode(), np.uint8)
 
 
@@ -128,39 +128,39 @@ MAX_CAPTIONS: Final = 1000
 """Most captions of one image. A text of more lines is no list of captions, and may not fit into memory."""
 
 RayRow = dict[str, Any]
+"""A row of Ray's data set: a shard to read, or a batch of its samples."""
+
 cached_tokenizer = cache(load_tokenizer)
 
 
-@dataclass
-class _PendingBatch:
-    """Samples that have been read of a shard and not been returned."""
-
-    pictures: list[torch.Tensor] = field(default_factory=list)
-    samples: list[SampleRecord] = field(default_factory=list)
-
-
-def read_batches(
-    row: RayRow, *, model: str, preprocess: Mapping[str, Any], captions: CaptionLineMode
-) -> Iterator[RayRow]:
+def read_batches(row: RayRow, *, model: str, preprocess: ImageSettings, captions: CaptionLineMode) -> Iterator[RayRow]:
     """Iterate over the batches of a row's shard, the last one marked; a row with an `error` if the shard is wrong.
 
     The row's `left_out`, if any, are indices of samples to skip. Images are float32 (B, C, H, W) and tokens int64 (M,
     L), as bytes; M captions, those of the first image first. Shapes follow from the model and from `texts`, which is M.
     """
-    transform, pending, skipped = build_transform(preprocess), _PendingBatch(), {}
+    transform, skipped = build_transform(preprocess), {}
+    pictures: list[torch.Tensor] = []
+    samples: list[SampleRecord] = []
     try:
         for sample in read_samples(Path(row["path"]), frozenset(json.loads(row.get("left_out", "[]")))):
             texts = split_captions(sample.caption or "", captions)
-            why = _explain_unusable(sample, texts) or _add_sample(sample, texts, transform, pending)
-            if why:
+            why = _explain_unusable(sample, texts)
+            if why is None:
+                try:
+                    pictures.append(transform(decode_image(sample)))
+                    samples.append(SampleRecord(sample.key, texts, sample.about))
+                except ValueError:
+                    why = SampleProblem.UNREADABLE.value
+            if why is not None:
                 skipped[sample.key] = why
-            elif len(pending.samples) == BATCH_SIZE:
-                yield _build_row(row, model, pending)
-                pending = _PendingBatch()
+            elif len(samples) == BATCH_SIZE:
+                yield _build_row(row, model, pictures, samples)
+                pictures, samples = [], []
     except InputError as error:
-        yield {**_build_row(row, model, _PendingBatch()), "error": str(error), "last": True}
+        yield {**_build_row(row, model, [], []), "error": str(error), "last": True}
         return
-    yield {**_build_row(row, model, pending), "skipped": json.dumps(skipped), "last": True}
+    yield {**_build_row(row, model, pictures, samples), "skipped": json.dumps(skipped), "last": True}
 
 
 def _explain_unusable(sample: Sample, texts: Sequence[str]) -> str | None:
@@ -171,23 +171,18 @@ def _explain_unusable(sample: Sample, texts: Sequence[str]) -> str | None:
     return None if texts else SampleProblem.NO_CAPTION.value
 
 
-def _add_sample(sample: Sample, texts: list[str], transform: Any, pending: _PendingBatch) -> str | None:
-    """Add a sample. Return why its image cannot be read, or None."""
-    try:
-        picture = transform(decode_image(sample))
-    except ValueError:
-        return SampleProblem.UNREADABLE.value
-    pending.pictures.append(picture)
-    pending.samples.append(SampleRecord(sample.key, texts, sample.about))
-    return None
-
-
-def _build_row(row: RayRow, model: str, pending: _PendingBatch) -> RayRow:
-    images_BCHW = torch.stack(pending.pictures).numpy().tobytes() if pending.pictures else b""
-    captions = [caption for sample in pending.samples for caption in sample.captions]
-    tokens_BL = cached_tokenizer(model)(captions).numpy().tobytes() if captions else b""
-    batch = {"images": images_BCHW, "tokens": tokens_BL, "samples": json.dumps(pending.samples)}
-    return {"shard": row["shard"], "texts": len(captions), **batch, "skipped": "{}", "error": "", "last": False}
+def _build_row(row: RayRow, model: str, pictures: list[torch.Tensor], samples: list[SampleRecord]) -> RayRow:
+    captions = [caption for sample in samples for caption in sample.captions]
+    return {
+        "shard": row["shard"],
+        "texts": len(captions),
+        "images": torch.stack(pictures).numpy().tobytes() if pictures else b"",
+        "tokens": cached_tokenizer(model)(captions).numpy().tobytes() if captions else b"",
+        "samples": json.dumps(samples),
+        "skipped": "{}",
+        "error": "",
+        "last": False,
+    }
 
 
 class Embedder:
@@ -202,7 +197,7 @@ class Embedder:
         self._image_shape = (3, *((size, size) if isinstance(size, int) else tuple(size)))
 
     @torch.no_grad()
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: RayRow) -> RayRow:
         """Return the row with embeddings (B, D) and (M, D) as bytes in place of its images and tokens.
 
         Texts are encoded `BATCH_SIZE` at a time, so that single captions are batched as their images are.
@@ -217,7 +212,7 @@ class Embedder:
         text_MD = torch.cat([self._model.encode_text(part, normalize=True) for part in parts])
         return {**row, "image": _convert_to_bytes(image_BD), "text": _convert_to_bytes(text_MD)}
 
-    def _move_to_device(self, array: Any) -> torch.Tensor:
+    def _move_to_device(self, array: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(array.copy()).to(self._device)
 
 
@@ -280,62 +275,46 @@ def encode_shards(
     on_progress(len(paths) - len(left), len(paths))
     if left:
         workers = min(workers, len(left), MAX_WORKERS)
-        with open_ray(_count_cpus(workers, device)):
-            tasks = [_ShardTask(index, str(paths[index]), list(left_out.get(paths[index], {}))) for index in left]
-            for done, (index, shard) in enumerate(_encode_on_ray(tasks, opened, workers, device, captions), 1):
+        # One reader reads faster than a CPU encodes, but besides a GPU, reading is most of the work.
+        actors, readers = (torch.cuda.device_count(), workers) if device == "cuda" else (workers, 1)
+        rows: list[RayRow] = [
+            {"shard": index, "path": str(paths[index]), "left_out": json.dumps(list(left_out.get(paths[index], {})))}
+            for index in left
+        ]
+        with open_ray(actors + readers):
+            encoded = _encode_on_ray(rows, opened, actors, readers, device, captions)
+            for done, (index, shard) in enumerate(encoded, 1):
                 cache.keep(keys[index], shard)
                 on_progress(len(paths) - len(left) + done, len(paths))
-    return EncodingResult(
-        [_read_back(cache, key, path) for key, path in zip(keys, paths, strict=True)], sha256s, len(left)
-    )
-
-
-def _read_back(cache: ShardCache, key: str, path: Path) -> ShardEmbeddings:
-    found = cache.find(key)
-    if found is None:
-        raise WorkError(f"{path}: its embeddings, just written, cannot be read back. Check the disk, then run again")
-    return found
-
-
-def _count_actors(workers: int, device: str) -> int:
-    return torch.cuda.device_count() if device == "cuda" else workers
-
-
-def _count_readers(workers: int, device: str) -> int:
-    """Return the readers: one reads faster than a CPU encodes, but besides a GPU, reading is most of the work."""
-    return workers if device == "cuda" else 1
-
-
-def _count_cpus(workers: int, device: str) -> int:
-    return _count_actors(workers, device) + _count_readers(workers, device)
-
-
-class _ShardTask(NamedTuple):
-    shard: int
-    path: str
-    left_out: list[int]
+    shards = []
+    for key, path in zip(keys, paths, strict=True):
+        written = cache.find(key)
+        if written is None:
+            raise WorkError(
+                f"{path}: its embeddings, just written, cannot be read back. Check the disk, then run again"
+            )
+        shards.append(written)
+    return EncodingResult(shards, sha256s, len(left))
 
 
 def _encode_on_ray(
-    tasks: Sequence[_ShardTask], opened: OpenModel, workers: int, device: str, captions: CaptionLineMode
+    rows: list[RayRow], opened: OpenModel, actors: int, readers: int, device: str, captions: CaptionLineMode
 ) -> Iterator[tuple[int, ShardEmbeddings]]:
     import ray.data
     from ray.exceptions import RayError
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    items = [{"shard": task.shard, "path": task.path, "left_out": json.dumps(task.left_out)} for task in tasks]
     reading = partial(read_batches, model=opened.name, preprocess=dict(opened.preprocess), captions=captions)
-    readers = ray.data.TaskPoolStrategy(size=_count_readers(workers, device))
     with warnings.catch_warnings():
         # Ray has no named parameter for whether an actor is restarted, and deprecates the only way to say it.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
         dataset = (
-            ray.data.from_items(items, override_num_blocks=len(items))
-            .flat_map(reading, num_cpus=1, compute=readers)
+            ray.data.from_items(rows, override_num_blocks=len(rows))
+            .flat_map(reading, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=readers))
             .map(
-                cast("Callable[[dict[str, Any]], dict[str, Any]]", Embedder),
+                cast("Callable[[RayRow], RayRow]", Embedder),
                 fn_constructor_args=(opened.name, opened.weights, device),
-                compute=ray.data.ActorPoolStrategy(size=_count_actors(workers, device)),
+                compute=ray.data.ActorPoolStrategy(size=actors),
                 num_cpus=1,
                 num_gpus=1 if device == "cuda" else 0,
                 # The same command continues, and Ray warns on the terminal of actors that it may restart.
@@ -346,38 +325,29 @@ def _encode_on_ray(
     try:
         yield from _collect_shards(dataset.iter_rows())
     except RayError as error:
+        cause: object = getattr(error, "cause", None) or error
+        reason = [type(cause).__name__, *str(cause).strip().splitlines()][-1]
         raise WorkError(
-            f"a shard could not be encoded ({_explain_error(error)}). The finished ones are kept: the same "
-            "command encodes "
-            "what is left"
+            f"a shard could not be encoded ({reason}). The finished ones are kept: the same command encodes what is "
+            "left"
         ) from error
 
 
-def _collect_shards(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, ShardEmbeddings]]:
+def _collect_shards(rows: Iterable[RayRow]) -> Iterator[tuple[int, ShardEmbeddings]]:
     """Join batches, which come in order, to shards."""
-    batches: list[dict[str, Any]] = []
+    batches: list[RayRow] = []
     for row in rows:
         if row["error"]:
             raise InputError(row["error"])
         batches.append(row)
         if row["last"]:
-            yield row["shard"], _build_shard(batches)
+            samples = [SampleRecord(*each) for batch in batches for each in json.loads(batch["samples"])]
+            image_ND = _stack_embeddings(batches, "image", len(samples))
+            text_MD = _stack_embeddings(batches, "text", sum(len(sample.captions) for sample in samples))
+            yield row["shard"], ShardEmbeddings(image_ND, text_MD, samples, json.loads(row["skipped"]))
             batches = []
 
 
-def _build_shard(batches: Sequence[dict[str, Any]]) -> ShardEmbeddings:
-    samples = [SampleRecord(*each) for batch in batches for each in json.loads(batch["samples"])]
-    image_ND = _stack_embeddings(batches, "image", len(samples))
-    text_MD = _stack_embeddings(batches, "text", sum(len(sample.captions) for sample in samples))
-    return ShardEmbeddings(image_ND, text_MD, samples, json.loads(batches[-1]["skipped"]))
-
-
-def _stack_embeddings(batches: Sequence[dict[str, Any]], name: str, count: int) -> Floats:
+def _stack_embeddings(batches: Sequence[RayRow], name: str, count: int) -> Floats:
     joined = b"".join(batch[name] for batch in batches)
     return np.frombuffer(joined, np.float32).reshape(count, -1 if count else 0)
-
-
-def _explain_error(error: BaseException) -> str:
-    cause: Any = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines()
-    return lines[-1] if lines else type(cause).__name__

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gapctl.interventions.fit import EmbeddingClouds
+from gapctl.metrics.checks import Integers
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.gap import Array, compute_relative_gap
 
-IntArray = NDArray[np.int64]
 RESAMPLES: Final = 1000
 CONFIDENCE_LEVEL: Final = 0.95
 BLOCK_NUMBERS: Final = 4_000_000
@@ -33,8 +32,8 @@ class ResamplingUnits(NamedTuple):
 
     images: int
     captions: int
-    image_of_text_M: IntArray
-    unit_of_text_M: IntArray
+    image_of_text_M: Integers
+    unit_of_text_M: Integers
 
     @property
     def total(self) -> int:
@@ -75,7 +74,7 @@ class ItemValues(NamedTuple):
     """
 
     value_I: Array
-    unit_I: NDArray[np.int64]
+    unit_I: Integers
     share_I: Array | None = None
 
 
@@ -192,12 +191,12 @@ class GapStatistic:
     """
 
     clouds: EmbeddingClouds
-    image_of_text_M: NDArray[np.int64] | None
+    image_of_text_M: Integers | None
     matched: ItemMeans
 
     @classmethod
     def of(
-        cls, clouds: EmbeddingClouds, image_of_text_M: NDArray[np.int64] | None, prompt_of_N: NDArray[np.int64] | None
+        cls, clouds: EmbeddingClouds, image_of_text_M: Integers | None, prompt_of_N: Integers | None
     ) -> "GapStatistic":
         """Return the statistic of clouds; `prompt_of_N` gives each image's prompt if the texts are class prompts."""
         image_ND, text_MD = clouds
@@ -246,13 +245,13 @@ class ClusterStatistic:
     Rows are sorted by their pair of cluster and label; `start_P` is each pair's first row.
     """
 
-    unit_R: IntArray
-    start_P: IntArray
-    cluster_P: IntArray
-    label_P: IntArray
+    unit_R: Integers
+    start_P: Integers
+    cluster_P: Integers
+    label_P: Integers
 
     @classmethod
-    def of(cls, cluster_R: IntArray, label_R: IntArray, unit_R: IntArray) -> "ClusterStatistic":
+    def of(cls, cluster_R: Integers, label_R: Integers, unit_R: Integers) -> "ClusterStatistic":
         """Return the statistic of rows with their clusters, labels and the units they are drawn with, (R,) each."""
         cluster_R, label_R = (np.unique(each_R, return_inverse=True)[1] for each_R in (cluster_R, label_R))
         pair_R = cluster_R * (label_R.max() + 1) + label_R
@@ -275,7 +274,7 @@ class ClusterStatistic:
         return {"quality/v_measure": len(np.unique(self.unit_R))}
 
 
-def _compute_kind_entropy(count_BP: Array, kind_P: IntArray) -> Array:
+def _compute_kind_entropy(count_BP: Array, kind_P: Integers) -> Array:
     """Return the entropy of the clusters' or labels' summed weights (B,), in nats."""
     order_P = np.argsort(kind_P, kind="stable")
     start_C = np.unique(kind_P[order_P], return_index=True)[1]

@@ -1,9 +1,5 @@
 """Fit interventions on embeddings: affine maps of both modalities that close or widen the gap.
 
-1. `list_candidates` lists the interventions; each candidate's `fit` takes L2-normalised rows of a calibration split.
-2. The `fit_...` functions return a `FittedIntervention`, which is an `AffineMap` for each modality.
-3. `transform_embeddings` and `transform_questions` apply it and normalise the rows again.
-
 Index letters: N images, M texts, D embedding, R rows of either, Q directions of the texts.
 """
 
@@ -13,9 +9,9 @@ from functools import partial
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gapctl.errors import InputError
+from gapctl.metrics.checks import Rows
 from gapctl.metrics.classification import ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import Array, find_leading_dimensions
@@ -23,7 +19,6 @@ from gapctl.metrics.gap import Array, find_leading_dimensions
 LEAST_NORM = 1e-9
 """The smallest norm of a row after a map; a shorter row is rounding."""
 
-FloatArray = NDArray[np.floating]
 LEAST_SPREAD = 1e-12
 """Smallest standard deviation that is scaled; below it a dimension is constant but for rounding, and only centred."""
 
@@ -144,8 +139,8 @@ def transform_questions(fitted: FittedIntervention, zero_shot: ZeroShotTasks) ->
     return ZeroShotTasks(moved, zero_shot.main)
 
 
-def _transform_rows(move: Callable[[Array], Array], row_RD: FloatArray) -> FloatArray:
-    moved_RD: FloatArray = move(normalise_rows(row_RD)).astype(row_RD.dtype)
+def _transform_rows(move: Callable[[Array], Array], row_RD: Rows) -> Rows:
+    moved_RD: Rows = move(normalise_rows(row_RD)).astype(row_RD.dtype)
     return moved_RD
 
 

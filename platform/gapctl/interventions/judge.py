@@ -21,7 +21,6 @@ from gapctl.interventions.bootstrap import (
     BootstrapValues,
     ClusterStatistic,
     GapStatistic,
-    IntArray,
     ItemMeans,
     ItemValues,
     ResamplingUnits,
@@ -37,6 +36,7 @@ from gapctl.interventions.fit import (
     InterventionFamily,
     nothing,
 )
+from gapctl.metrics.checks import Integers
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_flips
 from gapctl.metrics.clustering import k_means
 from gapctl.metrics.embedding_set import Embeddings, assign_match_keys, assign_partner_keys, normalise_rows
@@ -50,7 +50,6 @@ LEAST_IMAGES = 8
 LARGEST_GROUP = 0.02
 """Largest share of all images that one caption may join; with a larger group images are split one by one."""
 
-RowIndices = NDArray[np.int64]
 ScalarType = TypeVar("ScalarType", bound=np.generic)
 SplitUnit = Literal["images", "captions"]
 RECALL_DEPTHS: Final = (1, 5, 10)
@@ -318,7 +317,7 @@ def _measure_separability(
     return {"gap/linear_separability": ItemValues(right_J, unit_J, share_J)}
 
 
-def _measure_clusters(clouds: EmbeddingClouds, label_N: IntArray, units: ResamplingUnits) -> ClusterStatistic:
+def _measure_clusters(clouds: EmbeddingClouds, label_N: Integers, units: ResamplingUnits) -> ClusterStatistic:
     """Cluster both modalities by k-means, with as many clusters as there are objects."""
     image_S, text_S = (sample_rows(DrawPurpose.PAIRS, len(cloud), THOROUGH_LIMITS.pairs) for cloud in clouds)
     row_RD = np.concatenate([clouds.image_ND[image_S], clouds.text_MD[text_S]])
@@ -378,8 +377,8 @@ class CalibrationSplit(NamedTuple):
     Units are single images, or captions with all of their images.
     """
 
-    calibration_S: RowIndices
-    held_out_S: RowIndices
+    calibration_S: Integers
+    held_out_S: Integers
     dealt: SplitUnit
 
 
@@ -403,7 +402,7 @@ def split_images(embeddings: Embeddings, share: float, seed: int) -> Calibration
     return CalibrationSplit(np.flatnonzero(fitted_N), np.flatnonzero(~fitted_N), "captions" if together else "images")
 
 
-def label_caption_units(embeddings: Embeddings) -> RowIndices:
+def label_caption_units(embeddings: Embeddings) -> Integers:
     """Return a number per image (N,) that is shared by images joined, even indirectly, by equal captions."""
     unit_N = np.arange(len(embeddings.image_ND))
     if embeddings.text_group_M is None or embeddings.prompt_of_N is not None:
@@ -422,7 +421,7 @@ def label_caption_units(embeddings: Embeddings) -> RowIndices:
         unit_N = joined_N
 
 
-def take_images(embeddings: Embeddings, image_S: RowIndices) -> Embeddings:
+def take_images(embeddings: Embeddings, image_S: Integers) -> Embeddings:
     """Return these images with their texts, in the given order; class prompts belong to no image and all stay."""
     text_T, text_to_image_T = _find_texts_of_images(embeddings, image_S)
     return replace(
@@ -438,7 +437,7 @@ def take_images(embeddings: Embeddings, image_S: RowIndices) -> Embeddings:
     )
 
 
-def take_questions(zero_shot: ZeroShotTasks, image_S: RowIndices) -> ZeroShotTasks:
+def take_questions(zero_shot: ZeroShotTasks, image_S: Integers) -> ZeroShotTasks:
     """Return the questions restricted to these images."""
     taken = {
         name: ClassPrompts(question.prompt_CD, question.class_N[image_S])
@@ -447,7 +446,7 @@ def take_questions(zero_shot: ZeroShotTasks, image_S: RowIndices) -> ZeroShotTas
     return ZeroShotTasks(taken, zero_shot.main)
 
 
-def _find_texts_of_images(embeddings: Embeddings, image_S: RowIndices) -> tuple[RowIndices, RowIndices | None]:
+def _find_texts_of_images(embeddings: Embeddings, image_S: Integers) -> tuple[Integers, Integers | None]:
     """Return the rows of the images' texts, and the image of each among these, or None if they match row by row."""
     if embeddings.prompt_of_N is not None:
         return np.arange(len(embeddings.text_MD)), embeddings.text_to_image_M
@@ -460,11 +459,11 @@ def _find_texts_of_images(embeddings: Embeddings, image_S: RowIndices) -> tuple[
     return text_T, place_M[text_T]
 
 
-def _take_rows(array: NDArray[ScalarType] | None, row_S: RowIndices) -> NDArray[ScalarType] | None:
+def _take_rows(array: NDArray[ScalarType] | None, row_S: Integers) -> NDArray[ScalarType] | None:
     return None if array is None else array[row_S]
 
 
-def _deal_units(unit_N: RowIndices, share: float, seed: int) -> NDArray[np.bool_]:
+def _deal_units(unit_N: Integers, share: float, seed: int) -> NDArray[np.bool_]:
     """Return which images go to calibration: units in a random order until the share is filled."""
     size_U = np.bincount(unit_N)
     order_U = np.random.Generator(np.random.Philox(seed)).permutation(len(size_U))

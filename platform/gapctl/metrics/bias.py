@@ -1,10 +1,5 @@
 """Measure object bias (MOAD, arXiv 2404.07983, sec. 3): exact means over all pairs i < j, from sums per label.
 
-1. `LabelSums` adds up unit rows by one kind of label and gives the mean cosine of pairs that share one, and that do
-   not.
-2. `BiasSums` joins the sums by object and by each attribute factor, and computes `Moad`.
-3. `moad` and `mean_label_cosines` check arrays and do both steps at once.
-
 Index letters: N embeddings, F attribute factors, D embedding, K labels.
 """
 
@@ -12,12 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_keys, check_numbers, check_unit_rows
-from gapctl.metrics.gap import Array
-
-LabelArray = NDArray[np.int64]
+from gapctl.metrics.checks import Integers, Rows, check_keys, check_numbers, check_unit_rows
+from gapctl.metrics.gap import Array, Sums
 
 
 class SameDifferentCosine(NamedTuple):
@@ -36,19 +28,19 @@ class Moad(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LabelSums:
+class LabelSums(Sums):
     """Sums of unit rows by label: the labels in ascending order (K,), their counts (K,), their sums in float64 (K, D).
 
-    `squares` is the sum of all squared norms. Add two to merge the rows of two workers, even if their labels differ.
+    `squares` is the sum of all squared norms. The labels of two sums that are added may differ.
     """
 
-    label_K: LabelArray
-    count_K: NDArray[np.int64]
+    label_K: Integers
+    count_K: Integers
     total_KD: Array
     squares: float
 
     @classmethod
-    def of(cls, embedding_ND: NDArray[np.floating], label_N: LabelArray) -> "LabelSums":
+    def of(cls, embedding_ND: Rows, label_N: Integers) -> "LabelSums":
         """Return the sums of the rows (N, D) by their labels (N,), in float64."""
         label_K, count_K = np.unique(label_N, return_counts=True)
         sorted_ND = embedding_ND[np.argsort(label_N, kind="stable")]
@@ -84,22 +76,18 @@ class LabelSums:
 
 
 @dataclass(frozen=True)
-class BiasSums:
-    """One modality's sums by object, and by attribute for each factor. Add two to merge."""
+class BiasSums(Sums):
+    """One modality's sums by object, and by attribute for each factor."""
 
     by_object: LabelSums
     by_factor: tuple[LabelSums, ...]
 
     @classmethod
-    def of(cls, embedding_ND: Array, object_N: LabelArray, attribute_NF: LabelArray) -> "BiasSums":
+    def of(cls, embedding_ND: Array, object_N: Integers, attribute_NF: Integers) -> "BiasSums":
         """Return the sums of the rows (N, D) by object (N,) and by each column of the attributes (N, F)."""
         columns = attribute_NF.reshape(len(embedding_ND), -1).T
         by_factor = tuple(LabelSums.of(embedding_ND, column_N) for column_N in columns)
         return cls(LabelSums.of(embedding_ND, object_N), by_factor)
-
-    def __add__(self, other: "BiasSums") -> "BiasSums":
-        pairs = zip(self.by_factor, other.by_factor, strict=True)
-        return BiasSums(self.by_object + other.by_object, tuple(one + another for one, another in pairs))
 
     def moad(self) -> Moad:
         """Return object bias. Attributes are compared within each factor and averaged over factors."""
@@ -110,7 +98,7 @@ class BiasSums:
         return Moad(value, by_object, by_attribute)
 
 
-def mean_label_cosines(embedding_ND: Array, label_N: LabelArray) -> SameDifferentCosine:
+def mean_label_cosines(embedding_ND: Array, label_N: Integers) -> SameDifferentCosine:
     """Return the mean cosine over pairs i < j with equal and with unequal labels, for L2-normalised rows (N, D).
 
     Raise InputError for rows that are not of length one or have no label.
@@ -120,7 +108,7 @@ def mean_label_cosines(embedding_ND: Array, label_N: LabelArray) -> SameDifferen
     return LabelSums.of(embedding_ND, label_N).mean_cosines()
 
 
-def moad(embedding_ND: Array, object_N: LabelArray, attribute_NF: LabelArray) -> Moad:
+def moad(embedding_ND: Array, object_N: Integers, attribute_NF: Integers) -> Moad:
     """Return object bias of L2-normalised rows (N, D); each column of `attribute_NF` is a factor.
 
     Attributes are compared within each factor and averaged over factors. Raise InputError for rows that are not of

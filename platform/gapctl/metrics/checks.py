@@ -15,6 +15,8 @@ from gapctl.errors import InputError
 
 AnyArray = NDArray[Any]
 """An array whose type is checked here."""
+Rows = NDArray[np.floating]
+Integers = NDArray[np.int64]
 
 CLOUDS: Final = ("image", "text", "image_with_attributes")
 NUMBERS: Final = ("labels", "attributes", "text_to_image")
@@ -168,10 +170,11 @@ def check_arrays(arrays: Mapping[str, AnyArray], least: int = 2) -> Pairing:
         if name in arrays:
             owner = "text" if name == "text_to_image" else "image"
             check_numbers(name, arrays[name], len(arrays[owner]), owner, columns=name == "attributes")
-            beyond = np.argwhere(arrays[name] > np.iinfo(np.int64).max) if arrays[name].dtype.kind == "u" else []
-            if len(beyond):
-                found = f"{arrays[name][tuple(beyond[0])]} in row {beyond[0][0]}, beyond int64"
-                raise make_array_error(name, found, f"numbers up to {np.iinfo(np.int64).max}", "Number them from 0")
+            largest = np.iinfo(np.int64).max
+            if arrays[name].dtype.kind == "u" and arrays[name].max() > largest:
+                place = np.argwhere(arrays[name] > largest)[0]
+                found = f"{arrays[name][tuple(place)]} in row {place[0]}, beyond int64"
+                raise make_array_error(name, found, f"numbers up to {largest}", "Number them from 0")
     for name, needed in (("attributes", ("labels",)), ("image_with_attributes", ("labels", "attributes"))):
         missing = [f"`{other}`" for other in needed if other not in arrays]
         if name in arrays and missing:
@@ -199,5 +202,5 @@ def make_single_row_error(name: str) -> InputError:
 def _find_bfloat16_rows(rows_AD: AnyArray) -> NDArray[np.bool_]:
     """Return whether all numbers of each row are bfloat16's: float32 without its lower 16 bits (A,)."""
     single_AD = rows_AD.astype(np.float32)
-    exact_AD: NDArray[np.bool_] = (single_AD == rows_AD) & (single_AD.view(np.uint32) & 0xFFFF == 0)
-    return exact_AD.all(axis=1)
+    exact_A: NDArray[np.bool_] = ((single_AD == rows_AD) & (single_AD.view(np.uint32) & 0xFFFF == 0)).all(axis=1)
+    return exact_A

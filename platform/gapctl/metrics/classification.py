@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_cloud, check_keys, check_unit_rows, check_values
+from gapctl.metrics.checks import Integers, Rows, check_cloud, check_keys, check_unit_rows, check_values
+from gapctl.metrics.gap import Sums
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, make_generator, sample_rows
 
 NOISE_LENGTH: Final = 0.1
@@ -21,30 +22,23 @@ IMAGE_BLOCK: Final = 8192
 
 
 @dataclass(frozen=True)
-class AccuracyCount:
-    """The number of correctly classified images and of all images. Add two to merge."""
+class AccuracyCount(Sums):
+    """The number of correctly classified images and of all images."""
 
     right: int
     count: int
 
     @classmethod
-    def of(
-        cls, image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
-    ) -> "AccuracyCount":
+    def of(cls, image_ND: Rows, label_N: Integers, class_CD: Rows) -> "AccuracyCount":
         """Return the counts over images (N, D) with labels (N,) and class embeddings (C, D) of any norm."""
         return cls(int((_find_nearest_class(image_ND, _normalise_classes(class_CD)) == label_N).sum()), len(image_ND))
-
-    def __add__(self, other: "AccuracyCount") -> "AccuracyCount":
-        return AccuracyCount(self.right + other.right, self.count + other.count)
 
     def percent(self) -> float:
         """Return the percentage of images whose nearest class is their own."""
         return 100 * float(np.float64(self.right) / self.count)
 
 
-def zero_shot_accuracy(
-    image_ND: NDArray[np.floating], label_N: NDArray[np.int64], class_CD: NDArray[np.floating]
-) -> float:
+def zero_shot_accuracy(image_ND: Rows, label_N: Integers, class_CD: Rows) -> float:
     """Return the percentage of images whose nearest class embedding (normalised here) is their label's."""
     check_cloud("image", image_ND)
     check_values("image", image_ND)
@@ -57,13 +51,11 @@ def zero_shot_accuracy(
 class FlipShares(NamedTuple):
     """The sampled images' rows (S,), and for each the share of noise draws that changed its class (S,)."""
 
-    image_S: NDArray[np.int64]
+    image_S: Integers
     share_S: NDArray[np.float64]
 
 
-def flip_rate(
-    image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE_LENGTH
-) -> SampleEstimate:
+def flip_rate(image_ND: Rows, class_CD: Rows, most: int, noise: float = NOISE_LENGTH) -> SampleEstimate:
     """Estimate the share of zero-shot predictions that noise on the image changes (arXiv 2603.29080).
 
     Rows are L2-normalised. The noise is Gaussian with standard deviation `noise` / sqrt(D) in each dimension, so that
@@ -76,9 +68,7 @@ def flip_rate(
     return estimate_mean(measure_flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
 
 
-def measure_flips(
-    image_ND: NDArray[np.floating], class_CD: NDArray[np.floating], most: int, noise: float = NOISE_LENGTH
-) -> FlipShares:
+def measure_flips(image_ND: Rows, class_CD: Rows, most: int, noise: float = NOISE_LENGTH) -> FlipShares:
     """Return the flip shares of the sampled images, whose mean is `flip_rate`."""
     row_S = sample_rows(DrawPurpose.QUERIES, len(image_ND), most)
     image_SD, unit_CD = image_ND[row_S], _normalise_classes(class_CD)
@@ -92,22 +82,22 @@ def measure_flips(
     return FlipShares(row_S, flips_S / NOISE_DRAWS)
 
 
-def _normalise_classes(class_CD: NDArray[np.floating]) -> NDArray[np.floating]:
-    unit_CD: NDArray[np.floating] = class_CD / np.linalg.norm(class_CD, axis=1, keepdims=True)
+def _normalise_classes(class_CD: Rows) -> Rows:
+    unit_CD: Rows = class_CD / np.linalg.norm(class_CD, axis=1, keepdims=True)
     return unit_CD
 
 
-def _find_nearest_class(image_ND: NDArray[np.floating], unit_CD: NDArray[np.floating]) -> NDArray[np.int64]:
+def _find_nearest_class(image_ND: Rows, unit_CD: Rows) -> Integers:
     blocks = (image_ND[start : start + IMAGE_BLOCK] for start in range(0, len(image_ND), IMAGE_BLOCK))
-    nearest_N: NDArray[np.int64] = np.concatenate([np.argmax(block_BD @ unit_CD.T, axis=1) for block_BD in blocks])
+    nearest_N: Integers = np.concatenate([np.argmax(block_BD @ unit_CD.T, axis=1) for block_BD in blocks])
     return nearest_N
 
 
 class ClassPrompts(NamedTuple):
     """One zero-shot question: a prompt embedding of any norm per class (C, D), and each image's class (N,)."""
 
-    prompt_CD: NDArray[np.floating]
-    class_N: NDArray[np.int64]
+    prompt_CD: Rows
+    class_N: Integers
 
 
 @dataclass(frozen=True)
@@ -118,7 +108,7 @@ class ZeroShotTasks:
     main: str | None = None
 
 
-def measure_accuracies(image_ND: NDArray[np.floating], zero_shot: ZeroShotTasks) -> dict[str, float]:
+def measure_accuracies(image_ND: Rows, zero_shot: ZeroShotTasks) -> dict[str, float]:
     """Return zero-shot accuracies in percent: by question, of the object, and the mean over the attributes."""
     by_name = {
         name: zero_shot_accuracy(image_ND, question.class_N, question.prompt_CD)

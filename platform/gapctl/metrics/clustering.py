@@ -8,9 +8,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_keys, check_unit_rows
+from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_generator, sample_rows
 
@@ -21,16 +20,12 @@ LLOYD_ROUNDS: Final = 25
 class Clusters(NamedTuple):
     """Each row's cluster (R,), and the sum of squared distances to the clusters' centres."""
 
-    cluster_R: NDArray[np.int64]
+    cluster_R: Integers
     spread: float
 
 
 def measure_label_clustering(
-    image_ND: NDArray[np.floating],
-    image_label_N: NDArray[np.int64],
-    text_MD: NDArray[np.floating],
-    text_label_M: NDArray[np.int64],
-    most: int,
+    image_ND: Rows, image_label_N: Integers, text_MD: Rows, text_label_M: Integers, most: int
 ) -> SampleEstimate:
     """Measure the V-measure of k-means over the unit rows of both modalities together.
 
@@ -45,7 +40,7 @@ def measure_label_clustering(
     return SampleEstimate(value, math.nan, math.nan, len(row_RD), len(image_ND) + len(text_MD))
 
 
-def v_measure(cluster_R: NDArray[np.int64], label_R: NDArray[np.int64]) -> float:
+def v_measure(cluster_R: Integers, label_R: Integers) -> float:
     """Return the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007), 0 to 1.
 
     Homogeneity is the information that a row's cluster gives about its label, as a share of the labels' entropy;
@@ -60,7 +55,7 @@ def v_measure(cluster_R: NDArray[np.int64], label_R: NDArray[np.int64]) -> float
     return 2 * shared / (of_clusters + of_labels)
 
 
-def k_means(row_RD: NDArray[np.floating], clusters: int) -> Clusters:
+def k_means(row_RD: Rows, clusters: int) -> Clusters:
     """Return the best of three seeded k-means++ starts, each at most 25 rounds of Lloyd's algorithm.
 
     A cluster without rows keeps its centre. Raise ValueError if there are fewer rows than clusters.
@@ -104,6 +99,6 @@ def _compute_distances(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> torch.T
     return (1 + centre_CD.square().sum(dim=1) - 2 * (row_RD @ centre_CD.T)).clamp_(min=0)
 
 
-def _compute_entropy(count_L: NDArray[np.int64]) -> float:
+def _compute_entropy(count_L: Integers) -> float:
     share_L: Array = count_L[count_L > 0] / count_L.sum()
     return -float(share_L @ np.log(share_L)) if len(share_L) > 1 else 0.0

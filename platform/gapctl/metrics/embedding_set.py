@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import (
+    Integers,
+    Rows,
     check_cloud,
     check_numbers,
     check_range,
@@ -34,15 +36,15 @@ class Embeddings:
     images'.
     """
 
-    image_ND: NDArray[np.floating]
-    text_MD: NDArray[np.floating]
-    text_to_image_M: NDArray[np.int64] | None = None
-    text_group_M: NDArray[np.int64] | None = None
-    prompt_of_N: NDArray[np.int64] | None = None
-    labels_N: NDArray[np.int64] | None = None
-    attributes_NF: NDArray[np.int64] | None = None
-    class_CD: NDArray[np.floating] | None = None
-    bias_image_ND: NDArray[np.floating] | None = None
+    image_ND: Rows
+    text_MD: Rows
+    text_to_image_M: Integers | None = None
+    text_group_M: Integers | None = None
+    prompt_of_N: Integers | None = None
+    labels_N: Integers | None = None
+    attributes_NF: Integers | None = None
+    class_CD: Rows | None = None
+    bias_image_ND: Rows | None = None
     logit_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -78,7 +80,7 @@ class Embeddings:
             raise make_pairing_error(images, texts)
 
 
-def normalise_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int = 0) -> Array:
+def normalise_rows(rows_ND: Rows, name: str = "rows", first: int = 0) -> Array:
     """Return the rows divided by their norms, in float64.
 
     Raise InputError for a row without a direction, with its number counted from `first`.
@@ -92,7 +94,7 @@ def normalise_rows(rows_ND: NDArray[np.floating], name: str = "rows", first: int
     return unit_ND
 
 
-def normalise_rows_float32(rows_ND: NDArray[np.floating], name: str = "rows") -> NDArray[np.float32]:
+def normalise_rows_float32(rows_ND: Rows, name: str = "rows") -> NDArray[np.float32]:
     """Return the rows divided by their norms, in float32; the division is in float64, block by block."""
     unit_ND = np.empty(rows_ND.shape, np.float32)
     for start in range(0, len(rows_ND), NORMALISE_BLOCK):
@@ -100,7 +102,7 @@ def normalise_rows_float32(rows_ND: NDArray[np.floating], name: str = "rows") ->
     return unit_ND
 
 
-def assign_match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign_match_keys(embeddings: Embeddings) -> tuple[Integers, Integers]:
     """Return a key per image (N,) and per text (M,), equal if they match.
 
     The key is the caption's group, or else the image's row.
@@ -110,7 +112,7 @@ def assign_match_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArra
     return assign_partner_keys(embeddings)
 
 
-def assign_partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign_partner_keys(embeddings: Embeddings) -> tuple[Integers, Integers]:
     """Return a key per image (N,) and per text (M,), equal if they were given as a pair; captions are not compared."""
     if embeddings.prompt_of_N is not None:
         return embeddings.prompt_of_N, np.arange(len(embeddings.text_MD))
@@ -118,14 +120,14 @@ def assign_partner_keys(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDAr
     return image_key_N, image_key_N if embeddings.text_to_image_M is None else embeddings.text_to_image_M
 
 
-def assign_text_labels(embeddings: Embeddings, labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def assign_text_labels(embeddings: Embeddings, labels_N: Integers) -> Integers:
     """Return each text's label (M,): its own class if it is a class prompt, else its image's label."""
     if embeddings.prompt_of_N is not None:
         return np.arange(len(embeddings.text_MD))
     return labels_N if embeddings.text_to_image_M is None else labels_N[embeddings.text_to_image_M]
 
 
-def select_first_texts(embeddings: Embeddings, text_MD: NDArray[np.floating]) -> NDArray[np.floating] | None:
+def select_first_texts(embeddings: Embeddings, text_MD: Rows) -> Rows | None:
     """Return the first text of each image, row by row (N, D), or None if the texts are class prompts."""
     if embeddings.prompt_of_N is not None:
         return None

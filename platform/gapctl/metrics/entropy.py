@@ -8,9 +8,8 @@ Index letters: Q queries, G gallery, N pairs, D embedding, S queries that are co
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_unit_rows
+from gapctl.metrics.checks import Rows, check_unit_rows
 from gapctl.metrics.sampling import (
     DrawPurpose,
     SampleEstimate,
@@ -24,14 +23,12 @@ ROWS_IN_CACHE = 32
 """Queries whose logits are computed together."""
 
 
-def mean_entropy_nats(query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float) -> float:
+def mean_entropy_nats(query_QD: Rows, gallery_GD: Rows, scale: float) -> float:
     """Return the mean entropy of queries' softmax(scale * q . gallery) in nats (arXiv 2404.07983, sec. 6)."""
     return mean_entropy(query_QD, gallery_GD, scale, most=len(query_QD)).value
 
 
-def mean_entropy(
-    query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float, most: int
-) -> SampleEstimate:
+def mean_entropy(query_QD: Rows, gallery_GD: Rows, scale: float, most: int) -> SampleEstimate:
     """Estimate the mean entropy from at most `most` of the queries, each against the whole gallery, in nats.
 
     Raise InputError for rows that are not of length one.
@@ -42,7 +39,7 @@ def mean_entropy(
 
 
 def measure_calibrated_entropy(
-    query_ND: NDArray[np.floating], gallery_ND: NDArray[np.floating], scale: float, size: int, galleries: int
+    query_ND: Rows, gallery_ND: Rows, scale: float, size: int, galleries: int
 ) -> SampleEstimate:
     """Estimate the mean entropy over galleries of `size` pairs, in nats; row i of both arrays is a pair.
 
@@ -60,9 +57,7 @@ def measure_calibrated_entropy(
     return estimate_gallery_mean(np.stack(entropies), count)
 
 
-def _compute_entropies(
-    query_QD: NDArray[np.floating], gallery_GD: NDArray[np.floating], scale: float
-) -> NDArray[np.floating]:
+def _compute_entropies(query_QD: Rows, gallery_GD: Rows, scale: float) -> Rows:
     """Return the entropy of each query (Q,), computed in pieces that stay in the cache."""
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     query = torch.from_numpy(np.ascontiguousarray(query_QD))
@@ -73,5 +68,5 @@ def _compute_entropies(
         log_sum_S = torch.logsumexp(logits_SG, dim=1)
         weighted_SG = torch.sub(logits_SG, log_sum_S[:, None], out=spare_SG[: len(logits_SG)]).exp_().mul_(logits_SG)
         entropies.append(log_sum_S - weighted_SG.sum(dim=1))
-    entropy_Q: NDArray[np.floating] = torch.cat(entropies).numpy()
+    entropy_Q: Rows = torch.cat(entropies).numpy()
     return entropy_Q

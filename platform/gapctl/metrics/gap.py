@@ -1,22 +1,18 @@
 """Measure the modality gap from sums over samples: one pass, any number of rows, and no N x N matrix.
 
-1. `CloudSums` holds the sums of one modality, `MatchedSums` those of matched pairs; sums of two workers add up.
-2. `GapSums` joins them and computes L2M, L2I, RMG, alignment and the centroid share.
-3. The functions below it describe the gap's direction and the dimensions that carry it.
-
 Definitions: arXiv 2404.07983, sec. 3 (L2M after arXiv 2203.02053; RMG), DESIGN section 6.
 
 Index letters: N images, M texts (M = N where pairs are one to one), P matched pairs, D embedding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import comb
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_numbers, check_range, check_unit_rows, make_pairing_error
+from gapctl.metrics.checks import Integers, check_numbers, check_range, check_unit_rows, make_pairing_error
 
 Array = NDArray[np.float64]
 LEAST_MATCHED_DISTANCE = 1e-3
@@ -24,7 +20,28 @@ LEAST_MATCHED_DISTANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class CloudSums:
+class Sums:
+    """Sums over rows. Add two to merge the rows of two workers: each field is added, and so are sums within sums."""
+
+    def __add__(self, other: Self) -> Self:
+        """Raise ValueError if only one of both has a sum that may be left out."""
+        added: list[object] = []
+        for field in fields(self):
+            one, another = getattr(self, field.name), getattr(other, field.name)
+            if (one is None) != (another is None):
+                what = field.metadata["meaning"]
+                raise ValueError(
+                    f"one of two sums has no {what}, so that they cannot be added; give both the same inputs"
+                )
+            if isinstance(one, tuple):
+                added.append(tuple(first + second for first, second in zip(one, another, strict=True)))
+            else:
+                added.append(None if one is None else one + another)
+        return type(self)(*added)
+
+
+@dataclass(frozen=True)
+class CloudSums(Sums):
     """Sums over the unit rows of one modality: their count, their sum (D,), and the sum of their squared norms."""
 
     count: int
@@ -35,9 +52,6 @@ class CloudSums:
     def of(cls, cloud_ND: Array) -> "CloudSums":
         """Return the sums of the rows (N, D)."""
         return cls(len(cloud_ND), cloud_ND.sum(axis=0), float(np.square(cloud_ND).sum()))
-
-    def __add__(self, other: "CloudSums") -> "CloudSums":
-        return CloudSums(self.count + other.count, self.total_D + other.total_D, self.squares + other.squares)
 
     @property
     def mean_D(self) -> Array:
@@ -56,7 +70,7 @@ class CloudSums:
 
 
 @dataclass(frozen=True)
-class MatchedSums:
+class MatchedSums(Sums):
     """Sums over matched pairs: their count, and the sums of their cosines and of their distances."""
 
     count: int
@@ -69,20 +83,17 @@ class MatchedSums:
         cosine = float(np.einsum("pd,pd->", image_PD, text_PD))
         return cls(len(image_PD), cosine, float(np.linalg.norm(image_PD - text_PD, axis=1).sum()))
 
-    def __add__(self, other: "MatchedSums") -> "MatchedSums":
-        return MatchedSums(self.count + other.count, self.cosine + other.cosine, self.distance + other.distance)
-
 
 @dataclass(frozen=True)
-class GapSums:
-    """The sums from which all measures of the gap follow. Add two to merge the rows of two workers."""
+class GapSums(Sums):
+    """The sums from which all measures of the gap follow."""
 
     image: CloudSums
     text: CloudSums
     matched: MatchedSums
 
     @classmethod
-    def of(cls, image_ND: Array, text_MD: Array, text_to_image_M: NDArray[np.int64] | None = None) -> "GapSums":
+    def of(cls, image_ND: Array, text_MD: Array, text_to_image_M: Integers | None = None) -> "GapSums":
         """Return the sums of L2-normalised embeddings; text j matches image `text_to_image_M[j]`, or else image j.
 
         Raise InputError for rows that are not of length one, and for an entry of `text_to_image_M` that is no image's
@@ -96,9 +107,6 @@ class GapSums:
             raise make_pairing_error(len(image_ND), len(text_MD))
         partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
         return cls(CloudSums.of(image_ND), CloudSums.of(text_MD), MatchedSums.of(partner_MD, text_MD))
-
-    def __add__(self, other: "GapSums") -> "GapSums":
-        return GapSums(self.image + other.image, self.text + other.text, self.matched + other.matched)
 
     @property
     def mean_difference_D(self) -> Array:
@@ -185,7 +193,7 @@ class DimensionOverlap(NamedTuple):
     p: float
 
 
-def find_leading_dimensions(mean_difference_D: Array, count: int) -> NDArray[np.int64]:
+def find_leading_dimensions(mean_difference_D: Array, count: int) -> Integers:
     """Return the `count` dimensions that carry most of the gap, largest first, ties in ascending order."""
     return np.argsort(-np.abs(mean_difference_D), kind="stable")[:count]
 

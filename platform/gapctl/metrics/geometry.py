@@ -1,11 +1,5 @@
 """Measure the shape of both modalities: directions used, uniformity, shared neighbours and the order of classes.
 
-1. `SecondMoments` gives effective ranks and the smallest principal angle (arXiv 2510.03268) from sums of products of
-   coordinates, (D, D) whatever the number of rows.
-2. `uniformity` and `cross_uniformity` average a Gaussian kernel over pairs (arXiv 2005.10242).
-3. `neighbor_overlap` compares each image's nearest images with its text's nearest texts.
-4. `count_inversions` and `compare_class_orders` compare in which order the modalities put the classes.
-
 Index letters: N embeddings, M texts, D embedding, R directions of a subspace, Q queries, B a block of queries, K
 classes, L places of an order, P places after padding, G groups of places, W places of a group.
 """
@@ -19,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.bias import LabelSums
-from gapctl.metrics.checks import check_keys, check_range, check_unit_rows, make_pairing_error
-from gapctl.metrics.gap import Array
+from gapctl.metrics.checks import Integers, Rows, check_keys, check_range, check_unit_rows, make_pairing_error
+from gapctl.metrics.gap import Array, Sums
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, sample_rows
 
 CARRIED_SHARE: Final = 0.9
@@ -37,23 +31,18 @@ DIRECT_WIDTH: Final = 128
 NUMBERS_AT_ONCE: Final = 1 << 16
 """Numbers that are split together, so that they stay in the cache."""
 
-ClassOrders = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
-class SecondMoments:
-    """The sum of x x' over the rows of one modality (D, D). Add two to merge."""
+class SecondMoments(Sums):
+    """The sum of x x' over the rows of one modality (D, D), whatever their number."""
 
     total_DD: Array
 
     @classmethod
-    def of(cls, cloud_ND: NDArray[np.floating]) -> "SecondMoments":
+    def of(cls, cloud_ND: Rows) -> "SecondMoments":
         """Return the sums of the rows (N, D), in float64."""
         wide_ND = cloud_ND.astype(np.float64, copy=False)
         return cls(wide_ND.T @ wide_ND)
-
-    def __add__(self, other: "SecondMoments") -> "SecondMoments":
-        return SecondMoments(self.total_DD + other.total_DD)
 
     def compute_spectrum(self) -> tuple[Array, Array]:
         """Return the cloud's squared singular values (D,), largest first, and their directions as columns (D, D).
@@ -76,7 +65,7 @@ def effective_rank(moments: SecondMoments) -> float:
 
 
 def smallest_principal_angle(image: SecondMoments, text: SecondMoments) -> float:
-    """Return the smallest angle between the modalities' subspaces in degrees; 0 if they share a direction.
+    """Return the smallest angle between the modalities' subspaces in degrees (arXiv 2510.03268); 0 if they meet.
 
     A modality's subspace is spanned by the fewest of its singular directions that carry 90 % of its squared length,
     measured from the origin, so that the mean is in it. Two subspaces of together more than D directions always share
@@ -100,10 +89,10 @@ def _select_basis(moments: SecondMoments) -> Array:
     return direction_DD[:, : int(np.searchsorted(carried_D, CARRIED_SHARE - 1e-12)) + 1]
 
 
-def uniformity(cloud_ND: NDArray[np.floating], queries: int) -> SampleEstimate:
+def uniformity(cloud_ND: Rows, queries: int) -> SampleEstimate:
     """Estimate ln of the mean of exp(-2 |x - y|^2) over pairs of different rows of one L2-normalised cloud (N, D).
 
-    At most `queries` rows are drawn, and each is compared with all others.
+    At most `queries` rows are drawn, and each is compared with all others (arXiv 2005.10242, sec. 4.1.2).
     """
     check_unit_rows(cloud=cloud_ND)
     own_N = np.arange(len(cloud_ND))
@@ -111,11 +100,7 @@ def uniformity(cloud_ND: NDArray[np.floating], queries: int) -> SampleEstimate:
 
 
 def cross_uniformity(
-    image_ND: NDArray[np.floating],
-    image_key_N: NDArray[np.int64],
-    text_MD: NDArray[np.floating],
-    text_key_M: NDArray[np.int64],
-    queries: int,
+    image_ND: Rows, image_key_N: Integers, text_MD: Rows, text_key_M: Integers, queries: int
 ) -> SampleEstimate:
     """Estimate the same over pairs of an image and a text whose keys differ; matched pairs belong to alignment.
 
@@ -127,11 +112,7 @@ def cross_uniformity(
 
 
 def _measure_uniformity(
-    query_ND: NDArray[np.floating],
-    query_key_N: NDArray[np.int64],
-    gallery_MD: NDArray[np.floating],
-    gallery_key_M: NDArray[np.int64],
-    queries: int,
+    query_ND: Rows, query_key_N: Integers, gallery_MD: Rows, gallery_key_M: Integers, queries: int
 ) -> SampleEstimate:
     rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_ND), queries)
     potential_Q, others_Q = _sum_potentials(query_ND[rows_Q], query_key_N[rows_Q], gallery_MD, gallery_key_M)
@@ -144,11 +125,8 @@ def _measure_uniformity(
 
 
 def _sum_potentials(
-    query_QD: NDArray[np.floating],
-    query_key_Q: NDArray[np.int64],
-    gallery_MD: NDArray[np.floating],
-    gallery_key_M: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    query_QD: Rows, query_key_Q: Integers, gallery_MD: Rows, gallery_key_M: Integers
+) -> tuple[NDArray[np.float64], Integers]:
     """Return per query the sum of exp(4 cosine - 4) over items of another key, and their number."""
     query, gallery_DM = torch.from_numpy(np.ascontiguousarray(query_QD)), torch.from_numpy(gallery_MD).T
     key_Q, key_M = torch.from_numpy(query_key_Q), torch.from_numpy(gallery_key_M)
@@ -165,9 +143,7 @@ def _log_or_infinity(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf if value <= 0 else math.nan
 
 
-def neighbor_overlap(
-    image_ND: NDArray[np.floating], text_ND: NDArray[np.floating], neighbors: int, queries: int
-) -> SampleEstimate:
+def neighbor_overlap(image_ND: Rows, text_ND: Rows, neighbors: int, queries: int) -> SampleEstimate:
     """Estimate the share of an image's nearest images whose texts are among the nearest texts of its own text.
 
     Rows are L2-normalised and match one to one. If ties leave open which neighbours are last (equal captions do), the
@@ -210,7 +186,7 @@ def _weigh_neighbors(rows_B: torch.Tensor, cloud_ND: torch.Tensor, neighbors: in
     return torch.where(nearer_BN, 1.0, near_BN * open_B1)
 
 
-def count_inversions(permutation_KL: NDArray[np.int64]) -> int:
+def count_inversions(permutation_KL: Integers) -> int:
     """Return the number of pairs i < j with the larger number at i, over all rows; each row holds 0 .. L - 1."""
     count, length = permutation_KL.shape
     width = max(DIRECT_WIDTH, 1 << (length - 1).bit_length())
@@ -256,9 +232,7 @@ class ClassOrderAgreement(NamedTuple):
     discordance: float
 
 
-def compare_class_orders(
-    image_ND: NDArray[np.floating], class_N: NDArray[np.int64], prompt_CD: Array
-) -> ClassOrderAgreement:
+def compare_class_orders(image_ND: Rows, class_N: Integers, prompt_CD: Rows) -> ClassOrderAgreement:
     """Compare the orders of classes by similarity among class means of images and among prompts.
 
     Rows are L2-normalised, and `class_N` numbers each image's prompt. Classes without an image are left out.
@@ -290,23 +264,23 @@ def compute_chance_kendall(classes: int) -> float:
     return (classes - 2) * (3 * classes + 1) / (6 * classes * (classes - 1))
 
 
-def _order_by_similarity(similarity_KK: Array) -> ClassOrders:
+def _order_by_similarity(similarity_KK: Rows) -> Integers:
     """Sort classes by similarity, the later of equal ones as nearer; only ties need the slow stable sort."""
-    order_KK: ClassOrders = np.argsort(similarity_KK, axis=1)
+    order_KK: Integers = np.argsort(similarity_KK, axis=1)
     sorted_KK = np.take_along_axis(similarity_KK, order_KK, axis=1)
     ties = (sorted_KK[:, 1:] == sorted_KK[:, :-1]).any()
     return np.argsort(similarity_KK, axis=1, kind="stable") if ties else order_KK
 
 
-def _rank_other_classes(order_KK: ClassOrders) -> ClassOrders:
+def _rank_other_classes(order_KK: Integers) -> Integers:
     """Return the place of each class in each class's order without itself, later ones renumbered: (K, L = K - 1)."""
     own_K1 = np.arange(len(order_KK))[:, None]
-    others_KL: ClassOrders = order_KK[order_KK != own_K1].reshape(len(order_KK), -1)
+    others_KL: Integers = order_KK[order_KK != own_K1].reshape(len(order_KK), -1)
     others_KL -= others_KL > own_K1
     return _compose_orders(others_KL, np.broadcast_to(np.arange(others_KL.shape[1]), others_KL.shape))
 
 
-def _mean_inversion_share(permutation_KL: ClassOrders) -> float:
+def _mean_inversion_share(permutation_KL: Integers) -> float:
     """Return the mean over rows of the share of places i < j with the larger number at i."""
     length = permutation_KL.shape[1]
     if length < 2:
@@ -315,7 +289,7 @@ def _mean_inversion_share(permutation_KL: ClassOrders) -> float:
     return count_inversions(permutation_KL) / pairs
 
 
-def _compose_orders(one_KL: ClassOrders, other_KL: ClassOrders) -> ClassOrders:
+def _compose_orders(one_KL: Integers, other_KL: Integers) -> Integers:
     """Return the second permutation in the order of the first: other[i] at place one[i]."""
     found_KL = np.empty_like(one_KL)
     np.put_along_axis(found_KL, one_KL, other_KL, axis=1)

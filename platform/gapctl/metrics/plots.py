@@ -1,8 +1,5 @@
 """Prepare the plots of embeddings in a report.
 
-1. `sample_plot_data` projects both modalities to a plane and bins cosines of matched and of other pairs.
-2. `measure_gap_after_removal` and `measure_recall_after_removal` trace gap and recall as dimensions are removed.
-
 Index letters: N images, M texts, D embedding, P drawn points or pairs, B bins, or rows of a block in the removal, Q
 queries, G gallery, T steps of the removal.
 """
@@ -12,8 +9,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from gapctl.metrics.checks import Integers
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums
 
@@ -75,7 +72,8 @@ def _project_to_plane(image_ND: Array, text_MD: Array) -> PlaneProjection:
             draws = np.random.Generator(np.random.Philox(PLOT_SEED))
             rows_ND = rows_ND[np.sort(draws.choice(len(rows_ND), size=PLOT_POINTS, replace=False))]
         points.append((rows_ND - centre_D) @ axes_D2)
-    return PlaneProjection(*points, (float(variance_D[-1]) / total, float(variance_D[-2]) / total))
+    image_P2, text_P2 = points
+    return PlaneProjection(image_P2, text_P2, (float(variance_D[-1]) / total, float(variance_D[-2]) / total))
 
 
 def _count_cosines(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> CosineHistograms:
@@ -93,9 +91,7 @@ def _count_cosines(embeddings: Embeddings, image_ND: Array, text_MD: Array) -> C
     return CosineHistograms(edges, _compute_bin_shares(matched, edges), _compute_bin_shares(other, edges))
 
 
-def _sample_other_cosines(
-    image_ND: Array, text_MD: Array, image_of: NDArray[np.int64], text_of: NDArray[np.int64]
-) -> Array:
+def _sample_other_cosines(image_ND: Array, text_MD: Array, image_of: Integers, text_of: Integers) -> Array:
     """Return cosines of random pairs that are not matched; equal captions of other images count as not matched."""
     draws = np.random.Generator(np.random.Philox(PLOT_SEED))
     image_P, text_P = draws.integers(0, len(image_ND), OTHER_PAIRS), draws.integers(0, len(text_MD), OTHER_PAIRS)
@@ -115,11 +111,11 @@ class NearestAfterRemoval(NamedTuple):
     """The gallery item nearest to each query (Q,) after `removed` dimensions were removed."""
 
     removed: int
-    nearest_Q: NDArray[np.int64]
+    nearest_Q: Integers
 
 
 def measure_gap_after_removal(
-    image_ND: Array, text_MD: Array, order_D: NDArray[np.int64], text_to_image_M: NDArray[np.int64] | None = None
+    image_ND: Array, text_MD: Array, order_D: Integers, text_to_image_M: Integers | None = None
 ) -> list[GapSums]:
     """Return the gap's sums after 0, 1, ... D - 1 dimensions of `order_D` were removed and rows renormalised.
 
@@ -131,9 +127,7 @@ def measure_gap_after_removal(
     return [GapSums(*step) for step in zip(image, text, _sum_matched_steps(partner_MD, text_MD, order_D), strict=True)]
 
 
-def find_nearest_after_removal(
-    query_QD: Array, gallery_GD: Array, order_D: NDArray[np.int64]
-) -> Iterator[NearestAfterRemoval]:
+def find_nearest_after_removal(query_QD: Array, gallery_GD: Array, order_D: Integers) -> Iterator[NearestAfterRemoval]:
     """Yield the nearest gallery item by cosine at each step, from most dimensions removed to none.
 
     Each step adds one dimension to all inner products at once (a rank-one update of Q x G numbers). That is D times
@@ -151,11 +145,7 @@ def find_nearest_after_removal(
 
 
 def measure_recall_after_removal(
-    query_QD: Array,
-    gallery_GD: Array,
-    query_key_Q: NDArray[np.int64],
-    gallery_key_G: NDArray[np.int64],
-    order_D: NDArray[np.int64],
+    query_QD: Array, gallery_GD: Array, query_key_Q: Integers, gallery_key_G: Integers, order_D: Integers
 ) -> Array:
     """Return recall at 1 after 0, 1, ... D - 1 dimensions were removed (T,); items of a query's own key match it."""
     recall_T = np.empty(len(order_D))
@@ -164,7 +154,7 @@ def measure_recall_after_removal(
     return recall_T
 
 
-def _sum_cloud_steps(cloud_ND: Array, order_D: NDArray[np.int64]) -> list[CloudSums]:
+def _sum_cloud_steps(cloud_ND: Array, order_D: Integers) -> list[CloudSums]:
     width = len(order_D)
     total_TD, squares_T = np.zeros((width, width)), np.zeros(width)
     for start in range(0, len(cloud_ND), REMOVAL_BLOCK):
@@ -178,7 +168,7 @@ def _sum_cloud_steps(cloud_ND: Array, order_D: NDArray[np.int64]) -> list[CloudS
     return [CloudSums(len(cloud_ND), total_D, float(squares)) for total_D, squares in counted]
 
 
-def _sum_matched_steps(image_PD: Array, text_PD: Array, order_D: NDArray[np.int64]) -> list[MatchedSums]:
+def _sum_matched_steps(image_PD: Array, text_PD: Array, order_D: Integers) -> list[MatchedSums]:
     cosine_T, distance_T = np.zeros(len(order_D)), np.zeros(len(order_D))
     for start in range(0, len(image_PD), REMOVAL_BLOCK):
         image_BD, text_BD = (cloud_PD[start : start + REMOVAL_BLOCK, order_D] for cloud_PD in (image_PD, text_PD))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_keys, check_unit_rows
+from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, estimate_share, sample_rows
 
 RECALL_BLOCK = 128
@@ -23,10 +23,10 @@ SEARCH_BLOCK = 64
 
 
 def measure_recalls(
-    query_QD: NDArray[np.floating],
-    gallery_GD: NDArray[np.floating],
-    query_key_Q: NDArray[np.int64],
-    gallery_key_G: NDArray[np.int64],
+    query_QD: Rows,
+    gallery_GD: Rows,
+    query_key_Q: Integers,
+    gallery_key_G: Integers,
     most: int,
     depths: Sequence[int] = (1, 5, 10),
 ) -> dict[int, SampleEstimate]:
@@ -43,11 +43,7 @@ def measure_recalls(
 
 
 def find_hits(
-    query_QD: NDArray[np.floating],
-    gallery_GD: NDArray[np.floating],
-    query_key_Q: NDArray[np.int64],
-    gallery_key_G: NDArray[np.int64],
-    depths: Sequence[int] = (1, 5, 10),
+    query_QD: Rows, gallery_GD: Rows, query_key_Q: Integers, gallery_key_G: Integers, depths: Sequence[int] = (1, 5, 10)
 ) -> NDArray[np.bool_]:
     """Return whether each query has an item of its own key among the k nearest, for each k in `depths`: (Q, K)."""
     deepest = min(max(depths), len(gallery_GD))
@@ -69,8 +65,8 @@ def find_hits(
 class KeyedRows(NamedTuple):
     """One modality's unit rows (N, D) and their keys (N,); an image and a text match if their keys are equal."""
 
-    row_ND: NDArray[np.floating]
-    key_N: NDArray[np.int64]
+    row_ND: Rows
+    key_N: Integers
 
 
 def mixed_ndcg(image: KeyedRows, text: KeyedRows, depth: int, queries: int) -> SampleEstimate:
@@ -91,7 +87,7 @@ def mixed_ndcg(image: KeyedRows, text: KeyedRows, depth: int, queries: int) -> S
     return estimate_mean(np.concatenate(gains), total)
 
 
-def compute_query_gains(own: KeyedRows, rows_Q: NDArray[np.int64], other: KeyedRows, depth: int) -> NDArray[np.float64]:
+def compute_query_gains(own: KeyedRows, rows_Q: Integers, other: KeyedRows, depth: int) -> NDArray[np.float64]:
     """Return the normalised gain of each query of one modality that has a match, for the rows `rows_Q`."""
     gallery_DA = torch.from_numpy(np.concatenate([other.row_ND, own.row_ND])).T
     other_key_A, own_key_A = torch.from_numpy(other.key_N), torch.from_numpy(own.key_N)

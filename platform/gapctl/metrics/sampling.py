@@ -1,8 +1,5 @@
 """Sample rows for the costly metrics, and estimate means over them with 95 % intervals.
 
-1. `SampleLimits` bounds the work; `sample_rows` draws rows with a seeded generator for each purpose.
-2. `estimate_mean`, `estimate_gallery_mean` and `estimate_share` turn values of sampled rows into a `SampleEstimate`.
-
 Index letters: S sampled rows or rows of a gallery, G galleries.
 """
 

@@ -1,9 +1,5 @@
 """Measure whether a plane separates images from texts: a logistic probe, judged on held-out rows.
 
-1. `_split_by_key` deals keys to a training half and a judging half.
-2. `_fit_probe` fits ridge-penalised logistic regression by Newton's method.
-3. `predict_modalities` returns the probe's judgement of each held-out row, `linear_separability` its accuracy.
-
 Index letters: N images, M texts, R rows of either, U keys, J rows that judge, E embedding and a one for the intercept.
 """
 
@@ -13,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import check_keys, check_unit_rows
+from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, permute_rows, sample_rows, wilson_interval
 
@@ -33,18 +29,14 @@ class _ProbeRows(NamedTuple):
 class ProbePredictions(NamedTuple):
     """The held-out rows' numbers, and whether the probe recognised each one's modality."""
 
-    image_J: NDArray[np.int64]
+    image_J: Integers
     image_right_J: NDArray[np.bool_]
-    text_J: NDArray[np.int64]
+    text_J: Integers
     text_right_J: NDArray[np.bool_]
 
 
 def linear_separability(
-    image_ND: NDArray[np.floating],
-    image_key_N: NDArray[np.int64],
-    text_MD: NDArray[np.floating],
-    text_key_M: NDArray[np.int64],
-    most: int,
+    image_ND: Rows, image_key_N: Integers, text_MD: Rows, text_key_M: Integers, most: int
 ) -> SampleEstimate:
     """Estimate the held-out accuracy of a logistic probe of the modality, 0.5 to 1 (arXiv 2203.02053; 2411.14517).
 
@@ -72,11 +64,7 @@ def linear_separability(
 
 
 def predict_modalities(
-    image_ND: NDArray[np.floating],
-    image_key_N: NDArray[np.int64],
-    text_MD: NDArray[np.floating],
-    text_key_M: NDArray[np.int64],
-    most: int,
+    image_ND: Rows, image_key_N: Integers, text_MD: Rows, text_key_M: Integers, most: int
 ) -> ProbePredictions:
     """Return the predictions of `linear_separability`'s probe for each held-out row."""
     image_R = sample_rows(DrawPurpose.PAIRS, len(image_ND), most)
@@ -97,12 +85,10 @@ class _HeldOutSplit(NamedTuple):
 
     seen_RE: Array
     unseen_JE: Array
-    unseen_J: NDArray[np.int64]
+    unseen_J: Integers
 
 
-def _split_by_key(
-    cloud_ND: NDArray[np.floating], drawn_R: NDArray[np.int64], key_N: NDArray[np.int64], key_U: NDArray[np.int64]
-) -> _HeldOutSplit:
+def _split_by_key(cloud_ND: Rows, drawn_R: Integers, key_N: Integers, key_U: Integers) -> _HeldOutSplit:
     """Return the drawn rows in the random order of their keys, cut where half of the keys have come."""
     place_U = np.argsort(permute_rows(DrawPurpose.HELD_OUT, len(key_U)))
     place_R = place_U[np.searchsorted(key_U, key_N[drawn_R])]

@@ -12,23 +12,21 @@ Index letters: N images, M texts, P pairs, C classes, D embedding, B rows of a b
 and one row per label.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gapctl.metrics.bias import BiasSums, LabelArray, LabelSums
-from gapctl.metrics.checks import check_values
+from gapctl.metrics.bias import BiasSums, LabelSums
+from gapctl.metrics.checks import Integers, Rows, check_values
 from gapctl.metrics.classification import AccuracyCount, ClassPrompts
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
-from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums, count_dimensions, sum_top_shares
+from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums, Sums, count_dimensions, sum_top_shares
 from gapctl.metrics.geometry import SecondMoments, effective_rank, smallest_principal_angle
 
-Part = TypeVar("Part", GapSums, SecondMoments, BiasSums, AccuracyCount)
 CACHE_BYTES: Final = 1 << 20
 """Size of one modality's piece in float64."""
 CLOSE_DISTANCE: Final = 1e-4
@@ -40,26 +38,15 @@ STREAM_BLOCK: Final = 65_536
 
 
 @dataclass(frozen=True)
-class EmbeddingSums:
-    """The sums of one set of embeddings; None for those that its input does not have. Add two to merge."""
+class EmbeddingSums(Sums):
+    """The sums of one set of embeddings; None for those that its input does not have."""
 
     gap: GapSums
-    image_moments: SecondMoments | None = None
-    text_moments: SecondMoments | None = None
-    image_bias: BiasSums | None = None
-    text_bias: BiasSums | None = None
-    accuracy: AccuracyCount | None = None
-
-    def __add__(self, other: "EmbeddingSums") -> "EmbeddingSums":
-        """Raise ValueError if only one of both has labels, classes or second moments."""
-        return EmbeddingSums(
-            self.gap + other.gap,
-            _add_optional_sums("second moments", self.image_moments, other.image_moments),
-            _add_optional_sums("second moments", self.text_moments, other.text_moments),
-            _add_optional_sums("labels of images", self.image_bias, other.image_bias),
-            _add_optional_sums("labels of texts", self.text_bias, other.text_bias),
-            _add_optional_sums("classes", self.accuracy, other.accuracy),
-        )
+    image_moments: SecondMoments | None = field(default=None, metadata={"meaning": "second moments"})
+    text_moments: SecondMoments | None = field(default=None, metadata={"meaning": "second moments"})
+    image_bias: BiasSums | None = field(default=None, metadata={"meaning": "labels of images"})
+    text_bias: BiasSums | None = field(default=None, metadata={"meaning": "labels of texts"})
+    accuracy: AccuracyCount | None = field(default=None, metadata={"meaning": "classes"})
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name."""
@@ -187,22 +174,13 @@ def _sum_all_rows(embeddings: Embeddings) -> EmbeddingSums:
     )
 
 
-def _add_optional_sums(what: str, one: Part | None, other: Part | None) -> Part | None:
-    if one is None and other is None:
-        return None
-    if one is None or other is None:
-        raise ValueError(f"one of two sums has no {what}, so that they cannot be added; give both the same inputs")
-    add: Callable[[Part], Part] = one.__add__
-    return add(other)
-
-
 class _PieceRows(NamedTuple):
     """A piece's rows in float64 (B, D), and one over the norm of each (B,)."""
 
     wide_BD: Array
     inverse_B: Array
 
-    def scale_to_unit(self, some: NDArray[np.int64] | slice) -> Array:
+    def scale_to_unit(self, some: Integers | slice) -> Array:
         unit_BD: Array = self.wide_BD[some] * self.inverse_B[some, None]
         return unit_BD
 
@@ -210,8 +188,8 @@ class _PieceRows(NamedTuple):
 class _LabelKind(NamedTuple):
     """One kind of label: the block's labels in ascending order (K,), and each row's label (B,)."""
 
-    label_K: LabelArray
-    label_B: LabelArray
+    label_K: Integers
+    label_B: Integers
 
     @property
     def many(self) -> bool:
@@ -219,19 +197,12 @@ class _LabelKind(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _PieceSums:
+class _PieceSums(Sums):
     """The sums of a piece, and by label for each kind with few labels; text labels only for pairs one to one."""
 
     sums: EmbeddingSums
     image_labels: tuple[LabelSums, ...]
     text_labels: tuple[LabelSums, ...]
-
-    def __add__(self, other: "_PieceSums") -> "_PieceSums":
-        return _PieceSums(
-            self.sums + other.sums,
-            tuple(map(add, self.image_labels, other.image_labels)),
-            tuple(map(add, self.text_labels, other.text_labels)),
-        )
 
 
 def sum_block(block: Embeddings, *, second_moments: bool) -> EmbeddingSums:
@@ -273,7 +244,7 @@ def _sum_piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, secon
     return _PieceSums(sums, image_labels, text_labels)
 
 
-def _widen_rows(name: str, cloud_ND: NDArray[np.floating], rows: slice) -> _PieceRows:
+def _widen_rows(name: str, cloud_ND: Rows, rows: slice) -> _PieceRows:
     wide_BD = cloud_ND[rows].astype(np.float64)
     squared_B = _compute_row_products(wide_BD, wide_BD)
     if not (np.isfinite(squared_B) & (squared_B > 0)).all():
@@ -294,7 +265,7 @@ def _sum_clouds(rows: _PieceRows, kinds: list[_LabelKind]) -> tuple[CloudSums, t
     return CloudSums(count, totals[0][0], float(count)), tuple(labels)
 
 
-def _sum_matched_pairs(image: _PieceRows, text: _PieceRows, text_to_image_M: LabelArray | None) -> MatchedSums:
+def _sum_matched_pairs(image: _PieceRows, text: _PieceRows, text_to_image_M: Integers | None) -> MatchedSums:
     if text_to_image_M is not None:
         image = _PieceRows(image.wide_BD[text_to_image_M], image.inverse_B[text_to_image_M])
     cosine_P = _compute_row_products(image.wide_BD, text.wide_BD) * image.inverse_B * text.inverse_B
@@ -310,7 +281,7 @@ def _compute_row_products(one_PD: Array, other_PD: Array) -> Array:
     return product_P11[:, 0, 0]
 
 
-def _sum_bias(cloud_BD: NDArray[np.floating], kinds: list[_LabelKind], of_few: Iterator[LabelSums]) -> BiasSums:
+def _sum_bias(cloud_BD: Rows, kinds: list[_LabelKind], of_few: Iterator[LabelSums]) -> BiasSums:
     unit_BD = normalise_rows(cloud_BD) if any(kind.many for kind in kinds) else None
     sums = [next(of_few) if unit_BD is None or not kind.many else LabelSums.of(unit_BD, kind.label_B) for kind in kinds]
     return BiasSums(sums[0], tuple(sums[1:]))

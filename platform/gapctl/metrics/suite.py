@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gapctl.metrics.checks import make_single_row_error
+from gapctl.metrics.checks import Rows, make_single_row_error
 from gapctl.metrics.classification import flip_rate
 from gapctl.metrics.clustering import measure_label_clustering
 from gapctl.metrics.embedding_set import (
@@ -42,8 +41,6 @@ MAX_DOUBLES: Final = 1 << 28
 """Coordinates of both modalities (2 GiB in float64) above which rows are compared in float32."""
 
 MODALITY_NAMES: Final = ("image", "text")
-
-Cloud = NDArray[np.floating]
 
 
 class MetricEstimates(NamedTuple):
@@ -76,7 +73,7 @@ def measure_with_samples(embeddings: Embeddings, effort: SampleLimits = THOROUGH
     return MetricEstimates(values | {key: sampled.value for key, sampled in samples.items()}, samples)
 
 
-def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Cloud, Cloud]:
+def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Rows, Rows]:
     """Return the unit rows of images (N, D) and texts (M, D), in float32 if `effort.single` or if they are many.
 
     Raise InputError for a modality of a single row, and for rows without a direction.
@@ -92,7 +89,7 @@ def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Clou
 
 
 def _measure_samples(
-    embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, effort: SampleLimits
+    embeddings: Embeddings, image_ND: Rows, text_MD: Rows, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
     """Return the metrics that compare rows, within `effort`, except entropies."""
     image_key_N, text_key_M = assign_partner_keys(embeddings)
@@ -115,9 +112,7 @@ def _measure_samples(
     return samples
 
 
-def _measure_pairs(
-    embeddings: Embeddings, image: Cloud, text: Cloud, effort: SampleLimits
-) -> dict[str, SampleEstimate]:
+def _measure_pairs(embeddings: Embeddings, image: Rows, text: Rows, effort: SampleLimits) -> dict[str, SampleEstimate]:
     """Return the metrics that need a text for each image; none if the texts are class prompts.
 
     Recalls are in float32, whose rounding changes no rank that matters.
@@ -142,7 +137,7 @@ def _measure_pairs(
 
 
 def _measure_entropies(
-    embeddings: Embeddings, image_ND: Cloud, text_MD: Cloud, scale: float, effort: SampleLimits
+    embeddings: Embeddings, image_ND: Rows, text_MD: Rows, scale: float, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
     """Return entropies both ways at one logit scale, over the whole gallery and over galleries of fixed sizes."""
     forward = mean_entropy(image_ND, text_MD, scale, effort.against(len(text_MD)))

@@ -1,10 +1,5 @@
 """Build a two-tower contrastive model on open_clip, initialised by a seed alone.
 
-1. `build_model` reads a trial's configuration; `build_clip` makes the model from a preset.
-2. `replace_text_encoder` and `share_blocks` make image-image models and towers with tied parameters.
-3. `set_temperature`, `clamp_temperature` and `measure_temperature` handle the logit scale.
-4. `PixelNormaliser` normalises images for either step.
-
 Index letters: S samples, C colours, H and W pixels, N patches of all samples, I values of a patch, P pixels of a patch.
 """
 
@@ -17,7 +12,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, empty_like, nn
 
-from gapctl.config.presets import PRESETS, Colour, PatchTower, Preset, ResNet
+from gapctl.config.presets import PRESETS, Colour, PatchTower, Preset
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.models.fused import WeightMap, cut_patches
 from gapctl.models.losses import LossKind
@@ -140,37 +135,25 @@ def build_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocabulary,
 
 
 def _initialise_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocabulary) -> CLIP:
+    image, text = preset.image, preset.text
+    vision = CLIPVisionCfg(layers=image.layers, width=image.width, image_size=image.image_size)
+    if isinstance(image, PatchTower):
+        vision.head_width, vision.patch_size = image.width // image.heads, image.patch_size
     return CLIP(
         embed_dim=head.embed_dim,
-        vision_cfg=_make_vision_config(preset.image),
-        text_cfg=_make_text_config(preset, vocabulary),
+        vision_cfg=vision,
+        text_cfg=CLIPTextCfg(
+            context_length=vocabulary.context,
+            vocab_size=vocabulary.size,
+            width=text.width,
+            heads=text.heads,
+            layers=text.layers,
+            pad_id=vocabulary.pad,
+            eos_id=vocabulary.end,
+            pool_type="eos",
+        ),
         init_logit_scale=math.log(1 / head.temperature),
         init_logit_bias=SIGLIP_INITIAL_BIAS if head.loss == "siglip" else None,
-    )
-
-
-def _make_vision_config(image: PatchTower | ResNet) -> CLIPVisionCfg:
-    if isinstance(image, ResNet):
-        return CLIPVisionCfg(layers=image.layers, width=image.width, image_size=image.image_size)
-    return CLIPVisionCfg(
-        layers=image.layers,
-        width=image.width,
-        head_width=image.width // image.heads,
-        patch_size=image.patch_size,
-        image_size=image.image_size,
-    )
-
-
-def _make_text_config(preset: Preset, vocabulary: TokenVocabulary) -> CLIPTextCfg:
-    return CLIPTextCfg(
-        context_length=vocabulary.context,
-        vocab_size=vocabulary.size,
-        width=preset.text.width,
-        heads=preset.text.heads,
-        layers=preset.text.layers,
-        pad_id=vocabulary.pad,
-        eos_id=vocabulary.end,
-        pool_type="eos",
     )
 
 

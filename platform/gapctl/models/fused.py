@@ -176,29 +176,20 @@ def apply_linear(x_RI: Tensor, weight: Weight, bias: Weight) -> WithVJP:
     """Return x W^T + b for `x_RI` in the format of products."""
     if weight.stacked:
         return apply_stacked_linear(x_RI, weight, bias)
-    output_RO = _apply_affine(x_RI, weight.fast, bias.fast)
+    if x_RI.dtype == torch.bfloat16 and x_RI.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        # oneDNN adds the bias within the product; addmm would first write it to every row, a tenth of the time.
+        output_RO: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight.fast, bias.fast, "none", [], "")
+    else:
+        output_RO = torch.addmm(bias.fast, x_RI, weight.fast.t())
 
     def pullback(grad_RO: Tensor) -> Tensor:
-        weight.grad.copy_(_compute_weight_grad(grad_RO, x_RI))
+        # The product is faster with its longer side first.
+        wide = x_RI.shape[1] > grad_RO.shape[1]
+        weight.grad.copy_((x_RI.t() @ grad_RO).t() if wide else grad_RO.t() @ x_RI)
         bias.grad.copy_(grad_RO.sum(0))
         return grad_RO @ weight.fast
 
     return WithVJP(output_RO, pullback)
-
-
-def _apply_affine(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
-    """Add the bias within oneDNN's bfloat16 product; addmm would first write it to every row, a tenth of the time."""
-    if x_RI.dtype == torch.bfloat16 and x_RI.device.type == "cpu" and torch._C._has_mkldnn:
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight_OI, bias_O, "none", [], "")
-        return fused
-    return torch.addmm(bias_O, x_RI, weight_OI.t())
-
-
-def _compute_weight_grad(grad_RO: Tensor, x_RI: Tensor) -> Tensor:
-    """Return a weight's gradient (O, I); the longer side comes first in the product, which is faster."""
-    if x_RI.shape[1] > grad_RO.shape[1]:
-        return (x_RI.t() @ grad_RO).t()
-    return grad_RO.t() @ x_RI
 
 
 def apply_projection(x_RI: Tensor, weight: Weight) -> WithVJP:
@@ -387,11 +378,6 @@ def _compose_layers(first: WithVJP, second: WithVJP) -> WithVJP:
     return WithVJP(second.output, lambda grad: first.pullback(second.pullback(grad)))
 
 
-def make_causal_mask(tokens: int, like: Tensor) -> Tensor:
-    """Return (K, Q) to add to scores: minus infinity if a key comes after the query."""
-    return torch.full((tokens, tokens), float("-inf"), dtype=like.dtype, device=like.device).tril(-1)
-
-
 class CaptionTokens(NamedTuple):
     """Token ids (S, T) up to the longest caption's end, and where each caption ends (S)."""
 
@@ -468,7 +454,8 @@ class TextTower:
         """Return embeddings (S, E) of captions, in the master weights' format."""
         samples, tokens = captions.token_ST.shape
         embedded = self._embed_tokens(captions.token_ST)
-        mask_KQ = make_causal_mask(tokens, embedded.output)
+        # Minus infinity is added to the score of a key that comes after the query.
+        mask_KQ = embedded.output.new_full((tokens, tokens), float("-inf")).tril(-1)
         start_S = torch.arange(0, samples * tokens, tokens, device=captions.end_S.device)
         mask_GK1 = mask_KQ[:, captions.end_S].t().repeat(self._tower.heads, 1).unsqueeze(2)
         pooling = Pooling(start_S + captions.end_S, mask_GK1)
@@ -487,18 +474,15 @@ class TextTower:
         def pullback(grad_RD: Tensor) -> Tensor:
             torch.sum(grad_RD.view(x_STD.shape), dim=0, out=position.grad[:tokens])
             position.grad[tokens:].zero_()
-            _sum_by_token(grad_RD, token_ST.flatten(), table.grad)
+            token_R = token_ST.flatten()
+            if table.grad.is_cuda:
+                into_VD = torch.ops.aten.embedding_dense_backward(grad_RD, token_R, len(table.grad), -1, False)
+                table.grad.copy_(into_VD)
+            else:  # in a sixth of the time; a GPU would sum in any order
+                table.grad.zero_().index_add_(0, token_R, grad_RD)
             return grad_RD
 
         return WithVJP(x_STD.view(-1, x_STD.shape[2]), pullback)
-
-
-def _sum_by_token(grad_RD: Tensor, token_R: Tensor, into_VD: Tensor) -> None:
-    """Add up each token's rows. On a CPU index_add_ takes a sixth of the time, but a GPU would sum in any order."""
-    if into_VD.is_cuda:
-        into_VD.copy_(torch.ops.aten.embedding_dense_backward(grad_RD, token_R, len(into_VD), -1, False))
-    else:
-        into_VD.zero_().index_add_(0, token_R, grad_RD)
 
 
 def _build_blocks(weights: WeightMap, prefix: str, layers: int) -> list[ResidualBlock]:

@@ -35,18 +35,14 @@ def sum_loss_terms(terms: LossTerms, image_NE: Tensor, text_NE: Tensor) -> Tenso
     """Return the weighted sum of the terms over all pairs of a batch of L2-normalised features, a scalar."""
     total = image_NE.new_zeros(())
     if terms.alignment:
-        total = total + terms.alignment * alignment_loss(image_NE, text_NE)
+        # The mean of |x_i - y_i|^2 over matched pairs (arXiv 2005.10242, sec. 4.1.1, with alpha = 2).
+        total = total + terms.alignment * (image_NE - text_NE).square().sum(dim=-1).mean()
     if terms.uniformity:
         within = uniformity_loss(image_NE, image_NE) + uniformity_loss(text_NE, text_NE)
         total = total + terms.uniformity * within / 2
     if terms.cross_uniformity:
         total = total + terms.cross_uniformity * uniformity_loss(image_NE, text_NE)
     return total
-
-
-def alignment_loss(image_NE: Tensor, text_NE: Tensor) -> Tensor:
-    """Return the mean of |x_i - y_i|^2 over matched pairs (arXiv 2005.10242, sec. 4.1.1, with alpha = 2)."""
-    return (image_NE - text_NE).square().sum(dim=-1).mean()
 
 
 def uniformity_loss(first_NE: Tensor, second_NE: Tensor) -> Tensor:
@@ -64,15 +60,11 @@ def uniformity_loss(first_NE: Tensor, second_NE: Tensor) -> Tensor:
 def make_contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS) -> ContrastiveLoss:
     """Return a function of (image_ND, text_ND, logit_scale[, logit_bias]) that returns a scalar loss."""
     loss: ContrastiveLoss = ClipLoss() if kind == "clip" else SigLipLoss()
-    return loss if terms == NO_TERMS else _add_terms(terms, loss)
 
+    def add_terms(image_ND: Tensor, text_ND: Tensor, *scalars: Tensor) -> Tensor:
+        return loss(image_ND, text_ND, *scalars) + sum_loss_terms(terms, image_ND, text_ND)
 
-def _add_terms(terms: LossTerms, loss: ContrastiveLoss) -> ContrastiveLoss:
-    def both(image_ND: Tensor, text_ND: Tensor, *scalars: Tensor) -> Tensor:
-        contrasted: Tensor = loss(image_ND, text_ND, *scalars)
-        return contrasted + sum_loss_terms(terms, image_ND, text_ND)
-
-    return both
+    return loss if terms == NO_TERMS else add_terms
 
 
 class GatheredFeatures(NamedTuple):

@@ -46,19 +46,6 @@ class MicroBatch(NamedTuple):
     token_BL: Tensor
 
 
-class FeatureGradients(NamedTuple):
-    """The global batch's loss (1,), and its gradients by image (B, E), text (B, E) and scalars.
-
-    A parameter's gradient of the global loss is the mean over workers of what each backpropagates from these.
-    DistributedDataParallel takes that mean.
-    """
-
-    loss: Tensor
-    image_BE: Tensor
-    text_BE: Tensor
-    scalars: tuple[Tensor, ...]
-
-
 class AutogradStep:
     """Trains a model in place; it owns the optimiser's state.
 
@@ -127,21 +114,22 @@ class AutogradStep:
 
     def _backpropagate_parts(self, first: MicroBatch, *others: MicroBatch) -> Tensor:
         """Backpropagate part by part: the loss needs all outputs, but only the first part's graph is kept in memory."""
-        seen = [self._encode_without_graph(part) for part in others]
+        with torch.no_grad(), _pause_norm_tracking(self._norms):  # computed again once their gradients are known
+            seen = [self._encode_part(self._towers, part) for part in others]
         with self._skip_gradient_sync(unless=not others):
             kept = self._encode_part(self._shared, first)
             image_BE = torch.cat([each.image_BE.detach() for each in (kept, *seen)])
             text_BE = torch.cat([each.text_BE.detach() for each in (kept, *seen)])
-            gradients = self._loss(image_BE, text_BE, kept.scalars)
+            loss, whole = self._loss(image_BE, text_BE, kept.scalars)
             sizes = [len(part.token_BL) for part in (first, *others)]
-            images, texts = torch.split(gradients.image_BE, sizes), torch.split(gradients.text_BE, sizes)
-            scalars = [()] * len(others) + [gradients.scalars]  # once, with the last part
+            images, texts = torch.split(whole.image_BE, sizes), torch.split(whole.text_BE, sizes)
+            scalars = [()] * len(others) + [whole.scalars]  # once, with the last part
             gradient, *later = [TowerOutputs(*part) for part in zip(images, texts, scalars, strict=True)]
             _run_backward(kept, gradient)
         for part, gradient in zip(others, later, strict=True):
             with self._skip_gradient_sync(unless=part is others[-1]):
                 _run_backward(self._encode_part(self._shared, part), gradient)
-        return gradients.loss
+        return loss
 
     def _split_batch(self, image_BCHW: Tensor, token_BL: Tensor) -> list[MicroBatch]:
         """Return the micro-batches, on the device."""
@@ -163,12 +151,6 @@ class AutogradStep:
             image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
         outputs: TowerOutputs = towers(image_BCHW, part.token_BL)
         return outputs
-
-    @torch.no_grad()
-    def _encode_without_graph(self, part: MicroBatch) -> TowerOutputs:
-        """Return the outputs without their graph, which is computed again once their gradients are known."""
-        with _pause_norm_tracking(self._norms):
-            return self._encode_part(self._towers, part)
 
     def _skip_gradient_sync(self, *, unless: bool) -> AbstractContextManager[None]:
         """Skip the workers' exchange of gradients, except with the last micro-batch."""
@@ -263,10 +245,12 @@ class FeatureLoss:
         self._group = group
 
     @torch.enable_grad()
-    def __call__(self, image_BE: Tensor, text_BE: Tensor, scalars: Sequence[Tensor]) -> FeatureGradients:
-        """Return loss and gradients for L2-normalised features (B, E).
+    def __call__(self, image_BE: Tensor, text_BE: Tensor, scalars: Sequence[Tensor]) -> tuple[Tensor, TowerOutputs]:
+        """Return the global batch's loss (1,), and its gradients by L2-normalised features (B, E) and scalars.
 
-        `scalars` are the log of the logit scale and, if the model has it, the bias.
+        `scalars` are the log of the logit scale and, if the model has it, the bias. A parameter's gradient of the
+        global loss is the mean over workers of what each backpropagates from these, which DistributedDataParallel
+        takes.
         """
         own_BF = _make_leaf(torch.cat([image_BE, text_BE], dim=1))
         all_AF = _make_leaf(self._group.gather_rows(own_BF.detach()))
@@ -277,7 +261,7 @@ class FeatureLoss:
             loss = loss + sum_loss_terms(self._terms, rows.image_AE, rows.text_AE)
         own_grad_BF, all_grad_AF, *rest = torch.autograd.grad(loss, [own_BF, all_AF, *leaves], materialize_grads=True)
         image_grad_BE, text_grad_BE = (own_grad_BF + self._group.reduce_to_own_rows(all_grad_AF)).chunk(2, dim=1)
-        return FeatureGradients(self._group.mean(loss.detach().view(1)), image_grad_BE, text_grad_BE, tuple(rest))
+        return self._group.mean(loss.detach().view(1)), TowerOutputs(image_grad_BE, text_grad_BE, tuple(rest))
 
 
 def _make_leaf(value: Tensor) -> Tensor:

@@ -1,14 +1,10 @@
 """Bring the image-caption pairs of each step: made on the host batch by batch, or rendered on a device.
 
-1. `iterate_host_batches` joins the batches of all trials on the host.
-2. `iterate_device_batches` draws many batches by number on the host and renders their images on the device.
-3. `permute_first_texts` gives the first steps' texts to other images of their batch.
-
 Index letters: M trials trained at once, B pairs of a trial's batch, A = BATCHES_AHEAD * B, S = M * B (trial by trial),
 C channels, H and W rows and columns, L caption positions.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -70,22 +66,16 @@ def iterate_device_batches(
             looks = [
                 _stack_by_step([getattr(each.samples, name) for each in drawn], device) for name in ImageIndices._fields
             ]
-            second = _prepare_second_side(drawn, images, device)
+            pictures = [each.pictures for each in drawn if each.pictures is not None]
+            second_looks = [_stack_by_step(column, device) for column in zip(*pictures, strict=True)]
+            token_ASL = None if pictures else _stack_by_step([each.samples.tokens_BL for each in drawn], device)
             for step in range(BATCHES_AHEAD):
                 image_SCHW = images.render(*(look_AS[step] for look_AS in looks))
-                yield TrainBatch(image_SCHW, second(step), ids_MAB[:, step])
-
-
-def _prepare_second_side(
-    drawn: Sequence[SampleDraw], images: DeviceImages, device: torch.device
-) -> Callable[[int], Tensor]:
-    """Return a function from a step to the second encoder's input: tokens, or pictures rendered when they are due."""
-    pictures = [each.pictures for each in drawn if each.pictures is not None]
-    if not pictures:
-        token_ASL = _stack_by_step([each.samples.tokens_BL for each in drawn], device)
-        return lambda step: token_ASL[step]
-    looks = [_stack_by_step(column, device) for column in zip(*pictures, strict=True)]
-    return lambda step: images.render(*(look_AS[step] for look_AS in looks))
+                if token_ASL is None:
+                    second = images.render(*(look_AS[step] for look_AS in second_looks))
+                else:
+                    second = token_ASL[step]
+                yield TrainBatch(image_SCHW, second, ids_MAB[:, step])
 
 
 def _draw_ahead(feeds: Sequence[MadFeed]) -> tuple[list[SampleDraw], NDArray[np.int64]]:
@@ -108,18 +98,15 @@ def permute_first_texts(
     `seeds` are the trials', one for each M.
     """
     for step in range(first, last):
-        yield _permute_texts(next(pairs), seeds, step)
+        batch = next(pairs)
+        number = batch.caption_id_MB.shape[1]
+        partner_MB = np.stack([draw_partners(seed, step, number) for seed in seeds])
+        place_S = torch.from_numpy((partner_MB + number * np.arange(len(seeds))[:, None]).ravel())
+        yield batch._replace(
+            second=batch.second[place_S.to(batch.second.device)],
+            caption_id_MB=np.take_along_axis(batch.caption_id_MB, partner_MB, axis=1),
+        )
     yield from pairs
-
-
-def _permute_texts(pairs: TrainBatch, seeds: Sequence[int], step: int) -> TrainBatch:
-    number = pairs.caption_id_MB.shape[1]
-    partner_MB = np.stack([draw_partners(seed, step, number) for seed in seeds])
-    place_S = torch.from_numpy((partner_MB + number * np.arange(len(seeds))[:, None]).ravel())
-    return pairs._replace(
-        second=pairs.second[place_S.to(pairs.second.device)],
-        caption_id_MB=np.take_along_axis(pairs.caption_id_MB, partner_MB, axis=1),
-    )
 
 
 def draw_partners(seed: int, step: int, number: int) -> NDArray[np.int64]:

@@ -49,8 +49,7 @@ class TrainingState:
 
 def pack_checkpoint(model: nn.Module, optimizer: OptimizerState, state: TrainingState) -> bytes:
     """Pack weights, optimiser moments and progress into bytes of plain tensors and numbers."""
-    document = {"model": _copy_weights(model), "optimizer": optimizer, "state": asdict(state)}
-    content = _serialize_document(document)
+    content = _serialize_document({"model": _copy_weights(model), "optimizer": optimizer, "state": asdict(state)})
     return hashlib.sha256(content).digest() + content
 
 
@@ -64,7 +63,7 @@ def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def unpack_weights(content: bytes) -> dict[str, Any]:
+def unpack_weights(content: bytes) -> dict[str, torch.Tensor]:
     """Return the weights that `pack_weights` packed, on the CPU, without unpickling.
 
     Raise ValueError if the bytes are anything else.
@@ -87,27 +86,22 @@ class ResumePoint(NamedTuple):
 
 def restore_training(saved: Iterable[tuple[str, bytes]], model: nn.Module) -> ResumePoint:
     """Restore the first readable checkpoint (newest first) into the model; return a fresh state if none is readable."""
-    for _, content in saved:
-        document = _read_document(content)
-        if document is not None:
+    for _, sealed in saved:
+        digest, content = sealed[:DIGEST_BYTES], sealed[DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            continue
+        try:
+            document = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        except UNREADABLE_ERRORS:
+            continue
+        if isinstance(document, dict):
             model.load_state_dict(document["model"])
             state = document["state"]
             return ResumePoint(TrainingState(**{**state, "sums": LossSums(**state["sums"])}), document["optimizer"])
     return ResumePoint(TrainingState(), None)
 
 
-def _serialize_document(document: Mapping[str, Any]) -> bytes:
+def _serialize_document(document: Mapping[str, object]) -> bytes:
     buffer = io.BytesIO()
     torch.save(document, buffer)
     return buffer.getvalue()
-
-
-def _read_document(sealed: bytes) -> dict[str, Any] | None:
-    digest, content = sealed[:DIGEST_BYTES], sealed[DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != digest:
-        return None
-    try:
-        document = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except UNREADABLE_ERRORS:
-        return None
-    return document if isinstance(document, dict) else None

@@ -10,7 +10,7 @@ The towers are the hand-written ones, in float32: open_clip's numbers but for ro
 Index letters: N gallery pairs, L caption positions, F factors, C values of a factor, T prompt templates, D embedding.
 """
 
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -134,11 +134,11 @@ class SecondSide:
         self.images = require_mad_data(config).sides == "image_image"
         self._split = data.test
 
-    def prepare_gallery(self, tokens_NL: NDArray[np.int64]) -> NDArray[Any]:
+    def prepare_gallery(self, tokens_NL: NDArray[np.int64]) -> NDArray[np.integer]:
         """Return the input for a frozen gallery's captions (N, L): (N, L) or (N, 3, 28, 28)."""
         return self._render_pictures(tokens_NL, GALLERY_SEED) if self.images else tokens_NL
 
-    def prepare_prompts(self, tokens_CTL: NDArray[np.int64]) -> NDArray[Any]:
+    def prepare_prompts(self, tokens_CTL: NDArray[np.int64]) -> NDArray[np.integer]:
         """Return the input for the classes' prompts, (C, T, L) or (C, T, 3, 28, 28), with equal draws for each."""
         if not self.images:
             return tokens_CTL
@@ -157,32 +157,37 @@ class _EvaluationTowers:
         weights, preset = collect_forward_weights(model), PRESETS[config.model.preset]
         assert isinstance(preset.image, PatchTower)  # as every preset with MAD's vocabulary has
         self._image = ImageTower(weights, preset.image)
-        images_twice = is_image_image(model)
-        self._text = None if images_twice else TextTower(weights, preset.text)
-        self._pictured = ImageTower(weights, preset.image, SECOND_ENCODER) if images_twice else None
+        self._second = (
+            ImageTower(weights, preset.image, SECOND_ENCODER)
+            if is_image_image(model)
+            else TextTower(weights, preset.text)
+        )
         self._patch_size = preset.image.patch_size
         self._device = device
 
-    def images(self, image_NCHW: NDArray[np.uint8]) -> Floats:
+    def images(self, image_NCHW: NDArray[np.integer]) -> Floats:
         """Return embeddings (N, D) of images."""
-        return self._encode_images(self._image, image_NCHW)
+        return self._encode(self._image, image_NCHW)
 
-    def second(self, shown_N: NDArray[Any]) -> Floats:
+    def second(self, shown_N: NDArray[np.integer]) -> Floats:
         """Return embeddings (N, D) of captions (N, L), or of images if the model's second side is images."""
-        if self._pictured is not None:
-            return self._encode_images(self._pictured, shown_N)
-        assert self._text is not None
-        text = self._text
-        parts = torch.split(torch.from_numpy(shown_N).to(self._device), CHUNK_SAMPLES)
-        return self._join_embeddings([text(cut_captions(part, END_TOKEN)).output for part in parts])
+        return self._encode(self._second, shown_N)
 
-    def _encode_images(self, tower: ImageTower, image_NCHW: NDArray[np.uint8]) -> Floats:
-        parts = torch.split(torch.from_numpy(image_NCHW), CHUNK_SAMPLES)
-        return self._join_embeddings(
-            [tower(cut_patches(normalise_images(part.to(self._device)), self._patch_size)).output for part in parts]
-        )
+    def average_prompts(self, prompts_CT: NDArray[np.integer]) -> Floats:
+        """Return each class's mean prompt embedding (C, D); prompts have the shape of the second encoder's input."""
+        classes, templates, *shape = prompts_CT.shape
+        text_PD = self.second(prompts_CT.reshape(classes * templates, *shape))
+        mean_CD: Floats = text_PD.reshape(classes, templates, -1).mean(axis=1)
+        return mean_CD
 
-    def _join_embeddings(self, parts: list[torch.Tensor]) -> Floats:
+    def _encode(self, tower: ImageTower | TextTower, shown_N: NDArray[np.integer]) -> Floats:
+        parts = []
+        for part in torch.split(torch.from_numpy(shown_N), CHUNK_SAMPLES):
+            part = part.to(self._device)
+            if isinstance(tower, TextTower):
+                parts.append(tower(cut_captions(part, END_TOKEN)).output)
+            else:
+                parts.append(tower(cut_patches(normalise_images(part), self._patch_size)).output)
         unit_ND: Floats = normalize(torch.cat(parts), dim=-1).cpu().numpy()
         return unit_ND
 
@@ -208,12 +213,22 @@ class MadEvaluation:
     def encode(self, model: CLIP) -> GalleryEncoding:
         """Return the encoding from which the metrics are computed."""
         towers = _EvaluationTowers(model, self._config, self._device)
-        image_ND, text_ND = towers.images(self._gallery.images_NCHW), towers.second(self._second_N)
-        zero_shot = self._build_zero_shot(towers)
+        labels_NF, main = self._gallery.labels_NF, FACTOR_NAMES.index(self._main)
+        questions = {
+            factor: ClassPrompts(towers.average_prompts(self._prompts_CT[factor]), labels_NF[:, column])
+            for column, factor in enumerate(FACTOR_NAMES)
+        }
         temperature = measure_temperature(model)
-        class_CD = zero_shot.questions[self._main].prompt_CD
-        embeddings = self._build_embeddings(image_ND, text_ND, class_CD, temperature)
-        return GalleryEncoding(embeddings, zero_shot, temperature)
+        embeddings = Embeddings(
+            image_ND=towers.images(self._gallery.images_NCHW),
+            text_MD=towers.second(self._second_N),
+            text_group_M=None if self._side.images else compute_caption_ids(self._gallery.tokens_NL),
+            labels_N=labels_NF[:, main],
+            attributes_NF=np.delete(labels_NF, main, axis=1),
+            class_CD=questions[self._main].prompt_CD,
+            logit_scale=temperature["temperature/logit_scale"],
+        )
+        return GalleryEncoding(embeddings, ZeroShotTasks(questions, self._main), temperature)
 
     @torch.no_grad()
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
@@ -222,36 +237,6 @@ class MadEvaluation:
         batch = feed.render(feed.at(np.arange(FITTING_PAIRS)))
         towers = _EvaluationTowers(model, self._config, self._device)
         return TrainingEmbeddings(towers.images(batch.images_BCHW), towers.second(batch.second))
-
-    def _build_embeddings(
-        self, image_ND: Floats, text_ND: Floats, class_CD: NDArray[np.floating], temperature: dict[str, float]
-    ) -> Embeddings:
-        main = FACTOR_NAMES.index(self._main)
-        labels_NF = self._gallery.labels_NF
-        return Embeddings(
-            image_ND=image_ND,
-            text_MD=text_ND,
-            text_group_M=None if self._side.images else compute_caption_ids(self._gallery.tokens_NL),
-            labels_N=labels_NF[:, main],
-            attributes_NF=np.delete(labels_NF, main, axis=1),
-            class_CD=class_CD,
-            logit_scale=temperature["temperature/logit_scale"],
-        )
-
-    def _build_zero_shot(self, towers: _EvaluationTowers) -> ZeroShotTasks:
-        questions = {
-            factor: ClassPrompts(_average_prompts(towers, self._prompts_CT[factor]), self._gallery.labels_NF[:, column])
-            for column, factor in enumerate(FACTOR_NAMES)
-        }
-        return ZeroShotTasks(questions, self._main)
-
-
-def _average_prompts(towers: _EvaluationTowers, prompts_CT: NDArray[Any]) -> Floats:
-    """Return each value's mean prompt embedding (C, D); prompts have the shape of the second encoder's input."""
-    values, templates, *shape = prompts_CT.shape
-    text_PD = towers.second(prompts_CT.reshape(values * templates, *shape))
-    mean_CD: Floats = text_PD.reshape(values, templates, -1).mean(axis=1)
-    return mean_CD
 
 
 def build_gallery(data: TrialData, config: TrialConfig) -> Gallery:

@@ -32,7 +32,16 @@ from gapctl.models.build import (
     is_image_image,
     set_temperatures,
 )
-from gapctl.models.fused import CaptionTokens, ImageTower, TextTower, Weight, WeightMap, cut_captions, split_by_model
+from gapctl.models.fused import (
+    CaptionTokens,
+    ImageTower,
+    TextTower,
+    Weight,
+    WeightMap,
+    WithVJP,
+    cut_captions,
+    split_by_model,
+)
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.training.optimizer import OptimizerState, StepOptimizer
 from gapctl.training.step_options import StepOptions, choose_product_dtype
@@ -74,7 +83,7 @@ class FusedStep:
         weights = {**self._masters.weights, **self._second_uses.weights}
         self._images_twice = is_image_image(models[0])
         self._image = ImageTower(weights, preset.image)
-        self._second = (
+        self._second: Callable[..., WithVJP] = (
             ImageTower(weights, preset.image, SECOND_ENCODER) if self._images_twice else TextTower(weights, preset.text)
         )
         self._patch_size = preset.image.patch_size

@@ -43,17 +43,15 @@ class MachineMonitor:
             return None
         share = 100.0 * (worked - self._worked) / (elapsed * self._threads)
         self._looked_at, self._worked = now, worked
-        held = read_process_kilobytes()
-        memory = {} if held is None else {MEMORY: held * 1024 / 1e6}
-        return {CPU: share, **memory, **self._measure_gpu()}
-
-    def _measure_gpu(self) -> dict[str, float]:
-        if self._load is None:
-            return {}
-        free, total = torch.cuda.mem_get_info(self._device)
-        busy = self._load.percent()
-        measures = {GPU_MEMORY: (total - free) / 1e6, GPU_MEMORY_SHARE: 100.0 * (total - free) / total}
-        return measures if busy is None else {GPU: busy, **measures}
+        measures = {CPU: share}
+        if (held := read_process_kilobytes()) is not None:
+            measures[MEMORY] = held * 1024 / 1e6
+        if self._load is not None:
+            free, total = torch.cuda.mem_get_info(self._device)
+            if (busy := self._load.percent()) is not None:
+                measures[GPU] = busy
+            measures |= {GPU_MEMORY: (total - free) / 1e6, GPU_MEMORY_SHARE: 100.0 * (total - free) / total}
+        return measures
 
 
 def read_process_kilobytes() -> int | None:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import CLIP_CONTEXT, PRESETS
 from gapctl.config.trial import TrialConfig
-from gapctl.data.image_text.feed import GalleryPart, choose_rows, decode_rows, read_answers
+from gapctl.data.image_text.feed import choose_rows, decode_rows, read_answers
 from gapctl.data.image_text.questions import PromptSet, read_attributes
 from gapctl.data.image_text.read import (
     PairBatch,
@@ -73,10 +73,13 @@ class PairEvaluation:
         with _pause_training_mode(model):
             gallery = self._encode_batches(model, self._read_batches())
             place_N = np.searchsorted(self._row_N, gallery.row_N)
-            questions = {
-                key: ClassPrompts(self._average_prompts(model, question), self._answers[key][place_N])
-                for key, question in self._questions.items()
-            }
+            questions = {}
+            for key, question in self._questions.items():
+                prompts = list(question.prompts.values())
+                token_PL = get_clip_tokenizer(CLIP_CONTEXT)([prompt for each in prompts for prompt in each])
+                parts = np.split(self._encode_texts(model, token_PL), np.cumsum([len(each) for each in prompts])[:-1])
+                prompt_CD: Floats = np.stack([part_TD.mean(axis=0) for part_TD in parts])
+                questions[key] = ClassPrompts(prompt_CD, self._answers[key][place_N])
         main = next(iter(questions), None)
         zero_shot = ZeroShotTasks(questions, main)
         temperature = measure_temperature(model)
@@ -122,34 +125,22 @@ class PairEvaluation:
         kept: list[PairBatch] = []
         small = len(self._row_N) * 3 * self._rule.image_size**2 <= CACHED_BYTES
         for part in parts:
-            self._check_treatable(part)
-            if small:
-                kept.append(part.pairs)
+            # A pair that the treatment cannot treat would make the gallery differ from other arms'.
+            lacking = next((left for left in part.left_out if left.why == ReadStatus.LACKING.words), None)
+            if lacking is not None:
+                raise InputError(
+                    f"data.captions.held_out: treated, but {lacking.shard} {lacking.key} lacks what the treatment "
+                    "needs; expected held-out pairs that have it, or held_out: full"
+                )
             if len(part.pairs.sample_B):
+                if small:
+                    kept.append(part.pairs)
                 yield part.pairs
         if small:
-            self._kept = [batch for batch in kept if len(batch.sample_B)]
-
-    def _check_treatable(self, part: GalleryPart) -> None:
-        """Raise InputError if the treatment cannot treat a held-out pair: the gallery would differ from other arms'."""
-        lacking = [left for left in part.left_out if left.why == ReadStatus.LACKING.words]
-        if lacking:
-            first = lacking[0]
-            raise InputError(
-                f"data.captions.held_out: treated, but {first.shard} {first.key} lacks what the treatment needs; "
-                "expected held-out pairs that have it, or held_out: full"
-            )
+            self._kept = kept
 
     def _encode_texts(self, model: CLIP, token_BL: NDArray[np.int64]) -> Floats:
         return _normalize_rows(model.encode_text(torch.from_numpy(token_BL).to(self._device)))
-
-    def _average_prompts(self, model: CLIP, question: PromptSet) -> Floats:
-        """Return each class's mean prompt embedding (C, D)."""
-        prompts = [prompt for class_prompts in question.prompts.values() for prompt in class_prompts]
-        text_PD = self._encode_texts(model, get_clip_tokenizer(CLIP_CONTEXT)(prompts))
-        edges = np.cumsum([len(class_prompts) for class_prompts in question.prompts.values()])[:-1]
-        mean_CD: Floats = np.stack([part.mean(axis=0) for part in np.split(text_PD, edges)])
-        return mean_CD
 
 
 def _normalize_rows(rows_BD: torch.Tensor) -> Floats:

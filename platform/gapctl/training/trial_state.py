@@ -302,22 +302,17 @@ def iterate_batches(
     if isinstance(members[0].data, PairPaths):
         (member,) = members
         return _read_pair_batches(member, members[0].data, group, reader)
+    data = [member.data for member in members if isinstance(member.data, TrialData)]
     feeds = [
-        MadFeed(_get_mad_data(member), member.config, member.seed, position=member.samples_seen) for member in members
+        MadFeed(each, member.config, member.seed, position=member.samples_seen)
+        for each, member in zip(data, members, strict=True)
     ]
-    on_host = device.type == "cpu"
-    pairs = (
-        iterate_host_batches(feeds)
-        if on_host
-        else iterate_device_batches(feeds, copy_to_device(_get_mad_data(members[0]).train, device), device)
-    )
+    if device.type == "cpu":
+        pairs = iterate_host_batches(feeds)
+    else:
+        pairs = iterate_device_batches(feeds, copy_to_device(data[0].train, device), device)
     first, last = members[0].steps, count_mismatched_steps(members[0].config.train)
     return permute_first_texts(pairs, [member.seed for member in members], first, last) if first < last else pairs
-
-
-def _get_mad_data(member: TrialState) -> TrialData:
-    assert isinstance(member.data, TrialData)
-    return member.data
 
 
 def _read_pair_batches(
@@ -361,13 +356,11 @@ def choose_vocabulary(config: TrialConfig) -> TokenVocabulary:
 
 def build_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> Evaluation:
     """Return the evaluation of a configuration, with its intervention if it has one."""
-    gallery = _build_gallery_evaluation(material, config, device)
-    return gallery if config.evaluate.intervention == "none" else InterventionEvaluation(gallery, config.evaluate)
-
-
-def _build_gallery_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> FittingEvaluation:
+    gallery: FittingEvaluation
     if isinstance(material, PairPaths):
         from gapctl.training.pair_evaluation import PairEvaluation
 
-        return PairEvaluation(material, config, device)
-    return MadEvaluation(material, config, device)
+        gallery = PairEvaluation(material, config, device)
+    else:
+        gallery = MadEvaluation(material, config, device)
+    return gallery if config.evaluate.intervention == "none" else InterventionEvaluation(gallery, config.evaluate)
