@@ -153,10 +153,10 @@ def test_what_was_trained_before_keeps_its_id_and_a_full_gallery_has_another() -
 def test_pictures_of_held_out_captions_are_full_too() -> None:
     sides = {"sides": "image_image"}
     own, full = (config(held_out, sides, attributes=0) for held_out in ("own", "full"))
-    shown = [SecondSide(DATA, each).prepare_gallery(build_gallery(DATA, each).tokens_NL) for each in (own, full)]
+    shown = [SecondSide(DATA, each).prepare_captions(build_gallery(DATA, each).tokens_NL) for each in (own, full)]
     of_all = config("own", sides, attributes=5)
 
     assert not np.array_equal(*shown)
     np.testing.assert_array_equal(
-        shown[1], SecondSide(DATA, of_all).prepare_gallery(build_gallery(DATA, of_all).tokens_NL)
+        shown[1], SecondSide(DATA, of_all).prepare_captions(build_gallery(DATA, of_all).tokens_NL)
     )

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import MadFeed
-from gapctl.training.batches import draw_partners, iterate_host_batches, permute_first_texts
+from gapctl.training.batches import draw_partners, iterate_batches, iterate_host_batches, permute_first_texts
 from gapctl.training.optimizer import count_mismatched_steps
 from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import TrialState, iterate_batches
+from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import SINGLE_WORKER
 from mad_data import small_data
 from memory_store import MemoryStore

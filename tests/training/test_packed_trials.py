@@ -14,12 +14,18 @@ from gapctl.data.feed import MadFeed
 from gapctl.data.mad import sampler as sampling
 from gapctl.data.mad.images import DeviceImages, render_images
 from gapctl.models.build import build_model
-from gapctl.training.batches import BATCHES_AHEAD, iterate_device_batches, iterate_host_batches, join_batches
+from gapctl.training.batches import (
+    BATCHES_AHEAD,
+    copy_to_device,
+    iterate_device_batches,
+    iterate_host_batches,
+    join_batches,
+)
 from gapctl.training.fused_step import FusedStep
 from gapctl.training.step_options import build_step_options
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.trial_state import TrialState, copy_to_device
+from gapctl.training.trial_state import TrialState
 from mad_data import small_data
 from memory_store import MemoryStore
 

@@ -19,13 +19,13 @@ from gapctl.models.build import build_model, find_tied_names
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.plan.estimate import count_trial_flops
 from gapctl.plan.plan import Trial, extract_shape, pack_trials
-from gapctl.training.batches import iterate_device_batches, iterate_host_batches, join_batches
+from gapctl.training.batches import copy_to_device, iterate_device_batches, iterate_host_batches, join_batches
 from gapctl.training.evaluation import MadEvaluation, SecondSide, build_gallery
 from gapctl.training.fused_step import FusedStep
 from gapctl.training.step_options import build_step_options
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
-from gapctl.training.trial_state import TrialState, copy_to_device
+from gapctl.training.trial_state import TrialState
 from mad_data import small_data
 from memory_store import MemoryStore
 
@@ -119,7 +119,7 @@ def test_an_evaluation_sees_what_open_clips_encoders_see() -> None:
 
     embeddings = MadEvaluation(DATA, trial, CPU).encode(model).embeddings
 
-    batch = MadBatch(gallery.images_NCHW, gallery.tokens_NL, side.prepare_gallery(gallery.tokens_NL))
+    batch = MadBatch(gallery.images_NCHW, gallery.tokens_NL, side.prepare_captions(gallery.tokens_NL))
     for found, expected in zip((embeddings.image_ND, embeddings.text_MD), encoded(model, batch), strict=True):
         np.testing.assert_allclose(found, normalize(expected, dim=-1), atol=2e-6)
     assert embeddings.text_group_M is None

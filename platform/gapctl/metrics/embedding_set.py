@@ -52,29 +52,25 @@ class Embeddings:
 
         The values of embeddings are checked when they are normalised.
         """
-        images, texts = self.image_ND, self.text_MD
-        check_cloud("image", images)
-        for name, cloud in (("text", texts), ("class", self.class_CD), ("image_with_attributes", self.bias_image_ND)):
+        check_cloud("image", self.image_ND)
+        images, width = self.image_ND.shape
+        clouds = {"text": self.text_MD, "class": self.class_CD, "image_with_attributes": self.bias_image_ND}
+        for name, cloud in clouds.items():
             if cloud is not None:
-                check_cloud(name, cloud, images.shape[1])
-        if self.bias_image_ND is not None and len(self.bias_image_ND) != len(images):
-            raise make_array_error(
-                "image_with_attributes", f"{len(self.bias_image_ND)} rows", f"{len(images)}, as `image` has"
-            )
-        for name, numbers in (("labels", self.labels_N), ("attributes", self.attributes_NF)):
-            if numbers is not None:
-                check_numbers(name, numbers, len(images), "image", columns=name == "attributes")
-        if self.text_group_M is not None:
-            check_numbers("text_group", self.text_group_M, len(texts), "text")
-        self._check_pairing()
-
-    def _check_pairing(self) -> None:
-        images, texts = len(self.image_ND), len(self.text_MD)
+                check_cloud(name, cloud, width)
+        texts = len(self.text_MD)
+        if self.bias_image_ND is not None and len(self.bias_image_ND) != images:
+            found = f"{len(self.bias_image_ND)} rows"
+            raise make_array_error("image_with_attributes", found, f"{images}, as `image` has")
+        for_images = {"labels": self.labels_N, "attributes": self.attributes_NF, "prompt_of": self.prompt_of_N}
+        for_texts = {"text_group": self.text_group_M, "text_to_image": self.text_to_image_M}
+        for rows, owner, numbers in ((images, "image", for_images), (texts, "text", for_texts)):
+            for name, number_A in numbers.items():
+                if number_A is not None:
+                    check_numbers(name, number_A, rows, owner, columns=name == "attributes")
         if self.prompt_of_N is not None:
-            check_numbers("prompt_of", self.prompt_of_N, images, "image")
             check_range("prompt_of", self.prompt_of_N, texts, "the row of a text, which is a class prompt")
         elif self.text_to_image_M is not None:
-            check_numbers("text_to_image", self.text_to_image_M, texts, "text")
             check_text_to_image(self.text_to_image_M, images)
         elif images != texts:
             raise make_pairing_error(images, texts)

@@ -1,4 +1,8 @@
-"""Bring the image-caption pairs of each step: made on the host batch by batch, or rendered on a device.
+"""Bring the image-caption pairs of each step: made on the host, rendered on a device, or read from shards.
+
+1. `iterate_batches` brings the batches of packed trials: joined on the host, drawn by number and rendered on a device,
+   or read from shards.
+2. `permute_first_texts` gives the first steps' texts to other images of their batch.
 
 Index letters: M trials trained at once, B pairs of a trial's batch, A = BATCHES_AHEAD * B, S = M * B (trial by trial),
 C channels, H and W rows and columns, L caption positions.
@@ -6,17 +10,26 @@ C channels, H and W rows and columns, L caption positions.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.data.feed import MadBatch, MadFeed, SampleDraw
-from gapctl.data.mad.images import DeviceImages
+from gapctl.config.presets import PRESETS
+from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, TrialData
+from gapctl.data.image_text.source import PairPaths, open_pairs
+from gapctl.data.mad.images import DeviceImages, MadSplit
 from gapctl.data.mad.sampler import ImageIndices
 from gapctl.data.rng import Purpose, make_generator
+from gapctl.training.optimizer import count_mismatched_steps
+from gapctl.training.trial_state import TrialState
+from gapctl.training.workers import WorkerGroup
+
+if TYPE_CHECKING:
+    from gapctl.data.image_text.feed import PairReader
 
 BATCHES_AHEAD = 64
 """Batches that are drawn at once, so that a device need not wait for each."""
@@ -32,6 +45,60 @@ class TrainBatch(NamedTuple):
     image_SCHW: Tensor
     second: Tensor
     caption_id_MB: NDArray[np.int64]
+
+
+def iterate_batches(
+    members: Sequence[TrialState], device: torch.device, group: WorkerGroup, reader: "PairReader | None"
+) -> Iterator[TrainBatch]:
+    """Return an endless iterator of the members' batches; each worker of a group gets its part of a batch."""
+    if isinstance(members[0].data, PairPaths):
+        (member,) = members
+        return _read_pair_batches(member, members[0].data, group, reader)
+    data = [member.data for member in members if isinstance(member.data, TrialData)]
+    feeds = [
+        MadFeed(each, member.config, member.seed, position=member.samples_seen)
+        for each, member in zip(data, members, strict=True)
+    ]
+    if device.type == "cpu":
+        pairs = iterate_host_batches(feeds)
+    else:
+        pairs = iterate_device_batches(feeds, copy_to_device(data[0].train, device), device)
+    first, last = members[0].steps, count_mismatched_steps(members[0].config.train)
+    return permute_first_texts(pairs, [member.seed for member in members], first, last) if first < last else pairs
+
+
+def _read_pair_batches(
+    member: TrialState, places: PairPaths, group: WorkerGroup, reader: "PairReader | None"
+) -> Iterator[TrainBatch]:
+    from gapctl.data.image_text.feed import PairFeed
+    from gapctl.data.image_text.read import build_training_options, require_pair_data
+
+    pairs, config = open_pairs(places), member.config
+    data = require_pair_data(config)
+    feed = PairFeed(
+        pairs.train,
+        pairs.train_rows,
+        build_training_options(data, PRESETS[config.model.preset].image_size),
+        member.seed,
+        config.train.batch_size,
+        position=member.samples_seen,
+        rank=group.rank,
+        world=group.size,
+        reader=reader,
+        stop=member.steps_total * config.train.batch_size,
+        bad_share=data.bad_share,
+        counts=member.counts,
+    )
+    for batch, _ in feed:
+        id_B1 = torch.from_numpy(batch.text_id_B).unsqueeze(1)
+        id_1A = group.gather_rows(id_B1).view(1, -1).numpy()
+        yield TrainBatch(torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL), id_1A)
+
+
+@lru_cache(maxsize=1)
+def copy_to_device(split: MadSplit, device: torch.device) -> DeviceImages:
+    """Copy a split's images to a device; the trials of a process share one copy."""
+    return DeviceImages(split.images_NVHW, device)
 
 
 def join_batches(batches: Sequence[MadBatch]) -> TrainBatch:

@@ -134,19 +134,12 @@ class SecondSide:
         self.images = require_mad_data(config).sides == "image_image"
         self._split = data.test
 
-    def prepare_gallery(self, tokens_NL: NDArray[np.int64]) -> NDArray[np.integer]:
-        """Return the input for a frozen gallery's captions (N, L): (N, L) or (N, 3, 28, 28)."""
-        return self._render_pictures(tokens_NL, GALLERY_SEED) if self.images else tokens_NL
-
-    def prepare_prompts(self, tokens_CTL: NDArray[np.int64]) -> NDArray[np.integer]:
-        """Return the input for the classes' prompts, (C, T, L) or (C, T, 3, 28, 28), with equal draws for each."""
+    def prepare_captions(self, tokens_NL: NDArray[np.int64], seed: int = GALLERY_SEED) -> NDArray[np.integer]:
+        """Return the input for captions (N, L): (N, L) or (N, 3, 28, 28), pictures drawn by the seed alone."""
         if not self.images:
-            return tokens_CTL
-        return np.stack([self._render_pictures(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL])
-
-    def _render_pictures(self, tokens_BL: NDArray[np.int64], seed: int) -> NDArray[np.uint8]:
+            return tokens_NL
         return render_images(
-            self._split.images_NVHW, *sample_gallery_images(self._split.digit_labels_N, tokens_BL, seed)
+            self._split.images_NVHW, *sample_gallery_images(self._split.digit_labels_N, tokens_NL, seed)
         )
 
 
@@ -203,11 +196,12 @@ class MadEvaluation:
         self._main = about.main_factor
         self._gallery = build_gallery(data, config)
         self._side = SecondSide(data, config)
-        self._second_N = self._side.prepare_gallery(self._gallery.tokens_NL)
-        self._prompts_CT = {
-            factor: self._side.prepare_prompts(build_prompts(factor, about, PROMPT_TEMPLATES, PROMPT_SEED))
-            for factor in FACTOR_NAMES
-        }
+        self._second_N = self._side.prepare_captions(self._gallery.tokens_NL)
+        self._prompts_CT = {}
+        for factor in FACTOR_NAMES:
+            tokens_CTL = build_prompts(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
+            prompts = [self._side.prepare_captions(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL]
+            self._prompts_CT[factor] = np.stack(prompts)
 
     @torch.no_grad()
     def encode(self, model: CLIP) -> GalleryEncoding:

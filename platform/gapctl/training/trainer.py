@@ -21,10 +21,11 @@ from torch import Tensor
 from gapctl.config.presets import PRESETS, PatchTower, Preset
 from gapctl.config.trial import TrialConfig
 from gapctl.training.autograd_step import AutogradStep
+from gapctl.training.batches import iterate_batches
 from gapctl.training.fused_step import FusedStep, keep_freed_memory
 from gapctl.training.optimizer import OptimizerState, compute_learning_rate
 from gapctl.training.step_options import StepOptions, build_step_options, resolve_precision
-from gapctl.training.trial_state import TrialProgress, TrialState, iterate_batches
+from gapctl.training.trial_state import TrialProgress, TrialState
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 
 if TYPE_CHECKING:

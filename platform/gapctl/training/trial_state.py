@@ -1,18 +1,17 @@
 """Hold the state of one trial apart from its training steps: model, batches, evaluations and checkpoints.
 
 1. `TrialState` restores the newest checkpoint of its `TrialStore`, or starts from given weights or its seed.
-2. `iterate_batches` brings its pairs; `count`, `add_losses` and `add_seconds` record the steps taken.
+2. `count`, `add_losses` and `add_seconds` record the steps taken.
 3. `evaluate` measures the model and appends a row of history; `save` writes a checkpoint.
 
-Index letters: M trials trained together, B pairs of a batch, A pairs of all workers, N gallery pairs, D embedding.
+Index letters: B pairs of a batch, N gallery pairs, D embedding.
 """
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,15 +19,12 @@ from numpy.typing import NDArray
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import TrialConfig
-from gapctl.data.feed import MadFeed, TrialData
 from gapctl.data.image_text.read import FeedCounts
-from gapctl.data.image_text.source import PairPaths, open_pairs
+from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
-from gapctl.data.mad.images import DeviceImages, MadSplit
 from gapctl.models.build import CLIP_VOCABULARY, TokenVocabulary, build_model, set_temperature
 from gapctl.models.losses import compute_loss_floor
-from gapctl.training.batches import TrainBatch, iterate_device_batches, iterate_host_batches, permute_first_texts
 from gapctl.training.checkpoint import LossSums, pack_checkpoint, pack_weights, restore_training, unpack_weights
 from gapctl.training.evaluation import (
     Evaluation,
@@ -37,11 +33,8 @@ from gapctl.training.evaluation import (
     MadEvaluation,
     compute_trial_metrics,
 )
-from gapctl.training.optimizer import OptimizerState, compute_temperature, count_mismatched_steps
+from gapctl.training.optimizer import OptimizerState, compute_temperature
 from gapctl.training.workers import WorkerGroup
-
-if TYPE_CHECKING:
-    from gapctl.data.image_text.feed import PairReader
 
 MAD_VOCABULARY = TokenVocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
 CHECKPOINT_SECONDS = 10.0
@@ -293,60 +286,6 @@ class TrialState:
             rows=tuple(self._state.rows[known:]),
             done=self.done,
         )
-
-
-def iterate_batches(
-    members: Sequence[TrialState], device: torch.device, group: WorkerGroup, reader: "PairReader | None"
-) -> Iterator[TrainBatch]:
-    """Return an endless iterator of the members' batches; each worker of a group gets its part of a batch."""
-    if isinstance(members[0].data, PairPaths):
-        (member,) = members
-        return _read_pair_batches(member, members[0].data, group, reader)
-    data = [member.data for member in members if isinstance(member.data, TrialData)]
-    feeds = [
-        MadFeed(each, member.config, member.seed, position=member.samples_seen)
-        for each, member in zip(data, members, strict=True)
-    ]
-    if device.type == "cpu":
-        pairs = iterate_host_batches(feeds)
-    else:
-        pairs = iterate_device_batches(feeds, copy_to_device(data[0].train, device), device)
-    first, last = members[0].steps, count_mismatched_steps(members[0].config.train)
-    return permute_first_texts(pairs, [member.seed for member in members], first, last) if first < last else pairs
-
-
-def _read_pair_batches(
-    member: TrialState, places: PairPaths, group: WorkerGroup, reader: "PairReader | None"
-) -> Iterator[TrainBatch]:
-    from gapctl.data.image_text.feed import PairFeed
-    from gapctl.data.image_text.read import build_training_options, require_pair_data
-
-    pairs, config = open_pairs(places), member.config
-    data = require_pair_data(config)
-    feed = PairFeed(
-        pairs.train,
-        pairs.train_rows,
-        build_training_options(data, PRESETS[config.model.preset].image_size),
-        member.seed,
-        config.train.batch_size,
-        position=member.samples_seen,
-        rank=group.rank,
-        world=group.size,
-        reader=reader,
-        stop=member.steps_total * config.train.batch_size,
-        bad_share=data.bad_share,
-        counts=member.counts,
-    )
-    for batch, _ in feed:
-        id_B1 = torch.from_numpy(batch.text_id_B).unsqueeze(1)
-        id_1A = group.gather_rows(id_B1).view(1, -1).numpy()
-        yield TrainBatch(torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL), id_1A)
-
-
-@lru_cache(maxsize=1)
-def copy_to_device(split: MadSplit, device: torch.device) -> DeviceImages:
-    """Copy a split's images to a device; the trials of a process share one copy."""
-    return DeviceImages(split.images_NVHW, device)
 
 
 def choose_vocabulary(config: TrialConfig) -> TokenVocabulary:
