@@ -197,7 +197,7 @@ class MadEvaluation:
         self._gallery = build_gallery(data, config)
         self._side = SecondSide(data, config)
         self._second_N = self._side.prepare_captions(self._gallery.tokens_NL)
-        self._prompts_CT = {}
+        self._prompts_CT: dict[str, NDArray[np.integer]] = {}
         for factor in FACTOR_NAMES:
             tokens_CTL = build_prompts(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
             prompts = [self._side.prepare_captions(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL]
