@@ -20,7 +20,6 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from gapctl.config.base import hash_value
 from gapctl.data.image_text.index import Sample, decode_image, read_samples
@@ -41,7 +40,7 @@ class SampleRecord(NamedTuple):
 
     key: str
     captions: list[str]
-    about: dict[str, JsonValue]
+    about: dict[str, object]
 
 
 class ShardEmbeddings(NamedTuple):
