@@ -15,3 +15,8 @@ class InputError(GapctlError):
 
 class WorkError(GapctlError):
     """Work had begun and a part of it failed; what was computed is kept: exit code 1."""
+
+
+def first_line_of_error(error: BaseException) -> str:
+    """Return the first line of an error's message without its full stop, or the error's class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -30,7 +30,6 @@ from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_of_seed_pairs
 from gapctl.errors import GapctlError
 from gapctl.ledger import Ledger
-from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.command_line import DEFAULT_RUNS
 from gapctl.plan.plan import Plan
 
@@ -100,7 +99,7 @@ def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
         tables = read_tables(first, ledger, with_history=False)
     except GapctlError as error:
         return FirstQuestion(asked, note=str(error))
-    name = f"{first.sweep.spec.name} ({name_scale(first)})"
+    name = f"{first.sweep.spec.name} ({first.sweep.scale_name})"
     if tables.trials.is_empty():
         return FirstQuestion(asked, name, note=f"{ledger.root} has no finished training of {name}")
     return FirstQuestion(asked, name, analyze_tables(first, tables, ledger, with_first=False).verdicts)

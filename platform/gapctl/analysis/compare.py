@@ -18,7 +18,6 @@ from gapctl.analysis.tables import list_metrics, map_ids_to_values
 from gapctl.config.base import flatten_document
 from gapctl.config.errors import collect_parts, list_values_by_path
 from gapctl.config.hypotheses import Hypothesis, Level
-from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.plan import Plan, Trial
 
 NOT_RECORDED: Final = "not recorded"
@@ -44,12 +43,12 @@ class SweepAnalysis:
     @property
     def name(self) -> str:
         """The name that tells it from other sweeps of a ledger."""
-        return f"{self.analysis.sweep} ({name_scale(self.plan)})"
+        return f"{self.analysis.sweep} ({self.plan.sweep.scale_name})"
 
     @property
     def file_name(self) -> str:
         """The same as the beginning of a file's name."""
-        return f"{self.analysis.sweep}.{name_scale(self.plan)}"
+        return f"{self.analysis.sweep}.{self.plan.sweep.scale_name}"
 
     @property
     def missing(self) -> tuple[Trial, ...]:
@@ -260,7 +259,7 @@ def _export_trials(judged: SweepAnalysis) -> pl.DataFrame:
 def _add_sweep_columns(judged: SweepAnalysis, rows: pl.DataFrame, treatments: Sequence[str]) -> pl.DataFrame:
     first = ["sweep", "scale", "trial", "label", "seed", *treatments]
     ids, *levels = _collect_levels(judged, treatments)
-    names = [pl.lit(judged.analysis.sweep).alias("sweep"), pl.lit(name_scale(judged.plan)).alias("scale")]
+    names = [pl.lit(judged.analysis.sweep).alias("sweep"), pl.lit(judged.plan.sweep.scale_name).alias("scale")]
     added = rows.with_columns(*names, *(map_ids_to_values(pl.col("trial"), ids, column) for column in levels))
     return added.select(*first, pl.exclude(first))
 

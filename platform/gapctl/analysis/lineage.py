@@ -5,7 +5,7 @@ from dataclasses import replace
 from gapctl.analysis.results import FirstAnswer, FirstQuestion, Verdict
 from gapctl.errors import InputError
 from gapctl.ledger import Declaration, Ledger
-from gapctl.ledger.preregistration import name_scale, rebuild_declared_plan, rebuild_plan
+from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
 from gapctl.plan.plan import Plan
 
 
@@ -31,11 +31,13 @@ def rebuild_first_plan(plan: Plan, ledger: Ledger) -> Plan:
 
 def _choose_scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
     scales = list(declaration.trials)
-    if name_scale(plan) in scales:
-        return name_scale(plan)
+    if plan.sweep.scale_name in scales:
+        return plan.sweep.scale_name
     if len(scales) == 1:
         return scales[0]
-    raise InputError(f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {name_scale(plan)}")
+    raise InputError(
+        f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {plan.sweep.scale_name}"
+    )
 
 
 def _rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:

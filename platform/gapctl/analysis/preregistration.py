@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from gapctl.config.base import select_hashed_fields, write_canonical_json
 from gapctl.config.sweep import SweepFile
 from gapctl.ledger import Declaration
-from gapctl.ledger.preregistration import UNDECLARED, find_declared_file, load_recorded_sweep, name_scale
+from gapctl.ledger.preregistration import UNDECLARED, find_declared_file, load_recorded_sweep
 from gapctl.plan.command_line import build_file_arguments, build_ledger_arguments
 from gapctl.plan.plan import Plan, hash_design
 
@@ -69,11 +69,11 @@ def compare_with_declaration(plan: Plan, declaration: Declaration, runs: str) ->
 
     Return None where the ledger has no text of the declaration, or nothing was declared in time.
     """
-    asked = find_declared_file(declaration, name_scale(plan))
+    asked = find_declared_file(declaration, plan.sweep.scale_name)
     if asked is None:
         return None
     then, now = load_recorded_sweep(asked).spec, plan.sweep.spec
-    own = asked in (declaration.declared.get(name_scale(plan)), declaration.asked.get(name_scale(plan)))
+    own = asked in (declaration.declared.get(plan.sweep.scale_name), declaration.asked.get(plan.sweep.scale_name))
     arguments = [*build_file_arguments(plan.sweep), *build_ledger_arguments(runs)]
     judging = ["gapctl", "analyze", *arguments, "--declared"]
     return DeclarationDiff(
@@ -129,14 +129,14 @@ def find_deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     """
     if declaration is None:
         return None
-    declared = declaration.design_sha256.get(name_scale(plan), UNDECLARED)
+    declared = declaration.design_sha256.get(plan.sweep.scale_name, UNDECLARED)
     if declared == UNDECLARED:
         return "trainings of this scale had begun before it was declared"
     if declared != hash_design(plan):
         return "what is trained, at which levels or from which seed on, was changed after the first training began"
     if declaration.declared and declaration.question != plan.sweep.spec.question:
         return f"the question was put otherwise after the first training began; declared was: {declaration.question}"
-    seeds = declaration.seeds[name_scale(plan)]
+    seeds = declaration.seeds[plan.sweep.scale_name]
     judged = plan.sweep.spec.seeds
     if judged < seeds:
         return f"{judged} of the {seeds} declared seeds are judged"

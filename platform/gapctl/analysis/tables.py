@@ -15,7 +15,7 @@ from gapctl.analysis.learning import ArmCheck, check_learning
 from gapctl.analysis.paired import build_identity_columns
 from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_of_several
-from gapctl.errors import WorkError
+from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import HISTORY
 from gapctl.plan.plan import Plan, Trial
@@ -178,8 +178,7 @@ def _read_alone(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame |
     try:
         return _scan_history(trial_id, content).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
-        problem: WorkError = ledger.trial(trial_id).damaged("history.parquet", reason)
+        problem: WorkError = ledger.trial(trial_id).damaged("history.parquet", first_line_of_error(error))
         return str(problem)
 
 

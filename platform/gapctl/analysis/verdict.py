@@ -37,6 +37,7 @@ from gapctl.analysis.results import Interval, Outcome, RemainingTrials, Verdict
 from gapctl.config.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Trend
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Trial
+from gapctl.text import join_and, join_or
 
 EFFECT_VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do not change")}
 MOST_NAMED = 3
@@ -339,7 +340,7 @@ def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrial
     clauses = _explain_missing_seeds(measured, remaining) if responses.missing else []
     if responses.not_finite:
         why = (
-            [f"no training recorded {join_alternatives(responses.absent)}"]
+            [f"no training recorded {join_or(responses.absent)}"]
             if responses.absent
             else _describe_unusable_responses(responses.odd)
         )
@@ -391,7 +392,7 @@ def _locate_responses(odd: Sequence[UnusableResponse]) -> str:
 
 def _explain_constant_seeds(hypothesis: object) -> str:
     assert isinstance(hypothesis, Correlation)
-    same = f"{join_alternatives([hypothesis.response, hypothesis.against])} is the same in all arms compared"
+    same = f"{join_or([hypothesis.response, hypothesis.against])} is the same in all arms compared"
     return f"{same}, or nothing of it is left beside the given metrics" if hypothesis.given else same
 
 
@@ -400,13 +401,7 @@ def _format_seeds(first: Sequence[int], each: int) -> str:
     names = [str(seed + more) for seed in first for more in range(each)]
     if len(names) == 1:
         return f"seed {names[0]} is"
-    return f"seeds {', '.join(names[:-1])} and {names[-1]} are"
-
-
-def join_alternatives(names: Sequence[str]) -> str:
-    """Join names: `a, b or c`."""
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last
+    return f"seeds {join_and(names)} are"
 
 
 def strip_path_prefix(path: str) -> str:

@@ -283,7 +283,7 @@ def _load_plans(wanted: AnalysisRequest, ledger: "Ledger") -> "tuple[list[Plan],
 
 
 def _rebuild_declared_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
-    from gapctl.ledger.preregistration import name_scale, rebuild_declared_plan
+    from gapctl.ledger.preregistration import rebuild_declared_plan
 
     name = plan.sweep.spec.name
     declaration = ledger.read_declaration(name)
@@ -292,7 +292,7 @@ def _rebuild_declared_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
             f"--declared: {ledger.root} has no declaration of {name}; expected {ledger.locate_declaration(name)}, as "
             "`gapctl sweep` writes it. Name the ledger with --runs"
         )
-    return rebuild_declared_plan(declaration, name_scale(plan), ledger.locate_declaration(name))
+    return rebuild_declared_plan(declaration, plan.sweep.scale_name, ledger.locate_declaration(name))
 
 
 def _rebuild_ledger_plans(wanted: AnalysisRequest, ledger: "Ledger") -> "tuple[list[Plan], list[GapctlError]]":

@@ -18,6 +18,7 @@ import typer
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption
 from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.errors import InputError
+from gapctl.io.atomic import hash_file
 
 if TYPE_CHECKING:
     from gapctl.config.trial import Data
@@ -368,7 +369,7 @@ def _collect_facts(
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    return {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"file": str(path), "sha256": hash_file(path)}
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def _list_sweeps(place: Path | None, runs: str) -> tuple[list[SweepListing], lis
 
 
 def _read_searches(priced: "SweepCosts", ledger: "Ledger") -> "dict[str | None, SearchRecord]":
-    from gapctl.ledger.preregistration import DEFAULT_SCALE_NAME
+    from gapctl.config.load import DEFAULT_SCALE_NAME
 
     spec = priced.sweep.spec
     if spec.search is None:

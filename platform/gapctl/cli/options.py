@@ -144,9 +144,8 @@ def load_search_plan(plan: "Plan", ledger: "Ledger") -> "Plan":
 
 def read_search_record(plan: "Plan", ledger: "Ledger") -> "SearchRecord | None":
     """Read the ledger's record of a search as it is defined now; None where it has none, or another study's."""
-    from gapctl.ledger.preregistration import name_scale
     from gapctl.plan.plan import name_study
 
     spec = plan.sweep.spec
     study = name_study(plan.sweep, compute_fingerprint(spec.base.data))
-    return ledger.read_study_search(f"{spec.name}.{name_scale(plan)}", study)
+    return ledger.read_study_search(f"{spec.name}.{plan.sweep.scale_name}", study)

@@ -7,15 +7,14 @@ options name.
 """
 
 import io
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from gapctl.errors import InputError
+from gapctl.io.atomic import write_atomically
 
 if TYPE_CHECKING:
     import polars as pl
@@ -127,15 +126,8 @@ def check_table_file(option: str, out: Path) -> None:
 def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
     """Write a table atomically: the whole table appears under its name, or the previous file stays."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.name}-", suffix=".part", dir=out.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with write_atomically(out) as temporary:
             _TABLE_WRITERS[out.suffix](table, temporary)
-            temporary.chmod(0o644)
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _build_write_error(option, out, error.strerror or str(error)) from error
 

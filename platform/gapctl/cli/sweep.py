@@ -248,13 +248,12 @@ def find_machine_price(limits: "Limits") -> float | None:
 
 def list_exceeded_limits(plan: "Plan", ledger: "Ledger", left: "Cost") -> list[str]:
     """List the limits that the estimate exceeds, for `gapctl plan`, before anything runs."""
-    from gapctl.ledger.preregistration import name_scale
     from gapctl.plan.estimate import explain_exceeded_limits
 
     limits = plan.sweep.spec.limits
     if not limits.any:
         return []
-    spent = ledger.spent(plan.sweep.spec.name, name_scale(plan))
+    spent = ledger.spent(plan.sweep.spec.name, plan.sweep.scale_name)
     price = find_machine_price(limits) if limits.cost is not None else None
     return explain_exceeded_limits(limits, left.wall_hours, price, spent.hours, spent.cost)
 

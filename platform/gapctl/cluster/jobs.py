@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from gapctl.config.arms import list_arms, resolve_arm
 from gapctl.config.load import Sweep, load_sweep
 from gapctl.config.trial import PairData
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, WorkError, first_line_of_error
 from gapctl.io.passwords import has_password, hide_password, hide_passwords
 from gapctl.proxies import bypass_proxies
 
@@ -237,7 +237,7 @@ class JobServer:
                 raise InputError(
                     f"{job_id}: no such job at {self.address}; expected an id that `gapctl cluster status` lists"
                 ) from error
-            raise WorkError(f"--address {self.address}: {str(error).strip().splitlines()[0]}") from error
+            raise WorkError(f"--address {self.address}: {first_line_of_error(error)}") from error
 
 
 def _build_stop_variables() -> dict[str, str]:

@@ -14,6 +14,7 @@ from gapctl.config.base import KeyPath, Problem, WrongValueError, did_you_mean, 
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import DATASETS, TrialConfig
+from gapctl.text import join_or
 
 EXPECTED = {
     "int_type": "a whole number",
@@ -59,7 +60,7 @@ def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type
     if kind == "missing":
         return f"missing; expected {'two levels' if isinstance(path[-1], int) else 'it here'}"
     if kind == "union_tag_not_found":
-        return f"missing; expected {_join_alternatives(list(TESTS))}"
+        return f"missing; expected {join_or(list(TESTS))}"
     if kind == "extra_forbidden":
         known = _list_sibling_keys(first["loc"], model)
         expected = f"expected one of {', '.join(known)}" if known else "expected none of that name here"
@@ -83,12 +84,7 @@ def _describe_expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
             phrases.append(template.format_map(context) if template else error["msg"])
     if set(phrases) == ANY_LEVEL:
         return "a number, text, true or false"
-    return _join_alternatives(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
-
-
-def _join_alternatives(words: Sequence[str]) -> str:
-    *others, last = dict.fromkeys(words)
-    return f"{', '.join(others)} or {last}" if others else last
+    return join_or(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
 
 
 def _locate_in_document(found: ErrorDetails, document: Any) -> KeyPath:

@@ -86,6 +86,10 @@ class Setting(NamedTuple):
         return f"{source.locate(at)}: {format_path(at)}: {problem.text}"
 
 
+DEFAULT_SCALE_NAME: Final = "base"
+"""Names the run size of a file without scales."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
@@ -102,6 +106,11 @@ class Sweep:
     spec_sha256: str
     hypotheses_sha256: str
     overrides: tuple[str, ...] = ()
+
+    @property
+    def scale_name(self) -> str:
+        """The scale's name in the ledger and in MLflow."""
+        return self.scale or DEFAULT_SCALE_NAME
 
     @property
     def text(self) -> str:

@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.config.base import did_you_mean
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 from gapctl.folders import expand_home
 from gapctl.io.atomic import hash_file
+from gapctl.text import list_first_names
 
 MAX_NAMED: Final = 4
 """Most names of each kind that a message lists."""
@@ -87,7 +88,11 @@ def find_weights(model: str, pretrained: str) -> WeightsFile:
         return WeightsFile(path.absolute(), hash_file(path), {})
     if path.is_dir():
         held = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".bin", ".pt", ".pth"))
-        inside = f"one of the files in it ({_join_names(held)})" if held else "a file of weights, and it holds none"
+        inside = (
+            f"one of the files in it ({list_first_names(held, MAX_NAMED)})"
+            if held
+            else "a file of weights, and it holds none"
+        )
         raise InputError(f"--pretrained {pretrained}: a folder; expected {inside}")
     settings = open_clip.get_pretrained_cfg(model, pretrained)
     if settings:
@@ -105,7 +110,7 @@ def _download_weights(model: str, tag: str, settings: ImageSettings) -> Path:
     try:
         return Path(open_clip.download_pretrained(dict(settings)))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line_of_error(error)
         # open_clip tries the repository first.
         repository, _, name = str(settings.get("hf_hub", "")).rpartition("/")
         source = f"{name or 'open_clip_model.safetensors'} of huggingface.co/{repository}"
@@ -161,7 +166,7 @@ def _require_fit(
         if key in found and found[key].shape != expected[key].shape
     ]
     parts = {"missing": missing, "of another shape": reshaped, "not in the model": unknown}
-    differences = [f"{what}: {_join_names(keys)}" for what, keys in parts.items() if keys]
+    differences = [f"{what}: {list_first_names(keys, MAX_NAMED)}" for what, keys in parts.items() if keys]
     if differences:
         raise InputError(
             f"{path}{part}: a checkpoint of another architecture than {name}; {'; '.join(differences)}. "
@@ -220,7 +225,7 @@ def read_weights(path: Path, names: Collection[str]) -> CheckpointWeights:
         raise InputError(f"{path}: no weights by name in it, but a {type(document).__name__}; expected {EXPECTED}")
     found = [plain for each in _find_tensor_sets(document) for plain in _strip_prefixes(each, names)]
     if not found:
-        keys = f" under {_join_names(list(document))}" if document else ""
+        keys = f" under {list_first_names([*map(str, document)], MAX_NAMED)}" if document else ""
         raise InputError(f"{path}: values that are no tensors{keys}; expected {EXPECTED}")
     return min(found, key=lambda each: (-sum(name in names for name in each.tensors), each.rank()))
 
@@ -241,7 +246,7 @@ def _load_content(path: Path) -> object:
             f"{EXPECTED}. Where it is a whole model, load it where it was made and save its state_dict()"
         ) from error
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line_of_error(error)
         raise InputError(f"{path}: damaged, or no checkpoint ({reason}); expected {EXPECTED}") from error
 
 
@@ -323,7 +328,7 @@ def _describe_json(path: Path) -> tuple[str, str]:
     if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):
         files = sorted(set(map(str, document["weight_map"].values())))
         return (
-            f"the index of a model in {len(files)} files ({_join_names(files)})",
+            f"the index of a model in {len(files)} files ({list_first_names(files, MAX_NAMED)})",
             "Join them into one: load each with safetensors or torch, and save all tensors together",
         )
     return "a JSON file", "Give the file that holds the tensors"
@@ -355,11 +360,6 @@ def _is_safetensors(path: Path) -> bool:
         head = file.read(9)
     size = int.from_bytes(head[:8], "little")
     return len(head) == 9 and head[8:] == b"{" and 2 <= size <= path.stat().st_size - 8
-
-
-def _join_names(keys: Sequence[object]) -> str:
-    more = f" and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else ""
-    return f"{', '.join(map(str, keys[:MAX_NAMED]))}{more}"
 
 
 if TYPE_CHECKING:
@@ -412,7 +412,7 @@ def open_model(name: str, weights: WeightsFile) -> OpenModel:
             model = open_clip.create_model(name, pretrained_text=False, force_quick_gelu=quick)
             load_tokenizer(name)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line_of_error(error)
             raise InputError(f"--model {name}: open_clip cannot build it here: {reason}") from error
     origin = load_weights(model, name, weights.path)
     preprocess = merge_preprocess_dict(model.visual.preprocess_cfg, dict(weights.preprocess))

@@ -8,9 +8,10 @@ import yaml
 
 from gapctl.config.trial import Data, TrialConfig
 from gapctl.data.load import Dataset
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.models.build import build_model
+from gapctl.text import list_first_names
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluation import GalleryEncoding
 from gapctl.training.trial_state import build_evaluation, choose_vocabulary
@@ -66,8 +67,7 @@ def _resolve_trial_id(ledger: Ledger, prefix: str) -> str:
         raise InputError(f"--trial {prefix}: {ledger.root} holds no trials; expected a ledger, which --runs names")
     problem = f"{len(found)} trials in {ledger.root} begin" if found else f"no trial in {ledger.root} begins"
     listed = found or known
-    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
-    raise InputError(f"--trial {prefix}: {problem} with that; expected one of {', '.join(listed[:MAX_LISTED])}{more}")
+    raise InputError(f"--trial {prefix}: {problem} with that; expected one of {list_first_names(listed, MAX_LISTED)}")
 
 
 def _read_description(folder: TrialFolder) -> TrialDescription:
@@ -77,7 +77,7 @@ def _read_description(folder: TrialFolder) -> TrialDescription:
         config = TrialConfig.model_validate(found["config"])
         return TrialDescription(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config)
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        reason = f"{type(error).__name__}: {first_line_of_error(error)}"
         raise folder.damaged("trial.yaml", reason) from error
 
 
@@ -92,7 +92,7 @@ def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Data
             raise ValueError("the file is missing")
         model.load_state_dict(unpack_weights(content))
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line_of_error(error)
         raise folder.damaged("checkpoints/final.pt", reason) from error
     # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
     return build_evaluation(data, described.config, device).encode(model)

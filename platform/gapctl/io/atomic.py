@@ -2,33 +2,37 @@
 
 import hashlib
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-TEMPORARY: Final = ".tmp"
+TEMPORARY: Final = ".part"
+
+
+def name_part_file(path: Path, scratch: Path | None = None) -> Path:
+    """Return a hidden name of its own for what will become `path`, in `scratch` or beside it."""
+    return (scratch or path.parent) / f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
 
 
 @contextmanager
-def write_atomically(path: Path, scratch: Path) -> Iterator[Path]:
-    """Yield a temporary file in `scratch` to write. It becomes `path` on success and is deleted otherwise."""
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}-", suffix=TEMPORARY, dir=scratch)
-    os.close(handle)
-    temporary = Path(name)
+def write_atomically(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary file to write, in `scratch` or beside `path`. It becomes `path` on success, else is deleted.
+
+    What was written outlasts a power cut.
+    """
+    temporary = name_part_file(path, scratch)
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes, scratch: Path) -> None:
+def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
     """Write a file atomically."""
     with write_atomically(path, scratch) as temporary:
         temporary.write_bytes(content)

@@ -7,7 +7,6 @@
 import errno
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
+from gapctl.io.atomic import name_part_file, write_whole
 from gapctl.io.passwords import has_password, hide_password
 from gapctl.io.retry import UnavailableError, open_file_system, retry
 
@@ -57,15 +57,7 @@ class Disk:
         """Write the file atomically, also against a power cut."""
         target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _name_part_file(target)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(target, content)
 
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Replace `old`, or no file if None, by `new`, and return whether it worked.
@@ -74,7 +66,7 @@ class Disk:
         """
         target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        ready = _name_part_file(target)
+        ready = name_part_file(target)
         try:
             ready.write_bytes(new)
             return (old is None or _take_away(target, old)) and _link_file(ready, target)
@@ -107,13 +99,9 @@ class Disk:
         return self.root / name
 
 
-def _name_part_file(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-
-
 def _take_away(target: Path, old: bytes) -> bool:
     """Remove the file if it still has the content `old`; return whether this process did."""
-    away = _name_part_file(target)
+    away = name_part_file(target)
     try:
         if target.read_bytes() != old:
             return False

@@ -22,7 +22,6 @@ from gapctl.ledger.preregistration import (
     HasBegun,
     mark_begun_scales,
     merge_declaration,
-    name_scale,
     parse_declaration,
     serialize_declaration,
 )
@@ -244,7 +243,7 @@ class Ledger:
 
     def save_report(self, plan: Plan, page: bytes) -> str:
         """Write the newest report of a sweep's scale beside its declaration and return its address."""
-        return self.keep(f"{plan.sweep.spec.name}.{name_scale(plan)}.report.html", page)
+        return self.keep(f"{plan.sweep.spec.name}.{plan.sweep.scale_name}.report.html", page)
 
     def save_search(self, name: str, record: SearchRecord) -> None:
         """Write the record of a search, named `<sweep>.<scale>`."""

@@ -88,15 +88,8 @@ def parse_declaration(content: bytes, path: str) -> Declaration:
         ) from error
 
 
-DEFAULT_SCALE_NAME: Final = "base"
-
 HasBegun = Callable[[Sequence[str]], bool]
 """Returns whether any of these trials has left a file in the ledger."""
-
-
-def name_scale(plan: Plan) -> str:
-    """Return the name of the plan's scale in declarations."""
-    return plan.sweep.scale or DEFAULT_SCALE_NAME
 
 
 def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBegun) -> Declaration:
@@ -105,7 +98,7 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
     Hypotheses and question are fixed once any trial of the sweep has begun; design, seeds and text once one of the
     scale has. Hypotheses that come after a trial are never preregistered, even if the trial's folder is removed.
     """
-    scale, asked = name_scale(plan), record_sweep_file(plan)
+    scale, asked = plan.sweep.scale_name, record_sweep_file(plan)
     known = earlier or Declaration(plan.sweep.spec.name, plan.sweep.spec.question, "", False, {}, {})
     ids = dict.fromkeys([*known.trials.get(scale, []), *(trial.id for trial in plan.trials)])
     listed = {**known.trials, scale: list(ids)}

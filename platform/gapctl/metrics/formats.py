@@ -297,8 +297,9 @@ def read_parquet(path: Path) -> LoadedArrays:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a parquet table with the columns image and text") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a parquet table, or a damaged one ({reason}); write it again") from error
+        raise InputError(
+            f"{path}: not a parquet table, or a damaged one ({first_line_of_error(error)}); write it again"
+        ) from error
     arrays = {name: _convert_parquet_column(path, table.get_column(name)) for name in table.columns}
     unknown = tuple(sorted(set(present) - set(KNOWN_ARRAYS)))
     return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})

@@ -300,7 +300,7 @@ def name_study(sweep: Sweep, data_fingerprint: str) -> str:
         "data": data_fingerprint,
         "recipe": RECIPE_VERSION,
     }
-    return f"{sweep.scale or 'base'}-{hash_value(asked)[:12]}"
+    return f"{sweep.scale_name}-{hash_value(asked)[:12]}"
 
 
 def _replace_vary(sweep: Sweep, levels: Mapping[str, list[Level]]) -> Sweep:

@@ -11,6 +11,7 @@ from gapctl.config.hypotheses import Correlation, list_named_metrics
 from gapctl.config.metrics import is_of_seed_pairs
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, Trial
+from gapctl.text import list_first_names
 
 
 def find_undecidable(spec: SweepFile) -> list[str]:
@@ -81,6 +82,4 @@ def _explain_few_steps(trial: Trial) -> str:
 def _name_trials(trials: Sequence[Trial], every: int) -> str:
     if len(trials) == every:
         return "each training"
-    named = ", ".join(trial.label for trial in trials[:MOST_NAMED])
-    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
-    return f"{len(trials)} of {every} trainings ({named}{more})"
+    return f"{len(trials)} of {every} trainings ({list_first_names([trial.label for trial in trials], MOST_NAMED)})"

@@ -35,10 +35,10 @@ from gapctl.report.text import (
     format_marks,
     get_metric_unit,
     label_metric_axis,
-    list_first_names,
     name_factor,
     name_metric,
 )
+from gapctl.text import list_first_names
 from gapctl_charts.data import Drawing
 from gapctl_charts.dimension_profile import Shown, profile_chart
 from gapctl_charts.dose_response import Response, response_chart

@@ -6,7 +6,6 @@ of chart data for a page, the rendering of figures as SVG and PNG, and the cache
 
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from gapctl.errors import InputError
 from gapctl.folders import find_cache_root
+from gapctl.io.atomic import write_whole
 from gapctl_charts.data import Rows
 from gapctl_charts.figure import Figure
 
@@ -160,11 +160,9 @@ def _locate_cache_file() -> Path:
 
 def _store_in_cache(file: Path, code: str) -> None:
     """Write the bundle to the cache; ignore failures, which only cost a second at the next page."""
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(f"{_hash_code(code)}\n{code}", encoding="utf-8")
-        part.replace(file)
+        write_whole(file, f"{_hash_code(code)}\n{code}".encode())
 
 
 def _hash_code(code: str) -> str:

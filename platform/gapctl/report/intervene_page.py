@@ -12,6 +12,7 @@ import polars as pl
 from gapctl.report.html import Html, build_element, fill_template, join_html, render_facts
 from gapctl.report.page_parts import render_document, render_panels, render_section
 from gapctl.report.text import capitalise_first, explain_metric
+from gapctl.text import join_and
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.look import PAGE_LOOK, Look
 from gapctl_charts.quality_against_gap import Untouched, intervention_chart
@@ -99,11 +100,11 @@ def summarise_answer(answer: "ClosingAnswer", judgement: "InterventionReport") -
     if answer.answer == "not closed":
         return "Not answered: nothing that was tried leaves at most half of the distance between the means."
     clauses = [
-        words.format(join_names(names))
+        words.format(join_and(names))
         for found, words in _EFFECTS
         if (names := [name_measure(measure.key) for measure in answer.measures if measure.found == found])
     ]
-    by = f", with {join_names(answer.helping)}" if answer.helping else ""
+    by = f", with {join_and(answer.helping)}" if answer.helping else ""
     return f"{answer.answer.capitalize()}{by}: {'; '.join(clauses)}."
 
 
@@ -123,12 +124,6 @@ def describe_split(judgement: "InterventionReport") -> str:
         f"{captions} "
         f"(seed {judgement.seed}{dealt})"
     )
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Join names: `a, b and c`."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 QualityRow = dict[str, Any]

@@ -48,10 +48,10 @@ from gapctl.report.text import (
     format_number,
     format_p_value,
     get_metric_unit,
-    list_first_names,
     name_effect_unit,
     name_metric,
 )
+from gapctl.text import list_first_names
 from gapctl_charts.factor import plain
 from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import PAGE_LOOK

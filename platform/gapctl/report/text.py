@@ -150,12 +150,6 @@ def format_duration(seconds: float) -> str:
     return f"{format_number(seconds / 60)} minutes" if seconds < 3600 else f"{format_number(seconds / 3600)} hours"
 
 
-def list_first_names(names: Sequence[str], most: int = 6) -> str:
-    """Join the first names, with the number of the others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def _use_minus_sign(text: str) -> str:
     return text.replace("-", "−")
 

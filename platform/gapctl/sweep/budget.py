@@ -19,7 +19,6 @@ from gapctl.config.sweep import Limits
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.ledger.ledger import RunSpending, Spending
-from gapctl.ledger.preregistration import name_scale
 from gapctl.plan.plan import Plan
 
 PRICE_CHECK_SECONDS: Final = 15.0
@@ -125,8 +124,8 @@ class Budget:
     def __init__(self, plan: Plan, ledger: Ledger, rate: CostReader) -> None:
         self._name, self._ledger = plan.sweep.spec.name, ledger
         self._limits: Limits = plan.sweep.spec.limits
-        self._before = ledger.spent(self._name, name_scale(plan))
-        self._run = RunSpending(uuid.uuid4().hex[:12], name_scale(plan), time.time(), 0.0, 0.0)
+        self._before = ledger.spent(self._name, plan.sweep.scale_name)
+        self._run = RunSpending(uuid.uuid4().hex[:12], plan.sweep.scale_name, time.time(), 0.0, 0.0)
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._count_spending, name="gapctl-limits", daemon=True)
         self._prices = PriceWatch(rate, self._closed)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, WorkError, first_line_of_error
 from gapctl.folders import find_cache_root
 
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
@@ -399,7 +399,7 @@ def start_local_ray(**options: Any) -> Iterator[None]:
                 if attempt == START_ATTEMPTS:
                     raise WorkError(
                         f"Ray did not start on this machine in {START_ATTEMPTS} attempts: "
-                        f"{_read_first_line(error)}. Is it very "
+                        f"{first_line_of_error(error)}. Is it very "
                         "busy, or its disk or memory full? Nothing was begun; the same command tries again"
                     ) from error
         yield
@@ -410,7 +410,7 @@ def _join_cluster(address: str) -> None:
         _initialize_ray(address, include_dashboard=None)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"--address {address}: Ray cannot join a cluster there: {_read_first_line(error)}. {CONNECTION_ADVICE}"
+            f"--address {address}: Ray cannot join a cluster there: {first_line_of_error(error)}. {CONNECTION_ADVICE}"
         ) from error
 
 
@@ -418,7 +418,3 @@ def _initialize_ray(address: str, **options: Any) -> None:
     import ray
 
     ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-
-
-def _read_first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -51,12 +51,9 @@ if TYPE_CHECKING:
     from gapctl.data.load import Dataset
 
 
-BASE_SCALE: Final = "base"
-
-
 def format_search_name(sweep: Sweep) -> str:
     """Return the ledger's name of a search, `<sweep>.<scale>`."""
-    return f"{sweep.spec.name}.{sweep.scale or BASE_SCALE}"
+    return f"{sweep.spec.name}.{sweep.scale_name}"
 
 
 class SearchController:

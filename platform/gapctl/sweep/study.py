@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, Literal, NamedTuple, Param
 
 from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import Domain, Search
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, WorkError, first_line_of_error
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import PointRecord, PointState, SearchRecord
 from gapctl.plan.plan import SearchPoint, round_value
@@ -127,7 +127,7 @@ def _extract_root_cause(error: BaseException) -> str:
     """Return the innermost cause's first line; Optuna's and SQLAlchemy's own messages are long."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return first_line_of_error(error)
 
 
 REPEATS: Final = "gapctl.repeats"

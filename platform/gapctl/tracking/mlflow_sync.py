@@ -44,7 +44,6 @@ from gapctl.tracking.snapshot import (
     build_trial_params,
     build_trial_tags,
     join_overrides,
-    name_scale,
     take_snapshot,
 )
 from gapctl.tracking.store import (
@@ -474,7 +473,7 @@ class Projection:
 
     def _is_of_this_sweep(self, tags: Mapping[str, str]) -> bool:
         sweep = self._plan.sweep
-        asked = name_scale(sweep), join_overrides(sweep)
+        asked = sweep.scale_name, join_overrides(sweep)
         return TRIAL not in tags and (tags.get(SCALE), tags.get(OVERRIDES, "")) == asked
 
     def _find_new_run(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> RunMirror | None:
@@ -499,7 +498,7 @@ class Projection:
     def _ensure_sweep_run(self) -> RunMirror:
         sweep = self._plan.sweep
         if self._parent is None:
-            there = self._find_new_run(SCALE, name_scale(sweep), self._is_of_this_sweep)
+            there = self._find_new_run(SCALE, sweep.scale_name, self._is_of_this_sweep)
             self._parent = there or self._start_run(self._began(), build_sweep_tags(sweep))
         if not self._parent_is_current:
             self._parent.put(build_sweep_files(sweep))

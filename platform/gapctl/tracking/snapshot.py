@@ -18,7 +18,6 @@ from gapctl.config.trial import Data
 from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.ledger import Ledger, Result, TrialFolder
-from gapctl.ledger.preregistration import DEFAULT_SCALE_NAME
 from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, shorten_paths
 
 if TYPE_CHECKING:
@@ -196,11 +195,6 @@ DIGEST_LENGTH = 36
 """Longest digest of a data set that MLflow accepts."""
 
 
-def name_scale(sweep: Sweep) -> str:
-    """Return the scale's name, or the ledger's default name."""
-    return sweep.scale or DEFAULT_SCALE_NAME
-
-
 def join_overrides(sweep: Sweep) -> str:
     """Return the `--set` options that change which trials there are, as typed, joined by spaces."""
     typed = (" ".join(text.split()) for text in sweep.overrides)
@@ -209,7 +203,7 @@ def join_overrides(sweep: Sweep) -> str:
 
 def name_sweep_run(sweep: Sweep) -> str:
     """Return the parent run's name. Its capital letter sorts it before the trials, named for treatments."""
-    return " ".join(filter(None, ["Sweep", name_scale(sweep), join_overrides(sweep)]))
+    return " ".join(filter(None, ["Sweep", sweep.scale_name, join_overrides(sweep)]))
 
 
 def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
@@ -220,7 +214,7 @@ def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
         "mlflow.source.name": "gapctl",
         KIND: "sweep",
         "gapctl.sweep": sweep.spec.name,
-        SCALE: name_scale(sweep),
+        SCALE: sweep.scale_name,
         **({OVERRIDES: overrides} if overrides else {}),
         "gapctl.question": sweep.spec.question,
         "gapctl.spec_sha256": sweep.spec_sha256,
@@ -246,7 +240,7 @@ def build_trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, 
         KIND: "trial",
         TRIAL: trial.id,
         "gapctl.sweep": plan.sweep.spec.name,
-        SCALE: name_scale(plan.sweep),
+        SCALE: plan.sweep.scale_name,
         "gapctl.spec_sha256": plan.sweep.spec_sha256,
         "gapctl.hypotheses_sha256": plan.sweep.hypotheses_sha256,
         "gapctl.seed": str(trial.seed),

@@ -12,7 +12,6 @@ import shutil
 import socket
 import sqlite3
 import ssl
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gapctl.errors import InputError
+from gapctl.io.atomic import name_part_file
 from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.proxies import bypass_proxies
 
@@ -472,7 +472,7 @@ def _require_default_experiment(address: str, uri: str) -> None:
 
 
 def _move_database(made: Path, file: Path) -> None:
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
+    part = name_part_file(file)
     try:
         shutil.copyfile(made, part)
         with part.open("rb") as copied:

@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 from gapctl.training.nvidia import GpuLoad, read_nvidia_driver
 from gapctl.training.step_options import Precision
 
@@ -119,7 +119,7 @@ def _explain_cuda_failure() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        return str(error).strip().splitlines()[0].rstrip(".")
+        return first_line_of_error(error)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return "it finds no GPU" if visible is None else f"it finds no GPU; CUDA_VISIBLE_DEVICES is {visible!r}"
 

@@ -24,8 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from gapctl.data.image_text.storage import ShardInfo, find_shard
 from gapctl.data.image_text.tar import SampleProblem
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 from gapctl.io.atomic import write_whole
+from gapctl.text import list_first_names
 
 Parsed = TypeVar("Parsed")
 
@@ -160,7 +161,7 @@ def _parse_file_metadata(content: bytes) -> tuple[int, list[ManifestShard]]:
 
 
 def _build_format_error(error: Exception) -> ValueError:
-    return ValueError(f"not a manifest of shards ({type(error).__name__}: {str(error).splitlines()[0]})")
+    return ValueError(f"not a manifest of shards ({type(error).__name__}: {first_line_of_error(error)})")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -202,9 +203,8 @@ def require_current(path: Path, manifest: Manifest) -> None:
         elif current != shard.stored:
             changed.append(f"{shard.address} (written again since)")
     if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise InputError(
-            f"{path}: is older than its shards: {', '.join(changed[:3])}{more}. Nothing was read; "
+            f"{path}: is older than its shards: {list_first_names(changed, 3)}. Nothing was read; "
             f"`gapctl data index SHARDS --out {path}` reads what has changed, and only that"
         )
 
