@@ -108,8 +108,11 @@ def resolve(node: Any, schema: Schema) -> dict[str, Any]:
 
 def name_variant(option: Schema) -> str:
     """Return what tells one option of several: `dataset: mad`, `test: trend`; nothing where there is one."""
-    constants = {name: part["const"] for name, part in option.get("properties", {}).items() if "const" in part}
-    return next((f"{name}: {value}" for name, value in constants.items()), "")
+    parts = option.get("properties", {})
+    for name in ("dataset", "test"):
+        if name in parts:
+            return f"{name}: {parts[name].get('const') or parts[name]['enum'][0]}"  # former names follow the first
+    return ""
 
 
 def merge_options(options: list[list[Key]]) -> Iterator[Key]:
@@ -121,7 +124,7 @@ def merge_options(options: list[list[Key]]) -> Iterator[Key]:
         if len(alike) < len(options) or len(options) == 1:
             continue
         kinds = [f"`{other.variant.partition(': ')[2]}`" for other in alike]
-        if [other.type for other in alike] == kinds:
+        if all(other.type.startswith(kind) for other, kind in zip(alike, kinds, strict=True)):
             default = next((other.default for other in alike if other.default != "required"), "required")
             common.append(Key(key.path, "", ", ".join(kinds), default))
             constant = key.path

@@ -32,7 +32,7 @@ EXCESS = "agreement/axis_excess_seeds"
 AGREES: Mapping[str, Any] = {
     "id": "it-agrees",
     "claim": "Gaps agree.",
-    "test": "level",
+    "test": "threshold",
     "response": SEEDS,
     "value": 0.0,
     "direction": "increasing",

@@ -217,7 +217,7 @@ def test_a_check_that_does_not_apply_says_why(tmp_path: Path) -> None:
 
 
 def test_models_before_training_may_be_held_against_trained_ones_but_not_alone(tmp_path: Path) -> None:
-    at_start = {"id": "start", "claim": "There is one.", "test": "level", "response": RMG, "value": 0.0}
+    at_start = {"id": "start", "claim": "There is one.", "test": "threshold", "response": RMG, "value": 0.0}
     alone = {**at_start, "where": {"train.samples": 256}, "direction": "increasing", "smallest_effect": 0.1}
     closes = {**CONTRAST, "id": "closes", "factor": "train.samples", "between": [256, 25600]}
 

@@ -28,12 +28,15 @@ SOUND: dict[str, dict[str, Any]] = {
         "fixed": "fixed",
         "direction": "increasing",
     },
-    "level": {"value": 0.1, "direction": "increasing"},
+    "threshold": {"value": 0.1, "direction": "increasing"},
 }
 
+DECLARED_AS_LEVEL = "0778e1382c28ab99f56fa57d3f61bf2750acdeaa8177a5de1dd35f675302d0d1"
+"""The hash of the hypotheses of `document("threshold")` when its test was called `level`."""
 
-def document(test: str, **changes: Any) -> dict[str, Any]:
-    hypothesis = {**COMMON, "test": test, **SOUND[test], **changes}
+
+def document(test: str, as_test: str | None = None, **changes: Any) -> dict[str, Any]:
+    hypothesis = {**COMMON, "test": as_test or test, **SOUND[test], **changes}
     kept = {key: value for key, value in hypothesis.items() if value is not None}
     return {"name": "tiny", "question": "Does it?", "base": {}, "vary": GRID, "hypotheses": [kept]}
 
@@ -45,6 +48,21 @@ def test_every_test_has_its_sound_example() -> None:
 @pytest.mark.parametrize("test", SOUND)
 def test_a_sound_hypothesis_is_read(tmp_path: Path, test: str) -> None:
     assert loaded(tmp_path, document(test)).spec.hypotheses[0].test == test
+
+
+def test_a_threshold_is_read_and_hashed_alike_under_its_former_name(tmp_path: Path) -> None:
+    now, before = (loaded(tmp_path, document("threshold", as_test=name)) for name in ("threshold", "level"))
+
+    assert now.spec.hypotheses == before.spec.hypotheses
+    assert now.spec_sha256 == before.spec_sha256
+    assert now.hypotheses_sha256 == before.hypotheses_sha256 == DECLARED_AS_LEVEL
+    jsonschema.validate(document("threshold", as_test="level"), json.loads(format_schema()))
+
+
+def test_a_misspelt_test_is_answered_with_present_names(tmp_path: Path) -> None:
+    (answer,) = complaints(tmp_path, document("threshold", as_test="levels"))
+
+    assert "expected trend, contrast, equivalence, correlation, mediation or threshold" in answer
 
 
 @pytest.mark.parametrize("test", SOUND)
@@ -75,7 +93,7 @@ REQUIRED = {
     "equivalence": ("factor", "between"),
     "correlation": ("against", "direction"),
     "mediation": ("factor", "between", "mediator", "free", "fixed", "direction"),
-    "level": ("value", "direction"),
+    "threshold": ("value", "direction"),
 }
 
 
@@ -116,9 +134,9 @@ WRONG: list[tuple[str, str, Any, str, str]] = [
     ("mediation", "free", "lerned", "free", f"found 'lerned'; {LEVELS}"),
     ("mediation", "fixed", "frozen", "fixed", f"found 'frozen'; {LEVELS}"),
     ("mediation", "fixed", "learned", "fixed", "found 'learned' again; expected another level than free's"),
-    ("level", "value", "high", "value", "found 'high'; expected a number"),
-    ("level", "factor", "temperature.mode", "factor", "unknown key; expected one of claim, direction, id"),
-    ("level", "where", {"temperature.mode": "frozen"}, "where.temperature.mode", f"found 'frozen'; {LEVELS}"),
+    ("threshold", "value", "high", "value", "found 'high'; expected a number"),
+    ("threshold", "factor", "temperature.mode", "factor", "unknown key; expected one of claim, direction, id"),
+    ("threshold", "where", {"temperature.mode": "frozen"}, "where.temperature.mode", f"found 'frozen'; {LEVELS}"),
     ("contrast", "where", {"temperature.mod": "learned"}, "where.temperature.mod", "did you mean temperature.mode?"),
     ("contrast", "where", {"temperature.mode": "frozen"}, "where.temperature.mode", f"found 'frozen'; {LEVELS}"),
     (

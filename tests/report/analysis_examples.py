@@ -114,7 +114,7 @@ LEVEL = replace(
     INCONCLUSIVE,
     id="a-gap-is-left",
     claim="Whatever the captions say, a gap is left.",
-    test="level",
+    test="threshold",
     response="gap/rmg",
     factor="",
     between=(),

@@ -38,13 +38,13 @@ from gapctl.analysis.paired import (
 from gapctl.analysis.results import Interval, Outcome, RefutationKind
 from gapctl.config.arms import Arm, build_arm_grid, select_arms
 from gapctl.config.hypotheses import (
-    AtLevel,
     Contrast,
     Correlation,
     Equivalence,
     Hypothesis,
     Level,
     Mediation,
+    Threshold,
     Trend,
     list_named_metrics,
 )
@@ -96,9 +96,9 @@ def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
 def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
     """List what a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
 
-    A test of a level has one cell with all trainings.
+    A threshold's test has one cell with all trainings.
     """
-    if isinstance(hypothesis, AtLevel):
+    if isinstance(hypothesis, Threshold):
         return ({},)
     if isinstance(hypothesis, Correlation):
         return tuple(select_arms(spec.vary, hypothesis.where))
@@ -127,7 +127,7 @@ def _estimate_hypothesis(
     if isinstance(hypothesis, Mediation):
         carried = estimate_mediation(responses, direction, smallest, alpha)
         return HypothesisResult(hypothesis, cells, responses, carried.through, mediated=carried)
-    if isinstance(hypothesis, AtLevel):
+    if isinstance(hypothesis, Threshold):
         return HypothesisResult(
             hypothesis,
             cells,

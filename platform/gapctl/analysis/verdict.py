@@ -34,7 +34,7 @@ from gapctl.analysis.measured import (
 )
 from gapctl.analysis.paired import LARGEST_RESPONSE, UnusableResponse
 from gapctl.analysis.results import Interval, Outcome, RemainingTrials, Verdict
-from gapctl.config.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Trend
+from gapctl.config.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Threshold, Trend
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Trial
 from gapctl.text import join_and, join_or
@@ -106,7 +106,7 @@ def build_verdict(
         p_permutation=found.p_permutation,
         between=getattr(hypothesis, "between", ()),
         given=tuple(hypothesis.given) if isinstance(hypothesis, Correlation) else (),
-        value=hypothesis.value if isinstance(hypothesis, AtLevel) else math.nan,
+        value=hypothesis.value if isinstance(hypothesis, Threshold) else math.nan,
         mediator=hypothesis.mediator if isinstance(hypothesis, Mediation) else None,
         mediator_levels=(hypothesis.free, hypothesis.fixed) if isinstance(hypothesis, Mediation) else (),
         effect_free=mediated.free.value,
@@ -119,7 +119,7 @@ def build_verdict(
 
 
 def _get_treatment(hypothesis: Hypothesis) -> str:
-    if isinstance(hypothesis, AtLevel):
+    if isinstance(hypothesis, Threshold):
         return ""
     return hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor
 
@@ -172,7 +172,7 @@ def _explain_outcome(
     if verdict == "refuted":
         if direction == "neither":
             return f"the whole interval lies beyond {smallest}"
-        zero = format_number(hypothesis.value) if isinstance(hypothesis, AtLevel) else "zero"
+        zero = format_number(hypothesis.value) if isinstance(hypothesis, Threshold) else "zero"
         return _explain_refutation(orient_interval(found.ci, direction), hypothesis.smallest_effect, smallest, zero)
     if is_beyond(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
@@ -251,7 +251,7 @@ def describe_seed_effects(measured: HypothesisResult) -> list[str]:
         return [_describe_range("tau", found, name)]
     if isinstance(hypothesis, Equivalence):
         return [_describe_range("the difference", found, name)]
-    if isinstance(hypothesis, AtLevel):
+    if isinstance(hypothesis, Threshold):
         return [_describe_sides_of_value(hypothesis, found, name)]
     if isinstance(hypothesis, Mediation) and measured.mediated:
         return [_describe_both_arms(measured, hypothesis), _describe_range("the difference between these", found, name)]
@@ -288,7 +288,7 @@ def _describe_direction(hypothesis: Hypothesis, found: EffectEstimate, name: Rep
     return f"{count or 'None'} of {len(effects)} {name.many} {verb}, the effects running from {low} to {high}{unit}"
 
 
-def _describe_sides_of_value(hypothesis: AtLevel, found: EffectEstimate, name: ReplicateName) -> str:
+def _describe_sides_of_value(hypothesis: Threshold, found: EffectEstimate, name: ReplicateName) -> str:
     """Describe on which side of the value the seeds lie, and how far from it."""
     effects, value = found.effects_S.tolist(), format_number(hypothesis.value)
     verb = "lies" if len(effects) == 1 else "lie"

@@ -117,15 +117,26 @@ class OmitFromHash:
     before: Any
 
 
+@dataclass(frozen=True, eq=False)
+class HashAs:
+    """Mark a field whose values were renamed: `former` are the spellings that ids and hashes are made with."""
+
+    former: Mapping[str, str]
+
+
 def select_hashed_fields(model: BaseModel) -> dict[str, Any]:
-    """Return a model's JSON values, without later fields that are at their `before` value."""
+    """Return a model's JSON values as they are hashed: without fields that `OmitFromHash` leaves out, and `HashAs`."""
     return _select_model_fields(model, model.model_dump(mode="json"))
 
 
 def _select_model_fields(model: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
-    added = _find_omissions(type(model))
     kept = {name: _select_value_fields(getattr(model, name), value) for name, value in plain.items()}
-    return {name: value for name, value in kept.items() if name not in added or value != added[name].before}
+    for name, mark in _find_marks(type(model)).items():
+        if isinstance(mark, HashAs):
+            kept[name] = mark.former.get(kept[name], kept[name])
+        elif kept[name] == mark.before:
+            del kept[name]
+    return kept
 
 
 def _select_value_fields(value: Any, plain: Any) -> Any:
@@ -140,9 +151,9 @@ def _select_value_fields(value: Any, plain: Any) -> Any:
 
 
 @cache
-def _find_omissions(model: type[BaseModel]) -> dict[str, OmitFromHash]:
+def _find_marks(model: type[BaseModel]) -> dict[str, OmitFromHash | HashAs]:
     marks = {name: field.metadata for name, field in model.model_fields.items()}
-    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, OmitFromHash)}
+    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, OmitFromHash | HashAs)}
 
 
 def write_canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:

@@ -28,7 +28,7 @@ from gapctl.config.errors import (
     list_values_by_path,
     select_valid_parts,
 )
-from gapctl.config.hypotheses import AtLevel, Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Trend
+from gapctl.config.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Threshold, Trend
 from gapctl.config.metrics import METRICS, find_nearest_metric, is_metric, is_of_seed_pairs, is_of_several
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import FactorName, PairData, TrialConfig
@@ -226,7 +226,7 @@ def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> 
     if isinstance(hypothesis, Correlation):
         yield from _check_given(hypothesis, at, vary)
         return
-    if isinstance(hypothesis, AtLevel):
+    if isinstance(hypothesis, Threshold):
         return
     yield from _check_factor(hypothesis.factor, (*at, "factor"), vary)
     if (levels := vary.get(hypothesis.factor)) is not None:

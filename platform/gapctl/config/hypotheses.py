@@ -4,16 +4,18 @@
 members by that key.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from gapctl.config.base import FrozenModel, OmitFromHash
+from gapctl.config.base import FrozenModel, HashAs, OmitFromHash
 
 Level = bool | int | float | str
 SLUG = r"^[a-z0-9][a-z0-9_-]*$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=80)]
 TwoLevels = Annotated[tuple[Level, Level], Field(strict=False)]
+FORMER_TESTS: Final = {"threshold": "level"}
+"""Former names of tests: sweep files may use them, and hashes are made with them."""
 
 
 class HypothesisBase(FrozenModel):
@@ -84,22 +86,39 @@ class Mediation(HypothesisBase):
     direction: Literal["increasing", "decreasing", "either"]
 
 
-class AtLevel(HypothesisBase):
-    """The response itself lies above or below a value; the effect is the mean over all trainings less `value`."""
+class Threshold(HypothesisBase):
+    """The response itself lies above or below a value; the effect is the mean over all trainings less `value`.
 
-    test: Literal["level"]
+    `level` is the test's former name.
+    """
+
+    test: Annotated[
+        Literal["threshold"], HashAs(FORMER_TESTS), WithJsonSchema({"enum": ["threshold", *FORMER_TESTS.values()]})
+    ]
     value: float
     direction: Literal["increasing", "decreasing", "either"]
 
 
-Hypothesis = Annotated[Trend | Contrast | Equivalence | Correlation | Mediation | AtLevel, Field(discriminator="test")]
+def _use_present_name(found: object) -> object:
+    """Return a hypothesis with its test's present name."""
+    present = {former: test for test, former in FORMER_TESTS.items()}
+    if isinstance(found, dict) and found.get("test") in tuple(present):
+        return {**found, "test": present[found["test"]]}
+    return found
+
+
+Hypothesis = Annotated[
+    Trend | Contrast | Equivalence | Correlation | Mediation | Threshold,
+    Field(discriminator="test"),
+    BeforeValidator(_use_present_name),
+]
 TESTS: dict[str, type[HypothesisBase]] = {
     "trend": Trend,
     "contrast": Contrast,
     "equivalence": Equivalence,
     "correlation": Correlation,
     "mediation": Mediation,
-    "level": AtLevel,
+    "threshold": Threshold,
 }
 
 

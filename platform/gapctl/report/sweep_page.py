@@ -280,7 +280,7 @@ _TEST_NAMES: Final = {
     "equivalence": "equivalence: two one-sided tests",
     "correlation": "correlation: Kendall's τ, permutation test",
     "mediation": "mediation: mediator held fixed against free",
-    "level": "level: response against a value",
+    "threshold": "threshold: response against a value",
 }
 _DIRECTION_NAMES: Final = {"neither": "none: less than the smallest effect, either way", "either": "either way"}
 _FACTOR_TERMS: Final = {"correlation": "other metric"}
@@ -351,7 +351,7 @@ def _list_details(verdict: Verdict, alpha: float) -> dict[str, str | Html]:
 
 
 def _describe_comparator(verdict: Verdict) -> dict[str, str | Html]:
-    if verdict.test == "level":
+    if verdict.test == "threshold":
         return {"value": format_declared_number(verdict.value)}
     return {_FACTOR_TERMS.get(verdict.test, "treatment"): build_element("code", verdict.factor)}
 

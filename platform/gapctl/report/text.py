@@ -168,7 +168,7 @@ _EFFECT_KINDS: Final = {
     "trend": "slope of",
     "correlation": "correlation of",
     "mediation": "mediated difference in",
-    "level": "mean of",
+    "threshold": "mean of",
 }
 
 
@@ -221,7 +221,7 @@ def _describe_comparison(verdict: Verdict) -> str:
 
     This is a value, another metric, or levels of the treatment and its mediator.
     """
-    if verdict.test == "level":
+    if verdict.test == "threshold":
         return f", less {format_declared_number(verdict.value)}" if verdict.value else ""
     if verdict.test == "correlation":
         return f" with {name_metric(verdict.factor)}{_describe_covariates(verdict)}"

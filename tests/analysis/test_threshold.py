@@ -1,4 +1,4 @@
-"""Level: the response itself against a value, judged by the t test of one sample."""
+"""Threshold: the response itself against a value, judged by the t test of one sample."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 from gapctl.report.text import describe_effect_with_unit
 
-LEVEL = {
+THRESHOLD = {
     "id": "a-gap-is-left",
     "claim": "A gap is left.",
-    "test": "level",
+    "test": "threshold",
     "response": RMG,
     "value": 0.1,
     "direction": "increasing",
@@ -27,7 +27,7 @@ GRID = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
 
 def judged(folder: Path, means: list[float], **changes: Any) -> Verdict:
     """The verdict where each seed's trainings lie around its mean, poor captions 0.03 above and rich ones below."""
-    plan = plan_of(sweep_file(folder, {**LEVEL, **changes}, vary=GRID, seeds=len(means)))
+    plan = plan_of(sweep_file(folder, {**THRESHOLD, **changes}, vary=GRID, seeds=len(means)))
     ledger = Ledger(str(folder / "runs"))
 
     def measure(trial: Trial) -> dict[str, float]:
@@ -83,7 +83,7 @@ def test_the_reason_says_where_the_seeds_lie(tmp_path: Path, means: list[float],
 
 
 def test_a_seed_without_all_its_trainings_is_left_out_and_named(tmp_path: Path) -> None:
-    plan = plan_of(sweep_file(tmp_path, LEVEL, vary=GRID, seeds=3))
+    plan = plan_of(sweep_file(tmp_path, THRESHOLD, vary=GRID, seeds=3))
     ledger = Ledger(str(tmp_path / "runs"))
     fill(ledger, plan, lambda trial: {RMG: 0.2 + trial.seed / 100}, plan.trials[:-1])
     (found,) = analyze_plan(plan, ledger).verdicts
