@@ -10,6 +10,7 @@ from command_line import gapctl
 from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.ledger import ABANDONED_SECONDS
+from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Plan
 from sweep_texts import SHIPPED
 
@@ -65,7 +66,7 @@ def test_what_goes_is_what_nobody_needs(plan: Plan, runs: Path) -> None:
     ledger = Ledger(str(runs))
     assert ledger.trial(begun.id).checkpoints(), "an unfinished training goes on from it"
     assert ledger.trial(done.id).checkpoints() == []
-    assert ledger.trial(done.id).weights() == b"w" * 10
+    assert ledger.trial(done.id).read(WEIGHTS) == b"w" * 10
     assert files(runs) & {".000000000512.pt.0123abcd.part", ".000000000512.pt.feedbeef.part"} == {
         ".000000000512.pt.feedbeef.part"
     }
@@ -76,7 +77,7 @@ def test_weights_go_where_they_were_asked_to(plan: Plan, runs: Path) -> None:
     assert "1 final weights" in gapctl("clean", *SMOKE, str(runs), "--weights", "--yes").out
 
     done = plan.trials[0]
-    assert Ledger(str(runs)).trial(done.id).weights() is None
+    assert Ledger(str(runs)).trial(done.id).read(WEIGHTS) is None
     assert Ledger(str(runs)).result(done.id) is not None
 
 
@@ -109,5 +110,5 @@ def test_weights_that_other_trainings_begin_with_stay(tmp_path: Path) -> None:
 
     assert gapctl("clean", str(sweep), "--runs", str(tmp_path), "--weights", "--yes").exit_code == 0
 
-    assert ledger.trial(preparation.id).weights() == b"w"
-    assert ledger.trial(arm.id).weights() is None
+    assert ledger.trial(preparation.id).read(WEIGHTS) == b"w"
+    assert ledger.trial(arm.id).read(WEIGHTS) is None

@@ -10,7 +10,7 @@ from drill.drilled_sweep import DrilledSweep
 from drill.local_cluster import LocalCluster
 from gapctl.ledger import Ledger
 from gapctl.ledger.lease import LEASE_FILE
-from gapctl.ledger.trial import FAILURE, RESULT_FILE
+from gapctl.ledger.trial import FAILURE, HISTORY, RESULT_FILE
 
 MEASURED: Final = frozenset({"seconds", "data/wait_share"})
 """Columns of a history that no two runs of a trial have alike."""
@@ -74,7 +74,7 @@ def reserved(cluster: LocalCluster) -> list[str]:
 def _numbers(ledger: Ledger, trial: str) -> tuple[str, str]:
     """A trial's metrics as its result spells them, and its history but for times."""
     (content,) = ledger.contents([trial], RESULT_FILE)
-    history = ledger.history(trial)
+    history = ledger.trial(trial).read_table(HISTORY)
     if not isinstance(content, bytes) or history is None:
         return "", trial
     kept = [name for name in history.columns if name not in MEASURED]

@@ -21,7 +21,7 @@ from gapctl.io.files import Disk, Folder
 from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result
 from gapctl.ledger import lease as process
 from gapctl.ledger.lease import Process, get_this_process, is_gone
-from gapctl.ledger.trial import TrialFolder
+from gapctl.ledger.trial import FAILURE, WEIGHTS, TrialFolder
 
 TRIAL = "0123456789ab"
 RESULT = Result(TRIAL, {"gap/rmg": 0.25}, 512, 1.5, {}, {})
@@ -101,7 +101,7 @@ def test_who_lost_a_lease_writes_no_result_and_keeps_its_hands_off_the_new_one(r
     lost.release()
 
     assert ours.result() is None
-    assert ours.weights() is None
+    assert ours.read(WEIGHTS) is None
     assert ours.lease() == held(ours)
 
 
@@ -120,7 +120,7 @@ def test_who_wakes_when_the_other_has_finished_leaves_its_result_alone(runs: str
     with pytest.raises(LeaseLostError, match=f"{TRIAL} was finished by another process, which took it over"):
         acts[act]()
 
-    assert (other.result(), other.weights(), other.failure()) == (RESULT, b"the other's", None)
+    assert (other.result(), other.read(WEIGHTS), other.read_text(FAILURE)) == (RESULT, b"the other's", None)
     assert other.lease() is None
 
 
@@ -151,7 +151,7 @@ def test_who_lost_a_lease_marks_no_trial_failed_that_another_trains(runs: str) -
     with pytest.raises(LeaseLostError, match=f"{TRIAL} is held by"):
         lost.fail("Traceback")
 
-    assert ours.failure() is None
+    assert ours.read_text(FAILURE) is None
     assert ours.lease() == held(ours)
 
 
@@ -159,7 +159,7 @@ def test_a_run_gives_up_what_its_ended_process_held(runs: str) -> None:
     taken(runs)
 
     assert folder_in(runs).abandon_trial("ours", "it vanished") is None
-    assert folder_in(runs).failure() == "it vanished"
+    assert folder_in(runs).read_text(FAILURE) == "it vanished"
     assert folder_in(runs).lease() is None
 
 
@@ -167,7 +167,7 @@ def test_a_run_gives_up_nothing_that_another_trains_by_now(runs: str) -> None:
     theirs = taken(runs, THEIRS)
 
     assert folder_in(runs).abandon_trial("ours", "it vanished") == held(theirs)
-    assert folder_in(runs).failure() is None
+    assert folder_in(runs).read_text(FAILURE) is None
     assert folder_in(runs).lease() == held(theirs)
 
 
@@ -177,7 +177,7 @@ def test_a_lease_of_another_machine_is_left_alone_however_old_it_looks(runs: str
     Ledger(runs).keep(f"{TRIAL}/lease.json", json.dumps(asdict(old)).encode())
 
     assert folder_in(runs).abandon_trial("ours", "it vanished") == old
-    assert folder_in(runs).failure() is None
+    assert folder_in(runs).read_text(FAILURE) is None
 
 
 def test_a_lease_that_was_renewed_after_it_was_seen_to_expire_is_not_taken(runs: str) -> None:

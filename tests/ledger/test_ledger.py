@@ -10,8 +10,8 @@ import pytest
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Declaration, LeaseOwner, Ledger, Result
 from gapctl.ledger.documents import serialize_result
-from gapctl.ledger.preregistration import serialize_declaration
-from gapctl.ledger.trial import TrialFolder
+from gapctl.ledger.preregistration import DECLARATION
+from gapctl.ledger.trial import AXIS, CONFIGURATION, DIMENSIONS, FAILURE, HISTORY, TrialFolder
 
 RESULT = Result(
     trial="0123456789ab",
@@ -23,7 +23,7 @@ RESULT = Result(
 )
 CLAIMANT = LeaseOwner("run", "sweep")
 
-DECLARED = serialize_declaration(Declaration("imbalance", "Does it?", "00", True, {"smoke": "11"}, {"smoke": ["22"]}))
+DECLARED = DECLARATION.serialize(Declaration("imbalance", "Does it?", "00", True, {"smoke": "11"}, {"smoke": ["22"]}))
 
 
 @pytest.fixture
@@ -118,29 +118,29 @@ def test_a_finished_trial_keeps_its_weights_and_drops_its_checkpoints(folder: Tr
 def test_history_keeps_a_column_per_metric_also_where_the_first_row_lacks_it(folder: TrialFolder) -> None:
     folder.save_history([{"samples_seen": 0, "gap/rmg": 0.5}, {"samples_seen": 256, "gap/rmg": 0.4, "train/loss": 2.0}])
 
-    history = folder.history()
+    history = folder.read_table(HISTORY)
     assert history is not None
     assert history["train/loss"].to_list() == [None, 2.0]
     assert history["samples_seen"].to_list() == [0, 256]
 
 
 def test_both_centroids_come_back_by_dimension(folder: TrialFolder) -> None:
-    assert folder.dimensions() is None
+    assert folder.read_table(DIMENSIONS) is None
 
     folder.save_dimensions([0.5, 0.25], [0.0, -1.0])
 
-    found = folder.dimensions()
+    found = folder.read_table(DIMENSIONS)
     assert found is not None
     assert found.rows() == [(0, 0.5, 0.0), (1, 0.25, -1.0)]
     assert found.columns == ["dimension", "image_mean", "text_mean"]
 
 
 def test_the_gallery_along_the_gap_comes_back_in_single_precision(folder: TrialFolder) -> None:
-    assert folder.axis() is None
+    assert folder.read_table(AXIS) is None
 
     folder.save_axis([0.5, 0.1], [0.0, -1.0], [0.9, 0.8], [3, 7])
 
-    found = folder.axis()
+    found = folder.read_table(AXIS)
     assert found is not None
     assert found["image"].to_list() == pytest.approx([0.5, 0.1])
     assert found["text"].to_list() == [0.0, -1.0]
@@ -154,7 +154,7 @@ def test_a_gallery_of_an_earlier_version_has_its_places_alone(folder: TrialFolde
     path = tmp_path / "runs" / RESULT.trial / "axis.parquet"
     pl.read_parquet(path).select("image", "text").write_parquet(path)
 
-    found = folder.axis()
+    found = folder.read_table(AXIS)
 
     assert found is not None
     assert found.columns == ["image", "text"]
@@ -165,7 +165,7 @@ def test_a_gallery_along_the_gap_with_other_columns_is_named(folder: TrialFolder
     (tmp_path / "runs" / RESULT.trial / "dimensions.parquet").rename(tmp_path / "runs" / RESULT.trial / "axis.parquet")
 
     with pytest.raises(WorkError, match=r"axis\.parquet: damaged: its columns are dimension, image_mean, text_mean"):
-        folder.axis()
+        folder.read_table(AXIS)
 
 
 def test_a_truncated_history_is_named(folder: TrialFolder, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_truncated_history_is_named(folder: TrialFolder, tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:-20])
 
     with pytest.raises(WorkError, match=r"history\.parquet: damaged"):
-        folder.history()
+        folder.read_table(HISTORY)
 
 
 def test_a_write_that_fails_leaves_the_old_content(folder: TrialFolder, tmp_path: Path) -> None:
@@ -223,17 +223,21 @@ def test_a_ledger_in_an_object_store_keeps_the_same_contract() -> None:
 def test_a_failure_is_kept_until_the_trial_begins_again(folder: TrialFolder) -> None:
     folder.fail("Traceback ...\nRuntimeError: no")
 
-    assert folder.failure() == "Traceback ...\nRuntimeError: no"
+    assert folder.read_text(FAILURE) == "Traceback ...\nRuntimeError: no"
 
 
 def test_a_trial_is_being_trained_only_while_it_reports(folder: TrialFolder, tmp_path: Path) -> None:
     folder.acquire(CLAIMANT)
     folder.heartbeat(256)
-    assert folder.read_live_samples() == 256
+    lease = folder.lease()
+    assert lease is not None
+    assert (lease.samples_seen, lease.seems_alive) == (256, True)
 
     path = tmp_path / "runs" / RESULT.trial / "lease.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"renewed": 0.0}))
-    assert folder.read_live_samples() is None
+    lease = folder.lease()
+    assert lease is not None
+    assert not lease.seems_alive
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"samples_seen": "many", "renewed": null}', b"\xff\xfe"])
@@ -241,7 +245,7 @@ def test_a_damaged_lease_shows_no_training(folder: TrialFolder, tmp_path: Path, 
     folder.acquire(CLAIMANT)
     (tmp_path / "runs" / RESULT.trial / "lease.json").write_bytes(content)
 
-    assert folder.read_live_samples() is None
+    assert folder.lease() is None
 
 
 def test_a_trial_file_that_is_no_text_is_named(folder: TrialFolder, tmp_path: Path) -> None:
@@ -249,7 +253,7 @@ def test_a_trial_file_that_is_no_text_is_named(folder: TrialFolder, tmp_path: Pa
     (tmp_path / "runs" / RESULT.trial / "trial.yaml").write_bytes(b"label: \xff")
 
     with pytest.raises(WorkError, match=r"trial\.yaml: damaged"):
-        folder.trial_yaml()
+        folder.read_text(CONFIGURATION)
 
 
 @pytest.mark.parametrize(

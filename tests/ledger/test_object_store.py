@@ -13,6 +13,7 @@ from gapctl.io import retry as stores
 from gapctl.io.files import Folder
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.lease import LEASE_SECONDS, RENEWAL_SECONDS
+from gapctl.ledger.trial import CONFIGURATION
 from object_store import BUCKET, PASSING, Fault, Store
 from object_store import object_store as served
 
@@ -59,7 +60,7 @@ def test_what_another_process_wrote_is_seen_at_once(store: Store) -> None:
     store.client().put_object(Bucket=BUCKET, Key=f"runs/{RESULT.trial}/trial.yaml", Body=b"trial: 1")
 
     assert ledger.list_trial_ids() == [RESULT.trial]
-    assert ledger.trial_yaml(RESULT.trial) == "trial: 1"
+    assert ledger.trial(RESULT.trial).read_text(CONFIGURATION) == "trial: 1"
 
 
 @pytest.mark.parametrize("kind", PASSING)

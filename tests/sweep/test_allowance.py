@@ -11,7 +11,7 @@ import pytest
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
-from gapctl.ledger.ledger import RunSpending, serialize_spending
+from gapctl.ledger.ledger import SPENDING, RunSpending
 from gapctl.plan.plan import Plan, make_plan
 from gapctl.sweep import budget as allowance
 from gapctl.sweep import budget as price_watch
@@ -178,7 +178,7 @@ def test_two_runs_at_once_keep_each_others_count(ledger: Ledger) -> None:
 
 
 def test_what_a_run_noted_in_one_file_with_others_still_counts(ledger: Ledger) -> None:
-    ledger.keep("tiny.spent.json", serialize_spending([RunSpending("a", "base", 0.0, 1.0, 2.0)]))
+    ledger.keep("tiny.spent.json", SPENDING.serialize([RunSpending("a", "base", 0.0, 1.0, 2.0)]))
     ledger.save_spending("tiny", RunSpending("b", "base", 0.0, 3.0, 4.0))
 
     assert ledger.spent("tiny", "base") == (4.0, 6.0, 2)

@@ -10,6 +10,7 @@ import pytest
 
 from gapctl.config.load import load_sweep
 from gapctl.ledger import LeaseOwner, Ledger
+from gapctl.ledger.trial import FAILURE
 from gapctl.plan.plan import Plan, make_plan
 from gapctl.sweep.retries import RETRIES, RetryBudget, count_kernel_kills
 from sweep_texts import TINY, written
@@ -179,7 +180,7 @@ def test_tune_heeds_it(plan: Plan, tmp_path: Path) -> None:
     assert {path.name: len(path.read_text()) for path in deaths.iterdir()} == {getting_on: 5, stuck: RETRIES + 1}
     assert events.failures[getting_on] == "the end of this test"
     assert "4 times at the same place, after 0 samples" in events.failures[stuck].splitlines()[-1]
-    assert ledger.trial(stuck).failure() == events.failures[stuck]
+    assert ledger.trial(stuck).read_text(FAILURE) == events.failures[stuck]
 
 
 def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_left_to_it(
@@ -196,4 +197,4 @@ def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_
 
     assert events.held == {theirs.id: ledger.trial(theirs.id).lease()}
     assert list(events.failures) == [ours.id]
-    assert [ledger.trial(trial.id).failure() is None for trial in plan.trials] == [True, False]
+    assert [ledger.trial(trial.id).read_text(FAILURE) is None for trial in plan.trials] == [True, False]

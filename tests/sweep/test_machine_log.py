@@ -12,6 +12,7 @@ from gapctl.cli.options import load_plan
 from gapctl.cli.output import make_plain_console
 from gapctl.data.feed import TrialData
 from gapctl.ledger import Ledger
+from gapctl.ledger.trial import HISTORY
 from gapctl.plan.plan import Plan
 from gapctl.sweep.gauges import MachineLog
 from gapctl.sweep.worker import PackWork
@@ -69,7 +70,7 @@ def test_the_numbers_of_a_trial_do_not_depend_on_how_often_its_machine_is_looked
     train(plan, data, often, pieces=0.0)
 
     for trial in plan.trials:
-        a, b = (ledger.history(trial.id) for ledger in (seldom, often))
+        a, b = (ledger.trial(trial.id).read_table(HISTORY) for ledger in (seldom, often))
         assert a is not None
         assert b is not None
         assert a.drop("seconds").equals(b.drop("seconds"))

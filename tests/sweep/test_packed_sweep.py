@@ -12,6 +12,7 @@ import torch
 
 from gapctl.data.feed import load_trial_data
 from gapctl.ledger import LeaseOwner, Ledger
+from gapctl.ledger.trial import FAILURE
 from gapctl.plan.plan import Trial, pack_trials
 from gapctl.sweep.worker import HARMED_KEY, HarmedProcessError, TrialWorker
 from gapctl.training.trial_state import TrialState
@@ -88,7 +89,7 @@ def test_a_trial_that_raises_does_not_take_the_pack_with_it(tmp_path: Path, monk
     ledger = Ledger(str(tmp_path))
     assert ledger.result(good.id) is not None
     assert ledger.result(bad.id) is None
-    assert "ArithmeticError" in str(ledger.trial(bad.id).failure())
+    assert "ArithmeticError" in str(ledger.trial(bad.id).read_text(FAILURE))
     with pytest.raises(HarmedProcessError):
         worker.step()
 

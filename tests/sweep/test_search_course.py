@@ -12,7 +12,8 @@ import pytest
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import LeaseLostError, Ledger
-from gapctl.ledger.search_record import SearchRecord, parse_search, serialize_search
+from gapctl.ledger.search_record import SEARCH, SearchRecord
+from gapctl.ledger.trial import FAILURE, STOPPED
 from gapctl.plan.plan import compute_trial_id, name_study
 from gapctl.sweep.study import locate_study_file, lock_study_file
 from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
@@ -156,10 +157,10 @@ def test_the_worst_are_stopped_with_their_measures_and_marked(tmp_path: Path) ->
         assert EVERY <= drawn.samples_seen < SAMPLES
         assert math.isfinite(drawn.value)
         assert f"stopped by the search tune.base at {drawn.samples_seen:,} of 5,120 samples" in (
-            folder.read_stop_reason() or ""
+            folder.read_text(STOPPED) or ""
         )
         assert folder.result() is None
-        assert folder.failure() is None
+        assert folder.read_text(FAILURE) is None
     assert record.best is not None
     assert record.best.state == "done"
 
@@ -179,7 +180,7 @@ def test_a_stopped_trial_that_begins_elsewhere_is_no_longer_marked(tmp_path: Pat
 
     ledger.trial(stopped).begin(course.trials[stopped])
 
-    assert ledger.trial(stopped).read_stop_reason() is None
+    assert ledger.trial(stopped).read_text(STOPPED) is None
 
 
 def test_a_value_that_is_no_number_is_worse_than_all_that_are(tmp_path: Path) -> None:
@@ -403,7 +404,7 @@ def test_a_record_reads_back(tmp_path: Path) -> None:
     assert course.pick_trial() is not None
     record = course.record
 
-    read = parse_search(serialize_search(record), "F")
+    read = SEARCH.parse(SEARCH.serialize(record))
 
     assert [replace(drawn, value=0.0) for drawn in read.drawn] == [replace(drawn, value=0.0) for drawn in record.drawn]
     assert math.isnan(read.drawn[-1].value)

@@ -15,6 +15,7 @@ from command_line import Answer, gapctl
 from gapctl.data.load import Dataset
 from gapctl.errors import InputError
 from gapctl.ledger import LeaseOwner, Ledger, Result, TrialFolder
+from gapctl.ledger.trial import FAILURE, WEIGHTS
 from gapctl.plan.plan import Trial
 from gapctl.sweep import lease_watch as others
 from gapctl.sweep import lease_watch as renewals
@@ -83,7 +84,7 @@ def test_a_worker_that_wakes_when_another_has_finished_reports_the_trial_done(
     last = reports_of(ours)[-1]
 
     assert (last["trial"], last["done"], last["loss"]) == (trial.id, True, 2.0)
-    assert (other.result(), other.weights(), other.lease()) == (result, b"the other's weights", None)
+    assert (other.result(), other.read(WEIGHTS), other.lease()) == (result, b"the other's weights", None)
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -104,7 +105,7 @@ def test_a_worker_that_wakes_with_an_exception_marks_nothing_failed(
     assert "failure" not in report
     assert report.get("done", False) == ended
     assert ("held" in report) != ended
-    assert other.failure() is None
+    assert other.read_text(FAILURE) is None
 
 
 def test_a_training_that_wakes_when_another_has_finished_ends_as_done(
@@ -138,7 +139,7 @@ def test_a_training_that_wakes_while_another_trains_says_so(
 
     assert found.exit_code == 1
     assert f"{trial.id} is held by" in found.err
-    assert ledger.trial(trial.id).failure() is None
+    assert ledger.trial(trial.id).read_text(FAILURE) is None
 
 
 def test_a_training_waits_on_while_the_ledger_cannot_be_read(

@@ -17,6 +17,7 @@ from small_sweep import FINGERPRINT, ROWS, Runs, Shown
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import InputError
 from gapctl.ledger import LeaseOwner, Ledger
+from gapctl.ledger.trial import MACHINE
 from gapctl.plan.plan import RECIPE_VERSION, Plan
 from gapctl.tracking.mlflow_sync import Projection, SyncReport, read_run_links, sync_sweep
 from gapctl.tracking.views import RunSummary
@@ -167,12 +168,12 @@ def test_what_a_trial_notes_of_its_machine_comes_with_its_evaluations_and_once(
     projection = Projection(plan, runs.ledger, uri)
 
     runs.begin(trial, ROWS[:2])
-    runs.ledger.trial(trial.id).save_machine(noted[:3])
+    runs.ledger.trial(trial.id).save_rows(MACHINE, noted[:3])
     projection.show(trial, running=True)
     run = shown.trials()[trial.id]
     assert shown.history(run, f"system/{share}") == {640: 90.5, 1280: 91.0}
 
-    runs.ledger.trial(trial.id).save_machine(noted)
+    runs.ledger.trial(trial.id).save_rows(MACHINE, noted)
     runs.finish(trial)
     projection.show(trial)
     whole = {640: 90.5, 1280: 91.0, 1920: 91.5, 2560: 92.0}

@@ -17,6 +17,7 @@ import torch
 
 from gapctl.data.load import load_dataset
 from gapctl.ledger import Ledger
+from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Trial
 from pair_trials import pair_config
 
@@ -131,7 +132,7 @@ def seen(folder: Path) -> Order:
 
 def outcome(folder: Path) -> tuple[dict[str, float], bytes]:
     trial = Ledger(str(folder / "runs")).trial(the_trial().id)
-    result, weights = trial.result(), trial.weights()
+    result, weights = trial.result(), trial.read(WEIGHTS)
     assert result is not None
     assert weights is not None
     return dict(result.metrics), weights

@@ -15,6 +15,7 @@ from gapctl.analysis.paired import FloatArray, get_pair_seed
 from gapctl.config.base import flatten_document, write_canonical_json
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
+from gapctl.ledger.trial import AXIS, DIMENSIONS
 from gapctl.plan.plan import Plan, Trial
 
 PERMUTATIONS = 200
@@ -192,7 +193,7 @@ class _TrialVectors(NamedTuple):
 
 def _read_places(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
     """Read the places of the gallery's images along a trial's gap (N,)."""
-    return _read_vectors(trials, ledger.axes, lambda table: table["image"].cast(pl.Float64).to_numpy())
+    return _read_vectors(trials, ledger, AXIS, lambda table: table["image"].cast(pl.Float64).to_numpy())
 
 
 def _read_places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
@@ -203,7 +204,8 @@ def _read_places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVec
     names = ["image", "image_on_mean", "label"]
     return _read_vectors(
         trials,
-        ledger.axes,
+        ledger,
+        AXIS,
         lambda table: table.select(pl.col(names).cast(pl.Float64)).to_numpy().T if names[2] in table.columns else None,
     )
 
@@ -211,17 +213,18 @@ def _read_places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVec
 def _read_differences(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
     """Read a trial's gap by dimension (D,), where it has at least `LEADING_DIMENSIONS`."""
     wide = [trial for trial in trials if trial.config.model.embed_dim >= LEADING_DIMENSIONS]
-    return _read_vectors(wide, ledger.dimensions, lambda table: (table["image_mean"] - table["text_mean"]).to_numpy())
+    return _read_vectors(wide, ledger, DIMENSIONS, lambda table: (table["image_mean"] - table["text_mean"]).to_numpy())
 
 
 def _read_vectors(
     trials: Sequence[Trial],
-    files: Callable[[Sequence[str]], list[pl.DataFrame | WorkError | None]],
+    ledger: Ledger,
+    name: str,
     row: Callable[[pl.DataFrame], FloatArray | None],
 ) -> _TrialVectors:
     kept: dict[str, FloatArray] = {}
     damaged: list[str] = []
-    for trial, content in zip(trials, files([trial.id for trial in trials]), strict=True):
+    for trial, content in zip(trials, ledger.tables([trial.id for trial in trials], name), strict=True):
         if isinstance(content, WorkError):
             damaged.append(str(content))
         elif content is not None and (numbers := row(content)) is not None:

@@ -172,7 +172,7 @@ def store_report(plan: "Plan", page: bytes, ledger: "Ledger", console: "Console"
     """Store the page in the ledger, and print where it and the runs can be seen."""
     from gapctl.plan.command_line import build_ui_arguments
 
-    where = ledger.save_report(plan, page)
+    where = ledger.keep(f"{plan.sweep.spec.name}.{plan.sweep.scale_name}.report.html", page)
     lines = f"report: {where}\nruns in MLflow: {shlex.join(['gapctl', 'ui', *build_ui_arguments(plan.sweep)])}"
     console.print(lines, highlight=False, markup=False, soft_wrap=True)
 

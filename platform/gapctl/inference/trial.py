@@ -10,6 +10,7 @@ from gapctl.config.trial import Data, TrialConfig
 from gapctl.data.load import Dataset
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.ledger import Ledger, Result, TrialFolder
+from gapctl.ledger.trial import CONFIGURATION, WEIGHTS
 from gapctl.models.build import build_model
 from gapctl.text import list_first_names
 from gapctl.training.checkpoint import unpack_weights
@@ -71,14 +72,14 @@ def _resolve_trial_id(ledger: Ledger, prefix: str) -> str:
 
 
 def _read_description(folder: TrialFolder) -> TrialDescription:
-    text = folder.trial_yaml()
+    text = folder.read_text(CONFIGURATION)
     try:
         found = yaml.safe_load(text or "")
         config = TrialConfig.model_validate(found["config"])
         return TrialDescription(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config)
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {first_line_of_error(error)}"
-        raise folder.damaged("trial.yaml", reason) from error
+        raise folder.damaged(CONFIGURATION, reason) from error
 
 
 def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Dataset, result: Result) -> GalleryEncoding:
@@ -86,13 +87,13 @@ def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Data
     on_gpu = result.hardware.get("device") == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     model = build_model(described.config, choose_vocabulary(described.config), described.seed).to(device)
-    content = folder.weights()
+    content = folder.read(WEIGHTS)
     try:
         if content is None:
             raise ValueError("the file is missing")
         model.load_state_dict(unpack_weights(content))
     except (ValueError, RuntimeError) as error:
         reason = first_line_of_error(error)
-        raise folder.damaged("checkpoints/final.pt", reason) from error
+        raise folder.damaged(WEIGHTS, reason) from error
     # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
     return build_evaluation(data, described.config, device).encode(model)

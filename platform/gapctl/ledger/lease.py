@@ -8,7 +8,6 @@
    machines disagree.
 """
 
-import json
 import os
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import WorkError
 from gapctl.io.files import Folder
-from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, parse_document
+from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, DocumentKind
 
 PROC: Final = Path("/proc")
 PLAIN_LOCALE: Final = {"LC_ALL": "C", "TZ": "UTC"}
@@ -76,16 +75,14 @@ def _read_machine_id() -> str:
 
 
 def _read_start_time(pid: int) -> str:
-    """Return the start time, or "" if there is no such process or it is a zombie."""
-    if (PROC / "self/stat").exists():
-        return _read_proc_start_time(pid)
-    command = ["ps", "-o", "lstart=", "-p", str(pid)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **PLAIN_LOCALE})
-    return told.stdout.strip()
+    """Return the start time, or "" if there is no such process or it is a zombie.
 
-
-def _read_proc_start_time(pid: int) -> str:
-    """Return clock ticks since boot: field 22 of `stat` in proc(5), whose second field may contain spaces."""
+    Where there is `/proc`, it is in clock ticks since boot: field 22 of `stat` in proc(5), whose second field may
+    contain spaces.
+    """
+    if not (PROC / "self/stat").exists():
+        command, plain = ["ps", "-o", "lstart=", "-p", str(pid)], {**os.environ, **PLAIN_LOCALE}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=plain).stdout.strip()
     try:
         after_name = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -150,7 +147,7 @@ class Lease:
         return time.time() - self.renewed < LEASE_SECONDS and not is_gone(self.process)
 
 
-_LEASE_ADAPTER: Final = TypeAdapter(Lease)
+LEASE: Final = DocumentKind(TypeAdapter(Lease), "")
 UNREADABLE_LEASE: Final = Lease("", "", "another version", "an unknown machine", "", 0, "", 0.0, 0.0, 0)
 """Stands for a lease that this version cannot read. It expires like others."""
 
@@ -175,7 +172,7 @@ class LeaseHandle:
 
     def __init__(self, runs: Folder, trial_id: str, lease: Lease) -> None:
         self.lease = lease
-        self._runs, self._trial_id, self._name = runs, trial_id, _name_lease(trial_id)
+        self._runs, self._trial_id, self._name = runs, trial_id, f"{trial_id}/{LEASE_FILE}"
         self._one_at_a_time, self._released, self._looked_at = threading.Lock(), False, lease.renewed
 
     def renew_lease(self, samples_seen: int) -> None:
@@ -211,7 +208,7 @@ class LeaseHandle:
             self._runs.remove(self._name)
 
     def _write_lease(self, lease: Lease) -> None:
-        self._runs.write(self._name, _serialize_lease(lease))
+        self._runs.write(self._name, LEASE.serialize(lease))
         self.lease = lease
 
     def _read_own_lease(self) -> Lease:
@@ -230,7 +227,7 @@ class LeaseHandle:
         The result is checked again afterwards: another process may have taken and finished the trial in between.
         """
         self._require_unfinished()
-        if not self._runs.swap_content(self._name, None, _serialize_lease(self.lease)):
+        if not self._runs.swap_content(self._name, None, LEASE.serialize(self.lease)):
             return False
         try:
             self._require_unfinished()
@@ -252,46 +249,24 @@ def acquire_lease(
     A lease is free if its process is gone, if an earlier attempt of the same run left it (Ray has given that process
     up), or if its content still is `expired`, which the caller saw go without renewal.
     """
-    found = runs.read(_name_lease(trial_id))
+    name = f"{trial_id}/{LEASE_FILE}"
+    found = runs.read(name)
     for _ in range(ACQUIRE_ATTEMPTS):
         lease = parse_lease(found)
-        if found is not None and found != expired and not _is_free(lease, claimant):
+        free = lease is not None and (lease.run == claimant.run or is_gone(lease.process))
+        if found is not None and found != expired and not free:
             return lease or UNREADABLE_LEASE
-        mine = _make_lease(claimant)
-        if runs.swap_content(_name_lease(trial_id), found, _serialize_lease(mine)):
+        now, process = time.time(), asdict(get_this_process())
+        mine = Lease(uuid.uuid4().hex, claimant.run, claimant.sweep, **process, taken=now, renewed=now, samples_seen=0)
+        if runs.swap_content(name, found, LEASE.serialize(mine)):
             return LeaseHandle(runs, trial_id, mine)
-        found = runs.read(_name_lease(trial_id))
+        found = runs.read(name)
     return parse_lease(found) or UNREADABLE_LEASE
 
 
 def parse_lease(content: bytes | None) -> Lease | None:
     """Return the lease in a file's content, or None if there is none or it cannot be read."""
     try:
-        return None if content is None else parse_document(_LEASE_ADAPTER, content)
+        return None if content is None else LEASE.parse(content)
     except ValueError:
         return None
-
-
-def _is_free(lease: Lease | None, claimant: LeaseOwner) -> bool:
-    return lease is not None and (lease.run == claimant.run or is_gone(lease.process))
-
-
-def _make_lease(claimant: LeaseOwner) -> Lease:
-    now, process = time.time(), get_this_process()
-    return Lease(
-        holder=uuid.uuid4().hex,
-        run=claimant.run,
-        sweep=claimant.sweep,
-        **asdict(process),
-        taken=now,
-        renewed=now,
-        samples_seen=0,
-    )
-
-
-def _serialize_lease(lease: Lease) -> bytes:
-    return (json.dumps(asdict(lease), indent=1) + "\n").encode()
-
-
-def _name_lease(trial_id: str) -> str:
-    return f"{trial_id}/{LEASE_FILE}"

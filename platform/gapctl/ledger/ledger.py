@@ -4,29 +4,21 @@
 run (`Spending`), and `LedgerSnapshot`, which reads each result once.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
 from gapctl.io.files import Folder
-from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, Result, parse_document
-from gapctl.ledger.preregistration import (
-    Declaration,
-    HasBegun,
-    mark_begun_scales,
-    merge_declaration,
-    parse_declaration,
-    serialize_declaration,
-)
-from gapctl.ledger.search_record import SearchRecord, parse_search, serialize_search
-from gapctl.ledger.trial import AXIS, CONFIGURATION, DIMENSIONS, HISTORY, TrialFolder
+from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, Document, DocumentKind, Result
+from gapctl.ledger.preregistration import DECLARATION, Declaration, HasBegun, mark_begun_scales, merge_declaration
+from gapctl.ledger.search_record import SEARCH, SearchRecord
+from gapctl.ledger.trial import CONFIGURATION, HISTORY, TrialFolder
 from gapctl.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -36,7 +28,7 @@ if TYPE_CHECKING:
 GarbageKind = Literal["half-written file", "checkpoint of a finished training", "final weights"]
 PART_PATTERN: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 CHECKPOINT_PATTERN: Final = re.compile(r"\d+\.pt")
-WEIGHTS_FILE: Final = "final.pt"
+WEIGHTS_PATTERN: Final = re.compile(r"final\.pt")
 ABANDONED_SECONDS: Final = 900.0
 """Age from which a half-written file is abandoned: a live writer adds to its file more often, even on a slow disk."""
 
@@ -48,38 +40,6 @@ class GarbageFile:
     name: str
     kind: GarbageKind
     bytes: int
-
-
-def find_garbage(
-    runs: Folder, trial_ids: Sequence[str], finished: set[str], *, weights_of: Sequence[str] = ()
-) -> list[GarbageFile]:
-    """Return the files of these trials that may be deleted.
-
-    Of unfinished trials, these are only abandoned half-written files. Of finished ones, checkpoints too, and the final
-    weights if the trial is in `weights_of`.
-    """
-    found = list(_find_part_files(runs, ""))
-    for trial_id in trial_ids:
-        found += _find_part_files(runs, trial_id)
-        found += _find_part_files(runs, f"{trial_id}/checkpoints")
-        if trial_id in finished:
-            found += _find_checkpoints(runs, trial_id, weights=trial_id in weights_of)
-    return found
-
-
-def _find_part_files(runs: Folder, under: str) -> Iterator[GarbageFile]:
-    for entry in runs.list_entries(under, PART_PATTERN):
-        if entry.age is not None and entry.age > ABANDONED_SECONDS:
-            yield GarbageFile(f"{under}/{entry.name}".lstrip("/"), "half-written file", entry.bytes)
-
-
-def _find_checkpoints(runs: Folder, trial_id: str, *, weights: bool) -> Iterator[GarbageFile]:
-    under = f"{trial_id}/checkpoints"
-    for entry in runs.list_entries(under, CHECKPOINT_PATTERN):
-        yield GarbageFile(f"{under}/{entry.name}", "checkpoint of a finished training", entry.bytes)
-    if weights:
-        for entry in runs.list_entries(under, re.compile(re.escape(WEIGHTS_FILE))):
-            yield GarbageFile(f"{under}/{entry.name}", "final weights", entry.bytes)
 
 
 @with_config(STRICT_DOCUMENT)
@@ -102,29 +62,10 @@ class Spending(NamedTuple):
     runs: int
 
 
-_SPENDING_ADAPTER: Final = TypeAdapter(list[RunSpending])
-
-
-def serialize_spending(runs: Sequence[RunSpending]) -> bytes:
-    return (json.dumps([asdict(run) for run in runs], indent=1) + "\n").encode()
-
-
-def parse_spending(content: bytes, path: str) -> list[RunSpending]:
-    """Return the runs in a spending file. Raises WorkError if it is damaged."""
-    try:
-        return parse_document(_SPENDING_ADAPTER, content)
-    except ValueError as error:
-        raise WorkError(
-            f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Move it away, and lower the file's limits "
-            "by what was spent: nothing else depends on it"
-        ) from error
-
-
-def sum_spending(runs: Sequence[RunSpending], scale: str) -> Spending:
-    """Return the total spending of all runs of a scale."""
-    mine = [run for run in runs if run.scale == scale]
-    return Spending(sum(run.hours for run in mine), sum(run.cost for run in mine), len(mine))
-
+SPENDING: Final = DocumentKind(
+    TypeAdapter(list[RunSpending]),
+    "Move it away, and lower the file's limits by what was spent: nothing else depends on it",
+)
 
 DECLARATION_SUFFIX: Final = ".sweep.json"
 SEARCH_SUFFIX: Final = ".search.json"
@@ -134,7 +75,6 @@ SPENDING_SUFFIX: Final = ".spent"
 TRIAL_ID_PATTERN: Final = re.compile("[0-9a-f]{12}")
 _TRACES: Final = (CONFIGURATION, HISTORY, RESULT_FILE)
 """Files that a trial leaves once it has begun. A failure before that leaves none of these."""
-Document = TypeVar("Document")
 
 
 class Ledger:
@@ -170,13 +110,12 @@ class Ledger:
         """Return results in the order of the ids: None for an unfinished trial, WorkError for a damaged one."""
         return self._read_documents(trial_ids, RESULT_FILE, TrialFolder.parse_result)
 
-    def dimensions(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
-        """Return mean embeddings in the order of the ids: None where a trial has none, WorkError where damaged."""
-        return self._read_documents(trial_ids, DIMENSIONS, TrialFolder.parse_dimensions)
+    def tables(self, trial_ids: Sequence[str], name: str) -> "list[polars.DataFrame | WorkError | None]":
+        """Return a table of each trial in the order of the ids: None where missing, WorkError where damaged.
 
-    def axes(self, trial_ids: Sequence[str]) -> "list[polars.DataFrame | WorkError | None]":
-        """Return projections on the gap in the order of the ids: None where missing, WorkError where damaged."""
-        return self._read_documents(trial_ids, AXIS, TrialFolder.parse_axis)
+        DIMENSIONS are the mean embeddings, AXIS the gallery's projections on the gap.
+        """
+        return self._read_documents(trial_ids, name, lambda folder, content: folder.parse_table(name, content))
 
     def contents(self, trial_ids: Sequence[str], name: str) -> list[bytes | WorkError | None]:
         """Read one file of many trials, in parallel from an object store; None where a trial has none."""
@@ -191,14 +130,6 @@ class Ledger:
         """Return those trials that have a file of this name."""
         found = self._runs.select_present([f"{trial_id}/{name}" for trial_id in trial_ids])
         return {path.partition("/")[0] for path in found}
-
-    def history(self, trial_id: str) -> "polars.DataFrame | None":
-        """Return a trial's evaluations over training, or None."""
-        return self.trial(trial_id).history()
-
-    def trial_yaml(self, trial_id: str) -> str | None:
-        """Return a trial's resolved configuration, or None."""
-        return self.trial(trial_id).trial_yaml()
 
     def require_writable(self) -> None:
         """Raise InputError if nothing can be written below the root. Call this before work begins."""
@@ -223,9 +154,7 @@ class Ledger:
 
     def read_declaration(self, sweep_name: str) -> Declaration | None:
         """Return a sweep's declaration, or None if it never ran here."""
-        name = _name_declaration(sweep_name)
-        content = self._runs.read(name)
-        return None if content is None else parse_declaration(content, self.locate_declaration(sweep_name))
+        return self._read_document(DECLARATION, f"{sweep_name}{DECLARATION_SUFFIX}")
 
     def list_sweeps(self) -> list[str]:
         """Return the sorted names of the declared sweeps."""
@@ -234,34 +163,30 @@ class Ledger:
 
     def locate_declaration(self, sweep_name: str) -> str:
         """Return the address of a sweep's declaration."""
-        return self._runs.path(_name_declaration(sweep_name))
+        return self._runs.path(f"{sweep_name}{DECLARATION_SUFFIX}")
 
     def keep(self, name: str, content: bytes) -> str:
         """Write a derived file directly below the root and return its address."""
         self._runs.write(name, content)
         return self._runs.path(name)
 
-    def save_report(self, plan: Plan, page: bytes) -> str:
-        """Write the newest report of a sweep's scale beside its declaration and return its address."""
-        return self.keep(f"{plan.sweep.spec.name}.{plan.sweep.scale_name}.report.html", page)
+    def read(self, name: str) -> bytes | None:
+        """Return a file that `keep` wrote, or None."""
+        return self._runs.read(name)
 
     def save_search(self, name: str, record: SearchRecord) -> None:
         """Write the record of a search, named `<sweep>.<scale>`."""
-        self._runs.write(f"{name}{SEARCH_SUFFIX}", serialize_search(record))
+        self._runs.write(f"{name}{SEARCH_SUFFIX}", SEARCH.serialize(record))
 
     def search(self, name: str) -> SearchRecord | None:
         """Return the record of a search, named `<sweep>.<scale>`, or None if it never ran here."""
-        content = self._runs.read(f"{name}{SEARCH_SUFFIX}")
-        return None if content is None else parse_search(content, self._runs.path(f"{name}{SEARCH_SUFFIX}"))
+        return self._read_document(SEARCH, f"{name}{SEARCH_SUFFIX}")
 
     def read_study_search(self, name: str, study: str) -> SearchRecord | None:
         """Return the record of one study of a search, current or archived, or None."""
         current = self.search(name)
-        return (
-            current
-            if current is not None and current.study == study
-            else self.search(_name_archived_search(name, study))
-        )
+        archived = current is None or current.study != study
+        return self.search(_name_archived_search(name, study)) if archived else current
 
     def set_aside_search(self, name: str, besides: str) -> None:
         """Archive the record of a search under its study's name, unless that study is `besides`."""
@@ -273,19 +198,30 @@ class Ledger:
         """Return the folder of a search's lease, named `<sweep>.<scale>`."""
         return self.trial(f"{name}{SEARCH_FOLDER_SUFFIX}")
 
-    def save_run_links(self, sweep_name: str, content: bytes) -> None:
-        """Write where MLflow shows a sweep's trials, so that reports can link to them without asking MLflow."""
-        self._runs.write(f"{sweep_name}.mlflow.json", content)
-
-    def shown(self, sweep_name: str) -> bytes | None:
-        """Return what `save_run_links` wrote, or None."""
-        return self._runs.read(f"{sweep_name}.mlflow.json")
-
     def find_garbage(self, trial_ids: Sequence[str], *, weights_of: Sequence[str] = ()) -> list[GarbageFile]:
-        """Return files of these trials that nobody needs; of finished ones in `weights_of` also the final weights."""
+        """Return files of these trials that nobody needs.
+
+        Of unfinished trials, these are only abandoned half-written files. Of finished ones, checkpoints too, and the
+        final weights if the trial is in `weights_of`.
+        """
         here = set(self.list_trial_ids())
         asked = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id in here]
-        return find_garbage(self._runs, asked, self.filter_by_file(asked, RESULT_FILE), weights_of=weights_of)
+        finished = self.filter_by_file(asked, RESULT_FILE)
+        found = list(self._find_garbage("", PART_PATTERN, "half-written file"))
+        for trial_id in asked:
+            checkpoints = f"{trial_id}/checkpoints"
+            found += self._find_garbage(trial_id, PART_PATTERN, "half-written file")
+            found += self._find_garbage(checkpoints, PART_PATTERN, "half-written file")
+            if trial_id in finished:
+                found += self._find_garbage(checkpoints, CHECKPOINT_PATTERN, "checkpoint of a finished training")
+                if trial_id in weights_of:
+                    found += self._find_garbage(checkpoints, WEIGHTS_PATTERN, "final weights")
+        return found
+
+    def _find_garbage(self, under: str, pattern: re.Pattern[str], kind: GarbageKind) -> Iterator[GarbageFile]:
+        for entry in self._runs.list_entries(under, pattern):
+            if pattern is not PART_PATTERN or (entry.age is not None and entry.age > ABANDONED_SECONDS):
+                yield GarbageFile(f"{under}/{entry.name}".lstrip("/"), kind, entry.bytes)
 
     def delete_files(self, files: Sequence[GarbageFile]) -> None:
         """Delete garbage files that still exist."""
@@ -294,20 +230,22 @@ class Ledger:
 
     def spent(self, sweep_name: str, scale: str, besides: str = "") -> Spending:
         """Return hours and cost of all limited runs of a sweep's scale, except the run `besides`."""
-        return sum_spending([run for run in self._read_runs(sweep_name) if run.run != besides], scale)
+        runs = [run for run in self._read_runs(sweep_name) if run.scale == scale and run.run != besides]
+        return Spending(sum(run.hours for run in runs), sum(run.cost for run in runs), len(runs))
 
     def save_spending(self, sweep_name: str, run: RunSpending) -> None:
         """Write what a run has spent so far, over its earlier note."""
-        self._runs.write(f"{sweep_name}{SPENDING_SUFFIX}/{run.run}.json", serialize_spending([run]))
+        self._runs.write(f"{sweep_name}{SPENDING_SUFFIX}/{run.run}.json", SPENDING.serialize([run]))
 
     def _read_runs(self, sweep_name: str) -> list[RunSpending]:
         folder = f"{sweep_name}{SPENDING_SUFFIX}"
-        names = [f"{folder}.json", *(f"{folder}/{name}" for name in self._runs.names(folder, keep=_is_document))]
+        listed = self._runs.names(folder, keep=lambda name: name.endswith(".json") and not name.startswith("."))
+        names = [f"{folder}.json", *(f"{folder}/{name}" for name in listed)]
         runs: list[RunSpending] = []
         for name, content in zip(names, self._runs.read_all(names), strict=True):
             if isinstance(content, WorkError):
                 raise content
-            runs += [] if content is None else parse_spending(content, self._runs.path(name))
+            runs += [] if content is None else SPENDING.parse_file(content, self._runs.path(name))
         return runs
 
     def _make_begun_check(self) -> HasBegun:
@@ -321,33 +259,22 @@ class Ledger:
         return has_begun
 
     def _save_declaration(self, declaration: Declaration) -> None:
-        self._runs.write(_name_declaration(declaration.sweep), serialize_declaration(declaration))
+        self._runs.write(f"{declaration.sweep}{DECLARATION_SUFFIX}", DECLARATION.serialize(declaration))
+
+    def _read_document(self, kind: DocumentKind[Document], name: str) -> Document | None:
+        content = self._runs.read(name)
+        return None if content is None else kind.parse_file(content, self._runs.path(name))
 
     def _read_documents(
         self, trial_ids: Sequence[str], name: str, read: Callable[[TrialFolder, bytes], Document]
     ) -> list[Document | WorkError | None]:
-        contents = self.contents(trial_ids, name)
-        each = zip(trial_ids, contents, strict=True)
-        return [_read_document(read, self.trial(trial_id), content) for trial_id, content in each]
-
-
-def _read_document(
-    read: Callable[[TrialFolder, bytes], Document], folder: TrialFolder, content: bytes | WorkError | None
-) -> Document | WorkError | None:
-    if not isinstance(content, bytes):
-        return content
-    try:
-        return read(folder, content)
-    except WorkError as error:
-        return error
-
-
-def _is_document(name: str) -> bool:
-    return name.endswith(".json") and not name.startswith(".")
-
-
-def _name_declaration(sweep_name: str) -> str:
-    return f"{sweep_name}{DECLARATION_SUFFIX}"
+        found: list[Document | WorkError | None] = []
+        for trial_id, content in zip(trial_ids, self.contents(trial_ids, name), strict=True):
+            try:
+                found.append(read(self.trial(trial_id), content) if isinstance(content, bytes) else content)
+            except WorkError as error:
+                found.append(error)
+        return found
 
 
 def _name_archived_search(name: str, study: str) -> str:

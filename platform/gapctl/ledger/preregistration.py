@@ -4,9 +4,9 @@
 `rebuild_declared_plan` make a plan again from the sweep file that the declaration keeps.
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from gapctl.config.load import Sweep, load_text
 from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
 from gapctl.io.passwords import hide_passwords
-from gapctl.ledger.documents import STRICT_DOCUMENT, parse_document
+from gapctl.ledger.documents import STRICT_DOCUMENT, DocumentKind
 from gapctl.plan.plan import Plan, hash_design, make_plan
 
 UNDECLARED: Final = ""
@@ -70,22 +70,11 @@ class Declaration:
         return self.hypotheses_sha256 if self.preregistered else None
 
 
-_DECLARATION_ADAPTER: Final = TypeAdapter(Declaration)
-
-
-def serialize_declaration(declaration: Declaration) -> bytes:
-    return (json.dumps(asdict(declaration), indent=1) + "\n").encode()
-
-
-def parse_declaration(content: bytes, path: str) -> Declaration:
-    """Return the declaration in a file. Raises WorkError if it is damaged."""
-    try:
-        return parse_document(_DECLARATION_ADAPTER, content)
-    except ValueError as error:
-        raise WorkError(
-            f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Restore it from a backup, or move it "
-            "away and run the sweep again: trials are kept, but the verdicts will be marked exploratory"
-        ) from error
+DECLARATION: Final = DocumentKind(
+    TypeAdapter(Declaration),
+    "Restore it from a backup, or move it away and run the sweep again: trials are kept, but the verdicts will be "
+    "marked exploratory",
+)
 
 
 HasBegun = Callable[[Sequence[str]], bool]
@@ -106,13 +95,15 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
     fixed = scale in noted.begun and scale in known.design_sha256
     design = UNDECLARED if scale in noted.begun else hash_design(plan)
     kept = earlier is not None and (bool(noted.begun) or not noted.preregistered)
+    # From when the scale began or, if an older version did not keep that file, the earliest at hand.
+    first = noted.declared.get(scale) or noted.asked.get(scale)
     return replace(
         _set_hypotheses(noted, plan, kept=kept),
         spec_sha256={**known.spec_sha256, scale: plan.sweep.spec_sha256},
         design_sha256=known.design_sha256 | ({} if fixed else {scale: design}),
         seeds=known.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
         asked={**known.asked, scale: asked},
-        declared={**known.declared, scale: _find_first_file(noted, scale) or asked},
+        declared={**known.declared, scale: first if first and scale in noted.begun else asked},
     )
 
 
@@ -144,11 +135,6 @@ def _set_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaratio
         hypotheses_sha256=plan.sweep.hypotheses_sha256,
         preregistered=not noted.begun,
     )
-
-
-def _find_first_file(noted: Declaration, scale: str) -> SweepFileRecord | None:
-    """Return the file from when the scale began or, if an older version did not keep it, the earliest at hand."""
-    return noted.declared.get(scale) or noted.asked.get(scale) if scale in noted.begun else None
 
 
 def rebuild_plan(declaration: Declaration, scale: str, path: str) -> Plan:
@@ -196,15 +182,11 @@ def _list_scale_files(declaration: Declaration, scale: str) -> list[SweepFileRec
 
 
 def _find_matching_file(texts: Iterable[SweepFileRecord], declaration: Declaration) -> SweepFileRecord | None:
-    wanted = declaration.declared_sha256
-    return None if wanted is None else next((asked for asked in texts if _hash_hypotheses(asked) == wanted), None)
-
-
-def _hash_hypotheses(asked: SweepFileRecord) -> str | None:
-    try:
-        return load_recorded_sweep(asked).hypotheses_sha256
-    except InputError:
-        return None
+    for asked in texts if declaration.preregistered else ():
+        with suppress(InputError):  # a file that cannot be read matches nothing
+            if load_recorded_sweep(asked).hypotheses_sha256 == declaration.hypotheses_sha256:
+                return asked
+    return None
 
 
 def _make_plan(asked: SweepFileRecord, declaration: Declaration, scale: str, path: str) -> Plan:

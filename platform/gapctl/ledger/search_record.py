@@ -1,14 +1,12 @@
 """The record of a search in the ledger, `<sweep>.<scale>.search.json`, readable without Optuna."""
 
-import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pydantic import TypeAdapter, with_config
 
-from gapctl.errors import WorkError
-from gapctl.ledger.documents import STRICT_DOCUMENT, MetricValue, parse_document
+from gapctl.ledger.documents import STRICT_DOCUMENT, DocumentKind, MetricValue
 
 PointState = Literal["done", "stopped", "failed", "running"]
 Level = bool | int | float | str
@@ -66,23 +64,7 @@ class SearchRecord:
         return drawn.value if self.direction == "minimize" else -drawn.value
 
 
-_SEARCH_ADAPTER: Final = TypeAdapter(SearchRecord)
-
-
-def serialize_search(record: SearchRecord) -> bytes:
-    """Return the file's content; NaN and infinity become null."""
-    document = asdict(record)
-    for drawn in document["drawn"]:
-        drawn["value"] = drawn["value"] if math.isfinite(drawn["value"]) else None
-    return (json.dumps(document, indent=1) + "\n").encode()
-
-
-def parse_search(content: bytes, path: str) -> SearchRecord:
-    """Return the record in a file. Raises WorkError if it is damaged."""
-    try:
-        return parse_document(_SEARCH_ADAPTER, content)
-    except ValueError as error:
-        raise WorkError(
-            f"{path}: damaged: {error}; expected what `gapctl sweep` wrote. Move it away and run the search again: it "
-            "is written anew from the study, and trials are kept"
-        ) from error
+SEARCH: Final = DocumentKind(
+    TypeAdapter(SearchRecord),
+    "Move it away and run the search again: it is written anew from the study, and trials are kept",
+)

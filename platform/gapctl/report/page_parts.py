@@ -20,7 +20,7 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
-from gapctl.ledger.trial import CONFIGURATION, FAILURE
+from gapctl.ledger.trial import CONFIGURATION, DIMENSIONS, FAILURE
 from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
 from gapctl.report.html import (
@@ -185,7 +185,7 @@ def _read_mean_embeddings(ledger: Ledger, results: Sequence[Result]) -> pl.DataF
     trials = [result.trial for result in results]
     found = [
         means.select(pl.lit(trial).alias("trial"), pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean")
-        for trial, means in zip(trials, ledger.dimensions(trials), strict=True)
+        for trial, means in zip(trials, ledger.tables(trials, DIMENSIONS), strict=True)
         if isinstance(means, pl.DataFrame)
     ]
     return pl.concat(found) if found else pl.DataFrame()

@@ -25,6 +25,7 @@ from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
 from gapctl.errors import GapctlError, WorkError
 from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
+from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Plan, Trial, list_remaining_trials, pack_trials
 from gapctl.sweep.capacity import build_resource_request, build_trial_bundles
 from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS, FailedRemotely, LeaseState, LeaseWatcher, Released
@@ -226,7 +227,7 @@ def explain_hindrance(trial: Trial, ledger: Ledger) -> str:
             return f"it begins with the weights of {trial.parent}, which was not trained"
     except WorkError as error:
         return f"it begins with the weights of {trial.parent}: {error}"
-    if folder.weights() is None:
+    if folder.read(WEIGHTS) is None:
         return (
             f"it begins with the weights of {trial.parent}, which are gone. Move {folder.path()} away and run the "
             "sweep again: it trains that one anew"

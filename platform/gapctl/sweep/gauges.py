@@ -11,6 +11,7 @@ from typing import Any, Final
 from ray.util.metrics import Gauge
 
 from gapctl.ledger import Lease, Result, TrialFolder
+from gapctl.ledger.trial import MACHINE
 from gapctl.plan.plan import Trial
 from gapctl.sweep.progress import SweepProgress, TrialReport
 
@@ -140,5 +141,5 @@ class MachineLog:
     def save_rows(self) -> None:
         """Write the rows if there are new ones."""
         if len(self._rows) > self._kept:
-            self._folder.save_machine(self._rows)
+            self._folder.save_rows(MACHINE, self._rows)
             self._kept = len(self._rows)

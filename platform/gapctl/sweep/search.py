@@ -28,6 +28,7 @@ from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Lease, LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.ledger.lease import LEASE_SECONDS, is_running_here
 from gapctl.ledger.search_record import SearchRecord
+from gapctl.ledger.trial import STOPPED
 from gapctl.plan.plan import Plan, SearchPoint, Trial, get_search, make_search_plan
 from gapctl.sweep.capacity import ClusterWatch, build_resource_request, build_trial_bundles
 from gapctl.sweep.driver import SweepContext, SweepOutcome, run_tuner
@@ -202,7 +203,7 @@ class SearchController:
         for (number, trial), result in zip(ended, results, strict=True):
             if isinstance(result, Result):
                 self._finished[number] = result.metrics.get(self._search.metric, math.nan)
-            elif self._ledger.trial(trial.id).read_stop_reason() is not None:
+            elif self._ledger.trial(trial.id).read(STOPPED) is not None:
                 self._stopped[trial.id] = number
 
     def _read_fingerprint(self, data: Data) -> str:
@@ -244,11 +245,11 @@ class SearchController:
 
     def _stop_trial(self, trial_id: str, value: float, seen: int) -> None:
         asked = self._sweep.spec.base.train.samples
-        self._ledger.trial(trial_id).stop(
+        reason = (
             f"stopped by the search {format_search_name(self._sweep)} at {seen:,} of {asked:,} samples: "
-            f"{self._search.metric} "
-            f"was {value:.4g} and not among the best"
+            f"{self._search.metric} was {value:.4g} and not among the best"
         )
+        self._ledger.trial(trial_id).write(STOPPED, reason.encode())
         numbers = self._end_trial(trial_id)
         self._stopped[trial_id] = numbers[0]
         for number in numbers:

@@ -21,6 +21,7 @@ from gapctl.data.image_text.feed import PairReader
 from gapctl.data.load import Dataset
 from gapctl.errors import WorkError
 from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
+from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Trial
 from gapctl.sweep.gauges import MachineLog, TrialGauges
 from gapctl.sweep.lease_watch import LeaseRenewer
@@ -367,7 +368,7 @@ class PackWork:
 
 def _load_parent_weights(ledger: Ledger, trial_id: str) -> bytes:
     """Return the weights that a trial begins with. Raises WorkError if the parent has none."""
-    content = ledger.trial(trial_id).weights()
+    content = ledger.trial(trial_id).read(WEIGHTS)
     if content is None:
         raise WorkError(
             f"{ledger.trial(trial_id).path('checkpoints/final.pt')}: missing; expected the weights that a trial begins "

@@ -27,6 +27,7 @@ from gapctl.config.load import Sweep
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
+from gapctl.ledger.trial import CONFIGURATION
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.snapshot import (
     FAILURE,
@@ -351,6 +352,8 @@ class RunLinks:
 
 
 _NOTE: Final = TypeAdapter(RunLinks)
+LINKS_SUFFIX: Final = ".mlflow.json"
+"""The ledger's file of links to runs, so that reports have them without asking MLflow."""
 
 
 def save_run_links(ledger: Ledger, sweep_name: str, uri: str, experiment: str, runs: Mapping[str, str]) -> None:
@@ -365,14 +368,16 @@ def save_run_links(ledger: Ledger, sweep_name: str, uri: str, experiment: str, r
     if found == before:
         return
     try:
-        ledger.save_run_links(sweep_name, (json.dumps(asdict(found), indent=1, sort_keys=True) + "\n").encode())
+        ledger.keep(
+            f"{sweep_name}{LINKS_SUFFIX}", (json.dumps(asdict(found), indent=1, sort_keys=True) + "\n").encode()
+        )
     except WorkError:
         return
 
 
 def read_run_links(ledger: Ledger, sweep_name: str) -> RunLinks | None:
     """Return the links, or None if there are none or the database that they name is gone."""
-    content = ledger.shown(sweep_name)
+    content = ledger.read(f"{sweep_name}{LINKS_SUFFIX}")
     try:
         found = None if content is None else _NOTE.validate_json(content)
     except ValueError:
@@ -571,7 +576,7 @@ def sync_sweep(
     reached or written.
     """
     check_uri(uri)
-    if all(ledger.trial_yaml(trial.id) is None for trial in plan.trainings):
+    if all(ledger.trial(trial.id).read(CONFIGURATION) is None for trial in plan.trainings):
         raise InputError(
             f"{ledger.root}: none of the {len(plan.trials)} trials of {plan.sweep.path} has begun there; expected the "
             "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"

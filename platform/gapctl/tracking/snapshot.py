@@ -18,6 +18,8 @@ from gapctl.config.trial import Data
 from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.ledger import Ledger, Result, TrialFolder
+from gapctl.ledger.trial import CONFIGURATION, HISTORY
+from gapctl.ledger.trial import FAILURE as FAILURE_FILE
 from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, shorten_paths
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def take_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None)
     failure with the damage as its reason.
     """
     folder = ledger.trial(trial_id)
-    trial_yaml = folder.trial_yaml()
+    trial_yaml = folder.read_text(CONFIGURATION)
     if trial_yaml is None:
         return None
     began = folder.began() or time.time()
@@ -82,14 +84,15 @@ def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: boo
         return TrialSnapshot(began, result.seconds, rows, "FINISHED", None, trial_yaml, work)
     if running:
         return TrialSnapshot(began, seconds, rows, "RUNNING", None, trial_yaml, work)
-    if (failure := folder.failure()) is not None:
+    if (failure := folder.read_text(FAILURE_FILE)) is not None:
         return TrialSnapshot(began, seconds, rows, "FAILED", _get_last_line(failure), trial_yaml, work)
-    alive = running is None and folder.read_live_samples() is not None
+    lease = folder.lease() if running is None else None
+    alive = lease is not None and lease.seems_alive
     return TrialSnapshot(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml, work)
 
 
 def _read_rows(folder: TrialFolder) -> tuple[EvaluationRow, ...]:
-    history = folder.history()
+    history = folder.read_table(HISTORY)
     if history is None:
         return ()
     return tuple(_convert_row(row) for row in history.sort("samples_seen").iter_rows(named=True))
