@@ -3,7 +3,6 @@
 1. `read_documents` parses the file; `find_clusters` finds those documents that describe a cluster.
 2. `describe_ray_up` or `describe_kuberay` turns each into a `ClusterFile` of `NodeType`s. They accept files with any
    mistake, so that the linter can report all of them.
-3. `ClusterFile.report_error` and `ClusterFile.report_warning` make a `LintIssue` at a path of the file.
 
 The functions at the top read values of unknown types from YAML.
 """
@@ -152,6 +151,11 @@ class ClusterFile:
         """All other kinds."""
         return [node for node in self.nodes if not node.head]
 
+    @property
+    def usable_workers(self) -> list[NodeType]:
+        """The kinds of workers of which any may start."""
+        return [node for node in self.workers if self.count_max_machines(node) > 0]
+
     def count_max_machines(self, node: NodeType) -> int:
         """Return how many machines of a kind there may be at once."""
         return max(0, min(node.max_workers, self.max_workers))
@@ -161,17 +165,6 @@ class ClusterFile:
         for key, listed in self.source.document.items():
             if key.endswith("_commands") and isinstance(listed, list):
                 yield from (((key, index), line) for index, line in enumerate(listed) if isinstance(line, str))
-
-    def report_error(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
-        """Return an error at a path of the file."""
-        return self._build_issue("error", rule, path, risk, fix)
-
-    def report_warning(self, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
-        """Return a warning at a path of the file."""
-        return self._build_issue("warning", rule, path, risk, fix)
-
-    def _build_issue(self, severity: Severity, rule: str, path: KeyPath, risk: str, fix: str) -> LintIssue:
-        return LintIssue(self.source.path, self.source.place(path).line, severity, rule, risk, fix)
 
 
 CLOUDS: dict[str, Cloud] = {"aws": "aws", "gcp": "gcp"}

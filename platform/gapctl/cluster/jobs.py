@@ -6,7 +6,6 @@ All requests go to the address of Ray's dashboard.
 import asyncio
 import contextlib
 import http.client
-import logging
 import os
 import shlex
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from gapctl.cluster.ray_internals import quiet_job_client
 from gapctl.config.arms import list_arms, resolve_arm
 from gapctl.config.load import Sweep, load_sweep
 from gapctl.config.trial import PairData
@@ -133,11 +133,6 @@ STOP_SECONDS: Final = 60
 POLL_SECONDS: Final = 1.0
 INTERRUPTED: Final = 130
 END_STATES: Final = ("SUCCEEDED", "FAILED", "STOPPED")
-NOISY_LOGGERS: Final = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
-)
 RAY_ADDRESS_VARIABLES: Final = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
@@ -278,8 +273,7 @@ def _build_client(address: str) -> "JobSubmissionClient":
     """Return Ray's client, hiding variables whose address it would prefer over the given one."""
     from ray.job_submission import JobSubmissionClient
 
-    for name in NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_job_client()
     hidden = {name: os.environ.pop(name) for name in RAY_ADDRESS_VARIABLES if name in os.environ}
     try:
         return JobSubmissionClient(address)
