@@ -15,11 +15,11 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gapctl.cluster.files import INSTANCE_LABEL, ClusterFile, NodeType
-from gapctl.config.base import FrozenModel, SpecError, build_spec_error, format_path
+from gapctl.config.base import FrozenModel, SpecError, build_spec_error, did_you_mean, format_path
 from gapctl.config.errors import list_problems
 from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.config.sweep import Resources
-from gapctl.config.trial import Data, MadData, TrialConfig
+from gapctl.config.trial import MadData, TrialConfig
 from gapctl.config.yaml_file import FileKind, read_yaml
 from gapctl.errors import InputError
 from gapctl.plan.estimate import FLOPS_PER_CPU, count_parameters, count_trial_flops
@@ -117,8 +117,6 @@ def find_gpu_memory(prices: PriceTable, instance: str) -> float | None:
 
 def build_instance_error(prices: PriceTable, instance: str, where: str) -> SpecError:
     """Return the error for a machine that the table lacks."""
-    from gapctl.config.base import did_you_mean
-
     near = did_you_mean(instance, list(prices.instances))
     return SpecError(
         f"{where}: found the machine {instance!r}, of which no price is known{near}; expected one of the table's "
@@ -155,7 +153,9 @@ def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) 
     logits = 4 * 4.0 * part * batch
     pixels = 4.0 * part * 3 * preset.image_size**2
     state = BYTES_PER_PARAMETER * count_parameters(preset, config.model.embed_dim)
-    return pack * (state + activations + logits + pixels) + _estimate_image_bytes(config.data) + RUNTIME_BYTES
+    digits = 1 / 14 if config.data.source == "bundled" else 1.0
+    images = digits * MAD_IMAGE_BYTES if isinstance(config.data, MadData) else 0.0
+    return pack * (state + activations + logits + pixels) + images + RUNTIME_BYTES
 
 
 def _estimate_activations(tower: Tower | PatchTower | ResNet) -> float:
@@ -176,12 +176,6 @@ def _count_convolution_outputs(tower: ResNet) -> int:
     return found
 
 
-def _estimate_image_bytes(data: Data) -> float:
-    if not isinstance(data, MadData):
-        return 0.0
-    return MAD_IMAGE_BYTES / 14 if data.source == "bundled" else MAD_IMAGE_BYTES
-
-
 class TrialsAtOnce(NamedTuple):
     """`machines` of one kind train `trials` at once: one machine several trials, or several machines one trial."""
 
@@ -196,17 +190,11 @@ def count_gpus_per_worker(node: NodeType, resources: Resources) -> float:
     return float(resources.gpus)
 
 
-def count_workers(node: NodeType, resources: Resources) -> int:
-    """Return how many workers of trials fit on one machine, each with its readers."""
-    by_cpu = node.resources.get("CPU", 0.0) // (resources.cpus + resources.readers)
-    gpus = count_gpus_per_worker(node, resources)
-    by_gpu = node.resources.get("GPU", 0.0) // gpus if gpus > 0 else by_cpu
-    return int(min(by_cpu, by_gpu))
-
-
 def count_trials_at_once(node: NodeType, resources: Resources) -> TrialsAtOnce | None:
     """Return the fewest machines that train a trial, and how many trials they train; None if no worker fits."""
-    places = count_workers(node, resources)
+    by_cpu = node.resources.get("CPU", 0.0) // (resources.cpus + resources.readers)
+    gpus = count_gpus_per_worker(node, resources)
+    places = int(min(by_cpu, node.resources.get("GPU", 0.0) // gpus if gpus > 0 else by_cpu))
     if places == 0:
         return None
     if places >= resources.workers:
@@ -302,9 +290,9 @@ def _estimate_node_cost(
         / 3600
         for pack in pack_trials(trials, resources.pack)
     ]
-    busy = slots.machines * _schedule_trainings(
-        durations, slots.trials, max(1, _count_max_machines(cluster, node) // slots.machines)
-    )
+    # A fallback with a limit of 0 counts like the largest other kind.
+    most = cluster.count_max_machines(node) or max(1, *map(cluster.count_max_machines, cluster.workers))
+    busy = slots.machines * _schedule_trainings(durations, slots.trials, max(1, most // slots.machines))
     start = assumed.start_minutes / 60
     idle = (DEFAULT_IDLE_MINUTES if cluster.idle_minutes is None else cluster.idle_minutes) / 60
     paid = sum(start + longer * hours + idle for hours in busy)
@@ -325,11 +313,6 @@ def _estimate_node_cost(
         head=wall * head,
         total=paid * rate + wall * head,
     )
-
-
-def _count_max_machines(cluster: ClusterFile, node: NodeType) -> int:
-    """Return the machines at once. A fallback with a limit of 0 counts like the largest other kind."""
-    return cluster.count_max_machines(node) or max(1, *map(cluster.count_max_machines, cluster.workers))
 
 
 def _schedule_trainings(durations: Sequence[float], slots: int, most: int) -> list[float]:

@@ -17,17 +17,12 @@ from typing import Any, Final, Literal, NamedTuple
 from gapctl.config.base import KeyPath, SpecError
 from gapctl.config.yaml_file import FileKind, YamlSource, parse_yaml, read_text
 
-QUANTITY_UNITS = {
+QUANTITY_UNITS: Final = {
     "m": 1e-3,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
+    **{unit: 1e3**power for power, unit in enumerate(("", "k", "M", "G", "T"))},
+    **{unit: 1024.0**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), start=1)},
 }
+"""Kubernetes' units of quantities."""
 
 
 def get_value(document: Any, *path: str | int) -> Any:
@@ -62,7 +57,7 @@ def read_number(value: Any) -> float | None:
     digits = written.rstrip("mkKMGTi")
     unit = written[len(digits) :]
     try:
-        found = float(digits) * (QUANTITY_UNITS[unit] if unit else 1.0)
+        found = float(digits) * QUANTITY_UNITS[unit]
     except (ValueError, KeyError):
         return None
     return found if math.isfinite(found) else None
@@ -170,11 +165,6 @@ class ClusterFile:
 CLOUDS: dict[str, Cloud] = {"aws": "aws", "gcp": "gcp"}
 
 
-def is_ray_up(source: YamlSource) -> bool:
-    """Return whether a document is a file for `ray up`."""
-    return "provider" in source.document or "available_node_types" in source.document
-
-
 def describe_ray_up(source: YamlSource) -> ClusterFile:
     """Return the cluster of a file for `ray up`, whatever mistakes it has."""
     document = source.document
@@ -199,7 +189,7 @@ def _describe_node(name: str, described: Mapping[str, Any], cloud: Cloud, head: 
     path: KeyPath = ("available_node_types", name)
     machine = read_mapping(described.get("node_config"))
     key = "machineType" if cloud == "gcp" else "InstanceType"
-    image, image_at = _find_image(machine)
+    image_at: KeyPath = ("disks", 0, "initializeParams", "sourceImage") if "disks" in machine else ("ImageId",)
     resources = {kind: read_number(count) for kind, count in read_mapping(described.get("resources")).items()}
     return NodeType(
         name=name,
@@ -214,7 +204,7 @@ def _describe_node(name: str, described: Mapping[str, Any], cloud: Cloud, head: 
         max_workers=_read_integer(described.get("max_workers"), 0 if head else most),
         access=bool(machine.get("IamInstanceProfile") or machine.get("serviceAccounts")),
         tagged=bool(machine.get("labels")) or _has_tags(machine),
-        image=image,
+        image=read_string(get_value(machine, *image_at)),
         image_at=(*path, "node_config", *image_at),
     )
 
@@ -236,13 +226,6 @@ def _has_tags(machine: Mapping[str, Any]) -> bool:
         tag for each in specifications if each.get("ResourceType") == "instance" for tag in read_list(each.get("Tags"))
     ]
     return any(read_mapping(tag).get("Key") not in (None, "Name") for tag in tags)
-
-
-def _find_image(machine: Mapping[str, Any]) -> tuple[str, KeyPath]:
-    if "disks" in machine:
-        where: KeyPath = ("disks", 0, "initializeParams", "sourceImage")
-        return read_string(get_value(machine, *where)), where
-    return read_string(machine.get("ImageId")), ("ImageId",)
 
 
 def parse_python_version(image: str) -> str | None:
@@ -284,46 +267,22 @@ GPU_RESOURCE: Final = "nvidia.com/gpu"
 NO_LIMIT: Final = 10**6
 
 
-def is_kubernetes(source: YamlSource) -> bool:
-    """Return whether a document is a manifest of any kind."""
-    return "kind" in source.document and "apiVersion" in source.document
-
-
-def find_cluster_root(source: YamlSource) -> KeyPath | None:
-    """Return the path of the cluster in a manifest, or None."""
-    kind = source.document.get("kind")
-    if kind == "RayCluster":
-        return ("spec",)
-    if kind == "RayJob" and get_value(source.document, "spec", "rayClusterSpec") is not None:
-        return ("spec", "rayClusterSpec")
-    return None
-
-
 def describe_kuberay(source: YamlSource, root: KeyPath) -> ClusterFile:
     """Return the cluster of a manifest, whatever mistakes it has."""
     spec = read_mapping(get_value(source.document, *root))
     tagged = bool(read_mapping(get_value(source.document, "metadata", "labels")))
-    groups = read_list(spec.get("workerGroupSpecs"))
-    heads = (
-        [_describe_kubernetes_node("head", (*root, "headGroupSpec"), spec["headGroupSpec"], tagged)]
-        if "headGroupSpec" in spec
-        else []
-    )
-    workers = [
-        _describe_kubernetes_node(
-            read_string(get_value(group, "groupName")) or f"group {index}",
-            (*root, "workerGroupSpecs", index),
-            group,
-            tagged,
-        )
-        for index, group in enumerate(groups)
+    nodes = [
+        _describe_kubernetes_node("head", (*root, key), spec[key], tagged) for key in ("headGroupSpec",) if key in spec
     ]
+    for index, group in enumerate(read_list(spec.get("workerGroupSpecs"))):
+        name = read_string(get_value(group, "groupName")) or f"group {index}"
+        nodes.append(_describe_kubernetes_node(name, (*root, "workerGroupSpecs", index), group, tagged))
     seconds = read_number(get_value(spec, "autoscalerOptions", "idleTimeoutSeconds"))
     return ClusterFile(
         cloud="kuberay",
         source=source,
         root=root,
-        nodes=(*heads, *workers),
+        nodes=tuple(nodes),
         max_workers=NO_LIMIT,
         idle_minutes=None if seconds is None else seconds / 60,
         idle_at=(*root, "autoscalerOptions", "idleTimeoutSeconds"),
@@ -343,6 +302,12 @@ def _describe_kubernetes_node(name: str, path: KeyPath, group: Any, tagged: bool
     head = path[-1] == "headGroupSpec"
     least = read_number(get_value(group, "minReplicas")) or 0
     most = read_number(get_value(group, "maxReplicas"))
+    # KubeRay wants custom resources as quoted JSON.
+    custom = re.findall(
+        r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", read_string(get_value(group, "rayStartParams", "resources"))
+    )
+    resources = {"CPU": read_number(limits.get("cpu")), "GPU": read_number(limits.get(GPU_RESOURCE))}
+    resources |= {kind: float(count) for kind, count in custom}
     return NodeType(
         name=name,
         path=path,
@@ -351,7 +316,7 @@ def _describe_kubernetes_node(name: str, path: KeyPath, group: Any, tagged: bool
         instance=read_string(selector.get(INSTANCE_LABEL)),
         head=head,
         spot=any(read_string(selector.get(key)).lower() == value.lower() for key, value in SPOT_LABELS.items()),
-        resources=_read_resources(limits, read_string(get_value(group, "rayStartParams", "resources"))),
+        resources={kind: count for kind, count in resources.items() if count is not None},
         min_workers=int(least),
         max_workers=0 if head else NO_LIMIT if most is None else int(most),
         access=read_string(pod.get("serviceAccountName")) not in ("", "default"),
@@ -359,13 +324,6 @@ def _describe_kubernetes_node(name: str, path: KeyPath, group: Any, tagged: bool
         image=read_string(get_value(pod, "containers", 0, "image")),
         image_at=(*machine, "containers", 0, "image"),
     )
-
-
-def _read_resources(limits: Mapping[str, Any], custom: str) -> dict[str, float]:
-    """Return Ray's resources from the pod's limits, and custom ones, which KubeRay wants as quoted JSON."""
-    found = {"CPU": read_number(limits.get("cpu")), "GPU": read_number(limits.get(GPU_RESOURCE))}
-    named = {name: float(count) for name, count in re.findall(r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", custom)}
-    return {**{kind: count for kind, count in found.items() if count is not None}, **named}
 
 
 KIND: Final = FileKind(
@@ -392,11 +350,14 @@ def find_clusters(sources: list[YamlSource]) -> list[ClusterFile]:
 
 def _iterate_clusters(sources: list[YamlSource]) -> Iterator[ClusterFile]:
     for source in sources:
-        root = find_cluster_root(source) if is_kubernetes(source) else None
-        if is_ray_up(source):
+        document = source.document
+        kind = document.get("kind") if "apiVersion" in document else None
+        if "provider" in document or "available_node_types" in document:
             yield describe_ray_up(source)
-        elif root is not None:
-            yield describe_kuberay(source, root)
+        elif kind == "RayCluster":
+            yield describe_kuberay(source, ("spec",))
+        elif kind == "RayJob" and get_value(document, "spec", "rayClusterSpec") is not None:
+            yield describe_kuberay(source, ("spec", "rayClusterSpec"))
 
 
 def _split_documents(text: str) -> Iterator[str]:

@@ -63,7 +63,7 @@ def build_job(file: Path, scale: str | None, overrides: Sequence[str], runs: str
     _check_data(sweep)
     tracking = sweep.spec.tracking.uri
     _check_secrets(sweep, overrides)
-    if _is_relative_sqlite(tracking):
+    if tracking.startswith(RELATIVE_SQLITE) and not tracking.startswith(ABSOLUTE_SQLITE):
         tracking = HEAD_MLFLOW_ADDRESS
         overrides = [*overrides, f"tracking.uri={tracking}"]
     words = ["gapctl", "sweep", sweep.source.path.name, "--address", "auto", "--runs", runs]
@@ -86,22 +86,16 @@ def _check_ledger(runs: str) -> None:
 
 
 def _check_data(sweep: Sweep) -> None:
-    for key, place in dict.fromkeys(_list_data_places(sweep)):
+    data = [resolve_arm(sweep.spec, arm).data for arm in list_arms(sweep.spec)]
+    places = [("data.source", each.source) for each in data]
+    for pairs in (each for each in data if isinstance(each, PairData)):
+        places += [("data.held_out", pairs.held_out), ("data.classes", pairs.classes)]
+    for key, place in dict.fromkeys(places):
         if place and place != BUNDLED and "://" not in place and not PurePosixPath(place).is_absolute():
             raise InputError(
                 f"{sweep.path}: {key}: found {place}, a path below the current folder, which the nodes do not have; "
                 f"expected an address or absolute path that they all see. Say so with --set base.{key}=..."
             )
-
-
-def _list_data_places(sweep: Sweep) -> Iterator[tuple[str, str]]:
-    """Iterate over keys and addresses of each arm's data."""
-    for arm in list_arms(sweep.spec):
-        data = resolve_arm(sweep.spec, arm).data
-        yield "data.source", data.source
-        if isinstance(data, PairData):
-            yield "data.held_out", data.held_out
-            yield "data.classes", data.classes
 
 
 def _check_secrets(sweep: Sweep, overrides: Sequence[str]) -> None:
@@ -115,10 +109,6 @@ def _check_secrets(sweep: Sweep, overrides: Sequence[str]) -> None:
             f"{sweep.path}: found a password in an address, which the head would keep with the job; "
             f"start MLflow's server on the head and name it: --set tracking.uri={HEAD_MLFLOW_ADDRESS}"
         )
-
-
-def _is_relative_sqlite(uri: str) -> bool:
-    return uri.startswith(RELATIVE_SQLITE) and not uri.startswith(ABSOLUTE_SQLITE)
 
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
@@ -178,7 +168,9 @@ class JobServer:
         """Upload the sweep file, start the job, and return its id. The job no longer needs this process."""
         with tempfile.TemporaryDirectory(prefix="gapctl-job-") as folder, self._translate_errors():
             shutil.copy(job.file, folder)
-            environment = {"working_dir": folder, "env_vars": _build_stop_variables()}
+            # Ray stops a sweep as Ctrl-C does.
+            stopping = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+            environment = {"working_dir": folder, "env_vars": stopping}
             job_id = self._client.submit_job(
                 entrypoint=job.entrypoint, runtime_env=environment, entrypoint_resources=HEAD_PIN
             )
@@ -233,11 +225,6 @@ class JobServer:
                     f"{job_id}: no such job at {self.address}; expected an id that `gapctl cluster status` lists"
                 ) from error
             raise WorkError(f"--address {self.address}: {first_line_of_error(error)}") from error
-
-
-def _build_stop_variables() -> dict[str, str]:
-    """Return variables that make Ray stop a sweep like Ctrl-C does, with time to save checkpoints."""
-    return {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
 
 
 def _require_address(address: str) -> None:

@@ -9,9 +9,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gapctl.cluster.cost import PriceTable, load_shipped_prices
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 METADATA_ADDRESS: Final = "http://169.254.169.254"
 """Address of the metadata service of both AWS and Google."""
@@ -33,26 +36,18 @@ def detect_machine_kind(address: str = METADATA_ADDRESS) -> MachineKind | None:
     AWS: instance metadata with a session token (IMDSv2). Google: `computeMetadata/v1`.
     """
     try:
-        return _ask_amazon(address)
+        token = _fetch_metadata(f"{address}/latest/api/token", AMAZON_HEADERS, method="PUT")
+        headers, facts = {"X-aws-ec2-metadata-token": token}, f"{address}/latest/meta-data"
+        instance = _fetch_metadata(f"{facts}/instance-type", headers)
+        return MachineKind(instance, _fetch_metadata(f"{facts}/instance-life-cycle", headers) == "spot")
     except (OSError, ValueError):
         pass
     try:
-        return _ask_google(address)
+        facts = f"{address}/computeMetadata/v1/instance"
+        instance = _fetch_metadata(f"{facts}/machine-type", GOOGLE_HEADERS).rsplit("/", 1)[-1]
+        return MachineKind(instance, _fetch_metadata(f"{facts}/scheduling/preemptible", GOOGLE_HEADERS) == "TRUE")
     except (OSError, ValueError):
         return None
-
-
-def _ask_amazon(address: str) -> MachineKind:
-    token = _fetch_metadata(f"{address}/latest/api/token", AMAZON_HEADERS, method="PUT")
-    headers = {"X-aws-ec2-metadata-token": token}
-    kind = _fetch_metadata(f"{address}/latest/meta-data/instance-type", headers)
-    return MachineKind(kind, _fetch_metadata(f"{address}/latest/meta-data/instance-life-cycle", headers) == "spot")
-
-
-def _ask_google(address: str) -> MachineKind:
-    instance = f"{address}/computeMetadata/v1/instance"
-    kind = _fetch_metadata(f"{instance}/machine-type", GOOGLE_HEADERS).rsplit("/", 1)[-1]
-    return MachineKind(kind, _fetch_metadata(f"{instance}/scheduling/preemptible", GOOGLE_HEADERS) == "TRUE")
 
 
 def _fetch_metadata(address: str, headers: Mapping[str, str], method: str = "GET") -> str:
@@ -76,7 +71,7 @@ class NodeKinds:
 
     def __init__(self) -> None:
         self._kinds: dict[str, MachineKind | None] = {}
-        self._asked: dict[Any, tuple[str, float]] = {}
+        self._asked: dict[ObjectRef[MachineKind | None], tuple[str, float]] = {}
 
     def collect_kinds(self, nodes: Sequence[str]) -> Mapping[str, MachineKind | None]:
         """Return the kinds of those nodes that have answered, by node id.
@@ -85,46 +80,30 @@ class NodeKinds:
         fail again. Nodes that are late or were lost meanwhile are left out.
         """
         import ray
-
-        self._ask_nodes([node for node in nodes if node not in self._kinds])
-        if self._asked:
-            done, late = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=ANSWERS_SECONDS)
-            for task in done:
-                self._take_answer(task)
-            for task in late:
-                self._cancel_if_late(task)
-        return {node: self._kinds[node] for node in nodes if node in self._kinds}
-
-    def _ask_nodes(self, nodes: Sequence[str]) -> None:
-        import ray
+        from ray.exceptions import RayError, RayTaskError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         waited_for = {node for node, _ in self._asked.values()}
-        look: Any = ray.remote(num_cpus=0)(detect_machine_kind)
+        look = ray.remote(num_cpus=0)(detect_machine_kind)
         for node in nodes:
-            if node not in waited_for:
+            if node not in self._kinds and node not in waited_for:
                 there = NodeAffinitySchedulingStrategy(node, soft=False)
                 self._asked[look.options(scheduling_strategy=there).remote()] = node, time.monotonic()
-
-    def _take_answer(self, task: Any) -> None:
-        import ray
-        from ray.exceptions import RayError, RayTaskError
-
-        node, _ = self._asked.pop(task)
-        try:
-            self._kinds[node] = ray.get(task, timeout=HEAR_SECONDS)
-        except RayTaskError:
-            self._kinds[node] = None
-        except RayError:
-            return
-
-    def _cancel_if_late(self, task: Any) -> None:
-        import ray
-
-        _, since = self._asked[task]
-        if time.monotonic() - since >= GIVE_UP_SECONDS:
-            ray.cancel(task)
-            del self._asked[task]
+        if self._asked:
+            done, late = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=ANSWERS_SECONDS)
+            for task in done:
+                node, _ = self._asked.pop(task)
+                try:
+                    self._kinds[node] = ray.get(task, timeout=HEAR_SECONDS)
+                except RayTaskError:
+                    self._kinds[node] = None
+                except RayError:
+                    continue
+            for task in late:
+                if time.monotonic() - self._asked[task][1] >= GIVE_UP_SECONDS:
+                    ray.cancel(task)
+                    del self._asked[task]
+        return {node: self._kinds[node] for node in nodes if node in self._kinds}
 
 
 RayGate = Callable[[], AbstractContextManager[bool]]
