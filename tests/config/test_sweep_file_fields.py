@@ -238,7 +238,7 @@ WRONG_TRENDS = [
         "",
         "F:8:5",
         "test",
-        "missing; expected trend, contrast, equivalence, correlation, mediation or level",
+        "missing; expected trend, contrast, equivalence, correlation, mediation or threshold",
     ),
     ("decreasing", "either", "F:13:5", "direction", "found 'either'; expected increasing or decreasing"),
     ("direction: de", "dirction: de", "F:13:5", "dirction", "unknown key; expected one of claim, direction"),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from gapctl.config.base import KeyPath, SpecError
 from gapctl.config.yaml_file import FileKind, YamlSource, parse_yaml, read_text
@@ -25,33 +25,34 @@ QUANTITY_UNITS: Final = {
 """Kubernetes' units of quantities."""
 
 
-def get_value(document: Any, *path: str | int) -> Any:
+def get_value(document: object, *path: str | int) -> object:
     """Return the value at a path, or None."""
     for step in path:
-        inside = isinstance(document, dict) and step in document
-        inside = inside or (isinstance(document, list) and isinstance(step, int) and step < len(document))
-        if not inside:
+        if isinstance(document, dict):
+            document = document.get(step)
+        elif isinstance(document, list) and isinstance(step, int) and step < len(document):
+            document = document[step]
+        else:
             return None
-        document = document[step]
     return document
 
 
-def read_mapping(value: Any) -> Mapping[str, Any]:
+def read_mapping(value: object) -> Mapping[str, object]:
     """Return the value if it is a mapping, otherwise {}."""
     return value if isinstance(value, dict) else {}
 
 
-def read_list(value: Any) -> list[Any]:
+def read_list(value: object) -> list[object]:
     """Return the value if it is a list, otherwise []."""
     return value if isinstance(value, list) else []
 
 
-def read_string(value: Any) -> str:
+def read_string(value: object) -> str:
     """Return the value if it is a text, otherwise ""."""
     return value if isinstance(value, str) else ""
 
 
-def read_number(value: Any) -> float | None:
+def read_number(value: object) -> float | None:
     """Return a finite number, or a quantity of Kubernetes (`500m`, `8Gi`) as a number; otherwise None."""
     written = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else read_string(value)
     digits = written.rstrip("mkKMGTi")
@@ -63,7 +64,7 @@ def read_number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def iterate_strings(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+def iterate_strings(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Iterate over all texts in a document, in order, with their paths."""
     if isinstance(value, str):
         yield path, value
@@ -185,7 +186,7 @@ def describe_ray_up(source: YamlSource) -> ClusterFile:
     )
 
 
-def _describe_node(name: str, described: Mapping[str, Any], cloud: Cloud, head: bool, most: int) -> NodeType:
+def _describe_node(name: str, described: Mapping[str, object], cloud: Cloud, head: bool, most: int) -> NodeType:
     path: KeyPath = ("available_node_types", name)
     machine = read_mapping(described.get("node_config"))
     key = "machineType" if cloud == "gcp" else "InstanceType"
@@ -209,7 +210,7 @@ def _describe_node(name: str, described: Mapping[str, Any], cloud: Cloud, head: 
     )
 
 
-def _is_spot(machine: Mapping[str, Any]) -> bool:
+def _is_spot(machine: Mapping[str, object]) -> bool:
     if get_value(machine, "InstanceMarketOptions", "MarketType") == "spot":
         return True
     scheduling = machine.get("scheduling")
@@ -220,7 +221,7 @@ def _is_spot(machine: Mapping[str, Any]) -> bool:
     )
 
 
-def _has_tags(machine: Mapping[str, Any]) -> bool:
+def _has_tags(machine: Mapping[str, object]) -> bool:
     specifications = map(read_mapping, read_list(machine.get("TagSpecifications")))
     tags = [
         tag for each in specifications if each.get("ResourceType") == "instance" for tag in read_list(each.get("Tags"))
@@ -249,7 +250,7 @@ def parse_ray_version(image: str) -> str | None:
     return named[1] if named else None
 
 
-def _read_integer(value: Any, default: int) -> int:
+def _read_integer(value: object, default: int) -> int:
     found = read_number(value)
     return default if found is None or found != found or abs(found) > 1e9 else int(found)
 
@@ -294,7 +295,7 @@ def locate_container(node: NodeType) -> KeyPath:
     return (*node.machine, "containers", 0)
 
 
-def _describe_kubernetes_node(name: str, path: KeyPath, group: Any, tagged: bool) -> NodeType:
+def _describe_kubernetes_node(name: str, path: KeyPath, group: object, tagged: bool) -> NodeType:
     pod = read_mapping(get_value(group, "template", "spec"))
     selector = read_mapping(pod.get("nodeSelector"))
     machine: KeyPath = (*path, "template", "spec")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gapctl.cluster.ray_internals import quiet_job_client
@@ -29,7 +29,7 @@ from gapctl.io.passwords import has_password, hide_password, hide_passwords
 from gapctl.proxies import bypass_proxies
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 
 HEAD_MLFLOW_ADDRESS: Final = "http://127.0.0.1:5000"
@@ -193,7 +193,7 @@ class JobServer:
         with self._translate_errors(job_id):
             return bool(self._client.stop_job(job_id))
 
-    def follow_job(self, job_id: str, show: Callable[[str], Any]) -> JobState:
+    def follow_job(self, job_id: str, show: Callable[[str], object]) -> JobState:
         """Pass a job's output to `show` until it ends. Raises WorkError if the cluster no longer answers."""
         self.get_job(job_id)
         with self._translate_errors(job_id):
@@ -202,7 +202,7 @@ class JobServer:
             time.sleep(POLL_SECONDS)
         return state
 
-    async def _stream_logs(self, job_id: str, show: Callable[[str], Any]) -> None:
+    async def _stream_logs(self, job_id: str, show: Callable[[str], object]) -> None:
         async for lines in self._client.tail_job_logs(job_id):
             show(lines)
 
@@ -268,7 +268,7 @@ def _build_client(address: str) -> "JobSubmissionClient":
         os.environ.update(hidden)
 
 
-def _read_job_state(details: Any) -> JobState:
+def _read_job_state(details: "JobDetails") -> JobState:
     began, ended = details.start_time, details.end_time
     now = time.time() * 1000
     return JobState(

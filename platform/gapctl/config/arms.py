@@ -19,7 +19,7 @@ from gapctl.config.trial import TrialConfig
 
 def list_arms(spec: SweepFile) -> list[dict[str, Level]]:
     """List every combination of levels in the file's order; the last factor varies fastest."""
-    return [dict(zip(spec.vary, levels, strict=True)) for levels in product(*spec.vary.values())]
+    return select_arms(spec.vary, {})
 
 
 def resolve_arm(spec: SweepFile, arm: Mapping[str, Level]) -> TrialConfig:
@@ -58,10 +58,16 @@ RANDOM_DEALS: Final = 2_999
 """How many random orders it draws where there are more."""
 
 
-def select_arms(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level]) -> list[Arm]:
+def select_arms(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level]) -> list[dict[str, Level]]:
     """List the arms, in the file's order, that have the levels of `where`."""
-    kept = [[level for level in levels if path not in where or level == where[path]] for path, levels in vary.items()]
-    return [dict(zip(vary, levels, strict=True)) for levels in product(*kept)]
+    kept = _select_levels(vary, where)
+    return [dict(zip(kept, levels, strict=True)) for levels in product(*kept.values())]
+
+
+def _select_levels(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level]) -> dict[str, list[Level]]:
+    return {
+        path: [level for level in levels if path not in where or level == where[path]] for path, levels in vary.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -111,5 +117,4 @@ class ArmGrid:
 
 def build_arm_grid(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level], given: Collection[str]) -> ArmGrid:
     """Build the grid of the arms with the levels of `where`; ignore names in `given` that are not factors."""
-    kept = {path: [level for level in vary[path] if path not in where or level == where[path]] for path in vary}
-    return ArmGrid(tuple(map(len, kept.values())), tuple(path in given for path in vary))
+    return ArmGrid(tuple(map(len, _select_levels(vary, where).values())), tuple(path in given for path in vary))

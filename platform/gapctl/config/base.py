@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 
 from gapctl.errors import InputError
 from gapctl.io.passwords import has_password, hide_password
@@ -63,7 +63,7 @@ def format_path(path: KeyPath) -> str:
     return text or "the file"
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Write a value the way a sweep file writes it, cut to `LONGEST_VALUE` characters."""
     if value is None:
         return "nothing"
@@ -114,7 +114,7 @@ class OmitFromHash:
     changes, so that results under the two defaults have different hashes.
     """
 
-    before: Any
+    before: JsonValue
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def _select_model_fields(model: BaseModel, plain: dict[str, Any]) -> dict[str, A
     return kept
 
 
-def _select_value_fields(value: Any, plain: Any) -> Any:
+def _select_value_fields(value: object, plain: Any) -> Any:
     """Return the JSON form of a field's value, with models in lists and tables reduced as well."""
     if isinstance(value, BaseModel):
         return _select_model_fields(value, plain)
@@ -156,7 +156,7 @@ def _find_marks(model: type[BaseModel]) -> dict[str, OmitFromHash | HashAs]:
     return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, OmitFromHash | HashAs)}
 
 
-def write_canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
+def write_canonical_json(value: BaseModel | Mapping[str, object] | list[object]) -> str:
     """Write a value as JSON with sorted keys and no spaces, so that equal values give equal texts.
 
     1 and 1.0, and 0.0 and -0.0, are written alike. Later fields at their `before` value are left out (`OmitFromHash`).
@@ -167,12 +167,12 @@ def write_canonical_json(value: BaseModel | Mapping[str, Any] | list[Any]) -> st
     )
 
 
-def hash_value(value: BaseModel | Mapping[str, Any] | list[Any]) -> str:
+def hash_value(value: BaseModel | Mapping[str, object] | list[object]) -> str:
     """Return the sha256 of the canonical JSON, in hex."""
     return hashlib.sha256(write_canonical_json(value).encode()).hexdigest()
 
 
-def _convert_to_plain(value: Any) -> Any:
+def _convert_to_plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return _convert_to_plain(select_hashed_fields(value))
     if isinstance(value, Mapping):
@@ -182,7 +182,7 @@ def _convert_to_plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def set_path(document: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+def set_path(document: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
     """Return a copy of nested dictionaries with one path set; anything in the way becomes a dictionary."""
     head, *rest = path
     if not rest:
@@ -191,7 +191,7 @@ def set_path(document: Mapping[str, Any], path: Sequence[str], value: Any) -> di
     return {**document, head: set_path(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
-def list_leaf_paths(document: Mapping[str, Any]) -> list[str]:
+def list_leaf_paths(document: Mapping[str, object]) -> list[str]:
     """List the dotted paths of all values in nested dictionaries."""
     return list(flatten_document(document))
 

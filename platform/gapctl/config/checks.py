@@ -11,7 +11,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations as pairs
 from itertools import product
 from typing import Any, Final, NamedTuple, get_args
@@ -28,7 +28,7 @@ from gapctl.config.errors import (
     list_values_by_path,
     select_valid_parts,
 )
-from gapctl.config.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Threshold, Trend
+from gapctl.config.hypotheses import Correlation, Hypothesis, Level, Trend
 from gapctl.config.metrics import METRICS, find_nearest_metric, is_metric, is_of_seed_pairs, is_of_several
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import FactorName, PairData, TrialConfig
@@ -42,19 +42,11 @@ def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Pro
         found = list_problems(error, document, SweepFile)
         return None, [*found, *_check_meaning(select_valid_parts(document, found))]
     return spec, [
-        *_check_size(spec),
         *check_resources(spec),
         *check_search(spec),
         *_check_drawn_values(spec),
         *_check_meaning(collect_parts(spec)),
     ]
-
-
-def _check_size(spec: SweepFile) -> Iterator[Problem]:
-    arms = count_combinations(spec.vary)
-    if arms * spec.seeds > MOST_TRIALS:
-        asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
-        yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
 
 
 def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
@@ -127,14 +119,17 @@ def count_combinations(vary: Mapping[str, Sequence[Level]]) -> int:
     return math.prod(len(levels) for levels in vary.values())
 
 
+def _report_unknown(at: KeyPath, path: str, known: Sequence[str]) -> Problem:
+    return Problem(at, f"no such value in base; expected one of {', '.join(known)}{did_you_mean(path, known)}")
+
+
 def _find_unknown_factors(
     vary: Mapping[str, Sequence[Level] | None], treatments: TreatmentChanges, known: Sequence[str]
 ) -> Iterator[Problem]:
     for factor in vary:
         if known and factor not in known and factor not in treatments:
             names = [*treatments, *known]
-            text = f"no such value in base; expected one of {', '.join(names)}{did_you_mean(factor, names)}"
-            yield Problem(("vary", factor), text)
+            yield _report_unknown(("vary", factor), factor, names)
 
 
 def _check_treatments(
@@ -146,15 +141,11 @@ def _check_treatments(
         for level, changes in levels.items():
             for path in changes:
                 if known and path not in known and not path.startswith("init_from."):
-                    text = f"no such value in base; expected one of {', '.join(known)}{did_you_mean(path, known)}"
-                    yield Problem(("treatments", name, level, path), text)
+                    yield _report_unknown(("treatments", name, level, path), path, known)
         for index, found in enumerate((vary or {}).get(name) or ()):
             if found not in levels:
-                text = (
-                    f"found {format_value(found)}; expected one of "
-                    f"{', '.join(levels)}{did_you_mean(str(found), levels)}"
-                )
-                yield Problem(("vary", name, index), text)
+                expected = f"expected one of {', '.join(levels)}{did_you_mean(str(found), levels)}"
+                yield Problem(("vary", name, index), f"found {format_value(found)}; {expected}")
 
 
 def _find_repeated_levels(vary: Mapping[str, Sequence[Level] | None]) -> Iterator[Problem]:
@@ -213,107 +204,66 @@ Vary = Mapping[str, Sequence[Level] | None]
 """The factors with their levels; None stands for levels that are themselves wrong."""
 
 
+_LEVELS_OF: Final = {"between": "factor", "free": "mediator", "fixed": "mediator"}
+"""The keys of a hypothesis that name levels, each with the key of the factor that has them."""
+_DIFFERENT: Final = (
+    ("against", "response", " again; expected another metric"),
+    ("mediator", "factor", ", the treatment itself; expected another factor"),
+    ("fixed", "free", " again; expected another level than free's"),
+)
+"""Pairs of keys with different values, and what is said of the first where they are equal."""
+
+
 def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> Iterator[Problem]:
     """Yield what is wrong with a hypothesis whose values have the right types; `vary` is None where it is wrong."""
-    yield from _check_metric(hypothesis.response, (*at, "response"))
-    if isinstance(hypothesis, Correlation):
-        yield from _check_partner(hypothesis, at)
-    elif not isinstance(hypothesis, Equivalence) and hypothesis.direction == "either":
-        yield from _check_refutable(hypothesis.smallest_effect, at)
-    if vary is None:
-        return
-    yield from _check_where(hypothesis, at, vary)
-    if isinstance(hypothesis, Correlation):
-        yield from _check_given(hypothesis, at, vary)
-        return
-    if isinstance(hypothesis, Threshold):
-        return
-    yield from _check_factor(hypothesis.factor, (*at, "factor"), vary)
-    if (levels := vary.get(hypothesis.factor)) is not None:
-        yield from _check_trend(levels, at) if isinstance(hypothesis, Trend) else _check_between(hypothesis, levels, at)
-    if isinstance(hypothesis, Mediation):
-        yield from _check_mediator(hypothesis, at, vary)
-
-
-def _check_metric(key: str, at: KeyPath) -> Iterator[Problem]:
-    if not is_metric(key):
-        text = (
-            f"found {format_value(key)}; expected a metric such as gap/rmg or bias/moad_image{find_nearest_metric(key)}"
-        )
-        yield Problem(at, text)
-
-
-def _check_partner(hypothesis: Correlation, at: KeyPath) -> Iterator[Problem]:
-    yield from _check_metric(hypothesis.against, (*at, "against"))
-    if hypothesis.against == hypothesis.response:
-        yield Problem((*at, "against"), f"found {format_value(hypothesis.against)} again; expected another metric")
-    if hypothesis.direction == "either":
-        yield from _check_refutable(hypothesis.smallest_effect, at)
-
-
-def _check_refutable(smallest_effect: float, at: KeyPath) -> Iterator[Problem]:
-    if smallest_effect == 0:
+    given = {name: getattr(hypothesis, name) for name in type(hypothesis).model_fields}
+    for key in ("response", "against"):
+        if key in given and not is_metric(given[key]):
+            text = f"expected a metric such as gap/rmg or bias/moad_image{find_nearest_metric(given[key])}"
+            yield Problem((*at, key), f"found {format_value(given[key])}; {text}")
+    for key, other, text in _DIFFERENT:
+        if key in given and make_level_key(given[key]) == make_level_key(given[other]):
+            yield Problem((*at, key), f"found {format_value(given[key])}{text}")
+    if given.get("direction") == "either" and hypothesis.smallest_effect == 0:
         text = "found 0 with direction either, which nothing can refute; expected the smallest effect that counts"
         yield Problem((*at, "smallest_effect"), text)
+    if vary is not None:
+        yield from _check_factors_of(hypothesis, given, at, vary)
+        if isinstance(hypothesis, Correlation):
+            yield from _check_given(hypothesis, at, vary)
 
 
-def _check_where(hypothesis: Hypothesis, at: KeyPath, vary: Vary) -> Iterator[Problem]:
-    used = [getattr(hypothesis, name, None) for name in ("factor", "mediator")]
-    for path, level in hypothesis.where.items():
-        place = (*at, "where", path)
-        yield from _check_factor(path, place, vary)
-        if path in used:
+def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyPath, vary: Vary) -> Iterator[Problem]:
+    """Yield what is wrong with the factors that a hypothesis names, and with their levels."""
+    compared: list[tuple[str, KeyPath]] = [(given[key], (*at, key)) for key in ("factor", "mediator") if key in given]
+    for path, place in [*compared, *((path, (*at, "where", path)) for path in hypothesis.where)]:
+        if path not in vary:
+            expected = f"expected one of {', '.join(vary)}{did_you_mean(path, vary)}"
+            yield Problem(place, f"found {format_value(path)}, which does not vary; {expected}")
+    named: list[tuple[str, KeyPath, Level]] = [
+        (path, (*at, "where", path), level) for path, level in hypothesis.where.items()
+    ]
+    for path, place, _ in named:
+        if path in (factor for factor, _ in compared):
             yield Problem(place, "already compared by this hypothesis; expected another factor")
+    for key, factor in _LEVELS_OF.items():
+        if key == "between" and key in given:
+            named += [(given[factor], (*at, key, side), level) for side, level in enumerate(given[key])]
+        elif key in given and given["mediator"] != given["factor"]:
+            named.append((given[factor], (*at, key), given[key]))
+    for path, place, level in named:
         levels = vary.get(path)
         if levels is not None and not is_among(level, levels):
             yield Problem(place, f"found {format_value(level)}; expected a level of {path}: {format_value(levels)}")
-
-
-def _check_factor(path: str, at: KeyPath, vary: Vary) -> Iterator[Problem]:
-    if path not in vary:
-        expected = f"expected one of {', '.join(vary)}{did_you_mean(path, vary)}"
-        yield Problem(at, f"found {format_value(path)}, which does not vary; {expected}")
-
-
-def _check_between(
-    hypothesis: Contrast | Equivalence | Mediation, levels: Sequence[Level], at: KeyPath
-) -> Iterator[Problem]:
-    for side, level in enumerate(hypothesis.between):
-        if not is_among(level, levels):
-            known = f"expected a level of {hypothesis.factor}: {format_value(levels)}"
-            yield Problem((*at, "between", side), f"found {format_value(level)}; {known}")
-    if is_among(hypothesis.between[0], hypothesis.between[1:]):
-        text = f"found {format_value(hypothesis.between[1])} again; expected two different levels"
+    if "between" in given and is_among(given["between"][0], given["between"][1:]):
+        text = f"found {format_value(given['between'][1])} again; expected two different levels"
         yield Problem((*at, "between", 1), text)
-
-
-def _check_trend(levels: Sequence[Level], at: KeyPath) -> Iterator[Problem]:
-    """Require at least two numeric levels: a quick scale may leave two, and the analysis says what those can show."""
-    if any(isinstance(level, bool | str) for level in levels):
+    levels = vary.get(given["factor"]) if isinstance(hypothesis, Trend) else None
+    if levels is not None and any(isinstance(level, bool | str) for level in levels):
         yield Problem((*at, "factor"), f"its levels are {format_value(levels)}; expected numbers for a trend")
-    elif len(levels) < 2:
-        yield Problem(
-            (*at, "factor"), f"its only level is {format_value(levels[0])}; expected at least two for a trend"
-        )
-
-
-def _check_mediator(hypothesis: Mediation, at: KeyPath, vary: Vary) -> Iterator[Problem]:
-    place = (*at, "mediator")
-    yield from _check_factor(hypothesis.mediator, place, vary)
-    if hypothesis.mediator == hypothesis.factor:
-        yield Problem(
-            place, f"found {format_value(hypothesis.mediator)}, the treatment itself; expected another factor"
-        )
-        return
-    levels = vary.get(hypothesis.mediator)
-    for key, level in (("free", hypothesis.free), ("fixed", hypothesis.fixed)):
-        if levels is not None and not is_among(level, levels):
-            known = f"expected a level of {hypothesis.mediator}: {format_value(levels)}"
-            yield Problem((*at, key), f"found {format_value(level)}; {known}")
-    if is_among(hypothesis.free, [hypothesis.fixed]):
-        yield Problem(
-            (*at, "fixed"), f"found {format_value(hypothesis.fixed)} again; expected another level than free's"
-        )
+    elif levels is not None and len(levels) < 2:  # a quick scale may leave two; the analysis says what those can show
+        text = f"its only level is {format_value(levels[0])}; expected at least two for a trend"
+        yield Problem((*at, "factor"), text)
 
 
 def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[Problem]:
@@ -328,12 +278,7 @@ def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[P
             yield Problem(place, f"found {format_value(name)}; {text}")
         seen.add(name)
     known = {path: levels for path, levels in vary.items() if levels}
-    if len(known) == len(vary):
-        yield from _check_comparable(hypothesis, at, known)
-
-
-def _check_comparable(hypothesis: Correlation, at: KeyPath, vary: Mapping[str, Sequence[Level]]) -> Iterator[Problem]:
-    if not build_arm_grid(vary, hypothesis.where, hypothesis.given).pairs:
+    if len(known) == len(vary) and not build_arm_grid(known, hypothesis.where, hypothesis.given).pairs:
         held = [name for name in (*hypothesis.where, *hypothesis.given) if name in vary]
         left = f"with {', '.join(held)} held, no two arms are left" if held else "the sweep has one arm"
         key = "given" if hypothesis.given else "test"
@@ -350,19 +295,18 @@ def make_level_key(level: Level) -> tuple[bool, Level]:
     return isinstance(level, bool), level
 
 
-ON_PAIRS = ("workers", "readers")
-
-
 def check_resources(spec: SweepFile) -> Iterator[Problem]:
-    """Yield resources that no training of the sweep can use, and batches that workers cannot share evenly."""
-    resources, dataset = spec.resources, spec.base.data.dataset
-    if dataset == "mad":
-        for name in ON_PAIRS:
-            if (asked := getattr(resources, name)) > type(resources).model_fields[name].default:
-                expected = (
-                    f"expected {type(resources).model_fields[name].default} with dataset mad, whose models are small"
-                )
-                yield Problem(("resources", name), f"found {asked}; {expected}: resources.pack trains many at once")
+    """Yield too many trials, resources that no training can use, and batches that workers cannot share evenly."""
+    arms = count_combinations(spec.vary)
+    if arms * spec.seeds > MOST_TRIALS:
+        asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
+        yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
+    resources = spec.resources
+    if spec.base.data.dataset == "mad":
+        for name, plain in (("workers", 1), ("readers", 0)):
+            if (found := getattr(resources, name)) > plain:
+                expected = f"expected {plain} with dataset mad, whose models are small"
+                yield Problem(("resources", name), f"found {found}; {expected}: resources.pack trains many at once")
     elif resources.pack > 1:
         text = f"found {resources.pack}; expected 1 with image-text pairs, whose models are trained one by one"
         yield Problem(("resources", "pack"), text)
@@ -453,21 +397,52 @@ def _list_values(path: str, own: Level, vary: Vary) -> Sequence[Level]:
     return vary.get(path) or [own]
 
 
-SEARCH_KEY: Final = "search"
-
-
 _HELD: Final = {
     "data.": "points are compared on the same pairs and the same gallery",
     "evaluate.": "points are compared by the same evaluation",
     "train.samples": "what is trained longer is better for that alone",
 }
-_LOSS: Final = "train/loss"
+_MOVED_BY: Final = {
+    "train/loss": ("train.batch_size", "loss.", "temperature."),
+    "entropy": ("temperature.",),
+    "temperature": ("temperature.",),
+}
+"""What moves a metric, or a group of them, by itself.
 
-
-_DECIDES_THE_LOSS: Final = ("train.batch_size", "loss.", "temperature.")
-"""These move the loss by themselves: it depends on the batch's size, on repeated captions and on the temperature."""
-_ENTROPIES: Final = ("entropy/", "temperature/")
-_DECIDES_ENTROPY: Final = ("temperature.",)
+The loss depends on the batch's size, on repeated captions and on the temperature.
+"""
+_BESIDE_SEARCH: Final[Sequence[tuple[KeyPath, Callable[[SweepFile], bool], str]]] = (
+    (
+        ("search",),
+        lambda spec: bool(spec.hypotheses),
+        (
+            "found beside hypotheses; expected one of them: a search chooses by its results which trainings there are "
+            "and which are stopped, so that a verdict on them would be about what was chosen. Search in a file of its "
+            "own, then put what it found into this file's base"
+        ),
+    ),
+    (
+        ("search",),
+        lambda spec: bool(spec.vary),
+        "found beside vary; expected one of them: a search draws its points, a grid is trained whole",
+    ),
+    (
+        ("search",),
+        lambda spec: bool(spec.base.init_from),
+        "found beside init_from; expected a search without it, whose points begin with a seed's weights",
+    ),
+    (
+        ("seeds",),
+        lambda spec: spec.seeds != 1,
+        "found {seeds}; expected 1 with search: the best point is measured by a sweep",
+    ),
+    (
+        ("resources", "pack"),
+        lambda spec: spec.resources.pack != 1,
+        "found {pack}; expected 1 with search, whose points are drawn one after another",
+    ),
+)
+"""What a search stands alone without: where, when, and what is said."""
 
 
 def check_search(spec: SweepFile) -> Iterator[Problem]:
@@ -477,37 +452,31 @@ def check_search(spec: SweepFile) -> Iterator[Problem]:
         if not spec.vary:
             yield Problem(("vary",), "missing; expected it here")
         return
-    yield from _check_beside_search(spec)
+    for place, is_wrong, text in _BESIDE_SEARCH:
+        if is_wrong(spec):
+            yield Problem(place, text.format(seeds=spec.seeds, pack=spec.resources.pack))
     yield from _check_search_metric(search, spec)
-    yield from _check_space(search, spec)
+    known = list_leaf_paths(spec.base.model_dump())
+    for path in search.space:
+        at: KeyPath = ("search", "space", path)
+        if path not in known:
+            yield _report_unknown(at, path.removeprefix("base."), known)
+        for held, why in _HELD.items():
+            if path.startswith(held):
+                yield Problem(at, f"cannot be drawn: {why}; expected another value")
     if search.stop_early is not None:
-        yield from _check_early_stop(search.stop_early.after, spec)
-
-
-def _check_beside_search(spec: SweepFile) -> Iterator[Problem]:
-    if spec.hypotheses:
-        yield Problem(
-            (SEARCH_KEY,),
-            "found beside hypotheses; expected one of them: a search chooses by its results which trainings there are "
-            "and which are stopped, so that a verdict on them would be about what was chosen. Search in a file of its "
-            "own, then put what it found into this file's base",
-        )
-    if spec.vary:
-        yield Problem(
-            (SEARCH_KEY,), "found beside vary; expected one of them: a search draws its points, a grid is trained whole"
-        )
-    if spec.base.init_from:
-        text = "found beside init_from; expected a search without it, whose points begin with a seed's weights"
-        yield Problem((SEARCH_KEY,), text)
-    if spec.seeds != 1:
-        yield Problem(("seeds",), f"found {spec.seeds}; expected 1 with search: the best point is measured by a sweep")
-    if spec.resources.pack != 1:
-        text = f"found {spec.resources.pack}; expected 1 with search, whose points are drawn one after another"
-        yield Problem(("resources", "pack"), text)
+        after, samples, every = search.stop_early.after, spec.base.train.samples, spec.base.evaluate.every
+        at = ("search", "stop_early", "after")
+        if after >= samples:
+            text = f"expected fewer than base.train.samples, {samples:,}, or none is stopped"
+            yield Problem(at, f"found {after:,}; {text}")
+        elif after < every:
+            text = f"expected at least base.evaluate.every, {every:,}: nothing is known before"
+            yield Problem(at, f"found {after:,}; {text}")
 
 
 def _check_search_metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
-    at, key = (SEARCH_KEY, "metric"), search.metric
+    at, key = ("search", "metric"), search.metric
     if not is_metric(key):
         expected = f"expected a metric such as train/loss or quality/i2t_recall_10{find_nearest_metric(key)}"
         yield Problem(at, f"found {format_value(key)}; {expected}")
@@ -515,31 +484,8 @@ def _check_search_metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
     levels = {path: list(domain.values) for path, domain in search.space.items()}
     if why := explain_unlogged(key, spec.base, levels):
         yield Problem(at, f"found {format_value(key)}, which no training of this sweep logs: {why}")
-    moves = _DECIDES_THE_LOSS if key == _LOSS else _DECIDES_ENTROPY if key.startswith(_ENTROPIES) else ()
-    moved = [path for path in search.space if path.startswith(moves)] if moves else []
+    moves = _MOVED_BY.get(key) or _MOVED_BY.get(key.partition("/")[0], ())
+    moved = [path for path in search.space if path.startswith(moves)]
     if moved:
-        text = (
-            f"found {format_value(key)} with {', '.join(moved)} in space, which moves it by itself; expected "
-            "one of quality"
-        )
-        yield Problem(at, text)
-
-
-def _check_space(search: Search, spec: SweepFile) -> Iterator[Problem]:
-    known = list_leaf_paths(spec.base.model_dump())
-    for path in search.space:
-        at = (SEARCH_KEY, "space", path)
-        if path not in known:
-            close = did_you_mean(path.removeprefix("base."), known)
-            yield Problem(at, f"no such value in base; expected one of {', '.join(known)}{close}")
-        for held, why in _HELD.items():
-            if path.startswith(held):
-                yield Problem(at, f"cannot be drawn: {why}; expected another value")
-
-
-def _check_early_stop(after: int, spec: SweepFile) -> Iterator[Problem]:
-    samples, every, at = spec.base.train.samples, spec.base.evaluate.every, (SEARCH_KEY, "stop_early", "after")
-    if after >= samples:
-        yield Problem(at, f"found {after:,}; expected fewer than base.train.samples, {samples:,}, or none is stopped")
-    elif after < every:
-        yield Problem(at, f"found {after:,}; expected at least base.evaluate.every, {every:,}: nothing is known before")
+        text = f"with {', '.join(moved)} in space, which moves it by itself; expected one of quality"
+        yield Problem(at, f"found {format_value(key)} {text}")

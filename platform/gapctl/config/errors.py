@@ -40,18 +40,14 @@ EXPECTED = {
 ANY_LEVEL = {"true or false", "a whole number", "a number", "text"}
 
 
-def list_problems(error: ValidationError, document: Any, model: type[BaseModel]) -> list[Problem]:
+def list_problems(error: ValidationError, document: object, model: type[BaseModel]) -> list[Problem]:
     """List one problem for each path, the alternatives of a union in one sentence; `model` is what was validated."""
     at_path: dict[KeyPath, list[ErrorDetails]] = {}
     for found in error.errors():
-        at_path.setdefault((*_locate_in_document(found, document), *_find_key(found)), []).append(found)
+        raised = found.get("ctx", {}).get("error")
+        key = raised.key.split(".") if isinstance(raised, WrongValueError) else []
+        at_path.setdefault((*_locate_in_document(found, document), *key), []).append(found)
     return [Problem(path, _describe_problem(path, found, model)) for path, found in at_path.items()]
-
-
-def _find_key(found: ErrorDetails) -> KeyPath:
-    """Return the key that a check of a whole model names, as a path below the model."""
-    error = found.get("ctx", {}).get("error")
-    return tuple(error.key.split(".")) if isinstance(error, WrongValueError) else ()
 
 
 def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
@@ -71,7 +67,7 @@ def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type
     return f"found {format_value(wrong)}; expected {_describe_expected(wrong, errors)}"
 
 
-def _describe_expected(wrong: Any, errors: Sequence[ErrorDetails]) -> str:
+def _describe_expected(wrong: object, errors: Sequence[ErrorDetails]) -> str:
     phrases: list[str] = []
     for error in errors:
         context = error.get("ctx", {})
@@ -148,31 +144,24 @@ def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem])
     """Return the parts of a document that contain none of its problems."""
     wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
     base = None if ("base",) in wrong else TrialConfig.model_validate(document.get("base"))
-    treatments = None if ("treatments",) in wrong else _flatten_treatments(document.get("treatments", {}))
+    treatments, vary, listed = (document.get(name) for name in ("treatments", "vary", "hypotheses"))
+    hypotheses: dict[int, Hypothesis] = {}
+    if isinstance(listed, list):
+        adapter: TypeAdapter[Hypothesis] = TypeAdapter(Hypothesis)
+        valid = [(index, item) for index, item in enumerate(listed) if ("hypotheses", index) not in wrong]
+        hypotheses = {index: adapter.validate_python(item) for index, item in valid}
     return SweepParts(
         base,
-        treatments,
-        _select_vary(document.get("vary"), wrong),
-        _select_hypotheses(document.get("hypotheses"), wrong),
+        None if ("treatments",) in wrong else _flatten_treatments(treatments or {}),
+        {path: None if ("vary", path) in wrong else levels for path, levels in vary.items()}
+        if isinstance(vary, dict) and vary
+        else None,
+        hypotheses,
     )
 
 
-def _flatten_treatments(treatments: Any) -> TreatmentChanges:
+def _flatten_treatments(treatments: Mapping[str, Mapping[str, Mapping[str, Level]]]) -> TreatmentChanges:
     return {
         name: {str(level): flatten_document(changes) for level, changes in levels.items()}
         for name, levels in treatments.items()
     }
-
-
-def _select_vary(vary: Any, wrong: set[KeyPath]) -> Mapping[str, Sequence[Level] | None] | None:
-    if not isinstance(vary, dict) or not vary:
-        return None
-    return {path: None if ("vary", path) in wrong else levels for path, levels in vary.items()}
-
-
-def _select_hypotheses(hypotheses: Any, wrong: set[KeyPath]) -> Mapping[int, Hypothesis]:
-    if not isinstance(hypotheses, list):
-        return {}
-    valid = [index for index in range(len(hypotheses)) if ("hypotheses", index) not in wrong]
-    adapter: TypeAdapter[Hypothesis] | None = TypeAdapter(Hypothesis) if valid else None
-    return {index: adapter.validate_python(hypotheses[index]) for index in valid if adapter}

@@ -12,8 +12,10 @@ from gapctl.config.metrics import METRICS
 from gapctl.config.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
 from gapctl.config.trial import Model, PairData, TrialConfig
 
+Schema = dict[str, Any]
 
-def build_schema() -> dict[str, Any]:
+
+def build_schema() -> Schema:
     """Return the models as JSON Schema (2020-12), with the factors, settings and metrics that only the checks know."""
     schema = SweepFile.model_json_schema()
     known = _merge_lists(list_leaf_paths(base.model_dump()) for base in _list_bases())
@@ -48,7 +50,7 @@ def _merge_lists(lists: Iterable[list[str]]) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
-def _complete_key(name: str, known: dict[str, Any], paths: list[str]) -> None:
+def _complete_key(name: str, known: Schema, paths: list[str]) -> None:
     """Add the metrics or factors that a key of a hypothesis may name to that key's schema."""
     metrics = sorted(METRICS)
     if name in ("response", "against"):
@@ -61,7 +63,7 @@ def _complete_key(name: str, known: dict[str, Any], paths: list[str]) -> None:
         known["propertyNames"] = _build_factor_schema(paths)
 
 
-def _build_factor_schema(paths: list[str]) -> dict[str, Any]:
+def _build_factor_schema(paths: list[str]) -> Schema:
     """Return the schema of a factor's name: one of the paths, or the name of a treatment."""
     return {"anyOf": [{"enum": paths}, {"pattern": SLUG}]}
 

@@ -10,11 +10,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import yaml
 
 from gapctl.config.base import (
+    FrozenModel,
     KeyPath,
     Problem,
     SpecError,
@@ -51,6 +52,14 @@ from gapctl.errors import InputError
 from gapctl.io.passwords import hide_password
 
 PLAIN_KEYS = ("name", "question", "seeds", "first_seed", "alpha")
+SECTIONS: Final[Mapping[str, type[FrozenModel]]] = {
+    "resources": Resources,
+    "tracking": Tracking,
+    "limits": Limits,
+    "search": Search,
+    "search.stop_early": StopEarly,
+}
+"""The sections whose fields a scale or `--set` may change, besides `base` and `vary`."""
 IN_THE_FILE_ONLY = ("hypotheses", "treatments", "scales", "default_scale")
 SWEEPS: Final = "sweeps"
 SUFFIX: Final = ".yaml"
@@ -60,7 +69,7 @@ class Setting(NamedTuple):
     """One change: `written` is its path as typed, `source` the scale's path in the file or the text of `--set`."""
 
     written: str
-    value: Any
+    value: object
     source: KeyPath | str
 
     @property
@@ -72,11 +81,6 @@ class Setting(NamedTuple):
     def in_the_file(self) -> bool:
         """Whether a scale makes the change."""
         return not isinstance(self.source, str)
-
-    def touches_path(self, path: KeyPath) -> bool:
-        """Return whether a problem at `path` may come from this change: one path contains the other."""
-        shared = min(len(path), len(self.path))
-        return shared > 0 and path[:shared] == self.path[:shared]
 
     def report(self, problem: Problem, source: YamlSource) -> str:
         """Describe a problem that this change caused, with the place where the change is written."""
@@ -175,7 +179,10 @@ def _check_settings(
     lines = [setting.report(problem, source) for setting, problem in find_unknown_settings(settings, plain)]
     if lines or not values:
         return None, lines
-    spec, problems = check_document(apply_settings(source.document, settings))
+    document = source.document
+    for setting in settings:
+        document = set_path(document, [str(step) for step in setting.path], setting.value)
+    spec, problems = check_document(document)
     return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
 
 
@@ -193,7 +200,12 @@ def _format_problem(problem: Problem, source: YamlSource, settings: Sequence[Set
 
 
 def _find_cause(problem: Problem, settings: Sequence[Setting]) -> Setting | None:
-    return next((setting for setting in reversed(settings) if setting.touches_path(problem.path)), None)
+    """Return the last change whose path contains the problem's, or is contained in it."""
+    for setting in reversed(settings):
+        shared = min(len(problem.path), len(setting.path))
+        if shared and problem.path[:shared] == setting.path[:shared]:
+            return setting
+    return None
 
 
 def _locate_in_file(problem: Problem, source: YamlSource) -> str:
@@ -205,7 +217,7 @@ def _describe_scales(spec: SweepFile, wrong: str) -> str:
     return f"expected one of {known}{did_you_mean(wrong, spec.scales)}" if known else "expected none, as it lists none"
 
 
-def list_scale_settings(scales: Mapping[str, Mapping[str, Any]], name: str) -> list[Setting]:
+def list_scale_settings(scales: Mapping[str, Mapping[str, object]], name: str) -> list[Setting]:
     """List the changes of one scale."""
     return [Setting(path, value, ("scales", name, path)) for path, value in scales[name].items()]
 
@@ -220,14 +232,6 @@ def parse_override(text: str) -> Setting:
         return Setting(written.strip(), parse_yaml_value(value)[1], source)
     except yaml.YAMLError as error:
         raise SpecError(f"{source}: the value is not YAML; expected a number, a word or [a, list]") from error
-
-
-def apply_settings(document: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
-    """Return a copy of the document with the changes applied in order."""
-    changed = dict(document)
-    for setting in settings:
-        changed = set_path(changed, [str(step) for step in setting.path], setting.value)
-    return changed
 
 
 def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
@@ -250,14 +254,10 @@ def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Itera
 def list_known_paths(base: TrialConfig) -> list[str]:
     """List every dotted path that a scale or `--set` may change."""
     paths = list_leaf_paths(base.model_dump())
-    resources = [f"resources.{name}" for name in Resources.model_fields]
-    tracking = [f"tracking.{name}" for name in Tracking.model_fields]
-    limits = [f"limits.{name}" for name in Limits.model_fields]
-    search = [f"search.{name}" for name in Search.model_fields]
-    stops = [f"search.stop_early.{name}" for name in StopEarly.model_fields]
-    inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
+    fields = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
     settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
-    return list(dict.fromkeys([*PLAIN_KEYS, *resources, *tracking, *limits, *search, *stops, *settings, *inits]))
+    inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
+    return list(dict.fromkeys([*PLAIN_KEYS, *fields, *settings, *inits]))
 
 
 def find_sweep_file(typed: Path) -> Path:

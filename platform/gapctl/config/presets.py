@@ -69,13 +69,12 @@ class ResNet(NamedTuple):
 
     def count_forward_flops(self, embed_dim: int) -> int:
         """Return the floating-point operations of one image: convolutions and attention pooling."""
+        half, side = self.width // 2, self.image_size // 2
+        stem = 2 * 9 * side**2 * (3 * half + half * half + half * self.width)
         groups = sum(self._count_group_flops(index) for index in range(4))
-        return self._count_stem_flops() + groups + self._count_pooling_flops(embed_dim)
-
-    def _count_stem_flops(self) -> int:
-        half = self.width // 2
-        side = self.image_size // 2
-        return 2 * 9 * side**2 * (3 * half + half * half + half * self.width)
+        wide, tokens = self.width * 32, (self.image_size // 32) ** 2 + 1
+        pooling = 2 * tokens * wide * (3 * wide + embed_dim) + 2 * 2 * tokens**2 * wide
+        return stem + groups + pooling
 
     def _count_group_flops(self, index: int) -> int:
         """Count one group; its first bottleneck's first two convolutions still run at the size of the group before."""
@@ -86,10 +85,6 @@ class ResNet(NamedTuple):
         first = entering**2 * (before * narrow + 9 * narrow**2) + side**2 * (narrow * wide + before * wide)
         other = side**2 * (2 * narrow * wide + 9 * narrow**2)
         return 2 * (first + (self.layers[index] - 1) * other)
-
-    def _count_pooling_flops(self, embed_dim: int) -> int:
-        wide, tokens = self.width * 32, (self.image_size // 32) ** 2 + 1
-        return 2 * tokens * wide * (3 * wide + embed_dim) + 2 * 2 * tokens**2 * wide
 
 
 class Preset(NamedTuple):
@@ -103,10 +98,10 @@ class Preset(NamedTuple):
     image: PatchTower | ResNet
     text: Tower
     embed_dim: int
-    mean: Colour
-    std: Colour
-    betas: tuple[float, float]
-    epsilon: float
+    mean: Colour = OPENAI_MEAN
+    std: Colour = OPENAI_STD
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-6
 
     @property
     def image_size(self) -> int:
@@ -141,8 +136,6 @@ PRESETS: dict[str, Preset] = {
         embed_dim=64,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        betas=(0.9, 0.98),
-        epsilon=1e-6,
     ),
     "mad-patch4": Preset(
         vocabulary="mad",
@@ -151,26 +144,18 @@ PRESETS: dict[str, Preset] = {
         embed_dim=64,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        betas=(0.9, 0.98),
-        epsilon=1e-6,
     ),
     "pairs-small": Preset(
         vocabulary="clip",
         image=PatchTower(width=128, layers=3, heads=2, image_size=64, patch_size=8),
         text=Tower(width=128, layers=2, heads=2, tokens=CLIP_CONTEXT),
         embed_dim=128,
-        mean=OPENAI_MEAN,
-        std=OPENAI_STD,
-        betas=(0.9, 0.98),
-        epsilon=1e-6,
     ),
     "rn50-cc12m": Preset(
         vocabulary="clip",
         image=ResNet(width=64, layers=(3, 4, 6, 3), image_size=224),
         text=Tower(width=512, layers=12, heads=8, tokens=CLIP_CONTEXT),
         embed_dim=1024,
-        mean=OPENAI_MEAN,
-        std=OPENAI_STD,
         betas=(0.9, 0.999),
         epsilon=1e-8,
     ),
@@ -179,9 +164,5 @@ PRESETS: dict[str, Preset] = {
         image=PatchTower(width=768, layers=12, heads=12, image_size=224, patch_size=32),
         text=Tower(width=512, layers=12, heads=8, tokens=CLIP_CONTEXT),
         embed_dim=512,
-        mean=OPENAI_MEAN,
-        std=OPENAI_STD,
-        betas=(0.9, 0.98),
-        epsilon=1e-6,
     ),
 }

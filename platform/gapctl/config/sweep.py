@@ -9,6 +9,7 @@ The docstrings of models become descriptions in `sweeps/schema.json`.
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
@@ -70,8 +71,11 @@ class Domain(FrozenModel):
 
 
 class StopEarly(FrozenModel):
-    """Asynchronous successive halving (arXiv 1810.05934): at `after` training samples, and at `reduce` times as many
-    again and again, a training goes on only if it is among the best 1/`reduce` of those that came so far."""
+    """Asynchronous successive halving (arXiv 1810.05934).
+
+    At `after` training samples, and at `reduce` times as many again and again, a training goes on only if it is among
+    the best 1/`reduce` of those that came so far.
+    """
 
     after: Annotated[int, Field(ge=1)]
     reduce: Annotated[int, Field(ge=2, le=100)] = 3
@@ -116,20 +120,16 @@ ScaleName = Annotated[str, AfterValidator(_check_scale_name)]
 def _check_first_question(asked: str) -> str:
     """Return `NAME@DAY` or `NAME@HASH` unchanged; raise ValueError for any other text."""
     name, _, when = asked.partition("@")
-    if re.fullmatch(SLUG, name) and (re.fullmatch(HYPOTHESES_HASH, when) or _is_date(when)):
+    with suppress(ValueError):
+        is_date = date.fromisoformat(when).isoformat() == when
+        if is_date and re.fullmatch(SLUG, name):
+            return asked
+    if re.fullmatch(SLUG, name) and re.fullmatch(HYPOTHESES_HASH, when):
         return asked
     raise ValueError(
-        f"found {format_value(asked)}; expected the sweep that it replaces and the day it was asked, or "
-        "the beginning of its "
-        "hypotheses' sha256: object_attribute@2026-11-25, or object_attribute@0123456789ab"
+        f"found {format_value(asked)}; expected the sweep that it replaces and the day it was asked, or the beginning "
+        "of its hypotheses' sha256: object_attribute@2026-11-25, or object_attribute@0123456789ab"
     )
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 FirstQuestionName = Annotated[str, AfterValidator(_check_first_question)]
@@ -160,8 +160,10 @@ Amount = Annotated[float, Field(gt=0.0, le=1e6)]
 
 
 class Limits(FrozenModel):
-    """When a sweep stops by itself, checkpoints written: after so many `hours` of its runs, or when the machines it ran
-    on have cost so much, in the currency of the table of prices (`gapctl cluster cost`).
+    """When a sweep stops by itself, with its checkpoints written.
+
+    It stops after so many `hours` of its runs, or when the machines that it ran on have cost so much, in the currency
+    of the table of prices (`gapctl cluster cost`).
 
     Both are summed over all runs of the sweep's scale. `price_per_hour` is that of each machine of which no price is
     known, such as one's own.

@@ -8,7 +8,7 @@ The docstrings of models become descriptions in `sweeps/schema.json`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -153,7 +153,7 @@ class PairImages(FrozenModel):
         return self
 
 
-def _name_as_hashed(dataset: Any) -> Any:
+def _name_as_hashed(dataset: object) -> object:
     """Return the name of a data set that ids and hashes are made with: `image_text` was called `cc12m` at first."""
     return "cc12m" if dataset == "image_text" else dataset
 
@@ -189,7 +189,7 @@ DATASETS: Final[Mapping[str, type[MadData] | type[PairData]]] = {"mad": MadData,
 """The model of each `data.dataset`; without that key, the dataset is MAD."""
 
 
-def _read_dataset(found: Any) -> Any:
+def _read_dataset(found: object) -> object:
     if isinstance(found, MadData | PairData):
         return found.dataset
     return _name_as_hashed(found.get("dataset", "mad")) if isinstance(found, Mapping) else "mad"
@@ -356,11 +356,9 @@ class Evaluate(FrozenModel):
         return int(count) if kind == "remove" else None
 
 
-def _flatten_changes(changes: Any) -> Any:
-    return flatten_document(changes) if isinstance(changes, Mapping) else changes
-
-
-Changes = Annotated[dict[str, Level], BeforeValidator(_flatten_changes)]
+Changes = Annotated[
+    dict[str, Level], BeforeValidator(lambda found: flatten_document(found) if isinstance(found, Mapping) else found)
+]
 """Values of a training by their dotted path into `base`."""
 
 
@@ -443,11 +441,8 @@ class TrialConfig(FrozenModel):
             text = "changes data.sides; expected this training's sides, as the weights become its own"
             raise WrongValueError("init_from", text)
         if any(path.startswith(SPLIT_PATHS) for path in self.init_from) and self.data.dataset == "cc12m":
-            text = (
-                f"changes one of {', '.join(SPLIT_PATHS)}; expected the same pairs, so that none held out was "
-                "trained on"
-            )
-            raise WrongValueError("init_from", text)
+            text = "expected the same pairs, so that none held out was trained on"
+            raise WrongValueError("init_from", f"changes one of {', '.join(SPLIT_PATHS)}; {text}")
         return self
 
     @property

@@ -126,15 +126,11 @@ def _link_file(ready: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        return _copy_file(ready, target)
+        with suppress(FileExistsError), target.open("xb") as file:
+            file.write(ready.read_bytes())
+            return True
+        return False
     return True
-
-
-def _copy_file(ready: Path, target: Path) -> bool:
-    with suppress(FileExistsError), target.open("xb") as file:
-        file.write(ready.read_bytes())
-        return True
-    return False
 
 
 Answer = TypeVar("Answer")
@@ -407,13 +403,11 @@ def _open_storage(root: str) -> Disk | ObjectStore:
             "expected it without, and the password in the environment"
         )
     try:
-        return _open_store(root) if "://" in root else Disk(expand_home(root))
+        if "://" not in root:
+            return Disk(expand_home(root))
+        from fsspec.implementations.local import LocalFileSystem
+
+        files, path = open_file_system(root)
+        return Disk(Path(path)) if isinstance(files, LocalFileSystem) else ObjectStore(files, path)
     except (ImportError, ValueError, OSError, RuntimeError) as error:
         raise InputError(f"--runs {root}: {error}; {expected}") from error
-
-
-def _open_store(address: str) -> Disk | ObjectStore:
-    from fsspec.implementations.local import LocalFileSystem
-
-    files, path = open_file_system(address)
-    return Disk(Path(path)) if isinstance(files, LocalFileSystem) else ObjectStore(files, path)

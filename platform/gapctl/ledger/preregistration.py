@@ -95,10 +95,15 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
     fixed = scale in noted.begun and scale in known.design_sha256
     design = UNDECLARED if scale in noted.begun else hash_design(plan)
     kept = earlier is not None and (bool(noted.begun) or not noted.preregistered)
+    if not kept:
+        hypotheses = plan.sweep.hypotheses_sha256
+        noted = replace(noted, hypotheses_sha256=hypotheses, preregistered=not noted.begun)
+    if not (kept and noted.declared):  # older versions kept the very first question, even if it was changed in time
+        noted = replace(noted, question=plan.sweep.spec.question)
     # From when the scale began or, if an older version did not keep that file, the earliest at hand.
     first = noted.declared.get(scale) or noted.asked.get(scale)
     return replace(
-        _set_hypotheses(noted, plan, kept=kept),
+        noted,
         spec_sha256={**known.spec_sha256, scale: plan.sweep.spec_sha256},
         design_sha256=known.design_sha256 | ({} if fixed else {scale: design}),
         seeds=known.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
@@ -123,17 +128,6 @@ def record_sweep_file(plan: Plan) -> SweepFileRecord:
         overrides=[text for text in sweep.overrides if not is_private_override(text)],
         recipe_version=plan.recipe_version,
         fingerprints={trial.config.data.address: trial.data_fingerprint for trial in plan.trainings},
-    )
-
-
-def _set_hypotheses(noted: Declaration, plan: Plan, *, kept: bool) -> Declaration:
-    if kept:  # older versions kept the very first question, even if it was changed before the first trial
-        return noted if noted.declared else replace(noted, question=plan.sweep.spec.question)
-    return replace(
-        noted,
-        question=plan.sweep.spec.question,
-        hypotheses_sha256=plan.sweep.hypotheses_sha256,
-        preregistered=not noted.begun,
     )
 
 

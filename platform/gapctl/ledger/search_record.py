@@ -6,10 +6,10 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter, with_config
 
+from gapctl.config.hypotheses import Level
 from gapctl.ledger.documents import STRICT_DOCUMENT, DocumentKind, MetricValue
 
 PointState = Literal["done", "stopped", "failed", "running"]
-Level = bool | int | float | str
 
 
 @with_config(STRICT_DOCUMENT)

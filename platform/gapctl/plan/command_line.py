@@ -3,7 +3,7 @@
 import json
 
 from gapctl.config.base import is_private_override
-from gapctl.config.load import Setting, Sweep
+from gapctl.config.load import Sweep
 from gapctl.io.passwords import has_password
 from gapctl.plan.plan import Plan
 
@@ -22,9 +22,14 @@ def build_ledger_arguments(runs: str) -> list[str]:
 
 def build_sweep_arguments(sweep: Sweep) -> list[str]:
     """Return the arguments of a sweep without its ledger; leave out options that may hold a password."""
-    typed = (setting for setting in sweep.settings if isinstance(setting.source, str))
-    shown = (setting for setting in typed if not is_private_override(setting.written))
-    return [*build_file_arguments(sweep), *(word for setting in shown for word in ("--set", _format_setting(setting)))]
+    arguments = build_file_arguments(sweep)
+    for setting in sweep.settings:
+        if isinstance(setting.source, str) and not is_private_override(setting.written):
+            value = setting.value
+            # A text that is not one word is quoted as YAML needs it, and nothing is cut short.
+            plain = isinstance(value, str) and value.replace("-", "").replace("/", "").isalpha()
+            arguments += ["--set", f"{setting.written}={value if plain else json.dumps(value)}"]
+    return arguments
 
 
 def build_file_arguments(sweep: Sweep) -> list[str]:
@@ -39,10 +44,3 @@ def build_ui_arguments(sweep: Sweep) -> list[str]:
     typed = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
     plain = typed and not has_password(uri)
     return [*build_file_arguments(sweep), *(["--uri", uri] if plain else [])]
-
-
-def _format_setting(setting: Setting) -> str:
-    """Write a change as it is typed; quote a text that is not one word as YAML needs it, and cut nothing short."""
-    value = setting.value
-    plain = isinstance(value, str) and value.replace("-", "").replace("/", "").isalpha()
-    return f"{setting.written}={value if plain else json.dumps(value)}"

@@ -168,9 +168,8 @@ def estimate_sweep_costs(path: Path, cpus: int) -> SweepCosts:
     text = read_yaml(path).text
     plain = load_text(text, path)
     scales: list[str | None] = [*plain.spec.scales] or [None]
-    return SweepCosts(plain, {scale: _estimate_scale_cost(load_text(text, path, scale), cpus) for scale in scales})
-
-
-def _estimate_scale_cost(sweep: Sweep, cpus: int) -> Cost:
-    plan = make_plan(sweep, lambda data: data.address)
-    return estimate_cost(list_planned_trainings(plan), count_slots(plan, cpus))
+    plans = {scale: make_plan(load_text(text, path, scale), lambda data: data.address) for scale in scales}
+    costs = {
+        scale: estimate_cost(list_planned_trainings(plan), count_slots(plan, cpus)) for scale, plan in plans.items()
+    }
+    return SweepCosts(plain, costs)

@@ -128,34 +128,14 @@ def _build_trial(
     arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int
 ) -> tuple[Trial, Trial | None]:
     """Return an arm's trial, and the training that it starts from, if any."""
-    fingerprint = fingerprints[arm.config.data.address]
-    parent = _build_parent(arm, seed, fingerprints, recipe_version)
-    parent_id = parent.id if parent else None
-    trial = Trial(
-        id=compute_trial_id(arm.config, seed, fingerprint, recipe_version, parent_id),
-        label=f"{arm.label} seed={seed}",
-        seed=seed,
-        factors=dict(arm.factors),
-        config=arm.config,
-        data_fingerprint=fingerprint,
-        parent=parent_id,
-    )
-    return trial, parent
 
+    def build(label: str, factors: Mapping[str, Level], config: TrialConfig, parent: str | None = None) -> Trial:
+        fingerprint = fingerprints[config.data.address]
+        trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent)
+        return Trial(trial_id, f"{label} seed={seed}", seed, dict(factors), config, fingerprint, parent)
 
-def _build_parent(arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int) -> Trial | None:
-    first = arm.config.parent
-    if first is None:
-        return None
-    fingerprint = fingerprints[first.data.address]
-    return Trial(
-        id=compute_trial_id(first, seed, fingerprint, recipe_version),
-        label=f"{arm.preparation} seed={seed}",
-        seed=seed,
-        factors={},
-        config=first,
-        data_fingerprint=fingerprint,
-    )
+    first = build(arm.preparation, {}, arm.config.parent) if arm.config.parent else None
+    return build(arm.label, arm.factors, arm.config, first.id if first else None), first
 
 
 def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
@@ -271,7 +251,10 @@ def make_search_plan(
     trials = {plan.trials[0].id: plan.trials[0] for plan in made}
     preparations = {trial.id: trial for plan in made for trial in plan.preparations}
     names = shorten_paths(list(get_search(sweep).space))
-    labelled = tuple(replace(trial, label=label_point(trial, names)) for trial in trials.values())
+    labelled = tuple(
+        replace(trial, label=" ".join(f"{names[path]}={level}" for path, level in trial.factors.items()))
+        for trial in trials.values()
+    )
     drawn = {path: _sort_levels([point[path] for point in points]) for path in get_search(sweep).space if points}
     return Plan(_replace_vary(sweep, drawn), labelled, recipe_version, tuple(preparations.values()))
 
@@ -280,11 +263,6 @@ def list_planned_trainings(plan: Plan) -> tuple[Trial, ...]:
     """List all trainings of a plan; for a search, as many copies of its base as it may train to the end."""
     search = plan.sweep.spec.search
     return plan.trainings if search is None else plan.trials[:1] * search.trials
-
-
-def label_point(trial: Trial, names: Mapping[str, str]) -> str:
-    """Name a search point: `lr=0.00137 batch_size=128`."""
-    return " ".join(f"{names[path]}={level}" for path, level in trial.factors.items())
 
 
 def name_study(sweep: Sweep, data_fingerprint: str) -> str:
