@@ -433,6 +433,7 @@ def find_misfits(cluster: ClusterFile, plan: Plan, prices: PriceTable) -> Iterat
     packs = pack_trials(plan.trainings, resources.pack)
     sizes = [estimate_trial_memory(pack[0].config, len(pack), resources.workers) for pack in packs]
     roomy = False
+    words: dict[str, object]
     for node in usable:
         has, share = find_gpu_memory(prices, node.instance), count_gpus_per_worker(node, resources)
         beside = max(1, int(1 / share)) if 0 < share < 1 else 1
