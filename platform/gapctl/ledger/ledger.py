@@ -104,7 +104,10 @@ class Ledger:
 
     def result(self, trial_id: str) -> Result | None:
         """Return a finished trial's result, or None. Raises WorkError if it is damaged."""
-        return self.trial(trial_id).result()
+        (found,) = self.results([trial_id])
+        if isinstance(found, WorkError):
+            raise found
+        return found
 
     def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
         """Return results in the order of the ids: None for an unfinished trial, WorkError for a damaged one."""
@@ -294,13 +297,6 @@ class LedgerSnapshot(Ledger):
         new = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id not in self._results]
         self._results.update(zip(new, super().results(new), strict=True))
         return [self._results[trial_id] for trial_id in trial_ids]
-
-    def result(self, trial_id: str) -> Result | None:
-        """Return a result as `Ledger.result` does, from the cache."""
-        (found,) = self.results([trial_id])
-        if isinstance(found, WorkError):
-            raise found
-        return found
 
     def read_declaration(self, sweep_name: str) -> Declaration | None:
         """Return a declaration as `Ledger.read_declaration` does, from the cache."""
