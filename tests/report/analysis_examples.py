@@ -110,7 +110,7 @@ MEDIATED = replace(
     effect_fixed_ci=Interval(12.0, 19.2),
 )
 
-LEVEL = replace(
+THRESHOLD = replace(
     INCONCLUSIVE,
     id="a-gap-is-left",
     claim="Whatever the captions say, a gap is left.",

@@ -15,10 +15,10 @@ from analysis_examples import (
     ATTRIBUTES,
     CONDITIONAL,
     INCONCLUSIVE,
-    LEVEL,
     MEDIATED,
     REFUTED,
     SUPPORTED,
+    THRESHOLD,
     VERDICTS,
     analysis,
 )
@@ -54,18 +54,18 @@ def test_the_page_forbids_itself_to_load_anything_and_to_evaluate_text() -> None
     assert "http" not in policy
 
 
-def test_a_level_is_shown_with_its_value_and_no_treatment() -> None:
-    words = page(analysis(verdicts=[LEVEL])).words
+def test_a_threshold_is_shown_with_its_value_and_no_treatment() -> None:
+    words = page(analysis(verdicts=[THRESHOLD])).words
 
     assert "Mean of relative modality gap (RMG), less 0.1" in words
-    assert "test level: response against a value" in words
+    assert "test threshold: response against a value" in words
     assert "response gap/rmg value 0.1" in words
 
 
-def test_the_response_of_a_level_is_drawn_by_every_treatment() -> None:
+def test_the_response_of_a_threshold_is_drawn_by_every_treatment() -> None:
     levels = {ATTRIBUTES: [0, 1, 2], **MODES}
     without, shown = (
-        page(analysis(levels, verdicts=[replace(LEVEL, response=response)])).charts()
+        page(analysis(levels, verdicts=[replace(THRESHOLD, response=response)])).charts()
         for response in ("gap/rmg", "quality/object_accuracy")
     )
 
