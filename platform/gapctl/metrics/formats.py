@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 from gapctl.io.atomic import hash_file
 from gapctl.io.retry import is_foreign
 from gapctl.metrics.checks import CLOUDS, NUMBERS, AnyArray, Pairing, check_arrays

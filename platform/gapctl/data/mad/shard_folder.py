@@ -57,6 +57,7 @@ from gapctl.data.rng import Purpose, make_generator
 from gapctl.data.shard_jobs import Workers, count_available_cores, lock_unfinished_folder
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import hash_file, write_atomically, write_whole
+from gapctl.text import list_first_names
 
 DIGIT_BYTES: Final = 24 * 28 * 28
 SHARD_DIGIT_BYTES: Final[Mapping[ShardFormat, int]] = {"npy": DIGIT_BYTES, "webdataset": 24 * 3 * 1200}
@@ -380,9 +381,8 @@ def _check_output(folder: Path, request: GenerationRequest, shards: Sequence[Sha
             f"make it anew ({DESCRIPTION_FILE} says how it was made). Nothing was written."
         )
     if foreign:
-        names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise InputError(
-            f"--out {folder}: holds other data ({names}); expected a new or empty folder, or one that "
+            f"--out {folder}: holds other data ({list_first_names(foreign, 5)}); expected a new or empty folder, or one that "
             "`gapctl data mad --out` began. Nothing was written."
         )
 
