@@ -1,5 +1,8 @@
 """The two ways in which gapctl gives up, each with the exit code that the command line returns."""
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, or where a job was stopped: checkpoints were written."""
+
 
 class GapctlError(Exception):
     """A message for the user: what was found, where, what was expected and what to do."""

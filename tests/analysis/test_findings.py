@@ -10,7 +10,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, plan_of, sweep_file
 
 from command_line import gapctl
-from gapctl.cli.analyze import judge_ledger
+from gapctl.analysis.service import judge_ledger
 from gapctl.cli.options import load_plan
 from gapctl.config.load import load_sweep
 from gapctl.config.metrics import METRICS
@@ -199,7 +199,7 @@ def test_p_is_corrected_over_all_rows_of_the_page(tmp_path: Path) -> None:
     for name, first_seed in (("one", 0), ("other", 10)):
         path = sweep_file(tmp_path, TREND, CONTRAST, name=name, first_seed=first_seed)
         fill(Ledger(str(tmp_path / "runs")), load_plan(path, None, None), falling(0.05, noise=0.005))
-    sweeps, _ = judge_ledger(LedgerSnapshot(str(tmp_path / "runs")), "never")
+    sweeps, _ = judge_ledger(LedgerSnapshot(str(tmp_path / "runs")))
     rows = [VerdictRow(verdict, judged) for judged in sweeps for verdict in judged.analysis.verdicts]
     explored = [VerdictRow(replace(row.verdict, exploratory=True), row.judged) for row in rows[:1]]
 

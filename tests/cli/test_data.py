@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gapctl.cli.data_mad import data_app
+from gapctl.cli.data import data_app
 from idx_files import write_digits
 from one_verb import run_verb
 

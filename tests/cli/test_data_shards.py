@@ -12,7 +12,7 @@ import pytest
 
 from command_line import gapctl
 from gapctl.cli import sweep as local_ray
-from gapctl.cli.data_mad import data_app
+from gapctl.cli.data import data_app
 from gapctl.data.mad.source import compute_dataset_fingerprint
 from gapctl.ledger import Ledger
 from idx_files import write_digits

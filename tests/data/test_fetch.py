@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.cli.data_mad import data_app
+from gapctl.cli.data import data_app
 from gapctl.data import download
 from gapctl.data.download import MIRRORS, MNIST_FILES, PublishedFile, fetch_files
 from gapctl.errors import InputError, WorkError

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from command_line import gapctl
-from gapctl.cli.data_mad import load_data
+from gapctl.cli.data import load_data
 from gapctl.config.trial import PairData
 from gapctl.data.image_text.manifest import read_manifest
 from gapctl.data.image_text.source import find_bundled_manifest, open_pairs, resolve_pair_paths

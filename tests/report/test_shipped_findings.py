@@ -11,7 +11,7 @@ import pytest
 
 from command_line import gapctl
 from gapctl.analysis.compare import SweepAnalysis
-from gapctl.cli.analyze import judge_ledger
+from gapctl.analysis.service import judge_ledger
 from gapctl.ledger import LedgerSnapshot
 from gapctl.report.claims_page import load_withdrawals, parse_notes
 from gapctl.report.text import align_numbers
@@ -31,9 +31,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(ledger: Path) -> dict[str, SweepAnalysis]:
-    sweeps, _ = judge_ledger(
-        LedgerSnapshot(str(ledger)), "never", ["posthoc", "presence_bias", "next_confounds", "entropy"]
-    )
+    sweeps, _ = judge_ledger(LedgerSnapshot(str(ledger)), ["posthoc", "presence_bias", "next_confounds", "entropy"])
     return {one.analysis.sweep: one for one in sweeps}
 
 

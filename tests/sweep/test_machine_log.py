@@ -7,9 +7,9 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from gapctl.cli.data_mad import load_data
+from gapctl.cli.console import make_plain_console
+from gapctl.cli.data import load_data
 from gapctl.cli.options import load_plan
-from gapctl.cli.output import make_plain_console
 from gapctl.data.feed import TrialData
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import HISTORY

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gapctl.cli.data_mad import show_variants_bar
+from gapctl.cli.console import show_progress
+from gapctl.cli.data import MAKING_VARIANTS
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Result
 from gapctl.plan.plan import Plan, Trial, make_plan
@@ -109,9 +110,9 @@ def test_a_log_has_lines_with_times_and_no_control_codes(plan: Plan, monkeypatch
 
 def test_a_log_is_told_once_that_images_are_being_made() -> None:
     console = Console(file=io.StringIO())
-    with show_variants_bar(console, announce=True) as show:
-        show(1, 10)
-        show(2, 10)
+    with show_progress(console, announce=True) as show:
+        show(MAKING_VARIANTS, 1, 10)
+        show(MAKING_VARIANTS, 2, 10)
 
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "making MAD's variants (once; they are cached)\n"

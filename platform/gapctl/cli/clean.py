@@ -1,17 +1,18 @@
 """`gapctl clean`: list files of a ledger that nothing needs, and delete them with `--yes`."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import typer
 
+from gapctl.cli.console import make_plain_console
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
+from gapctl.cli.output import format_megabytes
+from gapctl.ledger import Ledger
+from gapctl.ledger.ledger import GarbageKind
 
-if TYPE_CHECKING:
-    from gapctl.ledger.ledger import GarbageFile, GarbageKind
-
-KIND_PLURALS: "Final[Mapping[GarbageKind, str]]" = {
+KIND_PLURALS: Final[Mapping[GarbageKind, str]] = {
     "half-written file": "half-written files",
     "checkpoint of a finished training": "checkpoints of finished trainings",
     "final weights": "final weights",
@@ -36,8 +37,6 @@ def clean_command(
     Results, histories and checkpoints of unfinished trainings stay, and weights that other trainings begin with.
     """
     from gapctl.cli.options import load_ledger_plan
-    from gapctl.cli.output import make_plain_console
-    from gapctl.ledger import Ledger
 
     ledger = Ledger(runs)
     plan = load_ledger_plan(file, scale, overrides, ledger)
@@ -46,13 +45,8 @@ def clean_command(
     found = ledger.find_garbage([trial.id for trial in plan.trainings], weights_of=without)
     if yes:
         ledger.delete_files(found)
-    make_plain_console().print(_describe_garbage(found, deleted=yes), highlight=False, markup=False, soft_wrap=True)
-
-
-def _describe_garbage(found: "Sequence[GarbageFile]", *, deleted: bool) -> str:
-    if not found:
-        return "nothing to delete"
     kinds = Counter(each.kind for each in found)
     listed = ", ".join(f"{count} {KIND_PLURALS[kind] if count > 1 else kind}" for kind, count in kinds.items())
-    size = f"{sum(each.bytes for each in found) / 1e6:,.1f} MB"
-    return f"deleted {size}: {listed}" if deleted else f"{size} could go: {listed}. Delete them with --yes"
+    size = format_megabytes(sum(each.bytes for each in found), 1)
+    deleted = f"deleted {size}: {listed}" if yes else f"{size} could go: {listed}. Delete them with --yes"
+    make_plain_console().print(deleted if found else "nothing to delete")

@@ -1,8 +1,8 @@
 """`gapctl doctor`: check what this machine has and what is missing, and name the fix.
 
-`doctor_command` prints the results of `_run_checks`, one after another: Python and packages, cores, memory and open
-files, folders, MAD's images, MLflow, then imports and torch. Imports run meanwhile in child processes, which start this
-module as a script (`ImportProbe`).
+`doctor_command` prints the results of the checks of `CHECKS`, one after another, then those of imports and torch.
+Imports run meanwhile in child processes, which start this module as a script (`ImportProbe`). A check compares what it
+found with its rules in order (`_apply_rules`): the first one that is broken gives the state and the fix.
 """
 
 import importlib
@@ -16,28 +16,86 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
+from gapctl.cli.console import SafeConsole
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
+from gapctl.cli.output import describe_counts, emit
+from gapctl.config.sweep import Tracking
 from gapctl.errors import GapctlError, InputError
 from gapctl.folders import CACHE_REMEDY, expand_home, find_cache_root
+from gapctl.io.passwords import hide_password
 from gapctl.proxies import bypass_proxies
+from gapctl.sweep.ray_session import SHORT_FOLDER, find_default_ray_folder, find_folder_fault
+from gapctl.tracking.store import OtherDatabaseError, check_uri, find_database_file, is_server, open_read_only
+from gapctl.training.nvidia import read_nvidia_driver
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
-    from rich.console import Console
+
+CheckState = Literal["ok", "warning", "problem"]
+STATE_STYLES: Final[dict[CheckState, str]] = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+GB = 1e9
+LEAST_MEMORY, MEMORY_PER_TRIAL = 1.5 * GB, 1.0 * GB
+SHARED_MEMORY = 1.0 * GB
+LEAST_SPACE, WANTED_SPACE = 0.2 * GB, 2.0 * GB
+OPEN_FILES = 8192
+"""The least that Ray recommends; Ray raises the soft limit to the hard one by itself."""
+RAY_DISK_LIMIT = 0.95
+"""The fullest that a disk may be for Ray to write shared arrays to it."""
+SERVER_TIMEOUT_SECONDS = 2.0
+GAPCTL_PACKAGE = "gapctl"
+
+IMPORT_TIMEOUT_SECONDS = 120.0
+MODULE_OF_PACKAGE = {
+    "open-clip-torch": "open_clip",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "scipy": "scipy.linalg",
+    "vl-convert-python": "vl_convert",
+}
+"""Modules to import for packages of another name, or whose main module loads no machine code."""
+SLOW_MODULES = ("torchvision", "open_clip", "ray.tune", "scipy.stats")
+"""Modules that take seconds each, which only `--thorough` imports."""
+TORCH_MODULES = frozenset({"torch", "torchvision", "open_clip", "webdataset"})
+QUIET_ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-STATE_STYLES: "dict[CheckState, str]" = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+class CheckResult(NamedTuple):
+    """A warning costs time or comfort, a problem stops a sweep; `fix` is a line on what to do about either."""
+
+    name: str
+    state: CheckState
+    found: str
+    fix: str = ""
+
+
+class Rule(NamedTuple):
+    """A rule that a check's finding may break: the state that this means, what it adds to the finding, and the fix."""
+
+    broken: bool
+    state: CheckState
+    fix: str
+    adds: str = ""
+
+
+def _apply_rules(name: str, found: str, *rules: Rule) -> CheckResult:
+    """Return the result of a check by the first of its rules that is broken; it is fine where none is."""
+    for rule in rules:
+        if rule.broken:
+            return CheckResult(name, rule.state, found + rule.adds, rule.fix)
+    return CheckResult(name, "ok", found)
 
 
 def doctor_command(
@@ -55,106 +113,323 @@ def doctor_command(
     Starts nothing and changes nothing. A warning costs time or comfort; a problem stops a sweep, and makes the exit
     code 1.
     """
-    from gapctl.cli.console import SafeConsole
-
     found, console = [], SafeConsole(quiet=as_json)
     with console.status("looking"):
-        for check in _run_checks(runs, tracking, thorough):
+        for check in _run_checks(runs, tracking or Tracking().uri, thorough):
             found.append(check)
             _print_check(check, console)
     totals = {state: sum(check.state == state for check in found) for state in STATE_STYLES}
-    if as_json:
-        typer.echo(json.dumps({"checks": [check._asdict() for check in found], "totals": totals}, indent=1))
-    _print_totals(totals, console)
+    summary = describe_counts({state: totals[state] for state in ("problem", "warning")}) or "everything is in order"
+    document = {"checks": [check._asdict() for check in found], "totals": totals}
+    emit(document, lambda: console.print(summary), as_json)
     if totals["problem"]:
         raise typer.Exit(1)
 
 
-def _run_checks(runs: str, tracking: str | None, thorough: bool) -> "Iterator[CheckResult]":
+def _run_checks(runs: str, tracking: str, thorough: bool) -> Iterator[CheckResult]:
     """Yield the quick checks first; the imports, which take seconds, run meanwhile."""
-    from gapctl.training.nvidia import read_nvidia_driver
-
-    running = ImportProbe(list_modules(_try_list_packages(), thorough=thorough))
-    yield from _guard_check("Python", lambda: [check_python()])
-    yield from _guard_check("packages", check_packages)
-    yield from check_machine()
-    yield from _guard_check("folders", lambda: check_folders(runs))
-    yield from _guard_check("MAD's images", lambda: [check_images("bundled")])
-    yield from _guard_check("MLflow", lambda: [check_tracking(tracking or find_default_tracking())])
+    try:
+        packages = list_required_packages()
+    except ImportError:  # gapctl's metadata is missing, which `check_packages` reports
+        packages = []
+    running = ImportProbe(list_modules(packages, thorough=thorough))
+    for name, look in CHECKS:
+        try:
+            yield from look(runs, tracking)
+        except ImportError as error:
+            fix = "install gapctl and what it requires"
+            yield CheckResult(name, "problem", f"cannot be looked at: {error}", fix)
     imported = running.result()
     yield from check_imports(imported, thorough=thorough)
     yield from check_torch(imported.torch, read_nvidia_driver())
 
 
-def _try_list_packages() -> list[str]:
-    """List gapctl's packages; none where its metadata is missing, which `check_packages` reports."""
-    try:
-        return list_required_packages()
-    except ImportError:
-        return []
-
-
-def _guard_check(name: str, look: "Callable[[], Sequence[CheckResult]]") -> "Sequence[CheckResult]":
-    """Return a check's results, or a problem where a package that it needs is missing."""
-    try:
-        return look()
-    except ImportError as error:
-        return [CheckResult(name, "problem", f"cannot be looked at: {error}", "install gapctl and what it requires")]
-
-
-def _print_check(check: "CheckResult", console: "Console") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _print_check(check: CheckResult, console: SafeConsole) -> None:
     line = Table.grid(padding=(0, 2, 0, 0))
     line.add_column(width=7)
     line.add_column(width=16, overflow="fold")
     line.add_column(overflow="fold")
-    line.add_row(Text(check.state, STATE_STYLES[check.state]), Text(check.name), Text(check.found))
+    line.add_row(Text(check.state, STATE_STYLES[check.state]), check.name, check.found)
     if check.fix and check.state != "ok":
-        line.add_row("", "", Text(f"fix: {check.fix}"))
+        line.add_row("", "", f"fix: {check.fix}")
     console.print(line)
 
 
-def _print_totals(totals: "Mapping[CheckState, int]", console: "Console") -> None:
-    found = [f"{totals[state]} {state}{'s' * (totals[state] > 1)}" for state in ("problem", "warning") if totals[state]]
-    console.print(" and ".join(found) or "everything is in order", highlight=False)
+def check_machine() -> list[CheckResult]:
+    """Check this machine's cores, memory, shared memory and open files."""
+    cores = count_usable_cores()
+    return [
+        check_cores(cores),
+        check_memory(read_available_memory(), cores),
+        check_shared_memory(Path("/dev/shm")),
+        check_open_files(*resource.getrlimit(resource.RLIMIT_NOFILE)),
+    ]
 
 
-CheckState = Literal["ok", "warning", "problem"]
+def check_cores(cores: int) -> CheckResult:
+    """Check the cores: a sweep trains as many trials at once."""
+    trains = f"{cores} trials at once" if cores > 1 else "one trial after another"
+    few = Rule(cores <= 1, "warning", "use a machine with more cores")
+    return _apply_rules("cores", f"{cores}: a sweep trains {trains}", few)
 
 
-class CheckResult(NamedTuple):
-    """A warning costs time or comfort, a problem stops a sweep; `fix` is a line on what to do about either."""
-
-    name: str
-    state: CheckState
-    found: str
-    fix: str = ""
-
-
-IMPORT_TIMEOUT_SECONDS = 120.0
-MODULE_OF_PACKAGE = {
-    "open-clip-torch": "open_clip",
-    "pyyaml": "yaml",
-    "scikit-image": "skimage",
-    "scipy": "scipy.linalg",
-    "vl-convert-python": "vl_convert",
-}
-"""Modules to import for packages of another name, or whose main module loads no machine code."""
-SLOW_MODULES = ("torchvision", "open_clip", "ray.tune", "scipy.stats")
-"""Modules that take seconds each, which only `--thorough` imports."""
-TORCH_MODULES = frozenset({"torch", "torchvision", "open_clip", "webdataset"})
-QUIET_ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
+def check_memory(available: float | None, cores: int) -> CheckResult:
+    """Check the memory: every trial in training takes about a gigabyte, and Ray half of one."""
+    if available is None:
+        return CheckResult("memory", "ok", "this system does not tell")
+    wanted = MEMORY_PER_TRIAL * (cores + 1)
+    least = f"free some: Ray and one trial need about {LEAST_MEMORY / GB:.1f} GB"
+    fewer = f"free some, or train fewer trials at once with --set resources.cpus={cores}"
+    return _apply_rules(
+        "memory",
+        f"{available / GB:.1f} GB available",
+        Rule(available < LEAST_MEMORY, "problem", least),
+        Rule(available < wanted, "warning", fewer, f", {cores} trials at once want {wanted / GB:.0f} GB"),
+    )
 
 
-@dataclass(frozen=True)
-class ImportResults:
+def check_shared_memory(folder: Path) -> CheckResult:
+    """Check shared memory, where Ray shares arrays between processes; it uses a slower disk without room there."""
+    if not folder.is_dir():
+        elsewhere = sys.platform != "linux"
+        return CheckResult("shared memory", "ok" if elsewhere else "warning", f"there is no {folder}; Ray uses a disk")
+    free = shutil.disk_usage(folder).free
+    fix = "in Docker add --shm-size=2g; otherwise enlarge or empty it. Until then Ray uses a disk, which is slower"
+    found = f"{free / GB:.2f} GB free in {folder}"
+    return _apply_rules("shared memory", found, Rule(free < SHARED_MEMORY, "warning", fix))
+
+
+def check_open_files(soft: int, hard: int) -> CheckResult:
+    """Check the limit of open files, as Ray opens many; minus one stands for no limit."""
+    raised = f", which Ray may raise to {_format_limit(hard)}" if soft != hard else ""
+    fix = f"raise it before a sweep: ulimit -Hn {OPEN_FILES} as root, or in /etc/security/limits.conf"
+    few = Rule(0 <= hard < OPEN_FILES, "warning", fix)
+    return _apply_rules("open files", f"limit {_format_limit(soft)}{raised}", few)
+
+
+def _format_limit(number: int) -> str:
+    return "no limit" if number in (-1, resource.RLIM_INFINITY) else f"{number:,}"
+
+
+def count_usable_cores() -> int:
+    """Count the cores that this process may use: by its affinity, or fewer by a container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota, _, period = (_read_system_file("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
+    return min(cores, max(1, int(quota) // int(period))) if quota.isdigit() and period.strip().isdigit() else cores
+
+
+def read_available_memory() -> float | None:
+    """Return bytes available without swapping, within a container's limit; None where the system reports none."""
+    lines = (_read_system_file("/proc/meminfo") or "").splitlines()
+    found = [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    limit, used = _read_system_file("/sys/fs/cgroup/memory.max"), _read_system_file("/sys/fs/cgroup/memory.current")
+    if limit and used and limit.isdigit():
+        found.append(max(0.0, float(limit) - float(used)))
+    return min(found, default=None)
+
+
+def _read_system_file(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def check_python() -> CheckResult:
+    """Check Python's version against gapctl's requirement."""
+    from packaging.specifiers import SpecifierSet
+
+    found, wanted = platform.python_version(), metadata(GAPCTL_PACKAGE)["Requires-Python"]
+    fix, adds = "make .venv anew with a newer Python", f", and gapctl requires {wanted}"
+    return _apply_rules("Python", found, Rule(found not in SpecifierSet(wanted), "problem", fix, adds))
+
+
+def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
+    """Return a result for all packages that are as required, and one for each that is not.
+
+    A requirement of `package` itself that is too old is a problem; so is anything missing. Raise PackageNotFoundError
+    where `package` is not installed.
+    """
+    needs = list(_list_dependencies(package))
+    wrong = []
+    for owner, need in needs:
+        name, wanted, found = need.name, need.specifier, _find_version(need.name)
+        fix = f'python -m pip install "{name}{wanted}"'
+        if found is None:
+            wrong.append(CheckResult(name, "problem", f"not installed; {owner} requires it", fix))
+        elif not wanted.contains(found, prereleases=True):
+            state: CheckState = "problem" if owner == package else "warning"
+            wrong.append(CheckResult(name, state, f"{found}, and {owner} requires {name}{wanted}", fix))
+    if wrong:
+        return wrong
+    ours = sum(owner == package for owner, _ in needs)
+    others = len({need.name.lower() for _, need in needs}) - ours
+    return [CheckResult("packages", "ok", f"{ours} and the {others} that they need, all as required")]
+
+
+def list_required_packages() -> list[str]:
+    """List gapctl's own requirements on this system; raise PackageNotFoundError if it is not installed."""
+    return [requirement.name for requirement in _list_requirements(GAPCTL_PACKAGE, ())]
+
+
+def _list_dependencies(package: str) -> "Iterator[tuple[str, Requirement]]":
+    """Yield every requirement of a package and of its requirements, each once, with the package that has it."""
+    seen, todo = set(), [(package, requirement) for requirement in _list_requirements(package, ())]
+    while todo:
+        owner, need = todo.pop(0)
+        if str(need) in seen:
+            continue
+        seen.add(str(need))
+        yield owner, need
+        if _find_version(need.name):
+            todo += [(need.name, requirement) for requirement in _list_requirements(need.name, need.extras)]
+
+
+def _list_requirements(package: str, extras: Collection[str]) -> "list[Requirement]":
+    from packaging.requirements import Requirement
+
+    listed = [Requirement(line) for line in requires(package) or []]
+    asked = ("", *extras)
+    return [
+        requirement
+        for requirement in listed
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in asked)
+    ]
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def check_runs(runs: str) -> CheckResult:
+    """Check the ledger's folder; do not contact an object store."""
+    if "://" in runs:
+        return CheckResult("runs", "ok", f"{runs}: an object store, which is not asked now")
+    return check_folder("runs", expand_home(runs).absolute(), "give another folder with --runs or GAPCTL_RUNS")
+
+
+def check_cache() -> CheckResult:
+    """Check the folder of MAD's images."""
+    from gapctl.data.mad.images import find_cache_folder
+
+    try:
+        return check_folder("cache", find_cache_folder(), CACHE_REMEDY)
+    except InputError:
+        return CheckResult("cache", "problem", "no home folder is known", CACHE_REMEDY)
+
+
+def check_folder(name: str, folder: Path, elsewhere: str) -> CheckResult:
+    """Check whether the folder, or its nearest existing parent, can be written, and how much space it has."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
+    except OSError as error:
+        return CheckResult(name, "problem", f"{folder}: cannot be written ({error.strerror})", elsewhere)
+    fix = f"free some space, or {elsewhere}"
+    return _apply_rules(
+        name,
+        f"{folder}: {free / GB:,.1f} GB free",
+        Rule(free < LEAST_SPACE, "problem", fix),
+        Rule(free < WANTED_SPACE, "warning", fix),
+    )
+
+
+def check_temporary_folder(folder: Path) -> CheckResult:
+    """Check Ray's temporary folder, which has its sessions and the arrays that do not fit into shared memory."""
+    fault = find_folder_fault(folder)
+    used = Path(SHORT_FOLDER) if fault and not folder.is_dir() else folder
+    if fault is not None and not os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
+        found = f"{folder}: {fault}; and {SHORT_FOLDER}, where Ray's sockets would go instead, cannot be written"
+        return CheckResult("temporary folder", "problem", found, "set RAY_TMPDIR to a short folder that can be written")
+    disk = shutil.disk_usage(used)
+    share = disk.used / (disk.used + disk.free)
+    named = f"the disk of {used}" if used != folder else "its disk"
+    elsewhere = "" if fault is None else f"; Ray's sockets go to {SHORT_FOLDER} instead: {fault}"
+    fix = f"free some space: Ray writes no arrays to a disk that is over {RAY_DISK_LIMIT:.0%} full"
+    found = f"{folder}: {named} is {share:.0%} full{elsewhere}"
+    return _apply_rules("temporary folder", found, Rule(share > RAY_DISK_LIMIT, "warning", fix))
+
+
+def check_images(source: str) -> CheckResult:
+    """Check whether MAD's images are in the cache, both splits whole."""
+    from gapctl.data.mad.images import find_variants
+    from gapctl.data.mad.source import SPLITS
+
+    try:
+        find_cache_root()
+    except InputError as error:
+        return CheckResult("MAD's images", "warning", "not made yet", str(error))
+    try:
+        splits = [find_variants(source, split) for split in SPLITS]
+    except GapctlError as error:
+        return CheckResult("MAD's images", "problem", str(error), "install gapctl again")
+    found = [split.images_NVHW.shape[:2] for split in splits if split is not None]
+    if len(found) < len(splits):
+        fix = "gapctl data mad makes them in about a minute; a sweep does it too"
+        return CheckResult("MAD's images", "warning", "not made yet", fix)
+    return CheckResult("MAD's images", "ok", f"{sum(digits * shapes for digits, shapes in found):,} in the cache")
+
+
+def check_tracking(uri: str) -> CheckResult:
+    """Check whether MLflow's store can be written, or can be once a sweep makes it."""
+    try:
+        check_uri(uri)
+    except OtherDatabaseError as error:
+        return CheckResult("MLflow", "problem", error.finding, error.fix)
+    except InputError as error:
+        return CheckResult("MLflow", "problem", str(error), "correct tracking.uri")
+    if is_server(uri):
+        return _check_server(uri)
+    file = find_database_file(uri)
+    if file is None:
+        return CheckResult("MLflow", "ok", "a database server, which is not asked now")
+    if not file.exists() or not file.stat().st_size:
+        return CheckResult("MLflow", "ok", f"{file}: the first sweep makes it")
+    try:
+        with closing(open_read_only(file)) as store:
+            (runs,) = store.execute("SELECT COUNT(*) FROM runs WHERE lifecycle_stage = 'active'").fetchone()
+    except sqlite3.Error as error:
+        fix = "move it away; `gapctl track sync FILE` makes it anew from the ledger"
+        return CheckResult("MLflow", "problem", f"{file}: no MLflow store can be read there ({error})", fix)
+    return CheckResult("MLflow", "ok", f"{file}: {runs:,} runs")
+
+
+def _check_server(uri: str) -> CheckResult:
+    shown = hide_password(uri)
+    bypass_proxies(uri)
+    try:
+        with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS):
+            return CheckResult("MLflow", "ok", f"{shown}: answers")
+    except (URLError, OSError, ValueError) as error:
+        fix = "start it; a sweep keeps its metrics meanwhile, and `gapctl track sync FILE` catches up"
+        return CheckResult("MLflow", "warning", f"{shown}: does not answer ({getattr(error, 'reason', error)})", fix)
+
+
+CHECKS: Final[tuple[tuple[str, Callable[[str, str], Iterable[CheckResult]]], ...]] = (
+    ("Python", lambda runs, tracking: [check_python()]),
+    ("packages", lambda runs, tracking: check_packages()),
+    ("machine", lambda runs, tracking: check_machine()),
+    (
+        "folders",
+        lambda runs, tracking: [check_runs(runs), check_cache(), check_temporary_folder(find_default_ray_folder())],
+    ),
+    ("MAD's images", lambda runs, tracking: [check_images("bundled")]),
+    ("MLflow", lambda runs, tracking: [check_tracking(tracking)]),
+)
+"""The quick checks by name, each from the ledger's folder and MLflow's store."""
+
+
+class ImportResults(NamedTuple):
     """The modules that loaded, the errors of others, and torch's facts about the machine (empty without torch)."""
 
     loaded: tuple[str, ...]
     errors: dict[str, str]
-    torch: dict[str, Any] = field(default_factory=dict)
+    torch: dict[str, Any]
 
 
 def list_modules(packages: Iterable[str], *, thorough: bool) -> list[str]:
@@ -173,16 +448,22 @@ class ImportProbe:
 
     def __init__(self, modules: Iterable[str]) -> None:
         """Start the imports in processes of their own."""
-        everything = list(modules)
-        self._parts = [
-            part
-            for part in (
-                [module for module in everything if module in TORCH_MODULES],
-                [module for module in everything if module not in TORCH_MODULES],
+        parts: tuple[list[str], list[str]] = ([], [])
+        for module in modules:
+            parts[module not in TORCH_MODULES].append(module)
+        self._parts = [part for part in parts if part]
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+        self._children = [
+            subprocess.Popen(
+                [sys.executable, "-m", __name__, *part],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, **QUIET_ENVIRONMENT, "PYTHONPATH": path},
             )
-            if part
+            for part in self._parts
         ]
-        self._children = [_start_imports(part) for part in self._parts]
         self._deadline = time.monotonic() + IMPORT_TIMEOUT_SECONDS
 
     def result(self) -> ImportResults:
@@ -195,6 +476,23 @@ class ImportProbe:
             errors={line["module"]: line["error"] for line in lines if line.get("error")},
             torch=next((line["torch"] for line in lines if "torch" in line), {}),
         )
+
+
+def _collect_answers(modules: Sequence[str], child: subprocess.Popen[str], seconds: float) -> list[dict[str, Any]]:
+    """Collect what a process wrote; a module at which it died or hung gets the reason as its error."""
+    try:
+        written, lost = child.communicate(timeout=seconds)[0], ""
+    except subprocess.TimeoutExpired:
+        child.kill()
+        written, lost = child.communicate()[0], f"did not load within {IMPORT_TIMEOUT_SECONDS:.0f} s"
+    lines = [json.loads(line) for line in written.splitlines() if line.endswith("}")]
+    if child.returncode and not lost:
+        lost = f"the process died while importing it (exit status {child.returncode})"
+    finished = {line["module"] for line in lines if "module" in line}
+    missing = [module for module in modules if module not in finished]
+    if lost and missing:
+        lines.append({"module": missing[0], "error": lost})
+    return lines
 
 
 def check_imports(imported: ImportResults, *, thorough: bool) -> list[CheckResult]:
@@ -214,56 +512,20 @@ def check_torch(seen: dict[str, Any], driver: str | None) -> list[CheckResult]:
         return []
     units = ", ".join(seen["units"]) or "no AVX512, AMX or bfloat16 units"
     precision = CheckResult("number format", "ok", f"{units}: precision auto trains in {seen['precision']}")
-    return [precision, _check_gpu(seen, driver)]
-
-
-def _check_gpu(seen: dict[str, Any], driver: str | None) -> CheckResult:
-    if seen["gpus"]:
-        return CheckResult("GPU", "ok", ", ".join(seen["gpus"]))
-    if driver is None:
-        return CheckResult("GPU", "ok", "none: trials train on the processor")
-    found = f"NVIDIA driver {driver} is loaded, but torch {seen['torch']} cannot use a GPU"
-    otherwise = "Until then a trial for which a GPU is reserved fails; --set resources.gpus=0 trains on the processor"
+    if seen["gpus"] or driver is None:
+        found = ", ".join(seen["gpus"]) or "none: trials train on the processor"
+        return [precision, CheckResult("GPU", "ok", found)]
+    found = f"NVIDIA driver {driver} is loaded, but torch {seen['torch']} cannot use a GPU: "
     if seen["cuda"] is None:
-        return CheckResult(
-            "GPU", "warning", f"{found}: it was built without CUDA", f"install torch's CUDA build. {otherwise}"
-        )
-    fix = f"see whether nvidia-smi shows one, and whether the driver is new enough for that CUDA. {otherwise}"
-    return CheckResult("GPU", "warning", f"{found}: torch.cuda.is_available() is false with CUDA {seen['cuda']}", fix)
-
-
-def _start_imports(modules: Sequence[str]) -> "subprocess.Popen[str]":
-    package = str(Path(__file__).parents[3])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, "-m", __name__, *modules],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, **QUIET_ENVIRONMENT, "PYTHONPATH": path},
-    )
-
-
-def _collect_answers(modules: Sequence[str], child: "subprocess.Popen[str]", seconds: float) -> list[dict[str, Any]]:
-    """Collect what a process wrote; a module at which it died or hung gets the reason as its error."""
-    try:
-        written, lost = child.communicate(timeout=seconds)[0], ""
-    except subprocess.TimeoutExpired:
-        child.kill()
-        written, lost = child.communicate()[0], f"did not load within {IMPORT_TIMEOUT_SECONDS:.0f} s"
-    lines = [json.loads(line) for line in written.splitlines() if line.endswith("}")]
-    if child.returncode and not lost:
-        lost = f"the process died while importing it (exit status {child.returncode})"
-    finished = {line["module"] for line in lines if "module" in line}
-    missing = [module for module in modules if module not in finished]
-    if lost and missing:
-        lines.append({"module": missing[0], "error": lost})
-    return lines
+        found, fix = f"{found}it was built without CUDA", "install torch's CUDA build"
+    else:
+        found += f"torch.cuda.is_available() is false with CUDA {seen['cuda']}"
+        fix = "see whether nvidia-smi shows one, and whether the driver is new enough for that CUDA"
+    otherwise = "Until then a trial for which a GPU is reserved fails; --set resources.gpus=0 trains on the processor"
+    return [precision, CheckResult("GPU", "warning", found, f"{fix}. {otherwise}")]
 
 
 def _import_module(module: str) -> str | None:
-    """Import a module; return the error, or None."""
     try:
         importlib.import_module(module)
     except BaseException as error:  # a package may raise anything, SystemExit included
@@ -302,320 +564,6 @@ def probe_imports(modules: Sequence[str]) -> None:
             answers.flush()
         if "torch" in modules and "torch" in sys.modules:
             answers.write(json.dumps({"torch": _probe_torch()}) + "\n")
-
-
-GB = 1e9
-LEAST_MEMORY, MEMORY_PER_TRIAL = 1.5 * GB, 1.0 * GB
-SHARED_MEMORY = 1.0 * GB
-OPEN_FILES = 8192
-"""The least that Ray recommends; Ray raises the soft limit to the hard one by itself."""
-
-
-def check_machine() -> list[CheckResult]:
-    """Check this machine's cores, memory, shared memory and open files."""
-    cores = count_usable_cores()
-    return [
-        check_cores(cores),
-        check_memory(read_available_memory(), cores),
-        check_shared_memory(Path("/dev/shm")),
-        check_open_files(*resource.getrlimit(resource.RLIMIT_NOFILE)),
-    ]
-
-
-def check_cores(cores: int) -> CheckResult:
-    """Check the cores: a sweep trains as many trials at once."""
-    if cores > 1:
-        return CheckResult("cores", "ok", f"{cores}: a sweep trains {cores} trials at once")
-    return CheckResult("cores", "warning", "1: a sweep trains one trial after another", "use a machine with more cores")
-
-
-def check_memory(available: float | None, cores: int) -> CheckResult:
-    """Check the memory: every trial in training takes about a gigabyte, and Ray half of one."""
-    if available is None:
-        return CheckResult("memory", "ok", "this system does not tell")
-    found, wanted = f"{available / GB:.1f} GB available", MEMORY_PER_TRIAL * (cores + 1)
-    if available < LEAST_MEMORY:
-        return CheckResult(
-            "memory", "problem", found, f"free some: Ray and one trial need about {LEAST_MEMORY / GB:.1f} GB"
-        )
-    if available < wanted:
-        fix = f"free some, or train fewer trials at once with --set resources.cpus={cores}"
-        return CheckResult("memory", "warning", f"{found}, {cores} trials at once want {wanted / GB:.0f} GB", fix)
-    return CheckResult("memory", "ok", found)
-
-
-def check_shared_memory(folder: Path) -> CheckResult:
-    """Check shared memory, where Ray shares arrays between processes; it uses a slower disk without room there."""
-    if not folder.is_dir():
-        elsewhere = sys.platform != "linux"
-        return CheckResult("shared memory", "ok" if elsewhere else "warning", f"there is no {folder}; Ray uses a disk")
-    free = shutil.disk_usage(folder).free
-    found = f"{free / GB:.2f} GB free in {folder}"
-    if free < SHARED_MEMORY:
-        fix = "in Docker add --shm-size=2g; otherwise enlarge or empty it. Until then Ray uses a disk, which is slower"
-        return CheckResult("shared memory", "warning", found, fix)
-    return CheckResult("shared memory", "ok", found)
-
-
-def check_open_files(soft: int, hard: int) -> CheckResult:
-    """Check the limit of open files, as Ray opens many; minus one stands for no limit."""
-    raised = f", which Ray may raise to {_format_limit(hard)}" if soft != hard else ""
-    found = f"limit {_format_limit(soft)}{raised}"
-    if 0 <= hard < OPEN_FILES:
-        fix = f"raise it before a sweep: ulimit -Hn {OPEN_FILES} as root, or in /etc/security/limits.conf"
-        return CheckResult("open files", "warning", found, fix)
-    return CheckResult("open files", "ok", found)
-
-
-def _format_limit(number: int) -> str:
-    return "no limit" if number in (-1, resource.RLIM_INFINITY) else f"{number:,}"
-
-
-def count_usable_cores() -> int:
-    """Count the cores that this process may use: by its affinity, or fewer by a container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota, _, period = (_read_system_file("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
-    return min(cores, max(1, int(quota) // int(period))) if quota.isdigit() and period.strip().isdigit() else cores
-
-
-def read_available_memory() -> float | None:
-    """Return bytes available without swapping, within a container's limit; None where the system reports none."""
-    lines = (_read_system_file("/proc/meminfo") or "").splitlines()
-    found = [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    limit, used = _read_system_file("/sys/fs/cgroup/memory.max"), _read_system_file("/sys/fs/cgroup/memory.current")
-    if limit and used and limit.isdigit():
-        found.append(max(0.0, float(limit) - float(used)))
-    return min(found, default=None)
-
-
-def _read_system_file(path: str) -> str | None:
-    try:
-        return Path(path).read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-
-
-GAPCTL_PACKAGE = "gapctl"
-
-
-class Dependency(NamedTuple):
-    """A package that another one requires."""
-
-    owner: str
-    requirement: "Requirement"
-
-
-def check_python() -> CheckResult:
-    """Check Python's version against gapctl's requirement."""
-    from packaging.specifiers import SpecifierSet
-
-    found, wanted = platform.python_version(), metadata(GAPCTL_PACKAGE)["Requires-Python"]
-    if found in SpecifierSet(wanted):
-        return CheckResult("Python", "ok", found)
-    return CheckResult(
-        "Python", "problem", f"{found}, and gapctl requires {wanted}", "make .venv anew with a newer Python"
-    )
-
-
-def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
-    """Return a result for all packages that are as required, and one for each that is not.
-
-    A requirement of `package` itself that is too old is a problem; so is anything missing. Raise PackageNotFoundError
-    where `package` is not installed.
-    """
-    needs = list(_list_dependencies(package))
-    wrong = [check for need in needs for check in _check_dependency(need, ours=need.owner == package)]
-    if wrong:
-        return wrong
-    ours = sum(need.owner == package for need in needs)
-    others = len({need.requirement.name.lower() for need in needs}) - ours
-    return [CheckResult("packages", "ok", f"{ours} and the {others} that they need, all as required")]
-
-
-def list_required_packages() -> list[str]:
-    """List gapctl's own requirements on this system; raise PackageNotFoundError if it is not installed."""
-    return [requirement.name for requirement in _list_requirements(GAPCTL_PACKAGE, ())]
-
-
-def _list_dependencies(package: str) -> Iterator[Dependency]:
-    """Yield every requirement of a package and of its requirements, each once."""
-    seen, todo = set(), [Dependency(package, requirement) for requirement in _list_requirements(package, ())]
-    while todo:
-        need = todo.pop(0)
-        if str(need.requirement) in seen:
-            continue
-        seen.add(str(need.requirement))
-        yield need
-        name = need.requirement.name
-        if _find_version(name):
-            todo += [Dependency(name, requirement) for requirement in _list_requirements(name, need.requirement.extras)]
-
-
-def _list_requirements(package: str, extras: Collection[str]) -> "list[Requirement]":
-    from packaging.requirements import Requirement
-
-    listed = [Requirement(line) for line in requires(package) or []]
-    asked = ("", *extras)
-    return [
-        requirement
-        for requirement in listed
-        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in asked)
-    ]
-
-
-def _find_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _check_dependency(need: Dependency, *, ours: bool) -> Iterator[CheckResult]:
-    name, wanted = need.requirement.name, need.requirement.specifier
-    found, fix = _find_version(name), f'python -m pip install "{need.requirement.name}{wanted}"'
-    if found is None:
-        yield CheckResult(name, "problem", f"not installed; {need.owner} requires it", fix)
-    elif not wanted.contains(found, prereleases=True):
-        state: CheckState = "problem" if ours else "warning"
-        yield CheckResult(name, state, f"{found}, and {need.owner} requires {name}{wanted}", fix)
-
-
-LEAST_SPACE, WANTED_SPACE = 0.2 * GB, 2.0 * GB
-RAY_DISK_LIMIT = 0.95
-"""The fullest that a disk may be for Ray to write shared arrays to it."""
-SERVER_TIMEOUT_SECONDS = 2.0
-
-
-def check_folders(runs: str) -> list[CheckResult]:
-    """Check the runs folder (or an object store's address), the cache, and Ray's temporary folder."""
-    from gapctl.sweep.ray_session import find_default_ray_folder
-
-    return [check_runs(runs), check_cache(), check_temporary_folder(find_default_ray_folder())]
-
-
-def find_default_tracking() -> str:
-    """Return MLflow's store of a sweep file that names none."""
-    from gapctl.config.sweep import Tracking
-
-    return Tracking().uri
-
-
-def check_runs(runs: str) -> CheckResult:
-    """Check the ledger's folder; do not contact an object store."""
-    if "://" in runs:
-        return CheckResult("runs", "ok", f"{runs}: an object store, which is not asked now")
-    return check_folder("runs", expand_home(runs).absolute(), "give another folder with --runs or GAPCTL_RUNS")
-
-
-def check_cache() -> CheckResult:
-    """Check the folder of MAD's images."""
-    from gapctl.data.mad.images import find_cache_folder
-
-    try:
-        return check_folder("cache", find_cache_folder(), CACHE_REMEDY)
-    except InputError:
-        return CheckResult("cache", "problem", "no home folder is known", CACHE_REMEDY)
-
-
-def check_folder(name: str, folder: Path, elsewhere: str) -> CheckResult:
-    """Check whether the folder, or its nearest existing parent, can be written, and how much space it has."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            free = shutil.disk_usage(existing).free
-    except OSError as error:
-        return CheckResult(name, "problem", f"{folder}: cannot be written ({error.strerror})", elsewhere)
-    found, fix = f"{folder}: {free / GB:,.1f} GB free", f"free some space, or {elsewhere}"
-    if free < LEAST_SPACE:
-        return CheckResult(name, "problem", found, fix)
-    return CheckResult(name, "warning", found, fix) if free < WANTED_SPACE else CheckResult(name, "ok", found)
-
-
-def check_images(source: str) -> CheckResult:
-    """Check whether MAD's images are in the cache, both splits whole."""
-    from gapctl.data.mad.images import find_variants
-    from gapctl.data.mad.source import SPLITS
-
-    try:
-        find_cache_root()
-    except InputError as error:
-        return CheckResult("MAD's images", "warning", "not made yet", str(error))
-    try:
-        splits = [find_variants(source, split) for split in SPLITS]
-    except GapctlError as error:
-        return CheckResult("MAD's images", "problem", str(error), "install gapctl again")
-    found = [split.images_NVHW.shape[:2] for split in splits if split is not None]
-    if len(found) < len(splits):
-        fix = "gapctl data mad makes them in about a minute; a sweep does it too"
-        return CheckResult("MAD's images", "warning", "not made yet", fix)
-    return CheckResult("MAD's images", "ok", f"{sum(digits * shapes for digits, shapes in found):,} in the cache")
-
-
-def check_temporary_folder(folder: Path) -> CheckResult:
-    """Check Ray's temporary folder, which has its sessions and the arrays that do not fit into shared memory."""
-    from gapctl.sweep.ray_session import SHORT_FOLDER, find_folder_fault
-
-    fault = find_folder_fault(folder)
-    used = Path(SHORT_FOLDER) if fault and not folder.is_dir() else folder
-    elsewhere = "" if fault is None else f"; Ray's sockets go to {SHORT_FOLDER} instead: {fault}"
-    if fault is not None and not os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
-        found = f"{folder}: {fault}; and {SHORT_FOLDER}, where Ray's sockets would go instead, cannot be written"
-        return CheckResult("temporary folder", "problem", found, "set RAY_TMPDIR to a short folder that can be written")
-    disk = shutil.disk_usage(used)
-    share = disk.used / (disk.used + disk.free)
-    found = (
-        f"{folder}: the disk of {used} is {share:.0%} full"
-        if used != folder
-        else f"{folder}: its disk is {share:.0%} full"
-    )
-    if share > RAY_DISK_LIMIT:
-        fix = f"free some space: Ray writes no arrays to a disk that is over {RAY_DISK_LIMIT:.0%} full"
-        return CheckResult("temporary folder", "warning", f"{found}{elsewhere}", fix)
-    return CheckResult("temporary folder", "ok", f"{found}{elsewhere}")
-
-
-def check_tracking(uri: str) -> CheckResult:
-    """Check whether MLflow's store can be written, or can be once a sweep makes it."""
-    from gapctl.tracking.store import OtherDatabaseError, check_uri, find_database_file, is_server
-
-    try:
-        check_uri(uri)
-    except OtherDatabaseError as error:
-        return CheckResult("MLflow", "problem", error.finding, error.fix)
-    except InputError as error:
-        return CheckResult("MLflow", "problem", str(error), "correct tracking.uri")
-    if is_server(uri):
-        return _check_server(uri)
-    file = find_database_file(uri)
-    return _check_database(file) if file else CheckResult("MLflow", "ok", "a database server, which is not asked now")
-
-
-def _check_database(file: Path) -> CheckResult:
-    if not file.exists() or not file.stat().st_size:
-        return CheckResult("MLflow", "ok", f"{file}: the first sweep makes it")
-    from gapctl.tracking.store import open_read_only
-
-    try:
-        with closing(open_read_only(file)) as store:
-            (runs,) = store.execute("SELECT COUNT(*) FROM runs WHERE lifecycle_stage = 'active'").fetchone()
-    except sqlite3.Error as error:
-        fix = "move it away; `gapctl track sync FILE` makes it anew from the ledger"
-        return CheckResult("MLflow", "problem", f"{file}: no MLflow store can be read there ({error})", fix)
-    return CheckResult("MLflow", "ok", f"{file}: {runs:,} runs")
-
-
-def _check_server(uri: str) -> CheckResult:
-    from gapctl.io.passwords import hide_password
-
-    shown = hide_password(uri)
-    bypass_proxies(uri)
-    try:
-        with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS):
-            return CheckResult("MLflow", "ok", f"{shown}: answers")
-    except (URLError, OSError, ValueError) as error:
-        fix = "start it; a sweep keeps its metrics meanwhile, and `gapctl track sync FILE` catches up"
-        return CheckResult("MLflow", "warning", f"{shown}: does not answer ({getattr(error, 'reason', error)})", fix)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,45 @@
 """The inputs of `gapctl measure` and `gapctl intervene`: shared options, and the embeddings that they lead to.
 
 `add_input_options` gives a verb the options of `InputOptions`. `load_inputs` then reads saved embeddings, encodes a
-trial's gallery, or encodes image-text pairs with an open_clip model (`encode_pairs`), and returns `Inputs`.
+trial's gallery, or encodes image-text pairs with an open_clip model (`_encode_pairs`), and returns `Inputs`.
 """
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from functools import wraps
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gapctl.cli.options import DEFAULT_RUNS, RunsOption
-from gapctl.data.image_text.questions import CaptionLineMode
+from gapctl.cli.console import make_plain_console, show_progress
+from gapctl.cli.data import load_data
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption, compute_fingerprint
+from gapctl.config.trial import Data
+from gapctl.data.image_text.questions import CaptionLineMode, read_attributes, read_classes
 from gapctl.errors import InputError
+from gapctl.folders import find_cache_root
 from gapctl.io.atomic import hash_file
+from gapctl.ledger import Ledger
 
 if TYPE_CHECKING:
-    from gapctl.config.trial import Data
-    from gapctl.data.image_text.manifest import Manifest, ManifestTally
     from gapctl.data.load import Dataset
     from gapctl.inference.model import OpenModel
-    from gapctl.inference.pairs import EncodedPairs, LabelOptions
-    from gapctl.inference.shards import EncodingResult
+    from gapctl.inference.pairs import EncodedPairs
     from gapctl.metrics.classification import ZeroShotTasks
     from gapctl.metrics.embedding_set import Embeddings
-    from gapctl.metrics.formats import EmbeddingsFile
     from gapctl.metrics.sampling import SampleLimits
-
 
 SOURCE_OPTIONS = ("--embeddings", "--trial", "--model")
 MODEL_OPTIONS = ("--pretrained", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
+
+
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +100,7 @@ class Inputs:
     """
 
     embeddings: "Embeddings"
-    facts: Mapping[str, Any]
+    facts: Mapping[str, object]
     title: str
     zero_shot: "ZeroShotTasks"
     temperature: Mapping[str, float] = field(default_factory=dict)
@@ -121,16 +126,6 @@ def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 def load_inputs(asked: InputOptions) -> Inputs:
     """Read, rebuild or encode the requested embeddings; raise InputError for anything wrong with them."""
-    _check_options(asked)
-    if asked.embeddings is not None:
-        return _load_embeddings_file(asked.embeddings)
-    if asked.trial is not None:
-        return _load_trial_inputs(asked.trial, asked.runs)
-    return _encode_model_inputs(asked)
-
-
-def _check_options(asked: InputOptions) -> None:
-    """Raise InputError for options that contradict each other, or require one another."""
     given = [option for option in SOURCE_OPTIONS if _is_given(asked, option)]
     if len(given) != 1:
         found = f"{' and '.join(given)} were given together" if given else "nothing to measure was named"
@@ -138,13 +133,18 @@ def _check_options(asked: InputOptions) -> None:
     alone = [option for option in MODEL_OPTIONS if _is_given(asked, option)]
     if alone and asked.model is None:
         raise InputError(f"{alone[0]} belongs to --model; found it with {given[0]}. Leave it out")
-    missing = [option for option in ("--pretrained", "--data") if not _is_given(asked, option)]
-    if missing and asked.model is not None:
+    if asked.embeddings is not None:
+        return _load_embeddings_file(asked.embeddings)
+    if asked.trial is not None:
+        return _load_trial_inputs(asked.trial, asked.runs)
+    if asked.model is None or asked.pretrained is None or asked.data is None:
+        missing = [option for option in ("--pretrained", "--data") if not _is_given(asked, option)]
         raise InputError(f"--model without {' and '.join(missing)}; expected its weights and the shards to show it")
+    return _encode_pairs(asked, asked.model, asked.pretrained, asked.data)
 
 
 def _is_given(asked: InputOptions, option: str) -> bool:
-    return bool(getattr(asked, option.removeprefix("--").replace("-", "_")) is not None)
+    return getattr(asked, option.removeprefix("--").replace("-", "_")) is not None
 
 
 def _load_embeddings_file(place: str) -> Inputs:
@@ -152,34 +152,34 @@ def _load_embeddings_file(place: str) -> Inputs:
     from gapctl.metrics.formats import read_embeddings
 
     file = read_embeddings(place)
+    if len(file.files) == 1:
+        hashes: dict[str, object] = {"sha256": next(iter(file.files.values()))}
+    else:
+        listed = "".join(f"{sha256}  {name}\n" for name, sha256 in file.files.items())
+        hashes = {"sha256": hashlib.sha256(listed.encode()).hexdigest(), "files": dict(file.files)}
     facts = {
         "file": place,
-        **_hash_files(file),
+        **hashes,
         "arrays": {name: {"shape": facts.shape, "dtype": facts.dtype} for name, facts in file.arrays.items()},
         "unused_arrays": file.unused,
         "pairing": file.pairing,
     }
+    pairings = {
+        "rows": "row i of one matches row i of the other",
+        "text_to_image": "`text_to_image` gives each text's image",
+        "labels": "texts are class prompts, `labels` gives each image's",
+    }
     notes = (f"not used: {', '.join(file.unused)}",) if file.unused else ()
-    title = f"{place}: {_describe_embeddings(file.embeddings)}; {_describe_pairing(file)}"
+    title = f"{place}: {_describe_embeddings(file.embeddings)}; {pairings[file.pairing]}"
     return Inputs(file.embeddings, facts, title, ZeroShotTasks(), notes=notes)
 
 
-def _hash_files(file: "EmbeddingsFile") -> dict[str, Any]:
-    """Return the sha256 of the one file, or of the list of all files."""
-    if len(file.files) == 1:
-        return {"sha256": next(iter(file.files.values()))}
-    listed = "".join(f"{sha256}  {name}\n" for name, sha256 in file.files.items())
-    return {"sha256": hashlib.sha256(listed.encode()).hexdigest(), "files": dict(file.files)}
-
-
 def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
-    from dataclasses import asdict
-
     from gapctl.inference.trial import encode_trial
-    from gapctl.ledger import Ledger
     from gapctl.metrics.sampling import TRIAL_LIMITS
 
     trial = encode_trial(Ledger(runs), prefix, _load_trial_data)
+    encoded = trial.encoded
     facts = {
         "trial": trial.id,
         "runs": runs,
@@ -187,38 +187,12 @@ def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
         "config": trial.described.config.model_dump(mode="json"),
         "result": {name: value for name, value in asdict(trial.result).items() if name not in ("trial", "metrics")},
     }
-    title = f"trial {trial.id} ({trial.described.label}): {_describe_embeddings(trial.encoded.embeddings)}"
-    return Inputs(
-        trial.encoded.embeddings, facts, title, trial.encoded.zero_shot, trial.encoded.temperature, effort=TRIAL_LIMITS
-    )
+    title = f"trial {trial.id} ({trial.described.label}): {_describe_embeddings(encoded.embeddings)}"
+    return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, encoded.temperature, effort=TRIAL_LIMITS)
 
 
-def _encode_model_inputs(asked: InputOptions) -> Inputs:
-    assert asked.model is not None
-    assert asked.pretrained is not None
-    assert asked.data is not None
-    found = encode_pairs(
-        PairOptions(
-            asked.model,
-            asked.pretrained,
-            asked.data,
-            asked.label_key,
-            asked.classes,
-            asked.attributes,
-            asked.workers,
-            asked.captions or CaptionLineMode.LINES,
-        )
-    )
-    pairs = found.pairs
-    return Inputs(pairs.embeddings, found.facts, found.title, pairs.zero_shot, pairs.temperature, found.notes)
-
-
-def _load_trial_data(data: "Data", fingerprint: str) -> "Dataset":
+def _load_trial_data(data: Data, fingerprint: str) -> "Dataset":
     """Load the data that a trial was trained on; raise InputError for any other."""
-    from gapctl.cli.data_mad import load_data
-    from gapctl.cli.options import compute_fingerprint
-    from gapctl.cli.output import make_plain_console
-
     found = compute_fingerprint(data)
     if found != fingerprint:
         raise InputError(
@@ -233,103 +207,73 @@ def _describe_embeddings(embeddings: "Embeddings") -> str:
     return f"{images:,} images and {len(embeddings.text_MD):,} texts, {width} wide"
 
 
-def _describe_pairing(file: "EmbeddingsFile") -> str:
-    belongs = {
-        "rows": "row i of one matches row i of the other",
-        "text_to_image": "`text_to_image` gives each text's image",
-        "labels": "texts are class prompts, `labels` gives each image's",
-    }
-    return belongs[file.pairing]
-
-
-class PairOptions(NamedTuple):
-    """The options of `--model`."""
-
-    model: str
-    pretrained: str
-    data: Sequence[str]
-    label_key: str | None
-    classes: Path | None
-    attributes: Path | None
-    workers: int | None
-    captions: CaptionLineMode
-
-
-class PairInputs(NamedTuple):
-    """The encoded pairs, with the facts for `--json`, the title and the notes."""
-
-    pairs: "EncodedPairs"
-    facts: dict[str, Any]
-    title: str
-    notes: tuple[str, ...]
-
-
-def encode_pairs(options: PairOptions) -> PairInputs:
+def _encode_pairs(asked: InputOptions, model: str, pretrained: str, data: list[str]) -> Inputs:
     """Check everything that is quick to check, then encode; raise InputError for anything wrong."""
     from gapctl.cli.sweep import start_local_ray
-    from gapctl.data.image_text.index import build_manifest
+    from gapctl.data.image_text.index import build_damage_error, build_manifest
     from gapctl.data.image_text.manifest import tally_manifest
     from gapctl.data.image_text.storage import list_local_shards
     from gapctl.data.shard_jobs import Workers, count_available_cores
-    from gapctl.folders import find_cache_root
     from gapctl.inference.model import find_weights, open_model, require_known_model
-    from gapctl.inference.pairs import assemble_pairs, check_first_sample
+    from gapctl.inference.pairs import LabelOptions, assemble_pairs, check_first_sample
     from gapctl.inference.shards import ShardCache, encode_shards
 
-    require_known_model(options.model)
-    asking, workers = _read_label_options(options), options.workers or count_available_cores()
-    manifest = build_manifest(list_local_shards(options.data), Workers(workers))
-    _require_whole_shards(manifest)
-    tally = tally_manifest(manifest)
-    tally.require_usable(f"--data {' '.join(options.data)}")
-    check_first_sample(manifest, asking)
-    paths = [Path(shard.address) for shard in manifest.shards if shard.usable]
-    opened = open_model(options.model, find_weights(options.model, options.pretrained))
-    cache = ShardCache(find_cache_root() / "embeddings")
-    with _show_shard_bar() as show:
-        encoded = encode_shards(
-            paths, opened, cache, start_local_ray, workers, show, _map_problems(manifest), options.captions
-        )
-    tally = tally.add_undecodable(tally.usable - sum(len(shard.samples) for shard in encoded.shards))
-    tally.require_usable(f"--data {' '.join(options.data)}")
-    pairs = assemble_pairs(opened, encoded.shards, asking)
-    shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
-    title = f"{options.model} ({options.pretrained}) on {shards}: {_describe_embeddings(pairs.embeddings)}"
-    notes = (*_list_notes(opened, pairs, options.captions), *tally.lines)
-    return PairInputs(pairs, _collect_facts(options, opened, encoded, tally, pairs), title, notes)
-
-
-def _require_whole_shards(manifest: "Manifest") -> None:
-    """Raise for a shard that ends early: it may lack most of its samples."""
-    from gapctl.data.image_text.index import build_damage_error
-
-    for shard in manifest.shards:
+    require_known_model(model)
+    files = {"classes": asked.classes, "attributes": asked.attributes}
+    for option, given in files.items():
+        if given is not None and asked.label_key is None:
+            raise InputError(
+                f"--{option} without --label-key; expected the key of the samples' json that names the object"
+            )
+    labels = LabelOptions(
+        asked.label_key,
+        read_classes(asked.classes) if asked.classes else None,
+        read_attributes(asked.attributes) if asked.attributes else {},
+    )
+    workers, rule = asked.workers or count_available_cores(), asked.captions or CaptionLineMode.LINES
+    manifest = build_manifest(list_local_shards(data), Workers(workers))
+    for shard in manifest.shards:  # one that ends early may lack most of its samples
         if shard.damage is not None:
             raise build_damage_error(shard.address, shard.samples, shard.damage)
-
-
-def _map_problems(manifest: "Manifest") -> dict[Path, dict[int, str]]:
-    """Return the problems of each shard's samples by their place in the shard."""
-    return {
+    tally = tally_manifest(manifest)
+    tally.require_usable(f"--data {' '.join(data)}")
+    check_first_sample(manifest, labels)
+    paths = [Path(shard.address) for shard in manifest.shards if shard.usable]
+    opened = open_model(model, find_weights(model, pretrained))
+    problems = {
         Path(str(shard)): {place: why for place, why in enumerate(rows["problem"]) if why is not None}
         for (shard,), rows in manifest.samples.partition_by("shard", as_dict=True, maintain_order=True).items()
     }
-
-
-def _read_label_options(options: PairOptions) -> "LabelOptions":
-    from gapctl.data.image_text.questions import read_attributes, read_classes
-    from gapctl.inference.pairs import LabelOptions
-
-    for option, given in (("--classes", options.classes), ("--attributes", options.attributes)):
-        if given is not None and options.label_key is None:
-            raise InputError(
-                f"{option} without --label-key; expected the key of the samples' json that names the object"
-            )
-    return LabelOptions(
-        options.label_key,
-        read_classes(options.classes) if options.classes else None,
-        read_attributes(options.attributes) if options.attributes else {},
-    )
+    cache = ShardCache(find_cache_root() / "embeddings")
+    with show_progress() as show:
+        bar = partial(show, "encoding shards")
+        encoded = encode_shards(paths, opened, cache, start_local_ray, workers, bar, problems, rule)
+    tally = tally.add_undecodable(tally.usable - sum(len(shard.samples) for shard in encoded.shards))
+    tally.require_usable(f"--data {' '.join(data)}")
+    pairs = assemble_pairs(opened, encoded.shards, labels)
+    facts = {
+        "model": model,
+        "pretrained": pretrained,
+        "weights": {"file": str(opened.weights.path), "sha256": opened.weights.sha256, "part": opened.origin},
+        "preprocess": dict(opened.preprocess),
+        "shards": encoded.sha256s,
+        "samples_in_shards": tally.samples,
+        "pairs": tally.usable,
+        "captions": {
+            "rule": str(rule),
+            "texts": len(pairs.embeddings.text_MD),
+            "samples_of_several_lines": pairs.several_lines,
+        },
+        "skipped": dict(tally.problems),
+        "unused_shards": dict(tally.unused),
+        "ignored": dict(tally.ignored),
+        "label_key": asked.label_key,
+        **{name: path and {"file": str(path), "sha256": hash_file(path)} for name, path in files.items()},
+    }
+    shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
+    title = f"{model} ({pretrained}) on {shards}: {_describe_embeddings(pairs.embeddings)}"
+    notes = (*_list_notes(opened, pairs, rule), *tally.lines)
+    return Inputs(pairs.embeddings, facts, title, pairs.zero_shot, pairs.temperature, notes)
 
 
 def _list_notes(opened: "OpenModel", pairs: "EncodedPairs", rule: CaptionLineMode) -> tuple[str, ...]:
@@ -341,46 +285,3 @@ def _list_notes(opened: "OpenModel", pairs: "EncodedPairs", rule: CaptionLineMod
     effect = "joins them" if other == "whole" else "reads one caption per line"
     several = f"{pairs.several_lines:,} of {images:,} samples have several lines"
     return (*origin, f"{texts:,} captions of {images:,} images, {read}: {several}, and --captions {other} {effect}")
-
-
-def _collect_facts(
-    options: PairOptions, opened: "OpenModel", encoded: "EncodingResult", tally: "ManifestTally", pairs: "EncodedPairs"
-) -> dict[str, Any]:
-    files = {"classes": options.classes, "attributes": options.attributes}
-    return {
-        "model": options.model,
-        "pretrained": options.pretrained,
-        "weights": {"file": str(opened.weights.path), "sha256": opened.weights.sha256, "part": opened.origin},
-        "preprocess": dict(opened.preprocess),
-        "shards": encoded.sha256s,
-        "samples_in_shards": tally.samples,
-        "pairs": tally.usable,
-        "captions": {
-            "rule": str(options.captions),
-            "texts": len(pairs.embeddings.text_MD),
-            "samples_of_several_lines": pairs.several_lines,
-        },
-        "skipped": dict(tally.problems),
-        "unused_shards": dict(tally.unused),
-        "ignored": dict(tally.ignored),
-        "label_key": options.label_key,
-        **{name: None if path is None else _describe_file(path) for name, path in files.items()},
-    }
-
-
-def _describe_file(path: Path) -> dict[str, str]:
-    return {"file": str(path), "sha256": hash_file(path)}
-
-
-@contextmanager
-def _show_shard_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar over shards on standard error; remove it at the end."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from gapctl.cli.output import make_plain_console
-
-    console = make_plain_console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("encoding shards", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

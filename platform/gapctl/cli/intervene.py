@@ -4,64 +4,53 @@
 writes the page or prints JSON.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from gapctl.cli.inputs import InputOptions, Inputs, add_input_options, load_inputs
+from gapctl.cli.console import SafeConsole, make_plain_console
+from gapctl.cli.inputs import InputOptions, Inputs, ReportOption, add_input_options, load_inputs
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import check_page, write_page
+from gapctl.cli.output import check_page, emit, write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from gapctl.interventions.fit import InterventionCandidate
     from gapctl.interventions.judge import ChangeVerdict, ClosingAnswer, InterventionReport, InterventionResult
 
 
 Number = TypeVar("Number", int, float)
 
-CalibrationOption = Annotated[
-    float, typer.Option("--calibration", help="Share of the images that interventions are fitted on.", metavar="SHARE")
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Decides the split and the resamples.", min=0)]
-LambdasOption = Annotated[
-    str | None,
-    typer.Option(
-        "--lambdas",
-        help="How far to shift along the mean difference: 0 is nothing, 1 closes it. "
-        "If left out: -0.5, 0, 0.25, 0.5, 0.75, 1, 1.25, 1.5 and 2.",
-        metavar="L,L,...",
-    ),
-]
-RemoveOption = Annotated[
-    str | None,
-    typer.Option(
-        "--remove",
-        help="How many of the dimensions that carry the gap to remove. "
-        "If left out: 1, 3, 10 and 30, as far as that is at most half of them.",
-        metavar="K,K,...",
-    ),
-]
-ReportOption = Annotated[
-    Path | None,
-    typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
-]
-
 
 @add_input_options
 def intervene_command(
     asked: InputOptions,
-    calibration: CalibrationOption = 0.5,
-    seed: SeedOption = 0,
-    lambdas: LambdasOption = None,
-    remove: RemoveOption = None,
+    calibration: Annotated[
+        float,
+        typer.Option("--calibration", help="Share of the images that interventions are fitted on.", metavar="SHARE"),
+    ] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", help="Decides the split and the resamples.", min=0)] = 0,
+    lambdas: Annotated[
+        str | None,
+        typer.Option(
+            "--lambdas",
+            help="How far to shift along the mean difference: 0 is nothing, 1 closes it. "
+            "If left out: -0.5, 0, 0.25, 0.5, 0.75, 1, 1.25, 1.5 and 2.",
+            metavar="L,L,...",
+        ),
+    ] = None,
+    remove: Annotated[
+        str | None,
+        typer.Option(
+            "--remove",
+            help="How many of the dimensions that carry the gap to remove. "
+            "If left out: 1, 3, 10 and 30, as far as that is at most half of them.",
+            metavar="K,K,...",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     report: ReportOption = None,
 ) -> None:
@@ -72,25 +61,27 @@ def intervene_command(
     the gap, and removing its direction. Every change has a 95 % interval from paired resampling that holds for all
     interventions at once, and a verdict: helps, harms, no difference that counts, or inconclusive.
     """
-    from gapctl.cli.output import make_plain_console
-
     shifts, removals = _parse_numbers("--lambdas", lambdas, float), _parse_numbers("--remove", remove, int)
     check_page("--report", report)
     inputs = load_inputs(asked)
-    tried = _list_candidates(inputs, shifts, removals)
+    from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
     from gapctl.interventions.judge import judge_closing, judge_interventions
 
+    tried = list_candidates(
+        SHIFT_LAMBDAS if shifts is None else shifts,
+        choose_removals(inputs.embeddings.image_ND.shape[1]) if removals is None else removals,
+    )
     with make_plain_console(stderr=True).status("fitting and judging"):
         judgement = judge_interventions(inputs.embeddings, inputs.zero_shot, tried, calibration, seed)
     answer = judge_closing(judgement)
     if report is not None:
         _write_report(report, judgement, answer, inputs)
-    if as_json:
-        typer.echo(
-            json.dumps(_build_judgement_document(judgement, answer, inputs, calibration), indent=1, allow_nan=False)
-        )
-    else:
-        _print_answer(judgement, answer, inputs, report)
+    emit(
+        _build_judgement_document(judgement, answer, inputs, calibration),
+        lambda: _print_judgement(judgement, answer, inputs, report),
+        as_json,
+        allow_nan=False,
+    )
 
 
 def _parse_numbers(option: str, written: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...] | None:
@@ -102,27 +93,6 @@ def _parse_numbers(option: str, written: str | None, kind: Callable[[str], Numbe
     except ValueError as error:
         expected = "whole numbers such as 1,3,10" if kind is int else "numbers such as 0,0.5,1"
         raise InputError(f"{option} {written}: expected {expected}, with commas between them") from error
-
-
-def _list_candidates(
-    inputs: Inputs, shifts: tuple[float, ...] | None, removals: tuple[int, ...] | None
-) -> "tuple[InterventionCandidate, ...]":
-    from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
-
-    width = inputs.embeddings.image_ND.shape[1]
-    return list_candidates(
-        SHIFT_LAMBDAS if shifts is None else shifts, choose_removals(width) if removals is None else removals
-    )
-
-
-def _print_answer(
-    judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs, report: Path | None
-) -> None:
-    from gapctl.cli.output import make_plain_console
-
-    print_judgement(judgement, answer, inputs.title)
-    for line in (*inputs.notes, *([f"report: {report}"] if report is not None else [])):
-        make_plain_console().print(line)
 
 
 def _write_report(out: Path, judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs) -> None:
@@ -141,8 +111,7 @@ def _write_report(out: Path, judgement: "InterventionReport", answer: "ClosingAn
 
 def _build_judgement_document(
     judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs, calibration: float
-) -> dict[str, Any]:
-    """Build the document that `--json` prints."""
+) -> dict[str, object]:
     from gapctl.interventions.bootstrap import CONFIDENCE_LEVEL, RESAMPLES
     from gapctl.interventions.judge import get_smallest_effect
     from gapctl.report.intervene_page import summarise_answer
@@ -199,16 +168,33 @@ LEGEND: Final = (
 )
 
 
-def print_judgement(judgement: "InterventionReport", answer: "ClosingAnswer", title: str) -> None:
-    """Print the answer, the table, the intervals, and the interventions that were not possible."""
-    from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import make_plain_console
-    from gapctl.report.intervene_page import QUESTION, describe_measure_answer, describe_split, summarise_answer
+def _print_judgement(
+    judgement: "InterventionReport", answer: "ClosingAnswer", inputs: Inputs, report: Path | None
+) -> None:
+    from gapctl.interventions.judge import list_main_qualities
+    from gapctl.report.intervene_page import (
+        QUESTION,
+        convert_to_points,
+        describe_measure_answer,
+        describe_split,
+        label_measure,
+        summarise_answer,
+    )
 
     plain = make_plain_console()
     plain.print(f"{QUESTION} {summarise_answer(answer, judgement)}")
-    plain.print(f"{title}; {describe_split(judgement)}\n")
-    _print_table(SafeConsole(), judgement)
+    plain.print(f"{inputs.title}; {describe_split(judgement)}\n")
+    keys, before = list_main_qualities(judgement), judgement.before
+    table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in map(label_measure, (*GAP_METRICS, *keys)):
+        table.add_column(name, justify="right", no_wrap=True)
+    values = (f"{convert_to_points(key, before[key]):.1f}  " for key in keys)
+    table.add_row("nothing", *(f"{before[key]:.3f}" for key in GAP_METRICS), *values)
+    for judged in judgement.judged:
+        if judged.changes:
+            gaps = (f"{judged.changes[key].value:.3f}" for key in GAP_METRICS)
+            table.add_row(judged.name, *gaps, *(_format_cell(judged, key) for key in keys))
+    SafeConsole().print(table)
     plain.print(LEGEND)
     if answer.closing:
         plain.print(f"\nThe gap is at most half as wide after {', '.join(answer.closing)}:")
@@ -217,38 +203,11 @@ def print_judgement(judgement: "InterventionReport", answer: "ClosingAnswer", ti
     for judged in judgement.judged:
         if judged.impossible:
             plain.print(f"{judged.name}: not applied: {judged.impossible}")
+    for line in (*inputs.notes, *([f"report: {report}"] if report is not None else [])):
+        plain.print(line)
 
 
-def _print_table(console: "Console", judgement: "InterventionReport") -> None:
-    from gapctl.interventions.judge import list_main_qualities
-    from gapctl.report.intervene_page import convert_to_points
-
-    keys = list_main_qualities(judgement)
-    table = _build_table(keys)
-    before = judgement.before
-    values = (f"{convert_to_points(key, before[key]):.1f}  " for key in keys)
-    table.add_row("nothing", *(f"{before[key]:.3f}" for key in GAP_METRICS), *values)
-    for judged in judgement.judged:
-        if judged.changes:
-            gaps = (f"{judged.changes[key].value:.3f}" for key in GAP_METRICS)
-            table.add_row(judged.name, *gaps, *(_format_cell(judged, key) for key in keys))
-    console.print(table)
-
-
-def _build_table(keys: Sequence[str]) -> "Table":
-    from rich.table import Table
-
-    from gapctl.report.intervene_page import label_measure
-
-    table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in map(label_measure, (*GAP_METRICS, *keys)):
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _format_cell(judged: "InterventionResult", key: str) -> "Text":
-    from rich.text import Text
-
+def _format_cell(judged: "InterventionResult", key: str) -> Text:
     from gapctl.report.intervene_page import convert_to_points, format_signed
 
     change = judged.changes[key]

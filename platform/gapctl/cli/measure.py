@@ -1,8 +1,8 @@
 """`gapctl measure`: gap, entropy, object bias and quality of embeddings, of a trial, or of an open_clip model.
 
-1. `load_inputs` reads or encodes the embeddings; `load_second_inputs` does so for `--against`.
+1. `load_inputs` reads or encodes the embeddings; `_load_second_inputs` does so for `--against`.
 2. `_measure_inputs` computes the metrics at the requested logit scales.
-3. `measure_command` prints them, and writes the report (`render_measure_report`) or an MLflow run.
+3. `measure_command` prints them, and writes the report (`_render_page`) or an MLflow run.
 """
 
 import json
@@ -10,95 +10,67 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gapctl.cli.inputs import InputOptions, Inputs, add_input_options, load_inputs
+from gapctl.cli.console import SafeConsole, make_plain_console, make_table
+from gapctl.cli.inputs import InputOptions, Inputs, ReportOption, add_input_options, load_inputs
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import check_page, write_page
+from gapctl.cli.output import check_page, emit, write_page
+from gapctl.config.metrics import find_metric
+from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
+from gapctl.tracking.measurement import Measurement, log_measurement
+from gapctl.tracking.store import check_uri
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from rich.console import Console
-
-    from gapctl.config.metrics import MetricName
     from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.gap import DimensionOverlap
     from gapctl.metrics.plots import PlotData
     from gapctl.metrics.sampling import SampleEstimate
-    from gapctl.report.measure_page import MeasureLine, MeasurePage, Removal
+    from gapctl.report.measure_page import Removal
 
 
 OVERLAP_COUNTS: Final = (1, 3, 10)
-
-
 MAX_RECALL_PAIRS = 1024
 """The most pairs among which recall is computed again for every removed dimension."""
-
-
 MAX_FACT_LENGTH = 300
 """The most characters of a fact; a thousand shards would bury the rest, and `--json` lists them."""
-
-
 DEFAULT_SCALES = ("1", "1/0.07", "100")
 """Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
-
-
 LARGEST_SCALE = 1e6
 """Beyond this scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
 METRIC_GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
 
-ReportOption = Annotated[
-    Path | None,
-    typer.Option("--report", help="Also write a report: one HTML file that needs no network.", metavar="FILE.html"),
-]
-
-
-AgainstOption = Annotated[
-    str | None,
-    typer.Option(
-        "--against",
-        help="Another model of the same width, given as the first is: do the same dimensions carry its gap?",
-        metavar="PLACE|ID",
-    ),
-]
-LogOption = Annotated[bool, typer.Option("--log", help="Also keep it in MLflow, as a run of `measurements`.")]
-UriOption = Annotated[str | None, typer.Option("--uri", help="MLflow's store for --log, if not sqlite:///mlflow.db.")]
-
-
-ScalesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--logit-scale",
-        "--scale",
-        help="Logit scale for the entropies: a number, or 1/T for a temperature T; may be given several times. "
-        "If left out: the model's own, or 1, 1/0.07 and 100 where there is none.",
-        metavar="S",
-    ),
-]
-
-
-class ModelComparison(NamedTuple):
-    """The other model's title, and the overlap of leading dimensions by how many are compared."""
-
-    title: str
-    overlaps: "dict[int, DimensionOverlap]"
-
-
 @add_input_options
 def measure_command(
     asked: InputOptions,
-    scales: ScalesOption = None,
-    against: AgainstOption = None,
+    scales: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--logit-scale",
+            "--scale",
+            help="Logit scale for the entropies: a number, or 1/T for a temperature T; may be given several times. "
+            "If left out: the model's own, or 1, 1/0.07 and 100 where there is none.",
+            metavar="S",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="Another model of the same width, given as the first is: do the same dimensions carry its gap?",
+            metavar="PLACE|ID",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     report: ReportOption = None,
-    log: LogOption = False,
-    uri: UriOption = None,
+    log: Annotated[bool, typer.Option("--log", help="Also keep it in MLflow, as a run of `measurements`.")] = False,
+    uri: Annotated[
+        str | None, typer.Option("--uri", help="MLflow's store for --log, if not sqlite:///mlflow.db.")
+    ] = None,
 ) -> None:
     """Gap, entropy, object bias and quality of embeddings, of a trial, or of any open_clip model.
 
@@ -124,14 +96,16 @@ def measure_command(
     name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from;
     `samples` there says how many rows a measure looked at where that was a part of them, with its interval.
     """
-    from gapctl.cli.output import make_plain_console
-
     asked_scales = _parse_logit_scales(scales or ())
-    _check_store(uri, log)
+    if uri is not None and not log:
+        raise InputError("--uri belongs to --log; expected both or neither")
+    store = uri or Tracking().uri
+    if log:
+        check_uri(store)
     check_page("--report", report)
-    other = load_second_inputs(asked, against)
+    other = _load_second_inputs(asked, against)
     inputs = load_inputs(asked)
-    shared = compare_dimensions(against, inputs, other) if against is not None and other is not None else None
+    shared = None if other is None else _compare_dimensions(str(against), inputs, other)
     own = inputs.embeddings.logit_scale
     logit_scales = asked_scales or (_parse_logit_scales(DEFAULT_SCALES) if own is None else (own,))
     with make_plain_console(stderr=True).status("measuring"):
@@ -140,16 +114,21 @@ def measure_command(
     if report is not None:
         write_page("--report", report, page)
     document = _build_measure_document(inputs, metrics, samples, logit_scales)
-    if shared is not None:
-        document["against"] = build_comparison_document(shared)
+    if other is not None and shared is not None:
+        overlaps = {str(count): overlap._asdict() for count, overlap in shared.items()}
+        document["against"] = {"with": other.title, "leading_dimensions": overlaps}
     if log:
-        _log_run(uri, document, inputs, page)
-    if as_json:
-        typer.echo(json.dumps(document, indent=1))
-        return
-    _print_metrics(inputs, metrics, samples)
-    if shared is not None:
-        print_shared_dimensions(shared)
+        params = {key: str(value) for key, value in inputs.facts.items() if isinstance(value, str | int | float)}
+        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        files = {"report.html": page.encode(), "measures.json": json.dumps(document, indent=1).encode()}
+        log_measurement(store, Measurement(inputs.title.partition(": ")[0], params, finite, files))
+
+    def render() -> None:
+        _print_metrics(inputs, metrics, samples)
+        if other is not None and shared is not None:
+            _print_shared_dimensions(other.title, shared)
+
+    emit(document, render, as_json)
 
 
 def _measure_inputs(
@@ -189,42 +168,7 @@ def _parse_logit_scale(text: str) -> float:
     return scale
 
 
-def _check_store(uri: str | None, log: bool) -> None:
-    if uri is not None and not log:
-        raise InputError("--uri belongs to --log; expected both or neither")
-    if log:
-        from gapctl.tracking.store import check_uri
-
-        check_uri(_choose_store(uri))
-
-
-def _choose_store(uri: str | None) -> str:
-    from gapctl.config.sweep import Tracking
-
-    return uri or Tracking().uri
-
-
-def _log_run(uri: str | None, document: Mapping[str, Any], inputs: Inputs, page: str) -> None:
-    from gapctl.tracking.measurement import Measurement, log_measurement
-
-    params = {key: str(value) for key, value in inputs.facts.items() if isinstance(value, str | int | float)}
-    metrics = {key: value for key, value in document["metrics"].items() if value is not None}
-    files = {"report.html": page.encode(), "measures.json": json.dumps(document, indent=1).encode()}
-    log_measurement(_choose_store(uri), Measurement(inputs.title.partition(": ")[0], params, metrics, files))
-
-
-def _render_page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
-    from gapctl.config.metrics import find_metric
-    from gapctl.report.measure_page import MeasureLine
-
-    names = {key: find_metric(key) for key in metrics}
-    lines = [MeasureLine(key, _format_value(value, names[key]), _explain_metric(key)) for key, value in metrics.items()]
-    return render_measure_report(inputs, lines)
-
-
 def _explain_metric(key: str) -> str:
-    from gapctl.config.metrics import find_metric
-
     if (name := find_metric(key)) is not None:
         return name.meaning
     group, _, rest = key.partition("/accuracy_")
@@ -233,35 +177,43 @@ def _explain_metric(key: str) -> str:
 
 def _build_measure_document(
     inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "SampleEstimate"], scales: Sequence[float]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     bias_of = "image_with_attributes" if inputs.embeddings.bias_image_ND is not None else "image"
     return {
-        "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
+        "metrics": {key: _replace_undefined(value) for key, value in metrics.items()},
         "inputs": {
             **inputs.facts,
-            "samples": {key: _describe_sample(each) for key, each in samples.items()},
+            "samples": {
+                key: {
+                    "sample": each.sample,
+                    "population": each.population,
+                    **({"galleries": each.galleries} if each.galleries else {}),
+                    "low": _replace_undefined(each.low),
+                    "high": _replace_undefined(each.high),
+                }
+                for key, each in samples.items()
+            },
             "logit_scales": scales,
             "bias_of": bias_of if "bias/moad_image" in metrics else None,
         },
     }
 
 
-def _describe_sample(sampled: "SampleEstimate") -> dict[str, Any]:
-    ends = {"low": sampled.low, "high": sampled.high}
-    known = {end: value if math.isfinite(value) else None for end, value in ends.items()}
-    dealt = {"galleries": sampled.galleries} if sampled.galleries else {}
-    return {"sample": sampled.sample, "population": sampled.population, **dealt, **known}
+def _replace_undefined(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _print_metrics(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "SampleEstimate"]) -> None:
-    from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import make_plain_console
-
     for line in (inputs.title, *inputs.notes):
         make_plain_console().print(line)
     console = SafeConsole()
     for group, keys in groupby(metrics, key=_parse_group):
-        _print_group(console, group, {key: metrics[key] for key in keys})
+        table = make_table(group, "", "", right=(1,), header_style="bold")
+        for key in keys:
+            name = "  " + key.removeprefix(f"{group}/")
+            table.add_row(name, _format_value(key, metrics[key]), _explain_metric(key))
+        console.print()
+        console.print(table)
     if samples:
         console.print("\nTaken from rows that were drawn or dealt by a fixed seed; --json has their intervals:")
     for key, each in samples.items():
@@ -273,21 +225,8 @@ def _parse_group(key: str) -> str:
     return key.split("/", 1)[0]
 
 
-def _print_group(console: "Console", group: str, metrics: Mapping[str, float]) -> None:
-    from rich.table import Table
-
-    from gapctl.config.metrics import find_metric
-
-    table = Table(group, "", "", box=None, pad_edge=False, header_style="bold")
-    table.columns[1].justify = "right"
-    for key, value in metrics.items():
-        name = find_metric(key)
-        table.add_row("  " + key.removeprefix(f"{group}/"), _format_value(value, name), _explain_metric(key))
-    console.print()
-    console.print(table)
-
-
-def _format_value(value: float, name: "MetricName | None") -> str:
+def _format_value(key: str, value: float) -> str:
+    name = find_metric(key)
     if math.isnan(value):
         return "undefined"
     unit = name.unit if name else "percent"
@@ -298,7 +237,7 @@ def _format_value(value: float, name: "MetricName | None") -> str:
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
-def load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | None:
+def _load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | None:
     """Load the second model as the first was loaded; raise InputError for anything wrong with it."""
     if against is None:
         return None
@@ -314,8 +253,11 @@ def load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | Non
         raise InputError(str(error).replace(f"--trial {against}", f"--against {against}")) from error
 
 
-def compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> ModelComparison:
-    """Compare the leading dimensions of both models; raise InputError where the widths differ."""
+def _compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> "dict[int, DimensionOverlap]":
+    """Return the overlap of both models' leading dimensions, by how many are compared.
+
+    Raise InputError where the widths differ.
+    """
     from gapctl.metrics.gap import measure_dimension_overlap
     from gapctl.metrics.streaming import sum_embeddings
 
@@ -326,59 +268,38 @@ def compare_dimensions(against: str, inputs: Inputs, other: Inputs) -> ModelComp
             "compared one by one"
         )
     counts = [count for count in OVERLAP_COUNTS if count < len(one_D)]
-    return ModelComparison(other.title, {count: measure_dimension_overlap(one_D, other_D, count) for count in counts})
+    return {count: measure_dimension_overlap(one_D, other_D, count) for count in counts}
 
 
-def build_comparison_document(found: ModelComparison) -> dict[str, Any]:
-    """Return the comparison as `--json` prints it."""
-    return {"with": found.title, "leading_dimensions": {str(k): each._asdict() for k, each in found.overlaps.items()}}
-
-
-def print_shared_dimensions(found: ModelComparison) -> None:
-    """Print the comparison as a table."""
-    from rich.table import Table
-
-    from gapctl.cli.console import SafeConsole
-    from gapctl.cli.output import make_plain_console
-
-    make_plain_console().print(f"\nDimensions that carry most of the gap, shared with {found.title}:")
-    table = Table("largest", "shared", "by chance", "p", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        column.justify = "right"
-    for count, overlap in found.overlaps.items():
+def _print_shared_dimensions(title: str, overlaps: "dict[int, DimensionOverlap]") -> None:
+    make_plain_console().print(f"\nDimensions that carry most of the gap, shared with {title}:")
+    table = make_table("largest", "shared", "by chance", "p", right=range(4), header_style="bold")
+    for count, overlap in overlaps.items():
         table.add_row(str(count), f"{count * overlap.share:.0f}", f"{count * overlap.chance:.2f}", f"{overlap.p:.2g}")
     SafeConsole().print(table)
 
 
-def render_measure_report(inputs: Inputs, lines: "list[MeasureLine]") -> str:
-    """Return the page as one HTML text."""
-    from gapctl.report.measure_page import render_measure_page
-
-    return render_measure_page(_build_page_data(inputs, lines))
-
-
-def _build_page_data(inputs: Inputs, lines: "list[MeasureLine]") -> "MeasurePage":
+def _render_page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
     from gapctl.metrics.plots import sample_plot_data
-    from gapctl.report.measure_page import CosineBin, MeasurePage, PlanePoint
+    from gapctl.report.measure_page import CosineBin, MeasureLine, MeasurePage, PlanePoint, render_measure_page
 
     picture = sample_plot_data(inputs.embeddings)
     plane, found = picture.plane, picture.similarities
-    return MeasurePage(
+    bins = zip(found.edges[:-1], found.edges[1:], found.matched_B, found.other_B, strict=True)
+    page = MeasurePage(
         title=inputs.title,
         notes=inputs.notes,
-        lines=lines,
+        lines=[MeasureLine(key, _format_value(key, value), _explain_metric(key)) for key, value in metrics.items()],
         facts=dict(_flatten_facts("", inputs.facts)),
         images=[PlanePoint(*map(float, row)) for row in plane.image_P2],
         texts=[PlanePoint(*map(float, row)) for row in plane.text_P2],
         shares=plane.shares,
-        bins=[
-            CosineBin(*map(float, row))
-            for row in zip(found.edges[:-1], found.edges[1:], found.matched_B, found.other_B, strict=True)
-        ],
+        bins=[CosineBin(*map(float, row)) for row in bins],
         difference=[float(value) for value in picture.difference_D],
         removals=_measure_removals(inputs.embeddings, picture),
         removal_pairs=min(MAX_RECALL_PAIRS, len(inputs.embeddings.image_ND)),
     )
+    return render_measure_page(page)
 
 
 def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Removal]":
@@ -390,6 +311,7 @@ def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Re
 
     from gapctl.metrics.embedding_set import assign_match_keys, normalise_rows
     from gapctl.metrics.plots import measure_gap_after_removal, measure_recall_after_removal
+    from gapctl.metrics.sampling import DrawPurpose, sample_rows
     from gapctl.report.measure_page import Removal
 
     if embeddings.prompt_of_N is not None:
@@ -397,7 +319,10 @@ def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Re
     order_D = np.argsort(-np.abs(picture.difference_D), kind="stable")
     image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     steps = measure_gap_after_removal(image_ND, text_MD, order_D, embeddings.text_to_image_M)
-    image_P, text_P = _sample_pairs(embeddings)
+    image_P = sample_rows(DrawPurpose.PAIRS, len(image_ND), MAX_RECALL_PAIRS)
+    text_P = image_P
+    if embeddings.text_to_image_M is not None:  # the first text of each image
+        text_P = np.unique(embeddings.text_to_image_M, return_index=True)[1][image_P]
     image_key_N, text_key_M = assign_match_keys(embeddings)
     recall_T = measure_recall_after_removal(
         image_ND[image_P], text_MD[text_P], image_key_N[image_P], text_key_M[text_P], order_D
@@ -406,21 +331,7 @@ def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Re
     return [Removal(removed, sums.rmg(), sums.l2m(), float(recall)) for removed, (sums, recall) in enumerate(found)]
 
 
-def _sample_pairs(embeddings: "Embeddings") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-    """Draw the rows of images and of one text each, among which recall is computed as dimensions are removed."""
-    import numpy as np
-
-    from gapctl.metrics.sampling import DrawPurpose, sample_rows
-
-    image_P = sample_rows(DrawPurpose.PAIRS, len(embeddings.image_ND), MAX_RECALL_PAIRS)
-    if embeddings.text_to_image_M is None:
-        return image_P, image_P
-    first_text_N = np.unique(embeddings.text_to_image_M, return_index=True)[1]
-    return image_P, first_text_N[image_P]
-
-
-def _flatten_facts(prefix: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return every fact as text, by its path."""
+def _flatten_facts(prefix: str, found: Mapping[str, object]) -> list[tuple[str, str]]:
     listed = []
     for key, value in found.items():
         if isinstance(value, Mapping) and value:

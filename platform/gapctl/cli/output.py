@@ -2,24 +2,25 @@
 
 `guard_output` puts `GuardedStream` before both standard streams, so that `print`, `typer.echo` and libraries' warnings
 pass through it. Rich's colours and cursor movements must not be escaped: consoles write past the guard, and
-`console.SafeConsole` escapes the texts that it is given instead. `write_table` and `write_page` write the files that
-options name.
+`console.SafeConsole` escapes the texts that it is given instead. `emit` prints a verb's result, `exit_on_problems` its
+problems; `write_table` and `write_page` write the files that options name.
 """
 
 import io
+import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
+
+import typer
 
 from gapctl.errors import InputError
 from gapctl.io.atomic import write_atomically
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from gapctl.cli.console import SafeConsole
 
 
 _UNSAFE: Final = re.compile(
@@ -33,12 +34,12 @@ _UNSAFE: Final = re.compile(
 
 def escape_controls(text: str) -> str:
     r"""Show control characters as `\x1b` or `\u202e`; other text stays as it is."""
-    return _UNSAFE.sub(_escape_match, text)
 
+    def escape(match: re.Match[str]) -> str:
+        number = ord(match[0])
+        return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
-def _escape_match(match: re.Match[str]) -> str:
-    number = ord(match[0])
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+    return _UNSAFE.sub(escape, text)
 
 
 class GuardedStream(io.TextIOBase):
@@ -87,12 +88,12 @@ def guard_output() -> None:
     sys.stdout, sys.stderr = _guard_stream(sys.stdout), _guard_stream(sys.stderr)
 
 
-def _guard_stream(stream: Any) -> Any:
+def _guard_stream(stream: TextIO) -> TextIO:
     if stream is None or isinstance(stream, GuardedStream):
         return stream
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    return GuardedStream(stream)
+    return cast(TextIO, GuardedStream(stream))
 
 
 def find_raw_stream(stream: TextIO) -> TextIO:
@@ -102,11 +103,46 @@ def find_raw_stream(stream: TextIO) -> TextIO:
     return stream
 
 
-def make_plain_console(*, stderr: bool = False) -> "SafeConsole":
-    """Return a console that neither cuts nor wraps lines."""
-    from gapctl.cli.console import SafeConsole
+def emit(document: object, render: Callable[[], None], as_json: bool, *, allow_nan: bool = True) -> None:
+    """Print the document as JSON on standard output with `as_json`; else call `render`, which prints for people."""
+    if as_json:
+        typer.echo(json.dumps(document, indent=1, allow_nan=allow_nan))
+    else:
+        render()
 
-    return SafeConsole(stderr=stderr, soft_wrap=True)
+
+def print_problems(problems: Iterable[str]) -> None:
+    """Print what went wrong; it comes last, where nobody overlooks it."""
+    for problem in problems:
+        typer.echo(f"gapctl: {problem}", err=True)
+
+
+def exit_on_problems(problems: Iterable[str]) -> None:
+    """Print what went wrong and exit with 1; return where nothing did."""
+    lines = list(problems)
+    print_problems(lines)
+    if lines:
+        raise typer.Exit(1)
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Describe counts as in "2 errors and 1 warning", without those that are zero."""
+    return " and ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count)
+
+
+def format_megabytes(count: float, digits: int = 0) -> str:
+    """Format a number of bytes as megabytes."""
+    return f"{count / 1e6:,.{digits}f} MB"
+
+
+def require_choice(option: str, value: str, choices: Iterable[str], what: str = "choice") -> None:
+    """Raise InputError, naming the option, for a value that is not among its choices."""
+    from gapctl.config.base import did_you_mean
+
+    known = list(choices)
+    if value not in known:
+        close = did_you_mean(value, known)
+        raise InputError(f"{option} {value}: no such {what}; expected one of {', '.join(known)}{close}")
 
 
 _TABLE_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {
@@ -120,7 +156,7 @@ def check_table_file(option: str, out: Path) -> None:
     if out.suffix not in _TABLE_WRITERS:
         raise InputError(f"{option} {out}: expected a name that ends in {' or '.join(_TABLE_WRITERS)}")
     if not out.parent.is_dir() or out.is_dir():
-        raise _build_write_error(option, out, "is a folder" if out.is_dir() else f"there is no folder {out.parent}")
+        raise build_write_error(option, out, "is a folder" if out.is_dir() else f"there is no folder {out.parent}")
 
 
 def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
@@ -129,12 +165,14 @@ def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
         with write_atomically(out) as temporary:
             _TABLE_WRITERS[out.suffix](table, temporary)
     except OSError as error:
-        raise _build_write_error(option, out, error.strerror or str(error)) from error
+        raise build_write_error(option, out, error) from error
 
 
-def _build_write_error(option: str, out: Path, reason: str) -> InputError:
+def build_write_error(option: str, out: Path, reason: OSError | str) -> InputError:
+    """Build the error about a file, named by an option, that cannot be written."""
+    text = (reason.strerror or str(reason)) if isinstance(reason, OSError) else reason
     return InputError(
-        f"{option} {out}: cannot be written: {reason}; expected a file in a folder that exists and may be written to"
+        f"{option} {out}: cannot be written: {text}; expected a file in a folder that exists and may be written to"
     )
 
 
@@ -149,7 +187,4 @@ def write_page(option: str, out: Path, page: str | bytes) -> None:
     try:
         out.write_bytes(page.encode() if isinstance(page, str) else page)
     except OSError as error:
-        raise InputError(
-            f"{option} {out}: cannot be written: {error.strerror or error}; expected a file in a folder that exists "
-            "and may be written to"
-        ) from error
+        raise build_write_error(option, out, error) from error

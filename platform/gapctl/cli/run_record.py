@@ -4,32 +4,35 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from gapctl.analysis.documents import build_sweep_document
+from gapctl.ledger import Ledger
+from gapctl.ledger.search_record import SearchRecord
+from gapctl.plan.command_line import build_ui_arguments
+from gapctl.plan.plan import Plan, get_search
+from gapctl.tracking.mlflow_sync import read_run_links
+from gapctl.tracking.store import is_server
+from gapctl.tracking.views import RunSummary
+
 if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis
-    from gapctl.ledger import Ledger
-    from gapctl.ledger.search_record import SearchRecord
-    from gapctl.plan.plan import Plan
     from gapctl.report.page_parts import RunPages, RunRecord
-    from gapctl.tracking.views import RunSummary
 
 
+REPORT_FILE = "report.html"
 LOCAL_MLFLOW = "http://127.0.0.1:5000"
 """Where `gapctl ui` serves a database by default, if the port is free."""
 
 
-def read_run_record(plan: "Plan", ledger: "Ledger") -> "RunRecord":
+def read_run_record(plan: Plan, ledger: Ledger) -> "RunRecord":
     """Read the run record of a plan's trials."""
     from gapctl.report.page_parts import read_record
 
     return read_record(plan, ledger, find_run_pages(plan, ledger))
 
 
-def find_run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
+def find_run_pages(plan: Plan, ledger: Ledger) -> "RunPages | None":
     """Return where MLflow shows a plan's trials, by the ledger's note; None without one."""
-    from gapctl.plan.command_line import build_ui_arguments
     from gapctl.report.page_parts import RunPages
-    from gapctl.tracking.mlflow_sync import read_run_links
-    from gapctl.tracking.store import is_server
 
     shown = read_run_links(ledger, plan.sweep.spec.name)
     if shown is None:
@@ -40,12 +43,8 @@ def find_run_pages(plan: "Plan", ledger: "Ledger") -> "RunPages | None":
     return RunPages(LOCAL_MLFLOW, served, shown.pages)
 
 
-REPORT_FILE = "report.html"
-
-
 def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, bytes]:
     """Render the files of a run by name; equal arguments give equal bytes."""
-    from gapctl.cli.verdict_table import build_sweep_document
     from gapctl.report.figures import render_figure_files
     from gapctl.report.sweep_page import render_report
 
@@ -54,19 +53,17 @@ def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, byt
     return {REPORT_FILE: render_report(analysis, record).encode(), "verdicts.json": verdicts.encode(), **figures}
 
 
-def summarise_run(analysis: "Analysis", record: "RunRecord") -> "RunSummary":
+def summarise_run(analysis: "Analysis", record: "RunRecord") -> RunSummary:
     """Summarise an analysis for the sweep's own run in MLflow."""
     from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
-    from gapctl.tracking.views import RunSummary
 
     marked = (f"{verdict.id}: {', '.join(verdict.marks)}" for verdict in analysis.verdicts if verdict.marks)
     files = render_artifacts(analysis, record)
     return RunSummary(summarise_verdicts(analysis), render_verdict_markdown(analysis), files, marks="; ".join(marked))
 
 
-def render_search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> str:
+def render_search_page(plan: Plan, record: SearchRecord, ledger: Ledger) -> str:
     """Render the page of a search; equal ledgers give the same text."""
-    from gapctl.plan.plan import get_search
     from gapctl.report.page_parts import build_commands
     from gapctl.report.search_page import render_search
 
@@ -75,9 +72,8 @@ def render_search_page(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -
     )
 
 
-def summarise_search(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> "RunSummary":
+def summarise_search(plan: Plan, record: SearchRecord, ledger: Ledger) -> RunSummary:
     """Summarise a search for its run in MLflow: the best point, the page and the figures."""
-    from gapctl.plan.plan import get_search
     from gapctl.report.search_page import (
         format_base_yaml,
         format_set_options,
@@ -85,7 +81,6 @@ def summarise_search(plan: "Plan", record: "SearchRecord", ledger: "Ledger") -> 
         render_search_markdown,
         summarise_search,
     )
-    from gapctl.tracking.views import RunSummary
 
     figures = {
         f"figures/{name}": content for name, content in render_search_files(get_search(plan.sweep), record).items()

@@ -1,18 +1,25 @@
 """`gapctl track sync`: rebuild what MLflow shows from the ledger."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from gapctl.ledger import Ledger
-    from gapctl.plan.plan import Plan
-    from gapctl.tracking.mlflow_sync import SyncReport
-    from gapctl.tracking.views import RunSummary
+from gapctl.cli.console import SafeConsole
+from gapctl.cli.options import (
+    DEFAULT_RUNS,
+    RunsOption,
+    ScaleOption,
+    SetOption,
+    SweepFileArgument,
+    load_ledger_plan,
+    read_search_record,
+)
+from gapctl.cli.run_record import read_run_record, summarise_run, summarise_search
+from gapctl.io.passwords import hide_password
+from gapctl.ledger import Ledger, LedgerSnapshot
+from gapctl.plan.plan import Plan
+from gapctl.tracking.mlflow_sync import sync_sweep
+from gapctl.tracking.views import RunSummary
 
 track_app = typer.Typer(
     name="track",
@@ -39,29 +46,25 @@ def sync_command(
     ] = None,
 ) -> None:
     """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
-    from gapctl.cli.console import SafeConsole
-    from gapctl.cli.options import load_ledger_plan
-    from gapctl.io.passwords import hide_password
-    from gapctl.ledger import Ledger
-    from gapctl.tracking.mlflow_sync import sync_sweep
-
     ledger, console = Ledger(runs), SafeConsole()
     plan = load_ledger_plan(file, scale, overrides, ledger)
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
-        synced = sync_sweep(plan, ledger, store, lambda: build_run_summary(plan, ledger))
-    _print_sync(synced, f"{plan.sweep.spec.name} at {hide_password(store)}", console)
+        synced = sync_sweep(plan, ledger, store, lambda: _build_run_summary(plan, ledger))
+    shown = synced.created + synced.updated + synced.unchanged
+    counts = f"{synced.created} created, {synced.updated} updated, {synced.unchanged} unchanged"
+    waiting = "1 trial has" if synced.missing == 1 else f"{synced.missing} trials have"
+    missing = f"; {waiting} not begun" if synced.missing else ""
+    where = f"{plan.sweep.spec.name} at {hide_password(store)}"
+    console.print(f"{where}: {'1 run' if shown == 1 else f'{shown} runs'}: {counts}{missing}", soft_wrap=True)
 
 
-def build_run_summary(plan: "Plan", ledger: "Ledger") -> "RunSummary | None":
+def _build_run_summary(plan: Plan, ledger: Ledger) -> RunSummary | None:
     """Summarise a sweep or search for its own run in MLflow: verdicts or best point, and the report.
 
     Return None before a trial is done.
     """
     from gapctl.analysis.analyze import analyze_plan
-    from gapctl.cli.options import read_search_record
-    from gapctl.cli.run_record import read_run_record, summarise_run, summarise_search
-    from gapctl.ledger import LedgerSnapshot
 
     snapshot = LedgerSnapshot(ledger.root)
     if plan.sweep.spec.search is not None:
@@ -69,12 +72,3 @@ def build_run_summary(plan: "Plan", ledger: "Ledger") -> "RunSummary | None":
         return summarise_search(plan, record, snapshot) if record is not None else None
     analysis = analyze_plan(plan, snapshot)
     return summarise_run(analysis, read_run_record(plan, snapshot)) if len(analysis.trials) else None
-
-
-def _print_sync(synced: "SyncReport", what: str, console: "Console") -> None:
-    shown = synced.created + synced.updated + synced.unchanged
-    runs = "1 run" if shown == 1 else f"{shown} runs"
-    counts = f"{synced.created} created, {synced.updated} updated, {synced.unchanged} unchanged"
-    waiting = "1 trial has" if synced.missing == 1 else f"{synced.missing} trials have"
-    missing = f"; {waiting} not begun" if synced.missing else ""
-    console.print(f"{what}: {runs}: {counts}{missing}", highlight=False, markup=False, soft_wrap=True)

@@ -3,24 +3,22 @@
 import time
 import traceback
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument
-from gapctl.errors import GapctlError, WorkError
+from gapctl.cli.console import SafeConsole, make_plain_console
+from gapctl.cli.data import load_data
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument, load_ledger_plan
+from gapctl.config.sweep import Resources
+from gapctl.errors import INTERRUPTED, GapctlError, WorkError
+from gapctl.ledger import LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
+from gapctl.plan.plan import Trial, find_trial
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from gapctl.config.sweep import Resources
     from gapctl.data.load import Dataset
-    from gapctl.ledger import LeaseOwner, Ledger, TrialFolder
-    from gapctl.plan.plan import Trial
     from gapctl.sweep.lease_watch import LeaseState, LeaseWatcher
     from gapctl.sweep.worker import PackWork
-
-INTERRUPTED = 130
 
 
 def train_command(
@@ -35,11 +33,6 @@ def train_command(
     Where the sweep would use several workers, one takes their steps here. Numbers then agree but for rounding, a
     ResNet's excepted, which normalises by what one worker sees.
     """
-    from gapctl.cli.options import load_ledger_plan
-    from gapctl.cli.output import make_plain_console
-    from gapctl.ledger import LeaseOwner, Ledger
-    from gapctl.plan.plan import find_trial
-
     ledger, console = Ledger(runs), make_plain_console(stderr=True)
     plan = load_ledger_plan(file, scale, overrides, ledger)
     chosen = find_trial(plan, trial)
@@ -63,14 +56,11 @@ def train_command(
         ledger.record_start(plan.sweep.spec.name)
 
 
-def _acquire_trial(
-    trial: "Trial", ledger: "Ledger", claimant: "LeaseOwner", console: "Console"
-) -> "TrialFolder | None":
+def _acquire_trial(trial: Trial, ledger: Ledger, claimant: LeaseOwner, console: SafeConsole) -> TrialFolder | None:
     """Acquire a trial's lease and return its folder, once no other process trains it.
 
     Return None where another process finished it. A failure elsewhere does not prevent another attempt.
     """
-    from gapctl.ledger import Result
     from gapctl.sweep.lease_watch import LeaseWatcher, Released
 
     folder, others, told = ledger.trial(trial.id), LeaseWatcher(ledger), ""
@@ -90,7 +80,7 @@ def _acquire_trial(
     return None
 
 
-def _await_lease_state(trial: "Trial", others: "LeaseWatcher") -> "LeaseState":
+def _await_lease_state(trial: Trial, others: "LeaseWatcher") -> "LeaseState":
     """Wait, and return the state of a trial that another process trains; wait longer while the ledger is unreadable."""
     from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS
 
@@ -104,16 +94,12 @@ def _await_lease_state(trial: "Trial", others: "LeaseWatcher") -> "LeaseState":
     return standing
 
 
-def _announce_remote_finish(trial: "Trial", console: "Console") -> None:
+def _announce_remote_finish(trial: Trial, console: SafeConsole) -> None:
     console.print(f"{trial.label} ({trial.id}) was finished by another sweep; nothing to train")
 
 
-def _train_with_lease(
-    trial: "Trial", folder: "TrialFolder", runs: str, resources: "Resources", console: "Console"
-) -> None:
+def _train_with_lease(trial: Trial, folder: TrialFolder, runs: str, resources: Resources, console: SafeConsole) -> None:
     """Train a trial whose lease this process holds; renew the lease while its data are read and made too."""
-    from gapctl.cli.data_mad import load_data
-    from gapctl.ledger import LeaseLostError
     from gapctl.sweep.lease_watch import LeaseRenewer
 
     with closing(LeaseRenewer(lambda: [folder])):
@@ -128,7 +114,7 @@ def _train_with_lease(
 
 
 def _train_trial(
-    trial: "Trial", data: "Dataset", runs: str, resources: "Resources", folder: "TrialFolder", console: "Console"
+    trial: Trial, data: "Dataset", runs: str, resources: Resources, folder: TrialFolder, console: SafeConsole
 ) -> None:
     import torch
 
@@ -146,18 +132,15 @@ def _train_trial(
         raise WorkError(f"{said}; its traceback is in {folder.path('failure.txt')}") from error
 
 
-def _describe_progress(report: dict[str, Any]) -> str:
-    if not report["samples_total"]:
-        return "measured, nothing to train"
-    share = report["samples_seen"] / report["samples_total"]
-    return f"{share:4.0%}, loss {report['loss']:.3f}, {report['samples_per_second']:,.0f} samples/s"
-
-
-def _advance_to_end(work: "PackWork", trial: "Trial", console: "Console") -> None:
+def _advance_to_end(work: "PackWork", trial: Trial, console: SafeConsole) -> None:
     try:
         while True:
             (report,) = work.train_for(seconds=2.0)
-            console.print(f"{trial.label}: {_describe_progress(report)}")
+            progress = "measured, nothing to train"
+            if total := report["samples_total"]:
+                share, speed = report["samples_seen"] / total, report["samples_per_second"]
+                progress = f"{share:4.0%}, loss {report['loss']:.3f}, {speed:,.0f} samples/s"
+            console.print(f"{trial.label}: {progress}")
             if report["done"]:
                 return
     except KeyboardInterrupt:

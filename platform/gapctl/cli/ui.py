@@ -3,17 +3,21 @@
 import os
 import sys
 import time
+import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
-from gapctl.cli.options import ScaleOption
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from gapctl.tracking.server import Server
+from gapctl.cli.console import SafeConsole
+from gapctl.cli.options import ScaleOption, open_sweep
+from gapctl.config.sweep import Tracking
+from gapctl.errors import InputError
+from gapctl.io.passwords import hide_password
+from gapctl.tracking.server import Server, find_free_port, run_server
+from gapctl.tracking.store import check_uri, find_database_file, is_server
+from gapctl.tracking.views import find_curves_address, find_page_address, format_overview_address, format_sweep_address
 
 DESKTOP_PLATFORMS: Final = ("darwin", "win32")
 DEFAULT_EXPERIMENT: Final = "Default"
@@ -36,39 +40,16 @@ def ui_command(
     ] = True,
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
-    from gapctl.cli.console import SafeConsole
-    from gapctl.io.passwords import hide_password
-    from gapctl.tracking.store import check_uri, is_server
-    from gapctl.tracking.views import find_page_address
-
-    name, store = _read_sweep_store(file, scale)
+    spec = None if file is None else open_sweep(file, scale, None).spec
+    name, store = (None, Tracking().uri) if spec is None else (spec.name, spec.tracking.uri)
     store, console = uri or store, SafeConsole()
     check_uri(store)
     if is_server(store):
         with console.status(f"asking {hide_password(store)} for the sweep's page"):
             page = find_page_address(store.rstrip("/"), store, name)
         _show_page(page, console, browser=browser)
-    else:
-        _serve_store(store, name, host, port, console, browser=browser)
-
-
-def _read_sweep_store(file: Path | None, scale: str | None) -> tuple[str | None, str]:
-    """Return the sweep's name, if there is a file, and its store."""
-    from gapctl.cli.options import open_sweep
-    from gapctl.config.sweep import Tracking
-
-    if file is None:
-        return None, Tracking().uri
-    spec = open_sweep(file, scale, None).spec
-    return spec.name, spec.tracking.uri
-
-
-def _serve_store(uri: str, name: str | None, host: str, port: int, console: "Console", *, browser: bool) -> None:
-    from gapctl.errors import InputError
-    from gapctl.tracking.server import find_free_port, run_server
-    from gapctl.tracking.store import find_database_file
-
-    database = find_database_file(uri)
+        return
+    database = find_database_file(store)
     if database is not None and not database.exists():
         raise InputError(
             f"{database}: there is no MLflow database yet; expected one that `gapctl sweep FILE` or "
@@ -76,34 +57,30 @@ def _serve_store(uri: str, name: str | None, host: str, port: int, console: "Con
         )
     chosen = find_free_port(host, port)
     if chosen != port:
-        console.print(f"port {port} is taken; using {chosen}", highlight=False)
+        console.print(f"port {port} is taken; using {chosen}")
     try:
-        with run_server(uri, host, chosen) as server:
-            _open_server(server, uri, name, console, browser=browser)
+        with run_server(store, host, chosen) as server:
+            _open_server(server, store, name, console, browser=browser)
     except KeyboardInterrupt:
-        console.print("MLflow's pages are closed", highlight=False)
+        console.print("MLflow's pages are closed")
 
 
-def _open_server(server: "Server", uri: str, name: str | None, console: "Console", *, browser: bool) -> None:
-    from gapctl.io.passwords import hide_password
-
+def _open_server(server: Server, uri: str, name: str | None, console: SafeConsole, *, browser: bool) -> None:
     starting = f"starting MLflow's server on {hide_password(uri)} at {server.address}; this takes some seconds"
-    console.print(starting, highlight=False, markup=False, soft_wrap=True)
+    console.print(starting, soft_wrap=True)
     began = time.monotonic()
     with console.status("starting"):
         server.wait_until_ready()
         page, curves = _find_pages(server, name)
     _show_page(page, console, browser=browser)
     if curves:
-        console.print(f"curves: {curves}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"ready after {time.monotonic() - began:.0f} s; Ctrl-C closes it", highlight=False)
+        console.print(f"curves: {curves}", soft_wrap=True)
+    console.print(f"ready after {time.monotonic() - began:.0f} s; Ctrl-C closes it")
     server.wait()
 
 
-def _find_pages(server: "Server", name: str | None) -> tuple[str, str | None]:
+def _find_pages(server: Server, name: str | None) -> tuple[str, str | None]:
     """Return the page to open, and the page of a sweep's curves, if any."""
-    from gapctl.tracking.views import find_curves_address, format_overview_address, format_sweep_address
-
     # Ask also without a name, to find an unreadable store before a browser opens.
     experiment = server.experiment(name or DEFAULT_EXPERIMENT)
     if name is None or experiment is None:
@@ -112,16 +89,9 @@ def _find_pages(server: "Server", name: str | None) -> tuple[str, str | None]:
     return format_sweep_address(*where), find_curves_address(*where)
 
 
-def _show_page(page: str, console: "Console", *, browser: bool) -> None:
-    import webbrowser
-
-    from gapctl.io.passwords import hide_password
-
-    console.print(f"MLflow: {hide_password(page)}", highlight=False, markup=False, soft_wrap=True)
-    if browser and console.is_terminal and _has_desktop():
+def _show_page(page: str, console: Console, *, browser: bool) -> None:
+    console.print(f"MLflow: {hide_password(page)}", soft_wrap=True)
+    # A text browser, where there is no desktop, would take over the terminal.
+    desktop = sys.platform in DESKTOP_PLATFORMS or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if browser and console.is_terminal and desktop:
         webbrowser.open(page)
-
-
-def _has_desktop() -> bool:
-    """Return whether there is a desktop: a text browser would take over the terminal."""
-    return sys.platform in DESKTOP_PLATFORMS or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

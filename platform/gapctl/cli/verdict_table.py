@@ -1,23 +1,23 @@
-"""The verdicts on a terminal, and the JSON documents of `gapctl analyze --json`.
+"""The verdicts on a terminal.
 
 `print_verdicts` prints a table to compare verdicts by, then each claim with its effect and reason; `print_comparison`
-prints several sweeps. `build_sweep_document` and `build_combined_document` are the same as JSON.
+prints several sweeps.
 """
 
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gapctl.ledger import Ledger
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from gapctl.analysis.compare import ResponseComparison, SweepAnalysis, SweepComparison, SweepVerdict
     from gapctl.analysis.results import Analysis, Outcome, Verdict
-    from gapctl.ledger import Ledger
-    from gapctl.ledger.search_record import SearchRecord
 
 
 VERDICT_STYLES: Final[dict["Outcome", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
@@ -29,10 +29,8 @@ MIN_WIDTH = 20
 COLUMN_GAP: Final = "  "
 
 
-def print_verdicts(analysis: "Analysis", console: "Console") -> None:
+def print_verdicts(analysis: "Analysis", console: Console) -> None:
     """Print question, verdicts, reasons, and whether the hypotheses were declared in time."""
-    from rich.text import Text
-
     from gapctl.report.text import explain_redesign
 
     scale = f", scale {analysis.scale}" if analysis.scale else ""
@@ -67,7 +65,7 @@ def describe_declaration(analysis: "Analysis") -> str:
     return f"{here}, exploratory: {before}; {'; '.join([*changes, *also])}"
 
 
-def _print_table(analysis: "Analysis", console: "Console") -> None:
+def _print_table(analysis: "Analysis", console: Console) -> None:
     """Print a row for each hypothesis; where that is too wide, its name on one line and the numbers below."""
     from gapctl.report.text import format_confidence_level
 
@@ -96,9 +94,7 @@ def explain_signs(verdicts: Sequence["Verdict"]) -> str:
     return ", ".join(f"{sign} {mark}" for mark, sign in MARK_SIGNS.items() if mark in marked)
 
 
-def _format_row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, others: str) -> "Text":
-    from rich.text import Text
-
+def _format_row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, others: str) -> Text:
     word, *numbers = (
         cell.rjust(width) if place else cell.ljust(width)
         for place, (cell, width) in enumerate(zip(cells, columns, strict=True))
@@ -110,9 +106,7 @@ def _format_cells(verdict: "Verdict") -> list[str]:
     return [f"{verdict.verdict}{join_signs(verdict)}", *_format_numbers(verdict), str(verdict.seeds)]
 
 
-def _explain_verdict(verdict: "Verdict", width: int) -> "Text":
-    from rich.text import Text
-
+def _explain_verdict(verdict: "Verdict", width: int) -> Text:
     from gapctl.report.text import describe_effect_with_unit, explain_marks, explain_seeds_needed, format_marks
 
     lines = [
@@ -138,11 +132,8 @@ def _format_numbers(verdict: "Verdict") -> list[str]:
     return [text.translate(ASCII_REPLACEMENTS) for text in (estimate, interval, format_p_value(verdict.p))]
 
 
-def print_sweep(judged: "SweepAnalysis", ledger: "Ledger", console: "Console") -> None:
+def print_sweep(judged: "SweepAnalysis", ledger: Ledger, console: Console) -> None:
     """Print a sweep's verdicts and the facts of its run."""
-    from rich.table import Table
-    from rich.text import Text
-
     from gapctl.report.page_parts import collect_run_facts
 
     print_verdicts(judged.analysis, console)
@@ -155,10 +146,8 @@ def print_sweep(judged: "SweepAnalysis", ledger: "Ledger", console: "Console") -
     console.print(table)
 
 
-def print_comparison(combined: "SweepComparison", ledger: "Ledger", console: "Console") -> None:
+def print_comparison(combined: "SweepComparison", ledger: Ledger, console: Console) -> None:
     """Print every sweep, then the comparison."""
-    from rich.text import Text
-
     from gapctl.report.compare_page import describe_differences, describe_shared_trainings
 
     for judged in combined.sweeps:
@@ -172,9 +161,7 @@ def print_comparison(combined: "SweepComparison", ledger: "Ledger", console: "Co
     _print_lines(describe_differences(combined) or ["They differ in no setting, and were made alike."], console)
 
 
-def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", console: "Console") -> None:
-    from rich.text import Text
-
+def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", console: Console) -> None:
     from gapctl.report.compare_page import describe_comparison, list_column_names, note_interval_levels
 
     if not comparisons:
@@ -188,11 +175,8 @@ def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", consol
         _print_lines([note for note in notes if note], console)
 
 
-def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> "Table":
+def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> Table:
     """Build the table of one effect, which the heading names, so that it fits into 80 columns."""
-    from rich.table import Table
-    from rich.text import Text
-
     from gapctl.report.compare_page import format_verdict_cells
 
     table = Table(box=None, pad_edge=False)
@@ -205,79 +189,7 @@ def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) ->
     return table
 
 
-def _print_lines(lines: Sequence[str], console: "Console") -> None:
-    from rich.text import Text
-
+def _print_lines(lines: Sequence[str], console: Console) -> None:
     for line in lines:
         said = textwrap.fill(line, max(console.width, MIN_WIDTH), subsequent_indent="  ")
         console.print(Text(said))
-
-
-def build_sweep_document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, Any]:
-    """Build one sweep's document: the verdicts and what they rest on; non-finite numbers are null."""
-    hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
-    fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
-    declared, first = analysis.declared, analysis.first_question
-    found = {
-        "verdicts": [_serialise_verdict(verdict) for verdict in analysis.verdicts],
-        **{name: getattr(analysis, name) for name in fields},
-        "trials_done": len(analysis.trials),
-        "trials_planned": analysis.planned,
-        "damaged": damaged,
-        "declared": declared and {**vars(declared), "changed": [change._asdict() for change in declared.changed]},
-        "first_question": first and {**vars(first), "answers": [_serialise_verdict(one) for one in first.answers]},
-        "learning": [vars(check) for check in analysis.learning],
-    }
-    return {name: _replace_non_finite(value) for name, value in found.items()}
-
-
-def build_combined_document(combined: "SweepComparison") -> dict[str, Any]:
-    """Build the document of several sweeps: each with its missing trials, then the comparison."""
-    return {
-        "sweeps": [_serialise_sweep(judged) for judged in combined.sweeps],
-        "comparisons": [_serialise_comparison(found) for found in combined.comparisons if len(found.sweeps) > 1],
-        "shared_trials": [{"sweeps": list(shared.sweeps), "trials": list(shared.trials)} for shared in combined.shared],
-        "differences": [
-            {"what": found.what, "values": {name: list(values) for name, values in found.values.items()}}
-            for found in combined.differences
-        ],
-        "not_judged": list(combined.not_judged),
-    }
-
-
-def build_search_document(record: "SearchRecord") -> dict[str, Any]:
-    """Build the document of a search: its points and the best one; non-finite numbers are null."""
-    best = record.best
-    drawn = [vars(one) for one in record.ranked]
-    found = {**vars(record), "drawn": drawn, "best": None if best is None else vars(best)}
-    return {name: _replace_non_finite(value) for name, value in found.items()}
-
-
-def _serialise_verdict(verdict: "Verdict") -> dict[str, Any]:
-    not_learned = [vars(check) for check in verdict.not_learned]
-    first = None if verdict.first_answer is None else verdict.first_answer._asdict()
-    return {**vars(verdict), "marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first}
-
-
-def _serialise_sweep(judged: "SweepAnalysis") -> dict[str, Any]:
-    missing = [{"id": trial.id, "label": trial.label} for trial in judged.missing]
-    return {"name": judged.name, **build_sweep_document(judged.analysis, judged.damaged), "missing": missing}
-
-
-def _serialise_comparison(found: "ResponseComparison") -> dict[str, Any]:
-    findings = [_serialise_sweep_verdict(finding) for finding in found.findings]
-    return {"response": found.response, "factor": found.factor, "findings": findings}
-
-
-def _serialise_sweep_verdict(finding: "SweepVerdict") -> dict[str, Any]:
-    fields = ("id", "verdict", "estimate", "ci", "p", "p_direction", "replicates", "seeds", "exploratory", "marks")
-    told = {name: _replace_non_finite(getattr(finding.verdict, name)) for name in fields}
-    return {"sweep": finding.sweep, "effect": finding.effect, "alpha": finding.alpha, **told}
-
-
-def _replace_non_finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _replace_non_finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_non_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,7 +24,7 @@ from gapctl.cluster.ray_internals import quiet_job_client
 from gapctl.config.arms import list_arms, resolve_arm
 from gapctl.config.load import Sweep, load_sweep
 from gapctl.config.trial import PairData
-from gapctl.errors import InputError, WorkError, first_line_of_error
+from gapctl.errors import INTERRUPTED, InputError, WorkError, first_line_of_error
 from gapctl.io.passwords import has_password, hide_password, hide_passwords
 from gapctl.proxies import bypass_proxies
 
@@ -121,7 +121,6 @@ STOP_SECONDS: Final = 60
 """Time for a stopped sweep to save its checkpoints before Ray kills it."""
 
 POLL_SECONDS: Final = 1.0
-INTERRUPTED: Final = 130
 END_STATES: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 RAY_ADDRESS_VARIABLES: Final = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 

@@ -382,8 +382,8 @@ def _check_output(folder: Path, request: GenerationRequest, shards: Sequence[Sha
         )
     if foreign:
         raise InputError(
-            f"--out {folder}: holds other data ({list_first_names(foreign, 5)}); expected a new or empty folder, or one "
-            "that `gapctl data mad --out` began. Nothing was written."
+            f"--out {folder}: holds other data ({list_first_names(foreign, 5)}); expected a new or empty folder, or "
+            "one that `gapctl data mad --out` began. Nothing was written."
         )
 
 
