@@ -42,11 +42,9 @@ def loaded(folder: Path, **changes: Any) -> Sweep:
     return load_sweep(search_file(folder, **changes))
 
 
-def course_of(
-    sweep: Sweep, folder: Path, study_in: Path | None = None, *, require: Callable[[], None] = lambda: None
-) -> SearchController:
-    """The course of a search as a new process finds it: ledger and, if nothing else is said, study lie in `folder`."""
-    study = Study(get_search(sweep), name_study(sweep, FINGERPRINT), (study_in or folder) / "tune.study.db")
+def course_of(sweep: Sweep, folder: Path, *, require: Callable[[], None] = lambda: None) -> SearchController:
+    """The course of a search as a new process finds it, with its ledger in `folder`."""
+    study = Study(get_search(sweep), name_study(sweep, FINGERPRINT))
     return SearchController(sweep, study, Ledger(str(folder)), lambda data: FINGERPRINT, require)
 
 

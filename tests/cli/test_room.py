@@ -67,7 +67,7 @@ def test_a_search_without_room_is_refused_before_it_draws(monkeypatch: pytest.Mo
 
     assert answer.exit_code == 2, answer.err
     assert "has 200 MB free" in answer.err
-    assert not list((tmp_path / "runs").glob("*.study.db"))
+    assert not list((tmp_path / "runs").glob("*.search.json"))
 
 
 def test_what_shares_a_disk_is_added_up_and_a_store_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep = load_sweep(search_file(folder, trials=12, stop_early={"after": 2 * EVERY, "reduce": 2}))
     runs = folder / "runs"
     data = load_plan(sweep.path, None, None).trials[0].data_fingerprint
-    study = Study(get_search(sweep), name_study(sweep, data), runs / "tune.study.db")
+    study = Study(get_search(sweep), name_study(sweep, data))
     course = SearchController(sweep, study, Ledger(str(runs)), compute_fingerprint)
     order: dict[str, int] = {}
 

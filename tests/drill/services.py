@@ -1,9 +1,7 @@
 """The services that a sweep leans on, as they are taken away and brought back: MLflow's server and the object store."""
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from drill.local_cluster import HOST, free_port
@@ -22,22 +20,8 @@ class TrackingServer:
 
     def start(self) -> None:
         """Returns when it answers."""
-        told = {
-            mlflow.STORE: f"sqlite:///{self._folder / 'mlflow.db'}",
-            mlflow.ARTIFACT_ROOT: "mlflow-artifacts:/",
-            mlflow.ARTIFACTS_SERVED: "true",
-            mlflow.ARTIFACTS_AT: f"s3://{BUCKET}/mlflow",
-        }
-        command = ["uvicorn", "--host", HOST, "--port", str(self._port), "--log-level", "error", mlflow.APPLICATION]
-        log = self._folder / "mlflow.log"
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **mlflow.SETTINGS, **told},
-                start_new_session=True,
-            )
+        log, store = self._folder / "mlflow.log", f"sqlite:///{self._folder / 'mlflow.db'}"
+        self._process = mlflow.start_server(store, f"s3://{BUCKET}/mlflow", HOST, self._port, log)
         mlflow.Server(self.uri, self._process, log).wait_until_ready()
 
     def kill(self) -> None:

@@ -21,9 +21,9 @@ from gapctl.sweep.capacity import (
     Bundle,
     ClusterWatch,
     can_hold_bundles,
-    find_dead_reservations,
     release_dead_reservations,
 )
+from gapctl.sweep.ray_private import select_dead_reservations
 
 TRAINING, READING = {"CPU": 2.0, "GPU": 1.0}, {"CPU": 3.0}
 BIG, SMALL = {"CPU": 8.0, "GPU": 2.0}, {"CPU": 2.0}
@@ -147,7 +147,7 @@ def test_only_groups_of_a_dead_actor_of_this_job_are_dead() -> None:
     removed.state = PlacementGroupTableData.REMOVED
     groups = [group(1), group(2, dead=False), group(3, job=b"\2\0\0\0"), group(4, actor=b"\xff" * 16), removed]
 
-    assert find_dead_reservations(groups, b"\1\0\0\0") == [b"\1"]
+    assert select_dead_reservations(groups, b"\1\0\0\0") == [b"\1"]
 
 
 @ray.remote(num_cpus=0)

@@ -1,5 +1,6 @@
 """A cluster that may grow is asked before a trial is refused, and `gpus: auto` waits for a GPU that it may start."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -8,18 +9,23 @@ from ray.core.generated import autoscaler_pb2
 from gapctl.config.sweep import Resources
 from gapctl.errors import InputError
 from gapctl.sweep import capacity as offer
-from gapctl.sweep.capacity import (
-    is_autoscaler_present,
-    is_legacy_autoscaler_active,
-    read_autoscaler_answer,
-    read_legacy_answer,
+from gapctl.sweep.capacity import judge_growth
+from gapctl.sweep.ray_private import (
+    AutoscalerState,
+    add_legacy_report,
+    list_dead_reservations,
+    parse_status,
+    read_autoscaler_state,
+    set_stop_timeout,
 )
 
 ONE = [{"CPU": 1.0, "GPU": 1.0}]
 NO_GPU = [{"CPU": 1.0, "GPU": 0.0}]
 
 
-def status(seen: int = 0, now: int = 0, launching: int = 0, refused: tuple[dict[str, float], ...] = ()) -> Any:
+def status(
+    seen: int = 0, now: int = 0, launching: int = 0, refused: tuple[dict[str, float], ...] = ()
+) -> AutoscalerState:
     reply = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
     reply.cluster_resource_state.cluster_resource_state_version = now
     state = reply.autoscaling_state
@@ -30,7 +36,7 @@ def status(seen: int = 0, now: int = 0, launching: int = 0, refused: tuple[dict[
         gang = state.infeasible_gang_resource_requests.add()
         for bundle in refused:
             gang.requests.add(resources_bundle={name: amount for name, amount in bundle.items() if amount})
-    return reply
+    return parse_status(reply)
 
 
 @pytest.mark.parametrize(
@@ -43,26 +49,43 @@ def status(seen: int = 0, now: int = 0, launching: int = 0, refused: tuple[dict[
         (status(seen=6), None),
     ],
 )
-def test_an_autoscaler_starts_a_machine_or_calls_the_request_infeasible(found: Any, answer: bool | None) -> None:
-    assert read_autoscaler_answer(found, ONE, before=status(now=5)) is answer
+def test_an_autoscaler_starts_a_machine_or_calls_the_request_infeasible(
+    found: AutoscalerState, answer: bool | None
+) -> None:
+    assert judge_growth(found, ONE, before=status(now=5)) is answer
 
 
 def test_a_bundle_without_gpus_is_recognised_though_ray_leaves_zeros_out() -> None:
-    assert read_autoscaler_answer(status(seen=6, refused=(NO_GPU[0],)), NO_GPU, before=status(now=5)) is False
+    assert judge_growth(status(seen=6, refused=(NO_GPU[0],)), NO_GPU, before=status(now=5)) is False
 
 
 def test_where_no_autoscaler_ever_reported_there_is_none() -> None:
-    assert not is_autoscaler_present(status())
-    assert is_autoscaler_present(status(seen=1))
+    assert not status().present
+    assert status(seen=1).present
+
+
+def legacy(**report: Any) -> AutoscalerState:
+    return add_legacy_report(status(), report)
 
 
 def test_the_older_autoscaler_is_known_by_its_machines_and_its_launches() -> None:
-    assert read_legacy_answer({"pending_launches": {"spot_l4": 1}}) is True
-    assert read_legacy_answer({"pending_nodes": [["192.0.2.4", "spot_l4", "waiting"]]}) is True
-    assert read_legacy_answer({"active_nodes": {"head": 1}}) is None
-    assert is_legacy_autoscaler_active({"active_nodes": {"head": 1}})
-    assert not is_legacy_autoscaler_active({"active_nodes": {"node_dce6": 1}, "idle_nodes": None})
-    assert not is_legacy_autoscaler_active({})
+    assert judge_growth(legacy(pending_launches={"spot_l4": 1}), ONE, status()) is True
+    assert judge_growth(legacy(pending_nodes=[["192.0.2.4", "spot_l4", "waiting"]]), ONE, status()) is True
+    assert judge_growth(legacy(active_nodes={"head": 1}), ONE, status()) is None
+    assert legacy(active_nodes={"head": 1}).present
+    assert not legacy(active_nodes={"node_dce6": 1}, idle_nodes=None).present
+    assert not legacy().present
+
+
+def test_a_ray_without_these_interfaces_has_no_autoscaler_no_groups_and_no_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ray._raylet", "ray.core.generated.gcs_pb2", "ray.experimental.internal_kv"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    assert read_autoscaler_state() == AutoscalerState()
+    assert list_dead_reservations() == []
+    set_stop_timeout(object(), 60)
 
 
 class Cluster:

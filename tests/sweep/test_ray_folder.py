@@ -31,7 +31,7 @@ def test_a_short_folder_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/")
 
     with choose_ray_folder() as chosen:
-        assert chosen.build_init_arguments() == {}
+        assert chosen == {}
 
 
 @linux
@@ -43,10 +43,10 @@ def test_a_name_that_is_too_long_gets_a_private_folder_for_the_time_of_the_sessi
     monkeypatch.setenv(variable, str(long_folder))
 
     with choose_ray_folder() as chosen:
-        private = Path(chosen.build_init_arguments()["_temp_dir"])
+        private = Path(chosen["_temp_dir"])
         assert len(str(private)) <= LONGEST_FOLDER
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
-        assert chosen.spill_to == str(long_folder)  # the user's disk still takes what is large
+        assert chosen.get("object_spilling_directory") == str(long_folder)  # the user's disk still takes what is large
     assert not private.exists()
 
 
@@ -60,8 +60,8 @@ def test_a_folder_that_is_not_there_is_not_made(made: bool, tmp_path: Path, monk
     monkeypatch.setenv("TMPDIR", str(wanted))
 
     with choose_ray_folder() as chosen:
-        assert chosen.temp_dir is not None
-        assert chosen.spill_to is None
+        assert chosen.get("_temp_dir") is not None
+        assert chosen.get("object_spilling_directory") is None
     assert wanted.exists() == made
 
 

@@ -1,21 +1,15 @@
 """A search hands out each point once, whatever interrupts it, and ends with as many as were asked for."""
 
-import errno
 import math
-import os
-import sqlite3
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gapctl.errors import InputError, WorkError
 from gapctl.ledger import LeaseLostError, Ledger
 from gapctl.ledger.search_record import SEARCH, SearchRecord
 from gapctl.ledger.trial import FAILURE, STOPPED
 from gapctl.plan.plan import compute_trial_id, name_study
-from gapctl.sweep.study import locate_study_file, lock_study_file
 from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
 
 
@@ -23,10 +17,6 @@ def record_of(folder: Path) -> SearchRecord:
     record = Ledger(str(folder)).search("tune.base")
     assert record is not None
     return record
-
-
-def standing(record: SearchRecord) -> list[tuple[str, str, str]]:
-    return sorted((drawn.trial, drawn.state, str(drawn.value)) for drawn in record.drawn)
 
 
 def fail_as_lost() -> None:
@@ -210,67 +200,62 @@ def test_what_failed_is_tried_once_more_by_the_next_command(tmp_path: Path) -> N
     assert sorted(drawn.state for drawn in record_of(tmp_path).drawn) == ["done"] * 3
 
 
-def test_a_study_that_was_lost_is_filled_from_the_ledger(tmp_path: Path) -> None:
-    sweep, ledger = loaded(tmp_path, trials=6, stop_early={"after": EVERY, "reduce": 3}), Ledger(str(tmp_path))
+def test_an_early_stopping_search_goes_on_from_the_record_and_the_histories(tmp_path: Path) -> None:
+    sweep = loaded(tmp_path, trials=9, stop_early={"after": EVERY, "reduce": 3})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(course_of(sweep, whole), Ledger(str(whole)))
+    ledger = Ledger(str(parts))
+    for _ in range(9):  # a new process for every point
+        (trial,) = run(course_of(sweep, parts), ledger, most=1)
+        rows = [{"samples_seen": seen, METRIC: distance(trial)} for seen in range(EVERY, SAMPLES + 1, EVERY)]
+        ledger.trial(trial.id).save_history(rows)
+
+    assert "stopped" in {drawn.state for drawn in record_of(whole).drawn}
+    assert record_of(parts).drawn == record_of(whole).drawn
+
+
+def test_a_resumed_training_is_stopped_by_measures_that_only_its_history_has(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=6, stop_early={"after": EVERY, "reduce": 2}), Ledger(str(tmp_path))
+    killed = course_of(sweep, tmp_path)
+    trial = killed.pick_trial()
+    assert trial is not None
+    ledger.trial(trial.id).save_history([{"samples_seen": EVERY, METRIC: 0.5}])
+
+    again = course_of(sweep, tmp_path)
+
+    (drawn,) = again.record.drawn
+    assert (drawn.trial, drawn.value, drawn.samples_seen) == (trial.id, 0.5, EVERY)
+    assert again.pick_trial() == trial
+    assert not again.should_stop(trial.id, [{"samples_seen": EVERY, METRIC: 0.1}])
+    assert again.record.drawn == [drawn]
+
+
+def test_a_record_of_an_earlier_version_whose_failed_points_have_other_numbers_goes_on(tmp_path: Path) -> None:
+    sweep, ledger = loaded(tmp_path, trials=5), Ledger(str(tmp_path))
+    run(course_of(sweep, tmp_path), ledger, most=3)
+    record = record_of(tmp_path)
+    last = replace(record.drawn[2], state="failed", number=7)
+    (tmp_path / last.trial / "result.json").unlink()
+    ledger.save_search("tune.base", replace(record, drawn=[replace(record.drawn[0], number=4), record.drawn[1], last]))
+    (tmp_path / "tune.study.db").write_bytes(b"of the earlier version")
+
     course = course_of(sweep, tmp_path)
-    before = run(course, ledger, most=4)
-    known = {drawn.trial: (drawn.state, drawn.value) for drawn in record_of(tmp_path).drawn}
-    (tmp_path / "tune.study.db").unlink()
+    after = run(course, ledger)
 
-    after = run(course_of(sweep, tmp_path), ledger)
-
-    assert not set(ids(before)) & set(ids(after))
-    found = {drawn.trial: (drawn.state, drawn.value) for drawn in record_of(tmp_path).drawn}
-    assert len(found) == 6
-    assert known.items() <= found.items()
+    assert ids(after)[0] == last.trial
+    assert len(after) == 3
+    assert [drawn.number for drawn in record_of(tmp_path).drawn] == [0, 1, 2, 3, 4]
+    assert {drawn.state for drawn in record_of(tmp_path).drawn} == {"done"}
+    assert {drawn.trial for drawn in record.drawn} <= {drawn.trial for drawn in record_of(tmp_path).drawn}
 
 
-def test_what_another_machine_went_on_with_is_taken_over_by_the_study_that_was_behind(tmp_path: Path) -> None:
-    ledger, studies = Ledger(str(tmp_path)), [tmp_path / "laptop", tmp_path / "cluster"]
-    sweep = loaded(tmp_path, trials=8, stop_early={"after": EVERY, "reduce": 3})
-    laptop = course_of(sweep, tmp_path, studies[0])
-    run(laptop, ledger, most=3)
-    left = laptop.pick_trial()  # in training when the laptop was closed
-    assert left is not None
-    cluster = course_of(sweep, tmp_path, studies[1])
-    trained = run(cluster, ledger, most=3)
-    begun = cluster.pick_trial()
-    assert begun is not None
-    known = record_of(tmp_path)
-
-    again = course_of(sweep, tmp_path, studies[0])
-    assert standing(record_of(tmp_path)) == standing(known)
-    after = run(again, ledger)
-
-    assert left.id == ids(trained)[0]
-    assert ids(after)[0] == begun.id
-    assert not {*ids(trained)} & {*ids(after)}
-    assert again.complete
-    assert len(record_of(tmp_path).drawn) == 8
-    assert {one for one in standing(known) if one[1] != "running"} <= {*standing(record_of(tmp_path))}
-
-
-def test_what_failed_here_and_was_done_elsewhere_is_one_point_and_not_tried_again(tmp_path: Path) -> None:
-    sweep, ledger = loaded(tmp_path, trials=2), Ledger(str(tmp_path))
-    course = course_of(sweep, tmp_path, tmp_path / "laptop")
-    failing = course.pick_trial()
-    assert failing is not None
-    course.note_failure(failing, "it broke")
-    run(course_of(sweep, tmp_path, tmp_path / "cluster"), ledger)
-
-    again = course_of(sweep, tmp_path, tmp_path / "laptop")
-
-    assert again.pick_trial() is None
-    assert [drawn.state for drawn in again.record.drawn] == ["done", "done"]
-
-
-def test_twins_are_points_of_their_own_in_a_study_that_is_filled(tmp_path: Path) -> None:
+def test_twins_are_points_of_their_own_in_a_search_that_is_restored(tmp_path: Path) -> None:
     space = {"train.batch_size": {"choice": [64, 128]}}
     sweep, ledger = loaded(tmp_path, space=space, trials=6), Ledger(str(tmp_path))
-    run(course_of(sweep, tmp_path, tmp_path / "laptop"), ledger, most=1)
-    run(course_of(sweep, tmp_path, tmp_path / "cluster"), ledger)
+    run(course_of(sweep, tmp_path), ledger, most=1)
+    run(course_of(sweep, tmp_path), ledger)
 
-    again = course_of(sweep, tmp_path, tmp_path / "laptop")
+    again = course_of(sweep, tmp_path)
 
     assert len(record_of(tmp_path).drawn) == 6
     assert again.pick_trial() is None
@@ -289,13 +274,13 @@ def test_points_in_training_stay_in_the_record_of_a_search_that_begins_again(tmp
 def test_the_record_of_a_space_that_was_changed_is_kept_and_found_again(tmp_path: Path) -> None:
     ledger, other = Ledger(str(tmp_path)), {"train.lr": {"log": [1e-4, 1e-3]}}
     first, changed = loaded(tmp_path, trials=3), loaded(tmp_path, trials=2, space=other)
-    trained = run(course_of(first, tmp_path, tmp_path / "job 1"), ledger)
+    trained = run(course_of(first, tmp_path), ledger)
     known = record_of(tmp_path)
-    run(course_of(changed, tmp_path, tmp_path / "job 2"), ledger)
+    run(course_of(changed, tmp_path), ledger)
 
     assert record_of(tmp_path).study == name_study(changed, "fingerprint")
     assert ledger.read_study_search("tune.base", known.study) == known
-    back = course_of(first, tmp_path, tmp_path / "job 3")
+    back = course_of(first, tmp_path)
     assert back.pick_trial() is None
     assert {drawn.trial for drawn in record_of(tmp_path).drawn} == {*ids(trained)}
     assert ledger.read_study_search("tune.base", name_study(changed, "fingerprint")) is not None
@@ -308,28 +293,6 @@ def test_who_lost_the_search_to_another_process_leaves_its_record_alone(tmp_path
         course_of(sweep, tmp_path, require=fail_as_lost)
 
     assert ledger.search("tune.base") is None
-
-
-def test_a_damaged_study_is_named_with_what_to_do(tmp_path: Path) -> None:
-    file = tmp_path / "tune.study.db"
-    file.write_bytes(b"no database " * 1_000)
-
-    with pytest.raises(WorkError, match=r"tune\.study\.db: .*not a database.*move it away: it is filled again") as told:
-        course_of(loaded(tmp_path), tmp_path)
-    file.unlink()
-    course = course_of(loaded(tmp_path, trials=2), tmp_path)
-
-    assert "\n" not in str(told.value)
-    assert course.pick_trial() is not None
-
-
-def test_a_study_that_cannot_be_written_any_more_is_named(tmp_path: Path) -> None:
-    course = course_of(loaded(tmp_path), tmp_path)
-    with sqlite3.connect(tmp_path / "tune.study.db") as database:
-        database.execute("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-
-    with pytest.raises(WorkError, match=r"tune\.study\.db: .*disk full.*make room"):
-        course.pick_trial()
 
 
 def test_a_damaged_result_is_told_and_not_trained_over(tmp_path: Path) -> None:
@@ -345,57 +308,6 @@ def test_a_damaged_result_is_told_and_not_trained_over(tmp_path: Path) -> None:
     assert first.id not in ids(trained)
     assert "damaged" in course.damaged[first.id]
     assert (tmp_path / first.id / "result.json").read_text() == "{"
-
-
-def test_one_process_at_a_time_runs_a_study(tmp_path: Path) -> None:
-    file = tmp_path / "tune.study.db"
-
-    with lock_study_file(file), pytest.raises(InputError, match="another gapctl runs a search"), lock_study_file(file):
-        pass
-    with lock_study_file(file):
-        pass
-
-
-def refusing(number: int) -> Callable[[int, int], None]:
-    def flock(descriptor: int, operation: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    return flock
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
-def test_a_file_system_without_locks_keeps_no_search_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    monkeypatch.setattr("gapctl.sweep.study.fcntl.flock", refusing(number))
-
-    with lock_study_file(tmp_path / "tune.study.db"):
-        pass
-
-
-def test_a_lock_that_fails_otherwise_is_not_told_as_another_search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gapctl.sweep.study.fcntl.flock", refusing(errno.EIO))
-
-    with pytest.raises(InputError, match=r"tune\.study\.db: cannot be locked: Input/output error"):
-        lock_study_file(tmp_path / "tune.study.db").__enter__()
-
-
-def test_a_folder_that_cannot_hold_the_study_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / ".tune.study.db.lock").mkdir()
-
-    for file in (tmp_path / "file" / "tune.study.db", tmp_path / "tune.study.db"):
-        with pytest.raises(InputError, match=r"\.tune\.study\.db\.lock: cannot be written: .*where gapctl is called"):
-            lock_study_file(file).__enter__()
-
-
-def test_a_study_lies_beside_the_ledger_or_in_the_working_folder(tmp_path: Path) -> None:
-    assert (
-        locate_study_file(Ledger(str(tmp_path / "runs")), "tune", Path("here")) == tmp_path / "runs" / "tune.study.db"
-    )
-    assert locate_study_file(Ledger("memory://runs"), "tune", Path("here")) == Path("here/tune.study.db")
 
 
 def test_a_record_reads_back(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ NAME = "tune.base"
 
 @pytest.fixture(params=["disk", "store"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setattr(search_lease, "LEASE_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(search_lease, "SEARCH_LEASE_CHECK_SECONDS", 0.01)
     return Ledger(str(tmp_path) if request.param == "disk" else f"memory://{tmp_path.name}-search/runs")
 
 

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
-from gapctl.sweep import search as search_rounds
+from gapctl.sweep import driver as rounds
 from gapctl.sweep.driver import SweepOutcome as SearchOutcome
 from gapctl.sweep.lease_watch import LeaseWatcher
 from gapctl.sweep.search import SearchRounds
@@ -20,7 +20,7 @@ SPACE = {"train.batch_size": {"choice": [64, 128]}}
 
 def waiting(does: Any) -> Any:
     """What a search does instead of waiting between two looks; other sleeps of the process are its own."""
-    return mock.patch("gapctl.sweep.search.time", mock.Mock(sleep=mock.Mock(side_effect=does)))
+    return mock.patch("gapctl.sweep.driver.time", mock.Mock(sleep=mock.Mock(side_effect=does)))
 
 
 class Search:
@@ -51,7 +51,7 @@ class Search:
 
     def run(self, lease_seconds: float = 60.0, *, stopped: bool = False) -> SearchOutcome:
         others = LeaseWatcher(self.ledger, lease_seconds)
-        with mock.patch.object(search_rounds, "LEASE_CHECK_SECONDS", 0.01):
+        with mock.patch.object(rounds, "LEASE_CHECK_SECONDS", 0.01):
             return SearchRounds(self.course, [], self.train, others, lambda: stopped).run()
 
     @property

@@ -1,9 +1,6 @@
 """A sweep whose ledger and MLflow files lie in an object store that fails now and then ends as on a quiet disk."""
 
 import json
-import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,27 +25,13 @@ SMALL = ("base.train.samples=2_560", "base.evaluate.every=1_280")
 def mlflow_server(folder: Path) -> Iterator[str]:
     """MLflow on a database, with its files in the bucket, as it runs on a cluster's head."""
     port = mlflow.find_free_port("127.0.0.1", 5100)
-    told = {
-        mlflow.STORE: f"sqlite:///{folder / 'mlflow.db'}",
-        mlflow.ARTIFACT_ROOT: "mlflow-artifacts:/",
-        mlflow.ARTIFACTS_SERVED: "true",
-        mlflow.ARTIFACTS_AT: FILES,
-    }
-    command = ["uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error", mlflow.APPLICATION]
-    log = folder / "mlflow.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **mlflow.SETTINGS, **told},
-        )
+    log, store = folder / "mlflow.log", f"sqlite:///{folder / 'mlflow.db'}"
+    process = mlflow.start_server(store, FILES, "127.0.0.1", port, log)
     try:
         mlflow.Server(f"http://127.0.0.1:{port}", process, log).wait_until_ready()
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        mlflow.stop_server(process)
 
 
 @pytest.fixture(scope="module")

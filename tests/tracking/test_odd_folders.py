@@ -8,7 +8,6 @@ from small_sweep import Runs, Shown
 
 from gapctl.errors import InputError
 from gapctl.plan.plan import Plan
-from gapctl.sweep.study import _open_storage
 from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.tracking.store import check_uri, find_database_file, format_sqlite_address, make_absolute, open_store
 
@@ -47,16 +46,6 @@ def test_a_sweep_is_shown_from_such_a_folder(
     there = folder / "mlartifacts" / "small" / run.info.run_id / "artifacts" / "trial.yaml"
     assert Path(shown.client.download_artifacts(run.info.run_id, "trial.yaml")).read_text() == there.read_text()
     assert {path.name for path in folder.iterdir()} == {"mlartifacts", "mlflow.db"}
-
-
-@pytest.mark.parametrize("name", ["ques?tion 50%25", "{brace} it's"])
-def test_a_study_lies_beside_its_ledger_there(name: str, tmp_path: Path) -> None:
-    folder = tmp_path / name
-    folder.mkdir()
-
-    _open_storage(folder / "tiny.study.db").engine.dispose()
-
-    assert [path.name for path in folder.iterdir()] == ["tiny.study.db"]
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///odd?folder/mlflow.db", "sqlite:///odd?name.db"])

@@ -22,7 +22,6 @@ from gapctl.cli.track import track_app
 from gapctl.cli.ui import _show_page, ui_command
 from gapctl.errors import InputError, WorkError
 from gapctl.plan.plan import Plan
-from gapctl.tracking import server
 from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.tracking.server import find_free_port
 from gapctl.tracking.views import RunSummary
@@ -199,15 +198,6 @@ def test_a_store_of_another_version_of_mlflow_is_named_before_a_page_opens(
     assert process.returncode != 0
     assert "written by an older MLflow (revision 451aebb31d03" in said
     assert "MLflow: http" not in said
-
-
-def test_mlflow_reads_what_to_serve_by_the_names_that_we_write() -> None:
-    from mlflow.server import constants
-
-    assert constants.BACKEND_STORE_URI_ENV_VAR == server.STORE
-    assert constants.ARTIFACT_ROOT_ENV_VAR == server.ARTIFACT_ROOT
-    assert constants.SERVE_ARTIFACTS_ENV_VAR == server.ARTIFACTS_SERVED
-    assert constants.ARTIFACTS_DESTINATION_ENV_VAR == server.ARTIFACTS_AT
 
 
 def answers(address: str) -> bool:

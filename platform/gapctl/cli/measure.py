@@ -21,7 +21,7 @@ from gapctl.cli.output import check_page, emit, write_page
 from gapctl.config.metrics import find_metric
 from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
-from gapctl.tracking.measurement import Measurement, log_measurement
+from gapctl.tracking.mlflow_sync import Measurement, log_measurement
 from gapctl.tracking.store import check_uri
 
 if TYPE_CHECKING:

@@ -1,11 +1,10 @@
 """`gapctl sweep` of a file with `search`: draw and train the remaining points, and end with the best configuration.
 
-`run_search_sweep` holds the study's lock and lease, trains through a `SearchController`, and reports the best point;
+`run_search_sweep` holds the search's lease, trains through a `SearchController`, and reports the best point;
 `print_search` prints a search for `gapctl analyze` too.
 """
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
@@ -27,8 +26,8 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
 from gapctl.plan.plan import Plan, get_search, list_planned_trainings, name_study, shorten_paths
 from gapctl.sweep.budget import Budget
-from gapctl.sweep.progress import SearchLog, TrackerWatcher
-from gapctl.sweep.study import Study, locate_study_file, lock_study_file
+from gapctl.sweep.progress import SearchLog
+from gapctl.sweep.study import Study
 from gapctl.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -44,9 +43,7 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
 
     sweep, lines = plan.sweep, SearchLog(console)
     _prepare_disks(plan, ledger, address, console)
-    file = locate_study_file(ledger, sweep.spec.name, Path.cwd())
     with (
-        lock_study_file(file),
         hold_search_lease(ledger, format_search_name(sweep), console.print) as require,
         Tracker(plan, ledger, sweep.spec.tracking.uri) as tracker,
     ):
@@ -56,7 +53,7 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
             tracker.update_plan(drawn)
             lines.note_change(drawn, record)
 
-        controller = SearchController(sweep, Study(get_search(sweep), name, file), ledger, compute_fingerprint, require)
+        controller = SearchController(sweep, Study(get_search(sweep), name), ledger, compute_fingerprint, require)
         _print_remaining(controller, console)
         controller.set_listener(changed)
 
@@ -67,9 +64,9 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
                 ledger,
                 resources=sweep.spec.resources,
                 data={data.address: load_data(data, console, announce=True)},
-                watchers=[lines, TrackerWatcher(tracker)],
+                watchers=[lines, tracker],
                 address=address,
-                stopped=lambda: bool(budget.reached),
+                stopped=budget.check_limits,
             )
 
         outcome = SweepOutcome()
@@ -83,7 +80,6 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
             summary = summarise_search(controller.plan, record, ledger)
             tracker.tell(summary)
             store_report(controller.plan, summary.files[REPORT_FILE], ledger, console)
-            console.print(f"study: {file}", soft_wrap=True)
         tracked = tracker.close()
     ended_early = outcome.interrupted and bool(budget.reached or outcome.reason)
     stopped = _explain_stop(controller, budget, outcome.reason) if ended_early else None

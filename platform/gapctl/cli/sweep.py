@@ -43,8 +43,8 @@ from gapctl.plan.estimate import Cost, explain_exceeded_limits
 from gapctl.plan.plan import Plan, Trial
 from gapctl.sweep.budget import Budget
 from gapctl.sweep.disk_space import check_disk_space, measure_disks
-from gapctl.sweep.progress import LiveTable, ProgressLog, TrackerWatcher
-from gapctl.sweep.ray_session import check_address, enter_gate, prepare_environment
+from gapctl.sweep.progress import LiveTable, ProgressLog
+from gapctl.sweep.ray_session import check_address, prepare_environment
 from gapctl.sweep.ray_session import start_local_ray as start_ray
 from gapctl.tracking.store import check_uri
 from gapctl.tracking.tracker import Tracker
@@ -136,9 +136,9 @@ def _train_remaining(
                 sweep=spec.name,
                 resources=spec.resources,
                 load=lambda data: load_data(data, console, announce=True),
-                watchers=[display, TrackerWatcher(tracker), gauges],
+                watchers=[display, tracker, gauges],
                 address=address,
-                stopped=lambda: bool(budget.reached),
+                stopped=budget.check_limits,
             )
 
     return train_within_budget(budget, train)
@@ -164,13 +164,8 @@ def train_within_budget(budget: Budget, train: "Callable[[], SweepOutcome]") -> 
 
     if budget.reached:
         return SweepOutcome(interrupted=True)
-    try:
-        with budget:
-            return train()
-    except KeyboardInterrupt:
-        if budget.reached:
-            return SweepOutcome(interrupted=True)
-        raise
+    with budget:
+        return train()
 
 
 def store_report(plan: Plan, page: bytes, ledger: Ledger, console: SafeConsole) -> None:
@@ -220,7 +215,7 @@ def _build_budget(plan: Plan, ledger: Ledger, address: str | None) -> Budget:
             "(what an hour of this machine costs you), or limits.hours instead"
         )
         raise InputError(plan.sweep.locate_problem(Problem(("limits", "cost"), text)))
-    return Budget(plan, ledger, RunningCost(limits.price_per_hour, enter_gate))
+    return Budget(plan, ledger, RunningCost(limits.price_per_hour))
 
 
 def _find_machine_price(limits: Limits) -> float | None:

@@ -7,9 +7,8 @@
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gapctl.cluster.cost import PriceTable, load_shipped_prices
 
@@ -106,10 +105,6 @@ class NodeKinds:
         return {node: self._kinds[node] for node in nodes if node in self._kinds}
 
 
-RayGate = Callable[[], AbstractContextManager[bool]]
-"""A context that yields whether Ray may be asked. Ray does not end before the context is left."""
-
-
 class ClusterCost(NamedTuple):
     """Cost per hour of machines with a known price, and the number of machines with and without one.
 
@@ -133,21 +128,20 @@ def find_price(kind: MachineKind | None, prices: PriceTable, otherwise: float | 
 class RunningCost:
     """Add up the prices of the living nodes, whose kinds are asked once of the nodes themselves."""
 
-    def __init__(self, otherwise: float | None, asking: RayGate, prices: PriceTable | None = None) -> None:
+    def __init__(self, otherwise: float | None, prices: PriceTable | None = None) -> None:
         """Use the price `otherwise` for a machine that no table has or that has not answered yet."""
-        self._otherwise, self._asking, self._prices = otherwise, asking, prices or load_shipped_prices()
+        self._otherwise, self._prices = otherwise, prices or load_shipped_prices()
         self._kinds = NodeKinds()
 
     def __call__(self) -> ClusterCost | None:
-        """Return the cost of all nodes, or None before Ray has started and once it ends. Takes a second or two."""
+        """Return the cost of all nodes, or None where Ray does not run. Takes a second or two."""
         import ray
 
-        with self._asking() as may_ask:
-            if not may_ask or not ray.is_initialized():
-                return None
-            nodes: list[dict[str, object]] = ray.nodes()  # type: ignore[no-untyped-call]
-            alive = [str(node["NodeID"]) for node in nodes if node["Alive"]]
-            kinds = self._kinds.collect_kinds(alive)
+        if not ray.is_initialized():
+            return None
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        alive = [str(node["NodeID"]) for node in nodes if node["Alive"]]
+        kinds = self._kinds.collect_kinds(alive)
         prices = [find_price(kinds.get(node), self._prices, self._otherwise) for node in alive]
         found = [price for price in prices if price is not None]
         return ClusterCost(sum(found), len(found), len(prices) - len(found), len(alive) - len(kinds))

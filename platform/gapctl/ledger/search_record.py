@@ -66,5 +66,5 @@ class SearchRecord:
 
 SEARCH: Final = DocumentKind(
     TypeAdapter(SearchRecord),
-    "Move it away and run the search again: it is written anew from the study, and trials are kept",
+    "Move it away and run the search again: it draws its points anew, and trials are kept",
 )

@@ -1,17 +1,14 @@
-"""The limits of a sweep: count hours and money over all its runs, and stop it when they are spent.
+"""The limits of a sweep: count hours and money over all its runs, and end it when they are spent.
 
-`Budget` counts in a thread and sends SIGINT to the process, so that the sweep stops as on Ctrl-C and saves
-checkpoints. The signal is sent once and may come while nobody handles it, so callers also check `reached`.
-`PriceWatch` asks what the machines cost now.
+Whoever runs the sweep calls `Budget.check_limits` again and again: Tune's loop through `ClusterWatch`, and the rounds
+while they wait. There is no thread, so Ray is never asked while it shuts down.
 """
 
 import math
-import os
-import signal
-import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol, Self
 
@@ -30,88 +27,34 @@ NO_PRICE_SECONDS: Final = 120.0
 
 
 class HourlyCost(Protocol):
-    """Cost per hour of machines with a known price, and the number of machines with and without one.
-
-    Of the latter, `unanswered` have not answered yet what kind they are.
-    """
-
-    @property
-    def per_hour(self) -> float: ...
-
-    @property
-    def priced(self) -> int: ...
-
-    @property
-    def unpriced(self) -> int: ...
-
-    @property
-    def unanswered(self) -> int: ...
-
-
-CostReader = Callable[[], HourlyCost | None]
-"""Returns the present cost of all machines, None while there are none."""
-
-
-class PriceWatch:
-    """Ask for prices in a thread, from `start` until `closed` is set, and answer from the last reading."""
-
-    def __init__(self, rate: CostReader, closed: threading.Event) -> None:
-        self._rate, self._closed = rate, closed
-        self._last: HourlyCost | None = None
-        self._blind_since: float | None = None
-        self._thread = threading.Thread(target=self._watch_prices, name="gapctl-prices", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+    """Cost per hour of all machines."""
 
     @property
     def per_hour(self) -> float:
-        """Cost per hour of all machines with a known price."""
-        return self._last.per_hour if self._last else 0.0
+        """Cost of the machines with a known price."""
+        ...
+
+    @property
+    def priced(self) -> int:
+        """Number of machines with a known price."""
+        ...
 
     @property
     def unpriced(self) -> int:
-        """Number of machines without a known price, which are not counted."""
-        return self._last.unpriced if self._last else 0
+        """Number of machines without one."""
+        ...
 
     @property
-    def has_no_price(self) -> bool:
-        """Whether no machine has a price, although each has answered or had time enough."""
-        last, blind_since = self._last, self._blind_since
-        if blind_since is None:
-            return False
-        answered = last is not None and last.unpriced > 0 and not last.unanswered
-        return answered or time.monotonic() - blind_since >= NO_PRICE_SECONDS
+    def unanswered(self) -> int:
+        """Number of machines that have not said what kind they are."""
+        ...
 
-    def _watch_prices(self) -> None:
-        pause = 0.0
-        while not self._closed.wait(pause):
-            known = self._check_prices()
-            pause = PRICE_CHECK_SECONDS if known else FIRST_PRICE_CHECK_SECONDS
 
-    def _check_prices(self) -> bool:
-        """Return whether the kind of every machine is known."""
-        try:
-            found = self._rate()
-        except Exception:  # Ray's head is busy, or its nodes cannot be asked: try again at the next check
-            self._note_blind(bool(self._last and self._last.priced))
-            return False
-        if found is None:
-            self._blind_since = None
-            return False
-        self._last = found
-        self._note_blind(found.priced > 0)
-        return found.priced + found.unpriced > 0 and not found.unanswered
-
-    def _note_blind(self, sees: bool) -> None:
-        if sees:
-            self._blind_since = None
-        elif self._blind_since is None:
-            self._blind_since = time.monotonic()
-
+CostReader = Callable[[], HourlyCost | None]
+"""Returns the present cost of all machines, None while there are none. Takes a second or two."""
 
 TICK_SECONDS: Final = 1.0
+"""Shortest time between two counts."""
 SPENDING_NOTE_SECONDS: Final = 60.0
 """Seconds between two notes in the ledger. A killed driver loses at most this much of its spending."""
 NO_PRICE: Final = "a price is known"
@@ -122,13 +65,14 @@ class Budget:
     """Count spending while entered. `reached` then names the limit that stopped the sweep, if one did."""
 
     def __init__(self, plan: Plan, ledger: Ledger, rate: CostReader) -> None:
-        self._name, self._ledger = plan.sweep.spec.name, ledger
+        self._name, self._ledger, self._rate = plan.sweep.spec.name, ledger, rate
         self._limits: Limits = plan.sweep.spec.limits
         self._before = ledger.spent(self._name, plan.sweep.scale_name)
         self._run = RunSpending(uuid.uuid4().hex[:12], plan.sweep.scale_name, time.time(), 0.0, 0.0)
-        self._lock, self._closed = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._count_spending, name="gapctl-limits", daemon=True)
-        self._prices = PriceWatch(rate, self._closed)
+        self._counted = self._noted = time.monotonic()
+        self._price: HourlyCost | None = None
+        self._next_price_check = 0.0
+        self._blind_since: float | None = None
         self.reached = self._find_limit()
 
     @property
@@ -138,42 +82,64 @@ class Budget:
         return Spending(before.hours + run.hours, before.cost + run.cost, before.runs + (run.hours > 0))
 
     def __enter__(self) -> Self:
-        if self._limits.any:
-            self._thread.start()
-        if self._limits.cost is not None:
-            self._prices.start()
+        self._counted = self._noted = time.monotonic()
+        self._check_prices(self._counted)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._closed.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=TICK_SECONDS)
-        if self._run.hours:
+        if self._limits.any:
+            self._count_spending()
             self._save_spending()
 
-    def _count_spending(self) -> None:
-        kept_at = last = time.monotonic()
-        while not self._closed.wait(TICK_SECONDS):
-            now = time.monotonic()
-            hours, last = (now - last) / 3600, now
-            cost = self._run.cost + hours * self._prices.per_hour
-            self._run = replace(self._run, hours=self._run.hours + hours, cost=cost)
-            if now - kept_at >= SPENDING_NOTE_SECONDS:
+    def check_limits(self) -> bool:
+        """Count what was spent since the last call, and return whether a limit is reached."""
+        now = time.monotonic()
+        if self._limits.any and now - self._counted >= TICK_SECONDS:
+            self._count_spending()
+            self._check_prices(now)
+            if now - self._noted >= SPENDING_NOTE_SECONDS:
+                self._noted = now
                 self._save_spending()
-                kept_at = now
-            with self._lock:
-                if not self._closed.is_set() and not self.reached and (found := self._find_limit()):
-                    self.reached = found
-                    os.kill(os.getpid(), signal.SIGINT)
+            self.reached = self.reached or self._find_limit()
+        return bool(self.reached)
+
+    def _count_spending(self) -> None:
+        hours, self._counted = (time.monotonic() - self._counted) / 3600, time.monotonic()
+        cost = hours * (self._price.per_hour if self._price else 0.0)
+        self._run = replace(self._run, hours=self._run.hours + hours, cost=self._run.cost + cost)
+
+    def _check_prices(self, now: float) -> None:
+        """Ask what the machines cost if it is time to. Until all are known, that is every second."""
+        if self._limits.cost is None or now < self._next_price_check:
+            return
+        known = False
+        try:
+            found = self._rate()
+        except Exception:  # Ray's head is busy, or its nodes cannot be asked: try again at the next check
+            priced = bool(self._price and self._price.priced)
+        else:
+            self._price = self._price if found is None else found
+            priced = found is None or found.priced > 0
+            known = found is not None and found.priced + found.unpriced > 0 and not found.unanswered
+        if priced:
+            self._blind_since = None
+        elif self._blind_since is None:
+            self._blind_since = now
+        self._next_price_check = now + (PRICE_CHECK_SECONDS if known else FIRST_PRICE_CHECK_SECONDS)
+
+    @property
+    def _has_no_price(self) -> bool:
+        """Whether no machine has a price, although each has answered or had time enough."""
+        if self._blind_since is None:
+            return False
+        answered = self._price is not None and self._price.unpriced > 0 and not self._price.unanswered
+        return answered or time.monotonic() - self._blind_since >= NO_PRICE_SECONDS
 
     def _save_spending(self) -> None:
         """Record this run's spending and read the other runs'. If the store is away, the next call makes up for it."""
-        try:
+        with suppress(WorkError):
             self._ledger.save_spending(self._name, self._run)
             self._before = self._ledger.spent(self._name, self._run.scale, besides=self._run.run)
-        except WorkError:
-            return
 
     def _find_limit(self) -> str:
         """Return the limit that is reached, or ""."""
@@ -183,7 +149,7 @@ class Budget:
             return f"limits.hours: {spent.hours:.4g} of {limits.hours:g} hours were spent {runs}"
         if limits.cost is not None and spent.cost >= limits.cost:
             return f"limits.cost: {spent.cost:.4g} of {limits.cost:g} were spent {runs}"
-        if self._prices.has_no_price:
+        if self._has_no_price:
             machines = f"none of the {self.unpriced} machines" if self.unpriced else "no machine"
             return f"limits.cost: of {machines} {NO_PRICE}"
         return ""
@@ -201,7 +167,7 @@ class Budget:
     @property
     def unpriced(self) -> int:
         """Number of machines not counted, as their price is unknown."""
-        return self._prices.unpriced
+        return self._price.unpriced if self._price else 0
 
 
 def _choose_higher_limit(limit: float, spent: float) -> float:

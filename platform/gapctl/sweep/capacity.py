@@ -5,29 +5,23 @@
 2. During the sweep, `ClusterWatch` ends it once no machine can hold a trial any more.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from ray.tune import Stopper
 
 from gapctl.config.sweep import Resources
 from gapctl.errors import InputError
+from gapctl.sweep.ray_private import AutoscalerState, list_dead_reservations, read_autoscaler_state
 
 Bundle = Mapping[str, float]
-AutoscalerReport = Mapping[str, Any]
 
 AUTOSCALER_SECONDS: Final = 30.0
 """Longest wait for the autoscaler, which looks every five seconds and takes a few to ask its cloud."""
 NO_AUTOSCALER_SECONDS: Final = 10.0
 """Wait until an autoscaler that has not reported counts as absent."""
 PLACEMENT_CHECK_SECONDS: Final = 1.0
-LEGACY_STATUS_KEY: Final = b"__autoscaling_status"
-"""Key under which the autoscaler of Ray before 2.50 writes its report."""
-ANSWER_SECONDS: Final = 5
-COUNTED_NODE_PREFIX: Final = "node_"
 
 
 def can_scale_to(bundles: Sequence[Bundle]) -> bool:
@@ -39,90 +33,40 @@ def ask_autoscaler(bundles: Sequence[Bundle]) -> bool | None:
     """Return whether the cluster can hold all bundles, None if its autoscaler neither grows nor refuses."""
     from ray.util import placement_group, remove_placement_group
 
-    before = _fetch_cluster_status()
+    before = read_autoscaler_state()
     wanted = placement_group([dict(bundle) for bundle in bundles])
     try:
         began = time.monotonic()
         while time.monotonic() < began + AUTOSCALER_SECONDS:
             if wanted.wait(timeout_seconds=PLACEMENT_CHECK_SECONDS):
                 return True
-            status, report = _fetch_cluster_status(), _fetch_legacy_report()
-            answer = read_autoscaler_answer(status, bundles, before)
-            if answer is None:
-                answer = read_legacy_answer(report)
+            state = read_autoscaler_state()
+            answer = judge_growth(state, bundles, before)
             if answer is not None:
                 return answer
-            if (
-                not (is_autoscaler_present(status) or is_legacy_autoscaler_active(report))
-                and time.monotonic() > began + NO_AUTOSCALER_SECONDS
-            ):
+            if not state.present and time.monotonic() > began + NO_AUTOSCALER_SECONDS:
                 return False
         return None
     finally:
         remove_placement_group(wanted)
 
 
-def is_autoscaler_present(status: Any) -> bool:
-    """Return whether an autoscaler has ever reported its state."""
-    return bool(status.autoscaling_state.autoscaler_state_version)
-
-
-def read_autoscaler_answer(status: Any, bundles: Sequence[Bundle], before: Any) -> bool | None:
+def judge_growth(state: AutoscalerState, bundles: Sequence[Bundle], before: AutoscalerState) -> bool | None:
     """Return whether the autoscaler grows for these bundles (True), cannot (False), or has not answered (None).
 
-    `status` is a GetClusterStatusReply of Ray's `autoscaler.proto`, `before` the one from before the request. Machines
-    that the autoscaler started on that earlier state are for others.
+    `before` is the state from before the request. Machines that the autoscaler started on that earlier state are for
+    others.
     """
-    state = status.autoscaling_state
-    if state.last_seen_cluster_resource_state_version <= before.cluster_resource_state.cluster_resource_state_version:
-        return None
-    refused = [
-        [dict(each.resources_bundle) for each in gang.requests] for gang in state.infeasible_gang_resource_requests
-    ]
-    if [_drop_zero_amounts(bundle) for bundle in bundles] in [
-        [_drop_zero_amounts(each) for each in request] for request in refused
-    ]:
-        return False
-    return True if state.pending_instance_requests or state.pending_instances else None
+    if state.seen > before.now:
+        if _drop_zero_amounts(bundles) in [_drop_zero_amounts(request) for request in state.refused]:
+            return False
+        if state.starting:
+            return True
+    return True if state.starting_legacy else None
 
 
-def read_legacy_answer(report: AutoscalerReport) -> bool | None:
-    """Return True if the older autoscaler is starting machines, otherwise None, as it reports no refusals."""
-    return True if report.get("pending_launches") or report.get("pending_nodes") else None
-
-
-def is_legacy_autoscaler_active(report: AutoscalerReport) -> bool:
-    """Return whether the older autoscaler is active.
-
-    Without a cluster file it only counts nodes, each as a type of its own.
-    """
-    types = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})]
-    return any(not name.startswith(COUNTED_NODE_PREFIX) for name in types)
-
-
-def _drop_zero_amounts(bundle: Bundle) -> dict[str, float]:
-    return {name: float(amount) for name, amount in bundle.items() if amount}
-
-
-def _fetch_cluster_status() -> Any:
-    """Return the autoscaler's reply, empty if the head did not answer in time."""
-    import ray
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
-    from ray.exceptions import RaySystemError, RpcError
-
-    reply = GetClusterStatusReply()
-    with suppress(RaySystemError, RpcError):
-        client = GcsClient(address=ray.get_runtime_context().gcs_address)
-        reply.ParseFromString(client.get_cluster_status(timeout_s=ANSWER_SECONDS))
-    return reply
-
-
-def _fetch_legacy_report() -> AutoscalerReport:
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    found: bytes | None = _internal_kv_get(LEGACY_STATUS_KEY)
-    return json.loads(found).get("autoscaler_report") or {} if found else {}
+def _drop_zero_amounts(bundles: Sequence[Bundle]) -> list[dict[str, float]]:
+    return [{name: float(amount) for name, amount in bundle.items() if amount} for bundle in bundles]
 
 
 RESOURCE_NAMES: Final = ("CPU", "GPU")
@@ -150,7 +94,8 @@ def build_resource_request(resources: Resources, *, elastic: bool) -> ResourceRe
     living = _cluster_resources()
     gpus = _choose_gpus(resources, living, elastic)
     whole = _sum_trial_resources(resources, gpus)
-    grows = not _fits(living, whole) and elastic and can_scale_to(_build_bundles(resources, gpus))
+    fits = all(asked <= living[name] for name, asked in whole.items())
+    grows = not fits and elastic and can_scale_to(_build_bundles(resources, gpus))
     if not grows:
         _check_resources(resources, whole, living, "Ray", NO_AUTOSCALER_CLAUSE if elastic else "")
     if resources.workers == 1:
@@ -192,17 +137,12 @@ def _build_bundles(resources: Resources, gpus: float) -> list[dict[str, float]]:
     return one * resources.workers
 
 
-def _fits(offered: Mapping[str, float], whole: Mapping[str, float]) -> bool:
-    return all(asked <= offered[name] for name, asked in whole.items())
-
-
 def _check_resources(
     resources: Resources, whole: Bundle, offered: Mapping[str, float], whose: str, more: str = ""
 ) -> None:
-    keys: dict[str, Sequence[str]] = {
-        "CPU": [name for name in ("cpus", "readers", "workers") if name == "cpus" or _is_not_default(resources, name)],
-        "GPU": ["gpus"],
-    }
+    defaults = {name: field.default for name, field in type(resources).model_fields.items()}
+    changed = [name for name in ("readers", "workers") if getattr(resources, name) != defaults[name]]
+    keys = {"CPU": ["cpus", *changed], "GPU": ["gpus"]}
     for name, asked in whole.items():
         if asked > offered[name]:
             wrong = ", ".join(f"resources.{key}" for key in keys[name])
@@ -210,10 +150,6 @@ def _check_resources(
                 f"{wrong}: {asked:g} {name}s asked for a trial, but {whose} has {offered[name]:g}{more}; "
                 "ask for less, or give --address of a larger cluster"
             )
-
-
-def _is_not_default(resources: Resources, name: str) -> bool:
-    return bool(getattr(resources, name) != type(resources).model_fields[name].default)
 
 
 def _cluster_resources() -> dict[str, float]:
@@ -229,41 +165,10 @@ def release_dead_reservations() -> int:
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    job = ray.get_runtime_context().get_job_id()
-    dead = find_dead_reservations(_list_placement_groups(), bytes.fromhex(job))
+    dead = list_dead_reservations()
     for group_id in dead:
         remove_placement_group(PlacementGroup(ray.PlacementGroupID(group_id)))
     return len(dead)
-
-
-def find_dead_reservations(groups: Iterable[Any], job_id: bytes) -> list[bytes]:
-    """Return the ids of a job's placement groups whose creating actor is dead.
-
-    `groups` are Ray's `PlacementGroupTableData`. Groups of the driver have no creating actor and are kept, although the
-    table marks that actor as dead.
-    """
-    return [
-        group.placement_group_id
-        for group in groups
-        if group.creator_job_id == job_id
-        and group.creator_actor_dead
-        and group.creator_actor_id.strip(b"\xff")
-        and group.state != group.REMOVED
-    ]
-
-
-def _list_placement_groups() -> list[Any]:
-    import ray
-    from ray._raylet import GcsClientOptions, GlobalStateAccessor  # type: ignore[attr-defined]
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
-
-    options = GcsClientOptions.create(
-        ray.get_runtime_context().gcs_address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False
-    )
-    accessor = GlobalStateAccessor(options)
-    if not accessor.connect():
-        return []
-    return [PlacementGroupTableData.FromString(group) for group in accessor.get_placement_group_table()]
 
 
 WATCH_SECONDS: Final = 2.0
@@ -274,7 +179,7 @@ ASK_AGAIN_SECONDS: Final = 60.0
 
 
 class ClusterWatch(Stopper):
-    """End Tune's run once no machine can hold a trial; `reason` then says why.
+    """End Tune's run once no machine can hold a trial, or `stopped` is true; `reason` says why in the first case.
 
     `bundles` are what a trial reserves, each on one node. A local Ray cannot lose machines, so they are checked only if
     `elastic`.
@@ -285,22 +190,23 @@ class ClusterWatch(Stopper):
         bundles: Sequence[Bundle],
         *,
         elastic: bool,
+        stopped: Callable[[], bool] = bool,
         nodes: Callable[[], list[Bundle]] | None = None,
         grows: Callable[[Sequence[Bundle]], bool | None] = ask_autoscaler,
         release: Callable[[], int] = release_dead_reservations,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.reason = ""
-        self._bundles, self._elastic = [dict(bundle) for bundle in bundles], elastic
+        self._bundles, self._elastic, self._stopped = [dict(bundle) for bundle in bundles], elastic, stopped
         self._nodes, self._grows, self._release, self._clock = nodes or list_living_nodes, grows, release, clock
         self._checked = self._had_room = self._clock()
         self._asked: float | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return {}: Tune pickles its stoppers to resume by itself, but a sweep resumes from the ledger."""
         return {}
 
-    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+    def __call__(self, trial_id: str, result: object) -> bool:
         """Return False: single trials are never stopped."""
         return False
 
@@ -312,11 +218,11 @@ class ClusterWatch(Stopper):
             self._release()
             if self._elastic:
                 self._check_room(now)
-        return bool(self.reason)
+        return self.has_ended()
 
-    def combine_stop_checks(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
-        """Return a check that is true if this watch or `stopped` ends the sweep."""
-        return lambda: bool(self.reason) or stopped()
+    def has_ended(self) -> bool:
+        """Return whether the sweep must end, without a look at the machines."""
+        return bool(self.reason) or self._stopped()
 
     def _check_room(self, now: float) -> None:
         nodes = self._nodes()

@@ -17,6 +17,7 @@ from gapctl.data.load import Dataset
 from gapctl.errors import GapctlError, WorkError
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.plan import Trial
+from gapctl.sweep.progress import WorkerReport
 from gapctl.training.workers import WorkerGroup, get_current_group, is_peer_loss
 
 STEPS_PER_STOP_CHECK: Final = 16
@@ -43,19 +44,19 @@ class Mailbox:
     """Passes reports from the first worker to the trial's process, and the request to stop back."""
 
     def __init__(self) -> None:
-        self._reports: list[dict[str, Any]] = []
+        self._reports: list[WorkerReport] = []
         self._started = self._stopping = False
 
     def note_start(self) -> None:
         """Note that the workers have started."""
         self._started = True
 
-    def post_report(self, report: dict[str, Any]) -> bool:
+    def post_report(self, report: WorkerReport) -> bool:
         """Add a report. Return whether the workers should save and stop."""
         self._reports.append(report)
         return self._stopping
 
-    def drain_reports(self) -> list[dict[str, Any]]:
+    def drain_reports(self) -> list[WorkerReport]:
         """Return the reports since the last call."""
         found, self._reports = self._reports, []
         return found
@@ -77,18 +78,21 @@ class SharedWork:
         self._thread = threading.Thread(target=self._run_workers, args=(workers,), daemon=True)
         self._thread.start()
 
-    def train_for(self, seconds: float) -> list[dict[str, Any]]:
+    def train_for(self, seconds: float) -> list[WorkerReport]:
         """Wait for about `seconds` and return the reports since. Raises the error that ended the training."""
         self._thread.join(timeout=seconds)
         alive = self._thread.is_alive()
         try:
-            reports: list[dict[str, Any]] = ray.get(self._mailbox.drain_reports.remote())
+            reports: list[WorkerReport] = ray.get(self._mailbox.drain_reports.remote())
         except RayError as lost:
             raise find_training_error(lost, self._task.trial) from lost
         self._done = any(report["done"] for report in reports)
         if not alive and not self._done:
             raise find_training_error(self._error, self._task.trial)
-        return _merge_reports(reports)
+        if not reports:
+            return []
+        reports[-1]["rows"] = tuple(row for report in reports for row in report["rows"])
+        return reports[-1:]
 
     @property
     def unfinished(self) -> list[Trial]:
@@ -173,16 +177,16 @@ def find_training_error(error: BaseException | None, trial: Trial) -> BaseExcept
     The loss of one worker shows up several times: in Ray's error, and in those of the other workers' collectives.
     """
     causes = [_extract_error(cause) for cause in list(getattr(error, "worker_failures", {}).values()) or [error]]
-    own = [cause for cause in causes if cause is not None and not _is_worker_loss(cause)]
+    # Ray's own errors are about a process or machine, and a collective's about a lost peer.
+    own = [
+        cause
+        for cause in causes
+        if cause is not None and type(cause).__module__.partition(".")[0] != ray.__name__ and not is_peer_loss(cause)
+    ]
     own.sort(key=lambda cause: not isinstance(cause, GapctlError))  # the others only noticed that one stopped
     if any(isinstance(cause, RayActorError) for cause in causes) or not own:
         return WorkError(f"workers of {trial.label} were lost ({error}); it goes on from its last checkpoint")
     return own[0]
-
-
-def _is_worker_loss(error: BaseException) -> bool:
-    """Return whether the error is Ray's about a process or machine, or a collective's about a lost worker."""
-    return type(error).__module__.partition(".")[0] == ray.__name__ or is_peer_loss(error)
 
 
 def _extract_error(error: BaseException | None) -> BaseException | None:
@@ -196,11 +200,3 @@ def _extract_error(error: BaseException | None) -> BaseException | None:
             return error
         error = inner
     return None
-
-
-def _merge_reports(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge reports into one: the last, with the evaluations of all."""
-    if not reports:
-        return []
-    rows = tuple(row for report in reports for row in report["rows"])
-    return [{**reports[-1], "rows": rows}]

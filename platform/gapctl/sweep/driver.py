@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray.tune import Callback
+from ray.tune.experiment import Trial as TuneTrial
 
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
@@ -27,9 +28,9 @@ from gapctl.errors import GapctlError, WorkError
 from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
 from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Plan, Trial, list_remaining_trials, pack_trials
-from gapctl.sweep.capacity import build_resource_request, build_trial_bundles
+from gapctl.sweep.capacity import ClusterWatch, ResourceRequest, build_resource_request, build_trial_bundles
 from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS, FailedRemotely, LeaseState, LeaseWatcher, Released
-from gapctl.sweep.progress import TrialReport, Watcher
+from gapctl.sweep.progress import TrialReport, Watcher, WorkerReport
 from gapctl.sweep.ray_session import open_ray_session, restore_signals
 from gapctl.sweep.retries import RETRIES, RetryBudget
 from gapctl.sweep.worker import HARMED_KEY
@@ -37,7 +38,6 @@ from gapctl.training.hardware import select_training_device
 
 if TYPE_CHECKING:
     from gapctl.data.load import Dataset
-    from gapctl.sweep.capacity import ClusterWatch, ResourceRequest
     from gapctl.sweep.worker import TrialWorker
 
 
@@ -91,29 +91,13 @@ def run_trials(
 
     Raises InputError if Ray cannot offer the resources that a trial requests, and cannot scale up to them.
     """
-    data = {
-        place: load(config)
-        for place, config in {trial.config.data.address: trial.config.data for trial in trials}.items()
-    }
-    from gapctl.sweep.capacity import ClusterWatch
-
-    with open_ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        request = build_resource_request(resources, elastic=address is not None)
-        if address is None:
-            select_training_device(
-                gpu=request.gpu
-            )  # fail before a trial begins; on a cluster each worker selects its own device
-        watch = ClusterWatch(build_trial_bundles(resources, request), elastic=address is not None)
-        context = SweepContext(ledger, LeaseOwner.for_sweep(sweep), resources, data, watchers, scratch, request, watch)
-        rounds = SweepRounds(
-            trials,
-            ledger,
-            watchers,
-            partial(_train_round, context),
-            LeaseWatcher(ledger),
-            watch.combine_stop_checks(stopped),
-        )
-        return replace(rounds.run(), reason=watch.reason)
+    configs = {trial.config.data.address: trial.config.data for trial in trials}
+    data = {address: load(config) for address, config in configs.items()}
+    owner = LeaseOwner.for_sweep(sweep)
+    with open_context(ledger, owner, resources, data, watchers, address=address, stopped=stopped) as context:
+        train, others = partial(_train_round, context), LeaseWatcher(ledger)
+        rounds = SweepRounds(trials, ledger, watchers, train, others, context.watch.has_ended)
+        return replace(rounds.run(), reason=context.watch.reason)
 
 
 class RoundOutcome(NamedTuple):
@@ -131,8 +115,83 @@ TrainRound = Callable[[Sequence[Trial], Mapping[str, bytes]], RoundOutcome]
 """Trains trials side by side. The second argument maps trial ids to expired leases that may be taken over."""
 
 
-class SweepRounds:
-    """Train the remaining trials in rounds, and wait for those that other processes hold."""
+class Rounds:
+    """Train in rounds, and wait for the trials that other processes hold.
+
+    Subclasses say what is left to train. They train it in `_train_round`, which returns whether to go on, or None if
+    there is nothing to train at the moment.
+    """
+
+    def __init__(self, watchers: Sequence[Watcher], others: LeaseWatcher, stopped: Callable[[], bool]) -> None:
+        self._watchers, self._others, self._stopped = watchers, others, stopped
+        self._held: dict[str, Lease] = {}
+        self._expired: dict[str, bytes] = {}
+        self._failures: dict[str, str] = {}
+
+    def run(self) -> SweepOutcome:
+        """Run rounds until no trial is left or the sweep is interrupted."""
+        while self._has_work():
+            if self._stopped():
+                return SweepOutcome(self._failures, interrupted=True)
+            held = self._list_held()
+            for trial_id, state in (self._others.check_leases(held) if held else {}).items():
+                self._apply_lease_state(self._get_trial(trial_id), state)
+            trained = self._train_round()
+            if trained is None and self._has_work():
+                try:
+                    time.sleep(LEASE_CHECK_SECONDS)
+                except KeyboardInterrupt:
+                    trained = False
+            if trained is False:
+                return SweepOutcome(self._failures, interrupted=True)
+        return SweepOutcome(self._failures)
+
+    def _apply_lease_state(self, trial: Trial, state: LeaseState) -> None:
+        if isinstance(state, Lease):
+            if state != self._held.get(trial.id):
+                self._held[trial.id] = state
+                for watcher in self._watchers:
+                    watcher.note_lease(trial, state)
+            return
+        self._held.pop(trial.id, None)
+        if isinstance(state, Released):
+            if state.expired is not None:
+                self._expired[trial.id] = state.expired
+            self._release_trial(trial.id)
+        elif isinstance(state, FailedRemotely):
+            self._fail_trial(trial, state.message)
+        else:
+            self._remove_trial(trial.id)
+            for watcher in self._watchers:
+                watcher.note_result(trial, state)
+
+    def _fail_trial(self, trial: Trial, message: str) -> None:
+        self._failures[trial.id] = message
+        self._remove_trial(trial.id)
+        for watcher in self._watchers:
+            watcher.note_failure(trial, message)
+
+    def _has_work(self) -> bool:
+        raise NotImplementedError
+
+    def _train_round(self) -> bool | None:
+        raise NotImplementedError
+
+    def _get_trial(self, trial_id: str) -> Trial:
+        raise NotImplementedError
+
+    def _list_held(self) -> list[str]:
+        return list(self._held)
+
+    def _release_trial(self, trial_id: str) -> None:
+        """Make a trial that nobody holds any more ready for the next round."""
+
+    def _remove_trial(self, trial_id: str) -> None:
+        """Remove a trial that has ended from what is left."""
+
+
+class SweepRounds(Rounds):
+    """Rounds over trials that are all known from the start."""
 
     def __init__(
         self,
@@ -144,29 +203,30 @@ class SweepRounds:
         stopped: Callable[[], bool] = bool,
     ) -> None:
         """Train with `train`. End the sweep as interrupted if `stopped`, called before each round, is true."""
+        super().__init__(watchers, others, stopped)
         self._left = {trial.id: trial for trial in trials}
-        self._ledger, self._watchers, self._train, self._others = ledger, watchers, train, others
-        self._stopped = stopped
-        self._held: dict[str, Lease] = {}
-        self._expired: dict[str, bytes] = {}
-        self._failures: dict[str, str] = {}
+        self._ledger, self._train = ledger, train
 
-    def run(self) -> SweepOutcome:
-        """Run rounds until no trial is left or the sweep is interrupted."""
-        while self._left:
-            if self._stopped():
-                return SweepOutcome(self._failures, interrupted=True)
-            self._check_leases()
-            ready = self._select_ready_trials()
-            if ready:
-                if self._record_round(ready, self._train(ready, self._expired)):
-                    return SweepOutcome(self._failures, interrupted=True)
-            elif self._left:
-                try:
-                    time.sleep(LEASE_CHECK_SECONDS)
-                except KeyboardInterrupt:
-                    return SweepOutcome(self._failures, interrupted=True)
-        return SweepOutcome(self._failures)
+    def _has_work(self) -> bool:
+        return bool(self._left)
+
+    def _get_trial(self, trial_id: str) -> Trial:
+        return self._left[trial_id]
+
+    def _remove_trial(self, trial_id: str) -> None:
+        del self._left[trial_id]
+
+    def _train_round(self) -> bool | None:
+        ready = self._select_ready_trials()
+        if not ready:
+            return None
+        trained = self._train(ready, self._expired)
+        self._failures |= trained.failures
+        for trial_id in (*trained.finished, *trained.failures):
+            self._left.pop(trial_id, None)
+        self._held |= {trial_id: lease for trial_id, lease in trained.held.items() if trial_id in self._left}
+        unreported = [trial.id for trial in ready if trial.id in self._left and trial.id not in self._held]
+        return all(isinstance(result, Result) for result in self._ledger.results(unreported))
 
     def _select_ready_trials(self) -> list[Trial]:
         """Return the trials that can begin now. Fail those that never can."""
@@ -176,45 +236,8 @@ class SweepRounds:
         hindrances = {trial.id: why for trial in begin if (why := explain_hindrance(trial, self._ledger))}
         for trial_id, why in hindrances.items():
             self._ledger.trial(trial_id).fail(why)
-            self._fail_trial(trial_id, why)
+            self._fail_trial(self._left[trial_id], why)
         return [trial for trial in begin if trial.id not in hindrances]
-
-    def _record_round(self, ready: Sequence[Trial], trained: RoundOutcome) -> bool:
-        self._failures |= trained.failures
-        for trial_id in (*trained.finished, *trained.failures):
-            self._left.pop(trial_id, None)
-        self._held |= {trial_id: lease for trial_id, lease in trained.held.items() if trial_id in self._left}
-        unreported = [trial.id for trial in ready if trial.id in self._left and trial.id not in self._held]
-        return any(not isinstance(result, Result) for result in self._ledger.results(unreported))
-
-    def _check_leases(self) -> None:
-        if self._held:
-            for trial_id, state in self._others.check_leases(list(self._held)).items():
-                self._apply_lease_state(self._left[trial_id], state)
-
-    def _apply_lease_state(self, trial: Trial, state: LeaseState) -> None:
-        if isinstance(state, Lease):
-            if state != self._held[trial.id]:
-                self._held[trial.id] = state
-                for watcher in self._watchers:
-                    watcher.note_lease(trial, state)
-            return
-        del self._held[trial.id]
-        if isinstance(state, Released):
-            if state.expired is not None:
-                self._expired[trial.id] = state.expired
-        elif isinstance(state, FailedRemotely):
-            self._fail_trial(trial.id, state.message)
-        else:
-            del self._left[trial.id]
-            for watcher in self._watchers:
-                watcher.note_result(trial, state)
-
-    def _fail_trial(self, trial_id: str, message: str) -> None:
-        self._failures[trial_id] = message
-        trial = self._left.pop(trial_id)
-        for watcher in self._watchers:
-            watcher.note_failure(trial, message)
 
 
 def explain_hindrance(trial: Trial, ledger: Ledger) -> str:
@@ -248,8 +271,29 @@ class SweepContext(NamedTuple):
     data: "Mapping[str, Dataset]"
     watchers: Sequence[Watcher]
     scratch: str
-    request: "ResourceRequest"
-    watch: "ClusterWatch"
+    request: ResourceRequest
+    watch: ClusterWatch
+
+
+@contextmanager
+def open_context(
+    ledger: Ledger,
+    claimant: LeaseOwner,
+    resources: Resources,
+    data: "Mapping[str, Dataset]",
+    watchers: Sequence[Watcher],
+    *,
+    address: str | None,
+    stopped: Callable[[], bool],
+) -> Iterator[SweepContext]:
+    """Open Ray and yield the context of a sweep on it. Raises InputError if Ray cannot offer what a trial requests."""
+    elastic = address is not None
+    with open_ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
+        request = build_resource_request(resources, elastic=elastic)
+        if not elastic:  # fail before a trial begins; on a cluster each worker selects its own device
+            select_training_device(gpu=request.gpu)
+        watch = ClusterWatch(build_trial_bundles(resources, request), elastic=elastic, stopped=stopped)
+        yield SweepContext(ledger, claimant, resources, data, watchers, scratch, request, watch)
 
 
 def _train_round(context: SweepContext, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:
@@ -356,36 +400,41 @@ class TuneEvents(Callback):
         reported = {*self.finished, *self.failures, *self.held}
         return [trial_id for trial_id in self._trials if trial_id not in reported]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return {}: Tune pickles its callbacks to resume by itself, but a sweep resumes from the ledger."""
         return {}
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """Pass on that a process begins the trials of a pack."""
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
                 watcher.note_start(self._trials[trial_id])
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: object
     ) -> None:
+        """Pass on the reports of a process."""
         self._retries.note_checkpoints(trial, result["reports"])
         for report in result["reports"]:
             self._handle_report(self._trials[report["trial"]], report)
         if result.get(HARMED_KEY):
             trial.max_failures = trial.num_failures  # the process now exits by itself; there is nothing to retry
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """Pass on that a process was lost and is replaced."""
         self._retries.count_failure(trial)
         for trial_id in set(trial.config["pack"]) - self.finished:
             for watcher in self._watchers:
                 watcher.note_worker_loss(self._trials[trial_id])
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """Fail the trials of a process that is not replaced any more."""
         if trial.status != "ERROR":
             return
         message = self._retries.explain_failure(trial)
         for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
-            if mine.id not in {*self.failures, *self.held} and not self._is_done(mine):
+            (result,) = self._ledger.results([mine.id])
+            if mine.id not in {*self.failures, *self.held} and not isinstance(result, Result):
                 self._abandon_trial(mine, message)
 
     def _abandon_trial(self, trial: Trial, message: str) -> None:
@@ -396,13 +445,7 @@ class TuneEvents(Callback):
                 return
         self._fail_trial(trial, message)
 
-    def _is_done(self, trial: Trial) -> bool:
-        try:
-            return self._ledger.result(trial.id) is not None
-        except WorkError:
-            return False
-
-    def _handle_report(self, trial: Trial, report: Mapping[str, Any]) -> None:
+    def _handle_report(self, trial: Trial, report: WorkerReport) -> None:
         if trial.id in self.finished:
             return  # a pack whose process was lost reports its finished trials again
         if "failure" in report:
@@ -411,8 +454,9 @@ class TuneEvents(Callback):
         if "held" in report:
             self._leave_to_holder(trial, Lease(**report["held"]))
             return
+        seen, total, rate = report["samples_seen"], report["samples_total"], report["samples_per_second"]
         for watcher in self._watchers:
-            watcher.note_progress(_build_report(trial, report))
+            watcher.note_progress(TrialReport(trial, seen, total, rate, report["loss"], report["rows"]))
         if report["done"]:
             self._finish_trial(trial)
 
@@ -437,14 +481,3 @@ class TuneEvents(Callback):
         self.failures[trial.id] = message
         for watcher in self._watchers:
             watcher.note_failure(trial, message)
-
-
-def _build_report(trial: Trial, result: Mapping[str, Any]) -> TrialReport:
-    return TrialReport(
-        trial=trial,
-        samples_seen=result["samples_seen"],
-        samples_total=result["samples_total"],
-        samples_per_second=result["samples_per_second"],
-        loss=result["loss"],
-        rows=result["rows"],
-    )

@@ -6,14 +6,14 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from ray.util.metrics import Gauge
 
 from gapctl.ledger import Lease, Result, TrialFolder
 from gapctl.ledger.trial import MACHINE
 from gapctl.plan.plan import Trial
-from gapctl.sweep.progress import SweepProgress, TrialReport
+from gapctl.sweep.progress import SweepProgress, TrialReport, WorkerReport
 
 TRIAL_TAGS: Final = ("gapctl_trial", "treatment")
 
@@ -27,7 +27,7 @@ class TrialGauges:
         self._loss = Gauge("gapctl_train_loss", "Contrastive loss of the latest batch, nats", TRIAL_TAGS)
         self._rmg = Gauge("gapctl_gap_rmg", "Relative modality gap at the latest evaluation", TRIAL_TAGS)
 
-    def show_report(self, trial: Trial, report: Mapping[str, Any]) -> None:
+    def show_report(self, trial: Trial, report: WorkerReport) -> None:
         """Set the gauges to the numbers of a report."""
         tags = _build_tags(trial)
         self._samples.set(report["samples_seen"], tags)
@@ -57,11 +57,11 @@ SWEEP_GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 NODES_SECONDS: Final = 5.0
 
 
-class SweepGauges:
+class SweepGauges(SweepProgress):
     """A `Watcher` that counts trials and nodes. Gauges are created at the first event, since Ray has to run by then."""
 
     def __init__(self, sweep: str, trials: Sequence[Trial], done_before: int) -> None:
-        self._progress = SweepProgress(trials, done_before)
+        super().__init__(trials, done_before)
         self._sweep = sweep
         self._gauges: dict[str, Gauge] = {}
         self._lost_processes = 0
@@ -70,27 +70,27 @@ class SweepGauges:
 
     def note_start(self, trial: Trial) -> None:
         """Count a trial as running."""
-        self._progress.note_start(trial)
+        super().note_start(trial)
         self._show_counts()
 
     def note_progress(self, report: TrialReport) -> None:
         """Update the counts of nodes."""
-        self._progress.note_progress(report)
+        super().note_progress(report)
         self._count_nodes()
 
     def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Count a trial as waiting, as another sweep trains it."""
-        self._progress.note_lease(trial, lease)
+        super().note_lease(trial, lease)
         self._show_counts()
 
     def note_result(self, trial: Trial, result: Result) -> None:
         """Count a trial as done."""
-        self._progress.note_result(trial)
+        super().note_result(trial, result)
         self._show_counts()
 
     def note_failure(self, trial: Trial, message: str) -> None:
         """Count a trial as failed."""
-        self._progress.note_failure(trial)
+        super().note_failure(trial, message)
         self._show_counts()
 
     def note_worker_loss(self, trial: Trial) -> None:
@@ -99,8 +99,7 @@ class SweepGauges:
         self._show_counts()
 
     def _show_counts(self) -> None:
-        now = self._progress
-        states = {"done": now.done, "running": len(now.running), "failed": now.failed, "waiting": now.waiting}
+        states = {"done": self.done, "running": len(self.running), "failed": self.failed, "waiting": self.waiting}
         for state, count in states.items():
             self._set_gauge("gapctl_trials", count, {STATE_TAG: state})
         self._set_gauge("gapctl_lost_processes", self._lost_processes, {})
@@ -119,8 +118,6 @@ class SweepGauges:
         self._set_gauge("gapctl_nodes", len(dead - self._dead_before), {STATE_TAG: "lost"})
 
     def _set_gauge(self, name: str, value: float, tags: Mapping[str, str]) -> None:
-        from ray.util.metrics import Gauge
-
         if name not in self._gauges:
             self._gauges[name] = Gauge(name, *SWEEP_GAUGES[name])
         self._gauges[name].set(value, {SWEEP_TAG: self._sweep, **tags})

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ray.tune.schedulers import FIFOScheduler
 
@@ -17,6 +17,11 @@ from gapctl.errors import WorkError
 from gapctl.ledger import Lease, Ledger, Result, TrialFolder
 from gapctl.ledger.lease import LEASE_FILE, LEASE_SECONDS, RENEWAL_SECONDS, UNREADABLE_LEASE, is_gone, parse_lease
 from gapctl.ledger.trial import FAILURE, decode_failure
+from gapctl.sweep.ray_private import set_stop_timeout
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial as TuneTrial
 
 LEASE_CHECK_SECONDS: Final = 2.0
 """Seconds between two checks of other processes' leases."""
@@ -146,9 +151,9 @@ class GracefulStopScheduler(FIFOScheduler):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Set the controller's timeout. Tune has no setting for it and passes its controller only to schedulers."""
-        tune_controller._actor_force_cleanup_timeout = GRACE_SECONDS
+    def on_trial_add(self, tune_controller: "TuneController", trial: "TuneTrial") -> None:
+        """Set the controller's timeout. Tune passes its controller only to schedulers."""
+        set_stop_timeout(tune_controller, GRACE_SECONDS)
         super().on_trial_add(tune_controller, trial)
 
 

@@ -1,15 +1,14 @@
 """Show the progress of a sweep: the `Watcher` protocol and its displays.
 
-The driver process tells each watcher what happens to every trial. `SweepProgress` counts trials for the live table
-(`LiveTable`), the log (`ProgressLog`) and the gauges. `SearchLog` is the log of a search, and `TrackerWatcher` passes
-changes on to MLflow's tracker.
+The driver process tells each watcher what happens to every trial. `SweepProgress` counts trials; the live table
+(`LiveTable`), the log (`ProgressLog`) and the gauges are built on it. `SearchLog` is the log of a search.
 """
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Required, TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -34,22 +33,51 @@ class TrialReport:
     rows: Sequence[Mapping[str, float]]
 
 
+class WorkerReport(TypedDict, total=False):
+    """A worker's report on one trial, as it travels through Tune.
+
+    It has either a trial's progress (with the samples at its checkpoint in `saved`), or the traceback of its `failure`,
+    or the lease by which another process has `held` it.
+    """
+
+    trial: Required[str]
+    samples_seen: int
+    samples_total: int
+    samples_per_second: float
+    loss: float
+    rows: Sequence[Mapping[str, float]]
+    done: bool
+    saved: int
+    failure: str
+    held: dict[str, Any]
+
+
 class Watcher(Protocol):
     """Is told in the driver process what happens to every trial. Each method must return quickly."""
 
-    def note_start(self, trial: Trial) -> None: ...
+    def note_start(self, trial: Trial) -> None:
+        """Note that a process begins or resumes the trial."""
+        return
 
-    def note_progress(self, report: TrialReport) -> None: ...
+    def note_progress(self, report: TrialReport) -> None:
+        """Note how far the trial is."""
+        return
 
     def note_lease(self, trial: Trial, lease: Lease) -> None:
-        """Another sweep trains the trial; the lease says how far it is."""
+        """Note that another sweep trains the trial; the lease says how far it is."""
+        return
 
-    def note_result(self, trial: Trial, result: Result) -> None: ...
+    def note_result(self, trial: Trial, result: Result) -> None:
+        """Note that the trial's result is in the ledger."""
+        return
 
-    def note_failure(self, trial: Trial, message: str) -> None: ...
+    def note_failure(self, trial: Trial, message: str) -> None:
+        """Note that the trial failed, with a traceback or a reason."""
+        return
 
     def note_worker_loss(self, trial: Trial) -> None:
-        """The trial's process or machine vanished; it is retried."""
+        """Note that the trial's process or machine vanished; it is retried."""
+        return
 
 
 RMG: Final = "gap/rmg"
@@ -91,27 +119,20 @@ class RemoteTrial(NamedTuple):
         return f"{self.lease.held_by} (another sweep)"
 
 
-class SweepProgress:
-    """Count a sweep's trials by state; `done_before` were finished when it began."""
+class SweepProgress(Watcher):
+    """Count a sweep's trials by state; `done_before` were finished when it began.
+
+    `running` and `elsewhere` are the trials in training here and in other sweeps, by id.
+    """
 
     def __init__(self, trials: Sequence[Trial], done_before: int) -> None:
         self._samples = {trial.id: trial.config.train.samples for trial in trials}
         self._seen: dict[str, int] = dict.fromkeys(self._samples, 0)
-        self._running: dict[str, RunningTrial] = {}
         self._failed: set[str] = set()
-        self._remote: dict[str, RemoteTrial] = {}
         self._started_at: float | None = None
+        self.running: dict[str, RunningTrial] = {}
+        self.elsewhere: dict[str, RemoteTrial] = {}
         self.done, self.total = done_before, done_before + len(trials)
-
-    @property
-    def running(self) -> Mapping[str, RunningTrial]:
-        """The trials in training, by id."""
-        return self._running
-
-    @property
-    def elsewhere(self) -> Mapping[str, RemoteTrial]:
-        """The trials that other sweeps train, by id."""
-        return self._remote
 
     @property
     def failed(self) -> int:
@@ -121,23 +142,23 @@ class SweepProgress:
     @property
     def waiting(self) -> int:
         """The number of trials neither done, failed nor running."""
-        return self.total - self.done - self.failed - len(self._running)
+        return self.total - self.done - self.failed - len(self.running)
 
     @property
     def rate(self) -> float:
         """Samples per second over all trials in training."""
-        return sum(row.rate for row in self._running.values())
+        return sum(row.rate for row in self.running.values())
 
     def note_start(self, trial: Trial) -> None:
         """Count a trial as running."""
         self._started_at = self._started_at or time.monotonic()
         self._failed.discard(trial.id)
-        self._remote.pop(trial.id, None)
-        self._running[trial.id] = RunningTrial(trial, samples_total=self._samples[trial.id])
+        self.elsewhere.pop(trial.id, None)
+        self.running[trial.id] = RunningTrial(trial, samples_total=self._samples[trial.id])
 
     def note_progress(self, report: TrialReport) -> None:
         """Update a running trial from its report."""
-        row = self._running.setdefault(report.trial.id, RunningTrial(report.trial))
+        row = self.running.setdefault(report.trial.id, RunningTrial(report.trial))
         row.samples_seen, row.samples_total = report.samples_seen, report.samples_total
         row.rate = report.samples_per_second or row.rate
         row.loss = report.loss
@@ -145,18 +166,17 @@ class SweepProgress:
             row.rmg = evaluated.get(RMG, row.rmg)
         self._seen[report.trial.id] = report.samples_seen
 
-    def note_lease(self, trial: Trial, lease: Lease) -> RemoteTrial:
-        """Count a trial as trained elsewhere and return it."""
-        self._running.pop(trial.id, None)
-        self._remote[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
-        return self._remote[trial.id]
+    def note_lease(self, trial: Trial, lease: Lease) -> None:
+        """Count a trial as trained elsewhere."""
+        self.running.pop(trial.id, None)
+        self.elsewhere[trial.id] = RemoteTrial(trial, lease, lease.samples_seen / self._samples[trial.id])
 
-    def note_result(self, trial: Trial) -> None:
+    def note_result(self, trial: Trial, result: Result) -> None:
         """Count a trial as done."""
         self.done += 1
         self._end_trial(trial)
 
-    def note_failure(self, trial: Trial) -> None:
+    def note_failure(self, trial: Trial, message: str) -> None:
         """Count a trial as failed."""
         self._failed.add(trial.id)
         self._end_trial(trial)
@@ -167,7 +187,7 @@ class SweepProgress:
         if self._started_at is None:
             return f"{counts}; {STARTING}"
         failed = f", {self.failed} failed" if self._failed else ""
-        held = f", {len(self._remote)} trained by other sweeps" if self._remote else ""
+        held = f", {len(self.elsewhere)} trained by other sweeps" if self.elsewhere else ""
         return f"{counts}{failed}{held}, {format_clock(self.remaining_seconds())} left"
 
     def remaining_seconds(self) -> float:
@@ -179,14 +199,19 @@ class SweepProgress:
         return (sum(self._samples.values()) - trained) * elapsed / trained
 
     def _end_trial(self, trial: Trial) -> None:
-        self._running.pop(trial.id, None)
-        self._remote.pop(trial.id, None)
+        self.running.pop(trial.id, None)
+        self.elsewhere.pop(trial.id, None)
         self._seen[trial.id] = self._samples[trial.id]
 
 
 def describe_outcome(result: Result) -> str:
     """Return the line for a trial whose result is in the ledger."""
     return f"done in {result.seconds:.0f} s, RMG {result.metrics.get(RMG, math.nan):.3f}"
+
+
+def describe_loss(trial: Trial) -> str:
+    """Return the line for a trial whose process vanished."""
+    return f"{trial.label}: its process was lost; another goes on from its checkpoint"
 
 
 def extract_reason(message: str) -> str:
@@ -214,12 +239,12 @@ NARROW_BAR: Final = 12
 WIDE_BAR: Final = 40
 
 
-class LiveTable:
+class LiveTable(SweepProgress):
     """A `Watcher` that draws a live table, as a context manager around the sweep."""
 
     def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
+        super().__init__(trials, done_before)
         self._console = console
-        self._progress = SweepProgress(trials, done_before)
         self._ended: list[str] = []
         self._live = Live(get_renderable=self._draw_screen, console=console, refresh_per_second=REFRESH_PER_SECOND)
 
@@ -230,39 +255,27 @@ class LiveTable:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def note_start(self, trial: Trial) -> None:
-        """Show a trial as running."""
-        self._progress.note_start(trial)
-
-    def note_progress(self, report: TrialReport) -> None:
-        """Update a running trial's row."""
-        self._progress.note_progress(report)
-
-    def note_lease(self, trial: Trial, lease: Lease) -> None:
-        """Show a trial that another sweep trains."""
-        self._progress.note_lease(trial, lease)
-
     def note_result(self, trial: Trial, result: Result) -> None:
         """Show a trial's outcome."""
-        self._progress.note_result(trial)
+        super().note_result(trial, result)
         self._ended.append(f"{trial.label}: {describe_outcome(result)}")
 
     def note_failure(self, trial: Trial, message: str) -> None:
         """Show a trial's error."""
-        self._progress.note_failure(trial)
+        super().note_failure(trial, message)
         self._ended.append(f"{trial.label}: failed: {extract_reason(message)}")
 
     def note_worker_loss(self, trial: Trial) -> None:
         """Show that a trial's process was lost."""
-        self._ended.append(f"{trial.label}: its process was lost; another goes on from its checkpoint")
+        self._ended.append(describe_loss(trial))
 
     def _draw_screen(self) -> RenderableType:
         recent = self._ended[-RECENT_TRIALS:]
         lines = [Text(text, style="dim", no_wrap=True, overflow="ellipsis") for text in recent]
         room = max(1, self._console.height - len(recent) - OTHER_LINES)
-        rows: list[RunningTrial | RemoteTrial] = [*self._progress.running.values(), *self._progress.elsewhere.values()]
+        rows: list[RunningTrial | RemoteTrial] = [*self.running.values(), *self.elsewhere.values()]
         more = [Text(f"and {len(rows) - room} more in training")] if len(rows) > room else []
-        return Group(*lines, self._build_table(rows[:room]), *more, Text(self._progress.describe_progress()))
+        return Group(*lines, self._build_table(rows[:room]), *more, Text(self.describe_progress()))
 
     def _build_table(self, rows: Sequence[RunningTrial | RemoteTrial]) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -275,17 +288,11 @@ class LiveTable:
             if isinstance(row, RemoteTrial):
                 table.add_row(Text(f"{row.trial.label} {row.words}", style="dim"), bar, f"{row.share:.0%}")
             else:
-                table.add_row(Text(row.trial.label), bar, f"{row.share:.0%}", *_format_figures(row))
+                formats = (row.rate, ",.0f"), (row.loss, ".3f"), (row.rmg, ".3f")
+                numbers = [_format_number(value, form) for value, form in formats]
+                left = format_clock(row.remaining_seconds)
+                table.add_row(Text(row.trial.label), bar, f"{row.share:.0%}", *numbers, left)
         return table
-
-
-def _format_figures(row: RunningTrial) -> list[str]:
-    return [
-        _format_number(row.rate, ",.0f"),
-        _format_number(row.loss, ".3f"),
-        _format_number(row.rmg, ".3f"),
-        format_clock(row.remaining_seconds),
-    ]
 
 
 def _format_number(value: float, form: str) -> str:
@@ -296,17 +303,35 @@ SILENCE_SECONDS: Final = 30.0
 """Longest time without a line while trials report."""
 
 
-class ProgressLog:
+class TimedLines:
+    """Print lines with the time of day to a console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._printed_at = time.monotonic()
+
+    def print_line(self, text: str) -> None:
+        """Print a line."""
+        self._printed_at = time.monotonic()
+        line = f"{time.strftime('%H:%M:%S')} {text}"
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether nothing was printed for `SILENCE_SECONDS`."""
+        return time.monotonic() - self._printed_at >= SILENCE_SECONDS
+
+
+class ProgressLog(SweepProgress):
     """A `Watcher` that prints lines with the time of day, as a context manager around the sweep."""
 
     def __init__(self, trials: Sequence[Trial], done_before: int, console: Console) -> None:
-        self._console = console
-        self._progress = SweepProgress(trials, done_before)
-        self._printed_at = time.monotonic()
+        super().__init__(trials, done_before)
+        self._lines = TimedLines(console)
         self._holders: dict[str, str] = {}
 
     def __enter__(self) -> "ProgressLog":
-        self._print_line(STARTING)
+        self._lines.print_line(STARTING)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -314,80 +339,69 @@ class ProgressLog:
 
     def note_start(self, trial: Trial) -> None:
         """Print the first trial in training."""
-        first = not self._progress.running
-        self._progress.note_start(trial)
+        first = not self.running
+        super().note_start(trial)
         if first:
-            self._print_line(f"in training: {trial.label}")
+            self._lines.print_line(f"in training: {trial.label}")
 
     def note_progress(self, report: TrialReport) -> None:
         """Print a summary after a long silence."""
-        self._progress.note_progress(report)
-        if time.monotonic() - self._printed_at >= SILENCE_SECONDS:
-            running, rate = len(self._progress.running), self._progress.rate
-            self._print_line(f"{self._progress.describe_progress()}; {running} in training at {rate:,.0f} samples/s")
+        super().note_progress(report)
+        if self._lines.overdue:
+            summary = f"{self.describe_progress()}; {len(self.running)} in training at {self.rate:,.0f} samples/s"
+            self._lines.print_line(summary)
 
     def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Print that another sweep trains the trial, once per holder."""
-        words = self._progress.note_lease(trial, lease).words
+        super().note_lease(trial, lease)
         if self._holders.get(trial.id) != lease.holder:
             self._holders[trial.id] = lease.holder
-            self._print_line(f"{trial.label}: {words}")
+            self._lines.print_line(f"{trial.label}: {self.elsewhere[trial.id].words}")
 
     def note_result(self, trial: Trial, result: Result) -> None:
         """Print a trial's outcome."""
-        self._progress.note_result(trial)
+        super().note_result(trial, result)
         self._print_end(trial, describe_outcome(result))
 
     def note_failure(self, trial: Trial, message: str) -> None:
         """Print a trial's error."""
-        self._progress.note_failure(trial)
+        super().note_failure(trial, message)
         self._print_end(trial, f"failed: {extract_reason(message)}")
 
     def note_worker_loss(self, trial: Trial) -> None:
         """Print that a trial's process was lost."""
-        self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
+        self._lines.print_line(describe_loss(trial))
 
     def _print_end(self, trial: Trial, text: str) -> None:
-        self._print_line(
-            f"[{self._progress.done + self._progress.failed}/{self._progress.total}] {trial.label}: {text}"
-        )
-
-    def _print_line(self, text: str) -> None:
-        self._printed_at = time.monotonic()
-        line = f"{time.strftime('%H:%M:%S')} {text}"
-        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._lines.print_line(f"[{self.done + self.failed}/{self.total}] {trial.label}: {text}")
 
 
 END_STATES: Final = ("done", "stopped", "failed")
 
 
-class SearchLog:
+class SearchLog(Watcher):
     """A `Watcher` of a search that prints lines with the time of day; `note_change` passes it the search's record."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._labels: dict[str, str] = {}
-        self._ended: set[int] = set()
+        self._lines = TimedLines(console)
+        self._ended: set[int] | None = None
         self._rates: dict[str, float] = {}
-        self._first = True
-        self._printed_at = time.monotonic()
+        self._holders: dict[str, str] = {}
 
     def note_change(self, plan: Plan, record: SearchRecord) -> None:
         """Print each point that has ended since the last call."""
-        self._labels = {trial.id: trial.label for trial in plan.trials}
         ended = [drawn for drawn in record.drawn if drawn.state in END_STATES]
-        if self._first:
-            self._first = False
+        if self._ended is None:
             self._ended = {drawn.number for drawn in ended}
-            self._print_line(STARTING)
+            self._lines.print_line(STARTING)
             return
+        labels = {trial.id: trial.label for trial in plan.trials}
         for drawn in ended:
             if drawn.number not in self._ended:
                 self._ended.add(drawn.number)
                 self._rates.pop(drawn.trial, None)
-                self._print_line(
-                    f"[{len(self._ended)}/{record.asked}] {self._labels[drawn.trial]}: {_describe_point(drawn, record)}"
-                )
+                place = f"[{len(self._ended)}/{record.asked}]"
+                self._lines.print_line(f"{place} {labels[drawn.trial]}: {_describe_point(drawn, record)}")
 
     def note_start(self, trial: Trial) -> None:
         """Count a trial as running."""
@@ -398,29 +412,23 @@ class SearchLog:
         if report.trial.id in self._rates:
             self._rates[report.trial.id] = report.samples_per_second
         rate = sum(self._rates.values())
-        if rate and time.monotonic() - self._printed_at >= SILENCE_SECONDS:
-            self._print_line(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
+        if rate and self._lines.overdue:
+            self._lines.print_line(f"{len(self._rates)} in training at {rate:,.0f} samples/s")
 
     def note_lease(self, trial: Trial, lease: Lease) -> None:
-        """Print that another sweep trains the trial."""
+        """Print that another sweep trains the trial, once per holder."""
         self._rates.pop(trial.id, None)
-        self._print_line(f"{trial.label}: {lease.host} trains it for another sweep")
-
-    def note_result(self, trial: Trial, result: Result) -> None:
-        """Do nothing: `note_change` prints the outcome."""
+        if self._holders.get(trial.id) != lease.holder:
+            self._holders[trial.id] = lease.holder
+            self._lines.print_line(f"{trial.label}: {lease.host} trains it for another sweep")
 
     def note_failure(self, trial: Trial, message: str) -> None:
         """Print a trial's error; `note_change` prints that its point ended."""
-        self._print_line(f"{trial.label}: {extract_reason(message)}")
+        self._lines.print_line(f"{trial.label}: {extract_reason(message)}")
 
     def note_worker_loss(self, trial: Trial) -> None:
         """Print that a trial's process was lost."""
-        self._print_line(f"{trial.label}: its process was lost; another goes on from its checkpoint")
-
-    def _print_line(self, text: str) -> None:
-        self._printed_at = time.monotonic()
-        line = f"{time.strftime('%H:%M:%S')} {text}"
-        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._lines.print_line(describe_loss(trial))
 
 
 def _describe_point(drawn: PointRecord, record: SearchRecord) -> str:
@@ -430,48 +438,3 @@ def _describe_point(drawn: PointRecord, record: SearchRecord) -> str:
         return f"stopped after {drawn.samples_seen:,} samples at {drawn.value:.4g}"
     best = record.best
     return f"{drawn.value:.4g}" + (", the best so far" if best is not None and best.number == drawn.number else "")
-
-
-class TrackerHooks(Protocol):
-    """What a tracker implements. It is told which trial changed, and reads the change from the ledger."""
-
-    def note_start(self, trial: Trial) -> None: ...
-
-    def note_progress(self, trial: Trial) -> None: ...
-
-    def note_lease(self, trial: Trial) -> None: ...
-
-    def note_result(self, trial: Trial) -> None: ...
-
-    def note_failure(self, trial: Trial) -> None: ...
-
-
-class TrackerWatcher:
-    """A `Watcher` that marks changed trials for a tracker."""
-
-    def __init__(self, tracker: TrackerHooks) -> None:
-        self._tracker = tracker
-
-    def note_start(self, trial: Trial) -> None:
-        """Mark a trial that has started."""
-        self._tracker.note_start(trial)
-
-    def note_progress(self, report: TrialReport) -> None:
-        """Mark a trial that was evaluated; other reports change nothing in the ledger."""
-        if report.rows:
-            self._tracker.note_progress(report.trial)
-
-    def note_lease(self, trial: Trial, lease: Lease) -> None:
-        """Mark a trial that another sweep trains."""
-        self._tracker.note_lease(trial)
-
-    def note_result(self, trial: Trial, result: Result) -> None:
-        """Mark a trial whose result is in the ledger."""
-        self._tracker.note_result(trial)
-
-    def note_failure(self, trial: Trial, message: str) -> None:
-        """Mark a trial that failed."""
-        self._tracker.note_failure(trial)
-
-    def note_worker_loss(self, trial: Trial) -> None:
-        """Do nothing: the trial continues as the same run."""

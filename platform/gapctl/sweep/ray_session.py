@@ -2,7 +2,6 @@
 
 1. `check_address` finds out within seconds whether a cluster answers at `--address`, and presents its token.
 2. `open_ray_session` starts or joins Ray and shuts it down in the end.
-3. `enter_gate` lets other threads ask Ray only while it runs; `close_gate` waits for them before the shutdown.
 """
 
 import gc
@@ -14,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -31,18 +30,6 @@ SHORT_FOLDER: Final = "/tmp"
 """Parent of the private folder that replaces one that Ray cannot use."""
 
 
-class RayOptions(NamedTuple):
-    """Folders for `ray.init`, None for Ray's own choice."""
-
-    temp_dir: str | None
-    spill_to: str | None
-
-    def build_init_arguments(self) -> dict[str, str]:
-        """Return the keyword arguments for `ray.init`."""
-        found = {"_temp_dir": self.temp_dir, "object_spilling_directory": self.spill_to}
-        return {name: value for name, value in found.items() if value is not None}
-
-
 def find_default_ray_folder() -> Path:
     """Return the folder below which Ray makes its own, `ray`, by default."""
     from_linux = os.environ.get("TMPDIR") if sys.platform == "linux" else None
@@ -56,15 +43,13 @@ def find_folder_fault(folder: Path) -> str | None:
     length = len(os.fsencode(folder.absolute()))
     if length > LONGEST_FOLDER:
         return f"its name is too long for Ray's sockets ({length} bytes, {LONGEST_FOLDER} at most)"
-    ours = folder / "ray"
-    if not os.access(ours if ours.exists() else folder, os.W_OK | os.X_OK):
-        return f"{ours if ours.exists() else folder} cannot be written"
-    return None
+    written = folder / "ray" if (folder / "ray").exists() else folder
+    return None if os.access(written, os.W_OK | os.X_OK) else f"{written} cannot be written"
 
 
 @contextmanager
-def choose_ray_folder() -> Iterator[RayOptions]:
-    """Yield Ray's own folder if it can use that, otherwise a private one below /tmp, deleted in the end.
+def choose_ray_folder() -> Iterator[dict[str, str]]:
+    """Yield options for `ray.init`: none if Ray can use its own folder, otherwise a private one, deleted in the end.
 
     Arrays that do not fit into shared memory are still written to the folder that the environment names, if possible,
     as it may be on the larger disk. Raises InputError if /tmp cannot be used either.
@@ -72,7 +57,7 @@ def choose_ray_folder() -> Iterator[RayOptions]:
     wanted = find_default_ray_folder()
     fault = find_folder_fault(wanted)
     if fault is None:
-        yield RayOptions(None, None)
+        yield {}
         return
     try:
         private = tempfile.TemporaryDirectory(prefix="gapctl-ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True)
@@ -84,7 +69,7 @@ def choose_ray_folder() -> Iterator[RayOptions]:
         ) from error
     usable = wanted.is_dir() and os.access(wanted, os.W_OK | os.X_OK)
     with private as folder:
-        yield RayOptions(folder, str(wanted.absolute()) if usable else None)
+        yield {"_temp_dir": folder, **({"object_spilling_directory": str(wanted.absolute())} if usable else {})}
 
 
 POLL_SECONDS = 0.01
@@ -112,7 +97,7 @@ def collect_garbage() -> None:
     """Collect garbage in this thread. `gc.collect` alone does nothing while another thread is collecting."""
     here, collected = threading.get_ident(), threading.Event()
 
-    def note(phase: str, info: Mapping[str, Any]) -> None:
+    def note(phase: str, info: object) -> None:
         if phase == "stop" and threading.get_ident() == here:
             collected.set()
 
@@ -124,44 +109,6 @@ def collect_garbage() -> None:
             gc.collect()
     finally:
         gc.callbacks.remove(note)
-
-
-CLOSE_SECONDS: Final = 10.0
-"""Longest wait of `close_gate`. Callers inside wait two seconds for machines, but the head may not answer them."""
-
-_change = threading.Condition()
-_open = True
-_inside = 0
-
-
-@contextmanager
-def enter_gate() -> Iterator[bool]:
-    """Yield whether Ray may be asked. If so, `close_gate` waits until the context is left."""
-    global _inside
-    with _change:
-        may_ask = _open
-        _inside += may_ask
-    try:
-        yield may_ask
-    finally:
-        with _change:
-            _inside -= may_ask
-            _change.notify_all()
-
-
-def open_gate() -> None:
-    """Allow asking Ray, as is the state before the gate is first closed."""
-    global _open
-    with _change:
-        _open = True
-
-
-def close_gate() -> None:
-    """Let no further caller in, and wait up to `CLOSE_SECONDS` for those inside."""
-    global _open
-    with _change:
-        _open = False
-        _change.wait_for(lambda: not _inside, timeout=CLOSE_SECONDS)
 
 
 @contextmanager
@@ -356,17 +303,14 @@ def open_ray_session(address: str | None) -> Iterator[None]:
     Ray waits minutes for an address that does not answer.
     """
     prepare_environment()
-    close_gate()
     with ExitStack() as opened:
         if address is None:
             opened.enter_context(start_local_ray())
         else:
             _join_cluster(address)
         try:
-            open_gate()
             yield
         finally:
-            close_gate()
             shutdown()
 
 
@@ -392,7 +336,7 @@ def start_local_ray(**options: Any) -> Iterator[None]:
     with choose_ray_folder() as folder:
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
-                _initialize_ray("local", include_dashboard=False, **folder.build_init_arguments(), **options)
+                _initialize_ray("local", include_dashboard=False, **folder, **options)
                 break
             except Exception as error:  # Ray raises no narrower one where its processes do not come up
                 ray.shutdown()

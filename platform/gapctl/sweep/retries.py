@@ -3,10 +3,15 @@
 A trial may be lost any number of times as long as its checkpoint advances in between.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from ray.tune.experiment import Trial as TuneTrial
+
+from gapctl.sweep.progress import WorkerReport
 
 RETRIES: Final = 3
 """Retries of a trial from one and the same checkpoint."""
@@ -37,13 +42,13 @@ class RetryBudget:
     """
 
     def __init__(self) -> None:
-        self._states: dict[str, _RetryState] = {}
+        self._states: defaultdict[str, _RetryState] = defaultdict(_RetryState)
         self._saved: dict[str, int] = {}
         self._kernel_kills = count_kernel_kills()
 
-    def note_checkpoints(self, tune_trial: Any, reports: list[Mapping[str, Any]]) -> None:
+    def note_checkpoints(self, tune_trial: TuneTrial, reports: Sequence[WorkerReport]) -> None:
         """Record new checkpoints. If one advanced, reset the count of losses."""
-        state = self._get_state(tune_trial)
+        state = self._states[tune_trial.trial_id]
         for report in reports:
             if "saved" in report:
                 self._saved[report["trial"]] = max(report["saved"], self._saved.get(report["trial"], 0))
@@ -52,19 +57,23 @@ class RetryBudget:
             state.saved, state.losses, state.for_memory = saved, 0, 0
             tune_trial.max_failures = tune_trial.num_failures + RETRIES
 
-    def count_failure(self, tune_trial: Any) -> None:
+    def count_failure(self, tune_trial: TuneTrial) -> None:
         """Count a loss, unless Ray announced it beforehand (a machine that was to be taken away)."""
-        state = self._get_state(tune_trial)
+        state = self._states[tune_trial.trial_id]
         if tune_trial.num_failures > state.counted:
             state.counted = tune_trial.num_failures
             state.losses += 1
-            state.for_memory += self._was_out_of_memory(str(tune_trial.get_error() or ""))
+            last_failure = _extract_last_failure(str(tune_trial.get_error() or ""))
+            before, self._kernel_kills = self._kernel_kills, count_kernel_kills()
+            state.for_memory += self._kernel_kills > before or any(
+                words in last_failure for words in RAY_MEMORY_KILL_TEXTS
+            )
         tune_trial.max_failures = tune_trial.num_failures + RETRIES - state.losses
 
-    def explain_failure(self, tune_trial: Any) -> str:
+    def explain_failure(self, tune_trial: TuneTrial) -> str:
         """Return Tune's error of a trial that was given up, with a last line in plain words."""
         self.count_failure(tune_trial)
-        state, error_text = self._get_state(tune_trial), str(tune_trial.get_error() or "").strip()
+        state, error_text = self._states[tune_trial.trial_id], str(tune_trial.get_error() or "").strip()
         if error_text.rpartition("\n")[2].startswith("gapctl."):
             return error_text
         if TASK_ERROR_TEXT in _extract_last_failure(error_text):
@@ -79,16 +88,6 @@ class RetryBudget:
                 f"or a library crashed; against the first, {MEMORY_ADVICE}"
             )
         return f"{error_text}\n{why}".strip()
-
-    def _get_state(self, tune_trial: Any) -> _RetryState:
-        return self._states.setdefault(tune_trial.trial_id, _RetryState())
-
-    def _was_out_of_memory(self, error_text: str) -> bool:
-        """Return whether Ray reports so, or the kernel killed a process since the last call."""
-        before, self._kernel_kills = self._kernel_kills, count_kernel_kills()
-        return self._kernel_kills > before or any(
-            words in _extract_last_failure(error_text) for words in RAY_MEMORY_KILL_TEXTS
-        )
 
 
 def _extract_last_failure(error_text: str) -> str:

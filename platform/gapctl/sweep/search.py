@@ -1,15 +1,14 @@
 """Run a search on Ray Tune: draw points while there is room for trials, and stop the worst early.
 
 1. `hold_search_lease` makes sure that one process runs the search.
-2. `SearchController` turns points of the `Study` into trials and tells the study how they end. The ledger keeps its
-   record after every change.
+2. `SearchController` turns points of the `Study` into trials and records how they end. Its record is written to the
+   ledger after every change, and is all that the next process needs.
 3. `run_search` opens Ray; `SearchRounds` trains until no point is left and waits for trials held by other processes.
 4. Within a round, `PointSearcher` gives Tune the next trial, `PointWorker` trains it, and `SearchStopScheduler` stops
    it if the study says so.
 """
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,28 +24,22 @@ from gapctl.config.load import Sweep
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import Lease, LeaseOwner, Ledger, Result, TrialFolder
+from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
 from gapctl.ledger.lease import LEASE_SECONDS, is_running_here
-from gapctl.ledger.search_record import SearchRecord
-from gapctl.ledger.trial import STOPPED
+from gapctl.ledger.search_record import PointRecord, SearchRecord
+from gapctl.ledger.trial import HISTORY, STOPPED
 from gapctl.plan.plan import Plan, SearchPoint, Trial, get_search, make_search_plan
-from gapctl.sweep.capacity import ClusterWatch, build_resource_request, build_trial_bundles
-from gapctl.sweep.driver import SweepContext, SweepOutcome, run_tuner
+from gapctl.sweep.driver import Rounds, SweepContext, SweepOutcome, open_context, run_tuner
 from gapctl.sweep.lease_watch import (
-    LEASE_CHECK_SECONDS,
     RENEWAL_CHECK_SECONDS,
-    FailedRemotely,
     GracefulStopScheduler,
     LeaseRenewer,
-    LeaseState,
     LeaseWatcher,
     Released,
 )
-from gapctl.sweep.progress import TrialReport, Watcher
-from gapctl.sweep.ray_session import open_ray_session
-from gapctl.sweep.study import NumberedPoint, Study
+from gapctl.sweep.progress import Watcher
+from gapctl.sweep.study import Study
 from gapctl.sweep.worker import TrialWorker
-from gapctl.training.hardware import select_training_device
 
 if TYPE_CHECKING:
     from gapctl.data.load import Dataset
@@ -57,10 +50,11 @@ def format_search_name(sweep: Sweep) -> str:
     return f"{sweep.spec.name}.{sweep.scale_name}"
 
 
-class SearchController:
-    """Turn the points of a study into trials and, as a `Watcher`, tell the study how each ends.
+class SearchController(Watcher):
+    """Turn the points of a study into trials and, as a `Watcher`, record how each ends.
 
-    A point drawn before is not trained again: it gets the result in the ledger, or ends together with its twin.
+    The record in the ledger is the whole state of the search. A point drawn before is not trained again: it gets the
+    result in the ledger, or ends together with its twin.
     """
 
     def __init__(
@@ -80,23 +74,15 @@ class SearchController:
         self._fingerprints: dict[str, str] = {}
         self._read, self._require = fingerprint_of, require
         self._changed: Callable[[Plan, SearchRecord], None] = lambda plan, record: None
+        self._drawn: list[PointRecord] = []
+        self._open: list[int] = []
         self._numbers: dict[str, list[int]] = {}
-        self._points: dict[int, SearchPoint] = {}
-        self._ids: dict[int, str] = {}
-        self._finished: dict[int, float] = {}
-        self._stopped: dict[str, int] = {}
-        self._training: set[str] = set()
         self.trials: dict[str, Trial] = {}
         self.damaged: dict[str, str] = {}
         self.elsewhere: dict[str, str] = {}
         earlier = ledger.read_study_search(format_search_name(sweep), study.name)
         if earlier is not None:
-            study.restore_record(earlier)
-        self._load_ended_points()
-        study.requeue_failures()
-        self._left: list[NumberedPoint] = study.list_open_points()
-        for number, point in self._left:
-            self._add_point(number, point)
+            self._restore_points(sorted(earlier.drawn, key=lambda point: point.number))
         self._require()
         ledger.set_aside_search(format_search_name(sweep), besides=study.name)
         self._write_record()
@@ -115,15 +101,14 @@ class SearchController:
 
     @property
     def record(self) -> SearchRecord:
-        """The current record of the search."""
-        return self._study.build_record(self._ids, self._finished, self._sweep.spec.base.train.samples)
+        """The current record of the search; `importance` is left empty, as it takes longest to compute."""
+        search = self._search
+        return SearchRecord(self._study.name, search.metric, search.direction, search.trials, list(self._drawn))
 
     @property
     def plan(self) -> Plan:
         """All points so far, as trials."""
-        return make_search_plan(
-            self._sweep, [self._points[number] for number in sorted(self._points)], self._read_fingerprint
-        )
+        return make_search_plan(self._sweep, [point.point for point in self._drawn], self._read_fingerprint)
 
     @property
     def complete(self) -> bool:
@@ -137,42 +122,37 @@ class SearchController:
 
     @property
     def _is_exhausted(self) -> bool:
-        return not self._left and not self._training and not self._study.count_waiting() and not self._needs_points
+        return not self._open and not self._needs_points and self._numbers.keys() <= self.elsewhere.keys()
 
     @property
     def _needs_points(self) -> bool:
-        return self._study.count_points() < self._search.trials
+        return len(self._drawn) < self._search.trials
 
     def pick_trial(self) -> Trial | None:
         """Return the next trial to train, or None."""
-        while self._left or self._study.count_waiting() or self._needs_points:
-            number, point = self._left.pop(0) if self._left else self._study.ask()
-            trial = self._add_point(number, point)
-            if not self._try_settle_point(trial, number):
-                self._training.add(trial.id)
-                self._write_record()
-                return trial
+        while self._open or self._needs_points:
+            number = self._open.pop(0) if self._open else self._add_point(self._study.draw_point())
+            trial = self.trials[self._drawn[number].trial]
+            settled = self._try_settle_point(trial, number)
             self._write_record()
+            if not settled:
+                return trial
         return None
 
     def should_stop(self, trial_id: str, rows: Sequence[Mapping[str, float]]) -> bool:
-        """Record a trial's measures in the study and return whether it should stop."""
+        """Record a trial's measures and return whether it should stop. A measure known before stays as it is."""
+        number = self._numbers[trial_id][0]
         for row in rows:
             value, seen = row.get(self._search.metric), int(row["samples_seen"])
-            if value is not None and seen > 0 and self._study.record_measure(self._numbers[trial_id][0], value, seen):
-                self._stop_trial(trial_id, value, seen)
-                return True
+            if value is not None and seen > self._drawn[number].samples_seen:
+                self._drawn[number] = replace(self._drawn[number], value=value, samples_seen=seen)
+                if self._study.record_measure(number, value, seen):
+                    self._stop_trial(trial_id)
+                    return True
         return False
-
-    def note_start(self, trial: Trial) -> None:
-        """Do nothing: the study already counts the point as running."""
-
-    def note_progress(self, report: TrialReport) -> None:
-        """Do nothing: `should_stop` receives the measures."""
 
     def note_lease(self, trial: Trial, lease: Lease) -> None:
         """Note that another sweep trains the trial. Its point stays open until that sweep finishes or releases it."""
-        self._training.discard(trial.id)
         self.elsewhere[trial.id] = (
             f"{trial.label} ({trial.id}) is trained by another sweep on {lease.host}; once it is done, the same "
             "command takes its result"
@@ -180,31 +160,54 @@ class SearchController:
 
     def requeue_trial(self, trial_id: str) -> None:
         """Put the points of a trial that no other sweep trains any more before all others."""
-        self._left[:0] = [NumberedPoint(number, self._points[number]) for number in self._end_trial(trial_id)]
+        self._open[:0] = self._end_trial(trial_id)
 
     def note_result(self, trial: Trial, result: Result) -> None:
-        """Tell the study the result of a trial's points."""
+        """Record the result of a trial's points."""
         for number in self._end_trial(trial.id):
-            self._tell_value(number, result)
+            self._finish_point(number, result)
         self._write_record()
 
     def note_failure(self, trial: Trial, message: str) -> None:
-        """Tell the study that a trial's points failed."""
+        """Record that a trial's points failed. The next command trains them again."""
         for number in self._end_trial(trial.id):
-            self._study.tell_failure(number)
+            self._end_point(replace(self._drawn[number], state="failed"))
         self._write_record()
 
-    def note_worker_loss(self, trial: Trial) -> None:
-        """Do nothing: another process resumes the trial."""
+    def _restore_points(self, earlier: Sequence[PointRecord]) -> None:
+        """Replay points of an earlier process. Those in training, then failed ones, are to be trained again.
 
-    def _load_ended_points(self) -> None:
-        ended = [(number, self._add_point(number, point)) for number, point in self._study.list_ended_points()]
-        results = self._ledger.results([trial.id for _, trial in ended])
-        for (number, trial), result in zip(ended, results, strict=True):
-            if isinstance(result, Result):
-                self._finished[number] = result.metrics.get(self._search.metric, math.nan)
-            elif self._ledger.trial(trial.id).read(STOPPED) is not None:
-                self._stopped[trial.id] = number
+        Their measures are those of their histories, up to where an ended one counted.
+        """
+        numbers = [self._add_point(point.point) for point in earlier]
+        results = self._ledger.results([self._drawn[number].trial for number in numbers])
+        for number, point, result in zip(numbers, earlier, results, strict=True):
+            ended = point.state in ("done", "stopped")
+            measured = self._read_measures(self._drawn[number].trial)
+            measures = {seen: value for seen, value in measured.items() if seen <= point.samples_seen or not ended}
+            if not measures and point.samples_seen:
+                measures = {point.samples_seen: point.value}
+            for seen, value in sorted(measures.items()):
+                self._study.record_measure(number, value, seen)
+                self._drawn[number] = replace(self._drawn[number], value=value, samples_seen=seen)
+            if ended and isinstance(result, Result):
+                self._finish_point(number, result)
+            elif ended:
+                self._end_point(replace(point, number=number, trial=self._drawn[number].trial))
+        failed = [number for number, point in zip(numbers, earlier, strict=True) if point.state == "failed"]
+        running = [number for number in numbers if self._drawn[number].state == "running"]
+        self._open = sorted(running, key=lambda number: number in failed)
+
+    def _read_measures(self, trial_id: str) -> dict[int, float]:
+        """Return a trial's metric by samples seen. Only early stopping needs more than the record has."""
+        history = None
+        if self._search.stop_early is not None:
+            with suppress(WorkError):  # whoever trains the trial names a damaged history
+                history = self._ledger.trial(trial_id).read_table(HISTORY)
+        if history is None or self._search.metric not in history.columns:
+            return {}
+        rows = history.select("samples_seen", self._search.metric).drop_nulls().iter_rows()
+        return {int(seen): float(value) for seen, value in rows if seen > 0}
 
     def _read_fingerprint(self, data: Data) -> str:
         """Return the fingerprint of a data source, reading each source once."""
@@ -212,71 +215,78 @@ class SearchController:
             self._fingerprints[data.address] = self._read(data)
         return self._fingerprints[data.address]
 
-    def _add_point(self, number: int, point: SearchPoint) -> Trial:
+    def _add_point(self, point: SearchPoint) -> int:
+        number = self._study.add_point(point)
         (trial,) = make_search_plan(self._sweep, [point], self._read_fingerprint).trials
         self.trials[trial.id] = trial
-        self._points[number], self._ids[number] = point, trial.id
-        return trial
+        self._drawn.append(PointRecord(number, trial.id, dict(point), "running", math.nan, 0))
+        return number
 
     def _try_settle_point(self, trial: Trial, number: int) -> bool:
         """Return whether a point needs no training: it has ended, or ends together with its twin."""
-        if trial.id in self._training or trial.id in self.elsewhere:
+        if trial.id in self._numbers:
             self._numbers[trial.id].append(number)
             return True
         try:
             result = self._ledger.result(trial.id)
         except WorkError as error:
             self.damaged[trial.id] = str(error)
-            self._study.tell_failure(number)
+            self._end_point(replace(self._drawn[number], state="failed"))
             return True
         if result is not None:
-            self._tell_value(number, result)
+            self._finish_point(number, result)
             return True
-        if trial.id in self._stopped:
-            self._study.tell_stop(number, like=self._stopped[trial.id])
+        stopped = [point for point in self._drawn if point.trial == trial.id and point.state == "stopped"]
+        if stopped:
+            self._stop_twin(number, stopped[0])
             return True
         self._numbers[trial.id] = [number]
         return False
 
-    def _tell_value(self, number: int, result: Result) -> None:
-        value = result.metrics.get(self._search.metric, math.nan)
-        self._finished[number] = value
-        self._study.tell(number, value)
+    def _finish_point(self, number: int, result: Result) -> None:
+        value, samples = result.metrics.get(self._search.metric, math.nan), self._sweep.spec.base.train.samples
+        self._end_point(replace(self._drawn[number], state="done", value=value, samples_seen=samples))
 
-    def _stop_trial(self, trial_id: str, value: float, seen: int) -> None:
-        asked = self._sweep.spec.base.train.samples
+    def _stop_trial(self, trial_id: str) -> None:
+        first, *twins = self._end_trial(trial_id)
+        point = replace(self._drawn[first], state="stopped")
         reason = (
-            f"stopped by the search {format_search_name(self._sweep)} at {seen:,} of {asked:,} samples: "
-            f"{self._search.metric} was {value:.4g} and not among the best"
+            f"stopped by the search {format_search_name(self._sweep)} at {point.samples_seen:,} of "
+            f"{self._sweep.spec.base.train.samples:,} samples: {self._search.metric} was {point.value:.4g} and not "
+            "among the best"
         )
         self._ledger.trial(trial_id).write(STOPPED, reason.encode())
-        numbers = self._end_trial(trial_id)
-        self._stopped[trial_id] = numbers[0]
-        for number in numbers:
-            self._study.tell_stop(number, like=None if number == numbers[0] else numbers[0])
+        self._end_point(point)
+        for number in twins:
+            self._stop_twin(number, point)
         self._write_record()
+
+    def _stop_twin(self, number: int, point: PointRecord) -> None:
+        """End a point like its twin `point`, which was stopped."""
+        self._study.record_measure(number, point.value, point.samples_seen)
+        self._end_point(replace(point, number=number))
+
+    def _end_point(self, point: PointRecord) -> None:
+        self._drawn[point.number] = point
+        self._study.end_point(point.number, point.state, point.value)
 
     def _end_trial(self, trial_id: str) -> list[int]:
         """Mark a trial as ended and return its point numbers, [] if it had already ended."""
-        if trial_id not in self._training and trial_id not in self.elsewhere:
-            return []
-        self._training.discard(trial_id)
         self.elsewhere.pop(trial_id, None)
-        return self._numbers.pop(trial_id)
+        return self._numbers.pop(trial_id, [])
 
     def _write_record(self) -> None:
-        record = self.record
         self._require()
-        self._ledger.save_search(format_search_name(self._sweep), record)
-        self._changed(self.plan, record)
+        self._ledger.save_search(format_search_name(self._sweep), self.record)
+        self._changed(self.plan, self.record)
 
 
 TrainPoints = Callable[[Mapping[str, bytes]], Mapping[str, str]]
 """Trains the controller's points and returns failures. Its argument maps trials to leases that it may take over."""
 
 
-class SearchRounds:
-    """Train the points of a search with `train`, and wait for those that other processes hold."""
+class SearchRounds(Rounds):
+    """Rounds over the points of a search."""
 
     def __init__(
         self,
@@ -287,56 +297,26 @@ class SearchRounds:
         stopped: Callable[[], bool] = bool,
     ) -> None:
         """Train with `train`. End the search as interrupted if `stopped`, called before each round, is true."""
-        self._controller, self._watchers = controller, [controller, *watchers]
-        self._train, self._others, self._stopped = train, others, stopped
-        self._holders: dict[str, str] = {}
-        self._expired: dict[str, bytes] = {}
-        self._failures: dict[str, str] = {}
+        super().__init__([controller, *watchers], others, stopped)
+        self._controller, self._train = controller, train
 
-    def run(self) -> SweepOutcome:
-        """Run rounds until every point has ended or the search is interrupted."""
-        proceed = not self._stopped()
-        while proceed:
-            self._failures |= self._train(self._expired)
-            proceed = self._wait_for_leases()
-        return SweepOutcome(self._failures, interrupted=not self._controller.complete)
+    def _has_work(self) -> bool:
+        return not self._controller.complete
 
-    def _wait_for_leases(self) -> bool:
-        """Wait while other processes hold all that is left. Return whether a point can be trained here again."""
-        while self._controller.waits_on_leases and not self._stopped():
-            if self._check_leases() or not self._controller.waits_on_leases:
-                return not self._controller.complete
-            try:
-                time.sleep(LEASE_CHECK_SECONDS)
-            except KeyboardInterrupt:
-                return False
-        return False
+    def _get_trial(self, trial_id: str) -> Trial:
+        return self._controller.trials[trial_id]
 
-    def _check_leases(self) -> bool:
-        """Return whether a trial held elsewhere can be trained here."""
-        found = self._others.check_leases(list(self._controller.elsewhere))
-        for trial_id, state in found.items():
-            self._apply_lease_state(trial_id, state)
-        return any(isinstance(state, Released) for state in found.values())
+    def _list_held(self) -> list[str]:
+        return list(self._controller.elsewhere)
 
-    def _apply_lease_state(self, trial_id: str, state: LeaseState) -> None:
-        trial = self._controller.trials[trial_id]
-        if isinstance(state, Lease):
-            if self._holders.setdefault(trial_id, state.holder) != state.holder:
-                self._holders[trial_id] = state.holder
-                for watcher in self._watchers:
-                    watcher.note_lease(trial, state)
-        elif isinstance(state, Released):
-            if state.expired is not None:
-                self._expired[trial_id] = state.expired
-            self._controller.requeue_trial(trial_id)
-        elif isinstance(state, FailedRemotely):
-            self._failures[trial_id] = state.message
-            for watcher in self._watchers:
-                watcher.note_failure(trial, state.message)
-        else:
-            for watcher in self._watchers:
-                watcher.note_result(trial, state)
+    def _release_trial(self, trial_id: str) -> None:
+        self._controller.requeue_trial(trial_id)
+
+    def _train_round(self) -> bool | None:
+        if self._controller.waits_on_leases:
+            return None
+        self._failures |= self._train(self._expired)
+        return self._controller.complete or self._controller.waits_on_leases
 
 
 def run_search(
@@ -353,26 +333,26 @@ def run_search(
 
     `data` is by address. Once `stopped` returns true, or no machine can hold a trial any more, no further round begins.
     """
-    with open_ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
-        claimant = LeaseOwner.for_sweep(controller.plan.sweep.spec.name)
-        request = build_resource_request(resources, elastic=address is not None)
-        if address is None:
-            select_training_device(gpu=request.gpu)
-        watch = ClusterWatch(build_trial_bundles(resources, request), elastic=address is not None)
-        context = SweepContext(ledger, claimant, resources, data, [controller, *watchers], scratch, request, watch)
-        train, ends = partial(_train_points, controller, context), watch.combine_stop_checks(stopped)
-        return replace(SearchRounds(controller, watchers, train, LeaseWatcher(ledger), ends).run(), reason=watch.reason)
+    owner, every = LeaseOwner.for_sweep(controller.plan.sweep.spec.name), [controller, *watchers]
+    with open_context(ledger, owner, resources, data, every, address=address, stopped=stopped) as context:
+        train, others = partial(_train_points, controller, context), LeaseWatcher(ledger)
+        rounds = SearchRounds(controller, watchers, train, others, context.watch.has_ended)
+        return replace(rounds.run(), reason=context.watch.reason)
 
 
 def _train_points(
     controller: SearchController, context: SweepContext, expired: Mapping[str, bytes]
 ) -> Mapping[str, str]:
-    choosing: dict[str, Any] = {
-        "search_alg": PointSearcher(controller),
-        "scheduler": SearchStopScheduler(controller),
-        "num_samples": -1,
-    }
-    return run_tuner(context, PointWorker, controller.trials, expired, known_trials={}, **choosing).failures
+    return run_tuner(
+        context,
+        PointWorker,
+        controller.trials,
+        expired,
+        known_trials={},
+        search_alg=PointSearcher(controller),
+        scheduler=SearchStopScheduler(controller),
+        num_samples=-1,
+    ).failures
 
 
 class PointWorker(TrialWorker):
@@ -392,7 +372,7 @@ class PointSearcher(Searcher):
         super().__init__()
         self._controller = controller
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return {}: Tune pickles its searchers to resume by itself, but a search resumes from its study."""
         return {}
 
@@ -401,7 +381,7 @@ class PointSearcher(Searcher):
         trial = self._controller.pick_trial()
         return Searcher.FINISHED if trial is None else {"pack": [trial.id], "drawn": [trial]}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None:
         """Do nothing: the controller is told as a watcher."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -419,11 +399,11 @@ class SearchStopScheduler(GracefulStopScheduler):
         super().__init__()
         self._controller = controller
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return {}, as `PointSearcher` does."""
         return {}
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: object, trial: object, result: Mapping[str, Any]) -> str:
         """Return whether Tune should stop or continue a trial after a report."""
         evaluated = (report for report in result["reports"] if "rows" in report)
         stops = [self._controller.should_stop(report["trial"], report["rows"]) for report in evaluated]
@@ -448,21 +428,7 @@ def hold_search_lease(
     its renewals: this waits for them, says so through `say`, and takes a lease over that is not renewed.
     """
     folder = ledger.open_search_folder(search)
-    _acquire_search_lease(folder, LeaseOwner.for_sweep(search), LeaseWatcher(ledger, lease_seconds), say)
-    hold = folder.handle
-    assert hold is not None
-    renewals = LeaseRenewer(lambda: [folder], every)
-    try:
-        yield hold.require_ownership
-    finally:
-        renewals.close()
-        with suppress(WorkError):  # an unreleased lease expires by itself
-            folder.release()
-
-
-def _acquire_search_lease(
-    folder: TrialFolder, claimant: LeaseOwner, others: LeaseWatcher, say: Callable[[str], None]
-) -> None:
+    claimant, others = LeaseOwner.for_sweep(search), LeaseWatcher(ledger, lease_seconds)
     first = other = folder.acquire(claimant)
     if first is not None and not is_running_here(first.process):
         say(
@@ -481,3 +447,12 @@ def _acquire_search_lease(
             other = state
         elif isinstance(state, Released):
             other = folder.acquire(claimant, state.expired)
+    hold = folder.handle
+    assert hold is not None
+    renewals = LeaseRenewer(lambda: [folder], every)
+    try:
+        yield hold.require_ownership
+    finally:
+        renewals.close()
+        with suppress(WorkError):  # an unreleased lease expires by itself
+            folder.release()

@@ -25,6 +25,7 @@ from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Trial
 from gapctl.sweep.gauges import MachineLog, TrialGauges
 from gapctl.sweep.lease_watch import LeaseRenewer
+from gapctl.sweep.progress import WorkerReport
 from gapctl.training.hardware import (
     MachineMonitor,
     describe_hardware,
@@ -80,9 +81,9 @@ class TrialWorker(tune.Trainable):
         self._work: Work | None = None
         self._harmed = False
         self._gauges = TrialGauges()
-        self._next_config: Mapping[str, Any] | None = config
+        self._next_config: dict[str, Any] | None = config
 
-    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Accept the next pack, which begins at the next step.
 
         If this returned False or raised, Tune would give the trial up without a retry.
@@ -90,7 +91,7 @@ class TrialWorker(tune.Trainable):
         self._next_config = new_config
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, object]:
         """Train for about `REPORT_SECONDS` and return a report per trial.
 
         The last report of a harmed process is not `done`, as Tune would otherwise reuse the process. The next step
@@ -112,12 +113,12 @@ class TrialWorker(tune.Trainable):
     def _must_exit(self) -> bool:
         return self._harmed and not self._packs
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, object]:
         """Save the trials' checkpoints in the ledger when Tune is interrupted. Tune itself stores nothing."""
         self.cleanup()
         return {}
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+    def load_checkpoint(self, checkpoint: object) -> None:
         """Do nothing: a trial finds its checkpoint in the ledger."""
 
     def cleanup(self) -> None:
@@ -130,7 +131,7 @@ class TrialWorker(tune.Trainable):
         self.cleanup()
         self._packs, self._work = [[self._trials[trial_id] for trial_id in config["pack"]]], None
 
-    def _collect_reports(self) -> list[dict[str, Any]]:
+    def _collect_reports(self) -> list[WorkerReport]:
         try:
             if self._work is None and (found := self._acquire_pack()):
                 return found
@@ -169,7 +170,7 @@ class TrialWorker(tune.Trainable):
         task = SharedTask(trial, data, self._runs, self._threads, self._gpu, self._readers, hold.lease)
         return SharedWork(task, self._workers)
 
-    def _acquire_pack(self) -> list[dict[str, Any]]:
+    def _acquire_pack(self) -> list[WorkerReport]:
         """Acquire the leases of the current pack. Remove and report trials that are held elsewhere or finished.
 
         Results are read after the lease is acquired: another process may have finished the trial in between, or a
@@ -182,9 +183,8 @@ class TrialWorker(tune.Trainable):
             self._packs.pop(0)
         return reports
 
-    def _acquire_trial(self, trial: Trial) -> dict[str, Any] | None:
+    def _acquire_trial(self, trial: Trial) -> WorkerReport | None:
         """Return None if this process may train the trial, otherwise the report of why not."""
-
         folder = Ledger(self._runs).trial(trial.id)
         other = folder.acquire(self._claimant, self._expired.get(trial.id))
         if other is not None:
@@ -196,7 +196,7 @@ class TrialWorker(tune.Trainable):
         self._release_leases([trial])
         return build_result_report(result)
 
-    def _leave_lost_trial(self, lost: LeaseLostError) -> list[dict[str, Any]]:
+    def _leave_lost_trial(self, lost: LeaseLostError) -> list[WorkerReport]:
         """Leave a trial to the process that has its lease now. Those packed with it resume from their checkpoints."""
         self._work = None
         left = [trial for trial in self._packs.pop(0) if trial.id not in self._reported]
@@ -205,7 +205,7 @@ class TrialWorker(tune.Trainable):
         self._packs = [others] if others else []
         return [self._report_lost_trial(lost)]
 
-    def _report_lost_trial(self, lost: LeaseLostError) -> dict[str, Any]:
+    def _report_lost_trial(self, lost: LeaseLostError) -> WorkerReport:
         trial = self._trials[lost.trial_id]
         self._gauges.clear_rate(trial)
         result = Ledger(self._runs).trial(trial.id).result()
@@ -217,7 +217,7 @@ class TrialWorker(tune.Trainable):
             if folder is not None:
                 folder.release()
 
-    def _fail_pack(self, message: str) -> list[dict[str, Any]]:
+    def _fail_pack(self, message: str) -> list[WorkerReport]:
         """Fail a trial that was alone. If there are several, each resumes alone from its checkpoint."""
         left = [trial for trial in self._packs.pop(0) if trial.id not in self._reported]
         self._work, self._harmed = None, True
@@ -235,7 +235,7 @@ class TrialWorker(tune.Trainable):
         return [{"trial": trial.id, "failure": message}]
 
 
-def build_lease_report(trial: Trial, lease: Lease) -> dict[str, Any]:
+def build_lease_report(trial: Trial, lease: Lease) -> WorkerReport:
     """Return the report of a trial that another process holds."""
     return {"trial": trial.id, "held": asdict(lease)}
 
@@ -248,7 +248,7 @@ class Work(Protocol):
         """The trials without a result in the ledger."""
         ...
 
-    def train_for(self, seconds: float) -> list[dict[str, Any]]:
+    def train_for(self, seconds: float) -> list[WorkerReport]:
         """Train for about `seconds` and return a report per trial."""
         ...
 
@@ -302,7 +302,7 @@ class PackWork:
         ]
         self._finished: set[str] = set()
 
-    def train_for(self, seconds: float, steps: int = 1) -> list[dict[str, Any]]:
+    def train_for(self, seconds: float, steps: int = 1) -> list[WorkerReport]:
         """Train for about `seconds`, at least `steps` steps, and return a report per unfinished trial.
 
         A trial's last report is returned after its result is in the ledger.
@@ -317,7 +317,7 @@ class PackWork:
             if found.done:
                 self._finish_trial(index)
             saved = found.samples_seen if found.done else self._training.members[index].samples_saved
-            reports.append({"trial": trial.id, "saved": saved, **asdict(found)})
+            reports.append(build_progress_report(trial.id, saved, found))
         return reports
 
     @property
@@ -385,8 +385,21 @@ def _build_reader(readers: int, group: WorkerGroup) -> PairReader | None:
     return RayReader(readers, reserved=group.size == 1)
 
 
-def build_result_report(result: Result) -> dict[str, Any]:
+def build_result_report(result: Result) -> WorkerReport:
     """Return the last report of a trial whose result is in the ledger."""
     seen, loss = result.samples_seen, result.metrics.get("train/loss", math.nan)
-    progress = TrialProgress(seen, seen, samples_per_second=0.0, loss=loss, rows=(), done=True)
-    return {"trial": result.trial, "saved": seen, **asdict(progress)}
+    return build_progress_report(result.trial, seen, TrialProgress(seen, seen, 0.0, loss, rows=(), done=True))
+
+
+def build_progress_report(trial_id: str, saved: int, progress: TrialProgress) -> WorkerReport:
+    """Return the report of a trial whose last checkpoint is at `saved` samples."""
+    return {
+        "trial": trial_id,
+        "saved": saved,
+        "samples_seen": progress.samples_seen,
+        "samples_total": progress.samples_total,
+        "samples_per_second": progress.samples_per_second,
+        "loss": progress.loss,
+        "rows": progress.rows,
+        "done": progress.done,
+    }

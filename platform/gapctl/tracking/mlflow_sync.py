@@ -4,8 +4,9 @@
    thread uses the same `Projection` during a sweep.
 2. `Projection` finds the runs of a sweep by their tags. For a trial it takes a snapshot of the ledger, finds, creates
    or replaces the run, and writes the difference.
-3. `RunMirror` is one run: it remembers what MLflow has, and sends only what differs.
-4. `RunLinks` notes beside the ledger where MLflow shows each trial, for reports.
+3. `log_measurement` logs a run of `gapctl measure --log`.
+4. `RunMirror` is one run: it remembers what MLflow has, and sends only what differs.
+5. `RunLinks` notes beside the ledger where MLflow shows each trial, for reports.
 
 Every write can be repeated, so a kill at any time does no harm.
 """
@@ -15,15 +16,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
-from gapctl.config.load import Sweep
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
@@ -72,7 +71,7 @@ from gapctl.tracking.views import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Run
+    from mlflow.entities import Metric, Run
 
 
 LOGGED = "gapctl.samples_logged"
@@ -89,7 +88,7 @@ class RunMirror:
         self._client = client
         self.run_id: str = run.info.run_id
         self.began_ms: int = run.info.start_time
-        self._tags = dict(run.data.tags)
+        self.tags = dict(run.data.tags)
         self._params = dict(run.data.params)
         self._metrics: dict[str, float] = dict(run.data.metrics)
         self._ended = (run.info.status, run.info.end_time)
@@ -101,33 +100,35 @@ class RunMirror:
         """Whether its parameters are written, which happens after files and inputs."""
         return bool(self._params)
 
-    def describe_run(self, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> None:
-        """Set tags that differ and parameters that are missing. MLflow does not let parameters change."""
+    def write(
+        self, tags: Mapping[str, str], params: Mapping[str, str] | None = None, metrics: "Sequence[Metric]" = ()
+    ) -> None:
+        """Write metrics, tags that differ and parameters that are missing, in one request.
+
+        MLflow writes tags last, so whoever finds them finds the rest, and does not let parameters change.
+        """
         from mlflow.entities import Param, RunTag
 
-        new_tags = {key: value for key, value in tags.items() if self._tags.get(key) != value}
+        new_tags = {key: value for key, value in tags.items() if self.tags.get(key) != value}
         new_params = {key: value for key, value in (params or {}).items() if key not in self._params}
-        if not new_tags and not new_params:
+        if not (new_tags or new_params or metrics):
             return
         self._client.log_batch(
             self.run_id,
+            metrics=metrics,
             params=[Param(key, value) for key, value in new_params.items()],
             tags=[RunTag(key, value) for key, value in new_tags.items()],
         )
-        self._tags.update(new_tags)
+        self.tags.update(new_tags)
         self._params.update(new_params)
         self.changed = True
 
     def remove_tag(self, key: str) -> None:
         """Remove a tag if it is there."""
-        if key in self._tags:
+        if key in self.tags:
             self._client.delete_tag(self.run_id, key)
-            del self._tags[key]
+            del self.tags[key]
             self.changed = True
-
-    def log_input(self, dataset: "DatasetInput") -> None:
-        """Log the data set that the run was trained on."""
-        self._client.log_inputs(self.run_id, [dataset])
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Write the run's files by name, over older ones."""
@@ -144,16 +145,14 @@ class RunMirror:
         An evaluation's time is the run's start plus its seconds of work. So it is equal at every attempt, MLflow
         recognises what it has, and charts over time leave out pauses.
         """
-        from mlflow.entities import RunTag
-
         fresh = [row for row in rows if row.samples_seen > self._logged]
         until = fresh[-1].samples_seen if fresh else self._logged
         beside = [row for row in self._select_unlogged(work) if row.samples_seen <= until] if fresh else []
         for batch in _split_batches([*fresh, *beside]):
-            metrics = [metric for row in batch for metric in self._build_metrics(row)]
             reached = max(self._logged, *(row.samples_seen for row in batch))
-            self._client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(LOGGED, str(reached))])
-            self._remember_rows(batch)
+            self.write({LOGGED: str(reached)}, metrics=[metric for row in batch for metric in self._build_metrics(row)])
+            for row in batch:
+                self._metrics.update(row.metrics)
         self._work_logged = max([self._work_logged, *(row.samples_seen for row in beside)])
 
     def complete(
@@ -167,35 +166,18 @@ class RunMirror:
         """Write all that a finished run lacks in as few requests as possible, as a transaction is slow to begin.
 
         The last evaluation also belongs to the model. Rows of `work` are about the machine, and `contradicts_ledger`
-        ignores them. Tags are written last: whoever finds them finds the rest.
+        ignores them.
         """
-        from mlflow.entities import Param, RunTag
-
         fresh = [row for row in rows[:-1] if row.samples_seen > self._logged]
         metrics = [metric for row in (*fresh, *self._select_unlogged(work)) for metric in self._build_metrics(row)]
         metrics += [metric for row in rows[-1:] for metric in self._build_metrics(row, model_id)]
-        *before, last = [
-            metrics[i : i + METRICS_IN_A_REQUEST] for i in range(0, len(metrics), METRICS_IN_A_REQUEST)
-        ] or [[]]
-        for part in before:
-            self._client.log_batch(self.run_id, metrics=part)
+        while len(metrics) > METRICS_IN_A_REQUEST:
+            self.write({}, metrics=metrics[:METRICS_IN_A_REQUEST])
+            metrics = metrics[METRICS_IN_A_REQUEST:]
         logged = {LOGGED: str(rows[-1].samples_seen)} if rows else {}
-        new_params = {key: value for key, value in params.items() if key not in self._params}
-        self._client.log_batch(
-            self.run_id,
-            metrics=last,
-            params=[Param(key, value) for key, value in new_params.items()],
-            tags=[RunTag(key, value) for key, value in {**tags, **logged}.items() if self._tags.get(key) != value],
-        )
-        self._params.update(new_params)
-        self._tags.update(tags)
-        self._remember_rows(rows)
-
-    def _remember_rows(self, rows: Sequence[EvaluationRow]) -> None:
+        self.write({**tags, **logged}, params, metrics)
         for row in rows:
-            self._tags[LOGGED] = str(max(self._logged, row.samples_seen))
             self._metrics.update(row.metrics)
-        self.changed = True
 
     def _select_unlogged(self, work: Sequence[EvaluationRow]) -> list[EvaluationRow]:
         """Return rows that this process has not sent. MLflow recognises what an earlier process sent."""
@@ -232,10 +214,6 @@ class RunMirror:
         self._ended = (status, end_ms)
         self.changed = True
 
-    def tag(self, key: str) -> str | None:
-        """Return a tag's value, or None."""
-        return self._tags.get(key)
-
     def remove(self, model_id: str | None = None) -> None:
         """Delete the run, and its model if it has one, reversibly as MLflow does."""
         if model_id is not None:
@@ -244,7 +222,7 @@ class RunMirror:
 
     @property
     def _logged(self) -> int:
-        return int(self._tags.get(LOGGED, -1))
+        return int(self.tags.get(LOGGED, -1))
 
 
 def _split_batches(rows: Sequence[EvaluationRow]) -> Iterator[list[EvaluationRow]]:
@@ -262,79 +240,30 @@ def _split_batches(rows: Sequence[EvaluationRow]) -> Iterator[list[EvaluationRow
 KIND = "mlflow.experimentKind"
 
 
-def ensure_sweep_experiment(client: "MlflowClient", sweep: Sweep, uri: str) -> str:
-    """Return the id of the experiment named after the sweep, creating or restoring it."""
-    return ensure_experiment(client, sweep.spec.name, sweep.spec.question, uri)
-
-
 def ensure_experiment(client: "MlflowClient", name: str, note: str, uri: str) -> str:
     """Return the id of the experiment of a name. Create it with a note, or restore it if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(name)
     if found is None:
-        return _make_experiment(client, name, note, uri)
+        root = locate_artifact_root(uri)
+        # Without a kind, MLflow's pages guess or ask whether this is about language models.
+        tags = {"mlflow.note.content": note, KIND: "custom_model_development"}
+        try:
+            return str(client.create_experiment(name, artifact_location=root and f"{root}/{name}", tags=tags))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)  # another process may have made it meanwhile
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
-
-
-def _make_experiment(client: "MlflowClient", name: str, note: str, uri: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    root = locate_artifact_root(uri)
-    # Without a kind, MLflow's pages guess or ask whether this is about language models.
-    tags = {"mlflow.note.content": note, KIND: "custom_model_development"}
-    try:
-        return str(client.create_experiment(name, artifact_location=root and f"{root}/{name}", tags=tags))
-    except MlflowException as error:
-        made_meanwhile = client.get_experiment_by_name(name)
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or made_meanwhile is None:
-            raise
-        return str(made_meanwhile.experiment_id)
 
 
 LOGGED_TRIAL: Final = "gapctl.trial"
 WEIGHTS: Final = "gapctl.weights"
 NOT_IN_A_NAME: Final = str.maketrans(dict.fromkeys("/:.%\"'", "_"))
 """Characters that MLflow refuses in a model's name."""
-
-
-class RunPlace(NamedTuple):
-    """The ids of a run and its experiment."""
-
-    experiment_id: str
-    run_id: str
-
-
-def make_model(
-    client: "MlflowClient", run: RunPlace, trial: Trial, params: Mapping[str, str], weights: str, *, anew: bool
-) -> str:
-    """Create a run's model and return its id. Unless the run is new (`anew`), delete what a kill left halfway."""
-    from mlflow.entities import LoggedModelOutput
-
-    if not anew:
-        for half_made in client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'"):
-            client.delete_logged_model(half_made.model_id)
-    model = client.create_logged_model(
-        run.experiment_id,
-        name=name_model(trial),
-        source_run_id=run.run_id,
-        tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights},
-        params={"model.preset": trial.config.model.preset, **params},
-        model_type=trial.config.model.preset,
-    )
-    client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, trial.config.train.samples)])
-    client.finalize_logged_model(model.model_id, "READY")
-    return str(model.model_id)
-
-
-def name_model(trial: Trial) -> str:
-    """Return the trial's label without characters that MLflow refuses."""
-    return trial.label.translate(NOT_IN_A_NAME)
-
-
-def locate_weights(ledger: Ledger, trial: Trial) -> str:
-    """Return the absolute address of a finished trial's weights."""
-    return Ledger(ledger.everywhere).trial(trial.id).path("checkpoints/final.pt")
 
 
 @dataclass(frozen=True)
@@ -403,7 +332,7 @@ class Projection:
         """Open the experiment. `filled_at` is where the store is until it is moved to `uri`."""
         self._plan, self._ledger, self._uri = plan, ledger, uri
         self._client = open_store(filled_at or uri)
-        self.experiment_id = ensure_sweep_experiment(self._client, plan.sweep, uri)
+        self.experiment_id = ensure_experiment(self._client, plan.sweep.spec.name, plan.sweep.spec.question, uri)
         self._mirrors: dict[str, RunMirror] = {}
         self._parent: RunMirror | None = None
         self._parent_is_current = False
@@ -425,10 +354,10 @@ class Projection:
         self._snapshots[trial.id] = snapshot
         mirror = self._mirrors.get(trial.id) or self._find_new_run(TRIAL, trial.id, lambda tags: True)
         if mirror is not None and mirror.contradicts_ledger(snapshot.rows, complete=snapshot.status == "FINISHED"):
-            mirror.remove(mirror.tag(MODEL))
+            mirror.remove(mirror.tags.get(MODEL))
             mirror = None
         created = mirror is None
-        mirror = self._mirrors[trial.id] = mirror or self._start_trial_run(trial, snapshot)
+        mirror = self._mirrors[trial.id] = mirror or self._start_run(snapshot.began, self._tags(trial))
         self._update_run(mirror, trial, snapshot, anew=created)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
@@ -442,7 +371,7 @@ class Projection:
         if not summary.marks:
             parent.remove_tag(MARKS)
         marks = {MARKS: summary.marks[:LONGEST_NOTE]} if summary.marks else {}
-        parent.describe_run({VERDICTS: summary.verdicts, NOTE: note, **marks})
+        parent.write({VERDICTS: summary.verdicts, NOTE: note, **marks})
 
     def note(self) -> None:
         """Write the run links beside the ledger; a report made afterwards links to all runs."""
@@ -487,7 +416,7 @@ class Projection:
         return next((RunMirror(self._client, run) for run in runs), None)
 
     def _runs(self, where: str = "") -> "Iterator[Run]":
-        token: Any = None
+        token: str | None = None
         while True:
             page = self._client.search_runs(
                 [self.experiment_id],
@@ -507,24 +436,18 @@ class Projection:
             self._parent = there or self._start_run(self._began(), build_sweep_tags(sweep))
         if not self._parent_is_current:
             self._parent.put(build_sweep_files(sweep))
-            note = {} if self._parent.tag(VERDICTS) else {NOTE: write_sweep_note(sweep, None, "", "")}
-            self._parent.describe_run({**build_sweep_tags(sweep), **note})
-            self._publish_views()
+            note = {} if self._parent.tags.get(VERDICTS) else {NOTE: write_sweep_note(sweep, None, "", "")}
+            self._parent.write({**build_sweep_tags(sweep), **note})
+            views = self._client.get_experiment(self.experiment_id).tags
+            for key, value in build_views(self._plan).items():
+                if views.get(key) != value:
+                    self._client.set_experiment_tag(self.experiment_id, key, value)
             self._parent_is_current = True
         return self._parent
-
-    def _publish_views(self) -> None:
-        there = self._client.get_experiment(self.experiment_id).tags
-        for key, value in build_views(self._plan).items():
-            if there.get(key) != value:
-                self._client.set_experiment_tag(self.experiment_id, key, value)
 
     def _began(self) -> float:
         times = [self._ledger.trial(trial.id).began() for trial in self._plan.trainings]
         return min((began for began in times if began is not None), default=time.time())
-
-    def _start_trial_run(self, trial: Trial, snapshot: TrialSnapshot) -> RunMirror:
-        return self._start_run(snapshot.began, self._tags(trial))
 
     def _tags(self, trial: Trial) -> dict[str, str]:
         """Return a trial's tags. A trial that two scales share has one run, below the scale that showed it last."""
@@ -537,24 +460,41 @@ class Projection:
     def _update_run(self, mirror: RunMirror, trial: Trial, snapshot: TrialSnapshot, *, anew: bool) -> None:
         if not mirror.described:
             mirror.put({"trial.yaml": snapshot.trial_yaml.encode()})
-            mirror.log_input(build_dataset_input(trial))
+            self._client.log_inputs(mirror.run_id, [build_dataset_input(trial)])
         if snapshot.failure is None:
             mirror.remove_tag(FAILURE)
         tags, params = self._tags(trial), build_trial_params(self._plan, trial)
-        if snapshot.status == "FINISHED" and mirror.tag(MODEL) is None:
-            model_id = self._model(mirror, trial, anew=anew)
+        if snapshot.status == "FINISHED" and mirror.tags.get(MODEL) is None:
+            model_id = self._make_model(mirror.run_id, trial, anew=anew)
             mirror.complete(params, {**tags, MODEL: model_id}, snapshot.rows, snapshot.work, model_id)
         else:
             failure = {} if snapshot.failure is None else {FAILURE: snapshot.failure}
-            mirror.describe_run({**tags, **failure}, params)
+            mirror.write({**tags, **failure}, params)
             mirror.log(snapshot.rows, snapshot.work)
         mirror.update_status(snapshot.status, snapshot.seconds)
 
-    def _model(self, mirror: RunMirror, trial: Trial, *, anew: bool) -> str:
-        """Create the run's model. Until the tag that names it is written, a model counts as incomplete."""
-        place = RunPlace(self.experiment_id, mirror.run_id)
-        weights = locate_weights(self._ledger, trial)
-        return make_model(self._client, place, trial, build_columns(self._plan, trial), weights, anew=anew)
+    def _make_model(self, run_id: str, trial: Trial, *, anew: bool) -> str:
+        """Create a run's model and return its id. Unless the run is new (`anew`), delete what a kill left halfway.
+
+        Until the tag that names it is written, a model counts as incomplete.
+        """
+        from mlflow.entities import LoggedModelOutput
+
+        if not anew:
+            for half_made in self._client.search_logged_models([self.experiment_id], f"source_run_id = '{run_id}'"):
+                self._client.delete_logged_model(half_made.model_id)
+        weights = Ledger(self._ledger.everywhere).trial(trial.id).path("checkpoints/final.pt")
+        model = self._client.create_logged_model(
+            self.experiment_id,
+            name=trial.label.translate(NOT_IN_A_NAME),
+            source_run_id=run_id,
+            tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights},
+            params={"model.preset": trial.config.model.preset, **build_columns(self._plan, trial)},
+            model_type=trial.config.model.preset,
+        )
+        self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, trial.config.train.samples)])
+        self._client.finalize_logged_model(model.model_id, "READY")
+        return str(model.model_id)
 
 
 @dataclass(frozen=True)
@@ -581,16 +521,19 @@ def sync_sweep(
             f"{ledger.root}: none of the {len(plan.trials)} trials of {plan.sweep.path} has begun there; expected the "
             "runs folder of a sweep. Give it with --runs, and the same --scale and --set as the sweep had"
         )
-    with _explain_errors(ledger, uri):
-        return _sync_store(plan, ledger, uri, find)
-
-
-def _sync_store(plan: Plan, ledger: Ledger, uri: str, find: Callable[[], RunSummary | None]) -> SyncReport:
     try:
-        with fill_aside(uri) as store:
-            return _show_sweep(Projection(plan, ledger, uri, store), plan, find)
-    except FileExistsError:
-        return _show_sweep(Projection(plan, ledger, uri), plan, find)
+        try:
+            with fill_aside(uri) as store:
+                return _show_sweep(Projection(plan, ledger, uri, store), plan, find)
+        except FileExistsError:  # another process made the database meanwhile
+            return _show_sweep(Projection(plan, ledger, uri), plan, find)
+    except GapctlError:
+        raise
+    except Exception as error:
+        raise WorkError(
+            f"MLflow at {hide_password(uri)} could not be brought up to date: {explain_error(error)}; "
+            f"nothing is lost, since {ledger.root} holds the results. Run the command again when this is mended"
+        ) from error
 
 
 def _show_sweep(projection: Projection, plan: Plan, find: Callable[[], RunSummary | None]) -> SyncReport:
@@ -603,14 +546,35 @@ def _show_sweep(projection: Projection, plan: Plan, find: Callable[[], RunSummar
     return SyncReport(changes["created"], changes["updated"], changes["unchanged"], changes[None])
 
 
-@contextmanager
-def _explain_errors(ledger: Ledger, uri: str) -> Iterator[None]:
+MEASUREMENTS: Final = "measurements"
+MEASUREMENTS_NOTE: Final = (
+    "What `gapctl measure --log` measured: gap, bias, entropy and quality of models and of saved embeddings."
+)
+
+
+class Measurement(NamedTuple):
+    """Content of a run: name, parameters, metrics, and files by name."""
+
+    name: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    files: Mapping[str, bytes]
+
+
+def log_measurement(uri: str, measurement: Measurement) -> str:
+    """Log a finished run and return its id. Raises InputError for a wrong address, WorkError if MLflow fails."""
+    check_uri(uri)
     try:
-        yield
-    except GapctlError:
-        raise
+        client = open_store(uri)
+        experiment = ensure_experiment(client, MEASUREMENTS, MEASUREMENTS_NOTE, uri)
+        tags = {"mlflow.source.name": "gapctl", "gapctl.kind": "measurement"}
+        run = RunMirror(client, client.create_run(experiment, round(time.time() * 1000), tags, measurement.name))
+        run.write(tags, measurement.params)
+        run.put(measurement.files)
+        run.log([EvaluationRow(0, 0.0, dict(measurement.metrics))])
+        run.update_status("FINISHED", 0.0)
     except Exception as error:
         raise WorkError(
-            f"MLflow at {hide_password(uri)} could not be brought up to date: {explain_error(error)}; "
-            f"nothing is lost, since {ledger.root} holds the results. Run the command again when this is mended"
+            f"MLflow at {hide_password(uri)} cannot be written: {explain_error(error)}. Run the command again"
         ) from error
+    return run.run_id

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import yaml
 
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import Sweep
-from gapctl.config.trial import Data
 from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.ledger import Ledger, Result, TrialFolder
@@ -77,7 +76,9 @@ def take_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None)
 
 
 def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> TrialSnapshot:
-    rows, result = _read_rows(folder), folder.result()
+    history, result = folder.read_table(HISTORY), folder.result()
+    table = () if history is None else history.sort("samples_seen").iter_rows(named=True)
+    rows = tuple(_convert_row(row) for row in table)
     seconds = rows[-1].seconds if rows else 0.0
     work = (*_compute_speeds(rows), *_read_machine(folder, result))
     if result is not None:
@@ -85,26 +86,20 @@ def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: boo
     if running:
         return TrialSnapshot(began, seconds, rows, "RUNNING", None, trial_yaml, work)
     if (failure := folder.read_text(FAILURE_FILE)) is not None:
-        return TrialSnapshot(began, seconds, rows, "FAILED", _get_last_line(failure), trial_yaml, work)
+        reason = (failure.strip().splitlines() or ["failed without a message"])[-1]
+        return TrialSnapshot(began, seconds, rows, "FAILED", reason, trial_yaml, work)
     lease = folder.lease() if running is None else None
     alive = lease is not None and lease.seems_alive
     return TrialSnapshot(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml, work)
 
 
-def _read_rows(folder: TrialFolder) -> tuple[EvaluationRow, ...]:
-    history = folder.read_table(HISTORY)
-    if history is None:
-        return ()
-    return tuple(_convert_row(row) for row in history.sort("samples_seen").iter_rows(named=True))
-
-
 def _convert_row(found: Mapping[str, float], prefix: str = "") -> EvaluationRow:
-    measured = {key: value for key, value in found.items() if key not in POSITION and _is_number(value)}
-    return EvaluationRow(
-        int(found["samples_seen"]),
-        float(found["seconds"]),
-        {f"{prefix}{key}": float(value) for key, value in measured.items()},
-    )
+    metrics = {
+        f"{prefix}{key}": float(value)
+        for key, value in found.items()
+        if key not in POSITION and value is not None and math.isfinite(value)
+    }
+    return EvaluationRow(int(found["samples_seen"]), float(found["seconds"]), metrics)
 
 
 def _compute_speeds(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
@@ -123,15 +118,6 @@ def _read_machine(folder: TrialFolder, result: Result | None) -> list[Evaluation
         return noted
     memory = {name: float(result.hardware[key]) for key, name in MEMORY.items() if key in result.hardware}
     return [EvaluationRow(result.samples_seen, result.seconds, memory)] if memory else []
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _get_last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "failed without a message"
 
 
 class TreatmentColumns:
@@ -177,12 +163,8 @@ def pad_levels(levels: Sequence[Level]) -> list[str]:
     plain = [format(Decimal(str(level)), "f") for level in levels]
     whole = max(len(text.partition(".")[0]) for text in plain)
     places = max(len(text.partition(".")[2]) for text in plain)
-    return [_pad_number(text, whole, places) for text in plain]
-
-
-def _pad_number(text: str, whole: int, places: int) -> str:
-    before, _, after = text.partition(".")
-    return before.zfill(whole) + (f".{after.ljust(places, '0')}" if places else "")
+    parts = [text.partition(".") for text in plain]
+    return [before.zfill(whole) + (f".{after.ljust(places, '0')}" if places else "") for before, _, after in parts]
 
 
 TRIAL = "gapctl.trial"
@@ -204,16 +186,12 @@ def join_overrides(sweep: Sweep) -> str:
     return " ".join(dict.fromkeys(text for text in typed if text.partition(".")[0] not in NOT_TRAINED))
 
 
-def name_sweep_run(sweep: Sweep) -> str:
-    """Return the parent run's name. Its capital letter sorts it before the trials, named for treatments."""
-    return " ".join(filter(None, ["Sweep", sweep.scale_name, join_overrides(sweep)]))
-
-
 def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
     """Return the parent run's tags."""
     overrides = join_overrides(sweep)
     return {
-        RUN_NAME: name_sweep_run(sweep),
+        # Its capital letter sorts it before the trials, named for treatments.
+        RUN_NAME: " ".join(filter(None, ["Sweep", sweep.scale_name, overrides])),
         "mlflow.source.name": "gapctl",
         KIND: "sweep",
         "gapctl.sweep": sweep.spec.name,
@@ -270,7 +248,7 @@ def build_dataset_input(trial: Trial) -> "DatasetInput":
 
     data = trial.config.data
     dataset = Dataset(
-        name=_name_dataset(data),
+        name=f"{data.dataset}-{PurePosixPath(data.source).name or data.source}",
         digest=trial.data_fingerprint[:DIGEST_LENGTH],
         source_type="gapctl",
         source=json.dumps({"dataset": data.dataset, "source": data.source}),
@@ -278,11 +256,7 @@ def build_dataset_input(trial: Trial) -> "DatasetInput":
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _name_dataset(data: Data) -> str:
-    return f"{data.dataset}-{PurePosixPath(data.source).name or data.source}"
-
-
-def _flatten_document(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten_document(document: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in document.items():
         if isinstance(value, dict):
             yield from _flatten_document(value, f"{prefix}{key}.")

@@ -53,7 +53,13 @@ def explain_error(error: BaseException) -> str:
             return words
     if any("timed out" in str(cause) for cause in causes):
         return "it did not answer in time"
-    return _explain_answer(str(error)) or _find_innermost(causes)
+    if answer := _explain_answer(str(error)):
+        return answer
+    # SQLite's own message says more than SQLAlchemy's around it.
+    original = [getattr(cause, "orig", None) for cause in causes]
+    message = next((str(cause) for cause in original if cause), "") or str(error) or type(error).__name__
+    line = hide_passwords(message.strip().splitlines()[0])
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
@@ -83,14 +89,6 @@ def _explain_answer(text: str) -> str | None:
     if code[1] == "404":
         return "what answers there is not an MLflow server (HTTP 404)"
     return f"it answers with errors (HTTP {code[1]})"
-
-
-def _find_innermost(causes: list[BaseException]) -> str:
-    """Return SQLite's own message if there is one, otherwise the error's first line."""
-    original = [getattr(cause, "orig", None) for cause in causes]
-    message = next((str(cause) for cause in original if cause), "") or str(causes[0]) or type(causes[0]).__name__
-    line = hide_passwords(message.strip().splitlines()[0])
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 SETTINGS = {
@@ -143,7 +141,7 @@ def check_revision(file: Path, address: str) -> None:
     Accepted are a database without MLflow's tables, which MLflow creates, and one that is being written now. MLflow
     upgrades an older database that lacks tables when it opens it, and refuses one that lacks none.
     """
-    wanted = read_installed_revisions()
+    wanted, installed = read_installed_revisions(), "the installed MLflow"
     try:
         found = _read_revisions(file)
     except sqlite3.Error as error:
@@ -153,7 +151,9 @@ def check_revision(file: Path, address: str) -> None:
     if found is None or not wanted.heads or found == wanted.heads:
         return
     shown = ", ".join(sorted(found)) or "none"
-    ours = f"{_name_installed()} wants {', '.join(sorted(wanted.heads))}"
+    with suppress(PackageNotFoundError):
+        installed = f"MLflow {version('mlflow')}"
+    ours = f"{installed} wants {', '.join(sorted(wanted.heads))}"
     if not found:
         raise OtherDatabaseError(f"{file}: MLflow's tables without their revision; {ours}", ANEW)
     if found <= wanted.known:
@@ -216,13 +216,6 @@ def read_installed_revisions() -> Revisions:
     return Revisions(frozenset(known), frozenset(known - followed))
 
 
-def _name_installed() -> str:
-    try:
-        return f"MLflow {version('mlflow')}"
-    except PackageNotFoundError:
-        return "the installed MLflow"
-
-
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_HEADER = b"SQLite format 3\0"
@@ -238,15 +231,20 @@ def check_uri(uri: str) -> None:
     scheme = _get_scheme(uri)
     if scheme not in (*SERVERS, *DATABASES):
         raise _make_address_error(uri, "which is no kind of address that MLflow's runs can be kept at")
-    if scheme in SERVERS:
-        _check_server(uri)
-    elif scheme == "sqlite":
-        file = find_database_file(uri)
+    file = find_database_file(uri)
+    if file is not None:
         _check_database_file(uri, file)
-        if file is not None and file.exists():
+        if file.exists():
             check_revision(file, make_absolute(uri))
-    else:
+    elif scheme in DATABASES:
         _check_driver(uri)
+    else:
+        try:
+            named = bool(urlsplit(uri).hostname) and urlsplit(uri).port != 0
+        except ValueError:
+            named = False
+        if not named:
+            raise _make_address_error(uri, "which names no host and port")
 
 
 def is_server(uri: str) -> bool:
@@ -311,39 +309,26 @@ def _get_scheme(uri: str) -> str:
     return uri.partition(":")[0].partition("+")[0] if ":" in uri else ""
 
 
-def _check_server(uri: str) -> None:
+def _check_database_file(uri: str, file: Path) -> None:
     try:
-        named = bool(urlsplit(uri).hostname) and urlsplit(uri).port != 0
-    except ValueError:
-        named = False
-    if not named:
-        raise _make_address_error(uri, "which names no host and port")
-
-
-def _check_database_file(uri: str, file: Path | None) -> None:
-    assert file is not None
-    try:
-        _require_database(uri, file)
+        if not file.parent.is_dir():
+            finding = f"but there is no folder {file.parent}; make it"
+        elif file.is_dir():
+            finding = f"but {file} is a folder"
+        elif file.exists() and not os.access(file, os.W_OK):
+            finding = f"but {file} cannot be written; change its rights"
+        elif not os.access(file.parent, os.W_OK):
+            finding = f"but {file.parent}, where SQLite keeps a journal beside it, cannot be written; change its rights"
+        elif file.exists() and not _begins_as_sqlite(file):
+            finding = f"but {file} is not an SQLite database; move it away"
+        else:
+            return
     except OSError as error:
         raise _make_address_error(uri, f"but that file cannot be looked at: {error.strerror}") from error
+    raise _make_address_error(uri, finding)
 
 
-def _require_database(uri: str, file: Path) -> None:
-    if not file.parent.is_dir():
-        raise _make_address_error(uri, f"but there is no folder {file.parent}; make it")
-    if file.is_dir():
-        raise _make_address_error(uri, f"but {file} is a folder")
-    if file.exists() and not os.access(file, os.W_OK):
-        raise _make_address_error(uri, f"but {file} cannot be written; change its rights")
-    if not os.access(file.parent, os.W_OK):
-        raise _make_address_error(
-            uri, f"but {file.parent}, where SQLite keeps a journal beside it, cannot be written; change its rights"
-        )
-    if file.exists() and not _is_sqlite(file):
-        raise _make_address_error(uri, f"but {file} is not an SQLite database; move it away")
-
-
-def _is_sqlite(file: Path) -> bool:
+def _begins_as_sqlite(file: Path) -> bool:
     with file.open("rb") as opened:
         return opened.read(len(SQLITE_HEADER)) in (SQLITE_HEADER, b"")
 
@@ -436,18 +421,16 @@ def _disable_disk_sync(database: Path) -> Iterator[None]:
     from sqlalchemy.engine import Engine
 
     def relax(connection: object, record: object) -> None:
-        if isinstance(connection, sqlite3.Connection) and _get_file(connection) == str(database):
-            connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(connection, sqlite3.Connection):
+            file = connection.execute("PRAGMA database_list").fetchone()[2]
+            if file == str(database):
+                connection.execute("PRAGMA synchronous = OFF")
 
     event.listen(Engine, "connect", relax)
     try:
         yield
     finally:
         event.remove(Engine, "connect", relax)
-
-
-def _get_file(connection: sqlite3.Connection) -> str:
-    return str(connection.execute("PRAGMA database_list").fetchone()[2])
 
 
 def _try_database(uri: str) -> None:
@@ -477,18 +460,13 @@ def _move_database(made: Path, file: Path) -> None:
         shutil.copyfile(made, part)
         with part.open("rb") as copied:
             os.fsync(copied.fileno())
-        _place_file(part, file)
+        if file.exists() and not file.stat().st_size:
+            file.unlink()
+        try:
+            os.link(part, file)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            part.rename(file)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _place_file(part: Path, file: Path) -> None:
-    """Move the file into place unless another process created the database in the meantime."""
-    if file.exists() and not file.stat().st_size:
-        file.unlink()
-    try:
-        os.link(part, file)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        part.rename(file)

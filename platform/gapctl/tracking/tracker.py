@@ -7,9 +7,10 @@ afterwards by `gapctl track sync`.
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
@@ -42,8 +43,22 @@ class TrackingOutcome:
     problem: str | None
 
 
+class EvaluationReport(Protocol):
+    """A report of a sweep on one of its trials, with the evaluations since the last one."""
+
+    @property
+    def trial(self) -> Trial:
+        """The trial."""
+        ...
+
+    @property
+    def rows(self) -> Sequence[object]:
+        """Its evaluations since the last report."""
+        ...
+
+
 class Tracker:
-    """Mark changed trials in the driver; a thread reads them from the ledger and writes MLflow.
+    """Mark changed trials in the driver, as a watcher; a thread reads them from the ledger and writes MLflow.
 
     The thread starts with the first change: importing MLflow earlier would compete with importing Ray.
     """
@@ -82,23 +97,26 @@ class Tracker:
         self._running[trial.id] = True
         self._mark_trials(trial)
 
-    def note_progress(self, trial: Trial) -> None:
-        """Mark a trial with a new evaluation."""
-        self._mark_trials(trial)
+    def note_progress(self, report: EvaluationReport) -> None:
+        """Mark a trial that was evaluated; other reports change nothing in the ledger."""
+        if report.rows:
+            self._mark_trials(report.trial)
 
-    def note_lease(self, trial: Trial) -> None:
+    def note_lease(self, trial: Trial, lease: object = None) -> None:
         """Note that another sweep trains and shows the trial; its state is in its lease."""
         self._running.pop(trial.id, None)
 
-    def note_result(self, trial: Trial) -> None:
-        """Mark a trial with a result."""
+    def note_result(self, trial: Trial, result: object = None) -> None:
+        """Mark a trial that has ended, with a result or without."""
         self._running[trial.id] = False
         self._mark_trials(trial)
 
-    def note_failure(self, trial: Trial) -> None:
+    def note_failure(self, trial: Trial, message: object = None) -> None:
         """Mark a trial that failed."""
-        self._running[trial.id] = False
-        self._mark_trials(trial)
+        self.note_result(trial)
+
+    def note_worker_loss(self, trial: Trial) -> None:
+        """Do nothing: the trial continues as the same run."""
 
     def tell(self, findings: RunSummary) -> None:
         """Show the verdicts and the report in the sweep's own run."""
@@ -124,7 +142,13 @@ class Tracker:
             self._closing.set()
             self._wake.set()
             self._wait_for_thread(lambda: False)
-            self._outcome = TrackingOutcome(self._uri, self._describe_problem())
+            problem = self._problem and (
+                f"MLflow at {hide_password(self._uri)} does not show everything: {self._problem}. The results are safe "
+                f"in the ledger ({self._ledger.root}); when this is mended, "
+                f"{format_sync_command(self._plan, self._ledger)} "
+                "shows them"
+            )
+            self._outcome = TrackingOutcome(self._uri, problem)
         return self._outcome
 
     def _mark_trials(self, *trials: Trial) -> None:
@@ -176,23 +200,8 @@ class Tracker:
             if projection.show(trial, running=running) is None and running:
                 self._pending.setdefault(trial_id, trial)  # its process has not written anything yet
             self._stepped = time.monotonic()
-        self._show_findings(projection)
+        if (findings := self._findings) is not None:
+            projection.tell(findings)
+            if self._findings is findings:
+                self._findings = None
         projection.update_status(closing=closing)
-
-    def _show_findings(self, projection: Projection) -> None:
-        findings = self._findings
-        if findings is None:
-            return
-        projection.tell(findings)
-        if self._findings is findings:
-            self._findings = None
-
-    def _describe_problem(self) -> str | None:
-        if self._problem is None:
-            return None
-        return (
-            f"MLflow at {hide_password(self._uri)} does not show everything: {self._problem}. The results are safe "
-            f"in the ledger ({self._ledger.root}); when this is mended, "
-            f"{format_sync_command(self._plan, self._ledger)} "
-            "shows them"
-        )

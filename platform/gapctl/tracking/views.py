@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from gapctl.config.load import Sweep
 from gapctl.errors import WorkError
@@ -17,6 +17,8 @@ from gapctl.plan.command_line import build_sweep_arguments
 from gapctl.plan.plan import Plan
 from gapctl.tracking.snapshot import TreatmentColumns
 from gapctl.tracking.store import explain_error, open_store
+
+JsonObject = dict[str, object]
 
 REPORT: Final = "report.html"
 NOTE: Final = "mlflow.note.content"
@@ -50,20 +52,13 @@ def write_sweep_note(sweep: Sweep, findings: RunSummary | None, report: str, cur
         parts = ["Hypotheses, to be judged when trials are done:", "\n".join(claims)] if claims else []
     else:
         parts = [f"**{findings.verdicts}** · [open the report]({report}) · [see the curves]({curves})", findings.table]
-    return _cut_note([sweep.spec.question, *parts, f"Run it again: `{format_rerun_command(sweep)}`"])
-
-
-def format_rerun_command(sweep: Sweep) -> str:
-    """Return `gapctl sweep` with the sweep's scale and overrides."""
-    return shlex.join(["gapctl", "sweep", *build_sweep_arguments(sweep)])
-
-
-def _cut_note(parts: list[str]) -> str:
-    text = "\n\n".join(part for part in parts if part)
+    again = shlex.join(["gapctl", "sweep", *build_sweep_arguments(sweep)])
+    text = "\n\n".join(filter(None, [sweep.spec.question, *parts, f"Run it again: `{again}`"]))
     return text if len(text) <= LONGEST_NOTE else f"{text[:LONGEST_NOTE]}\n\n(cut; the report has it all)"
 
 
 PREFIX: Final = "mlflow.sharedViewState."
+"""Undocumented prefix of the tags that hold saved views; MLflow has no other way to save one. Tried with 3.17."""
 TABLE: Final = "gapctl-table"
 CURVES: Final = "gapctl-curves"
 IS_TRIAL: Final = "tags.`gapctl.kind` = 'trial'"
@@ -87,22 +82,20 @@ def build_views(plan: Plan) -> dict[str, str]:
     treatments = TreatmentColumns(plan)
     responses = list(dict.fromkeys(item.response for item in plan.sweep.spec.hypotheses)) or list(USUAL_RESPONSES)
     metrics = list(dict.fromkeys([*responses, *ALSO_SHOWN]))
-    columns = [
-        *_name_columns("tags", [VERDICTS]),
-        *_name_columns("params", [*treatments.names, "seed"]),
-        *_name_columns("metrics", metrics),
-    ]
-    table = {
+    columns = [f"tags.`{VERDICTS}`", *(f"params.`{name}`" for name in (*treatments.names, "seed"))]
+    columns += [f"metrics.`{name}`" for name in metrics]
+    longest = max(len(treatments.run_name(trial)) for trial in plan.trials)
+    table: JsonObject = {
         "orderByKey": "tags.`mlflow.runName`",
         "orderByAsc": True,
         "selectedColumns": columns,
         "columnOrder": [RUN_NAME, *columns],
         "columnWidths": {
-            RUN_NAME: _compute_name_width([treatments.run_name(trial) for trial in plan.trials]),
+            RUN_NAME: min(WIDEST_NAME, max(NARROWEST, BESIDE_A_NAME + WIDTH_OF_A_LETTER * longest)),
             **{column: max(NARROWEST, WIDTH_OF_A_LETTER * len(column)) for column in columns},
         },
     }
-    curves = {
+    curves: JsonObject = {
         **table,
         # The pages first load a hundred runs: sorted by seed, these cover all treatments.
         "orderByKey": "params.`seed`",
@@ -120,27 +113,26 @@ def build_views(plan: Plan) -> dict[str, str]:
     return {key: view for key, view in made.items() if len(view) <= LONGEST_TAG}
 
 
-def _compute_name_width(names: Sequence[str]) -> int:
-    longest = max(len(name) for name in names)
-    return min(WIDEST_NAME, max(NARROWEST, BESIDE_A_NAME + WIDTH_OF_A_LETTER * longest))
-
-
-def _name_columns(kind: str, names: Sequence[str]) -> list[str]:
-    return [f"{kind}.`{name}`" for name in names]
-
-
-def _wrap_view(name: str, state: dict[str, Any]) -> str:
+def _wrap_view(name: str, state: JsonObject) -> str:
     return json.dumps({"name": name, "createdAt": MADE_AT, "updatedAt": MADE_AT, "state": json.dumps(state)})
 
 
 def _build_charts(
     plan: Plan, treatments: TreatmentColumns, responses: Sequence[str], metrics: Sequence[str]
-) -> dict[str, list[dict[str, Any]]]:
+) -> JsonObject:
     """Build lines over training per treatment, and final values of each trial over each numeric treatment."""
     curves, doses = "gapctl-over-training", "gapctl-by-treatment"
-    numeric = [treatments.name(path) for path, levels in plan.sweep.spec.vary.items() if _is_numeric(levels)]
+    numeric = [
+        treatments.name(path)
+        for path, levels in plan.sweep.spec.vary.items()
+        if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
+    ]
+    plain: JsonObject = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
     return {
-        "compareRunSections": [_build_section(doses, "By treatment"), _build_section(curves, "Over training")],
+        "compareRunSections": [
+            {"uuid": doses, "name": "By treatment", **plain},
+            {"uuid": curves, "name": "Over training", **plain},
+        ],
         "compareRunCharts": [
             *(_build_scatter(doses, name, metric) for name in numeric for metric in responses),
             *(_build_line(curves, metric) for metric in metrics),
@@ -148,22 +140,7 @@ def _build_charts(
     }
 
 
-def _is_numeric(levels: Sequence[object]) -> bool:
-    return all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
-
-
-def _build_section(uuid: str, name: str) -> dict[str, Any]:
-    return {
-        "uuid": uuid,
-        "name": name,
-        "display": True,
-        "isReordered": False,
-        "deleted": False,
-        "isGenerated": False,
-    }
-
-
-def _build_chart(kind: str, section: str, name: str) -> dict[str, Any]:
+def _build_chart(kind: str, section: str, name: str) -> JsonObject:
     return {
         "uuid": f"{section}-{name}",
         "type": kind,
@@ -174,7 +151,7 @@ def _build_chart(kind: str, section: str, name: str) -> dict[str, Any]:
     }
 
 
-def _build_scatter(section: str, treatment: str, metric: str) -> dict[str, Any]:
+def _build_scatter(section: str, treatment: str, metric: str) -> JsonObject:
     return {
         **_build_chart("SCATTER", section, f"{treatment}-{metric}"),
         "xaxis": {"key": treatment, "type": "PARAM"},
@@ -182,7 +159,7 @@ def _build_scatter(section: str, treatment: str, metric: str) -> dict[str, Any]:
     }
 
 
-def _build_line(section: str, metric: str) -> dict[str, Any]:
+def _build_line(section: str, metric: str) -> JsonObject:
     return {
         **_build_chart("LINE", section, metric),
         "metricKey": metric,
