@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DOCUMENTED := $(VENV)/.documented
 
-.PHONY: demo test slow lint bench format lock ui docs clean help
+.PHONY: demo test slow lint bench format lock ui docs findings clean help
 
 help:
 	@echo "make demo   runs the imbalance sweep and prints its verdicts (about four minutes on two cores)"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's,"
 	@echo "             LOADER=PYTHON of an environment with open_clip's loader the feed's (see benchmarks/feed.py)"
 	@echo "make ui     MLflow's pages on the demo's runs"
+	@echo "make findings  docs/findings.md, from the ledger in docs/results/laptop"
 	@echo "make docs   the documentation site in site/, links checked"
 	@echo "make lock   pins the newest versions in requirements.lock, and what cluster nodes need beside it"
 
@@ -41,6 +42,9 @@ format: $(INSTALLED)
 
 ui: $(INSTALLED)
 	$(BIN)/gapctl ui sweeps/imbalance.yaml
+
+findings: $(INSTALLED)
+	$(BIN)/python docs/make_findings.py
 
 docs: $(DOCUMENTED)
 	$(BIN)/python docs/make_reference.py

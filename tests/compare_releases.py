@@ -127,7 +127,7 @@ def _record_sweep(verbs: Verbs, file: Path, folder: Path) -> dict[str, str]:
         report = folder / "report.html"
         outputs[f"analyze/{file.stem}.json"] = _as_text(verbs.run("analyze", str(file), "--json"))
         verbs.run("analyze", str(file), "--out", str(report))
-        outputs[f"report/{file.stem}.html"] = report.read_text(encoding="utf-8") if report.exists() else ""
+        outputs[f"report/{file.stem}.html"] = _drop_layout(report.read_text("utf-8")) if report.exists() else ""
         report.unlink(missing_ok=True)
     return outputs
 
@@ -139,6 +139,11 @@ def _record_training(verbs: Verbs, file: Path, place: int, folder: Path) -> dict
     verbs.run("train", str(file), "--scale", "smoke", "--trial", trial, "--runs", "trained")
     result = json.loads((folder / "trained" / trial / "result.json").read_text(encoding="utf-8"))
     return {f"train/{file.stem}.{place}.json": json.dumps({"trial": trial, "metrics": result["metrics"]}, indent=1)}
+
+
+def _drop_layout(page: str) -> str:
+    """Drop line breaks between tags and spaces at the end of paragraphs: no browser shows them."""
+    return re.sub(r">\s*\n\s*<", "><", page).replace(" </p>", "</p>")
 
 
 def _as_text(answer: Mapping[str, object]) -> str:

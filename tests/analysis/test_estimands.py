@@ -9,7 +9,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, Measure, fill, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.estimands import Estimands, measure_both_estimands
+from findings_estimates import Estimands, measure_both_estimands
 from gapctl.analysis.tables import read_tables
 from gapctl.config.hypotheses import Correlation
 from gapctl.ledger import Ledger

@@ -10,15 +10,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, plan_of, sweep_file
 
 from command_line import gapctl
-from gapctl.analysis.service import judge_ledger
-from gapctl.cli.options import load_plan
-from gapctl.config.load import load_sweep
-from gapctl.config.metrics import METRICS
-from gapctl.ledger import Ledger, LedgerSnapshot
-from gapctl.plan.plan import Trial
-from gapctl.report.claims_page import (
-    VerdictRow,
-    correct_over_page,
+from findings_claims import (
     load_checks,
     load_claims,
     load_redesigns,
@@ -26,6 +18,13 @@ from gapctl.report.claims_page import (
     load_withdrawals,
     match_claims,
 )
+from gapctl.cli.analyze import judge_ledger
+from gapctl.cli.options import load_plan
+from gapctl.config.load import load_sweep
+from gapctl.config.metrics import METRICS
+from gapctl.ledger import Ledger, LedgerSnapshot
+from gapctl.plan.plan import Trial
+from make_findings import VerdictRow, correct_over_page
 from sweep_texts import REPOSITORY
 
 
@@ -336,6 +335,17 @@ def test_a_page_that_cannot_be_written_is_refused_at_once(tmp_path: Path, out: s
 
     assert answer.exit_code == 2
     assert said in answer.err
+
+
+def test_without_a_clone_of_the_repository_the_verb_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gapctl.cli.claims.__file__", str(tmp_path / "site-packages/gapctl/cli/claims.py"))
+
+    answer = gapctl("claims")
+
+    assert answer.exit_code == 2
+    assert "docs/make_findings.py is missing" in answer.err
 
 
 def test_questions_lists_a_folder_with_costs_and_verdicts(tmp_path: Path) -> None:

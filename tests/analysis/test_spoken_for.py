@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, plan_of, sweep_file
 
+from findings_claims import Bearing, Checks, judge_bearing, load_claims
 from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.compare import SweepAnalysis
 from gapctl.analysis.learning import ArmCheck
 from gapctl.ledger import Ledger
-from gapctl.report.claims_page import Bearing, Checks, judge_bearing, load_claims
 
 CLAIM = {claim.number: claim for claim in load_claims()}
 CLAIM_1 = "arXiv 2404.07983, claim 1"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, Measure, fill, plan_of, sweep_file
 
+from findings_estimates import SignReversal, find_sign_reversal
 from gapctl.analysis.analyze import analyze_plan
-from gapctl.analysis.verdict import SignReversal, find_sign_reversal
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 

@@ -1,35 +1,54 @@
 """Kendall's tau between gap and quality: known answers, and agreement with scipy."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 from analysis_examples import ATTRIBUTES, analysis
 from scipy.stats import kendalltau
 
-from gapctl.report.figures import compute_kendall_tau, plot_gap_and_qualities
+from gapctl.report.figures import plot_gap_and_qualities
 from gapctl.report.page_parts import RunRecord
 from gapctl_charts.look import PAGE_LOOK
 
 HELD_OUT, ORDER = "data.captions.held_out", "data.captions.order"
 
 
+def caption_of(gaps: Sequence[float], qualities: Sequence[float], arms: Sequence[int]) -> str:
+    """The caption of trainings with these gaps and qualities, whose arms are levels of one factor."""
+    trials = pl.DataFrame(
+        {
+            "trial": [f"t{place}" for place in range(len(gaps))],
+            "label": [f"t{place}" for place in range(len(gaps))],
+            "seed": range(len(gaps)),
+            ATTRIBUTES: list(arms),
+            "gap/rmg": list(gaps),
+            "quality/object_accuracy": list(qualities),
+        }
+    )
+    (drawn,) = plot_gap_and_qualities(replace(analysis({ATTRIBUTES: [0, 5]}), trials=trials), PAGE_LOOK, RunRecord())
+    return drawn.caption
+
+
 def test_over_all_pairs_it_is_scipys_tau_b_with_ties() -> None:
     drawn = np.random.default_rng(0)
     one, other = drawn.integers(0, 5, 40).astype(float), drawn.integers(0, 5, 40).astype(float)
+    tau = f"{kendalltau(one, other).statistic:.2f}".replace("-", "−")
 
-    assert np.isclose(compute_kendall_tau(one, other, np.ones((40, 40), bool)), kendalltau(one, other).statistic)
+    assert f"over all 40 trainings: {tau}; " in caption_of(one.tolist(), other.tolist(), [0] * 40)
 
 
 def test_pairs_of_other_arms_do_not_count() -> None:
     """Within each arm quality rises with the gap; between the arms it falls."""
-    gap, quality = np.array([1.0, 2.0, 11.0, 12.0]), np.array([11.0, 12.0, 1.0, 2.0])
-    arm = np.array([0, 0, 1, 1])
+    words = caption_of([1.0, 2.0, 11.0, 12.0], [11.0, 12.0, 1.0, 2.0], [0, 0, 5, 5])
 
-    assert compute_kendall_tau(gap, quality, arm[:, None] == arm) == 1.0
-    assert compute_kendall_tau(gap, quality, np.ones((4, 4), bool)) < 0
+    assert words == "Kendall's τ over all 4 trainings: −0.33; between trainings of equal treatment: 1.00."
 
 
 def test_nothing_to_compare_gives_nothing() -> None:
-    assert compute_kendall_tau(np.array([1.0, 1.0]), np.array([1.0, 2.0]), np.ones((2, 2), bool)) is None
+    assert "over all 2 trainings: –; " in caption_of([1.0, 1.0], [1.0, 2.0], [0, 0])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from analysis_examples import ATTRIBUTES, METRICS, analysis
 from browser import Browser, Tab, browser_program, browsing
 
-from gapctl.report.page_parts import RunPages, RunRecord
+from gapctl.report.html import RunPages
+from gapctl.report.page_parts import RunRecord
 from gapctl.report.sweep_page import render_report
 
 pytestmark = pytest.mark.skipif(browser_program() is None, reason="no Chromium on this machine; Debian's is `chromium`")

@@ -14,7 +14,8 @@ from gapctl.cli.run_record import read_run_record
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan, Trial, make_plan
-from gapctl.report.page_parts import RunPages, RunRecord
+from gapctl.report.html import RunPages
+from gapctl.report.page_parts import RunRecord
 from gapctl.report.sweep_page import render_report
 from gapctl.tracking.mlflow_sync import read_run_links, save_run_links
 from page_reading import PageReader

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from command_line import gapctl
+from findings_claims import load_withdrawals, parse_notes
 from gapctl.analysis.compare import SweepAnalysis
 from gapctl.analysis.service import judge_ledger
 from gapctl.ledger import LedgerSnapshot
-from gapctl.report.claims_page import load_withdrawals, parse_notes
 from gapctl.report.text import align_numbers
 from sweep_texts import REPOSITORY
 

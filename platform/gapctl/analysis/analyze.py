@@ -5,31 +5,32 @@
    (`estimates.py`, `correlation.py`).
 3. `judge_hypotheses` corrects all p-values together (Holm) and builds the verdicts (`verdict.py`).
 4. `preregistration.py` compares the plan with its declaration: a deviation makes the verdicts exploratory.
-5. `lineage.py` adds the answers to the question that a sweep asks again, and `learning.py` the arms that learned
-   nothing.
+5. `judge_first_question` adds the answers to the question that a sweep asks again, and `learning.py` the arms that
+   learned nothing.
 
 `analyze_plan` does all of it and returns an `Analysis` (`results.py`).
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from gapctl.analysis.estimates import compute_half_width
 from gapctl.analysis.learning import select_failed_checks
-from gapctl.analysis.lineage import attach_first_answer, rebuild_first_plan
 from gapctl.analysis.measured import apply_holm, measure_hypothesis
 from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_per_cell, group_seed_pairs
 from gapctl.analysis.preregistration import compare_with_declaration, find_deviation
-from gapctl.analysis.results import Analysis, FirstQuestion, Verdict, find_remaining_trials
+from gapctl.analysis.results import Analysis, FirstAnswer, FirstQuestion, Verdict, find_remaining_trials
 from gapctl.analysis.tables import TrialTables, list_metrics, read_tables
 from gapctl.analysis.verdict import build_verdict
 from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_of_seed_pairs
-from gapctl.errors import GapctlError
-from gapctl.ledger import Ledger
+from gapctl.errors import GapctlError, InputError
+from gapctl.ledger import Declaration, Ledger
+from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
 from gapctl.plan.command_line import DEFAULT_RUNS
 from gapctl.plan.plan import Plan
 
@@ -73,7 +74,7 @@ def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_firs
         hypotheses_sha256=sweep.hypotheses_sha256,
         declared_sha256=declared,
         factors=tuple(spec.vary),
-        verdicts=tuple(attach_first_answer(first, one) for one in judge_hypotheses(plan, tables, not confirms, runs)),
+        verdicts=tuple(_attach_first_answer(first, one) for one in judge_hypotheses(plan, tables, not confirms, runs)),
         trials=tables.trials,
         curves=compute_curves(tables.trials, spec.vary, spec.alpha),
         history=tables.history,
@@ -95,7 +96,7 @@ def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
     if asked is None:
         return None
     try:
-        first = rebuild_first_plan(plan, ledger)
+        first = _rebuild_first_plan(plan, ledger)
         tables = read_tables(first, ledger, with_history=False)
     except GapctlError as error:
         return FirstQuestion(asked, note=str(error))
@@ -103,6 +104,64 @@ def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
     if tables.trials.is_empty():
         return FirstQuestion(asked, name, note=f"{ledger.root} has no finished training of {name}")
     return FirstQuestion(asked, name, analyze_tables(first, tables, ledger, with_first=False).verdicts)
+
+
+def _rebuild_first_plan(plan: Plan, ledger: Ledger) -> Plan:
+    """Rebuild the plan of the question that this plan's sweep asks again, as declared where the ledger kept that.
+
+    Use this plan's scale where the question was asked at it, else the only scale that it was asked at. Raise
+    InputError, or WorkError for a damaged ledger, where there is no such plan.
+    """
+    asked = str(plan.sweep.spec.asks_again)
+    name, _, when = asked.partition("@")
+    declaration = ledger.read_declaration(name)
+    if declaration is None:
+        raise InputError(f"{ledger.root} holds no sweep {name}")
+    scale, path = _choose_scale(plan, declaration, ledger), ledger.locate_declaration(name)
+    try:
+        first = rebuild_declared_plan(declaration, scale, path)
+    except InputError:
+        first = rebuild_plan(declaration, scale, path)
+    found = first.sweep.hypotheses_sha256
+    if "-" not in when and not found.startswith(when):
+        raise InputError(f"{name} in {ledger.root} has the hypotheses {found[: len(when)]}, not {when}")
+    if found == plan.sweep.hypotheses_sha256:
+        raise InputError(f"{name} in {ledger.root} asks the same as this sweep, with the same hypotheses")
+    return first
+
+
+def _choose_scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
+    scales = list(declaration.trials)
+    if plan.sweep.scale_name in scales:
+        return plan.sweep.scale_name
+    if len(scales) == 1:
+        return scales[0]
+    raise InputError(
+        f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {plan.sweep.scale_name}"
+    )
+
+
+def _attach_first_answer(first: FirstQuestion | None, verdict: Verdict) -> Verdict:
+    """Return the verdict with the first answer to its hypothesis.
+
+    That is the answer of the same id, or else the only one to the same test of the same response by the same factor.
+    """
+    if first is None:
+        return verdict
+    same = [one for one in first.answers if one.id == verdict.id]
+    alike = [one for one in first.answers if _get_question(one) == _get_question(verdict)]
+    found = same or (alike if len(alike) == 1 else [])
+    if not found:
+        return verdict
+    one = found[0]
+    answer = FirstAnswer(
+        first.sweep, one.id, one.claim, one.verdict, one.estimate, one.ci, one.p, one.replicates, one.marks
+    )
+    return replace(verdict, first_answer=answer)
+
+
+def _get_question(verdict: Verdict) -> tuple[str, str, str]:
+    return verdict.test, verdict.response, verdict.factor
 
 
 def judge_hypotheses(

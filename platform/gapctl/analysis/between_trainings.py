@@ -63,12 +63,11 @@ def compute_cross_trial_metrics(
 
 
 def compute_axis_agreement(places_KN: FloatArray) -> FloatArray:
-    """Return each model's mean correlation (Pearson) with the others (K,), of the same samples' places along their
-    gaps.
+    """Return each model's mean correlation with the others (K,), of the same samples' places along their gaps.
 
-    1 means that the gaps' directions order the samples alike. For unrelated directions it is 0 on average, since each
-    is as likely as its reverse. No rotation of an embedding changes it, so that models of any seed, width and
-    architecture compare. NaN where a model puts all samples in one place.
+    The correlation is Pearson's. 1 means that the gaps' directions order the samples alike. For unrelated directions it
+    is 0 on average, since each is as likely as its reverse. No rotation of an embedding changes it, so that models of
+    any seed, width and architecture compare. NaN where a model puts all samples in one place.
     """
     centred_KN = places_KN - places_KN.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -136,15 +135,11 @@ def _compute_agreements(
     found: dict[str, float] = {}
     for group in groups.values():
         ids = [trial.id for trial in group]
-        if len(group) > 1 and all(name in kept for name in ids) and len(set(map(_get_gallery_key, group))) == 1:
+        galleries = {(trial.data_fingerprint, trial.config.evaluate.gallery) for trial in group}
+        if len(group) > 1 and all(name in kept for name in ids) and len(galleries) == 1:
             agreement_K = compared.agreement(np.stack([kept[name] for name in ids]))
             found |= dict(zip(ids, agreement_K.tolist(), strict=True))
     return found
-
-
-def _get_gallery_key(trial: Trial) -> Hashable:
-    """Return what decides which pairs a trial is measured on."""
-    return trial.data_fingerprint, trial.config.evaluate.gallery
 
 
 def _get_seed_pair_key(trial: Trial) -> Hashable:

@@ -7,7 +7,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -207,9 +207,11 @@ def _collect_provenance(judged: SweepAnalysis) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _make_sort_key(value: Any) -> tuple[bool, float, str]:
-    number = isinstance(value, int | float)
-    return not number, float(value) if number else 0.0, str(value)
+def _make_sort_key(value: object) -> tuple[bool, float, str]:
+    """Sort numbers by size, before texts."""
+    if isinstance(value, int | float):
+        return False, float(value), str(value)
+    return True, 0.0, str(value)
 
 
 def describe_arms(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:

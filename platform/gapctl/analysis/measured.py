@@ -118,28 +118,23 @@ def get_direction(hypothesis: Hypothesis) -> Direction:
 def _estimate_hypothesis(
     hypothesis: Hypothesis, cells: tuple[Arm, ...], responses: PairedResponses, spec: SweepFile
 ) -> HypothesisResult:
-    smallest, alpha = hypothesis.smallest_effect, spec.alpha
-    direction = get_direction(hypothesis)
+    smallest, alpha, direction = hypothesis.smallest_effect, spec.alpha, get_direction(hypothesis)
+    correlated = mediated = None
     if isinstance(hypothesis, Correlation):
         grid = build_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
-        related = estimate_correlation(responses, grid, direction, smallest, alpha)
-        return HypothesisResult(hypothesis, cells, responses, related.estimate, correlated=related)
-    if isinstance(hypothesis, Mediation):
-        carried = estimate_mediation(responses, direction, smallest, alpha)
-        return HypothesisResult(hypothesis, cells, responses, carried.through, mediated=carried)
-    if isinstance(hypothesis, Threshold):
-        return HypothesisResult(
-            hypothesis,
-            cells,
-            responses,
-            estimate_threshold_effect(responses, hypothesis.value, direction, smallest, alpha),
-        )
-    if isinstance(hypothesis, Contrast | Equivalence):
-        return HypothesisResult(hypothesis, cells, responses, estimate_contrast(responses, direction, smallest, alpha))
-    levels = [float(level) for level in _sort_levels(hypothesis, spec)]
-    return HypothesisResult(
-        hypothesis, cells, responses, estimate_trend(responses, levels, hypothesis.direction, smallest, alpha)
-    )
+        correlated = estimate_correlation(responses, grid, direction, smallest, alpha)
+        estimate = correlated.estimate
+    elif isinstance(hypothesis, Mediation):
+        mediated = estimate_mediation(responses, direction, smallest, alpha)
+        estimate = mediated.through
+    elif isinstance(hypothesis, Threshold):
+        estimate = estimate_threshold_effect(responses, hypothesis.value, direction, smallest, alpha)
+    elif isinstance(hypothesis, Contrast | Equivalence):
+        estimate = estimate_contrast(responses, direction, smallest, alpha)
+    else:
+        levels = [float(level) for level in _sort_levels(hypothesis, spec)]
+        estimate = estimate_trend(responses, levels, hypothesis.direction, smallest, alpha)
+    return HypothesisResult(hypothesis, cells, responses, estimate, correlated, mediated)
 
 
 def _sort_levels(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:

@@ -5,9 +5,9 @@ changed in a way that makes the verdicts exploratory.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gapctl.config.base import select_hashed_fields, write_canonical_json
 from gapctl.config.sweep import SweepFile
@@ -104,13 +104,15 @@ def _list_changes(then: SweepFile, now: SweepFile) -> tuple[DeclarationChange, .
     return tuple(found)
 
 
-def _compare_fields(name: str | None, before: dict[str, Any], after: dict[str, Any]) -> list[DeclarationChange]:
+def _compare_fields(
+    name: str | None, before: Mapping[str, object], after: Mapping[str, object]
+) -> list[DeclarationChange]:
     fields = dict.fromkeys([*before, *after])
     values = ((field, _format_value(before.get(field)), _format_value(after.get(field))) for field in fields)
     return [DeclarationChange(name, field, was, now) for field, was, now in values if was != now]
 
 
-def _format_value(value: Any) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, str):
         return value
     return _ABSENT if value is None else write_canonical_json({"": value})[4:-1]

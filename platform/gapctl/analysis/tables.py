@@ -70,25 +70,20 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
     )
     histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
     damaged += [*histories.damaged, *between.damaged]
-    trials = _build_trials_table(finished, vary, between.metrics)
+    # Damaged results of preparations are skipped, since no verdict is about them.
+    results = ledger.results([trial.id for trial in plan.preparations])
+    prepared = [
+        FinishedTrial(trial, result)
+        for trial, result in zip(plan.preparations, results, strict=True)
+        if isinstance(result, Result)
+    ]
     return TrialTables(
-        trials,
+        _build_trials_table(finished, vary, between.metrics),
         histories.frame,
         tuple(damaged),
         build_provenance(finished, plan.recipe_version),
-        check_learning(plan, _collect_metrics(finished) | _collect_metrics(_read_preparations(plan, ledger))),
+        check_learning(plan, {trial.id: result.metrics for trial, result in (*finished, *prepared)}),
     )
-
-
-def _read_preparations(plan: Plan, ledger: Ledger) -> list[FinishedTrial]:
-    """Read the results of preparations; skip damaged ones, since no verdict is about them."""
-    results = ledger.results([trial.id for trial in plan.preparations])
-    each = zip(plan.preparations, results, strict=True)
-    return [FinishedTrial(trial, result) for trial, result in each if isinstance(result, Result)]
-
-
-def _collect_metrics(finished: Sequence[FinishedTrial]) -> dict[str, Mapping[str, float]]:
-    return {trial.id: result.metrics for trial, result in finished}
 
 
 def list_metrics(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -129,14 +124,15 @@ def build_provenance(finished: Sequence[FinishedTrial], recipe_version: int) -> 
 
 
 def _build_columns(group: str, facts: Sequence[dict[str, str | int]] | Sequence[dict[str, str]]) -> list[pl.Series]:
-    names = dict.fromkeys(name for of_trial in facts for name in of_trial)
-    return [_build_column(f"{group}.{name}", [of_trial.get(name) for of_trial in facts]) for name in names]
-
-
-def _build_column(name: str, values: Sequence[str | int | None]) -> pl.Series:
-    if all(isinstance(value, int) for value in values if value is not None):
-        return pl.Series(name, values, pl.Int64)
-    return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
+    columns = []
+    for name in dict.fromkeys(name for of_trial in facts for name in of_trial):
+        values = [of_trial.get(name) for of_trial in facts]
+        if all(value is None or isinstance(value, int) for value in values):
+            columns.append(pl.Series(f"{group}.{name}", values, pl.Int64))
+        else:
+            texts = [None if value is None else str(value) for value in values]
+            columns.append(pl.Series(f"{group}.{name}", texts, pl.String))
+    return columns
 
 
 def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, Sequence[Level]]) -> TrialHistories:

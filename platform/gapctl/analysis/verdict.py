@@ -3,16 +3,13 @@
 1. `build_verdict` applies the decision rule and fills in the `Verdict`.
 2. `explain_verdict` writes its one-sentence reason: what the seeds' effects are (`describe_seed_effects`), what the
    interval and p mean, and which seeds were left out (`explain_excluded_seeds`).
-3. `find_sign_reversal` looks for factors over which an averaged effect changes its sign.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
 from gapctl.analysis.estimates import (
     NO_MEDIATION,
@@ -29,13 +26,11 @@ from gapctl.analysis.measured import (
     is_beyond,
     judge_interval,
     locate_refuted_interval,
-    measure_hypothesis,
     orient_interval,
 )
 from gapctl.analysis.paired import LARGEST_RESPONSE, UnusableResponse
 from gapctl.analysis.results import Interval, Outcome, RemainingTrials, Verdict
-from gapctl.config.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation, Threshold, Trend
-from gapctl.config.sweep import SweepFile
+from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
 from gapctl.plan.plan import Trial
 from gapctl.text import join_and, join_or
 
@@ -78,7 +73,7 @@ def build_verdict(
         claim=hypothesis.claim,
         test=hypothesis.test,
         response=hypothesis.response,
-        factor=_get_treatment(hypothesis),
+        factor=hypothesis.against if isinstance(hypothesis, Correlation) else getattr(hypothesis, "factor", ""),
         direction=direction,
         smallest_effect=smallest,
         verdict=outcome,
@@ -118,12 +113,6 @@ def build_verdict(
     )
 
 
-def _get_treatment(hypothesis: Hypothesis) -> str:
-    if isinstance(hypothesis, Threshold):
-        return ""
-    return hypothesis.against if isinstance(hypothesis, Correlation) else hypothesis.factor
-
-
 def explain_verdict(
     measured: HypothesisResult,
     verdict: Outcome,
@@ -143,20 +132,16 @@ def explain_verdict(
             *_explain_p_test(measured, verdict, claim),
             *clauses,
         ]
+    elif measured.correlated and measured.correlated.too_few and measured.responses.seeds:
+        arms = measured.correlated.grid.arms
+        clauses.insert(0, f"nothing can be told apart: the given metrics leave no order among {arms} arms")
     else:
-        clauses = [_explain_no_replicates(measured), *clauses]
+        clauses.insert(0, f"No {name_replicate(measured).one} can be judged yet")
     if measured.hypothesis.where:
         held = ", ".join(f"{strip_path_prefix(path)}={level}" for path, level in measured.hypothesis.where.items())
         clauses[0] = f"among trainings with {held}, {clauses[0][0].lower()}{clauses[0][1:]}"
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}."
-
-
-def _explain_no_replicates(measured: HypothesisResult) -> str:
-    if measured.correlated and measured.correlated.too_few and measured.responses.seeds:
-        arms = measured.correlated.grid.arms
-        return f"nothing can be told apart: the given metrics leave no order among {arms} arms"
-    return f"No {name_replicate(measured).one} can be judged yet"
 
 
 def _explain_outcome(
@@ -345,9 +330,11 @@ def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrial
             else _describe_unusable_responses(responses.odd)
         )
         clauses.append(f"{_format_seeds(responses.not_finite, responses.each)} left out as {' and '.join(why)}")
-    if measured.correlated and measured.correlated.constant:
-        seeds = _format_seeds(measured.correlated.constant, responses.each)
-        clauses.append(f"{seeds} left out as {_explain_constant_seeds(measured.hypothesis)}")
+    hypothesis, correlated = measured.hypothesis, measured.correlated
+    if isinstance(hypothesis, Correlation) and correlated and correlated.constant:
+        same = f"{join_or([hypothesis.response, hypothesis.against])} is the same in all arms compared"
+        nothing = ", or nothing of it is left beside the given metrics" if hypothesis.given else ""
+        clauses.append(f"{_format_seeds(correlated.constant, responses.each)} left out as {same}{nothing}")
     return clauses
 
 
@@ -390,12 +377,6 @@ def _locate_responses(odd: Sequence[UnusableResponse]) -> str:
     return f"in {listed}" if odd[0].value is None else f"({listed})"
 
 
-def _explain_constant_seeds(hypothesis: object) -> str:
-    assert isinstance(hypothesis, Correlation)
-    same = f"{join_or([hypothesis.response, hypothesis.against])} is the same in all arms compared"
-    return f"{same}, or nothing of it is left beside the given metrics" if hypothesis.given else same
-
-
 def _format_seeds(first: Sequence[int], each: int) -> str:
     """Name the seeds of replicates that have `each` seeds."""
     names = [str(seed + more) for seed in first for more in range(each)]
@@ -419,57 +400,3 @@ def format_numbers(values: Sequence[float]) -> list[str]:
     largest = max(abs(value) for value in values)
     decimals = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
     return [f"{value:.{decimals}f}" for value in values]
-
-
-MOST_FACTORS: Final = 2
-"""Averages over more factors are not split into cells: with more cells, two differ by chance more easily."""
-
-
-class CellEffect(NamedTuple):
-    """The effect where the averaged factors have these levels."""
-
-    levels: Mapping[str, Level]
-    estimate: float
-    ci: Interval
-
-
-class SignReversal(NamedTuple):
-    """The cells with the lowest and the highest effect, each with its interval beyond the smallest effect."""
-
-    lowest: CellEffect
-    highest: CellEffect
-
-
-def find_sign_reversal(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> SignReversal | None:
-    """Return cells whose effects lie beyond the smallest on both sides of zero, each by its whole interval; else None.
-
-    Only contrasts, equivalences and mediations averaged over one or two factors have cells. Each cell is estimated like
-    the hypothesis with the cell's levels in its `where`. Its interval is that of one comparison: there is no correction
-    for the number of cells.
-    """
-    low, high = [], []
-    with np.errstate(all="ignore"):
-        for levels in _list_averaged_cells(hypothesis, spec):
-            narrowed = hypothesis.model_copy(update={"where": {**hypothesis.where, **levels}})
-            found = measure_hypothesis(narrowed, trials, spec).estimate
-            cell = CellEffect(levels, found.value, found.ci)
-            if is_beyond(found.ci, hypothesis.smallest_effect, "decreasing", found.rounding):
-                low.append(cell)
-            if is_beyond(found.ci, hypothesis.smallest_effect, "increasing", found.rounding):
-                high.append(cell)
-    if not (low and high):
-        return None
-    return SignReversal(min(low, key=lambda cell: cell.estimate), max(high, key=lambda cell: cell.estimate))
-
-
-def _list_averaged_cells(hypothesis: Hypothesis, spec: SweepFile) -> Iterator[dict[str, Level]]:
-    """Yield the combinations of levels that the hypothesis averages over."""
-    if not isinstance(hypothesis, Contrast | Equivalence | Mediation):
-        return
-    named = {hypothesis.factor, *hypothesis.where}
-    if isinstance(hypothesis, Mediation):
-        named.add(hypothesis.mediator)
-    averaged = {path: levels for path, levels in spec.vary.items() if path not in named and len(levels) > 1}
-    if 1 <= len(averaged) <= MOST_FACTORS:
-        for levels in product(*averaged.values()):
-            yield dict(zip(averaged, levels, strict=True))

@@ -1,6 +1,12 @@
-"""`gapctl claims`: write the page that sets the paper's claims beside the verdicts of the ledgers' sweeps."""
+"""`gapctl claims`: write the page that sets the paper's claims beside the verdicts of the ledgers' sweeps.
 
+The claims are those of the repository's page of findings, so `docs/make_findings.py` of a clone lays the page out.
+"""
+
+import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,12 +48,11 @@ def claims_command(
         raise InputError(f"--out {out}: found a name that ends in {out.suffix or 'nothing'}; expected {PAGE_SUFFIX}")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; expected a file in a folder that exists")
-    from gapctl.report.claims_page import parse_notes, render_claims_page
-
+    findings = _load_page_maker()
     where = f"--notes {notes}"
-    noted = None if notes is None else parse_notes(read_text_file(notes, where, "a YAML file"), where)
+    noted = None if notes is None else findings.parse_notes(read_text_file(notes, where, "a YAML file"), where)
     sweeps, problems = _judge_ledgers(runs)
-    page = render_claims_page(sweeps, f"{FIGURES_FOLDER}/{out.stem if out else 'findings'}", noted)
+    page = findings.render_claims_page(sweeps, f"{FIGURES_FOLDER}/{out.stem if out else 'findings'}", noted)
     if out is None:
         typer.echo(page.text, nl=False)
     else:
@@ -58,6 +63,19 @@ def claims_command(
         write_page("--out", out, page.text)
         typer.echo(f"findings of {len(sweeps)} sweeps: {out}")
     exit_on_problems(problems)
+
+
+def _load_page_maker() -> ModuleType:
+    """Import `docs/make_findings.py` of the clone that gapctl runs from; raise InputError where there is none."""
+    docs = Path(__file__).parents[3] / "docs"
+    if not (docs / "make_findings.py").is_file():
+        raise InputError(
+            "gapctl claims: the claims belong to the repository's page of findings, and this gapctl was not installed "
+            f"from a clone of it ({docs}/make_findings.py is missing); `gapctl analyze` gives every sweep's verdicts"
+        )
+    if str(docs) not in sys.path:
+        sys.path.append(str(docs))
+    return import_module("make_findings")
 
 
 def _judge_ledgers(runs: list[str]) -> "tuple[list[SweepAnalysis], list[str]]":

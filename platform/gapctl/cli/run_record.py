@@ -15,7 +15,8 @@ from gapctl.tracking.views import RunSummary
 
 if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis
-    from gapctl.report.page_parts import RunPages, RunRecord
+    from gapctl.report.html import RunPages
+    from gapctl.report.page_parts import RunRecord
 
 
 REPORT_FILE = "report.html"
@@ -32,7 +33,7 @@ def read_run_record(plan: Plan, ledger: Ledger) -> "RunRecord":
 
 def find_run_pages(plan: Plan, ledger: Ledger) -> "RunPages | None":
     """Return where MLflow shows a plan's trials, by the ledger's note; None without one."""
-    from gapctl.report.page_parts import RunPages
+    from gapctl.report.html import RunPages
 
     shown = read_run_links(ledger, plan.sweep.spec.name)
     if shown is None:

@@ -16,9 +16,9 @@ from gapctl.analysis.compare import (
     SweepVerdict,
 )
 from gapctl.ledger import Ledger
-from gapctl.report.html import Html, build_element, join_html, render_facts
-from gapctl.report.page_parts import collect_run_facts, read_record, render_document, render_section
-from gapctl.report.sweep_page import render_notices, render_summary, render_verdict_cards
+from gapctl.report.html import render_page
+from gapctl.report.page_parts import collect_run_facts, read_record
+from gapctl.report.sweep_page import describe_verdicts
 from gapctl.report.text import (
     align_numbers,
     format_confidence_level,
@@ -105,85 +105,38 @@ def _join_values(values: Sequence[str]) -> str:
     return ", ".join([*values[:MOST_VALUES], *more])
 
 
-TEXT_COLUMNS = 3
-
-
 def render_comparison_page(combined: SweepComparison, ledger: Ledger) -> str:
     """Return the complete HTML document; escape texts from the sweep files."""
-    title = name_comparison(combined)
-    first = [
-        build_element("p", "gapctl · comparison", class_="kicker"),
-        build_element("h1", title),
-        _render_lead(combined),
-    ]
-    parts = [
-        _render_comparisons(combined),
-        _render_agreement(combined),
-        *(_render_sweep(judged, ledger) for judged in combined.sweeps),
-    ]
-    not_judged = [_render_alert("NOT JUDGED", problem) for problem in combined.not_judged]
-    page = [
-        build_element("header", join_html([*first, *not_judged])),
-        build_element("main", join_html(parts)),
-    ]
-    return render_document(title, join_html(page), [])
-
-
-def _render_lead(combined: SweepComparison) -> Html:
     names = ", ".join(judged.name for judged in combined.sweeps)
     rule = "each judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled"
-    return build_element("p", f"{names}: {rule}.", class_="lead")
-
-
-def _render_alert(word: str, said: str) -> Html:
-    return build_element(
-        "p", join_html([build_element("strong", f"{word}:"), build_element("span", said)], " "), class_="notice alert"
+    return render_page(
+        "comparison",
+        name_comparison(combined),
+        [],
+        lead=f"{names}: {rule}.",
+        not_judged=combined.not_judged,
+        tables=[
+            {
+                "heading": describe_comparison(comparison),
+                "columns": list_column_names(comparison),
+                "rows": [format_verdict_cells(finding) for finding in comparison.findings],
+                "note": note_interval_levels(comparison),
+            }
+            for comparison in combined.comparisons
+            if len(comparison.sweeps) > 1
+        ],
+        shared=describe_shared_trainings(combined) or ["They share no training."],
+        differences=describe_differences(combined) or ["They differ in no setting, and were made alike."],
+        sweeps=[_describe_sweep(judged, ledger) for judged in combined.sweeps],
     )
 
 
-def _render_comparisons(combined: SweepComparison) -> Html:
-    parts = [_render_table(comparison) for comparison in combined.comparisons if len(comparison.sweeps) > 1]
-    none = build_element("p", "No response and factor is judged by more than one sweep.", class_="lead")
-    lead = "Verdicts on one response and factor; only estimates of the same effect measure the same thing."
-    return render_section("compared", "The same question in several sweeps", lead, parts or [none])
-
-
-def _render_table(comparison: ResponseComparison) -> Html:
-    head = build_element("tr", _render_cells("th", list_column_names(comparison)))
-    rows = (build_element("tr", _render_cells("td", format_verdict_cells(finding))) for finding in comparison.findings)
-    table = build_element("table", join_html([build_element("thead", head), build_element("tbody", join_html(rows))]))
-    note = note_interval_levels(comparison)
-    parts = [build_element("h3", describe_comparison(comparison)), build_element("div", table, class_="scroll")]
-    return join_html([*parts, *([build_element("p", note)] if note else [])])
-
-
-def _render_cells(tag: str, texts: Sequence[str]) -> Html:
-    """Render cells: the first three columns are words, the others numbers."""
-    kinds = ["text"] * TEXT_COLUMNS + ["number"] * (len(texts) - TEXT_COLUMNS)
-    return join_html((build_element(tag, text, class_=kind) for text, kind in zip(texts, kinds, strict=True)), "")
-
-
-def _render_agreement(combined: SweepComparison) -> Html:
-    shared = describe_shared_trainings(combined) or ["They share no training."]
-    differ = describe_differences(combined) or ["They differ in no setting, and were made alike."]
-    return render_section(
-        "agreement", "What they share and where they differ", "", [_render_list(shared), _render_list(differ)]
-    )
-
-
-def _render_list(lines: Sequence[str]) -> Html:
-    return build_element("ul", join_html(build_element("li", line) for line in lines))
-
-
-def _render_sweep(judged: SweepAnalysis, ledger: Ledger) -> Html:
-    analysis, told = judged.analysis, read_record(judged.plan, ledger, with_dimensions=False)
-    facts = collect_run_facts(judged, ledger)
-    record = {fact.term: build_element("code" if fact.code else "span", fact.said) for fact in facts}
-    parts = [
-        build_element("p", render_summary(analysis), class_="summary"),
-        render_notices(analysis, told),
-        *(_render_alert("LEFT OUT", said) for said in judged.damaged),
-        render_verdict_cards(analysis, {}),
-        build_element("dl", render_facts(record), class_="facts"),
-    ]
-    return render_section(f"sweep-{judged.file_name}", judged.name, analysis.question, parts)
+def _describe_sweep(judged: SweepAnalysis, ledger: Ledger) -> dict[str, object]:
+    """Collect what the page shows of one sweep."""
+    return {
+        "name": judged.name,
+        "file_name": judged.file_name,
+        "damaged": judged.damaged,
+        "facts": collect_run_facts(judged, ledger),
+        **describe_verdicts(judged.analysis, read_record(judged.plan, ledger, with_dimensions=False), {}),
+    }

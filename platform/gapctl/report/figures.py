@@ -1,7 +1,7 @@
 """All figures of an analysis, for a page or as PNG and SVG files.
 
 1. `plot_all_figures` lists every figure in the page's order; `render_figure_files` and `render_pngs` write them.
-2. Rows: `build_seed_rows`, `build_mean_rows` and their siblings turn an analysis into the frames that charts draw.
+2. Rows: `_build_seed_rows` and its siblings turn an analysis into the frames that charts draw.
 3. One section for each family: dose-response curves with the claimed effects, verdict strips and their forest, training
    paths, the gap by dimension, the factors of the images, and gap against quality.
 
@@ -9,8 +9,7 @@ The charts themselves are in `gapctl_charts`.
 """
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from textwrap import wrap
 from typing import Any, Final, NamedTuple
@@ -18,10 +17,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import polars as pl
 
+from gapctl.analysis.correlation import Strata, compute_taus, rank_within_strata
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.config.trial import FACTOR_VALUES
 from gapctl.plan.plan import shorten_paths
-from gapctl.report.html import render_png, render_svg
+from gapctl.report.html import make_file_name, render_files, render_png, render_svg
 from gapctl.report.page_parts import RunRecord
 from gapctl.report.text import (
     NOT_KNOWN,
@@ -71,18 +71,10 @@ class PngFigure(NamedTuple):
 
 
 def render_figure_files(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> dict[str, bytes]:
-    """Return each figure as PNG, at twice its nominal size, and as SVG, by file name; draw without a network.
-
-    Equal analyses give equal bytes.
-    """
-    files = {}
+    """Return each figure as PNG and as SVG, by file name; equal analyses give equal bytes."""
     with trusted():
         figures = plot_all_figures(analysis, FILE_LOOK, record)
-    for drawn in figures:
-        svg = render_svg(drawn)
-        files[f"{_make_slug(drawn.name)}.png"] = render_png(svg)
-        files[f"{_make_slug(drawn.name)}.svg"] = svg.encode()
-    return files
+    return render_files(figures)
 
 
 def render_pngs(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> list[PngFigure]:
@@ -90,7 +82,7 @@ def render_pngs(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> list[Pn
     with trusted():
         figures = plot_all_figures(analysis, FILE_LOOK, record)
     return [
-        PngFigure(f"{_make_slug(figure.name)}.png", figure.title, figure.caption, render_png(render_svg(figure)))
+        PngFigure(f"{make_file_name(figure)}.png", figure.title, figure.caption, render_png(render_svg(figure)))
         for figure in figures
     ]
 
@@ -109,62 +101,39 @@ def plot_all_figures(analysis: Analysis, look: Look, record: RunRecord = EMPTY_R
 
 
 def plot_responses_by_factor(analysis: Analysis, look: Look) -> list[FactorFigures]:
-    """Plot the dose-response figures of every factor; skip metrics that no trial has."""
-    factors = list_factors(analysis)
-    return [
-        FactorFigures(factor, plot_dose_responses(analysis, factor, _list_other_factors(factors, factor), look))
-        for factor in factors
-    ]
-
-
-def plot_metric_response(analysis: Analysis, factor: str, metric: str, look: Look) -> Figure | None:
-    """Plot one metric by the factor of this path.
-
-    Return None where there is no such figure, or the metric shares its figure with others.
-    """
-    factors = list_factors(analysis)
-    asked = [each for each in factors if each.path == factor]
-    drawn = [plot_dose_response(analysis, each, _list_other_factors(factors, each), look, metric) for each in asked]
-    return next(iter(drawn), None)
+    """Plot the dose-response figures of every factor: the usual metrics, and those of hypotheses on it or on none."""
+    return _plot_by_factor(analysis, look, _list_panels)
 
 
 def plot_image_factors(analysis: Analysis, look: Look) -> list[FactorFigures]:
-    """Plot what embeddings keep of each factor of the images, by every factor of the sweep."""
-    factors = list_factors(analysis)
-    return [
-        FactorFigures(factor, plot_factor_accuracies(analysis, factor, _list_other_factors(factors, factor), look))
-        for factor in factors
-    ]
+    """Plot what embeddings keep of each factor of the images, by every factor of the sweep.
+
+    That is the accuracies of all factors together, and the similarities by modality. With a second treatment, whose
+    levels then have the colours, it is a figure for each factor's accuracy instead.
+    """
+    return _plot_by_factor(analysis, look, lambda _, __, others: _SEPARATE_ACCURACIES if others else _JOINT_ACCURACIES)
 
 
-def plot_training(analysis: Analysis, look: Look) -> list[Figure]:
-    """Plot the training paths of gap, temperature, entropy and loss."""
-    return plot_training_paths(analysis, list_factors(analysis), look)
-
-
-def plot_gap_by_dimension(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
-    """Plot the gap by dimension, coloured by the first factor."""
-    factors = list_factors(analysis)
-    return plot_dimensions(analysis, factors[0], record.dimensions, look) if factors else []
-
-
-def plot_gap_and_qualities(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
-    """Plot the gap against each quality."""
-    return plot_qualities(analysis, list_factors(analysis), look, record.settings)
+def _plot_by_factor(
+    analysis: Analysis, look: Look, list_panels: Callable[[Analysis, Factor, Sequence[Factor]], Sequence["Panel"]]
+) -> list[FactorFigures]:
+    """Plot the panels that have data; colours are metrics, or the first other factor's levels."""
+    factors, found = list_factors(analysis), []
+    for factor in factors:
+        others = [other for other in factors if other is not factor]
+        figures = [
+            _plot_panel(analysis, panel._replace(series=present), factor, others[0] if others else None, look)
+            for panel in list_panels(analysis, factor, others)
+            if (present := tuple(series for series in panel.series if has_metric(analysis.trials, series.metric)))
+        ]
+        found.append(FactorFigures(factor, figures))
+    return found
 
 
 def plot_strips(analysis: Analysis, look: Look) -> dict[str, Figure]:
     """Plot a small chart for each hypothesis that has an estimate, by its id."""
-    drawn = {verdict.id: plot_strip(verdict, analysis.alpha, look) for verdict in analysis.verdicts}
+    drawn = {verdict.id: _plot_strip(verdict, analysis.alpha, look) for verdict in analysis.verdicts}
     return {name: figure for name, figure in drawn.items() if figure is not None}
-
-
-def _list_other_factors(factors: tuple[Factor, ...], factor: Factor) -> list[Factor]:
-    return [other for other in factors if other is not factor]
-
-
-def _make_slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 class Series(NamedTuple):
@@ -174,48 +143,50 @@ class Series(NamedTuple):
     name: str
 
 
-def build_seed_rows(analysis: Analysis, series: Sequence[Series], factor: Factor, other: Factor | None) -> pl.DataFrame:
+def _build_seed_rows(
+    analysis: Analysis, series: Sequence[Series], factor: Factor, other: Factor | None
+) -> pl.DataFrame:
     """Return a row for each trial and metric; its series is the metric's name, or the other factor's level."""
-    return build_frame(
+    return _build_frame(
         {
             "place": factor.place(row[factor.path]),
             "level": factor.text(row[factor.path]),
             "value": row[metric],
             "series": name if other is None else other.text(row[other.path]),
-            **extract_identity(row),
+            **_extract_identity(row),
         }
         for metric, name in series
-        for row in select_finite_rows(analysis.trials, metric)
+        for row in _select_finite_rows(analysis.trials, metric)
     )
 
 
-def build_mean_rows(analysis: Analysis, series: Sequence[Series], factor: Factor) -> pl.DataFrame:
+def _build_mean_rows(analysis: Analysis, series: Sequence[Series], factor: Factor) -> pl.DataFrame:
     """Return a row for each level and metric: the mean over seeds and other factors, and its interval if any."""
     curves = analysis.curves.filter(pl.col("factor") == factor.path).sort("position")
-    return build_frame(
+    return _build_frame(
         {
             "place": factor.place(row["level"]),
             "level": factor.text(row["level"]),
             "value": row["mean"],
-            "low": keep_finite(row["low"]),
-            "high": keep_finite(row["high"]),
+            "low": _keep_finite(row["low"]),
+            "high": _keep_finite(row["high"]),
             "seeds": row["seeds"],
             "series": name,
         }
         for metric, name in series
         for row in curves.filter(pl.col("metric") == metric).iter_rows(named=True)
-        if keep_finite(row["mean"]) is not None
+        if _keep_finite(row["mean"]) is not None
     )
 
 
-def build_arm_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor) -> pl.DataFrame:
+def _build_arm_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor) -> pl.DataFrame:
     """Return a row for each pair of levels: the plain mean over the trials that have both."""
     arms = (
-        build_frame(select_finite_rows(analysis.trials, metric))
+        _build_frame(_select_finite_rows(analysis.trials, metric))
         .group_by(factor.path, other.path, maintain_order=True)
         .agg(pl.col(metric).mean(), pl.len().alias("trainings"))
     )
-    return build_frame(
+    return _build_frame(
         {
             "place": factor.place(row[factor.path]),
             "level": factor.text(row[factor.path]),
@@ -227,31 +198,31 @@ def build_arm_rows(analysis: Analysis, metric: str, factor: Factor, other: Facto
     )
 
 
-def build_path_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor | None) -> pl.DataFrame:
+def _build_path_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor | None) -> pl.DataFrame:
     """Return a row for each evaluation; `dashes` is the other factor's level."""
-    return build_frame(
+    return _build_frame(
         {
             "samples": row["samples_seen"],
             "value": row[metric],
             "series": factor.text(row[factor.path]),
             "dashes": "" if other is None else other.text(row[other.path]),
-            **extract_identity(row),
+            **_extract_identity(row),
         }
-        for row in select_finite_rows(analysis.history, metric)
+        for row in _select_finite_rows(analysis.history, metric)
     )
 
 
 def has_metric(table: pl.DataFrame, metric: str) -> bool:
     """Return whether any row has a finite value of the metric."""
-    return bool(select_finite_rows(table, metric))
+    return bool(_select_finite_rows(table, metric))
 
 
-def keep_finite(value: float | None) -> float | None:
+def _keep_finite(value: float | None) -> float | None:
     """Return the number, or None where it is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 
-def select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
+def _select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
     """Return the rows that have finite values of all the metrics."""
     if not set(metrics) <= set(table.columns):
         return []
@@ -259,12 +230,12 @@ def select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
     return table.with_columns(numbers).filter(pl.all_horizontal(pl.col(metrics).is_finite())).to_dicts()
 
 
-def extract_identity(row: ChartRow) -> ChartRow:
+def _extract_identity(row: ChartRow) -> ChartRow:
     """Return the columns that identify a row's training."""
     return {"trial": row["trial"], "label": row["label"], "seed": row["seed"]}
 
 
-def build_frame(rows: Iterable[ChartRow]) -> pl.DataFrame:
+def _build_frame(rows: Iterable[ChartRow]) -> pl.DataFrame:
     """Build a frame from rows, with types inferred from all of them."""
     return pl.DataFrame(list(rows), infer_schema_length=None)
 
@@ -282,7 +253,7 @@ class ClaimBands(NamedTuple):
     words: str
 
 
-def build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Factor, means: pl.DataFrame) -> ClaimBands:
+def _build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Factor, means: pl.DataFrame) -> ClaimBands:
     """Build the bands of each series from its first hypothesis about this factor; the words name hypotheses not drawn.
 
     The curve is of all trainings, so a hypothesis with `where` is not drawn on it.
@@ -301,7 +272,7 @@ def build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Fact
     small = [row for _, rows in drawn.values() for row in rows]
     begins = chain.from_iterable(_build_edge_rows(verdict, rows) for verdict, rows in drawn.values())
     return ClaimBands(
-        build_frame(small), build_frame(begins), _describe_claims([verdict for verdict, _ in drawn.values()], left)
+        _build_frame(small), _build_frame(begins), _describe_claims([verdict for verdict, _ in drawn.values()], left)
     )
 
 
@@ -352,17 +323,16 @@ def _build_edge_rows(verdict: Verdict, rows: Sequence[ChartRow]) -> Iterator[Cha
 
 
 def _describe_claims(drawn: Sequence[Verdict], left: Sequence[Verdict]) -> str:
-    labels = [f"{verdict.id} ({describe_where(verdict)})" if verdict.where else verdict.id for verdict in left]
-    names = list_first_names(labels)
-    parts = [*([_explain_claim_marks(drawn)] if drawn else []), *([f"Claims not drawn: {names}."] if left else [])]
+    parts = []
+    if drawn:
+        sides = {_describe_claim_side(verdict) for verdict in drawn}
+        where = f"the claimed effect lies {sides.pop()}" if len(sides) == 1 else "where the claimed effect begins"
+        claimed = list_first_names([verdict.id for verdict in drawn])
+        parts.append(f"Grey: changes too small to count; dashed: {where} ({claimed}).")
+    if left:
+        labels = [f"{verdict.id} ({describe_where(verdict)})" if verdict.where else verdict.id for verdict in left]
+        parts.append(f"Claims not drawn: {list_first_names(labels)}.")
     return " ".join(parts)
-
-
-def _explain_claim_marks(drawn: Sequence[Verdict]) -> str:
-    sides = {_describe_claim_side(verdict) for verdict in drawn}
-    where = f"the claimed effect lies {sides.pop()}" if len(sides) == 1 else "where the claimed effect begins"
-    claimed = list_first_names([verdict.id for verdict in drawn])
-    return f"Grey: changes too small to count; dashed: {where} ({claimed})."
 
 
 def _describe_claim_side(verdict: Verdict) -> str:
@@ -418,19 +388,6 @@ _GAP: Final = (make_single_panel("rmg", "gap/rmg"), make_single_panel("l2m", "ga
 _ENTROPY: Final = (make_single_panel("entropy", "entropy/i2t_nats"),)
 
 
-def plot_dose_responses(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
-    """Plot a figure for each measured metric: the usual ones, and those of hypotheses on this factor or on none."""
-    return plot_panels(analysis, _list_panels(analysis, factor, others), factor, others, look)
-
-
-def plot_dose_response(
-    analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look, metric: str
-) -> Figure | None:
-    """Plot the dose-response figure that has a metric's name; None where there is none."""
-    panels = [panel for panel in _list_panels(analysis, factor, others) if panel.name == metric.partition("/")[2]]
-    return next(iter(plot_panels(analysis, panels, factor, others, look)), None)
-
-
 def _list_panels(analysis: Analysis, factor: Factor, others: Sequence[Factor]) -> list[Panel]:
     usual = (*_GAP, *(_SEPARATE_BIAS if others else (_JOINT_BIAS,)), *_ENTROPY)
     shown = {series.metric for panel in usual for series in panel.series}
@@ -439,45 +396,31 @@ def _list_panels(analysis: Analysis, factor: Factor, others: Sequence[Factor]) -
     return [*usual, *more]
 
 
-def plot_panels(
-    analysis: Analysis, panels: Sequence[Panel], factor: Factor, others: Sequence[Factor], look: Look
-) -> list[Figure]:
-    """Plot the panels that have data; colours are metrics, or the first other factor's levels."""
-    other = others[0] if others else None
-    found = []
-    for panel in panels:
-        present = tuple(series for series in panel.series if has_metric(analysis.trials, series.metric))
-        if present:
-            found.append(_plot_panel(analysis, panel._replace(series=present), factor, other, look))
-    return found
-
-
 def _plot_panel(analysis: Analysis, panel: Panel, factor: Factor, other: Factor | None, look: Look) -> Figure:
-    means = build_mean_rows(analysis, panel.series, factor)
-    claims = build_claim_bands(analysis, panel.series, factor, means)
+    means = _build_mean_rows(analysis, panel.series, factor)
+    guessing = [
+        {"series": series.name, "value": panel.chance[series.metric]}
+        for series in panel.series
+        if other is None and series.metric in panel.chance
+    ]
+    claims = _build_claim_bands(analysis, panel.series, factor, means)
     response = Response(
         axis=panel.axis,
         names=tuple(series.name for series in panel.series),
         has_zero=all(series.metric in _ZERO_IS_NONE for series in panel.series),
         factor=factor,
         other=other,
-        seeds=build_seed_rows(analysis, panel.series, factor, other),
+        seeds=_build_seed_rows(analysis, panel.series, factor, other),
         means=means,
-        arms=pl.DataFrame() if other is None else build_arm_rows(analysis, panel.series[0].metric, factor, other),
+        arms=pl.DataFrame() if other is None else _build_arm_rows(analysis, panel.series[0].metric, factor, other),
         claims=claims.small,
         claimed=claims.begins,
-        chance=_build_chance_rows(panel, other),
+        chance=_build_frame(guessing),
     )
     # A page names the treatment in its headings and under the axis; a file has only its title.
     title = panel.heading if look.in_page else f"{panel.heading} by {factor.words}"
     caption = _write_caption(analysis, panel, response, claims.words)
     return figure(f"{panel.name}-by-{factor.name}", title, caption, response_chart(response, look), look)
-
-
-def _build_chance_rows(panel: Panel, other: Factor | None) -> pl.DataFrame:
-    known = {series.name: panel.chance.get(series.metric) for series in panel.series}
-    rows = [{"series": name, "value": value} for name, value in known.items() if value is not None]
-    return build_frame(rows if other is None else [])
 
 
 def _write_caption(analysis: Analysis, panel: Panel, response: Response, claimed: str) -> str:
@@ -569,9 +512,9 @@ STRIP_PREFIX: Final = "strip-"
 """The beginning of a strip's name, before its hypothesis' id."""
 
 
-def plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
+def _plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
     """Plot one hypothesis as a strip; None where it has no estimate."""
-    if keep_finite(verdict.estimate) is None:
+    if _keep_finite(verdict.estimate) is None:
         return None
     chart = Drawing(strip_chart(_build_strip(verdict, look), look), {})
     return figure(
@@ -585,7 +528,7 @@ def plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
 
 def plot_forest(analysis: Analysis, look: Look) -> Figure | None:
     """Plot all strips under one another; None where no hypothesis has an estimate."""
-    estimated = [verdict for verdict in analysis.verdicts if keep_finite(verdict.estimate) is not None]
+    estimated = [verdict for verdict in analysis.verdicts if _keep_finite(verdict.estimate) is not None]
     if not estimated:
         return None
     level = format_confidence_level(analysis.alpha)
@@ -608,8 +551,8 @@ def _build_strip(verdict: Verdict, look: Look) -> Strip:
         effect=describe_effect_with_unit(verdict),
         axis=None if look.in_page else wrap(capitalise_first(describe_effect_with_unit(verdict)), LINE_LENGTH),
         estimate=verdict.estimate,
-        low=keep_finite(verdict.ci.low),
-        high=keep_finite(verdict.ci.high),
+        low=_keep_finite(verdict.ci.low),
+        high=_keep_finite(verdict.ci.high),
         smallest_effect=verdict.smallest_effect,
     )
 
@@ -622,25 +565,22 @@ _PATH_METRICS: Final = (
 )
 
 
-def plot_training_paths(analysis: Analysis, factors: Sequence[Factor], look: Look) -> list[Figure]:
-    """Plot a figure for each metric with a history, coloured by the first factor, dashed by the second."""
+def plot_training(analysis: Analysis, look: Look) -> list[Figure]:
+    """Plot the training paths of gap, temperature, entropy and loss, coloured and dashed by the first two factors."""
+    factors = list_factors(analysis)
     if not factors:
         return []
     factor, other = factors[0], factors[1] if len(factors) > 1 else None
+    dashes = f", dashes: {other.words}" if other is not None and is_dashed(other) else ""
     found = []
     for name, metric in _PATH_METRICS:
-        paths = build_path_rows(analysis, metric, factor, other)
+        paths = _build_path_rows(analysis, metric, factor, other)
         if not paths.is_empty():
             axis, from_zero = capitalise_first(label_metric_axis(metric)), metric.startswith("gap/")
             chart = path_chart(paths, axis, factor, other, look, from_zero=from_zero)
             title = f"{capitalise_first(name_metric(metric))} over training"
-            found.append(figure(name, title, _write_paths_caption(factor, other), chart, look))
+            found.append(figure(name, title, f"One line per training; colour: {factor.words}{dashes}.", chart, look))
     return found
-
-
-def _write_paths_caption(factor: Factor, other: Factor | None) -> str:
-    dashes = f", dashes: {other.words}" if other is not None and is_dashed(other) else ""
-    return f"One line per training; colour: {factor.words}{dashes}."
 
 
 MOST_ROWS: Final = 6_000
@@ -656,10 +596,12 @@ class Profiles(NamedTuple):
     lines: str
 
 
-def plot_dimensions(analysis: Analysis, factor: Factor, dimensions: pl.DataFrame, look: Look) -> list[Figure]:
-    """Plot both figures of the gap by dimension; none where no trial saved its mean embeddings."""
-    if dimensions.is_empty() or analysis.trials.is_empty():
+def plot_gap_by_dimension(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
+    """Plot both figures of the gap by dimension, coloured by the first factor; none without saved mean embeddings."""
+    factors, dimensions = list_factors(analysis), record.dimensions
+    if not factors or dimensions.is_empty() or analysis.trials.is_empty():
         return []
+    factor = factors[0]
     profiles = _build_profiles(analysis, factor, dimensions)
     squared = "The squared difference of the modality means in each dimension, largest first; their sum is L2M squared."
     carried = "The share of it that the largest dimensions carry together; dashed: if all carried the same."
@@ -724,49 +666,40 @@ _SIMILARITY_PARTS: Final = {
 }
 
 
-_ACCURACIES_PANEL: Final = Panel(
-    "accuracies",
-    "Object and attribute accuracy",
-    "Zero-shot accuracy, percent",
-    (Series("quality/object_accuracy", "object"), Series("quality/attribute_accuracy", "attributes")),
-    "The object is the main factor; attributes are the mean over the others.",
-)
-
-
-def plot_factor_accuracies(analysis: Analysis, factor: Factor, others: Sequence[Factor], look: Look) -> list[Figure]:
-    """Plot the accuracies of all factors together, and the similarities by modality.
-
-    With a second treatment, whose levels then have the colours, plot a figure for each factor's accuracy instead.
-    """
-    panels: Sequence[Panel] = [_make_accuracy_panel(name) for name in FACTOR_VALUES]
-    if not others:
-        panels = [
-            _make_accuracies_panel([f"{ACCURACY}{name}" for name in FACTOR_VALUES]),
-            _ACCURACIES_PANEL,
-            *(_make_similarity_panel(side) for side in ("image", "text")),
-        ]
-    return plot_panels(analysis, panels, factor, others, look)
-
-
-def _make_accuracy_panel(name: str) -> Panel:
-    panel = make_single_panel(f"accuracy-{name}", f"{ACCURACY}{name}")
-    return panel._replace(heading=f"Zero-shot accuracy of {name}", axis="Zero-shot accuracy, percent")
-
-
-def _make_accuracies_panel(metrics: Sequence[str]) -> Panel:
-    series = tuple(Series(metric, metric.removeprefix(ACCURACY)) for metric in metrics)
-    chance = {f"{ACCURACY}{name}": 100 / count for name, count in FACTOR_VALUES.items()}
-    said = "Share of images whose factor value is found among the prompts for all its values; dotted: guessing."
-    return Panel("accuracy", "Zero-shot accuracy by factor", "Zero-shot accuracy, percent", series, said, chance)
-
-
-def _make_similarity_panel(side: str) -> Panel:
-    series = tuple(Series(f"bias/{part}_{side}", words) for part, words in _SIMILARITY_PARTS.items())
-    said = (
-        f"Mean cosine of two {side}s that share their object, or an attribute, or do not. MOAD is the difference of "
-        "the first two less that of the last two."
+_SEPARATE_ACCURACIES: Final = [
+    make_single_panel(f"accuracy-{name}", f"{ACCURACY}{name}")._replace(
+        heading=f"Zero-shot accuracy of {name}", axis="Zero-shot accuracy, percent"
     )
-    return Panel(f"similarity-{side}s", f"Similarity of {side}s by what they share", "Mean cosine", series, said)
+    for name in FACTOR_VALUES
+]
+_JOINT_ACCURACIES: Final = [
+    Panel(
+        "accuracy",
+        "Zero-shot accuracy by factor",
+        "Zero-shot accuracy, percent",
+        tuple(Series(f"{ACCURACY}{name}", name) for name in FACTOR_VALUES),
+        "Share of images whose factor value is found among the prompts for all its values; dotted: guessing.",
+        {f"{ACCURACY}{name}": 100 / count for name, count in FACTOR_VALUES.items()},
+    ),
+    Panel(
+        "accuracies",
+        "Object and attribute accuracy",
+        "Zero-shot accuracy, percent",
+        (Series("quality/object_accuracy", "object"), Series("quality/attribute_accuracy", "attributes")),
+        "The object is the main factor; attributes are the mean over the others.",
+    ),
+    *(
+        Panel(
+            f"similarity-{side}s",
+            f"Similarity of {side}s by what they share",
+            "Mean cosine",
+            tuple(Series(f"bias/{part}_{side}", words) for part, words in _SIMILARITY_PARTS.items()),
+            f"Mean cosine of two {side}s that share their object, or an attribute, or do not. MOAD is the difference "
+            "of the first two less that of the last two.",
+        )
+        for side in ("image", "text")
+    ),
+]
 
 
 GAP: Final = "gap/rmg"
@@ -783,15 +716,13 @@ QUALITIES: Final = (
 )
 
 
-def plot_qualities(
-    analysis: Analysis, factors: Sequence[Factor], look: Look, settings: Mapping[str, str]
-) -> list[Figure]:
-    """Plot a figure for each quality, with Kendall's tau over all trainings and over those of one arm.
-
-    `settings` are one trial's before treatments, by dotted path; they may be unknown.
-    """
-    drawn = [(quality, select_finite_rows(analysis.trials, GAP, quality)) for quality in QUALITIES]
-    own = _has_own_captions(factors, settings)
+def plot_gap_and_qualities(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
+    """Plot the gap against each quality, with Kendall's tau over all trainings and over those of one arm."""
+    factors = list_factors(analysis)
+    drawn = [(quality, _select_finite_rows(analysis.trials, GAP, quality)) for quality in QUALITIES]
+    # Galleries with different captions, as far as one trial's settings before treatments are known.
+    varied = {factor.path for factor in factors if factor.path.startswith(CAPTIONS)}
+    own = varied & set(FULL_CAPTION_FACTORS) if record.settings.get(HELD_OUT) == "full" else varied
     return [
         _plot_gap_and_quality(quality, rows, factors, look, _CAPTION_CAUTION if own and "_recall_" in quality else "")
         for quality, rows in drawn
@@ -799,24 +730,16 @@ def plot_qualities(
     ]
 
 
-def _has_own_captions(factors: Sequence[Factor], settings: Mapping[str, str]) -> bool:
-    """Return whether levels may be measured on galleries with different captions."""
-    varied = {factor.path for factor in factors if factor.path.startswith(CAPTIONS)}
-    if settings.get(HELD_OUT) == "full":
-        return not varied.isdisjoint(FULL_CAPTION_FACTORS)
-    return bool(varied)
-
-
 def _plot_gap_and_quality(
     quality: str, rows: Sequence[ChartRow], factors: Sequence[Factor], look: Look, caution: str
 ) -> Figure:
     factor = factors[0]
-    points = build_frame(
+    points = _build_frame(
         {
             "gap": row[GAP],
             "quality": row[quality],
             "series": factor.text(row[factor.path]),
-            **extract_identity(row),
+            **_extract_identity(row),
         }
         for row in rows
     )
@@ -835,23 +758,23 @@ _CAPTION_CAUTION: Final = (
 
 
 def _write_quality_caption(quality: str, rows: Sequence[ChartRow], factors: Sequence[Factor]) -> str:
-    arms = [tuple(str(row[factor.path]) for factor in factors) for row in rows]
-    gap, found = np.array([row[GAP] for row in rows]), np.array([row[quality] for row in rows])
-    same_arm = np.array([[one == other for other in arms] for one in arms])
-    every, within = compute_kendall_tau(gap, found, np.ones_like(same_arm)), compute_kendall_tau(gap, found, same_arm)
+    arms: dict[tuple[str, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        arms.setdefault(tuple(str(row[factor.path]) for factor in factors), []).append(place)
+    every, within = (
+        _compute_tau([row[GAP] for row in rows], [row[quality] for row in rows], strata)
+        for strata in ([range(len(rows))], list(arms.values()))
+    )
     return (
         f"Kendall's τ over all {len(rows)} trainings: {_format_tau(every)}; "
         f"between trainings of equal treatment: {_format_tau(within)}."
     )
 
 
-def _format_tau(value: float | None) -> str:
-    return NOT_KNOWN if value is None else f"{value:.2f}".replace("-", "−")
+def _compute_tau(one: Sequence[float], other: Sequence[float], strata: Strata) -> float:
+    x, y = (rank_within_strata(np.array([values], dtype=float), strata) for values in (one, other))
+    return float(compute_taus(x, y, strata)[0])
 
 
-def compute_kendall_tau(one: np.ndarray, other: np.ndarray, counted: np.ndarray) -> float | None:
-    """Return Kendall's tau-b over the pairs that count (square, symmetric); None where either side has only ties."""
-    upper = np.triu(counted, k=1)
-    signs = np.sign(one[:, None] - one)[upper], np.sign(other[:, None] - other)[upper]
-    lengths = np.abs(signs[0]).sum() * np.abs(signs[1]).sum()
-    return float((signs[0] * signs[1]).sum() / np.sqrt(lengths)) if lengths else None
+def _format_tau(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−") if math.isfinite(value) else NOT_KNOWN

@@ -1,69 +1,127 @@
-"""HTML from values: everything that comes from a sweep file is escaped, here and nowhere else.
+"""Pages from the templates in `templates/`, which escape every text; charts as data of a page, as SVG and as PNG.
 
-`build_element` and `fill_template` make `Html`, which is the only type that is not escaped again. Below are the packing
-of chart data for a page, the rendering of figures as SVG and PNG, and the cached bundle of Vega.
+`render_page` makes every HTML page. Below it are the packing of chart data for a page, the rendering of figures as
+files, and the cached bundle of Vega.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from html import escape
 from importlib.resources import files
 from pathlib import Path
-from string import Template
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import JsonValue
 
 from gapctl.errors import InputError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import write_whole
+from gapctl.report.text import format_number
 from gapctl_charts.data import Rows
 from gapctl_charts.figure import Figure
+from gapctl_charts.look import SHADES, css_variables
 
 
-class Html(NamedTuple):
-    """Text that is already HTML."""
+class RunPages(NamedTuple):
+    """The address at which MLflow shows the trainings, and each trial's page below it.
 
-    text: str
+    `started_by` is the command that must be running for the address to answer; None where a server always does.
+    """
+
+    address: str
+    started_by: str | None
+    pages: Mapping[str, str]
 
 
-def fill_template(template: str, **values: str | Html) -> Html:
-    """Fill one of the templates in `assets/`: escape plain text, insert HTML as it is."""
-    return Html(
-        Template(read_asset(f"{template}.html")).substitute({key: _escape_text(value) for key, value in values.items()})
+CODE: Final = Markup("<code>{}</code>")
+HASH: Final = Markup('<span class="hash">{}</span>')
+"""For `format`, which escapes what it is given."""
+
+
+def render_page(
+    template: str, title: str, figures: Sequence[Figure], run_pages: RunPages | None = None, **values: object
+) -> str:
+    """Return a complete HTML page by a template: its content, its charts' specifications, and the code that draws them.
+
+    The template also sees `title`, `figures` and `run_pages`. Texts are escaped. Equal arguments give equal text.
+    """
+    page = load_templates().get_template(f"{template}.html")
+    return page.render(
+        title=title,
+        light_colours=css_variables("light"),
+        dark_colours=css_variables("dark"),
+        style=Markup(read_asset("page.css")),
+        charts=embed_json(pack_charts(figures)),
+        script_facts=embed_json(_collect_script_facts(run_pages)),
+        vega=embed_javascript(load_vega_code()),
+        script=embed_javascript("\n".join(read_asset(name) for name in ("charts.js", "runs.js", "page.js"))),
+        figures=figures,
+        run_pages=run_pages,
+        **values,
     )
 
 
-def build_element(tag: str, content: str | Html, **attributes: str) -> Html:
-    """Build `<tag>content</tag>`; underscores in attribute names become hyphens, a trailing one is dropped."""
-    names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
-    named = "".join(f' {names[name]}="{escape(value)}"' for name, value in attributes.items())
-    return Html(f"<{tag}{named}>{_escape_text(content)}</{tag}>")
+@cache
+def load_templates() -> Environment:
+    """Return the templates; a name that a page does not pass is an error."""
+    folder = FileSystemLoader(Path(__file__).with_name("templates"))
+    templates = Environment(
+        loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    templates.filters["number"] = format_number
+    templates.filters["sort_value"] = _format_sort_value
+    return templates
 
 
-def join_html(parts: Iterable[Html], between: str = "\n") -> Html:
-    """Join pieces of HTML."""
-    return Html(between.join(part.text for part in parts))
+Delimiters = tuple[str, str, str, str, str, str]
+"""What begins and ends a block, a variable and a comment of a template."""
 
 
-def render_facts(values: Mapping[str, str | Html]) -> Html:
-    """Render terms with their descriptions, for a `dl`."""
-    return join_html(
-        build_element("div", join_html([build_element("dt", term), build_element("dd", said)], ""))
-        for term, said in values.items()
+@cache
+def load_text_templates(
+    escape: Callable[[str], Markup], delimiters: Delimiters = ("{%", "%}", "{{", "}}", "{#", "#}")
+) -> Environment:
+    """Return the templates with another language's escapes for all that is not `Markup`."""
+    return Environment(
+        *delimiters,
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
-def embed_json(value: Any) -> Html:
+def _format_sort_value(value: float | None) -> str:
+    """Write a number exactly, for the script that sorts a table."""
+    return repr(value) if value is not None and math.isfinite(value) else "NaN"
+
+
+def _collect_script_facts(run_pages: RunPages | None) -> JsonValue:
+    """Collect what the page's script needs beside the charts: colours for files, and MLflow's page of each trial."""
+    return {
+        "paper": {name: shade.light for name, shade in SHADES.items()},
+        "mlflow": None if run_pages is None else run_pages.address,
+        "pages": {} if run_pages is None else dict(run_pages.pages),
+    }
+
+
+def embed_json(value: object) -> Markup:
     """Write JSON that no text in it can end: a script element ends at the first `</`, whatever surrounds it."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return Html(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def embed_javascript(code: str) -> Html:
+def embed_javascript(code: str) -> Markup:
     """Escape string literals in code that would end its script element."""
-    return Html(code.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
+    return Markup(code.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
 
 
 @cache
@@ -72,11 +130,7 @@ def read_asset(name: str) -> str:
     return (files("gapctl.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _escape_text(value: str | Html) -> str:
-    return value.text if isinstance(value, Html) else escape(value)
-
-
-def pack_charts(figures: Sequence[Figure]) -> dict[str, Any]:
+def pack_charts(figures: Sequence[Figure]) -> dict[str, object]:
     """Pack specifications by name as `charts`, whose datasets name their columns by number in `columns`.
 
     A column is a list, or `{"all": value}` where all rows have the same value. The page's script unpacks them.
@@ -89,14 +143,14 @@ def pack_charts(figures: Sequence[Figure]) -> dict[str, Any]:
     return {"charts": charts, "columns": [json.loads(column) for column in columns]}
 
 
-def _pack_rows(rows: Rows, columns: dict[str, int]) -> dict[str, Any]:
+def _pack_rows(rows: Rows, columns: dict[str, int]) -> dict[str, object]:
     names = list(rows[0]) if rows else []
     written = [json.dumps(_compress_column([row[name] for row in rows])) for name in names]
     numbers = [columns.setdefault(text, len(columns)) for text in written]
     return {"length": len(rows), "columns": dict(zip(names, numbers, strict=True))}
 
 
-def _compress_column(values: Sequence[Any]) -> Any:
+def _compress_column(values: Sequence[object]) -> object:
     first = values[0]
     return {"all": first} if all(type(value) is type(first) and value == first for value in values) else values
 
@@ -120,14 +174,33 @@ def render_png(svg: str) -> bytes:
     return bytes(vl_convert.svg_to_png(svg, scale=PIXELS_PER_POINT))
 
 
+def render_files(figures: Iterable[Figure]) -> dict[str, bytes]:
+    """Return each figure as PNG, at twice its nominal size, and as SVG, by file name; draw without a network.
+
+    Equal figures give equal bytes.
+    """
+    files: dict[str, bytes] = {}
+    for drawn in figures:
+        svg, name = render_svg(drawn), make_file_name(drawn)
+        files |= {f"{name}.png": render_png(svg), f"{name}.svg": svg.encode()}
+    return files
+
+
+def make_file_name(figure: Figure) -> str:
+    """Return the name of a figure's file, without its suffix."""
+    return re.sub(r"[^a-z0-9]+", "-", figure.name.lower()).strip("-")
+
+
 @cache
 def load_vega_code() -> str:
     """Return the chart library's code, which a page needs once.
 
     Bundling it takes longer than the rest of a page, so the bundle is kept in the cache folder.
     """
+    from importlib.metadata import version
+
     try:
-        kept = _locate_cache_file()
+        kept = find_cache_root() / "vega" / f"{version('vl-convert-python')}-{get_vega_lite_version()}.js"
     except InputError:  # no cache folder is known
         return _build_vega_bundle()
     with suppress(OSError, ValueError):
@@ -150,12 +223,6 @@ def _build_vega_bundle() -> str:
     import vl_convert
 
     return str(vl_convert.javascript_bundle(BUNDLE_ENTRY, vl_version=get_vega_lite_version()))
-
-
-def _locate_cache_file() -> Path:
-    from importlib.metadata import version
-
-    return find_cache_root() / "vega" / f"{version('vl-convert-python')}-{get_vega_lite_version()}.js"
 
 
 def _store_in_cache(file: Path, code: str) -> None:

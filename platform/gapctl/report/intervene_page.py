@@ -5,12 +5,11 @@ those of the command line too.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
-from gapctl.report.html import Html, build_element, fill_template, join_html, render_facts
-from gapctl.report.page_parts import render_document, render_panels, render_section
+from gapctl.report.html import render_page
 from gapctl.report.text import capitalise_first, explain_metric
 from gapctl.text import join_and
 from gapctl_charts.figure import Figure, figure
@@ -143,34 +142,24 @@ def build_quality_rows(judgement: "InterventionReport", key: str) -> list[Qualit
     A row has the gap, the quality in points with the interval of the change (within its possible range), and the
     verdict.
     """
-    before = judgement.before[key]
-    return [
-        _build_quality_row(judged, key, before, place)
-        for place, judged in enumerate(judgement.judged)
-        if judged.changes
-    ]
-
-
-def list_families(rows: Sequence[QualityRow]) -> list[str]:
-    """List the kinds of intervention that rows have, in the order of the legend."""
-    present = {row["series"] for row in rows}
-    return [name for name in FAMILIES.values() if name in present]
-
-
-def _build_quality_row(judged: "InterventionResult", key: str, before: float, place: int) -> QualityRow:
-    change, gap = judged.changes[key], judged.changes["gap/l2m"].value
-    return {
-        "place": place,
-        "name": judged.name,
-        "series": FAMILIES[judged.family],
-        "label": "" if judged.amount is None else f"{judged.amount:g}",
-        "gap": gap,
-        "value": convert_to_points(key, change.value),
-        "low": max(0.0, convert_to_points(key, before + change.low)),
-        "high": min(float(POINTS), convert_to_points(key, before + change.high)),
-        "change": convert_to_points(key, change.change),
-        "verdict": change.verdict,
-    }
+    before, rows = judgement.before[key], []
+    for place, judged in enumerate(judgement.judged):
+        if judged.changes:
+            change = judged.changes[key]
+            row = {
+                "place": place,
+                "name": judged.name,
+                "series": FAMILIES[judged.family],
+                "label": "" if judged.amount is None else f"{judged.amount:g}",
+                "gap": judged.changes["gap/l2m"].value,
+                "value": convert_to_points(key, change.value),
+                "low": max(0.0, convert_to_points(key, before + change.low)),
+                "high": min(float(POINTS), convert_to_points(key, before + change.high)),
+                "change": convert_to_points(key, change.change),
+                "verdict": change.verdict,
+            }
+            rows.append(row)
+    return rows
 
 
 CHANGE_SYMBOLS: Final[dict["ChangeVerdict", str]] = {
@@ -183,47 +172,27 @@ _TONES: Final[dict["ChangeVerdict", str]] = {"helps": "supported", "harms": "ref
 _GAP_DECIMALS: Final = 3
 
 
-def render_closing_table(judgement: "InterventionReport") -> Html:
-    """Render a row without intervention and one for each intervention."""
-    keys = tuple(judgement.before)
-    rows = [_render_baseline_row(judgement, keys), *(_render_intervention_row(each, keys) for each in judgement.judged)]
-    head = [build_element("th", "intervention", scope="col", class_="text")]
-    head += [build_element("th", label_measure(key), scope="col", title=name_measure(key)) for key in keys]
-    glossary = {label_measure(key): f"{name_measure(key)}: {explain_metric(key)}" for key in keys}
-    return fill_template(
-        "closing_table", head=join_html(head, ""), rows=join_html(rows), glossary=render_facts(glossary)
-    )
+class ChangeCell(NamedTuple):
+    """What an intervention does to one measure: the change with its interval, and how it is judged."""
+
+    verdict: str
+    tone: str
+    symbol: str
+    change: str
+    low: str
+    high: str
 
 
-def _render_baseline_row(judgement: "InterventionReport", keys: tuple[str, ...]) -> Html:
-    cells = [build_element("td", _format_value(key, judgement.before[key])) for key in keys]
-    return build_element("tr", join_html([_render_row_heading("nothing"), *cells], ""))
-
-
-def _render_intervention_row(judged: "InterventionResult", keys: tuple[str, ...]) -> Html:
-    if judged.impossible:
-        reason = build_element("td", f"not applied: {judged.impossible}", class_="text", colspan=str(len(keys)))
-        return build_element("tr", join_html([_render_row_heading(judged.name), reason], ""))
-    return build_element(
-        "tr",
-        join_html(
-            [_render_row_heading(judged.name), *(_render_change_cell(key, judged.changes[key]) for key in keys)], ""
-        ),
-    )
-
-
-def _render_row_heading(name: str) -> Html:
-    return build_element("th", name, scope="row", class_="text")
-
-
-def _render_change_cell(key: str, change: "MeasureChange") -> Html:
-    tone = _TONES.get(change.verdict, "inconclusive")
-    symbol = build_element("span", CHANGE_SYMBOLS[change.verdict], class_="tone", title=change.verdict)
-    interval = build_element(
-        "small", f"{_format_signed_value(key, change.low)} to {_format_signed_value(key, change.high)}"
-    )
-    shown = join_html([symbol, build_element("span", _format_signed_value(key, change.change)), interval], " ")
-    return build_element("td", shown, class_=tone)
+def _format_change_cells(judged: "InterventionResult", keys: Sequence[str]) -> list[ChangeCell]:
+    return [
+        ChangeCell(
+            change.verdict,
+            _TONES.get(change.verdict, "inconclusive"),
+            CHANGE_SYMBOLS[change.verdict],
+            *(_format_signed_value(key, value) for value in (change.change, change.low, change.high)),
+        )
+        for key, change in ((key, judged.changes[key]) for key in keys)
+    ]
 
 
 def _format_value(key: str, value: float) -> str:
@@ -244,23 +213,16 @@ MARKS_CAPTION: Final = (
 """The meaning of the marks in every chart."""
 
 
-def plot_closing(
-    judgement: "InterventionReport", keys: Sequence[str], measures: Sequence["QualityAnswer"], look: Look
-) -> list[Figure]:
-    """Plot a figure for each quality; its caption begins with what closing the gap does to it, where that is known."""
-    found = {measure.key: f"Closing the gap: {measure.found}." for measure in measures}
-    return [_plot_quality(judgement, key, found.get(key, ""), look) for key in keys]
-
-
 def _plot_quality(judgement: "InterventionReport", key: str, found: str, look: Look) -> Figure:
     from gapctl.interventions.judge import get_smallest_effect
 
     name = key.partition("/")[2].replace("_", "-")
     rows = build_quality_rows(judgement, key)
+    families = [family for family in FAMILIES.values() if any(row["series"] == family for row in rows)]
     untouched = Untouched(
         convert_to_points(key, judgement.before[key]), convert_to_points(key, get_smallest_effect(key))
     )
-    chart = intervention_chart(pl.DataFrame(rows), list_families(rows), name_measure("gap/l2m"), untouched, look)
+    chart = intervention_chart(pl.DataFrame(rows), families, name_measure("gap/l2m"), untouched, look)
     return figure(f"closing-{name}", capitalise_first(name_measure(key)), found, chart, look)
 
 
@@ -272,24 +234,32 @@ def render_intervene_page(
     record: Mapping[str, str],
 ) -> str:
     """Return the complete HTML document with a chart for each quality in `keys`; equal arguments give equal text."""
-    figures = plot_closing(judgement, keys, answer.measures, PAGE_LOOK)
-    content = fill_template(
-        "closing",
+    found = {measure.key: f"Closing the gap: {measure.found}." for measure in answer.measures}
+    figures = [_plot_quality(judgement, key, found.get(key, ""), PAGE_LOOK) for key in keys]
+    measures = tuple(judgement.before)
+    return render_page(
+        "intervene",
+        f"{QUESTION} {title}",
+        figures,
+        name=title,
         question=QUESTION,
-        title=title,
         answer=summarise_answer(answer, judgement),
         split=describe_split(judgement),
-        measures=_render_measures(answer),
-        figures=render_section("paths", "Quality against gap", MARKS_CAPTION, [render_panels(figures)]),
-        table=render_closing_table(judgement),
-        facts=render_facts(dict(record)),
-    )
-    return render_document(f"{QUESTION} {title}", content, figures)
-
-
-def _render_measures(answer: "ClosingAnswer") -> Html:
-    lines = [build_element("li", describe_measure_answer(measure)) for measure in answer.measures]
-    lead = f"By those that leave at most half of the gap: {', '.join(answer.closing)}."
-    return render_section(
-        "qualities", "What closing it does", lead, [build_element("ul", join_html(lines))] if lines else []
+        qualities=[describe_measure_answer(measure) for measure in answer.measures],
+        closing=", ".join(answer.closing),
+        figures_lead=MARKS_CAPTION,
+        columns=[
+            {"label": label_measure(key), "name": name_measure(key), "before": _format_value(key, value)}
+            for key, value in judgement.before.items()
+        ],
+        rows=[
+            {
+                "name": each.name,
+                "impossible": each.impossible,
+                "cells": [] if each.impossible else _format_change_cells(each, measures),
+            }
+            for each in judgement.judged
+        ],
+        glossary={label_measure(key): f"{name_measure(key)}: {explain_metric(key)}" for key in measures},
+        record=record,
     )

@@ -8,8 +8,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
+
+from markupsafe import Markup
 
 from gapctl.analysis.compare import SweepAnalysis, SweepComparison
 from gapctl.analysis.results import Analysis, Verdict
@@ -24,7 +26,8 @@ from gapctl.report.compare_page import (
     note_interval_levels,
 )
 from gapctl.report.figures import PngFigure, render_pngs
-from gapctl.report.page_parts import Fact, collect_run_facts, read_record
+from gapctl.report.html import load_text_templates
+from gapctl.report.page_parts import collect_run_facts, read_record
 from gapctl.report.sweep_page import VERDICT_SYMBOLS, list_main_metrics
 from gapctl.report.text import (
     align_numbers,
@@ -46,39 +49,34 @@ _LIST_MARK: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")
 _RULE: Final = re.compile(r"^(?=[-=\s]+$)")
 
 
-def escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> Markup:
     """Escape a text so that Markdown shows it as written, on one line."""
     line = _MARKUP.sub(r"\\\1", " ".join(text.split()))
     marked = _LIST_MARK.sub(lambda mark: mark[0][:-1] + "\\" + mark[0][-1], line)
-    return _RULE.sub(r"\\", marked) if line else line
+    return Markup(_RULE.sub(r"\\", marked) if line else line)
 
 
-def format_code(text: str) -> str:
+def format_code(text: str) -> Markup:
     """Format a text as code, whatever backticks it contains; escape bars, so that it may stand in a table."""
     line = " ".join(text.split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     padded = f" {line} " if line.startswith("`") or line.endswith("`") else line
-    return f"{fence}{padded}{fence}".replace("|", r"\|")
+    return Markup(f"{fence}{padded}{fence}".replace("|", r"\|"))
 
 
-def format_code_block(text: str) -> str:
+def format_code_block(text: str) -> Markup:
     """Format a text of several lines as code: indented, so that nothing in the text can end it."""
-    return "\n".join(f"    {line}" for line in text.expandtabs().splitlines())
+    return Markup("\n".join(f"    {line}" for line in text.expandtabs().splitlines()))
 
 
-def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> str:
+def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> Markup:
     """Format a table of cells that are already Markdown; align columns from `numbers_from` on to the right."""
     marks = ["---" if index < numbers_from else "---:" for index in range(len(headings))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, marks, *rows))
+    return Markup("\n".join("| " + " | ".join(cells) + " |" for cells in (headings, marks, *rows)))
 
 
 MOST_ROWS: Final = 500
 """The most trainings in a table: nobody reads more on a page, and an export has them all."""
-_VERDICT_MEANING: Final = (
-    "Supported: the whole interval lies beyond the smallest effect in the declared direction, and p after Holm is "
-    "below alpha. Refuted: the whole interval lies where the hypothesis says that the effect is not. Inconclusive: "
-    "anything else."
-)
 
 
 class MarkdownReport(NamedTuple):
@@ -94,74 +92,91 @@ def render_markdown(judged: SweepAnalysis, ledger: Ledger, folder: str, declared
     `folder` is where its figures will lie beside it, `declared` says when the hypotheses were declared.
     """
     shown = render_pngs(judged.analysis, read_record(judged.plan, ledger))
-    blocks = [
-        f"# {escape_markdown(judged.analysis.question)}",
-        *_render_sweep(judged, ledger, folder, declared, shown, level=2),
-    ]
-    return MarkdownReport(_join_blocks(blocks), {f"{folder}/{picture.name}": picture.png for picture in shown})
+    text = _fill_template("sweep.md", sweep=_describe_sweep(judged, ledger, folder, declared, shown), mark=Markup("##"))
+    return MarkdownReport(text, {f"{folder}/{picture.name}": picture.png for picture in shown})
 
 
 def render_comparison_markdown(
     combined: SweepComparison, ledger: Ledger, folder: str, declared: Sequence[str]
 ) -> MarkdownReport:
     """Render several sweeps: what they share and where they differ, then each by itself."""
-    blocks = [
-        f"# {escape_markdown(name_comparison(combined))}",
-        "Each sweep is judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled.",
-        *(["Not judged:", *_format_bullets(combined.not_judged)] if combined.not_judged else []),
-        "## The same question in several sweeps",
-        *(_render_comparisons(combined) or ["No response and factor is judged by more than one sweep."]),
-        "## What the sweeps share and where they differ",
-        *(_format_bullets(describe_shared_trainings(combined)) or ["They share no training."]),
-        *(_format_bullets(describe_differences(combined)) or ["They differ in no setting, and were made alike."]),
-    ]
+    sweeps: list[dict[str, object]] = []
     figures: dict[str, bytes] = {}
     for judged, when in zip(combined.sweeps, declared, strict=True):
         below = f"{folder}/{judged.file_name}"
         shown = render_pngs(judged.analysis, read_record(judged.plan, ledger))
         figures |= {f"{below}/{picture.name}": picture.png for picture in shown}
-        blocks += [f"## {escape_markdown(judged.name)}", escape_markdown(judged.analysis.question)]
-        blocks += _render_sweep(judged, ledger, below, when, shown, level=3)
-    return MarkdownReport(_join_blocks(blocks), figures)
+        sweeps.append(_describe_sweep(judged, ledger, below, when, shown))
+    text = _fill_template(
+        "comparison.md",
+        name=name_comparison(combined),
+        not_judged=combined.not_judged,
+        comparisons=[
+            {
+                "heading": describe_comparison(comparison),
+                "table": format_table(
+                    list_column_names(comparison),
+                    [list(map(escape_markdown, format_verdict_cells(finding))) for finding in comparison.findings],
+                    numbers_from=3,
+                ),
+                "note": note_interval_levels(comparison),
+            }
+            for comparison in combined.comparisons
+            if len(comparison.sweeps) > 1
+        ],
+        shared=_bullet(describe_shared_trainings(combined)) or ["They share no training."],
+        differences=_bullet(describe_differences(combined)) or ["They differ in no setting, and were made alike."],
+        sweeps=sweeps,
+        mark=Markup("###"),
+    )
+    return MarkdownReport(text, figures)
 
 
-def _render_sweep(
-    judged: SweepAnalysis, ledger: Ledger, folder: str, declared: str, shown: Sequence[PngFigure], level: int
-) -> list[str]:
-    mark, analysis = "#" * level, judged.analysis
-    return [
-        f"gapctl, sweep {escape_markdown(judged.name)}. {escape_markdown(capitalise_first(declared))}.",
-        *map(escape_markdown, explain_redesign(analysis)),
-        *_format_bullets(judged.damaged),
-        f"{mark} Verdicts",
-        *_render_verdicts(analysis),
-        f"{mark} Figures",
-        *(_embed_figure(picture, folder) for picture in shown),
-        f"{mark} Trainings",
-        *_render_trainings(analysis),
-        f"{mark} What was run",
-        "\n".join(
-            f"* {escape_markdown(fact.term)}: {_format_fact(fact)}" for fact in collect_run_facts(judged, ledger)
+def _bullet(lines: Sequence[str]) -> list[Markup]:
+    return [Markup(f"* {escape_markdown(line)}") for line in lines]
+
+
+def _fill_template(template: str, **values: object) -> str:
+    """Fill a template; blocks that are empty leave one blank line between the others."""
+    text = load_text_templates(escape_markdown).get_template(template).render(values, code=format_code)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+
+def _describe_sweep(
+    judged: SweepAnalysis, ledger: Ledger, folder: str, declared: str, shown: Sequence[PngFigure]
+) -> dict[str, object]:
+    """Collect what `sweep.md` shows."""
+    analysis = judged.analysis
+    metrics, rows = list_main_metrics(analysis), analysis.trials.head(MOST_ROWS).iter_rows(named=True)
+    trainings = [
+        [
+            escape_markdown(row["label"]),
+            format_code(row["trial"]),
+            str(row["seed"]),
+            *(format_number(row[name]) for name in (*metrics, "seconds")),
+        ]
+        for row in rows
+    ]
+    return {
+        "name": judged.name,
+        "analysis": analysis,
+        "declared": capitalise_first(declared),
+        "notes": explain_redesign(analysis),
+        "damaged": judged.damaged,
+        "verdicts": _format_verdicts(analysis),
+        "tests": [_explain_test(verdict) for verdict in analysis.verdicts],
+        "family": format_count(len(analysis.verdicts), "hypothesis", "hypotheses"),
+        "figures": [(picture.title, Markup(quote(f"{folder}/{picture.name}")), picture.caption) for picture in shown],
+        "trainings": format_table(
+            ["training", "id", "seed", *map(format_code, metrics), "seconds"], trainings, numbers_from=2
         ),
-        *_render_declaration(analysis, mark),
-    ]
+        "not_listed": len(analysis.trials) - len(trainings),
+        "facts": collect_run_facts(judged, ledger),
+        "code": None if analysis.declared is None else format_code_block(analysis.declared.text),
+    }
 
 
-def _render_declaration(analysis: Analysis, mark: str) -> list[str]:
-    """Render the declared sweep file, where another one is judged."""
-    declared = analysis.declared
-    if declared is None:
-        return []
-    return [
-        f"{mark} What was declared before the first training",
-        format_code(declared.asked_with),
-        format_code_block(declared.text),
-    ]
-
-
-def _render_verdicts(analysis: Analysis) -> list[str]:
-    if not analysis.verdicts:
-        return ["The sweep file states no hypotheses; the figures are descriptive."]
+def _format_verdicts(analysis: Analysis) -> Markup:
     head = [
         "",
         "claim",
@@ -171,83 +186,32 @@ def _render_verdicts(analysis: Analysis) -> list[str]:
         "p (Holm)",
         "seeds",
     ]
-    rows = [_render_verdict_cells(verdict) for verdict in analysis.verdicts]
-    family = format_count(len(analysis.verdicts), "hypothesis", "hypotheses")
-    tested = f"Alpha {analysis.alpha:g}, Holm over {family}; seeds are paired. {_VERDICT_MEANING}"
-    return [format_table(head, rows, numbers_from=3), tested, "\n".join(map(_explain_verdict, analysis.verdicts))]
+    return format_table(head, [_format_verdict_cells(verdict) for verdict in analysis.verdicts], numbers_from=3)
 
 
-def _render_verdict_cells(verdict: Verdict) -> list[str]:
+def _format_verdict_cells(verdict: Verdict) -> list[str]:
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
-    word = f"{VERDICT_SYMBOLS[verdict.verdict]} **{verdict.verdict}**" + format_marks(verdict.marks)
-    effect = escape_markdown(describe_effect_with_unit(verdict))
-    interval = f"{low} to {high}" if low != high else low
     return [
-        word,
+        f"{VERDICT_SYMBOLS[verdict.verdict]} **{verdict.verdict}**{format_marks(verdict.marks)}",
         escape_markdown(verdict.claim),
-        effect,
+        escape_markdown(describe_effect_with_unit(verdict)),
         estimate,
-        interval,
+        f"{low} to {high}" if low != high else low,
         format_p_value(verdict.p),
         str(verdict.seeds),
     ]
 
 
-def _explain_verdict(verdict: Verdict) -> str:
-    needed = f" {explain_seeds_needed(verdict.seeds_needed)}" if verdict.seeds_needed else ""
-    declared = f"{verdict.direction}, smallest effect {format_declared_number(verdict.smallest_effect)}"
-    marks = "".join(f" {escape_markdown(line)}" for line in explain_marks(verdict))
-    return (
-        f"* {format_code(verdict.id)} ({escape_markdown(verdict.test)}, {escape_markdown(declared)}): "
-        f"{escape_markdown(verdict.reason)}{needed}{marks}"
-    )
-
-
-def _embed_figure(picture: PngFigure, folder: str) -> str:
-    title, address = escape_markdown(picture.title), quote(f"{folder}/{picture.name}")
-    return f"![{title}]({address})\n\n*{title}.* {escape_markdown(picture.caption)}"
-
-
-def _render_trainings(analysis: Analysis) -> list[str]:
-    metrics = list_main_metrics(analysis)
-    head = ["training", "id", "seed", *map(format_code, metrics), "seconds"]
-    rows = [_format_training_cells(row, metrics) for row in analysis.trials.head(MOST_ROWS).iter_rows(named=True)]
-    left = len(analysis.trials) - len(rows)
-    more = [f"{left:,} more trainings are not listed here; `gapctl analyze --export` writes all."] if left else []
-    return [format_table(head, rows, numbers_from=2), *more]
-
-
-def _format_training_cells(row: dict[str, Any], metrics: Sequence[str]) -> list[str]:
-    numbers = [format_number(row[name]) for name in (*metrics, "seconds")]
-    return [escape_markdown(row["label"]), format_code(row["trial"]), str(row["seed"]), *numbers]
-
-
-def _render_comparisons(combined: SweepComparison) -> list[str]:
-    blocks = []
-    for comparison in combined.comparisons:
-        if len(comparison.sweeps) > 1:
-            rows = [
-                [escape_markdown(cell) for cell in format_verdict_cells(finding)] for finding in comparison.findings
-            ]
-            shown = format_table(list_column_names(comparison), rows, numbers_from=3)
-            blocks += [
-                f"**{escape_markdown(describe_comparison(comparison))}**",
-                shown,
-                escape_markdown(note_interval_levels(comparison)),
-            ]
-    return blocks
-
-
-def _format_bullets(lines: Sequence[str]) -> list[str]:
-    return ["\n".join(f"* {escape_markdown(line)}" for line in lines)] if lines else []
-
-
-def _format_fact(fact: Fact) -> str:
-    return format_code(fact.said) if fact.code else escape_markdown(fact.said)
-
-
-def _join_blocks(blocks: Sequence[str]) -> str:
-    return "\n\n".join(block for block in blocks if block) + "\n"
+def _explain_test(verdict: Verdict) -> dict[str, object]:
+    """Collect the line below the table on one hypothesis."""
+    return {
+        "id": format_code(verdict.id),
+        "test": verdict.test,
+        "declared": f"{verdict.direction}, smallest effect {format_declared_number(verdict.smallest_effect)}",
+        "reason": verdict.reason,
+        "needed": Markup(explain_seeds_needed(verdict.seeds_needed)) if verdict.seeds_needed else "",
+        "marks": explain_marks(verdict),
+    }
 
 
 VERDICT_ORDER: Final = ("supported", "refuted", "inconclusive")

@@ -7,8 +7,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from gapctl.report.html import Html, build_element, fill_template, join_html, render_facts
-from gapctl.report.page_parts import render_document, render_panels, render_section
+from gapctl.report.html import render_page
 from gapctl_charts.embedding_plane import MODALITIES, plane_chart
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.gap_without_dimensions import SERIES, removal_chart
@@ -77,35 +76,17 @@ CHART_DIGITS: Final = 5
 
 def render_measure_page(measured: MeasurePage) -> str:
     """Return the complete HTML document; equal records give equal text. Escape the user's texts."""
-    figures = plot_embeddings(measured, PAGE_LOOK)
-    lead = "Rows are normalised; points and unmatched pairs are samples, the same each time."
-    content = fill_template(
-        "measured",
-        title=measured.title,
-        notes=join_html(build_element("p", note, class_="notice") for note in measured.notes),
-        figures=render_section("pictures", "Pictures", lead, [render_panels(figures)]),
-        measures=join_html(
-            fill_template("measured_group", name=name, rows=join_html(map(_render_row, lines)))
-            for name, lines in groupby(measured.lines, lambda line: line.key.split("/", 1)[0])
-        ),
-        facts=render_facts(dict(measured.facts)),
+    plots = [_plot_plane, _plot_similarities, _plot_mean_difference, *([_plot_removals] if measured.removals else [])]
+    figures = [plot(measured, PAGE_LOOK) for plot in plots]
+    groups = groupby(measured.lines, lambda line: line.key.split("/", 1)[0])
+    return render_page(
+        "measure",
+        measured.title,
+        figures,
+        notes=measured.notes,
+        groups=[(name, list(lines)) for name, lines in groups],
+        record=measured.facts,
     )
-    return render_document(measured.title, content, figures)
-
-
-def _render_row(line: MeasureLine) -> Html:
-    cells = [
-        build_element("th", line.key.split("/", 1)[-1], scope="row", class_="text"),
-        build_element("td", line.value),
-        build_element("td", line.meaning, class_="text prose"),
-    ]
-    return build_element("tr", join_html(cells, ""))
-
-
-def plot_embeddings(measured: MeasurePage, look: Look) -> list[Figure]:
-    """Plot all figures, in reading order."""
-    found = [_plot_plane(measured, look), _plot_similarities(measured, look), _plot_mean_difference(measured, look)]
-    return [*found, _plot_removals(measured, look)] if measured.removals else found
 
 
 def _plot_plane(measured: MeasurePage, look: Look) -> Figure:

@@ -7,37 +7,23 @@ with its style, charts and script.
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from gapctl.analysis.compare import NOT_RECORDED, SweepAnalysis, describe_arms
 from gapctl.analysis.results import Analysis
 from gapctl.config.base import flatten_document
-from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import CONFIGURATION, DIMENSIONS, FAILURE
 from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
-from gapctl.report.html import (
-    Html,
-    build_element,
-    embed_javascript,
-    embed_json,
-    fill_template,
-    join_html,
-    load_vega_code,
-    pack_charts,
-    read_asset,
-    render_facts,
-)
+from gapctl.report.html import HASH, RunPages
 from gapctl.report.text import format_count, format_duration, format_number, name_factor
-from gapctl_charts.figure import Figure
-from gapctl_charts.look import SHADES, css_variables
 
 
 class Commands(NamedTuple):
@@ -60,28 +46,12 @@ def build_commands(plan: Plan, ledger: Ledger) -> Commands:
     )
 
 
-def guess_sweep_command(sweep: str, scale: str | None) -> str:
-    """Return the command for a file in the usual folder, where only the sweep's name is known."""
-    return shlex.join(["gapctl", "sweep", f"sweeps/{sweep}.yaml", *(["--scale", scale] if scale else [])])
-
-
 class UnfinishedTrial(NamedTuple):
     """A planned training without a usable result, and the reason as far as it is known."""
 
     trial: str
     label: str
     why: str
-
-
-class RunPages(NamedTuple):
-    """The address at which MLflow shows the trainings, and each trial's page below it.
-
-    `started_by` is the command that must be running for the address to answer; None where a server always does.
-    """
-
-    address: str
-    started_by: str | None
-    pages: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -121,7 +91,10 @@ def read_record(
         data=tuple(dict.fromkeys(trial.data_fingerprint for trial in plan.trials)),
         settings=_list_settings(plan.sweep.spec),
         treatments={
-            name: {level: _format_changes(changes) for level, changes in levels.items()}
+            name: {
+                level: ", ".join(f"{path} {value}" for path, value in changes.items()) or "nothing"
+                for level, changes in levels.items()
+            }
             for name, levels in plan.sweep.spec.treatments.items()
         },
         dimensions=_read_mean_embeddings(ledger, results) if with_dimensions else pl.DataFrame(),
@@ -139,10 +112,6 @@ def _list_settings(spec: SweepFile) -> dict[str, str]:
         for path in changes
     }
     return plain | treated
-
-
-def _format_changes(changes: Mapping[str, Level]) -> str:
-    return ", ".join(f"{path} {level}" for path, level in changes.items()) or "nothing"
 
 
 def _split_results(plan: Plan, ledger: Ledger) -> tuple[list[Result], list[UnfinishedTrial]]:
@@ -191,52 +160,6 @@ def _read_mean_embeddings(ledger: Ledger, results: Sequence[Result]) -> pl.DataF
     return pl.concat(found) if found else pl.DataFrame()
 
 
-def render_document(title: str, content: Html, figures: Sequence[Figure], run_pages: RunPages | None = None) -> str:
-    """Return a complete HTML page: its content, the specifications of its charts, and the code that draws them."""
-    page = fill_template(
-        "document",
-        title=title,
-        colours=render_palette(),
-        style=Html(read_asset("page.css")),
-        content=content,
-        charts=embed_json(pack_charts(figures)),
-        facts=embed_json(_collect_script_facts(run_pages)),
-        vega=embed_javascript(load_vega_code()),
-        script=embed_javascript("\n".join(read_asset(name) for name in ("charts.js", "runs.js", "page.js"))),
-    )
-    return page.text
-
-
-def render_palette() -> Html:
-    """Return the palette as CSS variables, for light and for dark screens."""
-    light, dark = css_variables("light"), css_variables("dark")
-    return Html(f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}")
-
-
-def render_section(name: str, heading: str, lead: str, parts: Sequence[Html]) -> Html:
-    """Render a headed part of the page; empty where it has no content."""
-    return (
-        fill_template("section", id=name, heading=heading, lead=lead, content=join_html(parts)) if parts else Html("")
-    )
-
-
-def render_panels(figures: Iterable[Figure]) -> Html:
-    """Render places for charts side by side, each with its title and caption."""
-    drawn = (
-        fill_template("figure", name=figure.name, title=figure.title, caption=figure.caption) for figure in figures
-    )
-    return build_element("div", join_html(drawn), class_="panels")
-
-
-def _collect_script_facts(run_pages: RunPages | None) -> Mapping[str, Any]:
-    """Collect what the page's script needs beside the charts: colours for files, and MLflow's page of each trial."""
-    return {
-        "paper": {name: shade.light for name, shade in SHADES.items()},
-        "mlflow": None if run_pages is None else run_pages.address,
-        "pages": {} if run_pages is None else dict(run_pages.pages),
-    }
-
-
 _DATA_SET_DESCRIPTIONS = {
     "mad": "MAD: MNIST digits with thickness, swelling, fracture, scale and colour drawn; captions name the digit and "
     "some of these",
@@ -247,30 +170,49 @@ _SUMMARY_SETTINGS = {
 }  # fmt: skip
 
 
-def render_run_record(analysis: Analysis, record: RunRecord) -> Html:
-    """Render the facts of a run, then the commands as far as they are known."""
-    known = {
+def list_run_facts(analysis: Analysis, record: RunRecord) -> dict[str, str]:
+    """List the facts of a run, by their terms."""
+    return {
         **_describe_training(analysis, record),
         **_summarise_counts(analysis),
-        **_describe_treatments(record),
+        **{
+            name_factor(name): "; ".join(f"{level} changes {changes}" for level, changes in levels.items())
+            for name, levels in record.treatments.items()
+        },
         **_describe_provenance(analysis, record),
     }
-    return fill_template("record", facts=render_facts(known), again=_render_commands(analysis, record))
 
 
-def _describe_training(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
+def list_commands(analysis: Analysis, record: RunRecord) -> dict[str, str]:
+    """List the commands that go on with a run, as far as they are known, by what they do."""
+    sweep = "Train what is missing, and judge again"
+    commands = record.commands
+    if commands is None:
+        # The usual folder, where only the sweep's name is known.
+        scale = ["--scale", analysis.scale] if analysis.scale else []
+        return {sweep: shlex.join(["gapctl", "sweep", f"sweeps/{analysis.sweep}.yaml", *scale])}
+    return {
+        sweep: commands.sweep,
+        "Judge again, train nothing": commands.analyze,
+        "Train one trial alone (put its id)": commands.train,
+        "Look at the runs in MLflow": commands.ui,
+    }
+
+
+def _describe_training(analysis: Analysis, record: RunRecord) -> dict[str, str]:
     """Describe one training: data, model, recipe; mark what the sweep varies as varied."""
     if not record.settings:
         return {}
     told = {path: "varied" if path in analysis.factors else value for path, value in record.settings.items()}
     data = _DATA_SET_DESCRIPTIONS.get(told["data.dataset"], told["data.dataset"])
+    rate = told.get("temperature.lr", "None")
+    own_rate = "" if rate == "None" else f", at a learning rate of its own ({rate})"
     rest = ", ".join(f"{path} {value}" for path, value in told.items() if path not in _SUMMARY_SETTINGS)
     return {
         "data": f"{data}; source {told['data.source']}",
         "model": f"preset {told['model.preset']}, embeddings {told['model.embed_dim']} wide",
         "temperature and loss": (
-            f"{told['temperature.mode']}, from {told['temperature.init']}{_describe_own_rate(told)}; "
-            f"{told['loss.kind']} loss"
+            f"{told['temperature.mode']}, from {told['temperature.init']}{own_rate}; {told['loss.kind']} loss"
         ),
         "training": f"batches of {told['train.batch_size']}, learning rate {told['train.lr']}",
         "evaluation": f"{told['evaluate.gallery']} held-out pairs, every {told['evaluate.every']} samples",
@@ -278,20 +220,7 @@ def _describe_training(analysis: Analysis, record: RunRecord) -> dict[str, str |
     }
 
 
-def _describe_own_rate(told: Mapping[str, str]) -> str:
-    rate = told.get("temperature.lr", "None")
-    return "" if rate == "None" else f", at a learning rate of its own ({rate})"
-
-
-def _describe_treatments(record: RunRecord) -> dict[str, str | Html]:
-    """Describe what each level of a named treatment changes."""
-    return {
-        name_factor(name): "; ".join(f"{level} changes {changes}" for level, changes in levels.items())
-        for name, levels in record.treatments.items()
-    }
-
-
-def _summarise_counts(analysis: Analysis) -> dict[str, str | Html]:
+def _summarise_counts(analysis: Analysis) -> dict[str, str]:
     trials = analysis.trials
     seconds = float(trials.get_column("seconds").sum()) if "seconds" in trials.columns else 0.0
     seeds = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
@@ -306,19 +235,19 @@ def _summarise_counts(analysis: Analysis) -> dict[str, str | Html]:
     }
 
 
-def _describe_provenance(analysis: Analysis, record: RunRecord) -> dict[str, str | Html]:
+def _describe_provenance(analysis: Analysis, record: RunRecord) -> dict[str, str]:
     recipe = {} if record.recipe is None else {"recipe version": str(record.recipe)}
     machines = {"hardware": "; ".join(_format_counts(record.machines))} if record.machines else {}
     named = (f"{name} {' and '.join(_format_counts(found))}" for name, found in record.versions.items())
     versions = {"versions": ", ".join(named)} if record.versions else {}
-    data = {"fingerprint of the data": _render_hash(", ".join(record.data))} if record.data else {}
+    data = {"fingerprint of the data": HASH.format(", ".join(record.data))} if record.data else {}
     return {
         **machines,
         **versions,
         **recipe,
         **data,
-        "sweep file's sha256": _render_hash(analysis.spec_sha256),
-        "hypotheses' sha256": _render_hash(analysis.hypotheses_sha256),
+        "sweep file's sha256": HASH.format(analysis.spec_sha256),
+        "hypotheses' sha256": HASH.format(analysis.hypotheses_sha256),
     }
 
 
@@ -334,30 +263,6 @@ def _format_counts(counted: Mapping[str, int]) -> list[str]:
     if len(counted) == 1:
         return list(counted)
     return [f"{what} ({count} trainings)" for what, count in counted.items()]
-
-
-def _render_commands(analysis: Analysis, record: RunRecord) -> Html:
-    commands, sweep = record.commands, "Train what is missing, and judge again"
-    if commands is None:
-        done = {sweep: guess_sweep_command(analysis.sweep, analysis.scale)}
-    else:
-        done = {
-            sweep: commands.sweep,
-            "Judge again, train nothing": commands.analyze,
-            "Train one trial alone (put its id)": commands.train,
-            "Look at the runs in MLflow": commands.ui,
-        }
-    listed = join_html(
-        build_element(
-            "div", join_html([build_element("dt", what), build_element("dd", build_element("code", command))], "")
-        )
-        for what, command in done.items()
-    )
-    return fill_template("again", commands=listed)
-
-
-def _render_hash(text: str) -> Html:
-    return build_element("span", text, class_="hash")
 
 
 _HARDWARE_FIELDS: Final = ("device", "name", "threads", "precision", "packed")
@@ -377,31 +282,25 @@ def collect_run_facts(judged: SweepAnalysis, ledger: Ledger) -> list[Fact]:
     done, planned = len(analysis.trials), len(judged.plan.trials)
     command = build_commands(judged.plan, ledger).sweep
     varied = "; ".join(f"{path}: {', '.join(map(str, levels))}" for path, levels in spec.vary.items())
+    seconds = float(analysis.trials["seconds"].sum())
+    each = f"{format_number(seconds / done)} s each on average" if done else "none done"
+    missing = []
+    if judged.missing:
+        which = describe_arms(judged.missing, judged.plan.trials)
+        count = format_count(len(judged.missing), "training")
+        missing = [Fact("missing", f"{count}: {which}; `{command}` finishes them")]
     return [
         Fact(
             "trainings",
             f"{done} of {planned} done; {format_count(spec.seeds, 'seed')}; {varied}",
         ),
-        *_report_missing(judged, command),
-        Fact("time", _format_training_time(analysis.trials)),
+        *missing,
+        Fact("time", f"{format_duration(seconds)} of training in all, {each}"),
         *_collect_provenance(analysis.provenance),
         Fact("sweep file's sha256", analysis.spec_sha256, code=True),
         Fact("hypotheses' sha256", analysis.hypotheses_sha256, code=True),
         Fact("run it again", command, code=True),
     ]
-
-
-def _report_missing(judged: SweepAnalysis, command: str) -> list[Fact]:
-    if not judged.missing:
-        return []
-    which = describe_arms(judged.missing, judged.plan.trials)
-    return [Fact("missing", f"{format_count(len(judged.missing), 'training')}: {which}; `{command}` finishes them")]
-
-
-def _format_training_time(trials: pl.DataFrame) -> str:
-    seconds = float(trials["seconds"].sum())
-    each = f"{format_number(seconds / len(trials))} s each on average" if len(trials) else "none done"
-    return f"{format_duration(seconds)} of training in all, {each}"
 
 
 def _collect_provenance(provenance: pl.DataFrame) -> list[Fact]:

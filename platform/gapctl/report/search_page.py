@@ -16,11 +16,10 @@ from gapctl.config.base import set_path
 from gapctl.config.sweep import Domain, Search
 from gapctl.ledger.search_record import PointRecord, SearchRecord
 from gapctl.plan.plan import Plan, SearchPoint, shorten_paths
-from gapctl.report.html import Html, build_element, fill_template, join_html, render_png, render_svg
+from gapctl.report.html import RunPages, render_files, render_page
 from gapctl.report.markdown import format_table
-from gapctl.report.page_parts import Commands, RunPages, render_document, render_panels, render_section
-from gapctl.report.sweep_page import link_trial
-from gapctl.report.text import NOT_KNOWN, capitalise_first, format_number, label_metric_axis, name_factor, name_metric
+from gapctl.report.page_parts import Commands
+from gapctl.report.text import capitalise_first, label_metric_axis, name_factor, name_metric
 from gapctl_charts.figure import Figure, figure, trusted
 from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, Look
 from gapctl_charts.search import Kind, history_chart, importance_chart, slice_chart
@@ -60,58 +59,22 @@ def render_search(
     with trusted():
         figures = plot_search(search, record, PAGE_LOOK)
     scale = f" · scale {plan.sweep.scale}" if plan.sweep.scale else ""
-    content = fill_template(
+    best = record.best
+    return render_page(
         "search",
+        f"{spec.name}: {spec.question}",
+        figures,
+        run_pages,
         kicker=f"gapctl · search {spec.name}{scale}",
         question=spec.question,
         summary=summarise_search(record),
-        best=_render_best(record.best),
+        best=best and {"options": format_set_options(best), "yaml": format_base_yaml(best)},
         caution=CAUTION,
-        figures=render_section(
-            "figures", "The search", "Every point that was drawn.", [render_panels(figures)] if figures else []
-        ),
-        points=_render_points(record, run_pages),
+        metric=record.metric,
+        points=[vars(drawn) | {"point": format_point(drawn.point)} for drawn in record.ranked],
         again=commands.sweep,
         study=record.study,
     )
-    return render_document(f"{spec.name}: {spec.question}", content, figures, run_pages)
-
-
-def _render_best(best: PointRecord | None) -> Html:
-    if best is None:
-        return build_element("p", "No point was trained to its end yet.")
-    return join_html([build_element("pre", format_set_options(best)), build_element("pre", format_base_yaml(best))])
-
-
-def _render_points(record: SearchRecord, run_pages: RunPages | None) -> Html:
-    texts = ("point", "trial", "ended")
-    heads = [*texts, "drawn as", "samples", record.metric]
-    headings = [
-        build_element(
-            "th",
-            build_element("button", name, type="button"),
-            scope="col",
-            class_="text" if name in texts else "number",
-        )
-        for name in heads
-    ]
-    rows = [_render_row(drawn, run_pages) for drawn in record.ranked]
-    head = build_element("thead", build_element("tr", join_html(headings, "")))
-    table = build_element("table", join_html([head, build_element("tbody", join_html(rows))]), class_="sortable")
-    return build_element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Table of points")
-
-
-def _render_row(drawn: PointRecord, run_pages: RunPages | None) -> Html:
-    value = format_number(drawn.value) if math.isfinite(drawn.value) else NOT_KNOWN
-    cells = [
-        build_element("th", format_point(drawn.point), scope="row", class_="text"),
-        build_element("td", link_trial(drawn.trial, run_pages), class_="text"),
-        build_element("td", drawn.state, class_="text"),
-        build_element("td", str(drawn.number), data_value=str(drawn.number)),
-        build_element("td", f"{drawn.samples_seen:,}", data_value=str(drawn.samples_seen)),
-        build_element("td", value, data_value=repr(drawn.value) if math.isfinite(drawn.value) else "NaN"),
-    ]
-    return build_element("tr", join_html(cells, ""), id=f"trial-{drawn.trial}")
 
 
 def summarise_search(record: SearchRecord) -> str:
@@ -126,7 +89,11 @@ def summarise_search(record: SearchRecord) -> str:
 
 def format_set_options(best: PointRecord) -> str:
     """Format a point as `--set` options for any sweep."""
-    words = [word for path, level in best.point.items() for word in ("--set", f"base.{path}={_format_level(level)}")]
+    words = [
+        word
+        for path, level in best.point.items()
+        for word in ("--set", f"base.{path}={str(level).lower() if isinstance(level, bool) else level}")
+    ]
     return shlex.join(words)
 
 
@@ -161,19 +128,16 @@ def render_search_markdown(record: SearchRecord, most: int = 10) -> str:
     return f"{summarise_search(record)}.\n\n{format_table(head, rows, numbers_from=len(paths) + 2)}"
 
 
-def _format_level(level: object) -> str:
-    return str(level).lower() if isinstance(level, bool) else str(level)
-
-
 def plot_search(search: Search, record: SearchRecord, look: Look) -> list[Figure]:
     """Plot all figures that the record has numbers for."""
     points = [drawn for drawn in record.drawn if drawn.state in STATES_WITH_VALUE and math.isfinite(drawn.value)]
     if not points:
         return []
+    names = shorten_paths(list(search.space))
     return [
         _plot_history(points, record, look),
         *_plot_importance(record, look),
-        *_plot_slices(points, search, record, look),
+        *(_plot_slice(points, path, names[path], domain, record, look) for path, domain in search.space.items()),
     ]
 
 
@@ -181,11 +145,7 @@ def render_search_files(search: Search, record: SearchRecord) -> dict[str, bytes
     """Return each figure as PNG and SVG, by file name; equal records give equal bytes."""
     with trusted():
         figures = plot_search(search, record, FILE_LOOK)
-    files: dict[str, bytes] = {}
-    for drawn in figures:
-        svg = render_svg(drawn)
-        files |= {f"{drawn.name}.png": render_png(svg), f"{drawn.name}.svg": svg.encode()}
-    return files
+    return render_files(figures)
 
 
 def _plot_history(points: Sequence[PointRecord], record: SearchRecord, look: Look) -> Figure:
@@ -214,11 +174,6 @@ def _plot_importance(record: SearchRecord, look: Look) -> list[Figure]:
     )
     caption = "The share of the variation that each value decides (PED-ANOVA), over points trained to their ends."
     return [figure("search-importance", "What decides", caption, importance_chart(shares, look), look)]
-
-
-def _plot_slices(points: Sequence[PointRecord], search: Search, record: SearchRecord, look: Look) -> list[Figure]:
-    names = shorten_paths(list(search.space))
-    return [_plot_slice(points, path, names[path], domain, record, look) for path, domain in search.space.items()]
 
 
 def _plot_slice(

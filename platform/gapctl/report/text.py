@@ -224,19 +224,14 @@ def _describe_comparison(verdict: Verdict) -> str:
     if verdict.test == "threshold":
         return f", less {format_declared_number(verdict.value)}" if verdict.value else ""
     if verdict.test == "correlation":
-        return f" with {name_metric(verdict.factor)}{_describe_covariates(verdict)}"
+        names = [name_metric(name) if name in METRICS else name_factor(name) for name in verdict.given]
+        return f" with {name_metric(verdict.factor)}" + (f" given {' and '.join(names)}" if names else "")
     if not verdict.between:
         return ""
     treatment = f" by {name_factor(verdict.factor)} ({describe_level_pair(verdict.between[::-1])})"
     if verdict.mediator is None:
         return treatment
     return f"{treatment}, through {name_factor(verdict.mediator)} ({describe_level_pair(verdict.mediator_levels)})"
-
-
-def _describe_covariates(verdict: Verdict) -> str:
-    """Describe what a partial correlation accounts for."""
-    names = [name_metric(name) if name in METRICS else name_factor(name) for name in verdict.given]
-    return f" given {' and '.join(names)}" if names else ""
 
 
 MOST_ARMS: Final = 4
