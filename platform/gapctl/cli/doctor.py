@@ -81,7 +81,7 @@ class CheckResult(NamedTuple):
     fix: str = ""
 
 
-class Rule(NamedTuple):
+class CheckRule(NamedTuple):
     """A rule that a check's finding may break: the state that this means, what it adds to the finding, and the fix."""
 
     broken: bool
@@ -90,7 +90,7 @@ class Rule(NamedTuple):
     adds: str = ""
 
 
-def _apply_rules(name: str, found: str, *rules: Rule) -> CheckResult:
+def _apply_rules(name: str, found: str, *rules: CheckRule) -> CheckResult:
     """Return the result of a check by the first of its rules that is broken; it is fine where none is."""
     for rule in rules:
         if rule.broken:
@@ -169,7 +169,7 @@ def check_machine() -> list[CheckResult]:
 def check_cores(cores: int) -> CheckResult:
     """Check the cores: a sweep trains as many trials at once."""
     trains = f"{cores} trials at once" if cores > 1 else "one trial after another"
-    few = Rule(cores <= 1, "warning", "use a machine with more cores")
+    few = CheckRule(cores <= 1, "warning", "use a machine with more cores")
     return _apply_rules("cores", f"{cores}: a sweep trains {trains}", few)
 
 
@@ -183,8 +183,8 @@ def check_memory(available: float | None, cores: int) -> CheckResult:
     return _apply_rules(
         "memory",
         f"{available / GB:.1f} GB available",
-        Rule(available < LEAST_MEMORY, "problem", least),
-        Rule(available < wanted, "warning", fewer, f", {cores} trials at once want {wanted / GB:.0f} GB"),
+        CheckRule(available < LEAST_MEMORY, "problem", least),
+        CheckRule(available < wanted, "warning", fewer, f", {cores} trials at once want {wanted / GB:.0f} GB"),
     )
 
 
@@ -196,14 +196,14 @@ def check_shared_memory(folder: Path) -> CheckResult:
     free = shutil.disk_usage(folder).free
     fix = "in Docker add --shm-size=2g; otherwise enlarge or empty it. Until then Ray uses a disk, which is slower"
     found = f"{free / GB:.2f} GB free in {folder}"
-    return _apply_rules("shared memory", found, Rule(free < SHARED_MEMORY, "warning", fix))
+    return _apply_rules("shared memory", found, CheckRule(free < SHARED_MEMORY, "warning", fix))
 
 
 def check_open_files(soft: int, hard: int) -> CheckResult:
     """Check the limit of open files, as Ray opens many; minus one stands for no limit."""
     raised = f", which Ray may raise to {_format_limit(hard)}" if soft != hard else ""
     fix = f"raise it before a sweep: ulimit -Hn {OPEN_FILES} as root, or in /etc/security/limits.conf"
-    few = Rule(0 <= hard < OPEN_FILES, "warning", fix)
+    few = CheckRule(0 <= hard < OPEN_FILES, "warning", fix)
     return _apply_rules("open files", f"limit {_format_limit(soft)}{raised}", few)
 
 
@@ -242,7 +242,7 @@ def check_python() -> CheckResult:
 
     found, wanted = platform.python_version(), metadata(GAPCTL_PACKAGE)["Requires-Python"]
     fix, adds = "make .venv anew with a newer Python", f", and gapctl requires {wanted}"
-    return _apply_rules("Python", found, Rule(found not in SpecifierSet(wanted), "problem", fix, adds))
+    return _apply_rules("Python", found, CheckRule(found not in SpecifierSet(wanted), "problem", fix, adds))
 
 
 def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
@@ -334,8 +334,8 @@ def check_folder(name: str, folder: Path, elsewhere: str) -> CheckResult:
     return _apply_rules(
         name,
         f"{folder}: {free / GB:,.1f} GB free",
-        Rule(free < LEAST_SPACE, "problem", fix),
-        Rule(free < WANTED_SPACE, "warning", fix),
+        CheckRule(free < LEAST_SPACE, "problem", fix),
+        CheckRule(free < WANTED_SPACE, "warning", fix),
     )
 
 
@@ -352,7 +352,7 @@ def check_temporary_folder(folder: Path) -> CheckResult:
     elsewhere = "" if fault is None else f"; Ray's sockets go to {SHORT_FOLDER} instead: {fault}"
     fix = f"free some space: Ray writes no arrays to a disk that is over {RAY_DISK_LIMIT:.0%} full"
     found = f"{folder}: {named} is {share:.0%} full{elsewhere}"
-    return _apply_rules("temporary folder", found, Rule(share > RAY_DISK_LIMIT, "warning", fix))
+    return _apply_rules("temporary folder", found, CheckRule(share > RAY_DISK_LIMIT, "warning", fix))
 
 
 def check_images(source: str) -> CheckResult:

@@ -57,7 +57,7 @@ class Finding(NamedTuple):
     words: Mapping[str, object] = {}
 
 
-class Rule(FrozenModel):
+class LintRule(FrozenModel):
     """What a rule says: its stable name where that is not its key, and texts for a finding's words to be filled in."""
 
     rule: str = ""
@@ -67,9 +67,9 @@ class Rule(FrozenModel):
 
 
 @cache
-def load_rules() -> Mapping[str, Rule]:
+def load_rules() -> Mapping[str, LintRule]:
     """Return the rules by their key."""
-    return TypeAdapter(dict[str, Rule]).validate_python(read_yaml(RULES_FILE).document)
+    return TypeAdapter(dict[str, LintRule]).validate_python(read_yaml(RULES_FILE).document)
 
 
 def _report(source: YamlSource, key: str, line: int, words: Mapping[str, object]) -> LintIssue:
