@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
-from gapctl.metrics.formats import open_npy_rows
+from gapctl.metrics.formats import locate_npy_rows
 from gapctl.metrics.geometry import compare_class_orders
 from gapctl.metrics.streaming import EmbeddingStream
 from row import Row, write_rows
@@ -202,7 +202,7 @@ def _read(paths: list[Path]) -> None:
 
 def _gap_streamed(paths: list[Path]) -> None:
     stream = EmbeddingStream(second_moments=False)
-    image, text = (open_npy_rows(path) for path in paths)
+    image, text = (locate_npy_rows(path) for path in paths)
     for image_BD, text_BD in zip(image.read_blocks(STREAM_BLOCK), text.read_blocks(STREAM_BLOCK), strict=True):
         stream.update(Embeddings(image_BD, text_BD))
     stream.compute()
@@ -210,7 +210,7 @@ def _gap_streamed(paths: list[Path]) -> None:
 
 def _all_streamed(paths: list[Path]) -> None:
     stream = EmbeddingStream(second_moments=False)
-    image, text = (open_npy_rows(path) for path in paths)
+    image, text = (locate_npy_rows(path) for path in paths)
     label_B = np.arange(STREAM_BLOCK) * 7919 % 30
     for image_BD, text_BD in zip(image.read_blocks(STREAM_BLOCK), text.read_blocks(STREAM_BLOCK), strict=True):
         mine_B = label_B[: len(image_BD)]

@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "platform" / "gapctl"
 
-# DESIGN.md, section 2: what each package imports at most, besides what those may import themselves. Every package may
+# What each package imports at most, besides what those may import themselves. Every package may
 # import gapctl.errors, gapctl.io, gapctl.folders, gapctl.proxies and gapctl.text.
 IMPORTS = {
     "io": set(),

@@ -21,9 +21,9 @@ from gapctl.data.mad.morphology import (
     list_set_pixels,
     measure_stroke,
     reduce_masks,
-    remove_pixels_in_order,
     shrink_images,
     thicken_stroke,
+    thin_in_place,
     thin_stroke,
 )
 
@@ -116,7 +116,7 @@ def test_the_compiled_and_the_python_peeling_agree(digits: NDArray[np.uint8]) ->
     corner = 9 - ndimage.convolve(mask.astype(int), np.ones((3, 3), int), mode="constant")[rows, columns]
     order = np.lexsort((ties[rows, columns], corner, distance[rows, columns])).astype(np.int32)
     peeled = mask.astype(np.uint8)
-    remove_pixels_in_order(peeled, rows, columns, order, build_keep_table())
+    thin_in_place(peeled, rows, columns, order, build_keep_table())
     np.testing.assert_array_equal(find_medial_axis(mask, distance, ties), peeled.astype(bool))
 
 

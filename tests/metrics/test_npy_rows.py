@@ -7,7 +7,7 @@ import pytest
 from clouds import random_rows
 
 from gapctl.errors import InputError
-from gapctl.metrics.formats import open_npy_rows
+from gapctl.metrics.formats import locate_npy_rows
 
 
 def saved(path: Path, array: np.ndarray) -> Path:
@@ -18,7 +18,7 @@ def saved(path: Path, array: np.ndarray) -> Path:
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_blocks_in_order_are_the_rows_of_the_file(tmp_path: Path, kind: type) -> None:
     rows_ND = random_rows(25, 6).astype(kind)
-    blocks = list(open_npy_rows(saved(tmp_path / "image.npy", rows_ND)).read_blocks(10))
+    blocks = list(locate_npy_rows(saved(tmp_path / "image.npy", rows_ND)).read_blocks(10))
 
     assert [len(block) for block in blocks] == [10, 10, 5]
     assert (np.concatenate(blocks) == rows_ND).all()
@@ -36,7 +36,7 @@ def test_blocks_in_order_are_the_rows_of_the_file(tmp_path: Path, kind: type) ->
 )
 def test_what_is_no_row_of_embeddings_is_refused(tmp_path: Path, array: np.ndarray, found: str) -> None:
     with pytest.raises(InputError, match=rf"image\.npy: .*{found}"):
-        open_npy_rows(saved(tmp_path / "image.npy", array))
+        locate_npy_rows(saved(tmp_path / "image.npy", array))
 
 
 def test_a_file_that_is_shorter_than_it_says_is_refused(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_file_that_is_shorter_than_it_says_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
     with pytest.raises(InputError, match="copy it again"):
-        open_npy_rows(path)
+        locate_npy_rows(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x93NUMPY\x01\x00"])
@@ -53,7 +53,7 @@ def test_what_is_no_npy_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
     with pytest.raises(InputError, match=r"image\.npy: not a readable \.npy file"):
-        open_npy_rows(path)
+        locate_npy_rows(path)
 
 
 def test_an_array_of_objects_is_refused_and_never_unpickled(tmp_path: Path) -> None:
@@ -61,4 +61,4 @@ def test_an_array_of_objects_is_refused_and_never_unpickled(tmp_path: Path) -> N
     np.save(path, np.array([[{}]], dtype=object), allow_pickle=True)
 
     with pytest.raises(InputError, match="object"):
-        open_npy_rows(path)
+        locate_npy_rows(path)

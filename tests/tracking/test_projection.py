@@ -20,7 +20,7 @@ from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.ledger.trial import MACHINE
 from gapctl.plan.plan import RECIPE_VERSION, Plan
 from gapctl.tracking.mlflow_sync import Projection, SyncReport, read_run_links, sync_sweep
-from gapctl.tracking.views import RunSummary
+from gapctl.tracking.views import SweepFindings
 
 PlanOf = Callable[..., Plan]
 
@@ -49,10 +49,10 @@ def test_each_trial_gets_one_run_named_for_its_treatment_below_the_sweep(
 def test_what_is_found_for_a_sweep_is_found_once_its_runs_are_known(finished: Plan, runs: Runs, uri: str) -> None:
     known: list[set[str]] = []
 
-    def find() -> RunSummary:
+    def find() -> SweepFindings:
         noted = read_run_links(runs.ledger, "small")
         known.append(set(noted.runs) if noted else set())
-        return RunSummary("1 supported", "", {})
+        return SweepFindings("1 supported", "", {})
 
     sync_sweep(finished, runs.ledger, uri, find)
 
@@ -223,9 +223,9 @@ def test_the_experiment_offers_a_table_and_curves_of_what_the_hypotheses_are_abo
 def test_other_overrides_are_another_sweep_beside_the_first(
     finished: Plan, plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
 ) -> None:
-    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 supported", "", {"report.html": b"two seeds"}))
+    sync_sweep(finished, runs.ledger, uri, lambda: SweepFindings("1 supported", "", {"report.html": b"two seeds"}))
     fewer = plan_of(overrides=["seeds=1", "resources.cpus=2"])
-    sync_sweep(fewer, runs.ledger, uri, lambda: RunSummary("1 inconclusive", "", {"report.html": b"one seed"}))
+    sync_sweep(fewer, runs.ledger, uri, lambda: SweepFindings("1 inconclusive", "", {"report.html": b"one seed"}))
 
     found = shown.sweeps()
     assert {name: run.data.tags["gapctl.verdicts"] for name, run in found.items()} == {
@@ -243,10 +243,13 @@ def test_marks_stand_in_the_sweep_s_run_as_long_as_they_hold(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
     sync_sweep(
-        finished, runs.ledger, uri, lambda: RunSummary("1 supported (not learned)", "", {}, marks="slope: not learned")
+        finished,
+        runs.ledger,
+        uri,
+        lambda: SweepFindings("1 supported (not learned)", "", {}, marks="slope: not learned"),
     )
     (marked,) = shown.sweeps().values()
-    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 supported", "", {}))
+    sync_sweep(finished, runs.ledger, uri, lambda: SweepFindings("1 supported", "", {}))
     (unmarked,) = shown.sweeps().values()
 
     assert marked.data.tags["gapctl.marks"] == "slope: not learned"
@@ -295,7 +298,7 @@ def test_files_lie_beside_the_database_and_hold_the_resolved_configuration(
         finished,
         runs.ledger,
         uri,
-        lambda: RunSummary("", "", {"report.html": b"<p>yes</p>", "figures/rmg.png": b"png"}),
+        lambda: SweepFindings("", "", {"report.html": b"<p>yes</p>", "figures/rmg.png": b"png"}),
     )
 
     trial = finished.trials[0]

@@ -24,7 +24,7 @@ from gapctl.errors import InputError, WorkError
 from gapctl.plan.plan import Plan
 from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.tracking.server import find_free_port
-from gapctl.tracking.views import RunSummary
+from gapctl.tracking.views import SweepFindings
 from unhelpful_servers import answering, unused_address
 
 UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"
@@ -154,7 +154,7 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
 ) -> None:
     for trial in plan.trials:
         runs.finish(trial)
-    sync_sweep(plan, runs.ledger, uri, lambda: RunSummary("1 supported", "", {"report.html": b"<p>supported</p>"}))
+    sync_sweep(plan, runs.ledger, uri, lambda: SweepFindings("1 supported", "", {"report.html": b"<p>supported</p>"}))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

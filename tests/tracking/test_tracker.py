@@ -13,7 +13,7 @@ from gapctl.plan.plan import Plan
 from gapctl.tracking.mlflow_sync import read_run_links
 from gapctl.tracking.server import run_server
 from gapctl.tracking.tracker import Tracker
-from gapctl.tracking.views import RunSummary
+from gapctl.tracking.views import SweepFindings
 from unhelpful_servers import silent, unused_address
 
 LONGEST_SECONDS = 90.0
@@ -48,7 +48,7 @@ def test_a_sweep_shows_while_it_runs_and_is_complete_when_it_ends(
             tracker.note_start(trial)
             runs.finish(trial)
             tracker.note_result(trial)
-        tracker.tell(RunSummary("1 supported", "", {"report.html": b"<p>supported</p>"}))
+        tracker.tell(SweepFindings("1 supported", "", {"report.html": b"<p>supported</p>"}))
         outcome = tracker.close()
 
     assert outcome.problem is None
@@ -173,7 +173,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(plan: Plan, runs: Runs, ur
             for trial in plan.trials[2:]:
                 runs.finish(trial)
                 tracker.note_result(trial)
-            tracker.tell(RunSummary("1 supported", "", {"figures/rmg.png": b"png"}))
+            tracker.tell(SweepFindings("1 supported", "", {"figures/rmg.png": b"png"}))
             outcome = tracker.close()
             parent = through_server.sweeps()["full"].info.run_id
             files = [file.path for file in through_server.client.list_artifacts(parent, "figures")]

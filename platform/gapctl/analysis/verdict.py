@@ -196,7 +196,7 @@ def _describe_share(measured: HypothesisResult) -> list[str]:
 def _explain_p_test(measured: HypothesisResult, verdict: Outcome, claim: HolmPValue) -> list[str]:
     found, hypothesis = measured.estimate, measured.hypothesis
     if isinstance(hypothesis, Correlation):
-        return _explain_least_p(measured, claim)
+        return _explain_least_permutation_p(measured, claim)
     if found.agree:
         return [_explain_sign_test(measured, verdict, claim)]
     if hypothesis.test == "trend" and found.p_test == "t":
@@ -217,7 +217,7 @@ def _explain_sign_test(measured: HypothesisResult, verdict: Outcome, claim: Holm
     return clause
 
 
-def _explain_least_p(measured: HypothesisResult, claim: HolmPValue) -> list[str]:
+def _explain_least_permutation_p(measured: HypothesisResult, claim: HolmPValue) -> list[str]:
     """Explain where no result over these arms could have been significant."""
     if measured.correlated is None:
         return []

@@ -11,7 +11,7 @@ from gapctl.plan.command_line import build_ui_arguments
 from gapctl.plan.plan import Plan, get_search
 from gapctl.tracking.mlflow_sync import read_run_links
 from gapctl.tracking.store import is_server
-from gapctl.tracking.views import RunSummary
+from gapctl.tracking.views import SweepFindings
 
 if TYPE_CHECKING:
     from gapctl.analysis.results import Analysis
@@ -54,13 +54,15 @@ def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, byt
     return {REPORT_FILE: render_report(analysis, record).encode(), "verdicts.json": verdicts.encode(), **figures}
 
 
-def summarise_run(analysis: "Analysis", record: "RunRecord") -> RunSummary:
+def summarise_run(analysis: "Analysis", record: "RunRecord") -> SweepFindings:
     """Summarise an analysis for the sweep's own run in MLflow."""
     from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
 
     marked = (f"{verdict.id}: {', '.join(verdict.marks)}" for verdict in analysis.verdicts if verdict.marks)
     files = render_artifacts(analysis, record)
-    return RunSummary(summarise_verdicts(analysis), render_verdict_markdown(analysis), files, marks="; ".join(marked))
+    return SweepFindings(
+        summarise_verdicts(analysis), render_verdict_markdown(analysis), files, marks="; ".join(marked)
+    )
 
 
 def render_search_page(plan: Plan, record: SearchRecord, ledger: Ledger) -> str:
@@ -73,7 +75,7 @@ def render_search_page(plan: Plan, record: SearchRecord, ledger: Ledger) -> str:
     )
 
 
-def summarise_search(plan: Plan, record: SearchRecord, ledger: Ledger) -> RunSummary:
+def summarise_search(plan: Plan, record: SearchRecord, ledger: Ledger) -> SweepFindings:
     """Summarise a search for its run in MLflow: the best point, the page and the figures."""
     from gapctl.report.search_page import (
         format_base_yaml,
@@ -93,4 +95,4 @@ def summarise_search(plan: Plan, record: SearchRecord, ledger: Ledger) -> RunSum
         if record.best
         else summarise_search(record)
     )
-    return RunSummary(verdict, render_search_markdown(record), files)
+    return SweepFindings(verdict, render_search_markdown(record), files)

@@ -19,7 +19,7 @@ from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.plan.plan import Plan
 from gapctl.tracking.mlflow_sync import sync_sweep
-from gapctl.tracking.views import RunSummary
+from gapctl.tracking.views import SweepFindings
 
 track_app = typer.Typer(
     name="track",
@@ -50,7 +50,7 @@ def sync_command(
     plan = load_ledger_plan(file, scale, overrides, ledger)
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
-        synced = sync_sweep(plan, ledger, store, lambda: _build_run_summary(plan, ledger))
+        synced = sync_sweep(plan, ledger, store, lambda: _summarise_findings(plan, ledger))
     shown = synced.created + synced.updated + synced.unchanged
     counts = f"{synced.created} created, {synced.updated} updated, {synced.unchanged} unchanged"
     waiting = "1 trial has" if synced.missing == 1 else f"{synced.missing} trials have"
@@ -59,7 +59,7 @@ def sync_command(
     console.print(f"{where}: {'1 run' if shown == 1 else f'{shown} runs'}: {counts}{missing}", soft_wrap=True)
 
 
-def _build_run_summary(plan: Plan, ledger: Ledger) -> RunSummary | None:
+def _summarise_findings(plan: Plan, ledger: Ledger) -> SweepFindings | None:
     """Summarise a sweep or search for its own run in MLflow: verdicts or best point, and the report.
 
     Return None before a trial is done.

@@ -6,7 +6,7 @@
 2. `check_hypothesis` and `find_unlogged_metrics`: hypotheses name factors, levels and metrics that exist.
 3. `check_resources`: the data can use the resources, and batches divide evenly.
 4. `check_unused_rate`: a temperature's learning rate is used by some training.
-5. `check_search`: a search stands alone, and draws nothing that moves its own metric.
+5. `check_grid_or_search`: a search stands alone, and draws nothing that moves its own metric.
 """
 
 import math
@@ -40,12 +40,12 @@ def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Pro
         spec = SweepFile.model_validate(document)
     except ValidationError as error:
         found = list_problems(error, document, SweepFile)
-        return None, [*found, *_check_meaning(select_valid_parts(document, found))]
+        return None, [*found, *_check_factors_and_hypotheses(select_valid_parts(document, found))]
     return spec, [
         *check_resources(spec),
-        *check_search(spec),
+        *check_grid_or_search(spec),
         *_check_drawn_values(spec),
-        *_check_meaning(collect_parts(spec)),
+        *_check_factors_and_hypotheses(collect_parts(spec)),
     ]
 
 
@@ -59,7 +59,7 @@ def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
             yield Problem(("search", "space", path, space[str(path)].kind, index), problem.text)
 
 
-def _check_meaning(parts: SweepParts) -> list[Problem]:
+def _check_factors_and_hypotheses(parts: SweepParts) -> list[Problem]:
     found = [*check_factors(parts), *_find_repeated_ids(parts.hypotheses)]
     wrong = {problem.path[1] for problem in found if problem.path[0] in ("vary", "treatments")}
     # Levels that are themselves wrong would only repeat their problem in each hypothesis that names them.
@@ -445,7 +445,7 @@ _BESIDE_SEARCH: Final[Sequence[tuple[KeyPath, Callable[[SweepFile], bool], str]]
 """What a search stands alone without: where, when, and what is said."""
 
 
-def check_search(spec: SweepFile) -> Iterator[Problem]:
+def check_grid_or_search(spec: SweepFile) -> Iterator[Problem]:
     """Yield what is wrong with how a file varies its trials: by a grid, or by a search without hypotheses."""
     search = spec.search
     if search is None:

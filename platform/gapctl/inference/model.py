@@ -292,15 +292,15 @@ def _require_tensors(path: Path) -> None:
     """Raise InputError for a known other kind of file, with what it is and what to do."""
     with path.open("rb") as file:
         head = file.read(2048)
-    known = _detect_kind(path, head)
+    known = _recognise_unusable_file(path, head)
     if known is None and zipfile.is_zipfile(path):
-        known = _detect_archive_kind(path)
+        known = _recognise_unusable_archive(path)
     if known is not None:
         what, remedy = known
         raise InputError(f"{path}: {what}, not weights by name; expected {EXPECTED}. {remedy}")
 
 
-def _detect_kind(path: Path, head: bytes) -> tuple[str, str] | None:
+def _recognise_unusable_file(path: Path, head: bytes) -> tuple[str, str] | None:
     """Return the kind that the first bytes show and what to do about it, or None."""
     start = head.lstrip()[:200].lower()
     if head.startswith(b"version https://git-lfs"):
@@ -334,7 +334,7 @@ def _describe_json(path: Path) -> tuple[str, str]:
     return "a JSON file", "Give the file that holds the tensors"
 
 
-def _detect_archive_kind(path: Path) -> tuple[str, str] | None:
+def _recognise_unusable_archive(path: Path) -> tuple[str, str] | None:
     """Return the kind that a zip archive's members show; None for what torch.save writes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()

@@ -5,7 +5,7 @@
 3. `_join_shards` checks that shards agree and stacks them.
 4. `check_arrays` checks the arrays, and `_build_file` makes `Embeddings` of them.
 
-`open_npy_rows` gives access to a .npy file's rows by blocks, for embeddings that exceed memory.
+`locate_npy_rows` gives access to a .npy file's rows by blocks, for embeddings that exceed memory.
 
 Index letters: N images, M texts, A rows of any array, D embedding, B rows of a block, W entries of lists.
 """
@@ -395,7 +395,7 @@ class NpyRows(NamedTuple):
             yield self.read_block(start, start + rows)
 
 
-def open_npy_rows(path: Path) -> NpyRows:
+def locate_npy_rows(path: Path) -> NpyRows:
     """Locate the rows of a .npy file of floating-point embeddings (N, D), without unpickling anything.
 
     Raise InputError for any other file, and for one shorter than its header promises.

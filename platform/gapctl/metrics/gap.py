@@ -1,6 +1,7 @@
 """Measure the modality gap from sums over samples: one pass, any number of rows, and no N x N matrix.
 
-Definitions: arXiv 2404.07983, sec. 3 (L2M after arXiv 2203.02053; RMG), DESIGN section 6.
+Definitions: arXiv 2404.07983, sec. 3 (L2M after arXiv 2203.02053; RMG); docs/reference/metrics.md. A new
+metric has its formula here, its name in `streaming.EmbeddingSums.metrics` and its meaning in `config/metrics.py`.
 
 Index letters: N images, M texts (M = N where pairs are one to one), P matched pairs, D embedding.
 """

@@ -1,4 +1,4 @@
-"""Compute every metric that a set of embeddings allows, by its name in DESIGN section 6.
+"""Compute every metric that a set of embeddings allows, by its name in `config/metrics.py`.
 
 1. `measure_embeddings` and `measure_with_samples` are the entry points.
 2. Metrics that reduce to sums come from `streaming.sum_embeddings`.

@@ -264,7 +264,7 @@ def _build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Fac
         if name is None or verdict.factor != factor.path or verdict.test not in CURVE_TESTS:
             continue
         general = not verdict.where and name not in drawn
-        rows = _build_band_rows(verdict, name, factor, means) if general else []
+        rows = _build_smallest_effect_band(verdict, name, factor, means) if general else []
         if rows:
             drawn[name] = verdict, rows
         else:
@@ -276,7 +276,7 @@ def _build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Fac
     )
 
 
-def _build_band_rows(verdict: Verdict, name: str, factor: Factor, means: pl.DataFrame) -> list[ChartRow]:
+def _build_smallest_effect_band(verdict: Verdict, name: str, factor: Factor, means: pl.DataFrame) -> list[ChartRow]:
     """Return a row for each level between those that the hypothesis compares; none where the first has no mean."""
     by_level = {row["level"]: row["value"] for row in means.iter_rows(named=True) if row["series"] == name}
     compared = verdict.between or (factor.levels[0], factor.levels[-1])

@@ -1,8 +1,8 @@
 """The HTML page of one sweep: verdicts, charts, trainings and what was run, in one file without a network.
 
-`render_report` builds it from top to bottom: the question with a summary and notices, a card for each hypothesis
-(`render_verdict_cards`), the charts of `figures.py`, the table of trainings (`render_trial_table`), and the run record
-of `page_parts.py`.
+`render_report` collects what the page shows from top to bottom: the question with a summary and notices, a card for
+each hypothesis, the charts of `figures.py`, the table of trainings, and the run record of `page_parts.py`. The markup
+is in `templates/sweep.html` (the macro `trial_table`) and `templates/verdicts.html` (`verdict_cards`).
 """
 
 import math

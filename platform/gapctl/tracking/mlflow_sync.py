@@ -28,7 +28,7 @@ from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CONFIGURATION
 from gapctl.plan.plan import Plan, Trial
-from gapctl.tracking.snapshot import (
+from gapctl.tracking.run_contents import (
     FAILURE,
     MODEL,
     OVERRIDES,
@@ -61,7 +61,7 @@ from gapctl.tracking.views import (
     NOTE,
     REPORT,
     VERDICTS,
-    RunSummary,
+    SweepFindings,
     build_views,
     format_curves_address,
     format_file_address,
@@ -362,7 +362,7 @@ class Projection:
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
 
-    def tell(self, summary: RunSummary) -> None:
+    def tell(self, summary: SweepFindings) -> None:
         """Show verdicts and the report's files in the sweep's own run."""
         parent = self._ensure_sweep_run()
         parent.put(summary.files)
@@ -508,7 +508,7 @@ class SyncReport:
 
 
 def sync_sweep(
-    plan: Plan, ledger: Ledger, uri: str, find: Callable[[], RunSummary | None] = lambda: None
+    plan: Plan, ledger: Ledger, uri: str, find: Callable[[], SweepFindings | None] = lambda: None
 ) -> SyncReport:
     """Show every trial of the plan in MLflow, then the summary that `find` returns in the sweep's own run.
 
@@ -536,7 +536,7 @@ def sync_sweep(
         ) from error
 
 
-def _show_sweep(projection: Projection, plan: Plan, find: Callable[[], RunSummary | None]) -> SyncReport:
+def _show_sweep(projection: Projection, plan: Plan, find: Callable[[], SweepFindings | None]) -> SyncReport:
     changes = Counter(projection.show(trial) for trial in plan.trainings)
     projection.note()
     summary = find()

@@ -17,7 +17,7 @@ from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.mlflow_sync import Projection
 from gapctl.tracking.store import explain_error
-from gapctl.tracking.views import RunSummary
+from gapctl.tracking.views import SweepFindings
 
 
 def format_sync_command(plan: Plan, ledger: Ledger) -> str:
@@ -68,7 +68,7 @@ class Tracker:
         # Single operations on a dictionary are atomic, so marks need no lock.
         self._pending: dict[str, Trial] = {}
         self._running: dict[str, bool] = {}
-        self._findings: RunSummary | None = None
+        self._findings: SweepFindings | None = None
         self._closing, self._wake = threading.Event(), threading.Event()
         self._rounds_begun = self._rounds_done = 0
         self._thread: threading.Thread | None = None
@@ -118,7 +118,7 @@ class Tracker:
     def note_worker_loss(self, trial: Trial) -> None:
         """Do nothing: the trial continues as the same run."""
 
-    def tell(self, findings: RunSummary) -> None:
+    def tell(self, findings: SweepFindings) -> None:
         """Show the verdicts and the report in the sweep's own run."""
         self._findings = findings
         self._start_thread()

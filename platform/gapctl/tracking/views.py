@@ -15,7 +15,7 @@ from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.plan.command_line import build_sweep_arguments
 from gapctl.plan.plan import Plan
-from gapctl.tracking.snapshot import TreatmentColumns
+from gapctl.tracking.run_contents import TreatmentColumns
 from gapctl.tracking.store import explain_error, open_store
 
 JsonObject = dict[str, object]
@@ -29,7 +29,7 @@ LONGEST_NOTE: Final = 7_900
 
 
 @dataclass(frozen=True)
-class RunSummary:
+class SweepFindings:
     """The verdicts of a sweep as its run shows them.
 
     `verdicts` is a short text, `table` is Markdown, `files` are by name and include the report. `marks` name the
@@ -42,7 +42,7 @@ class RunSummary:
     marks: str = ""
 
 
-def write_sweep_note(sweep: Sweep, findings: RunSummary | None, report: str, curves: str) -> str:
+def write_sweep_note(sweep: Sweep, findings: SweepFindings | None, report: str, curves: str) -> str:
     """Return the run's description: the question, then the verdicts with links, or the hypotheses.
 
     MLflow's page shows only the first lines at once, so the answer and the link to the `report` come first.

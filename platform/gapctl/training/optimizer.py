@@ -35,7 +35,7 @@ def compute_learning_rate(train: Train, step: int) -> float:
     return train.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def compute_temperature(temperature: Temperature, step: int, steps: int) -> float | None:
+def compute_scheduled_temperature(temperature: Temperature, step: int, steps: int) -> float | None:
     """Return the temperature of the 0-based `step`, or None if it follows no schedule.
 
     It goes from `init` to `final` over `steps` by equal factors.

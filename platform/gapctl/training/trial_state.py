@@ -33,7 +33,7 @@ from gapctl.training.evaluation import (
     MadEvaluation,
     compute_trial_metrics,
 )
-from gapctl.training.optimizer import OptimizerState, compute_temperature
+from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature
 from gapctl.training.workers import WorkerGroup
 
 MAD_VOCABULARY = TokenVocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
@@ -188,7 +188,7 @@ class TrialState:
     @property
     def scheduled_temperature(self) -> float | None:
         """The temperature of the next step, where it follows a schedule."""
-        return compute_temperature(self.config.temperature, self.steps, self.steps_total)
+        return compute_scheduled_temperature(self.config.temperature, self.steps, self.steps_total)
 
     def count(self, caption_id_B: NDArray[np.int64], packed: int) -> None:
         """Record one step: the loss floor of its captions, and the number of trials that took it together."""

@@ -300,12 +300,12 @@ def _select_removal_loop() -> Callable[..., None]:
     with suppress(ImportError):
         return cast(
             Callable[..., None],
-            getattr(import_module("skimage.morphology._skeletonize"), "_skeletonize_loop", remove_pixels_in_order),
+            getattr(import_module("skimage.morphology._skeletonize"), "_skeletonize_loop", thin_in_place),
         )
-    return remove_pixels_in_order
+    return thin_in_place
 
 
-def remove_pixels_in_order(
+def thin_in_place(
     result_HW: NDArray[np.uint8],
     rows_P: NDArray[np.int64],
     columns_P: NDArray[np.int64],
