@@ -448,7 +448,7 @@ def labelled(value: Any) -> Callable[[Path], str]:
 WRONG_DATA: dict[str, tuple[Callable[[Path], str], tuple[str, ...], str]] = {
     "missing": (lambda at: f"{at}/no.tar", (), "no.tar: no such file or folder; expected tar shards"),
     "one of the braces": (lambda at: f"{at}/{{0..1}}.tar", (), "0.tar: no such file or folder"),
-    "an address": (lambda at: "s3://bucket/a.tar", (), "an address; expected files or folders on this machine"),
+    "an address": (lambda at: "memory://bucket/a.tar", (), "--data memory://bucket/a.tar: nothing is there"),
     "no tar in it": (str, (), "no .tar file in this folder"),
     "no bytes": (empty_file, (), "empty.tar: an empty shard (0 bytes)"),
     "no samples": (no_samples, (), "none.tar: none of its samples can be used; found no samples; expected"),

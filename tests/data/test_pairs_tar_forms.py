@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.data.image_text.index import ShardIndex, index_shard
+from gapctl.data.image_text.index import ShardIndex, build_manifest, index_shard
+from gapctl.data.image_text.manifest import read_manifest, tally_manifest
+from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem
+from gapctl.data.shard_jobs import Workers
 from gapctl.io.retry import is_foreign
 from pair_shards import pair
 from tar_blocks import BLOCK, END, header, member, pax_record, sample, samples, tar_of
@@ -85,13 +89,36 @@ APART: dict[str, bytes] = {
 def test_members_of_a_key_that_stand_apart_are_named_as_that_and_counted_once(order: str, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(APART[order] + END)
 
-    ran = gapctl("data", "index", str(tmp_path / "a.tar"))
+    ran = gapctl("data", "verify", str(tmp_path / "a.tar"), "--workers", "1")
 
-    assert ran.exit_code == 2
-    assert "0 usable of 4 samples" in ran.out
-    for text in (ran.out, ran.err):
-        assert "4 keys come back after others: members of one key do not stand beside each other" in text
-        assert "tar --sort=name" in text
+    assert ran.exit_code == 1
+    assert "0 of 4 samples in 1 shards can be used" in ran.out
+    assert ran.out.count("members of one key apart") >= 1
+
+
+@pytest.mark.parametrize("order", APART)
+def test_a_tar_whose_members_stand_apart_is_read_by_an_index(
+    order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a.tar").write_bytes(APART[order] + END)
+
+    ran = gapctl("data", "index", str(tmp_path / "a.tar"), "--out", str(tmp_path / "m.parquet"))
+
+    assert (ran.exit_code, ran.err) == (0, "")
+    assert "4 usable of 4 samples" in ran.out
+    found = [sample for _, sample in read_rows(read_manifest(tmp_path / "m.parquet").samples)]
+    assert [(each.key, each.image, each.caption) for each in found] == [
+        (f"{n:06d}", pair(n)["jpg"], pair(n)["txt"].decode()) for n in range(4)
+    ]
+
+
+def test_a_manifest_of_keys_apart_says_how_to_mend_the_tar(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(APART["by ending"] + END)
+    reasons = tally_manifest(build_manifest(list_shards([str(tmp_path)]), Workers(1))).reasons
+    assert "4 keys come back after others: members of one key do not stand beside each other" in reasons
+    assert "gapctl data pack" in reasons
+    assert "tar --sort=name" in reasons
 
 
 def test_one_key_apart_leaves_the_others_as_they_are() -> None:

@@ -1,7 +1,8 @@
 """`gapctl data` for MAD: make its images ahead of a sweep, download MNIST, and preview what a trial is trained on.
 
 `_make_shards` writes a folder of shards (`mad --out`), `_fill_image_cache` the cache (`mad`). `load_data` is what
-sweeps and trials load their data with. `data_pairs.py` has the verbs for image-text shards.
+sweeps and trials load their data with. `data_pairs.py` has the verbs for image-text shards, and
+`data_pack.py` the one that packs other layouts.
 """
 
 import time
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
+from gapctl.cli.data_pack import pack_command
 from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import emit, format_megabytes, require_choice
@@ -84,6 +86,7 @@ def fetch_command(
     emit({"folder": str(folder), "files": listed}, render, as_json)
 
 
+data_app.command("pack")(pack_command)
 data_app.command("index")(index_command)
 data_app.command("captions")(captions_command)
 data_app.command("reshard")(reshard_command)

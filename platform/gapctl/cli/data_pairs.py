@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
+from gapctl.cli.data_pack import list_places, resolve_data
 from gapctl.cli.options import AddressOption, JsonOption
 from gapctl.cli.output import check_page, emit, format_megabytes, write_page
 from gapctl.config.base import did_you_mean
@@ -66,15 +67,16 @@ def index_command(
 ) -> None:
     """Write the manifest of image-text shards: where each sample lies, its sizes, and what is wrong with it.
 
-    Shards are tar files of key.jpg, key.txt and key.json, as img2dataset writes them. Images are not decoded (`gapctl
-    data verify` does). The same command again reads only shards that are new, changed or were damaged.
+    Shards are tar files of key.jpg, key.txt and key.json, as img2dataset writes them; any other layout that `gapctl
+    data pack` takes is packed into the cache first. Images are not decoded (`gapctl data verify` does). The same
+    command again reads only shards that are new, changed or were damaged.
     """
     from gapctl.data.image_text.index import index_shards
     from gapctl.data.image_text.manifest import tally_manifest
     from gapctl.data.image_text.storage import list_shards
 
     began = time.perf_counter()
-    stored = list_shards(shards)
+    stored = list_shards(list_places(resolve_data(shards, local=False)))
     target = expand_home(out or _choose_manifest_path(stored))
     if target.suffix != ".parquet":
         raise InputError(f"--out {target}: expected a name that ends in .parquet")

@@ -16,6 +16,7 @@ import typer
 
 from gapctl.cli.console import make_plain_console, show_progress
 from gapctl.cli.data import load_data
+from gapctl.cli.data_pack import describe_packed, list_places, resolve_data
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, compute_fingerprint
 from gapctl.config.trial import Data
 from gapctl.data.image_text.questions import CaptionLineMode, read_attributes, read_classes
@@ -50,7 +51,7 @@ class InputOptions:
         str | None,
         typer.Option(
             "--embeddings",
-            help="Saved: .npz, .parquet, .safetensors, image.npy,text.npy, or a folder.",
+            help="Saved: .npz, .parquet, .safetensors, .pt, image.npy,text.npy, or a folder.",
             metavar="PLACE",
         ),
     ] = None
@@ -66,7 +67,12 @@ class InputOptions:
     ] = None
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", help="Tar shards: files, {00..11}.tar, folders; several times.", metavar="SHARDS"),
+        typer.Option(
+            "--data",
+            help="Image-text data: tar shards, a folder of images with captions, a csv or parquet, COCO's json; a path "
+            "or an address; several times.",
+            metavar="PLACE",
+        ),
     ] = None
     captions: Annotated[
         CaptionLineMode | None,
@@ -212,7 +218,9 @@ def _encode_pairs(asked: InputOptions, model: str, pretrained: str, data: list[s
     from gapctl.cli.sweep import start_local_ray
     from gapctl.data.image_text.index import build_damage_error, build_manifest
     from gapctl.data.image_text.manifest import tally_manifest
+    from gapctl.data.image_text.pack import find_packed_classes
     from gapctl.data.image_text.storage import list_local_shards
+    from gapctl.data.image_text.tar_layouts import CLASS_KEY
     from gapctl.data.shard_jobs import Workers, count_available_cores
     from gapctl.inference.model import find_weights, open_model, require_known_model
     from gapctl.inference.pairs import LabelOptions, assemble_pairs, check_first_sample
@@ -231,7 +239,11 @@ def _encode_pairs(asked: InputOptions, model: str, pretrained: str, data: list[s
         read_attributes(asked.attributes) if asked.attributes else {},
     )
     workers, rule = asked.workers or count_available_cores(), asked.captions or CaptionLineMode.LINES
-    manifest = build_manifest(list_local_shards(data), Workers(workers))
+    resolved = resolve_data(data, local=True)
+    classes = find_packed_classes(list_places(resolved))
+    if classes is not None and asked.label_key is None:
+        labels = labels._replace(label_key=CLASS_KEY, classes=classes.build_prompts())
+    manifest = build_manifest(list_local_shards(list_places(resolved)), Workers(workers))
     for shard in manifest.shards:  # one that ends early may lack most of its samples
         if shard.damage is not None:
             raise build_damage_error(shard.address, shard.samples, shard.damage)
@@ -267,12 +279,15 @@ def _encode_pairs(asked: InputOptions, model: str, pretrained: str, data: list[s
         "skipped": dict(tally.problems),
         "unused_shards": dict(tally.unused),
         "ignored": dict(tally.ignored),
-        "label_key": asked.label_key,
+        "label_key": labels.label_key,
         **{name: path and {"file": str(path), "sha256": hash_file(path)} for name, path in files.items()},
     }
     shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
     title = f"{model} ({pretrained}) on {shards}: {_describe_embeddings(pairs.embeddings)}"
-    notes = (*_list_notes(opened, pairs, rule), *tally.lines)
+    packed = {place.place: asdict(place.packed) for place in resolved if place.packed is not None}
+    if packed:
+        facts["packed"] = packed
+    notes = (*_list_notes(opened, pairs, rule), *tally.lines, *describe_packed(resolved))
     return Inputs(pairs.embeddings, facts, title, pairs.zero_shot, pairs.temperature, notes)
 
 

@@ -303,8 +303,8 @@ class ManifestTally:
         apart = self.problems.get(SampleProblem.APART, 0)
         if apart:
             listed += (
-                f"; {apart:,} keys come back after others: members of one key do not stand beside each other. Unpack "
-                "the tar, and pack it again with `tar --sort=name`"
+                f"; {apart:,} keys come back after others: members of one key do not stand beside each other. "
+                "`gapctl data pack` puts them together; or unpack the tar, and pack it again with `tar --sort=name`"
             )
         return listed
 

@@ -487,13 +487,17 @@ def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
 
 
 def load_manifest(places: list[str], workers: Workers) -> Manifest:
-    """Read the manifest in a file that ends in .parquet, or else index the shards at these places now.
+    """Read the manifest in a file, or else index the shards at these places now, packing other layouts first.
 
     Raise InputError if the shards of a manifest's file have changed.
     """
-    if len(places) == 1 and places[0].endswith(".parquet"):
+    from gapctl.data.image_text.pack import resolve_shards
+    from gapctl.data.image_text.tables import is_table
+
+    if len(places) == 1 and places[0].endswith(".parquet") and not is_table(places[0]):
         path = expand_home(places[0])
         manifest = read_manifest(path)
         require_current(path, manifest)
         return manifest
-    return build_manifest(list_shards(places), workers)
+    resolved = resolve_shards(places, local=False)
+    return build_manifest(list_shards([each for place in resolved for each in place.shards]), workers)

@@ -32,7 +32,7 @@ BUNDLED_QUESTIONS: Final = BUNDLE_FOLDER / "questions.txt"
 MANIFEST_NAME = "manifest.parquet"
 EXPECTED = (
     "expected `bundled`, or a folder of shards with their manifest.parquet, or that file; "
-    "`gapctl data index SHARDS` makes it"
+    "`gapctl data index SHARDS` makes it. Images with captions in other layouts are packed by themselves"
 )
 
 
@@ -123,15 +123,25 @@ def _resolve_path(place: str) -> str:
 
 
 def find_manifest(source: str) -> Path:
-    """Return the manifest's path. Raise InputError if it is missing."""
+    """Return the manifest's path; a place of another layout than shards is packed into the cache first.
+
+    Raise InputError if it is missing, or the place is of no known layout.
+    """
+    from gapctl.data.image_text.pack import resolve_shards
+    from gapctl.data.image_text.tables import is_table
+
     if source == BUNDLED:
         return find_bundled_manifest()
     path = expand_home(source).absolute()
     manifest = path / MANIFEST_NAME if path.is_dir() else path
-    if not manifest.is_file():
-        problem = "no manifest.parquet in this folder" if path.is_dir() else "no such file or folder"
+    if manifest.is_file() and manifest.suffix == ".parquet" and not is_table(str(manifest)):
+        return manifest
+    resolved = resolve_shards([source], local=False)[0]
+    if resolved.packed is None:
+        known = path.exists() or "://" in source
+        problem = "no manifest.parquet beside these shards" if known else "no such file or folder"
         raise InputError(f"{source}: {problem}; {EXPECTED}")
-    return manifest
+    return Path(resolved.shards[0]) / MANIFEST_NAME
 
 
 def find_questions(places: PairPaths) -> Path | None:

@@ -46,7 +46,7 @@ def list_shards(places: Sequence[str]) -> list[ShardInfo]:
     Files that other systems leave in a folder are ignored (`is_foreign`). Raise InputError for a place without shards,
     and for an address that cannot be listed.
     """
-    shards = [shard for place in places for name in _expand_braces(place) for shard in _list_named_shards(name)]
+    shards = [shard for place in places for name in expand_braces(place) for shard in _list_named_shards(name)]
     if not shards:
         raise InputError(f"no shards were named; {EXPECTED}")
     return list({shard.address: shard for shard in shards}.values())
@@ -93,7 +93,8 @@ def _map_file(path: Path) -> Iterator[ShardBytes]:
         yield content
 
 
-def _expand_braces(place: str) -> list[str]:
+def expand_braces(place: str) -> list[str]:
+    """Return the names that a place with braces stands for, such as {00000..00011}.tar."""
     # webdataset's own function is the same, but imports torch, which takes three seconds.
     from braceexpand import braceexpand
 
@@ -197,17 +198,15 @@ class ShardReader:
 
 
 def list_local_shards(places: Sequence[str]) -> list[ShardInfo]:
-    """Return the tar files of these places, each once; those of a folder sorted by name.
+    """Return the shards of these places on this machine, each once; other layouts are packed into the cache first.
 
-    Raise InputError for a missing place, a folder without shards, and an empty file.
+    Raise InputError for a missing place, one of no known layout, and an empty file.
     """
-    for place in places:
-        if "://" in place:
-            raise InputError(
-                f"--data {place}: an address; expected files or folders on this machine. Copy the shards here"
-            )
+    from gapctl.data.image_text.pack import resolve_shards
+
     try:
-        shards = list_shards(places)
+        resolved = resolve_shards(places, local=True)
+        shards = list_shards([shards for place in resolved for shards in place.shards])
     except InputError as error:
         raise InputError(f"--data {error}") from error
     for shard in shards:

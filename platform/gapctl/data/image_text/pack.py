@@ -1,0 +1,425 @@
+"""Pack a recognised layout into tar shards, from which all of gapctl reads.
+
+1. `resolve_shards` turns places of any layout into places of shards; it packs into the cache what is no shards yet.
+2. `pack_shards` writes one layout into a folder: shards in the img2dataset layout, their manifest, and `packed.json`.
+3. `find_packed_classes` returns the class prompts of a folder of shards with class labels.
+
+A sample is key.jpg (or .png, .webp), key.txt (a caption per line) and key.json. The shards depend on the records alone,
+to the last byte, so equal images and captions in equal order give equal numbers in whatever layout they come.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import posixpath
+import shutil
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from gapctl.data.image_text.index import build_manifest
+from gapctl.data.image_text.layouts import PICTURE_ENDINGS, recognise_layout
+from gapctl.data.image_text.locations import WEB_SCHEMES, Location, open_location, translate_hub_page
+from gapctl.data.image_text.manifest import read_manifest, tally_manifest, write_manifest
+from gapctl.data.image_text.questions import LINE_ENDS
+from gapctl.data.image_text.records import LAYOUT_VERSION, NO_OPTIONS, ClassFiles, Layout, LayoutOptions, Record
+from gapctl.data.image_text.source import MANIFEST_NAME
+from gapctl.data.image_text.storage import RETRY_SECONDS, ShardInfo, list_shards, list_tar_files
+from gapctl.data.image_text.tar import parse_image_header
+from gapctl.data.image_text.tar_layouts import CLASS_KIND, CLASS_NAMES, CLASS_TEMPLATES, find_class_files
+from gapctl.data.shard_jobs import Workers
+from gapctl.errors import InputError, WorkError
+from gapctl.folders import expand_home, find_cache_root
+from gapctl.io.atomic import write_atomically, write_whole
+from gapctl.io.retry import is_foreign, retry
+
+SAMPLES_PER_SHARD: Final = 10_000
+PACKED_FILE: Final = "packed.json"
+LOCK_FILE: Final = "lock"
+FORM_ENDINGS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+IMAGES_AHEAD: Final = 64
+"""Images of a network that are asked for at once."""
+DISK_REMEDY: Final = "Make room, or set GAPCTL_CACHE to another folder; finished shards are kept"
+
+OnProgress = Callable[[int, int], None]
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """What a folder of packed shards holds, as its `packed.json` records it.
+
+    `unreachable` images are links of the web that gave nothing; their samples have captions and no image.
+    """
+
+    place: str
+    layout: str
+    fingerprint: str
+    shards: int
+    samples: int
+    usable: int
+    captions: int
+    unreachable: int
+    version: int = LAYOUT_VERSION
+
+
+class ResolvedPlace(NamedTuple):
+    """A place as given, the places of its shards, and what was packed there, if it had to be."""
+
+    place: str
+    shards: tuple[str, ...]
+    packed: PackResult | None
+
+
+def resolve_shards(
+    places: Sequence[str], *, local: bool, on_progress: OnProgress = ignore_progress
+) -> list[ResolvedPlace]:
+    """Return the places of shards for places of any layout, packing into the cache what is no shards yet.
+
+    Shards at an address are copied into the cache if they must be `local`, and else stay there. `on_progress` gets the
+    finished images and all (0 if that is unknown). Raise InputError for places of no known layout.
+    """
+    return [_resolve_place(place, local, on_progress) for place in places]
+
+
+def _resolve_place(place: str, local: bool, on_progress: OnProgress) -> ResolvedPlace:
+    layout = recognise_layout(translate_hub_page(place))
+    if isinstance(layout, str) and local and "://" in layout:
+        layout = recognise_layout(str(fetch_shards(layout, on_progress)))
+    if isinstance(layout, str):
+        if layout.endswith(".parquet"):
+            return ResolvedPlace(
+                place, tuple(shard.address for shard in read_manifest(expand_home(layout)).shards), None
+            )
+        return ResolvedPlace(place, _list_web_folder(layout), None)
+    folder = find_cache_root() / "packed" / layout.fingerprint
+    return ResolvedPlace(place, (str(folder),), pack_shards(layout, folder, on_progress))
+
+
+def _list_web_folder(place: str) -> tuple[str, ...]:
+    """Return the tars on the page of a web server's folder; any other place is returned as it is."""
+    location = open_location(place)
+    if location.scheme not in WEB_SCHEMES or not location.is_folder():
+        return (place,)
+    return tuple(location.join(name).address for name in location.list_names()[0] if name.endswith(".tar")) or (place,)
+
+
+def pack_place(
+    place: str, out: Path, options: LayoutOptions = NO_OPTIONS, on_progress: OnProgress = ignore_progress
+) -> PackResult:
+    """Pack a place into a new folder. Raise InputError for shards that need no packing, and as `pack_shards` does."""
+    address = translate_hub_page(place)
+    layout = recognise_layout(address, options)
+    if isinstance(layout, str) and "://" in layout:
+        layout = recognise_layout(str(fetch_shards(layout, on_progress)), options)
+    if isinstance(layout, str):
+        list_shards([layout])
+        raise InputError(
+            f"{place}: read as tar shards, which need no packing; expected another layout. `gapctl data verify` checks "
+            "shards, and `gapctl data reshard` writes them anew"
+        )
+    return pack_shards(layout, expand_home(out).absolute(), on_progress)
+
+
+def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_progress) -> PackResult:
+    """Write a layout's records into a folder that appears whole, or return what it holds from an earlier time.
+
+    Stopped work goes on after its last whole shard. Raise InputError if the folder holds anything else or nothing of
+    the layout can be packed, WorkError if an image cannot be read or a shard not be written.
+    """
+    if (done := _find_packed(folder, layout.fingerprint)) is not None:
+        return done
+    own = _read_packed(folder, layout.fingerprint) is not None
+    if folder.exists() and not own and not _is_empty(folder):
+        raise InputError(f"{folder}: holds other data; expected a new or empty folder. Nothing was written")
+    try:
+        with _lock_scratch(folder, layout) as scratch:
+            if (done := _find_packed(folder, layout.fingerprint)) is not None:
+                return done
+            packed = _pack_into(layout, scratch, on_progress)
+            if folder.exists():
+                shutil.rmtree(folder)
+            scratch.rename(folder)
+            return packed
+    except OSError as error:
+        raise WorkError(f"{folder}: cannot be written ({error.strerror or error}). {DISK_REMEDY}") from error
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and all(is_foreign(path.name) for path in folder.iterdir())
+
+
+def _find_packed(folder: Path, fingerprint: str) -> PackResult | None:
+    """Return what a folder holds, or None if it was not packed from this layout or lacks a shard."""
+    packed = _read_packed(folder, fingerprint)
+    return packed if packed and len(list_tar_files(folder)) == packed.shards else None
+
+
+def _read_packed(folder: Path, fingerprint: str) -> PackResult | None:
+    try:
+        document = json.loads((folder / PACKED_FILE).read_bytes())
+        packed = PackResult(**document)
+    except (OSError, ValueError, TypeError):
+        return None
+    return packed if (packed.fingerprint, packed.version) == (fingerprint, LAYOUT_VERSION) else None
+
+
+@contextmanager
+def _lock_scratch(folder: Path, layout: Layout) -> Iterator[Path]:
+    """Yield the folder beside the target in which it is made; another process that makes it is waited for."""
+    scratch = folder.with_name(f".{folder.name}.packing-{layout.fingerprint}")
+    lock_path = folder.with_name(f".{folder.name}.{LOCK_FILE}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock_file(lock_path):
+        scratch.mkdir(exist_ok=True)
+        try:
+            yield scratch
+        finally:
+            lock_path.unlink(missing_ok=True)
+            if scratch.exists() and not any(scratch.glob("*.tar")):
+                shutil.rmtree(scratch)
+
+
+@contextmanager
+def _lock_file(path: Path) -> Iterator[None]:
+    """Hold a lock on a file that its holders delete: one that was deleted meanwhile counts for nothing."""
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                yield
+                return
+
+
+class _ShardCounts(NamedTuple):
+    """What one shard holds, kept beside it so that stopped work can go on."""
+
+    samples: int
+    captions: int
+    unreachable: int
+
+
+def _pack_into(layout: Layout, scratch: Path, on_progress: OnProgress) -> PackResult:
+    counts: list[_ShardCounts] = []
+    namer, done = KeyNamer(), 0
+    numbered = enumerate((namer.name_key(record.key), record) for record in layout.read())
+    for number, group in groupby(numbered, key=lambda each: each[0] // SAMPLES_PER_SHARD):
+        keyed = (pair for _, pair in group)
+        path, record = scratch / f"{number:05d}.tar", scratch / f".{number:05d}.json"
+        if path.exists() and record.exists():
+            counts.append(_ShardCounts(*json.loads(record.read_bytes())))
+            deque(keyed, maxlen=0)
+        else:
+            counts.append(
+                _write_shard(path, keyed, layout.far, partial(_show_samples, on_progress, done, layout.images))
+            )
+            write_whole(record, json.dumps(counts[-1]).encode(), scratch)
+        done += counts[-1].samples
+    return _finish_folder(layout, scratch, counts)
+
+
+def _show_samples(on_progress: OnProgress, before: int, images: int, samples: int) -> None:
+    on_progress(before + samples, images)
+
+
+def _finish_folder(layout: Layout, scratch: Path, counts: Sequence[_ShardCounts]) -> PackResult:
+    """Write the manifest and the record of the folder, and take away what only its making needed."""
+    samples, captions, unreachable = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
+    if not samples:
+        raise InputError(f"{layout.place}: {layout.kind} without a sample; expected images with captions")
+    manifest = build_manifest(list_shards([str(scratch)]), Workers(1))
+    usable = tally_manifest(manifest).usable
+    write_manifest(scratch / MANIFEST_NAME, manifest)
+    if layout.classes is not None:
+        for name, lines in ((CLASS_NAMES, layout.classes.names), (CLASS_TEMPLATES, layout.classes.templates)):
+            write_whole(scratch / name, "".join(f"{line}\n" for line in lines).encode(), scratch)
+    packed = PackResult(
+        layout.place, layout.kind, layout.fingerprint, len(counts), samples, usable, captions, unreachable
+    )
+    write_whole(scratch / PACKED_FILE, json.dumps(asdict(packed), indent=1).encode(), scratch)
+    for path in scratch.glob(".*.json"):
+        path.unlink()
+    return packed
+
+
+def _write_shard(
+    path: Path, keyed: Iterator[tuple[str, Record]], far: bool, on_sample: Callable[[int], None]
+) -> _ShardCounts:
+    samples = captions = wanted = 0
+    unreachable: list[str] = []
+    with write_atomically(path, path.parent) as temporary, tarfile.open(temporary, "w") as tar:
+        for key, record, image in _read_images(keyed, far):
+            if isinstance(image, OSError):
+                if record.required:
+                    raise InputError(
+                        f"{record.where}: its image cannot be read ({image.strerror or image}); expected it there"
+                    )
+                unreachable.append(f"{record.where}: {image}")
+            wanted += not record.required
+            content = image if isinstance(image, bytes) else None
+            for name, part in _build_members(key, record, content).items():
+                info = tarfile.TarInfo(name)
+                info.size = len(part)
+                tar.addfile(info, io.BytesIO(part))
+            samples, captions = samples + 1, captions + len(record.captions)
+            on_sample(samples)
+        if wanted and len(unreachable) == wanted:
+            raise InputError(
+                f"{unreachable[0]}. None of {wanted:,} images could be fetched: expected a network that reaches them. "
+                "Fetch them elsewhere, as with img2dataset, and bring its shards"
+            )
+    return _ShardCounts(samples, captions, len(unreachable))
+
+
+def _read_images(
+    keyed: Iterator[tuple[str, Record]], far: bool
+) -> Iterator[tuple[str, Record, bytes | OSError | None]]:
+    """Yield each record with its image, or with why it cannot be read; images from afar are asked for ahead."""
+    if not far:
+        for key, record in keyed:
+            yield key, record, _read_image(record)
+        return
+    waiting: deque[tuple[str, Record, Future[bytes | OSError | None]]] = deque()
+    with ThreadPoolExecutor(IMAGES_AHEAD) as pool:
+        try:
+            for key, record in keyed:
+                waiting.append((key, record, pool.submit(_read_image, record)))
+                if len(waiting) >= IMAGES_AHEAD:
+                    key, record, image = waiting.popleft()
+                    yield key, record, image.result()
+            while waiting:
+                key, record, image = waiting.popleft()
+                yield key, record, image.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read_image(record: Record) -> bytes | OSError | None:
+    try:
+        return None if record.image is None else record.image()
+    except OSError as error:
+        return error
+
+
+def _build_members(key: str, record: Record, image: bytes | None) -> dict[str, bytes]:
+    """Return the members of a sample by their names; what it lacks has none."""
+    members: dict[str, bytes] = {}
+    if image is not None:
+        form = parse_image_header(image, 0, len(image)).form
+        members[f"{key}.{FORM_ENDINGS.get(form, 'jpg')}"] = image
+    if record.captions:
+        lines = [LINE_ENDS.sub(" ", caption).strip() for caption in record.captions]
+        members[f"{key}.txt"] = _encode_text(record, "\n".join(lines))
+    about = dict(record.about)
+    if key not in (record.key, posixpath.splitext(record.key)[0]):
+        about.setdefault("source_key", record.key)
+    if about:
+        members[f"{key}.json"] = json.dumps(about).encode()
+    return members
+
+
+def _encode_text(record: Record, text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{record.where}: a caption with half of a surrogate pair; expected Unicode text") from error
+
+
+class KeyNamer:
+    """Give each record a key that a tar can have: a path below no other place, without dots, and no key twice."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def name_key(self, wanted: str) -> str:
+        """Return the record's own key if that is one, else the nearest."""
+        stem, ending = posixpath.splitext(wanted)
+        if ending.lower() not in PICTURE_ENDINGS:
+            stem = wanted
+        *folders, name = [part for part in stem.replace("\\", "/").split("/") if part not in ("", ".", "..")] or [
+            "image"
+        ]
+        plain = "/".join([*folders, name.replace(".", "_")])
+        if is_foreign(f"{plain}.jpg"):
+            plain = "key_" + plain.replace("/", "_")
+        key, times = plain, 1
+        while key in self._used:
+            times += 1
+            key = f"{plain}-{times}"
+        self._used.add(key)
+        return key
+
+
+def fetch_shards(place: str, on_progress: OnProgress = ignore_progress) -> Path:
+    """Copy the shards at an address into the cache, with the files of classes beside them, and return the folder.
+
+    What is there from an earlier time is not copied again. Raise InputError if the shards cannot be listed,
+    WorkError if one cannot be copied.
+    """
+    shards = list_shards(_list_web_folder(place))
+    listed = "\n".join(f"{shard.address}\t{shard.bytes}\t{shard.modified}" for shard in shards)
+    folder = find_cache_root() / "packed" / f"copy-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+    names = _name_copies(shards)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for done, shard in enumerate(shards):
+            on_progress(done, len(shards))
+            target = folder / names[shard.address]
+            if not target.exists():
+                _copy_file(open_location(shard.address), target)
+        classes = find_class_files(open_location(shards[0].address).parent)
+        if classes is not None:
+            for name, lines in ((CLASS_NAMES, classes.names), (CLASS_TEMPLATES, classes.templates)):
+                write_whole(folder / name, "".join(f"{line}\n" for line in lines).encode(), folder)
+    except OSError as error:
+        raise WorkError(f"{folder}: cannot be written ({error.strerror or error}). {DISK_REMEDY}") from error
+    return folder
+
+
+def _name_copies(shards: Sequence[ShardInfo]) -> Mapping[str, str]:
+    """Return a name for the copy of each shard: its own where no two have one, else with its number."""
+    own = {shard.address: posixpath.basename(shard.address.partition("?")[0]) for shard in shards}
+    if len(set(own.values())) == len(own) and all(name.endswith(".tar") for name in own.values()):
+        return own
+    return {shard.address: f"{number:05d}.tar" for number, shard in enumerate(shards)}
+
+
+def _copy_file(shard: Location, target: Path) -> None:
+    def copy(temporary: Path) -> None:
+        options: dict[str, Any] = {"block_size": 0} if shard.scheme in WEB_SCHEMES else {}
+        with shard.files.open(shard.path, "rb", **options) as source, temporary.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+
+    with write_atomically(target, target.parent) as temporary:
+        try:
+            retry(lambda: copy(temporary), RETRY_SECONDS)
+        except OSError as error:
+            raise WorkError(
+                f"{shard.address}: cannot be fetched ({error}). What has arrived is kept: run the same command again, "
+                "or bring a copy here"
+            ) from error
+
+
+def find_packed_classes(places: Sequence[str]) -> ClassFiles | None:
+    """Return the classes of shards that were packed with class labels, if all places have the same ones."""
+    found: list[ClassFiles | None] = []
+    for place in places:
+        folder = Path(place)
+        try:
+            document = json.loads((folder / PACKED_FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        found.append(find_class_files(open_location(str(folder))) if document.get("layout") == CLASS_KIND else None)
+    return found[0] if found and all(each is not None and each == found[0] for each in found) else None
