@@ -347,7 +347,7 @@ WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
             ("image", pl.List(pl.Struct({"a": pl.Float64})), "lists of floats"),
             ("labels", pl.Int128, "whole numbers of at most 64 bits"),
             ("labels", pl.Decimal(38, 2), "whole numbers of at most 64 bits"),
-            ("labels", pl.Categorical, "whole numbers of at most 64 bits"),
+            ("text_to_image", pl.Categorical, "whole numbers of at most 64 bits"),
         )
     },
     **{

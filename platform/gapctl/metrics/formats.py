@@ -1,7 +1,7 @@
 """Read saved embeddings: one file, a pair of arrays, or a folder of shards in the order of their names.
 
 1. `read_embeddings` picks the reader by the kind of place.
-2. `read_npz`, `read_npy`, `read_parquet` and `read_safetensors` return `LoadedArrays` of the known names.
+2. `read_npz`, `read_npy`, `read_parquet`, `read_safetensors` and `read_pt` return `LoadedArrays` of the known names.
 3. `_join_shards` checks that shards agree and stacks them.
 4. `check_arrays` checks the arrays, and `_build_file` makes `Embeddings` of them.
 
@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.io.atomic import hash_file
 from gapctl.io.retry import is_foreign
+from gapctl.metrics.array_names import WORDS, code_words, find_names, list_names, read_tensors
 from gapctl.metrics.checks import CLOUDS, NUMBERS, AnyArray, Pairing, check_arrays
 from gapctl.metrics.embedding_set import Embeddings
 
@@ -36,11 +37,10 @@ DAMAGE_ERRORS: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxErro
 """Exceptions of numpy for a damaged .npy file; its header is parsed as Python's text."""
 
 KNOWN_ARRAYS: Final = (*CLOUDS, *NUMBERS)
-NPY_NAME: Final = re.compile(
-    rf"(?P<array>{'|'.join(sorted(KNOWN_ARRAYS, key=len, reverse=True))})(?P<shard>[-_.]?\d*)\.npy"
-)
+NPY_NAME: Final = re.compile(rf"(?P<array>{'|'.join(list_names(KNOWN_ARRAYS))})(?P<shard>[-_.]?\d*)\.npy")
 """`image.npy`, or `image_00012.npy` for one of several shards."""
 
+WORD_TYPES: Final = (pl.String, pl.Categorical, pl.Enum)
 INTEGER_TYPES: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 PACKED_TYPES: Final = ("F4", "F6_E2M3", "F6_E3M2")
 
@@ -77,7 +77,7 @@ class EmbeddingsFile:
 def read_embeddings(place: str) -> EmbeddingsFile:
     """Read and check embeddings; nothing in them is ever unpickled.
 
-    `place` is a file (.npz, .parquet, .safetensors), two .npy files with a comma between them, or a folder: of
+    `place` is a file (.npz, .parquet, .safetensors, .pt), two .npy files with a comma between them, or a folder: of
     `image.npy` and `text.npy`, of such files with a number (`image_0.npy`), or of files of one of the other formats.
     Raise InputError for anything else, and for arrays that do not fit together.
     """
@@ -99,7 +99,7 @@ def _read_folder(folder: Path) -> EmbeddingsFile:
     if not present:
         raise InputError(
             f"{folder}: a folder; expected an .npz archive with the arrays `image` and `text`, or in the folder "
-            "image.npy and text.npy, or shards in one of the formats .npz, .parquet, .safetensors"
+            "image.npy and text.npy, or shards in one of the formats .npz, .parquet, .safetensors, .pt"
         )
     if len(present) > 1:
         raise InputError(f"{folder}: files of {' and '.join(present)}; expected shards of one format")
@@ -118,13 +118,19 @@ def _read_npy_shards(folder: Path) -> dict[Path, LoadedArrays]:
         else:
             shards.setdefault(named["shard"], {})[named["array"]] = path
     in_order = sorted(shards.items(), key=lambda shard: (int(shard[0].strip("-_.") or -1), shard[0]))
-    for shard, paths in in_order:
-        for name in ("image", "text"):
-            if name not in paths:
-                raise InputError(f"{folder}: no file {name}{shard}.npy beside {next(iter(paths.values())).name}")
     if not shards:
         raise InputError(f"{folder}: no image.npy and text.npy; the folder has {', '.join(unknown)}")
-    return {folder / f"*{shard}.npy": read_npy(paths, unknown) for shard, paths in in_order}
+    loaded = {}
+    for shard, paths in in_order:
+        names = find_names(folder, paths, KNOWN_ARRAYS)
+        for name in ("image", "text"):
+            if name not in names:
+                raise InputError(f"{folder}: no file {name}{shard}.npy beside {next(iter(paths.values())).name}")
+        unused = [path.name for given, path in paths.items() if given not in names.values()]
+        loaded[folder / f"*{shard}.npy"] = read_npy(
+            {name: paths[given] for name, given in names.items()}, unknown + unused
+        )
+    return loaded
 
 
 def _list_files(folder: Path, ending: str) -> list[Path]:
@@ -135,6 +141,8 @@ def _list_files(folder: Path, ending: str) -> list[Path]:
 def _join_shards(folder: Path, shards: Mapping[Path, LoadedArrays]) -> EmbeddingsFile:
     if len(shards) == 1:
         return _build_file(*next(iter(shards.items())))
+    coded = code_words({path: loaded.arrays for path, loaded in shards.items()})
+    shards = {path: loaded._replace(arrays=coded[path]) for path, loaded in shards.items()}
     pairings = {path: _check_file(path, loaded.arrays, least=1) for path, loaded in shards.items()}
     _require_equal_kinds(shards, pairings)
     arrays = {name: _stack_arrays(name, list(shards.values())) for name in next(iter(shards.values())).arrays}
@@ -183,6 +191,7 @@ def _check_file(path: Path, arrays: Mapping[str, AnyArray], least: int) -> Pairi
 
 
 def _build_file(path: Path, loaded: LoadedArrays) -> EmbeddingsFile:
+    loaded = loaded._replace(arrays=code_words({path: loaded.arrays})[path])
     arrays, pairing = loaded.arrays, _check_file(path, loaded.arrays, least=2)
     numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
     embeddings = Embeddings(
@@ -212,15 +221,16 @@ def read_npz(path: Path) -> LoadedArrays:
     _require_archive(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
+            names = find_names(path, archive.files, KNOWN_ARRAYS)
             for name in ("image", "text"):
-                if name not in archive.files:
+                if name not in names:
                     held = ", ".join(sorted(archive.files))
                     found = f"the archive has {held}" if held else "the archive is empty"
                     raise InputError(
                         f"{path}: no array `{name}`; {found}. Name the arrays in numpy.savez(file, image=..., text=...)"
                     )
-            arrays = {name: _read_npz_array(path, archive, name) for name in KNOWN_ARRAYS if name in archive.files}
-            unknown = tuple(sorted(set(archive.files) - set(KNOWN_ARRAYS)))
+            arrays = {name: _read_npz_array(path, archive, given) for name, given in names.items()}
+            unknown = tuple(sorted(set(archive.files) - set(names.values())))
     except (*DAMAGE_ERRORS, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: a damaged .npz archive ({error}); write it again with numpy.savez") from error
     return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
@@ -286,22 +296,22 @@ def read_parquet(path: Path) -> LoadedArrays:
     try:
         with path.open("rb") as file:
             present = list(pl.read_parquet_schema(file))
+            names = find_names(path, present, KNOWN_ARRAYS)
             for name in ("image", "text"):
-                if name not in present:
+                if name not in names:
                     raise InputError(
                         f"{path}: no column `{name}`; the table has {', '.join(sorted(present)) or 'none'}"
                     )
             file.seek(0)
-            known: list[str] = [name for name in KNOWN_ARRAYS if name in present]
-            table = pl.read_parquet(file, columns=known)
+            table = pl.read_parquet(file, columns=list(names.values()))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a parquet table with the columns image and text") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(
             f"{path}: not a parquet table, or a damaged one ({first_line_of_error(error)}); write it again"
         ) from error
-    arrays = {name: _convert_parquet_column(path, table.get_column(name)) for name in table.columns}
-    unknown = tuple(sorted(set(present) - set(KNOWN_ARRAYS)))
+    arrays = {name: _convert_parquet_column(path, table.get_column(given).alias(name)) for name, given in names.items()}
+    unknown = tuple(sorted(set(present) - set(names.values())))
     return LoadedArrays(arrays, unknown, {path.name: hash_file(path)})
 
 
@@ -311,7 +321,7 @@ def _convert_parquet_column(path: Path, column: pl.Series) -> AnyArray:
         raise InputError(f"{path}: `{column.name}`: nothing in row {row}; expected a value in every row")
     _require_numbers(path, column)
     if not isinstance(column.dtype, pl.List | pl.Array):
-        return column.to_numpy()
+        return np.array(column.to_list()) if column.dtype in WORD_TYPES else column.to_numpy()
     lists = column.cast(pl.List(column.dtype.inner))
     width_A = lists.list.len().to_numpy()
     uneven_A = np.flatnonzero(width_A != width_A[0]) if len(width_A) else width_A
@@ -326,16 +336,30 @@ def _convert_parquet_column(path: Path, column: pl.Series) -> AnyArray:
         raise InputError(
             f"{path}: `{column.name}`: an entry is missing in row {row}; expected {width} numbers in every row"
         )
-    return entries.to_numpy().reshape(len(lists), -1)
+    flat = np.array(entries.to_list()) if entries.dtype in WORD_TYPES else entries.to_numpy()
+    return flat.reshape(len(lists), -1)
 
 
 def _require_numbers(path: Path, column: pl.Series) -> None:
     """Raise InputError for types that numpy lacks, and for nested lists, which would be read as one long row."""
     number = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
     nested = isinstance(column.dtype, pl.Array) and len(column.dtype.shape) > 1
+    if column.name in WORDS and number in WORD_TYPES and not nested:
+        return
     if nested or not (number.is_float() or number in INTEGER_TYPES):
         expected = "lists of floats" if column.name in CLOUDS else "whole numbers of at most 64 bits"
         raise InputError(f"{path}: `{column.name}`: of type {column.dtype}; expected {expected}. Store them as such")
+
+
+def read_pt(path: Path) -> LoadedArrays:
+    """Read a file's known tensors. Raise InputError for a missing or damaged file, and for pickled objects."""
+    tensors = read_tensors(path)
+    names = find_names(path, tensors, KNOWN_ARRAYS)
+    for name in ("image", "text"):
+        if name not in names:
+            raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(tensors)) or 'no tensors'}")
+    arrays = {name: tensors[given] for name, given in names.items()}
+    return LoadedArrays(arrays, tuple(sorted(set(tensors) - set(names.values()))), {path.name: hash_file(path)})
 
 
 def read_safetensors(path: Path) -> LoadedArrays:
@@ -345,7 +369,8 @@ def read_safetensors(path: Path) -> LoadedArrays:
     try:
         with safe_open(path, framework="pt") as opened:
             present = set(opened.keys())
-            types = {name: opened.get_slice(name).get_dtype() for name in KNOWN_ARRAYS if name in present}
+            names = find_names(path, present, KNOWN_ARRAYS)
+            types = {given: opened.get_slice(given).get_dtype() for given in names.values()}
             for name, written in types.items():
                 if written in PACKED_TYPES:
                     raise InputError(
@@ -356,7 +381,7 @@ def read_safetensors(path: Path) -> LoadedArrays:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a .safetensors file, or a damaged one ({error}); write it again") from error
     for name in ("image", "text"):
-        if name not in present:
+        if name not in names:
             raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(present)) or 'none'}")
     # Formats that numpy lacks (bfloat16, float8) are widened without loss.
     same = (torch.float16, torch.float32, torch.float64)
@@ -364,13 +389,19 @@ def read_safetensors(path: Path) -> LoadedArrays:
         name: (tensor.float() if tensor.is_floating_point() and tensor.dtype not in same else tensor).numpy()
         for name, tensor in tensors.items()
     }
-    return LoadedArrays(arrays, tuple(sorted(present - set(KNOWN_ARRAYS))), {path.name: hash_file(path)})
+    return LoadedArrays(
+        {name: arrays[given] for name, given in names.items()},
+        tuple(sorted(present - set(names.values()))),
+        {path.name: hash_file(path)},
+    )
 
 
 READERS: Final[Mapping[str, Callable[[Path], LoadedArrays]]] = {
     ".npz": read_npz,
     ".parquet": read_parquet,
     ".safetensors": read_safetensors,
+    ".pt": read_pt,
+    ".pth": read_pt,
 }
 
 
