@@ -114,7 +114,7 @@ def emit(document: object, render: Callable[[], None], as_json: bool, *, allow_n
 def print_problems(problems: Iterable[str]) -> None:
     """Print what went wrong; it comes last, where nobody overlooks it."""
     for problem in problems:
-        typer.echo(f"gapctl: {problem}", err=True)
+        print(f"gapctl: {problem}", file=sys.stderr)  # typer.echo would drop control characters, not show them
 
 
 def exit_on_problems(problems: Iterable[str]) -> None:
