@@ -93,7 +93,7 @@ class LocalCluster:
 
     def add_node(self) -> "subprocess.Popen[bytes]":
         """Starts another node; it joins when it is ready."""
-        node = self._start("node", f"--address={self.address}", "--num-cpus=1", "--num-gpus=1")
+        node = self._start("node", f"--address={self.address}", "--num-cpus=1")
         self.nodes.append(node)
         return node
 
