@@ -18,7 +18,7 @@ from findings_claims import (
     load_withdrawals,
     match_claims,
 )
-from gapctl.cli.analyze import judge_ledger
+from gapctl.analysis.service import judge_ledger
 from gapctl.cli.options import load_plan
 from gapctl.config.load import load_sweep
 from gapctl.config.metrics import METRICS
