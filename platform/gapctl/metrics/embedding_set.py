@@ -3,6 +3,8 @@
 Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.checks import (
+    NUMBERS,
+    AnyArray,
     Integers,
+    Pairing,
     Rows,
     check_cloud,
     check_numbers,
@@ -74,6 +79,29 @@ class Embeddings:
             check_text_to_image(self.text_to_image_M, images)
         elif images != texts:
             raise make_pairing_error(images, texts)
+
+
+def build_embeddings(arrays: Mapping[str, AnyArray], pairing: Pairing) -> Embeddings:
+    """Return arrays that `check_arrays` checked, with the pairing that it found, as `Embeddings`."""
+    numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
+    return Embeddings(
+        image_ND=arrays["image"],
+        text_MD=arrays["text"],
+        text_to_image_M=numbers.get("text_to_image"),
+        text_group_M=_group_equal_rows(arrays["text"]) if pairing == "rows" else None,
+        prompt_of_N=numbers["labels"] if pairing == "labels" else None,
+        labels_N=numbers.get("labels"),
+        attributes_NF=numbers.get("attributes"),
+        bias_image_ND=arrays.get("image_with_attributes"),
+    )
+
+
+def _group_equal_rows(text_MD: AnyArray) -> NDArray[np.int64] | None:
+    """Return a number per text (M,), shared by rows equal to the last bit as one caption's are; None if all differ."""
+    first: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
+    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
+    return group_M if len(first) < len(group_M) else None
 
 
 def normalise_rows(rows_ND: Rows, name: str = "rows", first: int = 0) -> Array:

@@ -10,7 +10,6 @@
 Index letters: N images, M texts, A rows of any array, D embedding, B rows of a block, W entries of lists.
 """
 
-import hashlib
 import re
 import tokenize
 import zipfile
@@ -31,7 +30,7 @@ from gapctl.io.atomic import hash_file
 from gapctl.io.retry import is_foreign
 from gapctl.metrics.array_names import WORDS, code_words, find_names, list_names, read_tensors
 from gapctl.metrics.checks import CLOUDS, NUMBERS, AnyArray, Pairing, check_arrays
-from gapctl.metrics.embedding_set import Embeddings
+from gapctl.metrics.embedding_set import Embeddings, build_embeddings
 
 DAMAGE_ERRORS: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 """Exceptions of numpy for a damaged .npy file; its header is parsed as Python's text."""
@@ -193,27 +192,8 @@ def _check_file(path: Path, arrays: Mapping[str, AnyArray], least: int) -> Pairi
 def _build_file(path: Path, loaded: LoadedArrays) -> EmbeddingsFile:
     loaded = loaded._replace(arrays=code_words({path: loaded.arrays})[path])
     arrays, pairing = loaded.arrays, _check_file(path, loaded.arrays, least=2)
-    numbers = {name: arrays[name].astype(np.int64) for name in NUMBERS if name in arrays}
-    embeddings = Embeddings(
-        image_ND=arrays["image"],
-        text_MD=arrays["text"],
-        text_to_image_M=numbers.get("text_to_image"),
-        text_group_M=_group_equal_rows(arrays["text"]) if pairing == "rows" else None,
-        prompt_of_N=numbers["labels"] if pairing == "labels" else None,
-        labels_N=numbers.get("labels"),
-        attributes_NF=numbers.get("attributes"),
-        bias_image_ND=arrays.get("image_with_attributes"),
-    )
     infos = {name: ArrayInfo(array.shape, str(array.dtype)) for name, array in arrays.items()}
-    return EmbeddingsFile(embeddings, pairing, loaded.files, infos, loaded.unknown)
-
-
-def _group_equal_rows(text_MD: AnyArray) -> NDArray[np.int64] | None:
-    """Return a number per text (M,), shared by rows equal to the last bit as one caption's are; None if all differ."""
-    first: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
-    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
-    return group_M if len(first) < len(group_M) else None
+    return EmbeddingsFile(build_embeddings(arrays, pairing), pairing, loaded.files, infos, loaded.unknown)
 
 
 def read_npz(path: Path) -> LoadedArrays:

@@ -9,13 +9,13 @@ Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from gapctl.metrics.checks import Rows, make_single_row_error
-from gapctl.metrics.classification import flip_rate
+from gapctl.metrics.classification import ZeroShotTasks, flip_rate, measure_accuracies
 from gapctl.metrics.clustering import measure_label_clustering
 from gapctl.metrics.embedding_set import (
     Embeddings,
@@ -41,6 +41,7 @@ MAX_DOUBLES: Final = 1 << 28
 """Coordinates of both modalities (2 GiB in float64) above which rows are compared in float32."""
 
 MODALITY_NAMES: Final = ("image", "text")
+METRIC_GROUPS: Final = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
 
 class MetricEstimates(NamedTuple):
@@ -71,6 +72,29 @@ def measure_with_samples(embeddings: Embeddings, effort: SampleLimits = THOROUGH
         values["entropy/gallery"] = float(len(text_MD))
         samples |= _measure_entropies(embeddings, image_ND, text_MD, embeddings.logit_scale, effort)
     return MetricEstimates(values | {key: sampled.value for key, sampled in samples.items()}, samples)
+
+
+def measure_at_scales(
+    embeddings: Embeddings,
+    scales: Sequence[float],
+    effort: SampleLimits = THOROUGH_LIMITS,
+    zero_shot: ZeroShotTasks | None = None,
+    temperature: Mapping[str, float] | None = None,
+) -> MetricEstimates:
+    """Return all metrics with entropies at each logit scale, zero-shot accuracies, and the model's temperature.
+
+    Metrics come in the order of their groups; samples are of those metrics alone that used a part of the rows.
+    """
+    estimates = measure_with_samples(embeddings, effort)
+    values, sampled = estimates.values | dict(temperature or {}), dict(estimates.samples)
+    if tuple(scales) != (embeddings.logit_scale,):
+        by_scale = measure_entropies_by_scale(embeddings, scales, effort)
+        values, sampled = values | by_scale.values, sampled | by_scale.samples
+    if zero_shot is not None:
+        values |= measure_accuracies(embeddings.image_ND, zero_shot)
+    samples = {key: each for key, each in sampled.items() if not each.whole and values.get(key) == each.value}
+    ordered = sorted(values, key=lambda key: METRIC_GROUPS.index(key.partition("/")[0]))
+    return MetricEstimates({key: values[key] for key in ordered}, samples)
 
 
 def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Rows, Rows]:

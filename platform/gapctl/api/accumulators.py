@@ -1,0 +1,281 @@
+"""Accumulate the gap, object bias or entropies batch by batch: `Gap`, `ObjectBias` and `Entropy`.
+
+1. `update` adds a batch of embeddings, numpy or torch on any device.
+2. `compute` returns the metrics of all batches so far by name, as `gapctl.measure` names them.
+3. `merge` adds the batches of another accumulator, and `reset` forgets all.
+
+`gapctl.Gap` and its siblings are these classes, or where torchmetrics is installed those of `torchmetrics_adapter.py`,
+which hold the same states as tensors and add them over the ranks of a distributed run. `Gap` and `ObjectBias` keep
+sums; `Entropy` keeps every row, since an entropy is over the whole gallery.
+
+Index letters: B rows of a batch, N all rows, D embedding, K labels, F factors.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.api.arrays import read_array, read_attributes, read_labels, read_pairs, read_rows
+from gapctl.api.measures import read_logit_scales
+from gapctl.errors import InputError
+from gapctl.metrics.bias import BiasSums, LabelSums
+from gapctl.metrics.checks import check_cloud, check_numbers, check_range, make_array_error
+from gapctl.metrics.embedding_set import Embeddings, normalise_rows, normalise_rows_float32
+from gapctl.metrics.gap import CloudSums, GapSums, MatchedSums
+from gapctl.metrics.streaming import compute_bias_metrics, compute_gap_metrics, sum_block
+
+LABEL_LIMIT: Final = 100_000
+"""Sums have a row for each label from 0 on, so labels must be small numbers."""
+Array = NDArray[np.float64]
+States = dict[str, NDArray[Any]]
+
+
+class Accumulator(ABC):
+    """The sums of all batches so far, in arrays by name that add up over batches and processes.
+
+    A state that is narrower than another is padded with zeros where the two are added.
+    """
+
+    empty: ClassVar[States]
+    """The states before the first batch."""
+
+    def __init__(self) -> None:
+        self._states = dict(self.empty)
+
+    def merge(self, other: Self) -> None:
+        """Add all batches of another accumulator of this kind; raise InputError for embeddings of another width."""
+        require_same_kind(self, other)
+        self._states = self.combine(self._states, other._states)
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._states = dict(self.empty)
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics of all batches by name; raise InputError if there are fewer than two rows."""
+        return self.compute_metrics(self._states)
+
+    def combine(self, one: States, other: States) -> States:
+        """Add two sets of states; raise InputError for embeddings of different widths."""
+        widths = [states[self.width_state].shape[-1] for states in (one, other)]
+        if all(widths) and widths[0] != widths[1]:
+            raise make_array_error("embeddings", f"{widths[1]} wide", f"{widths[0]}, as in the batches before")
+        return {name: self.join(one[name], other[name]) for name in self.empty}
+
+    width_state: ClassVar[str]
+    """The name of a state whose last dimension is the width of the embeddings."""
+
+    @staticmethod
+    def join(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+        """Join a state of two accumulators: their sum."""
+        return add_padded(one, other)
+
+    @abstractmethod
+    def compute_metrics(self, states: States) -> dict[str, float]:
+        """Return the metrics that follow from the states."""
+
+
+def add_padded(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Add two arrays of as many dimensions, each padded with zeros to the larger of both shapes."""
+    total = np.zeros(tuple(map(max, one.shape, other.shape)), np.result_type(one, other))
+    for part in (one, other):
+        total[tuple(map(slice, part.shape))] += part
+    return total
+
+
+def require_same_kind(one: object, other: object) -> None:
+    """Raise InputError unless both are accumulators of one class."""
+    if type(other) is not type(one):
+        raise InputError(
+            f"merge: found a {type(other).__name__}; expected another gapctl.{type(one).__name__}, whose batches can "
+            "be added"
+        )
+
+
+class Gap(Accumulator):
+    """Accumulate the modality gap over batches of matched pairs: `gap/l2m`, `gap/rmg` and their siblings.
+
+    Memory does not grow with the number of batches. Source: arXiv 2404.07983, sec. 3.
+    """
+
+    empty = {"gap_counts": np.zeros(7), "gap_means": np.zeros((2, 0))}
+    width_state = "gap_means"
+
+    def update(self, image_features: object, text_features: object, text_to_image: object = None) -> None:
+        """Add a batch of images (B, D) and texts, of any norm.
+
+        Text i belongs to image i, or to row `text_to_image[i]` of this batch. Raise InputError for arrays that do not
+        fit together, with the row.
+        """
+        self._states = self.combine(self._states, self.sum_batch(image_features, text_features, text_to_image))
+
+    def sum_batch(self, image_features: object, text_features: object, text_to_image: object = None) -> States:
+        """Return the states of one batch."""
+        embeddings, _ = read_pairs(image_features, text_features, text_to_image=text_to_image, least=1)
+        sums = sum_block(embeddings, second_moments=False).gap
+        clouds = [value for cloud in (sums.image, sums.text) for value in (cloud.count, cloud.squares)]
+        matched = [sums.matched.count, sums.matched.cosine, sums.matched.distance]
+        return {
+            "gap_counts": np.array([*clouds, *matched], np.float64),
+            "gap_means": np.stack([sums.image.total_D, sums.text.total_D]),
+        }
+
+    def compute_metrics(self, states: States) -> dict[str, float]:
+        """Return the metrics that follow from the states."""
+        images, image_squares, texts, text_squares, pairs, cosine, distance = map(float, states["gap_counts"])
+        require_rows("Gap", min(images, texts))
+        image_D, text_D = states["gap_means"]
+        sums = GapSums(
+            CloudSums(int(images), image_D, image_squares),
+            CloudSums(int(texts), text_D, text_squares),
+            MatchedSums(int(pairs), cosine, distance),
+        )
+        return compute_gap_metrics(sums)
+
+
+class ObjectBias(Accumulator):
+    """Accumulate object bias (MOAD) of one modality over batches: `bias/moad_image` and its four parts.
+
+    Memory grows with the number of labels alone. Source: arXiv 2404.07983, sec. 3.
+    """
+
+    empty = {
+        "bias_squares": np.zeros(1),
+        "object_counts": np.zeros(0),
+        "object_totals": np.zeros((0, 0)),
+        "attribute_counts": np.zeros((0, 0)),
+        "attribute_totals": np.zeros((0, 0, 0)),
+    }
+    width_state = "object_totals"
+
+    def __init__(self, side: Literal["image", "text"] = "image") -> None:
+        """Take the side, which metrics are named by; raise InputError for any other."""
+        if side not in ("image", "text"):
+            raise InputError(f"`side`: found {side!r}; expected 'image' or 'text', whichever the embeddings are of")
+        super().__init__()
+        self.side = side
+
+    def update(self, features: object, labels: object, attributes: object) -> None:
+        """Add a batch of embeddings (B, D), their objects (B,) and attributes (B,) or (B, factors).
+
+        Both are class numbers from 0 on. Raise InputError for arrays that do not fit together, with the row.
+        """
+        self._states = self.combine(self._states, self.sum_batch(features, labels, attributes))
+
+    def sum_batch(self, features: object, labels: object, attributes: object) -> States:
+        """Return the states of one batch."""
+        rows = read_rows("features", features)
+        for name, words in (("labels", labels), ("attributes", attributes)):
+            _require_class_numbers(name, words)
+        objects, factors = read_labels("labels", labels), read_attributes("attributes", attributes)
+        check_numbers("labels", objects, len(rows), "embedding")
+        check_numbers("attributes", factors, len(rows), "embedding", columns=True)
+        for name, numbers in (("labels", objects), ("attributes", factors)):
+            check_range(name, numbers.ravel(), LABEL_LIMIT, "class numbers from 0 on")
+        sums = BiasSums.of(normalise_rows(rows, "features"), objects, factors)
+        counts, totals = zip(*map(_spread_by_label, sums.by_factor), strict=True)
+        object_counts, object_totals = _spread_by_label(sums.by_object)
+        return {
+            "bias_squares": np.array([sums.by_object.squares]),
+            "object_counts": object_counts,
+            "object_totals": object_totals,
+            "attribute_counts": _stack_padded(counts),
+            "attribute_totals": _stack_padded(totals),
+        }
+
+    def compute_metrics(self, states: States) -> dict[str, float]:
+        """Return the metrics that follow from the states."""
+        require_rows("ObjectBias", float(states["object_counts"].sum()))
+        squares = float(states["bias_squares"][0])
+        factors = zip(states["attribute_counts"], states["attribute_totals"], strict=True)
+        by_object = _gather_labels(states["object_counts"], states["object_totals"], squares)
+        by_factor = tuple(_gather_labels(*factor, squares) for factor in factors)
+        return compute_bias_metrics(self.side, BiasSums(by_object, by_factor))
+
+
+class Entropy(Accumulator):
+    """Accumulate images and texts, and compute the entropies of their softmax over the whole gallery.
+
+    Every row is kept in float32: 2 KB for a width of 512. Source: arXiv 2404.07983, sec. 6.
+    """
+
+    empty = {"image_rows": np.zeros((0, 0), np.float32), "text_rows": np.zeros((0, 0), np.float32)}
+    width_state = "image_rows"
+
+    def __init__(self, logit_scale: float) -> None:
+        """Take the logit scale, one over the temperature; raise InputError for what is none."""
+        scales = read_logit_scales(logit_scale)
+        if scales is None or len(scales) != 1:
+            raise InputError(f"`logit_scale`: found {logit_scale!r}; expected one number, such as 100")
+        super().__init__()
+        self.logit_scale = scales[0]
+
+    def update(self, image_features: object, text_features: object) -> None:
+        """Add a batch of images (B, D) and texts (C, D), of any norm, to the gallery."""
+        self._states = self.combine(self._states, self.sum_batch(image_features, text_features))
+
+    def sum_batch(self, image_features: object, text_features: object) -> States:
+        """Return the states of one batch."""
+        image, text = read_rows("image_features", image_features), read_rows("text_features", text_features)
+        check_cloud("text_features", text, image.shape[1])
+        return {
+            "image_rows": normalise_rows_float32(image, "image_features"),
+            "text_rows": normalise_rows_float32(text, "text_features"),
+        }
+
+    @staticmethod
+    def join(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+        """Join a state of two accumulators: the rows of both."""
+        return other if not one.size else one if not other.size else np.concatenate([one, other])
+
+    def compute_metrics(self, states: States) -> dict[str, float]:
+        """Return the entropies, and the size of the gallery."""
+        from gapctl.metrics.suite import measure_entropies_by_scale
+
+        image, text = states["image_rows"], states["text_rows"]
+        require_rows("Entropy", min(len(image), len(text)))
+        # Entropies compare every image with every text, and pairing plays no part in them.
+        pairing = None if len(image) == len(text) else np.arange(len(text)) % len(image)
+        embeddings = Embeddings(image, text, text_to_image_M=pairing)
+        found = measure_entropies_by_scale(embeddings, [self.logit_scale]).values
+        return {key: value for key, value in found.items() if "_nats_at_" not in key}
+
+
+def require_rows(name: str, count: float) -> None:
+    """Raise InputError for fewer than two rows, of which no metric is defined."""
+    if count < 2:
+        raise InputError(
+            f"gapctl.{name}.compute: {int(count)} rows were added; expected at least 2. Call update with the embeddings "
+            "of a batch first"
+        )
+
+
+def _require_class_numbers(name: str, value: object) -> None:
+    """Raise InputError for words: numbering them batch by batch would give one word several numbers."""
+    if not hasattr(value, "columns") and not isinstance(value, dict) and read_array(name, value).dtype.kind in "US":
+        raise make_array_error(
+            name, "words", "class numbers from 0 on", "Number the classes once, and give every batch those numbers"
+        )
+
+
+def _spread_by_label(sums: LabelSums) -> tuple[Array, Array]:
+    """Return counts (K,) and totals (K, D) with a row for each label from 0 on."""
+    labels = int(sums.label_K[-1]) + 1
+    counts, totals = np.zeros(labels), np.zeros((labels, sums.total_KD.shape[1]))
+    counts[sums.label_K], totals[sums.label_K] = sums.count_K, sums.total_KD
+    return counts, totals
+
+
+def _gather_labels(counts: Array, totals: Array, squares: float) -> LabelSums:
+    """Return the sums of the labels that occurred."""
+    labels = np.flatnonzero(counts)
+    return LabelSums(labels, counts[labels].astype(np.int64), totals[labels], squares)
+
+
+def _stack_padded(arrays: tuple[Array, ...]) -> Array:
+    """Stack arrays, padded with zeros to the largest shape."""
+    shape = np.max([array.shape for array in arrays], axis=0)
+    padded = [np.pad(array, [(0, most - size) for most, size in zip(shape, array.shape, strict=True)]) for array in arrays]
+    return np.stack(padded)

@@ -1,0 +1,159 @@
+"""Turn what people hold (numpy, torch on any device, anything with `__array__`) into checked numpy arrays.
+
+1. `read_rows` takes embeddings, `read_labels` numbers or words, `read_attributes` one or several columns of them.
+2. `read_pairs` takes images and texts with their pairing and labels, and returns checked `Embeddings`.
+
+Every fault is an InputError that names the argument, what was found, what was expected and what to do.
+
+Index letters: N images, M texts, A rows of any array, F factors, D embedding.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapctl.errors import InputError
+from gapctl.metrics.checks import check_cloud, make_array_error
+from gapctl.metrics.embedding_set import Embeddings
+
+if TYPE_CHECKING:
+    from gapctl.metrics.formats import Pairing
+
+LARGEST_INTEGER = np.iinfo(np.int64).max
+
+
+def read_rows(name: str, value: object) -> NDArray[np.floating]:
+    """Return embeddings as floats of shape (A, D); bfloat16, which numpy lacks, becomes float32.
+
+    Raise InputError for anything that is no array of floating-point rows. Values are not checked.
+    """
+    array = read_array(name, value)
+    if array.dtype.kind not in "f":
+        raise make_array_error(
+            name, f"of type {array.dtype}", "floating-point embeddings", "Encode the data, and give the model's output"
+        )
+    check_cloud(name, array)
+    return array
+
+
+def read_array(name: str, value: object) -> NDArray[Any]:
+    """Return any array as numpy's, from whatever device; raise InputError for what is none."""
+    if value is None:
+        raise make_array_error(name, "None", "an array of shape (rows, width)")
+    if isinstance(value, str | bytes):
+        raise make_array_error(
+            name, f"the text {str(value)[:40]!r}", "an array", "Read a file with `gapctl measure --embeddings` instead"
+        )
+    if isinstance(value, Mapping | set | frozenset) or callable(value):
+        raise make_array_error(name, f"a {type(value).__name__}", "an array", "Give one of its arrays")
+    if _is_tensor(value):
+        return _convert_tensor(name, value)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise make_array_error(name, "a masked array", "an array without gaps", "Leave the masked rows out")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise make_array_error(
+            name, f"a {type(value).__name__} that is no array ({reason})", "rows of equal length"
+        ) from error
+    if array.dtype.name == "bfloat16":  # the type that jax registers with numpy, whose kind is "V"
+        return array.astype(np.float32)
+    if array.dtype == object:
+        if array.ndim and all(_is_tensor(row) for row in array.flat):
+            raise make_array_error(name, "a list of tensors", "one array", "Join them with torch.stack or torch.cat")
+        raise make_array_error(
+            name, f"a {type(value).__name__} of Python objects or of rows that differ in length", "one array of numbers"
+        )
+    return array
+
+
+def read_labels(name: str, value: object) -> NDArray[np.int64]:
+    """Return labels as whole numbers: numbers as they are, words by their place in sorted order."""
+    array = read_array(name, value)
+    if array.dtype.kind in "US":
+        return np.unique(array, return_inverse=True)[1].reshape(array.shape).astype(np.int64)
+    if array.dtype.kind == "b":
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise make_array_error(
+            name, f"of type {array.dtype}", "whole numbers or words", "Give class numbers, not scores"
+        )
+    if array.dtype.kind == "u" and array.size and array.max() > LARGEST_INTEGER:
+        raise make_array_error(name, f"{array.max()}, beyond int64", f"numbers up to {LARGEST_INTEGER}")
+    return array.astype(np.int64)
+
+
+def read_attributes(name: str, value: object) -> NDArray[np.int64]:
+    """Return attributes as (N,) or (N, F); a mapping or a table with a column for each factor is stacked."""
+    if not isinstance(value, Mapping) and not hasattr(value, "columns"):
+        labels = read_array(name, value)
+        if labels.ndim == 2 and labels.dtype.kind in "US":
+            return np.stack([read_labels(name, column) for column in labels.T], axis=1)
+        return read_labels(name, labels)
+    table = cast("Mapping[str, Any]", value)
+    columns = list(table) if isinstance(value, Mapping) else list(table.columns)  # type: ignore[attr-defined]
+    read = [read_labels(f"{name}[{column!r}]", table[column]) for column in columns]
+    if not read or any(column.ndim != 1 or len(column) != len(read[0]) for column in read):
+        shapes = ", ".join(f"{column}: {each.shape}" for column, each in zip(columns, read, strict=True))
+        raise make_array_error(name, f"columns of shapes {shapes or 'none'}", "one entry for each image in each column")
+    return np.stack(read, axis=1)
+
+
+def read_pairs(
+    images: object,
+    texts: object,
+    labels: object = None,
+    attributes: object = None,
+    text_to_image: object = None,
+    least: int = 2,
+) -> "tuple[Embeddings, Pairing]":
+    """Return checked embeddings, and how texts are paired with images, by the rules of `gapctl measure --embeddings`.
+
+    Raise InputError for arrays that are none, do not fit together, hold rows without a direction or fewer than `least`.
+    """
+    from gapctl.metrics.formats import build_embeddings, check_arrays
+
+    arrays: dict[str, NDArray[Any]] = {"image": read_rows("image", images), "text": read_rows("text", texts)}
+    if labels is not None:
+        arrays["labels"] = read_labels("labels", labels)
+    if attributes is not None:
+        arrays["attributes"] = read_attributes("attributes", attributes)
+    if text_to_image is not None:
+        arrays["text_to_image"] = _read_whole_numbers("text_to_image", text_to_image)
+    pairing = check_arrays(arrays, least)
+    return build_embeddings(arrays, pairing), pairing
+
+
+def _read_whole_numbers(name: str, value: object) -> NDArray[np.int64]:
+    array = read_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise make_array_error(name, f"of type {array.dtype}", "whole numbers, each text's image")
+    return read_labels(name, array)
+
+
+def _is_tensor(value: object) -> bool:
+    """Tell torch's tensors from other objects without importing torch."""
+    return any(kind.__module__.split(".")[0] == "torch" and kind.__name__ == "Tensor" for kind in type(value).__mro__)
+
+
+def _convert_tensor(name: str, value: object) -> NDArray[Any]:
+    import torch
+
+    tensor = cast("torch.Tensor", value).detach()
+    if tensor.is_meta:
+        raise make_array_error(name, "a tensor on the device `meta`, which holds no numbers", "a tensor with numbers")
+    if tensor.layout != torch.strided:
+        raise make_array_error(name, f"a tensor of layout {tensor.layout}", "a dense one", "Call .to_dense() first")
+    if tensor.is_quantized or tensor.is_complex():
+        kind = "quantised" if tensor.is_quantized else "complex"
+        raise make_array_error(name, f"a {kind} tensor ({tensor.dtype})", "floating-point numbers", "Convert it first")
+    known = tensor.dtype in (torch.float16, torch.float32, torch.float64) or not tensor.is_floating_point()
+    try:
+        array: NDArray[Any] = (tensor if known else tensor.float()).cpu().numpy()
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"`{name}`: a tensor that cannot be read here ({reason}); expected one of numbers") from error
+    return array

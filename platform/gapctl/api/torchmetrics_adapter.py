@@ -1,0 +1,122 @@
+"""`gapctl.Gap`, `ObjectBias` and `Entropy` as `torchmetrics.Metric`s, for where torchmetrics is installed.
+
+Each holds the states of its plain sibling in `accumulators.py` as tensors, so that torchmetrics moves them between
+devices, saves them, and adds them over the ranks of a distributed run. The arithmetic is the sibling's.
+"""
+
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import torch
+from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from gapctl.api import accumulators
+from gapctl.api.accumulators import States, require_same_kind
+
+
+class _TorchAccumulator(Metric):
+    """States of a plain accumulator as tensors; `update` of a subclass passes a batch to `_add_batch`."""
+
+    full_state_update = True  # the states of a first batch are wider than none, so they cannot be added without us
+    is_differentiable = False
+
+    def __init__(self, plain: accumulators.Accumulator, **options: Any) -> None:
+        super().__init__(**{"dist_sync_fn": gather_padded, **options})
+        self._plain = plain
+        for name, empty in plain.empty.items():
+            reduce = drop_empty_rows if isinstance(plain, accumulators.Entropy) else "sum"
+            self.add_state(name, torch.from_numpy(empty.copy()), dist_reduce_fx=cast("Any", reduce))
+
+    def _read_states(self) -> States:
+        return {name: cast("torch.Tensor", getattr(self, name)).cpu().numpy() for name in self._plain.empty}
+
+    def _add_states(self, states: States) -> None:
+        joined = self._plain.combine(self._read_states(), states)
+        for name, state in joined.items():
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(state)).to(self.device))
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics of all batches and ranks by name; raise InputError if there are fewer than two rows."""
+        return self._plain.compute_metrics(self._read_states())
+
+    def merge(self, other: Self) -> None:
+        """Add all batches of another accumulator of this kind; raise InputError for embeddings of another width."""
+        require_same_kind(self, other)
+        self._add_states(other._read_states())
+        self._update_count += other._update_count
+        self._computed = None
+
+    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+        """Add another metric's batches, as torchmetrics calls it."""
+        self.merge(cast("Self", incoming_state))
+
+
+class Gap(_TorchAccumulator):
+    """Accumulate the modality gap over batches of matched pairs: `gap/l2m`, `gap/rmg` and their siblings.
+
+    A `torchmetrics.Metric`; options are those of torchmetrics. Source: arXiv 2404.07983, sec. 3.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._sibling = accumulators.Gap()
+        super().__init__(self._sibling, **options)
+
+    def update(self, image_features: object, text_features: object, text_to_image: object = None) -> None:
+        """Add a batch of images (B, D) and texts, of any norm.
+
+        Text i belongs to image i, or to row `text_to_image[i]` of this batch. Raise InputError for arrays that do not
+        fit together, with the row.
+        """
+        self._add_states(self._sibling.sum_batch(image_features, text_features, text_to_image))
+
+
+class ObjectBias(_TorchAccumulator):
+    """Accumulate object bias (MOAD) of one modality over batches: `bias/moad_image` and its four parts.
+
+    A `torchmetrics.Metric`; options are those of torchmetrics. Source: arXiv 2404.07983, sec. 3.
+    """
+
+    def __init__(self, side: Literal["image", "text"] = "image", **options: Any) -> None:
+        self._sibling = accumulators.ObjectBias(side)
+        super().__init__(self._sibling, **options)
+
+    def update(self, features: object, labels: object, attributes: object) -> None:
+        """Add a batch of embeddings (B, D), their objects (B,) and attributes (B,) or (B, factors).
+
+        Both are class numbers from 0 on. Raise InputError for arrays that do not fit together, with the row.
+        """
+        self._add_states(self._sibling.sum_batch(features, labels, attributes))
+
+
+class Entropy(_TorchAccumulator):
+    """Accumulate images and texts, and compute the entropies of their softmax over the whole gallery.
+
+    A `torchmetrics.Metric`; every row is kept in float32. Source: arXiv 2404.07983, sec. 6.
+    """
+
+    def __init__(self, logit_scale: float, **options: Any) -> None:
+        self._sibling = accumulators.Entropy(logit_scale)
+        super().__init__(self._sibling, **options)
+
+    def update(self, image_features: object, text_features: object) -> None:
+        """Add a batch of images (B, D) and texts (C, D), of any norm, to the gallery."""
+        self._add_states(self._sibling.sum_batch(image_features, text_features))
+
+
+def gather_padded(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:
+    """Gather a state from all ranks, padded with zeros to the largest shape; a rank without batches has none."""
+    gathered = gather_all_tensors(state, group)
+    largest = torch.tensor([list(each.shape) for each in gathered]).amax(dim=0).tolist()
+    return [_pad_to_shape(each, largest) for each in gathered]
+
+
+def drop_empty_rows(stacked_RND: torch.Tensor) -> torch.Tensor:
+    """Return the rows of all ranks without the padding, whose rows are zero; embeddings' rows have length one."""
+    rows_MD = stacked_RND.flatten(0, 1)
+    return rows_MD[rows_MD.abs().sum(dim=1) > 0]
+
+
+def _pad_to_shape(tensor: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    padding = [extra for size, most in zip(reversed(tensor.shape), reversed(shape), strict=True) for extra in (0, most - size)]
+    return torch.nn.functional.pad(tensor, padding)
