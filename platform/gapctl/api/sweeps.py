@@ -1,0 +1,375 @@
+"""Plan, run and analyse sweeps from Python, and read a ledger as polars frames.
+
+1. `load_sweep` reads a sweep file or a shipped sweep's name; `Sweep.plan` lists its trials, `Sweep.run` trains them.
+2. `analyze` judges a sweep by its ledger; `Analysis` has the verdicts, the trials, figures and reports.
+3. `trials`, `history` and `verdicts` read everything that a ledger holds.
+
+Each does what the verb of its name does, by the same code, with the same checks and errors.
+"""
+
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from gapctl.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    import altair
+    import polars as pl
+
+    from gapctl.analysis.compare import SweepAnalysis
+    from gapctl.analysis.results import Verdict
+    from gapctl.plan.plan import Plan
+
+DEFAULT_RUNS = "runs"
+
+
+class Sweep:
+    """A checked sweep: a question, the grid of trainings that answers it, and its hypotheses."""
+
+    def __init__(self, file: Path, scale: str | None, overrides: Sequence[str]) -> None:
+        from gapctl.config.load import load_sweep as read_sweep
+
+        self._file, self._overrides = file, tuple(overrides)
+        self._sweep = read_sweep(file, scale, self._overrides)
+
+    @property
+    def name(self) -> str:
+        """The sweep's name, under which a ledger keeps it."""
+        return self._sweep.spec.name
+
+    @property
+    def question(self) -> str:
+        """The question that the sweep asks."""
+        return self._sweep.spec.question
+
+    @property
+    def scale(self) -> str | None:
+        """The chosen scale, or the file's default."""
+        return self._sweep.scale
+
+    def plan(self) -> "SweepPlan":
+        """List the sweep's trials; nothing is trained. Raise InputError for data that are missing or damaged."""
+        return SweepPlan(self._make_plan())
+
+    def run(self, runs: str = DEFAULT_RUNS, address: str | None = None) -> "Analysis":
+        """Train what the ledger `runs` lacks of the sweep, on Ray, and return its analysis.
+
+        `address` is a running Ray cluster, else this machine is used. Progress is printed. Raise WorkError if a trial
+        failed: finished ones are kept, and the same call goes on.
+        """
+        import typer
+
+        from gapctl.cli.sweep import sweep_command
+
+        try:
+            sweep_command(self._file, self.scale, list(self._overrides), str(runs), address)
+        except typer.Exit as stopped:
+            if stopped.exit_code == 130:
+                raise KeyboardInterrupt from None
+            if stopped.exit_code:
+                raise WorkError(
+                    f"{self.name}: a trial or a check failed, as printed above; what is done is kept in {runs}. Mend "
+                    "the cause and call run again"
+                ) from None
+        return analyze(self, runs)
+
+    def _make_plan(self) -> "Plan":
+        from gapctl.cli.options import load_plan
+
+        return load_plan(self._file, self.scale, self._overrides)
+
+    def __repr__(self) -> str:
+        scale = f", scale {self.scale}" if self.scale else ""
+        return f"<gapctl.Sweep {self.name}{scale}: {self.question}>"
+
+
+class SweepPlan:
+    """The trials of a sweep, in the order in which they are trained."""
+
+    def __init__(self, plan: "Plan") -> None:
+        self._plan = plan
+
+    def __len__(self) -> int:
+        return len(self._plan.trials)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The trials' ids."""
+        return tuple(trial.id for trial in self._plan.trials)
+
+    def frame(self) -> "pl.DataFrame":
+        """Return a polars frame: `trial`, `label`, `seed`, `steps`, `samples`, and a column for each factor."""
+        import polars as pl
+
+        return pl.DataFrame(
+            [
+                {
+                    "trial": trial.id,
+                    "label": trial.label,
+                    "seed": trial.seed,
+                    "steps": trial.config.train.steps,
+                    "samples": trial.config.train.samples,
+                    **trial.factors,
+                }
+                for trial in self._plan.trials
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} trials of {self._plan.sweep.spec.name}>\n{self.frame()}"
+
+    def _repr_html_(self) -> str:
+        return str(self.frame()._repr_html_())
+
+
+class Verdicts(Sequence["Verdict"]):
+    """The verdicts of an analysis in the file's order, also by a hypothesis' id; a table wherever it is shown."""
+
+    def __init__(self, verdicts: "Sequence[Verdict]") -> None:
+        self._verdicts = tuple(verdicts)
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    @overload
+    def __getitem__(self, key: "int | str") -> "Verdict": ...
+    @overload
+    def __getitem__(self, key: slice) -> "Sequence[Verdict]": ...
+    def __getitem__(self, key: "int | str | slice") -> "Verdict | Sequence[Verdict]":
+        if not isinstance(key, str):
+            return self._verdicts[key]
+        for verdict in self._verdicts:
+            if verdict.id == key:
+                return verdict
+        from gapctl.config.base import did_you_mean
+
+        known = [verdict.id for verdict in self._verdicts]
+        raise KeyError(f"no hypothesis {key!r}; expected one of {', '.join(known)}{did_you_mean(key, known)}")
+
+    def __iter__(self) -> Iterator["Verdict"]:
+        return iter(self._verdicts)
+
+    def frame(self) -> "pl.DataFrame":
+        """Return a polars frame with a row for each hypothesis, its effect, interval, p and marks."""
+        import polars as pl
+
+        return pl.DataFrame(
+            [
+                {
+                    "id": verdict.id,
+                    "claim": verdict.claim,
+                    "verdict": verdict.verdict,
+                    "estimate": verdict.estimate,
+                    "low": verdict.ci.low,
+                    "high": verdict.ci.high,
+                    "p": verdict.p,
+                    "seeds": verdict.seeds,
+                    "trials": verdict.trials,
+                    "marks": ", ".join(verdict.marks),
+                    "reason": verdict.reason,
+                }
+                for verdict in self._verdicts
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{verdict.id}: {verdict.verdict}{''.join(f' ({mark})' for mark in verdict.marks)}, {verdict.estimate:.4g} "
+            f"({verdict.ci.low:.4g} to {verdict.ci.high:.4g}), p {verdict.p:.2g}"
+            for verdict in self._verdicts
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in _list_cells(verdict))
+            + "</tr>"
+            for verdict in self._verdicts
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("claim", "verdict", "estimate", "interval", "p", "seeds"))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _list_cells(verdict: "Verdict") -> list[str]:
+    marks = "".join(f" ({mark})" for mark in verdict.marks)
+    interval = f"{verdict.ci.low:.4g} to {verdict.ci.high:.4g}"
+    return [
+        verdict.claim,
+        f"{verdict.verdict}{marks}",
+        f"{verdict.estimate:.4g}",
+        interval,
+        f"{verdict.p:.2g}",
+        str(verdict.seeds),
+    ]
+
+
+class Analysis:
+    """A sweep judged by its ledger: `verdicts`, `trials`, `history`, figures and reports."""
+
+    def __init__(self, judged: "SweepAnalysis", runs: str) -> None:
+        self._judged, self._runs = judged, runs
+        self.verdicts = Verdicts(judged.analysis.verdicts)
+        """One for each hypothesis, in the file's order; also by id."""
+
+    @property
+    def trials(self) -> "pl.DataFrame":
+        """A row for each finished trial: `trial`, `label`, `seed`, its factors and its metrics."""
+        return self._judged.analysis.trials
+
+    @property
+    def history(self) -> "pl.DataFrame":
+        """A row for each evaluation: `trial`, `label`, `seed`, factors, `samples_seen` and metrics."""
+        return self._judged.analysis.history
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """Messages about trials whose files could not be read, which no verdict uses."""
+        return self._judged.damaged
+
+    def report(self, out: str | Path) -> Path:
+        """Write the report (.html, .md or .tex) and return its path; raise InputError where it cannot be written."""
+        from gapctl.analysis.compare import compare_sweeps
+        from gapctl.cli.analyze import parse_report_options, write_report
+        from gapctl.ledger import LedgerSnapshot
+
+        target = parse_report_options(None, Path(out))
+        assert target is not None
+        return Path(write_report(target, compare_sweeps([self._judged]), LedgerSnapshot(self._runs)))
+
+    def figure(self, kind: str = "dose_response", *, metric: str = "gap/rmg", factor: str | None = None) -> "altair.TopLevelMixin":
+        """Return a figure of the report as an Altair chart, which shows itself in a notebook.
+
+        `dose_response` is a metric by a factor of the sweep, its first if none is named; `verdicts` are the effects of
+        all hypotheses. Raise InputError for a kind, metric or factor that the sweep does not have.
+        """
+        import altair
+
+        from gapctl.report.figures import plot_forest, plot_metric_response
+        from gapctl_charts.figure import trusted
+        from gapctl_charts.look import FILE_LOOK
+
+        analysis = self._judged.analysis
+        if kind not in ("dose_response", "verdicts"):
+            raise InputError(f"`kind`: found {kind!r}; expected 'dose_response' or 'verdicts'")
+        with trusted():
+            if kind == "verdicts":
+                drawn = plot_forest(analysis, FILE_LOOK)
+                missing = "no hypothesis of this sweep has an estimate yet"
+            else:
+                path = self._find_factor(factor)
+                self._require_metric(metric)
+                drawn = plot_metric_response(analysis, path, metric, FILE_LOOK)
+                missing = f"{metric} has no dose-response figure of its own"
+        if drawn is None:
+            raise InputError(f"figure: {missing}; plot `analysis.trials` instead")
+        return altair.Chart.from_dict(dict(drawn.spec))
+
+    def _find_factor(self, factor: str | None) -> str:
+        factors = self._judged.analysis.factors
+        if factor is None and factors:
+            return factors[0]
+        if factor in factors:
+            return str(factor)
+        from gapctl.config.base import did_you_mean
+
+        close = did_you_mean(str(factor), list(factors))
+        raise InputError(f"`factor`: found {factor!r}; expected one of {', '.join(factors) or 'none'}{close}")
+
+    def _require_metric(self, metric: str) -> None:
+        columns = [name for name in self.trials.columns if "/" in name]
+        if metric not in columns:
+            from gapctl.config.base import did_you_mean
+
+            raise InputError(f"`metric`: found {metric!r}; expected a metric of these trials{did_you_mean(metric, columns)}")
+
+    def __repr__(self) -> str:
+        analysis = self._judged.analysis
+        done = f"{len(analysis.trials)} of {analysis.planned} trainings done"
+        return f"{analysis.sweep}: {analysis.question}\n{done}\n{self.verdicts!r}"
+
+    def _repr_html_(self) -> str:
+        analysis = self._judged.analysis
+        done = f"{len(analysis.trials)} of {analysis.planned} trainings done"
+        return f"<p><b>{html.escape(analysis.sweep)}</b>: {html.escape(analysis.question)} ({done})</p>{self.verdicts._repr_html_()}"
+
+
+def load_sweep(file: str | Path, scale: str | None = None, set: Mapping[str, Any] | None = None) -> Sweep:  # noqa: A002
+    """Read and check a sweep: a file, or the name of one that comes with gapctl, such as `imbalance`.
+
+    `scale` is a named recipe of the file, and `set` overrides values by their dotted path, such as `{"seeds": 5}`, as
+    the command line's options of these names do. Raise InputError with file, line and column for anything wrong.
+    """
+    if not isinstance(file, str | Path):
+        raise InputError(f"load_sweep: found a {type(file).__name__}; expected a file or a name such as 'imbalance'")
+    if set is not None and not isinstance(set, Mapping):
+        raise InputError(f"`set`: found a {type(set).__name__}; expected a mapping such as {{'seeds': 5}}")
+    return Sweep(Path(file), scale, [_write_override(path, value) for path, value in (set or {}).items()])
+
+
+def _write_override(path: str, value: Any) -> str:
+    try:
+        return f"{path}={json.dumps(value)}"
+    except (TypeError, ValueError):
+        raise InputError(
+            f"`set`: {path}: found a {type(value).__name__}; expected what YAML holds: a number, a text, a truth value, "
+            "or a list or mapping of them"
+        ) from None
+
+
+def analyze(
+    sweep: "Sweep | str | Path", runs: str | Path = DEFAULT_RUNS, *, scale: str | None = None, declared: bool = False
+) -> Analysis:
+    """Judge a sweep's hypotheses by the trials that are done in the ledger `runs`; nothing is trained.
+
+    With `declared`, judge it as it stood before its first trial. Raise InputError if no trial is done.
+    """
+    from gapctl.cli.analyze import AnalysisRequest, judge_sweeps
+    from gapctl.ledger import LedgerSnapshot
+
+    if isinstance(sweep, Sweep):
+        if scale is not None:
+            raise InputError("`scale`: found it beside a loaded sweep, which has its own; give it to load_sweep")
+        file, scale, overrides = sweep._file, sweep.scale, sweep._overrides
+    else:
+        file, overrides = load_sweep(sweep, scale)._file, ()
+    request = AnalysisRequest((file,), scale, overrides, "always", declared)
+    judged = judge_sweeps(request, LedgerSnapshot(str(runs)))
+    return Analysis(judged.sweeps[0], str(runs))
+
+
+def trials(runs: str | Path = DEFAULT_RUNS) -> "pl.DataFrame":
+    """Return a row for each finished trial of every sweep in a ledger: sweep, factors, settings and metrics."""
+    from gapctl.analysis.compare import build_trials_table
+
+    return build_trials_table(_judge_all(runs, "never"))
+
+
+def history(runs: str | Path = DEFAULT_RUNS) -> "pl.DataFrame":
+    """Return a row for each evaluation of every finished trial in a ledger."""
+    from gapctl.analysis.compare import build_history_table
+
+    return build_history_table(_judge_all(runs, "always"))
+
+
+def verdicts(runs: str | Path = DEFAULT_RUNS) -> "pl.DataFrame":
+    """Return a row for each hypothesis of every sweep in a ledger: its verdict, effect, interval, p and marks."""
+    import polars as pl
+
+    frames = [
+        Verdicts(judged.analysis.verdicts).frame().insert_column(0, pl.lit(judged.name).alias("sweep"))
+        for judged in _judge_all(runs, "never")
+        if judged.analysis.verdicts
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def _judge_all(runs: str | Path, histories: Any) -> "tuple[SweepAnalysis, ...]":
+    from gapctl.cli.analyze import judge_ledger, require_sweeps
+    from gapctl.ledger import LedgerSnapshot
+
+    ledger = LedgerSnapshot(str(runs))
+    require_sweeps(ledger)
+    return judge_ledger(ledger, histories).sweeps
