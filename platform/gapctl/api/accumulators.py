@@ -100,7 +100,7 @@ class Gap(Accumulator):
     Memory does not grow with the number of batches. Source: arXiv 2404.07983, sec. 3.
     """
 
-    empty = {"gap_counts": np.zeros(7), "gap_means": np.zeros((2, 0))}
+    empty: ClassVar[States] = {"gap_counts": np.zeros(7), "gap_means": np.zeros((2, 0))}
     width_state = "gap_means"
 
     def update(self, image_features: object, text_features: object, text_to_image: object = None) -> None:
@@ -141,7 +141,7 @@ class ObjectBias(Accumulator):
     Memory grows with the number of labels alone. Source: arXiv 2404.07983, sec. 3.
     """
 
-    empty = {
+    empty: ClassVar[States] = {
         "bias_squares": np.zeros(1),
         "object_counts": np.zeros(0),
         "object_totals": np.zeros((0, 0)),
@@ -201,7 +201,7 @@ class Entropy(Accumulator):
     Every row is kept in float32: 2 KB for a width of 512. Source: arXiv 2404.07983, sec. 6.
     """
 
-    empty = {"image_rows": np.zeros((0, 0), np.float32), "text_rows": np.zeros((0, 0), np.float32)}
+    empty: ClassVar[States] = {name: np.zeros((0, 0), np.float32) for name in ("image_rows", "text_rows")}
     width_state = "image_rows"
 
     def __init__(self, logit_scale: float) -> None:
@@ -247,8 +247,7 @@ def require_rows(name: str, count: float) -> None:
     """Raise InputError for fewer than two rows, of which no metric is defined."""
     if count < 2:
         raise InputError(
-            f"gapctl.{name}.compute: {int(count)} rows were added; expected at least 2. Call update with the embeddings "
-            "of a batch first"
+            f"gapctl.{name}.compute: {int(count)} rows were added; expected at least 2. Call update with a batch first"
         )
 
 
@@ -277,5 +276,4 @@ def _gather_labels(counts: Array, totals: Array, squares: float) -> LabelSums:
 def _stack_padded(arrays: tuple[Array, ...]) -> Array:
     """Stack arrays, padded with zeros to the largest shape."""
     shape = np.max([array.shape for array in arrays], axis=0)
-    padded = [np.pad(array, [(0, most - size) for most, size in zip(shape, array.shape, strict=True)]) for array in arrays]
-    return np.stack(padded)
+    return np.stack([add_padded(array, np.zeros(shape)) for array in arrays])

@@ -35,7 +35,7 @@ def read_rows(name: str, value: object) -> NDArray[np.floating]:
             name, f"of type {array.dtype}", "floating-point embeddings", "Encode the data, and give the model's output"
         )
     check_cloud(name, array)
-    return array
+    return np.ascontiguousarray(array)  # sums over another order of memory differ in their last digit
 
 
 def read_array(name: str, value: object) -> NDArray[Any]:
@@ -62,8 +62,6 @@ def read_array(name: str, value: object) -> NDArray[Any]:
     if array.dtype.name == "bfloat16":  # the type that jax registers with numpy, whose kind is "V"
         return array.astype(np.float32)
     if array.dtype == object:
-        if array.ndim and all(_is_tensor(row) for row in array.flat):
-            raise make_array_error(name, "a list of tensors", "one array", "Join them with torch.stack or torch.cat")
         raise make_array_error(
             name, f"a {type(value).__name__} of Python objects or of rows that differ in length", "one array of numbers"
         )
@@ -116,14 +114,18 @@ def read_pairs(
     """
     from gapctl.metrics.formats import build_embeddings, check_arrays
 
-    arrays: dict[str, NDArray[Any]] = {"image": read_rows("image", images), "text": read_rows("text", texts)}
+    arrays: dict[str, NDArray[Any]] = {"image": read_rows("images", images), "text": read_rows("texts", texts)}
     if labels is not None:
         arrays["labels"] = read_labels("labels", labels)
     if attributes is not None:
         arrays["attributes"] = read_attributes("attributes", attributes)
     if text_to_image is not None:
         arrays["text_to_image"] = _read_whole_numbers("text_to_image", text_to_image)
-    pairing = check_arrays(arrays, least)
+    try:
+        pairing = check_arrays(arrays, least)
+    except InputError as error:
+        # In a file the arrays are called `image` and `text`.
+        raise InputError(str(error).replace("`image`", "`images`").replace("`text`", "`texts`")) from None
     return build_embeddings(arrays, pairing), pairing
 
 

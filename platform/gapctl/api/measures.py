@@ -10,7 +10,7 @@ Rows need not be normalised. Definitions: arXiv 2404.07983, sec. 3 and 6; docs/r
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gapctl.api.arrays import read_attributes, read_labels, read_pairs, read_rows
 from gapctl.config.metrics import find_metric
@@ -21,10 +21,13 @@ from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import GapSums
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
     from gapctl.metrics.sampling import SampleEstimate
 
+Cloud: TypeAlias = "NDArray[np.floating]"
 LARGEST_SCALE = 1e6
 """Beyond this logit scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
 DEFAULT_SCALES = (1.0, 1 / 0.07, 100.0)
@@ -79,8 +82,8 @@ class Measures(Mapping[str, float]):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(key)}</td><td style='text-align:right'>{format_measure(value)}</td>"
-            f"<td style='text-align:left'>{html.escape(unit)}</td><td style='text-align:left'>{html.escape(meaning)}</td></tr>"
+            f"<tr><td>{html.escape(key)}</td><td>{format_measure(value)}</td>"
+            f"<td>{html.escape(unit)}</td><td style='text-align:left'>{html.escape(meaning)}</td></tr>"
             for key, value, _, _, unit, meaning in map(self._describe_row, self)
         )
         return (
@@ -173,9 +176,7 @@ def moad(embeddings: object, labels: object, attributes: object) -> float:
     return compute_moad(normalise_rows(rows, "embeddings"), objects, factors).value
 
 
-def entropy(
-    images: object, texts: object, logit_scale: float, direction: Literal["i2t", "t2i"] = "i2t"
-) -> float:
+def entropy(images: object, texts: object, logit_scale: float, direction: Literal["i2t", "t2i"] = "i2t") -> float:
     """Return the mean entropy in nats of softmax(logit_scale * cosine) over the whole gallery.
 
     `i2t` asks with each image over all texts, `t2i` the other way. Source: arXiv 2404.07983, sec. 6.
@@ -202,7 +203,11 @@ def read_logit_scales(value: object) -> tuple[float, ...] | None:
         scales = tuple(dict.fromkeys(float(each) for each in listed))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         scales = ()
-    if not scales or any(isinstance(each, str | bool) for each in listed) or not all(0 < s <= LARGEST_SCALE for s in scales):
+    if (
+        not scales
+        or any(isinstance(each, str | bool) for each in listed)
+        or not all(0 < s <= LARGEST_SCALE for s in scales)
+    ):
         raise InputError(
             f"`logit_scale`: found {value!r}; expected a number above 0 and at most {LARGEST_SCALE:,.0f}, such as 100, "
             "or 1 / 0.07 for a temperature of 0.07, or several in a list"
@@ -217,7 +222,7 @@ def _sum_gap(images: object, texts: object, text_to_image: object) -> GapSums:
     return GapSums.of(image, text, embeddings.text_to_image_M)
 
 
-def _read_two_clouds(images: object, texts: object):  # type: ignore[no-untyped-def]
+def _read_two_clouds(images: object, texts: object) -> tuple[Cloud, Cloud]:
     image, text = read_rows("image", images), read_rows("text", texts)
     check_cloud("text", text, image.shape[1])
     return image, text

@@ -239,7 +239,9 @@ class Analysis:
         assert target is not None
         return Path(write_report(target, compare_sweeps([self._judged]), LedgerSnapshot(self._runs)))
 
-    def figure(self, kind: str = "dose_response", *, metric: str = "gap/rmg", factor: str | None = None) -> "altair.TopLevelMixin":
+    def figure(
+        self, kind: str = "dose_response", *, metric: str = "gap/rmg", factor: str | None = None
+    ) -> "altair.TopLevelMixin":
         """Return a figure of the report as an Altair chart, which shows itself in a notebook.
 
         `dose_response` is a metric by a factor of the sweep, its first if none is named; `verdicts` are the effects of
@@ -283,7 +285,9 @@ class Analysis:
         if metric not in columns:
             from gapctl.config.base import did_you_mean
 
-            raise InputError(f"`metric`: found {metric!r}; expected a metric of these trials{did_you_mean(metric, columns)}")
+            raise InputError(
+                f"`metric`: found {metric!r}; expected a metric of these trials{did_you_mean(metric, columns)}"
+            )
 
     def __repr__(self) -> str:
         analysis = self._judged.analysis
@@ -293,7 +297,8 @@ class Analysis:
     def _repr_html_(self) -> str:
         analysis = self._judged.analysis
         done = f"{len(analysis.trials)} of {analysis.planned} trainings done"
-        return f"<p><b>{html.escape(analysis.sweep)}</b>: {html.escape(analysis.question)} ({done})</p>{self.verdicts._repr_html_()}"
+        title = f"<b>{html.escape(analysis.sweep)}</b>: {html.escape(analysis.question)} ({done})"
+        return f"<p>{title}</p>{self.verdicts._repr_html_()}"
 
 
 def load_sweep(file: str | Path, scale: str | None = None, set: Mapping[str, Any] | None = None) -> Sweep:  # noqa: A002
@@ -314,8 +319,8 @@ def _write_override(path: str, value: Any) -> str:
         return f"{path}={json.dumps(value)}"
     except (TypeError, ValueError):
         raise InputError(
-            f"`set`: {path}: found a {type(value).__name__}; expected what YAML holds: a number, a text, a truth value, "
-            "or a list or mapping of them"
+            f"`set`: {path}: found a {type(value).__name__}; expected a number, a text, a truth value, or a "
+            "list or mapping of them"
         ) from None
 
 

@@ -118,5 +118,7 @@ def drop_empty_rows(stacked_RND: torch.Tensor) -> torch.Tensor:
 
 
 def _pad_to_shape(tensor: torch.Tensor, shape: list[int]) -> torch.Tensor:
-    padding = [extra for size, most in zip(reversed(tensor.shape), reversed(shape), strict=True) for extra in (0, most - size)]
+    padding = [
+        extra for size, most in zip(reversed(tensor.shape), reversed(shape), strict=True) for extra in (0, most - size)
+    ]
     return torch.nn.functional.pad(tensor, padding)

@@ -1,13 +1,19 @@
 """Rebuild a finished trial of the ledger, and encode its evaluation gallery again."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
+from open_clip.model import CLIP
 
+from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Data, TrialConfig
+from gapctl.data.image_text.read import get_clip_tokenizer
 from gapctl.data.load import Dataset
+from gapctl.data.mad.captions import parse_caption_texts
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.trial import CONFIGURATION, WEIGHTS
@@ -16,6 +22,9 @@ from gapctl.text import list_first_names
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluation import GalleryEncoding
 from gapctl.training.trial_state import build_evaluation, choose_vocabulary
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_LISTED = 8
 """Most ids that a message lists."""
@@ -48,12 +57,7 @@ def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData) -> EncodedTri
     finished, and WorkError if the trial's files are damaged.
     """
     folder = ledger.trial(_resolve_trial_id(ledger, prefix))
-    result = folder.result()
-    if result is None:
-        raise InputError(
-            f"--trial {prefix}: trial {folder.trial_id} is not finished; expected {folder.path('result.json')}. "
-            "Run its sweep again: it goes on from the last checkpoint"
-        )
+    result = _require_result(folder, prefix)
     described = _read_description(folder)
     data = load_data(described.config.data, described.data_fingerprint)
     return EncodedTrial(folder.trial_id, described, result, _encode_gallery(folder, described, data, result))
@@ -71,6 +75,16 @@ def _resolve_trial_id(ledger: Ledger, prefix: str) -> str:
     raise InputError(f"--trial {prefix}: {problem} with that; expected one of {list_first_names(listed, MAX_LISTED)}")
 
 
+def _require_result(folder: TrialFolder, prefix: str) -> Result:
+    result = folder.result()
+    if result is None:
+        raise InputError(
+            f"--trial {prefix}: trial {folder.trial_id} is not finished; expected {folder.path('result.json')}. "
+            "Run its sweep again: it goes on from the last checkpoint"
+        )
+    return result
+
+
 def _read_description(folder: TrialFolder) -> TrialDescription:
     text = folder.read_text(CONFIGURATION)
     try:
@@ -86,14 +100,61 @@ def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Data
     torch.set_num_threads(int(result.hardware.get("threads", 1)))
     on_gpu = result.hardware.get("device") == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    model = build_model(described.config, choose_vocabulary(described.config), described.seed).to(device)
+    model = _load_weights(folder, described).to(device)
+    # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
+    return build_evaluation(data, described.config, device).encode(model)
+
+
+def _load_weights(folder: TrialFolder, described: TrialDescription) -> CLIP:
+    """Build the trial's model on the CPU with its last weights; raise WorkError if their file is damaged."""
+    model = build_model(described.config, choose_vocabulary(described.config), described.seed)
     content = folder.read(WEIGHTS)
     try:
         if content is None:
             raise ValueError("the file is missing")
         model.load_state_dict(unpack_weights(content))
     except (ValueError, RuntimeError) as error:
-        reason = first_line_of_error(error)
-        raise folder.damaged(WEIGHTS, reason) from error
-    # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
-    return build_evaluation(data, described.config, device).encode(model)
+        raise folder.damaged(WEIGHTS, first_line_of_error(error)) from error
+    return model
+
+
+class TrialModel(NamedTuple):
+    """A trial's model on the CPU, and the configuration that it was trained by."""
+
+    model: CLIP
+    config: TrialConfig
+
+
+def load_trial_model(ledger: Ledger, prefix: str) -> TrialModel:
+    """Load the model of the finished trial whose id begins with `prefix`; raise as `encode_trial` does."""
+    folder = ledger.trial(_resolve_trial_id(ledger, prefix))
+    _require_result(folder, prefix)
+    described = _read_description(folder)
+    return TrialModel(_load_weights(folder, described), described.config)
+
+
+def build_preprocess(config: TrialConfig) -> "Callable[[Image.Image], torch.Tensor]":
+    """Return the transform from a PIL image to the model's input (3, H, W), as a trial's evaluation reads images."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    preset = PRESETS[config.model.preset]
+    settings = PreprocessCfg(size=preset.image_size, mean=preset.mean, std=preset.std)
+    transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(settings, is_train=False)
+    return transform
+
+
+def build_tokenizer(config: TrialConfig) -> "Callable[[str | Sequence[str]], torch.Tensor]":
+    """Return the function from one or several captions to tokens int64 (B, L).
+
+    Captions of MAD are values with hyphens between them, as `gapctl data preview` shows them. It raises InputError for
+    a value that MAD does not have.
+    """
+    preset = PRESETS[config.model.preset]
+    encode: Callable[[Sequence[str]], NDArray[np.int64]] = (
+        parse_caption_texts if preset.vocabulary == "mad" else get_clip_tokenizer(preset.text.tokens)
+    )
+
+    def tokenize(captions: str | Sequence[str]) -> torch.Tensor:
+        return torch.from_numpy(encode([captions] if isinstance(captions, str) else list(captions)))
+
+    return tokenize

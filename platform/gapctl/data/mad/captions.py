@@ -7,6 +7,7 @@ values of a factor, T templates, L the tokens of a caption.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Final, Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from gapctl.config.trial import MadData
 from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, VALUES, find_factor_index, find_first_value
 from gapctl.data.rng import Purpose, make_generator
+from gapctl.errors import InputError
 
 PAD_TOKEN: Final = 0
 START_TOKEN: Final = 1
@@ -62,6 +64,28 @@ def format_captions(tokens_BL: NDArray[np.int64]) -> list[str]:
         "-".join(VALUES[token - FIRST_VALUE_TOKEN] for token in row if FIRST_VALUE_TOKEN <= token < END_TOKEN)
         for row in tokens_BL
     ]
+
+
+def parse_caption_texts(captions: Sequence[str]) -> NDArray[np.int64]:
+    """Return the tokens int64 (B, 8) of captions as `format_captions` writes them.
+
+    Raise InputError for a value that no factor has, with the nearest one, and for more than six values.
+    """
+    from gapctl.config.base import did_you_mean
+
+    tokens = np.full((len(captions), CONTEXT_LENGTH), PAD_TOKEN, dtype=np.int64)
+    for row, caption in enumerate(captions):
+        values = caption.split("-")
+        for value in values:
+            if value not in VALUES:
+                close = did_you_mean(value, VALUES)
+                raise InputError(f"caption {caption!r}: no factor of MAD has the value {value!r}{close}")
+        if len(values) > len(FACTOR_NAMES):
+            raise InputError(f"caption {caption!r}: {len(values)} values; expected at most {len(FACTOR_NAMES)}")
+        tokens[row, 0] = START_TOKEN
+        tokens[row, 1 : 1 + len(values)] = [FIRST_VALUE_TOKEN + VALUES.index(value) for value in values]
+        tokens[row, 1 + len(values)] = END_TOKEN
+    return tokens
 
 
 def write_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int = 0) -> NDArray[np.int64]:

@@ -1,0 +1,383 @@
+"""Encode data with any model, load a trial's model, and close the gap of embeddings after the fact.
+
+1. `encode` shows a model the pairs of any place that `gapctl measure --data` takes, or pairs in memory.
+2. `load_model` rebuilds a finished trial's model as open_clip's triple: model, preprocess, tokenizer.
+3. `intervene` fits and judges every intervention on embeddings, as `gapctl intervene` does.
+
+Index letters: N images, M texts, B rows of a batch, D embedding.
+"""
+
+import html
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from gapctl.api.arrays import read_pairs, read_rows
+from gapctl.errors import InputError
+from gapctl.metrics.embedding_set import Embeddings
+
+if TYPE_CHECKING:
+    import polars as pl
+    import torch
+    from open_clip.model import CLIP
+
+    from gapctl.interventions.judge import ClosingAnswer, InterventionReport
+
+DEFAULT_RUNS = "runs"
+BATCH_SIZE = 64
+PairSource = str | Path | Sequence[str | Path] | Iterable[tuple[Any, str | Sequence[str]]]
+"""A place, several places, or pairs of an image (PIL's, or a file) and its caption or captions."""
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """Embeddings of images (N, D) and of their captions (M, D), for `gapctl.measure` and `gapctl.intervene`.
+
+    `keys` names each image, `captions` are the texts in the order of their rows, and `text_to_image` gives each text's
+    image. `skipped` says for each sample that could not be read why.
+    """
+
+    embeddings: Embeddings
+    keys: tuple[str, ...]
+    captions: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> np.ndarray:
+        """The images' embeddings (N, D), float32."""
+        return self.embeddings.image_ND
+
+    @property
+    def texts(self) -> np.ndarray:
+        """The texts' embeddings (M, D), float32."""
+        return self.embeddings.text_MD
+
+    @property
+    def text_to_image(self) -> np.ndarray:
+        """Each text's image (M,)."""
+        pairing = self.embeddings.text_to_image_M
+        return np.arange(len(self.texts)) if pairing is None else pairing
+
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} samples skipped" if self.skipped else ""
+        return f"<{len(self.images):,} images and {len(self.texts):,} texts, {self.images.shape[1]} wide{skipped}>"
+
+
+class _Pair(NamedTuple):
+    """One image, opened, with its key and its captions."""
+
+    key: str
+    image: Any
+    captions: Sequence[str]
+
+
+def encode(
+    model: Any,
+    preprocess: Callable[[Any], Any],
+    tokenizer: Callable[[list[str]], Any],
+    data: PairSource,
+    *,
+    batch_size: int = BATCH_SIZE,
+    device: "str | torch.device | None" = None,
+) -> EncodedData:
+    """Encode images and their captions with any model.
+
+    Args:
+        model: Anything with `encode_image` and `encode_text` (open_clip), with `get_image_features` and
+            `get_text_features` (transformers: CLIP, SigLIP), or a pair of functions, of images and of tokens.
+        preprocess: From a PIL image to the model's input, as open_clip's transform or transformers' image processor.
+        tokenizer: From a list of texts to the model's input.
+        data: A place that `gapctl measure --data` takes (shards, a folder, a csv, COCO's json), several of them, or
+            pairs of an image (PIL's, or a file's path) and a caption or a list of captions.
+        batch_size: Images, or texts, that are encoded together.
+        device: Where inputs are moved; the model's own if left out.
+
+    Returns:
+        The embeddings, with the model's logit scale if it has one.
+
+    Raises:
+        InputError: There are no pairs, or the model returns no rows of numbers for them.
+
+    """
+    import torch
+
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"`batch_size`: found {batch_size!r}; expected a whole number of at least 1")
+    encode_image, encode_text = _find_encoders(model)
+    place = _find_device(model, device)
+    images: list[np.ndarray] = []
+    texts: list[np.ndarray] = []
+    keys: list[str] = []
+    captions: list[str] = []
+    owners: list[int] = []
+    skipped: dict[str, str] = {}
+    with torch.no_grad():
+        for batch in _cut_batches(_iterate_pairs(data, skipped), batch_size):
+            inputs = _collate([preprocess(pair.image) for pair in batch], place)
+            images.append(_read_features("image", _call(encode_image, inputs), len(batch)))
+            for pair in batch:
+                owners += [len(keys)] * len(pair.captions)
+                captions += pair.captions
+                keys.append(pair.key)
+        if not keys:
+            raise InputError(_explain_nothing(skipped))
+        for start in range(0, len(captions), batch_size):
+            some = captions[start : start + batch_size]
+            texts.append(_read_features("text", _call(encode_text, _move(tokenizer(some), place)), len(some)))
+    pairing = np.array(owners)
+    embeddings = Embeddings(
+        np.concatenate(images),
+        np.concatenate(texts),
+        text_to_image_M=pairing if len(captions) > len(keys) else None,
+        text_group_M=np.unique(np.array(captions), return_inverse=True)[1],
+        logit_scale=_read_logit_scale(model),
+    )
+    return EncodedData(embeddings, tuple(keys), tuple(captions), skipped)
+
+
+def _find_encoders(model: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
+        return model[0], model[1]
+    for names in (("encode_image", "encode_text"), ("get_image_features", "get_text_features")):
+        if all(callable(getattr(model, name, None)) for name in names):
+            return getattr(model, names[0]), getattr(model, names[1])
+    raise InputError(
+        f"`model`: found a {type(model).__name__}; expected a model with encode_image and encode_text, or with "
+        "get_image_features and get_text_features, or a pair of functions (of images, of tokens)"
+    )
+
+
+def _find_device(model: Any, device: "str | torch.device | None") -> "torch.device":
+    import torch
+
+    if device is not None:
+        return torch.device(device)
+    parameters = getattr(model, "parameters", None)
+    first = next(iter(parameters()), None) if callable(parameters) else None
+    return torch.device("cpu") if first is None else first.device
+
+
+def _iterate_pairs(data: PairSource, skipped: dict[str, str]) -> Iterator[_Pair]:
+    if isinstance(data, str | Path):
+        yield from _read_places([data], skipped)
+        return
+    listed = data if isinstance(data, Iterator) else list(data)
+    if isinstance(listed, list) and all(isinstance(each, str | Path) for each in listed):
+        yield from _read_places(cast("list[str | Path]", listed), skipped)
+        return
+    for row, each in enumerate(listed):
+        if not isinstance(each, Sequence) or isinstance(each, str) or len(each) != 2:
+            raise InputError(
+                f"`data`: item {row} is a {type(each).__name__}; expected a pair of an image and its captions"
+            )
+        image, given = each
+        captions = [given] if isinstance(given, str) else list(given)
+        if not captions or not all(isinstance(caption, str) for caption in captions):
+            raise InputError(f"`data`: item {row} has the caption {given!r}; expected a text, or several in a list")
+        yield _Pair(str(row), _open_image(row, image), captions)
+
+
+def _read_places(places: Sequence[str | Path], skipped: dict[str, str]) -> Iterator[_Pair]:
+    """Read the pairs of places by the rules of `gapctl measure --data`, several lines of a text as several captions."""
+    from gapctl.data.image_text.index import decode_image, read_samples
+    from gapctl.data.image_text.questions import CaptionLineMode, split_captions
+    from gapctl.data.image_text.storage import list_local_shards
+
+    for shard in list_local_shards([str(place) for place in places]):
+        for sample in read_samples(Path(shard.address)):
+            captions = split_captions(sample.caption or "", CaptionLineMode.LINES)
+            if sample.image is None or not captions:
+                skipped[sample.key] = "no image" if sample.image is None else "no caption"
+                continue
+            try:
+                yield _Pair(sample.key, decode_image(sample), captions)
+            except ValueError as error:
+                skipped[sample.key] = str(error).splitlines()[0] if str(error) else "the image cannot be read"
+
+
+def _open_image(row: int, image: Any) -> Any:
+    if not isinstance(image, str | Path):
+        return image
+    from gapctl.data.image_text.image import read_image
+
+    try:
+        return read_image(Path(image).read_bytes())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"`data`: item {row}: {image}: cannot be read as an image ({reason})") from error
+
+
+def _cut_batches(pairs: Iterator[_Pair], size: int) -> Iterator[list[_Pair]]:
+    batch = []
+    for pair in pairs:
+        batch.append(pair)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _collate(inputs: list[Any], place: "torch.device") -> Any:
+    """Stack what `preprocess` returned: tensors, or transformers' mappings of tensors and arrays."""
+    import torch
+
+    if isinstance(inputs[0], Mapping):
+        names = list(inputs[0])
+        return {name: _collate([each[name] for each in inputs], place) for name in names}
+    tensors = [torch.as_tensor(np.asarray(each) if isinstance(each, list) else each) for each in inputs]
+    squeezed = [each[0] if each.ndim == 4 and len(each) == 1 else each for each in tensors]
+    try:
+        return torch.stack(squeezed).to(place)
+    except RuntimeError as error:
+        raise InputError(
+            f"`preprocess`: its results do not stack ({str(error).splitlines()[0]}); expected tensors of one shape"
+        ) from error
+
+
+def _move(inputs: Any, place: "torch.device") -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: _move(value, place) for name, value in inputs.items()}
+    return inputs.to(place) if hasattr(inputs, "to") else inputs
+
+
+def _call(encoder: Callable[..., Any], inputs: Any) -> Any:
+    return encoder(**inputs) if isinstance(inputs, Mapping) else encoder(inputs)
+
+
+def _read_features(name: str, found: Any, rows: int) -> np.ndarray:
+    """Return a batch's embeddings in float32; some models wrap them in a record with `pooler_output`."""
+    found = getattr(found, "pooler_output", found)
+    features = read_rows(f"the model's {name} embeddings", found)
+    if len(features) != rows:
+        raise InputError(
+            f"`model`: returned {len(features)} {name} embeddings for {rows} inputs; expected one for each"
+        )
+    return features.astype(np.float32)
+
+
+def _read_logit_scale(model: Any) -> float | None:
+    """Return exp of the model's `logit_scale`, as open_clip and transformers keep it, or None."""
+    scale = getattr(model, "logit_scale", None)
+    if scale is None or not hasattr(scale, "exp"):
+        return None
+    return float(scale.detach().float().exp().mean())
+
+
+def _explain_nothing(skipped: Mapping[str, str]) -> str:
+    if not skipped:
+        return "`data`: found no pair; expected images with captions"
+    key, reason = next(iter(skipped.items()))
+    first = f"{key}: {reason}"
+    return f"`data`: none of {len(skipped)} samples can be used (the first, {first}); expected images with captions"
+
+
+def load_model(
+    trial: str, runs: str | Path = DEFAULT_RUNS
+) -> "tuple[CLIP, Callable[[Any], torch.Tensor], Callable[[str | Sequence[str]], torch.Tensor]]":
+    """Rebuild the model of a finished trial: open_clip's triple of model, preprocess and tokenizer.
+
+    `trial` is an id of the ledger `runs`, or its beginning. The model is on the CPU, in eval mode. Captions of MAD are
+    values with hyphens between them, such as `3-thickening-red`. Raise InputError for an unknown or unfinished trial.
+    """
+    from gapctl.inference.trial import build_preprocess, build_tokenizer, load_trial_model
+    from gapctl.ledger import Ledger
+
+    model, config = load_trial_model(Ledger(str(runs)), trial)
+    return model.eval(), build_preprocess(config), build_tokenizer(config)
+
+
+class Judgement:
+    """What each intervention does to the gap and to every quality on images that it was not fitted on."""
+
+    def __init__(self, report: "InterventionReport", answer: "ClosingAnswer") -> None:
+        self.report, self.answer = report, answer
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        from gapctl.report.intervene_page import summarise_answer
+
+        return summarise_answer(self.answer, self.report)
+
+    def frame(self) -> "pl.DataFrame":
+        """Return a polars frame with a row for each intervention and metric.
+
+        `value` is the metric after the intervention, `change` against nothing, with the interval from `low` to `high`.
+        """
+        import polars as pl
+
+        return pl.DataFrame(
+            [
+                {"intervention": each.name, "metric": key, **change._asdict()}
+                for each in self.report.judged
+                for key, change in each.changes.items()
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return f"Does closing the gap help here? {self.sentence}\n{self.frame()}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.sentence)}</p>{self.frame()._repr_html_()}"
+
+
+def intervene(
+    images: object,
+    texts: object = None,
+    labels: object = None,
+    attributes: object = None,
+    text_to_image: object = None,
+    *,
+    lambdas: Sequence[float] | None = None,
+    remove: Sequence[int] | None = None,
+    calibration: float = 0.5,
+    seed: int = 0,
+) -> Judgement:
+    """Close the gap of embeddings after the fact, and judge whether that helps, as `gapctl intervene` does.
+
+    Args:
+        images: Embeddings (N, D), or what `encode` returned, alone.
+        texts: Embeddings (M, D); the other arrays are those of `measure`.
+        labels: Each image's object (N,).
+        attributes: Each image's attribute (N,) or (N, factors).
+        text_to_image: Each text's image (M,).
+        lambdas: How far to shift along the mean difference; 1 closes it.
+        remove: How many of the dimensions that carry the gap to remove.
+        calibration: The share of the images that interventions are fitted on; the others judge them.
+        seed: Decides the split and the resamples.
+
+    Raises:
+        InputError: An array is none or does not fit the others, or the images cannot be split.
+
+    """
+    from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
+    from gapctl.interventions.judge import judge_closing, judge_interventions
+    from gapctl.metrics.classification import ZeroShotTasks
+
+    encoded = getattr(images, "embeddings", None)
+    if isinstance(encoded, Embeddings):
+        embeddings = encoded
+    else:
+        embeddings = read_pairs(images, texts, labels, attributes, text_to_image)[0]
+    if not isinstance(calibration, int | float) or isinstance(calibration, bool) or not 0 < calibration < 1:
+        raise InputError(f"`calibration`: found {calibration!r}; expected a share between 0 and 1")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"`seed`: found {seed!r}; expected a whole number from 0 on")
+    width = embeddings.image_ND.shape[1]
+    tried = list_candidates(
+        SHIFT_LAMBDAS if lambdas is None else _read_numbers("lambdas", lambdas, float),
+        choose_removals(width) if remove is None else _read_numbers("remove", remove, int),
+    )
+    report = judge_interventions(embeddings, ZeroShotTasks(), tried, calibration, seed)
+    return Judgement(report, judge_closing(report))
+
+
+def _read_numbers(name: str, values: Any, kind: type) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`{name}`: found {values!r}; expected a list of numbers") from error

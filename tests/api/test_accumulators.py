@@ -1,0 +1,160 @@
+"""`Gap`, `ObjectBias` and `Entropy`: batches, merging and ranks give what `gapctl.measure` gives of all rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as processes
+
+import gapctl
+from gapctl.api import accumulators, torchmetrics_adapter
+
+MODULES = pytest.mark.parametrize("module", [accumulators, torchmetrics_adapter], ids=["plain", "torchmetrics"])
+ROWS, WIDTH = 70, 6
+RNG = np.random.default_rng(5)
+IMAGES = RNG.normal(size=(ROWS, WIDTH))
+TEXTS = IMAGES + RNG.normal(size=(ROWS, WIDTH)) + 0.4
+LABELS = RNG.integers(0, 4, ROWS)
+ATTRIBUTES = np.stack([RNG.integers(0, 3, ROWS), RNG.integers(2, 9, ROWS)], axis=1)
+SCALE = 20.0
+EXPECTED = gapctl.measure(IMAGES, TEXTS, LABELS, ATTRIBUTES, logit_scale=SCALE)
+
+Arguments = Callable[[slice], tuple[Any, ...]]
+KINDS: dict[str, tuple[dict[str, Any], Arguments]] = {
+    "Gap": ({}, lambda rows: (IMAGES[rows], TEXTS[rows])),
+    "ObjectBias": ({}, lambda rows: (IMAGES[rows], LABELS[rows], ATTRIBUTES[rows])),
+    "Entropy": ({"logit_scale": SCALE}, lambda rows: (IMAGES[rows], TEXTS[rows])),
+}
+EACH_KIND = pytest.mark.parametrize("kind", KINDS)
+
+
+def require_expected(found: dict[str, float]) -> None:
+    """Require every metric to be that of all rows; entropies are computed in float32."""
+    assert len(found) >= 4
+    for key, value in found.items():
+        assert value == pytest.approx(EXPECTED[key], rel=1e-5 if key.startswith("entropy/") else 1e-9), key
+
+
+@MODULES
+@EACH_KIND
+def test_batches_add_up_to_all_rows(module: Any, kind: str) -> None:
+    options, arguments = KINDS[kind]
+    metric = getattr(module, kind)(**options)
+    for rows in (slice(0, 1), slice(1, 33), slice(33, 70)):
+        metric.update(*arguments(rows))
+    require_expected(metric.compute())
+
+
+@MODULES
+@EACH_KIND
+def test_merging_two_is_as_one_that_saw_all(module: Any, kind: str) -> None:
+    options, arguments = KINDS[kind]
+    one, other, empty = (getattr(module, kind)(**options) for _ in range(3))
+    one.update(*arguments(slice(0, 20)))
+    other.update(*arguments(slice(20, 70)))
+    one.merge(other)
+    one.merge(empty)
+    empty.merge(one)
+    require_expected(one.compute())
+    require_expected(empty.compute())
+
+
+@MODULES
+@EACH_KIND
+def test_a_reset_forgets_all_batches(module: Any, kind: str) -> None:
+    options, arguments = KINDS[kind]
+    metric = getattr(module, kind)(**options)
+    metric.update(*(argument[::-1].copy() for argument in arguments(slice(0, 30))))
+    metric.reset()
+    metric.update(*arguments(slice(0, 70)))
+    require_expected(metric.compute())
+
+
+def test_with_torchmetrics_the_public_classes_are_its_metrics() -> None:
+    import torchmetrics
+
+    for kind, (options, arguments) in KINDS.items():
+        metric = getattr(gapctl, kind)(**options)
+        assert isinstance(metric, torchmetrics.Metric)
+        require_expected(metric(*arguments(slice(0, 70))))
+        require_expected(metric.compute())
+
+
+def test_torch_in_bfloat16_with_a_gradient_is_taken_as_it_is() -> None:
+    images = torch.from_numpy(IMAGES).bfloat16().requires_grad_()
+    metric = gapctl.Gap()
+    metric.update(images * 1, TEXTS)
+    assert metric.compute()["gap/rmg"] == pytest.approx(gapctl.rmg(images, TEXTS), rel=1e-12)
+
+
+def test_captions_of_one_image_belong_to_it_within_their_batch() -> None:
+    five = np.repeat(np.arange(10), 5)
+    texts = IMAGES[five] + RNG.normal(size=(50, WIDTH))
+    metric = gapctl.Gap()
+    metric.update(IMAGES[:4], texts[:20], five[:20])
+    metric.update(IMAGES[4:10], texts[20:], five[20:] - 4)
+    assert metric.compute()["gap/rmg"] == pytest.approx(gapctl.rmg(IMAGES[:10], texts, five), rel=1e-9)
+
+
+def test_object_bias_is_named_by_its_side() -> None:
+    metric = gapctl.ObjectBias("text")
+    metric.update(TEXTS, LABELS, ATTRIBUTES)
+    assert metric.compute()["bias/moad_text"] == pytest.approx(EXPECTED["bias/moad_text"], rel=1e-9)
+
+
+SHARES = {"uneven": ((0, 25), (25, 70)), "one rank is idle": ((0, 70), (70, 70))}
+"""The first and the last row of each of two ranks."""
+
+
+def run_rank(rank: int, port: int, answers: Any) -> None:
+    """Measure a rank's share of the rows, and report the metrics of all ranks."""
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    for shares in SHARES.values():
+        for kind, (options, arguments) in KINDS.items():
+            metric = getattr(gapctl, kind)(**options)
+            first, last = shares[rank]
+            if first < last:
+                metric.update(*arguments(slice(first, last)))
+            answers.put(metric.compute())
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_equal_one_process_even_where_one_saw_nothing(free_port: int) -> None:
+    answers = processes.get_context("spawn").SimpleQueue()
+    processes.spawn(run_rank, (free_port, answers), nprocs=2)
+    for _ in range(2 * len(SHARES) * len(KINDS)):
+        require_expected(answers.get())
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@MODULES
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_wrong_batches_get_one_message(module: Any) -> None:
+    gap, bias = module.Gap(), module.ObjectBias()
+    with pytest.raises(gapctl.InputError, match="0 rows were added; expected at least 2"):
+        gap.compute()
+    gap.update(IMAGES, TEXTS)
+    with pytest.raises(gapctl.InputError, match="`embeddings`: 4 wide; expected 6, as in the batches before"):
+        gap.update(IMAGES[:, :4], TEXTS[:, :4])
+    with pytest.raises(gapctl.InputError, match=r"merge: found a .*ObjectBias; expected another gapctl\.Gap"):
+        gap.merge(bias)
+    with pytest.raises(gapctl.InputError, match="`labels`: words; expected class numbers"):
+        bias.update(IMAGES, np.array(["cat"] * ROWS), ATTRIBUTES)
+    with pytest.raises(gapctl.InputError, match="`attributes`: -1 in row 0; expected 0 to 99999"):
+        bias.update(IMAGES, LABELS, np.full(ROWS, -1))
+    with pytest.raises(gapctl.InputError, match="`side`: found 'both'"):
+        module.ObjectBias("both")
+    with pytest.raises(gapctl.InputError, match="`logit_scale`: found 0"):
+        module.Entropy(0)
+    require_expected(gap.compute())
