@@ -174,7 +174,7 @@ def _iterate_pairs(data: PairSource, skipped: dict[str, str]) -> Iterator[_Pair]
                 f"`data`: item {row} is a {type(each).__name__}; expected a pair of an image and its captions"
             )
         image, given = each
-        captions = [given] if isinstance(given, str) else list(given)
+        captions = list(given) if isinstance(given, list | tuple) else [given]
         if not captions or not all(isinstance(caption, str) for caption in captions):
             raise InputError(f"`data`: item {row} has the caption {given!r}; expected a text, or several in a list")
         yield _Pair(str(row), _open_image(row, image), captions)
@@ -186,7 +186,11 @@ def _read_places(places: Sequence[str | Path], skipped: dict[str, str]) -> Itera
     from gapctl.data.image_text.questions import CaptionLineMode, split_captions
     from gapctl.data.image_text.storage import list_local_shards
 
-    for shard in list_local_shards([str(place) for place in places]):
+    try:
+        shards = list_local_shards([str(place) for place in places])
+    except InputError as error:
+        raise InputError(str(error).replace("--data", "`data`:")) from None
+    for shard in shards:
         for sample in read_samples(Path(shard.address)):
             captions = split_captions(sample.caption or "", CaptionLineMode.LINES)
             if sample.image is None or not captions:
