@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
-from gapctl.metrics.checks import check_cloud, make_array_error
-from gapctl.metrics.embedding_set import Embeddings
+from gapctl.metrics.checks import Pairing, check_arrays, check_cloud, make_array_error
+from gapctl.metrics.embedding_set import Embeddings, build_embeddings
 
 if TYPE_CHECKING:
-    from gapctl.metrics.formats import Pairing
+    import torch
 
 LARGEST_INTEGER = np.iinfo(np.int64).max
 
@@ -107,13 +107,11 @@ def read_pairs(
     attributes: object = None,
     text_to_image: object = None,
     least: int = 2,
-) -> "tuple[Embeddings, Pairing]":
+) -> tuple[Embeddings, Pairing]:
     """Return checked embeddings, and how texts are paired with images, by the rules of `gapctl measure --embeddings`.
 
     Raise InputError for arrays that are none, do not fit together, hold rows without a direction or fewer than `least`.
     """
-    from gapctl.metrics.formats import build_embeddings, check_arrays
-
     arrays: dict[str, NDArray[Any]] = {"image": read_rows("images", images), "text": read_rows("texts", texts)}
     if labels is not None:
         arrays["labels"] = read_labels("labels", labels)
