@@ -1,4 +1,4 @@
-"""The three lines of docs/python.md in open_clip's own evaluation loop: its metrics and ours, of the same embeddings."""
+"""The lines of docs/python.md in open_clip's own evaluation loop: its metrics and ours, of the same embeddings."""
 
 import argparse
 from types import SimpleNamespace

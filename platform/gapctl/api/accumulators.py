@@ -24,7 +24,7 @@ from gapctl.metrics.bias import BiasSums, LabelSums
 from gapctl.metrics.checks import check_cloud, check_numbers, check_range, make_array_error
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows, normalise_rows_float32
 from gapctl.metrics.gap import CloudSums, GapSums, MatchedSums
-from gapctl.metrics.streaming import compute_bias_metrics, compute_gap_metrics, sum_block
+from gapctl.metrics.streaming import EmbeddingSums, sum_block
 
 LABEL_LIMIT: Final = 100_000
 """Sums have a row for each label from 0 on, so labels must be small numbers."""
@@ -132,7 +132,7 @@ class Gap(Accumulator):
             CloudSums(int(texts), text_D, text_squares),
             MatchedSums(int(pairs), cosine, distance),
         )
-        return compute_gap_metrics(sums)
+        return EmbeddingSums(sums).metrics()
 
 
 class ObjectBias(Accumulator):
@@ -192,7 +192,7 @@ class ObjectBias(Accumulator):
         factors = zip(states["attribute_counts"], states["attribute_totals"], strict=True)
         by_object = _gather_labels(states["object_counts"], states["object_totals"], squares)
         by_factor = tuple(_gather_labels(*factor, squares) for factor in factors)
-        return compute_bias_metrics(self.side, BiasSums(by_object, by_factor))
+        return BiasSums(by_object, by_factor).metrics(self.side)
 
 
 class Entropy(Accumulator):

@@ -97,6 +97,17 @@ class BiasSums(Sums):
         value = (by_object.same - by_object.different) - (by_attribute.same - by_attribute.different)
         return Moad(value, by_object, by_attribute)
 
+    def metrics(self, side: str) -> dict[str, float]:
+        """Return object bias and its four parts by name, for embeddings of the side `image` or `text`."""
+        bias = self.moad()
+        return {
+            f"bias/moad_{side}": bias.value,
+            f"bias/object_same_{side}": bias.object.same,
+            f"bias/object_different_{side}": bias.object.different,
+            f"bias/attribute_same_{side}": bias.attribute.same,
+            f"bias/attribute_different_{side}": bias.attribute.different,
+        }
+
 
 def mean_label_cosines(embedding_ND: Array, label_N: Integers) -> SameDifferentCosine:
     """Return the mean cosine over pairs i < j with equal and with unequal labels, for L2-normalised rows (N, D).

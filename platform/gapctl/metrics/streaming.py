@@ -70,14 +70,7 @@ class EmbeddingSums(Sums):
             }
         for side, sums in (("image", self.image_bias), ("text", self.text_bias)):
             if sums is not None:
-                bias = sums.moad()
-                metrics |= {
-                    f"bias/moad_{side}": bias.value,
-                    f"bias/object_same_{side}": bias.object.same,
-                    f"bias/object_different_{side}": bias.object.different,
-                    f"bias/attribute_same_{side}": bias.attribute.same,
-                    f"bias/attribute_different_{side}": bias.attribute.different,
-                }
+                metrics |= sums.metrics(side)
         if self.image_bias is not None and self.text_bias is not None:
             metrics["bias/moad_image_less_text"] = metrics["bias/moad_image"] - metrics["bias/moad_text"]
         if self.accuracy is not None:
