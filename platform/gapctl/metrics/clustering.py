@@ -7,14 +7,13 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-import torch
 
 from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
+from gapctl.metrics.comparisons import cluster_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_generator, sample_rows
 
 KMEANS_STARTS: Final = 3
-LLOYD_ROUNDS: Final = 25
 
 
 class Clusters(NamedTuple):
@@ -63,40 +62,8 @@ def k_means(row_RD: Rows, clusters: int) -> Clusters:
     if len(row_RD) < clusters:
         raise ValueError(f"{len(row_RD)} rows do not make {clusters} clusters")
     rng = make_generator(DrawPurpose.CENTROIDS)
-    row = torch.from_numpy(np.ascontiguousarray(row_RD))
-    starts = (_run_lloyd(row, _choose_centres(row, clusters, rng)) for _ in range(KMEANS_STARTS))
+    starts = (Clusters(*cluster_rows(row_RD, clusters, rng)) for _ in range(KMEANS_STARTS))
     return min(starts, key=lambda clusters: clusters.spread)
-
-
-def _choose_centres(row_RD: torch.Tensor, clusters: int, rng: np.random.Generator) -> torch.Tensor:
-    """Choose centres by k-means++: each is drawn in proportion to the squared distance from the nearest so far."""
-    chosen = [int(rng.integers(len(row_RD)))]
-    nearest_R = _compute_distances(row_RD, row_RD[chosen])[:, 0]
-    for _ in range(clusters - 1):
-        climbing_R = np.cumsum(nearest_R.numpy(), dtype=np.float64)
-        chosen.append(min(int(np.searchsorted(climbing_R, rng.random() * climbing_R[-1])), len(row_RD) - 1))
-        nearest_R = torch.minimum(nearest_R, _compute_distances(row_RD, row_RD[chosen[-1:]])[:, 0])
-    return row_RD[chosen]
-
-
-def _run_lloyd(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> Clusters:
-    cluster_R = torch.empty(0, dtype=torch.int64)
-    spread = math.inf
-    for _ in range(LLOYD_ROUNDS):
-        nearest_R, moved_R = _compute_distances(row_RD, centre_CD).min(dim=1)
-        spread = float(nearest_R.sum(dtype=torch.float64))
-        if torch.equal(moved_R, cluster_R):
-            break
-        cluster_R = moved_R
-        count_C1 = torch.bincount(cluster_R, minlength=len(centre_CD))[:, None]
-        mean_CD = torch.zeros_like(centre_CD).index_add_(0, cluster_R, row_RD) / count_C1.clamp(min=1)
-        centre_CD = torch.where(count_C1 > 0, mean_CD, centre_CD)
-    return Clusters(cluster_R.numpy(), spread)
-
-
-def _compute_distances(row_RD: torch.Tensor, centre_CD: torch.Tensor) -> torch.Tensor:
-    """Return the squared distances (R, C) of unit rows from centres."""
-    return (1 + centre_CD.square().sum(dim=1) - 2 * (row_RD @ centre_CD.T)).clamp_(min=0)
 
 
 def _compute_entropy(count_L: Integers) -> float:

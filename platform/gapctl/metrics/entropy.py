@@ -7,9 +7,9 @@ Index letters: Q queries, G gallery, N pairs, D embedding, S queries that are co
 """
 
 import numpy as np
-import torch
 
 from gapctl.metrics.checks import Rows, check_unit_rows
+from gapctl.metrics.comparisons import compute_entropies
 from gapctl.metrics.sampling import (
     DrawPurpose,
     SampleEstimate,
@@ -18,9 +18,6 @@ from gapctl.metrics.sampling import (
     permute_rows,
     sample_rows,
 )
-
-ROWS_IN_CACHE = 32
-"""Queries whose logits are computed together."""
 
 
 def mean_entropy_nats(query_QD: Rows, gallery_GD: Rows, scale: float) -> float:
@@ -35,7 +32,7 @@ def mean_entropy(query_QD: Rows, gallery_GD: Rows, scale: float, most: int) -> S
     """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
     rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_QD), most)
-    return estimate_mean(_compute_entropies(query_QD[rows_Q], gallery_GD, scale), len(query_QD))
+    return estimate_mean(compute_entropies(query_QD[rows_Q], gallery_GD, scale), len(query_QD))
 
 
 def measure_calibrated_entropy(
@@ -53,20 +50,5 @@ def measure_calibrated_entropy(
         raise ValueError(f"{count} pairs do not make a gallery of {size}")
     taken = min(count // size, galleries)
     rows_GS = permute_rows(DrawPurpose.GALLERIES, count)[: taken * size].reshape(taken, size)
-    entropies = [_compute_entropies(query_ND[rows], gallery_ND[rows], scale) for rows in rows_GS]
+    entropies = [compute_entropies(query_ND[rows], gallery_ND[rows], scale) for rows in rows_GS]
     return estimate_gallery_mean(np.stack(entropies), count)
-
-
-def _compute_entropies(query_QD: Rows, gallery_GD: Rows, scale: float) -> Rows:
-    """Return the entropy of each query (Q,), computed in pieces that stay in the cache."""
-    gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
-    query = torch.from_numpy(np.ascontiguousarray(query_QD))
-    room_SG, spare_SG = query.new_empty(2, ROWS_IN_CACHE, len(gallery_GD))
-    entropies = []
-    for rows_SD in torch.split(query, ROWS_IN_CACHE):
-        logits_SG = torch.matmul(scale * rows_SD, gallery_DG, out=room_SG[: len(rows_SD)])
-        log_sum_S = torch.logsumexp(logits_SG, dim=1)
-        weighted_SG = torch.sub(logits_SG, log_sum_S[:, None], out=spare_SG[: len(logits_SG)]).exp_().mul_(logits_SG)
-        entropies.append(log_sum_S - weighted_SG.sum(dim=1))
-    entropy_Q: Rows = torch.cat(entropies).numpy()
-    return entropy_Q

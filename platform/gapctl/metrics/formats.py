@@ -14,14 +14,13 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -347,7 +346,7 @@ def read_safetensors(path: Path) -> LoadedArrays:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a .safetensors file with the arrays `image` and `text`")
     try:
-        with safe_open(path, framework="pt") as opened:
+        with safe_open(path, framework="numpy") as opened:
             present = set(opened.keys())
             names = find_names(path, present, KNOWN_ARRAYS)
             types = {given: opened.get_slice(given).get_dtype() for given in names.values()}
@@ -357,23 +356,32 @@ def read_safetensors(path: Path) -> LoadedArrays:
                         f"{path}: `{name}`: of type {written}, several numbers in a byte, which mean nothing without "
                         "the scales that belong to them; expected numbers of 8 bits or more. Store them as float32"
                     )
-            tensors = {name: opened.get_tensor(name) for name in types}
+            wide = {name for name, written in types.items() if written.startswith(("BF", "F8"))}
+            arrays = {name: opened.get_tensor(name) for name in types if name not in wide}
+        arrays |= _read_widened(path, wide) if wide else {}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a .safetensors file, or a damaged one ({error}); write it again") from error
     for name in ("image", "text"):
         if name not in names:
             raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(present)) or 'none'}")
-    # Formats that numpy lacks (bfloat16, float8) are widened without loss.
-    same = (torch.float16, torch.float32, torch.float64)
-    arrays = {
-        name: (tensor.float() if tensor.is_floating_point() and tensor.dtype not in same else tensor).numpy()
-        for name, tensor in tensors.items()
-    }
     return LoadedArrays(
         {name: arrays[given] for name, given in names.items()},
         tuple(sorted(present - set(names.values()))),
         {path.name: hash_file(path)},
     )
+
+
+def _read_widened(path: Path, names: Collection[str]) -> dict[str, AnyArray]:
+    """Read arrays of formats that numpy lacks (bfloat16, float8) as float32, without loss, by torch."""
+    try:
+        import torch  # noqa: F401  safetensors needs it for these formats
+    except ImportError as error:
+        raise InputError(
+            f"{path}: `{min(names)}`: in a format of torch's, which is not installed; store it as float32, or run "
+            "`pip install torch`"
+        ) from error
+    with safe_open(path, framework="pt") as opened:
+        return {name: opened.get_tensor(name).float().numpy() for name in names}
 
 
 READERS: Final[Mapping[str, Callable[[Path], LoadedArrays]]] = {

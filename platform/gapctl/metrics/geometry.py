@@ -9,21 +9,17 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gapctl.metrics.bias import LabelSums
 from gapctl.metrics.checks import Integers, Rows, check_keys, check_range, check_unit_rows, make_pairing_error
+from gapctl.metrics.comparisons import compute_neighbor_overlaps, sum_potentials
 from gapctl.metrics.gap import Array, Sums
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, sample_rows
 
 CARRIED_SHARE: Final = 0.9
 """The share of a cloud's squared length that its subspace must carry."""
 
-UNIFORMITY_BLOCK = 64
-OVERLAP_BLOCK = 128
-TIE_TOLERANCE = 1e-6
-"""Cosines this close count as equal; otherwise rounding would decide among the texts of one caption."""
 
 IntegerRows = NDArray[np.int32]
 DIRECT_WIDTH: Final = 128
@@ -115,28 +111,13 @@ def _measure_uniformity(
     query_ND: Rows, query_key_N: Integers, gallery_MD: Rows, gallery_key_M: Integers, queries: int
 ) -> SampleEstimate:
     rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_ND), queries)
-    potential_Q, others_Q = _sum_potentials(query_ND[rows_Q], query_key_N[rows_Q], gallery_MD, gallery_key_M)
+    potential_Q, others_Q = sum_potentials(query_ND[rows_Q], query_key_N[rows_Q], gallery_MD, gallery_key_M)
     others = others_Q.sum()
     if others == 0:
         return SampleEstimate(math.nan, math.nan, math.nan, len(rows_Q), len(query_ND))
     mean = estimate_mean(potential_Q * (len(rows_Q) / others), len(query_ND))
     value, low, high = map(_log_or_infinity, mean[:3])
     return mean._replace(value=value, low=low, high=high)
-
-
-def _sum_potentials(
-    query_QD: Rows, query_key_Q: Integers, gallery_MD: Rows, gallery_key_M: Integers
-) -> tuple[NDArray[np.float64], Integers]:
-    """Return per query the sum of exp(4 cosine - 4) over items of another key, and their number."""
-    query, gallery_DM = torch.from_numpy(np.ascontiguousarray(query_QD)), torch.from_numpy(gallery_MD).T
-    key_Q, key_M = torch.from_numpy(query_key_Q), torch.from_numpy(gallery_key_M)
-    sums, counts = [], []
-    for block_BD, key_B in zip(torch.split(query, UNIFORMITY_BLOCK), torch.split(key_Q, UNIFORMITY_BLOCK), strict=True):
-        kernel_BM = ((4 * block_BD) @ gallery_DM).sub_(4).exp_()
-        same_BM = key_B[:, None] == key_M
-        sums.append(kernel_BM.masked_fill_(same_BM, 0).sum(dim=1, dtype=torch.float64))
-        counts.append(len(gallery_MD) - same_BM.sum(dim=1))
-    return torch.cat(sums).numpy(), torch.cat(counts).numpy()
 
 
 def _log_or_infinity(value: float) -> float:
@@ -156,34 +137,13 @@ def neighbor_overlap(image_ND: Rows, text_ND: Rows, neighbors: int, queries: int
         raise make_pairing_error(count, len(text_ND))
     if count <= neighbors:
         raise ValueError(f"{count} pairs do not have {neighbors} neighbors each")
-    rows_Q = torch.from_numpy(sample_rows(DrawPurpose.QUERIES, count, queries))
-    image, text = (torch.from_numpy(np.ascontiguousarray(rows_ND)) for rows_ND in (image_ND, text_ND))
-    overlaps = [
-        (_weigh_neighbors(rows_B, image, neighbors) * _weigh_neighbors(rows_B, text, neighbors)).sum(
-            dim=1, dtype=torch.float64
-        )
-        for rows_B in torch.split(rows_Q, OVERLAP_BLOCK)
-    ]
-    return estimate_mean(torch.cat(overlaps).numpy() / neighbors, count)
+    rows_Q = sample_rows(DrawPurpose.QUERIES, count, queries)
+    return estimate_mean(compute_neighbor_overlaps(image_ND, text_ND, rows_Q, neighbors) / neighbors, count)
 
 
 def chance_overlap(count: int, neighbors: int) -> float:
     """Return the mean overlap of neighbours drawn at random from `count` - 1 others."""
     return neighbors / (count - 1)
-
-
-def _weigh_neighbors(rows_B: torch.Tensor, cloud_ND: torch.Tensor, neighbors: int) -> torch.Tensor:
-    """Return each row's probability of being among a query's nearest.
-
-    It is 1, 0, or the row's share of the places that ties leave open.
-    """
-    cosine_BN = cloud_ND[rows_B] @ cloud_ND.T
-    cosine_BN.scatter_(1, rows_B[:, None], -2)
-    last_B1 = torch.topk(cosine_BN, neighbors, dim=1).values[:, -1:]
-    nearer_BN, near_BN = cosine_BN > last_B1 + TIE_TOLERANCE, cosine_BN >= last_B1 - TIE_TOLERANCE
-    nearer_B1, near_B1 = nearer_BN.sum(dim=1, keepdim=True), near_BN.sum(dim=1, keepdim=True)
-    open_B1 = ((neighbors - nearer_B1) / (near_B1 - nearer_B1)).to(cosine_BN.dtype)
-    return torch.where(nearer_BN, 1.0, near_BN * open_B1)
 
 
 def count_inversions(permutation_KL: Integers) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
-import torch
 
 from gapctl.metrics.checks import Integers
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
@@ -133,6 +132,8 @@ def find_nearest_after_removal(query_QD: Array, gallery_GD: Array, order_D: Inte
     Each step adds one dimension to all inner products at once (a rank-one update of Q x G numbers). That is D times
     less work than computing them anew, and adding rather than subtracting avoids cancellation.
     """
+    import torch
+
     query_DQ = torch.from_numpy(np.ascontiguousarray(query_QD[:, order_D].T))
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD[:, order_D].T))
     product_QG = query_DQ.new_zeros(query_DQ.shape[1], gallery_DG.shape[1])

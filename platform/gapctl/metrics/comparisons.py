@@ -1,0 +1,35 @@
+"""The kernels that compare rows with rows, by torch where it is installed, else by numpy.
+
+They differ in rounding alone, and a test holds them to each other. torch is the faster by far for large galleries, and
+every trial is measured with it.
+"""
+
+from importlib.util import find_spec
+
+if find_spec("torch") is not None:
+    from gapctl.metrics.comparisons_torch import (
+        cluster_rows,
+        compute_entropies,
+        compute_gains,
+        compute_neighbor_overlaps,
+        find_hits,
+        sum_potentials,
+    )
+else:
+    from gapctl.metrics.comparisons_numpy import (  # type: ignore[assignment]
+        cluster_rows,
+        compute_entropies,
+        compute_gains,
+        compute_neighbor_overlaps,
+        find_hits,
+        sum_potentials,
+    )
+
+__all__ = [
+    "cluster_rows",
+    "compute_entropies",
+    "compute_gains",
+    "compute_neighbor_overlaps",
+    "find_hits",
+    "sum_potentials",
+]
