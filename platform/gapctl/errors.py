@@ -23,3 +23,25 @@ class WorkError(GapctlError):
 def first_line_of_error(error: BaseException) -> str:
     """Return the first line of an error's message without its full stop, or the error's class where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+DISTRIBUTIONS = {"open_clip": "open_clip_torch", "sqlalchemy": "mlflow"}
+"""The packages to install for modules of other names."""
+
+
+def make_missing_package_error(module: str) -> InputError:
+    """Return the error for a module that is not installed, as in an environment that only measures and analyses."""
+    name = module.partition(".")[0]
+    return InputError(
+        f"{name} is not installed, and this needs it. Run `pip install {DISTRIBUTIONS.get(name, name)}`, or "
+        "`pip install gapctl` for everything that sweeps need"
+    )
+
+
+def require_packages(*modules: str) -> None:
+    """Raise InputError for the first module that is not installed, with the command that brings it."""
+    from importlib.util import find_spec
+
+    for module in modules:
+        if find_spec(module) is None:
+            raise make_missing_package_error(module)

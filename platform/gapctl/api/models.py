@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from gapctl.api.arrays import read_pairs, read_rows
-from gapctl.errors import InputError
+from gapctl.errors import InputError, require_packages
 from gapctl.metrics.embedding_set import Embeddings
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def encode(
         InputError: There are no pairs, or the model returns no rows of numbers for them.
 
     """
+    require_packages("torch", "PIL")
     import torch
 
     if not isinstance(batch_size, int) or batch_size < 1:
@@ -287,6 +288,7 @@ def load_model(
     `trial` is an id of the ledger `runs`, or its beginning. The model is on the CPU, in eval mode. Captions of MAD are
     values with hyphens between them, such as `3-thickening-red`. Raise InputError for an unknown or unfinished trial.
     """
+    require_packages("torch", "open_clip")
     from gapctl.inference.trial import build_preprocess, build_tokenizer, load_trial_model
     from gapctl.ledger import Ledger
 

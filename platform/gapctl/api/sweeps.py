@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, WorkError, require_packages
 
 if TYPE_CHECKING:
     import altair
@@ -60,6 +60,7 @@ class Sweep:
         `address` is a running Ray cluster, else this machine is used. Progress is printed. Raise WorkError if a trial
         failed: finished ones are kept, and the same call goes on.
         """
+        require_packages("ray", "torch", "mlflow", "open_clip")
         import typer
 
         from gapctl.cli.sweep import sweep_command

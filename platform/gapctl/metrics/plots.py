@@ -132,17 +132,14 @@ def find_nearest_after_removal(query_QD: Array, gallery_GD: Array, order_D: Inte
     Each step adds one dimension to all inner products at once (a rank-one update of Q x G numbers). That is D times
     less work than computing them anew, and adding rather than subtracting avoids cancellation.
     """
-    import torch
-
-    query_DQ = torch.from_numpy(np.ascontiguousarray(query_QD[:, order_D].T))
-    gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD[:, order_D].T))
-    product_QG = query_DQ.new_zeros(query_DQ.shape[1], gallery_DG.shape[1])
-    squared_G = gallery_DG.new_zeros(gallery_DG.shape[1])
+    query_DQ, gallery_DG = (np.ascontiguousarray(rows_AD[:, order_D].T) for rows_AD in (query_QD, gallery_GD))
+    product_QG, squared_G = np.zeros((query_DQ.shape[1], gallery_DG.shape[1])), np.zeros(gallery_DG.shape[1])
     for removed in range(len(order_D) - 1, -1, -1):
-        product_QG.addr_(query_DQ[removed], gallery_DG[removed])
-        squared_G += gallery_DG[removed].square()
-        inverse_G = torch.where(squared_G > VANISHING_NORM, squared_G.rsqrt(), 0.0)
-        yield NearestAfterRemoval(removed, (product_QG * inverse_G).argmax(dim=1).numpy())
+        product_QG += np.outer(query_DQ[removed], gallery_DG[removed])
+        squared_G += np.square(gallery_DG[removed])
+        inverse_G = np.zeros_like(squared_G)
+        np.divide(1, np.sqrt(squared_G), out=inverse_G, where=squared_G > VANISHING_NORM)
+        yield NearestAfterRemoval(removed, (product_QG * inverse_G).argmax(axis=1))
 
 
 def measure_recall_after_removal(
