@@ -71,7 +71,9 @@ def _judge_plan(plan: Plan, ledger: Ledger, *, with_history: bool) -> "SweepAnal
     )
 
 
-def judge_ledger(ledger: Ledger, names: Sequence[str] | None = None) -> "tuple[list[SweepAnalysis], list[str]]":
+def judge_ledger(
+    ledger: Ledger, names: Sequence[str] | None = None, *, with_history: bool = False
+) -> "tuple[list[SweepAnalysis], list[str]]":
     """Judge every scale of the ledger's sweeps, or of the named ones, that has finished a training.
 
     Return the judged sweeps, and why others are not among them.
@@ -82,4 +84,4 @@ def judge_ledger(ledger: Ledger, names: Sequence[str] | None = None) -> "tuple[l
         ledger, known if names is None else [name for name in names if name in known], rebuild_plan, problems
     )
     begun = [plan for plan in plans if ledger.finished([trial.id for trial in plan.trials])]
-    return judge_plans(begun, ledger, problems), list(map(str, problems))
+    return judge_plans(begun, ledger, problems, with_history=with_history), list(map(str, problems))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from gapctl.errors import InputError, WorkError, require_packages
+from gapctl.errors import GapctlError, InputError, WorkError, require_packages
 
 if TYPE_CHECKING:
     import altair
@@ -233,12 +233,13 @@ class Analysis:
     def report(self, out: str | Path) -> Path:
         """Write the report (.html, .md or .tex) and return its path; raise InputError where it cannot be written."""
         from gapctl.analysis.compare import compare_sweeps
-        from gapctl.cli.analyze import parse_report_options, write_report
+        from gapctl.cli.analyze import choose_report_format, write_report
         from gapctl.ledger import LedgerSnapshot
 
-        target = parse_report_options(None, Path(out))
-        assert target is not None
-        return Path(write_report(target, compare_sweeps([self._judged]), LedgerSnapshot(self._runs)))
+        path = Path(out)
+        form = choose_report_format(None, path)
+        assert form is not None
+        return Path(write_report(form, path, compare_sweeps([self._judged]), LedgerSnapshot(self._runs)))
 
     def figure(
         self, kind: str = "dose_response", *, metric: str = "gap/rmg", factor: str | None = None
@@ -251,23 +252,20 @@ class Analysis:
         import altair
 
         from gapctl.report.figures import plot_forest, plot_metric_response
-        from gapctl_charts.figure import trusted
+        from gapctl_charts.figure import Figure, trusted
         from gapctl_charts.look import FILE_LOOK
 
         analysis = self._judged.analysis
         if kind not in ("dose_response", "verdicts"):
             raise InputError(f"`kind`: found {kind!r}; expected 'dose_response' or 'verdicts'")
         with trusted():
-            if kind == "verdicts":
-                drawn = plot_forest(analysis, FILE_LOOK)
-                missing = "no hypothesis of this sweep has an estimate yet"
-            else:
-                path = self._find_factor(factor)
+            if kind == "dose_response":
                 self._require_metric(metric)
-                drawn = plot_metric_response(analysis, path, metric, FILE_LOOK)
-                missing = f"{metric} has no dose-response figure of its own"
+                drawn: Figure | None = plot_metric_response(analysis, self._find_factor(factor), metric, FILE_LOOK)
+            else:
+                drawn = plot_forest(analysis, FILE_LOOK)
         if drawn is None:
-            raise InputError(f"figure: {missing}; plot `analysis.trials` instead")
+            raise InputError("figure: no hypothesis of this sweep has an estimate yet; train more of it")
         return altair.Chart.from_dict(dict(drawn.spec))
 
     def _find_factor(self, factor: str | None) -> str:
@@ -332,32 +330,34 @@ def analyze(
 
     With `declared`, judge it as it stood before its first trial. Raise InputError if no trial is done.
     """
-    from gapctl.cli.analyze import AnalysisRequest, judge_sweeps
+    from gapctl.analysis.service import judge_plans
+    from gapctl.cli.analyze import load_plans
     from gapctl.ledger import LedgerSnapshot
 
-    if isinstance(sweep, Sweep):
-        if scale is not None:
-            raise InputError("`scale`: found it beside a loaded sweep, which has its own; give it to load_sweep")
-        file, scale, overrides = sweep._file, sweep.scale, sweep._overrides
-    else:
-        file, overrides = load_sweep(sweep, scale)._file, ()
-    request = AnalysisRequest((file,), scale, overrides, "always", declared)
-    judged = judge_sweeps(request, LedgerSnapshot(str(runs)))
-    return Analysis(judged.sweeps[0], str(runs))
+    if not isinstance(sweep, Sweep):
+        sweep = load_sweep(sweep, scale)
+    elif scale is not None:
+        raise InputError("`scale`: found it beside a loaded sweep, which has its own; give it to load_sweep")
+    ledger, problems = LedgerSnapshot(str(runs)), list[GapctlError]()
+    plans = load_plans([sweep._file], sweep.scale, sweep._overrides, ledger, declared=declared)
+    judged = judge_plans(plans, ledger, problems, with_history=True)
+    if problems:
+        raise problems[0]
+    return Analysis(judged[0], str(runs))
 
 
 def trials(runs: str | Path = DEFAULT_RUNS) -> "pl.DataFrame":
     """Return a row for each finished trial of every sweep in a ledger: sweep, factors, settings and metrics."""
     from gapctl.analysis.compare import build_trials_table
 
-    return build_trials_table(_judge_all(runs, "never"))
+    return build_trials_table(_judge_all(runs))
 
 
 def history(runs: str | Path = DEFAULT_RUNS) -> "pl.DataFrame":
     """Return a row for each evaluation of every finished trial in a ledger."""
     from gapctl.analysis.compare import build_history_table
 
-    return build_history_table(_judge_all(runs, "always"))
+    return build_history_table(_judge_all(runs, with_history=True))
 
 
 def verdicts(runs: str | Path = DEFAULT_RUNS) -> "pl.DataFrame":
@@ -366,16 +366,19 @@ def verdicts(runs: str | Path = DEFAULT_RUNS) -> "pl.DataFrame":
 
     frames = [
         Verdicts(judged.analysis.verdicts).frame().insert_column(0, pl.lit(judged.name).alias("sweep"))
-        for judged in _judge_all(runs, "never")
+        for judged in _judge_all(runs)
         if judged.analysis.verdicts
     ]
     return pl.concat(frames) if frames else pl.DataFrame()
 
 
-def _judge_all(runs: str | Path, histories: Any) -> "tuple[SweepAnalysis, ...]":
-    from gapctl.cli.analyze import judge_ledger, require_sweeps
+def _judge_all(runs: str | Path, *, with_history: bool = False) -> "list[SweepAnalysis]":
+    from gapctl.analysis.service import judge_ledger
     from gapctl.ledger import LedgerSnapshot
 
     ledger = LedgerSnapshot(str(runs))
-    require_sweeps(ledger)
-    return judge_ledger(ledger, histories).sweeps
+    if not ledger.list_sweeps():
+        raise InputError(
+            f"`runs`: {ledger.root} keeps no sweep; expected a folder that `gapctl sweep FILE --runs` filled"
+        )
+    return judge_ledger(ledger, with_history=with_history)[0]

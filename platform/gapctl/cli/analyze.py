@@ -80,7 +80,7 @@ def analyze_command(
 ) -> None:
     """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
     _check_arguments(files, scale, overrides, every=every, declared=declared)
-    form = _choose_report_format(form, out)
+    form = choose_report_format(form, out)
     tables = {"--export": export, "--export-history": export_history}
     for option, path in tables.items():
         if path is not None:
@@ -88,7 +88,7 @@ def analyze_command(
     ledger = LedgerSnapshot(runs)
     problems: list[GapctlError] = []
     if files:
-        plans = _load_plans(files, scale, overrides, ledger, declared=declared)
+        plans = load_plans(files, scale, overrides, ledger, declared=declared)
     else:
         names = ledger.list_sweeps()
         if not names:
@@ -106,7 +106,7 @@ def analyze_command(
     from gapctl.analysis.compare import build_history_table, build_trials_table, compare_sweeps
 
     found = compare_sweeps(sweeps, list(map(str, problems)))
-    written = [] if form is None else [f"report: {_write_report(form, out, found, ledger)}"]
+    written = [] if form is None else [f"report: {write_report(form, out, found, ledger)}"]
     for (option, path), build_table in zip(tables.items(), (build_trials_table, build_history_table), strict=True):
         if path is not None:
             table = build_table(found.sweeps)
@@ -141,7 +141,7 @@ def _check_arguments(
         raise InputError("gapctl analyze: found no sweep file; expected one or more, or --all for the whole ledger")
 
 
-def _choose_report_format(form: ReportFormat | None, out: Path | None) -> ReportFormat | None:
+def choose_report_format(form: ReportFormat | None, out: Path | None) -> ReportFormat | None:
     """Return the requested report's format; raise InputError where the file's ending contradicts it."""
     if out is None:
         return form
@@ -156,7 +156,7 @@ def _choose_report_format(form: ReportFormat | None, out: Path | None) -> Report
     return by_name
 
 
-def _load_plans(
+def load_plans(
     files: Sequence[Path], scale: str | None, overrides: Sequence[str] | None, ledger: Ledger, *, declared: bool
 ) -> list[Plan]:
     """Load the files' plans; with `declared`, as they stood before their first trials."""
@@ -205,7 +205,7 @@ def _print_analysis(found: "SweepComparison", ledger: Ledger, written: list[str]
         console.print(line, soft_wrap=True)
 
 
-def _write_report(form: ReportFormat, out: Path | None, found: "SweepComparison", ledger: Ledger) -> str:
+def write_report(form: ReportFormat, out: Path | None, found: "SweepComparison", ledger: Ledger) -> str:
     """Write the report and its figures, by default beside the ledger's own report; return where it lies."""
     stem = found.sweeps[0].file_name if len(found.sweeps) == 1 else "comparison"
     name = f"{stem}.report{_REPORT_SUFFIXES[form]}" if out is None else out.name

@@ -39,8 +39,9 @@ from gapctl.interventions.fit import (
 from gapctl.metrics.checks import Integers
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_flips
 from gapctl.metrics.clustering import k_means
+from gapctl.metrics.comparisons import find_hits
 from gapctl.metrics.embedding_set import Embeddings, assign_match_keys, assign_partner_keys, normalise_rows
-from gapctl.metrics.retrieval import KeyedRows, compute_query_gains, find_hits
+from gapctl.metrics.retrieval import KeyedRows, compute_query_gains
 from gapctl.metrics.sampling import THOROUGH_LIMITS, DrawPurpose, sample_rows
 from gapctl.metrics.separability import predict_modalities
 

@@ -16,7 +16,7 @@ if find_spec("torch") is not None:
         sum_potentials,
     )
 else:
-    from gapctl.metrics.comparisons_numpy import (  # type: ignore[assignment]
+    from gapctl.metrics.comparisons_numpy import (
         cluster_rows,
         compute_entropies,
         compute_gains,

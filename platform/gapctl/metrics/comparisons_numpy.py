@@ -150,4 +150,5 @@ def _choose_centres(row_RD: Rows, clusters: int, rng: np.random.Generator) -> Ro
 
 def _compute_distances(row_RD: Rows, centre_CD: Rows) -> Rows:
     """Return the squared distances (R, C) of unit rows from centres."""
-    return np.maximum(1 + np.square(centre_CD).sum(axis=1) - 2 * (row_RD @ centre_CD.T), 0)
+    distance_RC: Rows = np.maximum(1 + np.square(centre_CD).sum(axis=1) - 2 * (row_RD @ centre_CD.T), 0)
+    return distance_RC

@@ -105,6 +105,14 @@ def plot_responses_by_factor(analysis: Analysis, look: Look) -> list[FactorFigur
     return _plot_by_factor(analysis, look, _list_panels)
 
 
+def plot_metric_response(analysis: Analysis, path: str, metric: str, look: Look) -> Figure:
+    """Plot one metric by the factor of this path, both of which the trials have."""
+    factors = list_factors(analysis)
+    factor = next(each for each in factors if each.path == path)
+    other = next((each for each in factors if each is not factor), None)
+    return _plot_panel(analysis, make_single_panel(metric.partition("/")[2], metric), factor, other, look)
+
+
 def plot_image_factors(analysis: Analysis, look: Look) -> list[FactorFigures]:
     """Plot what embeddings keep of each factor of the images, by every factor of the sweep.
 
