@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from small_sweep import Runs, Shown
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from gapctl.errors import InputError
 from gapctl.plan.plan import Plan
@@ -103,3 +105,46 @@ def test_a_database_that_is_being_written_is_let_through(uri: str, tmp_path: Pat
         store.execute("BEGIN EXCLUSIVE")
         check_uri(uri)
         store.execute("ROLLBACK")
+
+
+READ_ALIKE = [
+    "sqlite:///mlflow.db",
+    "sqlite+pysqlite:////tmp/a%20b%25.db",
+    "sqlite:///a@b:c/d.db?timeout=20",
+    "sqlite://user:word@/e.db",
+    "sqlite://host/f.db",
+    "sqlite://[::1]/f.db",
+    "sqlite://:80/f.db",
+    "sqlite://:x/f.db",
+    "sqlite:///:memory:",
+    "sqlite:///%3Amemory%3A",
+    "sqlite://",
+    "sqlite:/one-slash.db",
+    "sqlite:mlflow.db",
+    "sqlite:///new\nline/\u00fc.db",
+    "sqlite:////abs/+plus and space.db",
+    "sq-lite:///x.db",
+]
+
+
+@pytest.mark.parametrize("address", READ_ALIKE)
+def test_an_address_is_read_as_sqlalchemy_reads_it(address: str) -> None:
+    try:
+        parts = make_url(address)
+        file = None if parts.host or parts.database in (None, "", ":memory:") else str(parts.database)
+    except (ArgumentError, ValueError):
+        file = None
+    if not address.startswith("sqlite"):
+        assert find_database_file(address) is None
+    elif file is None:
+        with pytest.raises(InputError):
+            find_database_file(address)
+    else:
+        assert find_database_file(address) == Path(file).absolute()
+
+
+@pytest.mark.parametrize("name", ["/a/mlflow.db", "/a b/c+d.db", "/50%25/x?y#z;&.db", "/\u00fc/\nq\"'~!.db"])
+def test_an_address_is_written_as_sqlalchemy_writes_it(name: str) -> None:
+    written = URL.create("sqlite", database=name).render_as_string(hide_password=False)
+
+    assert format_sqlite_address(Path(name)).replace("+pysqlite", "") == written

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from gapctl.errors import InputError
 from gapctl.io.atomic import name_part_file
@@ -219,6 +219,14 @@ def read_installed_revisions() -> Revisions:
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_HEADER = b"SQLite format 3\0"
+SQLITE_ADDRESS: Final = re.compile(
+    r"""[\w+]+://
+    (?:[^:/]*(?::[^@]*)?@)?                                    # a user and a password
+    (?:(?P<host>\[[^/?]+\]|[^/:?]+)?(?::(?P<port>[^/?]*))?)?
+    (?:/(?P<file>[^?]*))?""",
+    re.VERBOSE,
+)
+"""SQLAlchemy's grammar of addresses, up to the options."""
 ARTIFACTS = "mlartifacts"
 
 
@@ -255,19 +263,16 @@ def is_server(uri: str) -> bool:
 def find_database_file(uri: str) -> Path | None:
     """Return the absolute path of an SQLite address, or None for other addresses.
 
-    Raises InputError if an SQLite address names no file.
+    The address is read as SQLAlchemy reads it, which an environment that only plans lacks. Raises InputError if an
+    SQLite address names no file.
     """
     if _get_scheme(uri) != "sqlite":
         return None
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        parts = make_url(uri)
-    except (ArgumentError, ValueError) as error:
-        raise _make_address_error(uri, "which cannot be read") from error
-    name = None if parts.host else parts.database
-    if not name or name == ":memory:":
+    address = SQLITE_ADDRESS.match(uri)
+    if address is None or not (address["port"] or "0").isdigit():
+        raise _make_address_error(uri, "which cannot be read")
+    name = "" if address["host"] else unquote(address["file"] or "")
+    if name in ("", ":memory:"):
         raise _make_address_error(uri, "which names no file, so that its runs would be lost at the end")
     options = uri.partition("?")[2]
     if options and ("/" in options or "=" not in options):
@@ -283,10 +288,7 @@ def format_sqlite_address(file: Path) -> str:
     Paths that need escapes get the driver's name: MLflow takes what follows a plain `sqlite:///` as a path, escapes
     included, and creates its folders.
     """
-    from sqlalchemy.engine import URL
-
-    plain = f"sqlite:///{file}"
-    address = URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+    plain, address = f"sqlite:///{file}", f"sqlite:///{quote(str(file), safe=' +/')}"
     return address if address == plain else address.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
