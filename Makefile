@@ -17,7 +17,8 @@ help:
 	@echo "make ui     MLflow's pages on the demo's runs"
 	@echo "make findings  docs/findings.md, from the ledger in docs/results/laptop"
 	@echo "make docs   the documentation site in site/, links checked"
-	@echo "make lock   pins the newest versions in requirements.lock, and what cluster nodes need beside it"
+	@echo "make lock   pins the newest versions in requirements.lock; what cluster nodes and documents need beside it, and"
+	@echo "             what measuring alone needs, are pinned to fit"
 
 demo: $(INSTALLED)
 	$(BIN)/gapctl sweep sweeps/imbalance.yaml
@@ -69,6 +70,8 @@ lock: $(INSTALLED)
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group cluster --constraint requirements.lock \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml \
 	  | grep -vxFf requirements.lock > requirements-cluster.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group measure --constraint requirements.lock \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements-measure.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group docs --constraint requirements.lock \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml \
 	  | grep -vxFf requirements.lock > requirements-docs.lock

@@ -187,6 +187,7 @@ def test_the_source_root_is_no_package() -> None:
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines()
 NODES_LOCK = (REPOSITORY / "requirements-cluster.lock").read_text(encoding="utf-8").splitlines()
+MEASURE_LOCK = (REPOSITORY / "requirements-measure.lock").read_text(encoding="utf-8").splitlines()
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[0-9][0-9a-z.+!-]*)(?P<marker> ; .+)?$")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -201,14 +202,15 @@ def normal(requirement: str) -> str:
 DEPENDENCIES = {normal(requirement) for requirement in PROJECT["project"]["dependencies"]}
 DEVELOPMENT = {normal(requirement) for requirement in PROJECT["dependency-groups"]["dev"]}
 NODES = {normal(requirement) for requirement in PROJECT["dependency-groups"]["cluster"]}
+MEASURE = {normal(requirement) for requirement in PROJECT["dependency-groups"]["measure"]}
 
 
 def test_every_line_of_the_lock_is_an_exact_pin() -> None:
-    assert [line for line in [*LOCK, *NODES_LOCK] if not PIN.match(line)] == []
+    assert [line for line in [*LOCK, *NODES_LOCK, *MEASURE_LOCK] if not PIN.match(line)] == []
 
 
 def test_the_lock_names_no_index_and_no_file() -> None:
-    text = "\n".join([*LOCK, *NODES_LOCK])
+    text = "\n".join([*LOCK, *NODES_LOCK, *MEASURE_LOCK])
 
     assert not re.search(r"://|--|@ |\bindex\b|\bfile:", text)
 
@@ -224,6 +226,15 @@ def test_what_nodes_need_beside_it_is_locked_once() -> None:
 
     assert NODES - locked - beside == set()
     assert locked & beside == set()
+
+
+def test_what_measuring_needs_is_a_small_part_of_the_lock() -> None:
+    locked = {normal(line) for line in MEASURE_LOCK}
+
+    assert set(MEASURE_LOCK) <= set(LOCK)
+    assert MEASURE - locked == set()
+    assert MEASURE <= DEPENDENCIES
+    assert locked & {"torch", "ray", "mlflow", "open-clip-torch", "optuna", "pandas"} == set()
 
 
 def test_every_dependency_has_its_reason_and_every_reason_its_dependency() -> None:

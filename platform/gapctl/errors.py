@@ -38,10 +38,15 @@ def make_missing_package_error(module: str) -> InputError:
     )
 
 
-def require_packages(*modules: str) -> None:
-    """Raise InputError for the first module that is not installed, with the command that brings it."""
+def is_installed(module: str) -> bool:
+    """Return whether the package that a module belongs to can be found; it is not imported."""
     from importlib.util import find_spec
 
+    return find_spec(module.partition(".")[0]) is not None
+
+
+def require_packages(*modules: str) -> None:
+    """Raise InputError for the first module that is not installed, with the command that brings it."""
     for module in modules:
-        if find_spec(module) is None:
+        if not is_installed(module):
             raise make_missing_package_error(module)

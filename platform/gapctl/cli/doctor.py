@@ -32,7 +32,7 @@ from gapctl.cli.console import SafeConsole
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
 from gapctl.cli.output import describe_counts, emit
 from gapctl.config.sweep import Tracking
-from gapctl.errors import GapctlError, InputError
+from gapctl.errors import GapctlError, InputError, is_installed
 from gapctl.folders import CACHE_REMEDY, expand_home, find_cache_root
 from gapctl.io.passwords import hide_password
 from gapctl.proxies import bypass_proxies
@@ -137,8 +137,9 @@ def _run_checks(runs: str, tracking: str, thorough: bool) -> Iterator[CheckResul
         try:
             yield from look(runs, tracking)
         except ImportError as error:
-            fix = "install gapctl and what it requires"
-            yield CheckResult(name, "problem", f"cannot be looked at: {error}", fix)
+            missing = error.name is not None and not is_installed(error.name)
+            reason = f"{error.name} is not installed" if missing else str(error)
+            yield CheckResult(name, "problem", f"cannot be looked at: {reason}", "python -m pip install gapctl")
     imported = running.result()
     yield from check_imports(imported, thorough=thorough)
     yield from check_torch(imported.torch, read_nvidia_driver())

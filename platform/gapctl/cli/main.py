@@ -8,14 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gapctl import __version__
 from gapctl.cli.output import escape_controls, guard_output, print_problems
-from gapctl.errors import INTERRUPTED, GapctlError
+from gapctl.errors import INTERRUPTED, GapctlError, is_installed, make_missing_package_error
 from gapctl.folders import provide_home, require_working_folder
 
 VERBS: Final = {
@@ -109,6 +109,11 @@ def start_gapctl(
     provide_home()
 
 
+def _exit_with_error(error: GapctlError) -> NoReturn:
+    print_problems([str(error)])
+    sys.exit(error.exit_code)
+
+
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the entry point of the `gapctl` command.
 
@@ -119,8 +124,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments)
     except GapctlError as error:
-        print_problems([str(error)])
-        sys.exit(error.exit_code)
+        _exit_with_error(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or is_installed(error.name):
+            raise
+        _exit_with_error(make_missing_package_error(error.name))
     except KeyboardInterrupt:
         print_problems(["interrupted"])
         sys.exit(INTERRUPTED)
