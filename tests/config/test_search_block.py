@@ -90,7 +90,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"direction": "up"}, "search.direction: found 'up'; expected minimize or maximize"),
     ({"trials": 0}, "search.trials: found 0; expected at least 1"),
     ({"space": {}}, "search.space: found an empty mapping; expected at least one entry"),
-    ({"space": {"train.rl": {"log": [1, 2]}}}, "search.space.train.rl: no such value in base; expected one of"),
+    (
+        {"space": {"train.rl": {"log": [1, 2]}}},
+        "space.train.rl: no such value in base; did you mean train.lr? Exp",
+    ),
     ({"space": {"base.train.lr": {"log": [1, 2]}}}, "did you mean train.lr?"),
     ({"space": {"evaluate.gallery": {"choice": [64, 128]}}}, "cannot be drawn: points are compared by the same"),
     ({"space": {"train.samples": {"choice": [512, 1024]}}}, "cannot be drawn: what is trained longer is better"),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.config.load import list_known_paths, load_sweep
+from gapctl.config.load import load_sweep
+from gapctl.config.settings import list_known_paths
 from gapctl.config.trial import TrialConfig
 from sweep_texts import SHIPPED, complaints, edited, loaded
 
@@ -78,10 +79,9 @@ WRONG_OVERRIDES = {
     "seeds=!!bool x": "--set seeds=!!bool x: the value is not YAML",
     "seeds=many": "--set seeds=many: seeds: found 'many'; expected a whole number",
     "seeds={a: 1, a: 2}": "--set seeds={a: 1, a: 2}: seeds: found a mapping; expected a whole number",
-    "seds=3": "--set seds=3: seds: no such setting; expected a path such as seeds or base.train.samples; "
-    "did you mean seeds?",
-    "train.samples=3": "--set train.samples=3: train.samples: no such setting; expected a path such as seeds or "
-    "base.train.samples; did you mean base.train.samples?",
+    "seds=3": "--set seds=3: seds: no such setting; did you mean seeds? Expected a path such as seeds or base.train.sa",
+    "train.smaples=3": "--set train.smaples=3: train.smaples: no such setting; did you mean base.train.samples? "
+    "Expected a path such as",
     "base.train={}": "--set base.train={}: base.train: no such setting",
     "vary.=[1]": "--set vary.=[1]: vary.: no such setting",
     "..=1": "--set ..=1: the file: no such setting",
@@ -108,7 +108,7 @@ def test_a_wrong_override_is_answered_with_itself(tmp_path: Path, text: str) -> 
 
 WRONG_SCALES = {
     "{seeds: 0}": "F:24:11: scales.quick.seeds: found 0; expected at least 1",
-    "{base.train.smaples: 9}": "F:24:11: scales.quick.base.train.smaples: no such setting; expected a path such as",
+    "{base.train.smaples: 9}": "F:24:11: scales.quick.base.train.smaples: no such setting; did you mean base.train",
     "{hypotheses: []}": "F:24:11: scales.quick.hypotheses: hypotheses cannot be set; expected it to be changed in",
     f"{{vary.{FACTOR}: [0, 4]}}": f"F:20:18: hypotheses[1].between[1]: found 5; expected a level of {FACTOR}: [0, 4] "
     "(with scale quick)",
@@ -150,7 +150,7 @@ def test_an_unknown_scale_is_answered_with_those_there_are(tmp_path: Path) -> No
     (found,) = complaints(tmp_path, SCALES, "quik")
     (none,) = complaints(tmp_path, edited(("scales:\n  quick: {seeds: 1}\n", "")), "quick")
 
-    assert found == "--scale quik: F has no scale 'quik'; expected one of quick, large; did you mean quick?"
+    assert found == "--scale quik: F has no scale 'quik'; did you mean quick? Expected one of quick, large"
     assert none == "--scale quick: F has no scale 'quick'; expected none, as it lists none"
 
 

@@ -94,7 +94,7 @@ def test_treatments_are_shown_on_ones_own_samples(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("captions", "--keep", "haf"), "--keep: keep is 'haf', expected one of full, half"),
+        (("captions", "--keep", "haf"), "--keep: keep is 'haf'; did you mean half? Expected one of full, half"),
         (("captions", "--keep", "qarter"), "did you mean quarter?"),
         (("captions", "--keep", "enriched"), "--field: keep is 'enriched' and field is empty"),
         (("captions", "--rate", "2"), "--rate: rate is 2.0, expected 0 to 1"),

@@ -145,10 +145,9 @@ class Verdicts(Sequence["Verdict"]):
         for verdict in self._verdicts:
             if verdict.id == key:
                 return verdict
-        from gapctl.config.base import did_you_mean
+        from gapctl.config.base import name_choices
 
-        known = [verdict.id for verdict in self._verdicts]
-        raise KeyError(f"no hypothesis {key!r}; expected one of {', '.join(known)}{did_you_mean(key, known)}")
+        raise KeyError(f"no hypothesis {key!r}; {name_choices(key, [verdict.id for verdict in self._verdicts])}")
 
     def __iter__(self) -> Iterator["Verdict"]:
         return iter(self._verdicts)
@@ -274,10 +273,11 @@ class Analysis:
             return factors[0]
         if factor in factors:
             return str(factor)
-        from gapctl.config.base import did_you_mean
+        from gapctl.config.base import name_choices
 
-        close = did_you_mean(str(factor), list(factors))
-        raise InputError(f"`factor`: found {factor!r}; expected one of {', '.join(factors) or 'none'}{close}")
+        raise InputError(
+            f"`factor`: found {factor!r}; {name_choices(str(factor), factors) if factors else 'none varies'}"
+        )
 
     def _require_metric(self, metric: str) -> None:
         columns = [name for name in self.trials.columns if "/" in name]

@@ -18,7 +18,7 @@ from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show
 from gapctl.cli.data_pack import list_places, resolve_data
 from gapctl.cli.options import AddressOption, JsonOption
 from gapctl.cli.output import check_page, emit, format_megabytes, write_page
-from gapctl.config.base import did_you_mean
+from gapctl.config.base import name_choices
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
 from gapctl.sweep.ray_session import check_address, open_ray_session
@@ -225,8 +225,7 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
     )
     for name in names:
         if name not in TREATMENTS:
-            close = did_you_mean(name, TREATMENTS)
-            raise InputError(f"--keep: keep is {name!r}, expected one of {', '.join(TREATMENTS)}{close}")
+            raise InputError(f"--keep: keep is {name!r}; {name_choices(name, TREATMENTS)}")
     if not 0 <= rate <= 1:
         raise InputError(f"--rate: rate is {rate}, expected 0 to 1")
     if not 1 <= sentences <= MAX_SENTENCES:

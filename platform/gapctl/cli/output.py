@@ -137,12 +137,11 @@ def format_megabytes(count: float, digits: int = 0) -> str:
 
 def require_choice(option: str, value: str, choices: Iterable[str], what: str = "choice") -> None:
     """Raise InputError, naming the option, for a value that is not among its choices."""
-    from gapctl.config.base import did_you_mean
+    from gapctl.config.base import name_choices
 
     known = list(choices)
     if value not in known:
-        close = did_you_mean(value, known)
-        raise InputError(f"{option} {value}: no such {what}; expected one of {', '.join(known)}{close}")
+        raise InputError(f"{option} {value}: no such {what}; {name_choices(value, known)}")
 
 
 _TABLE_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {

@@ -213,3 +213,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean ...?` where a known word is close, else an empty text."""
     close = find_nearest(word, known)
     return "" if close is None else f"; did you mean {close}?"
+
+
+def name_choices(word: str, known: Iterable[str], expected: str = "") -> str:
+    """Return what was expected instead of a word: the known one that is close, if any, before the list of them all.
+
+    `expected` takes the place of `expected one of a, b`.
+    """
+    names = list(known)
+    listed = expected or f"expected one of {', '.join(names)}"
+    close = find_nearest(word, names)
+    if close is None:
+        return listed
+    return f"expected {close}" if names == [close] else f"did you mean {close}? E{listed[1:]}"

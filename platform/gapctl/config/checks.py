@@ -19,7 +19,15 @@ from typing import Any, Final, NamedTuple, get_args
 from pydantic import ValidationError
 
 from gapctl.config.arms import build_arm_grid
-from gapctl.config.base import KeyPath, Problem, did_you_mean, format_value, list_leaf_paths, set_path
+from gapctl.config.base import (
+    KeyPath,
+    Problem,
+    did_you_mean,
+    format_value,
+    list_leaf_paths,
+    name_choices,
+    set_path,
+)
 from gapctl.config.errors import (
     SweepParts,
     TreatmentChanges,
@@ -30,6 +38,7 @@ from gapctl.config.errors import (
 )
 from gapctl.config.hypotheses import Correlation, Hypothesis, Level, Trend
 from gapctl.config.metrics import METRICS, find_nearest_metric, is_metric, is_of_seed_pairs, is_of_several
+from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import FactorName, PairData, TrialConfig
 
@@ -64,6 +73,10 @@ def _check_factors_and_hypotheses(parts: SweepParts) -> list[Problem]:
     wrong = {problem.path[1] for problem in found if problem.path[0] in ("vary", "treatments")}
     # Levels that are themselves wrong would only repeat their problem in each hypothesis that names them.
     vary = parts.vary and {path: None if path in wrong else levels for path, levels in parts.vary.items()}
+    known = list_leaf_paths(parts.base.model_dump()) if parts.base else []
+    if vary and any(problem.path[0] == "vary" and problem.path[1] not in known for problem in found):
+        # A misspelt factor may be any that hypotheses name as it should be spelt.
+        vary = {**dict.fromkeys(known), **vary}
     for index, hypothesis in parts.hypotheses.items():
         found += check_hypothesis(hypothesis, ("hypotheses", index), vary)
         if parts.base and vary:
@@ -120,7 +133,7 @@ def count_combinations(vary: Mapping[str, Sequence[Level]]) -> int:
 
 
 def _report_unknown(at: KeyPath, path: str, known: Sequence[str]) -> Problem:
-    return Problem(at, f"no such value in base; expected one of {', '.join(known)}{did_you_mean(path, known)}")
+    return Problem(at, f"no such value in base; {explain_unknown_factor(path, known)}")
 
 
 def _find_unknown_factors(
@@ -144,7 +157,7 @@ def _check_treatments(
                     yield _report_unknown(("treatments", name, level, path), path, known)
         for index, found in enumerate((vary or {}).get(name) or ()):
             if found not in levels:
-                expected = f"expected one of {', '.join(levels)}{did_you_mean(str(found), levels)}"
+                expected = name_choices(str(found), levels)
                 yield Problem(("vary", name, index), f"found {format_value(found)}; {expected}")
 
 
@@ -238,8 +251,8 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
     compared: list[tuple[str, KeyPath]] = [(given[key], (*at, key)) for key in ("factor", "mediator") if key in given]
     for path, place in [*compared, *((path, (*at, "where", path)) for path in hypothesis.where)]:
         if path not in vary:
-            expected = f"expected one of {', '.join(vary)}{did_you_mean(path, vary)}"
-            yield Problem(place, f"found {format_value(path)}, which does not vary; {expected}")
+            text = f"found {format_value(path)}, which does not vary; {name_choices(path, vary)}"
+            yield Problem(place, text)
     named: list[tuple[str, KeyPath, Level]] = [
         (path, (*at, "where", path), level) for path, level in hypothesis.where.items()
     ]

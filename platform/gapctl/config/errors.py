@@ -10,10 +10,20 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from gapctl.config.base import KeyPath, Problem, WrongValueError, did_you_mean, flatten_document, format_value
+from gapctl.config.base import (
+    KeyPath,
+    Problem,
+    WrongValueError,
+    did_you_mean,
+    find_nearest,
+    flatten_document,
+    format_value,
+)
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
+from gapctl.config.settings import explain_unknown_key, suggest_mapping
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import DATASETS, TrialConfig
+from gapctl.io.passwords import hide_password
 from gapctl.text import join_or
 
 EXPECTED = {
@@ -47,7 +57,22 @@ def list_problems(error: ValidationError, document: object, model: type[BaseMode
         raised = found.get("ctx", {}).get("error")
         key = raised.key.split(".") if isinstance(raised, WrongValueError) else []
         at_path.setdefault((*_locate_in_document(found, document), *key), []).append(found)
-    return [Problem(path, _describe_problem(path, found, model)) for path, found in at_path.items()]
+    spelt = _find_misspelt_keys(at_path, model)
+    return [
+        Problem(path, _describe_problem(path, found, model)) for path, found in at_path.items() if path not in spelt
+    ]
+
+
+def _find_misspelt_keys(at_path: Mapping[KeyPath, Sequence[ErrorDetails]], model: type[BaseModel]) -> set[KeyPath]:
+    """Return the keys that are missing because they are misspelt: the unknown key beside them says so."""
+    meant: set[KeyPath] = set()
+    for path, (first, *_) in at_path.items():
+        if first["type"] == "extra_forbidden":
+            close = find_nearest(str(path[-1]), _list_sibling_keys(first["loc"], model))
+            place = (*path[:-1], str(close))
+            if place in at_path and at_path[place][0]["type"] == "missing":
+                meant.add(place)
+    return meant
 
 
 def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
@@ -59,12 +84,15 @@ def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type
         return f"missing; expected {join_or(list(TESTS))}"
     if kind == "extra_forbidden":
         known = _list_sibling_keys(first["loc"], model)
-        expected = f"expected one of {', '.join(known)}" if known else "expected none of that name here"
-        return f"unknown key; {expected}{did_you_mean(str(path[-1]), known)}"
+        return f"unknown key; {explain_unknown_key(path, known)}"
     if kind in ("value_error", "assertion_error"):
         return str(first.get("ctx", {}).get("error", first["msg"]))
     wrong = first["ctx"]["tag"] if kind == "union_tag_invalid" else found
-    return f"found {format_value(wrong)}; expected {_describe_expected(wrong, errors)}"
+    shown = hide_password(wrong) if isinstance(wrong, str) else wrong
+    answer = f"found {format_value(shown)}; expected {_describe_expected(wrong, errors)}"
+    if "trend" in first["loc"] and path[-1] == "direction" and wrong == "either":
+        return f"{answer}, as a trend has one; a contrast between two levels allows either"
+    return answer + suggest_mapping(path, wrong)
 
 
 def _describe_expected(wrong: object, errors: Sequence[ErrorDetails]) -> str:
@@ -143,7 +171,7 @@ def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | Non
 def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem]) -> SweepParts:
     """Return the parts of a document that contain none of its problems."""
     wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
-    base = None if ("base",) in wrong else TrialConfig.model_validate(document.get("base"))
+    base = None if ("base",) in wrong or "base" not in document else TrialConfig.model_validate(document.get("base"))
     treatments, vary, listed = (document.get(name) for name in ("treatments", "vary", "hypotheses"))
     hypotheses: dict[int, Hypothesis] = {}
     if isinstance(listed, list):

@@ -7,8 +7,8 @@ from typing import Any
 
 from gapctl.config.base import list_leaf_paths
 from gapctl.config.hypotheses import SLUG, TESTS
-from gapctl.config.load import list_known_paths
 from gapctl.config.metrics import METRICS
+from gapctl.config.settings import list_known_paths
 from gapctl.config.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
 from gapctl.config.trial import Model, PairData, TrialConfig
 

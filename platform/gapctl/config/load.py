@@ -2,7 +2,8 @@
 
 1. `find_sweep_file` turns a path or a shipped sweep's name into a file, and `yaml_file.py` parses it.
 2. `_check_plain_file` checks the file itself and every scale in it, chosen or not.
-3. `_build_sweep` applies the chosen scale and the `--set` overrides as `Setting`s and checks the result again.
+3. `_build_sweep` applies the chosen scale and the `--set` overrides as `Setting`s and checks the result again;
+   `resolve_override` finds the whole path of a short form.
 4. The result is a `Sweep`. It remembers the source and the settings, so that later errors can name the line or option
    that a value came from (`Sweep.locate_problem`).
 """
@@ -15,31 +16,20 @@ from typing import Final, NamedTuple
 import yaml
 
 from gapctl.config.base import (
-    FrozenModel,
     KeyPath,
     Problem,
     SpecError,
     build_spec_error,
     cut_text,
-    did_you_mean,
     find_nearest,
     format_path,
     format_value,
-    list_leaf_paths,
+    name_choices,
     set_path,
 )
 from gapctl.config.checks import check_document
-from gapctl.config.sweep import (
-    Limits,
-    Resources,
-    Search,
-    StopEarly,
-    SweepFile,
-    Tracking,
-    hypotheses_sha256,
-    spec_sha256,
-)
-from gapctl.config.trial import TrialConfig
+from gapctl.config.settings import explain_unknown_setting, find_setting_paths, list_known_paths
+from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
 from gapctl.config.yaml_file import (
     SWEEP_KIND,
     YamlSource,
@@ -50,23 +40,15 @@ from gapctl.config.yaml_file import (
 )
 from gapctl.errors import InputError
 from gapctl.io.passwords import hide_password
+from gapctl.text import join_or
 
-PLAIN_KEYS = ("name", "question", "seeds", "first_seed", "alpha")
-SECTIONS: Final[Mapping[str, type[FrozenModel]]] = {
-    "resources": Resources,
-    "tracking": Tracking,
-    "limits": Limits,
-    "search": Search,
-    "search.stop_early": StopEarly,
-}
-"""The sections whose fields a scale or `--set` may change, besides `base` and `vary`."""
 IN_THE_FILE_ONLY = ("hypotheses", "treatments", "scales", "default_scale")
 SWEEPS: Final = "sweeps"
 SUFFIX: Final = ".yaml"
 
 
 class Setting(NamedTuple):
-    """One change: `written` is its path as typed, `source` the scale's path in the file or the text of `--set`."""
+    """One change: `written` is its whole path, `source` the scale's path in the file or `--set` and its text."""
 
     written: str
     value: object
@@ -99,7 +81,7 @@ class Sweep:
     """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
 
     `path` is the file or name as typed, which every verb accepts again; `source` is the file that was read. `overrides`
-    are the texts of `--set`.
+    are the texts of `--set`, with whole paths.
     """
 
     path: Path
@@ -145,11 +127,16 @@ def _build_sweep(path: Path, source: YamlSource, scale: str | None, overrides: S
             f"--scale {chosen}: {path} has no scale {format_value(chosen)}; {_describe_scales(plain, chosen)}"
         )
     from_scale = [] if chosen is None else list_scale_settings(plain.scales, chosen)
-    wanted = (*from_scale, *map(parse_override, overrides))
+    chosen_by_option = [resolve_override(parse_override(text), plain) for text in overrides]
+    wanted = (*from_scale, *chosen_by_option)
     spec, lines = _check_settings(source, plain, wanted, chosen, values=True)
     if spec is None or lines:
         raise build_spec_error(lines)
-    return Sweep(path, source, chosen, wanted, spec, spec_sha256(spec), hypotheses_sha256(spec), tuple(overrides))
+    hashes = spec_sha256(spec), hypotheses_sha256(spec)
+    whole = (
+        f"{setting.written}={text.partition('=')[2]}" for setting, text in zip(chosen_by_option, overrides, strict=True)
+    )
+    return Sweep(path, source, chosen, wanted, spec, *hashes, tuple(whole))
 
 
 def _check_plain_file(source: YamlSource) -> SweepFile:
@@ -213,8 +200,7 @@ def _locate_in_file(problem: Problem, source: YamlSource) -> str:
 
 
 def _describe_scales(spec: SweepFile, wrong: str) -> str:
-    known = ", ".join(spec.scales)
-    return f"expected one of {known}{did_you_mean(wrong, spec.scales)}" if known else "expected none, as it lists none"
+    return name_choices(wrong, spec.scales) if spec.scales else "expected none, as it lists none"
 
 
 def list_scale_settings(scales: Mapping[str, Mapping[str, object]], name: str) -> list[Setting]:
@@ -234,6 +220,19 @@ def parse_override(text: str) -> Setting:
         raise SpecError(f"{source}: the value is not YAML; expected a number, a word or [a, list]") from error
 
 
+def resolve_override(setting: Setting, spec: SweepFile) -> Setting:
+    """Return the setting with its whole path, where a short form such as `lr` was written.
+
+    Raise SpecError, with the candidates, where that may mean several. What means none stays as it is.
+    """
+    if setting.written in list_known_paths(spec.base):
+        return setting
+    meant = find_setting_paths(setting.written, spec)
+    if len(meant) > 1:
+        raise SpecError(f"{setting.source}: may mean {join_or(meant)}; expected one of them, written whole")
+    return setting._replace(written=meant[0]) if meant else setting
+
+
 def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
     """Yield the changes of paths that do not exist or can only be changed in the file, each with its problem."""
     known = [*list_known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments)]
@@ -245,19 +244,8 @@ def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Itera
             text = f"{setting.path[0]} cannot be set; expected it to be changed in the file"
             yield setting, Problem(setting.path, text)
         elif setting.written not in known:
-            inside = f"base.{setting.written}"
-            close = did_you_mean(inside if inside in known else setting.written, known)
-            text = f"no such setting; expected a path such as seeds or base.train.samples{close}"
+            text = f"no such setting; {explain_unknown_setting(setting.written, setting.value, known)}"
             yield setting, Problem(setting.path, text)
-
-
-def list_known_paths(base: TrialConfig) -> list[str]:
-    """List every dotted path that a scale or `--set` may change."""
-    paths = list_leaf_paths(base.model_dump())
-    fields = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
-    settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
-    inits = [f"base.init_from.{path}" for path in paths if not path.startswith("init_from.")]
-    return list(dict.fromkeys([*PLAIN_KEYS, *fields, *settings, *inits]))
 
 
 def find_sweep_file(typed: Path) -> Path:

@@ -28,8 +28,8 @@ from gapctl.config.base import (
     FrozenModel,
     OmitFromHash,
     WrongValueError,
-    did_you_mean,
     flatten_document,
+    name_choices,
     set_path,
 )
 from gapctl.config.hypotheses import Level
@@ -457,9 +457,7 @@ def _apply_changes(config: TrialConfig, changes: Mapping[str, Level]) -> TrialCo
     known = flatten_document(document)
     for path, value in changes.items():
         if path not in known:
-            raise WrongValueError(
-                "init_from", f"{path}: no such value; expected one of {', '.join(known)}{did_you_mean(path, known)}"
-            )
+            raise WrongValueError("init_from", f"{path}: no such value; {name_choices(path, known)}")
         document = set_path(document, path.split("."), value)
     if document["temperature"]["mode"] != "schedule" and "temperature.final" not in changes:
         document["temperature"]["final"] = None
